@@ -1,0 +1,10 @@
+"""The process's own clock, for logs, tokens and signatures only; business time is PostgreSQL's now()."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """The present moment, UTC, with zone."""
+    return datetime.now(UTC)

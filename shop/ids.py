@@ -1,0 +1,27 @@
+"""Identifiers: UUID version 7 for everything but users and products."""
+
+from __future__ import annotations
+
+import os
+import time
+from uuid import UUID
+
+
+def new_uuid() -> UUID:
+    """A UUIDv7 (RFC 9562 section 5.7): 48 bits of Unix milliseconds, then 74 random bits."""
+    value = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80
+    value |= int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 7 << 76
+    value = value & ~(0x3 << 62) | 2 << 62
+    return UUID(int=value)
+
+
+def parse_uuid(text: str) -> UUID | None:
+    """The UUID that ``text`` spells in its canonical 36 characters, or None."""
+    if len(text) != 36:
+        return None
+    try:
+        value = UUID(text)
+    except ValueError:
+        return None
+    return value if str(value) == text.lower() else None

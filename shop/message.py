@@ -1,0 +1,89 @@
+"""What handlers see: a request or an event coming in, a reply going out.
+
+Handlers know neither Flask nor WSGI; two thin adapters in ``shop.runtime`` make these records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from shop.db import Transaction
+    from shop.runtime.config import Settings
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent this request, proven by an access token: account id, role and session."""
+
+    user_id: int
+    role: str
+    session_id: UUID
+
+
+@dataclass(frozen=True)
+class Request:
+    """An HTTP request after every policy has passed: body and query are validated models."""
+
+    method: str
+    route: str
+    path: Mapping[str, str]
+    headers: Mapping[str, str]
+    settings: Settings
+    client: str
+    now: datetime
+    traceparent: str
+    query: Any = None
+    body: Any = None
+    raw_body: bytes = b""
+    caller: Caller | None = None
+    idempotency_key: str | None = None
+    open_transaction: Callable[[], Any] | None = None
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def user_id(self) -> int:
+        """The signed-in caller's account id; only routes that demand a token may ask."""
+        assert self.caller is not None, "a public route asked for its caller"
+        return self.caller.user_id
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: ``body`` is a JSON-able object, ready bytes, or None for an empty answer."""
+
+    status: int = 200
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A CloudEvent that was proven authentic (signature, source, time), or a clock tick."""
+
+    id: str
+    source: str
+    type: str
+    name: str
+    subject: str
+    data: Mapping[str, Any]
+    traceparent: str
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Remember, act, record: how a handler calls the outside world.
+
+    ``remember(tx, subject)`` commits the intent and returns the call to make, or None when the rows
+    call for nothing.  ``act(provider, call)`` runs outside any transaction and returns the outcome;
+    it never raises for an unknown outcome.  ``record(tx, call, outcome)`` applies it.
+    """
+
+    remember: Callable[[Transaction, UUID], Any]
+    act: Callable[[Any, Any], Any]
+    record: Callable[[Transaction, Any, Any], None]
