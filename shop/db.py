@@ -33,7 +33,9 @@ DatabaseError = psycopg.Error
 class Transaction:
     """One open transaction: static SQL in, named rows out.  The runtime commits; handlers never do."""
 
-    def __init__(self, connection: psycopg.Connection[Any], *, now: datetime, traceparent: str, source: str) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], *, now: datetime, traceparent: str, source: str
+    ) -> None:
         self._connection = connection
         self.now = now
         self.traceparent = traceparent
@@ -58,5 +60,7 @@ class Transaction:
         A failing statement raises its error after the pipeline is drained; those after it did not run.
         """
         with self._connection.pipeline():
-            cursors = [self._connection.execute(sql, parameters or None) for sql, parameters in statements]
+            cursors = [
+                self._connection.execute(sql, parameters or None) for sql, parameters in statements
+            ]
         return [cursor.fetchall() if cursor.description else [] for cursor in cursors]

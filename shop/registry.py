@@ -46,5 +46,7 @@ def _refuse_clashes(specs: tuple[FunctionSpec, ...]) -> None:
         for route in spec.routes:
             key = (route.method, route.path)
             if key in seen:
-                raise ValueError(f"{route.method} {route.path} is claimed by {seen[key]} and {spec.name}")
+                raise ValueError(
+                    f"{route.method} {route.path} is claimed by {seen[key]} and {spec.name}"
+                )
             seen[key] = spec.name

@@ -1,0 +1,124 @@
+"""Brings a database to the shop's schema: migrations, roles, grants, row security, subscriptions.
+
+Safe to run any number of times, by any number of runners (an advisory lock lets one through).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, text
+
+from shop.registry import all_specs
+from shop.schema.grants import (
+    GRANTS,
+    READS_ACTIVITY,
+    ROLE_SETTINGS,
+    ROW_SECURITY_TABLES,
+    grant_statements,
+    policy_statements,
+)
+
+MIGRATIONS = Path(__file__).parent.parent / "shop" / "schema" / "migrations"
+MIGRATION_LOCK = 7_203_115
+
+
+def migrate(admin_url: str) -> None:
+    """Applies every missing migration, then the declared roles, grants, policies and subscriptions.
+
+    ``admin_url`` is a PostgreSQL URL of a role that may create roles.  Raises what PostgreSQL
+    raises; nothing is half applied, since each migration is one transaction.
+    """
+    engine = create_engine(_sqlalchemy_url(admin_url), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        try:
+            _upgrade(admin_url)
+            _declare(admin_url)
+        finally:
+            connection.execute(text("select pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
+    engine.dispose()
+
+
+def _sqlalchemy_url(url: str) -> str:
+    return "postgresql+psycopg://" + url.split("://", 1)[1]
+
+
+def _upgrade(admin_url: str) -> None:
+    engine = create_engine(_sqlalchemy_url(admin_url))
+    with engine.begin() as connection:
+        connection.execute(text("create schema if not exists shop"))
+        connection.execute(text("create extension if not exists pg_trgm with schema public"))
+        connection.execute(text("set local client_min_messages = warning"))
+    with engine.connect() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    engine.dispose()
+
+
+def _declare(admin_url: str) -> None:
+    engine = create_engine(_sqlalchemy_url(admin_url))
+    with engine.begin() as connection:
+        _subscribe(connection)
+        statements = _declarations()
+        digest = hashlib.sha256("\n".join(statements).encode()).hexdigest()
+        if _applied_digest(connection) != digest:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(f"comment on schema shop is 'declared {digest}'")
+    engine.dispose()
+
+
+def _declarations() -> list[str]:
+    roles = sorted(GRANTS)
+    statements = [
+        f"do $$ begin create role {role} login nosuperuser nobypassrls; "
+        "exception when duplicate_object then null; end $$"
+        for role in roles
+    ]
+    for role in roles:
+        statements.append(f"revoke all on all tables in schema shop from {role}")
+        statements += [f"alter role {role} set {k} = '{v}'" for k, v in ROLE_SETTINGS.items()]
+    statements += [f"grant pg_read_all_stats to {role}" for role in READS_ACTIVITY]
+    for table in ROW_SECURITY_TABLES:
+        statements += [
+            f"drop policy if exists {policy} on shop.{table}"
+            for policy in ("own_rows", "support_rows", "back_office")
+        ]
+    return statements + grant_statements() + policy_statements()
+
+
+def _applied_digest(connection: Connection) -> str:
+    comment = connection.execute(
+        text("select obj_description(oid) from pg_namespace where nspname = 'shop'")
+    ).scalar()
+    roles = connection.execute(
+        text("select count(*) from pg_roles where rolname = any(:names)"), {"names": sorted(GRANTS)}
+    ).scalar_one()
+    return (comment or "").removeprefix("declared ") if roles == len(GRANTS) else ""
+
+
+def _subscribe(connection: Connection) -> None:
+    wanted = {
+        (subscription.event, spec.name)
+        for spec in all_specs()
+        for subscription in spec.subscriptions
+    }
+    present = {
+        tuple(r) for r in connection.execute(text("select type, consumer from shop.subscriptions"))
+    }
+    for event, consumer in wanted - present:
+        connection.execute(
+            text("insert into shop.subscriptions (type, consumer) values (:t, :c)"),
+            {"t": event, "c": consumer},
+        )
+    for event, consumer in present - wanted:
+        connection.execute(
+            text("delete from shop.subscriptions where type = :t and consumer = :c"),
+            {"t": event, "c": consumer},
+        )

@@ -1,0 +1,212 @@
+"""Who may do what: one database role per trust domain, with the least it needs.
+
+The matrix is the whole truth; a test compares it with ``information_schema`` and finds 0 surplus.
+Column tuples limit a right to columns; ``ALL`` means the whole table.  Nobody but ``shop_relay`` may
+delete, and only from tables whose rows have an age.
+"""
+
+from __future__ import annotations
+
+ALL = ("*",)
+
+Rights = dict[str, tuple[str, ...]]
+
+READ: Rights = {"select": ALL}
+READ_APPEND: Rights = {"select": ALL, "insert": ALL}
+
+_SESSION_CHECK: dict[str, Rights] = {
+    "sessions": {"select": ("session_id", "user_id", "revoked_at", "expires_at")},
+    "users": {"select": ("user_id", "active", "role")},
+}
+_IDEMPOTENCY: dict[str, Rights] = {
+    "idempotency": {
+        "select": ALL,
+        "insert": ALL,
+        "update": ("state", "status_code", "headers", "body"),
+    },
+}
+_OUTBOX_UPDATE = ("sent_at", "done_at", "parked_at", "tries", "next_try_at")
+_ANNOUNCE: dict[str, Rights] = {
+    "outbox": {"select": ALL, "insert": ALL, "update": _OUTBOX_UPDATE},
+    "subscriptions": READ,
+    "inbox": READ,
+}
+_CONSUME: dict[str, Rights] = {**_ANNOUNCE, "inbox": READ_APPEND}
+_STORY: dict[str, Rights] = {
+    "transitions": READ_APPEND,
+    "allowed_transitions": READ,
+}
+_ORDER_UPDATE = ("status", "reason", "version", "updated_at", "charge_at", "payment_method")
+_PAYMENT_UPDATE = (
+    "status",
+    "late",
+    "provider_ref",
+    "refund_reserved_minor",
+    "tries",
+    "updated_at",
+    "next_try_at",
+)
+_REFUND_UPDATE = ("status", "tries", "updated_at", "next_try_at")
+_STOCK_UPDATE = ("on_hand", "reserved")
+_MONEY: dict[str, Rights] = {
+    "orders": {"select": ALL, "update": _ORDER_UPDATE},
+    "order_lines": READ,
+    "payments": {"select": ALL, "insert": ALL, "update": _PAYMENT_UPDATE},
+    "refunds": {"select": ALL, "insert": ALL, "update": _REFUND_UPDATE},
+    "stock": {"select": ALL, "update": _STOCK_UPDATE},
+    "stock_moves": READ_APPEND,
+    "reservations": {"select": ALL, "update": ("status",)},
+    "ledger": READ_APPEND,
+    "alarms": {"select": ALL, "insert": ALL},
+    **_STORY,
+    **_CONSUME,
+}
+
+GRANTS: dict[str, dict[str, Rights]] = {
+    "shop_catalog_ro": {
+        "products": READ,
+        "stock": READ,
+        "categories": READ,
+        "subscriptions": READ,
+        "inbox": READ_APPEND,
+        "outbox": {"select": ALL, "update": ("done_at",)},
+    },
+    "shop_identity": {
+        "users": {"select": ALL, "insert": ALL, "update": ("password_hash", "name")},
+        "sessions": {"select": ALL, "insert": ALL, "update": ("revoked_at", "expires_at")},
+        "refresh_tokens": {"select": ALL, "insert": ALL, "update": ("used_at",)},
+        **_IDEMPOTENCY,
+        **_ANNOUNCE,
+    },
+    "shop_ordering": {
+        **_SESSION_CHECK,
+        "products": READ,
+        "stock": {"select": ALL, "update": _STOCK_UPDATE},
+        "stock_moves": READ_APPEND,
+        "reservations": {"select": ALL, "insert": ALL, "update": ("status",)},
+        "cart_items": {"select": ALL, "insert": ALL, "update": ("qty",), "delete": ALL},
+        "orders": {"select": ALL, "insert": ALL, "update": _ORDER_UPDATE},
+        "order_lines": READ_APPEND,
+        "payments": {
+            "select": ALL,
+            "update": ("refund_reserved_minor", "updated_at", "next_try_at"),
+        },
+        "refunds": READ_APPEND,
+        "ledger": READ,
+        **_STORY,
+        **_IDEMPOTENCY,
+        **_ANNOUNCE,
+    },
+    "shop_payment": _MONEY,
+    "shop_stock": {
+        **_SESSION_CHECK,
+        "categories": READ_APPEND,
+        "products": {
+            "select": ALL,
+            "insert": ALL,
+            "update": (
+                "name",
+                "description",
+                "category",
+                "price_minor",
+                "active",
+                "version",
+                "updated_at",
+            ),
+        },
+        "stock": {"select": ALL, "insert": ALL, "update": _STOCK_UPDATE},
+        "stock_moves": READ_APPEND,
+        **_IDEMPOTENCY,
+        **_ANNOUNCE,
+    },
+    "shop_settlement": {
+        **_SESSION_CHECK,
+        "ledger": READ,
+        "settlements": READ_APPEND,
+        "settlement_lines": READ_APPEND,
+        **_CONSUME,
+    },
+    "shop_relay": {
+        **_MONEY,
+        "settlements": READ,
+        "settlement_lines": READ,
+        "reconciliation": {
+            "select": ALL,
+            "insert": ALL,
+            "update": ("cursor", "ran_at", "next_run_at"),
+        },
+        "due_work": READ,
+        "inbox": {"select": ALL, "insert": ALL},
+        "outbox": {"select": ALL, "insert": ALL, "update": _OUTBOX_UPDATE, "delete": ALL},
+        "idempotency": {"select": ("user_id", "scope", "key", "created_at"), "delete": ALL},
+        "sessions": {"select": ("session_id", "expires_at"), "delete": ALL},
+        "refresh_tokens": {"select": ("session_id",), "delete": ALL},
+    },
+    "shop_ops": {
+        "dead_letters": {"select": ALL, "insert": ALL, "update": ("replayed_at",)},
+        "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
+        "due_work": READ,
+        "outbox": READ,
+        "inbox": READ,
+        "subscriptions": READ,
+        "orders": READ,
+        "payments": READ,
+        "refunds": READ,
+        "transitions": READ,
+    },
+}
+
+# timeouts by role (security.md 2d): a function's deadline is longer than any of these
+ROLE_SETTINGS = {
+    "statement_timeout": "3s",
+    "lock_timeout": "1s",
+    "idle_in_transaction_session_timeout": "5s",
+}
+READS_ACTIVITY = ("shop_settlement",)  # close(day) asks who began before midnight
+
+ROW_SECURITY_TABLES = ("orders", "order_lines", "payments", "cart_items")
+SEES_ALL_ROWS = ("shop_payment", "shop_settlement", "shop_relay", "shop_ops")
+
+APPEND_ONLY = (
+    "ledger",
+    "stock_moves",
+    "transitions",
+    "settlements",
+    "settlement_lines",
+    "inbox",
+)
+
+
+def grant_statements() -> list[str]:
+    """The GRANTs of the matrix, as SQL (identifiers come from this file only)."""
+    statements = []
+    for role, tables in GRANTS.items():
+        statements.append(f"grant usage on schema shop to {role}")
+        for table, rights in tables.items():
+            for right, columns in rights.items():
+                what = right if columns == ALL else f"{right} ({', '.join(columns)})"
+                statements.append(f"grant {what} on shop.{table} to {role}")
+    return statements
+
+
+def policy_statements() -> list[str]:
+    """Row-level security: customers' rows are seen by their owner, by support, and by back office."""
+    statements = []
+    own = "user_id = nullif(current_setting('shop.user_id', true), '')::bigint"
+    support = "current_setting('shop.role', true) = 'support'"
+    for table in ROW_SECURITY_TABLES:
+        statements += [
+            f"alter table shop.{table} enable row level security",
+            f"alter table shop.{table} force row level security",
+            f"create policy own_rows on shop.{table} to shop_ordering using ({own}) with check ({own})",
+        ]
+        if table != "cart_items":
+            statements.append(
+                f"create policy support_rows on shop.{table} to shop_ordering "
+                f"using ({support}) with check ({support})"
+            )
+            statements.append(
+                f"create policy back_office on shop.{table} to {', '.join(SEES_ALL_ROWS)} "
+                "using (true) with check (true)"
+            )
+    return statements

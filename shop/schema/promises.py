@@ -1,0 +1,130 @@
+"""What tables alone cannot say: triggers, the ``due_work`` view and the legal transitions.
+
+Text of migration 0001; later migrations bring their own.
+"""
+
+from __future__ import annotations
+
+CHAINS = 16
+
+ALLOWED_TRANSITIONS = (
+    ("order", "-", "PENDING", "order.placed"),
+    ("order", "PENDING", "PAID", "order.paid"),
+    ("order", "PENDING", "CANCELLING", "order.cancelling"),
+    ("order", "PENDING", "CANCELLED", "order.cancelled"),
+    ("order", "PAID", "CANCELLING", "order.cancelling"),
+    ("order", "CANCELLING", "CANCELLED", "order.cancelled"),
+    ("payment", "-", "INTENT", None),
+    ("payment", "INTENT", "UNKNOWN", None),
+    ("payment", "INTENT", "CAPTURED", "payment.captured"),
+    ("payment", "UNKNOWN", "CAPTURED", "payment.captured"),
+    ("payment", "INTENT", "DECLINED", "payment.declined"),
+    ("payment", "UNKNOWN", "DECLINED", "payment.declined"),
+    ("payment", "INTENT", "VOIDED", None),
+    ("payment", "UNKNOWN", "VOIDED", None),
+    # only with late = true and a refund of all of it (invariant I-09)
+    ("payment", "VOIDED", "CAPTURED", "payment.captured"),
+    ("payment", "DECLINED", "CAPTURED", "payment.captured"),
+    ("refund", "-", "INTENT", "refund.requested"),
+    ("refund", "INTENT", "UNKNOWN", None),
+    ("refund", "INTENT", "SUCCEEDED", "refund.succeeded"),
+    ("refund", "UNKNOWN", "SUCCEEDED", "refund.succeeded"),
+    ("refund", "INTENT", "REJECTED", "refund.rejected"),
+    ("refund", "UNKNOWN", "REJECTED", "refund.rejected"),
+    ("reservation", "-", "HELD", None),
+    ("reservation", "HELD", "COMMITTED", None),
+    ("reservation", "HELD", "RELEASED", None),
+    ("reservation", "COMMITTED", "RETURNED", None),
+)
+
+# The chain's head row is the lock: postings of one chain commit one after the other.  Sixteen
+# chains, chosen by the order's id, keep that from serialising unrelated orders.
+CHAIN_POSTING = """
+create function shop.chain_posting() returns trigger
+language plpgsql security definer set search_path = pg_catalog as $$
+declare head record;
+begin
+  new.chain := get_byte(uuid_send(new.order_id), 15) % 16;
+  new.posted_at := now();
+  select chain_seq, hash into strict head
+    from shop.ledger_chains where chain = new.chain for update;
+  new.chain_seq := head.chain_seq + 1;
+  new.prev_hash := head.hash;
+  new.hash := sha256(new.prev_hash || convert_to(concat_ws('|',
+    new.chain, new.chain_seq, new.seq, new.kind, new.source_id, new.order_id, new.debit,
+    new.credit, new.amount_minor, new.currency,
+    (extract(epoch from new.posted_at) * 1000000)::bigint), 'UTF8'));
+  update shop.ledger_chains
+    set chain_seq = new.chain_seq, hash = new.hash where chain = new.chain;
+  return new;
+end $$;
+create trigger chain_posting before insert on shop.ledger
+  for each row execute function shop.chain_posting();
+insert into shop.ledger_chains (chain, chain_seq, hash)
+  select n, 0, sha256(convert_to('msa-shop ledger chain ' || n, 'UTF8'))
+  from generate_series(0, 15) n;
+"""
+
+REFUSE_CHANGE = """
+create function shop.refuse_change() returns trigger language plpgsql as $$
+begin
+  raise exception 'shop.% is append only', tg_table_name using errcode = 'restrict_violation';
+end $$;
+"""
+
+APPEND_ONLY_TRIGGER = """
+create trigger append_only before update or delete on shop.{table}
+  for each row execute function shop.refuse_change();
+create trigger never_emptied before truncate on shop.{table}
+  for each statement execute function shop.refuse_change();
+"""
+
+# Everything that has to happen although nobody asks.  At rest no row is due, so nothing runs.
+# Each branch rides on a partial index.
+DUE_WORK = """
+create view shop.due_work (kind, id, due_at) as
+  select 'outbox', event_id::text, next_try_at from shop.outbox
+    where done_at is null and parked_at is null
+  union all
+  select 'charge', order_id::text, charge_at from shop.orders
+    where status = 'PENDING' and charge_at is not null
+  union all
+  select 'payment', payment_id::text, next_try_at from shop.payments
+    where status in ('INTENT', 'UNKNOWN')
+  union all
+  select 'refund', refund_id::text, next_try_at from shop.refunds
+    where status in ('INTENT', 'UNKNOWN')
+  union all
+  select 'expire', o.order_id::text,
+      case when p.payment_id is null then o.expires_at else o.hard_expires_at end
+    from shop.orders o
+    left join shop.payments p on p.order_id = o.order_id and p.status in ('INTENT', 'UNKNOWN')
+    where o.status = 'PENDING'
+  union all
+  select 'finish', o.order_id::text, o.updated_at + interval '30 seconds' from shop.orders o
+    where o.status = 'CANCELLING' and not exists (
+      select from shop.payments p where p.order_id = o.order_id and (
+        p.status in ('INTENT', 'UNKNOWN') or p.status = 'CAPTURED' and p.amount_minor > (
+          select coalesce(sum(r.amount_minor), 0) from shop.refunds r
+          where r.payment_id = p.payment_id and r.status = 'SUCCEEDED')))
+  union all
+  select 'close_day', d.day::text, ((d.day + 1)::timestamp at time zone z.name)
+      + interval '2 minutes'
+    from (select current_setting('shop.business_time_zone', true) as wanted) s
+    cross join lateral (select coalesce(nullif(s.wanted, ''), 'Asia/Seoul') as name) z
+    cross join lateral (
+      select distinct (l.posted_at at time zone z.name)::date as day from shop.ledger l
+      where l.posted_at > now() - interval '40 days'
+        and not exists (select from shop.settlement_lines sl where sl.seq = l.seq)) d
+  union all
+  select 'reconcile', provider, next_run_at from shop.reconciliation
+  union all
+  select 'retention', 'idempotency', min(created_at) + interval '7 days 1 hour'
+    from shop.idempotency having count(*) > 0
+  union all
+  select 'retention', 'outbox', min(done_at) + interval '30 days 1 hour'
+    from shop.outbox where done_at is not null having count(*) > 0
+  union all
+  select 'retention', 'sessions', min(expires_at) + interval '30 days 1 hour'
+    from shop.sessions having count(*) > 0
+"""
