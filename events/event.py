@@ -1,8 +1,8 @@
 """What every event of the shop is: a frozen record of ids that can be written, read and described.
 
 An event is a hint (``correctness.md`` 5.0): its data says which rows to look at, never what is in
-them.  Four forms of value are therefore enough, and each is written down once, in ``_FORMS``: how it
-looks in Python, in JSON and in JSON Schema.
+them.  Four forms of value are therefore enough, and each is written down once, in ``_FORMS``: how
+it looks in Python, in JSON and in JSON Schema.
 
 Modules with event classes must not postpone annotations: the forms are looked up by the real type.
 """
@@ -10,7 +10,6 @@ Modules with event classes must not postpone annotations: the forms are looked u
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
-from functools import cache
 from typing import Any, ClassVar, NewType, Self
 from uuid import UUID
 
@@ -59,12 +58,12 @@ class ShopEvent:
 
     @classmethod
     def schema_path(cls) -> str:
-        """Where the schema is served and, below ``events``, kept: ``/schemas/order.placed.v1.json``."""
+        """The schema's path, in the repository below ``events``: ``/schemas/order.placed.v1.json``."""
         return f"{SCHEMA_FOLDER}/{cls.name}.v{cls.version}.json"
 
     @classmethod
     def from_data(cls, data: object) -> Self:
-        """The event whose data this is; raises Malformed 422 for anything but exactly its properties."""
+        """The event whose data this is; Malformed 422 for anything but exactly its properties."""
         if not isinstance(data, dict):
             raise Malformed(422, "the event's data must be a JSON object")
         properties = properties_of(cls)
@@ -75,7 +74,7 @@ class ShopEvent:
 
     @property
     def subject(self) -> str:
-        """The id of the thing the event is about, as text: CloudEvents ``subject`` and partition key."""
+        """The id of the thing the event is about, as text; also its partition key."""
         return str(next(iter(self.data().values())))
 
     def data(self) -> dict[str, str | int]:
@@ -86,7 +85,6 @@ class ShopEvent:
         }
 
 
-@cache
 def properties_of(event_class: type[ShopEvent]) -> tuple[tuple[str, str, Form], ...]:
     """Attribute, JSON name and form of each property of an event, in order."""
     return tuple((f.name, _camel_case(f.name), _FORMS[f.type]) for f in fields(event_class))
@@ -133,14 +131,11 @@ def _currency(text: str) -> Currency:
 BIGINT_MAX = 2**63 - 1
 _UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _DATE_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_UUID_SCHEMA = {"type": "string", "format": "uuid", "pattern": _UUID_PATTERN}
+_DATE_SCHEMA = {"type": "string", "format": "date", "pattern": _DATE_PATTERN}
 _FORMS: Mapping[Any, Form] = {
-    UUID: Form(UUID, str, UUID, {"type": "string", "format": "uuid", "pattern": _UUID_PATTERN}),
+    UUID: Form(UUID, str, UUID, _UUID_SCHEMA),
     int: Form(int, int, _positive, {"type": "integer", "minimum": 1, "maximum": BIGINT_MAX}),
-    date: Form(
-        date,
-        str,
-        date.fromisoformat,
-        {"type": "string", "format": "date", "pattern": _DATE_PATTERN},
-    ),
+    date: Form(date, str, date.fromisoformat, _DATE_SCHEMA),
     Currency: Form(str, str, _currency, {"type": "string", "pattern": "^[A-Z]{3}$"}),
 }

@@ -36,7 +36,7 @@ def read(document: bytes) -> object:
 
 
 def write(value: object) -> bytes:
-    """``value`` in its canonical spelling: sorted names, no white space, UTF-8, nothing escaped twice."""
+    """``value`` in its canonical spelling: sorted names, no white space, UTF-8."""
     text = json.dumps(
         value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
     )

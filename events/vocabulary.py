@@ -43,7 +43,7 @@ def class_of(name: str) -> type[ShopEvent]:
 
 
 def class_of_type(event_type: str) -> type[ShopEvent]:
-    """The class of ``com.msashop.order.placed.v1``; raises UnknownEvent for other types and versions."""
+    """The class of ``com.msashop.order.placed.v1``; UnknownEvent for other types and versions."""
     match = re.fullmatch(_TYPE, event_type)
     if match is None:
         raise UnknownEvent("the event's type is not one of the shop's")
@@ -56,8 +56,8 @@ def class_of_type(event_type: str) -> type[ShopEvent]:
 def read(event_type: str, data: object) -> ShopEvent:
     """The event of that type with that (already parsed) JSON data.
 
-    Raises UnknownEvent for a type or version that is not known, Malformed 422 for a property that is
-    missing, unknown, of another JSON type, or not in its canonical spelling.
+    Raises UnknownEvent for a type or version that is not known, Malformed 422 for a property that
+    is missing, unknown, of another JSON type, or not in its canonical spelling.
     """
     return class_of_type(event_type).from_data(data)
 
@@ -65,8 +65,9 @@ def read(event_type: str, data: object) -> ShopEvent:
 def unwrap(envelope: CloudEvent) -> ShopEvent:
     """The shop's event inside a CloudEvent: type, schema, data and subject all agree.
 
-    Raises UnknownEvent for an unknown type or a ``dataschema`` that is not its type's, and Malformed
-    422 for data that is not JSON or not the event's, or a subject that is not what the data is about.
+    Raises UnknownEvent for an unknown type or a ``dataschema`` that is not its type's, and
+    Malformed 422 for data that is not JSON or not the event's, or a subject that is not what the
+    data is about.
     """
     event_class = class_of_type(envelope.type)
     if envelope.dataschema is not None and envelope.dataschema != event_class.dataschema:

@@ -1,8 +1,9 @@
 """Proof of who announced an event: Ed25519 (RFC 8032) over what the event says and about what.
 
 Every trust domain has its own key and every key its own sources, so a stolen payment key cannot
-announce orders.  The signature travels as two extensions, ``sigkid`` and ``sig``, and covers values
-rather than bytes on the wire: a broker may change the mode or the spelling of the time, not the story.
+announce orders.  The signature travels as two extensions, ``sigkid`` and ``sig``, and covers
+values rather than bytes on the wire: a broker may change the mode or the spelling of the time, not
+the story.
 
 ``cryptography`` costs about 30 ms to import, so it is imported with the first key that is used.
 """
@@ -63,8 +64,8 @@ class EventKey:
 class Signer:
     """Signs events with one private key.
 
-    ``private_key_pem`` is an unencrypted PKCS #8 PEM; one that is not Ed25519 raises ValueError here,
-    at the start, and without showing it.
+    ``private_key_pem`` is an unencrypted PKCS #8 PEM; one that is not Ed25519 raises ValueError
+    here, at the start, and without showing it.
     """
 
     def __init__(self, kid: str, private_key_pem: str) -> None:
@@ -96,8 +97,8 @@ class Verifier:
         """Returns when the event is authentic and fresh; otherwise raises Refused.
 
         401 ``UNSIGNED_EVENT``, ``UNKNOWN_EVENT_KEY``, ``INVALID_EVENT_SIGNATURE``; 403
-        ``SOURCE_NOT_ALLOWED``; 401 ``STALE_EVENT`` when ``time`` is more than 24 hours from ``now``,
-        unless the caller knows the event to be in the outbox (a late retry, a replayed dead letter).
+        ``SOURCE_NOT_ALLOWED``; 401 ``STALE_EVENT`` when ``time`` is over 24 hours from ``now``,
+        unless the caller knows it to be in the outbox (a late retry, a replayed dead letter).
         ``STALE_EVENT`` is answered last: whoever gets it has proven who they are, so the caller may
         afford to look into the outbox and ask again.
         """
@@ -133,7 +134,7 @@ class Verifier:
 def verifier_from_json(text: str) -> Verifier:
     """The verifier that the EVENT_KEYS setting describes.
 
-    The form is ``{kid: {"x": <base64url of the raw public key>, "sources": ["/shop/charge", ...]}}``;
+    The form is ``{kid: {"x": <base64url of the raw public key>, "sources": ["/shop/charge"]}}``;
     anything else raises ValueError naming the key id and the mistake.
     """
     try:
@@ -148,8 +149,8 @@ def verifier_from_json(text: str) -> Verifier:
 def signed_bytes(event: CloudEvent) -> bytes:
     """What a signature covers: id, source, type, subject, time, dataschema and the data's SHA-256.
 
-    Each field is one byte (0 absent, 1 present), and if present four bytes of length, big-endian, and
-    the UTF-8 text; the time is microseconds since 1970.  No two events share these bytes.
+    Each field is one byte (0 absent, 1 present), and if present four bytes of length, big-endian,
+    and the UTF-8 text; the time is microseconds since 1970.  No two events share these bytes.
     """
     time = None if event.time is None else str((event.time - _EPOCH) // timedelta(microseconds=1))
     texts = (event.id, event.source, event.type, event.subject, time, event.dataschema)
@@ -189,7 +190,7 @@ def _event_key(kid: str, member: object) -> EventKey:
 
 
 def _seed_of(pem: str) -> bytes:
-    """The 32-byte seed in a PKCS #8 PEM; the common spelling without loading a parser for all others."""
+    """The 32-byte seed in a PKCS #8 PEM; the usual spelling needs no parser of all the others."""
     text = pem.strip()
     if text.startswith(_PEM_HEAD) and text.endswith(_PEM_FOOT):
         try:
