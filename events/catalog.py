@@ -1,0 +1,17 @@
+"""Facts about the catalogue."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from events.event import ShopEvent
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductChanged(ShopEvent):
+    """A product was added or changed; copies older than this version of it are stale."""
+
+    name: ClassVar[str] = "product.changed"
+    external: ClassVar[bool] = False
+
+    product_id: int
+    product_version: int

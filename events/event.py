@@ -1,0 +1,141 @@
+"""What every event of the shop is: a frozen record of ids that can be written, read and described.
+
+An event is a hint (``correctness.md`` 5.0): its data says which rows to look at, never what is in
+them.  Four forms of value are therefore enough, and each is written down once, in ``_FORMS``: how
+it looks in Python, in JSON and in JSON Schema.
+
+Modules with event classes must not postpone annotations: the forms are looked up by the real type.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import Any, ClassVar, NewType, Self
+from uuid import UUID
+
+from events.errors import Malformed
+
+TYPE_PREFIX = "com.msashop."
+DATASCHEMA_BASE = "https://msashop.example"
+SCHEMA_FOLDER = "/schemas"
+
+Currency = NewType("Currency", str)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of value: its Python and JSON types, how it is read, and its JSON Schema."""
+
+    python: type
+    json: type
+    parse: Callable[[Any], Any]
+    schema: Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShopEvent:
+    """A fact about one thing of the shop; the first field is the thing it is about.
+
+    Constructing one with a value of the wrong form raises TypeError or ValueError: that is our bug.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    external: ClassVar[bool] = True
+    type: ClassVar[str]
+    dataschema: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        cls.type = f"{TYPE_PREFIX}{cls.name}.v{cls.version}"
+        cls.dataschema = f"{DATASCHEMA_BASE}{cls.schema_path()}"
+
+    def __post_init__(self) -> None:
+        for attribute, _, form in properties_of(type(self)):
+            value = getattr(self, attribute)
+            if type(value) is not form.python:
+                raise TypeError(f"{self.name}: {attribute} must be {form.python.__name__}")
+            form.parse(_plain(form, value))
+
+    @classmethod
+    def schema_path(cls) -> str:
+        """The schema's path, in the repository below ``events``: ``/schemas/order.placed.v1.json``."""
+        return f"{SCHEMA_FOLDER}/{cls.name}.v{cls.version}.json"
+
+    @classmethod
+    def from_data(cls, data: object) -> Self:
+        """The event whose data this is; Malformed 422 for anything but exactly its properties."""
+        if not isinstance(data, dict):
+            raise Malformed(422, "the event's data must be a JSON object")
+        properties = properties_of(cls)
+        unknown = data.keys() - {name for _, name, _ in properties}
+        if unknown:
+            raise Malformed(422, f"{cls.name} has no such property: {min(unknown)[:40]!r}")
+        return cls(**{attribute: _read(form, name, data) for attribute, name, form in properties})
+
+    @property
+    def subject(self) -> str:
+        """The id of the thing the event is about, as text; also its partition key."""
+        return str(next(iter(self.data().values())))
+
+    def data(self) -> dict[str, str | int]:
+        """The event's data as JSON values under camelCase names."""
+        return {
+            name: _plain(form, getattr(self, attribute))
+            for attribute, name, form in properties_of(type(self))
+        }
+
+
+def properties_of(event_class: type[ShopEvent]) -> tuple[tuple[str, str, Form], ...]:
+    """Attribute, JSON name and form of each property of an event, in order."""
+    return tuple((f.name, _camel_case(f.name), _FORMS[f.type]) for f in fields(event_class))
+
+
+def _plain(form: Form, value: Any) -> str | int:
+    plain: str | int = form.json(value)
+    return plain
+
+
+def _read(form: Form, name: str, data: Mapping[str, object]) -> object:
+    """One property, only in its canonical spelling, so that one fact has one representation."""
+    if name not in data:
+        raise Malformed(422, f"property {name} is missing")
+    value = data[name]
+    if type(value) is not form.json:
+        raise Malformed(422, f"property {name} has the wrong type")
+    try:
+        parsed = form.parse(value)
+    except ValueError as error:
+        raise Malformed(422, f"property {name} has a wrong value") from error
+    if _plain(form, parsed) != value:
+        raise Malformed(422, f"property {name} is not in its canonical form")
+    return parsed
+
+
+def _camel_case(attribute: str) -> str:
+    first, *rest = attribute.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _positive(value: int) -> int:
+    if not 1 <= value <= BIGINT_MAX:
+        raise ValueError("must be from 1 to the largest bigint")
+    return value
+
+
+def _currency(text: str) -> Currency:
+    if not (len(text) == 3 and text.isascii() and text.isalpha() and text.isupper()):
+        raise ValueError("must be three capital letters, as in ISO 4217")
+    return Currency(text)
+
+
+BIGINT_MAX = 2**63 - 1
+_UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_DATE_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_UUID_SCHEMA = {"type": "string", "format": "uuid", "pattern": _UUID_PATTERN}
+_DATE_SCHEMA = {"type": "string", "format": "date", "pattern": _DATE_PATTERN}
+_FORMS: Mapping[Any, Form] = {
+    UUID: Form(UUID, str, UUID, _UUID_SCHEMA),
+    int: Form(int, int, _positive, {"type": "integer", "minimum": 1, "maximum": BIGINT_MAX}),
+    date: Form(date, str, date.fromisoformat, _DATE_SCHEMA),
+    Currency: Form(str, str, _currency, {"type": "string", "pattern": "^[A-Z]{3}$"}),
+}

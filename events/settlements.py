@@ -1,0 +1,17 @@
+"""Facts about settlements."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import ClassVar
+
+from events.event import Currency, ShopEvent
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettlementClosed(ShopEvent):
+    """A business day was closed in one currency; its figures are final."""
+
+    name: ClassVar[str] = "settlement.closed"
+
+    settlement_date: date
+    currency: Currency

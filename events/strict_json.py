@@ -1,0 +1,61 @@
+"""JSON as RFC 8259 and I-JSON (RFC 7493) mean it: one document, UTF-8, no duplicate names.
+
+The standard parser is lenient where two readers of one message could see two different things;
+this one refuses those messages.  ``write`` is the one spelling in which the shop's event data
+travels, so a signature over the bytes survives a broker that unpacks and packs the event.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NoReturn
+
+from events.errors import Malformed
+
+
+def read(document: bytes) -> object:
+    """The JSON value in ``document``.
+
+    Raises Malformed 400 for anything else: another encoding, a byte-order mark, duplicate names,
+    NaN and Infinity, numbers beyond double or 4300 digits, lone surrogates, too deep nesting.
+    """
+    try:
+        value = json.loads(
+            document.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+        if b"\\ud" in document or b"\\uD" in document:
+            write(value)  # a lone surrogate cannot be written as UTF-8
+    except Malformed:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Malformed(400, "the body is not valid JSON") from error
+    return value
+
+
+def write(value: object) -> bytes:
+    """``value`` in its canonical spelling: sorted names, no white space, UTF-8."""
+    text = json.dumps(
+        value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+    )
+    return text.encode("utf-8")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Malformed(400, "a JSON object has a duplicate name")
+    return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise Malformed(400, "NaN and Infinity are not JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise Malformed(400, "a JSON number is out of range")
+    return value
