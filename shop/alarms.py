@@ -1,0 +1,22 @@
+"""Alarms: what a person has to look at.  Writer of ``alarms``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, LiteralString
+
+from shop.ids import new_uuid
+
+if TYPE_CHECKING:
+    from shop.db import Statement
+
+RAISE: LiteralString = """
+insert into shop.alarms (alarm_id, kind, subject, detail)
+values (%(alarm_id)s, %(kind)s, %(subject)s, %(detail)s)
+on conflict (kind, subject) do nothing
+returning alarm_id
+"""
+
+
+def raise_alarm(*, kind: str, subject: str, detail: str) -> Statement:
+    """The statement that raises an alarm once per kind and subject; no row back means it rang."""
+    return RAISE, {"alarm_id": new_uuid(), "kind": kind, "subject": subject, "detail": detail}
