@@ -134,7 +134,8 @@ def wrap(
 ) -> CloudEvent:
     """A shop event as it is announced, still unsigned.
 
-    ``id`` is its outbox row's, ``source`` is ``/shop/<function>``; ``partitionkey`` is the subject, so a broker that keeps order keeps it per order.
+    ``id`` is its outbox row's, ``source`` is ``/shop/<function>``.  ``partitionkey`` is the subject,
+    so a broker that keeps order keeps it per order.
     """
     extensions = {"partitionkey": event.subject}
     if traceparent:
