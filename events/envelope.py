@@ -1,9 +1,9 @@
 """CloudEvents 1.0 over HTTP, strict: what is not exactly an event is refused, with the reason.
 
-The official SDK is not used on this path.  Its imports cost about as much as these (8 ms of CPU, and
-6 here); what decides is that it lets through what must not pass: 1.x fills in a time, neither decodes
-percent-encoded headers nor refuses duplicate names, and 2.x invents an id where none was sent, so
-that a duplicate passes as news.  The tests use it as an oracle, both ways.
+The official SDK is not used on this path.  Its imports cost about as much as these (8 ms of CPU,
+and 6 here); what decides is that it lets through what must not pass: 1.x fills in a time, neither
+decodes percent-encoded headers nor refuses duplicate names, and 2.x invents an id where none was
+sent, so that a duplicate passes as news.  The tests use it as an oracle, both ways.
 
 Sources: CloudEvents 1.0.2 core, HTTP protocol binding and JSON event format; RFC 3339, RFC 3986.
 """

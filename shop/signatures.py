@@ -5,7 +5,8 @@ announce orders.  The signature travels as two extensions, ``sigkid`` and ``sig`
 values rather than bytes on the wire: a broker may change the mode or the spelling of the time, not
 the story.
 
-``cryptography`` costs 5 ms to import, 30 from a cold disk, so it is imported with the first key that is used.
+``cryptography`` costs 5 ms to import, 30 from a cold disk, so it is imported with the first key
+that is used.
 """
 
 from __future__ import annotations
@@ -192,8 +193,8 @@ def _event_key(kid: str, member: object) -> EventKey:
 def _seed_of(pem: str) -> bytes:
     """The 32-byte seed in a PKCS #8 PEM.
 
-    Every such file of an Ed25519 key has the same 16 bytes before the seed, so the library's parsers
-    of all the other kinds of key (5 ms to import) are not needed.
+    Every such file of an Ed25519 key has the same 16 bytes before the seed, so the library's
+    parsers of all the other kinds of key (5 ms to import) are not needed.
     """
     text = pem.strip()
     der = b""

@@ -1,7 +1,8 @@
 """Published events keep their shape: one may be added, none may change or go.
 
 Readers are strict (an unknown property is refused) and old rows are sent for weeks, so even an
-added property breaks somebody.  What needs another shape is a new version, announced beside the old one.
+added property breaks somebody.  What needs another shape is a new version, announced beside the
+old one.
 """
 
 from __future__ import annotations
