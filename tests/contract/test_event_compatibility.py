@@ -100,17 +100,19 @@ def _retype(shape: dict[str, Any]) -> None:
 def test_the_gate_sees_a_change_of(change: Any) -> None:
     current = copy.deepcopy(CURRENT)
     change(current["com.msashop.refund.requested.v1"])
-    assert broken_promises(FROZEN, current) == ["com.msashop.refund.requested.v1 has another shape"]
+    assert broken_promises(CURRENT, current) == [
+        "com.msashop.refund.requested.v1 has another shape"
+    ]
 
 
 def test_the_gate_sees_that_an_event_is_gone() -> None:
     current = {t: s for t, s in CURRENT.items() if t != "com.msashop.order.paid.v1"}
-    assert broken_promises(FROZEN, current) == ["com.msashop.order.paid.v1 is gone"]
+    assert broken_promises(CURRENT, current) == ["com.msashop.order.paid.v1 is gone"]
 
 
 def test_the_gate_lets_an_event_be_added() -> None:
     added = {**CURRENT, "com.msashop.order.placed.v2": {"type": "object"}}
-    assert broken_promises(FROZEN, added) == []
+    assert broken_promises(CURRENT, added) == []
 
 
 def test_freezing_adds_and_never_replaces() -> None:

@@ -43,7 +43,7 @@ CATALOGUE = [
     ("order.cancelled", True, ["orderId"]),
     ("payment.captured", True, ["orderId", "paymentId"]),
     ("payment.declined", True, ["orderId", "paymentId"]),
-    ("payment.retry-requested", False, ["orderId", "paymentId"]),
+    ("payment.retry-requested", False, ["orderId"]),
     ("refund.requested", False, ["orderId", "paymentId", "refundId"]),
     ("refund.succeeded", True, ["orderId", "paymentId", "refundId"]),
     ("refund.rejected", True, ["orderId", "paymentId", "refundId"]),
