@@ -77,4 +77,4 @@ locks: setup ## Pin all dependencies again (UPGRADE=--upgrade for newer versions
 		-c requirements.txt -o requirements-dev.txt pyproject.toml
 
 clean: ## Remove the environment and every cache (the shop's data in .shop stays)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .*_cache .hypothesis build dist *.egg-info

@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
 
+candidates=${PYTHON:-python3.13 python3.12 python3.11 python3}
+
 is_new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
@@ -12,23 +14,22 @@ is_new_enough() {
 # A name on PATH can be a shim that points at nothing, so each candidate is run, not looked up.
 find_python() {
     local candidate
-    for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
+    for candidate in $candidates; do
         if is_new_enough "$candidate"; then
             "$candidate" -c 'import sys; print(sys.executable)'
             return
         fi
     done
-    {
-        echo "setup: no Python >= 3.11 found (tried: ${PYTHON:-python3.13 python3.12 python3.11 python3})."
-        echo "setup: found $(python3 --version 2>&1 || true). Install a newer one or say PYTHON=/path/to/python make setup."
-    } >&2
+    echo "setup: no Python >= 3.11 found (tried: $candidates; python3 is $(python3 --version 2>&1))" >&2
+    echo "setup: install one, or name it: make setup PYTHON=/path/to/python" >&2
     return 1
 }
 
 python=$(find_python)
 if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    echo "setup: $python has no venv/ensurepip. On Debian and Ubuntu: apt-get install python${version}-venv" >&2
+    echo "setup: $python has no venv or ensurepip" >&2
+    echo "setup: on Debian and Ubuntu: apt-get install python${version}-venv" >&2
     exit 1
 fi
 
@@ -38,7 +39,9 @@ if ! is_new_enough "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >
     "$python" -m venv --clear "$venv"
 fi
 
-echo "setup: installing $(grep -c '^[a-z0-9].*==' requirements-dev.txt) pinned packages (about a minute the first time)"
+count=$(grep -c '^[a-z0-9].*==' requirements-dev.txt)
+echo "setup: installing $count pinned packages (about a minute the first time)"
 "$venv/bin/python" -m pip install --require-hashes -r requirements-dev.txt
+# One path in a .pth file: see pyproject.toml.
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 echo "setup: done"
