@@ -20,7 +20,7 @@ find_python() {
             return
         fi
     done
-    echo "setup: no Python >= 3.11 found (tried: $candidates; python3 is $(python3 --version 2>&1))" >&2
+    echo "setup: no Python >= 3.11 found; tried $candidates" >&2
     echo "setup: install one, or name it: make setup PYTHON=/path/to/python" >&2
     return 1
 }
