@@ -25,13 +25,13 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_the_new_function_is_found_by_the_registry(tree: Path) -> None:
-    make_function("count_reviews", tree)
+    make_function("count_unicorns", tree)
 
     program = """
 from shop.registry import spec_of, all_specs
-spec = spec_of("count_reviews")
+spec = spec_of("count_unicorns")
 assert spec in all_specs()
-from functions.count_reviews import handler, schema
+from functions.count_unicorns import handler, schema
 route, = spec.routes
 print(route.method, route.path, callable(getattr(handler, route.handler)),
     sorted(getattr(schema, route.answer).model_fields))
@@ -41,11 +41,11 @@ print(route.method, route.path, callable(getattr(handler, route.handler)),
     )
 
     assert ran.stderr == ""
-    assert ran.stdout == "GET /reviews True ['answeredAt']\n"
+    assert ran.stdout == "GET /unicorns True ['answeredAt']\n"
 
 
 def test_the_new_function_passes_the_linters(tree: Path) -> None:
-    written = [str(p) for p in make_function("count_reviews", tree) if p.suffix == ".py"]
+    written = [str(p) for p in make_function("count_unicorns", tree) if p.suffix == ".py"]
 
     for command in (["check", "--no-cache"], ["format", "--no-cache", "--check"]):
         ran = subprocess.run(
@@ -59,11 +59,11 @@ def test_the_new_function_passes_the_linters(tree: Path) -> None:
 
 
 def test_the_example_names_the_route(tree: Path) -> None:
-    make_function("count_reviews", tree)
+    make_function("count_unicorns", tree)
 
-    example = json.loads((tree / "functions/count_reviews/example.json").read_text())
+    example = json.loads((tree / "functions/count_unicorns/example.json").read_text())
 
-    assert example == {"method": "GET", "path": "/reviews"}
+    assert example == {"method": "GET", "path": "/unicorns"}
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_a_bad_name_is_refused_and_nothing_is_written(name: str, tmp_path: Path)
 
 
 def test_an_existing_function_is_left_alone(tree: Path) -> None:
-    make_function("count_reviews", tree)
-    handler = tree / "functions/count_reviews/handler.py"
+    make_function("count_unicorns", tree)
+    handler = tree / "functions/count_unicorns/handler.py"
     handler.write_text("# mine\n")
 
     with pytest.raises(NotMade, match="exists already"):
-        make_function("count_reviews", tree)
+        make_function("count_unicorns", tree)
 
     assert handler.read_text() == "# mine\n"
 
