@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -41,7 +40,7 @@ print(route.method, route.path, callable(getattr(handler, route.handler)),
     )
 
     assert ran.stderr == ""
-    assert ran.stdout == "GET /unicorns True ['answeredAt']\n"
+    assert ran.stdout == "GET /unicorns True ['answered_at']\n"
 
 
 def test_the_new_function_passes_the_linters(tree: Path) -> None:
@@ -58,12 +57,21 @@ def test_the_new_function_passes_the_linters(tree: Path) -> None:
         assert ran.returncode == 0, ran.stdout
 
 
-def test_the_example_names_the_route(tree: Path) -> None:
+def test_the_example_is_a_valid_answer(tree: Path) -> None:
     make_function("count_unicorns", tree)
 
-    example = json.loads((tree / "functions/count_unicorns/example.json").read_text())
+    program = """
+import json, pathlib
+from functions.count_unicorns.schema import CountUnicornsAnswer
+example = json.loads(pathlib.Path("functions/count_unicorns/example.json").read_text())
+print(CountUnicornsAnswer.model_validate(example["count_unicorns"]["answer"]).answered_at)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=tree, capture_output=True, text=True, check=False
+    )
 
-    assert example == {"method": "GET", "path": "/unicorns"}
+    assert ran.stderr == ""
+    assert ran.stdout == "2026-02-01 09:00:00+00:00\n"
 
 
 @pytest.mark.parametrize(
