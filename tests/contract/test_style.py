@@ -43,7 +43,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "psycopg": ("shop/db.py", "shop/schema/", "scripts/"),
     "pydantic": ("functions/*/schema.py", "shop/runtime/", "scripts/"),
     "redis": (),
-    "requests": (),
+    "requests": ("shop/provider/stripe.py",),
     "rich": ("scripts/",),
     "sqlalchemy": ("scripts/", "shop/schema/"),
     "starlette": ("scripts/",),
