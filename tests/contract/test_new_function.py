@@ -64,7 +64,8 @@ def test_the_example_is_a_valid_answer(tree: Path) -> None:
 import json, pathlib
 from functions.count_unicorns.schema import CountUnicornsAnswer
 example = json.loads(pathlib.Path("functions/count_unicorns/example.json").read_text())
-print(CountUnicornsAnswer.model_validate(example["count_unicorns"]["answer"]).answered_at)
+answer = json.dumps(example["count_unicorns"]["answer"])
+print(CountUnicornsAnswer.model_validate_json(answer).answered_at)
 """
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=tree, capture_output=True, text=True, check=False
