@@ -241,7 +241,7 @@ def test_a_registry_host_is_found() -> None:
 
 @cache
 def sources() -> tuple[Source, ...]:
-    """Every text file that git tracks or would track."""
+    """Every text file of ours that git would track; ``vendor/`` is others'."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -249,10 +249,14 @@ def sources() -> tuple[Source, ...]:
         capture_output=True,
         text=True,
     ).stdout
-    paths = sorted(path for path in listed.split("\0") if path and (ROOT / path).is_file())
+    paths = sorted(path for path in listed.split("\0") if path and _is_ours(path))
     assert "pyproject.toml" in paths
     texts = ((path, _text_of(ROOT / path)) for path in paths)
     return tuple(Source(path, text) for path, text in texts if text is not None)
+
+
+def _is_ours(path: str) -> bool:
+    return "/vendor/" not in path and (ROOT / path).is_file()
 
 
 def _text_of(path: Path) -> str | None:
