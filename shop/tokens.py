@@ -4,11 +4,12 @@ One algorithm, one type, one issuer, one audience.  The key is chosen by ``kid``
 and from nowhere else: a header that names or carries a key is refused, so nothing is ever fetched.
 
 Issuing is PyJWT's.  Verifying reads the three segments itself, far more strictly than a general
-library may, and leaves the signature to cryptography's Ed25519.  Measured medians on Python 3.11: ed25519
-9 ms; ``import jwt`` after it 46 to 70 ms more in a bare process (x509, ssh, urllib) and 21 ms in one that holds
-psycopg; every function behind a token would pay that at cold start for checks that are made here anyway.
-tests/unit/test_tokens.py holds the verifier to PyJWT's judgement.  Neither library is imported before
-the first token, so a public function pays for none.
+library may, and leaves the signature to cryptography's Ed25519.  Measured medians on Python 3.11:
+ed25519 9 ms; ``import jwt`` after it 46 to 70 ms more in a bare process (x509, ssh, urllib) and
+21 ms in one that holds psycopg; every function behind a token would pay that at cold start for
+checks that are made here anyway. tests/unit/test_tokens.py holds the verifier to PyJWT's
+judgement.  Neither library is imported before the first token, so a public function pays for
+none.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ CACHED_TOKENS_MAX = 1024
 USER_ID_MAX = 2**63 - 1
 NUMERIC_DATE_MAX = 2**53
 
-# The header holds these three and nothing else: jwk, jku, x5u, x5c, crit, b64, zip and cty are no part
-# of our tokens, and a header we do not know could change what the signature means.
+# The header holds these three and nothing else: jwk, jku, x5u, x5c, crit, b64, zip and cty are no
+# part of our tokens, and a header we do not know could change what the signature means.
 HEADER_NAMES = {"alg", "typ", "kid"}
 
 BEARER = re.compile(r"(?i:Bearer) ([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
@@ -52,8 +53,8 @@ USER_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 class TokenIssuer:
     """Makes access tokens with the one private key of the shop; only ``login`` holds it.
 
-    ``private_key_pem`` is an Ed25519 key in PKCS8 PEM; any other raises ``ValueError``.  ``clock`` is
-    asked for the time of issue.
+    ``private_key_pem`` is an Ed25519 key in PKCS8 PEM; any other raises ``ValueError``. ``clock``
+    is asked for the time of issue.
     """
 
     def __init__(
@@ -99,16 +100,16 @@ class TokenIssuer:
 
     def jwks(self) -> dict[str, Any]:
         """The public half, as a JWK set (RFC 7517) that verifiers and other parties may read."""
-        return {"keys": [{**self._jwk, "use": "sig", "alg": ALGORITHM}]}
+        return public_keys(json.dumps({"keys": [self._jwk]}))
 
 
 class TokenVerifier:
     """Turns an ``Authorization`` header into the caller it proves, or into a 401.
 
-    ``jwks_json`` is a JWK set of Ed25519 public keys, each with its ``kid``; anything else in it raises
-    ``ValueError`` at once, before the first request.  Verified tokens are remembered by SHA-256 until
-    they expire, at most ``CACHED_TOKENS_MAX`` of them; that a session is still open is not remembered
-    and has to be asked with every request (``shop.sessions``).
+    ``jwks_json`` is a JWK set of Ed25519 public keys, each with its ``kid``; anything else in it
+    raises ``ValueError`` at once, before the first request.  Verified tokens are remembered by
+    SHA-256 until they expire, at most ``CACHED_TOKENS_MAX`` of them; that a session is still open
+    is not remembered and has to be asked with every request (``shop.sessions``).
     """
 
     def __init__(self, jwks_json: str, issuer: str, audience: str) -> None:
@@ -197,7 +198,7 @@ def public_jwk(raw_public_key: bytes) -> dict[str, str]:
 
 
 def read_jwks(jwks_json: str) -> dict[str, bytes]:
-    """Raw Ed25519 public keys by ``kid``; ``ValueError`` for any other content, private keys included."""
+    """Raw Ed25519 public keys by ``kid``; ``ValueError`` for anything else, private keys too."""
     document = json.loads(jwks_json)
     keys = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list) or not keys:
@@ -216,6 +217,16 @@ def read_jwks(jwks_json: str) -> dict[str, bytes]:
             raise ValueError("a key of the set is not 32 bytes, or its kid is there twice")
         table[key_id] = raw
     return table
+
+
+def public_keys(jwks_json: str) -> dict[str, Any]:
+    """A key set as everybody may read it: the public members of each key and nothing else."""
+    return {
+        "keys": [
+            {**public_jwk(raw), "kid": key_id, "use": "sig", "alg": ALGORITHM}
+            for key_id, raw in read_jwks(jwks_json).items()
+        ]
+    }
 
 
 def _key_id(header: Mapping[str, Any]) -> str:
