@@ -13,22 +13,21 @@ from typing import TYPE_CHECKING
 
 from functions.login.throttle import Throttle
 from shop import accounts
-from shop.cache import Cache
-from shop.clock import utc_now
 from shop.errors import Refused
 from shop.message import Reply, Request
 from shop.passwords import DUMMY_HASH, hash_password, is_password, needs_rehash
-from shop.tokens import TokenIssuer, TokenVerifier, public_keys, unauthenticated
+from shop.runtime.services import cache_of, issuer_of, services_of_process
+from shop.tokens import public_keys, unauthenticated
 
 if TYPE_CHECKING:
     from shop.accounts import Credentials, OpenSession
+    from shop.cache import Cache
     from shop.db import Transaction
-    from shop.runtime.config import Settings
 
 OpenTransaction = Callable[[], AbstractContextManager["Transaction"]]
 
-NO_STORE = {"Cache-Control": "no-store"}
-KEYS_ARE_PUBLIC = {"Cache-Control": "public, max-age=300"}
+NO_STORE = {"cache-control": "no-store"}
+KEYS_ARE_PUBLIC = {"cache-control": "public, max-age=300"}
 
 
 def log_in(request: Request, open_transaction: OpenTransaction) -> Reply:
@@ -36,7 +35,7 @@ def log_in(request: Request, open_transaction: OpenTransaction) -> Reply:
 
     An unknown e-mail, a closed account and a wrong password get the same answer for the same work.
     """
-    throttle = _throttle(request.settings.redis_url)
+    throttle = _throttle(cache_of())
     email_key = accounts.email_key(request.body.email)
     throttle.admit(email_key, request.client)
     with open_transaction() as tx:
@@ -57,7 +56,7 @@ def log_in(request: Request, open_transaction: OpenTransaction) -> Reply:
                 new_hash=new_hash,
             )
     throttle.note_success(email_key)
-    return _token_pair(request.settings, session)
+    return _token_pair(session)
 
 
 def refresh(request: Request, open_transaction: OpenTransaction) -> Reply:
@@ -66,7 +65,7 @@ def refresh(request: Request, open_transaction: OpenTransaction) -> Reply:
         session = accounts.rotate(tx, request.body.refresh_token.get_secret_value())
     if session is None:
         raise _not_signed_in("INVALID_REFRESH_TOKEN", "the refresh token is not valid")
-    return _token_pair(request.settings, session)
+    return _token_pair(session)
 
 
 def log_out(request: Request, open_transaction: OpenTransaction) -> Reply:
@@ -81,9 +80,8 @@ def log_out(request: Request, open_transaction: OpenTransaction) -> Reply:
         if not known:
             raise unauthenticated()
         return Reply(204)
-    settings = request.settings
-    verifier = _verifier(settings.jwt_jwks, settings.jwt_issuer, settings.jwt_audience)
-    caller = verifier.verify(request.headers.get("authorization"), request.now)
+    header = request.headers.get("authorization")
+    caller = services_of_process().tokens.verify(header, request.now)
     with open_transaction() as tx:
         accounts.end_session(tx, session_id=caller.session_id, user_id=caller.user_id)
     return Reply(204)
@@ -101,9 +99,8 @@ def _proven(found: Credentials | None, password: str) -> Credentials | None:
     return account if is_password(password, stored_hash) else None
 
 
-def _token_pair(settings: Settings, session: OpenSession) -> Reply:
-    issuer = _issuer(settings.jwt_private_key, settings.jwt_issuer, settings.jwt_audience)
-    access_token, expires_in = issuer.issue(session.user_id, session.role, session.session_id)
+def _token_pair(session: OpenSession) -> Reply:
+    access_token, expires_in = issuer_of().issue(session.user_id, session.role, session.session_id)
     pair = {
         "accessToken": access_token,
         "refreshToken": session.refresh_token,
@@ -118,15 +115,6 @@ def _not_signed_in(code: str, message: str) -> Refused:
 
 
 @cache
-def _throttle(redis_url: str | None) -> Throttle:
-    return Throttle(Cache(redis_url))
-
-
-@cache
-def _issuer(private_key: str, issuer: str, audience: str) -> TokenIssuer:
-    return TokenIssuer(private_key, issuer, audience, utc_now)
-
-
-@cache
-def _verifier(jwks: str, issuer: str, audience: str) -> TokenVerifier:
-    return TokenVerifier(jwks, issuer, audience)
+def _throttle(counters: Cache) -> Throttle:
+    """One throttle a process: what it counts while Redis is away has to be found again."""
+    return Throttle(counters)
