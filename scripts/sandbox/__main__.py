@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
 
@@ -19,7 +18,7 @@ from scripts.sandbox.server import SandboxServer, plan_webhook
 POLL_SECONDS = 3600.0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT; prints one line with the address when it can serve."""
     options = _read_options(arguments)
     options.data.parent.mkdir(parents=True, exist_ok=True)
@@ -35,15 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         _stop_on_signals()
         print(f"sandbox ready http://{options.host}:{server.server_port}", flush=True)
         server.serve_forever(poll_interval=POLL_SECONDS)
-    except _StopSignal:
+    finally:
         server.server_close()
         courier.stop()
         books.close()
-    return 0
-
-
-class _StopSignal(Exception):
-    """Raised out of the signal handler: the accept loop need not wake up to look for a flag."""
 
 
 def _stop_on_signals() -> None:
@@ -52,7 +46,8 @@ def _stop_on_signals() -> None:
     def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise _StopSignal
+        # Raised out of the accept loop, which therefore need not wake up to look for a flag.
+        raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -83,4 +78,4 @@ def _read_options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

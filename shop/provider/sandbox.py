@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from socket import SHUT_RDWR, socket
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -126,6 +127,7 @@ class _Line:
         timeout_seconds: float,
     ) -> None:
         self._connection = connection
+        self._sock: socket | None = None
         self._base_path = base_path
         self._headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
         # A socket's timeout counts from the last byte, so a peer that drips one byte at a time
@@ -148,25 +150,40 @@ class _Line:
         headers = dict(self._headers)
         if payload is not None:
             headers["Content-Type"] = "application/json"
-        if time.monotonic() >= self._deadline:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
             return _Answer(0, {}, "timeout")
         try:
+            self._connect(left)
             self._connection.request(method, self._base_path + path, payload, headers)
             response = self._connection.getresponse()
             text = response.read(ANSWER_BYTES_MAX + 1)
         except (OSError, HTTPException) as error:
             is_late = time.monotonic() >= self._deadline or isinstance(error, TimeoutError)
             return _Answer(0, {}, "timeout" if is_late else type(error).__name__)
-        if response.will_close:
-            self._connection.close()
+        if time.monotonic() >= self._deadline:
+            # What the hang-up left of the answer may be half of it.
+            return _Answer(0, {}, "timeout")
+        if response.length and len(text) <= ANSWER_BYTES_MAX:
+            return _Answer(0, {}, "cut answer")
         return _read_answer(response.status, text)
 
+    def _connect(self, left: float) -> None:
+        """Connect if the peer closed the last time; remember the socket for the hang-up.
+
+        http.client forgets it as soon as an answer says that the connection will be closed.
+        """
+        if self._connection.sock is None:
+            self._connection.timeout = left
+            self._connection.connect()
+        self._sock = self._connection.sock
+
     def _shut(self) -> None:
-        sock = self._connection.sock
+        sock = self._sock
         if sock is None:
             return
         try:
-            sock.shutdown(2)
+            sock.shutdown(SHUT_RDWR)
         except OSError:
             # Already gone, which is all that was wanted.
             return
@@ -177,7 +194,7 @@ def _read_answer(status: int, text: bytes) -> _Answer:
         return _Answer(0, {}, "answer too long")
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _Answer(status if status >= 300 else 0, {}, f"HTTP {status} without JSON")
     if not isinstance(body, dict):
         return _Answer(0, {}, f"HTTP {status} without a JSON object")
