@@ -24,8 +24,10 @@ from scripts.sandbox.tables import TABLES
 
 Answer = tuple[int, dict[str, Any]]
 
-INTENT_COLUMNS = """intent_id, key, provider_ref, status, amount_minor, currency, payment_method,
- order_id, payment_id, reason, tries, created_at, closed_at"""
+INTENTS = """
+select intent_id, key, provider_ref, status, amount_minor, currency, payment_method,
+  order_id, payment_id, reason, tries, created_at, closed_at
+from intents"""
 INSERT_INTENT = """
 insert into intents (key, provider_ref, status, amount_minor, currency, payment_method, order_id,
                      payment_id, created_at)
@@ -35,20 +37,31 @@ INSERT_TOMBSTONE = """
 insert into intents (key, provider_ref, status, payment_method, order_id, payment_id, reason,
                      created_at, closed_at)
 values (:key, :provider_ref, 'voided', '', '', '', 'cancelled before it was seen', :now, :now)"""
-INTENT_IN_BOOKS = f"""
-select {INTENT_COLUMNS} from intents where key = :key
+INTENT_IN_BOOKS = (
+    INTENTS
+    + """
+where key = :key
 order by status = 'captured' desc, intent_id desc limit 1"""
-INTENT_NEWEST = f"""
-select {INTENT_COLUMNS} from intents where key = :key order by intent_id desc limit 1"""
-INTENT_VOIDED = f"""
-select {INTENT_COLUMNS} from intents where key = :key and status = 'voided'
+)
+INTENT_NEWEST = (
+    INTENTS
+    + """
+where key = :key order by intent_id desc limit 1"""
+)
+INTENT_VOIDED = (
+    INTENTS
+    + """
+where key = :key and status = 'voided'
 order by intent_id desc limit 1"""
-INTENT_BY_ID = f"select {INTENT_COLUMNS} from intents where intent_id = :intent_id"
-CAPTURED_BY_KEY_OR_REF = f"""
-select {INTENT_COLUMNS} from intents
+)
+INTENT_BY_ID = INTENTS + " where intent_id = :intent_id"
+CAPTURED_BY_KEY_OR_REF = (
+    INTENTS
+    + """
 where key = :charge_key and status = 'captured'
   and (:provider_ref is null or provider_ref = :provider_ref)
 order by intent_id desc limit 1"""
+)
 COUNT_TRY = "update intents set tries = tries + 1 where intent_id = :intent_id"
 CLOSE_INTENT = """
 update intents set status = :status, reason = :reason, closed_at = :now
@@ -68,11 +81,16 @@ where scope = :scope and key = :key and created_at > :kept_since"""
 KEEP_ANSWER = """
 insert or replace into answers (scope, key, fingerprint, status, body, created_at)
 values (:scope, :key, :fingerprint, :status, :body, :now)"""
-REFUND_COLUMNS = """refund_id, key, charge_key, charge_ref, provider_ref, status, amount_minor,
- currency, reason, created_at"""
-REFUND_IN_BOOKS = f"""
-select {REFUND_COLUMNS} from refunds where key = :key
+REFUNDS = """
+select refund_id, key, charge_key, charge_ref, provider_ref, status, amount_minor,
+  currency, reason, created_at
+from refunds"""
+REFUND_IN_BOOKS = (
+    REFUNDS
+    + """
+where key = :key
 order by status = 'succeeded' desc, refund_id desc limit 1"""
+)
 REFUNDED_SUM = """
 select coalesce(sum(amount_minor), 0) from refunds
 where charge_ref = :charge_ref and status = 'succeeded'"""
@@ -98,8 +116,8 @@ LATE_NEXT = """
 select late_id, intent_id, ignores_tombstone, due_at from late_confirms
 order by due_at limit 1"""
 DELETE_LATE = "delete from late_confirms where late_id = :late_id"
-ALL_INTENTS = f"select {INTENT_COLUMNS} from intents order by intent_id"
-ALL_REFUNDS = f"select {REFUND_COLUMNS} from refunds order by refund_id"
+ALL_INTENTS = INTENTS + " order by intent_id"
+ALL_REFUNDS = REFUNDS + " order by refund_id"
 ALL_ENTRIES = ENTRIES_SINCE.replace("where entry_id > :since ", "").replace(" limit :limit", "")
 SETTING = "select value from settings where name = :name"
 KEEP_SETTING = "insert or replace into settings (name, value) values (:name, :value)"

@@ -121,7 +121,8 @@ class FaultDice:
         """Start again from the seed with these settings and no counts."""
         with self._lock:
             self.settings = settings
-            self._random = random.Random(settings.seed)
+            # Repeatable, not secret.
+            self._random = random.Random(settings.seed)  # noqa: S311
             self._fired: Counter[str] = Counter()
 
     def call_fault(self, step: str) -> str | None:

@@ -29,6 +29,9 @@ IDLE_SECONDS_MAX = 120
 CURSOR_DIGITS_MAX = 18
 
 
+Route = Callable[[str, dict[str, list[str]], dict[str, Any]], Answer | None]
+
+
 class RequestError(Exception):
     """A request that is refused before it reaches the books: status and reason."""
 
@@ -80,7 +83,7 @@ class SandboxHandler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet: what happened is in the books."""
 
-    def _serve(self, route: Callable[[str, dict[str, list[str]], dict[str, Any]], Answer | None]):
+    def _serve(self, route: Route) -> None:
         try:
             # The body is read even when it is refused, or its bytes would be the next request.
             body = self._read_body()

@@ -42,7 +42,7 @@ class ChargeCall:
 
 @dataclass(frozen=True)
 class RefundCall:
-    """Money to give back of one capture; ``provider_ref`` is the capture's own name there."""
+    """Money to give back of one capture; ``provider_ref`` is what its Outcome named."""
 
     key: str
     charge_key: str

@@ -82,7 +82,7 @@ class SandboxProvider:
         body = {
             "key": call.key,
             "charge_key": call.charge_key,
-            "provider_ref": call.provider_ref,
+            "provider_ref": call.provider_ref or None,
             "amount_minor": call.amount_minor,
             "currency": call.currency,
         }
@@ -215,8 +215,8 @@ def _create(line: _Line, call: ChargeCall) -> Intent:
     answer = line.ask("POST", "/intents", body)
     if answer.status == 200 and answer.body.get("status") == "created":
         reason = _difference(answer.body, call.key, call.amount_minor, call.currency)
-        kind = "mismatch" if reason else "created"
-        return Intent(kind, provider_ref=text_in(answer.body.get("provider_ref")), reason=reason)
+        ref = text_in(answer.body.get("provider_ref"))
+        return Intent("mismatch" if reason else "created", provider_ref=ref, reason=reason)
     outcome = _outcome(answer, call)
     return Intent(outcome.kind, provider_ref=outcome.provider_ref, reason=outcome.reason)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+import sqlite3
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
@@ -547,3 +549,25 @@ def _switches(pid: int) -> dict[str, str]:
             continue
         switches[task.name] = next(line for line in lines if line.startswith("voluntary_ctxt"))
     return switches
+
+
+def test_refund_finds_its_charge_by_key_alone(sandbox: SandboxProcess) -> None:
+    call, provider = charge_call(), sandbox.provider()
+    provider.charge(call)
+    assert provider.refund(refund_call(call, "", 10_000)).kind == "succeeded"
+    other = charge_call()
+    provider.charge(other)
+    assert provider.refund(refund_call(other, "ch_of_nobody", 1)).kind == "unknown"
+
+
+def test_webhook_that_nobody_took_for_a_day_is_parked(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        with running_sandbox(tmp_path / "books.sqlite3", nobody) as sandbox:
+            sandbox.provider().charge(charge_call())
+            sandbox.stop()
+            with closing(sqlite3.connect(sandbox.data)) as books, books:
+                books.execute("update webhooks set created_at = created_at - 86400, next_at = 0")
+            sandbox.start()
+            wait_for(lambda: sandbox.books()["webhooks"] == {"parked": 1}, "the end of its time")
