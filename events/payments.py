@@ -29,10 +29,9 @@ class PaymentDeclined(ShopEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class PaymentRetryRequested(ShopEvent):
-    """A customer asked to pay again after a decline; the new payment waits to be charged."""
+    """A customer asked to pay again after a decline; a new attempt waits to be made."""
 
     name: ClassVar[str] = "payment.retry-requested"
     external: ClassVar[bool] = False
 
     order_id: UUID
-    payment_id: UUID

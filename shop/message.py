@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from shop.db import Transaction
     from shop.runtime.config import Settings
+
+    OpenTransaction = Callable[[], AbstractContextManager[Transaction]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,6 @@ class Request:
     raw_body: bytes = b""
     caller: Caller | None = None
     idempotency_key: str | None = None
-    open_transaction: Callable[[], Any] | None = None
     after_commit: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -80,10 +83,12 @@ class Phases:
     """Remember, act, record: how a handler calls the outside world.
 
     ``remember(tx, subject)`` commits the intent and returns the call to make, or None when the rows
-    call for nothing.  ``act(provider, call)`` runs outside any transaction and returns the outcome;
-    it never raises for an unknown outcome.  ``record(tx, call, outcome)`` applies it.
+    call for nothing.  ``act(provider, call, open_transaction)`` runs outside any transaction and
+    returns the outcome; it never raises for an unknown outcome.  ``record(tx, call, outcome)``
+    applies it.  ``subject(event)`` is the id that ``remember`` is asked about.
     """
 
+    subject: Callable[[Event], UUID]
     remember: Callable[[Transaction, UUID], Any]
-    act: Callable[[Any, Any], Any]
+    act: Callable[[Any, Any, OpenTransaction], Any]
     record: Callable[[Transaction, Any, Any], None]

@@ -66,13 +66,16 @@ class Subscription:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A clock tick: five-field ``cron`` in UTC.  ``when_due`` ticks only if ``due_work`` has rows."""
+    """A clock tick: five-field ``cron`` in UTC.
+
+    With ``due_kinds`` it ticks only while ``due_work`` has due rows of those kinds, and at once.
+    """
 
     name: str
     cron: str
     handler: str
     summary: str
-    when_due: bool = False
+    due_kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,76 @@
+"""Giving money back: the refund's intent is committed already; send it, record the provider's word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from shop import saga
+from shop.message import Event, Phases
+from shop.ordering import lifecycle, refunds
+from shop.provider.protocol import RefundCall, RefundOutcome
+
+if TYPE_CHECKING:
+    from shop.db import Transaction
+    from shop.message import OpenTransaction
+    from shop.provider.protocol import Provider
+
+
+@dataclass(frozen=True)
+class Refunding:
+    """A refund to send, under the refund's own key."""
+
+    order_id: UUID
+    refund_id: UUID
+    call: RefundCall
+
+
+def remember(tx: Transaction, refund_id: UUID) -> Refunding | None:
+    """The open refund's call, with its next turn pushed into the future; None when it is closed."""
+    row = tx.one(refunds.ORDER_OF, refund_id=refund_id)
+    if row is None:
+        raise saga.UnknownOrder()
+    telling = saga.read(tx, row.order_id)
+    refund = next(r for r in telling.refunds if r.refund_id == refund_id)
+    if refund.status not in lifecycle.LIVE:
+        return None
+    tx.run(refunds.RETRY, refund_id=refund_id)
+    payment = next(p for p in telling.payments if p.payment_id == refund.payment_id)
+    call = RefundCall(
+        key=refund.provider_key,
+        charge_key=payment.provider_key,
+        provider_ref=payment.provider_ref or "",
+        amount_minor=refund.amount_minor,
+        currency=refund.currency,
+    )
+    return Refunding(row.order_id, refund_id, call)
+
+
+def act(provider: Provider, refunding: Refunding, _: OpenTransaction) -> RefundOutcome:
+    """Sends the refund with its key; an answer that is not believed is checked against the books."""
+    outcome = provider.refund(refunding.call)
+    if outcome.kind == "mismatch":
+        return provider.find_refund(refunding.call)
+    return outcome
+
+
+def record(tx: Transaction, refunding: Refunding, outcome: RefundOutcome) -> None:
+    """Applies the provider's word, or notes that there was none."""
+    saga.tell(tx, refunding.order_id, message_of(refunding.refund_id, outcome))
+
+
+def message_of(refund_id: UUID, outcome: RefundOutcome) -> Any:
+    """The lifecycle's message for a refund's outcome."""
+    if outcome.kind == "succeeded":
+        return lifecycle.Refunded(refund_id)
+    if outcome.kind == "rejected":
+        return lifecycle.RefundRejected(refund_id, outcome.reason or "")
+    return lifecycle.RefundUnclear(refund_id)
+
+
+def _refund_of(event: Event) -> UUID:
+    return UUID(event.data["refundId"])
+
+
+REFUND = Phases(subject=_refund_of, remember=remember, act=act, record=record)
