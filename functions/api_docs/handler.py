@@ -1,0 +1,103 @@
+"""Show the documents.  Files beside this module, chosen from fixed lists; no database.
+
+``assets/rendered`` is written by ``make render``, ``assets/vendor`` is Swagger UI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import events
+from shop.errors import not_found
+from shop.message import Reply, Request
+
+HERE = Path(__file__).parent / "assets"
+RENDERED = HERE / "rendered"
+VENDOR = HERE / "vendor"
+
+HTML = "text/html; charset=utf-8"
+JAVASCRIPT = "text/javascript; charset=utf-8"
+CSS = "text/css; charset=utf-8"
+JSON = "application/json"
+
+ASSETS: Mapping[str, tuple[Path, str]] = {
+    "swagger-ui.css": (VENDOR, CSS),
+    "swagger-ui-bundle.js": (VENDOR, JAVASCRIPT),
+    "swagger-ui-standalone-preset.js": (VENDOR, JAVASCRIPT),
+    "favicon-32x32.png": (VENDOR, "image/png"),
+    "start-swagger-ui.js": (HERE, JAVASCRIPT),
+    "papers.css": (HERE, CSS),
+    "groups.json": (RENDERED, JSON),
+}
+
+# Everything comes from this origin, nothing is inline, nothing frames us.  Swagger UI's pictures
+# are data: addresses in its style sheet.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+HEADERS: Mapping[str, str] = {
+    "Cache-Control": "public, max-age=300",
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def show_api_docs(_request: Request, _open_transaction: object) -> Reply:
+    """Swagger UI, as HTML."""
+    return _file(HERE, "api-docs.html", HTML)
+
+
+def show_asset(request: Request, _open_transaction: object) -> Reply:
+    """One of the pages' own files; 404 for any other name."""
+    name = request.path["asset"]
+    if name not in ASSETS:
+        raise not_found("the file")
+    folder, media_type = ASSETS[name]
+    return _file(folder, name, media_type)
+
+
+def show_openapi(_request: Request, _open_transaction: object) -> Reply:
+    """OpenAPI 3.1 of all functions."""
+    return _file(RENDERED, "openapi.json", JSON)
+
+
+def show_openapi_of_group(request: Request, _open_transaction: object) -> Reply:
+    """OpenAPI 3.1 of one group; 404 when there is no such group."""
+    return _listed(RENDERED, f"openapi-{request.path['group']}.json", JSON, "the group")
+
+
+def show_asyncapi_page(_request: Request, _open_transaction: object) -> Reply:
+    """The event catalogue, as HTML."""
+    return _file(RENDERED, "asyncapi.html", HTML)
+
+
+def show_asyncapi(_request: Request, _open_transaction: object) -> Reply:
+    """AsyncAPI 3.0 of all events."""
+    return _file(RENDERED, "asyncapi.json", JSON)
+
+
+def show_event_schema(request: Request, _open_transaction: object) -> Reply:
+    """JSON Schema of an event type and version; 404 when there is none."""
+    folder = Path(next(iter(events.__path__))) / "schemas"
+    return _listed(folder, request.path["name"], "application/schema+json", "the schema")
+
+
+def _listed(folder: Path, name: str, media_type: str, what: str) -> Reply:
+    if name not in _names_in(folder):
+        raise not_found(what)
+    return _file(folder, name, media_type)
+
+
+@cache
+def _names_in(folder: Path) -> frozenset[str]:
+    return frozenset(path.name for path in folder.glob("*.json"))
+
+
+@cache
+def _file(folder: Path, name: str, media_type: str) -> Reply:
+    return Reply(200, (folder / name).read_bytes(), HEADERS, media_type)

@@ -1,0 +1,26 @@
+"""Keep a dead letter and say so.  One round trip."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shop import alarms, dead_letters
+
+if TYPE_CHECKING:
+    from shop.db import Transaction
+    from shop.dead_letters import DeadLetter
+
+
+def store(letter: DeadLetter, tx: Transaction) -> None:
+    """Keeps the letter and raises one alarm for it; a letter that comes again changes nothing.
+
+    Refuses nothing: poison is what this function is for.
+    """
+    # !a: what an attacker may have written reaches a person's screen in printable ASCII only
+    why = f"{letter.type!a} was not taken by {letter.destination!a}, status {letter.error_code!a}"
+    tx.together(
+        dead_letters.store(letter),
+        alarms.raise_alarm(
+            kind="dead_letter", subject=dead_letters.name_of(letter), detail=why
+        ),
+    )

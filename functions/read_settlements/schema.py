@@ -1,0 +1,76 @@
+"""Questions and answers of read_settlements."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, RootModel
+
+from shop.runtime.model import Model, QueryModel
+
+FIRST_DAY = date(2000, 1, 1)
+LAST_DAY = date(2099, 12, 31)
+
+
+def _calendar_day(text: object) -> object:
+    """Only yyyy-MM-dd: ISO 8601 knows weeks and ordinals, and pydantic seconds since 1970."""
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError("must be a date such as 2026-02-01")
+    return text
+
+
+BusinessDay = Annotated[
+    date,
+    BeforeValidator(_calendar_day),
+    Field(ge=FIRST_DAY, le=LAST_DAY, description="Business day, yyyy-MM-dd."),
+]
+YearMonth = Annotated[
+    str,
+    Field(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="Month, yyyy-MM."),
+]
+
+
+class DailyQuery(QueryModel):
+    """Without a date: the newest 30 days, today first."""
+
+    day: BusinessDay | None = Field(default=None, alias="date")
+
+
+class MonthlyQuery(QueryModel):
+    """Without a month: the newest 12."""
+
+    year_month: YearMonth | None = None
+
+
+class Figures(Model):
+    """Amounts in the currency's minor unit; the total is captures less refunds."""
+
+    total_amount: int
+    captured_amount: int
+    refunded_amount: int
+    payment_count: int
+    refund_count: int
+    currency: str
+    closed: bool
+
+
+class DailySettlement(Figures):
+    """One business day; ``closed`` figures never change again."""
+
+    settlement_date: date
+
+
+class MonthlySettlement(Figures):
+    """One month; closed when it is over and all of its days are closed."""
+
+    year_month: str
+
+
+class DailySettlements(RootModel[DailySettlement | list[DailySettlement]]):
+    """One object when a date was asked for, an array otherwise."""
+
+
+class MonthlySettlements(RootModel[MonthlySettlement | list[MonthlySettlement]]):
+    """One object when a month was asked for, an array otherwise."""

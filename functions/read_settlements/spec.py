@@ -1,0 +1,35 @@
+"""read_settlements: what the shop took and gave back, by day and by month."""
+
+from shop.spec import FunctionSpec, Route, Scale
+
+SPEC = FunctionSpec(
+    name="read_settlements",
+    summary="Shows daily and monthly settlements; open days are read live from the ledger.",
+    database_role="settlement",
+    routes=(
+        Route(
+            method="GET",
+            path="/settlements/daily",
+            handler="read_daily",
+            auth="settlements",
+            summary="One business day, or the newest 30; an open day is shown live.",
+            query="DailyQuery",
+            answer="DailySettlements",
+            refusals=(404,),
+            group="settlements",
+        ),
+        Route(
+            method="GET",
+            path="/settlements/monthly",
+            handler="read_monthly",
+            auth="settlements",
+            summary="One month, or the newest 12; closed when all of its days are.",
+            query="MonthlyQuery",
+            answer="MonthlySettlements",
+            refusals=(404,),
+            group="settlements",
+        ),
+    ),
+    needs=("postgres",),
+    scale=Scale(concurrency=4, max_scale=2),
+)

@@ -1,0 +1,39 @@
+"""Close what is over.  Runs any number of times, by any number of replicas, with one result."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from events.settlements import SettlementClosed
+from shop import outbox, settlement
+
+if TYPE_CHECKING:
+    from shop.runtime.clock import Work
+
+
+def close_days(work: Work) -> None:
+    """Closes every finished business day with open postings, oldest first, each for itself.
+
+    Stops at the first day that cannot be closed yet: days close in order, and the next tick asks
+    again.
+    """
+    time_zone = work.settings.business_time_zone
+    with work.transaction() as tx:
+        days = settlement.open_days(tx, time_zone=time_zone)
+    for day in days:
+        if not _close(work, day, time_zone):
+            break
+
+
+def _close(work: Work, day: date, time_zone: str) -> bool:
+    with work.transaction() as tx:
+        currencies = settlement.close_day(tx, day, time_zone=time_zone)
+        if currencies:
+            announce, _ = outbox.emit(
+                tx,
+                *(SettlementClosed(settlement_date=day, currency=c) for c in currencies),
+            )
+            tx.together(announce)
+    work.publish(tx.announced)
+    return currencies is not None

@@ -1,0 +1,22 @@
+"""settle: closes finished business days from the ledger."""
+
+from shop.spec import FunctionSpec, Scale, Schedule
+
+SPEC = FunctionSpec(
+    name="settle",
+    summary="Closes finished business days: what was captured and refunded, from the ledger.",
+    database_role="settlement",
+    schedules=(
+        Schedule(
+            name="close-days",
+            cron="*/10 * * * *",
+            handler="close_days",
+            summary="Close every business day that is over and has open postings.",
+            when_due=True,
+        ),
+    ),
+    emits=("settlement.closed",),
+    needs=("postgres",),
+    scale=Scale(concurrency=1, max_scale=2),
+    timeout_seconds=60,
+)

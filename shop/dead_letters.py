@@ -1,0 +1,96 @@
+"""Dead letters: events that ran out of retries, or that could never work, kept whole.
+
+A dead letter is stored without a question, poison too: nothing here is believed, least of all the
+event's own words.  Replaying one sends its bytes again, and the consumer's inbox makes that safe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
+
+from shop.ids import new_uuid
+
+if TYPE_CHECKING:
+    from shop.db import Statement
+
+# PostgreSQL's text and jsonb hold no NUL; what poison brings is written down, not passed on
+NUL = "\x00"
+NUL_SHOWN = "\N{SYMBOL FOR NULL}"
+
+# three of these fit into one row of the unique index (2,704 bytes)
+IDENTITY_BYTES_MAX = 500
+
+# A letter that comes back after its replay is open again.
+STORE: LiteralString = """
+insert into shop.dead_letters (dead_letter_id, event_id, source, type, subject, destination,
+  error_code, error_data, headers, body)
+values (%(dead_letter_id)s, %(event_id)s, %(source)s, %(type)s, %(subject)s, %(destination)s,
+  %(error_code)s, %(error_data)s, %(headers)s::jsonb, %(body)s)
+on conflict on constraint one_dead_letter_per_consumer
+  do update set replayed_at = null where dead_letters.replayed_at is not null
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """An event as the broker gave it up: its attributes, who did not take it, why, and its bytes.
+
+    ``destination``, ``error_code`` and ``error_data`` are Knative's ``knativeerrordest``,
+    ``knativeerrorcode`` and ``knativeerrordata`` (decoded) or the like of another broker.
+    """
+
+    event_id: str
+    source: str
+    type: str
+    subject: str | None
+    destination: str
+    error_code: str | None
+    error_data: str | None
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def store(letter: DeadLetter) -> Statement:
+    """The statement that keeps a letter; the same event of the same destination is kept once."""
+    return STORE, {
+        "dead_letter_id": new_uuid(),
+        "event_id": _identity(letter.event_id),
+        "source": _identity(letter.source),
+        "type": _storable(letter.type),
+        "subject": _storable_or_none(letter.subject),
+        "destination": _identity(letter.destination),
+        "error_code": _storable_or_none(letter.error_code),
+        "error_data": _storable_or_none(letter.error_data),
+        "headers": json.dumps({_storable(k): _storable(v) for k, v in letter.headers.items()}),
+        "body": letter.body,
+    }
+
+
+def name_of(letter: DeadLetter) -> str:
+    """What names a dead letter among all: who announced it, its id, who did not take it."""
+    return " ".join(
+        _identity(part) for part in (letter.source, letter.event_id, letter.destination)
+    )
+
+
+def _identity(text: str) -> str:
+    """The text, or its beginning and its digest when it is too long to be part of a key."""
+    storable = _storable(text)
+    if len(storable.encode()) <= IDENTITY_BYTES_MAX:
+        return storable
+    # only poison is that long: OpenSSL stays off everyone else's cold start
+    from hashlib import sha256
+
+    return f"{storable[:100]} sha256:{sha256(storable.encode()).hexdigest()}"
+
+
+def _storable(text: str) -> str:
+    """Text that UTF-8 and PostgreSQL can hold; what cannot be is shown, never dropped."""
+    return text.replace(NUL, NUL_SHOWN).encode(errors="backslashreplace").decode()
+
+
+def _storable_or_none(text: str | None) -> str | None:
+    return None if text is None else _storable(text)
