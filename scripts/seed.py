@@ -113,9 +113,7 @@ def _insert_product(connection: psycopg.Connection, product: Product) -> None:
     )
 
 
-def _insert_accounts(
-    connection: psycopg.Connection, accounts: list[tuple[str, str, str]]
-) -> None:
+def _insert_accounts(connection: psycopg.Connection, accounts: list[tuple[str, str, str]]) -> None:
     """Hashes only the passwords of accounts that are missing: a second run takes milliseconds."""
     keys = [email_key(email) for _, email, _ in accounts]
     known = {row[0] for row in connection.execute(KNOWN_ACCOUNTS, {"email_keys": keys})}
