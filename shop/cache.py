@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT_SECONDS = 0.05
-CONNECT_TIMEOUTS = 4  # a connection may take this many times longer than an answer: DNS, TLS, AUTH
+CONNECT_TIMEOUTS = (
+    4  # a connection may take this many times longer than an answer: DNS, TLS, AUTH
+)
 BREAKER_SECONDS = 1.0
 ADDRESSES_SECONDS = 30.0
 IDLE_MAX = 8
@@ -60,7 +62,9 @@ class Cache:
     ``BREAKER_SECONDS``; then one caller probes while the others go on without.
     """
 
-    def __init__(self, url: str | None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, url: str | None, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
         self._server = _Server(url, timeout_seconds * CONNECT_TIMEOUTS) if url else None
         self._timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
@@ -84,9 +88,13 @@ class Cache:
         """Stores a value that dies after ``ttl_seconds``; True when the server took it."""
         return self._ask(("SET", key, value, "PX", _milliseconds(ttl_seconds))) == "OK"
 
-    def set_if_absent(self, key: str, value: str | bytes, ttl_seconds: float) -> bool | None:
+    def set_if_absent(
+        self, key: str, value: str | bytes, ttl_seconds: float
+    ) -> bool | None:
         """True when this call stored the value, False when the key was taken, None: no telling."""
-        answers = self._ask_all(("SET", key, value, "NX", "PX", _milliseconds(ttl_seconds)))
+        answers = self._ask_all(
+            ("SET", key, value, "NX", "PX", _milliseconds(ttl_seconds))
+        )
         if not answers or answers[0] not in ("OK", None):
             return None
         return answers[0] == "OK"  # nil: it was taken
@@ -148,7 +156,9 @@ class Cache:
                 return True
             if monotonic() < self._closed_until:
                 return False
-            self._closed_until = monotonic() + BREAKER_SECONDS  # the others wait for this probe
+            self._closed_until = (
+                monotonic() + BREAKER_SECONDS
+            )  # the others wait for this probe
             return True
 
     def _note_failure(self) -> None:
@@ -201,7 +211,9 @@ class _Server:
         """A new connection, signed in; raises OSError or _Broken within the connect timeout."""
         deadline = monotonic() + self._connect_seconds
         failure: Exception = OSError("the server's name does not resolve")
-        for address in self._resolve(deadline):  # a name may have an IPv6 address nobody listens on
+        for address in self._resolve(
+            deadline
+        ):  # a name may have an IPv6 address nobody listens on
             try:
                 return self._connect_to(address, deadline)
             except (OSError, _Broken) as error:
@@ -219,7 +231,9 @@ class _Server:
                 sock.settimeout(_left(deadline))
                 sock = self._tls.wrap_socket(sock, server_hostname=self._host)
             connection = _Connection(sock)
-            if self._hello and connection.ask(self._hello, deadline) != ["OK"] * len(self._hello):
+            if self._hello and connection.ask(self._hello, deadline) != ["OK"] * len(
+                self._hello
+            ):
                 raise _Broken("the server refused the password or the database")
         except BaseException:
             sock.close()
@@ -254,7 +268,9 @@ class _Connection:
         self._socket = sock
         self._buffer = bytearray()
 
-    def ask(self, commands: tuple[Command, ...] | list[Command], deadline: float) -> list[Answer]:
+    def ask(
+        self, commands: tuple[Command, ...] | list[Command], deadline: float
+    ) -> list[Answer]:
         """Sends all commands at once and reads their answers; raises OSError or _Broken."""
         self._socket.settimeout(_left(deadline))
         self._socket.sendall(b"".join(_encode(command) for command in commands))
@@ -315,7 +331,9 @@ class _Connection:
 
 
 def _encode(command: Command) -> bytes:
-    parts = [part if isinstance(part, bytes) else str(part).encode() for part in command]
+    parts = [
+        part if isinstance(part, bytes) else str(part).encode() for part in command
+    ]
     pieces = [b"*%d\r\n" % len(parts)]
     pieces += [b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]
     return b"".join(pieces)
