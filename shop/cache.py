@@ -1,10 +1,10 @@
 """Redis as a cache that may be empty, slow or gone: a minimal RESP2 client on bare sockets.
 
 Why not redis-py: importing it costs 120 to 205 ms of CPU at a cold start and 0.22 ms per GET, more
-than the PostgreSQL query a cached list saves (ADR 0005).  The shop needs nine commands of a protocol
-that fits on a page, and one promise no client library makes: **a cache never raises and never makes
-anybody wait**.  Whatever goes wrong (no server, no answer in time, garbage, a key of another type)
-the answer is ``None``, and for a second nobody asks again.
+than the PostgreSQL query a cached list saves (ADR 0005).  The shop needs nine commands of a
+protocol that fits on a page, and one promise no client library makes: **a cache never raises and
+never makes anybody wait**.  Whatever goes wrong (no server, no answer in time, garbage, a key of
+another type) the answer is ``None``, and after a failure nobody asks again for a second.
 
 Protocol: RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec/).  Works with Redis 7
 or later (``EXPIRE … NX``) and Valkey.
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT_SECONDS = 0.05
-CONNECT_TIMEOUTS = (
-    4  # a connection may take this many times longer than an answer: DNS, TLS, AUTH
-)
+CONNECT_TIMEOUTS = 4  # a connection may take this many times longer than an answer: DNS, TLS, AUTH
 BREAKER_SECONDS = 1.0
 ADDRESSES_SECONDS = 30.0
 IDLE_MAX = 8
@@ -56,15 +54,13 @@ class Cache:
     """A Redis that is allowed to be away.  Safe to share between threads.
 
     ``Cache(None)`` is a cache that holds nothing.  ``url`` is ``redis://`` or ``rediss://`` (TLS),
-    ``[user][:password]@host[:port][/database]``; ValueError when it is neither.  ``timeout_seconds``
-    bounds each call as a whole, however the server drips; one that has to connect first may take
-    ``CONNECT_TIMEOUTS`` times as long more.  After a failure nothing is tried for
-    ``BREAKER_SECONDS``; then one caller probes while the others go on without.
+    ``[user][:password]@host[:port][/database]``; ValueError when it is neither.
+    ``timeout_seconds`` bounds each call as a whole, however the server drips; one that has to
+    connect first may take ``CONNECT_TIMEOUTS`` times as long more.  After a failure nothing is
+    tried for ``BREAKER_SECONDS``; then one caller probes while the others go on without.
     """
 
-    def __init__(
-        self, url: str | None, timeout_seconds: float = TIMEOUT_SECONDS
-    ) -> None:
+    def __init__(self, url: str | None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._server = _Server(url, timeout_seconds * CONNECT_TIMEOUTS) if url else None
         self._timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
@@ -88,13 +84,9 @@ class Cache:
         """Stores a value that dies after ``ttl_seconds``; True when the server took it."""
         return self._ask(("SET", key, value, "PX", _milliseconds(ttl_seconds))) == "OK"
 
-    def set_if_absent(
-        self, key: str, value: str | bytes, ttl_seconds: float
-    ) -> bool | None:
+    def set_if_absent(self, key: str, value: str | bytes, ttl_seconds: float) -> bool | None:
         """True when this call stored the value, False when the key was taken, None: no telling."""
-        answers = self._ask_all(
-            ("SET", key, value, "NX", "PX", _milliseconds(ttl_seconds))
-        )
+        answers = self._ask_all(("SET", key, value, "NX", "PX", _milliseconds(ttl_seconds)))
         if not answers or answers[0] not in ("OK", None):
             return None
         return answers[0] == "OK"  # nil: it was taken
@@ -156,9 +148,7 @@ class Cache:
                 return True
             if monotonic() < self._closed_until:
                 return False
-            self._closed_until = (
-                monotonic() + BREAKER_SECONDS
-            )  # the others wait for this probe
+            self._closed_until = monotonic() + BREAKER_SECONDS  # the others wait for this probe
             return True
 
     def _note_failure(self) -> None:
@@ -211,9 +201,7 @@ class _Server:
         """A new connection, signed in; raises OSError or _Broken within the connect timeout."""
         deadline = monotonic() + self._connect_seconds
         failure: Exception = OSError("the server's name does not resolve")
-        for address in self._resolve(
-            deadline
-        ):  # a name may have an IPv6 address nobody listens on
+        for address in self._resolve(deadline):  # a name may have an IPv6 address nobody listens on
             try:
                 return self._connect_to(address, deadline)
             except (OSError, _Broken) as error:
@@ -231,9 +219,7 @@ class _Server:
                 sock.settimeout(_left(deadline))
                 sock = self._tls.wrap_socket(sock, server_hostname=self._host)
             connection = _Connection(sock)
-            if self._hello and connection.ask(self._hello, deadline) != ["OK"] * len(
-                self._hello
-            ):
+            if self._hello and connection.ask(self._hello, deadline) != ["OK"] * len(self._hello):
                 raise _Broken("the server refused the password or the database")
         except BaseException:
             sock.close()
@@ -268,9 +254,7 @@ class _Connection:
         self._socket = sock
         self._buffer = bytearray()
 
-    def ask(
-        self, commands: tuple[Command, ...] | list[Command], deadline: float
-    ) -> list[Answer]:
+    def ask(self, commands: tuple[Command, ...] | list[Command], deadline: float) -> list[Answer]:
         """Sends all commands at once and reads their answers; raises OSError or _Broken."""
         self._socket.settimeout(_left(deadline))
         self._socket.sendall(b"".join(_encode(command) for command in commands))
@@ -331,9 +315,7 @@ class _Connection:
 
 
 def _encode(command: Command) -> bytes:
-    parts = [
-        part if isinstance(part, bytes) else str(part).encode() for part in command
-    ]
+    parts = [part if isinstance(part, bytes) else str(part).encode() for part in command]
     pieces = [b"*%d\r\n" % len(parts)]
     pieces += [b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]
     return b"".join(pieces)

@@ -1,6 +1,6 @@
 """Carts: what customers mean to buy.  Writer of ``cart_items``.
 
-A cart holds no stock; that more than there is cannot be put into it is a courtesy, the order decides.
+A cart holds no stock: that more than there is cannot be put into it is a courtesy.
 Rows are seen through row-level security, so a statement without the right ``shop.user_id`` finds
 an empty cart.
 """

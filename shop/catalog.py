@@ -58,12 +58,8 @@ from numbered
 """
 
 
-def _page(
-    after: LiteralString, order: LiteralString, items: LiteralString
-) -> LiteralString:
-    return (
-        _PAGE + after + ")\n  order by " + order + _ITEMS + "order by " + items + _BYTES
-    )
+def _page(after: LiteralString, order: LiteralString, items: LiteralString) -> LiteralString:
+    return _PAGE + after + ")\n  order by " + order + _ITEMS + "order by " + items + _BYTES
 
 
 PAGES: dict[str, LiteralString] = {
@@ -101,8 +97,8 @@ where p.product_id = %(product_id)s::bigint and p.active
 """
 
 CATEGORIES: LiteralString = """
-select '[' || coalesce(string_agg(
-  (select row_to_json(item)::text from (select c.name) item), ',' order by c.name), '') || ']' as body
+select '[' || coalesce(string_agg((select row_to_json(item)::text from (select c.name) item),
+  ',' order by c.name), '') || ']' as body
 from (select name from shop.categories order by name limit 1000) c
 """
 
@@ -232,10 +228,8 @@ def add_product(
     }
 
 
-def change_product(
-    product_id: int, change: Change, *, versions: list[int] | None
-) -> Statement:
-    """The statement that changes a product whose version is one of ``versions`` (None: whichever)."""
+def change_product(product_id: int, change: Change, *, versions: list[int] | None) -> Statement:
+    """The statement that changes a product of one of these versions (None: whichever)."""
     return CHANGE_PRODUCT, {
         "product_id": product_id,
         "versions": versions,

@@ -25,7 +25,7 @@ def show_cart(request: Request, tx: Transaction) -> Reply:
 
 
 def add_item(request: Request, tx: Transaction) -> Reply:
-    """201 with the line and its summed quantity; 404 unknown product, 422 too much, 409 no stock."""
+    """201 with the line and its summed quantity; 404 no product, 422 too much, 409 no stock."""
     body = request.body
     _, rows = tx.together(*carts.add(request.user_id, body.product_id, body.quantity))
     if not rows:
@@ -34,13 +34,9 @@ def add_item(request: Request, tx: Transaction) -> Reply:
     if row.qty is not None:
         return Reply(201, _line(row))
     if row.had + body.quantity > carts.QUANTITY_MAX:
-        raise Refused(
-            422, "INVALID", f"a line may have at most {carts.QUANTITY_MAX} of a product"
-        )
+        raise Refused(422, "INVALID", f"a line may have at most {carts.QUANTITY_MAX} of a product")
     if row.had == 0 and row.lines >= carts.LINES_MAX:
-        raise Refused(
-            422, "INVALID", f"a cart may have at most {carts.LINES_MAX} lines"
-        )
+        raise Refused(422, "INVALID", f"a cart may have at most {carts.LINES_MAX} lines")
     raise _out_of_stock(row)
 
 
@@ -52,12 +48,8 @@ def change_item(request: Request, tx: Transaction) -> Reply:
     quantity = request.body.quantity
     if quantity <= 0:
         return _remove(request, tx, product_id)
-    row = tx.one(
-        carts.SET_QTY, user_id=request.user_id, product_id=product_id, qty=quantity
-    )
-    if row is None or (
-        row.qty is None and row.available >= quantity
-    ):  # removed a moment ago
+    row = tx.one(carts.SET_QTY, user_id=request.user_id, product_id=product_id, qty=quantity)
+    if row is None or (row.qty is None and row.available >= quantity):  # removed a moment ago
         raise not_found("the cart's line")
     if row.qty is None:
         raise _out_of_stock(row)

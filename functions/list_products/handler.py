@@ -81,9 +81,7 @@ def _read_page(tx: Transaction, question: Question) -> Page:
     return make_page(row.body, link_to_next(question, last))
 
 
-def _conditional(
-    request: Request, body: bytes, etag: str, headers: dict[str, str]
-) -> Reply:
+def _conditional(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Reply:
     headers = {**headers, "etag": etag, "cache-control": REVALIDATE}
     if is_known(request.headers.get("if-none-match"), etag):
         return Reply(304, None, headers)

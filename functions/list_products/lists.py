@@ -28,7 +28,7 @@ COPIES_BYTES_MAX = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Page:
-    """A list as it is sent: JSON bytes, the Link header to the next page or "", and the tag of both."""
+    """A list as it is sent: JSON bytes, the Link to the next page or "", the tag of both."""
 
     body: bytes
     link: str
@@ -76,9 +76,7 @@ class Lists:
     def _keep(self, digest: str, copy: _Copy) -> None:
         with self._lock:
             before = self._copies.get(digest)
-            self._bytes += len(copy.page.body) - (
-                len(before.page.body) if before else 0
-            )
+            self._bytes += len(copy.page.body) - (len(before.page.body) if before else 0)
             self._copies[digest] = copy
             if len(self._copies) > COPIES_MAX or self._bytes > COPIES_BYTES_MAX:
                 self._copies, self._bytes = {}, 0

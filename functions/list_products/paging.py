@@ -37,9 +37,7 @@ class Question:
     def digest(self) -> str:
         """Names the page in a cache: equal questions, and only they, have equal digests."""
         after = astuple(self.after) if self.after else None
-        return hashlib.sha256(
-            _canonical(self.sort, self.wanted, self.limit, after)
-        ).hexdigest()
+        return hashlib.sha256(_canonical(self.sort, self.wanted, self.limit, after)).hexdigest()
 
 
 def question_of(query: ListProducts) -> Question:
@@ -50,10 +48,8 @@ def question_of(query: ListProducts) -> Question:
         price_min=query.min_price,
         price_max=query.max_price,
     )
-    if (
-        None not in (query.min_price, query.max_price)
-        and query.min_price > query.max_price
-    ):
+    least, most = query.min_price, query.max_price
+    if least is not None and most is not None and least > most:
         raise Refused(422, "INVALID", "minPrice must not be more than maxPrice")
     after = None
     if query.cursor is not None:
@@ -82,28 +78,19 @@ def link_to_next(question: Question, last: Position) -> str:
 def write_cursor(sort: str, wanted: Filter, last: Position) -> str:
     """The opaque text that stands for a position in this list."""
     place = _canonical(last.key, last.product_id)
-    return (
-        base64.urlsafe_b64encode(_checksum(sort, wanted, place) + place)
-        .decode()
-        .rstrip("=")
-    )
+    return base64.urlsafe_b64encode(_checksum(sort, wanted, place) + place).decode().rstrip("=")
 
 
 def read_cursor(cursor: str, sort: str, wanted: Filter) -> Position:
-    """The position a cursor stands for; raises a 400 for any that we did not write for this list."""
+    """The position a cursor stands for; 400 for any that we did not write for this list."""
     try:
-        raw = base64.b64decode(
-            cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
-        )
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         place = raw[CHECKSUM_BYTES:]
         key, product_id = json.loads(place)
     except (ValueError, TypeError, RecursionError) as error:
         raise _bad_cursor() from error
     position = Position(key, product_id)
-    if (
-        not _is_possible(position, sort)
-        or write_cursor(sort, wanted, position) != cursor
-    ):
+    if not _is_possible(position, sort) or write_cursor(sort, wanted, position) != cursor:
         raise _bad_cursor()
     return position
 
@@ -126,9 +113,7 @@ def _is_storable(text: str) -> bool:
 
 
 def _checksum(sort: str, wanted: Filter, place: bytes) -> bytes:
-    return hashlib.sha256(_canonical(sort, wanted) + b"\n" + place).digest()[
-        :CHECKSUM_BYTES
-    ]
+    return hashlib.sha256(_canonical(sort, wanted) + b"\n" + place).digest()[:CHECKSUM_BYTES]
 
 
 def _canonical(*parts: Any) -> bytes:

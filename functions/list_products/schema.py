@@ -52,7 +52,7 @@ class ListProducts(QueryModel):
 
 
 class Product(Model):
-    """A product for sale; ``price`` in the currency's minor unit, ``stockQuantity`` not yet sold or held."""
+    """A product for sale: ``price`` in minor units, ``stockQuantity`` neither sold nor held."""
 
     id: int
     name: str

@@ -43,7 +43,7 @@ SPEC = FunctionSpec(
         Subscription(
             event="product.changed",
             handler="forget_lists",
-            summary="Makes cached lists stale, should the changing function have died before it could.",
+            summary="Makes cached lists stale, should the changing function have died first.",
         ),
     ),
     needs=("postgres", "redis"),

@@ -40,9 +40,7 @@ def add_product(request: Request, tx: Transaction) -> Reply:
     added = tx.one(statement, **parameters)
     if added is None:
         raise _unknown_category()
-    announce, _ = emit(
-        tx, ProductChanged(product_id=added.product_id, product_version=1)
-    )
+    announce, _ = emit(tx, ProductChanged(product_id=added.product_id, product_version=1))
     *_, now = tx.together(
         inventory.open_stock(added.product_id, body.stock_quantity),
         announce,
@@ -85,7 +83,7 @@ def change_product(request: Request, tx: Transaction) -> Reply:
 
 
 def restock(request: Request, tx: Transaction) -> Reply:
-    """200 with the product and its new stock; 404 when there is no such product.  Two round trips."""
+    """200 with the product and its new stock; 404 when there is none.  Two round trips."""
     product_id = _product_id(request)
     counted, now = tx.together(
         inventory.restock(product_id, request.body.quantity),
@@ -95,9 +93,7 @@ def restock(request: Request, tx: Transaction) -> Reply:
         raise not_found("the product")
     if not counted:
         raise Refused(422, "INVALID", "the shelf cannot hold that many")
-    announce, _ = emit(
-        tx, ProductChanged(product_id=product_id, product_version=now[0].version)
-    )
+    announce, _ = emit(tx, ProductChanged(product_id=product_id, product_version=now[0].version))
     tx.together(announce)
     _forget_lists_afterwards(request)
     return _answer(now[0])
@@ -128,9 +124,7 @@ def _versions_wanted(if_match: str | None) -> list[int] | None:
     tags = strong_tags(if_match)
     if tags is None:
         return None
-    return [
-        version for tag in tags if (version := catalog.version_of_tag(tag)) is not None
-    ]
+    return [version for tag in tags if (version := catalog.version_of_tag(tag)) is not None]
 
 
 def _why_unchanged(version: int, versions: list[int] | None) -> Refused:
@@ -151,9 +145,7 @@ def _forget_lists_afterwards(request: Request) -> None:
     request.after_commit.append(lambda: catalog.forget_lists(cache_of()))
 
 
-def _answer(
-    now: Any, *, status: int = 200, headers: dict[str, str] | None = None
-) -> Reply:
+def _answer(now: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
     product = {
         "id": now.product_id,
         "name": now.name,

@@ -11,9 +11,7 @@ from shop.runtime.model import Model
 
 PRICE_MAX = 1_000_000_000
 STOCK_MAX = 1_000_000
-MARKS_MAX = (
-    4  # combining marks on one character; Vietnamese needs two, a "Zalgo" pile dozens
-)
+MARKS_MAX = 4  # combining marks on one character; Vietnamese needs two, a "Zalgo" pile dozens
 
 # controls, formats (bidi overrides, zero-width, soft hyphen, tags), surrogates, private use, and
 # the two separators that some programs take for a line's end
@@ -21,7 +19,7 @@ HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
 def _one_line(text: str) -> str:
-    """What people can read, and read in one way: no hidden characters, no twins, no piles of marks."""
+    """What people read in one way: no hidden characters, no twins, no piles of marks."""
     if text != text.strip():
         raise ValueError("must not begin or end with a space")
     return _readable(text)
@@ -53,21 +51,20 @@ def _is_no_character(code: int) -> bool:
 
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
 Description = Annotated[str, Field(max_length=2_000), AfterValidator(_many_lines)]
-CategoryName = Annotated[
-    str, Field(min_length=1, max_length=50), AfterValidator(_one_line)
-]
-Price = Annotated[
-    int, Field(ge=1, le=PRICE_MAX, description="In the currency's minor unit.")
-]
-Currency = Annotated[
-    str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217; the shop's own.")
-]
+CategoryName = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(_one_line)]
+Price = Annotated[int, Field(ge=1, le=PRICE_MAX, description="In the currency's minor unit.")]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217; the shop's own.")]
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
 
 # absent is not the same as null, which is refused: None stands for "left out" inside only
 _MAY_BE_LEFT_OUT: Any = Field(
     default=None,
     exclude_if=lambda value: value is None,
-    json_schema_extra=lambda schema: schema.pop("default", None) and None,
+    json_schema_extra=_without_default,
 )
 
 
@@ -83,7 +80,7 @@ class NewProduct(Model):
 
 
 class ProductChange(Model):
-    """What to change, at least one thing.  Stock is not changed here but by restocking and selling."""
+    """What to change, at least one thing.  Stock is changed by restocking and selling only."""
 
     name: Name = _MAY_BE_LEFT_OUT
     description: Description = _MAY_BE_LEFT_OUT
