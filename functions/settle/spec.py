@@ -12,7 +12,7 @@ SPEC = FunctionSpec(
             cron="*/10 * * * *",
             handler="close_days",
             summary="Close every business day that is over and has open postings.",
-            when_due=True,
+            due_kinds=("close_day",),
         ),
     ),
     emits=("settlement.closed",),
