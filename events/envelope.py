@@ -1,8 +1,9 @@
 """CloudEvents 1.0 over HTTP, strict: what is not exactly an event is refused, with the reason.
 
-The official SDK is not used on this path: its imports cost more than all of ``events`` together,
-2.x invents an id where none was sent (duplicates then pass as news), and 1.x neither decodes
-percent-encoded headers nor refuses duplicate names.  The tests use it as an oracle, both ways.
+The official SDK is not used on this path.  Its imports cost about as much as these (8 ms of CPU,
+and 6 here); what decides is that it lets through what must not pass: 1.x fills in a time, neither
+decodes percent-encoded headers nor refuses duplicate names, and 2.x invents an id where none was
+sent, so that a duplicate passes as news.  The tests use it as an oracle, both ways.
 
 Sources: CloudEvents 1.0.2 core, HTTP protocol binding and JSON event format; RFC 3339, RFC 3986.
 """
@@ -47,7 +48,7 @@ _URI_REFERENCE = (
 )
 _RFC_3339 = (
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?"
-    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    r"([Zz]|[+-][0-9]{2}:[0-5][0-9])"
 )
 _FORBIDDEN = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 
@@ -134,7 +135,8 @@ def wrap(
 ) -> CloudEvent:
     """A shop event as it is announced, still unsigned.
 
-    ``id`` is its outbox row's, ``source`` is ``/shop/<function>``; ``partitionkey`` is the subject, so a broker that keeps order keeps it per order.
+    ``id`` is its outbox row's, ``source`` is ``/shop/<function>``.  ``partitionkey`` is the
+    subject, so a broker that keeps order keeps it per order.
     """
     extensions = {"partitionkey": event.subject}
     if traceparent:

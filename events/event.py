@@ -58,7 +58,7 @@ class ShopEvent:
 
     @classmethod
     def schema_path(cls) -> str:
-        """The schema's path, in the repository below ``events``: ``/schemas/order.placed.v1.json``."""
+        """The schema's path, in the repository below ``events``: ``/schemas/<name>.v<N>.json``."""
         return f"{SCHEMA_FOLDER}/{cls.name}.v{cls.version}.json"
 
     @classmethod

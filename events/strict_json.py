@@ -8,16 +8,19 @@ travels, so a signature over the bytes survives a broker that unpacks and packs 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import NoReturn
 
 from events.errors import Malformed
+
+DEPTH_MAX = 64
 
 
 def read(document: bytes) -> object:
     """The JSON value in ``document``.
 
     Raises Malformed 400 for anything else: another encoding, a byte-order mark, duplicate names,
-    NaN and Infinity, numbers beyond double or 4300 digits, lone surrogates, too deep nesting.
+    NaN and Infinity, numbers beyond double or 4300 digits, lone surrogates, nesting over 64 deep.
     """
     try:
         value = json.loads(
@@ -26,6 +29,8 @@ def read(document: bytes) -> object:
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )
+        if document.count(b"[") + document.count(b"{") > DEPTH_MAX:
+            _refuse_deep(value)
         if b"\\ud" in document or b"\\uD" in document:
             write(value)  # a lone surrogate cannot be written as UTF-8
     except Malformed:
@@ -41,6 +46,21 @@ def write(value: object) -> bytes:
         value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
     )
     return text.encode("utf-8")
+
+
+def _refuse_deep(value: object) -> None:
+    level: list[object] = [value]
+    for _ in range(DEPTH_MAX + 1):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return
+    raise Malformed(400, f"JSON may be nested {DEPTH_MAX} deep")
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -6,7 +6,6 @@ pay for one event, so a class's module is imported when the class is first asked
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -31,26 +30,23 @@ _MODULES: Mapping[str, str] = {
     "user": "events.accounts",
     "settlement": "events.settlements",
 }
-_TYPE = re.escape(TYPE_PREFIX) + r"([a-z]+\.[a-z-]+)\.v([1-9][0-9]{0,5})"
 
 
 def class_of(name: str) -> type[ShopEvent]:
     """The newest class of a short name such as ``order.placed``; raises UnknownEvent."""
-    known = _classes_about(name.partition(".")[0])
-    if name not in known:
+    versions = [c for c in _classes_about(name.partition(".")[0]) if c.name == name]
+    if not versions:
         raise UnknownEvent(f"there is no event {name[:80]!r}")
-    return known[name]
+    return max(versions, key=lambda c: c.version)
 
 
 def class_of_type(event_type: str) -> type[ShopEvent]:
     """The class of ``com.msashop.order.placed.v1``; UnknownEvent for other types and versions."""
-    match = re.fullmatch(_TYPE, event_type)
-    if match is None:
-        raise UnknownEvent("the event's type is not one of the shop's")
-    event_class = class_of(match[1])
-    if event_class.version != int(match[2]):
-        raise UnknownEvent(f"{event_class.name} has no version {match[2]} here")
-    return event_class
+    noun = event_type.removeprefix(TYPE_PREFIX).partition(".")[0]
+    for event_class in _classes_about(noun):
+        if event_class.type == event_type:
+            return event_class
+    raise UnknownEvent("the event's type, or this version of it, is not known here")
 
 
 def read(event_type: str, data: object) -> ShopEvent:
@@ -83,16 +79,16 @@ def unwrap(envelope: CloudEvent) -> ShopEvent:
 
 
 @cache
-def _classes_about(noun: str) -> dict[str, type[ShopEvent]]:
+def _classes_about(noun: str) -> tuple[type[ShopEvent], ...]:
     module = _MODULES.get(noun)
     if module is None:
-        return {}
+        return ()
     members = vars(import_module(module)).values()
     classes = (m for m in members if isinstance(m, type) and issubclass(m, ShopEvent))
-    return {c.name: c for c in classes if c.__module__ == module}
+    return tuple(c for c in classes if c.__module__ == module)
 
 
 def __getattr__(attribute: str) -> object:
     if attribute != "EVENTS":
         raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")
-    return tuple(c for noun in _MODULES for c in _classes_about(noun).values())
+    return tuple(c for noun in _MODULES for c in _classes_about(noun))

@@ -1,0 +1,245 @@
+"""Event classes: names, types, subjects, data, and the strict way back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
+from datetime import UTC, date, datetime
+from typing import ClassVar
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events import vocabulary
+from events.envelope import parse, to_binary, to_structured, wrap
+from events.errors import Malformed, UnknownEvent
+from events.event import BIGINT_MAX, Currency, ShopEvent
+from events.orders import OrderPlaced
+from events.payments import PaymentCaptured
+from events.settlements import SettlementClosed
+
+ORDER = UUID("01920000-0000-7000-8000-00000000000a")
+PAYMENT = UUID("01920000-0000-7000-8000-00000000000b")
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+VALUES = {
+    UUID: st.uuids(),
+    int: st.integers(1, BIGINT_MAX),
+    date: st.dates(),
+    Currency: st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=3, max_size=3),
+}
+EVENTS = st.sampled_from(vocabulary.EVENTS).flatmap(
+    lambda c: st.builds(c, **{f.name: VALUES[f.type] for f in fields(c)})
+)
+
+# name, is it external, the properties of its data
+CATALOGUE = [
+    ("order.placed", False, ["orderId"]),
+    ("order.paid", True, ["orderId"]),
+    ("order.cancelling", True, ["orderId"]),
+    ("order.cancelled", True, ["orderId"]),
+    ("payment.captured", True, ["orderId", "paymentId"]),
+    ("payment.declined", True, ["orderId", "paymentId"]),
+    ("payment.retry-requested", False, ["orderId"]),
+    ("refund.requested", False, ["orderId", "paymentId", "refundId"]),
+    ("refund.succeeded", True, ["orderId", "paymentId", "refundId"]),
+    ("refund.rejected", True, ["orderId", "paymentId", "refundId"]),
+    ("product.changed", False, ["productId", "productVersion"]),
+    ("user.registered", True, ["userId"]),
+    ("settlement.closed", True, ["settlementDate", "currency"]),
+]
+EXAMPLES = {UUID: ORDER, int: 7, date: date(2026, 1, 31), Currency: "KRW"}
+
+
+def test_the_vocabulary_is_the_product_s() -> None:
+    seen = [
+        (c.name, c.external, list(c(**{f.name: EXAMPLES[f.type] for f in fields(c)}).data()))
+        for c in vocabulary.EVENTS
+    ]
+    assert seen == CATALOGUE
+
+
+def test_an_event_knows_its_type_subject_and_data() -> None:
+    event = PaymentCaptured(order_id=ORDER, payment_id=PAYMENT)
+    assert event.type == "com.msashop.payment.captured.v1"
+    assert event.subject == str(ORDER)
+    assert event.data() == {"orderId": str(ORDER), "paymentId": str(PAYMENT)}
+    assert event.dataschema == "https://msashop.example/schemas/payment.captured.v1.json"
+
+
+def test_a_day_is_the_subject_of_a_settlement() -> None:
+    event = SettlementClosed(settlement_date=date(2026, 1, 31), currency=Currency("KRW"))
+    assert event.subject == "2026-01-31"
+    assert event.data() == {"settlementDate": "2026-01-31", "currency": "KRW"}
+
+
+def test_an_event_is_frozen_and_named_by_keyword() -> None:
+    event = OrderPlaced(order_id=ORDER)
+    with pytest.raises(FrozenInstanceError):
+        event.order_id = PAYMENT  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        OrderPlaced(ORDER)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("wrong", [str(ORDER), None, 7, b"x"])
+def test_an_event_cannot_be_made_of_the_wrong_type(wrong: object) -> None:
+    with pytest.raises(TypeError):
+        OrderPlaced(order_id=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name, values, error",
+    [
+        ("user.registered", {"user_id": True}, TypeError),
+        ("user.registered", {"user_id": 0}, ValueError),
+        ("user.registered", {"user_id": 2**63}, ValueError),
+        ("product.changed", {"product_id": 1, "product_version": -1}, ValueError),
+        ("settlement.closed", {"settlement_date": NOW, "currency": "KRW"}, TypeError),
+        ("settlement.closed", {"settlement_date": date(2026, 1, 1), "currency": "krw"}, ValueError),
+    ],
+)
+def test_an_event_cannot_be_made_of_a_wrong_value(
+    name: str, values: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        vocabulary.class_of(name)(**values)
+
+
+@given(EVENTS)
+def test_an_event_survives_its_data_and_both_modes(event: ShopEvent) -> None:
+    assert vocabulary.read(event.type, event.data()) == event
+    envelope = wrap(event, id="1", source="/shop/charge", time=NOW, traceparent="00-a-b-01")
+    assert vocabulary.unwrap(parse(*to_binary(envelope))) == event
+    assert vocabulary.unwrap(parse(*to_structured(envelope))) == event
+
+
+def test_an_announced_event_carries_its_partition_key_and_trace() -> None:
+    envelope = wrap(OrderPlaced(order_id=ORDER), id="7", source="/shop/place_order", time=NOW)
+    assert envelope.subject == str(ORDER)
+    assert dict(envelope.extensions) == {"partitionkey": str(ORDER)}
+    traced = wrap(
+        OrderPlaced(order_id=ORDER), id="7", source="/shop/x", time=NOW, traceparent="00-a-b-01"
+    )
+    assert traced.extensions["traceparent"] == "00-a-b-01"
+
+
+@pytest.mark.parametrize(
+    "event_type",
+    [
+        "com.msashop.order.placed.v2",
+        "com.msashop.order.placed.v01",
+        "com.msashop.order.placed",
+        "com.msashop.order.shipped.v1",
+        "com.msashop.warehouse.moved.v1",
+        "com.msashop.clock.ticked.v1",
+        "order.placed",
+        "com.example.order.placed.v1",
+        "com.msashop.order.placed.v1\n",
+        "",
+    ],
+)
+def test_an_unknown_type_or_version_is_refused(event_type: str) -> None:
+    with pytest.raises(UnknownEvent) as refused:
+        vocabulary.read(event_type, {"orderId": str(ORDER)})
+    assert refused.value.status == 422
+
+
+def test_an_unknown_name_is_refused() -> None:
+    for name in ("order.shipped", "order", "", "placed.order"):
+        with pytest.raises(UnknownEvent):
+            vocabulary.class_of(name)
+    assert vocabulary.class_of("order.placed") is OrderPlaced
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        "x",
+        {},
+        {"orderId": str(ORDER), "status": "PAID"},
+        {"order_id": str(ORDER)},
+        {"orderId": None},
+        {"orderId": 7},
+        {"orderId": "7"},
+        {"orderId": ORDER.hex},
+        {"orderId": str(ORDER).upper()},
+        {"orderId": "{" + str(ORDER) + "}"},
+        {"orderId": f"urn:uuid:{ORDER}"},
+        {"orderId": str(ORDER) + "\n"},
+    ],
+)
+def test_data_that_is_not_exactly_the_event_s_is_refused(data: object) -> None:
+    with pytest.raises(Malformed) as refused:
+        vocabulary.read("com.msashop.order.placed.v1", data)
+    assert refused.value.status == 422
+
+
+@pytest.mark.parametrize("wrong", [True, 1.0, "1", 0, -1, 2**63, None, [1]])
+def test_a_number_that_is_not_an_id_is_refused(wrong: object) -> None:
+    with pytest.raises(Malformed) as refused:
+        vocabulary.read("com.msashop.user.registered.v1", {"userId": wrong})
+    assert refused.value.status == 422
+
+
+@pytest.mark.parametrize("wrong", ["2026-02-30", "20260131", "2026-W05-6", "2026-1-31", 20260131])
+def test_a_day_that_is_not_a_date_is_refused(wrong: object) -> None:
+    with pytest.raises(Malformed) as refused:
+        vocabulary.read(
+            "com.msashop.settlement.closed.v1", {"settlementDate": wrong, "currency": "KRW"}
+        )
+    assert refused.value.status == 422
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": b"not json"},
+        {"data": b""},
+        {"data": b"{}"},
+        {"data": b'{"orderId":"a","orderId":"b"}'},
+        {"subject": str(PAYMENT)},
+        {"dataschema": "https://msashop.example/schemas/order.placed.v2.json"},
+        {"type": "com.msashop.order.placed.v2"},
+        {"type": "com.msashop.payment.captured.v1"},
+    ],
+    ids=str,
+)
+def test_an_envelope_that_disagrees_with_itself_is_refused(changes: dict[str, object]) -> None:
+    envelope = wrap(OrderPlaced(order_id=ORDER), id="7", source="/shop/place_order", time=NOW)
+    with pytest.raises(Malformed) as refused:
+        vocabulary.unwrap(replace(envelope, **changes))
+    assert refused.value.status == 422
+
+
+def test_a_second_version_lives_beside_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class UserRegisteredAgain(ShopEvent):
+        name: ClassVar[str] = "user.registered"
+        version: ClassVar[int] = 2
+        user_id: int
+
+    first = vocabulary.class_of("user.registered")
+    both = (UserRegisteredAgain, first)
+    monkeypatch.setattr(vocabulary, "_classes_about", lambda noun: both if noun == "user" else ())
+    assert vocabulary.class_of("user.registered") is UserRegisteredAgain
+    assert vocabulary.class_of_type("com.msashop.user.registered.v1") is first
+    assert vocabulary.class_of_type("com.msashop.user.registered.v2") is UserRegisteredAgain
+
+
+def test_only_what_is_asked_for_is_imported() -> None:
+    program = (
+        "import sys; from events.vocabulary import class_of; class_of('order.placed');"
+        "third = [m for m in sys.modules if m.partition('.')[0] not in"
+        " {*sys.stdlib_module_names, 'events', '__main__'} and not m.startswith('_')];"
+        "print(sorted(m for m in sys.modules if m.startswith('events.')), third)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True
+    )
+    expected = ["errors", "event", "orders", "strict_json", "vocabulary"]
+    assert done.stdout.strip() == f"{[f'events.{m}' for m in expected]} []"
