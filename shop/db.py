@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any, LiteralString
 
 import psycopg
@@ -29,6 +28,8 @@ Row = Any
 BEGIN: LiteralString = "begin"
 COMMIT: LiteralString = "commit"
 ROLLBACK: LiteralString = "rollback"
+SAVEPOINT: LiteralString = "savepoint work"
+UNDO_WORK: LiteralString = "rollback to savepoint work"
 
 DatabaseError = psycopg.Error
 UniqueViolation = pg.UniqueViolation
@@ -83,6 +84,12 @@ class Transaction:
         return send_together(self._connection, statements)
 
 
+    def start_over(self) -> None:
+        """Undoes everything since the idempotency key was claimed; only keyed requests may ask."""
+        self._connection.execute(UNDO_WORK)
+        self.announced.clear()
+
+
 def send_together(connection: psycopg.Connection[Row], statements: Any) -> list[list[Row]]:
     """One pipeline: every statement's rows, in order."""
     with connection.pipeline():
@@ -131,6 +138,15 @@ class Database:
             yield session
         finally:
             self._give_back(session.connection)
+
+    def run_now(self, *statements: Statement) -> list[list[Row]]:
+        """Runs statements as one transaction of their own, in one round trip."""
+        connection, _ = self._borrow()
+        try:
+            rows = send_together(connection, ((BEGIN, {}), *statements, (COMMIT, {})))
+        finally:
+            self._give_back(connection)
+        return rows[1:-1]
 
     def close(self) -> None:
         """Closes the idle connections, at the end of the process."""

@@ -147,6 +147,19 @@ def verifier_from_json(text: str) -> Verifier:
     return Verifier({kid: _event_key(kid, member) for kid, member in described.items()})
 
 
+def key_id_of(private_key_pem: str, event_keys: str) -> str:
+    """The key id under which EVENT_KEYS lists the public half of a private key.
+
+    Raises ValueError when it does not: then no receiver would believe what it signs.
+    """
+    public = _private_key(_seed_of(private_key_pem)).public_key().public_bytes_raw()
+    members = json.loads(event_keys)
+    for kid, member in members.items():
+        if _event_key(kid, member).public == public:
+            return str(kid)
+    raise ValueError("EVENT_KEYS does not list the public half of EVENT_SIGNING_KEY")
+
+
 def signed_bytes(event: CloudEvent) -> bytes:
     """What a signature covers: id, source, type, subject, time, dataschema and the data's SHA-256.
 

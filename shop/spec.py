@@ -46,6 +46,7 @@ class Route:
     body: str | None = None
     query: str | None = None
     answer: str | None = None
+    answers_many: bool = False
     status: int = 200
     refusals: tuple[int, ...] = ()
     idempotent: bool = False
@@ -101,6 +102,7 @@ class FunctionSpec:
     emits: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     receives_dead_letters: bool = False
+    issues_tokens: bool = False
     scale: Scale = field(default_factory=Scale)
     timeout_seconds: int = 30
 

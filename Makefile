@@ -1,0 +1,80 @@
+# Everything a person needs is here.  It takes git, make and Python >= 3.11, and nothing else.
+# `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The suites use real servers and real processes: two workers fill a small machine.
+WORKERS ?= 2
+PYTEST_ARGS ?=
+# Arguments for shop, such as: make dev ARGS="--port 9000"
+ARGS ?=
+IMAGE ?= msa-shop:local
+# Addresses stay out of the locks: whoever installs uses the index their own pip is set up for.
+COMPILE := $(BIN)/python -m piptools compile
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup dev test check format e2e render render-check bench-cold bench-orders \
+	bench-catalog image new locks clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with everything pinned by hash (does nothing when up to date)
+
+$(STAMP): requirements-dev.txt pyproject.toml scripts/setup.sh
+	@bash scripts/setup.sh $(VENV)
+	@touch $@
+
+dev: setup ## Run the whole shop here: http://127.0.0.1:8080, Ctrl-C stops it
+	@exec $(BIN)/shop dev $(ARGS)
+
+test: setup ## Run every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+check: setup ## Lint, format, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+e2e: setup ## Run the end-to-end groups against a running shop (URL=http://127.0.0.1:8080)
+	$(BIN)/shop e2e --url $(or $(URL),http://127.0.0.1:8080) $(ARGS)
+
+render: setup ## Write every generated file from the functions' specs
+	$(BIN)/python -m scripts.render
+
+render-check: setup ## Fail when a generated file is not what the specs say
+	$(BIN)/python -m scripts.render --check
+
+bench-cold: setup ## Cold start of every function beside the bare framework
+	$(BIN)/python -m scripts.bench.cold $(ARGS)
+
+bench-orders: setup ## POST /orders beside pgbench on the same SQL
+	$(BIN)/python -m scripts.bench.orders $(ARGS)
+
+bench-catalog: setup ## The product list: cached, uncached and 304
+	$(BIN)/python -m scripts.bench.catalog $(ARGS)
+
+image: ## Build the container image (IMAGE=msa-shop:local)
+	docker build -t $(IMAGE) .
+
+new: setup ## Make a new function: make new name=list_reviews
+	@$(BIN)/python -m scripts.new_function $(name)
+
+locks: setup ## Pin all dependencies again (UPGRADE=--upgrade for newer versions)
+	$(COMPILE) $(UPGRADE) --extra stripe -o requirements.txt pyproject.toml
+	$(COMPILE) $(UPGRADE) --extra stripe --extra tools --extra dev \
+		-c requirements.txt -o requirements-dev.txt pyproject.toml
+
+clean: ## Remove the environment and every cache (the shop's data in .shop stays)
+	rm -rf $(VENV) .*_cache .hypothesis build dist *.egg-info

@@ -1,0 +1,62 @@
+"""Requests and answers of cancelling and refunding."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from shop.money import ORDER_TOTAL_MAX
+from shop.runtime.model import Model
+
+
+class RefundOrder(Model):
+    """How much goes back, and why; ``currency`` may be given and must then be the order's."""
+
+    amount: Annotated[int, Field(ge=1, le=ORDER_TOTAL_MAX)]
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = None
+    reason: Annotated[
+        str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+    ] = "SUPPORT"
+
+
+class Refund(Model):
+    """A refund that was accepted; the provider is asked next."""
+
+    order_id: str
+    amount: int
+    currency: str
+    status: Literal["INTENT"]
+    reason: str
+
+
+class OrderItem(Model):
+    """One line of an order, at the price of the moment it was placed."""
+
+    product_id: int
+    quantity: int
+    unit_price: int
+    line_amount: int
+
+
+class OrderPayment(Model):
+    """The latest attempt to collect the money."""
+
+    status: Literal["INTENT", "UNKNOWN", "CAPTURED", "DECLINED", "VOIDED"]
+    attempt: int
+
+
+class Order(Model):
+    """An order as every answer shows it."""
+
+    id: str
+    user_id: int
+    status: Literal["PENDING", "PAID", "CANCELLING", "CANCELLED"]
+    reason: Literal["USER", "EXPIRED", "DECLINED", "OPERATOR"] | None = None
+    total_amount: int
+    currency: str
+    payment_method: str
+    created_at: str
+    items: list[OrderItem]
+    payment: OrderPayment | None
+    refunded_amount: int

@@ -1,0 +1,120 @@
+"""Open, renew and end sessions; show the public keys.
+
+These routes open their transactions themselves: a password is checked between two of them, so no
+connection waits for Argon2, and what a refused refresh token revokes has to be committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import TYPE_CHECKING
+
+from functions.login.throttle import Throttle
+from shop import accounts
+from shop.errors import Refused
+from shop.message import Reply, Request
+from shop.passwords import DUMMY_HASH, hash_password, is_password, needs_rehash
+from shop.runtime.services import cache_of, issuer_of, services_of_process
+from shop.tokens import public_keys, unauthenticated
+
+if TYPE_CHECKING:
+    from shop.accounts import Credentials, OpenSession
+    from shop.cache import Cache
+    from shop.db import Transaction
+
+OpenTransaction = Callable[[], AbstractContextManager["Transaction"]]
+
+NO_STORE = {"cache-control": "no-store"}
+KEYS_ARE_PUBLIC = {"cache-control": "public, max-age=300"}
+
+
+def log_in(request: Request, open_transaction: OpenTransaction) -> Reply:
+    """200 with a pair of tokens (two round trips and one hash); 401 or 429 otherwise.
+
+    An unknown e-mail, a closed account and a wrong password get the same answer for the same work.
+    """
+    throttle = _throttle(cache_of())
+    email_key = accounts.email_key(request.body.email)
+    throttle.admit(email_key, request.client)
+    with open_transaction() as tx:
+        found = accounts.find_by_email(tx, request.body.email)
+    password = request.body.password.get_secret_value()
+    account = _proven(found, password)
+    if account is None:
+        throttle.note_failure(request.client)
+        raise _not_signed_in("INVALID_CREDENTIALS", "e-mail or password is wrong")
+    new_hash = hash_password(password) if needs_rehash(account.password_hash) else None
+    with open_transaction() as tx:
+        session = accounts.start_session(tx, user_id=account.user_id, role=account.role)
+        if new_hash is not None:
+            accounts.renew_hash(
+                tx,
+                user_id=account.user_id,
+                old_hash=account.password_hash,
+                new_hash=new_hash,
+            )
+    throttle.note_success(email_key)
+    return _token_pair(session)
+
+
+def refresh(request: Request, open_transaction: OpenTransaction) -> Reply:
+    """200 with the next pair; 401 for a token that was used (its session ends), ended or unknown."""
+    with open_transaction() as tx:
+        session = accounts.rotate(tx, request.body.refresh_token.get_secret_value())
+    if session is None:
+        raise _not_signed_in("INVALID_REFRESH_TOKEN", "the refresh token is not valid")
+    return _token_pair(session)
+
+
+def log_out(request: Request, open_transaction: OpenTransaction) -> Reply:
+    """204 once the session is over, again and again; 401 for a token that never was one of ours.
+
+    The session's access tokens are refused from the next request on, everywhere.
+    """
+    token = None if request.body is None else request.body.refresh_token
+    if token is not None:
+        with open_transaction() as tx:
+            known = accounts.end_session_of_token(tx, token.get_secret_value())
+        if not known:
+            raise unauthenticated()
+        return Reply(204)
+    header = request.headers.get("authorization")
+    caller = services_of_process().tokens.verify(header, request.now)
+    with open_transaction() as tx:
+        accounts.end_session(tx, session_id=caller.session_id, user_id=caller.user_id)
+    return Reply(204)
+
+
+def show_keys(request: Request, open_transaction: OpenTransaction) -> Reply:
+    """200 with the key set; no query, and five minutes in anybody's cache."""
+    return Reply(200, public_keys(request.settings.jwt_jwks), headers=KEYS_ARE_PUBLIC)
+
+
+def _proven(found: Credentials | None, password: str) -> Credentials | None:
+    """The account, if it is open and the password is its own; always at the cost of one hash."""
+    account = found if found is not None and found.active else None
+    stored_hash = DUMMY_HASH if account is None else account.password_hash
+    return account if is_password(password, stored_hash) else None
+
+
+def _token_pair(session: OpenSession) -> Reply:
+    access_token, expires_in = issuer_of().issue(session.user_id, session.role, session.session_id)
+    pair = {
+        "accessToken": access_token,
+        "refreshToken": session.refresh_token,
+        "tokenType": "Bearer",
+        "expiresIn": expires_in,
+    }
+    return Reply(200, pair, headers=NO_STORE)
+
+
+def _not_signed_in(code: str, message: str) -> Refused:
+    return Refused(401, code, message, headers={"WWW-Authenticate": "Bearer"})
+
+
+@cache
+def _throttle(counters: Cache) -> Throttle:
+    """One throttle a process: what it counts while Redis is away has to be found again."""
+    return Throttle(counters)

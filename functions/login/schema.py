@@ -1,0 +1,61 @@
+"""Questions and answers of login."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from shop.accounts import EMAIL_LENGTH_MAX, check_email
+from shop.passwords import LENGTH_MAX
+from shop.runtime.model import Model
+
+RefreshToken = Annotated[
+    SecretStr,
+    Field(min_length=1, max_length=1024, description="As the last log-in or refresh answered it."),
+]
+
+
+class Login(Model):
+    """E-mail and password of an account."""
+
+    email: Annotated[str, Field(max_length=EMAIL_LENGTH_MAX), AfterValidator(check_email)]
+    password: Annotated[SecretStr, Field(min_length=1, max_length=LENGTH_MAX)]
+
+
+class Refresh(Model):
+    """A refresh token; it counts once, and takes its session with it when it comes back."""
+
+    refresh_token: RefreshToken
+
+
+class Logout(Model):
+    """Names the session to end when the request carries no access token."""
+
+    refresh_token: RefreshToken | None = None
+
+
+class TokenPair(Model):
+    """An access token for ten minutes and the refresh token that will renew it, once."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+
+
+class PublicKey(Model):
+    """An Ed25519 public key as a JWK (RFC 8037)."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: str
+    kid: str
+    use: Literal["sig"]
+    alg: Literal["EdDSA"]
+
+
+class KeySet(Model):
+    """A JWK set: the key in use, and while one is being replaced both."""
+
+    keys: list[PublicKey]

@@ -1,0 +1,66 @@
+"""login: open, renew and end sessions; publish the key that proves them."""
+
+from shop.spec import FunctionSpec, Route, Scale
+
+# No route here honours Idempotency-Key: an answer kept under a key would keep tokens in clear where
+# only their hashes may lie.  Repeating is harmless without: a second log-in is a second session, a
+# second log-out answers the same, and a refresh token that is used twice is the very thing to refuse.
+SPEC = FunctionSpec(
+    name="login",
+    summary="Opens, renews and ends sessions, and publishes the keys access tokens are proven with.",
+    database_role="identity",
+    routes=(
+        Route(
+            method="POST",
+            path="/auth/login",
+            handler="log_in",
+            auth="public",
+            summary="Open a session with e-mail and password.",
+            body="Login",
+            answer="TokenPair",
+            refusals=(401, 422, 429, 503),
+            writes=True,
+            transaction=False,
+            group="auth",
+        ),
+        Route(
+            method="POST",
+            path="/auth/refresh",
+            handler="refresh",
+            auth="public",
+            summary="Trade a refresh token, once, for a new pair of tokens.",
+            body="Refresh",
+            answer="TokenPair",
+            refusals=(401, 422),
+            writes=True,
+            transaction=False,
+            group="auth",
+        ),
+        Route(
+            method="POST",
+            path="/auth/logout",
+            handler="log_out",
+            auth="public",
+            summary="End the session of the access token, or of the refresh token in the body.",
+            body="Logout",
+            status=204,
+            refusals=(401, 422),
+            writes=True,
+            transaction=False,
+            group="auth",
+        ),
+        Route(
+            method="GET",
+            path="/.well-known/jwks.json",
+            handler="show_keys",
+            auth="public",
+            summary="The public keys of access tokens (RFC 7517).",
+            answer="KeySet",
+            transaction=False,
+            group="auth",
+        ),
+    ),
+    needs=("postgres", "redis"),
+    # (256 MiB - 80 MiB) / 19 MiB: every request may check a password at the same moment
+    scale=Scale(concurrency=8, max_scale=5, memory_mib=256),
+)

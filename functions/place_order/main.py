@@ -1,0 +1,3 @@
+from shop.runtime.framework import entry_point
+
+main = entry_point("place_order")

@@ -1,0 +1,118 @@
+"""Requests and answers of placing orders."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from shop.money import ORDER_TOTAL_MAX
+from shop.runtime.model import Model
+
+LINES_MAX = 50
+QUANTITY_MAX = 1000
+ID_MAX = 2**63 - 1
+CARD_NUMBER = re.compile(r"(?:\d[ -]?){13,19}")
+
+ProductId = Annotated[int, Field(ge=1, le=ID_MAX)]
+Quantity = Annotated[int, Field(ge=1, le=QUANTITY_MAX)]
+PaymentMethod = Annotated[
+    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+]
+Total = Annotated[int, Field(ge=1, le=ORDER_TOTAL_MAX)]
+
+
+def _without_card_number(value: Any) -> Any:
+    # a card number never reaches a log or a table of ours
+    if isinstance(value, str) and CARD_NUMBER.search(value):
+        raise ValueError("must be a payment method, not a card number")
+    return value
+
+
+class Line(Model):
+    """One product and how many of it."""
+
+    product_id: ProductId
+    quantity: Quantity
+
+
+class PlaceOrder(Model):
+    """Either ``productId`` and ``quantity``, or ``items``."""
+
+    product_id: ProductId | None = None
+    quantity: Quantity | None = None
+    items: Annotated[list[Line], Field(min_length=1, max_length=LINES_MAX)] | None = None
+    payment_method: PaymentMethod
+    expected_total_amount: Total | None = None
+
+    _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
+
+    @model_validator(mode="after")
+    def _one_form(self) -> PlaceOrder:
+        single = self.product_id is not None or self.quantity is not None
+        if single == (self.items is not None):
+            raise ValueError("give either productId and quantity, or items")
+        if single and (self.product_id is None or self.quantity is None):
+            raise ValueError("productId and quantity go together")
+        products = [product_id for product_id, _ in self.lines]
+        if len(set(products)) != len(products):
+            raise ValueError("a product may be in one line only")
+        return self
+
+    @property
+    def lines(self) -> list[tuple[int, int]]:
+        """``(product_id, quantity)`` of every line."""
+        if self.items is not None:
+            return [(line.product_id, line.quantity) for line in self.items]
+        assert self.product_id is not None and self.quantity is not None
+        return [(self.product_id, self.quantity)]
+
+
+class PlaceOrderFromCart(Model):
+    """What is bought is in the cart."""
+
+    payment_method: PaymentMethod
+    expected_total_amount: Total | None = None
+
+    _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
+
+
+class PayAgain(Model):
+    """Another payment method, or the same once more."""
+
+    payment_method: PaymentMethod
+
+    _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
+
+
+class OrderItem(Model):
+    """One line of an order, at the price of the moment it was placed."""
+
+    product_id: ProductId
+    quantity: Quantity
+    unit_price: int
+    line_amount: int
+
+
+class OrderPayment(Model):
+    """The latest attempt to collect the money."""
+
+    status: Literal["INTENT", "UNKNOWN", "CAPTURED", "DECLINED", "VOIDED"]
+    attempt: int
+
+
+class Order(Model):
+    """An order as every answer shows it."""
+
+    id: str
+    user_id: int
+    status: Literal["PENDING", "PAID", "CANCELLING", "CANCELLED"]
+    reason: Literal["USER", "EXPIRED", "DECLINED", "OPERATOR"] | None = None
+    total_amount: int
+    currency: str
+    payment_method: str
+    created_at: str
+    items: list[OrderItem]
+    payment: OrderPayment | None
+    refunded_amount: int

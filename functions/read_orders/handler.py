@@ -1,0 +1,102 @@
+"""Read one's own orders.  Row-level security shows nobody another customer's rows."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+from uuid import UUID
+
+from shop.db import Transaction
+from shop.errors import Refused, not_found
+from shop.ids import parse_uuid
+from shop.message import OpenTransaction, Reply, Request
+from shop.ordering import orders
+
+WAIT_SECONDS_MAX = 20
+POLL_SECONDS = (0.05, 0.1, 0.2, 0.4)
+TIMELINE_MAX = 1000
+PREFER_WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?', re.IGNORECASE)
+
+
+def read_order(request: Request, open_transaction: OpenTransaction) -> Reply:
+    """200 with the order; with ``Prefer: wait=N`` (RFC 7240) as soon as nothing more is to come.
+
+    404 in the same bytes for an order that is missing, another customer's, or no id at all.
+    """
+    order_id = _order_id(request)
+    wait = wait_seconds(request.headers.get("prefer", ""))
+    deadline = time.monotonic() + (wait or 0)
+    polls = 0
+    while True:
+        with open_transaction() as tx:
+            row = _visible(tx, request, order_id)
+        left = deadline - time.monotonic()
+        if left <= 0 or not is_waiting(row):
+            break
+        time.sleep(min(left, POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)]))
+        polls += 1
+    headers = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
+    return Reply(200, orders.represent(row), headers)
+
+
+def list_my_orders(request: Request, tx: Transaction) -> Reply:
+    """200 with a page of orders, newest first, and the next page in ``Link``."""
+    limit, cursor = request.query.limit, request.query.cursor
+    before = parse_uuid(cursor) if cursor else None
+    if cursor and before is None:
+        raise Refused(400, "BAD_QUERY", "cursor: not one of ours")
+    rows = tx.all(orders.MINE, user_id=request.user_id, before=before, limit=limit + 1)
+    page = [orders.represent(row) for row in rows[:limit]]
+    headers = {}
+    if len(rows) > limit:
+        link = f"/orders/me?limit={limit}&cursor={page[-1]['id']}"
+        headers["Link"] = f'<{link}>; rel="next"'
+    return Reply(200, page, headers)
+
+
+def read_timeline(request: Request, tx: Transaction) -> Reply:
+    """200 with every status change of the order's story, oldest first."""
+    order_id = _order_id(request)
+    _visible(tx, request, order_id)
+    rows = tx.all(orders.TIMELINE, order_id=order_id, limit=TIMELINE_MAX)
+    return Reply(200, [_entry(row) for row in rows])
+
+
+def wait_seconds(prefer: str) -> int | None:
+    """The seconds of a ``wait`` preference, at most 20; None when there is none."""
+    match = PREFER_WAIT.search(prefer)
+    return min(int(match[1]), WAIT_SECONDS_MAX) if match else None
+
+
+def is_waiting(row: Any) -> bool:
+    """False once the order left PENDING, or was declined and nobody asked to pay again."""
+    is_declined = bool(row.payment) and row.payment["status"] in ("DECLINED", "VOIDED")
+    return row.status == "PENDING" and not (is_declined and not row.charge_wanted)
+
+
+def _order_id(request: Request) -> UUID:
+    order_id = parse_uuid(request.path["orderId"])
+    if order_id is None:
+        raise not_found("the order")
+    return order_id
+
+
+def _visible(tx: Transaction, request: Request, order_id: UUID) -> Any:
+    row = tx.one(orders.VIEW, order_id=order_id)
+    is_support = request.caller is not None and request.caller.role == "support"
+    if row is None or (row.user_id != request.user_id and not is_support):
+        raise not_found("the order")
+    return row
+
+
+def _entry(row: Any) -> dict[str, Any]:
+    # who acted is shown as a kind: a customer need not know staff accounts by number
+    return {
+        "at": row.at.isoformat(),
+        "entity": row.entity,
+        "id": str(row.entity_id),
+        "from": row.from_status,
+        "to": row.to_status,
+        "actor": "user" if row.actor.startswith("user:") else row.actor,
+    }

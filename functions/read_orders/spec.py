@@ -1,0 +1,46 @@
+"""Reading one's own orders."""
+
+from __future__ import annotations
+
+from shop.spec import FunctionSpec, Route, Scale
+
+SPEC = FunctionSpec(
+    name="read_orders",
+    summary="Read one's own orders, wait for one to be paid, and see its timeline",
+    database_role="ordering",
+    needs=("postgres",),
+    scale=Scale(concurrency=8, max_scale=10),
+    routes=(
+        Route(
+            method="GET",
+            path="/orders/me",
+            handler="list_my_orders",
+            auth="customer",
+            summary="One's own orders, newest first, a page at a time",
+            query="ListOrders",
+            answer="Order",
+            answers_many=True,
+            refusals=(400,),
+        ),
+        Route(
+            method="GET",
+            path="/orders/{orderId}",
+            handler="read_order",
+            auth="customer",
+            summary="One order; with Prefer: wait=N as soon as it left PENDING",
+            answer="Order",
+            refusals=(400, 404),
+            transaction=False,
+        ),
+        Route(
+            method="GET",
+            path="/orders/{orderId}/timeline",
+            handler="read_timeline",
+            auth="customer",
+            summary="Every status change of an order, its payments, refunds and reservations",
+            answer="TimelineEntry",
+            answers_many=True,
+            refusals=(404,),
+        ),
+    ),
+)

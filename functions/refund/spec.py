@@ -1,0 +1,27 @@
+"""Giving money back."""
+
+from __future__ import annotations
+
+from shop.spec import FunctionSpec, Scale, Subscription
+
+SPEC = FunctionSpec(
+    name="refund",
+    summary="Send a refund to the payment provider",
+    database_role="payment",
+    needs=("postgres", "provider"),
+    emits=(
+        "refund.succeeded",
+        "refund.rejected",
+        "order.cancelled",
+    ),
+    scale=Scale(concurrency=4, max_scale=10),
+    timeout_seconds=40,
+    subscriptions=(
+        Subscription(
+            event="refund.requested",
+            handler="refund",
+            summary="Money is to go back",
+        ),
+
+    ),
+)

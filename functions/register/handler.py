@@ -1,0 +1,53 @@
+"""Create an account, and show it to its owner."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from shop import accounts
+from shop.errors import not_found
+from shop.message import Reply, Request
+
+if TYPE_CHECKING:
+    from shop.accounts import Account
+    from shop.db import Transaction
+
+
+def register(request: Request, tx: Transaction) -> Reply:
+    """201 with the account; 409 for a taken e-mail, 422 for a password anybody would guess.
+
+    A taken e-mail costs a hash as a free one does.  That it is taken is said openly (the contract of
+    the original); guessing addresses is bounded by the rate limit.
+    """
+    # argon2 is no part of showing somebody their account
+    from shop.passwords import check_password, hash_password
+
+    wanted = request.body
+    password = wanted.password.get_secret_value()
+    check_password(password, wanted.email)
+    account = accounts.register(
+        tx,
+        email=wanted.email,
+        name=wanted.name,
+        password_hash=hash_password(password),
+    )
+    return Reply(201, _view(account), headers={"Location": "/users/me"})
+
+
+def read_me(request: Request, tx: Transaction) -> Reply:
+    """200 with the account of the session's owner (one round trip)."""
+    account = accounts.read_account(tx, request.user_id)
+    if account is None:
+        raise not_found("the account")
+    return Reply(200, _view(account))
+
+
+def _view(account: Account) -> dict[str, Any]:
+    return {
+        "id": account.user_id,
+        "email": account.email,
+        "name": account.name,
+        "role": account.role,
+        "createdAt": account.created_at.astimezone(UTC).isoformat(),
+    }

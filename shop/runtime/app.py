@@ -1,0 +1,184 @@
+"""One process's functions: finds the route, applies the policies in order, answers.
+
+Order of a request: health, limits, JSON, token, rate limit, schema, transaction, idempotency,
+handler, answer, commit, publish.  Whatever is refused on the way becomes a problem document.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from shop.errors import Refused, Unavailable
+from shop.runtime import log, trace
+from shop.runtime.wire import Answer, Wire, check_limits, problem
+
+if TYPE_CHECKING:
+    from shop.runtime.services import Services
+    from shop.spec import FunctionSpec, Route
+
+HEALTH_PATHS = frozenset({"/health/liveness", "/health/readiness", "/_/health", "/_/ready"})
+EVENTS_PATH = "/events"
+SEGMENT = r"(?P<{}>[A-Za-z0-9._~-]{{1,200}})"
+SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A route of a function with its code: handler and models are imported when first needed."""
+
+    spec: FunctionSpec
+    route: Route
+    pattern: re.Pattern[str]
+
+    @cached_property
+    def handler(self) -> Callable[..., Any]:
+        """The function of ``handler.py`` that the route names."""
+        return getattr(self._module("handler"), self.route.handler)
+
+    @cached_property
+    def body_model(self) -> Any:
+        """The model of the JSON body, or None."""
+        return getattr(self._module("schema"), self.route.body) if self.route.body else None
+
+    @cached_property
+    def query_model(self) -> Any:
+        """The model of the query string, or None."""
+        return getattr(self._module("schema"), self.route.query) if self.route.query else None
+
+    @property
+    def scope(self) -> str:
+        """The scope of idempotency keys: method and route."""
+        return f"{self.route.method} {self.route.path}"
+
+    def _module(self, name: str) -> Any:
+        return import_module(f"functions.{self.spec.name}.{name}")
+
+
+class App:
+    """Answers every HTTP request of a process that serves one or more functions."""
+
+    def __init__(self, specs: tuple[FunctionSpec, ...], services: Services) -> None:
+        self.specs = specs
+        self.services = services
+        self._operations = [
+            Operation(spec, route, _pattern(route.path)) for spec in specs for route in spec.routes
+        ]
+        self._started = time.monotonic()
+        self._answered = False
+
+    def warm(self) -> None:
+        """Imports the code of every route, so that the first request finds it there."""
+        for operation in self._operations:
+            _ = operation.handler, operation.body_model, operation.query_model
+        for spec in self.specs:
+            if spec.receives_events:
+                import_module(f"functions.{spec.name}.handler")
+                import_module("shop.runtime.receive")
+
+    def answer(self, wire: Wire) -> Answer:
+        """The answer to one request; never raises."""
+        if wire.path in HEALTH_PATHS and wire.method in ("GET", "HEAD"):
+            return Answer(200, b'{"status":"UP"}', {"content-type": "application/json"})
+        began = time.monotonic()
+        traceparent = trace.continue_or_start(wire.headers.get("traceparent", ""))
+        where = wire.path
+        try:
+            where, act = self._find(wire)
+            check_limits(wire)
+            answer = act(traceparent)
+        except Refused as refusal:
+            answer = problem(refusal, instance=wire.path[:200])
+        except Unavailable as error:
+            answer = problem(unavailable(error), instance=wire.path[:200])
+        except Exception as error:
+            log.bug(error, route=where, trace=trace.id_of(traceparent))
+            bug = Refused(500, "INTERNAL", "something went wrong on our side")
+            answer = problem(bug, instance=wire.path[:200])
+        for name, text in SECURITY_HEADERS.items():
+            answer.headers.setdefault(name, text)
+        self._log(wire, where, answer, began, traceparent)
+        return answer
+
+    def _find(self, wire: Wire) -> tuple[str, Callable[[str], Answer]]:
+        if wire.path == EVENTS_PATH and any(spec.receives_events for spec in self.specs):
+            return EVENTS_PATH, self._receiver(wire)
+        matches = [(op, m) for op in self._operations if (m := op.pattern.fullmatch(wire.path))]
+        if not matches:
+            raise Refused(404, "NOT_FOUND", "there is nothing at this path")
+        # a literal segment wins over a parameter: /orders/me is not an order's id
+        most_literal = max(op.route.path.count("/") - op.route.path.count("{") for op, _ in matches)
+        matches = [
+            (op, m)
+            for op, m in matches
+            if op.route.path.count("/") - op.route.path.count("{") == most_literal
+        ]
+        methods = sorted({op.route.method for op, _ in matches})
+        if wire.method == "OPTIONS":
+            return wire.path, lambda _: Answer(204, headers={"allow": _allow(methods)})
+        wanted = "GET" if wire.method == "HEAD" else wire.method
+        for operation, match in matches:
+            if operation.route.method == wanted:
+                return operation.scope, self._performer(wire, operation, match.groupdict())
+        raise Refused(
+            405,
+            "METHOD_NOT_ALLOWED",
+            "this path has no such method",
+            headers={"allow": _allow(methods)},
+        )
+
+    def _performer(
+        self, wire: Wire, operation: Operation, path: dict[str, str]
+    ) -> Callable[[str], Answer]:
+        from shop.runtime.perform import perform  # here: a receiver of events alone needs it not
+
+        return lambda traceparent: perform(self.services, operation, wire, path, traceparent)
+
+    def _receiver(self, wire: Wire) -> Callable[[str], Answer]:
+        from shop.runtime.receive import receive  # here: most functions receive no events
+
+        if wire.method != "POST":
+            raise Refused(
+                405, "METHOD_NOT_ALLOWED", "events are POSTed", headers={"allow": "OPTIONS, POST"}
+            )
+        return lambda _: receive(self.services, self.specs, wire)
+
+    def _log(
+        self, wire: Wire, where: str, answer: Answer, began: float, traceparent: str
+    ) -> None:
+        cold, self._answered = not self._answered, True
+        log.write(
+            "answered",
+            function=",".join(spec.name for spec in self.specs),
+            method=wire.method,
+            route=where[:200],
+            status=answer.status,
+            milliseconds=round((time.monotonic() - began) * 1000, 1),
+            trace=trace.id_of(traceparent),
+            cold=cold or None,
+        )
+
+
+def unavailable(error: Unavailable) -> Refused:
+    """The 503 a caller sees when something we stand on does not answer."""
+    return Refused(
+        503,
+        "UNAVAILABLE",
+        error.message,
+        headers={"retry-after": str(error.retry_after_seconds)},
+    )
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    escaped = re.escape(path).replace(r"\{", "{").replace(r"\}", "}")
+    return re.compile(re.sub(r"\{(\w+)\}", lambda m: SEGMENT.format(m[1]), escaped))
+
+
+def _allow(methods: list[str]) -> str:
+    with_head = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    return ", ".join(sorted(with_head))

@@ -1,0 +1,201 @@
+"""Settings: read once, from the environment and from secret files, all mistakes reported together.
+
+Each setting ``NAME`` may be given as the variable ``NAME``, as ``NAME_FILE`` (a path), or as a file
+``name`` (lower case, dashes) in ``SHOP_SECRETS_DIR``, OpenFaaS's or our own secrets folder.  The
+``prod`` profile refuses every default that only a laptop should have.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
+LOCAL_ISSUER = "https://shop.local"
+
+
+class ConfigurationError(Exception):
+    """Every mistake in the settings, one per line."""
+
+
+class Secret(str):
+    """Text that prints as ``***``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def reveal(self) -> str:
+        """The text itself, for the one place that needs it."""
+        return str.__str__(self)
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, _spec: str) -> str:
+        return "***"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a function process knows about the world; see docs/PROFILES-AND-SECRETS.md."""
+
+    profile: str = "prod"
+    database_url: Secret = Secret("")
+    database_prepare: bool = True
+    redis_url: Secret = Secret("")
+    broker_url: str = ""
+    jwt_private_key: Secret = Secret("")
+    jwt_jwks: str = ""
+    jwt_issuer: str = LOCAL_ISSUER
+    jwt_audience: str = "shop"
+    event_signing_key: Secret = Secret("")
+    event_keys: str = ""
+    payment_provider: str = "sandbox"
+    payment_provider_url: str = ""
+    payment_provider_api_key: Secret = Secret("")
+    payment_provider_timeout_seconds: float = 10.0
+    payment_webhook_secret: Secret = Secret("")
+    rate_limit_per_minute: int = 120
+    idempotency_key_required: bool = False
+    settlements_auth: str = "finance"
+    trusted_hops: int = 1
+    business_time_zone: str = "Asia/Seoul"
+    currency: str = "KRW"
+    open_orders_max: int = 10
+    order_soft_expiry_seconds: int = 900
+    order_hard_expiry_seconds: int = 3600
+    threads: int = 0
+
+
+CHOICES = {
+    "profile": ("local", "prod"),
+    "payment_provider": ("sandbox", "stripe"),
+    "settlements_auth": ("finance", "customer", "public"),
+}
+VARIABLES = {"profile": "SHOP_PROFILE"}
+ALIASES = {"broker_url": "K_SINK"}
+WHERE_NEEDED: dict[str, tuple[str, ...]] = {
+    "postgres": ("database_url",),
+    "provider": ("payment_provider_url", "payment_provider_api_key"),
+    "tokens": ("jwt_jwks",),
+    "events": ("event_keys",),
+    "announces": ("event_signing_key", "event_keys"),
+    "webhook": ("payment_webhook_secret",),
+    "issues_tokens": ("jwt_private_key",),
+}
+
+
+def load(environment: Mapping[str, str] | None = None, *, needs: tuple[str, ...] = ()) -> Settings:
+    """The settings of this process; ``needs`` are keys of ``WHERE_NEEDED`` that must be present.
+
+    Raises ``ConfigurationError`` naming every setting that is missing, malformed or a default that
+    the ``prod`` profile refuses.
+    """
+    environment = os.environ if environment is None else environment
+    mistakes: list[str] = []
+    values: dict[str, Any] = {}
+    for field in fields(Settings):
+        text = _lookup(environment, field.name, mistakes)
+        if text is not None:
+            values[field.name] = _parse(field.name, str(field.type), text, mistakes)
+    settings = Settings(**values)
+    mistakes += _missing(settings, needs)
+    if settings.profile == "prod":
+        mistakes += _refused_defaults(settings, values, needs)
+    if mistakes:
+        raise ConfigurationError("\n".join(sorted(set(mistakes))))
+    return settings
+
+
+def _lookup(environment: Mapping[str, str], name: str, mistakes: list[str]) -> str | None:
+    for variable in (VARIABLES.get(name, name.upper()), ALIASES.get(name, "")):
+        if environment.get(variable):
+            return environment[variable]
+        path = environment.get(f"{variable}_FILE") if variable else None
+        if path:
+            try:
+                return _read(path)
+            except OSError as error:
+                mistakes.append(f"{variable}_FILE cannot be read: {error.strerror}")
+                return None
+    for folder in (environment.get("SHOP_SECRETS_DIR", ""), *SECRET_FOLDERS):
+        path = f"{folder}/{name.replace('_', '-')}"
+        if folder and os.path.isfile(path):
+            return _read(path)
+    return None
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read().rstrip("\r\n")
+
+
+def _parse(name: str, kind: str, text: str, mistakes: list[str]) -> Any:
+    variable = VARIABLES.get(name, name.upper())
+    if name in CHOICES and text not in CHOICES[name]:
+        mistakes.append(f"{variable} must be one of {', '.join(CHOICES[name])}")
+        return CHOICES[name][0]
+    try:
+        return _PARSERS[kind](text)
+    except ValueError:
+        mistakes.append(f"{variable} is not {_KINDS[kind]}")
+        return _FALLBACKS[kind]
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() in ("true", "on", "1", "yes"):
+        return True
+    if text.lower() in ("false", "off", "0", "no"):
+        return False
+    raise ValueError(text)
+
+
+def _parse_whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _parse_seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 3600:
+        raise ValueError(text)
+    return value
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "Secret": Secret,
+    "bool": _parse_bool,
+    "int": _parse_whole,
+    "float": _parse_seconds,
+}
+_KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number of seconds"}
+_FALLBACKS: dict[str, Any] = {"bool": False, "int": 0, "float": 1.0}
+
+
+def _missing(settings: Settings, needs: tuple[str, ...]) -> list[str]:
+    names = {name for need in needs for name in WHERE_NEEDED.get(need, ())}
+    return [f"{n.upper()} is missing" for n in names if not len(getattr(settings, n))]
+
+
+def _refused_defaults(
+    settings: Settings, values: Mapping[str, Any], needs: tuple[str, ...]
+) -> list[str]:
+    mistakes = []
+    if {"tokens", "issues_tokens"} & set(needs) and "jwt_issuer" not in values:
+        mistakes.append("JWT_ISSUER must be given in the prod profile")
+    if {"tokens", "issues_tokens"} & set(needs) and "jwt_audience" not in values:
+        mistakes.append("JWT_AUDIENCE must be given in the prod profile")
+    if "provider" in needs and settings.payment_provider == "sandbox":
+        mistakes.append("PAYMENT_PROVIDER must not be sandbox in the prod profile")
+    if settings.settlements_auth == "public":
+        mistakes.append("SETTLEMENTS_AUTH must not be public in the prod profile")
+    if "announces" in needs and not settings.broker_url:
+        mistakes.append("BROKER_URL (or K_SINK) must be given in the prod profile")
+    return mistakes

@@ -1,0 +1,33 @@
+"""Puts a process together: settings, services, app."""
+
+from __future__ import annotations
+
+from shop.runtime import config
+from shop.runtime.app import App
+from shop.runtime.services import Services, install
+from shop.spec import FunctionSpec
+
+
+def make_app(specs: tuple[FunctionSpec, ...]) -> App:
+    """The app of one process; raises ``ConfigurationError`` naming every mistake in the settings."""
+    settings = config.load(needs=needs_of(specs))
+    services = Services(settings, source=specs[0].source)
+    install(services)
+    return App(specs, services)
+
+
+def needs_of(specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
+    """Keys of ``config.WHERE_NEEDED`` that these functions cannot do without."""
+    needs: set[str] = set()
+    for spec in specs:
+        needs |= set(spec.needs)
+        needs |= {"tokens"} if _reads_tokens(spec) else set()
+        needs |= {"events"} if spec.subscriptions or spec.schedules else set()
+        needs |= {"announces"} if spec.emits else set()
+        needs |= {"webhook"} if any(r.auth == "provider" for r in spec.routes) else set()
+        needs |= {"issues_tokens"} if spec.issues_tokens else set()
+    return tuple(sorted(needs))
+
+
+def _reads_tokens(spec: FunctionSpec) -> bool:
+    return any(route.auth not in ("public", "provider") for route in spec.routes)

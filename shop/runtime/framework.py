@@ -1,0 +1,37 @@
+"""The functions-framework adapter: the portable contract, ``main(flask.Request)``.
+
+``functions-framework --source functions/<name>/main.py --target main`` serves the same app as our own
+container entry, only with Flask and the framework in front of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shop.registry import spec_of
+from shop.runtime.entry import make_app
+from shop.runtime.wsgi import NO_BODY, wire_of
+
+if TYPE_CHECKING:
+    import flask
+
+    from shop.runtime.app import App
+
+
+def entry_point(name: str) -> Callable[[flask.Request], Any]:
+    """The HTTP function ``main`` of one function folder; settings are read at the first request."""
+    apps: list[App] = []
+
+    def main(request: flask.Request) -> Any:
+        import flask  # here: naming the entry point costs nothing
+
+        if not apps:
+            apps.append(make_app((spec_of(name),)))
+        answer = apps[0].answer(wire_of(request.environ))
+        response = flask.Response(answer.body, status=answer.status, headers=answer.headers)
+        if answer.status in NO_BODY:
+            del response.headers["content-type"]
+        return response
+
+    return main

@@ -1,0 +1,334 @@
+"""One HTTP operation: policies, transaction, idempotency, handler, answer, commit, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from shop import idempotency
+from shop.clock import utc_now
+from shop.errors import Refused, Unavailable
+from shop.message import Caller, Reply, Request
+from shop.runtime import limits, log, wire as http
+from shop.runtime.wire import Answer, Wire
+
+if TYPE_CHECKING:
+    from shop.db import Session, Statement, Transaction
+    from shop.runtime.app import Operation
+    from shop.runtime.services import Services
+
+ANONYMOUS = 0
+TRIES_MAX = 3
+STORED_HEADERS = ("location", "content-type", "etag")
+
+ACT_AS: LiteralString = """
+select set_config('shop.user_id', %(user_id)s, true), set_config('shop.role', %(role)s, true)
+"""
+
+
+@dataclass
+class Call:
+    """One request on its way through the policies."""
+
+    services: Services
+    operation: Operation
+    wire: Wire
+    request: Request
+    session_index: int | None = None
+    claim: dict[str, Any] | None = None
+    announced: list[Any] = field(default_factory=list)
+
+
+def perform(
+    services: Services,
+    operation: Operation,
+    wire: Wire,
+    path: dict[str, str],
+    traceparent: str,
+) -> Answer:
+    """Answers one matched request; raises ``Refused`` and ``Unavailable`` for the app to write."""
+    route = operation.route
+    http.check_accept(wire, route.media_type)
+    raw_body = http.read_body(wire)
+    document = http.parse_json(wire, raw_body) if operation.route.body else None
+    caller = _authenticate(services, operation, wire)
+    rate_headers = limits.count_request(services, wire, caller)
+    request = Request(
+        method=wire.method,
+        route=route.path,
+        path=path,
+        headers=wire.headers,
+        settings=services.settings,
+        client=limits.client_address(wire, services.settings.trusted_hops),
+        now=utc_now(),
+        traceparent=traceparent,
+        query=_validated_query(operation, wire),
+        body=_validated_body(operation, document),
+        raw_body=raw_body,
+        caller=caller,
+        idempotency_key=_key_of(services, operation, wire),
+    )
+    call = Call(services, operation, wire, request)
+    if route.transaction:
+        answer = _in_transaction(call)
+    else:
+        reply = operation.handler(request, lambda: open_transaction(call))
+        answer = encode_reply(reply)
+    _publish(services, call.announced)
+    _run_after_commit(request)
+    answer.headers.update({k: v for k, v in rate_headers.items() if k not in answer.headers})
+    return answer
+
+
+# ---------------------------------------------------------------- policies
+
+
+def _authenticate(services: Services, operation: Operation, wire: Wire) -> Caller | None:
+    needed = operation.route.auth
+    if needed == "settlements":
+        needed = services.settings.settlements_auth  # type: ignore[assignment]
+    if needed in ("public", "provider"):
+        return None
+    caller = services.tokens.verify(wire.headers.get("authorization"), utc_now())
+    if needed != "customer" and caller.role != needed:
+        raise Refused(403, "FORBIDDEN", f"this needs the role {needed}")
+    return caller
+
+
+def _validated_body(operation: Operation, document: Any) -> Any:
+    model = operation.body_model
+    if model is None:
+        return None
+    return _validated(lambda: model.model_validate(document), status=422, code="INVALID")
+
+
+def _validated_query(operation: Operation, wire: Wire) -> Any:
+    parameters = http.parse_query(wire.query)
+    model = operation.query_model
+    if model is None:
+        if parameters:
+            raise Refused(400, "BAD_QUERY", "this resource takes no query parameters")
+        return None
+    return _validated(lambda: model.model_validate(parameters), status=400, code="BAD_QUERY")
+
+
+def _validated(validate: Callable[[], Any], *, status: int, code: str) -> Any:
+    from pydantic import ValidationError  # the model's module has imported it already
+
+    try:
+        return validate()
+    except ValidationError as error:
+        mistakes = [
+            {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
+            for item in error.errors(include_url=False, include_input=False)[:20]
+        ]
+        first = mistakes[0]
+        message = f"{first['field'] or 'body'}: {first['message']}"
+        raise Refused(status, code, message, extra={"errors": mistakes}) from error
+
+
+def _key_of(services: Services, operation: Operation, wire: Wire) -> str | None:
+    header = wire.headers.get("idempotency-key")
+    if header is not None:
+        key = idempotency.parse_key(header)
+        return key if operation.route.idempotent else None
+    if operation.route.idempotent and services.settings.idempotency_key_required:
+        raise Refused(400, "IDEMPOTENCY_KEY_REQUIRED", "this route needs an Idempotency-Key")
+    return None
+
+
+# ---------------------------------------------------------------- transaction
+
+
+def _in_transaction(call: Call) -> Answer:
+    from shop.db import CAN_BE_RETRIED
+
+    for attempt in range(1, TRIES_MAX + 1):
+        try:
+            return _attempt(call)
+        except CAN_BE_RETRIED as error:
+            call.announced.clear()
+            if attempt == TRIES_MAX:
+                raise Unavailable("the database is busy") from error
+    raise AssertionError("unreachable")
+
+
+def _attempt(call: Call) -> Answer:
+    from shop import db
+
+    try:
+        with _open(call, *_claim(call)) as session:
+            stored = _answer_of_key(call, session)
+            if stored is not None:
+                return stored
+            return _work(call, session)
+    except db.CAN_BE_RETRIED:
+        raise
+    except db.LockNotAvailable as error:
+        if call.claim is None:
+            raise Unavailable("the database is busy") from error
+        raise _in_progress() from error
+    except db.NOT_NOW as error:
+        log.write("database", error=type(error).__name__, route=call.operation.scope)
+        raise db.as_unavailable(error) from error
+
+
+def _work(call: Call, session: Session) -> Answer:
+    from shop import db
+
+    tx = session.tx
+    try:
+        answer = encode_reply(call.operation.handler(call.request, tx))
+    except Refused as refusal:
+        if call.claim is None or not refusal.stored:
+            raise
+        answer = http.problem(refusal, instance=call.wire.path)
+        tx.announced.clear()
+        session.commit((db.UNDO_WORK, {}), _finish(call, answer))
+        return answer
+    closing = (_finish(call, answer),) if call.claim is not None else ()
+    session.commit(*closing)
+    call.announced.extend(tx.announced)
+    return answer
+
+
+@contextmanager
+def _open(call: Call, *claim: Statement) -> Iterator[Session]:
+    """BEGIN, who acts, is the session still open, and the key's claim: one round trip."""
+    opening: list[Statement] = []
+    caller = call.request.caller
+    if call.operation.spec.database_role is not None:
+        user_id = str(caller.user_id) if caller else ""
+        opening.append((ACT_AS, {"user_id": user_id, "role": caller.role if caller else ""}))
+    if caller is not None:
+        from shop.sessions import open_session
+
+        call.session_index = len(opening)
+        opening.append(open_session(caller.session_id, caller.user_id))
+    opening.extend(claim)
+    with call.services.database.transaction(
+        opening=tuple(opening),
+        traceparent=call.request.traceparent,
+        actor=f"user:{caller.user_id}" if caller else "anonymous",
+    ) as session:
+        if call.session_index is not None:
+            _check_session(caller, session.opened[call.session_index])
+        yield session
+
+
+def _check_session(caller: Caller | None, rows: list[Any]) -> None:
+    if not rows or (caller is not None and rows[0].role != caller.role):
+        raise Refused(
+            401,
+            "UNAUTHENTICATED",
+            "the session has ended",
+            headers={"www-authenticate": 'Bearer error="invalid_token"'},
+        )
+
+
+@contextmanager
+def open_transaction(call: Call) -> Iterator[Transaction]:
+    """A transaction for handlers that open their own; committed when the block ends well."""
+    from shop import db
+
+    try:
+        with _open(call) as session:
+            yield session.tx
+            session.commit()
+            call.announced.extend(session.tx.announced)
+    except db.NOT_NOW as error:
+        raise db.as_unavailable(error) from error
+
+
+# ---------------------------------------------------------------- idempotency
+
+
+def _claim(call: Call) -> tuple[Statement, ...]:
+    request = call.request
+    if request.idempotency_key is None:
+        return ()
+    from shop import db
+
+    body = request.body.model_dump(mode="json") if request.body is not None else None
+    call.claim = {
+        "user_id": request.caller.user_id if request.caller else ANONYMOUS,
+        "scope": call.operation.scope,
+        "key": request.idempotency_key,
+        "fingerprint": idempotency.fingerprint(request.path, body),
+    }
+    return (*idempotency.claim(**call.claim), (db.SAVEPOINT, {}))
+
+
+def _answer_of_key(call: Call, session: Session) -> Answer | None:
+    """None when this request took the key; otherwise what the key was answered before."""
+    if call.claim is None:
+        return None
+    claimed, stored, _ = session.opened[-3:]
+    if claimed:
+        return None
+    if not stored or stored[0].state != "DONE":
+        raise _in_progress()
+    row = stored[0]
+    if bytes(row.fingerprint) != call.claim["fingerprint"]:
+        raise Refused(
+            422, "IDEMPOTENCY_KEY_REUSED", "this Idempotency-Key was used with another request"
+        )
+    headers = {**row.headers, "idempotent-replayed": "true"}
+    return Answer(row.status_code, bytes(row.body), headers)
+
+
+def _finish(call: Call, answer: Answer) -> Statement:
+    assert call.claim is not None, "only a claimed key is finished"
+    return idempotency.finish(
+        user_id=call.claim["user_id"],
+        scope=call.claim["scope"],
+        key=call.claim["key"],
+        status=answer.status,
+        headers={k: v for k, v in answer.headers.items() if k in STORED_HEADERS},
+        body=answer.body,
+    )
+
+
+def _in_progress() -> Refused:
+    return Refused(
+        409,
+        "REQUEST_IN_PROGRESS",
+        "a request with this Idempotency-Key is being answered",
+        headers={"retry-after": "1"},
+    )
+
+
+# ---------------------------------------------------------------- answer and afterwards
+
+
+def encode_reply(reply: Reply) -> Answer:
+    """A handler's reply as bytes."""
+    headers = {name.lower(): text for name, text in reply.headers.items()}
+    if reply.body is None:
+        return Answer(reply.status, b"", headers)
+    body = reply.body if isinstance(reply.body, bytes) else http.encode(reply.body)
+    headers.setdefault("content-type", reply.media_type)
+    return Answer(reply.status, body, headers)
+
+
+def _publish(services: Services, rows: list[Any]) -> None:
+    if not rows:
+        return
+    from shop import db, outbox
+
+    accepted = services.publisher.publish(rows)
+    if accepted:
+        try:
+            services.database.run_now(outbox.mark_sent(accepted))
+        except db.DatabaseError as error:
+            log.write("not marked sent", error=type(error).__name__)
+
+
+def _run_after_commit(request: Request) -> None:
+    for act in request.after_commit:
+        try:
+            act()
+        except Exception as error:
+            log.bug(error, route=request.route)

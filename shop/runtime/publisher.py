@@ -1,0 +1,107 @@
+"""Publishing after the commit: best effort, within 300 ms.  The outbox is the guarantee, not this."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from events import envelope
+from events.vocabulary import class_of
+from shop.clock import utc_now
+
+if TYPE_CHECKING:
+    from events.envelope import CloudEvent
+    from shop.outbox import OutboxRow
+    from shop.runtime.config import Settings
+    from shop.signatures import Signer
+
+BUDGET_SECONDS = 0.3
+ACCEPTED = range(200, 300)
+
+
+class Publisher:
+    """Signs outbox rows as CloudEvents and posts them to the broker's ingress, binary mode."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._url = urlsplit(settings.broker_url)
+        self._signer: Signer | None = None
+        self._threads = threading.local()
+
+    def publish(
+        self, rows: Sequence[OutboxRow], *, budget_seconds: float = BUDGET_SECONDS
+    ) -> list[UUID]:
+        """Ids of the rows the broker accepted before the time ran out; never raises for the others."""
+        accepted: list[UUID] = []
+        if not self._url.netloc:
+            return accepted
+        deadline = time.monotonic() + budget_seconds
+        for row in rows:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._post(row, left):
+                break
+            accepted.append(row.event_id)
+        return accepted
+
+    def _post(self, row: OutboxRow, timeout_seconds: float) -> bool:
+        headers, body = envelope.to_binary(self._signed(row))
+        for fresh in (False, True):
+            connection = self._connection(timeout_seconds, fresh=fresh)
+            try:
+                connection.request("POST", self._url.path or "/", body, headers)
+                response = connection.getresponse()
+                response.read()
+                return response.status in ACCEPTED
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                if isinstance(error, TimeoutError):
+                    return False
+        return False
+
+    def _signed(self, row: OutboxRow) -> CloudEvent:
+        if self._signer is None:
+            self._signer = signer_of(self._settings)
+        event = class_of(row.name).from_data(json.loads(row.data))
+        return self._signer.sign(
+            envelope.wrap(
+                event,
+                id=str(row.event_id),
+                source=row.source,
+                time=_time_of(row),
+                traceparent=row.traceparent or None,
+            )
+        )
+
+    def _connection(self, timeout_seconds: float, *, fresh: bool) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection | None = getattr(self._threads, "connection", None)
+        if connection is None or fresh:
+            kind = (
+                http.client.HTTPSConnection
+                if self._url.scheme == "https"
+                else http.client.HTTPConnection
+            )
+            connection = kind(self._url.hostname or "", self._url.port)
+            self._threads.connection = connection
+        connection.timeout = timeout_seconds
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout_seconds)
+        return connection
+
+
+def _time_of(row: OutboxRow) -> datetime:
+    return row.created_at or utc_now()
+
+
+def signer_of(settings: Settings) -> Signer:
+    """The signer of this process's trust domain; its key id is the one EVENT_KEYS gives its key."""
+    from shop.signatures import Signer, key_id_of
+
+    pem = settings.event_signing_key.reveal()
+    return Signer(key_id_of(pem, settings.event_keys), pem)

@@ -1,0 +1,186 @@
+"""Receiving events: authentic, once, in one transaction with the effect; 204 and nothing else.
+
+A 2xx with a body would be a failed delivery on Knative, and 404, 408, 409 and 429 would be retried:
+see ``docs/adr`` and design/platform.md 2.1.  What can never work answers 400, 401, 403, 413, 415 or
+422 and becomes a dead letter; what does not work now answers 503 and is delivered again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from events import envelope, vocabulary
+from events.errors import Malformed
+from shop import db, inbox, outbox
+from shop.clock import utc_now
+from shop.errors import Refused
+from shop.message import Event, Phases
+from shop.runtime import log
+from shop.runtime.wire import Answer, Wire, read_body
+from shop.runtime.work import Work
+
+if TYPE_CHECKING:
+    from events.envelope import CloudEvent
+    from shop.runtime.services import Services
+    from shop.spec import FunctionSpec, Schedule, Subscription
+
+DONE = 204
+TICK = "com.msashop.clock.ticked.v1"
+CLOCK = "/shop/clock"
+RETRIED_BY_BROKERS = (404, 408, 409, 429)
+TICK_AGE_MAX = timedelta(minutes=10)
+
+KNOWN_TO_OUTBOX = """
+select event_id from shop.outbox where event_id = %(event_id)s::uuid and source = %(source)s
+"""
+
+
+def receive(services: Services, specs: tuple[FunctionSpec, ...], wire: Wire) -> Answer:
+    """Answers one delivery; raises ``Refused`` and ``Unavailable`` for the app to write."""
+    body = read_body(wire)
+    try:
+        message = envelope.parse(wire.headers, body)
+        for spec in specs:
+            if spec.receives_dead_letters:
+                return _store_dead_letter(services, spec, message, wire, body)
+        return _receive(services, specs, message)
+    except Malformed as error:
+        raise Refused(error.status, "BAD_EVENT", error.reason) from error
+    except db.NOT_NOW as error:
+        log.write("database", error=type(error).__name__, route="/events")
+        raise db.as_unavailable(error) from error
+    except Refused as refusal:
+        if refusal.status in RETRIED_BY_BROKERS:
+            raise Refused(422, refusal.code, refusal.message) from refusal
+        raise
+
+
+def _receive(services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent) -> Answer:
+    _authenticate(services, message)
+    if message.type == TICK:
+        return _tick(services, specs, message)
+    event = vocabulary.unwrap(message)
+    for spec in specs:
+        for subscription in spec.subscriptions:
+            if subscription.event == event.name:
+                _take(services, spec, subscription, _as_event(message, event))
+                return Answer(DONE)
+    raise Refused(422, "NOT_SUBSCRIBED", f"nobody here consumes {event.name}")
+
+
+def _authenticate(services: Services, message: CloudEvent) -> None:
+    try:
+        services.events.verify(message, utc_now())
+    except Refused as refusal:
+        if refusal.code != "STALE_EVENT" or not _is_in_outbox(services, message):
+            raise
+        services.events.verify(message, utc_now(), known_to_outbox=True)
+
+
+def _is_in_outbox(services: Services, message: CloudEvent) -> bool:
+    try:
+        event_id = UUID(message.id)
+    except ValueError:
+        return False
+    (rows,) = services.database.run_now(
+        (KNOWN_TO_OUTBOX, {"event_id": event_id, "source": message.source})
+    )
+    return bool(rows)
+
+
+def _as_event(message: CloudEvent, event: vocabulary.ShopEvent) -> Event:
+    return Event(
+        id=message.id,
+        source=message.source,
+        type=message.type,
+        name=event.name,
+        subject=event.subject,
+        data=event.data(),
+        traceparent=message.extensions.get("traceparent", ""),
+    )
+
+
+def _handler(spec: FunctionSpec, name: str) -> Any:
+    return getattr(import_module(f"functions.{spec.name}.handler"), name)
+
+
+# ---------------------------------------------------------------- events
+
+
+def _take(
+    services: Services, spec: FunctionSpec, subscription: Subscription, event: Event
+) -> None:
+    handler = _handler(spec, subscription.handler)
+    work = Work(services, traceparent=event.traceparent, actor=spec.name)
+    claim = (
+        inbox.claim(consumer=spec.name, source=event.source, event_id=event.id),
+        outbox.mark_consumed(event.id, spec.name),
+    )
+    if isinstance(handler, Phases):
+        _take_in_phases(work, claim, handler, event)
+        return
+    with work.transaction(opening=claim) as tx:
+        if work.opened[0]:
+            handler(event, tx)
+
+
+def _take_in_phases(work: Work, claim: Any, phases: Phases, event: Event) -> None:
+    call = None
+    with work.transaction(opening=claim) as tx:
+        if work.opened[0]:
+            call = phases.remember(tx, phases.subject(event))
+    if call is not None:
+        work.act_and_record(phases, call)
+
+
+# ---------------------------------------------------------------- clock
+
+
+def _tick(services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent) -> Answer:
+    """A tick carries nothing: the handler looks for what is due, so a repeated one finds nothing."""
+    if message.source != CLOCK:
+        raise Refused(403, "SOURCE_NOT_ALLOWED", "only the clock ticks")
+    if message.time is not None and abs(utc_now() - message.time) > TICK_AGE_MAX:
+        raise Refused(401, "STALE_EVENT", "the tick is too old")
+    spec, schedule = _schedule(specs, message.subject or "")
+    act: Callable[[Work], None] = _handler(spec, schedule.handler)
+    act(Work(services, traceparent=message.extensions.get("traceparent", ""), actor=spec.name))
+    return Answer(DONE)
+
+
+def _schedule(specs: tuple[FunctionSpec, ...], name: str) -> tuple[FunctionSpec, Schedule]:
+    for spec in specs:
+        for schedule in spec.schedules:
+            if schedule.name == name:
+                return spec, schedule
+    raise Refused(422, "NOT_SUBSCRIBED", "there is no such schedule here")
+
+
+# ---------------------------------------------------------------- dead letters
+
+
+def _store_dead_letter(
+    services: Services, spec: FunctionSpec, message: CloudEvent, wire: Wire, body: bytes
+) -> Answer:
+    """Poison must be storable, so nothing here asks whether the event is authentic."""
+    from shop.dead_letters import DeadLetter  # only the function that stores them has the owner
+
+    extensions = message.extensions
+    letter = DeadLetter(
+        event_id=message.id,
+        source=message.source,
+        type=message.type,
+        subject=message.subject,
+        destination=extensions.get("knativeerrordest", ""),
+        error_code=extensions.get("knativeerrorcode"),
+        error_data=extensions.get("knativeerrordata"),
+        headers=dict(wire.headers),
+        body=body,
+    )
+    with Work(services, traceparent="", actor=spec.name).transaction() as tx:
+        _handler(spec, "store")(letter, tx)
+    return Answer(DONE)

@@ -1,0 +1,147 @@
+"""What one process owns: its settings, database, cache, provider, keys.  Each is made on first use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shop.runtime.config import Settings
+
+if TYPE_CHECKING:
+    from shop.cache import Cache
+    from shop.db import Database
+    from shop.provider.protocol import Provider
+    from shop.runtime.publisher import Publisher
+    from shop.signatures import Verifier
+    from shop.tokens import TokenIssuer, TokenVerifier
+
+
+class Services:
+    """Lazily made, process-wide tools; thread-safe."""
+
+    def __init__(self, settings: Settings, *, source: str) -> None:
+        self.settings = settings
+        self.source = source
+        self._made: dict[str, Any] = {}
+        self._lock = threading.RLock()
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._made:
+            with self._lock:
+                if name not in self._made:
+                    self._made[name] = make()
+        return self._made[name]
+
+    @property
+    def database(self) -> Database:
+        """The process's connections."""
+        return self._once("database", self._open_database)
+
+    @property
+    def cache(self) -> Cache:
+        """Redis, or a cache that holds nothing when there is none."""
+        return self._once("cache", self._open_cache)
+
+    @property
+    def provider(self) -> Provider:
+        """The payment provider of this shop."""
+        return self._once("provider", self._open_provider)
+
+    @property
+    def tokens(self) -> TokenVerifier:
+        """Knows which access tokens are ours."""
+        return self._once("tokens", self._open_tokens)
+
+    @property
+    def token_issuer(self) -> TokenIssuer:
+        """Signs access tokens; only processes with the private key may ask."""
+        return self._once("token_issuer", self._open_issuer)
+
+    @property
+    def events(self) -> Verifier:
+        """Knows which events are authentic."""
+        return self._once("events", self._open_verifier)
+
+    @property
+    def publisher(self) -> Publisher:
+        """Sends this process's events to the broker."""
+        return self._once("publisher", self._open_publisher)
+
+    def close(self) -> None:
+        """Closes what holds sockets, at the end of the process."""
+        database = self._made.get("database")
+        if database is not None:
+            database.close()
+
+    def _open_database(self) -> Database:
+        from shop.db import Database  # here: api_docs has no database and pays no driver
+
+        settings = self.settings
+        return Database(
+            settings.database_url.reveal(), source=self.source, prepare=settings.database_prepare
+        )
+
+    def _open_cache(self) -> Cache:
+        from shop.cache import Cache
+
+        return Cache(self.settings.redis_url.reveal() or None)
+
+    def _open_provider(self) -> Provider:
+        from shop.provider.opening import open_provider
+
+        settings = self.settings
+        return open_provider(
+            settings.payment_provider,
+            settings.payment_provider_url,
+            settings.payment_provider_api_key.reveal(),
+            settings.payment_provider_timeout_seconds,
+        )
+
+    def _open_tokens(self) -> TokenVerifier:
+        from shop.tokens import TokenVerifier
+
+        settings = self.settings
+        return TokenVerifier(settings.jwt_jwks, settings.jwt_issuer, settings.jwt_audience)
+
+    def _open_issuer(self) -> TokenIssuer:
+        from shop.clock import utc_now
+        from shop.tokens import TokenIssuer
+
+        settings = self.settings
+        return TokenIssuer(
+            settings.jwt_private_key.reveal(), settings.jwt_issuer, settings.jwt_audience, utc_now
+        )
+
+    def _open_verifier(self) -> Verifier:
+        from shop.signatures import verifier_from_json
+
+        return verifier_from_json(self.settings.event_keys)
+
+    def _open_publisher(self) -> Publisher:
+        from shop.runtime.publisher import Publisher
+
+        return Publisher(self.settings)
+
+
+_process: list[Services] = []
+
+
+def install(services: Services) -> None:
+    """Makes ``services`` the process's own; the entry points call it once."""
+    _process[:] = [services]
+
+
+def services_of_process() -> Services:
+    """The services the entry point installed."""
+    return _process[0]
+
+
+def cache_of() -> Cache:
+    """The process's cache, for handlers that keep one."""
+    return services_of_process().cache
+
+
+def issuer_of() -> TokenIssuer:
+    """The process's token issuer, for the function that logs people in."""
+    return services_of_process().token_issuer

@@ -1,0 +1,85 @@
+"""Work that nobody waits for: transactions and provider calls of event and clock handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from shop import db, outbox
+from shop.runtime import log
+
+if TYPE_CHECKING:
+    from shop.db import Row, Statement, Transaction
+    from shop.message import Phases
+    from shop.outbox import OutboxRow
+    from shop.provider.protocol import Provider
+    from shop.runtime.config import Settings
+    from shop.runtime.services import Services
+
+RELAY_BUDGET_SECONDS = 5.0
+
+
+class Work:
+    """One delivery or one tick: opens transactions, publishes what each of them announced."""
+
+    def __init__(self, services: Services, *, traceparent: str, actor: str) -> None:
+        self._services = services
+        self._traceparent = traceparent
+        self._actor = actor
+        self.opened: list[list[Row]] = []
+
+    @property
+    def settings(self) -> Settings:
+        """The process's settings."""
+        return self._services.settings
+
+    @property
+    def provider(self) -> Provider:
+        """The payment provider."""
+        return self._services.provider
+
+    @contextmanager
+    def transaction(self, opening: tuple[Statement, ...] = ()) -> Iterator[Transaction]:
+        """A transaction that commits when the block ends well, and then publishes its events.
+
+        ``opening`` statements travel with BEGIN; their rows are in ``self.opened``.
+        """
+        with self._services.database.transaction(
+            opening=opening, traceparent=self._traceparent, actor=self._actor
+        ) as session:
+            self.opened = session.opened
+            yield session.tx
+            session.commit()
+            announced = session.tx.announced
+        if announced:
+            self.publish(announced)
+
+    def publish(self, rows: list[OutboxRow], *, relay: bool = False) -> int:
+        """Sends rows to the broker and marks those it accepted; answers how many."""
+        publisher = self._services.publisher
+        accepted = (
+            publisher.publish(rows, budget_seconds=RELAY_BUDGET_SECONDS)
+            if relay
+            else publisher.publish(rows)
+        )
+        if accepted:
+            try:
+                self._services.database.run_now(outbox.mark_sent(accepted))
+            except db.DatabaseError as error:
+                log.write("not marked sent", error=type(error).__name__)
+        return len(accepted)
+
+    def run(self, phases: Phases, subject: UUID) -> None:
+        """All phases for one subject: remember, act, record."""
+        with self.transaction() as tx:
+            call = phases.remember(tx, subject)
+        if call is not None:
+            self.act_and_record(phases, call)
+
+    def act_and_record(self, phases: Phases, call: Any) -> None:
+        """The outside call, then its outcome in a transaction of its own."""
+        outcome = phases.act(self.provider, call, self.transaction)
+        with self.transaction() as tx:
+            phases.record(tx, call, outcome)

@@ -1,0 +1,65 @@
+"""The plain WSGI adapter: our own container entry, without Flask on the way (PEP 3333)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from shop.runtime.app import App
+from shop.runtime.wire import Answer, Wire
+
+REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+NO_BODY = (204, 304)
+
+
+def wsgi(app: App) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
+    """The app as a WSGI callable."""
+
+    def application(
+        environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        wire = wire_of(environ)
+        answer = app.answer(wire)
+        start_response(REASONS[answer.status], headers_of(answer))
+        return [b""] if wire.method == "HEAD" else [answer.body]
+
+    return application
+
+
+def wire_of(environ: dict[str, Any]) -> Wire:
+    """The request inside a WSGI environment."""
+    headers = {
+        name[5:].replace("_", "-").lower(): text
+        for name, text in environ.items()
+        if name.startswith("HTTP_")
+    }
+    if environ.get("CONTENT_TYPE"):
+        headers["content-type"] = environ["CONTENT_TYPE"]
+    length = environ.get("CONTENT_LENGTH") or headers.get("content-length")
+    return Wire(
+        method=environ["REQUEST_METHOD"],
+        path=_raw_path(environ),
+        query=environ.get("QUERY_STRING", ""),
+        headers=headers,
+        peer=environ.get("REMOTE_ADDR", ""),
+        read=environ["wsgi.input"].read,
+        content_length=int(length) if length and length.isdigit() else None,
+    )
+
+
+def headers_of(answer: Answer) -> list[tuple[str, str]]:
+    """The response headers; a body's length is stated, an empty answer has no type."""
+    headers = list(answer.headers.items())
+    if answer.status not in NO_BODY:
+        headers.append(("content-length", str(len(answer.body))))
+    return headers
+
+
+def _raw_path(environ: dict[str, Any]) -> str:
+    """The path as it was sent where the server tells it, so that ``/%6frders`` is not ``/orders``."""
+    raw: str | None = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    if raw and raw.startswith("/"):
+        return raw.split("?", 1)[0]
+    path: str = environ["PATH_INFO"]
+    return path

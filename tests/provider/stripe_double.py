@@ -1,0 +1,236 @@
+"""The part of Stripe's API that the adapter uses, in the shapes Stripe documents, over real HTTP.
+
+localstripe has no idempotency keys, no search and no refund limit, and these are what the adapter
+stands on; so this double has them, and faults.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+from uuid import uuid4
+
+Answer = tuple[int, dict[str, Any]]
+
+
+class StripeDouble:
+    """Books in memory. ``faults`` are taken by the next POSTs to a path that ends with the name."""
+
+    def __init__(self) -> None:
+        self.intents: dict[str, dict[str, Any]] = {}
+        self.charges: dict[str, dict[str, Any]] = {}
+        self.refunds: dict[str, dict[str, Any]] = {}
+        self.faults: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
+        self.refund_status = "succeeded"
+        self._kept: dict[str, tuple[Any, Answer]] = {}
+        self._lock = threading.RLock()
+        self._released = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._released.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def forget_keys(self) -> None:
+        self._kept.clear()
+
+    def captures(self, key: str) -> int:
+        return sum(charge["metadata"]["shop_key"] == key and charge["captured"]
+                   for charge in self.charges.values())  # fmt: skip
+
+    def answer(self, method: str, path: str, form: dict[str, Any], key: str) -> Answer | None:
+        with self._lock:
+            self.requests.append((method, path))
+            fault = self._take_fault(path) if method == "POST" else None
+            if fault in ("timeout_before", "429"):
+                return None if fault == "timeout_before" else _error(429, "rate_limit")
+            answer = self._keyed(path, form, key) if method == "POST" else self._get(path, form)
+        if fault == "timeout_after":
+            return None
+        if fault == "500_after":
+            return 500, {"error": {"type": "api_error", "message": "oops"}}
+        if fault == "wrong_amount":
+            return answer[0], {**answer[1], "amount": answer[1]["amount"] + 1}
+        if fault == "wrong_key":
+            return answer[0], {**answer[1], "metadata": {"shop_key": "another"}}
+        return answer
+
+    def hang(self) -> None:
+        self._released.wait(10)
+
+    def _take_fault(self, path: str) -> str | None:
+        for fault in self.faults:
+            if path.endswith(fault[0]):
+                self.faults.remove(fault)
+                return fault[1]
+        return None
+
+    def _keyed(self, path: str, form: dict[str, Any], key: str) -> Answer:
+        if key in self._kept:
+            if self._kept[key][0] != (path, form):
+                return _error(400, None, "idempotency_error")
+            return self._kept[key][1]
+        answer = json.loads(json.dumps(self._post(path, form)))
+        self._kept[key] = ((path, form), (answer[0], answer[1]))
+        return answer[0], answer[1]
+
+    def _post(self, path: str, form: dict[str, Any]) -> Answer:
+        parts = path.split("/")[2:]
+        if parts == ["payment_intents"]:
+            return self._create(form)
+        if parts == ["refunds"]:
+            return self._refund(form)
+        intent = self.intents.get(parts[1])
+        if intent is None:
+            return _error(404, "resource_missing")
+        return self._confirm(intent) if parts[2] == "confirm" else self._cancel(intent)
+
+    def _create(self, form: dict[str, Any]) -> Answer:
+        if not form["payment_method"].startswith("pm_card_"):
+            return _error(400, "resource_missing")
+        intent = {
+            "id": f"pi_{uuid4().hex}", "object": "payment_intent", "amount": int(form["amount"]),
+            "amount_received": 0, "currency": form["currency"], "created": int(time.time()),
+            "status": "requires_confirmation", "payment_method": form["payment_method"],
+            "last_payment_error": None, "cancellation_reason": None, "metadata": form["metadata"],
+        }  # fmt: skip
+        self.intents[intent["id"]] = intent
+        return 200, intent
+
+    def _confirm(self, intent: dict[str, Any]) -> Answer:
+        if intent["status"] != "requires_confirmation":
+            return _error(400, "payment_intent_unexpected_state", payment_intent=intent)
+        if intent["payment_method"] == "pm_card_authenticationRequired":
+            intent["status"] = "requires_action"
+            return 200, intent
+        is_declined = intent["payment_method"] == "pm_card_visa_chargeDeclined"
+        charge_id = f"ch_{uuid4().hex}"
+        self.charges[charge_id] = {
+            "id": charge_id, "object": "charge", "amount": intent["amount"],
+            "amount_captured": 0 if is_declined else intent["amount"],
+            "captured": not is_declined, "status": "failed" if is_declined else "succeeded",
+            "currency": intent["currency"], "created": int(time.time()),
+            "payment_intent": intent["id"], "metadata": intent["metadata"],
+        }  # fmt: skip
+        if is_declined:
+            failure = {
+                "type": "card_error", "code": "card_declined", "decline_code": "generic_decline"
+            }  # fmt: skip
+            intent.update(status="requires_payment_method", last_payment_error=failure)
+            return 402, {"error": {**failure, "message": "declined", "payment_intent": intent}}
+        intent.update(status="succeeded", amount_received=intent["amount"])
+        return 200, intent
+
+    def _cancel(self, intent: dict[str, Any]) -> Answer:
+        if intent["status"] in ("succeeded", "canceled", "processing"):
+            return _error(400, "payment_intent_unexpected_state", payment_intent=intent)
+        intent["status"] = "canceled"
+        return 200, intent
+
+    def _refund(self, form: dict[str, Any]) -> Answer:
+        of_intent = form["payment_intent"]
+        charges = [charge for charge in self.charges.values()
+                   if charge["payment_intent"] == of_intent and charge["captured"]]  # fmt: skip
+        if not charges:
+            return _error(400, "resource_missing")
+        given = sum(refund["amount"] for refund in self.refunds.values()
+                    if refund["payment_intent"] == of_intent)  # fmt: skip
+        if given == charges[0]["amount"]:
+            return _error(400, "charge_already_refunded")
+        if given + int(form["amount"]) > charges[0]["amount"]:
+            return _error(400, None)
+        refund = {
+            "id": f"re_{uuid4().hex}", "object": "refund", "amount": int(form["amount"]),
+            "currency": charges[0]["currency"], "created": int(time.time()),
+            "payment_intent": of_intent, "status": self.refund_status, "metadata": form["metadata"],
+        }  # fmt: skip
+        self.refunds[refund["id"]] = refund
+        return 200, refund
+
+    def _get(self, path: str, query: dict[str, Any]) -> Answer:
+        parts = path.split("/")[2:]
+        if parts == ["payment_intents", "search"]:
+            wanted = query["query"].removeprefix('metadata["shop_key"]:"').removesuffix('"')
+            found = [intent for intent in self.intents.values()
+                     if intent["metadata"]["shop_key"] == wanted]  # fmt: skip
+            return 200, {"object": "search_result", "data": found, "has_more": False}
+        if parts[0] == "payment_intents":
+            found_intent = self.intents.get(parts[1])
+            return (200, found_intent) if found_intent else _error(404, "resource_missing")
+        return self._list(path, self.charges if parts == ["charges"] else self.refunds, query)
+
+    def _list(self, path: str, things: dict[str, Any], query: dict[str, Any]) -> Answer:
+        created = query.get("created", {})
+        rows = [
+            thing
+            for thing in reversed(list(things.values()))
+            if query.get("payment_intent") in (None, thing["payment_intent"])
+            and int(created.get("gte", 0)) <= thing["created"] <= int(created.get("lte", 10**12))
+        ]
+        if "starting_after" in query:
+            ids = [row["id"] for row in rows]
+            rows = rows[ids.index(query["starting_after"]) + 1 :]
+        limit = int(query.get("limit", 10))
+        page = {"object": "list", "url": path, "data": rows[:limit], "has_more": len(rows) > limit}
+        return 200, page
+
+
+def _error(
+    status: int, code: str | None, kind: str = "invalid_request_error", **more: Any
+) -> Answer:
+    return status, {"error": {"type": kind, "code": code, "message": "refused", **more}}
+
+
+def _form(text: str) -> dict[str, Any]:
+    """``a=1&m[k]=v`` as ``{"a": "1", "m": {"k": "v"}}``."""
+    form: dict[str, Any] = {}
+    for name, value in parse_qsl(text):
+        outer, _, inner = name.partition("[")
+        if inner:
+            form.setdefault(outer, {})[inner.rstrip("]")] = value
+        else:
+            form[outer] = value
+    return form
+
+
+def _handler_of(double: StripeDouble) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            self._reply(double.answer("GET", parts.path, _form(parts.query), ""))
+
+        def do_POST(self) -> None:
+            form = _form(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+            self._reply(double.answer("POST", self.path, form, self.headers["Idempotency-Key"]))
+
+        def _reply(self, answer: Answer | None) -> None:
+            if self.headers["Authorization"] != "Bearer sk_test_double":
+                answer = _error(401, None)
+            if answer is None:
+                double.hang()
+                self.close_connection = True
+                return
+            payload = json.dumps(answer[1]).encode()
+            self.send_response(answer[0])
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+    return Handler

@@ -1,0 +1,121 @@
+"""Passwords: hashes of the declared strength, and the refusal of what anybody would guess."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from argon2 import extract_parameters
+
+from shop import passwords
+from shop.errors import Refused, Unavailable
+from shop.passwords import COMMON, DUMMY_HASH, check_password, hash_password, is_password
+
+EMAIL = "kim.chulsoo@example.com"
+
+
+def test_a_hash_has_the_declared_parameters_and_its_own_salt():
+    first, second = hash_password("correct horse"), hash_password("correct horse")
+
+    parameters = extract_parameters(first)
+    assert first.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (19_456, 2, 1)
+    assert (parameters.salt_len, parameters.hash_len) == (16, 32)
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    "password", ["correct horse", "비밀번호는길어야합니다", "🔐" * 8, "x" * 128, "with\ttab and ' quote"]
+)
+def test_only_the_same_password_matches(password):
+    stored = hash_password(password)
+
+    assert is_password(password, stored) is True
+    assert is_password(password + " ", stored) is False
+    assert is_password(password[:-1], stored) is False
+
+
+def test_the_73rd_byte_matters():
+    stored = hash_password("a" * 72 + "b")
+
+    assert is_password("a" * 72 + "c", stored) is False
+
+
+def test_composed_and_decomposed_letters_are_different_passwords():
+    stored = hash_password("caf\u00e9 caf\u00e9")
+
+    assert is_password("cafe\u0301 cafe\u0301", stored) is False
+
+
+def test_the_dummy_costs_a_full_hash_and_matches_nothing():
+    parameters = extract_parameters(DUMMY_HASH)
+
+    assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (19_456, 2, 1)
+    assert (parameters.salt_len, parameters.hash_len) == (16, 32)
+    assert is_password("", DUMMY_HASH) is False
+
+
+def test_a_hash_of_yesterdays_parameters_is_to_be_renewed():
+    assert passwords.needs_rehash(hash_password("correct horse")) is False
+    assert passwords.needs_rehash("$argon2id$v=19$m=9216,t=4,p=1$c2FsdHNhbHQ$aGFzaA") is True
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "short77",
+        "x" * 7,
+        "xy" * 64 + "z",
+        "password",
+        "PassWord123",
+        "qwer1234",
+        "eeeeeeeeeeee",
+        EMAIL,
+        EMAIL.upper(),
+        "kim.chulsoo",
+    ],
+)
+def test_guessable_passwords_are_refused(password):
+    with pytest.raises(Refused) as caught:
+        check_password(password, EMAIL)
+
+    assert (caught.value.status, caught.value.code) == (422, "WEAK_PASSWORD")
+    assert caught.value.extra == {}
+
+
+@pytest.mark.parametrize("password", ["xyzzy-77", "xy" * 64, "우리집강아지일곱", "        1"])
+def test_other_passwords_are_accepted(password):
+    check_password(password, EMAIL)
+
+
+def test_the_list_is_long_folded_and_without_dead_entries():
+    assert len(COMMON) >= 200
+    assert all(entry == entry.casefold() and len(entry) >= 8 for entry in COMMON)
+
+
+def test_no_more_than_eight_hashes_run_at_once(monkeypatch):
+    running, peak, lock = 0, 0, threading.Lock()
+    all_in, leave = threading.Barrier(9), threading.Event()
+    monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.01)
+
+    def hold() -> None:
+        nonlocal running, peak
+        with passwords._one_hash():
+            with lock:
+                running += 1
+                peak = max(peak, running)
+            all_in.wait(timeout=10)
+            leave.wait(timeout=10)
+
+    threads = [threading.Thread(target=hold) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    all_in.wait(timeout=10)
+    with pytest.raises(Unavailable):
+        hash_password("correct horse")
+    leave.set()
+    for thread in threads:
+        thread.join()
+
+    assert peak == 8
+    assert is_password("correct horse", hash_password("correct horse"))

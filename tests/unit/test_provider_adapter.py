@@ -1,0 +1,206 @@
+"""The sandbox adapter against peers that misbehave on the wire, and how a provider is opened."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from shop.errors import Unavailable
+from shop.provider.opening import open_provider
+from shop.provider.protocol import ChargeCall, RefundCall
+from shop.provider.sandbox import SandboxProvider
+from shop.provider.stripe_currency import amount_from_stripe, amount_to_stripe
+
+CALL = ChargeCall(
+    "shop:1", 10_000, "KRW", "CARD", "order", "payment", datetime(2100, 1, 1, tzinfo=UTC)
+)
+REFUND = RefundCall("refund:1", "shop:1", "ch_1", 10_000, "KRW")
+INTENT: dict[str, Any] = {
+    "key": "shop:1", "provider_ref": "ch_1", "status": "captured", "amount_minor": 10_000,
+    "currency": "KRW", "reason": None,
+}  # fmt: skip
+
+
+@contextmanager
+def peer(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A TCP server that reads one request per connection and then lets ``talk`` answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    try:
+                        connection.recv(65_536)
+                        talk(connection)
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+def answering(status: int, body: bytes) -> Callable[[socket.socket], None]:
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return lambda connection: connection.sendall(head.encode() + body)
+
+
+def provider_at(url: str, timeout_seconds: float = 5.0) -> SandboxProvider:
+    return SandboxProvider(url=url, api_key="k", timeout_seconds=timeout_seconds)
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 409, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("body", [json.dumps(INTENT).encode(), b"{}", b"<html>", b""])
+def test_any_status_but_200_is_unknown_whatever_it_says(status: int, body: bytes) -> None:
+    with peer(answering(status, body)) as url:
+        assert provider_at(url).cancel(CALL).kind == "unknown"
+        assert provider_at(url).refund(REFUND).kind == "unknown"
+        with pytest.raises(Unavailable):
+            provider_at(url).list_since("", 10)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 200_000, b'{"status":"fine"}', b"1" * 9000],
+)
+def test_unreadable_200_is_unknown(body: bytes) -> None:
+    with peer(answering(200, body)) as url:
+        assert provider_at(url).find(CALL).kind == "unknown"
+        assert provider_at(url).find_refund(REFUND).kind == "unknown"
+        with pytest.raises(Unavailable):
+            provider_at(url).list_since("", 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"key": "shop:2"}, "another key"),
+        ({"key": None}, "another key"),
+        ({"amount_minor": 10_001}, "another amount"),
+        ({"amount_minor": "10000"}, "another amount"),
+        ({"amount_minor": 10_000.0}, "another amount"),
+        ({"amount_minor": None}, "another amount"),
+        ({"currency": "USD"}, "another currency"),
+        ({"currency": None}, "another currency"),
+        ({"provider_ref": None}, "no provider_ref"),
+    ],
+)
+@pytest.mark.parametrize("status", ["captured", "declined"])
+def test_answer_is_validated_like_input(status: str, change: dict[str, Any], reason: str) -> None:
+    with peer(answering(200, json.dumps({**INTENT, "status": status, **change}).encode())) as url:
+        outcome = provider_at(url).find(CALL)
+    assert (outcome.kind, outcome.reason) == ("mismatch", reason)
+
+
+def test_tombstone_of_another_key_is_not_believed() -> None:
+    body = {**INTENT, "status": "voided", "amount_minor": None, "currency": None}
+    with peer(answering(200, json.dumps(body).encode())) as url:
+        assert provider_at(url).cancel(CALL).kind == "voided"
+    with peer(answering(200, json.dumps({**body, "key": "shop:2"}).encode())) as url:
+        assert provider_at(url).cancel(CALL).kind == "mismatch"
+
+
+def test_answer_too_long_is_unknown() -> None:
+    body = json.dumps({**INTENT, "more": "x" * 1_100_000}).encode()
+    with peer(answering(200, body)) as url:
+        outcome = provider_at(url).find(CALL)
+    assert (outcome.kind, outcome.reason) == ("unknown", "answer too long")
+
+
+def test_hung_up_or_cut_answer_is_unknown() -> None:
+    def cut(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
+
+    for talk in (lambda _: None, cut, lambda connection: connection.sendall(b"hello\r\n\r\n")):
+        with peer(talk) as url:
+            assert provider_at(url).charge(CALL).kind == "unknown"
+
+
+@pytest.mark.parametrize("head", ["HTTP/1.1 200 OK\r\n", "HTTP/1.0 200 OK\r\n", ""])
+def test_one_byte_at_a_time_runs_into_the_total_timeout(head: str) -> None:
+    stop = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        if head:
+            connection.sendall(f"{head}Content-Length: 5000\r\n\r\n".encode())
+        while not stop.wait(0.02):
+            connection.sendall(b" ")
+
+    with peer(drip) as url:
+        started = time.monotonic()
+        outcome = provider_at(url, timeout_seconds=0.3).find(CALL)
+        elapsed = time.monotonic() - started
+        stop.set()
+    assert (outcome.kind, outcome.reason) == ("unknown", "timeout")
+    assert elapsed < 2
+
+
+def test_port_without_listener_is_unknown() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    outcome = provider_at(f"http://127.0.0.1:{port}").charge(CALL)
+    assert (outcome.kind, outcome.reason) == ("unknown", "ConnectionRefusedError")
+
+
+def test_name_that_does_not_resolve_is_unknown() -> None:
+    assert provider_at("http://provider.invalid").charge(CALL).kind == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("kind", "url", "api_key", "timeout_seconds"),
+    [
+        ("paypal", "http://h", "k", 1),
+        ("sandbox", "", "k", 1),
+        ("sandbox", "ftp://h", "k", 1),
+        ("sandbox", "http://h", "", 1),
+        ("sandbox", "http://h", "k", 0),
+        ("stripe", "", "", 1),
+    ],
+)
+def test_wrong_settings_are_refused(
+    kind: str, url: str, api_key: str, timeout_seconds: float
+) -> None:
+    with pytest.raises(ValueError, match=r"PAYMENT_PROVIDER"):
+        open_provider(kind, url, api_key, timeout_seconds)
+
+
+def test_sandbox_adapter_never_imports_stripe_or_requests() -> None:
+    code = (
+        "import sys; from shop.provider.opening import open_provider; "
+        "open_provider('sandbox', 'http://h', 'k'); import shop.provider.webhook; "
+        "print(sorted({'stripe', 'requests', 'httpx', 'pydantic'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert printed.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("amount_minor", "currency", "at_stripe"),
+    [(10_000, "KRW", 10_000), (1_999, "USD", 1_999), (500, "ISK", 50_000), (7, "UGX", 700)],
+)
+def test_stripe_amounts_there_and_back(amount_minor: int, currency: str, at_stripe: int) -> None:
+    assert amount_to_stripe(amount_minor, currency) == at_stripe
+    assert amount_from_stripe(at_stripe, currency) == amount_minor
+
+
+def test_currency_that_stripe_cannot_express_is_refused() -> None:
+    with pytest.raises(ValueError, match="MGA"):
+        amount_to_stripe(100, "MGA")
+    assert amount_from_stripe(100, "MGA") is None
+    assert amount_from_stripe(50_001, "ISK") is None

@@ -1,0 +1,246 @@
+"""The signature matrix of provider webhooks, and what their bodies may say."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from shop.errors import Refused
+from shop.provider.webhook import WebhookNotice, verify
+
+SECRET = "whsec_of_a_test"
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STAMP = int(NOW.timestamp())
+HEADERS = ["Webhook-Signature", "Stripe-Signature"]
+
+
+def sandbox_event(event_type: str = "charge.captured", **data: Any) -> dict[str, Any]:
+    fields = {
+        "key": "shop:1", "amount_minor": 10_000, "currency": "KRW", "provider_ref": "ch_1"
+    }  # fmt: skip
+    return {"id": "evt_1", "type": event_type, "created": STAMP, "data": {**fields, **data}}
+
+
+def stripe_event(event_type: str = "payment_intent.succeeded", **thing: Any) -> dict[str, Any]:
+    fields = {
+        "id": "pi_1", "amount": 10_000, "amount_received": 10_000, "currency": "krw",
+        "status": "succeeded", "metadata": {"shop_key": "shop:1"},
+    }  # fmt: skip
+    return {"id": "evt_1", "type": event_type, "data": {"object": {**fields, **thing}}}
+
+
+def signature(body: bytes, stamp: int | str = STAMP, secret: str = SECRET) -> str:
+    return hmac.new(secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+
+
+def signed(event: object, name: str = "Webhook-Signature") -> tuple[dict[str, str], bytes]:
+    body = json.dumps(event).encode()
+    return {name: f"t={STAMP},v1={signature(body)}"}, body
+
+
+def refusal(headers: dict[str, str], body: bytes, secret: str = SECRET) -> int:
+    with pytest.raises(Refused) as caught:
+        verify(headers, body, secret, NOW)
+    return caught.value.status
+
+
+def test_sandbox_capture_is_read() -> None:
+    headers, body = signed(sandbox_event())
+    assert verify(headers, body, SECRET, NOW) == WebhookNotice(
+        "evt_1", "captured", "shop:1", 10_000, "KRW", "ch_1", is_refund=False
+    )
+
+
+def test_stripe_capture_is_the_same_record() -> None:
+    headers, body = signed(stripe_event(), "Stripe-Signature")
+    assert verify(headers, body, SECRET, NOW) == WebhookNotice(
+        "evt_1", "captured", "shop:1", 10_000, "KRW", "pi_1", is_refund=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("event_type", "kind", "is_refund"),
+    [
+        ("charge.captured", "captured", False),
+        ("charge.declined", "declined", False),
+        ("charge.voided", "voided", False),
+        ("refund.succeeded", "succeeded", True),
+        ("refund.rejected", "rejected", True),
+    ],
+)
+def test_sandbox_types(event_type: str, kind: str, is_refund: bool) -> None:
+    notice = verify(*signed(sandbox_event(event_type)), SECRET, NOW)
+    assert (notice.kind, notice.is_refund) == (kind, is_refund)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "status", "kind", "is_refund"),
+    [
+        ("payment_intent.succeeded", "succeeded", "captured", False),
+        ("payment_intent.payment_failed", "requires_payment_method", "declined", False),
+        ("payment_intent.canceled", "canceled", "voided", False),
+        ("refund.created", "succeeded", "succeeded", True),
+        ("refund.updated", "failed", "rejected", True),
+        ("refund.failed", "failed", "rejected", True),
+        ("refund.updated", "canceled", "rejected", True),
+    ],
+)
+def test_stripe_types(event_type: str, status: str, kind: str, is_refund: bool) -> None:
+    event = stripe_event(event_type, status=status)
+    notice = verify(*signed(event, "Stripe-Signature"), SECRET, NOW)
+    assert (notice.kind, notice.is_refund) == (kind, is_refund)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        stripe_event("charge.dispute.created"),
+        stripe_event("refund.created", status="pending"),
+        stripe_event(metadata={}),
+        stripe_event(metadata=None),
+    ],
+)
+def test_authentic_but_none_of_our_business(event: dict[str, Any]) -> None:
+    notice = verify(*signed(event, "Stripe-Signature"), SECRET, NOW)
+    assert notice == WebhookNotice("evt_1", "ignored", "", 0, "", "", is_refund=False)
+
+
+def test_unknown_sandbox_type_is_ignored() -> None:
+    assert verify(*signed(sandbox_event("charge.disputed")), SECRET, NOW).kind == "ignored"
+
+
+def test_stripe_amounts_become_minor_units() -> None:
+    event = stripe_event(currency="isk", amount_received=50_000)
+    notice = verify(*signed(event, "Stripe-Signature"), SECRET, NOW)
+    assert (notice.amount_minor, notice.currency) == (500, "ISK")
+
+
+def test_partly_received_amount_is_the_one_named() -> None:
+    notice = verify(*signed(stripe_event(amount_received=1), "Stripe-Signature"), SECRET, NOW)
+    assert notice.amount_minor == 1
+
+
+@pytest.mark.parametrize("name", [*HEADERS, "webhook-signature", "STRIPE-SIGNATURE"])
+@pytest.mark.parametrize("offset", [-300, 0, 300])
+def test_signature_is_good_for_five_minutes_either_way(name: str, offset: int) -> None:
+    is_stripe = name.lower().startswith("stripe")
+    body = json.dumps(stripe_event() if is_stripe else sandbox_event()).encode()
+    stamp = STAMP + offset
+    header = f"t={stamp},v1={signature(body, stamp)}"
+    assert verify({name: header}, body, SECRET, NOW).kind == "captured"
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("offset", [-301, 301, -86_400, 86_400])
+def test_old_or_early_signature_is_401(name: str, offset: int) -> None:
+    body = json.dumps(sandbox_event()).encode()
+    stamp = STAMP + offset
+    assert refusal({name: f"t={stamp},v1={signature(body, stamp)}"}, body) == 401
+
+
+GOOD_BODY = json.dumps(sandbox_event()).encode()
+GOOD = signature(GOOD_BODY)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        ",",
+        "v1=",
+        f"t={STAMP}",
+        f"v1={GOOD}",
+        f"t={STAMP},v1=",
+        f"t={STAMP},v0={GOOD}",
+        f"t={STAMP},v1={GOOD[:-1]}",
+        f"t={STAMP},v1={GOOD[:-1]}g",
+        f"t={STAMP},v1={GOOD.upper()}",
+        f"t={STAMP},v1={signature(GOOD_BODY, secret='another')}",
+        f"t={STAMP},t={STAMP},v1={GOOD}",
+        f"t={STAMP + 1},v1={GOOD}",
+        f"t=0{STAMP},v1={GOOD}",
+        f"t=-{STAMP},v1={GOOD}",
+        f"t={'9' * 5000},v1={GOOD}",
+        f"t=１{STAMP},v1={GOOD}",
+        f"t={STAMP},v1=é{GOOD}",
+        f"t={STAMP}," + ",".join(["v1=00"] * 8) + f",v1={GOOD}",
+    ],
+)
+@pytest.mark.parametrize("name", HEADERS)
+def test_missing_or_wrong_signature_is_401(name: str, header: str) -> None:
+    assert refusal({name: header}, GOOD_BODY) == 401
+
+
+def test_no_header_both_headers_or_no_secret_are_401() -> None:
+    good = f"t={STAMP},v1={GOOD}"
+    assert refusal({}, GOOD_BODY) == 401
+    assert refusal(dict.fromkeys(HEADERS, good), GOOD_BODY) == 401
+    unkeyed = f"t={STAMP},v1={signature(GOOD_BODY, secret='')}"
+    assert refusal({"Webhook-Signature": unkeyed}, GOOD_BODY, secret="") == 401
+
+
+def test_another_body_is_401() -> None:
+    headers, body = signed(sandbox_event())
+    assert refusal(headers, body.replace(b"10000", b"10001")) == 401
+    assert refusal(headers, body + b" ") == 401
+
+
+def test_second_signature_of_a_rotated_secret_is_enough() -> None:
+    header = f"t={STAMP}, v1={signature(GOOD_BODY, secret='new')}, v1={GOOD}"
+    assert verify({"Webhook-Signature": header}, GOOD_BODY, SECRET, NOW).key == "shop:1"
+
+
+def test_signature_is_checked_before_the_body_is_read() -> None:
+    assert refusal({"Webhook-Signature": f"t={STAMP},v1={GOOD}"}, b"{") == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b"\xff", b'"evt"', b"[" * 100_000, b"{}", b'{"id":"e","type":"t"}'],
+)
+@pytest.mark.parametrize("name", HEADERS)
+def test_malformed_authentic_body_is_400(name: str, body: bytes) -> None:
+    assert refusal({name: f"t={STAMP},v1={signature(body)}"}, body) == 400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": None},
+        {"key": ""},
+        {"key": 7},
+        {"key": "k" * 256},
+        {"amount_minor": None},
+        {"amount_minor": 0},
+        {"amount_minor": -1},
+        {"amount_minor": 1.0},
+        {"amount_minor": True},
+        {"amount_minor": "10000"},
+        {"amount_minor": 10**13},
+        {"currency": "WON!"},
+        {"currency": None},
+        {"provider_ref": None},
+    ],
+)
+def test_unreadable_sandbox_field_is_400(change: dict[str, Any]) -> None:
+    assert refusal(*signed(sandbox_event(**change))) == 400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": None},
+        {"amount_received": None},
+        {"amount_received": 0},
+        {"currency": "mga"},
+        {"currency": "isk", "amount_received": 10_050},
+        {"currency": 1},
+    ],
+)
+def test_unreadable_stripe_field_is_400(change: dict[str, Any]) -> None:
+    assert refusal(*signed(stripe_event(**change), "Stripe-Signature")) == 400

@@ -1,0 +1,248 @@
+"""Access tokens: what is issued, who is believed, what is remembered."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from threading import Barrier, Thread
+from uuid import uuid4
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from shop import tokens
+from shop.errors import Refused
+from shop.message import Caller
+from shop.tokens import TokenIssuer, TokenVerifier, public_jwk, read_jwks
+
+ISSUER = "https://shop.test"
+AUDIENCE = "shop-api"
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SESSION = uuid4()
+
+
+def make_pem(key: object = None) -> str:
+    private = key or Ed25519PrivateKey.generate()
+    return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+@pytest.fixture
+def issuer() -> TokenIssuer:
+    return TokenIssuer(make_pem(), ISSUER, AUDIENCE, lambda: NOW)
+
+
+@pytest.fixture
+def verifier(issuer: TokenIssuer) -> TokenVerifier:
+    return TokenVerifier(json.dumps(issuer.jwks()), ISSUER, AUDIENCE)
+
+
+def refusal(verifier: TokenVerifier, header: str | None, now: datetime = NOW) -> Refused:
+    with pytest.raises(Refused) as caught:
+        verifier.verify(header, now)
+    return caught.value
+
+
+def test_an_issued_token_proves_its_caller(issuer, verifier):
+    token, expires_in = issuer.issue(42, "staff", SESSION)
+
+    assert expires_in == 600
+    assert verifier.verify(f"Bearer {token}", NOW) == Caller(42, "staff", SESSION)
+    assert verifier.verify(f"bearer {token}", NOW) == Caller(42, "staff", SESSION)
+
+
+def test_a_token_carries_what_rfc_9068_asks_for(issuer):
+    token, _ = issuer.issue(42, "customer", SESSION)
+
+    header = jwt.get_unverified_header(token)
+    claims = jwt.decode(token, options={"verify_signature": False})
+
+    assert header == {"typ": "at+jwt", "alg": "EdDSA", "kid": issuer.jwks()["keys"][0]["kid"]}
+    issued_at = int(NOW.timestamp())
+    assert claims | {"jti": ""} == {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "42",
+        "sid": str(SESSION),
+        "jti": "",
+        "iat": issued_at,
+        "nbf": issued_at,
+        "exp": issued_at + 600,
+        "client_id": "shop",
+        "scope": "shop",
+        "role": "customer",
+    }
+
+
+def test_every_token_has_its_own_id(issuer):
+    ids = {
+        jwt.decode(issuer.issue(1, "customer", SESSION)[0], options={"verify_signature": False})[
+            "jti"
+        ]
+        for _ in range(20)
+    }
+
+    assert len(ids) == 20
+
+
+def test_pyjwt_believes_what_we_believe(issuer, verifier):
+    token, _ = TokenIssuer(
+        make_pem(issuer._key), ISSUER, AUDIENCE, lambda: datetime.now(UTC)
+    ).issue(7, "finance", SESSION)
+    jwk = issuer.jwks()["keys"][0]
+
+    claims = jwt.decode(
+        token,
+        jwt.PyJWK(jwk).key,
+        algorithms=["EdDSA"],
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        options={"require": ["iss", "aud", "sub", "sid", "jti", "iat", "nbf", "exp"]},
+    )
+
+    assert claims["sub"] == "7"
+    assert verifier.verify(f"Bearer {token}", datetime.now(UTC)).user_id == 7
+
+
+@pytest.mark.parametrize(
+    ("seconds", "accepted"),
+    [(-61, False), (-60, True), (0, True), (600, True), (659, True), (660, False), (661, False)],
+)
+def test_a_token_counts_from_a_minute_before_issue_to_a_minute_after_expiry(
+    issuer, verifier, seconds, accepted
+):
+    header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
+    then = NOW + timedelta(seconds=seconds)
+
+    for _ in ("first reading", "from memory"):
+        if accepted:
+            assert verifier.verify(header, then).user_id == 1
+        else:
+            assert refusal(verifier, header, then).status == 401
+
+
+def test_a_remembered_token_still_expires(issuer, verifier):
+    header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
+    assert verifier.verify(header, NOW).user_id == 1
+
+    assert refusal(verifier, header, NOW + timedelta(seconds=660)).status == 401
+
+
+def test_the_second_look_at_a_token_does_no_cryptography(issuer, verifier, monkeypatch):
+    header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
+    verifier.verify(header, NOW)
+    monkeypatch.setattr(verifier, "_check_signature", None)
+
+    assert verifier.verify(header, NOW).user_id == 1
+
+
+def test_refused_tokens_are_not_remembered_and_memory_is_bounded(issuer, verifier, monkeypatch):
+    monkeypatch.setattr(tokens, "CACHED_TOKENS_MAX", 3)
+    header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
+    refusal(verifier, header[:-6] + "AAAAAA")
+    assert len(verifier._verified) == 0
+
+    headers = [f"Bearer {issuer.issue(n, 'customer', SESSION)[0]}" for n in range(1, 8)]
+    assert [verifier.verify(each, NOW).user_id for each in headers] == list(range(1, 8))
+    assert len(verifier._verified) == 3
+    assert verifier.verify(headers[0], NOW).user_id == 1
+
+
+def test_many_threads_share_one_verifier(issuer, verifier, monkeypatch):
+    monkeypatch.setattr(tokens, "CACHED_TOKENS_MAX", 2)
+    headers = [f"Bearer {issuer.issue(n, 'customer', SESSION)[0]}" for n in range(1, 7)]
+    together = Barrier(6)
+    seen: list[int] = []
+
+    def read(mine: str) -> None:
+        together.wait()
+        seen.extend(verifier.verify(mine, NOW).user_id for _ in range(50))
+
+    threads = [Thread(target=read, args=(header,)) for header in headers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(seen) == sorted(list(range(1, 7)) * 50)
+
+
+def test_every_refusal_reads_the_same(issuer, verifier):
+    token = issuer.issue(1, "customer", SESSION)[0]
+    refusals = [refusal(verifier, header) for header in (None, "Basic eA==", f"Bearer {token}x")]
+
+    assert {(r.status, r.code, r.message) for r in refusals} == {
+        (401, "UNAUTHENTICATED", "a valid access token is needed")
+    }
+    assert all(r.headers == {"WWW-Authenticate": 'Bearer error="invalid_token"'} for r in refusals)
+
+
+def test_two_keys_may_serve_while_one_replaces_the_other(issuer):
+    next_issuer = TokenIssuer(make_pem(), ISSUER, AUDIENCE, lambda: NOW)
+    both = {"keys": issuer.jwks()["keys"] + next_issuer.jwks()["keys"]}
+    verifier = TokenVerifier(json.dumps(both), ISSUER, AUDIENCE)
+
+    for each in (issuer, next_issuer):
+        token, _ = each.issue(5, "customer", SESSION)
+        assert verifier.verify(f"Bearer {token}", NOW).user_id == 5
+
+
+def test_a_key_id_is_the_thumbprint_of_rfc_7638():
+    # RFC 8037 appendix A.2 and A.3
+    x = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+
+    assert public_jwk(x)["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+def test_jwks_holds_the_public_key_only(issuer):
+    (key,) = issuer.jwks()["keys"]
+
+    assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}
+    Ed25519PublicKey.from_public_bytes(read_jwks(json.dumps(issuer.jwks()))[key["kid"]])
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "[]",
+        '{"keys": []}',
+        '{"keys": [{"kty": "oct", "k": "AA", "kid": "a"}]}',
+        '{"keys": [{"kty": "OKP", "crv": "X25519", "kid": "a", "x": "AA"}]}',
+        '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": "AA"}]}',
+        '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": 1, "x": "AA"}]}',
+    ],
+)
+def test_a_key_set_with_anything_else_is_refused_at_once(document):
+    with pytest.raises(ValueError):
+        TokenVerifier(document, ISSUER, AUDIENCE)
+
+
+def test_a_key_set_with_a_private_half_or_a_repeated_kid_is_refused(issuer):
+    (key,) = issuer.jwks()["keys"]
+
+    for keys in ([{**key, "d": "AA"}], [key, key]):
+        with pytest.raises(ValueError):
+            read_jwks(json.dumps({"keys": keys}))
+
+
+def test_the_issuer_takes_no_other_kind_of_key():
+    with pytest.raises(ValueError, match="not an Ed25519 key"):
+        TokenIssuer(make_pem(generate_private_key(SECP256R1())), ISSUER, AUDIENCE, lambda: NOW)
+
+
+def test_a_public_function_imports_no_cryptography():
+    code = (
+        "import sys; from shop.tokens import TokenVerifier, public_jwk; import json;"
+        "TokenVerifier(json.dumps({'keys': [public_jwk(bytes(32))]}), 'i', 'a');"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'cryptography', 'jwt'}))"
+    )
+
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert printed == "[]\n"
