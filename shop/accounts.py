@@ -44,6 +44,12 @@ EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+{_TO
 # separators: nothing of this is part of a name, all of it can make one name look like another.
 _NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
+FORGET_SESSIONS: LiteralString = """
+delete from shop.sessions where session_id in (
+  select session_id from shop.sessions
+  where expires_at < now() - interval '30 days' limit %(batch)s)
+"""
+
 REGISTER: LiteralString = """
 insert into shop.users (email, email_key, name, password_hash)
 values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s)

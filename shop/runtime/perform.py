@@ -203,10 +203,11 @@ def _open(call: Call, *claim: Statement) -> Iterator[Session]:
         user_id = str(caller.user_id) if caller else ""
         opening.append((ACT_AS, {"user_id": user_id, "role": caller.role if caller else ""}))
     if caller is not None:
-        from shop.sessions import open_session
+        from shop.sessions import OPEN_SESSION
 
         call.session_index = len(opening)
-        opening.append(open_session(caller.session_id, caller.user_id))
+        who = {"session_id": caller.session_id, "user_id": caller.user_id}
+        opening.append((OPEN_SESSION, who))
     opening.extend(claim)
     with call.services.database.transaction(
         opening=tuple(opening),

@@ -71,6 +71,10 @@ class Work:
                 log.write("not marked sent", error=type(error).__name__)
         return len(accepted)
 
+    def note(self, what: str) -> None:
+        """Writes a line to the log about work that has to come again."""
+        log.write("left for later", function=self._actor, what=what)
+
     def run(self, phases: Phases, subject: UUID) -> None:
         """All phases for one subject: remember, act, record."""
         with self.transaction() as tx:

@@ -79,6 +79,10 @@ create trigger never_emptied before truncate on shop.{table}
   for each statement execute function shop.refuse_change();
 """
 
+RECONCILIATION = """
+insert into shop.reconciliation (provider, cursor, next_run_at) values ('books', '', '9999-01-01')
+"""
+
 # Everything that has to happen although nobody asks.  At rest no row is due, so nothing runs.
 # Each branch rides on a partial index.
 DUE_WORK = """
@@ -117,7 +121,9 @@ create view shop.due_work (kind, id, due_at) as
       where l.posted_at > now() - interval '40 days'
         and not exists (select from shop.settlement_lines sl where sl.seq = l.seq)) d
   union all
-  select 'reconcile', provider, next_run_at from shop.reconciliation
+  select 'reconcile', r.provider, least(r.next_run_at, interval '5 minutes' + (
+      select min(p.created_at) from shop.payments p where p.created_at > r.ran_at))
+    from shop.reconciliation r
   union all
   select 'retention', 'idempotency', min(created_at) + interval '7 days 1 hour'
     from shop.idempotency having count(*) > 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-import sqlite3
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

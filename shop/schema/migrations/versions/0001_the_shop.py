@@ -15,6 +15,7 @@ from shop.schema.promises import (
     APPEND_ONLY_TRIGGER,
     CHAIN_POSTING,
     DUE_WORK,
+    RECONCILIATION,
     REFUSE_CHANGE,
 )
 
@@ -803,4 +804,5 @@ def _promise() -> None:
     op.execute(REFUSE_CHANGE)
     for table in APPEND_ONLY:
         op.execute(APPEND_ONLY_TRIGGER.format(table=table))
+    op.execute(RECONCILIATION)
     op.execute(DUE_WORK)

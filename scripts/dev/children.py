@@ -1,0 +1,121 @@
+"""Function processes that cannot outlive the platform.
+
+Each child leads its own session, so Ctrl-C in the terminal reaches only the platform, and killing
+its group takes its own children along.  A watchdog, a tiny process at the other end of a pipe,
+kills every group that is still registered when the pipe closes, however the platform ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+WATCHDOG = """
+import os, signal, sys
+groups = set()
+for line in sys.stdin:
+    (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+for group in groups:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+
+
+class Children:
+    """Starts processes and remembers them until they have ended; use as a context manager."""
+
+    def __init__(self) -> None:
+        self._watchdog: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Children:
+        self._watchdog = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", WATCHDOG],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            cwd="/",
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._watchdog is not None
+        self._watchdog.communicate(timeout=10)
+
+    async def start(self, command: list[str], environment: Mapping[str, str], log: Path) -> Child:
+        """Starts one process; its output is appended to ``log``."""
+        with log.open("ab") as output:
+            offset = output.tell()
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env=dict(environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._tell(f"+{process.pid}")
+        return Child(process, self, log, offset)
+
+    def forget(self, pid: int) -> None:
+        """A group is empty; its number may be used by others from now on."""
+        self._tell(f"-{pid}")
+
+    def _tell(self, line: str) -> None:
+        assert self._watchdog is not None and self._watchdog.stdin is not None
+        print(line, file=self._watchdog.stdin, flush=True)
+
+
+class Child:
+    """One started process, leader of its group."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, children: Children, log: Path, offset: int
+    ) -> None:
+        self.pid = process.pid
+        self.log = log
+        self._process = process
+        self._offset = offset
+        self.ended = asyncio.create_task(self._wait(children))
+
+    async def _wait(self, children: Children) -> int:
+        code = await self._process.wait()
+        self.signal_group(signal.SIGKILL)  # whatever it started and left behind
+        children.forget(self.pid)
+        return code
+
+    def terminate(self) -> None:
+        """Asks the process, and only it, to finish."""
+        if self._process.returncode is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends the process and all it started, now."""
+        if self._process.returncode is None:
+            self.signal_group(signal.SIGKILL)
+
+    def signal_group(self, number: int) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):  # an ended group (macOS says permission)
+            return
+
+    async def stop(self, grace_seconds: float) -> None:
+        """SIGTERM, time to drain, SIGKILL."""
+        self.terminate()
+        done, _ = await asyncio.wait([self.ended], timeout=grace_seconds)
+        if not done:
+            self.kill()
+            await asyncio.wait([self.ended])
+
+    def log_tail(self) -> str:
+        """The end of what this process has written."""
+        with self.log.open("rb") as file:
+            file.seek(self._offset)
+            return file.read()[-2000:].decode("utf-8", "replace").rstrip()

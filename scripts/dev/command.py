@@ -1,0 +1,39 @@
+"""``shop dev``: the platform with the shop's own functions, schema and payment sandbox."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from scripts.dev.activator import Limits
+from scripts.dev.faults import Faults
+from scripts.dev.platform import Plan, run
+from scripts.migrate import migrate
+from scripts.seed import seed as seed_database
+from shop.registry import all_specs
+
+
+def run_desk(
+    *,
+    port: int,
+    data: Path,
+    idle_seconds: float,
+    duplicate: float,
+    reorder: float,
+    lose: float,
+    kill: float,
+    seed: int,
+) -> int:
+    """Runs the shop until it is interrupted; the exit code."""
+    plan = Plan(
+        specs=all_specs(),
+        function_command=lambda function: [sys.executable, "-m", "shop.runtime", function],
+        sandbox_command=[sys.executable, "-m", "scripts.sandbox"],
+        migrate=migrate,
+        seed=seed_database,
+        port=port,
+        data=data,
+        limits=Limits(idle_seconds=idle_seconds),
+        faults=Faults(duplicate=duplicate, reorder=reorder, lose=lose, kill=kill, seed=seed),
+    )
+    return run(plan)

@@ -1,0 +1,23 @@
+"""What the platform itself answers when no function does: RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+from scripts.dev.wire import Answer
+
+
+def problem(status: int, code: str, message: str, **headers: str) -> Answer:
+    """A problem document with the members every error of the shop has."""
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": message,
+        "error": code,
+        "message": message,
+    }
+    fields = [(b"content-type", b"application/problem+json")]
+    fields += [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
+    return Answer(status, fields, json.dumps(document).encode("utf-8"))

@@ -1,0 +1,207 @@
+"""What to do with each kind of ``due_work``.
+
+Every state that is not at rest has a row in that view and is moved on from here with no event at all:
+delete every event and the shop is slower, not wrong.  Each row is worked on in transactions of its
+own; a row somebody else holds is left to them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, LiteralString
+from uuid import UUID
+
+from shop import (
+    accounts,
+    alarms,
+    charging,
+    db,
+    idempotency,
+    outbox,
+    reconciliation,
+    refunding,
+    saga,
+)
+from shop.errors import Refused, Unavailable
+from shop.ordering import lifecycle, payments, refunds
+from shop.outbox import OutboxRow
+
+if TYPE_CHECKING:
+    from shop.runtime.work import Work
+
+BATCH = 100
+DRAIN_SECONDS = 25.0
+PAGE = 200
+
+TAKE: LiteralString = """
+select kind, id from shop.due_work
+where due_at <= now() and kind = any(%(kinds)s)
+order by due_at limit %(batch)s
+"""
+
+
+def drain(work: Work) -> None:
+    """Works until nothing is due, nothing moves any more, or the time of one tick is over."""
+    deadline = time.monotonic() + DRAIN_SECONDS
+    seen: set[tuple[str, str]] = set()
+    while time.monotonic() < deadline:
+        with work.transaction() as tx:
+            rows = tx.all(TAKE, kinds=list(_DO), batch=BATCH)
+        fresh = [(row.kind, row.id) for row in rows if (row.kind, row.id) not in seen]
+        if not fresh:
+            return
+        for kind, subject in _once_per_kind(fresh):
+            if time.monotonic() > deadline:
+                return
+            _do(work, kind, subject)
+        seen.update(fresh)
+
+
+def _once_per_kind(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Kinds that drain in batches are done once however many of their rows are due."""
+    batched = {kind for kind, _ in rows if kind in _IN_BATCHES}
+    single = [(kind, subject) for kind, subject in rows if kind not in _IN_BATCHES]
+    return [(kind, "") for kind in sorted(batched)] + single
+
+
+def _do(work: Work, kind: str, subject: str) -> None:
+    try:
+        _DO[kind](work, subject)
+    except (Refused, Unavailable, *db.NOT_NOW) as error:
+        # the row stays due and comes again; its neighbours must not wait for it
+        work.note(f"{kind} {subject}: {type(error).__name__}")
+
+
+# ---------------------------------------------------------------- events
+
+
+def _relay(work: Work, _: str) -> None:
+    """Unsent or unconsumed rows: leased, then sent outside any transaction."""
+    with work.transaction() as tx:
+        rows = tx.all(outbox.TAKE_DUE, batch=BATCH)
+        done = [row.event_id for row in rows if row.consumed]
+        late = [row for row in rows if row.too_old and not row.consumed]
+        due = [row for row in rows if not row.consumed and not row.too_old]
+        tx.together(
+            (outbox.MARK_DONE, {"event_ids": done}),
+            (outbox.PARK, {"event_ids": [row.event_id for row in late]}),
+            (outbox.LEASE, {"event_ids": [row.event_id for row in due]}),
+            *(_parked(row) for row in late),
+        )
+    work.publish([_as_outbox_row(row) for row in due], relay=True)
+
+
+def _parked(row: Any) -> db.Statement:
+    detail = f"{row.type} was not consumed within a day"
+    return alarms.raise_alarm(kind="event_parked", subject=str(row.event_id), detail=detail)
+
+
+def _as_outbox_row(row: Any) -> OutboxRow:
+    return OutboxRow(
+        event_id=row.event_id,
+        source=row.source,
+        name=row.type,
+        subject=row.subject,
+        data=row.data,
+        traceparent=row.traceparent,
+        created_at=row.created_at,
+    )
+
+
+# ---------------------------------------------------------------- money
+
+
+def _charge(work: Work, order_id: str) -> None:
+    work.run(charging.CHARGE, UUID(order_id))
+
+
+def _resolve(work: Work, payment_id: str) -> None:
+    work.run(charging.RESOLVE, UUID(payment_id))
+
+
+def _refund(work: Work, refund_id: str) -> None:
+    work.run(refunding.REFUND, UUID(refund_id))
+
+
+def _reconcile(work: Work, provider: str) -> None:
+    """Reads on in the provider's books and tells our stories what they do not know yet."""
+    with work.transaction() as tx:
+        position = tx.one(reconciliation.POSITION, provider=provider)
+    if position is None:
+        return
+    cursor, found, has_more = position.cursor, False, True
+    while has_more:
+        page = work.provider.list_since(cursor, PAGE)
+        for entry in page.entries:
+            found = True
+            _compare(work, entry)
+        cursor, has_more = page.next_cursor, page.has_more
+    with work.transaction() as tx:
+        tx.run(reconciliation.ADVANCE, provider=provider, cursor=cursor, found=found)
+
+
+def _compare(work: Work, entry: Any) -> None:
+    question = refunds.ORDER_OF_KEY if entry.kind == "refund" else payments.ORDER_OF_KEY
+    with work.transaction() as tx:
+        row = tx.one(question, provider_key=entry.key)
+        if row is None:
+            statement, parameters = alarms.raise_alarm(
+                kind=f"ghost_{entry.kind}", subject=entry.key, detail="only the provider knows it"
+            )
+            tx.run(statement, **parameters)
+        elif entry.kind == "refund":
+            saga.tell(tx, row.order_id, lifecycle.Refunded(row.refund_id))
+        else:
+            captured = lifecycle.Captured(
+                row.payment_id, entry.amount_minor, entry.currency, entry.provider_ref
+            )
+            saga.tell(tx, row.order_id, captured)
+
+
+# ---------------------------------------------------------------- orders
+
+
+def _expire(work: Work, order_id: str) -> None:
+    _tell_if_free(work, order_id, lifecycle.ExpiryDue())
+
+
+def _finish(work: Work, order_id: str) -> None:
+    _tell_if_free(work, order_id, lifecycle.FinishDue())
+
+
+def _tell_if_free(work: Work, order_id: str, message: Any) -> None:
+    with work.transaction() as tx:
+        if saga.lock_or_skip(tx, UUID(order_id)):
+            saga.tell(tx, UUID(order_id), message)
+
+
+# ---------------------------------------------------------------- retention
+
+
+def _forget(work: Work, what: str) -> None:
+    """Batches of 1,000, so that no lock and no transaction is long."""
+    statement = _FORGET[what]
+    with work.transaction() as tx:
+        while tx.run(statement, batch=1000) == 1000:
+            pass
+
+
+_FORGET: dict[str, LiteralString] = {
+    "idempotency": idempotency.FORGET,
+    "outbox": outbox.FORGET,
+    "sessions": accounts.FORGET_SESSIONS,
+}
+
+_IN_BATCHES = ("outbox",)
+
+_DO: dict[str, Callable[[Work, str], None]] = {
+    "outbox": _relay,
+    "charge": _charge,
+    "payment": _resolve,
+    "refund": _refund,
+    "expire": _expire,
+    "finish": _finish,
+    "reconcile": _reconcile,
+    "retention": _forget,
+}

@@ -1,0 +1,106 @@
+"""A function for the tests of the platform: does what each message asks of it and writes it down.
+
+Started as ``stub_function.py <name> <record file>``.  ``/slow`` takes its time, ``/die`` kills the
+process, ``/echo`` answers what it received.  An event's subject lists the status codes to answer, one
+per try; ``body`` is 200 with text, ``hang`` is no answer at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+NAME, RECORD = sys.argv[1], Path(sys.argv[2])
+LOCK = threading.Lock()
+SEEN: list[str] = []
+RUNNING = {"now": 0, "most": 0}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        url = urlsplit(self.path)
+        if url.path == "/events":
+            return self._take_event(body)
+        if url.path == "/die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        with LOCK:
+            RUNNING["now"] += 1
+            RUNNING["most"] = max(RUNNING.values())
+        time.sleep(float(parse_qs(url.query).get("seconds", ["0"])[0]))
+        with LOCK:
+            RUNNING["now"] -= 1
+        self._reply(200, json.dumps(self._description(body)).encode())
+
+    do_POST = do_PATCH = do_DELETE = do_HEAD = do_GET
+
+    def _description(self, body: bytes) -> dict[str, object]:
+        return {
+            "function": NAME,
+            "pid": os.getpid(),
+            "most": RUNNING["most"],
+            "method": self.command,
+            "target": self.path,
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+            "body": body.decode(),
+        }
+
+    def _take_event(self, body: bytes) -> None:
+        event = {
+            name[3:].lower(): v for name, v in self.headers.items() if name[:3].lower() == "ce-"
+        }
+        line = {"function": NAME, "at": time.time(), "event": event, "body": body.decode()}
+        with LOCK, RECORD.open("a+", encoding="utf-8") as record:
+            record.seek(0)
+            known = [json.loads(known_line) for known_line in record]
+            tries = sum(k["function"] == NAME and k["event"]["id"] == event["id"] for k in known)
+            record.write(json.dumps(line) + "\n")
+        answers = event.get("subject", "204").split(",")
+        answer = answers[min(tries, len(answers) - 1)]
+        if NAME == "letters" and "letters" not in event["id"]:
+            answer = "204"
+        if answer == "hang":
+            time.sleep(60)
+        elif answer == "body":
+            self._reply(200, b"OK")
+        else:
+            self._reply(int(answer), b"" if answer == "204" else b"x" * 2000)
+
+    def _reply(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+def main() -> None:
+    if NAME == "broken":
+        sys.exit("the stub is broken on purpose")
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    Server((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
