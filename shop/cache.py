@@ -1,10 +1,10 @@
 """Redis as a cache that may be empty, slow or gone: a minimal RESP2 client on bare sockets.
 
 Why not redis-py: importing it costs 120 to 205 ms of CPU at a cold start and 0.22 ms per GET, more
-than the PostgreSQL query a cached list saves (ADR 0005).  The shop needs nine commands of a protocol
-that fits on a page, and one promise no client library makes: **a cache never raises and never makes
-anybody wait**.  Whatever goes wrong (no server, no answer in time, garbage, a key of another type)
-the answer is ``None``, and for a second nobody asks again.
+than the PostgreSQL query a cached list saves (ADR 0005).  The shop needs nine commands of a
+protocol that fits on a page, and one promise no client library makes: **a cache never raises and
+never makes anybody wait**.  Whatever goes wrong (no server, no answer in time, garbage, a key of
+another type) the answer is ``None``, and after a failure nobody asks again for a second.
 
 Protocol: RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec/).  Works with Redis 7
 or later (``EXPIRE … NX``) and Valkey.
@@ -54,10 +54,10 @@ class Cache:
     """A Redis that is allowed to be away.  Safe to share between threads.
 
     ``Cache(None)`` is a cache that holds nothing.  ``url`` is ``redis://`` or ``rediss://`` (TLS),
-    ``[user][:password]@host[:port][/database]``; ValueError when it is neither.  ``timeout_seconds``
-    bounds each call as a whole, however the server drips; one that has to connect first may take
-    ``CONNECT_TIMEOUTS`` times as long more.  After a failure nothing is tried for
-    ``BREAKER_SECONDS``; then one caller probes while the others go on without.
+    ``[user][:password]@host[:port][/database]``; ValueError when it is neither.
+    ``timeout_seconds`` bounds each call as a whole, however the server drips; one that has to
+    connect first may take ``CONNECT_TIMEOUTS`` times as long more.  After a failure nothing is
+    tried for ``BREAKER_SECONDS``; then one caller probes while the others go on without.
     """
 
     def __init__(self, url: str | None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:

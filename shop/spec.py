@@ -44,6 +44,7 @@ class Route:
     auth: Auth
     summary: str
     body: str | None = None
+    body_is_optional: bool = False
     query: str | None = None
     answer: str | None = None
     answers_many: bool = False

@@ -61,6 +61,7 @@ SPEC = FunctionSpec(
         ),
     ),
     needs=("postgres", "redis"),
+    issues_tokens=True,
     # (256 MiB - 80 MiB) / 19 MiB: every request may check a password at the same moment
     scale=Scale(concurrency=8, max_scale=5, memory_mib=256),
 )

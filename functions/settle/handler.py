@@ -9,7 +9,7 @@ from events.settlements import SettlementClosed
 from shop import outbox, settlement
 
 if TYPE_CHECKING:
-    from shop.runtime.clock import Work
+    from shop.runtime.work import Work
 
 
 def close_days(work: Work) -> None:
@@ -35,5 +35,4 @@ def _close(work: Work, day: date, time_zone: str) -> bool:
                 *(SettlementClosed(settlement_date=day, currency=c) for c in currencies),
             )
             tx.together(announce)
-    work.publish(tx.announced)
     return currencies is not None

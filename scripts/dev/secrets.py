@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shop.spec import DATABASE_ROLES, FunctionSpec
+from shop.tokens import public_jwk
 
 CLOCK = "clock"
 RELAY = "relay"
@@ -102,5 +103,6 @@ def _public(pem: str) -> str:
 
 
 def _jwk(pem: str) -> dict[str, str]:
-    x = _public(pem)
-    return {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": x[:16], "x": x}
+    key = load_pem_private_key(pem.encode(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return public_jwk(key.public_key().public_bytes_raw())

@@ -24,7 +24,8 @@ TRIES_MAX = 3
 STORED_HEADERS = ("location", "content-type", "etag")
 
 ACT_AS: LiteralString = """
-select set_config('shop.user_id', %(user_id)s, true), set_config('shop.role', %(role)s, true)
+select set_config('shop.user_id', %(user_id)s, true) as user_id,
+  set_config('shop.role', %(role)s, true) as role
 """
 
 
@@ -52,7 +53,8 @@ def perform(
     route = operation.route
     http.check_accept(wire, route.media_type)
     raw_body = http.read_body(wire)
-    document = http.parse_json(wire, raw_body) if operation.route.body else None
+    has_body = bool(raw_body) or not route.body_is_optional
+    document = http.parse_json(wire, raw_body) if route.body and has_body else None
     caller = _authenticate(services, operation, wire)
     rate_headers = limits.count_request(services, wire, caller)
     request = Request(
@@ -65,7 +67,7 @@ def perform(
         now=utc_now(),
         traceparent=traceparent,
         query=_validated_query(operation, wire),
-        body=_validated_body(operation, document),
+        body=_validated_body(operation, document) if has_body else None,
         raw_body=raw_body,
         caller=caller,
         idempotency_key=_key_of(services, operation, wire),

@@ -1,0 +1,106 @@
+"""A customer's cart.  Every operation is one round trip and one guarded statement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shop import carts
+from shop.errors import Refused, not_found
+from shop.message import Reply, Request
+
+if TYPE_CHECKING:
+    from shop.db import Transaction
+
+DIGITS_MAX = 18
+
+
+def show_cart(request: Request, tx: Transaction) -> Reply:
+    """The caller's cart at today's prices; the total counts every line, available or not."""
+    lines = [_line(row) for row in tx.all(carts.LINES, user_id=request.user_id)]
+    total = sum(line["lineAmount"] for line in lines)
+    return Reply(
+        200,
+        {"items": lines, "totalAmount": total, "currency": request.settings.currency},
+    )
+
+
+def add_item(request: Request, tx: Transaction) -> Reply:
+    """201 with the line and its summed quantity; 404 no product, 422 too much, 409 no stock."""
+    body = request.body
+    _, rows = tx.together(*carts.add(request.user_id, body.product_id, body.quantity))
+    if not rows:
+        raise not_found("the product")
+    row = rows[0]
+    if row.qty is not None:
+        return Reply(201, _line(row))
+    if row.had + body.quantity > carts.QUANTITY_MAX:
+        raise Refused(422, "INVALID", f"a line may have at most {carts.QUANTITY_MAX} of a product")
+    if row.had == 0 and row.lines >= carts.LINES_MAX:
+        raise Refused(422, "INVALID", f"a cart may have at most {carts.LINES_MAX} lines")
+    raise _out_of_stock(row)
+
+
+def change_item(request: Request, tx: Transaction) -> Reply:
+    """200 with the line, 204 when nought or less removed it; 404 not in the cart, 409 no stock."""
+    product_id = _product_id(request)
+    if product_id is None:
+        raise not_found("the cart's line")
+    quantity = request.body.quantity
+    if quantity <= 0:
+        return _remove(request, tx, product_id)
+    row = tx.one(carts.SET_QTY, user_id=request.user_id, product_id=product_id, qty=quantity)
+    if row is None or (row.qty is None and row.available >= quantity):  # removed a moment ago
+        raise not_found("the cart's line")
+    if row.qty is None:
+        raise _out_of_stock(row)
+    return Reply(200, _line(row))
+
+
+def remove_item(request: Request, tx: Transaction) -> Reply:
+    """204 whether the line was there or not: afterwards it is not, which is what was asked."""
+    product_id = _product_id(request)
+    if product_id is not None:
+        tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id)
+    return Reply(204)
+
+
+def empty_cart(request: Request, tx: Transaction) -> Reply:
+    """204; afterwards the cart is empty."""
+    tx.run(carts.EMPTY, user_id=request.user_id)
+    return Reply(204)
+
+
+def _remove(request: Request, tx: Transaction, product_id: int) -> Reply:
+    if tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id) == 0:
+        raise not_found("the cart's line")
+    return Reply(204)
+
+
+def _product_id(request: Request) -> int | None:
+    text = request.path["productId"]
+    if len(text) <= DIGITS_MAX and text.isascii() and text.isdigit():
+        return int(text)
+    return None
+
+
+def _out_of_stock(row: Any) -> Refused:
+    product = {"productId": row.product_id, "available": row.available}
+    return Refused(
+        409,
+        "OUT_OF_STOCK",
+        "there is not that much in stock",
+        extra={"products": [product]},
+    )
+
+
+def _line(row: Any) -> dict[str, Any]:
+    return {
+        "productId": row.product_id,
+        "name": row.name,
+        "price": row.price_minor,
+        "currency": row.currency,
+        "quantity": row.qty,
+        "lineAmount": row.price_minor * row.qty,
+        "stockQuantity": row.available,
+        "available": row.active and row.available >= row.qty,
+    }

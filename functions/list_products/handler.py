@@ -1,0 +1,88 @@
+"""Show what the shop sells.  A list: no round trip to PostgreSQL when it is known, else one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from functions.list_products.lists import Lists, Page, make_page
+from functions.list_products.paging import Question, link_to_next, question_of
+from shop import catalog
+from shop.catalog import Position
+from shop.errors import not_found
+from shop.etags import is_known, tag_of_bytes
+from shop.message import Event, Reply, Request
+from shop.runtime.services import cache_of
+
+if TYPE_CHECKING:
+    from shop.db import Transaction
+
+# a copy may be kept, but never used without asking: the answer to that is mostly an empty 304
+REVALIDATE = "public, no-cache"
+
+LISTS = Lists()
+
+
+def list_products(
+    request: Request,
+    open_transaction: Callable[[], AbstractContextManager[Transaction]],
+) -> Reply:
+    """One page of products for sale, or 304 when the caller has it; 400 and 422 as paging says."""
+    question = question_of(request.query)
+
+    def read() -> Page:
+        with open_transaction() as tx:
+            return _read_page(tx, question)
+
+    page = LISTS.find_or_make(cache_of(), question.digest, read)
+    headers = {"link": page.link} if page.link else {}
+    return _conditional(request, page.body, page.etag, headers)
+
+
+def show_product(request: Request, tx: Transaction) -> Reply:
+    """One product for sale, or 304; 404 in the same bytes for a missing, withdrawn or odd id."""
+    product_id = catalog.parse_product_id(request.path["productId"])
+    if product_id is None:
+        raise not_found("the product")
+    row = tx.one(catalog.PRODUCT_FOR_SALE, product_id=product_id)
+    if row is None:
+        raise not_found("the product")
+    etag = catalog.etag_of(version=row.version, available=row.available)
+    return _conditional(request, row.body.encode(), etag, {})
+
+
+def list_categories(request: Request, tx: Transaction) -> Reply:
+    """Every category by name (the first 1,000), or 304."""
+    row = tx.one(catalog.CATEGORIES)
+    assert row is not None, "an aggregate always answers"
+    body = row.body.encode()
+    return _conditional(request, body, tag_of_bytes(body), {})
+
+
+def forget_lists(event: Event, tx: Transaction) -> None:
+    """Makes every cached list stale; the guarantee when the changing function died after commit."""
+    catalog.forget_lists(cache_of())
+
+
+def _read_page(tx: Transaction, question: Question) -> Page:
+    statement, parameters = catalog.page(
+        sort=question.sort,
+        wanted=question.wanted,
+        after=question.after,
+        limit=question.limit,
+    )
+    row = tx.one(statement, **parameters)
+    assert row is not None, "an aggregate always answers"
+    if not row.has_more:
+        return make_page(row.body, "")
+    key = {"id": row.last_id, "price": row.last_price, "name": row.last_name}
+    last = Position(key[question.sort.lstrip("-")], row.last_id)
+    return make_page(row.body, link_to_next(question, last))
+
+
+def _conditional(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Reply:
+    headers = {**headers, "etag": etag, "cache-control": REVALIDATE}
+    if is_known(request.headers.get("if-none-match"), etag):
+        return Reply(304, None, headers)
+    return Reply(200, body, headers)

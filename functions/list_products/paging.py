@@ -1,0 +1,125 @@
+"""Keyset paging: what is asked for, the cursor that says where to go on, and the Link to it.
+
+A cursor holds the last product's sort key and id, with a checksum over them, the sort and the
+filters: one that was typed, cut, or made for another list is refused.  It is a position in public
+data, so the checksum needs no secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from shop.catalog import PRODUCT_ID_MAX, Filter, Position
+from shop.errors import Refused
+
+if TYPE_CHECKING:
+    from functions.list_products.schema import ListProducts
+
+CHECKSUM_BYTES = 8
+NAME_LENGTH_MAX = 200
+
+
+@dataclass(frozen=True)
+class Question:
+    """One page of one list."""
+
+    sort: str
+    wanted: Filter
+    limit: int
+    after: Position | None
+
+    @property
+    def digest(self) -> str:
+        """Names the page in a cache: equal questions, and only they, have equal digests."""
+        after = astuple(self.after) if self.after else None
+        return hashlib.sha256(_canonical(self.sort, self.wanted, self.limit, after)).hexdigest()
+
+
+def question_of(query: ListProducts) -> Question:
+    """The page a query asks for; 422 for an impossible price range, 400 for a cursor not ours."""
+    wanted = Filter(
+        name=query.name or None,
+        category=query.category or None,
+        price_min=query.min_price,
+        price_max=query.max_price,
+    )
+    least, most = query.min_price, query.max_price
+    if least is not None and most is not None and least > most:
+        raise Refused(422, "INVALID", "minPrice must not be more than maxPrice")
+    after = None
+    if query.cursor is not None:
+        after = read_cursor(query.cursor, query.sort, wanted)
+    return Question(query.sort, wanted, query.limit, after)
+
+
+def link_to_next(question: Question, last: Position) -> str:
+    """The Link header (RFC 8288) to the page after ``last``."""
+    wanted = question.wanted
+    parameters = {
+        "limit": question.limit,
+        "sort": question.sort,
+        "name": wanted.name,
+        "category": wanted.category,
+        "minPrice": wanted.price_min,
+        "maxPrice": wanted.price_max,
+        "cursor": write_cursor(question.sort, wanted, last),
+    }
+    given = "&".join(
+        f"{k}={quote(str(v), safe='')}" for k, v in parameters.items() if v is not None
+    )
+    return f'</products?{given}>; rel="next"'
+
+
+def write_cursor(sort: str, wanted: Filter, last: Position) -> str:
+    """The opaque text that stands for a position in this list."""
+    place = _canonical(last.key, last.product_id)
+    return base64.urlsafe_b64encode(_checksum(sort, wanted, place) + place).decode().rstrip("=")
+
+
+def read_cursor(cursor: str, sort: str, wanted: Filter) -> Position:
+    """The position a cursor stands for; 400 for any that we did not write for this list."""
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        place = raw[CHECKSUM_BYTES:]
+        key, product_id = json.loads(place)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _bad_cursor() from error
+    position = Position(key, product_id)
+    if not _is_possible(position, sort) or write_cursor(sort, wanted, position) != cursor:
+        raise _bad_cursor()
+    return position
+
+
+def _is_possible(position: Position, sort: str) -> bool:
+    if not _is_number(position.product_id):
+        return False
+    if sort not in ("name", "-name"):
+        return _is_number(position.key)
+    key: Any = position.key
+    return isinstance(key, str) and len(key) <= NAME_LENGTH_MAX and _is_storable(key)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 0 < value <= PRODUCT_ID_MAX
+
+
+def _is_storable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _checksum(sort: str, wanted: Filter, place: bytes) -> bytes:
+    return hashlib.sha256(_canonical(sort, wanted) + b"\n" + place).digest()[:CHECKSUM_BYTES]
+
+
+def _canonical(*parts: Any) -> bytes:
+    plain = [astuple(part) if isinstance(part, Filter) else part for part in parts]
+    return json.dumps(plain, separators=(",", ":")).encode()
+
+
+def _bad_cursor() -> Refused:
+    return Refused(400, "BAD_CURSOR", "the cursor is not one of this list's")

@@ -1,0 +1,52 @@
+"""list_products: what the shop sells, to anybody."""
+
+from shop.spec import FunctionSpec, Route, Scale, Subscription
+
+SPEC = FunctionSpec(
+    name="list_products",
+    summary="Lists, searches and shows products; lists are cached and never show an old price.",
+    database_role="catalog_ro",
+    routes=(
+        Route(
+            method="GET",
+            path="/products",
+            handler="list_products",
+            auth="public",
+            summary="One page of products as an array; the next page is in the Link header.",
+            query="ListProducts",
+            answer="Products",
+            refusals=(400, 422),
+            transaction=False,
+            group="catalog",
+        ),
+        Route(
+            method="GET",
+            path="/products/{productId}",
+            handler="show_product",
+            auth="public",
+            summary="One product for sale, with its entity tag.",
+            answer="Product",
+            refusals=(404,),
+            group="catalog",
+        ),
+        Route(
+            method="GET",
+            path="/categories",
+            handler="list_categories",
+            auth="public",
+            summary="Every category, by name.",
+            answer="Categories",
+            group="catalog",
+        ),
+    ),
+    subscriptions=(
+        Subscription(
+            event="product.changed",
+            handler="forget_lists",
+            summary="Makes cached lists stale, should the changing function have died first.",
+        ),
+    ),
+    needs=("postgres", "redis"),
+    scale=Scale(concurrency=8, max_scale=5),
+    timeout_seconds=10,
+)

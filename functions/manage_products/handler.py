@@ -1,0 +1,160 @@
+"""Staff change the catalogue.
+
+Each change bumps the product's version and announces product.changed in its transaction; a restock
+announces it too but leaves the version alone, since a version guards what staff edit (If-Match) and
+stock is not edited but counted.  After the commit the cached lists are made stale at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from events.catalog import ProductChanged
+from shop import catalog, inventory
+from shop.errors import Refused, not_found
+from shop.etags import strong_tags
+from shop.message import Reply, Request
+from shop.outbox import emit
+from shop.runtime.services import cache_of
+
+if TYPE_CHECKING:
+    from shop.db import Transaction
+
+
+def add_product(request: Request, tx: Transaction) -> Reply:
+    """201 with the product and its Location; 422 for an unknown category or a foreign currency.
+
+    Two round trips: the product's id is needed for its stock and its event.
+    """
+    body = request.body
+    currency = body.currency or request.settings.currency
+    if currency != request.settings.currency:
+        raise Refused(422, "INVALID", f"this shop sells in {request.settings.currency}")
+    statement, parameters = catalog.add_product(
+        name=body.name,
+        description=body.description,
+        category=body.category,
+        price_minor=body.price,
+        currency=currency,
+    )
+    added = tx.one(statement, **parameters)
+    if added is None:
+        raise _unknown_category()
+    announce, _ = emit(tx, ProductChanged(product_id=added.product_id, product_version=1))
+    *_, now = tx.together(
+        inventory.open_stock(added.product_id, body.stock_quantity),
+        announce,
+        catalog.product_now(added.product_id),
+    )
+    _forget_lists_afterwards(request)
+    location = {"location": f"/products/{added.product_id}"}
+    return _answer(now[0], status=201, headers=location)
+
+
+def change_product(request: Request, tx: Transaction) -> Reply:
+    """200 with the product; 428 without If-Match, 412 when it names no present version.
+
+    Of an entity tag only the version counts here: stock may move between reading and changing.
+    404, 412 and 422 are decided in this order.  Two round trips.
+    """
+    product_id = _product_id(request)
+    versions = _versions_wanted(request.headers.get("if-match"))
+    change = catalog.Change(
+        name=request.body.name,
+        description=request.body.description,
+        category=request.body.category,
+        price_minor=request.body.price,
+        active=request.body.active,
+    )
+    changed, now = tx.together(
+        catalog.change_product(product_id, change, versions=versions),
+        catalog.product_now(product_id),
+    )
+    if not now:
+        raise not_found("the product")
+    if not changed:
+        raise _why_unchanged(now[0].version, versions)
+    announce, _ = emit(
+        tx, ProductChanged(product_id=product_id, product_version=changed[0].version)
+    )
+    tx.together(announce)
+    _forget_lists_afterwards(request)
+    return _answer(now[0])
+
+
+def restock(request: Request, tx: Transaction) -> Reply:
+    """200 with the product and its new stock; 404 when there is none.  Two round trips."""
+    product_id = _product_id(request)
+    counted, now = tx.together(
+        inventory.restock(product_id, request.body.quantity),
+        catalog.product_now(product_id),
+    )
+    if not now:
+        raise not_found("the product")
+    if not counted:
+        raise Refused(422, "INVALID", "the shelf cannot hold that many")
+    announce, _ = emit(tx, ProductChanged(product_id=product_id, product_version=now[0].version))
+    tx.together(announce)
+    _forget_lists_afterwards(request)
+    return _answer(now[0])
+
+
+def add_category(request: Request, tx: Transaction) -> Reply:
+    """201 with the category; 409 when there is one of that name."""
+    statement, parameters = catalog.add_category(request.body.name)
+    if tx.one(statement, **parameters) is None:
+        raise Refused(409, "CONFLICT", "there is a category of this name")
+    return Reply(201, {"name": request.body.name})
+
+
+def _product_id(request: Request) -> int:
+    product_id = catalog.parse_product_id(request.path["productId"])
+    if product_id is None:
+        raise not_found("the product")
+    return product_id
+
+
+def _versions_wanted(if_match: str | None) -> list[int] | None:
+    if if_match is None:
+        raise Refused(
+            428,
+            "PRECONDITION_REQUIRED",
+            "If-Match must name the ETag of the product you read",
+        )
+    tags = strong_tags(if_match)
+    if tags is None:
+        return None
+    return [version for tag in tags if (version := catalog.version_of_tag(tag)) is not None]
+
+
+def _why_unchanged(version: int, versions: list[int] | None) -> Refused:
+    if versions is not None and version not in versions:
+        return Refused(
+            412,
+            "PRECONDITION_FAILED",
+            "the product was changed since you read it; read it again",
+        )
+    return _unknown_category()
+
+
+def _unknown_category() -> Refused:
+    return Refused(422, "UNKNOWN_CATEGORY", "there is no such category")
+
+
+def _forget_lists_afterwards(request: Request) -> None:
+    request.after_commit.append(lambda: catalog.forget_lists(cache_of()))
+
+
+def _answer(now: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
+    product = {
+        "id": now.product_id,
+        "name": now.name,
+        "description": now.description,
+        "category": now.category,
+        "price": now.price_minor,
+        "currency": now.currency,
+        "stockQuantity": now.available,
+        "active": now.active,
+    }
+    etag = catalog.etag_of(version=now.version, available=now.available)
+    return Reply(status, product, {**(headers or {}), "etag": etag})

@@ -1,0 +1,269 @@
+"""The catalogue: what the shop sells, at what price, in which category.
+
+Writer of ``categories`` and ``products``.  A product's ``version`` counts the changes of its row;
+stock is another owner's, so a restock leaves the version alone and only the second half of the
+entity tag (``"<version>.<available>"``) moves.
+
+Lists are cached as bytes under a version token (``catalog:version`` in Redis).  Whoever changes the
+catalogue sets a new random token; entries live under the token they were made with, so a slow
+reader's stale write lands where nobody looks, and a lost token can never bring old entries back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
+
+if TYPE_CHECKING:
+    from shop.cache import Cache
+    from shop.db import Statement
+
+PRODUCT_ID_MAX = 2**63 - 1
+PRODUCT_ID = re.compile(r"[1-9][0-9]{0,18}")
+VERSION_KEY = "catalog:version"
+VERSION_SECONDS = 86_400
+TOKEN = re.compile(r"[0-9a-f]{32}")
+
+# One page in one round trip, its JSON made by PostgreSQL.  A filter that is null folds away when
+# the statement is planned with its values, which PostgreSQL goes on doing for these statements:
+# their generic plan costs more (measured).  lower() is PostgreSQL's on both sides, since Python's
+# differs for İ and ß.
+_PAGE: LiteralString = """
+with page as (
+  select p.product_id as id, p.name, p.description, p.category, p.price_minor as price,
+    p.currency, s.on_hand - s.reserved as "stockQuantity"
+  from shop.products p join shop.stock s using (product_id)
+  where p.active
+    and (%(pattern)s::text is null or lower(p.name) like lower(%(pattern)s::text))
+    and (%(category)s::text is null or p.category = %(category)s::text)
+    and (%(price_min)s::bigint is null or p.price_minor >= %(price_min)s::bigint)
+    and (%(price_max)s::bigint is null or p.price_minor <= %(price_max)s::bigint)
+    and (%(after_id)s::bigint is null or """
+_ITEMS: LiteralString = """
+  limit %(limit)s::int + 1
+), numbered as (
+  select page.*, row_number() over ("""
+_BYTES: LiteralString = """) as place from page
+)
+select '[' || coalesce(string_agg((select row_to_json(item)::text from (
+    select id, name, description, category, price, currency, "stockQuantity") item),
+    ',' order by place) filter (where place <= %(limit)s::int), '') || ']' as body,
+  count(*) > %(limit)s::int as has_more,
+  max(id) filter (where place = %(limit)s::int) as last_id,
+  max(price) filter (where place = %(limit)s::int) as last_price,
+  max(name) filter (where place = %(limit)s::int) as last_name
+from numbered
+"""
+
+
+def _page(after: LiteralString, order: LiteralString, items: LiteralString) -> LiteralString:
+    return _PAGE + after + ")\n  order by " + order + _ITEMS + "order by " + items + _BYTES
+
+
+PAGES: dict[str, LiteralString] = {
+    "id": _page("p.product_id > %(after_id)s::bigint", "p.product_id", "id"),
+    "-id": _page("p.product_id < %(after_id)s::bigint", "p.product_id desc", "id desc"),
+    "price": _page(
+        "(p.price_minor, p.product_id) > (%(after_key)s::bigint, %(after_id)s::bigint)",
+        "p.price_minor, p.product_id",
+        "price, id",
+    ),
+    "-price": _page(
+        "(p.price_minor, p.product_id) < (%(after_key)s::bigint, %(after_id)s::bigint)",
+        "p.price_minor desc, p.product_id desc",
+        "price desc, id desc",
+    ),
+    "name": _page(
+        "(p.name, p.product_id) > (%(after_key)s::text, %(after_id)s::bigint)",
+        "p.name, p.product_id",
+        "name, id",
+    ),
+    "-name": _page(
+        "(p.name, p.product_id) < (%(after_key)s::text, %(after_id)s::bigint)",
+        "p.name desc, p.product_id desc",
+        "name desc, id desc",
+    ),
+}
+
+PRODUCT_FOR_SALE: LiteralString = """
+select p.version, s.on_hand - s.reserved as available,
+  (select row_to_json(item)::text from (select p.product_id as id, p.name, p.description,
+    p.category, p.price_minor as price, p.currency,
+    s.on_hand - s.reserved as "stockQuantity") item) as body
+from shop.products p join shop.stock s using (product_id)
+where p.product_id = %(product_id)s::bigint and p.active
+"""
+
+CATEGORIES: LiteralString = """
+select '[' || coalesce(string_agg((select row_to_json(item)::text from (select c.name) item),
+  ',' order by c.name), '') || ']' as body
+from (select name from shop.categories order by name limit 1000) c
+"""
+
+ADD_CATEGORY: LiteralString = """
+insert into shop.categories (name) values (%(name)s) on conflict do nothing returning name
+"""
+
+# no row: the category is unknown
+ADD_PRODUCT: LiteralString = """
+insert into shop.products (name, description, category, price_minor, currency)
+select %(name)s::text, %(description)s::text, c.name, %(price_minor)s::bigint, %(currency)s::text
+from shop.categories c where c.name = %(category)s::text
+returning product_id, version
+"""
+
+# no row: there is no such product, its version is another one, or the category is unknown;
+# PRODUCT_NOW in the same pipeline tells which
+CHANGE_PRODUCT: LiteralString = """
+update shop.products p set
+  name = coalesce(%(name)s::text, p.name),
+  description = coalesce(%(description)s::text, p.description),
+  category = coalesce(%(category)s::text, p.category),
+  price_minor = coalesce(%(price_minor)s::bigint, p.price_minor),
+  active = coalesce(%(active)s::boolean, p.active),
+  version = p.version + 1, updated_at = now()
+where p.product_id = %(product_id)s::bigint
+  and (%(versions)s::int[] is null or p.version = any(%(versions)s::int[]))
+  and (%(category)s::text is null
+    or exists (select from shop.categories c where c.name = %(category)s::text))
+returning p.version
+"""
+
+PRODUCT_NOW: LiteralString = """
+select p.product_id, p.name, p.description, p.category, p.price_minor, p.currency, p.active,
+  p.version, s.on_hand - s.reserved as available
+from shop.products p join shop.stock s using (product_id)
+where p.product_id = %(product_id)s::bigint
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """What a list is narrowed to; ``name`` is a substring, prices are inclusive minor units."""
+
+    name: str | None = None
+    category: str | None = None
+    price_min: int | None = None
+    price_max: int | None = None
+
+
+@dataclass(frozen=True)
+class Position:
+    """The last product of a page, by the sort's key (a price or a name) and its id."""
+
+    key: int | str
+    product_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a PATCH changes; None leaves the value as it is."""
+
+    name: str | None = None
+    description: str | None = None
+    category: str | None = None
+    price_minor: int | None = None
+    active: bool | None = None
+
+
+def page(*, sort: str, wanted: Filter, after: Position | None, limit: int) -> Statement:
+    """The statement that answers one page as JSON bytes, and where it ends.
+
+    One row: ``body``, ``has_more``, ``last_id``, ``last_price``, ``last_name`` (null when the page
+    is not full).  ``sort`` is a key of ``PAGES``.
+    """
+    return PAGES[sort], {
+        "pattern": substring_pattern(wanted.name) if wanted.name else None,
+        "category": wanted.category,
+        "price_min": wanted.price_min,
+        "price_max": wanted.price_max,
+        "after_key": after.key if after else None,
+        "after_id": after.product_id if after else None,
+        "limit": limit,
+    }
+
+
+def substring_pattern(text: str) -> str:
+    r"""The LIKE pattern that finds ``text`` literally: ``%``, ``_`` and ``\`` mean themselves."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def parse_product_id(text: str) -> int | None:
+    """The product id that ``text`` spells, or None: no sign, no leading zero, at most 2^63 - 1."""
+    if PRODUCT_ID.fullmatch(text) is None:
+        return None
+    number = int(text)
+    return number if number <= PRODUCT_ID_MAX else None
+
+
+def etag_of(*, version: int, available: int) -> str:
+    """A product's entity tag: both halves change what a caller sees, only the first is edited."""
+    return f'"{version}.{available}"'
+
+
+def version_of_tag(tag: str) -> int | None:
+    """The version half of a product's tag (without its quotes), or None when it is not ours."""
+    match = re.fullmatch(r"([1-9][0-9]{0,8})\.[0-9]{1,10}", tag)
+    return int(match[1]) if match else None
+
+
+def add_category(name: str) -> Statement:
+    """The statement that adds a category; no row when the name is taken."""
+    return ADD_CATEGORY, {"name": name}
+
+
+def add_product(
+    *, name: str, description: str, category: str, price_minor: int, currency: str
+) -> Statement:
+    """The statement that adds a product; answers its id and version, no row: unknown category."""
+    return ADD_PRODUCT, {
+        "name": name,
+        "description": description,
+        "category": category,
+        "price_minor": price_minor,
+        "currency": currency,
+    }
+
+
+def change_product(product_id: int, change: Change, *, versions: list[int] | None) -> Statement:
+    """The statement that changes a product of one of these versions (None: whichever)."""
+    return CHANGE_PRODUCT, {
+        "product_id": product_id,
+        "versions": versions,
+        "name": change.name,
+        "description": change.description,
+        "category": change.category,
+        "price_minor": change.price_minor,
+        "active": change.active,
+    }
+
+
+def product_now(product_id: int) -> Statement:
+    """The statement that reads a product as staff see it, for sale or not."""
+    return PRODUCT_NOW, {"product_id": product_id}
+
+
+def forget_lists(cache: Cache) -> None:
+    """Makes every cached list stale at once, by a new version token."""
+    cache.set(VERSION_KEY, _new_token(), VERSION_SECONDS)
+
+
+def list_version(cache: Cache, found: bytes | None) -> str | None:
+    """The token lists are cached under now; ``found`` is what the cache holds of it.
+
+    A missing token (never set, evicted, FLUSHALL) becomes a new random one.  None: no telling.
+    """
+    if found is None:
+        fresh = _new_token()
+        if cache.set_if_absent(VERSION_KEY, fresh, VERSION_SECONDS):
+            return fresh
+        found = cache.get(VERSION_KEY)
+    token = (found or b"").decode("ascii", "replace")
+    return token if TOKEN.fullmatch(token) else None
+
+
+def _new_token() -> str:
+    return os.urandom(16).hex()

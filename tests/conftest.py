@@ -1,0 +1,152 @@
+"""Real servers for every test: PostgreSQL, Redis and the payment sandbox.
+
+Containers through testcontainers where a Docker engine answers, the embedded servers otherwise; either
+way a test gets a database of its own, cloned from a migrated and seeded template.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from scripts.dev import servers
+from scripts.dev.secrets import Secrets, local_secrets
+from scripts.migrate import migrate
+from scripts.seed import seed
+from shop.registry import all_specs
+from tests.provider.sandbox_process import API_KEY, SECRET, SandboxProcess
+from tests.shop_under_test import ShopUnderTest
+
+POSTGRES_IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:17-alpine")
+REDIS_IMAGE = os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine")
+TEMPLATE = "shop_template"
+
+
+def _docker_has(image: str) -> bool:
+    """True where an engine answers and has, or can pull, the image; says which way was taken."""
+    if os.environ.get("TEST_SERVERS") == "embedded":
+        return False
+    try:
+        import docker
+
+        docker.from_env(timeout=3).images.get(image)
+    except Exception:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The administrator's URL of a PostgreSQL that is thrown away afterwards."""
+    if os.environ.get("TEST_DATABASE_URL"):
+        yield os.environ["TEST_DATABASE_URL"]
+    elif _docker_has(POSTGRES_IMAGE):
+        from testcontainers.postgres import PostgresContainer
+
+        with PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
+            yield container.get_connection_url()
+    else:
+        with (
+            tempfile.TemporaryDirectory(prefix="shop-test-") as folder,
+            servers.postgres(Path(folder) / "postgres", durable=False) as url,
+        ):
+            yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis of this test run."""
+    if os.environ.get("TEST_REDIS_URL"):
+        yield os.environ["TEST_REDIS_URL"]
+    elif _docker_has(REDIS_IMAGE):
+        from testcontainers.redis import RedisContainer
+
+        with RedisContainer(REDIS_IMAGE) as container:
+            yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+    else:
+        with servers.redis() as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def template_url(postgres_url: str) -> str:
+    """A migrated and seeded database that every test's own is cloned from."""
+    url = _in_database(postgres_url, TEMPLATE)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"drop database if exists {TEMPLATE} with (force)")
+        connection.execute(f"create database {TEMPLATE}")
+    migrate(url)
+    seed(url)
+    return url
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template_url: str) -> Iterator[str]:
+    """The administrator's URL of this test's own database: migrated, seeded, thrown away."""
+    assert template_url
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {TEMPLATE}")
+    yield _in_database(postgres_url, name)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[SandboxProcess]:
+    """The payment sandbox, a real process with its own books; it sends no webhooks here."""
+    with tempfile.TemporaryDirectory(prefix="shop-sandbox-") as folder:
+        process = SandboxProcess(Path(folder) / "books.sqlite")
+        yield process
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def secrets() -> Iterator[Secrets]:
+    """Key material of this test run."""
+    with tempfile.TemporaryDirectory(prefix="shop-secrets-") as folder:
+        yield local_secrets(Path(folder), all_specs())
+
+
+@pytest.fixture
+def make_shop(
+    database_url: str, redis_url: str, sandbox: SandboxProcess, secrets: Secrets
+) -> Iterator[Callable[..., ShopUnderTest]]:
+    """Makes the shop on this test's database, with settings of one's own."""
+    made: list[ShopUnderTest] = []
+
+    def make(**overrides: Any) -> ShopUnderTest:
+        shop = ShopUnderTest(
+            admin_url=database_url,
+            redis_url=redis_url,
+            provider_url=sandbox.url,
+            provider_api_key=API_KEY,
+            webhook_secret=SECRET,
+            secrets=secrets,
+            overrides=overrides,
+        )
+        made.append(shop)
+        return shop
+
+    yield make
+    for shop in made:
+        shop.close()
+
+
+@pytest.fixture
+def shop(make_shop: Callable[..., ShopUnderTest]) -> ShopUnderTest:
+    """The whole shop, in process, with the usual settings of a test."""
+    return make_shop()
+
+
+def _in_database(url: str, name: str) -> str:
+    return url.rsplit("/", 1)[0] + f"/{name}"
+
+

@@ -1,0 +1,254 @@
+"""register: one account for one e-mail, nothing said or stored that is nobody's business."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.functions.accounts_front import PASSWORD, Front
+
+
+def some_email() -> str:
+    return f"kim.{uuid4().hex[:12]}@example.com"
+
+
+def accounts_of(rows: Any, email: str) -> int:
+    return rows("select count(*) from shop.users where email_key = lower(%s)", email)[0][0]
+
+
+def registered_events(rows: Any) -> list[Any]:
+    return rows("select data, order_id from shop.outbox where type = 'user.registered'")
+
+
+def test_a_new_customer_gets_an_account_and_nothing_more(front: Front, rows):
+    email = f"Kim.{uuid4().hex[:12]}@Example.COM"
+
+    answer = front.register(email)
+
+    assert answer.status == 201
+    assert set(answer.json) == {"id", "email", "name", "role", "createdAt"}
+    assert (answer.json["email"], answer.json["name"]) == (email, "김철수")
+    assert answer.json["role"] == "customer"
+    assert datetime.fromisoformat(answer.json["createdAt"]).utcoffset().total_seconds() == 0
+    assert answer.headers["location"] == "/users/me"
+    ((stored, key, role),) = rows(
+        "select password_hash, email_key, role from shop.users where user_id = %s",
+        answer.json["id"],
+    )
+    assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert (key, role) == (email.lower(), "customer")
+
+
+def test_a_registration_is_announced_by_id_only(front: Front, rows):
+    user_id = front.register(some_email()).json["id"]
+
+    announced = [data for data, _ in registered_events(rows) if data["userId"] == user_id]
+
+    assert announced == [{"userId": user_id}]
+
+
+def test_another_spelling_of_the_address_is_the_same_account(front: Front, rows):
+    email = some_email()
+    assert front.register(email).status == 201
+    before = len(registered_events(rows))
+
+    answer = front.register(email.upper())
+
+    assert (answer.status, answer.json["error"]) == (409, "EMAIL_TAKEN")
+    assert accounts_of(rows, email) == 1
+    assert len(registered_events(rows)) == before
+
+
+def test_of_a_hundred_at_once_one_gets_the_account(front: Front, rows):
+    email = some_email()
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: front.register(email).status, range(100)))
+
+    assert sorted(set(answers)) == [201, 409]
+    assert answers.count(201) == 1
+    assert accounts_of(rows, email) == 1
+
+
+def test_a_repeated_key_gets_the_stored_answer(front: Front, rows):
+    email, key = some_email(), uuid4().hex
+
+    first = front.register(email, idempotency_key=key)
+    again = front.register(email, idempotency_key=key)
+    other = front.register(some_email(), idempotency_key=key)
+
+    assert (first.status, again.status, other.status) == (201, 201, 422)
+    assert again.raw == first.raw
+    assert again.headers["idempotent-replayed"] == "true"
+    assert accounts_of(rows, email) == 1
+
+
+def test_nothing_kept_with_a_key_was_computed_from_the_password(front: Front, rows):
+    email, key = some_email(), uuid4().hex
+    front.register(email, idempotency_key=key)
+    front.register(email, "another password altogether", idempotency_key=key)
+
+    stored = rows("select state, status_code from shop.idempotency where key = %s", key)
+
+    # were the password part of the fingerprint, the second request would have been told 422
+    assert stored == [("DONE", 201)]
+    assert front.register(email, "a third password", idempotency_key=key).status == 201
+    assert front.log_in(email).status == 200
+
+
+EMAILS_REFUSED = [
+    "",
+    "a",
+    "a@",
+    "@x.kr",
+    "a@x",
+    "a@@x.kr",
+    "a@b@x.kr",
+    '"a b"@x.kr',
+    "a b@x.kr",
+    "a@x.kr\n",
+    " a@x.kr",
+    ".a@x.kr",
+    "a.@x.kr",
+    "a..b@x.kr",
+    "a@-x.kr",
+    "a@x-.kr",
+    "a@x..kr",
+    "a@x.kr.",
+    "a@[127.0.0.1]",
+    "a@127.0.0.1",
+    "한글@x.kr",
+    "a@한글.한국",
+    "\u0430@x.kr",
+    "a@x.kr\u200b",
+    "a@x.kr\r\nBcc: b@x.kr",
+    "a" * 65 + "@x.kr",
+    "a@" + "x" * 64 + ".kr",
+    "a@" + ".".join(["x" * 60] * 4) + ".example.kr",
+    "a@x.kr'; drop table shop.users;--",
+]
+NAMES_REFUSED = [
+    "",
+    "   ",
+    "x" * 101,
+    "a\x00b",
+    "a\tb",
+    "a\r\nX-Y: 1",
+    "evil\u202etxt",
+    "zero\u200bwidth",
+    "\ufeffbom",
+    "line\u2028break",
+    "nonchar\ufffe",
+    "\U0001f468\u200d\U0001f469",
+    "Z" + "\u0301" * 5,
+]
+NAMES_ACCEPTED = [
+    "김",
+    "x" * 100,
+    "O'Brien; DROP TABLE orders;--",
+    "İstanbul ß",
+    "{{7*7}} ${jndi:ldap://x}",
+    "<script>alert(1)</script>",
+    "Cafe\u0301",
+    "Café",
+    "\U0001f600 smile",
+    "Việt Nguyễn",
+]
+
+
+@pytest.mark.parametrize("email", EMAILS_REFUSED)
+def test_what_is_no_address_makes_no_account(front: Front, rows, email):
+    before = rows("select count(*) from shop.users")
+
+    answer = front.register(email)
+
+    assert answer.status == 422
+    assert rows("select count(*) from shop.users") == before
+
+
+@pytest.mark.parametrize("local", ["a+tag", "o'brien", "x" * 30, "a.b.c", "1", "_", "A-Z"])
+def test_unusual_addresses_are_addresses(front: Front, local):
+    email = f"{local}@x-{uuid4().hex[:12]}.xn--3e0b707e"
+
+    assert front.register(email).json["email"] == email
+
+
+@pytest.mark.parametrize("name", NAMES_REFUSED)
+def test_names_that_cannot_be_seen_are_refused(front: Front, rows, name):
+    email = some_email()
+
+    answer = front.ask("POST", "/users", {"email": email, "password": PASSWORD, "name": name})
+
+    assert answer.status == 422
+    assert accounts_of(rows, email) == 0
+
+
+@pytest.mark.parametrize("name", NAMES_ACCEPTED)
+def test_names_are_kept_as_they_were_given(front: Front, name):
+    body = {"email": some_email(), "password": PASSWORD, "name": name}
+
+    answer = front.ask("POST", "/users", body)
+
+    assert (answer.status, answer.json["name"]) == (201, name)
+
+
+@pytest.mark.parametrize("password", ["7 chars", "x" * 129, "Password123", "EMAIL"])
+def test_guessable_passwords_make_no_account(front: Front, rows, password):
+    email = some_email()
+    before = len(registered_events(rows))
+
+    answer = front.register(email, email.upper() if password == "EMAIL" else password)
+
+    assert answer.status == 422
+    assert password.encode() not in answer.raw
+    assert accounts_of(rows, email) == 0
+    assert len(registered_events(rows)) == before
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"role": "admin"},
+        {"is_admin": True},
+        {"user_id": 1},
+        {"active": True},
+        {"__proto__": {"role": "staff"}},
+        {"password_hash": "x"},
+        {"emailKey": "x"},
+    ],
+)
+def test_nobody_writes_more_than_the_three_properties(front: Front, rows, extra):
+    email = some_email()
+    body = {"email": email, "password": PASSWORD, "name": "김철수", **extra}
+
+    assert front.ask("POST", "/users", body).status == 422
+    assert accounts_of(rows, email) == 0
+
+
+@pytest.mark.parametrize("value", [None, 1, 1.5, True, [], {}, ["a@x.kr"], {"$gt": ""}])
+@pytest.mark.parametrize("property_name", ["email", "password", "name"])
+def test_values_of_the_wrong_type_are_refused(front: Front, property_name, value):
+    body = {"email": some_email(), "password": PASSWORD, "name": "김철수", property_name: value}
+
+    assert front.ask("POST", "/users", body).status == 422
+
+
+def test_people_see_their_own_account(front: Front):
+    email = some_email()
+    created = front.register(email).json
+    token = front.log_in(email).json["accessToken"]
+
+    answer = front.ask("GET", "/users/me", token=token, x_user_id="1", x_role="staff")
+
+    assert (answer.status, answer.json) == (200, created)
+
+
+def test_nobody_is_shown_without_a_token(front: Front):
+    answer = front.ask("GET", "/users/me", x_user_id="1")
+
+    assert (answer.status, answer.json["error"]) == (401, "UNAUTHENTICATED")
+    assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
