@@ -26,8 +26,8 @@ WAIT_SECONDS = 4.0  # shorter than the 5 s a transaction may idle
 
 PARAMETERS = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$"
 
-# A hash that no password has: all its bits were drawn, not computed.  Checking against it costs what
-# checking against a real one costs, so the time of an answer does not tell whether an e-mail is known.
+# A hash that no password has: its bits were drawn, not computed.  Checking against it costs what
+# checking against a real one costs, so an answer's time does not tell whether an e-mail is known.
 DUMMY_HASH = f"{PARAMETERS}b3JkZXJwbGFjZWRwYWlkMQ$9Jc0Hn2mWqVfK7tYxLsBdE4uRgAoZiP1TNhSk8CvQeM"
 
 _hashing = threading.BoundedSemaphore(HASHES_AT_ONCE)
@@ -72,8 +72,8 @@ def needs_rehash(stored_hash: str) -> bool:
 def check_password(password: str, email: str) -> None:
     """Refuses (422 ``WEAK_PASSWORD``) what somebody would guess first.
 
-    8 to 128 code points, nothing is trimmed or normalised; not the e-mail address or the part before
-    the @; not one of the well-known passwords below, in whatever case.
+    8 to 128 code points, nothing is trimmed or normalised; not the e-mail address or its part
+    before the @; not one of the well-known passwords below, in whatever case.
     """
     folded = password.casefold()
     if not LENGTH_MIN <= len(password) <= LENGTH_MAX:
@@ -101,6 +101,7 @@ def _one_hash() -> Iterator[None]:
 # Well-known passwords of at least eight characters, lower case: the top of the published lists,
 # keyboard walks of Latin and Korean layouts, years, and what people make of a shop's name.
 COMMON = frozenset(
+    # as words of one text: quoted one by one they would be five hundred lines
     """
     00000000 01234567 012345678 0123456789 09876543 0987654321 10101010 11111111 111111111
     1111111111 11112222 11223344 1122334455 112233445566 12121212 12312312 123123123 1231231234
@@ -162,5 +163,5 @@ COMMON = frozenset(
     dkssudgktpdy dkssud12 dkssud123 tkfkdgo1 tkfkdgo12 tkfkdgody tkfkdgo486 gkrtod12 eogksalsrnr
     eoskan12 wkdrns12 tkatjd12 tkatjd123 rlarlarla rlaclwlro chlrkd12 비밀번호1234
     비밀번호비밀번호 대한민국대한민국 안녕하세요안녕하세요
-    """.split()
+    """.split()  # noqa: SIM905
 )

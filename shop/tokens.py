@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ALGORITHM: Literal["EdDSA"] = "EdDSA"
-TOKEN_TYPE = "at+jwt"
+TOKEN_TYPE = "at+jwt"  # noqa: S105 (the type of our tokens, not one of them)
 CLIENT_ID = "shop"
 LIFETIME_SECONDS = 600
 LEEWAY_SECONDS = 60
