@@ -94,29 +94,30 @@ def test_the_list_is_long_folded_and_without_dead_entries() -> None:
     assert all(entry == entry.casefold() and len(entry) >= 8 for entry in COMMON)
 
 
-def test_no_more_than_eight_hashes_run_at_once(monkeypatch) -> None:
-    running, peak, lock = 0, 0, threading.Lock()
-    all_in, leave = threading.Barrier(9), threading.Event()
-    monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.01)
+def test_no_more_than_four_hashes_run_at_once_and_nobody_waits_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running: list[str] = []
+    all_in, leave = threading.Barrier(passwords.HASHES_AT_ONCE + 1), threading.Event()
 
-    def hold() -> None:
-        nonlocal running, peak
-        with passwords._one_hash():
-            with lock:
-                running += 1
-                peak = max(peak, running)
-            all_in.wait(timeout=10)
-            leave.wait(timeout=10)
+    def hold(password: str) -> str:
+        running.append(password)
+        all_in.wait(timeout=10)
+        leave.wait(timeout=10)
+        return password
 
-    threads = [threading.Thread(target=hold) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    all_in.wait(timeout=10)
-    with pytest.raises(Unavailable):
-        hash_password("correct horse")
-    leave.set()
-    for thread in threads:
-        thread.join()
+    with monkeypatch.context() as patch:
+        patch.setattr(passwords, "_hash", hold)
+        callers = [threading.Thread(target=hash_password, args=(f"held {n}",)) for n in range(4)]
+        for caller in callers:
+            caller.start()
+        all_in.wait(timeout=10)
+        patch.setattr(passwords, "WAIT_SECONDS", 0.01)
+        with pytest.raises(Unavailable):
+            hash_password("the fifth")
+        leave.set()
+        for caller in callers:
+            caller.join()
 
-    assert peak == 8
+    assert sorted(running) == ["held 0", "held 1", "held 2", "held 3"]
     assert is_password("correct horse", hash_password("correct horse"))
