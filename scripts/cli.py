@@ -34,5 +34,34 @@ def dev(
     raise typer.Exit(run_desk(port=port, data=data, idle_seconds=idle, seed=seed, **faults))
 
 
+@app.command()
+def e2e(
+    url: Annotated[str, typer.Option(help="the shop's public address")] = "http://127.0.0.1:8080",
+    group: Annotated[list[str] | None, typer.Option(help="repeatable; all by default")] = None,
+    accounts: Annotated[
+        Path | None, typer.Option(help="JSON credentials by role; the local seed's by default")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="leave out what needs staff, support or finance")
+    ] = None,
+    webhook_secret_file: Annotated[
+        Path | None, typer.Option(help="the provider's secret, to try signed notices too")
+    ] = None,
+    time_zone: Annotated[str, typer.Option(help="the shop's business time zone")] = "Asia/Seoul",
+) -> None:
+    """Try the shop at an address end to end; ends with ``N passed, N failed``."""
+    from scripts.e2e.run import run_e2e
+
+    exit_code = run_e2e(
+        url=url,
+        groups=group or (),
+        accounts=accounts,
+        without=without or (),
+        webhook_secret_file=webhook_secret_file,
+        time_zone=time_zone,
+    )
+    raise typer.Exit(exit_code)
+
+
 if __name__ == "__main__":
     app()

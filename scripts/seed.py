@@ -16,6 +16,8 @@ from shop.accounts import email_key
 from shop.passwords import hash_password
 from shop.spec import ROLES
 
+# (role, e-mail, password) of one account for each role; the end-to-end run logs in with them
+LOCAL_ACCOUNTS = tuple((role, f"{role}@shop.local", f"local-only-{role}") for role in ROLES)
 CATEGORIES = ("전자", "생활", "식품")
 NAMES = {"customer": "김손님", "staff": "이상품", "support": "박상담", "finance": "최정산"}
 
@@ -88,7 +90,7 @@ def seed(admin_url: str) -> list[tuple[str, str, str]]:
     """
     if os.environ.get("SHOP_PROFILE") == "prod":
         raise SeedRefused("the prod profile has no accounts with published passwords")
-    accounts = [(role, f"{role}@shop.local", f"local-only-{role}") for role in ROLES]
+    accounts = list(LOCAL_ACCOUNTS)
     with psycopg.connect(admin_url, connect_timeout=5) as connection:
         connection.execute(LOCK)
         connection.execute(INSERT_CATEGORIES, {"names": list(CATEGORIES)})
