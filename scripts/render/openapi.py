@@ -190,14 +190,14 @@ def document(
 
 def operation(spec: FunctionSpec, route: Route, collected: Models) -> Schema:
     """One route as an OpenAPI operation; its id is the handler's name."""
-    example = _example(spec, route)
+    example = example_of(spec, route)
     note = AUTH_NOTES.get(route.auth, f"Needs the role {route.auth}.")
     shown: Schema = {
         "operationId": route.handler,
         "summary": route.summary,
         "description": f"{note} Function `{spec.name}`.",
         "tags": [group_of(spec, route)],
-        "parameters": _parameters(spec, route),
+        "parameters": _parameters(spec, route, example.get("query", {})),
         "responses": _responses(spec, route, collected, example.get("answer")),
         "security": _security(route),
     }
@@ -215,7 +215,7 @@ def _security(route: Route) -> list[Schema]:
     return [{"provider" if route.auth == "provider" else "bearer": []}]
 
 
-def _parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
+def _parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schema]:
     found = [
         {
             "name": name,
@@ -226,7 +226,7 @@ def _parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     if route.query:
-        found += _query_parameters(spec, route)
+        found += _query_parameters(spec, route, example)
     if route.idempotent:
         found.append(IDEMPOTENCY_KEY)
     if {412, 428} & set(route.refusals):
@@ -243,7 +243,7 @@ def _waits(route: Route) -> bool:
     return route.method == "GET" and not route.transaction and route.auth == "customer"
 
 
-def _query_parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
+def _query_parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schema]:
     schema = models.query_schema(spec, route)
     required = schema.get("required", [])
     found = []
@@ -252,6 +252,8 @@ def _query_parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
         shape = _without_null({k: v for k, v in shape.items() if k != "title"})
         if "description" in shape:
             parameter["description"] = shape.pop("description")
+        if name in example:
+            parameter["example"] = example[name]
         found.append({**parameter, "schema": shape})
     return found
 
@@ -359,8 +361,8 @@ def _used_responses(paths: Schema) -> Schema:
     return {f"Problem{status}": _refusal(status) for status in sorted(statuses)}
 
 
-def _example(spec: FunctionSpec, route: Route) -> Schema:
-    """``{"body": …, "answer": …}`` of a route, from the function's example.json.
+def example_of(spec: FunctionSpec, route: Route) -> Schema:
+    """``{"query": …, "body": …, "answer": …}`` of a route, from the function's example.json.
 
     That file holds them by handler name, or is itself the body of the function's only one.
     """
