@@ -1,4 +1,4 @@
-"""AsyncAPI 3.0 of every event: who announces it, who consumes it, what it carries; also as a page."""
+"""AsyncAPI 3.0 of every event: who announces, who consumes it, what it carries; and as a page."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ PREFER: Schema = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "description": "wait=N (RFC 7240), at most 20 seconds: answer as soon as the order left PENDING.",
+    "description": "wait=N (RFC 7240), at most 20 s: answer as soon as the order left PENDING.",
     "schema": {"type": "string", "examples": ["wait=10"]},
 }
 # the words of RFC 9110, which Python's http module changed between versions
@@ -99,7 +99,7 @@ CREATED = 201
 NO_CONTENT = 204
 PROBLEM_SCHEMA: Schema = {
     "title": "Problem",
-    "description": "RFC 9457, with error (a code for programs) and message (a sentence for people).",
+    "description": "RFC 9457, plus error (a code for programs) and message (for people).",
     "type": "object",
     "properties": {
         "type": {"type": "string", "format": "uri-reference"},
@@ -154,7 +154,7 @@ def group_of(spec: FunctionSpec, route: Route) -> str:
 def document(
     specs: tuple[FunctionSpec, ...], collected: Models, group: str | None = None
 ) -> Schema:
-    """OpenAPI 3.1 of one group, or of all; raises ValueError when two routes share a handler name."""
+    """OpenAPI 3.1 of one group, or of all; raises ValueError when two routes share a handler."""
     paths: dict[str, Schema] = {}
     seen: set[str] = set()
     for spec in specs:
@@ -239,7 +239,7 @@ def _parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schem
 
 
 def _waits(route: Route) -> bool:
-    """A customer's read that leaves its transactions to the handler is one that waits on request."""
+    """A customer's read that leaves its transactions to the handler waits on request."""
     return route.method == "GET" and not route.transaction and route.auth == "customer"
 
 
@@ -368,11 +368,11 @@ def example_of(spec: FunctionSpec, route: Route) -> Schema:
     """
     path = FUNCTIONS / spec.name / "example.json"
     examples = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    own: Schema = examples.get(route.handler, {})
+    if examples.keys() & _handlers(spec) or "specversion" in examples:
+        own: Schema = examples.get(route.handler, {})
+        return own
     with_body = [r for r in spec.routes if r.body]
-    if not own and with_body[:1] == [route] and not set(examples) & _handlers(spec):
-        return {} if "specversion" in examples else {"body": examples}
-    return own
+    return {"body": examples} if examples and with_body[:1] == [route] else {}
 
 
 def _handlers(spec: FunctionSpec) -> set[str]:

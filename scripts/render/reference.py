@@ -1,4 +1,4 @@
-"""docs/reference: every function and every setting, from the specs and from the settings' record."""
+"""docs/reference: every function and every setting, from the specs and the settings' record."""
 
 from __future__ import annotations
 

@@ -215,7 +215,8 @@ def test_asyncapi_shows_both_ends_of_every_event(files: dict[Path, str]) -> None
     for event in EVENTS:
         message = document["components"]["messages"][event.name]
         assert message["name"] == event.type
-        assert list(message["examples"][0]["payload"]) == message["payload"]["required"]
+        payload = message["examples"][0]["payload"]
+        assert sorted(payload) == sorted(message["payload"]["required"])
 
 
 # ---------------------------------------------------------------- edge
@@ -256,9 +257,7 @@ def test_each_function_is_one_private_service_that_scales_from_zero(
         assert pod["responseStartTimeoutSeconds"] < pod["timeoutSeconds"]
         assert "periodSeconds" not in container["readinessProbe"]
         assert "startupProbe" not in container
-        assert {v["name"] for v in pod["volumes"]} == {
-            m["name"] for m in container["volumeMounts"]
-        }
+        assert {v["name"] for v in pod["volumes"]} == {m["name"] for m in container["volumeMounts"]}
         assert container["securityContext"]["runAsNonRoot"] is True
 
 
@@ -360,7 +359,7 @@ def test_the_stack_holds_every_function_once_and_fits_the_community_edition(
     names = [n for f in functions.values() for n in f["environment"]["FUNCTION_NAME"].split()]
     assert sorted(names) == [spec.name for spec in all_specs()]
     assert len(functions) <= 15
-    assert {int(f["labels"]["com.openfaas.scale.max"]) for f in functions.values()} <= {1, 2, 3, 4, 5}
+    assert max(int(f["labels"]["com.openfaas.scale.max"]) for f in functions.values()) <= 5
     for function in functions.values():
         assert all(isinstance(value, str) for value in function["environment"].values())
         for variable, path in function["environment"].items():

@@ -16,9 +16,7 @@ select %(kind)s, %(id)s, %(id)s, 'a', 'b', %(amount)s, %(currency)s, %(at)s::tim
 """
 
 
-def post(
-    shop: ShopUnderTest, kind: str, amount: int, at: str, *, currency: str = "KRW"
-) -> None:
+def post(shop: ShopUnderTest, kind: str, amount: int, at: str, *, currency: str = "KRW") -> None:
     """One posting at a past moment, made past triggers and foreign keys as a restore does it."""
     with psycopg.connect(shop.admin_url, autocommit=True) as connection:
         connection.execute("set session_replication_role = replica")

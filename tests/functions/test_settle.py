@@ -73,7 +73,7 @@ def test_closes_each_finished_day_with_its_sums_its_lines_and_an_event(
         ("2026-02-01", "KRW", 15_000, 3_000, 2, 3),
         ("2026-02-02", "KRW", 700, 0, 1, 1),
     ]
-    lines = shop.sql("select day, count(*) as n from shop.settlement_lines group by day order by day")
+    lines = shop.sql("select day, count(*) n from shop.settlement_lines group by day order by day")
     assert [(row["day"].isoformat(), row["n"]) for row in lines] == [
         ("2026-02-01", 3),
         ("2026-02-02", 1),
@@ -203,8 +203,6 @@ def test_eight_replicas_at_once_close_each_day_once(shop: ShopUnderTest) -> None
         answers = list(replicas.map(lambda _: shop.tick("settle").status, range(8)))
 
     assert answers == [204] * 8
-    assert settlements(shop) == [
-        (f"2026-02-0{day}", "KRW", 1_230, 0, 3, 3) for day in range(1, 5)
-    ]
+    assert settlements(shop) == [(f"2026-02-0{day}", "KRW", 1_230, 0, 3, 3) for day in range(1, 5)]
     assert shop.sql("select count(*) as n from shop.settlement_lines") == [{"n": 12}]
     assert len(shop.outbox(undone=False)) == 4

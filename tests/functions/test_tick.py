@@ -24,7 +24,7 @@ class _Silent(WSGIRequestHandler):
 
 
 def _with_end(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """The app behind a body that ends where it ends, which PEP 3333 wants and wsgiref leaves out."""
+    """The app with a body that ends where it ends: PEP 3333 wants that, wsgiref does not do it."""
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
