@@ -9,7 +9,7 @@ import pytest
 
 from functions.dead_letter import handler
 from shop.db import Database
-from shop.dead_letters import DeadLetter
+from shop.message import DeadLetter
 from tests.shop_under_test import Response, ShopUnderTest
 
 CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
