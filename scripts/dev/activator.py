@@ -151,8 +151,8 @@ class Pool:
                 finally:
                     self._release(process)
         except NoProcess as reason:
-            return problem(503, "UNAVAILABLE", str(reason), retry_after="1")
-        return problem(502, "BAD_GATEWAY", f"{self.spec.name} cannot be reached")
+            return problem(503, "UNAVAILABLE", str(reason), message.path, retry_after="1")
+        return problem(502, "BAD_GATEWAY", f"{self.spec.name} cannot be reached", message.path)
 
     @property
     def processes_max(self) -> int:
@@ -184,11 +184,13 @@ class Pool:
             async with asyncio.timeout(self.spec.timeout_seconds):
                 answer = await process.ask(message)
         except TimeoutError:
-            return problem(504, "GATEWAY_TIMEOUT", f"{self.spec.name} did not answer in time")
+            reason = f"{self.spec.name} did not answer in time"
+            return problem(504, "GATEWAY_TIMEOUT", reason, message.path)
         except Broken:
             # time to learn that it died, lest the next message go there too
             await asyncio.wait([process.child.ended], timeout=DEATH_SECONDS)
-            return problem(502, "BAD_GATEWAY", f"{self.spec.name} ended before it answered")
+            reason = f"{self.spec.name} ended before it answered"
+            return problem(502, "BAD_GATEWAY", reason, message.path)
         self._crashes = 0
         return answer
 

@@ -181,6 +181,7 @@ def test_what_the_edge_answers_itself(tmp_path: Path) -> None:
             alive = await desk.get("/health/liveness")
 
             assert (unknown.status, json.loads(unknown.body)["error"]) == (404, "NOT_FOUND")
+            assert json.loads(unknown.body)["instance"] == "/events"
             assert unknown.header(b"content-type") == b"application/problem+json"
             assert (wrong.status, wrong.header(b"allow")) == (405, b"GET, HEAD, OPTIONS, POST")
             assert (options.status, options.body) == (204, b"")
