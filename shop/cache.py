@@ -102,9 +102,21 @@ class Cache:
         The counter dies ``ttl_seconds`` after its first count: INCR and EXPIRE NX travel together,
         and a counter that somehow lost its expiry gets it back with the next count.
         """
+        counted = self.increment_beside(key, "", ttl_seconds)
+        return counted[0] if counted else None
+
+    def increment_beside(self, key: str, other: str, ttl_seconds: float) -> tuple[int, int] | None:
+        """Counts one up and reads another counter (0 when it is not there) in one round trip.
+
+        What a sliding window needs: this window's count and the last one's.
+        """
         expire = ("PEXPIRE", key, _milliseconds(ttl_seconds), "NX")
-        answers = self._ask_all(("INCR", key), expire)
-        return answers[0] if answers and isinstance(answers[0], int) else None
+        answers = self._ask_all(("INCR", key), expire, ("GET", other))
+        if not answers or not isinstance(answers[0], int):
+            return None
+        beside = answers[2]
+        known = isinstance(beside, bytes) and len(beside) < 19 and beside.isdigit()
+        return answers[0], int(beside) if known else 0
 
     def expires_in(self, key: str) -> float | None:
         """Seconds a key has to live; None when it is not there, never expires, or no telling."""

@@ -6,18 +6,17 @@ Handlers know neither Flask nor WSGI; two thin adapters in ``shop.runtime`` make
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from shop.db import Transaction
     from shop.runtime.config import Settings
 
-    OpenTransaction = Callable[[], AbstractContextManager[Transaction]]
+OpenTransaction = Callable[[], AbstractContextManager["Transaction"]]
 
 
 @dataclass(frozen=True)

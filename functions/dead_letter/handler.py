@@ -20,7 +20,5 @@ def store(letter: DeadLetter, tx: Transaction) -> None:
     why = f"{letter.type!a} was not taken by {letter.destination!a}, status {letter.error_code!a}"
     tx.together(
         dead_letters.store(letter),
-        alarms.raise_alarm(
-            kind="dead_letter", subject=dead_letters.name_of(letter), detail=why
-        ),
+        alarms.raise_alarm(kind="dead_letter", subject=dead_letters.name_of(letter), detail=why),
     )

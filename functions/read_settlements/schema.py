@@ -10,13 +10,14 @@ from pydantic import BeforeValidator, Field, RootModel
 
 from shop.runtime.model import Model, QueryModel
 
-FIRST_DAY = date(2000, 1, 1)
-LAST_DAY = date(2099, 12, 31)
+# the settlements of this century; other years are mistakes
+DAY = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}$"
+MONTH = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"
 
 
 def _calendar_day(text: object) -> object:
     """Only yyyy-MM-dd: ISO 8601 knows weeks and ordinals, and pydantic seconds since 1970."""
-    if isinstance(text, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+    if isinstance(text, str) and not re.fullmatch(DAY, text):
         raise ValueError("must be a date such as 2026-02-01")
     return text
 
@@ -24,11 +25,11 @@ def _calendar_day(text: object) -> object:
 BusinessDay = Annotated[
     date,
     BeforeValidator(_calendar_day),
-    Field(ge=FIRST_DAY, le=LAST_DAY, description="Business day, yyyy-MM-dd."),
+    Field(description="Business day, yyyy-MM-dd.", json_schema_extra={"pattern": DAY}),
 ]
 YearMonth = Annotated[
     str,
-    Field(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="Month, yyyy-MM."),
+    Field(pattern=MONTH, description="Month, yyyy-MM."),
 ]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from shop.spec import FunctionSpec, Route
 
 ASSETS = Path("functions/api_docs/assets/rendered")
 FUNCTIONS = Path(__file__).parent.parent.parent / "functions"
+RESPONSES = "#/components/responses/"
 PROBLEM = "application/problem+json"
 VERSION = "1.0.0"
 DESCRIPTION = (
@@ -70,6 +70,33 @@ PREFER: Schema = {
     "description": "wait=N (RFC 7240), at most 20 seconds: answer as soon as the order left PENDING.",
     "schema": {"type": "string", "examples": ["wait=10"]},
 }
+# the words of RFC 9110, which Python's http module changed between versions
+MEANINGS: Mapping[int, str] = {
+    200: "OK",
+    201: "Created",
+    202: "Accepted",
+    204: "No Content",
+    304: "Not Modified",
+    400: "Bad Request",
+    401: "Unauthorized",
+    402: "Payment Required",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    406: "Not Acceptable",
+    409: "Conflict",
+    412: "Precondition Failed",
+    413: "Content Too Large",
+    414: "URI Too Long",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    428: "Precondition Required",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+CREATED = 201
+NO_CONTENT = 204
 PROBLEM_SCHEMA: Schema = {
     "title": "Problem",
     "description": "RFC 9457, with error (a code for programs) and message (a sentence for people).",
@@ -153,7 +180,8 @@ def document(
         "tags": _tags(specs, group),
         "paths": paths,
         "components": {
-            "schemas": _used_schemas(paths, collected),
+            "responses": _used_responses(paths),
+            "schemas": {"Problem": PROBLEM_SCHEMA, **_used_schemas(paths, collected)},
             "securitySchemes": SECURITY_SCHEMES,
         },
         "x-comment": MARK,
@@ -205,14 +233,14 @@ def _parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
         found.append(IF_MATCH)
     if 304 in route.refusals:
         found.append(IF_NONE_MATCH)
-    if _waits(spec, route):
+    if _waits(route):
         found.append(PREFER)
     return found
 
 
-def _waits(spec: FunctionSpec, route: Route) -> bool:
-    """A read that leaves its transactions to the handler is one that waits on request."""
-    return route.method == "GET" and not route.transaction and "postgres" in spec.needs
+def _waits(route: Route) -> bool:
+    """A customer's read that leaves its transactions to the handler is one that waits on request."""
+    return route.method == "GET" and not route.transaction and route.auth == "customer"
 
 
 def _query_parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
@@ -260,18 +288,18 @@ def refusals_of(spec: FunctionSpec, route: Route) -> list[int]:
 def _responses(spec: FunctionSpec, route: Route, collected: Models, example: Any) -> Schema:
     shown = {str(route.status): _success(spec, route, collected, example)}
     if 304 in route.refusals:
-        shown["304"] = {"description": "Not Modified"}
+        shown["304"] = {"description": MEANINGS[304]}
     for status in refusals_of(spec, route):
-        shown[str(status)] = _refusal(status)
+        shown[str(status)] = {"$ref": f"{RESPONSES}Problem{status}"}
     return shown
 
 
 def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) -> Schema:
-    shown: Schema = {"description": HTTPStatus(route.status).phrase}
+    shown: Schema = {"description": MEANINGS[route.status]}
     headers = _headers(route)
     if headers:
         shown["headers"] = headers
-    if route.status == HTTPStatus.NO_CONTENT:
+    if route.status == NO_CONTENT:
         return shown
     content: Schema = {}
     if route.answer:
@@ -286,7 +314,7 @@ def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) 
 
 def _headers(route: Route) -> Schema:
     headers: Schema = {}
-    if route.status == HTTPStatus.CREATED:
+    if route.status == CREATED:
         headers["Location"] = {"schema": {"type": "string", "format": "uri-reference"}}
     if {304, 412} & set(route.refusals):
         headers["ETag"] = {"schema": {"type": "string"}}
@@ -297,7 +325,7 @@ def _headers(route: Route) -> Schema:
 
 def _refusal(status: int) -> Schema:
     shown: Schema = {
-        "description": HTTPStatus(status).phrase,
+        "description": MEANINGS[status],
         "content": {PROBLEM: {"schema": {"$ref": f"{REFERENCE}Problem"}}},
     }
     if status in (429, 503):
@@ -316,12 +344,19 @@ def _tags(specs: tuple[FunctionSpec, ...], group: str | None) -> list[Schema]:
 
 def _used_schemas(paths: Schema, collected: Models) -> Schema:
     used: Schema = {}
-    waiting = models.targets(paths)
-    for name in waiting:
+    waiting = [name for name in models.targets(paths) if not name.startswith(RESPONSES)]
+    while waiting:
+        name = waiting.pop()
         if name not in used:
-            used[name] = PROBLEM_SCHEMA if name == "Problem" else collected.schemas[name]
-            waiting.extend(models.targets(used[name]))
+            used[name] = collected.schemas[name]
+            waiting += models.targets(used[name])
     return used
+
+
+def _used_responses(paths: Schema) -> Schema:
+    references = {name for name in models.targets(paths) if name.startswith(RESPONSES)}
+    statuses = {int(name.removeprefix(f"{RESPONSES}Problem")) for name in references}
+    return {f"Problem{status}": _refusal(status) for status in sorted(statuses)}
 
 
 def _example(spec: FunctionSpec, route: Route) -> Schema:
