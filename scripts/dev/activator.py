@@ -23,6 +23,7 @@ from shop.spec import FunctionSpec
 
 QUEUE_PER_SLOT = 10
 POLL_SECONDS = 0.015
+DEATH_SECONDS = 0.05
 CRASH_PAUSE_SECONDS_MAX = 10.0
 TRIES_MAX = 3
 
@@ -185,6 +186,8 @@ class Pool:
         except TimeoutError:
             return problem(504, "GATEWAY_TIMEOUT", f"{self.spec.name} did not answer in time")
         except Broken:
+            # time to learn that it died, lest the next message go there too
+            await asyncio.wait([process.child.ended], timeout=DEATH_SECONDS)
             return problem(502, "BAD_GATEWAY", f"{self.spec.name} ended before it answered")
         self._crashes = 0
         return answer
