@@ -39,8 +39,8 @@ class DeadLetter:
     """An event as the broker gave it up: its attributes, who did not take it, why, and its bytes.
 
     ``destination``, ``error_code`` and ``error_data`` are Knative's ``knativeerrordest``,
-    ``knativeerrorcode`` and ``knativeerrordata`` as sent (base64 of the answer's first 1,024 bytes),
-    or what another broker has for them.
+    ``knativeerrorcode`` and ``knativeerrordata`` as sent (base64 of the answer's first 1,024
+    bytes), or what another broker has for them.
     """
 
     event_id: str
