@@ -62,13 +62,13 @@ def count_request(services: Services, wire: Wire, caller: Caller | None) -> dict
 
 def _count(services: Services, client: str, window: int, elapsed: float) -> int:
     """Requests in the last 60 s: this window's, and the last one's in proportion to what is left."""
-    key = f"rate:{client}:{window}"
-    current = services.cache.increment(key, 2 * WINDOW_SECONDS)
-    if current is None:
+    counted = services.cache.increment_beside(
+        f"rate:{client}:{window}", f"rate:{client}:{window - 1}", 2 * WINDOW_SECONDS
+    )
+    if counted is None:
         return _count_alone(client, window)
-    last = services.cache.get(f"rate:{client}:{window - 1}")
-    share = 1 - elapsed / WINDOW_SECONDS
-    return current + int(int(last or b"0") * share)
+    current, last = counted
+    return current + int(last * (1 - elapsed / WINDOW_SECONDS))
 
 
 def _count_alone(client: str, window: int) -> int:

@@ -124,6 +124,7 @@ products = Table(
     CheckConstraint("price_minor > 0", name="price_is_positive"),
     CheckConstraint("char_length(name) between 1 and 200", name="product_name_length"),
     Index("products_by_name_trigram", text("lower(name) gin_trgm_ops"), postgresql_using="gin"),
+    Index("products_by_name", "name", "product_id", postgresql_where=text("active")),
     Index("products_by_category", "category", "product_id", postgresql_where=text("active")),
     Index("products_by_price", "price_minor", "product_id", postgresql_where=text("active")),
     comment="writer: catalog",

@@ -373,6 +373,14 @@ def upgrade() -> None:
         comment="writer: catalog",
     )
     op.create_index(
+        "products_by_name",
+        "products",
+        ["name", "product_id"],
+        unique=False,
+        schema="shop",
+        postgresql_where=sa.text("active"),
+    )
+    op.create_index(
         "products_by_category",
         "products",
         ["category", "product_id"],
