@@ -183,6 +183,7 @@ def test_what_the_edge_answers_itself(tmp_path: Path) -> None:
             assert (unknown.status, json.loads(unknown.body)["error"]) == (404, "NOT_FOUND")
             assert json.loads(unknown.body)["instance"] == "/events"
             assert unknown.header(b"content-type") == b"application/problem+json"
+            assert unknown.header(b"cache-control") == b"no-store"
             assert (wrong.status, wrong.header(b"allow")) == (405, b"GET, HEAD, OPTIONS, POST")
             assert (options.status, options.body) == (204, b"")
             assert options.header(b"allow") == b"GET, HEAD, OPTIONS, POST"
