@@ -546,7 +546,13 @@ alarms = Table(
     _when("raised_at"),
     _when("resolved_at", nullable=True),
     Index("alarms_open", "raised_at", postgresql_where=text("resolved_at is null")),
-    UniqueConstraint("kind", "subject", name="one_alarm_per_subject"),
+    Index(
+        "one_open_alarm",
+        "kind",
+        "subject",
+        unique=True,
+        postgresql_where=text("resolved_at is null"),
+    ),
     comment="writer: alarms",
 )
 
