@@ -24,6 +24,6 @@ def problem(status: int, code: str, message: str, instance: str, **headers: str)
         "error": code,
         "message": message,
     }
-    fields = [(b"content-type", b"application/problem+json")]
+    fields = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
     fields += [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
     return Answer(status, fields, json.dumps(document).encode("utf-8"))
