@@ -33,7 +33,7 @@ def client_address(wire: Wire, trusted_hops: int) -> str:
         return wire.peer
     listed = wire.headers.get("x-forwarded-for", "").split(",")
     hops = [hop.strip() for hop in listed if hop.strip()]
-    return hops[-trusted_hops] if len(hops) >= trusted_hops else (hops[0] if hops else wire.peer)
+    return hops[-trusted_hops] if len(hops) >= trusted_hops else wire.peer
 
 
 def count_request(

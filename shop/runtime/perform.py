@@ -55,10 +55,7 @@ def perform(
     raw_body = http.read_body(wire)
     has_body = bool(raw_body) or not route.body_is_optional
     document = http.parse_json(wire, raw_body) if route.body and has_body else None
-    caller = _authenticate(services, operation, wire)
-    rate_headers = limits.count_request(
-        services, wire, caller, is_provider=route.auth == "provider"
-    )
+    caller, rate_headers = _admit(services, operation, wire)
     request = Request(
         method=wire.method,
         route=route.path,
@@ -87,6 +84,31 @@ def perform(
 
 
 # ---------------------------------------------------------------- policies
+
+
+def _admit(
+    services: Services, operation: Operation, wire: Wire
+) -> tuple[Caller | None, dict[str, str]]:
+    """Who calls, counted against the rate limit; a refused token counts for its address."""
+    is_provider = operation.route.auth == "provider"
+    try:
+        caller = _authenticate(services, operation, wire)
+    except Refused:
+        limits.count_request(services, wire, None)
+        raise
+    counted_as = caller or _known_anyway(services, wire)
+    return caller, limits.count_request(services, wire, counted_as, is_provider=is_provider)
+
+
+def _known_anyway(services: Services, wire: Wire) -> Caller | None:
+    """The account behind a public request that carries a good token; it counts for itself."""
+    header = wire.headers.get("authorization")
+    if header is None or not services.settings.jwt_jwks:
+        return None
+    try:
+        return services.tokens.verify(header, utc_now())
+    except Refused:
+        return None
 
 
 def _authenticate(services: Services, operation: Operation, wire: Wire) -> Caller | None:
