@@ -350,7 +350,8 @@ def _captured(story: Story, message: Captured) -> Effects:
     )
     post = Post("CAPTURE", payment.payment_id, payment.amount_minor, payment.currency)
     if pays:
-        return (move, post, MoveStock("HELD", "COMMITTED"), MoveOrder("PENDING", "PAID"))
+        # stock before the ledger: its chain's head is a lock, and locks have one order everywhere
+        return (move, MoveStock("HELD", "COMMITTED"), post, MoveOrder("PENDING", "PAID"))
     return (move, post, OpenRefund(payment.payment_id, payment.amount_minor, "LATE_CAPTURE"))
 
 
