@@ -457,6 +457,9 @@ def _refunded(story: Story, message: Refunded) -> Effects:
 
 def _refund_rejected(story: Story, message: RefundRejected) -> Effects:
     refund = story.refund(message.refund_id)
+    if refund is not None and refund.status == "SUCCEEDED":
+        # Stripe may take a refund's success back (a closed account): the money is with us again
+        return (Alarm("rejection_after_refund", refund.refund_id, "the refund came back"),)
     if refund is None or refund.status not in LIVE:
         return NOTHING
     alarm = Alarm("refund_rejected", refund.refund_id, message.detail or "the provider refused")

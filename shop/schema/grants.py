@@ -69,7 +69,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "categories": READ,
         "subscriptions": READ,
         "inbox": READ_APPEND,
-        "outbox": {"select": ALL, "update": ("done_at",)},
+        "outbox": {"select": ALL, "update": ("sent_at", "done_at")},
     },
     "shop_identity": {
         "users": {"select": ALL, "insert": ALL, "update": ("password_hash", "name")},

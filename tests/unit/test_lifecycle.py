@@ -412,8 +412,9 @@ RULES: dict[str, tuple[Story, Any, Effects]] = {
     "rejected after it succeeded": (
         story(CANCELLED, ALL_RESERVED, refund("SUCCEEDED")),
         RefundRejected("r1"),
-        NOTHING,
+        (Alarm("rejection_after_refund", "r1", "the refund came back"),),
     ),
+    "rejected again": (story(PAID, KEPT, refund("REJECTED")), RefundRejected("r1"), NOTHING),
     "a refund's timeout is not a failure": (
         story(PAID, ALL_RESERVED, refund("INTENT")),
         RefundUnclear("r1"),
