@@ -350,7 +350,8 @@ def _captured(story: Story, message: Captured) -> Effects:
     )
     post = Post("CAPTURE", payment.payment_id, payment.amount_minor, payment.currency)
     if pays:
-        return (move, post, MoveStock("HELD", "COMMITTED"), MoveOrder("PENDING", "PAID"))
+        # stock before the ledger: its chain's head is a lock, and locks have one order everywhere
+        return (move, MoveStock("HELD", "COMMITTED"), post, MoveOrder("PENDING", "PAID"))
     return (move, post, OpenRefund(payment.payment_id, payment.amount_minor, "LATE_CAPTURE"))
 
 
@@ -456,6 +457,9 @@ def _refunded(story: Story, message: Refunded) -> Effects:
 
 def _refund_rejected(story: Story, message: RefundRejected) -> Effects:
     refund = story.refund(message.refund_id)
+    if refund is not None and refund.status == "SUCCEEDED":
+        # Stripe may take a refund's success back (a closed account): the money is with us again
+        return (Alarm("rejection_after_refund", refund.refund_id, "the refund came back"),)
     if refund is None or refund.status not in LIVE:
         return NOTHING
     alarm = Alarm("refund_rejected", refund.refund_id, message.detail or "the provider refused")

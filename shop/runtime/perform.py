@@ -39,6 +39,8 @@ class Call:
     request: Request
     session_index: int | None = None
     claim: dict[str, Any] | None = None
+    # false while the opening waits, for the row of an idempotency key above all
+    has_begun: bool = False
     announced: list[Any] = field(default_factory=list)
 
 
@@ -184,8 +186,10 @@ def _in_transaction(call: Call) -> Answer:
 def _attempt(call: Call) -> Answer:
     from shop import db
 
+    call.has_begun = False
     try:
         with _open(call, *_claim(call)) as session:
+            call.has_begun = True
             stored = _answer_of_key(call, session)
             if stored is not None:
                 return stored
@@ -193,7 +197,7 @@ def _attempt(call: Call) -> Answer:
     except db.CAN_BE_RETRIED:
         raise
     except db.LockNotAvailable as error:
-        if call.claim is None:
+        if call.claim is None or call.has_begun:
             raise Unavailable("the database is busy") from error
         raise _in_progress() from error
     except db.NOT_NOW as error:
