@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 60
 CLIENTS_MAX = 10_000
 
-_own_counts: dict[str, int] = {}
-_own_window = 0
+_own_counts: dict[tuple[str, int], int] = {}
 _lock = threading.Lock()
 
 
@@ -34,13 +33,28 @@ def client_address(wire: Wire, trusted_hops: int) -> str:
     return hops[-trusted_hops] if len(hops) >= trusted_hops else (hops[0] if hops else wire.peer)
 
 
+def network_of(address: str) -> str:
+    """An IPv4 address, or the /64 that an IPv6 address is one of 2**64 of."""
+    if ":" not in address:
+        return address
+    import ipaddress  # needed for IPv6 clients only
+
+    try:
+        parsed = ipaddress.IPv6Address(address.strip("[]").partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+
+
 def count_request(services: Services, wire: Wire, caller: Caller | None) -> dict[str, str]:
     """Counts one request; returns the headers to answer with, or raises 429 with Retry-After."""
     limit = services.settings.rate_limit_per_minute
     if limit == 0:
         return {}
     client = f"user:{caller.user_id}" if caller else (
-        f"address:{client_address(wire, services.settings.trusted_hops)}"
+        f"address:{network_of(client_address(wire, services.settings.trusted_hops))}"
     )
     now = time.time()
     window, elapsed = int(now // WINDOW_SECONDS), now % WINDOW_SECONDS
@@ -65,17 +79,17 @@ def _count(services: Services, client: str, window: int, elapsed: float) -> int:
     key = f"rate:{client}:{window}"
     current = services.cache.increment(key, 2 * WINDOW_SECONDS)
     if current is None:
-        return _count_alone(client, window)
-    last = services.cache.get(f"rate:{client}:{window - 1}")
-    share = 1 - elapsed / WINDOW_SECONDS
-    return current + int(int(last or b"0") * share)
+        current, last = _count_alone(client, window)
+    else:
+        last = int(services.cache.get(f"rate:{client}:{window - 1}") or b"0")
+    return current + int(last * (1 - elapsed / WINDOW_SECONDS))
 
 
-def _count_alone(client: str, window: int) -> int:
-    global _own_window
+def _count_alone(client: str, window: int) -> tuple[int, int]:
+    """This process's own counts of this window and the last; the oldest go when they are many."""
     with _lock:
-        if window != _own_window or len(_own_counts) > CLIENTS_MAX:
-            _own_counts.clear()
-            _own_window = window
-        _own_counts[client] = _own_counts.get(client, 0) + 1
-        return _own_counts[client]
+        current = _own_counts.pop((client, window), 0) + 1
+        while len(_own_counts) >= CLIENTS_MAX:
+            del _own_counts[next(iter(_own_counts))]
+        _own_counts[client, window] = current
+        return current, _own_counts.get((client, window - 1), 0)

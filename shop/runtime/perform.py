@@ -39,6 +39,7 @@ class Call:
     request: Request
     session_index: int | None = None
     claim: dict[str, Any] | None = None
+    is_claimed: bool = False
     announced: list[Any] = field(default_factory=list)
 
 
@@ -52,11 +53,10 @@ def perform(
     """Answers one matched request; raises ``Refused`` and ``Unavailable`` for the app to write."""
     route = operation.route
     http.check_accept(wire, route.media_type)
+    caller, rate_headers = _admit(services, operation, wire)
     raw_body = http.read_body(wire)
     has_body = bool(raw_body) or not route.body_is_optional
     document = http.parse_json(wire, raw_body) if route.body and has_body else None
-    caller = _authenticate(services, operation, wire)
-    rate_headers = limits.count_request(services, wire, caller)
     request = Request(
         method=wire.method,
         route=route.path,
@@ -85,6 +85,21 @@ def perform(
 
 
 # ---------------------------------------------------------------- policies
+
+
+def _admit(
+    services: Services, operation: Operation, wire: Wire
+) -> tuple[Caller | None, dict[str, str]]:
+    """Who asks, and what is left to them this minute, before a byte of the body is read.
+
+    Whoever proves nothing is counted by address: refused tokens are requests too.
+    """
+    try:
+        caller = _authenticate(services, operation, wire)
+    except Refused:
+        limits.count_request(services, wire, None)
+        raise
+    return caller, limits.count_request(services, wire, caller)
 
 
 def _authenticate(services: Services, operation: Operation, wire: Wire) -> Caller | None:
@@ -160,8 +175,10 @@ def _in_transaction(call: Call) -> Answer:
 def _attempt(call: Call) -> Answer:
     from shop import db
 
+    call.is_claimed = False
     try:
         with _open(call, *_claim(call)) as session:
+            call.is_claimed = True
             stored = _answer_of_key(call, session)
             if stored is not None:
                 return stored
@@ -169,7 +186,8 @@ def _attempt(call: Call) -> Answer:
     except db.CAN_BE_RETRIED:
         raise
     except db.LockNotAvailable as error:
-        if call.claim is None:
+        # a row that somebody else holds is no news about the key: only waiting for the key is
+        if call.claim is None or call.is_claimed:
             raise Unavailable("the database is busy") from error
         raise _in_progress() from error
     except db.NOT_NOW as error:
