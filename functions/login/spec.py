@@ -43,6 +43,7 @@ SPEC = FunctionSpec(
             auth="public",
             summary="End the session of the access token, or of the refresh token in the body.",
             body="Logout",
+            body_is_optional=True,
             status=204,
             refusals=(401, 422),
             writes=True,
