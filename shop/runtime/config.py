@@ -8,11 +8,13 @@ Each setting ``NAME`` may be given as the variable ``NAME``, as ``NAME_FILE`` (a
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
 SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
+CURRENCY = re.compile(r"[A-Z]{3}")
 LOCAL_ISSUER = "https://shop.local"
 
 
@@ -118,6 +120,8 @@ def load(environment: Mapping[str, str] | None = None, *, needs: tuple[str, ...]
         if text is not None:
             values[field.name] = _parse(field.name, str(field.type), text, mistakes)
     settings = Settings(**values)
+    if not CURRENCY.fullmatch(settings.currency):
+        mistakes.append("CURRENCY is not three capital letters (ISO 4217)")
     mistakes += _missing(settings, needs)
     if settings.profile == "prod":
         mistakes += _refused_defaults(settings, values, needs)
