@@ -13,14 +13,13 @@ from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from scripts.dev.secrets import Secrets
 from shop.registry import all_specs
 from shop.spec import Route
 from tests.provider.sandbox_process import API_KEY, SECRET, SandboxProcess
-from tests.security.stage import ROUTES, Stage, sample
+from tests.security.stage import ROUTES, Stage, database_of_a_module, sample
 from tests.shop_under_test import Person, Response, ShopUnderTest
 
 SECONDS_MAX = 1.0
@@ -422,21 +421,17 @@ def shared(
     secrets: Secrets,
 ) -> Iterator[Stage]:
     """One stage for cases that write nothing: a database for each would take longer than all."""
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template_url.rsplit('/', 1)[1]}")
-    shop = ShopUnderTest(
-        admin_url=f"{postgres_url.rsplit('/', 1)[0]}/{name}",
-        redis_url=redis_url,
-        provider_url=sandbox.url,
-        provider_api_key=API_KEY,
-        webhook_secret=SECRET,
-        secrets=secrets,
-    )
-    yield Stage(shop)
-    shop.close()
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"drop database {name} with (force)")
+    with database_of_a_module(postgres_url, template_url) as url:
+        shop = ShopUnderTest(
+            admin_url=url,
+            redis_url=redis_url,
+            provider_url=sandbox.url,
+            provider_api_key=API_KEY,
+            webhook_secret=SECRET,
+            secrets=secrets,
+        )
+        yield Stage(shop)
+        shop.close()
 
 
 def test_long_paths_and_many_headers_are_refused_before_anything_is_looked_at(
