@@ -123,9 +123,7 @@ def tell(
         if isinstance(effect, lifecycle.Refuse):
             raise Refused(CONFLICT, effect.code, effect.message, stored=True)
     opened = _write(tx, order_id, effects, requested_by) if effects else None
-    return Telling(
-        telling.order, telling.story, telling.payments, telling.refunds, effects, opened
-    )
+    return Telling(telling.order, telling.story, telling.payments, telling.refunds, effects, opened)
 
 
 def read(tx: Transaction, order_id: UUID) -> Telling:
@@ -257,9 +255,7 @@ def _write_order(writing: _Writing, move: lifecycle.MoveOrder) -> None:
 
 def _write_stock(writing: _Writing, move: lifecycle.MoveStock) -> None:
     writing.write(
-        inventory.move(
-            writing.order_id, from_status=move.from_status, to_status=move.to_status
-        )
+        inventory.move(writing.order_id, from_status=move.from_status, to_status=move.to_status)
     )
     writing.stock_moves.append((move.from_status, move.to_status))
 

@@ -22,8 +22,7 @@ WINDOW_SECONDS = 60
 CLIENTS_MAX = 10_000
 PROVIDER_FACTOR = 100
 
-_own_counts: dict[str, int] = {}
-_own_window = 0
+_own_counts: dict[tuple[str, int], int] = {}
 _lock = threading.Lock()
 
 
@@ -36,6 +35,21 @@ def client_address(wire: Wire, trusted_hops: int) -> str:
     return hops[-trusted_hops] if len(hops) >= trusted_hops else wire.peer
 
 
+def network_of(address: str) -> str:
+    """An IPv4 address, or the /64 that an IPv6 address is one of 2**64 of."""
+    if ":" not in address:
+        return address
+    import ipaddress  # needed for IPv6 clients only
+
+    try:
+        parsed = ipaddress.IPv6Address(address.strip("[]").partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+
+
 def count_request(
     services: Services, wire: Wire, caller: Caller | None, *, is_provider: bool = False
 ) -> dict[str, str]:
@@ -46,11 +60,8 @@ def count_request(
     limit = services.settings.rate_limit_per_minute * (PROVIDER_FACTOR if is_provider else 1)
     if limit == 0:
         return {}
-    client = (
-        f"user:{caller.user_id}"
-        if caller
-        else (f"address:{client_address(wire, services.settings.trusted_hops)}")
-    )
+    address = client_address(wire, services.settings.trusted_hops)
+    client = f"user:{caller.user_id}" if caller else f"address:{network_of(address)}"
     now = time.time()
     window, elapsed = int(now // WINDOW_SECONDS), now % WINDOW_SECONDS
     current, last = _count(services, client, window)
@@ -89,14 +100,14 @@ def _count(services: Services, client: str, window: int) -> tuple[int, int]:
     counted = services.cache.increment_beside(
         f"rate:{client}:{window}", f"rate:{client}:{window - 1}", 2 * WINDOW_SECONDS
     )
-    return (_count_alone(client, window), 0) if counted is None else counted
+    return _count_alone(client, window) if counted is None else counted
 
 
-def _count_alone(client: str, window: int) -> int:
-    global _own_window
+def _count_alone(client: str, window: int) -> tuple[int, int]:
+    """This process's own counts of this window and the last; the oldest go when they are many."""
     with _lock:
-        if window != _own_window or len(_own_counts) > CLIENTS_MAX:
-            _own_counts.clear()
-            _own_window = window
-        _own_counts[client] = _own_counts.get(client, 0) + 1
-        return _own_counts[client]
+        current = _own_counts.pop((client, window), 0) + 1
+        while len(_own_counts) >= CLIENTS_MAX:
+            del _own_counts[next(iter(_own_counts))]
+        _own_counts[client, window] = current
+        return current, _own_counts.get((client, window - 1), 0)

@@ -54,10 +54,10 @@ def perform(
     """Answers one matched request; raises ``Refused`` and ``Unavailable`` for the app to write."""
     route = operation.route
     http.check_accept(wire, route.media_type)
+    caller, rate_headers = _admit(services, operation, wire)
     raw_body = http.read_body(wire)
     has_body = bool(raw_body) or not route.body_is_optional
     document = http.parse_json(wire, raw_body) if route.body and has_body else None
-    caller, rate_headers = _admit(services, operation, wire)
     request = Request(
         method=wire.method,
         route=route.path,
@@ -91,7 +91,10 @@ def perform(
 def _admit(
     services: Services, operation: Operation, wire: Wire
 ) -> tuple[Caller | None, dict[str, str]]:
-    """Who calls, counted against the rate limit; a refused token counts for its address."""
+    """Who asks, and what is left to them this minute, before a byte of the body is read.
+
+    Whoever proves nothing is counted by address: refused tokens are requests too.
+    """
     is_provider = operation.route.auth == "provider"
     try:
         caller = _authenticate(services, operation, wire)
@@ -197,6 +200,7 @@ def _attempt(call: Call) -> Answer:
     except db.CAN_BE_RETRIED:
         raise
     except db.LockNotAvailable as error:
+        # a row that somebody else holds is no news about the key: only waiting for the key is
         if call.claim is None or call.has_begun:
             raise Unavailable("the database is busy") from error
         raise _in_progress() from error
