@@ -29,9 +29,7 @@ def path_of(route: Route) -> str:
 def factory_of(shop: ShopUnderTest, role: str) -> TokenFactory:
     """Signs with the running shop's own key, for an account with an open session."""
     person = shop.person(role)
-    (session,) = shop.sql(
-        "select session_id from shop.sessions where user_id = %s", person.user_id
-    )
+    (session,) = shop.sql("select session_id from shop.sessions where user_id = %s", person.user_id)
     key = load_pem_private_key(shop.secrets.jwt_private_key.encode(), password=None)
     session_id: UUID = session["session_id"]
     return TokenFactory(key, ISSUER, AUDIENCE, person.user_id, session_id, int(time.time()), role)  # type: ignore[arg-type]
