@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
+from events.records import frozen
 from shop.ids import new_uuid
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ on conflict on constraint one_dead_letter_per_consumer
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class DeadLetter:
     """An event as the broker gave it up: its attributes, who did not take it, why, and its bytes.
 

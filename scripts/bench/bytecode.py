@@ -18,5 +18,14 @@ def compile_everything() -> None:
     own = [str(root / folder) for folder in FOLDERS]
     installed = [get_paths()["stdlib"], get_paths()["purelib"]]
     # no check: some packages ship tests and templates that are broken on purpose
-    command = [sys.executable, "-W", "ignore", "-m", "compileall", "-qq", "-x", r"/(lib2to3|tests?)/"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "compileall",
+        "-qq",
+        "-x",
+        r"/(lib2to3|tests?)/",
+    ]
     subprocess.run([*command, *own, *installed], check=False, stdin=subprocess.DEVNULL)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
+
+from events.records import frozen
 
 SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
 LOCAL_ISSUER = "https://shop.local"
@@ -39,7 +41,7 @@ class Secret(str):
         return "***"
 
 
-@dataclass(frozen=True)
+@frozen
 class Settings:
     """What a function process knows about the world; see docs/PROFILES-AND-SECRETS.md."""
 
