@@ -3,8 +3,9 @@
     python -m scripts.bench.cold [--rounds N] [--function NAME]... [--check]
 
 The yardstick is functions-framework's hello-world, which has no database.  ``eager`` is place_order
-under the framework with the usual libraries imported at its start.  Rounds are interleaved, so a
-noisy neighbour disturbs all alike; each figure is the median over the rounds.
+under the framework with the usual libraries imported at its start.  Rounds are interleaved and the
+yardstick is measured again before every third contender, so a noisy neighbour disturbs all alike.
+Figures are medians over the rounds, ratios those of the ratios to the yardstick just before.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ BASELINES = Path(__file__).parent / "baselines"
 HELLO, EAGER = "framework hello, no database", "framework, all eager, place_order"
 TARGETS = {"place_order": 1.7, "list_products": 1.6}
 TARGET_OF_ANY = 2.2
+BETWEEN_YARDSTICKS = 3
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Contender:
     prepare: Callable[[], tuple[bytes, int]]
     command: Callable[[int], list[str]]
     environment: Mapping[str, str]
+    ratios: list[float] = field(default_factory=list)
     wall_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
     rss_mib: list[float] = field(default_factory=list)
@@ -60,6 +63,11 @@ class Contender:
         self.cpu_ms.append(cpu * 1000)
         self.rss_mib.append(rss / 1024)
         self.pss_mib.append(pss / 1024)
+
+    def forget(self) -> None:
+        """Begins anew."""
+        for figures in (self.ratios, self.wall_ms, self.cpu_ms, self.rss_mib, self.pss_mib):
+            figures.clear()
 
 
 def framework(name: str, baseline: str, made: Stand, first: tuple[bytes, int] | None) -> Contender:
@@ -86,44 +94,43 @@ def function(name: str, made: Stand) -> Contender:
     )
 
 
-def measure(contenders: list[Contender], rounds: int) -> None:
+def measure(hello: Contender, others: list[Contender], rounds: int) -> None:
     """Warms the page cache once, then measures everyone once a round."""
-    for _ in range(rounds + 1):
-        for contender in contenders:
+    for contender in (hello, *others):
+        contender.start_once()
+        contender.forget()
+    for _ in range(rounds):
+        for place, contender in enumerate(others):
+            if place % BETWEEN_YARDSTICKS == 0:
+                hello.start_once()
             contender.start_once()
+            contender.ratios.append(contender.wall_ms[-1] / hello.wall_ms[-1])
         sys.stderr.write(".")
         sys.stderr.flush()
     sys.stderr.write("\n")
-    for contender in contenders:
-        for figures in (contender.wall_ms, contender.cpu_ms, contender.rss_mib, contender.pss_mib):
-            del figures[0]
 
 
-def ratio(contender: Contender, hello: Contender) -> float:
-    """Median of the rounds' ratios: both sides of each were measured moments apart."""
-    return median(a / b for a, b in zip(contender.wall_ms, hello.wall_ms, strict=True))
-
-
-def show(contenders: list[Contender]) -> str:
-    """The table, with ratios to the first contender."""
+def show(hello: Contender, others: list[Contender]) -> str:
+    """The table: wall and CPU times, and how they compare with the yardstick's."""
     rows = [
         (
             each.name,
             f"{median(each.wall_ms):.0f}",
-            f"{ratio(each, contenders[0]):.2f}",
+            f"{median(each.ratios):.2f}" if each.ratios else "1.00",
             f"{median(each.cpu_ms):.0f}",
+            f"{median(each.cpu_ms) / median(hello.cpu_ms):.2f}",
             f"{median(each.rss_mib):.0f}",
             f"{median(each.pss_mib):.0f}",
         )
-        for each in contenders
+        for each in (hello, *others)
     ]
-    return table(("from zero", "wall ms", "× hello", "CPU ms", "RSS MiB", "PSS MiB"), rows)
+    headings = ("from zero", "wall ms", "× hello", "CPU ms", "× hello", "RSS MiB", "PSS MiB")
+    return table(headings, rows)
 
 
-def verdicts(contenders: list[Contender]) -> list[str]:
+def verdicts(measured: list[Contender]) -> list[str]:
     """A line for every target."""
-    hello = contenders[0]
-    functions = {each.name: ratio(each, hello) for each in contenders[2:]}
+    functions = {each.name: median(each.ratios) for each in measured}
     lines = [
         judged(f"{name} / hello", functions[name], limit)
         for name, limit in TARGETS.items()
@@ -141,16 +148,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     options = parser.parse_args()
     with stand() as made:
-        hello = http_request("GET", "/"), 200
-        contenders = [
-            framework(HELLO, "hello", made, hello),
-            framework(EAGER, "eager", made, None),
-            *(function(spec.name, made) for spec in specs_named(options.function)),
-        ]
-        measure(contenders, options.rounds)
+        hello = framework(HELLO, "hello", made, (http_request("GET", "/"), 200))
+        eager = framework(EAGER, "eager", made, None)
+        ours = [function(spec.name, made) for spec in specs_named(options.function)]
+        measure(hello, [eager, *ours], options.rounds)
     print(f"{surroundings()} · medians of {options.rounds} interleaved rounds\n")
-    print(show(contenders))
-    judgement = verdicts(contenders)
+    print(show(hello, [eager, *ours]))
+    judgement = verdicts(ours)
     print("\n" + "\n".join(judgement))
     return int(options.check and any(line.startswith("MISSED") for line in judgement))
 

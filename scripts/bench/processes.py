@@ -97,13 +97,13 @@ class Process:
 
 
 def adopt_orphans() -> None:
-    """Makes grandchildren ours when their parent dies, so that the kernel tells us what they used."""
+    """Makes grandchildren ours when their parent dies; the kernel then tells us what they used."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def read_answer(wire: socket.socket) -> bytes:
-    """One HTTP/1.1 response with a Content-Length (or none), whole; ConnectionError when it ends."""
+    """One HTTP/1.1 response with a Content-Length or no body, whole; ConnectionError for less."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += _more(wire)
