@@ -79,6 +79,26 @@ class Event:
     traceparent: str
 
 
+@frozen(kw_only=True)
+class DeadLetter:
+    """An event as the broker gave it up: its attributes, who did not take it, why, and its bytes.
+
+    ``destination``, ``error_code`` and ``error_data`` are Knative's ``knativeerrordest``,
+    ``knativeerrorcode`` and ``knativeerrordata`` as sent (base64 of the answer's first 1,024
+    bytes), or what another broker has for them.
+    """
+
+    event_id: str
+    source: str
+    type: str
+    subject: str | None
+    destination: str
+    error_code: str | None
+    error_data: str | None
+    headers: Mapping[str, str]
+    body: bytes
+
+
 @frozen
 class Phases:
     """Remember, act, record: how a handler calls the outside world.

@@ -181,7 +181,7 @@ def daily(tx: Transaction, *, day: date | None, time_zone: str, currency: str) -
 def monthly(
     tx: Transaction, *, month: str | None, time_zone: str, currency: str
 ) -> list[Settlement]:
-    """The settlement of ``month`` (none or one, ``yyyy-MM``), or of the newest 12; one round trip."""
+    """The settlement of ``month`` (``yyyy-MM``; none or one), or the newest 12; one round trip."""
     rows = tx.all(
         MONTHLY, month=month, time_zone=time_zone, currency=currency, months=MONTHS_LISTED
     )

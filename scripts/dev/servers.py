@@ -1,8 +1,8 @@
 """PostgreSQL and Redis for a machine that has neither: started, waited for, stopped.
 
 ``postgres`` and ``redis`` are context managers, usable by ``shop dev`` and by the tests alike.
-What they start dies with the process that started it, even when that one is killed (Linux: the kernel
-signals the child on its parent's death; start them from the main thread, whose death counts).
+What they start dies with the process that started it, even when that one is killed (Linux: the
+kernel signals the child on its parent's death; start them from the main thread, whose death it is).
 
 PostgreSQL refuses to run as root, so root's servers run as ``nobody``.  Where ``nobody`` cannot
 reach the programs or the data (a checkout below /root), both move to folders it can reach, and a

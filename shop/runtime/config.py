@@ -87,7 +87,7 @@ WHERE_NEEDED: dict[str, tuple[str, ...]] = {
     "events": ("event_keys",),
     "announces": ("event_signing_key", "event_keys"),
     "webhook": ("payment_webhook_secret",),
-    "issues_tokens": ("jwt_private_key",),
+    "issues_tokens": ("jwt_private_key", "jwt_jwks"),
 }
 
 

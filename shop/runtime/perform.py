@@ -57,7 +57,9 @@ def perform(
     has_body = bool(raw_body) or not route.body_is_optional
     document = http.parse_json(wire, raw_body) if route.body and has_body else None
     caller = _authenticate(services, operation, wire)
-    rate_headers = limits.count_request(services, wire, caller)
+    rate_headers = limits.count_request(
+        services, wire, caller, is_provider=route.auth == "provider"
+    )
     request = Request(
         method=wire.method,
         route=route.path,

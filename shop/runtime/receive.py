@@ -18,7 +18,7 @@ from events.errors import Malformed
 from shop import db, inbox, outbox
 from shop.clock import utc_now
 from shop.errors import Refused
-from shop.message import Event, Phases
+from shop.message import DeadLetter, Event, Phases
 from shop.runtime import log
 from shop.runtime.wire import Answer, Wire, read_body
 from shop.runtime.work import Work
@@ -167,8 +167,6 @@ def _store_dead_letter(
     services: Services, spec: FunctionSpec, message: CloudEvent, wire: Wire, body: bytes
 ) -> Answer:
     """Poison must be storable, so nothing here asks whether the event is authentic."""
-    from shop.dead_letters import DeadLetter  # only the function that stores them has the owner
-
     extensions = message.extensions
     letter = DeadLetter(
         event_id=message.id,
