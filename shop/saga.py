@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
+from events.records import frozen
 from events.vocabulary import class_of
 from shop import alarms, inventory, ledger, outbox, transitions
 from shop.errors import Refused
@@ -68,7 +69,7 @@ class UnknownOrder(Refused):
         super().__init__(422, "UNKNOWN_ORDER", "there is no such order")
 
 
-@dataclass(frozen=True)
+@frozen
 class Telling:
     """What became of a message: the rows it met, the effects it had, and a new attempt's row."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from events.records import frozen
 from shop.errors import Refused, Unavailable
 from shop.runtime import log, trace
 from shop.runtime.wire import Answer, Wire, check_limits, problem
@@ -28,7 +28,7 @@ SEGMENT = r"(?P<{}>[A-Za-z0-9._~-]{{1,200}})"
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Operation:
     """A route of a function with its code: handler and models are imported when first needed."""
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NoReturn
+
+from events.records import frozen
 
 SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
 CURRENCY = re.compile(r"[A-Z]{3}")
@@ -56,7 +58,7 @@ class Secret:
         raise TypeError("a secret does not travel")
 
 
-@dataclass(frozen=True)
+@frozen
 class Settings:
     """What a function process knows about the world; see docs/PROFILES-AND-SECRETS.md."""
 
