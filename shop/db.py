@@ -48,7 +48,7 @@ NOT_NOW = (
 
 
 class Transaction:
-    """One open transaction: static SQL in, named rows out.  The runtime commits; handlers never do."""
+    """One open transaction: static SQL in, named rows out.  Only the runtime commits."""
 
     def __init__(
         self,
@@ -83,7 +83,6 @@ class Transaction:
         """
         return send_together(self._connection, statements)
 
-
     def start_over(self) -> None:
         """Undoes everything since the idempotency key was claimed; only keyed requests may ask."""
         self._connection.execute(UNDO_WORK)
@@ -112,7 +111,7 @@ class Database:
         self._lock = threading.Lock()
 
     def warm(self) -> None:
-        """Opens one connection ahead of the first query; a failure is left for that query to tell."""
+        """Opens one connection ahead of the first query, which is left to tell of a failure."""
         try:
             connection = self._open()
         except psycopg.Error:
@@ -170,9 +169,7 @@ class Database:
             except BaseException:
                 self._give_back(connection)
                 raise
-            tx = Transaction(
-                connection, source=self._source, traceparent=traceparent, actor=actor
-            )
+            tx = Transaction(connection, source=self._source, traceparent=traceparent, actor=actor)
             return Session(connection, tx, rows[1:])
 
     def _borrow(self) -> tuple[psycopg.Connection[Row], bool]:
@@ -208,7 +205,7 @@ class Database:
 
 
 class Session:
-    """What the runtime holds of an open transaction: the opening's rows, and the right to commit."""
+    """The runtime's side of an open transaction: the opening's rows, and the right to commit."""
 
     def __init__(
         self, connection: psycopg.Connection[Row], tx: Transaction, opened: list[list[Row]]

@@ -1,7 +1,7 @@
 """The order's saga: one message, one lock, one decision, one write.
 
-``tell`` is the only way in which an order, its payments, its refunds or its reservations change after
-they were placed.  It locks the order's row (the story's only mutex), reads the rows, lets
+``tell`` is the only way in which an order, its payments, its refunds or its reservations change
+after they were placed.  It locks the order's row (the story's only mutex), reads the rows, lets
 ``lifecycle.decide`` decide and writes the effects through their owners: two round trips.
 """
 
@@ -103,9 +103,7 @@ def tell(
         if isinstance(effect, lifecycle.Refuse):
             raise Refused(CONFLICT, effect.code, effect.message, stored=True)
     opened = _write(tx, order_id, effects, requested_by) if effects else None
-    return Telling(
-        telling.order, telling.story, telling.payments, telling.refunds, effects, opened
-    )
+    return Telling(telling.order, telling.story, telling.payments, telling.refunds, effects, opened)
 
 
 def read(tx: Transaction, order_id: UUID) -> Telling:
@@ -217,9 +215,7 @@ def _write_order(writing: _Writing, move: lifecycle.MoveOrder) -> None:
 
 def _write_stock(writing: _Writing, move: lifecycle.MoveStock) -> None:
     writing.write(
-        inventory.move(
-            writing.order_id, from_status=move.from_status, to_status=move.to_status
-        )
+        inventory.move(writing.order_id, from_status=move.from_status, to_status=move.to_status)
     )
     writing.stock_moves.append((move.from_status, move.to_status))
 

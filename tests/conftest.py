@@ -1,7 +1,7 @@
 """Real servers for every test: PostgreSQL, Redis and the payment sandbox.
 
-Containers through testcontainers where a Docker engine answers, the embedded servers otherwise; either
-way a test gets a database of its own, cloned from a migrated and seeded template.
+Containers through testcontainers where a Docker engine answers, the embedded servers otherwise;
+either way a test gets a database of its own, cloned from a migrated and seeded template.
 """
 
 from __future__ import annotations
@@ -148,5 +148,3 @@ def shop(make_shop: Callable[..., ShopUnderTest]) -> ShopUnderTest:
 
 def _in_database(url: str, name: str) -> str:
     return url.rsplit("/", 1)[0] + f"/{name}"
-
-

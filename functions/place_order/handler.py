@@ -1,7 +1,7 @@
 """Place an order: hold the stock, remember the price, announce it, answer.
 
-Three round trips in all: BEGIN with the key's claim, everything below in one pipeline, and the stored
-answer with COMMIT.  Money is never waited for.
+Three round trips in all: BEGIN with the key's claim, everything below in one pipeline, and the
+stored answer with COMMIT.  Money is never waited for.
 """
 
 from __future__ import annotations

@@ -345,9 +345,7 @@ def _captured(story: Story, message: Captured) -> Effects:
         return (Alarm("amount_mismatch", payment.payment_id, detail),)
     pays = payment.status in LIVE and story.order.status == "PENDING"
     late = payment.status not in LIVE or (not pays and story.kept is not None)
-    move = MovePayment(
-        payment.payment_id, payment.status, "CAPTURED", late, message.provider_ref
-    )
+    move = MovePayment(payment.payment_id, payment.status, "CAPTURED", late, message.provider_ref)
     post = Post("CAPTURE", payment.payment_id, payment.amount_minor, payment.currency)
     if pays:
         return (move, post, MoveStock("HELD", "COMMITTED"), MoveOrder("PENDING", "PAID"))
@@ -446,7 +444,9 @@ def _refunded(story: Story, message: Refunded) -> Effects:
     if refund is None or refund.status == "SUCCEEDED":
         return NOTHING
     if refund.status == "REJECTED":
-        return (Alarm("refund_after_rejection", refund.refund_id, "the provider refunded after all"),)
+        return (
+            Alarm("refund_after_rejection", refund.refund_id, "the provider refunded after all"),
+        )
     currency = story.order.currency
     return (
         _move_refund(refund, "SUCCEEDED"),

@@ -148,9 +148,7 @@ class App:
             )
         return lambda _: receive(self.services, self.specs, wire)
 
-    def _log(
-        self, wire: Wire, where: str, answer: Answer, began: float, traceparent: str
-    ) -> None:
+    def _log(self, wire: Wire, where: str, answer: Answer, began: float, traceparent: str) -> None:
         cold, self._answered = not self._answered, True
         log.write(
             "answered",

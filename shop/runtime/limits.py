@@ -31,7 +31,9 @@ def client_address(wire: Wire, trusted_hops: int) -> str:
     """The address the outermost trusted hop saw; what a client wrote before it is not believed."""
     if trusted_hops <= 0:
         return wire.peer
-    hops = [hop.strip() for hop in wire.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+    hops = [
+        hop.strip() for hop in wire.headers.get("x-forwarded-for", "").split(",") if hop.strip()
+    ]
     return hops[-trusted_hops] if len(hops) >= trusted_hops else (hops[0] if hops else wire.peer)
 
 
@@ -45,9 +47,8 @@ def count_request(
     limit = services.settings.rate_limit_per_minute * (PROVIDER_FACTOR if is_provider else 1)
     if limit == 0:
         return {}
-    client = f"user:{caller.user_id}" if caller else (
-        f"address:{client_address(wire, services.settings.trusted_hops)}"
-    )
+    address = client_address(wire, services.settings.trusted_hops)
+    client = f"user:{caller.user_id}" if caller else f"address:{address}"
     now = time.time()
     window, elapsed = int(now // WINDOW_SECONDS), now % WINDOW_SECONDS
     used = _count(services, client, window, elapsed)
@@ -67,7 +68,7 @@ def count_request(
 
 
 def _count(services: Services, client: str, window: int, elapsed: float) -> int:
-    """Requests in the last 60 s: this window's, and the last one's in proportion to what is left."""
+    """Requests in the last 60 s: this window's, and the last one's in proportion."""
     counted = services.cache.increment_beside(
         f"rate:{client}:{window}", f"rate:{client}:{window - 1}", 2 * WINDOW_SECONDS
     )

@@ -11,7 +11,8 @@ from shop import idempotency
 from shop.clock import utc_now
 from shop.errors import Refused, Unavailable
 from shop.message import Caller, Reply, Request
-from shop.runtime import limits, log, wire as http
+from shop.runtime import limits, log
+from shop.runtime import wire as http
 from shop.runtime.wire import Answer, Wire
 
 if TYPE_CHECKING:

@@ -111,9 +111,7 @@ def _handler(spec: FunctionSpec, name: str) -> Any:
 # ---------------------------------------------------------------- events
 
 
-def _take(
-    services: Services, spec: FunctionSpec, subscription: Subscription, event: Event
-) -> None:
+def _take(services: Services, spec: FunctionSpec, subscription: Subscription, event: Event) -> None:
     handler = _handler(spec, subscription.handler)
     work = Work(services, traceparent=event.traceparent, actor=spec.name)
     claim = (
@@ -141,7 +139,7 @@ def _take_in_phases(work: Work, claim: Any, phases: Phases, event: Event) -> Non
 
 
 def _tick(services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent) -> Answer:
-    """A tick carries nothing: the handler looks for what is due, so a repeated one finds nothing."""
+    """A tick carries nothing: the handler looks for what is due, so a second one finds nothing."""
     if message.source != CLOCK:
         raise Refused(403, "SOURCE_NOT_ALLOWED", "only the clock ticks")
     if message.time is not None and abs(utc_now() - message.time) > TICK_AGE_MAX:

@@ -1,4 +1,4 @@
-"""What one process owns: its settings, database, cache, provider, keys.  Each is made on first use."""
+"""What one process owns: settings, database, cache, provider, keys.  Each is made on first use."""
 
 from __future__ import annotations
 
