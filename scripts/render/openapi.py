@@ -305,7 +305,8 @@ def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) 
         return shown
     content: Schema = {}
     if route.answer:
-        content["schema"] = collected.reference(spec, route.answer, "serialization")
+        answer = collected.reference(spec, route.answer, "serialization")
+        content["schema"] = {"type": "array", "items": answer} if route.answers_many else answer
     elif route.media_type.endswith("json"):
         content["schema"] = {"type": "object"}
     if example is not None:

@@ -25,6 +25,7 @@ from shop.runtime.work import Work
 
 if TYPE_CHECKING:
     from events.envelope import CloudEvent
+    from events.event import ShopEvent
     from shop.runtime.services import Services
     from shop.spec import FunctionSpec, Schedule, Subscription
 
@@ -92,7 +93,7 @@ def _is_in_outbox(services: Services, message: CloudEvent) -> bool:
     return bool(rows)
 
 
-def _as_event(message: CloudEvent, event: vocabulary.ShopEvent) -> Event:
+def _as_event(message: CloudEvent, event: ShopEvent) -> Event:
     return Event(
         id=message.id,
         source=message.source,

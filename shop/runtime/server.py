@@ -39,9 +39,7 @@ def serve(names: list[str]) -> int:
     gc.disable()  # imports make no garbage worth looking for: 8 to 10 % of a cold start
     alive, parent = os.pipe()
     server = _server(threads)
-    server.serve(  # type: ignore[no-untyped-call]
-        target_loader=lambda: _load(specs, alive, parent), wrap_loader=False
-    )
+    server.serve(target_loader=lambda: _load(specs, alive, parent), wrap_loader=False)
     return 0
 
 

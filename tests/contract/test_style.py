@@ -55,6 +55,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "yaml": ("scripts/",),
 }
 
+# A stub may take its time, because a test is about slowness; the line says why.
+SLOW_STUB = re.compile(r"#.*\bslow: \w+")
+
 # Spelled in two halves, so that this file does not break its own rule.
 MACHINE_PATHS = re.compile(
     r"(?<![\w.-])(?:/wor" r"k/|/roo" r"t/|/hom" r"e/\w+/|/Use" r"rs/\w+/|/tm" r"p/w\b)"
@@ -187,9 +190,13 @@ def a_test_can_fail(source: Source) -> Iterator[str]:
 
 
 def a_test_does_not_sleep(source: Source) -> Iterator[str]:
-    """A wait has a condition and a deadline: only inside a loop may a test pause."""
+    """A wait has a condition and a deadline: only inside a loop may a test pause.
+
+    A stub that is slow on purpose says so on the line: ``# slow: for what``.
+    """
     if not source.is_in("tests/"):
         return
+    lines = source.text.splitlines()
     paused_in_loops = {
         id(inner)
         for loop in _nodes(source, ast.While, ast.For, ast.AsyncFor)
@@ -197,7 +204,8 @@ def a_test_does_not_sleep(source: Source) -> Iterator[str]:
     }
     for node in _nodes(source, ast.Call):
         pauses = _dotted(node.func) in {"time.sleep", "sleep", "asyncio.sleep"}
-        if pauses and id(node) not in paused_in_loops:
+        is_meant = SLOW_STUB.search(lines[node.lineno - 1])
+        if pauses and id(node) not in paused_in_loops and not is_meant:
             yield f"line {node.lineno}: sleeps"
 
 
