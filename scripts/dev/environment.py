@@ -28,6 +28,8 @@ CHOICES = (
     "LOG_LEVEL",
 )
 PREFIXES = ("OTEL_", "PYTHON")
+# It would have every start of a function compile whatever has changed, again and again.
+KEPT_BACK = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     passed = {
         name: value
         for name, value in environment.items()
-        if name in SYSTEM or name in CHOICES or name.startswith(PREFIXES)
+        if (name in SYSTEM or name in CHOICES or name.startswith(PREFIXES)) and name != KEPT_BACK
     }
     root = str(Path(next(iter(functions.__path__))).resolve().parent)
     passed["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
