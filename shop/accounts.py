@@ -12,12 +12,12 @@ import hashlib
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, LiteralString
 from uuid import UUID
 
 from events.accounts import UserRegistered
+from events.records import frozen
 from shop.errors import Refused
 from shop.ids import new_uuid
 from shop.outbox import emit
@@ -119,7 +119,7 @@ select session_id from named
 """
 
 
-@dataclass(frozen=True)
+@frozen
 class Account:
     """What an account's owner may see of it."""
 
@@ -130,7 +130,7 @@ class Account:
     created_at: datetime
 
 
-@dataclass(frozen=True)
+@frozen
 class Credentials:
     """What log-in needs to know about an account; ``active`` is false for a closed one."""
 
@@ -140,7 +140,7 @@ class Credentials:
     password_hash: str
 
 
-@dataclass(frozen=True)
+@frozen
 class OpenSession:
     """A session just opened or renewed, with the one refresh token that will renew it next."""
 

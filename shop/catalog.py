@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, LiteralString
+
+from events.records import frozen
 
 if TYPE_CHECKING:
     from shop.cache import Cache
@@ -168,7 +169,7 @@ where p.product_id = %(product_id)s::bigint
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Filter:
     """What a list is narrowed to; ``name`` is a substring, prices are inclusive minor units."""
 
@@ -178,7 +179,7 @@ class Filter:
     price_max: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Position:
     """The last product of a page, by the sort's key (a price or a name) and its id."""
 
@@ -186,7 +187,7 @@ class Position:
     product_id: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Change:
     """What a PATCH changes; None leaves the value as it is."""
 

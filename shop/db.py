@@ -30,6 +30,8 @@ COMMIT: LiteralString = "commit"
 ROLLBACK: LiteralString = "rollback"
 SAVEPOINT: LiteralString = "savepoint work"
 UNDO_WORK: LiteralString = "rollback to savepoint work"
+MARK: LiteralString = "savepoint mark"
+BACK_TO_MARK: LiteralString = "rollback to savepoint mark"
 
 DatabaseError = psycopg.Error
 UniqueViolation = pg.UniqueViolation

@@ -91,6 +91,13 @@ select product_id, on_hand - reserved as available from shop.stock
 where product_id = any(%(product_ids)s::bigint[])
 """
 
+LOCK_OF_ORDERS: LiteralString = """
+select product_id from shop.stock
+where product_id = any(%(product_ids)s::bigint[]) or product_id in (
+  select product_id from shop.reservations where order_id = any(%(order_ids)s::uuid[]))
+order by product_id for update
+"""
+
 OPEN_STOCK: LiteralString = """
 with opened as (
   insert into shop.stock (product_id, on_hand) values (%(product_id)s, %(qty)s)
@@ -136,6 +143,11 @@ def hold(order_id: UUID, lines: Sequence[tuple[int, int]]) -> Statement:
 def move(order_id: UUID, *, from_status: str, to_status: str) -> Statement:
     """The statement that commits, releases or returns all of an order's reservations."""
     return MOVES[from_status, to_status], {"order_id": order_id}
+
+
+def lock_stock_of(order_ids: list[UUID], product_ids: list[int]) -> Statement:
+    """The statement that locks the stock of several orders, and more, before any of them moves."""
+    return LOCK_OF_ORDERS, {"order_ids": order_ids, "product_ids": product_ids}
 
 
 def open_stock(product_id: int, qty: int) -> Statement:

@@ -7,11 +7,11 @@ here is a queue: consumers read the rows of the order, an event only says "look"
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
+from events.records import frozen
 from shop.ids import new_uuid
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ update shop.outbox o set sent_at = coalesce(sent_at, now()), tries = tries + 1,
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null
 """
 
-# Two subscribers that commit at once may not see each other; the sweep then finds the row due.
+# Two subscribers that commit at once may not see each other; the sweep then finds the row due.  What
+# was taken was sent, even when the publisher comes too late to say so.
 MARK_CONSUMED: LiteralString = """
-update shop.outbox o set done_at = now()
+update shop.outbox o set done_at = now(), sent_at = coalesce(sent_at, now())
 where event_id = %(event_id)s::uuid and done_at is null and not exists (
   select from shop.subscriptions s where s.type = o.type and s.consumer <> %(consumer)s
   and not exists (select from shop.inbox i where i.consumer = s.consumer
@@ -50,7 +51,8 @@ TAKE_DUE: LiteralString = """
 select event_id, source, type, subject, order_id, data::text as data, traceparent, created_at,
   not exists (select from shop.subscriptions s where s.type = o.type
     and not exists (select from shop.inbox i where i.consumer = s.consumer
-      and i.source = o.source and i.event_id = o.event_id::text)) and sent_at is not null
+      and i.source = o.source and i.event_id = o.event_id::text))
+    and (sent_at is not null or exists (select from shop.subscriptions s where s.type = o.type))
     as consumed,
   created_at < now() - interval '24 hours' as too_old
 from shop.outbox o
@@ -67,7 +69,7 @@ where event_id = any(%(event_ids)s::uuid[])
 """
 
 MARK_DONE: LiteralString = """
-update shop.outbox set done_at = now()
+update shop.outbox set done_at = now(), sent_at = coalesce(sent_at, now())
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null
 """
 
@@ -82,7 +84,7 @@ delete from shop.outbox where event_id in (
 """
 
 
-@dataclass(frozen=True)
+@frozen
 class OutboxRow:
     """An announced event, as it will be published: id and time are the row's."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
+from events.records import frozen
 from events.vocabulary import class_of
 from shop import alarms, inventory, ledger, outbox, transitions
 from shop.errors import Refused
@@ -41,6 +42,26 @@ LOCK_OR_SKIP: LiteralString = """
 select order_id from shop.orders where order_id = %(order_id)s::uuid for update skip locked
 """
 
+# At most this many are ended in one request: it must stay short.
+HOLDERS_MAX = 20
+EXPIRY_ROLE = "expiry"
+
+ACT_AS: LiteralString = """
+select set_config('shop.role', %(role)s, true) as role
+"""
+
+# Locks without waiting: whoever holds one of these orders is about to move it.
+EXPIRED_HOLDERS: LiteralString = """
+select o.order_id from shop.orders o
+where o.status = 'PENDING' and o.expires_at <= now()
+  and exists (select from shop.reservations r where r.order_id = o.order_id
+    and r.status = 'HELD' and r.product_id = any(%(product_ids)s::bigint[]))
+  and not exists (select from shop.payments p where p.order_id = o.order_id
+    and p.status in ('INTENT', 'UNKNOWN'))
+order by o.expires_at limit %(limit)s
+for update of o skip locked
+"""
+
 
 class UnknownOrder(Refused):
     """A message about an order that is not there: for an event that means the dead letters."""
@@ -49,7 +70,7 @@ class UnknownOrder(Refused):
         super().__init__(422, "UNKNOWN_ORDER", "there is no such order")
 
 
-@dataclass(frozen=True)
+@frozen
 class Telling:
     """What became of a message: the rows it met, the effects it had, and a new attempt's row."""
 
@@ -127,6 +148,26 @@ def read(tx: Transaction, order_id: UUID) -> Telling:
 def lock_or_skip(tx: Transaction, order_id: UUID) -> bool:
     """False when somebody else is working on this order now; timers then leave it to them."""
     return tx.one(LOCK_OR_SKIP, order_id=order_id) is not None
+
+
+def expire_holders(tx: Transaction, product_ids: list[int], *, role: str) -> int:
+    """Ends orders past their soft expiry that still hold these products; answers how many.
+
+    They may be anybody's, so the transaction acts as ``expiry`` meanwhile and as ``role`` again
+    afterwards.  Locks in the order of all: orders first, without waiting, then every stock row they
+    share in ascending product id.  The caller must hold no stock row yet.
+    """
+    who, actor = {"product_ids": product_ids, "limit": HOLDERS_MAX}, tx.actor
+    _, holders = tx.together((ACT_AS, {"role": EXPIRY_ROLE}), (EXPIRED_HOLDERS, who))
+    order_ids = [row.order_id for row in holders]
+    if order_ids:
+        tx.together(inventory.lock_stock_of(order_ids, product_ids))
+        tx.actor = EXPIRY_ROLE
+        for order_id in order_ids:
+            tell(tx, order_id, lifecycle.ExpiryDue())
+        tx.actor = actor
+    tx.together((ACT_AS, {"role": role}))
+    return len(order_ids)
 
 
 def _story(order: Any, attempts: list[Any], given_back: list[Any]) -> Story:

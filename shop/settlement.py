@@ -7,9 +7,10 @@ time zone says where a day begins; it is fixed for good by the first day that is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, LiteralString
+
+from events.records import frozen
 
 if TYPE_CHECKING:
     from shop.db import Transaction
@@ -135,7 +136,7 @@ limit %(months)s
 """
 
 
-@dataclass(frozen=True)
+@frozen
 class Settlement:
     """The figures of one day (``2026-02-01``) or month (``2026-02``), in minor units."""
 

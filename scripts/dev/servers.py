@@ -103,6 +103,11 @@ def redis() -> Iterator[str]:
             _stop(process, signal.SIGTERM, signal.SIGKILL)
 
 
+def pgbench_program() -> Path:
+    """PostgreSQL's own load generator, of the version that ``postgres`` starts."""
+    return _postgres_programs(_server_account()) / "pgbench"
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that was free a moment ago."""
     with closing(socket.socket()) as probe:

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from events import envelope, vocabulary
 from events.errors import Malformed
 from shop import db, inbox, outbox
 from shop.clock import utc_now
 from shop.errors import Refused
+from shop.ids import parse_uuid
 from shop.message import DeadLetter, Event, Phases
+from shop.registry import spec_of
 from shop.runtime import log
 from shop.runtime.wire import Answer, Wire, read_body
 from shop.runtime.work import Work
@@ -65,6 +66,7 @@ def _receive(services: Services, specs: tuple[FunctionSpec, ...], message: Cloud
     if message.type == TICK:
         return _tick(services, specs, message)
     event = vocabulary.unwrap(message)
+    _check_announcer(message.source, event.name)
     for spec in specs:
         for subscription in spec.subscriptions:
             if subscription.event == event.name:
@@ -83,9 +85,8 @@ def _authenticate(services: Services, message: CloudEvent) -> None:
 
 
 def _is_in_outbox(services: Services, message: CloudEvent) -> bool:
-    try:
-        event_id = UUID(message.id)
-    except ValueError:
+    event_id = parse_uuid(message.id)
+    if event_id is None:
         return False
     (rows,) = services.database.run_now(
         (KNOWN_TO_OUTBOX, {"event_id": event_id, "source": message.source})
@@ -93,7 +94,20 @@ def _is_in_outbox(services: Services, message: CloudEvent) -> bool:
     return bool(rows)
 
 
+def _check_announcer(source: str, name: str) -> None:
+    """403 unless the function behind ``source`` announces such events: no key is for all."""
+    function = source.removeprefix("/shop/")
+    try:
+        announces = spec_of(function).emits if function.isidentifier() else ()
+    except LookupError:
+        announces = ()
+    if name not in announces:
+        raise Refused(403, "SOURCE_NOT_ALLOWED", f"this source does not announce {name}")
+
+
 def _as_event(message: CloudEvent, event: ShopEvent) -> Event:
+    if parse_uuid(message.id) is None:
+        raise Refused(422, "BAD_EVENT", "an event's id is its outbox row's")
     return Event(
         id=message.id,
         source=message.source,

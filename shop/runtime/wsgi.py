@@ -42,7 +42,7 @@ def wire_of(environ: dict[str, Any]) -> Wire:
         headers=headers,
         peer=environ.get("REMOTE_ADDR", ""),
         read=environ["wsgi.input"].read,
-        content_length=int(length) if length and length.isdigit() else None,
+        content_length=int(length) if length and length.isascii() and length.isdigit() else None,
     )
 
 

@@ -69,7 +69,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "categories": READ,
         "subscriptions": READ,
         "inbox": READ_APPEND,
-        "outbox": {"select": ALL, "update": ("done_at",)},
+        "outbox": {"select": ALL, "update": ("sent_at", "done_at")},
     },
     "shop_identity": {
         "users": {"select": ALL, "insert": ALL, "update": ("password_hash", "name")},
@@ -164,6 +164,7 @@ ROLE_SETTINGS = {
 }
 READS_ACTIVITY = ("shop_settlement",)  # close(day) asks who began before midnight
 
+POLICIES = ("own_rows", "support_rows", "back_office", "expired_rows")
 ROW_SECURITY_TABLES = ("orders", "order_lines", "payments", "cart_items")
 SEES_ALL_ROWS = ("shop_payment", "shop_settlement", "shop_relay", "shop_ops")
 
@@ -210,4 +211,20 @@ def policy_statements() -> list[str]:
                 f"create policy back_office on shop.{table} to {', '.join(SEES_ALL_ROWS)} "
                 "using (true) with check (true)"
             )
-    return statements
+    return statements + _expiry_policies()
+
+
+def _expiry_policies() -> list[str]:
+    """A hold past its time is not in the next buyer's way: their request may end it, and no more.
+
+    Open only while the request acts as ``expiry``, a role that no account can have.
+    """
+    expiring = "current_setting('shop.role', true) = 'expiry'"
+    expired = "expires_at <= now() and (status = 'PENDING' or reason = 'EXPIRED')"
+    of_such = "exists (select from shop.orders o where o.order_id = payments.order_id)"
+    return [
+        "create policy expired_rows on shop.orders to shop_ordering "
+        f"using ({expiring} and {expired}) with check ({expiring} and {expired})",
+        "create policy expired_rows on shop.payments for select to shop_ordering "
+        f"using ({expiring} and {of_such})",
+    ]
