@@ -1,7 +1,7 @@
-"""The shop on a stage: a broker that the test directs, timers on demand, and the books looked at after.
+"""The shop on a stage: a broker that the test directs, timers on demand, books looked at after.
 
-Events leave the shop over HTTP to a real broker, signed; from there the test delivers them once, often,
-late, in any order, to several processes at once, or never.
+Events leave the shop over HTTP to a real broker, signed; from there the test delivers them once,
+often, late, in any order, to several processes at once, or never.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ union all select kind, id from shop.due_work where kind = 'finish'
 
 
 class Broker:
-    """A real ingress: takes every event with 202 and keeps it until the test says what becomes of it."""
+    """A real ingress: takes every event with 202, keeps it until the test says what happens."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -115,7 +115,7 @@ class Stage:
         raise AssertionError("events never end")
 
     def _deliver_at_once(self, batch: Sequence[tuple[Message, str]]) -> None:
-        """A delivery that has to wait too long is refused with 503, and comes again like at Knative."""
+        """A delivery that waits too long is refused with 503, and comes again as at Knative."""
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda delivery: self._post(*delivery), batch))
         for delivery, answer in zip(batch, answers, strict=True):
@@ -145,7 +145,7 @@ class Stage:
         assert answer.status == 204, answer
 
     def timers_alone(self) -> None:
-        """No event is delivered any more: ticks only, until every story rests or waits for people."""
+        """No event is delivered any more: ticks only, until all stories rest or wait for people."""
         for _ in range(ROUNDS_MAX):
             self.lose_events()
             if not self.shop.sql(OPEN_STORIES):
@@ -227,7 +227,7 @@ def assert_invariants(stage: Stage, *, at_rest: bool = True) -> None:
 
 
 def assert_rests(stage: Stage) -> None:
-    """Everything comes to rest, all invariants hold there, and nothing would wake a sleeping shop."""
+    """Everything comes to rest, all invariants hold, and nothing would wake a sleeping shop."""
     stage.come_to_rest()
     assert_invariants(stage)
     assert stage.due_now() == []

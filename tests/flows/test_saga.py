@@ -1,4 +1,4 @@
-"""The whole saga on real servers, with everything that goes wrong on the way; rest is always right."""
+"""The whole saga on real servers, with all that goes wrong on the way; rest is always right."""
 
 from __future__ import annotations
 

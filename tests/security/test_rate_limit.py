@@ -1,4 +1,4 @@
-"""The rate limit: per client over all processes, a sliding minute, never switched off by a fault."""
+"""The rate limit: per client over all processes, a sliding minute, switched off by no fault."""
 
 from __future__ import annotations
 
