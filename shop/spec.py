@@ -50,7 +50,6 @@ class Route:
     body_is_optional: bool = False
     query: str | None = None
     answer: str | None = None
-    answers_many: bool = False
     status: int = 200
     refusals: tuple[int, ...] = ()
     idempotent: bool = False

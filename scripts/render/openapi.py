@@ -305,8 +305,7 @@ def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) 
         return shown
     content: Schema = {}
     if route.answer:
-        answer = collected.reference(spec, route.answer, "serialization")
-        content["schema"] = {"type": "array", "items": answer} if route.answers_many else answer
+        content["schema"] = collected.reference(spec, route.answer, "serialization")
     elif route.media_type.endswith("json"):
         content["schema"] = {"type": "object"}
     if example is not None:

@@ -170,12 +170,10 @@ def test_every_example_is_accepted_by_the_model_it_is_an_example_of() -> None:
             ("answer", route.answer),
         ):
             if name and part in example:
-                many = part == "answer" and route.answers_many
+                text = json.dumps(example[part])
                 model = models.model_of(spec, name)
-                for one in example[part] if many else [example[part]]:
-                    text = json.dumps(one)
-                    assert model.model_validate_json(text), f"{spec.name} {route.handler} {part}"
-                    checked += 1
+                assert model.model_validate_json(text), f"{spec.name} {route.handler} {part}"
+                checked += 1
     assert checked >= 10
 
 
