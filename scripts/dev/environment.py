@@ -25,7 +25,6 @@ CHOICES = (
     "ORDER_SOFT_EXPIRY_SECONDS",
     "ORDER_HARD_EXPIRY_SECONDS",
     "DATABASE_PREPARE",
-    "LOG_LEVEL",
 )
 PREFIXES = ("OTEL_", "PYTHON")
 # It would have every start of a function compile whatever has changed, again and again.
@@ -71,7 +70,6 @@ class Surroundings:
         values = {
             "DATABASE_URL": self.database_url(spec.database_role),
             "EVENT_SIGNING_KEY": self.secrets.event_keys[spec.database_role],
-            "EVENT_SIGNING_KEY_ID": spec.database_role,
         }
         if spec.database_role == "identity":
             values["JWT_PRIVATE_KEY"] = self.secrets.jwt_private_key

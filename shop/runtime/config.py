@@ -63,7 +63,7 @@ NOT_GIVEN = Secret("")
 
 @frozen
 class Settings:
-    """What a function process knows about the world; see docs/PROFILES-AND-SECRETS.md."""
+    """What a function process knows about the world; see docs/reference/configuration.md."""
 
     profile: str = "prod"
     database_url: Secret = NOT_GIVEN
