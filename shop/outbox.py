@@ -36,8 +36,8 @@ update shop.outbox o set sent_at = coalesce(sent_at, now()), tries = tries + 1,
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null
 """
 
-# Two subscribers that commit at once may not see each other; the sweep then finds the row due.  What
-# was taken was sent, even when the publisher comes too late to say so.
+# Two subscribers that commit at once may not see each other; the sweep then finds the row due.
+# What was taken was sent, even when the publisher comes too late to say so.
 MARK_CONSUMED: LiteralString = """
 update shop.outbox o set done_at = now(), sent_at = coalesce(sent_at, now())
 where event_id = %(event_id)s::uuid and done_at is null and not exists (
