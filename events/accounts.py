@@ -1,12 +1,12 @@
 """Facts about accounts."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from events.event import ShopEvent
+from events.records import frozen
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class UserRegistered(ShopEvent):
     """Someone created an account."""
 

@@ -1,12 +1,12 @@
 """Facts about the catalogue."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from events.event import ShopEvent
+from events.records import frozen
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class ProductChanged(ShopEvent):
     """A product was added or changed; copies older than this version of it are stale."""
 

@@ -14,13 +14,14 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
 from events import strict_json
 from events.errors import Malformed
+from events.records import frozen
 
 if TYPE_CHECKING:
     from events.event import ShopEvent
@@ -53,7 +54,7 @@ _RFC_3339 = (
 _FORBIDDEN = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class CloudEvent:
     """One event as it travels; it cannot be made with attributes that CloudEvents 1.0 forbids.
 

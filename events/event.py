@@ -8,12 +8,13 @@ Modules with event classes must not postpone annotations: the forms are looked u
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import date
 from typing import Any, ClassVar, NewType, Self
 from uuid import UUID
 
 from events.errors import Malformed
+from events.records import frozen
 
 TYPE_PREFIX = "com.msashop."
 DATASCHEMA_BASE = "https://msashop.example"
@@ -22,7 +23,7 @@ SCHEMA_FOLDER = "/schemas"
 Currency = NewType("Currency", str)
 
 
-@dataclass(frozen=True)
+@frozen
 class Form:
     """One form of value: its Python and JSON types, how it is read, and its JSON Schema."""
 
@@ -32,7 +33,7 @@ class Form:
     schema: Mapping[str, object]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class ShopEvent:
     """A fact about one thing of the shop; the first field is the thing it is about.
 

@@ -1,13 +1,13 @@
 """Facts about orders."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
 from events.event import ShopEvent
+from events.records import frozen
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class OrderPlaced(ShopEvent):
     """A customer placed an order; its stock is held and its payment is still to come."""
 
@@ -17,7 +17,7 @@ class OrderPlaced(ShopEvent):
     order_id: UUID
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class OrderPaid(ShopEvent):
     """An order's money arrived and its reserved stock was committed."""
 
@@ -26,7 +26,7 @@ class OrderPaid(ShopEvent):
     order_id: UUID
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class OrderCancelling(ShopEvent):
     """An order was withdrawn while money is, or may be, on its way back."""
 
@@ -35,7 +35,7 @@ class OrderCancelling(ShopEvent):
     order_id: UUID
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class OrderCancelled(ShopEvent):
     """An order came to rest as cancelled: stock and money are back where they came from."""
 

@@ -1,13 +1,13 @@
 """Facts about payments: one attempt to collect an order's money."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
 from events.event import ShopEvent
+from events.records import frozen
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class PaymentCaptured(ShopEvent):
     """The provider holds the money of one payment."""
 
@@ -17,7 +17,7 @@ class PaymentCaptured(ShopEvent):
     payment_id: UUID
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class PaymentDeclined(ShopEvent):
     """The provider refused one payment for good; the order may be paid again."""
 
@@ -27,7 +27,7 @@ class PaymentDeclined(ShopEvent):
     payment_id: UUID
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class PaymentRetryRequested(ShopEvent):
     """A customer asked to pay again after a decline; a new attempt waits to be made."""
 

@@ -1,13 +1,13 @@
 """Facts about refunds: money given back, in full or in part."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
 from events.event import ShopEvent
+from events.records import frozen
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RefundRequested(ShopEvent):
     """A refund was decided on and waits to be asked of the provider."""
 
@@ -19,7 +19,7 @@ class RefundRequested(ShopEvent):
     refund_id: UUID
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RefundSucceeded(ShopEvent):
     """The provider gave the money back."""
 
@@ -30,7 +30,7 @@ class RefundSucceeded(ShopEvent):
     refund_id: UUID
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RefundRejected(ShopEvent):
     """The provider refused to give the money back; a person has to look at it."""
 

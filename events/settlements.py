@@ -1,13 +1,13 @@
 """Facts about settlements."""
 
-from dataclasses import dataclass
 from datetime import date
 from typing import ClassVar
 
 from events.event import Currency, ShopEvent
+from events.records import frozen
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class SettlementClosed(ShopEvent):
     """A business day was closed in one currency; its figures are final."""
 

@@ -1,7 +1,7 @@
 """Fills an empty local shop: three categories, three products, one account of each role.
 
-For laptops and tests.  The passwords are in this file, so the ``prod`` profile refuses it.  A second run
-finds everything in place and changes nothing, stock and prices included.
+For laptops and tests.  The passwords are in this file, so the ``prod`` profile refuses it.  A
+second run finds everything in place and changes nothing, stock and prices included.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ with product as (
   select product_id, %(on_hand)s from product
   returning product_id, on_hand
 )
-insert into shop.stock_moves (product_id, kind, qty) select product_id, 'INITIAL', on_hand from shelf
+insert into shop.stock_moves (product_id, kind, qty)
+select product_id, 'INITIAL', on_hand from shelf
 """
 
-# the next product that staff create comes after the ones that were given their ids; never backwards,
-# since an id that was drawn and is not committed yet would be drawn again
+# The next product that staff create comes after the ones that were given their ids.  Never back:
+# an id that was drawn and is not committed yet would be drawn again.
 CONTINUE_IDS: LiteralString = """
 select setval('shop.products_product_id_seq', greatest(last_value, %(last_id)s))
 from shop.products_product_id_seq

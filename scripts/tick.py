@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m scripts.tick <schedule> <url>\n")
         return 2
     try:
-        status = tick(*arguments, config.load(needs=("events",)))
+        status = tick(arguments[0], arguments[1], config.load(needs=("events",)))
     except (config.ConfigurationError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -1,8 +1,8 @@
 """Accounts: who may sign in, and the sessions in which they are signed in.
 
-Writer of ``users``, ``sessions`` and ``refresh_tokens``.  A session is opened by a password, renewed by
-refresh tokens that count once each, and ended by log-out, by age, or by a refresh token that comes
-back a second time, since then somebody holds a copy (RFC 9700 section 4.14.2).
+Writer of ``users``, ``sessions`` and ``refresh_tokens``.  A session is opened by a password,
+renewed by refresh tokens that count once each, and ended by log-out, by age, or by a refresh token
+that comes back a second time, since then somebody holds a copy (RFC 9700 section 4.14.2).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import hashlib
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, LiteralString
 from uuid import UUID
 
 from events.accounts import UserRegistered
+from events.records import frozen
 from shop.errors import Refused
 from shop.ids import new_uuid
 from shop.outbox import emit
@@ -31,10 +31,10 @@ MARKS_MAX = 4
 SESSION_DAYS = 30
 REFRESH_TOKEN_BYTES = 32
 
-# The addresses people really have: a dot-atom of at most 64 characters and a domain of letters, digits
-# and hyphens with at least two labels, ASCII throughout.  So two spellings that look alike cannot be
-# two accounts, and folding is the same in Python and in PostgreSQL under any locale.  A Korean domain
-# is written in its ASCII form (xn--...), as in every mail header.
+# The addresses people really have: a dot-atom of at most 64 characters and a domain of letters,
+# digits and hyphens with at least two labels, ASCII throughout.  So two spellings that look alike
+# cannot be two accounts, and folding is the same in Python and in PostgreSQL under any locale.  A
+# Korean domain is written in its ASCII form (xn--...), as in every mail header.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _TOP = r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])"
@@ -108,7 +108,7 @@ update shop.sessions set revoked_at = now()
 where session_id = %(session_id)s and user_id = %(user_id)s and revoked_at is null
 """
 
-END_SESSION_OF_TOKEN: LiteralString = """
+END_SESSION_NAMED: LiteralString = """
 with named as (
   select session_id from shop.refresh_tokens where token_hash = %(token_hash)s
 ), ended as (
@@ -119,7 +119,7 @@ select session_id from named
 """
 
 
-@dataclass(frozen=True)
+@frozen
 class Account:
     """What an account's owner may see of it."""
 
@@ -130,7 +130,7 @@ class Account:
     created_at: datetime
 
 
-@dataclass(frozen=True)
+@frozen
 class Credentials:
     """What log-in needs to know about an account; ``active`` is false for a closed one."""
 
@@ -140,7 +140,7 @@ class Credentials:
     password_hash: str
 
 
-@dataclass(frozen=True)
+@frozen
 class OpenSession:
     """A session just opened or renewed, with the one refresh token that will renew it next."""
 
@@ -158,7 +158,7 @@ def check_email(email: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """The name itself, or ``ValueError``: 1 to 100 code points that can all be seen, not only spaces.
+    """The name itself, or ``ValueError``: 1 to 100 code points, all to be seen, not only spaces.
 
     Letters of every script and single emoji pass; control, bidirectional and zero-width characters
     do not, nor more than four combining marks in a row.
@@ -177,7 +177,7 @@ def check_name(name: str) -> str:
 def email_key(email: str) -> str:
     """What makes two spellings one account: the whole address in lower case.
 
-    The part before the @ may by the letter of RFC 5321 differ by case; no mail provider does so, and
+    The part before the @ may by the letter of RFC 5321 differ by case; no provider does so, and
     two accounts ``A@x.kr`` and ``a@x.kr`` would be a trap for their owners.
     """
     return email.lower()
@@ -186,7 +186,7 @@ def email_key(email: str) -> str:
 def register(tx: Transaction, *, email: str, name: str, password_hash: str) -> Account:
     """Creates a customer's account and announces it (two round trips).
 
-    Refuses a taken e-mail with 409 ``EMAIL_TAKEN``: of a hundred at once one wins, by the unique key.
+    Refuses a taken e-mail with 409 ``EMAIL_TAKEN``: of a hundred at once one gets it.
     """
     row = tx.one(
         REGISTER,
@@ -254,7 +254,7 @@ def end_session(tx: Transaction, *, session_id: UUID, user_id: int) -> None:
 
 def end_session_of_token(tx: Transaction, refresh_token: str) -> bool:
     """Ends the session a refresh token belongs to, used or not; False when there never was one."""
-    return tx.one(END_SESSION_OF_TOKEN, token_hash=_token_hash(refresh_token)) is not None
+    return tx.one(END_SESSION_NAMED, token_hash=_token_hash(refresh_token)) is not None
 
 
 def _new_refresh_token() -> str:

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 RAISE: LiteralString = """
 insert into shop.alarms (alarm_id, kind, subject, detail)
 values (%(alarm_id)s, %(kind)s, %(subject)s, %(detail)s)
-on conflict (kind, subject) do nothing
+on conflict (kind, subject) where resolved_at is null do nothing
 returning alarm_id
 """
 
 
 def raise_alarm(*, kind: str, subject: str, detail: str) -> Statement:
-    """The statement that raises an alarm once per kind and subject; no row back means it rang."""
+    """The statement that raises an alarm once per kind and subject while it is open; no row: it rings."""
     return RAISE, {"alarm_id": new_uuid(), "kind": kind, "subject": subject, "detail": detail}

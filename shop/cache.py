@@ -30,6 +30,7 @@ IDLE_MAX = 8
 LINE_BYTES_MAX = 1_024
 VALUE_BYTES_MAX = 8 * 1_024 * 1_024
 VALUES_MAX = 1_024
+COUNT_DIGITS_MAX = 19
 RECEIVE_BYTES = 65_536
 
 Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]
@@ -115,8 +116,9 @@ class Cache:
         if not answers or not isinstance(answers[0], int):
             return None
         beside = answers[2]
-        known = isinstance(beside, bytes) and len(beside) < 19 and beside.isdigit()
-        return answers[0], int(beside) if known else 0
+        if not isinstance(beside, bytes) or not beside.isdigit() or len(beside) > COUNT_DIGITS_MAX:
+            return answers[0], 0
+        return answers[0], int(beside)
 
     def expires_in(self, key: str) -> float | None:
         """Seconds a key has to live; None when it is not there, never expires, or no telling."""

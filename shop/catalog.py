@@ -13,39 +13,47 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, LiteralString
+
+from events.records import frozen
 
 if TYPE_CHECKING:
     from shop.cache import Cache
     from shop.db import Statement
 
 PRODUCT_ID_MAX = 2**63 - 1
+PRICE_END = 2**63 - 1
 PRODUCT_ID = re.compile(r"[1-9][0-9]{0,18}")
 VERSION_KEY = "catalog:version"
 VERSION_SECONDS = 86_400
 TOKEN = re.compile(r"[0-9a-f]{32}")
 
-# One page in one round trip, its JSON made by PostgreSQL.  A filter that is null folds away when
-# the statement is planned with its values, which PostgreSQL goes on doing for these statements:
-# their generic plan costs more (measured).  lower() is PostgreSQL's on both sides, since Python's
-# differs for İ and ß.
-_PAGE: LiteralString = """
+# One page in one round trip, its JSON made by PostgreSQL.  There is a statement for each set of
+# filters, so that a plan made without knowing the values is as good as one made with them: with
+# "… is null or …" PostgreSQL came to scan from the first row for a page in the middle (measured).
+# Stock joins the page's rows only: before the limit it was merged from its first row too.
+# lower() is PostgreSQL's on both sides, since Python's differs for İ and ß.
+_PRODUCTS: LiteralString = """
 with page as (
   select p.product_id as id, p.name, p.description, p.category, p.price_minor as price,
-    p.currency, s.on_hand - s.reserved as "stockQuantity"
-  from shop.products p join shop.stock s using (product_id)
-  where p.active
-    and (%(pattern)s::text is null or lower(p.name) like lower(%(pattern)s::text))
-    and (%(category)s::text is null or p.category = %(category)s::text)
-    and (%(price_min)s::bigint is null or p.price_minor >= %(price_min)s::bigint)
-    and (%(price_max)s::bigint is null or p.price_minor <= %(price_max)s::bigint)
-    and (%(after_id)s::bigint is null or """
-_ITEMS: LiteralString = """
+    p.currency
+  from shop.products p
+  where p.active"""
+_NAMED: LiteralString = """
+    and lower(p.name) like lower(%(pattern)s::text)"""
+_OF_CATEGORY: LiteralString = """
+    and p.category = %(category)s::text"""
+_PRICED: LiteralString = """
+    and p.price_minor between %(price_min)s::bigint and %(price_max)s::bigint"""
+_ORDERED: LiteralString = """
+  order by """
+_NUMBERED: LiteralString = """
   limit %(limit)s::int + 1
 ), numbered as (
-  select page.*, row_number() over ("""
-_BYTES: LiteralString = """) as place from page
+  select page.*, s.on_hand - s.reserved as "stockQuantity", row_number() over (order by """
+_AS_BYTES: LiteralString = """) as place
+  from page join shop.stock s on s.product_id = page.id
 )
 select '[' || coalesce(string_agg((select row_to_json(item)::text from (
     select id, name, description, category, price, currency, "stockQuantity") item),
@@ -57,34 +65,56 @@ select '[' || coalesce(string_agg((select row_to_json(item)::text from (
 from numbered
 """
 
-
-def _page(after: LiteralString, order: LiteralString, items: LiteralString) -> LiteralString:
-    return _PAGE + after + ")\n  order by " + order + _ITEMS + "order by " + items + _BYTES
-
-
-PAGES: dict[str, LiteralString] = {
-    "id": _page("p.product_id > %(after_id)s::bigint", "p.product_id", "id"),
-    "-id": _page("p.product_id < %(after_id)s::bigint", "p.product_id desc", "id desc"),
-    "price": _page(
+# by sort: what comes after a position, the order of the rows, the same order by the page's names
+_SORTS: dict[str, tuple[LiteralString, LiteralString, LiteralString]] = {
+    "id": ("p.product_id > %(after_id)s::bigint", "p.product_id", "id"),
+    "-id": ("p.product_id < %(after_id)s::bigint", "p.product_id desc", "id desc"),
+    "price": (
         "(p.price_minor, p.product_id) > (%(after_key)s::bigint, %(after_id)s::bigint)",
         "p.price_minor, p.product_id",
         "price, id",
     ),
-    "-price": _page(
+    "-price": (
         "(p.price_minor, p.product_id) < (%(after_key)s::bigint, %(after_id)s::bigint)",
         "p.price_minor desc, p.product_id desc",
         "price desc, id desc",
     ),
-    "name": _page(
+    "name": (
         "(p.name, p.product_id) > (%(after_key)s::text, %(after_id)s::bigint)",
         "p.name, p.product_id",
         "name, id",
     ),
-    "-name": _page(
+    "-name": (
         "(p.name, p.product_id) < (%(after_key)s::text, %(after_id)s::bigint)",
         "p.name desc, p.product_id desc",
         "name desc, id desc",
     ),
+}
+
+# sort, and whether it is narrowed by name, by category, by price, and goes on after a position
+Shape = tuple[str, bool, bool, bool, bool]
+_EITHER = (False, True)
+
+
+def _page(shape: Shape) -> LiteralString:
+    sort, named, of_category, priced, continued = shape
+    after, order, items = _SORTS[sort]
+    return (
+        _PRODUCTS
+        + (_NAMED if named else "")
+        + (_OF_CATEGORY if of_category else "")
+        + (_PRICED if priced else "")
+        + ("\n    and " + after if continued else "")
+        + _ORDERED
+        + order
+        + _NUMBERED
+        + items
+        + _AS_BYTES
+    )
+
+
+PAGES: dict[Shape, LiteralString] = {
+    shape: _page(shape) for shape in product(_SORTS, _EITHER, _EITHER, _EITHER, _EITHER)
 }
 
 PRODUCT_FOR_SALE: LiteralString = """
@@ -139,7 +169,7 @@ where p.product_id = %(product_id)s::bigint
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Filter:
     """What a list is narrowed to; ``name`` is a substring, prices are inclusive minor units."""
 
@@ -149,7 +179,7 @@ class Filter:
     price_max: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Position:
     """The last product of a page, by the sort's key (a price or a name) and its id."""
 
@@ -157,7 +187,7 @@ class Position:
     product_id: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Change:
     """What a PATCH changes; None leaves the value as it is."""
 
@@ -172,13 +202,15 @@ def page(*, sort: str, wanted: Filter, after: Position | None, limit: int) -> St
     """The statement that answers one page as JSON bytes, and where it ends.
 
     One row: ``body``, ``has_more``, ``last_id``, ``last_price``, ``last_name`` (null when the page
-    is not full).  ``sort`` is a key of ``PAGES``.
+    is not full).  ``sort`` is ``id``, ``price`` or ``name``, descending with a ``-`` before it.
     """
-    return PAGES[sort], {
-        "pattern": substring_pattern(wanted.name) if wanted.name else None,
+    priced = wanted.price_min is not None or wanted.price_max is not None
+    shape = (sort, bool(wanted.name), wanted.category is not None, priced, after is not None)
+    return PAGES[shape], {
+        "pattern": substring_pattern(wanted.name or ""),
         "category": wanted.category,
-        "price_min": wanted.price_min,
-        "price_max": wanted.price_max,
+        "price_min": wanted.price_min or 0,
+        "price_max": PRICE_END if wanted.price_max is None else wanted.price_max,
         "after_key": after.key if after else None,
         "after_id": after.product_id if after else None,
         "limit": limit,

@@ -7,10 +7,11 @@ applied by one function whether it comes as answer, webhook, poll or reconciliat
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from events.records import frozen
 from shop import saga
 from shop.message import Event, Phases
 from shop.ordering import lifecycle, payments
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Charging:
     """A call to make: ``confirm`` the payment or ``cancel`` its intent, and when that was decided."""
 

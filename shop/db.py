@@ -85,7 +85,6 @@ class Transaction:
         """
         return send_together(self._connection, statements)
 
-
     def start_over(self) -> None:
         """Undoes everything since the idempotency key was claimed; only keyed requests may ask."""
         self._connection.execute(UNDO_WORK)
@@ -172,9 +171,7 @@ class Database:
             except BaseException:
                 self._give_back(connection)
                 raise
-            tx = Transaction(
-                connection, source=self._source, traceparent=traceparent, actor=actor
-            )
+            tx = Transaction(connection, source=self._source, traceparent=traceparent, actor=actor)
             return Session(connection, tx, rows[1:])
 
     def _borrow(self) -> tuple[psycopg.Connection[Row], bool]:

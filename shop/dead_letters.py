@@ -7,14 +7,13 @@ event's own words.  Replaying one sends its bytes again, and the consumer's inbo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
 from shop.ids import new_uuid
 
 if TYPE_CHECKING:
     from shop.db import Statement
+    from shop.message import DeadLetter
 
 # PostgreSQL's text and jsonb hold no NUL; what poison brings is written down, not passed on
 NUL = "\x00"
@@ -32,26 +31,6 @@ values (%(dead_letter_id)s, %(event_id)s, %(source)s, %(type)s, %(subject)s, %(d
 on conflict on constraint one_dead_letter_per_consumer
   do update set replayed_at = null where dead_letters.replayed_at is not null
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeadLetter:
-    """An event as the broker gave it up: its attributes, who did not take it, why, and its bytes.
-
-    ``destination``, ``error_code`` and ``error_data`` are Knative's ``knativeerrordest``,
-    ``knativeerrorcode`` and ``knativeerrordata`` as sent (base64 of the answer's first 1,024 bytes),
-    or what another broker has for them.
-    """
-
-    event_id: str
-    source: str
-    type: str
-    subject: str | None
-    destination: str
-    error_code: str | None
-    error_data: str | None
-    headers: Mapping[str, str]
-    body: bytes
 
 
 def store(letter: DeadLetter) -> Statement:

@@ -108,13 +108,15 @@ with opened as (
 select on_hand, reserved from opened
 """
 
+# A shelf ends at two thousand million: an int4 then still has room for what customers send back.
 RESTOCK: LiteralString = """
 with counted as (
-  update shop.stock set on_hand = on_hand + %(qty)s where product_id = %(product_id)s
+  update shop.stock set on_hand = on_hand + %(qty)s::int
+  where product_id = %(product_id)s and on_hand <= 2000000000 - %(qty)s::int
   returning product_id, on_hand, reserved
 ), moved as (
   insert into shop.stock_moves (product_id, kind, qty)
-  select product_id, 'RESTOCK', %(qty)s from counted
+  select product_id, 'RESTOCK', %(qty)s::int from counted
 )
 select on_hand, reserved from counted
 """
@@ -153,5 +155,5 @@ def open_stock(product_id: int, qty: int) -> Statement:
 
 
 def restock(product_id: int, qty: int) -> Statement:
-    """The statement that puts ``qty`` more on the shelf; answers on_hand and reserved, or no row."""
+    """The statement that puts ``qty`` more on the shelf; no row: no product, or no room."""
     return RESTOCK, {"product_id": product_id, "qty": qty}

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from events.records import frozen
 
 if TYPE_CHECKING:
     from shop.db import Transaction
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 OpenTransaction = Callable[[], AbstractContextManager["Transaction"]]
 
 
-@dataclass(frozen=True)
+@frozen
 class Caller:
     """Who sent this request, proven by an access token: account id, role and session."""
 
@@ -28,7 +30,7 @@ class Caller:
     session_id: UUID
 
 
-@dataclass(frozen=True)
+@frozen
 class Request:
     """An HTTP request after every policy has passed: body and query are validated models."""
 
@@ -54,7 +56,7 @@ class Request:
         return self.caller.user_id
 
 
-@dataclass(frozen=True)
+@frozen
 class Reply:
     """An answer: ``body`` is a JSON-able object, ready bytes, or None for an empty answer."""
 
@@ -64,7 +66,7 @@ class Reply:
     media_type: str = "application/json"
 
 
-@dataclass(frozen=True)
+@frozen
 class Event:
     """A CloudEvent that was proven authentic (signature, source, time), or a clock tick."""
 
@@ -77,7 +79,27 @@ class Event:
     traceparent: str
 
 
-@dataclass(frozen=True)
+@frozen(kw_only=True)
+class DeadLetter:
+    """An event as the broker gave it up: its attributes, who did not take it, why, and its bytes.
+
+    ``destination``, ``error_code`` and ``error_data`` are Knative's ``knativeerrordest``,
+    ``knativeerrorcode`` and ``knativeerrordata`` as sent (base64 of the answer's first 1,024
+    bytes), or what another broker has for them.
+    """
+
+    event_id: str
+    source: str
+    type: str
+    subject: str | None
+    destination: str
+    error_code: str | None
+    error_data: str | None
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@frozen
 class Phases:
     """Remember, act, record: how a handler calls the outside world.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from events.records import frozen
 
 ORDER_TOTAL_MAX = 1_000_000_000
 
 
-@dataclass(frozen=True)
+@frozen
 class Money:
     """An amount in the currency's minor unit (ISO 4217; KRW has none, so 1000 is one thousand won)."""
 

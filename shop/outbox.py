@@ -7,11 +7,11 @@ here is a queue: consumers read the rows of the order, an event only says "look"
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
+from events.records import frozen
 from shop.ids import new_uuid
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ delete from shop.outbox where event_id in (
 """
 
 
-@dataclass(frozen=True)
+@frozen
 class OutboxRow:
     """An announced event, as it will be published: id and time are the row's."""
 

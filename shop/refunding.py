@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from events.records import frozen
 from shop import saga
 from shop.message import Event, Phases
 from shop.ordering import lifecycle, refunds
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shop.provider.protocol import Provider
 
 
-@dataclass(frozen=True)
+@frozen
 class Refunding:
     """A refund to send, under the refund's own key."""
 

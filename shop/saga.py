@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
+from events.records import frozen
 from events.vocabulary import class_of
 from shop import alarms, inventory, ledger, outbox, transitions
 from shop.errors import Refused
@@ -68,7 +69,7 @@ class UnknownOrder(Refused):
         super().__init__(422, "UNKNOWN_ORDER", "there is no such order")
 
 
-@dataclass(frozen=True)
+@frozen
 class Telling:
     """What became of a message: the rows it met, the effects it had, and a new attempt's row."""
 
@@ -123,9 +124,7 @@ def tell(
         if isinstance(effect, lifecycle.Refuse):
             raise Refused(CONFLICT, effect.code, effect.message, stored=True)
     opened = _write(tx, order_id, effects, requested_by) if effects else None
-    return Telling(
-        telling.order, telling.story, telling.payments, telling.refunds, effects, opened
-    )
+    return Telling(telling.order, telling.story, telling.payments, telling.refunds, effects, opened)
 
 
 def read(tx: Transaction, order_id: UUID) -> Telling:
@@ -257,9 +256,7 @@ def _write_order(writing: _Writing, move: lifecycle.MoveOrder) -> None:
 
 def _write_stock(writing: _Writing, move: lifecycle.MoveStock) -> None:
     writing.write(
-        inventory.move(
-            writing.order_id, from_status=move.from_status, to_status=move.to_status
-        )
+        inventory.move(writing.order_id, from_status=move.from_status, to_status=move.to_status)
     )
     writing.stock_moves.append((move.from_status, move.to_status))
 

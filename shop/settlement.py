@@ -7,9 +7,10 @@ time zone says where a day begins; it is fixed for good by the first day that is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, LiteralString
+
+from events.records import frozen
 
 if TYPE_CHECKING:
     from shop.db import Transaction
@@ -135,7 +136,7 @@ limit %(months)s
 """
 
 
-@dataclass(frozen=True)
+@frozen
 class Settlement:
     """The figures of one day (``2026-02-01``) or month (``2026-02``), in minor units."""
 
@@ -180,7 +181,7 @@ def daily(tx: Transaction, *, day: date | None, time_zone: str, currency: str) -
 def monthly(
     tx: Transaction, *, month: str | None, time_zone: str, currency: str
 ) -> list[Settlement]:
-    """The settlement of ``month`` (none or one, ``yyyy-MM``), or of the newest 12; one round trip."""
+    """The settlement of ``month`` (``yyyy-MM``; none or one), or the newest 12; one round trip."""
     rows = tx.all(
         MONTHLY, month=month, time_zone=time_zone, currency=currency, months=MONTHS_LISTED
     )

@@ -15,11 +15,12 @@ import json
 from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from events.records import frozen
 from shop.errors import Refused
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _PEM_FOOT = "-----END PRIVATE KEY-----"
 _PKCS8_ED25519 = bytes.fromhex("302e020100300506032b657004220420")
 
 
-@dataclass(frozen=True)
+@frozen
 class EventKey:
     """A public key (32 raw bytes) and the sources it may speak for, exact or as ``/shop/*``."""
 

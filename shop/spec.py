@@ -8,8 +8,10 @@ clocks) is derived from these records and from nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
+
+from events.records import frozen
 
 Auth = Literal["public", "customer", "staff", "support", "finance", "settlements", "provider"]
 Need = Literal["postgres", "redis", "provider"]
@@ -27,7 +29,7 @@ DATABASE_ROLES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Route:
     """One HTTP operation of a function.
 
@@ -57,7 +59,7 @@ class Route:
     group: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Subscription:
     """One event type a function consumes; ``event`` is the short name, such as ``order.placed``."""
 
@@ -66,7 +68,7 @@ class Subscription:
     summary: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Schedule:
     """A clock tick: five-field ``cron`` in UTC.
 
@@ -80,7 +82,7 @@ class Schedule:
     due_kinds: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Scale:
     """How many requests one process takes at once, and how many processes there may be."""
 
@@ -90,7 +92,7 @@ class Scale:
     memory_mib: int = 192
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class FunctionSpec:
     """One deployable function: the whole truth that manifests, routes and documents are made from."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 from uuid import UUID
+
+from events.records import frozen
 
 if TYPE_CHECKING:
     from shop.db import Statement, Transaction
@@ -26,7 +27,7 @@ returning entity_id
 """
 
 
-@dataclass(frozen=True)
+@frozen
 class Transition:
     """One status change of an order, a payment or a refund; ``event_id`` is what announced it."""
 

@@ -8,7 +8,7 @@ from shop import alarms, dead_letters
 
 if TYPE_CHECKING:
     from shop.db import Transaction
-    from shop.dead_letters import DeadLetter
+    from shop.message import DeadLetter
 
 
 def store(letter: DeadLetter, tx: Transaction) -> None:

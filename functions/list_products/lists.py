@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from events.records import frozen
 from shop.catalog import VERSION_KEY, list_version
 from shop.etags import tag_of_bytes
 
@@ -26,7 +26,7 @@ COPIES_MAX = 256
 COPIES_BYTES_MAX = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True)
+@frozen
 class Page:
     """A list as it is sent: JSON bytes, the Link to the next page or "", the tag of both."""
 
@@ -35,7 +35,7 @@ class Page:
     etag: str
 
 
-@dataclass(frozen=True)
+@frozen
 class _Copy:
     page: Page
     token: str | None

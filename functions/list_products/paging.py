@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from events.records import frozen
 from shop.catalog import PRODUCT_ID_MAX, Filter, Position
 from shop.errors import Refused
 
@@ -24,7 +25,7 @@ CHECKSUM_BYTES = 8
 NAME_LENGTH_MAX = 200
 
 
-@dataclass(frozen=True)
+@frozen
 class Question:
     """One page of one list."""
 

@@ -60,7 +60,7 @@ def log_in(request: Request, open_transaction: OpenTransaction) -> Reply:
 
 
 def refresh(request: Request, open_transaction: OpenTransaction) -> Reply:
-    """200 with the next pair; 401 for a token that was used (its session ends), ended or unknown."""
+    """200 with the next pair; 401 for a used token (its session ends), an ended or unknown one."""
     with open_transaction() as tx:
         session = accounts.rotate(tx, request.body.refresh_token.get_secret_value())
     if session is None:

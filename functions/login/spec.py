@@ -3,11 +3,11 @@
 from shop.spec import FunctionSpec, Route, Scale
 
 # No route here honours Idempotency-Key: an answer kept under a key would keep tokens in clear where
-# only their hashes may lie.  Repeating is harmless without: a second log-in is a second session, a
-# second log-out answers the same, and a refresh token that is used twice is the very thing to refuse.
+# only their hashes may lie.  Repeating does no harm without: a second log-in is a second session,
+# a second log-out answers the same, and a refresh token used twice is the very thing to refuse.
 SPEC = FunctionSpec(
     name="login",
-    summary="Opens, renews and ends sessions, and publishes the keys access tokens are proven with.",
+    summary="Opens, renews and ends sessions; publishes the keys that prove access tokens.",
     database_role="identity",
     routes=(
         Route(
@@ -43,6 +43,7 @@ SPEC = FunctionSpec(
             auth="public",
             summary="End the session of the access token, or of the refresh token in the body.",
             body="Logout",
+            body_is_optional=True,
             status=204,
             refusals=(401, 422),
             writes=True,
@@ -62,6 +63,6 @@ SPEC = FunctionSpec(
     ),
     needs=("postgres", "redis"),
     issues_tokens=True,
-    # (256 MiB - 80 MiB) / 19 MiB: every request may check a password at the same moment
+    # 80 MiB for the process and 19 MiB for each of four hashes at once, with room to spare
     scale=Scale(concurrency=8, max_scale=5, memory_mib=256),
 )

@@ -1,7 +1,7 @@
 """How often a password may be guessed: five times an account, fifty times a network, in 15 minutes.
 
-An attempt on an account is counted *before* its password is looked at, so guesses sent at once are
-counted like guesses sent in turn; the right password clears the count.  A network's count holds only
+An attempt on an account is counted *before* its password is looked at, so guesses sent at once
+are counted like guesses in turn; the right password clears the count.  A network's count holds only
 failures, and its limit is ten times an account's: an office, a school or a mobile carrier is one
 address with many people behind it, while somebody who tries one common password on account after
 account (which no account's counter sees) reaches fifty soon.  Names are hashed: Redis learns no
@@ -22,6 +22,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from shop.errors import Refused
+from shop.runtime.limits import network_of
 
 if TYPE_CHECKING:
     from shop.cache import Cache
@@ -33,7 +34,7 @@ COUNTERS_MAX = 10_000
 
 
 class LocalCounters:
-    """Counters of this process, for the time Redis is away; the oldest go when there are too many."""
+    """Counters of this process, for the time Redis is away; too many, and the oldest go."""
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[int, float]] = {}
@@ -88,7 +89,7 @@ class Throttle:
         self._increment(network_counter(client))
 
     def note_success(self, email_key: str) -> None:
-        """Clears the account's count.  The network's stays, or an account of one's own would clear it."""
+        """Clears the account's count; the network's stays, or one's own account would clear it."""
         account = account_counter(email_key)
         self._cache.delete(account)
         self._local.forget(account)
@@ -122,21 +123,7 @@ def account_counter(email_key: str) -> str:
 
 def network_counter(client: str) -> str:
     """The key of a client's network: its IPv4 address, or the /64 its IPv6 address is one of."""
-    if ":" in client:
-        client = _ipv6_network(client)
-    return f"login:network:{_digest(client)}"
-
-
-def _ipv6_network(client: str) -> str:
-    import ipaddress  # needed for IPv6 clients only
-
-    try:
-        address = ipaddress.IPv6Address(client.partition("%")[0])
-    except ValueError:
-        return client
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, 64), strict=False))
+    return f"login:network:{_digest(network_of(client))}"
 
 
 def _digest(name: str) -> str:

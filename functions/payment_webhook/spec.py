@@ -26,6 +26,7 @@ SPEC = FunctionSpec(
             path="/payments/webhook",
             handler="take_notice",
             auth="provider",
+            group="payments",
             summary="A notice signed by the provider; the same one again changes nothing",
             status=204,
             refusals=(400, 401, 422),

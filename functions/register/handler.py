@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def register(request: Request, tx: Transaction) -> Reply:
     """201 with the account; 409 for a taken e-mail, 422 for a password anybody would guess.
 
-    A taken e-mail costs a hash as a free one does.  That it is taken is said openly (the contract of
-    the original); guessing addresses is bounded by the rate limit.
+    A taken e-mail costs a hash as a free one does.  That it is taken is said openly, as the
+    contract of the original has it; asking for many addresses meets the rate limit.
     """
     # argon2 is no part of showing somebody their account
     from shop.passwords import check_password, hash_password

@@ -15,8 +15,8 @@ from shop.runtime.model import Model
 class Registration(Model):
     """A new customer.  The role is not asked for: staff accounts are made by the operator.
 
-    The password is a ``SecretStr``, so neither a log, nor an error, nor the fingerprint kept with an
-    idempotency key holds anything that was computed from it; only the Argon2id hash does.
+    The password is a ``SecretStr``, so neither a log, nor an error, nor the fingerprint kept with
+    an idempotency key holds anything computed from it; only the Argon2id hash does.
     """
 
     email: Annotated[

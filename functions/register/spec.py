@@ -33,6 +33,6 @@ SPEC = FunctionSpec(
     ),
     emits=("user.registered",),
     needs=("postgres",),
-    # (256 MiB - 80 MiB) / 19 MiB: every request may hash a password at the same moment
+    # 80 MiB for the process and 19 MiB for each of four hashes at once, with room to spare
     scale=Scale(concurrency=8, max_scale=5, memory_mib=256),
 )

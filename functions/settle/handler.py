@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
+from events.event import Currency
 from events.settlements import SettlementClosed
 from shop import outbox, settlement
 
@@ -32,7 +33,7 @@ def _close(work: Work, day: date, time_zone: str) -> bool:
         if currencies:
             announce, _ = outbox.emit(
                 tx,
-                *(SettlementClosed(settlement_date=day, currency=c) for c in currencies),
+                *(SettlementClosed(settlement_date=day, currency=Currency(c)) for c in currencies),
             )
             tx.together(announce)
     return currencies is not None

@@ -23,6 +23,7 @@ from shop.spec import FunctionSpec
 
 QUEUE_PER_SLOT = 10
 POLL_SECONDS = 0.015
+DEATH_SECONDS = 0.05
 CRASH_PAUSE_SECONDS_MAX = 10.0
 TRIES_MAX = 3
 
@@ -150,8 +151,8 @@ class Pool:
                 finally:
                     self._release(process)
         except NoProcess as reason:
-            return problem(503, "UNAVAILABLE", str(reason), retry_after="1")
-        return problem(502, "BAD_GATEWAY", f"{self.spec.name} cannot be reached")
+            return problem(503, "UNAVAILABLE", str(reason), message.path, retry_after="1")
+        return problem(502, "BAD_GATEWAY", f"{self.spec.name} cannot be reached", message.path)
 
     @property
     def processes_max(self) -> int:
@@ -183,9 +184,13 @@ class Pool:
             async with asyncio.timeout(self.spec.timeout_seconds):
                 answer = await process.ask(message)
         except TimeoutError:
-            return problem(504, "GATEWAY_TIMEOUT", f"{self.spec.name} did not answer in time")
+            reason = f"{self.spec.name} did not answer in time"
+            return problem(504, "GATEWAY_TIMEOUT", reason, message.path)
         except Broken:
-            return problem(502, "BAD_GATEWAY", f"{self.spec.name} ended before it answered")
+            # time to learn that it died, lest the next message go there too
+            await asyncio.wait([process.child.ended], timeout=DEATH_SECONDS)
+            reason = f"{self.spec.name} ended before it answered"
+            return problem(502, "BAD_GATEWAY", reason, message.path)
         self._crashes = 0
         return answer
 

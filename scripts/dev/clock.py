@@ -1,6 +1,6 @@
-"""Ticks: PingSource for fixed times, and what KEDA does for ``when_due`` schedules.
+"""Ticks: PingSource for fixed times, and what KEDA does for schedules with ``due_kinds``.
 
-A ``when_due`` schedule is ticked only while ``shop.due_work`` has rows: at rest, nothing runs.
+Such a schedule is ticked only while ``shop.due_work`` has rows of its kinds: at rest, nothing runs.
 One schedule never ticks again before its last tick was answered.
 """
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 
@@ -34,9 +34,12 @@ SLEEP_SECONDS_MAX = 60.0
 SEARCH_DAYS = 366 * 5
 FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 
-COUNT_DUE = "select count(*) from shop.due_work where due_at <= now()"
-SECONDS_TO_NEXT = """
-select extract(epoch from min(due_at) - now())::float8 from shop.due_work where due_at > now()
+COUNT_DUE: LiteralString = """
+select count(*) from shop.due_work where due_at <= now() and kind = any(%(kinds)s)
+"""
+SECONDS_TO_NEXT: LiteralString = """
+select extract(epoch from min(due_at) - now())::float8 from shop.due_work
+where due_at > now() and kind = any(%(kinds)s)
 """
 
 
@@ -102,25 +105,28 @@ class DueWork:
     def __init__(self, url: str) -> None:
         self._url = url
         self._connection: psycopg.AsyncConnection[tuple[float | None]] | None = None
+        self._lock = asyncio.Lock()
 
-    async def count(self) -> int:
-        """How many rows are due now."""
-        return int(await self._ask(COUNT_DUE) or 0)
+    async def count(self, kinds: tuple[str, ...]) -> int:
+        """How many rows of these kinds are due now."""
+        return int(await self._ask(COUNT_DUE, kinds) or 0)
 
-    async def seconds_to_next(self) -> float | None:
-        """When the next row becomes due, or None."""
-        return await self._ask(SECONDS_TO_NEXT)
+    async def seconds_to_next(self, kinds: tuple[str, ...]) -> float | None:
+        """When the next row of these kinds becomes due, or None."""
+        return await self._ask(SECONDS_TO_NEXT, kinds)
 
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
 
-    async def _ask(self, statement: str) -> float | None:
-        if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._url, autocommit=True, connect_timeout=5, application_name="desk clock"
-            )
-        row = await (await self._connection.execute(statement.encode())).fetchone()
+    async def _ask(self, statement: LiteralString, kinds: tuple[str, ...]) -> float | None:
+        async with self._lock:
+            if self._connection is None or self._connection.closed:
+                self._connection = await psycopg.AsyncConnection.connect(
+                    self._url, autocommit=True, connect_timeout=5, application_name="desk clock"
+                )
+            cursor = await self._connection.execute(statement, {"kinds": list(kinds)})
+            row = await cursor.fetchone()
         return row[0] if row else None
 
 
@@ -153,7 +159,7 @@ class Clock:
         try:
             async with asyncio.TaskGroup() as group:
                 for spec, schedule in self._schedules:
-                    keep = self._keep_due if schedule.when_due else self._keep_times
+                    keep = self._keep_due if schedule.due_kinds else self._keep_times
                     group.create_task(keep(spec, schedule))
         finally:
             await self._due_work.close()
@@ -190,21 +196,22 @@ class Clock:
         in_vain = 0
         while True:
             try:
-                if await self._due_work.count() > 0:
+                if await self._due_work.count(schedule.due_kinds) > 0:
                     await self.tick(spec, schedule)
-                    in_vain = in_vain + 1 if await self._due_work.count() > 0 else 0
-                pause = await self._pause(in_vain)
+                    is_left = await self._due_work.count(schedule.due_kinds) > 0
+                    in_vain = in_vain + 1 if is_left else 0
+                pause = await self._pause(schedule, in_vain)
             except psycopg.Error as error:
                 self._journal.say(f"the clock cannot look at due_work: {str(error).strip()}")
                 pause = SLEEP_SECONDS_MAX / 6
             await self._sleep(pause, wakes=in_vain == 0)
 
-    async def _pause(self, in_vain: int) -> float:
+    async def _pause(self, schedule: Schedule, in_vain: int) -> float:
         if in_vain:  # what is due stays due: the function cannot do it yet
             return min(POLL_SECONDS * 2.0 ** (in_vain - 1), SLEEP_SECONDS_MAX)
         if time.monotonic() - self._traffic_at < BUSY_SECONDS:
             return POLL_SECONDS
-        until_next = await self._due_work.seconds_to_next()
+        until_next = await self._due_work.seconds_to_next(schedule.due_kinds)
         return min(SLEEP_SECONDS_MAX, until_next if until_next is not None else SLEEP_SECONDS_MAX)
 
     async def _sleep(self, seconds: float, *, wakes: bool) -> None:

@@ -116,21 +116,23 @@ async def _answer(
         return Answer(200, [(b"content-type", b"application/json")], b'{"status":"UP"}')
     match = routes.find(raw_path)
     if not match.functions:
-        return problem(404, "NOT_FOUND", "There is nothing at this path")
+        return problem(404, "NOT_FOUND", "There is nothing at this path", raw_path)
     if method == "OPTIONS":
         return Answer(204, [(b"allow", match.allow.encode())])
     function = match.function(method)
     if function is None:
         return problem(
-            405, "METHOD_NOT_ALLOWED", f"{method} is not possible here", allow=match.allow
+            405, "METHOD_NOT_ALLOWED", f"{method} is not possible here", raw_path, allow=match.allow
         )
     try:
         body = await read_body(receive, BODY_BYTES_MAX)
     except TooLarge:
-        return problem(413, "TOO_LARGE", "The body is longer than 64 KiB", connection="close")
+        return problem(
+            413, "TOO_LARGE", "The body is longer than 64 KiB", raw_path, connection="close"
+        )
     except TimeoutError:
         return problem(
-            408, "REQUEST_TIMEOUT", "The body did not arrive in time", connection="close"
+            408, "REQUEST_TIMEOUT", "The body did not arrive in time", raw_path, connection="close"
         )
     return await activator.send(function, Message(method, _target(scope), forwarded(scope), body))
 

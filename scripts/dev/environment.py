@@ -12,8 +12,8 @@ import functions
 from scripts.dev.secrets import Secrets
 from shop.spec import FunctionSpec
 
-ISSUER = "http://shop.local"
-AUDIENCE = "msa-shop"
+ISSUER = "https://shop.local"
+AUDIENCE = "shop"
 SYSTEM = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 CHOICES = (
     "RATE_LIMIT_PER_MINUTE",

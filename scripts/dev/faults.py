@@ -52,4 +52,4 @@ class Faults:
 
     def _dice(self, kind: str, name: str) -> Random:
         self._seen[kind, name] += 1
-        return Random(f"{self.seed} {kind} {name} {self._seen[kind, name]}")
+        return Random(f"{self.seed} {kind} {name} {self._seen[kind, name]}")  # noqa: S311

@@ -27,9 +27,9 @@ def ingress(broker: Broker, status: Callable[[], dict[str, Any]]) -> Application
                 document = json.dumps(status()).encode("utf-8")
                 answer = Answer(200, [(b"content-type", b"application/json")], document)
             case _, "/":
-                answer = problem(405, "METHOD_NOT_ALLOWED", "Events are POSTed", allow="POST")
+                answer = problem(405, "METHOD_NOT_ALLOWED", "Events are POSTed", "/", allow="POST")
             case _:
-                answer = problem(404, "NOT_FOUND", "There is no such broker")
+                answer = problem(404, "NOT_FOUND", "There is no such broker", scope["path"])
         await reply(send, answer, is_head=scope["method"] == "HEAD")
 
     return application
@@ -40,9 +40,9 @@ async def _accept(broker: Broker, scope: Scope, receive: Receive) -> Answer:
         body = await read_body(receive, BODY_BYTES_MAX + STRUCTURED_SLACK_BYTES)
         await broker.accept(header_map(scope["headers"]), body)
     except Malformed as error:
-        return problem(error.status, "INVALID_EVENT", error.reason)
+        return problem(error.status, "INVALID_EVENT", error.reason, "/")
     except TooLarge:
-        return problem(413, "TOO_LARGE", "The event is too long")
+        return problem(413, "TOO_LARGE", "The event is too long", "/")
     except TimeoutError:
-        return problem(408, "REQUEST_TIMEOUT", "The event did not arrive in time")
+        return problem(408, "REQUEST_TIMEOUT", "The event did not arrive in time", "/")
     return Answer(202)

@@ -7,17 +7,23 @@ from http import HTTPStatus
 
 from scripts.dev.wire import Answer
 
+TYPE_PREFIX = "urn:msa-shop:problem:"
 
-def problem(status: int, code: str, message: str, **headers: str) -> Answer:
-    """A problem document with the members every error of the shop has."""
+
+def problem(status: int, code: str, message: str, instance: str, **headers: str) -> Answer:
+    """A problem document with the members every error of the shop has.
+
+    ``instance`` is the path it is about; ``headers`` are named with underscores for hyphens.
+    """
     document = {
-        "type": "about:blank",
+        "type": TYPE_PREFIX + code.lower().replace("_", "-"),
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": message,
+        "instance": instance,
         "error": code,
         "message": message,
     }
-    fields = [(b"content-type", b"application/problem+json")]
+    fields = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
     fields += [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
     return Answer(status, fields, json.dumps(document).encode("utf-8"))

@@ -1,8 +1,8 @@
 """PostgreSQL and Redis for a machine that has neither: started, waited for, stopped.
 
 ``postgres`` and ``redis`` are context managers, usable by ``shop dev`` and by the tests alike.
-What they start dies with the process that started it, even when that one is killed (Linux: the kernel
-signals the child on its parent's death; start them from the main thread, whose death counts).
+What they start dies with the process that started it, even when that one is killed (Linux: the
+kernel signals the child on its parent's death; start them from the main thread, whose death it is).
 
 PostgreSQL refuses to run as root, so root's servers run as ``nobody``.  Where ``nobody`` cannot
 reach the programs or the data (a checkout below /root), both move to folders it can reach, and a
@@ -101,6 +101,11 @@ def redis() -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             _stop(process, signal.SIGTERM, signal.SIGKILL)
+
+
+def pgbench_program() -> Path:
+    """PostgreSQL's own load generator, of the version that ``postgres`` starts."""
+    return _postgres_programs(_server_account()) / "pgbench"
 
 
 def free_port() -> int:

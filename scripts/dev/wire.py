@@ -29,6 +29,11 @@ class Message:
     headers: Headers
     body: bytes = b""
 
+    @property
+    def path(self) -> str:
+        """The path without its query."""
+        return self.target.partition(b"?")[0].decode("latin-1")
+
     def encode(self) -> bytes:
         """The bytes on the wire; the length is ours to say."""
         lines = [self.method.encode("ascii") + b" " + self.target + b" HTTP/1.1\r\n"]

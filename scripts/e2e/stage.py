@@ -176,7 +176,8 @@ class Stage:
 
     def put_away(self) -> None:
         """Take the scenario's products out of the catalogue."""
-        for product_id in self._made:
+        while self._made:
+            product_id = self._made.pop()
             path = f"/products/{product_id}"
             etag = self.get(path, self.staff()).headers.get("ETag", "")
             gone = self.write("PATCH", path, {"active": False}, self.staff(), if_match=etag)

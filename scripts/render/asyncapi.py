@@ -1,4 +1,4 @@
-"""AsyncAPI 3.0 of every event: who announces it, who consumes it, what it carries; also as a page."""
+"""AsyncAPI 3.0 of every event: who announces, who consumes it, what it carries; and as a page."""
 
 from __future__ import annotations
 
@@ -111,6 +111,7 @@ def page() -> str:
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         "<title>msa-shop events</title>\n"
+        '<link rel="icon" href="/api-docs/favicon-32x32.png">\n'
         '<link rel="stylesheet" href="/api-docs/papers.css">\n</head>\n<body>\n'
         '<nav><a href="/api-docs">HTTP</a> <a href="/asyncapi" aria-current="page">Events</a> '
         '<a href="/v3/asyncapi">AsyncAPI</a></nav>\n'

@@ -1,4 +1,4 @@
-"""JSON Schemas of the functions' pydantic models, under names that are unique over all functions."""
+"""JSON Schemas of the functions' pydantic models, under names unique over all functions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def query_schema(spec: FunctionSpec, route: Route) -> Schema:
     """The query model's own schema, with nothing referenced."""
     assert route.query is not None, f"{route.path} has no query"
     schema = model_of(spec, route.query).model_json_schema(by_alias=True)
-    return _inlined(schema, schema.get("$defs", {}))
+    inlined: Schema = _inlined(schema, schema.get("$defs", {}))
+    return inlined
 
 
 def model_of(spec: FunctionSpec, name: str) -> type[BaseModel]:

@@ -67,7 +67,7 @@ PREFER: Schema = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "description": "wait=N (RFC 7240), at most 20 seconds: answer as soon as the order left PENDING.",
+    "description": "wait=N (RFC 7240), at most 20 s: answer as soon as the order left PENDING.",
     "schema": {"type": "string", "examples": ["wait=10"]},
 }
 # the words of RFC 9110, which Python's http module changed between versions
@@ -99,7 +99,7 @@ CREATED = 201
 NO_CONTENT = 204
 PROBLEM_SCHEMA: Schema = {
     "title": "Problem",
-    "description": "RFC 9457, with error (a code for programs) and message (a sentence for people).",
+    "description": "RFC 9457, plus error (a code for programs) and message (for people).",
     "type": "object",
     "properties": {
         "type": {"type": "string", "format": "uri-reference"},
@@ -154,7 +154,7 @@ def group_of(spec: FunctionSpec, route: Route) -> str:
 def document(
     specs: tuple[FunctionSpec, ...], collected: Models, group: str | None = None
 ) -> Schema:
-    """OpenAPI 3.1 of one group, or of all; raises ValueError when two routes share a handler name."""
+    """OpenAPI 3.1 of one group, or of all; raises ValueError when two routes share a handler."""
     paths: dict[str, Schema] = {}
     seen: set[str] = set()
     for spec in specs:
@@ -190,14 +190,14 @@ def document(
 
 def operation(spec: FunctionSpec, route: Route, collected: Models) -> Schema:
     """One route as an OpenAPI operation; its id is the handler's name."""
-    example = _example(spec, route)
+    example = example_of(spec, route)
     note = AUTH_NOTES.get(route.auth, f"Needs the role {route.auth}.")
     shown: Schema = {
         "operationId": route.handler,
         "summary": route.summary,
         "description": f"{note} Function `{spec.name}`.",
         "tags": [group_of(spec, route)],
-        "parameters": _parameters(spec, route),
+        "parameters": _parameters(spec, route, example.get("query", {})),
         "responses": _responses(spec, route, collected, example.get("answer")),
         "security": _security(route),
     }
@@ -215,7 +215,7 @@ def _security(route: Route) -> list[Schema]:
     return [{"provider" if route.auth == "provider" else "bearer": []}]
 
 
-def _parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
+def _parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schema]:
     found = [
         {
             "name": name,
@@ -226,7 +226,7 @@ def _parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     if route.query:
-        found += _query_parameters(spec, route)
+        found += _query_parameters(spec, route, example)
     if route.idempotent:
         found.append(IDEMPOTENCY_KEY)
     if {412, 428} & set(route.refusals):
@@ -239,11 +239,11 @@ def _parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
 
 
 def _waits(route: Route) -> bool:
-    """A customer's read that leaves its transactions to the handler is one that waits on request."""
+    """A customer's read that leaves its transactions to the handler waits on request."""
     return route.method == "GET" and not route.transaction and route.auth == "customer"
 
 
-def _query_parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
+def _query_parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schema]:
     schema = models.query_schema(spec, route)
     required = schema.get("required", [])
     found = []
@@ -252,6 +252,8 @@ def _query_parameters(spec: FunctionSpec, route: Route) -> list[Schema]:
         shape = _without_null({k: v for k, v in shape.items() if k != "title"})
         if "description" in shape:
             parameter["description"] = shape.pop("description")
+        if name in example:
+            parameter["example"] = example[name]
         found.append({**parameter, "schema": shape})
     return found
 
@@ -359,18 +361,18 @@ def _used_responses(paths: Schema) -> Schema:
     return {f"Problem{status}": _refusal(status) for status in sorted(statuses)}
 
 
-def _example(spec: FunctionSpec, route: Route) -> Schema:
-    """``{"body": …, "answer": …}`` of a route, from the function's example.json.
+def example_of(spec: FunctionSpec, route: Route) -> Schema:
+    """``{"query": …, "body": …, "answer": …}`` of a route, from the function's example.json.
 
     That file holds them by handler name, or is itself the body of the function's only one.
     """
     path = FUNCTIONS / spec.name / "example.json"
     examples = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    own: Schema = examples.get(route.handler, {})
+    if examples.keys() & _handlers(spec) or "specversion" in examples:
+        own: Schema = examples.get(route.handler, {})
+        return own
     with_body = [r for r in spec.routes if r.body]
-    if not own and with_body[:1] == [route] and not set(examples) & _handlers(spec):
-        return {} if "specversion" in examples else {"body": examples}
-    return own
+    return {"body": examples} if examples and with_body[:1] == [route] else {}
 
 
 def _handlers(spec: FunctionSpec) -> set[str]:

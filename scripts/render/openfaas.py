@@ -1,4 +1,4 @@
-"""OpenFaaS: ``stack.yml``, with functions of one trust domain grouped to stay within CE's fifteen."""
+"""OpenFaaS: ``stack.yml``, with functions of one domain grouped to stay within CE's fifteen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/reference: every function and every setting, from the specs and from the settings' record."""
+"""docs/reference: every function and every setting, from the specs and the settings' record."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ def configuration_page() -> str:
     """All settings; raises KeyError for a setting whose meaning nobody wrote down."""
     head = (
         f"<!-- {MARK} -->\n\n# Configuration\n\n"
-        "Each setting `NAME` is read once, from the variable `NAME`, from the file that `NAME_FILE`\n"
-        "names, or from a file `name` (lower case, dashes) in `SHOP_SECRETS_DIR`,\n"
-        "`/var/openfaas/secrets` or `/var/run/shop/secrets`. All mistakes are reported together.\n\n"
+        "Each setting `NAME` is read once, from the variable `NAME`, from the file that\n"
+        "`NAME_FILE` names, or from a file `name` (lower case, dashes) in `SHOP_SECRETS_DIR`,\n"
+        "`/var/openfaas/secrets` or `/var/run/shop/secrets`. All mistakes are reported at once.\n\n"
         "| setting | meaning | default | secret |\n|---|---|---|---|\n"
     )
     return head + "".join(_setting_row(f.name, f.default) for f in fields(Settings))

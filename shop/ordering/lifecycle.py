@@ -12,8 +12,10 @@ nothing to do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+from events.records import frozen
 
 ATTEMPTS_MAX = 3
 LIVE = ("INTENT", "UNKNOWN")
@@ -22,7 +24,7 @@ CLOSED_ORDER = ("CANCELLING", "CANCELLED")
 # ---------------------------------------------------------------- rows
 
 
-@dataclass(frozen=True)
+@frozen
 class Order:
     """An order's row; the booleans are times compared by the database."""
 
@@ -35,7 +37,7 @@ class Order:
     is_hard_expired: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Payment:
     """One attempt to collect the order's total."""
 
@@ -49,7 +51,7 @@ class Payment:
     may_charge: bool = True
 
 
-@dataclass(frozen=True)
+@frozen
 class Refund:
     """Money on its way back from one payment."""
 
@@ -59,7 +61,7 @@ class Refund:
     status: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Story:
     """All rows of one order that decisions are made from."""
 
@@ -103,12 +105,12 @@ class Story:
 # ---------------------------------------------------------------- messages
 
 
-@dataclass(frozen=True)
+@frozen
 class ChargeDue:
     """Somebody (an event, a timer) thinks that the order's money should be collected."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Captured:
     """The provider says it holds the money of a payment."""
 
@@ -118,28 +120,28 @@ class Captured:
     provider_ref: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Declined:
     """The provider says definitively that it will not take the money."""
 
     payment_id: Any
 
 
-@dataclass(frozen=True)
+@frozen
 class Voided:
     """The provider says definitively that it will never take the money."""
 
     payment_id: Any
 
 
-@dataclass(frozen=True)
+@frozen
 class Unclear:
     """A call ended without a definitive word: timeout, reset, 5xx, 429, 404."""
 
     payment_id: Any
 
 
-@dataclass(frozen=True)
+@frozen
 class Mismatched:
     """An answer that names another amount, currency or key than ours; it is not believed."""
 
@@ -147,26 +149,26 @@ class Mismatched:
     detail: str
 
 
-@dataclass(frozen=True)
+@frozen
 class PayAgainAsked:
     """The buyer tries once more after a decline."""
 
     payment_method: str
 
 
-@dataclass(frozen=True)
+@frozen
 class CancelAsked:
     """Somebody withdraws the order."""
 
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class ExpiryDue:
     """A timer thinks nobody will pay any more."""
 
 
-@dataclass(frozen=True)
+@frozen
 class RefundAsked:
     """Support gives a part of the money back."""
 
@@ -174,14 +176,14 @@ class RefundAsked:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Refunded:
     """The provider says the money went back."""
 
     refund_id: Any
 
 
-@dataclass(frozen=True)
+@frozen
 class RefundRejected:
     """The provider refuses for good to send the money back."""
 
@@ -189,14 +191,14 @@ class RefundRejected:
     detail: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class RefundUnclear:
     """A refund call ended without a definitive word."""
 
     refund_id: Any
 
 
-@dataclass(frozen=True)
+@frozen
 class FinishDue:
     """A timer thinks that a cancelled order has nothing left to wait for."""
 
@@ -204,7 +206,7 @@ class FinishDue:
 # ---------------------------------------------------------------- effects
 
 
-@dataclass(frozen=True)
+@frozen
 class MoveOrder:
     """The order's status changes; a cancelled order has a reason."""
 
@@ -213,7 +215,7 @@ class MoveOrder:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class MoveStock:
     """All reservations of the order move together: commit, release or return."""
 
@@ -221,14 +223,14 @@ class MoveStock:
     to_status: str
 
 
-@dataclass(frozen=True)
+@frozen
 class OpenPayment:
     """A new attempt, as an intent that is committed before the provider is called."""
 
     attempt: int
 
 
-@dataclass(frozen=True)
+@frozen
 class MovePayment:
     """A payment's status changes; ``late`` marks money that came after the story had ended."""
 
@@ -239,14 +241,14 @@ class MovePayment:
     provider_ref: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class RetryPayment:
     """Nothing is known: the payment is asked about again, later and later."""
 
     payment_id: Any
 
 
-@dataclass(frozen=True)
+@frozen
 class OpenRefund:
     """Money to give back, as an intent; reserves the amount on the payment."""
 
@@ -255,7 +257,7 @@ class OpenRefund:
     reason: str
 
 
-@dataclass(frozen=True)
+@frozen
 class MoveRefund:
     """A refund's status changes; a rejected one frees its amount on the payment."""
 
@@ -266,14 +268,14 @@ class MoveRefund:
     to_status: str
 
 
-@dataclass(frozen=True)
+@frozen
 class RetryRefund:
     """Nothing is known: the refund is sent again with its key, later and later."""
 
     refund_id: Any
 
 
-@dataclass(frozen=True)
+@frozen
 class Post:
     """One posting in the ledger: CAPTURE or REFUND of a payment's or refund's amount."""
 
@@ -283,14 +285,14 @@ class Post:
     currency: str
 
 
-@dataclass(frozen=True)
+@frozen
 class WantCharge:
     """The buyer asked for another attempt with this payment method."""
 
     payment_method: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Alarm:
     """A person has to look."""
 
@@ -299,7 +301,7 @@ class Alarm:
     detail: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Refuse:
     """The honest no to a caller; nothing changes."""
 
@@ -345,9 +347,7 @@ def _captured(story: Story, message: Captured) -> Effects:
         return (Alarm("amount_mismatch", payment.payment_id, detail),)
     pays = payment.status in LIVE and story.order.status == "PENDING"
     late = payment.status not in LIVE or (not pays and story.kept is not None)
-    move = MovePayment(
-        payment.payment_id, payment.status, "CAPTURED", late, message.provider_ref
-    )
+    move = MovePayment(payment.payment_id, payment.status, "CAPTURED", late, message.provider_ref)
     post = Post("CAPTURE", payment.payment_id, payment.amount_minor, payment.currency)
     if pays:
         # stock before the ledger: its chain's head is a lock, and locks have one order everywhere
@@ -447,7 +447,9 @@ def _refunded(story: Story, message: Refunded) -> Effects:
     if refund is None or refund.status == "SUCCEEDED":
         return NOTHING
     if refund.status == "REJECTED":
-        return (Alarm("refund_after_rejection", refund.refund_id, "the provider refunded after all"),)
+        return (
+            Alarm("refund_after_rejection", refund.refund_id, "the provider refunded after all"),
+        )
     currency = story.order.currency
     return (
         _move_refund(refund, "SUCCEEDED"),

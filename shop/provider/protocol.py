@@ -12,9 +12,10 @@ caller asks again later with the same key. An answer that names another key, amo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
+
+from events.records import frozen
 
 IntentKind = Literal["created", "captured", "declined", "voided", "unknown", "mismatch"]
 OutcomeKind = Literal["captured", "declined", "voided", "unknown", "mismatch"]
@@ -22,7 +23,7 @@ RefundKind = Literal["succeeded", "rejected", "unknown", "mismatch"]
 EntryKind = Literal["charge", "refund"]
 
 
-@dataclass(frozen=True)
+@frozen
 class ChargeCall:
     """One attempt to collect money; the same payment row always builds the same call.
 
@@ -40,7 +41,7 @@ class ChargeCall:
     charge_not_after: datetime | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class RefundCall:
     """Money to give back of one capture; ``provider_ref`` is what its Outcome named."""
 
@@ -51,7 +52,7 @@ class RefundCall:
     currency: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Intent:
     """The answer to ``create``: ``created`` when the intent stands and no money has moved."""
 
@@ -60,7 +61,7 @@ class Intent:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """What is known of a charge.
 
@@ -75,7 +76,7 @@ class Outcome:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class RefundOutcome:
     """What is known of a refund; ``succeeded`` and ``rejected`` are definitive."""
 
@@ -86,7 +87,7 @@ class RefundOutcome:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class BookEntry:
     """One movement of money in the provider's books, as the provider wrote it.
 
@@ -102,7 +103,7 @@ class BookEntry:
     at: datetime
 
 
-@dataclass(frozen=True)
+@frozen
 class BookPage:
     """Entries in the provider's order. ``next_cursor`` is opaque and continues after them.
 

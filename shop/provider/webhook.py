@@ -11,10 +11,10 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from events.records import frozen
 from shop.errors import Refused
 from shop.provider.answers import amount_in, currency_in, text_in
 from shop.provider.stripe_currency import amount_from_stripe
@@ -45,7 +45,7 @@ _STRIPE_REFUND_KINDS: dict[str, NoticeKind] = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class WebhookNotice:
     """What a provider says happened; to be compared with our rows like any answer.
 

@@ -1,6 +1,6 @@
 """One process's functions: finds the route, applies the policies in order, answers.
 
-Order of a request: health, limits, JSON, token, rate limit, schema, transaction, idempotency,
+Order of a request: health, limits, token, rate limit, JSON, schema, transaction, idempotency,
 handler, answer, commit, publish.  Whatever is refused on the way becomes a problem document.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from events.records import frozen
 from shop.errors import Refused, Unavailable
 from shop.runtime import log, trace
 from shop.runtime.wire import Answer, Wire, check_limits, problem
@@ -28,7 +28,7 @@ SEGMENT = r"(?P<{}>[A-Za-z0-9._~-]{{1,200}})"
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Operation:
     """A route of a function with its code: handler and models are imported when first needed."""
 
@@ -89,8 +89,8 @@ class App:
         traceparent = trace.continue_or_start(wire.headers.get("traceparent", ""))
         where = wire.path
         try:
-            where, act = self._find(wire)
             check_limits(wire)
+            where, act = self._find(wire)
             answer = act(traceparent)
         except Refused as refusal:
             answer = problem(refusal, instance=wire.path[:200])
@@ -142,15 +142,14 @@ class App:
     def _receiver(self, wire: Wire) -> Callable[[str], Answer]:
         from shop.runtime.receive import receive  # here: most functions receive no events
 
+        allow = {"allow": _allow(["POST"])}
+        if wire.method == "OPTIONS":
+            return lambda _: Answer(204, headers=allow)
         if wire.method != "POST":
-            raise Refused(
-                405, "METHOD_NOT_ALLOWED", "events are POSTed", headers={"allow": "OPTIONS, POST"}
-            )
+            raise Refused(405, "METHOD_NOT_ALLOWED", "events are POSTed", headers=allow)
         return lambda _: receive(self.services, self.specs, wire)
 
-    def _log(
-        self, wire: Wire, where: str, answer: Answer, began: float, traceparent: str
-    ) -> None:
+    def _log(self, wire: Wire, where: str, answer: Answer, began: float, traceparent: str) -> None:
         cold, self._answered = not self._answered, True
         log.write(
             "answered",

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from events import envelope, vocabulary
 from events.errors import Malformed
 from shop import db, inbox, outbox
 from shop.clock import utc_now
 from shop.errors import Refused
-from shop.message import Event, Phases
+from shop.ids import parse_uuid
+from shop.message import DeadLetter, Event, Phases
+from shop.registry import spec_of
 from shop.runtime import log
 from shop.runtime.wire import Answer, Wire, read_body
 from shop.runtime.work import Work
@@ -64,6 +65,7 @@ def _receive(services: Services, specs: tuple[FunctionSpec, ...], message: Cloud
     if message.type == TICK:
         return _tick(services, specs, message)
     event = vocabulary.unwrap(message)
+    _check_announcer(message.source, event.name)
     for spec in specs:
         for subscription in spec.subscriptions:
             if subscription.event == event.name:
@@ -82,9 +84,8 @@ def _authenticate(services: Services, message: CloudEvent) -> None:
 
 
 def _is_in_outbox(services: Services, message: CloudEvent) -> bool:
-    try:
-        event_id = UUID(message.id)
-    except ValueError:
+    event_id = parse_uuid(message.id)
+    if event_id is None:
         return False
     (rows,) = services.database.run_now(
         (KNOWN_TO_OUTBOX, {"event_id": event_id, "source": message.source})
@@ -92,7 +93,20 @@ def _is_in_outbox(services: Services, message: CloudEvent) -> bool:
     return bool(rows)
 
 
+def _check_announcer(source: str, name: str) -> None:
+    """403 unless the function behind ``source`` announces such events: no key is for all."""
+    function = source.removeprefix("/shop/")
+    try:
+        announces = spec_of(function).emits if function.isidentifier() else ()
+    except LookupError:
+        announces = ()
+    if name not in announces:
+        raise Refused(403, "SOURCE_NOT_ALLOWED", f"this source does not announce {name}")
+
+
 def _as_event(message: CloudEvent, event: vocabulary.ShopEvent) -> Event:
+    if parse_uuid(message.id) is None:
+        raise Refused(422, "BAD_EVENT", "an event's id is its outbox row's")
     return Event(
         id=message.id,
         source=message.source,
@@ -111,9 +125,7 @@ def _handler(spec: FunctionSpec, name: str) -> Any:
 # ---------------------------------------------------------------- events
 
 
-def _take(
-    services: Services, spec: FunctionSpec, subscription: Subscription, event: Event
-) -> None:
+def _take(services: Services, spec: FunctionSpec, subscription: Subscription, event: Event) -> None:
     handler = _handler(spec, subscription.handler)
     work = Work(services, traceparent=event.traceparent, actor=spec.name)
     claim = (
@@ -167,8 +179,6 @@ def _store_dead_letter(
     services: Services, spec: FunctionSpec, message: CloudEvent, wire: Wire, body: bytes
 ) -> Answer:
     """Poison must be storable, so nothing here asks whether the event is authentic."""
-    from shop.dead_letters import DeadLetter  # only the function that stores them has the owner
-
     extensions = message.extensions
     letter = DeadLetter(
         event_id=message.id,

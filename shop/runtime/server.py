@@ -65,9 +65,7 @@ def _server(threads: int) -> Any:
     )
 
 
-def _load(
-    specs: tuple[FunctionSpec, ...], alive: int, parent: int
-) -> Callable[..., Any]:
+def _load(specs: tuple[FunctionSpec, ...], alive: int, parent: int) -> Callable[..., Any]:
     """Runs in the worker: puts the app together while the first connection is being opened."""
     os.close(parent)
     threading.Thread(target=_die_with_parent, args=(alive,), daemon=True).start()

@@ -70,9 +70,9 @@ class Services:
 
     def close(self) -> None:
         """Closes what holds sockets, at the end of the process."""
-        database = self._made.get("database")
-        if database is not None:
-            database.close()
+        for name in ("database", "cache"):
+            if name in self._made:
+                self._made[name].close()
 
     def _open_database(self) -> Database:
         from shop.db import Database  # here: api_docs has no database and pays no driver

@@ -16,9 +16,7 @@ NO_BODY = (204, 304)
 def wsgi(app: App) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
     """The app as a WSGI callable."""
 
-    def application(
-        environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         wire = wire_of(environ)
         answer = app.answer(wire)
         start_response(REASONS[answer.status], headers_of(answer))
@@ -44,7 +42,7 @@ def wire_of(environ: dict[str, Any]) -> Wire:
         headers=headers,
         peer=environ.get("REMOTE_ADDR", ""),
         read=environ["wsgi.input"].read,
-        content_length=int(length) if length and length.isdigit() else None,
+        content_length=int(length) if length and length.isascii() and length.isdigit() else None,
     )
 
 

@@ -124,6 +124,7 @@ products = Table(
     CheckConstraint("price_minor > 0", name="price_is_positive"),
     CheckConstraint("char_length(name) between 1 and 200", name="product_name_length"),
     Index("products_by_name_trigram", text("lower(name) gin_trgm_ops"), postgresql_using="gin"),
+    Index("products_by_name", "name", "product_id", postgresql_where=text("active")),
     Index("products_by_category", "category", "product_id", postgresql_where=text("active")),
     Index("products_by_price", "price_minor", "product_id", postgresql_where=text("active")),
     comment="writer: catalog",
@@ -545,7 +546,13 @@ alarms = Table(
     _when("raised_at"),
     _when("resolved_at", nullable=True),
     Index("alarms_open", "raised_at", postgresql_where=text("resolved_at is null")),
-    UniqueConstraint("kind", "subject", name="one_alarm_per_subject"),
+    Index(
+        "one_open_alarm",
+        "kind",
+        "subject",
+        unique=True,
+        postgresql_where=text("resolved_at is null"),
+    ),
     comment="writer: alarms",
 )
 

@@ -1,8 +1,8 @@
 """A function for the tests of the platform: does what each message asks of it and writes it down.
 
 Started as ``stub_function.py <name> <record file>``.  ``/slow`` takes its time, ``/die`` kills the
-process, ``/echo`` answers what it received.  An event's subject lists the status codes to answer, one
-per try; ``body`` is 200 with text, ``hang`` is no answer at all.
+process, ``/echo`` answers what it received.  An event's subject lists the status codes to answer,
+one per try; ``body`` is 200 with text, ``hang`` is no answer at all.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
             RUNNING["now"] -= 1
         self._reply(200, json.dumps(self._description(body)).encode())
 
-    do_POST = do_PATCH = do_DELETE = do_HEAD = do_GET
+    do_POST = do_PATCH = do_DELETE = do_HEAD = do_GET  # noqa: N815
 
     def _description(self, body: bytes) -> dict[str, object]:
         return {

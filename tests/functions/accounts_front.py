@@ -54,7 +54,6 @@ class Front:
             rate_limit_per_minute=0,
         )
         self.services = Services(settings, source="/shop/login")
-        install(self.services)
         self._app = App((spec_of("register"), spec_of("login")), self.services)
         self._app.warm()
 
@@ -69,6 +68,7 @@ class Front:
         **headers: str,
     ) -> Answered:
         """One request as the trusted hop would pass it on from ``client``."""
+        install(self.services)
         content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
         sent = {"x-forwarded-for": client}
         sent |= {name.replace("_", "-"): text for name, text in headers.items()}

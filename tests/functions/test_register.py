@@ -24,7 +24,7 @@ def registered_events(rows: Any) -> list[Any]:
     return rows("select data, order_id from shop.outbox where type = 'user.registered'")
 
 
-def test_a_new_customer_gets_an_account_and_nothing_more(front: Front, rows):
+def test_a_new_customer_gets_an_account_and_nothing_more(front: Front, rows) -> None:
     email = f"Kim.{uuid4().hex[:12]}@Example.COM"
 
     answer = front.register(email)
@@ -43,7 +43,7 @@ def test_a_new_customer_gets_an_account_and_nothing_more(front: Front, rows):
     assert (key, role) == (email.lower(), "customer")
 
 
-def test_a_registration_is_announced_by_id_only(front: Front, rows):
+def test_a_registration_is_announced_by_id_only(front: Front, rows) -> None:
     user_id = front.register(some_email()).json["id"]
 
     announced = [data for data, _ in registered_events(rows) if data["userId"] == user_id]
@@ -51,7 +51,7 @@ def test_a_registration_is_announced_by_id_only(front: Front, rows):
     assert announced == [{"userId": user_id}]
 
 
-def test_another_spelling_of_the_address_is_the_same_account(front: Front, rows):
+def test_another_spelling_of_the_address_is_the_same_account(front: Front, rows) -> None:
     email = some_email()
     assert front.register(email).status == 201
     before = len(registered_events(rows))
@@ -63,7 +63,7 @@ def test_another_spelling_of_the_address_is_the_same_account(front: Front, rows)
     assert len(registered_events(rows)) == before
 
 
-def test_of_a_hundred_at_once_one_gets_the_account(front: Front, rows):
+def test_of_a_hundred_at_once_one_gets_the_account(front: Front, rows) -> None:
     email = some_email()
 
     with ThreadPoolExecutor(20) as pool:
@@ -74,7 +74,7 @@ def test_of_a_hundred_at_once_one_gets_the_account(front: Front, rows):
     assert accounts_of(rows, email) == 1
 
 
-def test_a_repeated_key_gets_the_stored_answer(front: Front, rows):
+def test_a_repeated_key_gets_the_stored_answer(front: Front, rows) -> None:
     email, key = some_email(), uuid4().hex
 
     first = front.register(email, idempotency_key=key)
@@ -87,7 +87,7 @@ def test_a_repeated_key_gets_the_stored_answer(front: Front, rows):
     assert accounts_of(rows, email) == 1
 
 
-def test_nothing_kept_with_a_key_was_computed_from_the_password(front: Front, rows):
+def test_nothing_kept_with_a_key_was_computed_from_the_password(front: Front, rows) -> None:
     email, key = some_email(), uuid4().hex
     front.register(email, idempotency_key=key)
     front.register(email, "another password altogether", idempotency_key=key)
@@ -161,7 +161,7 @@ NAMES_ACCEPTED = [
 
 
 @pytest.mark.parametrize("email", EMAILS_REFUSED)
-def test_what_is_no_address_makes_no_account(front: Front, rows, email):
+def test_what_is_no_address_makes_no_account(front: Front, rows, email) -> None:
     before = rows("select count(*) from shop.users")
 
     answer = front.register(email)
@@ -171,14 +171,14 @@ def test_what_is_no_address_makes_no_account(front: Front, rows, email):
 
 
 @pytest.mark.parametrize("local", ["a+tag", "o'brien", "x" * 30, "a.b.c", "1", "_", "A-Z"])
-def test_unusual_addresses_are_addresses(front: Front, local):
+def test_unusual_addresses_are_addresses(front: Front, local) -> None:
     email = f"{local}@x-{uuid4().hex[:12]}.xn--3e0b707e"
 
     assert front.register(email).json["email"] == email
 
 
 @pytest.mark.parametrize("name", NAMES_REFUSED)
-def test_names_that_cannot_be_seen_are_refused(front: Front, rows, name):
+def test_names_that_cannot_be_seen_are_refused(front: Front, rows, name) -> None:
     email = some_email()
 
     answer = front.ask("POST", "/users", {"email": email, "password": PASSWORD, "name": name})
@@ -188,7 +188,7 @@ def test_names_that_cannot_be_seen_are_refused(front: Front, rows, name):
 
 
 @pytest.mark.parametrize("name", NAMES_ACCEPTED)
-def test_names_are_kept_as_they_were_given(front: Front, name):
+def test_names_are_kept_as_they_were_given(front: Front, name) -> None:
     body = {"email": some_email(), "password": PASSWORD, "name": name}
 
     answer = front.ask("POST", "/users", body)
@@ -197,7 +197,7 @@ def test_names_are_kept_as_they_were_given(front: Front, name):
 
 
 @pytest.mark.parametrize("password", ["7 chars", "x" * 129, "Password123", "EMAIL"])
-def test_guessable_passwords_make_no_account(front: Front, rows, password):
+def test_guessable_passwords_make_no_account(front: Front, rows, password) -> None:
     email = some_email()
     before = len(registered_events(rows))
 
@@ -221,7 +221,7 @@ def test_guessable_passwords_make_no_account(front: Front, rows, password):
         {"emailKey": "x"},
     ],
 )
-def test_nobody_writes_more_than_the_three_properties(front: Front, rows, extra):
+def test_nobody_writes_more_than_the_three_properties(front: Front, rows, extra) -> None:
     email = some_email()
     body = {"email": email, "password": PASSWORD, "name": "김철수", **extra}
 
@@ -231,13 +231,13 @@ def test_nobody_writes_more_than_the_three_properties(front: Front, rows, extra)
 
 @pytest.mark.parametrize("value", [None, 1, 1.5, True, [], {}, ["a@x.kr"], {"$gt": ""}])
 @pytest.mark.parametrize("property_name", ["email", "password", "name"])
-def test_values_of_the_wrong_type_are_refused(front: Front, property_name, value):
+def test_values_of_the_wrong_type_are_refused(front: Front, property_name, value) -> None:
     body = {"email": some_email(), "password": PASSWORD, "name": "김철수", property_name: value}
 
     assert front.ask("POST", "/users", body).status == 422
 
 
-def test_people_see_their_own_account(front: Front):
+def test_people_see_their_own_account(front: Front) -> None:
     email = some_email()
     created = front.register(email).json
     token = front.log_in(email).json["accessToken"]
@@ -247,7 +247,7 @@ def test_people_see_their_own_account(front: Front):
     assert (answer.status, answer.json) == (200, created)
 
 
-def test_nobody_is_shown_without_a_token(front: Front):
+def test_nobody_is_shown_without_a_token(front: Front) -> None:
     answer = front.ask("GET", "/users/me", x_user_id="1")
 
     assert (answer.status, answer.json["error"]) == (401, "UNAUTHENTICATED")

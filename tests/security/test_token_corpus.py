@@ -1,4 +1,4 @@
-"""Tokens that must not be believed, as data (design: section 6b; RFC 8725 and the CVEs named there).
+"""Tokens that must not be believed, as data (RFC 8725, and the CVEs of JWT libraries).
 
 ``ATTACKS`` is a list of ``(name, make)``; ``make(factory)`` is the value of an ``Authorization``
 header, or None for no header.  Each differs from a good token in one respect, so each proves one
@@ -94,7 +94,7 @@ class TokenFactory:
         return f"{message}.{encode(self.key.sign(message.encode()))}"
 
     def hmac(self, secret: bytes) -> str:
-        """A token whose HMAC secret is something public (CVE-2022-29217, -2024-33663, -2026-48526)."""
+        """A token whose HMAC secret is public (CVE-2022-29217, 2024-33663, 2026-48526)."""
         header = encode(json.dumps({**self.header, "alg": "HS256"}))
         message = f"{header}.{encode(json.dumps(self.claims))}"
         return f"{message}.{encode(hmac.digest(secret, message.encode(), hashlib.sha256))}"
@@ -217,7 +217,8 @@ def detached(factory: TokenFactory) -> str:
 
 def swapped_claims(factory: TokenFactory) -> str:
     header, _, signature = factory.good().split(".")
-    return f"{header}.{encode(json.dumps({**factory.claims, 'sub': '1', 'role': 'staff'}))}.{signature}"
+    claims = {**factory.claims, "sub": "1", "role": "staff"}
+    return f"{header}.{encode(json.dumps(claims))}.{signature}"
 
 
 def of_another_token(factory: TokenFactory) -> str:
@@ -243,7 +244,8 @@ def doubled_header(factory: TokenFactory) -> str:
 
 
 def in_utf16(factory: TokenFactory) -> str:
-    message = f"{encode(json.dumps(factory.header))}.{encode(json.dumps(factory.claims).encode('utf-16'))}"
+    claims = json.dumps(factory.claims).encode("utf-16")
+    message = f"{encode(json.dumps(factory.header))}.{encode(claims)}"
     return f"{message}.{encode(factory.key.sign(message.encode()))}"
 
 
@@ -345,6 +347,9 @@ ATTACKS: list[tuple[str, Make]] = [
     ("expired long ago", moved(-86_400)),
     ("not yet", at("nbf", 300)),
     ("issued in five minutes", moved(300)),
+    ("issued in five minutes, valid now", at("iat", 300)),
+    ("nbf true", with_claims(nbf=True)),
+    ("a claim we do not know is NaN", raw_claim("acr", "NaN")),
     ("lives ten years", at("exp", 315_360_000)),
     ("lives an hour", at("exp", 3_600)),
     ("expires before it was issued", at("exp", -10)),
@@ -430,20 +435,20 @@ def moment(factory: TokenFactory) -> datetime:
     return datetime.fromtimestamp(factory.now, UTC)
 
 
-def test_the_good_token_is_believed(factory, verifier):
+def test_the_good_token_is_believed(factory, verifier) -> None:
     caller = verifier.verify(f"Bearer {factory.good()}", moment(factory))
 
     assert (caller.user_id, caller.role, caller.session_id) == (42, "customer", factory.session_id)
 
 
-def test_a_claim_we_do_not_know_does_no_harm(factory, verifier):
+def test_a_claim_we_do_not_know_does_no_harm(factory, verifier) -> None:
     token = factory.signed(acr="urn:any")
 
     assert verifier.verify(f"Bearer {token}", moment(factory)).user_id == 42
 
 
 @pytest.mark.parametrize("make", [make for _, make in ATTACKS], ids=[name for name, _ in ATTACKS])
-def test_an_attack_is_refused(factory, verifier, make):
+def test_an_attack_is_refused(factory, verifier, make) -> None:
     header = make(factory)
 
     with pytest.raises(Refused) as caught:
@@ -456,7 +461,7 @@ def test_an_attack_is_refused(factory, verifier, make):
         verifier.verify(header, moment(factory))
 
 
-def test_a_header_that_names_a_place_is_not_followed(factory, verifier):
+def test_a_header_that_names_a_place_is_not_followed(factory, verifier) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
         factory.elsewhere = f"http://127.0.0.1:{server.getsockname()[1]}/jwks.json"
@@ -468,14 +473,16 @@ def test_a_header_that_names_a_place_is_not_followed(factory, verifier):
             server.accept()
 
 
-def test_the_corpus_is_large_and_names_each_attack_once():
+def test_the_corpus_is_large_and_names_each_attack_once() -> None:
     names = [name for name, _ in ATTACKS]
 
     assert len(names) >= 40
     assert len(set(names)) == len(names)
 
 
-def test_session_attacks_are_good_tokens_that_only_the_session_check_can_refuse(factory, verifier):
+def test_session_attacks_are_good_tokens_that_only_the_session_check_can_refuse(
+    factory, verifier
+) -> None:
     for _, make in SESSION_ATTACKS:
         caller = verifier.verify(make(factory), moment(factory))
         assert (caller.user_id, caller.session_id) != (42, factory.session_id)

@@ -192,7 +192,9 @@ def test_threads_do_not_read_each_others_answers(cache: Cache, redis: oracle.Red
 
 
 def test_databases_and_users_are_chosen(url: str, redis: oracle.Redis) -> None:
-    redis.execute_command("ACL", "SETUSER", "shop", "on", ">p@ss:w/rd", "~*", "+@all")
+    redis.acl_setuser(
+        "shop", enabled=True, passwords="+p@ss:w/rd", keys=["*"], categories=["+@all"]
+    )
     address = url.removeprefix("redis://").removesuffix("/0")
 
     with closing(Cache(f"redis://shop:p%40ss%3Aw%2Frd@{address}/3", PATIENT_SECONDS)) as cache:

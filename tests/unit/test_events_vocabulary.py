@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError, dataclass, fields, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from datetime import UTC, date, datetime
 from typing import ClassVar
 from uuid import UUID
@@ -19,6 +19,7 @@ from events.errors import Malformed, UnknownEvent
 from events.event import BIGINT_MAX, Currency, ShopEvent
 from events.orders import OrderPlaced
 from events.payments import PaymentCaptured
+from events.records import frozen
 from events.settlements import SettlementClosed
 
 ORDER = UUID("01920000-0000-7000-8000-00000000000a")
@@ -217,7 +218,7 @@ def test_an_envelope_that_disagrees_with_itself_is_refused(changes: dict[str, ob
 
 
 def test_a_second_version_lives_beside_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    @dataclass(frozen=True, kw_only=True)
+    @frozen(kw_only=True)
     class UserRegisteredAgain(ShopEvent):
         name: ClassVar[str] = "user.registered"
         version: ClassVar[int] = 2
@@ -241,5 +242,5 @@ def test_only_what_is_asked_for_is_imported() -> None:
     done = subprocess.run(
         [sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True
     )
-    expected = ["errors", "event", "orders", "strict_json", "vocabulary"]
+    expected = ["errors", "event", "orders", "records", "strict_json", "vocabulary"]
     assert done.stdout.strip() == f"{[f'events.{m}' for m in expected]} []"

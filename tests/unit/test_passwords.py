@@ -14,7 +14,7 @@ from shop.passwords import COMMON, DUMMY_HASH, check_password, hash_password, is
 EMAIL = "kim.chulsoo@example.com"
 
 
-def test_a_hash_has_the_declared_parameters_and_its_own_salt():
+def test_a_hash_has_the_declared_parameters_and_its_own_salt() -> None:
     first, second = hash_password("correct horse"), hash_password("correct horse")
 
     parameters = extract_parameters(first)
@@ -25,9 +25,10 @@ def test_a_hash_has_the_declared_parameters_and_its_own_salt():
 
 
 @pytest.mark.parametrize(
-    "password", ["correct horse", "비밀번호는길어야합니다", "🔐" * 8, "x" * 128, "with\ttab and ' quote"]
+    "password",
+    ["correct horse", "비밀번호는길어야합니다", "🔐" * 8, "x" * 128, "with\ttab and ' quote"],
 )
-def test_only_the_same_password_matches(password):
+def test_only_the_same_password_matches(password) -> None:
     stored = hash_password(password)
 
     assert is_password(password, stored) is True
@@ -35,19 +36,19 @@ def test_only_the_same_password_matches(password):
     assert is_password(password[:-1], stored) is False
 
 
-def test_the_73rd_byte_matters():
+def test_the_73rd_byte_matters() -> None:
     stored = hash_password("a" * 72 + "b")
 
     assert is_password("a" * 72 + "c", stored) is False
 
 
-def test_composed_and_decomposed_letters_are_different_passwords():
+def test_composed_and_decomposed_letters_are_different_passwords() -> None:
     stored = hash_password("caf\u00e9 caf\u00e9")
 
     assert is_password("cafe\u0301 cafe\u0301", stored) is False
 
 
-def test_the_dummy_costs_a_full_hash_and_matches_nothing():
+def test_the_dummy_costs_a_full_hash_and_matches_nothing() -> None:
     parameters = extract_parameters(DUMMY_HASH)
 
     assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (19_456, 2, 1)
@@ -55,7 +56,7 @@ def test_the_dummy_costs_a_full_hash_and_matches_nothing():
     assert is_password("", DUMMY_HASH) is False
 
 
-def test_a_hash_of_yesterdays_parameters_is_to_be_renewed():
+def test_a_hash_of_yesterdays_parameters_is_to_be_renewed() -> None:
     assert passwords.needs_rehash(hash_password("correct horse")) is False
     assert passwords.needs_rehash("$argon2id$v=19$m=9216,t=4,p=1$c2FsdHNhbHQ$aGFzaA") is True
 
@@ -75,7 +76,7 @@ def test_a_hash_of_yesterdays_parameters_is_to_be_renewed():
         "kim.chulsoo",
     ],
 )
-def test_guessable_passwords_are_refused(password):
+def test_guessable_passwords_are_refused(password) -> None:
     with pytest.raises(Refused) as caught:
         check_password(password, EMAIL)
 
@@ -84,38 +85,39 @@ def test_guessable_passwords_are_refused(password):
 
 
 @pytest.mark.parametrize("password", ["xyzzy-77", "xy" * 64, "우리집강아지일곱", "        1"])
-def test_other_passwords_are_accepted(password):
+def test_other_passwords_are_accepted(password) -> None:
     check_password(password, EMAIL)
 
 
-def test_the_list_is_long_folded_and_without_dead_entries():
+def test_the_list_is_long_folded_and_without_dead_entries() -> None:
     assert len(COMMON) >= 200
     assert all(entry == entry.casefold() and len(entry) >= 8 for entry in COMMON)
 
 
-def test_no_more_than_eight_hashes_run_at_once(monkeypatch):
-    running, peak, lock = 0, 0, threading.Lock()
-    all_in, leave = threading.Barrier(9), threading.Event()
-    monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.01)
+def test_no_more_than_four_hashes_run_at_once_and_nobody_waits_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running: list[str] = []
+    all_in, leave = threading.Barrier(passwords.HASHES_AT_ONCE + 1), threading.Event()
 
-    def hold() -> None:
-        nonlocal running, peak
-        with passwords._one_hash():
-            with lock:
-                running += 1
-                peak = max(peak, running)
-            all_in.wait(timeout=10)
-            leave.wait(timeout=10)
+    def hold(password: str) -> str:
+        running.append(password)
+        all_in.wait(timeout=10)
+        leave.wait(timeout=10)
+        return password
 
-    threads = [threading.Thread(target=hold) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    all_in.wait(timeout=10)
-    with pytest.raises(Unavailable):
-        hash_password("correct horse")
-    leave.set()
-    for thread in threads:
-        thread.join()
+    with monkeypatch.context() as patch:
+        patch.setattr(passwords, "_hash", hold)
+        callers = [threading.Thread(target=hash_password, args=(f"held {n}",)) for n in range(4)]
+        for caller in callers:
+            caller.start()
+        all_in.wait(timeout=10)
+        patch.setattr(passwords, "WAIT_SECONDS", 0.01)
+        with pytest.raises(Unavailable):
+            hash_password("the fifth")
+        leave.set()
+        for caller in callers:
+            caller.join()
 
-    assert peak == 8
+    assert sorted(running) == ["held 0", "held 1", "held 2", "held 3"]
     assert is_password("correct horse", hash_password("correct horse"))

@@ -47,7 +47,7 @@ def refusal(verifier: TokenVerifier, header: str | None, now: datetime = NOW) ->
     return caught.value
 
 
-def test_an_issued_token_proves_its_caller(issuer, verifier):
+def test_an_issued_token_proves_its_caller(issuer, verifier) -> None:
     token, expires_in = issuer.issue(42, "staff", SESSION)
 
     assert expires_in == 600
@@ -55,7 +55,7 @@ def test_an_issued_token_proves_its_caller(issuer, verifier):
     assert verifier.verify(f"bearer {token}", NOW) == Caller(42, "staff", SESSION)
 
 
-def test_a_token_carries_what_rfc_9068_asks_for(issuer):
+def test_a_token_carries_what_rfc_9068_asks_for(issuer) -> None:
     token, _ = issuer.issue(42, "customer", SESSION)
 
     header = jwt.get_unverified_header(token)
@@ -78,7 +78,7 @@ def test_a_token_carries_what_rfc_9068_asks_for(issuer):
     }
 
 
-def test_every_token_has_its_own_id(issuer):
+def test_every_token_has_its_own_id(issuer) -> None:
     ids = {
         jwt.decode(issuer.issue(1, "customer", SESSION)[0], options={"verify_signature": False})[
             "jti"
@@ -89,7 +89,7 @@ def test_every_token_has_its_own_id(issuer):
     assert len(ids) == 20
 
 
-def test_pyjwt_believes_what_we_believe(issuer, verifier):
+def test_pyjwt_believes_what_we_believe(issuer, verifier) -> None:
     token, _ = TokenIssuer(
         make_pem(issuer._key), ISSUER, AUDIENCE, lambda: datetime.now(UTC)
     ).issue(7, "finance", SESSION)
@@ -114,7 +114,7 @@ def test_pyjwt_believes_what_we_believe(issuer, verifier):
 )
 def test_a_token_counts_from_a_minute_before_issue_to_a_minute_after_expiry(
     issuer, verifier, seconds, accepted
-):
+) -> None:
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
     then = NOW + timedelta(seconds=seconds)
 
@@ -125,14 +125,14 @@ def test_a_token_counts_from_a_minute_before_issue_to_a_minute_after_expiry(
             assert refusal(verifier, header, then).status == 401
 
 
-def test_a_remembered_token_still_expires(issuer, verifier):
+def test_a_remembered_token_still_expires(issuer, verifier) -> None:
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
     assert verifier.verify(header, NOW).user_id == 1
 
     assert refusal(verifier, header, NOW + timedelta(seconds=660)).status == 401
 
 
-def test_the_second_look_at_a_token_does_no_cryptography(issuer, verifier, monkeypatch):
+def test_the_second_look_at_a_token_does_no_cryptography(issuer, verifier, monkeypatch) -> None:
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
     verifier.verify(header, NOW)
     monkeypatch.setattr(verifier, "_check_signature", None)
@@ -140,7 +140,9 @@ def test_the_second_look_at_a_token_does_no_cryptography(issuer, verifier, monke
     assert verifier.verify(header, NOW).user_id == 1
 
 
-def test_refused_tokens_are_not_remembered_and_memory_is_bounded(issuer, verifier, monkeypatch):
+def test_refused_tokens_are_not_remembered_and_memory_is_bounded(
+    issuer, verifier, monkeypatch
+) -> None:
     monkeypatch.setattr(tokens, "CACHED_TOKENS_MAX", 3)
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
     refusal(verifier, header[:-6] + "AAAAAA")
@@ -152,7 +154,7 @@ def test_refused_tokens_are_not_remembered_and_memory_is_bounded(issuer, verifie
     assert verifier.verify(headers[0], NOW).user_id == 1
 
 
-def test_many_threads_share_one_verifier(issuer, verifier, monkeypatch):
+def test_many_threads_share_one_verifier(issuer, verifier, monkeypatch) -> None:
     monkeypatch.setattr(tokens, "CACHED_TOKENS_MAX", 2)
     headers = [f"Bearer {issuer.issue(n, 'customer', SESSION)[0]}" for n in range(1, 7)]
     together = Barrier(6)
@@ -171,7 +173,7 @@ def test_many_threads_share_one_verifier(issuer, verifier, monkeypatch):
     assert sorted(seen) == sorted(list(range(1, 7)) * 50)
 
 
-def test_every_refusal_reads_the_same(issuer, verifier):
+def test_every_refusal_reads_the_same(issuer, verifier) -> None:
     token = issuer.issue(1, "customer", SESSION)[0]
     refusals = [refusal(verifier, header) for header in (None, "Basic eA==", f"Bearer {token}x")]
 
@@ -181,7 +183,7 @@ def test_every_refusal_reads_the_same(issuer, verifier):
     assert all(r.headers == {"WWW-Authenticate": 'Bearer error="invalid_token"'} for r in refusals)
 
 
-def test_two_keys_may_serve_while_one_replaces_the_other(issuer):
+def test_two_keys_may_serve_while_one_replaces_the_other(issuer) -> None:
     next_issuer = TokenIssuer(make_pem(), ISSUER, AUDIENCE, lambda: NOW)
     both = {"keys": issuer.jwks()["keys"] + next_issuer.jwks()["keys"]}
     verifier = TokenVerifier(json.dumps(both), ISSUER, AUDIENCE)
@@ -191,14 +193,14 @@ def test_two_keys_may_serve_while_one_replaces_the_other(issuer):
         assert verifier.verify(f"Bearer {token}", NOW).user_id == 5
 
 
-def test_a_key_id_is_the_thumbprint_of_rfc_7638():
+def test_a_key_id_is_the_thumbprint_of_rfc_7638() -> None:
     # RFC 8037 appendix A.2 and A.3
     x = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
 
     assert public_jwk(x)["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 
 
-def test_jwks_holds_the_public_key_only(issuer):
+def test_jwks_holds_the_public_key_only(issuer) -> None:
     (key,) = issuer.jwks()["keys"]
 
     assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}
@@ -216,12 +218,12 @@ def test_jwks_holds_the_public_key_only(issuer):
         '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": 1, "x": "AA"}]}',
     ],
 )
-def test_a_key_set_with_anything_else_is_refused_at_once(document):
+def test_a_key_set_with_anything_else_is_refused_at_once(document) -> None:
     with pytest.raises(ValueError):
         TokenVerifier(document, ISSUER, AUDIENCE)
 
 
-def test_a_key_set_with_a_private_half_or_a_repeated_kid_is_refused(issuer):
+def test_a_key_set_with_a_private_half_or_a_repeated_kid_is_refused(issuer) -> None:
     (key,) = issuer.jwks()["keys"]
 
     for keys in ([{**key, "d": "AA"}], [key, key]):
@@ -229,12 +231,12 @@ def test_a_key_set_with_a_private_half_or_a_repeated_kid_is_refused(issuer):
             read_jwks(json.dumps({"keys": keys}))
 
 
-def test_the_issuer_takes_no_other_kind_of_key():
+def test_the_issuer_takes_no_other_kind_of_key() -> None:
     with pytest.raises(ValueError, match="not an Ed25519 key"):
         TokenIssuer(make_pem(generate_private_key(SECP256R1())), ISSUER, AUDIENCE, lambda: NOW)
 
 
-def test_a_public_function_imports_no_cryptography():
+def test_a_public_function_imports_no_cryptography() -> None:
     code = (
         "import sys; from shop.tokens import TokenVerifier, public_jwk; import json;"
         "TokenVerifier(json.dumps({'keys': [public_jwk(bytes(32))]}), 'i', 'a');"

@@ -38,9 +38,16 @@ def upgrade() -> None:
         ),
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("alarm_id"),
-        sa.UniqueConstraint("kind", "subject", name="one_alarm_per_subject"),
         schema="shop",
         comment="writer: alarms",
+    )
+    op.create_index(
+        "one_open_alarm",
+        "alarms",
+        ["kind", "subject"],
+        unique=True,
+        schema="shop",
+        postgresql_where=sa.text("resolved_at is null"),
     )
     op.create_index(
         "alarms_open",
@@ -371,6 +378,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("product_id"),
         schema="shop",
         comment="writer: catalog",
+    )
+    op.create_index(
+        "products_by_name",
+        "products",
+        ["name", "product_id"],
+        unique=False,
+        schema="shop",
+        postgresql_where=sa.text("active"),
     )
     op.create_index(
         "products_by_category",

@@ -1,0 +1,385 @@
+"""Every deployment artefact and document is what the specs say: valid, whole, and not drifted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from events.vocabulary import EVENTS, class_of
+from scripts.render import models, openapi, openfaas
+from scripts.render.__main__ import ROOT, drift, main, render_all, write
+from scripts.render.knative import name_of, secrets_of
+from shop.registry import all_specs
+from shop.spec import FunctionSpec, Route, Scale
+
+OPENAPI = [p for p in render_all() if re.fullmatch(r"openapi.*\.json", p.name)]
+DURATION = re.compile(r"PT(\d+)S")
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[Path, str]:
+    """Everything that is generated, as the specs say now."""
+    return render_all()
+
+
+@pytest.fixture
+def manifests(files: dict[Path, str]) -> list[dict[str, Any]]:
+    """Every Kubernetes object."""
+    texts = [text for path, text in files.items() if path.parent == Path("infra/knative")]
+    return [document for text in texts for document in yaml.safe_load_all(text)]
+
+
+def of_kind(manifests: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    """The objects of one kind, by name."""
+    return {m["metadata"]["name"]: m for m in manifests if m["kind"] == kind}
+
+
+def routes() -> Iterator[tuple[FunctionSpec, Route]]:
+    """Every route with its function."""
+    return ((spec, route) for spec in all_specs() for route in spec.routes)
+
+
+# ---------------------------------------------------------------- drift
+
+
+def test_what_is_committed_is_what_the_specs_say(files: dict[Path, str]) -> None:
+    assert drift(ROOT, files) == []
+
+
+def test_check_names_every_missing_changed_and_orphaned_file(
+    tmp_path: Path, files: dict[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, files)
+    (tmp_path / "stack.yml").write_text("functions: {}\n")
+    (tmp_path / "infra/edge/routes.json").unlink()
+    (tmp_path / "infra/knative/shop-forgotten.yaml").write_text("kind: Service\n")
+    (tmp_path / "infra/knative/README.md").write_text("Written by hand.\n")
+
+    status = main(["--check"], root=tmp_path)
+
+    assert status == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "infra/edge/routes.json is missing",
+        "stack.yml is not what the specs say",
+        "infra/knative/shop-forgotten.yaml has no renderer any more",
+    ]
+    assert (tmp_path / "stack.yml").read_text() == "functions: {}\n"
+
+
+def test_render_mends_every_drift_and_then_finds_none(
+    tmp_path: Path, files: dict[Path, str]
+) -> None:
+    write(tmp_path, files)
+    (tmp_path / "stack.yml").write_text("functions: {}\n")
+    (tmp_path / "infra/knative/shop-forgotten.yaml").write_text("kind: Service\n")
+
+    assert main([], root=tmp_path) == 0
+
+    assert drift(tmp_path, files) == []
+    assert main(["--check"], root=tmp_path) == 0
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path, files: dict[Path, str]) -> None:
+    script = (
+        "import sys; from pathlib import Path; from scripts.render.__main__ import main; "
+        "sys.exit(main([], root=Path(sys.argv[1])))"
+    )
+
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "4711"},
+        check=True,
+        timeout=60,
+        capture_output=True,
+    )
+
+    assert drift(tmp_path, files) == []
+
+
+def test_every_generated_text_ends_in_one_newline(files: dict[Path, str]) -> None:
+    bad = [path for path, text in files.items() if not re.search(r"[^\n]\n\Z", text)]
+
+    assert bad == []
+
+
+# ---------------------------------------------------------------- OpenAPI
+
+
+@pytest.mark.parametrize("path", OPENAPI, ids=lambda path: path.stem)
+def test_each_openapi_document_is_valid(files: dict[Path, str], path: Path) -> None:
+    document = json.loads(files[path])
+
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+    used = set(models.targets(document["paths"]))
+    assert {name for name in used if not name.startswith("#")} <= set(
+        document["components"]["schemas"]
+    )
+
+
+def test_every_route_is_shown_with_who_may_call_and_what_it_refuses(
+    files: dict[Path, str],
+) -> None:
+    paths = json.loads(files[openapi.ASSETS / "openapi.json"])["paths"]
+
+    for spec, route in routes():
+        shown = paths[route.path][route.method.lower()]
+        expected = {str(s) for s in (route.status, *route.refusals)}
+        assert shown["operationId"] == route.handler
+        assert expected <= set(shown["responses"]), f"{spec.name} {route.path}"
+        assert ("401" in shown["responses"]) == (route.auth != "public" or 401 in route.refusals)
+        assert bool(shown["security"]) == (route.auth != "public")
+        assert ("requestBody" in shown) == (route.body is not None)
+        names = {parameter["name"] for parameter in shown["parameters"]}
+        assert ("Idempotency-Key" in names) == route.idempotent
+        assert set(re.findall(r"\{(\w+)\}", route.path)) <= names
+
+
+def test_refusals_are_problem_documents_and_429_says_when_to_come_back(
+    files: dict[Path, str],
+) -> None:
+    document = json.loads(files[openapi.ASSETS / "openapi.json"])
+
+    responses = document["components"]["responses"]
+
+    assert {tuple(response["content"]) for response in responses.values()} == {
+        ("application/problem+json",)
+    }
+    assert set(responses["Problem429"]["headers"]) == {"Retry-After"}
+    assert set(responses["Problem503"]["headers"]) == {"Retry-After"}
+
+
+def test_every_example_is_accepted_by_the_model_it_is_an_example_of() -> None:
+    checked = 0
+    for spec, route in routes():
+        example = openapi.example_of(spec, route)
+        for part, name in (
+            ("body", route.body),
+            ("query", route.query),
+            ("answer", route.answer),
+        ):
+            if name and part in example:
+                text = json.dumps(example[part])
+                model = models.model_of(spec, name)
+                assert model.model_validate_json(text), f"{spec.name} {route.handler} {part}"
+                checked += 1
+    assert checked >= 10
+
+
+def test_models_of_one_name_stay_apart_when_they_differ() -> None:
+    reading = next(spec for spec in all_specs() if spec.name == "read_settlements")
+    collected = models.collect((reading,))
+
+    assert set(collected.schemas) == {
+        "DailySettlement",
+        "DailySettlements",
+        "MonthlySettlement",
+        "MonthlySettlements",
+    }
+    whole = models.collect(all_specs())
+    assert len(set(whole.names.values())) == len(whole.schemas)
+    for key, name in whole.names.items():
+        assert set(models.targets(whole.schemas[name])) <= set(whole.schemas), key
+
+
+def test_two_routes_with_one_handler_name_are_refused() -> None:
+    spec = next(spec for spec in all_specs() if spec.name == "read_settlements")
+    twin = replace(spec, name="read_settlements", routes=(spec.routes[0], spec.routes[0]))
+
+    with pytest.raises(ValueError, match="read_daily"):
+        openapi.document((twin,), models.collect((twin,)))
+
+
+# ---------------------------------------------------------------- AsyncAPI
+
+
+def test_asyncapi_shows_both_ends_of_every_event(files: dict[Path, str]) -> None:
+    document = json.loads(files[openapi.ASSETS / "asyncapi.json"])
+
+    operations = document["operations"]
+
+    expected = {f"{s.name}.announces.{name}" for s in all_specs() for name in s.emits}
+    expected |= {f"{s.name}.consumes.{sub.event}" for s in all_specs() for sub in s.subscriptions}
+    assert set(operations) == expected
+    for event in EVENTS:
+        message = document["components"]["messages"][event.name]
+        assert message["name"] == event.type
+        payload = message["examples"][0]["payload"]
+        assert sorted(payload) == sorted(message["payload"]["required"])
+
+
+# ---------------------------------------------------------------- edge
+
+
+def test_the_edge_knows_every_route_and_no_other(files: dict[Path, str]) -> None:
+    table = json.loads(files[Path("infra/edge/routes.json")])["routes"]
+
+    assert sorted((r["method"], r["path"], r["function"]) for r in table) == sorted(
+        (route.method, route.path, spec.name) for spec, route in routes()
+    )
+
+
+# ---------------------------------------------------------------- Knative
+
+
+def test_each_function_is_one_private_service_that_scales_from_zero(
+    manifests: list[dict[str, Any]],
+) -> None:
+    services = of_kind(manifests, "Service")
+
+    assert set(services) == {name_of(spec) for spec in all_specs()}
+    for spec in all_specs():
+        service = services[name_of(spec)]
+        metadata, template = service["metadata"], service["spec"]["template"]
+        scaling = template["metadata"]["annotations"]
+        pod = template["spec"]
+        (container,) = pod["containers"]
+        assert metadata["labels"]["networking.knative.dev/visibility"] == "cluster-local"
+        assert not [a for a in metadata["annotations"] if a.startswith("autoscaling")]
+        assert not [name for name in template["metadata"]["labels"] if "version" in name]
+        assert scaling["autoscaling.knative.dev/min-scale"] == "0"
+        assert scaling["autoscaling.knative.dev/max-scale"] == str(spec.scale.max_scale)
+        assert container["args"] == [spec.name]
+        assert pod["containerConcurrency"] == spec.scale.concurrency
+        assert pod["timeoutSeconds"] >= 60
+        assert pod["responseStartTimeoutSeconds"] >= spec.timeout_seconds
+        assert pod["responseStartTimeoutSeconds"] < pod["timeoutSeconds"]
+        assert "periodSeconds" not in container["readinessProbe"]
+        assert "startupProbe" not in container
+        assert {v["name"] for v in pod["volumes"]} == {m["name"] for m in container["volumeMounts"]}
+        assert container["securityContext"]["runAsNonRoot"] is True
+
+
+def test_each_subscription_is_a_trigger_with_the_whole_delivery_block(
+    manifests: list[dict[str, Any]],
+) -> None:
+    triggers = of_kind(manifests, "Trigger")
+    services = of_kind(manifests, "Service")
+
+    wanted = sorted(
+        (name_of(spec), class_of(subscription.event).type)
+        for spec in all_specs()
+        for subscription in spec.subscriptions
+    )
+    assert wanted == sorted(
+        (t["spec"]["subscriber"]["ref"]["name"], t["spec"]["filters"][0]["exact"]["type"])
+        for t in triggers.values()
+    )
+    for trigger in triggers.values():
+        delivery = trigger["spec"]["delivery"]
+        subscriber = trigger["spec"]["subscriber"]
+        pod = services[subscriber["ref"]["name"]]["spec"]["template"]["spec"]
+        timeout = DURATION.fullmatch(delivery["timeout"])
+        assert set(delivery) == {
+            "retry",
+            "backoffPolicy",
+            "backoffDelay",
+            "timeout",
+            "deadLetterSink",
+        }
+        assert delivery["deadLetterSink"]["ref"]["name"] == "shop-dead-letter"
+        assert (subscriber["uri"], delivery["deadLetterSink"]["uri"]) == ("/events", "/events")
+        assert timeout is not None
+        assert int(timeout[1]) > pod["responseStartTimeoutSeconds"]
+
+
+def test_each_schedule_is_a_cron_job_that_ticks_its_function(
+    manifests: list[dict[str, Any]],
+) -> None:
+    jobs = of_kind(manifests, "CronJob")
+
+    ticked = {
+        tuple(job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"])
+        for job in jobs.values()
+    }
+
+    assert ticked == {
+        (schedule.name, f"http://{name_of(spec)}.shop.svc.cluster.local/events")
+        for spec in all_specs()
+        for schedule in spec.schedules
+    }
+    assert {job["spec"]["schedule"] for job in jobs.values()} == {
+        schedule.cron for spec in all_specs() for schedule in spec.schedules
+    }
+
+
+def test_every_event_has_an_event_type_and_every_file_is_listed(
+    files: dict[Path, str], manifests: list[dict[str, Any]]
+) -> None:
+    types = of_kind(manifests, "EventType")
+    kustomization = next(m for m in manifests if m["kind"] == "Kustomization")
+
+    assert {
+        attribute["value"]
+        for manifest in types.values()
+        for attribute in manifest["spec"]["attributes"]
+        if attribute["name"] == "type"
+    } == {event.type for event in EVENTS}
+    assert kustomization["resources"] == sorted(
+        path.name
+        for path in files
+        if path.parent == Path("infra/knative") and path.name != "kustomization.yaml"
+    )
+
+
+def test_only_login_sees_the_key_that_signs_tokens() -> None:
+    holders = {name: [] for spec in all_specs() for name in secrets_of(spec)}
+    for spec in all_specs():
+        for name in secrets_of(spec):
+            holders[name].append(spec.name)
+
+    assert holders["shop-jwt"] == ["login"]
+    assert holders["shop-payment-webhook"] == ["payment_webhook"]
+    assert holders["shop-payment-provider"] == [
+        spec.name for spec in all_specs() if "provider" in spec.needs
+    ]
+
+
+# ---------------------------------------------------------------- OpenFaaS
+
+
+def test_the_stack_holds_every_function_once_and_fits_the_community_edition(
+    files: dict[Path, str],
+) -> None:
+    stack = yaml.safe_load(files[Path("stack.yml")])
+
+    functions = stack["functions"]
+
+    names = [n for f in functions.values() for n in f["environment"]["FUNCTION_NAME"].split()]
+    assert sorted(names) == [spec.name for spec in all_specs()]
+    assert len(functions) <= 15
+    assert max(int(f["labels"]["com.openfaas.scale.max"]) for f in functions.values()) <= 5
+    for function in functions.values():
+        assert all(isinstance(value, str) for value in function["environment"].values())
+        for variable, path in function["environment"].items():
+            if variable.endswith("_FILE"):
+                assert Path(path).name in function["secrets"]
+
+
+def test_a_group_of_two_trust_domains_is_refused() -> None:
+    cart = FunctionSpec(name="cart", summary="s", database_role="ordering")
+    reading = FunctionSpec(name="read_orders", summary="s", database_role="ops")
+
+    with pytest.raises(ValueError, match="orders have different database roles"):
+        openfaas.stack((cart, reading))
+
+
+def test_a_sixteenth_function_is_refused() -> None:
+    many = tuple(
+        FunctionSpec(name=f"f_{n}", summary="s", database_role=None, scale=Scale())
+        for n in range(16)
+    )
+
+    with pytest.raises(ValueError, match="more than OpenFaaS CE's 15"):
+        openfaas.stack(many)

@@ -1,0 +1,115 @@
+"""The embedded servers keep their data, take their words and go when they should."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from scripts.dev import servers
+from scripts.dev.servers import postgres, redis
+
+ROOT = Path(__file__).parents[2]
+
+
+def refuses_connections(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # it is just going
+        return False
+    return False
+
+
+def test_postgres_keeps_its_data_and_stops_with_the_block(tmp_path: Path) -> None:
+    with postgres(tmp_path) as url, psycopg.connect(url) as connection:
+        connection.execute("create table kept (word text)")
+        connection.execute("insert into kept values ('테스트')")
+    assert refuses_connections(url)
+
+    with postgres(tmp_path) as url, psycopg.connect(url) as connection:
+        assert connection.execute("select word from kept").fetchone() == ("테스트",)
+        assert connection.execute("show fsync").fetchone() == ("on",)
+        assert connection.execute("show unix_socket_directories").fetchone() == ("",)
+
+
+def test_korean_words_have_trigrams(tmp_path: Path) -> None:
+    with postgres(tmp_path, durable=False) as url, psycopg.connect(url) as connection:
+        connection.execute("create extension pg_trgm")
+        row = connection.execute("select cardinality(show_trgm('테스트'))").fetchone()
+
+    assert row == (4,)
+
+
+@pytest.fixture
+def closed_folder() -> Iterator[Path]:
+    """A folder that only its owner may enter."""
+    folder = Path(mkdtemp())
+    assert folder.stat().st_mode & 0o777 == 0o700
+    yield folder
+    rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers as someone else")
+def test_root_may_keep_the_data_where_nobody_can_go(closed_folder: Path) -> None:
+    for expected in ([], [("kept",)]):
+        with postgres(closed_folder / "data") as url, psycopg.connect(url) as connection:
+            rows = connection.execute("select tablename from pg_tables where schemaname = 'public'")
+            assert rows.fetchall() == expected
+            connection.execute("create table if not exists kept ()")
+    location = (closed_folder / "data" / "postgres.location").read_text(encoding="utf-8")
+    cluster = Path(location.splitlines()[0])
+    assert (cluster / "PG_VERSION").exists()
+
+    rmtree(closed_folder / "data")
+    servers._remove_orphans()
+
+    assert not cluster.exists()
+
+
+def test_redis_answers_and_stops_with_the_block() -> None:
+    with redis() as url:
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
+            connection.sendall(b"PING\r\n")
+            assert connection.recv(64) == b"+PONG\r\n"
+
+    assert refuses_connections(url)
+
+
+def test_servers_die_with_the_process_that_started_them(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from scripts.dev.servers import postgres, redis\n"
+        "with postgres(Path(sys.argv[1])) as url, redis() as cache:\n"
+        "    print(url, cache, flush=True); sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    urls = process.stdout.readline().split()
+    assert [refuses_connections(url) for url in urls] == [False, False]
+
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=20)
+
+    deadline = time.monotonic() + 20
+    while not all(refuses_connections(url) for url in urls):
+        assert time.monotonic() < deadline

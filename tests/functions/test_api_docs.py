@@ -1,0 +1,162 @@
+"""api_docs: the documents of all functions, served from fixed lists under a strict policy."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from events.vocabulary import EVENTS
+from functions.api_docs.handler import ASSETS, CONTENT_SECURITY_POLICY, VENDOR
+from shop.registry import all_specs, spec_of
+from shop.runtime.app import App
+from shop.runtime.config import Settings
+from shop.runtime.services import Services
+from shop.runtime.wire import Answer, Wire
+
+PAGES = ("/api-docs", "/asyncapi")
+# modules that would cost a start but have nothing to do with showing a file
+FOREIGN = ("psycopg", "pydantic", "cryptography", "jwt", "redis", "sqlalchemy")
+
+
+@pytest.fixture
+def docs() -> App:
+    """The function alone: it needs no server beside it."""
+    settings = Settings(profile="local", rate_limit_per_minute=0)
+    return App((spec_of("api_docs"),), Services(settings, source="/shop/api_docs"))
+
+
+def get(docs: App, path: str) -> Answer:
+    """The answer to a GET."""
+    return docs.answer(Wire("GET", path, "", {}, "203.0.113.7", lambda _: b"", 0))
+
+
+class Page(HTMLParser):
+    """What a page loads, and whether it carries script or style of its own."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.inline: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        address = named.get("src") or (named.get("href") if tag in ("link", "a") else None)
+        if address:
+            self.loads.append(address)
+        if tag == "style" or (tag == "script" and "src" not in named):
+            self.inline.append(tag)
+        self.inline += [name for name in named if name == "style" or name.startswith("on")]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_carry_nothing_inline_and_load_only_what_is_served(docs: App, path: str) -> None:
+    answer = get(docs, path)
+
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    assert "unsafe" not in CONTENT_SECURITY_POLICY
+    page = Page(answer.body.decode())
+    assert page.inline == []
+    assert {address: get(docs, address).status for address in page.loads} == dict.fromkeys(
+        page.loads, 200
+    )
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_every_asset_has_its_own_media_type(docs: App, name: str) -> None:
+    answer = get(docs, f"/api-docs/{name}")
+
+    assert (answer.status, answer.headers["content-type"]) == (200, ASSETS[name][1])
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.body == (ASSETS[name][0] / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api-docs/LICENSE",
+        "/api-docs/handler.py",
+        "/api-docs/..",
+        "/api-docs/../handler.py",
+        "/api-docs/%2e%2e%2fhandler.py",
+        "/v3/api-docs/nothing",
+        "/v3/api-docs/..",
+        "/schemas/order.placed.v2.json",
+        "/schemas/..",
+        "/schemas/__init__.py",
+    ],
+)
+def test_nothing_beside_the_lists_is_served(docs: App, path: str) -> None:
+    answer = get(docs, path)
+
+    assert (answer.status, json.loads(answer.body)["error"]) == (404, "NOT_FOUND")
+
+
+def test_the_whole_document_and_its_groups_show_the_same_operations(docs: App) -> None:
+    whole = json.loads(get(docs, "/v3/api-docs").body)
+    groups = json.loads(get(docs, "/api-docs/groups.json").body)["groups"]
+
+    parts = [json.loads(get(docs, f"/v3/api-docs/{group}").body) for group in groups]
+
+    assert whole["openapi"].startswith("3.1")
+    shown = sorted(
+        (path, method, operation["operationId"])
+        for part in parts
+        for path, methods in part["paths"].items()
+        for method, operation in methods.items()
+    )
+    assert shown == sorted(
+        (route.path, route.method.lower(), route.handler)
+        for spec in all_specs()
+        for route in spec.routes
+    )
+    assert shown == sorted(
+        (path, method, operation["operationId"])
+        for path, methods in whole["paths"].items()
+        for method, operation in methods.items()
+    )
+
+
+def test_every_event_is_in_asyncapi_and_its_schema_is_where_it_says(docs: App) -> None:
+    asyncapi = json.loads(get(docs, "/v3/asyncapi").body)
+    page = get(docs, "/asyncapi").body.decode()
+
+    assert asyncapi["asyncapi"] == "3.0.0"
+    assert sorted(asyncapi["channels"]) == sorted(event.name for event in EVENTS)
+    for event in EVENTS:
+        schema = get(docs, event.schema_path())
+        assert (schema.status, schema.headers["content-type"]) == (200, "application/schema+json")
+        assert json.loads(schema.body)["$id"] == event.dataschema
+        assert f"<code>{event.type}</code>" in page
+
+
+def test_swagger_ui_is_one_that_understands_openapi_3_1() -> None:
+    readme = (VENDOR / "README.md").read_text("utf-8")
+    bundle = (VENDOR / "swagger-ui-bundle.js").read_text("utf-8")
+
+    version = re.search(r"swagger-ui-dist (\d+)\.\d+\.\d+", readme)
+
+    assert version is not None
+    assert int(version[1]) >= 5
+    assert "openapi-3-1" in bundle or "isOAS31" in bundle
+    assert (VENDOR / "LICENSE").is_file()
+    assert (VENDOR / "NOTICE").is_file()
+
+
+def test_a_start_pays_for_no_driver() -> None:
+    script = (
+        "import sys; import functions.api_docs.handler, functions.api_docs.spec; "
+        f"print([name for name in {FOREIGN!r} if name in sys.modules])"
+    )
+
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,333 @@
+"""cart: adds up, never more than there is, never anybody else's, whatever happens at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from shop import carts
+from shop.db import Database
+from tests.shop_under_test import Person, Response, ShopUnderTest
+
+KEY = "a-key-of-this-test-01"
+
+
+@pytest.fixture
+def buyer(shop: ShopUnderTest) -> Person:
+    return shop.person()
+
+
+def add(buyer: Person, product: Any, quantity: Any = 1, **options: Any) -> Response:
+    return buyer.post("/cart/items", {"productId": product, "quantity": quantity}, **options)
+
+
+def quantities(buyer: Person) -> dict[int, int]:
+    answer = buyer.get("/cart")
+    assert answer.status == 200
+    return {line["productId"]: line["quantity"] for line in answer.json["items"]}
+
+
+def all_at_once(*acts: Callable[[], Response]) -> list[int]:
+    """The statuses of calls that start together."""
+    start = threading.Barrier(len(acts))
+    statuses: list[int] = []
+
+    def run(act: Callable[[], Response]) -> None:
+        start.wait()
+        statuses.append(act().status)
+
+    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(statuses)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_an_empty_cart_is_empty(buyer: Person) -> None:
+    assert buyer.get("/cart").json == {"items": [], "totalAmount": 0, "currency": "KRW"}
+
+
+def test_a_cart_is_priced_when_it_is_read(shop: ShopUnderTest, buyer: Person) -> None:
+    first, second = shop.product(price=1000, stock=5, name="첫째"), shop.product(price=300)
+    add(buyer, first, 2)
+    add(buyer, second, 1)
+    shop.sql("update shop.products set price_minor = 1500 where product_id = %s", first)
+    shop.sql("update shop.stock set reserved = 4 where product_id = %s", first)
+
+    cart = buyer.get("/cart").json
+
+    assert cart["items"][0] == {
+        "productId": first,
+        "name": "첫째",
+        "price": 1500,
+        "currency": "KRW",
+        "quantity": 2,
+        "lineAmount": 3000,
+        "stockQuantity": 1,
+        "available": False,
+    }
+    assert cart["items"][1]["available"] is True
+    assert (cart["totalAmount"], cart["currency"]) == (3300, "KRW")
+
+
+def test_a_withdrawn_product_is_shown_as_not_available(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product(stock=5)
+    add(buyer, product)
+    shop.sql("update shop.products set active = false where product_id = %s", product)
+
+    (line,) = buyer.get("/cart").json["items"]
+
+    assert line["available"] is False
+    assert buyer.patch(f"/cart/items/{product}", {"quantity": 2}).status == 409
+    assert quantities(buyer) == {product: 1}
+
+
+def test_a_cart_is_its_owners_alone(shop: ShopUnderTest, buyer: Person) -> None:
+    product, other = shop.product(), shop.person()
+    add(buyer, product, 3)
+
+    assert quantities(other) == {}
+    assert other.patch(f"/cart/items/{product}", {"quantity": 1}).status == 404
+    assert other.delete(f"/cart/items/{product}").status == 204
+    assert other.delete("/cart").status == 204
+    assert quantities(buyer) == {product: 3}
+
+
+def test_the_database_keeps_carts_apart_too(shop: ShopUnderTest, buyer: Person) -> None:
+    product, other = shop.product(), shop.person()
+    add(buyer, product, 3)
+
+    with psycopg.connect(shop.role_url("ordering")) as connection:
+        connection.execute("select set_config('shop.user_id', %s, true)", [str(other.user_id)])
+        seen = connection.execute("select * from shop.cart_items").fetchall()
+        taken = connection.execute(carts.EMPTY.encode(), {"user_id": buyer.user_id}).fetchall()
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(
+                "insert into shop.cart_items (user_id, product_id, qty) values (%s, %s, 1)",
+                [buyer.user_id, product],
+            )
+
+    assert (seen, taken) == ([], [])
+    assert quantities(buyer) == {product: 3}
+
+
+def test_nobody_has_no_cart(shop: ShopUnderTest) -> None:
+    for method, path, body in [
+        ("GET", "/cart", None),
+        ("POST", "/cart/items", {"productId": 1, "quantity": 1}),
+        ("PATCH", "/cart/items/1", {"quantity": 1}),
+        ("DELETE", "/cart/items/1", None),
+        ("DELETE", "/cart", None),
+    ]:
+        assert shop.call(method, path, json_body=body).status == 401
+
+
+# ---------------------------------------------------------------- adding
+
+
+def test_quantities_of_one_product_add_up(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product(price=1000, stock=5)
+
+    first = add(buyer, product, 2)
+    second = add(buyer, product, 3)
+
+    assert (first.status, first.json["quantity"], first.json["lineAmount"]) == (201, 2, 2000)
+    assert (second.status, second.json["quantity"], second.json["available"]) == (201, 5, True)
+    assert quantities(buyer) == {product: 5}
+
+
+def test_more_than_is_in_stock_changes_nothing(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product(stock=5)
+    assert add(buyer, product, 6).status == 409
+    assert quantities(buyer) == {}
+    add(buyer, product, 3)
+
+    refused = add(buyer, product, 3)
+
+    assert (refused.status, refused.error) == (409, "OUT_OF_STOCK")
+    assert refused.json["products"] == [{"productId": product, "available": 5}]
+    assert quantities(buyer) == {product: 3}
+
+
+def test_what_others_hold_is_not_in_stock(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product(stock=5)
+    shop.person().order(product, 4)
+
+    assert add(buyer, product, 2).status == 409
+    assert add(buyer, product, 1).status == 201
+
+
+def test_a_line_has_at_most_a_thousand(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product(stock=5000)
+
+    assert add(buyer, product, 1000).status == 201
+    assert add(buyer, product, 1).status == 422
+    assert quantities(buyer) == {product: 1000}
+
+
+def test_a_cart_has_at_most_fifty_lines(shop: ShopUnderTest, buyer: Person) -> None:
+    products = [shop.product() for _ in range(51)]
+    assert {add(buyer, product).status for product in products[:50]} == {201}
+
+    assert add(buyer, products[50]).status == 422
+    assert add(buyer, products[0]).status == 201, "a line that is there may still grow"
+    assert len(quantities(buyer)) == 50
+
+
+def test_what_is_not_for_sale_is_not_found(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product()
+    shop.sql("update shop.products set active = false where product_id = %s", product)
+
+    for odd in (product, 999_999, 2**63 - 1):
+        answer = add(buyer, odd)
+        assert (answer.status, answer.error) == (404, "NOT_FOUND")
+
+
+def test_an_item_that_is_none_is_refused(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product(stock=5000)
+    odd: list[Any] = [0, -1, 1001, 1.5, 1.0, "1", True, None, [1], 2**31, 2**63, {}]
+
+    for quantity in odd:
+        assert add(buyer, product, quantity).status == 422, quantity
+    for product_id in (0, -1, 2**63, "1", 1.0, True, None):
+        assert add(buyer, product_id).status == 422, product_id
+    bodies: list[Any] = [{}, {"productId": product}, {"quantity": 1}, [], "x"]
+    for body in bodies:
+        assert buyer.post("/cart/items", body).status == 422, body
+    extra = {"productId": product, "quantity": 1, "userId": 1}
+    assert buyer.post("/cart/items", extra).status == 422
+    assert quantities(buyer) == {}
+
+
+def test_the_same_key_adds_once(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product()
+
+    first, again = add(buyer, product, 2, key=KEY), add(buyer, product, 2, key=KEY)
+
+    assert (again.status, again.body) == (201, first.body)
+    assert quantities(buyer) == {product: 2}
+
+
+# ---------------------------------------------------------------- changing and removing
+
+
+def test_a_quantity_is_set(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product(price=1000, stock=5)
+    add(buyer, product, 2)
+
+    answer = buyer.patch(f"/cart/items/{product}", {"quantity": 5})
+
+    assert (answer.status, answer.json["quantity"], answer.json["lineAmount"]) == (200, 5, 5000)
+    refused = buyer.patch(f"/cart/items/{product}", {"quantity": 6})
+    assert (refused.status, refused.error) == (409, "OUT_OF_STOCK")
+    assert quantities(buyer) == {product: 5}
+
+
+@pytest.mark.parametrize("quantity", [0, -1, -1000])
+def test_nought_or_less_removes_the_line(shop: ShopUnderTest, buyer: Person, quantity: int) -> None:
+    product = shop.product()
+    add(buyer, product, 2)
+
+    answer = buyer.patch(f"/cart/items/{product}", {"quantity": quantity})
+
+    assert (answer.status, answer.body) == (204, b"")
+    assert quantities(buyer) == {}
+    assert buyer.patch(f"/cart/items/{product}", {"quantity": quantity}).status == 404
+
+
+def test_what_is_not_in_the_cart_cannot_be_changed(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product()
+
+    for odd in (product, 999_999, 0, "abc", "-1", "9" * 30):
+        for quantity in (1, 0):
+            answer = buyer.patch(f"/cart/items/{odd}", {"quantity": quantity})
+            assert (answer.status, answer.error) == (404, "NOT_FOUND"), odd
+    impossible: list[Any] = [1001, -1001, 1.5, "1", None, True]
+    for quantity in impossible:
+        assert buyer.patch(f"/cart/items/{product}", {"quantity": quantity}).status == 422
+
+
+def test_removing_is_done_when_the_line_is_gone(shop: ShopUnderTest, buyer: Person) -> None:
+    product, other = shop.product(), shop.product()
+    add(buyer, product)
+    add(buyer, other)
+
+    for odd in (product, product, 999_999, "abc"):
+        answer = buyer.delete(f"/cart/items/{odd}")
+        assert (answer.status, answer.body) == (204, b"")
+    assert quantities(buyer) == {other: 1}
+
+
+def test_a_cart_is_emptied(shop: ShopUnderTest, buyer: Person) -> None:
+    add(buyer, shop.product())
+    add(buyer, shop.product())
+
+    assert buyer.delete("/cart").status == 204
+    assert buyer.delete("/cart").status == 204
+    assert quantities(buyer) == {}
+
+
+# ---------------------------------------------------------------- at once
+
+
+def test_additions_at_once_all_count(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product(stock=100)
+
+    statuses = all_at_once(*[lambda: add(buyer, product, 2)] * 8)
+
+    assert statuses == [201] * 8
+    assert quantities(buyer) == {product: 16}
+
+
+def test_additions_at_once_do_not_pass_the_stock(shop: ShopUnderTest, buyer: Person) -> None:
+    product = shop.product(stock=5)
+
+    statuses = all_at_once(*[lambda: add(buyer, product, 2)] * 6)
+
+    assert statuses == [201, 201, 409, 409, 409, 409]
+    assert quantities(buyer) == {product: 4}
+
+
+def test_two_fiftieth_lines_at_once_are_one(shop: ShopUnderTest, buyer: Person) -> None:
+    for _ in range(49):
+        add(buyer, shop.product())
+    last = [shop.product() for _ in range(4)]
+
+    statuses = all_at_once(*[lambda p=product: add(buyer, p) for product in last])
+
+    assert statuses == [201, 422, 422, 422]
+    assert len(quantities(buyer)) == 50
+
+
+def test_a_cart_is_taken_once(shop: ShopUnderTest, buyer: Person) -> None:
+    products = [shop.product(), shop.product()]
+    for product in reversed(products):
+        add(buyer, product, 2)
+    taken: list[list[tuple[int, int]]] = []
+    start = threading.Barrier(4)
+
+    def take() -> None:
+        database = Database(shop.role_url("ordering"), source="test")
+        act_as = ("select set_config('shop.user_id', %(id)s, true)", {"id": str(buyer.user_id)})
+        with database.transaction(opening=(act_as,)) as session:
+            start.wait()
+            taken.append(carts.take(session.tx, buyer.user_id))
+            session.commit()
+        database.close()
+
+    takers = [threading.Thread(target=take) for _ in range(4)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join()
+
+    assert sorted(taken) == [[], [], [], [(products[0], 2), (products[1], 2)]]
+    assert quantities(buyer) == {}

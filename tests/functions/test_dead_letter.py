@@ -1,0 +1,140 @@
+"""dead_letter: whatever ran out of retries is kept whole, once, and somebody is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from functions.dead_letter import handler
+from shop.db import Database
+from shop.message import DeadLetter
+from tests.shop_under_test import Response, ShopUnderTest
+
+CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
+POISON = {
+    "ce-specversion": "1.0",
+    "ce-id": "poison-1",
+    "ce-source": "/somewhere/else",
+    "ce-type": "com.msashop.order.placed.v1",
+    "ce-subject": "no-uuid",
+    "ce-knativeerrordest": CHARGE,
+    "ce-knativeerrorcode": "422",
+    "ce-knativeerrordata": "eyJlcnJvciI6IkJBRF9FVkVOVCJ9",
+    "content-type": "application/json",
+}
+
+
+def send(shop: ShopUnderTest, body: bytes = b"{", **changed: str) -> Response:
+    """Delivers the poison as the broker's last resort does, with some attributes changed."""
+    headers: Mapping[str, str] = POISON | {f"ce-{name}": text for name, text in changed.items()}
+    return shop.post_event("dead_letter", headers, body)
+
+
+def letters(shop: ShopUnderTest) -> list[dict[str, Any]]:
+    """All dead letters, in the order they came."""
+    return shop.sql("select * from shop.dead_letters order by received_at, dead_letter_id")
+
+
+def test_keeps_unsigned_poison_byte_for_byte_and_raises_an_alarm(shop: ShopUnderTest) -> None:
+    body = b'{"orderId": \xff\x00 not json'
+
+    answer = send(shop, body)
+
+    assert (answer.status, answer.body) == (204, b"")
+    (letter,) = letters(shop)
+    assert (letter["event_id"], letter["source"]) == ("poison-1", "/somewhere/else")
+    assert (letter["type"], letter["subject"]) == ("com.msashop.order.placed.v1", "no-uuid")
+    assert (letter["destination"], letter["error_code"]) == (CHARGE, "422")
+    assert letter["error_data"] == "eyJlcnJvciI6IkJBRF9FVkVOVCJ9"
+    assert letter["headers"] == POISON
+    assert (bytes(letter["body"]), letter["replayed_at"]) == (body, None)
+    alarms = shop.sql("select kind, subject, detail, resolved_at from shop.alarms")
+    assert alarms == [
+        {
+            "kind": "dead_letter",
+            "subject": f"/somewhere/else poison-1 {CHARGE}",
+            "detail": f"'com.msashop.order.placed.v1' was not taken by '{CHARGE}', status '422'",
+            "resolved_at": None,
+        }
+    ]
+
+
+def test_the_same_letter_again_changes_nothing(shop: ShopUnderTest) -> None:
+    send(shop)
+
+    answer = send(shop, b"other bytes")
+
+    assert answer.status == 204
+    assert [bytes(letter["body"]) for letter in letters(shop)] == [b"{"]
+    assert shop.sql("select count(*) as n from shop.alarms") == [{"n": 1}]
+
+
+def test_each_destination_has_a_letter_of_its_own(shop: ShopUnderTest) -> None:
+    send(shop)
+
+    send(shop, knativeerrordest="http://shop-refund.shop.svc.cluster.local/events")
+
+    assert len(letters(shop)) == 2
+    assert shop.sql("select count(*) as n from shop.alarms") == [{"n": 2}]
+
+
+def test_a_letter_that_fails_again_after_its_replay_is_open_again(shop: ShopUnderTest) -> None:
+    send(shop)
+    shop.sql("update shop.dead_letters set replayed_at = now()")
+
+    answer = send(shop)
+
+    assert answer.status == 204
+    assert [letter["replayed_at"] for letter in letters(shop)] == [None]
+
+
+def test_ids_as_long_as_cloudevents_allow_are_kept_apart(shop: ShopUnderTest) -> None:
+    long = "%EA%B0%80" * 1023
+
+    first = send(shop, id=f"{long}a", source="/" + "s" * 1023)
+    second = send(shop, id=f"{long}b", source="/" + "s" * 1023)
+
+    assert (first.status, second.status) == (204, 204)
+    ids = [letter["event_id"] for letter in letters(shop)]
+    assert len(set(ids)) == 2
+    assert all(text.startswith("가" * 100 + " sha256:") for text in ids)
+
+
+@pytest.mark.parametrize("poison", ["a\x00b", "a\ud800b", "a\x1b[2Jb"])
+def test_text_that_no_database_or_screen_should_see_is_stored_as_shown(
+    shop: ShopUnderTest, poison: str
+) -> None:
+    letter = DeadLetter(
+        event_id=poison,
+        source=poison,
+        type=poison,
+        subject=poison,
+        destination=poison,
+        error_code=poison,
+        error_data=poison,
+        headers={poison: poison},
+        body=b"\x00",
+    )
+    database = Database(shop.role_url("ops"), source="/shop/dead_letter")
+
+    with database.transaction() as session:
+        handler.store(letter, session.tx)
+        session.commit()
+    database.close()
+
+    (stored,) = letters(shop)
+    assert stored["event_id"] == stored["headers"][stored["event_id"]]
+    assert stored["event_id"][0] + stored["event_id"][-1] == "ab"
+    (alarm,) = shop.sql("select detail from shop.alarms")
+    assert alarm["detail"].isascii()
+    assert alarm["detail"].isprintable()
+
+
+def test_what_is_no_cloudevent_is_refused_and_leaves_nothing(shop: ShopUnderTest) -> None:
+    answer = shop.post_event("dead_letter", {"content-type": "application/json"}, b"{}")
+
+    assert answer.status == 400
+    assert letters(shop) == []
+    assert shop.sql("select count(*) as n from shop.alarms") == [{"n": 0}]

@@ -1,0 +1,532 @@
+"""list_products: arrays of what is for sale, paged by key, never at an old price."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+import redis as oracle
+
+from functions.list_products.lists import Lists, make_page, pack
+from functions.list_products.paging import write_cursor
+from shop import catalog
+from shop.cache import Cache
+from shop.catalog import Filter, Position
+from shop.runtime.config import Secret
+from tests.shop_under_test import Response, ShopUnderTest
+
+NOBODY_LISTENS = "redis://127.0.0.1:1"
+NO_DATABASE = Secret("postgresql://shop_catalog_ro@127.0.0.1:1/none")
+PATIENT_SECONDS = 2.0
+
+
+@pytest.fixture(autouse=True)
+def redis(redis_url: str) -> Any:
+    """An empty Redis: lists of one test's database are not those of another's."""
+    with closing(oracle.Redis.from_url(redis_url)) as client:
+        client.flushall()
+        yield client
+
+
+def ids(answer: Response) -> list[int]:
+    assert answer.status == 200, answer.body
+    return [product["id"] for product in answer.json]
+
+
+def next_path(answer: Response) -> str | None:
+    link = answer.headers.get("link")
+    if link is None:
+        return None
+    match = re.fullmatch(r'<(/products\?[!-~]+)>; rel="next"', link)
+    assert match is not None, link
+    return match[1]
+
+
+def walk(shop: ShopUnderTest, path: str) -> list[list[int]]:
+    """The ids of every page, following Link."""
+    pages = []
+    following: str | None = path
+    while following is not None:
+        answer = shop.call("GET", following)
+        pages.append(ids(answer))
+        following = next_path(answer)
+    return pages
+
+
+# ---------------------------------------------------------------- one page
+
+
+def test_a_list_is_an_array_of_products(shop: ShopUnderTest) -> None:
+    product = shop.product(price=2500, stock=4, name='"물건"\n<b>')
+    shop.sql("update shop.stock set reserved = 1 where product_id = %s", product)
+
+    answer = shop.call("GET", "/products?category=" + quote("시험"))
+
+    assert answer.status == 200
+    assert answer.json == [
+        {
+            "id": product,
+            "name": '"물건"\n<b>',
+            "description": "",
+            "category": "시험",
+            "price": 2500,
+            "currency": "KRW",
+            "stockQuantity": 3,
+        }
+    ]
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "public, no-cache"
+    assert "link" not in answer.headers
+
+
+def test_nothing_found_is_an_empty_array(shop: ShopUnderTest) -> None:
+    answer = shop.call("GET", "/products?category=nothing")
+
+    assert (answer.status, answer.body) == (200, b"[]")
+
+
+def test_a_page_has_twenty_products_and_at_most_a_hundred(shop: ShopUnderTest) -> None:
+    for _ in range(101):
+        shop.product()
+
+    assert len(shop.call("GET", "/products").json) == 20
+    full = shop.call("GET", "/products?limit=100")
+    assert len(full.json) == 100
+    assert next_path(full) is not None
+
+
+def test_withdrawn_products_are_not_listed(shop: ShopUnderTest) -> None:
+    product = shop.product()
+    shop.sql("update shop.products set active = false where product_id = %s", product)
+
+    assert product not in ids(shop.call("GET", "/products?limit=100"))
+
+
+# ---------------------------------------------------------------- paging
+
+
+@pytest.mark.parametrize("key", ["id", "price", "name"])
+def test_every_product_is_on_one_page_in_order(shop: ShopUnderTest, key: str) -> None:
+    names = ["나", "가", "가", "b", "B", "a%", "가"]
+    prices = [300, 100, 200, 100, 100, 300, 100]
+    made = [
+        {"id": shop.product(price=price, name=name), "price": price, "name": name}
+        for price, name in zip(prices, names, strict=True)
+    ]
+    ascending = [p["id"] for p in sorted(made, key=lambda p: (p[key], p["id"]))]
+
+    for sort, expected in ((key, ascending), (f"-{key}", ascending[::-1])):
+        for limit in (1, 2, 3, 6, 7, 100):
+            path = f"/products?category={quote('시험')}&sort={sort}&limit={limit}"
+            pages = walk(shop, path)
+            assert [product for page in pages for product in page] == expected, path
+            assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1), path
+
+
+def test_a_product_added_between_two_pages_moves_no_other(shop: ShopUnderTest) -> None:
+    cheap, dear = shop.product(price=100), shop.product(price=900)
+    first = shop.call("GET", f"/products?category={quote('시험')}&sort=price&limit=1")
+    shop.product(price=50)
+
+    following = next_path(first)
+
+    assert following is not None
+    assert (ids(first), ids(shop.call("GET", following))) == ([cheap], [dear])
+
+
+def forged(sort: str, *place: Any) -> str:
+    """A cursor of somebody who read our code: right checksum, any position."""
+    return write_cursor(sort, Filter(), Position(*place))
+
+
+BAD_QUERIES = [
+    "limit=0",
+    "limit=101",
+    "limit=-1",
+    "limit=1e9",
+    "limit=1.0",
+    "limit=1_0",
+    "limit=+1",
+    "limit=%201",
+    "limit=",
+    "limit=１",
+    "limit=" + "9" * 5000,
+    "limit=1&limit=2",
+    "sort=stock",
+    "sort=id%20desc",
+    "sort=",
+    "minPrice=-1",
+    "minPrice=1.5",
+    "maxPrice=x",
+    "maxPrice=9999999999999",
+    "min_price=1",
+    "offset=1",
+    "name=" + "a" * 65,
+    "name=%00",
+    "name=a%0Ab",
+    "name=%C2%85",
+    "name=%ff",
+    "name=%ed%a0%80",
+    "category=" + "a" * 65,
+    "cursor=garbage",
+    "cursor=",
+    "cursor=" + "A" * 1401,
+    "cursor=%F0%9F%92%A5",
+    "cursor=" + base64.urlsafe_b64encode(b"12345678[1,1]").decode().rstrip("="),
+    "cursor=" + forged("id", 0, 0),
+    "cursor=" + forged("id", 1, 2**63),
+    "cursor=" + forged("id", 1, True),
+    "cursor=" + forged("id", 1, "1"),
+    "cursor=" + forged("id", None, 1),
+    "sort=price&cursor=" + forged("price", "1", 1),
+    "sort=name&cursor=" + forged("name", 1, 1),
+    "sort=name&cursor=" + forged("name", "a\0", 1),
+    "sort=name&cursor=" + forged("name", "\ud800", 1),
+    "sort=name&cursor=" + forged("name", "a" * 201, 1),
+]
+
+
+def test_a_bad_query_is_refused(shop: ShopUnderTest) -> None:
+    for query in BAD_QUERIES:
+        answer = shop.call("GET", f"/products?{query}")
+
+        assert answer.status == (414 if len(query) > 2_000 else 400), query[:100]
+
+
+def test_a_cursor_is_good_for_its_own_list_only(shop: ShopUnderTest) -> None:
+    shop.product(), shop.product()
+    following = next_path(shop.call("GET", f"/products?category={quote('시험')}&limit=1"))
+    assert following is not None
+    cursor = following.split("cursor=")[1]
+
+    assert shop.call("GET", f"/products?category={quote('시험')}&cursor={cursor}").status == 200
+    for other in ("", "sort=-id&", "category=x&", f"category={quote('시험')}&minPrice=1&"):
+        answer = shop.call("GET", f"/products?{other}cursor={cursor}")
+        assert (answer.status, answer.error) == (400, "BAD_CURSOR"), other
+
+
+def test_a_changed_cursor_is_refused(shop: ShopUnderTest) -> None:
+    shop.product(), shop.product()
+    following = next_path(shop.call("GET", "/products?limit=1"))
+    assert following is not None
+    cursor = following.split("cursor=")[1]
+
+    changed = [
+        cursor[:n] + ("A" if cursor[n] != "A" else "B") + cursor[n + 1 :]
+        for n in range(len(cursor))
+    ]
+    for other in [*changed, cursor + "A", cursor[:-1], cursor + "=="]:
+        assert shop.call("GET", f"/products?limit=1&cursor={other}").status == 400, other
+
+
+# ---------------------------------------------------------------- filters
+
+
+NAMES = ["테스트 상품 甲", "상품", "Phone 5%", "my PHONE_x", "back\\slash", "STRAßE"]
+FOUND = [
+    ("상품", ["테스트 상품 甲", "상품"]),
+    ("스트 상", ["테스트 상품 甲"]),
+    ("甲", ["테스트 상품 甲"]),
+    ("phone", ["Phone 5%", "my PHONE_x"]),
+    ("PHONE", ["Phone 5%", "my PHONE_x"]),
+    ("%", ["Phone 5%"]),
+    ("_", ["my PHONE_x"]),
+    ("\\", ["back\\slash"]),
+    ("e_x", ["my PHONE_x"]),
+    ("5_", []),
+    ("' OR 1=1--", []),
+    ("straße", ["STRAßE"]),
+    ("", NAMES),
+]
+
+
+def test_a_name_is_found_by_any_part_of_it(shop: ShopUnderTest) -> None:
+    for name in NAMES:
+        shop.product(name=name)
+
+    for wanted, found in FOUND:
+        answer = shop.call("GET", f"/products?category={quote('시험')}&name={quote(wanted)}")
+        assert [product["name"] for product in answer.json] == found, wanted
+
+
+def test_sixty_four_characters_are_searched(shop: ShopUnderTest) -> None:
+    shop.product(name="가" * 65)
+
+    answer = shop.call("GET", f"/products?name={quote('가' * 64)}")
+
+    assert [product["name"] for product in answer.json] == ["가" * 65]
+
+
+def test_prices_are_filtered_inclusively(shop: ShopUnderTest) -> None:
+    low, middle, high = (shop.product(price=price) for price in (100, 200, 300))
+    path = f"/products?category={quote('시험')}"
+
+    assert ids(shop.call("GET", f"{path}&minPrice=200")) == [middle, high]
+    assert ids(shop.call("GET", f"{path}&maxPrice=200")) == [low, middle]
+    assert ids(shop.call("GET", f"{path}&minPrice=200&maxPrice=200")) == [middle]
+
+
+def test_a_range_without_prices_is_refused(shop: ShopUnderTest) -> None:
+    assert shop.call("GET", "/products?minPrice=2&maxPrice=1").status == 422
+
+
+def test_korean_is_searched_by_index(shop: ShopUnderTest) -> None:
+    shop.product()
+    shop.sql(
+        "with made as (insert into shop.products (name, category, price_minor, currency) "
+        "select '물건 ' || n, '시험', 1, 'KRW' from generate_series(1, 5000) n "
+        "returning product_id) "
+        "insert into shop.stock (product_id, on_hand) select product_id, 1 from made"
+    )
+    shop.sql("vacuum analyze shop.products, shop.stock")
+    statement, parameters = catalog.page(
+        sort="id", wanted=Filter(name="테스트 상품"), after=None, limit=20
+    )
+
+    with psycopg.connect(shop.role_url("catalog_ro")) as connection:
+        trigrams = connection.execute("select show_trgm('상품')").fetchone()
+        plan = connection.execute(b"explain " + statement.encode(), parameters).fetchall()
+
+    assert trigrams is not None and trigrams[0], "the database's locale knows no Korean letters"
+    assert any("products_by_name_trigram" in line for (line,) in plan), plan
+
+
+# ---------------------------------------------------------------- one product, categories
+
+
+def test_a_product_is_shown_with_its_tag(shop: ShopUnderTest) -> None:
+    product = shop.product(price=2500, stock=4)
+
+    answer = shop.call("GET", f"/products/{product}")
+
+    assert answer.json["id"] == product
+    assert answer.json == shop.call("GET", f"/products?category={quote('시험')}").json[0]
+    assert answer.headers["etag"] == '"1.4"'
+
+
+def test_an_odd_id_is_not_found(shop: ShopUnderTest) -> None:
+    beyond = [str(2**63), str(2**63 - 1), "999999", "9" * 200]
+    for odd in ["0", "-1", "abc", "9e99", "01", "1.0", "A" * 200, *beyond]:
+        answer = shop.call("GET", f"/products/{odd}")
+
+        assert (answer.status, answer.error) == (404, "NOT_FOUND"), odd
+
+
+def test_withdrawn_and_missing_are_the_same_404(shop: ShopUnderTest) -> None:
+    product = shop.product()
+    shop.sql("update shop.products set active = false where product_id = %s", product)
+    withdrawn = shop.call("GET", f"/products/{product}")
+    missing = shop.call("GET", f"/products/{product + 1}")
+
+    assert withdrawn.status == 404
+    assert withdrawn.json | {"instance": ""} == missing.json | {"instance": ""}
+
+
+def test_a_known_product_is_not_sent_again_until_it_changes(shop: ShopUnderTest) -> None:
+    product = shop.product(stock=4)
+    path = f"/products/{product}"
+    etag = shop.call("GET", path).headers["etag"]
+
+    for header in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+        known = shop.call("GET", path, headers={"if-none-match": header})
+        assert (known.status, known.body, known.headers["etag"]) == (304, b"", etag), header
+    for header in ('"x"', "garbage", ""):
+        assert shop.call("GET", path, headers={"if-none-match": header}).status == 200, header
+
+    shop.sql("update shop.stock set reserved = 1 where product_id = %s", product)
+    changed = shop.call("GET", path, headers={"if-none-match": etag})
+    assert (changed.status, changed.headers["etag"]) == (200, '"1.3"')
+
+
+def test_a_known_list_is_not_sent_again(shop: ShopUnderTest) -> None:
+    shop.product(), shop.product()
+    first = shop.call("GET", "/products?limit=1")
+
+    known = shop.call("GET", "/products?limit=1", headers={"if-none-match": first.headers["etag"]})
+
+    assert re.fullmatch(r'"[0-9a-f]{32}"', first.headers["etag"])
+    assert (known.status, known.body) == (304, b"")
+    assert known.headers["etag"] == first.headers["etag"]
+    assert known.headers["link"] == first.headers["link"]
+
+
+def test_categories_are_listed_by_name(shop: ShopUnderTest) -> None:
+    shop.product()
+
+    answer = shop.call("GET", "/categories")
+
+    names = [category["name"] for category in answer.json]
+    assert answer.json == [{"name": name} for name in sorted(names)]
+    assert "시험" in names
+    known = shop.call("GET", "/categories", headers={"if-none-match": answer.headers["etag"]})
+    assert known.status == 304
+
+
+# ---------------------------------------------------------------- caching
+
+
+def test_a_known_list_needs_no_database(
+    shop: ShopUnderTest, make_shop: Callable[..., ShopUnderTest]
+) -> None:
+    path = "/products?limit=2"
+    answer = shop.call("GET", path)
+    without_database = make_shop(database_url=NO_DATABASE)
+
+    assert without_database.call("GET", path).body == answer.body
+    assert without_database.call("GET", "/products?limit=3").status == 503
+
+
+def test_another_process_finds_the_list_in_redis(shop: ShopUnderTest, redis_url: str) -> None:
+    there, here = Lists(), Lists()
+    with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
+        page = make_page("[1]", '</products?x>; rel="next"')
+        there.find_or_make(cache, "digest", lambda: page)
+
+        assert here.find_or_make(cache, "digest", refuse_to_make) == page
+
+
+def refuse_to_make() -> Any:
+    raise AssertionError("the page was to be found")
+
+
+@pytest.mark.parametrize("lists_are_seen_before", [True, False])
+def test_a_changed_price_shows_at_once(
+    shop: ShopUnderTest, redis_url: str, lists_are_seen_before: bool
+) -> None:
+    product, staff = shop.product(price=100), shop.person("staff")
+    path = f"/products?category={quote('시험')}"
+    if lists_are_seen_before:
+        assert shop.call("GET", path).json[0]["price"] == 100
+
+    changed = staff.patch(f"/products/{product}", {"price": 200}, headers={"if-match": "*"})
+
+    assert changed.status == 200
+    assert shop.call("GET", path).json[0]["price"] == 200
+
+
+def test_a_stale_write_cannot_win(redis_url: str) -> None:
+    """A reader that read before the change and writes after it."""
+    slow, fresh = Lists(), Lists()
+    with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
+
+        def read_old_then_be_overtaken() -> Any:
+            catalog.forget_lists(cache)
+            return make_page("[old]", "")
+
+        answered = slow.find_or_make(cache, "digest", read_old_then_be_overtaken)
+        assert answered.body == b"[old]", "this reader asked before the change"
+
+        for reader in (slow, fresh):
+            page = reader.find_or_make(cache, "digest", lambda: make_page("[new]", ""))
+            assert page.body == b"[new]"
+
+
+def test_losing_the_token_brings_no_old_list_back(redis_url: str, redis: oracle.Redis) -> None:
+    with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
+        Lists().find_or_make(cache, "digest", lambda: make_page("[old]", ""))
+        redis.delete(catalog.VERSION_KEY)
+
+        page = Lists().find_or_make(cache, "digest", lambda: make_page("[new]", ""))
+
+    assert page.body == b"[new]"
+
+
+def test_garbage_in_redis_is_no_list(redis_url: str, redis: oracle.Redis) -> None:
+    cut = pack(make_page("[1]", ""))[:-1]
+    with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
+        for garbage in (b"", b"[]", b"\n\n[]", b'"0"\n\n[]', cut, b"\xff\xfe\n\xff\n\xff"):
+            Lists().find_or_make(cache, "digest", lambda: make_page("[old]", ""))
+            (key,) = redis.keys("catalog:*:digest")
+            redis.set(key, garbage)
+
+            page = Lists().find_or_make(cache, "digest", lambda: make_page("[new]", ""))
+
+            assert page.body == b"[new]", garbage
+            redis.delete(key)
+
+
+def test_a_token_that_is_none_caches_nothing(redis_url: str, redis: oracle.Redis) -> None:
+    redis.set(catalog.VERSION_KEY, "not a token")
+    with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
+        page = Lists().find_or_make(cache, "digest", lambda: make_page("[1]", ""))
+
+    assert page.body == b"[1]"
+    assert redis.keys("catalog:*:digest") == []
+
+
+def test_cached_lists_die_soon(redis_url: str, redis: oracle.Redis) -> None:
+    with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
+        Lists().find_or_make(cache, "digest", lambda: make_page("[1]", ""))
+
+    (key,) = redis.keys("catalog:*:digest")
+    assert 0 < redis.pttl(key) <= 1_000
+
+
+def test_a_copy_in_the_process_dies_soon(redis_url: str) -> None:
+    """Stock in lists is at most two seconds old: one here, one in Redis."""
+    lists, made = Lists(), iter(range(1_000_000))
+    with closing(Cache(None)) as cache:
+
+        def body() -> bytes:
+            return lists.find_or_make(cache, "d", lambda: make_page(f"[{next(made)}]", "")).body
+
+        assert (body(), body()) == (b"[0]", b"[0]"), "without Redis the copy serves a second"
+        patience = threading.Event()
+        for _ in range(300):
+            if body() == b"[1]":
+                return
+            patience.wait(0.01)
+        raise AssertionError("the copy outlived its second")
+
+
+def test_many_lists_do_not_fill_the_memory() -> None:
+    lists, cache = Lists(), Cache(None)
+    big = "x" * 100_000
+
+    for n in range(2_000):
+        lists.find_or_make(cache, str(n), lambda: make_page(big, ""))
+
+    assert lists._bytes <= 8 * 1024 * 1024
+    assert len(lists._copies) <= 256
+
+
+def test_without_redis_the_database_answers(make_shop: Callable[..., ShopUnderTest]) -> None:
+    shop = make_shop(redis_url=Secret(NOBODY_LISTENS))
+    product, staff = shop.product(price=100), shop.person("staff")
+    path = f"/products?category={quote('시험')}&sort=-id"
+
+    assert ids(shop.call("GET", path)) == [product]
+    changed = staff.patch(f"/products/{product}", {"price": 200}, headers={"if-match": "*"})
+
+    assert changed.status == 200, "staff work without Redis too"
+    patience = threading.Event()
+    for _ in range(300):
+        if shop.call("GET", path).json[0]["price"] == 200:
+            return
+        patience.wait(0.01)
+    raise AssertionError("a copy outlived the second it may live without Redis")
+
+
+def test_the_event_makes_lists_stale_though_the_changer_died(
+    shop: ShopUnderTest, redis: oracle.Redis
+) -> None:
+    product, staff = shop.product(price=100), shop.person("staff")
+    staff.patch(f"/products/{product}", {"price": 200}, headers={"if-match": "*"})
+    before = redis.get(catalog.VERSION_KEY)
+    (event,) = [row for row in shop.outbox() if row["type"] == "product.changed"]
+
+    answer = shop.deliver(event, "list_products")
+
+    assert (answer.status, answer.body) == (204, b"")
+    after = redis.get(catalog.VERSION_KEY)
+    assert after is not None and after != before
+    assert shop.outbox() == [], "the only subscriber has it"
+    assert json.dumps(event["data"]) == json.dumps({"productId": product, "productVersion": 2})

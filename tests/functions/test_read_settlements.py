@@ -1,0 +1,185 @@
+"""read_settlements: closed days as they were closed, open days live, and only for those allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from tests.functions.ledger_book import post
+from tests.shop_under_test import ShopUnderTest
+
+MakeShop = Callable[..., ShopUnderTest]
+
+
+def figures(captured: int, refunded: int, n: tuple[int, int], *, closed: bool) -> dict[str, Any]:
+    """The members of an answer beside its date."""
+    return {
+        "totalAmount": captured - refunded,
+        "capturedAmount": captured,
+        "refundedAmount": refunded,
+        "paymentCount": n[0],
+        "refundCount": n[1],
+        "currency": "KRW",
+        "closed": closed,
+    }
+
+
+def today(shop: ShopUnderTest) -> date:
+    """The shop's business day."""
+    day: date = shop.sql("select (now() at time zone 'Asia/Seoul')::date as day")[0]["day"]
+    return day
+
+
+def test_today_is_there_with_zeros_before_anything_happened(shop: ShopUnderTest) -> None:
+    finance = shop.person("finance")
+    day = today(shop).isoformat()
+
+    one = finance.get(f"/settlements/daily?date={day}")
+    newest = finance.get("/settlements/daily")
+    month = finance.get(f"/settlements/monthly?yearMonth={day[:7]}")
+
+    nothing = figures(0, 0, (0, 0), closed=False)
+    assert (one.status, one.json) == (200, {"settlementDate": day, **nothing})
+    assert (newest.status, newest.json) == (200, [{"settlementDate": day, **nothing}])
+    assert (month.status, month.json) == (200, {"yearMonth": day[:7], **nothing})
+
+
+def test_a_day_reads_the_same_open_and_closed(shop: ShopUnderTest) -> None:
+    finance = shop.person("finance")
+    post(shop, "CAPTURE", 10_000, "2026-02-01 00:00+09")
+    post(shop, "REFUND", 12_000, "2026-02-01 23:59:59+09")
+    post(shop, "CAPTURE", 99, "2026-02-02 00:00+09")
+    post(shop, "CAPTURE", 25, "2026-02-01 12:00+09", currency="USD")
+
+    live = finance.get("/settlements/daily?date=2026-02-01").json
+    shop.tick("settle")
+    closed = finance.get("/settlements/daily?date=2026-02-01").json
+
+    day = {"settlementDate": "2026-02-01"}
+    assert live == day | figures(10_000, 12_000, (1, 1), closed=False)
+    assert closed == day | figures(10_000, 12_000, (1, 1), closed=True)
+
+
+def test_a_paid_order_is_in_todays_settlement(shop: ShopUnderTest) -> None:
+    finance = shop.person("finance")
+    shop.person().paid_order(shop.product(price=19_500), 2)
+
+    newest = finance.get("/settlements/daily").json
+
+    assert newest == [
+        {"settlementDate": today(shop).isoformat()} | figures(39_000, 0, (1, 0), closed=False)
+    ]
+
+
+def test_without_a_date_the_newest_thirty_days_come_newest_first(shop: ShopUnderTest) -> None:
+    finance = shop.person("finance")
+    for days in range(1, 41):
+        post(shop, "CAPTURE", days, f"{today(shop) - timedelta(days=days)} 12:00+09")
+    shop.tick("settle")
+
+    newest = finance.get("/settlements/daily").json
+
+    assert [day["totalAmount"] for day in newest] == list(range(30))
+    assert [day["closed"] for day in newest] == [False] + [True] * 29
+    dates = [day["settlementDate"] for day in newest]
+    assert dates == sorted(dates, reverse=True)
+
+
+def test_months_add_up_their_days_and_the_newest_twelve_come_first(shop: ShopUnderTest) -> None:
+    finance = shop.person("finance")
+    for month in range(1, 13):
+        post(shop, "CAPTURE", 1_000 * month, f"2024-{month:02}-01 00:00+09")
+        post(shop, "REFUND", 1, f"2024-{month:02}-28 23:59+09")
+    shop.tick("settle")
+
+    newest = finance.get("/settlements/monthly").json
+    december = finance.get("/settlements/monthly?yearMonth=2024-12").json
+
+    assert [month["yearMonth"] for month in newest] == [
+        f"{today(shop):%Y-%m}",
+        *(f"2024-{month:02}" for month in range(12, 1, -1)),
+    ]
+    assert december == {"yearMonth": "2024-12"} | figures(12_000, 1, (1, 1), closed=True)
+    assert [month["closed"] for month in newest] == [False] + [True] * 11
+
+
+def test_a_month_with_an_open_day_is_open(shop: ShopUnderTest) -> None:
+    finance = shop.person("finance")
+    post(shop, "CAPTURE", 1_000, "2026-02-01 12:00+09")
+    shop.tick("settle")
+    post(shop, "CAPTURE", 500, "2026-02-28 12:00+09")
+
+    month = finance.get("/settlements/monthly?yearMonth=2026-02").json
+
+    assert month == {"yearMonth": "2026-02"} | figures(1_500, 0, (2, 0), closed=False)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/settlements/daily?date=2026-02-03", "/settlements/monthly?yearMonth=2026-03"],
+)
+def test_a_period_without_postings_is_not_found(shop: ShopUnderTest, path: str) -> None:
+    finance = shop.person("finance")
+    post(shop, "CAPTURE", 1_000, "2026-02-01 12:00+09")
+
+    answer = finance.get(path)
+
+    assert (answer.status, answer.error) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "daily?date=2026-02-30",
+        "daily?date=9999-12-31",
+        "daily?date=1999-12-31",
+        "daily?date=2026-2-1",
+        "daily?date=20260201",
+        "daily?date=2026-W05-1",
+        "daily?date=1769904000",
+        "daily?date=2026-02-01T00:00:00",
+        "daily?date=2026-02-01%0A",
+        "daily?date='%20or%201",
+        "daily?date=",
+        "daily?date=2026-02-01&date=2026-02-01",
+        "daily?day=2026-02-01",
+        "daily?yearMonth=2026-02",
+        "monthly?yearMonth=2026-13",
+        "monthly?yearMonth=2026-00",
+        "monthly?yearMonth=2026-02-01",
+        "monthly?yearMonth=9999-12",
+        "monthly?yearMonth=2026-02%0A",
+        "monthly?yearMonth=",
+        "monthly?date=2026-02-01",
+    ],
+)
+def test_what_is_no_date_of_ours_is_refused(shop: ShopUnderTest, query: str) -> None:
+    finance = shop.person("finance")
+
+    answer = finance.get(f"/settlements/{query}")
+
+    assert (answer.status, answer.error) == (400, "BAD_QUERY")
+
+
+@pytest.mark.parametrize("path", ["/settlements/daily", "/settlements/monthly"])
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("finance", {"anonymous": 401, "customer": 403, "staff": 403, "finance": 200}),
+        ("customer", {"anonymous": 401, "customer": 200, "staff": 200, "finance": 200}),
+        ("public", {"anonymous": 200, "customer": 200, "staff": 200, "finance": 200}),
+    ],
+)
+def test_who_may_read_is_a_policy(
+    make_shop: MakeShop, policy: str, expected: dict[str, int], path: str
+) -> None:
+    shop = make_shop(settlements_auth=policy)
+    roles = [role for role in expected if role != "anonymous"]
+
+    answers = {"anonymous": shop.call("GET", path).status}
+    answers |= {role: shop.person(role).get(path).status for role in roles}
+
+    assert answers == expected

@@ -1,0 +1,86 @@
+"""scripts.tick: one signed tick over real HTTP makes a function look for what is due."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import pytest
+
+from scripts.dev.servers import free_port
+from scripts.tick import main
+from shop.runtime.wsgi import wsgi
+from tests.functions.ledger_book import post
+from tests.shop_under_test import ShopUnderTest
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Nothing: the app logs already."""
+
+
+def _with_end(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """The app with a body that ends where it ends: PEP 3333 wants that, wsgiref does not do it."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        return app({**environ, "wsgi.input": io.BytesIO(body)}, start_response)
+
+    return application
+
+
+@contextmanager
+def served(shop: ShopUnderTest, function: str) -> Iterator[str]:
+    """The function behind a socket; yields the URL of its events."""
+    app = _with_end(wsgi(shop.apps[function]))
+    with make_server("127.0.0.1", 0, app, handler_class=_Silent) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/events"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def clock(shop: ShopUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings a clock has."""
+    monkeypatch.setenv("SHOP_PROFILE", "local")
+    monkeypatch.setenv("EVENT_SIGNING_KEY", shop.secrets.event_keys["clock"])
+    monkeypatch.setenv("EVENT_KEYS", shop.secrets.event_key_set)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_tick_closes_what_is_over(shop: ShopUnderTest) -> None:
+    post(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
+
+    with served(shop, "settle") as url:
+        status = main(["close-days", url])
+
+    assert status == 0
+    assert shop.sql("select captures_minor from shop.settlements") == [{"captures_minor": 10_000}]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_tick_nobody_takes_fails(
+    shop: ShopUnderTest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served(shop, "settle") as url:
+        unknown = main(["no-such-schedule", url])
+        monkeypatch.setenv("EVENT_SIGNING_KEY", shop.secrets.event_keys["ordering"])
+        forged = main(["close-days", url])
+    nobody = main(["close-days", f"http://127.0.0.1:{free_port()}/events"])
+
+    assert (unknown, forged, nobody) == (1, 1, 1)
+    assert "does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("arguments", [[], ["close-days"], ["close-days", "https://else.example"]])
+def test_wrong_use_is_refused(arguments: list[str]) -> None:
+    assert main(arguments) == 2

@@ -1,0 +1,94 @@
+"""Records are frozen dataclasses to everybody who looks, at a fraction of the price."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, astuple, field, fields, replace
+from typing import Any
+
+import pytest
+
+from events.records import frozen
+
+
+@frozen
+class Point:
+    """A place."""
+
+    x: int
+    y: int = 0
+    tags: list[str] = field(default_factory=list, compare=False)
+
+
+@frozen(kw_only=True)
+class Named:
+    """A thing that refuses to have no name."""
+
+    name: str
+    secret: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a name")
+
+
+def test_fields_are_given_by_place_and_by_name_and_have_defaults() -> None:
+    assert (Point(1).x, Point(1).y, Point(1, 2).y, Point(x=3).x, Point(1, y=4).y) == (1, 0, 2, 3, 4)
+    assert Point(1).tags is not Point(1).tags
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Point(),
+        lambda: Point(1, 2, [], 4),
+        lambda: Point(1, x=2),
+        lambda: Point(1, z=2),
+        lambda: Named("by place"),
+        lambda: Named(),
+    ],
+)
+def test_wrong_fields_are_refused(make: Any) -> None:
+    with pytest.raises(TypeError):
+        make()
+
+
+def test_a_record_cannot_change() -> None:
+    point = Point(1)
+    with pytest.raises(FrozenInstanceError):
+        point.x = 2  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        del point.x
+    assert point.x == 1
+
+
+def test_records_are_equal_by_value_and_class() -> None:
+    assert Point(1, 2, ["a"]) == Point(1, 2, ["b"])
+    assert hash(Point(1, 2)) == hash(Point(1, 2))
+    assert Point(1, 2) != Point(2, 1)
+    assert Named(name="a") != Point(1)
+
+
+def test_the_tools_of_dataclasses_know_records() -> None:
+    assert [f.name for f in fields(Point)] == ["x", "y", "tags"]
+    assert replace(Point(1, 2), y=3) == Point(1, 3)
+    assert astuple(Point(1, 2)) == (1, 2, [])
+    match Point(5, 6):
+        case Point(x, y):
+            assert (x, y) == (5, 6)
+        case _:
+            pytest.fail("a record has no places to match")
+
+
+def test_post_init_is_heard_and_secrets_are_not_shown() -> None:
+    with pytest.raises(ValueError, match="a name"):
+        Named(name="")
+    assert repr(Named(name="n", secret="s")) == "Named(name='n')"
+
+
+def test_a_record_inherits_fields() -> None:
+    @frozen
+    class Point3(Point):
+        z: int = 7
+
+    assert Point3(1).z == 7
+    assert Point3(1, 2) != Point(1, 2)
