@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
+from scripts.migrate import migrate
 from shop.schema.grants import ALL, APPEND_ONLY, GRANTS, ROW_SECURITY_TABLES
 from tests.shop_under_test import ShopUnderTest
 
@@ -100,3 +102,46 @@ def test_a_customer_sees_and_changes_only_rows_of_their_own(shop: ShopUnderTest)
             )
 
     assert (seen, moved) == ([(mine["id"],)], 0)
+
+
+def test_due_work_is_seen_when_the_schemas_owner_is_no_superuser(
+    postgres_url: str, template_url: str
+) -> None:
+    """On a managed server nobody is; forced row security must not blind the view that wakes us."""
+    assert template_url, "the roles are there: they belong to all databases of a server"
+    owner, host = f"owner_{uuid4().hex[:8]}", postgres_url.split("@")[1].rsplit("/", 1)[0]
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"create role {owner} login createrole".encode())
+        admin.execute(f"grant pg_read_all_stats to {owner} with admin option".encode())
+        for role in sorted(GRANTS):
+            admin.execute(f"grant {role} to {owner} with admin option".encode())
+        admin.execute(f"create database {owner} owner {owner}".encode())
+        try:
+            migrate(f"postgresql://{owner}@{host}/{owner}")
+            with psycopg.connect(f"postgresql://{owner}@{host}/{owner}") as connection:
+                _an_order_to_charge(connection)
+                connection.execute("set role shop_relay")
+                due = connection.execute("select kind from shop.due_work order by 1").fetchall()
+        finally:
+            admin.execute(f"drop database {owner} with (force)".encode())
+            admin.execute(f"drop owned by {owner}".encode())
+            admin.execute(f"drop role {owner}".encode())
+
+    assert {"charge", "expire"} <= {kind for (kind,) in due}
+
+
+def _an_order_to_charge(connection: psycopg.Connection[Any]) -> None:
+    """Written as the function's own role, since not even the owner may write customers' rows."""
+    row = connection.execute(
+        "insert into shop.users (email, email_key, name, password_hash) "
+        "values ('a@b.kr', 'a@b.kr', 'A', '!') returning user_id"
+    ).fetchone()
+    assert row is not None
+    connection.execute("set role shop_ordering")
+    connection.execute("select set_config('shop.user_id', %s, true)", (str(row[0]),))
+    connection.execute(
+        "insert into shop.orders (order_id, user_id, status, total_minor, currency, "
+        "payment_method, expires_at, hard_expires_at, charge_at) values "
+        "(gen_random_uuid(), %s, 'PENDING', 1, 'KRW', 'CARD', now(), now(), now())",
+        row,
+    )

@@ -265,7 +265,7 @@ def test_a_capture_by_answer_webhook_and_books_at_once(stage: Stage) -> None:
 def test_a_day_is_not_closed_while_somebody_may_still_post_to_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Midnight is a second away, by a time zone of our own; a posting that began before it waits."""
+    """Midnight is a second away in a time zone of our own; a posting begun before it counts."""
     margin = "interval '2 minutes'"
     assert margin in settlement.IS_OVER
     monkeypatch.setattr(
