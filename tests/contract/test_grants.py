@@ -113,15 +113,15 @@ def test_due_work_is_seen_when_the_schemas_owner_is_no_superuser(
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute(f"create role {owner} login createrole".encode())
         admin.execute(f"grant pg_read_all_stats to {owner} with admin option".encode())
-        for role in sorted(GRANTS):
-            admin.execute(f"grant {role} to {owner} with admin option".encode())
+        for role in sorted(GRANTS):  # as PostgreSQL gives it to a role that creates another
+            how = "with admin true, inherit false, set false"
+            admin.execute(f"grant {role} to {owner} {how}".encode())
         admin.execute(f"create database {owner} owner {owner}".encode())
         try:
             migrate(f"postgresql://{owner}@{host}/{owner}")
-            with psycopg.connect(f"postgresql://{owner}@{host}/{owner}") as connection:
-                _an_order_to_charge(connection)
-                connection.execute("set role shop_relay")
-                due = connection.execute("select kind from shop.due_work order by 1").fetchall()
+            _an_order_to_charge(host, owner)
+            with psycopg.connect(f"postgresql://shop_relay@{host}/{owner}") as connection:
+                due = connection.execute("select kind from shop.due_work").fetchall()
         finally:
             admin.execute(f"drop database {owner} with (force)".encode())
             admin.execute(f"drop owned by {owner}".encode())
@@ -130,18 +130,19 @@ def test_due_work_is_seen_when_the_schemas_owner_is_no_superuser(
     assert {"charge", "expire"} <= {kind for (kind,) in due}
 
 
-def _an_order_to_charge(connection: psycopg.Connection[Any]) -> None:
+def _an_order_to_charge(host: str, owner: str) -> None:
     """Written as the function's own role, since not even the owner may write customers' rows."""
-    row = connection.execute(
-        "insert into shop.users (email, email_key, name, password_hash) "
-        "values ('a@b.kr', 'a@b.kr', 'A', '!') returning user_id"
-    ).fetchone()
+    with psycopg.connect(f"postgresql://{owner}@{host}/{owner}") as connection:
+        row = connection.execute(
+            "insert into shop.users (email, email_key, name, password_hash) "
+            "values ('a@b.kr', 'a@b.kr', 'A', '!') returning user_id"
+        ).fetchone()
     assert row is not None
-    connection.execute("set role shop_ordering")
-    connection.execute("select set_config('shop.user_id', %s, true)", (str(row[0]),))
-    connection.execute(
-        "insert into shop.orders (order_id, user_id, status, total_minor, currency, "
-        "payment_method, expires_at, hard_expires_at, charge_at) values "
-        "(gen_random_uuid(), %s, 'PENDING', 1, 'KRW', 'CARD', now(), now(), now())",
-        row,
-    )
+    with psycopg.connect(f"postgresql://shop_ordering@{host}/{owner}") as connection:
+        connection.execute("select set_config('shop.user_id', %s, true)", (str(row[0]),))
+        connection.execute(
+            "insert into shop.orders (order_id, user_id, status, total_minor, currency, "
+            "payment_method, expires_at, hard_expires_at, charge_at) values "
+            "(gen_random_uuid(), %s, 'PENDING', 1, 'KRW', 'CARD', now(), now(), now())",
+            row,
+        )
