@@ -50,7 +50,7 @@ NOT_NOW = (
 
 
 class Transaction:
-    """One open transaction: static SQL in, named rows out.  The runtime commits; handlers never do."""
+    """One open transaction: static SQL in, named rows out.  Only the runtime commits."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Database:
         self._lock = threading.Lock()
 
     def warm(self) -> None:
-        """Opens one connection ahead of the first query; a failure is left for that query to tell."""
+        """Opens one connection ahead of the first query, which is left to tell of a failure."""
         try:
             connection = self._open()
         except psycopg.Error:
@@ -207,7 +207,7 @@ class Database:
 
 
 class Session:
-    """What the runtime holds of an open transaction: the opening's rows, and the right to commit."""
+    """The runtime's side of an open transaction: the opening's rows, and the right to commit."""
 
     def __init__(
         self, connection: psycopg.Connection[Row], tx: Transaction, opened: list[list[Row]]

@@ -5,7 +5,8 @@
 One ``python -m shop.runtime place_order`` process answers with everything on: token, session,
 validation, idempotency key, stock, outbox, log line.  No broker listens.  Two limits that a
 customer would meet are off: open orders (OPEN_ORDERS_MAX=0) and the rate limit
-(RATE_LIMIT_PER_MINUTE=0); the last line has the rate limit on.  Server, load and PostgreSQL share the machine.
+(RATE_LIMIT_PER_MINUTE=0); the last line has the rate limit on.  Server, load and PostgreSQL share
+the machine.
 """
 
 from __future__ import annotations

@@ -86,7 +86,9 @@ class Sender:
         answer = self.shop.post_event(self.consumer, headers, body)
         if answer.status == 204:
             assert answer.body == b"" and "content-type" not in answer.headers
-        assert answer.status not in (200, 201, 202, 404, 408, 409, 429), "Knative reads it otherwise"
+        assert answer.status not in (200, 201, 202, 404, 408, 409, 429), (
+            "Knative reads it otherwise"
+        )
         return answer
 
     def effects(self) -> dict[str, int]:
@@ -402,7 +404,11 @@ def test_functions_that_receive_no_events_have_no_such_path(shop: ShopUnderTest)
 
 def test_poison_is_kept_once_and_harms_nobody(shop: ShopUnderTest) -> None:
     poison = CloudEvent(
-        id="' or 1=1--", source="/evil", type="x\u202ey" * 100, time=datetime.now(UTC), data=b"\xff{"
+        id="' or 1=1--",
+        source="/evil",
+        type="x\u202ey" * 100,
+        time=datetime.now(UTC),
+        data=b"\xff{",
     )
     headers, body = envelope.to_binary(poison)
     headers |= {"ce-knativeerrordest": "http://charge", "ce-knativeerrorcode": "422"}

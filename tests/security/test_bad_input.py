@@ -116,7 +116,21 @@ def rules_of(route: Route) -> Iterator[tuple[str, dict[str, Any], bool]]:
 def wrong_values(rule: dict[str, Any], *, null_is_fine: bool) -> Iterator[Any]:
     """Values that this rule refuses; raw JSON text where Python has no such value."""
     others: dict[str, tuple[Any, ...]] = {
-        "integer": ("1", 1.0, 1.5, True, False, [1], {"$gt": 0}, {}, "", -(2**63), 2**63, 2**64, 1e3),
+        "integer": (
+            "1",
+            1.0,
+            1.5,
+            True,
+            False,
+            [1],
+            {"$gt": 0},
+            {},
+            "",
+            -(2**63),
+            2**63,
+            2**64,
+            1e3,
+        ),
         "string": (1, 1.5, True, [], ["x"], {}, {"$ne": None}),
         "boolean": ("true", 1, 0, [], {}),
         "array": ({}, "x", 1, True, [1], [None], [[]], [{}], []),
@@ -180,7 +194,9 @@ def flaws_of(answer: Response) -> Iterator[str]:
     said = json.dumps({**answer.json, "instance": ""}).encode()
     if INTERNALS.search(said):
         yield f"shows internals: {said[:300]!r}"
-    missing = {"type", "title", "status", "detail", "instance", "error", "message"} - set(answer.json)
+    missing = {"type", "title", "status", "detail", "instance", "error", "message"} - set(
+        answer.json
+    )
     if missing or answer.json["status"] != answer.status:
         yield f"lacks {missing}"
 
@@ -256,7 +272,10 @@ def test_other_media_types_and_compressed_bodies_are_refused_everywhere(stage: S
         for media_type in MEDIA_TYPES:
             headers = {"content-type": media_type}
             attempts.expect(
-                415, f"{route.path}: {media_type}", json_body=attempts.good.body or {}, headers=headers
+                415,
+                f"{route.path}: {media_type}",
+                json_body=attempts.good.body or {},
+                headers=headers,
             )
         for encoding in ENCODINGS:
             headers = {"content-encoding": encoding}
@@ -377,7 +396,8 @@ def test_query_parameters_nobody_asked_for_are_refused_everywhere(stage: Stage) 
         "/products?cursor=" + "A" * 1500, "/products?minPrice=-1", "/products?minPrice=x",
         "/products?sort=price%3Bdrop", "/products?sort=PRICE", "/products?name=%00",
         "/products?name=%ff", "/products?name=" + "a" * 65, "/products?name[]=x",
-        "/products?category=%0a", "/products?limit=1;limit=2", "/products?" + "&".join(f"a{i}=1" for i in range(60)),
+        "/products?category=%0a", "/products?limit=1;limit=2",
+        "/products?" + "&".join(f"a{i}=1" for i in range(60)),
         "/orders/me?limit=0", "/orders/me?limit=101", "/orders/me?limit=abc", "/orders/me?cursor=x",
         "/orders/me?cursor=" + "-" * 36, "/orders/me?limit=1&limit=2", "/orders/me?limit=1.5",
         "/settlements/daily?date=2026-02-30", "/settlements/daily?date=9999-12-31",

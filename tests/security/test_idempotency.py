@@ -249,9 +249,7 @@ def test_while_the_first_is_answered_the_second_is_told_to_wait(stage: Stage) ->
 def test_waiting_for_another_row_is_no_news_about_the_key(stage: Stage) -> None:
     body = order_body(stage)
     with psycopg.connect(stage.shop.admin_url) as other:
-        other.execute(
-            "select from shop.stock where product_id = %s for update", (stage.product,)
-        )
+        other.execute("select from shop.stock where product_id = %s for update", (stage.product,))
         waiting = stage.owner.post("/orders", body, key=KEY)
         other.rollback()
 
