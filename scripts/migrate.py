@@ -15,6 +15,7 @@ from sqlalchemy import Connection, create_engine, text
 from shop.registry import all_specs
 from shop.schema.grants import (
     GRANTS,
+    POLICIES,
     READS_ACTIVITY,
     ROLE_SETTINGS,
     ROW_SECURITY_TABLES,
@@ -86,10 +87,7 @@ def _declarations() -> list[str]:
         statements += [f"alter role {role} set {k} = '{v}'" for k, v in ROLE_SETTINGS.items()]
     statements += [f"grant pg_read_all_stats to {role}" for role in READS_ACTIVITY]
     for table in ROW_SECURITY_TABLES:
-        statements += [
-            f"drop policy if exists {policy} on shop.{table}"
-            for policy in ("own_rows", "support_rows", "back_office")
-        ]
+        statements += [f"drop policy if exists {policy} on shop.{table}" for policy in POLICIES]
     return statements + grant_statements() + policy_statements()
 
 

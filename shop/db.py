@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
 CONNECT_TIMEOUT_SECONDS = 5
+ANSWER_TIMEOUT_SECONDS = 10
 PREPARED_MAX = 200
 PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -44,6 +45,8 @@ COMMIT: LiteralString = "commit"
 ROLLBACK: LiteralString = "rollback"
 SAVEPOINT: LiteralString = "savepoint work"
 UNDO_WORK: LiteralString = "rollback to savepoint work"
+MARK: LiteralString = "savepoint mark"
+BACK_TO_MARK: LiteralString = "rollback to savepoint mark"
 
 DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 UNFINISHED = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
@@ -65,7 +68,7 @@ NOT_NOW = (
 
 
 class Transaction:
-    """One open transaction: static SQL in, named rows out.  The runtime commits; handlers never do."""
+    """One open transaction: static SQL in, named rows out.  Only the runtime commits."""
 
     def __init__(
         self,
@@ -197,15 +200,21 @@ class Connection:
     def _flush(self) -> None:
         """Writes until the kernel has it all, reading what comes meanwhile."""
         while self._libpq.flush():
-            self._ready.poll()
+            self._wait(self._ready)
             self._libpq.consume_input()
+
+    def _wait(self, poll: select.poll) -> None:
+        """Waits for the network, longer than any statement may take; OperationalError after that."""
+        if not poll.poll(ANSWER_TIMEOUT_SECONDS * 1000):
+            self.close()
+            raise psycopg.OperationalError("the server does not answer")
 
     def _read(self) -> list[PGresult]:
         """Every result up to the pipeline's end; OperationalError when the server is gone."""
         results: list[PGresult] = []
         while True:
             while self._libpq.is_busy():
-                self._readable.poll()
+                self._wait(self._readable)
                 self._libpq.consume_input()
             result = self._libpq.get_result()
             if result is None:
@@ -285,7 +294,7 @@ class Database:
         self._lock = threading.Lock()
 
     def warm(self) -> None:
-        """Opens one connection ahead of the first query; a failure is left for that query to tell."""
+        """Opens one connection ahead of the first query, which is left to tell of a failure."""
         try:
             connection = self._open()
         except psycopg.Error:
@@ -369,7 +378,7 @@ class Database:
 
 
 class Session:
-    """What the runtime holds of an open transaction: the opening's rows, and the right to commit."""
+    """The runtime's side of an open transaction: the opening's rows, and the right to commit."""
 
     def __init__(self, connection: Connection, tx: Transaction, opened: list[list[Row]]) -> None:
         self.connection = connection

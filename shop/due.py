@@ -1,8 +1,8 @@
 """What to do with each kind of ``due_work``.
 
-Every state that is not at rest has a row in that view and is moved on from here with no event at all:
-delete every event and the shop is slower, not wrong.  Each row is worked on in transactions of its
-own; a row somebody else holds is left to them.
+Every state that is not at rest has a row in that view and is moved on from here with no event at
+all: delete every event and the shop is slower, not wrong.  Each row is worked on in transactions of
+its own; a row somebody else holds is left to them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def drain(work: Work) -> None:
     seen: set[tuple[str, str]] = set()
     while time.monotonic() < deadline:
         with work.transaction() as tx:
-            rows = tx.all(TAKE, kinds=list(_DO), batch=BATCH)
+            # rows that stay due must not hide those behind them
+            rows = tx.all(TAKE, kinds=list(_DO), batch=BATCH + len(seen))
         fresh = [(row.kind, row.id) for row in rows if (row.kind, row.id) not in seen]
         if not fresh:
             return
@@ -66,11 +67,19 @@ def _once_per_kind(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _do(work: Work, kind: str, subject: str) -> None:
+    """One row; whatever becomes of it, its neighbours do not wait: it stays due and comes again."""
     try:
         _DO[kind](work, subject)
     except (Refused, Unavailable, *db.NOT_NOW) as error:
-        # the row stays due and comes again; its neighbours must not wait for it
         work.note(f"{kind} {subject}: {type(error).__name__}")
+    except (db.DatabaseError, AssertionError) as error:
+        # what a constraint or a guard refuses is a bug of ours, for a person to look at
+        work.note(f"{kind} {subject}: {error!r}")
+        with work.transaction() as tx:
+            statement, parameters = alarms.raise_alarm(
+                kind=f"stuck_{kind}", subject=subject, detail=type(error).__name__
+            )
+            tx.run(statement, **parameters)
 
 
 # ---------------------------------------------------------------- events
@@ -127,7 +136,7 @@ def _refund(work: Work, refund_id: str) -> None:
 def _reconcile(work: Work, provider: str) -> None:
     """Reads on in the provider's books and tells our stories what they do not know yet."""
     with work.transaction() as tx:
-        position = tx.one(reconciliation.POSITION, provider=provider)
+        position = tx.one(reconciliation.TAKE, provider=provider)
     if position is None:
         return
     cursor, found, has_more = position.cursor, False, True

@@ -1,7 +1,8 @@
 """Stock: what is on the shelf, what is held, and every move of it.
 
 Writer of ``stock``, ``reservations`` and ``stock_moves``.  Rows of an order are locked in ascending
-product id, so two orders cannot deadlock; each counter moves only for reservations that really moved.
+product id, so two orders cannot deadlock; each counter moves only for reservations that really
+moved.
 """
 
 from __future__ import annotations
@@ -90,6 +91,13 @@ select product_id, on_hand - reserved as available from shop.stock
 where product_id = any(%(product_ids)s::bigint[])
 """
 
+LOCK_OF_ORDERS: LiteralString = """
+select product_id from shop.stock
+where product_id = any(%(product_ids)s::bigint[]) or product_id in (
+  select product_id from shop.reservations where order_id = any(%(order_ids)s::uuid[]))
+order by product_id for update
+"""
+
 OPEN_STOCK: LiteralString = """
 with opened as (
   insert into shop.stock (product_id, on_hand) values (%(product_id)s, %(qty)s)
@@ -122,7 +130,7 @@ MOVES: dict[tuple[str, str], LiteralString] = {
 
 
 def hold(order_id: UUID, lines: Sequence[tuple[int, int]]) -> Statement:
-    """The statement that holds ``(product_id, qty)`` lines for an order; a row back per line held."""
+    """The statement that holds ``(product_id, qty)`` lines for an order; one row per line held."""
     lines = sorted(lines)
     return HOLD, {
         "order_id": order_id,
@@ -135,6 +143,11 @@ def hold(order_id: UUID, lines: Sequence[tuple[int, int]]) -> Statement:
 def move(order_id: UUID, *, from_status: str, to_status: str) -> Statement:
     """The statement that commits, releases or returns all of an order's reservations."""
     return MOVES[from_status, to_status], {"order_id": order_id}
+
+
+def lock_stock_of(order_ids: list[UUID], product_ids: list[int]) -> Statement:
+    """The statement that locks the stock of several orders, and more, before any of them moves."""
+    return LOCK_OF_ORDERS, {"order_ids": order_ids, "product_ids": product_ids}
 
 
 def open_stock(product_id: int, qty: int) -> Statement:

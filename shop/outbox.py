@@ -30,15 +30,17 @@ returning event_id, created_at
 # A type without subscribers is done once it is sent.
 MARK_SENT: LiteralString = """
 update shop.outbox o set sent_at = coalesce(sent_at, now()), tries = tries + 1,
-  next_try_at = now() + least(interval '10 seconds' * power(2, least(tries, 5)), interval '5 minutes'),
+  next_try_at =
+    now() + least(interval '10 seconds' * power(2, least(tries, 5)), interval '5 minutes'),
   done_at = case when exists (select from shop.subscriptions s where s.type = o.type)
     then done_at else now() end
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null
 """
 
 # Two subscribers that commit at once may not see each other; the sweep then finds the row due.
+# What was taken was sent, even when the publisher comes too late to say so.
 MARK_CONSUMED: LiteralString = """
-update shop.outbox o set done_at = now()
+update shop.outbox o set done_at = now(), sent_at = coalesce(sent_at, now())
 where event_id = %(event_id)s::uuid and done_at is null and not exists (
   select from shop.subscriptions s where s.type = o.type and s.consumer <> %(consumer)s
   and not exists (select from shop.inbox i where i.consumer = s.consumer
@@ -49,7 +51,8 @@ TAKE_DUE: LiteralString = """
 select event_id, source, type, subject, order_id, data::text as data, traceparent, created_at,
   not exists (select from shop.subscriptions s where s.type = o.type
     and not exists (select from shop.inbox i where i.consumer = s.consumer
-      and i.source = o.source and i.event_id = o.event_id::text)) and sent_at is not null
+      and i.source = o.source and i.event_id = o.event_id::text))
+    and (sent_at is not null or exists (select from shop.subscriptions s where s.type = o.type))
     as consumed,
   created_at < now() - interval '24 hours' as too_old
 from shop.outbox o
@@ -66,7 +69,7 @@ where event_id = any(%(event_ids)s::uuid[])
 """
 
 MARK_DONE: LiteralString = """
-update shop.outbox set done_at = now()
+update shop.outbox set done_at = now(), sent_at = coalesce(sent_at, now())
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null
 """
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-POSITION: LiteralString = """
-select cursor from shop.reconciliation where provider = %(provider)s for update skip locked
+# Pushed into the future before the books are asked: a provider that is down keeps nobody awake, and
+# two sweepers do not read the same pages.  ran_at is the moment from which payments are news: a
+# minute before now, because a payment that is being committed carries its transaction's begin.
+TAKE: LiteralString = """
+update shop.reconciliation set ran_at = now() - interval '1 minute',
+  next_run_at = now() + interval '2 minutes'
+where provider = (select provider from shop.reconciliation where provider = %(provider)s
+  for update skip locked)
+returning cursor
 """
 
 # Five minutes after the first payment since the last run; a quiet shop is looked at once a day.
 ADVANCE: LiteralString = """
-update shop.reconciliation set cursor = %(cursor)s, ran_at = now(),
+update shop.reconciliation set cursor = %(cursor)s,
   next_run_at = now() + case when %(found)s then interval '1 hour' else interval '1 day' end
 where provider = %(provider)s
 """

@@ -1,7 +1,7 @@
 """The order's saga: one message, one lock, one decision, one write.
 
-``tell`` is the only way in which an order, its payments, its refunds or its reservations change after
-they were placed.  It locks the order's row (the story's only mutex), reads the rows, lets
+``tell`` is the only way in which an order, its payments, its refunds or its reservations change
+after they were placed.  It locks the order's row (the story's only mutex), reads the rows, lets
 ``lifecycle.decide`` decide and writes the effects through their owners: two round trips.
 """
 
@@ -22,6 +22,7 @@ from shop.ordering.lifecycle import Story
 from shop.transitions import Transition
 
 if TYPE_CHECKING:
+    from events.event import ShopEvent
     from shop.db import Statement, Transaction
 
 ANNOUNCED_AS = {
@@ -39,6 +40,26 @@ CONFLICT = 409
 
 LOCK_OR_SKIP: LiteralString = """
 select order_id from shop.orders where order_id = %(order_id)s::uuid for update skip locked
+"""
+
+# At most this many are ended in one request: it must stay short.
+HOLDERS_MAX = 20
+EXPIRY_ROLE = "expiry"
+
+ACT_AS: LiteralString = """
+select set_config('shop.role', %(role)s, true) as role
+"""
+
+# Locks without waiting: whoever holds one of these orders is about to move it.
+EXPIRED_HOLDERS: LiteralString = """
+select o.order_id from shop.orders o
+where o.status = 'PENDING' and o.expires_at <= now()
+  and exists (select from shop.reservations r where r.order_id = o.order_id
+    and r.status = 'HELD' and r.product_id = any(%(product_ids)s::bigint[]))
+  and not exists (select from shop.payments p where p.order_id = o.order_id
+    and p.status in ('INTENT', 'UNKNOWN'))
+order by o.expires_at limit %(limit)s
+for update of o skip locked
 """
 
 
@@ -80,13 +101,17 @@ class _Writing:
         self.statements.append(statement)
         self.must_touch.append(must_touch)
 
+    def announce(self, name: str, **ids: UUID) -> None:
+        announced: Callable[..., ShopEvent] = class_of(name)
+        self.events.append(announced(order_id=self.order_id, **ids))
+
     def move(
         self, entity: str, entity_id: UUID, from_status: str, to_status: str, **ids: UUID
     ) -> None:
         name = ANNOUNCED_AS.get((entity, to_status))
         self.event_of_move.append(len(self.events) if name else None)
         if name:
-            self.events.append(class_of(name)(order_id=self.order_id, **ids))  # type: ignore[call-arg]
+            self.announce(name, **ids)
         self.moves.append(Transition(entity, entity_id, from_status, to_status))
 
 
@@ -104,9 +129,7 @@ def tell(
         if isinstance(effect, lifecycle.Refuse):
             raise Refused(CONFLICT, effect.code, effect.message, stored=True)
     opened = _write(tx, order_id, effects, requested_by) if effects else None
-    return Telling(
-        telling.order, telling.story, telling.payments, telling.refunds, effects, opened
-    )
+    return Telling(telling.order, telling.story, telling.payments, telling.refunds, effects, opened)
 
 
 def read(tx: Transaction, order_id: UUID) -> Telling:
@@ -125,6 +148,26 @@ def read(tx: Transaction, order_id: UUID) -> Telling:
 def lock_or_skip(tx: Transaction, order_id: UUID) -> bool:
     """False when somebody else is working on this order now; timers then leave it to them."""
     return tx.one(LOCK_OR_SKIP, order_id=order_id) is not None
+
+
+def expire_holders(tx: Transaction, product_ids: list[int], *, role: str) -> int:
+    """Ends orders past their soft expiry that still hold these products; answers how many.
+
+    They may be anybody's, so the transaction acts as ``expiry`` meanwhile and as ``role`` again
+    afterwards.  Locks in the order of all: orders first, without waiting, then every stock row they
+    share in ascending product id.  The caller must hold no stock row yet.
+    """
+    who, actor = {"product_ids": product_ids, "limit": HOLDERS_MAX}, tx.actor
+    _, holders = tx.together((ACT_AS, {"role": EXPIRY_ROLE}), (EXPIRED_HOLDERS, who))
+    order_ids = [row.order_id for row in holders]
+    if order_ids:
+        tx.together(inventory.lock_stock_of(order_ids, product_ids))
+        tx.actor = EXPIRY_ROLE
+        for order_id in order_ids:
+            tell(tx, order_id, lifecycle.ExpiryDue())
+        tx.actor = actor
+    tx.together((ACT_AS, {"role": role}))
+    return len(order_ids)
 
 
 def _story(order: Any, attempts: list[Any], given_back: list[Any]) -> Story:
@@ -218,9 +261,7 @@ def _write_order(writing: _Writing, move: lifecycle.MoveOrder) -> None:
 
 def _write_stock(writing: _Writing, move: lifecycle.MoveStock) -> None:
     writing.write(
-        inventory.move(
-            writing.order_id, from_status=move.from_status, to_status=move.to_status
-        )
+        inventory.move(writing.order_id, from_status=move.from_status, to_status=move.to_status)
     )
     writing.stock_moves.append((move.from_status, move.to_status))
 
@@ -316,7 +357,7 @@ def _write_want(writing: _Writing, want: lifecycle.WantCharge) -> None:
             {"order_id": writing.order_id, "payment_method": want.payment_method},
         )
     )
-    writing.events.append(class_of("payment.retry-requested")(order_id=writing.order_id))  # type: ignore[call-arg]
+    writing.announce("payment.retry-requested")
 
 
 def _write_alarm(writing: _Writing, alarm: lifecycle.Alarm) -> None:

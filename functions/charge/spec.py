@@ -13,6 +13,7 @@ SPEC = FunctionSpec(
         "payment.captured",
         "payment.declined",
         "order.paid",
+        "order.cancelling",
         "order.cancelled",
         "refund.requested",
     ),

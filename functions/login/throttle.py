@@ -22,6 +22,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from shop.errors import Refused
+from shop.runtime.limits import network_of
 
 if TYPE_CHECKING:
     from shop.cache import Cache
@@ -122,21 +123,7 @@ def account_counter(email_key: str) -> str:
 
 def network_counter(client: str) -> str:
     """The key of a client's network: its IPv4 address, or the /64 its IPv6 address is one of."""
-    if ":" in client:
-        client = _ipv6_network(client)
-    return f"login:network:{_digest(client)}"
-
-
-def _ipv6_network(client: str) -> str:
-    import ipaddress  # needed for IPv6 clients only
-
-    try:
-        address = ipaddress.IPv6Address(client.partition("%")[0])
-    except ValueError:
-        return client
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, 64), strict=False))
+    return f"login:network:{_digest(network_of(client))}"
 
 
 def _digest(name: str) -> str:

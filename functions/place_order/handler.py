@@ -1,7 +1,7 @@
 """Place an order: hold the stock, remember the price, announce it, answer.
 
-Three round trips in all: BEGIN with the key's claim, everything below in one pipeline, and the stored
-answer with COMMIT.  Money is never waited for.
+Three round trips in all: BEGIN with the key's claim, everything below in one pipeline, and the
+stored answer with COMMIT.  Money is never waited for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from events.orders import OrderPlaced
 from shop import carts, inventory, outbox, saga, transitions
-from shop.db import Transaction
+from shop.db import BACK_TO_MARK, MARK, Transaction
 from shop.errors import Refused, not_found
 from shop.ids import new_uuid, parse_uuid
 from shop.message import Reply, Request
@@ -46,10 +46,27 @@ def pay_again(request: Request, tx: Transaction) -> Reply:
 
 def _place(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) -> Reply:
     order_id = new_uuid()
-    placed = OrderPlaced(order_id=order_id)
-    announcement, (event_id,) = outbox.emit(tx, placed)
+    written, held, order = _write(request, tx, order_id, lines)
+    if len(written) != len(lines):
+        return _not_written(request, tx, lines)
+    if len(held) != len(lines) and _free_expired_holds(request, tx, lines):
+        order_id = new_uuid()
+        written, held, order = _write(request, tx, order_id, lines)
+    _refuse_missing_stock(tx, lines, held=held)
+    _refuse_other_price(request.body.expected_total_amount, order)
+    _refuse_hoarding(request, order.open_orders)
+    body = _body(request, order_id, order, written)
+    return Reply(201, body, {"Location": f"/orders/{order_id}"})
+
+
+def _write(
+    request: Request, tx: Transaction, order_id: UUID, lines: Sequence[tuple[int, int]]
+) -> tuple[list[Any], list[int], Any]:
+    """Lines written, products held, and the order as it reads back; one round trip."""
+    announcement, (event_id,) = outbox.emit(tx, OrderPlaced(order_id=order_id))
     moved = Transition("order", order_id, "-", "PENDING", event_id)
-    written, held, read_back, *_ = tx.together(
+    _, written, held, read_back, *_ = tx.together(
+        (MARK, {}),
         _order(request, order_id, lines),
         inventory.hold(order_id, lines),
         orders.placed(order_id, request.user_id),
@@ -57,14 +74,17 @@ def _place(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) 
         transitions.record(tx, order_id, [moved]),
         transitions.record_reservations(tx, order_id, from_status="-", to_status="HELD"),
     )
-    if len(written) != len(lines):
-        return _not_written(request, tx, lines)
-    _refuse_missing_stock(tx, lines, held=[row.product_id for row in held])
-    order = read_back[0]
-    _refuse_other_price(request.body.expected_total_amount, order)
-    _refuse_hoarding(request, order.open_orders)
-    body = _body(request, order_id, order, written)
-    return Reply(201, body, {"Location": f"/orders/{order_id}"})
+    return written, [row.product_id for row in held], next(iter(read_back), None)
+
+
+def _free_expired_holds(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) -> int:
+    """A hold past its time does not count, swept or not.  Undoes the order that came up short."""
+    assert request.caller is not None, "only somebody places an order"
+    tx.together((BACK_TO_MARK, {}))
+    tx.announced.clear()
+    return saga.expire_holders(
+        tx, [product_id for product_id, _ in lines], role=request.caller.role
+    )
 
 
 def _order(request: Request, order_id: UUID, lines: Sequence[tuple[int, int]]) -> Any:

@@ -9,7 +9,7 @@ SPEC = FunctionSpec(
     summary="Place an order: hold the stock, remember the price, never wait for money",
     database_role="ordering",
     needs=("postgres",),
-    emits=("order.placed", "payment.retry-requested"),
+    emits=("order.placed", "payment.retry-requested", "order.cancelling", "order.cancelled"),
     scale=Scale(concurrency=8, max_scale=10),
     routes=(
         Route(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, RootModel, StringConstraints
 
 from shop.runtime.model import Model, QueryModel
 
@@ -48,6 +48,10 @@ class Order(Model):
     refunded_amount: int
 
 
+class Orders(RootModel[list[Order]]):
+    """A page of orders, newest first."""
+
+
 class TimelineEntry(Model):
     """One status change; ``actor`` is who caused it: a user or a function."""
 
@@ -57,3 +61,7 @@ class TimelineEntry(Model):
     from_: Annotated[str, Field(alias="from")]
     to: str
     actor: str
+
+
+class Timeline(RootModel[list[TimelineEntry]]):
+    """Every status change of an order's story, oldest first."""

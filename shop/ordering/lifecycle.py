@@ -347,12 +347,11 @@ def _captured(story: Story, message: Captured) -> Effects:
         return (Alarm("amount_mismatch", payment.payment_id, detail),)
     pays = payment.status in LIVE and story.order.status == "PENDING"
     late = payment.status not in LIVE or (not pays and story.kept is not None)
-    move = MovePayment(
-        payment.payment_id, payment.status, "CAPTURED", late, message.provider_ref
-    )
+    move = MovePayment(payment.payment_id, payment.status, "CAPTURED", late, message.provider_ref)
     post = Post("CAPTURE", payment.payment_id, payment.amount_minor, payment.currency)
     if pays:
-        return (move, post, MoveStock("HELD", "COMMITTED"), MoveOrder("PENDING", "PAID"))
+        # stock before the ledger: its chain's head is a lock, and locks have one order everywhere
+        return (move, MoveStock("HELD", "COMMITTED"), post, MoveOrder("PENDING", "PAID"))
     return (move, post, OpenRefund(payment.payment_id, payment.amount_minor, "LATE_CAPTURE"))
 
 
@@ -448,7 +447,9 @@ def _refunded(story: Story, message: Refunded) -> Effects:
     if refund is None or refund.status == "SUCCEEDED":
         return NOTHING
     if refund.status == "REJECTED":
-        return (Alarm("refund_after_rejection", refund.refund_id, "the provider refunded after all"),)
+        return (
+            Alarm("refund_after_rejection", refund.refund_id, "the provider refunded after all"),
+        )
     currency = story.order.currency
     return (
         _move_refund(refund, "SUCCEEDED"),
@@ -458,6 +459,9 @@ def _refunded(story: Story, message: Refunded) -> Effects:
 
 def _refund_rejected(story: Story, message: RefundRejected) -> Effects:
     refund = story.refund(message.refund_id)
+    if refund is not None and refund.status == "SUCCEEDED":
+        # Stripe may take a refund's success back (a closed account): the money is with us again
+        return (Alarm("rejection_after_refund", refund.refund_id, "the refund came back"),)
     if refund is None or refund.status not in LIVE:
         return NOTHING
     alarm = Alarm("refund_rejected", refund.refund_id, message.detail or "the provider refused")
@@ -523,7 +527,8 @@ def _finish_if_settled(story: Story, effects: Effects) -> Effects:
 def after_effects(story: Story, effects: Effects) -> Story:
     """The story as it will stand once ``effects`` are written; new rows carry ids of None."""
     for effect in effects:
-        story = _APPLY.get(type(effect), lambda s, _: s)(story, effect)
+        apply = _APPLY.get(type(effect))
+        story = apply(story, effect) if apply else story
     return story
 
 

@@ -1,6 +1,6 @@
 """One process's functions: finds the route, applies the policies in order, answers.
 
-Order of a request: health, limits, JSON, token, rate limit, schema, transaction, idempotency,
+Order of a request: health, limits, token, rate limit, JSON, schema, transaction, idempotency,
 handler, answer, commit, publish.  Whatever is refused on the way becomes a problem document.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,8 @@ class Operation:
     @cached_property
     def handler(self) -> Callable[..., Any]:
         """The function of ``handler.py`` that the route names."""
-        return getattr(self._module("handler"), self.route.handler)
+        handler: Callable[..., Any] = getattr(self._module("handler"), self.route.handler)
+        return handler
 
     @cached_property
     def body_model(self) -> Any:
@@ -89,8 +90,8 @@ class App:
         traceparent = trace.continue_or_start(wire.headers.get("traceparent", ""))
         where = wire.path
         try:
-            where, act = self._find(wire)
             check_limits(wire)
+            where, act = self._find(wire)
             answer = act(traceparent)
         except Refused as refusal:
             answer = problem(refusal, instance=wire.path[:200])
@@ -142,15 +143,14 @@ class App:
     def _receiver(self, wire: Wire) -> Callable[[str], Answer]:
         from shop.runtime.receive import receive  # here: most functions receive no events
 
+        allow = {"allow": _allow(["POST"])}
+        if wire.method == "OPTIONS":
+            return lambda _: Answer(204, headers=allow)
         if wire.method != "POST":
-            raise Refused(
-                405, "METHOD_NOT_ALLOWED", "events are POSTed", headers={"allow": "OPTIONS, POST"}
-            )
+            raise Refused(405, "METHOD_NOT_ALLOWED", "events are POSTed", headers=allow)
         return lambda _: receive(self.services, self.specs, wire)
 
-    def _log(
-        self, wire: Wire, where: str, answer: Answer, began: float, traceparent: str
-    ) -> None:
+    def _log(self, wire: Wire, where: str, answer: Answer, began: float, traceparent: str) -> None:
         cold, self._answered = not self._answered, True
         log.write(
             "answered",
@@ -179,6 +179,6 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\{(\w+)\}", lambda m: SEGMENT.format(m[1]), escaped))
 
 
-def _allow(methods: list[str]) -> str:
+def _allow(methods: Sequence[str]) -> str:
     with_head = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
     return ", ".join(sorted(with_head))

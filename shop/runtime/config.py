@@ -8,13 +8,15 @@ Each setting ``NAME`` may be given as the variable ``NAME``, as ``NAME_FILE`` (a
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 from events.records import frozen
 
 SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
+CURRENCY = re.compile(r"[A-Z]{3}")
 LOCAL_ISSUER = "https://shop.local"
 
 
@@ -22,17 +24,29 @@ class ConfigurationError(Exception):
     """Every mistake in the settings, one per line."""
 
 
-class Secret(str):
-    """Text that prints as ``***``."""
+class Secret:
+    """Text that prints as ``***``; no ``str``, which JSON, ``+`` and ``join`` would let out."""
 
-    __slots__ = ()
+    __slots__ = ("_text",)
 
-    def __repr__(self) -> str:
-        return "'***'"
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     def reveal(self) -> str:
         """The text itself, for the one place that needs it."""
-        return str.__str__(self)
+        return self._text
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "'***'"
 
     def __str__(self) -> str:
         return "***"
@@ -40,27 +54,33 @@ class Secret(str):
     def __format__(self, _spec: str) -> str:
         return "***"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret does not travel")
+
+
+NOT_GIVEN = Secret("")
+
 
 @frozen
 class Settings:
-    """What a function process knows about the world; see docs/PROFILES-AND-SECRETS.md."""
+    """What a function process knows about the world; see docs/reference/configuration.md."""
 
     profile: str = "prod"
-    database_url: Secret = Secret("")
+    database_url: Secret = NOT_GIVEN
     database_prepare: bool = True
-    redis_url: Secret = Secret("")
+    redis_url: Secret = NOT_GIVEN
     broker_url: str = ""
-    jwt_private_key: Secret = Secret("")
+    jwt_private_key: Secret = NOT_GIVEN
     jwt_jwks: str = ""
     jwt_issuer: str = LOCAL_ISSUER
     jwt_audience: str = "shop"
-    event_signing_key: Secret = Secret("")
+    event_signing_key: Secret = NOT_GIVEN
     event_keys: str = ""
     payment_provider: str = "sandbox"
     payment_provider_url: str = ""
-    payment_provider_api_key: Secret = Secret("")
+    payment_provider_api_key: Secret = NOT_GIVEN
     payment_provider_timeout_seconds: float = 10.0
-    payment_webhook_secret: Secret = Secret("")
+    payment_webhook_secret: Secret = NOT_GIVEN
     rate_limit_per_minute: int = 120
     idempotency_key_required: bool = False
     settlements_auth: str = "finance"
@@ -105,6 +125,8 @@ def load(environment: Mapping[str, str] | None = None, *, needs: tuple[str, ...]
         if text is not None:
             values[field.name] = _parse(field.name, str(field.type), text, mistakes)
     settings = Settings(**values)
+    if not CURRENCY.fullmatch(settings.currency):
+        mistakes.append("CURRENCY is not three capital letters (ISO 4217)")
     mistakes += _missing(settings, needs)
     if settings.profile == "prod":
         mistakes += _refused_defaults(settings, values, needs)
@@ -119,21 +141,23 @@ def _lookup(environment: Mapping[str, str], name: str, mistakes: list[str]) -> s
             return environment[variable]
         path = environment.get(f"{variable}_FILE") if variable else None
         if path:
-            try:
-                return _read(path)
-            except OSError as error:
-                mistakes.append(f"{variable}_FILE cannot be read: {error.strerror}")
-                return None
+            return _read(path, f"{variable}_FILE", mistakes)
     for folder in (environment.get("SHOP_SECRETS_DIR", ""), *SECRET_FOLDERS):
         path = f"{folder}/{name.replace('_', '-')}"
         if folder and os.path.isfile(path):
-            return _read(path)
+            return _read(path, path, mistakes)
     return None
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read().rstrip("\r\n")
+def _read(path: str, shown: str, mistakes: list[str]) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().rstrip("\r\n")
+    except OSError as error:
+        mistakes.append(f"{shown} cannot be read: {error.strerror}")
+    except UnicodeDecodeError:
+        mistakes.append(f"{shown} is not text in UTF-8")
+    return None
 
 
 def _parse(name: str, kind: str, text: str, mistakes: list[str]) -> Any:

@@ -1,11 +1,12 @@
 """The functions-framework adapter: the portable contract, ``main(flask.Request)``.
 
-``functions-framework --source functions/<name>/main.py --target main`` serves the same app as our own
-container entry, only with Flask and the framework in front of it.
+``functions-framework --source functions/<name>/main.py --target main`` serves the same app as our
+own container entry, only with Flask and the framework in front of it.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 def entry_point(name: str) -> Callable[[flask.Request], Any]:
     """The HTTP function ``main`` of one function folder; settings are read at the first request."""
     apps: list[App] = []
+    first = threading.Lock()
 
     def main(request: flask.Request) -> Any:
         import flask  # here: naming the entry point costs nothing
 
-        if not apps:
-            apps.append(make_app((spec_of(name),)))
+        with first:
+            if not apps:
+                apps.append(make_app((spec_of(name),)))
         answer = apps[0].answer(wire_of(request.environ))
         response = flask.Response(answer.body, status=answer.status, headers=answer.headers)
         if answer.status in NO_BODY:

@@ -40,6 +40,8 @@ class Call:
     request: Request
     session_index: int | None = None
     claim: dict[str, Any] | None = None
+    # false while the opening waits, for the row of an idempotency key above all
+    has_begun: bool = False
     announced: list[Any] = field(default_factory=list)
 
 
@@ -53,13 +55,10 @@ def perform(
     """Answers one matched request; raises ``Refused`` and ``Unavailable`` for the app to write."""
     route = operation.route
     http.check_accept(wire, route.media_type)
+    caller, rate_headers = _admit(services, operation, wire)
     raw_body = http.read_body(wire)
     has_body = bool(raw_body) or not route.body_is_optional
     document = http.parse_json(wire, raw_body) if route.body and has_body else None
-    caller = _authenticate(services, operation, wire)
-    rate_headers = limits.count_request(
-        services, wire, caller, is_provider=route.auth == "provider"
-    )
     request = Request(
         method=wire.method,
         route=route.path,
@@ -88,6 +87,34 @@ def perform(
 
 
 # ---------------------------------------------------------------- policies
+
+
+def _admit(
+    services: Services, operation: Operation, wire: Wire
+) -> tuple[Caller | None, dict[str, str]]:
+    """Who asks, and what is left to them this minute, before a byte of the body is read.
+
+    Whoever proves nothing is counted by address: refused tokens are requests too.
+    """
+    is_provider = operation.route.auth == "provider"
+    try:
+        caller = _authenticate(services, operation, wire)
+    except Refused:
+        limits.count_request(services, wire, None)
+        raise
+    counted_as = caller or _known_anyway(services, wire)
+    return caller, limits.count_request(services, wire, counted_as, is_provider=is_provider)
+
+
+def _known_anyway(services: Services, wire: Wire) -> Caller | None:
+    """The account behind a public request that carries a good token; it counts for itself."""
+    header = wire.headers.get("authorization")
+    if header is None or not services.settings.jwt_jwks:
+        return None
+    try:
+        return services.tokens.verify(header, utc_now())
+    except Refused:
+        return None
 
 
 def _authenticate(services: Services, operation: Operation, wire: Wire) -> Caller | None:
@@ -163,8 +190,10 @@ def _in_transaction(call: Call) -> Answer:
 def _attempt(call: Call) -> Answer:
     from shop import db
 
+    call.has_begun = False
     try:
         with _open(call, *_claim(call)) as session:
+            call.has_begun = True
             stored = _answer_of_key(call, session)
             if stored is not None:
                 return stored
@@ -172,7 +201,8 @@ def _attempt(call: Call) -> Answer:
     except db.CAN_BE_RETRIED:
         raise
     except db.LockNotAvailable as error:
-        if call.claim is None:
+        # a row that somebody else holds is no news about the key: only waiting for the key is
+        if call.claim is None or call.has_begun:
             raise Unavailable("the database is busy") from error
         raise _in_progress() from error
     except db.NOT_NOW as error:

@@ -11,26 +11,29 @@ from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from events import envelope, vocabulary
 from events.errors import Malformed
 from shop import db, inbox, outbox
 from shop.clock import utc_now
 from shop.errors import Refused
+from shop.ids import parse_uuid
 from shop.message import DeadLetter, Event, Phases
+from shop.registry import spec_of
 from shop.runtime import log
 from shop.runtime.wire import Answer, Wire, read_body
 from shop.runtime.work import Work
 
 if TYPE_CHECKING:
     from events.envelope import CloudEvent
+    from events.event import ShopEvent
     from shop.runtime.services import Services
     from shop.spec import FunctionSpec, Schedule, Subscription
 
 DONE = 204
 TICK = "com.msashop.clock.ticked.v1"
 CLOCK = "/shop/clock"
+FAILED_AT = "knativeerrordest"
 RETRIED_BY_BROKERS = (404, 408, 409, 429)
 TICK_AGE_MAX = timedelta(minutes=10)
 
@@ -45,7 +48,7 @@ def receive(services: Services, specs: tuple[FunctionSpec, ...], wire: Wire) -> 
     try:
         message = envelope.parse(wire.headers, body)
         for spec in specs:
-            if spec.receives_dead_letters:
+            if spec.receives_dead_letters and (len(specs) == 1 or FAILED_AT in message.extensions):
                 return _store_dead_letter(services, spec, message, wire, body)
         return _receive(services, specs, message)
     except Malformed as error:
@@ -64,11 +67,12 @@ def _receive(services: Services, specs: tuple[FunctionSpec, ...], message: Cloud
     if message.type == TICK:
         return _tick(services, specs, message)
     event = vocabulary.unwrap(message)
-    for spec in specs:
-        for subscription in spec.subscriptions:
-            if subscription.event == event.name:
-                _take(services, spec, subscription, _as_event(message, event))
-                return Answer(DONE)
+    _check_announcer(message.source, event.name)
+    subscribed = [(spec, s) for spec in specs for s in spec.subscriptions if s.event == event.name]
+    for spec, subscription in subscribed:
+        _take(services, spec, subscription, _as_event(message, event))
+    if subscribed:
+        return Answer(DONE)
     raise Refused(422, "NOT_SUBSCRIBED", f"nobody here consumes {event.name}")
 
 
@@ -82,9 +86,8 @@ def _authenticate(services: Services, message: CloudEvent) -> None:
 
 
 def _is_in_outbox(services: Services, message: CloudEvent) -> bool:
-    try:
-        event_id = UUID(message.id)
-    except ValueError:
+    event_id = parse_uuid(message.id)
+    if event_id is None:
         return False
     (rows,) = services.database.run_now(
         (KNOWN_TO_OUTBOX, {"event_id": event_id, "source": message.source})
@@ -92,7 +95,20 @@ def _is_in_outbox(services: Services, message: CloudEvent) -> bool:
     return bool(rows)
 
 
-def _as_event(message: CloudEvent, event: vocabulary.ShopEvent) -> Event:
+def _check_announcer(source: str, name: str) -> None:
+    """403 unless the function behind ``source`` announces such events: no key is for all."""
+    function = source.removeprefix("/shop/")
+    try:
+        announces = spec_of(function).emits if function.isidentifier() else ()
+    except LookupError:
+        announces = ()
+    if name not in announces:
+        raise Refused(403, "SOURCE_NOT_ALLOWED", f"this source does not announce {name}")
+
+
+def _as_event(message: CloudEvent, event: ShopEvent) -> Event:
+    if parse_uuid(message.id) is None:
+        raise Refused(422, "BAD_EVENT", "an event's id is its outbox row's")
     return Event(
         id=message.id,
         source=message.source,
@@ -111,9 +127,7 @@ def _handler(spec: FunctionSpec, name: str) -> Any:
 # ---------------------------------------------------------------- events
 
 
-def _take(
-    services: Services, spec: FunctionSpec, subscription: Subscription, event: Event
-) -> None:
+def _take(services: Services, spec: FunctionSpec, subscription: Subscription, event: Event) -> None:
     handler = _handler(spec, subscription.handler)
     work = Work(services, traceparent=event.traceparent, actor=spec.name)
     claim = (
@@ -141,7 +155,7 @@ def _take_in_phases(work: Work, claim: Any, phases: Phases, event: Event) -> Non
 
 
 def _tick(services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent) -> Answer:
-    """A tick carries nothing: the handler looks for what is due, so a repeated one finds nothing."""
+    """A tick carries nothing: the handler looks for what is due, so a second one finds nothing."""
     if message.source != CLOCK:
         raise Refused(403, "SOURCE_NOT_ALLOWED", "only the clock ticks")
     if message.time is not None and abs(utc_now() - message.time) > TICK_AGE_MAX:
@@ -173,7 +187,7 @@ def _store_dead_letter(
         source=message.source,
         type=message.type,
         subject=message.subject,
-        destination=extensions.get("knativeerrordest", ""),
+        destination=extensions.get(FAILED_AT, ""),
         error_code=extensions.get("knativeerrorcode"),
         error_data=extensions.get("knativeerrordata"),
         headers=dict(wire.headers),

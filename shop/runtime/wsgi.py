@@ -16,9 +16,7 @@ NO_BODY = (204, 304)
 def wsgi(app: App) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
     """The app as a WSGI callable."""
 
-    def application(
-        environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         wire = wire_of(environ)
         answer = app.answer(wire)
         start_response(REASONS[answer.status], headers_of(answer))
@@ -44,7 +42,7 @@ def wire_of(environ: dict[str, Any]) -> Wire:
         headers=headers,
         peer=environ.get("REMOTE_ADDR", ""),
         read=environ["wsgi.input"].read,
-        content_length=int(length) if length and length.isdigit() else None,
+        content_length=int(length) if length and length.isascii() and length.isdigit() else None,
     )
 
 
@@ -57,7 +55,7 @@ def headers_of(answer: Answer) -> list[tuple[str, str]]:
 
 
 def _raw_path(environ: dict[str, Any]) -> str:
-    """The path as it was sent where the server tells it, so that ``/%6frders`` is not ``/orders``."""
+    """The path as it was sent, where the server tells it: ``/%6frders`` is not ``/orders``."""
     raw: str | None = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     if raw and raw.startswith("/"):
         return raw.split("?", 1)[0]

@@ -1,8 +1,8 @@
 """Who may do what: one database role per trust domain, with the least it needs.
 
 The matrix is the whole truth; a test compares it with ``information_schema`` and finds 0 surplus.
-Column tuples limit a right to columns; ``ALL`` means the whole table.  Nobody but ``shop_relay`` may
-delete, and only from tables whose rows have an age.
+Column tuples limit a right to columns; ``ALL`` means the whole table.  Nobody but ``shop_relay``
+may delete, and only from tables whose rows have an age.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "categories": READ,
         "subscriptions": READ,
         "inbox": READ_APPEND,
-        "outbox": {"select": ALL, "update": ("done_at",)},
+        "outbox": {"select": ALL, "update": ("sent_at", "done_at")},
     },
     "shop_identity": {
         "users": {"select": ALL, "insert": ALL, "update": ("password_hash", "name")},
@@ -164,6 +164,7 @@ ROLE_SETTINGS = {
 }
 READS_ACTIVITY = ("shop_settlement",)  # close(day) asks who began before midnight
 
+POLICIES = ("own_rows", "support_rows", "back_office", "expired_rows", "owner_reads")
 ROW_SECURITY_TABLES = ("orders", "order_lines", "payments", "cart_items")
 SEES_ALL_ROWS = ("shop_payment", "shop_settlement", "shop_relay", "shop_ops")
 
@@ -190,7 +191,7 @@ def grant_statements() -> list[str]:
 
 
 def policy_statements() -> list[str]:
-    """Row-level security: customers' rows are seen by their owner, by support, and by back office."""
+    """Row-level security: customers' rows are seen by their owner, support and the back office."""
     statements = []
     own = "user_id = nullif(current_setting('shop.user_id', true), '')::bigint"
     support = "current_setting('shop.role', true) = 'support'"
@@ -198,7 +199,10 @@ def policy_statements() -> list[str]:
         statements += [
             f"alter table shop.{table} enable row level security",
             f"alter table shop.{table} force row level security",
-            f"create policy own_rows on shop.{table} to shop_ordering using ({own}) with check ({own})",
+            # the due_work view reads as its owner, who on a managed server is no superuser
+            f"create policy owner_reads on shop.{table} for select to current_user using (true)",
+            f"create policy own_rows on shop.{table} to shop_ordering "
+            f"using ({own}) with check ({own})",
         ]
         if table != "cart_items":
             statements.append(
@@ -209,4 +213,20 @@ def policy_statements() -> list[str]:
                 f"create policy back_office on shop.{table} to {', '.join(SEES_ALL_ROWS)} "
                 "using (true) with check (true)"
             )
-    return statements
+    return statements + _expiry_policies()
+
+
+def _expiry_policies() -> list[str]:
+    """A hold past its time is not in the next buyer's way: their request may end it, and no more.
+
+    Open only while the request acts as ``expiry``, a role that no account can have.
+    """
+    expiring = "current_setting('shop.role', true) = 'expiry'"
+    expired = "expires_at <= now() and (status = 'PENDING' or reason = 'EXPIRED')"
+    of_such = "exists (select from shop.orders o where o.order_id = payments.order_id)"
+    return [
+        "create policy expired_rows on shop.orders to shop_ordering "
+        f"using ({expiring} and {expired}) with check ({expiring} and {expired})",
+        "create policy expired_rows on shop.payments for select to shop_ordering "
+        f"using ({expiring} and {of_such})",
+    ]

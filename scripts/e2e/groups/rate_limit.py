@@ -39,10 +39,10 @@ def refuse_too_many_requests(stage: Stage) -> None:
     same = stage.send(Call("GET", HEALTH))
     stage.check.equal("health is exempt", same.status_code, health.status_code)
     stage.check.status("another account is not touched", stage.get("/users/me", other), 200)
-    _check_another_address(stage, buyer)
-    time.sleep(min(60.0, retry_after_seconds(refused)))
-    back = stage.send(me)
-    stage.check.status("after Retry-After it is let in again", back, 200)
+    last = _check_another_address(stage, buyer)
+    time.sleep(retry_after_seconds(last))
+    back = stage.raw(me)
+    stage.check.status("after Retry-After it is let in at once", back, 200)
 
 
 def _exceed(stage: Stage, call: Call, limit: int) -> httpx.Response | None:
@@ -59,7 +59,9 @@ def _check_refusal(stage: Stage, refused: httpx.Response) -> None:
     stage.check.problem("the refusal is a problem document", refused, 429)
     seconds = refused.headers.get("Retry-After", "")
     stage.check.that(
-        "Retry-After is within the minute", seconds.isdigit() and 1 <= int(seconds) <= 60, seconds
+        "Retry-After is at most two minutes",
+        seconds.isdigit() and 1 <= int(seconds) <= 120,
+        seconds,
     )
     remaining = refused.headers.get("RateLimit", "")
     stage.check.that("RateLimit says that nothing remains", "r=0" in remaining, repr(remaining))
@@ -68,12 +70,12 @@ def _check_refusal(stage: Stage, refused: httpx.Response) -> None:
     )
 
 
-def _check_another_address(stage: Stage, buyer: Account) -> None:
-    """A client cannot get a fresh quota by naming another address."""
+def _check_another_address(stage: Stage, buyer: Account) -> httpx.Response:
+    """A client cannot get a fresh quota by naming another address; the refusal it gets."""
     headers = {"X-Forwarded-For": "203.0.113.7", "Forwarded": "for=203.0.113.7"}
-    answer = _try(stage, Call("GET", "/users/me", token=buyer.token(), headers=headers))
-    status = 429 if answer is None else answer.status_code
-    stage.check.equal("an X-Forwarded-For of one's own does not help", status, 429)
+    answer = stage.raw(Call("GET", "/users/me", token=buyer.token(), headers=headers))
+    stage.check.status("an X-Forwarded-For of one's own does not help", answer, 429)
+    return answer
 
 
 def _try(stage: Stage, call: Call) -> httpx.Response | None:

@@ -1,0 +1,104 @@
+"""Evaluates the invariants in one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from scripts.check.invariants import INVARIANTS, OUTSIDE
+
+ROWS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What other parties saw, one tuple per row of the tables that ``OUTSIDE`` makes.
+
+    Read the provider's books before the snapshot: a payment's row is committed before its call, so
+    whatever the books show must have its row by then.
+    """
+
+    charges: tuple[tuple[str, int | None, str], ...] = ()
+    refunds: tuple[tuple[str, str, int], ...] = ()
+    client_ops: tuple[tuple[Any, ...], ...] = ()
+    poison: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken invariant and the first rows that break it."""
+
+    id: str
+    what: str
+    rows: list[Any] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.what}: {self.rows}"
+
+
+def load_outside(connection: psycopg.Connection[Any], outside: Outside) -> None:
+    """Fills the temporary tables of this connection; the database itself is only read."""
+    connection.execute(OUTSIDE)
+    with connection.cursor() as cursor:
+        cursor.executemany("insert into psp_charges values (%s, %s, %s)", outside.charges)
+        cursor.executemany("insert into psp_refunds values (%s, %s, %s)", outside.refunds)
+        cursor.executemany(
+            "insert into client_ops (user_id, scope, key, status_code, body_sha256, order_id) "
+            "values (%s, %s, %s, %s, %s, %s)",
+            outside.client_ops,
+        )
+        cursor.executemany("insert into injected_poison values (%s, %s)", outside.poison)
+
+
+def violations(connection: psycopg.Connection[Any], *, at_rest: bool) -> list[Violation]:
+    """Every broken invariant, in order, as the connection's transaction sees the shop.
+
+    ``connection`` reads past row security, has had its outside loaded, and is in a REPEATABLE READ
+    transaction when others write meanwhile.
+    """
+    found = []
+    for invariant in INVARIANTS:
+        if invariant.at_rest_only and not at_rest:
+            continue
+        rows = connection.execute(invariant.query).fetchmany(ROWS_SHOWN)
+        if rows:
+            found.append(Violation(invariant.id, invariant.what, rows))
+    return found
+
+
+def check(url: str, outside: Outside, *, at_rest: bool) -> list[Violation]:
+    """Loads ``outside`` and evaluates everything in one repeatable read, read-only snapshot."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("select pg_stat_force_next_flush()")
+        load_outside(connection, outside)
+        connection.execute("begin isolation level repeatable read read only")
+        found = violations(connection, at_rest=at_rest)
+        connection.execute("rollback")
+    return found
+
+
+def books_as_outside(
+    intents: Iterable[dict[str, Any]], refunds: Iterable[dict[str, Any]]
+) -> tuple[tuple[tuple[str, int | None, str], ...], tuple[tuple[str, str, int], ...]]:
+    """The sandbox's books as the rows of ``psp_charges`` and ``psp_refunds``.
+
+    A key may have several intents once the provider forgot it.  A capture counts before all else,
+    and a second capture is a charge of its own that no payment announced.
+    """
+    charges: dict[str, tuple[str, int | None, str]] = {}
+    for intent in intents:
+        key, status = intent["key"], intent["status"].upper()
+        is_captured = charges.get(key, ("", 0, ""))[2] == "CAPTURED"
+        if is_captured and status == "CAPTURED":
+            key = f"{key} again {len(charges)}"
+        if not is_captured or status == "CAPTURED":
+            charges[key] = (key, intent["amount_minor"], status)
+    given_back = tuple(
+        (r["key"], r["charge_key"], r["amount_minor"])
+        for r in refunds
+        if r["status"] == "succeeded"
+    )
+    return tuple(charges.values()), given_back

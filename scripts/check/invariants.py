@@ -1,0 +1,465 @@
+"""What must be true of the shop's books, as queries: every row that one returns is a violation.
+
+The I-queries hold in any snapshot, the Q-queries only once everything has come to rest.  Tables
+without a schema are what other parties saw; whoever checks loads them first (``OUTSIDE``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import LiteralString
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """One rule about the books and the query for whatever breaks it."""
+
+    id: str
+    at_rest_only: bool
+    what: str
+    query: LiteralString
+
+
+# The provider's books, every HTTP attempt of the clients, and the poison that was put in.
+OUTSIDE: LiteralString = """
+create temporary table if not exists psp_charges
+  (key text primary key, amount_minor bigint, status text);
+create temporary table if not exists psp_refunds
+  (key text primary key, charge_key text, amount_minor bigint);
+create temporary table if not exists client_ops
+  (op bigint generated always as identity primary key, user_id bigint, scope text, key text,
+   status_code int, body_sha256 text, order_id uuid);
+create temporary table if not exists injected_poison (event_id text, source text);
+truncate psp_charges, psp_refunds, client_ops, injected_poison;
+"""
+
+INVARIANTS = (
+    Invariant(
+        "I-01",
+        False,
+        "stock never negative, never more reserved than there is",
+        """
+select product_id from shop.stock where on_hand < 0 or reserved < 0 or reserved > on_hand
+""",
+    ),
+    Invariant(
+        "I-02",
+        False,
+        "stock.reserved = sum of HELD reservations",
+        """
+select s.product_id from shop.stock s
+left join shop.reservations r on r.product_id = s.product_id and r.status = 'HELD'
+group by s.product_id, s.reserved having s.reserved <> coalesce(sum(r.qty), 0)
+""",
+    ),
+    Invariant(
+        "I-03",
+        False,
+        "conservation: on_hand = sum of all moves",
+        """
+select s.product_id from shop.stock s left join shop.stock_moves m using (product_id)
+group by s.product_id, s.on_hand having s.on_hand <> coalesce(sum(m.qty), 0)
+""",
+    ),
+    Invariant(
+        "I-04",
+        False,
+        "no oversell: what is held or sold never exceeds what was ever put in",
+        """
+select o.product_id from (select product_id, sum(qty) n from shop.reservations
+  where status in ('HELD', 'COMMITTED') group by 1) o
+left join (select product_id, sum(qty) n from shop.stock_moves
+  where kind in ('INITIAL', 'RESTOCK') group by 1) i using (product_id)
+where o.n > coalesce(i.n, 0)
+""",
+    ),
+    Invariant(
+        "I-05",
+        False,
+        "a reservation has exactly the moves of its status",
+        """
+select r.reservation_id from shop.reservations r
+left join shop.stock_moves m using (reservation_id)
+group by r.reservation_id, r.status, r.qty
+having coalesce(sum(m.qty) filter (where m.kind = 'COMMIT'), 0)
+    <> case when r.status in ('COMMITTED', 'RETURNED') then -r.qty else 0 end
+  or coalesce(sum(m.qty) filter (where m.kind = 'RETURN'), 0)
+    <> case when r.status = 'RETURNED' then r.qty else 0 end
+""",
+    ),
+    Invariant(
+        "I-06",
+        False,
+        "each line has one reservation of its quantity, in the status the order dictates",
+        """
+select l.order_id from shop.order_lines l join shop.orders o using (order_id)
+left join shop.reservations r using (order_id, product_id)
+where r.reservation_id is null or r.qty <> l.qty or not case o.status
+  when 'PENDING' then r.status = 'HELD' when 'PAID' then r.status = 'COMMITTED'
+  else r.status in ('RELEASED', 'RETURNED') end
+""",
+    ),
+    Invariant(
+        "I-07",
+        False,
+        "order total = sum of its lines, and it has lines",
+        """
+select o.order_id from shop.orders o left join shop.order_lines l using (order_id)
+group by o.order_id, o.total_minor
+having o.total_minor is distinct from sum(l.qty::bigint * l.unit_price_minor)
+""",
+    ),
+    Invariant(
+        "I-08",
+        False,
+        "a payment is for exactly the order total, in its currency",
+        """
+select p.payment_id from shop.payments p join shop.orders o using (order_id)
+where p.amount_minor <> o.total_minor or p.currency <> o.currency
+""",
+    ),
+    Invariant(
+        "I-09",
+        False,
+        "at most one live payment and one kept capture per order; late money has its refund",
+        """
+select order_id from shop.payments group by order_id
+having count(*) filter (where status in ('INTENT', 'UNKNOWN')) > 1
+  or count(*) filter (where status = 'CAPTURED' and not late) > 1
+union all
+select p.order_id from shop.payments p where p.late and (p.status <> 'CAPTURED' or not exists (
+  select from shop.refunds r where r.payment_id = p.payment_id and r.amount_minor = p.amount_minor))
+""",
+    ),
+    Invariant(
+        "I-10",
+        False,
+        "PAID iff one kept capture; PENDING never has one",
+        """
+select o.order_id from shop.orders o
+left join shop.payments p on p.order_id = o.order_id and p.status = 'CAPTURED' and not p.late
+group by o.order_id, o.status
+having (o.status = 'PAID' and count(p.payment_id) <> 1)
+  or (o.status = 'PENDING' and count(p.payment_id) <> 0)
+""",
+    ),
+    Invariant(
+        "I-11",
+        False,
+        "every charge at the provider was announced by a payment row of the same amount",
+        """
+select c.key from psp_charges c left join shop.payments p on p.provider_key = c.key
+where p.payment_id is null or (c.status = 'CAPTURED' and c.amount_minor <> p.amount_minor)
+""",
+    ),
+    Invariant(
+        "I-12",
+        False,
+        "refunds never exceed the capture; refund_reserved is their sum",
+        """
+select p.payment_id from shop.payments p
+left join shop.refunds r on r.payment_id = p.payment_id and r.status <> 'REJECTED'
+group by p.payment_id, p.status, p.amount_minor, p.refund_reserved_minor
+having coalesce(sum(r.amount_minor), 0) <> p.refund_reserved_minor
+  or coalesce(sum(r.amount_minor), 0)
+    > case when p.status = 'CAPTURED' then p.amount_minor else 0 end
+""",
+    ),
+    Invariant(
+        "I-13",
+        False,
+        "the ledger mirrors payments and refunds: one posting each, same amount, nothing else",
+        """
+select coalesce(p.payment_id, l.source_id)
+from (select * from shop.payments where status = 'CAPTURED') p
+full join (select * from shop.ledger where kind = 'CAPTURE') l on l.source_id = p.payment_id
+where p.payment_id is null or l.source_id is null or p.amount_minor <> l.amount_minor
+  or p.order_id <> l.order_id or p.currency <> l.currency
+union all
+select coalesce(r.refund_id, l.source_id)
+from (select * from shop.refunds where status = 'SUCCEEDED') r
+full join (select * from shop.ledger where kind = 'REFUND') l on l.source_id = r.refund_id
+where r.refund_id is null or l.source_id is null or r.amount_minor <> l.amount_minor
+  or r.currency <> l.currency
+union all
+select source_id from shop.ledger group by kind, source_id having count(*) > 1
+""",
+    ),
+    Invariant(
+        "I-14",
+        False,
+        "debits = credits per currency, and each pair of accounts is the one of its kind",
+        """
+select currency::text from (select currency, amount_minor a from shop.ledger
+  union all select currency, -amount_minor from shop.ledger) x
+group by currency having sum(a) <> 0
+union all
+select seq::text from shop.ledger where (kind, debit, credit) not in (
+  ('CAPTURE', 'psp_receivable', 'order_escrow'), ('REFUND', 'order_escrow', 'psp_receivable'))
+union all
+select order_id::text from shop.ledger group by order_id
+having sum(case kind when 'CAPTURE' then amount_minor else -amount_minor end) < 0
+""",
+    ),
+    Invariant(
+        "I-15",
+        False,
+        "append-only tables were never updated or deleted from (a tripwire: a crash resets it)",
+        """
+select relname::text from pg_stat_user_tables where schemaname = 'shop' and relname in (
+  'ledger', 'stock_moves', 'transitions', 'settlements', 'settlement_lines', 'inbox')
+  and n_tup_upd + n_tup_del > 0
+""",
+    ),
+    Invariant(
+        "I-16",
+        False,
+        "transitions are legal, form one chain per entity, and end in the present status",
+        """
+with t as (
+  select *, lag(to_status, 1, '-') over w as prev, lead(seq) over w as nxt from shop.transitions
+  window w as (partition by entity, entity_id order by seq)
+), now_ as (
+  select 'order' as entity, order_id as id, status from shop.orders
+  union all select 'payment', payment_id, status from shop.payments
+  union all select 'refund', refund_id, status from shop.refunds
+  union all select 'reservation', reservation_id, status from shop.reservations
+)
+select t.entity_id from t
+left join shop.allowed_transitions a using (entity, from_status, to_status)
+where a.entity is null or t.prev <> t.from_status
+union all
+select coalesce(n.id, t.entity_id) from now_ n
+full join (select * from t where nxt is null) t on t.entity = n.entity and t.entity_id = n.id
+where t.to_status is distinct from n.status
+""",
+    ),
+    # Events of types that no transition announces (product.changed, user.registered ...) are free;
+    # consumed events are forgotten after 30 days.
+    Invariant(
+        "I-17",
+        False,
+        "each transition that announces itself has its one event, and no such event is without one",
+        """
+select t.entity_id::text from shop.transitions t
+join shop.allowed_transitions a using (entity, from_status, to_status)
+left join shop.outbox e on e.event_id = t.event_id
+where a.event_type is not null and t.at > now() - interval '30 days'
+  and (e.event_id is null or e.type <> a.event_type)
+union all
+select e.event_id::text from shop.outbox e left join shop.transitions t using (event_id)
+where e.type in (select event_type from shop.allowed_transitions)
+group by e.event_id having count(t.seq) <> 1
+""",
+    ),
+    # Keys are kept for 7 days, their orders for ever.
+    Invariant(
+        "I-18",
+        False,
+        "one order per (user, idempotency key); a finished key has its answer",
+        """
+select user_id::text || idem_key from shop.orders where idem_key is not null
+group by user_id, idem_scope, idem_key having count(*) > 1
+union all
+select key from shop.idempotency
+where (state = 'DONE') <> (status_code is not null and body is not null)
+union all
+select o.order_id::text from shop.orders o
+left join shop.idempotency i
+  on i.user_id = o.user_id and i.scope = o.idem_scope and i.key = o.idem_key
+where o.idem_key is not null and o.created_at > now() - interval '7 days' and i.key is null
+""",
+    ),
+    Invariant(
+        "I-19",
+        False,
+        "a settlement equals its lines; each posting is settled at most once, on its own day",
+        """
+select s.day::text from shop.settlements s left join (
+  select sl.day, sl.currency, sum(l.amount_minor) filter (where kind = 'CAPTURE') as c,
+    sum(l.amount_minor) filter (where kind = 'REFUND') as r, count(*) as n,
+    count(*) filter (where kind = 'CAPTURE') as captures
+  from shop.settlement_lines sl join shop.ledger l using (seq) group by 1, 2
+) x using (day, currency)
+where (s.captures_minor, s.refunds_minor, s.n, s.captures) is distinct from
+  (coalesce(x.c, 0), coalesce(x.r, 0), coalesce(x.n, 0), coalesce(x.captures, 0))
+union all
+select sl.seq::text from shop.settlement_lines sl join shop.ledger l using (seq)
+where l.currency <> sl.currency or sl.day <> (l.posted_at at time zone
+  coalesce(nullif(current_setting('shop.business_time_zone', true), ''), 'Asia/Seoul'))::date
+union all
+select seq::text from shop.settlement_lines group by seq having count(*) > 1
+""",
+    ),
+    Invariant(
+        "I-20",
+        False,
+        "every consumed event was produced (or was injected as poison)",
+        """
+select i.event_id from shop.inbox i
+left join shop.outbox o on o.event_id::text = i.event_id and o.source = i.source
+left join injected_poison x on x.event_id = i.event_id
+where i.source like '/shop/%' and i.received_at > now() - interval '29 days'
+  and o.event_id is null and x.event_id is null
+""",
+    ),
+    # ------------------------------------------------------------ at rest
+    # Orders with a refund that the provider rejected for good wait for a person.
+    Invariant(
+        "Q-01",
+        True,
+        "every order rests: PAID or CANCELLED",
+        """
+select o.order_id from shop.orders o where o.status not in ('PAID', 'CANCELLED')
+  and not exists (select from shop.payments p join shop.refunds r using (payment_id)
+    where p.order_id = o.order_id and r.status = 'REJECTED')
+""",
+    ),
+    Invariant(
+        "Q-02",
+        True,
+        "no payment or refund is open",
+        """
+select payment_id from shop.payments where status in ('INTENT', 'UNKNOWN')
+union all
+select refund_id from shop.refunds where status in ('INTENT', 'UNKNOWN')
+""",
+    ),
+    Invariant(
+        "Q-03",
+        True,
+        "no stock is held",
+        """
+select reservation_id::text from shop.reservations where status = 'HELD'
+union all
+select product_id::text from shop.stock where reserved <> 0
+""",
+    ),
+    Invariant(
+        "Q-04",
+        True,
+        "a cancelled order keeps no money",
+        """
+select o.order_id from shop.orders o left join shop.ledger l using (order_id)
+where o.status = 'CANCELLED'
+  and not exists (select from shop.payments p join shop.refunds r using (payment_id)
+    where p.order_id = o.order_id and r.status = 'REJECTED')
+group by o.order_id
+having coalesce(sum(case l.kind when 'CAPTURE' then l.amount_minor else -l.amount_minor end), 0)
+  <> 0
+""",
+    ),
+    Invariant(
+        "Q-05",
+        True,
+        "a paid order keeps its total less its accepted refunds",
+        """
+select o.order_id from shop.orders o join shop.ledger l using (order_id)
+where o.status = 'PAID'
+  and not exists (select from shop.payments p join shop.refunds r using (payment_id)
+    where p.order_id = o.order_id and p.late and r.status = 'REJECTED')
+group by o.order_id, o.total_minor
+having sum(case l.kind when 'CAPTURE' then l.amount_minor else -l.amount_minor end)
+  <> o.total_minor - coalesce((select sum(r.amount_minor) from shop.refunds r
+    join shop.payments p using (payment_id)
+    where p.order_id = o.order_id and r.status = 'SUCCEEDED' and not p.late), 0)
+""",
+    ),
+    Invariant(
+        "Q-06",
+        True,
+        "the provider says the same, charge by charge and refund by refund",
+        """
+select coalesce(p.provider_key, c.key) from shop.payments p
+full join psp_charges c on c.key = p.provider_key
+where (p.status = 'CAPTURED') is distinct from (coalesce(c.status, '') = 'CAPTURED')
+union all
+select coalesce(r.provider_key, c.key) from shop.refunds r
+full join psp_refunds c on c.key = r.provider_key
+where (coalesce(r.status, '') = 'SUCCEEDED') <> (c.key is not null)
+  or (c.key is not null and c.amount_minor <> r.amount_minor)
+""",
+    ),
+    Invariant(
+        "Q-07",
+        True,
+        "every event was sent, and every subscriber took it (the key makes twice impossible)",
+        """
+select o.event_id::text || ' ' || s.consumer from shop.outbox o
+join shop.subscriptions s using (type)
+left join shop.inbox i on i.consumer = s.consumer and i.source = o.source
+  and i.event_id = o.event_id::text
+where i.event_id is null or o.sent_at is null or o.done_at is null
+union all
+select event_id::text from shop.outbox where sent_at is null or done_at is null
+""",
+    ),
+    Invariant(
+        "Q-08",
+        True,
+        "no idempotency key is left half-way",
+        """
+select key from shop.idempotency where state <> 'DONE'
+""",
+    ),
+    Invariant(
+        "Q-09",
+        True,
+        "the dead letters are exactly the poison that was put in",
+        """
+(select event_id, source from shop.dead_letters
+  except select event_id, source from injected_poison)
+union all
+(select event_id, source from injected_poison
+  except select event_id, source from shop.dead_letters)
+""",
+    ),
+    Invariant(
+        "Q-10",
+        True,
+        "every posting up to the last closed day is settled",
+        """
+select l.seq from shop.ledger l left join shop.settlement_lines sl using (seq)
+where sl.seq is null and (l.posted_at at time zone
+    coalesce(nullif(current_setting('shop.business_time_zone', true), ''), 'Asia/Seoul'))::date
+  <= (select max(day) from shop.settlements)
+""",
+    ),
+    Invariant(
+        "Q-11",
+        True,
+        "all answers to one idempotency key are the same (409 in progress, 429, 5xx aside)",
+        """
+select key from client_ops
+where status_code is not null and status_code not in (409, 429) and status_code < 500
+group by user_id, scope, key having count(distinct (status_code, body_sha256)) > 1
+""",
+    ),
+    Invariant(
+        "Q-12",
+        True,
+        "no acknowledged order is lost, and none was made for a refused key",
+        """
+select c.key from client_ops c
+left join shop.orders o
+  on o.order_id = c.order_id and o.user_id = c.user_id and o.idem_key = c.key
+where c.scope like 'POST /orders%' and c.status_code = 201 and o.order_id is null
+union all
+select c.key from client_ops c
+join shop.orders o on o.user_id = c.user_id and o.idem_key = c.key and o.idem_scope = c.scope
+where c.scope like 'POST /orders%' and c.status_code between 400 and 499
+  and c.status_code not in (409, 429)
+""",
+    ),
+    Invariant(
+        "Q-13",
+        True,
+        "nothing is left hanging in the database",
+        """
+select pid::text from pg_stat_activity where datname = current_database()
+  and state like 'idle in transaction%' and pid <> pg_backend_pid()
+union all
+select gid from pg_prepared_xacts where database = current_database()
+""",
+    ),
+)

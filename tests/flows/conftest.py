@@ -1,0 +1,24 @@
+"""A stage for each test: its own shop and broker, the session's provider without faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.flows.stage import Broker, Stage
+from tests.provider.sandbox_process import SandboxProcess
+from tests.shop_under_test import ShopUnderTest
+
+
+@pytest.fixture
+def stage(make_shop: Callable[..., ShopUnderTest], sandbox: SandboxProcess) -> Iterator[Stage]:
+    """The shop, a broker the test directs, and a provider that answers within 0.4 s or never."""
+    broker = Broker()
+    shop = make_shop(broker_url=broker.url, payment_provider_timeout_seconds=0.4)
+    books = sandbox.books()
+    newest = max((entry["entry_id"] for entry in books["entries"]), default=0)
+    shop.sql("update shop.reconciliation set cursor = %s", str(newest))
+    yield Stage(shop, broker, sandbox, len(books["intents"]), len(books["refunds"]))
+    sandbox.faults()
+    broker.close()

@@ -1,0 +1,367 @@
+"""The checker bites: a correct history breaks nothing, and each planted corruption is found.
+
+Constraints and triggers are taken away first, since with them PostgreSQL refuses many of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+
+from scripts.check import evaluate
+from scripts.check.invariants import INVARIANTS
+from tests.flows.stage import Stage, assert_invariants
+from tests.provider.sandbox_process import wait_for
+from tests.shop_under_test import Person
+
+KEYS = ("key-of-the-paid-one", "key-of-the-cancelled-one")
+
+DROP_CONSTRAINTS = """
+select format('alter table %s drop constraint if exists %I cascade', conrelid::regclass, conname)
+from pg_constraint where connamespace = 'shop'::regnamespace and contype <> 'n'
+order by contype = 'p', contype = 'u'
+"""
+DROP_INDEXES = """
+select format('drop index if exists shop.%I', indexname) from pg_indexes
+where schemaname = 'shop' and indexdef like 'CREATE UNIQUE%'
+"""
+DISABLE_TRIGGERS = """
+select format('alter table shop.%I disable trigger user', tablename) from pg_tables
+where schemaname = 'shop'
+"""
+SETTLE_TODAY = """
+with day as (
+  select seq, (posted_at at time zone 'Asia/Seoul')::date as day, currency, kind, amount_minor
+  from shop.ledger), closed as (
+  insert into shop.settlements (day, currency, captures_minor, refunds_minor, captures, n)
+  select day, currency, sum(amount_minor) filter (where kind = 'CAPTURE'),
+    coalesce(sum(amount_minor) filter (where kind = 'REFUND'), 0),
+    count(*) filter (where kind = 'CAPTURE'), count(*)
+  from day group by day, currency returning day, currency)
+insert into shop.settlement_lines (seq, day, currency)
+select seq, day, currency from day join closed using (day, currency)
+"""
+
+# name -> what is done to the history, and which invariants must notice (design/correctness.md 3c)
+CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
+    "oversell: two buyers got the same unit": (
+        "update shop.stock set on_hand = -1 where product_id = %(product)s",
+        "I-01 I-03",
+    ),
+    "lost release: reservation freed, counter not": (
+        "update shop.stock set reserved = reserved + 1 where product_id = %(product)s",
+        "I-02 Q-03",
+    ),
+    "lost update on stock": (
+        "update shop.stock set on_hand = on_hand + 1 where product_id = %(product)s",
+        "I-03",
+    ),
+    "double release of stock": (
+        "insert into shop.stock_moves (product_id, kind, qty, reservation_id) "
+        "select product_id, 'RETURN', qty, reservation_id from shop.reservations "
+        "where status = 'RETURNED'",
+        "I-03 I-05",
+    ),
+    "sold more than ever existed": (
+        "update shop.reservations set qty = 4000 where order_id = %(paid)s",
+        "I-04 I-05 I-06",
+    ),
+    "paid order without stock": (
+        "delete from shop.reservations where order_id = %(declined)s",
+        "I-06 I-16",
+    ),
+    "paid order whose stock was released": (
+        "update shop.reservations set status = 'RELEASED' where order_id = %(paid)s",
+        "I-05 I-06 I-16",
+    ),
+    "total overflowed": (
+        "update shop.orders set total_minor = 2704 where order_id = %(paid)s",
+        "I-07 I-08 Q-05",
+    ),
+    "charged another amount": (
+        "update shop.payments set amount_minor = 1 where attempt = 2",
+        "I-08 I-11 I-13",
+    ),
+    "double charge on retry": (
+        "insert into shop.payments (payment_id, order_id, user_id, attempt, status, amount_minor, "
+        "currency, payment_method, provider_key, charge_not_after, next_try_at) "
+        "select gen_random_uuid(), order_id, user_id, 9, status, amount_minor, currency, "
+        "payment_method, 'shop:x', now(), now() from shop.payments where order_id = %(paid)s",
+        "I-09 I-10 I-13 I-16 Q-06",
+    ),
+    "charge at provider, no order": (
+        "insert into psp_charges values ('shop:ghost', 1000, 'CAPTURED')",
+        "I-11 Q-06",
+    ),
+    "charge executed twice under one key": (
+        "insert into psp_charges select key || ' again', amount_minor, status from psp_charges "
+        "where status = 'CAPTURED' limit 1",
+        "I-11 Q-06",
+    ),
+    "late capture never refunded": (
+        "delete from shop.refunds where payment_id = "
+        "(select payment_id from shop.payments where late)",
+        "I-09 I-12 I-13 I-16 Q-06",
+    ),
+    "refund exceeds capture": (
+        "update shop.refunds set amount_minor = 9999999 where refund_id = %(refund)s",
+        "I-12 I-13 Q-05 Q-06",
+    ),
+    "refund twice": (
+        "insert into shop.refunds (refund_id, payment_id, amount_minor, currency, status, reason, "
+        "provider_key, next_try_at) select gen_random_uuid(), payment_id, 2000, currency, "
+        "'SUCCEEDED', 'x', 'refund:again', now() from shop.refunds "
+        "where refund_id = %(refund)s",
+        "I-12 I-13 I-16 Q-05 Q-06",
+    ),
+    "capture not posted": (
+        "with gone as (delete from shop.settlement_lines where seq = %(seq)s) "
+        "delete from shop.ledger where seq = %(seq)s",
+        "I-13 I-19",
+    ),
+    "capture posted twice": (
+        "insert into shop.ledger (kind, source_id, order_id, debit, credit, amount_minor, "
+        "currency, chain, chain_seq, prev_hash, hash) select kind, source_id, order_id, debit, "
+        "credit, amount_minor, currency, chain, chain_seq, prev_hash, hash from shop.ledger "
+        "where seq = %(seq)s",
+        "I-13 Q-05",
+    ),
+    "posted to the wrong account": (
+        "update shop.ledger set credit = 'my_pocket' where seq = %(seq)s",
+        "I-14",
+    ),
+    "status changed behind the log": (
+        "update shop.orders set status = 'PAID', reason = null where order_id = %(cancelled)s",
+        "I-06 I-10 I-16",
+    ),
+    "illegal transition CANCELLED to PAID": (
+        "insert into shop.transitions (entity, entity_id, order_id, from_status, to_status, "
+        "actor) values ('order', %(cancelled)s, %(cancelled)s, 'CANCELLED', 'PAID', 'x')",
+        "I-16",
+    ),
+    "publish lost: no outbox row": (
+        "delete from shop.outbox where type = 'order.placed' and order_id = %(paid)s",
+        "I-17 I-20",
+    ),
+    "event without a change": (
+        "insert into shop.outbox (event_id, source, type, subject, order_id, data, traceparent, "
+        "sent_at, done_at, next_try_at) select gen_random_uuid(), source, type, subject, "
+        "order_id, data, traceparent, now(), now(), now() from shop.outbox "
+        "where type = 'order.placed' limit 1",
+        "I-17 Q-07",
+    ),
+    "two orders for one key": (
+        "update shop.orders set idem_key = %(key)s where idem_key = %(other_key)s",
+        "I-18 Q-12",
+    ),
+    "settlement counted a duplicate": (
+        "update shop.settlements set captures_minor = captures_minor + 2000, n = n + 1",
+        "I-19",
+    ),
+    "settlement missed a refund": (
+        "update shop.settlements set refunds_minor = 0",
+        "I-19",
+    ),
+    "settled on the wrong day (time zone)": (
+        "update shop.ledger set posted_at = posted_at - interval '1 day' where seq = %(seq)s",
+        "I-19",
+    ),
+    "event from nowhere was applied": (
+        "insert into shop.inbox (consumer, source, event_id, outcome) "
+        "values ('charge', '/shop/place_order', 'forged', 'taken')",
+        "I-20",
+    ),
+    "order stuck": (
+        "update shop.orders set status = 'PENDING', reason = null where order_id = %(cancelled)s",
+        "I-06 I-16 Q-01",
+    ),
+    "payment stuck unknown": (
+        "update shop.payments set status = 'UNKNOWN' where status = 'DECLINED'",
+        "I-16 Q-02",
+    ),
+    "reservation leaked": (
+        "update shop.reservations set status = 'HELD' where order_id = %(cancelled)s",
+        "I-02 I-06 I-16 Q-03",
+    ),
+    "cancelled but money kept": (
+        "delete from shop.ledger where kind = 'REFUND' and order_id = %(returned)s",
+        "I-13 I-19 Q-04",
+    ),
+    "provider captured, we say declined": (
+        "update psp_charges set status = 'CAPTURED' where status = 'DECLINED'",
+        "Q-06",
+    ),
+    "provider refunded, we do not know": (
+        "insert into psp_refunds values ('refund:ghost', 'shop:x', 1)",
+        "Q-06",
+    ),
+    "consumer never got it": (
+        "delete from shop.inbox where consumer = 'refund'",
+        "Q-07",
+    ),
+    "event never sent": (
+        "update shop.outbox set sent_at = null where type = 'order.paid'",
+        "Q-07",
+    ),
+    "key left half-way": (
+        "update shop.idempotency set state = 'STARTED', status_code = null, body = null "
+        "where key = %(key)s",
+        "Q-08",
+    ),
+    "good event dead-lettered": (
+        "insert into shop.dead_letters (dead_letter_id, event_id, source, type, destination, "
+        "headers, body) values (gen_random_uuid(), 'good', '/shop/place_order', 'order.placed', "
+        "'charge', '{}', '')",
+        "Q-09",
+    ),
+    "poison swallowed": ("delete from shop.dead_letters", "Q-09"),
+    "posting never settled": (
+        "delete from shop.settlement_lines where seq = %(seq)s",
+        "I-19 Q-10",
+    ),
+    "replay answered differently": (
+        "update client_ops set body_sha256 = 'zz' where op = 2",
+        "Q-11",
+    ),
+    "acknowledged order lost": (
+        "insert into client_ops (user_id, scope, key, status_code, body_sha256, order_id) "
+        "values (7, 'POST /orders', 'k9', 201, 'cc', gen_random_uuid())",
+        "Q-12",
+    ),
+    "refused, yet an order was made": (
+        "insert into client_ops (user_id, scope, key, status_code, body_sha256) "
+        "select user_id, scope, key, 402, 'dd' from client_ops limit 1",
+        "Q-11 Q-12",
+    ),
+}
+
+
+def _placed_with_key(stage: Stage, buyer: Person, product: int, key: str) -> str:
+    """Placed, and asked twice: the client's log has both answers."""
+    for _ in range(2):
+        body = {"productId": product, "quantity": 2, "paymentMethod": "CARD"}
+        answer = buyer.post("/orders", body, key=key)
+        digest = hashlib.sha256(answer.body).hexdigest()
+        row = (buyer.user_id, "POST /orders", key, answer.status, digest, answer.json["id"])
+        stage.client_ops.append(row)
+    order_id: str = answer.json["id"]
+    return order_id
+
+
+def _history(stage: Stage) -> dict[str, Any]:
+    """Paid, cancelled unpaid, cancelled when paid, declined then paid, late, partly refunded."""
+    stage.sandbox.faults(late_seconds=0.3, probabilities={"tombstone_ignored": 1})
+    buyer, product = stage.shop.person(), stage.shop.product(price=1000, stock=100)
+    cancelled = _placed_with_key(stage, buyer, product, KEYS[1])
+    buyer.patch(f"/orders/{cancelled}/cancel")
+    late = buyer.order(product, method="CARD_LATE")["id"]
+    stage.deliver()
+    buyer.patch(f"/orders/{late}/cancel")
+    stage.come_to_rest()
+    wait_for(lambda: stage.sandbox.captures(stage.payment_key(late)), "the late capture")
+    stage.reconcile()
+    paid = _placed_with_key(stage, buyer, product, KEYS[0])
+    declined = buyer.order(product, method="CARD_DECLINED")["id"]
+    stage.deliver()
+    buyer.post(f"/orders/{declined}/payments", {"paymentMethod": "CARD"})
+    returned, partly = buyer.paid_order(product)["id"], buyer.paid_order(product)["id"]
+    buyer.patch(f"/orders/{returned}/cancel")
+    refund = {"amount": 500, "reason": "dented"}
+    stage.shop.person("support").post(f"/orders/{partly}/refunds", refund)
+    stage.shop.post_event("dead_letter", {**stage.broker.all[0][0], "ce-id": "p1"}, b"{}")
+    stage.poison.append(("p1", "/shop/place_order"))
+    stage.come_to_rest()
+    stage.shop.sql(SETTLE_TODAY)
+    (refund_row,) = stage.shop.sql("select refund_id from shop.refunds where reason = 'dented'")
+    (posting,) = stage.shop.sql("select seq from shop.ledger where order_id = %s", paid)
+    return {
+        "product": product,
+        "paid": paid,
+        "cancelled": cancelled,
+        "returned": returned,
+        "declined": declined,
+        "refund": refund_row["refund_id"],
+        "seq": posting["seq"],
+        "key": KEYS[0],
+        "other_key": KEYS[1],
+    }
+
+
+def test_each_planted_corruption_is_found(stage: Stage) -> None:
+    names = _history(stage)
+    assert_invariants(stage)
+    missed: dict[str, list[str]] = {}
+    with psycopg.connect(stage.shop.admin_url, autocommit=True) as connection:
+        for listing in (DROP_CONSTRAINTS, DROP_INDEXES, DISABLE_TRIGGERS):
+            for (statement,) in connection.execute(listing).fetchall():
+                connection.execute(statement)
+        for name, (statement, expected) in CORRUPTIONS.items():
+            found = _found(connection, stage, statement, names)
+            if not set(expected.split()) <= found:
+                missed[name] = sorted(set(expected.split()) - found)
+    assert not missed
+
+
+def _found(
+    connection: psycopg.Connection[Any], stage: Stage, statement: str, names: dict[str, Any]
+) -> set[str]:
+    connection.execute("begin")
+    evaluate.load_outside(connection, stage.outside())
+    touched = connection.execute(statement.encode(), names).rowcount
+    assert touched > 0, f"the corruption touched nothing: {statement}"
+    found = {violation.id for violation in evaluate.violations(connection, at_rest=True)}
+    connection.execute("rollback")
+    return found
+
+
+def test_a_changed_append_only_row_is_found(stage: Stage) -> None:
+    stage.shop.person().paid_order(stage.shop.product())
+    stage.come_to_rest()
+    assert_invariants(stage)
+    stage.shop.sql("alter table shop.ledger disable trigger append_only")
+    stage.shop.sql("update shop.ledger set amount_minor = amount_minor")
+
+    wait_for(
+        lambda: (
+            [
+                violation.id
+                for violation in evaluate.check(
+                    stage.shop.admin_url, stage.outside(), at_rest=False
+                )
+            ]
+            == ["I-15"]
+        ),
+        "the tripwire",
+    )
+
+
+def test_a_transaction_left_open_is_found(stage: Stage) -> None:
+    with psycopg.connect(stage.shop.admin_url) as connection:
+        connection.execute("select 1")
+
+        found = evaluate.check(stage.shop.admin_url, stage.outside(), at_rest=True)
+
+    assert [violation.id for violation in found] == ["Q-13"]
+
+
+@pytest.mark.parametrize("table", ["ledger", "stock_moves", "transitions", "inbox"])
+def test_append_only_tables_refuse_change(stage: Stage, table: str) -> None:
+    stage.shop.person().paid_order(stage.shop.product())
+    stage.deliver()
+
+    with pytest.raises(psycopg.errors.RestrictViolation):
+        stage.shop.sql(f"delete from shop.{table}")
+    with pytest.raises(psycopg.errors.RestrictViolation):
+        stage.shop.sql(f"truncate shop.{table} cascade")
+
+
+def test_every_invariant_of_the_design_is_here_and_is_bitten_by_a_corruption() -> None:
+    ids = {invariant.id for invariant in INVARIANTS}
+    assert ids == {f"I-{n:02}" for n in range(1, 21)} | {f"Q-{n:02}" for n in range(1, 14)}
+
+    bitten = {id_ for _, expected in CORRUPTIONS.values() for id_ in expected.split()}
+
+    assert ids - bitten == {"I-15", "Q-13"}, "these two have tests of their own above"

@@ -1,0 +1,518 @@
+"""Real processes: our container entry and the functions-framework serve one contract.
+
+Each process is started as a platform starts it, with settings in its environment and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from scripts.dev.environment import AUDIENCE, ISSUER, Surroundings
+from scripts.dev.secrets import Secrets
+from shop.registry import all_specs, spec_of
+from shop.runtime import server
+from shop.tokens import TokenIssuer
+from tests.provider.sandbox_process import SandboxProcess, wait_for
+from tests.security.stage import PASSWORD, database_of_a_module
+
+ROOT = Path(__file__).resolve().parents[2]
+FUNCTIONS = ("place_order", "list_products", "register")
+ENTRIES = ("container", "framework")
+HEALTH = ("/health/liveness", "/health/readiness", "/_/health", "/_/ready")
+COMPARED = (
+    "content-type", "allow", "www-authenticate", "retry-after", "cache-control", "etag", "link",
+    "x-content-type-options", "idempotent-replayed", "location", "ratelimit-policy",
+)  # fmt: skip
+CHANGING = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[0-9:.+Z]+|[0-9a-f]{32}@")
+
+
+class Served:
+    """One function process, on a port of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process, self.port = process, port
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            return ask_on(connection, method, path, body, headers)
+        finally:
+            connection.close()
+
+    def raw(self, *parts: bytes) -> bytes:
+        """What comes back for these very bytes until the server closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            answer = b""
+            try:
+                for part in parts:
+                    connection.sendall(part)
+                while chunk := connection.recv(65_536):
+                    answer += chunk
+            except ConnectionError:
+                pass  # closed in the midst of what we said: so be it
+            return answer
+
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, f"ended with {self.process.returncode}"
+        try:
+            return self.ask("GET", "/health/liveness")[0] == 200
+        except OSError:
+            return False
+
+
+def ask_on(
+    connection: HTTPConnection,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, dict[str, str], bytes]:
+    sent = dict(headers or {})
+    content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    if content is not None:
+        sent.setdefault("Content-Type", "application/json")
+    connection.request(method, path, content, sent)
+    response = connection.getresponse()
+    answer = response.read()
+    return response.status, {k.lower(): v for k, v in response.getheaders()}, answer
+
+
+class House:
+    """Where the processes run: database, Redis, provider, secrets, and people with tokens."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self.surroundings = surroundings
+
+    def environment(self, function: str, **settings: str) -> dict[str, str]:
+        port = free_port()
+        values = self.surroundings.of_function(spec_of(function))
+        own = {"HOST": "127.0.0.1", "PORT": str(port), "RATE_LIMIT_PER_MINUTE": "0"}
+        return values | own | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | settings
+
+    def sql(self, statement: str, *parameters: Any) -> list[Any]:
+        with psycopg.connect(self.surroundings.admin_url, autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    def customer(self) -> dict[str, str]:
+        """The Authorization header of a new customer."""
+        email, session_id = f"{uuid4().hex}@test.kr", uuid4()
+        ((user_id,),) = self.sql(
+            "insert into shop.users (email, email_key, name, password_hash, role) "
+            "values (%s, %s, 'Test', '!', 'customer') returning user_id",
+            email,
+            email,
+        )
+        self.sql(
+            "insert into shop.sessions (session_id, user_id, expires_at) "
+            "values (%s, %s, now() + interval '1 day')",
+            session_id,
+            user_id,
+        )
+        key = self.surroundings.secrets.jwt_private_key
+        issuer = TokenIssuer(key, ISSUER, AUDIENCE, lambda: datetime.now(UTC))
+        return {"Authorization": f"Bearer {issuer.issue(user_id, 'customer', session_id)[0]}"}
+
+
+@pytest.fixture(scope="module")
+def house(
+    postgres_url: str, template_url: str, redis_url: str, sandbox: SandboxProcess, secrets: Secrets
+) -> Iterator[House]:
+    with database_of_a_module(postgres_url, template_url) as url:
+        yield House(
+            Surroundings(
+                admin_url=url,
+                redis_url=redis_url,
+                broker_url="",
+                provider_url=sandbox.url,
+                secrets=secrets,
+                has_own_database=True,
+            )
+        )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def command(entry: str, function: str, port: str) -> list[str]:
+    if entry == "container":
+        return [sys.executable, "-m", "shop.runtime", function]
+    source = str(ROOT / "functions" / function / "main.py")
+    framework = str(Path(sys.executable).parent / "functions-framework")
+    return [
+        framework,
+        "--source",
+        source,
+        "--target",
+        "main",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+    ]
+
+
+@contextmanager
+def served(
+    entry: str, function: str, environment: dict[str, str], cwd: Path = ROOT
+) -> Iterator[Served]:
+    process = subprocess.Popen(
+        command(entry, function, environment["PORT"]),
+        env=environment,
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    running = Served(process, int(environment["PORT"]))
+    try:
+        wait_for(running.is_up, f"{entry} of {function} answers")
+        yield running
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+# ---------------------------------------------------------------- one contract, two adapters
+
+Asked = tuple[str, str, Any, dict[str, str]]
+
+
+def questions(function: str, signed_in: dict[str, str], product: int) -> list[Asked]:
+    order = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
+    key = {"Idempotency-Key": uuid4().hex}
+    common: list[Asked] = [
+        ("GET", "/nowhere", None, {}),
+        ("GET", "/" + "a" * 3000, None, {}),
+        ("GET", "/health/liveness", None, {}),
+        ("HEAD", "/_/ready", None, {}),
+        ("POST", "/nowhere", b"x" * 70_000, {}),
+    ]
+    own: dict[str, list[Asked]] = {
+        "place_order": [
+            ("POST", "/orders", order, {}),
+            ("POST", "/orders", order, signed_in | key),
+            ("POST", "/orders", order, signed_in | key),
+            ("POST", "/orders", order | {"quantity": 2}, signed_in | key),
+            ("POST", "/orders", order | {"quantity": 0}, signed_in),
+            ("POST", "/orders", order | {"paymentMethod": "카드"}, signed_in),
+            ("POST", "/orders", b"{", signed_in),
+            ("POST", "/orders", b"", signed_in),
+            ("POST", "/orders", b"\xff", signed_in | {"Content-Type": "text/plain"}),
+            ("POST", "/orders", b" " * 65_537, signed_in),
+            ("POST", "/orders", order, signed_in | {"Content-Encoding": "gzip"}),
+            ("POST", "/orders?x=1", order, signed_in),
+            ("POST", "/orders", order, signed_in | {"Idempotency-Key": "short"}),
+            ("POST", "/orders", order, signed_in | {"Accept": "text/html"}),
+            ("PUT", "/orders", order, signed_in),
+            ("OPTIONS", "/orders", None, {}),
+            ("GET", "/orders", None, signed_in),
+            ("DELETE", "/orders/from-cart", None, signed_in),
+            ("POST", "/orders/from-cart", {"paymentMethod": "CARD"}, signed_in),
+            ("POST", f"/orders/{UUID(int=7)}/payments", {"paymentMethod": "CARD"}, signed_in),
+        ],
+        "list_products": [
+            ("GET", "/products?limit=2", None, {}),
+            ("HEAD", "/products?limit=2", None, {}),
+            ("GET", "/products?limit=2&limit=3", None, {}),
+            ("GET", "/products?name=%EB%AC%BC%EA%B1%B4", None, {}),
+            ("GET", "/products?name=%ff", None, {}),
+            ("GET", f"/products/{product}", None, {}),
+            ("HEAD", f"/products/{product}", None, {}),
+            ("GET", f"/products/{product}", None, {"If-None-Match": "*"}),
+            ("GET", "/products/0", None, {}),
+            ("GET", "/categories", None, {"Accept": "application/xml"}),
+            ("POST", "/events", b"{}", {}),
+            ("GET", "/events", None, {}),
+            ("OPTIONS", "/events", None, {}),
+            ("POST", "/events", b"[]", {"Content-Type": "application/cloudevents-batch+json"}),
+        ],
+        "register": [
+            ("GET", "/users/me", None, {}),
+            ("GET", "/users/me", None, signed_in),
+            ("HEAD", "/users/me", None, signed_in),
+            ("GET", "/users/me", None, {"X-User-Id": "1"}),
+            ("POST", "/users", {"email": "a", "password": PASSWORD, "name": "x"}, {}),
+            ("POST", "/users", {"email": "kim@test.kr", "password": PASSWORD, "name": "김"}, {}),
+            ("PATCH", "/users/me", {}, signed_in),
+        ],
+    }
+    return own[function] + common
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_both_entries_answer_alike(house: House, function: str) -> None:
+    signed_in = [house.customer() for _ in ENTRIES]
+    ((product,),) = house.sql("select max(product_id) from shop.products")
+    answers: dict[str, list[Any]] = {}
+    for entry, header in zip(ENTRIES, signed_in, strict=True):
+        house.sql("delete from shop.users where email = 'kim@test.kr'")
+        with served(entry, function, house.environment(function)) as running:
+            answers[entry] = [
+                comparable(method, path, *running.ask(method, path, body, headers))
+                for method, path, body, headers in questions(function, header, product)
+            ]
+
+    assert len(answers["container"]) > 10
+    for ours, theirs in zip(answers["container"], answers["framework"], strict=True):
+        assert ours == theirs
+
+
+def comparable(
+    method: str, path: str, status: int, headers: dict[str, str], body: bytes
+) -> tuple[Any, ...]:
+    assert status < 500, (method, path, body)
+    kept = {name: CHANGING.sub("*", headers[name]) for name in COMPARED if name in headers}
+    text = re.sub(r'"(id|userId|stockQuantity)":\d+', r'"\1":0', CHANGING.sub("*", body.decode()))
+    return method, path[:60], status, kept, text
+
+
+# ---------------------------------------------------------------- the container entry
+
+
+def test_head_is_get_without_its_body_and_connections_are_kept(house: House) -> None:
+    with served("container", "list_products", house.environment("list_products")) as running:
+        connection = HTTPConnection("127.0.0.1", running.port, timeout=10)
+        status, headers, body = ask_on(connection, "GET", "/products?limit=3")
+        kept = connection.sock
+        head_status, head_headers, head_body = ask_on(connection, "HEAD", "/products?limit=3")
+        assert connection.sock is kept
+        connection.close()
+
+    assert (status, head_status, head_body) == (200, 200, b"")
+    assert int(head_headers["content-length"]) == len(body)
+    drop = ("date",)
+    assert {k: v for k, v in headers.items() if k not in drop} == {
+        k: v for k, v in head_headers.items() if k not in drop
+    }
+
+
+def test_idle_connections_are_kept_longer_than_queue_proxy_reuses_them() -> None:
+    made = server._server(4)
+
+    assert server.KEEP_ALIVE_MILLISECONDS > 90_000
+    assert made.http1_settings.header_read_timeout == server.KEEP_ALIVE_MILLISECONDS
+    assert made.workers_kill_timeout == server.DRAIN_SECONDS
+
+
+def test_sigterm_lets_the_request_at_work_finish_and_ends_with_nought(house: House) -> None:
+    customer = house.customer()
+    ((product,),) = house.sql("select max(product_id) from shop.products")
+    with served("container", "place_order", house.environment("place_order")) as placing:
+        order = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
+        status, headers, _ = placing.ask("POST", "/orders", order, customer)
+        assert status == 201
+    environment = house.environment("read_orders")
+    with served("container", "read_orders", environment) as running:
+        answers: list[tuple[int, dict[str, str], bytes]] = []
+        waiting = threading.Thread(
+            target=lambda: answers.append(
+                running.ask("GET", headers["location"], None, customer | {"Prefer": "wait=2"})
+            )
+        )
+        waiting.start()
+        wait_for(lambda: house.sql(IS_READING), "the request is at work")
+        running.process.send_signal(signal.SIGTERM)
+        waiting.join(15)
+        ended = running.process.wait(15)
+
+    assert (answers[0][0], answers[0][1]["preference-applied"], ended) == (200, "wait=2", 0)
+
+
+IS_READING = """
+select 1 from pg_stat_activity where usename = 'shop_ordering' and datname = current_database()
+  and state = 'idle' and query ilike 'commit'
+"""
+
+
+def test_no_worker_outlives_its_parent(house: House) -> None:
+    with served("container", "register", house.environment("register")) as running:
+        parent = running.process.pid
+        workers = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        assert workers
+        os.kill(parent, signal.SIGKILL)
+        running.process.wait(5)
+        wait_for(lambda: not any(is_alive(pid) for pid in workers), "the workers are gone")
+
+
+def is_alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_health_needs_no_database_and_everything_else_says_not_now(house: House) -> None:
+    away = {"DATABASE_URL": "postgresql://shop_identity@127.0.0.1:9/shop"}
+    customer = house.customer()
+    with served("container", "register", house.environment("register", **away)) as running:
+        for path in HEALTH:
+            assert running.ask("GET", path)[0] == 200
+        status, headers, body = running.ask("GET", "/users/me", None, customer)
+
+    assert (status, json.loads(body)["error"], headers["retry-after"]) == (503, "UNAVAILABLE", "1")
+    assert b"127.0.0.1" not in body and b"connect" not in body
+
+
+def test_nothing_is_written_where_the_process_runs(house: House, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o555)
+    places = {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": str(ROOT)}
+    tmp_path.chmod(0o555)
+    with served(
+        "container", "register", house.environment("register", **places), cwd=tmp_path
+    ) as running:
+        answer = running.ask("GET", "/users/me", None, house.customer())
+
+    assert answer[0] == 200
+    assert [p for p in tmp_path.rglob("*") if p != home] == []
+
+
+def test_wrong_settings_end_the_process_with_all_mistakes_and_no_traceback(house: House) -> None:
+    environment = house.environment("place_order", DATABASE_URL="", SHOP_PROFILE="laptop")
+    del environment["JWT_JWKS"]
+
+    ended = subprocess.run(
+        command("container", "place_order", ""),
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    for name in (b"DATABASE_URL", b"SHOP_PROFILE", b"JWT_JWKS"):
+        assert name in ended.stderr
+    assert b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("names", [["no_such_function"], [], ["../register"]])
+def test_a_function_that_is_none_ends_the_process(names: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "shop.runtime", *names],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    assert b"Traceback" not in ended.stderr
+
+
+# ---------------------------------------------------------------- bytes that no client library sends
+
+
+@pytest.fixture(scope="module")
+def wired(house: House) -> Iterator[Served]:
+    with served("container", "place_order", house.environment("place_order")) as running:
+        yield running
+
+
+def status_of(answer: bytes) -> int:
+    """The first answer's status; 0 for a connection that was closed without one."""
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+
+
+HOST = b"Host: shop\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        b"/%6frders", b"/orders/", b"//orders", b"/ORDERS", b"/orders;x=1", b"/orders%2ffrom-cart",
+        b"/products/../orders", b"/./orders", b"http://evil.test/orders", b"/orders%00", b"/orders#x",
+        b"/orders%0d%0aX-Y:1", b"*", b"/\xc3\xb6rders",
+    ],
+)  # fmt: skip
+def test_no_spelling_of_a_path_gets_past_the_token(wired: Served, spelled: bytes) -> None:
+    body = b"X-User-Id: 1\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}"
+
+    answer = wired.raw(b"POST " + spelled + b" HTTP/1.1\r\n" + HOST + body)
+
+    assert status_of(answer) in (0, 400, 401, 404, 405)
+    assert b"X-Y:" not in answer.partition(b"\r\n\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("case", "head", "body", "statuses"),
+    [
+        ("two lengths", b"Content-Length: 2\r\nContent-Length: 3\r\n", b"{}x", (0, 400)),
+        ("length no number", b"Content-Length: x\r\n", b"{}", (0, 400)),
+        ("length negative", b"Content-Length: -1\r\n", b"{}", (0, 400)),
+        ("length of other digits", "Content-Length: ²\r\n".encode(), b"{}", (0, 400)),
+        ("length too long", b"Content-Length: 65537\r\n", b"{}", (0, 401, 413)),
+        ("body too short", b"Content-Length: 50\r\n", b"{}", (0, 400, 401)),
+        ("chunks no chunks", b"Transfer-Encoding: chunked\r\n", b"zz\r\n{}\r\n0\r\n\r\n", (0, 400, 401)),
+        ("length and chunks", b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n", (0, 400, 401)),
+        ("unknown encoding", b"Transfer-Encoding: gzip\r\n", b"{}", (0, 400, 401)),
+        ("header without a name", b": x\r\n", b"", (0, 400)),
+        ("header with a blank", b"X A: 1\r\n", b"", (0, 400)),
+        ("folded header", b"X-A: 1\r\n 2\r\n", b"", (0, 400, 401)),
+        ("NUL in a header", b"X-A: a\x00b\r\n", b"", (0, 400)),
+        ("17 KiB of headers", b"X-A: " + b"a" * 17_000 + b"\r\n", b"", (431,)),
+        ("a thousand headers", b"".join(b"X-%d: 1\r\n" % i for i in range(1000)), b"", (0, 400, 431)),
+        ("two tokens", b"Authorization: Bearer a.b.c\r\nAuthorization: Bearer a.b.c\r\n", b"", (401,)),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)  # fmt: skip
+def test_broken_messages_are_refused(
+    wired: Served, case: str, head: bytes, body: bytes, statuses: tuple[int, ...]
+) -> None:
+    answer = wired.raw(b"POST /orders HTTP/1.1\r\n" + HOST + head + b"\r\n" + body)
+
+    assert status_of(answer) in statuses, (case, answer[:200])
+    assert answer.count(b"HTTP/1.1 ") <= 1, "no second request hides in the first"
+    assert wired.ask("GET", "/health/liveness")[0] == 200
+
+
+def test_two_keys_are_no_key(wired: Served, house: House) -> None:
+    ((product,),) = house.sql("select max(product_id) from shop.products")
+    body = json.dumps({"productId": product, "quantity": 1, "paymentMethod": "CARD"}).encode()
+    token = house.customer()["Authorization"].encode()
+    keys = b"".join(b"Idempotency-Key: %s\r\n" % uuid4().hex.encode() for _ in range(2))
+    head = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+
+    answer = wired.raw(
+        b"POST /orders HTTP/1.1\r\n"
+        + HOST
+        + head
+        + keys
+        + b"Authorization: "
+        + token
+        + b"\r\n\r\n",
+        body,
+    )
+
+    assert status_of(answer) == 400 and b"BAD_IDEMPOTENCY_KEY" in answer
+
+
+def test_every_function_has_a_main_for_the_framework() -> None:
+    for spec in all_specs():
+        source = (ROOT / "functions" / spec.name / "main.py").read_text()
+        assert f'main = entry_point("{spec.name}")' in source

@@ -1,0 +1,230 @@
+"""Who may do what: one table, endpoint by principal; a route without a row fails (API1, API5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shop.ids import new_uuid
+from shop.spec import Route
+from shop.tokens import TokenIssuer
+from tests.security.stage import ROUTES, SAMPLES, Stage, sample
+from tests.shop_under_test import AUDIENCE, ISSUER, Person, ShopUnderTest
+
+PRINCIPALS = (
+    "anonymous", "owner", "other", "staff", "support", "finance",
+    "expired", "revoked", "logged out", "disabled",
+)  # fmt: skip
+
+
+def open_to_all(status: int) -> tuple[int, ...]:
+    return (status,) * len(PRINCIPALS)
+
+
+def signed_in(owner: int, other: int, staff: int, support: int, finance: int) -> tuple[int, ...]:
+    return (401, owner, other, staff, support, finance, 401, 401, 401, 401)
+
+
+EVERYBODY_200 = signed_in(200, 200, 200, 200, 200)
+EVERYBODY_201 = signed_in(201, 201, 201, 201, 201)
+EVERYBODY_204 = signed_in(204, 204, 204, 204, 204)
+
+MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
+    ("POST", "/users"): open_to_all(201),
+    ("GET", "/users/me"): EVERYBODY_200,
+    ("POST", "/auth/login"): open_to_all(200),
+    ("POST", "/auth/refresh"): open_to_all(200),
+    # a session that is over already is over: 204 again
+    ("POST", "/auth/logout"): (401, 204, 204, 204, 204, 204, 401, 204, 204, 204),
+    ("GET", "/.well-known/jwks.json"): open_to_all(200),
+    ("GET", "/products"): open_to_all(200),
+    ("GET", "/products/{productId}"): open_to_all(200),
+    ("GET", "/categories"): open_to_all(200),
+    ("POST", "/products"): signed_in(403, 403, 201, 403, 403),
+    ("PATCH", "/products/{productId}"): signed_in(403, 403, 200, 403, 403),
+    ("POST", "/products/{productId}/stock"): signed_in(403, 403, 200, 403, 403),
+    ("POST", "/categories"): signed_in(403, 403, 201, 403, 403),
+    ("GET", "/cart"): EVERYBODY_200,
+    ("POST", "/cart/items"): EVERYBODY_201,
+    ("PATCH", "/cart/items/{productId}"): EVERYBODY_200,
+    ("DELETE", "/cart/items/{productId}"): EVERYBODY_204,
+    ("DELETE", "/cart"): EVERYBODY_204,
+    ("POST", "/orders"): EVERYBODY_201,
+    ("POST", "/orders/from-cart"): EVERYBODY_201,
+    # 409: it is the owner's to pay, but a payment is on its way already
+    ("POST", "/orders/{orderId}/payments"): signed_in(409, 404, 404, 404, 404),
+    ("GET", "/orders/me"): EVERYBODY_200,
+    ("GET", "/orders/{orderId}"): signed_in(200, 404, 404, 200, 404),
+    ("GET", "/orders/{orderId}/timeline"): signed_in(200, 404, 404, 200, 404),
+    ("PATCH", "/orders/{orderId}/cancel"): signed_in(200, 404, 404, 404, 404),
+    ("POST", "/orders/{orderId}/refunds"): signed_in(403, 403, 403, 201, 403),
+    # a token is no provider's signature
+    ("POST", "/payments/webhook"): open_to_all(401),
+    ("GET", "/settlements/daily"): signed_in(403, 403, 403, 403, 200),
+    ("GET", "/settlements/monthly"): signed_in(403, 403, 403, 403, 200),
+    ("GET", "/api-docs"): open_to_all(200),
+    ("GET", "/api-docs/{asset}"): open_to_all(200),
+    ("GET", "/v3/api-docs"): open_to_all(200),
+    ("GET", "/v3/api-docs/{group}"): open_to_all(200),
+    ("GET", "/asyncapi"): open_to_all(200),
+    ("GET", "/v3/asyncapi"): open_to_all(200),
+    ("GET", "/schemas/{name}"): open_to_all(200),
+}
+
+
+@pytest.fixture
+def stage(shop: ShopUnderTest) -> Stage:
+    return Stage(shop)
+
+
+def test_every_route_has_a_row_and_every_row_a_route() -> None:
+    assert set(MATRIX) == set(ROUTES) == set(SAMPLES)
+    assert {len(row) for row in MATRIX.values()} == {len(PRINCIPALS)}
+
+
+def expired(person: Person) -> Person:
+    def an_hour_ago() -> datetime:
+        return datetime.now(UTC) - timedelta(hours=1)
+
+    shop = person.shop
+    (session,) = shop.sql(
+        "select session_id, role from shop.sessions join shop.users using (user_id) "
+        "where user_id = %s",
+        person.user_id,
+    )
+    issuer = TokenIssuer(shop.secrets.jwt_private_key, ISSUER, AUDIENCE, an_hour_ago)
+    token = issuer.issue(person.user_id, session["role"], session["session_id"])[0]
+    return Person(shop, person.user_id, token)
+
+
+def revoked(person: Person) -> Person:
+    person.shop.sql(
+        "update shop.sessions set revoked_at = now() where user_id = %s", person.user_id
+    )
+    return person
+
+
+def logged_out(person: Person) -> Person:
+    assert person.post("/auth/logout").status == 204
+    return person
+
+
+def disabled(person: Person) -> Person:
+    person.shop.sql("update shop.users set active = false where user_id = %s", person.user_id)
+    return person
+
+
+# these would be let in, had they not lost their access
+WITHOUT_ACCESS: dict[str, Callable[[Person], Person]] = {
+    "expired": expired, "revoked": revoked, "logged out": logged_out, "disabled": disabled,
+}  # fmt: skip
+ROLE_OF = {"staff": "staff", "support": "support", "settlements": "finance"}
+
+
+def principal(stage: Stage, name: str, route: Route) -> Person | None:
+    """Somebody of that kind, with a session of their own."""
+    if name == "anonymous":
+        return None
+    if name in WITHOUT_ACCESS:
+        return WITHOUT_ACCESS[name](stage.shop.person(ROLE_OF.get(route.auth, "customer")))
+    if name == "owner":
+        return Person(stage.shop, stage.owner.user_id, stage.shop.token(stage.owner.user_id))
+    return stage.shop.person("customer" if name == "other" else name)
+
+
+@pytest.mark.parametrize("name", PRINCIPALS)
+def test_every_route_answers_this_principal_as_the_table_says(stage: Stage, name: str) -> None:
+    column = PRINCIPALS.index(name)
+    wrong: list[str] = []
+    for (method, path), row in MATRIX.items():
+        route = ROUTES[method, path]
+        who = principal(stage, name, route)
+        answer = stage.send(route, sample(stage, route, who), token=who.token if who else None)
+        if answer.status != row[column]:
+            wrong.append(f"{method} {path}: {answer.status} instead of {row[column]}")
+        if answer.status == 401 and route.auth != "provider":
+            assert answer.headers["www-authenticate"].startswith("Bearer"), path
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "row"),
+    [
+        ("customer", (401, 200, 200, 200, 200, 200, 401, 401, 401, 401)),
+        ("public", (200,) * 10),
+    ],
+)
+def test_the_settlements_policy_moves_the_line(
+    make_shop: Callable[..., ShopUnderTest], policy: str, row: tuple[int, ...]
+) -> None:
+    stage = Stage(make_shop(settlements_auth=policy))
+
+    answers = []
+    for name in PRINCIPALS:
+        who = principal(stage, name, ROUTES["GET", "/settlements/daily"])
+        token = who.token if who else None
+        answers.append(stage.shop.call("GET", "/settlements/daily", token=token).status)
+
+    assert tuple(answers) == row
+
+
+OF_AN_ORDER = [route for route in ROUTES.values() if "{orderId}" in route.path]
+
+
+@pytest.mark.parametrize("route", OF_AN_ORDER, ids=lambda r: f"{r.method} {r.path}")
+def test_another_customers_order_is_as_missing_as_none_at_all(stage: Stage, route: Route) -> None:
+    stranger = stage.shop.person()
+    existing = sample(stage, route)
+    order_id = existing.path.split("/")[2]
+    missing = str(new_uuid())
+
+    theirs = stage.send(route, existing, token=stranger.token)
+    existing.path = existing.path.replace(order_id, missing)
+    none = stage.send(route, existing, token=stranger.token)
+
+    assert theirs.status == none.status == (403 if route.auth == "support" else 404)
+    assert theirs.body.replace(order_id.encode(), b"") == none.body.replace(missing.encode(), b"")
+    assert dict(theirs.headers) == dict(none.headers)
+
+
+def test_an_order_id_that_is_no_id_is_as_missing(stage: Stage) -> None:
+    order_id = stage.order()
+    theirs = stage.shop.person().get(f"/orders/{order_id}").json
+
+    for odd in ("1", "0", "-1", "me2", "null", order_id[:-1], f"{order_id}0", "a" * 150, "..."):
+        answer = stage.owner.get(f"/orders/{odd}")
+        assert answer.json == theirs | {"instance": f"/orders/{odd}"}, odd
+
+
+def test_nobody_can_name_anothers_cart_or_orders(stage: Stage) -> None:
+    other = stage.shop.person()
+    stage.fill_cart(stage.owner)
+    stage.order()
+
+    assert other.get("/cart").json["items"] == []
+    assert other.get("/orders/me").json == []
+    assert other.get(f"/cart?userId={stage.owner.user_id}").status == 400
+    assert other.get(f"/orders/me?userId={stage.owner.user_id}").status == 400
+    assert len(stage.owner.get("/cart").json["items"]) == 1
+
+
+def test_a_role_that_was_taken_away_is_gone_at_once(stage: Stage) -> None:
+    staff = stage.shop.person("staff")
+    stage.shop.sql("update shop.users set role = 'customer' where user_id = %s", staff.user_id)
+
+    answer = staff.post("/categories", {"name": "새"})
+
+    assert (answer.status, answer.error) == (401, "UNAUTHENTICATED")
+
+
+def test_nobody_refunds_an_order_of_their_own(stage: Stage) -> None:
+    support = stage.shop.person("support")
+    order = support.paid_order(stage.product)
+    before = stage.rows()
+
+    answer = support.post(f"/orders/{order['id']}/refunds", {"amount": 1})
+
+    assert answer.status == 403
+    assert stage.rows() == before

@@ -1,0 +1,578 @@
+"""Bad input, the same on every endpoint: exact refusals, nothing written, no internals (6a, 6c).
+
+The cases for one field are made from its own rule in the model, so a new field is tested unasked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from scripts.dev.secrets import Secrets
+from shop.registry import all_specs
+from shop.spec import Route
+from tests.provider.sandbox_process import API_KEY, SECRET, SandboxProcess
+from tests.security.stage import ROUTES, Stage, database_of_a_module, sample
+from tests.shop_under_test import Person, Response, ShopUnderTest
+
+SECONDS_MAX = 1.0
+INTERNALS = re.compile(
+    rb"Traceback|File \\?\"|psycopg|pydantic|granian|python|select |insert |\.py\b|Exception"
+    rb"|errors\.pydantic|line \d+|0x[0-9a-f]{6}",
+    re.IGNORECASE,
+)
+MODULE_OF = {
+    (route.method, route.path): f"functions.{spec.name}.schema"
+    for spec in all_specs()
+    for route in spec.routes
+}
+WITH_BODY = [route for route in ROUTES.values() if route.body]
+WITHOUT_QUERY = [route for route in ROUTES.values() if not route.query]
+
+BROKEN: dict[str, bytes] = {
+    "brace": b"{",
+    "trailing comma": b'{"a":1,}',
+    "two documents": b"{}{}",
+    "something after": b"{} x",
+    "a NUL": b"\x00",
+    "NUL in a string": b'{"name":"\x00"}',
+    "byte-order mark": b"\xef\xbb\xbf{}",
+    "UTF-16": '{"a":1}'.encode("utf-16"),
+    "UTF-16 without a mark": '{"a":1}'.encode("utf-16-le"),
+    "invalid UTF-8": b'{"name":"\xff"}',
+    "overlong UTF-8": b'{"name":"\xc0\xaf"}',
+    "surrogate in UTF-8": b'{"name":"\xed\xa0\x80"}',
+    "lone surrogate escaped": b'{"name":"\\ud800"}',
+    "lone surrogate as a key": b'{"\\udfff":1}',
+    "duplicate keys": b'{"quantity":1,"quantity":100}',
+    "duplicate keys in spellings": b'{"quantity":1,"qu\\u0061ntity":100}',
+    "duplicate keys below": b'{"items":[{"productId":1,"productId":2}]}',
+    "deep arrays": b"[" * 10_000 + b"]" * 10_000,
+    "deep objects": b'{"a":' * 8_000 + b"1" + b"}" * 8_000,
+    "33 deep": b"[" * 33 + b"]" * 33,
+    "a number of 60,000 digits": b'{"quantity":' + b"9" * 60_000 + b"}",
+    "1e400": b'{"quantity":1e400}',
+    "-1e400": b'{"quantity":-1e400}',
+    "NaN": b'{"quantity":NaN}',
+    "Infinity": b'{"quantity":Infinity}',
+    "-Infinity": b'{"quantity":-Infinity}',
+    "single quotes": b"{'a':1}",
+    "a comment": b"{}//x",
+    "a line break in a string": b'{"name":"a\nb"}',
+    "leading zero": b'{"quantity":01}',
+    "plus sign": b'{"quantity":+1}',
+    "white space of Unicode": b"\xc2\xa0{}",
+}
+NO_OBJECTS: dict[str, bytes] = {
+    "array": b"[]",
+    "string": b'"x"',
+    "number": b"1",
+    "null": b"null",
+    "true": b"true",
+    "array of objects": b"[{}]",
+    "thousands of keys": json.dumps(dict.fromkeys(map(str, range(4000)))).encode(),
+}
+SMUGGLED = (
+    "status", "total_minor", "totalAmount", "unitPrice", "unit_price", "user_id", "userId", "role",
+    "paid", "refund_reserved_minor", "is_admin", "isAdmin", "__proto__", "constructor", "id",
+    "createdAt", "emailVerified", "$where", "",
+)  # fmt: skip
+MEDIA_TYPES = (
+    "text/plain", "application/xml", "application/json; charset=utf-16", "multipart/form-data",
+    "application/x-www-form-urlencoded", "application/json-patch+json", "json", "",
+    "application/json; charset=latin-1", "text/json", "*/*",
+)  # fmt: skip
+ENCODINGS = ("gzip", "br", "deflate", "zstd", "identity, gzip", "GZIP", "x")
+INJECTIONS = (
+    "' OR 1=1--", '"; DROP TABLE orders;--', "\\'); select pg_sleep(10)--",
+    "%' AND 1=CAST((SELECT version()) AS int)--", "$$", "$1", "%(name)s", "%s%s%s%n", "{{7*7}}",
+    "${jndi:ldap://127.0.0.1:9/x}", "<script>alert(1)</script>", "../../etc/passwd",
+    "a\r\nX-Injected: 1", "a\nb", "\x00", "\u202eevil", "a\u200bb", "e" + "\u0301" * 40, "\ufffe",
+    "\ufeff", "İ", "ß", "👩‍👩‍👧", "   ", "\t", "cafe\u0301", "café", "\u2028", "null", "-1", "=1+1",
+)  # fmt: skip
+
+
+def schema_of(route: Route) -> dict[str, Any]:
+    model = getattr(import_module(MODULE_OF[route.method, route.path]), str(route.body))
+    schema: dict[str, Any] = model.model_json_schema(by_alias=True)
+    return schema
+
+
+def rules_of(route: Route) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Name, rule and whether null is allowed, of each property of the body."""
+    for name, rule in schema_of(route)["properties"].items():
+        options = rule.get("anyOf", [rule])
+        plain = [option for option in options if option.get("type") != "null"]
+        yield name, plain[0], len(plain) != len(options)
+
+
+def wrong_values(rule: dict[str, Any], *, null_is_fine: bool) -> Iterator[Any]:
+    """Values that this rule refuses; raw JSON text where Python has no such value."""
+    others: dict[str, tuple[Any, ...]] = {
+        "integer": (
+            "1",
+            1.0,
+            1.5,
+            True,
+            False,
+            [1],
+            {"$gt": 0},
+            {},
+            "",
+            -(2**63),
+            2**63,
+            2**64,
+            1e3,
+        ),
+        "string": (1, 1.5, True, [], ["x"], {}, {"$ne": None}),
+        "boolean": ("true", 1, 0, [], {}),
+        "array": ({}, "x", 1, True, [1], [None], [[]], [{}], []),
+    }
+    yield from others[rule["type"]]
+    if not null_is_fine:
+        yield None
+    if "minimum" in rule:
+        yield rule["minimum"] - 1
+    if "maximum" in rule:
+        yield rule["maximum"] + 1
+    if rule.get("minLength"):
+        yield "x" * (rule["minLength"] - 1)
+    if "maxLength" in rule:
+        yield from ("x" * (rule["maxLength"] + 1), "가" * (rule["maxLength"] + 1))
+
+
+class Attempts:
+    """Sends broken requests to one route and keeps what was not answered as it has to be."""
+
+    def __init__(self, stage: Stage, route: Route) -> None:
+        self.stage, self.route = stage, route
+        self.person = stage.person_for(route)
+        self.good = sample(stage, route)
+        self.wrong: list[str] = []
+        self.before = stage.rows()
+
+    def expect(self, status: int, case: str, **options: Any) -> Response:
+        began = time.monotonic()
+        headers = self.good.headers | options.pop("headers", {})
+        answer = self.stage.shop.call(
+            self.route.method,
+            options.pop("path", self.good.path),
+            token=self.person.token if self.person else None,
+            headers=headers,
+            **options,
+        )
+        took = time.monotonic() - began
+        if answer.status != status:
+            self.wrong.append(f"{case}: {answer.status} instead of {status}: {answer.body[:200]!r}")
+        if took > SECONDS_MAX:
+            self.wrong.append(f"{case}: took {took:.1f} s")
+        self.wrong += [f"{case}: {flaw}" for flaw in flaws_of(answer)]
+        return answer
+
+    def finish(self) -> None:
+        assert self.wrong == []
+        assert self.stage.rows() == self.before
+
+
+def flaws_of(answer: Response) -> Iterator[str]:
+    """What is wrong with a refusal's form."""
+    if answer.status < 400:
+        return
+    if answer.headers.get("content-type") != "application/problem+json":
+        yield "is no problem document"
+    if answer.headers.get("cache-control") != "no-store":
+        yield "may be cached"
+    if answer.headers.get("x-content-type-options") != "nosniff":
+        yield "may be sniffed"
+    said = json.dumps({**answer.json, "instance": ""}).encode()
+    if INTERNALS.search(said):
+        yield f"shows internals: {said[:300]!r}"
+    missing = {"type", "title", "status", "detail", "instance", "error", "message"} - set(
+        answer.json
+    )
+    if missing or answer.json["status"] != answer.status:
+        yield f"lacks {missing}"
+
+
+@pytest.fixture
+def stage(shop: ShopUnderTest) -> Stage:
+    return Stage(shop)
+
+
+# ---------------------------------------------------------------- bodies
+
+
+def test_what_is_not_one_json_document_is_refused_everywhere(stage: Stage) -> None:
+    for route in WITH_BODY:
+        attempts = Attempts(stage, route)
+        name = f"{route.method} {route.path}: "
+        for case, raw in BROKEN.items():
+            attempts.expect(400, name + case, raw=raw)
+        for case, raw in NO_OBJECTS.items():
+            attempts.expect(422, name + case, raw=raw)
+        if not route.body_is_optional:
+            attempts.expect(400, name + "empty", raw=b"", headers=JSON)
+            attempts.expect(400, name + "blank", raw=b"  \n ", headers=JSON)
+        attempts.finish()
+
+
+JSON = {"content-type": "application/json"}
+
+
+def test_properties_nobody_asked_for_are_refused_everywhere(stage: Stage) -> None:
+    for route in WITH_BODY:
+        attempts = Attempts(stage, route)
+        known = set(schema_of(route)["properties"])
+        for name in sorted(set(SMUGGLED) - known):
+            for value in (1, "PAID", None):
+                body = {**(attempts.good.body or {}), name: value}
+                attempts.expect(422, f"{route.path}: {name}={value}", json_body=body)
+        for name in known:
+            snake = re.sub(r"([A-Z])", lambda m: f"_{m[1].lower()}", name)
+            if snake != name and snake not in known:
+                body = {**(attempts.good.body or {}), snake: 1}
+                attempts.expect(422, f"{route.path}: {snake}", json_body=body)
+        attempts.finish()
+
+
+def test_values_outside_a_fields_rule_are_refused_everywhere(stage: Stage) -> None:
+    cases = 0
+    for route in WITH_BODY:
+        attempts = Attempts(stage, route)
+        for name, rule, null_is_fine in rules_of(route):
+            for value in wrong_values(rule, null_is_fine=null_is_fine):
+                body = {**(attempts.good.body or {}), name: value}
+                attempts.expect(422, f"{route.path}: {name}={str(value)[:40]!r}", json_body=body)
+                cases += 1
+        for name in schema_of(route).get("required", ()):
+            body = {k: v for k, v in (attempts.good.body or {}).items() if k != name}
+            attempts.expect(422, f"{route.path}: without {name}", json_body=body)
+        attempts.finish()
+    assert cases > 150
+
+
+def test_a_zero_with_a_sign_and_an_exponent_are_no_quantity(stage: Stage) -> None:
+    attempts = Attempts(stage, ROUTES["POST", "/orders"])
+    for text in ("-0", "0", "1e3", "1E0", "1.0", "10e-1", "0x10", "1_000"):
+        raw = f'{{"productId":{stage.product},"quantity":{text},"paymentMethod":"CARD"}}'.encode()
+        attempts.expect(400 if text in ("0x10", "1_000") else 422, text, raw=raw)
+    attempts.finish()
+
+
+def test_other_media_types_and_compressed_bodies_are_refused_everywhere(stage: Stage) -> None:
+    for route in WITH_BODY:
+        attempts = Attempts(stage, route)
+        for media_type in MEDIA_TYPES:
+            headers = {"content-type": media_type}
+            attempts.expect(
+                415,
+                f"{route.path}: {media_type}",
+                json_body=attempts.good.body or {},
+                headers=headers,
+            )
+        for encoding in ENCODINGS:
+            headers = {"content-encoding": encoding}
+            raw = b"\x1f\x8b" + b"\0" * 1000
+            attempts.expect(415, f"{route.path}: {encoding}", raw=raw, headers=headers)
+        attempts.finish()
+
+
+def test_a_charset_of_utf_8_is_welcome(stage: Stage) -> None:
+    sent = sample(stage, ROUTES["POST", "/orders"])
+    for media_type in ('application/json; charset="utf-8"', "Application/JSON;charset=UTF-8"):
+        answer = stage.owner.post(sent.path, sent.body, headers={"content-type": media_type})
+        assert answer.status == 201, media_type
+
+
+def test_a_body_may_have_64_kib_and_not_a_byte_more(stage: Stage) -> None:
+    for route in WITH_BODY:
+        attempts = Attempts(stage, route)
+        attempts.expect(413, route.path, raw=b" " * 65_537, headers=JSON)
+        attempts.finish()
+    sent = sample(stage, ROUTES["POST", "/orders"])
+    full = json.dumps(sent.body).encode().ljust(65_536)
+
+    assert stage.owner.post("/orders", raw=full).status == 201
+
+
+def test_injections_are_literal_text_or_refused(stage: Stage) -> None:
+    fine = {200, 201, 401, 404, 409, 422}
+    sent = 0
+    for route in WITH_BODY:
+        attempts = Attempts(stage, route)
+        token = attempts.person.token if attempts.person else None
+        for name, rule, _ in rules_of(route):
+            for text in INJECTIONS if rule["type"] == "string" else ():
+                body = {**(attempts.good.body or {}), name: text}
+                if route.path == "/auth/login" and name != "email":
+                    body["email"] = f"{uuid4().hex}@x.kr"  # five guesses at one account are all
+                answer = stage.shop.call(
+                    route.method,
+                    attempts.good.path,
+                    json_body=body,
+                    headers=attempts.good.headers,
+                    token=token,
+                )
+                sent += 1
+                assert answer.status in fine, (route.path, name, text, answer.body)
+                assert "x-injected" not in answer.headers
+                assert all("\n" not in v and "\r" not in v for v in answer.headers.values())
+    assert sent > 10 * len(INJECTIONS)
+    (users,) = stage.shop.sql("select count(*) from shop.users where role <> 'customer'")
+    assert users["count"] <= 6  # the seed's and the stage's own: nobody was promoted
+
+
+def test_what_is_accepted_reads_back_as_it_was_written(stage: Stage) -> None:
+    staff = stage.people["staff"]
+    stage.product  # noqa: B018 (brings its category)
+    kept = 0
+    for text in INJECTIONS:
+        body = {"name": text, "category": "시험", "price": 100, "stockQuantity": 1}
+        answer = staff.post("/products", body)
+        assert answer.status in (201, 422), (text, answer.body)
+        if answer.status == 201:
+            kept += 1
+            shown = stage.shop.call("GET", f"/products/{answer.json['id']}")
+            assert shown.json["name"] == answer.json["name"] == text
+    assert 10 < kept < len(INJECTIONS)
+
+
+# ---------------------------------------------------------------- methods, paths, queries, headers
+
+
+def functions_paths() -> Iterator[tuple[str, str, set[str]]]:
+    for spec in all_specs():
+        for path in sorted({route.path for route in spec.routes}):
+            yield spec.name, path, {r.method for r in spec.routes if r.path == path}
+
+
+def test_a_method_that_a_path_has_not_is_405_and_options_say_which_it_has(stage: Stage) -> None:
+    for function, template, methods in functions_paths():
+        path = re.sub(r"\{\w+\}", str(uuid4()), template)
+        allow = ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "BREW", "get"):
+            if method in methods:
+                continue
+            answer = stage.shop.call(method, path, function=function, token=stage.owner.token)
+            assert (answer.status, answer.headers.get("allow")) == (405, allow), (method, template)
+            assert list(flaws_of(answer)) == []
+        options = stage.shop.call("OPTIONS", path, function=function)
+        assert (options.status, options.headers["allow"], options.body) == (204, allow, b"")
+
+
+def test_a_method_in_a_header_is_not_the_method(stage: Stage) -> None:
+    stage.fill_cart(stage.owner)
+    for header in ("x-http-method-override", "x-http-method", "x-method-override"):
+        answer = stage.owner.get("/cart", headers={header: "DELETE"})
+        assert answer.status == 200
+    assert len(stage.owner.get("/cart").json["items"]) == 1
+
+
+def test_query_parameters_nobody_asked_for_are_refused_everywhere(stage: Stage) -> None:
+    for route in WITHOUT_QUERY:
+        attempts = Attempts(stage, route)
+        attempts.good.path = attempts.good.path.partition("?")[0]
+        if route.body_is_optional or route.path == "/payments/webhook":
+            continue
+        path = f"{attempts.good.path}?debug=1"
+        attempts.expect(400, route.path, path=path, json_body=attempts.good.body)
+        attempts.finish()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/products?limit=1&limit=999", "/products?limit=-1", "/products?limit=0",
+        "/products?limit=101", "/products?limit=1e9", "/products?limit=1_0", "/products?limit=",
+        "/products?limit=%20" "1", "/products?limit=1.0", "/products?limit=" + "9" * 400,
+        "/products?cursor=garbage", "/products?cursor=", "/products?cursor=AAAA",
+        "/products?cursor=" + "A" * 1500, "/products?minPrice=-1", "/products?minPrice=x",
+        "/products?sort=price%3Bdrop", "/products?sort=PRICE", "/products?name=%00",
+        "/products?name=%ff", "/products?name=" + "a" * 65, "/products?name[]=x",
+        "/products?category=%0a", "/products?limit=1;limit=2",
+        "/products?" + "&".join(f"a{i}=1" for i in range(60)),
+        "/orders/me?limit=0", "/orders/me?limit=101", "/orders/me?limit=abc", "/orders/me?cursor=x",
+        "/orders/me?cursor=" + "-" * 36, "/orders/me?limit=1&limit=2", "/orders/me?limit=1.5",
+        "/settlements/daily?date=2026-02-30", "/settlements/daily?date=9999-12-31",
+        "/settlements/daily?date=' or 1", "/settlements/daily?date=0", "/settlements/daily?date=",
+        "/settlements/daily?date=2026-1-1", "/settlements/daily?date=2026-W01-1",
+        "/settlements/daily?date=20260101", "/settlements/daily?date=2026-01-01T00:00:00",
+        "/settlements/daily?date=1767225600", "/settlements/daily?date=%D9%A2%D9%A0-01-01",
+        "/settlements/monthly?yearMonth=2026-13", "/settlements/monthly?yearMonth=2026-00",
+        "/settlements/monthly?yearMonth=2026", "/settlements/monthly?yearMonth=2026-01%0a",
+        "/settlements/monthly?yearMonth=2026-01&yearMonth=2026-02", "/settlements/monthly?year=1",
+    ],
+)  # fmt: skip
+def test_a_query_outside_the_rules_is_400(shared: Stage, path: str) -> None:
+    answer = shared.people["finance"].get(path)
+
+    assert answer.status == 400, answer.body
+    assert list(flaws_of(answer)) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"/products/{text}")
+        for text in ("0", "-1", "abc", "9e99", str(2**63), "1.0", "+1", "01x", "%31", "1%00", "١")
+    ]
+    + [("DELETE", "/cart/items/%31"), ("GET", "/products/" + "1" * 201)],
+)
+def test_a_product_id_that_is_none_is_404(shared: Stage, method: str, path: str) -> None:
+    answer = shared.shop.call(method, path, token=shared.owner.token)
+
+    assert answer.status == 404
+    assert list(flaws_of(answer)) == []
+
+
+@pytest.fixture(scope="module")
+def shared(
+    postgres_url: str,
+    template_url: str,
+    redis_url: str,
+    sandbox: SandboxProcess,
+    secrets: Secrets,
+) -> Iterator[Stage]:
+    """One stage for cases that write nothing: a database for each would take longer than all."""
+    with database_of_a_module(postgres_url, template_url) as url:
+        shop = ShopUnderTest(
+            admin_url=url,
+            redis_url=redis_url,
+            provider_url=sandbox.url,
+            provider_api_key=API_KEY,
+            webhook_secret=SECRET,
+            secrets=secrets,
+        )
+        yield Stage(shop)
+        shop.close()
+
+
+def test_long_paths_and_many_headers_are_refused_before_anything_is_looked_at(
+    stage: Stage,
+) -> None:
+    long_ones = ["/" + "a" * 2048, "/orders/" + "1" * 3000, "/products?name=" + "a" * 2100]
+    for path in long_ones:
+        answer = stage.owner.get(path)
+        assert (answer.status, answer.error) == (414, "URI_TOO_LONG"), path[:20]
+        assert len(answer.body) < 1000
+    for headers in ({"x-a": "a" * 16_400}, {f"x-{i}": "a" * 100 for i in range(200)}):
+        assert stage.owner.get("/users/me", headers=headers).status == 431
+
+
+def test_an_accept_that_leaves_no_room_is_406(stage: Stage) -> None:
+    for accept in ("text/html", "image/*", "application/json;q=0", "application/xml, text/*"):
+        assert stage.owner.get("/users/me", headers={"accept": accept}).status == 406, accept
+    for accept in ("*/*", "application/*", "application/json", "text/html, */*;q=0.1"):
+        assert stage.owner.get("/users/me", headers={"accept": accept}).status == 200, accept
+
+
+# ---------------------------------------------------------------- header and network trust (6c)
+
+IDENTITY_HEADERS = (
+    "x-user-id", "x-forwarded-user", "x-role", "x-user-role", "forwarded", "x-original-url",
+    "x-rewrite-url", "x-authenticated-userid", "x-remote-user", "remote-user", "x-jwt-claims",
+    "x-auth-request-user", "cookie", "x-api-key",
+)  # fmt: skip
+
+
+def forged(person: Person) -> dict[str, str]:
+    values = dict.fromkeys(IDENTITY_HEADERS, str(person.user_id))
+    return values | {
+        "x-role": "admin", "x-user-role": "staff", "x-original-url": "/internal/orders",
+        "forwarded": f"for={person.user_id}", "cookie": f"accessToken={person.token}",
+    }  # fmt: skip
+
+
+def test_a_header_is_no_identity(stage: Stage) -> None:
+    victim, somebody = stage.owner, stage.shop.person()
+    stage.fill_cart(victim)
+    before = stage.rows()
+    order = {"productId": stage.product, "quantity": 1, "paymentMethod": "CARD"}
+
+    for method, path, body in (
+        ("POST", "/orders", order), ("GET", "/cart", None), ("DELETE", "/cart", None),
+        ("GET", "/users/me", None), ("GET", "/orders/me", None),
+    ):  # fmt: skip
+        answer = stage.shop.call(method, path, json_body=body, headers=forged(victim))
+        assert answer.status == 401, path
+
+    me = somebody.get("/users/me", headers=forged(victim))
+    assert me.json["id"] == somebody.user_id
+    assert somebody.get("/cart", headers=forged(victim)).json["items"] == []
+    assert somebody.post("/categories", {"name": "x"}, headers=forged(victim)).status == 403
+    assert stage.rows() == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/products/../internal/x", "/products/../orders", "//orders", "/orders/", "/orders;x=1",
+        "/%6frders", "/orders%2fme", "/orders%2Fme", "/ORDERS", "/Orders/me", "/orders/me/",
+        "/orders//me", "/orders/./me", "/orders/me%00", "/orders/me%20", "/orders/me;a=b",
+        "/orders/me.json", "\\orders\\me", "/./orders/me", "/cart/../users/me", "/users/me/..",
+        "*", "", "orders", "http://shop/orders/me",
+    ],
+)  # fmt: skip
+def test_another_spelling_of_a_path_is_another_path(shared: Stage, path: str) -> None:
+    for spec in all_specs():
+        for method in ("GET", "POST", "DELETE"):
+            for token in (None, shared.owner.token):
+                answer = shared.shop.call(method, path, function=spec.name, token=token)
+                assert answer.status in (400, 401, 404, 405), (spec.name, method, answer.status)
+                if token:
+                    # as an id it may be asked for, and is none
+                    assert answer.status == 404 or (method != "GET" and answer.status == 405)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metrics", "/docs", "/openapi.json", "/redoc", "/debug", "/debug/pprof/", "/.git/config",
+        "/actuator/health", "/actuator/env", "/swagger-ui.html", "/h2-console", "/internal/stocks",
+        "/internal/stocks/reserve", "/payments", "/admin", "/server-status", "/.env", "/health",
+        "/_/functions", "/api-docs/../spec.py", "/api-docs/..%2fspec.py", "/api-docs/start.py",
+        "/v3/api-docs/..", "/schemas/..", "/schemas/order.placed", "/wp-login.php",
+    ],
+)  # fmt: skip
+def test_there_is_nothing_beside_the_routes(shared: Stage, path: str) -> None:
+    for spec in all_specs():
+        answer = shared.shop.call("GET", path, function=spec.name, token=shared.owner.token)
+        assert answer.status == 404 and list(flaws_of(answer)) == [], (spec.name, path)
+
+
+def test_a_host_header_changes_nothing(stage: Stage) -> None:
+    for host in ("settle.shop.svc.cluster.local", "localhost", "evil.test", "", "a" * 300):
+        assert stage.shop.call("GET", "/orders/me", headers={"host": host}).status == 401
+        created = stage.owner.post(
+            "/orders",
+            {"productId": stage.product, "quantity": 1, "paymentMethod": "CARD"},
+            headers={"host": host, "x-forwarded-host": "evil.test"},
+        )
+        assert created.headers["location"].startswith("/orders/")
+
+
+def test_an_address_of_ones_own_invention_does_not_help_on_login(
+    make_shop: Callable[..., ShopUnderTest],
+) -> None:
+    shop = make_shop(rate_limit_per_minute=5)
+    client = f"198.51.100.{uuid4().int % 250}"
+    answers = []
+    for i in range(30):
+        body = {"email": f"{uuid4().hex}@x.kr", "password": "wrong password"}
+        headers = {
+            "x-forwarded-for": f"10.0.{i}.1, {client}", "x-real-ip": f"10.1.{i}.1",
+            "forwarded": f"for=10.2.{i}.1", "true-client-ip": f"10.3.{i}.1",
+            "x-client-ip": f"10.4.{i}.1", "cf-connecting-ip": f"10.5.{i}.1",
+        }  # fmt: skip
+        answers.append(shop.call("POST", "/auth/login", json_body=body, headers=headers).status)
+
+    assert 429 in answers
+    assert 401 not in answers[answers.index(429) :]
+    assert answers.count(401) <= 10  # five a minute, over at most two windows

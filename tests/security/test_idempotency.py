@@ -1,0 +1,295 @@
+"""Idempotency keys: one key, one effect, one answer (correctness 5.6; H-01)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from shop.runtime.limits import WINDOW_SECONDS
+from shop.spec import Route
+from tests.security.stage import PASSWORD, ROUTES, Stage, sample
+from tests.security.test_endpoint_input import at_once
+from tests.shop_under_test import Response, ShopUnderTest
+
+KEY = "a-key-of-this-test_01"
+BAD_KEYS = (
+    "", "x" * 15, "x" * 65, "with a space in it.", "käy-with-an-umlaut-in", 'half-"quoted-key-here',
+    '"half-quoted-key-here', "a-key-of-this-test_01,a-key-of-this-test_01", '""', "x" * 16 + "\x00",
+    "😀" * 16, "x" * 16 + "\n", "../../../etc/passwd", "'; drop table orders", "x" * 16 + " ",
+)  # fmt: skip
+IDEMPOTENT = [route for route in ROUTES.values() if route.idempotent]
+
+
+@pytest.fixture
+def stage(shop: ShopUnderTest) -> Stage:
+    return Stage(shop)
+
+
+def order_body(stage: Stage, quantity: int = 1) -> dict[str, Any]:
+    return {"productId": stage.product, "quantity": quantity, "paymentMethod": "CARD"}
+
+
+def orders_of(stage: Stage) -> int:
+    (row,) = stage.shop.sql("select count(*) from shop.orders")
+    return int(row["count"])
+
+
+def keys_of(stage: Stage) -> int:
+    return stage.rows()["idempotency"]
+
+
+def test_a_replay_has_the_same_bytes_and_says_so(stage: Stage) -> None:
+    first = stage.owner.post("/orders", order_body(stage), key=KEY)
+    stage.shop.deliver_all()  # the order is paid by now; the answer stays what it was
+
+    again = stage.owner.post("/orders", order_body(stage), key=KEY)
+
+    assert (first.status, again.status) == (201, 201)
+    assert again.body == first.body
+    assert again.headers["location"] == first.headers["location"]
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (
+        None,
+        "true",
+    )
+    assert orders_of(stage) == 1
+
+
+def test_a_quoted_and_a_bare_key_are_one_key_whatever_the_spelling_of_the_body(
+    stage: Stage,
+) -> None:
+    stage.owner.post("/orders", order_body(stage), key=KEY)
+    spelled = (
+        f'{{ "paymentMethod":"CARD" , "quantity":1,"productId":{stage.product},'
+        '"expectedTotalAmount":null}'
+    )
+
+    again = stage.owner.post("/orders", raw=spelled.encode(), key=f'"{KEY}"')
+
+    assert again.headers["idempotent-replayed"] == "true"
+    assert orders_of(stage) == 1
+
+
+def test_keys_that_are_none_are_400_on_every_route_that_takes_them(stage: Stage) -> None:
+    for route in IDEMPOTENT:
+        who = stage.person_for(route)
+        sent = sample(stage, route)
+        before = stage.rows()
+        for key in BAD_KEYS:
+            headers = {"idempotency-key": key}
+            answer = stage.send(route, sent, token=who.token if who else None, headers=headers)
+            assert (answer.status, answer.error) == (400, "BAD_IDEMPOTENCY_KEY"), (route.path, key)
+        assert stage.rows() == before, route.path
+
+
+@pytest.mark.parametrize("route", IDEMPOTENT, ids=lambda r: f"{r.method} {r.path}")
+def test_every_such_route_has_one_effect_per_key(stage: Stage, route: Route) -> None:
+    who = stage.person_for(route)
+    token = who.token if who else None
+    sent = sample(stage, route)
+
+    first = stage.send(route, sent, token=token, key=KEY)
+    after = stage.rows()
+    again = stage.send(route, sent, token=token, key=KEY)
+
+    assert first.status in (200, 201, 204, 409), first.body
+    assert (again.status, again.body) == (first.status, first.body)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert stage.rows() == after
+
+
+def test_a_key_with_another_request_is_422(stage: Stage) -> None:
+    stage.owner.post("/orders", order_body(stage), key=KEY)
+    before = stage.rows()
+
+    other = stage.owner.post("/orders", order_body(stage, 2), key=KEY)
+
+    assert (other.status, other.error) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert stage.rows() == before
+
+
+def test_the_ids_in_the_path_are_part_of_the_request(stage: Stage) -> None:
+    first, second = stage.order(), stage.order()
+    assert stage.owner.patch(f"/orders/{first}/cancel", key=KEY).status == 200
+
+    answer = stage.owner.patch(f"/orders/{second}/cancel", key=KEY)
+
+    assert (answer.status, answer.error) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert stage.owner.get(f"/orders/{second}").json["status"] == "PENDING"
+
+
+def test_keys_belong_to_their_user_and_their_route(stage: Stage) -> None:
+    other = stage.shop.person()
+    stage.fill_cart(stage.owner)
+
+    answers = [
+        stage.owner.post("/orders", order_body(stage), key=KEY),
+        other.post("/orders", order_body(stage), key=KEY),
+        stage.owner.post("/orders/from-cart", {"paymentMethod": "CARD"}, key=KEY),
+    ]
+
+    assert [a.status for a in answers] == [201] * 3
+    assert len({a.json["id"] for a in answers}) == 3
+    assert answers[1].json["userId"] == other.user_id
+
+
+def test_the_businesss_no_is_kept_and_comes_again(stage: Stage) -> None:
+    scarce = stage.shop.product(stock=1)
+    body = {"productId": scarce, "quantity": 2, "paymentMethod": "CARD"}
+    first = stage.owner.post("/orders", body, key=KEY)
+    stage.shop.sql("update shop.stock set on_hand = 100 where product_id = %s", scarce)
+
+    again = stage.owner.post("/orders", body, key=KEY)
+
+    assert (first.status, first.error) == (409, "OUT_OF_STOCK")
+    assert (again.status, again.body) == (409, first.body)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["content-type"] == "application/problem+json"
+    assert (orders_of(stage), stage.rows()["outbox"]) == (0, 0)
+
+
+def test_refusals_that_are_not_the_businesss_leave_the_key_free(
+    make_shop: Callable[..., ShopUnderTest],
+) -> None:
+    stage = Stage(make_shop(open_orders_max=1))
+    body = order_body(stage)
+    refused = [
+        stage.owner.post("/orders", {**body, "quantity": 0}, key=KEY),  # schema
+        stage.shop.call("POST", "/orders", json_body=body, key=KEY),  # no token
+        stage.owner.post("/orders", raw=b"{", key=KEY),  # no JSON
+        stage.owner.post("/orders", raw=b"x", headers={"content-type": "text/plain"}, key=KEY),
+    ]
+    stage.order()
+    refused.append(stage.owner.post("/orders", body, key=KEY))  # too many open orders
+
+    assert [a.status for a in refused] == [422, 401, 400, 415, 429]
+    assert keys_of(stage) == 0
+
+    stage.shop.sql("update shop.orders set status = 'CANCELLED', reason = 'USER'")
+    fresh = stage.owner.post("/orders", body, key=KEY)
+    assert (fresh.status, fresh.headers.get("idempotent-replayed")) == (201, None)
+
+
+def test_a_fault_of_ours_leaves_the_key_free(stage: Stage) -> None:
+    body = order_body(stage)
+    stage.shop.sql("alter table shop.order_lines rename to elsewhere")
+    broken = stage.owner.post("/orders", body, key=KEY)
+    stage.shop.sql("alter table shop.elsewhere rename to order_lines")
+
+    assert broken.status == 500
+    assert b"elsewhere" not in broken.body and b"order_lines" not in broken.body
+    assert keys_of(stage) == 0
+    assert stage.owner.post("/orders", body, key=KEY).status == 201
+
+
+def test_a_key_may_be_required(make_shop: Callable[..., ShopUnderTest]) -> None:
+    stage = Stage(make_shop(idempotency_key_required=True))
+    for route in IDEMPOTENT:
+        who = stage.person_for(route)
+        if "{orderId}" in route.path or route.path == "/orders/from-cart":
+            continue  # their samples place orders without a key
+        answer = stage.send(route, sample(stage, route), token=who.token if who else None)
+        assert (answer.status, answer.error) == (400, "IDEMPOTENCY_KEY_REQUIRED"), route.path
+    assert stage.owner.get("/cart").status == 200
+    assert stage.owner.post("/orders", order_body(stage), key=KEY).status == 201
+
+
+def test_a_key_that_was_forgotten_finds_its_order_and_makes_no_second(stage: Stage) -> None:
+    first = stage.owner.post("/orders", order_body(stage), key=KEY)
+    stage.shop.deliver_all()
+    stage.shop.sql("delete from shop.idempotency")
+
+    again = stage.owner.post("/orders", order_body(stage), key=KEY)
+
+    assert (again.status, again.json["id"]) == (201, first.json["id"])
+    assert again.json["status"] == "PAID"
+    assert again.headers["location"] == first.headers["location"]
+    assert orders_of(stage) == 1
+    (stock,) = stage.shop.sql(
+        "select on_hand, reserved from shop.stock where product_id = %s", stage.product
+    )
+    assert stock == {"on_hand": 99_999, "reserved": 0}
+    third = stage.owner.post("/orders", order_body(stage), key=KEY)
+    assert third.body == again.body
+
+
+def test_a_forgotten_key_does_not_empty_a_cart_twice(stage: Stage) -> None:
+    stage.fill_cart(stage.owner)
+    pay = {"paymentMethod": "CARD"}
+    first = stage.owner.post("/orders/from-cart", pay, key=KEY)
+    stage.shop.sql("delete from shop.idempotency")
+    stage.fill_cart(stage.owner)
+
+    again = stage.owner.post("/orders/from-cart", pay, key=KEY)
+
+    assert (again.status, again.json["id"]) == (201, first.json["id"])
+    assert len(stage.owner.get("/cart").json["items"]) == 1
+
+
+def test_while_the_first_is_answered_the_second_is_told_to_wait(stage: Stage) -> None:
+    body = order_body(stage)
+    claim = (
+        "insert into shop.idempotency (user_id, scope, key, fingerprint, state) "
+        "values (%s, 'POST /orders', %s, '', 'STARTED')"
+    )
+    with psycopg.connect(stage.shop.admin_url) as other:
+        other.execute(claim, (stage.owner.user_id, KEY))
+        waiting = stage.owner.post("/orders", body, key=KEY)
+        other.rollback()
+
+    assert (waiting.status, waiting.error) == (409, "REQUEST_IN_PROGRESS")
+    assert waiting.headers["retry-after"] == "1"
+    assert stage.owner.post("/orders", body, key=KEY).status == 201
+
+
+def test_waiting_for_another_row_is_no_news_about_the_key(stage: Stage) -> None:
+    body = order_body(stage)
+    with psycopg.connect(stage.shop.admin_url) as other:
+        other.execute("select from shop.stock where product_id = %s for update", (stage.product,))
+        waiting = stage.owner.post("/orders", body, key=KEY)
+        other.rollback()
+
+    assert (waiting.status, waiting.error) == (503, "UNAVAILABLE")
+    assert waiting.headers["retry-after"] == "1"
+    assert stage.owner.post("/orders", body, key=KEY).status == 201
+
+
+def test_ten_at_once_with_one_key_are_one_order(stage: Stage) -> None:
+    body = order_body(stage)
+
+    answers: list[Response] = at_once(10, lambda _: stage.owner.post("/orders", body, key=KEY))
+
+    placed = [a for a in answers if a.status == 201]
+    assert len({a.body for a in placed}) == 1
+    assert {a.status for a in answers} <= {201, 409}
+    assert all(a.error == "REQUEST_IN_PROGRESS" for a in answers if a.status == 409)
+    assert orders_of(stage) == 1
+
+
+def test_a_replay_is_not_for_whoever_lost_the_session(stage: Stage) -> None:
+    stage.owner.post("/orders", order_body(stage), key=KEY)
+    stage.shop.sql("update shop.sessions set revoked_at = now()")
+
+    assert stage.owner.post("/orders", order_body(stage), key=KEY).status == 401
+
+
+def test_a_registrations_key_keeps_no_password(stage: Stage) -> None:
+    body = {"email": f"{uuid4().hex}@test.kr", "password": PASSWORD, "name": "Kim"}
+    first = stage.shop.call("POST", "/users", json_body=body, key=KEY)
+    again = stage.shop.call("POST", "/users", json_body=body, key=KEY)
+
+    assert (first.status, again.body) == (201, first.body)
+    (row,) = stage.shop.sql("select idempotency::text as kept from shop.idempotency")
+    assert PASSWORD not in row["kept"] and PASSWORD.encode().hex() not in row["kept"]
+
+
+def test_replays_are_counted_by_the_rate_limit(make_shop: Callable[..., ShopUnderTest]) -> None:
+    stage = Stage(make_shop(rate_limit_per_minute=3))
+    answers = [stage.owner.post("/orders", order_body(stage), key=KEY) for _ in range(8)]
+
+    assert {a.status for a in answers} == {201, 429}
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= WINDOW_SECONDS

@@ -1,0 +1,210 @@
+"""The rate limit: per client over all processes, a sliding minute, switched off by no fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+
+from shop.runtime import limits
+from tests.security.stage import Stage
+from tests.shop_under_test import Response, ShopUnderTest
+
+GONE = "redis://127.0.0.1:9/0"
+MakeShop = Callable[..., ShopUnderTest]
+
+
+class Clock:
+    """The time that the limit sees, which the test moves."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """Ten seconds into a minute of long ago that no other test counts in."""
+    clock = Clock(float(uuid4().int % 10**9 // 60 * 60 + 10))
+    monkeypatch.setattr(limits, "time", clock)
+    yield clock
+    limits._own_counts.clear()
+
+
+def address() -> str:
+    return f"198.51.{uuid4().int % 250}.{uuid4().int % 250}"
+
+
+def ask(shop: ShopUnderTest, client: str, path: str = "/categories") -> Response:
+    return shop.call("GET", path, headers={"x-forwarded-for": client})
+
+
+def test_the_first_over_the_limit_is_told_when_to_come_back(
+    make_shop: MakeShop, clock: Clock
+) -> None:
+    shop, client = make_shop(rate_limit_per_minute=3), address()
+
+    answers = [ask(shop, client) for _ in range(5)]
+
+    assert [a.status for a in answers] == [200, 200, 200, 429, 429]
+    assert [a.headers["ratelimit"] for a in answers[:4]] == [
+        f'"default";r={left};t=50' for left in (2, 1, 0, 0)
+    ]
+    assert {a.headers["ratelimit-policy"] for a in answers} == {'"default";q=3;w=60'}
+    assert answers[3].headers["retry-after"] == "66"  # 50 s, and a quarter of the next window
+    assert answers[3].error == "RATE_LIMITED"
+    assert ask(shop, address()).status == 200  # somebody else
+
+
+def test_two_processes_count_together(make_shop: MakeShop, clock: Clock) -> None:
+    one, two = make_shop(rate_limit_per_minute=4), make_shop(rate_limit_per_minute=4)
+    client = address()
+
+    answers = [ask(shop, client).status for _ in range(3) for shop in (one, two)]
+
+    assert answers == [200] * 4 + [429] * 2
+
+
+def test_an_account_is_counted_wherever_it_comes_from(make_shop: MakeShop, clock: Clock) -> None:
+    shop = make_shop(rate_limit_per_minute=3)
+    person = shop.person()
+    second_session = shop.token(person.user_id)
+
+    answers = [
+        shop.call(
+            "GET",
+            path,
+            token=token,
+            headers={"x-forwarded-for": address()},
+        ).status
+        for path in ("/users/me", "/cart", "/orders/me")
+        for token in (person.token, second_session)
+    ]
+
+    assert answers == [200] * 3 + [429] * 3
+    assert shop.person().get("/cart").status == 200
+
+
+def test_refused_tokens_and_broken_bodies_are_requests_too(
+    make_shop: MakeShop, clock: Clock
+) -> None:
+    shop, client = make_shop(rate_limit_per_minute=4), {"x-forwarded-for": address()}
+
+    answers = [shop.call("GET", "/cart", token="x", headers=client).status for _ in range(2)]
+    answers += [shop.call("POST", "/users", raw=b"{", headers=client).status for _ in range(2)]
+    answers += [shop.call("GET", "/cart", token="x", headers=client).status]
+
+    assert answers == [401, 401, 400, 400, 429]
+
+
+def test_only_the_trusted_hops_word_on_the_address_counts(
+    make_shop: MakeShop, clock: Clock
+) -> None:
+    shop, client = make_shop(rate_limit_per_minute=3), address()
+
+    answers = [ask(shop, f"{address()}, {client}").status for _ in range(5)]
+    answers += [ask(shop, f" {client} ").status]
+
+    assert answers == [200] * 3 + [429] * 3
+
+
+def test_with_two_hops_the_second_last_word_counts(make_shop: MakeShop, clock: Clock) -> None:
+    shop, client = make_shop(rate_limit_per_minute=3, trusted_hops=2), address()
+
+    answers = [ask(shop, f"{address()}, {client}, 10.0.0.{i}").status for i in range(5)]
+
+    assert answers == [200] * 3 + [429] * 2
+
+
+def test_with_no_trusted_hop_only_the_peer_counts(make_shop: MakeShop, clock: Clock) -> None:
+    shop = make_shop(rate_limit_per_minute=3, trusted_hops=0)
+
+    answers = [ask(shop, address()).status for _ in range(5)]
+
+    assert answers == [200] * 3 + [429] * 2
+
+
+def test_an_ipv6_client_is_its_network(make_shop: MakeShop, clock: Clock) -> None:
+    shop, network = make_shop(rate_limit_per_minute=3), f"2001:db8:{uuid4().int % 65_000:x}:7"
+
+    answers = [ask(shop, f"{network}::{i:x}").status for i in range(1, 6)]
+
+    assert answers == [200] * 3 + [429] * 2
+    assert limits.network_of("::ffff:192.0.2.1") == "192.0.2.1"
+    assert limits.network_of("[2001:db8::1]") == "2001:db8::/64"
+    assert limits.network_of("not:an:address") == "not:an:address"
+
+
+@pytest.mark.parametrize("redis_is", ["there", "gone"])
+def test_the_window_slides(make_shop: MakeShop, clock: Clock, redis_is: str) -> None:
+    """S-07: a fixed window lets twice as many through around its edge."""
+    settings = {"redis_url": _secret(GONE)} if redis_is == "gone" else {}
+    shop, client = make_shop(rate_limit_per_minute=10, **settings), address()
+    clock.now += 49  # the last second of the window
+    first = [ask(shop, client).status for _ in range(10)]
+
+    clock.now += 2  # the first of the next
+    at_the_edge = [ask(shop, client).status for _ in range(2)]
+    clock.now += 30
+    half_a_minute_later = [ask(shop, client).status for _ in range(6)]
+
+    assert first == [200] * 10
+    assert at_the_edge == [200, 429]
+    assert half_a_minute_later == [200] * 4 + [429] * 2
+
+
+def _secret(text: str) -> object:
+    from shop.runtime.config import Secret
+
+    return Secret(text)
+
+
+def test_without_redis_requests_are_served_and_still_counted(
+    make_shop: MakeShop, clock: Clock
+) -> None:
+    shop, client = make_shop(rate_limit_per_minute=3, redis_url=_secret(GONE)), address()
+
+    answers = [ask(shop, client).status for _ in range(5)]
+
+    assert answers == [200] * 3 + [429] * 2
+    assert ask(shop, address()).status == 200
+
+
+def test_the_local_count_does_not_grow_without_end(
+    make_shop: MakeShop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S-07: the seed's map never shrank."""
+    monkeypatch.setattr(limits, "CLIENTS_MAX", 50)
+    shop, busy = make_shop(rate_limit_per_minute=100, redis_url=_secret(GONE)), address()
+
+    for i in range(200):
+        ask(shop, f"203.0.113.{i}")
+        ask(shop, busy)
+
+    assert len(limits._own_counts) <= 50
+    assert ask(shop, busy).status == 429  # the busy one was not forgotten for it
+
+
+def test_health_is_exempt_and_nought_turns_the_limit_off(make_shop: MakeShop, clock: Clock) -> None:
+    limited, open_shop = make_shop(rate_limit_per_minute=1), make_shop(rate_limit_per_minute=0)
+    client = address()
+
+    for path in ("/health/liveness", "/health/readiness", "/_/health", "/_/ready"):
+        answers = [ask(limited, client, path) for _ in range(5)]
+        assert {a.status for a in answers} == {200}
+        assert all("ratelimit" not in a.headers for a in answers)
+    answers = [ask(open_shop, client) for _ in range(20)]
+    assert {a.status for a in answers} == {200}
+    assert "ratelimit" not in answers[0].headers
+
+
+def test_events_are_not_counted(make_shop: MakeShop, clock: Clock) -> None:
+    stage = Stage(make_shop(rate_limit_per_minute=30))
+    for _ in range(5):
+        stage.order()
+
+    assert stage.shop.deliver_all() >= 5  # asserts 204 for each
+    assert {stage.shop.tick("sweep").status for _ in range(40)} == {204}

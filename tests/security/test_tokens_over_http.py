@@ -1,0 +1,136 @@
+"""Tokens that must not be believed, sent to every protected route of the shop (section 6b)."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from uuid import UUID
+
+import pytest
+import redis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from shop.ids import new_uuid
+from shop.spec import Route
+from tests.security.stage import ROUTES, Stage, sample
+from tests.security.test_token_corpus import ATTACKS, SESSION_ATTACKS, TokenFactory
+from tests.shop_under_test import AUDIENCE, ISSUER, ShopUnderTest
+
+ROLE_OF = {"customer": "customer", "settlements": "finance"}
+PROTECTED = [route for route in ROUTES.values() if route.auth not in ("public", "provider")]
+
+
+def path_of(route: Route) -> str:
+    path = route.path.replace("{orderId}", str(new_uuid()))
+    return re.sub(r"\{\w+\}", "1", path)
+
+
+def factory_of(shop: ShopUnderTest, role: str) -> TokenFactory:
+    """Signs with the running shop's own key, for an account with an open session."""
+    person = shop.person(role)
+    (session,) = shop.sql("select session_id from shop.sessions where user_id = %s", person.user_id)
+    key = load_pem_private_key(shop.secrets.jwt_private_key.encode(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    session_id: UUID = session["session_id"]
+    now = int(time.time())
+    return TokenFactory(key, ISSUER, AUDIENCE, person.user_id, session_id, now, role)
+
+
+def answer_of(shop: ShopUnderTest, route: Route, header: str | None) -> int:
+    headers = {} if header is None else {"authorization": header}
+    body = {} if route.body else None
+    answer = shop.call(route.method, path_of(route), json_body=body, headers=headers)
+    if answer.status == 401:
+        assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.error == "UNAUTHENTICATED"
+    return answer.status
+
+
+def test_no_attack_gets_into_any_protected_route(shop: ShopUnderTest) -> None:
+    stage = Stage(shop)
+    before = stage.rows()
+    believed: list[str] = []
+    sent = 0
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.settimeout(0)
+        for role in ("customer", "staff", "support", "finance"):
+            factory = factory_of(shop, role)
+            factory.elsewhere = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/jwks.json"
+            routes = [r for r in PROTECTED if ROLE_OF.get(r.auth, r.auth) == role]
+            headers = [(name, make(factory)) for name, make in ATTACKS]
+            for route in routes:
+                assert answer_of(shop, route, f"Bearer {factory.good()}") != 401, route
+                for name, header in headers:
+                    sent += 1
+                    status = answer_of(shop, route, header)
+                    if status != 401:
+                        believed.append(f"{route.method} {route.path}, {name}: {status}")
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+    assert believed == []
+    assert sent >= 800
+    assert stage.rows()["orders"] == before["orders"]
+
+
+def test_a_good_token_of_no_open_session_gets_in_nowhere(shop: ShopUnderTest) -> None:
+    stage = Stage(shop)
+    believed: list[str] = []
+    for route in PROTECTED:
+        factory = factory_of(shop, ROLE_OF.get(route.auth, route.auth))
+        for name, make in SESSION_ATTACKS:
+            sent = sample(stage, route)
+            before = stage.rows()
+            sent.headers["authorization"] = make(factory) or ""
+            answer = stage.send(route, sent)
+            if answer.status != 401 or stage.rows() != before:
+                believed.append(f"{route.method} {route.path}, {name}: {answer.status}")
+
+    assert believed == []
+
+
+def test_a_token_in_the_query_is_no_token(shop: ShopUnderTest) -> None:
+    person = shop.person()
+
+    for name in ("access_token", "token", "authorization", "jwt"):
+        assert shop.call("GET", f"/users/me?{name}={person.token}").status == 401
+
+
+def test_a_session_that_ended_stays_ended_when_redis_forgets_everything(
+    shop: ShopUnderTest, redis_url: str
+) -> None:
+    person = shop.person()
+    assert person.get("/users/me").status == 200
+    assert person.post("/auth/logout").status == 204
+
+    redis.Redis.from_url(redis_url).flushall()
+
+    assert [person.get(p).status for p in ("/users/me", "/cart", "/orders/me")] == [401] * 3
+
+
+def test_a_refresh_token_used_twice_ends_the_whole_family(shop: ShopUnderTest) -> None:
+    stage = Stage(shop)
+    first = shop.call("POST", "/auth/login", json_body=stage.account).json
+    used = {"refreshToken": first["refreshToken"]}
+    second = shop.call("POST", "/auth/refresh", json_body=used).json
+    assert shop.call("GET", "/users/me", token=second["accessToken"]).status == 200
+
+    assert shop.call("POST", "/auth/refresh", json_body=used).status == 401
+
+    newest = {"refreshToken": second["refreshToken"]}
+    assert shop.call("POST", "/auth/refresh", json_body=newest).status == 401
+    for token in (first["accessToken"], second["accessToken"]):
+        assert shop.call("GET", "/users/me", token=token).status == 401
+
+
+def test_an_access_token_is_no_refresh_token_and_the_other_way_round(shop: ShopUnderTest) -> None:
+    stage = Stage(shop)
+    pair = shop.call("POST", "/auth/login", json_body=stage.account).json
+
+    answer = shop.call("POST", "/auth/refresh", json_body={"refreshToken": pair["accessToken"]})
+
+    assert answer.status == 401
+    assert shop.call("GET", "/users/me", token=pair["refreshToken"]).status == 401

@@ -1,0 +1,266 @@
+"""Random long stories of one order: what the exhaustive model leaves out.
+
+Through the shipped ``decide()``, with partial and rejected refunds, answers that name another
+amount, a provider with and without tombstones.  Messages are lost, repeated and late; workers die between
+any two steps.
+``LIFECYCLE_EXAMPLES`` and ``LIFECYCLE_STEPS`` make a run longer.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from shop.ordering import lifecycle
+from shop.ordering.lifecycle import Payment, Refund
+from tests import order_world
+from tests.order_world import World
+
+TOTAL = 10
+EXAMPLES = int(os.environ.get("LIFECYCLE_EXAMPLES", "300"))
+STEPS = int(os.environ.get("LIFECYCLE_STEPS", "60"))
+TIMER_ROUNDS_MAX = 60
+PICK = st.integers(min_value=0, max_value=1_000)
+
+
+class Provider:
+    """The provider's books: each key is executed at most once, however often it is asked."""
+
+    def __init__(self, *, leaves_tombstones: bool) -> None:
+        self.leaves_tombstones = leaves_tombstones
+        self.charges: dict[Any, str] = {}
+        self.refunds: dict[Any, str] = {}
+        self.amounts: dict[Any, int] = {}
+
+    @property
+    def held(self) -> int:
+        captured = sum(TOTAL for status in self.charges.values() if status == "captured")
+        given_back = sum(
+            self.amounts[key] for key, status in self.refunds.items() if status == "succeeded"
+        )
+        return captured - given_back
+
+    def charge(self, payment_id: Any, *, approves: bool) -> None:
+        self.charges.setdefault(payment_id, "captured" if approves else "declined")
+
+    def cancel(self, payment_id: Any) -> str:
+        """What the charge had become, else voided; only a tombstone makes that last."""
+        if self.leaves_tombstones:
+            return self.charges.setdefault(payment_id, "voided")
+        return self.charges.get(payment_id, "voided")
+
+    def refund(self, refund: Refund, *, accepts: bool) -> None:
+        self.amounts[refund.refund_id] = refund.amount_minor
+        self.refunds.setdefault(refund.refund_id, "succeeded" if accepts else "rejected")
+
+
+class OneOrder(RuleBasedStateMachine):
+    """Rules are everything that can happen; each ends in the shipped ``decide()``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world: World = order_world.placed(TOTAL)
+        self.provider = Provider(leaves_tombstones=True)
+        self.charges_in_flight: list[Any] = []
+        self.refunds_in_flight: list[Refund] = []
+        self.messages: list[Any] = []
+
+    @initialize(leaves_tombstones=st.booleans())
+    def begin(self, leaves_tombstones: bool) -> None:
+        self.provider.leaves_tombstones = leaves_tombstones
+
+    def tell(self, message: Any) -> None:
+        self.world = order_world.tell(self.world, message)
+
+    def pick(self, rows: list[Any] | tuple[Any, ...], number: int) -> Any:
+        return rows[number % len(rows)]
+
+    # ------------------------------------------------------------ what people do
+
+    @rule()
+    def charge_event(self) -> None:
+        self.tell(lifecycle.ChargeDue())
+
+    @rule()
+    def pay_again(self) -> None:
+        self.tell(lifecycle.PayAgainAsked("CARD"))
+
+    @precondition(lambda self: self.world.story.payments)
+    @rule(reason=st.sampled_from(["USER", "OPERATOR"]))
+    def cancel(self, reason: str) -> None:
+        self.tell(lifecycle.CancelAsked(reason))
+
+    @rule(amount=st.integers(min_value=1, max_value=TOTAL + 1))
+    def ask_for_a_refund(self, amount: int) -> None:
+        self.tell(lifecycle.RefundAsked(amount, "support"))
+
+    @precondition(lambda self: len(self.world.story.payments) > 1)
+    @rule(hard=st.booleans())
+    def time_passes(self, hard: bool) -> None:
+        self.world = order_world.with_expiry(self.world, hard=hard)
+        self.tell(lifecycle.ExpiryDue())
+
+    # ------------------------------------------------------------ workers
+
+    @precondition(lambda self: self.world.story.live)
+    @rule()
+    def a_worker_is_allowed_to_charge(self) -> None:
+        payment = self.world.story.live
+        assert payment is not None
+        if lifecycle.provider_step(self.world.story, payment) == "confirm":
+            self.charges_in_flight.append(payment.payment_id)
+
+    @precondition(lambda self: self.charges_in_flight)
+    @rule(number=PICK, approves=st.booleans(), is_answered=st.booleans(), dies=st.booleans())
+    def the_charge_arrives(
+        self, number: int, approves: bool, is_answered: bool, dies: bool
+    ) -> None:
+        """Now or much later; a worker that died is followed by others with the same key."""
+        payment_id = self.pick(self.charges_in_flight, number)
+        if not dies:
+            self.charges_in_flight.remove(payment_id)
+        self.provider.charge(payment_id, approves=approves)
+        if is_answered:
+            self.messages.append(self.word_on(payment_id))
+        else:
+            self.messages.append(lifecycle.Unclear(payment_id))
+
+    @precondition(lambda self: self.charges_in_flight)
+    @rule(number=PICK)
+    def a_charge_is_lost(self, number: int) -> None:
+        self.charges_in_flight.remove(self.pick(self.charges_in_flight, number))
+
+    @precondition(lambda self: self.world.story.live)
+    @rule(is_answered=st.booleans())
+    def ask_to_void(self, is_answered: bool) -> None:
+        payment = self.world.story.live
+        assert payment is not None
+        if lifecycle.provider_step(self.world.story, payment) == "cancel":
+            word = self.provider.cancel(payment.payment_id)
+            if is_answered:
+                self.messages.append(self.word_on(payment.payment_id, word))
+
+    @precondition(lambda self: self.world.story.refunds)
+    @rule(number=PICK)
+    def a_worker_sends_a_refund(self, number: int) -> None:
+        self.refunds_in_flight.append(self.pick(self.world.story.refunds, number))
+
+    @precondition(lambda self: self.refunds_in_flight)
+    @rule(number=PICK, is_refused=st.sampled_from([False] * 4 + [True]), is_answered=st.booleans())
+    def the_refund_arrives(self, number: int, is_refused: bool, is_answered: bool) -> None:
+        refund = self.pick(self.refunds_in_flight, number)
+        self.refunds_in_flight.remove(refund)
+        self.provider.refund(refund, accepts=not is_refused)
+        if is_answered:
+            self.messages.append(self.word_on_refund(refund))
+        else:
+            self.messages.append(lifecycle.RefundUnclear(refund.refund_id))
+
+    # ------------------------------------------------------------ messages
+
+    @precondition(lambda self: self.messages)
+    @rule(number=PICK, comes_again=st.booleans())
+    def a_message_arrives(self, number: int, comes_again: bool) -> None:
+        message = self.pick(self.messages, number)
+        if not comes_again:
+            self.messages.remove(message)
+        self.tell(message)
+
+    @precondition(lambda self: self.messages)
+    @rule(number=PICK)
+    def a_message_is_lost(self, number: int) -> None:
+        self.messages.remove(self.pick(self.messages, number))
+
+    @precondition(lambda self: self.world.story.payments)
+    @rule(number=PICK)
+    def a_lie_arrives(self, number: int) -> None:
+        payment = self.pick(self.world.story.payments, number)
+        before = self.world.story
+        self.tell(lifecycle.Captured(payment.payment_id, TOTAL + 1, "KRW"))
+        self.tell(lifecycle.Mismatched(payment.payment_id, "another amount"))
+        assert self.world.story.order == before.order
+
+    def word_on(self, payment_id: Any, word: str | None = None) -> Any:
+        match word or self.provider.charges[payment_id]:
+            case "captured":
+                return lifecycle.Captured(payment_id, TOTAL, "KRW")
+            case "declined":
+                return lifecycle.Declined(payment_id)
+            case _:
+                return lifecycle.Voided(payment_id)
+
+    def word_on_refund(self, refund: Refund) -> Any:
+        if self.provider.refunds[refund.refund_id] == "succeeded":
+            return lifecycle.Refunded(refund.refund_id)
+        return lifecycle.RefundRejected(refund.refund_id)
+
+    # ------------------------------------------------------------ what always holds
+
+    @invariant()
+    def no_rule_is_broken(self) -> None:
+        assert order_world.violations(self.world) == []
+
+    @invariant()
+    def what_we_booked_the_provider_has(self) -> None:
+        booked_back = sum(a for kind, _, a in self.world.ledger if kind == "REFUND")
+        given_back = sum(
+            self.provider.amounts[key]
+            for key, status in self.provider.refunds.items()
+            if status == "succeeded"
+        )
+        captures = sum(a for kind, _, a in self.world.ledger if kind == "CAPTURE")
+        assert booked_back <= given_back
+        assert captures <= TOTAL * list(self.provider.charges.values()).count("captured")
+
+    def teardown(self) -> None:
+        """The timers alone, nothing lost any more: rest, with equal books on both sides."""
+        for payment_id in self.charges_in_flight:
+            self.provider.charge(payment_id, approves=True)
+        for _ in range(TIMER_ROUNDS_MAX):
+            before = self.world
+            self.timers()
+            if self.world == before:
+                break
+        assert order_world.faults_at_rest(self.world, self.provider.held) == []
+
+    def timers(self) -> None:
+        self.tell(lifecycle.ChargeDue())
+        payment = self.world.story.live
+        if payment is not None:
+            self.resolve(payment)
+        for refund in self.world.story.refunds:
+            if refund.status in lifecycle.LIVE:
+                self.provider.refund(refund, accepts=True)
+                self.tell(self.word_on_refund(refund))
+        self.reconcile()
+        self.world = order_world.with_expiry(self.world, hard=True)
+        self.tell(lifecycle.ExpiryDue())
+        self.tell(lifecycle.FinishDue())
+
+    def resolve(self, payment: Payment) -> None:
+        if lifecycle.provider_step(self.world.story, payment) == "confirm":
+            self.provider.charge(payment.payment_id, approves=True)
+            self.tell(self.word_on(payment.payment_id))
+        else:
+            self.tell(self.word_on(payment.payment_id, self.provider.cancel(payment.payment_id)))
+
+    def reconcile(self) -> None:
+        for payment_id, status in self.provider.charges.items():
+            if status == "captured":
+                self.tell(self.word_on(payment_id))
+        for refund in self.world.story.refunds:
+            if self.provider.refunds.get(refund.refund_id) == "succeeded":
+                self.tell(lifecycle.Refunded(refund.refund_id))
+
+
+OneOrder.TestCase.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestOneOrder = OneOrder.TestCase
