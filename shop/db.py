@@ -204,7 +204,7 @@ class Connection:
             self._libpq.consume_input()
 
     def _wait(self, poll: select.poll) -> None:
-        """Waits for the network, longer than any statement may take; then OperationalError."""
+        """Waits for the network, longer than a statement may take; then OperationalError."""
         if not poll.poll(ANSWER_TIMEOUT_SECONDS * 1000):
             self.close()
             raise psycopg.OperationalError("the server does not answer")
