@@ -33,7 +33,7 @@ REDIS_IMAGE = os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine")
 TEMPLATE = "shop_template"
 
 
-# "embedded" or "containers" (which are pulled when missing) decides; without it, whichever is there.
+# "embedded" or "containers" (pulled when missing) decides; without it, whichever is there.
 SERVERS = os.environ.get("TEST_SERVERS", "")
 
 
