@@ -156,7 +156,7 @@ def test_seed_h_07_does_not_happen_here(make_shop: MakeShop) -> None:
 
 
 def test_seed_h_08_does_not_happen_here(stage: Stage) -> None:
-    """An order that was rolled back announced nothing; a committed one did, broker or not."""
+    """An order rolled back announced nothing; one that was committed did, broker or not."""
     scarce = stage.shop.product(stock=1)
     assert stage.owner.post("/orders", body_of(scarce, 2)).status == 409
     assert stage.shop.outbox() == []

@@ -25,10 +25,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from scripts.dev.secrets import Secrets
 from shop.runtime.wsgi import wsgi
-from tests.provider.sandbox_process import API_KEY, SECRET, SandboxProcess
-from tests.security.stage import ROUTES, Stage, database_of_a_module
+from tests.security.stage import ROUTES, Stage, shop_of_a_module
 from tests.shop_under_test import ShopUnderTest
 
 EXAMPLES = 12
@@ -48,20 +46,9 @@ Environ = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def stage(
-    postgres_url: str, template_url: str, redis_url: str, sandbox: SandboxProcess, secrets: Secrets
-) -> Iterator[Stage]:
-    with database_of_a_module(postgres_url, template_url) as url:
-        shop = ShopUnderTest(
-            admin_url=url,
-            redis_url=redis_url,
-            provider_url=sandbox.url,
-            provider_api_key=API_KEY,
-            webhook_secret=SECRET,
-            secrets=secrets,
-        )
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    with shop_of_a_module(request) as shop:
         yield Stage(shop)
-        shop.close()
 
 
 @pytest.fixture(scope="module")

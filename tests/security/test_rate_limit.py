@@ -1,4 +1,4 @@
-"""The rate limit: per client over all processes, a sliding minute, switched off by no fault."""
+"""The rate limit: per client over all processes, a sliding minute, kept up without Redis."""
 
 from __future__ import annotations
 
