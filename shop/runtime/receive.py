@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DONE = 204
 TICK = "com.msashop.clock.ticked.v1"
 CLOCK = "/shop/clock"
+FAILED_AT = "knativeerrordest"
 RETRIED_BY_BROKERS = (404, 408, 409, 429)
 TICK_AGE_MAX = timedelta(minutes=10)
 
@@ -46,7 +47,7 @@ def receive(services: Services, specs: tuple[FunctionSpec, ...], wire: Wire) -> 
     try:
         message = envelope.parse(wire.headers, body)
         for spec in specs:
-            if spec.receives_dead_letters:
+            if spec.receives_dead_letters and (len(specs) == 1 or FAILED_AT in message.extensions):
                 return _store_dead_letter(services, spec, message, wire, body)
         return _receive(services, specs, message)
     except Malformed as error:
@@ -66,11 +67,11 @@ def _receive(services: Services, specs: tuple[FunctionSpec, ...], message: Cloud
         return _tick(services, specs, message)
     event = vocabulary.unwrap(message)
     _check_announcer(message.source, event.name)
-    for spec in specs:
-        for subscription in spec.subscriptions:
-            if subscription.event == event.name:
-                _take(services, spec, subscription, _as_event(message, event))
-                return Answer(DONE)
+    subscribed = [(spec, s) for spec in specs for s in spec.subscriptions if s.event == event.name]
+    for spec, subscription in subscribed:
+        _take(services, spec, subscription, _as_event(message, event))
+    if subscribed:
+        return Answer(DONE)
     raise Refused(422, "NOT_SUBSCRIBED", f"nobody here consumes {event.name}")
 
 
@@ -185,7 +186,7 @@ def _store_dead_letter(
         source=message.source,
         type=message.type,
         subject=message.subject,
-        destination=extensions.get("knativeerrordest", ""),
+        destination=extensions.get(FAILED_AT, ""),
         error_code=extensions.get("knativeerrorcode"),
         error_data=extensions.get("knativeerrordata"),
         headers=dict(wire.headers),
