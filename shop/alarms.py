@@ -26,7 +26,7 @@ returning kind, subject
 
 
 def raise_alarm(*, kind: str, subject: str, detail: str) -> Statement:
-    """The statement that raises an alarm once per kind and subject while it is open; no row: it rings."""
+    """The statement that raises an alarm once per kind and subject; no row: it rings already."""
     return RAISE, {"alarm_id": new_uuid(), "kind": kind, "subject": subject, "detail": detail}
 
 

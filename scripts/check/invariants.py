@@ -1,6 +1,6 @@
 """What must be true of the shop's books, as queries: every row that one returns is a violation.
 
-The I-queries hold in any snapshot, the Q-queries only once everything has come to rest.  Tables
+The I-queries hold in any snapshot, the Q-queries also once everything has come to rest.  Tables
 without a schema are what other parties saw; whoever checks loads them first (``OUTSIDE``).
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,8 @@ class Operation:
     @cached_property
     def handler(self) -> Callable[..., Any]:
         """The function of ``handler.py`` that the route names."""
-        return getattr(self._module("handler"), self.route.handler)
+        handler: Callable[..., Any] = getattr(self._module("handler"), self.route.handler)
+        return handler
 
     @cached_property
     def body_model(self) -> Any:
@@ -178,6 +179,6 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\{(\w+)\}", lambda m: SEGMENT.format(m[1]), escaped))
 
 
-def _allow(methods: list[str]) -> str:
+def _allow(methods: Sequence[str]) -> str:
     with_head = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
     return ", ".join(sorted(with_head))

@@ -26,6 +26,7 @@ from shop.runtime.work import Work
 
 if TYPE_CHECKING:
     from events.envelope import CloudEvent
+    from events.event import ShopEvent
     from shop.runtime.services import Services
     from shop.spec import FunctionSpec, Schedule, Subscription
 
@@ -105,7 +106,7 @@ def _check_announcer(source: str, name: str) -> None:
         raise Refused(403, "SOURCE_NOT_ALLOWED", f"this source does not announce {name}")
 
 
-def _as_event(message: CloudEvent, event: vocabulary.ShopEvent) -> Event:
+def _as_event(message: CloudEvent, event: ShopEvent) -> Event:
     if parse_uuid(message.id) is None:
         raise Refused(422, "BAD_EVENT", "an event's id is its outbox row's")
     return Event(
@@ -154,7 +155,7 @@ def _take_in_phases(work: Work, claim: Any, phases: Phases, event: Event) -> Non
 
 
 def _tick(services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent) -> Answer:
-    """A tick carries nothing: the handler looks for what is due, so a repeated one finds nothing."""
+    """A tick carries nothing: the handler looks for what is due, so a second one finds nothing."""
     if message.source != CLOCK:
         raise Refused(403, "SOURCE_NOT_ALLOWED", "only the clock ticks")
     if message.time is not None and abs(utc_now() - message.time) > TICK_AGE_MAX:

@@ -1,8 +1,8 @@
 """Who may do what: one database role per trust domain, with the least it needs.
 
 The matrix is the whole truth; a test compares it with ``information_schema`` and finds 0 surplus.
-Column tuples limit a right to columns; ``ALL`` means the whole table.  Nobody but ``shop_relay`` may
-delete, and only from tables whose rows have an age.
+Column tuples limit a right to columns; ``ALL`` means the whole table.  Nobody but ``shop_relay``
+may delete, and only from tables whose rows have an age.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def grant_statements() -> list[str]:
 
 
 def policy_statements() -> list[str]:
-    """Row-level security: customers' rows are seen by their owner, by support, and by back office."""
+    """Row-level security: customers' rows are seen by their owner, support and the back office."""
     statements = []
     own = "user_id = nullif(current_setting('shop.user_id', true), '')::bigint"
     support = "current_setting('shop.role', true) = 'support'"
@@ -247,7 +247,8 @@ def policy_statements() -> list[str]:
             # the due_work view reads as its owner, who on a managed server is no superuser
             f"create policy owner_reads on shop.{table} for select to current_user using (true)",
             f"create policy auditor_reads on shop.{table} for select to shop_auditor using (true)",
-            f"create policy own_rows on shop.{table} to shop_ordering using ({own}) with check ({own})",
+            f"create policy own_rows on shop.{table} to shop_ordering "
+            f"using ({own}) with check ({own})",
         ]
         if table != "cart_items":
             statements.append(

@@ -1,6 +1,7 @@
 """The checker bites: a correct history breaks nothing, and each planted corruption is found.
 
-Constraints and triggers are taken away first, since with them PostgreSQL refuses many of them.
+Constraints and triggers are taken away first, since with them PostgreSQL refuses many of these
+itself.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ def _placed_with_key(stage: Stage, buyer: Person, product: int, key: str) -> str
 
 
 def _history(stage: Stage) -> dict[str, Any]:
-    """Paid, cancelled unpaid, cancelled when paid, declined then paid, late, partly refunded."""
+    """Paid; cancelled unpaid; cancelled when paid; declined then paid; late; partly refunded."""
     stage.sandbox.faults(late_seconds=0.3, probabilities={"tombstone_ignored": 1})
     buyer, product = stage.shop.person(), stage.shop.product(price=1000, stock=100)
     cancelled = _placed_with_key(stage, buyer, product, KEYS[1])

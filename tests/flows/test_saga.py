@@ -542,3 +542,34 @@ def test_an_order_that_is_being_worked_on_answers_503_not_that_the_key_is_in_use
     assert int(answer.headers["retry-after"]) <= 5
     again = buyer.patch(f"/orders/{order['id']}/cancel", key="cancel-key-000001")
     assert again.json["status"] == "CANCELLED"
+
+
+def test_a_key_older_than_its_answer_finds_its_order(stage: Stage) -> None:
+    """Answers are forgotten after a week; a key makes one order for ever."""
+    buyer, product = stage.shop.person(), stage.shop.product(stock=5)
+    body = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
+    first = buyer.post("/orders", body, key="an-old-key-000001").json
+    stage.deliver()
+    stage.shop.sql("update shop.idempotency set created_at = now() - interval '8 days'")
+    stage.shop.tick("sweep")
+    assert stage.shop.sql("select 1 from shop.idempotency") == []
+
+    again = buyer.post("/orders", body, key="an-old-key-000001")
+
+    assert (again.status, again.json["id"], again.json["status"]) == (201, first["id"], "PAID")
+    assert len(stage.shop.sql("select 1 from shop.orders")) == 1
+    assert_rests(stage)
+
+
+def test_sold_out_is_answered_the_same_again_even_after_a_restock(stage: Stage) -> None:
+    buyer, staff, product = stage.shop.person(), stage.shop.person("staff"), stage.shop.product()
+    body = {"productId": product, "quantity": 11, "paymentMethod": "CARD"}
+    refused = buyer.post("/orders", body, key="a-refused-key-0001")
+    assert (refused.status, refused.error) == (409, "OUT_OF_STOCK")
+    restocked = staff.post(f"/products/{product}/stock", {"quantity": 5})
+    assert restocked.status in (200, 201), restocked
+
+    again = buyer.post("/orders", body, key="a-refused-key-0001")
+
+    assert (again.status, again.body) == (refused.status, refused.body)
+    assert_rests(stage)

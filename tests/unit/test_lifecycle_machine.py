@@ -1,8 +1,8 @@
 """Random long stories of one order: what the exhaustive model leaves out.
 
 Through the shipped ``decide()``, with partial and rejected refunds, answers that name another
-amount, a provider with and without tombstones.  Messages are lost, repeated and late; workers die between
-any two steps.
+amount, a provider with and without tombstones.  Messages are lost, repeated and late; workers
+die between any two steps.
 ``LIFECYCLE_EXAMPLES`` and ``LIFECYCLE_STEPS`` make a run longer.
 """
 
