@@ -174,7 +174,7 @@ def tell(story: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
 def timeline(story: dict[str, Any]) -> list[Moment]:
     """Everything with a time, in the order it happened."""
     moments = [moment for tellers in _TELLERS for moment in tellers(story)]
-    return sorted(moments, key=lambda moment: (moment.at, moment.rank, moment.seq))
+    return sorted(moments, key=lambda moment: (moment.at, moment.rank, moment.seq, moment.what))
 
 
 def _deliveries(story: dict[str, Any]) -> Iterator[Moment]:
@@ -283,7 +283,7 @@ def _end(story: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
 
 def _provider(row: Row) -> str:
     ref = f", reference {row['provider_ref']}" if row.get("provider_ref") else ""
-    return f"key {row['provider_key']}{ref}, {row['tries']} tries again"
+    return f"key {row['provider_key']}{ref}, {row['tries']} retries"
 
 
 def _amount(minor: int, row: Row) -> str:
