@@ -62,6 +62,42 @@ _MONEY: dict[str, Rights] = {
     **_CONSUME,
 }
 
+# Reads what the checks compare: everything but passwords, tokens and the profiles of people.
+_AUDIT: dict[str, Rights] = {
+    **{
+        table: READ
+        for table in (
+            "categories",
+            "products",
+            "stock",
+            "stock_moves",
+            "reservations",
+            "cart_items",
+            "orders",
+            "order_lines",
+            "payments",
+            "refunds",
+            "ledger",
+            "ledger_chains",
+            "settlements",
+            "settlement_lines",
+            "outbox",
+            "inbox",
+            "subscriptions",
+            "allowed_transitions",
+            "transitions",
+            "dead_letters",
+            "alarms",
+            "reconciliation",
+            "due_work",
+        )
+    },
+    "users": {"select": ("user_id", "role", "active", "created_at")},
+    "idempotency": {
+        "select": ("user_id", "scope", "key", "state", "status_code", "body", "created_at"),
+    },
+}
+
 GRANTS: dict[str, dict[str, Rights]] = {
     "shop_catalog_ro": {
         "products": READ,
@@ -154,6 +190,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "refunds": READ,
         "transitions": READ,
     },
+    "shop_auditor": _AUDIT,
 }
 
 # timeouts by role (security.md 2d): a function's deadline is longer than any of these
@@ -162,9 +199,17 @@ ROLE_SETTINGS = {
     "lock_timeout": "1s",
     "idle_in_transaction_session_timeout": "5s",
 }
-READS_ACTIVITY = ("shop_settlement",)  # close(day) asks who began before midnight
+# close(day) asks who began before midnight; a check asks what is left hanging
+READS_ACTIVITY = ("shop_settlement", "shop_auditor")
 
-POLICIES = ("own_rows", "support_rows", "back_office", "expired_rows", "owner_reads")
+POLICIES = (
+    "own_rows",
+    "support_rows",
+    "back_office",
+    "expired_rows",
+    "owner_reads",
+    "auditor_reads",
+)
 ROW_SECURITY_TABLES = ("orders", "order_lines", "payments", "cart_items")
 SEES_ALL_ROWS = ("shop_payment", "shop_settlement", "shop_relay", "shop_ops")
 
@@ -201,6 +246,7 @@ def policy_statements() -> list[str]:
             f"alter table shop.{table} force row level security",
             # the due_work view reads as its owner, who on a managed server is no superuser
             f"create policy owner_reads on shop.{table} for select to current_user using (true)",
+            f"create policy auditor_reads on shop.{table} for select to shop_auditor using (true)",
             f"create policy own_rows on shop.{table} to shop_ordering "
             f"using ({own}) with check ({own})",
         ]
