@@ -72,7 +72,9 @@ new: setup ## Make a new function: make new name=list_reviews
 
 locks: setup ## Pin all dependencies again (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(UPGRADE) --extra stripe -o requirements.txt pyproject.toml
-	$(COMPILE) $(UPGRADE) --extra stripe --extra tools --extra dev \
+	$(COMPILE) $(UPGRADE) --extra stripe --extra otel \
+		-c requirements.txt -o requirements-otel.txt pyproject.toml
+	$(COMPILE) $(UPGRADE) --extra stripe --extra otel --extra tools --extra dev \
 		-c requirements.txt -o requirements-dev.txt pyproject.toml
 
 clean: ## Remove the environment and every cache (the shop's data in .shop stays)

@@ -13,6 +13,7 @@ from shop.errors import Refused, Unavailable
 from shop.message import Caller, Reply, Request
 from shop.runtime import limits, log
 from shop.runtime import wire as http
+from shop.runtime.handling import step
 from shop.runtime.wire import Answer, Wire
 
 if TYPE_CHECKING:
@@ -244,11 +245,14 @@ def _open(call: Call, *claim: Statement) -> Iterator[Session]:
         who = {"session_id": caller.session_id, "user_id": caller.user_id}
         opening.append((OPEN_SESSION, who))
     opening.extend(claim)
-    with call.services.database.transaction(
-        opening=tuple(opening),
-        traceparent=call.request.traceparent,
-        actor=f"user:{caller.user_id}" if caller else "anonymous",
-    ) as session:
+    with (
+        step("transaction"),
+        call.services.database.transaction(
+            opening=tuple(opening),
+            traceparent=call.request.traceparent,
+            actor=f"user:{caller.user_id}" if caller else "anonymous",
+        ) as session,
+    ):
         if call.session_index is not None:
             _check_session(caller, session.opened[call.session_index])
         yield session
