@@ -15,6 +15,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     start_http_server,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -31,6 +32,7 @@ class Page:
     """Counts, and serves the counts to Prometheus; raises OSError when the port is taken."""
 
     def __init__(self, telemetry: Telemetry, port: int) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the page, read by nobody
         registry = CollectorRegistry()
         registry.register(_Live(telemetry))  # the first that is asked: it tells what waits
         self._families = {m.name: _family(m, registry) for m in MEASURES}
