@@ -19,7 +19,7 @@ COMPILE := $(BIN)/python -m piptools compile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup dev test check format e2e render render-check bench-cold bench-orders \
-	bench-catalog new locks clean
+	bench-catalog bench-servers new locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-orders: setup ## POST /orders beside pgbench on the same SQL
 
 bench-catalog: setup ## The product list: cached, uncached and 304
 	$(BIN)/python -m scripts.bench.catalog $(ARGS)
+
+bench-servers: setup ## The WSGI servers that were in the running, on one app
+	$(BIN)/python -m scripts.bench.servers $(ARGS)
 
 new: setup ## Make a new function: make new name=list_reviews
 	@$(BIN)/python -m scripts.new_function $(name)

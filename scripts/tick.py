@@ -1,13 +1,17 @@
-"""Sends one signed clock tick: ``python -m scripts.tick <schedule> <function's /events URL>``.
+"""Sends signed clock ticks: ``python -m scripts.tick <schedule> <function's /events URL>``.
 
-What a CronJob runs where no clock of ours does.  Settings: EVENT_SIGNING_KEY (the clock's) and
-EVENT_KEYS.  A tick carries nothing, so one that is lost is made good by the next.
+Once, as a CronJob does where no clock of ours runs; with ``--every=SECONDS`` until SIGTERM, as the
+neighbour of a worker that KEDA starts.  Settings: EVENT_SIGNING_KEY (the clock's) and EVENT_KEYS.
+A tick carries nothing, so one that is lost is made good by the next.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
+import signal
 import sys
+import threading
 from urllib.parse import urlsplit
 
 from events import envelope
@@ -49,19 +53,45 @@ def tick(schedule: str, sink: str, settings: Settings) -> int:
 
 def main(arguments: list[str]) -> int:
     """0 when the function did its work, 1 when it did not, 2 for wrong use or settings."""
-    if len(arguments) != 2:
-        sys.stderr.write("usage: python -m scripts.tick <schedule> <url>\n")
-        return 2
     try:
-        status = tick(arguments[0], arguments[1], config.load(needs=("events",)))
+        options = _options().parse_args(arguments)
+        settings = config.load(needs=("events",))
+        if options.every is None:
+            return _tick_once(options.schedule, options.sink, settings)
+        return _tick_until_stopped(options.schedule, options.sink, settings, options.every)
+    except SystemExit as end:  # argparse has said what is wrong
+        return int(end.code or 0)
     except (config.ConfigurationError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.tick")
+    parser.add_argument("schedule")
+    parser.add_argument("sink")
+    parser.add_argument("--every", type=float, metavar="SECONDS")
+    return parser
+
+
+def _tick_once(schedule: str, sink: str, settings: Settings) -> int:
+    try:
+        status = tick(schedule, sink, settings)
     except OSError as error:
-        sys.stderr.write(f"{arguments[1]} does not answer: {error}\n")
+        sys.stderr.write(f"{sink} does not answer: {error}\n")
         return 1
-    sys.stdout.write(f"{arguments[0]}: {status}\n")
+    sys.stdout.write(f"{schedule}: {status}\n")
     return 0 if status == DONE else 1
+
+
+def _tick_until_stopped(schedule: str, sink: str, settings: Settings, seconds: float) -> int:
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stopped.set())
+    signal.signal(signal.SIGINT, lambda _number, _frame: stopped.set())
+    while not stopped.is_set():
+        _tick_once(schedule, sink, settings)
+        stopped.wait(seconds)
+    return 0
 
 
 if __name__ == "__main__":

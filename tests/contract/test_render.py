@@ -19,7 +19,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from events.vocabulary import EVENTS, class_of
 from scripts.render import models, openapi, openfaas
 from scripts.render.__main__ import ROOT, drift, main, render_all, write
-from scripts.render.knative import name_of, secrets_of
+from scripts.render.objects import name_of, secrets_of
 from shop.registry import all_specs
 from shop.spec import FunctionSpec, Route, Scale
 
@@ -36,7 +36,7 @@ def files() -> dict[Path, str]:
 @pytest.fixture
 def manifests(files: dict[Path, str]) -> list[dict[str, Any]]:
     """Every Kubernetes object."""
-    texts = [text for path, text in files.items() if path.parent == Path("infra/knative")]
+    texts = [text for path, text in files.items() if path.parent == Path("infra/knative/base")]
     return [document for text in texts for document in yaml.safe_load_all(text)]
 
 
@@ -63,7 +63,7 @@ def test_check_names_every_missing_changed_and_orphaned_file(
     write(tmp_path, files)
     (tmp_path / "stack.yml").write_text("functions: {}\n")
     (tmp_path / "infra/edge/routes.json").unlink()
-    (tmp_path / "infra/knative/shop-forgotten.yaml").write_text("kind: Service\n")
+    (tmp_path / "infra/knative/base/shop-forgotten.yaml").write_text("kind: Service\n")
     (tmp_path / "infra/knative/README.md").write_text("Written by hand.\n")
 
     status = main(["--check"], root=tmp_path)
@@ -72,7 +72,7 @@ def test_check_names_every_missing_changed_and_orphaned_file(
     assert capsys.readouterr().err.splitlines() == [
         "infra/edge/routes.json is missing",
         "stack.yml is not what the specs say",
-        "infra/knative/shop-forgotten.yaml has no renderer any more",
+        "infra/knative/base/shop-forgotten.yaml has no renderer any more",
     ]
     assert (tmp_path / "stack.yml").read_text() == "functions: {}\n"
 
@@ -82,7 +82,7 @@ def test_render_mends_every_drift_and_then_finds_none(
 ) -> None:
     write(tmp_path, files)
     (tmp_path / "stack.yml").write_text("functions: {}\n")
-    (tmp_path / "infra/knative/shop-forgotten.yaml").write_text("kind: Service\n")
+    (tmp_path / "infra/knative/base/shop-forgotten.yaml").write_text("kind: Service\n")
 
     assert main([], root=tmp_path) == 0
 
@@ -329,7 +329,7 @@ def test_every_event_has_an_event_type_and_every_file_is_listed(
     assert kustomization["resources"] == sorted(
         path.name
         for path in files
-        if path.parent == Path("infra/knative") and path.name != "kustomization.yaml"
+        if path.parent == Path("infra/knative/base") and path.name != "kustomization.yaml"
     )
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -84,3 +89,35 @@ def test_a_tick_nobody_takes_fails(
 @pytest.mark.parametrize("arguments", [[], ["close-days"], ["close-days", "https://else.example"]])
 def test_wrong_use_is_refused(arguments: list[str]) -> None:
     assert main(arguments) == 2
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_neighbour_ticks_until_it_is_stopped() -> None:
+    ticks: list[str] = []
+    twice = threading.Event()
+
+    class Sink(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            ticks.append(self.headers["ce-subject"])
+            self.send_response(204 if len(ticks) > 1 else 503)  # a refused tick ends nothing
+            self.end_headers()
+            if len(ticks) > 2:
+                twice.set()
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing: the test looks at the ticks."""
+
+    with HTTPServer(("127.0.0.1", 0), Sink) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/events"
+        command = [sys.executable, "-m", "scripts.tick", "sweep", url, "--every=0.05"]
+        process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL)
+        try:
+            assert twice.wait(30)
+            process.send_signal(signal.SIGTERM)
+            status = process.wait(10)
+        finally:
+            process.kill()
+            server.shutdown()
+
+    assert (status, set(ticks)) == (0, {"sweep"})
