@@ -1,8 +1,8 @@
-"""Makes every key and password of a Kubernetes install: ``python -m scripts.make_secrets --keys DIR``.
+"""Makes all keys and passwords of an install: ``python -m scripts.make_secrets --keys DIR``.
 
 Prints Secrets (and the ConfigMap of the public keys) for ``kubectl apply -f -``.  What is drawn is
-kept in DIR, mode 0600, so that a second run prints the same: keep DIR out of Git, or feed the output
-to kubeseal, a vault or an external store and delete it.
+kept in DIR, mode 0600, so that a second run prints the same: keep DIR out of Git, or feed the
+output to kubeseal, a vault or an external store and delete it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shop.registry import all_specs
 from shop.spec import DATABASE_ROLES
 
 ADMIN = "postgres"
-PASSWORDS = "passwords.json"  # noqa: S105 (the name of a file)
+PASSWORDS = "passwords.json"
 
 SecretData = dict[str, dict[str, str]]
 
