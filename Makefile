@@ -14,13 +14,12 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 # Arguments for shop, such as: make dev ARGS="--port 9000"
 ARGS ?=
-IMAGE ?= msa-shop:local
 # Addresses stay out of the locks: whoever installs uses the index their own pip is set up for.
 COMPILE := $(BIN)/python -m piptools compile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup dev test check format e2e render render-check bench-cold bench-orders \
-	bench-catalog image new locks clean
+	bench-catalog bench-servers new locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,8 +64,8 @@ bench-orders: setup ## POST /orders beside pgbench on the same SQL
 bench-catalog: setup ## The product list: cached, uncached and 304
 	$(BIN)/python -m scripts.bench.catalog $(ARGS)
 
-image: ## Build the container image (IMAGE=msa-shop:local)
-	docker build -t $(IMAGE) .
+bench-servers: setup ## The WSGI servers that were in the running, on one app
+	$(BIN)/python -m scripts.bench.servers $(ARGS)
 
 new: setup ## Make a new function: make new name=list_reviews
 	@$(BIN)/python -m scripts.new_function $(name)

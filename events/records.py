@@ -23,6 +23,7 @@ class _Plan(NamedTuple):
     factories: dict[str, Callable[[], Any]]
     compared: tuple[str, ...]
     shown: tuple[str, ...]
+    is_checked: bool
 
 
 @overload
@@ -52,6 +53,7 @@ def _made(cls: type[T], kw_only: bool) -> type[T]:
         factories={f.name: f.default_factory for f in own if f.default_factory is not MISSING},
         compared=tuple(f.name for f in own if f.compare),
         shown=tuple(f.name for f in own if f.repr),
+        is_checked=hasattr(made, "__post_init__"),
     )
     for name, method in _METHODS.items():
         if name not in cls.__dict__:
@@ -73,7 +75,7 @@ def _init(self: Any, /, *values: Any, **named: Any) -> None:
         raise _wrong_fields(self, values, named)
     if values and not named.keys().isdisjoint(plan.positional[: len(values)]):
         raise _wrong_fields(self, values, named)
-    if hasattr(self, "__post_init__"):
+    if plan.is_checked:
         self.__post_init__()
 
 

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+ledger = typer.Typer(no_args_is_help=True, help="The ledger's hash chains.")
+dlq = typer.Typer(no_args_is_help=True, help="Dead letters: events that nobody could take.")
+order = typer.Typer(no_args_is_help=True, help="One order.")
+alarms = typer.Typer(no_args_is_help=True, help="What a person has to look at.")
+app.add_typer(ledger, name="ledger")
+app.add_typer(dlq, name="dlq")
+app.add_typer(order, name="order")
+app.add_typer(alarms, name="alarms")
+
 Probability = Annotated[float, typer.Option(min=0.0, max=1.0)]
+# Secrets are better given as variables: other people of the machine can read a command line.
+Database = Annotated[
+    str,
+    typer.Option(envvar="DATABASE_URL", show_envvar=True, help="PostgreSQL", show_default=False),
+]
+Kind = Annotated[str, typer.Option(envvar="PAYMENT_PROVIDER", help="sandbox or stripe")]
+Address = Annotated[str, typer.Option(envvar="PAYMENT_PROVIDER_URL", help="the provider's address")]
+Key = Annotated[str, typer.Option(envvar="PAYMENT_PROVIDER_API_KEY", help="the provider's key")]
+Zone = Annotated[str, typer.Option(envvar="BUSINESS_TIME_ZONE", help="where a day begins")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON document")]
+SEOUL = "Asia/Seoul"
 
 
 @app.callback()
@@ -61,6 +83,131 @@ def e2e(
         time_zone=time_zone,
     )
     raise typer.Exit(exit_code)
+
+
+@app.command()
+def check(
+    database_url: Database,
+    at_rest: Annotated[bool, typer.Option(help="also what holds only at rest")] = False,
+    provider: Kind = "sandbox",
+    provider_url: Address = "",
+    api_key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Ask every invariant in one snapshot: 0 all hold, 1 one is broken, 2 could not check."""
+    from scripts.check.books import ProviderAccess
+    from scripts.check.command import run_check
+
+    access = ProviderAccess(provider, provider_url, api_key) if provider_url or api_key else None
+    _exit(lambda: run_check(database_url, access, at_rest=at_rest, as_json=as_json))
+
+
+@ledger.command("verify")
+def ledger_verify(
+    database_url: Database,
+    anchor: Annotated[
+        Path | None, typer.Option(help="file with the heads of the last walk; kept up to date")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk the hash chains and name the first posting of each that is not true."""
+    from scripts.ledger import run_verify
+
+    _exit(lambda: run_verify(database_url, anchor=anchor, as_json=as_json))
+
+
+@app.command()
+def reconcile(
+    database_url: Database,
+    day: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="business day")],
+    provider: Kind = "sandbox",
+    provider_url: Address = "",
+    api_key: Key = "",
+    time_zone: Zone = SEOUL,
+    as_json: AsJson = False,
+) -> None:
+    """List every difference between provider, payments and ledger of a day: 1 when there is one."""
+    from scripts.check.books import ProviderAccess
+    from scripts.reconcile import run_reconcile
+
+    access = ProviderAccess(provider, provider_url, api_key)
+    when: date = day.date()
+    _exit(
+        lambda: run_reconcile(database_url, access, day=when, time_zone=time_zone, as_json=as_json)
+    )
+
+
+@dlq.command("list")
+def dlq_list(
+    database_url: Database,
+    replayed: Annotated[bool, typer.Option(help="the replayed ones too")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the dead letters that wait, newest first."""
+    from scripts.dlq import run_list
+
+    _exit(lambda: run_list(database_url, replayed_too=replayed, as_json=as_json))
+
+
+@dlq.command("show")
+def dlq_show(letter_id: str, database_url: Database, as_json: AsJson = False) -> None:
+    """Print one dead letter whole."""
+    from scripts.dlq import run_show
+
+    _exit(lambda: run_show(database_url, letter_id, as_json=as_json))
+
+
+@dlq.command("replay")
+def dlq_replay(
+    database_url: Database,
+    letter_ids: Annotated[list[str] | None, typer.Argument()] = None,
+    every: Annotated[bool, typer.Option("--all", help="all that wait, oldest first")] = False,
+    url: Annotated[
+        str, typer.Option("--to", envvar=["BROKER_URL", "K_SINK"], help="broker or /events")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option(help="only say what would be sent")] = False,
+) -> None:
+    """Send dead letters again, to the broker or straight to a function."""
+    from scripts.dlq import run_replay
+
+    wanted = letter_ids or ()
+    _exit(lambda: run_replay(database_url, url, wanted, every=every, dry_run=dry_run))
+
+
+@order.command("explain")
+def order_explain(
+    order_id: str, database_url: Database, time_zone: Zone = SEOUL, as_json: AsJson = False
+) -> None:
+    """Tell an order's whole story from the tables."""
+    from scripts.order import run_explain
+
+    _exit(lambda: run_explain(database_url, order_id, time_zone=time_zone, as_json=as_json))
+
+
+@alarms.command("list")
+def alarms_list(
+    database_url: Database,
+    resolved: Annotated[bool, typer.Option(help="the resolved ones too")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List open alarms, newest first."""
+    from scripts.alarms import run_list
+
+    _exit(lambda: run_list(database_url, resolved_too=resolved, as_json=as_json))
+
+
+@alarms.command("resolve")
+def alarms_resolve(alarm_ids: list[str], database_url: Database) -> None:
+    """Say that somebody has looked; the same can ring again from now on."""
+    from scripts.alarms import run_resolve
+
+    _exit(lambda: run_resolve(database_url, alarm_ids))
+
+
+def _exit(work: Callable[[], int]) -> None:
+    from scripts.reporting import attempt
+
+    raise typer.Exit(attempt(work))
 
 
 if __name__ == "__main__":

@@ -87,10 +87,7 @@ def _declarations() -> list[str]:
         statements += [f"alter role {role} set {k} = '{v}'" for k, v in ROLE_SETTINGS.items()]
     statements += [f"grant pg_read_all_stats to {role}" for role in READS_ACTIVITY]
     for table in ROW_SECURITY_TABLES:
-        statements += [
-            f"drop policy if exists {policy} on shop.{table}"
-            for policy in POLICIES
-        ]
+        statements += [f"drop policy if exists {policy} on shop.{table}" for policy in POLICIES]
     return statements + grant_statements() + policy_statements()
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, LiteralString
 from shop.ids import new_uuid
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from shop.db import Statement
 
 RAISE: LiteralString = """
@@ -16,7 +18,18 @@ on conflict (kind, subject) where resolved_at is null do nothing
 returning alarm_id
 """
 
+RESOLVE: LiteralString = """
+update shop.alarms set resolved_at = now()
+where alarm_id = %(alarm_id)s and resolved_at is null
+returning kind, subject
+"""
+
 
 def raise_alarm(*, kind: str, subject: str, detail: str) -> Statement:
-    """The statement that raises an alarm once per kind and subject while it is open; no row: it rings."""
+    """The statement that raises an alarm once per kind and subject; no row: it rings already."""
     return RAISE, {"alarm_id": new_uuid(), "kind": kind, "subject": subject, "detail": detail}
+
+
+def resolve(alarm_id: UUID) -> Statement:
+    """The statement by which a person closes an open alarm; no row: it was not open."""
+    return RESOLVE, {"alarm_id": alarm_id}

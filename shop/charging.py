@@ -1,7 +1,7 @@
 """Collecting an order's money: remember the intent, ask the provider, record its word.
 
-The intent is committed before the provider is called; whatever the provider says, or fails to say, is
-applied by one function whether it comes as answer, webhook, poll or reconciliation.
+The intent is committed before the provider is called; whatever the provider says, or fails to say,
+is applied by one function whether it comes as answer, webhook, poll or reconciliation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FRESH_SECONDS = 1.0
 
 @frozen
 class Charging:
-    """A call to make: ``confirm`` the payment or ``cancel`` its intent, and when that was decided."""
+    """A call to make: ``confirm`` the payment or ``cancel`` its intent, and since when."""
 
     order_id: UUID
     payment_id: UUID

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, LiteralString
 from shop.ids import new_uuid
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from shop.db import Statement
     from shop.message import DeadLetter
 
@@ -32,6 +34,14 @@ on conflict on constraint one_dead_letter_per_consumer
   do update set replayed_at = null where dead_letters.replayed_at is not null
 """
 
+# Whoever holds the row replays it; a second operator is told so instead of waiting.
+MARK_REPLAYED: LiteralString = """
+update shop.dead_letters set replayed_at = now() where dead_letter_id = (
+  select dead_letter_id from shop.dead_letters where dead_letter_id = %(dead_letter_id)s
+  for update skip locked)
+returning dead_letter_id
+"""
+
 
 def store(letter: DeadLetter) -> Statement:
     """The statement that keeps a letter; the same event of the same destination is kept once."""
@@ -47,6 +57,11 @@ def store(letter: DeadLetter) -> Statement:
         "headers": json.dumps({_storable(k): _storable(v) for k, v in letter.headers.items()}),
         "body": letter.body,
     }
+
+
+def mark_replayed(dead_letter_id: UUID) -> Statement:
+    """The statement that notes a replay; no row: there is no such letter, or somebody has it."""
+    return MARK_REPLAYED, {"dead_letter_id": dead_letter_id}
 
 
 def name_of(letter: DeadLetter) -> str:

@@ -1,8 +1,8 @@
 """What to do with each kind of ``due_work``.
 
-Every state that is not at rest has a row in that view and is moved on from here with no event at all:
-delete every event and the shop is slower, not wrong.  Each row is worked on in transactions of its
-own; a row somebody else holds is left to them.
+Every state that is not at rest has a row in that view and is moved on from here with no event at
+all: delete every event and the shop is slower, not wrong.  Each row is worked on in transactions of
+its own; a row somebody else holds is left to them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Idempotency keys (IETF draft-ietf-httpapi-idempotency-key-header): one key, one effect, one answer.
+"""Idempotency keys (draft-ietf-httpapi-idempotency-key-header): one key, one effect, one answer.
 
-The row lives in the transaction of the effect, so a crash leaves neither.  A second request with the
-key waits on the unique index for at most the role's ``lock_timeout``.
+The row lives in the transaction of the effect, so a crash leaves neither.  A second request with
+the key waits on the unique index for at most the role's ``lock_timeout``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Stock: what is on the shelf, what is held, and every move of it.
 
 Writer of ``stock``, ``reservations`` and ``stock_moves``.  Rows of an order are locked in ascending
-product id, so two orders cannot deadlock; each counter moves only for reservations that really moved.
+product id, so two orders cannot deadlock; each counter moves only for reservations that really
+moved.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ MOVES: dict[tuple[str, str], LiteralString] = {
 
 
 def hold(order_id: UUID, lines: Sequence[tuple[int, int]]) -> Statement:
-    """The statement that holds ``(product_id, qty)`` lines for an order; a row back per line held."""
+    """The statement that holds ``(product_id, qty)`` lines for an order; one row per line held."""
     lines = sorted(lines)
     return HOLD, {
         "order_id": order_id,

@@ -9,7 +9,7 @@ ORDER_TOTAL_MAX = 1_000_000_000
 
 @frozen
 class Money:
-    """An amount in the currency's minor unit (ISO 4217; KRW has none, so 1000 is one thousand won)."""
+    """An amount in the currency's minor unit (ISO 4217; KRW has none: 1000 is a thousand won)."""
 
     amount_minor: int
     currency: str

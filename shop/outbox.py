@@ -30,14 +30,15 @@ returning event_id, created_at
 # A type without subscribers is done once it is sent.
 MARK_SENT: LiteralString = """
 update shop.outbox o set sent_at = coalesce(sent_at, now()), tries = tries + 1,
-  next_try_at = now() + least(interval '10 seconds' * power(2, least(tries, 5)), interval '5 minutes'),
+  next_try_at =
+    now() + least(interval '10 seconds' * power(2, least(tries, 5)), interval '5 minutes'),
   done_at = case when exists (select from shop.subscriptions s where s.type = o.type)
     then done_at else now() end
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null
 """
 
-# Two subscribers that commit at once may not see each other; the sweep then finds the row due.  What
-# was taken was sent, even when the publisher comes too late to say so.
+# Two subscribers that commit at once may not see each other; the sweep then finds the row due.
+# What was taken was sent, even when the publisher comes too late to say so.
 MARK_CONSUMED: LiteralString = """
 update shop.outbox o set done_at = now(), sent_at = coalesce(sent_at, now())
 where event_id = %(event_id)s::uuid and done_at is null and not exists (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import LiteralString
 
 # Pushed into the future before the books are asked: a provider that is down keeps nobody awake, and
-# two sweepers do not read the same pages.  ran_at is the moment from which payments are news; a minute
-# before now, because a payment that is being committed carries the time of its transaction's begin.
+# two sweepers do not read the same pages.  ran_at is the moment from which payments are news: a
+# minute before now, because a payment that is being committed carries its transaction's begin.
 TAKE: LiteralString = """
 update shop.reconciliation set ran_at = now() - interval '1 minute',
   next_run_at = now() + interval '2 minutes'

@@ -1,4 +1,4 @@
-"""Giving money back: the refund's intent is committed already; send it, record the provider's word."""
+"""Giving money back: the refund's intent is committed; send it, record the provider's word."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def remember(tx: Transaction, refund_id: UUID) -> Refunding | None:
 
 
 def act(provider: Provider, refunding: Refunding, _: OpenTransaction) -> RefundOutcome:
-    """Sends the refund with its key; an answer that is not believed is checked against the books."""
+    """Sends the refund with its key; an answer not believed is checked against the books."""
     outcome = provider.refund(refunding.call)
     if outcome.kind == "mismatch":
         return provider.find_refund(refunding.call)

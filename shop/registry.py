@@ -15,7 +15,7 @@ from shop.spec import FunctionSpec
 
 @cache
 def all_specs() -> tuple[FunctionSpec, ...]:
-    """Every function's spec, by name; raises ValueError when two functions claim one route or name."""
+    """Every function's spec, by name; ValueError when two functions claim one route or name."""
     root = Path(next(iter(functions.__path__)))
     names = sorted(path.parent.name for path in root.glob("*/spec.py"))
     specs = tuple(spec_of(name) for name in names)

@@ -1,7 +1,7 @@
 """The order's saga: one message, one lock, one decision, one write.
 
-``tell`` is the only way in which an order, its payments, its refunds or its reservations change after
-they were placed.  It locks the order's row (the story's only mutex), reads the rows, lets
+``tell`` is the only way in which an order, its payments, its refunds or its reservations change
+after they were placed.  It locks the order's row (the story's only mutex), reads the rows, lets
 ``lifecycle.decide`` decide and writes the effects through their owners: two round trips.
 """
 
@@ -22,6 +22,7 @@ from shop.ordering.lifecycle import Story
 from shop.transitions import Transition
 
 if TYPE_CHECKING:
+    from events.event import ShopEvent
     from shop.db import Statement, Transaction
 
 ANNOUNCED_AS = {
@@ -100,13 +101,17 @@ class _Writing:
         self.statements.append(statement)
         self.must_touch.append(must_touch)
 
+    def announce(self, name: str, **ids: UUID) -> None:
+        announced: Callable[..., ShopEvent] = class_of(name)
+        self.events.append(announced(order_id=self.order_id, **ids))
+
     def move(
         self, entity: str, entity_id: UUID, from_status: str, to_status: str, **ids: UUID
     ) -> None:
         name = ANNOUNCED_AS.get((entity, to_status))
         self.event_of_move.append(len(self.events) if name else None)
         if name:
-            self.events.append(class_of(name)(order_id=self.order_id, **ids))  # type: ignore[call-arg]
+            self.announce(name, **ids)
         self.moves.append(Transition(entity, entity_id, from_status, to_status))
 
 
@@ -352,7 +357,7 @@ def _write_want(writing: _Writing, want: lifecycle.WantCharge) -> None:
             {"order_id": writing.order_id, "payment_method": want.payment_method},
         )
     )
-    writing.events.append(class_of("payment.retry-requested")(order_id=writing.order_id))  # type: ignore[call-arg]
+    writing.announce("payment.retry-requested")
 
 
 def _write_alarm(writing: _Writing, alarm: lifecycle.Alarm) -> None:

@@ -33,11 +33,12 @@ DATABASE_ROLES = (
 class Route:
     """One HTTP operation of a function.
 
-    ``handler`` names a function in ``handler.py``; ``body``, ``query`` and ``answer`` name models in
-    ``schema.py``.  ``auth`` says who may call: ``public``, ``customer`` (any signed-in account), one
-    role, ``settlements`` (the SETTLEMENTS_AUTH policy) or ``provider`` (the handler checks a signature).
-    ``idempotent`` routes honour ``Idempotency-Key``; ``writes`` opens a read-write transaction;
-    ``transaction=False`` leaves transactions to the handler (long waits, several steps).
+    ``handler`` names a function in ``handler.py``; ``body``, ``query`` and ``answer`` name models
+    in ``schema.py``.  ``auth`` says who may call: ``public``, ``customer`` (any signed-in account),
+    one role, ``settlements`` (the SETTLEMENTS_AUTH policy) or ``provider`` (the handler checks a
+    signature).  ``idempotent`` routes honour ``Idempotency-Key``; ``writes`` opens a read-write
+    transaction; ``transaction=False`` leaves transactions to the handler (long waits, several
+    steps).
     """
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]
@@ -93,7 +94,7 @@ class Scale:
 
 @frozen(kw_only=True)
 class FunctionSpec:
-    """One deployable function: the whole truth that manifests, routes and documents are made from."""
+    """One deployable function: the truth that manifests, routes and documents are made from."""
 
     name: str
     summary: str

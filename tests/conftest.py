@@ -1,7 +1,7 @@
 """Real servers for every test: PostgreSQL, Redis and the payment sandbox.
 
-Containers through testcontainers where a Docker engine answers, the embedded servers otherwise; either
-way a test gets a database of its own, cloned from a migrated and seeded template.
+Containers through testcontainers where a Docker engine answers, the embedded servers otherwise;
+either way a test gets a database of its own, cloned from a migrated and seeded template.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import docker
 import psycopg
 import pytest
+from docker.errors import DockerException
+from requests.exceptions import RequestException
 
 from scripts.dev import servers
 from scripts.dev.secrets import Secrets, local_secrets
@@ -29,17 +33,29 @@ REDIS_IMAGE = os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine")
 TEMPLATE = "shop_template"
 
 
-def _docker_has(image: str) -> bool:
-    """True where an engine answers and has, or can pull, the image; says which way was taken."""
-    if os.environ.get("TEST_SERVERS") == "embedded":
-        return False
-    try:
-        import docker
+# "embedded" or "containers" (pulled when missing) decides; without it, whichever is there.
+SERVERS = os.environ.get("TEST_SERVERS", "")
 
+
+def pytest_report_header() -> list[str]:
+    """Says which servers the run is about to use: neither way is taken silently."""
+    return [f"{image}: {_way_of(image)[1]}" for image in (POSTGRES_IMAGE, REDIS_IMAGE)]
+
+
+def _docker_has(image: str) -> bool:
+    return _way_of(image)[0]
+
+
+@cache
+def _way_of(image: str) -> tuple[bool, str]:
+    """Whether the image's container is used, and why."""
+    if SERVERS in ("embedded", "containers"):
+        return SERVERS == "containers", f"TEST_SERVERS={SERVERS}"
+    try:
         docker.from_env(timeout=3).images.get(image)
-    except Exception:
-        return False
-    return True
+    except (DockerException, RequestException) as error:
+        return False, f"embedded server, for no container: {str(error)[:200]}"
+    return True, "container"
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +85,8 @@ def redis_url() -> Iterator[str]:
         from testcontainers.redis import RedisContainer
 
         with RedisContainer(REDIS_IMAGE) as container:
-            yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+            host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
+            yield f"redis://{host}:{port}/0"
     else:
         with servers.redis() as url:
             yield url
@@ -148,5 +165,3 @@ def shop(make_shop: Callable[..., ShopUnderTest]) -> ShopUnderTest:
 
 def _in_database(url: str, name: str) -> str:
     return url.rsplit("/", 1)[0] + f"/{name}"
-
-

@@ -1,7 +1,7 @@
-"""The shop under test: every function's real app on real PostgreSQL, Redis and provider, in process.
+"""The shop under test: every function's real app, in process, on real PostgreSQL, Redis, provider.
 
-What a platform would do between the functions (routing, delivering events, ticking the clock) the test
-does itself, so it decides what is lost, repeated or late.
+What a platform would do between the functions (routing, delivering events, ticking the clock) the
+test does itself, so it decides what is lost, repeated or late.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class ShopUnderTest:
         return issuer.issue(user_id, role, session_id)[0]
 
     def person(self, role: str = "customer") -> Person:
-        """A new account with a token; its password hash is no hash, so nobody can log in with it."""
+        """A new account with a token; its password hash is no hash: nobody can log in with it."""
         email = f"{uuid4().hex}@test.kr"
         (row,) = self.sql(
             "insert into shop.users (email, email_key, name, password_hash, role) "
@@ -278,7 +278,9 @@ class Person:
     def delete(self, path: str, **options: Any) -> Response:
         return self.shop.call("DELETE", path, token=self.token, **options)
 
-    def order(self, product_id: int, quantity: int = 1, method: str = "CARD", **options: Any) -> Any:
+    def order(
+        self, product_id: int, quantity: int = 1, method: str = "CARD", **options: Any
+    ) -> Any:
         """Places an order of one product; returns its JSON."""
         body = {"productId": product_id, "quantity": quantity, "paymentMethod": method}
         answer = self.post("/orders", body, **options)

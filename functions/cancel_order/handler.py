@@ -1,4 +1,4 @@
-"""Cancel an order, or refund a part of it: the rows change now, the provider is asked afterwards."""
+"""Cancel an order, or refund a part of it: the rows change now, the provider is asked later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shop.ordering import lifecycle, orders
 
 
 def cancel_order(request: Request, tx: Transaction) -> Reply:
-    """200 with the order, CANCELLED or CANCELLING; 409 NOT_CANCELLABLE when it is either already."""
+    """200 with the order, CANCELLED or CANCELLING; 409 NOT_CANCELLABLE when it already is."""
     order_id = _order_id(request)
     if request.raw_body.strip() not in (b"", b"{}"):
         raise Refused(422, "INVALID", "cancelling takes no body")

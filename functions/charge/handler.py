@@ -1,4 +1,4 @@
-"""Collect an order's money: intent committed, provider asked, its word recorded (shop/charging.py)."""
+"""Collect an order's money: intent, provider's word, record (the phases of shop/charging.py)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Place an order: hold the stock, remember the price, announce it, answer.
 
-Three round trips in all: BEGIN with the key's claim, everything below in one pipeline, and the stored
-answer with COMMIT.  Money is never waited for.
+Three round trips in all: BEGIN with the key's claim, everything below in one pipeline, and the
+stored answer with COMMIT.  Money is never waited for.
 """
 
 from __future__ import annotations
@@ -77,9 +77,7 @@ def _write(
     return written, [row.product_id for row in held], next(iter(read_back), None)
 
 
-def _free_expired_holds(
-    request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]
-) -> int:
+def _free_expired_holds(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) -> int:
     """A hold past its time does not count, swept or not.  Undoes the order that came up short."""
     assert request.caller is not None, "only somebody places an order"
     tx.together((BACK_TO_MARK, {}))

@@ -1,4 +1,4 @@
-"""Give money back: the intent is committed, the provider asked, its word recorded (shop/refunding.py)."""
+"""Give money back: intent, provider's word, record (the phases of shop/refunding.py)."""
 
 from __future__ import annotations
 

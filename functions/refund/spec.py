@@ -22,6 +22,5 @@ SPEC = FunctionSpec(
             handler="refund",
             summary="Money is to go back",
         ),
-
     ),
 )

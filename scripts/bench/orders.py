@@ -5,7 +5,8 @@
 One ``python -m shop.runtime place_order`` process answers with everything on: token, session,
 validation, idempotency key, stock, outbox, log line.  No broker listens.  Two limits that a
 customer would meet are off: open orders (OPEN_ORDERS_MAX=0) and the rate limit
-(RATE_LIMIT_PER_MINUTE=0); the last line has the rate limit on.  Server, load and PostgreSQL share the machine.
+(RATE_LIMIT_PER_MINUTE=0); the last line has the rate limit on.  Server, load and PostgreSQL share
+the machine.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ class Bench:
 def running(made: Stand, function: str, **settings: str) -> Iterator[tuple[Process, int]]:
     """A function's process that is ready, and its port."""
     port = free_port()
-    environment = {**made.environment(function, **settings), "PORT": str(port)}
+    environment = made.environment(function, **{"BROKER_URL": "", **settings})
+    environment["PORT"] = str(port)
     process = Process([sys.executable, "-m", "shop.runtime", function], environment)
     process.start()
     try:
@@ -157,6 +159,12 @@ def _check(result: Load) -> None:
         raise RuntimeError(f"not every order was taken: {result.statuses}")
 
 
+def warm(bench: Bench, port: int) -> None:
+    """Fills caches, tables and their statistics: nobody's plans are those of an empty shop."""
+    load(port, bench.requests(), clients=bench.clients, seconds=WARM_SECONDS)
+    bench.stand.sql("vacuum analyze")
+
+
 def round_trips(bench: Bench) -> float:
     """Round trips to PostgreSQL of one warm order, counted on the wire."""
     url = urlsplit(bench.stand.environment("place_order")["DATABASE_URL"])
@@ -194,13 +202,13 @@ def report(bench: Bench, rounds: int) -> None:
     script = as_pgbench(record_order(bench.stand, bench.users[0], bench.products[0]))
     ours, theirs, limited = Figures(), Figures(), Figures()
     with running(bench.stand, "place_order") as (process, port):
-        load(port, bench.requests(), clients=bench.clients, seconds=WARM_SECONDS)
+        warm(bench, port)
         for run in range(1, rounds + 1):
             measure_http(bench, port, process, ours)
             measure_pgbench(bench, script, run, theirs)
         _, pss = process.memory_kib()
     with running(bench.stand, "place_order", RATE_LIMIT_PER_MINUTE="1000000") as (process, port):
-        load(port, bench.requests(), clients=bench.clients, seconds=WARM_SECONDS)
+        warm(bench, port)
         measure_http(bench, port, process, limited)
     print(f"{surroundings()} · {bench.clients} clients, {rounds} × {bench.seconds:.0f} s each\n")
     headings = ("orders", "a second", "p50 ms", "p99 ms", "function CPU ms", "PostgreSQL CPU ms")

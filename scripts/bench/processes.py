@@ -90,9 +90,8 @@ class Process:
         self._popen.returncode = -signal.SIGKILL
         return used
 
-    def terminate(self, timeout_seconds: float = 30.0) -> int:
-        """Asks politely; the exit status."""
-        _signal(self.pid, signal.SIGTERM)
+    def wait(self, timeout_seconds: float) -> int:
+        """The exit status, once the process has ended."""
         return self._popen.wait(timeout_seconds)
 
 

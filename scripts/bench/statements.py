@@ -9,11 +9,11 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid4
 
-import psycopg
 from psycopg import sql as composed
 
 from scripts.bench.firsts import json_request
 from scripts.bench.stand import Stand
+from shop.db import Connection
 from shop.registry import spec_of
 from shop.runtime import config
 from shop.runtime.app import App
@@ -78,30 +78,13 @@ def _place(app: App, stand: Stand, user_id: int, product_id: int) -> None:
 @contextmanager
 def _recording() -> Iterator[list[Group]]:
     groups: list[Group] = []
-    execute, pipeline = psycopg.Connection.execute, psycopg.Connection.pipeline
-    is_together = False
+    send = Connection.send
 
-    def recording_execute(self: Any, sql: str, parameters: Any = None, **rest: Any) -> Any:
-        if not is_together:
-            groups.append([])
-        groups[-1].append((sql, dict(parameters or {})))
-        return execute(self, sql, parameters, **rest)
+    def recording_send(self: Connection, statements: Any) -> Any:
+        groups.append([(sql, dict(parameters)) for sql, parameters in statements])
+        return send(self, statements)
 
-    @contextmanager
-    def recording_pipeline(self: Any) -> Iterator[Any]:
-        nonlocal is_together
-        groups.append([])
-        is_together = True
-        try:
-            with pipeline(self) as made:
-                yield made
-        finally:
-            is_together = False
-
-    with (
-        patch.object(psycopg.Connection, "execute", recording_execute),
-        patch.object(psycopg.Connection, "pipeline", recording_pipeline),
-    ):
+    with patch.object(Connection, "send", recording_send):
         yield groups
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 
-from scripts.check.invariants import INVARIANTS, OUTSIDE
+from scripts.check.invariants import INVARIANTS, OUTSIDE, Invariant
+from scripts.snapshot import snapshot
+
+State = Literal["holds", "broken", "not asked"]
 
 ROWS_SHOWN = 5
 
@@ -39,6 +44,17 @@ class Violation:
         return f"{self.id} {self.what}: {self.rows}"
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What one invariant came to: the first rows that break it, or why it was not asked."""
+
+    invariant: Invariant
+    state: State
+    rows: tuple[Any, ...] = ()
+    seconds: float = 0.0
+    reason: str = ""
+
+
 def load_outside(connection: psycopg.Connection[Any], outside: Outside) -> None:
     """Fills the temporary tables of this connection; the database itself is only read."""
     connection.execute(OUTSIDE)
@@ -53,31 +69,53 @@ def load_outside(connection: psycopg.Connection[Any], outside: Outside) -> None:
         cursor.executemany("insert into injected_poison values (%s, %s)", outside.poison)
 
 
-def violations(connection: psycopg.Connection[Any], *, at_rest: bool) -> list[Violation]:
-    """Every broken invariant, in order, as the connection's transaction sees the shop.
+def verdicts(
+    connection: psycopg.Connection[Any],
+    *,
+    at_rest: bool,
+    unknown: Mapping[str, str] | None = None,
+) -> Iterator[Verdict]:
+    """Asks one invariant after the other, as the connection's transaction sees the shop.
 
     ``connection`` reads past row security, has had its outside loaded, and is in a REPEATABLE READ
-    transaction when others write meanwhile.
+    transaction when others write meanwhile.  ``unknown`` says of invariants why they are not asked.
     """
-    found = []
     for invariant in INVARIANTS:
+        reason = (unknown or {}).get(invariant.id, "")
         if invariant.at_rest_only and not at_rest:
+            reason = "only at rest"
+        if reason:
+            yield Verdict(invariant, "not asked", reason=reason)
             continue
+        began = time.monotonic()
         rows = connection.execute(invariant.query).fetchmany(ROWS_SHOWN)
-        if rows:
-            found.append(Violation(invariant.id, invariant.what, rows))
-    return found
+        state: State = "broken" if rows else "holds"
+        yield Verdict(invariant, state, tuple(rows), time.monotonic() - began)
+
+
+def violations(connection: psycopg.Connection[Any], *, at_rest: bool) -> list[Violation]:
+    """Every broken invariant, in order; the connection is one for ``verdicts``."""
+    return [
+        Violation(verdict.invariant.id, verdict.invariant.what, list(verdict.rows))
+        for verdict in verdicts(connection, at_rest=at_rest)
+        if verdict.state == "broken"
+    ]
 
 
 def check(url: str, outside: Outside, *, at_rest: bool) -> list[Violation]:
-    """Loads ``outside`` and evaluates everything in one repeatable read, read-only snapshot."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("select pg_stat_force_next_flush()")
-        load_outside(connection, outside)
-        connection.execute("begin isolation level repeatable read read only")
-        found = violations(connection, at_rest=at_rest)
-        connection.execute("rollback")
-    return found
+    """Loads ``outside`` and names what is broken in one repeatable read, read-only snapshot."""
+    with _looking(url, outside) as connection:
+        return violations(connection, at_rest=at_rest)
+
+
+def ask(url: str, outside: Outside, *, at_rest: bool, unknown: Mapping[str, str]) -> list[Verdict]:
+    """Loads ``outside`` and says of every invariant what it found in one such snapshot."""
+    with _looking(url, outside) as connection:
+        return list(verdicts(connection, at_rest=at_rest, unknown=unknown))
+
+
+def _looking(url: str, outside: Outside) -> AbstractContextManager[psycopg.Connection[Any]]:
+    return snapshot(url, prepare=lambda connection: load_outside(connection, outside))
 
 
 def books_as_outside(

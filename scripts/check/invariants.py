@@ -1,7 +1,7 @@
 """What must be true of the shop's books, as queries: every row that one returns is a violation.
 
-The I-queries hold in any snapshot, the Q-queries also once everything has come to rest.  Tables without
-a schema are what other parties saw; whoever checks loads them first (``OUTSIDE``).
+The I-queries hold in any snapshot, the Q-queries also once everything has come to rest.  Tables
+without a schema are what other parties saw; whoever checks loads them first (``OUTSIDE``).
 """
 
 from __future__ import annotations
@@ -303,6 +303,62 @@ where i.source like '/shop/%' and i.received_at > now() - interval '29 days'
   and o.event_id is null and x.event_id is null
 """,
     ),
+    # Below: what our schema has beyond the design's 33.
+    Invariant(
+        "I-21",
+        False,
+        "each posting is a true link of the hash chain of its order, and none is missing between",
+        """
+with link as (
+  select chain, chain_seq, seq, prev_hash, hash, lag(chain_seq, 1, 0::bigint) over w as seq_before,
+    lag(hash) over w as hash_before, sha256(prev_hash || convert_to(concat_ws('|',
+      get_byte(uuid_send(order_id), 15) % 16, chain_seq, seq, kind, source_id, order_id, debit,
+      credit, amount_minor, currency, (extract(epoch from posted_at) * 1000000)::bigint), 'UTF8'))
+      as recomputed
+  from shop.ledger window w as (partition by chain order by chain_seq)
+)
+select seq, chain, chain_seq from link
+where chain_seq <> seq_before + 1 or hash <> recomputed or prev_hash <> coalesce(hash_before,
+  sha256(convert_to('msa-shop ledger chain ' || chain, 'UTF8')))
+order by chain, chain_seq
+""",
+    ),
+    Invariant(
+        "I-22",
+        False,
+        "the head of each hash chain is its last posting: nothing was cut off the end",
+        """
+with last as (
+  select distinct on (chain) chain, chain_seq, hash from shop.ledger order by chain, chain_seq desc
+)
+select coalesce(n.chain, h.chain) from generate_series(0, 15) n(chain)
+full join shop.ledger_chains h on h.chain = n.chain
+left join last l on l.chain = h.chain
+where n.chain is null or h.chain is null or h.chain_seq <> coalesce(l.chain_seq, 0)
+  or h.hash <> coalesce(l.hash,
+    sha256(convert_to('msa-shop ledger chain ' || h.chain, 'UTF8')))
+""",
+    ),
+    Invariant(
+        "I-23",
+        False,
+        "what lies in a cart is a product, somebody's, in a quantity that can be ordered",
+        """
+select c.user_id::text || ' ' || c.product_id from shop.cart_items c
+left join shop.products p using (product_id) left join shop.users u using (user_id)
+where p.product_id is null or u.user_id is null or c.qty not between 1 and 1000
+""",
+    ),
+    # Without one nobody can order it, and nobody can put any there: restocking updates the row.
+    Invariant(
+        "I-24",
+        False,
+        "each product has its place on the shelf",
+        """
+select p.product_id from shop.products p left join shop.stock s using (product_id)
+where s.product_id is null
+""",
+    ),
     # ------------------------------------------------------------ at rest
     # Orders with a refund that the provider rejected for good wait for a person.
     Invariant(
@@ -405,9 +461,9 @@ select key from shop.idempotency where state <> 'DONE'
     Invariant(
         "Q-09",
         True,
-        "the dead letters are exactly the poison that was put in",
+        "the dead letters that wait are exactly the poison that was put in",
         """
-(select event_id, source from shop.dead_letters
+(select event_id, source from shop.dead_letters where replayed_at is null
   except select event_id, source from injected_poison)
 union all
 (select event_id, source from injected_poison

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import compileall
 import sys
 from pathlib import Path
 
+import functions
 from scripts.dev.activator import Limits
 from scripts.dev.faults import Faults
 from scripts.dev.platform import Plan, run
 from scripts.migrate import migrate
 from scripts.seed import seed as seed_database
 from shop.registry import all_specs
+
+CODE = ("events", "functions", "scripts", "shop")
 
 
 def run_desk(
@@ -25,6 +29,7 @@ def run_desk(
     seed: int,
 ) -> int:
     """Runs the shop until it is interrupted; the exit code."""
+    compile_code()
     plan = Plan(
         specs=all_specs(),
         function_command=lambda function: [sys.executable, "-m", "shop.runtime", function],
@@ -37,3 +42,13 @@ def run_desk(
         faults=Faults(duplicate=duplicate, reorder=reorder, lose=lose, kill=kill, seed=seed),
     )
     return run(plan)
+
+
+def compile_code() -> None:
+    """Writes the bytecode of the checkout: no function compiles source while a customer waits.
+
+    Takes milliseconds when nothing has changed; where it may not write, starts are slower.
+    """
+    root = Path(next(iter(functions.__path__))).resolve().parent
+    for package in CODE:
+        compileall.compile_dir(str(root / package), quiet=2)

@@ -25,9 +25,10 @@ CHOICES = (
     "ORDER_SOFT_EXPIRY_SECONDS",
     "ORDER_HARD_EXPIRY_SECONDS",
     "DATABASE_PREPARE",
-    "LOG_LEVEL",
 )
 PREFIXES = ("OTEL_", "PYTHON")
+# It would have every start of a function compile whatever has changed, again and again.
+KEPT_BACK = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,6 @@ class Surroundings:
         values = {
             "DATABASE_URL": self.database_url(spec.database_role),
             "EVENT_SIGNING_KEY": self.secrets.event_keys[spec.database_role],
-            "EVENT_SIGNING_KEY_ID": spec.database_role,
         }
         if spec.database_role == "identity":
             values["JWT_PRIVATE_KEY"] = self.secrets.jwt_private_key
@@ -90,7 +90,7 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     passed = {
         name: value
         for name, value in environment.items()
-        if name in SYSTEM or name in CHOICES or name.startswith(PREFIXES)
+        if (name in SYSTEM or name in CHOICES or name.startswith(PREFIXES)) and name != KEPT_BACK
     }
     root = str(Path(next(iter(functions.__path__))).resolve().parent)
     passed["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))

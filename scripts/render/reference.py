@@ -9,7 +9,8 @@ from pathlib import Path
 from scripts.render.documents import MARK
 from scripts.render.openapi import AUTH_NOTES, refusals_of
 from shop.registry import all_specs
-from shop.runtime.config import ALIASES, CHOICES, VARIABLES, Secret, Settings
+from shop.runtime.config import ALIASES, CHOICES, VARIABLES, WHERE_NEEDED, Secret, Settings
+from shop.runtime.entry import needs_of
 from shop.spec import FunctionSpec, Route
 
 FOLDER = Path("docs/reference")
@@ -18,26 +19,29 @@ MEANINGS = {
     "profile": "Which defaults are allowed: `prod` refuses those that only a laptop should have.",
     "database_url": "PostgreSQL, as the function's own role.",
     "database_prepare": "Named prepared statements; off behind PgBouncer before 1.21.",
-    "redis_url": "Redis, `redis://host:port/0`; without it nothing is cached or counted.",
-    "broker_url": "CloudEvents ingress of the broker; `202` means accepted.",
+    "redis_url": "Redis, `redis://host:port/0`; without it each process counts alone.",
+    "broker_url": (
+        "CloudEvents ingress of the broker; `202` means accepted. Whoever announces events must "
+        "have it in `prod`."
+    ),
     "jwt_private_key": "Ed25519 key (PEM, PKCS 8) that signs access tokens; only `login` has it.",
     "jwt_jwks": "Public keys of access tokens, as a JSON Web Key Set.",
-    "jwt_issuer": "The `iss` of access tokens.",
-    "jwt_audience": "The `aud` of access tokens.",
+    "jwt_issuer": "The `iss` of access tokens. `prod` refuses the default.",
+    "jwt_audience": "The `aud` of access tokens. `prod` refuses the default.",
     "event_signing_key": "Ed25519 key (PEM) that signs this trust domain's events.",
     "event_keys": 'Public keys of events: `{kid: {"x": …, "sources": [...]}}`.',
-    "payment_provider": "Which payment provider.",
+    "payment_provider": "Which payment provider. `prod` refuses the sandbox.",
     "payment_provider_url": "Where the payment provider is.",
     "payment_provider_api_key": "The payment provider's key.",
     "payment_provider_timeout_seconds": "How long one call to the provider may take.",
     "payment_webhook_secret": "What the provider signs its webhooks with.",
     "rate_limit_per_minute": "Requests per client and minute; 0 turns the limit off.",
     "idempotency_key_required": "Refuse unsafe requests without an `Idempotency-Key`.",
-    "settlements_auth": "Who may read settlements.",
+    "settlements_auth": "Who may read settlements. `prod` refuses `public`.",
     "trusted_hops": "How many last entries of `X-Forwarded-For` were written by hops of ours.",
     "business_time_zone": "Where a business day begins; fixed by the first day that is closed.",
     "currency": "The shop's currency, ISO 4217.",
-    "open_orders_max": "How many orders of one account may be open.",
+    "open_orders_max": "How many orders of one account may be open; 0 is no limit.",
     "order_soft_expiry_seconds": "After this an unpaid order without a running payment expires.",
     "order_hard_expiry_seconds": "After this every unpaid order expires.",
     "threads": "Requests a process takes at once; 0 means what its spec says.",
@@ -97,13 +101,25 @@ def configuration_page() -> str:
         f"<!-- {MARK} -->\n\n# Configuration\n\n"
         "Each setting `NAME` is read once, from the variable `NAME`, from the file that\n"
         "`NAME_FILE` names, or from a file `name` (lower case, dashes) in `SHOP_SECRETS_DIR`,\n"
-        "`/var/openfaas/secrets` or `/var/run/shop/secrets`. All mistakes are reported at once.\n\n"
-        "| setting | meaning | default | secret |\n|---|---|---|---|\n"
+        "`/var/openfaas/secrets` or `/var/run/shop/secrets`. All mistakes are reported at once.\n"
+        "A function does not start without what it must have; the rest has a default.\n\n"
+        "| setting | meaning | default | who must have it | secret |\n|---|---|---|---|---|\n"
     )
-    return head + "".join(_setting_row(f.name, f.default) for f in fields(Settings))
+    specs = all_specs()
+    rows = (
+        _setting_row(f.name, f.default, _who_must_have(f.name, specs)) for f in fields(Settings)
+    )
+    return head + "".join(rows)
 
 
-def _setting_row(name: str, default: object) -> str:
+def _who_must_have(setting: str, specs: tuple[FunctionSpec, ...]) -> str:
+    needs = {need for need, settings in WHERE_NEEDED.items() if setting in settings}
+    having = [spec.name for spec in specs if needs & set(needs_of((spec,)))]
+    others = [spec.name for spec in specs if spec.name not in having]
+    return f"all but {_code(others)}" if len(others) <= len(having) // 2 else _code(having)
+
+
+def _setting_row(name: str, default: object, who: str) -> str:
     names = [VARIABLES.get(name, name.upper())]
     if name in ALIASES:
         names.append(ALIASES[name])
@@ -113,7 +129,7 @@ def _setting_row(name: str, default: object) -> str:
         shown = f"`{default}`"
     choices = f" One of {_code(CHOICES[name])}." if name in CHOICES else ""
     meaning = f"{MEANINGS[name]}{choices}"
-    return f"| {_code(names)} | {meaning} | {shown} | {'yes' if secret else ''} |\n"
+    return f"| {_code(names)} | {meaning} | {shown} | {who} | {'yes' if secret else ''} |\n"
 
 
 def _code(words: Iterable[str]) -> str:

@@ -527,7 +527,8 @@ def _finish_if_settled(story: Story, effects: Effects) -> Effects:
 def after_effects(story: Story, effects: Effects) -> Story:
     """The story as it will stand once ``effects`` are written; new rows carry ids of None."""
     for effect in effects:
-        story = _APPLY.get(type(effect), lambda s, _: s)(story, effect)
+        apply = _APPLY.get(type(effect))
+        story = apply(story, effect) if apply else story
     return story
 
 

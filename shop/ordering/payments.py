@@ -1,4 +1,4 @@
-"""Payments: one row per attempt, committed before the provider is called.  Writer of ``payments``."""
+"""Payments: a row per attempt, committed before the provider is called.  Writer of ``payments``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ returning payment_id
 
 RETRY: LiteralString = """
 update shop.payments set tries = tries + 1, updated_at = now(),
-  next_try_at = now() + least(interval '10 seconds' * power(2, least(tries, 6)), interval '5 minutes')
+  next_try_at = now()
+    + least(interval '10 seconds' * power(2, least(tries, 6)), interval '5 minutes')
 where payment_id = %(payment_id)s::uuid and status in ('INTENT', 'UNKNOWN')
 returning payment_id
 """
@@ -73,7 +74,7 @@ where p.payment_id = %(payment_id)s::uuid and p.status in ('INTENT', 'UNKNOWN')
 
 
 def open_attempt(*, payment_id: UUID, order_id: UUID, attempt: int) -> Statement:
-    """The statement that commits to an attempt over the order's total, under its own provider key."""
+    """The statement that commits to an attempt over the order's total, under its own key."""
     return OPEN, {
         "payment_id": payment_id,
         "order_id": order_id,

@@ -58,26 +58,29 @@ class Secret:
         raise TypeError("a secret does not travel")
 
 
+NOT_GIVEN = Secret("")
+
+
 @frozen
 class Settings:
-    """What a function process knows about the world; see docs/PROFILES-AND-SECRETS.md."""
+    """What a function process knows about the world; see docs/reference/configuration.md."""
 
     profile: str = "prod"
-    database_url: Secret = Secret("")
+    database_url: Secret = NOT_GIVEN
     database_prepare: bool = True
-    redis_url: Secret = Secret("")
+    redis_url: Secret = NOT_GIVEN
     broker_url: str = ""
-    jwt_private_key: Secret = Secret("")
+    jwt_private_key: Secret = NOT_GIVEN
     jwt_jwks: str = ""
     jwt_issuer: str = LOCAL_ISSUER
     jwt_audience: str = "shop"
-    event_signing_key: Secret = Secret("")
+    event_signing_key: Secret = NOT_GIVEN
     event_keys: str = ""
     payment_provider: str = "sandbox"
     payment_provider_url: str = ""
-    payment_provider_api_key: Secret = Secret("")
+    payment_provider_api_key: Secret = NOT_GIVEN
     payment_provider_timeout_seconds: float = 10.0
-    payment_webhook_secret: Secret = Secret("")
+    payment_webhook_secret: Secret = NOT_GIVEN
     rate_limit_per_minute: int = 120
     idempotency_key_required: bool = False
     settlements_auth: str = "finance"

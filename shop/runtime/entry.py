@@ -9,7 +9,7 @@ from shop.spec import FunctionSpec
 
 
 def make_app(specs: tuple[FunctionSpec, ...]) -> App:
-    """The app of one process; raises ``ConfigurationError`` naming every mistake in the settings."""
+    """The app of one process; ``ConfigurationError`` names every mistake in the settings."""
     settings = config.load(needs=needs_of(specs))
     services = Services(settings, source=specs[0].source)
     install(services)

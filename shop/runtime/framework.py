@@ -1,7 +1,7 @@
 """The functions-framework adapter: the portable contract, ``main(flask.Request)``.
 
-``functions-framework --source functions/<name>/main.py --target main`` serves the same app as our own
-container entry, only with Flask and the framework in front of it.
+``functions-framework --source functions/<name>/main.py --target main`` serves the same app as our
+own container entry, only with Flask and the framework in front of it.
 """
 
 from __future__ import annotations

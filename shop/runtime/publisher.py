@@ -1,4 +1,4 @@
-"""Publishing after the commit: best effort, within 300 ms.  The outbox is the guarantee, not this."""
+"""Publishing after the commit: best effort, within 300 ms.  The guarantee is the outbox."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Publisher:
     def publish(
         self, rows: Sequence[OutboxRow], *, budget_seconds: float = BUDGET_SECONDS
     ) -> list[UUID]:
-        """Ids of the rows the broker accepted before the time ran out; never raises for the others."""
+        """Ids of the rows the broker accepted before the time ran out; the others raise nothing."""
         accepted: list[UUID] = []
         if not self._url.netloc:
             return accepted

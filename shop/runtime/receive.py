@@ -26,12 +26,14 @@ from shop.runtime.work import Work
 
 if TYPE_CHECKING:
     from events.envelope import CloudEvent
+    from events.event import ShopEvent
     from shop.runtime.services import Services
     from shop.spec import FunctionSpec, Schedule, Subscription
 
 DONE = 204
 TICK = "com.msashop.clock.ticked.v1"
 CLOCK = "/shop/clock"
+FAILED_AT = "knativeerrordest"
 RETRIED_BY_BROKERS = (404, 408, 409, 429)
 TICK_AGE_MAX = timedelta(minutes=10)
 
@@ -46,7 +48,7 @@ def receive(services: Services, specs: tuple[FunctionSpec, ...], wire: Wire) -> 
     try:
         message = envelope.parse(wire.headers, body)
         for spec in specs:
-            if spec.receives_dead_letters:
+            if spec.receives_dead_letters and (len(specs) == 1 or FAILED_AT in message.extensions):
                 return _store_dead_letter(services, spec, message, wire, body)
         return _receive(services, specs, message)
     except Malformed as error:
@@ -66,11 +68,11 @@ def _receive(services: Services, specs: tuple[FunctionSpec, ...], message: Cloud
         return _tick(services, specs, message)
     event = vocabulary.unwrap(message)
     _check_announcer(message.source, event.name)
-    for spec in specs:
-        for subscription in spec.subscriptions:
-            if subscription.event == event.name:
-                _take(services, spec, subscription, _as_event(message, event))
-                return Answer(DONE)
+    subscribed = [(spec, s) for spec in specs for s in spec.subscriptions if s.event == event.name]
+    for spec, subscription in subscribed:
+        _take(services, spec, subscription, _as_event(message, event))
+    if subscribed:
+        return Answer(DONE)
     raise Refused(422, "NOT_SUBSCRIBED", f"nobody here consumes {event.name}")
 
 
@@ -104,7 +106,7 @@ def _check_announcer(source: str, name: str) -> None:
         raise Refused(403, "SOURCE_NOT_ALLOWED", f"this source does not announce {name}")
 
 
-def _as_event(message: CloudEvent, event: vocabulary.ShopEvent) -> Event:
+def _as_event(message: CloudEvent, event: ShopEvent) -> Event:
     if parse_uuid(message.id) is None:
         raise Refused(422, "BAD_EVENT", "an event's id is its outbox row's")
     return Event(
@@ -153,7 +155,7 @@ def _take_in_phases(work: Work, claim: Any, phases: Phases, event: Event) -> Non
 
 
 def _tick(services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent) -> Answer:
-    """A tick carries nothing: the handler looks for what is due, so a repeated one finds nothing."""
+    """A tick carries nothing: the handler looks for what is due, so a second one finds nothing."""
     if message.source != CLOCK:
         raise Refused(403, "SOURCE_NOT_ALLOWED", "only the clock ticks")
     if message.time is not None and abs(utc_now() - message.time) > TICK_AGE_MAX:
@@ -185,7 +187,7 @@ def _store_dead_letter(
         source=message.source,
         type=message.type,
         subject=message.subject,
-        destination=extensions.get("knativeerrordest", ""),
+        destination=extensions.get(FAILED_AT, ""),
         error_code=extensions.get("knativeerrorcode"),
         error_data=extensions.get("knativeerrordata"),
         headers=dict(wire.headers),

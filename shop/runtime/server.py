@@ -1,8 +1,9 @@
 """The WSGI server: granian, chosen by measurement (docs/adr/0008).
 
 A small parent keeps the port and the signals; one worker, forked before anything heavy is imported,
-serves with as many threads as the function's concurrency (and one more for probes).  Idle connections
-are kept 120 s (queue-proxy reuses them for 90), SIGTERM drains, nothing is written to disk.
+serves with as many threads as the function's concurrency (and one more for probes).  Idle
+connections are kept 120 s (queue-proxy reuses them for 90), SIGTERM drains, nothing is written to
+disk.
 """
 
 from __future__ import annotations
@@ -38,9 +39,7 @@ def serve(names: list[str]) -> int:
     gc.disable()  # imports make no garbage worth looking for: 8 to 10 % of a cold start
     alive, parent = os.pipe()
     server = _server(threads)
-    server.serve(  # type: ignore[no-untyped-call]
-        target_loader=lambda: _load(specs, alive, parent), wrap_loader=False
-    )
+    server.serve(target_loader=lambda: _load(specs, alive, parent), wrap_loader=False)
     return 0
 
 

@@ -1,10 +1,10 @@
-"""What one process owns: its settings, database, cache, provider, keys.  Each is made on first use."""
+"""What one process owns: settings, database, cache, provider, keys.  Each is made on first use."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from shop.runtime.config import Settings
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from shop.signatures import Verifier
     from shop.tokens import TokenIssuer, TokenVerifier
 
+Made = TypeVar("Made")
+
 
 class Services:
     """Lazily made, process-wide tools; thread-safe."""
@@ -26,12 +28,12 @@ class Services:
         self._made: dict[str, Any] = {}
         self._lock = threading.RLock()
 
-    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+    def _once(self, name: str, make: Callable[[], Made]) -> Made:
         if name not in self._made:
             with self._lock:
                 if name not in self._made:
                     self._made[name] = make()
-        return self._made[name]
+        return cast(Made, self._made[name])
 
     @property
     def database(self) -> Database:

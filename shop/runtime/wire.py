@@ -22,7 +22,7 @@ PROBLEM = "application/problem+json"
 
 @dataclass
 class Wire:
-    """A request as it came: raw path, lower-case headers, and a body that is read only when asked."""
+    """A request as it came: raw path, lower-case headers, a body that is read only when asked."""
 
     method: str
     path: str

@@ -55,7 +55,7 @@ def headers_of(answer: Answer) -> list[tuple[str, str]]:
 
 
 def _raw_path(environ: dict[str, Any]) -> str:
-    """The path as it was sent where the server tells it, so that ``/%6frders`` is not ``/orders``."""
+    """The path as it was sent, where the server tells it: ``/%6frders`` is not ``/orders``."""
     raw: str | None = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     if raw and raw.startswith("/"):
         return raw.split("?", 1)[0]

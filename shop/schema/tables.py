@@ -1,8 +1,8 @@
 """Every table of the shop, as SQLAlchemy Core metadata.
 
 This is the description the migrations are proven equal to, the SQL constants are prepared against
-and the operator's tools read.  No function imports it: 110 ms of import stay off the customer's way.
-The comment on each table names its one writer.
+and the operator's tools read.  No function imports it: 110 ms of import stay off the customer's
+way.  The comment on each table names its one writer.
 """
 
 from __future__ import annotations

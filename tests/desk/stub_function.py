@@ -38,7 +38,8 @@ class Handler(BaseHTTPRequestHandler):
         with LOCK:
             RUNNING["now"] += 1
             RUNNING["most"] = max(RUNNING.values())
-        time.sleep(float(parse_qs(url.query).get("seconds", ["0"])[0]))
+        seconds = float(parse_qs(url.query).get("seconds", ["0"])[0])
+        time.sleep(seconds)  # slow: as long as the request asks
         with LOCK:
             RUNNING["now"] -= 1
         self._reply(200, json.dumps(self._description(body)).encode())
@@ -71,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         if NAME == "letters" and "letters" not in event["id"]:
             answer = "204"
         if answer == "hang":
-            time.sleep(60)
+            time.sleep(60)  # slow: longer than any delivery may take
         elif answer == "body":
             self._reply(200, b"OK")
         else:

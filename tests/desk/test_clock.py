@@ -79,7 +79,7 @@ class Recorder(Activator):
                 "delete from shop.due_work where id ="
                 " (select min(id) from shop.due_work where kind = 'x')",
             )
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # slow: so that messages could overlap
         self.running -= 1
         return Answer(204)
 

@@ -22,10 +22,7 @@ from scripts.dev.servers import free_port
 STUB_PLATFORM = Path(__file__).with_name("stub_platform.py")
 ROOT = Path(__file__).parents[2]
 SECONDS = 30.0
-
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="finds processes through /proc"
-)
+PROC = Path("/proc/self/stat")
 
 
 @dataclass
@@ -75,15 +72,29 @@ def desk(folder: Path, port: int | None = None) -> Iterator[Desk]:
             process.stdout.close()
 
 
-def descendants(pid: int) -> set[int]:
-    """All processes below one, from /proc."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+def processes() -> dict[int, tuple[int, str]]:
+    """The parent and the state of every process: from ps, which every POSIX system has."""
+    if PROC.exists():
+        return dict(_processes_of_linux())  # a slim Linux has no ps
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,stat="], check=True, capture_output=True, text=True
+    )
+    rows = (line.split() for line in listed.stdout.splitlines())
+    return {int(pid): (int(parent), state[0]) for pid, parent, state in rows}
+
+
+def _processes_of_linux() -> Iterator[tuple[int, tuple[int, str]]]:
+    for stat in PROC.parent.parent.glob("[0-9]*/stat"):
         try:
-            after_name = stat.read_text().rpartition(")")[2].split()
-        except OSError:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # gone since it was listed
             continue
-        parents[int(stat.parent.name)] = int(after_name[1])
+        yield int(stat.parent.name), (int(parent), state)
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below one."""
+    parents = {child: parent for child, (parent, _) in processes().items()}
     found, level = set(), {pid}
     while level:
         level = {child for child, parent in parents.items() if parent in level}
@@ -93,17 +104,13 @@ def descendants(pid: int) -> set[int]:
 
 def wait_until_gone(pids: set[int]) -> None:
     deadline = time.monotonic() + SECONDS
-    while left := {pid for pid in pids if is_running(pid)}:
+    while left := pids & running():
         assert time.monotonic() < deadline, f"still running: {left}"
         time.sleep(0.02)
 
 
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+def running() -> set[int]:
+    return {pid for pid, (_, state) in processes().items() if state != "Z"}
 
 
 def test_starts_serves_and_stops_without_leaving_a_process(tmp_path: Path) -> None:

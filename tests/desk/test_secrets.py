@@ -79,6 +79,8 @@ def test_each_role_has_its_own_login(tmp_path: Path) -> None:
 
 
 def test_the_shell_passes_choices_and_no_secrets() -> None:
-    passed = inherited({"PATH": "/bin", "RATE_LIMIT_PER_MINUTE": "0", "AWS_SECRET": "x"})
+    shell = {"PATH": "/bin", "RATE_LIMIT_PER_MINUTE": "0", "AWS_SECRET": "x"}
 
-    assert set(passed) == {"PATH", "RATE_LIMIT_PER_MINUTE", "PYTHONPATH"}
+    passed = inherited({**shell, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"})
+
+    assert set(passed) == {"PATH", "RATE_LIMIT_PER_MINUTE", "PYTHONPATH", "PYTHONUNBUFFERED"}

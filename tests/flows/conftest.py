@@ -13,7 +13,7 @@ from tests.shop_under_test import ShopUnderTest
 
 @pytest.fixture
 def stage(make_shop: Callable[..., ShopUnderTest], sandbox: SandboxProcess) -> Iterator[Stage]:
-    """The shop, a broker the test directs, and a provider that answers within 0.4 s or not at all."""
+    """The shop, a broker the test directs, a provider that answers within 0.4 s or not at all."""
     broker = Broker()
     shop = make_shop(broker_url=broker.url, payment_provider_timeout_seconds=0.4)
     books = sandbox.books()

@@ -1,22 +1,27 @@
-"""The shop on a stage: a broker that the test directs, timers on demand, and the books looked at after.
+"""The shop on a stage: a broker that the test directs, timers on demand, the books afterwards.
 
-Events leave the shop over HTTP to a real broker, signed; from there the test delivers them once, often,
-late, in any order, to several processes at once, or never.
+Events leave the shop over HTTP to a real broker, signed; from there the test delivers them once,
+often, late, in any order, to several processes at once, or never.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from uuid import uuid4
 
 from scripts.check.evaluate import Outside, Violation, books_as_outside, check
-from shop.registry import consumers_of
-from tests.provider.sandbox_process import SandboxProcess
+from shop.registry import consumers_of, spec_of
+from tests.provider.sandbox_process import SECRET, SandboxProcess
 from tests.shop_under_test import Person, Response, ShopUnderTest
 
 ROUNDS_MAX = 30
@@ -41,7 +46,7 @@ union all select kind, id from shop.due_work where kind = 'finish'
 
 
 class Broker:
-    """A real ingress: takes every event with 202 and keeps it until the test says what becomes of it."""
+    """A real ingress: takes every event with 202 and keeps it until the test wants it."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -51,7 +56,7 @@ class Broker:
         class Ingress(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 message = ({k.lower(): v for k, v in self.headers.items()}, body)
                 broker.messages.append(message)
@@ -115,7 +120,7 @@ class Stage:
         raise AssertionError("events never end")
 
     def _deliver_at_once(self, batch: Sequence[tuple[Message, str]]) -> None:
-        """A delivery that has to wait too long is refused with 503, and comes again like at Knative."""
+        """A delivery that has to wait too long is refused with 503 and comes again."""
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda delivery: self._post(*delivery), batch))
         for delivery, answer in zip(batch, answers, strict=True):
@@ -145,7 +150,7 @@ class Stage:
         assert answer.status == 204, answer
 
     def timers_alone(self) -> None:
-        """No event is delivered any more: ticks only, until every story rests or waits for people."""
+        """No event is delivered any more: ticks only, until every story rests or waits."""
         for _ in range(ROUNDS_MAX):
             self.lose_events()
             if not self.shop.sql(OPEN_STORIES):
@@ -177,6 +182,17 @@ class Stage:
         """The provider's books are read now."""
         self.shop.sql("update shop.reconciliation set next_run_at = now()")
         self.tick()
+
+    def notify(self, kind: str, key: str, amount: int, *, event_id: str = "") -> int:
+        """Sends a notice as the provider signs it; the status it was answered with."""
+        data = {"key": key, "amount_minor": amount, "currency": "KRW", "provider_ref": f"ch_{key}"}
+        data |= {"status": kind.partition(".")[2], "charge_key": key}
+        event = {"id": event_id or f"evt_{uuid4().hex}", "type": kind, "created": 0, "data": data}
+        body = json.dumps(event).encode()
+        now = int(time.time())
+        digest = hmac.new(SECRET.encode(), f"{now}.".encode() + body, hashlib.sha256)
+        headers = {"webhook-signature": f"t={now},v1={digest.hexdigest()}"}
+        return self.shop.call("POST", "/payments/webhook", raw=body, headers=headers).status
 
     # ------------------------------------------------------------ looking
 
@@ -224,10 +240,13 @@ def assert_invariants(stage: Stage, *, at_rest: bool = True) -> None:
     """No invariant is broken; the provider's books are read before the snapshot."""
     found: list[Violation] = check(stage.shop.admin_url, stage.outside(), at_rest=at_rest)
     assert not found, "\n".join(str(violation) for violation in found)
+    for row in stage.shop.sql("select distinct source, type from shop.outbox"):
+        spec = spec_of(row["source"].removeprefix("/shop/"))
+        assert row["type"] in spec.emits, f"{spec.name} emits {row['type']} undeclared"
 
 
 def assert_rests(stage: Stage) -> None:
-    """Everything comes to rest, all invariants hold there, and nothing would wake a sleeping shop."""
+    """All comes to rest, all invariants hold there, and nothing would wake a sleeping shop."""
     stage.come_to_rest()
     assert_invariants(stage)
     assert stage.due_now() == []

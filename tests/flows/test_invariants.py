@@ -1,6 +1,7 @@
 """The checker bites: a correct history breaks nothing, and each planted corruption is found.
 
-Constraints and triggers are taken away first, since with them PostgreSQL refuses many of these itself.
+Constraints and triggers are taken away first, since with them PostgreSQL refuses many of these
+itself.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ def _placed_with_key(stage: Stage, buyer: Person, product: int, key: str) -> str
 
 
 def _history(stage: Stage) -> dict[str, Any]:
-    """Paid; cancelled unpaid; cancelled after payment; declined then paid; late; partly refunded."""
+    """Paid; cancelled unpaid; cancelled when paid; declined then paid; late; partly refunded."""
     stage.sandbox.faults(late_seconds=0.3, probabilities={"tombstone_ignored": 1})
     buyer, product = stage.shop.person(), stage.shop.product(price=1000, stock=100)
     cancelled = _placed_with_key(stage, buyer, product, KEYS[1])
@@ -325,11 +326,15 @@ def test_a_changed_append_only_row_is_found(stage: Stage) -> None:
     stage.shop.sql("update shop.ledger set amount_minor = amount_minor")
 
     wait_for(
-        lambda: [
-            violation.id
-            for violation in evaluate.check(stage.shop.admin_url, stage.outside(), at_rest=False)
-        ]
-        == ["I-15"],
+        lambda: (
+            [
+                violation.id
+                for violation in evaluate.check(
+                    stage.shop.admin_url, stage.outside(), at_rest=False
+                )
+            ]
+            == ["I-15"]
+        ),
         "the tripwire",
     )
 

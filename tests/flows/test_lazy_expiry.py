@@ -115,10 +115,7 @@ def test_crossed_baskets_of_expired_orders_do_not_deadlock(stage: Stage) -> None
             stage.expire(stage.shop.person().order(product)["id"])
 
         answers = together(
-            *(
-                lambda b=b: b.post("/orders/from-cart", {"paymentMethod": "CARD"})
-                for b in buyers
-            )
+            *(lambda b=b: b.post("/orders/from-cart", {"paymentMethod": "CARD"}) for b in buyers)
         )
 
         assert sorted(answer.status for answer in answers) == [201, 409]

@@ -29,9 +29,7 @@ def test_an_order_is_pending_holds_its_stock_and_is_announced(shop: ShopUnderTes
         "currency": "KRW",
         "paymentMethod": "CARD",
         "createdAt": "",
-        "items": [
-            {"productId": product, "quantity": 3, "unitPrice": 2500, "lineAmount": 7500}
-        ],
+        "items": [{"productId": product, "quantity": 3, "unitPrice": 2500, "lineAmount": 7500}],
         "payment": None,
         "refundedAmount": 0,
     }

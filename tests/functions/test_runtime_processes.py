@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -33,7 +33,6 @@ from tests.provider.sandbox_process import SandboxProcess, wait_for
 from tests.security.stage import PASSWORD, database_of_a_module
 
 ROOT = Path(__file__).resolve().parents[2]
-FUNCTIONS = ("place_order", "list_products", "register")
 ENTRIES = ("container", "framework")
 HEALTH = ("/health/liveness", "/health/readiness", "/_/health", "/_/ready")
 COMPARED = (
@@ -59,14 +58,16 @@ class Served:
             connection.close()
 
     def raw(self, *parts: bytes) -> bytes:
-        """What comes back for these very bytes, until the server closes or has answered."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
-            for part in parts:
-                connection.sendall(part)
-            connection.shutdown(socket.SHUT_WR)
+        """What comes back for these very bytes until the server closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             answer = b""
-            while chunk := connection.recv(65_536):
-                answer += chunk
+            try:
+                for part in parts:
+                    connection.sendall(part)
+                while chunk := connection.recv(65_536):
+                    answer += chunk
+            except ConnectionError:
+                pass  # closed in the midst of what we said: so be it
             return answer
 
     def is_up(self) -> bool:
@@ -159,7 +160,17 @@ def command(entry: str, function: str, port: str) -> list[str]:
         return [sys.executable, "-m", "shop.runtime", function]
     source = str(ROOT / "functions" / function / "main.py")
     framework = str(Path(sys.executable).parent / "functions-framework")
-    return [framework, "--source", source, "--target", "main", "--host", "127.0.0.1", "--port", port]
+    return [
+        framework,
+        "--source",
+        source,
+        "--target",
+        "main",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+    ]
 
 
 @contextmanager
@@ -189,69 +200,81 @@ def served(
 Asked = tuple[str, str, Any, dict[str, str]]
 
 
-def questions(function: str, signed_in: dict[str, str], product: int) -> list[Asked]:
+COMMON: list[Asked] = [
+    ("GET", "/nowhere", None, {}),
+    ("GET", "/" + "a" * 3000, None, {}),
+    ("GET", "/health/liveness", None, {}),
+    ("HEAD", "/_/ready", None, {}),
+    ("POST", "/nowhere", b"x" * 70_000, {}),
+]
+
+
+def of_placing(signed_in: dict[str, str], product: int) -> list[Asked]:
     order = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
     key = {"Idempotency-Key": uuid4().hex}
-    common: list[Asked] = [
-        ("GET", "/nowhere", None, {}),
-        ("GET", "/" + "a" * 3000, None, {}),
-        ("GET", "/health/liveness", None, {}),
-        ("HEAD", "/_/ready", None, {}),
-        ("POST", "/nowhere", b"x" * 70_000, {}),
+    return [
+        ("POST", "/orders", order, {}),
+        ("POST", "/orders", order, signed_in | key),
+        ("POST", "/orders", order, signed_in | key),
+        ("POST", "/orders", order | {"quantity": 2}, signed_in | key),
+        ("POST", "/orders", order | {"quantity": 0}, signed_in),
+        ("POST", "/orders", order | {"paymentMethod": "카드"}, signed_in),
+        ("POST", "/orders", b"{", signed_in),
+        ("POST", "/orders", b"", signed_in),
+        ("POST", "/orders", b"\xff", signed_in | {"Content-Type": "text/plain"}),
+        ("POST", "/orders", b" " * 65_537, signed_in),
+        ("POST", "/orders", order, signed_in | {"Content-Encoding": "gzip"}),
+        ("POST", "/orders?x=1", order, signed_in),
+        ("POST", "/orders", order, signed_in | {"Idempotency-Key": "short"}),
+        ("POST", "/orders", order, signed_in | {"Accept": "text/html"}),
+        ("PUT", "/orders", order, signed_in),
+        ("OPTIONS", "/orders", None, {}),
+        ("GET", "/orders", None, signed_in),
+        ("DELETE", "/orders/from-cart", None, signed_in),
+        ("POST", "/orders/from-cart", {"paymentMethod": "CARD"}, signed_in),
+        ("POST", f"/orders/{UUID(int=7)}/payments", {"paymentMethod": "CARD"}, signed_in),
     ]
-    own: dict[str, list[Asked]] = {
-        "place_order": [
-            ("POST", "/orders", order, {}),
-            ("POST", "/orders", order, signed_in | key),
-            ("POST", "/orders", order, signed_in | key),
-            ("POST", "/orders", order | {"quantity": 2}, signed_in | key),
-            ("POST", "/orders", order | {"quantity": 0}, signed_in),
-            ("POST", "/orders", order | {"paymentMethod": "카드"}, signed_in),
-            ("POST", "/orders", b"{", signed_in),
-            ("POST", "/orders", b"", signed_in),
-            ("POST", "/orders", b"\xff", signed_in | {"Content-Type": "text/plain"}),
-            ("POST", "/orders", b" " * 65_537, signed_in),
-            ("POST", "/orders", order, signed_in | {"Content-Encoding": "gzip"}),
-            ("POST", "/orders?x=1", order, signed_in),
-            ("POST", "/orders", order, signed_in | {"Idempotency-Key": "short"}),
-            ("POST", "/orders", order, signed_in | {"Accept": "text/html"}),
-            ("PUT", "/orders", order, signed_in),
-            ("OPTIONS", "/orders", None, {}),
-            ("GET", "/orders", None, signed_in),
-            ("DELETE", "/orders/from-cart", None, signed_in),
-            ("POST", "/orders/from-cart", {"paymentMethod": "CARD"}, signed_in),
-            ("POST", f"/orders/{uuid4()}/payments", {"paymentMethod": "CARD"}, signed_in),
-        ],
-        "list_products": [
-            ("GET", "/products?limit=2", None, {}),
-            ("HEAD", "/products?limit=2", None, {}),
-            ("GET", "/products?limit=2&limit=3", None, {}),
-            ("GET", "/products?name=%EB%AC%BC%EA%B1%B4", None, {}),
-            ("GET", "/products?name=%ff", None, {}),
-            ("GET", f"/products/{product}", None, {}),
-            ("HEAD", f"/products/{product}", None, {}),
-            ("GET", f"/products/{product}", None, {"If-None-Match": "*"}),
-            ("GET", "/products/0", None, {}),
-            ("GET", "/categories", None, {"Accept": "application/xml"}),
-            ("POST", "/events", b"{}", {}),
-            ("GET", "/events", None, {}),
-            ("OPTIONS", "/events", None, {}),
-            ("POST", "/events", b"[]", {"Content-Type": "application/cloudevents-batch+json"}),
-        ],
-        "register": [
-            ("GET", "/users/me", None, {}),
-            ("GET", "/users/me", None, signed_in),
-            ("HEAD", "/users/me", None, signed_in),
-            ("GET", "/users/me", None, {"X-User-Id": "1"}),
-            ("POST", "/users", {"email": "a", "password": PASSWORD, "name": "x"}, {}),
-            ("POST", "/users", {"email": "kim@test.kr", "password": PASSWORD, "name": "김"}, {}),
-            ("PATCH", "/users/me", {}, signed_in),
-        ],
-    }
-    return own[function] + common
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+def of_listing(_signed_in: dict[str, str], product: int) -> list[Asked]:
+    return [
+        ("GET", "/products?limit=2", None, {}),
+        ("HEAD", "/products?limit=2", None, {}),
+        ("GET", "/products?limit=2&limit=3", None, {}),
+        ("GET", "/products?name=%EB%AC%BC%EA%B1%B4", None, {}),
+        ("GET", "/products?name=%ff", None, {}),
+        ("GET", f"/products/{product}", None, {}),
+        ("HEAD", f"/products/{product}", None, {}),
+        ("GET", f"/products/{product}", None, {"If-None-Match": "*"}),
+        ("GET", "/products/0", None, {}),
+        ("GET", "/categories", None, {"Accept": "application/xml"}),
+        ("POST", "/events", b"{}", {}),
+        ("GET", "/events", None, {}),
+        ("OPTIONS", "/events", None, {}),
+        ("POST", "/events", b"[]", {"Content-Type": "application/cloudevents-batch+json"}),
+    ]
+
+
+def of_registering(signed_in: dict[str, str], _product: int) -> list[Asked]:
+    return [
+        ("GET", "/users/me", None, {}),
+        ("GET", "/users/me", None, signed_in),
+        ("HEAD", "/users/me", None, signed_in),
+        ("GET", "/users/me", None, {"X-User-Id": "1"}),
+        ("POST", "/users", {"email": "a", "password": PASSWORD, "name": "x"}, {}),
+        ("POST", "/users", {"email": "kim@test.kr", "password": PASSWORD, "name": "김"}, {}),
+        ("PATCH", "/users/me", {}, signed_in),
+    ]
+
+
+QUESTIONS = {
+    "place_order": of_placing,
+    "list_products": of_listing,
+    "register": of_registering,
+}
+
+
+@pytest.mark.parametrize("function", QUESTIONS)
 def test_both_entries_answer_alike(house: House, function: str) -> None:
     signed_in = [house.customer() for _ in ENTRIES]
     ((product,),) = house.sql("select max(product_id) from shop.products")
@@ -261,7 +284,7 @@ def test_both_entries_answer_alike(house: House, function: str) -> None:
         with served(entry, function, house.environment(function)) as running:
             answers[entry] = [
                 comparable(method, path, *running.ask(method, path, body, headers))
-                for method, path, body, headers in questions(function, header, product)
+                for method, path, body, headers in QUESTIONS[function](header, product) + COMMON
             ]
 
     assert len(answers["container"]) > 10
@@ -331,8 +354,8 @@ def test_sigterm_lets_the_request_at_work_finish_and_ends_with_nought(house: Hou
 
 
 IS_READING = """
-select from pg_stat_activity where usename = 'shop_ordering' and query like '%%commit%%'
-  and datname = current_database() and application_name is not null
+select 1 from pg_stat_activity where usename = 'shop_ordering' and datname = current_database()
+  and state = 'idle' and query ilike 'commit'
 """
 
 
@@ -413,7 +436,7 @@ def test_a_function_that_is_none_ends_the_process(names: list[str]) -> None:
     assert b"Traceback" not in ended.stderr
 
 
-# ---------------------------------------------------------------- bytes that no client library sends
+# ---------------------------------------------------------------- bytes no client library sends
 
 
 @pytest.fixture(scope="module")
@@ -427,6 +450,8 @@ def status_of(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+MANY = b"".join(b"X-%d: 1\r\n" % i for i in range(1000))
 HOST = b"Host: shop\r\nConnection: close\r\n"
 
 
@@ -434,7 +459,8 @@ HOST = b"Host: shop\r\nConnection: close\r\n"
     "spelled",
     [
         b"/%6frders", b"/orders/", b"//orders", b"/ORDERS", b"/orders;x=1", b"/orders%2ffrom-cart",
-        b"/products/../orders", b"/./orders", b"http://evil.test/orders", b"/orders%00", b"/orders#x",
+        b"/products/../orders", b"/./orders", b"http://evil.test/orders", b"/orders%00",
+        b"/orders#x",
         b"/orders%0d%0aX-Y:1", b"*", b"/\xc3\xb6rders",
     ],
 )  # fmt: skip
@@ -456,16 +482,16 @@ def test_no_spelling_of_a_path_gets_past_the_token(wired: Served, spelled: bytes
         ("length of other digits", "Content-Length: ²\r\n".encode(), b"{}", (0, 400)),
         ("length too long", b"Content-Length: 65537\r\n", b"{}", (0, 401, 413)),
         ("body too short", b"Content-Length: 50\r\n", b"{}", (0, 400, 401)),
-        ("chunks no chunks", b"Transfer-Encoding: chunked\r\n", b"zz\r\n{}\r\n0\r\n\r\n", (0, 400, 401)),
-        ("length and chunks", b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n", (0, 400, 401)),
+        ("chunks no chunks", CHUNKED, b"zz\r\n{}\r\n0\r\n\r\n", (0, 400, 401)),
+        ("length and chunks", b"Content-Length: 5\r\n" + CHUNKED, b"0\r\n\r\n", (0, 400, 401)),
         ("unknown encoding", b"Transfer-Encoding: gzip\r\n", b"{}", (0, 400, 401)),
         ("header without a name", b": x\r\n", b"", (0, 400)),
         ("header with a blank", b"X A: 1\r\n", b"", (0, 400)),
         ("folded header", b"X-A: 1\r\n 2\r\n", b"", (0, 400, 401)),
         ("NUL in a header", b"X-A: a\x00b\r\n", b"", (0, 400)),
         ("17 KiB of headers", b"X-A: " + b"a" * 17_000 + b"\r\n", b"", (431,)),
-        ("a thousand headers", b"".join(b"X-%d: 1\r\n" % i for i in range(1000)), b"", (0, 400, 431)),
-        ("two tokens", b"Authorization: Bearer a.b.c\r\nAuthorization: Bearer a.b.c\r\n", b"", (401,)),
+        ("a thousand headers", MANY, b"", (0, 400, 431)),
+        ("two tokens", b"Authorization: Bearer a.b.c\r\n" * 2, b"", (401,)),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )  # fmt: skip
@@ -487,7 +513,13 @@ def test_two_keys_are_no_key(wired: Served, house: House) -> None:
     head = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
 
     answer = wired.raw(
-        b"POST /orders HTTP/1.1\r\n" + HOST + head + keys + b"Authorization: " + token + b"\r\n\r\n",
+        b"POST /orders HTTP/1.1\r\n"
+        + HOST
+        + head
+        + keys
+        + b"Authorization: "
+        + token
+        + b"\r\n\r\n",
         body,
     )
 
@@ -498,5 +530,3 @@ def test_every_function_has_a_main_for_the_framework() -> None:
     for spec in all_specs():
         source = (ROOT / "functions" / spec.name / "main.py").read_text()
         assert f'main = entry_point("{spec.name}")' in source
-
-

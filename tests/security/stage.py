@@ -10,9 +10,11 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+import pytest
 
 from shop.registry import all_specs
 from shop.spec import Route
+from tests.provider.sandbox_process import API_KEY, SECRET
 from tests.shop_under_test import Person, Response, ShopUnderTest
 
 PASSWORD = "a long enough pass phrase"
@@ -43,6 +45,23 @@ def database_of_a_module(postgres_url: str, template_url: str) -> Iterator[str]:
     yield f"{server}/{name}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"drop database {name} with (force)")
+
+
+@contextmanager
+def shop_of_a_module(request: pytest.FixtureRequest) -> Iterator[ShopUnderTest]:
+    """The whole shop on such a database, with the usual settings of a test."""
+    servers = (request.getfixturevalue("postgres_url"), request.getfixturevalue("template_url"))
+    with database_of_a_module(*servers) as url:
+        shop = ShopUnderTest(
+            admin_url=url,
+            redis_url=request.getfixturevalue("redis_url"),
+            provider_url=request.getfixturevalue("sandbox").url,
+            provider_api_key=API_KEY,
+            webhook_secret=SECRET,
+            secrets=request.getfixturevalue("secrets"),
+        )
+        yield shop
+        shop.close()
 
 
 class Stage:

@@ -23,9 +23,7 @@ def open_to_all(status: int) -> tuple[int, ...]:
     return (status,) * len(PRINCIPALS)
 
 
-def signed_in(
-    owner: int, other: int, staff: int, support: int, finance: int
-) -> tuple[int, ...]:
+def signed_in(owner: int, other: int, staff: int, support: int, finance: int) -> tuple[int, ...]:
     return (401, owner, other, staff, support, finance, 401, 401, 401, 401)
 
 
@@ -214,9 +212,7 @@ def test_nobody_can_name_anothers_cart_or_orders(stage: Stage) -> None:
 
 def test_a_role_that_was_taken_away_is_gone_at_once(stage: Stage) -> None:
     staff = stage.shop.person("staff")
-    stage.shop.sql(
-        "update shop.users set role = 'customer' where user_id = %s", staff.user_id
-    )
+    stage.shop.sql("update shop.users set role = 'customer' where user_id = %s", staff.user_id)
 
     answer = staff.post("/categories", {"name": "새"})
 

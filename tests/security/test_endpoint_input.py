@@ -199,9 +199,7 @@ def test_refunds_outside_the_rules_write_nothing(stage: Stage) -> None:
 def test_ten_refunds_of_the_rest_at_once_are_one(stage: Stage) -> None:
     support, order = stage.people["support"], stage.paid
 
-    answers = at_once(
-        10, lambda _: support.post(f"/orders/{order}/refunds", {"amount": 1_000_000})
-    )
+    answers = at_once(10, lambda _: support.post(f"/orders/{order}/refunds", {"amount": 1_000_000}))
 
     assert sorted(a.status for a in answers) == [201] + [409] * 9
     (given,) = stage.shop.sql("select sum(amount_minor)::bigint as total from shop.refunds")
@@ -233,9 +231,7 @@ def notice(payment: dict[str, Any], **changes: Any) -> bytes:
     return json.dumps({**event, "data": data | changes}).encode()
 
 
-def post_notice(
-    stage: Stage, body: bytes, *, at: float | None = None, **headers: str
-) -> Response:
+def post_notice(stage: Stage, body: bytes, *, at: float | None = None, **headers: str) -> Response:
     signature = sign(body, stage.shop.webhook_secret, int(time.time() if at is None else at))
     sent = {"webhook-signature": signature} | {k.replace("_", "-"): v for k, v in headers.items()}
     return stage.shop.call("POST", "/payments/webhook", raw=body, headers=sent)
@@ -319,7 +315,9 @@ def test_a_webhook_about_a_key_that_is_not_ours_is_422_and_may_come_again(
             answers = [post_notice(stage, body) for _ in range(2)]
             assert [(a.status, a.error) for a in answers] == [(422, "UNKNOWN_KEY")] * 2
     assert stage.rows() == before
-    assert stage.shop.sql("select consumer from shop.inbox where consumer = 'payment_webhook'") == []
+    assert (
+        stage.shop.sql("select consumer from shop.inbox where consumer = 'payment_webhook'") == []
+    )
 
 
 def test_an_authentic_webhook_that_makes_no_sense_is_400(
@@ -334,7 +332,17 @@ def test_an_authentic_webhook_that_makes_no_sense_is_400(
     ):  # fmt: skip
         answer = post_notice(stage, notice(payment, **change))
         assert answer.status == 400, (change, answer.status)
-    for body in (b"", b"{", b"[]", b"null", b"{}", b'{"id":1}', b"\xff", b"[" * 10_000, b"9" * 9999):
+    for body in (
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"id":1}',
+        b"\xff",
+        b"[" * 10_000,
+        b"9" * 9999,
+    ):
         assert post_notice(stage, body).status == 400, body[:10]
     assert post_notice(stage, b" " * 65_537).status == 413
     assert stage.owner.get(f"/orders/{order}").json["status"] == "PENDING"
@@ -364,7 +372,8 @@ def test_registrations_outside_the_rules_write_nothing(stage: Stage) -> None:
     bad: dict[str, tuple[Any, ...]] = {
         "email": (
             "a", "a@", "@x.kr", "a@x", "a@@x.kr", "a@x.kr\n", " a@x.kr", "a b@x.kr", '"a"@x.kr',
-            "a@x..kr", "a@-x.kr", "a@x.kr.", "김@x.kr", "a@김.kr", "a@[127.0.0.1]", "a" * 65 + "@x.kr",
+            "a@x..kr", "a@-x.kr", "a@x.kr.", "김@x.kr", "a@김.kr", "a@[127.0.0.1]",
+            "a" * 65 + "@x.kr",
             "a@" + "x" * 250 + ".kr", "a@x.kr\u200b", "a@x.kr,b@x.kr", "a\r\nBcc: b@x.kr",
         ),
         "password": ("1234567", "x" * 129, "password", "12345678", "kim@test.kr", "qwertyuiop"),

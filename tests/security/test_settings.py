@@ -149,10 +149,18 @@ def test_no_setting_has_a_secret_for_a_default() -> None:
 def test_a_secret_is_shown_by_nothing() -> None:
     secret, settings = Secret(SECRET), Settings(database_url=Secret(SECRET))
     shown = [
-        repr(secret), str(secret), f"{secret}", f"{secret!r}", f"{secret:>50}", "%s %r" % (secret, secret),
-        "{}".format(secret), repr(settings), str(settings), str(vars(settings)), str([secret]),
-        json.dumps({"a": secret}, default=str), repr(copy(settings)),
-    ]  # fmt: skip
+        repr(secret),
+        str(secret),
+        f"{secret} {secret!r} {secret:>50}",
+        "%s" % secret,  # noqa: UP031
+        "{}".format(secret),  # noqa: UP032
+        repr(settings),
+        str(settings),
+        str(vars(settings)),
+        str([secret]),
+        json.dumps({"a": secret}, default=str),
+        repr(copy(settings)),
+    ]
     output = io.StringIO()
     with redirect_stdout(output):
         log.write("x", secret=secret, settings=settings)

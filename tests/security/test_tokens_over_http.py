@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 import redis
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from shop.ids import new_uuid
@@ -29,12 +30,12 @@ def path_of(route: Route) -> str:
 def factory_of(shop: ShopUnderTest, role: str) -> TokenFactory:
     """Signs with the running shop's own key, for an account with an open session."""
     person = shop.person(role)
-    (session,) = shop.sql(
-        "select session_id from shop.sessions where user_id = %s", person.user_id
-    )
+    (session,) = shop.sql("select session_id from shop.sessions where user_id = %s", person.user_id)
     key = load_pem_private_key(shop.secrets.jwt_private_key.encode(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
     session_id: UUID = session["session_id"]
-    return TokenFactory(key, ISSUER, AUDIENCE, person.user_id, session_id, int(time.time()), role)  # type: ignore[arg-type]
+    now = int(time.time())
+    return TokenFactory(key, ISSUER, AUDIENCE, person.user_id, session_id, now, role)
 
 
 def answer_of(shop: ShopUnderTest, route: Route, header: str | None) -> int:

@@ -1,7 +1,8 @@
-"""Random long stories of one order through the shipped ``decide()``: what the exhaustive model leaves out.
+"""Random long stories of one order: what the exhaustive model leaves out.
 
-Partial and rejected refunds, answers that name another amount, charges with and without tombstones at
-the provider, three attempts.  Messages are lost, repeated and late; workers die between any two steps.
+Through the shipped ``decide()``, with partial and rejected refunds, answers that name another
+amount, a provider with and without tombstones.  Messages are lost, repeated and late; workers
+die between any two steps.
 ``LIFECYCLE_EXAMPLES`` and ``LIFECYCLE_STEPS`` make a run longer.
 """
 

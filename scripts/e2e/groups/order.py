@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -104,8 +105,8 @@ def pay_again_after_a_decline(stage: Stage) -> None:
     stage.check.status("paying again answers 201", again, 201)
     paid = stage.at_rest(buyer, order["id"])
     payment = paid["payment"] or {}
-    shown = (paid["status"], payment.get("status"), payment.get("attempt"))
-    stage.check.equal("it ends PAID by the second attempt", shown, ("PAID", "CAPTURED", 2))
+    ended = (paid["status"], payment.get("status"), payment.get("attempt"))
+    stage.check.equal("it ends PAID by the second attempt", ended, ("PAID", "CAPTURED", 2))
     stage.check.equal("stock was taken once", stage.stock(product["id"]), 4)
     third = stage.post(path, {"paymentMethod": "CARD"}, buyer)
     stage.check.problem("a paid order cannot be paid again: 409", third, 409)
@@ -120,9 +121,7 @@ def survive_the_provider(stage: Stage) -> None:
         stage.placed(buyer, (product["id"], 1), method=method)
         for product, method in zip(products, methods, strict=True)
     ]
-    ends = side_by_side(
-        [lambda order=order: stage.at_rest(buyer, order["id"]) for order in orders], PATIENT
-    )
+    ends = side_by_side([partial(stage.at_rest, buyer, order["id"]) for order in orders], PATIENT)
     for method, product, end in zip(methods, products, ends, strict=True):
         payment = end["payment"] or {}
         shown = (
@@ -239,7 +238,8 @@ def list_own_orders(stage: Stage) -> None:
     """``GET /orders/me``: one's own, newest first, page by page."""
     buyer, product = stage.new_customer(), stage.product(stock=20)
     placed = [stage.placed(buyer, (product["id"], 1))["id"] for _ in range(5)]
-    pages, path = [], "/orders/me?limit=2"
+    pages: list[list[str]] = []
+    path = "/orders/me?limit=2"
     while path and len(pages) < 10:
         page = expect(stage.get(path, buyer), 200)
         pages.append([order["id"] for order in page.json()])

@@ -151,7 +151,8 @@ def _listed(stage: Stage, query: dict[str, Any], holds: Callable[[set[int]], boo
 
 
 def _walk(stage: Stage, query: dict[str, Any]) -> list[list[int]]:
-    pages, path = [], f"/products?{urlencode(query)}"
+    pages: list[list[int]] = []
+    path = f"/products?{urlencode(query)}"
     while path and len(pages) < PAGES_MAX:
         page = expect(stage.get(path, stage.customer(1)), 200)
         pages.append(_ids(page))

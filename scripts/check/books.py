@@ -1,0 +1,76 @@
+"""The payment provider's books, as an operator's command reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from scripts.check.evaluate import Outside, books_as_outside
+from shop.errors import Unavailable
+from shop.provider.opening import open_provider
+from shop.provider.protocol import BookEntry
+
+TIMEOUT_SECONDS = 30.0
+PAGE = 500
+
+
+@dataclass(frozen=True, repr=False)
+class ProviderAccess:
+    """Where the books are: ``kind`` as in PAYMENT_PROVIDER, and the key that opens them."""
+
+    kind: str
+    url: str
+    api_key: str
+
+
+def entries(access: ProviderAccess) -> Iterator[BookEntry]:
+    """Every movement of money the provider still lists, each once.
+
+    Raises ValueError for an access that cannot be, Unavailable when the books cannot be read.
+    """
+    provider = open_provider(access.kind, access.url, access.api_key, TIMEOUT_SECONDS)
+    seen: set[tuple[str, str, str]] = set()
+    cursor, has_more = "", True
+    while has_more:
+        page = provider.list_since(cursor, PAGE)
+        for entry in page.entries:
+            name = (entry.kind, entry.key, entry.provider_ref)
+            if name not in seen:
+                seen.add(name)
+                yield entry
+        cursor, has_more = page.next_cursor, page.has_more
+
+
+def outside(access: ProviderAccess) -> Outside:
+    """What the invariants compare with: all charges and refunds that the provider knows.
+
+    The sandbox shows refused and voided charges too; other providers only where money moved.
+    """
+    if access.kind == "sandbox":
+        return Outside(*_sandbox_books(access))
+    charges: dict[str, tuple[str, int | None, str]] = {}
+    refunds: list[tuple[str, str, int]] = []
+    for entry in entries(access):
+        if entry.kind == "refund":
+            refunds.append((entry.key, entry.charge_key, entry.amount_minor))
+            continue
+        key = f"{entry.key} again {len(charges)}" if entry.key in charges else entry.key
+        charges[key] = (key, entry.amount_minor, "CAPTURED")
+    return Outside(tuple(charges.values()), tuple(refunds))
+
+
+def _sandbox_books(
+    access: ProviderAccess,
+) -> tuple[tuple[tuple[str, int | None, str], ...], tuple[tuple[str, str, int], ...]]:
+    headers = {"Authorization": f"Bearer {access.api_key}"}
+    try:
+        answer = httpx.get(
+            f"{access.url.rstrip('/')}/books", headers=headers, timeout=TIMEOUT_SECONDS
+        )
+        answer.raise_for_status()
+        books = answer.json()
+        return books_as_outside(books["intents"], books["refunds"])
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+        raise Unavailable(f"the payment provider's books: {error}") from error

@@ -1,0 +1,80 @@
+"""The migrations make what the metadata says, once, and refuse nothing the second time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import CheckConstraint, create_engine
+
+from scripts.migrate import migrate
+from shop.schema.tables import METADATA
+
+# xmin tells whether the row of the catalogue was ever touched, even with the same values.
+CATALOGUE = """
+select 'class', oid::text, relname::text, xmin::text from pg_class
+where relnamespace = 'shop'::regnamespace
+union all select 'constraint', oid::text, conname::text, xmin::text from pg_constraint
+where connamespace = 'shop'::regnamespace
+union all select 'policy', oid::text, polname::text, xmin::text from pg_policy
+union all select 'trigger', oid::text, tgname::text, xmin::text from pg_trigger
+union all select 'schema', oid::text, nspname::text, xmin::text from pg_namespace
+where nspname = 'shop'
+"""
+
+
+def _is_ours(name: str | None, kind: str, _: dict[str, Any]) -> bool:
+    if kind == "schema":
+        return name == "shop"
+    return not (kind == "table" and name == "alembic_version")
+
+
+def test_the_migrated_schema_is_the_declared_one(database_url: str) -> None:
+    engine = create_engine("postgresql+psycopg://" + database_url.split("://", 1)[1])
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": True,
+                "include_name": _is_ours,
+                "compare_type": True,
+                "compare_server_default": True,
+            },
+        )
+        differences = compare_metadata(context, METADATA)
+    engine.dispose()
+
+    assert differences == []
+
+
+def test_migrating_again_touches_nothing(database_url: str) -> None:
+    before = _catalogue(database_url)
+    assert len(before) > 100
+
+    migrate(database_url)
+
+    assert _catalogue(database_url) == before
+
+
+def _catalogue(url: str) -> set[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return set(connection.execute(CATALOGUE).fetchall())
+
+
+def test_check_constraints_are_the_declared_ones(database_url: str) -> None:
+    """Alembic compares no check constraints; their names at least must agree."""
+    declared = {
+        (table.name, constraint.name)
+        for table in METADATA.sorted_tables
+        for constraint in table.constraints
+        if isinstance(constraint, CheckConstraint)
+    }
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "select conrelid::regclass::text, conname from pg_constraint "
+            "where connamespace = 'shop'::regnamespace and contype = 'c'"
+        ).fetchall()
+
+    assert {(table.removeprefix("shop."), name) for table, name in rows} == declared

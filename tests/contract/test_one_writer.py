@@ -1,0 +1,42 @@
+"""Each table is written by exactly one module, the one its comment names."""
+
+from __future__ import annotations
+
+import re
+
+from shop.schema.tables import METADATA
+from tests.contract.sql_constants import all_strings
+
+WRITES = re.compile(r"(?:insert\s+into|update|delete\s+from)\s+shop\.(\w+)", re.IGNORECASE)
+WRITER = re.compile(r"writer: ([^;]+)")
+# Fills an empty local shop, as the owners would; the migrations make what they make.
+NOT_THE_SHOP = ("scripts/seed.py", "shop/schema/")
+WRITERS_OF_OTHER_KINDS = {
+    "the trigger on ledger": None,
+    "the migrations": None,
+    "scripts.migrate (from the specs)": "scripts/migrate.py",
+}
+
+
+def _declared(table: str) -> str | None:
+    comment = METADATA.tables[f"shop.{table}"].comment or ""
+    match = WRITER.search(comment)
+    assert match, f"the comment on {table} names no writer"
+    name = match[1].strip()
+    if name in WRITERS_OF_OTHER_KINDS:
+        return WRITERS_OF_OTHER_KINDS[name]
+    return f"shop/{name.replace('.', '/')}.py"
+
+
+def test_each_table_has_the_one_writer_that_its_comment_names() -> None:
+    writers: dict[str, set[str]] = {}
+    for path, text in all_strings():
+        if not path.startswith(NOT_THE_SHOP):
+            for table in WRITES.findall(text):
+                writers.setdefault(table.lower(), set()).add(path)
+
+    tables = {table.name for table in METADATA.sorted_tables}
+    assert set(writers) <= tables, "a table that is not in the schema"
+    for table in sorted(tables):
+        declared = _declared(table)
+        assert writers.get(table, set()) == ({declared} if declared else set()), table

@@ -1,0 +1,115 @@
+"""Schemathesis holds the running shop to the OpenAPI document that it serves itself.
+
+Every operation, with data that fits the document and data that does not: no 5xx, no status, type or
+body that the document does not promise, no route that a token is not asked for, no bad data taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    ignored_auth,
+    missing_required_header,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from shop.runtime.wsgi import wsgi
+from tests.security.stage import ROUTES, Stage, shop_of_a_module
+from tests.shop_under_test import ShopUnderTest
+
+EXAMPLES = 12
+CHECKS: list[Any] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    missing_required_header,
+    ignored_auth,
+    unsupported_method,
+]
+MODES = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
+Environ = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    with shop_of_a_module(request) as shop:
+        yield Stage(shop)
+
+
+@pytest.fixture(scope="module")
+def document(stage: Stage) -> Any:
+    """The document as the shop serves it, bound to the shop that serves it."""
+    schema = schemathesis.openapi.from_wsgi("/v3/api-docs", edge_of(stage.shop))
+    refused = schema.config.checks.negative_data_rejection
+    refused.expected_statuses = [*refused.expected_statuses, "412", "413", "414", "431"]
+    return schema
+
+
+def edge_of(shop: ShopUnderTest) -> Callable[..., Iterable[bytes]]:
+    """All functions behind one WSGI callable, each with its own role, as the edge routes them."""
+    applications = {id(app): wsgi(app) for app in shop.apps.values()}
+
+    def edge(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        app = route(shop, environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        return applications[id(app)](environ, start_response)
+
+    return edge
+
+
+def route(shop: ShopUnderTest, method: str, path: str) -> Any:
+    wanted = "GET" if method == "HEAD" else method
+    for_path = [
+        (app, operation)
+        for app in shop.apps.values()
+        for operation in app._operations
+        if operation.pattern.fullmatch(path)
+    ]
+    literal = [(a, o) for a, o in for_path if "{" not in o.route.path] or for_path
+    for app, operation in literal:
+        if operation.route.method == wanted:
+            return app
+    return literal[0][0] if literal else shop.apps["api_docs"]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES, ids=lambda v: v)
+def test_the_shop_keeps_what_its_document_promises(
+    stage: Stage, document: Any, method: str, path: str
+) -> None:
+    operation = document[path][method]
+    person = stage.person_for(ROUTES[method, path])
+    seen: list[int] = []
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(data=st.data(), mode=st.sampled_from(MODES))
+    def holds(data: st.DataObject, mode: schemathesis.GenerationMode) -> None:
+        case = data.draw(operation.as_strategy(generation_mode=mode))
+        case.headers.pop("Prefer", None)  # would wait for up to twenty seconds
+        headers = {"Authorization": f"Bearer {person.token}"} if person else {}
+        response = case.call_and_validate(headers=headers, checks=CHECKS)
+        seen.append(response.status_code)
+
+    holds()
+
+    assert len(seen) >= 1
