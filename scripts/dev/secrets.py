@@ -58,9 +58,7 @@ def local_secrets(folder: Path, specs: Iterable[FunctionSpec]) -> Secrets:
         jwks=json.dumps({"keys": [_jwk(jwt_private_key)]}),
         event_keys=event_keys,
         event_key_set=json.dumps(_key_set(event_keys, specs)),
-        provider_api_key=kept(
-            folder / "provider-api-key", lambda: f"sk_local_{token_urlsafe(24)}"
-        ),
+        provider_api_key=kept(folder / "provider-api-key", lambda: f"sk_local_{token_urlsafe(24)}"),
         webhook_secret=kept(folder / "webhook-secret", lambda: f"whsec_{token_urlsafe(32)}"),
         database_password=kept(folder / "database-password", lambda: token_urlsafe(24)),
     )

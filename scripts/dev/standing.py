@@ -37,9 +37,7 @@ class StandingFunctions:
                 504, "GATEWAY_TIMEOUT", f"{function} did not answer in time", message.path
             )
         except Broken:
-            return problem(
-                502, "BAD_GATEWAY", f"{function} ended before it answered", message.path
-            )
+            return problem(502, "BAD_GATEWAY", f"{function} ended before it answered", message.path)
         except OSError:
             return problem(503, "UNAVAILABLE", f"{function} cannot be reached", message.path)
 

@@ -46,7 +46,7 @@ def document(specs: tuple[FunctionSpec, ...]) -> dict[str, Any]:
     owners = sorted((*(service_name(spec) for spec in specs), *OTHERS))
     services = {service_name(spec): _function(spec) for spec in specs}
     services["secrets"] = _secrets_job(owners)
-    volumes = {_volume(owner): {} for owner in ("master", *owners)}
+    volumes: dict[str, Service] = {_volume(owner): {} for owner in ("master", *owners)}
     return {"services": services, "volumes": volumes}
 
 

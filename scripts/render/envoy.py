@@ -178,7 +178,9 @@ def _cluster(name: str, address: tuple[str, int]) -> Config:
         "cluster_type": {"name": "envoy.cluster.dns", "typed_config": resolution},
         "connect_timeout": "5s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-        "typed_extension_protocol_options": {f"envoy.extensions.{options}": _typed(options, **http)},
+        "typed_extension_protocol_options": {
+            f"envoy.extensions.{options}": _typed(options, **http)
+        },
     }
 
 
@@ -430,7 +432,10 @@ def _mapper(status: int) -> Config:
         headers.append({"header": {"key": "www-authenticate", "value": "Bearer"}})
     if status in COME_BACK:
         headers.append({"header": {"key": "retry-after", "value": "1"}})
-    comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": f"edge.is_{status}"}}
+    comparison = {
+        "op": "EQ",
+        "value": {"default_value": status, "runtime_key": f"edge.is_{status}"},
+    }
     return {
         "filter": {"status_code_filter": {"comparison": comparison}},
         "headers_to_add": headers,
