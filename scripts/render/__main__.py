@@ -15,10 +15,12 @@ ROOT = Path(__file__).parent.parent.parent
 RENDERERS = (
     "openapi",
     "asyncapi",
+    "chart",
+    "compose",
     "events",
     "edge",
+    "envoy",
     "knative",
-    "chart",
     "openfaas",
     "reference",
 )
