@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.render.documents import yaml_text
-from scripts.render.knative import COLD_START_SECONDS, NAMESPACE, name_of
+from scripts.render.objects import COLD_START_SECONDS, NAMESPACE, name_of
 from shop.registry import all_specs
 from shop.spec import FunctionSpec, Route
 

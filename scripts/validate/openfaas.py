@@ -87,7 +87,8 @@ def stack_functions_are_confined(world: World) -> Iterator[str]:
 
 
 def _functions(world: World) -> dict[str, Manifest]:
-    return (world.stack or {}).get("functions", {})
+    functions: dict[str, Manifest] = (world.stack or {}).get("functions", {})
+    return functions
 
 
 RULES: tuple[Rule, ...] = (
