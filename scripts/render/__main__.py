@@ -21,6 +21,7 @@ RENDERERS = (
     "edge",
     "envoy",
     "knative",
+    "observability",
     "openfaas",
     "reference",
 )
@@ -28,7 +29,10 @@ RENDERERS = (
 GENERATED_FOLDERS = (
     Path("events/schemas"),
     Path("functions/api_docs/assets/rendered"),
+    Path("helm/msa-shop/files/alerts"),
+    Path("helm/msa-shop/files/dashboards"),
     Path("infra/knative"),
+    Path("infra/observability/dashboards"),
 )
 
 

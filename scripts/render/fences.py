@@ -33,6 +33,7 @@ SETTING_VALUES = {
     "IDEMPOTENCY_KEY_REQUIRED": "false",
     "JWT_AUDIENCE": "shop",
     "JWT_ISSUER": "https://shop.example.com",
+    "METRICS_PORT": str(METRICS_PORT),
     "OPEN_ORDERS_MAX": "10",
     "ORDER_HARD_EXPIRY_SECONDS": "3600",
     "ORDER_SOFT_EXPIRY_SECONDS": "900",
