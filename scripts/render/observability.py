@@ -1,4 +1,4 @@
-"""Dashboards, and what others need of infra/observability: the chart's copies, Compose's targets."""
+"""Dashboards, and copies of what infra/observability holds: for the chart and for Compose."""
 
 from __future__ import annotations
 
