@@ -76,8 +76,8 @@ class App:
     def warm(self) -> None:
         """Imports what the first request is sure to need.
 
-        That is every handler, and the models where no route does without: pydantic costs 30 to 45 ms
-        that a first ``GET /orders/{orderId}`` need not wait for.
+        That is every handler, and the models where no route does without: pydantic costs 30 to
+        45 ms that a first ``GET /orders/{orderId}`` need not wait for.
         """
         needs_models = all(op.route.body or op.route.query for op in self._operations)
         for operation in self._operations:
