@@ -14,12 +14,17 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 # Arguments for shop, such as: make dev ARGS="--port 9000"
 ARGS ?=
+IMAGE ?= msa-shop:local
+TOOLS_IMAGE ?= msa-shop-tools:local
+# Another base, such as one pinned by digest: make image PYTHON_IMAGE=python:3.13-slim@sha256:...
+PYTHON_IMAGE ?=
+IMAGE_ARGS := $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
 # Addresses stay out of the locks: whoever installs uses the index their own pip is set up for.
 COMPILE := $(BIN)/python -m piptools compile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup dev test check format e2e render render-check bench-cold bench-orders \
-	bench-catalog bench-servers new locks clean
+	bench-catalog bench-servers image new locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,13 +72,19 @@ bench-catalog: setup ## The product list: cached, uncached and 304
 bench-servers: setup ## The WSGI servers that were in the running, on one app
 	$(BIN)/python -m scripts.bench.servers $(ARGS)
 
+image: ## Build the images of functions and tools (IMAGE=, TOOLS_IMAGE=, PYTHON_IMAGE=)
+	docker build $(IMAGE_ARGS) --target functions -t $(IMAGE) .
+	docker build $(IMAGE_ARGS) --target tools -t $(TOOLS_IMAGE) .
+
 new: setup ## Make a new function: make new name=list_reviews
 	@$(BIN)/python -m scripts.new_function $(name)
 
 locks: setup ## Pin all dependencies again (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(UPGRADE) --extra stripe -o requirements.txt pyproject.toml
-	$(COMPILE) $(UPGRADE) --extra stripe --extra tools --extra dev \
+	$(COMPILE) $(UPGRADE) --extra stripe --extra servers --extra tools --extra dev \
 		-c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(COMPILE) --extra stripe --extra tools \
+		-c requirements-dev.txt -o requirements-tools.txt pyproject.toml
 
 clean: ## Remove the environment and every cache (the shop's data in .shop stays)
 	rm -rf $(VENV) .*_cache .hypothesis build dist *.egg-info

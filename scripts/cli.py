@@ -210,5 +210,39 @@ def _exit(work: Callable[[], int]) -> None:
     raise typer.Exit(attempt(work))
 
 
+@app.command()
+def migrate(
+    passwords: Annotated[
+        Path | None, typer.Option(help="folder of files password-<role>, given to the roles")
+    ] = None,
+    seed: Annotated[bool, typer.Option(help="add the local accounts and products")] = False,
+) -> None:
+    """Bring the database at DATABASE_URL (an administrator's) to this version."""
+    from scripts.compose.database import run_migrate
+
+    raise typer.Exit(run_migrate(passwords=passwords, with_seed=seed))
+
+
+@app.command()
+def broker(
+    functions: Annotated[str, typer.Option(help="where they are")] = "http://{name}:8080",
+    host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
+    data: Annotated[Path, typer.Option(help="folder for undelivered events")] = Path(".shop"),
+) -> None:
+    """Run the broker and the clock for functions that run elsewhere, such as in containers."""
+    from scripts.compose.broker import run_broker
+
+    raise typer.Exit(run_broker(host=host, port=port, data=data, functions=functions))
+
+
+@app.command()
+def compose_secrets(folder: Annotated[Path, typer.Option(help="one folder per service")]) -> None:
+    """Make the secrets of a Compose shop and give each service its own."""
+    from scripts.compose.secrets import write_secrets
+
+    print(f"secrets of {write_secrets(folder)} services are in place")
+
+
 if __name__ == "__main__":
     app()

@@ -57,6 +57,8 @@ def run_list(database_url: str, *, replayed_too: bool, as_json: bool) -> int:
     if as_json:
         show_json(rows)
         return FINE
+    if len(rows) == LISTED_MAX:
+        print(f"the newest {LISTED_MAX} only")
     show_table(
         ("letter", "type", "subject", "status", "received", "replayed", "not taken by"),
         [

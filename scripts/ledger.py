@@ -21,8 +21,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, LiteralString
 
-import psycopg
-
 from scripts.reporting import FINE, FOUND, show_json, show_table
 from scripts.snapshot import snapshot
 
@@ -39,6 +37,10 @@ from shop.ledger order by chain, chain_seq, seq
 
 HEADS: LiteralString = """
 select chain, chain_seq, hash from shop.ledger_chains order by chain
+"""
+
+COUNT: LiteralString = """
+select count(*) from shop.ledger
 """
 
 
@@ -93,7 +95,7 @@ def verify(url: str, anchor: Mapping[int, Head] | None = None) -> Walk:
             cursor.itersize = ROWS_FETCHED
             cursor.execute(LINKS)
             heads, breaks = _walk_all(cursor, anchor or {})
-        (rows,) = _only(connection, "select count(*) from shop.ledger")
+        rows = sum(count for (count,) in connection.execute(COUNT))
     for chain, head in list(heads.items()):
         found = _compare(chain, head, stored.get(chain))
         if found is not None:
@@ -155,10 +157,6 @@ def _compare(chain: int, head: Head, stored: Head | None) -> Break | None:
 
 def _beginning(chain: int) -> bytes:
     return sha256(f"msa-shop ledger chain {chain}".encode()).digest()
-
-
-def _only(connection: psycopg.Connection[Any], statement: LiteralString) -> Any:
-    return connection.execute(statement).fetchone()
 
 
 def _read_anchor(file: Path | None) -> dict[int, Head]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time, timedelta
 from typing import Any, LiteralString
+from zoneinfo import ZoneInfo
 
 from psycopg.rows import namedtuple_row
 
@@ -21,6 +22,9 @@ from scripts.reporting import FINE, FOUND, show_json, show_table
 from scripts.snapshot import snapshot
 from shop.provider.protocol import BookEntry
 
+DAY = timedelta(days=1)
+# A movement may be days older in one book than in another; a timer asks for 20 hours.
+MARGIN = timedelta(days=2)
 OURS_DONE = ("CAPTURED", "SUCCEEDED")
 
 # One row for each movement that any book dates to the day.  A key that the provider charged twice
@@ -110,7 +114,9 @@ def run_reconcile(
     database_url: str, access: ProviderAccess, *, day: date, time_zone: str, as_json: bool
 ) -> int:
     """0 when the books agree about the day, 1 when they do not."""
-    comparison = compare(database_url, books.entries(access), day=day, time_zone=time_zone)
+    begins = datetime.combine(day, time(), tzinfo=ZoneInfo(time_zone))
+    listed = books.entries(access, since=begins - MARGIN, until=begins + DAY + MARGIN)
+    comparison = compare(database_url, listed, day=day, time_zone=time_zone)
     if as_json:
         show_json(_as_dict(comparison))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import httpx
 
@@ -25,14 +26,17 @@ class ProviderAccess:
     api_key: str
 
 
-def entries(access: ProviderAccess) -> Iterator[BookEntry]:
-    """Every movement of money the provider still lists, each once.
+def entries(
+    access: ProviderAccess, *, since: datetime | None = None, until: datetime | None = None
+) -> Iterator[BookEntry]:
+    """Every movement of money that the provider lists from ``since`` to ``until``, each once.
 
+    A little more may come at either end.  Without ``since`` Stripe lists its last seven days.
     Raises ValueError for an access that cannot be, Unavailable when the books cannot be read.
     """
     provider = open_provider(access.kind, access.url, access.api_key, TIMEOUT_SECONDS)
     seen: set[tuple[str, str, str]] = set()
-    cursor, has_more = "", True
+    cursor, has_more = _first_cursor(access, since), True
     while has_more:
         page = provider.list_since(cursor, PAGE)
         for entry in page.entries:
@@ -41,6 +45,13 @@ def entries(access: ProviderAccess) -> Iterator[BookEntry]:
                 seen.add(name)
                 yield entry
         cursor, has_more = page.next_cursor, page.has_more
+        if until and page.entries and min(entry.at for entry in page.entries) > until:
+            return
+
+
+def _first_cursor(access: ProviderAccess, since: datetime | None) -> str:
+    """Stripe's cursor is a moment; the sandbox counts from its first entry."""
+    return str(int(since.timestamp())) if since and access.kind == "stripe" else ""
 
 
 def outside(access: ProviderAccess) -> Outside:

@@ -367,6 +367,10 @@ class Activator:
         """A function's answer to a message; brings it up when it sleeps."""
         return await self.pools[function].send(message)
 
+    def processes_max(self, function: str) -> int:
+        """How many processes of a function there may be."""
+        return self.pools[function].processes_max
+
     async def retire_idle_forever(self) -> None:
         """Looks for idle processes until cancelled."""
         while True:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 from events.envelope import CloudEvent, parse, to_binary
 from events.errors import Malformed
-from scripts.dev.activator import Activator
 from scripts.dev.faults import Faults
 from scripts.dev.journal import Journal
+from scripts.dev.reach import Reach
 from scripts.dev.store import Delivery, Store
 from scripts.dev.wire import Answer, Message, header_map
 from shop.spec import FunctionSpec
@@ -81,20 +81,20 @@ class Broker:
     def __init__(
         self,
         specs: Iterable[FunctionSpec],
-        activator: Activator,
+        functions: Reach,
         store: Store,
         faults: Faults,
         journal: Journal,
         rule: DeliveryRule | None = None,
     ) -> None:
         self._specs = tuple(specs)
-        self._activator = activator
+        self._functions = functions
         self._store = store
         self._faults = faults
         self._journal = journal
         self._rule = rule or DeliveryRule()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gates = {spec.name: asyncio.Semaphore(_room(activator, spec)) for spec in self._specs}
+        self._gates = {spec.name: asyncio.Semaphore(_room(functions, spec)) for spec in self._specs}
 
     @property
     def pending(self) -> int:
@@ -181,7 +181,7 @@ class Broker:
         message = Message("POST", b"/events", headers, delivery.body)
         try:
             async with asyncio.timeout(self._rule.timeout_seconds):
-                verdict = judge(await self._activator.send(delivery.target, message))
+                verdict = judge(await self._functions.send(delivery.target, message))
         except TimeoutError:
             verdict = Verdict(500, b"dispatch error: timeout")
         self._journal.count("deliveries")
@@ -232,6 +232,6 @@ def _route(delivery: Delivery) -> str:
     return f"{short_name(delivery.event_type)} -> {delivery.target}"
 
 
-def _room(activator: Activator, spec: FunctionSpec) -> int:
+def _room(functions: Reach, spec: FunctionSpec) -> int:
     """Deliveries under way at once: enough to make a function scale out, too few to swamp it."""
-    return 2 * spec.scale.concurrency * activator.pools[spec.name].processes_max
+    return 2 * spec.scale.concurrency * functions.processes_max(spec.name)

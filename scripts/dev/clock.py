@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, LiteralString
 import psycopg
 
 from events.envelope import CloudEvent, to_binary
-from scripts.dev.activator import Activator
 from scripts.dev.journal import Journal
+from scripts.dev.reach import Reach
 from scripts.dev.wire import Message
 from shop.clock import utc_now
 from shop.ids import new_uuid
@@ -131,21 +131,26 @@ class DueWork:
 
 
 class Clock:
-    """Ticks the schedules of all functions until cancelled."""
+    """Ticks the schedules of all functions until cancelled.
+
+    It looks at ``due_work`` every second for ``busy_seconds`` after traffic, and less often then.
+    """
 
     def __init__(
         self,
         specs: Iterable[FunctionSpec],
-        activator: Activator,
+        functions: Reach,
         journal: Journal,
         signer: Signer,
         due_work: DueWork,
+        busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self._schedules = [(spec, schedule) for spec in specs for schedule in spec.schedules]
-        self._activator = activator
+        self._functions = functions
         self._journal = journal
         self._signer = signer
         self._due_work = due_work
+        self._busy_seconds = busy_seconds
         self._traffic_at = time.monotonic()
         self._traffic = asyncio.Event()
 
@@ -178,7 +183,7 @@ class Clock:
         headers, body = to_binary(self._signer.sign(event))
         fields = [(name.encode(), text.encode("latin-1")) for name, text in headers.items()]
         fields.append((b"host", spec.name.encode()))
-        answer = await self._activator.send(spec.name, Message("POST", b"/events", fields, body))
+        answer = await self._functions.send(spec.name, Message("POST", b"/events", fields, body))
         took = (time.monotonic() - began) * 1000
         self._journal.count("ticks")
         self._journal.say(f"tick {schedule.name} -> {spec.name} {answer.status} ({took:.0f} ms)")
@@ -209,7 +214,7 @@ class Clock:
     async def _pause(self, schedule: Schedule, in_vain: int) -> float:
         if in_vain:  # what is due stays due: the function cannot do it yet
             return min(POLL_SECONDS * 2.0 ** (in_vain - 1), SLEEP_SECONDS_MAX)
-        if time.monotonic() - self._traffic_at < BUSY_SECONDS:
+        if time.monotonic() - self._traffic_at < self._busy_seconds:
             return POLL_SECONDS
         until_next = await self._due_work.seconds_to_next(schedule.due_kinds)
         return min(SLEEP_SECONDS_MAX, until_next if until_next is not None else SLEEP_SECONDS_MAX)

@@ -35,13 +35,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(port: int) -> socket.socket:
-    """A listening socket on 127.0.0.1; raises OSError when the port is taken."""
+def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A listening socket, of this machine alone unless told otherwise; raises OSError when the port is taken."""
     # asyncio turns Nagle's delay off only for sockets that name their protocol
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
+        listener.bind((host, port))
         listener.listen(1024)
     except OSError:
         listener.close()

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import Any
 
@@ -198,9 +199,25 @@ async def _open(
     await broker.resume()
     await stack.enter_async_context(serving(ingress(broker, status), internal))
     await stack.enter_async_context(_background(clock.run, activator.retire_idle_forever))
-    (plan.data / "internal.url").write_text(surroundings.broker_url, encoding="ascii")
+    _note_addresses(plan.data, surroundings)
     application = edge(RouteTable(plan.specs), activator, journal, clock.note_traffic)
     await stack.enter_async_context(serving(application, public))
+
+
+def _note_addresses(data: Path, surroundings: Surroundings) -> None:
+    """Where operators' commands find this run: ``. <data>/operator.env``, for its owner only."""
+    (data / "internal.url").write_text(surroundings.broker_url, encoding="ascii")
+    values = {
+        "DATABASE_URL": surroundings.admin_url,
+        "BROKER_URL": surroundings.broker_url,
+        "PAYMENT_PROVIDER": "sandbox",
+        "PAYMENT_PROVIDER_URL": surroundings.provider_url,
+        "PAYMENT_PROVIDER_API_KEY": surroundings.secrets.provider_api_key,
+    }
+    file = data / "operator.env"
+    file.touch(mode=0o600)
+    lines = [f"export {name}={quote(value)}" for name, value in values.items()]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _clock(plan: Plan, journal: Journal, activator: Activator, surroundings: Surroundings) -> Clock:

@@ -48,9 +48,9 @@ class Secrets:
 def local_secrets(folder: Path, specs: Iterable[FunctionSpec]) -> Secrets:
     """Reads the secrets in ``folder`` and makes those that are missing."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    jwt_private_key = _kept(folder / "jwt.pem", _new_key)
+    jwt_private_key = kept(folder / "jwt.pem", _new_key)
     event_keys = {
-        domain: _kept(folder / f"events-{domain}.pem", _new_key)
+        domain: kept(folder / f"events-{domain}.pem", _new_key)
         for domain in (*DATABASE_ROLES, CLOCK)
     }
     return Secrets(
@@ -58,11 +58,9 @@ def local_secrets(folder: Path, specs: Iterable[FunctionSpec]) -> Secrets:
         jwks=json.dumps({"keys": [_jwk(jwt_private_key)]}),
         event_keys=event_keys,
         event_key_set=json.dumps(_key_set(event_keys, specs)),
-        provider_api_key=_kept(
-            folder / "provider-api-key", lambda: f"sk_local_{token_urlsafe(24)}"
-        ),
-        webhook_secret=_kept(folder / "webhook-secret", lambda: f"whsec_{token_urlsafe(32)}"),
-        database_password=_kept(folder / "database-password", lambda: token_urlsafe(24)),
+        provider_api_key=kept(folder / "provider-api-key", lambda: f"sk_local_{token_urlsafe(24)}"),
+        webhook_secret=kept(folder / "webhook-secret", lambda: f"whsec_{token_urlsafe(32)}"),
+        database_password=kept(folder / "database-password", lambda: token_urlsafe(24)),
     )
 
 
@@ -79,7 +77,8 @@ def _key_set(keys: dict[str, str], specs: Iterable[FunctionSpec]) -> dict[str, d
     }
 
 
-def _kept(file: Path, make: Callable[[], str]) -> str:
+def kept(file: Path, make: Callable[[], str]) -> str:
+    """What a file holds; makes it the first time, readable for its owner alone."""
     if not file.exists():
         unfinished = file.with_suffix(f".{os.getpid()}")
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

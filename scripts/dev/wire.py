@@ -148,10 +148,10 @@ class Connection(asyncio.Protocol):
         self.close()
 
 
-async def connect(port: int) -> Connection:
-    """A new connection to a port of this machine; raises OSError."""
+async def connect(port: int, host: str = "127.0.0.1") -> Connection:
+    """A new connection, to this machine unless told otherwise; raises OSError."""
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
+    _, connection = await loop.create_connection(Connection, host, port)
     return connection
 
 

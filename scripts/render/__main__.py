@@ -12,7 +12,18 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-RENDERERS = ("openapi", "asyncapi", "events", "edge", "knative", "openfaas", "reference")
+RENDERERS = (
+    "openapi",
+    "asyncapi",
+    "chart",
+    "compose",
+    "events",
+    "edge",
+    "envoy",
+    "knative",
+    "openfaas",
+    "reference",
+)
 # every file in these folders but a README is generated: one that no renderer writes is an orphan
 GENERATED_FOLDERS = (
     Path("events/schemas"),

@@ -53,6 +53,12 @@ def _stop_on_signals() -> None:
     signal.signal(signal.SIGINT, stop)
 
 
+def _setting(name: str) -> str | None:
+    """A variable, or the file that the variable ``<name>_FILE`` names."""
+    file = os.environ.get(f"{name}_FILE")
+    return os.environ.get(name) or (Path(file).read_text("utf-8").strip() if file else None)
+
+
 def _read_options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
@@ -61,13 +67,14 @@ def _read_options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--webhook-url", help="without it no webhooks are written or sent")
     parser.add_argument(
         "--webhook-secret",
-        default=os.environ.get("PAYMENT_WEBHOOK_SECRET"),
-        help="default: $PAYMENT_WEBHOOK_SECRET, which other users of the machine cannot list",
+        default=_setting("PAYMENT_WEBHOOK_SECRET"),
+        help="default: $PAYMENT_WEBHOOK_SECRET, which other users of the machine cannot list, or "
+        "the file $PAYMENT_WEBHOOK_SECRET_FILE",
     )
     parser.add_argument(
         "--api-key",
-        default=os.environ.get("PAYMENT_PROVIDER_API_KEY"),
-        help="default: $PAYMENT_PROVIDER_API_KEY",
+        default=_setting("PAYMENT_PROVIDER_API_KEY"),
+        help="default: $PAYMENT_PROVIDER_API_KEY, or the file $PAYMENT_PROVIDER_API_KEY_FILE",
     )
     options = parser.parse_args(arguments)
     if not options.api_key:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +18,7 @@ from events.vocabulary import class_of
 from shop.signatures import Signer
 from tests.flows.stage import Message, Stage, assert_invariants
 from tests.operate.conftest import Operator
+from tests.provider.sandbox_process import wait_for
 
 CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
 NOTES = {
@@ -22,6 +26,10 @@ NOTES = {
     "ce-knativeerrorcode": "503",
     "ce-knativeerrordata": "bm90IG5vdw==",
 }
+WAITING = (
+    "select 1 from pg_stat_activity where datname = current_database() "
+    "and wait_event_type = 'Lock' and query like '%dead_letters%'"
+)
 ON_THE_WAY = {"host": "shop-dead-letter", "user-agent": "broker", "prefer": "reply"}
 
 
@@ -166,14 +174,40 @@ def test_a_letter_that_is_not_accepted_keeps_waiting(stage: Stage, caretaker: Op
 def test_a_letter_that_comes_back_while_it_is_sent_is_open_again(
     stage: Stage, caretaker: Operator
 ) -> None:
-    """The refusal is written after our mark, whoever was first: the row's lock decides."""
+    """The refusal has to wait for our mark to be committed: the row's lock decides the order."""
     _, message, letter_id = _buried_order(stage)
-    assert caretaker.run("dlq", "replay", letter_id).exit_code == 0
-    assert not _is_open(stage, letter_id)
-
-    assert _bury(stage, message) == letter_id
+    with _refusing_at_once(stage, message) as url:
+        assert caretaker.run("dlq", "replay", letter_id, "--to", url).exit_code == 0
 
     assert _is_open(stage, letter_id)
+
+
+@contextmanager
+def _refusing_at_once(stage: Stage, message: Message) -> Iterator[str]:
+    """A broker that has given the event up, and waits to say so, before it answers 202."""
+    burying = threading.Thread(target=_bury, args=(stage, message))
+
+    class Ingress(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            burying.start()
+            wait_for(lambda: stage.shop.sql(WAITING), "the refusal at the letter's lock")
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Ingress)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+        burying.join(10)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_a_letter_in_somebody_elses_hands_is_left_to_them(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -40,31 +41,29 @@ CHANGES = {
 @pytest.fixture(scope="module")
 def long_ledger(postgres_url: str, template_url: str) -> Any:
     """A database with many true postings and none of the rules that protect them."""
-    url = postgres_url.rsplit("/", 1)[0] + "/long_ledger"
+    name, template = f"long_ledger_{uuid4().hex[:8]}", template_url.rsplit("/", 1)[1]
+    url = postgres_url.rsplit("/", 1)[0] + f"/{name}"
     with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute("drop database if exists long_ledger with (force)")
-        admin.execute(
-            f"create database long_ledger template {template_url.rsplit('/')[-1]}".encode()
-        )
+        admin.execute(f"create database {name} template {template}".encode())
         fill_ledger(url, MANY)
         yield url
-        admin.execute("drop database long_ledger with (force)")
+        admin.execute(f"drop database {name} with (force)".encode())
 
 
 @pytest.fixture
 def tampered(long_ledger: str, postgres_url: str, request: pytest.FixtureRequest) -> Any:
     """The long ledger after ``request.param``, a statement past all triggers and constraints."""
-    url = postgres_url.rsplit("/", 1)[0] + "/tampered_ledger"
+    name, template = f"tampered_{uuid4().hex[:8]}", long_ledger.rsplit("/", 1)[1]
+    url = postgres_url.rsplit("/", 1)[0] + f"/{name}"
     with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute("drop database if exists tampered_ledger with (force)")
-        admin.execute("create database tampered_ledger template long_ledger")
+        admin.execute(f"create database {name} template {template}".encode())
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("set session_replication_role = replica")
             connection.execute("alter table shop.ledger drop constraint one_link_per_place")
             connection.execute("alter table shop.ledger alter seq drop identity")
             assert connection.execute(request.param.encode()).rowcount > 0
         yield url
-        admin.execute("drop database tampered_ledger with (force)")
+        admin.execute(f"drop database {name} with (force)".encode())
 
 
 def _seq_of(url: str, chain: int, place: int) -> int:

@@ -16,6 +16,32 @@ from tests.provider.sandbox_process import charge_call, refund_call
 
 SEOUL = ZoneInfo("Asia/Seoul")
 
+# What is done to each of eight orders, and which differences that makes.
+PLANTED = (
+    "delete from shop.ledger where order_id = %s",
+    "update shop.ledger set amount_minor = 999 where order_id = %s",
+    "update shop.payments set amount_minor = 1001 where order_id = %s",
+    "update shop.payments set status = 'UNKNOWN' where order_id = %s",
+    "update shop.payments set provider_key = 'shop:other' where order_id = %s",
+    "update shop.ledger set currency = 'USD' where order_id = %s",
+    "update shop.refunds set status = 'REJECTED' "
+    "where payment_id = (select payment_id from shop.payments where order_id = %s)",
+    "delete from shop.ledger where order_id = %s and kind = 'REFUND'",
+)
+FOUND = (
+    (0, "not posted to the ledger"),
+    (1, "the ledger has another amount"),
+    (2, "the provider has another amount"),
+    (2, "the ledger has another amount"),
+    (3, "the provider moved the money, ours is UNKNOWN"),
+    (3, "posted to the ledger, ours is UNKNOWN"),
+    (4, "ours is CAPTURED, the provider has nothing"),
+    (5, "the ledger has USD, ours is KRW"),
+    (6, "the provider moved the money, ours is REJECTED"),
+    (6, "posted to the ledger, ours is REJECTED"),
+    (7, "not posted to the ledger"),
+)
+
 
 def _today(stage: Stage) -> str:
     (row,) = stage.shop.sql("select (now() at time zone 'Asia/Seoul')::date::text as day")
@@ -68,45 +94,19 @@ def test_each_planted_difference_is_listed_once_and_no_other(
     assert ghost_ref
     ghost_refund = refund_call(ghost, ghost_ref, 5)
     assert provider.refund(ghost_refund).kind == "succeeded"
-    of_order = "where order_id = %s"
-    plant = [
-        (f"delete from shop.ledger {of_order}", orders[0]),
-        (f"update shop.ledger set amount_minor = 999 {of_order}", orders[1]),
-        (f"update shop.payments set amount_minor = 1001 {of_order}", orders[2]),
-        (f"update shop.payments set status = 'UNKNOWN' {of_order}", orders[3]),
-        (f"update shop.payments set provider_key = 'shop:other' {of_order}", orders[4]),
-        (f"update shop.ledger set currency = 'USD' {of_order}", orders[5]),
-        (
-            f"update shop.refunds set status = 'REJECTED' where payment_id = "
-            f"(select payment_id from shop.payments {of_order})",
-            orders[6],
-        ),
-        (f"delete from shop.ledger {of_order} and kind = 'REFUND'", orders[7]),
-    ]
-    (row,) = stage.shop.sql(f"select provider_key from shop.payments {of_order}", orders[4])
-    for statement, order in plant:
+    (known,) = stage.shop.sql(
+        "select provider_key from shop.payments where order_id = %s", orders[4]
+    )
+    for statement, order in zip(PLANTED, orders, strict=True):
         _behind_the_rules(stage, statement, order)
 
     status, differences, found = _reconcile(auditor, _today(stage))
 
+    only_there = (known["provider_key"], ghost.key, ghost_refund.key)
     assert status == 1
     assert differences == sorted(
-        [
-            ("not posted to the ledger", orders[0]),
-            ("the ledger has another amount", orders[1]),
-            ("the provider has another amount", orders[2]),
-            ("the ledger has another amount", orders[2]),
-            ("the provider moved the money, ours is UNKNOWN", orders[3]),
-            ("posted to the ledger, ours is UNKNOWN", orders[3]),
-            ("ours is CAPTURED, the provider has nothing", orders[4]),
-            ("only the provider knows it", row["provider_key"]),
-            ("the ledger has USD, ours is KRW", orders[5]),
-            ("the provider moved the money, ours is REJECTED", orders[6]),
-            ("posted to the ledger, ours is REJECTED", orders[6]),
-            ("not posted to the ledger", orders[7]),
-            ("only the provider knows it", ghost.key),
-            ("only the provider knows it", ghost_refund.key),
-        ]
+        [(what, orders[place]) for place, what in FOUND]
+        + [("only the provider knows it", key) for key in only_there]
     )
     (other,) = [d for d in found["differences"] if d["order_id"] == orders[1]]
     assert (other["provider_minor"], other["ours_minor"], other["ledger_minor"]) == (

@@ -1,0 +1,106 @@
+{{/* The generated list: functions, events, trust domains. */}}
+{{- define "shop.list" -}}
+{{- .Files.Get "files/functions.yaml" -}}
+{{- end -}}
+
+{{/* Labels of every object; never of a revision template, where each change is a new revision. */}}
+{{- define "shop.labels" -}}
+app.kubernetes.io/part-of: msa-shop
+{{ include "shop.release" . }}
+{{- end -}}
+
+{{/* What a release changes. */}}
+{{- define "shop.release" -}}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{/* Labels of a function's objects: list [root, function]. */}}
+{{- define "shop.functionLabels" -}}
+app.kubernetes.io/name: {{ (index . 1).name }}
+app.kubernetes.io/part-of: msa-shop
+msa-shop/trust-domain: {{ (index . 1).domain }}
+{{ include "shop.release" (index . 0) }}
+{{- end -}}
+
+{{/* registry/repository@digest, or :tag, of one image: list [root, image]. */}}
+{{- define "shop.imageOf" -}}
+{{- $root := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- $tag := $image.tag | default $root.Chart.AppVersion -}}
+{{- if and $root.Values.requireDigests (not $image.digest) -}}
+{{- fail (printf "%s has no digest, and requireDigests is true: set image.digest and toolsImage.digest (and those of every bundled image)" $image.repository) -}}
+{{- end -}}
+{{- $name := ternary (printf "%s/%s" $image.registry $image.repository) $image.repository (ne ($image.registry | default "") "") -}}
+{{- if $image.digest -}}
+{{ $name }}@{{ $image.digest }}
+{{- else -}}
+{{ $name }}:{{ $tag }}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether the cluster has an API: list [root, "group/version/Kind"]. */}}
+{{- define "shop.has" -}}
+{{- $root := index . 0 -}}
+{{- $api := index . 1 -}}
+{{- if or ($root.Capabilities.APIVersions.Has $api) (has $api $root.Values.assumeApis) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the sweeper is a Deployment of KEDA's. */}}
+{{- define "shop.hasKeda" -}}
+{{- if and .Values.keda.enabled (include "shop.has" (list . "keda.sh/v1alpha1/ScaledObject")) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Where functions send events. */}}
+{{- define "shop.brokerUrl" -}}
+{{- $in := printf "%s/%s" .Release.Namespace .Values.broker.name -}}
+{{- if .Values.broker.url -}}
+{{ .Values.broker.url }}
+{{- else if eq .Values.broker.class "kafka" -}}
+http://kafka-broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
+{{- else if eq .Values.broker.class "rabbitmq" -}}
+http://{{ .Values.broker.name }}-broker-ingress.{{ .Release.Namespace }}.svc.cluster.local
+{{- else -}}
+http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
+{{- end -}}
+{{- end -}}
+
+{{/* One function with its values laid over what its spec says: list [root, function]. */}}
+{{- define "shop.sized" -}}
+{{- $root := index . 0 -}}
+{{- $function := index . 1 -}}
+{{- $own := get $root.Values.functions $function.function | default dict -}}
+{{- $resources := dict "requests" (dict "cpu" (printf "%vm" (int $function.cpuMillis)) "memory" (printf "%vMi" (int $function.memoryMib))) "limits" (dict "cpu" "1" "memory" (printf "%vMi" (mul 2 (int $function.memoryMib)))) -}}
+{{- $sized := dict "concurrency" (int (dig "concurrency" $function.concurrency $own)) "minScale" (int (dig "minScale" 0 $own)) "maxScale" (int (dig "maxScale" $function.maxScale $own)) "activationScale" (int (dig "activationScale" 0 $own)) "resources" (mergeOverwrite $resources (dig "resources" (dict) $own)) -}}
+{{- if gt $sized.minScale $sized.maxScale -}}
+{{- fail (printf "functions.%s: minScale %d is more than maxScale %d" $function.function $sized.minScale $sized.maxScale) -}}
+{{- end -}}
+{{- toYaml $sized -}}
+{{- end -}}
+
+{{/* Σ(maxScale × concurrency) of the functions with a database; fails above the limit. */}}
+{{- define "shop.connections" -}}
+{{- $root := . -}}
+{{- $sum := 0 -}}
+{{- range (include "shop.list" . | fromYaml).functions -}}
+{{- if hasKey .podLabels "msa-shop/reaches-database" -}}
+{{- $sized := include "shop.sized" (list $root .) | fromYaml -}}
+{{- $sum = add $sum (mul $sized.maxScale $sized.concurrency) -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (int $sum) (int (include "shop.connectionsMax" .)) -}}
+{{- fail (printf "functions may open %d database connections, but only %s are accepted: lower functions.*.maxScale, or raise pgbouncer.maxClientConnections or postgresql.maxConnections" (int $sum) (include "shop.connectionsMax" .)) -}}
+{{- end -}}
+{{- $sum -}}
+{{- end -}}
+
+{{/* How many connections whoever listens accepts. */}}
+{{- define "shop.connectionsMax" -}}
+{{- if .Values.pgbouncer.enabled -}}
+{{- int .Values.pgbouncer.maxClientConnections -}}
+{{- else -}}
+{{- sub (int .Values.postgresql.maxConnections) 10 -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,112 @@
+{{/* Pod Security "restricted", with a root that cannot be written. */}}
+{{- define "shop.hardened" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* A pod that gets no token, and no variable per Service of the namespace. */}}
+{{- define "shop.podBasics" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Settings, and the public halves of the keys. */}}
+{{- define "shop.environment" -}}
+- configMapRef:
+    name: shop-settings
+- configMapRef:
+    name: {{ .Values.publicKeys.existingConfigMap }}
+{{- end -}}
+
+{{/* The container of a function: list [root, function]. */}}
+{{- define "shop.container" -}}
+{{- $root := index . 0 -}}
+{{- $function := index . 1 -}}
+{{- $sized := include "shop.sized" . | fromYaml -}}
+image: {{ include "shop.imageOf" (list $root $root.Values.image) }}
+{{- with $root.Values.image.pullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
+args: [{{ $function.function }}]
+ports:
+  - name: http1
+    containerPort: 8080
+envFrom: {{ include "shop.environment" $root | nindent 2 }}
+volumeMounts:
+  - name: tmp
+    mountPath: /tmp
+  {{- if $function.secrets }}
+  - name: secrets
+    mountPath: /var/run/shop/secrets
+    readOnly: true
+  {{- end }}
+resources: {{ toYaml $sized.resources | nindent 2 }}
+securityContext: {{ include "shop.hardened" $root | nindent 2 }}
+{{- end -}}
+
+{{/* The volumes of a function: list [root, function]. */}}
+{{- define "shop.volumes" -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: 32Mi
+{{- with (index . 1).secrets }}
+- name: secrets
+  projected:
+    sources:
+      {{- range . }}
+      - secret:
+          name: {{ . }}
+      {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* What sends ticks: list [root, arguments, name of its volume of secrets]. */}}
+{{- define "shop.tickContainer" -}}
+{{- $root := index . 0 -}}
+name: tick
+image: {{ include "shop.imageOf" (list $root $root.Values.image) }}
+{{- with $root.Values.image.pullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
+command: [python, -m, scripts.tick]
+args: {{ toYaml (index . 1) | nindent 2 }}
+envFrom: {{ include "shop.environment" $root | nindent 2 }}
+volumeMounts:
+  - name: tmp
+    mountPath: /tmp
+  - name: {{ index . 2 }}
+    mountPath: /var/run/shop/secrets
+    readOnly: true
+resources:
+  requests: {cpu: 50m, memory: 64Mi}
+  limits: {cpu: "1", memory: 128Mi}
+securityContext: {{ include "shop.hardened" $root | nindent 2 }}
+{{- end -}}
+
+{{/* The whole delivery block for requests of so many seconds: list [root, seconds]. */}}
+{{- define "shop.delivery" -}}
+{{- $root := index . 0 -}}
+retry: {{ int $root.Values.broker.delivery.retry }}
+backoffPolicy: exponential
+backoffDelay: {{ $root.Values.broker.delivery.backoffDelay }}
+timeout: PT{{ add (int (index . 1)) 15 }}S
+{{- range (include "shop.list" $root | fromYaml).functions }}
+{{- if .receivesDeadLetters }}
+deadLetterSink:
+  ref:
+    apiVersion: serving.knative.dev/v1
+    kind: Service
+    name: {{ .name }}
+    namespace: {{ $root.Release.Namespace }}
+  uri: /events
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,70 @@
+"""The Helm chart's list of functions and events: its templates loop over this and know no name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from events.event import ShopEvent
+from events.vocabulary import EVENTS, class_of
+from scripts.render.documents import yaml_text
+from scripts.render.eventing import clock_name, event_type_name, trigger_name
+from scripts.render.events import schema_of
+from scripts.render.gateway import match
+from scripts.render.keda import SWEEPER, due_query
+from scripts.render.objects import (
+    domain_of,
+    domains,
+    name_of,
+    pod_labels,
+    request_seconds,
+    secrets_of,
+)
+from shop.registry import all_specs
+from shop.spec import FunctionSpec
+
+LIST = Path("helm/msa-shop/files/functions.yaml")
+
+
+def render() -> dict[Path, str]:
+    """The one file that the chart's loops read."""
+    content = {
+        "domains": list(domains()),
+        "events": [_event(event) for event in EVENTS],
+        "functions": [_function(spec) for spec in all_specs()],
+    }
+    return {LIST: yaml_text(content)}
+
+
+def _event(event: type[ShopEvent]) -> dict[str, Any]:
+    return {
+        "name": event_type_name(event),
+        "type": event.type,
+        "dataschema": event.dataschema,
+        "description": schema_of(event)["description"],
+    }
+
+
+def _function(spec: FunctionSpec) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": name_of(spec),
+        "function": spec.name,
+        "domain": domain_of(spec),
+        "podLabels": pod_labels(spec),
+        "concurrency": spec.scale.concurrency,
+        "maxScale": spec.scale.max_scale,
+        "requestSeconds": request_seconds(spec),
+        "cpuMillis": spec.scale.cpu_millis,
+        "memoryMib": spec.scale.memory_mib,
+        "secrets": secrets_of(spec),
+        "receivesDeadLetters": spec.receives_dead_letters,
+        "subscriptions": [
+            {"name": trigger_name(spec, s.event), "type": class_of(s.event).type}
+            for s in spec.subscriptions
+        ],
+        "schedules": [
+            {"name": clock_name(s), "schedule": s.name, "cron": s.cron} for s in spec.schedules
+        ],
+        "routes": [match(route) for route in spec.routes],
+    }
+    return {**described, "dueQuery": due_query(spec)} if spec.name == SWEEPER else described

@@ -1,0 +1,264 @@
+"""The rendered Envoy, run in front of real function processes: what gets through it, and what not."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.dev.environment import Surroundings
+from scripts.dev.secrets import Secrets
+from scripts.render.envoy import BODY_BYTES_MAX, CLAIMS, render
+from shop.registry import all_specs
+from tests.functions.envoy_stand import ENVOY, Edge, echo, edge
+from tests.functions.test_runtime_processes import House, served
+from tests.provider.sandbox_process import SandboxProcess
+from tests.security.stage import database_of_a_module
+
+ROOT = Path(__file__).resolve().parents[2]
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+REAL = ("login", "cart", "list_products")
+ECHOING = "api_docs"
+
+
+@dataclass
+class Front:
+    """An edge, the people behind it, and what reached the echoing function."""
+
+    edge: Edge
+    house: House
+    seen: list[str]
+
+    def headers(self, **sent: str) -> dict[str, str]:
+        """The headers that arrive for these."""
+        status, _, body = self.edge.ask("GET", "/api-docs", headers=sent)
+        assert status == 200, body
+        arrived: dict[str, str] = json.loads(body)["headers"]
+        return arrived
+
+
+@pytest.fixture(scope="module")
+def front(
+    postgres_url: str,
+    template_url: str,
+    redis_url: str,
+    sandbox: SandboxProcess,
+    secrets: Secrets,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Front]:
+    with ExitStack() as stack:
+        house = House(
+            Surroundings(
+                admin_url=stack.enter_context(database_of_a_module(postgres_url, template_url)),
+                redis_url=redis_url,
+                broker_url="",
+                provider_url=sandbox.url,
+                secrets=secrets,
+                has_own_database=True,
+            )
+        )
+        port, seen = stack.enter_context(echo())
+        addresses = {ECHOING: port}
+        for name in REAL:
+            function = stack.enter_context(served("container", name, house.environment(name)))
+            addresses[name] = function.port
+        folder = tmp_path_factory.mktemp("edge")
+        yield Front(stack.enter_context(edge(folder, addresses)), house, seen)
+
+
+def problem(answer: tuple[int, dict[str, str], bytes]) -> dict[str, Any]:
+    """The problem document that a refusal of the edge is."""
+    status, headers, body = answer
+    document: dict[str, Any] = json.loads(body)
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["cache-control"] == "no-store"
+    assert set(document) == {
+        "type", "title", "status", "detail", "instance", "error", "message",
+    }  # fmt: skip
+    assert document["status"] == status
+    return document
+
+
+@pytest.mark.parametrize("path", render(), ids=str)
+def test_envoy_accepts_what_is_rendered(path: Path) -> None:
+    checked = subprocess.run(
+        [ENVOY, "--mode", "validate", "-c", str(ROOT / path), "-l", "warning"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stderr
+    assert "eprecated" not in checked.stderr
+
+
+def test_a_broken_configuration_is_not_accepted(tmp_path: Path) -> None:
+    text = (ROOT / "infra/edge/envoy.yaml").read_text()
+    (tmp_path / "broken.yaml").write_text(text.replace("max_request_bytes", "max_request_byte"))
+
+    checked = subprocess.run(
+        [ENVOY, "--mode", "validate", "-c", str(tmp_path / "broken.yaml")],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert checked.returncode != 0
+
+
+def test_a_public_route_reaches_its_function(front: Front) -> None:
+    status, headers, body = front.edge.ask("GET", "/products?limit=1")
+
+    assert (status, len(json.loads(body))) == (200, 1)
+    assert "server" not in headers
+    assert not [name for name in headers if name.startswith("x-envoy")]
+
+
+def test_a_signed_in_customer_reaches_a_protected_route(front: Front) -> None:
+    status, _, body = front.edge.ask("GET", "/cart", headers=front.house.customer())
+
+    assert status == 200, body
+
+
+@pytest.mark.parametrize("kind", ["none", "nonsense", "altered", "unsigned", "in the query"])
+def test_without_a_token_of_ours_the_edge_answers_itself(front: Front, kind: str) -> None:
+    head, body, signature = front.house.customer()["Authorization"].split(".")
+    none = "Bearer eyJhbGciOiJub25lIn0"
+    tokens = {
+        "nonsense": "Bearer a.b.c",
+        "altered": f"{head}.{body}.{signature[:-6]}AAAAAA",
+        "unsigned": f"{none}.{body}.",
+    }
+    path = "/cart"
+    if kind == "in the query":
+        path += "?access_token=" + f"{head}.{body}.{signature}".removeprefix("Bearer ")
+    headers = {"Authorization": tokens[kind]} if kind in tokens else {}
+
+    answer = front.edge.ask("GET", path, headers=headers)
+
+    refusal = problem(answer)
+    assert (answer[0], refusal["error"], refusal["instance"]) == (401, "UNAUTHENTICATED", "/cart")
+    assert answer[1]["www-authenticate"].startswith("Bearer")
+    assert front.edge.line("/cart", 401)["why"].startswith("jwt_authn")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing", "/events", "/metrics", "/stats/prometheus", "/_/health", "/products/", "//products",
+        "/orders/../products", "/./products", "/products/..;/cart", "/Products", "/api-docs/.hidden",
+        "/products%20", "/%70roducts", "/api-docs/a%2fb", "/api-docs\\a",
+    ],
+)  # fmt: skip
+def test_no_other_path_gets_through_in_any_spelling(front: Front, path: str) -> None:
+    before = len(front.seen)
+
+    answer = front.edge.ask("GET", path)
+
+    assert answer[0] in (400, 404), answer
+    assert problem(answer)["error"] in ("NOT_FOUND", "BAD_REQUEST")
+    assert len(front.seen) == before
+
+
+def test_every_route_of_the_specs_has_a_way_through(front: Front) -> None:
+    """Those of functions that are not there are 503, which only a known route can be."""
+    for spec in all_specs():
+        for route in spec.routes:
+            if spec.name in (*REAL, ECHOING):
+                continue
+            path = re.sub(r"\{\w+\}", "7", route.path)
+            answer = front.edge.ask(route.method, path, b"{}", front.house.customer())
+            refusal = problem(answer)
+            assert (answer[0], refusal["error"]) == (503, "UNAVAILABLE"), f"{route.method} {path}"
+            assert answer[1]["retry-after"] == "1"
+
+
+def test_another_method_is_405_and_says_which_there_are(front: Front) -> None:
+    refused = front.edge.ask("PUT", "/products")
+    asked = front.edge.ask("OPTIONS", "/products")
+
+    assert (refused[0], problem(refused)["error"]) == (405, "METHOD_NOT_ALLOWED")
+    assert (asked[0], asked[2]) == (204, b"")
+    assert refused[1]["allow"] == asked[1]["allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_what_a_client_says_about_itself_does_not_arrive(front: Front, claim: str) -> None:
+    name = (claim + ("id" if claim.endswith("-") else "")).title()
+
+    arrived = front.headers(**{name: "1", f"{name}-Name": "admin", "X_User_Id": "1"})
+
+    assert not [header for header in arrived if header.startswith(claim) or "_" in header]
+
+
+def test_the_peer_is_appended_to_the_addresses_that_a_client_claims(front: Front) -> None:
+    arrived = front.headers(**{"X-Forwarded-For": "203.0.113.9"})
+
+    # for a peer on its own machine Envoy names the machine's address, not the loopback's
+    claimed, peer = arrived["x-forwarded-for"].replace(" ", "").split(",")
+    assert claimed == "203.0.113.9"
+    assert ip_address(peer) != ip_address(claimed)
+    assert arrived["x-forwarded-proto"] == "http"
+
+
+def test_a_trace_goes_on_from_the_client_through_the_edge_into_its_log(front: Front) -> None:
+    arrived = front.headers(traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
+    own = front.headers()
+    front.edge.ask("GET", "/api-docs/app.js?token=secret", headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"})  # fmt: skip
+
+    line = front.edge.line("/api-docs/app.js", 200)
+
+    assert arrived["traceparent"].split("-")[1] == TRACE
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", own["traceparent"])
+    assert (line["trace"], line["status"], line["client"]) == (TRACE, 200, "127.0.0.1")
+    assert "secret" not in json.dumps(line)
+
+
+def test_a_body_beyond_64_kib_stops_at_the_edge_and_one_below_does_not(front: Front) -> None:
+    long = front.edge.ask("POST", "/auth/login", b"[" + b" " * BODY_BYTES_MAX)
+    longest = front.edge.ask("POST", "/auth/login", b"[" + b" " * (BODY_BYTES_MAX - 1))
+
+    assert (long[0], problem(long)["error"]) == (413, "TOO_LARGE")
+    assert (longest[0], json.loads(longest[2])["error"]) == (400, "BAD_JSON")
+
+
+def test_the_edge_says_that_it_lives(front: Front) -> None:
+    status, headers, body = front.edge.ask("GET", "/health/liveness")
+
+    assert (status, json.loads(body)) == (200, {"status": "UP"})
+    assert headers["content-type"] == "application/json"
+
+
+def test_a_flood_from_one_address_stops_at_the_edge(front: Front, tmp_path: Path) -> None:
+    addresses = {"login": front.edge.place.address_of(_login())[1]}
+    with edge(tmp_path, addresses, client_burst=20, client_per_second=1) as narrow:
+        answers = [narrow.ask("GET", "/health/liveness") for _ in range(60)]
+
+    refused = [answer for answer in answers if answer[0] == 429]
+    assert 30 <= len(refused) <= 40
+    assert problem(refused[0])["error"] == "RATE_LIMITED"
+    assert refused[0][1]["retry-after"] == "1"
+
+
+def test_metrics_have_a_port_of_their_own_and_nothing_else_of_the_admin_is_there(
+    front: Front,
+) -> None:
+    metrics = Edge(front.edge.process, front.edge.place, front.edge.log)
+    metrics.port = front.edge.place.metrics_port
+
+    assert b"envoy_http_downstream_rq_total" in metrics.ask("GET", "/stats/prometheus")[2]
+    assert metrics.ask("POST", "/quitquitquit")[0] == 404
+    assert metrics.ask("GET", "/config_dump")[0] == 404
+
+
+def _login() -> Any:
+    return next(spec for spec in all_specs() if spec.name == "login")
