@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.render.documents import yaml_text
-from scripts.render.knative import SECRETS_PATH
+from scripts.render.objects import SECRETS_PATH
 from shop.registry import all_specs
 from shop.spec import FunctionSpec
 
