@@ -22,7 +22,7 @@ import yaml
 from scripts.compose.secrets import MASTER, write_secrets
 from scripts.render import compose
 from scripts.render.compose import OTHERS, service_name
-from scripts.render.knative import SECRETS_PATH
+from scripts.render.objects import SECRETS_PATH
 from shop.registry import all_specs
 from shop.runtime import config
 from shop.runtime.entry import needs_of
