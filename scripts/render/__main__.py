@@ -28,6 +28,7 @@ RENDERERS = (
 GENERATED_FOLDERS = (
     Path("events/schemas"),
     Path("functions/api_docs/assets/rendered"),
+    Path("helm/msa-shop/files"),
     Path("infra/knative"),
 )
 

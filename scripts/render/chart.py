@@ -23,17 +23,30 @@ from scripts.render.objects import (
 from shop.registry import all_specs
 from shop.spec import FunctionSpec
 
-LIST = Path("helm/msa-shop/files/functions.yaml")
+ROOT = Path(__file__).parent.parent.parent
+FILES = Path("helm/msa-shop/files")
+LIST = FILES / "functions.yaml"
+# written by hand, once; Helm reads no file outside its chart
+OBSERVABILITY = Path("infra/observability")
+COPIED = (("dashboards", "*.json"), ("alerts", "*.yaml"))
 
 
 def render() -> dict[Path, str]:
-    """The one file that the chart's loops read."""
+    """The file that the chart's loops read, and copies of the dashboards and alert rules."""
     content = {
         "domains": list(domains()),
         "events": [_event(event) for event in EVENTS],
         "functions": [_function(spec) for spec in all_specs()],
     }
-    return {LIST: yaml_text(content)}
+    return {LIST: yaml_text(content), **_copies()}
+
+
+def _copies() -> dict[Path, str]:
+    return {
+        FILES / folder / path.name: path.read_text("utf-8")
+        for folder, pattern in COPIED
+        for path in (ROOT / OBSERVABILITY / folder).glob(pattern)
+    }
 
 
 def _event(event: type[ShopEvent]) -> dict[str, Any]:

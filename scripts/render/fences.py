@@ -68,6 +68,16 @@ def settings() -> Manifest:
     }
 
 
+def metrics_setting() -> Manifest:
+    """The change of the settings that opens the side port."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(SETTINGS),
+        "data": {"METRICS_PORT": str(METRICS_PORT)},
+    }
+
+
 def service_accounts() -> list[Manifest]:
     """One identity per trust domain; none is given a token to talk to Kubernetes."""
     return [

@@ -16,7 +16,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from scripts.render.eventing import CLASSES, broker_objects
-from scripts.render.knative import base_files, component_objects
+from scripts.render.knative import COMPONENTS, FOLDER, base_files, component_objects, render
 from scripts.validate.__main__ import ROOT, findings
 from scripts.validate.serving import RELEASE_LABELS
 from scripts.validate.world import World, of_text
@@ -163,10 +163,27 @@ def _comparable(objects: Any, kind: str) -> dict[tuple[str, str], Any]:
         labels = copy["metadata"]["labels"]
         copy["metadata"]["labels"] = {k: v for k, v in labels.items() if k not in RELEASE_LABELS}
         if key == ("ConfigMap", "shop-settings"):
-            # the broker's address is a patch in kustomize, the pooler's mode a value of the chart
-            copy["data"] = {k: v for k, v in copy["data"].items() if k != "BROKER_URL"}
+            # patches in kustomize, whose values another test looks at
+            patched = ("BROKER_URL", "METRICS_PORT")
+            copy["data"] = {k: v for k, v in copy["data"].items() if k not in patched}
         found[key] = copy
     return found
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_chart_and_kustomize_patch_the_same_settings(kind: str) -> None:
+    chart = rendered({"broker": {"class": kind}}, assume=APIS)
+    (settings,) = (t for t in chart.kind("ConfigMap") if t["metadata"]["name"] == "shop-settings")
+    files = render()
+    name = "patch-configmap-shop-settings.yaml"
+
+    patches = [
+        yaml.safe_load(files[folder / name])["data"]
+        for folder in (FOLDER / kind, COMPONENTS / "monitoring")
+    ]
+
+    for patch in patches:
+        assert patch.items() <= settings["data"].items()
 
 
 # ---------------------------------------------------------------- values
