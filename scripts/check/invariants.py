@@ -201,8 +201,8 @@ select order_id::text from shop.ledger group by order_id
 having sum(case kind when 'CAPTURE' then amount_minor else -amount_minor end) < 0
 """,
     ),
-    # Two inserts "on conflict do nothing" of one key at once: the later takes its row back, which the
-    # statistics count as a deletion.  The triggers are what refuses a real one.
+    # Two inserts "on conflict do nothing" of one key at once: the later takes its row back, which
+    # the statistics count as a deletion.  The triggers are what refuses a real one.
     Invariant(
         "I-15",
         False,

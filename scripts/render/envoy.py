@@ -1,8 +1,8 @@
-"""Envoy as the edge: ``infra/edge/envoy.yaml`` for a cluster, ``infra/compose/envoy.yaml`` for Compose.
+"""Envoy as the edge: ``infra/edge/envoy.yaml`` for a cluster, ``infra/compose/…`` for Compose.
 
 The one door where there is no Gateway API.  It knows the routes of the specs and nothing else gets
 through; it matches paths as they came, byte for byte, so no second spelling of a path reaches a
-function; it takes away what a client says about who it is; it asks for a token of ours where a route
+function; it takes away what a client says about who it is; it asks for a token where a route
 needs one; and it holds floods, long bodies and slow clients off.  Functions do not trust it: they
 check tokens, roles, sizes and limits themselves.
 """

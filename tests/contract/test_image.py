@@ -40,7 +40,8 @@ def instructions(path: Path) -> list[tuple[str, str]]:
     """Every instruction of a Dockerfile with its argument, continuation lines joined."""
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
     text = "\n".join(lines).replace("\\\n", " ")
-    return [(w, rest.strip()) for w, _, rest in (line.partition(" ") for line in text.split("\n")) if w]  # fmt: skip
+    parts = (line.partition(" ") for line in text.split("\n"))
+    return [(word, rest.strip()) for word, _, rest in parts if word]
 
 
 def stages(path: Path) -> dict[str, list[tuple[str, str]]]:
