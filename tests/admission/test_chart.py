@@ -77,6 +77,7 @@ WAYS = (
     "values",
     "values, all APIs",
     "ghcr",
+    "kind",
     "prod",
     "observability",
     "rabbitmq",
@@ -92,6 +93,8 @@ def world_of(way: str) -> World:
             return rendered(assume=APIS)
         case "ghcr":
             return rendered(values_of("values-ghcr.yaml"))
+        case "kind":
+            return rendered(yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8")))
         case "prod":
             return rendered(values_of("values-prod.yaml"), PINNED, assume=APIS)
         case "observability":
