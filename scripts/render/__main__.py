@@ -29,8 +29,7 @@ RENDERERS = (
 GENERATED_FOLDERS = (
     Path("events/schemas"),
     Path("functions/api_docs/assets/rendered"),
-    Path("helm/msa-shop/files/alerts"),
-    Path("helm/msa-shop/files/dashboards"),
+    Path("helm/msa-shop/files"),
     Path("infra/knative"),
     Path("infra/observability/dashboards"),
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from events.event import ShopEvent
 from events.vocabulary import EVENTS, class_of
+from scripts.render.dashboards import dashboard_files
 from scripts.render.documents import yaml_text
 from scripts.render.eventing import clock_name, event_type_name, trigger_name
 from scripts.render.events import schema_of
@@ -23,17 +24,29 @@ from scripts.render.objects import (
 from shop.registry import all_specs
 from shop.spec import FunctionSpec
 
-LIST = Path("helm/msa-shop/files/functions.yaml")
+ROOT = Path(__file__).parent.parent.parent
+FILES = Path("helm/msa-shop/files")
+LIST = FILES / "functions.yaml"
+# written by hand, once; Helm reads no file outside its chart
+ALERTS = Path("infra/observability/alerts")
 
 
 def render() -> dict[Path, str]:
-    """The one file that the chart's loops read."""
+    """The file that the chart's loops read, and copies of the dashboards and alert rules."""
     content = {
         "domains": list(domains()),
         "events": [_event(event) for event in EVENTS],
         "functions": [_function(spec) for spec in all_specs()],
     }
-    return {LIST: yaml_text(content)}
+    return {LIST: yaml_text(content), **_copies()}
+
+
+def _copies() -> dict[Path, str]:
+    alerts = {
+        FILES / "alerts" / path.name: path.read_text("utf-8")
+        for path in (ROOT / ALERTS).glob("*.yaml")
+    }
+    return alerts | {FILES / "dashboards" / name: text for name, text in dashboard_files().items()}
 
 
 def _event(event: type[ShopEvent]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from scripts.render.documents import json_text
+
 Panel = tuple[str, str, tuple[tuple[str, str], ...]]
 
 SOURCE = {"type": "prometheus", "uid": "prometheus"}
@@ -137,6 +139,11 @@ DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
     "functions": ("Shop: functions", FUNCTIONS),
     "business": ("Shop: business", BUSINESS),
 }
+
+
+def dashboard_files() -> dict[str, str]:
+    """Each dashboard's file name and text."""
+    return {f"{name}.json": json_text(dashboard(name)) for name in DASHBOARDS}
 
 
 def dashboard(name: str) -> dict[str, Any]:

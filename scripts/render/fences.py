@@ -33,7 +33,6 @@ SETTING_VALUES = {
     "IDEMPOTENCY_KEY_REQUIRED": "false",
     "JWT_AUDIENCE": "shop",
     "JWT_ISSUER": "https://shop.example.com",
-    "METRICS_PORT": str(METRICS_PORT),
     "OPEN_ORDERS_MAX": "10",
     "ORDER_HARD_EXPIRY_SECONDS": "3600",
     "ORDER_SOFT_EXPIRY_SECONDS": "900",
@@ -66,6 +65,16 @@ def settings() -> Manifest:
         "kind": "ConfigMap",
         "metadata": metadata(SETTINGS, annotations=annotations),
         "data": SETTING_VALUES,
+    }
+
+
+def metrics_setting() -> Manifest:
+    """The change of the settings that opens the side port."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(SETTINGS),
+        "data": {"METRICS_PORT": str(METRICS_PORT)},
     }
 
 

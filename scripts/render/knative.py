@@ -49,9 +49,9 @@ def render() -> dict[Path, str]:
             patches=(_broker_address(kind),),
         )
     for name, objects in component_objects().items():
-        patches = tuple(keda.patches()) if name == "keda" else ()
+        patches = {"keda": keda.patches(), "monitoring": [fences.metrics_setting()]}.get(name, [])
         files |= _folder(
-            COMPONENTS / name, {f"{name}.yaml": objects}, patches=patches, is_component=True
+            COMPONENTS / name, {f"{name}.yaml": objects}, patches=tuple(patches), is_component=True
         )
     return files
 

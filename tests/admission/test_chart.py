@@ -16,7 +16,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from scripts.render.eventing import CLASSES, broker_objects
-from scripts.render.knative import base_files, component_objects
+from scripts.render.knative import COMPONENTS, FOLDER, base_files, component_objects, render
 from scripts.validate.__main__ import ROOT, findings
 from scripts.validate.serving import RELEASE_LABELS
 from scripts.validate.world import World, of_text
@@ -77,6 +77,7 @@ WAYS = (
     "values",
     "values, all APIs",
     "ghcr",
+    "kind",
     "prod",
     "observability",
     "rabbitmq",
@@ -92,6 +93,8 @@ def world_of(way: str) -> World:
             return rendered(assume=APIS)
         case "ghcr":
             return rendered(values_of("values-ghcr.yaml"))
+        case "kind":
+            return rendered(yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8")))
         case "prod":
             return rendered(values_of("values-prod.yaml"), PINNED, assume=APIS)
         case "observability":
@@ -163,10 +166,31 @@ def _comparable(objects: Any, kind: str) -> dict[tuple[str, str], Any]:
         labels = copy["metadata"]["labels"]
         copy["metadata"]["labels"] = {k: v for k, v in labels.items() if k not in RELEASE_LABELS}
         if key == ("ConfigMap", "shop-settings"):
-            # the broker's address is a patch in kustomize, the pooler's mode a value of the chart
-            copy["data"] = {k: v for k, v in copy["data"].items() if k != "BROKER_URL"}
+            # patches in kustomize, whose values another test looks at
+            patched = ("BROKER_URL", "METRICS_PORT")
+            copy["data"] = {k: v for k, v in copy["data"].items() if k not in patched}
+        template = copy.get("spec", {}).get("template", {}).get("metadata", {})
+        template.get("annotations", {}).pop("msa-shop/settings", None)
+        if template.get("annotations") == {}:
+            del template["annotations"]
         found[key] = copy
     return found
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_chart_and_kustomize_patch_the_same_settings(kind: str) -> None:
+    chart = rendered({"broker": {"class": kind}}, assume=APIS)
+    (settings,) = (t for t in chart.kind("ConfigMap") if t["metadata"]["name"] == "shop-settings")
+    files = render()
+    name = "patch-configmap-shop-settings.yaml"
+
+    patches = [
+        yaml.safe_load(files[folder / name])["data"]
+        for folder in (FOLDER / kind, COMPONENTS / "monitoring")
+    ]
+
+    for patch in patches:
+        assert patch.items() <= settings["data"].items()
 
 
 # ---------------------------------------------------------------- values
@@ -259,6 +283,22 @@ def test_a_new_release_makes_no_new_revision() -> None:
     again = of_text("\n---\n".join(t for path, t in texts.items() if path.endswith(".yaml")))
 
     assert templates(again) == templates(world_of("values"))
+
+
+def test_other_settings_make_a_revision_of_every_function() -> None:
+    def marks(world: World) -> dict[str, str]:
+        return {
+            t["metadata"]["name"]: t["spec"]["template"]["metadata"]["annotations"][
+                "msa-shop/settings"
+            ]
+            for t in world.functions()
+        }
+
+    before = marks(world_of("values"))
+    after = marks(rendered({"settings": {"OPEN_ORDERS_MAX": "11"}}))
+
+    assert before.keys() == after.keys()
+    assert not set(before.values()) & set(after.values())
 
 
 def test_a_function_is_sized_by_its_values_threads_included() -> None:

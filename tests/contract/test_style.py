@@ -41,7 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("shop/runtime/",),
     "prometheus_client": ("shop/runtime/metrics.py", "scripts/exporter.py"),
     "psycopg": ("shop/db.py", "shop/schema/", "scripts/"),
-    "pydantic": ("functions/*/schema.py", "shop/runtime/", "scripts/"),
+    "pydantic": ("functions/*/schema.py", "shop/answers.py", "shop/runtime/", "scripts/"),
     "redis": (),
     "requests": ("shop/provider/stripe.py",),
     "sqlalchemy": ("scripts/", "shop/schema/"),

@@ -10,11 +10,13 @@ from typing import Any
 import yaml
 
 from scripts.exporter import FAMILIES, OWN
-from scripts.render.observability import ALERTS, CHART_FILES, FOLDER, TARGETS
+from scripts.render.chart import FILES
+from scripts.render.observability import DASHBOARDS, TARGETS
 from shop.registry import all_specs
 from shop.runtime.figures import LIVE, MEASURES
 
 ROOT = Path(__file__).resolve().parents[2]
+ALERTS = Path("infra/observability/alerts/shop.yaml")
 NAME = re.compile(r"\b(?:shop|cold_start|process)_[a-z_]+\b")
 LABELS = re.compile(r"\b([a-z_]+)\{([^}]*)\}")
 
@@ -32,7 +34,7 @@ def exported() -> dict[str, tuple[str, ...]]:
 
 
 def dashboards() -> dict[str, Any]:
-    paths = sorted((ROOT / FOLDER / "dashboards").glob("*.json"))
+    paths = sorted((ROOT / DASHBOARDS).glob("*.json"))
     return {path.stem: json.loads(path.read_text("utf-8")) for path in paths}
 
 
@@ -104,9 +106,9 @@ def test_the_chart_and_compose_read_the_same_files() -> None:
     )
     (targets,) = yaml.safe_load((ROOT / TARGETS).read_text("utf-8"))
 
-    assert (ROOT / CHART_FILES / "alerts/shop.yaml").read_text("utf-8") == (
-        ROOT / ALERTS
-    ).read_text("utf-8")
+    assert (ROOT / FILES / "alerts/shop.yaml").read_text("utf-8") == (ROOT / ALERTS).read_text(
+        "utf-8"
+    )
     assert len(targets["targets"]) == len(all_specs())
     mounted = {v.split(":")[1]: v.split(":")[0] for v in compose["prometheus"]["volumes"]}
     for path in (*prometheus["rule_files"], "/etc/shop/functions.yml"):
