@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.render.documents import yaml_text
+from scripts.render.fences import METRICS_PORT
 from scripts.render.objects import SECRETS_PATH
 from shop.registry import all_specs
 from shop.spec import FunctionSpec
@@ -34,8 +35,8 @@ SETTINGS = {
     "BUSINESS_TIME_ZONE": "${BUSINESS_TIME_ZONE:-Asia/Seoul}",
     "CURRENCY": "${CURRENCY:-KRW}",
     "TRUSTED_HOPS": "1",
-    # Prometheus is there in the profile observability, a collector wants an image with the extra
-    "METRICS_PORT": "${METRICS_PORT:-0}",
+    # Prometheus is there in the profile observability; traces want an image with the extra `otel`
+    "METRICS_PORT": f"${{METRICS_PORT:-{METRICS_PORT}}}",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "${OTEL_EXPORTER_OTLP_ENDPOINT:-}",
     "OTEL_METRICS_EXPORTER": "none",
 }
