@@ -135,6 +135,8 @@ def scaled_object(spec: FunctionSpec) -> Manifest:
             "triggers": [
                 {
                     "type": "postgresql",
+                    # written out: the fallback is refused without it
+                    "metricType": "AverageValue",
                     "metadata": query,
                     "authenticationRef": {"name": AUTHENTICATION},
                 }
