@@ -6,6 +6,7 @@ Safe to run any number of times, by any number of runners (an advisory lock lets
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from alembic import command
@@ -25,20 +26,33 @@ from shop.schema.grants import (
 
 MIGRATIONS = Path(__file__).parent.parent / "shop" / "schema" / "migrations"
 MIGRATION_LOCK = 7_203_115
+# what due_work takes where the database names none
+DEFAULT_TIME_ZONE = "Asia/Seoul"
+
+# no row: PostgreSQL knows no such zone
+HOW_TO_SET_ZONE = """
+select 'alter database ' || quote_ident(current_database())
+  || ' set shop.business_time_zone = ' || quote_literal(name) as statement
+from pg_timezone_names where name = %(zone)s
+"""
 
 
-def migrate(admin_url: str) -> None:
+def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
     """Applies every missing migration, then the declared roles, grants, policies and subscriptions.
 
-    ``admin_url`` is a PostgreSQL URL of a role that may create roles.  Raises what PostgreSQL
-    raises; nothing is half applied, since each migration is one transaction.
+    ``admin_url`` is a PostgreSQL URL of a role that may create roles.  ``business_time_zone`` is
+    where ``due_work`` has a day end, as ``BUSINESS_TIME_ZONE`` tells it to the functions; another
+    one than the database's takes a superuser to set.  Raises what PostgreSQL raises; nothing is
+    half applied, since each migration is one transaction.
     """
+    zone = business_time_zone or os.environ.get("BUSINESS_TIME_ZONE") or DEFAULT_TIME_ZONE
     engine = create_engine(_sqlalchemy_url(admin_url), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         try:
             _upgrade(admin_url)
             _declare(admin_url)
+            _set_time_zone(connection, zone)
         finally:
             connection.execute(text("select pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
     engine.dispose()
@@ -99,6 +113,17 @@ def _applied_digest(connection: Connection) -> str:
         text("select count(*) from pg_roles where rolname = any(:names)"), {"names": sorted(GRANTS)}
     ).scalar_one()
     return (comment or "").removeprefix("declared ") if roles == len(GRANTS) else ""
+
+
+def _set_time_zone(connection: Connection, zone: str) -> None:
+    """The view knows no settings of ours, so the database itself remembers the zone."""
+    now = connection.execute(text("select current_setting('shop.business_time_zone', true)"))
+    if (now.scalar() or DEFAULT_TIME_ZONE) == zone:
+        return
+    statement = connection.exec_driver_sql(HOW_TO_SET_ZONE, {"zone": zone}).scalar()
+    if statement is None:
+        raise ValueError(f"BUSINESS_TIME_ZONE: PostgreSQL knows no time zone {zone!r}")
+    connection.exec_driver_sql(statement)
 
 
 def _subscribe(connection: Connection) -> None:

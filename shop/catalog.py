@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from shop.cache import Cache
     from shop.db import Statement
 
-PRODUCT_ID_MAX = 2**63 - 1
 PRICE_END = 2**63 - 1
-PRODUCT_ID = re.compile(r"[1-9][0-9]{0,18}")
 VERSION_KEY = "catalog:version"
 VERSION_SECONDS = 86_400
 TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -221,14 +219,6 @@ def substring_pattern(text: str) -> str:
     r"""The LIKE pattern that finds ``text`` literally: ``%``, ``_`` and ``\`` mean themselves."""
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
-
-
-def parse_product_id(text: str) -> int | None:
-    """The product id that ``text`` spells, or None: no sign, no leading zero, at most 2^63 - 1."""
-    if PRODUCT_ID.fullmatch(text) is None:
-        return None
-    number = int(text)
-    return number if number <= PRODUCT_ID_MAX else None
 
 
 def etag_of(*, version: int, available: int) -> str:

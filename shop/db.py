@@ -41,6 +41,7 @@ Statement = tuple[LiteralString, Mapping[str, Any]]
 Row = Any
 
 BEGIN: LiteralString = "begin"
+BEGIN_READ_ONLY: LiteralString = "begin read only"
 COMMIT: LiteralString = "commit"
 ROLLBACK: LiteralString = "rollback"
 SAVEPOINT: LiteralString = "savepoint work"
@@ -309,13 +310,15 @@ class Database:
         opening: tuple[Statement, ...] = (),
         traceparent: str = "",
         actor: str = "system",
+        is_read_only: bool = False,
     ) -> Iterator[Session]:
         """A transaction whose ``opening`` statements travel with BEGIN.
 
-        Leaves it rolled back unless ``commit`` was called.  Raises ``Unavailable`` when PostgreSQL
-        does not answer, is out of connections, or a lock was not to be had in time.
+        Leaves it rolled back unless ``commit`` was called.  Raises one of ``NOT_NOW`` when
+        PostgreSQL does not answer, is out of connections, or a lock was not to be had in time.
         """
-        session = self._begin(opening, traceparent, actor)
+        begin = BEGIN_READ_ONLY if is_read_only else BEGIN
+        session = self._begin(((begin, {}), *opening), traceparent, actor)
         try:
             yield session
         finally:
@@ -337,8 +340,7 @@ class Database:
         for connection in idle:
             connection.close()
 
-    def _begin(self, opening: tuple[Statement, ...], traceparent: str, actor: str) -> Session:
-        statements: tuple[Statement, ...] = ((BEGIN, {}), *opening)
+    def _begin(self, statements: tuple[Statement, ...], traceparent: str, actor: str) -> Session:
         while True:
             connection, fresh = self._borrow()
             try:
@@ -390,6 +392,6 @@ class Session:
         self.connection.send((*closing, (COMMIT, {})))
 
 
-def as_unavailable(error: psycopg.Error) -> Unavailable:
-    """The 503 that a database error which may pass becomes; its text stays in the log."""
+def unavailable() -> Unavailable:
+    """The 503 that a database error which may pass becomes; its text is for the log."""
     return Unavailable("the database cannot answer now")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 BATCH = 100
 DRAIN_SECONDS = 25.0
 PAGE = 200
+FORGOTTEN_AT_ONCE = 1000
 
 TAKE: LiteralString = """
 select kind, id from shop.due_work
@@ -134,7 +135,10 @@ def _refund(work: Work, refund_id: str) -> None:
 
 
 def _reconcile(work: Work, provider: str) -> None:
-    """Reads on in the provider's books and tells our stories what they do not know yet."""
+    """Reads on in the provider's books and tells our stories what they do not know yet.
+
+    The place is kept after every page: whoever dies in long books has not read them for nothing.
+    """
     with work.transaction() as tx:
         position = tx.one(reconciliation.TAKE, provider=provider)
     if position is None:
@@ -146,6 +150,9 @@ def _reconcile(work: Work, provider: str) -> None:
             found = True
             _compare(work, entry)
         cursor, has_more = page.next_cursor, page.has_more
+        if has_more:
+            with work.transaction() as tx:
+                tx.run(reconciliation.KEEP_PLACE, provider=provider, cursor=cursor)
     with work.transaction() as tx:
         tx.run(reconciliation.ADVANCE, provider=provider, cursor=cursor, found=found)
 
@@ -160,7 +167,8 @@ def _compare(work: Work, entry: Any) -> None:
             )
             tx.run(statement, **parameters)
         elif entry.kind == "refund":
-            saga.tell(tx, row.order_id, lifecycle.Refunded(row.refund_id))
+            refunded = lifecycle.Refunded(row.refund_id, entry.amount_minor, entry.currency)
+            saga.tell(tx, row.order_id, refunded)
         else:
             captured = lifecycle.Captured(
                 row.payment_id, entry.amount_minor, entry.currency, entry.provider_ref
@@ -189,11 +197,11 @@ def _tell_if_free(work: Work, order_id: str, message: Any) -> None:
 
 
 def _forget(work: Work, what: str) -> None:
-    """Batches of 1,000, so that no lock and no transaction is long."""
-    statement = _FORGET[what]
-    with work.transaction() as tx:
-        while tx.run(statement, batch=1000) == 1000:
-            pass
+    """Batches of 1,000, each in a transaction of its own, so that no lock is held for long."""
+    forgotten = FORGOTTEN_AT_ONCE
+    while forgotten == FORGOTTEN_AT_ONCE:
+        with work.transaction() as tx:
+            forgotten = tx.run(_FORGET[what], batch=FORGOTTEN_AT_ONCE)
 
 
 _FORGET: dict[str, LiteralString] = {

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from uuid import UUID
+
+PRODUCT_ID_MAX = 2**63 - 1
+PRODUCT_ID = re.compile(r"[1-9][0-9]{0,18}")
 
 
 def new_uuid() -> UUID:
@@ -25,3 +29,11 @@ def parse_uuid(text: str) -> UUID | None:
     except ValueError:
         return None
     return value if str(value) == text.lower() else None
+
+
+def parse_product_id(text: str) -> int | None:
+    """The product id that ``text`` spells, or None: no sign, no leading zero, at most 2^63 - 1."""
+    if PRODUCT_ID.fullmatch(text) is None:
+        return None
+    number = int(text)
+    return number if number <= PRODUCT_ID_MAX else None

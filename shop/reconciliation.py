@@ -15,6 +15,11 @@ where provider = (select provider from shop.reconciliation where provider = %(pr
 returning cursor
 """
 
+KEEP_PLACE: LiteralString = """
+update shop.reconciliation set cursor = %(cursor)s, next_run_at = now() + interval '2 minutes'
+where provider = %(provider)s
+"""
+
 # Five minutes after the first payment since the last run; a quiet shop is looked at once a day.
 ADVANCE: LiteralString = """
 update shop.reconciliation set cursor = %(cursor)s,

@@ -36,9 +36,9 @@ class Route:
     ``handler`` names a function in ``handler.py``; ``body``, ``query`` and ``answer`` name models
     in ``schema.py``.  ``auth`` says who may call: ``public``, ``customer`` (any signed-in account),
     one role, ``settlements`` (the SETTLEMENTS_AUTH policy) or ``provider`` (the handler checks a
-    signature).  ``idempotent`` routes honour ``Idempotency-Key``; ``writes`` opens a read-write
-    transaction; ``transaction=False`` leaves transactions to the handler (long waits, several
-    steps).
+    signature).  ``idempotent`` routes honour ``Idempotency-Key``; the transactions of a route that
+    does not say ``writes`` are read only; ``transaction=False`` leaves transactions to the handler
+    (long waits, several steps).
     """
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from shop import saga
 from shop.db import Transaction
 from shop.errors import Refused, not_found
-from shop.ids import parse_uuid
 from shop.message import Reply, Request
 from shop.ordering import lifecycle, orders
 
 
 def cancel_order(request: Request, tx: Transaction) -> Reply:
     """200 with the order, CANCELLED or CANCELLING; 409 NOT_CANCELLABLE when it already is."""
-    order_id = _order_id(request)
+    order_id = orders.id_in(request.path)
     if request.raw_body.strip() not in (b"", b"{}"):
         raise Refused(422, "INVALID", "cancelling takes no body")
     if tx.one(orders.OWNED, order_id=order_id, user_id=request.user_id) is None:
@@ -26,7 +23,7 @@ def cancel_order(request: Request, tx: Transaction) -> Reply:
 
 def refund_order(request: Request, tx: Transaction) -> Reply:
     """201 with the accepted refund; 409 EXCEEDS_CAPTURE or NOT_REFUNDABLE; 422 another currency."""
-    order_id = _order_id(request)
+    order_id = orders.id_in(request.path)
     asked = request.body
     try:
         telling = saga.tell(
@@ -49,10 +46,3 @@ def refund_order(request: Request, tx: Transaction) -> Reply:
         "reason": asked.reason,
     }
     return Reply(201, body, {"Location": f"/orders/{order_id}/timeline"})
-
-
-def _order_id(request: Request) -> UUID:
-    order_id = parse_uuid(request.path["orderId"])
-    if order_id is None:
-        raise not_found("the order")
-    return order_id

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from shop.answers import Order as Order
 from shop.money import ORDER_TOTAL_MAX
 from shop.runtime.model import Model
 
@@ -28,35 +29,3 @@ class Refund(Model):
     currency: str
     status: Literal["INTENT"]
     reason: str
-
-
-class OrderItem(Model):
-    """One line of an order, at the price of the moment it was placed."""
-
-    product_id: int
-    quantity: int
-    unit_price: int
-    line_amount: int
-
-
-class OrderPayment(Model):
-    """The latest attempt to collect the money."""
-
-    status: Literal["INTENT", "UNKNOWN", "CAPTURED", "DECLINED", "VOIDED"]
-    attempt: int
-
-
-class Order(Model):
-    """An order as every answer shows it."""
-
-    id: str
-    user_id: int
-    status: Literal["PENDING", "PAID", "CANCELLING", "CANCELLED"]
-    reason: Literal["USER", "EXPIRED", "DECLINED", "OPERATOR"] | None = None
-    total_amount: int
-    currency: str
-    payment_method: str
-    created_at: str
-    items: list[OrderItem]
-    payment: OrderPayment | None
-    refunded_amount: int

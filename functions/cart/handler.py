@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from shop import carts
 from shop.errors import Refused, not_found
+from shop.ids import parse_product_id
 from shop.message import Reply, Request
 
 if TYPE_CHECKING:
     from shop.db import Transaction
-
-DIGITS_MAX = 18
 
 
 def show_cart(request: Request, tx: Transaction) -> Reply:
@@ -42,7 +41,7 @@ def add_item(request: Request, tx: Transaction) -> Reply:
 
 def change_item(request: Request, tx: Transaction) -> Reply:
     """200 with the line, 204 when nought or less removed it; 404 not in the cart, 409 no stock."""
-    product_id = _product_id(request)
+    product_id = parse_product_id(request.path["productId"])
     if product_id is None:
         raise not_found("the cart's line")
     quantity = request.body.quantity
@@ -58,7 +57,7 @@ def change_item(request: Request, tx: Transaction) -> Reply:
 
 def remove_item(request: Request, tx: Transaction) -> Reply:
     """204 whether the line was there or not: afterwards it is not, which is what was asked."""
-    product_id = _product_id(request)
+    product_id = parse_product_id(request.path["productId"])
     if product_id is not None:
         tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id)
     return Reply(204)
@@ -74,13 +73,6 @@ def _remove(request: Request, tx: Transaction, product_id: int) -> Reply:
     if tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id) == 0:
         raise not_found("the cart's line")
     return Reply(204)
-
-
-def _product_id(request: Request) -> int | None:
-    text = request.path["productId"]
-    if len(text) <= DIGITS_MAX and text.isascii() and text.isdigit():
-        return int(text)
-    return None
 
 
 def _out_of_stock(row: Any) -> Refused:

@@ -7,13 +7,14 @@ from typing import Annotated
 from pydantic import Field
 
 from shop.carts import QUANTITY_MAX
+from shop.ids import PRODUCT_ID_MAX
 from shop.runtime.model import Model
 
 
 class NewItem(Model):
     """A product, and how many more of it to put into the cart."""
 
-    product_id: Annotated[int, Field(ge=1, le=2**63 - 1)]
+    product_id: Annotated[int, Field(ge=1, le=PRODUCT_ID_MAX)]
     quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX)]
 
 

@@ -12,6 +12,7 @@ from shop import catalog
 from shop.catalog import Position
 from shop.errors import not_found
 from shop.etags import is_known, tag_of_bytes
+from shop.ids import parse_product_id
 from shop.message import Event, Reply, Request
 from shop.runtime.services import cache_of
 
@@ -42,7 +43,7 @@ def list_products(
 
 def show_product(request: Request, tx: Transaction) -> Reply:
     """One product for sale, or 304; 404 in the same bytes for a missing, withdrawn or odd id."""
-    product_id = catalog.parse_product_id(request.path["productId"])
+    product_id = parse_product_id(request.path["productId"])
     if product_id is None:
         raise not_found("the product")
     row = tx.one(catalog.PRODUCT_FOR_SALE, product_id=product_id)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from events.records import frozen
-from shop.catalog import PRODUCT_ID_MAX, Filter, Position
+from shop.catalog import Filter, Position
 from shop.errors import Refused
+from shop.ids import PRODUCT_ID_MAX
 
 if TYPE_CHECKING:
     from functions.list_products.schema import ListProducts

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, RootModel
+from pydantic import AfterValidator, Field, RootModel
 
-from shop.runtime.model import Model, QueryModel
+from shop.runtime.model import Model, PageSize, QueryModel, QueryNumber
 
 AMOUNT_MAX = 1_000_000_000_000
 
 
-def _plain_number(text: object) -> object:
-    """Digits only: pydantic would also read "1_000", "+1", " 1 " and "1.0" as numbers."""
-    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,15}", text):
-        raise ValueError("must be a whole number in digits")
-    return text
+def _as_stored(text: str) -> str:
+    """The text in the form names are stored in: composed, as a Mac's decomposed 한글 is not.
 
-
-def _without_controls(text: str) -> str:
-    """PostgreSQL has no NUL in text, and nobody's product has a control character in its name."""
+    PostgreSQL has no NUL in text, and nobody's product has a control character in its name.
+    """
     if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in text):
         raise ValueError("must not contain control characters")
-    return text
+    return unicodedata.normalize("NFC", text)
 
 
-Amount = Annotated[int, BeforeValidator(_plain_number), Field(ge=0, le=AMOUNT_MAX)]
-PageSize = Annotated[int, BeforeValidator(_plain_number), Field(ge=1, le=100)]
-SearchText = Annotated[str, Field(max_length=64), AfterValidator(_without_controls)]
+Amount = Annotated[QueryNumber, Field(ge=0, le=AMOUNT_MAX)]
+SearchText = Annotated[str, Field(max_length=64), AfterValidator(_as_stored)]
 Sort = Literal["id", "-id", "price", "-price", "name", "-name"]
 
 

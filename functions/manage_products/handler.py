@@ -13,6 +13,7 @@ from events.catalog import ProductChanged
 from shop import catalog, inventory
 from shop.errors import Refused, not_found
 from shop.etags import strong_tags
+from shop.ids import parse_product_id
 from shop.message import Reply, Request
 from shop.outbox import emit
 from shop.runtime.services import cache_of
@@ -108,7 +109,7 @@ def add_category(request: Request, tx: Transaction) -> Reply:
 
 
 def _product_id(request: Request) -> int:
-    product_id = catalog.parse_product_id(request.path["productId"])
+    product_id = parse_product_id(request.path["productId"])
     if product_id is None:
         raise not_found("the product")
     return product_id

@@ -57,7 +57,7 @@ def _message(notice: WebhookNotice, row: Any) -> Any:
         case "voided":
             return lifecycle.Voided(row.payment_id)
         case "succeeded":
-            return lifecycle.Refunded(row.refund_id)
+            return lifecycle.Refunded(row.refund_id, notice.amount_minor, notice.currency)
         case "rejected":
             return lifecycle.RefundRejected(row.refund_id)
     raise Refused(400, "BAD_NOTICE", "this kind of notice is not known")

@@ -14,7 +14,7 @@ from events.orders import OrderPlaced
 from shop import carts, inventory, outbox, saga, transitions
 from shop.db import BACK_TO_MARK, MARK, Transaction
 from shop.errors import Refused, not_found
-from shop.ids import new_uuid, parse_uuid
+from shop.ids import new_uuid
 from shop.message import Reply, Request
 from shop.money import ORDER_TOTAL_MAX
 from shop.ordering import lifecycle, orders
@@ -36,8 +36,8 @@ def place_order_from_cart(request: Request, tx: Transaction) -> Reply:
 
 def pay_again(request: Request, tx: Transaction) -> Reply:
     """201 with the order; 409 while a payment is being made or when the order is not PENDING."""
-    order_id = parse_uuid(request.path["orderId"])
-    if order_id is None or tx.one(orders.OWNED, order_id=order_id, user_id=request.user_id) is None:
+    order_id = orders.id_in(request.path)
+    if tx.one(orders.OWNED, order_id=order_id, user_id=request.user_id) is None:
         raise not_found("the order")
     saga.tell(tx, order_id, lifecycle.PayAgainAsked(request.body.payment_method))
     row = tx.one(orders.VIEW, order_id=order_id)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from shop.answers import Order as Order
+from shop.ids import PRODUCT_ID_MAX
 from shop.money import ORDER_TOTAL_MAX
 from shop.runtime.model import Model
 
 LINES_MAX = 50
 QUANTITY_MAX = 1000
-ID_MAX = 2**63 - 1
 CARD_NUMBER = re.compile(r"(?:\d[ -]?){13,19}")
 
-ProductId = Annotated[int, Field(ge=1, le=ID_MAX)]
+ProductId = Annotated[int, Field(ge=1, le=PRODUCT_ID_MAX)]
 Quantity = Annotated[int, Field(ge=1, le=QUANTITY_MAX)]
 PaymentMethod = Annotated[
     str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
@@ -84,35 +85,3 @@ class PayAgain(Model):
     payment_method: PaymentMethod
 
     _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
-
-
-class OrderItem(Model):
-    """One line of an order, at the price of the moment it was placed."""
-
-    product_id: ProductId
-    quantity: Quantity
-    unit_price: int
-    line_amount: int
-
-
-class OrderPayment(Model):
-    """The latest attempt to collect the money."""
-
-    status: Literal["INTENT", "UNKNOWN", "CAPTURED", "DECLINED", "VOIDED"]
-    attempt: int
-
-
-class Order(Model):
-    """An order as every answer shows it."""
-
-    id: str
-    user_id: int
-    status: Literal["PENDING", "PAID", "CANCELLING", "CANCELLED"]
-    reason: Literal["USER", "EXPIRED", "DECLINED", "OPERATOR"] | None = None
-    total_amount: int
-    currency: str
-    payment_method: str
-    created_at: str
-    items: list[OrderItem]
-    payment: OrderPayment | None
-    refunded_amount: int

@@ -16,7 +16,11 @@ from shop.ordering import orders
 WAIT_SECONDS_MAX = 20
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.4)
 TIMELINE_MAX = 1000
-PREFER_WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?', re.IGNORECASE)
+# a preference of its own: not a parameter of another one, and not a part of quoted text
+PREFER_WAIT = re.compile(
+    r'(?:^|,)\s*wait\s*=\s*(?P<quote>"?)(?P<seconds>[0-9]{1,9})(?P=quote)\s*(?:[,;]|$)',
+    re.IGNORECASE,
+)
 
 
 def read_order(request: Request, open_transaction: OpenTransaction) -> Reply:
@@ -24,7 +28,7 @@ def read_order(request: Request, open_transaction: OpenTransaction) -> Reply:
 
     404 in the same bytes for an order that is missing, another customer's, or no id at all.
     """
-    order_id = _order_id(request)
+    order_id = orders.id_in(request.path)
     wait = wait_seconds(request.headers.get("prefer", ""))
     deadline = time.monotonic() + (wait or 0)
     polls = 0
@@ -57,7 +61,7 @@ def list_my_orders(request: Request, tx: Transaction) -> Reply:
 
 def read_timeline(request: Request, tx: Transaction) -> Reply:
     """200 with every status change of the order's story, oldest first."""
-    order_id = _order_id(request)
+    order_id = orders.id_in(request.path)
     _visible(tx, request, order_id)
     rows = tx.all(orders.TIMELINE, order_id=order_id, limit=TIMELINE_MAX)
     return Reply(200, [_entry(row) for row in rows])
@@ -66,20 +70,13 @@ def read_timeline(request: Request, tx: Transaction) -> Reply:
 def wait_seconds(prefer: str) -> int | None:
     """The seconds of a ``wait`` preference, at most 20; None when there is none."""
     match = PREFER_WAIT.search(prefer)
-    return min(int(match[1]), WAIT_SECONDS_MAX) if match else None
+    return min(int(match["seconds"]), WAIT_SECONDS_MAX) if match else None
 
 
 def is_waiting(row: Any) -> bool:
     """False once the order left PENDING, or was declined and nobody asked to pay again."""
     is_declined = bool(row.payment) and row.payment["status"] in ("DECLINED", "VOIDED")
     return row.status == "PENDING" and not (is_declined and not row.charge_wanted)
-
-
-def _order_id(request: Request) -> UUID:
-    order_id = parse_uuid(request.path["orderId"])
-    if order_id is None:
-        raise not_found("the order")
-    return order_id
 
 
 def _visible(tx: Transaction, request: Request, order_id: UUID) -> Any:

@@ -1,6 +1,6 @@
 """Compiles bytecode into an image that nobody may write to: ``compile.py [--standard-library] …``.
 
-The bytecode is not checked against its source at import (PEP 552): sources in an image never change,
+The bytecode is not checked against its source at import (PEP 552): an image never changes,
 and a start saves one look at the disk for each module.
 """
 

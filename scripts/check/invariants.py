@@ -201,6 +201,8 @@ select order_id::text from shop.ledger group by order_id
 having sum(case kind when 'CAPTURE' then amount_minor else -amount_minor end) < 0
 """,
     ),
+    # Two inserts "on conflict do nothing" of one key at once: the later takes its row back, which
+    # the statistics count as a deletion.  The triggers are what refuses a real one.
     Invariant(
         "I-15",
         False,
@@ -208,7 +210,7 @@ having sum(case kind when 'CAPTURE' then amount_minor else -amount_minor end) < 
         """
 select relname::text from pg_stat_user_tables where schemaname = 'shop' and relname in (
   'ledger', 'stock_moves', 'transitions', 'settlements', 'settlement_lines', 'inbox')
-  and n_tup_upd + n_tup_del > 0
+  and (n_tup_upd > 0 or n_tup_del > 0 and relname not in ('inbox', 'settlements'))
 """,
     ),
     Invariant(

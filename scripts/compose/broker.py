@@ -1,6 +1,6 @@
 """``shop broker``: the desk's broker and clock in front of functions that stand at fixed addresses.
 
-What Knative's Broker, Triggers and clocks do, in one process for Compose: the same retries, the same
+What Knative's Broker, Triggers and clocks do, in one process for Compose: same retries, the same
 dead letters, over restarts (the file on ``data``).  It starts no function and stops none.
 """
 

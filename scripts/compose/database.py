@@ -1,4 +1,4 @@
-"""``shop migrate``: brings the database of a deployment to this version; a job, run before functions."""
+"""``shop migrate``: brings a deployment's database to this version; a job, run before functions."""
 
 from __future__ import annotations
 

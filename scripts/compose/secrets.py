@@ -12,6 +12,7 @@ from pathlib import Path
 from secrets import token_urlsafe
 
 from scripts.dev.secrets import CLOCK, RELAY, Secrets, kept, local_secrets
+from scripts.render.objects import reads_redis
 from shop.registry import all_specs
 from shop.spec import DATABASE_ROLES, FunctionSpec
 
@@ -61,7 +62,7 @@ def _of_function(spec: FunctionSpec, secrets: Secrets, passwords: Files) -> File
     if spec.database_role:
         files["database-url"] = _database_url(spec.database_role, passwords)
         files["event-signing-key"] = secrets.event_keys[spec.database_role]
-    if "redis" in spec.needs or spec.routes:  # the rate limit of routes is counted there
+    if reads_redis(spec):
         files["redis-url"] = f"redis://:{passwords['redis']}@redis:6379/0"
     if "provider" in spec.needs:
         files["payment-provider-api-key"] = secrets.provider_api_key

@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
 
 
 def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """A listening socket, of this machine alone unless told otherwise; raises OSError when the port is taken."""
+    """A listening socket, on this machine alone unless told otherwise; OSError: port taken."""
     # asyncio turns Nagle's delay off only for sockets that name their protocol
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:

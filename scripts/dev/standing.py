@@ -1,4 +1,4 @@
-"""Functions that stand at fixed addresses, such as containers: reached, but not started or stopped."""
+"""Functions that stand at fixed addresses, as containers do: reached, not started or stopped."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Envoy as the edge: ``infra/edge/envoy.yaml`` for a cluster, ``infra/compose/envoy.yaml`` for Compose.
+"""Envoy as the edge: ``infra/edge/envoy.yaml`` for a cluster, ``infra/compose/…`` for Compose.
 
 The one door where there is no Gateway API.  It knows the routes of the specs and nothing else gets
 through; it matches paths as they came, byte for byte, so no second spelling of a path reaches a
-function; it takes away what a client says about who it is; it asks for a token of ours where a route
+function; it takes away what a client says about who it is; it asks for a token where a route
 needs one; and it holds floods, long bodies and slow clients off.  Functions do not trust it: they
 check tokens, roles, sizes and limits themselves.
 """
@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from scripts.render.documents import yaml_text
-from scripts.render.objects import COLD_START_SECONDS, NAMESPACE, name_of
+from scripts.render.objects import (
+    COLD_START_SECONDS,
+    NAMESPACE,
+    name_of,
+    request_seconds,
+)
 from shop.registry import all_specs
 from shop.spec import FunctionSpec, Route
 
@@ -95,8 +100,8 @@ class Place:
     port: int = 8080
     metrics_port: int = 9095
     admin_port: int = 9901
-    client_burst: int = 400
-    client_per_second: int = 200
+    client_burst: int = 1200
+    client_per_second: int = 400
     host: str = "0.0.0.0"  # noqa: S104 (a container's only address)
 
 
@@ -377,7 +382,7 @@ def _route(spec: FunctionSpec, route: Route) -> Config:
         "route": {
             "cluster": spec.name,
             "auto_host_rewrite": True,
-            "timeout": _seconds(spec.timeout_seconds + COLD_START_SECONDS),
+            "timeout": _seconds(request_seconds(spec) + COLD_START_SECONDS),
             # only what surely never arrived is sent again
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
         },

@@ -178,9 +178,11 @@ class RefundAsked:
 
 @frozen
 class Refunded:
-    """The provider says the money went back."""
+    """The provider says the money went back; without an amount: compared with ours already."""
 
     refund_id: Any
+    amount_minor: int | None = None
+    currency: str | None = None
 
 
 @frozen
@@ -446,11 +448,15 @@ def _refunded(story: Story, message: Refunded) -> Effects:
     refund = story.refund(message.refund_id)
     if refund is None or refund.status == "SUCCEEDED":
         return NOTHING
+    currency = story.order.currency
+    ours, named = (refund.amount_minor, currency), (message.amount_minor, message.currency)
+    if message.amount_minor is not None and named != ours:
+        detail = f"the provider says {message.amount_minor} {message.currency} went back"
+        return (Alarm("amount_mismatch", refund.refund_id, detail),)
     if refund.status == "REJECTED":
         return (
             Alarm("refund_after_rejection", refund.refund_id, "the provider refunded after all"),
         )
-    currency = story.order.currency
     return (
         _move_refund(refund, "SUCCEEDED"),
         Post("REFUND", refund.refund_id, refund.amount_minor, currency),

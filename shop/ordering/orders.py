@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
+
+from shop.errors import not_found
+from shop.ids import parse_uuid
 
 if TYPE_CHECKING:
     from shop.db import Statement
@@ -81,22 +84,7 @@ returning order_id
 """
 
 # One object per order, as every answer shows it.
-VIEW: LiteralString = """
-select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.payment_method,
-  o.created_at, o.version, o.charge_at is not null as charge_wanted,
-  (select json_agg(json_build_object('productId', l.product_id, 'quantity', l.qty,
-      'unitPrice', l.unit_price_minor, 'lineAmount', l.qty * l.unit_price_minor)
-      order by l.product_id)
-    from shop.order_lines l where l.order_id = o.order_id) as items,
-  (select json_build_object('status', p.status, 'attempt', p.attempt) from shop.payments p
-    where p.order_id = o.order_id order by p.attempt desc limit 1) as payment,
-  (select coalesce(sum(r.amount_minor), 0)::bigint from shop.refunds r
-    join shop.payments p using (payment_id)
-    where p.order_id = o.order_id and r.status = 'SUCCEEDED') as refunded_minor
-from shop.orders o where o.order_id = %(order_id)s::uuid
-"""
-
-MINE: LiteralString = """
+_SHOWN: LiteralString = """
 select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.payment_method,
   o.created_at, o.version, o.charge_at is not null as charge_wanted,
   (select json_agg(json_build_object('productId', l.product_id, 'quantity', l.qty,
@@ -109,13 +97,21 @@ select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.p
     join shop.payments p using (payment_id)
     where p.order_id = o.order_id and r.status = 'SUCCEEDED') as refunded_minor
 from shop.orders o
+"""
+
+VIEW: LiteralString = _SHOWN + "where o.order_id = %(order_id)s::uuid"
+
+MINE: LiteralString = (
+    _SHOWN
+    + """
 where o.user_id = %(user_id)s
   and (%(before)s::uuid is null or o.order_id < %(before)s::uuid)
 order by o.order_id desc limit %(limit)s
 """
+)
 
 TIMELINE: LiteralString = """
-select at, entity, entity_id, from_status, to_status, actor, event_id
+select at, entity, entity_id, from_status, to_status, actor
 from shop.transitions where order_id = %(order_id)s::uuid
 order by seq limit %(limit)s
 """
@@ -124,6 +120,14 @@ OWNED: LiteralString = """
 select order_id from shop.orders
 where order_id = %(order_id)s::uuid and user_id = %(user_id)s
 """
+
+
+def id_in(path: Mapping[str, str]) -> UUID:
+    """The order id of a path; one that is no id gets the 404 of an order that is not there."""
+    order_id = parse_uuid(path["orderId"])
+    if order_id is None:
+        raise not_found("the order")
+    return order_id
 
 
 def place(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -24,3 +27,14 @@ class QueryModel(Model):
     """A query string: values arrive as text and are parsed."""
 
     model_config = ConfigDict(strict=False)
+
+
+def _in_digits(text: object) -> object:
+    """Digits only: pydantic would also read "1_000", "+1", " 1 " and "1.0" as numbers."""
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,15}", text):
+        raise ValueError("must be a whole number in digits")
+    return text
+
+
+QueryNumber = Annotated[int, BeforeValidator(_in_digits)]
+PageSize = Annotated[QueryNumber, Field(ge=1, le=100)]

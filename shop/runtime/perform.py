@@ -207,7 +207,7 @@ def _attempt(call: Call) -> Answer:
         raise _in_progress() from error
     except db.NOT_NOW as error:
         log.write("database", error=type(error).__name__, route=call.operation.scope)
-        raise db.as_unavailable(error) from error
+        raise db.unavailable() from error
 
 
 def _work(call: Call, session: Session) -> Answer:
@@ -238,16 +238,16 @@ def _open(call: Call, *claim: Statement) -> Iterator[Session]:
         user_id = str(caller.user_id) if caller else ""
         opening.append((ACT_AS, {"user_id": user_id, "role": caller.role if caller else ""}))
     if caller is not None:
-        from shop.sessions import OPEN_SESSION
+        from shop.sessions import open_session
 
         call.session_index = len(opening)
-        who = {"session_id": caller.session_id, "user_id": caller.user_id}
-        opening.append((OPEN_SESSION, who))
+        opening.append(open_session(caller.session_id, caller.user_id))
     opening.extend(claim)
     with call.services.database.transaction(
         opening=tuple(opening),
         traceparent=call.request.traceparent,
         actor=f"user:{caller.user_id}" if caller else "anonymous",
+        is_read_only=not call.operation.route.writes,
     ) as session:
         if call.session_index is not None:
             _check_session(caller, session.opened[call.session_index])
@@ -275,7 +275,7 @@ def open_transaction(call: Call) -> Iterator[Transaction]:
             session.commit()
             call.announced.extend(session.tx.announced)
     except db.NOT_NOW as error:
-        raise db.as_unavailable(error) from error
+        raise db.unavailable() from error
 
 
 # ---------------------------------------------------------------- idempotency

@@ -1,6 +1,6 @@
 """The image's health check: ``python -I -S probe.py [path]`` asks this container if it lives.
 
-A script of its own, on the bare socket: it runs every few seconds beside every function, and an HTTP
+A script of its own, on the bare socket: it runs every few seconds beside each function, and an HTTP
 client costs more to import than the whole question.
 """
 

@@ -55,7 +55,7 @@ def receive(services: Services, specs: tuple[FunctionSpec, ...], wire: Wire) -> 
         raise Refused(error.status, "BAD_EVENT", error.reason) from error
     except db.NOT_NOW as error:
         log.write("database", error=type(error).__name__, route="/events")
-        raise db.as_unavailable(error) from error
+        raise db.unavailable() from error
     except Refused as refusal:
         if refusal.status in RETRIED_BY_BROKERS:
             raise Refused(422, refusal.code, refusal.message) from refusal

@@ -198,6 +198,8 @@ ROLE_SETTINGS = {
     "statement_timeout": "3s",
     "lock_timeout": "1s",
     "idle_in_transaction_session_timeout": "5s",
+    # times are answered as they are read; a server of another zone must not change the contract
+    "timezone": "UTC",
 }
 # close(day) asks who began before midnight; a check asks what is left hanging
 READS_ACTIVITY = ("shop_settlement", "shop_auditor")

@@ -22,7 +22,7 @@ import yaml
 from scripts.compose.secrets import MASTER, write_secrets
 from scripts.render import compose
 from scripts.render.compose import OTHERS, service_name
-from scripts.render.knative import SECRETS_PATH
+from scripts.render.objects import SECRETS_PATH
 from shop.registry import all_specs
 from shop.runtime import config
 from shop.runtime.entry import needs_of
@@ -40,7 +40,8 @@ def instructions(path: Path) -> list[tuple[str, str]]:
     """Every instruction of a Dockerfile with its argument, continuation lines joined."""
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
     text = "\n".join(lines).replace("\\\n", " ")
-    return [(w, rest.strip()) for w, _, rest in (line.partition(" ") for line in text.split("\n")) if w]  # fmt: skip
+    parts = (line.partition(" ") for line in text.split("\n"))
+    return [(word, rest.strip()) for word, _, rest in parts if word]
 
 
 def stages(path: Path) -> dict[str, list[tuple[str, str]]]:

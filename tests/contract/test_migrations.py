@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import psycopg
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, create_engine
 
 from scripts.migrate import migrate
 from shop.schema.tables import METADATA
+from tests.functions.ledger_book import POST
 
 # xmin tells whether the row of the catalogue was ever touched, even with the same values.
 CATALOGUE = """
@@ -56,6 +60,39 @@ def test_migrating_again_touches_nothing(database_url: str) -> None:
     migrate(database_url)
 
     assert _catalogue(database_url) == before
+
+
+def test_due_work_ends_days_where_the_business_is(database_url: str) -> None:
+    """``settle`` and the view that wakes it must mean the same midnight."""
+    migrate(database_url, business_time_zone="America/New_York")
+    migrate(database_url, business_time_zone="America/New_York")
+
+    with psycopg.connect(database_url) as connection:
+        posting = {"kind": "CAPTURE", "id": uuid4(), "amount": 900, "currency": "KRW"}
+        connection.execute("set session_replication_role = replica")  # a posting without its order
+        connection.execute(POST, posting | {"at": "2026-02-02 03:30:00+00"})
+        row = connection.execute(
+            "select id, due_at from shop.due_work where kind = 'close_day'"
+        ).fetchone()
+
+    # 03:30 UTC on the 2nd is half past ten in the evening of the 1st in New York
+    assert row == ("2026-02-01", datetime(2026, 2, 2, 5, 2, tzinfo=UTC))
+
+
+def test_a_time_zone_that_nobody_knows_is_refused(database_url: str) -> None:
+    with pytest.raises(ValueError, match="no time zone 'Asia/Soul'"):
+        migrate(database_url, business_time_zone="Asia/Soul")
+
+
+def test_functions_read_times_in_utc(database_url: str) -> None:
+    """The contract's times do not depend on the zone a server happens to be set to."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"alter database {name} set timezone = 'Asia/Seoul'")
+    as_ordering = "postgresql://shop_ordering@" + database_url.split("@")[1]
+
+    with psycopg.connect(as_ordering) as connection:
+        assert connection.execute("show timezone").fetchone() == ("UTC",)
 
 
 def _catalogue(url: str) -> set[tuple[Any, ...]]:

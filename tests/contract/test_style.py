@@ -40,7 +40,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "jwt": ("shop/tokens.py",),
     "opentelemetry": ("shop/runtime/",),
     "psycopg": ("shop/db.py", "shop/schema/", "scripts/"),
-    "pydantic": ("functions/*/schema.py", "shop/runtime/", "scripts/"),
+    "pydantic": ("functions/*/schema.py", "shop/answers.py", "shop/runtime/", "scripts/"),
     "redis": (),
     "requests": ("shop/provider/stripe.py",),
     "sqlalchemy": ("scripts/", "shop/schema/"),

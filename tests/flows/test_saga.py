@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from shop import due
+from shop.errors import Unavailable
 from tests.flows.stage import Stage, assert_invariants, assert_rests
 from tests.provider.sandbox_process import charge_call, wait_for
 
@@ -425,6 +427,22 @@ def test_a_webhook_with_another_amount_is_not_believed(stage: Stage) -> None:
     assert stage.order(order["id"])["status"] == "PAID"
 
 
+def test_a_refund_webhook_with_another_amount_is_not_believed(stage: Stage) -> None:
+    buyer = stage.shop.person()
+    order = buyer.paid_order(stage.shop.product(price=900))
+    buyer.patch(f"/orders/{order['id']}/cancel")
+    (refund,) = stage.shop.sql("select provider_key from shop.refunds")
+
+    assert stage.notify("refund.succeeded", refund["provider_key"], 901) == 202
+
+    assert stage.order(order["id"])["status"] == "CANCELLING"
+    assert stage.alarms() == ["amount_mismatch"]
+    stage.come_to_rest()
+    assert stage.order(order["id"])["status"] == "CANCELLED"
+    (posting,) = stage.shop.sql("select amount_minor from shop.ledger where kind = 'REFUND'")
+    assert posting["amount_minor"] == 900
+
+
 def test_a_declined_webhook_of_the_first_attempt_after_the_second_was_captured(
     stage: Stage,
 ) -> None:
@@ -457,11 +475,11 @@ def test_the_books_are_read_five_minutes_after_a_payment_and_then_left_alone(
     stage.shop.person().paid_order(stage.shop.product())
     assert_rests(stage)
     stage.shop.sql("update shop.reconciliation set ran_at = now() - interval '1 hour'")
-    for minutes, due in ((4, []), (6, ["reconcile"])):
+    for minutes, kinds in ((4, []), (6, ["reconcile"])):
         stage.shop.sql(
             "update shop.payments set created_at = now() - %s", timedelta(minutes=minutes)
         )
-        assert stage.due_now() == due
+        assert stage.due_now() == kinds
 
     stage.shop.tick("sweep")
 
@@ -470,6 +488,55 @@ def test_the_books_are_read_five_minutes_after_a_payment_and_then_left_alone(
         "where kind = 'reconcile'"
     )
     assert row["later"]
+
+
+def test_whoever_dies_in_long_books_has_not_read_them_for_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = stage.sandbox.provider()
+    for _ in range(3):
+        assert provider.charge(charge_call()).kind == "captured"
+    monkeypatch.setattr(due, "PAGE", 1)
+    compare, seen = due._compare, []
+
+    def die_at_the_third(work: Any, entry: Any) -> None:
+        seen.append(entry.key)
+        if len(seen) == 3:
+            raise Unavailable("the process dies here")
+        compare(work, entry)
+
+    monkeypatch.setattr(due, "_compare", die_at_the_third)
+    stage.reconcile()
+    first_run = list(seen)
+    stage.reconcile()
+
+    assert len(first_run) == 3
+    assert seen[3] == first_run[2], "it goes on where it was, not at the beginning"
+
+
+def test_what_is_too_old_is_forgotten_in_short_transactions(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "FORGOTTEN_AT_ONCE", 2)
+    stage.shop.sql("create table shop.deletions (transaction_id xid8)")
+    stage.shop.sql(
+        "create function shop.note_deletion() returns trigger language plpgsql security definer as "
+        "$$ begin insert into shop.deletions values (pg_current_xact_id()); return old; end $$"
+    )
+    stage.shop.sql(
+        "create trigger note_deletion before delete on shop.idempotency "
+        "for each row execute function shop.note_deletion()"
+    )
+    stage.shop.sql(
+        "insert into shop.idempotency (user_id, scope, key, fingerprint, state, created_at) "
+        "select 0, 'POST /test', 'key-of-this-test-' || n, 'x', 'STARTED', "
+        "now() - interval '8 days' from generate_series(1, 5) n"
+    )
+
+    stage.shop.tick("sweep")
+
+    deletions = stage.shop.sql("select count(*) as n from shop.deletions group by transaction_id")
+    assert sorted(row["n"] for row in deletions) == [1, 2, 2]
 
 
 def test_books_that_cannot_be_read_are_asked_for_later_not_at_once(stage: Stage) -> None:

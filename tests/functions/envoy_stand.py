@@ -1,4 +1,4 @@
-"""A real Envoy with the rendered configuration, in front of real functions and of one that echoes."""
+"""A real Envoy with the rendered configuration, before real functions and one that echoes."""
 
 from __future__ import annotations
 

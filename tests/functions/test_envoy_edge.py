@@ -1,4 +1,4 @@
-"""The rendered Envoy, run in front of real function processes: what gets through it, and what not."""
+"""The rendered Envoy, in front of real function processes: what gets through, and what not."""
 
 from __future__ import annotations
 
@@ -154,8 +154,10 @@ def test_without_a_token_of_ours_the_edge_answers_itself(front: Front, kind: str
 @pytest.mark.parametrize(
     "path",
     [
-        "/nothing", "/events", "/metrics", "/stats/prometheus", "/_/health", "/products/", "//products",
-        "/orders/../products", "/./products", "/products/..;/cart", "/Products", "/api-docs/.hidden",
+        "/nothing", "/events", "/metrics", "/stats/prometheus", "/_/health", "/products/",
+        "//products",
+        "/orders/../products", "/./products", "/products/..;/cart", "/Products",
+        "/api-docs/.hidden",
         "/products%20", "/%70roducts", "/api-docs/a%2fb", "/api-docs\\a",
     ],
 )  # fmt: skip
@@ -213,7 +215,8 @@ def test_the_peer_is_appended_to_the_addresses_that_a_client_claims(front: Front
 def test_a_trace_goes_on_from_the_client_through_the_edge_into_its_log(front: Front) -> None:
     arrived = front.headers(traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
     own = front.headers()
-    front.edge.ask("GET", "/api-docs/app.js?token=secret", headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"})  # fmt: skip
+    sent = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    front.edge.ask("GET", "/api-docs/app.js?token=secret", headers=sent)
 
     line = front.edge.line("/api-docs/app.js", 200)
 

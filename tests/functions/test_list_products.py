@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import threading
+import unicodedata
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -255,6 +256,25 @@ def test_a_name_is_found_by_any_part_of_it(shop: ShopUnderTest) -> None:
     for wanted, found in FOUND:
         answer = shop.call("GET", f"/products?category={quote('시험')}&name={quote(wanted)}")
         assert [product["name"] for product in answer.json] == found, wanted
+
+
+def test_a_name_is_found_however_its_syllables_are_encoded(shop: ShopUnderTest) -> None:
+    """Names are stored composed; what a Mac's keyboard or file system sends may be decomposed."""
+    tent = shop.product(name="캠핑 텐트")
+    decomposed = unicodedata.normalize("NFD", "텐트")
+    assert decomposed != "텐트"
+
+    assert ids(shop.call("GET", f"/products?name={quote(decomposed)}")) == [tent]
+
+
+def test_a_route_that_does_not_write_cannot(
+    shop: ShopUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        catalog, "CATEGORIES", "select current_setting('transaction_read_only') as body"
+    )
+
+    assert shop.call("GET", "/categories").body == b"on"
 
 
 def test_sixty_four_characters_are_searched(shop: ShopUnderTest) -> None:

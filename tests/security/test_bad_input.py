@@ -399,6 +399,7 @@ def test_query_parameters_nobody_asked_for_are_refused_everywhere(stage: Stage) 
         "/products?category=%0a", "/products?limit=1;limit=2", "/products?" + "a=1&" * 60,
         "/orders/me?limit=0", "/orders/me?limit=101", "/orders/me?limit=abc", "/orders/me?cursor=x",
         "/orders/me?cursor=" + "-" * 36, "/orders/me?limit=1&limit=2", "/orders/me?limit=1.5",
+        "/orders/me?limit=1_0", "/orders/me?limit=%2B1", "/orders/me?limit=1.0",
         "/settlements/daily?date=2026-02-30", "/settlements/daily?date=9999-12-31",
         "/settlements/daily?date=' or 1", "/settlements/daily?date=0", "/settlements/daily?date=",
         "/settlements/daily?date=2026-1-1", "/settlements/daily?date=2026-W01-1",

@@ -376,6 +376,21 @@ RULES: dict[str, tuple[Story, Any, Effects]] = {
         Refunded("r1"),
         (refund_moved("INTENT", "SUCCEEDED", 300), Post("REFUND", "r1", 300, "KRW")),
     ),
+    "refunded with our amount": (
+        story(PAID, payment("CAPTURED", refund_reserved_minor=300), refund("INTENT", 300)),
+        Refunded("r1", 300, "KRW"),
+        (refund_moved("INTENT", "SUCCEEDED", 300), Post("REFUND", "r1", 300, "KRW")),
+    ),
+    "refunded with another amount": (
+        story(PAID, payment("CAPTURED", refund_reserved_minor=300), refund("INTENT", 300)),
+        Refunded("r1", 299, "KRW"),
+        (Alarm("amount_mismatch", "r1", "the provider says 299 KRW went back"),),
+    ),
+    "refunded in another currency": (
+        story(PAID, payment("CAPTURED", refund_reserved_minor=300), refund("UNKNOWN", 300)),
+        Refunded("r1", 300, "USD"),
+        (Alarm("amount_mismatch", "r1", "the provider says 300 USD went back"),),
+    ),
     "the last refund finishes the cancellation": (
         story(CANCELLING, ALL_RESERVED, refund("UNKNOWN")),
         Refunded("r1"),

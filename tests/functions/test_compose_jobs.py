@@ -1,0 +1,81 @@
+"""What Compose (and a chart's hook) runs before functions: migrate, passwords, seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from scripts.compose.database import run_migrate
+from scripts.seed import LOCAL_ACCOUNTS, SeedRefused
+from shop.runtime.config import ConfigurationError
+from shop.spec import DATABASE_ROLES
+
+ROLES = [f"shop_{role}" for role in DATABASE_ROLES]
+# other tests share the server: what a role had is put back
+PASSWORDS = "select rolname, rolpassword from pg_authid where rolname = any(%s)"
+
+
+@pytest.fixture
+def deployed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address as a job is told it."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("SHOP_PROFILE", "local")
+    return database_url
+
+
+def passwords_of(url: str) -> dict[str, str | None]:
+    with psycopg.connect(url) as connection:
+        return dict(connection.execute(PASSWORDS, [ROLES]).fetchall())
+
+
+def test_every_role_is_given_the_password_in_its_file(deployed: str, tmp_path: Path) -> None:
+    for role in ROLES:
+        (tmp_path / f"password-{role}").write_text(f"it's of {role}\n")
+    (tmp_path / "database-url").write_text("not a password")
+
+    try:
+        assert run_migrate(passwords=tmp_path, with_seed=False) == 0
+
+        given = passwords_of(deployed)
+        assert sorted(given) == sorted(ROLES)
+        assert all((text or "").startswith("SCRAM-SHA-256$") for text in given.values())
+    finally:
+        with psycopg.connect(deployed, autocommit=True) as connection:
+            for role in ROLES:
+                connection.execute(f"alter role {role} password null".encode())
+
+
+def test_a_password_for_a_role_that_is_not_there_changes_none(
+    deployed: str, tmp_path: Path
+) -> None:
+    before = passwords_of(deployed)
+    (tmp_path / "password-shop_catalog_ro").write_text("new")
+    (tmp_path / "password-shop_nobody").write_text("new")
+
+    with pytest.raises(psycopg.errors.UndefinedObject):
+        run_migrate(passwords=tmp_path, with_seed=False)
+
+    assert passwords_of(deployed) == before
+
+
+def test_a_seed_is_made_once_and_never_in_production(
+    deployed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_migrate(passwords=None, with_seed=True) == 0
+    assert run_migrate(passwords=None, with_seed=True) == 0
+
+    said = capsys.readouterr().out
+    assert [said.count(email) for _, email, _ in LOCAL_ACCOUNTS] == [2] * len(LOCAL_ACCOUNTS)
+    assert not [password for _, _, password in LOCAL_ACCOUNTS if password in said]
+    monkeypatch.setenv("SHOP_PROFILE", "prod")
+    with pytest.raises(SeedRefused):
+        run_migrate(passwords=None, with_seed=True)
+
+
+def test_without_an_address_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+    with pytest.raises(ConfigurationError, match="DATABASE_URL"):
+        run_migrate(passwords=None, with_seed=False)
