@@ -1,6 +1,6 @@
 # One image for every function (target `functions`, the last and so the default) and one for the
-# tools that people and jobs run (target `tools`): migrations, the sandbox provider, the broker at
-# the desk, end-to-end tests.  The base comes by argument, so that a mirror or a digest can be named:
+# tools that people and jobs run (target `tools`): migrations, the sandbox provider, the broker,
+# end-to-end tests.  The base comes by argument, so that a mirror or a digest can be named:
 #   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:... .
 ARG PYTHON_IMAGE=python:3.13-slim
 

@@ -77,6 +77,7 @@ WAYS = (
     "values",
     "values, all APIs",
     "ghcr",
+    "kind",
     "prod",
     "observability",
     "rabbitmq",
@@ -92,6 +93,8 @@ def world_of(way: str) -> World:
             return rendered(assume=APIS)
         case "ghcr":
             return rendered(values_of("values-ghcr.yaml"))
+        case "kind":
+            return rendered(yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8")))
         case "prod":
             return rendered(values_of("values-prod.yaml"), PINNED, assume=APIS)
         case "observability":
@@ -166,6 +169,10 @@ def _comparable(objects: Any, kind: str) -> dict[tuple[str, str], Any]:
             # patches in kustomize, whose values another test looks at
             patched = ("BROKER_URL", "METRICS_PORT")
             copy["data"] = {k: v for k, v in copy["data"].items() if k not in patched}
+        template = copy.get("spec", {}).get("template", {}).get("metadata", {})
+        template.get("annotations", {}).pop("msa-shop/settings", None)
+        if template.get("annotations") == {}:
+            del template["annotations"]
         found[key] = copy
     return found
 
@@ -276,6 +283,22 @@ def test_a_new_release_makes_no_new_revision() -> None:
     again = of_text("\n---\n".join(t for path, t in texts.items() if path.endswith(".yaml")))
 
     assert templates(again) == templates(world_of("values"))
+
+
+def test_other_settings_make_a_revision_of_every_function() -> None:
+    def marks(world: World) -> dict[str, str]:
+        return {
+            t["metadata"]["name"]: t["spec"]["template"]["metadata"]["annotations"][
+                "msa-shop/settings"
+            ]
+            for t in world.functions()
+        }
+
+    before = marks(world_of("values"))
+    after = marks(rendered({"settings": {"OPEN_ORDERS_MAX": "11"}}))
+
+    assert before.keys() == after.keys()
+    assert not set(before.values()) & set(after.values())
 
 
 def test_a_function_is_sized_by_its_values_threads_included() -> None:

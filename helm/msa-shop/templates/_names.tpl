@@ -104,3 +104,22 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- sub (int .Values.postgresql.maxConnections) 10 -}}
 {{- end -}}
 {{- end -}}
+
+{{/* What every function is told and nobody need hide. */}}
+{{- define "shop.settings" -}}
+SHOP_PROFILE: {{ .Values.profile }}
+BROKER_URL: {{ include "shop.brokerUrl" . | quote }}
+DATABASE_PREPARE: {{ ternary "off" "on" .Values.pgbouncer.transactionMode | quote }}
+{{- range $name, $value := .Values.settings }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- $scraped := and .Values.podMonitor.enabled (include "shop.has" (list . "monitoring.coreos.com/v1/PodMonitor")) }}
+{{- if or $scraped .Values.observability.enabled }}
+METRICS_PORT: "9095"
+{{- end }}
+{{- if .Values.observability.enabled }}
+OTEL_EXPORTER_OTLP_ENDPOINT: http://shop-collector:4318
+OTEL_TRACES_SAMPLER: parentbased_traceidratio
+OTEL_TRACES_SAMPLER_ARG: {{ .Values.observability.sampling | quote }}
+{{- end }}
+{{- end -}}

