@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from shop.spec import FunctionSpec, Schedule, Subscription
 
 DONE = 204
-TICK = "com.msashop.clock.ticked.v1"
 CLOCK = "/shop/clock"
 FAILED_AT = "knativeerrordest"
 RETRIED_BY_BROKERS = (404, 408, 409, 429)
@@ -64,7 +63,7 @@ def receive(services: Services, specs: tuple[FunctionSpec, ...], wire: Wire) -> 
 
 def _receive(services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent) -> Answer:
     _authenticate(services, message)
-    if message.type == TICK:
+    if message.type == vocabulary.CLOCK_TICKED:
         return _tick(services, specs, message)
     event = vocabulary.unwrap(message)
     _check_announcer(message.source, event.name)
