@@ -10,10 +10,12 @@ WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
-COPY requirements.txt requirements-tools.txt ./
+# requirements-otel.txt has what pushes traces beside it.
+ARG REQUIREMENTS=requirements.txt
+COPY requirements*.txt ./
 # Only wheels, only these bytes; nothing is built here, so no compiler is needed.
 RUN pip install --require-hashes --only-binary=:all: --no-compile --prefix=/functions \
-        -r requirements.txt \
+        -r "${REQUIREMENTS}" \
  && pip install --require-hashes --only-binary=:all: --no-compile --prefix=/tools \
         -r requirements-tools.txt \
  # start-up files for namespaces that Python finds by itself since 3.3, and commands nobody calls

@@ -81,7 +81,9 @@ new: setup ## Make a new function: make new name=list_reviews
 
 locks: setup ## Pin all dependencies again (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(UPGRADE) --extra stripe -o requirements.txt pyproject.toml
-	$(COMPILE) $(UPGRADE) --extra stripe --extra servers --extra tools --extra dev \
+	$(COMPILE) $(UPGRADE) --extra stripe --extra otel \
+		-c requirements.txt -o requirements-otel.txt pyproject.toml
+	$(COMPILE) $(UPGRADE) --extra stripe --extra otel --extra servers --extra tools --extra dev \
 		-c requirements.txt -o requirements-dev.txt pyproject.toml
 	$(COMPILE) --extra stripe --extra tools \
 		-c requirements-dev.txt -o requirements-tools.txt pyproject.toml

@@ -204,6 +204,18 @@ def alarms_resolve(alarm_ids: list[str], database_url: Database) -> None:
     _exit(lambda: run_resolve(database_url, alarm_ids))
 
 
+@app.command()
+def exporter(
+    database_url: Database,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 9187,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+) -> None:
+    """Serve the business in numbers to Prometheus, as the role shop_ops; Ctrl-C stops it."""
+    from scripts.exporter import run_exporter
+
+    _exit(lambda: run_exporter(database_url, host=host, port=port))
+
+
 def _exit(work: Callable[[], int]) -> None:
     from scripts.reporting import attempt
 

@@ -140,6 +140,7 @@ class Connection:
         self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
         self._rows: dict[tuple[str, tuple[int, ...]], Callable[..., Row]] = {}
         self._is_answered = True
+        self.round_trips = 0
         self._readable, self._ready = select.poll(), select.poll()
         self._readable.register(self._libpq.socket, select.POLLIN)
         self._ready.register(self._libpq.socket, select.POLLIN | select.POLLOUT)
@@ -165,6 +166,7 @@ class Connection:
         ready = [self._made_ready(sql, parameters) for sql, parameters in statements]
         self._is_answered = False
         is_new = [self._queue(each) for each in ready]
+        self.round_trips += 1
         self._libpq.pipeline_sync()
         self._flush()
         answers = self._read()
@@ -293,6 +295,9 @@ class Database:
         self._prepare = prepare
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
+        # since the process began; a transaction counts when its connection comes back
+        self.round_trips = 0
+        self.transactions = 0
 
     def warm(self) -> None:
         """Opens one connection ahead of the first query, which is left to tell of a failure."""
@@ -372,11 +377,15 @@ class Database:
                 connection.send(((ROLLBACK, {}),))
         except psycopg.Error:
             connection.close()
-        if not connection.is_open or connection.status != TransactionStatus.IDLE:
-            connection.close()
-            return
+        is_usable = connection.is_open and connection.status == TransactionStatus.IDLE
         with self._lock:
-            self._idle.append(connection)
+            self.transactions += 1
+            self.round_trips += connection.round_trips
+            connection.round_trips = 0
+            if is_usable:
+                self._idle.append(connection)
+        if not is_usable:
+            connection.close()
 
 
 class Session:

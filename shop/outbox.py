@@ -17,10 +17,13 @@ from shop.ids import new_uuid
 if TYPE_CHECKING:
     from shop.db import Statement, Transaction
 
+# What the clock moves on without a request tells the order's own story: its first trace.
 INSERT: LiteralString = """
 insert into shop.outbox
   (event_id, source, type, subject, order_id, data, traceparent, next_try_at)
-select event_id, %(source)s, type, subject, order_id, data, %(traceparent)s,
+select event_id, %(source)s, type, subject, order_id, data,
+  coalesce(nullif(%(traceparent)s, ''), (select o.traceparent from shop.outbox o
+    where o.order_id = e.order_id order by o.created_at, o.event_id limit 1), ''),
   now() + interval '5 seconds'
 from unnest(%(event_ids)s::uuid[], %(types)s::text[], %(subjects)s::text[],
   %(order_ids)s::uuid[], %(data)s::jsonb[]) as e(event_id, type, subject, order_id, data)

@@ -82,6 +82,7 @@ def _others(secrets: Secrets, passwords: Files) -> dict[str, Files]:
             "event-signing-key": secrets.event_keys[CLOCK],
             "event-keys": secrets.event_key_set,
         },
+        "exporter": {"database-url": _database_url("ops", passwords)},
         "grafana": {"password": passwords["grafana"]},
         "migrate": {"database-url": administrator, **roles},
         "postgres": {"password": passwords[ADMIN]},

@@ -21,6 +21,7 @@ RENDERERS = (
     "edge",
     "envoy",
     "knative",
+    "observability",
     "openfaas",
     "reference",
 )
@@ -30,6 +31,7 @@ GENERATED_FOLDERS = (
     Path("functions/api_docs/assets/rendered"),
     Path("helm/msa-shop/files"),
     Path("infra/knative"),
+    Path("infra/observability/dashboards"),
 )
 
 

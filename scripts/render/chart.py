@@ -7,6 +7,7 @@ from typing import Any
 
 from events.event import ShopEvent
 from events.vocabulary import EVENTS, class_of
+from scripts.render.dashboards import dashboard_files
 from scripts.render.documents import yaml_text
 from scripts.render.eventing import clock_name, event_type_name, trigger_name
 from scripts.render.events import schema_of
@@ -27,8 +28,7 @@ ROOT = Path(__file__).parent.parent.parent
 FILES = Path("helm/msa-shop/files")
 LIST = FILES / "functions.yaml"
 # written by hand, once; Helm reads no file outside its chart
-OBSERVABILITY = Path("infra/observability")
-COPIED = (("dashboards", "*.json"), ("alerts", "*.yaml"))
+ALERTS = Path("infra/observability/alerts")
 
 
 def render() -> dict[Path, str]:
@@ -42,11 +42,11 @@ def render() -> dict[Path, str]:
 
 
 def _copies() -> dict[Path, str]:
-    return {
-        FILES / folder / path.name: path.read_text("utf-8")
-        for folder, pattern in COPIED
-        for path in (ROOT / OBSERVABILITY / folder).glob(pattern)
+    alerts = {
+        FILES / "alerts" / path.name: path.read_text("utf-8")
+        for path in (ROOT / ALERTS).glob("*.yaml")
     }
+    return alerts | {FILES / "dashboards" / name: text for name, text in dashboard_files().items()}
 
 
 def _event(event: type[ShopEvent]) -> dict[str, Any]:

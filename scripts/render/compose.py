@@ -14,8 +14,9 @@ FILE = Path("infra/compose/functions.yaml")
 FUNCTIONS_IMAGE = "${SHOP_IMAGE:-msa-shop:local}"
 TOOLS_IMAGE = "${SHOP_TOOLS_IMAGE:-msa-shop-tools:local}"
 CONTEXT = "../.."
+IMAGE_ARGUMENTS = {"PYTHON_IMAGE": None, "REQUIREMENTS": None}
 # services beside the functions that have secrets of their own
-OTHERS = ("broker", "grafana", "migrate", "postgres", "redis", "sandbox", "tools")
+OTHERS = ("broker", "exporter", "grafana", "migrate", "postgres", "redis", "sandbox", "tools")
 # a container may be slow to be scheduled, a function is not: it drains within 20 seconds
 STOP_SECONDS = 25
 
@@ -33,6 +34,10 @@ SETTINGS = {
     "BUSINESS_TIME_ZONE": "${BUSINESS_TIME_ZONE:-Asia/Seoul}",
     "CURRENCY": "${CURRENCY:-KRW}",
     "TRUSTED_HOPS": "1",
+    # Prometheus is there in the profile observability, a collector wants an image with the extra
+    "METRICS_PORT": "${METRICS_PORT:-0}",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "${OTEL_EXPORTER_OTLP_ENDPOINT:-}",
+    "OTEL_METRICS_EXPORTER": "none",
 }
 
 
@@ -66,7 +71,7 @@ def _function(spec: FunctionSpec) -> Service:
         settings["PAYMENT_PROVIDER_URL"] = "http://sandbox:8080"
     return {
         "image": FUNCTIONS_IMAGE,
-        "build": {"context": CONTEXT, "target": "functions", "args": {"PYTHON_IMAGE": None}},
+        "build": {"context": CONTEXT, "target": "functions", "args": IMAGE_ARGUMENTS},
         "command": [spec.name],
         "environment": settings,
         "volumes": [f"{_volume(service_name(spec))}:{SECRETS_PATH}:ro"],

@@ -45,6 +45,10 @@ MEANINGS = {
     "order_soft_expiry_seconds": "After this an unpaid order without a running payment expires.",
     "order_hard_expiry_seconds": "After this every unpaid order expires.",
     "threads": "Requests a process takes at once; 0 means what its spec says.",
+    "metrics_port": "Where Prometheus reads `/metrics`, never the public port; 0 is nowhere.",
+    "otel_exporter_otlp_endpoint": (
+        "Where traces and metrics are pushed over OTLP; needs the extra `otel`."
+    ),
 }
 
 

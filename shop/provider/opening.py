@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,10 +16,12 @@ def open_provider(
     url: str,
     api_key: str,
     timeout_seconds: float = TIMEOUT_SECONDS_DEFAULT,
+    traceparent: Callable[[], str] | None = None,
 ) -> Provider:
     """The adapter for ``PAYMENT_PROVIDER`` = ``sandbox`` or ``stripe``; nothing is sent yet.
 
-    ``url`` is the provider's base address (empty with stripe: Stripe's own). Raises ValueError for
+    ``url`` is the provider's base address (empty with stripe: Stripe's own). ``traceparent`` says
+    which story a call belongs to (W3C trace context; empty: none). Raises ValueError for
     an unknown kind, a missing key or address, or a timeout that is not positive.
     """
     if timeout_seconds <= 0:
@@ -29,10 +32,14 @@ def open_provider(
         # Imported here because a process pays only for the adapter it uses (cold start).
         from shop.provider.sandbox import SandboxProvider
 
-        return SandboxProvider(url=url, api_key=api_key, timeout_seconds=timeout_seconds)
+        return SandboxProvider(
+            url=url, api_key=api_key, timeout_seconds=timeout_seconds, traceparent=traceparent
+        )
     if kind == "stripe":
         # Imported here because the official library costs 200 ms and is an optional extra.
         from shop.provider.stripe import StripeProvider
 
-        return StripeProvider(url=url, api_key=api_key, timeout_seconds=timeout_seconds)
+        return StripeProvider(
+            url=url, api_key=api_key, timeout_seconds=timeout_seconds, traceparent=traceparent
+        )
     raise ValueError(f"PAYMENT_PROVIDER must be sandbox or stripe, not {kind!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR, socket
@@ -38,7 +39,14 @@ class SandboxProvider:
     Holds no state between calls, so threads may share it.
     """
 
-    def __init__(self, *, url: str, api_key: str, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        api_key: str,
+        timeout_seconds: float,
+        traceparent: Callable[[], str] | None = None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("PAYMENT_PROVIDER_URL must be an http or https address")
@@ -47,6 +55,7 @@ class SandboxProvider:
         self._port = parts.port
         self._base_path = parts.path.rstrip("/")
         self._api_key = api_key
+        self._traceparent = traceparent
         self._timeout_seconds = timeout_seconds
 
     def create(self, call: ChargeCall) -> Intent:
@@ -104,7 +113,11 @@ class SandboxProvider:
     def _open(self) -> _Line:
         connection_class = HTTPSConnection if self._is_tls else HTTPConnection
         connection = connection_class(self._host, self._port, timeout=self._timeout_seconds)
-        return _Line(connection, self._base_path, self._api_key, self._timeout_seconds)
+        headers = {"Authorization": f"Bearer {self._api_key}", "Accept": "application/json"}
+        traceparent = self._traceparent() if self._traceparent else ""
+        if traceparent:
+            headers["traceparent"] = traceparent
+        return _Line(connection, self._base_path, headers, self._timeout_seconds)
 
 
 class _Answer:
@@ -123,13 +136,13 @@ class _Line:
         self,
         connection: HTTPConnection,
         base_path: str,
-        api_key: str,
+        headers: dict[str, str],
         timeout_seconds: float,
     ) -> None:
         self._connection = connection
         self._sock: socket | None = None
         self._base_path = base_path
-        self._headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
+        self._headers = headers
         # A socket's timeout counts from the last byte, so a peer that drips one byte at a time
         # would never run into it. The timer hangs up on the whole exchange.
         self._hang_up = threading.Timer(timeout_seconds, self._shut)

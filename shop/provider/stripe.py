@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -48,9 +48,16 @@ class StripeProvider:
     counts from the last byte received. Threads may share the adapter.
     """
 
-    def __init__(self, *, url: str, api_key: str, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        api_key: str,
+        timeout_seconds: float,
+        traceparent: Callable[[], str] | None = None,
+    ) -> None:
         self._timeout_seconds = timeout_seconds
-        self._session = _DeadlineSession()
+        self._session = _DeadlineSession(traceparent)
         base_addresses: dict[str, str] = {"api": url.rstrip("/")} if url else {}
         client = stripe.StripeClient(
             api_key,
@@ -238,9 +245,10 @@ class StripeProvider:
 class _DeadlineSession(requests.Session):
     """Gives each request of a call what is left of the call's time, thread by thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, traceparent: Callable[[], str] | None) -> None:
         super().__init__()
         self._running = threading.local()
+        self._traceparent = traceparent
 
     def start(self, seconds: float) -> None:
         """The present thread's call begins."""
@@ -252,6 +260,9 @@ class _DeadlineSession(requests.Session):
         if left <= 0:
             raise requests.Timeout("the call's time is over")
         options["timeout"] = left
+        traceparent = self._traceparent() if self._traceparent else ""
+        if traceparent:
+            options["headers"] = {**(options.get("headers") or {}), "traceparent": traceparent}
         return super().request(*args, **options)
 
 

@@ -6,8 +6,8 @@ handler, answer, commit, publish.  Whatever is refused on the way becomes a prob
 
 from __future__ import annotations
 
+import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib import import_module
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from events.records import frozen
 from shop.errors import Refused, Unavailable
-from shop.runtime import log, trace
+from shop.runtime import handling, log, trace
+from shop.runtime.telemetry import Telemetry, seconds_since_start
 from shop.runtime.wire import Answer, Wire, check_limits, problem
 
 if TYPE_CHECKING:
+    from shop.runtime.handling import Handling
     from shop.runtime.services import Services
     from shop.spec import FunctionSpec, Route
 
@@ -70,7 +72,9 @@ class App:
         self._operations = [
             Operation(spec, route, _pattern(route.path)) for spec in specs for route in spec.routes
         ]
-        self._started = time.monotonic()
+        self.telemetry = Telemetry(tuple(spec.name for spec in specs), services)
+        # whose start is this process's: a server that forks workers says its own
+        self.started_by = os.getpid()
         self._answered = False
 
     def warm(self) -> None:
@@ -93,29 +97,29 @@ class App:
         """The answer to one request; never raises."""
         if wire.path in HEALTH_PATHS and wire.method in ("GET", "HEAD"):
             return Answer(200, b'{"status":"UP"}', {"content-type": "application/json"})
-        began = time.monotonic()
-        traceparent = trace.continue_or_start(wire.headers.get("traceparent", ""))
-        where = wire.path
+        message = self.telemetry.begin(wire.method, wire.headers.get("traceparent", ""))
+        handling.begin(message)
         try:
             check_limits(wire)
-            where, act = self._find(wire)
-            answer = act(traceparent)
+            answer = self._find(wire, message)()
         except Refused as refusal:
             answer = problem(refusal, instance=wire.path[:200])
         except Unavailable as error:
             answer = problem(unavailable(error), instance=wire.path[:200])
         except Exception as error:
-            log.bug(error, route=where, trace=trace.id_of(traceparent))
+            log.bug(error, route=message.route)
             bug = Refused(500, "INTERNAL", "something went wrong on our side")
             answer = problem(bug, instance=wire.path[:200])
         for name, text in SECURITY_HEADERS.items():
             answer.headers.setdefault(name, text)
-        self._log(wire, where, answer, began, traceparent)
+        self._conclude(message, answer)
         return answer
 
-    def _find(self, wire: Wire) -> tuple[str, Callable[[str], Answer]]:
+    def _find(self, wire: Wire, message: Handling) -> Callable[[], Answer]:
+        """What answers the request; notes the route that the log and the numbers name."""
         if wire.path == EVENTS_PATH and any(spec.receives_events for spec in self.specs):
-            return EVENTS_PATH, self._receiver(wire)
+            message.route = EVENTS_PATH
+            return self._receiver(wire, message)
         matches = [(op, m) for op in self._operations if (m := op.pattern.fullmatch(wire.path))]
         if not matches:
             raise Refused(404, "NOT_FOUND", "there is nothing at this path")
@@ -128,11 +132,12 @@ class App:
         ]
         methods = sorted({op.route.method for op, _ in matches})
         if wire.method == "OPTIONS":
-            return wire.path, lambda _: Answer(204, headers={"allow": _allow(methods)})
+            return lambda: Answer(204, headers={"allow": _allow(methods)})
         wanted = "GET" if wire.method == "HEAD" else wire.method
         for operation, match in matches:
             if operation.route.method == wanted:
-                return operation.scope, self._performer(wire, operation, match.groupdict())
+                message.route, message.function = operation.scope, operation.spec.name
+                return self._performer(wire, operation, match.groupdict(), message.traceparent)
         raise Refused(
             405,
             "METHOD_NOT_ALLOWED",
@@ -141,34 +146,49 @@ class App:
         )
 
     def _performer(
-        self, wire: Wire, operation: Operation, path: dict[str, str]
-    ) -> Callable[[str], Answer]:
+        self, wire: Wire, operation: Operation, path: dict[str, str], traceparent: str
+    ) -> Callable[[], Answer]:
         from shop.runtime.perform import perform  # here: a receiver of events alone needs it not
 
-        return lambda traceparent: perform(self.services, operation, wire, path, traceparent)
+        return lambda: perform(self.services, operation, wire, path, traceparent)
 
-    def _receiver(self, wire: Wire) -> Callable[[str], Answer]:
+    def _receiver(self, wire: Wire, message: Handling) -> Callable[[], Answer]:
         from shop.runtime.receive import receive  # here: most functions receive no events
 
         allow = {"allow": _allow(["POST"])}
         if wire.method == "OPTIONS":
-            return lambda _: Answer(204, headers=allow)
+            return lambda: Answer(204, headers=allow)
         if wire.method != "POST":
             raise Refused(405, "METHOD_NOT_ALLOWED", "events are POSTed", headers=allow)
-        return lambda _: receive(self.services, self.specs, wire)
+        return lambda: receive(self.services, self.specs, wire, message)
 
-    def _log(self, wire: Wire, where: str, answer: Answer, began: float, traceparent: str) -> None:
+    def _conclude(self, message: Handling, answer: Answer) -> None:
+        """Ends the message: one line in the log, and the record for the numbers and the trace."""
         cold, self._answered = not self._answered, True
+        if cold:
+            message.cold_start_seconds = seconds_since_start(self.started_by)
+        message.finish(answer.status)
         log.write(
             "answered",
-            function=",".join(spec.name for spec in self.specs),
-            method=wire.method,
-            route=where[:200],
+            function=message.function,
+            method=message.method,
+            route=message.route,
             status=answer.status,
-            milliseconds=round((time.monotonic() - began) * 1000, 1),
-            trace=trace.id_of(traceparent),
+            milliseconds=round(message.seconds * 1000, 1),
+            trace=trace.id_of(message.traceparent),
             cold=cold or None,
+            startup_ms=_milliseconds(message.cold_start_seconds),
+            event=message.event_id,
+            type=message.event_type,
+            outcome=message.outcome,
+            retry_after=answer.headers.get("retry-after"),
         )
+        handling.end()
+        self.telemetry.finish(message)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
 
 
 def unavailable(error: Unavailable) -> Refused:

@@ -91,6 +91,8 @@ class Settings:
     order_soft_expiry_seconds: int = 900
     order_hard_expiry_seconds: int = 3600
     threads: int = 0
+    metrics_port: int = 0
+    otel_exporter_otlp_endpoint: str = ""
 
 
 CHOICES = {

@@ -6,6 +6,7 @@ own container entry, only with Flask and the framework in front of it.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ def entry_point(name: str) -> Callable[[flask.Request], Any]:
         with first:
             if not apps:
                 apps.append(make_app((spec_of(name),)))
+                atexit.register(apps[0].telemetry.stop)
         answer = apps[0].answer(wire_of(request.environ))
         response = flask.Response(answer.body, status=answer.status, headers=answer.headers)
         if answer.status in NO_BODY:

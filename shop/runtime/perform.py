@@ -13,6 +13,7 @@ from shop.errors import Refused, Unavailable
 from shop.message import Caller, Reply, Request
 from shop.runtime import limits, log
 from shop.runtime import wire as http
+from shop.runtime.handling import step
 from shop.runtime.wire import Answer, Wire
 
 if TYPE_CHECKING:
@@ -243,12 +244,15 @@ def _open(call: Call, *claim: Statement) -> Iterator[Session]:
         call.session_index = len(opening)
         opening.append(open_session(caller.session_id, caller.user_id))
     opening.extend(claim)
-    with call.services.database.transaction(
-        opening=tuple(opening),
-        traceparent=call.request.traceparent,
-        actor=f"user:{caller.user_id}" if caller else "anonymous",
-        is_read_only=not call.operation.route.writes,
-    ) as session:
+    with (
+        step("transaction"),
+        call.services.database.transaction(
+            opening=tuple(opening),
+            traceparent=call.request.traceparent,
+            actor=f"user:{caller.user_id}" if caller else "anonymous",
+            is_read_only=not call.operation.route.writes,
+        ) as session,
+    ):
         if call.session_index is not None:
             _check_session(caller, session.opened[call.session_index])
         yield session

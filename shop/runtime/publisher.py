@@ -15,6 +15,7 @@ from uuid import UUID
 from events import envelope
 from events.vocabulary import class_of
 from shop.clock import utc_now
+from shop.runtime.handling import step
 
 if TYPE_CHECKING:
     from events.envelope import CloudEvent
@@ -45,13 +46,19 @@ class Publisher:
         deadline = time.monotonic() + budget_seconds
         for row in rows:
             left = deadline - time.monotonic()
-            if left <= 0 or not self._post(row, left):
+            about = {"type": row.name, "event": row.event_id}
+            with step(f"publish {row.name}", "producer", row.traceparent, **about) as sending:
+                is_accepted = left > 0 and self._post(row, left)
+                sending.outcome = "accepted" if is_accepted else "left"
+            if not is_accepted:
                 break
             accepted.append(row.event_id)
         return accepted
 
     def _post(self, row: OutboxRow, timeout_seconds: float) -> bool:
         headers, body = envelope.to_binary(self._signed(row))
+        if row.traceparent:
+            headers["traceparent"] = row.traceparent
         for fresh in (False, True):
             connection = self._connection(timeout_seconds, fresh=fresh)
             try:

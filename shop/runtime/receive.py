@@ -21,6 +21,7 @@ from shop.ids import parse_uuid
 from shop.message import DeadLetter, Event, Phases
 from shop.registry import spec_of
 from shop.runtime import log
+from shop.runtime.handling import DUPLICATE, NOOP, TAKEN, Handling
 from shop.runtime.wire import Answer, Wire, read_body
 from shop.runtime.work import Work
 
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from shop.spec import FunctionSpec, Schedule, Subscription
 
 DONE = 204
-TICK = "com.msashop.clock.ticked.v1"
 CLOCK = "/shop/clock"
+CLOCK_TICKED = "clock.ticked"
+DEAD_LETTER = "dead letter"
+EVENT_ID_SHOWN = 64
 FAILED_AT = "knativeerrordest"
 RETRIED_BY_BROKERS = (404, 408, 409, 429)
 TICK_AGE_MAX = timedelta(minutes=10)
@@ -42,15 +45,22 @@ select event_id from shop.outbox where event_id = %(event_id)s::uuid and source 
 """
 
 
-def receive(services: Services, specs: tuple[FunctionSpec, ...], wire: Wire) -> Answer:
-    """Answers one delivery; raises ``Refused`` and ``Unavailable`` for the app to write."""
+def receive(
+    services: Services, specs: tuple[FunctionSpec, ...], wire: Wire, handling: Handling
+) -> Answer:
+    """Answers one delivery; raises ``Refused`` and ``Unavailable`` for the app to write.
+
+    Notes in ``handling`` whose event it was and what each consumer made of it.
+    """
     body = read_body(wire)
     try:
         message = envelope.parse(wire.headers, body)
+        handling.event_id = message.id[:EVENT_ID_SHOWN]
         for spec in specs:
             if spec.receives_dead_letters and (len(specs) == 1 or FAILED_AT in message.extensions):
-                return _store_dead_letter(services, spec, message, wire, body)
-        return _receive(services, specs, message)
+                handling.function, handling.event_type = spec.name, DEAD_LETTER
+                return _store_dead_letter(services, spec, message, wire, body, handling)
+        return _receive(services, specs, message, handling)
     except Malformed as error:
         raise Refused(error.status, "BAD_EVENT", error.reason) from error
     except db.NOT_NOW as error:
@@ -62,15 +72,20 @@ def receive(services: Services, specs: tuple[FunctionSpec, ...], wire: Wire) -> 
         raise
 
 
-def _receive(services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent) -> Answer:
+def _receive(
+    services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent, handling: Handling
+) -> Answer:
     _authenticate(services, message)
-    if message.type == TICK:
-        return _tick(services, specs, message)
+    if message.type == vocabulary.CLOCK_TICKED:
+        return _tick(services, specs, message, handling)
     event = vocabulary.unwrap(message)
+    handling.take_event(event.name, message.extensions.get("traceparent", ""))
     _check_announcer(message.source, event.name)
     subscribed = [(spec, s) for spec in specs for s in spec.subscriptions if s.event == event.name]
     for spec, subscription in subscribed:
-        _take(services, spec, subscription, _as_event(message, event))
+        handling.function = spec.name
+        taken = _as_event(message, event, handling.traceparent)
+        handling.outcomes[spec.name] = _take(services, spec, subscription, taken)
     if subscribed:
         return Answer(DONE)
     raise Refused(422, "NOT_SUBSCRIBED", f"nobody here consumes {event.name}")
@@ -106,7 +121,7 @@ def _check_announcer(source: str, name: str) -> None:
         raise Refused(403, "SOURCE_NOT_ALLOWED", f"this source does not announce {name}")
 
 
-def _as_event(message: CloudEvent, event: ShopEvent) -> Event:
+def _as_event(message: CloudEvent, event: ShopEvent, traceparent: str) -> Event:
     if parse_uuid(message.id) is None:
         raise Refused(422, "BAD_EVENT", "an event's id is its outbox row's")
     return Event(
@@ -116,7 +131,7 @@ def _as_event(message: CloudEvent, event: ShopEvent) -> Event:
         name=event.name,
         subject=event.subject,
         data=event.data(),
-        traceparent=message.extensions.get("traceparent", ""),
+        traceparent=traceparent,
     )
 
 
@@ -127,7 +142,8 @@ def _handler(spec: FunctionSpec, name: str) -> Any:
 # ---------------------------------------------------------------- events
 
 
-def _take(services: Services, spec: FunctionSpec, subscription: Subscription, event: Event) -> None:
+def _take(services: Services, spec: FunctionSpec, subscription: Subscription, event: Event) -> str:
+    """What became of it: taken, a duplicate, or (in phases) nothing to do."""
     handler = _handler(spec, subscription.handler)
     work = Work(services, traceparent=event.traceparent, actor=spec.name)
     claim = (
@@ -135,34 +151,45 @@ def _take(services: Services, spec: FunctionSpec, subscription: Subscription, ev
         outbox.mark_consumed(event.id, spec.name),
     )
     if isinstance(handler, Phases):
-        _take_in_phases(work, claim, handler, event)
-        return
+        return _take_in_phases(work, claim, handler, event)
     with work.transaction(opening=claim) as tx:
-        if work.opened[0]:
+        is_new = bool(work.opened[0])
+        if is_new:
             handler(event, tx)
+    return TAKEN if is_new else DUPLICATE
 
 
-def _take_in_phases(work: Work, claim: Any, phases: Phases, event: Event) -> None:
+def _take_in_phases(work: Work, claim: Any, phases: Phases, event: Event) -> str:
     call = None
     with work.transaction(opening=claim) as tx:
-        if work.opened[0]:
+        is_new = bool(work.opened[0])
+        if is_new:
             call = phases.remember(tx, phases.subject(event))
-    if call is not None:
-        work.act_and_record(phases, call)
+    if call is None:
+        return NOOP if is_new else DUPLICATE
+    work.act_and_record(phases, call)
+    return TAKEN
 
 
 # ---------------------------------------------------------------- clock
 
 
-def _tick(services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent) -> Answer:
-    """A tick carries nothing: the handler looks for what is due, so a second one finds nothing."""
+def _tick(
+    services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent, handling: Handling
+) -> Answer:
+    """A tick carries nothing: the handler looks for what is due, so a second one finds nothing.
+
+    Its trace is its own; what it announces belongs to the traces of the orders (``outbox``).
+    """
     if message.source != CLOCK:
         raise Refused(403, "SOURCE_NOT_ALLOWED", "only the clock ticks")
     if message.time is not None and abs(utc_now() - message.time) > TICK_AGE_MAX:
         raise Refused(401, "STALE_EVENT", "the tick is too old")
     spec, schedule = _schedule(specs, message.subject or "")
     act: Callable[[Work], None] = _handler(spec, schedule.handler)
-    act(Work(services, traceparent=message.extensions.get("traceparent", ""), actor=spec.name))
+    handling.function, handling.event_type = spec.name, CLOCK_TICKED
+    act(Work(services, traceparent="", actor=spec.name))
+    handling.outcomes[spec.name] = TAKEN
     return Answer(DONE)
 
 
@@ -178,7 +205,12 @@ def _schedule(specs: tuple[FunctionSpec, ...], name: str) -> tuple[FunctionSpec,
 
 
 def _store_dead_letter(
-    services: Services, spec: FunctionSpec, message: CloudEvent, wire: Wire, body: bytes
+    services: Services,
+    spec: FunctionSpec,
+    message: CloudEvent,
+    wire: Wire,
+    body: bytes,
+    handling: Handling,
 ) -> Answer:
     """Poison must be storable, so nothing here asks whether the event is authentic."""
     extensions = message.extensions
@@ -195,4 +227,5 @@ def _store_dead_letter(
     )
     with Work(services, traceparent="", actor=spec.name).transaction() as tx:
         _handler(spec, "store")(letter, tx)
+    handling.outcomes[spec.name] = TAKEN
     return Answer(DONE)

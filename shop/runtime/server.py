@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from typing import Any
 
 from shop.registry import spec_of
@@ -69,6 +70,9 @@ def _load(specs: tuple[FunctionSpec, ...], alive: int, parent: int) -> Callable[
     os.close(parent)
     threading.Thread(target=_die_with_parent, args=(alive,), daemon=True).start()
     app = make_app(specs)
+    app.started_by = os.getppid()  # the customer has waited since the parent began
+    # not atexit: multiprocessing's children end without it
+    Finalize(None, app.telemetry.stop, exitpriority=10)
     if any(spec.database_role for spec in specs):
         threading.Thread(target=_connect, args=(app,), daemon=True).start()
     app.warm()

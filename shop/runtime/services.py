@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from shop.runtime.config import Settings
+from shop.runtime.handling import traceparent_now
 
 if TYPE_CHECKING:
     from shop.cache import Cache
@@ -70,6 +71,11 @@ class Services:
         """Sends this process's events to the broker."""
         return self._once("publisher", self._open_publisher)
 
+    def database_figures(self) -> tuple[int, int]:
+        """Round trips to PostgreSQL and transactions so far; none where there is no database."""
+        database: Database | None = self._made.get("database")
+        return (database.round_trips, database.transactions) if database is not None else (0, 0)
+
     def close(self) -> None:
         """Closes what holds sockets, at the end of the process."""
         for name in ("database", "cache"):
@@ -91,14 +97,17 @@ class Services:
 
     def _open_provider(self) -> Provider:
         from shop.provider.opening import open_provider
+        from shop.runtime.watched import WatchedProvider
 
         settings = self.settings
-        return open_provider(
+        provider = open_provider(
             settings.payment_provider,
             settings.payment_provider_url,
             settings.payment_provider_api_key.reveal(),
             settings.payment_provider_timeout_seconds,
+            traceparent_now,
         )
+        return cast("Provider", WatchedProvider(provider))
 
     def _open_tokens(self) -> TokenVerifier:
         from shop.tokens import TokenVerifier

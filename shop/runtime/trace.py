@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import re
 
-TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]([0-9a-f])")
 
 
 def continue_or_start(header: str) -> str:
-    """A child of the caller's ``traceparent``, or a new trace when there is none to believe."""
+    """A child of the caller's ``traceparent``, or a new trace when there is none to believe.
+
+    Whether the trace is sampled is the caller's word; a trace that begins here is.
+    """
     match = TRACEPARENT.fullmatch(header)
-    trace_id = match[1] if match else os.urandom(16).hex()
-    return f"00-{trace_id}-{os.urandom(8).hex()}-01"
+    if match is None:
+        return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01"
+    return f"00-{match[1]}-{os.urandom(8).hex()}-0{int(match[3], 16) & 1}"
 
 
 def id_of(traceparent: str) -> str | None:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from shop import db, outbox
 from shop.runtime import log
+from shop.runtime.handling import step
 
 if TYPE_CHECKING:
     from shop.db import Row, Statement, Transaction
@@ -46,9 +47,12 @@ class Work:
 
         ``opening`` statements travel with BEGIN; their rows are in ``self.opened``.
         """
-        with self._services.database.transaction(
-            opening=opening, traceparent=self._traceparent, actor=self._actor
-        ) as session:
+        with (
+            step("transaction"),
+            self._services.database.transaction(
+                opening=opening, traceparent=self._traceparent, actor=self._actor
+            ) as session,
+        ):
             self.opened = session.opened
             yield session.tx
             session.commit()

@@ -189,6 +189,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "payments": READ,
         "refunds": READ,
         "transitions": READ,
+        "ledger": READ,
     },
     "shop_auditor": _AUDIT,
 }

@@ -39,6 +39,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "httpx": ("scripts/",),
     "jwt": ("shop/tokens.py",),
     "opentelemetry": ("shop/runtime/",),
+    "prometheus_client": ("shop/runtime/metrics.py", "scripts/exporter.py"),
     "psycopg": ("shop/db.py", "shop/schema/", "scripts/"),
     "pydantic": ("functions/*/schema.py", "shop/answers.py", "shop/runtime/", "scripts/"),
     "redis": (),

@@ -118,7 +118,9 @@ DATABASE_PREPARE: {{ ternary "off" "on" .Values.pgbouncer.transactionMode | quot
 METRICS_PORT: "9095"
 {{- end }}
 {{- if .Values.observability.enabled }}
+# traces, from an image that has the extra `otel`; numbers too where nobody may look for pods to scrape
 OTEL_EXPORTER_OTLP_ENDPOINT: http://shop-collector:4318
+OTEL_METRICS_EXPORTER: {{ ternary "none" "otlp" .Values.observability.kubernetesApi }}
 OTEL_TRACES_SAMPLER: parentbased_traceidratio
 OTEL_TRACES_SAMPLER_ARG: {{ .Values.observability.sampling | quote }}
 {{- end }}

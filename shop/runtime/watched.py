@@ -1,0 +1,29 @@
+"""The payment provider with each call noted as a step: name, outcome and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shop.runtime.handling import step
+
+if TYPE_CHECKING:
+    from shop.provider.protocol import Provider
+
+
+class WatchedProvider:
+    """Does what the provider does."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        call: Callable[..., Any] = getattr(self._provider, name)
+
+        def watched(*arguments: Any) -> Any:
+            with step(f"provider {name}", "client", step=name) as calling:
+                outcome = call(*arguments)
+                calling.outcome = getattr(outcome, "kind", "read")
+            return outcome
+
+        return watched
