@@ -28,17 +28,16 @@ from shop.registry import spec_of
 from shop.spec import FunctionSpec
 
 SWEEPER = "sweep"
+COUNT_DUE: LiteralString = """
+select coalesce(count(*), 0) from shop.due_work
+where due_at <= now() and kind = any(%(kinds)s)
+"""
 AUTHENTICATION = "shop-due-work"
 TICK_SECONDS = 5
 POLL_SECONDS = 10
 COOLDOWN_SECONDS = 120
 # so many due rows per pod
 ROWS_PER_POD = 200
-
-COUNT_DUE: LiteralString = """
-select coalesce(count(*), 0) from shop.due_work
-where due_at <= now() and kind = any(%(kinds)s::text[])
-"""
 
 
 def objects() -> list[Manifest]:
@@ -70,9 +69,12 @@ def patches() -> list[Manifest]:
 
 
 def due_query(spec: FunctionSpec) -> str:
-    """How many rows are due of the kinds that the function's schedules work on."""
-    kinds = ",".join(kind for schedule in spec.schedules for kind in schedule.due_kinds)
-    return " ".join(COUNT_DUE.replace("%(kinds)s", f"'{{{kinds}}}'").split())
+    """How many rows are due of the kinds that the function's schedules work on.
+
+    KEDA binds no parameters, so the kinds (literals of the spec) are written into the text.
+    """
+    kinds = ", ".join(f"'{kind}'" for schedule in spec.schedules for kind in schedule.due_kinds)
+    return " ".join(COUNT_DUE.split()).replace("%(kinds)s", f"array[{kinds}]")
 
 
 def deployment(spec: FunctionSpec) -> Manifest:
