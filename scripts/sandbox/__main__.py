@@ -7,8 +7,8 @@ import functools
 import json
 import os
 import signal
+import threading
 from pathlib import Path
-from types import FrameType
 
 from scripts.sandbox.books import Books
 from scripts.sandbox.courier import Courier
@@ -16,10 +16,14 @@ from scripts.sandbox.faults import FaultDice, read_fault_settings
 from scripts.sandbox.server import SandboxServer, plan_webhook
 
 POLL_SECONDS = 3600.0
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT; prints one line with the address when it can serve."""
+    # held back for sigwait in every thread: a handler that interrupts an accept loop can come
+    # between its last look at signals and its wait, and is then not seen for an hour
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     options = _read_options(arguments)
     options.data.parent.mkdir(parents=True, exist_ok=True)
     books = Books(options.data, sends_webhooks=bool(options.webhook_url))
@@ -31,26 +35,15 @@ def main(arguments: list[str] | None = None) -> None:
     server = SandboxServer((options.host, options.port), books, dice, options.api_key)
     courier.start()
     try:
-        _stop_on_signals()
+        threading.Thread(
+            target=server.serve_forever, args=(POLL_SECONDS,), daemon=True, name="accept"
+        ).start()
         print(f"sandbox ready http://{options.host}:{server.server_port}", flush=True)
-        server.serve_forever(poll_interval=POLL_SECONDS)
+        signal.sigwait(ENDING)
     finally:
         server.server_close()
         courier.stop()
         books.close()
-
-
-def _stop_on_signals() -> None:
-    """The first SIGTERM or SIGINT ends the accept loop, further ones do not disturb the end."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # Raised out of the accept loop, which therefore need not wake up to look for a flag.
-        raise SystemExit(0)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
 
 
 def _setting(name: str) -> str | None:

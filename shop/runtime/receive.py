@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from shop.spec import FunctionSpec, Schedule, Subscription
 
 DONE = 204
-TICK = "com.msashop.clock.ticked.v1"
 CLOCK = "/shop/clock"
 CLOCK_TICKED = "clock.ticked"
 DEAD_LETTER = "dead letter"
@@ -77,7 +76,7 @@ def _receive(
     services: Services, specs: tuple[FunctionSpec, ...], message: CloudEvent, handling: Handling
 ) -> Answer:
     _authenticate(services, message)
-    if message.type == TICK:
+    if message.type == vocabulary.CLOCK_TICKED:
         return _tick(services, specs, message, handling)
     event = vocabulary.unwrap(message)
     handling.take_event(event.name, message.extensions.get("traceparent", ""))

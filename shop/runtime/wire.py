@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -15,6 +16,9 @@ BODY_MAX = 64 * 1024
 PATH_MAX = 2 * 1024
 HEADERS_MAX = 16 * 1024
 DEPTH_MAX = 32
+
+# a weight of nought (RFC 9110 section 12.4.2)
+UNWANTED = re.compile(r"q\s*=\s*0(?:\.0{0,3})?")
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -74,7 +78,7 @@ def check_accept(wire: Wire, media_type: str) -> None:
     wanted = {media_type, main_type, f"{main_type.split('/')[0]}/*", "*/*", PROBLEM}
     for entry in accept.split(","):
         kind, *parameters = (part.strip().lower() for part in entry.split(";"))
-        if kind in wanted and not any(p.replace(" ", "") in ("q=0", "q=0.0") for p in parameters):
+        if kind in wanted and not any(UNWANTED.fullmatch(parameter) for parameter in parameters):
             return
     raise Refused(406, "NOT_ACCEPTABLE", f"this resource is {main_type}")
 

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator, meta
 
@@ -154,6 +154,8 @@ def test_the_data_of_every_event_is_valid(event: ShopEvent) -> None:
     VALIDATORS[type(event)].validate(event.data())
 
 
+# the first draw builds the strategies, which is slow on a machine that is busy
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.sampled_from(vocabulary.EVENTS))
 def test_schema_and_reader_accept_the_same(
     data: st.DataObject, event_class: type[ShopEvent]

@@ -231,7 +231,7 @@ def test_a_quantity_is_set(shop: ShopUnderTest, buyer: Person) -> None:
     assert quantities(buyer) == {product: 5}
 
 
-@pytest.mark.parametrize("quantity", [0, -1, -1000])
+@pytest.mark.parametrize("quantity", [0, -1, -1000, -(2**31)])
 def test_nought_or_less_removes_the_line(shop: ShopUnderTest, buyer: Person, quantity: int) -> None:
     product = shop.product()
     add(buyer, product, 2)
@@ -250,7 +250,7 @@ def test_what_is_not_in_the_cart_cannot_be_changed(shop: ShopUnderTest, buyer: P
         for quantity in (1, 0):
             answer = buyer.patch(f"/cart/items/{odd}", {"quantity": quantity})
             assert (answer.status, answer.error) == (404, "NOT_FOUND"), odd
-    impossible: list[Any] = [1001, -1001, 1.5, "1", None, True]
+    impossible: list[Any] = [1001, 1.5, "1", None, True]
     for quantity in impossible:
         assert buyer.patch(f"/cart/items/{product}", {"quantity": quantity}).status == 422
 

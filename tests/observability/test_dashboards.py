@@ -1,4 +1,4 @@
-"""Dashboards and alerts name only what the code exports; each alert has its page in the runbook."""
+"""Dashboards and alerts name only what the code exports, and every alert has a page to turn to."""
 
 from __future__ import annotations
 

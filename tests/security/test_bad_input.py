@@ -445,7 +445,13 @@ def test_long_paths_and_many_headers_are_refused_before_anything_is_looked_at(
 
 
 def test_an_accept_that_leaves_no_room_is_406(stage: Stage) -> None:
-    for accept in ("text/html", "image/*", "application/json;q=0", "application/xml, text/*"):
+    for accept in (
+        "text/html",
+        "image/*",
+        "application/json;q=0",
+        "application/json; q=0.000",
+        "application/xml, text/*",
+    ):
         assert stage.owner.get("/users/me", headers={"accept": accept}).status == 406, accept
     for accept in ("*/*", "application/*", "application/json", "text/html, */*;q=0.1"):
         assert stage.owner.get("/users/me", headers={"accept": accept}).status == 200, accept

@@ -19,6 +19,7 @@ import (
 	keda "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	eventing "knative.dev/eventing/pkg/apis/eventing/v1"
 	eventtype "knative.dev/eventing/pkg/apis/eventing/v1beta3"
+	"knative.dev/eventing/pkg/apis/feature"
 	sources "knative.dev/eventing/pkg/apis/sources/v1"
 	"knative.dev/pkg/apis"
 	serving "knative.dev/serving/pkg/apis/serving/v1"
@@ -91,7 +92,9 @@ func admit(object any, document []byte) error {
 	if err := decoder.Decode(object); err != nil {
 		return err
 	}
-	ctx := apis.WithinCreate(context.Background())
+	// what config-features of Knative Eventing turns on by itself
+	flags := feature.Flags{feature.DeliveryTimeout: feature.Enabled}
+	ctx := feature.ToContext(apis.WithinCreate(context.Background()), flags)
 	if defaulted, ok := object.(apis.Defaultable); ok {
 		defaulted.SetDefaults(ctx)
 	}
