@@ -139,6 +139,15 @@ def _give_roles_password(admin_url: str, password: str) -> None:
             connection.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """The running parts, for whoever runs them with something in mind (``scripts/faults``)."""
+
+    activator: Activator
+    broker: Broker
+    clock: Clock
+
+
 async def _serve(
     plan: Plan, journal: Journal, public: socket.socket, servers: tuple[str, str], secrets: Secrets
 ) -> None:
@@ -149,7 +158,7 @@ async def _serve(
     logs.mkdir(exist_ok=True)
     async with AsyncExitStack() as stack:
         children = stack.enter_context(Children())
-        provider_url = await stack.enter_async_context(_sandbox(plan, children, secrets, logs))
+        provider_url = await stack.enter_async_context(sandbox(plan, children, secrets, logs))
         internal = stack.enter_context(listen(0))
         surroundings = Surroundings(
             admin_url=servers[0],
@@ -159,28 +168,30 @@ async def _serve(
             secrets=secrets,
             has_own_database=not os.environ.get("DATABASE_URL"),
         )
-        await _open(plan, journal, stack, children, surroundings, public, internal)
+        launch = Launch(
+            command=plan.function_command, environment=surroundings.of_function, logs=logs
+        )
+        await open_platform(plan, journal, stack, children, surroundings, launch, public, internal)
         journal.say(f"ready http://127.0.0.1:{plan.port}")
         await stopped.wait()
         journal.say("stopping")
     journal.say(journal.summary())
 
 
-async def _open(
+async def open_platform(
     plan: Plan,
     journal: Journal,
     stack: AsyncExitStack,
     children: Children,
     surroundings: Surroundings,
+    launch: Launch,
     public: socket.socket,
     internal: socket.socket,
-) -> None:
-    """Opens activator, broker, clock and edge; the stack closes them in the opposite order."""
-    launch = Launch(
-        command=plan.function_command,
-        environment=surroundings.of_function,
-        logs=plan.data / "log",
-    )
+) -> Platform:
+    """Opens activator, broker, clock and edge; the stack closes them in the opposite order.
+
+    ``surroundings`` are the platform's own way to the servers, ``launch`` says the functions'.
+    """
     activator = Activator(plan.specs, launch, plan.limits, plan.faults, journal, children)
     stack.push_async_callback(activator.close)
     store = Store(plan.data / "broker.sqlite")
@@ -202,6 +213,7 @@ async def _open(
     _note_addresses(plan.data, surroundings)
     application = edge(RouteTable(plan.specs), activator, journal, clock.note_traffic)
     await stack.enter_async_context(serving(application, public))
+    return Platform(activator=activator, broker=broker, clock=clock)
 
 
 def _note_addresses(data: Path, surroundings: Surroundings) -> None:
@@ -238,7 +250,7 @@ async def _background(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[No
 
 
 @asynccontextmanager
-async def _sandbox(
+async def sandbox(
     plan: Plan, children: Children, secrets: Secrets, logs: Path
 ) -> AsyncIterator[str]:
     """The payment provider's double, a process with its own books; yields its URL."""

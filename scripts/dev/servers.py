@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -66,41 +66,91 @@ def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[str]:
     The cluster is made on the first use of ``data_dir`` and kept.  ``durable=False`` turns fsync
     off, for tests.  Raises ServerFailed when it does not come up in 30 seconds.
     """
-    data_dir = data_dir.resolve()
-    data_dir.mkdir(parents=True, exist_ok=True)
-    account = _server_account()
-    programs = _postgres_programs(account)
-    cluster = _cluster_folder(data_dir, account)
-    if not (cluster / "PG_VERSION").exists():
-        _make_cluster(programs, cluster, account)
-    port = free_port()
-    command = [
-        str(programs / "postgres"),
-        "-D",
-        str(cluster),
-        *_postgres_options(port, durable=durable),
-    ]
-    process = _start_postgres(command, data_dir / "postgres.log", port, account)
+    server = PostgresServer(data_dir, durable=durable)
     try:
-        yield _shop_database(port)
+        yield server.start()
     finally:
-        _stop(process, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+        server.stop()
 
 
 @contextmanager
 def redis() -> Iterator[str]:
     """A Redis (Valkey) on a free port of 127.0.0.1 that keeps nothing on disk; yields its URL."""
-    port = free_port()
-    with tempfile.TemporaryFile() as log:
-        command = [str(_redis_program()), "--port", str(port), "--bind", "127.0.0.1"]
-        command += ["--save", "", "--appendonly", "no", "--maxmemory", "64mb"]
-        command += ["--maxmemory-policy", "allkeys-lru", "--dir", tempfile.gettempdir()]
-        process = start_server(command, log)
+    server = RedisServer()
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+class PostgresServer:
+    """A cluster and its server, which can be ended in any way and started again at its port."""
+
+    def __init__(
+        self, data_dir: Path, *, durable: bool = True, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """``settings`` are PostgreSQL's own, beyond those that every server of ours has."""
+        self._data_dir = data_dir.resolve()
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._account = _server_account()
+        self.programs = _postgres_programs(self._account)
+        self.cluster = _cluster_folder(self._data_dir, self._account)
+        self._options = _postgres_options(durable=durable, more=settings or {})
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's process id; there is one between ``start`` and the server's end."""
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    def start(self) -> str:
+        """Starts it and waits until it answers; the administrator's URL."""
+        if not (self.cluster / "PG_VERSION").exists():
+            _make_cluster(self.programs, self.cluster, self._account)
+        command = [str(self.programs / "postgres"), "-D", str(self.cluster), *self._options]
+        command += ["-c", f"port={self.port}"]
+        log = self._data_dir / "postgres.log"
+        self._process = _start_postgres(command, log, self.port, self._account)
         try:
-            _wait_for_port(process, port, log)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            _stop(process, signal.SIGTERM, signal.SIGKILL)
+            return _shop_database(self.port)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self, *signals: int) -> None:
+        """Ends it: orderly, or with the signals that are given, each for ten seconds."""
+        if self._process is not None:
+            stop_server(self._process, *(signals or (signal.SIGINT, signal.SIGQUIT)))
+            stop_server(self._process, signal.SIGKILL)
+
+
+class RedisServer:
+    """A Redis (Valkey) that keeps nothing on disk; can be ended and started again at its port."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> str:
+        """Starts it and waits until it listens; its URL."""
+        with tempfile.TemporaryFile() as log:
+            command = [str(_redis_program()), "--port", str(self.port), "--bind", "127.0.0.1"]
+            command += ["--save", "", "--appendonly", "no", "--maxmemory", "64mb"]
+            command += ["--maxmemory-policy", "allkeys-lru", "--dir", tempfile.gettempdir()]
+            self._process = start_server(command, log)
+            try:
+                _wait_for_port(self._process, self.port, log)
+            except BaseException:
+                self.stop()
+                raise
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def stop(self, *signals: int) -> None:
+        """Ends it: orderly, or with the signals that are given."""
+        if self._process is not None:
+            stop_server(self._process, *(signals or (signal.SIGTERM,)), signal.SIGKILL)
 
 
 def pgbench_program() -> Path:
@@ -258,15 +308,15 @@ def _make_cluster(programs: Path, cluster: Path, account: Account | None) -> Non
     unfinished.rename(cluster)
 
 
-def _postgres_options(port: int, *, durable: bool) -> list[str]:
+def _postgres_options(*, durable: bool, more: Mapping[str, str]) -> list[str]:
     settings = {
-        "port": port,
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": "",
         "max_connections": CONNECTIONS_MAX,
         "fsync": "on" if durable else "off",
         "shared_buffers": "64MB",
         "timezone": "UTC",
+        **more,
     }
     return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
@@ -283,11 +333,11 @@ def _start_postgres(
                 _wait_for_port(process, port, log)
                 return process
             except ServerFailed:
-                _stop(process, signal.SIGQUIT, signal.SIGKILL)
+                stop_server(process, signal.SIGQUIT, signal.SIGKILL)
                 if time.monotonic() > deadline or "postmaster.pid" not in _tail(log):
                     raise
             except BaseException:
-                _stop(process, signal.SIGQUIT, signal.SIGKILL)
+                stop_server(process, signal.SIGQUIT, signal.SIGKILL)
                 raise
             time.sleep(0.2)
 
@@ -322,7 +372,7 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) 
     raise ServerFailed(f"{process.args!r} does not listen on port {port}:\n{_tail(log)}")
 
 
-def _stop(process: subprocess.Popen[bytes], *signals: int) -> None:
+def stop_server(process: subprocess.Popen[bytes], *signals: int) -> None:
     """Sends each signal in turn until the process is gone."""
     for number in signals:
         if process.poll() is not None:
