@@ -25,6 +25,7 @@ from psycopg import errors as pg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
+from shop import crash
 from shop.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -157,10 +158,11 @@ class Connection:
             return TransactionStatus.ACTIVE
         return TransactionStatus(self._libpq.transaction_status)
 
-    def send(self, statements: Sequence[Statement]) -> list[Result]:
+    def send(self, statements: Sequence[Statement], *, window: str = "") -> list[Result]:
         """Sends all statements in one round trip and returns what each came to.
 
-        Raises the error of the first that fails; those after it did not run.
+        Raises the error of the first that fails; those after it did not run.  ``window`` is the
+        crash window between the sending and the reading.
         """
         # every value is made ready before anything is sent: half a pipeline cannot be called back
         ready = [self._made_ready(sql, parameters) for sql, parameters in statements]
@@ -169,6 +171,8 @@ class Connection:
         self.round_trips += 1
         self._libpq.pipeline_sync()
         self._flush()
+        if window:
+            crash.point(window)
         answers = self._read()
         self._is_answered = True
         return self._judged(ready, is_new, answers)
@@ -324,6 +328,7 @@ class Database:
         """
         begin = BEGIN_READ_ONLY if is_read_only else BEGIN
         session = self._begin(((begin, {}), *opening), traceparent, actor)
+        session.writes = not is_read_only
         try:
             yield session
         finally:
@@ -395,10 +400,20 @@ class Session:
         self.connection = connection
         self.tx = tx
         self.opened = opened
+        self.writes = True
 
-    def commit(self, *closing: Statement) -> None:
-        """Sends the closing statements and COMMIT in one round trip."""
-        self.connection.send((*closing, (COMMIT, {})))
+    def commit(self, *closing: Statement, before: str = "W2") -> None:
+        """Sends the closing statements and COMMIT in one round trip.
+
+        ``before`` is the crash window that ends with it; reading has no windows.
+        """
+        statements = (*closing, (COMMIT, {}))
+        if not self.writes:
+            self.connection.send(statements)
+            return
+        crash.point(before)
+        self.connection.send(statements, window="W3")
+        crash.point("W4")
 
 
 def unavailable() -> Unavailable:

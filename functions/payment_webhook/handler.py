@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shop import inbox, saga
+from shop import crash, inbox, saga
 from shop.db import Transaction
 from shop.errors import Refused
 from shop.message import OpenTransaction, Reply, Request
@@ -24,6 +24,7 @@ def take_notice(request: Request, open_transaction: OpenTransaction) -> Reply:
     with open_transaction() as tx:
         if not _is_new(tx, request, notice):
             return Reply(204)
+        crash.point("W1")
         effects = _apply(tx, notice)
     is_doubtful = any(isinstance(effect, lifecycle.Alarm) for effect in effects)
     return Reply(202 if is_doubtful else 204)

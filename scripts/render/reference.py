@@ -46,6 +46,10 @@ MEANINGS = {
     "order_hard_expiry_seconds": "After this every unpaid order expires.",
     "threads": "Requests a process takes at once; 0 means what its spec says.",
     "metrics_port": "Where Prometheus reads `/metrics`, never the public port; 0 is nowhere.",
+    "crash": (
+        "For fault tests: `<function>:<window>:<nth>`, where the process kills itself "
+        "(`shop/crash.py`). `prod` refuses it."
+    ),
     "otel_exporter_otlp_endpoint": (
         "Where traces and metrics are pushed over OTLP; needs the extra `otel`."
     ),

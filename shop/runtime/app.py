@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from events.records import frozen
+from shop import crash
 from shop.errors import Refused, Unavailable
 from shop.runtime import handling, log, trace
 from shop.runtime.telemetry import Telemetry, seconds_since_start
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 HEALTH_PATHS = frozenset({"/health/liveness", "/health/readiness", "/_/health", "/_/ready"})
 EVENTS_PATH = "/events"
+READING = ("GET", "HEAD", "OPTIONS")
 SEGMENT = r"(?P<{}>[A-Za-z0-9._~-]{{1,200}})"
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
@@ -102,6 +104,8 @@ class App:
         try:
             check_limits(wire)
             answer = self._find(wire, message)()
+            if wire.method not in READING:
+                crash.point("W6")
         except Refused as refusal:
             answer = problem(refusal, instance=wire.path[:200])
         except Unavailable as error:

@@ -14,6 +14,7 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from events.records import frozen
+from shop import crash
 
 SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
 CURRENCY = re.compile(r"[A-Z]{3}")
@@ -93,6 +94,7 @@ class Settings:
     threads: int = 0
     metrics_port: int = 0
     otel_exporter_otlp_endpoint: str = ""
+    crash: str = ""
 
 
 CHOICES = {
@@ -100,7 +102,7 @@ CHOICES = {
     "payment_provider": ("sandbox", "stripe"),
     "settlements_auth": ("finance", "customer", "public"),
 }
-VARIABLES = {"profile": "SHOP_PROFILE"}
+VARIABLES = {"profile": "SHOP_PROFILE", "crash": "SHOP_CRASH"}
 ALIASES = {"broker_url": "K_SINK"}
 WHERE_NEEDED: dict[str, tuple[str, ...]] = {
     "postgres": ("database_url",),
@@ -129,7 +131,7 @@ def load(environment: Mapping[str, str] | None = None, *, needs: tuple[str, ...]
     settings = Settings(**values)
     if not CURRENCY.fullmatch(settings.currency):
         mistakes.append("CURRENCY is not three capital letters (ISO 4217)")
-    mistakes += _missing(settings, needs)
+    mistakes += _crash_mistakes(settings) + _missing(settings, needs)
     if settings.profile == "prod":
         mistakes += _refused_defaults(settings, values, needs)
     if mistakes:
@@ -207,6 +209,16 @@ _KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number o
 _FALLBACKS: dict[str, Any] = {"bool": False, "int": 0, "float": 1.0}
 
 
+def _crash_mistakes(settings: Settings) -> list[str]:
+    if not settings.crash:
+        return []
+    try:
+        crash.parse(settings.crash)
+    except ValueError:
+        return ["SHOP_CRASH is not <function>:<window>:<nth>, like charge:W7:1"]
+    return []
+
+
 def _missing(settings: Settings, needs: tuple[str, ...]) -> list[str]:
     names = {name for need in needs for name in WHERE_NEEDED.get(need, ())}
     return [f"{n.upper()} is missing" for n in names if not len(getattr(settings, n))]
@@ -216,6 +228,8 @@ def _refused_defaults(
     settings: Settings, values: Mapping[str, Any], needs: tuple[str, ...]
 ) -> list[str]:
     mistakes = []
+    if settings.crash:
+        mistakes.append("SHOP_CRASH must not be given in the prod profile")
     if {"tokens", "issues_tokens"} & set(needs) and "jwt_issuer" not in values:
         mistakes.append("JWT_ISSUER must be given in the prod profile")
     if {"tokens", "issues_tokens"} & set(needs) and "jwt_audience" not in values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shop import crash
 from shop.runtime import config
 from shop.runtime.app import App
 from shop.runtime.services import Services, install
@@ -10,10 +11,18 @@ from shop.spec import FunctionSpec
 
 def make_app(specs: tuple[FunctionSpec, ...]) -> App:
     """The app of one process; ``ConfigurationError`` names every mistake in the settings."""
-    settings = config.load(needs=needs_of(specs))
+    settings = settings_of(specs)
     services = Services(settings, source=specs[0].source)
     install(services)
     return App(specs, services)
+
+
+def settings_of(specs: tuple[FunctionSpec, ...]) -> config.Settings:
+    """The settings of these functions; a crash that could not happen here is a mistake too."""
+    settings = config.load(needs=needs_of(specs))
+    if settings.crash and [crash.parse(settings.crash).function] != [spec.name for spec in specs]:
+        raise config.ConfigurationError("SHOP_CRASH does not name the one function of this process")
+    return settings
 
 
 def needs_of(specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:

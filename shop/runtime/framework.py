@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from shop import crash
 from shop.registry import spec_of
 from shop.runtime.entry import make_app
-from shop.runtime.wsgi import NO_BODY, wire_of
+from shop.runtime.wsgi import NO_BODY, body_of, wire_of
 
 if TYPE_CHECKING:
     import flask
@@ -32,9 +33,14 @@ def entry_point(name: str) -> Callable[[flask.Request], Any]:
         with first:
             if not apps:
                 apps.append(make_app((spec_of(name),)))
+                crash.arm(apps[0].services.settings.crash)
                 atexit.register(apps[0].telemetry.stop)
-        answer = apps[0].answer(wire_of(request.environ))
-        response = flask.Response(answer.body, status=answer.status, headers=answer.headers)
+        wire = wire_of(request.environ)
+        answer = apps[0].answer(wire)
+        body = body_of(wire, answer)
+        response = flask.Response(body, status=answer.status, headers=answer.headers)
+        if answer.status not in NO_BODY:
+            response.headers["content-length"] = str(len(answer.body))
         if answer.status in NO_BODY:
             del response.headers["content-type"]
         return response

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from shop import idempotency
+from shop import crash, idempotency
 from shop.clock import utc_now
 from shop.errors import Refused, Unavailable
 from shop.message import Caller, Reply, Request
@@ -76,6 +76,8 @@ def perform(
         idempotency_key=_key_of(services, operation, wire),
     )
     call = Call(services, operation, wire, request)
+    if route.writes:
+        crash.point("W0")
     if route.transaction:
         answer = _in_transaction(call)
     else:
@@ -198,6 +200,8 @@ def _attempt(call: Call) -> Answer:
             stored = _answer_of_key(call, session)
             if stored is not None:
                 return stored
+            if call.claim is not None:
+                crash.point("W1")
             return _work(call, session)
     except db.CAN_BE_RETRIED:
         raise
@@ -360,6 +364,7 @@ def _publish(services: Services, rows: list[Any]) -> None:
 
     accepted = services.publisher.publish(rows)
     if accepted:
+        crash.point("W5")
         try:
             services.database.run_now(outbox.mark_sent(accepted))
         except db.DatabaseError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from events import envelope, vocabulary
 from events.errors import Malformed
-from shop import db, inbox, outbox
+from shop import crash, db, inbox, outbox
 from shop.clock import utc_now
 from shop.errors import Refused
 from shop.ids import parse_uuid
@@ -144,6 +144,7 @@ def _handler(spec: FunctionSpec, name: str) -> Any:
 
 def _take(services: Services, spec: FunctionSpec, subscription: Subscription, event: Event) -> str:
     """What became of it: taken, a duplicate, or (in phases) nothing to do."""
+    crash.point("W0")
     handler = _handler(spec, subscription.handler)
     work = Work(services, traceparent=event.traceparent, actor=spec.name)
     claim = (
@@ -155,6 +156,7 @@ def _take(services: Services, spec: FunctionSpec, subscription: Subscription, ev
     with work.transaction(opening=claim) as tx:
         is_new = bool(work.opened[0])
         if is_new:
+            crash.point("W1")
             handler(event, tx)
     return TAKEN if is_new else DUPLICATE
 
@@ -164,6 +166,7 @@ def _take_in_phases(work: Work, claim: Any, phases: Phases, event: Event) -> str
     with work.transaction(opening=claim) as tx:
         is_new = bool(work.opened[0])
         if is_new:
+            crash.point("W1")
             call = phases.remember(tx, phases.subject(event))
     if call is None:
         return NOOP if is_new else DUPLICATE
@@ -188,6 +191,7 @@ def _tick(
     spec, schedule = _schedule(specs, message.subject or "")
     act: Callable[[Work], None] = _handler(spec, schedule.handler)
     handling.function, handling.event_type = spec.name, CLOCK_TICKED
+    crash.point("W0")
     act(Work(services, traceparent="", actor=spec.name))
     handling.outcomes[spec.name] = TAKEN
     return Answer(DONE)
@@ -225,6 +229,7 @@ def _store_dead_letter(
         headers=dict(wire.headers),
         body=body,
     )
+    crash.point("W0")
     with Work(services, traceparent="", actor=spec.name).transaction() as tx:
         _handler(spec, "store")(letter, tx)
     handling.outcomes[spec.name] = TAKEN

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from multiprocessing.util import Finalize
 from typing import Any
 
+from shop import crash
 from shop.registry import spec_of
 from shop.runtime import config
 from shop.runtime.app import App
-from shop.runtime.entry import make_app, needs_of
+from shop.runtime.entry import make_app, settings_of
 from shop.runtime.wsgi import wsgi
 from shop.spec import FunctionSpec
 
@@ -32,7 +33,7 @@ def serve(names: list[str]) -> int:
     """Serves the named functions until SIGTERM; returns the exit status."""
     specs = tuple(spec_of(name) for name in names)
     try:
-        settings = config.load(needs=needs_of(specs))
+        settings = settings_of(specs)
     except config.ConfigurationError as error:
         sys.stderr.write(f"the settings are wrong:\n{error}\n")
         return BAD_SETTINGS
@@ -71,6 +72,7 @@ def _load(specs: tuple[FunctionSpec, ...], alive: int, parent: int) -> Callable[
     threading.Thread(target=_die_with_parent, args=(alive,), daemon=True).start()
     app = make_app(specs)
     app.started_by = os.getppid()  # the customer has waited since the parent began
+    crash.arm(app.services.settings.crash, parent=app.started_by)
     # not atexit: multiprocessing's children end without it
     Finalize(None, app.telemetry.stop, exitpriority=10)
     if any(spec.database_role for spec in specs):

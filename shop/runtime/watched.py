@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from shop import crash
 from shop.runtime.handling import step
 
 if TYPE_CHECKING:
     from shop.provider.protocol import Provider
+
+
+# what moves money or rules it out; "unknown" may mean that the provider was never reached
+EXECUTING = ("charge", "cancel", "refund")
+UNKNOWN = "unknown"
 
 
 class WatchedProvider:
@@ -23,7 +29,9 @@ class WatchedProvider:
         def watched(*arguments: Any) -> Any:
             with step(f"provider {name}", "client", step=name) as calling:
                 outcome = call(*arguments)
-                calling.outcome = getattr(outcome, "kind", "read")
+                kind = calling.outcome = getattr(outcome, "kind", "read")
+            if name in EXECUTING and kind != UNKNOWN:
+                crash.point("W8")
             return outcome
 
         return watched

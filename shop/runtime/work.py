@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from shop import db, outbox
+from shop import crash, db, outbox
 from shop.runtime import log
 from shop.runtime.handling import step
 
@@ -42,10 +42,13 @@ class Work:
         return self._services.provider
 
     @contextmanager
-    def transaction(self, opening: tuple[Statement, ...] = ()) -> Iterator[Transaction]:
+    def transaction(
+        self, opening: tuple[Statement, ...] = (), *, before_commit: str = "W2"
+    ) -> Iterator[Transaction]:
         """A transaction that commits when the block ends well, and then publishes its events.
 
         ``opening`` statements travel with BEGIN; their rows are in ``self.opened``.
+        ``before_commit`` is its last crash window.
         """
         with (
             step("transaction"),
@@ -55,7 +58,7 @@ class Work:
         ):
             self.opened = session.opened
             yield session.tx
-            session.commit()
+            session.commit(before=before_commit)
             announced = session.tx.announced
         if announced:
             self.publish(announced)
@@ -69,6 +72,7 @@ class Work:
             else publisher.publish(rows)
         )
         if accepted:
+            crash.point("W5")
             try:
                 self._services.database.run_now(outbox.mark_sent(accepted))
             except db.DatabaseError as error:
@@ -88,6 +92,7 @@ class Work:
 
     def act_and_record(self, phases: Phases, call: Any) -> None:
         """The outside call, then its outcome in a transaction of its own."""
+        crash.point("W7")
         outcome = phases.act(self.provider, call, self.transaction)
-        with self.transaction() as tx:
+        with self.transaction(before_commit="W9") as tx:
             phases.record(tx, call, outcome)

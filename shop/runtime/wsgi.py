@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
-from shop.runtime.app import App
+from shop import crash
+from shop.runtime.app import READING, App
 from shop.runtime.wire import Answer, Wire
 
 REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
@@ -20,7 +21,7 @@ def wsgi(app: App) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[by
         wire = wire_of(environ)
         answer = app.answer(wire)
         start_response(REASONS[answer.status], headers_of(answer))
-        return [b""] if wire.method == "HEAD" else [answer.body]
+        return [b""] if wire.method == "HEAD" else body_of(wire, answer)
 
     return application
 
@@ -44,6 +45,21 @@ def wire_of(environ: dict[str, Any]) -> Wire:
         read=environ["wsgi.input"].read,
         content_length=int(length) if length and length.isascii() and length.isdigit() else None,
     )
+
+
+def body_of(wire: Wire, answer: Answer) -> Iterable[bytes]:
+    """The body in one piece, or in two where the process may have to die between them."""
+    is_writing = wire.method not in READING and answer.status < HTTPStatus.BAD_REQUEST
+    if is_writing and answer.body and crash.is_armed(crash.HALF_AN_ANSWER):
+        return _halves(answer.body)
+    return [answer.body]
+
+
+def _halves(body: bytes) -> Iterator[bytes]:
+    middle = (len(body) + 1) // 2
+    yield body[:middle]
+    crash.point("W10")
+    yield body[middle:]
 
 
 def headers_of(answer: Answer) -> list[tuple[str, str]]:
