@@ -15,11 +15,13 @@ from random import Random
 BUYERS = 40
 # Orders are spread over the first part of the time; the rest is for making up.
 SPREAD = 0.95
+HURRY = 0.01
 RATE_MAX = 2000.0
 # Half of the place actions and of the quick cancels at first; what was seen soon outweighs it.
 YIELD_FIRST = 0.33
 YIELD_WEIGHT = 20.0
-WAITING_MAX = 64
+# With the buyers of the closed loop: 64 actions at a time.
+VISITS_MAX = 24
 WAIT_SECONDS_MAX = 0.5
 
 MIX = {
@@ -56,7 +58,7 @@ class Pace:
 
     def rate(self, now: float) -> float:
         """Actions a second from now on: the missing orders, over the time left for them."""
-        left = max(0.5, self.began + SPREAD * self.seconds - now)
+        left = max(HURRY * self.seconds, self.began + SPREAD * self.seconds - now)
         missing = max(0, self.orders - self.accepted())
         return min(RATE_MAX, missing / left / self._yield())
 
@@ -92,7 +94,7 @@ async def _arrive(pace: Pace, act: Act, seed: int) -> None:
         rate = max(pace.rate(time.monotonic()) / 2, 0.1)
         is_time = await _wait(pace, arrivals.expovariate(rate))
         visits = {task for task in visits if not task.done()}
-        if is_time and len(visits) < WAITING_MAX and not pace.is_over(time.monotonic()):
+        if is_time and len(visits) < VISITS_MAX and not pace.is_over(time.monotonic()):
             number += 1
             pace.begun += 1
             random = Random(f"{seed} arrival {number}")  # noqa: S311

@@ -26,6 +26,7 @@ class Meter:
     surprises: Counter[str] = field(default_factory=Counter)
     surprising: list[dict[str, Any]] = field(default_factory=list)
     by_operation_total: Counter[str] = field(default_factory=Counter)
+    _accepted: set[str] = field(default_factory=set)
     _by_operation: Counter[str] = field(default_factory=Counter)
     _milliseconds: list[float] = field(default_factory=list)
 
@@ -40,10 +41,12 @@ class Meter:
         if status is not None:
             self._milliseconds.append(seconds * 1000)
 
-    def accepted(self) -> None:
-        """An order was accepted."""
-        self.orders += 1
-        self.orders_total += 1
+    def accepted(self, order_id: str) -> None:
+        """An order was accepted; told again under the same key it is the same order."""
+        if order_id not in self._accepted:
+            self._accepted.add(order_id)
+            self.orders += 1
+            self.orders_total += 1
 
     def surprise(self, name: str, status: int, text: str) -> None:
         """An answer that the contract does not allow."""
