@@ -174,17 +174,16 @@ class Buyers:
     async def _cancel(self, random: Random, who: Account) -> None:
         """Half of them come while the order is being charged, the others at any time later."""
         if who.orders and random.random() < 0.5:
-            await self._cancel_order(random.choice(who.orders))
+            await self._cancel_order(random.choice(who.orders).order_id, who)
             return
         outcome = await self._send_order(random, who, self._order(random))
         if outcome.status == 201:
             await asyncio.sleep(random.uniform(0.0, CROSSING_SECONDS))
-            await self._cancel_order(who.orders[-1])
+            await self._cancel_order(outcome.document["id"], who)
 
-    async def _cancel_order(self, placed: Placed) -> None:
-        self._client.log.ask(placed.order_id, "cancel")
-        call = self._calls.make("cancel_order", orderId=placed.order_id)
-        await self._client.send(call, placed.account)
+    async def _cancel_order(self, order_id: str, who: Account) -> None:
+        self._client.log.ask(order_id, "cancel")
+        await self._client.send(self._calls.make("cancel_order", orderId=order_id), who)
 
     async def _refund(self, random: Random, who: Account) -> None:
         """Support gives back all or a part of an order that its buyer sees paid."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 SCHEMA = """
 pragma journal_mode = wal;
@@ -39,8 +39,7 @@ from ops where op = ?
 """
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One HTTP attempt; ``body_sha256`` and ``location`` are the answer's."""
 
     began: float
@@ -75,7 +74,7 @@ class ClientLog:
     def add(self, attempt: Attempt) -> int:
         """Notes an attempt; its number."""
         self._last += 1
-        self._attempts.append((*astuple(attempt), self._last))
+        self._attempts.append((*attempt, self._last))
         return self._last
 
     def ask(self, order_id: str, what: str) -> None:

@@ -102,9 +102,10 @@ class Session:
 
     async def close(self) -> None:
         """Ends whatever is going on and writes the rest of the log."""
-        for task in self._tasks:
+        everything = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in everything:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*everything, return_exceptions=True)
         self.client.close()
         self.log.close()
 
