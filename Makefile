@@ -23,7 +23,7 @@ IMAGE_ARGS := $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
 COMPILE := $(BIN)/python -m piptools compile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup dev test check format e2e render render-check bench-cold bench-orders \
+.PHONY: help setup dev test check format e2e faults render render-check bench-cold bench-orders \
 	bench-catalog bench-servers image new locks clean
 
 help: ## List the targets
@@ -53,6 +53,9 @@ format: setup ## Format and fix what can be fixed
 
 e2e: setup ## Run the end-to-end groups against a running shop (URL=http://127.0.0.1:8080)
 	$(BIN)/shop e2e --url $(or $(URL),http://127.0.0.1:8080) $(ARGS)
+
+faults: setup ## Attack the shop and check its books (ARGS="--tier full --seed 7")
+	$(BIN)/shop faults $(ARGS)
 
 render: setup ## Write every generated file from the functions' specs
 	$(BIN)/python -m scripts.render

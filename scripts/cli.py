@@ -102,6 +102,32 @@ def check(
     _exit(lambda: run_check(database_url, access, at_rest=at_rest, as_json=as_json))
 
 
+@app.command()
+def faults(
+    tier: Annotated[str, typer.Option(help="smoke, full or soak")] = "smoke",
+    seed: Annotated[int, typer.Option(help="decides what meets which fault")] = 1,
+    orders: Annotated[int | None, typer.Option(min=1, help="the tier's by default")] = None,
+    seconds: Annotated[float | None, typer.Option(min=10, help="of load; the tier's")] = None,
+    kinds: Annotated[str, typer.Option(help="such as F-01,F-09; all by default")] = "",
+    out: Annotated[Path, typer.Option(help="folder for the reports")] = Path(".shop/faults"),
+    fail_fast: Annotated[bool, typer.Option("--fail-fast/--keep-going")] = True,
+) -> None:
+    """Attack the shop with every fault and check its books: 1 when something is wrong."""
+    from scripts.faults.command import run_faults
+
+    _exit(
+        lambda: run_faults(
+            tier=tier,
+            seed=seed,
+            orders=orders,
+            seconds=seconds,
+            kinds=kinds,
+            out=out,
+            fail_fast=fail_fast,
+        )
+    )
+
+
 @ledger.command("verify")
 def ledger_verify(
     database_url: Database,

@@ -15,7 +15,9 @@ BEGIN: LiteralString = "begin isolation level repeatable read"
 PATIENCE: LiteralString = """
 set local statement_timeout = '30min';
 set local idle_in_transaction_session_timeout = '5min';
-set local timezone = 'UTC'
+set local timezone = 'UTC';
+set local work_mem = '64MB';
+set local jit = off
 """
 READ_ONLY: LiteralString = "set transaction read only"
 

@@ -220,7 +220,7 @@ select relname::text from pg_stat_user_tables where schemaname = 'shop' and reln
         """
 with t as (
   select *, lag(to_status, 1, '-') over w as prev, lead(seq) over w as nxt from shop.transitions
-  window w as (partition by entity, entity_id order by seq)
+  window w as (partition by entity_id, entity order by seq)
 ), now_ as (
   select 'order' as entity, order_id as id, status from shop.orders
   union all select 'payment', payment_id, status from shop.payments
@@ -501,11 +501,12 @@ group by user_id, scope, key having count(distinct (status_code, body_sha256)) >
 select c.key from client_ops c
 left join shop.orders o
   on o.order_id = c.order_id and o.user_id = c.user_id and o.idem_key = c.key
-where c.scope like 'POST /orders%' and c.status_code = 201 and o.order_id is null
+where c.scope in ('POST /orders', 'POST /orders/from-cart') and c.status_code = 201
+  and o.order_id is null
 union all
 select c.key from client_ops c
 join shop.orders o on o.user_id = c.user_id and o.idem_key = c.key and o.idem_scope = c.scope
-where c.scope like 'POST /orders%' and c.status_code between 400 and 499
+where c.scope in ('POST /orders', 'POST /orders/from-cart') and c.status_code between 400 and 499
   and c.status_code not in (409, 429)
 """,
     ),

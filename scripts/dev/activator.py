@@ -130,6 +130,8 @@ class Pool:
     journal: Journal
     children: Children
     processes: list[Process] = field(default_factory=list)
+    messages: int = 0
+    is_barred: bool = False
     _queue: deque[Waiter] = field(default_factory=deque)
     _starts: int = 0
     _starting: int = 0
@@ -140,6 +142,9 @@ class Pool:
 
     async def send(self, message: Message) -> Answer:
         """The function's answer, or the platform's 502, 503 or 504."""
+        self.messages += 1
+        if self.is_barred:  # a fault: the function cannot run at all
+            return problem(503, "UNAVAILABLE", f"{self.spec.name} is barred", message.path)
         try:
             for _ in range(TRIES_MAX):
                 process = await self._acquire()
@@ -165,11 +170,13 @@ class Pool:
         for process in list(self.processes):
             is_idle = process.is_ready and process.in_flight == 0
             if is_idle and now - process.idle_since >= self.limits.idle_seconds:
-                self.processes.remove(process)
-                self.journal.say(
-                    f"stop {self.spec.name} #{process.number} (pid {process.child.pid})"
-                )
-                self._spawn(process.stop(self.limits.grace_seconds))
+                self.retire(process)
+
+    def retire(self, process: Process) -> None:
+        """Scales one process in: no new messages, SIGTERM, time to drain, SIGKILL."""
+        self.processes.remove(process)
+        self.journal.say(f"stop {self.spec.name} #{process.number} (pid {process.child.pid})")
+        self._spawn(process.stop(self.limits.grace_seconds))
 
     async def close(self) -> None:
         """Ends every process; nothing is started any more."""

@@ -12,6 +12,7 @@ import asyncio
 import re
 import time
 from base64 import b64encode
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,7 @@ from shop.spec import FunctionSpec
 
 RETRIED = frozenset((404, 408, 409, 429))
 ERROR_DATA_BYTES_MAX = 1024
+RECENT_MAX = 100
 EVENT_TYPE = re.compile(r"com\.msashop\.(?P<name>.+)\.v[0-9]+")
 
 
@@ -94,6 +96,8 @@ class Broker:
         self._journal = journal
         self._rule = rule or DeliveryRule()
         self._tasks: set[asyncio.Task[None]] = set()
+        # for whoever wants to send one again
+        self.recent: deque[tuple[dict[str, str], bytes]] = deque(maxlen=RECENT_MAX)
         self._gates = {spec.name: asyncio.Semaphore(_room(functions, spec)) for spec in self._specs}
 
     @property
@@ -127,6 +131,7 @@ class Broker:
             self._journal.say(f"lose {short_name(event.type)}")
             return
         headers, body = to_binary(event)
+        self.recent.append((headers, body))
         deliveries = []
         for target in self._targets(event.type):
             for due_at in self._moments(event.type, target):

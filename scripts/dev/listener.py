@@ -80,17 +80,23 @@ async def serving(application: Application, listener: socket.socket) -> AsyncIte
 
 
 async def read_body(receive: Receive, bytes_max: int) -> bytes:
-    """The whole body; raises TooLarge beyond ``bytes_max`` and TimeoutError after ten seconds."""
+    """The whole body; raises TooLarge beyond ``bytes_max`` and TimeoutError after ten seconds.
+
+    Whoever hangs up before its end has sent no request: half a body must not pass for a whole one,
+    so that is a TimeoutError too.
+    """
     chunks: list[bytes] = []
     size, more = 0, True
     async with asyncio.timeout(BODY_SECONDS):
         while more:
             part = await receive()
+            if part["type"] != "http.request":
+                raise TimeoutError("the client went away")
             chunks.append(part.get("body", b""))
             size += len(chunks[-1])
             if size > bytes_max:
                 raise TooLarge
-            more = part["type"] == "http.request" and part.get("more_body", False)
+            more = part.get("more_body", False)
     return b"".join(chunks)
 
 

@@ -48,9 +48,9 @@ class Secrets:
 def local_secrets(folder: Path, specs: Iterable[FunctionSpec]) -> Secrets:
     """Reads the secrets in ``folder`` and makes those that are missing."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    jwt_private_key = kept(folder / "jwt.pem", _new_key)
+    jwt_private_key = kept(folder / "jwt.pem", new_key)
     event_keys = {
-        domain: kept(folder / f"events-{domain}.pem", _new_key)
+        domain: kept(folder / f"events-{domain}.pem", new_key)
         for domain in (*DATABASE_ROLES, CLOCK)
     }
     return Secrets(
@@ -88,7 +88,8 @@ def kept(file: Path, make: Callable[[], str]) -> str:
     return file.read_text(encoding="ascii")
 
 
-def _new_key() -> str:
+def new_key() -> str:
+    """A fresh Ed25519 private key, PKCS #8 in PEM."""
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return pem.decode("ascii")

@@ -119,6 +119,18 @@ class PostgresServer:
             self.stop()
             raise
 
+    def run_as_its_user(self, act: Callable[[], None]) -> None:
+        """Runs ``act`` in a child process of the user that the server runs as; OSError if not."""
+        account = self._account
+        subprocess.run(
+            ["true"],
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+            preexec_fn=act,
+            check=True,
+        )
+
     def stop(self, *signals: int) -> None:
         """Ends it: orderly, or with the signals that are given, each for ten seconds."""
         if self._process is not None:

@@ -22,6 +22,7 @@ class Sample:
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     due: int = 0
+    open_orders: int = 0
     deliveries_pending: int = 0
     processes: int = 0
     faults: tuple[str, ...] = ()
@@ -88,7 +89,7 @@ class Check:
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """The whole run; ``pairs`` counts kills by function and window, ``knobs`` what is no default."""
+    """The whole run; ``pairs`` counts kills by function and window, ``knobs`` are no defaults."""
 
     tier: str
     seed: int

@@ -1,0 +1,200 @@
+"""The end of a run: the shop comes to rest by itself, and everything is asked once more."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import httpx
+
+from scripts.check import books
+from scripts.check.books import ProviderAccess
+from scripts.check.evaluate import Outside, Verdict, ask
+from scripts.faults import resp, sums
+from scripts.faults.record import Check
+from scripts.faults.scene import Scene
+
+if TYPE_CHECKING:
+    from scripts.faults.run import Run
+
+TAIL = 20
+REPLAYED = 0.1
+DELIVERED_SECONDS_MAX = 60.0
+# Of the accepted orders that nobody cancelled and whose card is good, at least so many are paid.
+PAID_SHARE_MIN = 0.95
+# Seen twice, a second apart: nothing moves any more.
+QUIET_LOOKS = 2
+
+UNRESTED: LiteralString = """
+select 'order ' || order_id || ' ' || status from shop.orders o
+where status not in ('PAID', 'CANCELLED')
+  and not exists (select from shop.payments p join shop.refunds r using (payment_id)
+    where p.order_id = o.order_id and r.status = 'REJECTED')
+union all select 'payment ' || payment_id || ' ' || status from shop.payments
+  where status in ('INTENT', 'UNKNOWN')
+union all select 'refund ' || refund_id || ' ' || status from shop.refunds
+  where status in ('INTENT', 'UNKNOWN')
+union all select 'event ' || event_id || ' ' || type from shop.outbox where done_at is null
+limit 20
+"""
+UNTAKEN: LiteralString = """
+select entity || ' ' || from_status || ' to ' || to_status from (
+  select entity, from_status, to_status from shop.allowed_transitions
+  except select entity, from_status, to_status from shop.transitions) x order by 1
+"""
+ENDINGS: LiteralString = """
+select order_id::text, status from shop.orders where order_id = any(%(order_ids)s::uuid[])
+"""
+OPERATIONS = """
+select coalesce(user_id, 0), scope, key, status_code, body_sha256, order_id from ops
+where key is not null and (status_code is null or status_code not in (401, 403))
+"""
+PLACED = """
+select order_id from placed
+where order_id not in (select order_id from asked where order_id is not null)
+"""
+
+
+async def close(run: Run, scene: Scene) -> None:
+    """Waits for rest, sends old events and old requests again, and asks every invariant."""
+    await sums.count_commits(run.record, scene)
+    await _come_to_rest(run, scene, "rest")
+    await _send_events_again(run, scene)
+    await _ask_the_load(run, scene)
+    await _empty_redis(run, scene)
+    await _come_to_rest(run, scene, "rest after the replays")
+    await _ask_everything(run, scene)
+    await _look_for_vacuity(run, scene)
+    _look_at_the_faults(run, scene)
+
+
+async def _come_to_rest(run: Run, scene: Scene, name: str) -> None:
+    """Nothing is open, in the shop or on its way, and stays so."""
+    run.progress.say(f"waiting for {name}")
+    began = time.monotonic()
+    left: list[str] = ["nothing was asked yet"]
+    quiet = 0
+    while quiet < QUIET_LOOKS and time.monotonic() - began < scene.tier.rest_seconds_max:
+        await asyncio.sleep(1.0)
+        async with scene.database() as database:
+            left = [str(row[0]) for row in await (await database.execute(UNRESTED)).fetchall()]
+        quiet = quiet + 1 if not left and not scene.platform.broker.pending else 0
+    seconds = time.monotonic() - began
+    holds = quiet >= QUIET_LOOKS
+    detail = f"after {seconds:.0f} s" if holds else f"not in {seconds:.0f} s: {', '.join(left[:5])}"
+    _conclude(run, Check(id="rest", what=name, holds=holds, detail=detail), left)
+
+
+async def _send_events_again(run: Run, scene: Scene) -> None:
+    """F-05, once more: events that were taken long ago come again and find nothing to do."""
+    for headers, body in run.again:
+        await scene.platform.broker.accept(headers, body)
+    began = time.monotonic()
+    while scene.platform.broker.pending and time.monotonic() - began < DELIVERED_SECONDS_MAX:
+        await asyncio.sleep(0.2)
+    run.record.duplicates += len(run.again)
+
+
+async def _ask_the_load(run: Run, scene: Scene) -> None:
+    tail = await scene.load.ask("tail", count=TAIL)
+    failed = [str(each) for each in tail["failed"]]
+    what = f"the last {TAIL} operations of every endpoint succeed"
+    detail = f"{tail['asked']} asked, {len(failed)} failed"
+    _conclude(run, Check(id="liveness", what=what, holds=not failed, detail=detail), failed)
+    replay = await scene.load.ask("replay", fraction=REPLAYED, seed=scene.seed)
+    run.record.replays += int(replay["replayed"])
+    different = [str(each) for each in replay["different"]]
+    what = "finished requests are answered again byte for byte"
+    detail = f"{replay['replayed']} replayed, {len(different)} different"
+    _conclude(run, Check(id="replays", what=what, holds=not different, detail=detail), different)
+
+
+async def _empty_redis(run: Run, scene: Scene) -> None:
+    """Redis is never truth: a session that ended stays ended when Redis has forgotten it."""
+    async with httpx.AsyncClient(base_url=scene.edge_url, timeout=30) as client:
+        body = {"email": "customer@shop.local", "password": "local-only-customer"}
+        tokens = (await client.post("/auth/login", json=body)).json()
+        headers = {"authorization": f"Bearer {tokens['accessToken']}"}
+        before = (await client.get("/users/me", headers=headers)).status_code
+        await client.post("/auth/logout", json={"refreshToken": tokens["refreshToken"]})
+        await resp.ask(scene.redis.port, "FLUSHALL")
+        after = (await client.get("/users/me", headers=headers)).status_code
+    what = "a revoked token stays refused after FLUSHALL"
+    detail = f"answered {before} before and {after} after"
+    holds = (before, after) == (200, 401)
+    _conclude(run, Check(id="revoked", what=what, holds=holds, detail=detail), [detail])
+
+
+async def _ask_everything(run: Run, scene: Scene) -> None:
+    run.progress.say("asking every invariant, with the provider's books and the clients' log")
+    verdicts = await asyncio.to_thread(_verdicts, scene)
+    run.record.invariants = len(verdicts)
+    for verdict in verdicts:
+        if verdict.state == "broken":
+            rows = [str(row) for row in verdict.rows]
+            run.note(verdict.invariant.id, verdict.invariant.what, rows)
+    broken = sum(verdict.state == "broken" for verdict in verdicts)
+    asked = sum(verdict.state != "not asked" for verdict in verdicts)
+    detail = f"{asked} asked, {broken} broken"
+    what = "every invariant at rest"
+    run.record.checks.append(Check(id="invariants", what=what, holds=not broken, detail=detail))
+
+
+def _verdicts(scene: Scene) -> list[Verdict]:
+    access = ProviderAccess("sandbox", scene.provider_url, scene.secrets.provider_api_key)
+    known = books.outside(access)
+    outside = Outside(
+        known.charges, known.refunds, tuple(_log(scene, OPERATIONS)), tuple(scene.poison)
+    )
+    return ask(scene.admin_url, outside, at_rest=True, unknown={})
+
+
+def _log(scene: Scene, query: str) -> list[tuple[Any, ...]]:
+    """Rows of what the clients wrote down."""
+    with sqlite3.connect(scene.data / "clients.sqlite") as connection:
+        return connection.execute(query).fetchall()
+
+
+async def _look_for_vacuity(run: Run, scene: Scene) -> None:
+    """A run in which nothing happens proves nothing."""
+    placed = [row[0] for row in _log(scene, PLACED)]
+    async with scene.database() as database:
+        rows = await (await database.execute(ENDINGS, {"order_ids": placed})).fetchall()
+        untaken = [str(row[0]) for row in await (await database.execute(UNTAKEN)).fetchall()]
+    paid = sum(row[1] == "PAID" for row in rows)
+    share = paid / len(placed) if placed else 0.0
+    what = f"of the orders that should be paid, {PAID_SHARE_MIN:.0%} are"
+    detail = f"{paid} of {len(placed)}, {share:.1%}"
+    _conclude(run, Check(id="non-vacuity", what=what, holds=share >= PAID_SHARE_MIN, detail=detail))
+    # what only a person's mistake or a provider's refusal brings about is told, not demanded
+    detail = f"not taken: {', '.join(untaken)}" if untaken else "all"
+    what = "transitions of the state machine that were taken"
+    run.record.checks.append(Check(id="transitions", what=what, holds=True, detail=detail))
+
+
+def _look_at_the_faults(run: Run, scene: Scene) -> None:
+    """Every pair was killed as often as the tier says; every kind that was asked for fired."""
+    if "F-01" in run.kinds:
+        crashes = scene.crashes
+        missing = [
+            f"{pair.function} {pair.window} {crashes.hits[pair]}"
+            for pair in crashes.pairs
+            if crashes.hits[pair] < crashes.per_pair
+        ]
+        what = f"every pair of function and window was hit {crashes.per_pair} times"
+        detail = f"{crashes.kills} kills, {len(missing)} pairs missing"
+        _conclude(run, Check(id="pairs", what=what, holds=not missing, detail=detail), missing)
+    silent = [kind.id for kind in run.record.kinds if kind.state == "not tested"]
+    what = "kinds of fault that fired"
+    fired = sum(kind.state == "fired" for kind in run.record.kinds)
+    detail = f"{fired} fired; not tested: {', '.join(silent) or 'none'}"
+    run.record.checks.append(Check(id="kinds", what=what, holds=True, detail=detail))
+
+
+def _conclude(run: Run, check: Check, rows: list[str] | None = None) -> None:
+    run.record.checks.append(check)
+    run.progress.say(f"{'holds' if check.holds else 'FAILS'}: {check.what}: {check.detail}")
+    if not check.holds:
+        run.note(check.id, check.what, (rows or [check.detail])[:10])

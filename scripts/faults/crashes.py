@@ -1,0 +1,151 @@
+"""F-01: which process dies in which window, and the count of those that did.
+
+A process is told at its start where to die (``SHOP_CRASH``).  Windows are handed out so that every
+pair of function and window gets its kills spread over the run; a pair that was armed and not hit is
+handed out again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from random import Random
+
+from scripts.dev.children import Child, Children
+from scripts.faults.windows import Pair
+
+NTH_MAX = 60
+# What comes only so often: while these are missing they go first, whatever the pace.  A process of
+# settle that may live would close all the days that the others need.
+FIRST = frozenset((Pair("settle", "W5"),))
+# Below this many seconds to the next kill of a function, its next process is armed.
+AHEAD_SECONDS = 6.0
+# So long may a process run without reaching its window before others get their turn.
+PATIENCE_SECONDS = 12.0
+
+
+class CrashPlan:
+    """Hands out windows and counts the deaths in them."""
+
+    def __init__(
+        self, pairs: Iterable[Pair], *, per_pair: int, seconds: float, dice: Random
+    ) -> None:
+        self.pairs = tuple(pairs)
+        self.per_pair = per_pair
+        self.hits: Counter[Pair] = Counter()
+        self.is_on = False
+        self._armed: Counter[Pair] = Counter()
+        self._in_vain: Counter[Pair] = Counter()
+        self._seconds = seconds
+        self._began = time.monotonic()
+        self._dice = dice
+        self._rates: Mapping[str, float] = {}
+        self._armed_at: dict[str, float] = {}
+
+    def begin(self) -> None:
+        """From now on processes are armed; the kills are spread from here to the end."""
+        self._began = time.monotonic()
+        self.is_on = True
+
+    def note_rates(self, messages_per_second: Mapping[str, float]) -> None:
+        """How busy each function is: a busy process gets to answer some before it dies."""
+        self._rates = messages_per_second
+
+    @property
+    def kills(self) -> int:
+        """Processes that died where they were told to."""
+        return sum(self.hits.values())
+
+    @property
+    def wanted(self) -> int:
+        """All kills of a whole run."""
+        return self.per_pair * len(self.pairs)
+
+    @property
+    def pairs_hit(self) -> int:
+        """Pairs that were hit as often as wanted."""
+        return sum(self.hits[pair] >= self.per_pair for pair in self.pairs)
+
+    def arm(self, function: str) -> Pair | None:
+        """The window in which the function's next process shall die, or None for none now."""
+        missing = [p for p in self.pairs if p.function == function and self._missing(p) > 0]
+        if not self.is_on or not missing or not self._is_due(function):
+            return None
+        most = max(self._missing(pair) for pair in missing)
+        first = [pair for pair in missing if pair in FIRST]
+        pair = self._dice.choice(first or [p for p in missing if self._missing(p) == most])
+        self._armed[pair] += 1
+        self._armed_at[function] = time.monotonic()
+        return pair
+
+    def nth(self, pair: Pair) -> int:
+        """Which passage through the window is the last one; the first, once that was in vain."""
+        if self._in_vain[pair]:
+            return 1
+        busy = self._rates.get(pair.function, 0.0) * self._interval(pair.function) / 4
+        return self._dice.randint(1, max(1, min(NTH_MAX, int(busy))))
+
+    def ended(self, pair: Pair, *, was_hit: bool) -> None:
+        """An armed process is gone."""
+        self._armed[pair] -= 1
+        self.hits[pair] += was_hit
+        self._in_vain[pair] = 0 if was_hit else self._in_vain[pair] + 1
+
+    def is_behind(self, function: str) -> bool:
+        """Whether the function needs a new process, or more messages, for its kills."""
+        missing = any(p.function == function and self._missing(p) > 0 for p in self.pairs)
+        return self.is_on and missing and self._is_due(function)
+
+    def armed(self, function: str) -> int:
+        """Processes of the function that run towards their window now."""
+        return sum(n for pair, n in self._armed.items() if pair.function == function)
+
+    def is_stuck(self, function: str) -> bool:
+        """Whether the function's processes run towards windows that they do not reach."""
+        since = time.monotonic() - self._armed_at.get(function, time.monotonic())
+        return self.armed(function) > 0 and since > PATIENCE_SECONDS
+
+    def _missing(self, pair: Pair) -> int:
+        return self.per_pair - self.hits[pair] - self._armed[pair]
+
+    def _is_due(self, function: str) -> bool:
+        elapsed = time.monotonic() - self._began + AHEAD_SECONDS
+        mine = [pair for pair in self.pairs if pair.function == function]
+        if any(pair in FIRST and self._missing(pair) > 0 for pair in mine):
+            return True
+        done = sum(self.hits[pair] + self._armed[pair] for pair in mine)
+        return done < len(mine) * self.per_pair * elapsed / self._seconds
+
+    def _interval(self, function: str) -> float:
+        mine = sum(pair.function == function for pair in self.pairs)
+        return self._seconds / max(1, mine * self.per_pair)
+
+
+class WatchedChildren(Children):
+    """Children whose deaths are compared with what they were told."""
+
+    def __init__(self, plan: CrashPlan) -> None:
+        super().__init__()
+        self._plan = plan
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, command: list[str], environment: Mapping[str, str], log: Path) -> Child:
+        """Starts one process and looks after its end when it was told to die."""
+        child = await super().start(command, environment, log)
+        told = environment.get("SHOP_CRASH")
+        if told:
+            function, window, _ = told.split(":")
+            task = asyncio.create_task(self._await_end(child, Pair(function, window)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return child
+
+    async def _await_end(self, child: Child, pair: Pair) -> None:
+        code = await child.ended
+        # somebody else's SIGKILL leaves no such line, and no other process is told the same now
+        was_told = f'"{pair.window}"' in child.log_tail()
+        self._plan.ended(pair, was_hit=code == -signal.SIGKILL and was_told)

@@ -1,0 +1,114 @@
+"""Sales of days long over: without them there would be no day to close while things go wrong.
+
+Every row is what the shop itself would have left, the provider's books included, so the invariants
+hold from the first second.  The days lie so far back that their events are forgotten already.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, LiteralString
+
+import httpx
+import psycopg
+
+from scripts.faults.scene import Scene
+from shop.clock import utc_now
+from shop.ids import new_uuid
+
+FIRST_DAYS_AGO = 40
+CALL_SECONDS = 10.0
+
+BUYER: LiteralString = "select user_id from shop.users where email = 'customer@shop.local'"
+GOODS: LiteralString = "select product_id, price_minor, currency::text from shop.products limit 1"
+WRITE: tuple[LiteralString, ...] = (
+    """
+insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method,
+  created_at, updated_at, expires_at, hard_expires_at)
+values (%(order_id)s, %(user_id)s, 'PAID', %(price)s, %(currency)s, 'CARD', %(at)s, %(at)s, %(at)s,
+  %(at)s)
+""",
+    """
+insert into shop.order_lines (order_id, user_id, product_id, qty, unit_price_minor)
+values (%(order_id)s, %(user_id)s, %(product_id)s, 1, %(price)s)
+""",
+    """
+insert into shop.reservations (reservation_id, order_id, product_id, qty, status)
+values (%(reservation_id)s, %(order_id)s, %(product_id)s, 1, 'COMMITTED')
+""",
+    "update shop.stock set on_hand = on_hand - 1 where product_id = %(product_id)s",
+    """
+insert into shop.stock_moves (product_id, kind, qty, reservation_id, moved_at)
+values (%(product_id)s, 'COMMIT', -1, %(reservation_id)s, %(at)s)
+""",
+    """
+insert into shop.payments (payment_id, order_id, user_id, attempt, status, amount_minor, currency,
+  payment_method, provider_key, created_at, updated_at, charge_not_after, next_try_at)
+values (%(payment_id)s, %(order_id)s, %(user_id)s, 1, 'CAPTURED', %(price)s, %(currency)s, 'CARD',
+  %(provider_key)s, %(at)s, %(at)s, %(at)s, %(at)s)
+""",
+    """
+insert into shop.ledger (kind, source_id, order_id, debit, credit, amount_minor, currency,
+  posted_at)
+values ('CAPTURE', %(payment_id)s, %(order_id)s, 'psp_receivable', 'order_escrow', %(price)s,
+  %(currency)s, %(at)s)
+""",
+    """
+insert into shop.transitions (entity, entity_id, order_id, from_status, to_status, actor, at)
+values ('order', %(order_id)s, %(order_id)s, '-', 'PENDING', 'history', %(at)s),
+  ('reservation', %(reservation_id)s, %(order_id)s, '-', 'HELD', 'history', %(at)s),
+  ('payment', %(payment_id)s, %(order_id)s, '-', 'INTENT', 'history', %(at)s),
+  ('payment', %(payment_id)s, %(order_id)s, 'INTENT', 'CAPTURED', 'history', %(at)s),
+  ('order', %(order_id)s, %(order_id)s, 'PENDING', 'PAID', 'history', %(at)s),
+  ('reservation', %(reservation_id)s, %(order_id)s, 'HELD', 'COMMITTED', 'history', %(at)s)
+""",
+)
+
+
+async def write_history(scene: Scene) -> None:
+    """One paid order on each of as many days as ``settle`` needs to die while closing one."""
+    days = 2 * scene.tier.kills_per_pair + 2
+    async with scene.database() as database:
+        sales = [await _sale(database, FIRST_DAYS_AGO + number) for number in range(days)]
+        for sale in sales:
+            async with database.transaction():
+                for statement in WRITE:
+                    await database.execute(statement, sale)
+    headers = {"authorization": f"Bearer {scene.secrets.provider_api_key}"}
+    async with httpx.AsyncClient(
+        base_url=scene.provider_url, headers=headers, timeout=CALL_SECONDS
+    ) as provider:
+        for sale in sales:
+            await _charge(provider, sale)
+
+
+async def _sale(database: psycopg.AsyncConnection[Any], days_ago: int) -> dict[str, Any]:
+    buyer = await (await database.execute(BUYER)).fetchone()
+    goods = await (await database.execute(GOODS)).fetchone()
+    assert buyer is not None and goods is not None, "the seed has made both"
+    payment_id = new_uuid()
+    return {
+        "order_id": new_uuid(),
+        "payment_id": payment_id,
+        "reservation_id": new_uuid(),
+        "provider_key": f"shop:{payment_id}",
+        "user_id": buyer[0],
+        "product_id": goods[0],
+        "price": goods[1],
+        "currency": goods[2],
+        "at": utc_now() - timedelta(days=days_ago),
+    }
+
+
+async def _charge(provider: httpx.AsyncClient, sale: dict[str, Any]) -> None:
+    key = sale["provider_key"]
+    intent = {
+        "key": key,
+        "amount_minor": sale["price"],
+        "currency": sale["currency"],
+        "payment_method": "CARD",
+        "order_id": str(sale["order_id"]),
+        "payment_id": str(sale["payment_id"]),
+    }
+    (await provider.post("/intents", json=intent)).raise_for_status()
+    (await provider.post(f"/intents/{key}/confirm", json={})).raise_for_status()

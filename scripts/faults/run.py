@@ -1,0 +1,261 @@
+"""One fault run from its first fault to its last check; what it saw is in a ``RunRecord``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, LiteralString
+
+import psycopg
+
+from scripts.check.evaluate import Violation
+from scripts.faults import closing, sums
+from scripts.faults.kinds.catalogue import KINDS
+from scripts.faults.lanes import Lanes
+from scripts.faults.opening import Opening, open_scene
+from scripts.faults.progress import Progress, ProgressLine
+from scripts.faults.pumps import keep_killing, note_rates
+from scripts.faults.record import Broken, RunRecord, Sample
+from scripts.faults.scene import CLIENTS, DATABASE, PROVIDER, Scene
+from scripts.faults.toxics import Toxic
+from scripts.faults.watch import Watch
+
+DUPLICATE, REORDER, LOSE = 0.3, 0.2, 0.05
+LATE_SECONDS_MAX = 30.0
+PROVIDER_FAULTS = {
+    "timeout_before": 0.01,
+    "timeout_after": 0.01,
+    "error_before": 0.03,
+    "error_after": 0.03,
+    "rate_limited": 0.03,
+    "slow": 0.02,
+    "slow_answer": 0.02,
+    "late": 0.01,
+    "wrong_amount": 0.01,
+    "wrong_currency": 0.005,
+    "wrong_key": 0.01,
+    "webhook_lost": 0.1,
+    "webhook_duplicated": 0.2,
+    "webhook_reordered": 0.2,
+}
+COMMITS_LOST = 0.006
+DOUBLED = 0.02
+AGAIN_MAX = 200
+# Kills are done by then; what is left of the load belongs to the stragglers.
+KILLING_SHARE = 0.75
+RECOVERY_SECONDS_MAX = 120.0
+
+BACKLOG: LiteralString = """
+select (select count(*) from shop.due_work where due_at <= now()) as due,
+  (select count(*) from shop.orders where status in ('PENDING', 'CANCELLING')) as open_orders
+"""
+
+
+@dataclass
+class Run:
+    """A run under way.  ``kinds`` are the ids that may fire; ``stops_early`` at the first break."""
+
+    opening: Opening
+    kinds: frozenset[str]
+    record: RunRecord
+    progress: Progress
+    stops_early: bool
+    began: float = field(default_factory=time.monotonic)
+    again: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    _is_broken: asyncio.Event = field(default_factory=asyncio.Event)
+    _last_load: dict[str, Any] = field(default_factory=dict)
+    _backlog: tuple[int, int] = (0, 0)
+    _known: set[tuple[str, str]] = field(default_factory=set)
+
+    def now(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
+
+    async def go(self) -> None:
+        """Everything; whatever it finds is in the record."""
+        self.progress.say(f"seed {self.record.seed}: raising the shop and its proxies")
+        async with open_scene(self.opening) as scene:
+            self.began = time.monotonic()
+            scene.notice = self.note
+            watch = Watch(scene, self.note_violation)
+            lanes = self._lanes(scene)
+            async with _background(
+                watch.run, lambda: self._sample(scene, lanes, watch), lambda: note_rates(scene)
+            ):
+                await self._unless_broken(self._load(scene, lanes))
+                sums.collect(self.record, scene, lanes, self.kinds, await _provider_counts(scene))
+                await scene.heal()
+                await lanes.stop()
+                await self._unless_broken(closing.close(self, scene))
+            self.record.evaluations = watch.evaluations
+            sums.finish(self.record, scene, watch.evaluations)
+        self.record.seconds = self.now()
+
+    def note(self, name: str, what: str, rows: list[str] | None = None) -> None:
+        """Something did not hold; each thing is noted once."""
+        if (name, what) in self._known:
+            return
+        self._known.add((name, what))
+        self.record.broken.append(Broken(at=self.now(), id=name, what=what, rows=rows or []))
+        self.progress.say(f"BROKEN {name}: {what} {'; '.join(rows or [])[:300]}")
+        if self.stops_early:
+            self._is_broken.set()
+
+    def note_violation(self, violation: Violation) -> None:
+        """An invariant that does not hold."""
+        self.note(violation.id, violation.what, [str(row) for row in violation.rows])
+
+    def on_load_line(self, line: dict[str, Any]) -> None:
+        """A second of the load."""
+        self._last_load = line.get("sample", {})
+
+    async def _load(self, scene: Scene, lanes: Lanes) -> None:
+        """The load with every fault that was asked for; ends when the load does."""
+        await self._put_steady_faults(scene)
+        self.progress.say("the load begins")
+        killing = asyncio.create_task(keep_killing(scene))
+        scene.crashes.is_on = False
+        if "F-01" in self.kinds:
+            scene.crashes.begin()
+        scene.platform.activator.pools["settle"].is_barred = False
+        lanes.start()
+        try:
+            totals = await scene.load.ask("load")
+            self.record.operations = int(totals["totals"]["requests"])
+            self.record.orders = int(totals["accepted"])
+            await self._finish_killing(scene)
+        finally:
+            killing.cancel()
+
+    async def _put_steady_faults(self, scene: Scene) -> None:
+        faults = scene.message_faults
+        faults.late_seconds_max = LATE_SECONDS_MAX * scene.tier.hold
+        faults.duplicate = DUPLICATE if "F-05" in self.kinds else 0.0
+        faults.reorder = REORDER if "F-06" in self.kinds else 0.0
+        faults.lose = LOSE if "F-07" in self.kinds else 0.0
+        if "F-15" in self.kinds:
+            await scene.provider.set_base(
+                probabilities=PROVIDER_FAULTS,
+                slow_seconds=1.0,
+                late_seconds=20 * scene.tier.hold,
+                reorder_seconds=10 * scene.tier.hold,
+                hang_seconds=5.0,
+            )
+        if "F-10" in self.kinds:
+            scene.steady = {
+                DATABASE: Toxic(kind="swallow_commit_reply", probability=COMMITS_LOST),
+                CLIENTS: Toxic(kind="duplicate_request", probability=DOUBLED),
+                PROVIDER: Toxic(kind="duplicate_request", probability=DOUBLED),
+            }
+            await scene.put_steady_toxics()
+
+    async def _finish_killing(self, scene: Scene) -> None:
+        """The load is done; pairs that were not hit yet get a little more time."""
+        deadline = self.now() + 0.15 * scene.tier.load_seconds
+        crashes = scene.crashes
+        while crashes.is_on and crashes.pairs_hit < len(crashes.pairs) and self.now() < deadline:
+            await scene.load.ask("tail", count=1)
+            await asyncio.sleep(0.2)
+
+    async def _unless_broken(self, work: Awaitable[None]) -> None:
+        """Does the work, or as much of it as comes before something is broken."""
+        if self._is_broken.is_set():
+            asyncio.ensure_future(work).cancel()
+            return
+        task = asyncio.ensure_future(work)
+        broken = asyncio.ensure_future(self._is_broken.wait())
+        await asyncio.wait((task, broken), return_when=asyncio.FIRST_COMPLETED)
+        broken.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return
+        await task
+
+    def _lanes(self, scene: Scene) -> Lanes:
+        asked = [kind for kind in KINDS if kind.id in self.kinds]
+        return Lanes(
+            scene, asked, scene.tier.doses, seconds=scene.tier.load_seconds * 0.9, now=self.now
+        )
+
+    async def _sample(self, scene: Scene, lanes: Lanes, watch: Watch) -> None:
+        """One sample a second, until cancelled."""
+        while True:
+            await asyncio.sleep(1.0)
+            with suppress(psycopg.Error, OSError):
+                async with asyncio.timeout(2), scene.database() as database:
+                    row = await (await database.execute(BACKLOG)).fetchone()
+                    self._backlog = (row[0], row[1]) if row else self._backlog
+            if len(self.again) < AGAIN_MAX and scene.platform.broker.recent:
+                self.again.append(scene.platform.broker.recent[-1])
+            self.record.samples.append(self._sampled(scene, lanes))
+            self._note_recoveries(lanes)
+            self.progress.show(self._line(scene, lanes, watch))
+
+    def _sampled(self, scene: Scene, lanes: Lanes) -> Sample:
+        load, self._last_load = self._last_load, {}
+        return Sample(
+            at=self.now(),
+            requests=load.get("requests", 0),
+            orders=load.get("orders", 0),
+            refused=load.get("refused", 0),
+            unknown=load.get("unknown", 0),
+            p50_ms=load.get("p50_ms", 0.0),
+            p99_ms=load.get("p99_ms", 0.0),
+            due=self._backlog[0],
+            open_orders=self._backlog[1],
+            deliveries_pending=scene.platform.broker.pending,
+            processes=sum(len(pool.processes) for pool in scene.pools()),
+            faults=lanes.on,
+        )
+
+    def _note_recoveries(self, lanes: Lanes) -> None:
+        """A fault is over when a second passes without an answer that is missing or a 5xx."""
+        sample = self.record.samples[-1]
+        for injection in lanes.injections:
+            open_for = sample.at - injection.ended
+            is_open = injection.rest_seconds is None and open_for <= RECOVERY_SECONDS_MAX
+            if is_open and sample.requests and not sample.unknown:
+                injection.rest_seconds = open_for
+
+    def _line(self, scene: Scene, lanes: Lanes, watch: Watch) -> ProgressLine:
+        sample, crashes = self.record.samples[-1], scene.crashes
+        recent = self.record.samples[-10:]
+        return ProgressLine(
+            elapsed_seconds=sample.at,
+            orders=sum(each.orders for each in self.record.samples),
+            orders_per_second=sum(each.orders for each in recent) / len(recent),
+            p99_ms=sample.p99_ms,
+            unknown=sum(each.unknown for each in self.record.samples),
+            due=sample.due,
+            pending=sample.deliveries_pending,
+            kills=crashes.kills,
+            kills_wanted=crashes.wanted,
+            pairs_hit=crashes.pairs_hit,
+            pairs_wanted=len(crashes.pairs),
+            faults_on=lanes.on,
+            evaluations=watch.evaluations,
+            violations=len(self.record.broken),
+        )
+
+
+async def _provider_counts(scene: Scene) -> dict[str, int]:
+    return dict(await scene.provider.fired())
+
+
+@asynccontextmanager
+async def _background(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Runs beside the block; what one of them dies of is raised at the end."""
+    tasks = [asyncio.ensure_future(work()) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result

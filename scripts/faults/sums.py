@@ -1,0 +1,109 @@
+"""Adds up what a run did, kind by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scripts.faults.kinds.catalogue import KINDS, NAMES, NOT_MADE
+from scripts.faults.lanes import Lanes
+from scripts.faults.record import Injection, KindSum, RunRecord
+from scripts.faults.scene import DATABASE, Scene
+
+CALL_FAULTS = ("timeout", "error", "rate_limited", "slow", "late", "wrong", "webhook")
+
+
+def collect(
+    record: RunRecord,
+    scene: Scene,
+    lanes: Lanes,
+    asked: frozenset[str],
+    provider_counts: Mapping[str, int],
+) -> None:
+    """Fills the record with what the load's faults came to; called before they are healed."""
+    counts, crashes = scene.journal.counts, scene.crashes
+    record.events = counts["events"]
+    record.duplicates, record.reordered = counts["duplicates"], counts["reordered"]
+    record.lost = counts["lost"]
+    for pair in crashes.pairs:
+        record.pairs.setdefault(pair.function, {})[pair.window] = crashes.hits[pair]
+    record.pairs_wanted = crashes.per_pair
+    record.injections = sorted(lanes.injections, key=lambda injection: injection.began)
+    provider = sum(n for name, n in provider_counts.items() if name.startswith(CALL_FAULTS))
+    steady = {
+        "F-01": (crashes.kills, crashes.wanted),
+        "F-05": (record.duplicates, 0),
+        "F-06": (record.reordered, 0),
+        "F-07": (record.lost, 0),
+        "F-15": (provider, 0),
+    }
+    record.kinds = [
+        _sum(name, record, scene, lanes, steady, is_asked=name in asked) for name in sorted(NAMES)
+    ]
+
+
+def finish(record: RunRecord, scene: Scene, evaluations: int) -> None:
+    """What is known only at the end: the commits whose reply was lost, and the checker's work."""
+    for kind in record.kinds:
+        kind.evaluations = evaluations
+        kind.violations = len(record.broken) if kind.state == "fired" else 0
+
+
+async def count_commits(record: RunRecord, scene: Scene) -> None:
+    """How many replies to COMMIT the proxy has kept to itself."""
+    figures = await scene.proxies.figures()
+    record.commits_ambiguous = figures[DATABASE].get("swallow_commit_reply", 0)
+    kind = next(kind for kind in record.kinds if kind.id == "F-10")
+    kind.injected = record.commits_ambiguous
+    kind.state = "fired" if record.commits_ambiguous else kind.state
+
+
+def _sum(
+    name: str,
+    record: RunRecord,
+    scene: Scene,
+    lanes: Lanes,
+    steady: Mapping[str, tuple[int, int]],
+    *,
+    is_asked: bool,
+) -> KindSum:
+    mine = [injection for injection in record.injections if injection.kind == name]
+    injected, wanted = steady.get(name, (len(mine), scene.tier.doses.get(name, 0)))
+    total = KindSum(id=name, what=NAMES[name], injected=injected, wanted=wanted)
+    if not is_asked:
+        total.state, total.reason = "not asked", "not among --kinds"
+    elif injected:
+        total.state = "fired"
+    else:
+        total.reason = _why_not(name, lanes)
+    if name == "F-01":
+        total.windows_hit = scene.crashes.pairs_hit
+    for injection in mine:
+        _measure(injection, record)
+    total.orders_in_flight = sum(injection.orders_in_flight for injection in mine)
+    total.unknown_answers = sum(injection.unknown_answers for injection in mine)
+    total.rest_seconds = [i.rest_seconds for i in mine if i.rest_seconds is not None]
+    available = [i.availability for i in mine if i.availability is not None]
+    total.availability = sum(available) / len(available) if available else None
+    if name == "F-19":
+        total.dead_letters_expected = len(scene.poison)
+    return total
+
+
+def _why_not(name: str, lanes: Lanes) -> str:
+    if name in NOT_MADE:
+        return NOT_MADE[name][1]
+    if name in lanes.impossible:
+        return lanes.impossible[name]
+    if name in {kind.id for kind in KINDS}:
+        return "its turn did not come"
+    return "it did not fire"
+
+
+def _measure(injection: Injection, record: RunRecord) -> None:
+    """What the clients saw while the fault was on."""
+    during = [s for s in record.samples if injection.began <= s.at <= injection.ended + 1.0]
+    requests = sum(sample.requests for sample in during)
+    injection.unknown_answers = sum(sample.unknown for sample in during)
+    injection.orders_in_flight = max((sample.open_orders for sample in during), default=0)
+    if requests:
+        injection.availability = 1 - injection.unknown_answers / requests

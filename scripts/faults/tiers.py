@@ -1,0 +1,111 @@
+"""How much of everything a run does: smoke in CI, full under an hour, soak by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tier:
+    """The size of a run.
+
+    ``doses`` are how often each kind of fault is put in; ``hold`` stretches how long one lasts.
+    ``expiry_seconds`` are the soft and the hard expiry of orders, short enough to come in the run.
+    """
+
+    name: str
+    orders: int
+    load_seconds: float
+    rest_seconds_max: float
+    kills_per_pair: int
+    hold: float
+    expiry_seconds: tuple[int, int]
+    doses: Mapping[str, int]
+    is_restored: bool = False
+
+
+SMOKE_DOSES = {
+    "F-02": 8,
+    "F-03": 10,
+    "F-04": 1,
+    "F-08": 1,
+    "F-09": 4,
+    "F-11": 1,
+    "F-12": 4,
+    "F-13": 1,
+    "F-14": 4,
+    "F-16": 2,
+    "F-17": 1,
+    "F-18": 1,
+    "F-19": 4,
+    "F-20": 1,
+    "F-22": 8,
+    "F-23": 1,
+    "F-24": 5,
+    "F-25": 1,
+    "F-26": 2,
+    "F-27": 1,
+    "F-29": 4,
+}
+FULL_DOSES = {
+    "F-02": 300,
+    "F-03": 500,
+    "F-04": 20,
+    "F-08": 30,
+    "F-09": 120,
+    "F-11": 20,
+    "F-12": 100,
+    "F-13": 3,
+    "F-14": 60,
+    "F-16": 20,
+    "F-17": 10,
+    "F-18": 10,
+    "F-19": 100,
+    "F-20": 3,
+    "F-22": 160,
+    "F-23": 5,
+    "F-24": 60,
+    "F-25": 20,
+    "F-26": 10,
+    "F-27": 6,
+    "F-29": 60,
+}
+
+TIERS = {
+    tier.name: tier
+    for tier in (
+        Tier(
+            name="smoke",
+            orders=2_000,
+            load_seconds=190,
+            rest_seconds_max=90,
+            kills_per_pair=1,
+            hold=0.3,
+            expiry_seconds=(45, 90),
+            doses=SMOKE_DOSES,
+        ),
+        Tier(
+            name="full",
+            orders=50_000,
+            load_seconds=2_700,
+            rest_seconds_max=420,
+            kills_per_pair=30,
+            hold=1.0,
+            expiry_seconds=(120, 300),
+            doses=FULL_DOSES,
+            is_restored=True,
+        ),
+        Tier(
+            name="soak",
+            orders=200_000,
+            load_seconds=4 * 2_700,
+            rest_seconds_max=900,
+            kills_per_pair=120,
+            hold=1.0,
+            expiry_seconds=(120, 300),
+            doses={kind: 4 * dose for kind, dose in FULL_DOSES.items()},
+            is_restored=True,
+        ),
+    )
+}

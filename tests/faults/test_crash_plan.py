@@ -1,0 +1,73 @@
+"""The crash plan hands out every pair, as often as wanted, spread over the run."""
+
+from __future__ import annotations
+
+import time
+from random import Random
+
+import pytest
+
+from scripts.faults.crashes import CrashPlan
+from scripts.faults.windows import Pair
+
+PAIRS = (Pair("charge", "W0"), Pair("charge", "W7"), Pair("sweep", "W0"))
+
+
+def plan(*, per_pair: int = 2, seconds: float = 1000.0) -> CrashPlan:
+    made = CrashPlan(PAIRS, per_pair=per_pair, seconds=seconds, dice=Random(1))
+    made.begin()
+    return made
+
+
+def test_nothing_is_armed_before_the_run_begins_and_after_it_is_healed() -> None:
+    made = plan()
+    made.is_on = False
+
+    assert made.arm("charge") is None
+    assert not made.is_behind("charge")
+
+
+def test_kills_are_spread_over_the_run() -> None:
+    made = plan(per_pair=100, seconds=700.0)
+
+    armed = [made.arm("charge") for _ in range(10)]
+
+    # 200 kills in 700 s, of which the next six seconds may have two
+    assert [pair is not None for pair in armed] == [True] * 2 + [False] * 8
+
+
+def test_every_pair_gets_its_kills_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(per_pair=2, seconds=10.0)
+    later = time.monotonic() + 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+
+    while (pair := made.arm("charge")) is not None:
+        made.ended(pair, was_hit=True)
+
+    assert dict(made.hits) == {PAIRS[0]: 2, PAIRS[1]: 2}
+    assert (made.kills, made.wanted, made.pairs_hit) == (4, 6, 2)
+    assert not made.is_behind("charge")
+    assert made.is_behind("sweep")
+
+
+def test_a_window_that_was_not_reached_is_handed_out_again_for_the_first_passage() -> None:
+    made = plan(per_pair=1, seconds=1.0)
+    made.note_rates({"sweep": 1000.0})
+    pair = made.arm("sweep")
+    assert pair == PAIRS[2]
+    assert made.armed("sweep") == 1
+
+    made.ended(pair, was_hit=False)
+
+    assert made.arm("sweep") == pair
+    assert made.nth(pair) == 1
+    assert made.hits[pair] == 0
+
+
+def test_a_busy_process_answers_some_messages_before_it_dies() -> None:
+    made = plan(per_pair=1, seconds=100.0)
+    made.note_rates({"charge": 4.0})
+
+    drawn = {made.nth(PAIRS[0]) for _ in range(500)}
+
+    assert drawn == set(range(1, 51))
