@@ -10,6 +10,7 @@ from __future__ import annotations
 from scripts.faults.mutants.mutant import Edit, Mutant
 
 DEAD_LETTER = "functions/dead_letter/handler.py"
+PLACE_ORDER = "functions/place_order/handler.py"
 READ_ORDERS = "functions/read_orders/handler.py"
 CHARGING = "shop/charging.py"
 DUE = "shop/due.py"
@@ -164,6 +165,7 @@ where not exists (select from shop.idempotency
         "H-02",
         "a refusal is stored without undoing what had been written: the refused order stays",
         (
+            _without(PLACE_ORDER, "    tx.together((BACK_TO_MARK, {}))\n"),
             Edit(
                 PERFORM,
                 "session.commit((db.UNDO_WORK, {}), _finish(call, answer))",
