@@ -111,7 +111,7 @@ class Process:
         return await connect(self.port)
 
 
-@dataclass
+@dataclass(eq=False)
 class Waiter:
     """A message in the queue."""
 
@@ -177,6 +177,8 @@ class Pool:
         self.processes.remove(process)
         self.journal.say(f"stop {self.spec.name} #{process.number} (pid {process.child.pid})")
         self._spawn(process.stop(self.limits.grace_seconds))
+        if self._queue and self._are_none():
+            self._start()
 
     async def close(self) -> None:
         """Ends every process; nothing is started any more."""
@@ -234,6 +236,8 @@ class Pool:
             async with asyncio.timeout(self.limits.start_seconds_max):
                 return await waiter.process
         except (TimeoutError, asyncio.CancelledError) as error:
+            if waiter in self._queue:  # whoever gave up must not keep others out
+                self._queue.remove(waiter)
             if waiter.process.done() and not waiter.process.cancelled():
                 self._release(waiter.process.result())  # it came in the very moment we gave up
             if isinstance(error, TimeoutError):
@@ -319,7 +323,7 @@ class Pool:
         """A process ended unasked: start another for those who wait, unless that is in vain."""
         name = f"{self.spec.name} #{process.number}"
         self.journal.say(f"died {name} (pid {process.child.pid}, {_ending(code)})")
-        if process.has_answered or process.was_killed:
+        if process.has_answered or process.was_killed or process.child.is_doomed:
             self._crashes = 0
         else:
             self._crashes += 1

@@ -80,6 +80,8 @@ class Child:
     ) -> None:
         self.pid = process.pid
         self.log = log
+        # told to die by whoever started it: no sign of a function that does not start
+        self.is_doomed = False
         self._process = process
         self._offset = offset
         self.ended = asyncio.create_task(self._wait(children))

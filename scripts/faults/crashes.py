@@ -138,6 +138,7 @@ class WatchedChildren(Children):
         child = await super().start(command, environment, log)
         told = environment.get("SHOP_CRASH")
         if told:
+            child.is_doomed = True
             function, window, _ = told.split(":")
             task = asyncio.create_task(self._await_end(child, Pair(function, window)))
             self._tasks.add(task)

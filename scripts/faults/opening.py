@@ -43,8 +43,10 @@ from shop.registry import all_specs
 from shop.spec import FunctionSpec
 from shop.tokens import public_jwk
 
-PROCESSES_MAX = 3
-IDLE_SECONDS = 20.0
+# Two cores cannot start many processes at once: each would take so much longer.
+PROCESSES_MAX = 2
+PATIENCE_SECONDS = 1.5
+IDLE_SECONDS = 60.0
 READY_SECONDS = 120.0
 # What a laptop's own profile limits, and a run must not be limited by.
 KNOBS = {
@@ -191,7 +193,11 @@ def _plan(opening: Opening) -> Plan:
         seed=seed_database,
         port=free_port(),
         data=opening.data,
-        limits=Limits(idle_seconds=IDLE_SECONDS, processes_max=PROCESSES_MAX),
+        limits=Limits(
+            idle_seconds=IDLE_SECONDS,
+            processes_max=PROCESSES_MAX,
+            patience_seconds=PATIENCE_SECONDS,
+        ),
         faults=Faults(seed=opening.seed),
         rule=DeliveryRule(),
     )

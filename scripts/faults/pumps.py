@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 import httpx
+import psycopg
 
 from scripts.dev.servers import ServerFailed
 from scripts.faults.kinds.messages import send_poison
@@ -110,5 +111,5 @@ async def _log_in(client: httpx.AsyncClient) -> None:
 
 async def _quietly(pump: Callable[[], Awaitable[object]]) -> None:
     """What goes wrong here is meant to."""
-    with suppress(httpx.HTTPError, OSError, TimeoutError, ServerFailed):
+    with suppress(httpx.HTTPError, psycopg.Error, OSError, TimeoutError, ServerFailed):
         await pump()

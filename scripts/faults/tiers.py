@@ -78,11 +78,11 @@ TIERS = {
         Tier(
             name="smoke",
             orders=2_000,
-            load_seconds=190,
+            load_seconds=225,
             rest_seconds_max=90,
             kills_per_pair=1,
-            hold=0.3,
-            expiry_seconds=(45, 90),
+            hold=0.15,
+            expiry_seconds=(30, 75),
             doses=SMOKE_DOSES,
         ),
         Tier(

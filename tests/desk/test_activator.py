@@ -157,3 +157,40 @@ def test_what_a_function_prints_goes_to_its_log(tmp_path: Path) -> None:
     asyncio.run(within())
 
     assert "on purpose" in (tmp_path / "broken.log").read_text(encoding="utf-8")
+
+
+def test_those_who_wait_get_a_new_process_when_the_last_one_is_scaled_in(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path, limits=Limits(processes_max=1)) as desk:
+            pool = desk.activator.pools["web"]
+            slots = pool.spec.scale.concurrency
+            all_of_them = asyncio.gather(*(desk.get("/slow?seconds=0.2") for _ in range(slots + 3)))
+            await until(lambda: bool(pool.processes) and pool.processes[0].in_flight == slots)
+
+            pool.retire(pool.processes[0])
+
+            # the stub does not drain, so those under way may be lost; those who wait are not
+            statuses = [answer.status for answer in await all_of_them]
+            assert statuses.count(200) >= 3
+            assert set(statuses) <= {200, 502}
+
+    asyncio.run(story())
+
+
+def test_whoever_gave_up_waiting_does_not_keep_others_out(tmp_path: Path) -> None:
+    async def story() -> None:
+        limits = Limits(processes_max=1, start_seconds_max=0.3, patience_seconds=0.1)
+        async with bench(tmp_path, limits=limits) as desk:
+            pool = desk.activator.pools["web"]
+            await desk.get("/echo")
+            slots = pool.spec.scale.concurrency
+            busy = [asyncio.ensure_future(desk.get("/slow?seconds=1")) for _ in range(slots)]
+            await until(lambda: pool.processes[0].in_flight == slots)
+
+            waiting = await asyncio.gather(*(desk.get("/echo") for _ in range(3)))
+
+            assert [answer.status for answer in waiting] == [503] * 3
+            assert not pool._queue
+            await asyncio.gather(*busy)
+
+    asyncio.run(story())

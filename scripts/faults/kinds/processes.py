@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scripts.dev.activator import Process
+from scripts.faults.family import children_of
 from scripts.faults.kinds.kind import Kind, NotHere
 from scripts.faults.scene import Scene
 from shop.spec import FunctionSpec
@@ -62,7 +63,9 @@ async def scale_in(scene: Scene) -> str:
 async def starve(scene: Scene) -> str:
     """F-04: no memory to be had for half the processes, and four busy loops beside them all."""
     victims = [p for p in scene.processes() if scene.dice.random() < 0.5]
-    before = {pid: _limit_memory(pid) for p in victims for pid in _group(p)}
+    before = {
+        pid: _limit_memory(pid) for p in victims for pid in (p.child.pid, *children_of(p.child.pid))
+    }
     hogs = [subprocess.Popen([sys.executable, "-S", "-c", SPIN]) for _ in range(HOGS)]
     try:
         await asyncio.sleep(10 * scene.tier.hold)
@@ -123,16 +126,6 @@ def _clock_libraries() -> list[Path]:
 
 def _signal_group(process: Process, number: int) -> None:
     process.child.signal_group(number)
-
-
-def _group(process: Process) -> list[int]:
-    """The process and its children (the server has one that does the work)."""
-    pid = process.child.pid
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    except OSError:
-        return []
-    return [pid, *(int(child) for child in text.split())]
 
 
 def _limit_memory(pid: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import errors as pg
 
 from scripts.dev.servers import PostgresServer
+from scripts.faults.family import children_of
 from scripts.faults.kinds.kind import Kind, NotHere
 from scripts.faults.resp import ask
 from scripts.faults.scene import BROKER, EDGES, REDIS, Scene
@@ -41,6 +42,7 @@ TWO_ORDERS: LiteralString = """
 select order_id::text from shop.orders where status = 'PENDING' order by random() limit 2
 """
 HOGS_MAX = 95
+SPIN = "local n = 0 for i = 1, 20000000 do n = n + i end return n"
 FILE_BYTES_MAX = 64 * 1024
 
 
@@ -168,10 +170,7 @@ def _limit_files(server: PostgresServer, size: int) -> int:
 
     Only the same user may (or one with CAP_SYS_RESOURCE), so a child as that user does it.
     """
-    pids = [server.pid]
-    with suppress(OSError):
-        children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
-        pids += [int(pid) for pid in children.read_text(encoding="ascii").split()]
+    pids = [server.pid, *children_of(server.pid)]
 
     def limit() -> None:
         for pid in pids:
@@ -213,7 +212,7 @@ async def break_redis(scene: Scene) -> str:
     elif how == "flush":
         await ask(port, "FLUSHALL")
     elif how == "sleep":
-        await ask(port, "DEBUG", "SLEEP", f"{4 * hold:g}")
+        await _busy_redis(port, 4 * hold)
     elif how == "memory":
         await ask(port, "CONFIG", "SET", "maxmemory", "1")
         await asyncio.sleep(5 * hold)
@@ -223,6 +222,14 @@ async def break_redis(scene: Scene) -> str:
     else:
         await _with_toxic(scene, REDIS, Toxic(kind="down"), 5 * hold)
     return f"redis: {how}"
+
+
+async def _busy_redis(port: int, seconds: float) -> None:
+    """One script after the other: Redis does nothing else meanwhile (DEBUG SLEEP is off)."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while loop.time() < end:
+        await ask(port, "EVAL", SPIN, "0")
 
 
 async def _spoil_keys(port: int) -> None:

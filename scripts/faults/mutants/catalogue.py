@@ -306,12 +306,12 @@ _PAYMENTS = (
             ),
             Edit(
                 WORK,
-                """        with self.transaction() as tx:
+                """        with self.transaction(before_commit="W9") as tx:
             phases.record(tx, call, outcome)""",
                 """        if inside is not None:
             phases.record(inside, call, outcome)
             return
-        with self.transaction() as tx:
+        with self.transaction(before_commit="W9") as tx:
             phases.record(tx, call, outcome)""",
             ),
         ),
