@@ -54,6 +54,11 @@ class Lanes:
         """The kinds that are in force at this moment."""
         return tuple(sorted(set(self._on)))
 
+    @property
+    def are_done(self) -> bool:
+        """Whether every fault has been put in."""
+        return all(task.done() for task in self._tasks)
+
     def start(self) -> None:
         """Begins all lanes."""
         self._tasks = [

@@ -47,6 +47,7 @@ AGAIN_MAX = 200
 # Kills are done by then; what is left of the load belongs to the stragglers.
 KILLING_SHARE = 0.75
 RECOVERY_SECONDS_MAX = 120.0
+MORE_SECONDS = 15.0
 
 BACKLOG: LiteralString = """
 select (select count(*) from shop.due_work where due_at <= now()) as due,
@@ -123,12 +124,25 @@ class Run:
         scene.platform.activator.pools["settle"].is_barred = False
         lanes.start()
         try:
-            totals = await scene.load.ask("load")
-            self.record.operations = int(totals["totals"]["requests"])
-            self.record.orders = int(totals["accepted"])
+            await self._order(scene, lanes)
             await self._finish_killing(scene)
         finally:
             killing.cancel()
+
+    async def _order(self, scene: Scene, lanes: Lanes) -> None:
+        """The orders of the tier, and then some more while there are faults to come."""
+        deadline = self.now() + scene.tier.load_seconds
+        left, orders = scene.tier.load_seconds, scene.tier.orders
+        while left > 1:
+            totals = await scene.load.ask("load", orders=orders, seconds=left)
+            self.record.orders += int(totals["accepted"])
+            self.record.operations = int(totals["totals"]["requests"])
+            crashes = scene.crashes
+            are_killed = not crashes.is_on or crashes.pairs_hit == len(crashes.pairs)
+            if lanes.are_done and are_killed:
+                return
+            left = min(deadline - self.now(), MORE_SECONDS)
+            orders = round(scene.tier.orders * left / scene.tier.load_seconds / 2) + 1
 
     async def _put_steady_faults(self, scene: Scene) -> None:
         faults = scene.message_faults

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from random import Random
 
 BUYERS = 40
-# Orders are spread over the first part of the time; the rest is for making up.
-SPREAD = 0.95
+# Orders are spread over the first part of the time: what faults prevent has to be made up for.
+SPREAD = 0.6
 HURRY = 0.01
 RATE_MAX = 2000.0
 # Half of the place actions and of the quick cancels at first; what was seen soon outweighs it.
