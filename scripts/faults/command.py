@@ -27,7 +27,7 @@ from scripts.faults.progress import Progress
 from scripts.faults.proxies import ProxyRefused
 from scripts.faults.record import RunRecord
 from scripts.faults.report import as_text, write_lines
-from scripts.faults.run import KILLING_SHARE, Run
+from scripts.faults.run import Run
 from scripts.faults.steered import ChildEnded
 from scripts.faults.tiers import TIERS, Tier
 from scripts.faults.windows import pairs
@@ -75,7 +75,7 @@ def run_faults(
     crashes = CrashPlan(
         pairs(all_specs()),
         per_pair=sized.kills_per_pair,
-        seconds=sized.load_seconds * KILLING_SHARE,
+        seconds=sized.load_seconds * sized.killing_share,
         dice=dice,
     )
     progress = Progress(sys.stdout, sized.load_seconds + sized.rest_seconds_max, sized.orders)

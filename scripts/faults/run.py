@@ -44,8 +44,6 @@ PROVIDER_FAULTS = {
 COMMITS_LOST = 0.006
 DOUBLED = 0.02
 AGAIN_MAX = 200
-# Kills are done by then; what is left of the load belongs to the stragglers.
-KILLING_SHARE = 0.75
 RECOVERY_SECONDS_MAX = 120.0
 MORE_SECONDS = 15.0
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 class Tier:
     """The size of a run.
 
-    ``doses`` are how often each kind of fault is put in; ``hold`` stretches how long one lasts.
+    ``killing_share`` is the part of the load over which the kills are spread: starting processes is
+    what costs most, and stragglers need the rest.  ``doses`` are how often each kind of fault is
+    put in; ``hold`` stretches how long one lasts.
     ``expiry_seconds`` are the soft and the hard expiry of orders, short enough to come in the run.
     """
 
@@ -19,6 +21,7 @@ class Tier:
     load_seconds: float
     rest_seconds_max: float
     kills_per_pair: int
+    killing_share: float
     hold: float
     expiry_seconds: tuple[int, int]
     doses: Mapping[str, int]
@@ -51,7 +54,7 @@ SMOKE_DOSES = {
 # What a lane can carry in the time and leave the shop some: less than half of it.
 FULL_DOSES = {
     "F-02": 200,
-    "F-03": 300,
+    "F-03": 200,
     "F-04": 12,
     "F-08": 15,
     "F-09": 80,
@@ -82,6 +85,7 @@ TIERS = {
             load_seconds=225,
             rest_seconds_max=90,
             kills_per_pair=1,
+            killing_share=0.75,
             hold=0.15,
             expiry_seconds=(30, 75),
             doses=SMOKE_DOSES,
@@ -89,9 +93,10 @@ TIERS = {
         Tier(
             name="full",
             orders=50_000,
-            load_seconds=2_700,
-            rest_seconds_max=420,
+            load_seconds=3_060,
+            rest_seconds_max=300,
             kills_per_pair=30,
+            killing_share=0.92,
             hold=0.5,
             expiry_seconds=(120, 300),
             doses=FULL_DOSES,
@@ -100,9 +105,10 @@ TIERS = {
         Tier(
             name="soak",
             orders=200_000,
-            load_seconds=4 * 2_700,
+            load_seconds=4 * 3_060,
             rest_seconds_max=900,
             kills_per_pair=120,
+            killing_share=0.92,
             hold=0.5,
             expiry_seconds=(120, 300),
             doses={kind: 4 * dose for kind, dose in FULL_DOSES.items()},

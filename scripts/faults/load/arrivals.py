@@ -1,7 +1,7 @@
 """How much is done when: the mix of actions, and a pace that makes up for what is missing.
 
 Half of the actions come from buyers in a closed loop, who think between two actions; the other half
-arrives at random (Poisson), however slow the shop is, until too many are waiting.
+arrives at random (Poisson), however slow the shop is, until very many are waiting.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ RATE_MAX = 2000.0
 # Half of the place actions and of the quick cancels at first; what was seen soon outweighs it.
 YIELD_FIRST = 0.33
 YIELD_WEIGHT = 20.0
-# With the buyers of the closed loop: 64 actions at a time.
-VISITS_MAX = 24
+# With the buyers of the closed loop: 160 actions at a time, many of which may hang for seconds.
+VISITS_MAX = 120
 WAIT_SECONDS_MAX = 0.5
 
 MIX = {
