@@ -14,6 +14,8 @@ ledger = typer.Typer(no_args_is_help=True, help="The ledger's hash chains.")
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: events that nobody could take.")
 order = typer.Typer(no_args_is_help=True, help="One order.")
 alarms = typer.Typer(no_args_is_help=True, help="What a person has to look at.")
+ghosts = typer.Typer(no_args_is_help=True, help="Charges that a restore made the shop forget.")
+app.add_typer(ghosts, name="ghosts")
 app.add_typer(ledger, name="ledger")
 app.add_typer(dlq, name="dlq")
 app.add_typer(order, name="order")
@@ -208,6 +210,36 @@ def order_explain(
     from scripts.order import run_explain
 
     _exit(lambda: run_explain(database_url, order_id, time_zone=time_zone, as_json=as_json))
+
+
+@ghosts.command("list")
+def ghosts_list(
+    database_url: Database,
+    provider: Kind = "sandbox",
+    provider_url: Address = "",
+    api_key: Key = "",
+) -> None:
+    """List the provider's charges that no payment knows: 1 when there are some."""
+    from scripts.check.books import ProviderAccess
+    from scripts.ghosts import run_list
+
+    access = ProviderAccess(provider, provider_url, api_key)
+    _exit(lambda: run_list(database_url, access))
+
+
+@ghosts.command("return")
+def ghosts_return(
+    database_url: Database,
+    provider: Kind = "sandbox",
+    provider_url: Address = "",
+    api_key: Key = "",
+) -> None:
+    """Give their money back, once however often it is asked."""
+    from scripts.check.books import ProviderAccess
+    from scripts.ghosts import run_return
+
+    access = ProviderAccess(provider, provider_url, api_key)
+    _exit(lambda: run_return(database_url, access))
 
 
 @alarms.command("list")

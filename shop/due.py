@@ -17,6 +17,7 @@ from shop import (
     alarms,
     charging,
     db,
+    ghosts,
     idempotency,
     outbox,
     reconciliation,
@@ -24,10 +25,12 @@ from shop import (
     saga,
 )
 from shop.errors import Refused, Unavailable
+from shop.ids import parse_uuid
 from shop.ordering import lifecycle, payments, refunds
 from shop.outbox import OutboxRow
 
 if TYPE_CHECKING:
+    from shop.db import Transaction
     from shop.runtime.work import Work
 
 BATCH = 100
@@ -162,10 +165,7 @@ def _compare(work: Work, entry: Any) -> None:
     with work.transaction() as tx:
         row = tx.one(question, provider_key=entry.key)
         if row is None:
-            statement, parameters = alarms.raise_alarm(
-                kind=f"ghost_{entry.kind}", subject=entry.key, detail="only the provider knows it"
-            )
-            tx.run(statement, **parameters)
+            _take_unknown(tx, entry)
         elif entry.kind == "refund":
             refunded = lifecycle.Refunded(row.refund_id, entry.amount_minor, entry.currency)
             saga.tell(tx, row.order_id, refunded)
@@ -174,6 +174,25 @@ def _compare(work: Work, entry: Any) -> None:
                 row.payment_id, entry.amount_minor, entry.currency, entry.provider_ref
             )
             saga.tell(tx, row.order_id, captured)
+
+
+def _take_unknown(tx: Transaction, entry: Any) -> None:
+    """Only the provider knows it: a refund is booked where its payment is ours; people hear of it.
+
+    Rows are committed before the provider is called, so this takes a database that was restored.
+    """
+    payment = tx.one(payments.ORDER_OF_KEY, provider_key=entry.charge_key)
+    refund_id = parse_uuid(entry.key.removeprefix(refunds.KEY_PREFIX))
+    if entry.kind == "refund" and payment is not None and refund_id is not None:
+        found = lifecycle.RefundFound(
+            refund_id, payment.payment_id, entry.amount_minor, entry.currency
+        )
+        saga.tell(tx, payment.order_id, found)
+    elif not tx.one(ghosts.KNOWN, provider_key=entry.charge_key):
+        statement, parameters = alarms.raise_alarm(
+            kind=f"ghost_{entry.kind}", subject=entry.key, detail="only the provider knows it"
+        )
+        tx.run(statement, **parameters)
 
 
 # ---------------------------------------------------------------- orders

@@ -143,13 +143,16 @@ having (o.status = 'PAID' and count(p.payment_id) <> 1)
   or (o.status = 'PENDING' and count(p.payment_id) <> 0)
 """,
     ),
+    # A charge that a restore made us forget is remembered as a ghost (docs/adr/0020).
     Invariant(
         "I-11",
         False,
         "every charge at the provider was announced by a payment row of the same amount",
         """
 select c.key from psp_charges c left join shop.payments p on p.provider_key = c.key
-where p.payment_id is null or (c.status = 'CAPTURED' and c.amount_minor <> p.amount_minor)
+where (p.payment_id is null and not exists (select from shop.ghosts g
+    where g.provider_key = c.key and g.amount_minor = c.amount_minor))
+  or (c.status = 'CAPTURED' and c.amount_minor <> p.amount_minor)
 """,
     ),
     Invariant(
@@ -431,11 +434,16 @@ having sum(case l.kind when 'CAPTURE' then l.amount_minor else -l.amount_minor e
 select coalesce(p.provider_key, c.key) from shop.payments p
 full join psp_charges c on c.key = p.provider_key
 where (p.status = 'CAPTURED') is distinct from (coalesce(c.status, '') = 'CAPTURED')
+  and not (p.payment_id is null and exists (select from shop.ghosts g
+    where g.provider_key = c.key and g.returned_at is not null and g.amount_minor =
+      (select sum(b.amount_minor) from psp_refunds b where b.charge_key = g.provider_key)))
 union all
 select coalesce(r.provider_key, c.key) from shop.refunds r
 full join psp_refunds c on c.key = r.provider_key
-where (coalesce(r.status, '') = 'SUCCEEDED') <> (c.key is not null)
-  or (c.key is not null and c.amount_minor <> r.amount_minor)
+where ((coalesce(r.status, '') = 'SUCCEEDED') <> (c.key is not null)
+    or (c.key is not null and c.amount_minor <> r.amount_minor))
+  and not (r.refund_id is null
+    and exists (select from shop.ghosts g where g.provider_key = c.charge_key))
 """,
     ),
     Invariant(

@@ -70,35 +70,39 @@ def run_faults(
     out.mkdir(parents=True, exist_ok=True)
     # what an earlier run has left would be half of this one's books
     shutil.rmtree(out / "world", ignore_errors=True)
-    record = _record(sized, seed)
-    dice = Random(seed)  # noqa: S311 (repeatable, not secret)
-    crashes = CrashPlan(
-        pairs(all_specs()),
-        per_pair=sized.kills_per_pair,
-        seconds=sized.load_seconds * sized.killing_share,
-        dice=dice,
-    )
-    progress = Progress(sys.stdout, sized.load_seconds + sized.rest_seconds_max, sized.orders)
-    holder: list[Run] = []
-    opening = Opening(
-        tier=sized,
-        seed=seed,
-        data=out / "world",
-        crashes=crashes,
-        time_zone=_zone_of_the_next_midnight(utc_now()),
-        on_load_line=lambda line: holder[0].on_load_line(line),
-    )
-    record.knobs = opening.knobs
-    run = Run(opening, asked, record, progress, stops_early=fail_fast)
-    holder.append(run)
+    run = _plan(sized, asked, seed=seed, data=out / "world", fail_fast=fail_fast)
     try:
         asyncio.run(run.go())
     except CANNOT_GO_ON as error:
         raise Unavailable(f"the run could not go on: {error!r}") from error
-    _write(record, out)
-    if record.is_clean:
+    _write(run.record, out)
+    if run.record.is_clean:
         shutil.rmtree(out / "world", ignore_errors=True)
-    return FINE if record.is_clean else FOUND
+    return FINE if run.record.is_clean else FOUND
+
+
+def _plan(tier: Tier, kinds: frozenset[str], *, seed: int, data: Path, fail_fast: bool) -> Run:
+    crashes = CrashPlan(
+        pairs(all_specs()),
+        per_pair=tier.kills_per_pair,
+        seconds=tier.load_seconds * tier.killing_share,
+        dice=Random(seed),  # noqa: S311 (repeatable, not secret)
+    )
+    holder: list[Run] = []
+    opening = Opening(
+        tier=tier,
+        seed=seed,
+        data=data,
+        crashes=crashes,
+        time_zone=_zone_of_the_next_midnight(utc_now()),
+        on_load_line=lambda line: holder[0].on_load_line(line),
+    )
+    progress = Progress(sys.stdout, tier.load_seconds + tier.rest_seconds_max, tier.orders)
+    record = _record(tier, seed)
+    record.knobs = opening.knobs
+    run = Run(opening, kinds, record, progress, stops_early=fail_fast)
+    holder.append(run)
+    return run
 
 
 def _asked(kinds: str) -> frozenset[str]:

@@ -18,12 +18,10 @@ from random import Random
 from scripts.dev.children import Child, Children
 from scripts.faults.windows import Pair
 
-NTH_MAX = 60
+NTH_MAX = 500
 # What comes only so often: while these are missing they go first, whatever the pace.  A process of
 # settle that may live would close all the days that the others need.
 FIRST = frozenset((Pair("settle", "W5"),))
-# Below this many seconds to the next kill of a function, its next process is armed.
-AHEAD_SECONDS = 6.0
 # So long may a process run without reaching its window before others get their turn.
 PATIENCE_SECONDS = 12.0
 
@@ -71,9 +69,12 @@ class CrashPlan:
         return sum(self.hits[pair] >= self.per_pair for pair in self.pairs)
 
     def arm(self, function: str) -> Pair | None:
-        """The window in which the function's next process shall die, or None for none now."""
+        """The window in which the function's next process shall die, or None for none at all.
+
+        Every process is told, or one that lives would have to make room when a kill is due.
+        """
         missing = [p for p in self.pairs if p.function == function and self._missing(p) > 0]
-        if not self.is_on or not missing or not self._is_due(function):
+        if not self.is_on or not missing:
             return None
         most = max(self._missing(pair) for pair in missing)
         first = [pair for pair in missing if pair in FIRST]
@@ -83,11 +84,14 @@ class CrashPlan:
         return pair
 
     def nth(self, pair: Pair) -> int:
-        """Which passage through the window is the last one; the first, once that was in vain."""
-        if self._in_vain[pair]:
+        """Which passage through the window is the last one: the one that comes when a kill is due.
+
+        The first, once that was in vain.
+        """
+        if self._in_vain[pair] or pair in FIRST:
             return 1
-        busy = self._rates.get(pair.function, 0.0) * self._interval(pair.function) / 4
-        return self._dice.randint(1, max(1, min(NTH_MAX, int(busy))))
+        passages = self._rates.get(pair.function, 0.0) * self._until_due(pair.function)
+        return self._dice.randint(1, max(1, min(NTH_MAX, int(passages))))
 
     def ended(self, pair: Pair, *, was_hit: bool) -> None:
         """An armed process is gone."""
@@ -97,8 +101,7 @@ class CrashPlan:
 
     def is_behind(self, function: str) -> bool:
         """Whether the function needs a new process, or more messages, for its kills."""
-        missing = any(p.function == function and self._missing(p) > 0 for p in self.pairs)
-        return self.is_on and missing and self._is_due(function)
+        return self.is_on and self._until_due(function) <= 0
 
     def armed(self, function: str) -> int:
         """Processes of the function that run towards their window now."""
@@ -107,22 +110,21 @@ class CrashPlan:
     def is_stuck(self, function: str) -> bool:
         """Whether the function's processes run towards windows that they do not reach."""
         since = time.monotonic() - self._armed_at.get(function, time.monotonic())
-        return self.armed(function) > 0 and since > PATIENCE_SECONDS
+        overdue = -self._until_due(function)
+        return self.armed(function) > 0 and min(since, overdue) > PATIENCE_SECONDS
 
     def _missing(self, pair: Pair) -> int:
         return self.per_pair - self.hits[pair] - self._armed[pair]
 
-    def _is_due(self, function: str) -> bool:
-        elapsed = time.monotonic() - self._began + AHEAD_SECONDS
+    def _until_due(self, function: str) -> float:
+        """Seconds until the function's next kill is due; none when its kills are done."""
         mine = [pair for pair in self.pairs if pair.function == function]
-        if any(pair in FIRST and self._missing(pair) > 0 for pair in mine):
-            return True
-        done = sum(self.hits[pair] + self._armed[pair] for pair in mine)
-        return done < len(mine) * self.per_pair * elapsed / self._seconds
-
-    def _interval(self, function: str) -> float:
-        mine = sum(pair.function == function for pair in self.pairs)
-        return self._seconds / max(1, mine * self.per_pair)
+        done = sum(self.hits[pair] for pair in mine)
+        wanted = len(mine) * self.per_pair
+        if done >= wanted:
+            return float("inf")
+        due_at = self._seconds * done / wanted
+        return due_at - (time.monotonic() - self._began)
 
 
 class WatchedChildren(Children):

@@ -33,7 +33,7 @@ async def keep_killing(scene: Scene) -> None:
                 await asyncio.sleep(EVERY_SECONDS)
                 for pool in scene.pools():
                     name = pool.spec.name
-                    if not scene.crashes.is_behind(name) and not scene.crashes.armed(name):
+                    if not scene.crashes.is_behind(name):
                         continue
                     if not scene.crashes.armed(name):
                         _make_room(scene, name)

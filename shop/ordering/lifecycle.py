@@ -186,6 +186,16 @@ class Refunded:
 
 
 @frozen
+class RefundFound:
+    """The provider has given money back and we have no row of it: a restore made us forget."""
+
+    refund_id: Any
+    payment_id: Any
+    amount_minor: int
+    currency: str
+
+
+@frozen
 class RefundRejected:
     """The provider refuses for good to send the money back."""
 
@@ -252,11 +262,15 @@ class RetryPayment:
 
 @frozen
 class OpenRefund:
-    """Money to give back, as an intent; reserves the amount on the payment."""
+    """Money to give back, as an intent; reserves the amount on the payment.
+
+    ``refund_id`` is given where the provider knows the refund already.
+    """
 
     payment_id: Any
     amount_minor: int
     reason: str
+    refund_id: Any = None
 
 
 @frozen
@@ -463,6 +477,30 @@ def _refunded(story: Story, message: Refunded) -> Effects:
     )
 
 
+def _refund_found(story: Story, message: RefundFound) -> Effects:
+    """Books what is true, and has a person look: the order that it belongs to may not stand."""
+    detail = f"{message.amount_minor} {message.currency} went back, and nobody here had asked"
+    alarm = Alarm("refund_found", message.refund_id, detail)
+    payment = story.payment(message.payment_id)
+    if story.refund(message.refund_id) is not None:
+        return NOTHING
+    fits = (
+        payment is not None
+        and payment.status == "CAPTURED"
+        and payment.currency == message.currency
+        and payment.refund_reserved_minor + message.amount_minor <= payment.amount_minor
+    )
+    if payment is None or not fits:
+        return (alarm,)
+    amount = message.amount_minor
+    return (
+        OpenRefund(payment.payment_id, amount, "FOUND", message.refund_id),
+        MoveRefund(message.refund_id, payment.payment_id, amount, "INTENT", "SUCCEEDED"),
+        Post("REFUND", message.refund_id, amount, message.currency),
+        alarm,
+    )
+
+
 def _refund_rejected(story: Story, message: RefundRejected) -> Effects:
     refund = story.refund(message.refund_id)
     if refund is not None and refund.status == "SUCCEEDED":
@@ -500,6 +538,7 @@ _RULES: dict[type, Callable[[Story, Any], Effects]] = {
     ExpiryDue: _expiry_due,
     RefundAsked: _refund_asked,
     Refunded: _refunded,
+    RefundFound: _refund_found,
     RefundRejected: _refund_rejected,
     RefundUnclear: _refund_unclear,
     FinishDue: _finish_due,
@@ -561,7 +600,7 @@ def _apply_payment(story: Story, move: MovePayment) -> Story:
 
 
 def _apply_new_refund(story: Story, opened: OpenRefund) -> Story:
-    refund = Refund(None, opened.payment_id, opened.amount_minor, "INTENT")
+    refund = Refund(opened.refund_id, opened.payment_id, opened.amount_minor, "INTENT")
     story = _reserve(story, opened.payment_id, opened.amount_minor)
     return replace(story, refunds=(*story.refunds, refund))
 

@@ -8,6 +8,8 @@ from uuid import UUID
 if TYPE_CHECKING:
     from shop.db import Statement
 
+KEY_PREFIX = "refund:"
+
 OF_ORDER: LiteralString = """
 select r.refund_id, r.payment_id, r.amount_minor, r.currency, r.status, r.provider_key, r.tries
 from shop.refunds r join shop.payments p using (payment_id)

@@ -88,6 +88,7 @@ _AUDIT: dict[str, Rights] = {
             "transitions",
             "dead_letters",
             "alarms",
+            "ghosts",
             "reconciliation",
             "due_work",
         )
@@ -166,6 +167,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         **_MONEY,
         "settlements": READ,
         "settlement_lines": READ,
+        "ghosts": READ,
         "reconciliation": {
             "select": ALL,
             "insert": ALL,
@@ -181,6 +183,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
     "shop_ops": {
         "dead_letters": {"select": ALL, "insert": ALL, "update": ("replayed_at",)},
         "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
+        "ghosts": {"select": ALL, "insert": ALL, "update": ("returned_at",)},
         "due_work": READ,
         "outbox": READ,
         "inbox": READ,

@@ -556,6 +556,21 @@ alarms = Table(
     comment="writer: alarms",
 )
 
+ghosts = Table(
+    "ghosts",
+    METADATA,
+    Column("provider_key", Text, primary_key=True),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("provider_ref", Text, nullable=False),
+    Column("refund_key", Text, nullable=False),
+    _when("found_at"),
+    _when("returned_at", nullable=True),
+    CheckConstraint("amount_minor > 0", name="ghost_amount_is_positive"),
+    UniqueConstraint("refund_key", name="one_ghost_refund_key"),
+    comment="writer: ghosts",
+)
+
 reconciliation = Table(
     "reconciliation",
     METADATA,
