@@ -46,19 +46,24 @@ class Books:
         return self.charges[key].amount_minor - self.refunded[key]
 
 
-def run_list(database_url: str, access: ProviderAccess) -> int:
-    """Lists the ghosts whose money was not given back; 1 when there are some."""
+def unreturned(database_url: str, access: ProviderAccess) -> list[BookEntry]:
+    """The provider's charges that neither a payment nor a settled ghost has."""
     books = _read(access)
     with _connect(database_url) as connection:
-        unknown = _unknown(connection, books)
+        return list(_unknown(connection, books).values())
+
+
+def run_list(database_url: str, access: ProviderAccess) -> int:
+    """Lists the ghosts whose money was not given back; 1 when there are some."""
+    found = unreturned(database_url, access)
     show_table(
-        ("charge", "amount", "left", "at the provider since"),
+        ("charge", "amount", "at the provider since"),
         [
-            (key, f"{each.amount_minor} {each.currency}", books.rest(key), f"{each.at:%F %T%z}")
-            for key, each in unknown.items()
+            (each.key, f"{each.amount_minor} {each.currency}", f"{each.at:%F %T%z}")
+            for each in found
         ],
     )
-    return FOUND if unknown else FINE
+    return FOUND if found else FINE
 
 
 def run_return(database_url: str, access: ProviderAccess) -> int:

@@ -119,6 +119,40 @@ class PostgresServer:
             self.stop()
             raise
 
+    def own(self, folder: Path) -> None:
+        """Makes an empty folder that only the server's user may use, in place of one that is there.
+
+        Raises ServerFailed where that user cannot reach it.
+        """
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+        if self._account:
+            os.chown(folder, self._account.uid, self._account.gid)
+            if not _is_reachable(folder.parent):
+                raise ServerFailed(f"the server's user cannot enter {folder.parent}")
+
+    def run_program(self, name: str, *arguments: str) -> None:
+        """Runs one of PostgreSQL's programs as the server's user; ServerFailed when it fails."""
+        with tempfile.TemporaryFile() as log:
+            command = [str(self.programs / name), *arguments]
+            if start_server(command, log, account=self._account).wait() != 0:
+                raise ServerFailed(f"{name} failed:\n{_tail(log)}")
+
+    def replace_cluster(self, base: Path, recovery: Mapping[str, str]) -> None:
+        """Puts a base backup in the stopped server's place, which will recover as told."""
+        shutil.rmtree(self.cluster)
+        base.rename(self.cluster)
+        lines = []
+        for name, text in recovery.items():
+            doubled = text.replace("'", "''")
+            lines.append(f"{name} = '{doubled}'")
+        with (self.cluster / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        signal_file = self.cluster / "recovery.signal"
+        signal_file.touch()
+        if self._account:
+            os.chown(signal_file, self._account.uid, self._account.gid)
+
     def run_as_its_user(self, act: Callable[[], None]) -> None:
         """Runs ``act`` in a child process of the user that the server runs as; OSError if not."""
         account = self._account

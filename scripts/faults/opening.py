@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import IO, Any
@@ -71,7 +71,10 @@ class LoggedJournal(Journal):
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What a run is opened with; ``time_zone`` is one whose midnight comes during the run."""
+    """What a run is opened with; ``time_zone`` is one whose midnight comes during the run.
+
+    ``database`` are settings of PostgreSQL's own.
+    """
 
     tier: Tier
     seed: int
@@ -79,6 +82,7 @@ class Opening:
     crashes: CrashPlan
     time_zone: str
     on_load_line: Callable[[dict[str, Any]], None]
+    database: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def knobs(self) -> dict[str, str]:
@@ -105,7 +109,8 @@ async def open_scene(opening: Opening) -> AsyncIterator[Scene]:
 
 
 async def _raise(opening: Opening, stack: AsyncExitStack, journal: Journal) -> Scene:
-    postgres, redis = PostgresServer(opening.data), RedisServer()
+    postgres = PostgresServer(opening.data, settings=opening.database)
+    redis = RedisServer()
     stack.callback(redis.stop)
     stack.callback(postgres.stop)
     admin_url = await asyncio.to_thread(postgres.start)

@@ -24,6 +24,7 @@ HOST = "127.0.0.1"
 AT_ONCE = struct.pack("ii", 1, 0)
 SLICE_SECONDS = 0.0005
 SLICES_MAX = 400
+ORDER_SECONDS = 1e-6
 
 
 class Edge:
@@ -239,13 +240,14 @@ class Pipe(asyncio.Protocol):
         now = asyncio.get_running_loop().time()
         if self._last_at > now:
             self.write_later(data, 0.0)
-        elif self._transport is not None:
-            self._transport.write(data)
+        else:
+            self._write_out(data)
 
     def write_later(self, data: bytes, seconds: float) -> None:
         """After ``seconds``, and after everything written before."""
         loop = asyncio.get_running_loop()
-        self._last_at = max(self._last_at, loop.time()) + seconds
+        # later than what was written before: the loop keeps no order among equal times
+        self._last_at = max(self._last_at, loop.time()) + max(seconds, ORDER_SECONDS)
         loop.call_at(self._last_at, self._write_out, data)
 
     def write_sliced(self, data: bytes) -> None:
@@ -268,7 +270,7 @@ class Pipe(asyncio.Protocol):
             self._transport.abort()
 
     def _write_out(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def _close(self) -> None:

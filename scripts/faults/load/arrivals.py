@@ -20,8 +20,9 @@ RATE_MAX = 2000.0
 # Half of the place actions and of the quick cancels at first; what was seen soon outweighs it.
 YIELD_FIRST = 0.33
 YIELD_WEIGHT = 20.0
-# With the buyers of the closed loop: 160 actions at a time, many of which may hang for seconds.
-VISITS_MAX = 120
+# With the buyers of the closed loop: 80 actions at a time.  More only wait for each other, and a
+# swamped machine brings less home.
+VISITS_MAX = 40
 WAIT_SECONDS_MAX = 0.5
 
 MIX = {

@@ -1,0 +1,249 @@
+"""F-28: a base backup, a crash, a restore to a moment in mid-run; the provider forgets nothing.
+
+``python -m scripts.faults.restore --out DIR`` runs the drill alone; the full tier runs it after its
+faults, on a shop of its own.  How it is done by hand is in docs/how-to/back-up-and-restore.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from shlex import quote
+from typing import Any, LiteralString
+
+import psycopg
+
+from scripts import ghosts
+from scripts.check import books
+from scripts.check.books import ProviderAccess
+from scripts.check.evaluate import Outside, Verdict, ask
+from scripts.faults.crashes import CrashPlan
+from scripts.faults.opening import Opening, open_scene
+from scripts.faults.scene import Scene
+from scripts.faults.tiers import TIERS
+
+ORDERS, SECONDS = 60, 12.0
+REST_SECONDS_MAX = 90.0
+ARCHIVED_SECONDS_MAX = 30.0
+ASK_SECONDS = 0.2
+
+OPEN_WORK: LiteralString = """
+select (select count(*) from shop.orders where status in ('PENDING', 'CANCELLING'))
+  + (select count(*) from shop.payments where status in ('INTENT', 'UNKNOWN'))
+  + (select count(*) from shop.refunds where status in ('INTENT', 'UNKNOWN'))
+  + (select count(*) from shop.outbox where done_at is null)
+"""
+MOMENT: LiteralString = "select clock_timestamp()"
+ORDERS_NOW: LiteralString = "select count(*) from shop.orders"
+SWITCH: LiteralString = "select pg_walfile_name(pg_switch_wal())"
+LAST_ARCHIVED: LiteralString = "select last_archived_wal from pg_stat_archiver"
+IS_RECOVERING: LiteralString = "select pg_is_in_recovery()"
+RECONCILE_NOW: LiteralString = "update shop.reconciliation set next_run_at = now()"
+RECONCILED: LiteralString = "select bool_and(next_run_at > now()) from shop.reconciliation"
+
+
+@dataclass(kw_only=True)
+class Drill:
+    """What a restore came to.
+
+    ``rpo_seconds`` is how far before the crash the moment lies that was restored, ``rto_seconds``
+    the time from the crash until the database took writes again.  ``broken`` names what did not
+    hold: at once (``then``) or at rest.
+    """
+
+    rpo_seconds: float = 0.0
+    rto_seconds: float = 0.0
+    orders_before: int = 0
+    orders_lost: int = 0
+    ghosts: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """One line for the report."""
+        return (
+            f"{self.orders_lost} of {self.orders_before} orders lost with the last "
+            f"{self.rpo_seconds:.1f} s (RPO), writing again after {self.rto_seconds:.1f} s (RTO), "
+            f"{self.ghosts} ghosts returned, {len(self.broken)} broken"
+        )
+
+
+def run_drill(out: Path, seed: int) -> Drill:
+    """The whole drill in ``out``; raises what the servers raise when it cannot be made."""
+    return asyncio.run(_drill(out, seed))
+
+
+async def _drill(out: Path, seed: int) -> Drill:
+    drill, archive = Drill(), out / "archive"
+    tier = replace(TIERS["smoke"], orders=ORDERS, load_seconds=SECONDS)
+    opening = Opening(
+        tier=tier,
+        seed=seed,
+        data=out / "world",
+        crashes=CrashPlan((), per_pair=0, seconds=1.0, dice=Random(seed)),  # noqa: S311
+        time_zone="Asia/Seoul",
+        on_load_line=lambda _line: None,
+        database=_archiving(archive),
+    )
+    async with open_scene(opening) as scene:
+        scene.postgres.own(archive)
+        await scene.load.ask("load", orders=ORDERS, seconds=SECONDS)
+        base = await asyncio.to_thread(_back_up, scene, out / "base")
+        await scene.load.ask("load", orders=ORDERS, seconds=SECONDS)
+        moment = await _moment(scene)
+        await scene.load.ask("load", orders=ORDERS, seconds=SECONDS)
+        await _rest(scene, drill)
+        await _archive(scene)
+        await _restore(scene, drill, base, archive, moment)
+        await _ask_at_once(scene, drill)
+        await _mend(scene, drill)
+    return drill
+
+
+def _archiving(archive: Path) -> dict[str, str]:
+    """A segment is copied under another name first: half of one must not pass for a whole."""
+    folder = quote(str(archive))
+    copy = f"test ! -f {folder}/%f && cp %p {folder}/.%f && mv {folder}/.%f {folder}/%f"
+    return {"archive_mode": "on", "archive_command": copy, "archive_timeout": "10s"}
+
+
+def _back_up(scene: Scene, base: Path) -> Path:
+    """A base backup; the log that it needs comes from the archive like the rest."""
+    scene.postgres.own(base)
+    scene.postgres.run_program(
+        "pg_basebackup",
+        *("-h", "127.0.0.1", "-p", str(scene.postgres.port), "-U", "postgres"),
+        *("-D", str(base), "-X", "none", "--checkpoint=fast", "--no-manifest"),
+    )
+    return base
+
+
+async def _moment(scene: Scene) -> datetime:
+    """The moment to come back to; what follows is lost."""
+    moment: datetime = await _one(scene, MOMENT)
+    return moment
+
+
+async def _archive(scene: Scene) -> None:
+    """Sees everything up to now into the archive."""
+    segment: str = await _one(scene, SWITCH)
+    async with asyncio.timeout(ARCHIVED_SECONDS_MAX):
+        while (await _one(scene, LAST_ARCHIVED) or "") < segment:
+            await asyncio.sleep(ASK_SECONDS)
+
+
+async def _restore(scene: Scene, drill: Drill, base: Path, archive: Path, moment: datetime) -> None:
+    """Functions first: nobody writes to what is about to be replaced."""
+    drill.orders_before = await _one(scene, ORDERS_NOW)
+    for pool in scene.pools():
+        pool.is_barred = True
+        for process in list(pool.processes):
+            pool.retire(process)
+    crashed_at = await _moment(scene)
+    drill.rpo_seconds = (crashed_at - moment).total_seconds()
+    began = time.monotonic()
+    await asyncio.to_thread(scene.postgres.stop, signal.SIGQUIT)
+    await asyncio.to_thread(scene.postgres.replace_cluster, base, _recovery(archive, moment))
+    await asyncio.to_thread(scene.postgres.start)
+    while await _one(scene, IS_RECOVERING):
+        await asyncio.sleep(ASK_SECONDS)
+    drill.rto_seconds = time.monotonic() - began
+    drill.orders_lost = drill.orders_before - int(await _one(scene, ORDERS_NOW))
+
+
+def _recovery(archive: Path, moment: datetime) -> dict[str, str]:
+    return {
+        "restore_command": f"cp {quote(str(archive))}/%f %p",
+        "recovery_target_time": moment.isoformat(),
+        "recovery_target_action": "promote",
+    }
+
+
+async def _ask_at_once(scene: Scene, drill: Drill) -> None:
+    """Before any function runs: the books are those of one moment, so all I-queries hold.
+
+    All but one: the provider knows charges that the restored books have forgotten (I-11).
+    """
+    verdicts = await asyncio.to_thread(_verdicts, scene, at_rest=False)
+    drill.broken += [f"then {name}" for name in _broken(verdicts) if name != "I-11"]
+
+
+async def _mend(scene: Scene, drill: Drill) -> None:
+    """Reconciliation finds what was forgotten; a person gives the ghosts back; all holds again."""
+    for pool in scene.pools():
+        pool.is_barred = False
+    async with scene.database() as database:
+        await database.execute(RECONCILE_NOW)
+    async with asyncio.timeout(REST_SECONDS_MAX):
+        while not await _one(scene, RECONCILED):
+            await asyncio.sleep(ASK_SECONDS)
+    await _rest(scene, drill)
+    access = _access(scene)
+    drill.ghosts = len(await asyncio.to_thread(ghosts.unreturned, scene.admin_url, access))
+    for _ in range(2):  # the second time there is nothing to give back
+        await asyncio.to_thread(ghosts.run_return, scene.admin_url, access)
+    await _rest(scene, drill)
+    verdicts = await asyncio.to_thread(_verdicts, scene, at_rest=True)
+    drill.broken += _broken(verdicts)
+
+
+async def _rest(scene: Scene, drill: Drill) -> None:
+    deadline = time.monotonic() + REST_SECONDS_MAX
+    left = -1
+    while time.monotonic() < deadline:
+        with suppress(psycopg.OperationalError):
+            left = await _one(scene, OPEN_WORK)
+        if left == 0 and not scene.platform.broker.pending:
+            return
+        await asyncio.sleep(ASK_SECONDS)
+    drill.broken.append(f"rest: {left} open after {REST_SECONDS_MAX:g} s")
+
+
+def _verdicts(scene: Scene, *, at_rest: bool) -> list[Verdict]:
+    """Without the charges that never moved money: of those no row is missed."""
+    known = books.outside(_access(scene))
+    captured = tuple(charge for charge in known.charges if charge[2] == "CAPTURED")
+    unknown = dict.fromkeys(("Q-11", "Q-12"), "the clients remember what was lost")
+    outside = Outside(captured, known.refunds)
+    return ask(scene.admin_url, outside, at_rest=at_rest, unknown=unknown)
+
+
+def _broken(verdicts: Iterable[Verdict]) -> list[str]:
+    return [f"{each.invariant.id}" for each in verdicts if each.state == "broken"]
+
+
+def _access(scene: Scene) -> ProviderAccess:
+    return ProviderAccess("sandbox", scene.provider_url, scene.secrets.provider_api_key)
+
+
+async def _one(scene: Scene, query: LiteralString) -> Any:
+    async with scene.database() as database:
+        row = await (await database.execute(query)).fetchone()
+    assert row is not None, "each of these answers one row"
+    return row[0]
+
+
+def main() -> int:
+    """Runs the drill and prints what it came to: 1 when something is broken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(".shop/restore"))
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args()
+    drill = run_drill(chosen.out, chosen.seed)
+    print(drill.text)
+    for name in drill.broken:
+        print(f"BROKEN {name}")
+    return 1 if drill.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
