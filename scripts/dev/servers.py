@@ -119,17 +119,14 @@ class PostgresServer:
             self.stop()
             raise
 
-    def own(self, folder: Path) -> None:
-        """Makes an empty folder that only the server's user may use, in place of one that is there.
-
-        Raises ServerFailed where that user cannot reach it.
-        """
+    def make_folder(self, name: str) -> Path:
+        """An empty folder beside the cluster that only the server's user may use."""
+        folder = self.cluster.parent / name
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)
+        folder.mkdir(mode=0o700)
         if self._account:
             os.chown(folder, self._account.uid, self._account.gid)
-            if not _is_reachable(folder.parent):
-                raise ServerFailed(f"the server's user cannot enter {folder.parent}")
+        return folder
 
     def run_program(self, name: str, *arguments: str) -> None:
         """Runs one of PostgreSQL's programs as the server's user; ServerFailed when it fails."""

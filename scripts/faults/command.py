@@ -25,8 +25,9 @@ from scripts.faults.opening import Opening
 from scripts.faults.page import as_page
 from scripts.faults.progress import Progress
 from scripts.faults.proxies import ProxyRefused
-from scripts.faults.record import RunRecord
+from scripts.faults.record import Broken, Check, RunRecord
 from scripts.faults.report import as_text, write_lines
+from scripts.faults.restore import run_drill
 from scripts.faults.run import Run
 from scripts.faults.steered import ChildEnded
 from scripts.faults.tiers import TIERS, Tier
@@ -65,14 +66,16 @@ def run_faults(
     something is broken, until the next run into the same folder.  Raises ValueError for a tier or
     kind that there is not.
     """
-    asked = _asked(kinds)
     sized = _sized(tier, orders, seconds)
+    asked = _asked(kinds, sized)
     out.mkdir(parents=True, exist_ok=True)
     # what an earlier run has left would be half of this one's books
     shutil.rmtree(out / "world", ignore_errors=True)
     run = _plan(sized, asked, seed=seed, data=out / "world", fail_fast=fail_fast)
     try:
         asyncio.run(run.go())
+        if "F-28" in asked and (run.record.is_clean or not fail_fast):
+            _restore(run.record, out / "restore", seed)
     except CANNOT_GO_ON as error:
         raise Unavailable(f"the run could not go on: {error!r}") from error
     _write(run.record, out)
@@ -105,11 +108,27 @@ def _plan(tier: Tier, kinds: frozenset[str], *, seed: int, data: Path, fail_fast
     return run
 
 
-def _asked(kinds: str) -> frozenset[str]:
+def _restore(record: RunRecord, data: Path, seed: int) -> None:
+    """F-28, on a shop of its own; what it came to is in the record."""
+    drill = run_drill(data, seed)
+    kind = next(kind for kind in record.kinds if kind.id == "F-28")
+    kind.state, kind.injected, kind.wanted = "fired", 1, 1
+    kind.rest_seconds, kind.violations = [drill.rto_seconds], len(drill.broken)
+    what = "a restored shop holds at once, and at rest when its ghosts are returned"
+    record.checks.append(Check(id="restore", what=what, holds=not drill.broken, detail=drill.text))
+    record.broken += [
+        Broken(at=record.seconds, id="F-28", what="after a restore", rows=[name])
+        for name in drill.broken
+    ]
+    if not drill.broken:
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def _asked(kinds: str, tier: Tier) -> frozenset[str]:
     asked = frozenset(name.strip() for name in kinds.split(",") if name.strip())
     if unknown := sorted(asked - ALL):
         raise ValueError(f"there is no kind {', '.join(unknown)}; known: {', '.join(sorted(ALL))}")
-    return asked or ALL - frozenset(AFTERWARDS)
+    return asked or (ALL if tier.is_restored else ALL - frozenset(AFTERWARDS))
 
 
 def _sized(name: str, orders: int | None, seconds: float | None) -> Tier:
