@@ -52,9 +52,7 @@ def snapshot(
     ) as connection:
         connection.execute(BEGIN)
         connection.execute(PATIENCE)
-        hidden = [name for (name,) in connection.execute(HIDDEN)]
-        if hidden:
-            raise ValueError(f"this role does not see every row of {', '.join(hidden)}")
+        refuse_hidden_rows(connection)
         if prepare is not None:
             prepare(connection)
         connection.execute(READ_ONLY)
@@ -65,3 +63,10 @@ def snapshot(
         finally:
             if not connection.closed:
                 connection.execute("rollback")
+
+
+def refuse_hidden_rows(connection: psycopg.Connection[Any]) -> None:
+    """Raises ValueError when row security hides rows from the connection's role."""
+    hidden = [name for (name,) in connection.execute(HIDDEN)]
+    if hidden:
+        raise ValueError(f"this role does not see every row of {', '.join(hidden)}")

@@ -6,7 +6,7 @@ here, so the model and the state machine see what PostgreSQL would refuse.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,13 +22,29 @@ class IllegalWrite(AssertionError):
     """An effect whose guard met no row, or that a constraint refuses."""
 
 
+SHELF = 1_000
+PUT_BACK = {(HELD, RELEASED), (COMMITTED, RETURNED)}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the order, its reservation and its product's shelf, which is only its own."""
+
+    qty: int = 1
+    unit_price_minor: int = 1
+    status: str = HELD
+    on_hand: int = SHELF
+    reserved: int = 1
+    moves: tuple[tuple[str, int], ...] = ()
+    times_given_back: int = 0
+
+
 @dataclass(frozen=True)
 class World:
-    """The rows of one order of one line, its reservation, the ledger and the alarms."""
+    """The rows of one order, its lines and their stock, the ledger and the alarms."""
 
     story: Story
-    stock: str = HELD
-    times_given_back: int = 0
+    lines: tuple[Line, ...] = (Line(),)
     ledger: tuple[tuple[str, Any, int], ...] = ()
     alarms: frozenset[tuple[str, Any]] = frozenset()
 
@@ -41,9 +57,11 @@ class World:
         return sum(amount if kind == "CAPTURE" else -amount for kind, _, amount in self.ledger)
 
 
-def placed(total_minor: int = 1) -> World:
-    """An order as ``place_order`` leaves it."""
-    return World(Story(Order("PENDING", total_minor, "KRW")))
+def placed(lines: Iterable[tuple[int, int]] = ((1, 1),)) -> World:
+    """An order as ``place_order`` leaves it; ``lines`` are quantities and unit prices."""
+    held = tuple(Line(qty, price, reserved=qty) for qty, price in lines)
+    total_minor = sum(line.qty * line.unit_price_minor for line in held)
+    return World(Story(Order("PENDING", total_minor, "KRW")), held)
 
 
 def tell(world: World, message: Any, decide: Decide = lifecycle.decide) -> World:
@@ -86,9 +104,28 @@ def _move_order(world: World, move: lifecycle.MoveOrder) -> World:
 
 
 def _move_stock(world: World, move: lifecycle.MoveStock) -> World:
-    _require(world.stock == move.from_status, f"reservation is {world.stock}: {move}")
-    given_back = world.times_given_back + (move.to_status in (RELEASED, RETURNED))
-    return replace(world, stock=move.to_status, times_given_back=given_back)
+    """All lines together, as the saga's one statement moves them."""
+    return replace(world, lines=tuple(_moved(line, move) for line in world.lines))
+
+
+def _moved(line: Line, move: lifecycle.MoveStock) -> Line:
+    _require(line.status == move.from_status, f"reservation is {line.status}: {move}")
+    _require((line.status, move.to_status) in {*PUT_BACK, (HELD, COMMITTED)}, f"{move}")
+    on_hand, reserved, moves = line.on_hand, line.reserved, line.moves
+    if move.from_status == HELD:
+        reserved -= line.qty
+    if move.to_status == COMMITTED:
+        on_hand, moves = on_hand - line.qty, (*moves, ("COMMIT", -line.qty))
+    if move.to_status == RETURNED:
+        on_hand, moves = on_hand + line.qty, (*moves, ("RETURN", line.qty))
+    return replace(
+        line,
+        status=move.to_status,
+        on_hand=on_hand,
+        reserved=reserved,
+        moves=moves,
+        times_given_back=line.times_given_back + (move.to_status in (RELEASED, RETURNED)),
+    )
 
 
 def _open_payment(world: World, opened: lifecycle.OpenPayment) -> World:
@@ -179,6 +216,10 @@ _WRITE: dict[type, Callable[[World, Any], World]] = {
 }
 
 # ---------------------------------------------------------------- the safety rules of 5.9
+#
+# They are also the twins of those I-queries of scripts/check whose tables a world has; each says
+# which.  I-16's is the machine's, which sees every step; the others are about what a world lacks:
+# settlements, events, idempotency keys, hash chains, carts.
 
 
 def violations(world: World) -> list[str]:
@@ -197,7 +238,25 @@ def _refunds_of(world: World, payment: Payment) -> list[Refund]:
 def _stock_fits(world: World) -> bool:
     status = world.story.order.status
     allowed = {"PENDING": (HELD,), "PAID": (COMMITTED,)}.get(status, (RELEASED, RETURNED))
-    return world.stock in allowed
+    return all(line.status in allowed for line in world.lines)
+
+
+def _counters_fit(line: Line) -> bool:
+    """Reserved is what is held, on hand is what the moves left, and neither is less than none."""
+    held = line.qty if line.status == HELD else 0
+    is_conserved = line.on_hand == SHELF + sum(qty for _, qty in line.moves)
+    return line.reserved == held and is_conserved and 0 <= line.reserved <= line.on_hand
+
+
+def _moves_fit(line: Line) -> bool:
+    committed, returned = ("COMMIT", -line.qty), ("RETURN", line.qty)
+    wanted = {COMMITTED: (committed,), RETURNED: (committed, returned)}.get(line.status, ())
+    return line.moves == wanted
+
+
+def _total_fits(world: World) -> bool:
+    total = sum(line.qty * line.unit_price_minor for line in world.lines)
+    return bool(world.lines) and total == world.story.order.total_minor
 
 
 def _money_fits(world: World) -> bool:
@@ -241,19 +300,24 @@ def _reserved_is_sum(world: World) -> bool:
 
 
 _SAFETY: dict[str, Callable[[World], bool]] = {
-    "stock was given back at most once": lambda w: w.times_given_back <= 1,
-    "stock is where the order's status says": _stock_fits,
-    "at most one live payment": lambda w: len(_payments_of(w, *lifecycle.LIVE)) <= 1,
-    "at most one kept capture": lambda w: _kept(w) <= 1,
-    "PAID iff one kept capture, PENDING has none": _money_fits,
-    "payments are of the order's total": lambda w: all(
+    "stock was given back at most once": lambda w: all(
+        line.times_given_back <= 1 for line in w.lines
+    ),
+    "I-01 I-02 I-03 stock's counters are their sums": lambda w: all(map(_counters_fit, w.lines)),
+    "I-05 a reservation has the moves of its status": lambda w: all(map(_moves_fit, w.lines)),
+    "I-06 stock is where the order's status says": _stock_fits,
+    "I-07 the total is the sum of the lines": _total_fits,
+    "I-09 at most one live payment": lambda w: len(_payments_of(w, *lifecycle.LIVE)) <= 1,
+    "I-09 at most one kept capture": lambda w: _kept(w) <= 1,
+    "I-10 PAID iff one kept capture, PENDING has none": _money_fits,
+    "I-08 payments are of the order's total": lambda w: all(
         (p.amount_minor, p.currency) == (w.story.order.total_minor, w.story.order.currency)
         for p in w.story.payments
     ),
-    "refund_reserved is the sum of the refunds, and within the capture": _reserved_is_sum,
-    "late money is on its way back": _late_is_refunded,
-    "the ledger mirrors captures and refunds": _ledger_mirrors,
-    "the ledger never gives back more than came": lambda w: w.balance() >= 0,
+    "I-12 refund_reserved is the sum of the refunds, and within the capture": _reserved_is_sum,
+    "I-09 late money is on its way back": _late_is_refunded,
+    "I-13 the ledger mirrors captures and refunds": _ledger_mirrors,
+    "I-14 the ledger never gives back more than came": lambda w: w.balance() >= 0,
     "a reason iff cancelled": lambda w: (
         (w.story.order.reason is not None) == (w.story.order.status in lifecycle.CLOSED_ORDER)
     ),

@@ -86,7 +86,7 @@ def test_no_message_to_a_reachable_story_meets_a_constraint() -> None:
     """Whatever comes, to whatever can be: the effects can be written."""
     for story in _reachable_stories():
         stock = {"PENDING": "HELD", "PAID": "COMMITTED"}.get(story.order.status, "RELEASED")
-        world = order_world.World(story, stock)
+        world = order_world.World(story, (order_world.Line(status=stock),))
         for message in _messages(story):
             try:
                 order_world.tell(world, message)
