@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
 import httpx
 
@@ -13,6 +12,7 @@ from scripts.check import books
 from scripts.check.books import ProviderAccess
 from scripts.check.evaluate import Outside, Verdict, ask
 from scripts.faults import resp, sums
+from scripts.faults.load.log import operations, wanted_orders
 from scripts.faults.record import Check
 from scripts.faults.scene import Scene
 
@@ -46,14 +46,6 @@ select entity || ' ' || from_status || ' to ' || to_status from (
 """
 ENDINGS: LiteralString = """
 select order_id::text, status from shop.orders where order_id = any(%(order_ids)s::uuid[])
-"""
-OPERATIONS = """
-select coalesce(user_id, 0), scope, key, status_code, body_sha256, order_id from ops
-where key is not null and (status_code is null or status_code not in (401, 403))
-"""
-PLACED = """
-select order_id from placed
-where order_id not in (select order_id from asked where order_id is not null)
 """
 
 
@@ -146,20 +138,14 @@ def _verdicts(scene: Scene) -> list[Verdict]:
     access = ProviderAccess("sandbox", scene.provider_url, scene.secrets.provider_api_key)
     known = books.outside(access)
     outside = Outside(
-        known.charges, known.refunds, tuple(_log(scene, OPERATIONS)), tuple(scene.poison)
+        known.charges, known.refunds, tuple(operations(scene.clients)), tuple(scene.poison)
     )
     return ask(scene.admin_url, outside, at_rest=True, unknown={})
 
 
-def _log(scene: Scene, query: str) -> list[tuple[Any, ...]]:
-    """Rows of what the clients wrote down."""
-    with sqlite3.connect(scene.data / "clients.sqlite") as connection:
-        return connection.execute(query).fetchall()
-
-
 async def _look_for_vacuity(run: Run, scene: Scene) -> None:
     """A run in which nothing happens proves nothing."""
-    placed = [row[0] for row in _log(scene, PLACED)]
+    placed = wanted_orders(scene.clients)
     async with scene.database() as database:
         rows = await (await database.execute(ENDINGS, {"order_ids": placed})).fetchall()
         untaken = [str(row[0]) for row in await (await database.execute(UNTAKEN)).fetchall()]

@@ -21,35 +21,36 @@ CALL_SECONDS = 10.0
 
 BUYER: LiteralString = "select user_id from shop.users where email = 'customer@shop.local'"
 GOODS: LiteralString = "select product_id, price_minor, currency::text from shop.products limit 1"
-WRITE: tuple[LiteralString, ...] = (
-    """
+ORDER: LiteralString = """
 insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method,
   created_at, updated_at, expires_at, hard_expires_at)
 values (%(order_id)s, %(user_id)s, 'PAID', %(price)s, %(currency)s, 'CARD', %(at)s, %(at)s, %(at)s,
   %(at)s)
-""",
-    """
+"""
+LINE: LiteralString = """
 insert into shop.order_lines (order_id, user_id, product_id, qty, unit_price_minor)
 values (%(order_id)s, %(user_id)s, %(product_id)s, 1, %(price)s)
-""",
-    """
+"""
+RESERVATION: LiteralString = """
 insert into shop.reservations (reservation_id, order_id, product_id, qty, status)
 values (%(reservation_id)s, %(order_id)s, %(product_id)s, 1, 'COMMITTED')
-""",
-    "update shop.stock set on_hand = on_hand - 1 where product_id = %(product_id)s",
-    """
+"""
+STOCK: LiteralString = (
+    "update shop.stock set on_hand = on_hand - 1 where product_id = %(product_id)s"
+)
+STOCK_MOVE: LiteralString = """
 insert into shop.stock_moves (product_id, kind, qty, reservation_id, moved_at)
 values (%(product_id)s, 'COMMIT', -1, %(reservation_id)s, %(at)s)
-""",
-    """
+"""
+PAYMENT: LiteralString = """
 insert into shop.payments (payment_id, order_id, user_id, attempt, status, amount_minor, currency,
   payment_method, provider_key, created_at, updated_at, charge_not_after, next_try_at)
 values (%(payment_id)s, %(order_id)s, %(user_id)s, 1, 'CAPTURED', %(price)s, %(currency)s, 'CARD',
   %(provider_key)s, %(at)s, %(at)s, %(at)s, %(at)s)
-""",
-    # The ledger's trigger dates every posting now, so here its work is done without it.
-    "set local session_replication_role = replica",
-    """
+"""
+# The ledger's trigger dates every posting now, so here its work is done without it.
+BYPASS_TRIGGER: LiteralString = "set local session_replication_role = replica"
+POSTING: LiteralString = """
 insert into shop.ledger (seq, kind, source_id, order_id, debit, credit, amount_minor, currency,
   posted_at, chain, chain_seq, prev_hash, hash) overriding system value
 select n.seq, 'CAPTURE', %(payment_id)s::uuid, %(order_id)s::uuid, 'psp_receivable',
@@ -60,13 +61,13 @@ select n.seq, 'CAPTURE', %(payment_id)s::uuid, %(order_id)s::uuid, 'psp_receivab
     %(currency)s::text, (extract(epoch from %(at)s::timestamptz) * 1000000)::bigint), 'UTF8'))
 from nextval(pg_get_serial_sequence('shop.ledger', 'seq')) as n(seq), shop.ledger_chains h
 where h.chain = get_byte(uuid_send(%(order_id)s::uuid), 15) %% 16
-""",
-    """
+"""
+CHAIN: LiteralString = """
 update shop.ledger_chains h set chain_seq = l.chain_seq, hash = l.hash from shop.ledger l
 where l.source_id = %(payment_id)s and l.chain = h.chain
-""",
-    "set local session_replication_role = origin",
-    """
+"""
+HEED_TRIGGERS: LiteralString = "set local session_replication_role = origin"
+TRANSITIONS: LiteralString = """
 insert into shop.transitions (entity, entity_id, order_id, from_status, to_status, actor, at)
 values ('order', %(order_id)s, %(order_id)s, '-', 'PENDING', 'history', %(at)s),
   ('reservation', %(reservation_id)s, %(order_id)s, '-', 'HELD', 'history', %(at)s),
@@ -74,7 +75,19 @@ values ('order', %(order_id)s, %(order_id)s, '-', 'PENDING', 'history', %(at)s),
   ('payment', %(payment_id)s, %(order_id)s, 'INTENT', 'CAPTURED', 'history', %(at)s),
   ('order', %(order_id)s, %(order_id)s, 'PENDING', 'PAID', 'history', %(at)s),
   ('reservation', %(reservation_id)s, %(order_id)s, 'HELD', 'COMMITTED', 'history', %(at)s)
-""",
+"""
+WRITE = (
+    ORDER,
+    LINE,
+    RESERVATION,
+    STOCK,
+    STOCK_MOVE,
+    PAYMENT,
+    BYPASS_TRIGGER,
+    POSTING,
+    CHAIN,
+    HEED_TRIGGERS,
+    TRANSITIONS,
 )
 
 

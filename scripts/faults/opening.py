@@ -73,7 +73,7 @@ class LoggedJournal(Journal):
 class Opening:
     """What a run is opened with; ``time_zone`` is one whose midnight comes during the run.
 
-    ``database`` are settings of PostgreSQL's own.
+    ``database`` are settings of PostgreSQL's own, ``accounts`` the number of customers.
     """
 
     tier: Tier
@@ -83,6 +83,7 @@ class Opening:
     time_zone: str
     on_load_line: Callable[[dict[str, Any]], None]
     database: Mapping[str, str] = field(default_factory=dict)
+    accounts: int = 120
 
     @property
     def knobs(self) -> dict[str, str]:
@@ -186,7 +187,7 @@ async def _start_platform(
     scene.platform.activator.pools["settle"].is_barred = True
     await write_history(scene)
     edge_port = await scene.proxies.open(CLIENTS, plan.port, "http")
-    scene.load = await _open_load(opening, stack, f"http://127.0.0.1:{edge_port}")
+    scene.load = await _open_load(opening, stack, scene, f"http://127.0.0.1:{edge_port}")
 
 
 def _plan(opening: Opening) -> Plan:
@@ -249,7 +250,7 @@ def _told(
     return told
 
 
-async def _open_load(opening: Opening, stack: AsyncExitStack, url: str) -> Steered:
+async def _open_load(opening: Opening, stack: AsyncExitStack, scene: Scene, url: str) -> Steered:
     ready = asyncio.Event()
 
     def on_line(line: dict[str, Any]) -> None:
@@ -264,7 +265,8 @@ async def _open_load(opening: Opening, stack: AsyncExitStack, url: str) -> Steer
     arguments = ["-m", "scripts.faults.load", "--url", url, "--seed", str(opening.seed)]
     arguments += ["--orders", str(opening.tier.orders)]
     arguments += ["--seconds", f"{opening.tier.load_seconds:g}"]
-    arguments += ["--log", str(opening.data / "clients.sqlite")]
+    arguments += ["--log", str(scene.clients)]
+    arguments += ["--accounts", str(opening.accounts)]
     await load.start(arguments, log)
     async with asyncio.timeout(READY_SECONDS):
         await ready.wait()

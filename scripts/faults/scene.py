@@ -76,6 +76,11 @@ class Scene:
         """All keys and passwords of this run's shop."""
         return self.surroundings.secrets
 
+    @property
+    def clients(self) -> Path:
+        """The file in which the clients write down what they do."""
+        return self.data / "clients.sqlite"
+
     def pools(self) -> list[Pool]:
         """The process pools of all functions."""
         return list(self.platform.activator.pools.values())

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SCHEMA = """
 pragma journal_mode = wal;
@@ -30,6 +31,14 @@ values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 INSERT_ASKED = "insert into asked (order_id, what, at) values (?, ?, ?)"
 INSERT_PLACED = "insert into placed (order_id, user_id, method_of_payment, at) values (?, ?, ?, ?)"
+OPERATIONS = """
+select coalesce(user_id, 0), scope, key, status_code, body_sha256, order_id from ops
+where key is not null and (status_code is null or status_code not in (401, 403))
+"""
+WANTED = """
+select order_id from placed
+where order_id not in (select order_id from asked where order_id is not null)
+"""
 LAST_OP = "select coalesce(max(op), 0) from ops"
 
 SELECT_ATTEMPT = """
@@ -104,3 +113,18 @@ class ClientLog:
         """Commits and closes."""
         self.flush()
         self._database.close()
+
+
+def operations(file: Path) -> list[tuple[Any, ...]]:
+    """Every keyed attempt as the checker's ``client_ops``; a refused token says nothing of it."""
+    return _asked(file, OPERATIONS)
+
+
+def wanted_orders(file: Path) -> list[str]:
+    """Accepted orders that nobody meant to cancel, to give back or to pay with a bad card."""
+    return [row[0] for row in _asked(file, WANTED)]
+
+
+def _asked(file: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(file)) as connection:
+        return connection.execute(query).fetchall()
