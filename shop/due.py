@@ -17,6 +17,7 @@ from shop import (
     alarms,
     charging,
     db,
+    ghosts,
     idempotency,
     outbox,
     reconciliation,
@@ -28,6 +29,7 @@ from shop.ordering import lifecycle, payments, refunds
 from shop.outbox import OutboxRow
 
 if TYPE_CHECKING:
+    from shop.db import Transaction
     from shop.runtime.work import Work
 
 BATCH = 100
@@ -162,10 +164,7 @@ def _compare(work: Work, entry: Any) -> None:
     with work.transaction() as tx:
         row = tx.one(question, provider_key=entry.key)
         if row is None:
-            statement, parameters = alarms.raise_alarm(
-                kind=f"ghost_{entry.kind}", subject=entry.key, detail="only the provider knows it"
-            )
-            tx.run(statement, **parameters)
+            _meet_unknown(tx, entry)
         elif entry.kind == "refund":
             refunded = lifecycle.Refunded(row.refund_id, entry.amount_minor, entry.currency)
             saga.tell(tx, row.order_id, refunded)
@@ -174,6 +173,25 @@ def _compare(work: Work, entry: Any) -> None:
                 row.payment_id, entry.amount_minor, entry.currency, entry.provider_ref
             )
             saga.tell(tx, row.order_id, captured)
+
+
+def _meet_unknown(tx: Transaction, entry: Any) -> None:
+    """A restore took our row away: a refund of ours gets it again, all else wants a person."""
+    refund_id = refunds.id_of_key(entry.key) if entry.kind == "refund" else None
+    payment = tx.one(payments.ORDER_OF_KEY, provider_key=entry.charge_key) if refund_id else None
+    if refund_id is not None and payment is not None:
+        amount = (entry.amount_minor, entry.currency)
+        found = lifecycle.RefundFound(refund_id, payment.payment_id, *amount)
+        saga.tell(tx, payment.order_id, found)
+        saga.tell(tx, payment.order_id, lifecycle.Refunded(refund_id, *amount))
+        return
+    if entry.key.startswith(ghosts.REFUND_PREFIX):
+        return
+    if tx.one(ghosts.KNOWN, provider_key=entry.charge_key) is None:
+        statement, parameters = alarms.raise_alarm(
+            kind=f"ghost_{entry.kind}", subject=entry.key, detail="only the provider knows it"
+        )
+        tx.run(statement, **parameters)
 
 
 # ---------------------------------------------------------------- orders

@@ -302,7 +302,7 @@ def _write_payment_retry(writing: _Writing, retry: lifecycle.RetryPayment) -> No
 
 
 def _write_new_refund(writing: _Writing, opened: lifecycle.OpenRefund) -> None:
-    refund_id = new_uuid()
+    refund_id = opened.refund_id or new_uuid()
     writing.write(payments.reserve_refund(opened.payment_id, opened.amount_minor))
     writing.write(
         refunds.open_refund(

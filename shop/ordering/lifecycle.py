@@ -201,6 +201,16 @@ class RefundUnclear:
 
 
 @frozen
+class RefundFound:
+    """The provider gave money of a payment back that our rows, after a restore, know nothing of."""
+
+    refund_id: Any
+    payment_id: Any
+    amount_minor: int
+    currency: str
+
+
+@frozen
 class FinishDue:
     """A timer thinks that a cancelled order has nothing left to wait for."""
 
@@ -252,11 +262,15 @@ class RetryPayment:
 
 @frozen
 class OpenRefund:
-    """Money to give back, as an intent; reserves the amount on the payment."""
+    """Money to give back, as an intent; reserves the amount on the payment.
+
+    ``refund_id`` is that of a refund which was lost and found again; None: a new one.
+    """
 
     payment_id: Any
     amount_minor: int
     reason: str
+    refund_id: Any = None
 
 
 @frozen
@@ -484,6 +498,24 @@ def _refund_unclear(story: Story, message: RefundUnclear) -> Effects:
     return (_move_refund(refund, "UNKNOWN"), retry)
 
 
+def _refund_found(story: Story, message: RefundFound) -> Effects:
+    """The refund's row again, under its old id; who got everything back has no order any more."""
+    payment = story.payment(message.payment_id)
+    if payment is None or story.refund(message.refund_id) is not None:
+        return NOTHING
+    rest = payment.amount_minor - payment.refund_reserved_minor
+    fits = message.currency == payment.currency and message.amount_minor <= rest
+    if payment.status != "CAPTURED" or not fits:
+        detail = f"the provider gave {message.amount_minor} {message.currency} back"
+        return (Alarm("ghost_refund", f"refund:{message.refund_id}", detail),)
+    alarm = Alarm("refund_found", message.refund_id, "a refund that we had lost")
+    refund = OpenRefund(payment.payment_id, message.amount_minor, "FOUND", message.refund_id)
+    if story.order.status == "PAID" and payment == story.kept and message.amount_minor == rest:
+        closing = MoveOrder("PAID", "CANCELLING", "OPERATOR")
+        return (MoveStock("COMMITTED", "RETURNED"), closing, refund, alarm)
+    return (refund, alarm)
+
+
 def _finish_due(_story: Story, _: FinishDue) -> Effects:
     return NOTHING
 
@@ -502,6 +534,7 @@ _RULES: dict[type, Callable[[Story, Any], Effects]] = {
     Refunded: _refunded,
     RefundRejected: _refund_rejected,
     RefundUnclear: _refund_unclear,
+    RefundFound: _refund_found,
     FinishDue: _finish_due,
 }
 
@@ -531,7 +564,8 @@ def _finish_if_settled(story: Story, effects: Effects) -> Effects:
 
 
 def after_effects(story: Story, effects: Effects) -> Story:
-    """The story as it will stand once ``effects`` are written; new rows carry ids of None."""
+    """The story as it will stand once ``effects`` are written; new rows carry ids of None,
+    but for a refund that was found."""
     for effect in effects:
         apply = _APPLY.get(type(effect))
         story = apply(story, effect) if apply else story
@@ -561,7 +595,7 @@ def _apply_payment(story: Story, move: MovePayment) -> Story:
 
 
 def _apply_new_refund(story: Story, opened: OpenRefund) -> Story:
-    refund = Refund(None, opened.payment_id, opened.amount_minor, "INTENT")
+    refund = Refund(opened.refund_id, opened.payment_id, opened.amount_minor, "INTENT")
     story = _reserve(story, opened.payment_id, opened.amount_minor)
     return replace(story, refunds=(*story.refunds, refund))
 

@@ -8,6 +8,8 @@ from uuid import UUID
 if TYPE_CHECKING:
     from shop.db import Statement
 
+KEY_PREFIX = "refund:"
+
 OF_ORDER: LiteralString = """
 select r.refund_id, r.payment_id, r.amount_minor, r.currency, r.status, r.provider_key, r.tries
 from shop.refunds r join shop.payments p using (payment_id)
@@ -63,6 +65,16 @@ def open_refund(
         "reason": reason,
         "requested_by": requested_by,
     }
+
+
+def id_of_key(provider_key: str) -> UUID | None:
+    """The refund that a key of ours names; None for a key that we did not make."""
+    if not provider_key.startswith(KEY_PREFIX):
+        return None
+    try:
+        return UUID(provider_key.removeprefix(KEY_PREFIX))
+    except ValueError:
+        return None
 
 
 def move(refund_id: UUID, *, from_status: str, to_status: str) -> Statement:

@@ -89,6 +89,7 @@ _AUDIT: dict[str, Rights] = {
             "dead_letters",
             "alarms",
             "reconciliation",
+            "ghosts",
             "due_work",
         )
     },
@@ -171,6 +172,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
             "insert": ALL,
             "update": ("cursor", "ran_at", "next_run_at"),
         },
+        "ghosts": READ,
         "due_work": READ,
         "inbox": {"select": ALL, "insert": ALL},
         "outbox": {"select": ALL, "insert": ALL, "update": _OUTBOX_UPDATE, "delete": ALL},
@@ -181,6 +183,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
     "shop_ops": {
         "dead_letters": {"select": ALL, "insert": ALL, "update": ("replayed_at",)},
         "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
+        "ghosts": READ_APPEND,
+        "reconciliation": {"select": ALL, "update": ("cursor", "next_run_at")},
         "due_work": READ,
         "outbox": READ,
         "inbox": READ,
@@ -223,6 +227,7 @@ APPEND_ONLY = (
     "settlements",
     "settlement_lines",
     "inbox",
+    "ghosts",
 )
 
 

@@ -565,3 +565,15 @@ reconciliation = Table(
     _when("next_run_at", default=False),
     comment="writer: reconciliation",
 )
+
+ghosts = Table(
+    "ghosts",
+    METADATA,
+    Column("provider_key", Text, primary_key=True),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", CHAR(3)),
+    _when("recorded_at"),
+    CheckConstraint("amount_minor >= 0", name="ghost_amount_is_not_negative"),
+    CheckConstraint("(amount_minor > 0) = (currency is not null)", name="money_has_a_currency"),
+    comment="writer: ghosts; append only",
+)
