@@ -14,12 +14,12 @@ ledger = typer.Typer(no_args_is_help=True, help="The ledger's hash chains.")
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: events that nobody could take.")
 order = typer.Typer(no_args_is_help=True, help="One order.")
 alarms = typer.Typer(no_args_is_help=True, help="What a person has to look at.")
-ghosts = typer.Typer(no_args_is_help=True, help="Charges that a restore made the shop forget.")
-app.add_typer(ghosts, name="ghosts")
 app.add_typer(ledger, name="ledger")
 app.add_typer(dlq, name="dlq")
 app.add_typer(order, name="order")
 app.add_typer(alarms, name="alarms")
+ghosts = typer.Typer(no_args_is_help=True, help="Charges that only the provider knows.")
+app.add_typer(ghosts, name="ghosts")
 
 Probability = Annotated[float, typer.Option(min=0.0, max=1.0)]
 # Secrets are better given as variables: other people of the machine can read a command line.
@@ -212,36 +212,6 @@ def order_explain(
     _exit(lambda: run_explain(database_url, order_id, time_zone=time_zone, as_json=as_json))
 
 
-@ghosts.command("list")
-def ghosts_list(
-    database_url: Database,
-    provider: Kind = "sandbox",
-    provider_url: Address = "",
-    api_key: Key = "",
-) -> None:
-    """List the provider's charges that no payment knows: 1 when there are some."""
-    from scripts.check.books import ProviderAccess
-    from scripts.ghosts import run_list
-
-    access = ProviderAccess(provider, provider_url, api_key)
-    _exit(lambda: run_list(database_url, access))
-
-
-@ghosts.command("return")
-def ghosts_return(
-    database_url: Database,
-    provider: Kind = "sandbox",
-    provider_url: Address = "",
-    api_key: Key = "",
-) -> None:
-    """Give their money back, once however often it is asked."""
-    from scripts.check.books import ProviderAccess
-    from scripts.ghosts import run_return
-
-    access = ProviderAccess(provider, provider_url, api_key)
-    _exit(lambda: run_return(database_url, access))
-
-
 @alarms.command("list")
 def alarms_list(
     database_url: Database,
@@ -260,6 +230,48 @@ def alarms_resolve(alarm_ids: list[str], database_url: Database) -> None:
     from scripts.alarms import run_resolve
 
     _exit(lambda: run_resolve(database_url, alarm_ids))
+
+
+Since = Annotated[
+    datetime,
+    typer.Option(
+        "--since", formats=["%Y-%m-%dT%H:%M:%S%z"], help="the moment restored to, with its offset"
+    ),
+]
+
+
+@ghosts.command("list")
+def ghosts_list(
+    database_url: Database,
+    since: Since,
+    provider: Kind = "sandbox",
+    provider_url: Address = "",
+    api_key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """List charges since the restored moment that no payment announced: 1 when there is one."""
+    from scripts.check.books import ProviderAccess
+    from scripts.ghosts import run_list
+
+    access = ProviderAccess(provider, provider_url, api_key)
+    _exit(lambda: run_list(database_url, access, since=since, as_json=as_json))
+
+
+@ghosts.command("return")
+def ghosts_return(
+    database_url: Database,
+    since: Since,
+    provider: Kind = "sandbox",
+    provider_url: Address = "",
+    api_key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Give their money back, each once however often this is run: 1 when one is left."""
+    from scripts.check.books import ProviderAccess
+    from scripts.ghosts import run_return
+
+    access = ProviderAccess(provider, provider_url, api_key)
+    _exit(lambda: run_return(database_url, access, since=since, as_json=as_json))
 
 
 @app.command()

@@ -1,135 +1,186 @@
-"""``shop ghosts``: what the provider has charged and the shop has forgotten, and its way back.
+"""``shop ghosts``: after a restore, charges that only the provider knows, and giving them back.
 
-There are none until a database has been restored to a moment in the past (docs/adr/0020).  A person
-decides, because an account at a provider may serve another shop too.
+A database that went back in time has forgotten payments whose money the provider holds.  No order
+is waiting for that money any more (an order that is still there is charged again, under a new key),
+so all of it goes back.  The provider's books are the memory of this command: what was given back
+under a ghost's key is read there before anything is sent, so dying half-way, or running twice,
+gives nothing twice.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.rows import namedtuple_row
 
-from scripts.check.books import TIMEOUT_SECONDS, ProviderAccess, entries
-from scripts.reporting import FINE, FOUND, show_table
-from shop import alarms, ghosts
+from scripts.check import books
+from scripts.check.books import ProviderAccess
+from scripts.reporting import FINE, FOUND, show_json, show_table
+from shop import alarms, ghosts, reconciliation
 from shop.provider.opening import open_provider
-from shop.provider.protocol import BookEntry, Provider, RefundCall
+from shop.provider.protocol import BookEntry, ChargeCall, Provider, RefundCall
 
 CONNECT_SECONDS = 5
-OURS = "shop:"
-RETURNED_MAX = 100_000
+# Between the provider's clock and the database's, in which the moment is given.
+CLOCKS_APART = timedelta(minutes=1)
+CLOSED_NOW = "nothing is kept"
+CLOSED = ("CAPTURED", "DECLINED", "VOIDED")
 
-OURS_TOO: LiteralString = """
-select provider_key from shop.payments where provider_key = any(%(keys)s::text[])
-union select provider_key from shop.ghosts
-  where provider_key = any(%(keys)s::text[]) and returned_at is not null
-"""
-ALARM: LiteralString = """
-select alarm_id from shop.alarms
-where kind = 'ghost_charge' and subject = %(subject)s and resolved_at is null
+KNOWN: LiteralString = """
+select provider_key from shop.payments where provider_key = any(%(keys)s)
+union all
+select provider_key from shop.ghosts where provider_key = any(%(keys)s)
 """
 
-
-@dataclass
-class Books:
-    """The provider's charges by key, and what it has given back of each."""
-
-    charges: dict[str, BookEntry] = field(default_factory=dict)
-    refunded: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-
-    def rest(self, key: str) -> int:
-        """What is left of a charge."""
-        return self.charges[key].amount_minor - self.refunded[key]
+IS_COPY: LiteralString = """
+select pg_is_in_recovery()
+"""
 
 
-def unreturned(database_url: str, access: ProviderAccess) -> list[BookEntry]:
-    """The provider's charges that neither a payment nor a settled ghost has."""
-    books = _read(access)
-    with _connect(database_url) as connection:
-        return list(_unknown(connection, books).values())
+@dataclass(frozen=True)
+class Ghost:
+    """A charge without a payment, and what of it went back already; 0: it never took money."""
+
+    key: str
+    amount_minor: int
+    currency: str | None
+    provider_ref: str
+    given_back_minor: int = 0
+    refund_keys: tuple[str, ...] = ()
+    times: int = 1
+    status: str = "CAPTURED"
+
+    @property
+    def rest_minor(self) -> int:
+        """What is still to be given back."""
+        return self.amount_minor - self.given_back_minor
 
 
-def run_list(database_url: str, access: ProviderAccess) -> int:
-    """Lists the ghosts whose money was not given back; 1 when there are some."""
-    found = unreturned(database_url, access)
-    show_table(
-        ("charge", "amount", "at the provider since"),
-        [
-            (each.key, f"{each.amount_minor} {each.currency}", f"{each.at:%F %T%z}")
-            for each in found
-        ],
-    )
+def run_list(database_url: str, access: ProviderAccess, *, since: datetime, as_json: bool) -> int:
+    """1 when there are ghosts that nobody closed."""
+    with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
+        found = find(connection, access, since)
+    _show([(ghost, "open") for ghost in found], as_json=as_json)
     return FOUND if found else FINE
 
 
-def run_return(database_url: str, access: ProviderAccess) -> int:
-    """Gives back every ghost's money, once however often it is asked; 1 when one is left.
+def run_return(database_url: str, access: ProviderAccess, *, since: datetime, as_json: bool) -> int:
+    """Closes every ghost; 1 when one stayed open.  Then the sweep reads the books once more."""
+    provider = open_provider(access.kind, access.url, access.api_key, books.TIMEOUT_SECONDS)
+    with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
+        results = []
+        for ghost in find(connection, access, since):
+            what = _close(provider, ghost)
+            if not what:
+                _record(connection, ghost)
+            results.append((ghost, what or CLOSED_NOW))
+        connection.execute(reconciliation.READ_AGAIN)
+    _show(results, as_json=as_json)
+    return FOUND if any(what != CLOSED_NOW for _, what in results) else FINE
 
-    The intent is committed before the provider is called, and the call is made under the ghost's
-    own key; whoever dies in between is followed by another run.
+
+def find(
+    connection: psycopg.Connection[Any], access: ProviderAccess, since: datetime
+) -> list[Ghost]:
+    """Charges under keys of ours without a payment.  Raises ValueError for a copy of the database.
+
+    The books are read first: a payment is committed before its call, so whatever they show has its
+    row by then, or has lost it.
     """
-    books = _read(access)
-    provider = open_provider(access.kind, access.url, access.api_key, TIMEOUT_SECONDS)
-    status = FINE
-    with _connect(database_url) as connection:
-        for entry in _unknown(connection, books).values():
-            connection.execute(*ghosts.remember(entry))
-        rows = connection.execute(ghosts.TO_RETURN, {"limit": RETURNED_MAX}).fetchall()
-        for row in rows:
-            outcome = _give_back(provider, books, row)
-            print(f"{row.provider_key}: {outcome}")
-            if outcome != "returned":
-                status = FOUND
-                continue
-            connection.execute(*ghosts.returned(row.provider_key))
-            for alarm in connection.execute(ALARM, {"subject": row.provider_key}).fetchall():
-                connection.execute(*alarms.resolve(alarm.alarm_id))
-    print(f"{len(rows)} ghosts")
-    return status
+    if since.tzinfo is None:
+        raise ValueError("the moment needs an offset, such as 2026-11-23T12:00:00+0000")
+    candidates = [*_charged(list(books.entries(access, since=since - CLOCKS_APART)), since)]
+    candidates += _unpaid(access)
+    if connection.execute(IS_COPY).fetchone() != (False,):
+        raise ValueError("the database is still recovering, or is a copy of another")
+    keys = [ghost.key for ghost in candidates]
+    known = {key for (key,) in connection.execute(KNOWN, {"keys": keys})}
+    connection.commit()
+    return [ghost for ghost in candidates if ghost.key not in known]
 
 
-def _read(access: ProviderAccess) -> Books:
-    books = Books()
-    for entry in entries(access):
-        if entry.kind == "refund":
-            books.refunded[entry.charge_key] += entry.amount_minor
-        else:
-            books.charges[entry.key] = entry
-    return books
+def _charged(entries: list[BookEntry], since: datetime) -> Iterable[Ghost]:
+    """Money that was taken since the moment, with all refunds of it."""
+    charges: dict[str, list[BookEntry]] = defaultdict(list)
+    refunds: dict[str, list[BookEntry]] = defaultdict(list)
+    for entry in entries:
+        by_charge = charges if entry.kind == "charge" else refunds
+        by_charge[entry.charge_key].append(entry)
+    for key, taken in charges.items():
+        if key.startswith(ghosts.KEY_PREFIX) and taken[0].at >= since - CLOCKS_APART:
+            yield Ghost(
+                key=key,
+                amount_minor=taken[0].amount_minor,
+                currency=taken[0].currency,
+                provider_ref=taken[0].provider_ref,
+                given_back_minor=sum(refund.amount_minor for refund in refunds[key]),
+                refund_keys=tuple(refund.key for refund in refunds[key]),
+                times=len(taken),
+            )
 
 
-def _unknown(connection: psycopg.Connection[Any], books: Books) -> dict[str, BookEntry]:
-    """Charges under keys like ours that neither a payment nor a settled ghost has."""
-    keys = [key for key in books.charges if key.startswith(OURS)]
-    rows = connection.execute(OURS_TOO, {"keys": keys}).fetchall()
-    known = {row.provider_key for row in rows}
-    return {key: books.charges[key] for key in keys if key not in known}
+def _unpaid(access: ProviderAccess) -> list[Ghost]:
+    """Refused or open charges, which only the sandbox shows."""
+    if access.kind != "sandbox":
+        return []
+    return [
+        Ghost(key, 0, None, "", status=status)
+        for key, _, status in books.outside(access).charges
+        if key.startswith(ghosts.KEY_PREFIX) and status != "CAPTURED"
+    ]
 
 
-def _give_back(provider: Provider, books: Books, row: Any) -> str:
-    """``returned``, or why not; nothing is asked for where all went back already."""
-    if row.provider_key not in books.charges:
-        return "the provider does not list it any more"
-    rest = books.rest(row.provider_key)
-    if rest == 0:
-        return "returned"
+def _close(provider: Provider, ghost: Ghost) -> str:
+    """Sees to it that the provider keeps nothing; what stood in the way, or the empty string."""
+    if ghost.times > 1:
+        return f"charged {ghost.times} times: for a person"
+    if ghost.status not in CLOSED:
+        # its amount is not ours to compare, so the books have the last word, at the next reading
+        provider.cancel(_call_of(ghost))
+        return "was open: run this again"
+    if not ghost.rest_minor:
+        return ""
+    assert ghost.currency is not None, "money has a currency"
     call = RefundCall(
-        key=row.refund_key,
-        charge_key=row.provider_key,
-        provider_ref=row.provider_ref,
-        amount_minor=rest,
-        currency=row.currency,
+        key=ghosts.refund_key(ghost.key),
+        charge_key=ghost.key,
+        provider_ref=ghost.provider_ref,
+        amount_minor=ghost.rest_minor,
+        currency=ghost.currency,
     )
     outcome = provider.refund(call)
-    return "returned" if outcome.kind == "succeeded" else f"{outcome.kind}: {outcome.reason}"
+    return "" if outcome.kind == "succeeded" else f"{outcome.kind}: {outcome.reason or 'no reason'}"
 
 
-def _connect(url: str) -> psycopg.Connection[Any]:
-    """Every statement is a transaction of its own."""
-    return psycopg.connect(
-        url, connect_timeout=CONNECT_SECONDS, autocommit=True, row_factory=namedtuple_row
+def _call_of(ghost: Ghost) -> ChargeCall:
+    payment_id = ghost.key.removeprefix(ghosts.KEY_PREFIX)
+    return ChargeCall(ghost.key, ghost.amount_minor, ghost.currency or "", "", "", payment_id)
+
+
+def _record(connection: psycopg.Connection[Any], ghost: Ghost) -> None:
+    """The ghost's row, and the end of the alarms about it, in one transaction."""
+    connection.execute(
+        *ghosts.record(
+            provider_key=ghost.key, amount_minor=ghost.amount_minor, currency=ghost.currency
+        )
     )
+    about = {"ghost_charge": [ghost.key], "ghost_refund": list(ghost.refund_keys)}
+    for kind, subjects in about.items():
+        connection.execute(alarms.RESOLVE_ABOUT, {"kind": kind, "subjects": subjects})
+    connection.commit()
+
+
+def _show(results: list[tuple[Ghost, str]], *, as_json: bool) -> None:
+    if as_json:
+        show_json([vars(ghost) | {"state": what} for ghost, what in results])
+        return
+    columns = ("charge", "amount", "currency", "given back before", "state")
+    show_table(
+        columns,
+        [(g.key, g.amount_minor, g.currency, g.given_back_minor, what) for g, what in results],
+    )
+    print(f"{len(results)} charges that only the provider knows")

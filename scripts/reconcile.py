@@ -63,11 +63,13 @@ select coalesce(p.kind, o.kind, l.kind) as kind, coalesce(p.key, o.key) as key,
   o.status, o.amount_minor as ours_minor, o.currency as ours_currency,
   o.charge_key as ours_charge_key, o.order_id as ours_order_id,
   l.amount_minor as ledger_minor, l.currency as ledger_currency, l.order_id as ledger_order_id,
+  g.provider_key is not null as is_ghost,
   (p.at at time zone %(time_zone)s)::date as provider_day,
   (l.posted_at at time zone %(time_zone)s)::date as ledger_day
 from dated o
 full join provider p on p.kind = o.kind and p.key = o.key
 full join posted l on l.kind = o.kind and l.source_id = o.id
+left join shop.ghosts g on g.provider_key = p.charge_key
 cross join day
 where p.at >= day.begins and p.at < day.ends
   or o.at >= day.begins and o.at < day.ends
@@ -151,6 +153,8 @@ def _faults(row: Any) -> list[str]:
     """What is wrong with one movement, in words; nothing when all three books say the same."""
     if row.provider_minor is None and row.status is None:
         return ["only the ledger has it"]
+    if row.status is None and row.is_ghost:
+        return []
     if row.status is None:
         return ["only the provider knows it"]
     is_done = row.status in OURS_DONE

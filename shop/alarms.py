@@ -24,6 +24,12 @@ where alarm_id = %(alarm_id)s and resolved_at is null
 returning kind, subject
 """
 
+RESOLVE_ABOUT: LiteralString = """
+update shop.alarms set resolved_at = now()
+where kind = %(kind)s and subject = any(%(subjects)s) and resolved_at is null
+returning kind, subject
+"""
+
 
 def raise_alarm(*, kind: str, subject: str, detail: str) -> Statement:
     """The statement that raises an alarm once per kind and subject; no row: it rings already."""

@@ -25,7 +25,6 @@ from shop import (
     saga,
 )
 from shop.errors import Refused, Unavailable
-from shop.ids import parse_uuid
 from shop.ordering import lifecycle, payments, refunds
 from shop.outbox import OutboxRow
 
@@ -165,7 +164,7 @@ def _compare(work: Work, entry: Any) -> None:
     with work.transaction() as tx:
         row = tx.one(question, provider_key=entry.key)
         if row is None:
-            _take_unknown(tx, entry)
+            _meet_unknown(tx, entry)
         elif entry.kind == "refund":
             refunded = lifecycle.Refunded(row.refund_id, entry.amount_minor, entry.currency)
             saga.tell(tx, row.order_id, refunded)
@@ -176,19 +175,19 @@ def _compare(work: Work, entry: Any) -> None:
             saga.tell(tx, row.order_id, captured)
 
 
-def _take_unknown(tx: Transaction, entry: Any) -> None:
-    """Only the provider knows it: a refund is booked where its payment is ours; people hear of it.
-
-    Rows are committed before the provider is called, so this takes a database that was restored.
-    """
-    payment = tx.one(payments.ORDER_OF_KEY, provider_key=entry.charge_key)
-    refund_id = parse_uuid(entry.key.removeprefix(refunds.KEY_PREFIX))
-    if entry.kind == "refund" and payment is not None and refund_id is not None:
-        found = lifecycle.RefundFound(
-            refund_id, payment.payment_id, entry.amount_minor, entry.currency
-        )
+def _meet_unknown(tx: Transaction, entry: Any) -> None:
+    """A restore took our row away: a refund of ours gets it again, all else wants a person."""
+    refund_id = refunds.id_of_key(entry.key) if entry.kind == "refund" else None
+    payment = tx.one(payments.ORDER_OF_KEY, provider_key=entry.charge_key) if refund_id else None
+    if refund_id is not None and payment is not None:
+        amount = (entry.amount_minor, entry.currency)
+        found = lifecycle.RefundFound(refund_id, payment.payment_id, *amount)
         saga.tell(tx, payment.order_id, found)
-    elif not tx.one(ghosts.KNOWN, provider_key=entry.charge_key):
+        saga.tell(tx, payment.order_id, lifecycle.Refunded(refund_id, *amount))
+        return
+    if entry.key.startswith(ghosts.REFUND_PREFIX):
+        return
+    if tx.one(ghosts.KNOWN, provider_key=entry.charge_key) is None:
         statement, parameters = alarms.raise_alarm(
             kind=f"ghost_{entry.kind}", subject=entry.key, detail="only the provider knows it"
         )

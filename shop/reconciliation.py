@@ -20,6 +20,11 @@ update shop.reconciliation set cursor = %(cursor)s, next_run_at = now() + interv
 where provider = %(provider)s
 """
 
+# After a restore the place itself may be wrong; what is read twice changes nothing.
+READ_AGAIN: LiteralString = """
+update shop.reconciliation set cursor = '', next_run_at = now()
+"""
+
 # Five minutes after the first payment since the last run; a quiet shop is looked at once a day.
 ADVANCE: LiteralString = """
 update shop.reconciliation set cursor = %(cursor)s,

@@ -154,7 +154,8 @@ def _move_payment(world: World, move: lifecycle.MovePayment) -> World:
 def _open_refund(world: World, opened: lifecycle.OpenRefund) -> World:
     world = _reserve(world, opened.payment_id, opened.amount_minor)
     number = sum(1 for r in world.story.refunds if r.payment_id == opened.payment_id) + 1
-    refund = Refund((opened.payment_id, number), opened.payment_id, opened.amount_minor, "INTENT")
+    refund_id = opened.refund_id or (opened.payment_id, number)
+    refund = Refund(refund_id, opened.payment_id, opened.amount_minor, "INTENT")
     refunds = (*world.story.refunds, refund)
     return replace(world, story=replace(world.story, refunds=refunds))
 

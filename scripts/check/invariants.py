@@ -143,16 +143,16 @@ having (o.status = 'PAID' and count(p.payment_id) <> 1)
   or (o.status = 'PENDING' and count(p.payment_id) <> 0)
 """,
     ),
-    # A charge that a restore made us forget is remembered as a ghost (docs/adr/0020).
     Invariant(
         "I-11",
         False,
         "every charge at the provider was announced by a payment row of the same amount",
+        # or by none that is left, after a restore: a recorded ghost
         """
 select c.key from psp_charges c left join shop.payments p on p.provider_key = c.key
-where (p.payment_id is null and not exists (select from shop.ghosts g
-    where g.provider_key = c.key and g.amount_minor = c.amount_minor))
-  or (c.status = 'CAPTURED' and c.amount_minor <> p.amount_minor)
+left join shop.ghosts g on g.provider_key = c.key
+where coalesce(p.provider_key, g.provider_key) is null
+  or (c.status = 'CAPTURED' and c.amount_minor <> coalesce(p.amount_minor, g.amount_minor))
 """,
     ),
     Invariant(
@@ -212,8 +212,8 @@ having sum(case kind when 'CAPTURE' then amount_minor else -amount_minor end) < 
         "append-only tables were never updated or deleted from (a tripwire: a crash resets it)",
         """
 select relname::text from pg_stat_user_tables where schemaname = 'shop' and relname in (
-  'ledger', 'stock_moves', 'transitions', 'settlements', 'settlement_lines', 'inbox')
-  and (n_tup_upd > 0 or n_tup_del > 0 and relname not in ('inbox', 'settlements'))
+  'ledger', 'stock_moves', 'transitions', 'settlements', 'settlement_lines', 'inbox', 'ghosts')
+  and (n_tup_upd > 0 or n_tup_del > 0 and relname not in ('inbox', 'settlements', 'ghosts'))
 """,
     ),
     # Only the columns that are compared: what a window carries, it sorts and stores.
@@ -440,9 +440,13 @@ having sum(case l.kind when 'CAPTURE' then l.amount_minor else -l.amount_minor e
 select coalesce(p.provider_key, c.key) from shop.payments p
 full join psp_charges c on c.key = p.provider_key
 where (p.status = 'CAPTURED') is distinct from (coalesce(c.status, '') = 'CAPTURED')
-  and not (p.payment_id is null and exists (select from shop.ghosts g
-    where g.provider_key = c.key and g.returned_at is not null and g.amount_minor =
-      (select sum(b.amount_minor) from psp_refunds b where b.charge_key = g.provider_key)))
+  and not (p.payment_id is null
+    and exists (select from shop.ghosts g where g.provider_key = c.key))
+union all
+select g.provider_key from shop.ghosts g
+left join psp_charges c on c.key = g.provider_key and c.status = 'CAPTURED'
+where coalesce(c.amount_minor, 0) <> g.amount_minor or g.amount_minor <> coalesce((
+  select sum(r.amount_minor) from psp_refunds r where r.charge_key = g.provider_key), 0)
 union all
 select coalesce(r.provider_key, c.key) from shop.refunds r
 full join psp_refunds c on c.key = r.provider_key

@@ -87,15 +87,25 @@ class PostgresServer:
     """A cluster and its server, which can be ended in any way and started again at its port."""
 
     def __init__(
-        self, data_dir: Path, *, durable: bool = True, settings: Mapping[str, str] | None = None
+        self,
+        data_dir: Path,
+        *,
+        durable: bool = True,
+        archives: bool = False,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        """``settings`` are PostgreSQL's own, beyond those that every server of ours has."""
+        """``settings`` are PostgreSQL's own, beyond those that every server of ours has.
+
+        ``archives``: keeps its write-ahead log in a folder beside the cluster's.
+        """
         self._data_dir = data_dir.resolve()
         self._data_dir.mkdir(parents=True, exist_ok=True)
         self._account = _server_account()
         self.programs = _postgres_programs(self._account)
         self.cluster = _cluster_folder(self._data_dir, self._account)
-        self._options = _postgres_options(durable=durable, more=settings or {})
+        self.archive = self.folder_beside("archive") if archives else None
+        more = {**_archiving(self.archive), **(settings or {})}
+        self._options = _postgres_options(durable=durable, more=more)
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -119,36 +129,24 @@ class PostgresServer:
             self.stop()
             raise
 
-    def make_folder(self, name: str) -> Path:
-        """An empty folder beside the cluster that only the server's user may use."""
-        folder = self.cluster.parent / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
+    def run_program(self, program: str, *arguments: str) -> None:
+        """Runs a program, PostgreSQL's or the system's, as the server's user and waits for it.
+
+        Raises ServerFailed with the tail of what it said when it did not end with 0.
+        """
+        own = self.programs / program
+        command = [str(own) if own.exists() else program, *arguments]
+        with tempfile.TemporaryFile() as log:
+            if start_server(command, log, account=self._account).wait() != 0:
+                raise ServerFailed(f"{program} failed:\n{_tail(log)}")
+
+    def folder_beside(self, name: str) -> Path:
+        """An empty or known folder beside the cluster's that only the server's user may enter."""
+        folder = self.cluster.with_name(name)
+        folder.mkdir(mode=0o700, exist_ok=True)
         if self._account:
             os.chown(folder, self._account.uid, self._account.gid)
         return folder
-
-    def run_program(self, name: str, *arguments: str) -> None:
-        """Runs one of PostgreSQL's programs as the server's user; ServerFailed when it fails."""
-        with tempfile.TemporaryFile() as log:
-            command = [str(self.programs / name), *arguments]
-            if start_server(command, log, account=self._account).wait() != 0:
-                raise ServerFailed(f"{name} failed:\n{_tail(log)}")
-
-    def replace_cluster(self, base: Path, recovery: Mapping[str, str]) -> None:
-        """Puts a base backup in the stopped server's place, which will recover as told."""
-        shutil.rmtree(self.cluster)
-        base.rename(self.cluster)
-        lines = []
-        for name, text in recovery.items():
-            doubled = text.replace("'", "''")
-            lines.append(f"{name} = '{doubled}'")
-        with (self.cluster / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-        signal_file = self.cluster / "recovery.signal"
-        signal_file.touch()
-        if self._account:
-            os.chown(signal_file, self._account.uid, self._account.gid)
 
     def run_as_its_user(self, act: Callable[[], None]) -> None:
         """Runs ``act`` in a child process of the user that the server runs as; OSError if not."""
@@ -349,6 +347,23 @@ def _make_cluster(programs: Path, cluster: Path, account: Account | None) -> Non
         if start_server(command, log, account=account).wait() != 0:
             raise ServerFailed(f"initdb failed:\n{_tail(log)}")
     unfinished.rename(cluster)
+
+
+def _archiving(archive: Path | None) -> dict[str, str]:
+    """As in docs/how-to/back-up-and-restore.md: a copy is whole and on the disk before it counts.
+
+    A segment that is there already is fine only when it is the same one, after a crash.
+    """
+    if archive is None:
+        return {}
+    there, part = f"{archive}/%f", f"{archive}/%f.part"
+    keep = f"cp %p {part} && sync {part} && mv {part} {there} && sync {archive}"
+    return {
+        "wal_level": "replica",
+        "archive_mode": "on",
+        "archive_command": f"if test -e {there}; then cmp -s %p {there}; else {keep}; fi",
+        "archive_timeout": "60s",
+    }
 
 
 def _postgres_options(*, durable: bool, more: Mapping[str, str]) -> list[str]:

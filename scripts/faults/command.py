@@ -20,6 +20,7 @@ import httpx
 
 from scripts.dev.servers import ServerFailed
 from scripts.faults.crashes import CrashPlan
+from scripts.faults.drill import run_drill
 from scripts.faults.kinds.catalogue import AFTERWARDS, ALL
 from scripts.faults.opening import Opening
 from scripts.faults.page import as_page
@@ -27,7 +28,6 @@ from scripts.faults.progress import Progress
 from scripts.faults.proxies import ProxyRefused
 from scripts.faults.record import Broken, Check, RunRecord
 from scripts.faults.report import as_text, write_lines
-from scripts.faults.restore import run_drill
 from scripts.faults.run import Run
 from scripts.faults.steered import ChildEnded
 from scripts.faults.tiers import TIERS, Tier

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import IO, Any
@@ -73,7 +73,7 @@ class LoggedJournal(Journal):
 class Opening:
     """What a run is opened with; ``time_zone`` is one whose midnight comes during the run.
 
-    ``database`` are settings of PostgreSQL's own, ``accounts`` the number of customers.
+    ``archives``: PostgreSQL keeps its log; ``accounts`` is the number of customers.
     """
 
     tier: Tier
@@ -82,7 +82,7 @@ class Opening:
     crashes: CrashPlan
     time_zone: str
     on_load_line: Callable[[dict[str, Any]], None]
-    database: Mapping[str, str] = field(default_factory=dict)
+    archives: bool = False
     accounts: int = 120
 
     @property
@@ -110,7 +110,7 @@ async def open_scene(opening: Opening) -> AsyncIterator[Scene]:
 
 
 async def _raise(opening: Opening, stack: AsyncExitStack, journal: Journal) -> Scene:
-    postgres = PostgresServer(opening.data, settings=opening.database)
+    postgres = PostgresServer(opening.data, archives=opening.archives)
     redis = RedisServer()
     stack.callback(redis.stop)
     stack.callback(postgres.stop)

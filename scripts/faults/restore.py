@@ -1,274 +1,152 @@
-"""F-28: a base backup, a crash, a restore to a moment in mid-run; the provider forgets nothing.
+"""F-28: the database goes back to a moment of mid-run, and the world keeps its later truth.
 
-``python -m scripts.faults.restore --data DIR`` runs the drill alone; the full tier runs it after
-its faults, on a shop of its own.  By hand: docs/how-to/back-up-and-restore.md.
+Three steps, so that a run can live between them: ``take_base_backup``, ``moment``, ``restore``.
+The server has to keep an archive (``PostgresServer(..., archives=True)``), and nobody may be
+connected who would go on from what it remembers: stop the functions first.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
+import os
 import shutil
-import signal
-import sys
 import time
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from random import Random
-from shlex import quote
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import sql
 
-from scripts import ghosts
-from scripts.check import books
-from scripts.check.books import ProviderAccess
-from scripts.check.evaluate import Outside, Verdict, ask
-from scripts.faults.crashes import CrashPlan
-from scripts.faults.opening import Opening, open_scene
-from scripts.faults.scene import Scene
-from scripts.faults.tiers import TIERS
+from scripts.dev.servers import PostgresServer
 
-ORDERS, SECONDS = 60, 12.0
-ACCOUNTS = 45
-EXPIRY_SECONDS = (8, 30)
-REST_SECONDS_MAX = 180.0
-ARCHIVED_SECONDS_MAX = 30.0
-ASK_SECONDS = 0.2
+WAIT_SECONDS = 60.0
+POLL_SECONDS = 0.05
 
-OPEN_WORK: LiteralString = """
-select (select count(*) from shop.orders where status in ('PENDING', 'CANCELLING'))
-  + (select count(*) from shop.payments where status in ('INTENT', 'UNKNOWN'))
-  + (select count(*) from shop.refunds where status in ('INTENT', 'UNKNOWN'))
-  + (select count(*) from shop.outbox where done_at is null)
+NOW: LiteralString = """
+select clock_timestamp()
 """
-ARCHIVING = {"archive_mode": "on", "archive_timeout": "10s"}
-RELOAD: LiteralString = "select pg_reload_conf()"
-MOMENT: LiteralString = "select clock_timestamp()"
-ORDERS_NOW: LiteralString = "select count(*) from shop.orders"
-SWITCH: LiteralString = "select pg_walfile_name(pg_switch_wal())"
-LAST_ARCHIVED: LiteralString = "select last_archived_wal from pg_stat_archiver"
-IS_RECOVERING: LiteralString = "select pg_is_in_recovery()"
-RECONCILE_NOW: LiteralString = "update shop.reconciliation set next_run_at = now()"
-# While the books are being read the next turn is two minutes away, afterwards an hour or more.
-RECONCILED: LiteralString = """
-select bool_and(next_run_at > now() + interval '10 minutes') from shop.reconciliation
+
+# A log that nothing was written to since is not switched; then its last segment is there already.
+SWITCH: LiteralString = """
+select pg_walfile_name(pg_switch_wal() - 1)
+"""
+
+# Names of one timeline sort as they were written.
+IS_ARCHIVED: LiteralString = """
+select coalesce(last_archived_wal, '') >= %(segment)s, failed_count from pg_stat_archiver
+"""
+
+IS_RECOVERING: LiteralString = """
+select pg_is_in_recovery()
+"""
+
+RECOVERY = """
+restore_command = 'cp {archive}/%f %p'
+recovery_target_time = '{moment}'
+recovery_target_action = 'promote'
 """
 
 
-@dataclass(kw_only=True)
-class Drill:
-    """What a restore came to.
+@dataclass(frozen=True)
+class Restored:
+    """What the restore cost: ``rpo_seconds`` of commits, ``rto_seconds`` without a database."""
 
-    ``rpo_seconds`` is how far before the crash the moment lies that was restored, ``rto_seconds``
-    the time from the crash until the database took writes again.  ``broken`` names what did not
-    hold: at once (``then``) or at rest.
-    """
-
-    rpo_seconds: float = 0.0
-    rto_seconds: float = 0.0
-    orders_before: int = 0
-    orders_lost: int = 0
-    ghosts: int = 0
-    broken: list[str] = field(default_factory=list)
+    moment: datetime
+    stopped_at: datetime
+    rto_seconds: float
 
     @property
-    def text(self) -> str:
-        """One line for the report."""
-        return (
-            f"{self.orders_lost} of {self.orders_before} orders lost with the last "
-            f"{self.rpo_seconds:.1f} s (RPO), writing again after {self.rto_seconds:.1f} s (RTO), "
-            f"{self.ghosts} ghosts returned, {len(self.broken)} broken"
-        )
+    def rpo_seconds(self) -> float:
+        """From the moment that was restored to the one in which the server stopped."""
+        return (self.stopped_at - self.moment).total_seconds()
+
+    def __str__(self) -> str:
+        return f"RPO {self.rpo_seconds:.1f} s, RTO {self.rto_seconds:.1f} s, to {self.moment}"
 
 
-def run_drill(data: Path, seed: int, *, orders: int = ORDERS, seconds: float = SECONDS) -> Drill:
-    """The whole drill in ``data``, with ``orders`` in each of its three parts.
-
-    Raises what the servers raise when it cannot be made.
-    """
-    shutil.rmtree(data, ignore_errors=True)
-    return asyncio.run(_drill(data, seed, orders, seconds))
-
-
-async def _drill(data: Path, seed: int, orders: int, seconds: float) -> Drill:
-    drill = Drill()
-    tier = replace(
-        TIERS["smoke"], orders=orders, load_seconds=seconds, expiry_seconds=EXPIRY_SECONDS
-    )
-    opening = Opening(
-        tier=tier,
-        seed=seed,
-        data=data,
-        crashes=CrashPlan((), per_pair=0, seconds=1.0, dice=Random(seed)),  # noqa: S311
-        time_zone="Asia/Seoul",
-        on_load_line=lambda _line: None,
-        database=ARCHIVING,
-        accounts=ACCOUNTS,
-    )
-    async with open_scene(opening) as scene:
-        archive = await _begin_archiving(scene)
-        await scene.load.ask("load", orders=orders, seconds=seconds)
-        base = await asyncio.to_thread(_back_up, scene)
-        await scene.load.ask("load", orders=orders, seconds=seconds)
-        moment = await _moment(scene)
-        await scene.load.ask("load", orders=orders, seconds=seconds)
-        await _rest(scene, drill)
-        await _archive(scene)
-        await _restore(scene, drill, base, archive, moment)
-        await _ask_at_once(scene, drill)
-        await _mend(scene, drill)
-    return drill
-
-
-async def _begin_archiving(scene: Scene) -> Path:
-    """A segment is copied under another name first: half of one must not pass for a whole."""
-    archive = scene.postgres.make_folder("archive")
-    folder = quote(str(archive))
-    copy = f"test ! -f {folder}/%f && cp %p {folder}/.%f && mv {folder}/.%f {folder}/%f"
-    async with scene.database() as database:
-        statement = sql.SQL("alter system set archive_command = {}")
-        await database.execute(statement.format(sql.Literal(copy)))
-        await database.execute(RELOAD)
-    return archive
-
-
-def _back_up(scene: Scene) -> Path:
-    """A base backup; the log that it needs comes from the archive like the rest."""
-    base = scene.postgres.make_folder("base")
-    scene.postgres.run_program(
+def take_base_backup(server: PostgresServer) -> Path:
+    """Copies the running cluster, with the log that makes the copy whole; the copy's folder."""
+    base = server.folder_beside("base")
+    server.run_program(
         "pg_basebackup",
-        *("-h", "127.0.0.1", "-p", str(scene.postgres.port), "-U", "postgres"),
-        *("-D", str(base), "-X", "none", "--checkpoint=fast", "--no-manifest"),
+        f"--dbname=postgresql://postgres@127.0.0.1:{server.port}/postgres",
+        f"--pgdata={base}",
+        "--checkpoint=fast",
+        "--wal-method=stream",
     )
     return base
 
 
-async def _moment(scene: Scene) -> datetime:
-    """The moment to come back to; what follows is lost."""
-    moment: datetime = await _one(scene, MOMENT)
-    return moment
+def moment(url: str) -> datetime:
+    """Now, by the database's clock, which is the one that commits are dated with."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        found: datetime = _one(connection, NOW)[0]
+        return found
 
 
-async def _archive(scene: Scene) -> None:
-    """Sees everything up to now into the archive."""
-    segment: str = await _one(scene, SWITCH)
-    async with asyncio.timeout(ARCHIVED_SECONDS_MAX):
-        while (await _one(scene, LAST_ARCHIVED) or "") < segment:
-            await asyncio.sleep(ASK_SECONDS)
+def restore(server: PostgresServer, url: str, base: Path, target: datetime) -> Restored:
+    """Puts the copy in the cluster's place and replays the archive up to ``target``.
 
-
-async def _restore(scene: Scene, drill: Drill, base: Path, archive: Path, moment: datetime) -> None:
-    """Functions first: nobody writes to what is about to be replaced."""
-    drill.orders_before = await _one(scene, ORDERS_NOW)
-    for pool in scene.pools():
-        pool.is_barred = True
-        for process in list(pool.processes):
-            pool.retire(process)
-    crashed_at = await _moment(scene)
-    drill.rpo_seconds = (crashed_at - moment).total_seconds()
-    began = time.monotonic()
-    await asyncio.to_thread(scene.postgres.stop, signal.SIGQUIT)
-    await asyncio.to_thread(scene.postgres.replace_cluster, base, _recovery(archive, moment))
-    await asyncio.to_thread(scene.postgres.start)
-    while await _one(scene, IS_RECOVERING):
-        await asyncio.sleep(ASK_SECONDS)
-    drill.rto_seconds = time.monotonic() - began
-    drill.orders_lost = drill.orders_before - int(await _one(scene, ORDERS_NOW))
-
-
-def _recovery(archive: Path, moment: datetime) -> dict[str, str]:
-    return {
-        "restore_command": f"cp {quote(str(archive))}/%f %p",
-        "recovery_target_time": moment.isoformat(),
-        "recovery_target_action": "promote",
-    }
-
-
-async def _ask_at_once(scene: Scene, drill: Drill) -> None:
-    """Before any function runs: the books are those of one moment, so all I-queries hold.
-
-    All but one: the provider knows charges that the restored books have forgotten (I-11).
+    The cluster as it was stays beside the new one, as ``postgres.lost``.  Something must have been
+    committed after ``target``: PostgreSQL refuses to start when it never gets there.
     """
-    verdicts = await asyncio.to_thread(_verdicts, scene, at_rest=False)
-    drill.broken += [f"then {name}" for name in _broken(verdicts, "I-11")]
+    assert server.archive is not None, "the server keeps no archive"
+    with psycopg.connect(url, autocommit=True) as connection:
+        _archive_all(connection)
+        stopped_at: datetime = _one(connection, NOW)[0]
+    began = time.monotonic()
+    server.stop()
+    _swap(server, base)
+    _ask_for_recovery(server, server.archive, target)
+    server.start()
+    _wait_until_promoted(url)
+    return Restored(target, stopped_at, time.monotonic() - began)
 
 
-async def _mend(scene: Scene, drill: Drill) -> None:
-    """Reconciliation finds what was forgotten; a person gives the ghosts back; all holds again."""
-    for pool in scene.pools():
-        pool.is_barred = False
-    async with scene.database() as database:
-        await database.execute(RECONCILE_NOW)
-    async with asyncio.timeout(REST_SECONDS_MAX):
-        while not await _one(scene, RECONCILED):
-            await asyncio.sleep(ASK_SECONDS)
-    await _rest(scene, drill)
-    access = _access(scene)
-    drill.ghosts = len(await asyncio.to_thread(ghosts.unreturned, scene.admin_url, access))
-    for _ in range(2):  # the second time there is nothing to give back
-        await asyncio.to_thread(ghosts.run_return, scene.admin_url, access)
-    await _rest(scene, drill)
-    verdicts = await asyncio.to_thread(_verdicts, scene, at_rest=True)
-    drill.broken += _broken(verdicts)
-
-
-async def _rest(scene: Scene, drill: Drill) -> None:
-    deadline = time.monotonic() + REST_SECONDS_MAX
-    left = -1
-    while time.monotonic() < deadline:
-        with suppress(psycopg.OperationalError):
-            left = await _one(scene, OPEN_WORK)
-        if left == 0 and not scene.platform.broker.pending:
+def _archive_all(connection: psycopg.Connection[Any]) -> None:
+    """Waits until everything that is committed now is in the archive."""
+    segment = _one(connection, SWITCH)[0]
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        row = connection.execute(IS_ARCHIVED, {"segment": segment}).fetchone()
+        assert row is not None
+        is_there, failures = row
+        if is_there:
             return
-        await asyncio.sleep(ASK_SECONDS)
-    drill.broken.append(f"rest: {left} open after {REST_SECONDS_MAX:g} s")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{segment} is not in the archive; {failures} attempts failed")
+        time.sleep(POLL_SECONDS)
 
 
-def _verdicts(scene: Scene, *, at_rest: bool) -> list[Verdict]:
-    """Without the charges that never moved money: of those no row is missed."""
-    known = books.outside(_access(scene))
-    captured = tuple(charge for charge in known.charges if charge[2] == "CAPTURED")
-    unknown = dict.fromkeys(("Q-11", "Q-12"), "the clients remember what was lost")
-    outside = Outside(captured, known.refunds)
-    return ask(scene.admin_url, outside, at_rest=at_rest, unknown=unknown)
+def _swap(server: PostgresServer, base: Path) -> None:
+    lost = server.cluster.with_name("postgres.lost")
+    shutil.rmtree(lost, ignore_errors=True)
+    server.cluster.rename(lost)
+    fresh = server.folder_beside(server.cluster.name)
+    server.run_program("cp", "-a", f"{base}/.", str(fresh))
 
 
-def _broken(verdicts: Iterable[Verdict], *but: str) -> list[str]:
-    return [
-        f"{each.invariant.id} {each.invariant.what}: {each.rows}"
-        for each in verdicts
-        if each.state == "broken" and each.invariant.id not in but
-    ]
+def _ask_for_recovery(server: PostgresServer, archive: Path, target: datetime) -> None:
+    settings = server.cluster / "postgresql.auto.conf"
+    with settings.open("a", encoding="utf-8") as file:
+        file.write(RECOVERY.format(archive=archive, moment=target.isoformat()))
+    flag = server.cluster / "recovery.signal"
+    flag.touch()
+    owner = server.cluster.stat()
+    os.chown(flag, owner.st_uid, owner.st_gid)
 
 
-def _access(scene: Scene) -> ProviderAccess:
-    return ProviderAccess("sandbox", scene.provider_url, scene.secrets.provider_api_key)
+def _wait_until_promoted(url: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        with psycopg.connect(url, autocommit=True) as connection:
+            if not _one(connection, IS_RECOVERING)[0]:
+                return
+        time.sleep(POLL_SECONDS)
+    raise TimeoutError("the restored server was not promoted")
 
 
-async def _one(scene: Scene, query: LiteralString) -> Any:
-    async with scene.database() as database:
-        row = await (await database.execute(query)).fetchone()
-    assert row is not None, "each of these answers one row"
-    return row[0]
-
-
-def main() -> int:
-    """Runs the drill and prints what it came to: 1 when something is broken."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(".shop/restore"))
-    parser.add_argument("--seed", type=int, default=1)
-    chosen = parser.parse_args()
-    drill = run_drill(chosen.data, chosen.seed)
-    print(drill.text)
-    for name in drill.broken:
-        print(f"BROKEN {name}")
-    return 1 if drill.broken else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _one(connection: psycopg.Connection[Any], query: LiteralString) -> tuple[Any, ...]:
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return tuple(row)

@@ -186,16 +186,6 @@ class Refunded:
 
 
 @frozen
-class RefundFound:
-    """The provider has given money back and we have no row of it: a restore made us forget."""
-
-    refund_id: Any
-    payment_id: Any
-    amount_minor: int
-    currency: str
-
-
-@frozen
 class RefundRejected:
     """The provider refuses for good to send the money back."""
 
@@ -208,6 +198,16 @@ class RefundUnclear:
     """A refund call ended without a definitive word."""
 
     refund_id: Any
+
+
+@frozen
+class RefundFound:
+    """The provider gave money of a payment back that our rows, after a restore, know nothing of."""
+
+    refund_id: Any
+    payment_id: Any
+    amount_minor: int
+    currency: str
 
 
 @frozen
@@ -264,7 +264,7 @@ class RetryPayment:
 class OpenRefund:
     """Money to give back, as an intent; reserves the amount on the payment.
 
-    ``refund_id`` is given where the provider knows the refund already.
+    ``refund_id`` is that of a refund which was lost and found again; None: a new one.
     """
 
     payment_id: Any
@@ -477,30 +477,6 @@ def _refunded(story: Story, message: Refunded) -> Effects:
     )
 
 
-def _refund_found(story: Story, message: RefundFound) -> Effects:
-    """Books what is true, and has a person look: the order that it belongs to may not stand."""
-    detail = f"{message.amount_minor} {message.currency} went back, and nobody here had asked"
-    alarm = Alarm("refund_found", message.refund_id, detail)
-    payment = story.payment(message.payment_id)
-    if story.refund(message.refund_id) is not None:
-        return NOTHING
-    fits = (
-        payment is not None
-        and payment.status == "CAPTURED"
-        and payment.currency == message.currency
-        and payment.refund_reserved_minor + message.amount_minor <= payment.amount_minor
-    )
-    if payment is None or not fits:
-        return (alarm,)
-    amount = message.amount_minor
-    return (
-        OpenRefund(payment.payment_id, amount, "FOUND", message.refund_id),
-        MoveRefund(message.refund_id, payment.payment_id, amount, "INTENT", "SUCCEEDED"),
-        Post("REFUND", message.refund_id, amount, message.currency),
-        alarm,
-    )
-
-
 def _refund_rejected(story: Story, message: RefundRejected) -> Effects:
     refund = story.refund(message.refund_id)
     if refund is not None and refund.status == "SUCCEEDED":
@@ -522,6 +498,24 @@ def _refund_unclear(story: Story, message: RefundUnclear) -> Effects:
     return (_move_refund(refund, "UNKNOWN"), retry)
 
 
+def _refund_found(story: Story, message: RefundFound) -> Effects:
+    """The refund's row again, under its old id; who got everything back has no order any more."""
+    payment = story.payment(message.payment_id)
+    if payment is None or story.refund(message.refund_id) is not None:
+        return NOTHING
+    rest = payment.amount_minor - payment.refund_reserved_minor
+    fits = message.currency == payment.currency and message.amount_minor <= rest
+    if payment.status != "CAPTURED" or not fits:
+        detail = f"the provider gave {message.amount_minor} {message.currency} back"
+        return (Alarm("ghost_refund", f"refund:{message.refund_id}", detail),)
+    alarm = Alarm("refund_found", message.refund_id, "a refund that we had lost")
+    refund = OpenRefund(payment.payment_id, message.amount_minor, "FOUND", message.refund_id)
+    if story.order.status == "PAID" and payment == story.kept and message.amount_minor == rest:
+        closing = MoveOrder("PAID", "CANCELLING", "OPERATOR")
+        return (MoveStock("COMMITTED", "RETURNED"), closing, refund, alarm)
+    return (refund, alarm)
+
+
 def _finish_due(_story: Story, _: FinishDue) -> Effects:
     return NOTHING
 
@@ -538,9 +532,9 @@ _RULES: dict[type, Callable[[Story, Any], Effects]] = {
     ExpiryDue: _expiry_due,
     RefundAsked: _refund_asked,
     Refunded: _refunded,
-    RefundFound: _refund_found,
     RefundRejected: _refund_rejected,
     RefundUnclear: _refund_unclear,
+    RefundFound: _refund_found,
     FinishDue: _finish_due,
 }
 
@@ -570,7 +564,8 @@ def _finish_if_settled(story: Story, effects: Effects) -> Effects:
 
 
 def after_effects(story: Story, effects: Effects) -> Story:
-    """The story as it will stand once ``effects`` are written; new rows carry ids of None."""
+    """The story as it will stand once ``effects`` are written; new rows carry ids of None,
+    but for a refund that was found."""
     for effect in effects:
         apply = _APPLY.get(type(effect))
         story = apply(story, effect) if apply else story

@@ -67,6 +67,16 @@ def open_refund(
     }
 
 
+def id_of_key(provider_key: str) -> UUID | None:
+    """The refund that a key of ours names; None for a key that we did not make."""
+    if not provider_key.startswith(KEY_PREFIX):
+        return None
+    try:
+        return UUID(provider_key.removeprefix(KEY_PREFIX))
+    except ValueError:
+        return None
+
+
 def move(refund_id: UUID, *, from_status: str, to_status: str) -> Statement:
     """The guarded status change of a refund."""
     return MOVE, {"refund_id": refund_id, "from_status": from_status, "to_status": to_status}

@@ -88,8 +88,8 @@ _AUDIT: dict[str, Rights] = {
             "transitions",
             "dead_letters",
             "alarms",
-            "ghosts",
             "reconciliation",
+            "ghosts",
             "due_work",
         )
     },
@@ -167,12 +167,12 @@ GRANTS: dict[str, dict[str, Rights]] = {
         **_MONEY,
         "settlements": READ,
         "settlement_lines": READ,
-        "ghosts": READ,
         "reconciliation": {
             "select": ALL,
             "insert": ALL,
             "update": ("cursor", "ran_at", "next_run_at"),
         },
+        "ghosts": READ,
         "due_work": READ,
         "inbox": {"select": ALL, "insert": ALL},
         "outbox": {"select": ALL, "insert": ALL, "update": _OUTBOX_UPDATE, "delete": ALL},
@@ -183,7 +183,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
     "shop_ops": {
         "dead_letters": {"select": ALL, "insert": ALL, "update": ("replayed_at",)},
         "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
-        "ghosts": {"select": ALL, "insert": ALL, "update": ("returned_at",)},
+        "ghosts": READ_APPEND,
+        "reconciliation": {"select": ALL, "update": ("cursor", "next_run_at")},
         "due_work": READ,
         "outbox": READ,
         "inbox": READ,
@@ -226,6 +227,7 @@ APPEND_ONLY = (
     "settlements",
     "settlement_lines",
     "inbox",
+    "ghosts",
 )
 
 

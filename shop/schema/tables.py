@@ -556,21 +556,6 @@ alarms = Table(
     comment="writer: alarms",
 )
 
-ghosts = Table(
-    "ghosts",
-    METADATA,
-    Column("provider_key", Text, primary_key=True),
-    Column("amount_minor", BigInteger, nullable=False),
-    Column("currency", CHAR(3), nullable=False),
-    Column("provider_ref", Text, nullable=False),
-    Column("refund_key", Text, nullable=False),
-    _when("found_at"),
-    _when("returned_at", nullable=True),
-    CheckConstraint("amount_minor > 0", name="ghost_amount_is_positive"),
-    UniqueConstraint("refund_key", name="one_ghost_refund_key"),
-    comment="writer: ghosts",
-)
-
 reconciliation = Table(
     "reconciliation",
     METADATA,
@@ -579,4 +564,16 @@ reconciliation = Table(
     _when("ran_at"),
     _when("next_run_at", default=False),
     comment="writer: reconciliation",
+)
+
+ghosts = Table(
+    "ghosts",
+    METADATA,
+    Column("provider_key", Text, primary_key=True),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", CHAR(3)),
+    _when("recorded_at"),
+    CheckConstraint("amount_minor >= 0", name="ghost_amount_is_not_negative"),
+    CheckConstraint("(amount_minor > 0) = (currency is not null)", name="money_has_a_currency"),
+    comment="writer: ghosts; append only",
 )

@@ -11,13 +11,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("shop", "functions", "scripts")
-# Benches fill databases of their own; the sandbox, the desk and whoever plays clients have others.
+# Benches fill databases of their own; the sandbox, the desk and whoever plays clients have others;
+# a mutant is nobody's SQL.
 ELSEWHERE = (
     "scripts/bench/",
     "scripts/sandbox/",
     "scripts/dev/",
     "scripts/e2e/",
     "scripts/faults/load/",
+    "scripts/faults/mutants/",
     "shop/schema/",
 )
 STATEMENT = re.compile(r"\s*(select|insert into|update|delete from|with)\s", re.IGNORECASE)

@@ -32,6 +32,7 @@ from shop.ordering.lifecycle import (
     Refund,
     RefundAsked,
     Refunded,
+    RefundFound,
     RefundRejected,
     RefundUnclear,
     Refuse,
@@ -57,6 +58,7 @@ RELEASE = MoveStock("HELD", "RELEASED")
 COMMIT = MoveStock("HELD", "COMMITTED")
 RETURN = MoveStock("COMMITTED", "RETURNED")
 CAPTURE_POSTED = Post("CAPTURE", "p1", TOTAL, "KRW")
+FOUND_ALARM = Alarm("refund_found", "r9", "a refund that we had lost")
 CAPTURED_1 = Captured("p1", TOTAL, "KRW", "ch_1")
 
 
@@ -346,6 +348,36 @@ RULES: dict[str, tuple[Story, Any, Effects]] = {
         NOTHING,
     ),
     # ------------------------------------------------------------ 5.3: refunds
+    "a refund that a restore took away comes back under its id": (
+        story(PAID, KEPT),
+        RefundFound("r9", "p1", 300, "KRW"),
+        (OpenRefund("p1", 300, "FOUND", "r9"), FOUND_ALARM),
+    ),
+    "who got everything back before the restore has no order any more": (
+        story(PAID, replace(KEPT, refund_reserved_minor=300), refund("SUCCEEDED", 300)),
+        RefundFound("r9", "p1", 700, "KRW"),
+        (
+            RETURN,
+            MoveOrder("PAID", "CANCELLING", "OPERATOR"),
+            OpenRefund("p1", 700, "FOUND", "r9"),
+            FOUND_ALARM,
+        ),
+    ),
+    "a found refund of more than is left wants a person": (
+        story(PAID, replace(KEPT, refund_reserved_minor=TOTAL), refund("INTENT")),
+        RefundFound("r9", "p1", TOTAL, "KRW"),
+        (Alarm("ghost_refund", "refund:r9", "the provider gave 1000 KRW back"),),
+    ),
+    "a found refund in another currency wants a person": (
+        story(PAID, KEPT),
+        RefundFound("r9", "p1", 300, "USD"),
+        (Alarm("ghost_refund", "refund:r9", "the provider gave 300 USD back"),),
+    ),
+    "a refund that is known is not found": (
+        story(PAID, replace(KEPT, refund_reserved_minor=TOTAL), refund("INTENT")),
+        RefundFound("r1", "p1", TOTAL, "KRW"),
+        NOTHING,
+    ),
     "a partial refund": (
         story(PAID, KEPT),
         RefundAsked(300, "dented"),

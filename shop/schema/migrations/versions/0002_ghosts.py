@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from shop.schema.promises import APPEND_ONLY_TRIGGER
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -20,16 +22,19 @@ def upgrade() -> None:
         "ghosts",
         sa.Column("provider_key", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
-        sa.Column("currency", sa.CHAR(length=3), nullable=False),
-        sa.Column("provider_ref", sa.Text(), nullable=False),
-        sa.Column("refund_key", sa.Text(), nullable=False),
+        sa.Column("currency", sa.CHAR(length=3), nullable=True),
         sa.Column(
-            "found_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False
+            "recorded_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
         ),
-        sa.Column("returned_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("amount_minor > 0", name="ghost_amount_is_positive"),
+        sa.CheckConstraint("amount_minor >= 0", name="ghost_amount_is_not_negative"),
+        sa.CheckConstraint(
+            "(amount_minor > 0) = (currency is not null)", name="money_has_a_currency"
+        ),
         sa.PrimaryKeyConstraint("provider_key"),
-        sa.UniqueConstraint("refund_key", name="one_ghost_refund_key"),
         schema="shop",
-        comment="writer: ghosts",
+        comment="writer: ghosts; append only",
     )
+    op.execute(APPEND_ONLY_TRIGGER.format(table="ghosts"))
