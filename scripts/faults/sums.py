@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import LiteralString
 
-from scripts.faults.kinds.catalogue import KINDS, NAMES, NOT_MADE
+from scripts.faults.kinds.catalogue import AFTERWARDS, KINDS, NAMES, NOT_MADE
 from scripts.faults.lanes import Lanes
 from scripts.faults.record import Injection, KindSum, RunRecord
 from scripts.faults.scene import DATABASE, Scene
 
-CALL_FAULTS = ("timeout", "error", "rate_limited", "slow", "late", "wrong", "webhook")
+PROVIDER_FAULTS = ("timeout", "error", "rate_limited", "slow", "late", "wrong", "webhook")
+SAY_NOTHING = ("timeout", "error", "rate_limited", "late")
+COUNT_DEAD_LETTERS: LiteralString = "select count(distinct event_id) from shop.dead_letters"
 
 
 def collect(
@@ -28,7 +31,10 @@ def collect(
         record.pairs.setdefault(pair.function, {})[pair.window] = crashes.hits[pair]
     record.pairs_wanted = crashes.per_pair
     record.injections = sorted(lanes.injections, key=lambda injection: injection.began)
-    provider = sum(n for name, n in provider_counts.items() if name.startswith(CALL_FAULTS))
+    provider = sum(n for name, n in provider_counts.items() if name.startswith(PROVIDER_FAULTS))
+    record.provider_unknowns = sum(
+        n for name, n in provider_counts.items() if name.startswith(SAY_NOTHING)
+    )
     steady = {
         "F-01": (crashes.kills, crashes.wanted),
         "F-05": (record.duplicates, 0),
@@ -57,6 +63,14 @@ async def count_commits(record: RunRecord, scene: Scene) -> None:
     kind.state = "fired" if record.commits_ambiguous else kind.state
 
 
+async def count_dead_letters(record: RunRecord, scene: Scene) -> None:
+    """How many events ended as dead letters; ``Q-09`` says whether they are the poison."""
+    async with scene.database() as database:
+        row = await (await database.execute(COUNT_DEAD_LETTERS)).fetchone()
+    kind = next(kind for kind in record.kinds if kind.id == "F-19")
+    kind.dead_letters, kind.dead_letters_expected = (row[0] if row else 0), len(scene.poison)
+
+
 def _sum(
     name: str,
     record: RunRecord,
@@ -70,7 +84,8 @@ def _sum(
     injected, wanted = steady.get(name, (len(mine), scene.tier.doses.get(name, 0)))
     total = KindSum(id=name, what=NAMES[name], injected=injected, wanted=wanted)
     if not is_asked:
-        total.state, total.reason = "not asked", "not among --kinds"
+        total.state = "not asked"
+        total.reason = "not in this tier" if name in AFTERWARDS else "not among --kinds"
     elif injected:
         total.state = "fired"
     else:
@@ -84,8 +99,6 @@ def _sum(
     total.rest_seconds = [i.rest_seconds for i in mine if i.rest_seconds is not None]
     available = [i.availability for i in mine if i.availability is not None]
     total.availability = sum(available) / len(available) if available else None
-    if name == "F-19":
-        total.dead_letters_expected = len(scene.poison)
     return total
 
 

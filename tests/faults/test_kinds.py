@@ -1,0 +1,128 @@
+"""The catalogue is whole, every tier doses it, and its parts do what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from scripts.dev.servers import redis
+from scripts.faults import command
+from scripts.faults.family import children_of
+from scripts.faults.kinds.catalogue import ALL, KINDS, NAMES, NOT_MADE
+from scripts.faults.provider import ProviderFaults
+from scripts.faults.resp import RedisRefused, ask
+from scripts.faults.tiers import TIERS
+from tests.provider.sandbox_process import API_KEY, SandboxProcess
+
+DESIGNED = {f"F-{number:02}" for number in range(1, 29)}
+
+
+def test_every_kind_of_the_design_is_known_once() -> None:
+    assert DESIGNED <= ALL
+    ids = [kind.id for kind in KINDS]
+    assert len(ids) == len(set(ids))
+    assert set(NOT_MADE) == {"F-21"}
+    assert all(reason for _, reason in NOT_MADE.values())
+    assert all(NAMES.values())
+
+
+@pytest.mark.parametrize("tier", TIERS.values(), ids=lambda tier: tier.name)
+def test_every_tier_doses_every_kind_and_no_other(tier: object) -> None:
+    assert set(tier.doses) == {kind.id for kind in KINDS}  # type: ignore[attr-defined]
+    assert all(dose > 0 for dose in tier.doses.values())  # type: ignore[attr-defined]
+
+
+def test_the_tiers_are_what_the_design_asks_for() -> None:
+    smoke, full = TIERS["smoke"], TIERS["full"]
+    assert (smoke.orders, smoke.kills_per_pair) == (2_000, 1)
+    assert smoke.load_seconds + smoke.rest_seconds_max < 360
+    assert (full.orders, full.kills_per_pair, full.is_restored) == (50_000, 30, True)
+    assert full.load_seconds + full.rest_seconds_max <= 3_600
+
+
+@pytest.mark.parametrize(
+    ("tier", "kinds", "what"), [("smoke", "F-99", "F-99"), ("huge", "", "huge")]
+)
+def test_what_there_is_not_is_named_and_nothing_is_begun(
+    tmp_path: Path, tier: str, kinds: str, what: str
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=what):
+        command.run_faults(
+            tier=tier, seed=1, orders=None, seconds=None, kinds=kinds, out=out, fail_fast=True
+        )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("minute", [0, 14, 31, 59])
+def test_a_day_ends_soon_but_not_at_once(minute: int) -> None:
+    now = datetime(2026, 11, 26, 18, minute, 30, tzinfo=UTC)
+
+    zone = command._zone_of_the_next_midnight(now)
+
+    here = now.astimezone(ZoneInfo(zone))
+    left = 24 * 3600 - (here.hour * 3600 + here.minute * 60 + here.second)
+    assert 45 < left <= 3600 + 45
+
+
+def test_a_process_knows_its_children() -> None:
+    async def story() -> None:
+        child = await asyncio.create_subprocess_exec("sleep", "60")
+        try:
+            assert child.pid in children_of(os.getpid())
+            assert children_of(child.pid) == []
+        finally:
+            child.kill()
+            await child.wait()
+
+    asyncio.run(story())
+
+
+def test_redis_is_asked_and_may_refuse() -> None:
+    with redis() as url:
+        port = int(url.rpartition(":")[2].partition("/")[0])
+
+        async def story() -> None:
+            assert await ask(port, "SET", "한", "글") == "OK"
+            assert await ask(port, "GET", "한") == "글"
+            assert await ask(port, "GET", "nothing") is None
+            assert await ask(port, "RPUSH", "list", "a", "b") == 2
+            assert await ask(port, "LRANGE", "list", "0", "-1") == ["a", "b"]
+            with pytest.raises(RedisRefused, match="wrong number"):
+                await ask(port, "GET")
+
+        asyncio.run(story())
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[SandboxProcess]:
+    process = SandboxProcess(tmp_path / "books.sqlite")
+    yield process
+    process.stop()
+
+
+def test_faults_of_the_provider_lie_in_layers(sandbox: SandboxProcess) -> None:
+    async def story() -> None:
+        faults = ProviderFaults(sandbox.url, API_KEY, seed=1)
+        await faults.set_base(probabilities={"slow": 0.1}, slow_seconds=0.0)
+        await faults.put("late", probabilities={"late": 0.5, "slow": 0.1}, late_seconds=1.0)
+        both = (await faults._client.get("/faults")).json()
+        await faults.take_off("late")
+        base = (await faults._client.get("/faults")).json()
+        await faults.heal()
+        none = (await faults._client.get("/faults")).json()
+        await faults.close()
+
+        assert both["probabilities"] == {"slow": 0.2, "late": 0.5}
+        assert both["late_seconds"] == 1.0
+        assert base["probabilities"] == {"slow": 0.1}
+        assert none["probabilities"] == {}
+        assert len({each["seed"] for each in (both, base, none)}) == 3
+
+    asyncio.run(story())
