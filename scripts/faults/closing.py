@@ -162,7 +162,12 @@ async def _look_for_vacuity(run: Run, scene: Scene) -> None:
 
 
 def _look_at_the_faults(run: Run, scene: Scene) -> None:
-    """Every pair was killed as often as the tier says; every kind that was asked for fired."""
+    """Every pair was killed as often as the tier says; what fired, and what surprised, is told."""
+    surprises = ", ".join(f"{n} x {what}" for what, n in sorted(run.record.surprises.items()))
+    what = "answers that the contract does not know"
+    run.record.checks.append(
+        Check(id="surprises", what=what, holds=True, detail=surprises or "none")
+    )
     if "F-01" in run.kinds:
         crashes = scene.crashes
         missing = [

@@ -89,7 +89,11 @@ class Check:
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """The whole run; ``pairs`` counts kills by function and window, ``knobs`` are no defaults."""
+    """The whole run.
+
+    ``pairs`` counts kills by function and window, ``knobs`` are no defaults, ``surprises`` are
+    answers that the contract does not know, by operation and status.
+    """
 
     tier: str
     seed: int
@@ -108,6 +112,7 @@ class RunRecord:
     commits_ambiguous: int = 0
     provider_unknowns: int = 0
     replays: int = 0
+    surprises: dict[str, int] = field(default_factory=dict)
     evaluations: int = 0
     invariants: int = 0
     pairs: dict[str, dict[str, int]] = field(default_factory=dict)

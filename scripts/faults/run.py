@@ -108,8 +108,10 @@ class Run:
         self.note(violation.id, violation.what, [str(row) for row in violation.rows])
 
     def on_load_line(self, line: dict[str, Any]) -> None:
-        """A second of the load."""
+        """A second of the load; a replay that is answered otherwise is noted at once."""
         self._last_load = line.get("sample", {})
+        if different := self._last_load.get("different"):
+            self.note("replays", f"{different} requests were answered otherwise when repeated")
 
     async def _load(self, scene: Scene, lanes: Lanes) -> None:
         """The load with every fault that was asked for; ends when the load does."""
@@ -135,6 +137,7 @@ class Run:
             totals = await scene.load.ask("load", orders=orders, seconds=left)
             self.record.orders += int(totals["accepted"])
             self.record.operations = int(totals["totals"]["requests"])
+            self.record.surprises = dict(totals["totals"]["surprises"])
             crashes = scene.crashes
             are_killed = not crashes.is_on or crashes.pairs_hit == len(crashes.pairs)
             if lanes.are_done and are_killed:
