@@ -25,11 +25,10 @@ from scripts.faults.kinds.catalogue import AFTERWARDS, ALL
 from scripts.faults.opening import Opening
 from scripts.faults.page import as_page
 from scripts.faults.progress import Progress
-from scripts.faults.proxies import ProxyRefused
 from scripts.faults.record import Broken, Check, RunRecord
 from scripts.faults.report import as_text, write_lines
 from scripts.faults.run import Run
-from scripts.faults.steered import ChildEnded
+from scripts.faults.steered import ChildEnded, ChildRefused
 from scripts.faults.tiers import TIERS, Tier
 from scripts.faults.windows import pairs
 from scripts.reporting import FINE, FOUND
@@ -46,7 +45,7 @@ ZONES = (
 )
 SOON = timedelta(seconds=45)
 # The harness itself is broken or stands on something that is; it is no verdict on the shop.
-CANNOT_GO_ON = (httpx.HTTPError, ChildEnded, ProxyRefused, ServerFailed, TimeoutError)
+CANNOT_GO_ON = (httpx.HTTPError, ChildEnded, ChildRefused, ServerFailed, TimeoutError)
 
 
 def run_faults(

@@ -15,10 +15,18 @@ from scripts.faults.kinds.kind import Kind, NotHere
 from scripts.faults.record import Injection
 from scripts.faults.resp import RedisRefused
 from scripts.faults.scene import Scene
-from scripts.faults.steered import ChildEnded
+from scripts.faults.steered import ChildEnded, ChildRefused
 
 # A fault that could not be made this once: its server was down, or nobody was there to hit.
-MISSED = (psycopg.Error, httpx.HTTPError, OSError, TimeoutError, RedisRefused, ServerFailed)
+MISSED = (
+    psycopg.Error,
+    httpx.HTTPError,
+    OSError,
+    TimeoutError,
+    RedisRefused,
+    ServerFailed,
+    ChildRefused,
+)
 
 
 class Lanes:

@@ -46,6 +46,9 @@ DOUBLED = 0.02
 AGAIN_MAX = 200
 RECOVERY_SECONDS_MAX = 120.0
 MORE_SECONDS = 15.0
+# So much longer the load may take when faults have kept it from its orders.
+OVERTIME = 1.25
+STRAGGLERS = 0.4
 
 BACKLOG: LiteralString = """
 select (select count(*) from shop.due_work where due_at <= now()) as due,
@@ -131,8 +134,9 @@ class Run:
 
     async def _order(self, scene: Scene, lanes: Lanes) -> None:
         """The orders of the tier, and then some more while there are faults to come."""
-        deadline = self.now() + scene.tier.load_seconds
-        left, orders = scene.tier.load_seconds, scene.tier.orders
+        seconds, orders = scene.tier.load_seconds, scene.tier.orders
+        deadline, last = self.now() + seconds, self.now() + OVERTIME * seconds
+        left = seconds
         while left > 1:
             totals = await scene.load.ask("load", orders=orders, seconds=left)
             self.record.orders += int(totals["accepted"])
@@ -140,10 +144,11 @@ class Run:
             self.record.surprises = dict(totals["totals"]["surprises"])
             crashes = scene.crashes
             are_killed = not crashes.is_on or crashes.pairs_hit == len(crashes.pairs)
-            if lanes.are_done and are_killed:
+            missing = scene.tier.orders - self.record.orders
+            if lanes.are_done and are_killed and missing <= 0:
                 return
-            left = min(deadline - self.now(), MORE_SECONDS)
-            orders = round(scene.tier.orders * left / scene.tier.load_seconds / 2) + 1
+            left = min((last if missing > 0 else deadline) - self.now(), MORE_SECONDS)
+            orders = max(missing, round(scene.tier.orders * left / seconds / 2) + 1)
 
     async def _put_steady_faults(self, scene: Scene) -> None:
         faults = scene.message_faults
@@ -169,7 +174,7 @@ class Run:
 
     async def _finish_killing(self, scene: Scene) -> None:
         """The load is done; pairs that were not hit yet get a little more time."""
-        deadline = self.now() + 0.15 * scene.tier.load_seconds
+        deadline = self.now() + STRAGGLERS * min(scene.tier.load_seconds, 300)
         crashes = scene.crashes
         while crashes.is_on and crashes.pairs_hit < len(crashes.pairs) and self.now() < deadline:
             await scene.load.ask("tail", count=1)

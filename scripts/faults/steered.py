@@ -39,7 +39,7 @@ class Steered:
         self._reading = asyncio.create_task(self._read())
 
     async def ask(self, do: str, **parameters: Any) -> dict[str, Any]:
-        """The answer to one command, however long it takes."""
+        """The answer to one command, however long it takes; ChildRefused when it is an error."""
         assert self._process is not None and self._process.stdin is not None
         self._last_id += 1
         number = self._last_id
@@ -51,7 +51,10 @@ class Steered:
             await self._process.stdin.drain()
         except ConnectionError as error:
             raise ChildEnded(self._name) from error
-        return await answer
+        answered = await answer
+        if "error" in answered:
+            raise ChildRefused(answered["error"])
+        return answered
 
     async def stop(self) -> None:
         """Ends it, if it has not ended by itself."""
@@ -79,6 +82,10 @@ class Steered:
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(ChildEnded(self._name))
+
+
+class ChildRefused(RuntimeError):
+    """The process could not do what it was told; the text says why."""
 
 
 class ChildEnded(RuntimeError):

@@ -82,12 +82,12 @@ TIERS = {
         Tier(
             name="smoke",
             orders=2_000,
-            load_seconds=225,
-            rest_seconds_max=90,
+            load_seconds=205,
+            rest_seconds_max=150,
             kills_per_pair=1,
             killing_share=0.75,
             hold=0.15,
-            expiry_seconds=(30, 75),
+            expiry_seconds=(45, 90),
             doses=SMOKE_DOSES,
         ),
         Tier(

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from scripts.faults.postgres_wire import Backend, Frontend
-from scripts.faults.proxies import Proxies, ProxyRefused
-from scripts.faults.steered import ChildEnded
+from scripts.faults.proxies import Proxies
+from scripts.faults.steered import ChildEnded, ChildRefused
 from scripts.faults.toxics import Speaks, Toxic
 from shop import db
 from shop.db import Database
@@ -162,9 +162,9 @@ def test_an_edge_may_lead_elsewhere() -> None:
 
 def test_wrong_use_is_told() -> None:
     async def story(proxies: Proxies, port: int, _: list[bytes]) -> None:
-        with pytest.raises(ProxyRefused, match="nowhere"):
+        with pytest.raises(ChildRefused, match="nowhere"):
             await proxies.put("nowhere", Toxic(kind="down"))
-        with pytest.raises(ProxyRefused, match="nothing for an edge that speaks other"):
+        with pytest.raises(ChildRefused, match="nothing for an edge that speaks other"):
             await proxies.put("edge", Toxic(kind="swallow_commit_reply"))
 
     run(story)
