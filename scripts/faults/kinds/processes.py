@@ -20,7 +20,13 @@ from shop.spec import FunctionSpec
 
 MIB = 1024 * 1024
 HOGS = 4
-SPIN = "while True: pass"
+# It ends by itself, should the run that started it be killed.
+SPIN = """
+import time
+end = time.monotonic() + {seconds}
+while time.monotonic() < end:
+    pass
+"""
 CLOCK_LIBRARIES = ("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1",)
 MACHINES = ("x86_64", "aarch64")
 # A token says when it ends, to the second; 60 s of difference between clocks are tolerated.
@@ -66,9 +72,11 @@ async def starve(scene: Scene) -> str:
     before = {
         pid: _limit_memory(pid) for p in victims for pid in (p.child.pid, *children_of(p.child.pid))
     }
-    hogs = [subprocess.Popen([sys.executable, "-S", "-c", SPIN]) for _ in range(HOGS)]
+    seconds = 10 * scene.tier.hold
+    spin = SPIN.format(seconds=seconds)
+    hogs = [subprocess.Popen([sys.executable, "-S", "-c", spin]) for _ in range(HOGS)]
     try:
-        await asyncio.sleep(10 * scene.tier.hold)
+        await asyncio.sleep(seconds)
     finally:
         for hog in hogs:
             hog.kill()
