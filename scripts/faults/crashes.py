@@ -19,11 +19,13 @@ from scripts.dev.children import Child, Children
 from scripts.faults.windows import Pair
 
 NTH_MAX = 500
-# What comes only so often: while these are missing they go first, whatever the pace.  A process of
-# settle that may live would close all the days that the others need.
-FIRST = frozenset((Pair("settle", "W5"),))
-# So long may a process run without reaching its window before others get their turn.
+# What comes only so often: while these are missing they go first.  A process of settle that may live
+# would close all the days that the others need, and once much is due a tick of sweep ends late.
+FIRST = frozenset((Pair("settle", "W5"), Pair("sweep", "W6")))
+# So long may a process run without reaching its window before others get their turn: longer than
+# the longest message takes, which is a tick of sweep.
 PATIENCE_SECONDS = 12.0
+PATIENCE_WITH_TICKS_SECONDS = 35.0
 
 
 class CrashPlan:
@@ -107,11 +109,12 @@ class CrashPlan:
         """Processes of the function that run towards their window now."""
         return sum(n for pair, n in self._armed.items() if pair.function == function)
 
-    def is_stuck(self, function: str) -> bool:
+    def is_stuck(self, function: str, *, has_ticks: bool) -> bool:
         """Whether the function's processes run towards windows that they do not reach."""
+        patience = PATIENCE_WITH_TICKS_SECONDS if has_ticks else PATIENCE_SECONDS
         since = time.monotonic() - self._armed_at.get(function, time.monotonic())
         overdue = -self._until_due(function)
-        return self.armed(function) > 0 and min(since, overdue) > PATIENCE_SECONDS
+        return self.armed(function) > 0 and min(since, overdue) > patience
 
     def _missing(self, pair: Pair) -> int:
         return self.per_pair - self.hits[pair] - self._armed[pair]

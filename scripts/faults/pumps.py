@@ -37,7 +37,7 @@ async def keep_killing(scene: Scene) -> None:
                         continue
                     if not scene.crashes.armed(name):
                         _make_room(scene, name)
-                    elif scene.crashes.is_stuck(name):
+                    elif scene.crashes.is_stuck(name, has_ticks=bool(pool.spec.schedules)):
                         _start_over(scene, name)
                     if name in pumps and (name not in under_way or under_way[name].done()):
                         under_way[name] = asyncio.create_task(_quietly(pumps[name]))
