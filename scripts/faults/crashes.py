@@ -19,8 +19,8 @@ from scripts.dev.children import Child, Children
 from scripts.faults.windows import Pair
 
 NTH_MAX = 500
-# What comes only so often: while these are missing they go first.  A process of settle that may live
-# would close all the days that the others need, and once much is due a tick of sweep ends late.
+# What comes only so often: while these are missing they go first.  A process of settle that lives
+# on would close all the days that the others need; once much is due a tick of sweep ends late.
 FIRST = frozenset((Pair("settle", "W5"), Pair("sweep", "W6")))
 # So long may a process run without reaching its window before others get their turn: longer than
 # the longest message takes, which is a tick of sweep.

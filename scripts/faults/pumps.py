@@ -35,9 +35,10 @@ async def keep_killing(scene: Scene) -> None:
                     name = pool.spec.name
                     if not scene.crashes.is_behind(name):
                         continue
+                    has_ticks = bool(pool.spec.schedules)
                     if not scene.crashes.armed(name):
                         _make_room(scene, name)
-                    elif scene.crashes.is_stuck(name, has_ticks=bool(pool.spec.schedules)):
+                    elif scene.crashes.is_stuck(name, has_ticks=has_ticks):
                         _start_over(scene, name)
                     if name in pumps and (name not in under_way or under_way[name].done()):
                         under_way[name] = asyncio.create_task(_quietly(pumps[name]))
