@@ -59,6 +59,7 @@ async def close(run: Run, scene: Scene) -> None:
     await _come_to_rest(run, scene, "rest after the replays")
     await _ask_everything(run, scene)
     await sums.count_dead_letters(run.record, scene)
+    await sums.note_fsync(run.record, scene)
     await _look_for_vacuity(run, scene)
     _look_at_the_faults(run, scene)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import time
 from dataclasses import dataclass
 from typing import TextIO
@@ -37,13 +39,15 @@ class Progress:
         self._budget_seconds = budget_seconds
         self._orders_wanted = orders_wanted
         self._is_live = stream.isatty()
-        self._last_at = 0.0
+        self._last_at = -math.inf
         self._width = 0
 
     def show(self, line: ProgressLine) -> None:
         """The state of affairs, now on a terminal and now and then in a log."""
         text = self._as_text(line)
         if self._is_live:
+            # a line that wraps could not be overwritten
+            text = text[: shutil.get_terminal_size().columns - 1]
             padding = " " * max(0, self._width - len(text))
             self._width = len(text)
             self._write(f"\r{text}{padding}")
@@ -65,11 +69,12 @@ class Progress:
         return (
             f"{_clock(line.elapsed_seconds)}/{_clock(self._budget_seconds)}"
             f"  orders {line.orders}/{self._orders_wanted} ({line.orders_per_second:.1f}/s)"
+            f"  broken {line.violations}"
             f"  p99 {line.p99_ms:.0f} ms  unknown {line.unknown}"
             f"  due {line.due}  pending {line.pending}"
             f"  kills {line.kills}/{line.kills_wanted}"
             f"  pairs {line.pairs_hit}/{line.pairs_wanted}"
-            f"  checks {line.evaluations}  broken {line.violations}"
+            f"  checks {line.evaluations}"
             f"  on: {' '.join(line.faults_on) or '-'}"
         )
 

@@ -92,7 +92,8 @@ class RunRecord:
     """The whole run.
 
     ``pairs`` counts kills by function and window, ``knobs`` are no defaults, ``surprises`` are
-    answers that the contract does not know, by operation and status.
+    answers that the contract does not know, by operation and status, and ``fsync`` is what
+    PostgreSQL said of itself.
     """
 
     tier: str
@@ -102,6 +103,7 @@ class RunRecord:
     machine: str
     versions: dict[str, str] = field(default_factory=dict)
     knobs: dict[str, str] = field(default_factory=dict)
+    fsync: str = ""
     seconds: float = 0.0
     orders: int = 0
     operations: int = 0

@@ -13,6 +13,7 @@ from scripts.faults.scene import DATABASE, Scene
 PROVIDER_FAULTS = ("timeout", "error", "rate_limited", "slow", "late", "wrong", "webhook")
 SAY_NOTHING = ("timeout", "error", "rate_limited", "late")
 COUNT_DEAD_LETTERS: LiteralString = "select count(distinct event_id) from shop.dead_letters"
+SHOW_FSYNC: LiteralString = "show fsync"
 
 
 def collect(
@@ -69,6 +70,13 @@ async def count_dead_letters(record: RunRecord, scene: Scene) -> None:
         row = await (await database.execute(COUNT_DEAD_LETTERS)).fetchone()
     kind = next(kind for kind in record.kinds if kind.id == "F-19")
     kind.dead_letters, kind.dead_letters_expected = (row[0] if row else 0), len(scene.poison)
+
+
+async def note_fsync(record: RunRecord, scene: Scene) -> None:
+    """Whether a commit survives a crash of the machine too, as the server says it."""
+    async with scene.database() as database:
+        row = await (await database.execute(SHOW_FSYNC)).fetchone()
+    record.fsync = str(row[0]) if row else ""
 
 
 def _sum(

@@ -22,6 +22,7 @@ def record(*, is_broken: bool = False) -> RunRecord:
         commit="abc",
         machine="2 cores",
         versions={"python": "3.11"},
+        fsync="on",
         knobs={"OPEN_ORDERS_MAX": "100000"},
         seconds=100.0,
         orders=2000,
@@ -66,20 +67,27 @@ def record(*, is_broken: bool = False) -> RunRecord:
 
 def test_the_table_and_the_foot_say_what_was_done() -> None:
     text = as_text(record())
+    flowing = " ".join(text.split())
 
     assert "tier smoke, seed 7" in text
-    assert "everything holds" in text
+    assert "everything tested holds; not tested: F-18; not asked: F-28" in text
     assert "F-09  crash    4/4" in text
     assert "1.0/9.0/9.0" not in text
     assert "2.0/9.0/9.0" in text
     assert "90.5%" in text
     assert (
         "orders 2000, operations 8000, events 5000 (of these 900 duplicates, 80 reordered, "
-        "70 lost), kills 3 over 3 pairs (min per pair 0), COMMIT-ambiguous 12" in text
+        "70 lost), kills 3 over 3 pairs (min per pair 0), COMMIT-ambiguous 12, "
+        "provider unknowns 0, replays 100, seed 7, checker runs 50 x 37 invariants, "
+        "violations 0" in flowing
     )
     assert "orders 2000: the rate of violations is below 1.5e-03 per order (95 %, 3/N)" in text
+    assert "kills 3: the rate of violations is below 1.0e+00 per kill (95 %, 3/N)" in text
+    assert "machine 2 cores; PostgreSQL fsync on; commit abc" in text
     assert "never hit: sweep W0" in text
-    assert all(len(line) < 400 for line in text.splitlines())
+    assert "charge    2   1    1\n" in text
+    assert "not seen to recover: F-09, 1 times" in text
+    assert max(len(line) for line in text.splitlines()) <= 140
 
 
 def test_what_did_not_fire_is_not_tested_and_never_passed() -> None:
@@ -90,6 +98,34 @@ def test_what_did_not_fire_is_not_tested_and_never_passed() -> None:
     assert "not tested: F-18 clocks: libfaketime is not installed" in lines
     (unasked,) = [line for line in lines if line.startswith("F-28")]
     assert unasked.endswith("not asked")
+    assert "not asked: F-28: not among --kinds" in lines
+
+
+def test_a_kind_that_fired_0_times_is_not_tested_whatever_its_state_says() -> None:
+    made = record()
+    made.kinds = [KindSum(id="F-10", what="commits", state="fired", evaluations=50)]
+
+    assert "F-10  commits  not tested" in as_text(made)
+    assert "not tested: F-10 commits: it fired 0 times" in as_text(made)
+    assert "not tested: it fired 0 times" in as_page(made)
+
+
+def test_a_run_that_looked_at_nothing_proves_nothing() -> None:
+    made = RunRecord(tier="smoke", seed=1, began_at="now", commit="abc", machine="2 cores")
+
+    assert "nothing was checked" in as_text(made)
+    assert "3/N" not in as_text(made)
+    assert "PostgreSQL fsync not noted" in as_text(made)
+    assert "nothing was checked" in as_page(made)
+
+
+def test_hostile_text_draws_no_row_of_its_own_and_no_long_line() -> None:
+    made = record(is_broken=True)
+    made.broken[0].rows = ["a\nF-18  clocks  1/1\x1b[2J", "x" * 500]
+    lines = as_text(made).splitlines()
+
+    assert "    a F-18  clocks  1/1 [2J" in lines
+    assert max(len(line) for line in lines) <= 140
 
 
 def test_a_broken_run_says_what_broke_and_claims_no_bound() -> None:
@@ -117,6 +153,23 @@ def test_the_lines_can_be_read_back(tmp_path: Path, is_broken: bool) -> None:
     assert read_lines(tmp_path / "run.jsonl") == made
 
 
+def test_a_separator_of_unicode_ends_no_line_of_the_file(tmp_path: Path) -> None:
+    made = record(is_broken=True)
+    made.broken[0].rows = ["a\u2028b\x85c\ud800"]
+
+    write_lines(made, tmp_path / "run.jsonl")
+
+    assert read_lines(tmp_path / "run.jsonl") == made
+
+
+@pytest.mark.parametrize("text", ["", '{"kind": {}}\n', '{"other": {}}\n'])
+def test_a_file_that_holds_no_run_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.jsonl").write_text(text, encoding="utf-8")
+
+    with pytest.raises(ValueError, match=r"run\.jsonl"):
+        read_lines(tmp_path / "run.jsonl")
+
+
 class Page(HTMLParser):
     """Notes tags and what leads elsewhere."""
 
@@ -139,9 +192,18 @@ def test_the_page_is_one_file_without_scripts_that_shows_everything() -> None:
     assert page.links == []
     assert "script" not in page.tags
     assert "http://" not in text and "https://" not in text
-    assert page.tags.count("svg") == 6 - 1
+    assert page.tags.count("svg") == 7
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "not tested: libfaketime is not installed" in text
+
+
+def test_a_long_run_is_shown_in_few_points() -> None:
+    made = record()
+    made.samples = [Sample(at=float(n), requests=1) for n in range(1, 3602)]
+
+    points = max(part.split('"')[0].count(",") for part in as_page(made).split('points="')[1:])
+
+    assert 500 <= points <= 600
 
 
 def line() -> ProgressLine:
@@ -177,11 +239,12 @@ def test_a_log_gets_whole_lines_and_not_too_many() -> None:
     assert second == "BROKEN I-03"
 
 
-def test_a_terminal_gets_one_line_that_changes() -> None:
+def test_a_terminal_gets_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
+    monkeypatch.setenv("COLUMNS", "40")
     stream = Terminal()
     progress = Progress(stream, 300, 2000)
 
@@ -190,4 +253,5 @@ def test_a_terminal_gets_one_line_that_changes() -> None:
     progress.say("done")
 
     assert stream.getvalue().count("\r1:01/5:00") == 2
+    assert all(len(part) < 40 for part in stream.getvalue().split("\r"))
     assert stream.getvalue().endswith("\rdone\n")
