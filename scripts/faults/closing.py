@@ -26,6 +26,7 @@ DELIVERED_SECONDS_MAX = 60.0
 PAID_SHARE_MIN = 0.95
 # Seen twice, a second apart: nothing moves any more.
 QUIET_LOOKS = 2
+HURRY_EVERY = 10
 
 UNRESTED: LiteralString = """
 select 'order ' || order_id || ' ' || status from shop.orders o
@@ -38,6 +39,20 @@ union all select 'refund ' || refund_id || ' ' || status from shop.refunds
   where status in ('INTENT', 'UNKNOWN')
 union all select 'event ' || event_id || ' ' || type from shop.outbox where done_at is null
 limit 20
+"""
+# After the n-th failure the next try is minutes away.  That is right in the world, and here it would
+# only be waited for: what is due some time is due now.
+HURRY_PAYMENTS: LiteralString = """
+update shop.payments set next_try_at = now()
+where status in ('INTENT', 'UNKNOWN') and next_try_at > now() + interval '5 seconds'
+"""
+HURRY_REFUNDS: LiteralString = """
+update shop.refunds set next_try_at = now()
+where status in ('INTENT', 'UNKNOWN') and next_try_at > now() + interval '5 seconds'
+"""
+HURRY_EVENTS: LiteralString = """
+update shop.outbox set next_try_at = now()
+where done_at is null and parked_at is null and next_try_at > now() + interval '5 seconds'
 """
 UNTAKEN: LiteralString = """
 select entity || ' ' || from_status || ' to ' || to_status from (
@@ -69,10 +84,14 @@ async def _come_to_rest(run: Run, scene: Scene, name: str) -> None:
     run.progress.say(f"waiting for {name}")
     began = time.monotonic()
     left: list[str] = ["nothing was asked yet"]
-    quiet = 0
+    quiet = looks = 0
     while quiet < QUIET_LOOKS and time.monotonic() - began < scene.tier.rest_seconds_max:
         await asyncio.sleep(1.0)
+        looks += 1
         async with scene.database() as database:
+            if looks % HURRY_EVERY == 1:
+                for statement in (HURRY_PAYMENTS, HURRY_REFUNDS, HURRY_EVENTS):
+                    await database.execute(statement)
             left = [str(row[0]) for row in await (await database.execute(UNRESTED)).fetchall()]
         quiet = quiet + 1 if not left and not scene.platform.broker.pending else 0
     seconds = time.monotonic() - began
