@@ -40,7 +40,7 @@ union all select 'refund ' || refund_id || ' ' || status from shop.refunds
 union all select 'event ' || event_id || ' ' || type from shop.outbox where done_at is null
 limit 20
 """
-# After the n-th failure the next try is minutes away.  That is right in the world, and here it would
+# After some failures the next try is minutes away.  That is right in the world, and here it would
 # only be waited for: what is due some time is due now.
 HURRY_PAYMENTS: LiteralString = """
 update shop.payments set next_try_at = now()
