@@ -201,10 +201,12 @@ class Clock:
         in_vain = 0
         while True:
             try:
-                if await self._due_work.count(schedule.due_kinds) > 0:
+                due = await self._due_work.count(schedule.due_kinds)
+                if due > 0:
                     await self.tick(spec, schedule)
-                    is_left = await self._due_work.count(schedule.due_kinds) > 0
-                    in_vain = in_vain + 1 if is_left else 0
+                    left = await self._due_work.count(schedule.due_kinds)
+                    # a long list that gets shorter is no reason to wait
+                    in_vain = in_vain + 1 if left >= due else 0
                 pause = await self._pause(schedule, in_vain)
             except psycopg.Error as error:
                 self._journal.say(f"the clock cannot look at due_work: {str(error).strip()}")
