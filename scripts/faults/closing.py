@@ -54,6 +54,14 @@ HURRY_EVENTS: LiteralString = """
 update shop.outbox set next_try_at = now()
 where done_at is null and parked_at is null and next_try_at > now() + interval '5 seconds'
 """
+# These wait for their buyer: the card was declined, and nobody comes to pay again.
+HURRY_EXPIRIES: LiteralString = """
+update shop.orders o set expires_at = now()
+where status = 'PENDING' and charge_at is null and expires_at > now()
+  and not exists (select from shop.payments p where p.order_id = o.order_id
+    and p.status in ('INTENT', 'UNKNOWN', 'CAPTURED'))
+"""
+HURRY = (HURRY_PAYMENTS, HURRY_REFUNDS, HURRY_EVENTS, HURRY_EXPIRIES)
 UNTAKEN: LiteralString = """
 select entity || ' ' || from_status || ' to ' || to_status from (
   select entity, from_status, to_status from shop.allowed_transitions
@@ -90,7 +98,7 @@ async def _come_to_rest(run: Run, scene: Scene, name: str) -> None:
         looks += 1
         async with scene.database() as database:
             if looks % HURRY_EVERY == 1:
-                for statement in (HURRY_PAYMENTS, HURRY_REFUNDS, HURRY_EVENTS):
+                for statement in HURRY:
                     await database.execute(statement)
             left = [str(row[0]) for row in await (await database.execute(UNRESTED)).fetchall()]
         quiet = quiet + 1 if not left and not scene.platform.broker.pending else 0
