@@ -73,9 +73,9 @@ def test_the_pace_spreads_the_missing_orders_over_the_time_left() -> None:
     accepted, pace.begun = 100, 300
     behind = pace.rate(50.0)
 
-    assert at_first == pytest.approx(1000 / 95 / 0.33)
-    assert behind == pytest.approx(900 / 45 / ((100 + 6.6) / 320))
-    assert pace.rate(94.9) == 2000.0
+    assert at_first == pytest.approx(1000 / 60 / 0.33)
+    assert behind == pytest.approx(900 / 10 / ((100 + 6.6) / 320))
+    assert pace.rate(59.9) == 2000.0
     assert [pace.is_over(99.0), pace.is_over(100.0)] == [False, True]
 
 
@@ -100,9 +100,10 @@ def test_a_load_ends_with_its_orders_and_is_spread_over_its_time() -> None:
 
     moments, took = asyncio.run(run())
 
-    assert 200 <= len(moments) <= 200 + 64
+    assert 200 <= len(moments) <= 200 + 80
     assert took <= 2.5
-    assert 40 <= sum(moment < 1.0 for moment in moments) <= 170
+    # all within the first 1.2 s, as a rule
+    assert 40 <= sum(moment < 0.6 for moment in moments) <= 170
 
 
 def test_products_are_chosen_by_zipf() -> None:
