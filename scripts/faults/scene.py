@@ -35,7 +35,10 @@ EDGES = (DATABASE, REDIS, PROVIDER, BROKER, CLIENTS)
 
 @dataclass(kw_only=True)
 class Scene:
-    """One run's world.  ``told`` is the environment that new processes get on top of theirs."""
+    """One run's world.  ``told`` is the environment that new processes get on top of theirs.
+
+    ``cut_short`` are the orders that a fault left little time to be paid (F-17).
+    """
 
     tier: Tier
     seed: int
@@ -56,6 +59,7 @@ class Scene:
     load: Steered = field(init=False)
     told: Callable[[FunctionSpec], Mapping[str, str]] = lambda _spec: {}
     poison: list[tuple[str, str]] = field(default_factory=list)
+    cut_short: set[str] = field(default_factory=set)
     frozen: set[int] = field(default_factory=set)
     steady: Mapping[str, Toxic] = field(default_factory=dict)
     signs_with_second_key: bool = False

@@ -19,6 +19,7 @@ SHORTEN: LiteralString = """
 update shop.payments set charge_not_after = created_at + make_interval(secs => %(seconds)s)
 where status in ('INTENT', 'UNKNOWN')
   and charge_not_after > created_at + make_interval(secs => %(seconds)s)
+returning order_id::text
 """
 
 
@@ -42,7 +43,8 @@ async def forget_keys(scene: Scene) -> str:
             await asyncio.sleep(1.0)
             with suppress(psycopg.OperationalError):
                 async with scene.database() as database:
-                    await database.execute(SHORTEN, {"seconds": CHARGE_SECONDS})
+                    shortened = await database.execute(SHORTEN, {"seconds": CHARGE_SECONDS})
+                    scene.cut_short.update(row[0] for row in await shortened.fetchall())
     finally:
         await scene.provider.take_off("forgetful")
     return f"keys lived {KEY_LIFE_SECONDS:g} s, payments could be charged for {CHARGE_SECONDS} s"

@@ -45,13 +45,18 @@ def choose_action(random: Random) -> str:
 
 @dataclass
 class Pace:
-    """How many actions a second bring the wanted orders in time."""
+    """How many actions a second bring the wanted orders in time.
+
+    ``share`` of that is done while the shop has more work behind it than it can do: what piles up
+    says nothing about the shop but that somebody asked for too much.
+    """
 
     orders: int
     seconds: float
     accepted: Callable[[], int]
     began: float
     begun: int = 0
+    share: float = 1.0
 
     def is_over(self, now: float) -> bool:
         """True when the orders are accepted or the time is up."""
@@ -61,7 +66,7 @@ class Pace:
         """Actions a second from now on: the missing orders, over the time left for them."""
         left = max(HURRY * self.seconds, self.began + SPREAD * self.seconds - now)
         missing = max(0, self.orders - self.accepted())
-        return min(RATE_MAX, missing / left / self._yield())
+        return self.share * min(RATE_MAX, missing / left / self._yield())
 
     def _yield(self) -> float:
         """Orders per action, as seen so far."""

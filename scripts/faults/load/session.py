@@ -63,9 +63,11 @@ class Session:
             seed=settings.seed,
         )
         self._rate = RATE_USUAL
+        self._pace: Pace | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._commands: dict[str, Callable[[Command], Awaitable[dict[str, Any]]]] = {
             "load": self._load,
+            "ease": self._ease,
             "replay": self._replay,
             "tail": self._tail,
             "race": self._race,
@@ -130,6 +132,7 @@ class Session:
         before = self.meter.orders_total
         began = time.monotonic()
         pace = Pace(orders, seconds, lambda: self.meter.orders_total - before, began)
+        self._pace = pace
         replaying = asyncio.create_task(self.replays.replay_forever())
         try:
             await run_load(pace, self.buyers.act, seed=self._settings.seed)
@@ -140,6 +143,12 @@ class Session:
         self._rate = pace.begun / took
         done = {"accepted": pace.accepted(), "actions": pace.begun, "seconds": round(took, 2)}
         return {**done, **self._totals()}
+
+    async def _ease(self, command: Command) -> dict[str, Any]:
+        """Goes on at this ``share`` of its pace; 1 is all of it."""
+        if self._pace is not None:
+            self._pace.share = float(command["share"])
+        return {}
 
     async def _replay(self, command: Command) -> dict[str, Any]:
         random = Random(f"{command.get('seed', self._settings.seed)} replay")  # noqa: S311
