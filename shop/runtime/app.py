@@ -29,6 +29,8 @@ HEALTH_PATHS = frozenset({"/health/liveness", "/health/readiness", "/_/health", 
 EVENTS_PATH = "/events"
 READING = ("GET", "HEAD", "OPTIONS")
 SEGMENT = r"(?P<{}>[A-Za-z0-9._~-]{{1,200}})"
+# Python has no type for these: a thread that cannot start, a library that cannot be loaded.
+STARVED = ("can't start new thread", "failed to map segment", "Cannot allocate memory")
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
@@ -111,9 +113,7 @@ class App:
         except Unavailable as error:
             answer = problem(unavailable(error), instance=wire.path[:200])
         except Exception as error:
-            log.bug(error, route=message.route)
-            bug = Refused(500, "INTERNAL", "something went wrong on our side")
-            answer = problem(bug, instance=wire.path[:200])
+            answer = problem(_as_refusal(error, message.route), instance=wire.path[:200])
         for name, text in SECURITY_HEADERS.items():
             answer.headers.setdefault(name, text)
         self._conclude(message, answer)
@@ -203,6 +203,14 @@ def unavailable(error: Unavailable) -> Refused:
         error.message,
         headers={"retry-after": str(error.retry_after_seconds)},
     )
+
+
+def _as_refusal(error: Exception, route: str) -> Refused:
+    """503 where this process has nothing left to work with, else 500; the log says which."""
+    log.bug(error, route=route)
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in STARVED):
+        return unavailable(Unavailable("this process has no memory or threads left"))
+    return Refused(500, "INTERNAL", "something went wrong on our side")
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -115,3 +115,20 @@ def test_servers_die_with_the_process_that_started_them(tmp_path: Path) -> None:
     deadline = time.monotonic() + 20
     while not all(refuses_connections(url) for url in urls):
         assert time.monotonic() < deadline
+
+
+def test_no_port_is_handed_out_twice() -> None:
+    """Two servers that start at once must not be told the same: both would listen on it."""
+    ports = [servers.free_port() for _ in range(2_000)]
+
+    assert len(set(ports)) == len(ports)
+    assert set(ports) <= set(servers.OUR_PORTS)
+
+
+def test_a_port_that_somebody_listens_on_is_not_handed_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", servers.free_port()), reuse_port=True) as taken:
+        monkeypatch.setattr(servers, "_PORTS", iter([taken.getsockname()[1], 31_999]))
+
+        assert servers.free_port() == 31_999

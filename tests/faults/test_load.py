@@ -79,6 +79,15 @@ def test_the_pace_spreads_the_missing_orders_over_the_time_left() -> None:
     assert [pace.is_over(99.0), pace.is_over(100.0)] == [False, True]
 
 
+def test_an_eased_pace_is_a_share_of_it() -> None:
+    pace = Pace(1000, 100.0, lambda: 0, began=0.0)
+    whole = pace.rate(0.0)
+
+    pace.share = 0.25
+
+    assert pace.rate(0.0) == pytest.approx(whole / 4)
+
+
 def test_the_pace_is_over_when_the_orders_are_accepted() -> None:
     pace = Pace(10, 100.0, lambda: 10, began=0.0)
 

@@ -1,0 +1,52 @@
+"""A process without memory or threads says "come back", and a bug stays a bug."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from shop.registry import spec_of
+from shop.runtime import app as app_module
+from shop.runtime.app import App
+from shop.runtime.config import Settings
+from shop.runtime.services import Services
+from shop.runtime.wire import Wire
+
+STARVED = [
+    MemoryError(),
+    RuntimeError("can't start new thread"),
+    ImportError("_pydantic_core.so: failed to map segment from shared object"),
+    OSError(12, "Cannot allocate memory"),
+]
+BUGS = [
+    ModuleNotFoundError("No module named 'pydantic'"),
+    ImportError("cannot import name 'Model'"),
+    RuntimeError("dictionary changed size during iteration"),
+]
+
+
+def answered(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str | None]:
+    """Status, code and Retry-After of a request on which the process meets ``error``."""
+
+    def fail(_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(app_module, "check_limits", fail)
+    settings = Settings(profile="local", rate_limit_per_minute=0)
+    app = App((spec_of("api_docs"),), Services(settings, source="/shop/api_docs"))
+    answer = app.answer(Wire("GET", "/api-docs", "", {}, "203.0.113.7", lambda _: b"", 0))
+    return answer.status, json.loads(answer.body)["error"], answer.headers.get("retry-after")
+
+
+@pytest.mark.parametrize("error", STARVED, ids=repr)
+def test_a_starved_process_asks_to_come_back(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert answered(error, monkeypatch) == (503, "UNAVAILABLE", "1")
+
+
+@pytest.mark.parametrize("error", BUGS, ids=repr)
+def test_a_bug_is_not_taken_for_hunger(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answered(error, monkeypatch) == (500, "INTERNAL", None)
