@@ -22,6 +22,10 @@ NTH_MAX = 500
 # What comes only so often: while these are missing they go first.  A process of settle that lives
 # on would close all the days that the others need; once much is due a tick of sweep ends late.
 FIRST = frozenset((Pair("settle", "W5"), Pair("sweep", "W6")))
+# One tick of sweep passes through these windows with every row: were it to die with the first, no
+# row behind it would ever have its turn.  A run with few kills has no time to wait for so many.
+OF_EVERY_ROW = frozenset(Pair("sweep", window) for window in ("W2", "W3", "W4", "W7", "W8", "W9"))
+ROWS_MAX, ROWS_PER_KILL = 60, 2
 # So long may a process run without reaching its window before others get their turn: longer than
 # the longest message takes, which is a tick of sweep.
 PATIENCE_SECONDS = 12.0
@@ -92,6 +96,8 @@ class CrashPlan:
         """
         if self._in_vain[pair] or pair in FIRST:
             return 1
+        if pair in OF_EVERY_ROW:
+            return self._dice.randint(1, min(ROWS_MAX, ROWS_PER_KILL * self.per_pair))
         passages = self._rates.get(pair.function, 0.0) * self._until_due(pair.function)
         return self._dice.randint(1, max(1, min(NTH_MAX, int(passages))))
 

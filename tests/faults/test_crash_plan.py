@@ -80,3 +80,12 @@ def test_a_busy_process_answers_messages_until_its_kill_is_due() -> None:
     # one of two kills is done, so the next is due after 50 s
     assert drawn >= set(range(1, 190))
     assert max(drawn) <= 200
+
+
+def test_a_tick_of_sweep_gets_some_rows_done_before_it_dies() -> None:
+    often = CrashPlan(PAIRS, per_pair=30, seconds=1000.0, dice=Random(1))
+    rarely = CrashPlan(PAIRS, per_pair=1, seconds=1000.0, dice=Random(1))
+    of_a_row = Pair("sweep", "W7")
+
+    assert {often.nth(of_a_row) for _ in range(2000)} == set(range(1, 61))
+    assert max(rarely.nth(of_a_row) for _ in range(2000)) == 2
