@@ -50,12 +50,12 @@ def remember(tx: Transaction, order_id: UUID) -> Charging | None:
 
 
 def resume(tx: Transaction, payment_id: UUID) -> Charging | None:
-    """Takes an open payment up again (timer T3): confirm it, or cancel it when it is not wanted.
+    """Takes a due payment up again (timer T3): confirm it, or cancel it when it is not wanted.
 
     Pushes its next turn into the future first, so a process that dies here is followed by another
     only later.
     """
-    row = tx.one(payments.ORDER_OF, payment_id=payment_id)
+    row = tx.one(payments.ORDER_OF_DUE, payment_id=payment_id)
     if row is None or not saga.lock_or_skip(tx, row.order_id):
         return None
     telling = saga.read(tx, row.order_id)

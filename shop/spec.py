@@ -80,6 +80,8 @@ class Schedule:
     handler: str
     summary: str
     due_kinds: tuple[str, ...] = ()
+    # so many due rows call for one more process
+    rows_per_process: int = 200
 
 
 @frozen(kw_only=True)

@@ -1,7 +1,8 @@
 """Ticks: PingSource for fixed times, and what KEDA does for schedules with ``due_kinds``.
 
 Such a schedule is ticked only while ``shop.due_work`` has rows of its kinds: at rest, nothing runs.
-One schedule never ticks again before its last tick was answered.
+Where very much is due it ticks several processes at once, as KEDA would start several pods; it does
+not tick again before all of these have answered.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SOURCE = "/shop/clock"
 TICKED = "com.msashop.clock.ticked.v1"
 BUSY_SECONDS = 60.0
 POLL_SECONDS = 1.0
+# A tick that took so long worked, however long the list still is.
+WORKED_SECONDS = 2.0
 SLEEP_SECONDS_MAX = 60.0
 SEARCH_DAYS = 366 * 5
 FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -203,15 +206,26 @@ class Clock:
             try:
                 due = await self._due_work.count(schedule.due_kinds)
                 if due > 0:
-                    await self.tick(spec, schedule)
+                    is_done = await self._tick_all(spec, schedule, due)
                     left = await self._due_work.count(schedule.due_kinds)
-                    # a long list that gets shorter is no reason to wait
-                    in_vain = in_vain + 1 if left >= due else 0
+                    # a list that gets shorter is no reason to wait, nor is one that grew meanwhile
+                    in_vain = in_vain + 1 if is_done and left >= due else 0
                 pause = await self._pause(schedule, in_vain)
             except psycopg.Error as error:
                 self._journal.say(f"the clock cannot look at due_work: {str(error).strip()}")
                 pause = SLEEP_SECONDS_MAX / 6
             await self._sleep(pause, wakes=in_vain == 0)
+
+    async def _tick_all(self, spec: FunctionSpec, schedule: Schedule, due: int) -> bool:
+        """Ticks as many processes as ``due`` rows call for; whether all looked and soon were done.
+
+        A tick that was not taken is none: the activator knows how long to leave a broken process.
+        """
+        most = min(spec.scale.max_scale, self._functions.processes_max(spec.name))
+        count = max(1, min(most, due // schedule.rows_per_process))
+        began = time.monotonic()
+        are_taken = await asyncio.gather(*(self.tick(spec, schedule) for _ in range(count)))
+        return all(are_taken) and time.monotonic() - began < WORKED_SECONDS
 
     async def _pause(self, schedule: Schedule, in_vain: int) -> float:
         if in_vain:  # what is due stays due: the function cannot do it yet

@@ -36,8 +36,6 @@ AUTHENTICATION = "shop-due-work"
 TICK_SECONDS = 5
 POLL_SECONDS = 10
 COOLDOWN_SECONDS = 120
-# so many due rows per pod
-ROWS_PER_POD = 200
 
 
 def objects() -> list[Manifest]:
@@ -124,7 +122,7 @@ def scaled_object(spec: FunctionSpec) -> Manifest:
     """From nothing to the spec's most, by the number of due rows; a broken query keeps one."""
     query = {
         "query": due_query(spec),
-        "targetQueryValue": str(ROWS_PER_POD),
+        "targetQueryValue": str(spec.schedules[0].rows_per_process),
         "activationTargetQueryValue": "0",
     }
     return {

@@ -58,8 +58,10 @@ where payment_id = %(payment_id)s::uuid and status = 'CAPTURED'
 returning payment_id
 """
 
-ORDER_OF: LiteralString = """
-select order_id from shop.payments where payment_id = %(payment_id)s::uuid
+# Whoever took it up first has pushed its turn away: sweepers with the same list share the work.
+ORDER_OF_DUE: LiteralString = """
+select order_id from shop.payments
+where payment_id = %(payment_id)s::uuid and next_try_at <= now()
 """
 
 ORDER_OF_KEY: LiteralString = """

@@ -63,8 +63,8 @@ def test_a_date_that_never_comes_is_refused() -> None:
 class Recorder(Activator):
     """Takes the messages instead of a function, and one due row per message if it ``drains``."""
 
-    def __init__(self, url: str, *, drains: bool) -> None:
-        self.url, self.drains = url, drains
+    def __init__(self, url: str, *, drains: bool, status: int = 204) -> None:
+        self.url, self.drains, self.status = url, drains, status
         self.messages: list[Message] = []
         self.running = self.most = 0
 
@@ -81,7 +81,10 @@ class Recorder(Activator):
             )
         await asyncio.sleep(0.02)  # slow: so that messages could overlap
         self.running -= 1
-        return Answer(204)
+        return Answer(self.status)
+
+    def processes_max(self, function: str) -> int:
+        return 3
 
 
 def execute(url: str, statement: str) -> None:
@@ -141,6 +144,62 @@ def test_ticks_while_work_is_due_one_at_a_time_and_then_rests(url: str, secrets:
     asyncio.run(story())
 
     assert recorder.most == 1
+
+
+@pytest.mark.parametrize(("due", "at_once"), [(399, 1), (400, 2), (5_000, 3)])
+def test_much_due_work_ticks_several_processes_at_once(
+    url: str, secrets: Secrets, due: int, at_once: int
+) -> None:
+    execute(
+        url,
+        f"insert into shop.due_work select 'x', n::text, now() from generate_series(1, {due}) n",
+    )
+    recorder = Recorder(url, drains=False)
+
+    async def story() -> None:
+        clock = make_clock(recorder, secrets)
+        running = asyncio.create_task(clock.run())
+        await until(lambda: len(recorder.messages) >= at_once and recorder.running == 0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(story())
+
+    assert recorder.most == at_once
+
+
+@pytest.mark.parametrize(("status", "pauses"), [(204, [1, 2, 4]), (502, [0, 0, 0])])
+def test_only_ticks_in_vain_make_the_clock_wait_longer(
+    url: str,
+    secrets: Secrets,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    pauses: list[int],
+) -> None:
+    """What is due and cannot be done yet is left alone; a process that died is no such thing."""
+    execute(url, "insert into shop.due_work values ('x', '1', now())")
+    recorder = Recorder(url, drains=False, status=status)
+    waited: list[int] = []
+
+    async def note(_: Clock, schedule: Schedule, in_vain: int) -> float:
+        waited.append(in_vain and 2 ** (in_vain - 1))
+        return 0.0
+
+    async def sleep(_: Clock, __: float, *, wakes: bool) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(Clock, "_pause", note)
+    monkeypatch.setattr(Clock, "_sleep", sleep)
+
+    async def story() -> None:
+        running = asyncio.create_task(make_clock(recorder, secrets).run())
+        await until(lambda: len(waited) >= 3)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(story())
+
+    assert waited[:3] == pauses
 
 
 def test_work_that_becomes_due_is_ticked_when_it_is(url: str, secrets: Secrets) -> None:
