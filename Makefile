@@ -24,7 +24,7 @@ COMPILE := $(BIN)/python -m piptools compile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup dev test check format e2e faults render render-check bench-cold bench-orders \
-	bench-catalog bench-servers image new locks clean
+	bench-catalog bench-servers deploy-check image new locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ render: setup ## Write every generated file from the functions' specs
 
 render-check: setup ## Fail when a generated file is not what the specs say
 	$(BIN)/python -m scripts.render --check
+
+deploy-check: setup ## Show what we deploy to upstream's webhooks, helm, kn, faas-cli (needs Go)
+	$(BIN)/python -m tests.admission.against_upstream
+	$(BIN)/python -m tests.admission.with_the_clients
 
 bench-cold: setup ## Cold start of every function beside the bare framework
 	$(BIN)/python -m scripts.bench.cold $(ARGS)

@@ -1,0 +1,203 @@
+"""Shows what we deploy to the owners' own clients: ``python -m tests.admission.with_the_clients``.
+
+``helm`` lints and renders the chart with every values file, ``faas-cli`` reads ``stack.yml`` and
+deploys it to a gateway that only listens, ``kn`` applies every Knative Service to a folder (its
+GitOps mode).  All three are built from the sources that ``tools/`` pins; needs Go 1.24 or newer.
+
+Exits 1 when a client refuses something, or makes something else of it; 2 without Go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.validate.__main__ import ROOT
+
+TOOLS = Path(__file__).parent / "tools"
+PACKAGES = {
+    "helm": "helm.sh/helm/v3/cmd/helm",
+    "faas-cli": "github.com/openfaas/faas-cli",
+    "kn": "knative.dev/client/cmd/kn",
+}
+CHART = ROOT / "helm" / "msa-shop"
+DIGEST = "sha256:" + "1" * 64
+# The production values demand digests: what a pipeline would fill in.
+PINNED = ("image", "toolsImage", "pgbouncer.image")
+VALUES = ("values.yaml", "values-ghcr.yaml", "values-prod.yaml")
+IMAGE = "registry.example/msa-shop/functions:1.0"
+
+
+class Wrong(Exception):
+    """A client refused, or made something else of it; the text says what."""
+
+
+def main() -> int:
+    """The exit status; prints a line for each client."""
+    if shutil.which("go") is None:
+        print("go is missing", file=sys.stderr)
+        return 2
+    wrong = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, ask in (("helm", ask_helm), ("faas-cli", ask_faas_cli), ("kn", ask_kn)):
+            try:
+                said = ask(build(name, Path(folder)), Path(folder))
+            except Wrong as error:
+                wrong += 1
+                said = f"WRONG: {error}"
+            print(f"{name}: {said}", flush=True)
+    return 1 if wrong else 0
+
+
+def build(name: str, folder: Path) -> Path:
+    """The client's program, built from its pinned sources."""
+    program = folder / name
+    command = ["go", "build", "-buildvcs=false", "-o", str(program), PACKAGES[name]]
+    subprocess.run(command, cwd=TOOLS / name, check=True)
+    return program
+
+
+def ask_helm(helm: Path, _: Path) -> str:
+    """Lints strictly and renders with each values file."""
+    counts = []
+    for values in VALUES:
+        options = ["--values", str(CHART / values)]
+        if values == "values-prod.yaml":
+            options += [f"--set={path}.digest={DIGEST}" for path in PINNED]
+        _run([str(helm), "lint", "--strict", str(CHART), *options])
+        rendered = _run([str(helm), "template", "shop", str(CHART), "--namespace=shop", *options])
+        objects = [each for each in yaml.safe_load_all(rendered) if each]
+        if not any(each["kind"] == "Service" for each in objects):
+            raise Wrong(f"{values} renders no Service")
+        counts.append(f"{len(objects)} objects with {values}")
+    return ", ".join(counts)
+
+
+def ask_faas_cli(faas_cli: Path, folder: Path) -> str:
+    """Generates the custom resources, and deploys to a gateway that writes down what it is sent."""
+    stack = ROOT / "stack.yml"
+    wanted = yaml.safe_load(stack.read_text("utf-8"))["functions"]
+    environment = {"IMAGE": IMAGE, "SHOP_PROFILE": "prod", "HOME": str(folder)}
+    generated = _run(
+        [str(faas_cli), "generate", "--yaml", str(stack), "--api=openfaas.com/v1"], environment
+    )
+    resources = [each for each in yaml.safe_load_all(generated) if each]
+    names = {each["spec"]["name"] for each in resources}
+    if names != set(wanted):
+        raise Wrong(f"it read {sorted(names)} of {sorted(wanted)}")
+    with _gateway() as (url, deployed):
+        command = [str(faas_cli), "deploy", "--yaml", str(stack), "--gateway", url]
+        _run([*command, "--read-template=false"], environment)
+    for name, function in wanted.items():
+        _compare(name, function, deployed.get(name))
+    return f"{len(resources)} functions read and deployed"
+
+
+def _compare(name: str, wanted: dict[str, Any], deployed: dict[str, Any] | None) -> None:
+    """What a gateway is sent is what the stack says."""
+    if deployed is None:
+        raise Wrong(f"{name} was not deployed")
+    said = {
+        "image": IMAGE,
+        "secrets": wanted.get("secrets", []),
+        "readOnlyRootFilesystem": wanted["readonly_root_filesystem"],
+        "labels": wanted["labels"],
+        "memory": wanted["limits"]["memory"],
+    }
+    sent = {key: deployed.get(key) for key in said} | {"memory": deployed["limits"]["memory"]}
+    if sent != said:
+        raise Wrong(f"{name} was deployed as {sent}, and should be {said}")
+    if deployed["envVars"].get("FUNCTION_NAME") != wanted["environment"]["FUNCTION_NAME"]:
+        raise Wrong(f"{name} lost its environment")
+
+
+def ask_kn(kn: Path, folder: Path) -> str:
+    """Applies every Service to a folder, as a GitOps repository would have it."""
+    target = folder / "gitops"
+    services = [
+        path
+        for path in sorted((ROOT / "infra/knative/base").glob("shop-*.yaml"))
+        if yaml.safe_load(path.read_text("utf-8"))["apiVersion"] == "serving.knative.dev/v1"
+    ]
+    environment = {"HOME": str(folder)}
+    for path in services:
+        document = yaml.safe_load(path.read_text("utf-8"))
+        command = [str(kn), "service", "apply", document["metadata"]["name"]]
+        command += ["--filename", str(path), "--namespace", "shop", "--target", str(target)]
+        _run(command, environment)
+        written = list(target.rglob(f"{document['metadata']['name']}.yaml"))
+        if len(written) != 1:
+            raise Wrong(f"{path.name} became {len(written)} files")
+        kept = yaml.safe_load(written[0].read_text("utf-8"))
+        if kept["spec"]["template"]["spec"] != document["spec"]["template"]["spec"]:
+            raise Wrong(f"{path.name} came out otherwise")
+    return f"{len(services)} Services applied"
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
+    result = subprocess.run(
+        command,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    if result.returncode != 0:
+        raise Wrong(f"{' '.join(command[1:])}: {result.stderr or result.stdout}"[:2000])
+    return result.stdout
+
+
+@contextmanager
+def _gateway() -> Iterator[tuple[str, dict[str, Any]]]:
+    """A gateway's address, and the functions that it is told to deploy, by name."""
+    deployed: dict[str, Any] = {}
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self._take()
+
+        def do_POST(self) -> None:
+            self._take()
+
+        def do_GET(self) -> None:
+            self._answer(200, b"[]")
+
+        def _take(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            deployed[body["service"]] = body
+            self._answer(202, b"")
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing: the report says it all."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", deployed
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
