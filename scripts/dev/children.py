@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 WATCHDOG = """
 import os, signal, sys
@@ -26,6 +27,28 @@ for group in groups:
     except ProcessLookupError:
         pass
 """
+
+
+class Running(Protocol):
+    """A process of ours: what ``asyncio.subprocess.Process`` is, as far as it is needed here."""
+
+    @property
+    def pid(self) -> int:
+        """Its id, and that of its group."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        ...
+
+    async def wait(self) -> int:
+        """Waits for its end."""
+        ...
+
+    def terminate(self) -> None:
+        """Asks it to finish."""
+        ...
 
 
 class Children:
@@ -50,9 +73,17 @@ class Children:
 
     async def start(self, command: list[str], environment: Mapping[str, str], log: Path) -> Child:
         """Starts one process; its output is appended to ``log``."""
+        log.touch()
+        offset = log.stat().st_size
+        process = await self._spawn(command, environment, log)
+        self._tell(f"+{process.pid}")
+        return Child(process, self, log, offset)
+
+    async def _spawn(
+        self, command: list[str], environment: Mapping[str, str], log: Path
+    ) -> Running:
         with log.open("ab") as output:
-            offset = output.tell()
-            process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *command,
                 env=dict(environment),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -60,8 +91,6 @@ class Children:
                 stderr=output,
                 start_new_session=True,
             )
-        self._tell(f"+{process.pid}")
-        return Child(process, self, log, offset)
 
     def forget(self, pid: int) -> None:
         """A group is empty; its number may be used by others from now on."""
@@ -75,9 +104,7 @@ class Children:
 class Child:
     """One started process, leader of its group."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, children: Children, log: Path, offset: int
-    ) -> None:
+    def __init__(self, process: Running, children: Children, log: Path, offset: int) -> None:
         self.pid = process.pid
         self.log = log
         # told to die by whoever started it: no sign of a function that does not start

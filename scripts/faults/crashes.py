@@ -15,10 +15,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
 
-from scripts.dev.children import Child, Children
+from scripts.dev.children import Child, Children, Running
+from scripts.faults.warm.interpreter import WarmInterpreter
 from scripts.faults.windows import Pair
 
 NTH_MAX = 500
+COLD_EVERY = 10
 # What comes only so often: while these are missing they go first.  A process of settle that lives
 # on would close all the days that the others need; once much is due a tick of sweep ends late.
 FIRST = frozenset((Pair("settle", "W5"), Pair("sweep", "W6")))
@@ -137,11 +139,17 @@ class CrashPlan:
 
 
 class WatchedChildren(Children):
-    """Children whose deaths are compared with what they were told."""
+    """Children whose deaths are compared with what they were told.
 
-    def __init__(self, plan: CrashPlan) -> None:
+    Functions are forked from the warm interpreter, and every tenth is started cold, as are those
+    that live in a time of their own: a library is preloaded by exec alone.
+    """
+
+    def __init__(self, plan: CrashPlan, warm: WarmInterpreter) -> None:
         super().__init__()
         self._plan = plan
+        self._warm = warm
+        self._starts = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, command: list[str], environment: Mapping[str, str], log: Path) -> Child:
@@ -155,6 +163,16 @@ class WatchedChildren(Children):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return child
+
+    async def _spawn(
+        self, command: list[str], environment: Mapping[str, str], log: Path
+    ) -> Running:
+        module, function = command[-2:]
+        self._starts += 1
+        is_cold = self._starts % COLD_EVERY == 0 or "LD_PRELOAD" in environment
+        if is_cold or module != "shop.runtime":
+            return await super()._spawn(command, environment, log)
+        return await self._warm.fork(function, environment, log)
 
     async def _await_end(self, child: Child, pair: Pair) -> None:
         code = await child.ended

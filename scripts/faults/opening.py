@@ -37,6 +37,7 @@ from scripts.faults.proxies import Proxies
 from scripts.faults.scene import BROKER, CLIENTS, DATABASE, PROVIDER, REDIS, Scene
 from scripts.faults.steered import Steered
 from scripts.faults.tiers import Tier
+from scripts.faults.warm.interpreter import WarmInterpreter
 from scripts.migrate import migrate
 from scripts.seed import seed as seed_database
 from shop.registry import all_specs
@@ -121,7 +122,8 @@ async def _raise(opening: Opening, stack: AsyncExitStack, journal: Journal) -> S
     plan = _plan(opening)
     second_jwt_key = new_key()
     secrets = _with_second_key(local_secrets(opening.data / "secrets", plan.specs), second_jwt_key)
-    children = stack.enter_context(WatchedChildren(opening.crashes))
+    warm = await stack.enter_async_context(WarmInterpreter(opening.data / "log"))
+    children = stack.enter_context(WatchedChildren(opening.crashes, warm))
     provider_url = await stack.enter_async_context(
         sandbox(plan, children, secrets, opening.data / "log")
     )
