@@ -71,11 +71,11 @@ def test_the_pace_spreads_the_missing_orders_over_the_time_left() -> None:
     at_first = pace.rate(0.0)
 
     accepted, pace.begun = 100, 300
-    behind = pace.rate(50.0)
+    behind = pace.rate(40.0)
 
     assert at_first == pytest.approx(1000 / 60 / 0.33)
-    assert behind == pytest.approx(900 / 10 / ((100 + 6.6) / 320))
-    assert pace.rate(59.9) == 2000.0
+    assert behind == pytest.approx(900 / 20 / ((100 + 6.6) / 320))
+    assert pace.rate(59.9) == 200.0
     assert [pace.is_over(99.0), pace.is_over(100.0)] == [False, True]
 
 

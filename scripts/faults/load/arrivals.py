@@ -16,7 +16,8 @@ BUYERS = 40
 # Orders are spread over the first part of the time: what faults prevent has to be made up for.
 SPREAD = 0.6
 HURRY = 0.01
-RATE_MAX = 2000.0
+# More than two cores can do; easing takes its share of it.
+RATE_MAX = 200.0
 # Half of the place actions and of the quick cancels at first; what was seen soon outweighs it.
 YIELD_FIRST = 0.33
 YIELD_WEIGHT = 20.0
