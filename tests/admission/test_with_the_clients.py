@@ -72,3 +72,12 @@ def test_every_client_is_pinned_with_its_hashes(client: str) -> None:
     ((_, name, version),) = [words for words in required if len(words) == 3]
     assert package.startswith(name)
     assert f"{name} {version} h1:" in (TOOLS / client / "go.sum").read_text("utf-8")
+
+
+def test_what_a_client_adds_is_no_loss_and_what_it_drops_is() -> None:
+    wanted = {"containers": [{"args": ["sweep"], "ports": [{"containerPort": 8080}]}]}
+    more = {"containers": [{"args": ["sweep"], "ports": [{"containerPort": 8080}], "name": ""}]}
+    less = {"containers": [{"args": ["sweep"], "ports": []}]}
+
+    assert list(with_the_clients._lost(wanted, more, "spec")) == []
+    assert list(with_the_clients._lost(wanted, less, "spec")) == ["spec.containers[0].ports"]

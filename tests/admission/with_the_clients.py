@@ -1,7 +1,7 @@
 """Shows what we deploy to the owners' own clients: ``python -m tests.admission.with_the_clients``.
 
 ``helm`` lints and renders the chart with every values file, ``faas-cli`` reads ``stack.yml`` and
-deploys it to a gateway that only listens, ``kn`` applies every Knative Service to a folder (its
+deploys it to a gateway that only listens, ``kn`` writes every Knative Service to a folder (its
 GitOps mode).  All three are built from the sources that ``tools/`` pins; needs Go 1.24 or newer.
 
 Exits 1 when a client refuses something, or makes something else of it; 2 without Go.
@@ -124,26 +124,39 @@ def _compare(name: str, wanted: dict[str, Any], deployed: dict[str, Any] | None)
 
 
 def ask_kn(kn: Path, folder: Path) -> str:
-    """Applies every Service to a folder, as a GitOps repository would have it."""
-    target = folder / "gitops"
+    """Creates every Service in a folder, as a GitOps repository would have it (apply cannot)."""
+    target, single = folder / "gitops", folder / "service.yaml"
+    target.mkdir()
     services = [
-        path
+        document
         for path in sorted((ROOT / "infra/knative/base").glob("shop-*.yaml"))
-        if yaml.safe_load(path.read_text("utf-8"))["apiVersion"] == "serving.knative.dev/v1"
+        for document in yaml.safe_load_all(path.read_text("utf-8"))
+        if document["apiVersion"] == "serving.knative.dev/v1"
     ]
-    environment = {"HOME": str(folder)}
-    for path in services:
-        document = yaml.safe_load(path.read_text("utf-8"))
-        command = [str(kn), "service", "apply", document["metadata"]["name"]]
-        command += ["--filename", str(path), "--namespace", "shop", "--target", str(target)]
-        _run(command, environment)
-        written = list(target.rglob(f"{document['metadata']['name']}.yaml"))
+    for service in services:
+        name = service["metadata"]["name"]
+        single.write_text(yaml.safe_dump(service), "utf-8")
+        command = [str(kn), "service", "create", name, "--filename", str(single)]
+        _run([*command, "--namespace", "shop", "--target", str(target)], {"HOME": str(folder)})
+        written = list(target.rglob(f"{name}.yaml"))
         if len(written) != 1:
-            raise Wrong(f"{path.name} became {len(written)} files")
+            raise Wrong(f"{name} became {len(written)} files")
         kept = yaml.safe_load(written[0].read_text("utf-8"))
-        if kept["spec"]["template"]["spec"] != document["spec"]["template"]["spec"]:
-            raise Wrong(f"{path.name} came out otherwise")
-    return f"{len(services)} Services applied"
+        if lost := list(_lost(service["spec"], kept["spec"], "spec")):
+            raise Wrong(f"{name} came out without {', '.join(lost[:5])}")
+    return f"{len(services)} Services created"
+
+
+def _lost(wanted: Any, kept: Any, path: str) -> Iterator[str]:
+    """Where ``kept`` lacks something of ``wanted``; what a client adds of its own is no loss."""
+    if isinstance(wanted, dict) and isinstance(kept, dict):
+        for key, value in wanted.items():
+            yield from _lost(value, kept.get(key), f"{path}.{key}")
+    elif isinstance(wanted, list) and isinstance(kept, list) and len(wanted) == len(kept):
+        for number, (one, other) in enumerate(zip(wanted, kept, strict=True)):
+            yield from _lost(one, other, f"{path}[{number}]")
+    elif wanted != kept:
+        yield path
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
