@@ -186,7 +186,7 @@ def test_only_ticks_in_vain_make_the_clock_wait_longer(
         return 0.0
 
     async def sleep(_: Clock, __: float, *, wakes: bool) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # slow: lets the others have their turn
 
     monkeypatch.setattr(Clock, "_pause", note)
     monkeypatch.setattr(Clock, "_sleep", sleep)

@@ -13,6 +13,7 @@ import json
 import os
 import select
 import signal
+import sys
 import traceback
 from importlib import import_module
 from importlib.util import find_spec
@@ -99,10 +100,10 @@ def _become(command: dict[str, Any]) -> NoReturn:
         os.environ.clear()
         os.environ.update(command["environment"])
         code = serve([command["function"]])
-    except BaseException:
-        traceback.print_exc()
     finally:
-        os._exit(code)
+        if error := sys.exception():
+            traceback.print_exception(error)
+        os._exit(code)  # never back into the interpreter that it was forked from
 
 
 def _tell_who_ended() -> None:
