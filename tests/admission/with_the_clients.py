@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 from scripts.validate.__main__ import ROOT
+from tests.admission.test_chart import APIS
 
 TOOLS = Path(__file__).parent / "tools"
 PACKAGES = {
@@ -77,7 +78,8 @@ def ask_helm(helm: Path, _: Path) -> str:
         if values == "values-prod.yaml":
             options += [f"--set={path}.digest={DIGEST}" for path in PINNED]
         _run([str(helm), "lint", "--strict", str(CHART), *options])
-        rendered = _run([str(helm), "template", "shop", str(CHART), "--namespace=shop", *options])
+        command = [str(helm), "template", "shop", str(CHART), "--namespace=shop"]
+        rendered = _run([*command, *options, *(f"--api-versions={api}" for api in APIS)])
         objects = [each for each in yaml.safe_load_all(rendered) if each]
         if not any(each["kind"] == "Service" for each in objects):
             raise Wrong(f"{values} renders no Service")
