@@ -22,6 +22,8 @@ IMAGE_ARGS := $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
 # Addresses stay out of the locks: whoever installs uses the index their own pip is set up for.
 COMPILE := $(BIN)/python -m piptools compile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# What the locks say they were made with.
+export CUSTOM_COMPILE_COMMAND := make locks
 
 .PHONY: help setup dev test check format e2e faults render render-check bench-cold bench-orders \
 	bench-catalog bench-servers deploy-check image new locks clean

@@ -56,10 +56,14 @@ def change_item(request: Request, tx: Transaction) -> Reply:
 
 
 def remove_item(request: Request, tx: Transaction) -> Reply:
-    """204 whether the line was there or not: afterwards it is not, which is what was asked."""
+    """204 whether the line was there or not: afterwards it is not, which is what was asked.
+
+    404 for what can be no product's number.
+    """
     product_id = parse_product_id(request.path["productId"])
-    if product_id is not None:
-        tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id)
+    if product_id is None:
+        raise not_found("the cart's line")
+    tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id)
     return Reply(204)
 
 

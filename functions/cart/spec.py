@@ -50,6 +50,7 @@ SPEC = FunctionSpec(
             auth="customer",
             summary="Removes a line; 204 whether it was there or not.",
             status=204,
+            refusals=(404,),
             idempotent=True,
             writes=True,
             group="cart",

@@ -533,10 +533,9 @@ where c.scope in ('POST /orders', 'POST /orders/from-cart') and c.status_code be
         True,
         "nothing is left hanging in the database",
         """
-select pid::text from pg_stat_activity where datname = current_database()
+select concat_ws(' ', pid, usename, application_name, left(query, 80)) from pg_stat_activity
+where datname = current_database()
   and state like 'idle in transaction%' and pid <> pg_backend_pid()
-  -- between two statements everybody is that for a moment: a sweep, or another checker
-  and state_change < clock_timestamp() - interval '2 seconds'
 union all
 select gid from pg_prepared_xacts where database = current_database()
 """,

@@ -8,6 +8,7 @@ not tick again before all of these have answered.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -222,7 +223,7 @@ class Clock:
         A tick that was not taken is none: the activator knows how long to leave a broken process.
         """
         most = min(spec.scale.max_scale, self._functions.processes_max(spec.name))
-        count = max(1, min(most, due // schedule.rows_per_process))
+        count = min(most, math.ceil(due / schedule.rows_per_process))
         began = time.monotonic()
         are_taken = await asyncio.gather(*(self.tick(spec, schedule) for _ in range(count)))
         return all(are_taken) and time.monotonic() - began < WORKED_SECONDS

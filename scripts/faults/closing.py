@@ -18,6 +18,7 @@ from scripts.faults.scene import Scene
 
 if TYPE_CHECKING:
     from scripts.faults.run import Run
+    from scripts.faults.watch import Watch
 
 TAIL = 20
 REPLAYED = 0.1
@@ -76,7 +77,7 @@ select order_id::text, status from shop.orders where order_id = any(%(order_ids)
 """
 
 
-async def close(run: Run, scene: Scene) -> None:
+async def close(run: Run, scene: Scene, watch: Watch) -> None:
     """Waits for rest, sends old events and old requests again, and asks every invariant."""
     await sums.count_commits(run.record, scene)
     await _come_to_rest(run, scene, "rest")
@@ -84,7 +85,8 @@ async def close(run: Run, scene: Scene) -> None:
     await _ask_the_load(run, scene)
     await _empty_redis(run, scene)
     await _come_to_rest(run, scene, "rest after the replays")
-    await _ask_everything(run, scene)
+    async with watch.looking:
+        await _ask_everything(run, scene)
     await sums.count_dead_letters(run.record, scene)
     await sums.note_fsync(run.record, scene)
     await _look_for_vacuity(run, scene)
@@ -181,14 +183,16 @@ def _verdicts(scene: Scene) -> list[Verdict]:
 
 async def _look_for_vacuity(run: Run, scene: Scene) -> None:
     """A run in which nothing happens proves nothing."""
-    placed = [each for each in wanted_orders(scene.clients) if each not in scene.cut_short]
+    wanted = wanted_orders(scene.clients)
+    placed = [each for each in wanted if each not in scene.cut_short]
     async with scene.database() as database:
         rows = await (await database.execute(ENDINGS, {"order_ids": placed})).fetchall()
         untaken = [str(row[0]) for row in await (await database.execute(UNTAKEN)).fetchall()]
     paid = sum(row[1] == "PAID" for row in rows)
     share = paid / len(placed) if placed else 0.0
     what = f"of the orders that should be paid, {PAID_SHARE_MIN:.0%} are"
-    detail = f"{paid} of {len(placed)}, {share:.1%}"
+    cut_short = len(wanted) - len(placed)
+    detail = f"{paid} of {len(placed)}, {share:.1%}; F-17 left {cut_short} no time"
     _conclude(run, Check(id="non-vacuity", what=what, holds=share >= PAID_SHARE_MIN, detail=detail))
     # what only a person's mistake or a provider's refusal brings about is told, not demanded
     detail = f"not taken: {', '.join(untaken)}" if untaken else "all"

@@ -98,11 +98,13 @@ class Scale:
 
 CHARTS = (
     ("Throughput, per second", False, (
-        Line("requests", lambda s: s.requests, _mean), Line("orders", lambda s: s.orders, _mean))),
+        Line("requests", lambda s: s.requests / s.seconds, _mean),
+        Line("orders", lambda s: s.orders / s.seconds, _mean))),
     ("Latency, ms (log)", True, (Line("p50", lambda s: s.p50_ms), Line("p99", lambda s: s.p99_ms))),
     ("Backlog (log)", True, (
         Line("due work", lambda s: s.due), Line("deliveries", lambda s: s.deliveries_pending))),
-    ("Answers unknown to a client, per second", False, (Line("unknown", lambda s: s.unknown),)),
+    ("Answers unknown to a client, per second", False, (
+        Line("unknown", lambda s: s.unknown / s.seconds),)),
     ("Function processes", False, (Line("processes", lambda s: s.processes),)),
 )  # fmt: skip
 

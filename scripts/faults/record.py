@@ -12,9 +12,13 @@ from typing import Literal
 
 @dataclass(kw_only=True)
 class Sample:
-    """One second of the run; latencies in milliseconds of the answers that came in it."""
+    """About a second of the run; latencies in milliseconds of the answers that came in it.
+
+    It ends at ``at`` and lasted ``seconds``: more than one where the machine was busy.
+    """
 
     at: float
+    seconds: float = 1.0
     requests: int = 0
     orders: int = 0
     refused: int = 0
@@ -105,6 +109,7 @@ class RunRecord:
     knobs: dict[str, str] = field(default_factory=dict)
     fsync: str = ""
     seconds: float = 0.0
+    load_seconds: float = 0.0
     orders: int = 0
     operations: int = 0
     events: int = 0

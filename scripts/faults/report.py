@@ -119,7 +119,7 @@ def foot(record: RunRecord) -> list[str]:
     counts = [count for windows in record.pairs.values() for count in windows.values()]
     kills = sum(counts)
     seconds = max(1.0, record.samples[-1].at if record.samples else record.seconds)
-    loaded = sum(1 for sample in record.samples if sample.requests) or 1
+    loaded = max(1.0, record.load_seconds)
     return [
         f"orders {record.orders}, operations {record.operations}, events {record.events} "
         f"(of these {record.duplicates} duplicates, {record.reordered} reordered, "
@@ -130,7 +130,7 @@ def foot(record: RunRecord) -> list[str]:
         f"violations {len(record.broken)}",
         *_bounds(record, kills),
         f"throughput {record.orders / loaded:.1f} orders/s, "
-        f"{record.operations / loaded:.1f} operations/s over {loaded} s of load, "
+        f"{record.operations / loaded:.1f} operations/s over {loaded:.0f} s of load, "
         f"{seconds:.0f} s in all",
         f"machine {record.machine}; PostgreSQL fsync {record.fsync or 'not noted'}; "
         f"commit {record.commit}",

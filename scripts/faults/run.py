@@ -71,7 +71,7 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     again: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     _is_broken: asyncio.Event = field(default_factory=asyncio.Event)
-    _last_load: dict[str, Any] = field(default_factory=dict)
+    _load_lines: list[dict[str, Any]] = field(default_factory=list)
     _backlog: tuple[int, int] = (0, 0)
     _known: set[tuple[str, str]] = field(default_factory=set)
 
@@ -94,7 +94,7 @@ class Run:
                 sums.collect(self.record, scene, lanes, self.kinds, await _provider_counts(scene))
                 await scene.heal()
                 await lanes.stop()
-                await self._unless_broken(closing.close(self, scene))
+                await self._unless_broken(closing.close(self, scene, watch))
             self.record.evaluations = watch.evaluations
             sums.finish(self.record, scene, watch.evaluations)
         self.record.seconds = self.now()
@@ -115,8 +115,9 @@ class Run:
 
     def on_load_line(self, line: dict[str, Any]) -> None:
         """A second of the load; a replay that is answered otherwise is noted at once."""
-        self._last_load = line.get("sample", {})
-        if different := self._last_load.get("different"):
+        sample = line.get("sample", {})
+        self._load_lines.append(sample)
+        if different := sample.get("different"):
             self.note("replays", f"{different} requests were answered otherwise when repeated")
 
     async def _load(self, scene: Scene, lanes: Lanes) -> None:
@@ -129,8 +130,10 @@ class Run:
             scene.crashes.begin()
         scene.platform.activator.pools["settle"].is_barred = False
         lanes.start()
+        began = self.now()
         try:
             await self._order(scene, lanes)
+            self.record.load_seconds = self.now() - began
             await self._finish_killing(scene)
         finally:
             killing.cancel()
@@ -220,15 +223,18 @@ class Run:
             self.progress.show(self._line(scene, lanes, watch))
 
     def _sampled(self, scene: Scene, lanes: Lanes) -> Sample:
-        load, self._last_load = self._last_load, {}
+        # a busy machine takes a sample later than each second: several lines of the load, then
+        lines, self._load_lines = self._load_lines, []
+        before = self.record.samples[-1].at if self.record.samples else 0.0
         return Sample(
             at=self.now(),
-            requests=load.get("requests", 0),
-            orders=load.get("orders", 0),
-            refused=load.get("refused", 0),
-            unknown=load.get("unknown", 0),
-            p50_ms=load.get("p50_ms", 0.0),
-            p99_ms=load.get("p99_ms", 0.0),
+            seconds=max(1.0, self.now() - before),
+            requests=sum(line.get("requests", 0) for line in lines),
+            orders=sum(line.get("orders", 0) for line in lines),
+            refused=sum(line.get("refused", 0) for line in lines),
+            unknown=sum(line.get("unknown", 0) for line in lines),
+            p50_ms=max((line.get("p50_ms", 0.0) for line in lines), default=0.0),
+            p99_ms=max((line.get("p99_ms", 0.0) for line in lines), default=0.0),
             due=self._backlog[0],
             open_orders=self._backlog[1],
             deliveries_pending=scene.platform.broker.pending,
@@ -256,11 +262,12 @@ class Run:
 
     def _line(self, scene: Scene, lanes: Lanes, watch: Watch) -> ProgressLine:
         sample, crashes = self.record.samples[-1], scene.crashes
-        recent = self.record.samples[-10:]
+        recent = self.record.samples[-11:]
         return ProgressLine(
             elapsed_seconds=sample.at,
             orders=sum(each.orders for each in self.record.samples),
-            orders_per_second=sum(each.orders for each in recent) / len(recent),
+            orders_per_second=sum(each.orders for each in recent[1:])
+            / max(1.0, sample.at - recent[0].at),
             p99_ms=sample.p99_ms,
             unknown=sum(each.unknown for each in self.record.samples),
             due=sample.due,

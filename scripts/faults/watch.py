@@ -61,7 +61,10 @@ class ProviderBooks:
 
 
 class Watch:
-    """Looks until stopped; ``evaluations`` counts the snapshots, ``invariants`` those asked."""
+    """Looks until stopped; ``evaluations`` counts the snapshots.
+
+    Whoever holds ``looking`` is alone with the database: the watch begins no look meanwhile.
+    """
 
     def __init__(self, scene: Scene, on_broken: Callable[[Violation], None]) -> None:
         self._books = ProviderBooks(scene.provider_url, scene.secrets.provider_api_key)
@@ -69,6 +72,7 @@ class Watch:
         self._scene = scene
         self._on_broken = on_broken
         self._poison_told = 0
+        self.looking = asyncio.Lock()
         self._charges: list[tuple[str, int | None, str]] = []
         self._refunds: list[tuple[str, str, int]] = []
         self.evaluations = 0
@@ -87,11 +91,12 @@ class Watch:
 
     async def look(self) -> None:
         """One snapshot; none where PostgreSQL or the provider do not answer now."""
-        poison = self._scene.poison[self._poison_told :]
-        try:
-            found = await asyncio.to_thread(self._look, poison)
-        except (NotNow, httpx.HTTPError):
-            return
+        async with self.looking:
+            poison = self._scene.poison[self._poison_told :]
+            try:
+                found = await asyncio.to_thread(self._look, poison)
+            except (NotNow, httpx.HTTPError):
+                return
         self._poison_told += len(poison)
         self.evaluations += 1
         for violation in found:

@@ -146,7 +146,7 @@ def test_ticks_while_work_is_due_one_at_a_time_and_then_rests(url: str, secrets:
     assert recorder.most == 1
 
 
-@pytest.mark.parametrize(("due", "at_once"), [(399, 1), (400, 2), (5_000, 3)])
+@pytest.mark.parametrize(("due", "at_once"), [(200, 1), (201, 2), (5_000, 3)])
 def test_much_due_work_ticks_several_processes_at_once(
     url: str, secrets: Secrets, due: int, at_once: int
 ) -> None:

@@ -25,6 +25,7 @@ def record(*, is_broken: bool = False) -> RunRecord:
         fsync="on",
         knobs={"OPEN_ORDERS_MAX": "100000"},
         seconds=100.0,
+        load_seconds=80.0,
         orders=2000,
         operations=8000,
         events=5000,
@@ -255,3 +256,11 @@ def test_a_terminal_gets_one_line_that_changes(monkeypatch: pytest.MonkeyPatch) 
     assert stream.getvalue().count("\r1:01/5:00") == 2
     assert all(len(part) < 40 for part in stream.getvalue().split("\r"))
     assert stream.getvalue().endswith("\rdone\n")
+
+
+def test_throughput_is_over_the_time_that_the_load_lasted() -> None:
+    """A busy machine takes fewer samples than there are seconds."""
+    made = record()
+    made.samples = made.samples[::2]
+
+    assert "throughput 25.0 orders/s, 100.0 operations/s over 80 s of load" in as_text(made)
