@@ -7,7 +7,7 @@ connection waits for Argon2, and what a refused refresh token revokes has to be 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -38,13 +38,17 @@ def log_in(request: Request, open_transaction: OpenTransaction) -> Reply:
     throttle = _throttle(cache_of())
     email_key = accounts.email_key(request.body.email)
     throttle.admit(email_key, request.client)
-    with open_transaction() as tx:
-        found = accounts.find_by_email(tx, request.body.email)
-    password = request.body.password.get_secret_value()
-    account = _proven(found, password)
+    with ExitStack() as unless_judged:
+        unless_judged.callback(throttle.give_back, email_key)
+        with open_transaction() as tx:
+            found = accounts.find_by_email(tx, request.body.email)
+        password = request.body.password.get_secret_value()
+        account = _proven(found, password)
+        unless_judged.pop_all()
     if account is None:
         throttle.note_failure(request.client)
         raise _not_signed_in("INVALID_CREDENTIALS", "e-mail or password is wrong")
+    throttle.note_success(email_key)
     new_hash = hash_password(password) if needs_rehash(account.password_hash) else None
     with open_transaction() as tx:
         session = accounts.start_session(tx, user_id=account.user_id, role=account.role)
@@ -55,7 +59,6 @@ def log_in(request: Request, open_transaction: OpenTransaction) -> Reply:
                 old_hash=account.password_hash,
                 new_hash=new_hash,
             )
-    throttle.note_success(email_key)
     return _token_pair(session)
 
 

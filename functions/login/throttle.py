@@ -1,11 +1,12 @@
 """How often a password may be guessed: five times an account, fifty times a network, in 15 minutes.
 
 An attempt on an account is counted *before* its password is looked at, so guesses sent at once
-are counted like guesses in turn; the right password clears the count.  A network's count holds only
-failures, and its limit is ten times an account's: an office, a school or a mobile carrier is one
-address with many people behind it, while somebody who tries one common password on account after
-account (which no account's counter sees) reaches fifty soon.  Names are hashed: Redis learns no
-e-mail.  An unknown e-mail is counted like a known one.
+are counted like guesses in turn; the right password clears the count.  One that came to no judgment
+(the database was away) is given back, or an outage would lock out whoever tried again.  A network's
+count holds only failures, and its limit is ten times an account's: an office, a school or a mobile
+carrier is one address with many people behind it, while somebody who tries one common password on
+account after account (which no account's counter sees) reaches fifty soon.  Names are hashed: Redis
+learns no e-mail.  An unknown e-mail is counted like a known one.
 
 Whoever sends five wrong passwords locks an account's log-in for the rest of the window.  That is
 the price of a hard bound on guesses; sessions that are open go on, refreshing is not throttled.
@@ -54,6 +55,13 @@ class LocalCounters:
             self._counts[key] = (count + 1, ends_at)
             return count + 1
 
+    def decrement(self, key: str) -> None:
+        """Takes one back, if there is one."""
+        with self._lock:
+            count, ends_at = self._live(key)
+            if count:
+                self._counts[key] = (count - 1, ends_at)
+
     def forget(self, key: str) -> None:
         """Begins anew with the next count."""
         with self._lock:
@@ -83,6 +91,12 @@ class Throttle:
         account = account_counter(email_key)
         if self._increment(account) > ACCOUNT_ATTEMPTS_MAX:
             raise self._too_many(account)
+
+    def give_back(self, email_key: str) -> None:
+        """Takes back an attempt that was admitted and whose password nobody came to judge."""
+        account = account_counter(email_key)
+        if self._cache.decrement(account, WINDOW_SECONDS) is None:
+            self._local.decrement(account)
 
     def note_failure(self, client: str) -> None:
         """Counts a wrong password or an unknown e-mail against the network it came from."""

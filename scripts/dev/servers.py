@@ -48,6 +48,9 @@ PR_SET_PDEATHSIG = 1
 OUR_PORTS = range(12_000, 32_000)
 _PORTS = islice(cycle(OUR_PORTS), SystemRandom().randrange(len(OUR_PORTS)), None)
 
+# What PostgreSQL says when a server that was killed still has its lock file, or backends that work.
+HELD = ("postmaster.pid", "is still in use")
+
 DATABASE_EXISTS = "select 1 from pg_database where datname = %(name)s"
 CREATE_DATABASE = "create database shop"
 
@@ -119,6 +122,11 @@ class PostgresServer:
         """The postmaster's process id; there is one between ``start`` and the server's end."""
         assert self._process is not None, "the server was not started"
         return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started and runs no more, whoever or whatever ended it."""
+        return self._process is not None and self._process.poll() is not None
 
     def start(self) -> str:
         """Starts it and waits until it answers; the administrator's URL."""
@@ -403,7 +411,8 @@ def _start_postgres(
                 return process
             except ServerFailed:
                 stop_server(process, signal.SIGQUIT, signal.SIGKILL)
-                if time.monotonic() > deadline or "postmaster.pid" not in _tail(log):
+                said = _tail(log)
+                if time.monotonic() > deadline or not any(sign in said for sign in HELD):
                     raise
             except BaseException:
                 stop_server(process, signal.SIGQUIT, signal.SIGKILL)

@@ -15,6 +15,7 @@ from scripts.faults import resp, sums
 from scripts.faults.load.log import operations, wanted_orders
 from scripts.faults.record import Check
 from scripts.faults.scene import Scene
+from shop.ids import new_uuid
 
 if TYPE_CHECKING:
     from scripts.faults.run import Run
@@ -143,17 +144,21 @@ async def _ask_the_load(run: Run, scene: Scene) -> None:
 
 async def _empty_redis(run: Run, scene: Scene) -> None:
     """Redis is never truth: a session that ended stays ended when Redis has forgotten it."""
+    body = {"email": f"{new_uuid()}@faults.example", "password": "a long enough password"}
     async with httpx.AsyncClient(base_url=scene.edge_url, timeout=30) as client:
-        body = {"email": "customer@shop.local", "password": "local-only-customer"}
-        tokens = (await client.post("/auth/login", json=body)).json()
-        headers = {"authorization": f"Bearer {tokens['accessToken']}"}
-        before = (await client.get("/users/me", headers=headers)).status_code
-        await client.post("/auth/logout", json={"refreshToken": tokens["refreshToken"]})
+        answers = [await client.post("/users", json={**body, "name": "누구나"})]
+        answers.append(await client.post("/auth/login", json=body))
+        tokens = answers[-1].json()
+        headers = {"authorization": f"Bearer {tokens.get('accessToken')}"}
+        answers.append(await client.get("/users/me", headers=headers))
+        refresh = {"refreshToken": tokens.get("refreshToken")}
+        answers.append(await client.post("/auth/logout", json=refresh))
         await resp.ask(scene.redis.port, "FLUSHALL")
-        after = (await client.get("/users/me", headers=headers)).status_code
+        answers.append(await client.get("/users/me", headers=headers))
+    statuses = [answer.status_code for answer in answers]
     what = "a revoked token stays refused after FLUSHALL"
-    detail = f"answered {before} before and {after} after"
-    holds = (before, after) == (200, 401)
+    detail = f"account, log-in, profile, log-out, profile answered {statuses}"
+    holds = statuses == [201, 200, 200, 204, 401]
     _conclude(run, Check(id="revoked", what=what, holds=holds, detail=detail), [detail])
 
 

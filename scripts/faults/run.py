@@ -88,7 +88,10 @@ class Run:
             watch = Watch(scene, self.note_violation)
             lanes = self._lanes(scene)
             async with _background(
-                watch.run, lambda: self._sample(scene, lanes, watch), lambda: note_rates(scene)
+                watch.run,
+                scene.keep_postgres_up,
+                lambda: self._sample(scene, lanes, watch),
+                lambda: note_rates(scene),
             ):
                 await self._unless_broken(self._load(scene, lanes))
                 sums.collect(self.record, scene, lanes, self.kinds, await _provider_counts(scene))

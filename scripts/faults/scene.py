@@ -20,7 +20,7 @@ from scripts.dev.faults import Faults
 from scripts.dev.journal import Journal
 from scripts.dev.platform import Platform
 from scripts.dev.secrets import Secrets
-from scripts.dev.servers import PostgresServer, RedisServer
+from scripts.dev.servers import PostgresServer, RedisServer, ServerFailed
 from scripts.faults.crashes import CrashPlan
 from scripts.faults.provider import ProviderFaults
 from scripts.faults.proxies import Proxies
@@ -30,6 +30,7 @@ from scripts.faults.toxics import Toxic
 from shop.spec import FunctionSpec
 
 DATABASE, REDIS, PROVIDER, BROKER, CLIENTS = "database", "redis", "provider", "broker", "clients"
+SUPERVISED_SECONDS = 1.0
 EDGES = (DATABASE, REDIS, PROVIDER, BROKER, CLIENTS)
 
 
@@ -37,6 +38,7 @@ EDGES = (DATABASE, REDIS, PROVIDER, BROKER, CLIENTS)
 class Scene:
     """One run's world.  ``told`` is the environment that new processes get on top of theirs.
 
+    Whoever stops PostgreSQL and starts it again holds ``restarting``.
     ``cut_short`` are the orders that a fault left little time to be paid (F-17).
     """
 
@@ -60,6 +62,7 @@ class Scene:
     told: Callable[[FunctionSpec], Mapping[str, str]] = lambda _spec: {}
     poison: list[tuple[str, str]] = field(default_factory=list)
     cut_short: set[str] = field(default_factory=set)
+    restarting: asyncio.Lock = field(default_factory=asyncio.Lock)
     frozen: set[int] = field(default_factory=set)
     steady: Mapping[str, Toxic] = field(default_factory=dict)
     signs_with_second_key: bool = False
@@ -120,9 +123,20 @@ class Scene:
 
     async def restart_postgres(self, *signals: int, down_seconds: float = 0.0) -> None:
         """Ends the server as told and starts it again at its port."""
-        await asyncio.to_thread(self.postgres.stop, *signals)
-        await asyncio.sleep(down_seconds)
-        await asyncio.to_thread(self.postgres.start)
+        async with self.restarting:
+            await asyncio.to_thread(self.postgres.stop, *signals)
+            await asyncio.sleep(down_seconds)
+            await asyncio.to_thread(self.postgres.start)
+
+    async def keep_postgres_up(self) -> None:
+        """Starts it again when it has ended and no fault will, as its supervisor would."""
+        while True:
+            await asyncio.sleep(SUPERVISED_SECONDS)
+            async with self.restarting:
+                if self.postgres.has_ended:
+                    self.journal.say("PostgreSQL has ended: it is started again")
+                    with suppress(ServerFailed):
+                        await asyncio.to_thread(self.postgres.start)
 
     async def restart_redis(self, *signals: int, down_seconds: float = 0.0) -> None:
         """Ends the server as told and starts it again, empty, at its port."""

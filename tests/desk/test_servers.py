@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -18,7 +20,7 @@ import psycopg
 import pytest
 
 from scripts.dev import servers
-from scripts.dev.servers import postgres, redis
+from scripts.dev.servers import PostgresServer, postgres, redis
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +46,49 @@ def test_postgres_keeps_its_data_and_stops_with_the_block(tmp_path: Path) -> Non
         assert connection.execute("select word from kept").fetchone() == ("테스트",)
         assert connection.execute("show fsync").fetchone() == ("on",)
         assert connection.execute("show unix_socket_directories").fetchone() == ("",)
+
+
+def test_it_starts_again_though_a_killed_ones_backend_still_works(tmp_path: Path) -> None:
+    """Until that backend is done, PostgreSQL refuses the cluster: its shared memory is in use."""
+    server = PostgresServer(tmp_path, durable=False)
+    with ThreadPoolExecutor(1) as somebody, closing_server(server):
+        work = somebody.submit(work_without_looking_up, server.start())
+        work_is_under_way(server)
+
+        server.stop(signal.SIGKILL)
+        assert server.has_ended
+        url = server.start()
+
+        assert not server.has_ended
+        assert "is still in use" in (tmp_path / "postgres.log").read_text(encoding="utf-8")
+        with psycopg.connect(url) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+        with pytest.raises(psycopg.OperationalError):
+            work.result()
+
+
+def work_without_looking_up(url: str) -> None:
+    """Two seconds of a backend that does not wait for anything, so hears of nothing."""
+    with psycopg.connect(url, options="-c statement_timeout=2s") as connection:
+        connection.execute("select sum(n) from generate_series(1, 1000000000) n")
+
+
+def work_is_under_way(server: PostgresServer) -> None:
+    """Returns once the backend works."""
+    url = f"postgresql://postgres@127.0.0.1:{server.port}/shop"
+    working = "select from pg_stat_activity where query ~ 'generate_series' and pid <> %s"
+    with psycopg.connect(url, autocommit=True) as connection:
+        while connection.execute(working, (connection.info.backend_pid,)).fetchone() is None:
+            time.sleep(0.01)
+
+
+@contextmanager
+def closing_server(server: PostgresServer) -> Iterator[None]:
+    """Stops it in the end."""
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 def test_korean_words_have_trigrams(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg import OperationalError
 
 from functions.login import handler
 from functions.login.throttle import NETWORK_FAILURES_MAX, network_counter
@@ -251,6 +252,41 @@ def test_without_redis_the_process_counts_for_itself(
 
     assert statuses == [401] * 5 + [429]
     assert (right.status, right.headers["retry-after"]) == (429, "900")
+
+
+@pytest.mark.parametrize("which", ["front", "front_without_redis"])
+def test_what_nobody_came_to_judge_is_no_guess(which, request, email, client, monkeypatch) -> None:
+    front: Front = request.getfixturevalue(which)
+    front.log_in(email, WRONG, client=client)
+    with monkeypatch.context() as outage:
+        outage.setattr(handler.accounts, "find_by_email", _database_is_away)
+        during = [front.log_in(email, client=client).status for _ in range(10)]
+
+    after = [front.log_in(email, WRONG, client=client).status for _ in range(5)]
+
+    assert set(during) == {503}
+    assert after == [401] * 4 + [429], "the outage was counted, or it cleared what had been"
+
+
+def _database_is_away(*_: object) -> None:
+    raise OperationalError("server closed the connection unexpectedly")
+
+
+def test_the_right_password_counts_though_no_session_could_be_opened(
+    front: Front, email, client, monkeypatch
+) -> None:
+    for _ in range(4):
+        front.log_in(email, WRONG, client=client)
+    with monkeypatch.context() as outage:
+        outage.setattr(handler.accounts, "start_session", _no_session)
+        during = [front.log_in(email, client=client).status for _ in range(10)]
+
+    assert set(during) == {503}
+    assert front.log_in(email, client=client).status == 200
+
+
+def _no_session(*_: object, **__: object) -> None:
+    raise OperationalError("server closed the connection unexpectedly")
 
 
 # ---------------------------------------------------------------- refresh

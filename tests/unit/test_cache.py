@@ -135,6 +135,15 @@ def test_a_counter_without_expiry_gets_one(cache: Cache, redis: oracle.Redis) ->
     assert 0 < redis.pttl("count") <= 60_000
 
 
+def test_a_count_can_be_taken_back(cache: Cache, redis: oracle.Redis) -> None:
+    redis.set("count", 3, px=5_000)
+
+    assert cache.decrement("count", 60) == 2
+    assert redis.pttl("count") <= 5_000, "taking back must not prolong the window"
+    assert cache.decrement("never counted", 60) == -1
+    assert 0 < redis.pttl("never counted") <= 60_000
+
+
 def test_a_window_is_read_beside_its_neighbour(cache: Cache, redis: oracle.Redis) -> None:
     redis.mset({"last": "7", "odd": "x"})
 
@@ -150,6 +159,7 @@ def test_a_key_of_another_type_is_no_answer_and_no_failure(
 
     assert cache.get("list") is None
     assert cache.increment("list", 60) is None
+    assert cache.decrement("list", 60) is None
     assert cache.failures == 0
     assert cache.set("key", "v", 5), "the server is still asked"
 
@@ -223,6 +233,7 @@ def assert_no_telling(cache: Cache) -> None:
     assert cache.set_if_absent("key", "v", 5) is None
     assert cache.delete("key") is None
     assert cache.increment("key", 5) is None
+    assert cache.decrement("key", 5) is None
     assert cache.increment_beside("key", "other", 5) is None
     assert cache.expires_in("key") is None
     assert time.monotonic() - began < NOT_WAITED_SECONDS
