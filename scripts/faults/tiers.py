@@ -93,7 +93,7 @@ TIERS = {
         Tier(
             name="full",
             orders=50_000,
-            load_seconds=3_060,
+            load_seconds=2_700,
             rest_seconds_max=300,
             kills_per_pair=30,
             killing_share=0.92,
@@ -105,7 +105,7 @@ TIERS = {
         Tier(
             name="soak",
             orders=200_000,
-            load_seconds=4 * 3_060,
+            load_seconds=4 * 2_700,
             rest_seconds_max=900,
             kills_per_pair=120,
             killing_share=0.92,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from scripts.dev.servers import redis
 from scripts.faults import command
 from scripts.faults.family import children_of
+from scripts.faults.kinds import money
 from scripts.faults.kinds.catalogue import ALL, KINDS, NAMES, NOT_MADE
 from scripts.faults.provider import ProviderFaults
 from scripts.faults.resp import RedisRefused, ask
@@ -44,6 +48,44 @@ def test_the_tiers_are_what_the_design_asks_for() -> None:
     assert smoke.load_seconds + smoke.rest_seconds_max < 360
     assert (full.orders, full.kills_per_pair, full.is_restored) == (50_000, 30, True)
     assert full.load_seconds + full.rest_seconds_max <= 3_600
+
+
+def test_keys_are_forgotten_after_the_time_to_charge_was_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A payment with hours to be charged must not meet a provider that forgot it (full run, 11)."""
+    done: list[str] = []
+
+    class Database:
+        async def execute(self, *_: object) -> Any:
+            done.append("cut")
+            return self
+
+        async def fetchall(self) -> list[tuple[str]]:
+            return [("an order",)]
+
+    @asynccontextmanager
+    async def database() -> AsyncIterator[Database]:
+        yield Database()
+
+    async def put(name: str, **_: object) -> None:
+        done.append(f"put {name}")
+
+    async def take_off(name: str) -> None:
+        done.append(f"take off {name}")
+
+    scene: Any = SimpleNamespace(
+        database=database,
+        provider=SimpleNamespace(put=put, take_off=take_off),
+        tier=SimpleNamespace(hold=0.0),
+        cut_short=set(),
+    )
+    monkeypatch.setattr(money, "CALL_SECONDS", 0.0)
+
+    asyncio.run(money.forget_keys(scene))
+
+    assert done == ["cut", "put forgetful", "cut", "take off forgetful"]
+    assert scene.cut_short == {"an order"}
 
 
 @pytest.mark.parametrize(

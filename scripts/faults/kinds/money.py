@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import LiteralString
 
@@ -15,6 +16,8 @@ from scripts.faults.scene import Scene
 # forgets after seconds, the same share of that life is all a payment gets.
 KEY_LIFE_SECONDS = 30.0
 CHARGE_SECONDS = 20
+# What a worker may still do with a row it has read, after the longest pause (F-02).
+CALL_SECONDS = 5.0
 SHORTEN: LiteralString = """
 update shop.payments set charge_not_after = created_at + make_interval(secs => %(seconds)s)
 where status in ('INTENT', 'UNKNOWN')
@@ -36,18 +39,31 @@ async def capture_late(scene: Scene) -> str:
 
 
 async def forget_keys(scene: Scene) -> str:
-    """F-17: the provider forgets its idempotency keys; nobody may be charged twice."""
+    """F-17: the provider forgets its idempotency keys; nobody may be charged twice.
+
+    Hours lie between the last charge and that in earnest, so the time to be charged is cut well
+    before: whoever read a payment's row with hours in it is through with it, even if it was paused.
+    """
+    await _cut_short(scene, 20 * scene.tier.hold + CALL_SECONDS)
     await scene.provider.put("forgetful", key_life_seconds=KEY_LIFE_SECONDS)
     try:
-        for _ in range(round(40 * scene.tier.hold)):
-            await asyncio.sleep(1.0)
-            with suppress(psycopg.OperationalError):
-                async with scene.database() as database:
-                    shortened = await database.execute(SHORTEN, {"seconds": CHARGE_SECONDS})
-                    scene.cut_short.update(row[0] for row in await shortened.fetchall())
+        await _cut_short(scene, 40 * scene.tier.hold)
     finally:
         await scene.provider.take_off("forgetful")
     return f"keys lived {KEY_LIFE_SECONDS:g} s, payments could be charged for {CHARGE_SECONDS} s"
+
+
+async def _cut_short(scene: Scene, seconds: float) -> None:
+    """Once at least, and every second."""
+    end = time.monotonic() + seconds
+    while True:
+        with suppress(psycopg.OperationalError):
+            async with scene.database() as database:
+                shortened = await database.execute(SHORTEN, {"seconds": CHARGE_SECONDS})
+                scene.cut_short.update(row[0] for row in await shortened.fetchall())
+        if time.monotonic() >= end:
+            return
+        await asyncio.sleep(1.0)
 
 
 async def answer_slowly(scene: Scene) -> str:
