@@ -22,6 +22,8 @@ TRIES_MAX = 6
 BACKOFF_FIRST_SECONDS = 0.2
 BACKOFF_MAX_SECONDS = 5.0
 RATE_LIMIT_WAIT_SECONDS_MAX = 180.0
+# Refused calls count too: callers that come back together only lock each other out again.
+GATE_SPREAD_SECONDS = 2.0
 # Longer than the longest honest answer: Prefer: wait=20 behind a cold start.
 TIMEOUT = httpx.Timeout(40.0, connect=5.0)
 CONNECTIONS = httpx.Limits(max_connections=64, max_keepalive_connections=32)
@@ -89,6 +91,7 @@ class Client:
         self._on_wait = on_wait
         self._random = random.SystemRandom()
         self._lock = threading.Lock()
+        self._gates: dict[str | None, float] = {}
         self.sent = 0
         self.repeated = 0
 
@@ -121,10 +124,11 @@ class Client:
 
         Raises NoAnswer when a call that may not be repeated got none, GaveUp after the last try.
         """
-        tries, waited, last = 0, 0.0, "never sent"
+        sent, tries, waited, last = 0, 0, 0.0, "never sent"
         while tries < TRIES_MAX:
-            if tries or waited:
-                self.repeated += 1
+            waited += self._wait_at_gate(call)
+            self.repeated += sent > 0
+            sent += 1
             try:
                 response = self.once(call)
             except NoAnswer as error:
@@ -134,7 +138,7 @@ class Client:
                 self._back_off(tries)
                 continue
             if response.status_code == 429:
-                waited += self._wait_out(call, response, waited)
+                self._close_gate(call, response, waited)
             elif _is_in_progress(response):
                 tries, last = tries + 1, f"{call.method} {call.path}: still in progress"
                 self._back_off(tries)
@@ -148,12 +152,24 @@ class Client:
             seconds = self._random.uniform(0.0, ceiling)
         time.sleep(seconds)
 
-    def _wait_out(self, call: Call, response: httpx.Response, waited: float) -> float:
+    def _close_gate(self, call: Call, response: httpx.Response, waited: float) -> None:
+        """No call of this account is sent until ``Retry-After``: all of them share its limit."""
         seconds = retry_after_seconds(response)
         where = f"{call.method} {call.path}"
         if waited + seconds > RATE_LIMIT_WAIT_SECONDS_MAX:
             raise GaveUp(f"{where}: 429, come back in {seconds:.0f} s: {response.text[:200]}")
         self._on_wait(seconds, f"{where}: 429 {response.text[:120]}")
+        opens_at = time.monotonic() + seconds
+        with self._lock:
+            self._gates[call.token] = max(opens_at, self._gates.get(call.token, 0.0))
+
+    def _wait_at_gate(self, call: Call) -> float:
+        """Waits until the account may ask again, not all its callers at once; for how long."""
+        with self._lock:
+            seconds = self._gates.get(call.token, 0.0) - time.monotonic()
+            if seconds <= 0.0:
+                return 0.0
+            seconds += self._random.uniform(0.0, GATE_SPREAD_SECONDS)
         time.sleep(seconds)
         return seconds
 

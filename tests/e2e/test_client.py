@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -19,6 +21,7 @@ BUSY = (409, {"Retry-After": "1"}, {"error": "REQUEST_IN_PROGRESS"})
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "BACKOFF_MAX_SECONDS", 0.01)
+    monkeypatch.setattr(client_module, "GATE_SPREAD_SECONDS", 0.01)
 
 
 @contextmanager
@@ -72,6 +75,27 @@ def test_it_waits_out_a_rate_limit_and_says_so() -> None:
 
     assert answer.status_code == 200
     assert waits == [1.0]
+
+
+def test_one_refusal_holds_back_every_call_of_the_account() -> None:
+    """Six threads of one account: the first learns of the limit, nobody else has to."""
+    limited = (429, {"Retry-After": "1"}, {"error": "RATE_LIMITED"})
+    with small_server(limited, OK) as script, _client(script) as (client, waits):
+        mine, other = Call("GET", "/cart", token="mine"), Call("GET", "/cart", token="other")
+        client.send(mine)
+        began = time.monotonic()
+        script.asked.clear()
+        with ThreadPoolExecutor(6) as threads:
+            first = threads.submit(client.send, mine)
+            while len(script.asked) < 1:
+                time.sleep(0.01)
+            assert client.send(other).status_code == 200
+            assert time.monotonic() - began < 1.0, "another account waited with it"
+            answers = [first, *(threads.submit(client.send, mine) for _ in range(5))]
+            assert {answer.result().status_code for answer in answers} == {200}
+
+    assert waits == [1.0, 1.0]
+    assert time.monotonic() - began >= 1.0
 
 
 def test_it_does_not_wait_for_ever() -> None:
