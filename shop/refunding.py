@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @frozen
 class Refunding:
-    """A refund to send, under the refund's own key."""
+    """A refund to send, under the refund's own key; ``is_repeated``: perhaps for another time."""
 
     order_id: UUID
     refund_id: UUID
     call: RefundCall
+    is_repeated: bool
 
 
 def remember(tx: Transaction, refund_id: UUID) -> Refunding | None:
@@ -44,11 +45,19 @@ def remember(tx: Transaction, refund_id: UUID) -> Refunding | None:
         amount_minor=refund.amount_minor,
         currency=refund.currency,
     )
-    return Refunding(row.order_id, refund_id, call)
+    return Refunding(row.order_id, refund_id, call, is_repeated=refund.tries > 0)
 
 
 def act(provider: Provider, refunding: Refunding, _: OpenTransaction) -> RefundOutcome:
-    """Sends the refund with its key; an answer not believed is checked against the books."""
+    """Sends the refund with its key; an answer not believed is checked against the books.
+
+    One that may have been sent before is looked up first: refunds are tried for as long as it
+    takes, and to a provider that has forgotten the key (Stripe: after 24 h) it would be a new one.
+    """
+    if refunding.is_repeated:
+        known = provider.find_refund(refunding.call)
+        if known.kind != "missing":
+            return known
     outcome = provider.refund(refunding.call)
     if outcome.kind == "mismatch":
         return provider.find_refund(refunding.call)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import httpx
 
-from scripts.check.evaluate import Outside, books_as_outside
+from scripts.check.evaluate import Outside, books_as_outside, each_once
 from shop.errors import Unavailable
 from shop.provider.opening import open_provider
 from shop.provider.protocol import BookEntry
@@ -69,7 +69,7 @@ def outside(access: ProviderAccess) -> Outside:
             continue
         key = f"{entry.key} again {len(charges)}" if entry.key in charges else entry.key
         charges[key] = (key, entry.amount_minor, "CAPTURED")
-    return Outside(tuple(charges.values()), tuple(refunds))
+    return Outside(tuple(charges.values()), each_once(refunds))
 
 
 def _sandbox_books(

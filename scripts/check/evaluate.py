@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -134,9 +135,20 @@ def books_as_outside(
             key = f"{key} again {len(charges)}"
         if not is_captured or status == "CAPTURED":
             charges[key] = (key, intent["amount_minor"], status)
-    given_back = tuple(
+    given_back = [
         (r["key"], r["charge_key"], r["amount_minor"])
         for r in refunds
         if r["status"] == "succeeded"
-    )
-    return tuple(charges.values()), given_back
+    ]
+    return tuple(charges.values()), each_once(given_back)
+
+
+def each_once(refunds: Iterable[tuple[str, str, int]]) -> tuple[tuple[str, str, int], ...]:
+    """A refund that was executed again is one that no row announced, as with charges."""
+    times: Counter[str] = Counter()
+    named = []
+    for key, charge_key, amount_minor in refunds:
+        times[key] += 1
+        again = f"{key} again {times[key]}" if times[key] > 1 else key
+        named.append((again, charge_key, amount_minor))
+    return tuple(named)

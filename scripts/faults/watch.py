@@ -52,12 +52,13 @@ class ProviderBooks:
         refunds: list[tuple[str, str, int]],
     ) -> None:
         key, amount = entry["key"], entry["amount_minor"]
-        if entry["kind"] == "refund":
-            refunds.append((key, entry["charge_key"], amount))
-            return
         times = self._seen[key] = self._seen.get(key, 0) + 1
-        # a key that was charged twice is a charge which no payment announced
-        charges.append((key if times == 1 else f"{key} again {times}", amount, "CAPTURED"))
+        # a key that was executed twice is a charge or refund which no row announced
+        name = key if times == 1 else f"{key} again {times}"
+        if entry["kind"] == "refund":
+            refunds.append((name, entry["charge_key"], amount))
+        else:
+            charges.append((name, amount, "CAPTURED"))
 
 
 class Watch:

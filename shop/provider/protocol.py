@@ -19,7 +19,7 @@ from events.records import frozen
 
 IntentKind = Literal["created", "captured", "declined", "voided", "unknown", "mismatch"]
 OutcomeKind = Literal["captured", "declined", "voided", "unknown", "mismatch"]
-RefundKind = Literal["succeeded", "rejected", "unknown", "mismatch"]
+RefundKind = Literal["succeeded", "rejected", "unknown", "mismatch", "missing"]
 EntryKind = Literal["charge", "refund"]
 
 
@@ -78,7 +78,10 @@ class Outcome:
 
 @frozen
 class RefundOutcome:
-    """What is known of a refund; ``succeeded`` and ``rejected`` are definitive."""
+    """What is known of a refund; ``succeeded`` and ``rejected`` are definitive.
+
+    ``missing``: the books were read, and have no refund under this key.
+    """
 
     kind: RefundKind
     amount_minor: int | None = None
@@ -138,10 +141,16 @@ class Provider(Protocol):
         """The provider's own books on this key; ``unknown`` while open or not found."""
 
     def refund(self, call: RefundCall) -> RefundOutcome:
-        """Give the amount back, at most once per key and never more than was captured."""
+        """Give the amount back, at most once per key and never more than was captured.
+
+        Only for as long as the provider remembers the key; a day later it is a new one to it.
+        """
 
     def find_refund(self, call: RefundCall) -> RefundOutcome:
-        """The provider's own books on this refund; ``unknown`` while open or not found."""
+        """The provider's own books on this refund, however old: ``missing``, if they lack it.
+
+        ``unknown`` while it is open, and when the books cannot be read.
+        """
 
     def list_since(self, cursor: str, limit: int) -> BookPage:
         """Charges and refunds after ``cursor`` (empty: from the beginning that is kept).

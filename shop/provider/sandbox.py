@@ -30,6 +30,7 @@ ANSWER_BYTES_MAX = 1_048_576
 PAGE_LIMIT_MAX = 500
 
 _OUTCOMES = ("captured", "declined", "voided")
+NO_SUCH_REFUND = "no such refund"
 _REFUND_OUTCOMES = ("succeeded", "rejected")
 
 
@@ -101,7 +102,10 @@ class SandboxProvider:
     def find_refund(self, call: RefundCall) -> RefundOutcome:
         """The sandbox's books on this refund."""
         with self._open() as line:
-            return _refund_outcome(line.ask("GET", f"/refunds/{quote(call.key, safe='')}"), call)
+            answer = line.ask("GET", f"/refunds/{quote(call.key, safe='')}")
+        if answer.status == 404 and answer.body.get("error") == NO_SUCH_REFUND:
+            return RefundOutcome("missing")
+        return _refund_outcome(answer, call)
 
     def list_since(self, cursor: str, limit: int) -> BookPage:
         """Charges and refunds in commit order; raises Unavailable when they cannot be read."""

@@ -131,7 +131,7 @@ class StripeProvider:
                 return _refund_failure(error)
             except stripe.StripeError as error:
                 found = self._find_refund(call) if error.http_status else None
-                if found is not None and found.kind != "unknown":
+                if found is not None and found.kind not in ("unknown", "missing"):
                     return found
                 return _refund_failure(error)
             return _refund_outcome(refund.to_dict(), call)
@@ -234,7 +234,7 @@ class StripeProvider:
         except Unavailable as error:
             return RefundOutcome("unknown", reason=error.message)
         ours = [item for item in refunds if _metadata(item, "shop_key") == call.key]
-        return _refund_outcome(ours[0], call) if ours else RefundOutcome("unknown", reason="none")
+        return _refund_outcome(ours[0], call) if ours else RefundOutcome("missing")
 
     @contextmanager
     def _deadline(self) -> Iterator[None]:

@@ -120,7 +120,7 @@ def test_unknown_key_is_not_found_not_refused(bench: Bench) -> None:
     assert bench.provider.find(call).kind == "unknown"
     paid = bench.call()
     ref = bench.provider.charge(paid).provider_ref or ""
-    assert bench.provider.find_refund(refund_call(paid, ref, 1)).kind == "unknown"
+    assert bench.provider.find_refund(refund_call(paid, ref, 1)).kind == "missing"
 
 
 def test_nothing_is_charged_past_its_time_but_it_can_be_cancelled(bench: Bench) -> None:

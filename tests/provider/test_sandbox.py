@@ -242,7 +242,7 @@ def test_refund_of_what_was_not_captured_stays_unknown(sandbox: SandboxProcess) 
     ref = provider.charge(call).provider_ref or ""
     refund = refund_call(call, ref, 1)
     assert provider.refund(refund).kind == "unknown"
-    assert provider.find_refund(refund).kind == "unknown"
+    assert provider.find_refund(refund).kind == "missing"
 
 
 def test_refund_may_be_rejected(sandbox: SandboxProcess) -> None:

@@ -9,6 +9,7 @@ guard is the order world's, and every step is followed by the safety rules of it
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -60,6 +61,7 @@ class Rules:
     step: Callable[[Story, Payment], str] = lifecycle.provider_step
     charge_window: float = CHARGE_WINDOW_SECONDS
     asks_again: bool = True
+    looks_first: bool = True
 
 
 @dataclass
@@ -77,6 +79,8 @@ class Books:
 
     charges: dict[Any, Charge] = field(default_factory=dict)
     refunds: dict[Any, str] = field(default_factory=dict)
+    refund_keys_die_at: dict[Any, float] = field(default_factory=dict)
+    times_given_back: Counter[Any] = field(default_factory=Counter)
     given_back: int = 0
 
     def confirm(
@@ -97,12 +101,15 @@ class Books:
         charge = self.charges.setdefault(payment_id, Charge("voided", float("inf")))
         return charge.outcome
 
-    def refund(self, refund: Refund, *, accepts: bool) -> str:
-        """Refunds are looked up by their id before they are sent, so each is executed once."""
-        if refund.refund_id not in self.refunds:
-            self.refunds[refund.refund_id] = "succeeded" if accepts else "rejected"
+    def refund(self, refund: Refund, now: float, *, accepts: bool) -> str:
+        """Executes a key once for as long as it is remembered, and again after that."""
+        key = refund.refund_id
+        if now >= self.refund_keys_die_at.get(key, 0.0):
+            self.refund_keys_die_at[key] = now + KEY_LIFE
+            self.refunds[key] = "succeeded" if accepts else "rejected"
             self.given_back += refund.amount_minor if accepts else 0
-        return self.refunds[refund.refund_id]
+            self.times_given_back[key] += accepts
+        return self.refunds[key]
 
 
 @dataclass
@@ -133,6 +140,8 @@ class Purchase:
             found.append("I-11 a charge that no row announced")
         if any(charge.captures > 1 for charge in self.books.charges.values()):
             found.append("I-11 a payment was charged twice")
+        if any(times > 1 for times in self.books.times_given_back.values()):
+            found.append("a refund was given back twice")
         return found
 
 
@@ -316,7 +325,8 @@ class Simulation:
             self._told(purchase, lifecycle.RefundUnclear(refund.refund_id))
             return
         accepts = not self._chance(self.chances.rejected)
-        word = purchase.books.refund(refund, accepts=accepts)
+        known = purchase.books.refunds.get(refund.refund_id) if self.rules.looks_first else None
+        word = known or purchase.books.refund(refund, self.now, accepts=accepts)
         if self._chance(self.chances.unanswered):
             self._told(purchase, lifecycle.RefundUnclear(refund.refund_id))
         elif word == "succeeded":

@@ -71,6 +71,7 @@ def charges_twice(story: Story, message: Any) -> Effects:
         pytest.param(Rules(step=charges_at_any_time), id="charges at any time"),
         pytest.param(Rules(charge_window=1.4 * DAY), id="a window longer than a key's life"),
         pytest.param(Rules(asks_again=False), id="nobody asks again"),
+        pytest.param(Rules(looks_first=False), id="sends a refund again without a look"),
         pytest.param(Rules(decide=keeps_late_money), id="keeps late money"),
         pytest.param(Rules(decide=charges_twice), id="charges twice"),
     ],
