@@ -30,8 +30,8 @@ ANSWER_BYTES_MAX = 1_048_576
 PAGE_LIMIT_MAX = 500
 
 _OUTCOMES = ("captured", "declined", "voided")
-NO_SUCH_REFUND = "no such refund"
 _REFUND_OUTCOMES = ("succeeded", "rejected")
+_NO_SUCH_REFUND = "no such refund"
 
 
 class SandboxProvider:
@@ -103,7 +103,7 @@ class SandboxProvider:
         """The sandbox's books on this refund."""
         with self._open() as line:
             answer = line.ask("GET", f"/refunds/{quote(call.key, safe='')}")
-        if answer.status == 404 and answer.body.get("error") == NO_SUCH_REFUND:
+        if answer.status == 404 and answer.body.get("error") == _NO_SUCH_REFUND:
             return RefundOutcome("missing")
         return _refund_outcome(answer, call)
 

@@ -151,12 +151,10 @@ class Simulation:
     ``steps`` counts what happened; ``now`` is the simulated second.  A seed tells one story.
     """
 
-    def __init__(
-        self, seed: int, orders: int, rules: Rules | None = None, chances: Chances | None = None
-    ) -> None:
+    def __init__(self, seed: int, orders: int, rules: Rules | None = None) -> None:
         self.seed, self.rules = seed, rules or Rules()
         self.dice = Random(seed)
-        self.chances = chances or Chances()
+        self.chances = Chances()
         self.now, self.steps, self._number = 0.0, 0, 0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self.outages = sorted(self._outage() for _ in range(self.chances.outages))
@@ -179,7 +177,7 @@ class Simulation:
     # ------------------------------------------------------------ the stage
 
     def _outage(self) -> tuple[float, float]:
-        """The sweeper is away, once for longer than any key lives."""
+        """The clock ticks for nobody, at the longest for longer than any key lives."""
         begins = self.dice.uniform(0, CALM_AFTER - 1.5 * DAY)
         return begins, begins + self.dice.choice((60.0, HOUR, 12 * HOUR, 1.5 * DAY))
 
@@ -278,8 +276,8 @@ class Simulation:
 
     def _ask(self, purchase: Purchase, payment: Payment) -> None:
         """A worker decides now what it asks; it may sleep for hours before it sends it."""
-        payment = self._story_now(purchase).payment(payment.payment_id) or payment
-        wanted = self.rules.step(self._story_now(purchase), payment)
+        story = self._story_now(purchase)
+        wanted = self.rules.step(story, story.payment(payment.payment_id) or payment)
         delay = self.dice.uniform(0.05, 1.0)
         if self._chance(self.chances.sleeps):
             delay = self.dice.uniform(0, 3.9 * HOUR)

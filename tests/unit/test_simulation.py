@@ -1,6 +1,6 @@
 """The shipped rules through simulated days, and what a shop that is careless of time would lose.
 
-CI lives through three seeds, some 5 seconds of one processor; ``HYPOTHESIS_PROFILE=long`` through
+CI lives through three seeds, some 10 seconds of one processor; ``HYPOTHESIS_PROFILE=long`` through
 sixty.
 """
 
