@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ import pytest
 from scripts.dev.servers import redis
 from scripts.faults import command
 from scripts.faults.family import children_of
-from scripts.faults.kinds import money
+from scripts.faults.kinds import money, processes
 from scripts.faults.kinds.catalogue import ALL, KINDS, NAMES, NOT_MADE
 from scripts.faults.provider import ProviderFaults
 from scripts.faults.resp import RedisRefused, ask
@@ -86,6 +87,25 @@ def test_keys_are_forgotten_after_the_time_to_charge_was_cut(
 
     assert done == ["cut", "put forgetful", "cut", "take off forgetful"]
     assert scene.cut_short == {"an order"}
+
+
+def test_who_sleeps_keeps_its_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    library = tmp_path / "libfaketime.so.1"
+    library.touch()
+    monkeypatch.setattr(processes, "_clock_libraries", lambda: [library])
+    told: dict[str, set[str]] = {"read_orders": set(), "charge": set()}
+
+    class Scene(SimpleNamespace):
+        def __setattr__(self, name: str, value: Any) -> None:
+            for function in told:  # asked whenever F-18 says anew what processes are told
+                for _ in range(100):
+                    told[function] |= set(value(SimpleNamespace(name=function)))
+
+    scene: Any = Scene(dice=random.Random(1), processes=lambda: [], tier=SimpleNamespace(hold=0.0))
+    asyncio.run(processes.shift_clocks(scene))
+
+    assert told["read_orders"] == set()
+    assert "FAKETIME" in told["charge"]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ SHIFTS_SECONDS = (-50, -10, 50)
 # These judge nothing by a token's time: an hour off must change nothing.
 TIMELESS = frozenset(("charge", "refund", "sweep"))
 HOUR = 3600
+# It waits for news with time.sleep, which libfaketime 0.9.10 makes fail (EINVAL) in a process whose
+# monotonic clock is left alone: its 500 would tell of the tool and not of the shop.
+SLEEPERS = frozenset(("read_orders",))
 
 
 async def pause(scene: Scene) -> str:
@@ -94,7 +97,7 @@ async def shift_clocks(scene: Scene) -> str:
         raise NotHere("libfaketime is not installed (Debian: faketime)")
 
     def told(spec: FunctionSpec) -> Mapping[str, str]:
-        if scene.dice.random() > 0.2:
+        if scene.dice.random() > 0.2 or spec.name in SLEEPERS:
             return {}
         shift = scene.dice.choice(SHIFTS_SECONDS)
         if spec.name in TIMELESS:
