@@ -68,6 +68,11 @@ ORDER_OF_KEY: LiteralString = """
 select order_id, payment_id from shop.payments where provider_key = %(provider_key)s
 """
 
+CAPTURED_KEYS: LiteralString = """
+select provider_key from shop.payments
+where provider_key = any(%(provider_keys)s) and status = 'CAPTURED'
+"""
+
 MAY_STILL_CHARGE: LiteralString = """
 select p.payment_id from shop.payments p join shop.orders o using (order_id)
 where p.payment_id = %(payment_id)s::uuid and p.status in ('INTENT', 'UNKNOWN')

@@ -48,6 +48,11 @@ select p.order_id, r.refund_id from shop.refunds r join shop.payments p using (p
 where r.provider_key = %(provider_key)s
 """
 
+SUCCEEDED_KEYS: LiteralString = """
+select provider_key from shop.refunds
+where provider_key = any(%(provider_keys)s) and status = 'SUCCEEDED'
+"""
+
 
 def open_refund(
     *,

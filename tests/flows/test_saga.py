@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from shop import due
+from shop import due, reconciliation
 from shop.errors import Unavailable
 from tests.flows.stage import Stage, assert_invariants, assert_rests
 from tests.provider.sandbox_process import charge_call, wait_for
@@ -512,6 +512,61 @@ def test_whoever_dies_in_long_books_has_not_read_them_for_nothing(
 
     assert len(first_run) == 3
     assert seen[3] == first_run[2], "it goes on where it was, not at the beginning"
+
+
+def test_of_two_sweepers_that_find_the_books_due_one_reads_them(stage: Stage) -> None:
+    stage.shop.sql("update shop.reconciliation set next_run_at = now()")
+
+    (provider,) = stage.shop.sql("select provider from shop.reconciliation")
+
+    with psycopg.connect(stage.shop.admin_url, autocommit=True) as connection:
+        sweepers = [connection.execute(reconciliation.TAKE, provider) for _ in range(2)]
+
+    assert [sweeper.rowcount for sweeper in sweepers] == [1, 0]
+
+
+def test_what_our_stories_end_with_is_not_told_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buyer = stage.shop.person()
+    kept, given_back = (buyer.paid_order(stage.shop.product()) for _ in range(2))
+    buyer.patch(f"/orders/{given_back['id']}/cancel")
+    stage.come_to_rest()
+    told: list[str] = []
+    monkeypatch.setattr(due, "_compare", lambda _work, entry: told.append(entry.key))
+    stage.shop.sql("update shop.reconciliation set cursor = ''")
+
+    stage.reconcile()
+    key = stage.payment_key(kept["id"])
+    (refund,) = stage.shop.sql("select provider_key from shop.refunds")
+    assert not {key, refund["provider_key"]} & set(told)
+
+    stage.shop.sql("update shop.reconciliation set cursor = ''")
+    stage.shop.sql("update shop.payments set status = 'UNKNOWN' where provider_key = %s", key)
+    stage.reconcile()
+    assert key in told, "what the provider took and we do not know is news"
+
+
+def test_books_too_long_for_one_tick_are_read_on_in_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = stage.sandbox.provider()
+    keys = [charge_call() for _ in range(3)]
+    for call in keys:
+        assert provider.charge(call).kind == "captured"
+    monkeypatch.setattr(due, "PAGE", 1)
+    monkeypatch.setattr(due, "BOOKS_SECONDS", 0.0)
+    told: list[str] = []
+    monkeypatch.setattr(due, "_compare", lambda _work, entry: told.append(entry.key))
+
+    stage.reconcile()
+    assert told == [], "its time was over before it began"
+    assert stage.due_now() == ["reconcile"]
+
+    monkeypatch.setattr(due, "BOOKS_SECONDS", 15.0)
+    stage.shop.tick("sweep")
+    assert told == [call.key for call in keys]
+    assert stage.due_now() == []
 
 
 def test_what_is_too_old_is_forgotten_in_short_transactions(
