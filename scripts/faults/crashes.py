@@ -25,9 +25,10 @@ COLD_EVERY = 10
 # on would close all the days that the others need; once much is due a tick of sweep ends late.
 FIRST = frozenset((Pair("settle", "W5"), Pair("sweep", "W6")))
 # One tick of sweep passes through these windows with every row: were it to die with the first, no
-# row behind it would ever have its turn.  A run with few kills has no time to wait for so many.
+# row behind it would ever have its turn.  A run with few kills has no time to wait for so many; in
+# one with many, half as many rows left the sweep behind the buyers, who then held back.
 OF_EVERY_ROW = frozenset(Pair("sweep", window) for window in ("W2", "W3", "W4", "W7", "W8", "W9"))
-ROWS_MAX, ROWS_PER_KILL = 60, 2
+ROWS_MAX, ROWS_PER_KILL = 120, 4
 # So long may a process run without reaching its window before others get their turn: longer than
 # the longest message takes, which is a tick of sweep.
 PATIENCE_SECONDS = 12.0
