@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import time
+from contextlib import suppress
 from typing import Any, LiteralString
 
 import httpx
@@ -38,7 +39,7 @@ async def probe(scene: Scene) -> str:
             return "nobody could log in"
         token = {"authorization": f"Bearer {login.json()['accessToken']}"}
         tried = 0
-        for door in (_as_somebody, _at_others_orders, _as_staff, _with_an_old_key, _as_provider):
+        for door in DOORS:
             for name, expected, answer in await door(scene, client, token):
                 tried += 1
                 if answer.status_code not in expected and answer.status_code < 500:
@@ -59,6 +60,24 @@ async def _as_somebody(scene: Scene, client: httpx.AsyncClient, _: Token) -> lis
         ("X-User-Id reads a cart", (401,), await client.get("/cart", headers=claimed)),
         ("X-User-Id lists orders", (401,), await client.get("/orders/me", headers=claimed)),
     ]
+
+
+async def _past_the_edge(scene: Scene, client: httpx.AsyncClient, _: Token) -> list[Tried]:
+    """The edge takes such headers away; a function at its own address believes none either."""
+    tried: list[Tried] = []
+    for name, function, path in (
+        ("X-User-Id reads a cart past the edge", "cart", "/cart"),
+        ("X-User-Id lists orders past the edge", "read_orders", "/orders/me"),
+    ):
+        process = scene.choose(function)
+        if process is None:
+            continue
+        with suppress(httpx.TransportError):  # it may leave, or be killed, as it is asked
+            answer = await client.get(
+                f"http://127.0.0.1:{process.port}{path}", headers={"x-user-id": "1"}
+            )
+            tried.append((name, (401,), answer))
+    return tried
 
 
 async def _at_others_orders(scene: Scene, client: httpx.AsyncClient, token: Token) -> list[Tried]:
@@ -167,4 +186,12 @@ def _forged(body: bytes) -> str:
     return f"t={at},v1={digest}"
 
 
+DOORS = (
+    _as_somebody,
+    _past_the_edge,
+    _at_others_orders,
+    _as_staff,
+    _with_an_old_key,
+    _as_provider,
+)
 KINDS = (Kind(id="F-29", what="strangers at every door", lane="messages", inject=probe),)
