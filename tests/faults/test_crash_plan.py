@@ -87,5 +87,5 @@ def test_a_tick_of_sweep_gets_some_rows_done_before_it_dies() -> None:
     rarely = CrashPlan(PAIRS, per_pair=1, seconds=1000.0, dice=Random(1))
     of_a_row = Pair("sweep", "W7")
 
-    assert {often.nth(of_a_row) for _ in range(2000)} == set(range(1, 61))
-    assert max(rarely.nth(of_a_row) for _ in range(2000)) == 2
+    assert {often.nth(of_a_row) for _ in range(2000)} == set(range(1, 121))
+    assert max(rarely.nth(of_a_row) for _ in range(2000)) == 4
