@@ -551,8 +551,8 @@ def test_books_too_long_for_one_tick_are_read_on_in_the_next(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = stage.sandbox.provider()
-    keys = [charge_call() for _ in range(3)]
-    for call in keys:
+    calls = [charge_call() for _ in range(3)]
+    for call in calls:
         assert provider.charge(call).kind == "captured"
     monkeypatch.setattr(due, "PAGE", 1)
     monkeypatch.setattr(due, "BOOKS_SECONDS", 0.0)
@@ -565,7 +565,7 @@ def test_books_too_long_for_one_tick_are_read_on_in_the_next(
 
     monkeypatch.setattr(due, "BOOKS_SECONDS", 15.0)
     stage.shop.tick("sweep")
-    assert told == [call.key for call in keys]
+    assert told == [call.key for call in calls]
     assert stage.due_now() == []
 
 
