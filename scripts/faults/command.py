@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 import httpx
 
 from scripts.dev.servers import ServerFailed
+from scripts.faults.bugs import keep_bugs
 from scripts.faults.crashes import CrashPlan
 from scripts.faults.drill import run_drill
 from scripts.faults.kinds.catalogue import AFTERWARDS, ALL
@@ -77,6 +78,7 @@ def run_faults(
             _restore(run.record, out / "restore", seed)
     except CANNOT_GO_ON as error:
         raise Unavailable(f"the run could not go on: {error!r}") from error
+    keep_bugs(run.record, out / "world" / "log", out)
     _write(run.record, out)
     if run.record.is_clean:
         shutil.rmtree(out / "world", ignore_errors=True)
