@@ -65,9 +65,10 @@ render: setup ## Write every generated file from the functions' specs
 render-check: setup ## Fail when a generated file is not what the specs say
 	$(BIN)/python -m scripts.render --check
 
-deploy-check: setup ## Show what we deploy to upstream's webhooks, helm, kn, faas-cli (needs Go)
+deploy-check: setup ## Show what we deploy to its owners' own programs (needs Go)
 	$(BIN)/python -m tests.admission.against_upstream
 	$(BIN)/python -m tests.admission.with_the_clients
+	$(BIN)/python -m tests.admission.with_the_watchers
 
 bench-cold: setup ## Cold start of every function beside the bare framework
 	$(BIN)/python -m scripts.bench.cold $(ARGS)

