@@ -134,6 +134,16 @@ def test_only_hashed_wheels_are_installed_and_everything_is_compiled() -> None:
         assert len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)) == len(pins)
 
 
+def test_docker_sees_every_lock_that_can_be_installed_from() -> None:
+    let_through = (ROOT / ".dockerignore").read_text().splitlines()
+    named = re.findall(r"requirements[a-z-]*\.txt", (ROOT / "Dockerfile").read_text())
+
+    assert {"requirements.txt", "requirements-otel.txt", "requirements-tools.txt"} <= set(named)
+    for lock in named:
+        assert (ROOT / lock).is_file(), lock
+        assert f"!{lock}" in let_through, lock
+
+
 def test_functions_get_no_tool_but_the_tick() -> None:
     copies = [rest for word, rest in stages(ROOT / "Dockerfile")["functions"] if word == "COPY"]
 
