@@ -1,8 +1,9 @@
 """Shows what we deploy to the owners' own clients: ``python -m tests.admission.with_the_clients``.
 
-``helm`` lints and renders the chart with every values file, ``faas-cli`` reads ``stack.yml`` and
-deploys it to a gateway that only listens, ``kn`` writes every Knative Service to a folder (its
-GitOps mode).  All three are built from the sources that ``tools/`` pins; needs Go 1.24 or newer.
+``helm`` lints and renders the chart with every values file, ``kustomize`` builds the folders of
+``infra/knative`` as a user would, ``faas-cli`` reads ``stack.yml`` and deploys it to a gateway that
+only listens, ``kn`` writes every Knative Service to a folder (its GitOps mode).  All are built from
+the sources that ``tools/`` pins; needs Go 1.24 or newer.
 
 Exits 1 when a client refuses something, or makes something else of it; 2 without Go.
 """
@@ -24,7 +25,8 @@ from typing import Any
 
 import yaml
 
-from scripts.validate.__main__ import ROOT
+from scripts.validate.__main__ import ROOT, findings, own_worlds
+from scripts.validate.world import World, of_text
 from tests.admission.test_chart import APIS
 
 TOOLS = Path(__file__).parent / "tools"
@@ -32,13 +34,22 @@ PACKAGES = {
     "helm": "helm.sh/helm/v3/cmd/helm",
     "faas-cli": "github.com/openfaas/faas-cli",
     "kn": "knative.dev/client/cmd/kn",
+    "kustomize": "sigs.k8s.io/kustomize/kustomize/v5",
 }
 CHART = ROOT / "helm" / "msa-shop"
 DIGEST = "sha256:" + "1" * 64
 # The production values demand digests: what a pipeline would fill in.
 PINNED = ("image", "toolsImage", "pgbouncer.image")
 VALUES = ("values.yaml", "values-ghcr.yaml", "values-prod.yaml")
-IMAGE = "registry.example/msa-shop/functions:1.0"
+# the names of ``own_worlds`` with the folder and the components that they are made of
+KUSTOMIZED = {
+    "infra/knative/imc": ("imc", "gateway"),
+    "infra/knative/kafka": ("kafka", "gateway"),
+    "infra/knative/rabbitmq": ("rabbitmq", "gateway"),
+    "infra/knative/imc with every component": ("imc", "gateway", "keda", "monitoring"),
+}
+OWN_IMAGE = "registry.example/msa-shop/functions"
+IMAGE = f"{OWN_IMAGE}:1.0"
 
 
 class Wrong(Exception):
@@ -51,8 +62,14 @@ def main() -> int:
         print("go is missing", file=sys.stderr)
         return 2
     wrong = 0
+    asks = {
+        "helm": ask_helm,
+        "kustomize": ask_kustomize,
+        "faas-cli": ask_faas_cli,
+        "kn": ask_kn,
+    }
     with tempfile.TemporaryDirectory() as folder:
-        for name, ask in (("helm", ask_helm), ("faas-cli", ask_faas_cli), ("kn", ask_kn)):
+        for name, ask in asks.items():
             try:
                 program = build(TOOLS / name, PACKAGES[name], Path(folder) / name)
                 said = ask(program, Path(folder))
@@ -89,6 +106,48 @@ def ask_helm(helm: Path, _: Path) -> str:
             raise Wrong(f"{values} renders no Service")
         counts.append(f"{len(objects)} objects with {values}")
     return ", ".join(counts)
+
+
+def ask_kustomize(kustomize: Path, folder: Path) -> str:
+    """Builds every broker's folder with components, and an image of one's own, as README tells."""
+    counts = []
+    for number, (name, parts) in enumerate(KUSTOMIZED.items()):
+        user = folder / f"kustomized-{number}"
+        user.mkdir()
+        (user / "kustomization.yaml").write_text(_kustomization(user, *parts), "utf-8")
+        built = of_text(run([str(kustomize), "build", str(user)]))
+        if different := _names(built) ^ _names(own_worlds()[name]):
+            raise Wrong(f"{name}: built or expected alone: {sorted(different)[:5]}")
+        if found := findings(built):
+            raise Wrong(f"{name}: {'; '.join(found[:5])}")
+        images = {c["image"] for _, pod in built.pods() for c in pod["spec"]["containers"]}
+        if images != {f"{OWN_IMAGE}@{DIGEST}"}:
+            raise Wrong(f"{name}: has the images {sorted(images)}")
+        counts.append(f"{len(built.objects)} objects with {' + '.join(parts)}")
+    return ", ".join(counts)
+
+
+def _kustomization(user: Path, broker: str, *components: str) -> str:
+    there = os.path.relpath(ROOT / "infra" / "knative", user.resolve())
+    return yaml.safe_dump(
+        {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [f"{there}/{broker}"],
+            "components": [f"{there}/components/{each}" for each in components],
+            "images": [
+                {
+                    "name": "dev.local/msa-shop/functions",
+                    "newName": OWN_IMAGE,
+                    "digest": DIGEST,
+                }
+            ],
+        }
+    )
+
+
+def _names(world: World) -> set[tuple[str, str, str]]:
+    return {(o["apiVersion"], o["kind"], o["metadata"]["name"]) for o in world.objects}
 
 
 def ask_faas_cli(faas_cli: Path, folder: Path) -> str:

@@ -1,5 +1,7 @@
-// Package prometheus pins the servers that build.sh builds where no image of them can be pulled.
-package prometheus
+//go:build tools
+
+// Package tools keeps the programs in go.mod.
+package tools
 
 import (
 	_ "github.com/prometheus/prometheus/cmd/prometheus"
