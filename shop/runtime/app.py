@@ -100,6 +100,7 @@ class App:
     def answer(self, wire: Wire) -> Answer:
         """The answer to one request; never raises."""
         if wire.path in HEALTH_PATHS and wire.method in ("GET", "HEAD"):
+            self.telemetry.probed()
             return Answer(200, b'{"status":"UP"}', {"content-type": "application/json"})
         message = self.telemetry.begin(wire.method, wire.headers.get("traceparent", ""))
         handling.begin(message)

@@ -1,8 +1,9 @@
 """Numbers and traces, off the way to the customer: finished messages are put aside and told later.
 
 While a message is handled it costs one ``append``.  The libraries (prometheus-client, and
-OpenTelemetry where it is installed) are imported in the background after the first answer, and only
-when METRICS_PORT or OTEL_EXPORTER_OTLP_ENDPOINT asks for them.
+OpenTelemetry where it is installed) are imported in the background after the first answer, or when
+there was nothing to answer for a while, and only when METRICS_PORT or OTEL_EXPORTER_OTLP_ENDPOINT
+asks for them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 FINISHED_MAX = 20_000
 LOAD_AFTER_SECONDS = 0.2  # the first answer has left by then
+UNASKED_SECONDS = 15.0  # a start is over by then
 TELL_EVERY_SECONDS = 1.0
 STOP_SECONDS = 2.0
 
@@ -49,6 +51,7 @@ class Telemetry:
         self._telling = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._born = time.monotonic()
 
     def begin(self, method: str, header: str) -> Handling:
         """A message has come; ``header`` is its ``traceparent``."""
@@ -64,6 +67,15 @@ class Telemetry:
         self.at_work.discard(handling)
         self._finished.append((handling.function, handling, handling.steps))
         if self._thread is None:
+            self._start()
+
+    def probed(self) -> None:
+        """The process is asked whether it lives: one without a message so far shows its page now.
+
+        Otherwise Prometheus would take a function that nobody calls for a dead one.
+        """
+        is_idle = self._thread is None and time.monotonic() - self._born >= UNASKED_SECONDS
+        if self.is_on and is_idle:
             self._start()
 
     def tell(self) -> None:

@@ -8,10 +8,16 @@ import subprocess
 import sys
 import threading
 from http.client import HTTPConnection
+from types import SimpleNamespace
+from typing import cast
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.dev.secrets import Secrets
+from shop.runtime import telemetry
+from shop.runtime.services import Services
+from shop.runtime.telemetry import Telemetry
 from tests.functions.test_runtime_processes import ROOT, House, free_port, served
 from tests.observability.conftest import Collector
 from tests.provider.sandbox_process import wait_for
@@ -95,6 +101,26 @@ def test_nothing_is_loaded_before_the_first_answer(secrets: Secrets, collector: 
     before, at_once, later, status = json.loads(done.stdout.splitlines()[-1])
     assert (before, at_once, status) == ([], [], 404)
     assert later == ["prometheus_client", "opentelemetry"]
+
+
+def test_who_has_nothing_to_do_shows_its_page_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = free_port()
+    settings = SimpleNamespace(metrics_port=port, otel_exporter_otlp_endpoint="")
+    services = SimpleNamespace(settings=settings, database_figures=lambda: (0, 0))
+    idle = Telemetry(("settle",), cast(Services, services))
+
+    idle.probed()
+    assert idle._thread is None, "a start is not held up by a probe"
+    monkeypatch.setattr(telemetry, "UNASKED_SECONDS", 0.0)
+    idle.probed()
+    try:
+        wait_for(lambda: is_up(port), "the page is there")
+        assert value(scraped(port), "shop_requests_in_flight", function="settle") == 0
+    finally:
+        idle.stop()
+        idle._thread.join()
 
 
 def test_a_process_counts_what_it_answers(house: House) -> None:
