@@ -77,8 +77,8 @@ class App:
             Operation(spec, route, _pattern(route.path)) for spec in specs for route in spec.routes
         ]
         self.telemetry = Telemetry(tuple(spec.name for spec in specs), services)
-        # whose start is this process's: a server that forks workers says its own
-        self.started_by = os.getpid()
+        # from the start of the process until it could answer; a server that loads more says its own
+        self.ready_seconds = seconds_since_start(os.getpid())
         self._answered = False
 
     def warm(self) -> None:
@@ -170,9 +170,10 @@ class App:
     def _conclude(self, message: Handling, answer: Answer) -> None:
         """Ends the message: one line in the log, and the record for the numbers and the trace."""
         cold, self._answered = not self._answered, True
-        if cold:
-            message.cold_start_seconds = seconds_since_start(self.started_by)
         message.finish(answer.status)
+        if cold and self.ready_seconds is not None:
+            # without the time that a process which was ready waited for somebody to come
+            message.cold_start_seconds = self.ready_seconds + message.seconds
         log.write(
             "answered",
             function=message.function,

@@ -67,7 +67,7 @@ MEASURES = (
         "cold_start_seconds",
         "gauge",
         ("function",),
-        "From the start of the process to its first answer.",
+        "What the first answer took, with the start of the process before it.",
     ),
 )
 

@@ -7,13 +7,16 @@ own container entry, only with Flask and the framework in front of it.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shop import crash
 from shop.registry import spec_of
 from shop.runtime.entry import make_app
+from shop.runtime.telemetry import seconds_since_start
 from shop.runtime.wsgi import NO_BODY, body_of, wire_of
 
 if TYPE_CHECKING:
@@ -26,13 +29,17 @@ def entry_point(name: str) -> Callable[[flask.Request], Any]:
     """The HTTP function ``main`` of one function folder; settings are read at the first request."""
     apps: list[App] = []
     first = threading.Lock()
+    loaded_seconds = seconds_since_start(os.getpid())
 
     def main(request: flask.Request) -> Any:
         import flask  # here: naming the entry point costs nothing
 
         with first:
             if not apps:
+                began = time.monotonic()
                 apps.append(make_app((spec_of(name),)))
+                if loaded_seconds is not None:
+                    apps[0].ready_seconds = loaded_seconds + time.monotonic() - began
                 crash.arm(apps[0].services.settings.crash)
                 atexit.register(apps[0].telemetry.stop)
         wire = wire_of(request.environ)

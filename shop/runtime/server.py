@@ -21,6 +21,7 @@ from shop.registry import spec_of
 from shop.runtime import config
 from shop.runtime.app import App
 from shop.runtime.entry import make_app, settings_of
+from shop.runtime.telemetry import seconds_since_start
 from shop.runtime.wsgi import wsgi
 from shop.spec import FunctionSpec
 
@@ -71,13 +72,13 @@ def _load(specs: tuple[FunctionSpec, ...], alive: int, parent: int) -> Callable[
     os.close(parent)
     threading.Thread(target=_die_with_parent, args=(alive,), daemon=True).start()
     app = make_app(specs)
-    app.started_by = os.getppid()  # the customer has waited since the parent began
-    crash.arm(app.services.settings.crash, parent=app.started_by)
+    crash.arm(app.services.settings.crash, parent=os.getppid())
     # not atexit: multiprocessing's children end without it
     Finalize(None, app.telemetry.stop, exitpriority=10)
     if any(spec.database_role for spec in specs):
         threading.Thread(target=_connect, args=(app,), daemon=True).start()
     app.warm()
+    app.ready_seconds = seconds_since_start(os.getppid())  # customers wait since the parent began
     gc.freeze()
     gc.enable()
     return wsgi(app)

@@ -64,11 +64,13 @@ def test_a_whole_flow_says_no_secret(
 def test_a_line_says_what_an_operator_asks_for(
     shop: ShopUnderTest, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shop.apps["list_products"].ready_seconds = 0.25
     shop.call("GET", "/categories")
     shop.call("GET", "/categories")
 
     first, second = lines_of(capsys)
-    assert first["cold"] is True and first["startup_ms"] > 0
+    assert first["cold"] is True
+    assert first["startup_ms"] == pytest.approx(250 + first["milliseconds"], abs=1)
     assert "cold" not in second and "startup_ms" not in second
     for line in (first, second):
         assert (line["function"], line["route"]) == ("list_products", "GET /categories")
