@@ -66,6 +66,8 @@ NOT_NOW = (
     pg.SerializationFailure,
     pg.TooManyConnections,
     pg.ReadOnlySqlTransaction,
+    # XX000: the server's own trouble, such as a file that cannot grow (EFBIG is no DiskFull)
+    pg.InternalError_,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import LiteralString
 from uuid import UUID, uuid4
 
 import psycopg
@@ -105,6 +106,24 @@ def test_a_connection_that_dies_at_work_is_an_error_that_may_pass(database: Data
         with database.transaction() as session:
             session.tx.one("select pg_terminate_backend(pg_backend_pid())")
             session.tx.one("select 1")
+    with database.transaction() as session:
+        assert session.tx.one("select 1 as one").one == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "do $$ begin raise 'could not extend file' using errcode = 'internal_error'; end $$",
+        "do $$ begin raise 'no space left' using errcode = 'disk_full'; end $$",
+    ],
+    ids=["file too large", "disk full"],
+)
+def test_a_server_that_cannot_write_may_be_able_to_later(
+    database: Database, statement: LiteralString
+) -> None:
+    with pytest.raises(db.NOT_NOW):
+        with database.transaction() as session:
+            session.tx.run(statement)
     with database.transaction() as session:
         assert session.tx.one("select 1 as one").one == 1
 
