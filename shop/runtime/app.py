@@ -6,7 +6,6 @@ handler, answer, commit, publish.  Whatever is refused on the way becomes a prob
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -17,7 +16,7 @@ from events.records import frozen
 from shop import crash
 from shop.errors import Refused, Unavailable
 from shop.runtime import handling, log, trace
-from shop.runtime.telemetry import Telemetry, seconds_since_start
+from shop.runtime.telemetry import Telemetry
 from shop.runtime.wire import Answer, Wire, check_limits, problem
 
 if TYPE_CHECKING:
@@ -77,8 +76,8 @@ class App:
             Operation(spec, route, _pattern(route.path)) for spec in specs for route in spec.routes
         ]
         self.telemetry = Telemetry(tuple(spec.name for spec in specs), services)
-        # from the start of the process until it could answer; a server that loads more says its own
-        self.ready_seconds = seconds_since_start(os.getpid())
+        # from the start of the process until it could answer; whoever serves us says it
+        self.ready_seconds: float | None = None
         self._answered = False
 
     def warm(self) -> None:

@@ -110,13 +110,13 @@ def ask_helm(helm: Path, _: Path) -> str:
 
 def ask_kustomize(kustomize: Path, folder: Path) -> str:
     """Builds every broker's folder with components, and an image of one's own, as README tells."""
-    counts = []
+    counts, worlds = [], own_worlds()
     for number, (name, parts) in enumerate(KUSTOMIZED.items()):
         user = folder / f"kustomized-{number}"
         user.mkdir()
         (user / "kustomization.yaml").write_text(_kustomization(user, *parts), "utf-8")
         built = of_text(run([str(kustomize), "build", str(user)]))
-        if different := _names(built) ^ _names(own_worlds()[name]):
+        if different := _names(built) ^ _names(worlds[name]):
             raise Wrong(f"{name}: built or expected alone: {sorted(different)[:5]}")
         if found := findings(built):
             raise Wrong(f"{name}: {'; '.join(found[:5])}")
