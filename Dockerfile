@@ -59,15 +59,15 @@ LABEL org.opencontainers.image.licenses="Apache-2.0" \
 FROM base AS tools
 COPY --from=packages /tools /usr/local
 COPY --from=packages /app /app
-COPY scripts /app/scripts
+COPY tools /app/tools
 RUN --mount=type=bind,source=infra/image/compile.py,target=/mnt/compile.py \
-    python /mnt/compile.py /app/scripts \
+    python /mnt/compile.py /app/tools \
  # what a volume for the broker or the sandbox takes over: it belongs to who writes there
  && install -d -o 65532 -g 65532 -m 0700 /data
 LABEL org.opencontainers.image.title="msa-shop tools" \
       org.opencontainers.image.description="Migrations, sandbox provider, checks, end-to-end tests."
 USER 65532:65532
-ENTRYPOINT ["python", "-m", "scripts.cli"]
+ENTRYPOINT ["python", "-m", "tools.cli"]
 CMD ["--help"]
 
 # ---------------------------------------------------------------- every function
@@ -75,7 +75,7 @@ FROM base AS functions
 COPY --from=packages /functions /usr/local
 COPY --from=packages /app /app
 # What a clock's job runs: one signed tick.
-COPY scripts/__init__.py scripts/tick.py /app/scripts/
+COPY tools/__init__.py tools/tick.py /app/tools/
 LABEL org.opencontainers.image.title="msa-shop functions" \
       org.opencontainers.image.description="All functions of the shop; the argument says which."
 USER 65532:65532

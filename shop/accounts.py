@@ -18,12 +18,12 @@ from uuid import UUID
 
 from events.accounts import UserRegistered
 from events.records import frozen
-from shop.errors import Refused
-from shop.ids import new_uuid
-from shop.outbox import emit
+from shop.messaging.outbox import emit
+from shop.primitives.errors import ClientError
+from shop.primitives.ids import new_uuid
 
 if TYPE_CHECKING:
-    from shop.db import Transaction
+    from shop.adapters.db import Transaction
 
 EMAIL_LENGTH_MAX = 254  # RFC 5321 section 4.5.3.1.3, without the angle brackets
 NAME_LENGTH_MAX = 100
@@ -196,7 +196,7 @@ def register(tx: Transaction, *, email: str, name: str, password_hash: str) -> A
         password_hash=password_hash,
     )
     if row is None:
-        raise Refused(409, "EMAIL_TAKEN", "there is an account with this e-mail", stored=True)
+        raise ClientError(409, "EMAIL_TAKEN", "there is an account with this e-mail", stored=True)
     announcement, _ = emit(tx, UserRegistered(user_id=row.user_id))
     tx.together(announcement)
     return Account(*row)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, LiteralString
 
 if TYPE_CHECKING:
-    from shop.db import Statement, Transaction
+    from shop.adapters.db import Statement, Transaction
 
 LINES_MAX = 50
 QUANTITY_MAX = 1_000

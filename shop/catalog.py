@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, LiteralString
 from events.records import frozen
 
 if TYPE_CHECKING:
-    from shop.cache import Cache
-    from shop.db import Statement
+    from shop.adapters.cache import Cache
+    from shop.adapters.db import Statement
 
 PRICE_END = 2**63 - 1
 VERSION_KEY = "catalog:version"

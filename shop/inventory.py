@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, LiteralString
 from uuid import UUID
 
-from shop.ids import new_uuid
+from shop.primitives.ids import new_uuid
 
 if TYPE_CHECKING:
-    from shop.db import Statement
+    from shop.adapters.db import Statement
 
 # All or nothing is the caller's: fewer rows back than lines asked for means roll back.
 HOLD: LiteralString = """

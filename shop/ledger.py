@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, LiteralString
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from shop.db import Statement
+    from shop.adapters.db import Statement
 
 ACCOUNTS = {
     "CAPTURE": ("psp_receivable", "order_escrow"),

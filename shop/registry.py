@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import functions
-from shop.spec import FunctionSpec
+from shop.primitives.spec import FunctionSpec
 
 
 @cache

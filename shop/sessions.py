@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, LiteralString
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from shop.db import Statement
+    from shop.adapters.db import Statement
 
 OPEN_SESSION: LiteralString = """
 select u.role from shop.sessions s join shop.users u using (user_id)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from events.records import frozen
 
 if TYPE_CHECKING:
-    from shop.db import Transaction
+    from shop.adapters.db import Transaction
 
 DAYS_LISTED = 30
 MONTHS_LISTED = 12

@@ -20,13 +20,13 @@ import pytest
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from scripts.dev import servers
-from scripts.dev.secrets import Secrets, local_secrets
-from scripts.migrate import migrate
-from scripts.seed import seed
 from shop.registry import all_specs
-from tests.provider.sandbox_process import API_KEY, SECRET, SandboxProcess
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
+from tests.tools.payment_simulator.sandbox_process import API_KEY, SECRET, SandboxProcess
+from tools.local_platform import servers
+from tools.local_platform.secrets import Secrets, local_secrets
+from tools.migrate import migrate
+from tools.seed import seed
 
 POSTGRES_IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:17-alpine")
 REDIS_IMAGE = os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine")

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 import events
-from shop.errors import not_found
-from shop.message import Reply, Request
+from shop.primitives.errors import not_found
+from shop.primitives.messages import Request, Response
 
 HERE = Path(__file__).parent / "assets"
 RENDERED = HERE / "rendered"
@@ -47,12 +47,12 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-def show_api_docs(_request: Request, _open_transaction: object) -> Reply:
+def show_api_docs(_request: Request, _open_transaction: object) -> Response:
     """Swagger UI, as HTML."""
     return _file(HERE, "api-docs.html", HTML)
 
 
-def show_asset(request: Request, _open_transaction: object) -> Reply:
+def show_asset(request: Request, _open_transaction: object) -> Response:
     """One of the pages' own files; 404 for any other name."""
     name = request.path["asset"]
     if name not in ASSETS:
@@ -61,33 +61,33 @@ def show_asset(request: Request, _open_transaction: object) -> Reply:
     return _file(folder, name, media_type)
 
 
-def show_openapi(_request: Request, _open_transaction: object) -> Reply:
+def show_openapi(_request: Request, _open_transaction: object) -> Response:
     """OpenAPI 3.1 of all functions."""
     return _file(RENDERED, "openapi.json", JSON)
 
 
-def show_openapi_of_group(request: Request, _open_transaction: object) -> Reply:
+def show_openapi_of_group(request: Request, _open_transaction: object) -> Response:
     """OpenAPI 3.1 of one group; 404 when there is no such group."""
     return _listed(RENDERED, f"openapi-{request.path['group']}.json", JSON, "the group")
 
 
-def show_asyncapi_page(_request: Request, _open_transaction: object) -> Reply:
+def show_asyncapi_page(_request: Request, _open_transaction: object) -> Response:
     """The event catalogue, as HTML."""
     return _file(RENDERED, "asyncapi.html", HTML)
 
 
-def show_asyncapi(_request: Request, _open_transaction: object) -> Reply:
+def show_asyncapi(_request: Request, _open_transaction: object) -> Response:
     """AsyncAPI 3.0 of all events."""
     return _file(RENDERED, "asyncapi.json", JSON)
 
 
-def show_event_schema(request: Request, _open_transaction: object) -> Reply:
+def show_event_schema(request: Request, _open_transaction: object) -> Response:
     """JSON Schema of an event type and version; 404 when there is none."""
     folder = Path(next(iter(events.__path__))) / "schemas"
     return _listed(folder, request.path["name"], "application/schema+json", "the schema")
 
 
-def _listed(folder: Path, name: str, media_type: str, what: str) -> Reply:
+def _listed(folder: Path, name: str, media_type: str, what: str) -> Response:
     if name not in _names_in(folder):
         raise not_found(what)
     return _file(folder, name, media_type)
@@ -99,5 +99,5 @@ def _names_in(folder: Path) -> frozenset[str]:
 
 
 @cache
-def _file(folder: Path, name: str, media_type: str) -> Reply:
-    return Reply(200, (folder / name).read_bytes(), HEADERS, media_type)
+def _file(folder: Path, name: str, media_type: str) -> Response:
+    return Response(200, (folder / name).read_bytes(), HEADERS, media_type)

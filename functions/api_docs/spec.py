@@ -1,6 +1,6 @@
 """api_docs: what the shop's HTTP and events look like, for people and programs."""
 
-from shop.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="api_docs",
@@ -23,7 +23,7 @@ SPEC = FunctionSpec(
             handler="show_asset",
             auth="public",
             summary="A script, style or picture of the documentation pages.",
-            refusals=(404,),
+            error_statuses=(404,),
             media_type="application/octet-stream",
             transaction=False,
             group="docs",
@@ -43,7 +43,7 @@ SPEC = FunctionSpec(
             handler="show_openapi_of_group",
             auth="public",
             summary="OpenAPI 3.1 of one group of functions.",
-            refusals=(404,),
+            error_statuses=(404,),
             transaction=False,
             group="docs",
         ),
@@ -72,7 +72,7 @@ SPEC = FunctionSpec(
             handler="show_event_schema",
             auth="public",
             summary="The JSON Schema that an event's dataschema names.",
-            refusals=(404,),
+            error_statuses=(404,),
             media_type="application/schema+json",
             transaction=False,
             group="docs",

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from shop.answers import Order as Order
-from shop.money import ORDER_TOTAL_MAX
+from shop.primitives.money import ORDER_TOTAL_MAX
+from shop.response_models import Order as Order
 from shop.runtime.model import Model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shop.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="cancel_order",
@@ -20,7 +20,7 @@ SPEC = FunctionSpec(
             group="orders",
             summary="Withdraw an order: stock goes back now, money as soon as the provider says so",
             answer="Order",
-            refusals=(404, 409),
+            error_statuses=(404, 409),
             idempotent=True,
             writes=True,
         ),
@@ -34,7 +34,7 @@ SPEC = FunctionSpec(
             body="RefundOrder",
             answer="Refund",
             status=201,
-            refusals=(404, 409, 422),
+            error_statuses=(404, 409, 422),
             idempotent=True,
             writes=True,
         ),

@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shop import carts
-from shop.errors import Refused, not_found
-from shop.ids import parse_product_id
-from shop.message import Reply, Request
+from shop.primitives.errors import ClientError, not_found
+from shop.primitives.ids import parse_product_id
+from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
-    from shop.db import Transaction
+    from shop.adapters.db import Transaction
 
 
-def show_cart(request: Request, tx: Transaction) -> Reply:
+def show_cart(request: Request, tx: Transaction) -> Response:
     """The caller's cart at today's prices; the total counts every line, available or not."""
     lines = [_line(row) for row in tx.all(carts.LINES, user_id=request.user_id)]
     total = sum(line["lineAmount"] for line in lines)
-    return Reply(
+    return Response(
         200,
         {"items": lines, "totalAmount": total, "currency": request.settings.currency},
     )
 
 
-def add_item(request: Request, tx: Transaction) -> Reply:
+def add_item(request: Request, tx: Transaction) -> Response:
     """201 with the line and its summed quantity; 404 no product, 422 too much, 409 no stock."""
     body = request.body
     _, rows = tx.together(*carts.add(request.user_id, body.product_id, body.quantity))
@@ -31,15 +31,17 @@ def add_item(request: Request, tx: Transaction) -> Reply:
         raise not_found("the product")
     row = rows[0]
     if row.qty is not None:
-        return Reply(201, _line(row))
+        return Response(201, _line(row))
     if row.had + body.quantity > carts.QUANTITY_MAX:
-        raise Refused(422, "INVALID", f"a line may have at most {carts.QUANTITY_MAX} of a product")
+        raise ClientError(
+            422, "INVALID", f"a line may have at most {carts.QUANTITY_MAX} of a product"
+        )
     if row.had == 0 and row.lines >= carts.LINES_MAX:
-        raise Refused(422, "INVALID", f"a cart may have at most {carts.LINES_MAX} lines")
+        raise ClientError(422, "INVALID", f"a cart may have at most {carts.LINES_MAX} lines")
     raise _out_of_stock(row)
 
 
-def change_item(request: Request, tx: Transaction) -> Reply:
+def change_item(request: Request, tx: Transaction) -> Response:
     """200 with the line, 204 when nought or less removed it; 404 not in the cart, 409 no stock."""
     product_id = parse_product_id(request.path["productId"])
     if product_id is None:
@@ -52,10 +54,10 @@ def change_item(request: Request, tx: Transaction) -> Reply:
         raise not_found("the cart's line")
     if row.qty is None:
         raise _out_of_stock(row)
-    return Reply(200, _line(row))
+    return Response(200, _line(row))
 
 
-def remove_item(request: Request, tx: Transaction) -> Reply:
+def remove_item(request: Request, tx: Transaction) -> Response:
     """204 whether the line was there or not: afterwards it is not, which is what was asked.
 
     404 for what can be no product's number.
@@ -64,24 +66,24 @@ def remove_item(request: Request, tx: Transaction) -> Reply:
     if product_id is None:
         raise not_found("the cart's line")
     tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id)
-    return Reply(204)
+    return Response(204)
 
 
-def empty_cart(request: Request, tx: Transaction) -> Reply:
+def empty_cart(request: Request, tx: Transaction) -> Response:
     """204; afterwards the cart is empty."""
     tx.run(carts.EMPTY, user_id=request.user_id)
-    return Reply(204)
+    return Response(204)
 
 
-def _remove(request: Request, tx: Transaction, product_id: int) -> Reply:
+def _remove(request: Request, tx: Transaction, product_id: int) -> Response:
     if tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id) == 0:
         raise not_found("the cart's line")
-    return Reply(204)
+    return Response(204)
 
 
-def _out_of_stock(row: Any) -> Refused:
+def _out_of_stock(row: Any) -> ClientError:
     product = {"productId": row.product_id, "available": row.available}
-    return Refused(
+    return ClientError(
         409,
         "OUT_OF_STOCK",
         "there is not that much in stock",

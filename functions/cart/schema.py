@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from shop.carts import QUANTITY_MAX
-from shop.ids import PRODUCT_ID_MAX
+from shop.primitives.ids import PRODUCT_ID_MAX
 from shop.runtime.model import Model
 
 

@@ -1,6 +1,6 @@
 """cart: what a customer means to buy.  It holds no stock."""
 
-from shop.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="cart",
@@ -25,7 +25,7 @@ SPEC = FunctionSpec(
             body="NewItem",
             answer="Line",
             status=201,
-            refusals=(404, 409, 422),
+            error_statuses=(404, 409, 422),
             idempotent=True,
             writes=True,
             group="cart",
@@ -38,7 +38,7 @@ SPEC = FunctionSpec(
             summary="Sets a line's quantity; 204 when nought or less removes it.",
             body="ItemChange",
             answer="Line",
-            refusals=(404, 409, 422),
+            error_statuses=(404, 409, 422),
             idempotent=True,
             writes=True,
             group="cart",
@@ -50,7 +50,7 @@ SPEC = FunctionSpec(
             auth="customer",
             summary="Removes a line; 204 whether it was there or not.",
             status=204,
-            refusals=(404,),
+            error_statuses=(404,),
             idempotent=True,
             writes=True,
             group="cart",

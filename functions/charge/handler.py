@@ -1,7 +1,7 @@
-"""Collect an order's money: intent, provider's word, record (the phases of shop/charging.py)."""
+"""Collects an order's money: the two-phase call of ``shop/orders/charge.py``."""
 
 from __future__ import annotations
 
-from shop.charging import CHARGE
+from shop.orders.charge import CHARGE
 
 charge = CHARGE

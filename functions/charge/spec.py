@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shop.spec import FunctionSpec, Scale, Subscription
+from shop.primitives.spec import FunctionSpec, Scale, Subscription
 
 SPEC = FunctionSpec(
     name="charge",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shop import alarms, dead_letters
+from shop import operator_alerts
+from shop.messaging import dead_letters
 
 if TYPE_CHECKING:
-    from shop.db import Transaction
-    from shop.message import DeadLetter
+    from shop.adapters.db import Transaction
+    from shop.primitives.messages import DeadLetter
 
 
 def store(letter: DeadLetter, tx: Transaction) -> None:
@@ -20,5 +21,7 @@ def store(letter: DeadLetter, tx: Transaction) -> None:
     why = f"{letter.type!a} was not taken by {letter.destination!a}, status {letter.error_code!a}"
     tx.together(
         dead_letters.store(letter),
-        alarms.raise_alarm(kind="dead_letter", subject=dead_letters.name_of(letter), detail=why),
+        operator_alerts.raise_alert(
+            kind="dead_letter", subject=dead_letters.name_of(letter), detail=why
+        ),
     )

@@ -1,6 +1,6 @@
 """dead_letter: keeps what no function took."""
 
-from shop.spec import FunctionSpec, Scale
+from shop.primitives.spec import FunctionSpec, Scale
 
 SPEC = FunctionSpec(
     name="dead_letter",

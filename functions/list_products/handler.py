@@ -6,31 +6,31 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from functions.list_products.lists import Lists, Page, make_page
-from functions.list_products.paging import Question, link_to_next, question_of
+from functions.list_products.page_cache import Page, PageCache, make_page
+from functions.list_products.paging import PageRequest, link_to_next, page_request_of
 from shop import catalog
 from shop.catalog import Position
-from shop.errors import not_found
-from shop.etags import is_known, tag_of_bytes
-from shop.ids import parse_product_id
-from shop.message import Event, Reply, Request
+from shop.primitives.errors import not_found
+from shop.primitives.etags import is_known, tag_of_bytes
+from shop.primitives.ids import parse_product_id
+from shop.primitives.messages import Event, Request, Response
 from shop.runtime.services import cache_of
 
 if TYPE_CHECKING:
-    from shop.db import Transaction
+    from shop.adapters.db import Transaction
 
 # a copy may be kept, but never used without asking: the answer to that is mostly an empty 304
 REVALIDATE = "public, no-cache"
 
-LISTS = Lists()
+LISTS = PageCache()
 
 
 def list_products(
     request: Request,
     open_transaction: Callable[[], AbstractContextManager[Transaction]],
-) -> Reply:
+) -> Response:
     """One page of products for sale, or 304 when the caller has it; 400 and 422 as paging says."""
-    question = question_of(request.query)
+    question = page_request_of(request.query)
 
     def read() -> Page:
         with open_transaction() as tx:
@@ -41,7 +41,7 @@ def list_products(
     return _conditional(request, page.body, page.etag, headers)
 
 
-def show_product(request: Request, tx: Transaction) -> Reply:
+def show_product(request: Request, tx: Transaction) -> Response:
     """One product for sale, or 304; 404 in the same bytes for a missing, withdrawn or odd id."""
     product_id = parse_product_id(request.path["productId"])
     if product_id is None:
@@ -53,7 +53,7 @@ def show_product(request: Request, tx: Transaction) -> Reply:
     return _conditional(request, row.body.encode(), etag, {})
 
 
-def list_categories(request: Request, tx: Transaction) -> Reply:
+def list_categories(request: Request, tx: Transaction) -> Response:
     """Every category by name (the first 1,000), or 304."""
     row = tx.one(catalog.CATEGORIES)
     assert row is not None, "an aggregate always answers"
@@ -66,7 +66,7 @@ def forget_lists(event: Event, tx: Transaction) -> None:
     catalog.forget_lists(cache_of())
 
 
-def _read_page(tx: Transaction, question: Question) -> Page:
+def _read_page(tx: Transaction, question: PageRequest) -> Page:
     statement, parameters = catalog.page(
         sort=question.sort,
         wanted=question.wanted,
@@ -82,8 +82,8 @@ def _read_page(tx: Transaction, question: Question) -> Page:
     return make_page(row.body, link_to_next(question, last))
 
 
-def _conditional(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Reply:
+def _conditional(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Response:
     headers = {**headers, "etag": etag, "cache-control": REVALIDATE}
     if is_known(request.headers.get("if-none-match"), etag):
-        return Reply(304, None, headers)
-    return Reply(200, body, headers)
+        return Response(304, None, headers)
+    return Response(200, body, headers)

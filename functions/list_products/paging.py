@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from events.records import frozen
 from shop.catalog import Filter, Position
-from shop.errors import Refused
-from shop.ids import PRODUCT_ID_MAX
+from shop.primitives.errors import ClientError
+from shop.primitives.ids import PRODUCT_ID_MAX
 
 if TYPE_CHECKING:
     from functions.list_products.schema import ListProducts
@@ -27,7 +27,7 @@ NAME_LENGTH_MAX = 200
 
 
 @frozen
-class Question:
+class PageRequest:
     """One page of one list."""
 
     sort: str
@@ -42,7 +42,7 @@ class Question:
         return hashlib.sha256(_canonical(self.sort, self.wanted, self.limit, after)).hexdigest()
 
 
-def question_of(query: ListProducts) -> Question:
+def page_request_of(query: ListProducts) -> PageRequest:
     """The page a query asks for; 422 for an impossible price range, 400 for a cursor not ours."""
     wanted = Filter(
         name=query.name or None,
@@ -52,14 +52,14 @@ def question_of(query: ListProducts) -> Question:
     )
     least, most = query.min_price, query.max_price
     if least is not None and most is not None and least > most:
-        raise Refused(422, "INVALID", "minPrice must not be more than maxPrice")
+        raise ClientError(422, "INVALID", "minPrice must not be more than maxPrice")
     after = None
     if query.cursor is not None:
         after = read_cursor(query.cursor, query.sort, wanted)
-    return Question(query.sort, wanted, query.limit, after)
+    return PageRequest(query.sort, wanted, query.limit, after)
 
 
-def link_to_next(question: Question, last: Position) -> str:
+def link_to_next(question: PageRequest, last: Position) -> str:
     """The Link header (RFC 8288) to the page after ``last``."""
     wanted = question.wanted
     parameters = {
@@ -123,5 +123,5 @@ def _canonical(*parts: Any) -> bytes:
     return json.dumps(plain, separators=(",", ":")).encode()
 
 
-def _bad_cursor() -> Refused:
-    return Refused(400, "BAD_CURSOR", "the cursor is not one of this list's")
+def _bad_cursor() -> ClientError:
+    return ClientError(400, "BAD_CURSOR", "the cursor is not one of this list's")

@@ -1,6 +1,6 @@
 """list_products: what the shop sells, to anybody."""
 
-from shop.spec import FunctionSpec, Route, Scale, Subscription
+from shop.primitives.spec import FunctionSpec, Route, Scale, Subscription
 
 SPEC = FunctionSpec(
     name="list_products",
@@ -15,7 +15,7 @@ SPEC = FunctionSpec(
             summary="One page of products as an array; the next page is in the Link header.",
             query="ListProducts",
             answer="Products",
-            refusals=(400, 422),
+            error_statuses=(400, 422),
             transaction=False,
             group="catalog",
         ),
@@ -26,7 +26,7 @@ SPEC = FunctionSpec(
             auth="public",
             summary="One product for sale, with its entity tag.",
             answer="Product",
-            refusals=(404,),
+            error_statuses=(404,),
             group="catalog",
         ),
         Route(

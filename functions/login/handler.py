@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from functions.login.throttle import Throttle
 from shop import accounts
-from shop.errors import Refused
-from shop.message import Reply, Request
-from shop.passwords import DUMMY_HASH, hash_password, is_password, needs_rehash
+from shop.adapters.passwords import DUMMY_HASH, hash_password, is_password, needs_rehash
+from shop.adapters.tokens import public_keys, unauthenticated
+from shop.primitives.errors import ClientError
+from shop.primitives.messages import Request, Response
 from shop.runtime.services import cache_of, issuer_of, services_of_process
-from shop.tokens import public_keys, unauthenticated
 
 if TYPE_CHECKING:
     from shop.accounts import Credentials, OpenSession
-    from shop.cache import Cache
-    from shop.db import Transaction
+    from shop.adapters.cache import Cache
+    from shop.adapters.db import Transaction
 
 OpenTransaction = Callable[[], AbstractContextManager["Transaction"]]
 
@@ -30,7 +30,7 @@ NO_STORE = {"cache-control": "no-store"}
 KEYS_ARE_PUBLIC = {"cache-control": "public, max-age=300"}
 
 
-def log_in(request: Request, open_transaction: OpenTransaction) -> Reply:
+def log_in(request: Request, open_transaction: OpenTransaction) -> Response:
     """200 with a pair of tokens (two round trips and one hash); 401 or 429 otherwise.
 
     An unknown e-mail, a closed account and a wrong password get the same answer for the same work.
@@ -62,7 +62,7 @@ def log_in(request: Request, open_transaction: OpenTransaction) -> Reply:
     return _token_pair(session)
 
 
-def refresh(request: Request, open_transaction: OpenTransaction) -> Reply:
+def refresh(request: Request, open_transaction: OpenTransaction) -> Response:
     """200 with the next pair; 401 for a used token (its session ends), an ended or unknown one."""
     with open_transaction() as tx:
         session = accounts.rotate(tx, request.body.refresh_token.get_secret_value())
@@ -71,7 +71,7 @@ def refresh(request: Request, open_transaction: OpenTransaction) -> Reply:
     return _token_pair(session)
 
 
-def log_out(request: Request, open_transaction: OpenTransaction) -> Reply:
+def log_out(request: Request, open_transaction: OpenTransaction) -> Response:
     """204 once the session is over, again and again; 401 for a token that never was one of ours.
 
     The session's access tokens are refused from the next request on, everywhere.
@@ -82,17 +82,17 @@ def log_out(request: Request, open_transaction: OpenTransaction) -> Reply:
             known = accounts.end_session_of_token(tx, token.get_secret_value())
         if not known:
             raise unauthenticated()
-        return Reply(204)
+        return Response(204)
     header = request.headers.get("authorization")
     caller = services_of_process().tokens.verify(header, request.now)
     with open_transaction() as tx:
         accounts.end_session(tx, session_id=caller.session_id, user_id=caller.user_id)
-    return Reply(204)
+    return Response(204)
 
 
-def show_keys(request: Request, open_transaction: OpenTransaction) -> Reply:
+def show_keys(request: Request, open_transaction: OpenTransaction) -> Response:
     """200 with the key set; no query, and five minutes in anybody's cache."""
-    return Reply(200, public_keys(request.settings.jwt_jwks), headers=KEYS_ARE_PUBLIC)
+    return Response(200, public_keys(request.settings.jwt_jwks), headers=KEYS_ARE_PUBLIC)
 
 
 def _proven(found: Credentials | None, password: str) -> Credentials | None:
@@ -102,7 +102,7 @@ def _proven(found: Credentials | None, password: str) -> Credentials | None:
     return account if is_password(password, stored_hash) else None
 
 
-def _token_pair(session: OpenSession) -> Reply:
+def _token_pair(session: OpenSession) -> Response:
     access_token, expires_in = issuer_of().issue(session.user_id, session.role, session.session_id)
     pair = {
         "accessToken": access_token,
@@ -110,11 +110,11 @@ def _token_pair(session: OpenSession) -> Reply:
         "tokenType": "Bearer",
         "expiresIn": expires_in,
     }
-    return Reply(200, pair, headers=NO_STORE)
+    return Response(200, pair, headers=NO_STORE)
 
 
-def _not_signed_in(code: str, message: str) -> Refused:
-    return Refused(401, code, message, headers={"WWW-Authenticate": "Bearer"})
+def _not_signed_in(code: str, message: str) -> ClientError:
+    return ClientError(401, code, message, headers={"WWW-Authenticate": "Bearer"})
 
 
 @cache

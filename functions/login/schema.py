@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from shop.accounts import EMAIL_LENGTH_MAX, check_email
-from shop.passwords import LENGTH_MAX
+from shop.adapters.passwords import LENGTH_MAX
 from shop.runtime.model import Model
 
 RefreshToken = Annotated[

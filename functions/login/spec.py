@@ -1,6 +1,6 @@
 """login: open, renew and end sessions; publish the key that proves them."""
 
-from shop.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import FunctionSpec, Route, Scale
 
 # No route here honours Idempotency-Key: an answer kept under a key would keep tokens in clear where
 # only their hashes may lie.  Repeating does no harm without: a second log-in is a second session,
@@ -18,7 +18,7 @@ SPEC = FunctionSpec(
             summary="Open a session with e-mail and password.",
             body="Login",
             answer="TokenPair",
-            refusals=(401, 422, 429, 503),
+            error_statuses=(401, 422, 429, 503),
             writes=True,
             transaction=False,
             group="auth",
@@ -31,7 +31,7 @@ SPEC = FunctionSpec(
             summary="Trade a refresh token, once, for a new pair of tokens.",
             body="Refresh",
             answer="TokenPair",
-            refusals=(401, 422),
+            error_statuses=(401, 422),
             writes=True,
             transaction=False,
             group="auth",
@@ -45,7 +45,7 @@ SPEC = FunctionSpec(
             body="Logout",
             body_is_optional=True,
             status=204,
-            refusals=(401, 422),
+            error_statuses=(401, 422),
             writes=True,
             transaction=False,
             group="auth",

@@ -22,11 +22,11 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from shop.errors import Refused
-from shop.runtime.limits import network_of
+from shop.primitives.errors import ClientError
+from shop.runtime.rate_limit import network_of
 
 if TYPE_CHECKING:
-    from shop.cache import Cache
+    from shop.adapters.cache import Cache
 
 WINDOW_SECONDS = 900
 ACCOUNT_ATTEMPTS_MAX = 5
@@ -119,10 +119,10 @@ class Throttle:
             return self._local.increment(key)
         return max(shared, self._local.count(key))
 
-    def _too_many(self, key: str) -> Refused:
+    def _too_many(self, key: str) -> ClientError:
         remaining = self._cache.expires_in(key)
         seconds = WINDOW_SECONDS if remaining is None else max(1, int(remaining) + 1)
-        return Refused(
+        return ClientError(
             429,
             "TOO_MANY_ATTEMPTS",
             "too many failed log-ins, try again later",

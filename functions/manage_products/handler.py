@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from events.catalog import ProductChanged
 from shop import catalog, inventory
-from shop.errors import Refused, not_found
-from shop.etags import strong_tags
-from shop.ids import parse_product_id
-from shop.message import Reply, Request
-from shop.outbox import emit
+from shop.messaging.outbox import emit
+from shop.primitives.errors import ClientError, not_found
+from shop.primitives.etags import strong_tags
+from shop.primitives.ids import parse_product_id
+from shop.primitives.messages import Request, Response
 from shop.runtime.services import cache_of
 
 if TYPE_CHECKING:
-    from shop.db import Transaction
+    from shop.adapters.db import Transaction
 
 
-def add_product(request: Request, tx: Transaction) -> Reply:
+def add_product(request: Request, tx: Transaction) -> Response:
     """201 with the product and its Location; 422 for an unknown category or a foreign currency.
 
     Two round trips: the product's id is needed for its stock and its event.
@@ -30,7 +30,7 @@ def add_product(request: Request, tx: Transaction) -> Reply:
     body = request.body
     currency = body.currency or request.settings.currency
     if currency != request.settings.currency:
-        raise Refused(422, "INVALID", f"this shop sells in {request.settings.currency}")
+        raise ClientError(422, "INVALID", f"this shop sells in {request.settings.currency}")
     statement, parameters = catalog.add_product(
         name=body.name,
         description=body.description,
@@ -52,7 +52,7 @@ def add_product(request: Request, tx: Transaction) -> Reply:
     return _answer(now[0], status=201, headers=location)
 
 
-def change_product(request: Request, tx: Transaction) -> Reply:
+def change_product(request: Request, tx: Transaction) -> Response:
     """200 with the product; 428 without If-Match, 412 when it names no present version.
 
     Of an entity tag only the version counts here: stock may move between reading and changing.
@@ -83,7 +83,7 @@ def change_product(request: Request, tx: Transaction) -> Reply:
     return _answer(now[0])
 
 
-def restock(request: Request, tx: Transaction) -> Reply:
+def restock(request: Request, tx: Transaction) -> Response:
     """200 with the product and its new stock; 404 when there is none.  Two round trips."""
     product_id = _product_id(request)
     counted, now = tx.together(
@@ -93,19 +93,19 @@ def restock(request: Request, tx: Transaction) -> Reply:
     if not now:
         raise not_found("the product")
     if not counted:
-        raise Refused(422, "INVALID", "the shelf cannot hold that many")
+        raise ClientError(422, "INVALID", "the shelf cannot hold that many")
     announce, _ = emit(tx, ProductChanged(product_id=product_id, product_version=now[0].version))
     tx.together(announce)
     _forget_lists_afterwards(request)
     return _answer(now[0])
 
 
-def add_category(request: Request, tx: Transaction) -> Reply:
+def add_category(request: Request, tx: Transaction) -> Response:
     """201 with the category; 409 when there is one of that name."""
     statement, parameters = catalog.add_category(request.body.name)
     if tx.one(statement, **parameters) is None:
-        raise Refused(409, "CONFLICT", "there is a category of this name")
-    return Reply(201, {"name": request.body.name})
+        raise ClientError(409, "CONFLICT", "there is a category of this name")
+    return Response(201, {"name": request.body.name})
 
 
 def _product_id(request: Request) -> int:
@@ -117,7 +117,7 @@ def _product_id(request: Request) -> int:
 
 def _versions_wanted(if_match: str | None) -> list[int] | None:
     if if_match is None:
-        raise Refused(
+        raise ClientError(
             428,
             "PRECONDITION_REQUIRED",
             "If-Match must name the ETag of the product you read",
@@ -128,9 +128,9 @@ def _versions_wanted(if_match: str | None) -> list[int] | None:
     return [version for tag in tags if (version := catalog.version_of_tag(tag)) is not None]
 
 
-def _why_unchanged(version: int, versions: list[int] | None) -> Refused:
+def _why_unchanged(version: int, versions: list[int] | None) -> ClientError:
     if versions is not None and version not in versions:
-        return Refused(
+        return ClientError(
             412,
             "PRECONDITION_FAILED",
             "the product was changed since you read it; read it again",
@@ -138,15 +138,15 @@ def _why_unchanged(version: int, versions: list[int] | None) -> Refused:
     return _unknown_category()
 
 
-def _unknown_category() -> Refused:
-    return Refused(422, "UNKNOWN_CATEGORY", "there is no such category")
+def _unknown_category() -> ClientError:
+    return ClientError(422, "UNKNOWN_CATEGORY", "there is no such category")
 
 
 def _forget_lists_afterwards(request: Request) -> None:
     request.after_commit.append(lambda: catalog.forget_lists(cache_of()))
 
 
-def _answer(now: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
+def _answer(now: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     product = {
         "id": now.product_id,
         "name": now.name,
@@ -158,4 +158,4 @@ def _answer(now: Any, *, status: int = 200, headers: dict[str, str] | None = Non
         "active": now.active,
     }
     etag = catalog.etag_of(version=now.version, available=now.available)
-    return Reply(status, product, {**(headers or {}), "etag": etag})
+    return Response(status, product, {**(headers or {}), "etag": etag})

@@ -1,6 +1,6 @@
 """manage_products: staff add and change what the shop sells."""
 
-from shop.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="manage_products",
@@ -16,7 +16,7 @@ SPEC = FunctionSpec(
             body="NewProduct",
             answer="StaffProduct",
             status=201,
-            refusals=(422,),
+            error_statuses=(422,),
             idempotent=True,
             writes=True,
             group="catalog",
@@ -29,7 +29,7 @@ SPEC = FunctionSpec(
             summary="Changes a product; If-Match names the version that was read.",
             body="ProductChange",
             answer="StaffProduct",
-            refusals=(404, 412, 422, 428),
+            error_statuses=(404, 412, 422, 428),
             idempotent=True,
             writes=True,
             group="catalog",
@@ -42,7 +42,7 @@ SPEC = FunctionSpec(
             summary="Puts more of a product on the shelf.",
             body="Restock",
             answer="StaffProduct",
-            refusals=(404, 422),
+            error_statuses=(404, 422),
             idempotent=True,
             writes=True,
             group="catalog",
@@ -56,7 +56,7 @@ SPEC = FunctionSpec(
             body="NewCategory",
             answer="Category",
             status=201,
-            refusals=(409, 422),
+            error_statuses=(409, 422),
             idempotent=True,
             writes=True,
             group="catalog",

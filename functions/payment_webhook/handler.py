@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from shop import crash, inbox, saga
-from shop.db import Transaction
-from shop.errors import Refused
-from shop.message import OpenTransaction, Reply, Request
-from shop.ordering import lifecycle, payments, refunds
-from shop.provider.webhook import WebhookNotice, verify
+from shop.adapters.db import Transaction
+from shop.adapters.payment_provider.webhook import WebhookNotice, verify
+from shop.messaging import inbox
+from shop.orders import apply, decide, payments, refunds
+from shop.primitives import failpoints
+from shop.primitives.errors import ClientError
+from shop.primitives.messages import OpenTransaction, Request, Response
 
 
-def take_notice(request: Request, open_transaction: OpenTransaction) -> Reply:
+def handle_webhook(request: Request, open_transaction: OpenTransaction) -> Response:
     """204 when applied, repeated or none of our business; 202 when it was not believed and alarmed.
 
     401 without a fresh and right signature, 422 for a key that is not ours.
@@ -20,14 +21,14 @@ def take_notice(request: Request, open_transaction: OpenTransaction) -> Reply:
     secret = request.settings.payment_webhook_secret.reveal()
     notice = verify(request.headers, request.raw_body, secret, request.now)
     if notice.kind == "ignored":
-        return Reply(204)
+        return Response(204)
     with open_transaction() as tx:
         if not _is_new(tx, request, notice):
-            return Reply(204)
-        crash.point("W1")
+            return Response(204)
+        failpoints.point("W1")
         effects = _apply(tx, notice)
-    is_doubtful = any(isinstance(effect, lifecycle.Alarm) for effect in effects)
-    return Reply(202 if is_doubtful else 204)
+    is_doubtful = any(isinstance(effect, decide.OperatorAlert) for effect in effects)
+    return Response(202 if is_doubtful else 204)
 
 
 def _is_new(tx: Transaction, request: Request, notice: WebhookNotice) -> bool:
@@ -39,26 +40,26 @@ def _is_new(tx: Transaction, request: Request, notice: WebhookNotice) -> bool:
     return tx.one(statement, **parameters) is not None
 
 
-def _apply(tx: Transaction, notice: WebhookNotice) -> lifecycle.Effects:
+def _apply(tx: Transaction, notice: WebhookNotice) -> decide.Effects:
     question = refunds.ORDER_OF_KEY if notice.is_refund else payments.ORDER_OF_KEY
     row = tx.one(question, provider_key=notice.key)
     if row is None:
-        raise Refused(422, "UNKNOWN_KEY", "this key is not one of ours")
-    return saga.tell(tx, row.order_id, _message(notice, row)).effects
+        raise ClientError(422, "UNKNOWN_KEY", "this key is not one of ours")
+    return apply.apply_message(tx, row.order_id, _message(notice, row)).effects
 
 
 def _message(notice: WebhookNotice, row: Any) -> Any:
     match notice.kind:
         case "captured":
-            return lifecycle.Captured(
+            return decide.Captured(
                 row.payment_id, notice.amount_minor, notice.currency, notice.provider_ref
             )
         case "declined":
-            return lifecycle.Declined(row.payment_id)
+            return decide.Declined(row.payment_id)
         case "voided":
-            return lifecycle.Voided(row.payment_id)
+            return decide.Voided(row.payment_id)
         case "succeeded":
-            return lifecycle.Refunded(row.refund_id, notice.amount_minor, notice.currency)
+            return decide.Refunded(row.refund_id, notice.amount_minor, notice.currency)
         case "rejected":
-            return lifecycle.RefundRejected(row.refund_id)
-    raise Refused(400, "BAD_NOTICE", "this kind of notice is not known")
+            return decide.RefundRejected(row.refund_id)
+    raise ClientError(400, "BAD_NOTICE", "this kind of notice is not known")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shop.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="payment_webhook",
@@ -24,12 +24,12 @@ SPEC = FunctionSpec(
         Route(
             method="POST",
             path="/payments/webhook",
-            handler="take_notice",
+            handler="handle_webhook",
             auth="provider",
             group="payments",
             summary="A notice signed by the provider; the same one again changes nothing",
             status=204,
-            refusals=(400, 401, 422),
+            error_statuses=(400, 401, 422),
             writes=True,
             transaction=False,
         ),

@@ -11,40 +11,41 @@ from typing import Any
 from uuid import UUID
 
 from events.orders import OrderPlaced
-from shop import carts, inventory, outbox, saga, transitions
-from shop.db import BACK_TO_MARK, MARK, Transaction
-from shop.errors import Refused, not_found
-from shop.ids import new_uuid
-from shop.message import Reply, Request
-from shop.money import ORDER_TOTAL_MAX
-from shop.ordering import lifecycle, orders
-from shop.transitions import Transition
+from shop import carts, inventory, status_history
+from shop.adapters.db import BACK_TO_MARK, MARK, Transaction
+from shop.messaging import outbox
+from shop.orders import apply, decide, orders
+from shop.primitives.errors import ClientError, not_found
+from shop.primitives.ids import new_uuid
+from shop.primitives.messages import Request, Response
+from shop.primitives.money import ORDER_TOTAL_MAX
+from shop.status_history import StatusChange
 
 
-def place_order(request: Request, tx: Transaction) -> Reply:
+def place_order(request: Request, tx: Transaction) -> Response:
     """201 with the PENDING order; 409 OUT_OF_STOCK or PRICE_CHANGED; 422 for unknown products."""
     return _place(request, tx, request.body.lines)
 
 
-def place_order_from_cart(request: Request, tx: Transaction) -> Reply:
+def place_order_from_cart(request: Request, tx: Transaction) -> Response:
     """One order with all lines of the cart, which is empty afterwards; 400 for an empty cart."""
     lines = carts.take(tx, request.user_id)
     if not lines:
-        raise Refused(400, "CART_EMPTY", "there is nothing in the cart", stored=True)
+        raise ClientError(400, "CART_EMPTY", "there is nothing in the cart", stored=True)
     return _place(request, tx, lines)
 
 
-def pay_again(request: Request, tx: Transaction) -> Reply:
+def pay_again(request: Request, tx: Transaction) -> Response:
     """201 with the order; 409 while a payment is being made or when the order is not PENDING."""
     order_id = orders.id_in(request.path)
     if tx.one(orders.OWNED, order_id=order_id, user_id=request.user_id) is None:
         raise not_found("the order")
-    saga.tell(tx, order_id, lifecycle.PayAgainAsked(request.body.payment_method))
+    apply.apply_message(tx, order_id, decide.PayAgainAsked(request.body.payment_method))
     row = tx.one(orders.VIEW, order_id=order_id)
-    return Reply(201, orders.represent(row), {"Location": f"/orders/{order_id}"})
+    return Response(201, orders.represent(row), {"Location": f"/orders/{order_id}"})
 
 
-def _place(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) -> Reply:
+def _place(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) -> Response:
     order_id = new_uuid()
     written, held, order = _write(request, tx, order_id, lines)
     if len(written) != len(lines):
@@ -54,9 +55,9 @@ def _place(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) 
         written, held, order = _write(request, tx, order_id, lines)
     _refuse_missing_stock(tx, lines, held=held)
     _refuse_other_price(request.body.expected_total_amount, order)
-    _refuse_hoarding(request, order.open_orders)
+    _check_open_order_limit(request, order.open_orders)
     body = _body(request, order_id, order, written)
-    return Reply(201, body, {"Location": f"/orders/{order_id}"})
+    return Response(201, body, {"Location": f"/orders/{order_id}"})
 
 
 def _write(
@@ -64,15 +65,15 @@ def _write(
 ) -> tuple[list[Any], list[int], Any]:
     """Lines written, products held, and the order as it reads back; one round trip."""
     announcement, (event_id,) = outbox.emit(tx, OrderPlaced(order_id=order_id))
-    moved = Transition("order", order_id, "-", "PENDING", event_id)
+    moved = StatusChange("order", order_id, "-", "PENDING", event_id)
     _, written, held, read_back, *_ = tx.together(
         (MARK, {}),
         _order(request, order_id, lines),
         inventory.hold(order_id, lines),
         orders.placed(order_id, request.user_id),
         announcement,
-        transitions.record(tx, order_id, [moved]),
-        transitions.record_reservations(tx, order_id, from_status="-", to_status="HELD"),
+        status_history.record(tx, order_id, [moved]),
+        status_history.record_reservations(tx, order_id, from_status="-", to_status="HELD"),
     )
     return written, [row.product_id for row in held], next(iter(read_back), None)
 
@@ -82,7 +83,7 @@ def _free_expired_holds(request: Request, tx: Transaction, lines: Sequence[tuple
     assert request.caller is not None, "only somebody places an order"
     tx.together((BACK_TO_MARK, {}))
     tx.announced.clear()
-    return saga.expire_holders(
+    return apply.expire_holders(
         tx, [product_id for product_id, _ in lines], role=request.caller.role
     )
 
@@ -102,7 +103,7 @@ def _order(request: Request, order_id: UUID, lines: Sequence[tuple[int, int]]) -
     )
 
 
-def _not_written(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) -> Reply:
+def _not_written(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) -> Response:
     """Why no order came of it: its key was used long ago, or its lines cannot be one order."""
     if request.idempotency_key:
         scope = f"{request.method} {request.route}"
@@ -118,17 +119,19 @@ def _not_written(request: Request, tx: Transaction, lines: Sequence[tuple[int, i
     unknown = [product_id for product_id, _ in lines if product_id not in known]
     if unknown:
         extra = {"products": [{"productId": product_id} for product_id in unknown]}
-        raise Refused(422, "UNKNOWN_PRODUCT", "a product is not for sale", extra=extra, stored=True)
+        raise ClientError(
+            422, "UNKNOWN_PRODUCT", "a product is not for sale", extra=extra, stored=True
+        )
     if len({row.currency for row in known.values()}) > 1:
-        raise Refused(422, "MIXED_CURRENCIES", "one order has one currency", stored=True)
-    raise Refused(422, "TOTAL_TOO_LARGE", f"the total is over {ORDER_TOTAL_MAX}", stored=True)
+        raise ClientError(422, "MIXED_CURRENCIES", "one order has one currency", stored=True)
+    raise ClientError(422, "TOTAL_TOO_LARGE", f"the total is over {ORDER_TOTAL_MAX}", stored=True)
 
 
-def _existing(tx: Transaction, order_id: UUID) -> Reply:
+def _existing(tx: Transaction, order_id: UUID) -> Response:
     """A key older than its stored answer finds its order; it never makes a second one."""
-    tx.start_over()
+    tx.rollback_to_claim()
     row = tx.one(orders.VIEW, order_id=order_id)
-    return Reply(201, orders.represent(row), {"Location": f"/orders/{order_id}"})
+    return Response(201, orders.represent(row), {"Location": f"/orders/{order_id}"})
 
 
 def _refuse_missing_stock(
@@ -143,7 +146,7 @@ def _refuse_missing_stock(
         {"productId": p, "requested": qty, "available": available.get(p, 0)}
         for p, qty in sorted(short.items())
     ]
-    raise Refused(
+    raise ClientError(
         409,
         "OUT_OF_STOCK",
         "there is not enough in stock",
@@ -154,7 +157,7 @@ def _refuse_missing_stock(
 
 def _refuse_other_price(expected_total: int | None, order: Any) -> None:
     if expected_total is not None and expected_total != order.total_minor:
-        raise Refused(
+        raise ClientError(
             409,
             "PRICE_CHANGED",
             "the total is not the expected one",
@@ -163,10 +166,10 @@ def _refuse_other_price(expected_total: int | None, order: Any) -> None:
         )
 
 
-def _refuse_hoarding(request: Request, open_orders: int) -> None:
+def _check_open_order_limit(request: Request, open_orders: int) -> None:
     limit = request.settings.open_orders_max
     if limit and open_orders > limit:
-        raise Refused(
+        raise ClientError(
             429,
             "TOO_MANY_OPEN_ORDERS",
             f"at most {limit} unpaid orders at a time",

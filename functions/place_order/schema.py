@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from shop.answers import Order as Order
-from shop.ids import PRODUCT_ID_MAX
-from shop.money import ORDER_TOTAL_MAX
+from shop.primitives.ids import PRODUCT_ID_MAX
+from shop.primitives.money import ORDER_TOTAL_MAX
+from shop.response_models import Order as Order
 from shop.runtime.model import Model
 
 LINES_MAX = 50

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shop.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="place_order",
@@ -22,7 +22,7 @@ SPEC = FunctionSpec(
             body="PlaceOrder",
             answer="Order",
             status=201,
-            refusals=(409, 422, 429),
+            error_statuses=(409, 422, 429),
             idempotent=True,
             writes=True,
         ),
@@ -36,7 +36,7 @@ SPEC = FunctionSpec(
             body="PlaceOrderFromCart",
             answer="Order",
             status=201,
-            refusals=(400, 409, 422, 429),
+            error_statuses=(400, 409, 422, 429),
             idempotent=True,
             writes=True,
         ),
@@ -50,7 +50,7 @@ SPEC = FunctionSpec(
             body="PayAgain",
             answer="Order",
             status=201,
-            refusals=(404, 409, 422),
+            error_statuses=(404, 409, 422),
             idempotent=True,
             writes=True,
         ),

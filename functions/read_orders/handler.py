@@ -7,11 +7,11 @@ import time
 from typing import Any
 from uuid import UUID
 
-from shop.db import Transaction
-from shop.errors import Refused, not_found
-from shop.ids import parse_uuid
-from shop.message import OpenTransaction, Reply, Request
-from shop.ordering import orders
+from shop.adapters.db import Transaction
+from shop.orders import orders
+from shop.primitives.errors import ClientError, not_found
+from shop.primitives.ids import parse_uuid
+from shop.primitives.messages import OpenTransaction, Request, Response
 
 WAIT_SECONDS_MAX = 20
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.4)
@@ -23,7 +23,7 @@ PREFER_WAIT = re.compile(
 )
 
 
-def read_order(request: Request, open_transaction: OpenTransaction) -> Reply:
+def read_order(request: Request, open_transaction: OpenTransaction) -> Response:
     """200 with the order; with ``Prefer: wait=N`` (RFC 7240) as soon as nothing more is to come.
 
     404 in the same bytes for an order that is missing, another customer's, or no id at all.
@@ -41,30 +41,30 @@ def read_order(request: Request, open_transaction: OpenTransaction) -> Reply:
         time.sleep(min(left, POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)]))
         polls += 1
     headers = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
-    return Reply(200, orders.represent(row), headers)
+    return Response(200, orders.represent(row), headers)
 
 
-def list_my_orders(request: Request, tx: Transaction) -> Reply:
+def list_my_orders(request: Request, tx: Transaction) -> Response:
     """200 with a page of orders, newest first, and the next page in ``Link``."""
     limit, cursor = request.query.limit, request.query.cursor
     before = parse_uuid(cursor) if cursor else None
     if cursor and before is None:
-        raise Refused(400, "BAD_QUERY", "cursor: not one of ours")
+        raise ClientError(400, "BAD_QUERY", "cursor: not one of ours")
     rows = tx.all(orders.MINE, user_id=request.user_id, before=before, limit=limit + 1)
     page = [orders.represent(row) for row in rows[:limit]]
     headers = {}
     if len(rows) > limit:
         link = f"/orders/me?limit={limit}&cursor={page[-1]['id']}"
         headers["Link"] = f'<{link}>; rel="next"'
-    return Reply(200, page, headers)
+    return Response(200, page, headers)
 
 
-def read_timeline(request: Request, tx: Transaction) -> Reply:
+def read_timeline(request: Request, tx: Transaction) -> Response:
     """200 with every status change of the order's story, oldest first."""
     order_id = orders.id_in(request.path)
     _visible(tx, request, order_id)
     rows = tx.all(orders.TIMELINE, order_id=order_id, limit=TIMELINE_MAX)
-    return Reply(200, [_entry(row) for row in rows])
+    return Response(200, [_entry(row) for row in rows])
 
 
 def wait_seconds(prefer: str) -> int | None:

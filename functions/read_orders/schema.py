@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel, StringConstraints
 
-from shop.answers import Order
+from shop.response_models import Order
 from shop.runtime.model import Model, PageSize, QueryModel
 
 

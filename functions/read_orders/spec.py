@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shop.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="read_orders",
@@ -20,7 +20,7 @@ SPEC = FunctionSpec(
             summary="One's own orders, newest first, a page at a time",
             query="ListOrders",
             answer="Orders",
-            refusals=(400,),
+            error_statuses=(400,),
         ),
         Route(
             method="GET",
@@ -30,7 +30,7 @@ SPEC = FunctionSpec(
             group="orders",
             summary="One order; with Prefer: wait=N as soon as it left PENDING",
             answer="Order",
-            refusals=(400, 404),
+            error_statuses=(400, 404),
             transaction=False,
         ),
         Route(
@@ -41,7 +41,7 @@ SPEC = FunctionSpec(
             group="orders",
             summary="Every status change of an order, its payments, refunds and reservations",
             answer="Timeline",
-            refusals=(404,),
+            error_statuses=(404,),
         ),
     ),
 )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shop import settlement
-from shop.errors import not_found
-from shop.message import Reply, Request
+from shop.primitives.errors import not_found
+from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
-    from shop.db import Transaction
+    from shop.adapters.db import Transaction
     from shop.settlement import Settlement
 
 
-def read_daily(request: Request, tx: Transaction) -> Reply:
+def read_daily(request: Request, tx: Transaction) -> Response:
     """The asked-for day as one object (404 when nothing happened on it), or the newest 30."""
     found = settlement.daily(
         tx,
@@ -25,7 +25,7 @@ def read_daily(request: Request, tx: Transaction) -> Reply:
     return _answer(answers, asked_for_one=request.query.day is not None)
 
 
-def read_monthly(request: Request, tx: Transaction) -> Reply:
+def read_monthly(request: Request, tx: Transaction) -> Response:
     """The asked-for month as one object (404 when nothing happened in it), or the newest 12."""
     found = settlement.monthly(
         tx,
@@ -37,12 +37,12 @@ def read_monthly(request: Request, tx: Transaction) -> Reply:
     return _answer(answers, asked_for_one=request.query.year_month is not None)
 
 
-def _answer(answers: list[dict[str, Any]], *, asked_for_one: bool) -> Reply:
+def _answer(answers: list[dict[str, Any]], *, asked_for_one: bool) -> Response:
     if not asked_for_one:
-        return Reply(200, answers)
+        return Response(200, answers)
     if not answers:
         raise not_found("the settlement")
-    return Reply(200, answers[0])
+    return Response(200, answers[0])
 
 
 def _figures(one: Settlement) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """read_settlements: what the shop took and gave back, by day and by month."""
 
-from shop.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="read_settlements",
@@ -15,7 +15,7 @@ SPEC = FunctionSpec(
             summary="One business day, or the newest 30; an open day is shown live.",
             query="DailyQuery",
             answer="DailySettlements",
-            refusals=(404,),
+            error_statuses=(404,),
             group="settlements",
         ),
         Route(
@@ -26,7 +26,7 @@ SPEC = FunctionSpec(
             summary="One month, or the newest 12; closed when all of its days are.",
             query="MonthlyQuery",
             answer="MonthlySettlements",
-            refusals=(404,),
+            error_statuses=(404,),
             group="settlements",
         ),
     ),

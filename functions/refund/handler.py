@@ -1,7 +1,7 @@
-"""Give money back: intent, provider's word, record (the phases of shop/refunding.py)."""
+"""Give money back: intent, provider's word, record (the phases of shop/orders/refund.py)."""
 
 from __future__ import annotations
 
-from shop.refunding import REFUND
+from shop.orders.refund import REFUND
 
 refund = REFUND

@@ -6,22 +6,22 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from shop import accounts
-from shop.errors import not_found
-from shop.message import Reply, Request
+from shop.primitives.errors import not_found
+from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
     from shop.accounts import Account
-    from shop.db import Transaction
+    from shop.adapters.db import Transaction
 
 
-def register(request: Request, tx: Transaction) -> Reply:
+def register(request: Request, tx: Transaction) -> Response:
     """201 with the account; 409 for a taken e-mail, 422 for a password anybody would guess.
 
     A taken e-mail costs a hash as a free one does.  That it is taken is said openly, as the
     contract of the original has it; asking for many addresses meets the rate limit.
     """
     # argon2 is no part of showing somebody their account
-    from shop.passwords import check_password, hash_password
+    from shop.adapters.passwords import check_password, hash_password
 
     wanted = request.body
     password = wanted.password.get_secret_value()
@@ -32,15 +32,15 @@ def register(request: Request, tx: Transaction) -> Reply:
         name=wanted.name,
         password_hash=hash_password(password),
     )
-    return Reply(201, _view(account), headers={"Location": "/users/me"})
+    return Response(201, _view(account), headers={"Location": "/users/me"})
 
 
-def read_me(request: Request, tx: Transaction) -> Reply:
+def read_me(request: Request, tx: Transaction) -> Response:
     """200 with the account of the session's owner (one round trip)."""
     account = accounts.read_account(tx, request.user_id)
     if account is None:
         raise not_found("the account")
-    return Reply(200, _view(account))
+    return Response(200, _view(account))
 
 
 def _view(account: Account) -> dict[str, Any]:

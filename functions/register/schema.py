@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 
 from shop.accounts import EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email, check_name
-from shop.passwords import LENGTH_MAX, LENGTH_MIN
+from shop.adapters.passwords import LENGTH_MAX, LENGTH_MIN
 from shop.runtime.model import Model
 
 

@@ -1,6 +1,6 @@
 """register: create an account, and look at one's own."""
 
-from shop.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="register",
@@ -16,7 +16,7 @@ SPEC = FunctionSpec(
             body="Registration",
             answer="AccountView",
             status=201,
-            refusals=(409, 422, 503),
+            error_statuses=(409, 422, 503),
             idempotent=True,
             writes=True,
             group="users",

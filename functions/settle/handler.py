@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from events.event import Currency
 from events.settlements import SettlementClosed
-from shop import outbox, settlement
+from shop import settlement
+from shop.messaging import outbox
 
 if TYPE_CHECKING:
-    from shop.runtime.work import Work
+    from shop.runtime.event_context import EventContext
 
 
-def close_days(work: Work) -> None:
+def close_days(work: EventContext) -> None:
     """Closes every finished business day with open postings, oldest first, each for itself.
 
     Stops at the first day that cannot be closed yet: days close in order, and the next tick asks
@@ -27,7 +28,7 @@ def close_days(work: Work) -> None:
             break
 
 
-def _close(work: Work, day: date, time_zone: str) -> bool:
+def _close(work: EventContext, day: date, time_zone: str) -> bool:
     with work.transaction() as tx:
         currencies = settlement.close_day(tx, day, time_zone=time_zone)
         if currencies:

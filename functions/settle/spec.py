@@ -1,6 +1,6 @@
 """settle: closes finished business days from the ledger."""
 
-from shop.spec import FunctionSpec, Scale, Schedule
+from shop.primitives.spec import FunctionSpec, Scale, Schedule
 
 SPEC = FunctionSpec(
     name="settle",

@@ -1,7 +1,7 @@
-"""Do whatever is due, in batches, until nothing is (shop/due.py)."""
+"""Do whatever is due, in batches, until nothing is (shop/due_jobs.py)."""
 
 from __future__ import annotations
 
-from shop.due import drain
+from shop.due_jobs import run_due_jobs
 
-sweep = drain
+sweep = run_due_jobs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shop.spec import FunctionSpec, Scale, Schedule
+from shop.primitives.spec import FunctionSpec, Scale, Schedule
 
 SPEC = FunctionSpec(
     name="sweep",

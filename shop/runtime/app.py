@@ -13,16 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from events.records import frozen
-from shop import crash
-from shop.errors import Refused, Unavailable
-from shop.runtime import handling, log, trace
+from shop.primitives import failpoints
+from shop.primitives.errors import ClientError, Unavailable
+from shop.runtime import log, message_context, trace
+from shop.runtime.http_messages import HttpRequest, HttpResponse, check_limits, problem
 from shop.runtime.telemetry import Telemetry
-from shop.runtime.wire import Answer, Wire, check_limits, problem
 
 if TYPE_CHECKING:
-    from shop.runtime.handling import Handling
+    from shop.primitives.spec import FunctionSpec, Route
+    from shop.runtime.message_context import MessageContext
     from shop.runtime.services import Services
-    from shop.spec import FunctionSpec, Route
 
 HEALTH_PATHS = frozenset({"/health/liveness", "/health/readiness", "/_/health", "/_/ready"})
 EVENTS_PATH = "/events"
@@ -94,21 +94,21 @@ class App:
         for spec in self.specs:
             if spec.receives_events:
                 import_module(f"functions.{spec.name}.handler")
-                import_module("shop.runtime.receive")
+                import_module("shop.runtime.event_pipeline")
 
-    def answer(self, wire: Wire) -> Answer:
+    def answer(self, wire: HttpRequest) -> HttpResponse:
         """The answer to one request; never raises."""
         if wire.path in HEALTH_PATHS and wire.method in ("GET", "HEAD"):
             self.telemetry.probed()
-            return Answer(200, b'{"status":"UP"}', {"content-type": "application/json"})
+            return HttpResponse(200, b'{"status":"UP"}', {"content-type": "application/json"})
         message = self.telemetry.begin(wire.method, wire.headers.get("traceparent", ""))
-        handling.begin(message)
+        message_context.begin(message)
         try:
             check_limits(wire)
             answer = self._find(wire, message)()
             if wire.method not in READING:
-                crash.point("W6")
-        except Refused as refusal:
+                failpoints.point("W6")
+        except ClientError as refusal:
             answer = problem(refusal, instance=wire.path[:200])
         except Unavailable as error:
             answer = problem(unavailable(error), instance=wire.path[:200])
@@ -119,14 +119,14 @@ class App:
         self._conclude(message, answer)
         return answer
 
-    def _find(self, wire: Wire, message: Handling) -> Callable[[], Answer]:
+    def _find(self, wire: HttpRequest, message: MessageContext) -> Callable[[], HttpResponse]:
         """What answers the request; notes the route that the log and the numbers name."""
         if wire.path == EVENTS_PATH and any(spec.receives_events for spec in self.specs):
             message.route = EVENTS_PATH
             return self._receiver(wire, message)
         matches = [(op, m) for op in self._operations if (m := op.pattern.fullmatch(wire.path))]
         if not matches:
-            raise Refused(404, "NOT_FOUND", "there is nothing at this path")
+            raise ClientError(404, "NOT_FOUND", "there is nothing at this path")
         # a literal segment wins over a parameter: /orders/me is not an order's id
         most_literal = max(op.route.path.count("/") - op.route.path.count("{") for op, _ in matches)
         matches = [
@@ -136,13 +136,13 @@ class App:
         ]
         methods = sorted({op.route.method for op, _ in matches})
         if wire.method == "OPTIONS":
-            return lambda: Answer(204, headers={"allow": _allow(methods)})
+            return lambda: HttpResponse(204, headers={"allow": _allow(methods)})
         wanted = "GET" if wire.method == "HEAD" else wire.method
         for operation, match in matches:
             if operation.route.method == wanted:
                 message.route, message.function = operation.scope, operation.spec.name
                 return self._performer(wire, operation, match.groupdict(), message.traceparent)
-        raise Refused(
+        raise ClientError(
             405,
             "METHOD_NOT_ALLOWED",
             "this path has no such method",
@@ -150,23 +150,27 @@ class App:
         )
 
     def _performer(
-        self, wire: Wire, operation: Operation, path: dict[str, str], traceparent: str
-    ) -> Callable[[], Answer]:
-        from shop.runtime.perform import perform  # here: a receiver of events alone needs it not
+        self, wire: HttpRequest, operation: Operation, path: dict[str, str], traceparent: str
+    ) -> Callable[[], HttpResponse]:
+        from shop.runtime.http_pipeline import (
+            handle_request,  # here: a receiver of events alone needs it not
+        )
 
-        return lambda: perform(self.services, operation, wire, path, traceparent)
+        return lambda: handle_request(self.services, operation, wire, path, traceparent)
 
-    def _receiver(self, wire: Wire, message: Handling) -> Callable[[], Answer]:
-        from shop.runtime.receive import receive  # here: most functions receive no events
+    def _receiver(self, wire: HttpRequest, message: MessageContext) -> Callable[[], HttpResponse]:
+        from shop.runtime.event_pipeline import (
+            handle_delivery,  # here: most functions receive no events
+        )
 
         allow = {"allow": _allow(["POST"])}
         if wire.method == "OPTIONS":
-            return lambda: Answer(204, headers=allow)
+            return lambda: HttpResponse(204, headers=allow)
         if wire.method != "POST":
-            raise Refused(405, "METHOD_NOT_ALLOWED", "events are POSTed", headers=allow)
-        return lambda: receive(self.services, self.specs, wire, message)
+            raise ClientError(405, "METHOD_NOT_ALLOWED", "events are POSTed", headers=allow)
+        return lambda: handle_delivery(self.services, self.specs, wire, message)
 
-    def _conclude(self, message: Handling, answer: Answer) -> None:
+    def _conclude(self, message: MessageContext, answer: HttpResponse) -> None:
         """Ends the message: one line in the log, and the record for the numbers and the trace."""
         cold, self._answered = not self._answered, True
         message.finish(answer.status)
@@ -188,7 +192,7 @@ class App:
             outcome=message.outcome,
             retry_after=answer.headers.get("retry-after"),
         )
-        handling.end()
+        message_context.end()
         self.telemetry.finish(message)
 
 
@@ -196,9 +200,9 @@ def _milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
 
 
-def unavailable(error: Unavailable) -> Refused:
+def unavailable(error: Unavailable) -> ClientError:
     """The 503 a caller sees when something we stand on does not answer."""
-    return Refused(
+    return ClientError(
         503,
         "UNAVAILABLE",
         error.message,
@@ -206,12 +210,12 @@ def unavailable(error: Unavailable) -> Refused:
     )
 
 
-def _as_refusal(error: Exception, route: str) -> Refused:
+def _as_refusal(error: Exception, route: str) -> ClientError:
     """503 where this process has nothing left to work with, else 500; the log says which."""
     log.bug(error, route=route)
     if isinstance(error, MemoryError) or any(sign in str(error) for sign in STARVED):
         return unavailable(Unavailable("this process has no memory or threads left"))
-    return Refused(500, "INTERNAL", "something went wrong on our side")
+    return ClientError(500, "INTERNAL", "something went wrong on our side")
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -14,7 +14,7 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from events.records import frozen
-from shop import crash
+from shop.primitives import failpoints
 
 SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
 CURRENCY = re.compile(r"[A-Z]{3}")
@@ -213,7 +213,7 @@ def _crash_mistakes(settings: Settings) -> list[str]:
     if not settings.crash:
         return []
     try:
-        crash.parse(settings.crash)
+        failpoints.parse(settings.crash)
     except ValueError:
         return ["SHOP_CRASH is not <function>:<window>:<nth>, like charge:W7:1"]
     return []

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from shop import crash
+from shop.primitives import failpoints
 from shop.registry import spec_of
-from shop.runtime.entry import make_app
+from shop.runtime.bootstrap import make_app
 from shop.runtime.telemetry import seconds_since_start
 from shop.runtime.wsgi import NO_BODY, body_of, wire_of
 
@@ -40,7 +40,7 @@ def entry_point(name: str) -> Callable[[flask.Request], Any]:
                 apps.append(make_app((spec_of(name),)))
                 if loaded_seconds is not None:
                     apps[0].ready_seconds = loaded_seconds + time.monotonic() - began
-                crash.arm(apps[0].services.settings.crash)
+                failpoints.arm(apps[0].services.settings.crash)
                 atexit.register(apps[0].telemetry.stop)
         wire = wire_of(request.environ)
         answer = apps[0].answer(wire)

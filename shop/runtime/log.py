@@ -8,8 +8,8 @@ import sys
 import traceback
 from typing import Any
 
-from shop.clock import utc_now
-from shop.runtime import handling, trace
+from shop.primitives.clock import utc_now
+from shop.runtime import message_context, trace
 
 # A traceback may quote what the database said, and that quotes rows.
 PRIVATE = re.compile(r"(?m)^DETAIL:.*$|[^\s@'\"(<]+@[^\s@'\")>]+|eyJ[\w-]+\.[\w-]+\.[\w-]+")
@@ -21,7 +21,7 @@ def write(message: str, **fields: Any) -> None:
     The trace is that of the message which this thread handles.
     """
     line = {"at": utc_now().isoformat(), "message": message}
-    message_now = handling.current()
+    message_now = message_context.current()
     if message_now is not None:
         line["trace"] = trace.id_of(message_now.traceparent) or ""
     line |= {name: value for name, value in fields.items() if value is not None}

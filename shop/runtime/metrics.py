@@ -1,97 +1,112 @@
-"""The numbers of this process on a page of its own: ``GET /metrics`` on METRICS_PORT.
+"""The measures of a process, and what one message adds to them.
 
-Never on the public port: there a scrape would pass the queue-proxy, count as traffic and keep the
-process from going to sleep.  Imported after the first answer (``telemetry``).
+Loaded after the first answer.  ``infra/observability`` uses these names; a test compares.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    start_http_server,
+from events.records import frozen
+from shop.runtime.message_context import MessageContext, Span
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+Figure = tuple[str, tuple[str, ...], float]
+
+
+@frozen
+class Measure:
+    """One family of numbers: its name, its labels and what it says."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+
+
+MEASURES = (
+    Measure(
+        "shop_requests_total",
+        "counter",
+        ("function", "route", "status"),
+        "Messages answered over HTTP, events among them, by class of status.",
+    ),
+    Measure(
+        "shop_request_duration_seconds",
+        "histogram",
+        ("function", "route"),
+        "From the request's head to the answer.",
+    ),
+    Measure(
+        "shop_events_total",
+        "counter",
+        ("function", "type", "outcome"),
+        "Deliveries: taken, duplicate, noop, refused (a dead letter) or retried.",
+    ),
+    Measure(
+        "shop_provider_calls_total",
+        "counter",
+        ("step", "outcome"),
+        "Calls to the payment provider by what they came to.",
+    ),
+    Measure(
+        "shop_provider_call_duration_seconds",
+        "histogram",
+        ("step",),
+        "How long the payment provider took.",
+    ),
+    Measure(
+        "shop_outbox_published_total",
+        "counter",
+        ("function", "type", "outcome"),
+        "Announcements: accepted by the broker, or left to the sweep.",
+    ),
+    Measure(
+        "cold_start_seconds",
+        "gauge",
+        ("function",),
+        "What the first answer took, with the start of the process before it.",
+    ),
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from shop.runtime.figures import LIVE, MEASURES, SECONDS, Measure, figures_of
-
-if TYPE_CHECKING:
-    from shop.runtime.handling import Handling, Step
-    from shop.runtime.telemetry import Telemetry
-
-
-class Page:
-    """Counts, and serves the counts to Prometheus; raises OSError when the port is taken."""
-
-    def __init__(self, telemetry: Telemetry, port: int) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the page, read by nobody
-        registry = CollectorRegistry()
-        registry.register(_Live(telemetry))  # the first that is asked: it tells what waits
-        self._families = {m.name: _family(m, registry) for m in MEASURES}
-        self._series: dict[tuple[str, tuple[str, ...]], Any] = {}
-        ProcessCollector(registry=registry)
-        self._server, _ = start_http_server(port, registry=registry)
-
-    def tell(self, function: str, handling: Handling | None, steps: list[Step]) -> None:
-        """Adds one message to the counts."""
-        for name, labels, value in figures_of(function, handling, steps):
-            series = self._series.get((name, labels))
-            if series is None:
-                series = self._series[name, labels] = self._families[name].labels(*labels)
-            _ADD[type(series)](series, value)
-
-    def close(self) -> None:
-        """Stops serving; who has not asked by now will not know."""
-        self._server.shutdown()
-        self._server.server_close()
+# Read when somebody asks, not counted by message.
+LIVE = (
+    Measure(
+        "shop_requests_in_flight", "gauge", ("function",), "Messages being handled at this moment."
+    ),
+    Measure(
+        "shop_database_round_trips_total",
+        "counter",
+        ("function",),
+        "Network round trips to PostgreSQL.",
+    ),
+    Measure("shop_database_transactions_total", "counter", ("function",), "Transactions begun."),
+)
 
 
-class _Live(Collector):
-    """What is read at the moment of asking."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
-
-    def describe(self) -> list[Metric]:
-        """The families' names, so that registering asks nothing."""
-        return [_live_family(measure) for measure in LIVE]
-
-    def collect(self) -> Iterator[Metric]:
-        """In flight, round trips and transactions, after everything finished has been counted."""
-        self._telemetry.tell()
-        function = ",".join(self._telemetry.names)
-        round_trips, transactions = self._telemetry.services.database_figures()
-        values = (len(self._telemetry.at_work), round_trips, transactions)
-        for measure, value in zip(LIVE, values, strict=True):
-            family = _live_family(measure)
-            family.add_metric([function], value)
-            yield family
+def figures_of(
+    function: str, handling: MessageContext | None, steps: list[Span]
+) -> Iterator[Figure]:
+    """What a finished message and its steps add; ``handling`` is None while it goes on."""
+    if handling is not None:
+        yield from _of_message(handling)
+    for span in steps:
+        if "type" in span.attributes:
+            labels = (function, str(span.attributes["type"]), span.outcome)
+            yield "shop_outbox_published_total", labels, 1
+        elif "step" in span.attributes:
+            name = str(span.attributes["step"])
+            yield "shop_provider_calls_total", (name, span.outcome), 1
+            yield "shop_provider_call_duration_seconds", (name,), span.seconds
 
 
-def _live_family(measure: Measure) -> CounterMetricFamily | GaugeMetricFamily:
-    made = CounterMetricFamily if measure.kind == "counter" else GaugeMetricFamily
-    return made(measure.name, measure.meaning, labels=list(measure.labels))
-
-
-def _family(measure: Measure, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
-    name, meaning, labels = measure.name, measure.meaning, measure.labels
-    if measure.kind == "histogram":
-        return Histogram(name, meaning, labels, registry=registry, buckets=SECONDS)
-    if measure.kind == "gauge":
-        return Gauge(name, meaning, labels, registry=registry)
-    return Counter(name, meaning, labels, registry=registry)
-
-
-_ADD: dict[type, Any] = {
-    Counter: Counter.inc,
-    Gauge: Gauge.set,
-    Histogram: Histogram.observe,
-}
+def _of_message(handling: MessageContext) -> Iterator[Figure]:
+    function, route = handling.function, handling.route
+    yield "shop_requests_total", (function, route, f"{handling.status // 100}xx"), 1
+    yield "shop_request_duration_seconds", (function, route), handling.seconds
+    if handling.cold_start_seconds is not None:
+        yield "cold_start_seconds", (function,), handling.cold_start_seconds
+    for consumer, outcome in handling.outcomes.items():
+        yield "shop_events_total", (consumer, handling.event_type or "unknown", outcome), 1

@@ -34,10 +34,10 @@ from opentelemetry.trace import (
 )
 
 from shop.runtime import trace
-from shop.runtime.figures import MEASURES, SECONDS, figures_of
+from shop.runtime.metrics import MEASURES, SECONDS, figures_of
 
 if TYPE_CHECKING:
-    from shop.runtime.handling import Handling, Step
+    from shop.runtime.message_context import MessageContext, Span
 
 EXPORT_SECONDS = 1.5  # one request to the collector; the end of a process has two
 TRACES_EVERY_MILLISECONDS = 5_000
@@ -78,7 +78,7 @@ class Push:
         self._meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
         self._instruments = self._make_instruments()
 
-    def tell(self, function: str, handling: Handling | None, steps: list[Step]) -> None:
+    def export(self, function: str, handling: MessageContext | None, steps: list[Span]) -> None:
         """One message as spans and figures."""
         for name, labels, value in figures_of(function, handling, steps):
             names, add = self._instruments[name]
@@ -86,9 +86,9 @@ class Push:
         own = None
         if handling is not None:
             own = self._message(handling)
-        for step in steps:
+        for span in steps:
             parent = own if handling is not None and handling.is_duplicate else None
-            self._step(step, parent)
+            self._step(span, parent)
 
     def close(self) -> None:
         """Sends what is left: both at once, for together they have two seconds."""
@@ -101,7 +101,7 @@ class Push:
         for thread in sending:
             thread.join()
 
-    def _message(self, handling: Handling) -> SpanContext:
+    def _message(self, handling: MessageContext) -> SpanContext:
         parent, links = _context_of(handling.parent), list(handling.links)
         self._ids.follow(handling.traceparent)
         if handling.is_duplicate:
@@ -122,18 +122,18 @@ class Push:
         span.end(handling.began_ns + int(handling.seconds * 1e9))
         return span.get_span_context()
 
-    def _step(self, step: Step, parent: SpanContext | None) -> None:
-        context = _within(parent) if parent is not None else _context_of(step.parent)
-        self._ids.follow(step.traceparent)
-        attributes = {f"shop.{name}": str(value) for name, value in step.attributes.items()}
-        span = self._tracer.start_span(
-            step.name,
+    def _step(self, span: Span, parent: SpanContext | None) -> None:
+        context = _within(parent) if parent is not None else _context_of(span.parent)
+        self._ids.follow(span.traceparent)
+        attributes = {f"shop.{name}": str(value) for name, value in span.attributes.items()}
+        started = self._tracer.start_span(
+            span.name,
             context=context,
-            kind=KINDS[step.kind],
-            attributes=attributes | ({"shop.outcome": step.outcome} if step.outcome else {}),
-            start_time=step.began_ns,
+            kind=KINDS[span.kind],
+            attributes=attributes | ({"shop.outcome": span.outcome} if span.outcome else {}),
+            start_time=span.began_ns,
         )
-        span.end(step.ended_ns)
+        started.end(span.ended_ns)
 
     def _make_instruments(self) -> dict[str, tuple[tuple[str, ...], Any]]:
         meter, made = self._meters.get_meter("shop"), {}
@@ -203,17 +203,17 @@ def _links_to(traceparents: Sequence[str]) -> list[Link]:
     return [Link(_span_context(each)) for each in traceparents if trace.id_of(each)]
 
 
-def _kind_of(handling: Handling) -> str:
+def _kind_of(handling: MessageContext) -> str:
     return "server" if handling.event_id is None else "consumer"
 
 
-def _name_of(handling: Handling) -> str:
+def _name_of(handling: MessageContext) -> str:
     if handling.event_id is None:
         return handling.route
     return f"process {handling.event_type or 'unknown'}"
 
 
-def _attributes_of(handling: Handling) -> dict[str, Any]:
+def _attributes_of(handling: MessageContext) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         "faas.name": handling.function,
         "http.request.method": handling.method,

@@ -14,14 +14,14 @@ from uuid import UUID
 
 from events import envelope
 from events.vocabulary import class_of
-from shop.clock import utc_now
-from shop.runtime.handling import step
+from shop.primitives.clock import utc_now
+from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
     from events.envelope import CloudEvent
-    from shop.outbox import OutboxRow
+    from shop.adapters.signatures import Signer
+    from shop.messaging.outbox import OutboxRow
     from shop.runtime.config import Settings
-    from shop.signatures import Signer
 
 BUDGET_SECONDS = 0.3
 ACCEPTED = range(200, 300)
@@ -47,7 +47,7 @@ class Publisher:
         for row in rows:
             left = deadline - time.monotonic()
             about = {"type": row.name, "event": row.event_id}
-            with step(f"publish {row.name}", "producer", row.traceparent, **about) as sending:
+            with span(f"publish {row.name}", "producer", row.traceparent, **about) as sending:
                 is_accepted = left > 0 and self._post(row, left)
                 sending.outcome = "accepted" if is_accepted else "left"
             if not is_accepted:
@@ -108,7 +108,7 @@ def _time_of(row: OutboxRow) -> datetime:
 
 def signer_of(settings: Settings) -> Signer:
     """The signer of this process's trust domain; its key id is the one EVENT_KEYS gives its key."""
-    from shop.signatures import Signer, key_id_of
+    from shop.adapters.signatures import Signer, key_id_of
 
     pem = settings.event_signing_key.reveal()
     return Signer(key_id_of(pem, settings.event_keys), pem)

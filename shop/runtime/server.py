@@ -16,14 +16,14 @@ from collections.abc import Callable
 from multiprocessing.util import Finalize
 from typing import Any
 
-from shop import crash
+from shop.primitives import failpoints
+from shop.primitives.spec import FunctionSpec
 from shop.registry import spec_of
 from shop.runtime import config
 from shop.runtime.app import App
-from shop.runtime.entry import make_app, settings_of
+from shop.runtime.bootstrap import make_app, settings_of
 from shop.runtime.telemetry import seconds_since_start
 from shop.runtime.wsgi import wsgi
-from shop.spec import FunctionSpec
 
 KEEP_ALIVE_MILLISECONDS = 120_000
 DRAIN_SECONDS = 20
@@ -72,7 +72,7 @@ def _load(specs: tuple[FunctionSpec, ...], alive: int, parent: int) -> Callable[
     os.close(parent)
     threading.Thread(target=_die_with_parent, args=(alive,), daemon=True).start()
     app = make_app(specs)
-    crash.arm(app.services.settings.crash, parent=os.getppid())
+    failpoints.arm(app.services.settings.crash, parent=os.getppid())
     # not atexit: multiprocessing's children end without it
     Finalize(None, app.telemetry.stop, exitpriority=10)
     if any(spec.database_role for spec in specs):

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from shop.runtime.config import Settings
-from shop.runtime.handling import traceparent_now
+from shop.runtime.message_context import traceparent_now
 
 if TYPE_CHECKING:
-    from shop.cache import Cache
-    from shop.db import Database
-    from shop.provider.protocol import Provider
+    from shop.adapters.cache import Cache
+    from shop.adapters.db import Database
+    from shop.adapters.payment_provider.protocol import Provider
+    from shop.adapters.signatures import Verifier
+    from shop.adapters.tokens import TokenIssuer, TokenVerifier
     from shop.runtime.publisher import Publisher
-    from shop.signatures import Verifier
-    from shop.tokens import TokenIssuer, TokenVerifier
 
 Made = TypeVar("Made")
 
@@ -83,7 +83,7 @@ class Services:
                 self._made[name].close()
 
     def _open_database(self) -> Database:
-        from shop.db import Database  # here: api_docs has no database and pays no driver
+        from shop.adapters.db import Database  # here: api_docs has no database and pays no driver
 
         settings = self.settings
         return Database(
@@ -91,13 +91,13 @@ class Services:
         )
 
     def _open_cache(self) -> Cache:
-        from shop.cache import Cache
+        from shop.adapters.cache import Cache
 
         return Cache(self.settings.redis_url.reveal() or None)
 
     def _open_provider(self) -> Provider:
-        from shop.provider.opening import open_provider
-        from shop.runtime.watched import WatchedProvider
+        from shop.adapters.payment_provider.factory import open_provider
+        from shop.runtime.instrumented import InstrumentedProvider
 
         settings = self.settings
         provider = open_provider(
@@ -107,17 +107,17 @@ class Services:
             settings.payment_provider_timeout_seconds,
             traceparent_now,
         )
-        return cast("Provider", WatchedProvider(provider))
+        return cast("Provider", InstrumentedProvider(provider))
 
     def _open_tokens(self) -> TokenVerifier:
-        from shop.tokens import TokenVerifier
+        from shop.adapters.tokens import TokenVerifier
 
         settings = self.settings
         return TokenVerifier(settings.jwt_jwks, settings.jwt_issuer, settings.jwt_audience)
 
     def _open_issuer(self) -> TokenIssuer:
-        from shop.clock import utc_now
-        from shop.tokens import TokenIssuer
+        from shop.adapters.tokens import TokenIssuer
+        from shop.primitives.clock import utc_now
 
         settings = self.settings
         return TokenIssuer(
@@ -125,7 +125,7 @@ class Services:
         )
 
     def _open_verifier(self) -> Verifier:
-        from shop.signatures import verifier_from_json
+        from shop.adapters.signatures import verifier_from_json
 
         return verifier_from_json(self.settings.event_keys)
 

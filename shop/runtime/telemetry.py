@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from shop.runtime import log
-from shop.runtime.handling import Handling, Step
+from shop.runtime.message_context import MessageContext, Span
 
 if TYPE_CHECKING:
     from shop.runtime.services import Services
@@ -27,10 +27,10 @@ TELL_EVERY_SECONDS = 1.0
 STOP_SECONDS = 2.0
 
 
-class Teller(Protocol):
+class TelemetryExporter(Protocol):
     """Somebody who tells the world: a page for Prometheus, or OTLP."""
 
-    def tell(self, function: str, handling: Handling | None, steps: list[Step]) -> None:
+    def export(self, function: str, handling: MessageContext | None, steps: list[Span]) -> None:
         """One finished message with its steps, or steps of one that goes on (None)."""
 
     def close(self) -> None:
@@ -45,22 +45,26 @@ class Telemetry:
         self.names = names
         self.services = services
         self.is_on = bool(settings.metrics_port or settings.otel_exporter_otlp_endpoint)
-        self.at_work: set[Handling] = set()
-        self._finished: deque[tuple[str, Handling | None, list[Step]]] = deque(maxlen=FINISHED_MAX)
-        self._tellers: list[Teller] | None = None
+        self.at_work: set[MessageContext] = set()
+        self._finished: deque[tuple[str, MessageContext | None, list[Span]]] = deque(
+            maxlen=FINISHED_MAX
+        )
+        self._tellers: list[TelemetryExporter] | None = None
         self._telling = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._born = time.monotonic()
 
-    def begin(self, method: str, header: str) -> Handling:
+    def begin(self, method: str, header: str) -> MessageContext:
         """A message has come; ``header`` is its ``traceparent``."""
-        handling = Handling(self.names[0], method, header, self._spill if self.is_on else None)
+        handling = MessageContext(
+            self.names[0], method, header, self._spill if self.is_on else None
+        )
         if self.is_on:
             self.at_work.add(handling)
         return handling
 
-    def finish(self, handling: Handling) -> None:
+    def finish(self, handling: MessageContext) -> None:
         """The message is answered."""
         if not self.is_on:
             return
@@ -78,7 +82,7 @@ class Telemetry:
         if self.is_on and is_idle:
             self._start()
 
-    def tell(self) -> None:
+    def export(self) -> None:
         """Tells what has been put aside, once somebody can tell it."""
         with self._telling:
             if self._tellers is None:
@@ -86,7 +90,7 @@ class Telemetry:
             for _ in range(len(self._finished)):
                 function, handling, steps = self._finished.popleft()
                 for teller in self._tellers:
-                    teller.tell(function, handling, steps)
+                    teller.export(function, handling, steps)
 
     def stop(self) -> None:
         """Tells what is left, for at most two seconds: the end of the process."""
@@ -97,7 +101,7 @@ class Telemetry:
         last.start()
         last.join(STOP_SECONDS)
 
-    def _spill(self, steps: list[Step]) -> None:
+    def _spill(self, steps: list[Span]) -> None:
         self._finished.append((self.names[0], None, steps))
 
     def _start(self) -> None:
@@ -110,7 +114,7 @@ class Telemetry:
         self._stopping.wait(LOAD_AFTER_SECONDS)
         self._load()
         while not self._stopping.is_set():
-            self.tell()
+            self.export()
             self._stopping.wait(TELL_EVERY_SECONDS)
 
     def _load(self) -> None:
@@ -120,19 +124,19 @@ class Telemetry:
                 made = (self._page(), self._push())
                 self._tellers = [teller for teller in made if teller is not None]
 
-    def _page(self) -> Teller | None:
+    def _page(self) -> TelemetryExporter | None:
         port = self.services.settings.metrics_port
         if not port:
             return None
         try:
-            from shop.runtime.metrics import Page  # here: 83 ms that no customer waits for
+            from shop.runtime.prometheus import Page  # here: 83 ms that no customer waits for
 
             return Page(self, port)
         except (ImportError, OSError) as error:
             log.write("no metrics", error=str(error), port=port)
         return None
 
-    def _push(self) -> Teller | None:
+    def _push(self) -> TelemetryExporter | None:
         if not self.services.settings.otel_exporter_otlp_endpoint:
             return None
         try:
@@ -145,7 +149,7 @@ class Telemetry:
 
     def _close(self) -> None:
         self._load()
-        self.tell()
+        self.export()
         for teller in self._tellers or ():
             teller.close()
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
-from shop import crash
+from shop.primitives import failpoints
 from shop.runtime.app import READING, App
-from shop.runtime.wire import Answer, Wire
+from shop.runtime.http_messages import HttpRequest, HttpResponse
 
 REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 NO_BODY = (204, 304)
@@ -26,7 +26,7 @@ def wsgi(app: App) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[by
     return application
 
 
-def wire_of(environ: dict[str, Any]) -> Wire:
+def wire_of(environ: dict[str, Any]) -> HttpRequest:
     """The request inside a WSGI environment."""
     headers = {
         name[5:].replace("_", "-").lower(): text
@@ -36,7 +36,7 @@ def wire_of(environ: dict[str, Any]) -> Wire:
     if environ.get("CONTENT_TYPE"):
         headers["content-type"] = environ["CONTENT_TYPE"]
     length = environ.get("CONTENT_LENGTH") or headers.get("content-length")
-    return Wire(
+    return HttpRequest(
         method=environ["REQUEST_METHOD"],
         path=_raw_path(environ),
         query=environ.get("QUERY_STRING", ""),
@@ -47,10 +47,10 @@ def wire_of(environ: dict[str, Any]) -> Wire:
     )
 
 
-def body_of(wire: Wire, answer: Answer) -> Iterable[bytes]:
+def body_of(wire: HttpRequest, answer: HttpResponse) -> Iterable[bytes]:
     """The body in one piece, or in two where the process may have to die between them."""
     is_writing = wire.method not in READING and answer.status < HTTPStatus.BAD_REQUEST
-    if is_writing and answer.body and crash.is_armed(crash.HALF_AN_ANSWER):
+    if is_writing and answer.body and failpoints.is_armed(failpoints.HALF_AN_ANSWER):
         return _halves(answer.body)
     return [answer.body]
 
@@ -58,11 +58,11 @@ def body_of(wire: Wire, answer: Answer) -> Iterable[bytes]:
 def _halves(body: bytes) -> Iterator[bytes]:
     middle = (len(body) + 1) // 2
     yield body[:middle]
-    crash.point("W10")
+    failpoints.point("W10")
     yield body[middle:]
 
 
-def headers_of(answer: Answer) -> list[tuple[str, str]]:
+def headers_of(answer: HttpResponse) -> list[tuple[str, str]]:
     """The response headers; a body's length is stated, an empty answer has no type."""
     headers = list(answer.headers.items())
     if answer.status not in NO_BODY:

@@ -439,7 +439,7 @@ subscriptions = Table(
     Column("type", Text, nullable=False),
     Column("consumer", Text, nullable=False),
     PrimaryKeyConstraint("type", "consumer"),
-    comment="writer: scripts.migrate (from the specs)",
+    comment="writer: tools.migrate (from the specs)",
 )
 
 inbox = Table(

@@ -10,16 +10,16 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = ("shop", "functions", "scripts")
+PLACES = ("shop", "functions", "tools", "chaos")
 # Benches fill databases of their own; the sandbox, the desk and whoever plays clients have others;
 # a mutant is nobody's SQL.
 ELSEWHERE = (
-    "scripts/bench/",
-    "scripts/sandbox/",
-    "scripts/dev/",
-    "scripts/e2e/",
-    "scripts/faults/load/",
-    "scripts/faults/mutants/",
+    "tools/bench/",
+    "tools/payment_simulator/",
+    "tools/local_platform/",
+    "tools/e2e/",
+    "chaos/workload/",
+    "chaos/mutation_tests/",
     "shop/schema/",
 )
 STATEMENT = re.compile(r"\s*(select|insert into|update|delete from|with)\s", re.IGNORECASE)

@@ -23,7 +23,8 @@ from jsonschema_rs import Draft202012Validator, meta
 from events import vocabulary
 from events.errors import Malformed
 from events.event import BIGINT_MAX, Currency, ShopEvent
-from scripts.render.events import (
+from shop.registry import all_specs
+from tools.render.events import (
     FROZEN_SHAPES,
     example_of,
     frozen_with_new,
@@ -32,7 +33,6 @@ from scripts.render.events import (
     schema_of,
     shape_of,
 )
-from shop.registry import all_specs
 
 ROOT = Path(__file__).parents[2]
 FROZEN: dict[str, Any] = json.loads((ROOT / FROZEN_SHAPES).read_text("utf-8"))
@@ -73,7 +73,7 @@ def test_no_published_shape_changed() -> None:
 
 def test_every_event_is_frozen() -> None:
     missing = sorted(CURRENT.keys() - FROZEN.keys())
-    assert missing == [], "run python -m scripts.render.events"
+    assert missing == [], "run python -m tools.render.events"
 
 
 def _drop_property(shape: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from events.vocabulary import EVENTS
-from shop import saga
+from shop.orders import apply
 from shop.registry import all_specs, consumers_of
 
 NAMES = {event.name for event in EVENTS}
@@ -26,4 +26,4 @@ def test_each_event_is_announced_by_somebody() -> None:
 
 
 def test_what_the_saga_announces_is_known() -> None:
-    assert set(saga.ANNOUNCED_AS.values()) <= NAMES
+    assert set(apply.ANNOUNCED_AS.values()) <= NAMES

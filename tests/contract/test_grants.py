@@ -8,9 +8,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from scripts.migrate import migrate
 from shop.schema.grants import ALL, APPEND_ONLY, GRANTS, ROW_SECURITY_TABLES
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
+from tools.migrate import migrate
 
 TABLE_RIGHTS = """
 select coalesce(r.rolname, 'public'), c.relname, lower(a.privilege_type), '*'

@@ -19,15 +19,15 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.compose.secrets import MASTER, write_secrets
-from scripts.render import compose
-from scripts.render.compose import OTHERS, service_name
-from scripts.render.objects import SECRETS_PATH
 from shop.registry import all_specs
 from shop.runtime import config
-from shop.runtime.entry import needs_of
+from shop.runtime.bootstrap import needs_of
 from shop.runtime.probe import main as probe
 from shop.runtime.publisher import signer_of
+from tools.compose.secrets import MASTER, write_secrets
+from tools.render import compose
+from tools.render.compose import OTHERS, service_name
+from tools.render.objects import SECRETS_PATH
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILES = sorted([ROOT / "Dockerfile", *ROOT.glob("infra/**/*.Dockerfile")])
@@ -147,8 +147,8 @@ def test_docker_sees_every_lock_that_can_be_installed_from() -> None:
 def test_functions_get_no_tool_but_the_tick() -> None:
     copies = [rest for word, rest in stages(ROOT / "Dockerfile")["functions"] if word == "COPY"]
 
-    assert [copy for copy in copies if copy.startswith("scripts")] == [
-        "scripts/__init__.py scripts/tick.py /app/scripts/"
+    assert [copy for copy in copies if copy.startswith("tools/")] == [
+        "tools/__init__.py tools/tick.py /app/tools/"
     ]
 
 

@@ -12,9 +12,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, create_engine
 
-from scripts.migrate import migrate
 from shop.schema.tables import METADATA
 from tests.functions.ledger_book import POST
+from tools.migrate import migrate
 
 # xmin tells whether the row of the catalogue was ever touched, even with the same values.
 CATALOGUE = """

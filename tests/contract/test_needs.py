@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from scripts.dev.environment import Surroundings
-from scripts.dev.secrets import Secrets
+from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs, spec_of
-from shop.spec import FunctionSpec
+from tools.local_platform.environment import Endpoints
+from tools.local_platform.secrets import Secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [spec.name for spec in all_specs()]
@@ -39,7 +39,7 @@ NEVER = {
     "redis",
     "requests",
     "rich",
-    "scripts",
+    "tools",
     "sqlalchemy",
     "starlette",
     "stripe",
@@ -55,7 +55,7 @@ PROGRAM = """
 import json, sys
 from shop.registry import spec_of
 from shop.runtime import server
-from shop.runtime.entry import make_app
+from shop.runtime.bootstrap import make_app
 spec = spec_of(sys.argv[1])
 app = make_app((spec,))
 app.warm()
@@ -71,7 +71,7 @@ print(json.dumps(sorted(sys.modules)))
 @pytest.fixture(scope="session")
 def environment_of(secrets: Secrets) -> Callable[[FunctionSpec], dict[str, str]]:
     """A function's settings; nothing is connected to."""
-    surroundings = Surroundings(
+    surroundings = Endpoints(
         admin_url="postgresql://postgres@127.0.0.1:9/shop",
         redis_url="redis://127.0.0.1:9/0",
         broker_url="http://127.0.0.1:9",
@@ -139,7 +139,9 @@ def test_pydantic_waits_for_a_request_that_needs_it(name: str, started: Any) -> 
 def test_only_who_talks_to_the_provider_has_its_adapter(name: str, started: Any) -> None:
     modules = started(name)
     if "provider" not in spec_of(name).needs:
-        assert modules.isdisjoint({"shop.provider.sandbox", "shop.provider.stripe"})
+        assert modules.isdisjoint(
+            {"shop.adapters.payment_provider.simulator", "shop.adapters.payment_provider.stripe"}
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.new_function import NotMade, make_function, path_of
+from tools.new_function import NotMade, make_function, path_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

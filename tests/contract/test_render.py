@@ -17,11 +17,11 @@ import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from events.vocabulary import EVENTS, class_of
-from scripts.render import models, openapi, openfaas
-from scripts.render.__main__ import ROOT, drift, main, render_all, write
-from scripts.render.objects import name_of, secrets_of
+from shop.primitives.spec import FunctionSpec, Route, Scale
 from shop.registry import all_specs
-from shop.spec import FunctionSpec, Route, Scale
+from tools.render import models, openapi, openfaas
+from tools.render.__main__ import ROOT, drift, main, render_all, write
+from tools.render.objects import name_of, secrets_of
 
 OPENAPI = [p for p in render_all() if re.fullmatch(r"openapi.*\.json", p.name)]
 DURATION = re.compile(r"PT(\d+)S")
@@ -92,7 +92,7 @@ def test_render_mends_every_drift_and_then_finds_none(
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path, files: dict[Path, str]) -> None:
     script = (
-        "import sys; from pathlib import Path; from scripts.render.__main__ import main; "
+        "import sys; from pathlib import Path; from tools.render.__main__ import main; "
         "sys.exit(main([], root=Path(sys.argv[1])))"
     )
 
@@ -135,10 +135,12 @@ def test_every_route_is_shown_with_who_may_call_and_what_it_refuses(
 
     for spec, route in routes():
         shown = paths[route.path][route.method.lower()]
-        expected = {str(s) for s in (route.status, *route.refusals)}
+        expected = {str(s) for s in (route.status, *route.error_statuses)}
         assert shown["operationId"] == route.handler
         assert expected <= set(shown["responses"]), f"{spec.name} {route.path}"
-        assert ("401" in shown["responses"]) == (route.auth != "public" or 401 in route.refusals)
+        assert ("401" in shown["responses"]) == (
+            route.auth != "public" or 401 in route.error_statuses
+        )
         assert bool(shown["security"]) == (route.auth != "public")
         assert ("requestBody" in shown) == (route.body is not None)
         names = {parameter["name"] for parameter in shown["parameters"]}

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from scripts.bench.proxy import CountingProxy
 from shop.runtime.config import Secret
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
+from tools.bench.proxy import CountingProxy
 
 PLACE_ORDER_MAX = 3
 

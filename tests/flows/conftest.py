@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.flows.stage import Broker, Stage
-from tests.provider.sandbox_process import SandboxProcess
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
+from tests.tools.payment_simulator.sandbox_process import SandboxProcess
 
 
 @pytest.fixture

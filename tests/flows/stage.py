@@ -19,10 +19,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
-from scripts.check.evaluate import Outside, Violation, books_as_outside, check
 from shop.registry import consumers_of, spec_of
-from tests.provider.sandbox_process import SECRET, SandboxProcess
-from tests.shop_under_test import Person, Response, ShopUnderTest
+from tests.harness import Person, Response, ShopUnderTest
+from tests.tools.payment_simulator.sandbox_process import SECRET, SandboxProcess
+from tools.checker.evaluate import Outside, Violation, books_as_outside, check
 
 ROUNDS_MAX = 30
 

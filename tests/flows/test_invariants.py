@@ -12,11 +12,11 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from scripts.check import evaluate
-from scripts.check.invariants import INVARIANTS
 from tests.flows.stage import Stage, assert_invariants
-from tests.provider.sandbox_process import wait_for
-from tests.shop_under_test import Person
+from tests.harness import Person
+from tests.tools.payment_simulator.sandbox_process import wait_for
+from tools.checker import evaluate
+from tools.checker.invariants import INVARIANTS
 
 KEYS = ("key-of-the-paid-one", "key-of-the-cancelled-one")
 

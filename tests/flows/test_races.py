@@ -15,8 +15,8 @@ import pytest
 
 from shop import settlement
 from tests.flows.stage import Message, Stage, assert_invariants, assert_rests, together
-from tests.provider.sandbox_process import wait_for
-from tests.shop_under_test import Person
+from tests.harness import Person
+from tests.tools.payment_simulator.sandbox_process import wait_for
 
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
 

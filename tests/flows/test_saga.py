@@ -8,10 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from shop import due, reconciliation
-from shop.errors import Unavailable
+from shop import due_jobs, reconciliation
+from shop.primitives.errors import Unavailable
 from tests.flows.stage import Stage, assert_invariants, assert_rests
-from tests.provider.sandbox_process import charge_call, wait_for
+from tests.tools.payment_simulator.sandbox_process import charge_call, wait_for
 
 
 def _of(stage: Stage, order: dict[str, Any]) -> tuple[Any, ...]:
@@ -496,8 +496,8 @@ def test_whoever_dies_in_long_books_has_not_read_them_for_nothing(
     provider = stage.sandbox.provider()
     for _ in range(3):
         assert provider.charge(charge_call()).kind == "captured"
-    monkeypatch.setattr(due, "PAGE", 1)
-    compare, seen = due._compare, []
+    monkeypatch.setattr(due_jobs, "PAGE", 1)
+    compare, seen = due_jobs._compare, []
 
     def die_at_the_third(work: Any, entry: Any) -> None:
         seen.append(entry.key)
@@ -505,7 +505,7 @@ def test_whoever_dies_in_long_books_has_not_read_them_for_nothing(
             raise Unavailable("the process dies here")
         compare(work, entry)
 
-    monkeypatch.setattr(due, "_compare", die_at_the_third)
+    monkeypatch.setattr(due_jobs, "_compare", die_at_the_third)
     stage.reconcile()
     first_run = list(seen)
     stage.reconcile()
@@ -533,7 +533,7 @@ def test_what_our_stories_end_with_is_not_told_again(
     buyer.patch(f"/orders/{given_back['id']}/cancel")
     stage.come_to_rest()
     told: list[str] = []
-    monkeypatch.setattr(due, "_compare", lambda _work, entry: told.append(entry.key))
+    monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: told.append(entry.key))
     stage.shop.sql("update shop.reconciliation set cursor = ''")
 
     stage.reconcile()
@@ -554,16 +554,16 @@ def test_books_too_long_for_one_tick_are_read_on_in_the_next(
     calls = [charge_call() for _ in range(3)]
     for call in calls:
         assert provider.charge(call).kind == "captured"
-    monkeypatch.setattr(due, "PAGE", 1)
-    monkeypatch.setattr(due, "BOOKS_SECONDS", 0.0)
+    monkeypatch.setattr(due_jobs, "PAGE", 1)
+    monkeypatch.setattr(due_jobs, "BOOKS_SECONDS", 0.0)
     told: list[str] = []
-    monkeypatch.setattr(due, "_compare", lambda _work, entry: told.append(entry.key))
+    monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: told.append(entry.key))
 
     stage.reconcile()
     assert told == [], "its time was over before it began"
     assert stage.due_now() == ["reconcile"]
 
-    monkeypatch.setattr(due, "BOOKS_SECONDS", 15.0)
+    monkeypatch.setattr(due_jobs, "BOOKS_SECONDS", 15.0)
     stage.shop.tick("sweep")
     assert told == [call.key for call in calls]
     assert stage.due_now() == []
@@ -572,7 +572,7 @@ def test_books_too_long_for_one_tick_are_read_on_in_the_next(
 def test_what_is_too_old_is_forgotten_in_short_transactions(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(due, "FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(due_jobs, "FORGOTTEN_AT_ONCE", 2)
     stage.shop.sql("create table shop.deletions (transaction_id xid8)")
     stage.shop.sql(
         "create function shop.note_deletion() returns trigger language plpgsql security definer as "

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.flows.stage import Stage, assert_invariants, assert_rests
-from tests.provider.sandbox_process import wait_for
-from tests.shop_under_test import Person
+from tests.harness import Person
+from tests.tools.payment_simulator.sandbox_process import wait_for
 
 SEEDS = range(int(os.environ.get("STORM_SEEDS", "2")))
 STEPS = int(os.environ.get("STORM_STEPS", "25"))

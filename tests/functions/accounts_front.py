@@ -10,12 +10,12 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from shop.adapters.tokens import public_jwk
 from shop.registry import spec_of
 from shop.runtime.app import App
 from shop.runtime.config import Secret, Settings
+from shop.runtime.http_messages import HttpRequest
 from shop.runtime.services import Services, install
-from shop.runtime.wire import Wire
-from shop.tokens import public_jwk
 
 PASSWORD = "correct horse 배터리"
 ISSUER = "https://shop.test"
@@ -76,7 +76,7 @@ class Front:
             sent["content-type"] = "application/json"
         if token is not None:
             sent["authorization"] = f"Bearer {token}"
-        wire = Wire(
+        wire = HttpRequest(
             method=method,
             path=path,
             query="",

@@ -15,11 +15,11 @@ from typing import Any
 
 import envoy
 
-from scripts.render.documents import yaml_text
-from scripts.render.envoy import Place, bootstrap
 from shop.registry import all_specs
 from tests.functions.test_runtime_processes import Served, free_port
-from tests.provider.sandbox_process import wait_for
+from tests.tools.payment_simulator.sandbox_process import wait_for
+from tools.render.documents import yaml_text
+from tools.render.envoy import Place, bootstrap
 
 ENVOY = str(Path(envoy.__file__).parent / "_bin" / "envoy")
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import psycopg
 
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
 
 POST = """
 insert into shop.ledger (kind, source_id, order_id, debit, credit, amount_minor, currency,

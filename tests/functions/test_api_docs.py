@@ -15,8 +15,8 @@ from functions.api_docs.handler import ASSETS, CONTENT_SECURITY_POLICY, VENDOR
 from shop.registry import all_specs, spec_of
 from shop.runtime.app import App
 from shop.runtime.config import Settings
+from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.services import Services
-from shop.runtime.wire import Answer, Wire
 
 PAGES = ("/api-docs", "/asyncapi")
 # modules that would cost a start but have nothing to do with showing a file
@@ -30,9 +30,9 @@ def docs() -> App:
     return App((spec_of("api_docs"),), Services(settings, source="/shop/api_docs"))
 
 
-def get(docs: App, path: str) -> Answer:
+def get(docs: App, path: str) -> HttpResponse:
     """The answer to a GET."""
-    return docs.answer(Wire("GET", path, "", {}, "203.0.113.7", lambda _: b"", 0))
+    return docs.answer(HttpRequest("GET", path, "", {}, "203.0.113.7", lambda _: b"", 0))
 
 
 class Page(HTMLParser):

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from shop import carts
-from shop.db import Database
-from tests.shop_under_test import Person, Response, ShopUnderTest
+from shop.adapters.db import Database
+from tests.harness import Person, Response, ShopUnderTest
 
 KEY = "a-key-of-this-test-01"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from scripts.compose.database import run_migrate
-from scripts.seed import LOCAL_ACCOUNTS, SeedRefused
+from shop.primitives.spec import DATABASE_ROLES
 from shop.runtime.config import ConfigurationError
-from shop.spec import DATABASE_ROLES
+from tools.compose.database import run_migrate
+from tools.seed import LOCAL_ACCOUNTS, SeedRefused
 
 ROLES = [f"shop_{role}" for role in DATABASE_ROLES]
 # other tests share the server: what a role had is put back

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from functions.dead_letter import handler
-from shop.db import Database
-from shop.message import DeadLetter
-from tests.shop_under_test import Response, ShopUnderTest
+from shop.adapters.db import Database
+from shop.primitives.messages import DeadLetter
+from tests.harness import Response, ShopUnderTest
 
 CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
 POISON = {

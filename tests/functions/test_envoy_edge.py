@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from scripts.dev.environment import Surroundings
-from scripts.dev.secrets import Secrets
-from scripts.render.envoy import BODY_BYTES_MAX, CLAIMS, render
 from shop.registry import all_specs
 from tests.functions.envoy_stand import ENVOY, Edge, echo, edge
 from tests.functions.test_runtime_processes import House, served
-from tests.provider.sandbox_process import SandboxProcess
 from tests.security.stage import database_of_a_module
+from tests.tools.payment_simulator.sandbox_process import SandboxProcess
+from tools.local_platform.environment import Endpoints
+from tools.local_platform.secrets import Secrets
+from tools.render.envoy import BODY_BYTES_MAX, CLAIMS, render
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -56,7 +56,7 @@ def front(
 ) -> Iterator[Front]:
     with ExitStack() as stack:
         house = House(
-            Surroundings(
+            Endpoints(
                 admin_url=stack.enter_context(database_of_a_module(postgres_url, template_url)),
                 redis_url=redis_url,
                 broker_url="",

@@ -16,13 +16,13 @@ import psycopg
 import pytest
 import redis as oracle
 
-from functions.list_products.lists import Lists, make_page, pack
+from functions.list_products.page_cache import PageCache, make_page, pack
 from functions.list_products.paging import write_cursor
 from shop import catalog
-from shop.cache import Cache
+from shop.adapters.cache import Cache
 from shop.catalog import Filter, Position
 from shop.runtime.config import Secret
-from tests.shop_under_test import Response, ShopUnderTest
+from tests.harness import Response, ShopUnderTest
 
 NOBODY_LISTENS = "redis://127.0.0.1:1"
 NO_DATABASE = Secret("postgresql://shop_catalog_ro@127.0.0.1:1/none")
@@ -405,7 +405,7 @@ def test_a_known_list_needs_no_database(
 
 
 def test_another_process_finds_the_list_in_redis(shop: ShopUnderTest, redis_url: str) -> None:
-    there, here = Lists(), Lists()
+    there, here = PageCache(), PageCache()
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
         page = make_page("[1]", '</products?x>; rel="next"')
         there.find_or_make(cache, "digest", lambda: page)
@@ -434,7 +434,7 @@ def test_a_changed_price_shows_at_once(
 
 def test_a_stale_write_cannot_win(redis_url: str) -> None:
     """A reader that read before the change and writes after it."""
-    slow, fresh = Lists(), Lists()
+    slow, fresh = PageCache(), PageCache()
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
 
         def read_old_then_be_overtaken() -> Any:
@@ -451,10 +451,10 @@ def test_a_stale_write_cannot_win(redis_url: str) -> None:
 
 def test_losing_the_token_brings_no_old_list_back(redis_url: str, redis: oracle.Redis) -> None:
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
-        Lists().find_or_make(cache, "digest", lambda: make_page("[old]", ""))
+        PageCache().find_or_make(cache, "digest", lambda: make_page("[old]", ""))
         redis.delete(catalog.VERSION_KEY)
 
-        page = Lists().find_or_make(cache, "digest", lambda: make_page("[new]", ""))
+        page = PageCache().find_or_make(cache, "digest", lambda: make_page("[new]", ""))
 
     assert page.body == b"[new]"
 
@@ -463,11 +463,11 @@ def test_garbage_in_redis_is_no_list(redis_url: str, redis: oracle.Redis) -> Non
     cut = pack(make_page("[1]", ""))[:-1]
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
         for garbage in (b"", b"[]", b"\n\n[]", b'"0"\n\n[]', cut, b"\xff\xfe\n\xff\n\xff"):
-            Lists().find_or_make(cache, "digest", lambda: make_page("[old]", ""))
+            PageCache().find_or_make(cache, "digest", lambda: make_page("[old]", ""))
             (key,) = redis.keys("catalog:*:digest")
             redis.set(key, garbage)
 
-            page = Lists().find_or_make(cache, "digest", lambda: make_page("[new]", ""))
+            page = PageCache().find_or_make(cache, "digest", lambda: make_page("[new]", ""))
 
             assert page.body == b"[new]", garbage
             redis.delete(key)
@@ -476,7 +476,7 @@ def test_garbage_in_redis_is_no_list(redis_url: str, redis: oracle.Redis) -> Non
 def test_a_token_that_is_none_caches_nothing(redis_url: str, redis: oracle.Redis) -> None:
     redis.set(catalog.VERSION_KEY, "not a token")
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
-        page = Lists().find_or_make(cache, "digest", lambda: make_page("[1]", ""))
+        page = PageCache().find_or_make(cache, "digest", lambda: make_page("[1]", ""))
 
     assert page.body == b"[1]"
     assert redis.keys("catalog:*:digest") == []
@@ -484,7 +484,7 @@ def test_a_token_that_is_none_caches_nothing(redis_url: str, redis: oracle.Redis
 
 def test_cached_lists_die_soon(redis_url: str, redis: oracle.Redis) -> None:
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
-        Lists().find_or_make(cache, "digest", lambda: make_page("[1]", ""))
+        PageCache().find_or_make(cache, "digest", lambda: make_page("[1]", ""))
 
     (key,) = redis.keys("catalog:*:digest")
     assert 0 < redis.pttl(key) <= 1_000
@@ -492,7 +492,7 @@ def test_cached_lists_die_soon(redis_url: str, redis: oracle.Redis) -> None:
 
 def test_a_copy_in_the_process_dies_soon(redis_url: str) -> None:
     """Stock in lists is at most two seconds old: one here, one in Redis."""
-    lists, made = Lists(), iter(range(1_000_000))
+    lists, made = PageCache(), iter(range(1_000_000))
     with closing(Cache(None)) as cache:
 
         def body() -> bytes:
@@ -508,7 +508,7 @@ def test_a_copy_in_the_process_dies_soon(redis_url: str) -> None:
 
 
 def test_many_lists_do_not_fill_the_memory() -> None:
-    lists, cache = Lists(), Cache(None)
+    lists, cache = PageCache(), Cache(None)
     big = "x" * 100_000
 
     for n in range(2_000):

@@ -15,9 +15,9 @@ from psycopg import OperationalError
 
 from functions.login import handler
 from functions.login.throttle import NETWORK_FAILURES_MAX, network_counter
-from shop.passwords import HASHES_AT_ONCE
+from shop.adapters.passwords import HASHES_AT_ONCE
+from shop.adapters.tokens import TokenVerifier
 from shop.registry import spec_of
-from shop.tokens import TokenVerifier
 from tests.functions.accounts_front import AUDIENCE, ISSUER, PASSWORD, Answered, Front
 from tests.security.test_token_corpus import ATTACKS, SESSION_ATTACKS, TokenFactory
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shop.ids import new_uuid
-from tests.shop_under_test import Person, Response, ShopUnderTest
+from shop.primitives.ids import new_uuid
+from tests.harness import Person, Response, ShopUnderTest
 
 KEY = "a-key-of-this-test-01"
 

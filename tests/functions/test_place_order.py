@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
 
 KEY = "a-key-of-this-test-01"
 

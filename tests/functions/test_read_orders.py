@@ -7,7 +7,7 @@ import re
 import pytest
 
 from functions.read_orders.handler import wait_seconds
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.functions.ledger_book import post
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
 
 MakeShop = Callable[..., ShopUnderTest]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shop.registry import spec_of
 from shop.runtime.app import App
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
 
 
 def test_a_process_that_also_keeps_dead_letters_still_takes_events(shop: ShopUnderTest) -> None:

@@ -24,13 +24,13 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from scripts.dev.environment import AUDIENCE, ISSUER, Surroundings
-from scripts.dev.secrets import Secrets
+from shop.adapters.tokens import TokenIssuer
 from shop.registry import all_specs, spec_of
 from shop.runtime import server
-from shop.tokens import TokenIssuer
-from tests.provider.sandbox_process import SandboxProcess, wait_for
 from tests.security.stage import PASSWORD, database_of_a_module
+from tests.tools.payment_simulator.sandbox_process import SandboxProcess, wait_for
+from tools.local_platform.environment import AUDIENCE, ISSUER, Endpoints
+from tools.local_platform.secrets import Secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = ("container", "framework")
@@ -98,7 +98,7 @@ def ask_on(
 class House:
     """Where the processes run: database, Redis, provider, secrets, and people with tokens."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    def __init__(self, surroundings: Endpoints) -> None:
         self.surroundings = surroundings
 
     def environment(self, function: str, **settings: str) -> dict[str, str]:
@@ -138,7 +138,7 @@ def house(
 ) -> Iterator[House]:
     with database_of_a_module(postgres_url, template_url) as url:
         yield House(
-            Surroundings(
+            Endpoints(
                 admin_url=url,
                 redis_url=redis_url,
                 broker_url="",

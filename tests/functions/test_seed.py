@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scripts import seed as seeding
-from scripts.seed import SeedRefused, seed
 from tests.functions.accounts_front import Front
+from tools import seed as seeding
+from tools.seed import SeedRefused, seed
 
 SHELF = """
 select p.product_id, p.name, p.category, p.price_minor, p.currency::text, s.on_hand,

@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 
 from shop import settlement
-from shop.db import Database
+from shop.adapters.db import Database
 from tests.functions.ledger_book import post
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
 
 MakeShop = Callable[..., ShopUnderTest]
 SEOUL = "Asia/Seoul"

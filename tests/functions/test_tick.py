@@ -1,4 +1,4 @@
-"""scripts.tick: one signed tick over real HTTP makes a function look for what is due."""
+"""tools.tick: one signed tick over real HTTP makes a function look for what is due."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
-from scripts.dev.servers import free_port
-from scripts.tick import main
 from shop.runtime.wsgi import wsgi
 from tests.functions.ledger_book import post
-from tests.shop_under_test import ShopUnderTest
+from tests.harness import ShopUnderTest
+from tools.local_platform.servers import free_port
+from tools.tick import main
 
 
 class _Silent(WSGIRequestHandler):
@@ -110,7 +110,7 @@ def test_a_neighbour_ticks_until_it_is_stopped() -> None:
     with HTTPServer(("127.0.0.1", 0), Sink) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/events"
-        command = [sys.executable, "-m", "scripts.tick", "sweep", url, "--every=0.05"]
+        command = [sys.executable, "-m", "tools.tick", "sweep", url, "--every=0.05"]
         process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL)
         try:
             assert twice.wait(30)

@@ -12,10 +12,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from shop.primitives.spec import Route
 from shop.registry import all_specs
-from shop.spec import Route
-from tests.provider.sandbox_process import API_KEY, SECRET
-from tests.shop_under_test import Person, Response, ShopUnderTest
+from tests.harness import Person, Response, ShopUnderTest
+from tests.tools.payment_simulator.sandbox_process import API_KEY, SECRET
 
 PASSWORD = "a long enough pass phrase"
 COUNTED = ("orders", "users", "products", "outbox", "idempotency", "cart_items", "refunds")

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shop.ids import new_uuid
-from shop.spec import Route
-from shop.tokens import TokenIssuer
+from shop.adapters.tokens import TokenIssuer
+from shop.primitives.ids import new_uuid
+from shop.primitives.spec import Route
+from tests.harness import AUDIENCE, ISSUER, Person, ShopUnderTest
 from tests.security.stage import ROUTES, SAMPLES, Stage, sample
-from tests.shop_under_test import AUDIENCE, ISSUER, Person, ShopUnderTest
 
 PRINCIPALS = (
     "anonymous", "owner", "other", "staff", "support", "finance",

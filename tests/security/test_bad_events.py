@@ -21,13 +21,13 @@ from cryptography.hazmat.primitives.serialization import (
 from events import envelope
 from events.envelope import CloudEvent
 from events.vocabulary import class_of
-from shop.ids import new_uuid
+from shop.adapters.signatures import Signer
+from shop.primitives.ids import new_uuid
+from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
-from shop.signatures import Signer
-from shop.spec import FunctionSpec
+from tests.harness import CLOCK, TICK, Response, ShopUnderTest
 from tests.security.stage import Stage, shop_of_a_module
 from tests.security.test_endpoint_input import at_once
-from tests.shop_under_test import CLOCK, TICK, Response, ShopUnderTest
 
 RECEIVERS = [spec for spec in all_specs() if spec.receives_events]
 SUBSCRIBERS = [

@@ -15,10 +15,10 @@ from uuid import uuid4
 
 import pytest
 
+from shop.primitives.spec import Route
 from shop.registry import all_specs
-from shop.spec import Route
+from tests.harness import Person, Response, ShopUnderTest
 from tests.security.stage import ROUTES, Stage, sample, shop_of_a_module
-from tests.shop_under_test import Person, Response, ShopUnderTest
 
 SECONDS_MAX = 1.0
 INTERNALS = re.compile(

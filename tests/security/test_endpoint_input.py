@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import pytest
 
-from scripts.sandbox.courier import sign
-from shop.ids import new_uuid
+from shop.primitives.ids import new_uuid
+from tests.harness import Response, ShopUnderTest
 from tests.security.stage import PASSWORD, Stage
-from tests.shop_under_test import Response, ShopUnderTest
+from tools.payment_simulator.webhook_sender import sign
 
 NOWHERE = "http://127.0.0.1:9"
 

@@ -3,7 +3,8 @@
 Not as tests of this file, with the reason:
 
 * H-01b (retry on a self-call is dead code) and H-13's stub: there is no proxy and no mock to be
-  fooled by; retries are tested where they happen (tests/provider, tests/unit/test_lifecycle.py).
+  fooled by; retries are tested where they happen (tests/tools/payment_simulator,
+  tests/unit/test_lifecycle.py).
 * H-19 on the manifest side (probe delays), S-09's published ports, S-10's H2 console, S-13 (users,
   tags, volumes of pods) and S-15 (Ingress): these are about manifests; the tests of the rendered
   manifests and of the chart hold them.
@@ -25,12 +26,12 @@ from uuid import uuid4
 import pytest
 
 from events import envelope
+from shop.adapters.tokens import TokenVerifier
 from shop.registry import all_specs
 from shop.runtime.config import Secret
-from shop.tokens import TokenVerifier
+from tests.harness import AUDIENCE, ISSUER, ShopUnderTest
 from tests.security.stage import PASSWORD, ROUTES, Stage, sample
 from tests.security.test_endpoint_input import at_once
-from tests.shop_under_test import AUDIENCE, ISSUER, ShopUnderTest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "http://127.0.0.1:9"
@@ -441,7 +442,18 @@ def test_seed_s_09_does_not_happen_here() -> None:
 
     assert all(len(v) == 0 for v in vars(Settings()).values() if isinstance(v, Secret))
     listed = subprocess.run(
-        ["git", "ls-files", "shop", "functions", "events", "infra", "helm", "stack.yml", "scripts"],
+        [
+            "git",
+            "ls-files",
+            "shop",
+            "functions",
+            "events",
+            "infra",
+            "helm",
+            "stack.yml",
+            "tools",
+            "scripts",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

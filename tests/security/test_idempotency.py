@@ -9,11 +9,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from shop.runtime.limits import WINDOW_SECONDS
-from shop.spec import Route
+from shop.primitives.spec import Route
+from shop.runtime.rate_limit import WINDOW_SECONDS
+from tests.harness import Response, ShopUnderTest
 from tests.security.stage import PASSWORD, ROUTES, Stage, sample, shop_of_a_module
 from tests.security.test_endpoint_input import at_once
-from tests.shop_under_test import Response, ShopUnderTest
 
 KEY = "a-key-of-this-test_01"
 BAD_KEYS = (

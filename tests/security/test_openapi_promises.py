@@ -26,8 +26,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from shop.runtime.wsgi import wsgi
+from tests.harness import ShopUnderTest
 from tests.security.stage import ROUTES, Stage, shop_of_a_module
-from tests.shop_under_test import ShopUnderTest
 
 EXAMPLES = 12
 CHECKS: list[Any] = [

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from shop.runtime import limits
+from shop.runtime import rate_limit
+from tests.harness import Response, ShopUnderTest
 from tests.security.stage import Stage
-from tests.shop_under_test import Response, ShopUnderTest
 
 GONE = "redis://127.0.0.1:9/0"
 MakeShop = Callable[..., ShopUnderTest]
@@ -29,9 +29,9 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """Ten seconds into a minute of long ago that no other test counts in."""
     clock = Clock(float(uuid4().int % 10**9 // 60 * 60 + 10))
-    monkeypatch.setattr(limits, "time", clock)
+    monkeypatch.setattr(rate_limit, "time", clock)
     yield clock
-    limits._own_counts.clear()
+    rate_limit._own_counts.clear()
 
 
 def address() -> str:
@@ -133,9 +133,9 @@ def test_an_ipv6_client_is_its_network(make_shop: MakeShop, clock: Clock) -> Non
     answers = [ask(shop, f"{network}::{i:x}").status for i in range(1, 6)]
 
     assert answers == [200] * 3 + [429] * 2
-    assert limits.network_of("::ffff:192.0.2.1") == "192.0.2.1"
-    assert limits.network_of("[2001:db8::1]") == "2001:db8::/64"
-    assert limits.network_of("not:an:address") == "not:an:address"
+    assert rate_limit.network_of("::ffff:192.0.2.1") == "192.0.2.1"
+    assert rate_limit.network_of("[2001:db8::1]") == "2001:db8::/64"
+    assert rate_limit.network_of("not:an:address") == "not:an:address"
 
 
 @pytest.mark.parametrize("redis_is", ["there", "gone"])
@@ -177,14 +177,14 @@ def test_the_local_count_does_not_grow_without_end(
     make_shop: MakeShop, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S-07: the seed's map never shrank."""
-    monkeypatch.setattr(limits, "CLIENTS_MAX", 50)
+    monkeypatch.setattr(rate_limit, "CLIENTS_MAX", 50)
     shop, busy = make_shop(rate_limit_per_minute=100, redis_url=_secret(GONE)), address()
 
     for i in range(200):
         ask(shop, f"203.0.113.{i}")
         ask(shop, busy)
 
-    assert len(limits._own_counts) <= 50
+    assert len(rate_limit._own_counts) <= 50
     assert ask(shop, busy).status == 429  # the busy one was not forgotten for it
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from shop.registry import all_specs
 from shop.runtime import config, log
+from shop.runtime.bootstrap import needs_of
 from shop.runtime.config import ConfigurationError, Secret, Settings, load
-from shop.runtime.entry import needs_of
 
 SECRET = "postgresql://shop:correct-horse@db/shop"
 LOCAL = {"SHOP_PROFILE": "local"}

@@ -12,11 +12,11 @@ import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from shop.ids import new_uuid
-from shop.spec import Route
+from shop.primitives.ids import new_uuid
+from shop.primitives.spec import Route
+from tests.harness import AUDIENCE, ISSUER, ShopUnderTest
 from tests.security.stage import ROUTES, Stage, sample
 from tests.security.test_token_corpus import ATTACKS, SESSION_ATTACKS, TokenFactory
-from tests.shop_under_test import AUDIENCE, ISSUER, ShopUnderTest
 
 ROLE_OF = {"customer": "customer", "settlements": "finance"}
 PROTECTED = [route for route in ROUTES.values() if route.auth not in ("public", "provider")]

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from shop.ordering import lifecycle
-from shop.ordering.lifecycle import Effects, Payment, Refund, Story
-from shop.ordering.payments import CHARGE_WINDOW_SECONDS
-from tests import order_world
-from tests.order_world import World
+from shop.orders import decide
+from shop.orders.decide import Effects, OrderState, Payment, Refund
+from shop.orders.payments import CHARGE_WINDOW_SECONDS
+from tests import order_model
+from tests.order_model import World
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -33,7 +33,7 @@ RECONCILED_EVERY = DAY
 ORDERS_WITHIN = 2 * DAY
 CALM_AFTER = 4 * DAY
 
-Decide = Callable[[Story, Any], Effects]
+Decide = Callable[[OrderState, Any], Effects]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Chances:
 class Rules:
     """The rules under test, and what a careless shop around them would do."""
 
-    decide: Decide = lifecycle.decide
-    step: Callable[[Story, Payment], str] = lifecycle.provider_step
+    decision: Decide = decide.decide
+    step: Callable[[OrderState, Payment], str] = decide.provider_step
     charge_window: float = CHARGE_WINDOW_SECONDS
     asks_again: bool = True
     looks_first: bool = True
@@ -134,7 +134,7 @@ class Purchase:
 
     def faults(self) -> list[str]:
         """Every safety rule that is broken now, the provider's books among them."""
-        found = order_world.violations(self.world)
+        found = order_model.violations(self.world)
         announced = {payment.payment_id for payment in self.world.story.payments}
         if not self.books.charges.keys() <= announced:
             found.append("I-11 a charge that no row announced")
@@ -172,7 +172,7 @@ class Simulation:
             self.steps += 1
             act()
         for purchase in self.purchases:
-            self._assert_none(purchase, order_world.faults_at_rest(purchase.world, purchase.held))
+            self._assert_none(purchase, order_model.faults_at_rest(purchase.world, purchase.held))
 
     # ------------------------------------------------------------ the stage
 
@@ -187,7 +187,7 @@ class Simulation:
             for _ in range(self.dice.randint(1, 3))
         ]
         at = self.dice.uniform(0, ORDERS_WITHIN)
-        return Purchase(number, order_world.placed(lines), at, charge_at=at + CHARGE_TIMER)
+        return Purchase(number, order_model.placed(lines), at, charge_at=at + CHARGE_TIMER)
 
     def _later(self, at: float, act: Callable[[], None]) -> None:
         self._number += 1
@@ -213,14 +213,14 @@ class Simulation:
     # ------------------------------------------------------------ one order
 
     def _placed(self, purchase: Purchase) -> None:
-        self._send(purchase, lifecycle.ChargeDue())
+        self._send(purchase, decide.ChargeDue())
         self._set_timer(purchase)
         if self._chance(self.chances.cancelled):
             at = self.now + self.dice.choice((0.05, 5.0, HOUR, DAY)) * self.dice.random()
-            self._later(at, lambda: self._told(purchase, lifecycle.CancelAsked("USER")))
+            self._later(at, lambda: self._told(purchase, decide.CancelAsked("USER")))
         if self._chance(self.chances.refunded):
             for _ in range(self.dice.randint(1, 3)):
-                asked = lifecycle.RefundAsked(self.dice.randint(1, 10), "support")
+                asked = decide.RefundAsked(self.dice.randint(1, 10), "support")
                 at = self.now + self.dice.uniform(0, DAY)
                 self._later(at, lambda m=asked: self._told(purchase, m))
 
@@ -230,7 +230,7 @@ class Simulation:
             return
         before = purchase.world.story
         world = replace(purchase.world, story=self._story_now(purchase))
-        purchase.world = order_world.tell(world, message, self.rules.decide)
+        purchase.world = order_model.apply_message(world, message, self.rules.decision)
         story = purchase.world.story
         for payment in story.payments[len(before.payments) :]:
             purchase.charge_not_after[payment.payment_id] = self.now + self.rules.charge_window
@@ -243,7 +243,7 @@ class Simulation:
         self._go_on(purchase, before, message)
         self._set_timer(purchase)
 
-    def _story_now(self, purchase: Purchase) -> Story:
+    def _story_now(self, purchase: Purchase) -> OrderState:
         """The rows as PostgreSQL would read them: it compares the times."""
         story, placed_at = purchase.world.story, purchase.placed_at
         payments = tuple(
@@ -257,19 +257,19 @@ class Simulation:
         )
         return replace(story, order=order, payments=payments)
 
-    def _go_on(self, purchase: Purchase, before: Story, message: Any) -> None:
+    def _go_on(self, purchase: Purchase, before: OrderState, message: Any) -> None:
         """What follows the commit, unless the worker dies in between."""
         story = purchase.world.story
-        if isinstance(message, lifecycle.Declined) and story.order.status == "PENDING":
+        if isinstance(message, decide.Declined) and story.order.status == "PENDING":
             at = self.now + self.dice.uniform(0, HARD_EXPIRY)
-            self._later(at, lambda: self._told(purchase, lifecycle.PayAgainAsked("CARD")))
+            self._later(at, lambda: self._told(purchase, decide.PayAgainAsked("CARD")))
         if self._chance(self.chances.dies):
             return
         for payment in story.payments[len(before.payments) :]:
             self._ask(purchase, payment)
         for refund in story.refunds[len(before.refunds) :]:
             self._give_back(purchase, refund)
-        if story.live is not None and story.order.status in lifecycle.CLOSED_ORDER:
+        if story.live is not None and story.order.status in decide.CLOSED_ORDER:
             self._ask(purchase, story.live)
 
     # ------------------------------------------------------------ the provider
@@ -304,15 +304,15 @@ class Simulation:
 
     def _unclear(self, purchase: Purchase, payment_id: Any) -> None:
         at = self.now + CALL_TIMEOUT
-        self._later(at, lambda: self._told(purchase, lifecycle.Unclear(payment_id)))
+        self._later(at, lambda: self._told(purchase, decide.Unclear(payment_id)))
 
     def _word_on(self, purchase: Purchase, payment_id: Any, word: str) -> Any:
         if word == "captured":
             order = purchase.world.story.order
-            return lifecycle.Captured(payment_id, order.total_minor, order.currency)
+            return decide.Captured(payment_id, order.total_minor, order.currency)
         if word == "declined":
-            return lifecycle.Declined(payment_id)
-        return lifecycle.Voided(payment_id)
+            return decide.Declined(payment_id)
+        return decide.Voided(payment_id)
 
     def _give_back(self, purchase: Purchase, refund: Refund) -> None:
         at = self.now + self.dice.uniform(0.05, 1.0)
@@ -320,17 +320,17 @@ class Simulation:
 
     def _refund_arrives(self, purchase: Purchase, refund: Refund) -> None:
         if self._chance(self.chances.unanswered):
-            self._told(purchase, lifecycle.RefundUnclear(refund.refund_id))
+            self._told(purchase, decide.RefundUnclear(refund.refund_id))
             return
         accepts = not self._chance(self.chances.rejected)
         known = purchase.books.refunds.get(refund.refund_id) if self.rules.looks_first else None
         word = known or purchase.books.refund(refund, self.now, accepts=accepts)
         if self._chance(self.chances.unanswered):
-            self._told(purchase, lifecycle.RefundUnclear(refund.refund_id))
+            self._told(purchase, decide.RefundUnclear(refund.refund_id))
         elif word == "succeeded":
-            self._told(purchase, lifecycle.Refunded(refund.refund_id))
+            self._told(purchase, decide.Refunded(refund.refund_id))
         else:
-            self._told(purchase, lifecycle.RefundRejected(refund.refund_id))
+            self._told(purchase, decide.RefundRejected(refund.refund_id))
 
     # ------------------------------------------------------------ timers
 
@@ -348,13 +348,13 @@ class Simulation:
         rows: list[tuple[float, Any]] = []
         if story.order.status == "PENDING":
             if story.order.charge_wanted:
-                rows.append((purchase.charge_at, lifecycle.ChargeDue()))
+                rows.append((purchase.charge_at, decide.ChargeDue()))
             expiry = HARD_EXPIRY if story.live else SOFT_EXPIRY
-            rows.append((purchase.placed_at + expiry, lifecycle.ExpiryDue()))
+            rows.append((purchase.placed_at + expiry, decide.ExpiryDue()))
         if story.order.status == "CANCELLING" and story.is_settled:
-            rows.append((self.now, lifecycle.FinishDue()))
-        live: list[Any] = [p for p in story.payments if p.status in lifecycle.LIVE]
-        live += [r for r in story.refunds if r.status in lifecycle.LIVE]
+            rows.append((self.now, decide.FinishDue()))
+        live: list[Any] = [p for p in story.payments if p.status in decide.LIVE]
+        live += [r for r in story.refunds if r.status in decide.LIVE]
         ids = [getattr(row, "refund_id", row.payment_id) for row in live]
         rows += [(purchase.next_try[i], row) for i, row in zip(ids, live, strict=True)]
         return rows if self.rules.asks_again else [row for row in rows if row[1] not in live]
@@ -387,7 +387,7 @@ class Simulation:
             ask(purchase, row)
             return
         self._told(purchase, row)
-        if isinstance(row, lifecycle.ChargeDue) and self.now >= purchase.charge_at:
+        if isinstance(row, decide.ChargeDue) and self.now >= purchase.charge_at:
             purchase.charge_at = self.now + CHARGE_TIMER
 
     def _reconcile(self) -> None:
@@ -401,4 +401,4 @@ class Simulation:
                     self._told(purchase, self._word_on(purchase, payment_id, "captured"))
             for refund_id, word in list(purchase.books.refunds.items()):
                 if word == "succeeded":
-                    self._told(purchase, lifecycle.Refunded(refund_id))
+                    self._told(purchase, decide.Refunded(refund_id))

@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 import redis as oracle
 
-from scripts.dev import servers
-from shop.cache import BREAKER_SECONDS, Cache
+from shop.adapters.cache import BREAKER_SECONDS, Cache
+from tools.local_platform import servers
 
 PATIENT_SECONDS = 2.0
 NOT_WAITED_SECONDS = 1.0

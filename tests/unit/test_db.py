@@ -1,4 +1,4 @@
-"""The pipelines of shop.db on a real PostgreSQL: values, failures, lost connections, poolers."""
+"""The pipelines of the database adapter on a real PostgreSQL: values, failures, poolers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from shop import db
-from shop.db import Database
+from shop.adapters import db
+from shop.adapters.db import Database
 
 MILLIONS = 3_000_000
 

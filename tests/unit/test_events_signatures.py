@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from events.envelope import CloudEvent, parse, to_binary, to_structured, wrap, write_time
 from events.orders import OrderPlaced
-from shop.errors import Refused
-from shop.signatures import EventKey, Signer, Verifier, signed_bytes, verifier_from_json
+from shop.adapters.signatures import EventKey, Signer, Verifier, signed_bytes, verifier_from_json
+from shop.primitives.errors import ClientError
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 120_000, tzinfo=UTC)
 ORDER = UUID("01920000-0000-7000-8000-00000000000a")
@@ -71,7 +71,7 @@ def with_extensions(**changes: str | None) -> CloudEvent:
 
 
 def refusal(event: CloudEvent, *, known_to_outbox: bool = False) -> tuple[int, str]:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ClientError) as refused:
         VERIFIER.verify(event, NOW, known_to_outbox=known_to_outbox)
     return refused.value.status, refused.value.code
 
@@ -285,7 +285,7 @@ def test_a_setting_with_a_mistake_is_refused(text: str) -> None:
 
 def test_openssl_is_loaded_with_the_first_key_and_its_parsers_never() -> None:
     program = (
-        "import sys, shop.signatures as s;"
+        "import sys, shop.adapters.signatures as s;"
         "from events.envelope import CloudEvent;"
         "from datetime import datetime, UTC;"
         f"signer = s.Signer('k', {pem(ORDERING)!r});"

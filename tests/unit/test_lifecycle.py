@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from shop.ordering.lifecycle import (
+from shop.orders.decide import (
     ATTEMPTS_MAX,
     NOTHING,
-    Alarm,
     CancelAsked,
     Captured,
     ChargeDue,
@@ -25,7 +24,9 @@ from shop.ordering.lifecycle import (
     MoveStock,
     OpenPayment,
     OpenRefund,
+    OperatorAlert,
     Order,
+    OrderState,
     PayAgainAsked,
     Payment,
     Post,
@@ -38,7 +39,6 @@ from shop.ordering.lifecycle import (
     Refuse,
     RetryPayment,
     RetryRefund,
-    Story,
     Unclear,
     Voided,
     WantCharge,
@@ -58,7 +58,7 @@ RELEASE = MoveStock("HELD", "RELEASED")
 COMMIT = MoveStock("HELD", "COMMITTED")
 RETURN = MoveStock("COMMITTED", "RETURNED")
 CAPTURE_POSTED = Post("CAPTURE", "p1", TOTAL, "KRW")
-FOUND_ALARM = Alarm("refund_found", "r9", "a refund that we had lost")
+FOUND_ALARM = OperatorAlert("refund_found", "r9", "a refund that we had lost")
 CAPTURED_1 = Captured("p1", TOTAL, "KRW", "ch_1")
 
 
@@ -70,8 +70,8 @@ def refund(status: str, amount: int = TOTAL, number: int = 1) -> Refund:
     return Refund(f"r{number}", "p1", amount, status)
 
 
-def story(order: Order, *rows: Payment | Refund) -> Story:
-    return Story(
+def story(order: Order, *rows: Payment | Refund) -> OrderState:
+    return OrderState(
         order,
         tuple(r for r in rows if isinstance(r, Payment)),
         tuple(r for r in rows if isinstance(r, Refund)),
@@ -95,7 +95,7 @@ KEPT = payment("CAPTURED")
 ALL_RESERVED = payment("CAPTURED", refund_reserved_minor=TOTAL)
 LATE = payment("CAPTURED", late=True, refund_reserved_minor=TOTAL)
 
-RULES: dict[str, tuple[Story, Any, Effects]] = {
+RULES: dict[str, tuple[OrderState, Any, Effects]] = {
     # ------------------------------------------------------------ 5.2: opening an attempt
     "a fresh order is charged": (story(FRESH), ChargeDue(), (OpenPayment(1),)),
     "a duplicate charge event finds the live payment": (
@@ -166,12 +166,12 @@ RULES: dict[str, tuple[Story, Any, Effects]] = {
     "another amount is not believed": (
         story(PENDING, LIVE),
         Captured("p1", TOTAL + 1, "KRW"),
-        (Alarm("amount_mismatch", "p1", f"the provider says {TOTAL + 1} KRW"),),
+        (OperatorAlert("amount_mismatch", "p1", f"the provider says {TOTAL + 1} KRW"),),
     ),
     "another currency is not believed": (
         story(PENDING, LIVE),
         Captured("p1", TOTAL, "USD"),
-        (Alarm("amount_mismatch", "p1", f"the provider says {TOTAL} USD"),),
+        (OperatorAlert("amount_mismatch", "p1", f"the provider says {TOTAL} USD"),),
     ),
     "captured for a payment of nobody": (story(PENDING), CAPTURED_1, NOTHING),
     # ------------------------------------------------------------ 5.2: declined, voided, unclear
@@ -235,7 +235,7 @@ RULES: dict[str, tuple[Story, Any, Effects]] = {
         story(PENDING, LIVE),
         Mismatched("p1", "another key"),
         (
-            Alarm("amount_mismatch", "p1", "another key"),
+            OperatorAlert("amount_mismatch", "p1", "another key"),
             moved("INTENT", "UNKNOWN"),
             RetryPayment("p1"),
         ),
@@ -366,12 +366,12 @@ RULES: dict[str, tuple[Story, Any, Effects]] = {
     "a found refund of more than is left wants a person": (
         story(PAID, replace(KEPT, refund_reserved_minor=TOTAL), refund("INTENT")),
         RefundFound("r9", "p1", TOTAL, "KRW"),
-        (Alarm("ghost_refund", "refund:r9", "the provider gave 1000 KRW back"),),
+        (OperatorAlert("ghost_refund", "refund:r9", "the provider gave 1000 KRW back"),),
     ),
     "a found refund in another currency wants a person": (
         story(PAID, KEPT),
         RefundFound("r9", "p1", 300, "USD"),
-        (Alarm("ghost_refund", "refund:r9", "the provider gave 300 USD back"),),
+        (OperatorAlert("ghost_refund", "refund:r9", "the provider gave 300 USD back"),),
     ),
     "a refund that is known is not found": (
         story(PAID, replace(KEPT, refund_reserved_minor=TOTAL), refund("INTENT")),
@@ -416,12 +416,12 @@ RULES: dict[str, tuple[Story, Any, Effects]] = {
     "refunded with another amount": (
         story(PAID, payment("CAPTURED", refund_reserved_minor=300), refund("INTENT", 300)),
         Refunded("r1", 299, "KRW"),
-        (Alarm("amount_mismatch", "r1", "the provider says 299 KRW went back"),),
+        (OperatorAlert("amount_mismatch", "r1", "the provider says 299 KRW went back"),),
     ),
     "refunded in another currency": (
         story(PAID, payment("CAPTURED", refund_reserved_minor=300), refund("UNKNOWN", 300)),
         Refunded("r1", 300, "USD"),
-        (Alarm("amount_mismatch", "r1", "the provider says 300 USD went back"),),
+        (OperatorAlert("amount_mismatch", "r1", "the provider says 300 USD went back"),),
     ),
     "the last refund finishes the cancellation": (
         story(CANCELLING, ALL_RESERVED, refund("UNKNOWN")),
@@ -446,20 +446,20 @@ RULES: dict[str, tuple[Story, Any, Effects]] = {
     "refunded after all": (
         story(PAID, KEPT, refund("REJECTED")),
         Refunded("r1"),
-        (Alarm("refund_after_rejection", "r1", "the provider refunded after all"),),
+        (OperatorAlert("refund_after_rejection", "r1", "the provider refunded after all"),),
     ),
     "rejected for good": (
         story(CANCELLING, ALL_RESERVED, refund("INTENT")),
         RefundRejected("r1", "account closed"),
         (
             refund_moved("INTENT", "REJECTED"),
-            Alarm("refund_rejected", "r1", "account closed"),
+            OperatorAlert("refund_rejected", "r1", "account closed"),
         ),
     ),
     "rejected after it succeeded": (
         story(CANCELLED, ALL_RESERVED, refund("SUCCEEDED")),
         RefundRejected("r1"),
-        (Alarm("rejection_after_refund", "r1", "the refund came back"),),
+        (OperatorAlert("rejection_after_refund", "r1", "the refund came back"),),
     ),
     "rejected again": (story(PAID, KEPT, refund("REJECTED")), RefundRejected("r1"), NOTHING),
     "a refund's timeout is not a failure": (
@@ -509,7 +509,9 @@ def test_a_message_that_comes_again_finds_nothing_more_to_write(rule: str) -> No
 
     again = decide(after_effects(rows, effects), message)
 
-    assert all(isinstance(e, Alarm | RetryPayment | RetryRefund | Refuse) for e in again), again
+    assert all(isinstance(e, OperatorAlert | RetryPayment | RetryRefund | Refuse) for e in again), (
+        again
+    )
 
 
 @pytest.mark.parametrize(

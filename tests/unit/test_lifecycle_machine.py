@@ -26,11 +26,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shop.ordering import lifecycle
-from shop.ordering.lifecycle import Effects, Payment, Refund, Story
-from shop.schema.promises import ALLOWED_TRANSITIONS
-from tests import order_world
-from tests.order_world import World
+from shop.orders import decide
+from shop.orders.decide import Effects, OrderState, Payment, Refund
+from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
+from tests import order_model
+from tests.order_model import World
 
 EXAMPLES, STEPS = (2_000, 100) if os.environ.get("HYPOTHESIS_PROFILE") == "long" else (300, 60)
 TIMER_ROUNDS_MAX = 60
@@ -39,12 +39,12 @@ PICK = st.integers(min_value=0, max_value=1_000)
 LINES = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5)), min_size=1, max_size=4)
 REFUND_MAX = 20
 ENTITIES = {
-    lifecycle.MoveOrder: "order",
-    lifecycle.MoveStock: "reservation",
-    lifecycle.MovePayment: "payment",
-    lifecycle.OpenPayment: "payment",
-    lifecycle.MoveRefund: "refund",
-    lifecycle.OpenRefund: "refund",
+    decide.MoveOrder: "order",
+    decide.MoveStock: "reservation",
+    decide.MovePayment: "payment",
+    decide.OpenPayment: "payment",
+    decide.MoveRefund: "refund",
+    decide.OpenRefund: "refund",
 }
 LEGAL = {(entity, old, new) for entity, old, new, _ in ALLOWED_TRANSITIONS}
 
@@ -81,9 +81,9 @@ class Provider:
         self.refunds.setdefault(refund.refund_id, "succeeded" if accepts else "rejected")
 
 
-def watched(story: Story, message: Any) -> Effects:
+def watched(story: OrderState, message: Any) -> Effects:
     """The shipped rules; whatever they do to a status is in the table of legal transitions."""
-    effects = lifecycle.decide(story, message)
+    effects = decide.decide(story, message)
     steps = {step for effect in effects if (step := step_of(effect))}
     assert steps <= LEGAL, steps - LEGAL
     return effects
@@ -92,7 +92,7 @@ def watched(story: Story, message: Any) -> Effects:
 def step_of(effect: Any) -> tuple[str, str, str] | None:
     """The row of ``transitions`` that an effect writes."""
     entity = ENTITIES.get(type(effect))
-    if isinstance(effect, lifecycle.OpenPayment | lifecycle.OpenRefund):
+    if isinstance(effect, decide.OpenPayment | decide.OpenRefund):
         return (entity or "", "-", "INTENT")
     return (entity, effect.from_status, effect.to_status) if entity else None
 
@@ -102,7 +102,7 @@ class OneOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world: World = order_world.placed()
+        self.world: World = order_model.placed()
         self.provider = Provider(leaves_tombstones=True)
         self.charges_in_flight: list[Any] = []
         self.refunds_in_flight: list[Refund] = []
@@ -111,11 +111,11 @@ class OneOrder(RuleBasedStateMachine):
     @initialize(lines=LINES, leaves_tombstones=st.booleans(), is_paid=st.booleans())
     def begin(self, lines: list[tuple[int, int]], leaves_tombstones: bool, is_paid: bool) -> None:
         """Half of the orders are paid at once: chance alone seldom gets as far as a refund."""
-        self.world = order_world.placed(lines)
+        self.world = order_model.placed(lines)
         self.provider.leaves_tombstones = leaves_tombstones
         self.provider.total_minor = self.total
         if is_paid:
-            self.tell(lifecycle.ChargeDue())
+            self.apply_message(decide.ChargeDue())
             payment = self.world.story.live
             assert payment is not None
             self.resolve(payment)
@@ -124,9 +124,9 @@ class OneOrder(RuleBasedStateMachine):
     def total(self) -> int:
         return self.world.story.order.total_minor
 
-    def tell(self, message: Any) -> None:
+    def apply_message(self, message: Any) -> None:
         """Every step that a status takes is in the table of legal transitions (I-16's twin)."""
-        self.world = order_world.tell(self.world, message, watched)
+        self.world = order_model.apply_message(self.world, message, watched)
 
     def pick(self, rows: list[Any] | tuple[Any, ...], number: int) -> Any:
         return rows[number % len(rows)]
@@ -135,12 +135,12 @@ class OneOrder(RuleBasedStateMachine):
 
     @rule()
     def charge_event(self) -> None:
-        self.tell(lifecycle.ChargeDue())
+        self.apply_message(decide.ChargeDue())
 
     @precondition(lambda self: self.world.story.payments and not self.world.story.live)
     @rule()
     def pay_again(self) -> None:
-        self.tell(lifecycle.PayAgainAsked("CARD"))
+        self.apply_message(decide.PayAgainAsked("CARD"))
 
     @precondition(lambda self: self.world.story.payments)
     @rule(
@@ -149,18 +149,18 @@ class OneOrder(RuleBasedStateMachine):
     def cancel(self, reason: str, is_meant: bool) -> None:
         """Seldom, since it ends the story."""
         if is_meant:
-            self.tell(lifecycle.CancelAsked(reason))
+            self.apply_message(decide.CancelAsked(reason))
 
     @precondition(lambda self: self.world.story.kept)
     @rule(amount=st.integers(min_value=1, max_value=REFUND_MAX))
     def ask_for_a_refund(self, amount: int) -> None:
-        self.tell(lifecycle.RefundAsked(amount, "support"))
+        self.apply_message(decide.RefundAsked(amount, "support"))
 
     @precondition(lambda self: len(self.world.story.payments) > 1)
     @rule(hard=st.booleans())
     def time_passes(self, hard: bool) -> None:
-        self.world = order_world.with_expiry(self.world, hard=hard)
-        self.tell(lifecycle.ExpiryDue())
+        self.world = order_model.with_expiry(self.world, hard=hard)
+        self.apply_message(decide.ExpiryDue())
 
     # ------------------------------------------------------------ workers
 
@@ -169,7 +169,7 @@ class OneOrder(RuleBasedStateMachine):
     def a_worker_is_allowed_to_charge(self) -> None:
         payment = self.world.story.live
         assert payment is not None
-        if lifecycle.provider_step(self.world.story, payment) == "confirm":
+        if decide.provider_step(self.world.story, payment) == "confirm":
             self.charges_in_flight.append(payment.payment_id)
 
     @precondition(lambda self: self.charges_in_flight)
@@ -185,7 +185,7 @@ class OneOrder(RuleBasedStateMachine):
         if is_answered:
             self.messages.append(self.word_on(payment_id))
         else:
-            self.messages.append(lifecycle.Unclear(payment_id))
+            self.messages.append(decide.Unclear(payment_id))
 
     @precondition(lambda self: self.charges_in_flight)
     @rule(number=PICK)
@@ -197,7 +197,7 @@ class OneOrder(RuleBasedStateMachine):
     def ask_to_void(self, is_answered: bool) -> None:
         payment = self.world.story.live
         assert payment is not None
-        if lifecycle.provider_step(self.world.story, payment) == "cancel":
+        if decide.provider_step(self.world.story, payment) == "cancel":
             word = self.provider.cancel(payment.payment_id)
             if is_answered:
                 self.messages.append(self.word_on(payment.payment_id, word))
@@ -216,7 +216,7 @@ class OneOrder(RuleBasedStateMachine):
         if is_answered:
             self.messages.append(self.word_on_refund(refund))
         else:
-            self.messages.append(lifecycle.RefundUnclear(refund.refund_id))
+            self.messages.append(decide.RefundUnclear(refund.refund_id))
 
     # ------------------------------------------------------------ messages
 
@@ -227,9 +227,9 @@ class OneOrder(RuleBasedStateMachine):
         message = self.pick(self.messages, number)
         if not comes_again:
             self.messages.remove(message)
-        self.tell(message)
+        self.apply_message(message)
         once = self.world
-        self.tell(message)
+        self.apply_message(message)
         assert self.world == once
 
     @precondition(lambda self: self.messages)
@@ -237,8 +237,8 @@ class OneOrder(RuleBasedStateMachine):
     def a_worker_dies_before_it_commits(self, number: int) -> None:
         """Nothing is written, the message comes again, and is decided as if it had never been."""
         message = self.pick(self.messages, number)
-        first = lifecycle.decide(self.world.story, message)
-        assert lifecycle.decide(self.world.story, message) == first
+        first = decide.decide(self.world.story, message)
+        assert decide.decide(self.world.story, message) == first
 
     @precondition(lambda self: self.messages)
     @rule(number=PICK)
@@ -250,29 +250,29 @@ class OneOrder(RuleBasedStateMachine):
     def a_lie_arrives(self, number: int) -> None:
         payment = self.pick(self.world.story.payments, number)
         before = self.world.story
-        self.tell(lifecycle.Captured(payment.payment_id, self.total + 1, "KRW"))
-        self.tell(lifecycle.Mismatched(payment.payment_id, "another amount"))
+        self.apply_message(decide.Captured(payment.payment_id, self.total + 1, "KRW"))
+        self.apply_message(decide.Mismatched(payment.payment_id, "another amount"))
         assert self.world.story.order == before.order
 
     def word_on(self, payment_id: Any, word: str | None = None) -> Any:
         match word or self.provider.charges[payment_id]:
             case "captured":
-                return lifecycle.Captured(payment_id, self.total, "KRW")
+                return decide.Captured(payment_id, self.total, "KRW")
             case "declined":
-                return lifecycle.Declined(payment_id)
+                return decide.Declined(payment_id)
             case _:
-                return lifecycle.Voided(payment_id)
+                return decide.Voided(payment_id)
 
     def word_on_refund(self, refund: Refund) -> Any:
         if self.provider.refunds[refund.refund_id] == "succeeded":
-            return lifecycle.Refunded(refund.refund_id)
-        return lifecycle.RefundRejected(refund.refund_id)
+            return decide.Refunded(refund.refund_id)
+        return decide.RefundRejected(refund.refund_id)
 
     # ------------------------------------------------------------ what always holds
 
     @invariant()
     def no_rule_is_broken(self) -> None:
-        assert order_world.violations(self.world) == []
+        assert order_model.violations(self.world) == []
 
     @invariant()
     def what_we_booked_the_provider_has(self) -> None:
@@ -299,36 +299,38 @@ class OneOrder(RuleBasedStateMachine):
             self.timers()
             if self.world == before:
                 break
-        assert order_world.faults_at_rest(self.world, self.provider.held) == []
+        assert order_model.faults_at_rest(self.world, self.provider.held) == []
 
     def timers(self) -> None:
-        self.tell(lifecycle.ChargeDue())
+        self.apply_message(decide.ChargeDue())
         payment = self.world.story.live
         if payment is not None:
             self.resolve(payment)
         for refund in self.world.story.refunds:
-            if refund.status in lifecycle.LIVE:
+            if refund.status in decide.LIVE:
                 self.provider.refund(refund, accepts=True)
-                self.tell(self.word_on_refund(refund))
+                self.apply_message(self.word_on_refund(refund))
         self.reconcile()
-        self.world = order_world.with_expiry(self.world, hard=True)
-        self.tell(lifecycle.ExpiryDue())
-        self.tell(lifecycle.FinishDue())
+        self.world = order_model.with_expiry(self.world, hard=True)
+        self.apply_message(decide.ExpiryDue())
+        self.apply_message(decide.FinishDue())
 
     def resolve(self, payment: Payment) -> None:
-        if lifecycle.provider_step(self.world.story, payment) == "confirm":
+        if decide.provider_step(self.world.story, payment) == "confirm":
             self.provider.charge(payment.payment_id, approves=True)
-            self.tell(self.word_on(payment.payment_id))
+            self.apply_message(self.word_on(payment.payment_id))
         else:
-            self.tell(self.word_on(payment.payment_id, self.provider.cancel(payment.payment_id)))
+            self.apply_message(
+                self.word_on(payment.payment_id, self.provider.cancel(payment.payment_id))
+            )
 
     def reconcile(self) -> None:
         for payment_id, status in self.provider.charges.items():
             if status == "captured":
-                self.tell(self.word_on(payment_id))
+                self.apply_message(self.word_on(payment_id))
         for refund in self.world.story.refunds:
             if self.provider.refunds.get(refund.refund_id) == "succeeded":
-                self.tell(lifecycle.Refunded(refund.refund_id))
+                self.apply_message(decide.Refunded(refund.refund_id))
 
 
 OneOrder.TestCase.settings = settings(
@@ -342,42 +344,39 @@ TestOneOrder = OneOrder.TestCase
 
 # ---------------------------------------------------------------- mutants
 
-shipped = lifecycle.decide
+shipped = decide.decide
 
 
-def gives_all_back_twice(story: Story, message: Any) -> Effects:
+def gives_all_back_twice(story: OrderState, message: Any) -> Effects:
     """A cancelled order's refund forgets the partial refunds before it."""
     effects = shipped(story, message)
-    if not isinstance(message, lifecycle.CancelAsked):
+    if not isinstance(message, decide.CancelAsked):
         return effects
     total = story.order.total_minor
     return tuple(
-        replace(e, amount_minor=total) if isinstance(e, lifecycle.OpenRefund) else e
-        for e in effects
+        replace(e, amount_minor=total) if isinstance(e, decide.OpenRefund) else e for e in effects
     )
 
 
-def refunds_more_than_is_left(story: Story, message: Any) -> Effects:
+def refunds_more_than_is_left(story: OrderState, message: Any) -> Effects:
     effects = shipped(story, message)
-    if isinstance(message, lifecycle.RefundAsked) and story.order.status == "PAID" and story.kept:
+    if isinstance(message, decide.RefundAsked) and story.order.status == "PAID" and story.kept:
         payment_id = story.kept.payment_id
-        return (lifecycle.OpenRefund(payment_id, message.amount_minor, message.reason),)
+        return (decide.OpenRefund(payment_id, message.amount_minor, message.reason),)
     return effects
 
 
-def posts_the_whole_payment(story: Story, message: Any) -> Effects:
+def posts_the_whole_payment(story: OrderState, message: Any) -> Effects:
     """A partial refund is posted as if everything had gone back."""
     total = story.order.total_minor
     return tuple(
-        replace(e, amount_minor=total)
-        if isinstance(e, lifecycle.Post) and e.kind == "REFUND"
-        else e
+        replace(e, amount_minor=total) if isinstance(e, decide.Post) and e.kind == "REFUND" else e
         for e in shipped(story, message)
     )
 
 
-def believes_any_amount(story: Story, message: Any) -> Effects:
-    if isinstance(message, lifecycle.Captured):
+def believes_any_amount(story: OrderState, message: Any) -> Effects:
+    if isinstance(message, decide.Captured):
         message = replace(message, amount_minor=story.order.total_minor)
     return shipped(story, message)
 
@@ -392,9 +391,9 @@ def believes_any_amount(story: Story, message: Any) -> Effects:
     ],
 )
 def test_careless_rules_are_caught(
-    mutant: Callable[[Story, Any], Effects], monkeypatch: pytest.MonkeyPatch
+    mutant: Callable[[OrderState, Any], Effects], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "decide", mutant)
+    monkeypatch.setattr(decide, "decide", mutant)
     quick = settings(
         OneOrder.TestCase.settings,
         phases=[Phase.generate],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shop.runtime.limits import WINDOW_SECONDS, seconds_until_let_in
+from shop.runtime.rate_limit import WINDOW_SECONDS, seconds_until_let_in
 
 LIMIT = 120
 COUNTS = (0, 1, 60, 119, 120, 121, 160, 5000)

@@ -14,24 +14,24 @@ from typing import Any
 
 import pytest
 
-from shop.ordering import lifecycle
-from shop.ordering.lifecycle import Effects, Payment, Refund, Story
-from tests import order_world
-from tests.order_world import IllegalWrite, World
+from shop.orders import decide
+from shop.orders.decide import Effects, OrderState, Payment, Refund
+from tests import order_model
+from tests.order_model import IllegalWrite, World
 
-ATTEMPTS = lifecycle.ATTEMPTS_MAX
+ATTEMPTS = decide.ATTEMPTS_MAX
 ATTEMPTS_OF_A_MUTANT = 2
 IN_FLIGHT = 2
 UNSEEN, HELD, REFUSED, TOMBSTONE, GIVEN_BACK, GIVEN_BACK_TWICE = "-KDTFG"
 
-Decide = Callable[[Story, Any], Effects]
+Decide = Callable[[OrderState, Any], Effects]
 
 
 @dataclass(frozen=True)
 class Rules:
     """The rules under test, and what a careless shop around them would do."""
 
-    decide: Decide = lifecycle.decide
+    decision: Decide = decide.decide
     asks_to_void: bool = True
     reconciles: bool = True
     believes_404: bool = False
@@ -79,20 +79,20 @@ def steps(state: State, rules: Rules) -> Iterator[Step]:
 
 
 def _tell(state: State, message: Any, rules: Rules) -> State:
-    return replace(state, world=order_world.tell(state.world, message, rules.decide))
+    return replace(state, world=order_model.apply_message(state.world, message, rules.decision))
 
 
 def _told(state: State, rules: Rules) -> Iterator[Step]:
     story = state.world.story
     if story.order.charge_wanted or len(story.payments) < len(state.attempts):
-        yield "charge", _tell(state, lifecycle.ChargeDue(), rules)
+        yield "charge", _tell(state, decide.ChargeDue(), rules)
     if len(story.payments) < len(state.attempts):
-        yield "pay again", _tell(state, lifecycle.PayAgainAsked("CARD"), rules)
-    yield "cancel", _tell(state, lifecycle.CancelAsked("USER"), rules)
-    yield "finish", _tell(state, lifecycle.FinishDue(), rules)
+        yield "pay again", _tell(state, decide.PayAgainAsked("CARD"), rules)
+    yield "cancel", _tell(state, decide.CancelAsked("USER"), rules)
+    yield "finish", _tell(state, decide.FinishDue(), rules)
     for hard in (False, True):
-        late = replace(state, world=order_world.with_expiry(state.world, hard=hard))
-        after = _tell(late, lifecycle.ExpiryDue(), rules)
+        late = replace(state, world=order_model.with_expiry(state.world, hard=hard))
+        after = _tell(late, decide.ExpiryDue(), rules)
         order = replace(after.world.story.order, is_soft_expired=False, is_hard_expired=False)
         world = replace(after.world, story=replace(after.world.story, order=order))
         yield "expire", replace(after, world=world)
@@ -115,8 +115,8 @@ def _charging(state: State, payment: Payment) -> Iterator[Step]:
 def _voiding(state: State, payment: Payment, rules: Rules) -> Iterator[Step]:
     number = payment.attempt
     attempt = state.at(number)
-    wanted = lifecycle.provider_step(state.world.story, payment) == "cancel"
-    is_open = payment.status in lifecycle.LIVE
+    wanted = decide.provider_step(state.world.story, payment) == "cancel"
+    is_open = payment.status in decide.LIVE
     if is_open and wanted and not attempt.voids and rules.asks_to_void:
         yield f"send void {number}", state.put(number, voids=1)
     if not attempt.voids:
@@ -124,7 +124,7 @@ def _voiding(state: State, payment: Payment, rules: Rules) -> Iterator[Step]:
     arrived = state.put(number, voids=0)
     yield f"lose void {number}", arrived
     if attempt.book == UNSEEN and rules.believes_404:
-        yield f"believe 404 {number}", _tell(arrived, lifecycle.Voided(number), rules)
+        yield f"believe 404 {number}", _tell(arrived, decide.Voided(number), rules)
     elif attempt.book == UNSEEN:
         yield f"provider voids {number}", arrived.put(number, book=TOMBSTONE)
 
@@ -132,26 +132,26 @@ def _voiding(state: State, payment: Payment, rules: Rules) -> Iterator[Step]:
 def _results(state: State, payment: Payment, rules: Rules) -> Iterator[Step]:
     """The provider's truth, as answer, webhook, poll or reconciliation: any number of times."""
     number = payment.attempt
-    is_open = payment.status in lifecycle.LIVE
+    is_open = payment.status in decide.LIVE
     book = state.at(number).book
     if book in (HELD, GIVEN_BACK) and (is_open or rules.reconciles):
-        captured = lifecycle.Captured(number, payment.amount_minor, payment.currency)
+        captured = decide.Captured(number, payment.amount_minor, payment.currency)
         yield f"captured {number}", _tell(state, captured, rules)
     if book == REFUSED:
-        yield f"declined {number}", _tell(state, lifecycle.Declined(number), rules)
+        yield f"declined {number}", _tell(state, decide.Declined(number), rules)
     if book == TOMBSTONE:
-        yield f"voided {number}", _tell(state, lifecycle.Voided(number), rules)
+        yield f"voided {number}", _tell(state, decide.Voided(number), rules)
     if not is_open:
         return
     is_pending = state.world.story.order.status == "PENDING"
-    given_up = _tell(state, lifecycle.Declined(number), rules)
+    given_up = _tell(state, decide.Declined(number), rules)
     if rules.gives_up_on_timeout and is_pending:
-        yield f"timeout {number}", _tell(given_up, lifecycle.CancelAsked("USER"), rules)
+        yield f"timeout {number}", _tell(given_up, decide.CancelAsked("USER"), rules)
     elif rules.new_attempt_after_timeout and is_pending and number < len(state.attempts):
-        again = _tell(given_up, lifecycle.PayAgainAsked("CARD"), rules)
-        yield f"timeout {number}", _tell(again, lifecycle.ChargeDue(), rules)
+        again = _tell(given_up, decide.PayAgainAsked("CARD"), rules)
+        yield f"timeout {number}", _tell(again, decide.ChargeDue(), rules)
     else:
-        yield f"unclear {number}", _tell(state, lifecycle.Unclear(number), rules)
+        yield f"unclear {number}", _tell(state, decide.Unclear(number), rules)
 
 
 def _refunding(state: State, refund: Refund, rules: Rules) -> Iterator[Step]:
@@ -167,11 +167,11 @@ def _refunding(state: State, refund: Refund, rules: Rules) -> Iterator[Step]:
         if attempt.book == GIVEN_BACK and rules.fresh_refund_keys:
             yield f"provider refunds {number}", arrived.put(number, book=GIVEN_BACK_TWICE)
     if attempt.book == GIVEN_BACK:
-        yield f"refunded {number}", _tell(state, lifecycle.Refunded(refund.refund_id), rules)
-    if refund.status in lifecycle.LIVE:
+        yield f"refunded {number}", _tell(state, decide.Refunded(refund.refund_id), rules)
+    if refund.status in decide.LIVE:
         yield (
             f"unclear refund {number}",
-            _tell(state, lifecycle.RefundUnclear(refund.refund_id), rules),
+            _tell(state, decide.RefundUnclear(refund.refund_id), rules),
         )
 
 
@@ -196,15 +196,15 @@ def _is_charged_by_timer(state: State, number: int) -> bool:
     payment = story.payment(number)
     return (
         payment is not None
-        and payment.status in lifecycle.LIVE
-        and lifecycle.provider_step(story, payment) == "confirm"
+        and payment.status in decide.LIVE
+        and decide.provider_step(story, payment) == "confirm"
         and state.at(number).charges == 0
     )
 
 
 def _is_refunded_by_timer(state: State, number: int) -> bool:
     is_open = any(
-        r.payment_id == number and r.status in lifecycle.LIVE for r in state.world.story.refunds
+        r.payment_id == number and r.status in decide.LIVE for r in state.world.story.refunds
     )
     return is_open and state.at(number).refunds == 0
 
@@ -224,7 +224,7 @@ class Found:
 
 def explore(rules: Rules, attempts: int) -> Found:
     """Breadth first through everything that can happen, then the timers' way to rest."""
-    first = State(order_world.placed(), (Attempt(),) * attempts)
+    first = State(order_model.placed(), (Attempt(),) * attempts)
     came_from: dict[State, Step | None] = {first: None}
     queue = deque([first])
     taken = 0
@@ -247,7 +247,7 @@ def explore(rules: Rules, attempts: int) -> Found:
 
 
 def _unsafe(state: State) -> list[str]:
-    faults = order_world.violations(state.world)
+    faults = order_model.violations(state.world)
     if any(attempt.book == GIVEN_BACK_TWICE for attempt in state.attempts):
         faults.append("the provider refunded twice")
     return faults
@@ -264,7 +264,7 @@ def _restless(came_from: dict[State, Step | None], rules: Rules) -> tuple[State 
         if not following:
             resting.append(state)
             held = sum(attempt.book == HELD for attempt in state.attempts)
-            if faults := order_world.faults_at_rest(state.world, held):
+            if faults := order_model.faults_at_rest(state.world, held):
                 return state, [f"at rest: {fault}" for fault in faults]
     comes_to_rest, queue = set(resting), deque(resting)
     while queue:
@@ -311,72 +311,72 @@ def test_late_captures_that_are_booked_and_refunded_make_even_these_safe(ignored
 # ---------------------------------------------------------------- mutants
 
 
-def ignores_late_captures(story: Story, message: Any) -> Effects:
+def ignores_late_captures(story: OrderState, message: Any) -> Effects:
     """Money that comes after a payment was closed is nobody's."""
-    if isinstance(message, lifecycle.Captured):
+    if isinstance(message, decide.Captured):
         payment = story.payment(message.payment_id)
-        if payment is not None and payment.status not in lifecycle.LIVE:
+        if payment is not None and payment.status not in decide.LIVE:
             return ()
-    return lifecycle.decide(story, message)
+    return decide.decide(story, message)
 
 
-def ignores_captures_once_cancelled(story: Story, message: Any) -> Effects:
-    effects = lifecycle.decide(story, message)
-    is_closed = story.order.status in lifecycle.CLOSED_ORDER
-    if isinstance(message, lifecycle.Captured) and is_closed:
-        return tuple(e for e in effects if not isinstance(e, lifecycle.OpenRefund))
+def ignores_captures_once_cancelled(story: OrderState, message: Any) -> Effects:
+    effects = decide.decide(story, message)
+    is_closed = story.order.status in decide.CLOSED_ORDER
+    if isinstance(message, decide.Captured) and is_closed:
+        return tuple(e for e in effects if not isinstance(e, decide.OpenRefund))
     return effects
 
 
-def releases_without_asking_the_status(story: Story, message: Any) -> Effects:
-    is_closed = story.order.status in lifecycle.CLOSED_ORDER
-    if isinstance(message, lifecycle.CancelAsked) and is_closed:
-        return (lifecycle.MoveStock("HELD", "RELEASED"),)
-    return lifecycle.decide(story, message)
+def releases_without_asking_the_status(story: OrderState, message: Any) -> Effects:
+    is_closed = story.order.status in decide.CLOSED_ORDER
+    if isinstance(message, decide.CancelAsked) and is_closed:
+        return (decide.MoveStock("HELD", "RELEASED"),)
+    return decide.decide(story, message)
 
 
-def charges_beside_a_live_payment(story: Story, message: Any) -> Effects:
-    if isinstance(message, lifecycle.ChargeDue) and story.order.status == "PENDING":
-        return (lifecycle.OpenPayment(len(story.payments) + 1),)
-    return lifecycle.decide(story, message)
+def charges_beside_a_live_payment(story: OrderState, message: Any) -> Effects:
+    if isinstance(message, decide.ChargeDue) and story.order.status == "PENDING":
+        return (decide.OpenPayment(len(story.payments) + 1),)
+    return decide.decide(story, message)
 
 
-def posts_every_message(story: Story, message: Any) -> Effects:
-    effects = lifecycle.decide(story, message)
-    if isinstance(message, lifecycle.Captured) and not effects:
+def posts_every_message(story: OrderState, message: Any) -> Effects:
+    effects = decide.decide(story, message)
+    if isinstance(message, decide.Captured) and not effects:
         payment = story.payment(message.payment_id)
         assert payment is not None
         money = (payment.amount_minor, payment.currency)
-        return (lifecycle.Post("CAPTURE", payment.payment_id, *money),)
+        return (decide.Post("CAPTURE", payment.payment_id, *money),)
     return effects
 
 
-def declines_the_order_not_the_payment(story: Story, message: Any) -> Effects:
-    if isinstance(message, lifecycle.Declined) and story.order.status == "PAID":
+def declines_the_order_not_the_payment(story: OrderState, message: Any) -> Effects:
+    if isinstance(message, decide.Declined) and story.order.status == "PAID":
         return (
-            lifecycle.MoveStock("COMMITTED", "RETURNED"),
-            lifecycle.MoveOrder("PAID", "CANCELLED", "DECLINED"),
+            decide.MoveStock("COMMITTED", "RETURNED"),
+            decide.MoveOrder("PAID", "CANCELLED", "DECLINED"),
         )
-    return lifecycle.decide(story, message)
+    return decide.decide(story, message)
 
 
 MUTANTS = {
     "timeout taken as failure, late result ignored": Rules(
-        decide=ignores_late_captures, gives_up_on_timeout=True
+        decision=ignores_late_captures, gives_up_on_timeout=True
     ),
     "a new key after a timeout": Rules(
-        decide=ignores_late_captures, new_attempt_after_timeout=True
+        decision=ignores_late_captures, new_attempt_after_timeout=True
     ),
-    "captured ignored once cancelled": Rules(decide=ignores_captures_once_cancelled),
+    "captured ignored once cancelled": Rules(decision=ignores_captures_once_cancelled),
     "404 believed final": Rules(believes_404=True, reconciles=False),
     "404 believed final and late capture ignored": Rules(
-        decide=ignores_late_captures, believes_404=True
+        decision=ignores_late_captures, believes_404=True
     ),
     "no void for cancelled orders": Rules(asks_to_void=False),
-    "release without a status guard": Rules(decide=releases_without_asking_the_status),
-    "no one-live-payment rule": Rules(decide=charges_beside_a_live_payment),
-    "no posting key": Rules(decide=posts_every_message),
-    "decline applied by order, not by payment": Rules(decide=declines_the_order_not_the_payment),
+    "release without a status guard": Rules(decision=releases_without_asking_the_status),
+    "no one-live-payment rule": Rules(decision=charges_beside_a_live_payment),
+    "no posting key": Rules(decision=posts_every_message),
+    "decline applied by order, not by payment": Rules(decision=declines_the_order_not_the_payment),
     "refund with a fresh key per try": Rules(fresh_refund_keys=True),
 }
 

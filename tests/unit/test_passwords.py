@@ -7,9 +7,9 @@ import threading
 import pytest
 from argon2 import extract_parameters
 
-from shop import passwords
-from shop.errors import Refused, Unavailable
-from shop.passwords import COMMON, DUMMY_HASH, check_password, hash_password, is_password
+from shop.adapters import passwords
+from shop.adapters.passwords import COMMON, DUMMY_HASH, check_password, hash_password, is_password
+from shop.primitives.errors import ClientError, Unavailable
 
 EMAIL = "kim.chulsoo@example.com"
 
@@ -77,7 +77,7 @@ def test_a_hash_of_yesterdays_parameters_is_to_be_renewed() -> None:
     ],
 )
 def test_guessable_passwords_are_refused(password) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ClientError) as caught:
         check_password(password, EMAIL)
 
     assert (caught.value.status, caught.value.code) == (422, "WEAK_PASSWORD")

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from shop.errors import Unavailable
-from shop.provider.opening import open_provider
-from shop.provider.protocol import ChargeCall, RefundCall
-from shop.provider.sandbox import SandboxProvider
-from shop.provider.stripe_currency import amount_from_stripe, amount_to_stripe
+from shop.adapters.payment_provider.factory import open_provider
+from shop.adapters.payment_provider.protocol import ChargeCall, RefundCall
+from shop.adapters.payment_provider.simulator import SimulatorProvider
+from shop.adapters.payment_provider.stripe_currency import amount_from_stripe, amount_to_stripe
+from shop.primitives.errors import Unavailable
 
 CALL = ChargeCall(
     "shop:1", 10_000, "KRW", "CARD", "order", "payment", datetime(2100, 1, 1, tzinfo=UTC)
@@ -61,8 +61,8 @@ def answering(status: int, body: bytes) -> Callable[[socket.socket], None]:
     return lambda connection: connection.sendall(head.encode() + body)
 
 
-def provider_at(url: str, timeout_seconds: float = 5.0) -> SandboxProvider:
-    return SandboxProvider(url=url, api_key="k", timeout_seconds=timeout_seconds)
+def provider_at(url: str, timeout_seconds: float = 5.0) -> SimulatorProvider:
+    return SimulatorProvider(url=url, api_key="k", timeout_seconds=timeout_seconds)
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 409, 429, 500, 502, 503, 504])
@@ -182,8 +182,8 @@ def test_wrong_settings_are_refused(
 
 def test_sandbox_adapter_never_imports_stripe_or_requests() -> None:
     code = (
-        "import sys; from shop.provider.opening import open_provider; "
-        "open_provider('sandbox', 'http://h', 'k'); import shop.provider.webhook; "
+        "import sys; from shop.adapters.payment_provider.factory import open_provider; "
+        "open_provider('sandbox', 'http://h', 'k'); import shop.adapters.payment_provider.webhook; "
         "print(sorted({'stripe', 'requests', 'httpx', 'pydantic'} & set(sys.modules)))"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from shop.errors import Refused
-from shop.provider.webhook import WebhookNotice, verify
+from shop.adapters.payment_provider.webhook import WebhookNotice, verify
+from shop.primitives.errors import ClientError
 
 SECRET = "whsec_of_a_test"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -44,7 +44,7 @@ def signed(event: object, name: str = "Webhook-Signature") -> tuple[dict[str, st
 
 
 def refusal(headers: dict[str, str], body: bytes, secret: str = SECRET) -> int:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ClientError) as caught:
         verify(headers, body, secret, NOW)
     return caught.value.status
 

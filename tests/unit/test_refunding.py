@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from scripts.check.evaluate import books_as_outside
-from shop import refunding
-from shop.provider.protocol import RefundCall, RefundOutcome
-from shop.refunding import Refunding
+from shop.adapters.payment_provider.protocol import RefundCall, RefundOutcome
+from shop.orders import refund
+from shop.orders.refund import Refunding
+from tools.checker.evaluate import books_as_outside
 
 REFUND_ID = UUID("01a21d67-919b-7426-a72e-8d0ebf3312a5")
 CALL = RefundCall(f"refund:{REFUND_ID}", "shop:paid", "ch_1", 5_373, "KRW")
@@ -35,7 +35,7 @@ class Forgetful:
 
 def outcome_of(provider: Any, *, is_repeated: bool) -> RefundOutcome:
     sent: Any = None
-    return refunding.act(provider, Refunding(REFUND_ID, REFUND_ID, CALL, is_repeated), sent)
+    return refund.execute(provider, Refunding(REFUND_ID, REFUND_ID, CALL, is_repeated), sent)
 
 
 def test_the_first_try_is_sent_without_a_look() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from shop.ordering import lifecycle
-from shop.ordering.lifecycle import Effects, Payment, Story
+from shop.orders import decide
+from shop.orders.decide import Effects, OrderState, Payment
 from tests.unit.simulation import CALM_AFTER, DAY, Rules, Simulation
 
 SEEDS = range(60 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 3)
@@ -47,22 +47,22 @@ def test_a_seed_tells_one_story() -> None:
 # ---------------------------------------------------------------- mutants
 
 
-def charges_at_any_time(story: Story, payment: Payment) -> str:
+def charges_at_any_time(story: OrderState, payment: Payment) -> str:
     """A key that the provider may have forgotten is used all the same."""
-    return lifecycle.provider_step(story, replace(payment, may_charge=True))
+    return decide.provider_step(story, replace(payment, may_charge=True))
 
 
-def keeps_late_money(story: Story, message: Any) -> Effects:
-    effects = lifecycle.decide(story, message)
-    late = isinstance(message, lifecycle.Captured)
-    return tuple(e for e in effects if not (late and isinstance(e, lifecycle.OpenRefund)))
+def keeps_late_money(story: OrderState, message: Any) -> Effects:
+    effects = decide.decide(story, message)
+    late = isinstance(message, decide.Captured)
+    return tuple(e for e in effects if not (late and isinstance(e, decide.OpenRefund)))
 
 
-def charges_twice(story: Story, message: Any) -> Effects:
+def charges_twice(story: OrderState, message: Any) -> Effects:
     """Another attempt while one is open."""
-    if isinstance(message, lifecycle.ChargeDue) and story.live and len(story.payments) < 3:
-        return (lifecycle.OpenPayment(len(story.payments) + 1),)
-    return lifecycle.decide(story, message)
+    if isinstance(message, decide.ChargeDue) and story.live and len(story.payments) < 3:
+        return (decide.OpenPayment(len(story.payments) + 1),)
+    return decide.decide(story, message)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def charges_twice(story: Story, message: Any) -> Effects:
         pytest.param(Rules(charge_window=1.4 * DAY), id="a window longer than a key's life"),
         pytest.param(Rules(asks_again=False), id="nobody asks again"),
         pytest.param(Rules(looks_first=False), id="sends a refund again without a look"),
-        pytest.param(Rules(decide=keeps_late_money), id="keeps late money"),
-        pytest.param(Rules(decide=charges_twice), id="charges twice"),
+        pytest.param(Rules(decision=keeps_late_money), id="keeps late money"),
+        pytest.param(Rules(decision=charges_twice), id="charges twice"),
     ],
 )
 def test_a_shop_careless_of_time_is_caught(rules: Rules) -> None:

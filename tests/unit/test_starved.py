@@ -11,8 +11,8 @@ from shop.registry import spec_of
 from shop.runtime import app as app_module
 from shop.runtime.app import App
 from shop.runtime.config import Settings
+from shop.runtime.http_messages import HttpRequest
 from shop.runtime.services import Services
-from shop.runtime.wire import Wire
 
 STARVED = [
     MemoryError(),
@@ -36,7 +36,7 @@ def answered(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, st
     monkeypatch.setattr(app_module, "check_limits", fail)
     settings = Settings(profile="local", rate_limit_per_minute=0)
     app = App((spec_of("api_docs"),), Services(settings, source="/shop/api_docs"))
-    answer = app.answer(Wire("GET", "/api-docs", "", {}, "203.0.113.7", lambda _: b"", 0))
+    answer = app.answer(HttpRequest("GET", "/api-docs", "", {}, "203.0.113.7", lambda _: b"", 0))
     return answer.status, json.loads(answer.body)["error"], answer.headers.get("retry-after")
 
 

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from shop import tokens
-from shop.errors import Refused
-from shop.message import Caller
-from shop.tokens import TokenIssuer, TokenVerifier, public_jwk, read_jwks
+from shop.adapters import tokens
+from shop.adapters.tokens import TokenIssuer, TokenVerifier, public_jwk, read_jwks
+from shop.primitives.errors import ClientError
+from shop.primitives.messages import Caller
 
 ISSUER = "https://shop.test"
 AUDIENCE = "shop-api"
@@ -41,8 +41,8 @@ def verifier(issuer: TokenIssuer) -> TokenVerifier:
     return TokenVerifier(json.dumps(issuer.jwks()), ISSUER, AUDIENCE)
 
 
-def refusal(verifier: TokenVerifier, header: str | None, now: datetime = NOW) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refusal(verifier: TokenVerifier, header: str | None, now: datetime = NOW) -> ClientError:
+    with pytest.raises(ClientError) as caught:
         verifier.verify(header, now)
     return caught.value
 
@@ -175,12 +175,16 @@ def test_many_threads_share_one_verifier(issuer, verifier, monkeypatch) -> None:
 
 def test_every_refusal_reads_the_same(issuer, verifier) -> None:
     token = issuer.issue(1, "customer", SESSION)[0]
-    refusals = [refusal(verifier, header) for header in (None, "Basic eA==", f"Bearer {token}x")]
+    error_statuses = [
+        refusal(verifier, header) for header in (None, "Basic eA==", f"Bearer {token}x")
+    ]
 
-    assert {(r.status, r.code, r.message) for r in refusals} == {
+    assert {(r.status, r.code, r.message) for r in error_statuses} == {
         (401, "UNAUTHENTICATED", "a valid access token is needed")
     }
-    assert all(r.headers == {"WWW-Authenticate": 'Bearer error="invalid_token"'} for r in refusals)
+    assert all(
+        r.headers == {"WWW-Authenticate": 'Bearer error="invalid_token"'} for r in error_statuses
+    )
 
 
 def test_two_keys_may_serve_while_one_replaces_the_other(issuer) -> None:
@@ -238,7 +242,7 @@ def test_the_issuer_takes_no_other_kind_of_key() -> None:
 
 def test_a_public_function_imports_no_cryptography() -> None:
     code = (
-        "import sys; from shop.tokens import TokenVerifier, public_jwk; import json;"
+        "import sys; from shop.adapters.tokens import TokenVerifier, public_jwk; import json;"
         "TokenVerifier(json.dumps({'keys': [public_jwk(bytes(32))]}), 'i', 'a');"
         "print(sorted({m.split('.')[0] for m in sys.modules} & {'cryptography', 'jwt'}))"
     )

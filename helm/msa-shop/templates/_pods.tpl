@@ -76,7 +76,7 @@ image: {{ include "shop.imageOf" (list $root $root.Values.image) }}
 {{- with $root.Values.image.pullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}
-command: [python, -m, scripts.tick]
+command: [python, -m, tools.tick]
 args: {{ toYaml (index . 1) | nindent 2 }}
 envFrom: {{ include "shop.environment" $root | nindent 2 }}
 volumeMounts:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from shop.schema.promises import (
+from shop.schema.triggers_and_views import (
     ALLOWED_TRANSITIONS,
     APPEND_ONLY_TRIGGER,
     CHAIN_POSTING,
@@ -244,7 +244,7 @@ def upgrade() -> None:
         sa.Column("consumer", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("type", "consumer"),
         schema="shop",
-        comment="writer: scripts.migrate (from the specs)",
+        comment="writer: tools.migrate (from the specs)",
     )
     op.create_table(
         "users",

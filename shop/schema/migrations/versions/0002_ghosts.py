@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from shop.schema.promises import APPEND_ONLY_TRIGGER
+from shop.schema.triggers_and_views import APPEND_ONLY_TRIGGER
 
 revision = "0002"
 down_revision = "0001"

@@ -1,0 +1,140 @@
+"""Sales of days long over: without them there would be no day to close while things go wrong.
+
+Every row is what the shop itself would have left, hashes and the provider's books included, so the
+invariants hold from the first second.  The days lie so far back that their events are forgotten.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, LiteralString
+
+import httpx
+import psycopg
+
+from chaos.environment import Environment
+from shop.primitives.clock import utc_now
+from shop.primitives.ids import new_uuid
+
+FIRST_DAYS_AGO = 40
+CALL_SECONDS = 10.0
+
+BUYER: LiteralString = "select user_id from shop.users where email = 'customer@shop.local'"
+GOODS: LiteralString = "select product_id, price_minor, currency::text from shop.products limit 1"
+ORDER: LiteralString = """
+insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method,
+  created_at, updated_at, expires_at, hard_expires_at)
+values (%(order_id)s, %(user_id)s, 'PAID', %(price)s, %(currency)s, 'CARD', %(at)s, %(at)s, %(at)s,
+  %(at)s)
+"""
+LINE: LiteralString = """
+insert into shop.order_lines (order_id, user_id, product_id, qty, unit_price_minor)
+values (%(order_id)s, %(user_id)s, %(product_id)s, 1, %(price)s)
+"""
+RESERVATION: LiteralString = """
+insert into shop.reservations (reservation_id, order_id, product_id, qty, status)
+values (%(reservation_id)s, %(order_id)s, %(product_id)s, 1, 'COMMITTED')
+"""
+STOCK: LiteralString = (
+    "update shop.stock set on_hand = on_hand - 1 where product_id = %(product_id)s"
+)
+STOCK_MOVE: LiteralString = """
+insert into shop.stock_moves (product_id, kind, qty, reservation_id, moved_at)
+values (%(product_id)s, 'COMMIT', -1, %(reservation_id)s, %(at)s)
+"""
+PAYMENT: LiteralString = """
+insert into shop.payments (payment_id, order_id, user_id, attempt, status, amount_minor, currency,
+  payment_method, provider_key, created_at, updated_at, charge_not_after, next_try_at)
+values (%(payment_id)s, %(order_id)s, %(user_id)s, 1, 'CAPTURED', %(price)s, %(currency)s, 'CARD',
+  %(provider_key)s, %(at)s, %(at)s, %(at)s, %(at)s)
+"""
+# The ledger's trigger dates every posting now, so here its work is done without it.
+BYPASS_TRIGGER: LiteralString = "set local session_replication_role = replica"
+POSTING: LiteralString = """
+insert into shop.ledger (seq, kind, source_id, order_id, debit, credit, amount_minor, currency,
+  posted_at, chain, chain_seq, prev_hash, hash) overriding system value
+select n.seq, 'CAPTURE', %(payment_id)s::uuid, %(order_id)s::uuid, 'psp_receivable',
+  'order_escrow', %(price)s::bigint, %(currency)s::text, %(at)s::timestamptz,
+  h.chain, h.chain_seq + 1, h.hash,
+  sha256(h.hash || convert_to(concat_ws('|', h.chain, h.chain_seq + 1, n.seq, 'CAPTURE',
+    %(payment_id)s::uuid, %(order_id)s::uuid, 'psp_receivable', 'order_escrow', %(price)s::bigint,
+    %(currency)s::text, (extract(epoch from %(at)s::timestamptz) * 1000000)::bigint), 'UTF8'))
+from nextval(pg_get_serial_sequence('shop.ledger', 'seq')) as n(seq), shop.ledger_chains h
+where h.chain = get_byte(uuid_send(%(order_id)s::uuid), 15) %% 16
+"""
+CHAIN: LiteralString = """
+update shop.ledger_chains h set chain_seq = l.chain_seq, hash = l.hash from shop.ledger l
+where l.source_id = %(payment_id)s and l.chain = h.chain
+"""
+HEED_TRIGGERS: LiteralString = "set local session_replication_role = origin"
+TRANSITIONS: LiteralString = """
+insert into shop.transitions (entity, entity_id, order_id, from_status, to_status, actor, at)
+values ('order', %(order_id)s, %(order_id)s, '-', 'PENDING', 'history', %(at)s),
+  ('reservation', %(reservation_id)s, %(order_id)s, '-', 'HELD', 'history', %(at)s),
+  ('payment', %(payment_id)s, %(order_id)s, '-', 'INTENT', 'history', %(at)s),
+  ('payment', %(payment_id)s, %(order_id)s, 'INTENT', 'CAPTURED', 'history', %(at)s),
+  ('order', %(order_id)s, %(order_id)s, 'PENDING', 'PAID', 'history', %(at)s),
+  ('reservation', %(reservation_id)s, %(order_id)s, 'HELD', 'COMMITTED', 'history', %(at)s)
+"""
+WRITE = (
+    ORDER,
+    LINE,
+    RESERVATION,
+    STOCK,
+    STOCK_MOVE,
+    PAYMENT,
+    BYPASS_TRIGGER,
+    POSTING,
+    CHAIN,
+    HEED_TRIGGERS,
+    TRANSITIONS,
+)
+
+
+async def write_history(scene: Environment) -> None:
+    """One paid order on each of as many days as ``settle`` needs to die while closing one."""
+    days = 2 * scene.tier.kills_per_pair + 2
+    async with scene.database() as database:
+        sales = [await _sale(database, FIRST_DAYS_AGO + number) for number in range(days)]
+        for sale in sales:
+            async with database.transaction():
+                for statement in WRITE:
+                    await database.execute(statement, sale)
+    headers = {"authorization": f"Bearer {scene.secrets.provider_api_key}"}
+    async with httpx.AsyncClient(
+        base_url=scene.provider_url, headers=headers, timeout=CALL_SECONDS
+    ) as provider:
+        for sale in sales:
+            await _charge(provider, sale)
+
+
+async def _sale(database: psycopg.AsyncConnection[Any], days_ago: int) -> dict[str, Any]:
+    buyer = await (await database.execute(BUYER)).fetchone()
+    goods = await (await database.execute(GOODS)).fetchone()
+    assert buyer is not None and goods is not None, "the seed has made both"
+    payment_id = new_uuid()
+    return {
+        "order_id": new_uuid(),
+        "payment_id": payment_id,
+        "reservation_id": new_uuid(),
+        "provider_key": f"shop:{payment_id}",
+        "user_id": buyer[0],
+        "product_id": goods[0],
+        "price": goods[1],
+        "currency": goods[2],
+        "at": utc_now() - timedelta(days=days_ago),
+    }
+
+
+async def _charge(provider: httpx.AsyncClient, sale: dict[str, Any]) -> None:
+    key = sale["provider_key"]
+    intent = {
+        "key": key,
+        "amount_minor": sale["price"],
+        "currency": sale["currency"],
+        "payment_method": "CARD",
+        "order_id": str(sale["order_id"]),
+        "payment_id": str(sale["payment_id"]),
+    }
+    (await provider.post("/intents", json=intent)).raise_for_status()
+    (await provider.post(f"/intents/{key}/confirm", json={})).raise_for_status()

@@ -1,0 +1,119 @@
+"""Pages as ready bytes: a copy in the process, one in Redis, both checked against a version token.
+
+Every answer first asks Redis for the token, so a changed price shows at once in every process; only
+when Redis does not answer may a copy be served unchecked, for a second.  A page lives one second in
+Redis and one in a process: together the two that stock in lists may lag behind.  The token is read
+before the database is, so what was read before a change is never kept under the token set after it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from events.records import frozen
+from shop.catalog import VERSION_KEY, list_version
+from shop.primitives.etags import tag_of_bytes
+
+if TYPE_CHECKING:
+    from shop.adapters.cache import Cache
+
+ENTRY_SECONDS = 1.0
+COPY_SECONDS = 1.0
+COPIES_MAX = 256
+COPIES_BYTES_MAX = 8 * 1024 * 1024
+
+
+@frozen
+class Page:
+    """A list as it is sent: JSON bytes, the Link to the next page or "", the tag of both."""
+
+    body: bytes
+    link: str
+    etag: str
+
+
+@frozen
+class _Copy:
+    page: Page
+    token: str | None
+    made_at: float
+
+
+class PageCache:
+    """Finds pages where they are nearest.  Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._copies: dict[str, _Copy] = {}
+        self._bytes = 0
+        self._token = ""
+
+    def find_or_make(self, cache: Cache, digest: str, make: Callable[[], Page]) -> Page:
+        """The page named ``digest``: one round trip to Redis when it is known, else ``make()``."""
+        copy = self._copies.get(digest)
+        if copy is not None and monotonic() - copy.made_at > COPY_SECONDS:
+            copy = None
+        guess = self._token
+        found, entry = _look(cache, digest, guess, copy)
+        token = list_version(cache, found)
+        if copy is not None and token in (None, copy.token):
+            return copy.page
+        if token is not None and token != guess:
+            entry = cache.get(_key(token, digest))
+            self._token = token
+        page = unpack(entry) if token is not None and entry is not None else None
+        made_at = monotonic()
+        if page is None:
+            page = make()
+            if token is not None:
+                cache.set(_key(token, digest), pack(page), ENTRY_SECONDS)
+        self._keep(digest, _Copy(page, token, made_at))
+        return page
+
+    def _keep(self, digest: str, copy: _Copy) -> None:
+        with self._lock:
+            before = self._copies.get(digest)
+            self._bytes += len(copy.page.body) - (len(before.page.body) if before else 0)
+            self._copies[digest] = copy
+            if len(self._copies) > COPIES_MAX or self._bytes > COPIES_BYTES_MAX:
+                self._copies, self._bytes = {}, 0
+
+
+def make_page(body: str, link: str) -> Page:
+    """A page of freshly read JSON."""
+    content = body.encode()
+    return Page(content, link, _tag(content, link))
+
+
+def pack(page: Page) -> bytes:
+    """A page as one Redis value."""
+    return f"{page.etag}\n{page.link}\n".encode() + page.body
+
+
+def unpack(entry: bytes) -> Page | None:
+    """The page a Redis value holds, or None when its tag says that it is something else."""
+    etag, _, rest = entry.partition(b"\n")
+    link, _, body = rest.partition(b"\n")
+    page = Page(body, link.decode("ascii", "replace"), etag.decode("ascii", "replace"))
+    return page if page.etag == _tag(body, page.link) else None
+
+
+def _look(
+    cache: Cache, digest: str, guess: str, copy: _Copy | None
+) -> tuple[bytes | None, bytes | None]:
+    """The version token, and in the same round trip the entry under the token we believe in."""
+    if copy is not None or not guess:
+        return cache.get(VERSION_KEY), None
+    found, entry = cache.get_many(VERSION_KEY, _key(guess, digest))
+    return found, entry
+
+
+def _key(token: str, digest: str) -> str:
+    return f"catalog:{token}:{digest}"
+
+
+def _tag(body: bytes, link: str) -> str:
+    return tag_of_bytes(link.encode("ascii", "replace") + b"\n" + body)

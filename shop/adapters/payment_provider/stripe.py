@@ -1,0 +1,396 @@
+"""The adapter for Stripe, on its official library (optional extra ``stripe``).
+
+A charge is a PaymentIntent that is created with the call's key and confirmed on its own. An intent
+is found again by repeating its creation: within the key's life (24 hours) Stripe answers with the
+same intent. After that, and for the books, it is searched by the key in its metadata.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import requests
+import stripe
+
+from shop.adapters.payment_provider.protocol import (
+    ChargeCall,
+    Intent,
+    Outcome,
+    ProviderTransaction,
+    ProviderTransactionPage,
+    RefundCall,
+    RefundOutcome,
+)
+from shop.adapters.payment_provider.response_fields import amount_in, currency_in, text_in
+from shop.adapters.payment_provider.stripe_currency import amount_from_stripe, amount_to_stripe
+from shop.primitives.errors import Unavailable
+
+FIRST_LIST_SECONDS = 7 * 24 * 3600
+LIST_OVERLAP_SECONDS = 3600
+LIST_WINDOW_SECONDS = 6 * 3600
+LIST_ENTRIES_MAX = 10_000
+PAGE_LIMIT_MAX = 100
+REFUNDS_PER_CHARGE_MAX = 1_000
+
+_REFUND_REFUSALS = ("charge_already_refunded", "charge_disputed", "refund_disputed_payment")
+
+
+class StripeProvider:
+    """PaymentIntents captured on confirmation; no retries, one deadline per call.
+
+    The deadline shortens the timeout of each request of a call. As everywhere in ``requests`` it
+    counts from the last byte received. Threads may share the adapter.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        api_key: str,
+        timeout_seconds: float,
+        traceparent: Callable[[], str] | None = None,
+    ) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._session = _DeadlineSession(traceparent)
+        base_addresses: dict[str, str] = {"api": url.rstrip("/")} if url else {}
+        client = stripe.StripeClient(
+            api_key,
+            base_addresses=base_addresses,  # type: ignore[arg-type]
+            max_network_retries=0,
+            http_client=stripe.RequestsClient(timeout=timeout_seconds, session=self._session),
+        )
+        self._intents = client.v1.payment_intents
+        self._refunds = client.v1.refunds
+        self._charges = client.v1.charges
+
+    def create(self, call: ChargeCall) -> Intent:
+        """An unconfirmed PaymentIntent; a body that Stripe refuses is ``declined`` for good."""
+        with self._deadline():
+            intent = self._create(call)
+        if isinstance(intent, Outcome):
+            return Intent(intent.kind, reason=intent.reason)
+        difference = _difference(intent, call)
+        return Intent("mismatch" if difference else "created", intent["id"], difference)
+
+    def confirm(self, call: ChargeCall) -> Outcome:
+        """Take the money; the creation is repeated to learn the intent's id."""
+        return self.charge(call)
+
+    def charge(self, call: ChargeCall) -> Outcome:
+        """Create and confirm. ``declined`` is definitive: nobody gives the intent another card."""
+        with self._deadline():
+            intent = self._create(call)
+            if isinstance(intent, Outcome):
+                return intent
+            difference = _difference(intent, call)
+            if difference:
+                return Outcome("mismatch", provider_ref=intent["id"], reason=difference)
+            # No fixed key here: an intent can succeed only once by itself, while a 500 stored
+            # under a key would be answered again for a day.
+            return self._change(call, intent["id"], self._intents.confirm)
+
+    def cancel(self, call: ChargeCall) -> Outcome:
+        """Cancel the intent, creating it first if it was never seen: that is the tombstone.
+
+        Past ``charge_not_after`` the key may be forgotten, so the books are searched before.
+        """
+        with self._deadline():
+            if _is_past(call.charge_not_after):
+                found = self._search(call)
+                if found.kind != "unknown" or found.provider_ref is not None:
+                    return self._cancel_found(call, found)
+            intent = self._create(call, ignores_time=True)
+            if isinstance(intent, Outcome):
+                if intent.kind == "declined":
+                    return Outcome("voided", reason=intent.reason)
+                return intent
+            return self._change(call, intent["id"], self._intents.cancel)
+
+    def find(self, call: ChargeCall) -> Outcome:
+        """Search by key, then read the intent itself; the search lags behind by about a minute."""
+        with self._deadline():
+            return self._search(call)
+
+    def refund(self, call: RefundCall) -> RefundOutcome:
+        """Give back; when the answer is an error, the charge's refunds are read once."""
+        params: Any = {
+            "payment_intent": call.provider_ref,
+            "amount": amount_to_stripe(call.amount_minor, call.currency),
+            "metadata": {"shop_key": call.key, "charge_key": call.charge_key},
+        }
+        with self._deadline():
+            try:
+                refund = self._refunds.create(params, {"idempotency_key": call.key})
+            except stripe.IdempotencyError as error:
+                return _refund_failure(error)
+            except stripe.StripeError as error:
+                found = self._find_refund(call) if error.http_status else None
+                if found is not None and found.kind not in ("unknown", "missing"):
+                    return found
+                return _refund_failure(error)
+            return _refund_outcome(refund.to_dict(), call)
+
+    def find_refund(self, call: RefundCall) -> RefundOutcome:
+        """The refund with this key among those of the charge."""
+        with self._deadline():
+            return self._find_refund(call)
+
+    def list_since(self, cursor: str, limit: int) -> ProviderTransactionPage:
+        """Charges and refunds of at most six hours, each page an hour back into the last one.
+
+        ``limit`` is the size of the requests, not of the page. Raises Unavailable.
+        """
+        now = int(time.time())
+        if cursor and not (cursor.isascii() and cursor.isdigit()):
+            raise Unavailable("the cursor of the payment provider's list is unreadable")
+        since = int(cursor) if cursor else now - FIRST_LIST_SECONDS
+        until = min(now, since + LIST_WINDOW_SECONDS)
+        params: Any = {
+            "created": {"gte": since - LIST_OVERLAP_SECONDS, "lte": until},
+            "limit": max(1, min(limit, PAGE_LIMIT_MAX)),
+        }
+        with self._deadline():
+            try:
+                charges = _all_pages(self._charges.list(params), LIST_ENTRIES_MAX)
+                refunds = _all_pages(self._refunds.list(params), LIST_ENTRIES_MAX)
+            except stripe.StripeError as error:
+                raise Unavailable(f"the payment provider's books: {_reason(error)}") from error
+        entries = [_charge_entry(item) for item in charges]
+        entries += [_refund_entry(item) for item in refunds]
+        ours = sorted((item for item in entries if item is not None), key=lambda item: item.at)
+        return ProviderTransactionPage(tuple(ours), str(until), until < now)
+
+    def _create(self, call: ChargeCall, *, ignores_time: bool = False) -> dict[str, Any] | Outcome:
+        """The intent of the key as it was created, or why there is none."""
+        if not ignores_time and _is_past(call.charge_not_after):
+            return Outcome("unknown", reason="past charge_not_after")
+        params: Any = {
+            "amount": amount_to_stripe(call.amount_minor, call.currency),
+            "currency": call.currency.lower(),
+            "payment_method": call.payment_method,
+            "payment_method_types": ["card"],
+            "capture_method": "automatic",
+            "metadata": {
+                "shop_key": call.key,
+                "order_id": call.order_id,
+                "payment_id": call.payment_id,
+            },
+        }
+        try:
+            return self._intents.create(params, {"idempotency_key": call.key}).to_dict()
+        except stripe.IdempotencyError as error:
+            return _idempotency_outcome(error)
+        except stripe.StripeError as error:
+            if error.http_status in (400, 402) or error.code == "resource_missing":
+                # Stripe will not have this body, so no intent with this key can exist.
+                return Outcome("declined", reason=_reason(error))
+            return Outcome("unknown", reason=_reason(error))
+
+    def _change(self, call: ChargeCall, intent_id: str, change: Any) -> Outcome:
+        """Confirm or cancel; when Stripe answers with an error, what the intent says itself."""
+        try:
+            return _outcome(change(intent_id).to_dict(), call)
+        except stripe.StripeError as error:
+            if not error.http_status:
+                return Outcome("unknown", provider_ref=intent_id, reason=_reason(error))
+            read = self._retrieve(call, intent_id)
+            if read.kind == "unknown":
+                return Outcome("unknown", provider_ref=intent_id, reason=_reason(error))
+            return read
+
+    def _cancel_found(self, call: ChargeCall, found: Outcome) -> Outcome:
+        if found.kind != "unknown" or found.provider_ref is None:
+            return found
+        return self._change(call, found.provider_ref, self._intents.cancel)
+
+    def _search(self, call: ChargeCall) -> Outcome:
+        quoted = call.key.replace("\\", "\\\\").replace('"', '\\"')
+        try:
+            found = self._intents.search({"query": f'metadata["shop_key"]:"{quoted}"'})
+        except stripe.StripeError as error:
+            return Outcome("unknown", reason=_reason(error))
+        read = [self._retrieve(call, item["id"]) for item in found.data[:PAGE_LIMIT_MAX]]
+        read.sort(key=lambda outcome: (outcome.kind != "captured", outcome.kind == "unknown"))
+        return read[0] if read else Outcome("unknown", reason="not found")
+
+    def _retrieve(self, call: ChargeCall, intent_id: str) -> Outcome:
+        try:
+            return _outcome(self._intents.retrieve(intent_id).to_dict(), call)
+        except stripe.StripeError as error:
+            return Outcome("unknown", provider_ref=intent_id, reason=_reason(error))
+
+    def _find_refund(self, call: RefundCall) -> RefundOutcome:
+        params: Any = {"payment_intent": call.provider_ref, "limit": PAGE_LIMIT_MAX}
+        try:
+            refunds = _all_pages(self._refunds.list(params), REFUNDS_PER_CHARGE_MAX)
+        except stripe.StripeError as error:
+            return RefundOutcome("unknown", reason=_reason(error))
+        except Unavailable as error:
+            return RefundOutcome("unknown", reason=error.message)
+        ours = [item for item in refunds if _metadata(item, "shop_key") == call.key]
+        return _refund_outcome(ours[0], call) if ours else RefundOutcome("missing")
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        self._session.start(self._timeout_seconds)
+        yield
+
+
+class _DeadlineSession(requests.Session):
+    """Gives each request of a call what is left of the call's time, thread by thread."""
+
+    def __init__(self, traceparent: Callable[[], str] | None) -> None:
+        super().__init__()
+        self._running = threading.local()
+        self._traceparent = traceparent
+
+    def start(self, seconds: float) -> None:
+        """The present thread's call begins."""
+        self._running.deadline = time.monotonic() + seconds
+
+    def request(self, *args: Any, **options: Any) -> requests.Response:
+        """One request, no longer than the call may still take."""
+        left = self._running.deadline - time.monotonic()
+        if left <= 0:
+            raise requests.Timeout("the call's time is over")
+        options["timeout"] = left
+        traceparent = self._traceparent() if self._traceparent else ""
+        if traceparent:
+            options["headers"] = {**(options.get("headers") or {}), "traceparent": traceparent}
+        return super().request(*args, **options)
+
+
+def _outcome(intent: dict[str, Any], call: ChargeCall) -> Outcome:
+    """What a PaymentIntent says of the charge (https://docs.stripe.com/payments/paymentintents)."""
+    status, ref = intent.get("status"), text_in(intent.get("id"))
+    currency = currency_in(intent.get("currency"))
+    amount = intent.get("amount_received") if status == "succeeded" else None
+    amount_minor = amount_from_stripe(amount_in(amount or intent.get("amount")), currency)
+    difference = _difference(intent, call)
+    if difference is None and amount_minor != call.amount_minor:
+        difference = "another amount"
+    if difference is not None:
+        return Outcome("mismatch", amount_minor, currency, ref, difference)
+    if status == "succeeded":
+        return Outcome("captured", amount_minor, currency, ref)
+    if status == "canceled":
+        reason = text_in(intent.get("cancellation_reason"))
+        return Outcome("voided", amount_minor, currency, ref, reason)
+    failure = intent.get("last_payment_error")
+    if status == "requires_payment_method" and isinstance(failure, dict):
+        reason = text_in(failure.get("decline_code")) or text_in(failure.get("code"))
+        return Outcome("declined", amount_minor, currency, ref, reason)
+    return Outcome("unknown", amount_minor, currency, ref, f"status {status}")
+
+
+def _difference(intent: dict[str, Any], call: ChargeCall) -> str | None:
+    """What in the intent is not what was asked for, or None."""
+    currency = currency_in(intent.get("currency"))
+    if text_in(intent.get("id")) is None:
+        return "no id"
+    if _metadata(intent, "shop_key") != call.key:
+        return "another key"
+    if currency != call.currency:
+        return "another currency"
+    if amount_from_stripe(amount_in(intent.get("amount")), currency) != call.amount_minor:
+        return "another amount"
+    return None
+
+
+def _refund_outcome(refund: dict[str, Any], call: RefundCall) -> RefundOutcome:
+    status, ref = refund.get("status"), text_in(refund.get("id"))
+    currency = currency_in(refund.get("currency"))
+    amount_minor = amount_from_stripe(amount_in(refund.get("amount")), currency)
+    difference = None
+    if _metadata(refund, "shop_key") != call.key or _metadata(refund, "charge_key") != (
+        call.charge_key
+    ):
+        difference = "another key"
+    elif currency != call.currency:
+        difference = "another currency"
+    elif amount_minor != call.amount_minor or ref is None:
+        difference = "another amount"
+    if difference is not None:
+        return RefundOutcome("mismatch", amount_minor, currency, ref, difference)
+    if status == "succeeded":
+        return RefundOutcome("succeeded", amount_minor, currency, ref)
+    if status in ("failed", "canceled"):
+        reason = text_in(refund.get("failure_reason")) or str(status)
+        return RefundOutcome("rejected", amount_minor, currency, ref, reason)
+    return RefundOutcome("unknown", amount_minor, currency, ref, f"status {status}")
+
+
+def _refund_failure(error: stripe.StripeError) -> RefundOutcome:
+    if isinstance(error, stripe.IdempotencyError):
+        outcome = _idempotency_outcome(error)
+        is_mismatch = outcome.kind == "mismatch"
+        return RefundOutcome("mismatch" if is_mismatch else "unknown", reason=outcome.reason)
+    if error.code in _REFUND_REFUSALS:
+        return RefundOutcome("rejected", reason=error.code)
+    return RefundOutcome("unknown", reason=_reason(error))
+
+
+def _idempotency_outcome(error: stripe.IdempotencyError) -> Outcome:
+    if error.http_status == 409:
+        return Outcome("unknown", reason="the same key is being worked on")
+    return Outcome("mismatch", reason="the key stands for another call")
+
+
+def _charge_entry(charge: dict[str, Any]) -> ProviderTransaction | None:
+    """The entry of a captured charge of ours; None for others that use the same account."""
+    key = text_in(_metadata(charge, "shop_key"))
+    if key is None or charge.get("status") != "succeeded" or charge.get("captured") is not True:
+        return None
+    amount = charge.get("amount_captured", charge.get("amount"))
+    return _entry("charge", key, key, charge, amount, charge.get("payment_intent"))
+
+
+def _refund_entry(refund: dict[str, Any]) -> ProviderTransaction | None:
+    key, charge_key = _metadata(refund, "shop_key"), _metadata(refund, "charge_key")
+    if not text_in(key) or not text_in(charge_key) or refund.get("status") != "succeeded":
+        return None
+    return _entry(
+        "refund", str(key), str(charge_key), refund, refund.get("amount"), refund.get("id")
+    )
+
+
+def _entry(
+    kind: Any, key: str, charge_key: str, thing: dict[str, Any], amount: object, ref: object
+) -> ProviderTransaction:
+    currency, provider_ref = currency_in(thing.get("currency")), text_in(ref)
+    amount_minor = amount_from_stripe(amount_in(amount), currency)
+    created = amount_in(thing.get("created"))
+    if not (currency and provider_ref and amount_minor and created):
+        raise Unavailable("the payment provider's books hold an unreadable entry")
+    moment = datetime.fromtimestamp(created, UTC)
+    return ProviderTransaction(kind, key, charge_key, amount_minor, currency, provider_ref, moment)
+
+
+def _all_pages(first: Any, items_max: int) -> list[dict[str, Any]]:
+    """Every item of a list; raises Unavailable rather than leave some out."""
+    items = [item.to_dict() for item in islice(first.auto_paging_iter(), items_max + 1)]
+    if len(items) > items_max:
+        raise Unavailable(f"the payment provider lists more than {items_max} entries at once")
+    return items
+
+
+def _metadata(thing: dict[str, Any], name: str) -> object:
+    metadata = thing.get("metadata")
+    return metadata.get(name) if isinstance(metadata, dict) else None
+
+
+def _reason(error: stripe.StripeError) -> str:
+    """Our own words and Stripe's codes; never its message, which may quote what was sent."""
+    if isinstance(error, stripe.CardError) or error.code:
+        return str(error.code)
+    return f"HTTP {error.http_status}" if error.http_status else "no answer"
+
+
+def _is_past(moment: datetime | None) -> bool:
+    return moment is not None and datetime.now(UTC) >= moment

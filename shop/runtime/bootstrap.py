@@ -1,0 +1,44 @@
+"""Puts a process together: settings, services, app."""
+
+from __future__ import annotations
+
+from shop.primitives import failpoints
+from shop.primitives.spec import FunctionSpec
+from shop.runtime import config
+from shop.runtime.app import App
+from shop.runtime.services import Services, install
+
+
+def make_app(specs: tuple[FunctionSpec, ...]) -> App:
+    """The app of one process; ``ConfigurationError`` names every mistake in the settings."""
+    settings = settings_of(specs)
+    services = Services(settings, source=specs[0].source)
+    install(services)
+    return App(specs, services)
+
+
+def settings_of(specs: tuple[FunctionSpec, ...]) -> config.Settings:
+    """The settings of these functions; a crash that could not happen here is a mistake too."""
+    settings = config.load(needs=needs_of(specs))
+    if settings.crash and [failpoints.parse(settings.crash).function] != [
+        spec.name for spec in specs
+    ]:
+        raise config.ConfigurationError("SHOP_CRASH does not name the one function of this process")
+    return settings
+
+
+def needs_of(specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
+    """Keys of ``config.WHERE_NEEDED`` that these functions cannot do without."""
+    needs: set[str] = set()
+    for spec in specs:
+        needs |= set(spec.needs)
+        needs |= {"tokens"} if _reads_tokens(spec) else set()
+        needs |= {"events"} if spec.subscriptions or spec.schedules else set()
+        needs |= {"announces"} if spec.emits else set()
+        needs |= {"webhook"} if any(r.auth == "provider" for r in spec.routes) else set()
+        needs |= {"issues_tokens"} if spec.issues_tokens else set()
+    return tuple(sorted(needs))
+
+
+def _reads_tokens(spec: FunctionSpec) -> bool:
+    return any(route.auth not in ("public", "provider") for route in spec.routes)

@@ -1,0 +1,251 @@
+"""Real processes die in their windows; what was asked of them then happens once all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from events import envelope
+from events.vocabulary import class_of
+from shop.adapters.signatures import Signer
+from tests.functions.test_runtime_processes import (
+    House,
+    Served,
+    command,
+    house,
+    is_alive,
+)
+from tests.tools.payment_simulator.sandbox_process import (
+    API_KEY,
+    SandboxProcess,
+    WebhookReceiver,
+    wait_for,
+)
+from tools.local_platform.secrets import Secrets
+
+__all__ = ["house"]  # a fixture, which pytest looks for here
+
+ROOT = Path(__file__).resolve().parents[2]
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class Mortal(Served):
+    """A function process that is expected to die; what it said on stderr is kept."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, said: Path) -> None:
+        super().__init__(process, port)
+        self._said = said
+
+    def workers(self) -> list[str]:
+        parent = self.process.pid
+        return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+
+    def last_words(self) -> dict[str, Any]:
+        lines = self._said.read_text().splitlines()
+        (words,) = [json.loads(line) for line in lines if line.startswith('{"event":"crash"')]
+        return dict(words)
+
+    def has_died(self) -> bool:
+        return '{"event":"crash"' in self._said.read_text()
+
+
+@contextmanager
+def mortal(
+    folder: Path, environment: dict[str, str], function: str, entry: str = "container"
+) -> Iterator[Mortal]:
+    said = folder / f"{uuid4().hex}.err"
+    with said.open("wb") as stderr:
+        process = subprocess.Popen(
+            command(entry, function, environment["PORT"]),
+            env=environment,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    running = Mortal(process, int(environment["PORT"]), said)
+    try:
+        wait_for(running.is_up, f"{function} answers")
+        yield running
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+@pytest.fixture
+def broker() -> Iterator[WebhookReceiver]:
+    """Somebody who accepts every event."""
+    receiver = WebhookReceiver()
+    yield receiver
+    receiver.close()
+
+
+# ---------------------------------------------------------------- a request
+
+
+def order_of(house: House) -> dict[str, Any]:
+    ((product,),) = house.sql("select product_id from shop.stock order by on_hand desc limit 1")
+    return {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
+
+
+def number_of_orders(house: House) -> int:
+    ((number,),) = house.sql("select count(*) from shop.orders")
+    return int(number)
+
+
+@pytest.mark.parametrize(
+    ("window", "is_placed"),
+    [("W0", False), ("W1", False), ("W2", False), ("W3", True), ("W4", True), ("W5", True),
+     ("W6", True)],
+)  # fmt: skip
+def test_an_order_is_placed_once_wherever_its_process_dies(
+    house: House, broker: WebhookReceiver, tmp_path: Path, window: str, is_placed: bool
+) -> None:
+    order, headers = order_of(house), house.customer() | {"Idempotency-Key": uuid4().hex}
+    before = number_of_orders(house)
+    plan = f"place_order:{window}:1"
+    doomed = house.environment("place_order", SHOP_CRASH=plan, BROKER_URL=broker.url)
+    with mortal(tmp_path, doomed, "place_order") as running:
+        workers = running.workers()
+        with pytest.raises((OSError, HTTPException)):
+            running.ask("POST", "/orders", order, headers)
+        died_of = running.process.wait(5)
+        words = running.last_words()
+        wait_for(lambda: not any(is_alive(pid) for pid in workers), "the workers are gone")
+        with pytest.raises(OSError):  # refused, or reset while the kernel is tidying up
+            running.ask("GET", "/health/liveness")
+    wait_for(lambda: number_of_orders(house) == before + is_placed, "PostgreSQL has decided")
+
+    first, again = answers_afterwards(house, tmp_path, order, headers)
+
+    assert (died_of, workers) == (-signal.SIGKILL, [str(words["pid"])])
+    assert (words["function"], words["window"], words["nth"]) == ("place_order", window, 1)
+    assert (first[0], again[0], first[2]) == (201, 201, again[2])
+    assert ("idempotent-replayed" in first[1]) == is_placed
+    assert number_of_orders(house) == before + 1
+    assert len(broker.received) == (window in ("W5", "W6"))
+
+
+def answers_afterwards(
+    house: House, folder: Path, order: dict[str, Any], headers: dict[str, str]
+) -> tuple[Answer, Answer]:
+    """What a process without a crash answers to the same key, twice."""
+    with mortal(folder, house.environment("place_order"), "place_order") as running:
+        first = running.ask("POST", "/orders", order, headers)
+        return first, running.ask("POST", "/orders", order, headers)
+
+
+@pytest.mark.parametrize("entry", ["container", "framework"])
+def test_half_an_answer_is_the_first_half_of_the_one_that_is_given_again(
+    house: House, tmp_path: Path, entry: str
+) -> None:
+    order, headers = order_of(house), house.customer() | {"Idempotency-Key": uuid4().hex}
+    before = number_of_orders(house)
+    doomed = house.environment("place_order", SHOP_CRASH="place_order:W10:1")
+    with mortal(tmp_path, doomed, "place_order", entry) as running:
+        refused = running.ask("POST", "/orders", {}, headers)  # says nothing was done
+        answer = running.raw(request_of(order, headers))
+        wait_for(running.has_died, "it has died")
+    head, _, half = answer.partition(b"\r\n\r\n")
+
+    first, again = answers_afterwards(house, tmp_path, order, headers)
+
+    assert refused[0] == 422
+    assert head.startswith(b"HTTP/1.1 201")
+    assert f"content-length: {len(first[2])}".encode() in head.lower()
+    assert half == first[2][: (len(first[2]) + 1) // 2]
+    assert (first[0], first[2], first[1]["idempotent-replayed"]) == (201, again[2], "true")
+    assert number_of_orders(house) == before + 1
+
+
+def request_of(order: dict[str, Any], headers: dict[str, str]) -> bytes:
+    body = json.dumps(order)
+    lines = {**headers, "Host": "shop", "Content-Type": "application/json"}
+    lines["Content-Length"] = str(len(body))
+    head = "".join(f"{name}: {text}\r\n" for name, text in lines.items())
+    return f"POST /orders HTTP/1.1\r\n{head}\r\n{body}".encode()
+
+
+def test_an_armed_process_answers_whole_until_its_time_has_come(
+    house: House, tmp_path: Path
+) -> None:
+    customer = house.customer()
+    doomed = house.environment("place_order", SHOP_CRASH="place_order:W10:3")
+    with mortal(tmp_path, doomed, "place_order") as running:
+        answers = [running.ask("POST", "/orders", order_of(house), customer) for _ in range(2)]
+        with pytest.raises((OSError, HTTPException)):
+            running.ask("POST", "/orders", order_of(house), customer)
+
+    assert [status for status, _, _ in answers] == [201, 201]
+    assert all(json.loads(body)["status"] == "PENDING" for _, _, body in answers)
+
+
+# ---------------------------------------------------------------- an event
+
+
+@pytest.mark.parametrize("window", ["W7", "W8", "W9"])
+def test_a_payment_is_captured_once_wherever_charging_dies(
+    house: House, secrets: Secrets, sandbox: SandboxProcess, tmp_path: Path, window: str
+) -> None:
+    with mortal(tmp_path, house.environment("place_order"), "place_order") as placing:
+        _, _, body = placing.ask("POST", "/orders", order_of(house), house.customer())
+    order_id = json.loads(body)["id"]
+    provider = {"PAYMENT_PROVIDER_API_KEY": API_KEY}
+    doomed = house.environment("charge", SHOP_CRASH=f"charge:{window}:1", **provider)
+    delivery = placed_event(house, secrets, order_id)
+
+    with mortal(tmp_path, doomed, "charge") as running:
+        with pytest.raises((OSError, HTTPException)):
+            running.ask("POST", "/events", delivery[1], delivery[0])
+        assert running.process.wait(5) == -signal.SIGKILL
+        assert running.last_words()["window"] == window
+    ((key, status),) = house.sql(PAYMENT_OF, order_id)
+    assert (status, sandbox.captures(key)) == ("INTENT", 0 if window == "W7" else 1)
+    with mortal(tmp_path, house.environment("charge", **provider), "charge") as running:
+        assert running.ask("POST", "/events", delivery[1], delivery[0])[0] == 204  # a duplicate
+    house.sql("update shop.payments set next_try_at = now() where order_id = %s", order_id)
+    with mortal(tmp_path, house.environment("sweep", **provider), "sweep") as running:
+        headers, body = tick(secrets, "sweep")
+        assert running.ask("POST", "/events", body, headers)[0] == 204
+
+    ((key, status),) = house.sql(PAYMENT_OF, order_id)
+    assert (status, sandbox.captures(key)) == ("CAPTURED", 1)
+
+
+PAYMENT_OF = "select provider_key, status from shop.payments where order_id = %s"
+
+
+def placed_event(house: House, secrets: Secrets, order_id: str) -> tuple[dict[str, str], bytes]:
+    """The announced event, as a broker delivers it."""
+    ((event_id, source, name, data, created_at),) = house.sql(
+        "select event_id, source, type, data, created_at from shop.outbox where order_id = %s",
+        order_id,
+    )
+    event = envelope.wrap(
+        class_of(name).from_data(data), id=str(event_id), source=source, time=created_at
+    )
+    return envelope.to_binary(Signer("ordering", secrets.event_keys["ordering"]).sign(event))
+
+
+def tick(secrets: Secrets, schedule: str) -> tuple[dict[str, str], bytes]:
+    event = envelope.CloudEvent(
+        id=str(uuid4()),
+        source="/shop/clock",
+        type="com.msashop.clock.ticked.v1",
+        subject=schedule,
+        time=datetime.now(UTC),
+        data=b"{}",
+    )
+    return envelope.to_binary(Signer("clock", secrets.event_keys["clock"]).sign(event))

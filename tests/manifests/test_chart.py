@@ -1,0 +1,325 @@
+"""The Helm chart: lint, schema, every values file, and object by object what kustomize deploys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import kubernetes_validate
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from tools.manifest_rules.__main__ import ROOT, findings
+from tools.manifest_rules.manifests import World, of_text
+from tools.manifest_rules.serving import RELEASE_LABELS
+from tools.render.eventing import CLASSES, broker_objects
+from tools.render.knative import COMPONENTS, FOLDER, base_files, component_objects, render
+
+CHART = ROOT / "helm" / "msa-shop"
+DIGEST = "sha256:" + "1" * 64
+PINNED = {
+    "image": {"digest": DIGEST},
+    "toolsImage": {"digest": DIGEST},
+    "pgbouncer": {"image": {"digest": DIGEST}},
+}
+APIS = [
+    "external-secrets.io/v1/ExternalSecret",
+    "gateway.networking.k8s.io/v1/HTTPRoute",
+    "keda.sh/v1alpha1/ScaledObject",
+    "monitoring.coreos.com/v1/PodMonitor",
+]
+# what infra/knative is, said in values
+AS_KUSTOMIZED: dict[str, Any] = {
+    "image": {"pullPolicy": ""},
+    "profile": "prod",
+    "settings": {"PAYMENT_PROVIDER": "stripe"},
+    "postgresql": {"bundled": False},
+    "redis": {"bundled": False},
+    "sandbox": {"enabled": False},
+    "migration": {"enabled": False},
+    "test": {"enabled": False},
+    "networkPolicy": {"providerPorts": [443]},
+}
+CORE = ("v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1")
+
+
+def rendered(*values: dict[str, Any], assume: list[str] | None = None) -> World:
+    """Everything the chart renders with these values, the later winning."""
+    whole: dict[str, Any] = {"assumeApis": assume or []}
+    for value in values:
+        whole = _merged(whole, value)
+    with helm_python.Chart.load(CHART) as chart:
+        texts = chart.render(whole, name="shop", namespace="shop")
+    manifests = [text for path, text in texts.items() if path.endswith(".yaml")]
+    return of_text("\n---\n".join(manifests))
+
+
+def values_of(name: str) -> dict[str, Any]:
+    """A values file."""
+    return yaml.safe_load((CHART / name).read_text("utf-8"))
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    whole = deepcopy(below)
+    for key, value in above.items():
+        is_both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = _merged(whole[key], value) if is_both else value
+    return whole
+
+
+WAYS = (
+    "values",
+    "values, all APIs",
+    "ghcr",
+    "kind",
+    "prod",
+    "observability",
+    "rabbitmq",
+    "kafka, no pooler",
+)
+
+
+@cache
+def world_of(way: str) -> World:
+    """The chart in each way that a values file or a cluster's abilities make it differ."""
+    match way:
+        case "values, all APIs":
+            return rendered(assume=APIS)
+        case "ghcr":
+            return rendered(values_of("values-ghcr.yaml"))
+        case "kind":
+            return rendered(yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8")))
+        case "prod":
+            return rendered(values_of("values-prod.yaml"), PINNED, assume=APIS)
+        case "observability":
+            return rendered({"observability": {"enabled": True}}, assume=APIS)
+        case "rabbitmq":
+            return rendered({"broker": {"class": "rabbitmq"}})
+        case "kafka, no pooler":
+            own = {"enabled": False}
+            return rendered(
+                {"broker": {"class": "kafka"}, "pgbouncer": own},
+                {"postgresql": {"maxConnections": 600}},
+            )
+        case _:
+            return rendered()
+
+
+def test_the_linter_has_no_complaint() -> None:
+    report = helm_python.lint(CHART, {}, strict=True)
+
+    assert [m for m in report["messages"] if m["severity"] > 1] == []
+    assert report["errors"] == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_the_chart_renders_breaks_no_rule(way: str) -> None:
+    assert findings(world_of(way)) == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_core_objects_are_what_kubernetes_takes(way: str) -> None:
+    checked = 0
+    for thing in world_of(way).objects:
+        if thing["apiVersion"] in CORE:
+            kubernetes_validate.validate(thing, "1.33", strict=True)
+            checked += 1
+    assert checked > 20
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_chart_and_kustomize_deploy_the_same_objects(kind: str) -> None:
+    chart = rendered(
+        AS_KUSTOMIZED,
+        {
+            "broker": {"class": kind},
+            "pgbouncer": {"enabled": False},
+            "postgresql": {"maxConnections": 2010},
+        },
+        assume=APIS,
+    )
+    keda = component_objects()["keda"]
+    replaced = {("Service", "shop-sweep"), ("CronJob", "shop-clock-sweep")}
+    base = [thing for things in base_files().values() for thing in things]
+    base = [t for t in base if (t["kind"], t["metadata"]["name"]) not in replaced]
+    parts = component_objects()
+    others = [*keda, *parts["gateway"], *parts["monitoring"], *broker_objects(kind)]
+
+    expected = _comparable([*base, *others], kind)
+    assert _comparable(chart.objects, kind) == expected
+
+
+def _comparable(objects: Any, kind: str) -> dict[tuple[str, str], Any]:
+    """By kind and name; without what a release adds, and what only one of the two has."""
+    found = {}
+    for thing in objects:
+        key = (thing["kind"], thing["metadata"]["name"])
+        if thing["kind"] == "Namespace" or (kind != "rabbitmq" and "rabbitmq" in key[1]):
+            continue
+        copy = deepcopy(thing)
+        labels = copy["metadata"]["labels"]
+        copy["metadata"]["labels"] = {k: v for k, v in labels.items() if k not in RELEASE_LABELS}
+        if key == ("ConfigMap", "shop-settings"):
+            # patches in kustomize, whose values another test looks at
+            patched = ("BROKER_URL", "METRICS_PORT")
+            copy["data"] = {k: v for k, v in copy["data"].items() if k not in patched}
+        template = copy.get("spec", {}).get("template", {}).get("metadata", {})
+        template.get("annotations", {}).pop("msa-shop/settings", None)
+        if template.get("annotations") == {}:
+            del template["annotations"]
+        found[key] = copy
+    return found
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_chart_and_kustomize_patch_the_same_settings(kind: str) -> None:
+    chart = rendered({"broker": {"class": kind}}, assume=APIS)
+    (settings,) = (t for t in chart.kind("ConfigMap") if t["metadata"]["name"] == "shop-settings")
+    files = render()
+    name = "patch-configmap-shop-settings.yaml"
+
+    patches = [
+        yaml.safe_load(files[folder / name])["data"]
+        for folder in (FOLDER / kind, COMPONENTS / "monitoring")
+    ]
+
+    for patch in patches:
+        assert patch.items() <= settings["data"].items()
+
+
+# ---------------------------------------------------------------- values
+
+
+def test_a_misspelt_value_is_refused_at_every_depth() -> None:
+    for path in _paths(values_of("values.yaml")):
+        wrong: dict[str, Any] = {}
+        inner = wrong
+        for key in path:
+            inner = inner.setdefault(key, {})
+        inner["misspelt"] = {"x": 1}
+        with pytest.raises(helm_python.HelmError, match=r"misspelt|settings"):
+            rendered(wrong)
+
+
+def _paths(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if path != ("secrets", "names"):
+        yield path
+    for key, value in values.items():
+        if isinstance(value, dict) and path != ("secrets",):
+            yield from _paths(value, (*path, key))
+
+
+def test_the_schema_is_strict_and_describes_every_value() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    Draft7Validator.check_schema(schema)
+
+    for part in _objects_of(schema):
+        assert part.get("additionalProperties") is not True
+        assert "additionalProperties" in part, part
+    described = schema["properties"].keys() - {"global"}
+    assert described == values_of("values.yaml").keys()
+
+
+def _objects_of(schema: Any) -> Iterator[dict[str, Any]]:
+    for value in schema.values() if isinstance(schema, dict) else ():
+        yield from _objects_of(value)
+    is_object = isinstance(schema, dict) and schema.get("type") == "object"
+    if is_object and schema != {"type": "object"}:  # `global` is Helm's, for parent charts
+        yield schema
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"functions": {"login": {"maxScale": 200}}}, "may open 2040 database connections"),
+        ({"functions": {"no_such": {"maxScale": 2}}}, "there is no such function"),
+        ({"functions": {"login": {"minScale": 9}}}, "minScale 9 is more than maxScale 5"),
+        ({"requireDigests": True}, "has no digest"),
+        ({"secrets": {"source": "externalSecrets"}}, "install the External Secrets Operator"),
+        ({"broker": {"class": "nats"}}, "/broker/class"),
+        ({"image": {"digest": "sha256:1"}}, "/image/digest"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_by_name(values: dict[str, Any], why: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=why):
+        rendered(values)
+
+
+# ---------------------------------------------------------------- what a cluster has
+
+
+def test_kinds_a_cluster_lacks_are_not_rendered() -> None:
+    optional = {"ExternalSecret", "Gateway", "HTTPRoute", "PodMonitor", "ReferenceGrant"}
+    optional |= {"ScaledObject", "SinkBinding", "TriggerAuthentication"}
+
+    bare = {thing["kind"] for thing in world_of("values").objects}
+    whole = {thing["kind"] for thing in world_of("prod").objects}
+
+    assert bare & optional == set()
+    assert optional <= whole
+
+
+def test_with_keda_the_sweeper_is_a_deployment_and_without_it_a_function() -> None:
+    bare, whole = world_of("values"), world_of("values, all APIs")
+
+    assert bare.function("shop-sweep") is not None
+    assert "shop-clock-sweep" in {t["metadata"]["name"] for t in bare.kind("CronJob")}
+    assert whole.function("shop-sweep") is None
+    assert "shop-sweep" in {t["metadata"]["name"] for t in whole.kind("Deployment")}
+
+
+def test_a_new_release_makes_no_new_revision() -> None:
+    def templates(world: World) -> dict[str, Any]:
+        return {t["metadata"]["name"]: t["spec"]["template"] for t in world.functions()}
+
+    with helm_python.Chart.load(CHART) as chart:
+        texts = chart.render({}, name="other", namespace="shop", revision=7, is_upgrade=True)
+    again = of_text("\n---\n".join(t for path, t in texts.items() if path.endswith(".yaml")))
+
+    assert templates(again) == templates(world_of("values"))
+
+
+def test_other_settings_make_a_revision_of_every_function() -> None:
+    def marks(world: World) -> dict[str, str]:
+        return {
+            t["metadata"]["name"]: t["spec"]["template"]["metadata"]["annotations"][
+                "msa-shop/settings"
+            ]
+            for t in world.functions()
+        }
+
+    before = marks(world_of("values"))
+    after = marks(rendered({"settings": {"OPEN_ORDERS_MAX": "11"}}))
+
+    assert before.keys() == after.keys()
+    assert not set(before.values()) & set(after.values())
+
+
+def test_a_function_is_sized_by_its_values_threads_included() -> None:
+    world = rendered(
+        {"functions": {"login": {"concurrency": 3, "resources": {"limits": {"memory": "1Gi"}}}}}
+    )
+
+    pod = world.function("shop-login")["spec"]["template"]["spec"]  # type: ignore[index]
+
+    assert pod["containerConcurrency"] == 3
+    assert pod["containers"][0]["env"] == [{"name": "THREADS", "value": "3"}]
+    assert pod["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "1Gi"}
+
+
+def test_the_images_of_production_are_pinned_by_digest() -> None:
+    images = {
+        container["image"]
+        for _, template in world_of("prod").pods()
+        for container in template["spec"]["containers"]
+    }
+
+    assert images
+    assert all(image.endswith(f"@{DIGEST}") for image in images)
+    assert Path(CHART / "files/functions.yaml").is_file()

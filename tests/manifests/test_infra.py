@@ -1,0 +1,162 @@
+"""What is written by hand beside the charts: workflows, Argo CD, kind and the secret examples."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tools.manifest_rules.__main__ import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+INFRA = [
+    path
+    for folder in ("argocd", "kind", "secrets")
+    for path in sorted((ROOT / "infra" / folder).rglob("*.yaml"))
+    if path.name != "values.yaml"
+]
+PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
+# what a job may have besides reading the code, and where
+RIGHTS = {"image": {"contents": "read", "packages": "write", "id-token": "write"}}
+
+
+def jobs_of(path: Path) -> dict[str, dict[str, Any]]:
+    """The jobs of a workflow."""
+    return yaml.safe_load(path.read_text("utf-8"))["jobs"]
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    """All documents of a file."""
+    return list(yaml.safe_load_all(path.read_text("utf-8")))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_action_is_pinned_by_commit_and_says_its_version(path: Path) -> None:
+    lines = [line for line in path.read_text("utf-8").splitlines() if "uses:" in line]
+
+    assert lines
+    for line in lines:
+        action, _, version = line.partition("uses:")[2].partition("#")
+        assert PINNED.fullmatch(action.strip()), line
+        assert re.fullmatch(r" v\d+\.\d+\.\d+", version), line
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_jobs_have_the_least_rights_and_an_end(path: Path) -> None:
+    assert yaml.safe_load(path.read_text("utf-8"))["permissions"] == {}
+    for name, job in jobs_of(path).items():
+        assert job["permissions"] == RIGHTS.get(name, {"contents": "read"}), name
+        assert job["timeout-minutes"] <= 60
+        checkouts = [s for s in job["steps"] if "actions/checkout" in s.get("uses", "")]
+        assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_no_expression_is_pasted_into_a_script(path: Path) -> None:
+    scripts = [s.get("run", "") for job in jobs_of(path).values() for s in job["steps"]]
+
+    assert [script for script in scripts if "${{" in script] == []
+
+
+def test_images_are_built_after_the_tests_and_signed_by_digest() -> None:
+    image = jobs_of(ROOT / ".github/workflows/build-images.yml")["image"]
+    build = next(s for s in image["steps"] if s.get("id") == "build")
+    sign = next(s for s in image["steps"] if "cosign sign" in s.get("run", ""))
+    dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+
+    assert (image["needs"], "workflow_run.conclusion == 'success'" in image["if"]) == ("test", True)
+    assert (build["with"]["sbom"], build["with"]["provenance"]) == (True, "mode=max")
+    assert build["with"]["platforms"] == "linux/amd64,linux/arm64"
+    assert '"${IMAGE}@${DIGEST}"' in sign["run"]
+    for target in image["strategy"]["matrix"]["target"]:
+        assert f" AS {target}\n" in dockerfile
+    for argument in build["with"]["build-args"].splitlines():
+        assert f"ARG {argument.partition('=')[0]}=" in dockerfile
+
+
+@pytest.mark.parametrize("path", INFRA, ids=lambda path: path.stem)
+def test_every_object_is_named_and_placed(path: Path) -> None:
+    for thing in documents(path):
+        if thing["apiVersion"].startswith("kind.x-k8s.io"):
+            continue
+        assert {"apiVersion", "kind", "metadata", "spec"} - thing.keys() <= {"spec"}
+        assert thing["kind"] == "GatewayClass" or thing["metadata"].get("namespace")
+        if thing["apiVersion"] == "v1":
+            kubernetes_validate.validate(thing, "1.33", strict=True)
+
+
+def test_vault_brings_every_secret_the_chart_names() -> None:
+    values = yaml.safe_load((ROOT / "helm/msa-shop/values.yaml").read_text("utf-8"))
+
+    brought = {
+        thing["spec"]["destination"]["name"]
+        for thing in documents(ROOT / "infra/secrets/vault-static-secrets.yaml")
+        if thing["kind"] == "VaultStaticSecret"
+    }
+
+    assert brought == set(values["secrets"]["names"])
+
+
+def test_argo_deploys_the_chart_with_production_values_and_lets_webhooks_write() -> None:
+    (shop,) = documents(ROOT / "infra/argocd/applications/shop.yaml")
+    (project,) = documents(ROOT / "infra/argocd/project.yaml")
+    (root,) = documents(ROOT / "infra/argocd/root.yaml")
+    source = shop["spec"]["source"]
+
+    assert (ROOT / source["path"] / source["helm"]["valueFiles"][0]).is_file()
+    assert (ROOT / root["spec"]["source"]["path"]).is_dir()
+    assert source["repoURL"] in project["spec"]["sourceRepos"]
+    assert "RespectIgnoreDifferences=true" in shop["spec"]["syncPolicy"]["syncOptions"]
+    ignored = {(rule["group"], rule["kind"]) for rule in shop["spec"]["ignoreDifferences"]}
+    assert {("serving.knative.dev", "Service"), ("apps", "Deployment")} <= ignored
+    namespaces = {place["namespace"] for place in project["spec"]["destinations"]}
+    assert {"shop", "kourier-system", "knative-eventing"} <= namespaces
+
+
+def test_kind_loads_the_images_its_values_name() -> None:
+    script = (ROOT / "scripts/kind-up").read_text("utf-8")
+    values = yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8"))
+
+    for part in ("image", "toolsImage"):
+        image = values[part]
+        target = image["repository"].rpartition("/")[2]
+        assert f"{image['registry']}/{image['repository']}:{image['tag']}" == (
+            f"dev.local/msa-shop/{target}:dev"
+        )
+        assert target in script
+    assert (ROOT / "scripts/kind-up").stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actionlint_has_no_complaint(path: Path) -> None:
+    assert run("actionlint", "-no-color", str(path)) == (0, "")
+
+
+@pytest.mark.parametrize("script", ["scripts/kind-up", "scripts/setup.sh", "infra/secrets/seal"])
+def test_shellcheck_has_no_complaint(script: str) -> None:
+    assert run("shellcheck", str(ROOT / script)) == (0, "")
+
+
+def run(tool: str, *arguments: str) -> tuple[int, str]:
+    """Status and output of a tool of the development lock; a missing one fails the test."""
+    folder = Path(sys.executable).parent
+    path = os.pathsep.join((str(folder), os.environ["PATH"]))
+    found = shutil.which(tool, path=path)
+    assert found, f"{tool} is missing: make setup"
+    result = subprocess.run(
+        [found, *arguments],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return result.returncode, result.stdout + result.stderr

@@ -1,0 +1,92 @@
+"""Every group against the whole shop at the desk, while it repeats, reorders, loses and kills.
+
+The desk is the real thing: PostgreSQL, Redis, broker, provider, each function its own process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tools.e2e.run import GROUPS
+from tools.local_platform.servers import free_port
+
+SHOP = (sys.executable, "-m", "tools.cli")
+READY_SECONDS = 90.0
+STOP_SECONDS = 60.0
+FAULTS = ("--duplicate", "0.3", "--reorder", "0.3", "--lose", "0.05", "--kill", "0.05")
+# Wide enough that the groups before rate-limit need not wait, soon used up by that one.
+LIMIT = "600"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A running ``shop dev``."""
+
+    url: str
+    data: Path
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """``shop dev`` with faults in a folder of its own; it must stop cleanly when told to."""
+    data = tmp_path_factory.mktemp("desk")
+    port = free_port()
+    process = subprocess.Popen(
+        [*SHOP, "dev", "--port", str(port), "--data", str(data), *FAULTS, "--seed", "7"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "RATE_LIMIT_PER_MINUTE": LIMIT},
+    )
+    lines: list[str] = []
+    is_ready = threading.Event()
+    reader = threading.Thread(target=_read, args=(process, lines, is_ready), daemon=True)
+    reader.start()
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while not is_ready.wait(0.1):
+            assert process.poll() is None, "".join(lines)
+            assert time.monotonic() < deadline, "".join(lines)
+        yield Desk(f"http://127.0.0.1:{port}", data)
+        process.send_signal(signal.SIGINT)
+        process.wait(STOP_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+
+
+def _read(process: subprocess.Popen[str], lines: list[str], is_ready: threading.Event) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("ready "):
+            is_ready.set()
+
+
+@pytest.mark.timeout(480)
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_is_green_although_everything_goes_wrong_sometimes(desk: Desk, group: str) -> None:
+    secret = desk.data / "secrets" / "webhook-secret"
+    run = subprocess.run(
+        [*SHOP, "e2e", "--url", desk.url, "--group", group, "--webhook-secret-file", str(secret)],
+        capture_output=True,
+        text=True,
+        timeout=470,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    passed, failed = run.stdout.splitlines()[-1].split(", ")
+    assert failed == "0 failed"
+    assert int(passed.removesuffix(" passed")) == run.stdout.count("\nok  ") > 0

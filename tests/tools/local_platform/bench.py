@@ -1,0 +1,153 @@
+"""The platform's parts inside a test's event loop, with stub functions as real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shop.primitives.spec import FunctionSpec, Route, Scale, Subscription
+from tools.local_platform.activator import Activator, Launch, Limits
+from tools.local_platform.activity_log import Journal
+from tools.local_platform.broker import Broker, DeliveryRule
+from tools.local_platform.child_processes import Children
+from tools.local_platform.delivery_faults import Faults
+from tools.local_platform.delivery_store import Store
+from tools.local_platform.edge import RouteTable, edge
+from tools.local_platform.http_listener import listen, serving
+from tools.local_platform.http_messages import HttpResponse, Message, connect
+from tools.local_platform.ingress import ingress
+
+STUB = Path(__file__).parent / "stub_function.py"
+FAST = DeliveryRule(retries_max=3, delay_seconds=0.05, timeout_seconds=5)
+
+
+def route(method: Any, path: str) -> Route:
+    return Route(method=method, path=path, handler="h", auth="public", summary="s")
+
+
+SPECS = (
+    FunctionSpec(
+        name="web",
+        summary="answers requests",
+        database_role=None,
+        routes=(
+            route("GET", "/echo"),
+            route("POST", "/echo"),
+            route("GET", "/slow"),
+            route("GET", "/die"),
+            route("POST", "/events"),
+        ),
+        scale=Scale(concurrency=2),
+        timeout_seconds=3,
+    ),
+    FunctionSpec(
+        name="broken", summary="ends at once", database_role=None, routes=(route("GET", "/broken"),)
+    ),
+    FunctionSpec(
+        name="taker",
+        summary="takes events",
+        database_role=None,
+        subscriptions=(Subscription(event="order.placed", handler="h", summary="s"),),
+    ),
+    FunctionSpec(
+        name="letters", summary="takes dead letters", database_role=None, receives_dead_letters=True
+    ),
+)
+
+
+@dataclass
+class Bench:
+    """A running edge and broker; ``record`` holds what the stubs received."""
+
+    port: int
+    broker_port: int
+    activator: Activator
+    broker: Broker
+    journal: Journal
+    record: Path
+
+    async def get(self, target: str, **headers: str) -> HttpResponse:
+        return await ask(self.port, "GET", target, **headers)
+
+    async def announce(self, subject: str = "204", id: str = "1", **changes: str) -> HttpResponse:
+        attributes = {"id": id, "source": "/shop/test", "subject": subject, "specversion": "1.0"}
+        attributes |= {"type": "com.msashop.order.placed.v1"} | changes
+        headers = {f"ce-{name}": value for name, value in attributes.items()}
+        headers["content-type"] = "application/json"
+        return await ask(self.broker_port, "POST", "/", b'{"orderId":1}', **headers)
+
+    def events(self, function: str) -> list[dict[str, Any]]:
+        if not self.record.exists():
+            return []
+        lines = self.record.read_text(encoding="utf-8").splitlines()
+        return [line for line in map(json.loads, lines) if line["function"] == function]
+
+    async def settled(self) -> None:
+        await until(lambda: self.broker.pending == 0)
+
+
+@asynccontextmanager
+async def bench(
+    folder: Path,
+    *,
+    limits: Limits | None = None,
+    faults: Faults | None = None,
+    rule: DeliveryRule = FAST,
+) -> AsyncIterator[Bench]:
+    """Edge, activator and broker over the stub functions, with its files in ``folder``."""
+    journal, faults = Journal(quiet=True), faults or Faults()
+    record = folder / "record.jsonl"
+    launch = Launch(
+        command=lambda name: [sys.executable, "-S", str(STUB), name, str(record)],
+        environment=lambda spec: {"PATH": os.environ["PATH"]},
+        logs=folder,
+    )
+    with Children() as children, listen(0) as public, listen(0) as internal:
+        limits = limits or Limits()
+        activator = Activator(SPECS, launch, limits, faults, journal, children)
+        store = Store(folder / "broker.sqlite")
+        broker = Broker(SPECS, activator, store, faults, journal, rule)
+        idle = asyncio.create_task(activator.retire_idle_forever())
+        await broker.resume()
+        application = edge(RouteTable(SPECS), activator, journal, lambda: None)
+        try:
+            async with (
+                serving(application, public),
+                serving(ingress(broker, lambda: {"processes": activator.processes()}), internal),
+            ):
+                ports = public.getsockname()[1], internal.getsockname()[1]
+                yield Bench(*ports, activator, broker, journal, record)
+        finally:
+            idle.cancel()
+            await broker.close()
+            await activator.close()
+            store.close()
+
+
+async def ask(
+    port: int, method: str, target: str, body: bytes = b"", **headers: str
+) -> HttpResponse:
+    """One request on its own connection; underscores in header names are hyphens."""
+    connection = await connect(port)
+    fields = [(name.replace("_", "-").encode(), v.encode()) for name, v in headers.items()]
+    fields.append((b"host", b"shop.test"))
+    try:
+        return await connection.ask(Message(method, target.encode(), fields, body))
+    finally:
+        connection.close()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Returns as soon as the condition holds; AssertionError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.01)

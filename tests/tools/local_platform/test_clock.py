@@ -1,0 +1,238 @@
+"""Cron times, and ticks only while something is due."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from events.envelope import parse
+from shop.adapters.signatures import Signer, verifier_from_json
+from shop.primitives.clock import utc_now
+from shop.primitives.spec import FunctionSpec, Schedule
+from tests.tools.local_platform.bench import until
+from tools.local_platform.activator import Activator
+from tools.local_platform.activity_log import Journal
+from tools.local_platform.clock import Clock, Cron, DueWork
+from tools.local_platform.http_messages import HttpResponse, Message, header_map
+from tools.local_platform.secrets import CLOCK, Secrets, local_secrets
+from tools.local_platform.servers import postgres
+
+DUE = Schedule(name="drain", cron="* * * * *", handler="h", summary="s", due_kinds=("x",))
+DAILY = Schedule(name="close-days", cron="5 15 * * *", handler="h", summary="s")
+SWEEP = FunctionSpec(name="sweep", summary="s", database_role="relay", schedules=(DUE, DAILY))
+
+TIMES = (
+    ("* * * * *", "2026-01-31 23:59", "2026-02-01 00:00"),
+    ("*/10 * * * *", "2026-01-01 00:10", "2026-01-01 00:20"),
+    ("5 15 * * *", "2026-01-01 15:05", "2026-01-02 15:05"),
+    ("0 0 29 2 *", "2026-01-01 00:00", "2028-02-29 00:00"),
+    ("0 9-17/4 * * 1-5", "2026-01-02 17:30", "2026-01-05 09:00"),
+    ("30 1,13 * * 7", "2026-01-01 00:00", "2026-01-04 01:30"),
+    ("0 0 13 * 5", "2026-01-01 00:00", "2026-01-02 00:00"),
+    ("0 0 */2 * *", "2026-01-01 00:00", "2026-01-03 00:00"),
+)
+
+
+@pytest.mark.parametrize(("cron", "moment", "expected"), TIMES)
+def test_the_next_tick(cron: str, moment: str, expected: str) -> None:
+    after = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+
+    tick = Cron.parse(cron).next_after(after)
+
+    assert tick == datetime.fromisoformat(expected).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "cron", ["", "* * * *", "60 * * * *", "x * * * *", "5-1 * * * *", "*/0 * * * *"]
+)
+def test_what_is_no_cron_is_refused(cron: str) -> None:
+    with pytest.raises(ValueError):
+        Cron.parse(cron)
+
+
+def test_a_date_that_never_comes_is_refused() -> None:
+    with pytest.raises(ValueError, match="never"):
+        Cron.parse("0 0 30 2 *").next_after(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+class Recorder(Activator):
+    """Takes the messages instead of a function, and one due row per message if it ``drains``."""
+
+    def __init__(self, url: str, *, drains: bool, status: int = 204) -> None:
+        self.url, self.drains, self.status = url, drains, status
+        self.messages: list[Message] = []
+        self.running = self.most = 0
+
+    async def send(self, function: str, message: Message) -> HttpResponse:
+        assert function == "sweep"
+        self.messages.append(message)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        if self.drains:
+            execute(
+                self.url,
+                "delete from shop.due_work where id ="
+                " (select min(id) from shop.due_work where kind = 'x')",
+            )
+        await asyncio.sleep(0.02)  # slow: so that messages could overlap
+        self.running -= 1
+        return HttpResponse(self.status)
+
+    def processes_max(self, function: str) -> int:
+        return 3
+
+
+def execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    with postgres(tmp_path, durable=False) as admin_url:
+        execute(
+            admin_url,
+            "create schema shop;"
+            "create table shop.due_work (kind text, id text, due_at timestamptz)",
+        )
+        yield admin_url
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Secrets:
+    return local_secrets(tmp_path / "secrets", (SWEEP,))
+
+
+def make_clock(recorder: Recorder, secrets: Secrets) -> Clock:
+    signer = Signer(CLOCK, secrets.event_keys[CLOCK])
+    return Clock((SWEEP,), recorder, Journal(quiet=True), signer, DueWork(recorder.url))
+
+
+def test_a_tick_is_an_event_signed_by_the_clock(url: str, secrets: Secrets) -> None:
+    recorder = Recorder(url, drains=False)
+
+    assert asyncio.run(make_clock(recorder, secrets).tick(SWEEP, DAILY))
+
+    (message,) = recorder.messages
+    event = parse(header_map(message.headers), message.body)
+    assert (message.method, message.target) == ("POST", b"/events")
+    assert (event.type, event.source) == ("com.msashop.clock.ticked.v1", "/shop/clock")
+    assert (event.subject, event.data) == ("close-days", b"{}")
+    verifier_from_json(secrets.event_key_set).verify(event, utc_now())
+
+
+def test_ticks_while_work_is_due_one_at_a_time_and_then_rests(url: str, secrets: Secrets) -> None:
+    execute(
+        url, "insert into shop.due_work select 'x', n::text, now() from generate_series(1, 3) n"
+    )
+    execute(url, "insert into shop.due_work values ('x', '9', now() + interval '1 hour')")
+    execute(url, "insert into shop.due_work values ('y', '0', now())")
+    recorder = Recorder(url, drains=True)
+
+    async def story() -> None:
+        clock = make_clock(recorder, secrets)
+        running = asyncio.create_task(clock.run())
+        await until(lambda: len(recorder.messages) == 3)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(story())
+
+    assert recorder.most == 1
+
+
+@pytest.mark.parametrize(("due", "at_once"), [(200, 1), (201, 2), (5_000, 3)])
+def test_much_due_work_ticks_several_processes_at_once(
+    url: str, secrets: Secrets, due: int, at_once: int
+) -> None:
+    execute(
+        url,
+        f"insert into shop.due_work select 'x', n::text, now() from generate_series(1, {due}) n",
+    )
+    recorder = Recorder(url, drains=False)
+
+    async def story() -> None:
+        clock = make_clock(recorder, secrets)
+        running = asyncio.create_task(clock.run())
+        await until(lambda: len(recorder.messages) >= at_once and recorder.running == 0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(story())
+
+    assert recorder.most == at_once
+
+
+@pytest.mark.parametrize(("status", "pauses"), [(204, [1, 2, 4]), (502, [0, 0, 0])])
+def test_only_ticks_in_vain_make_the_clock_wait_longer(
+    url: str,
+    secrets: Secrets,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    pauses: list[int],
+) -> None:
+    """What is due and cannot be done yet is left alone; a process that died is no such thing."""
+    execute(url, "insert into shop.due_work values ('x', '1', now())")
+    recorder = Recorder(url, drains=False, status=status)
+    waited: list[int] = []
+
+    async def note(_: Clock, schedule: Schedule, in_vain: int) -> float:
+        waited.append(in_vain and 2 ** (in_vain - 1))
+        return 0.0
+
+    async def sleep(_: Clock, __: float, *, wakes: bool) -> None:
+        await asyncio.sleep(0)  # slow: lets the others have their turn
+
+    monkeypatch.setattr(Clock, "_pause", note)
+    monkeypatch.setattr(Clock, "_sleep", sleep)
+
+    async def story() -> None:
+        running = asyncio.create_task(make_clock(recorder, secrets).run())
+        await until(lambda: len(waited) >= 3)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(story())
+
+    assert waited[:3] == pauses
+
+
+def test_work_that_becomes_due_is_ticked_when_it_is(url: str, secrets: Secrets) -> None:
+    recorder = Recorder(url, drains=True)
+
+    async def story() -> None:
+        clock = make_clock(recorder, secrets)
+        running = asyncio.create_task(clock.run())
+        await until(lambda: clock._due_work._connection is not None)
+        assert recorder.messages == []
+        execute(url, "insert into shop.due_work values ('x', '1', now() + interval '1 second')")
+        await until(lambda: len(recorder.messages) == 1, 5)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(story())
+
+
+def test_due_work_survives_a_broken_connection(url: str) -> None:
+    execute(url, "insert into shop.due_work values ('x', '1', now())")
+
+    async def story() -> tuple[int, int]:
+        due_work = DueWork(url)
+        before = await due_work.count(("x",))
+        execute(
+            url,
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where application_name = 'desk clock'",
+        )
+        with pytest.raises(psycopg.OperationalError):
+            await due_work.count(("x",))
+        after = await due_work.count(("x",))
+        await due_work.close()
+        return before, after
+
+    assert asyncio.run(story()) == (1, 1)

@@ -1,0 +1,170 @@
+"""Dashboards and alerts name only what the code exports, and every alert has a page to turn to."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shop.registry import all_specs
+from shop.runtime.metrics import LIVE, MEASURES
+from tools.exporter import FAMILIES, OWN
+from tools.render.chart import FILES
+from tools.render.observability import DASHBOARDS, TARGETS
+
+ROOT = Path(__file__).resolve().parents[3]
+ALERTS = Path("infra/observability/alerts/shop.yaml")
+ALERT_TESTS = Path(__file__).parent / "alerts.yaml"  # promtool runs it, in `make deploy-check`
+NAME = re.compile(r"\b(?:shop|cold_start|process)_[a-z_]+\b")
+LABELS = re.compile(r"\b([a-z_]+)\{([^}]*)\}")
+
+
+def exported() -> dict[str, tuple[str, ...]]:
+    """Each series with its labels, as a query spells it."""
+    found = {name: labels for name, (labels, _) in FAMILIES.items()} | {name: () for name in OWN}
+    for measure in (*MEASURES, *LIVE):
+        if measure.kind == "histogram":
+            for end in ("bucket", "sum", "count"):
+                found[f"{measure.name}_{end}"] = (*measure.labels, "le")
+        else:
+            found[measure.name] = measure.labels
+    return found
+
+
+def dashboards() -> dict[str, Any]:
+    paths = sorted((ROOT / DASHBOARDS).glob("*.json"))
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in paths}
+
+
+def queries() -> list[str]:
+    return [t["expr"] for d in dashboards().values() for p in d["panels"] for t in p["targets"]]
+
+
+def alerts() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load((ROOT / ALERTS).read_text("utf-8"))["groups"]
+    rules: list[dict[str, Any]] = group["rules"]
+    return rules
+
+
+def test_every_name_in_a_query_is_exported() -> None:
+    expressions = queries() + [rule["expr"] for rule in alerts()]
+
+    named = {name for expression in expressions for name in NAME.findall(expression)}
+
+    assert len(expressions) > 25
+    assert named - exported().keys() == set()
+
+
+def test_every_label_in_a_query_is_the_series_own() -> None:
+    expressions = queries() + [rule["expr"] for rule in alerts()]
+    chosen = [found for expression in expressions for found in LABELS.findall(expression)]
+
+    assert chosen
+    for name, matchers in chosen:
+        labels = set(re.findall(r"(\w+)=~?|(\w+)!=", matchers))
+        used = {label for pair in labels for label in pair if label}
+        assert used <= set(exported()[name]), (name, used)
+
+
+def test_everything_the_shop_exports_is_looked_at() -> None:
+    text = " ".join(queries() + [rule["expr"] for rule in alerts()])
+    families = [m.name for m in (*MEASURES, *LIVE)] + list(FAMILIES)
+
+    unseen = {name for name in families if name not in text}
+
+    assert unseen == {"shop_ledger_postings"}
+
+
+def test_every_alert_has_its_page_in_the_runbook() -> None:
+    runbook = (ROOT / "docs" / "RUNBOOK.md").read_text("utf-8")
+    headings = {line[3:].lower() for line in runbook.splitlines() if line.startswith("## ")}
+
+    for rule in alerts():
+        assert rule["annotations"]["runbook"] == f"docs/RUNBOOK.md#{rule['alert'].lower()}"
+        assert rule["alert"].lower() in headings
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"]
+    for part in ("**Means**", "**Check**", "**Mend**"):
+        assert runbook.count(part) == len(alerts()), part
+
+
+def test_every_alert_is_tried_firing_beside_what_does_not_fire() -> None:
+    tests = yaml.safe_load(ALERT_TESTS.read_text("utf-8"))["tests"]
+    tried = {t["alertname"] for test in tests for t in test["alert_rule_test"] if "exp_alerts" in t}
+    series = [each["series"] for test in tests for each in test["input_series"]]
+
+    assert tried == {rule["alert"] for rule in alerts()}
+    for test in tests:
+        is_quiet_later = any("exp_alerts" not in asked for asked in test["alert_rule_test"])
+        assert is_quiet_later or len(test["input_series"]) > 1, test["name"]
+    for name, labels in (LABELS.findall(one)[0] for one in series if "{" in one):
+        assert set(re.findall(r"(\w+)=", labels)) <= set(exported()[name]), name
+    assert {one.split("{")[0] for one in series} <= exported().keys()
+
+
+def test_the_chart_and_compose_run_the_same_watchers() -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
+    values = yaml.safe_load((ROOT / "helm/msa-shop/values.yaml").read_text("utf-8"))
+    chosen = values["observability"]
+
+    for service, value in (
+        ("otel-collector", "collectorImage"),
+        ("prometheus", "prometheusImage"),
+        ("grafana", "grafanaImage"),
+        ("zipkin", "zipkinImage"),
+    ):
+        image = f"{chosen[value]['repository']}:{chosen[value]['tag']}"
+        assert compose[service]["image"].split(":-")[1] == f"{image}}}", service
+
+
+def test_prometheus_can_read_the_numbers_of_the_charts_collector() -> None:
+    text = (ROOT / "helm/msa-shop/templates/observability/telemetry.yaml").read_text("utf-8")
+    (telemetry,) = re.findall(r"^ {6}telemetry: (.*)$", text, re.MULTILINE)
+    (reader,) = yaml.safe_load(telemetry)["metrics"]["readers"]
+    listens = reader["pull"]["exporter"]["prometheus"]
+
+    assert listens["host"] == "0.0.0.0"  # the default is the pod's own loopback
+    assert f'targets: ["shop-collector:{listens["port"]}"]' in text
+
+
+def test_panels_do_not_overlap_and_ids_are_their_own() -> None:
+    for dashboard in dashboards().values():
+        panels = dashboard["panels"]
+        places = {(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels}
+
+        assert len(places) == len(panels) == len({p["id"] for p in panels})
+        assert all(p["gridPos"]["x"] + p["gridPos"]["w"] <= 24 for p in panels)
+
+
+def test_the_chart_and_compose_read_the_same_files() -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
+    prometheus = yaml.safe_load(
+        (ROOT / "infra/compose/observability/prometheus.yml").read_text("utf-8")
+    )
+    (targets,) = yaml.safe_load((ROOT / TARGETS).read_text("utf-8"))
+
+    assert (ROOT / FILES / "alerts/shop.yaml").read_text("utf-8") == (ROOT / ALERTS).read_text(
+        "utf-8"
+    )
+    assert len(targets["targets"]) == len(all_specs())
+    mounted = {v.split(":")[1]: v.split(":")[0] for v in compose["prometheus"]["volumes"]}
+    for path in (*prometheus["rule_files"], "/etc/shop/functions.yml"):
+        assert (ROOT / mounted[path]).is_file(), path
+    provider = yaml.safe_load(
+        (ROOT / "infra/compose/observability/grafana/dashboards/shop.yaml").read_text("utf-8")
+    )["providers"][0]
+    where = {v.split(":")[1]: v.split(":")[0] for v in compose["grafana"]["volumes"]}
+    assert list((ROOT / where[provider["options"]["path"]]).glob("*.json"))
+
+
+def test_the_collector_receives_what_functions_push() -> None:
+    path = ROOT / "infra/compose/observability/otel-collector.yaml"
+    collector = yaml.safe_load(path.read_text("utf-8"))
+
+    assert collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"].endswith(":4318")
+    for pipeline in collector["service"]["pipelines"].values():
+        for kind in ("receivers", "processors", "exporters"):
+            assert set(pipeline[kind]) <= set(collector[kind]), pipeline

@@ -1,0 +1,173 @@
+"""The numbers of a process: on a port of its own, after the first answer, and right."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.client import HTTPConnection
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from shop.runtime import telemetry
+from shop.runtime.services import Services
+from shop.runtime.telemetry import Telemetry
+from tests.functions.test_runtime_processes import ROOT, House, free_port, served
+from tests.harness import ShopUnderTest
+from tests.tools.observability.conftest import Collector
+from tests.tools.payment_simulator.sandbox_process import wait_for
+from tools.local_platform.secrets import Secrets
+
+NOWHERE = "http://127.0.0.1:9"
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+# What ``shop.runtime.server`` does in its worker, one answer, and what was imported when.
+FIRST_ANSWER = """
+import io, json, sys, threading, time
+from shop.registry import spec_of
+from shop.runtime import server
+from shop.runtime.bootstrap import make_app
+from shop.runtime.http_messages import HttpRequest
+
+LIBRARIES = ("prometheus_client", "opentelemetry")
+
+def loaded():
+    return [name for name in LIBRARIES if name in sys.modules]
+
+app = make_app((spec_of("list_products"),))
+app.warm()
+before = loaded()
+answer = app.answer(HttpRequest("GET", "/nowhere", "", {}, "", io.BytesIO().read, 0))
+at_once = loaded()
+deadline = time.monotonic() + 20
+while loaded() != list(LIBRARIES) and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(json.dumps([before, at_once, loaded(), answer.status]))
+app.telemetry.stop()
+"""
+
+
+def scraped(port: int) -> Series:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", "/metrics")
+    page = connection.getresponse().read().decode()
+    connection.close()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def is_up(port: int) -> bool:
+    try:
+        return bool(scraped(port))
+    except OSError:
+        return False
+
+
+def value(series: Series, name: str, **labels: str) -> float | None:
+    return series.get((name, frozenset(labels.items())))
+
+
+def test_nothing_is_loaded_before_the_first_answer(secrets: Secrets, collector: Collector) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "SHOP_PROFILE": "local",
+        "DATABASE_URL": "postgresql://shop_catalog_ro@127.0.0.1:9/shop",
+        "JWT_JWKS": secrets.jwks,
+        "EVENT_KEYS": secrets.event_key_set,
+        "METRICS_PORT": str(free_port()),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_ANSWER],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    before, at_once, later, status = json.loads(done.stdout.splitlines()[-1])
+    assert (before, at_once, status) == ([], [], 404)
+    assert later == ["prometheus_client", "opentelemetry"]
+
+
+def test_who_has_nothing_to_do_shows_its_page_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = free_port()
+    settings = SimpleNamespace(metrics_port=port, otel_exporter_otlp_endpoint="")
+    services = SimpleNamespace(settings=settings, database_figures=lambda: (0, 0))
+    idle = Telemetry(("settle",), cast(Services, services))
+
+    idle.probed()
+    assert idle._thread is None, "a start is not held up by a probe"
+    monkeypatch.setattr(telemetry, "UNASKED_SECONDS", 0.0)
+    idle.probed()
+    try:
+        wait_for(lambda: is_up(port), "the page is there")
+        assert value(scraped(port), "shop_requests_in_flight", function="settle") == 0
+    finally:
+        idle.stop()
+        idle._thread.join()
+
+
+def test_a_process_counts_what_it_answers(house: House) -> None:
+    port = free_port()
+    customer = house.customer()
+    ((product,),) = house.sql("select max(product_id) from shop.products")
+    order = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
+    environment = house.environment("place_order", METRICS_PORT=str(port), BROKER_URL=NOWHERE)
+    with served("container", "place_order", environment) as running:
+        assert not is_up(port), "health checks are no answers"
+        answers = [
+            running.ask("POST", "/orders", order, customer)[0],
+            running.ask("POST", "/orders", order, customer)[0],
+            running.ask("POST", "/orders", order)[0],
+            running.ask("GET", "/metrics")[0],
+        ]
+        wait_for(lambda: is_up(port), "the page is there")
+        page = scraped(port)
+
+    assert answers == [201, 201, 401, 404]
+    of = {"function": "place_order"}
+    placed = {**of, "route": "POST /orders"}
+    assert value(page, "shop_requests_total", **placed, status="2xx") == 2
+    assert value(page, "shop_requests_total", **placed, status="4xx") == 1
+    assert value(page, "shop_requests_total", **of, route="unmatched", status="4xx") == 1
+    assert value(page, "shop_request_duration_seconds_count", **placed) == 3
+    left = {**of, "type": "order.placed", "outcome": "left"}
+    assert value(page, "shop_outbox_published_total", **left) == 2, "nobody listens there"
+    assert value(page, "shop_requests_in_flight", **of) == 0
+    assert value(page, "shop_database_transactions_total", **of) == 2
+    assert 4 <= (value(page, "shop_database_round_trips_total", **of) or 0) <= 8
+    assert 0.05 < (value(page, "cold_start_seconds", **of) or 0) < 30
+
+
+def test_a_taken_port_costs_the_numbers_and_nothing_else(house: House) -> None:
+    environment = house.environment("list_products")
+    environment["METRICS_PORT"] = environment["PORT"]
+    with served("container", "list_products", environment) as running:
+        statuses = {running.ask("GET", "/categories")[0] for _ in range(3)}
+
+    assert statuses == {200}
+
+
+def test_without_a_port_nothing_is_kept(shop: ShopUnderTest) -> None:
+    shop.person().paid_order(shop.product())
+
+    telemetries = [app.telemetry for app in shop.apps.values()]
+    assert not any(telemetry.is_on for telemetry in telemetries)
+    assert not any(telemetry._finished or telemetry.at_work for telemetry in telemetries)
+    assert "telemetry" not in {thread.name for thread in threading.enumerate()}

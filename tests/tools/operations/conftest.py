@@ -1,0 +1,65 @@
+"""A shop whose provider's books are its own, and its commands as an operator types them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.flows.stage import Broker, Stage
+from tests.harness import ShopUnderTest
+from tests.tools.payment_simulator.sandbox_process import API_KEY, SandboxProcess, running_sandbox
+from tools.cli import app
+
+
+@pytest.fixture
+def own_sandbox(tmp_path: Path) -> Iterator[SandboxProcess]:
+    """A provider that knows nobody but this test's shop."""
+    with running_sandbox(tmp_path / "own-books.sqlite") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def stage(make_shop: Callable[..., ShopUnderTest], own_sandbox: SandboxProcess) -> Iterator[Stage]:
+    """The shop with a broker that the test directs and a provider of its own."""
+    broker = Broker()
+    shop = make_shop(
+        broker_url=broker.url,
+        payment_provider_url=own_sandbox.url,
+        payment_provider_timeout_seconds=2.0,
+    )
+    yield Stage(shop, broker, own_sandbox, 0, 0)
+    broker.close()
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Somebody at a terminal, with the database and the provider in the environment."""
+
+    environment: dict[str, str]
+
+    def run(self, *arguments: Any, **variables: str) -> Result:
+        environment = self.environment | variables
+        return CliRunner().invoke(app, [str(one) for one in arguments], env=environment)
+
+
+@pytest.fixture
+def auditor(stage: Stage) -> Operator:
+    """Connects as the role that may read everything and change nothing."""
+    return Operator(
+        {
+            "DATABASE_URL": stage.shop.role_url("auditor"),
+            "PAYMENT_PROVIDER_URL": stage.sandbox.url,
+            "PAYMENT_PROVIDER_API_KEY": API_KEY,
+        }
+    )
+
+
+@pytest.fixture
+def caretaker(stage: Stage) -> Operator:
+    """Connects as the role of operations, which may mark letters and alarms."""
+    return Operator({"DATABASE_URL": stage.shop.role_url("ops"), "BROKER_URL": stage.broker.url})

@@ -1,0 +1,85 @@
+"""The provider's books as the commands read them, from both kinds of provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shop.adapters.payment_provider.factory import open_provider
+from shop.primitives.errors import Unavailable
+from tests.tools.payment_simulator.sandbox_process import (
+    API_KEY,
+    SandboxProcess,
+    charge_call,
+    refund_call,
+)
+from tests.tools.payment_simulator.stripe_double import StripeDouble
+from tools.checker.provider_transactions import ProviderAccess, entries, outside
+
+
+@pytest.fixture
+def double() -> Iterator[StripeDouble]:
+    double = StripeDouble()
+    yield double
+    double.close()
+
+
+def _access(double: StripeDouble) -> ProviderAccess:
+    return ProviderAccess("stripe", double.url, "sk_test_double")
+
+
+def test_stripes_books_are_read_from_the_day_that_is_asked_for(double: StripeDouble) -> None:
+    """Three weeks back, where a list without a beginning would not reach."""
+    provider = open_provider("stripe", double.url, "sk_test_double")
+    old, new = charge_call("pm_card_visa"), charge_call("pm_card_visa")
+    for call in (old, new):
+        provider.charge(call)
+    then = datetime.now(UTC) - timedelta(days=21)
+    for charge in double.charges.values():
+        if charge["metadata"]["shop_key"] == old.key:
+            charge["created"] = int(then.timestamp())
+    day = timedelta(days=1)
+
+    then_listed = [e.key for e in entries(_access(double), since=then - day, until=then + day)]
+    now_listed = [e.key for e in entries(_access(double))]
+
+    assert (then_listed[0], now_listed) == (old.key, [new.key])
+
+
+def test_stripes_movements_are_what_the_invariants_compare_with(double: StripeDouble) -> None:
+    provider = open_provider("stripe", double.url, "sk_test_double")
+    call = charge_call("pm_card_visa", 900)
+    refund = refund_call(call, provider.charge(call).provider_ref or "", 400)
+    provider.refund(refund)
+
+    seen = outside(_access(double))
+
+    assert seen.charges == ((call.key, 900, "CAPTURED"),)
+    assert seen.refunds == ((refund.key, call.key, 400),)
+
+
+def test_the_sandbox_lists_every_entry_once_over_many_pages(own_sandbox: SandboxProcess) -> None:
+    provider = own_sandbox.provider()
+    calls = [charge_call() for _ in range(5)]
+    for call in calls:
+        provider.charge(call)
+    access = ProviderAccess("sandbox", own_sandbox.url, API_KEY)
+
+    assert [entry.key for entry in entries(access)] == [call.key for call in calls]
+    assert {charge[0] for charge in outside(access).charges} == {call.key for call in calls}
+
+
+@pytest.mark.parametrize("kind", ["sandbox", "stripe"])
+def test_books_that_cannot_be_read_say_so(kind: str) -> None:
+    access = ProviderAccess(kind, "http://127.0.0.1:1", "key")
+
+    with pytest.raises(Unavailable):
+        list(entries(access))
+    with pytest.raises(Unavailable):
+        outside(access)
+
+
+def test_an_access_never_shows_its_key() -> None:
+    assert "sk_secret" not in repr(ProviderAccess("stripe", "", "sk_secret"))

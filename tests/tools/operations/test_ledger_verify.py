@@ -1,0 +1,227 @@
+"""``shop ledger verify``: true chains pass, and the first place that is not true is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from tests.flows.stage import Stage
+from tests.tools.operations.conftest import Operator
+from tests.tools.operations.many_postings import fill_ledger
+from tools.operations.ledger import verify
+
+MANY = 20_000
+ROWS_A_SECOND_MIN = 1_000_000 / 60
+
+# what somebody with the disk in their hands does to the posting at (chain 3, place 40)
+HERE = "where chain = 3 and chain_seq = 40"
+FLIP = "set_byte({column}, 7, get_byte({column}, 7) # 1)"
+CHANGES = {
+    "amount": f"update shop.ledger set amount_minor = amount_minor + 1 {HERE}",
+    "kind": f"update shop.ledger set kind = 'REFUND' {HERE}",
+    "source": f"update shop.ledger set source_id = gen_random_uuid() {HERE}",
+    "order": f"update shop.ledger set order_id = gen_random_uuid() {HERE}",
+    "debit": f"update shop.ledger set debit = 'psp_receivablf' {HERE}",
+    "credit": f"update shop.ledger set credit = 'order_escrov' {HERE}",
+    "currency": f"update shop.ledger set currency = 'KRX' {HERE}",
+    "time": f"update shop.ledger set posted_at = posted_at + interval '1 microsecond' {HERE}",
+    "hash": f"update shop.ledger set hash = {FLIP.format(column='hash')} {HERE}",
+    "prev_hash": f"update shop.ledger set prev_hash = {FLIP.format(column='prev_hash')} {HERE}",
+    "seq": f"update shop.ledger set seq = 9000000 {HERE}",
+    "swap": "update shop.ledger set chain_seq = case chain_seq when 40 then 41 else 40 end "
+    "where chain = 3 and chain_seq in (40, 41)",
+}
+
+
+@pytest.fixture(scope="module")
+def long_ledger(postgres_url: str, template_url: str) -> Any:
+    """A database with many true postings and none of the rules that protect them."""
+    name, template = f"long_ledger_{uuid4().hex[:8]}", template_url.rsplit("/", 1)[1]
+    url = postgres_url.rsplit("/", 1)[0] + f"/{name}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"create database {name} template {template}".encode())
+        fill_ledger(url, MANY)
+        yield url
+        admin.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest.fixture
+def tampered(long_ledger: str, postgres_url: str, request: pytest.FixtureRequest) -> Any:
+    """The long ledger after ``request.param``, a statement past all triggers and constraints."""
+    name, template = f"tampered_{uuid4().hex[:8]}", long_ledger.rsplit("/", 1)[1]
+    url = postgres_url.rsplit("/", 1)[0] + f"/{name}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"create database {name} template {template}".encode())
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("set session_replication_role = replica")
+            connection.execute("alter table shop.ledger drop constraint one_link_per_place")
+            connection.execute("alter table shop.ledger alter seq drop identity")
+            assert connection.execute(request.param.encode()).rowcount > 0
+        yield url
+        admin.execute(f"drop database {name} with (force)".encode())
+
+
+def _seq_of(url: str, chain: int, place: int) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "select seq from shop.ledger where chain = %s and chain_seq = %s", (chain, place)
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_long_ledger_holds_and_is_walked_fast(
+    long_ledger: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walk = verify(long_ledger)
+
+    rate = walk.rows / walk.seconds
+    with capsys.disabled():
+        print(f" [{rate:,.0f} postings a second]", end="")
+    assert (walk.breaks, walk.rows, len(walk.heads)) == ([], MANY, 16)
+    assert sum(head.place for head in walk.heads.values()) == MANY
+    assert rate > ROWS_A_SECOND_MIN, "a million would take more than a minute"
+
+
+@pytest.mark.parametrize(
+    ("tampered", "place"),
+    [(change, 40) for change in CHANGES.values()],
+    indirect=["tampered"],
+    ids=list(CHANGES),
+)
+def test_any_change_is_found_where_it_was_made(tampered: str, place: int) -> None:
+    (found,) = verify(tampered).breaks
+
+    assert (found.chain, found.chain_seq) == (3, place)
+    assert found.seq == _seq_of(tampered, 3, place)
+
+
+@pytest.mark.parametrize("tampered", [f"delete from shop.ledger {HERE}"], indirect=True)
+def test_a_missing_posting_is_named(tampered: str) -> None:
+    (found,) = verify(tampered).breaks
+
+    assert (found.chain, found.chain_seq, found.seq) == (3, 40, None)
+    assert found.what == "missing: the next posting is 41"
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        "delete from shop.ledger where chain = 3 and chain_seq > (select max(chain_seq) - 2 from "
+        "shop.ledger where chain = 3)"
+    ],
+    indirect=True,
+)
+def test_a_cut_off_end_is_found_by_the_chains_head(tampered: str) -> None:
+    (found,) = verify(tampered).breaks
+
+    with psycopg.connect(tampered) as connection:
+        row = connection.execute("select chain_seq from shop.ledger_chains where chain = 3")
+        (head,) = row.fetchone() or (0,)
+    assert (found.chain, found.chain_seq, found.seq) == (3, head - 1, None)
+    assert found.what == f"missing: the head is at {head}"
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        f"update shop.ledger_chains set hash = {FLIP.format(column='hash')} where chain = 3",
+        "delete from shop.ledger_chains where chain = 3",
+    ],
+    indirect=True,
+    ids=["changed", "gone"],
+)
+def test_a_head_that_is_not_the_last_posting_is_found(tampered: str) -> None:
+    (found,) = verify(tampered).breaks
+
+    assert (found.chain, found.seq) == (3, None)
+    assert "head" in found.what
+
+
+def test_the_postings_of_the_trigger_hold_and_one_changed_digit_does_not(
+    stage: Stage, auditor: Operator, tmp_path: Path
+) -> None:
+    buyer, product = stage.shop.person(), stage.shop.product(stock=9)
+    orders = [buyer.paid_order(product) for _ in range(3)]
+    anchor = tmp_path / "heads.json"
+    fine = auditor.run("ledger", "verify", "--anchor", anchor)
+    assert (fine.exit_code, fine.stdout.splitlines()[-1]) == (0, "16 chains hold, 0 do not")
+
+    stage.shop.sql("alter table shop.ledger disable trigger append_only")
+    (row,) = stage.shop.sql(
+        "update shop.ledger set amount_minor = 9000 where order_id = %s "
+        "returning chain, chain_seq, seq",
+        orders[1]["id"],
+    )
+    kept = anchor.read_bytes()
+    found = auditor.run("ledger", "verify", "--json", "--anchor", anchor)
+
+    assert found.exit_code == 1
+    assert json.loads(found.stdout)["breaks"] == [{**row, "what": "is not what was posted"}]
+    assert anchor.read_bytes() == kept, "an anchor is renewed by a walk that holds, only"
+
+
+FORGE = """
+with first as (select seq, chain, chain_seq, prev_hash from shop.ledger where order_id = %s)
+update shop.ledger l set amount_minor = 1, hash = sha256(l.prev_hash || convert_to(concat_ws('|',
+  l.chain, l.chain_seq, l.seq, l.kind, l.source_id, l.order_id, l.debit, l.credit, 1, l.currency,
+  (extract(epoch from l.posted_at) * 1000000)::bigint), 'UTF8'))
+from first where l.seq = first.seq returning l.chain, l.chain_seq, l.hash
+"""
+
+
+def test_a_chain_forged_whole_is_found_by_the_anchor(
+    stage: Stage, auditor: Operator, tmp_path: Path
+) -> None:
+    order = stage.shop.person().paid_order(stage.shop.product())
+    anchor = tmp_path / "heads.json"
+    assert auditor.run("ledger", "verify", "--anchor", anchor).exit_code == 0
+    stage.shop.sql("alter table shop.ledger disable trigger append_only")
+    (forged,) = stage.shop.sql(FORGE, order["id"])
+    stage.shop.sql(
+        "update shop.ledger_chains set hash = %s where chain = %s", forged["hash"], forged["chain"]
+    )
+
+    alone = auditor.run("ledger", "verify")
+    anchored = auditor.run("ledger", "verify", "--anchor", anchor)
+
+    assert alone.exit_code == 0, "nothing inside the database can tell"
+    assert anchored.exit_code == 1
+    assert "is not what the anchor knows" in anchored.stdout
+
+
+def test_a_chain_cut_off_with_its_head_is_found_by_the_anchor(
+    stage: Stage, auditor: Operator, tmp_path: Path
+) -> None:
+    order = stage.shop.person().paid_order(stage.shop.product())
+    anchor = tmp_path / "heads.json"
+    assert auditor.run("ledger", "verify", "--anchor", anchor).exit_code == 0
+    stage.shop.sql("alter table shop.ledger disable trigger append_only")
+    (gone,) = stage.shop.sql(
+        "delete from shop.ledger where order_id = %s returning chain, prev_hash", order["id"]
+    )
+    stage.shop.sql(
+        "update shop.ledger_chains set hash = %s, chain_seq = chain_seq - 1 where chain = %s",
+        gone["prev_hash"],
+        gone["chain"],
+    )
+
+    assert auditor.run("ledger", "verify").exit_code == 0
+    anchored = auditor.run("ledger", "verify", "--anchor", anchor)
+
+    assert anchored.exit_code == 1
+    assert "missing: the anchor knows 1" in anchored.stdout
+
+
+def test_a_file_that_is_no_anchor_is_refused(auditor: Operator, tmp_path: Path) -> None:
+    file = tmp_path / "heads.json"
+    file.write_text("[]")
+
+    refused = auditor.run("ledger", "verify", "--anchor", file)
+
+    assert (refused.exit_code, file.read_text()) == (2, "[]")

@@ -1,0 +1,202 @@
+"""``shop reconcile --date``: exactly the differences that are there, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+
+from tests.flows.stage import Stage
+from tests.tools.operations.conftest import Operator
+from tests.tools.payment_simulator.sandbox_process import charge_call, refund_call
+
+SEOUL = ZoneInfo("Asia/Seoul")
+
+# What is done to each of eight orders, and which differences that makes.
+PLANTED = (
+    "delete from shop.ledger where order_id = %s",
+    "update shop.ledger set amount_minor = 999 where order_id = %s",
+    "update shop.payments set amount_minor = 1001 where order_id = %s",
+    "update shop.payments set status = 'UNKNOWN' where order_id = %s",
+    "update shop.payments set provider_key = 'shop:other' where order_id = %s",
+    "update shop.ledger set currency = 'USD' where order_id = %s",
+    "update shop.refunds set status = 'REJECTED' "
+    "where payment_id = (select payment_id from shop.payments where order_id = %s)",
+    "delete from shop.ledger where order_id = %s and kind = 'REFUND'",
+)
+FOUND = (
+    (0, "not posted to the ledger"),
+    (1, "the ledger has another amount"),
+    (2, "the provider has another amount"),
+    (2, "the ledger has another amount"),
+    (3, "the provider moved the money, ours is UNKNOWN"),
+    (3, "posted to the ledger, ours is UNKNOWN"),
+    (4, "ours is CAPTURED, the provider has nothing"),
+    (5, "the ledger has USD, ours is KRW"),
+    (6, "the provider moved the money, ours is REJECTED"),
+    (6, "posted to the ledger, ours is REJECTED"),
+    (7, "not posted to the ledger"),
+)
+
+
+def _today(stage: Stage) -> str:
+    (row,) = stage.shop.sql("select (now() at time zone 'Asia/Seoul')::date::text as day")
+    day: str = row["day"]
+    return day
+
+
+def _reconcile(operator: Operator, day: str) -> tuple[int, list[tuple[str, str]], Any]:
+    result = operator.run("reconcile", "--date", day, "--json")
+    found = json.loads(result.stdout)
+    differences = [(d["what"], d["order_id"] or d["key"]) for d in found["differences"]]
+    return result.exit_code, sorted(differences), found
+
+
+def _behind_the_rules(stage: Stage, statement: str, *parameters: Any) -> None:
+    """As somebody with the disk would: past triggers and foreign keys."""
+    with psycopg.connect(stage.shop.admin_url, autocommit=True) as connection:
+        connection.execute("set session_replication_role = replica")
+        assert connection.execute(statement.encode(), parameters).rowcount == 1, statement
+
+
+def _history(stage: Stage) -> list[str]:
+    """Eight paid orders of 1,000; two of them are given back, one of these in part."""
+    buyer, product = stage.shop.person(), stage.shop.product(stock=99)
+    support = stage.shop.person("support")
+    orders = [buyer.paid_order(product)["id"] for _ in range(8)]
+    buyer.patch(f"/orders/{orders[6]}/cancel")
+    support.post(f"/orders/{orders[7]}/refunds", {"amount": 300, "reason": "dented"})
+    buyer.order(product, method="CARD_DECLINED")
+    stage.come_to_rest()
+    return orders
+
+
+def test_books_that_agree_have_no_difference(stage: Stage, auditor: Operator) -> None:
+    _history(stage)
+
+    status, differences, found = _reconcile(auditor, _today(stage))
+
+    assert (status, differences, found["other_days"]) == (0, [], [])
+    assert found["totals"] == {"provider": {"KRW": 6700}, "ledger": {"KRW": 6700}}
+
+
+def test_each_planted_difference_is_listed_once_and_no_other(
+    stage: Stage, auditor: Operator
+) -> None:
+    orders = _history(stage)
+    provider = stage.sandbox.provider()
+    ghost = charge_call(amount_minor=70)
+    ghost_ref = provider.charge(ghost).provider_ref
+    assert ghost_ref
+    ghost_refund = refund_call(ghost, ghost_ref, 5)
+    assert provider.refund(ghost_refund).kind == "succeeded"
+    (known,) = stage.shop.sql(
+        "select provider_key from shop.payments where order_id = %s", orders[4]
+    )
+    for statement, order in zip(PLANTED, orders, strict=True):
+        _behind_the_rules(stage, statement, order)
+
+    status, differences, found = _reconcile(auditor, _today(stage))
+
+    only_there = (known["provider_key"], ghost.key, ghost_refund.key)
+    assert status == 1
+    assert differences == sorted(
+        [(what, orders[place]) for place, what in FOUND]
+        + [("only the provider knows it", key) for key in only_there]
+    )
+    (other,) = [d for d in found["differences"] if d["order_id"] == orders[1]]
+    assert (other["provider_minor"], other["ours_minor"], other["ledger_minor"]) == (
+        1000,
+        1000,
+        999,
+    )
+
+
+def test_a_charge_that_the_provider_made_twice_is_listed(stage: Stage, auditor: Operator) -> None:
+    """Its memory of keys is short: the same key again is new money."""
+    order = stage.shop.person().paid_order(stage.shop.product())
+    (payment,) = stage.shop.sql("select * from shop.payments where order_id = %s", order["id"])
+    stage.sandbox.faults(key_life_seconds=0.001)
+    body = {
+        "key": payment["provider_key"],
+        "amount_minor": 1000,
+        "currency": "KRW",
+        "payment_method": "CARD",
+        "order_id": order["id"],
+        "payment_id": str(payment["payment_id"]),
+    }
+    stage.sandbox.ask("POST", "/intents", body)
+    stage.sandbox.ask("POST", f"/intents/{payment['provider_key']}/confirm", {})
+    assert stage.sandbox.captures(payment["provider_key"]) == 2
+
+    status, differences, _ = _reconcile(auditor, _today(stage))
+
+    assert (status, differences) == (1, [("the provider moved the money 2 times", order["id"])])
+
+
+def test_midnight_between_two_books_is_a_note_on_both_days(stage: Stage, auditor: Operator) -> None:
+    order = stage.shop.person().paid_order(stage.shop.product())
+    today = _today(stage)
+    tomorrow = (datetime.fromisoformat(today) + timedelta(days=1)).date().isoformat()
+    later = datetime.fromisoformat(tomorrow).replace(tzinfo=SEOUL)
+    for statement in (
+        "update shop.ledger set posted_at = %s where order_id = %s",
+        "update shop.transitions set at = %s where order_id = %s and to_status = 'CAPTURED'",
+    ):
+        _behind_the_rules(stage, statement, later, order["id"])
+
+    for day, totals in (
+        (today, {"provider": {"KRW": 1000}, "ledger": {}}),
+        (tomorrow, {"provider": {}, "ledger": {"KRW": 1000}}),
+    ):
+        status, differences, found = _reconcile(auditor, day)
+        assert (status, differences, found["totals"]) == (0, [], totals)
+        (note,) = found["other_days"]
+        assert note["what"] == f"the provider dates it {today}, the ledger {tomorrow}"
+
+
+def test_a_settlement_that_is_not_the_sum_of_its_day_is_listed(
+    stage: Stage, auditor: Operator
+) -> None:
+    stage.shop.person().paid_order(stage.shop.product())
+    day = _today(stage)
+    stage.shop.sql(
+        "insert into shop.settlements (day, currency, captures_minor, refunds_minor, captures, n) "
+        "values (%s::date, 'KRW', 1000, 7, 1, 1)",
+        day,
+    )
+
+    result = auditor.run("reconcile", "--date", day)
+
+    assert result.exit_code == 1
+    header, line, *foot = result.stdout.splitlines()
+    assert " ".join(line.split()) == "the settlement has another sum refund 7 0"
+    assert foot[-1] == "1 differences, 0 on another day"
+    assert header.split() == ["what", "kind", "key", "order", "provider", "ours", "ledger"]
+
+
+def test_another_day_has_nothing(stage: Stage, auditor: Operator) -> None:
+    _history(stage)
+
+    status, differences, found = _reconcile(auditor, "2020-02-29")
+
+    assert (status, differences, found["totals"]) == (0, [], {"provider": {}, "ledger": {}})
+
+
+@pytest.mark.parametrize("day", ["yesterday", "2026-02-30", "20260201"])
+def test_what_is_no_day_is_refused(auditor: Operator, day: str) -> None:
+    assert auditor.run("reconcile", "--date", day).exit_code == 2
+
+
+def test_without_books_there_is_no_verdict(stage: Stage, auditor: Operator) -> None:
+    day = _today(stage)
+    stage.sandbox.stop()
+
+    silent = auditor.run("reconcile", "--date", day)
+
+    assert (silent.exit_code, silent.stdout) == (2, "")
+    stage.sandbox.start()

@@ -1,0 +1,170 @@
+"""The stand that every bench measures on: real PostgreSQL (fsync on), Redis, sandbox and keys.
+
+Thrown away afterwards.  What is measured runs as it does in a container: ``python -m shop.runtime``
+with a function's own settings, its own database role and row-level security.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+
+from shop.adapters.tokens import TokenIssuer
+from shop.primitives.spec import FunctionSpec
+from shop.registry import all_specs, spec_of
+from tools.bench.bytecode import compile_everything
+from tools.local_platform import servers
+from tools.local_platform.environment import AUDIENCE, ISSUER, Endpoints
+from tools.local_platform.secrets import Secrets, local_secrets
+from tools.migrate import migrate
+from tools.seed import seed
+
+NOWHERE = "http://127.0.0.1:9"  # discard: nobody listens, the connection is refused at once
+
+PEOPLE: LiteralString = """
+insert into shop.users (email, email_key, name, password_hash, role)
+select 'bench' || n || '@shop.local', 'bench' || n || '@shop.local', 'Bench', '!', 'customer'
+from generate_series(1, %(count)s::int) n
+returning user_id
+"""
+
+# A session's id is its account's, so that pgbench can say it too.
+SESSIONS: LiteralString = """
+insert into shop.sessions (session_id, user_id, expires_at)
+select lpad(user_id::text, 32, '0')::uuid, user_id, now() + interval '1 day' from shop.users
+on conflict do nothing
+"""
+
+GOODS: LiteralString = """
+with made as (
+  insert into shop.products (name, description, category, price_minor, currency)
+  select '상품 ' || n, 'bench', '전자', 1000 + n, 'KRW' from generate_series(1, %(count)s::int) n
+  returning product_id
+), shelf as (
+  insert into shop.stock (product_id, on_hand) select product_id, 100000000 from made
+), moved as (
+  insert into shop.stock_moves (product_id, kind, qty)
+  select product_id, 'INITIAL', 100000000 from made
+)
+select product_id from made
+"""
+
+ACCOUNT_OF_ROLE: LiteralString = """
+select user_id from shop.users where role = %(role)s order by user_id limit 1
+"""
+
+POSTMASTER: LiteralString = """
+select split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int
+"""
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Everything a function process stands on, and the keys to talk to it."""
+
+    admin_url: str
+    redis_url: str
+    provider_url: str
+    secrets: Secrets
+
+    def environment(self, *names: str, **settings: str) -> dict[str, str]:
+        """The environment of a process of these functions; ``settings`` win, "" removes one."""
+        surroundings = Endpoints(
+            admin_url=self.admin_url,
+            redis_url=self.redis_url,
+            broker_url=NOWHERE,
+            provider_url=self.provider_url,
+            secrets=self.secrets,
+            has_own_database=True,
+        )
+        values = surroundings.of_function(spec_of(names[0])) | {
+            "HOST": "127.0.0.1",
+            "RATE_LIMIT_PER_MINUTE": "0",
+            "OPEN_ORDERS_MAX": "0",
+        }
+        values |= settings
+        values.pop("PYTHONDONTWRITEBYTECODE", None)
+        return {name: text for name, text in values.items() if text}
+
+    def token(self, user_id: int, role: str) -> str:
+        """An access token of the account's session."""
+        issuer = TokenIssuer(
+            self.secrets.jwt_private_key, ISSUER, AUDIENCE, lambda: datetime.now(UTC)
+        )
+        return issuer.issue(user_id, role, session_of(user_id))[0]
+
+    def account(self, role: str) -> int:
+        """The seeded account of a role."""
+        return int(self.sql(ACCOUNT_OF_ROLE, role=role)[0][0])
+
+    def people(self, count: int) -> list[int]:
+        """Ids of new customers, each with an open session."""
+        ids = [row[0] for row in self.sql(PEOPLE, count=count)]
+        self.sql(SESSIONS)
+        return ids
+
+    def goods(self, count: int) -> list[int]:
+        """Ids of new products that never run out."""
+        return sorted(row[0] for row in self.sql(GOODS, count=count))
+
+    def sql(self, statement: LiteralString, **parameters: Any) -> list[Any]:
+        """Runs a statement as the administrator."""
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def postmaster(self) -> int:
+        """The process id of PostgreSQL's postmaster ."""
+        return int(self.sql(POSTMASTER)[0][0])
+
+
+def session_of(user_id: int) -> UUID:
+    """The session id of an account on the stand."""
+    return UUID(f"{user_id:032d}")
+
+
+@contextmanager
+def stand() -> Iterator[Stand]:
+    """Servers, schema, seed and sandbox; all of them end with the block."""
+    compile_everything()
+    with (
+        tempfile.TemporaryDirectory(prefix="shop-bench-") as folder,
+        servers.postgres(Path(folder) / "postgres") as admin_url,
+        servers.redis() as redis_url,
+    ):
+        migrate(admin_url)
+        seed(admin_url)
+        secrets = local_secrets(Path(folder) / "secrets", all_specs())
+        with _sandbox(Path(folder) / "books.sqlite", secrets) as provider_url:
+            made = Stand(admin_url, redis_url, provider_url, secrets)
+            made.sql(SESSIONS)
+            yield made
+
+
+@contextmanager
+def _sandbox(books: Path, secrets: Secrets) -> Iterator[str]:
+    command = [sys.executable, "-m", "tools.payment_simulator", "--port", "0", "--data", str(books)]
+    environment = {**os.environ, "PAYMENT_PROVIDER_API_KEY": secrets.provider_api_key}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[-1]
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+def specs_named(names: list[str]) -> tuple[FunctionSpec, ...]:
+    """The functions of these names, or all of them."""
+    return tuple(spec for spec in all_specs() if not names or spec.name in names)

@@ -1,0 +1,97 @@
+"""What each function process is told: its own settings and secrets, and nobody else's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import functions
+from shop.primitives.spec import FunctionSpec
+from tools.local_platform.secrets import Secrets
+
+ISSUER = "https://shop.local"
+AUDIENCE = "shop"
+SYSTEM = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+CHOICES = (
+    "RATE_LIMIT_PER_MINUTE",
+    "IDEMPOTENCY_KEY_REQUIRED",
+    "SETTLEMENTS_AUTH",
+    "BUSINESS_TIME_ZONE",
+    "CURRENCY",
+    "OPEN_ORDERS_MAX",
+    "ORDER_SOFT_EXPIRY_SECONDS",
+    "ORDER_HARD_EXPIRY_SECONDS",
+    "DATABASE_PREPARE",
+)
+PREFIXES = ("OTEL_", "PYTHON")
+# It would have every start of a function compile whatever has changed, again and again.
+KEPT_BACK = "PYTHONDONTWRITEBYTECODE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoints:
+    """Where the things are that functions talk to."""
+
+    admin_url: str
+    redis_url: str
+    broker_url: str
+    provider_url: str
+    secrets: Secrets
+    has_own_database: bool
+
+    def of_function(self, spec: FunctionSpec) -> dict[str, str]:
+        """The environment of one function's processes."""
+        values = inherited(os.environ) | {
+            "SHOP_PROFILE": "local",
+            "BROKER_URL": self.broker_url,
+            "JWT_JWKS": self.secrets.jwks,
+            "JWT_ISSUER": ISSUER,
+            "JWT_AUDIENCE": AUDIENCE,
+            "EVENT_KEYS": self.secrets.event_key_set,
+        }
+        values.setdefault("SETTLEMENTS_AUTH", "public")
+        if "redis" in spec.needs or spec.routes:  # the rate limit of routes is counted there
+            values["REDIS_URL"] = self.redis_url
+        return values | self._of_trust_domain(spec) | self._of_provider(spec)
+
+    def database_url(self, role: str) -> str:
+        """The database as ``shop_<role>``; servers that were given want a password."""
+        parts = urlsplit(self.admin_url)
+        password = f":{quote(self.secrets.database_password)}" if not self.has_own_database else ""
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"shop_{role}{password}@{host}"))
+
+    def _of_trust_domain(self, spec: FunctionSpec) -> dict[str, str]:
+        if spec.database_role is None:
+            return {}
+        values = {
+            "DATABASE_URL": self.database_url(spec.database_role),
+            "EVENT_SIGNING_KEY": self.secrets.event_keys[spec.database_role],
+        }
+        if spec.database_role == "identity":
+            values["JWT_PRIVATE_KEY"] = self.secrets.jwt_private_key
+        return values
+
+    def _of_provider(self, spec: FunctionSpec) -> dict[str, str]:
+        values = {}
+        if "provider" in spec.needs:
+            values["PAYMENT_PROVIDER_URL"] = self.provider_url
+            values["PAYMENT_PROVIDER_API_KEY"] = self.secrets.provider_api_key
+        if any(route.auth == "provider" for route in spec.routes):
+            values["PAYMENT_WEBHOOK_SECRET"] = self.secrets.webhook_secret
+        return values | {"PAYMENT_PROVIDER": "sandbox"} if values else values
+
+
+def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """What passes from the person's shell: the system's variables and the shop's open choices."""
+    passed = {
+        name: value
+        for name, value in environment.items()
+        if (name in SYSTEM or name in CHOICES or name.startswith(PREFIXES)) and name != KEPT_BACK
+    }
+    root = str(Path(next(iter(functions.__path__))).resolve().parent)
+    passed["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
+    return passed

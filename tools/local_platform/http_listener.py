@@ -1,0 +1,111 @@
+"""HTTP servers inside the platform's own event loop, each an ASGI application on one socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import uvicorn
+
+from tools.local_platform.http_messages import HttpResponse
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+KEEP_ALIVE_SECONDS = 75
+SHUTDOWN_SECONDS = 5
+BODY_SECONDS = 10.0
+NO_BODY = (204, 304)
+
+
+class TooLarge(Exception):
+    """The body is longer than allowed."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the platform, which has more than one server to stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A listening socket, on this machine alone unless told otherwise; OSError: port taken."""
+    # asyncio turns Nagle's delay off only for sockets that name their protocol
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+@asynccontextmanager
+async def serving(application: Application, listener: socket.socket) -> AsyncIterator[None]:
+    """Serves an application until the block ends; open requests get five seconds to finish."""
+    config = uvicorn.Config(
+        application,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,  # the peer is who connects, not who it says it is
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        if task.done():
+            await task
+        await asyncio.sleep(0.005)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+async def read_body(receive: Receive, bytes_max: int) -> bytes:
+    """The whole body; raises TooLarge beyond ``bytes_max`` and TimeoutError after ten seconds.
+
+    Whoever hangs up before its end has sent no request: half a body must not pass for a whole one,
+    so that is a TimeoutError too.
+    """
+    chunks: list[bytes] = []
+    size, more = 0, True
+    async with asyncio.timeout(BODY_SECONDS):
+        while more:
+            part = await receive()
+            if part["type"] != "http.request":
+                raise TimeoutError("the client went away")
+            chunks.append(part.get("body", b""))
+            size += len(chunks[-1])
+            if size > bytes_max:
+                raise TooLarge
+            more = part.get("more_body", False)
+    return b"".join(chunks)
+
+
+async def reply(send: Send, answer: HttpResponse, *, is_head: bool = False) -> None:
+    """Sends an answer; the length is said here, except where the function said it for HEAD."""
+    headers = answer.headers
+    if answer.status not in NO_BODY and not is_head:
+        headers = [(name, value) for name, value in headers if name != b"content-length"]
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    body = b"" if is_head or answer.status in NO_BODY else answer.body
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,56 @@
+"""The platform's internal port: the broker's ingress at ``POST /``, and ``GET /status``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from events.envelope import BODY_BYTES_MAX
+from events.errors import Malformed
+from tools.local_platform.broker import Broker
+from tools.local_platform.http_listener import (
+    Application,
+    Receive,
+    Scope,
+    Send,
+    TooLarge,
+    read_body,
+    reply,
+)
+from tools.local_platform.http_messages import HttpResponse, header_map
+from tools.local_platform.problem import problem
+
+STRUCTURED_SLACK_BYTES = 16 * 1024
+
+
+def ingress(broker: Broker, status: Callable[[], dict[str, Any]]) -> Application:
+    """The ASGI application of the internal port."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["method"], scope["path"]:
+            case "POST", "/":
+                answer = await _accept(broker, scope, receive)
+            case "GET", "/status":
+                document = json.dumps(status()).encode("utf-8")
+                answer = HttpResponse(200, [(b"content-type", b"application/json")], document)
+            case _, "/":
+                answer = problem(405, "METHOD_NOT_ALLOWED", "Events are POSTed", "/", allow="POST")
+            case _:
+                answer = problem(404, "NOT_FOUND", "There is no such broker", scope["path"])
+        await reply(send, answer, is_head=scope["method"] == "HEAD")
+
+    return application
+
+
+async def _accept(broker: Broker, scope: Scope, receive: Receive) -> HttpResponse:
+    try:
+        body = await read_body(receive, BODY_BYTES_MAX + STRUCTURED_SLACK_BYTES)
+        await broker.accept(header_map(scope["headers"]), body)
+    except Malformed as error:
+        return problem(error.status, "INVALID_EVENT", error.reason, "/")
+    except TooLarge:
+        return problem(413, "TOO_LARGE", "The event is too long", "/")
+    except TimeoutError:
+        return problem(408, "REQUEST_TIMEOUT", "The event did not arrive in time", "/")
+    return HttpResponse(202)

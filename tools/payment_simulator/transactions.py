@@ -1,0 +1,476 @@
+"""The sandbox's books: intents, refunds, entries and webhooks in one SQLite file.
+
+Everything is one transaction under one lock, durable (WAL, synchronous=full) before the caller
+learns of it. So the order of commits is the order of ``entries``, and a kill at any moment loses
+nothing that was answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from tools.payment_simulator.faults import MAGIC_REFUND_REJECTED, magic_decline
+from tools.payment_simulator.tables import TABLES
+
+Answer = tuple[int, dict[str, Any]]
+
+INTENTS = """
+select intent_id, key, provider_ref, status, amount_minor, currency, payment_method,
+  order_id, payment_id, reason, tries, created_at, closed_at
+from intents"""
+INSERT_INTENT = """
+insert into intents (key, provider_ref, status, amount_minor, currency, payment_method, order_id,
+                     payment_id, created_at)
+values (:key, :provider_ref, 'created', :amount_minor, :currency, :payment_method, :order_id,
+        :payment_id, :now)"""
+INSERT_TOMBSTONE = """
+insert into intents (key, provider_ref, status, payment_method, order_id, payment_id, reason,
+                     created_at, closed_at)
+values (:key, :provider_ref, 'voided', '', '', '', 'cancelled before it was seen', :now, :now)"""
+INTENT_IN_BOOKS = (
+    INTENTS
+    + """
+where key = :key
+order by status = 'captured' desc, intent_id desc limit 1"""
+)
+INTENT_NEWEST = (
+    INTENTS
+    + """
+where key = :key order by intent_id desc limit 1"""
+)
+INTENT_VOIDED = (
+    INTENTS
+    + """
+where key = :key and status = 'voided'
+order by intent_id desc limit 1"""
+)
+INTENT_BY_ID = INTENTS + " where intent_id = :intent_id"
+CAPTURED_BY_KEY_OR_REF = (
+    INTENTS
+    + """
+where key = :charge_key and status = 'captured'
+  and (:provider_ref is null or provider_ref = :provider_ref)
+order by intent_id desc limit 1"""
+)
+COUNT_TRY = "update intents set tries = tries + 1 where intent_id = :intent_id"
+CLOSE_INTENT = """
+update intents set status = :status, reason = :reason, closed_at = :now
+where intent_id = :intent_id and status in ('created', :also_from)"""
+VOID_CREATED = """
+update intents set status = 'voided', reason = 'cancelled', closed_at = :now
+where key = :key and status = 'created'"""
+INSERT_ENTRY = """
+insert into entries (kind, key, charge_key, amount_minor, currency, provider_ref, at)
+values (:kind, :key, :charge_key, :amount_minor, :currency, :provider_ref, :at)"""
+ENTRIES_SINCE = """
+select entry_id, kind, key, charge_key, amount_minor, currency, provider_ref, at
+from entries where entry_id > :since order by entry_id limit :limit"""
+ANSWER_KEPT = """
+select fingerprint, status, body from answers
+where scope = :scope and key = :key and created_at > :kept_since"""
+KEEP_ANSWER = """
+insert or replace into answers (scope, key, fingerprint, status, body, created_at)
+values (:scope, :key, :fingerprint, :status, :body, :now)"""
+REFUNDS = """
+select refund_id, key, charge_key, charge_ref, provider_ref, status, amount_minor,
+  currency, reason, created_at
+from refunds"""
+REFUND_IN_BOOKS = (
+    REFUNDS
+    + """
+where key = :key
+order by status = 'succeeded' desc, refund_id desc limit 1"""
+)
+REFUNDED_SUM = """
+select coalesce(sum(amount_minor), 0) from refunds
+where charge_ref = :charge_ref and status = 'succeeded'"""
+INSERT_REFUND = """
+insert into refunds (key, charge_key, charge_ref, provider_ref, status, amount_minor, currency,
+                     reason, created_at)
+values (:key, :charge_key, :charge_ref, :provider_ref, :status, :amount_minor, :currency,
+        :reason, :now)"""
+INSERT_WEBHOOK = """
+insert into webhooks (event_id, body, status, copies, created_at, next_at)
+values (:event_id, :body, :status, :copies, :now, :next_at)"""
+WEBHOOKS_DUE = """
+select webhook_id, event_id, body, copies, tries, created_at, next_at from webhooks
+where status = 'pending' order by next_at, webhook_id limit 64"""
+WEBHOOK_DONE = "update webhooks set status = :status, tries = :tries where webhook_id = :webhook_id"
+WEBHOOK_LATER = """
+update webhooks set tries = :tries, next_at = :next_at where webhook_id = :webhook_id"""
+WEBHOOK_COUNTS = "select status, count(*) from webhooks group by status"
+INSERT_LATE = """
+insert into late_confirms (intent_id, ignores_tombstone, due_at)
+values (:intent_id, :ignores_tombstone, :due_at)"""
+LATE_NEXT = """
+select late_id, intent_id, ignores_tombstone, due_at from late_confirms
+order by due_at limit 1"""
+DELETE_LATE = "delete from late_confirms where late_id = :late_id"
+ALL_INTENTS = INTENTS + " order by intent_id"
+ALL_REFUNDS = REFUNDS + " order by refund_id"
+ALL_ENTRIES = ENTRIES_SINCE.replace("where entry_id > :since ", "").replace(" limit :limit", "")
+SETTING = "select value from settings where name = :name"
+KEEP_SETTING = "insert or replace into settings (name, value) values (:name, :value)"
+
+
+@dataclass(frozen=True)
+class WebhookPlan:
+    """What becomes of the next webhook: sent how often, how late, or not at all."""
+
+    copies: int = 1
+    delay_seconds: float = 0.0
+
+
+class Books:
+    """The one writer of the sandbox's file; threads share it.
+
+    ``plan_webhook`` says what becomes of each webhook (None: none are sent to anybody), ``wake`` is
+    called after each commit that left work for the courier.
+    """
+
+    def __init__(self, path: Path, *, sends_webhooks: bool) -> None:
+        self._lock = threading.RLock()
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._connection.row_factory = sqlite3.Row
+        self._connection.execute("pragma journal_mode = wal")
+        self._connection.execute("pragma synchronous = full")
+        self._connection.execute("pragma busy_timeout = 5000")
+        self._connection.executescript(TABLES)
+        self._sends_webhooks = sends_webhooks
+        self.key_life_seconds = 24 * 3600.0
+        self._has_news = False
+        self.plan_webhook = _send_once
+        self.wake = _wake_nobody
+
+    def close(self) -> None:
+        """Finish the running transaction of others, then close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def create_intent(self, fields: dict[str, Any]) -> Answer:
+        """A created intent; the kept answer for a known key, 422 for a known key with other fields.
+
+        A key that was cancelled answers its voided intent: that is the tombstone.
+        """
+        with self._transaction() as now:
+            kept = self._kept_answer("intent", fields, now)
+            tombstone = self._one(INTENT_VOIDED, key=fields["key"])
+            if kept is not None and (kept[0] == 422 or tombstone is None):
+                return kept
+            if tombstone is not None:
+                return 200, intent_answer(tombstone)
+            self._run(INSERT_INTENT, **fields, provider_ref=f"ch_{token_hex(12)}", now=now)
+            answer = intent_answer(self._found(INTENT_NEWEST, key=fields["key"]))
+            self._keep_answer("intent", fields, answer, now)
+            return 200, answer
+
+    def newest_intent(self, key: str) -> sqlite3.Row | None:
+        """The intent that a confirmation of the key is about, or None when it was never created."""
+        with self._lock:
+            return self._one(INTENT_NEWEST, key=key)
+
+    def is_first_try(self, intent_id: int) -> bool:
+        """Count a confirmation, across restarts; whether it was the intent's first."""
+        with self._transaction():
+            self._run(COUNT_TRY, intent_id=intent_id)
+            tries: int = self._found(INTENT_BY_ID, intent_id=intent_id)["tries"]
+            return tries == 1
+
+    def confirm(self, key: str) -> Answer:
+        """Take the money once: the intent as it is now. 404 for a key that was never created."""
+        with self._transaction() as now:
+            intent = self._one(INTENT_NEWEST, key=key)
+            if intent is None:
+                return 404, {"error": "no such intent"}
+            return 200, intent_answer(self._execute(intent, now, also_from="created"))
+
+    def cancel(self, key: str) -> Answer:
+        """Void what is open under the key, or say what it became; unseen keys get a tombstone."""
+        with self._transaction() as now:
+            voided = self._run(VOID_CREATED, key=key, now=now)
+            intent = self._one(INTENT_IN_BOOKS, key=key)
+            if intent is None:
+                self._run(INSERT_TOMBSTONE, key=key, provider_ref=f"ch_{token_hex(12)}", now=now)
+                return 200, intent_answer(self._found(INTENT_NEWEST, key=key))
+            if voided and intent["status"] == "voided":
+                self._announce("charge.voided", intent_answer(intent), now)
+            return 200, intent_answer(intent)
+
+    def intent(self, key: str) -> Answer:
+        """What the books say of the key: a capture before anything else."""
+        with self._lock:
+            intent = self._one(INTENT_IN_BOOKS, key=key)
+        return (
+            (404, {"error": "no such intent"}) if intent is None else (200, intent_answer(intent))
+        )
+
+    def refund(self, fields: dict[str, Any]) -> Answer:
+        """A refund, succeeded or rejected for good; together never more than the capture."""
+        with self._transaction() as now:
+            kept = self._kept_answer("refund", fields, now)
+            if kept is not None:
+                return kept
+            charge = self._one(
+                CAPTURED_BY_KEY_OR_REF,
+                charge_key=fields["charge_key"],
+                provider_ref=fields["provider_ref"],
+            )
+            if charge is None:
+                return 404, {"error": "no such capture"}
+            self._write_refund(fields, charge, now)
+            answer = refund_answer(self._found(REFUND_IN_BOOKS, key=fields["key"]))
+            self._keep_answer("refund", fields, answer, now)
+            self._announce(f"refund.{answer['status']}", answer, now)
+            return 200, answer
+
+    def refund_in_books(self, key: str) -> Answer:
+        """What the books say of the refund's key."""
+        with self._lock:
+            refund = self._one(REFUND_IN_BOOKS, key=key)
+        return (
+            (404, {"error": "no such refund"}) if refund is None else (200, refund_answer(refund))
+        )
+
+    def entries_since(self, since: int, limit: int) -> Answer:
+        """Movements of money after the cursor, in the order they were committed."""
+        with self._lock:
+            rows = self._all(ENTRIES_SINCE, since=since, limit=limit + 1)
+        page = rows[:limit]
+        next_cursor = str(page[-1]["entry_id"] if page else since)
+        entries = [dict(row) for row in page]
+        return 200, {
+            "entries": entries,
+            "next_cursor": next_cursor,
+            "has_more": len(rows) > limit,
+        }
+
+    def everything(self) -> Answer:
+        """All books, for the checker."""
+        with self._lock:
+            return 200, {
+                "intents": [dict(row) for row in self._all(ALL_INTENTS)],
+                "refunds": [dict(row) for row in self._all(ALL_REFUNDS)],
+                "entries": [dict(row) for row in self._all(ALL_ENTRIES)],
+                "webhooks": {row[0]: row[1] for row in self._all(WEBHOOK_COUNTS)},
+            }
+
+    def postpone_confirm(self, intent_id: int, due_at: float, *, ignores_tombstone: bool) -> None:
+        """Remember a confirmation that arrives only later, across restarts."""
+        with self._transaction():
+            self._run(
+                INSERT_LATE,
+                intent_id=intent_id,
+                ignores_tombstone=int(ignores_tombstone),
+                due_at=due_at,
+            )
+            self._has_news = True
+
+    def confirm_late(self, now: float) -> float | None:
+        """Execute the late confirmations that are due; when the next one is, or None."""
+        while True:
+            with self._transaction():
+                late = self._one(LATE_NEXT)
+                if late is None or late["due_at"] > now:
+                    return None if late is None else late["due_at"]
+                also_from = "voided" if late["ignores_tombstone"] else "created"
+                intent = self._found(INTENT_BY_ID, intent_id=late["intent_id"])
+                self._execute(intent, time.time(), also_from=also_from)
+                self._run(DELETE_LATE, late_id=late["late_id"])
+
+    def pending_webhooks(self) -> list[sqlite3.Row]:
+        """The next webhooks to send, soonest first."""
+        with self._lock:
+            return self._all(WEBHOOKS_DUE)
+
+    def close_webhook(self, webhook_id: int, tries: int, status: str) -> None:
+        """A webhook that was delivered, or parked because its time is over."""
+        with self._transaction():
+            self._run(WEBHOOK_DONE, webhook_id=webhook_id, tries=tries, status=status)
+
+    def delay_webhook(self, webhook_id: int, tries: int, next_at: float) -> None:
+        """A webhook that was not taken and is tried again later."""
+        with self._transaction():
+            self._run(WEBHOOK_LATER, webhook_id=webhook_id, tries=tries, next_at=next_at)
+
+    def setting(self, name: str) -> str | None:
+        """A setting that outlives a restart, or None."""
+        with self._lock:
+            row = self._one(SETTING, name=name)
+        return None if row is None else row["value"]
+
+    def keep_setting(self, name: str, value: str) -> None:
+        """Remember a setting across restarts."""
+        with self._transaction():
+            self._run(KEEP_SETTING, name=name, value=value)
+
+    def _execute(self, intent: sqlite3.Row, now: float, *, also_from: str) -> sqlite3.Row:
+        """Capture or decline the intent if it is still open, and say what it is then."""
+        reason = magic_decline(intent["payment_method"])
+        changed = self._run(
+            CLOSE_INTENT,
+            intent_id=intent["intent_id"],
+            status="declined" if reason else "captured",
+            reason=reason,
+            also_from=also_from,
+            now=now,
+        )
+        closed = self._found(INTENT_BY_ID, intent_id=intent["intent_id"])
+        if changed:
+            answer = intent_answer(closed)
+            if closed["status"] == "captured":
+                self._enter("charge", answer, now)
+            self._announce(f"charge.{closed['status']}", answer, now)
+        return closed
+
+    def _write_refund(self, fields: dict[str, Any], charge: sqlite3.Row, now: float) -> None:
+        refunded = self._found(REFUNDED_SUM, charge_ref=charge["provider_ref"])[0]
+        reason = None
+        if charge["payment_method"].upper() == MAGIC_REFUND_REJECTED:
+            reason = "refund_rejected"
+        elif fields["currency"] != charge["currency"]:
+            reason = "other_currency"
+        elif refunded + fields["amount_minor"] > charge["amount_minor"]:
+            reason = "exceeds_capture"
+        row = {
+            **fields,
+            "charge_ref": charge["provider_ref"],
+            "provider_ref": f"re_{token_hex(12)}",
+            "status": "rejected" if reason else "succeeded",
+            "reason": reason,
+        }
+        self._run(INSERT_REFUND, **row, now=now)
+        if reason is None:
+            self._enter("refund", row, now)
+
+    def _enter(self, kind: str, answer: dict[str, Any], now: float) -> None:
+        self._run(
+            INSERT_ENTRY,
+            kind=kind,
+            key=answer["key"],
+            charge_key=answer.get("charge_key", answer["key"]),
+            amount_minor=answer["amount_minor"],
+            currency=answer["currency"],
+            provider_ref=answer["provider_ref"],
+            at=int(now),
+        )
+
+    def _announce(self, event_type: str, data: dict[str, Any], now: float) -> None:
+        if not self._sends_webhooks:
+            return
+        event_id = f"evt_{token_hex(12)}"
+        body = {"id": event_id, "type": event_type, "created": int(now), "data": data}
+        plan = self.plan_webhook()
+        self._run(
+            INSERT_WEBHOOK,
+            event_id=event_id,
+            body=json.dumps(body, separators=(",", ":")),
+            status="pending" if plan.copies else "lost",
+            copies=plan.copies,
+            now=now,
+            next_at=now + plan.delay_seconds,
+        )
+        self._has_news = True
+
+    def _kept_answer(self, scope: str, fields: dict[str, Any], now: float) -> Answer | None:
+        kept = self._one(
+            ANSWER_KEPT, scope=scope, key=fields["key"], kept_since=now - self.key_life_seconds
+        )
+        if kept is None:
+            return None
+        if kept["fingerprint"] != _fingerprint(fields):
+            return 422, {"error": "the key was used with another body"}
+        return kept["status"], json.loads(kept["body"])
+
+    def _keep_answer(
+        self, scope: str, fields: dict[str, Any], answer: dict[str, Any], now: float
+    ) -> None:
+        self._run(
+            KEEP_ANSWER,
+            scope=scope,
+            key=fields["key"],
+            fingerprint=_fingerprint(fields),
+            status=200,
+            body=json.dumps(answer),
+            now=now,
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[float]:
+        """One immediate transaction; gives its moment, wakes the courier after news."""
+        with self._lock:
+            self._has_news = False
+            self._connection.execute("begin immediate")
+            try:
+                yield time.time()
+            except BaseException:
+                self._connection.execute("rollback")
+                raise
+            self._connection.execute("commit")
+            has_news = self._has_news
+        if has_news:
+            self.wake()
+
+    def _run(self, sql: str, **values: Any) -> int:
+        return self._connection.execute(sql, values).rowcount
+
+    def _one(self, sql: str, **values: Any) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def _found(self, sql: str, **values: Any) -> sqlite3.Row:
+        row = self._one(sql, **values)
+        assert row is not None, "a row of the running transaction"
+        return row
+
+    def _all(self, sql: str, **values: Any) -> list[sqlite3.Row]:
+        return self._connection.execute(sql, values).fetchall()
+
+
+def intent_answer(intent: sqlite3.Row) -> dict[str, Any]:
+    """An intent as the API shows it."""
+    return {
+        "key": intent["key"],
+        "provider_ref": intent["provider_ref"],
+        "status": intent["status"],
+        "amount_minor": intent["amount_minor"],
+        "currency": intent["currency"],
+        "order_id": intent["order_id"],
+        "payment_id": intent["payment_id"],
+        "reason": intent["reason"],
+    }
+
+
+def refund_answer(refund: sqlite3.Row) -> dict[str, Any]:
+    """A refund as the API shows it."""
+    return {
+        "key": refund["key"],
+        "charge_key": refund["charge_key"],
+        "charge_ref": refund["charge_ref"],
+        "provider_ref": refund["provider_ref"],
+        "status": refund["status"],
+        "amount_minor": refund["amount_minor"],
+        "currency": refund["currency"],
+        "reason": refund["reason"],
+    }
+
+
+def _fingerprint(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _send_once() -> WebhookPlan:
+    return WebhookPlan()
+
+
+def _wake_nobody() -> None:
+    return

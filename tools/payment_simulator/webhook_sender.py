@@ -1,0 +1,139 @@
+"""Delivers webhooks at least once, and confirmations that arrive late; idle it only waits."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import threading
+import time
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from sqlite3 import Row
+from urllib.parse import urlsplit
+
+from tools.payment_simulator.transactions import Books
+
+WORKERS = 4
+SEND_TIMEOUT_SECONDS = 10.0
+RETRY_FIRST_SECONDS = 1.0
+RETRY_MAX_SECONDS = 3600.0
+RETRY_WINDOW_SECONDS = 24 * 3600.0
+
+
+class WebhookSender:
+    """Threads that sleep until something is due in the books.
+
+    A webhook is repeated after 1, 2, 4, … seconds, at most an hour apart, until a 2xx; after 24
+    hours it is parked. Copies and order are those the books have planned.
+    """
+
+    def __init__(self, books: Books, url: str | None, secret: str) -> None:
+        self._books = books
+        self._url = url
+        self._secret = secret
+        self._changed = threading.Condition()
+        self._version = 0
+        self._in_flight: set[int] = set()
+        self._is_stopping = False
+        self._threads = [threading.Thread(target=self._run_late, daemon=True)]
+        if url:
+            self._threads += [
+                threading.Thread(target=self._run_webhooks, daemon=True) for _ in range(WORKERS)
+            ]
+
+    def start(self) -> None:
+        """Go on with what a former process left, then with what comes."""
+        self._books.wake = self.wake
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Something was committed: look again."""
+        with self._changed:
+            self._version += 1
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Let the deliveries under way finish (bounded by their timeout), start no more."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=SEND_TIMEOUT_SECONDS)
+
+    def _run_late(self) -> None:
+        while not self._is_stopping:
+            seen = self._version
+            due_at = self._books.confirm_late(time.time())
+            self._wait(seen, due_at)
+
+    def _run_webhooks(self) -> None:
+        while not self._is_stopping:
+            seen = self._version
+            webhook, due_at = self._claim()
+            if webhook is None:
+                self._wait(seen, due_at)
+                continue
+            try:
+                self._deliver(webhook)
+            finally:
+                with self._changed:
+                    self._in_flight.discard(webhook["webhook_id"])
+                self.wake()
+
+    def _claim(self) -> tuple[Row | None, float | None]:
+        """A due webhook that no other worker sends, or when the next one is due."""
+        with self._changed:
+            # Read under the lock: a row read before another worker closed it would be sent again.
+            pending = self._books.pending_webhooks()
+            free = [row for row in pending if row["webhook_id"] not in self._in_flight]
+            if not free:
+                return None, None
+            if free[0]["next_at"] > time.time():
+                return None, free[0]["next_at"]
+            self._in_flight.add(free[0]["webhook_id"])
+            return free[0], None
+
+    def _wait(self, seen: int, due_at: float | None) -> None:
+        with self._changed:
+            if self._version == seen and not self._is_stopping:
+                self._changed.wait(None if due_at is None else max(0.0, due_at - time.time()))
+
+    def _deliver(self, webhook: Row) -> None:
+        tries = webhook["tries"] + 1
+        is_taken = [self._send(webhook["body"].encode()) for _ in range(webhook["copies"])]
+        if any(is_taken):
+            self._books.close_webhook(webhook["webhook_id"], tries, "delivered")
+            return
+        now = time.time()
+        next_at = now + min(RETRY_FIRST_SECONDS * 2 ** min(tries - 1, 20), RETRY_MAX_SECONDS)
+        if next_at > webhook["created_at"] + RETRY_WINDOW_SECONDS:
+            self._books.close_webhook(webhook["webhook_id"], tries, "parked")
+        else:
+            self._books.delay_webhook(webhook["webhook_id"], tries, next_at)
+
+    def _send(self, body: bytes) -> bool:
+        """Whether the receiver answered 2xx."""
+        parts = urlsplit(self._url or "")
+        connection_class = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        connection = connection_class(
+            parts.hostname or "", parts.port, timeout=SEND_TIMEOUT_SECONDS
+        )
+        headers = {
+            "Content-Type": "application/json",
+            "Webhook-Signature": sign(body, self._secret, int(time.time())),
+        }
+        try:
+            connection.request("POST", parts.path or "/", body, headers)
+            response = connection.getresponse()
+            response.read(65_536)
+            return 200 <= response.status < 300
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def sign(body: bytes, secret: str, at: int) -> str:
+    """The signature header: ``t=<unix seconds>,v1=<hex HMAC-SHA256 of "t.body">``."""
+    digest = hmac.new(secret.encode(), b"%d." % at + body, hashlib.sha256).hexdigest()
+    return f"t={at},v1={digest}"

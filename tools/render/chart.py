@@ -1,0 +1,83 @@
+"""The Helm chart's list of functions and events: its templates loop over this and know no name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from events.event import ShopEvent
+from events.vocabulary import EVENTS, class_of
+from shop.primitives.spec import FunctionSpec
+from shop.registry import all_specs
+from tools.render.dashboards import dashboard_files
+from tools.render.documents import yaml_text
+from tools.render.eventing import clock_name, event_type_name, trigger_name
+from tools.render.events import schema_of
+from tools.render.gateway import match
+from tools.render.keda import SWEEPER, due_query
+from tools.render.objects import (
+    domain_of,
+    domains,
+    name_of,
+    pod_labels,
+    request_seconds,
+    secrets_of,
+)
+
+ROOT = Path(__file__).parent.parent.parent
+FILES = Path("helm/msa-shop/files")
+LIST = FILES / "functions.yaml"
+# written by hand, once; Helm reads no file outside its chart
+ALERTS = Path("infra/observability/alerts")
+
+
+def render() -> dict[Path, str]:
+    """The file that the chart's loops read, and copies of the dashboards and alert rules."""
+    content = {
+        "domains": list(domains()),
+        "events": [_event(event) for event in EVENTS],
+        "functions": [_function(spec) for spec in all_specs()],
+    }
+    return {LIST: yaml_text(content), **_copies()}
+
+
+def _copies() -> dict[Path, str]:
+    alerts = {
+        FILES / "alerts" / path.name: path.read_text("utf-8")
+        for path in (ROOT / ALERTS).glob("*.yaml")
+    }
+    return alerts | {FILES / "dashboards" / name: text for name, text in dashboard_files().items()}
+
+
+def _event(event: type[ShopEvent]) -> dict[str, Any]:
+    return {
+        "name": event_type_name(event),
+        "type": event.type,
+        "dataschema": event.dataschema,
+        "description": schema_of(event)["description"],
+    }
+
+
+def _function(spec: FunctionSpec) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": name_of(spec),
+        "function": spec.name,
+        "domain": domain_of(spec),
+        "podLabels": pod_labels(spec),
+        "concurrency": spec.scale.concurrency,
+        "maxScale": spec.scale.max_scale,
+        "requestSeconds": request_seconds(spec),
+        "cpuMillis": spec.scale.cpu_millis,
+        "memoryMib": spec.scale.memory_mib,
+        "secrets": secrets_of(spec),
+        "receivesDeadLetters": spec.receives_dead_letters,
+        "subscriptions": [
+            {"name": trigger_name(spec, s.event), "type": class_of(s.event).type}
+            for s in spec.subscriptions
+        ],
+        "schedules": [
+            {"name": clock_name(s), "schedule": s.name, "cron": s.cron} for s in spec.schedules
+        ],
+        "routes": [match(route) for route in spec.routes],
+    }
+    return {**described, "dueQuery": due_query(spec)} if spec.name == SWEEPER else described

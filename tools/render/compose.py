@@ -1,0 +1,115 @@
+"""Compose: ``infra/compose/functions.yaml``, one service for each function and its own secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from shop.primitives.spec import FunctionSpec
+from shop.registry import all_specs
+from tools.render.documents import yaml_text
+from tools.render.network_policies import METRICS_PORT
+from tools.render.objects import SECRETS_PATH
+
+FILE = Path("infra/compose/functions.yaml")
+FUNCTIONS_IMAGE = "${SHOP_IMAGE:-msa-shop:local}"
+TOOLS_IMAGE = "${SHOP_TOOLS_IMAGE:-msa-shop-tools:local}"
+CONTEXT = "../.."
+IMAGE_ARGUMENTS = {"PYTHON_IMAGE": None, "REQUIREMENTS": None}
+# services beside the functions that have secrets of their own
+OTHERS = ("broker", "exporter", "grafana", "migrate", "postgres", "redis", "sandbox", "tools")
+# a container may be slow to be scheduled, a function is not: it drains within 20 seconds
+STOP_SECONDS = 25
+
+Service = dict[str, Any]
+
+# for a laptop: what a person may choose stands in their environment or in .env
+SETTINGS = {
+    "SHOP_PROFILE": "local",
+    "BROKER_URL": "http://broker:8080/",
+    "JWT_ISSUER": "https://shop.local",
+    "JWT_AUDIENCE": "shop",
+    "RATE_LIMIT_PER_MINUTE": "${RATE_LIMIT_PER_MINUTE:-120}",
+    "SETTLEMENTS_AUTH": "${SETTLEMENTS_AUTH:-finance}",
+    "IDEMPOTENCY_KEY_REQUIRED": "${IDEMPOTENCY_KEY_REQUIRED:-false}",
+    "BUSINESS_TIME_ZONE": "${BUSINESS_TIME_ZONE:-Asia/Seoul}",
+    "CURRENCY": "${CURRENCY:-KRW}",
+    "TRUSTED_HOPS": "1",
+    # Prometheus is there in the profile observability; traces want an image with the extra `otel`
+    "METRICS_PORT": f"${{METRICS_PORT:-{METRICS_PORT}}}",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "${OTEL_EXPORTER_OTLP_ENDPOINT:-}",
+    "OTEL_METRICS_EXPORTER": "none",
+}
+
+
+def render() -> dict[Path, str]:
+    """The functions, the job that makes everyone's secrets, and the volumes they lie in."""
+    return {FILE: yaml_text(document(all_specs()))}
+
+
+def document(specs: tuple[FunctionSpec, ...]) -> dict[str, Any]:
+    """What ``compose.yaml`` includes."""
+    owners = sorted((*(service_name(spec) for spec in specs), *OTHERS))
+    services = {service_name(spec): _function(spec) for spec in specs}
+    services["secrets"] = _secrets_job(owners)
+    volumes: dict[str, Service] = {_volume(owner): {} for owner in ("master", *owners)}
+    return {"services": services, "volumes": volumes}
+
+
+def service_name(spec: FunctionSpec) -> str:
+    """The function's name on the network."""
+    return spec.name.replace("_", "-")
+
+
+def _volume(owner: str) -> str:
+    return f"secrets-{owner}"
+
+
+def _function(spec: FunctionSpec) -> Service:
+    settings = dict(SETTINGS)
+    if "provider" in spec.needs or any(route.auth == "provider" for route in spec.routes):
+        settings["PAYMENT_PROVIDER"] = "sandbox"
+        settings["PAYMENT_PROVIDER_URL"] = "http://sandbox:8080"
+    return {
+        "image": FUNCTIONS_IMAGE,
+        "build": {"context": CONTEXT, "target": "functions", "args": IMAGE_ARGUMENTS},
+        "command": [spec.name],
+        "environment": settings,
+        "volumes": [f"{_volume(service_name(spec))}:{SECRETS_PATH}:ro"],
+        "depends_on": {
+            "secrets": {"condition": "service_completed_successfully"},
+            "migrate": {"condition": "service_completed_successfully"},
+            "redis": {"condition": "service_healthy"},
+        },
+        "networks": ["inside"],
+        "mem_limit": f"{2 * spec.scale.memory_mib}m",
+        **hardened(),
+    }
+
+
+def hardened() -> Service:
+    """What every container of ours is run with."""
+    return {
+        "cap_drop": ["ALL"],
+        "init": False,
+        "pids_limit": 100,
+        "read_only": True,
+        "restart": "unless-stopped",
+        "security_opt": ["no-new-privileges:true"],
+        "stop_grace_period": f"{STOP_SECONDS}s",
+        "tmpfs": ["/tmp:size=32m,mode=1777"],  # noqa: S108 (the container's own)
+    }
+
+
+def _secrets_job(owners: list[str]) -> Service:
+    """Makes all secrets at the first start; alone it sees more than its own."""
+    return {
+        "image": TOOLS_IMAGE,
+        "build": {"context": CONTEXT, "target": "tools", "args": {"PYTHON_IMAGE": None}},
+        "command": ["compose-secrets", "--folder", "/secrets"],
+        "user": "0:0",  # the volumes are made as root's
+        "volumes": [f"{_volume(owner)}:/secrets/{owner}" for owner in ("master", *owners)],
+        "network_mode": "none",
+        **hardened(),
+        "restart": "no",
+    }

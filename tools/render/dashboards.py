@@ -1,0 +1,187 @@
+"""Grafana's dashboards: the functions (rate, errors, duration, cold starts) and the business.
+
+A panel is its title, its queries and its unit; everything else is said once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.render.documents import json_text
+
+Panel = tuple[str, str, tuple[tuple[str, str], ...]]
+
+SOURCE = {"type": "prometheus", "uid": "prometheus"}
+PANELS_IN_A_ROW, WIDTH, HEIGHT = 3, 8, 8
+RATE = "[$__rate_interval]"
+
+
+def _by(label: str, metric: str) -> str:
+    return f"sum by ({label}) (rate({metric}{RATE}))"
+
+
+def _quantile(share: float, metric: str, label: str) -> str:
+    return f"histogram_quantile({share}, sum by (le, {label}) (rate({metric}_bucket{RATE})))"
+
+
+FUNCTIONS: tuple[Panel, ...] = (
+    ("Requests", "reqps", ((_by("function", "shop_requests_total"), "{{function}}"),)),
+    (
+        "Share of 5xx",
+        "percentunit",
+        (
+            (
+                f'sum by (function) (rate(shop_requests_total{{status="5xx"}}{RATE}))'
+                f" / {_by('function', 'shop_requests_total')}",
+                "{{function}}",
+            ),
+        ),
+    ),
+    (
+        "Duration",
+        "s",
+        (
+            (_quantile(0.5, "shop_request_duration_seconds", "function"), "{{function}} p50"),
+            (_quantile(0.99, "shop_request_duration_seconds", "function"), "{{function}} p99"),
+        ),
+    ),
+    (
+        "Cold start of the processes that are up",
+        "s",
+        (("max by (function) (cold_start_seconds)", "{{function}}"),),
+    ),
+    (
+        "Processes",
+        "short",
+        (("count by (function) (cold_start_seconds)", "{{function}}"),),
+    ),
+    (
+        "Being handled",
+        "short",
+        (("sum by (function) (shop_requests_in_flight)", "{{function}}"),),
+    ),
+    (
+        "Events by what became of them",
+        "ops",
+        ((_by("function, outcome", "shop_events_total"), "{{function}} {{outcome}}"),),
+    ),
+    (
+        "Round trips to PostgreSQL by transaction",
+        "short",
+        (
+            (
+                f"{_by('function', 'shop_database_round_trips_total')}"
+                f" / {_by('function', 'shop_database_transactions_total')}",
+                "{{function}}",
+            ),
+        ),
+    ),
+    (
+        "Announcements",
+        "ops",
+        ((_by("type, outcome", "shop_outbox_published_total"), "{{type}} {{outcome}}"),),
+    ),
+)
+
+BUSINESS: tuple[Panel, ...] = (
+    (
+        "Orders placed",
+        "ops",
+        (
+            (
+                "sum(rate(shop_requests_total"
+                f'{{route=~"POST /orders.*",function="place_order",status="2xx"}}{RATE}))',
+                "placed",
+            ),
+        ),
+    ),
+    ("Orders by state", "short", (("max by (status) (shop_orders)", "{{status}}"),)),
+    ("Payments by state", "short", (("max by (status) (shop_payments)", "{{status}}"),)),
+    ("Refunds by state", "short", (("max by (status) (shop_refunds)", "{{status}}"),)),
+    (
+        "Outbox: the oldest event not taken",
+        "s",
+        (("max(shop_outbox_lag_seconds)", "age"),),
+    ),
+    ("Outbox: events not taken", "short", (("max(shop_outbox_open)", "events"),)),
+    ("Work due now", "short", (("max by (kind) (shop_due_work)", "{{kind}}"),)),
+    (
+        "How long it has been due",
+        "s",
+        (("max by (kind) (shop_due_work_oldest_seconds)", "{{kind}}"),),
+    ),
+    (
+        "Dead letters and alarms",
+        "short",
+        (
+            ("max(shop_dead_letters_open)", "dead letters"),
+            ("max by (kind) (shop_alarms_open)", "alarm {{kind}}"),
+        ),
+    ),
+    (
+        "Money in the ledger, minor units",
+        "short",
+        (("max by (kind, currency) (shop_ledger_minor)", "{{kind}} {{currency}}"),),
+    ),
+    (
+        "Provider: what calls came to",
+        "ops",
+        ((_by("step, outcome", "shop_provider_calls_total"), "{{step}} {{outcome}}"),),
+    ),
+    (
+        "Provider: duration",
+        "s",
+        ((_quantile(0.95, "shop_provider_call_duration_seconds", "step"), "{{step}} p95"),),
+    ),
+)
+
+DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
+    "functions": ("Shop: functions", FUNCTIONS),
+    "business": ("Shop: business", BUSINESS),
+}
+
+
+def dashboard_files() -> dict[str, str]:
+    """Each dashboard's file name and text."""
+    return {f"{name}.json": json_text(dashboard(name)) for name in DASHBOARDS}
+
+
+def dashboard(name: str) -> dict[str, Any]:
+    """One dashboard as Grafana imports it."""
+    title, panels = DASHBOARDS[name]
+    return {
+        "uid": f"shop-{name}",
+        "title": title,
+        "tags": ["msa-shop"],
+        "timezone": "browser",
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": False,
+        "refresh": "15s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": []},
+        "annotations": {"list": []},
+        "panels": [_panel(number, *panel) for number, panel in enumerate(panels)],
+    }
+
+
+def _panel(
+    number: int, title: str, unit: str, queries: tuple[tuple[str, str], ...]
+) -> dict[str, Any]:
+    row, column = divmod(number, PANELS_IN_A_ROW)
+    return {
+        "id": number + 1,
+        "type": "timeseries",
+        "title": title,
+        "datasource": SOURCE,
+        "gridPos": {"x": column * WIDTH, "y": row * HEIGHT, "w": WIDTH, "h": HEIGHT},
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+        "options": {
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+        "targets": [
+            {"refId": chr(65 + n), "datasource": SOURCE, "expr": query, "legendFormat": legend}
+            for n, (query, legend) in enumerate(queries)
+        ],
+    }

@@ -1,0 +1,502 @@
+"""Envoy as the edge: ``infra/edge/envoy.yaml`` for a cluster, ``infra/compose/…`` for Compose.
+
+The one door where there is no Gateway API.  It knows the routes of the specs and nothing else gets
+through; it matches paths as they came, byte for byte, so no second spelling of a path reaches a
+function; it takes away what a client says about who it is; it asks for a token where a route
+needs one; and it holds floods, long bodies and slow clients off.  Functions do not trust it: they
+check tokens, roles, sizes and limits themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from shop.primitives.spec import FunctionSpec, Route
+from shop.registry import all_specs
+from tools.render.documents import yaml_text
+from tools.render.objects import COLD_START_SECONDS, NAMESPACE, name_of, request_seconds
+
+CLUSTER_FILE = Path("infra/edge/envoy.yaml")
+COMPOSE_FILE = Path("infra/compose/envoy.yaml")
+PARAMETER = re.compile(r"\{[A-Za-z]+\}")
+SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
+LIVENESS = "/health/liveness"
+BODY_BYTES_MAX = 64 * 1024
+HEADERS_KIB_MAX = 16
+CONNECTIONS_MAX = 10_000
+EDGE_BURST, EDGE_PER_SECOND = 4000, 2000
+ADDRESSES_MAX = 20_000
+JWKS_CACHE_SECONDS = 300
+UPSTREAM_IDLE_SECONDS = 60  # functions keep idle connections for 120: the edge closes first
+EXTENSIONS = "type.googleapis.com/envoy.extensions"
+
+# What a client says about who it is, or about a path that is not in the request line.
+CLAIMS = (
+    "forwarded",
+    "x-auth",
+    "x-envoy-",
+    "x-forwarded-access",
+    "x-forwarded-client",
+    "x-forwarded-email",
+    "x-forwarded-group",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-pref",
+    "x-forwarded-prefix",
+    "x-forwarded-uri",
+    "x-forwarded-user",
+    "x-http-method",
+    "x-method-override",
+    "x-original-",
+    "x-real-ip",
+    "x-rewrite-",
+    "x-role",
+    "x-user",
+)
+# What the edge answers itself: the shop's code, and words for people.
+REFUSALS = {
+    400: ("BAD_REQUEST", "The request cannot be read"),
+    401: ("UNAUTHENTICATED", "A valid access token is needed"),
+    403: ("FORBIDDEN", "This is not allowed"),
+    404: ("NOT_FOUND", "There is nothing at this path"),
+    405: ("METHOD_NOT_ALLOWED", "This path has no such method"),
+    408: ("REQUEST_TIMEOUT", "The request did not arrive in time"),
+    413: ("TOO_LARGE", "The body is longer than 64 KiB"),
+    429: ("RATE_LIMITED", "Too many requests; wait a little"),
+    431: ("HEADERS_TOO_LARGE", "The headers are too long"),
+    500: ("INTERNAL", "Something went wrong on our side"),
+    502: ("BAD_GATEWAY", "The function did not answer"),
+    503: ("UNAVAILABLE", "The shop cannot be reached; try again"),
+    504: ("GATEWAY_TIMEOUT", "The function did not answer in time"),
+}
+COME_BACK = (429, 503)
+# A public route may carry a token, which the function looks at; and a policy decides settlements.
+TOKEN_NEEDED = ("customer", "staff", "support", "finance")
+TOKEN_CHECKED = "settlements"  # noqa: S105 (a policy's name)
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an edge stands: its ports, and where functions and the collector of traces are.
+
+    What one address may send is far above RATE_LIMIT_PER_MINUTE, which the functions count over all
+    replicas: this wall is against floods.
+    """
+
+    address_of: Callable[[FunctionSpec], tuple[str, int]]
+    traces: tuple[str, int]
+    port: int = 8080
+    metrics_port: int = 9095
+    admin_port: int = 9901
+    client_burst: int = 1200
+    client_per_second: int = 400
+    host: str = "0.0.0.0"  # noqa: S104 (a container's only address)
+
+
+def render() -> dict[Path, str]:
+    """The edge of a cluster and the edge of Compose."""
+    cluster = Place(
+        address_of=lambda spec: (f"{name_of(spec)}.{NAMESPACE}.svc.cluster.local", 80),
+        traces=(f"otel-collector.{NAMESPACE}.svc.cluster.local", 4318),
+    )
+    compose = Place(
+        address_of=lambda spec: (spec.name.replace("_", "-"), 8080),
+        traces=("otel-collector", 4318),
+    )
+    return {
+        CLUSTER_FILE: yaml_text(bootstrap(all_specs(), cluster)),
+        COMPOSE_FILE: yaml_text(bootstrap(all_specs(), compose)),
+    }
+
+
+def bootstrap(specs: tuple[FunctionSpec, ...], place: Place) -> Config:
+    """Envoy's whole configuration in front of these functions; events never come through it."""
+    fronted = [spec for spec in specs if spec.routes]
+    clusters = [_cluster(spec.name, place.address_of(spec)) for spec in fronted]
+    clusters.append(_cluster("traces", place.traces))
+    clusters.append(_cluster("admin", ("127.0.0.1", place.admin_port)))
+    listeners = [
+        _listener("edge", _address(place.host, place.port), _connection_manager(fronted, place)),
+        _listener("metrics", _address(place.host, place.metrics_port), _metrics()),
+    ]
+    return {
+        "admin": {"address": _address("127.0.0.1", place.admin_port)},
+        "static_resources": {"listeners": listeners, "clusters": clusters},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": _typed(
+                        "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        max_active_downstream_connections=CONNECTIONS_MAX,
+                    ),
+                }
+            ]
+        },
+    }
+
+
+def _typed(kind: str, **fields: Any) -> Config:
+    return {"@type": f"{EXTENSIONS}.{kind}", **fields}
+
+
+def _address(host: str, port: int) -> Config:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _seconds(number: int) -> str:
+    return f"{number}s"
+
+
+# ---------------------------------------------------------------- towards the functions
+
+
+def _cluster(name: str, address: tuple[str, int]) -> Config:
+    """One function's processes, by name: whoever runs them may move them."""
+    endpoint = {"endpoint": {"address": _address(*address)}}
+    http = {
+        "explicit_http_config": {"http_protocol_options": {}},
+        "common_http_protocol_options": {"idle_timeout": _seconds(UPSTREAM_IDLE_SECONDS)},
+    }
+    resolution = _typed(
+        "clusters.dns.v3.DnsCluster",
+        dns_lookup_family="V4_PREFERRED",
+        dns_refresh_rate="5s",
+        # a container that comes up late is found at once, and not after half a minute
+        dns_failure_refresh_rate={"base_interval": "0.5s", "max_interval": "2s"},
+    )
+    options = "upstreams.http.v3.HttpProtocolOptions"
+    return {
+        "name": name,
+        "cluster_type": {"name": "envoy.cluster.dns", "typed_config": resolution},
+        "connect_timeout": "5s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "typed_extension_protocol_options": {
+            f"envoy.extensions.{options}": _typed(options, **http)
+        },
+    }
+
+
+# ---------------------------------------------------------------- from the clients
+
+
+def _listener(name: str, address: Config, manager: Config) -> Config:
+    http = "envoy.filters.network.http_connection_manager"
+    return {
+        "name": name,
+        "address": address,
+        "per_connection_buffer_limit_bytes": 2 * BODY_BYTES_MAX,
+        "filter_chains": [{"filters": [{"name": http, "typed_config": manager}]}],
+    }
+
+
+def _metrics() -> Config:
+    """What Prometheus asks for, and nothing else of the admin's port."""
+    route = {"match": {"path": "/stats/prometheus"}, "route": {"cluster": "admin"}}
+    return _typed(
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="metrics",
+        route_config={
+            "name": "metrics",
+            "virtual_hosts": [{"name": "metrics", "domains": ["*"], "routes": [route]}],
+        },
+        http_filters=[
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": _typed("filters.http.router.v3.Router"),
+            }
+        ],
+    )
+
+
+def _connection_manager(specs: list[FunctionSpec], place: Place) -> Config:
+    return _typed(
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="edge",
+        # the peer's address is appended to X-Forwarded-For; nobody is taken for one of ours
+        use_remote_address=True,
+        internal_address_config={"unix_sockets": False},
+        server_header_transformation="PASS_THROUGH",
+        # paths go on as they came, and those with an escaped slash go nowhere
+        normalize_path=False,
+        merge_slashes=False,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+        max_request_headers_kb=HEADERS_KIB_MAX,
+        request_headers_timeout="10s",
+        request_timeout="15s",
+        stream_idle_timeout="60s",
+        drain_timeout="5s",
+        common_http_protocol_options={
+            "idle_timeout": "75s",
+            # WSGI cannot tell x_user from x-user
+            "headers_with_underscores_action": "DROP_HEADER",
+            "max_headers_count": 100,
+        },
+        http2_protocol_options={
+            "max_concurrent_streams": 100,
+            "initial_stream_window_size": 65_536,
+            "initial_connection_window_size": 1_048_576,
+        },
+        tracing=_tracing(),
+        access_log=[_access_log()],
+        local_reply_config=_local_replies(),
+        route_config={
+            "name": "shop",
+            "virtual_hosts": [{"name": "shop", "domains": ["*"], "routes": routes(specs)}],
+            "response_headers_to_remove": ["server"],
+        },
+        http_filters=_filters(specs, place),
+    )
+
+
+def _filters(specs: list[FunctionSpec], place: Place) -> list[Config]:
+    filters = {
+        "header_mutation": _without_claims(),
+        "local_ratelimit": _first_wall(place),
+        "jwt_authn": _tokens(specs, place),
+        "buffer": _typed("filters.http.buffer.v3.Buffer", max_request_bytes=BODY_BYTES_MAX),
+        "router": _typed("filters.http.router.v3.Router", suppress_envoy_headers=True),
+    }
+    return [
+        {"name": f"envoy.filters.http.{name}", "typed_config": config}
+        for name, config in filters.items()
+    ]
+
+
+def _without_claims() -> Config:
+    matchers = [
+        {"remove_on_match": {"key_matcher": {"prefix": prefix, "ignore_case": True}}}
+        for prefix in CLAIMS
+    ]
+    return _typed(
+        "filters.http.header_mutation.v3.HeaderMutation", mutations={"request_mutations": matchers}
+    )
+
+
+def _first_wall(place: Place) -> Config:
+    """So many requests a second from one address, and from all together, to each edge process."""
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    network = {"masked_remote_address": {"v4_prefix_mask_len": 32, "v6_prefix_mask_len": 64}}
+    return _typed(
+        "filters.http.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix="first_wall",
+        filter_enabled=always,
+        filter_enforced=always,
+        token_bucket=_bucket(EDGE_BURST, EDGE_PER_SECOND),
+        rate_limits=[{"actions": [network]}],
+        # an entry without a value: every address has a bucket of its own
+        descriptors=[
+            {
+                "entries": [{"key": "masked_remote_address"}],
+                "token_bucket": _bucket(place.client_burst, place.client_per_second),
+            }
+        ],
+        max_dynamic_descriptors=ADDRESSES_MAX,
+    )
+
+
+def _bucket(burst: int, per_second: int) -> Config:
+    return {"max_tokens": burst, "tokens_per_fill": per_second, "fill_interval": "1s"}
+
+
+def _tokens(specs: list[FunctionSpec], place: Place) -> Config:
+    """Our keys, fetched from the function that issues tokens.
+
+    Issuer and audience are settings that only functions know; they check them, and the session.
+    """
+    (issuer,) = (spec for spec in specs if spec.issues_tokens)
+    host, port = place.address_of(issuer)
+    provider = {
+        "forward": True,
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "remote_jwks": {
+            "http_uri": {
+                "uri": f"http://{host}:{port}/.well-known/jwks.json",
+                "cluster": issuer.name,
+                "timeout": _seconds(issuer.timeout_seconds),
+            },
+            "cache_duration": _seconds(JWKS_CACHE_SECONDS),
+            "async_fetch": {"fast_listener": True},
+            "retry_policy": {"num_retries": 3},
+        },
+    }
+    needed: Config = {"provider_name": "shop"}
+    checked = {"requires_any": {"requirements": [needed, {"allow_missing": {}}]}}
+    return _typed(
+        "filters.http.jwt_authn.v3.JwtAuthentication",
+        providers={"shop": provider},
+        requirement_map={"needed": needed, "checked": checked},
+        strip_failure_response=True,
+    )
+
+
+# ---------------------------------------------------------------- routes
+
+
+def routes(specs: list[FunctionSpec]) -> list[Config]:
+    """The route table; what it does not know is 404, and a method that a path has not is 405."""
+    by_path: dict[str, list[tuple[FunctionSpec, Route]]] = {}
+    for spec in specs:
+        for route in spec.routes:
+            by_path.setdefault(route.path, []).append((spec, route))
+    # a path without parameters wins over one with
+    table = [_alive()]
+    for path in sorted(by_path, key=lambda path: ("{" in path, path)):
+        table += [_route(spec, route) for spec, route in by_path[path]]
+        table += _other_methods(path, by_path[path])
+    return [*table, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
+
+
+def _alive() -> Config:
+    answer = {"status": 200, "body": {"inline_string": '{"status":"UP"}'}}
+    as_json = {"header": {"key": "content-type", "value": "application/json"}}
+    return {
+        "match": {"path": LIVENESS, "headers": [_method("GET", "HEAD")]},
+        "direct_response": answer,
+        "response_headers_to_add": [
+            {**as_json, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
+        ],
+    }
+
+
+def _route(spec: FunctionSpec, route: Route) -> Config:
+    methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+    jwt = "envoy.filters.http.jwt_authn"
+    requirement = _requirement(route)
+    per_route = _typed("filters.http.jwt_authn.v3.PerRouteConfig", **requirement)
+    return {
+        "name": route.handler,
+        "match": {**_path(route.path), "headers": [_method(*methods)]},
+        "route": {
+            "cluster": spec.name,
+            "auto_host_rewrite": True,
+            "timeout": _seconds(request_seconds(spec) + COLD_START_SECONDS),
+            # only what surely never arrived is sent again
+            "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
+        },
+        "typed_per_filter_config": {jwt: per_route},
+    }
+
+
+def _requirement(route: Route) -> Config:
+    if route.auth in TOKEN_NEEDED:
+        return {"requirement_name": "needed"}
+    return {"requirement_name": "checked"} if route.auth == TOKEN_CHECKED else {"disabled": True}
+
+
+def _other_methods(path: str, known: list[tuple[FunctionSpec, Route]]) -> list[Config]:
+    methods = {route.method for _, route in known}
+    allow = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    header = {"header": {"key": "allow", "value": ", ".join(sorted(allow))}}
+    common: Config = {"response_headers_to_add": [header]}
+    asking = {**_path(path), "headers": [_method("OPTIONS")]}
+    return [
+        {"match": asking, "direct_response": {"status": 204}, **common},
+        {"match": _path(path), "direct_response": {"status": 405}, **common},
+    ]
+
+
+def _path(path: str) -> Config:
+    if "{" not in path:
+        return {"path": path}
+    pattern = SEGMENT.join(re.escape(part) for part in PARAMETER.split(path))
+    return {"safe_regex": {"regex": pattern.replace(r"\-", "-")}}
+
+
+def _method(*methods: str) -> Config:
+    match: Config = {"exact": methods[0]}
+    if len(methods) > 1:
+        match = {"safe_regex": {"regex": "|".join(methods)}}
+    return {"name": ":method", "string_match": match}
+
+
+# ---------------------------------------------------------------- what it says
+
+
+def _local_replies() -> Config:
+    """Refusals of the edge's own as the functions' are: problem documents that nobody caches."""
+    return {"mappers": [_mapper(status) for status in REFUSALS]}
+
+
+def _mapper(status: int) -> Config:
+    code, message = REFUSALS[status]
+    headers = [{"header": {"key": "cache-control", "value": "no-store"}}]
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers.append({"header": {"key": "www-authenticate", "value": "Bearer"}})
+    if status in COME_BACK:
+        headers.append({"header": {"key": "retry-after", "value": "1"}})
+    comparison = {
+        "op": "EQ",
+        "value": {"default_value": status, "runtime_key": f"edge.is_{status}"},
+    }
+    return {
+        "filter": {"status_code_filter": {"comparison": comparison}},
+        "headers_to_add": headers,
+        "body_format_override": _problem(code, message, HTTPStatus(status).phrase),
+    }
+
+
+def _problem(code: str, message: str, title: str) -> Config:
+    return {
+        "content_type": "application/problem+json",
+        "json_format": {
+            "type": f"urn:msa-shop:problem:{code.lower().replace('_', '-')}",
+            "title": title,
+            "status": "%RESPONSE_CODE%",
+            "detail": message,
+            "instance": "%PATH(NQ)%",
+            "error": code,
+            "message": message,
+        },
+    }
+
+
+def _access_log() -> Config:
+    """One line for each request; no query, no token, no body."""
+    line = {
+        "at": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
+        "message": "edge",
+        "method": "%REQ(:METHOD)%",
+        "path": "%PATH(NQ)%",
+        "route": "%ROUTE_NAME%",
+        "status": "%RESPONSE_CODE%",
+        "why": "%RESPONSE_CODE_DETAILS%",
+        "flags": "%RESPONSE_FLAGS%",
+        "milliseconds": "%DURATION%",
+        "function_milliseconds": "%RESPONSE_DURATION%",
+        "received": "%BYTES_RECEIVED%",
+        "sent": "%BYTES_SENT%",
+        "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "trace": "%TRACE_ID%",
+    }
+    return {
+        "name": "envoy.access_loggers.stdout",
+        "typed_config": _typed(
+            "access_loggers.stream.v3.StdoutAccessLog", log_format={"json_format": line}
+        ),
+    }
+
+
+def _tracing() -> Config:
+    """Begins a trace (or goes on with the client's) that functions and events continue."""
+    exporter = {
+        "http_uri": {"uri": "http://traces/v1/traces", "cluster": "traces", "timeout": "1s"}
+    }
+    return {
+        "random_sampling": {"value": 100},
+        "provider": {
+            "name": "envoy.tracers.opentelemetry",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+                "service_name": "edge",
+                "http_service": exporter,
+            },
+        },
+    }

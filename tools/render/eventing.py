@@ -1,0 +1,259 @@
+"""Knative Eventing: the Broker in three classes, Triggers, EventTypes, and the signed clock."""
+
+from __future__ import annotations
+
+from events.event import ShopEvent
+from events.vocabulary import class_of
+from shop.primitives.spec import FunctionSpec, Schedule
+from shop.registry import all_specs
+from tools.render.events import schema_of
+from tools.render.objects import (
+    CLOCK_DOMAIN,
+    COLD_START_SECONDS,
+    ENVIRONMENT,
+    HARDENED,
+    IMAGE,
+    NAMESPACE,
+    REQUEST_SECONDS_MIN,
+    SECRETS_MOUNT,
+    TMP_MOUNT,
+    TMP_VOLUME,
+    Manifest,
+    account_of,
+    labels_of,
+    metadata,
+    name_of,
+    request_seconds,
+)
+
+BROKER = "shop"
+# waits of 0.5 s, doubled eight times: 127 s with channels, 255 s with Kafka, longer than a failover
+RETRIES = 8
+DELAY = "PT0.5S"
+
+# by the name of its folder and of the chart's `broker.class`: where functions send their events
+INGRESS = {
+    "imc": f"http://broker-ingress.knative-eventing.svc.cluster.local/{NAMESPACE}/{BROKER}",
+    "kafka": f"http://kafka-broker-ingress.knative-eventing.svc.cluster.local/{NAMESPACE}/{BROKER}",
+    "rabbitmq": f"http://{BROKER}-broker-ingress.{NAMESPACE}.svc.cluster.local",
+}
+CLASSES = {"imc": "MTChannelBasedBroker", "kafka": "Kafka", "rabbitmq": "RabbitMQBroker"}
+CONFIGS: dict[str, Manifest] = {
+    "kafka": {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "name": "kafka-broker-config",
+        "namespace": "knative-eventing",
+    },
+    "rabbitmq": {
+        "apiVersion": "eventing.knative.dev/v1alpha1",
+        "kind": "RabbitmqBrokerConfig",
+        "name": "shop",
+        "namespace": NAMESPACE,
+    },
+}
+
+
+def broker_objects(kind: str) -> list[Manifest]:
+    """The Broker of one class and what configures it."""
+    return [broker(kind), *_configuration(kind)]
+
+
+def broker(kind: str) -> Manifest:
+    """The shop's broker; its delivery is the net below the Triggers' own."""
+    config = {"config": CONFIGS[kind]} if kind in CONFIGS else {}
+    return {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Broker",
+        "metadata": metadata(
+            BROKER, annotations={"eventing.knative.dev/broker.class": CLASSES[kind]}
+        ),
+        "spec": {**config, "delivery": delivery(REQUEST_SECONDS_MIN)},
+    }
+
+
+def _configuration(kind: str) -> list[Manifest]:
+    if kind == "kafka":
+        data = {
+            "bootstrap.servers": "kafka-bootstrap.kafka.svc:9092",
+            "default.topic.partitions": "10",
+            "default.topic.replication.factor": "3",
+        }
+        meta = metadata("kafka-broker-config", namespace="knative-eventing")
+        return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}]
+    if kind == "rabbitmq":
+        spec = {
+            "rabbitmqClusterReference": {"name": "rabbitmq", "namespace": "rabbitmq"},
+            "queueType": "quorum",
+        }
+        return [
+            {
+                "apiVersion": "eventing.knative.dev/v1alpha1",
+                "kind": "RabbitmqBrokerConfig",
+                "metadata": metadata("shop"),
+                "spec": spec,
+            }
+        ]
+    return []
+
+
+def trigger(spec: FunctionSpec, event: str) -> Manifest:
+    """The Trigger of one subscription; it has every delivery field, since a part loses the rest."""
+    return {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Trigger",
+        "metadata": metadata(
+            trigger_name(spec, event),
+            labels_of(spec),
+            # handlers take events in any order, so no event waits behind another that is retried
+            annotations={"kafka.eventing.knative.dev/delivery.order": "unordered"},
+        ),
+        "spec": {
+            "broker": BROKER,
+            "filters": [{"exact": {"type": class_of(event).type}}],
+            "subscriber": {"ref": service_ref(name_of(spec)), "uri": "/events"},
+            "delivery": delivery(request_seconds(spec)),
+        },
+    }
+
+
+def trigger_name(spec: FunctionSpec, event: str) -> str:
+    """Stable for ever: a Kafka Trigger of another name begins at the end of the log."""
+    return f"{name_of(spec)}-on-{event.replace('.', '-')}"
+
+
+def delivery(seconds: int) -> Manifest:
+    """The whole delivery block for a function whose requests may take ``seconds``."""
+    block: Manifest = {
+        "retry": RETRIES,
+        "backoffPolicy": "exponential",
+        "backoffDelay": DELAY,
+        "timeout": f"PT{seconds + COLD_START_SECONDS}S",
+    }
+    for spec in all_specs():
+        if spec.receives_dead_letters:
+            block["deadLetterSink"] = {"ref": service_ref(name_of(spec)), "uri": "/events"}
+    return block
+
+
+def service_ref(name: str) -> Manifest:
+    """Where to find a function's Service."""
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "name": name,
+        "namespace": NAMESPACE,
+    }
+
+
+def broker_ref() -> Manifest:
+    """Where to find the broker."""
+    return {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Broker",
+        "name": BROKER,
+        "namespace": NAMESPACE,
+    }
+
+
+def event_type_name(event: type[ShopEvent]) -> str:
+    """The EventType's name."""
+    return f"shop-{event.name.replace('.', '-')}-v{event.version}"
+
+
+def event_type(event: type[ShopEvent]) -> Manifest:
+    """The catalogue entry of an event."""
+    return {
+        "apiVersion": "eventing.knative.dev/v1beta3",
+        "kind": "EventType",
+        "metadata": metadata(event_type_name(event)),
+        "spec": {
+            "reference": broker_ref(),
+            "description": schema_of(event)["description"],
+            "attributes": [
+                {"name": "specversion", "required": True, "value": "1.0"},
+                {"name": "type", "required": True, "value": event.type},
+                {"name": "source", "required": True, "value": "/shop/{function}"},
+                {"name": "id", "required": True},
+                {"name": "subject", "required": True},
+                {"name": "dataschema", "required": True, "value": event.dataschema},
+                {"name": "partitionkey", "required": True},
+                {"name": "sigkid", "required": True},
+                {"name": "sig", "required": True},
+            ],
+        },
+    }
+
+
+# ---------------------------------------------------------------- clock
+
+
+def clock_name(schedule: Schedule) -> str:
+    """The CronJob's name."""
+    return f"shop-clock-{schedule.name}"
+
+
+def clock(spec: FunctionSpec, schedule: Schedule) -> Manifest:
+    """A CronJob that sends one signed tick.
+
+    Not a PingSource: that cannot sign, and a function takes nothing unsigned.  A missed tick is
+    made good by the next, since handlers look for all that is due.
+    """
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": metadata(clock_name(schedule), clock_labels(spec)),
+        "spec": {
+            "schedule": schedule.cron,
+            "timeZone": "Etc/UTC",
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": 60,
+            "successfulJobsHistoryLimit": 1,
+            "failedJobsHistoryLimit": 3,
+            "jobTemplate": {"spec": _tick_job(spec, schedule)},
+        },
+    }
+
+
+def clock_labels(spec: FunctionSpec) -> dict[str, str]:
+    """The labels of a tick: it acts for the clock's domain, not for the function's."""
+    return {**labels_of(spec), "msa-shop/trust-domain": CLOCK_DOMAIN}
+
+
+def _tick_job(spec: FunctionSpec, schedule: Schedule) -> Manifest:
+    sink = f"http://{name_of(spec)}.{NAMESPACE}.svc.cluster.local/events"
+    return {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": request_seconds(spec) + COLD_START_SECONDS,
+        "template": {
+            "metadata": {"labels": {**clock_labels(spec), "msa-shop/kind": "tick"}},
+            "spec": {
+                "serviceAccountName": account_of(CLOCK_DOMAIN),
+                "automountServiceAccountToken": False,
+                "enableServiceLinks": False,
+                "restartPolicy": "Never",
+                "containers": [tick_container([schedule.name, sink])],
+                "volumes": [
+                    TMP_VOLUME,
+                    {"name": "secrets", "secret": {"secretName": "shop-clock"}},
+                ],
+            },
+        },
+    }
+
+
+def tick_container(arguments: list[str], *, secrets: str = "secrets") -> Manifest:
+    """What sends ticks; it alone has the clock's key."""
+    return {
+        "name": "tick",
+        "image": IMAGE,
+        "command": ["python", "-m", "tools.tick"],
+        "args": arguments,
+        "envFrom": ENVIRONMENT,
+        "volumeMounts": [TMP_MOUNT, {**SECRETS_MOUNT, "name": secrets}],
+        "resources": {
+            "requests": {"cpu": "50m", "memory": "64Mi"},
+            "limits": {"cpu": "1", "memory": "128Mi"},
+        },
+        "securityContext": HARDENED,
+    }

@@ -1,0 +1,170 @@
+"""Knative: a Service per function and everything around it, as kustomize folders.
+
+``base`` is the shop without a broker; ``imc``, ``kafka`` and ``rabbitmq`` are the base with one;
+``components`` are for clusters that have KEDA, a Gateway API or the Prometheus operator.
+
+Everything is cluster-local: the edge is the only door.  Settings come from ConfigMaps, secrets as
+files from one Secret per trust domain, so that no function can read another domain's key and a
+rotated secret needs no new revision.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from events.vocabulary import EVENTS
+from shop.primitives.spec import FunctionSpec
+from shop.registry import all_specs
+from tools.render import eventing, gateway, keda, network_policies
+from tools.render.documents import yaml_text
+from tools.render.objects import (
+    SETTINGS,
+    Manifest,
+    account_of,
+    container_of,
+    domain_of,
+    labels_of,
+    metadata,
+    name_of,
+    pod_labels,
+    request_seconds,
+    volumes_of,
+)
+
+FOLDER = Path("infra/knative")
+BASE = FOLDER / "base"
+COMPONENTS = FOLDER / "components"
+# SIGTERM reaches a function 30 seconds after its end began: the grace period must be longer
+TERMINATION_SECONDS = 30
+
+
+def render() -> dict[Path, str]:
+    """Every file below ``infra/knative``."""
+    files = _folder(BASE, base_files())
+    for kind in eventing.CLASSES:
+        files |= _folder(
+            FOLDER / kind,
+            {"broker.yaml": eventing.broker_objects(kind)},
+            resources=("../base",),
+            patches=(_broker_address(kind),),
+        )
+    for name, objects in component_objects().items():
+        patches = {"keda": keda.patches(), "monitoring": [network_policies.metrics_setting()]}.get(
+            name, []
+        )
+        files |= _folder(
+            COMPONENTS / name, {f"{name}.yaml": objects}, patches=tuple(patches), is_component=True
+        )
+    return files
+
+
+def component_objects() -> dict[str, list[Manifest]]:
+    """What a cluster may have besides Knative, by component."""
+    return {
+        "keda": keda.objects(),
+        "gateway": gateway.objects(),
+        "monitoring": [network_policies.pod_monitor(), network_policies.scrape_policy()],
+    }
+
+
+def base_files() -> dict[str, list[Manifest]]:
+    """The objects of the base, by file: one per function, and what all share."""
+    files = {f"{name_of(spec)}.yaml": function_objects(spec) for spec in all_specs()}
+    files["event-types.yaml"] = [eventing.event_type(event) for event in EVENTS]
+    files["namespace.yaml"] = [network_policies.namespace()]
+    files["network-policies.yaml"] = network_policies.network_policies()
+    files["service-accounts.yaml"] = network_policies.service_accounts()
+    files["settings.yaml"] = [network_policies.settings()]
+    return files
+
+
+def function_objects(spec: FunctionSpec) -> list[Manifest]:
+    """The Service of a function, its Triggers and its clocks."""
+    triggers = [eventing.trigger(spec, subscription.event) for subscription in spec.subscriptions]
+    clocks = [eventing.clock(spec, schedule) for schedule in spec.schedules]
+    return [service(spec), *triggers, *clocks]
+
+
+def _folder(
+    folder: Path,
+    files: dict[str, list[Manifest]],
+    *,
+    resources: tuple[str, ...] = (),
+    patches: tuple[Manifest, ...] = (),
+    is_component: bool = False,
+) -> dict[Path, str]:
+    kustomization: Manifest = {
+        "apiVersion": "kustomize.config.k8s.io/" + ("v1alpha1" if is_component else "v1beta1"),
+        "kind": "Component" if is_component else "Kustomization",
+        "resources": sorted([*resources, *files]),
+    }
+    changes = {f"patch-{p['kind'].lower()}-{p['metadata']['name']}.yaml": [p] for p in patches}
+    if changes:
+        kustomization["patches"] = [{"path": name} for name in sorted(changes)]
+    whole = {**files, **changes, "kustomization.yaml": [kustomization]}
+    return {folder / name: yaml_text(*objects) for name, objects in whole.items()}
+
+
+def _broker_address(kind: str) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(SETTINGS),
+        "data": {"BROKER_URL": eventing.INGRESS[kind]},
+    }
+
+
+# ---------------------------------------------------------------- Service
+
+
+def service(spec: FunctionSpec) -> Manifest:
+    """The Knative Service of a function.
+
+    Its template has no label that a release changes: each change of the template is a revision.
+    """
+    labels = {**labels_of(spec), "networking.knative.dev/visibility": "cluster-local"}
+    annotations = {"serving.knative.dev/rollout-duration": "120s"}
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": metadata(name_of(spec), labels, annotations=annotations),
+        "spec": {
+            "template": {
+                "metadata": {"labels": pod_labels(spec), "annotations": _scaling(spec)},
+                "spec": _pod(spec),
+            }
+        },
+    }
+
+
+def _scaling(spec: FunctionSpec) -> dict[str, str]:
+    scaling = "autoscaling.knative.dev"
+    sidecar = "queue.sidecar.serving.knative.dev"
+    return {
+        f"{scaling}/metric": "concurrency",
+        f"{scaling}/target-utilization-percentage": "70",
+        f"{scaling}/min-scale": "0",
+        f"{scaling}/max-scale": str(spec.scale.max_scale),
+        f"{scaling}/scale-down-delay": "30s",
+        f"{scaling}/scale-to-zero-pod-retention-period": "2m",
+        # the activator stays in the path: it knows which pod is free, and queues instead of 503
+        f"{scaling}/target-burst-capacity": "-1",
+        "serving.knative.dev/progress-deadline": "120s",
+        f"{sidecar}/cpu-resource-request": "25m",
+        f"{sidecar}/memory-resource-request": "50Mi",
+        f"{sidecar}/memory-resource-limit": "200Mi",
+    }
+
+
+def _pod(spec: FunctionSpec) -> Manifest:
+    seconds = request_seconds(spec)
+    return {
+        "serviceAccountName": account_of(domain_of(spec)),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "containerConcurrency": spec.scale.concurrency,
+        "timeoutSeconds": seconds + TERMINATION_SECONDS,
+        "responseStartTimeoutSeconds": seconds,
+        "containers": [container_of(spec)],
+        "volumes": volumes_of(spec),
+    }

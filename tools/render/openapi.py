@@ -1,0 +1,379 @@
+"""OpenAPI 3.1 of every public route: the whole shop, and one document per group.
+
+The documents say what the runtime does, from the same specs and models that it runs by.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shop.primitives.spec import FunctionSpec, Route
+from shop.registry import all_specs
+from tools.render import models
+from tools.render.documents import MARK, json_text
+from tools.render.models import REFERENCE, Models, Schema
+
+ASSETS = Path("functions/api_docs/assets/rendered")
+FUNCTIONS = Path(__file__).parent.parent.parent / "functions"
+RESPONSES = "#/components/responses/"
+PROBLEM = "application/problem+json"
+VERSION = "1.0.0"
+DESCRIPTION = (
+    "Accounts, catalogue, cart, orders, payments and settlement; every operation is a function "
+    "that sleeps at zero. Amounts are integers in the currency's minor unit."
+)
+
+# what every route may answer, whatever it does: the runtime's own policies
+ALWAYS = (400, 406, 414, 429, 431)
+WITH_BODY = (413, 415, 422)
+WITH_KEY = (409, 422)
+UUID: Schema = {"type": "string", "format": "uuid"}
+BIGINT: Schema = {"type": "integer", "format": "int64", "minimum": 1}
+PATH_PARAMETERS: Mapping[str, Schema] = {
+    "orderId": UUID,
+    "paymentId": UUID,
+    "productId": BIGINT,
+    "userId": BIGINT,
+}
+IDEMPOTENCY_KEY: Schema = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": (
+        "The same key and body are answered once: the stored answer comes back byte for byte with "
+        "Idempotent-Replayed: true. Quoted (as in the IETF draft) or bare."
+    ),
+    "schema": {"type": "string", "pattern": '^(?:[A-Za-z0-9_-]{16,64}|"[A-Za-z0-9_-]{16,64}")$'},
+}
+IF_MATCH: Schema = {
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": "The ETag of the version that is changed: 428 without it, 412 when it is stale.",
+    "schema": {"type": "string"},
+}
+IF_NONE_MATCH: Schema = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of the version at hand: 304 while it is still the newest.",
+    "schema": {"type": "string"},
+}
+PREFER: Schema = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "wait=N (RFC 7240), at most 20 s: answer as soon as the order left PENDING.",
+    "schema": {"type": "string", "examples": ["wait=10"]},
+}
+# the words of RFC 9110, which Python's http module changed between versions
+MEANINGS: Mapping[int, str] = {
+    200: "OK",
+    201: "Created",
+    202: "Accepted",
+    204: "No Content",
+    304: "Not Modified",
+    400: "Bad Request",
+    401: "Unauthorized",
+    402: "Payment Required",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    406: "Not Acceptable",
+    409: "Conflict",
+    412: "Precondition Failed",
+    413: "Content Too Large",
+    414: "URI Too Long",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    428: "Precondition Required",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+CREATED = 201
+NO_CONTENT = 204
+PROBLEM_SCHEMA: Schema = {
+    "title": "Problem",
+    "description": "RFC 9457, plus error (a code for programs) and message (for people).",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "format": "uri-reference"},
+        "error": {"type": "string", "examples": ["OUT_OF_STOCK"]},
+        "message": {"type": "string"},
+    },
+    "required": ["type", "title", "status", "detail", "instance", "error", "message"],
+}
+SECURITY_SCHEMES: Schema = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The accessToken of POST /auth/login (EdDSA).",
+    },
+    "provider": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Stripe-Signature",
+        "description": "The payment provider's signature of the raw body.",
+    },
+}
+AUTH_NOTES: Mapping[str, str] = {
+    "public": "Anyone may call.",
+    "customer": "Any signed-in account may call; it sees only what is its own.",
+    "settlements": "Policy setting SETTLEMENTS_AUTH: finance (default), customer or public.",
+    "provider": "Signed by the payment provider.",
+}
+
+
+def render() -> dict[Path, str]:
+    """The whole document, one per group, and the list of groups."""
+    specs = all_specs()
+    collected = models.collect(specs)
+    groups = sorted({group_of(spec, route) for spec in specs for route in spec.routes})
+    files = {ASSETS / "openapi.json": json_text(document(specs, collected))}
+    for group in groups:
+        files[ASSETS / f"openapi-{group}.json"] = json_text(document(specs, collected, group))
+    files[ASSETS / "groups.json"] = json_text({"comment": MARK, "groups": groups})
+    return files
+
+
+def group_of(spec: FunctionSpec, route: Route) -> str:
+    """The group a route is shown in: its own, or its function's name."""
+    return route.group or spec.name.replace("_", "-")
+
+
+def document(
+    specs: tuple[FunctionSpec, ...], collected: Models, group: str | None = None
+) -> Schema:
+    """OpenAPI 3.1 of one group, or of all; raises ValueError when two routes share a handler."""
+    paths: dict[str, Schema] = {}
+    seen: set[str] = set()
+    for spec in specs:
+        for route in spec.routes:
+            if group not in (None, group_of(spec, route)):
+                continue
+            if route.handler in seen:
+                raise ValueError(f"two routes have a handler called {route.handler}")
+            seen.add(route.handler)
+            paths.setdefault(route.path, {})[route.method.lower()] = operation(
+                spec, route, collected
+            )
+    return {
+        "openapi": "3.1.1",
+        "jsonSchemaDialect": "https://spec.openapis.org/oas/3.1/dialect/base",
+        "info": {
+            "title": "msa-shop" if group is None else f"msa-shop: {group}",
+            "version": VERSION,
+            "description": DESCRIPTION,
+            "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": _tags(specs, group),
+        "paths": paths,
+        "components": {
+            "responses": _used_responses(paths),
+            "schemas": {"Problem": PROBLEM_SCHEMA, **_used_schemas(paths, collected)},
+            "securitySchemes": SECURITY_SCHEMES,
+        },
+        "x-comment": MARK,
+    }
+
+
+def operation(spec: FunctionSpec, route: Route, collected: Models) -> Schema:
+    """One route as an OpenAPI operation; its id is the handler's name."""
+    example = example_of(spec, route)
+    note = AUTH_NOTES.get(route.auth, f"Needs the role {route.auth}.")
+    shown: Schema = {
+        "operationId": route.handler,
+        "summary": route.summary,
+        "description": f"{note} Function `{spec.name}`.",
+        "tags": [group_of(spec, route)],
+        "parameters": _parameters(spec, route, example.get("query", {})),
+        "responses": _responses(spec, route, collected, example.get("answer")),
+        "security": _security(route),
+    }
+    if route.body:
+        content: Schema = {"schema": collected.reference(spec, route.body, "validation")}
+        if "body" in example:
+            content["example"] = example["body"]
+        shown["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return shown
+
+
+def _security(route: Route) -> list[Schema]:
+    if route.auth == "public":
+        return []
+    return [{"provider" if route.auth == "provider" else "bearer": []}]
+
+
+def _parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schema]:
+    found = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": PATH_PARAMETERS.get(name, {"type": "string", "maxLength": 200}),
+        }
+        for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+    if route.query:
+        found += _query_parameters(spec, route, example)
+    if route.idempotent:
+        found.append(IDEMPOTENCY_KEY)
+    if {412, 428} & set(route.error_statuses):
+        found.append(IF_MATCH)
+    if 304 in route.error_statuses:
+        found.append(IF_NONE_MATCH)
+    if _waits(route):
+        found.append(PREFER)
+    return found
+
+
+def _waits(route: Route) -> bool:
+    """A customer's read that leaves its transactions to the handler waits on request."""
+    return route.method == "GET" and not route.transaction and route.auth == "customer"
+
+
+def _query_parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schema]:
+    schema = models.query_schema(spec, route)
+    required = schema.get("required", [])
+    found = []
+    for name, shape in schema["properties"].items():
+        parameter = {"name": name, "in": "query", "required": name in required}
+        shape = _without_null({k: v for k, v in shape.items() if k != "title"})
+        if "description" in shape:
+            parameter["description"] = shape.pop("description")
+        if name in example:
+            parameter["example"] = example[name]
+        found.append({**parameter, "schema": shape})
+    return found
+
+
+def _without_null(shape: Schema) -> Schema:
+    """A query parameter is absent, never null."""
+    options = [option for option in shape.get("anyOf", []) if option != {"type": "null"}]
+    if len(options) != 1:
+        return shape
+    rest = {k: v for k, v in shape.items() if k not in ("anyOf", "default")}
+    return {**options[0], **rest}
+
+
+def refusals_of(spec: FunctionSpec, route: Route) -> list[int]:
+    """Every refusal a route may answer: the runtime's policies and its own."""
+    statuses = {*ALWAYS, *route.error_statuses} - {304}
+    if route.auth not in ("public", "provider"):
+        statuses.add(401)
+    if route.auth not in ("public", "provider", "customer"):
+        statuses.add(403)
+    if route.auth == "provider":
+        statuses.add(401)
+    if route.body or route.method != "GET":
+        statuses.update(WITH_BODY if route.body else WITH_BODY[:2])
+    if route.idempotent:
+        statuses.update(WITH_KEY)
+    if "{" in route.path:
+        statuses.add(404)
+    if spec.needs:
+        statuses.add(503)
+    return sorted(statuses)
+
+
+def _responses(spec: FunctionSpec, route: Route, collected: Models, example: Any) -> Schema:
+    shown = {str(route.status): _success(spec, route, collected, example)}
+    if 304 in route.error_statuses:
+        shown["304"] = {"description": MEANINGS[304]}
+    for status in refusals_of(spec, route):
+        shown[str(status)] = {"$ref": f"{RESPONSES}Problem{status}"}
+    return shown
+
+
+def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) -> Schema:
+    shown: Schema = {"description": MEANINGS[route.status]}
+    headers = _headers(route)
+    if headers:
+        shown["headers"] = headers
+    if route.status == NO_CONTENT:
+        return shown
+    content: Schema = {}
+    if route.answer:
+        content["schema"] = collected.reference(spec, route.answer, "serialization")
+    elif route.media_type.endswith("json"):
+        content["schema"] = {"type": "object"}
+    if example is not None:
+        content["example"] = example
+    shown["content"] = {route.media_type: content}
+    return shown
+
+
+def _headers(route: Route) -> Schema:
+    headers: Schema = {}
+    if route.status == CREATED:
+        headers["Location"] = {"schema": {"type": "string", "format": "uri-reference"}}
+    if {304, 412} & set(route.error_statuses):
+        headers["ETag"] = {"schema": {"type": "string"}}
+    if route.idempotent:
+        headers["Idempotent-Replayed"] = {"schema": {"type": "string", "const": "true"}}
+    return headers
+
+
+def _refusal(status: int) -> Schema:
+    shown: Schema = {
+        "description": MEANINGS[status],
+        "content": {PROBLEM: {"schema": {"$ref": f"{REFERENCE}Problem"}}},
+    }
+    if status in (429, 503):
+        shown["headers"] = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}}}
+    return shown
+
+
+def _tags(specs: tuple[FunctionSpec, ...], group: str | None) -> list[Schema]:
+    functions: dict[str, list[str]] = {}
+    for spec in specs:
+        for name in sorted({group_of(spec, route) for route in spec.routes}):
+            if group in (None, name):
+                functions.setdefault(name, []).append(f"`{spec.name}`: {spec.summary}")
+    return [{"name": n, "description": "\n\n".join(functions[n])} for n in sorted(functions)]
+
+
+def _used_schemas(paths: Schema, collected: Models) -> Schema:
+    used: Schema = {}
+    waiting = [name for name in models.targets(paths) if not name.startswith(RESPONSES)]
+    while waiting:
+        name = waiting.pop()
+        if name not in used:
+            used[name] = collected.schemas[name]
+            waiting += models.targets(used[name])
+    return used
+
+
+def _used_responses(paths: Schema) -> Schema:
+    references = {name for name in models.targets(paths) if name.startswith(RESPONSES)}
+    statuses = {int(name.removeprefix(f"{RESPONSES}Problem")) for name in references}
+    return {f"Problem{status}": _refusal(status) for status in sorted(statuses)}
+
+
+def example_of(spec: FunctionSpec, route: Route) -> Schema:
+    """``{"query": …, "body": …, "answer": …}`` of a route, from the function's example.json.
+
+    That file holds them by handler name, or is itself the body of the function's only one.
+    """
+    path = FUNCTIONS / spec.name / "example.json"
+    examples = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if examples.keys() & _handlers(spec) or "specversion" in examples:
+        own: Schema = examples.get(route.handler, {})
+        return own
+    with_body = [r for r in spec.routes if r.body]
+    return {"body": examples} if examples and with_body[:1] == [route] else {}
+
+
+def _handlers(spec: FunctionSpec) -> set[str]:
+    return {route.handler for route in spec.routes}

@@ -1,0 +1,135 @@
+"""Fills an empty local shop: three categories, three products, one account of each role.
+
+For laptops and tests.  The passwords are in this file, so the ``prod`` profile refuses it.  A
+second run finds everything in place and changes nothing, stock and prices included.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import LiteralString
+
+import psycopg
+
+from shop.accounts import email_key
+from shop.adapters.passwords import hash_password
+from shop.primitives.spec import ROLES
+
+# (role, e-mail, password) of one account for each role; the end-to-end run logs in with them
+LOCAL_ACCOUNTS = tuple((role, f"{role}@shop.local", f"local-only-{role}") for role in ROLES)
+CATEGORIES = ("전자", "생활", "식품")
+NAMES = {"customer": "김손님", "staff": "이상품", "support": "박상담", "finance": "최정산"}
+
+# one seed at a time: the hashes between looking and writing take their time
+LOCK: LiteralString = "select pg_advisory_xact_lock(hashtext('shop.seed'))"
+
+INSERT_CATEGORIES: LiteralString = """
+insert into shop.categories (name) select unnest(%(names)s::text[]) on conflict do nothing
+"""
+
+INSERT_PRODUCT: LiteralString = """
+with product as (
+  insert into shop.products (product_id, name, description, category, price_minor, currency)
+  overriding system value
+  values (%(product_id)s, %(name)s, %(description)s, %(category)s, %(price_minor)s, 'KRW')
+  on conflict (product_id) do nothing
+  returning product_id
+), shelf as (
+  insert into shop.stock (product_id, on_hand)
+  select product_id, %(on_hand)s from product
+  returning product_id, on_hand
+)
+insert into shop.stock_moves (product_id, kind, qty)
+select product_id, 'INITIAL', on_hand from shelf
+"""
+
+# The next product that staff create comes after the ones that were given their ids.  Never back:
+# an id that was drawn and is not committed yet would be drawn again.
+CONTINUE_IDS: LiteralString = """
+select setval('shop.products_product_id_seq', greatest(last_value, %(last_id)s))
+from shop.products_product_id_seq
+"""
+
+KNOWN_ACCOUNTS: LiteralString = """
+select email_key from shop.users where email_key = any(%(email_keys)s::text[])
+"""
+
+INSERT_ACCOUNT: LiteralString = """
+insert into shop.users (email, email_key, name, password_hash, role)
+values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s, %(role)s)
+on conflict (email_key) do nothing
+"""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of the seed; the price is in won, which has no minor unit."""
+
+    product_id: int
+    name: str
+    category: str
+    price_minor: int
+    on_hand: int
+
+
+PRODUCTS = (
+    Product(1, "테스트 상품 A", "전자", 10_000, 100),
+    Product(2, "테스트 상품 B", "생활", 15_000, 50),
+    Product(3, "테스트 상품 C", "식품", 5_000, 5),
+)
+
+
+class SeedRefused(Exception):
+    """The shop is a real one."""
+
+
+def seed(admin_url: str) -> list[tuple[str, str, str]]:
+    """Fills the shop behind ``admin_url`` and returns role, e-mail and password of each account.
+
+    Raises ``SeedRefused`` when ``SHOP_PROFILE`` is ``prod``, before anything is opened.
+    """
+    if os.environ.get("SHOP_PROFILE") == "prod":
+        raise SeedRefused("the prod profile has no accounts with published passwords")
+    accounts = list(LOCAL_ACCOUNTS)
+    with psycopg.connect(admin_url, connect_timeout=5) as connection:
+        connection.execute(LOCK)
+        connection.execute(INSERT_CATEGORIES, {"names": list(CATEGORIES)})
+        for product in PRODUCTS:
+            _insert_product(connection, product)
+        connection.execute(CONTINUE_IDS, {"last_id": len(PRODUCTS)})
+        _insert_accounts(connection, accounts)
+    return accounts
+
+
+def _insert_product(connection: psycopg.Connection, product: Product) -> None:
+    connection.execute(
+        INSERT_PRODUCT,
+        {
+            "product_id": product.product_id,
+            "name": product.name,
+            "description": f"{product.name}: {product.category}",
+            "category": product.category,
+            "price_minor": product.price_minor,
+            "on_hand": product.on_hand,
+        },
+    )
+
+
+def _insert_accounts(connection: psycopg.Connection, accounts: list[tuple[str, str, str]]) -> None:
+    """Hashes only the passwords of accounts that are missing: a second run takes milliseconds."""
+    keys = [email_key(email) for _, email, _ in accounts]
+    known = {row[0] for row in connection.execute(KNOWN_ACCOUNTS, {"email_keys": keys})}
+    for role, email, password in accounts:
+        if email_key(email) in known:
+            continue
+        connection.execute(
+            INSERT_ACCOUNT,
+            {
+                "email": email,
+                "email_key": email_key(email),
+                "name": NAMES[role],
+                "password_hash": hash_password(password),
+                "role": role,
+            },
+        )
