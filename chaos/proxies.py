@@ -45,10 +45,6 @@ class Proxies:
         """Takes the toxics off, of one edge or of all; black-holed connections are reset."""
         await self._ask("heal", edge=edge)
 
-    async def redirect(self, edge: str, upstream_port: int) -> None:
-        """The server came back elsewhere."""
-        await self._ask("redirect", edge=edge, upstream_port=upstream_port)
-
     async def figures(self) -> dict[str, dict[str, int]]:
         """For each edge its connections, its bytes, and how often each toxic fired."""
         answer = await self._ask("figures")

@@ -125,7 +125,7 @@ class Link:
         self._passed += len(data)
         if "black_hole" in self._ill:
             return
-        if "reset" in self._ill or self._is_over_limit():
+        if "reset" in self._ill:
             self.reset()
             return
         if from_client:
@@ -139,12 +139,7 @@ class Link:
         """One side hung up; so do we on the other."""
         self.edge.links.discard(self)
         other = self.server if is_client else self.client
-        if other is None:
-            return
-        toxic = self.edge.toxic("slow_close")
-        if toxic is not None and "slow_close" in self._ill:
-            asyncio.get_running_loop().call_later(toxic.close_ms / 1000, other.close)
-        else:
+        if other is not None:
             other.close()
 
     def reset(self) -> None:
@@ -184,29 +179,17 @@ class Link:
             if self.client is not None:
                 self._forward(self.client, held)
 
-    def _is_over_limit(self) -> bool:
-        toxic = self.edge.toxic("limit_data")
-        return toxic is not None and "limit_data" in self._ill and self._passed > toxic.bytes_max
-
     def _forward(self, pipe: Pipe, data: bytes) -> None:
-        delay = self._delay(len(data))
+        latency, bandwidth = self.edge.toxic("latency"), self.edge.toxic("bandwidth")
         if "slicer" in self._ill and self.edge.toxic("slicer") is not None:
             pipe.write_sliced(data)
-        elif delay:
-            pipe.write_later(data, delay)
+        elif latency is not None and "latency" in self._ill:
+            jitter = self.edge.dice.uniform(-latency.jitter_ms, latency.jitter_ms)
+            pipe.write_delayed(data, max(0.0, latency.latency_ms + jitter) / 1000)
+        elif bandwidth is not None and "bandwidth" in self._ill:
+            pipe.write_later(data, len(data) / (bandwidth.kilobytes_per_second * 1024))
         else:
             pipe.write(data)
-
-    def _delay(self, size: int) -> float:
-        seconds = 0.0
-        latency = self.edge.toxic("latency")
-        if latency is not None and "latency" in self._ill:
-            jitter = self.edge.dice.uniform(-latency.jitter_ms, latency.jitter_ms)
-            seconds += max(0.0, latency.latency_ms + jitter) / 1000
-        bandwidth = self.edge.toxic("bandwidth")
-        if bandwidth is not None and "bandwidth" in self._ill:
-            seconds += size / (bandwidth.kilobytes_per_second * 1024)
-        return seconds
 
 
 class Pipe(asyncio.Protocol):
@@ -248,6 +231,12 @@ class Pipe(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         # later than what was written before: the loop keeps no order among equal times
         self._last_at = max(self._last_at, loop.time()) + max(seconds, ORDER_SECONDS)
+        loop.call_at(self._last_at, self._write_out, data)
+
+    def write_delayed(self, data: bytes, seconds: float) -> None:
+        """``seconds`` after its arrival: the delays of successive writes overlap."""
+        loop = asyncio.get_running_loop()
+        self._last_at = max(self._last_at + ORDER_SECONDS, loop.time() + seconds)
         loop.call_at(self._last_at, self._write_out, data)
 
     def write_sliced(self, data: bytes) -> None:
@@ -323,7 +312,7 @@ async def _send_again(port: int, request: bytes) -> None:
 
 
 class Control:
-    """Takes commands: ``open``, ``put``, ``heal``, ``redirect``, ``figures``."""
+    """Takes commands: ``open``, ``put``, ``heal``, ``figures``."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -335,7 +324,6 @@ class Control:
         act: dict[str, Callable[[dict[str, Any]], Any]] = {
             "put": self._put,
             "heal": self._heal,
-            "redirect": self._redirect,
             "figures": self._figures,
         }
         try:
@@ -365,9 +353,6 @@ class Control:
         name = command.get("edge")
         for edge in self._edges.values() if name is None else [self._edges[name]]:
             edge.heal()
-
-    def _redirect(self, command: dict[str, Any]) -> None:
-        self._edges[command["edge"]].upstream_port = command["upstream_port"]
 
     def _figures(self, _: dict[str, Any]) -> dict[str, dict[str, int]]:
         return {name: dict(edge.figures) for name, edge in self._edges.items()}

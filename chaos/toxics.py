@@ -9,11 +9,9 @@ ToxicKind = Literal[
     "latency",
     "down",
     "bandwidth",
-    "slow_close",
     "black_hole",
     "reset",
     "slicer",
-    "limit_data",
     "swallow_commit_reply",
     "duplicate_request",
 ]
@@ -27,7 +25,7 @@ class Toxic:
 
     ``probability`` is per COMMIT for ``swallow_commit_reply``, per request for
     ``duplicate_request`` and per connection for all others; ``times`` is how often it fires at the
-    most.  ``bytes_max`` is what ``limit_data`` lets through before it hangs up.
+    most.
     """
 
     kind: ToxicKind
@@ -36,8 +34,6 @@ class Toxic:
     latency_ms: float = 0.0
     jitter_ms: float = 0.0
     kilobytes_per_second: float = 10.0
-    bytes_max: int = 1000
-    close_ms: float = 500.0
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ToxicKind):
