@@ -10,14 +10,14 @@ WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
-# requirements-otel.txt has what pushes traces beside it.
-ARG REQUIREMENTS=requirements.txt
-COPY requirements*.txt ./
+# requirements/otel.txt adds the exporters of traces and metrics.
+ARG REQUIREMENTS=requirements/functions.txt
+COPY requirements requirements
 # Only wheels, only these bytes; nothing is built here, so no compiler is needed.
 RUN pip install --require-hashes --only-binary=:all: --no-compile --prefix=/functions \
         -r "${REQUIREMENTS}" \
  && pip install --require-hashes --only-binary=:all: --no-compile --prefix=/tools \
-        -r requirements-tools.txt \
+        -r requirements/tools.txt \
  # start-up files for namespaces that Python finds by itself since 3.3, and commands nobody calls
  && rm -rf /functions/bin /tools/bin \
         /functions/lib/python3*/site-packages/*-nspkg.pth \

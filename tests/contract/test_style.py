@@ -263,7 +263,7 @@ def test_the_rule_finds_a_planted_fault(rule: Rule, planted: Source) -> None:
 
 
 def test_a_registry_host_is_found() -> None:
-    source = Source("requirements.txt", "# from https://py" + "pi.org/simple")
+    source = Source("requirements/functions.txt", "# from https://py" + "pi.org/simple")
 
     assert list(no_machine_of_ours(source)) == ["line 1: py" + "pi.org"]
 
