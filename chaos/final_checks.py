@@ -14,7 +14,7 @@ from chaos.run_record import Check
 from chaos.workload.client_log import operations, wanted_orders
 from shop.primitives.ids import new_uuid
 from tools.checker import provider_transactions
-from tools.checker.evaluate import Outside, Verdict, ask
+from tools.checker.evaluate import ExternalRecords, InvariantResult, evaluate_invariants
 from tools.checker.provider_transactions import ProviderAccess
 
 if TYPE_CHECKING:
@@ -164,26 +164,26 @@ async def _empty_redis(run: Run, scene: Environment) -> None:
 
 async def _ask_everything(run: Run, scene: Environment) -> None:
     run.progress.say("asking every invariant, with the provider's books and the clients' log")
-    verdicts = await asyncio.to_thread(_verdicts, scene)
+    verdicts = await asyncio.to_thread(_results, scene)
     run.record.invariants = len(verdicts)
     for verdict in verdicts:
         if verdict.state == "broken":
             rows = [str(row) for row in verdict.rows]
             run.note(verdict.invariant.id, verdict.invariant.what, rows)
     broken = sum(verdict.state == "broken" for verdict in verdicts)
-    asked = sum(verdict.state != "not asked" for verdict in verdicts)
+    asked = sum(verdict.state != "skipped" for verdict in verdicts)
     detail = f"{asked} asked, {broken} broken"
     what = "every invariant at rest"
     run.record.checks.append(Check(id="invariants", what=what, holds=not broken, detail=detail))
 
 
-def _verdicts(scene: Environment) -> list[Verdict]:
+def _results(scene: Environment) -> list[InvariantResult]:
     access = ProviderAccess("sandbox", scene.provider_url, scene.secrets.provider_api_key)
-    known = provider_transactions.outside(access)
-    outside = Outside(
+    known = provider_transactions.external_records(access)
+    outside = ExternalRecords(
         known.charges, known.refunds, tuple(operations(scene.clients)), tuple(scene.poison)
     )
-    return ask(scene.admin_url, outside, at_rest=True, unknown={})
+    return evaluate_invariants(scene.admin_url, outside, at_rest=True, skipped={})
 
 
 async def _look_for_vacuity(run: Run, scene: Environment) -> None:

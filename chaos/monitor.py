@@ -11,7 +11,7 @@ import httpx
 
 from chaos.environment import Environment
 from tools.checker.evaluate import Violation
-from tools.checker.monitor import InvariantMonitor, NotNow
+from tools.checker.monitor import DatabaseUnavailable, InvariantMonitor
 
 EVERY_SECONDS = 1.0
 # The books grow with the run, and looking at all of them must not become the load.
@@ -30,7 +30,7 @@ class ProviderBooks:
         self._seen: dict[str, int] = {}
 
     def news(self) -> tuple[list[tuple[str, int | None, str]], list[tuple[str, str, int]]]:
-        """Charges and refunds since the last time, as ``Outside`` has them."""
+        """Charges and refunds since the last time, as ``ExternalRecords`` has them."""
         charges: list[tuple[str, int | None, str]] = []
         refunds: list[tuple[str, str, int]] = []
         has_more = True
@@ -96,7 +96,7 @@ class Watch:
             poison = self._scene.poison[self._poison_told :]
             try:
                 found = await asyncio.to_thread(self._look, poison)
-            except (NotNow, httpx.HTTPError):
+            except (DatabaseUnavailable, httpx.HTTPError):
                 return
         self._poison_told += len(poison)
         self.evaluations += 1
@@ -109,7 +109,7 @@ class Watch:
         self._charges += charges
         self._refunds += refunds
         began = time.monotonic()
-        found = self._watcher.look(self._charges, self._refunds, poison)
+        found = self._watcher.evaluate(self._charges, self._refunds, poison)
         self._charges, self._refunds = [], []
         self.took_seconds += time.monotonic() - began
         return found

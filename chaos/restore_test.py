@@ -27,7 +27,7 @@ from chaos.restore import moment, restore, take_base_backup
 from chaos.startup import Opening, open_scene
 from chaos.tiers import TIERS
 from tools.checker import provider_transactions
-from tools.checker.evaluate import Outside, Verdict, ask
+from tools.checker.evaluate import ExternalRecords, InvariantResult, evaluate_invariants
 from tools.checker.provider_transactions import ProviderAccess
 from tools.operations import unmatched_charges
 
@@ -135,7 +135,7 @@ async def _ask_at_once(scene: Environment, drill: RestoreTest) -> None:
 
     All but one: the provider knows charges that the restored books have forgotten (I-11).
     """
-    verdicts = await asyncio.to_thread(_verdicts, scene, at_rest=False)
+    verdicts = await asyncio.to_thread(_results, scene, at_rest=False)
     drill.broken += [f"at once: {name}" for name in _broken(verdicts, "I-11")]
 
 
@@ -153,7 +153,7 @@ async def _mend(scene: Environment, drill: RestoreTest, target: datetime) -> Non
     drill.ghosts = await _one(scene, COUNT_GHOSTS)
     await _reconcile(scene)
     await _rest(scene, drill)
-    drill.broken += _broken(await asyncio.to_thread(_verdicts, scene, at_rest=True))
+    drill.broken += _broken(await asyncio.to_thread(_results, scene, at_rest=True))
 
 
 async def _reconcile(scene: Environment) -> None:
@@ -179,14 +179,14 @@ async def _rest(scene: Environment, drill: RestoreTest) -> None:
     drill.broken.append(f"rest: {left} open after {REST_SECONDS_MAX:g} s")
 
 
-def _verdicts(scene: Environment, *, at_rest: bool) -> list[Verdict]:
-    known = provider_transactions.outside(_access(scene))
+def _results(scene: Environment, *, at_rest: bool) -> list[InvariantResult]:
+    known = provider_transactions.external_records(_access(scene))
     unknown = dict.fromkeys(("Q-11", "Q-12"), "the clients remember what was lost")
-    outside = Outside(known.charges, known.refunds)
-    return ask(scene.admin_url, outside, at_rest=at_rest, unknown=unknown)
+    outside = ExternalRecords(known.charges, known.refunds)
+    return evaluate_invariants(scene.admin_url, outside, at_rest=at_rest, skipped=unknown)
 
 
-def _broken(verdicts: Iterable[Verdict], *but: str) -> list[str]:
+def _broken(verdicts: Iterable[InvariantResult], *but: str) -> list[str]:
     return [
         f"{each.invariant.id} {each.invariant.what}: {each.rows}"
         for each in verdicts

@@ -23,7 +23,7 @@ NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 NAME_LENGTH_MAX = 40
 
 
-class NotMade(Exception):
+class FunctionNotCreated(Exception):
     """The function was not made, and nothing was written; says why."""
 
 
@@ -31,7 +31,7 @@ def main(name: Annotated[str, typer.Argument(help="verb_noun, such as list_revie
     """Make functions/NAME and its test."""
     try:
         written = make_function(name, ROOT)
-    except NotMade as refusal:
+    except FunctionNotCreated as refusal:
         typer.echo(f"new: {refusal}", err=True)
         raise typer.Exit(1) from refusal
     for path in written:
@@ -45,13 +45,14 @@ def main(name: Annotated[str, typer.Argument(help="verb_noun, such as list_revie
 def make_function(name: str, root: Path) -> list[Path]:
     """Writes ``functions/<name>`` and its test below ``root``; returns the files written.
 
-    Raises ``NotMade`` when the name is no verb_noun, or the function, its test or its route exist.
+    Raises ``FunctionNotCreated`` when the name is not verb_noun, or the function, its test or its
+    route exists already.
     """
     _refuse_bad_name(name)
     files = _files(name)
     for path in files:
         if (root / path).exists():
-            raise NotMade(f"{path} exists already")
+            raise FunctionNotCreated(f"{path} exists already")
     _refuse_taken_route(path_of(name))
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ def _render(file: str, name: str) -> str:
 
 def _refuse_bad_name(name: str) -> None:
     if not NAME.fullmatch(name) or keyword.iskeyword(name) or len(name) > NAME_LENGTH_MAX:
-        raise NotMade(
+        raise FunctionNotCreated(
             f"{name!r} is no name for a function: verb_noun in lower case, such as list_reviews, "
             f"of at most {NAME_LENGTH_MAX} characters"
         )
@@ -91,7 +92,9 @@ def _refuse_bad_name(name: str) -> None:
 def _refuse_taken_route(path: str) -> None:
     for spec in all_specs():
         if any(route.method == "GET" and route.path == path for route in spec.routes):
-            raise NotMade(f"GET {path} belongs to {spec.name} already; choose another noun")
+            raise FunctionNotCreated(
+                f"GET {path} belongs to {spec.name} already; choose another noun"
+            )
 
 
 if __name__ == "__main__":

@@ -80,17 +80,17 @@ PRODUCTS = (
 )
 
 
-class SeedRefused(Exception):
+class SeedNotAllowed(Exception):
     """The shop is a real one."""
 
 
 def seed(admin_url: str) -> list[tuple[str, str, str]]:
     """Fills the shop behind ``admin_url`` and returns role, e-mail and password of each account.
 
-    Raises ``SeedRefused`` when ``SHOP_PROFILE`` is ``prod``, before anything is opened.
+    Raises ``SeedNotAllowed`` when ``SHOP_PROFILE`` is ``prod``, before anything is opened.
     """
     if os.environ.get("SHOP_PROFILE") == "prod":
-        raise SeedRefused("the prod profile has no accounts with published passwords")
+        raise SeedNotAllowed("the prod profile has no accounts with published passwords")
     accounts = list(LOCAL_ACCOUNTS)
     with psycopg.connect(admin_url, connect_timeout=5) as connection:
         connection.execute(LOCK)

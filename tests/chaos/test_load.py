@@ -21,7 +21,7 @@ from chaos.workload.meter import Meter
 from chaos.workload.operations import Calls, known_operations
 from chaos.workload.races import one_wins
 from chaos.workload.replays import Replays, is_kept
-from tests.tools.e2e.small_server import HANG_UP, Scripted, small_server
+from tests.tools.e2e.scripted_server import CLOSE_CONNECTION, ScriptedServer, scripted_server
 
 ORDER = {"productId": 1, "quantity": 1, "paymentMethod": "CARD"}
 PAIR = {"accessToken": "token", "refreshToken": "refresh", "expiresIn": 600}
@@ -38,9 +38,9 @@ def new_client(url: str, folder: Path) -> tuple[Client, ClientLog]:
 
 def against(
     folder: Path, job: Job, *answers: tuple[int, dict[str, str], Any]
-) -> tuple[Any, Scripted]:
+) -> tuple[Any, ScriptedServer]:
     """What a job came to over a server that answers by a script."""
-    with small_server(*answers) as server:
+    with scripted_server(*answers) as server:
 
         async def run() -> Any:
             client, log = new_client(server.url, folder)
@@ -138,7 +138,7 @@ def test_a_try_without_an_answer_is_repeated_with_the_same_key_and_bytes(tmp_pat
     async def place(client: Client, log: ClientLog) -> Outcome:
         return await client.send(client.calls.make("place_order", body=ORDER))
 
-    outcome, server = against(tmp_path, place, (HANG_UP, {}, None), BUSY, PLACED)
+    outcome, server = against(tmp_path, place, (CLOSE_CONNECTION, {}, None), BUSY, PLACED)
 
     key = server.keys()[0]
     assert (outcome.status, outcome.tries) == (201, 3)
@@ -155,7 +155,7 @@ def test_three_tries_and_the_answer_stays_unknown(tmp_path: Path) -> None:
     async def place(client: Client, log: ClientLog) -> Outcome:
         return await client.send(client.calls.make("place_order", body=ORDER))
 
-    outcome, server = against(tmp_path, place, (HANG_UP, {}, None))
+    outcome, server = against(tmp_path, place, (CLOSE_CONNECTION, {}, None))
 
     assert (outcome.status, outcome.is_definite, len(server.asked)) == (None, False, 3)
     assert [row[3] for row in logged(tmp_path)] == [None, None, None]

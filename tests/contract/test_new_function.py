@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.new_function import NotMade, make_function, path_of
+from tools.new_function import FunctionNotCreated, make_function, path_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,7 +79,7 @@ print(CountUnicornsAnswer.model_validate_json(answer).answered_at)
     "name", ["", "Reviews", "list-reviews", "1_review", "../etc", "a" * 41, "class", "list__x"]
 )
 def test_a_bad_name_is_refused_and_nothing_is_written(name: str, tmp_path: Path) -> None:
-    with pytest.raises(NotMade, match="no name for a function"):
+    with pytest.raises(FunctionNotCreated, match="no name for a function"):
         make_function(name, tmp_path)
 
     assert list(tmp_path.iterdir()) == []
@@ -90,7 +90,7 @@ def test_an_existing_function_is_left_alone(tree: Path) -> None:
     handler = tree / "functions/count_unicorns/handler.py"
     handler.write_text("# mine\n")
 
-    with pytest.raises(NotMade, match="exists already"):
+    with pytest.raises(FunctionNotCreated, match="exists already"):
         make_function("count_unicorns", tree)
 
     assert handler.read_text() == "# mine\n"

@@ -14,7 +14,7 @@ from tests.contract.sql_constants import (
     named_constants,
     prepared_constants,
 )
-from tools.checker.invariants import INVARIANTS, OUTSIDE
+from tools.checker.invariants import EXTERNAL_TABLES, INVARIANTS
 
 PARAMETER = re.compile(r"%\((\w+)\)s")
 # Composed or run by tools that speak another dialect of parameters.
@@ -46,7 +46,7 @@ def test_every_constant_can_be_prepared(database_url: str) -> None:
     assert len(constants) > 80, "the finder finds next to nothing"
 
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(OUTSIDE)  # what the checker loads before it asks
+        connection.execute(EXTERNAL_TABLES)  # what the checker loads before it asks
         faults = [fault for constant in constants if (fault := _fault(connection, constant))]
 
     assert not faults, "\n".join(faults)

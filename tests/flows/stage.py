@@ -22,7 +22,8 @@ from uuid import uuid4
 from shop.registry import consumers_of, spec_of
 from tests.harness import Person, Response, ShopUnderTest
 from tests.tools.payment_simulator.sandbox_process import SECRET, SandboxProcess
-from tools.checker.evaluate import Outside, Violation, books_as_outside, check
+from tools.checker.evaluate import ExternalRecords, Violation, find_violations
+from tools.checker.provider_transactions import provider_records
 
 ROUNDS_MAX = 30
 
@@ -228,17 +229,17 @@ class Stage:
 
     # ------------------------------------------------------------ invariants
 
-    def outside(self) -> Outside:
+    def outside(self) -> ExternalRecords:
         books = self.sandbox.books()
-        charges, refunds = books_as_outside(
+        charges, refunds = provider_records(
             books["intents"][self.known_intents :], books["refunds"][self.known_refunds :]
         )
-        return Outside(charges, refunds, tuple(self.client_ops), tuple(self.poison))
+        return ExternalRecords(charges, refunds, tuple(self.client_ops), tuple(self.poison))
 
 
 def assert_invariants(stage: Stage, *, at_rest: bool = True) -> None:
     """No invariant is broken; the provider's books are read before the snapshot."""
-    found: list[Violation] = check(stage.shop.admin_url, stage.outside(), at_rest=at_rest)
+    found: list[Violation] = find_violations(stage.shop.admin_url, stage.outside(), at_rest=at_rest)
     assert not found, "\n".join(str(violation) for violation in found)
     for row in stage.shop.sql("select distinct source, type from shop.outbox"):
         spec = spec_of(row["source"].removeprefix("/shop/"))

@@ -359,10 +359,10 @@ def _found(
     connection: psycopg.Connection[Any], stage: Stage, statement: str, names: dict[str, Any]
 ) -> set[str]:
     connection.execute("begin")
-    evaluate.load_outside(connection, stage.outside())
+    evaluate.load_external_records(connection, stage.outside())
     touched = connection.execute(statement.encode(), names).rowcount
     assert touched > 0, f"the corruption touched nothing: {statement}"
-    found = {violation.id for violation in evaluate.violations(connection, at_rest=True)}
+    found = {violation.id for violation in evaluate.violations_in(connection, at_rest=True)}
     connection.execute("rollback")
     return found
 
@@ -378,7 +378,7 @@ def test_a_changed_append_only_row_is_found(stage: Stage) -> None:
         lambda: (
             [
                 violation.id
-                for violation in evaluate.check(
+                for violation in evaluate.find_violations(
                     stage.shop.admin_url, stage.outside(), at_rest=False
                 )
             ]
@@ -431,4 +431,4 @@ def test_every_invariant_is_here_and_is_bitten_by_a_corruption() -> None:
 
 
 def _broken_at_rest(stage: Stage) -> list[evaluate.Violation]:
-    return evaluate.check(stage.shop.admin_url, stage.outside(), at_rest=True)
+    return evaluate.find_violations(stage.shop.admin_url, stage.outside(), at_rest=True)

@@ -10,7 +10,7 @@ import pytest
 from shop.primitives.spec import DATABASE_ROLES
 from shop.runtime.config import ConfigurationError
 from tools.compose.database import run_migrate
-from tools.seed import LOCAL_ACCOUNTS, SeedRefused
+from tools.seed import LOCAL_ACCOUNTS, SeedNotAllowed
 
 ROLES = [f"shop_{role}" for role in DATABASE_ROLES]
 # other tests share the server: what a role had is put back
@@ -70,7 +70,7 @@ def test_a_seed_is_made_once_and_never_in_production(
     assert [said.count(email) for _, email, _ in LOCAL_ACCOUNTS] == [2] * len(LOCAL_ACCOUNTS)
     assert not [password for _, _, password in LOCAL_ACCOUNTS if password in said]
     monkeypatch.setenv("SHOP_PROFILE", "prod")
-    with pytest.raises(SeedRefused):
+    with pytest.raises(SeedNotAllowed):
         run_migrate(passwords=None, with_seed=True)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.functions.accounts_front import Front
 from tools import seed as seeding
-from tools.seed import SeedRefused, seed
+from tools.seed import SeedNotAllowed, seed
 
 SHELF = """
 select p.product_id, p.name, p.category, p.price_minor, p.currency::text, s.on_hand,
@@ -62,5 +62,5 @@ def test_products_of_staff_come_after_the_seeded_ones(accounts_url: str, rows) -
 def test_the_prod_profile_refuses_published_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_PROFILE", "prod")
 
-    with pytest.raises(SeedRefused):
+    with pytest.raises(SeedNotAllowed):
         seed("postgresql://nobody@127.0.0.1:1/nowhere")

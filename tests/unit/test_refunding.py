@@ -10,7 +10,7 @@ import pytest
 from shop.adapters.payment_provider.protocol import RefundCall, RefundOutcome
 from shop.orders import refund
 from shop.orders.refund import Refunding
-from tools.checker.evaluate import books_as_outside
+from tools.checker.provider_transactions import provider_records
 
 REFUND_ID = UUID("01a21d67-919b-7426-a72e-8d0ebf3312a5")
 CALL = RefundCall(f"refund:{REFUND_ID}", "shop:paid", "ch_1", 5_373, "KRW")
@@ -64,7 +64,7 @@ def test_what_the_books_know_or_do_not_tell_is_not_sent_again(known: RefundOutco
 def test_a_refund_executed_twice_is_one_that_no_row_announced() -> None:
     row = {"key": CALL.key, "charge_key": "shop:paid", "amount_minor": 5_373, "status": "succeeded"}
 
-    _, refunds = books_as_outside([], [row, row, {**row, "status": "rejected"}])
+    _, refunds = provider_records([], [row, row, {**row, "status": "rejected"}])
 
     assert refunds == (
         (CALL.key, "shop:paid", 5_373),

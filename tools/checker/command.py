@@ -1,64 +1,64 @@
-"""``shop check``: ask every invariant of one snapshot and say which are broken."""
+"""``shop check``: evaluates every invariant in one snapshot and prints which are broken."""
 
 from __future__ import annotations
 
 from tools.checker import provider_transactions
-from tools.checker.evaluate import Outside, Verdict, ask
+from tools.checker.evaluate import ExternalRecords, InvariantResult, evaluate_invariants
 from tools.checker.provider_transactions import ProviderAccess
-from tools.operations.reporting import FINE, FOUND, show_json, show_table
+from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
 
-# What only somebody else can tell; without their word these are not asked, and that is said.
-NEED_BOOKS = ("I-11", "Q-06")
+# These need records that the database does not hold; without the records they are skipped.
+NEED_PROVIDER = ("I-11", "Q-06")
 NEED_CLIENTS = ("Q-11", "Q-12")
 
 
 def run_check(
     database_url: str, access: ProviderAccess | None, *, at_rest: bool, as_json: bool
 ) -> int:
-    """0 when nothing is broken, 1 when something is; raises when it cannot be known.
+    """Returns 0 when no invariant is broken, 1 when one is.
 
-    The provider's books are read before the snapshot: a payment is committed before its call, so
-    whatever the books show must have its row by then.
+    The provider's transactions are read before the snapshot: a payment is committed before its
+    call, so every transaction read then has its row in the snapshot.
     """
-    outside = provider_transactions.outside(access) if access else Outside()
-    unknown = dict.fromkeys(NEED_CLIENTS, "needs the clients' log")
+    external = provider_transactions.external_records(access) if access else ExternalRecords()
+    skipped: dict[str, str] = dict.fromkeys(NEED_CLIENTS, "needs the clients' log")
     if access is None:
-        unknown |= dict.fromkeys(NEED_BOOKS, "needs the provider's books")
+        skipped |= dict.fromkeys(NEED_PROVIDER, "needs the provider's transactions")
     elif access.kind != "sandbox":
-        unknown["Q-06"] = "the provider lists its last days only: shop reconcile"
-    verdicts = ask(database_url, outside, at_rest=at_rest, unknown=unknown)
+        skipped["Q-06"] = "the provider lists its last days only: shop reconcile"
+    results = evaluate_invariants(database_url, external, at_rest=at_rest, skipped=skipped)
     if as_json:
-        show_json([_as_dict(verdict) for verdict in verdicts])
+        show_json([_as_dict(result) for result in results])
     else:
-        _show(verdicts)
-    return FOUND if any(verdict.state == "broken" for verdict in verdicts) else FINE
+        _show(results)
+    return EXIT_FOUND if any(result.state == "broken" for result in results) else EXIT_OK
 
 
-def _show(verdicts: list[Verdict]) -> None:
+def _show(results: list[InvariantResult]) -> None:
     show_table(
         ("id", "state", "ms", "invariant", "rows"),
         [
-            (v.invariant.id, v.state, f"{v.seconds * 1000:.0f}", v.invariant.what, _rows(v))
-            for v in verdicts
+            (r.invariant.id, r.state, f"{r.seconds * 1000:.0f}", r.invariant.what, _rows(r))
+            for r in results
         ],
     )
-    broken = sum(verdict.state == "broken" for verdict in verdicts)
-    holds = sum(verdict.state == "holds" for verdict in verdicts)
-    print(f"{holds} hold, {broken} broken, {len(verdicts) - holds - broken} not asked")
+    broken = sum(result.state == "broken" for result in results)
+    holds = sum(result.state == "holds" for result in results)
+    print(f"{holds} hold, {broken} broken, {len(results) - holds - broken} skipped")
 
 
-def _rows(verdict: Verdict) -> str:
-    if verdict.state == "not asked":
-        return verdict.reason
-    return ", ".join(" ".join(str(cell) for cell in row) for row in verdict.rows)
+def _rows(result: InvariantResult) -> str:
+    if result.state == "skipped":
+        return result.reason
+    return ", ".join(" ".join(str(cell) for cell in row) for row in result.rows)
 
 
-def _as_dict(verdict: Verdict) -> dict[str, object]:
+def _as_dict(result: InvariantResult) -> dict[str, object]:
     return {
-        "id": verdict.invariant.id,
-        "what": verdict.invariant.what,
-        "state": verdict.state,
-        "reason": verdict.reason or None,
-        "seconds": round(verdict.seconds, 4),
-        "rows": [[str(cell) for cell in row] for row in verdict.rows],
+        "id": result.invariant.id,
+        "what": result.invariant.what,
+        "state": result.state,
+        "reason": result.reason or None,
+        "seconds": round(result.seconds, 4),
+        "rows": [[str(cell) for cell in row] for row in result.rows],
     }

@@ -1,7 +1,7 @@
 """What must be true of the shop's books, as queries: every row that one returns is a violation.
 
 The I-queries hold in any snapshot, the Q-queries also once everything has come to rest.  Tables
-without a schema are what other parties saw; whoever checks loads them first (``OUTSIDE``).
+without a schema are what other parties saw; whoever checks loads them first (``EXTERNAL_TABLES``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Invariant:
 
 
 # The provider's books, every HTTP attempt of the clients, and the poison that was put in.
-OUTSIDE: LiteralString = """
+EXTERNAL_TABLES: LiteralString = """
 create temporary table if not exists psp_charges
   (key text primary key, amount_minor bigint, status text);
 create temporary table if not exists psp_refunds

@@ -1,72 +1,69 @@
-"""The checker as a companion: one connection, many snapshots, news added and never loaded again."""
+"""Evaluates the invariants repeatedly on one connection, sending only new external records."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
+from psycopg.rows import TupleRow
 
-from tools.checker.evaluate import Violation, violations
-from tools.checker.invariants import OUTSIDE
+from tools.checker.evaluate import ChargeRow, PoisonRow, RefundRow, Violation, violations_in
+from tools.checker.invariants import EXTERNAL_TABLES
 from tools.operations.snapshot import (
     BEGIN,
     CONNECT_SECONDS,
-    PATIENCE,
     READ_ONLY,
-    refuse_hidden_rows,
+    SETTINGS,
+    require_all_rows_visible,
 )
 
-Charge = tuple[str, int | None, str]
-Refund = tuple[str, str, int]
-Poison = tuple[str, str]
-
-# News may be told twice, by whoever could not know that it had been heard.  A charge that moved on
-# is the same charge: what was said of it last is what counts.
-TELL_CHARGES: LiteralString = """
+# A caller may pass the same record twice, when it does not know whether it was stored.  The last
+# status of a charge counts.
+INSERT_CHARGES: LiteralString = """
 insert into psp_charges
 select * from unnest(%(keys)s::text[], %(amounts)s::bigint[], %(statuses)s::text[])
 on conflict (key) do update set amount_minor = excluded.amount_minor, status = excluded.status
 """
-TELL_REFUNDS: LiteralString = """
+INSERT_REFUNDS: LiteralString = """
 insert into psp_refunds
 select * from unnest(%(keys)s::text[], %(charge_keys)s::text[], %(amounts)s::bigint[])
 on conflict (key) do nothing
 """
-TELL_POISON: LiteralString = """
+INSERT_POISON: LiteralString = """
 insert into injected_poison select * from unnest(%(event_ids)s::text[], %(sources)s::text[])
 """
 
 
-class NotNow(Exception):
-    """PostgreSQL cannot be asked at the moment; what was to be told is kept for the next look."""
+class DatabaseUnavailable(Exception):
+    """PostgreSQL is unreachable; records passed meanwhile are kept for the next evaluation."""
 
 
 class InvariantMonitor:
-    """Evaluates the I-queries as often as it is asked, past the pooler, as an administrator.
+    """Evaluates the I-invariants on demand, connected to PostgreSQL directly as an administrator.
 
-    Temporary tables live as long as their connection, so everything that was ever told is told
-    again after PostgreSQL went away.
+    Temporary tables last as long as their connection, so all records are kept in memory and are
+    inserted again after a reconnect.
     """
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
-        self._connection: psycopg.Connection[Any] | None = None
-        self._charges: dict[str, Charge] = {}
-        self._refunds: dict[str, Refund] = {}
-        self._poison: set[Poison] = set()
+        self._connection: psycopg.Connection[TupleRow] | None = None
+        self._charges: dict[str, ChargeRow] = {}
+        self._refunds: dict[str, RefundRow] = {}
+        self._poison: set[PoisonRow] = set()
 
-    def look(
+    def evaluate(
         self,
-        charges: Sequence[Charge],
-        refunds: Sequence[Refund],
-        poison: Sequence[Poison],
+        charges: Sequence[ChargeRow],
+        refunds: Sequence[RefundRow],
+        poison: Sequence[PoisonRow],
     ) -> list[Violation]:
-        """What one snapshot shows; the arguments are the news since the last look.
+        """The violations in a new snapshot; the arguments are the records since the last call.
 
-        Read the provider's books before: see ``Outside``.  Raises NotNow; then the news count as
-        told, and telling them again does no harm.  Raises ValueError for a role that row security
-        hides rows from: no later look would be better.
+        Read the provider's transactions before the call: see ``ExternalRecords``.  Raises
+        DatabaseUnavailable; the records are kept, and passing them again is harmless.  Raises
+        ValueError for a role from which row security hides rows: a retry would not help.
         """
         new_charges = {row[0]: row for row in charges}
         new_refunds = {row[0]: row for row in refunds}
@@ -75,43 +72,43 @@ class InvariantMonitor:
         self._refunds |= new_refunds
         self._poison |= new_poison
         try:
-            return self._look(new_charges.values(), new_refunds.values(), new_poison)
+            return self._evaluate(new_charges.values(), new_refunds.values(), new_poison)
         except psycopg.OperationalError as error:
             self.close()
-            raise NotNow(str(error).strip()) from error
+            raise DatabaseUnavailable(str(error).strip()) from error
         except BaseException:
-            # whatever it was, the next look begins with a connection that is in no transaction
+            # the next evaluation must begin with a connection that is in no transaction
             self.close()
             raise
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _look(
+    def _evaluate(
         self,
-        charges: Collection[Charge],
-        refunds: Collection[Refund],
-        poison: Collection[Poison],
+        charges: Collection[ChargeRow],
+        refunds: Collection[RefundRow],
+        poison: Collection[PoisonRow],
     ) -> list[Violation]:
-        """Tells and looks in two transactions: what is told shall outlive the snapshot."""
+        """Inserts and evaluates in two transactions, so that the rows outlive the snapshot."""
         connection = self._connection
         if connection is None or connection.closed:
             connection = self._connect()
             charges, refunds = self._charges.values(), self._refunds.values()
             poison = self._poison
         with connection.transaction():
-            _tell(connection, charges, refunds, poison)
+            _insert(connection, charges, refunds, poison)
         connection.execute(BEGIN)
-        connection.execute(PATIENCE)
+        connection.execute(SETTINGS)
         connection.execute(READ_ONLY)
-        found = violations(connection, at_rest=False)
+        found = violations_in(connection, at_rest=False)
         connection.execute("rollback")
         return found
 
-    def _connect(self) -> psycopg.Connection[Any]:
+    def _connect(self) -> psycopg.Connection[TupleRow]:
         self._connection = psycopg.connect(
             self._url,
             autocommit=True,
@@ -119,26 +116,26 @@ class InvariantMonitor:
             prepare_threshold=None,
             application_name="checker",
         )
-        refuse_hidden_rows(self._connection)
-        self._connection.execute(OUTSIDE)
+        require_all_rows_visible(self._connection)
+        self._connection.execute(EXTERNAL_TABLES)
         return self._connection
 
 
-def _tell(
-    connection: psycopg.Connection[Any],
-    charges: Collection[Charge],
-    refunds: Collection[Refund],
-    poison: Collection[Poison],
+def _insert(
+    connection: psycopg.Connection[TupleRow],
+    charges: Collection[ChargeRow],
+    refunds: Collection[RefundRow],
+    poison: Collection[PoisonRow],
 ) -> None:
-    """One statement per table: after a restart there is everything to tell, and time is short."""
+    """One statement per table: after a reconnect all records are inserted at once."""
     if charges:
         keys, amounts, statuses = (list(column) for column in zip(*charges, strict=True))
-        told = {"keys": keys, "amounts": amounts, "statuses": statuses}
-        connection.execute(TELL_CHARGES, told)
+        values = {"keys": keys, "amounts": amounts, "statuses": statuses}
+        connection.execute(INSERT_CHARGES, values)
     if refunds:
         keys, charge_keys, amounts = (list(column) for column in zip(*refunds, strict=True))
-        told = {"keys": keys, "charge_keys": charge_keys, "amounts": amounts}
-        connection.execute(TELL_REFUNDS, told)
+        values = {"keys": keys, "charge_keys": charge_keys, "amounts": amounts}
+        connection.execute(INSERT_REFUNDS, values)
     if poison:
         event_ids, sources = (list(column) for column in zip(*poison, strict=True))
-        connection.execute(TELL_POISON, {"event_ids": event_ids, "sources": sources})
+        connection.execute(INSERT_POISON, {"event_ids": event_ids, "sources": sources})

@@ -1,17 +1,19 @@
-"""The payment provider's books, as an operator's command reads them."""
+"""Reads the payment provider's transactions for the checker and the operator's commands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import httpx
 
 from shop.adapters.payment_provider.factory import open_provider
 from shop.adapters.payment_provider.protocol import ProviderTransaction
 from shop.primitives.errors import Unavailable
-from tools.checker.evaluate import Outside, books_as_outside, each_once
+from tools.checker.evaluate import ChargeRow, ExternalRecords, RefundRow
 
 TIMEOUT_SECONDS = 30.0
 PAGE = 500
@@ -19,20 +21,21 @@ PAGE = 500
 
 @dataclass(frozen=True, repr=False)
 class ProviderAccess:
-    """Where the books are: ``kind`` as in PAYMENT_PROVIDER, and the key that opens them."""
+    """How to reach the provider: ``kind`` as in PAYMENT_PROVIDER, address and API key."""
 
     kind: str
     url: str
     api_key: str
 
 
-def entries(
+def list_transactions(
     access: ProviderAccess, *, since: datetime | None = None, until: datetime | None = None
 ) -> Iterator[ProviderTransaction]:
-    """Every movement of money that the provider lists from ``since`` to ``until``, each once.
+    """Every charge and refund that the provider lists from ``since`` to ``until``, each once.
 
-    A little more may come at either end.  Without ``since`` Stripe lists its last seven days.
-    Raises ValueError for an access that cannot be, Unavailable when the books cannot be read.
+    Some transactions outside the range may be included.  Without ``since`` Stripe lists its last
+    seven days.  Raises ValueError for an invalid access, Unavailable when the provider does not
+    respond or rejects the key.
     """
     provider = open_provider(access.kind, access.url, access.api_key, TIMEOUT_SECONDS)
     seen: set[tuple[str, str, str]] = set()
@@ -50,38 +53,74 @@ def entries(
 
 
 def _first_cursor(access: ProviderAccess, since: datetime | None) -> str:
-    """Stripe's cursor is a moment; the sandbox counts from its first entry."""
+    """Stripe's cursor is a timestamp; the payment simulator counts from its first entry."""
     return str(int(since.timestamp())) if since and access.kind == "stripe" else ""
 
 
-def outside(access: ProviderAccess) -> Outside:
-    """What the invariants compare with: all charges and refunds that the provider knows.
+def external_records(access: ProviderAccess) -> ExternalRecords:
+    """All charges and refunds of the provider, in the form that the invariants compare with.
 
-    The sandbox shows refused and voided charges too; other providers only where money moved.
+    The payment simulator also lists declined and voided charges, other providers only money moved.
     """
     if access.kind == "sandbox":
-        return Outside(*_sandbox_books(access))
-    charges: dict[str, tuple[str, int | None, str]] = {}
-    refunds: list[tuple[str, str, int]] = []
-    for entry in entries(access):
+        return ExternalRecords(*_simulator_records(access))
+    charges: dict[str, ChargeRow] = {}
+    refunds: list[RefundRow] = []
+    for entry in list_transactions(access):
         if entry.kind == "refund":
             refunds.append((entry.key, entry.charge_key, entry.amount_minor))
             continue
         key = f"{entry.key} again {len(charges)}" if entry.key in charges else entry.key
         charges[key] = (key, entry.amount_minor, "CAPTURED")
-    return Outside(tuple(charges.values()), each_once(refunds))
+    return ExternalRecords(tuple(charges.values()), number_repeated_refunds(refunds))
 
 
-def _sandbox_books(
+def _simulator_records(
     access: ProviderAccess,
-) -> tuple[tuple[tuple[str, int | None, str], ...], tuple[tuple[str, str, int], ...]]:
+) -> tuple[tuple[ChargeRow, ...], tuple[RefundRow, ...]]:
     headers = {"Authorization": f"Bearer {access.api_key}"}
     try:
-        answer = httpx.get(
+        response = httpx.get(
             f"{access.url.rstrip('/')}/books", headers=headers, timeout=TIMEOUT_SECONDS
         )
-        answer.raise_for_status()
-        books = answer.json()
-        return books_as_outside(books["intents"], books["refunds"])
+        response.raise_for_status()
+        document = response.json()
+        return provider_records(document["intents"], document["refunds"])
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
-        raise Unavailable(f"the payment provider's books: {error}") from error
+        raise Unavailable(f"the payment provider's transactions: {error}") from error
+
+
+# Any: the rows are JSON objects of the payment simulator; a missing field raises KeyError.
+def provider_records(
+    intents: Iterable[Mapping[str, Any]], refunds: Iterable[Mapping[str, Any]]
+) -> tuple[tuple[ChargeRow, ...], tuple[RefundRow, ...]]:
+    """The payment simulator's records as rows of ``psp_charges`` and ``psp_refunds``.
+
+    A key may have several intents after the simulator discarded it.  A capture has precedence, and
+    a second capture is listed under a key of its own, which no payment row has.
+    """
+    charges: dict[str, ChargeRow] = {}
+    for intent in intents:
+        key, status = intent["key"], intent["status"].upper()
+        is_captured = charges.get(key, ("", 0, ""))[2] == "CAPTURED"
+        if is_captured and status == "CAPTURED":
+            key = f"{key} again {len(charges)}"
+        if not is_captured or status == "CAPTURED":
+            charges[key] = (key, intent["amount_minor"], status)
+    succeeded = [
+        (r["key"], r["charge_key"], r["amount_minor"])
+        for r in refunds
+        if r["status"] == "succeeded"
+    ]
+    return tuple(charges.values()), number_repeated_refunds(succeeded)
+
+
+def number_repeated_refunds(refunds: Iterable[RefundRow]) -> tuple[RefundRow, ...]:
+    """Gives a repeated execution of a refund a key of its own, which no refund row has."""
+    times: Counter[str] = Counter()
+    numbered: list[RefundRow] = []
+    for key, charge_key, amount_minor in refunds:
+        times[key] += 1
+        unique_key = f"{key} again {times[key]}" if times[key] > 1 else key
+        numbered.append((unique_key, charge_key, amount_minor))
+    return tuple(numbered)

@@ -18,7 +18,7 @@ def run_migrate(*, passwords: Path | None, with_seed: bool) -> int:
     """Migrates DATABASE_URL, an administrator's; gives roles their passwords; seeds when asked.
 
     ``passwords`` is a folder with a file ``password-<role>`` for each role that logs in with one.
-    Raises ConfigurationError without an address, SeedRefused for a seed in the prod profile, and
+    Raises ConfigurationError without an address, SeedNotAllowed for a seed in the prod profile, and
     what PostgreSQL raises.
     """
     url = config.load(needs=("postgres",)).database_url.reveal()

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from events import envelope
 from shop.messaging import dead_letters
-from tools.operations.reporting import FINE, FOUND, show_json, show_table
+from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
 
 CONNECT_SECONDS = 5
 TIMEOUT_SECONDS = 20
@@ -56,7 +56,7 @@ def run_list(database_url: str, *, replayed_too: bool, as_json: bool) -> int:
         ).fetchall()
     if as_json:
         show_json(rows)
-        return FINE
+        return EXIT_OK
     if len(rows) == LISTED_MAX:
         print(f"the newest {LISTED_MAX} only")
     show_table(
@@ -74,7 +74,7 @@ def run_list(database_url: str, *, replayed_too: bool, as_json: bool) -> int:
             for row in rows
         ],
     )
-    return FINE
+    return EXIT_OK
 
 
 def run_show(database_url: str, letter_id: str, *, as_json: bool) -> int:
@@ -83,14 +83,14 @@ def run_show(database_url: str, letter_id: str, *, as_json: bool) -> int:
         letter = _letter(connection, UUID(letter_id))
     if letter is None:
         print(f"{letter_id}: there is no such letter")
-        return FOUND
+        return EXIT_FOUND
     if as_json:
         show_json(letter)
-        return FINE
+        return EXIT_OK
     body, headers = bytes(letter.pop("body")), letter.pop("headers")
     fields = [*letter.items(), *((f"header {n}", text) for n, text in sorted(headers.items()))]
     show_table(("field", "value"), [*fields, ("body", body.decode("utf-8", "backslashreplace"))])
-    return FINE
+    return EXIT_OK
 
 
 def run_replay(
@@ -110,7 +110,7 @@ def run_replay(
         outcomes = [_replay(connection, url, one, dry_run=dry_run) for one in wanted]
     if not outcomes:
         print("no letter waits")
-    return FINE if all(outcomes) else FOUND
+    return EXIT_OK if all(outcomes) else EXIT_FOUND
 
 
 def _replay(

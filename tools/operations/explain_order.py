@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg.rows import dict_row
 
-from tools.operations.reporting import FINE, FOUND, show_json, shown
+from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, shown
 from tools.operations.snapshot import snapshot
 
 Row = dict[str, Any]
@@ -127,17 +127,18 @@ def run_explain(database_url: str, order_id: str, *, time_zone: str, as_json: bo
     story = read(database_url, UUID(order_id))
     if story is None:
         print(f"{order_id}: there is no such order")
-        return FOUND
+        return EXIT_FOUND
     if as_json:
         show_json(story)
     else:
         print("\n".join(shown(line) for line in tell(story, zone)))
-    return FINE
+    return EXIT_OK
 
 
 def read(url: str, order_id: UUID) -> dict[str, Any] | None:
     """All rows about the order by table, of one snapshot; None when there is no such order."""
-    with snapshot(url, row_factory=dict_row) as connection:
+    with snapshot(url) as snapshot_connection:
+        connection = snapshot_connection.cursor(row_factory=dict_row)
         asked = {"order_id": order_id}
         order = connection.execute(ORDER, asked).fetchone()
         if order is None:

@@ -21,7 +21,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, LiteralString
 
-from tools.operations.reporting import FINE, FOUND, show_json, show_table
+from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
 from tools.operations.snapshot import snapshot
 
 CHAINS = range(16)
@@ -80,10 +80,10 @@ def run_verify(database_url: str, *, anchor: Path | None, as_json: bool) -> int:
     else:
         _show(walk)
     if walk.breaks:
-        return FOUND
+        return EXIT_FOUND
     if anchor is not None:
         _write_anchor(anchor, walk.heads)
-    return FINE
+    return EXIT_OK
 
 
 def verify(url: str, anchor: Mapping[int, Head] | None = None) -> Walk:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from shop import operator_alerts
-from tools.operations.reporting import FINE, FOUND, show_json, show_table
+from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
 
 CONNECT_SECONDS = 5
 LISTED_MAX = 500
@@ -32,7 +32,7 @@ def run_list(database_url: str, *, resolved_too: bool, as_json: bool) -> int:
         ).fetchall()
     if as_json:
         show_json(rows)
-        return FINE
+        return EXIT_OK
     if len(rows) == LISTED_MAX:
         print(f"the newest {LISTED_MAX} only")
     show_table(
@@ -49,7 +49,7 @@ def run_list(database_url: str, *, resolved_too: bool, as_json: bool) -> int:
             for row in rows
         ],
     )
-    return FINE
+    return EXIT_OK
 
 
 def run_resolve(database_url: str, alarm_ids: Sequence[str]) -> int:
@@ -58,10 +58,10 @@ def run_resolve(database_url: str, alarm_ids: Sequence[str]) -> int:
     From then on the same kind and subject can ring again.  Raises ValueError for what is no id.
     """
     wanted = [UUID(alarm_id) for alarm_id in alarm_ids]
-    status = FINE
+    status = EXIT_OK
     with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
         for alarm_id in wanted:
             row = connection.execute(*operator_alerts.resolve(alarm_id)).fetchone()
             print(f"{alarm_id}: {f'resolved {row[0]} {row[1]}' if row else 'is not open'}")
-            status = status if row else FOUND
+            status = status if row else EXIT_FOUND
     return status

@@ -19,7 +19,7 @@ from psycopg.rows import namedtuple_row
 from shop.adapters.payment_provider.protocol import ProviderTransaction
 from tools.checker import provider_transactions
 from tools.checker.provider_transactions import ProviderAccess
-from tools.operations.reporting import FINE, FOUND, show_json, show_table
+from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
 from tools.operations.snapshot import snapshot
 
 DAY = timedelta(days=1)
@@ -117,7 +117,7 @@ def run_reconcile(
 ) -> int:
     """0 when the books agree about the day, 1 when they do not."""
     begins = datetime.combine(day, time(), tzinfo=ZoneInfo(time_zone))
-    listed = provider_transactions.entries(
+    listed = provider_transactions.list_transactions(
         access, since=begins - MARGIN, until=begins + DAY + MARGIN
     )
     comparison = compare(database_url, listed, day=day, time_zone=time_zone)
@@ -125,7 +125,7 @@ def run_reconcile(
         show_json(_as_dict(comparison))
     else:
         _show(comparison)
-    return FOUND if comparison.differences else FINE
+    return EXIT_FOUND if comparison.differences else EXIT_OK
 
 
 def compare(
@@ -133,7 +133,8 @@ def compare(
 ) -> Comparison:
     """Compares the three books; the provider's were read before our snapshot is taken."""
     asked = {"day": day, "time_zone": time_zone, **_columns(list(entries))}
-    with snapshot(url, row_factory=namedtuple_row) as connection:
+    with snapshot(url) as snapshot_connection:
+        connection = snapshot_connection.cursor(row_factory=namedtuple_row)
         rows = connection.execute(COMPARE, asked).fetchall()
         closed = connection.execute(CLOSED, {"day": day, "time_zone": time_zone}).fetchall()
     differences = [_difference(row, what) for row in rows for what in _faults(row)]

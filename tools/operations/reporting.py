@@ -11,7 +11,7 @@ import psycopg
 
 from shop.primitives.errors import Unavailable
 
-FINE, FOUND, COULD_NOT = 0, 1, 2
+EXIT_OK, EXIT_FOUND, EXIT_FAILED = 0, 1, 2
 
 
 def attempt(work: Callable[[], int]) -> int:
@@ -23,7 +23,7 @@ def attempt(work: Callable[[], int]) -> int:
         return work()
     except (psycopg.Error, Unavailable, ValueError, OSError) as error:
         print(f"could not: {type(error).__name__}: {str(error).strip()}", file=sys.stderr)
-        return COULD_NOT
+        return EXIT_FAILED
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

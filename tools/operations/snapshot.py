@@ -1,18 +1,19 @@
-"""One repeatable read, read-only look at the whole shop: every row of one moment, or a refusal."""
+"""Opens a read-only snapshot of the database in which every row is visible."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
+from psycopg.rows import TupleRow
 
 CONNECT_SECONDS = 5
 
-# The shop's roles give up after seconds; a look at everything may take minutes.
 BEGIN: LiteralString = "begin isolation level repeatable read"
-PATIENCE: LiteralString = """
+# The shop's roles have timeouts of seconds; reading all rows may take minutes.
+SETTINGS: LiteralString = """
 set local statement_timeout = '30min';
 set local idle_in_transaction_session_timeout = '5min';
 set local timezone = 'UTC';
@@ -21,7 +22,7 @@ set local jit = off
 """
 READ_ONLY: LiteralString = "set transaction read only"
 
-# Row security hides rows without a word, and what is not seen cannot be wrong.
+# Row security hides rows silently, and a check that does not see a row cannot report it.
 HIDDEN: LiteralString = """
 select c.relname::text from pg_class c
 where c.relnamespace = to_regnamespace('shop') and c.relkind in ('r', 'p')
@@ -36,28 +37,23 @@ order by 1
 
 @contextmanager
 def snapshot(
-    url: str,
-    *,
-    prepare: Callable[[psycopg.Connection[Any]], None] | None = None,
-    row_factory: Any = None,
-) -> Iterator[psycopg.Connection[Any]]:
+    url: str, *, prepare: Callable[[psycopg.Connection[TupleRow]], None] | None = None
+) -> Generator[psycopg.Connection[TupleRow]]:
     """A connection in one REPEATABLE READ, READ ONLY transaction, rolled back at the end.
 
     ``prepare`` fills temporary tables before the transaction is made read only.  Everything is one
-    transaction, so a pooler between us and PostgreSQL changes nothing.  Raises psycopg.Error, and
-    ValueError for a role that row security hides rows from.
+    transaction, so it works through a connection pooler.  Raises psycopg.Error, and ValueError for
+    a role from which row security hides rows.
     """
     with psycopg.connect(
         url, autocommit=True, connect_timeout=CONNECT_SECONDS, prepare_threshold=None
     ) as connection:
         connection.execute(BEGIN)
-        connection.execute(PATIENCE)
-        refuse_hidden_rows(connection)
+        connection.execute(SETTINGS)
+        require_all_rows_visible(connection)
         if prepare is not None:
             prepare(connection)
         connection.execute(READ_ONLY)
-        if row_factory is not None:
-            connection.row_factory = row_factory
         try:
             yield connection
         finally:
@@ -65,7 +61,7 @@ def snapshot(
                 connection.execute("rollback")
 
 
-def refuse_hidden_rows(connection: psycopg.Connection[Any]) -> None:
+def require_all_rows_visible(connection: psycopg.Connection[TupleRow]) -> None:
     """Raises ValueError when row security hides rows from the connection's role."""
     hidden = [name for (name,) in connection.execute(HIDDEN)]
     if hidden:

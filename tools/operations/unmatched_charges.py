@@ -27,7 +27,7 @@ from shop.adapters.payment_provider.protocol import (
 )
 from tools.checker import provider_transactions
 from tools.checker.provider_transactions import ProviderAccess
-from tools.operations.reporting import FINE, FOUND, show_json, show_table
+from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
 
 CONNECT_SECONDS = 5
 # Between the provider's clock and the database's, in which the moment is given.
@@ -70,7 +70,7 @@ def run_list(database_url: str, access: ProviderAccess, *, since: datetime, as_j
     with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
         found = find(connection, access, since)
     _show([(ghost, "open") for ghost in found], as_json=as_json)
-    return FOUND if found else FINE
+    return EXIT_FOUND if found else EXIT_OK
 
 
 def run_return(database_url: str, access: ProviderAccess, *, since: datetime, as_json: bool) -> int:
@@ -87,7 +87,7 @@ def run_return(database_url: str, access: ProviderAccess, *, since: datetime, as
             results.append((ghost, what or CLOSED_NOW))
         connection.execute(reconciliation.READ_AGAIN)
     _show(results, as_json=as_json)
-    return FOUND if any(what != CLOSED_NOW for _, what in results) else FINE
+    return EXIT_FOUND if any(what != CLOSED_NOW for _, what in results) else EXIT_OK
 
 
 def find(
@@ -101,7 +101,9 @@ def find(
     if since.tzinfo is None:
         raise ValueError("the moment needs an offset, such as 2026-11-23T12:00:00+0000")
     candidates = [
-        *_charged(list(provider_transactions.entries(access, since=since - CLOCKS_APART)), since)
+        *_charged(
+            list(provider_transactions.list_transactions(access, since=since - CLOCKS_APART)), since
+        )
     ]
     candidates += _unpaid(access)
     if connection.execute(IS_COPY).fetchone() != (False,):
@@ -138,7 +140,7 @@ def _unpaid(access: ProviderAccess) -> list[Ghost]:
         return []
     return [
         Ghost(key, 0, None, "", status=status)
-        for key, _, status in provider_transactions.outside(access).charges
+        for key, _, status in provider_transactions.external_records(access).charges
         if key.startswith(unmatched_charges.KEY_PREFIX) and status != "CAPTURED"
     ]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.tools.e2e.small_server import HANG_UP, Scripted, small_server
+from tests.tools.e2e.scripted_server import CLOSE_CONNECTION, ScriptedServer, scripted_server
 from tools.e2e import client as client_module
 from tools.e2e.client import TRIES_MAX, Call, Client, GaveUp, NoAnswer, new_key
 
@@ -25,7 +25,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def _client(script: Scripted) -> Iterator[tuple[Client, list[float]]]:
+def _client(script: ScriptedServer) -> Iterator[tuple[Client, list[float]]]:
     waits: list[float] = []
     client = Client(script.url, on_wait=lambda seconds, _: waits.append(seconds))
     try:
@@ -34,9 +34,11 @@ def _client(script: Scripted) -> Iterator[tuple[Client, list[float]]]:
         client.close()
 
 
-@pytest.mark.parametrize("trouble", [BAD_GATEWAY, (503, {}, None), (HANG_UP, {}, None), BUSY])
+@pytest.mark.parametrize(
+    "trouble", [BAD_GATEWAY, (503, {}, None), (CLOSE_CONNECTION, {}, None), BUSY]
+)
 def test_an_unsafe_call_is_repeated_with_the_same_key(trouble: tuple) -> None:
-    with small_server(trouble, trouble, OK) as script, _client(script) as (client, _):
+    with scripted_server(trouble, trouble, OK) as script, _client(script) as (client, _):
         answer = client.send(Call("POST", "/orders", json={"a": 1}, key=new_key()))
 
     assert answer.json() == {"done": True}
@@ -45,7 +47,7 @@ def test_an_unsafe_call_is_repeated_with_the_same_key(trouble: tuple) -> None:
 
 
 def test_a_call_without_a_key_is_sent_once() -> None:
-    with small_server(BAD_GATEWAY, OK) as script, _client(script) as (client, _):
+    with scripted_server(BAD_GATEWAY, OK) as script, _client(script) as (client, _):
         with pytest.raises(NoAnswer, match="502"):
             client.send(Call("POST", "/auth/refresh", json={}))
 
@@ -53,7 +55,7 @@ def test_a_call_without_a_key_is_sent_once() -> None:
 
 
 def test_a_log_in_may_be_started_over() -> None:
-    with small_server(BAD_GATEWAY, OK) as script, _client(script) as (client, _):
+    with scripted_server(BAD_GATEWAY, OK) as script, _client(script) as (client, _):
         answer = client.send(Call("POST", "/auth/login", json={}, repeats=True))
 
     assert answer.status_code == 200
@@ -61,7 +63,7 @@ def test_a_log_in_may_be_started_over() -> None:
 
 
 def test_it_gives_up_after_six_tries() -> None:
-    with small_server(BAD_GATEWAY) as script, _client(script) as (client, _):
+    with scripted_server(BAD_GATEWAY) as script, _client(script) as (client, _):
         with pytest.raises(GaveUp, match="502"):
             client.send(Call("GET", "/products"))
 
@@ -70,7 +72,7 @@ def test_it_gives_up_after_six_tries() -> None:
 
 def test_it_waits_out_a_rate_limit_and_says_so() -> None:
     limited = (429, {"Retry-After": "1"}, {"error": "RATE_LIMITED"})
-    with small_server(limited, OK) as script, _client(script) as (client, waits):
+    with scripted_server(limited, OK) as script, _client(script) as (client, waits):
         answer = client.send(Call("POST", "/auth/refresh", json={}))
 
     assert answer.status_code == 200
@@ -80,7 +82,7 @@ def test_it_waits_out_a_rate_limit_and_says_so() -> None:
 def test_one_refusal_holds_back_every_call_of_the_account() -> None:
     """Six threads of one account: the first learns of the limit, nobody else has to."""
     limited = (429, {"Retry-After": "1"}, {"error": "RATE_LIMITED"})
-    with small_server(limited, OK) as script, _client(script) as (client, waits):
+    with scripted_server(limited, OK) as script, _client(script) as (client, waits):
         mine, other = Call("GET", "/cart", token="mine"), Call("GET", "/cart", token="other")
         client.send(mine)
         began = time.monotonic()
@@ -100,7 +102,7 @@ def test_one_refusal_holds_back_every_call_of_the_account() -> None:
 
 def test_it_does_not_wait_for_ever() -> None:
     limited = (429, {"Retry-After": "900"}, {"error": "TOO_MANY_ATTEMPTS"})
-    with small_server(limited) as script, _client(script) as (client, waits):
+    with scripted_server(limited) as script, _client(script) as (client, waits):
         with pytest.raises(GaveUp, match="900"):
             client.send(Call("POST", "/auth/login", json={}))
 
@@ -110,7 +112,7 @@ def test_it_does_not_wait_for_ever() -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 422, 500])
 def test_a_definitive_answer_is_taken_as_it_is(status: int) -> None:
     definitive = (status, {}, {"error": "NO"})
-    with small_server(definitive, OK) as script, _client(script) as (client, _):
+    with scripted_server(definitive, OK) as script, _client(script) as (client, _):
         answer = client.send(Call("POST", "/orders", json={}, key=new_key()))
 
     assert answer.status_code == status

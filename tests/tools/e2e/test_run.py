@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.tools.e2e.small_server import small_server
+from tests.tools.e2e.scripted_server import scripted_server
 from tools.e2e import run as run_module
 from tools.e2e.accounts import Credentials, NoAccount, known_people
 from tools.e2e.checks import Checks, Tally, judge_problem
@@ -189,7 +189,7 @@ def test_a_wrong_word_is_refused(
 
 
 def test_a_shop_that_answers_wrongly_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    with small_server((200, {"Content-Type": "application/json"}, [])) as script:
+    with scripted_server((200, {"Content-Type": "application/json"}, [])) as script:
         status = _run(script.url, "not-found")
 
     last = capsys.readouterr().out.splitlines()[-1]
@@ -198,7 +198,7 @@ def test_a_shop_that_answers_wrongly_fails(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_leaving_everything_out_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    with small_server((200, {"Content-Type": "application/json"}, [])) as script:
+    with scripted_server((200, {"Content-Type": "application/json"}, [])) as script:
         status = _run(script.url, "cart", without=("staff",))
 
     out = capsys.readouterr().out

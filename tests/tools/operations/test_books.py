@@ -16,7 +16,11 @@ from tests.tools.payment_simulator.sandbox_process import (
     refund_call,
 )
 from tests.tools.payment_simulator.stripe_double import StripeDouble
-from tools.checker.provider_transactions import ProviderAccess, entries, outside
+from tools.checker.provider_transactions import (
+    ProviderAccess,
+    external_records,
+    list_transactions,
+)
 
 
 @pytest.fixture
@@ -42,8 +46,10 @@ def test_stripes_books_are_read_from_the_day_that_is_asked_for(double: StripeDou
             charge["created"] = int(then.timestamp())
     day = timedelta(days=1)
 
-    then_listed = [e.key for e in entries(_access(double), since=then - day, until=then + day)]
-    now_listed = [e.key for e in entries(_access(double))]
+    then_listed = [
+        e.key for e in list_transactions(_access(double), since=then - day, until=then + day)
+    ]
+    now_listed = [e.key for e in list_transactions(_access(double))]
 
     assert (then_listed[0], now_listed) == (old.key, [new.key])
 
@@ -54,7 +60,7 @@ def test_stripes_movements_are_what_the_invariants_compare_with(double: StripeDo
     refund = refund_call(call, provider.charge(call).provider_ref or "", 400)
     provider.refund(refund)
 
-    seen = outside(_access(double))
+    seen = external_records(_access(double))
 
     assert seen.charges == ((call.key, 900, "CAPTURED"),)
     assert seen.refunds == ((refund.key, call.key, 400),)
@@ -67,8 +73,10 @@ def test_the_sandbox_lists_every_entry_once_over_many_pages(own_sandbox: Sandbox
         provider.charge(call)
     access = ProviderAccess("sandbox", own_sandbox.url, API_KEY)
 
-    assert [entry.key for entry in entries(access)] == [call.key for call in calls]
-    assert {charge[0] for charge in outside(access).charges} == {call.key for call in calls}
+    assert [entry.key for entry in list_transactions(access)] == [call.key for call in calls]
+    assert {charge[0] for charge in external_records(access).charges} == {
+        call.key for call in calls
+    }
 
 
 @pytest.mark.parametrize("kind", ["sandbox", "stripe"])
@@ -76,9 +84,9 @@ def test_books_that_cannot_be_read_say_so(kind: str) -> None:
     access = ProviderAccess(kind, "http://127.0.0.1:1", "key")
 
     with pytest.raises(Unavailable):
-        list(entries(access))
+        list(list_transactions(access))
     with pytest.raises(Unavailable):
-        outside(access)
+        external_records(access)
 
 
 def test_an_access_never_shows_its_key() -> None:

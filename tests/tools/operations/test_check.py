@@ -59,7 +59,7 @@ def test_a_broken_invariant_is_named_with_its_rows(stage: Stage, auditor: Operat
     assert (status, broken) == (1, {"I-03": [[str(product)]]})
     (line,) = [line for line in table.stdout.splitlines() if line.startswith("I-03")]
     assert line.split()[1] == "broken" and line.split()[-1] == str(product)
-    assert table.stdout.splitlines()[-1] == "23 hold, 1 broken, 13 not asked"
+    assert table.stdout.splitlines()[-1] == "23 hold, 1 broken, 13 skipped"
 
 
 def test_without_books_what_needs_them_is_not_said_to_hold(stage: Stage, auditor: Operator) -> None:
@@ -70,8 +70,8 @@ def test_without_books_what_needs_them_is_not_said_to_hold(stage: Stage, auditor
 
     reasons = {v["id"]: v["reason"] for v in json.loads(result.stdout) if v["reason"]}
     assert reasons == {
-        "I-11": "needs the provider's books",
-        "Q-06": "needs the provider's books",
+        "I-11": "needs the provider's transactions",
+        "Q-06": "needs the provider's transactions",
         "Q-11": "needs the clients' log",
         "Q-12": "needs the clients' log",
     }

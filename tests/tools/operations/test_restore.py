@@ -22,7 +22,7 @@ from tests.tools.payment_simulator.sandbox_process import (
     SandboxProcess,
     charge_call,
 )
-from tools.checker.evaluate import check
+from tools.checker.evaluate import find_violations
 from tools.local_platform.secrets import Secrets
 from tools.local_platform.servers import PostgresServer
 from tools.migrate import migrate
@@ -137,7 +137,7 @@ def test_a_restored_shop_and_its_provider_come_to_agree(restored: Restored) -> N
     stage, since = restored.stage, restored.since
     now = {row["order_id"] for row in stage.shop.sql("select order_id::text from shop.orders")}
     assert now == restored.known
-    at_once = check(stage.shop.admin_url, stage.outside(), at_rest=False)
+    at_once = find_violations(stage.shop.admin_url, stage.outside(), at_rest=False)
     assert {violation.id for violation in at_once} == {"I-11"}, "only the provider knows more"
 
     # reconciliation finds the ghosts, and gives lost refunds their rows again

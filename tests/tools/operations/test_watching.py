@@ -9,7 +9,7 @@ import pytest
 from tests.flows.stage import Stage
 from tests.tools.payment_simulator.sandbox_process import wait_for
 from tools.checker.evaluate import Violation
-from tools.checker.monitor import InvariantMonitor, NotNow
+from tools.checker.monitor import DatabaseUnavailable, InvariantMonitor
 
 GHOST = ("shop:ghost", 5, "CAPTURED")
 OWN = "from pg_stat_activity where application_name = 'checker' and datname = current_database()"
@@ -39,14 +39,14 @@ def _hang_up(stage: Stage) -> None:
 
 def test_each_look_is_a_snapshot_of_its_own(stage: Stage, watcher: InvariantMonitor) -> None:
     product = stage.shop.product()
-    assert watcher.look([], [], []) == []
+    assert watcher.evaluate([], [], []) == []
 
     stage.shop.sql("update shop.stock set on_hand = on_hand + 1 where product_id = %s", product)
-    broken = watcher.look([], [], [])
+    broken = watcher.evaluate([], [], [])
     stage.shop.sql("update shop.stock set on_hand = on_hand - 1 where product_id = %s", product)
 
     assert _named(broken) == [("I-03", [(product,)])]
-    assert watcher.look([], [], []) == []
+    assert watcher.evaluate([], [], []) == []
 
 
 def test_what_was_told_once_is_remembered(stage: Stage, watcher: InvariantMonitor) -> None:
@@ -54,17 +54,17 @@ def test_what_was_told_once_is_remembered(stage: Stage, watcher: InvariantMonito
     key = stage.payment_key(order["id"])
     stage.shop.sql(APPLIED)
 
-    assert watcher.look([(key, 1000, "CAPTURED")], [], [("forged", "/shop/place_order")]) == []
-    assert _named(watcher.look([GHOST], [], [])) == [("I-11", [("shop:ghost",)])]
-    assert _named(watcher.look([], [], [])) == [("I-11", [("shop:ghost",)])]
+    assert watcher.evaluate([(key, 1000, "CAPTURED")], [], [("forged", "/shop/place_order")]) == []
+    assert _named(watcher.evaluate([GHOST], [], [])) == [("I-11", [("shop:ghost",)])]
+    assert _named(watcher.evaluate([], [], [])) == [("I-11", [("shop:ghost",)])]
 
 
 def test_of_a_charge_the_last_word_counts(stage: Stage, watcher: InvariantMonitor) -> None:
     order = stage.shop.person().paid_order(stage.shop.product())
     key = stage.payment_key(order["id"])
 
-    assert watcher.look([(key, 999, "CREATED")], [], []) == []
-    found = watcher.look([(key, 999, "CAPTURED")], [], [])
+    assert watcher.evaluate([(key, 999, "CREATED")], [], []) == []
+    found = watcher.evaluate([(key, 999, "CAPTURED")], [], [])
 
     assert _named(found) == [("I-11", [(key,)])]
 
@@ -74,24 +74,24 @@ def test_a_lost_connection_is_said_and_everything_is_told_again(
 ) -> None:
     stage.shop.sql(APPLIED)
     poison = [("forged", "/shop/place_order")]
-    assert _named(watcher.look([GHOST], [], poison)) == [("I-11", [("shop:ghost",)])]
+    assert _named(watcher.evaluate([GHOST], [], poison)) == [("I-11", [("shop:ghost",)])]
     _hang_up(stage)
 
     other = ("shop:other", 5, "CAPTURED")
-    with pytest.raises(NotNow):
-        watcher.look([other], [], [])
-    found = watcher.look([other], [], poison)
+    with pytest.raises(DatabaseUnavailable):
+        watcher.evaluate([other], [], [])
+    found = watcher.evaluate([other], [], poison)
 
     assert _named(found) == [("I-11", [("shop:ghost",), ("shop:other",)])]
 
 
 def test_nobody_there_is_not_now() -> None:
-    with pytest.raises(NotNow):
-        InvariantMonitor("postgresql://nobody@127.0.0.1:1/none").look([], [], [])
+    with pytest.raises(DatabaseUnavailable):
+        InvariantMonitor("postgresql://nobody@127.0.0.1:1/none").evaluate([], [], [])
 
 
 def test_between_two_looks_no_transaction_is_open(stage: Stage, watcher: InvariantMonitor) -> None:
-    watcher.look([GHOST], [], [])
+    watcher.evaluate([GHOST], [], [])
 
     rows = stage.shop.sql(f"select state {OWN}")
 
@@ -102,6 +102,6 @@ def test_a_role_that_does_not_see_everything_is_refused(stage: Stage) -> None:
     blind = InvariantMonitor(stage.shop.role_url("ordering"))
 
     with pytest.raises(ValueError, match="does not see every row"):
-        blind.look([], [], [])
+        blind.evaluate([], [], [])
     with pytest.raises(ValueError, match="does not see every row"):
-        blind.look([], [], [])
+        blind.evaluate([], [], [])

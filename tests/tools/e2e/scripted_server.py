@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-HANG_UP = 0
+CLOSE_CONNECTION = 0
 
 
 @dataclass
-class Scripted:
+class ScriptedServer:
     """Answers in turn (the last one again and again) and remembers what was asked."""
 
     answers: list[tuple[int, dict[str, str], Any]]
@@ -31,9 +31,9 @@ class Scripted:
 
 
 @contextmanager
-def small_server(*answers: tuple[int, dict[str, str], Any]) -> Iterator[Scripted]:
-    """Serves the answers on a free port; status HANG_UP closes the connection without one."""
-    script = Scripted(list(answers))
+def scripted_server(*answers: tuple[int, dict[str, str], Any]) -> Iterator[ScriptedServer]:
+    """Serves the answers on a free port; CLOSE_CONNECTION as a status sends no response."""
+    script = ScriptedServer(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
         def do_any(self) -> None:
@@ -41,7 +41,7 @@ def small_server(*answers: tuple[int, dict[str, str], Any]) -> Iterator[Scripted
             headers = {name.lower(): text for name, text in self.headers.items()}
             script.asked.append((self.command, self.path, headers, body))
             status, extra, document = script.next()
-            if status == HANG_UP:
+            if status == CLOSE_CONNECTION:
                 self.close_connection = True
                 return
             payload = b"" if document is None else json.dumps(document).encode()
