@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -183,7 +183,7 @@ def test_a_letter_that_comes_back_while_it_is_sent_is_open_again(
 
 
 @contextmanager
-def _refusing_at_once(stage: Stage, message: Message) -> Iterator[str]:
+def _refusing_at_once(stage: Stage, message: Message) -> Generator[str]:
     """A broker that has given the event up, and waits to say so, before it answers 202."""
     burying = threading.Thread(target=_bury, args=(stage, message))
 
