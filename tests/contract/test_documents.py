@@ -1,0 +1,115 @@
+"""Documents name only what exists: links, paths, modules, make targets and commands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from tools.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+TRACKED = tuple(
+    subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+)
+# Licences and text of others are not ours to correct; proof reports quote past releases.
+NOT_OURS = ("functions/api_docs/assets/vendor/", "docs/proof/")
+DOCUMENTS = tuple(
+    name for name in TRACKED if name.endswith(".md") and not name.startswith(NOT_OURS)
+)
+ROOTS = tuple({name.split("/")[0] for name in TRACKED if "/" in name})
+# Names that the how-to for a new function invents.
+INVENTED = re.compile(r"list_reviews|<[a-z_]+>")
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+MAKE = re.compile(r"\bmake ([a-z][a-z0-9-]*)")
+SHOP = re.compile(r"(?:^|[^\w.:/-])shop ([a-z][a-z0-9-]*)(?: ([a-z][a-z-]*))?")
+MODULE = re.compile(r"\bpython -m ((?:shop|tools|chaos|tests|functions)[\w.]*)")
+COMMAND_LINE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def code_of(text: str) -> Iterator[str]:
+    """Inline code and the lines of console blocks."""
+    for block in COMMAND_LINE.findall(text):
+        yield from block.splitlines()
+    yield from CODE.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def headings_of(name: str) -> set[str]:
+    """The anchors that GitHub makes of a document's headings."""
+    lines = re.sub(r"```.*?```", "", text_of(name), flags=re.DOTALL).splitlines()
+    titles = (line.lstrip("#").strip().lower() for line in lines if line.startswith("#"))
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_relative_links_lead_to_tracked_files_and_headings(name: str) -> None:
+    missing: list[str] = []
+    for target in LINK.findall(text_of(name)):
+        path, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        file = (ROOT / name).parent / path if path else ROOT / name
+        if not file.exists():
+            missing.append(target)
+        elif anchor and file.suffix == ".md":
+            document = str(file.resolve().relative_to(ROOT))
+            missing += [target] if anchor not in headings_of(document) else []
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_repository_paths_in_code_exist(name: str) -> None:
+    missing: list[str] = []
+    for code in CODE.findall(text_of(name)):
+        path = code.split("::")[0].rstrip("/").removeprefix("./")
+        if path.split("/")[0] not in ROOTS or "/" not in path or " " in path:
+            continue
+        if INVENTED.search(path) or "{" in path or "…" in path:
+            continue
+        if not any(ROOT.glob(path)):
+            missing.append(code)
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_make_targets_exist(name: str) -> None:
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", text_of("Makefile"), re.MULTILINE))
+    named = {target for code in code_of(text_of(name)) for target in MAKE.findall(code)}
+    assert named - targets == set()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_shop_commands_exist(name: str) -> None:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    missing: list[str] = []
+    for code in code_of(text_of(name)):
+        if not re.match(r"(\$ )?(shop|\.venv/bin/shop|make|docker compose run --rm tools) ", code):
+            continue
+        for command, subcommand in SHOP.findall(code.split("#")[0]):
+            known = group.commands.get(command)
+            if known is None:
+                missing.append(f"shop {command}")
+            elif isinstance(known, TyperGroup) and subcommand not in {"", *known.commands}:
+                missing.append(f"shop {command} {subcommand}")
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_modules_to_run_exist(name: str) -> None:
+    modules = {m for code in code_of(text_of(name)) for m in MODULE.findall(code)}
+    assert [m for m in sorted(modules) if find_spec(m.rstrip(".")) is None] == []
