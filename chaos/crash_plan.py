@@ -17,7 +17,7 @@ from random import Random
 
 from chaos.failpoint_pairs import Pair
 from chaos.fork_server.interpreter import WarmInterpreter
-from tools.local_platform.child_processes import Child, Children, Running
+from tools.local_platform.child_processes import ChildProcess, ChildProcesses, ProcessHandle
 
 NTH_MAX = 500
 COLD_EVERY = 10
@@ -139,7 +139,7 @@ class CrashPlan:
         return due_at - (time.monotonic() - self._began)
 
 
-class WatchedChildren(Children):
+class WatchedChildren(ChildProcesses):
     """Children whose deaths are compared with what they were told.
 
     Functions are forked from the warm interpreter, and every tenth is started cold, as are those
@@ -153,12 +153,14 @@ class WatchedChildren(Children):
         self._starts = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, command: list[str], environment: Mapping[str, str], log: Path) -> Child:
+    async def start(
+        self, command: list[str], environment: Mapping[str, str], log: Path
+    ) -> ChildProcess:
         """Starts one process and looks after its end when it was told to die."""
         child = await super().start(command, environment, log)
         told = environment.get("SHOP_CRASH")
         if told:
-            child.is_doomed = True
+            child.is_crash_expected = True
             function, window, _ = told.split(":")
             task = asyncio.create_task(self._await_end(child, Pair(function, window)))
             self._tasks.add(task)
@@ -167,7 +169,7 @@ class WatchedChildren(Children):
 
     async def _spawn(
         self, command: list[str], environment: Mapping[str, str], log: Path
-    ) -> Running:
+    ) -> ProcessHandle:
         module, function = command[-2:]
         self._starts += 1
         is_cold = self._starts % COLD_EVERY == 0 or "LD_PRELOAD" in environment
@@ -175,7 +177,7 @@ class WatchedChildren(Children):
             return await super()._spawn(command, environment, log)
         return await self._warm.fork(function, environment, log)
 
-    async def _await_end(self, child: Child, pair: Pair) -> None:
+    async def _await_end(self, child: ChildProcess, pair: Pair) -> None:
         code = await child.ended
         # somebody else's SIGKILL leaves no such line, and no other process is told the same now
         was_told = f'"{pair.window}"' in child.log_tail()

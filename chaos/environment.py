@@ -21,10 +21,10 @@ from chaos.proxies import Proxies
 from chaos.tiers import Tier
 from chaos.toxics import Toxic
 from shop.primitives.spec import FunctionSpec
-from tools.local_platform.activator import Pool, Process
-from tools.local_platform.activity_log import Journal
-from tools.local_platform.delivery_faults import Faults
-from tools.local_platform.environment import Endpoints
+from tools.local_platform.activator import FunctionPool, FunctionProcess
+from tools.local_platform.activity_log import ActivityLog
+from tools.local_platform.delivery_faults import DeliveryFaults
+from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.platform import Platform
 from tools.local_platform.secrets import Secrets
 from tools.local_platform.servers import PostgresServer, RedisServer, ServerFailed
@@ -46,14 +46,14 @@ class Environment:
     seed: int
     data: Path
     dice: Random
-    journal: Journal
+    activity_log: ActivityLog
     postgres: PostgresServer
     redis: RedisServer
-    surroundings: Endpoints
+    endpoints: Endpoints
     specs: tuple[FunctionSpec, ...]
     proxies: Proxies
     crashes: CrashPlan
-    message_faults: Faults
+    message_faults: DeliveryFaults
     provider: ProviderFaults
     second_jwt_key: str
     edge_url: str
@@ -71,28 +71,28 @@ class Environment:
     @property
     def admin_url(self) -> str:
         """PostgreSQL, past all proxies, as its administrator."""
-        return self.surroundings.admin_url
+        return self.endpoints.admin_url
 
     @property
     def provider_url(self) -> str:
         """The provider, past all proxies."""
-        return self.surroundings.provider_url
+        return self.endpoints.provider_url
 
     @property
     def secrets(self) -> Secrets:
         """All keys and passwords of this run's shop."""
-        return self.surroundings.secrets
+        return self.endpoints.secrets
 
     @property
     def clients(self) -> Path:
         """The file in which the clients write down what they do."""
         return self.data / "clients.sqlite"
 
-    def pools(self) -> list[Pool]:
+    def pools(self) -> list[FunctionPool]:
         """The process pools of all functions."""
         return list(self.platform.activator.pools.values())
 
-    def processes(self, *functions: str) -> list[Process]:
+    def processes(self, *functions: str) -> list[FunctionProcess]:
         """Processes that serve now, of all functions or of those named."""
         return [
             process
@@ -102,11 +102,11 @@ class Environment:
             if process.is_ready and not process.is_leaving
         ]
 
-    def pool_of(self, process: Process) -> Pool:
+    def pool_of(self, process: FunctionProcess) -> FunctionPool:
         """Whose process it is."""
         return next(pool for pool in self.pools() if process in pool.processes)
 
-    def choose(self, *functions: str) -> Process | None:
+    def choose(self, *functions: str) -> FunctionProcess | None:
         """Some process that serves now, busy ones first."""
         there = self.processes(*functions)
         busy = [process for process in there if process.in_flight]
@@ -134,7 +134,7 @@ class Environment:
             await asyncio.sleep(SUPERVISED_SECONDS)
             async with self.restarting:
                 if self.postgres.has_ended:
-                    self.journal.say("PostgreSQL has ended: it is started again")
+                    self.activity_log.write("PostgreSQL has ended: it is started again")
                     with suppress(ServerFailed):
                         await asyncio.to_thread(self.postgres.start)
 

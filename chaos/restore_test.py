@@ -122,7 +122,7 @@ async def _restore(scene: Environment, drill: RestoreTest, base: Path, target: d
     """Functions first: nobody writes to what is about to be replaced."""
     drill.orders_before = await _one(scene, COUNT_ORDERS)
     for pool in scene.pools():
-        pool.is_barred = True
+        pool.is_disabled = True
         for process in list(pool.processes):
             pool.retire(process)
     done = await asyncio.to_thread(restore, scene.postgres, scene.admin_url, base, target)
@@ -142,7 +142,7 @@ async def _ask_at_once(scene: Environment, drill: RestoreTest) -> None:
 async def _mend(scene: Environment, drill: RestoreTest, target: datetime) -> None:
     """Reconciliation finds what was forgotten; a person gives the ghosts back; all holds again."""
     for pool in scene.pools():
-        pool.is_barred = False
+        pool.is_disabled = False
     await _reconcile(scene)
     await _rest(scene, drill)
     access = _access(scene)

@@ -133,7 +133,7 @@ class Run:
         scene.crashes.is_on = False
         if "F-01" in self.kinds:
             scene.crashes.begin()
-        scene.platform.activator.pools["settle"].is_barred = False
+        scene.platform.activator.pools["settle"].is_disabled = False
         lanes.start()
         began = self.now()
         try:

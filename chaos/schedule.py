@@ -98,13 +98,13 @@ class FaultSchedule:
             self.impossible[kind.id] = str(reason)
             return
         except MISSED as error:
-            self._scene.journal.say(f"fault {kind.id} missed: {error!r}")
+            self._scene.activity_log.write(f"fault {kind.id} missed: {error!r}")
             return
         finally:
             self._on.remove(kind.id)
         injection.ended = self._now()
         self.injections.append(injection)
-        self._scene.journal.say(f"fault {kind.id}: {injection.what}")
+        self._scene.activity_log.write(f"fault {kind.id}: {injection.what}")
 
 
 def _spread(queue: list[Kind], dice: Random) -> None:

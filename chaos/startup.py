@@ -30,15 +30,15 @@ from chaos.tiers import Tier
 from shop.adapters.tokens import public_jwk
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
-from tools.local_platform.activator import Launch, Limits
-from tools.local_platform.activity_log import Journal
+from tools.local_platform.activator import FunctionLaunch, ScalingLimits
+from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.broker import DeliveryRule
-from tools.local_platform.child_processes import Children
+from tools.local_platform.child_processes import ChildProcesses
 from tools.local_platform.command import compile_code
-from tools.local_platform.delivery_faults import Faults
-from tools.local_platform.environment import Endpoints
+from tools.local_platform.delivery_faults import DeliveryFaults
+from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.http_listener import listen
-from tools.local_platform.platform import Plan, open_platform, sandbox
+from tools.local_platform.platform import PlatformConfig, payment_simulator, start_platform
 from tools.local_platform.secrets import Secrets, local_secrets, new_key
 from tools.local_platform.servers import PostgresServer, RedisServer, free_port
 from tools.migrate import migrate
@@ -58,14 +58,14 @@ KNOBS = {
 }
 
 
-class LoggedJournal(Journal):
+class LoggedJournal(ActivityLog):
     """Counts, and writes its lines to a file instead of the terminal."""
 
     def __init__(self, file: IO[str]) -> None:
         super().__init__(quiet=True)
         self._file = file
 
-    def say(self, line: str) -> None:
+    def write(self, line: str) -> None:
         """One line into the file."""
         self._file.write(line + "\n")
 
@@ -110,7 +110,7 @@ async def open_scene(opening: Opening) -> AsyncIterator[Environment]:
         scene.thaw()
 
 
-async def _raise(opening: Opening, stack: AsyncExitStack, journal: Journal) -> Environment:
+async def _raise(opening: Opening, stack: AsyncExitStack, activity_log: ActivityLog) -> Environment:
     postgres = PostgresServer(opening.data, archives=opening.archives)
     redis = RedisServer()
     stack.callback(redis.stop)
@@ -125,7 +125,7 @@ async def _raise(opening: Opening, stack: AsyncExitStack, journal: Journal) -> E
     warm = await stack.enter_async_context(WarmInterpreter(opening.data / "log"))
     children = stack.enter_context(WatchedChildren(opening.crashes, warm))
     provider_url = await stack.enter_async_context(
-        sandbox(plan, children, secrets, opening.data / "log")
+        payment_simulator(plan, children, secrets, opening.data / "log")
     )
     internal = listen(0)
     direct = Endpoints(
@@ -144,10 +144,10 @@ async def _raise(opening: Opening, stack: AsyncExitStack, journal: Journal) -> E
         seed=opening.seed,
         data=opening.data,
         dice=Random(opening.seed),  # noqa: S311 (repeatable, not secret)
-        journal=journal,
+        activity_log=activity_log,
         postgres=postgres,
         redis=redis,
-        surroundings=direct,
+        endpoints=direct,
         specs=plan.specs,
         proxies=proxies,
         crashes=opening.crashes,
@@ -163,50 +163,50 @@ async def _raise(opening: Opening, stack: AsyncExitStack, journal: Journal) -> E
 async def _start_platform(
     opening: Opening,
     stack: AsyncExitStack,
-    plan: Plan,
+    plan: PlatformConfig,
     scene: Environment,
-    children: Children,
+    children: ChildProcesses,
     internal: socket.socket,
 ) -> None:
     """Platform and load; the functions' way to everything leads through the proxies."""
-    proxied = await _proxied(scene.surroundings, scene.proxies)
-    launch = Launch(
+    proxied = await _proxied(scene.endpoints, scene.proxies)
+    launch = FunctionLaunch(
         command=plan.function_command,
-        environment=lambda spec: _told(proxied.of_function(spec), spec, opening, scene),
+        environment=lambda spec: _told(proxied.environment_for(spec), spec, opening, scene),
         logs=opening.data / "log",
     )
-    scene.platform = await open_platform(
+    scene.platform = await start_platform(
         plan,
-        scene.journal,
+        scene.activity_log,
         stack,
         children,
-        scene.surroundings,
+        scene.endpoints,
         launch,
         listen(plan.port),
         internal,
     )
     # the days of the past are for processes that die while they close them
-    scene.platform.activator.pools["settle"].is_barred = True
+    scene.platform.activator.pools["settle"].is_disabled = True
     await write_history(scene)
     edge_port = await scene.proxies.open(CLIENTS, plan.port, "http")
     scene.load = await _open_load(opening, stack, scene, f"http://127.0.0.1:{edge_port}")
 
 
-def _plan(opening: Opening) -> Plan:
-    return Plan(
+def _plan(opening: Opening) -> PlatformConfig:
+    return PlatformConfig(
         specs=all_specs(),
         function_command=lambda function: [sys.executable, "-m", "shop.runtime", function],
-        sandbox_command=[sys.executable, "-m", "tools.payment_simulator"],
+        simulator_command=[sys.executable, "-m", "tools.payment_simulator"],
         migrate=migrate,
         seed=seed_database,
         port=free_port(),
         data=opening.data,
-        limits=Limits(
+        limits=ScalingLimits(
             idle_seconds=IDLE_SECONDS,
             processes_max=PROCESSES_MAX,
-            patience_seconds=PATIENCE_SECONDS,
+            scale_out_after_seconds=PATIENCE_SECONDS,
         ),
-        faults=Faults(seed=opening.seed),
+        faults=DeliveryFaults(seed=opening.seed),
         rule=DeliveryRule(),
     )
 

@@ -24,7 +24,7 @@ def collect(
     provider_counts: Mapping[str, int],
 ) -> None:
     """Fills the record with what the load's faults came to; called before they are healed."""
-    counts, crashes = scene.journal.counts, scene.crashes
+    counts, crashes = scene.activity_log.counts, scene.crashes
     record.events = counts["events"]
     record.duplicates, record.reordered = counts["duplicates"], counts["reordered"]
     record.lost = counts["lost"]

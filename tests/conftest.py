@@ -22,7 +22,7 @@ from requests.exceptions import RequestException
 
 from shop.registry import all_specs
 from tests.harness import ShopUnderTest
-from tests.tools.payment_simulator.sandbox_process import API_KEY, SECRET, SandboxProcess
+from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
 from tools.local_platform import servers
 from tools.local_platform.secrets import Secrets, local_secrets
 from tools.migrate import migrate
@@ -117,10 +117,10 @@ def database_url(postgres_url: str, template_url: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sandbox() -> Iterator[SandboxProcess]:
+def simulator() -> Iterator[SimulatorProcess]:
     """The payment sandbox, a real process with its own books; it sends no webhooks here."""
     with tempfile.TemporaryDirectory(prefix="shop-sandbox-") as folder:
-        process = SandboxProcess(Path(folder) / "books.sqlite")
+        process = SimulatorProcess(Path(folder) / "books.sqlite")
         yield process
         process.stop()
 
@@ -134,7 +134,7 @@ def secrets() -> Iterator[Secrets]:
 
 @pytest.fixture
 def make_shop(
-    database_url: str, redis_url: str, sandbox: SandboxProcess, secrets: Secrets
+    database_url: str, redis_url: str, simulator: SimulatorProcess, secrets: Secrets
 ) -> Iterator[Callable[..., ShopUnderTest]]:
     """Makes the shop on this test's database, with settings of one's own."""
     made: list[ShopUnderTest] = []
@@ -143,7 +143,7 @@ def make_shop(
         shop = ShopUnderTest(
             admin_url=database_url,
             redis_url=redis_url,
-            provider_url=sandbox.url,
+            provider_url=simulator.url,
             provider_api_key=API_KEY,
             webhook_secret=SECRET,
             secrets=secrets,

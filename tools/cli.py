@@ -53,10 +53,12 @@ def dev(
     seed: Annotated[int, typer.Option(help="decides which messages meet a fault")] = 0,
 ) -> None:
     """Run the whole shop at the desk; Ctrl-C stops it."""
-    from tools.local_platform.command import run_desk
+    from tools.local_platform.command import run_local_platform
 
     faults = {"duplicate": duplicate, "reorder": reorder, "lose": lose, "kill": kill}
-    raise typer.Exit(run_desk(port=port, data=data, idle_seconds=idle, seed=seed, **faults))
+    raise typer.Exit(
+        run_local_platform(port=port, data=data, idle_seconds=idle, seed=seed, **faults)
+    )
 
 
 @app.command()

@@ -84,8 +84,8 @@ def _event(order: str) -> CloudEvent:
 
 async def race(scene: Environment) -> str:
     """F-22: two stories about one thing start at a barrier; only one outcome is allowed."""
-    kind = RACES[scene.journal.counts["races"] % len(RACES)]
-    scene.journal.count("races")
+    kind = RACES[scene.activity_log.counts["races"] % len(RACES)]
+    scene.activity_log.count("races")
     answer = await scene.load.ask("race", kind=kind, times=RACES_AT_ONCE)
     for wrong in answer["wrong"]:
         scene.notice("F-22", f"{kind}: {wrong}")
@@ -110,11 +110,11 @@ async def rotate_key(scene: Environment) -> str:
 async def stop_sweeper(scene: Environment) -> str:
     """F-27: nobody sweeps for a while, then two do at once."""
     pool = scene.platform.activator.pools["sweep"]
-    pool.is_barred = True
+    pool.is_disabled = True
     try:
         await asyncio.sleep(60 * scene.tier.hold)
     finally:
-        pool.is_barred = False
+        pool.is_disabled = False
     schedule = pool.spec.schedules[0]
     ticks = [scene.platform.clock.tick(pool.spec, schedule) for _ in range(2)]
     taken = await asyncio.gather(*ticks)

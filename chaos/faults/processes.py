@@ -16,7 +16,7 @@ from chaos.environment import Environment
 from chaos.faults.fault import Kind, NotHere
 from chaos.process_tree import children_of
 from shop.primitives.spec import FunctionSpec
-from tools.local_platform.activator import Process
+from tools.local_platform.activator import FunctionProcess
 
 MIB = 1024 * 1024
 HOGS = 4
@@ -135,7 +135,7 @@ def _clock_libraries() -> list[Path]:
     return [Path(form.format(machine)) for form in CLOCK_LIBRARIES for machine in MACHINES]
 
 
-def _signal_group(process: Process, number: int) -> None:
+def _signal_group(process: FunctionProcess, number: int) -> None:
     process.child.signal_group(number)
 
 

@@ -245,8 +245,8 @@ async def _spoil_keys(port: int) -> None:
 
 async def break_network(scene: Environment) -> str:
     """F-24: one edge is slow, cut, half-open, one byte at a time, or thin."""
-    edge = EDGES[scene.journal.counts["network faults"] % len(EDGES)]
-    scene.journal.count("network faults")
+    edge = EDGES[scene.activity_log.counts["network faults"] % len(EDGES)]
+    scene.activity_log.count("network faults")
     toxic = scene.dice.choice(
         (
             Toxic(kind="latency", latency_ms=50, jitter_ms=50),

@@ -21,11 +21,11 @@ from chaos.workload.client_log import Attempt, ClientLog
 from chaos.workload.meter import Meter
 from chaos.workload.operations import PLACING, Call, Calls
 from tools.local_platform.http_messages import (
-    Broken,
     Connection,
+    ConnectionBroken,
     Headers,
+    HttpRequest,
     HttpResponse,
-    Message,
     connect,
 )
 
@@ -249,13 +249,13 @@ class Client:
         op = self._note(call, account, outcome, began)
         return Outcome(status, answer.body, answer.headers, attempt, op)
 
-    async def _exchange(self, message: Message, timeout_seconds: float) -> HttpResponse | None:
+    async def _exchange(self, message: HttpRequest, timeout_seconds: float) -> HttpResponse | None:
         """The answer, or None when the connection broke or nothing came in time."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 connection = await self._connection()
                 answer = await connection.ask(message)
-        except (OSError, Broken, TimeoutError):
+        except (OSError, ConnectionBroken, TimeoutError):
             return None
         if connection.is_open:
             self._idle.append((time.monotonic(), connection))
@@ -304,7 +304,7 @@ class Client:
         )
 
 
-def _message(call: Call, token: str, host: str) -> Message:
+def _message(call: Call, token: str, host: str) -> HttpRequest:
     headers = [(b"host", host.encode("ascii")), *call.headers]
     if token:
         headers.append((b"authorization", b"Bearer " + token.encode("ascii")))
@@ -312,4 +312,4 @@ def _message(call: Call, token: str, host: str) -> Message:
         headers.append((b"idempotency-key", call.key.encode("ascii")))
     if call.body:
         headers.append((b"content-type", b"application/json"))
-    return Message(call.operation.method, call.target.encode("ascii"), headers, call.body)
+    return HttpRequest(call.operation.method, call.target.encode("ascii"), headers, call.body)

@@ -26,12 +26,12 @@ from tests.functions.test_runtime_processes import (
     house,
     is_alive,
 )
-from tests.tools.payment_simulator.sandbox_process import (
+from tests.tools.payment_simulator.simulator_process import (
     API_KEY,
-    SandboxProcess,
+    SimulatorProcess,
     WebhookReceiver,
-    wait_for,
 )
+from tests.waiting import wait_for
 from tools.local_platform.secrets import Secrets
 
 __all__ = ["house"]  # a fixture, which pytest looks for here
@@ -197,7 +197,7 @@ def test_an_armed_process_answers_whole_until_its_time_has_come(
 
 @pytest.mark.parametrize("window", ["W7", "W8", "W9"])
 def test_a_payment_is_captured_once_wherever_charging_dies(
-    house: House, secrets: Secrets, sandbox: SandboxProcess, tmp_path: Path, window: str
+    house: House, secrets: Secrets, simulator: SimulatorProcess, tmp_path: Path, window: str
 ) -> None:
     with mortal(tmp_path, house.environment("place_order"), "place_order") as placing:
         _, _, body = placing.ask("POST", "/orders", order_of(house), house.customer())
@@ -212,7 +212,7 @@ def test_a_payment_is_captured_once_wherever_charging_dies(
         assert running.process.wait(5) == -signal.SIGKILL
         assert running.last_words()["window"] == window
     ((key, status),) = house.sql(PAYMENT_OF, order_id)
-    assert (status, sandbox.captures(key)) == ("INTENT", 0 if window == "W7" else 1)
+    assert (status, simulator.captures(key)) == ("INTENT", 0 if window == "W7" else 1)
     with mortal(tmp_path, house.environment("charge", **provider), "charge") as running:
         assert running.ask("POST", "/events", delivery[1], delivery[0])[0] == 204  # a duplicate
     house.sql("update shop.payments set next_try_at = now() where order_id = %s", order_id)
@@ -221,7 +221,7 @@ def test_a_payment_is_captured_once_wherever_charging_dies(
         assert running.ask("POST", "/events", body, headers)[0] == 204
 
     ((key, status),) = house.sql(PAYMENT_OF, order_id)
-    assert (status, sandbox.captures(key)) == ("CAPTURED", 1)
+    assert (status, simulator.captures(key)) == ("CAPTURED", 1)
 
 
 PAYMENT_OF = "select provider_key, status from shop.payments where order_id = %s"

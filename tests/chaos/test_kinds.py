@@ -22,7 +22,7 @@ from chaos.process_tree import children_of
 from chaos.provider_faults import ProviderFaults
 from chaos.resp import RedisRefused, ask
 from chaos.tiers import TIERS
-from tests.tools.payment_simulator.sandbox_process import API_KEY, SandboxProcess
+from tests.tools.payment_simulator.simulator_process import API_KEY, SimulatorProcess
 from tools.local_platform.servers import redis
 
 DESIGNED = {f"F-{number:02}" for number in range(1, 29)}
@@ -165,15 +165,15 @@ def test_redis_is_asked_and_may_refuse() -> None:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[SandboxProcess]:
-    process = SandboxProcess(tmp_path / "books.sqlite")
+def simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
+    process = SimulatorProcess(tmp_path / "books.sqlite")
     yield process
     process.stop()
 
 
-def test_faults_of_the_provider_lie_in_layers(sandbox: SandboxProcess) -> None:
+def test_faults_of_the_provider_lie_in_layers(simulator: SimulatorProcess) -> None:
     async def story() -> None:
-        faults = ProviderFaults(sandbox.url, API_KEY, seed=1)
+        faults = ProviderFaults(simulator.url, API_KEY, seed=1)
         await faults.set_base(probabilities={"slow": 0.1}, slow_seconds=0.0)
         await faults.put("late", probabilities={"late": 0.5, "slow": 0.1}, late_seconds=1.0)
         both = (await faults._client.get("/faults")).json()

@@ -10,7 +10,7 @@ from typing import Any, cast
 from chaos.environment import Environment
 from chaos.faults.fault import Kind, NotHere
 from chaos.schedule import FaultSchedule
-from tools.local_platform.activity_log import Journal
+from tools.local_platform.activity_log import ActivityLog
 
 
 class Recorder:
@@ -38,7 +38,7 @@ class Recorder:
 
 
 def scene() -> Environment:
-    return cast(Environment, SimpleNamespace(dice=Random(7), journal=Journal(quiet=True)))
+    return cast(Environment, SimpleNamespace(dice=Random(7), activity_log=ActivityLog(quiet=True)))
 
 
 def run(lanes: FaultSchedule) -> None:

@@ -95,10 +95,10 @@ def _answers_with_a_body(requests: Requests, method: str, path: str) -> bool:
 def _notice_comes_first(stage: Stage) -> None:
     """The provider's notice is there before charging has recorded the answer."""
     order = stage.shop.person().order(stage.shop.product())
-    stage.sandbox.faults(probabilities={"timeout_after": 1})
+    stage.simulator.set_faults(probabilities={"timeout_after": 1})
     stage.deliver()
     assert stage.notify("charge.captured", stage.payment_key(order["id"]), 1000) == 204
-    stage.sandbox.faults()
+    stage.simulator.set_faults()
     stage.come_to_rest()
 
 

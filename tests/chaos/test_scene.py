@@ -23,7 +23,9 @@ def test_postgres_is_started_again_when_it_has_ended(tmp_path: Path) -> None:
 
     async def kill_and_wait() -> tuple[Any, ...] | None:
         scene: Any = SimpleNamespace(
-            postgres=server, restarting=asyncio.Lock(), journal=SimpleNamespace(say=said.append)
+            postgres=server,
+            restarting=asyncio.Lock(),
+            activity_log=SimpleNamespace(write=said.append),
         )
         keeping = asyncio.create_task(Environment.keep_postgres_up(scene))
         url = await asyncio.to_thread(server.start)

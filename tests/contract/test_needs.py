@@ -19,7 +19,7 @@ import pytest
 
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs, spec_of
-from tools.local_platform.environment import Endpoints
+from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.secrets import Secrets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +71,7 @@ print(json.dumps(sorted(sys.modules)))
 @pytest.fixture(scope="session")
 def environment_of(secrets: Secrets) -> Callable[[FunctionSpec], dict[str, str]]:
     """A function's settings; nothing is connected to."""
-    surroundings = Endpoints(
+    endpoints = Endpoints(
         admin_url="postgresql://postgres@127.0.0.1:9/shop",
         redis_url="redis://127.0.0.1:9/0",
         broker_url="http://127.0.0.1:9",
@@ -81,7 +81,7 @@ def environment_of(secrets: Secrets) -> Callable[[FunctionSpec], dict[str, str]]
     )
 
     def of(spec: FunctionSpec) -> dict[str, str]:
-        values = surroundings.of_function(spec)
+        values = endpoints.environment_for(spec)
         return {n: t for n, t in values.items() if n != "PYTHONDONTWRITEBYTECODE"}
 
     return of

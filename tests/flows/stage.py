@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from shop.registry import consumers_of, spec_of
 from tests.harness import Person, Response, ShopUnderTest
-from tests.tools.payment_simulator.sandbox_process import SECRET, SandboxProcess
+from tests.tools.payment_simulator.simulator_process import SECRET, SimulatorProcess
 from tools.checker.evaluate import ExternalRecords, Violation, find_violations
 from tools.checker.provider_transactions import provider_records
 
@@ -92,7 +92,7 @@ class Stage:
 
     shop: ShopUnderTest
     broker: Broker
-    sandbox: SandboxProcess
+    simulator: SimulatorProcess
     known_intents: int
     known_refunds: int
     client_ops: list[tuple[Any, ...]] = field(default_factory=list)
@@ -230,7 +230,7 @@ class Stage:
     # ------------------------------------------------------------ invariants
 
     def outside(self) -> ExternalRecords:
-        books = self.sandbox.books()
+        books = self.simulator.records()
         charges, refunds = provider_records(
             books["intents"][self.known_intents :], books["refunds"][self.known_refunds :]
         )

@@ -14,7 +14,7 @@ import pytest
 
 from tests.flows.stage import Stage, assert_invariants
 from tests.harness import Person
-from tests.tools.payment_simulator.sandbox_process import wait_for
+from tests.waiting import wait_for
 from tools.checker import evaluate
 from tools.checker.invariants import INVARIANTS
 
@@ -302,7 +302,7 @@ def _placed_with_key(stage: Stage, buyer: Person, product: int, key: str) -> str
 
 def _history(stage: Stage) -> dict[str, Any]:
     """Paid; cancelled unpaid; cancelled when paid; declined then paid; late; partly refunded."""
-    stage.sandbox.faults(late_seconds=0.3, probabilities={"tombstone_ignored": 1})
+    stage.simulator.set_faults(late_seconds=0.3, probabilities={"tombstone_ignored": 1})
     buyer, product = stage.shop.person(), stage.shop.product(price=1000, stock=100)
     cancelled = _placed_with_key(stage, buyer, product, KEYS[1])
     buyer.patch(f"/orders/{cancelled}/cancel")
@@ -310,7 +310,7 @@ def _history(stage: Stage) -> dict[str, Any]:
     stage.deliver()
     buyer.patch(f"/orders/{late}/cancel")
     stage.come_to_rest()
-    wait_for(lambda: stage.sandbox.captures(stage.payment_key(late)), "the late capture")
+    wait_for(lambda: stage.simulator.captures(stage.payment_key(late)), "the late capture")
     stage.reconcile()
     buyer.post("/cart/items", {"productId": product, "quantity": 3})
     paid = _placed_with_key(stage, buyer, product, KEYS[0])

@@ -16,7 +16,7 @@ import pytest
 from shop import settlement
 from tests.flows.stage import Message, Stage, assert_invariants, assert_rests, together
 from tests.harness import Person
-from tests.tools.payment_simulator.sandbox_process import wait_for
+from tests.waiting import wait_for
 
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
 
@@ -82,7 +82,7 @@ def test_the_same_charge_event_at_once(stage: Stage) -> None:
 
         assert {a.status for a in answers} <= {204, 503}
         assert stage.order(order["id"])["payments"] == ["CAPTURED"]
-        assert stage.sandbox.captures(stage.payment_key(order["id"])) == 1
+        assert stage.simulator.captures(stage.payment_key(order["id"])) == 1
     assert_rests(stage)
 
 
@@ -240,7 +240,7 @@ def test_two_sweepers_and_the_events_beside_them(stage: Stage) -> None:
         assert [answers[0].status, answers[1].status] == [204, 204]
     assert_rests(stage)
     captured = stage.shop.sql("select provider_key from shop.payments where status = 'CAPTURED'")
-    assert all(stage.sandbox.captures(row["provider_key"]) == 1 for row in captured)
+    assert all(stage.simulator.captures(row["provider_key"]) == 1 for row in captured)
 
 
 def test_a_capture_by_answer_webhook_and_books_at_once(stage: Stage) -> None:

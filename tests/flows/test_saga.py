@@ -11,7 +11,8 @@ import pytest
 from shop import due_jobs, reconciliation
 from shop.primitives.errors import Unavailable
 from tests.flows.stage import Stage, assert_invariants, assert_rests
-from tests.tools.payment_simulator.sandbox_process import charge_call, wait_for
+from tests.tools.payment_simulator.simulator_process import charge_call
+from tests.waiting import wait_for
 
 
 def _of(stage: Stage, order: dict[str, Any]) -> tuple[Any, ...]:
@@ -47,7 +48,7 @@ def test_every_event_three_times(stage: Stage, at_once: bool) -> None:
     assert _of(stage, paid) == PAID_FOR
     assert _of(stage, cancelled) == GIVEN_BACK
     assert_rests(stage)
-    assert stage.sandbox.captures(stage.payment_key(paid["id"])) == 1
+    assert stage.simulator.captures(stage.payment_key(paid["id"])) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -173,7 +174,7 @@ def test_an_unclear_answer_is_asked_again_with_the_same_key(stage: Stage, method
     stage.timers_alone()
 
     assert _of(stage, order) == PAID_FOR
-    assert stage.sandbox.captures(stage.payment_key(order["id"])) == 1
+    assert stage.simulator.captures(stage.payment_key(order["id"])) == 1
     assert_rests(stage)
 
 
@@ -213,7 +214,7 @@ def test_a_cancelled_orders_open_payment_is_asked_about_at_once(stage: Stage) ->
 
 
 def test_money_that_comes_after_the_tombstone_was_ignored(stage: Stage) -> None:
-    stage.sandbox.faults(late_seconds=0.8, probabilities={"tombstone_ignored": 1})
+    stage.simulator.set_faults(late_seconds=0.8, probabilities={"tombstone_ignored": 1})
     buyer = stage.shop.person()
     order = buyer.order(stage.shop.product(), method="CARD_LATE")
     stage.deliver()
@@ -221,7 +222,7 @@ def test_money_that_comes_after_the_tombstone_was_ignored(stage: Stage) -> None:
     stage.timers_alone()
     assert _of(stage, order) == ("CANCELLED", ["VOIDED"], [], ["RELEASED"])
     key = stage.payment_key(order["id"])
-    wait_for(lambda: stage.sandbox.captures(key), "the late capture")
+    wait_for(lambda: stage.simulator.captures(key), "the late capture")
 
     stage.reconcile()
     stage.come_to_rest()
@@ -231,7 +232,7 @@ def test_money_that_comes_after_the_tombstone_was_ignored(stage: Stage) -> None:
 
 
 def test_a_tombstone_refuses_the_charge_that_was_still_on_its_way(stage: Stage) -> None:
-    stage.sandbox.faults(late_seconds=0.5)
+    stage.simulator.set_faults(late_seconds=0.5)
     buyer = stage.shop.person()
     order = buyer.order(stage.shop.product(), method="CARD_LATE")
     stage.deliver()
@@ -240,7 +241,7 @@ def test_a_tombstone_refuses_the_charge_that_was_still_on_its_way(stage: Stage) 
     stage.timers_alone()
 
     assert _of(stage, order) == ("CANCELLED", ["VOIDED"], [], ["RELEASED"])
-    assert stage.sandbox.captures(stage.payment_key(order["id"])) == 0
+    assert stage.simulator.captures(stage.payment_key(order["id"])) == 0
     assert_rests(stage)
 
 
@@ -357,11 +358,11 @@ def test_an_unclear_refund_is_sent_again_with_its_key(stage: Stage, fault: str) 
     buyer = stage.shop.person()
     order = buyer.paid_order(stage.shop.product())
     buyer.patch(f"/orders/{order['id']}/cancel")
-    stage.sandbox.faults(probabilities={fault: 1})
+    stage.simulator.set_faults(probabilities={fault: 1})
     stage.deliver()
     assert stage.order(order["id"])["refunds"] == ["UNKNOWN"]
 
-    stage.sandbox.faults()
+    stage.simulator.set_faults()
     stage.timers_alone()
 
     assert _of(stage, order) == GIVEN_BACK
@@ -461,7 +462,7 @@ def test_a_declined_webhook_of_the_first_attempt_after_the_second_was_captured(
 
 def test_a_charge_that_only_the_provider_knows_rings(stage: Stage) -> None:
     ghost = charge_call()
-    assert stage.sandbox.provider().charge(ghost).kind == "captured"
+    assert stage.simulator.provider().charge(ghost).kind == "captured"
 
     stage.reconcile()
     stage.reconcile()
@@ -493,7 +494,7 @@ def test_the_books_are_read_five_minutes_after_a_payment_and_then_left_alone(
 def test_whoever_dies_in_long_books_has_not_read_them_for_nothing(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provider = stage.sandbox.provider()
+    provider = stage.simulator.provider()
     for _ in range(3):
         assert provider.charge(charge_call()).kind == "captured"
     monkeypatch.setattr(due_jobs, "PAGE", 1)
@@ -550,7 +551,7 @@ def test_what_our_stories_end_with_is_not_told_again(
 def test_books_too_long_for_one_tick_are_read_on_in_the_next(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provider = stage.sandbox.provider()
+    provider = stage.simulator.provider()
     calls = [charge_call() for _ in range(3)]
     for call in calls:
         assert provider.charge(call).kind == "captured"
@@ -598,11 +599,11 @@ def test_books_that_cannot_be_read_are_asked_for_later_not_at_once(stage: Stage)
     stage.shop.person().paid_order(stage.shop.product())
     assert_rests(stage)
     stage.shop.sql("update shop.reconciliation set next_run_at = now()")
-    stage.sandbox.stop()
+    stage.simulator.stop()
     try:
         assert stage.shop.tick("sweep").status == 204
     finally:
-        stage.sandbox.start()
+        stage.simulator.start()
 
     assert stage.due_now() == [], "a provider that is down must not keep the sweep awake"
 
@@ -635,7 +636,7 @@ def test_a_row_that_a_constraint_refuses_rings_and_its_neighbours_are_swept(stag
     first = buyer.paid_order(product)
     stuck, free = (buyer.order(product, method="CARD_TIMEOUT_AFTER") for _ in range(2))
     stage.deliver()
-    intents = {i["key"]: i["provider_ref"] for i in stage.sandbox.books()["intents"]}
+    intents = {i["key"]: i["provider_ref"] for i in stage.simulator.records()["intents"]}
     stuck_key = stage.payment_key(stuck["id"])
     stage.shop.sql(
         "update shop.payments set provider_ref = %s where order_id = %s",

@@ -17,7 +17,7 @@ import pytest
 
 from tests.flows.stage import Stage, assert_invariants, assert_rests
 from tests.harness import Person
-from tests.tools.payment_simulator.sandbox_process import wait_for
+from tests.waiting import wait_for
 
 SEEDS = range(int(os.environ.get("STORM_SEEDS", "2")))
 STEPS = int(os.environ.get("STORM_STEPS", "25"))
@@ -109,7 +109,7 @@ def _checker(stage: Stage, is_over: threading.Event) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_books_are_right_in_a_storm_and_after_it(stage: Stage, seed: int) -> None:
-    stage.sandbox.faults(seed=seed, late_seconds=LATE_SECONDS, probabilities=FAULTS)
+    stage.simulator.set_faults(seed=seed, late_seconds=LATE_SECONDS, probabilities=FAULTS)
     products = [stage.shop.product(price=700, stock=stock) for stock in (1, 5, 500)]
     support = stage.shop.person("support")
     buyers = [Buyer(stage, seed * 100 + n, products, support) for n in range(BUYERS)]
@@ -151,7 +151,7 @@ def test_the_books_are_right_in_a_storm_and_after_it(stage: Stage, seed: int) ->
 
 def _heal(stage: Stage) -> None:
     """No more faults; what nobody paid expires; what came late is found in the books."""
-    stage.sandbox.faults()
+    stage.simulator.set_faults()
     last_late_charge = time.monotonic() + LATE_SECONDS + 0.3
     stage.come_to_rest()
     wait_for(lambda: time.monotonic() > last_late_charge, "the last late charge")

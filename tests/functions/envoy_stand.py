@@ -17,7 +17,7 @@ import envoy
 
 from shop.registry import all_specs
 from tests.functions.test_runtime_processes import Served, free_port
-from tests.tools.payment_simulator.sandbox_process import wait_for
+from tests.waiting import wait_for
 from tools.render.documents import yaml_text
 from tools.render.envoy import Place, bootstrap
 

@@ -18,8 +18,8 @@ from shop.registry import all_specs
 from tests.functions.envoy_stand import ENVOY, Edge, echo, edge
 from tests.functions.test_runtime_processes import House, served
 from tests.security.stage import database_of_a_module
-from tests.tools.payment_simulator.sandbox_process import SandboxProcess
-from tools.local_platform.environment import Endpoints
+from tests.tools.payment_simulator.simulator_process import SimulatorProcess
+from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.secrets import Secrets
 from tools.render.envoy import BODY_BYTES_MAX, CLAIMS, render
 
@@ -50,7 +50,7 @@ def front(
     postgres_url: str,
     template_url: str,
     redis_url: str,
-    sandbox: SandboxProcess,
+    simulator: SimulatorProcess,
     secrets: Secrets,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Front]:
@@ -60,7 +60,7 @@ def front(
                 admin_url=stack.enter_context(database_of_a_module(postgres_url, template_url)),
                 redis_url=redis_url,
                 broker_url="",
-                provider_url=sandbox.url,
+                provider_url=simulator.url,
                 secrets=secrets,
                 has_own_database=True,
             )

@@ -28,8 +28,9 @@ from shop.adapters.tokens import TokenIssuer
 from shop.registry import all_specs, spec_of
 from shop.runtime import server
 from tests.security.stage import PASSWORD, database_of_a_module
-from tests.tools.payment_simulator.sandbox_process import SandboxProcess, wait_for
-from tools.local_platform.environment import AUDIENCE, ISSUER, Endpoints
+from tests.tools.payment_simulator.simulator_process import SimulatorProcess
+from tests.waiting import wait_for
+from tools.local_platform.function_environment import AUDIENCE, ISSUER, Endpoints
 from tools.local_platform.secrets import Secrets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,17 +99,17 @@ def ask_on(
 class House:
     """Where the processes run: database, Redis, provider, secrets, and people with tokens."""
 
-    def __init__(self, surroundings: Endpoints) -> None:
-        self.surroundings = surroundings
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
 
     def environment(self, function: str, **settings: str) -> dict[str, str]:
         port = free_port()
-        values = self.surroundings.of_function(spec_of(function))
+        values = self.endpoints.environment_for(spec_of(function))
         own = {"HOST": "127.0.0.1", "PORT": str(port), "RATE_LIMIT_PER_MINUTE": "0"}
         return values | own | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | settings
 
     def sql(self, statement: str, *parameters: Any) -> list[Any]:
-        with psycopg.connect(self.surroundings.admin_url, autocommit=True) as connection:
+        with psycopg.connect(self.endpoints.admin_url, autocommit=True) as connection:
             cursor = connection.execute(statement, parameters)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
@@ -127,14 +128,18 @@ class House:
             session_id,
             user_id,
         )
-        key = self.surroundings.secrets.jwt_private_key
+        key = self.endpoints.secrets.jwt_private_key
         issuer = TokenIssuer(key, ISSUER, AUDIENCE, lambda: datetime.now(UTC))
         return {"Authorization": f"Bearer {issuer.issue(user_id, 'customer', session_id)[0]}"}
 
 
 @pytest.fixture(scope="module")
 def house(
-    postgres_url: str, template_url: str, redis_url: str, sandbox: SandboxProcess, secrets: Secrets
+    postgres_url: str,
+    template_url: str,
+    redis_url: str,
+    simulator: SimulatorProcess,
+    secrets: Secrets,
 ) -> Iterator[House]:
     with database_of_a_module(postgres_url, template_url) as url:
         yield House(
@@ -142,7 +147,7 @@ def house(
                 admin_url=url,
                 redis_url=redis_url,
                 broker_url="",
-                provider_url=sandbox.url,
+                provider_url=simulator.url,
                 secrets=secrets,
                 has_own_database=True,
             )

@@ -15,7 +15,7 @@ import pytest
 from shop.primitives.spec import Route
 from shop.registry import all_specs
 from tests.harness import Person, Response, ShopUnderTest
-from tests.tools.payment_simulator.sandbox_process import API_KEY, SECRET
+from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET
 
 PASSWORD = "a long enough pass phrase"
 COUNTED = ("orders", "users", "products", "outbox", "idempotency", "cart_items", "refunds")
@@ -55,7 +55,7 @@ def shop_of_a_module(request: pytest.FixtureRequest) -> Iterator[ShopUnderTest]:
         shop = ShopUnderTest(
             admin_url=url,
             redis_url=request.getfixturevalue("redis_url"),
-            provider_url=request.getfixturevalue("sandbox").url,
+            provider_url=request.getfixturevalue("simulator").url,
             provider_api_key=API_KEY,
             webhook_secret=SECRET,
             secrets=request.getfixturevalue("secrets"),

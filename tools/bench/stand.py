@@ -25,7 +25,7 @@ from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs, spec_of
 from tools.bench.bytecode import compile_everything
 from tools.local_platform import servers
-from tools.local_platform.environment import AUDIENCE, ISSUER, Endpoints
+from tools.local_platform.function_environment import AUDIENCE, ISSUER, Endpoints
 from tools.local_platform.secrets import Secrets, local_secrets
 from tools.migrate import migrate
 from tools.seed import seed
@@ -80,7 +80,7 @@ class Stand:
 
     def environment(self, *names: str, **settings: str) -> dict[str, str]:
         """The environment of a process of these functions; ``settings`` win, "" removes one."""
-        surroundings = Endpoints(
+        endpoints = Endpoints(
             admin_url=self.admin_url,
             redis_url=self.redis_url,
             broker_url=NOWHERE,
@@ -88,7 +88,7 @@ class Stand:
             secrets=self.secrets,
             has_own_database=True,
         )
-        values = surroundings.of_function(spec_of(names[0])) | {
+        values = endpoints.environment_for(spec_of(names[0])) | {
             "HOST": "127.0.0.1",
             "RATE_LIMIT_PER_MINUTE": "0",
             "OPEN_ORDERS_MAX": "0",

@@ -18,14 +18,14 @@ from shop.registry import all_specs
 from shop.runtime import config
 from shop.runtime.config import Settings
 from shop.runtime.publisher import signer_of
-from tools.local_platform.activity_log import Journal
+from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.broker import Broker
 from tools.local_platform.clock import Clock, DueWork
-from tools.local_platform.delivery_faults import Faults
-from tools.local_platform.delivery_store import Store
+from tools.local_platform.delivery_faults import DeliveryFaults
+from tools.local_platform.delivery_store import DeliveryStore
 from tools.local_platform.http_listener import listen, serving
 from tools.local_platform.ingress import ingress
-from tools.local_platform.running_functions import StandingFunctions
+from tools.local_platform.running_functions import RunningFunctions
 
 
 def run_broker(*, host: str, port: int, data: Path, functions: str) -> int:
@@ -43,29 +43,29 @@ async def _serve(settings: Settings, address: tuple[str, int], data: Path, patte
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    journal, specs = Journal(), all_specs()
+    activity_log, specs = ActivityLog(), all_specs()
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(address[1], address[0]))
-        functions = StandingFunctions(specs, pattern)
+        functions = RunningFunctions(specs, pattern)
         stack.callback(functions.close)
-        store = Store(data / "broker.sqlite")
+        store = DeliveryStore(data / "broker.sqlite")
         stack.callback(store.close)
-        broker = Broker(specs, functions, store, Faults(), journal)
+        broker = Broker(specs, functions, store, DeliveryFaults(), activity_log)
         stack.push_async_callback(broker.close)
         # nobody tells this clock of traffic, so it always looks as if there were some
         due_work = DueWork(settings.database_url.reveal())
         signer = signer_of(settings)
-        clock = Clock(specs, functions, journal, signer, due_work, busy_seconds=math.inf)
+        clock = Clock(specs, functions, activity_log, signer, due_work, busy_seconds=math.inf)
 
         def status() -> dict[str, Any]:
-            return {"pending": broker.pending, "counters": dict(journal.counts)}
+            return {"pending": broker.pending, "counters": dict(activity_log.counts)}
 
         await broker.resume()
         await stack.enter_async_context(_ticking(clock))
         await stack.enter_async_context(serving(ingress(broker, status), listener))
-        journal.say(f"broker ready at port {address[1]}")
+        activity_log.write(f"broker ready at port {address[1]}")
         await stopped.wait()
-    journal.say(journal.summary())
+    activity_log.write(activity_log.summary())
 
 
 @asynccontextmanager

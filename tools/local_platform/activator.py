@@ -14,10 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shop.primitives.spec import FunctionSpec
-from tools.local_platform.activity_log import Journal
-from tools.local_platform.child_processes import Child, Children
-from tools.local_platform.delivery_faults import Faults
-from tools.local_platform.http_messages import Broken, Connection, HttpResponse, Message, connect
+from tools.local_platform.activity_log import ActivityLog
+from tools.local_platform.child_processes import ChildProcess, ChildProcesses
+from tools.local_platform.delivery_faults import DeliveryFaults
+from tools.local_platform.http_messages import (
+    Connection,
+    ConnectionBroken,
+    HttpRequest,
+    HttpResponse,
+    connect,
+)
 from tools.local_platform.problem import problem
 from tools.local_platform.servers import free_port
 
@@ -28,23 +34,23 @@ CRASH_PAUSE_SECONDS_MAX = 10.0
 TRIES_MAX = 3
 
 
-class NoProcess(Exception):
+class NoProcessAvailable(Exception):
     """No process can take the message: the queue is full, or the function does not start."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ScalingLimits:
     """How many processes a function may have at the desk, and how patient the platform is."""
 
     idle_seconds: float = 30.0
     processes_max: int = 3
-    patience_seconds: float = 0.2
+    scale_out_after_seconds: float = 0.2
     start_seconds_max: float = 60.0
     grace_seconds: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Launch:
+class FunctionLaunch:
     """How function processes are started: their command and environment by name, and their logs."""
 
     command: Callable[[str], list[str]]
@@ -52,10 +58,10 @@ class Launch:
     logs: Path
 
 
-class Process:
+class FunctionProcess:
     """One function process and the connections to it."""
 
-    def __init__(self, number: int, port: int, child: Child) -> None:
+    def __init__(self, number: int, port: int, child: ChildProcess) -> None:
         self.number = number
         self.child = child
         self.port = port
@@ -67,7 +73,7 @@ class Process:
         self.idle_since = 0.0
         self._kept: list[Connection] = []
 
-    async def ask(self, message: Message) -> HttpResponse:
+    async def ask(self, message: HttpRequest) -> HttpResponse:
         """Passes a message on; OSError when it never arrived, Broken when nothing came back."""
         connection = await self._connection()
         answer = await connection.ask(message)
@@ -112,27 +118,27 @@ class Process:
 
 
 @dataclass(eq=False)
-class Waiter:
+class QueuedRequest:
     """A message in the queue."""
 
     since: float
-    process: asyncio.Future[Process]
+    process: asyncio.Future[FunctionProcess]
 
 
 @dataclass
-class Pool:
+class FunctionPool:
     """The processes of one function, from none to as many as its spec and the desk allow."""
 
     spec: FunctionSpec
-    launch: Launch
-    limits: Limits
-    faults: Faults
-    journal: Journal
-    children: Children
-    processes: list[Process] = field(default_factory=list)
+    launch: FunctionLaunch
+    limits: ScalingLimits
+    faults: DeliveryFaults
+    activity_log: ActivityLog
+    children: ChildProcesses
+    processes: list[FunctionProcess] = field(default_factory=list)
     messages: int = 0
-    is_barred: bool = False
-    _queue: deque[Waiter] = field(default_factory=deque)
+    is_disabled: bool = False
+    _queue: deque[QueuedRequest] = field(default_factory=deque)
     _starts: int = 0
     _starting: int = 0
     _crashes: int = 0
@@ -140,10 +146,10 @@ class Pool:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _is_closing: bool = False
 
-    async def send(self, message: Message) -> HttpResponse:
+    async def send(self, message: HttpRequest) -> HttpResponse:
         """The function's answer, or the platform's 502, 503 or 504."""
         self.messages += 1
-        if self.is_barred:  # a fault: the function cannot run at all
+        if self.is_disabled:  # a fault: the function cannot run at all
             return problem(503, "UNAVAILABLE", f"{self.spec.name} is barred", message.path)
         try:
             for _ in range(TRIES_MAX):
@@ -155,7 +161,7 @@ class Pool:
                     process.child.kill()
                 finally:
                     self._release(process)
-        except NoProcess as reason:
+        except NoProcessAvailable as reason:
             return problem(503, "UNAVAILABLE", str(reason), message.path, retry_after="1")
         return problem(502, "BAD_GATEWAY", f"{self.spec.name} cannot be reached", message.path)
 
@@ -172,10 +178,12 @@ class Pool:
             if is_idle and now - process.idle_since >= self.limits.idle_seconds:
                 self.retire(process)
 
-    def retire(self, process: Process) -> None:
+    def retire(self, process: FunctionProcess) -> None:
         """Scales one process in: no new messages, SIGTERM, time to drain, SIGKILL."""
         self.processes.remove(process)
-        self.journal.say(f"stop {self.spec.name} #{process.number} (pid {process.child.pid})")
+        self.activity_log.write(
+            f"stop {self.spec.name} #{process.number} (pid {process.child.pid})"
+        )
         self._spawn(process.stop(self.limits.grace_seconds))
         if self._queue and self._are_none():
             self._start()
@@ -187,7 +195,7 @@ class Pool:
         leaving, self.processes = self.processes, []
         await asyncio.gather(*(p.stop(self.limits.grace_seconds) for p in leaving), *self._tasks)
 
-    async def _ask(self, process: Process, message: Message) -> HttpResponse:
+    async def _ask(self, process: FunctionProcess, message: HttpRequest) -> HttpResponse:
         self._maybe_kill(process)
         try:
             async with asyncio.timeout(self.spec.timeout_seconds):
@@ -195,7 +203,7 @@ class Pool:
         except TimeoutError:
             reason = f"{self.spec.name} did not answer in time"
             return problem(504, "GATEWAY_TIMEOUT", reason, message.path)
-        except Broken:
+        except ConnectionBroken:
             # time to learn that it died, lest the next message go there too
             await asyncio.wait([process.child.ended], timeout=DEATH_SECONDS)
             reason = f"{self.spec.name} ended before it answered"
@@ -203,7 +211,7 @@ class Pool:
         self._crashes = 0
         return answer
 
-    async def _acquire(self) -> Process:
+    async def _acquire(self) -> FunctionProcess:
         process = self._least_loaded()
         if process is None:
             process = await self._wait_for_process()
@@ -214,7 +222,7 @@ class Pool:
     def _are_none(self) -> bool:
         return not self.processes and not self._starting
 
-    def _least_loaded(self) -> Process | None:
+    def _least_loaded(self) -> FunctionProcess | None:
         free = [
             process
             for process in self.processes
@@ -224,14 +232,14 @@ class Pool:
         ]
         return min(free, key=lambda process: process.in_flight, default=None)
 
-    async def _wait_for_process(self) -> Process:
+    async def _wait_for_process(self) -> FunctionProcess:
         loop = asyncio.get_running_loop()
         self._refuse_when_hopeless(loop.time())
-        waiter = Waiter(loop.time(), loop.create_future())
+        waiter = QueuedRequest(loop.time(), loop.create_future())
         self._queue.append(waiter)
         if self._are_none():
             self._start()
-        loop.call_later(self.limits.patience_seconds, self._scale_out)
+        loop.call_later(self.limits.scale_out_after_seconds, self._scale_out)
         try:
             async with asyncio.timeout(self.limits.start_seconds_max):
                 return await waiter.process
@@ -241,19 +249,21 @@ class Pool:
             if waiter.process.done() and not waiter.process.cancelled():
                 self._release(waiter.process.result())  # it came in the very moment we gave up
             if isinstance(error, TimeoutError):
-                raise NoProcess(f"no process of {self.spec.name} became free in time") from error
+                raise NoProcessAvailable(
+                    f"no process of {self.spec.name} became free in time"
+                ) from error
             raise
 
     def _refuse_when_hopeless(self, now: float) -> None:
         if self._is_closing:
-            raise NoProcess("the platform stops")
+            raise NoProcessAvailable("the platform stops")
         if self._are_none() and now < self._paused_until:
-            raise NoProcess(f"{self.spec.name} does not start; its log says why")
+            raise NoProcessAvailable(f"{self.spec.name} does not start; its log says why")
         slots = self.spec.scale.concurrency * max(1, len(self.processes))
         if len(self._queue) >= QUEUE_PER_SLOT * slots:
-            raise NoProcess(f"too many messages wait for {self.spec.name}")
+            raise NoProcessAvailable(f"too many messages wait for {self.spec.name}")
 
-    def _release(self, process: Process) -> None:
+    def _release(self, process: FunctionProcess) -> None:
         process.in_flight -= 1
         process.idle_since = asyncio.get_running_loop().time()
         self._serve_queue()
@@ -274,7 +284,7 @@ class Pool:
         waited = asyncio.get_running_loop().time() - self._queue[0].since
         starting = self._starting + sum(not process.is_ready for process in self.processes)
         is_short = len(self._queue) > starting * self.spec.scale.concurrency
-        if is_short and waited >= self.limits.patience_seconds * 0.9:
+        if is_short and waited >= self.limits.scale_out_after_seconds * 0.9:
             self._start()
 
     def _start(self) -> None:
@@ -290,7 +300,7 @@ class Pool:
         if await process.wait_until_ready(began + self.limits.start_seconds_max):
             process.idle_since = loop.time()
             took = (loop.time() - began) * 1000
-            self.journal.say(
+            self.activity_log.write(
                 f"start {self.spec.name} #{process.number} (pid {process.child.pid}, {took:.0f} ms)"
             )
             self._serve_queue()
@@ -302,7 +312,7 @@ class Pool:
             self.processes.remove(process)
             self._mourn(process, code)
 
-    async def _launch(self) -> Process:
+    async def _launch(self) -> FunctionProcess:
         port = free_port()
         environment = {**self.launch.environment(self.spec), "PORT": str(port), "HOST": "127.0.0.1"}
         log = self.launch.logs / f"{self.spec.name}.log"
@@ -311,19 +321,19 @@ class Pool:
         finally:
             self._starting -= 1
         self._starts += 1
-        self.journal.count("starts")
-        process = Process(self._starts, port, child)
+        self.activity_log.count("starts")
+        process = FunctionProcess(self._starts, port, child)
         if self._is_closing:
             child.kill()
         else:
             self.processes.append(process)
         return process
 
-    def _mourn(self, process: Process, code: int) -> None:
+    def _mourn(self, process: FunctionProcess, code: int) -> None:
         """A process ended unasked: start another for those who wait, unless that is in vain."""
         name = f"{self.spec.name} #{process.number}"
-        self.journal.say(f"died {name} (pid {process.child.pid}, {_ending(code)})")
-        if process.has_answered or process.was_killed or process.child.is_doomed:
+        self.activity_log.write(f"died {name} (pid {process.child.pid}, {_ending(code)})")
+        if process.has_answered or process.was_killed or process.child.is_crash_expected:
             self._crashes = 0
         else:
             self._crashes += 1
@@ -331,11 +341,11 @@ class Pool:
         if self._queue and self._are_none():
             self._start()
 
-    def _pause(self, process: Process) -> None:
+    def _pause(self, process: FunctionProcess) -> None:
         pause = min(0.5 * 2**self._crashes, CRASH_PAUSE_SECONDS_MAX)
         self._paused_until = asyncio.get_running_loop().time() + pause
         if self._crashes == 1:
-            self.journal.say(f"{self.spec.name} does not start:\n{process.child.log_tail()}")
+            self.activity_log.write(f"{self.spec.name} does not start:\n{process.child.log_tail()}")
         if self._are_none():
             self._refuse_waiters(f"{self.spec.name} does not start; its log says why")
 
@@ -343,12 +353,12 @@ class Pool:
         while self._queue:
             waiter = self._queue.popleft()
             if not waiter.process.done():
-                waiter.process.set_exception(NoProcess(reason))
+                waiter.process.set_exception(NoProcessAvailable(reason))
 
-    def _maybe_kill(self, process: Process) -> None:
+    def _maybe_kill(self, process: FunctionProcess) -> None:
         after = self.faults.kill_after(self.spec.name)
         if after is not None:
-            self.journal.count("kills")
+            self.activity_log.count("kills")
             asyncio.get_running_loop().call_later(after, process.kill)
 
     def _spawn(self, work: object) -> None:
@@ -363,18 +373,19 @@ class Activator:
     def __init__(
         self,
         specs: Iterable[FunctionSpec],
-        launch: Launch,
-        limits: Limits,
-        faults: Faults,
-        journal: Journal,
-        children: Children,
+        launch: FunctionLaunch,
+        limits: ScalingLimits,
+        faults: DeliveryFaults,
+        activity_log: ActivityLog,
+        children: ChildProcesses,
     ) -> None:
         self._limits = limits
         self.pools = {
-            spec.name: Pool(spec, launch, limits, faults, journal, children) for spec in specs
+            spec.name: FunctionPool(spec, launch, limits, faults, activity_log, children)
+            for spec in specs
         }
 
-    async def send(self, function: str, message: Message) -> HttpResponse:
+    async def send(self, function: str, message: HttpRequest) -> HttpResponse:
         """A function's answer to a message; brings it up when it sleeps."""
         return await self.pools[function].send(message)
 

@@ -21,13 +21,13 @@ SUMMARY = (
 
 
 @dataclass
-class Journal:
+class ActivityLog:
     """Prints lines and counts; ``quiet`` only counts."""
 
     quiet: bool = False
     counts: Counter[str] = field(default_factory=Counter)
 
-    def say(self, line: str) -> None:
+    def write(self, line: str) -> None:
         """One line on standard output, at once."""
         if not self.quiet:
             print(line, flush=True)

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from events.envelope import CloudEvent, parse, to_binary
 from events.errors import Malformed
 from shop.primitives.spec import FunctionSpec
-from tools.local_platform.activity_log import Journal
-from tools.local_platform.delivery_faults import Faults
-from tools.local_platform.delivery_store import Delivery, Store
+from tools.local_platform.activity_log import ActivityLog
+from tools.local_platform.delivery_faults import DeliveryFaults
+from tools.local_platform.delivery_store import Delivery, DeliveryStore
 from tools.local_platform.function_client import FunctionClient
-from tools.local_platform.http_messages import HttpResponse, Message, header_map
+from tools.local_platform.http_messages import HttpRequest, HttpResponse, header_map
 
 RETRIED = frozenset((404, 408, 409, 429))
 ERROR_DATA_BYTES_MAX = 1024
@@ -84,16 +84,16 @@ class Broker:
         self,
         specs: Iterable[FunctionSpec],
         functions: FunctionClient,
-        store: Store,
-        faults: Faults,
-        journal: Journal,
+        store: DeliveryStore,
+        faults: DeliveryFaults,
+        activity_log: ActivityLog,
         rule: DeliveryRule | None = None,
     ) -> None:
         self._specs = tuple(specs)
         self._functions = functions
         self._store = store
         self._faults = faults
-        self._journal = journal
+        self._activity_log = activity_log
         self._rule = rule or DeliveryRule()
         self._tasks: set[asyncio.Task[None]] = set()
         # for whoever wants to send one again
@@ -115,7 +115,7 @@ class Broker:
             delivery for delivery in await self._store.pending() if delivery.target in self._gates
         ]
         if left:
-            self._journal.say(f"resume {len(left)} deliveries of the last run")
+            self._activity_log.write(f"resume {len(left)} deliveries of the last run")
         self._follow(left)
 
     async def close(self) -> None:
@@ -125,10 +125,10 @@ class Broker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _publish(self, event: CloudEvent) -> None:
-        self._journal.count("events")
+        self._activity_log.count("events")
         if self._faults.loses(event.type):
-            self._journal.count("lost")
-            self._journal.say(f"lose {short_name(event.type)}")
+            self._activity_log.count("lost")
+            self._activity_log.write(f"lose {short_name(event.type)}")
             return
         headers, body = to_binary(event)
         self.recent.append((headers, body))
@@ -151,8 +151,8 @@ class Broker:
 
     def _moments(self, event_type: str, target: str) -> list[float]:
         delays = self._faults.delays(event_type, target)
-        self._journal.count("reordered", int(delays[0] > 0))
-        self._journal.count("duplicates", len(delays) - 1)
+        self._activity_log.count("reordered", int(delays[0] > 0))
+        self._activity_log.count("duplicates", len(delays) - 1)
         now = time.time()
         return [now + delay for delay in delays]
 
@@ -183,22 +183,22 @@ class Broker:
             (name.encode(), text.encode("latin-1")) for name, text in delivery.headers.items()
         ]
         headers += [(b"host", delivery.target.encode()), (b"prefer", b"reply")]
-        message = Message("POST", b"/events", headers, delivery.body)
+        message = HttpRequest("POST", b"/events", headers, delivery.body)
         try:
             async with asyncio.timeout(self._rule.timeout_seconds):
                 verdict = judge(await self._functions.send(delivery.target, message))
         except TimeoutError:
             verdict = Verdict(500, b"dispatch error: timeout")
-        self._journal.count("deliveries")
+        self._activity_log.count("deliveries")
         took = (time.monotonic() - began) * 1000
-        self._journal.say(f"deliver {_route(delivery)} {verdict.code} ({took:.0f} ms)")
+        self._activity_log.write(f"deliver {_route(delivery)} {verdict.code} ({took:.0f} ms)")
         return verdict
 
     async def _postpone(self, delivery: Delivery, verdict: Verdict) -> Delivery:
         pause = self._rule.pause_after(delivery.attempt + 1)
         later = replace(delivery, attempt=delivery.attempt + 1, due_at=time.time() + pause)
-        self._journal.count("retries")
-        self._journal.say(f"retry {_route(delivery)} in {pause:g} s ({verdict.code})")
+        self._activity_log.count("retries")
+        self._activity_log.write(f"retry {_route(delivery)} in {pause:g} s ({verdict.code})")
         await self._store.postpone(later)
         return later
 
@@ -206,12 +206,12 @@ class Broker:
         """Hands a failed event to the receiver of dead letters; a failed dead letter stays."""
         receiver = next((spec.name for spec in self._specs if spec.receives_dead_letters), None)
         if delivery.is_dead_letter or receiver is None:
-            self._journal.count("failed dead letters")
-            self._journal.say(f"dead letter given up: {_route(delivery)} {verdict.code}")
+            self._activity_log.count("failed dead letters")
+            self._activity_log.write(f"dead letter given up: {_route(delivery)} {verdict.code}")
             await self._store.give_up(delivery)
             return
-        self._journal.count("dead letters")
-        self._journal.say(f"dead letter {_route(delivery)} {verdict.code}")
+        self._activity_log.count("dead letters")
+        self._activity_log.write(f"dead letter {_route(delivery)} {verdict.code}")
         headers = delivery.headers | {
             "ce-knativeerrordest": f"http://{delivery.target}/events",
             "ce-knativeerrorcode": str(verdict.code),

@@ -29,7 +29,7 @@ for group in groups:
 """
 
 
-class Running(Protocol):
+class ProcessHandle(Protocol):
     """A process of ours: what ``asyncio.subprocess.Process`` is, as far as it is needed here."""
 
     @property
@@ -51,13 +51,13 @@ class Running(Protocol):
         ...
 
 
-class Children:
+class ChildProcesses:
     """Starts processes and remembers them until they have ended; use as a context manager."""
 
     def __init__(self) -> None:
         self._watchdog: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> Children:
+    def __enter__(self) -> ChildProcesses:
         self._watchdog = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", WATCHDOG],
             stdin=subprocess.PIPE,
@@ -71,17 +71,19 @@ class Children:
         assert self._watchdog is not None
         self._watchdog.communicate(timeout=10)
 
-    async def start(self, command: list[str], environment: Mapping[str, str], log: Path) -> Child:
+    async def start(
+        self, command: list[str], environment: Mapping[str, str], log: Path
+    ) -> ChildProcess:
         """Starts one process; its output is appended to ``log``."""
         log.touch()
         offset = log.stat().st_size
         process = await self._spawn(command, environment, log)
         self._tell(f"+{process.pid}")
-        return Child(process, self, log, offset)
+        return ChildProcess(process, self, log, offset)
 
     async def _spawn(
         self, command: list[str], environment: Mapping[str, str], log: Path
-    ) -> Running:
+    ) -> ProcessHandle:
         with log.open("ab") as output:
             return await asyncio.create_subprocess_exec(
                 *command,
@@ -101,19 +103,21 @@ class Children:
         print(line, file=self._watchdog.stdin, flush=True)
 
 
-class Child:
+class ChildProcess:
     """One started process, leader of its group."""
 
-    def __init__(self, process: Running, children: Children, log: Path, offset: int) -> None:
+    def __init__(
+        self, process: ProcessHandle, children: ChildProcesses, log: Path, offset: int
+    ) -> None:
         self.pid = process.pid
         self.log = log
         # told to die by whoever started it: no sign of a function that does not start
-        self.is_doomed = False
+        self.is_crash_expected = False
         self._process = process
         self._offset = offset
         self.ended = asyncio.create_task(self._wait(children))
 
-    async def _wait(self, children: Children) -> int:
+    async def _wait(self, children: ChildProcesses) -> int:
         code = await self._process.wait()
         self.signal_group(signal.SIGKILL)  # whatever it started and left behind
         children.forget(self.pid)

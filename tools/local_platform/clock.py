@@ -21,9 +21,9 @@ from events.envelope import CloudEvent, to_binary
 from shop.primitives.clock import utc_now
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import FunctionSpec, Schedule
-from tools.local_platform.activity_log import Journal
+from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.function_client import FunctionClient
-from tools.local_platform.http_messages import Message
+from tools.local_platform.http_messages import HttpRequest
 
 if TYPE_CHECKING:
     from shop.adapters.signatures import Signer
@@ -144,14 +144,14 @@ class Clock:
         self,
         specs: Iterable[FunctionSpec],
         functions: FunctionClient,
-        journal: Journal,
+        activity_log: ActivityLog,
         signer: Signer,
         due_work: DueWork,
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self._schedules = [(spec, schedule) for spec in specs for schedule in spec.schedules]
         self._functions = functions
-        self._journal = journal
+        self._activity_log = activity_log
         self._signer = signer
         self._due_work = due_work
         self._busy_seconds = busy_seconds
@@ -187,10 +187,14 @@ class Clock:
         headers, body = to_binary(self._signer.sign(event))
         fields = [(name.encode(), text.encode("latin-1")) for name, text in headers.items()]
         fields.append((b"host", spec.name.encode()))
-        answer = await self._functions.send(spec.name, Message("POST", b"/events", fields, body))
+        answer = await self._functions.send(
+            spec.name, HttpRequest("POST", b"/events", fields, body)
+        )
         took = (time.monotonic() - began) * 1000
-        self._journal.count("ticks")
-        self._journal.say(f"tick {schedule.name} -> {spec.name} {answer.status} ({took:.0f} ms)")
+        self._activity_log.count("ticks")
+        self._activity_log.write(
+            f"tick {schedule.name} -> {spec.name} {answer.status} ({took:.0f} ms)"
+        )
         return 200 <= answer.status < 300
 
     async def _keep_times(self, spec: FunctionSpec, schedule: Schedule) -> None:
@@ -213,7 +217,7 @@ class Clock:
                     in_vain = in_vain + 1 if is_done and left >= due else 0
                 pause = await self._pause(schedule, in_vain)
             except psycopg.Error as error:
-                self._journal.say(f"the clock cannot look at due_work: {str(error).strip()}")
+                self._activity_log.write(f"the clock cannot look at due_work: {str(error).strip()}")
                 pause = SLEEP_SECONDS_MAX / 6
             await self._sleep(pause, wakes=in_vain == 0)
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import functions
 from shop.registry import all_specs
-from tools.local_platform.activator import Limits
-from tools.local_platform.delivery_faults import Faults
-from tools.local_platform.platform import Plan, run
+from tools.local_platform.activator import ScalingLimits
+from tools.local_platform.delivery_faults import DeliveryFaults
+from tools.local_platform.platform import PlatformConfig, run
 from tools.migrate import migrate
 from tools.seed import seed as seed_database
 
 CODE = ("events", "functions", "tools", "shop")
 
 
-def run_desk(
+def run_local_platform(
     *,
     port: int,
     data: Path,
@@ -30,16 +30,18 @@ def run_desk(
 ) -> int:
     """Runs the shop until it is interrupted; the exit code."""
     compile_code()
-    plan = Plan(
+    plan = PlatformConfig(
         specs=all_specs(),
         function_command=lambda function: [sys.executable, "-m", "shop.runtime", function],
-        sandbox_command=[sys.executable, "-m", "tools.payment_simulator"],
+        simulator_command=[sys.executable, "-m", "tools.payment_simulator"],
         migrate=migrate,
         seed=seed_database,
         port=port,
         data=data,
-        limits=Limits(idle_seconds=idle_seconds),
-        faults=Faults(duplicate=duplicate, reorder=reorder, lose=lose, kill=kill, seed=seed),
+        limits=ScalingLimits(idle_seconds=idle_seconds),
+        faults=DeliveryFaults(
+            duplicate=duplicate, reorder=reorder, lose=lose, kill=kill, seed=seed
+        ),
     )
     return run(plan)
 

@@ -16,7 +16,7 @@ KILL_SECONDS_MAX = 0.05
 
 
 @dataclass
-class Faults:
+class DeliveryFaults:
     """Probabilities between 0 and 1, and the seed that decides."""
 
     duplicate: float = 0.0

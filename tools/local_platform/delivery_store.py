@@ -59,7 +59,7 @@ class Delivery:
         return self.headers["ce-type"]
 
 
-class Store:
+class DeliveryStore:
     """Opens (or makes) the file; ``close`` writes what was asked for before."""
 
     def __init__(self, file: Path) -> None:

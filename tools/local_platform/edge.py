@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from shop.primitives.spec import FunctionSpec
 from tools.local_platform.activator import Activator
-from tools.local_platform.activity_log import Journal
+from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.http_listener import (
     NO_BODY,
     Application,
@@ -24,7 +24,7 @@ from tools.local_platform.http_listener import (
     read_body,
     reply,
 )
-from tools.local_platform.http_messages import Headers, HttpResponse, Message
+from tools.local_platform.http_messages import Headers, HttpRequest, HttpResponse
 from tools.local_platform.problem import problem
 
 BODY_BYTES_MAX = 64 * 1024 + 1024
@@ -95,12 +95,15 @@ class RouteTable:
 
 
 def edge(
-    routes: RouteTable, activator: Activator, journal: Journal, on_traffic: Callable[[], None]
+    routes: RouteTable,
+    activator: Activator,
+    activity_log: ActivityLog,
+    on_traffic: Callable[[], None],
 ) -> Application:
     """The ASGI application of the public port."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        journal.count("requests")
+        activity_log.count("requests")
         on_traffic()
         answer = await _answer(routes, activator, scope, receive)
         await reply(send, _without_hop_by_hop(answer), is_head=scope["method"] == "HEAD")
@@ -134,7 +137,9 @@ async def _answer(
         return problem(
             408, "REQUEST_TIMEOUT", "The body did not arrive in time", raw_path, connection="close"
         )
-    return await activator.send(function, Message(method, _target(scope), forwarded(scope), body))
+    return await activator.send(
+        function, HttpRequest(method, _target(scope), forwarded(scope), body)
+    )
 
 
 def _target(scope: Scope) -> bytes:

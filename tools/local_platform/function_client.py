@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tools.local_platform.http_messages import HttpResponse, Message
+from tools.local_platform.http_messages import HttpRequest, HttpResponse
 
 
 class FunctionClient(Protocol):
     """A way to the functions by name: the activator's processes, or addresses that stand fast."""
 
-    async def send(self, function: str, message: Message) -> HttpResponse:
+    async def send(self, function: str, message: HttpRequest) -> HttpResponse:
         """The function's answer, or the platform's own 502, 503 or 504."""
         ...
 

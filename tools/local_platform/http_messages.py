@@ -16,12 +16,12 @@ ANSWER_BYTES_MAX = 32 * 1024 * 1024
 Headers = list[tuple[bytes, bytes]]
 
 
-class Broken(Exception):
+class ConnectionBroken(Exception):
     """The connection ended, or brought nonsense, before a whole answer."""
 
 
 @dataclass(frozen=True)
-class Message:
+class HttpRequest:
     """A request: ``target`` is path and query as on the wire, header names are in lower case."""
 
     method: str
@@ -69,10 +69,10 @@ class Connection(asyncio.Protocol):
         self._is_head = False
         self._parser = HttpResponseParser(self)
 
-    async def ask(self, message: Message) -> HttpResponse:
+    async def ask(self, message: HttpRequest) -> HttpResponse:
         """Sends a message and waits for its answer; raises Broken when none comes."""
         if self._transport is None or not self.is_open:
-            raise Broken("the connection is closed")
+            raise ConnectionBroken("the connection is closed")
         self._parser = HttpResponseParser(self)
         self._chunks, self._size, self._is_head = [], 0, message.method == "HEAD"
         self._answer = HttpResponse(0)
@@ -103,7 +103,9 @@ class Connection(asyncio.Protocol):
             if self._answer.status and self._ends_with_connection():
                 self.on_message_complete()
             else:
-                self._waiting.set_exception(Broken(str(error or "closed without a whole answer")))
+                self._waiting.set_exception(
+                    ConnectionBroken(str(error or "closed without a whole answer"))
+                )
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -144,7 +146,7 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, reason: str) -> None:
         if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(Broken(reason))
+            self._waiting.set_exception(ConnectionBroken(reason))
         self.close()
 
 

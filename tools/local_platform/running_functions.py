@@ -8,14 +8,20 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from shop.primitives.spec import FunctionSpec
-from tools.local_platform.http_messages import Broken, Connection, HttpResponse, Message, connect
+from tools.local_platform.http_messages import (
+    Connection,
+    ConnectionBroken,
+    HttpRequest,
+    HttpResponse,
+    connect,
+)
 from tools.local_platform.problem import problem
 
 HTTP_PORT = 80
 PLACEHOLDER = "{name}"
 
 
-class StandingFunctions:
+class RunningFunctions:
     """Every function at its address: ``http://{name}:8080``, the name with hyphens."""
 
     def __init__(self, specs: Iterable[FunctionSpec], pattern: str) -> None:
@@ -26,7 +32,7 @@ class StandingFunctions:
         self._addresses = {name: _address(pattern, name) for name in self._specs}
         self._kept: dict[str, list[Connection]] = defaultdict(list)
 
-    async def send(self, function: str, message: Message) -> HttpResponse:
+    async def send(self, function: str, message: HttpRequest) -> HttpResponse:
         """The function's answer; 503 when it cannot be reached, 502 or 504 when it fails."""
         timeout_seconds = self._specs[function].timeout_seconds
         try:
@@ -36,7 +42,7 @@ class StandingFunctions:
             return problem(
                 504, "GATEWAY_TIMEOUT", f"{function} did not answer in time", message.path
             )
-        except Broken:
+        except ConnectionBroken:
             return problem(502, "BAD_GATEWAY", f"{function} ended before it answered", message.path)
         except OSError:
             return problem(503, "UNAVAILABLE", f"{function} cannot be reached", message.path)
@@ -52,7 +58,7 @@ class StandingFunctions:
             for connection in connections:
                 connection.close()
 
-    async def _ask(self, function: str, message: Message) -> HttpResponse:
+    async def _ask(self, function: str, message: HttpRequest) -> HttpResponse:
         connection = await self._connection(function)
         answer = await connection.ask(message)
         if connection.is_open:

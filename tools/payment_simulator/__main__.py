@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 
 from tools.payment_simulator.faults import FaultDice, read_fault_settings
+from tools.payment_simulator.records import Books
 from tools.payment_simulator.server import SandboxServer, plan_webhook
-from tools.payment_simulator.transactions import Books
 from tools.payment_simulator.webhook_sender import WebhookSender
 
 POLL_SECONDS = 3600.0

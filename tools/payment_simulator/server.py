@@ -20,7 +20,7 @@ from tools.payment_simulator.faults import (
     read_fault_settings,
     settings_as_text,
 )
-from tools.payment_simulator.transactions import Answer, Books, WebhookPlan
+from tools.payment_simulator.records import Answer, Books, WebhookPlan
 
 BODY_BYTES_MAX = 65_536
 PAGE_LIMIT_DEFAULT = 100

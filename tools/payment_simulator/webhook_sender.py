@@ -10,7 +10,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from sqlite3 import Row
 from urllib.parse import urlsplit
 
-from tools.payment_simulator.transactions import Books
+from tools.payment_simulator.records import Books
 
 WORKERS = 4
 SEND_TIMEOUT_SECONDS = 10.0

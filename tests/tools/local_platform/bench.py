@@ -6,23 +6,23 @@ import asyncio
 import json
 import os
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shop.primitives.spec import FunctionSpec, Route, Scale, Subscription
-from tools.local_platform.activator import Activator, Launch, Limits
-from tools.local_platform.activity_log import Journal
+from tests.waiting import wait_until
+from tools.local_platform.activator import Activator, FunctionLaunch, ScalingLimits
+from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.broker import Broker, DeliveryRule
-from tools.local_platform.child_processes import Children
-from tools.local_platform.delivery_faults import Faults
-from tools.local_platform.delivery_store import Store
+from tools.local_platform.child_processes import ChildProcesses
+from tools.local_platform.delivery_faults import DeliveryFaults
+from tools.local_platform.delivery_store import DeliveryStore
 from tools.local_platform.edge import RouteTable, edge
 from tools.local_platform.http_listener import listen, serving
-from tools.local_platform.http_messages import HttpResponse, Message, connect
+from tools.local_platform.http_messages import HttpRequest, HttpResponse, connect
 from tools.local_platform.ingress import ingress
 
 STUB = Path(__file__).parent / "stub_function.py"
@@ -71,7 +71,7 @@ class Bench:
     broker_port: int
     activator: Activator
     broker: Broker
-    journal: Journal
+    activity_log: ActivityLog
     record: Path
 
     async def get(self, target: str, **headers: str) -> HttpResponse:
@@ -91,40 +91,40 @@ class Bench:
         return [line for line in map(json.loads, lines) if line["function"] == function]
 
     async def settled(self) -> None:
-        await until(lambda: self.broker.pending == 0)
+        await wait_until(lambda: self.broker.pending == 0)
 
 
 @asynccontextmanager
 async def bench(
     folder: Path,
     *,
-    limits: Limits | None = None,
-    faults: Faults | None = None,
+    limits: ScalingLimits | None = None,
+    faults: DeliveryFaults | None = None,
     rule: DeliveryRule = FAST,
 ) -> AsyncIterator[Bench]:
     """Edge, activator and broker over the stub functions, with its files in ``folder``."""
-    journal, faults = Journal(quiet=True), faults or Faults()
+    activity_log, faults = ActivityLog(quiet=True), faults or DeliveryFaults()
     record = folder / "record.jsonl"
-    launch = Launch(
+    launch = FunctionLaunch(
         command=lambda name: [sys.executable, "-S", str(STUB), name, str(record)],
         environment=lambda spec: {"PATH": os.environ["PATH"]},
         logs=folder,
     )
-    with Children() as children, listen(0) as public, listen(0) as internal:
-        limits = limits or Limits()
-        activator = Activator(SPECS, launch, limits, faults, journal, children)
-        store = Store(folder / "broker.sqlite")
-        broker = Broker(SPECS, activator, store, faults, journal, rule)
+    with ChildProcesses() as children, listen(0) as public, listen(0) as internal:
+        limits = limits or ScalingLimits()
+        activator = Activator(SPECS, launch, limits, faults, activity_log, children)
+        store = DeliveryStore(folder / "broker.sqlite")
+        broker = Broker(SPECS, activator, store, faults, activity_log, rule)
         idle = asyncio.create_task(activator.retire_idle_forever())
         await broker.resume()
-        application = edge(RouteTable(SPECS), activator, journal, lambda: None)
+        application = edge(RouteTable(SPECS), activator, activity_log, lambda: None)
         try:
             async with (
                 serving(application, public),
                 serving(ingress(broker, lambda: {"processes": activator.processes()}), internal),
             ):
                 ports = public.getsockname()[1], internal.getsockname()[1]
-                yield Bench(*ports, activator, broker, journal, record)
+                yield Bench(*ports, activator, broker, activity_log, record)
         finally:
             idle.cancel()
             await broker.close()
@@ -140,14 +140,6 @@ async def ask(
     fields = [(name.replace("_", "-").encode(), v.encode()) for name, v in headers.items()]
     fields.append((b"host", b"shop.test"))
     try:
-        return await connection.ask(Message(method, target.encode(), fields, body))
+        return await connection.ask(HttpRequest(method, target.encode(), fields, body))
     finally:
         connection.close()
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Returns as soon as the condition holds; AssertionError when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.01)

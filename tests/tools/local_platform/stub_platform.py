@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 
 from tests.tools.local_platform.bench import FAST, SPECS, STUB
-from tools.local_platform.activator import Limits
-from tools.local_platform.platform import Plan, run
+from tools.local_platform.activator import ScalingLimits
+from tools.local_platform.platform import PlatformConfig, run
 
 PORT, DATA, RECORD = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 PYTHON = [sys.executable, "-S"]
@@ -37,16 +37,16 @@ def seed(admin_url: str) -> list[tuple[str, str, str]]:
     return [("customer", "customer@shop.test", f"start-{row[0]}")]
 
 
-def plan() -> Plan:
-    return Plan(
+def plan() -> PlatformConfig:
+    return PlatformConfig(
         specs=SPECS,
         function_command=lambda name: [*PYTHON, str(STUB), name, RECORD],
-        sandbox_command=[*PYTHON, str(Path(__file__).with_name("stub_sandbox.py"))],
+        simulator_command=[*PYTHON, str(Path(__file__).with_name("stub_sandbox.py"))],
         migrate=migrate,
         seed=seed,
         port=PORT,
         data=DATA,
-        limits=Limits(idle_seconds=30),
+        limits=ScalingLimits(idle_seconds=30),
         rule=FAST,
     )
 

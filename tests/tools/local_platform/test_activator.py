@@ -7,9 +7,10 @@ import json
 import os
 from pathlib import Path
 
-from tests.tools.local_platform.bench import Bench, bench, until
-from tools.local_platform.activator import Limits
-from tools.local_platform.delivery_faults import Faults
+from tests.tools.local_platform.bench import Bench, bench
+from tests.waiting import wait_until
+from tools.local_platform.activator import ScalingLimits
+from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.http_messages import HttpResponse
 
 
@@ -28,7 +29,7 @@ def is_alive(pid: int) -> bool:
 
 def test_scales_from_zero_on_the_first_request_and_back_to_zero_when_idle(tmp_path: Path) -> None:
     async def story() -> None:
-        async with bench(tmp_path, limits=Limits(idle_seconds=0.3)) as desk:
+        async with bench(tmp_path, limits=ScalingLimits(idle_seconds=0.3)) as desk:
             assert desk.activator.processes() == {}
 
             answer = await desk.get("/echo")
@@ -36,15 +37,15 @@ def test_scales_from_zero_on_the_first_request_and_back_to_zero_when_idle(tmp_pa
             assert answer.status == 200
             pid = described(answer)["pid"]
             assert desk.activator.processes() == {"web": [pid]}
-            await until(lambda: desk.activator.processes() == {})
-            await until(lambda: not is_alive(int(str(pid))))
+            await wait_until(lambda: desk.activator.processes() == {})
+            await wait_until(lambda: not is_alive(int(str(pid))))
 
     asyncio.run(story())
 
 
 def test_a_process_that_is_used_does_not_sleep(tmp_path: Path) -> None:
     async def story() -> None:
-        async with bench(tmp_path, limits=Limits(idle_seconds=0.6)) as desk:
+        async with bench(tmp_path, limits=ScalingLimits(idle_seconds=0.6)) as desk:
             pids = {described(await desk.get("/slow?seconds=0.2"))["pid"] for _ in range(6)}
 
             assert len(pids) == 1
@@ -54,19 +55,19 @@ def test_a_process_that_is_used_does_not_sleep(tmp_path: Path) -> None:
 
 def test_no_process_gets_more_than_its_concurrency(tmp_path: Path) -> None:
     async def story() -> None:
-        async with bench(tmp_path, limits=Limits(processes_max=1)) as desk:
+        async with bench(tmp_path, limits=ScalingLimits(processes_max=1)) as desk:
             answers = await asyncio.gather(*(desk.get("/slow?seconds=0.05") for _ in range(12)))
 
             assert [answer.status for answer in answers] == [200] * 12
             assert max(int(str(described(answer)["most"])) for answer in answers) == 2
-            assert desk.journal.counts["starts"] == 1
+            assert desk.activity_log.counts["starts"] == 1
 
     asyncio.run(story())
 
 
 def test_scales_out_to_the_desks_limit_when_requests_wait(tmp_path: Path) -> None:
     async def story() -> None:
-        async with bench(tmp_path, limits=Limits(processes_max=3)) as desk:
+        async with bench(tmp_path, limits=ScalingLimits(processes_max=3)) as desk:
             answers = await asyncio.gather(*(desk.get("/slow?seconds=0.8") for _ in range(12)))
 
             assert [answer.status for answer in answers] == [200] * 12
@@ -77,7 +78,7 @@ def test_scales_out_to_the_desks_limit_when_requests_wait(tmp_path: Path) -> Non
 
 def test_refuses_with_503_beyond_ten_times_the_concurrency(tmp_path: Path) -> None:
     async def story() -> None:
-        async with bench(tmp_path, limits=Limits(processes_max=1)) as desk:
+        async with bench(tmp_path, limits=ScalingLimits(processes_max=1)) as desk:
             answers = await asyncio.gather(*(desk.get("/slow?seconds=0.1") for _ in range(40)))
 
             statuses = [answer.status for answer in answers]
@@ -122,9 +123,9 @@ def test_a_function_that_does_not_start_answers_503_at_once_and_says_why_once(
     async def story() -> tuple[list[str], list[int], int]:
         async with bench(tmp_path) as desk:
             lines: list[str] = []
-            desk.journal.say = lines.append  # type: ignore[method-assign]
+            desk.activity_log.write = lines.append  # type: ignore[method-assign]
             statuses = [(await desk.get("/broken")).status for _ in range(5)]
-            return lines, statuses, desk.journal.counts["starts"]
+            return lines, statuses, desk.activity_log.counts["starts"]
 
     lines, statuses, starts = asyncio.run(story())
 
@@ -135,10 +136,10 @@ def test_a_function_that_does_not_start_answers_503_at_once_and_says_why_once(
 
 def test_the_kill_fault_kills_processes_and_the_shop_goes_on(tmp_path: Path) -> None:
     async def story() -> None:
-        async with bench(tmp_path, faults=Faults(kill=0.3, seed=3)) as desk:
+        async with bench(tmp_path, faults=DeliveryFaults(kill=0.3, seed=3)) as desk:
             statuses = [(await desk.get("/slow?seconds=0.06")).status for _ in range(20)]
 
-            kills = desk.journal.counts["kills"]
+            kills = desk.activity_log.counts["kills"]
             assert 2 <= kills <= 12
             assert statuses.count(502) == kills
             assert statuses.count(200) == 20 - kills
@@ -161,11 +162,11 @@ def test_what_a_function_prints_goes_to_its_log(tmp_path: Path) -> None:
 
 def test_those_who_wait_get_a_new_process_when_the_last_one_is_scaled_in(tmp_path: Path) -> None:
     async def story() -> None:
-        async with bench(tmp_path, limits=Limits(processes_max=1)) as desk:
+        async with bench(tmp_path, limits=ScalingLimits(processes_max=1)) as desk:
             pool = desk.activator.pools["web"]
             slots = pool.spec.scale.concurrency
             all_of_them = asyncio.gather(*(desk.get("/slow?seconds=0.2") for _ in range(slots + 3)))
-            await until(lambda: bool(pool.processes) and pool.processes[0].in_flight == slots)
+            await wait_until(lambda: bool(pool.processes) and pool.processes[0].in_flight == slots)
 
             pool.retire(pool.processes[0])
 
@@ -179,13 +180,13 @@ def test_those_who_wait_get_a_new_process_when_the_last_one_is_scaled_in(tmp_pat
 
 def test_whoever_gave_up_waiting_does_not_keep_others_out(tmp_path: Path) -> None:
     async def story() -> None:
-        limits = Limits(processes_max=1, start_seconds_max=0.3, patience_seconds=0.1)
+        limits = ScalingLimits(processes_max=1, start_seconds_max=0.3, scale_out_after_seconds=0.1)
         async with bench(tmp_path, limits=limits) as desk:
             pool = desk.activator.pools["web"]
             await desk.get("/echo")
             slots = pool.spec.scale.concurrency
             busy = [asyncio.ensure_future(desk.get("/slow?seconds=1")) for _ in range(slots)]
-            await until(lambda: pool.processes[0].in_flight == slots)
+            await wait_until(lambda: pool.processes[0].in_flight == slots)
 
             waiting = await asyncio.gather(*(desk.get("/echo") for _ in range(3)))
 

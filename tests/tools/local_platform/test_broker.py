@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.local_platform.bench import FAST, ask, bench, until
+from tests.tools.local_platform.bench import FAST, ask, bench
+from tests.waiting import wait_until
 from tools.local_platform.broker import DeliveryRule, judge
-from tools.local_platform.delivery_faults import Faults
+from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.http_messages import HttpResponse
 
 RETRIED = (404, 408, 409, 429, 500, 502, 503, 504)
@@ -134,7 +135,7 @@ def test_a_dead_letter_that_nobody_takes_stays_in_the_file(tmp_path: Path) -> No
             await desk.settled()
 
             assert len(desk.events("letters")) == 1 + FAST.retries_max
-            assert desk.journal.counts["failed dead letters"] == 1
+            assert desk.activity_log.counts["failed dead letters"] == 1
 
     asyncio.run(story())
 
@@ -149,7 +150,7 @@ def test_what_is_undelivered_is_taken_up_after_a_restart(tmp_path: Path) -> None
     async def first_run() -> None:
         async with bench(tmp_path, rule=slow) as desk:
             await desk.announce("503,204")
-            await until(lambda: desk.journal.counts["retries"] == 1)
+            await wait_until(lambda: desk.activity_log.counts["retries"] == 1)
 
     async def second_run() -> None:
         async with bench(tmp_path, rule=slow) as desk:
@@ -203,7 +204,7 @@ def test_an_event_goes_only_to_those_who_subscribe_in_any_version(tmp_path: Path
 
 def test_duplicates_come_one_to_four_times_more(tmp_path: Path) -> None:
     async def story() -> None:
-        faults = Faults(duplicate=1.0, seed=1, late_seconds_max=0.2)
+        faults = DeliveryFaults(duplicate=1.0, seed=1, late_seconds_max=0.2)
         async with bench(tmp_path, faults=faults) as desk:
             for number in range(10):
                 await desk.announce(id=str(number))
@@ -211,19 +212,19 @@ def test_duplicates_come_one_to_four_times_more(tmp_path: Path) -> None:
 
             ids = [event["event"]["id"] for event in desk.events("taker")]
             assert {2 <= ids.count(str(number)) <= 5 for number in range(10)} == {True}
-            assert len(ids) == 10 + desk.journal.counts["duplicates"]
+            assert len(ids) == 10 + desk.activity_log.counts["duplicates"]
 
     asyncio.run(story())
 
 
 def test_lost_events_are_accepted_and_forgotten(tmp_path: Path) -> None:
     async def story() -> None:
-        async with bench(tmp_path, faults=Faults(lose=0.5, seed=1)) as desk:
+        async with bench(tmp_path, faults=DeliveryFaults(lose=0.5, seed=1)) as desk:
             answers = [await desk.announce(id=str(number)) for number in range(40)]
             await desk.settled()
 
             assert {answer.status for answer in answers} == {202}
-            lost = desk.journal.counts["lost"]
+            lost = desk.activity_log.counts["lost"]
             assert 10 <= lost <= 30
             assert len(desk.events("taker")) == 40 - lost
 
@@ -232,7 +233,7 @@ def test_lost_events_are_accepted_and_forgotten(tmp_path: Path) -> None:
 
 def test_reordered_events_come_in_another_order(tmp_path: Path) -> None:
     async def story() -> None:
-        faults = Faults(reorder=0.5, seed=1, late_seconds_max=0.5)
+        faults = DeliveryFaults(reorder=0.5, seed=1, late_seconds_max=0.5)
         async with bench(tmp_path, faults=faults) as desk:
             for number in range(20):
                 await desk.announce(id=f"{number:02}")
@@ -247,7 +248,7 @@ def test_reordered_events_come_in_another_order(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_faults() -> None:
     def fates(seed: int) -> list[tuple[bool, list[float], float | None]]:
-        faults = Faults(duplicate=0.5, reorder=0.5, lose=0.5, kill=0.5, seed=seed)
+        faults = DeliveryFaults(duplicate=0.5, reorder=0.5, lose=0.5, kill=0.5, seed=seed)
         return [
             (faults.loses("t"), faults.delays("t", "f"), faults.kill_after("f")) for _ in range(50)
         ]
@@ -257,7 +258,7 @@ def test_the_same_seed_gives_the_same_faults() -> None:
 
 
 def test_without_faults_nothing_happens() -> None:
-    faults = Faults()
+    faults = DeliveryFaults()
 
     fates = {
         (faults.loses("t"), *faults.delays("t", "f"), faults.kill_after("f")) for _ in range(99)

@@ -14,11 +14,11 @@ from events.envelope import parse
 from shop.adapters.signatures import Signer, verifier_from_json
 from shop.primitives.clock import utc_now
 from shop.primitives.spec import FunctionSpec, Schedule
-from tests.tools.local_platform.bench import until
+from tests.waiting import wait_until
 from tools.local_platform.activator import Activator
-from tools.local_platform.activity_log import Journal
+from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.clock import Clock, Cron, DueWork
-from tools.local_platform.http_messages import HttpResponse, Message, header_map
+from tools.local_platform.http_messages import HttpRequest, HttpResponse, header_map
 from tools.local_platform.secrets import CLOCK, Secrets, local_secrets
 from tools.local_platform.servers import postgres
 
@@ -65,10 +65,10 @@ class Recorder(Activator):
 
     def __init__(self, url: str, *, drains: bool, status: int = 204) -> None:
         self.url, self.drains, self.status = url, drains, status
-        self.messages: list[Message] = []
+        self.messages: list[HttpRequest] = []
         self.running = self.most = 0
 
-    async def send(self, function: str, message: Message) -> HttpResponse:
+    async def send(self, function: str, message: HttpRequest) -> HttpResponse:
         assert function == "sweep"
         self.messages.append(message)
         self.running += 1
@@ -110,7 +110,7 @@ def secrets(tmp_path: Path) -> Secrets:
 
 def make_clock(recorder: Recorder, secrets: Secrets) -> Clock:
     signer = Signer(CLOCK, secrets.event_keys[CLOCK])
-    return Clock((SWEEP,), recorder, Journal(quiet=True), signer, DueWork(recorder.url))
+    return Clock((SWEEP,), recorder, ActivityLog(quiet=True), signer, DueWork(recorder.url))
 
 
 def test_a_tick_is_an_event_signed_by_the_clock(url: str, secrets: Secrets) -> None:
@@ -137,7 +137,7 @@ def test_ticks_while_work_is_due_one_at_a_time_and_then_rests(url: str, secrets:
     async def story() -> None:
         clock = make_clock(recorder, secrets)
         running = asyncio.create_task(clock.run())
-        await until(lambda: len(recorder.messages) == 3)
+        await wait_until(lambda: len(recorder.messages) == 3)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -159,7 +159,7 @@ def test_much_due_work_ticks_several_processes_at_once(
     async def story() -> None:
         clock = make_clock(recorder, secrets)
         running = asyncio.create_task(clock.run())
-        await until(lambda: len(recorder.messages) >= at_once and recorder.running == 0)
+        await wait_until(lambda: len(recorder.messages) >= at_once and recorder.running == 0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -193,7 +193,7 @@ def test_only_ticks_in_vain_make_the_clock_wait_longer(
 
     async def story() -> None:
         running = asyncio.create_task(make_clock(recorder, secrets).run())
-        await until(lambda: len(waited) >= 3)
+        await wait_until(lambda: len(waited) >= 3)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -208,10 +208,10 @@ def test_work_that_becomes_due_is_ticked_when_it_is(url: str, secrets: Secrets) 
     async def story() -> None:
         clock = make_clock(recorder, secrets)
         running = asyncio.create_task(clock.run())
-        await until(lambda: clock._due_work._connection is not None)
+        await wait_until(lambda: clock._due_work._connection is not None)
         assert recorder.messages == []
         execute(url, "insert into shop.due_work values ('x', '1', now() + interval '1 second')")
-        await until(lambda: len(recorder.messages) == 1, 5)
+        await wait_until(lambda: len(recorder.messages) == 1, 5)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

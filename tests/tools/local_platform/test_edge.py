@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from shop.primitives.spec import FunctionSpec, Schedule
-from tests.tools.local_platform.bench import Bench, ask, bench, route, until
+from tests.tools.local_platform.bench import Bench, ask, bench, route
+from tests.waiting import wait_until
 from tools.local_platform.edge import RouteTable
 
 TABLE = RouteTable(
@@ -228,7 +229,7 @@ def test_a_client_that_leaves_does_not_keep_a_slot(tmp_path: Path) -> None:
                 await writer.drain()
                 writer.close()
             pool = desk.activator.pools["web"]
-            await until(lambda: all(process.in_flight == 0 for process in pool.processes))
+            await wait_until(lambda: all(process.in_flight == 0 for process in pool.processes))
 
             assert (await desk.get("/echo")).status == 200
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shop.primitives.spec import FunctionSpec
 from tests.tools.local_platform.bench import route
-from tools.local_platform.environment import Endpoints, inherited
+from tools.local_platform.function_environment import Endpoints, inherited
 from tools.local_platform.secrets import local_secrets
 
 LOGIN = FunctionSpec(
@@ -21,7 +21,7 @@ DOCS = FunctionSpec(
 )
 
 
-def surroundings(folder: Path, *, has_own_database: bool = True) -> Endpoints:
+def endpoints(folder: Path, *, has_own_database: bool = True) -> Endpoints:
     return Endpoints(
         admin_url="postgresql://boss:secret@db.test:5433/shop?sslmode=disable",
         redis_url="redis://cache.test:6379/0",
@@ -53,9 +53,9 @@ def test_each_key_speaks_for_the_functions_of_its_role(tmp_path: Path) -> None:
 
 
 def test_a_function_gets_only_its_own_secrets(tmp_path: Path) -> None:
-    world = surroundings(tmp_path)
+    world = endpoints(tmp_path)
 
-    login, charge, docs = (world.of_function(spec) for spec in (LOGIN, CHARGE, DOCS))
+    login, charge, docs = (world.environment_for(spec) for spec in (LOGIN, CHARGE, DOCS))
 
     assert [name for name in login if "PROVIDER" in name or "WEBHOOK" in name] == []
     assert "JWT_PRIVATE_KEY" in login
@@ -69,8 +69,8 @@ def test_a_function_gets_only_its_own_secrets(tmp_path: Path) -> None:
 
 
 def test_each_role_has_its_own_login(tmp_path: Path) -> None:
-    own = surroundings(tmp_path).database_url("payment")
-    given = surroundings(tmp_path, has_own_database=False).database_url("payment")
+    own = endpoints(tmp_path).database_url("payment")
+    given = endpoints(tmp_path, has_own_database=False).database_url("payment")
 
     assert own == "postgresql://shop_payment@db.test:5433/shop?sslmode=disable"
     assert given.startswith("postgresql://shop_payment:")

@@ -20,14 +20,14 @@ import psycopg
 import pytest
 
 from tests.tools.local_platform.bench import SPECS
-from tests.tools.payment_simulator.sandbox_process import wait_for
-from tools.local_platform.http_messages import Message
-from tools.local_platform.running_functions import StandingFunctions
+from tests.waiting import wait_for
+from tools.local_platform.http_messages import HttpRequest
+from tools.local_platform.running_functions import RunningFunctions
 from tools.local_platform.secrets import CLOCK, Secrets
 from tools.local_platform.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
-EVENT = Message("POST", b"/events", [(b"host", b"taker")], b"{}")
+EVENT = HttpRequest("POST", b"/events", [(b"host", b"taker")], b"{}")
 DUE = """
 insert into shop.outbox (event_id, source, type, subject, data, traceparent, next_try_at)
 values (gen_random_uuid(), '/shop/place_order', 'order.placed', 'x', '{}', '', now())
@@ -77,7 +77,7 @@ def statuses(pattern: str, times: int = 1) -> list[int]:
     """The answers to an event that is sent so many times."""
 
     async def send() -> list[int]:
-        functions = StandingFunctions(SPECS, pattern)
+        functions = RunningFunctions(SPECS, pattern)
         found = [(await functions.send("taker", EVENT)).status for _ in range(times)]
         functions.close()
         return found
@@ -103,7 +103,7 @@ def test_a_function_that_is_not_there_is_503() -> None:
 @pytest.mark.parametrize("pattern", ["http://functions:8080", "https://{name}", "{name}:80"])
 def test_a_pattern_that_leads_nowhere_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="not an http URL"):
-        StandingFunctions(SPECS, pattern)
+        RunningFunctions(SPECS, pattern)
 
 
 @contextmanager

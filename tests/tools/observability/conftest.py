@@ -14,8 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.functions.test_runtime_processes import House
 from tests.security.stage import database_of_a_module
-from tests.tools.payment_simulator.sandbox_process import SandboxProcess
-from tools.local_platform.environment import Endpoints
+from tests.tools.payment_simulator.simulator_process import SimulatorProcess
+from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.secrets import Secrets
 
 
@@ -95,8 +95,8 @@ class Collector(Server):
 class Overhearing(Server):
     """Passes everything on to the sandbox and keeps which story each request told."""
 
-    def __init__(self, sandbox: SandboxProcess) -> None:
-        self._behind = sandbox.url.split("//")[1]
+    def __init__(self, simulator: SimulatorProcess) -> None:
+        self._behind = simulator.url.split("//")[1]
         self.asked: list[tuple[str, str]] = []
         super().__init__()
 
@@ -123,16 +123,20 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture
-def overhearing(sandbox: SandboxProcess) -> Iterator[Overhearing]:
+def overhearing(simulator: SimulatorProcess) -> Iterator[Overhearing]:
     """The provider, with an ear in between."""
-    made = Overhearing(sandbox)
+    made = Overhearing(simulator)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
 def house(
-    postgres_url: str, template_url: str, redis_url: str, sandbox: SandboxProcess, secrets: Secrets
+    postgres_url: str,
+    template_url: str,
+    redis_url: str,
+    simulator: SimulatorProcess,
+    secrets: Secrets,
 ) -> Iterator[House]:
     """Where real processes run, on a database of the module's own."""
     with database_of_a_module(postgres_url, template_url) as url:
@@ -141,7 +145,7 @@ def house(
                 admin_url=url,
                 redis_url=redis_url,
                 broker_url="",
-                provider_url=sandbox.url,
+                provider_url=simulator.url,
                 secrets=secrets,
                 has_own_database=True,
             )

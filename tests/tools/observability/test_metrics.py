@@ -20,7 +20,7 @@ from shop.runtime.telemetry import Telemetry
 from tests.functions.test_runtime_processes import ROOT, House, free_port, served
 from tests.harness import ShopUnderTest
 from tests.tools.observability.conftest import Collector
-from tests.tools.payment_simulator.sandbox_process import wait_for
+from tests.waiting import wait_for
 from tools.local_platform.secrets import Secrets
 
 NOWHERE = "http://127.0.0.1:9"

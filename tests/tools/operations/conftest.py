@@ -12,27 +12,33 @@ from typer.testing import CliRunner, Result
 
 from tests.flows.stage import Broker, Stage
 from tests.harness import ShopUnderTest
-from tests.tools.payment_simulator.sandbox_process import API_KEY, SandboxProcess, running_sandbox
+from tests.tools.payment_simulator.simulator_process import (
+    API_KEY,
+    SimulatorProcess,
+    running_simulator,
+)
 from tools.cli import app
 
 
 @pytest.fixture
-def own_sandbox(tmp_path: Path) -> Iterator[SandboxProcess]:
+def own_simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
     """A provider that knows nobody but this test's shop."""
-    with running_sandbox(tmp_path / "own-books.sqlite") as sandbox:
-        yield sandbox
+    with running_simulator(tmp_path / "own-books.sqlite") as simulator:
+        yield simulator
 
 
 @pytest.fixture
-def stage(make_shop: Callable[..., ShopUnderTest], own_sandbox: SandboxProcess) -> Iterator[Stage]:
+def stage(
+    make_shop: Callable[..., ShopUnderTest], own_simulator: SimulatorProcess
+) -> Iterator[Stage]:
     """The shop with a broker that the test directs and a provider of its own."""
     broker = Broker()
     shop = make_shop(
         broker_url=broker.url,
-        payment_provider_url=own_sandbox.url,
+        payment_provider_url=own_simulator.url,
         payment_provider_timeout_seconds=2.0,
     )
-    yield Stage(shop, broker, own_sandbox, 0, 0)
+    yield Stage(shop, broker, own_simulator, 0, 0)
     broker.close()
 
 
@@ -53,7 +59,7 @@ def auditor(stage: Stage) -> Operator:
     return Operator(
         {
             "DATABASE_URL": stage.shop.role_url("auditor"),
-            "PAYMENT_PROVIDER_URL": stage.sandbox.url,
+            "PAYMENT_PROVIDER_URL": stage.simulator.url,
             "PAYMENT_PROVIDER_API_KEY": API_KEY,
         }
     )

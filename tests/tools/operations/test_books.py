@@ -9,9 +9,9 @@ import pytest
 
 from shop.adapters.payment_provider.factory import open_provider
 from shop.primitives.errors import Unavailable
-from tests.tools.payment_simulator.sandbox_process import (
+from tests.tools.payment_simulator.simulator_process import (
     API_KEY,
-    SandboxProcess,
+    SimulatorProcess,
     charge_call,
     refund_call,
 )
@@ -66,12 +66,14 @@ def test_stripes_movements_are_what_the_invariants_compare_with(double: StripeDo
     assert seen.refunds == ((refund.key, call.key, 400),)
 
 
-def test_the_sandbox_lists_every_entry_once_over_many_pages(own_sandbox: SandboxProcess) -> None:
-    provider = own_sandbox.provider()
+def test_the_sandbox_lists_every_entry_once_over_many_pages(
+    own_simulator: SimulatorProcess,
+) -> None:
+    provider = own_simulator.provider()
     calls = [charge_call() for _ in range(5)]
     for call in calls:
         provider.charge(call)
-    access = ProviderAccess("sandbox", own_sandbox.url, API_KEY)
+    access = ProviderAccess("sandbox", own_simulator.url, API_KEY)
 
     assert [entry.key for entry in list_transactions(access)] == [call.key for call in calls]
     assert {charge[0] for charge in external_records(access).charges} == {

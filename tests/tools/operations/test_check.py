@@ -79,7 +79,7 @@ def test_without_books_what_needs_them_is_not_said_to_hold(stage: Stage, auditor
 
 def test_a_charge_that_only_the_provider_has_is_found(stage: Stage, auditor: Operator) -> None:
     stage.shop.person().paid_order(stage.shop.product())
-    stage.sandbox.ask(
+    stage.simulator.request(
         "POST",
         "/intents",
         {

@@ -18,7 +18,7 @@ from events.vocabulary import class_of
 from shop.adapters.signatures import Signer
 from tests.flows.stage import Message, Stage, assert_invariants
 from tests.tools.operations.conftest import Operator
-from tests.tools.payment_simulator.sandbox_process import wait_for
+from tests.waiting import wait_for
 
 CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
 NOTES = {
@@ -82,7 +82,7 @@ def test_a_replay_sends_what_came_and_twice_is_like_once(stage: Stage, caretaker
 
     assert second.exit_code == 0
     assert _state(stage, order["id"]) == once
-    assert stage.sandbox.captures(stage.payment_key(order["id"])) == 1
+    assert stage.simulator.captures(stage.payment_key(order["id"])) == 1
     stage.come_to_rest()
     assert_invariants(stage)
 
@@ -163,7 +163,7 @@ def test_a_letter_that_is_not_accepted_keeps_waiting(stage: Stage, caretaker: Op
     _, _, letter_id = _buried_order(stage)
 
     gone = caretaker.run("dlq", "replay", letter_id, BROKER_URL="http://127.0.0.1:1/")
-    refused = caretaker.run("dlq", "replay", letter_id, "--to", f"{stage.sandbox.url}/events")
+    refused = caretaker.run("dlq", "replay", letter_id, "--to", f"{stage.simulator.url}/events")
 
     assert (gone.exit_code, refused.exit_code) == (1, 1)
     assert "ConnectionRefusedError" in gone.stdout

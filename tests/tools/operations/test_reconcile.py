@@ -12,7 +12,7 @@ import pytest
 
 from tests.flows.stage import Stage
 from tests.tools.operations.conftest import Operator
-from tests.tools.payment_simulator.sandbox_process import charge_call, refund_call
+from tests.tools.payment_simulator.simulator_process import charge_call, refund_call
 
 SEOUL = ZoneInfo("Asia/Seoul")
 
@@ -88,7 +88,7 @@ def test_each_planted_difference_is_listed_once_and_no_other(
     stage: Stage, auditor: Operator
 ) -> None:
     orders = _history(stage)
-    provider = stage.sandbox.provider()
+    provider = stage.simulator.provider()
     ghost = charge_call(amount_minor=70)
     ghost_ref = provider.charge(ghost).provider_ref
     assert ghost_ref
@@ -120,7 +120,7 @@ def test_a_charge_that_the_provider_made_twice_is_listed(stage: Stage, auditor: 
     """Its memory of keys is short: the same key again is new money."""
     order = stage.shop.person().paid_order(stage.shop.product())
     (payment,) = stage.shop.sql("select * from shop.payments where order_id = %s", order["id"])
-    stage.sandbox.faults(key_life_seconds=0.001)
+    stage.simulator.set_faults(key_life_seconds=0.001)
     body = {
         "key": payment["provider_key"],
         "amount_minor": 1000,
@@ -129,9 +129,9 @@ def test_a_charge_that_the_provider_made_twice_is_listed(stage: Stage, auditor: 
         "order_id": order["id"],
         "payment_id": str(payment["payment_id"]),
     }
-    stage.sandbox.ask("POST", "/intents", body)
-    stage.sandbox.ask("POST", f"/intents/{payment['provider_key']}/confirm", {})
-    assert stage.sandbox.captures(payment["provider_key"]) == 2
+    stage.simulator.request("POST", "/intents", body)
+    stage.simulator.request("POST", f"/intents/{payment['provider_key']}/confirm", {})
+    assert stage.simulator.captures(payment["provider_key"]) == 2
 
     status, differences, _ = _reconcile(auditor, _today(stage))
 
@@ -194,9 +194,9 @@ def test_what_is_no_day_is_refused(auditor: Operator, day: str) -> None:
 
 def test_without_books_there_is_no_verdict(stage: Stage, auditor: Operator) -> None:
     day = _today(stage)
-    stage.sandbox.stop()
+    stage.simulator.stop()
 
     silent = auditor.run("reconcile", "--date", day)
 
     assert (silent.exit_code, silent.stdout) == (2, "")
-    stage.sandbox.start()
+    stage.simulator.start()

@@ -16,10 +16,10 @@ from shop.adapters.payment_provider.protocol import RefundCall
 from tests.flows.stage import Broker, Stage, assert_rests
 from tests.harness import ShopUnderTest
 from tests.tools.operations.conftest import Operator
-from tests.tools.payment_simulator.sandbox_process import (
+from tests.tools.payment_simulator.simulator_process import (
     API_KEY,
     SECRET,
-    SandboxProcess,
+    SimulatorProcess,
     charge_call,
 )
 from tools.checker.evaluate import find_violations
@@ -46,7 +46,7 @@ def server(tmp_path: Path) -> Iterator[tuple[PostgresServer, str]]:
 def open_stage(
     server: tuple[PostgresServer, str],
     redis_url: str,
-    own_sandbox: SandboxProcess,
+    own_simulator: SimulatorProcess,
     secrets: Secrets,
 ) -> Iterator[Opening]:
     """Starts all functions anew; whoever restores stops them before."""
@@ -57,13 +57,13 @@ def open_stage(
         shop = ShopUnderTest(
             admin_url=server[1],
             redis_url=redis_url,
-            provider_url=own_sandbox.url,
+            provider_url=own_simulator.url,
             provider_api_key=API_KEY,
             webhook_secret=SECRET,
             secrets=secrets,
             overrides={"broker_url": broker.url},
         )
-        opened.append(Stage(shop, broker, own_sandbox, 0, 0))
+        opened.append(Stage(shop, broker, own_simulator, 0, 0))
         return opened[-1]
 
     yield open_one
@@ -76,7 +76,7 @@ def _ghosts(stage: Stage, what: str, since: str) -> tuple[int, list[dict[str, An
     operator = Operator(
         {
             "DATABASE_URL": stage.shop.role_url("ops"),
-            "PAYMENT_PROVIDER_URL": stage.sandbox.url,
+            "PAYMENT_PROVIDER_URL": stage.simulator.url,
             "PAYMENT_PROVIDER_API_KEY": API_KEY,
         }
     )
@@ -86,7 +86,7 @@ def _ghosts(stage: Stage, what: str, since: str) -> tuple[int, list[dict[str, An
 
 
 def _kept_by_provider(stage: Stage) -> int:
-    entries = stage.sandbox.books()["entries"]
+    entries = stage.simulator.records()["entries"]
     return sum(e["amount_minor"] * (1 if e["kind"] == "charge" else -1) for e in entries)
 
 
@@ -159,10 +159,10 @@ def test_a_restored_shop_and_its_provider_come_to_agree(restored: Restored) -> N
     assert_rests(stage)
 
     # and once more, with the books read from their beginning
-    refunds = len(stage.sandbox.books()["refunds"])
+    refunds = len(stage.simulator.records()["refunds"])
     assert _ghosts(stage, "return", since) == (0, [])
     stage.tick()
-    assert len(stage.sandbox.books()["refunds"]) == refunds
+    assert len(stage.simulator.records()["refunds"]) == refunds
     assert_rests(stage)
     assert set(_open_alarms(stage)) == {"refund_found"}
 
@@ -171,13 +171,13 @@ def test_nothing_is_returned_without_an_offset_and_nothing_of_before_the_moment(
     stage: Stage,
 ) -> None:
     ghost = charge_call()
-    assert stage.sandbox.provider().charge(ghost).kind == "captured"
+    assert stage.simulator.provider().charge(ghost).kind == "captured"
 
     assert _ghosts(stage, "return", "2100-01-01T00:00:00+0000") == (0, [])
     with pytest.raises(AssertionError, match="Invalid value"):
         _ghosts(stage, "return", "2026-01-01T00:00:00")
 
-    assert stage.sandbox.books()["refunds"] == []
+    assert stage.simulator.records()["refunds"] == []
 
 
 def _die_after_sending(stage: Stage, ghost: dict[str, Any]) -> None:
@@ -188,7 +188,7 @@ def _die_after_sending(stage: Stage, ghost: dict[str, Any]) -> None:
         ghost["amount_minor"] - ghost["given_back_minor"],
         ghost["currency"],
     )
-    assert stage.sandbox.provider().refund(call).kind == "succeeded"
+    assert stage.simulator.provider().refund(call).kind == "succeeded"
 
 
 def _paid(stage: Stage, buyer: Any, product: int) -> str:

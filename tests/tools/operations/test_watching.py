@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.flows.stage import Stage
-from tests.tools.payment_simulator.sandbox_process import wait_for
+from tests.waiting import wait_for
 from tools.checker.evaluate import Violation
 from tools.checker.monitor import DatabaseUnavailable, InvariantMonitor
 

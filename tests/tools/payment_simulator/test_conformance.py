@@ -14,11 +14,11 @@ import pytest
 from shop.adapters.payment_provider.factory import open_provider
 from shop.adapters.payment_provider.protocol import ChargeCall, Provider
 from shop.primitives.errors import Unavailable
-from tests.tools.payment_simulator.sandbox_process import (
+from tests.tools.payment_simulator.simulator_process import (
     API_KEY,
     charge_call,
     refund_call,
-    running_sandbox,
+    running_simulator,
 )
 from tests.tools.payment_simulator.stripe_double import StripeDouble
 
@@ -44,9 +44,11 @@ def bench(
 ) -> Iterator[Bench]:
     if request.param == "sandbox":
         data: Path = tmp_path_factory.mktemp("sandbox") / "books.sqlite3"
-        with running_sandbox(data) as sandbox:
-            provider = open_provider("sandbox", sandbox.url, API_KEY, 5)
-            yield Bench("sandbox", sandbox.url, provider, "CARD", "CARD_DECLINED", sandbox.captures)
+        with running_simulator(data) as simulator:
+            provider = open_provider("sandbox", simulator.url, API_KEY, 5)
+            yield Bench(
+                "sandbox", simulator.url, provider, "CARD", "CARD_DECLINED", simulator.captures
+            )
         return
     double = StripeDouble()
     provider = open_provider("stripe", double.url, "sk_test_double", 5)

@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shop.adapters.payment_provider.stripe import StripeProvider
-from tests.tools.payment_simulator.sandbox_process import charge_call, refund_call, wait_for
+from tests.tools.payment_simulator.simulator_process import charge_call, refund_call
 from tests.tools.payment_simulator.stripe_double import StripeDouble
+from tests.waiting import wait_for
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ class Endpoints:
     secrets: Secrets
     has_own_database: bool
 
-    def of_function(self, spec: FunctionSpec) -> dict[str, str]:
+    def environment_for(self, spec: FunctionSpec) -> dict[str, str]:
         """The environment of one function's processes."""
         values = inherited(os.environ) | {
             "SHOP_PROFILE": "local",

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -26,7 +25,7 @@ SECRET = "webhook-secret-of-a-test"
 WAIT_SECONDS = 10.0
 
 
-class SandboxProcess:
+class SimulatorProcess:
     """``python -m tools.payment_simulator`` on a free port; may be killed and started again."""
 
     def __init__(self, data: Path, webhook_url: str | None = None) -> None:
@@ -67,7 +66,7 @@ class SandboxProcess:
     def provider(self, timeout_seconds: float = 5.0) -> SimulatorProvider:
         return SimulatorProvider(url=self.url, api_key=API_KEY, timeout_seconds=timeout_seconds)
 
-    def ask(
+    def request(
         self, method: str, path: str, body: Any = None, *, api_key: str = API_KEY
     ) -> tuple[int, Any]:
         connection = HTTPConnection(self.url.split("//")[1], timeout=WAIT_SECONDS)
@@ -79,27 +78,27 @@ class SandboxProcess:
         finally:
             connection.close()
 
-    def faults(self, **settings: Any) -> None:
-        status, answer = self.ask("POST", "/faults", settings)
+    def set_faults(self, **settings: Any) -> None:
+        status, answer = self.request("POST", "/faults", settings)
         assert status == 200, answer
 
-    def books(self) -> dict[str, Any]:
-        status, books = self.ask("GET", "/books")
+    def records(self) -> dict[str, Any]:
+        status, records = self.request("GET", "/books")
         assert status == 200
-        return books
+        return records
 
     def captures(self, key: str) -> int:
-        entries = self.books()["entries"]
+        entries = self.records()["entries"]
         return sum(entry["kind"] == "charge" and entry["key"] == key for entry in entries)
 
 
 @contextmanager
-def running_sandbox(data: Path, webhook_url: str | None = None) -> Iterator[SandboxProcess]:
-    sandbox = SandboxProcess(data, webhook_url)
+def running_simulator(data: Path, webhook_url: str | None = None) -> Iterator[SimulatorProcess]:
+    simulator = SimulatorProcess(data, webhook_url)
     try:
-        yield sandbox
+        yield simulator
     finally:
-        sandbox.stop(signal.SIGKILL)
+        simulator.stop(signal.SIGKILL)
 
 
 class WebhookReceiver:
@@ -133,18 +132,6 @@ class WebhookReceiver:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """The first true value of the condition; fails after WAIT_SECONDS naming what was awaited."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    pause = threading.Event()
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        pause.wait(0.02)
-    raise AssertionError(f"not within {WAIT_SECONDS} s: {what}")
 
 
 def charge_call(
