@@ -113,3 +113,46 @@ def test_shop_commands_exist(name: str) -> None:
 def test_modules_to_run_exist(name: str) -> None:
     modules = {m for code in code_of(text_of(name)) for m in MODULE.findall(code)}
     assert [m for m in sorted(modules) if find_spec(m.rstrip(".")) is None] == []
+
+
+# ---------------------------------------------------------------- codes
+
+DESIGN = tuple(name for name in DOCUMENTS if name.startswith("docs/design/"))
+DEFINED = re.compile(r"^\| ([A-Z]-?[0-9]{1,2}[a-z]?) \|", re.MULTILINE)
+USED = re.compile(r"(?<![\w-])(?:[HSFIQ]-[0-9]{2}[a-z]?|W[0-9]{1,2})(?![\w-])")
+SOURCES = tuple(
+    name
+    for name in TRACKED
+    if name.endswith((".py", ".md")) and name not in DESIGN and not name.startswith(NOT_OURS)
+)
+
+
+# Tests use these as codes that do not exist.
+UNDEFINED = {"F-99", "H-98", "H-99", "W07", "W11"}
+
+
+def defined_codes() -> set[str]:
+    return {code for name in DESIGN for code in DEFINED.findall(text_of(name))}
+
+
+def codes_in(*folders: str) -> set[str]:
+    names = (name for name in SOURCES if name.startswith(folders))
+    return {code for name in names for code in USED.findall(text_of(name))}
+
+
+def test_every_code_in_the_sources_is_defined_in_the_design_documents() -> None:
+    assert codes_in("") - defined_codes() - UNDEFINED == set()
+
+
+@pytest.mark.parametrize(
+    ("letters", "folder"),
+    [
+        ("F", "chaos/"),
+        ("IQ", "tools/checker/invariants.py"),
+        ("W", "shop/primitives/failpoints.py"),
+        ("HS", "chaos/mutation_tests/"),
+    ],
+)
+def test_design_tables_list_exactly_the_codes_of_the_source(letters: str, folder: str) -> None:
+    defined = {code for code in defined_codes() if code[0] in letters}
+    assert {code for code in codes_in(folder) if code[0] in letters} == defined
