@@ -143,7 +143,7 @@ def test_a_try_without_an_answer_is_repeated_with_the_same_key_and_bytes(tmp_pat
     key = server.keys()[0]
     assert (outcome.status, outcome.tries) == (201, 3)
     assert server.keys() == [key] * 3
-    assert len({body for _, _, _, body in server.asked}) == 1
+    assert len({body for _, _, _, body in server.requests}) == 1
     assert logged(tmp_path) == [
         ("POST /orders", key, 1, None, None, None),
         ("POST /orders", key, 2, 503, 503, None),
@@ -157,7 +157,7 @@ def test_three_tries_and_the_answer_stays_unknown(tmp_path: Path) -> None:
 
     outcome, server = against(tmp_path, place, (CLOSE_CONNECTION, {}, None))
 
-    assert (outcome.status, outcome.is_definite, len(server.asked)) == (None, False, 3)
+    assert (outcome.status, outcome.is_definite, len(server.requests)) == (None, False, 3)
     assert [row[3] for row in logged(tmp_path)] == [None, None, None]
 
 
@@ -175,7 +175,7 @@ def test_not_yet_is_asked_again(tmp_path: Path, first: tuple[int, dict[str, str]
 
     outcome, server = against(tmp_path, place, first, PLACED)
 
-    assert (outcome.status, len(server.asked)) == (201, 2)
+    assert (outcome.status, len(server.requests)) == (201, 2)
 
 
 @pytest.mark.parametrize(("status", "code"), [(409, "OUT_OF_STOCK"), (422, "INVALID"), (500, "X")])
@@ -185,7 +185,7 @@ def test_a_definite_answer_is_taken_as_it_is(tmp_path: Path, status: int, code: 
 
     outcome, server = against(tmp_path, place, (status, {}, {"error": code}))
 
-    assert (outcome.status, outcome.code, len(server.asked)) == (status, code, 1)
+    assert (outcome.status, outcome.code, len(server.requests)) == (status, code, 1)
 
 
 def test_rotating_a_refresh_token_is_never_repeated(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_rotating_a_refresh_token_is_never_repeated(tmp_path: Path) -> None:
 
     outcome, server = against(tmp_path, refresh, BUSY)
 
-    assert (outcome.status, len(server.asked)) == (503, 1)
+    assert (outcome.status, len(server.requests)) == (503, 1)
 
 
 def test_a_refused_token_is_replaced_and_is_no_answer_to_the_key(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_refused_token_is_replaced_and_is_no_answer_to_the_key(tmp_path: Path)
         tmp_path, place, (200, {}, PAIR), refused, (200, {}, PAIR), PLACED
     )
 
-    paths = [path for _, path, _, _ in server.asked]
+    paths = [path for _, path, _, _ in server.requests]
     assert outcome.status == 201
     assert paths == ["/auth/login", "/orders", "/auth/login", "/orders"]
     assert [(row[3], row[4]) for row in logged(tmp_path)] == [(None, 401), (201, 201)]

@@ -1,9 +1,8 @@
-"""A well-behaved client of the shop: what it may repeat, how often, and when it gives up.
+"""An HTTP client that retries safely.
 
-As ``draft-ietf-httpapi-idempotency-key-header`` asks of clients, every unsafe call carries a key
-that exists before the call is sent, so that an answer that never came can be asked for again.  A
-call without a key (rotating a refresh token) is never repeated: it raises NoAnswer and its caller
-starts over from the beginning.
+As ``draft-ietf-httpapi-idempotency-key-header`` requires of clients, every unsafe call has an
+idempotency key, so that it can be repeated when the response is lost.  A call without a key
+(rotating a refresh token) is never repeated: it raises NoResponse, and the scenario restarts.
 """
 
 from __future__ import annotations
@@ -22,49 +21,51 @@ TRIES_MAX = 6
 BACKOFF_FIRST_SECONDS = 0.2
 BACKOFF_MAX_SECONDS = 5.0
 RATE_LIMIT_WAIT_SECONDS_MAX = 180.0
-# Refused calls count too: callers that come back together only lock each other out again.
-GATE_SPREAD_SECONDS = 2.0
-# Longer than the longest honest answer: Prefer: wait=20 behind a cold start.
+# Rejected calls count too: threads that retry at the same moment exceed the limit again.
+RATE_LIMIT_SPREAD_SECONDS = 2.0
+# Longer than the slowest regular response: Prefer: wait=20 after a cold start.
 TIMEOUT = httpx.Timeout(40.0, connect=5.0)
 CONNECTIONS = httpx.Limits(max_connections=64, max_keepalive_connections=32)
+# Any: the scenarios read JSON bodies by the contract; another structure fails the scenario.
+JsonObject = dict[str, Any]
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-NO_ANSWER = frozenset({502, 503, 504})
+UNAVAILABLE = frozenset({502, 503, 504})
 
 
-class NoAnswer(RuntimeError):
-    """The call may or may not have happened and must not be repeated as it is."""
+class NoResponse(RuntimeError):
+    """The call may or may not have been executed and must not be repeated unchanged."""
 
 
-class GaveUp(RuntimeError):
-    """The shop did not answer within the tries or the waiting time that a client has."""
+class RetriesExhausted(RuntimeError):
+    """There was no definitive response within the client's attempts or waiting time."""
 
 
 @dataclass(frozen=True)
 class Call:
     """One HTTP call.  ``key`` makes an unsafe call repeatable; ``content`` is sent as it is.
 
-    ``repeats`` overrides that: True when what an unheard answer leaves behind does no harm (a
-    session nobody knows of), False when the very first answer is what matters.
+    ``repeats`` overrides that: True when executing the call twice is harmless (a login leaves an
+    unused session), False when the caller needs the very first response.
     """
 
     method: str
     path: str
-    json: Any = None
+    json: object = None
     content: bytes | None = None
     token: str | None = None
     key: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     repeats: bool | None = None
 
     @property
     def is_repeatable(self) -> bool:
-        """True when sending it twice does what sending it once does."""
+        """True when sending the call twice has the same effect as sending it once."""
         if self.repeats is not None:
             return self.repeats
         return self.method in SAFE or self.key is not None
 
     def all_headers(self) -> dict[str, str]:
-        """The headers as sent; those given by hand win."""
+        """The headers as sent; ``headers`` has precedence."""
         headers = {"Accept": "application/json, application/problem+json"}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -74,14 +75,14 @@ class Call:
 
 
 def new_key() -> str:
-    """An idempotency key nobody used before: 36 characters of ``[a-z0-9-]``."""
+    """A unique idempotency key: 36 characters of ``[a-z0-9-]``."""
     return f"e2e-{uuid.uuid4().hex}"
 
 
 class Client:
-    """Sends calls to one shop; threads may share it.
+    """Sends calls to one shop; thread-safe.
 
-    ``on_wait(seconds, why)`` hears of every wait that a person would notice.
+    ``on_wait(seconds, reason)`` is called before every wait for a rate limit.
     """
 
     def __init__(self, url: str, on_wait: Callable[[float, str], None]) -> None:
@@ -91,16 +92,16 @@ class Client:
         self._on_wait = on_wait
         self._random = random.SystemRandom()
         self._lock = threading.Lock()
-        self._gates: dict[str | None, float] = {}
+        self._blocked_until: dict[str | None, float] = {}
         self.sent = 0
         self.repeated = 0
 
     def close(self) -> None:
-        """Close every connection."""
+        """Closes every connection."""
         self._http.close()
 
     def once(self, call: Call) -> httpx.Response:
-        """One try.  Raises NoAnswer for a transport error and for 502, 503 and 504."""
+        """Sends a call once.  Raises NoResponse for a transport error and for 502, 503 and 504."""
         with self._lock:
             self.sent += 1
         try:
@@ -112,39 +113,42 @@ class Client:
                 headers=call.all_headers(),
             )
         except httpx.TransportError as error:
-            raise NoAnswer(f"{call.method} {call.path}: {type(error).__name__} {error}") from error
-        if response.status_code in NO_ANSWER:
-            raise NoAnswer(
+            raise NoResponse(
+                f"{call.method} {call.path}: {type(error).__name__} {error}"
+            ) from error
+        if response.status_code in UNAVAILABLE:
+            raise NoResponse(
                 f"{call.method} {call.path}: {response.status_code} {response.text[:200]}"
             )
         return response
 
     def send(self, call: Call) -> httpx.Response:
-        """The shop's definitive answer: at most six tries with full jitter, waiting out 429.
+        """The definitive response: at most six attempts with full jitter, waiting after 429.
 
-        Raises NoAnswer when a call that may not be repeated got none, GaveUp after the last try.
+        Raises NoResponse when a call that may not be repeated got no response, RetriesExhausted
+        after the last attempt.
         """
         sent, tries, waited, last = 0, 0, 0.0, "never sent"
         while tries < TRIES_MAX:
-            waited += self._wait_at_gate(call)
+            waited += self._wait_while_rate_limited(call)
             self.repeated += sent > 0
             sent += 1
             try:
                 response = self.once(call)
-            except NoAnswer as error:
+            except NoResponse as error:
                 if not call.is_repeatable:
                     raise
                 tries, last = tries + 1, str(error)
                 self._back_off(tries)
                 continue
             if response.status_code == 429:
-                self._close_gate(call, response, waited)
+                self._note_rate_limit(call, response, waited)
             elif _is_in_progress(response):
                 tries, last = tries + 1, f"{call.method} {call.path}: still in progress"
                 self._back_off(tries)
             else:
                 return response
-        raise GaveUp(f"no answer in {TRIES_MAX} tries; the last: {last}")
+        raise RetriesExhausted(f"no definitive response in {TRIES_MAX} attempts; the last: {last}")
 
     def _back_off(self, tries: int) -> None:
         ceiling = min(BACKOFF_MAX_SECONDS, BACKOFF_FIRST_SECONDS * 2**tries)
@@ -152,24 +156,28 @@ class Client:
             seconds = self._random.uniform(0.0, ceiling)
         time.sleep(seconds)
 
-    def _close_gate(self, call: Call, response: httpx.Response, waited: float) -> None:
-        """No call of this account is sent until ``Retry-After``: all of them share its limit."""
+    def _note_rate_limit(self, call: Call, response: httpx.Response, waited: float) -> None:
+        """Delays all calls of this account until ``Retry-After``: they share its limit."""
         seconds = retry_after_seconds(response)
         where = f"{call.method} {call.path}"
         if waited + seconds > RATE_LIMIT_WAIT_SECONDS_MAX:
-            raise GaveUp(f"{where}: 429, come back in {seconds:.0f} s: {response.text[:200]}")
+            raise RetriesExhausted(
+                f"{where}: 429 with Retry-After {seconds:.0f} s: {response.text[:200]}"
+            )
         self._on_wait(seconds, f"{where}: 429 {response.text[:120]}")
-        opens_at = time.monotonic() + seconds
+        allowed_at = time.monotonic() + seconds
         with self._lock:
-            self._gates[call.token] = max(opens_at, self._gates.get(call.token, 0.0))
+            self._blocked_until[call.token] = max(
+                allowed_at, self._blocked_until.get(call.token, 0.0)
+            )
 
-    def _wait_at_gate(self, call: Call) -> float:
-        """Waits until the account may ask again, not all its callers at once; for how long."""
+    def _wait_while_rate_limited(self, call: Call) -> float:
+        """Waits until the account's limit allows a call, with jitter; the seconds waited."""
         with self._lock:
-            seconds = self._gates.get(call.token, 0.0) - time.monotonic()
+            seconds = self._blocked_until.get(call.token, 0.0) - time.monotonic()
             if seconds <= 0.0:
                 return 0.0
-            seconds += self._random.uniform(0.0, GATE_SPREAD_SECONDS)
+            seconds += self._random.uniform(0.0, RATE_LIMIT_SPREAD_SECONDS)
         time.sleep(seconds)
         return seconds
 
@@ -185,9 +193,9 @@ def _is_in_progress(response: httpx.Response) -> bool:
 
 
 def error_code(response: httpx.Response) -> str | None:
-    """The ``error`` member of a problem document, None when the body is no such thing."""
+    """The ``error`` member of a problem document, None when the body is none."""
     try:
-        body = response.json()
+        body: JsonObject | list[object] = response.json()
     except ValueError:
         return None
     return body.get("error") if isinstance(body, dict) else None

@@ -1,16 +1,16 @@
-"""Which business day it is where the shop keeps its books."""
+"""The current business day in the shop's time zone."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-# Machines without time zone data (slim containers) still know the default: no summer time there.
+# For machines without time zone data (slim containers); these zones have no daylight saving time.
 FIXED = {"Asia/Seoul": timezone(timedelta(hours=9)), "UTC": UTC}
 
 
 def business_day(time_zone: str) -> str:
-    """Today as ``yyyy-MM-dd``.  Raises ValueError for a zone this machine does not know."""
+    """Today as ``yyyy-MM-dd``.  Raises ValueError for an unknown time zone."""
     return datetime.now(_zone(time_zone)).date().isoformat()
 
 
@@ -20,4 +20,4 @@ def _zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except ZoneInfoNotFoundError as error:
-        raise ValueError(f"this machine does not know the time zone {name}") from error
+        raise ValueError(f"this machine has no data of the time zone {name}") from error

@@ -1,4 +1,4 @@
-"""``shop e2e``: play the groups against any address and count what was as it should be."""
+"""``shop e2e``: runs groups of scenarios against any address and counts the checks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import httpx
 
-from tools.e2e.accounts import Credentials, known_people
-from tools.e2e.checks import Check, Tally
-from tools.e2e.client import Call, Client, NoAnswer
+from tools.e2e.accounts import Credentials, load_credentials
+from tools.e2e.checks import Check, CheckCounter
+from tools.e2e.client import Call, Client, NoResponse
+from tools.e2e.context import RunContext, parse_roles, unique
 from tools.e2e.days import business_day
 from tools.e2e.groups import (
     auth,
@@ -29,10 +30,9 @@ from tools.e2e.groups import (
     settlement,
     webhook,
 )
-from tools.e2e.harness import Cast, roles_of, unique
-from tools.e2e.scenario import Scenario, left_out, run_scenario
+from tools.e2e.scenario import Scenario, missing_roles, run_scenario
 
-# What a scenario that signs notices needs; given by --webhook-secret-file.
+# Needed by scenarios that sign webhooks; given by --webhook-secret-file.
 SIGNER = "webhook secret"
 GROUPS: dict[str, tuple[Scenario, ...]] = {
     "flow": flow.SCENARIOS,
@@ -53,12 +53,12 @@ POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the command line asked for; every name is checked."""
+class Options:
+    """The validated options of the command line."""
 
     groups: tuple[str, ...]
     without: frozenset[str]
-    people: dict[str, Credentials]
+    credentials: dict[str, Credentials]
     webhook_secret: str | None
     time_zone: str
 
@@ -72,92 +72,95 @@ def run_e2e(
     webhook_secret_file: Path | None,
     time_zone: str,
 ) -> int:
-    """Play groups (none named: all) against a shop; the exit code, 1 when a check failed.
+    """Runs groups (all if none is named) against a shop and returns the exit code.
 
-    The last line printed is ``N passed, N failed``.  ``accounts`` is a JSON file of credentials by
-    role (the local seed's by default), ``without`` names roles whose scenarios are left out, and
-    ``time_zone`` is the shop's BUSINESS_TIME_ZONE.  A mistake in these is told with exit code 2.
+    The exit code is 0, 1 when a check failed, 2 for an invalid argument.  The last line printed is
+    ``N passed, N failed``.  ``accounts`` is a JSON file of credentials by role (the local seed's by
+    default), ``without`` names roles whose scenarios are skipped, and ``time_zone`` is the shop's
+    BUSINESS_TIME_ZONE.
     """
     try:
         secret = webhook_secret_file and webhook_secret_file.read_text(encoding="utf-8").strip()
-        people = known_people(accounts, os.environ)
+        credentials = load_credentials(accounts, os.environ)
         business_day(time_zone)
-        wishes = Wishes(chosen(groups), roles_of(without), people, secret or None, time_zone)
-        client = Client(url.rstrip("/"), on_wait=_tell_wait)
+        options = Options(
+            select_groups(groups), parse_roles(without), credentials, secret or None, time_zone
+        )
+        client = Client(url.rstrip("/"), on_wait=_print_wait)
     except (ValueError, OSError, httpx.InvalidURL) as error:
-        return _stop(str(error), exit_code=2)
+        return _abort(str(error), exit_code=2)
     try:
-        absence = why_no_shop(client)
-        if absence is not None:
-            return _stop(f"no shop answers at {url}: {absence}", exit_code=1)
-        return 1 if play(wishes, client) else 0
+        problem = wait_for_shop(client)
+        if problem is not None:
+            return _abort(f"no shop responds at {url}: {problem}", exit_code=1)
+        return 1 if run_groups(options, client) else 0
     finally:
         client.close()
 
 
-def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    """The groups of these names in the order of a run; all for none.  Raises ValueError."""
+def select_groups(names: Sequence[str]) -> tuple[str, ...]:
+    """The groups of these names in execution order, or all.  Raises ValueError."""
     unknown = sorted(set(names) - set(GROUPS))
     if unknown:
         raise ValueError(f"no group {', '.join(unknown)}; there are {', '.join(GROUPS)}")
     return tuple(name for name in GROUPS if not names or name in names)
 
 
-def play(wishes: Wishes, client: Client) -> int:
-    """Play groups one after the other, printing checks as they are made; how many failed."""
-    cast = Cast(
+def run_groups(options: Options, client: Client) -> int:
+    """Runs groups one after the other and prints their checks; returns how many failed."""
+    run = RunContext(
         client,
-        wishes.people,
+        options.credentials,
         unique(),
-        webhook_secret=wishes.webhook_secret,
-        time_zone=wishes.time_zone,
+        webhook_secret=options.webhook_secret,
+        time_zone=options.time_zone,
     )
-    tally, started = Tally(_say), time.monotonic()
-    missing = wishes.without if cast.webhook_secret else wishes.without | {SIGNER}
-    for name in wishes.groups:
-        _say(f"--  {name}")
+    counter, started = CheckCounter(_print), time.monotonic()
+    missing = options.without if run.webhook_secret else options.without | {SIGNER}
+    for name in options.groups:
+        _print(f"--  {name}")
         for scenario in GROUPS[name]:
-            absent = left_out(scenario, missing)
-            if absent:
-                _say(f"--  {name}: left out without {', '.join(absent)}: {scenario.title}")
+            absent_roles = missing_roles(scenario, missing)
+            if absent_roles:
+                _print(f"--  {name}: skipped without {', '.join(absent_roles)}: {scenario.title}")
             else:
-                tally.count(run_scenario(name, scenario, cast))
-    if tally.passed + tally.failed == 0:
-        tally.count([Check("run", "something was checked", "every scenario was left out")])
+                counter.count(run_scenario(name, scenario, run))
+    if counter.passed + counter.failed == 0:
+        counter.count([Check("run", "at least one scenario ran", "every scenario was skipped")])
     seconds = time.monotonic() - started
-    _say(f"--  {seconds:.0f} s, {client.sent} requests, {client.repeated} of them repeated")
-    _say(tally.verdict)
-    return tally.failed
+    _print(f"--  {seconds:.0f} s, {client.sent} requests, {client.repeated} of them repeated")
+    _print(counter.summary)
+    return counter.failed
 
 
-def why_no_shop(client: Client) -> str | None:
-    """None once the shop answers, else why it did not within 30 seconds."""
+def wait_for_shop(client: Client) -> str | None:
+    """None once the shop responds, else why it did not within 30 seconds."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            answer = client.once(Call("GET", "/products?limit=1"))
-        except NoAnswer as error:
+            response = client.once(Call("GET", "/products?limit=1"))
+        except NoResponse as error:
             reason = str(error)
         except httpx.UnsupportedProtocol as error:
             return str(error)
         else:
-            if answer.status_code in (200, 429):
+            if response.status_code in (200, 429):
                 return None
-            reason = f"GET /products: {answer.status_code} {answer.text[:200]}"
+            reason = f"GET /products: {response.status_code} {response.text[:200]}"
         if time.monotonic() >= deadline:
             return reason
         time.sleep(POLL_SECONDS)
 
 
-def _stop(message: str, *, exit_code: int) -> int:
+def _abort(message: str, *, exit_code: int) -> int:
     print(f"shop e2e: {message}", file=sys.stderr, flush=True)
-    _say(Tally(_say).verdict)
+    _print(CheckCounter(_print).summary)
     return exit_code
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def _tell_wait(seconds: float, why: str) -> None:
+def _print_wait(seconds: float, why: str) -> None:
     print(f"    waiting {seconds:.0f} s: {why}", file=sys.stderr, flush=True)

@@ -1,57 +1,57 @@
-"""A scenario: a short story with checks, who must take part, and how it is run."""
+"""A scenario: a function with checks, the roles it needs, and how it is run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from tools.e2e.accounts import NoAccount
+from tools.e2e.accounts import MissingAccount
 from tools.e2e.checks import Check, Checks
-from tools.e2e.client import GaveUp, NoAnswer
-from tools.e2e.harness import Cast, Stage, Unexpected
+from tools.e2e.client import NoResponse, RetriesExhausted
+from tools.e2e.context import RunContext, ScenarioContext, UnexpectedResponse
 
 STARTS_MAX = 4
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """``play`` tells the story on a stage; ``needs`` are the roles it cannot do without."""
+    """``execute`` sends requests and checks responses; ``needs`` are the roles it requires."""
 
-    play: Callable[[Stage], None]
+    execute: Callable[[ScenarioContext], None]
     needs: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
-        """The story's name in words."""
-        return self.play.__name__.replace("_", " ")
+        """The name of the scenario's function, in words."""
+        return self.execute.__name__.replace("_", " ")
 
 
-def run_scenario(group: str, scenario: Scenario, cast: Cast) -> list[Check]:
-    """The checks of a scenario; whatever keeps it from its end is a failed check.
+def run_scenario(group: str, scenario: Scenario, run: RunContext) -> list[Check]:
+    """Runs a scenario and returns its checks; an aborted scenario is a failed check.
 
-    A call that may not be repeated and got no answer starts the story over, with new names, and the
-    checks made so far are forgotten.
+    A call that may not be repeated and got no response restarts the scenario with new names, and
+    the checks made so far are discarded.
     """
-    reason = ""
+    reason, checks = "", Checks(group)
     for _ in range(STARTS_MAX):
         checks = Checks(group)
-        stage = Stage(cast, checks)
+        context = ScenarioContext(run, checks)
         try:
-            scenario.play(stage)
-            stage.put_away()
+            scenario.execute(context)
+            context.deactivate_products()
             return checks.made
-        except NoAnswer as error:
-            reason = f"started {STARTS_MAX} times and never came through: {error}"
-        except (NoAccount, GaveUp, Unexpected) as error:
+        except NoResponse as error:
+            reason = f"started {STARTS_MAX} times without reaching the end: {error}"
+        except (MissingAccount, RetriesExhausted, UnexpectedResponse) as error:
             reason = str(error)
             break
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            # A body of another shape than the contract's breaks the story wherever it is read.
-            reason = f"an answer of another shape: {error!r}"
+            # Reading a body that does not follow the contract may raise any of these.
+            reason = f"a response with an unexpected structure: {error!r}"
             break
-    return [*checks.made, Check(group, f"{scenario.title} comes to its end", reason)]
+    return [*checks.made, Check(group, f"{scenario.title}: runs to the end", reason)]
 
 
-def left_out(scenario: Scenario, without: Collection[str]) -> list[str]:
-    """The roles this scenario needs and the caller said there are none of."""
+def missing_roles(scenario: Scenario, without: Collection[str]) -> list[str]:
+    """The roles that this scenario needs and that are not available."""
     return [role for role in scenario.needs if role in without]

@@ -1,4 +1,4 @@
-"""How a run counts, what it prints, and that it cannot pass by doing nothing."""
+"""The end-to-end run: counting, output, exit codes, and failure when nothing was checked."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import httpx
 import pytest
 
 from tests.tools.e2e.scripted_server import scripted_server
-from tools.e2e import run as run_module
-from tools.e2e.accounts import Credentials, NoAccount, known_people
-from tools.e2e.checks import Checks, Tally, judge_problem
-from tools.e2e.client import Client, NoAnswer
-from tools.e2e.harness import Cast, Stage
-from tools.e2e.run import GROUPS, chosen, run_e2e
+from tools.e2e.accounts import Credentials, MissingAccount, load_credentials
+from tools.e2e.checks import CheckCounter, Checks, check_problem
+from tools.e2e.client import Client, NoResponse
+from tools.e2e.context import RunContext, ScenarioContext
+from tools.e2e.run import GROUPS, run_e2e, select_groups
 from tools.e2e.scenario import STARTS_MAX, Scenario, run_scenario
 
 PROBLEM = {
@@ -28,8 +27,10 @@ PROBLEM = {
 HEADERS = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
 
 
-def _cast() -> Cast:
-    return Cast(Client("http://127.0.0.1:1", on_wait=lambda *_: None), {}, "run")
+def _run_context() -> RunContext:
+    return RunContext(
+        Client("http://127.0.0.1:1", on_wait=lambda _seconds, _reason: None), {}, "run"
+    )
 
 
 def _run(url: str, *groups: str, without: tuple[str, ...] = ()) -> int:
@@ -43,24 +44,24 @@ def _run(url: str, *groups: str, without: tuple[str, ...] = ()) -> int:
     )
 
 
-def test_a_check_says_what_was_wanted_and_what_came() -> None:
+def test_failed_check_prints_expected_and_actual_value() -> None:
     lines: list[str] = []
-    checks, tally = Checks("order"), Tally(lines.append)
+    checks, counter = Checks("order"), CheckCounter(lines.append)
     checks.equal("it is PENDING", "PENDING", "PENDING")
     checks.equal("it costs the price", 2, 1)
 
-    tally.count(checks.made)
+    counter.count(checks.made)
 
     assert lines[0] == "ok  order: it is PENDING"
     assert lines[1].startswith("FAILED  order: it costs the price")
-    assert "wanted 1, got 2" in lines[1]
-    assert tally.verdict == "1 passed, 1 failed"
+    assert "expected 1, got 2" in lines[1]
+    assert counter.summary == "1 passed, 1 failed"
 
 
-def test_a_whole_problem_document_is_accepted() -> None:
+def test_complete_problem_document_passes() -> None:
     whole = httpx.Response(404, json=PROBLEM, headers=HEADERS)
 
-    assert judge_problem(whole, 404, "NOT_FOUND") == (True, "")
+    assert check_problem(whole, 404, "NOT_FOUND") == (True, "")
 
 
 @pytest.mark.parametrize(
@@ -77,60 +78,61 @@ def test_a_whole_problem_document_is_accepted() -> None:
         ),
     ],
 )
-def test_anything_less_than_a_problem_document_is_a_failure(broken: httpx.Response) -> None:
-    assert judge_problem(broken, 404, "NOT_FOUND")[0] is False
+def test_incomplete_problem_document_fails(broken: httpx.Response) -> None:
+    assert check_problem(broken, 404, "NOT_FOUND")[0] is False
 
 
-def test_a_story_that_breaks_off_is_a_failure() -> None:
-    def meet_another_shape(stage: Stage) -> None:
-        stage.check.that("it begins", True)
-        _ = {}["items"]
+def test_scenario_that_raises_is_a_failed_check() -> None:
+    def read_missing_key(context: ScenarioContext) -> None:
+        context.check.that("first check", True)
+        body: dict[str, str] = {}
+        _ = body["items"]
 
-    checks = run_scenario("cart", Scenario(meet_another_shape), _cast())
+    checks = run_scenario("cart", Scenario(read_missing_key), _run_context())
 
     assert [check.problem is None for check in checks] == [True, False]
-    assert checks[1].title == "meet another shape comes to its end"
+    assert checks[1].title == "read missing key: runs to the end"
 
 
-def test_a_story_without_an_answer_starts_over_and_forgets() -> None:
+def test_scenario_without_response_restarts_and_discards_its_checks() -> None:
     starts: list[int] = []
 
-    def stumble_once(stage: Stage) -> None:
+    def fail_once(context: ScenarioContext) -> None:
         starts.append(len(starts))
-        stage.check.that(f"start {len(starts)}", True)
+        context.check.that(f"start {len(starts)}", True)
         if len(starts) == 1:
-            raise NoAnswer("502")
+            raise NoResponse("502")
 
-    checks = run_scenario("auth", Scenario(stumble_once), _cast())
+    checks = run_scenario("auth", Scenario(fail_once), _run_context())
 
     assert [check.title for check in checks] == ["start 2"]
 
 
-def test_a_story_that_never_comes_through_is_a_failure() -> None:
+def test_scenario_that_never_ends_is_a_failed_check() -> None:
     starts: list[int] = []
 
-    def never(stage: Stage) -> None:
+    def never(context: ScenarioContext) -> None:
         starts.append(len(starts))
-        raise NoAnswer("502")
+        raise NoResponse("502")
 
-    checks = run_scenario("auth", Scenario(never), _cast())
+    checks = run_scenario("auth", Scenario(never), _run_context())
 
     assert len(starts) == STARTS_MAX
     assert checks[0].problem is not None and "502" in checks[0].problem
 
 
-def test_a_missing_account_is_a_failure() -> None:
-    def ask_for_staff(stage: Stage) -> None:
-        stage.staff()
+def test_missing_account_is_a_failed_check() -> None:
+    def use_staff(context: ScenarioContext) -> None:
+        context.staff()
 
-    checks = run_scenario("order", Scenario(ask_for_staff), _cast())
+    checks = run_scenario("order", Scenario(use_staff), _run_context())
 
     assert checks[0].problem is not None and "no staff account" in checks[0].problem
-    with pytest.raises(NoAccount):
-        _cast().person("finance")
+    with pytest.raises(MissingAccount):
+        _run_context().staff_account("finance")
 
 
-def test_credentials_come_from_the_file_before_the_environment_before_the_seed(
+def test_credentials_file_precedes_environment_precedes_seed(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "accounts.json"
@@ -142,53 +144,53 @@ def test_credentials_come_from_the_file_before_the_environment_before_the_seed(
         "SHOP_E2E_FINANCE_PASSWORD": "environment",
     }
 
-    people = known_people(file, environment)
+    credentials = load_credentials(file, environment)
 
-    assert people["support"] == Credentials("s@x.kr", "file")
-    assert people["finance"] == Credentials("f@x.kr", "environment")
-    assert people["staff"].email == "staff@shop.local"
+    assert credentials["support"] == Credentials("s@x.kr", "file")
+    assert credentials["finance"] == Credentials("f@x.kr", "environment")
+    assert credentials["staff"].email == "staff@shop.local"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"staff": "x"}', '{"staff": {"email": "x"}}'])
-def test_a_malformed_accounts_file_is_refused(tmp_path: Path, text: str) -> None:
+def test_malformed_accounts_file_is_rejected(tmp_path: Path, text: str) -> None:
     file = tmp_path / "accounts.json"
     file.write_text(text, encoding="utf-8")
 
     with pytest.raises(ValueError, match=r"accounts\.json"):
-        known_people(file, {})
+        load_credentials(file, {})
 
 
-def test_groups_are_played_in_their_own_order() -> None:
-    assert chosen(()) == tuple(GROUPS)
-    assert chosen(("order", "flow")) == ("flow", "order")
+def test_groups_run_in_fixed_order() -> None:
+    assert select_groups(()) == tuple(GROUPS)
+    assert select_groups(("order", "flow")) == ("flow", "order")
     with pytest.raises(ValueError, match="nothing"):
-        chosen(("nothing",))
+        select_groups(("nothing",))
 
 
-def test_no_shop_is_said_clearly(
+def test_unreachable_shop_exits_1_with_reason(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "START_SECONDS", 0.0)
+    monkeypatch.setattr("tools.e2e.run.START_SECONDS", 0.0)
 
     status = _run("http://127.0.0.1:1", "flow")
 
     out, err = capsys.readouterr()
     assert status == 1
-    assert "no shop answers at http://127.0.0.1:1" in err
+    assert "no shop responds at http://127.0.0.1:1" in err
     assert out.splitlines()[-1] == "0 passed, 0 failed"
 
 
 @pytest.mark.parametrize(
-    ("groups", "without"), [(("nothing",), ()), (("flow",), ("king",))], ids=["group", "role"]
+    ("groups", "without"), [(("nothing",), ()), (("flow",), ("unknown",))], ids=["group", "role"]
 )
-def test_a_wrong_word_is_refused(
+def test_unknown_group_or_role_exits_2(
     capsys: pytest.CaptureFixture[str], groups: tuple[str, ...], without: tuple[str, ...]
 ) -> None:
     assert _run("http://127.0.0.1:1", *groups, without=without) == 2
     assert (groups + without)[-1] in capsys.readouterr().err
 
 
-def test_a_shop_that_answers_wrongly_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_responses_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
     with scripted_server((200, {"Content-Type": "application/json"}, [])) as script:
         status = _run(script.url, "not-found")
 
@@ -197,11 +199,11 @@ def test_a_shop_that_answers_wrongly_fails(capsys: pytest.CaptureFixture[str]) -
     assert last.endswith(" failed") and not last.endswith(" 0 failed")
 
 
-def test_leaving_everything_out_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipping_every_scenario_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
     with scripted_server((200, {"Content-Type": "application/json"}, [])) as script:
         status = _run(script.url, "cart", without=("staff",))
 
     out = capsys.readouterr().out
     assert status == 1
-    assert "left out without staff: order the cart" in out
+    assert "skipped without staff: ordering the cart empties it" in out
     assert out.splitlines()[-1] == "0 passed, 1 failed"

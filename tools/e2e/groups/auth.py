@@ -1,179 +1,180 @@
-"""Accounts, sessions and tokens: what lets a caller in, and what no longer does."""
+"""Accounts, sessions and access tokens."""
 
 from __future__ import annotations
 
 import base64
 import json
-from typing import Any
 
 import httpx
 
 from tools.e2e.accounts import Account, log_in
-from tools.e2e.client import Call, new_key
-from tools.e2e.harness import PASSWORD, Stage, expect, unique
+from tools.e2e.client import Call, JsonObject, new_key
+from tools.e2e.context import PASSWORD, ScenarioContext, expect, unique
 from tools.e2e.scenario import Scenario
 
 
-def register_an_account(stage: Stage) -> None:
-    """One account per address, whatever the case it is written in; no role may be chosen."""
+def registration_creates_one_customer_per_address(context: ScenarioContext) -> None:
+    """One account per address, case-insensitively, always with the role customer."""
     email = f"E2E-{unique()}@Example.com"
     body = {"email": email, "password": PASSWORD, "name": "김하나"}
-    made = stage.once(Call("POST", "/users", json=body, key=new_key()))
-    stage.check.status("register answers 201", made, 201)
-    stage.check.equal("register answers the name as given", made.json()["name"], "김하나")
-    stage.check.that("register never shows a password", "assword" not in made.text, made.text)
-    again = stage.once(Call("POST", "/users", json=body, key=new_key()))
-    stage.check.problem("a taken address is refused with 409", again, 409)
+    made = context.send_once(Call("POST", "/users", json=body, key=new_key()))
+    context.check.status("registration answers 201", made, 201)
+    context.check.equal("registration returns the name as given", made.json()["name"], "김하나")
+    context.check.that("registration returns no password", "assword" not in made.text, made.text)
+    again = context.send_once(Call("POST", "/users", json=body, key=new_key()))
+    context.check.problem("a registered address answers 409", again, 409)
     lower = {**body, "email": email.lower()}
-    twin = stage.once(Call("POST", "/users", json=lower, key=new_key()))
-    stage.check.problem("the same address in lower case is taken too", twin, 409)
-    greedy = {**body, "email": f"e2e-{unique()}@example.com", "role": "staff"}
-    refused = stage.post("/users", greedy)
-    stage.check.problem("nobody registers with a role of their choice", refused, 422)
+    same = context.send_once(Call("POST", "/users", json=lower, key=new_key()))
+    context.check.problem("the same address in lower case answers 409", same, 409)
+    with_role = {**body, "email": f"e2e-{unique()}@example.com", "role": "staff"}
+    rejected = context.post("/users", with_role)
+    context.check.problem("registration with a role answers 422", rejected, 422)
 
 
-def know_oneself(stage: Stage) -> None:
-    """``GET /users/me`` is the token's account and nobody else's."""
-    account, other = stage.customer(1), stage.customer(2)
-    me = stage.get("/users/me", account)
-    stage.check.status("users/me answers 200", me, 200)
+def own_account_is_read_by_token_only(context: ScenarioContext) -> None:
+    """``GET /users/me`` returns the account of the token; headers that name another do nothing."""
+    account, other = context.customer(1), context.customer(2)
+    me = context.get("/users/me", account)
+    context.check.status("users/me answers 200", me, 200)
     shown = (me.json()["id"], me.json()["email"], me.json()["name"])
     wanted = (account.user_id, account.email, account.name)
-    stage.check.equal("users/me shows id, e-mail and name", shown, wanted)
+    context.check.equal("users/me returns id, e-mail and name", shown, wanted)
     headers = {"X-User-Id": str(other.user_id), "X-Role": "staff", "X-Forwarded-User": other.email}
-    forged = stage.send(Call("GET", "/users/me", headers=headers), account)
-    stage.check.equal(
-        "X-User-Id beside a token changes nothing", forged.json()["id"], account.user_id
+    forged = context.send(Call("GET", "/users/me", headers=headers), account)
+    context.check.equal(
+        "X-User-Id next to a token is ignored", forged.json()["id"], account.user_id
     )
-    nobody = stage.send(Call("GET", "/users/me", headers=headers))
-    stage.check.problem("X-User-Id without a token is refused with 401", nobody, 401)
-    cart = stage.send(Call("GET", "/cart", headers=headers))
-    stage.check.problem("X-User-Id opens no cart", cart, 401)
+    anonymous = context.send(Call("GET", "/users/me", headers=headers))
+    context.check.problem("X-User-Id without a token answers 401", anonymous, 401)
+    cart = context.send(Call("GET", "/cart", headers=headers))
+    context.check.problem("X-User-Id without a token reads no cart", cart, 401)
     body = {"productId": 1, "quantity": 1, "paymentMethod": "CARD"}
-    order = stage.send(Call("POST", "/orders", json=body, headers=headers, key=new_key()))
-    stage.check.problem("X-User-Id places no order", order, 401)
+    order = context.send(Call("POST", "/orders", json=body, headers=headers, key=new_key()))
+    context.check.problem("X-User-Id without a token places no order", order, 401)
 
 
-def log_in_with_the_right_password_only(stage: Stage) -> None:
-    """A wrong password and an unknown address cannot be told apart."""
-    account = stage.customer(1)
-    entered = log_in(stage.cast.client, account.credentials)
-    stage.check.equal("log in answers a bearer token", entered["tokenType"], "Bearer")
-    stage.check.that(
-        "the token's life is told in seconds", 0 < entered["expiresIn"] <= 3600, entered
+def login_requires_the_right_password(context: ScenarioContext) -> None:
+    """A wrong password and an unknown address get identical responses."""
+    account = context.customer(1)
+    session = log_in(context.run.client, account.credentials)
+    context.check.equal("login returns a bearer token", session["tokenType"], "Bearer")
+    context.check.that(
+        "login returns the token's lifetime in seconds", 0 < session["expiresIn"] <= 3600, session
     )
-    wrong = _log_in(stage, account.email, "not the password of anyone")
-    stage.check.problem("a wrong password is refused with 401", wrong, 401)
-    unknown = _log_in(stage, f"e2e-{unique()}@example.com", "not the password of anyone")
-    stage.check.equal(
-        "an unknown address gets the same status and bytes",
+    wrong = _log_in(context, account.email, "wrong password")
+    context.check.problem("a wrong password answers 401", wrong, 401)
+    unknown = _log_in(context, f"e2e-{unique()}@example.com", "wrong password")
+    context.check.equal(
+        "an unknown address gets the same status and body",
         (unknown.status_code, unknown.content),
         (wrong.status_code, wrong.content),
     )
 
 
-def rotate_refresh_tokens(stage: Stage) -> None:
-    """Each refresh token works once; using one twice ends the whole session."""
-    first = log_in(stage.cast.client, stage.customer(1).credentials)
-    answer = _refresh(stage, first["refreshToken"])
-    stage.check.status("refresh answers 200", answer, 200)
-    second = answer.json()
-    stage.check.that(
-        "refresh answers a new refresh token", second["refreshToken"] != first["refreshToken"]
+def refresh_token_works_once(context: ScenarioContext) -> None:
+    """Each refresh token works once; a second use revokes the whole session."""
+    first = log_in(context.run.client, context.customer(1).credentials)
+    response = _refresh(context, first["refreshToken"])
+    context.check.status("refresh answers 200", response, 200)
+    second = response.json()
+    context.check.that(
+        "refresh returns a new refresh token", second["refreshToken"] != first["refreshToken"]
     )
-    stage.check.status(
-        "the new access token opens users/me", _me(stage, second["accessToken"]), 200
+    context.check.status(
+        "the new access token is accepted", _me(context, second["accessToken"]), 200
     )
-    reused = _refresh(stage, first["refreshToken"])
-    stage.check.problem("a refresh token used twice is refused with 401", reused, 401)
-    heir = _refresh(stage, second["refreshToken"])
-    stage.check.problem("and its whole family is dead", heir, 401)
-    stage.check.problem(
-        "and the family's access token is refused", _me(stage, second["accessToken"]), 401
+    reused = _refresh(context, first["refreshToken"])
+    context.check.problem("a reused refresh token answers 401", reused, 401)
+    descendant = _refresh(context, second["refreshToken"])
+    context.check.problem("then the newer refresh token answers 401", descendant, 401)
+    context.check.problem(
+        "and the session's access token answers 401", _me(context, second["accessToken"]), 401
     )
-    nonsense = _refresh(stage, "nonsense")
-    stage.check.problem("a refresh token that never was is refused with 401", nonsense, 401)
+    unknown = _refresh(context, "nonsense")
+    context.check.problem("an unknown refresh token answers 401", unknown, 401)
 
 
-def log_out(stage: Stage) -> None:
-    """After logging out neither token opens anything, at once."""
-    entered = log_in(stage.cast.client, stage.customer(1).credentials)
-    token = entered["accessToken"]
-    expect(_me(stage, token), 200)
-    body = {"refreshToken": entered["refreshToken"]}
-    left = stage.once(Call("POST", "/auth/logout", json=body, token=token))
-    stage.check.status("log out answers 204", left, 204)
-    stage.check.problem("the access token is refused at once", _me(stage, token), 401)
-    dead = _refresh(stage, entered["refreshToken"])
-    stage.check.problem("the refresh token is refused", dead, 401)
-    other = stage.get("/users/me", stage.customer(1))
-    stage.check.status("the account's other sessions live on", other, 200)
+def logout_revokes_both_tokens(context: ScenarioContext) -> None:
+    """Logout revokes the access token and the refresh token immediately."""
+    session = log_in(context.run.client, context.customer(1).credentials)
+    token = session["accessToken"]
+    expect(_me(context, token), 200)
+    body = {"refreshToken": session["refreshToken"]}
+    logged_out = context.send_once(Call("POST", "/auth/logout", json=body, token=token))
+    context.check.status("logout answers 204", logged_out, 204)
+    context.check.problem("the access token answers 401 immediately", _me(context, token), 401)
+    revoked = _refresh(context, session["refreshToken"])
+    context.check.problem("the refresh token answers 401", revoked, 401)
+    other = context.get("/users/me", context.customer(1))
+    context.check.status("the account's other sessions stay valid", other, 200)
 
 
-def refuse_tampered_tokens(stage: Stage) -> None:
-    """Only a token as the shop signed it is a token."""
-    account, other = stage.customer(1), stage.customer(2)
+def tampered_tokens_answer_401(context: ScenarioContext) -> None:
+    """A token that the shop did not sign in exactly this form answers 401."""
+    account, other = context.customer(1), context.customer(2)
     for name, authorization in _tampered(account, other).items():
         call = Call("GET", "/users/me", headers={"Authorization": authorization})
-        answer = stage.send(call)
-        stage.check.problem(f"{name} is refused with 401", answer, 401)
-    bare = stage.get("/users/me")
-    stage.check.problem("no token is refused with 401", bare, 401)
-    stage.check.that(
-        "401 says how to authenticate",
-        bare.headers.get("WWW-Authenticate", "").startswith("Bearer"),
-        dict(bare.headers),
+        response = context.send(call)
+        context.check.problem(f"{name} answers 401", response, 401)
+    without_token = context.get("/users/me")
+    context.check.problem("no token answers 401", without_token, 401)
+    context.check.that(
+        "401 has WWW-Authenticate: Bearer",
+        without_token.headers.get("WWW-Authenticate", "").startswith("Bearer"),
+        dict(without_token.headers),
     )
-    in_query = stage.get(f"/users/me?access_token={account.token()}")
-    stage.check.that(
-        "a token in the query opens nothing", in_query.status_code in (400, 401), in_query.text
+    in_query = context.get(f"/users/me?access_token={account.token()}")
+    context.check.that(
+        "a token in the query is rejected", in_query.status_code in (400, 401), in_query.text
     )
 
 
-def publish_the_keys(stage: Stage) -> None:
-    """Anyone can check a token with the published keys, and only with those."""
-    answer = stage.get("/.well-known/jwks.json", stage.customer(1))
-    stage.check.status("the key set answers 200", answer, 200)
-    keys = answer.json()["keys"]
-    kinds = {(key["kty"], key["crv"]) for key in keys}
-    stage.check.equal("every key is an Ed25519 public key", kinds, {("OKP", "Ed25519")})
-    stage.check.that("no key is a private one", all("d" not in key for key in keys), keys)
-    header = _decoded(stage.customer(1).token().split(".")[0])
-    stage.check.equal(
-        "tokens are signed EdDSA, as access tokens",
+def published_keys_verify_tokens(context: ScenarioContext) -> None:
+    """The key set contains the public keys that verify access tokens, and no private key."""
+    response = context.get("/.well-known/jwks.json", context.customer(1))
+    context.check.status("the key set answers 200", response, 200)
+    keys = response.json()["keys"]
+    types = {(key["kty"], key["crv"]) for key in keys}
+    context.check.equal("every key is an Ed25519 public key", types, {("OKP", "Ed25519")})
+    context.check.that("no key is private", all("d" not in key for key in keys), keys)
+    header = _decoded(context.customer(1).token().split(".")[0])
+    context.check.equal(
+        "tokens have the type at+jwt and are signed with EdDSA",
         (header["alg"], header["typ"]),
         ("EdDSA", "at+jwt"),
     )
-    stage.check.that(
-        "a token names one of the keys", header["kid"] in [key["kid"] for key in keys], header
+    context.check.that(
+        "a token has the id of a published key",
+        header["kid"] in [key["kid"] for key in keys],
+        header,
     )
 
 
-def keep_roles_apart(stage: Stage) -> None:
-    """A customer is refused what staff, support and finance may do: 403, not 401 or 404."""
-    customer = stage.customer(1)
+def customer_using_staff_routes_gets_403(context: ScenarioContext) -> None:
+    """Staff routes answer 403 to a customer, not 401 or 404."""
+    customer = context.customer(1)
     product = {"name": "x", "category": "전자", "price": 1, "stockQuantity": 1}
-    refused = stage.post("/products", product, customer)
-    stage.check.problem("a customer makes no product: 403", refused, 403)
-    refused = stage.post("/products/1/stock", {"quantity": 1}, customer)
-    stage.check.problem("a customer adds no stock: 403", refused, 403)
-    refused = stage.write("PATCH", "/products/1", {"price": 1}, customer, if_match='"1"')
-    stage.check.problem("a customer changes no price: 403", refused, 403)
-    refused = stage.post("/categories", {"name": "x"}, customer)
-    stage.check.problem("a customer makes no category: 403", refused, 403)
+    response = context.post("/products", product, customer)
+    context.check.problem("a customer creates a product: 403", response, 403)
+    response = context.post("/products/1/stock", {"quantity": 1}, customer)
+    context.check.problem("a customer adds stock: 403", response, 403)
+    response = context.write("PATCH", "/products/1", {"price": 1}, customer, if_match='"1"')
+    context.check.problem("a customer changes a price: 403", response, 403)
+    response = context.post("/categories", {"name": "x"}, customer)
+    context.check.problem("a customer creates a category: 403", response, 403)
 
 
-def _log_in(stage: Stage, email: str, password: str) -> httpx.Response:
+def _log_in(context: ScenarioContext, email: str, password: str) -> httpx.Response:
     body = {"email": email, "password": password}
-    return stage.send(Call("POST", "/auth/login", json=body, repeats=True))
+    return context.send(Call("POST", "/auth/login", json=body, repeats=True))
 
 
-def _refresh(stage: Stage, token: str) -> httpx.Response:
-    return stage.once(Call("POST", "/auth/refresh", json={"refreshToken": token}))
+def _refresh(context: ScenarioContext, token: str) -> httpx.Response:
+    return context.send_once(Call("POST", "/auth/refresh", json={"refreshToken": token}))
 
 
-def _me(stage: Stage, token: str) -> httpx.Response:
-    return stage.send(Call("GET", "/users/me", token=token))
+def _me(context: ScenarioContext, token: str) -> httpx.Response:
+    return context.send(Call("GET", "/users/me", token=token))
 
 
 def _tampered(account: Account, other: Account) -> dict[str, str]:
@@ -188,29 +189,29 @@ def _tampered(account: Account, other: Account) -> dict[str, str]:
         "a token of algorithm none": f"Bearer {unsigned}.{body}.",
         "a token with another subject": f"Bearer {head}.{foreign}.{signature}",
         "a token with another's signature": f"Bearer {head}.{body}.{other.token().split('.')[2]}",
-        "a word as token": "Bearer nonsense",
-        "another scheme": "Basic ZTJlOmUyZQ==",
+        "a token that is no JWT": "Bearer nonsense",
+        "another authentication scheme": "Basic ZTJlOmUyZQ==",
     }
 
 
-def _decoded(segment: str) -> dict[str, Any]:
+def _decoded(segment: str) -> JsonObject:
     padded = segment + "=" * (-len(segment) % 4)
-    decoded: dict[str, Any] = json.loads(base64.urlsafe_b64decode(padded))
+    decoded: JsonObject = json.loads(base64.urlsafe_b64decode(padded))
     return decoded
 
 
-def _encoded(value: dict[str, Any]) -> str:
+def _encoded(value: JsonObject) -> str:
     text = json.dumps(value, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 
 SCENARIOS = (
-    Scenario(register_an_account),
-    Scenario(know_oneself),
-    Scenario(log_in_with_the_right_password_only),
-    Scenario(rotate_refresh_tokens),
-    Scenario(log_out),
-    Scenario(refuse_tampered_tokens),
-    Scenario(publish_the_keys),
-    Scenario(keep_roles_apart),
+    Scenario(registration_creates_one_customer_per_address),
+    Scenario(own_account_is_read_by_token_only),
+    Scenario(login_requires_the_right_password),
+    Scenario(refresh_token_works_once),
+    Scenario(logout_revokes_both_tokens),
+    Scenario(tampered_tokens_answer_401),
+    Scenario(published_keys_verify_tokens),
+    Scenario(customer_using_staff_routes_gets_403),
 )

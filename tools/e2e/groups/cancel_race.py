@@ -1,4 +1,4 @@
-"""Cancel against charge: whoever is first, the order ends cancelled and no money is kept."""
+"""Concurrent commands: cancel against charge, the last units, full refunds."""
 
 from __future__ import annotations
 
@@ -6,110 +6,129 @@ import random
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import httpx
 
 from tools.e2e.accounts import Account
-from tools.e2e.client import error_code
-from tools.e2e.harness import Stage, side_by_side, together
+from tools.e2e.client import JsonObject, error_code
+from tools.e2e.context import ScenarioContext, run_in_parallel, run_simultaneously
 from tools.e2e.scenario import Scenario
 
 ORDERS = 20
-BUYERS = 4
+CUSTOMERS = 4
 AT_A_TIME = 4
-WITHIN_SECONDS = 0.05
+CANCEL_DELAY_SECONDS_MAX = 0.05
 QUANTITY = 2
 PRICE = 700
-CHANCE = random.SystemRandom()
+RANDOM = random.SystemRandom()
 
 
 @dataclass(frozen=True)
-class Round:
-    """One order, the two cancels fired at it, and how it ended."""
+class CancelRace:
+    """One order, the responses of its two concurrent cancels, and its final state."""
 
-    buyer: Account
+    customer: Account
     cancels: list[httpx.Response]
-    end: dict[str, Any]
+    order: JsonObject
 
 
-def cancel_while_charging(stage: Stage) -> None:
-    """Twenty orders, each cancelled twice at once within 50 ms of being placed."""
-    product = stage.product(price=PRICE, stock=ORDERS * QUANTITY)
-    buyers = [stage.customer(number) for number in range(1, BUYERS + 1)]
+def concurrent_cancel_and_charge_keeps_no_money(context: ScenarioContext) -> None:
+    """Twenty orders, each cancelled twice at once, at most 50 ms after it was placed."""
+    product = context.create_product(price=PRICE, stock=ORDERS * QUANTITY)
+    customers = [context.customer(number) for number in range(1, CUSTOMERS + 1)]
     jobs = [
-        partial(_race, stage, buyers[number % BUYERS], product["id"]) for number in range(ORDERS)
+        partial(_race, context, customers[number % CUSTOMERS], product["id"])
+        for number in range(ORDERS)
     ]
-    rounds = side_by_side(jobs, AT_A_TIME)
-    for number, one in enumerate(rounds, start=1):
-        _check_round(stage, number, one)
-    stage.check.equal("all stock is back, exactly", stage.stock(product["id"]), ORDERS * QUANTITY)
+    races = run_in_parallel(jobs, AT_A_TIME)
+    for number, race in enumerate(races, start=1):
+        _check_race(context, number, race)
+    context.check.equal(
+        "the whole stock is available again", context.stock(product["id"]), ORDERS * QUANTITY
+    )
 
 
-def _race(stage: Stage, buyer: Account, product_id: int) -> Round:
-    order = stage.placed(buyer, (product_id, QUANTITY))
+def _race(context: ScenarioContext, customer: Account, product_id: int) -> CancelRace:
+    order = context.place_order(customer, (product_id, QUANTITY))
     path = f"/orders/{order['id']}/cancel"
 
     def cancel() -> httpx.Response:
-        time.sleep(CHANCE.uniform(0.0, WITHIN_SECONDS))
-        return stage.write("PATCH", path, None, buyer)
+        time.sleep(RANDOM.uniform(0.0, CANCEL_DELAY_SECONDS_MAX))
+        return context.write("PATCH", path, None, customer)
 
-    cancels = together([cancel, cancel])
-    return Round(buyer, cancels, stage.at_rest(buyer, order["id"]))
+    cancels = run_simultaneously([cancel, cancel])
+    return CancelRace(customer, cancels, context.wait_for_final_status(customer, order["id"]))
 
 
-def _check_round(stage: Stage, number: int, one: Round) -> None:
-    answers = [(answer.status_code, error_code(answer)) for answer in one.cancels]
-    stage.check.that(
-        f"order {number}: one cancel is done, the other agrees or comes too late",
-        (200, None) in answers and set(answers) <= {(200, None), (409, "NOT_CANCELLABLE")},
-        answers,
+def _check_race(context: ScenarioContext, number: int, race: CancelRace) -> None:
+    responses = [(response.status_code, error_code(response)) for response in race.cancels]
+    context.check.that(
+        f"order {number}: one cancel answers 200, the other 200 or NOT_CANCELLABLE",
+        (200, None) in responses and set(responses) <= {(200, None), (409, "NOT_CANCELLABLE")},
+        responses,
     )
-    order_id = one.end["id"]
-    stage.check.equal(f"order {number}: it ends CANCELLED", one.end["status"], "CANCELLED")
-    captures = _count(stage, one, order_id, "payment", "CAPTURED")
-    refunds = _count(stage, one, order_id, "refund", "SUCCEEDED")
-    kept = captures * PRICE * QUANTITY - one.end["refundedAmount"]
-    stage.check.equal(f"order {number}: no money is kept", (kept, captures - refunds), (0, 0))
-    cancelled = [to for _, to in stage.moves(one.buyer, order_id, "order") if to == "CANCELLED"]
-    stage.check.equal(f"order {number}: it was cancelled once", len(cancelled), 1)
+    order_id = race.order["id"]
+    context.check.equal(
+        f"order {number}: its final status is CANCELLED", race.order["status"], "CANCELLED"
+    )
+    captures = _count(context, race, order_id, "payment", "CAPTURED")
+    refunds = _count(context, race, order_id, "refund", "SUCCEEDED")
+    kept = captures * PRICE * QUANTITY - race.order["refundedAmount"]
+    context.check.equal(
+        f"order {number}: every capture is refunded", (kept, captures - refunds), (0, 0)
+    )
+    cancelled = [
+        to
+        for _, to in context.status_changes(race.customer, order_id, "order")
+        if to == "CANCELLED"
+    ]
+    context.check.equal(f"order {number}: it was cancelled once", len(cancelled), 1)
 
 
-def _count(stage: Stage, one: Round, order_id: str, entity: str, status: str) -> int:
-    moves = stage.moves(one.buyer, order_id, entity)
+def _count(
+    context: ScenarioContext, race: CancelRace, order_id: str, entity: str, status: str
+) -> int:
+    moves = context.status_changes(race.customer, order_id, entity)
     return len([to for _, to in moves if to == status])
 
 
-def sell_the_last_units_once(stage: Stage) -> None:
-    """Ten buyers' requests for the last three units, at once: exactly three get one."""
-    product = stage.product(stock=3)
-    buyers = [stage.customer(1 + number % BUYERS) for number in range(10)]
-    answers = together([partial(stage.order, buyer, (product["id"], 1)) for buyer in buyers])
-    counts = sorted((answer.status_code, error_code(answer) or "") for answer in answers)
-    wanted = [(201, "")] * 3 + [(409, "OUT_OF_STOCK")] * 7
-    stage.check.equal("three orders, seven refusals", counts, wanted)
-    stage.check.equal("nothing is left", stage.stock(product["id"]), 0)
-
-
-def refund_the_rest_once(stage: Stage) -> None:
-    """Ten refunds of the whole amount at once: one wins."""
-    buyer, support, product = stage.customer(1), stage.support(), stage.product(price=1000, stock=1)
-    order = stage.paid(buyer, (product["id"], 1))
-    body = {"amount": 1000, "reason": "race"}
-    jobs = [partial(stage.post, f"/orders/{order['id']}/refunds", body, support)] * 10
-    answers = together(jobs)
-    done = [answer for answer in answers if answer.status_code < 300]
-    refused = [answer for answer in answers if answer.status_code == 409]
-    shown = (len(done), len(refused))
-    stage.check.equal("one refund, nine refusals", shown, (1, 9))
-    seen = stage.eventually(
-        lambda: stage.look_up(buyer, order["id"]), lambda seen: seen["refundedAmount"] >= 1000
+def last_units_are_sold_once(context: ScenarioContext) -> None:
+    """Of ten concurrent orders for the last three units exactly three are accepted."""
+    product = context.create_product(stock=3)
+    customers = [context.customer(1 + number % CUSTOMERS) for number in range(10)]
+    responses = run_simultaneously(
+        [partial(context.post_order, customer, (product["id"], 1)) for customer in customers]
     )
-    stage.check.equal("the amount went back once", seen["refundedAmount"], 1000)
+    counts = sorted((response.status_code, error_code(response) or "") for response in responses)
+    wanted = [(201, "")] * 3 + [(409, "OUT_OF_STOCK")] * 7
+    context.check.equal("three orders are accepted, seven answer OUT_OF_STOCK", counts, wanted)
+    context.check.equal("the stock is 0", context.stock(product["id"]), 0)
+
+
+def concurrent_full_refunds_succeed_once(context: ScenarioContext) -> None:
+    """Of ten concurrent refunds of the whole amount one succeeds."""
+    customer, support, product = (
+        context.customer(1),
+        context.support(),
+        context.create_product(price=1000, stock=1),
+    )
+    order = context.place_paid_order(customer, (product["id"], 1))
+    body = {"amount": 1000, "reason": "race"}
+    jobs = [partial(context.post, f"/orders/{order['id']}/refunds", body, support)] * 10
+    responses = run_simultaneously(jobs)
+    accepted = [response for response in responses if response.status_code < 300]
+    rejected = [response for response in responses if response.status_code == 409]
+    counts = (len(accepted), len(rejected))
+    context.check.equal("one refund is accepted, nine answer 409", counts, (1, 9))
+    seen = context.poll(
+        lambda: context.read_order(customer, order["id"]),
+        lambda seen: seen["refundedAmount"] >= 1000,
+    )
+    context.check.equal("the amount was refunded once", seen["refundedAmount"], 1000)
 
 
 SCENARIOS = (
-    Scenario(cancel_while_charging, ("staff",)),
-    Scenario(sell_the_last_units_once, ("staff",)),
-    Scenario(refund_the_rest_once, ("staff", "support")),
+    Scenario(concurrent_cancel_and_charge_keeps_no_money, ("staff",)),
+    Scenario(last_units_are_sold_once, ("staff",)),
+    Scenario(concurrent_full_refunds_succeed_once, ("staff", "support")),
 )

@@ -1,4 +1,4 @@
-"""Bad input: every mistake has its status, and none leaves a trace."""
+"""Invalid input: each error has its status and changes nothing."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 from typing import Any
 
 from tools.e2e.accounts import Account
-from tools.e2e.client import Call, new_key
-from tools.e2e.harness import Stage
+from tools.e2e.client import Call, JsonObject, new_key
+from tools.e2e.context import ScenarioContext, payment_of
 from tools.e2e.scenario import Scenario
 
 JSON = "application/json"
 BODY_BYTES_MAX = 65_536
 
 
-def refuse_what_is_not_json(stage: Stage) -> None:
-    """Bytes that are not one JSON document: 400."""
-    buyer = stage.customer(1)
+def malformed_json_answers_400(context: ScenarioContext) -> None:
+    """A body that is not one JSON document: 400."""
+    customer = context.customer(1)
     bodies = {
         "an empty body": b"",
         "half an object": b"{",
@@ -24,48 +24,48 @@ def refuse_what_is_not_json(stage: Stage) -> None:
         "two documents": b"{}{}",
         "the same name twice": b'{"productId": 1, "quantity": 1, "quantity": 9}',
         "bytes that are not UTF-8": b'{"paymentMethod": "\xff"}',
-        "a number that is none": b'{"productId": NaN}',
-        "a very deep document": b"[" * 10_000,
+        "the number NaN": b'{"productId": NaN}',
+        "a deeply nested document": b"[" * 10_000,
     }
     for name, content in bodies.items():
-        answer = stage.send(_order_of(content), buyer)
-        stage.check.problem(f"{name}: 400", answer, 400)
+        response = context.send(_order_of(content), customer)
+        context.check.problem(f"{name}: 400", response, 400)
 
 
-def refuse_other_content(stage: Stage) -> None:
-    """JSON it must be, and not too much of it."""
-    buyer = stage.customer(1)
+def wrong_content_type_or_size_is_rejected(context: ScenarioContext) -> None:
+    """Another content type or encoding: 415; a body over 64 KiB: 413."""
+    customer = context.customer(1)
     content = json.dumps({"productId": 1, "quantity": 1, "paymentMethod": "CARD"}).encode()
-    for kind in ("text/plain", "application/xml", "application/x-www-form-urlencoded"):
-        answer = stage.send(_order_of(content, kind), buyer)
-        stage.check.problem(f"{kind}: 415", answer, 415)
-    packed = Call(
+    for content_type in ("text/plain", "application/xml", "application/x-www-form-urlencoded"):
+        response = context.send(_order_of(content, content_type), customer)
+        context.check.problem(f"{content_type}: 415", response, 415)
+    compressed = Call(
         "POST",
         "/orders",
         content=content,
         key=new_key(),
         headers={"Content-Type": JSON, "Content-Encoding": "gzip"},
     )
-    stage.check.problem("a packed body: 415", stage.send(packed, buyer), 415)
+    context.check.problem("a compressed body: 415", context.send(compressed, customer), 415)
     large = b'{"paymentMethod": "' + b"x" * BODY_BYTES_MAX + b'"}'
-    stage.check.problem("more than 64 KiB: 413", stage.send(_order_of(large), buyer), 413)
+    context.check.problem("a body over 64 KiB: 413", context.send(_order_of(large), customer), 413)
 
 
-def refuse_other_shapes(stage: Stage) -> None:
-    """Well-formed, but not what an order is: 422."""
-    buyer, product = stage.customer(1), stage.product(stock=5)
+def invalid_orders_answer_422(context: ScenarioContext) -> None:
+    """Well-formed JSON that is not a valid order: 422."""
+    customer, product = context.customer(1), context.create_product(stock=5)
     good = {"productId": product["id"], "quantity": 1, "paymentMethod": "CARD"}
     item = {"productId": product["id"], "quantity": 1}
-    bodies: dict[str, Any] = {
+    bodies: JsonObject = {
         "an array": [good],
         "null": None,
-        "an unknown property": {**good, "surprise": 1},
-        "a price of one's own": {**good, "unitPrice": 1},
-        "a total of one's own": {**good, "totalAmount": 1},
-        "a status of one's own": {**good, "status": "PAID"},
-        "another's user id": {**good, "userId": 1},
-        "one product and a list": {**good, "items": [item]},
-        "neither product nor list": {"paymentMethod": "CARD"},
+        "an unknown property": {**good, "unknown": 1},
+        "a client-supplied price": {**good, "unitPrice": 1},
+        "a client-supplied total": {**good, "totalAmount": 1},
+        "a client-supplied status": {**good, "status": "PAID"},
+        "a client-supplied user id": {**good, "userId": 1},
+        "both productId and items": {**good, "items": [item]},
+        "neither productId nor items": {"paymentMethod": "CARD"},
         "no payment method": item,
         "no lines": {"items": [], "paymentMethod": "CARD"},
         "an unknown product": {**good, "productId": 2**40},
@@ -73,50 +73,56 @@ def refuse_other_shapes(stage: Stage) -> None:
     for quantity in (0, -1, 1.5, "1", True, None, [1], 2**31, 2**63):
         bodies[f"a quantity of {quantity!r}"] = {**good, "quantity": quantity}
     for name, body in bodies.items():
-        answer = stage.send(_order_of(json.dumps(body).encode()), buyer)
-        stage.check.problem(f"{name}: 422", answer, 422)
-    stage.check.equal("no stock was taken by any of them", stage.stock(product["id"]), 5)
+        response = context.send(_order_of(json.dumps(body).encode()), customer)
+        context.check.problem(f"{name}: 422", response, 422)
+    context.check.equal("none of them reserved stock", context.stock(product["id"]), 5)
 
 
-def decline_cards(stage: Stage) -> None:
-    """A card without money pays nothing, and the buyer sees why the order waits."""
-    buyer, product = stage.customer(2), stage.product(stock=5)
-    order = stage.placed(buyer, (product["id"], 1), method="CARD_INSUFFICIENT_FUNDS")
-    seen = stage.declined(buyer, order["id"])
-    shown = (seen["status"], (seen["payment"] or {}).get("status"), seen["refundedAmount"])
-    stage.check.equal("declined: waiting, nothing taken", shown, ("PENDING", "DECLINED", 0))
-    story = stage.moves(buyer, order["id"], "payment")
-    stage.check.equal(
-        "the timeline shows the decline last", story[-1:], [(story[-1][0], "DECLINED")]
+def declined_card_leaves_the_order_pending(context: ScenarioContext) -> None:
+    """After a decline the order stays PENDING and shows the declined payment."""
+    customer, product = context.customer(2), context.create_product(stock=5)
+    order = context.place_order(customer, (product["id"], 1), method="CARD_INSUFFICIENT_FUNDS")
+    seen = context.wait_for_decline(customer, order["id"])
+    shown = (seen["status"], payment_of(seen).get("status"), seen["refundedAmount"])
+    context.check.equal(
+        "the order is PENDING, its payment DECLINED", shown, ("PENDING", "DECLINED", 0)
     )
-    stage.write("PATCH", f"/orders/{order['id']}/cancel", None, buyer)
-    stage.check.equal("given up, the stock is back", stage.stock(product["id"]), 5)
+    changes = context.status_changes(customer, order["id"], "payment")
+    context.check.equal(
+        "the decline is the last change in the timeline",
+        changes[-1:],
+        [(changes[-1][0], "DECLINED")],
+    )
+    context.write("PATCH", f"/orders/{order['id']}/cancel", None, customer)
+    context.check.equal(
+        "after cancelling it the stock is available again", context.stock(product["id"]), 5
+    )
 
 
-def leave_no_trace(stage: Stage) -> None:
-    """After refusals of every kind the buyer has no order and no line in the cart."""
-    buyer, product = stage.new_customer(), stage.product(stock=1)
+def rejected_requests_change_nothing(context: ScenarioContext) -> None:
+    """After rejected requests the customer has no order and no line in the cart."""
+    customer, product = context.new_customer(), context.create_product(stock=1)
     line = {"productId": product["id"], "quantity": 2}
-    refused = [
-        stage.post("/orders", {**line, "paymentMethod": "CARD"}, buyer),
-        stage.post("/orders", {**line, "quantity": 0, "paymentMethod": "CARD"}, buyer),
-        stage.post("/cart/items", line, buyer),
-        stage.post("/orders/from-cart", {"paymentMethod": "CARD"}, buyer),
+    rejected = [
+        context.post("/orders", {**line, "paymentMethod": "CARD"}, customer),
+        context.post("/orders", {**line, "quantity": 0, "paymentMethod": "CARD"}, customer),
+        context.post("/cart/items", line, customer),
+        context.post("/orders/from-cart", {"paymentMethod": "CARD"}, customer),
     ]
-    statuses = [answer.status_code for answer in refused]
-    stage.check.equal("four refusals", statuses, [409, 422, 409, 400])
-    stage.check.equal("no order", _json(stage, "/orders/me", buyer), [])
-    stage.check.equal("no line", _json(stage, "/cart", buyer)["items"], [])
-    stage.check.equal("no stock", stage.stock(product["id"]), 1)
+    statuses = [response.status_code for response in rejected]
+    context.check.equal("four rejected requests", statuses, [409, 422, 409, 400])
+    context.check.equal("there is no order", _json(context, "/orders/me", customer), [])
+    context.check.equal("the cart is empty", _json(context, "/cart", customer)["items"], [])
+    context.check.equal("the stock is unchanged", context.stock(product["id"]), 1)
 
 
-def take_words_literally(stage: Stage) -> None:
-    """Text that means something elsewhere is only text here."""
-    words = ("' OR 1=1--", '"; DROP TABLE orders;--', "{{7*7}}", "<script>", "../../etc/passwd")
-    for word in words:
-        made = stage.product(name=word, stock=1)
-        seen = stage.get(f"/products/{made['id']}", stage.customer(1)).json()["name"]
-        stage.check.equal(f"{word} reads back as it was written", seen, made["name"])
+def text_is_stored_literally(context: ScenarioContext) -> None:
+    """Text with a meaning in SQL, HTML or templates is stored as text."""
+    texts = ("' OR 1=1--", '"; DROP TABLE orders;--', "{{7*7}}", "<script>", "../../etc/passwd")
+    for text in texts:
+        product = context.create_product(name=text, stock=1)
+        seen = context.get(f"/products/{product['id']}", context.customer(1)).json()["name"]
+        context.check.equal(f"{text} is read back unchanged", seen, product["name"])
 
 
 def _order_of(content: bytes, content_type: str = JSON) -> Call:
@@ -124,16 +130,16 @@ def _order_of(content: bytes, content_type: str = JSON) -> Call:
     return Call("POST", "/orders", content=content, key=new_key(), headers=headers)
 
 
-def _json(stage: Stage, path: str, by: Account) -> Any:
-    return stage.get(path, by).json()
+def _json(context: ScenarioContext, path: str, by: Account) -> Any:
+    return context.get(path, by).json()
 
 
 STAFF = ("staff",)
 SCENARIOS = (
-    Scenario(refuse_what_is_not_json),
-    Scenario(refuse_other_content),
-    Scenario(refuse_other_shapes, STAFF),
-    Scenario(decline_cards, STAFF),
-    Scenario(leave_no_trace, STAFF),
-    Scenario(take_words_literally, STAFF),
+    Scenario(malformed_json_answers_400),
+    Scenario(wrong_content_type_or_size_is_rejected),
+    Scenario(invalid_orders_answer_422, STAFF),
+    Scenario(declined_card_leaves_the_order_pending, STAFF),
+    Scenario(rejected_requests_change_nothing, STAFF),
+    Scenario(text_is_stored_literally, STAFF),
 )

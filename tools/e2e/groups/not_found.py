@@ -1,15 +1,15 @@
-"""What is not there is not there: unknown paths, wrong methods, missing things, our insides."""
+"""Unknown paths, wrong methods, missing resources and internal paths."""
 
 from __future__ import annotations
 
 from uuid import uuid4
 
 from tools.e2e.client import Call
-from tools.e2e.harness import Stage
+from tools.e2e.context import ScenarioContext
 from tools.e2e.scenario import Scenario
 
 UNKNOWN = ("/nothing", "/products/", "/orders/", "/ORDERS", "/orders;x=1", "/api/products")
-INSIDES = (
+INTERNAL_PATHS = (
     "/metrics",
     "/events",
     "/actuator/health",
@@ -30,66 +30,66 @@ WRONG_METHODS = (
 )
 
 
-def answer_404_for_unknown_paths(stage: Stage) -> None:
-    """A path nobody serves is refused as a problem document, signed in or not."""
-    buyer = stage.customer(1)
+def unknown_paths_answer_404(context: ScenarioContext) -> None:
+    """An unknown path answers 404 with a problem document, with or without a token."""
+    customer = context.customer(1)
     for path in UNKNOWN:
-        answer = stage.send(Call("GET", path), buyer)
-        stage.check.problem(f"GET {path}: 404", answer, 404, "NOT_FOUND")
-    nobody = stage.get("/nothing")
-    stage.check.problem("GET /nothing by nobody: 404", nobody, 404, "NOT_FOUND")
+        response = context.send(Call("GET", path), customer)
+        context.check.problem(f"GET {path}: 404", response, 404, "NOT_FOUND")
+    anonymous = context.get("/nothing")
+    context.check.problem("GET /nothing without a token: 404", anonymous, 404, "NOT_FOUND")
 
 
-def hide_the_insides(stage: Stage) -> None:
-    """Nothing that functions, scrapers or the old system use inside answers outside."""
-    buyer = stage.customer(1)
-    for path in INSIDES:
-        answer = stage.send(Call("GET", path), buyer)
-        stage.check.that(f"GET {path}: 404", answer.status_code == 404, answer.text)
+def internal_paths_answer_404(context: ScenarioContext) -> None:
+    """Paths for internal traffic, monitoring and the previous system answer 404."""
+    customer = context.customer(1)
+    for path in INTERNAL_PATHS:
+        response = context.send(Call("GET", path), customer)
+        context.check.that(f"GET {path}: 404", response.status_code == 404, response.text)
     event = {"Content-Type": "application/cloudevents+json"}
     call = Call("POST", "/events", content=b"{}", headers=event, repeats=True)
-    answer = stage.send(call, buyer)
-    stage.check.that("POST /events: 404", answer.status_code == 404, answer.text)
+    response = context.send(call, customer)
+    context.check.that("POST /events: 404", response.status_code == 404, response.text)
 
 
-def name_the_allowed_methods(stage: Stage) -> None:
-    """A known path with another method: 405, and Allow says which there are."""
-    buyer = stage.customer(1)
+def wrong_method_answers_405_with_allow(context: ScenarioContext) -> None:
+    """A known path with another method: 405, and Allow lists the allowed methods."""
+    customer = context.customer(1)
     for method, path, allowed in WRONG_METHODS:
-        answer = stage.send(Call(method, path, repeats=True), buyer)
-        stage.check.problem(f"{method} {path}: 405", answer, 405)
-        allow = [word.strip() for word in answer.headers.get("Allow", "").split(",")]
-        stage.check.that(f"{method} {path}: Allow names {allowed}", allowed in allow, allow)
+        response = context.send(Call(method, path, repeats=True), customer)
+        context.check.problem(f"{method} {path}: 405", response, 405)
+        allow = [method.strip() for method in response.headers.get("Allow", "").split(",")]
+        context.check.that(f"{method} {path}: Allow names {allowed}", allowed in allow, allow)
 
 
-def miss_what_never_was(stage: Stage) -> None:
-    """Missing products and orders: 404; names that cannot be one: 404 too."""
-    buyer = stage.customer(1)
+def missing_products_and_orders_answer_404(context: ScenarioContext) -> None:
+    """Missing products and orders answer 404, and so do invalid ids."""
+    customer = context.customer(1)
     for name in (str(2**40), "0", "-1", "abc"):
-        answer = stage.get(f"/products/{name}", buyer)
-        stage.check.problem(f"GET /products/{name}: 404", answer, 404, "NOT_FOUND")
-    missing = stage.get(f"/orders/{uuid4()}", buyer)
-    stage.check.problem("GET of a missing order: 404", missing, 404, "NOT_FOUND")
-    malformed = stage.get("/orders/42", buyer)
-    stage.check.problem("GET /orders/42: 404", malformed, 404, "NOT_FOUND")
-    cancel = stage.write("PATCH", f"/orders/{uuid4()}/cancel", None, buyer)
-    stage.check.problem("cancelling a missing order: 404", cancel, 404, "NOT_FOUND")
+        response = context.get(f"/products/{name}", customer)
+        context.check.problem(f"GET /products/{name}: 404", response, 404, "NOT_FOUND")
+    missing = context.get(f"/orders/{uuid4()}", customer)
+    context.check.problem("GET of a missing order: 404", missing, 404, "NOT_FOUND")
+    malformed = context.get("/orders/42", customer)
+    context.check.problem("GET /orders/42: 404", malformed, 404, "NOT_FOUND")
+    cancel = context.write("PATCH", f"/orders/{uuid4()}/cancel", None, customer)
+    context.check.problem("cancelling a missing order: 404", cancel, 404, "NOT_FOUND")
 
 
-def miss_what_was_put_away(stage: Stage) -> None:
-    """A product that is no longer sold is no longer found."""
-    product, buyer = stage.product(), stage.customer(1)
-    stage.put_away()
-    answer = stage.get(f"/products/{product['id']}", buyer)
-    stage.check.problem("an inactive product: 404", answer, 404, "NOT_FOUND")
-    order = stage.order(buyer, (product["id"], 1))
-    stage.check.problem("an inactive product cannot be ordered: 422", order, 422)
+def inactive_product_answers_404(context: ScenarioContext) -> None:
+    """A deactivated product answers 404 and cannot be ordered."""
+    product, customer = context.create_product(), context.customer(1)
+    context.deactivate_products()
+    response = context.get(f"/products/{product['id']}", customer)
+    context.check.problem("an inactive product: 404", response, 404, "NOT_FOUND")
+    order = context.post_order(customer, (product["id"], 1))
+    context.check.problem("an inactive product cannot be ordered: 422", order, 422)
 
 
 SCENARIOS = (
-    Scenario(answer_404_for_unknown_paths),
-    Scenario(hide_the_insides),
-    Scenario(name_the_allowed_methods),
-    Scenario(miss_what_never_was),
-    Scenario(miss_what_was_put_away, ("staff",)),
+    Scenario(unknown_paths_answer_404),
+    Scenario(internal_paths_answer_404),
+    Scenario(wrong_method_answers_405_with_allow),
+    Scenario(missing_products_and_orders_answer_404),
+    Scenario(inactive_product_answers_404, ("staff",)),
 )
