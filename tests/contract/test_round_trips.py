@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from shop.runtime.config import Secret
+from tests.counting_proxy import CountingProxy
 from tests.harness import ShopUnderTest
-from tools.bench.proxy import CountingProxy
 
 PLACE_ORDER_MAX = 3
 

@@ -1,4 +1,4 @@
-"""Bytecode for everything that a bench starts, as the image has it."""
+"""Compiles bytecode for everything that a benchmark starts, as the image build does."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FOLDERS = ("events", "functions", "shop", "tools/bench/baselines")
 
 
 def compile_everything() -> None:
-    """Compiles the shop and whatever is installed beside it, where it is not compiled yet."""
+    """Compiles the shop and all installed packages where bytecode is missing."""
     root = Path(next(iter(functions.__path__))).resolve().parent
     own = [str(root / folder) for folder in FOLDERS]
     installed = [get_paths()["stdlib"], get_paths()["purelib"]]
-    # no check: some packages ship tests and templates that are broken on purpose
+    # no check: some packages ship tests and templates that do not compile, on purpose
     command = [
         sys.executable,
         "-W",

@@ -1,11 +1,12 @@
-"""Cold starts: from exec to the first right answer, every function beside the bare framework.
+"""Measures cold starts, from exec to the first correct response, against the bare framework.
 
     python -m tools.bench.cold [--rounds N] [--function NAME]... [--check]
 
-The yardstick is functions-framework's hello-world, which has no database.  ``eager`` is place_order
-under the framework with the usual libraries imported at its start.  Rounds are interleaved and the
-yardstick is measured again before every third contender, so a noisy neighbour disturbs all alike.
-Figures are medians over the rounds, ratios those of the ratios to the yardstick just before.
+The baseline is functions-framework's hello-world, which has no database.  ``eager`` is place_order
+under the framework with the usual libraries imported at start.  Rounds are interleaved and the
+baseline is measured again before every third candidate, so that load of other programs affects all
+of them.  Times are medians over the rounds; each ratio is the median of the ratios to the baseline
+measured just before.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-from tools.bench.firsts import first_request, http_request
+from tools.bench.environment import BenchEnvironment, bench_environment, specs_named
+from tools.bench.first_requests import first_request, http_request
 from tools.bench.processes import Process
-from tools.bench.report import judged, median, surroundings, table
-from tools.bench.stand import Stand, specs_named, stand
+from tools.bench.report import compare_with_target, machine_description, median, table
 from tools.local_platform.servers import free_port
 
 BASELINES = Path(__file__).parent / "baselines"
 HELLO, EAGER = "framework hello, no database", "framework, all eager, place_order"
 TARGETS = {"place_order": 1.7, "list_products": 1.6}
-TARGET_OF_ANY = 2.2
+TARGET_SLOWEST = 2.2
 BETWEEN_YARDSTICKS = 3
 
 
 @dataclass
-class Contender:
-    """Something that starts: how, its request, and what was measured of it."""
+class Candidate:
+    """A process to start: its command, its first request, and one measured value per round."""
 
     name: str
     prepare: Callable[[], tuple[bytes, int]]
@@ -45,18 +46,18 @@ class Contender:
     pss_mib: list[float] = field(default_factory=list)
 
     def start_once(self) -> None:
-        """One cold start, measured; raises when the answer is not the right one."""
+        """Measures one cold start; raises RuntimeError on an unexpected response."""
         request, status = self.prepare()
         port = free_port()
         process = Process(self.command(port), {**self.environment, "PORT": str(port)})
         process.start()
         try:
-            answer = process.first_answer(port, request)
+            response = process.first_response(port, request)
             wall = perf_counter() - process.began
             rss, pss = process.memory_kib()
         finally:
             cpu = process.kill()
-        head, _, body = answer.partition(b"\r\n\r\n")
+        head, _, body = response.partition(b"\r\n\r\n")
         if head.split(b" ", 2)[1] != str(status).encode():
             raise RuntimeError(f"{self.name} answered {head[:40]!r} {body[:400]!r}")
         self.wall_ms.append(wall * 1000)
@@ -64,14 +65,16 @@ class Contender:
         self.rss_mib.append(rss / 1024)
         self.pss_mib.append(pss / 1024)
 
-    def forget(self) -> None:
-        """Begins anew."""
-        for figures in (self.ratios, self.wall_ms, self.cpu_ms, self.rss_mib, self.pss_mib):
-            figures.clear()
+    def reset(self) -> None:
+        """Discards the measured values."""
+        for values in (self.ratios, self.wall_ms, self.cpu_ms, self.rss_mib, self.pss_mib):
+            values.clear()
 
 
-def framework(name: str, baseline: str, made: Stand, first: tuple[bytes, int] | None) -> Contender:
-    """A baseline under the plain functions-framework."""
+def framework(
+    name: str, baseline: str, environment: BenchEnvironment, first: tuple[bytes, int] | None
+) -> Candidate:
+    """A program of ``baselines`` under the plain functions-framework."""
 
     def command(port: int) -> list[str]:
         source = str(BASELINES / baseline / "main.py")
@@ -79,39 +82,39 @@ def framework(name: str, baseline: str, made: Stand, first: tuple[bytes, int] | 
         return [sys.executable, "-m", "functions_framework", *options, "--port", str(port)]
 
     def prepare() -> tuple[bytes, int]:
-        return first or first_request(made, "place_order")
+        return first or first_request(environment, "place_order")
 
-    return Contender(name, prepare, command, made.environment("place_order"))
+    return Candidate(name, prepare, command, environment.of_function("place_order"))
 
 
-def function(name: str, made: Stand) -> Contender:
-    """A function in our own container entry."""
-    return Contender(
+def function(name: str, environment: BenchEnvironment) -> Candidate:
+    """A function started as its container starts it."""
+    return Candidate(
         name,
-        lambda: first_request(made, name),
+        lambda: first_request(environment, name),
         lambda _port: [sys.executable, "-m", "shop.runtime", name],
-        made.environment(name),
+        environment.of_function(name),
     )
 
 
-def measure(hello: Contender, others: list[Contender], rounds: int) -> None:
-    """Warms the page cache once, then measures everyone once a round."""
-    for contender in (hello, *others):
-        contender.start_once()
-        contender.forget()
+def measure(hello: Candidate, others: list[Candidate], rounds: int) -> None:
+    """Starts each candidate once to fill the page cache, then once a round."""
+    for candidate in (hello, *others):
+        candidate.start_once()
+        candidate.reset()
     for _ in range(rounds):
-        for place, contender in enumerate(others):
-            if place % BETWEEN_YARDSTICKS == 0:
+        for position, candidate in enumerate(others):
+            if position % BETWEEN_YARDSTICKS == 0:
                 hello.start_once()
-            contender.start_once()
-            contender.ratios.append(contender.wall_ms[-1] / hello.wall_ms[-1])
+            candidate.start_once()
+            candidate.ratios.append(candidate.wall_ms[-1] / hello.wall_ms[-1])
         sys.stderr.write(".")
         sys.stderr.flush()
     sys.stderr.write("\n")
 
 
-def show(hello: Contender, others: list[Contender]) -> str:
-    """The table: wall and CPU times, and how they compare with the yardstick's."""
+def show(hello: Candidate, others: list[Candidate]) -> str:
+    """The table of wall time, CPU time and memory, with ratios to the baseline."""
     rows = [
         (
             each.name,
@@ -124,39 +127,42 @@ def show(hello: Contender, others: list[Contender]) -> str:
         )
         for each in (hello, *others)
     ]
-    headings = ("from zero", "wall ms", "× hello", "CPU ms", "× hello", "RSS MiB", "PSS MiB")
+    headings = ("cold start", "wall ms", "× hello", "CPU ms", "× hello", "RSS MiB", "PSS MiB")
     return table(headings, rows)
 
 
-def verdicts(measured: list[Contender]) -> list[str]:
-    """A line for every target."""
+def target_results(measured: list[Candidate]) -> list[str]:
+    """One line for each target: reached or missed."""
     functions = {each.name: median(each.ratios) for each in measured}
     lines = [
-        judged(f"{name} / hello", functions[name], limit)
+        compare_with_target(f"{name} / hello", functions[name], limit)
         for name, limit in TARGETS.items()
         if name in functions
     ]
     slowest = max(functions, key=lambda name: functions[name])
-    return [*lines, judged(f"slowest ({slowest}) / hello", functions[slowest], TARGET_OF_ANY)]
+    return [
+        *lines,
+        compare_with_target(f"slowest ({slowest}) / hello", functions[slowest], TARGET_SLOWEST),
+    ]
 
 
 def main() -> int:
-    """0; with --check 1 when a target was missed."""
+    """The exit status: 1 when a target was missed and ``--check`` is given, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench.cold")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--function", action="append", default=[], metavar="NAME")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     options = parser.parse_args()
-    with stand() as made:
-        hello = framework(HELLO, "hello", made, (http_request("GET", "/"), 200))
-        eager = framework(EAGER, "eager", made, None)
-        ours = [function(spec.name, made) for spec in specs_named(options.function)]
+    with bench_environment() as environment:
+        hello = framework(HELLO, "hello", environment, (http_request("GET", "/"), 200))
+        eager = framework(EAGER, "eager", environment, None)
+        ours = [function(spec.name, environment) for spec in specs_named(options.function)]
         measure(hello, [eager, *ours], options.rounds)
-    print(f"{surroundings()} · medians of {options.rounds} interleaved rounds\n")
+    print(f"{machine_description()} · medians of {options.rounds} interleaved rounds\n")
     print(show(hello, [eager, *ours]))
-    judgement = verdicts(ours)
-    print("\n" + "\n".join(judgement))
-    return int(options.check and any(line.startswith("MISSED") for line in judgement))
+    results = target_results(ours)
+    print("\n" + "\n".join(results))
+    return int(options.check and any(line.startswith("MISSED") for line in results))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A load generator: one process, one thread, raw sockets, so that it is never what is measured.
+"""A load generator of one process, one thread and raw sockets, so that its own cost stays small.
 
-A request is bytes with ``KEY`` in it, where each sending puts 32 fresh hexadecimal digits.  Every
-client keeps its connection and sends its next request when the last is answered (closed loop).
+In each request the bytes ``KEY`` are replaced by 32 random hexadecimal digits before it is sent.
+Every client keeps its connection and sends the next request after the response (closed loop).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import selectors
 import socket
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from time import perf_counter
 
 from tools.bench.processes import content_length, own_cpu_seconds
@@ -20,7 +21,7 @@ KEY = b"KEYKEYKEYKEYKEYKEYKEYKEYKEYKEYKE"
 
 @dataclass
 class Load:
-    """What came back: latencies in ms (sorted) and how often each status, over ``seconds``."""
+    """Sorted latencies in milliseconds and the count of each status, over ``seconds``."""
 
     seconds: float
     latencies_ms: list[float] = field(default_factory=list)
@@ -29,47 +30,47 @@ class Load:
 
     @property
     def per_second(self) -> float:
-        """Answers a second."""
+        """Responses per second."""
         return len(self.latencies_ms) / self.seconds
 
 
 @dataclass
 class _Client:
-    wire: socket.socket
-    turn: int
+    connection: socket.socket
+    next_request: int
     sent_at: float = 0.0
     received: bytes = b""
-    awaited: int = -1
+    expected_bytes: int = -1
 
 
 def load(port: int, requests: list[bytes], *, clients: int, seconds: float) -> Load:
-    """Sends ``requests`` in turn from ``clients`` connections for ``seconds``; its own process."""
+    """Sends ``requests`` in turn over ``clients`` connections for ``seconds``, in a new process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_run, args=(theirs, port, requests, clients, seconds))
     process.start()
     theirs.close()
     try:
-        answer: Load = ours.recv()
+        result: Load = ours.recv()
     except EOFError as error:
-        raise RuntimeError("the load generator failed; its own words are above") from error
+        raise RuntimeError("the load generator failed; its traceback is above") from error
     finally:
         process.join()
-    return answer
+    return result
 
 
-def _run(pipe: object, port: int, requests: list[bytes], clients: int, seconds: float) -> None:
-    pipe.send(_drive(port, requests, clients, seconds))  # type: ignore[attr-defined]
+def _run(pipe: Connection, port: int, requests: list[bytes], clients: int, seconds: float) -> None:
+    pipe.send(_drive(port, requests, clients, seconds))
 
 
 def _drive(port: int, requests: list[bytes], clients: int, seconds: float) -> Load:
     selector = selectors.DefaultSelector()
     result = Load(seconds)
     for number in range(clients):
-        wire = socket.create_connection(("127.0.0.1", port))
-        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client = _Client(wire, number * len(requests) // clients)
-        selector.register(wire, selectors.EVENT_READ, client)
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client = _Client(connection, number * len(requests) // clients)
+        selector.register(connection, selectors.EVENT_READ, client)
         _send(client, requests)
     began = perf_counter()
     end = began + seconds
@@ -85,25 +86,27 @@ def _drive(port: int, requests: list[bytes], clients: int, seconds: float) -> Lo
 
 
 def _send(client: _Client, requests: list[bytes]) -> None:
-    request = requests[client.turn % len(requests)].replace(KEY, os.urandom(16).hex().encode())
-    client.turn += 1
-    client.received, client.awaited = b"", -1
+    request = requests[client.next_request % len(requests)].replace(
+        KEY, os.urandom(16).hex().encode()
+    )
+    client.next_request += 1
+    client.received, client.expected_bytes = b"", -1
     client.sent_at = perf_counter()
-    client.wire.sendall(request)
+    client.connection.sendall(request)
 
 
 def _received(client: _Client, result: Load) -> bool:
-    """True when the answer is whole; it is counted then."""
-    data = client.wire.recv(262_144)
+    """Reads from a connection; counts the response and returns True when it is complete."""
+    data = client.connection.recv(262_144)
     if not data:
-        raise ConnectionError(f"the server hung up after {client.received[:200]!r}")
+        raise ConnectionError(f"the server closed the connection after {client.received[:200]!r}")
     client.received += data
-    if client.awaited < 0:
+    if client.expected_bytes < 0:
         head, blank, _ = client.received.partition(b"\r\n\r\n")
         if not blank:
             return False
-        client.awaited = len(head) + 4 + content_length(head)
-    if len(client.received) < client.awaited:
+        client.expected_bytes = len(head) + 4 + content_length(head)
+    if len(client.received) < client.expected_bytes:
         return False
     result.latencies_ms.append((perf_counter() - client.sent_at) * 1000)
     status = int(client.received[9:12])

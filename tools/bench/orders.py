@@ -1,12 +1,11 @@
-"""POST /orders over HTTP, beside pgbench running the very same SQL in the same run.
+"""Measures POST /orders over HTTP, and pgbench with the same SQL in the same run.
 
     python -m tools.bench.orders [--rounds N] [--seconds S] [--clients N] [--users N]
 
-One ``python -m shop.runtime place_order`` process answers with everything on: token, session,
-validation, idempotency key, stock, outbox, log line.  No broker listens.  Two limits that a
-customer would meet are off: open orders (OPEN_ORDERS_MAX=0) and the rate limit
-(RATE_LIMIT_PER_MINUTE=0); the last line has the rate limit on.  Server, load and PostgreSQL share
-the machine.
+One ``python -m shop.runtime place_order`` process does all its work: token, session, validation,
+idempotency key, stock, outbox, log line.  There is no broker.  Two limits are off: open orders
+(OPEN_ORDERS_MAX=0) and the rate limit (RATE_LIMIT_PER_MINUTE=0); the last row has the rate limit
+on.  The function, the load generator and PostgreSQL share the machine.
 """
 
 from __future__ import annotations
@@ -15,31 +14,29 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from tools.bench.firsts import http_request
+from tools.bench.environment import BenchEnvironment, bench_environment
+from tools.bench.first_requests import http_request
 from tools.bench.load import KEY, Load, load
 from tools.bench.processes import Process, cpu_seconds_of_tree
-from tools.bench.proxy import CountingProxy
-from tools.bench.report import median, percentile, surroundings, table
-from tools.bench.stand import Stand, stand
+from tools.bench.report import machine_description, median, percentile, table
 from tools.bench.statements import as_pgbench, order_request, record_order
 from tools.local_platform.servers import free_port, pgbench_program
 
 READY = http_request("GET", "/health/readiness")
 PRODUCTS = 1000
-WARM_SECONDS = 3.0
-ORDERS_COUNTED = 20
+WARM_SECONDS_MAX = 3.0
 
 
 @dataclass
-class Figures:
-    """What was measured of one side, a value a round."""
+class Measurements:
+    """The measured values of one program, one per round."""
 
     per_second: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
@@ -50,7 +47,7 @@ class Figures:
     def add(
         self, latencies_ms: list[float], seconds: float, function: float, postgres: float
     ) -> None:
-        """One round: latencies sorted, CPU in seconds."""
+        """Adds one round: sorted latencies, and CPU times in seconds."""
         count = len(latencies_ms)
         self.per_second.append(count / seconds)
         self.p50_ms.append(percentile(latencies_ms, 0.50))
@@ -72,53 +69,57 @@ class Figures:
 
 @dataclass(frozen=True)
 class Bench:
-    """The people, the goods and the load."""
+    """Customers, products and the load to apply."""
 
-    stand: Stand
+    environment: BenchEnvironment
     users: list[int]
     products: list[int]
     clients: int
     seconds: float
 
     def requests(self) -> list[bytes]:
-        """One order of every user, of products that differ, under keys that will be fresh."""
+        """One order of every user, of different products, each with a new idempotency key."""
         key = KEY.decode()
         return [
-            order_request(self.stand, user, self.products[(user * 7) % len(self.products)], key)
+            order_request(
+                self.environment, user, self.products[(user * 7) % len(self.products)], key
+            )
             for user in self.users
         ]
 
 
 @contextmanager
-def running(made: Stand, function: str, **settings: str) -> Iterator[tuple[Process, int]]:
-    """A function's process that is ready, and its port."""
+def running(
+    environment: BenchEnvironment, function: str, **settings: str
+) -> Generator[tuple[Process, int]]:
+    """Starts a function and yields its process and port once it is ready."""
     port = free_port()
-    environment = made.environment(function, **{"BROKER_URL": "", **settings})
-    environment["PORT"] = str(port)
-    process = Process([sys.executable, "-m", "shop.runtime", function], environment)
+    variables = environment.of_function(function, **{"BROKER_URL": "", **settings})
+    command = [sys.executable, "-m", "shop.runtime", function]
+    process = Process(command, {**variables, "PORT": str(port)})
     process.start()
     try:
-        process.first_answer(port, READY)
+        process.first_response(port, READY)
         yield process, port
     finally:
         process.kill()
 
 
-def measure_http(bench: Bench, port: int, pid_tree: Process, figures: Figures) -> None:
-    """One round of orders over HTTP."""
+def measure_http(bench: Bench, port: int, process: Process, measurements: Measurements) -> None:
+    """Measures one round of orders over HTTP."""
     requests = bench.requests()
-    postmaster = bench.stand.postmaster()
-    function, postgres = pid_tree.cpu_seconds(), cpu_seconds_of_tree(postmaster)
+    postmaster = bench.environment.postmaster()
+    function, postgres = process.cpu_seconds(), cpu_seconds_of_tree(postmaster)
     result = load(port, requests, clients=bench.clients, seconds=bench.seconds)
     _check(result)
-    function = pid_tree.cpu_seconds() - function
+    function = process.cpu_seconds() - function
     postgres = cpu_seconds_of_tree(postmaster) - postgres
-    figures.add(result.latencies_ms, result.seconds, function, postgres)
+    measurements.add(result.latencies_ms, result.seconds, function, postgres)
 
 
-def measure_pgbench(bench: Bench, script: str, run: int, figures: Figures) -> None:
-    """One round of the same statements by pgbench, prepared, as the function's own role."""
-    postmaster = bench.stand.postmaster()
+def measure_pgbench(bench: Bench, script: str, run: int, measurements: Measurements) -> None:
+    """Measures one round of the same prepared statements by pgbench, as the function's role."""
+    postmaster = bench.environment.postmaster()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "order.sql"
         file.write_text(script)
@@ -129,13 +130,15 @@ def measure_pgbench(bench: Bench, script: str, run: int, figures: Figures) -> No
         postgres = cpu_seconds_of_tree(postmaster) - postgres
         if done.returncode != 0 or "number of failed transactions: 0 " not in done.stdout:
             raise RuntimeError(f"pgbench: {done.stdout}\n{done.stderr}")
-        lines = [line for log in Path(folder).glob("took*") for line in log.open()]
+        lines = [line for log in Path(folder).glob("latency*") for line in log.open()]
     latencies = sorted(int(line.split()[2]) / 1000 for line in lines)
-    figures.add(latencies, bench.seconds if seconds > bench.seconds else seconds, 0.0, postgres)
+    measurements.add(
+        latencies, bench.seconds if seconds > bench.seconds else seconds, 0.0, postgres
+    )
 
 
 def _pgbench(bench: Bench, file: Path, run: int) -> list[str]:
-    url = urlsplit(bench.stand.environment("place_order")["DATABASE_URL"])
+    url = urlsplit(bench.environment.of_function("place_order")["DATABASE_URL"])
     variables = {
         "n": 0,
         "run": run,
@@ -147,7 +150,7 @@ def _pgbench(bench: Bench, file: Path, run: int) -> list[str]:
     return [
         str(pgbench_program()),
         *("-h", url.hostname or "", "-p", str(url.port), "-U", url.username or ""),
-        *("--no-vacuum", "--protocol", "prepared", "--log", "--log-prefix", "took"),
+        *("--no-vacuum", "--protocol", "prepared", "--log", "--log-prefix", "latency"),
         *("--client", str(bench.clients), "--jobs", "2", "--time", f"{bench.seconds:.0f}"),
         *(word for name, value in variables.items() for word in ("-D", f"{name}={value}")),
         *("--file", str(file), url.path.lstrip("/")),
@@ -156,29 +159,15 @@ def _pgbench(bench: Bench, file: Path, run: int) -> list[str]:
 
 def _check(result: Load) -> None:
     if set(result.statuses) != {201}:
-        raise RuntimeError(f"not every order was taken: {result.statuses}")
+        raise RuntimeError(f"not every order was accepted: {result.statuses}")
 
 
 def warm(bench: Bench, port: int) -> None:
-    """Fills caches, tables and their statistics: nobody's plans are those of an empty shop."""
-    load(port, bench.requests(), clients=bench.clients, seconds=WARM_SECONDS)
-    bench.stand.sql("vacuum analyze")
-
-
-def round_trips(bench: Bench) -> float:
-    """Round trips to PostgreSQL of one warm order, counted on the wire."""
-    url = urlsplit(bench.stand.environment("place_order")["DATABASE_URL"])
-    with CountingProxy(url.hostname or "", url.port or 0) as proxy:
-        through = url._replace(netloc=f"{url.username}@127.0.0.1:{proxy.port}").geturl()
-        with running(bench.stand, "place_order", DATABASE_URL=through) as (process, port):
-            requests = [
-                r.replace(KEY, f"{n:032x}".encode()) for n, r in enumerate(bench.requests())
-            ]
-            process.first_answer(port, requests[0])
-            proxy.forget()
-            for request in requests[1 : ORDERS_COUNTED + 1]:
-                process.first_answer(port, request)
-            return proxy.round_trips / ORDERS_COUNTED
+    """Fills caches, tables and statistics, so that no query plan is that of empty tables."""
+    load(
+        port, bench.requests(), clients=bench.clients, seconds=min(WARM_SECONDS_MAX, bench.seconds)
+    )
+    bench.environment.sql("vacuum analyze")
 
 
 def main() -> int:
@@ -189,38 +178,42 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--users", type=int, default=10_000)
     options = parser.parse_args()
-    with stand() as made:
-        users, products = made.people(options.users), made.goods(PRODUCTS)
-        made.sql("vacuum analyze")
-        bench = Bench(made, users, products, options.clients, options.seconds)
+    with bench_environment() as environment:
+        users = environment.create_customers(options.users)
+        products = environment.create_products(PRODUCTS)
+        environment.sql("vacuum analyze")
+        bench = Bench(environment, users, products, options.clients, options.seconds)
         report(bench, options.rounds)
     return 0
 
 
 def report(bench: Bench, rounds: int) -> None:
-    """Measures both sides in turn, and prints."""
-    script = as_pgbench(record_order(bench.stand, bench.users[0], bench.products[0]))
-    ours, theirs, limited = Figures(), Figures(), Figures()
-    with running(bench.stand, "place_order") as (process, port):
+    """Measures the function and pgbench in turn and prints the table."""
+    groups = record_order(bench.environment, bench.users[0], bench.products[0])
+    script = as_pgbench(groups)
+    ours, pgbench, limited = Measurements(), Measurements(), Measurements()
+    with running(bench.environment, "place_order") as (process, port):
         warm(bench, port)
         for run in range(1, rounds + 1):
             measure_http(bench, port, process, ours)
-            measure_pgbench(bench, script, run, theirs)
+            measure_pgbench(bench, script, run, pgbench)
         _, pss = process.memory_kib()
-    with running(bench.stand, "place_order", RATE_LIMIT_PER_MINUTE="1000000") as (process, port):
+    rate_limit = {"RATE_LIMIT_PER_MINUTE": "1000000"}
+    with running(bench.environment, "place_order", **rate_limit) as (process, port):
         warm(bench, port)
         measure_http(bench, port, process, limited)
-    print(f"{surroundings()} · {bench.clients} clients, {rounds} × {bench.seconds:.0f} s each\n")
-    headings = ("orders", "a second", "p50 ms", "p99 ms", "function CPU ms", "PostgreSQL CPU ms")
+    load_description = f"{bench.clients} clients, {rounds} × {bench.seconds:.0f} s each"
+    print(f"{machine_description()} · {load_description}\n")
+    headings = ("orders", "per second", "p50 ms", "p99 ms", "function CPU ms", "PostgreSQL CPU ms")
     rows = [
-        theirs.row("pgbench, the same SQL"),
+        pgbench.row("pgbench, the same SQL"),
         ours.row("POST /orders"),
         limited.row("POST /orders, rate limit on"),
     ]
     print(table(headings, rows))
-    share = median(a / b for a, b in zip(ours.per_second, theirs.per_second, strict=True))
-    print(f"\nPOST /orders / pgbench: {share:.2f}; PSS of the warm function {pss / 1024:.0f} MiB")
-    print(f"round trips to PostgreSQL an order: {round_trips(bench):.2f} (at most 3)")
+    share = median(a / b for a, b in zip(ours.per_second, pgbench.per_second, strict=True))
+    print(f"\nPOST /orders / pgbench: {share:.2f}; PSS of the function {pss / 1024:.0f} MiB")
+    print(f"round trips to PostgreSQL per order: {len(groups)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A process as a bench sees it: when it answers, what it costs, and that it is gone afterwards."""
+"""Starts, measures and ends the processes of a benchmark: first response, CPU time, memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Process:
-    """One server and the processes it makes; ``answer`` is what it said first."""
+    """One server process and its descendants."""
 
     command: list[str]
     environment: Mapping[str, str]
@@ -31,7 +31,7 @@ class Process:
     began: float = field(default=0.0, init=False)
 
     def start(self) -> None:
-        """Runs the command; its output goes nowhere."""
+        """Runs the command; its output is discarded."""
         self.began = time.perf_counter()
         self._popen = subprocess.Popen(
             self.command,
@@ -43,23 +43,26 @@ class Process:
         )
         self.pid = self._popen.pid
 
-    def first_answer(self, port: int, request: bytes) -> bytes:
-        """The answer to a request that is sent as soon as somebody listens."""
+    def first_response(self, port: int, request: bytes) -> bytes:
+        """The response to a request that is sent as soon as the port accepts a connection."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             try:
-                with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as wire:
-                    wire.sendall(request)
-                    return read_answer(wire)
+                with socket.create_connection(
+                    ("127.0.0.1", port), timeout=START_SECONDS
+                ) as connection:
+                    connection.sendall(request)
+                    return read_response(connection)
             except ConnectionError:
                 if self._popen.poll() is not None:
                     break
                 time.sleep(POLL_SECONDS)
-        raise RuntimeError(f"{self.command} did not answer on port {port}")
+        raise RuntimeError(f"{self.command} did not respond on port {port}")
 
     def tree(self) -> list[int]:
         """The process and its descendants."""
-        found, rest = [], [self.pid]
+        found: list[int] = []
+        rest = [self.pid]
         while rest:
             pid = rest.pop()
             found.append(pid)
@@ -67,7 +70,7 @@ class Process:
         return found
 
     def memory_kib(self) -> tuple[int, int]:
-        """Resident and proportional size of the tree."""
+        """Resident and proportional set size of the process tree."""
         rss = pss = 0
         for pid in self.tree():
             sizes = _sizes(pid)
@@ -75,11 +78,11 @@ class Process:
         return rss, pss
 
     def cpu_seconds(self) -> float:
-        """CPU time of the tree so far, in steps of the kernel's tick."""
+        """CPU time of the process tree so far, with the resolution of the kernel's clock tick."""
         return sum(cpu_seconds_of(pid) for pid in self.tree())
 
     def kill(self) -> float:
-        """Ends the whole tree at once; returns the CPU seconds it has used, to the microsecond."""
+        """Kills the process tree; returns the CPU seconds it used, with microsecond resolution."""
         adopt_orphans()
         tree = self.tree()
         for pid in tree:
@@ -96,20 +99,23 @@ class Process:
 
 
 def adopt_orphans() -> None:
-    """Makes grandchildren ours when their parent dies; the kernel then tells us what they used."""
+    """Makes this process the parent of orphaned descendants, so that wait4 reports their usage."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def read_answer(wire: socket.socket) -> bytes:
-    """One HTTP/1.1 response with a Content-Length or no body, whole; ConnectionError for less."""
+def read_response(connection: socket.socket) -> bytes:
+    """One complete HTTP/1.1 response with a Content-Length or no body.
+
+    Raises ConnectionError when the connection ends before it.
+    """
     data = b""
     while b"\r\n\r\n" not in data:
-        data += _more(wire)
+        data += _more(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     length = content_length(head)
     while len(body) < length:
-        body += _more(wire)
+        body += _more(connection)
     return head + b"\r\n\r\n" + body
 
 
@@ -120,7 +126,7 @@ def content_length(head: bytes) -> int:
 
 
 def cpu_seconds_of(pid: int, *, with_ended_children: bool = False) -> float:
-    """User and system time of one process; nought when it is gone."""
+    """User and system time of one process; 0 when it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except OSError:
@@ -130,15 +136,15 @@ def cpu_seconds_of(pid: int, *, with_ended_children: bool = False) -> float:
 
 
 def cpu_seconds_of_tree(pid: int) -> float:
-    """CPU time of a server, its children, and the children that it has outlived."""
+    """CPU time of a server, its children, and its children that have ended."""
     living = sum(cpu_seconds_of(child) for child in _children(pid))
     return living + cpu_seconds_of(pid, with_ended_children=True)
 
 
-def _more(wire: socket.socket) -> bytes:
-    data = wire.recv(65_536)
+def _more(connection: socket.socket) -> bytes:
+    data = connection.recv(65_536)
     if not data:
-        raise ConnectionError("closed before the answer")
+        raise ConnectionError("the connection was closed before the response")
     return data
 
 
@@ -169,7 +175,7 @@ def _signal(pid: int, number: int) -> None:
 def _reap(pid: int) -> float:
     try:
         _, _, usage = os.wait4(pid, 0)
-    except ChildProcessError:  # its own parent was faster: the time is in that one's account
+    except ChildProcessError:  # its own parent reaped it, and has its time
         return 0.0
     return usage.ru_utime + usage.ru_stime
 

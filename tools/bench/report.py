@@ -1,4 +1,4 @@
-"""Tables that a person reads in a terminal and pastes into a document (Markdown)."""
+"""Formats results as Markdown tables, for terminals and documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table: the first column to the left, figures to the right."""
+    """A Markdown table: the first column left-aligned, the others right-aligned."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [
         max(len(heading), *(len(row[column]) for row in cells)) if cells else len(heading)
@@ -27,8 +27,8 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "| " + " | ".join((first, *rest)) + " |"
 
 
-def surroundings() -> str:
-    """One line about the machine: figures mean little without it, ratios a little more."""
+def machine_description() -> str:
+    """One line about the date, the versions and the machine of a measurement."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("granian", "psycopg", "pydantic"))
     return (
         f"{datetime.now(UTC):%Y-%m-%d} · Python {platform.python_version()} · {versions} · "
@@ -46,7 +46,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
-def judged(name: str, value: float, limit: float) -> str:
-    """A line that says whether a target was reached."""
-    word = "reached" if value <= limit else "MISSED"
-    return f"{word}: {name} {value:.2f}, target at most {limit:.2f}"
+def compare_with_target(name: str, value: float, limit: float) -> str:
+    """A line that states whether a value is within its target."""
+    result = "reached" if value <= limit else "MISSED"
+    return f"{result}: {name} {value:.2f}, target at most {limit:.2f}"

@@ -1,4 +1,4 @@
-"""The shop's app for servers that ask for one by name, put together as granian's worker does."""
+"""The app of one function for WSGI servers that load an app by name, built as granian's worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shop.runtime.wsgi import wsgi
 
 
 def make() -> Callable[..., Any]:
-    """The app of the function that FUNCTION_NAME names."""
+    """The app of the function named in FUNCTION_NAME."""
     gc.disable()
     app = make_app((spec_of(os.environ["FUNCTION_NAME"]),))
     threading.Thread(target=lambda: app.services.database.warm(), daemon=True).start()

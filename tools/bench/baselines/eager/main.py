@@ -1,6 +1,6 @@
-"""What most shops would be: the same libraries, imported eagerly, and our own place_order on top.
+"""Baseline: place_order under functions-framework with the usual libraries imported at start.
 
-The names are data, because this is the one place where importing all of them is wanted.
+The names are data because no other module may import all of these libraries.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
-"""The yardstick: the bare framework's hello-world, no database, nothing of ours."""
+"""Baseline: the hello-world of functions-framework, without a database or code of the shop."""
 
 
 def main(_request: object) -> str:
-    """Hello."""
+    """The response body."""
     return "hello\n"

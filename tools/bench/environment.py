@@ -1,7 +1,7 @@
-"""The stand that every bench measures on: real PostgreSQL (fsync on), Redis, sandbox and keys.
+"""The environment of every benchmark: PostgreSQL (fsync on), Redis, payment simulator and keys.
 
-Thrown away afterwards.  What is measured runs as it does in a container: ``python -m shop.runtime``
-with a function's own settings, its own database role and row-level security.
+It is deleted afterwards.  Functions run as they do in a container: ``python -m shop.runtime`` with
+the function's own settings, its own database role and row-level security.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,34 +30,34 @@ from tools.local_platform.secrets import Secrets, local_secrets
 from tools.migrate import migrate
 from tools.seed import seed
 
-NOWHERE = "http://127.0.0.1:9"  # discard: nobody listens, the connection is refused at once
+NOWHERE = "http://127.0.0.1:9"  # the discard port: connections are refused at once
 
-PEOPLE: LiteralString = """
+CUSTOMERS: LiteralString = """
 insert into shop.users (email, email_key, name, password_hash, role)
 select 'bench' || n || '@shop.local', 'bench' || n || '@shop.local', 'Bench', '!', 'customer'
 from generate_series(1, %(count)s::int) n
 returning user_id
 """
 
-# A session's id is its account's, so that pgbench can say it too.
+# A session's id is computed from its account's, so that pgbench can compute it too.
 SESSIONS: LiteralString = """
 insert into shop.sessions (session_id, user_id, expires_at)
 select lpad(user_id::text, 32, '0')::uuid, user_id, now() + interval '1 day' from shop.users
 on conflict do nothing
 """
 
-GOODS: LiteralString = """
-with made as (
+NEW_PRODUCTS: LiteralString = """
+with created as (
   insert into shop.products (name, description, category, price_minor, currency)
   select '상품 ' || n, 'bench', '전자', 1000 + n, 'KRW' from generate_series(1, %(count)s::int) n
   returning product_id
-), shelf as (
-  insert into shop.stock (product_id, on_hand) select product_id, 100000000 from made
-), moved as (
+), stocked as (
+  insert into shop.stock (product_id, on_hand) select product_id, 100000000 from created
+), moves as (
   insert into shop.stock_moves (product_id, kind, qty)
-  select product_id, 'INITIAL', 100000000 from made
+  select product_id, 'INITIAL', 100000000 from created
 )
-select product_id from made
+select product_id from created
 """
 
 ACCOUNT_OF_ROLE: LiteralString = """
@@ -70,16 +70,16 @@ select split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int
 
 
 @dataclass(frozen=True)
-class Stand:
-    """Everything a function process stands on, and the keys to talk to it."""
+class BenchEnvironment:
+    """The servers that function processes use, and the secrets of their callers."""
 
     admin_url: str
     redis_url: str
     provider_url: str
     secrets: Secrets
 
-    def environment(self, *names: str, **settings: str) -> dict[str, str]:
-        """The environment of a process of these functions; ``settings`` win, "" removes one."""
+    def of_function(self, *names: str, **settings: str) -> dict[str, str]:
+        """The environment variables of a function; ``settings`` override them, "" removes one."""
         endpoints = Endpoints(
             admin_url=self.admin_url,
             redis_url=self.redis_url,
@@ -98,25 +98,25 @@ class Stand:
         return {name: text for name, text in values.items() if text}
 
     def token(self, user_id: int, role: str) -> str:
-        """An access token of the account's session."""
+        """An access token for the account's session."""
         issuer = TokenIssuer(
             self.secrets.jwt_private_key, ISSUER, AUDIENCE, lambda: datetime.now(UTC)
         )
         return issuer.issue(user_id, role, session_of(user_id))[0]
 
     def account(self, role: str) -> int:
-        """The seeded account of a role."""
+        """Id of the seeded account with a role."""
         return int(self.sql(ACCOUNT_OF_ROLE, role=role)[0][0])
 
-    def people(self, count: int) -> list[int]:
+    def create_customers(self, count: int) -> list[int]:
         """Ids of new customers, each with an open session."""
-        ids = [row[0] for row in self.sql(PEOPLE, count=count)]
+        ids = [row[0] for row in self.sql(CUSTOMERS, count=count)]
         self.sql(SESSIONS)
         return ids
 
-    def goods(self, count: int) -> list[int]:
-        """Ids of new products that never run out."""
-        return sorted(row[0] for row in self.sql(GOODS, count=count))
+    def create_products(self, count: int) -> list[int]:
+        """Ids of new products with 100,000,000 items in stock each."""
+        return sorted(row[0] for row in self.sql(NEW_PRODUCTS, count=count))
 
     def sql(self, statement: LiteralString, **parameters: Any) -> list[Any]:
         """Runs a statement as the administrator."""
@@ -125,18 +125,18 @@ class Stand:
             return cursor.fetchall() if cursor.description else []
 
     def postmaster(self) -> int:
-        """The process id of PostgreSQL's postmaster ."""
+        """The process id of PostgreSQL's postmaster."""
         return int(self.sql(POSTMASTER)[0][0])
 
 
 def session_of(user_id: int) -> UUID:
-    """The session id of an account on the stand."""
+    """The session id of an account."""
     return UUID(f"{user_id:032d}")
 
 
 @contextmanager
-def stand() -> Iterator[Stand]:
-    """Servers, schema, seed and sandbox; all of them end with the block."""
+def bench_environment() -> Generator[BenchEnvironment]:
+    """Starts servers with schema and seed data; stops them when the block ends."""
     compile_everything()
     with (
         tempfile.TemporaryDirectory(prefix="shop-bench-") as folder,
@@ -146,17 +146,17 @@ def stand() -> Iterator[Stand]:
         migrate(admin_url)
         seed(admin_url)
         secrets = local_secrets(Path(folder) / "secrets", all_specs())
-        with _sandbox(Path(folder) / "books.sqlite", secrets) as provider_url:
-            made = Stand(admin_url, redis_url, provider_url, secrets)
-            made.sql(SESSIONS)
-            yield made
+        with _payment_simulator(Path(folder) / "provider.sqlite", secrets) as provider_url:
+            environment = BenchEnvironment(admin_url, redis_url, provider_url, secrets)
+            environment.sql(SESSIONS)
+            yield environment
 
 
 @contextmanager
-def _sandbox(books: Path, secrets: Secrets) -> Iterator[str]:
-    command = [sys.executable, "-m", "tools.payment_simulator", "--port", "0", "--data", str(books)]
-    environment = {**os.environ, "PAYMENT_PROVIDER_API_KEY": secrets.provider_api_key}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+def _payment_simulator(data: Path, secrets: Secrets) -> Generator[str]:
+    command = [sys.executable, "-m", "tools.payment_simulator", "--port", "0", "--data", str(data)]
+    variables = {**os.environ, "PAYMENT_PROVIDER_API_KEY": secrets.provider_api_key}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables)
     assert process.stdout is not None
     try:
         yield process.stdout.readline().split()[-1]
@@ -166,5 +166,5 @@ def _sandbox(books: Path, secrets: Secrets) -> Iterator[str]:
 
 
 def specs_named(names: list[str]) -> tuple[FunctionSpec, ...]:
-    """The functions of these names, or all of them."""
+    """The functions with these names, or all functions when none is given."""
     return tuple(spec for spec in all_specs() if not names or spec.name in names)

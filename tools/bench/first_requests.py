@@ -1,4 +1,4 @@
-"""The request that wakes each function: a real one, that the function answers from the database."""
+"""The first request to each function in a benchmark; its handler reads the database."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from events.vocabulary import CLOCK_TICKED
 from shop.adapters.signatures import Signer
 from shop.primitives.clock import utc_now
 from shop.primitives.ids import new_uuid
-from tools.bench.stand import Stand
+from tools.bench.environment import BenchEnvironment
 from tools.seed import LOCAL_ACCOUNTS
 
-# An order as place_order leaves it.
+# An order as place_order writes it.
 PLACE: LiteralString = """
 with placed as (
   insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method,
@@ -42,7 +42,7 @@ with placed as (
 update shop.stock set reserved = reserved + 1, on_hand = on_hand + 1 where product_id = 1
 """
 
-# A paid order whose refund waits to be sent.
+# A paid order with a refund that is not sent yet.
 PAY_AND_REFUND: LiteralString = """
 with paid as (
   insert into shop.payments (payment_id, order_id, user_id, attempt, status, amount_minor,
@@ -60,15 +60,15 @@ select %(refund_id)s, payment_id, 1000, 'KRW', 'USER', 'INTENT', %(refund_id)s::
 """
 
 
-def first_request(stand: Stand, name: str) -> tuple[bytes, int]:
-    """A fresh request for a function, as bytes, and the status of its right answer."""
-    return _REQUESTS[name](stand)
+def first_request(environment: BenchEnvironment, name: str) -> tuple[bytes, int]:
+    """A new request to a function, as bytes, and the expected status."""
+    return _REQUESTS[name](environment)
 
 
 def http_request(
     method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
 ) -> bytes:
-    """An HTTP/1.1 request, whole."""
+    """An HTTP/1.1 request as bytes."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1"]
     lines += [f"{name}: {text}" for name, text in (headers or {}).items()]
     if body or method in ("POST", "PATCH"):
@@ -85,7 +85,7 @@ def json_request(
     key: str | None = None,
     **headers: str,
 ) -> bytes:
-    """An HTTP request with a JSON body, a token and an idempotency key, each if given."""
+    """An HTTP request with a JSON body, a token and an idempotency key, where given."""
     sent = {name.replace("_", "-"): text for name, text in headers.items()}
     content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
     if content:
@@ -97,11 +97,11 @@ def json_request(
     return http_request(method, path, sent, content)
 
 
-def _asked(
+def _authenticated(
     method: str, path: str, body: Any = None, *, role: str = "customer", status: int = 200
-) -> Callable[[Stand], tuple[bytes, int]]:
-    def make(stand: Stand) -> tuple[bytes, int]:
-        token = stand.token(stand.account(role), role)
+) -> Callable[[BenchEnvironment], tuple[bytes, int]]:
+    def make(environment: BenchEnvironment) -> tuple[bytes, int]:
+        token = environment.token(environment.account(role), role)
         key = uuid4().hex if method != "GET" else None
         return json_request(method, path, body, token=token, key=key), status
 
@@ -110,35 +110,35 @@ def _asked(
 
 def _public(
     method: str, path: str, body: Any = None, *, status: int = 200
-) -> Callable[[Stand], tuple[bytes, int]]:
-    return lambda _stand: (json_request(method, path, body), status)
+) -> Callable[[BenchEnvironment], tuple[bytes, int]]:
+    return lambda _environment: (json_request(method, path, body), status)
 
 
-def _login(_stand: Stand) -> tuple[bytes, int]:
+def _login(_environment: BenchEnvironment) -> tuple[bytes, int]:
     _, email, password = LOCAL_ACCOUNTS[0]
     return json_request("POST", "/auth/login", {"email": email, "password": password}), 200
 
 
-def _register(_stand: Stand) -> tuple[bytes, int]:
-    person = {"email": f"{uuid4().hex}@bench.kr", "password": uuid4().hex, "name": "새손님"}
-    return json_request("POST", "/users", person, key=uuid4().hex), 201
+def _register(_environment: BenchEnvironment) -> tuple[bytes, int]:
+    account = {"email": f"{uuid4().hex}@bench.kr", "password": uuid4().hex, "name": "새손님"}
+    return json_request("POST", "/users", account, key=uuid4().hex), 201
 
 
-def _cancel(stand: Stand) -> tuple[bytes, int]:
-    order_id = _place(stand)
-    token = stand.token(stand.account("customer"), "customer")
+def _cancel(environment: BenchEnvironment) -> tuple[bytes, int]:
+    order_id = _place(environment)
+    token = environment.token(environment.account("customer"), "customer")
     return json_request("PATCH", f"/orders/{order_id}/cancel", token=token, key=uuid4().hex), 200
 
 
-def _read_order(stand: Stand) -> tuple[bytes, int]:
-    order_id = _place(stand)
-    token = stand.token(stand.account("customer"), "customer")
+def _read_order(environment: BenchEnvironment) -> tuple[bytes, int]:
+    order_id = _place(environment)
+    token = environment.token(environment.account("customer"), "customer")
     return json_request("GET", f"/orders/{order_id}", token=token), 200
 
 
-def _webhook(stand: Stand) -> tuple[bytes, int]:
-    """An authentic notice about a key that no payment of ours has: looked up, then refused."""
-    notice = {
+def _webhook(environment: BenchEnvironment) -> tuple[bytes, int]:
+    """A correctly signed webhook with the key of no payment: looked up, then rejected with 422."""
+    webhook = {
         "id": f"evt_{uuid4().hex}",
         "type": "charge.captured",
         "data": {
@@ -148,10 +148,10 @@ def _webhook(stand: Stand) -> tuple[bytes, int]:
             "provider_ref": "ch_bench",
         },
     }
-    body = json.dumps(notice).encode()
+    body = json.dumps(webhook).encode()
     stamp = str(int(time.time()))
     signed = stamp.encode() + b"." + body
-    secret = stand.secrets.webhook_secret.encode()
+    secret = environment.secrets.webhook_secret.encode()
     signature = hmac.new(secret, signed, hashlib.sha256).hexdigest()
     headers = {
         "Content-Type": "application/json",
@@ -160,31 +160,33 @@ def _webhook(stand: Stand) -> tuple[bytes, int]:
     return http_request("POST", "/payments/webhook", headers, body), 422
 
 
-def _charge(stand: Stand) -> tuple[bytes, int]:
-    event = OrderPlaced(order_id=_place(stand))
-    return _event(stand, event, "/shop/place_order", "ordering"), 204
+def _charge(environment: BenchEnvironment) -> tuple[bytes, int]:
+    event = OrderPlaced(order_id=_place(environment))
+    return _event(environment, event, "/shop/place_order", "ordering"), 204
 
 
-def _refund(stand: Stand) -> tuple[bytes, int]:
-    """A refund of a charge that the sandbox never made, so that its answer is a rejection."""
-    event = RefundRequested(order_id=_place(stand), payment_id=new_uuid(), refund_id=new_uuid())
-    stand.sql(
+def _refund(environment: BenchEnvironment) -> tuple[bytes, int]:
+    """A refund of a charge that the payment simulator does not have: the refund is rejected."""
+    event = RefundRequested(
+        order_id=_place(environment), payment_id=new_uuid(), refund_id=new_uuid()
+    )
+    environment.sql(
         PAY_AND_REFUND,
         order_id=event.order_id,
-        user_id=stand.account("customer"),
+        user_id=environment.account("customer"),
         payment_id=event.payment_id,
         refund_id=event.refund_id,
     )
-    return _event(stand, event, "/shop/cancel_order", "ordering"), 204
+    return _event(environment, event, "/shop/cancel_order", "ordering"), 204
 
 
-def _dead_letter(stand: Stand) -> tuple[bytes, int]:
+def _dead_letter(environment: BenchEnvironment) -> tuple[bytes, int]:
     event = OrderPlaced(order_id=new_uuid())
-    return _event(stand, event, "/shop/place_order", "ordering"), 204
+    return _event(environment, event, "/shop/place_order", "ordering"), 204
 
 
-def _tick(schedule: str) -> Callable[[Stand], tuple[bytes, int]]:
-    def make(stand: Stand) -> tuple[bytes, int]:
+def _tick(schedule: str) -> Callable[[BenchEnvironment], tuple[bytes, int]]:
+    def make(environment: BenchEnvironment) -> tuple[bytes, int]:
         message = CloudEvent(
             id=str(new_uuid()),
             source="/shop/clock",
@@ -193,46 +195,46 @@ def _tick(schedule: str) -> Callable[[Stand], tuple[bytes, int]]:
             time=utc_now(),
             data=b"{}",
         )
-        return _signed(stand, message, "clock"), 204
+        return _signed(environment, message, "clock"), 204
 
     return make
 
 
-def _event(stand: Stand, event: Any, source: str, domain: str) -> bytes:
+def _event(environment: BenchEnvironment, event: Any, source: str, domain: str) -> bytes:
     message = envelope.wrap(
         event, id=str(new_uuid()), source=source, time=utc_now(), traceparent=None
     )
-    return _signed(stand, message, domain)
+    return _signed(environment, message, domain)
 
 
-def _signed(stand: Stand, message: CloudEvent, domain: str) -> bytes:
-    signed = Signer(domain, stand.secrets.event_keys[domain]).sign(message)
+def _signed(environment: BenchEnvironment, message: CloudEvent, domain: str) -> bytes:
+    signed = Signer(domain, environment.secrets.event_keys[domain]).sign(message)
     headers, body = envelope.to_binary(signed)
     return http_request("POST", "/events", headers, body)
 
 
-def _place(stand: Stand) -> UUID:
+def _place(environment: BenchEnvironment) -> UUID:
     order_id = new_uuid()
-    stand.sql(PLACE, order_id=order_id, user_id=stand.account("customer"))
+    environment.sql(PLACE, order_id=order_id, user_id=environment.account("customer"))
     return order_id
 
 
 _ORDER = {"productId": 1, "quantity": 1, "paymentMethod": "CARD"}
-_REQUESTS: dict[str, Callable[[Stand], tuple[bytes, int]]] = {
+_REQUESTS: dict[str, Callable[[BenchEnvironment], tuple[bytes, int]]] = {
     "api_docs": _public("GET", "/v3/api-docs"),
     "cancel_order": _cancel,
-    "cart": _asked("POST", "/cart/items", {"productId": 2, "quantity": 1}, status=201),
+    "cart": _authenticated("POST", "/cart/items", {"productId": 2, "quantity": 1}, status=201),
     "charge": _charge,
     "dead_letter": _dead_letter,
     "list_products": _public("GET", "/products"),
     "login": _login,
-    "manage_products": _asked(
+    "manage_products": _authenticated(
         "POST", "/products/1/stock", {"quantity": 1}, role="staff", status=200
     ),
     "payment_webhook": _webhook,
-    "place_order": _asked("POST", "/orders", _ORDER, status=201),
+    "place_order": _authenticated("POST", "/orders", _ORDER, status=201),
     "read_orders": _read_order,
-    "read_settlements": _asked("GET", "/settlements/daily", role="finance"),
+    "read_settlements": _authenticated("GET", "/settlements/daily", role="finance"),
     "refund": _refund,
     "register": _register,
     "settle": _tick("close-days"),
