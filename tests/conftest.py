@@ -1,4 +1,4 @@
-"""Real servers for every test: PostgreSQL, Redis and the payment sandbox.
+"""Real servers for every test: PostgreSQL, Redis and the payment simulator.
 
 Containers through testcontainers where a Docker engine answers, the embedded servers otherwise;
 either way a test gets a database of its own, cloned from a migrated and seeded template.
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import docker
 import psycopg
@@ -21,7 +20,7 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from shop.registry import all_specs
-from tests.harness import ShopUnderTest
+from tests.harness import EventBroker, FlowHarness, ShopHarness, cloned_database
 from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
 from tools.local_platform import servers
 from tools.local_platform.secrets import Secrets, local_secrets
@@ -106,20 +105,15 @@ def template_url(postgres_url: str) -> str:
 
 @pytest.fixture
 def database_url(postgres_url: str, template_url: str) -> Iterator[str]:
-    """The administrator's URL of this test's own database: migrated, seeded, thrown away."""
-    assert template_url
-    name = f"test_{uuid4().hex[:12]}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {TEMPLATE}")
-    yield _in_database(postgres_url, name)
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"drop database {name} with (force)")
+    """The administrator's URL of this test's own database: migrated and seeded."""
+    with cloned_database(postgres_url, template_url) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
 def simulator() -> Iterator[SimulatorProcess]:
-    """The payment sandbox, a real process with its own books; it sends no webhooks here."""
-    with tempfile.TemporaryDirectory(prefix="shop-sandbox-") as folder:
+    """The payment simulator in its own process, with its own records; it sends no webhooks here."""
+    with tempfile.TemporaryDirectory(prefix="shop-simulator-") as folder:
         process = SimulatorProcess(Path(folder) / "books.sqlite")
         yield process
         process.stop()
@@ -135,12 +129,12 @@ def secrets() -> Iterator[Secrets]:
 @pytest.fixture
 def make_shop(
     database_url: str, redis_url: str, simulator: SimulatorProcess, secrets: Secrets
-) -> Iterator[Callable[..., ShopUnderTest]]:
+) -> Iterator[Callable[..., ShopHarness]]:
     """Makes the shop on this test's database, with settings of one's own."""
-    made: list[ShopUnderTest] = []
+    made: list[ShopHarness] = []
 
-    def make(**overrides: Any) -> ShopUnderTest:
-        shop = ShopUnderTest(
+    def make(**overrides: Any) -> ShopHarness:
+        shop = ShopHarness(
             admin_url=database_url,
             redis_url=redis_url,
             provider_url=simulator.url,
@@ -158,9 +152,24 @@ def make_shop(
 
 
 @pytest.fixture
-def shop(make_shop: Callable[..., ShopUnderTest]) -> ShopUnderTest:
+def shop(make_shop: Callable[..., ShopHarness]) -> ShopHarness:
     """The whole shop, in process, with the usual settings of a test."""
     return make_shop()
+
+
+@pytest.fixture
+def flow(
+    make_shop: Callable[..., ShopHarness], simulator: SimulatorProcess
+) -> Iterator[FlowHarness]:
+    """The shop with a broker and a simulator without faults; a provider call may take 0.4 s."""
+    broker = EventBroker()
+    shop = make_shop(broker_url=broker.url, payment_provider_timeout_seconds=0.4)
+    books = simulator.records()
+    newest = max((entry["entry_id"] for entry in books["entries"]), default=0)
+    shop.sql("update shop.reconciliation set cursor = %s", str(newest))
+    yield FlowHarness(shop, broker, simulator, len(books["intents"]), len(books["refunds"]))
+    simulator.set_faults()
+    broker.close()
 
 
 def _in_database(url: str, name: str) -> str:

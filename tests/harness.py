@@ -1,49 +1,81 @@
-"""The shop under test: every function's real app, in process, on real PostgreSQL, Redis, provider.
+"""One harness for all tests of the shop: every function's app in this process, on real servers.
 
-What a platform would do between the functions (routing, delivering events, ticking the clock) the
-test does itself, so it decides what is lost, repeated or late.
+``ShopHarness`` sends requests, events and ticks to the functions; ``FlowHarness`` adds a broker
+and the payment simulator, and delivers events once, repeatedly, shuffled, concurrently or never.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import io
 import json
-from collections.abc import Mapping
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 from psycopg.rows import dict_row
+from psycopg.sql import SQL, Identifier
 
 from events import envelope
 from events.vocabulary import class_of
 from shop.adapters.signatures import Signer
 from shop.adapters.tokens import TokenIssuer
 from shop.primitives.spec import FunctionSpec
-from shop.registry import all_specs
+from shop.registry import all_specs, consumers_of, spec_of
 from shop.runtime.app import App
 from shop.runtime.config import Secret, Settings
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.services import Services, install
+from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
+from tools.checker.evaluate import ExternalRecords, Violation, find_violations
+from tools.checker.provider_transactions import provider_records
 from tools.local_platform.secrets import Secrets
 
 ISSUER, AUDIENCE = "https://shop.test", "shop"
 CLOCK = "/shop/clock"
 TICK = "com.msashop.clock.ticked.v1"
+ROUNDS_MAX = 30
+
+Message = tuple[dict[str, str], bytes]
+T = TypeVar("T")
+
+MAKE_ALL_DUE = (
+    "update shop.payments set next_try_at = now() where status in ('INTENT', 'UNKNOWN')",
+    "update shop.refunds set next_try_at = now() where status in ('INTENT', 'UNKNOWN')",
+    "update shop.orders set charge_at = now() where charge_at is not null",
+    "update shop.orders set updated_at = now() - interval '1 minute' where status = 'CANCELLING'",
+    "update shop.outbox set next_try_at = now() where done_at is null and parked_at is null",
+)
+UNFINISHED_WORK = """
+select 'order' as what, order_id::text as id from shop.orders where charge_at is not null
+union all select 'payment', payment_id::text from shop.payments
+  where status in ('INTENT', 'UNKNOWN')
+union all select 'refund', refund_id::text from shop.refunds where status in ('INTENT', 'UNKNOWN')
+union all select kind, id from shop.due_work where kind = 'finish'
+"""
 
 
 @dataclass
 class Response:
-    """An answer, as a test wants to look at it."""
+    """The response of a function."""
 
     status: int
     body: bytes
     headers: Mapping[str, str]
 
     @property
-    def json(self) -> Any:
+    def json(self) -> Any:  # Any: the test states the shape that it expects
         return json.loads(self.body)
 
     @property
@@ -52,8 +84,8 @@ class Response:
 
 
 @dataclass
-class ShopUnderTest:
-    """All functions; ``call`` goes through the same App that serves in a container."""
+class ShopHarness:
+    """All functions; ``call`` uses the same App that serves requests in a container."""
 
     admin_url: str
     redis_url: str
@@ -97,7 +129,7 @@ class ShopUnderTest:
         host = self.admin_url.split("@")[1]
         return f"postgresql://shop_{role}@{host}"
 
-    # ------------------------------------------------------------ people
+    # ------------------------------------------------------------ accounts and products
 
     def token(self, user_id: int, role: str = "customer") -> str:
         """An access token of a new session of an existing account."""
@@ -114,7 +146,7 @@ class ShopUnderTest:
         return issuer.issue(user_id, role, session_id)[0]
 
     def person(self, role: str = "customer") -> Person:
-        """A new account with a token; its password hash is no hash: nobody can log in with it."""
+        """A new account with a token; its password hash is invalid, so no password opens it."""
         email = f"{uuid4().hex}@test.kr"
         (row,) = self.sql(
             "insert into shop.users (email, email_key, name, password_hash, role) "
@@ -126,7 +158,7 @@ class ShopUnderTest:
         return Person(self, row["user_id"], self.token(row["user_id"], role))
 
     def product(self, *, price: int = 1000, stock: int = 10, name: str = "물건") -> int:
-        """A new product on the shelf; returns its id."""
+        """Adds a product with stock; returns its id."""
         self.sql("insert into shop.categories (name) values ('시험') on conflict do nothing")
         (row,) = self.sql(
             "insert into shop.products (name, category, price_minor, currency) "
@@ -158,7 +190,7 @@ class ShopUnderTest:
         headers: Mapping[str, str] | None = None,
         function: str | None = None,
     ) -> Response:
-        """One request, routed by the specs as the edge does it."""
+        """Sends one request, routed by the specs as the edge routes it."""
         sent = {k.lower(): v for k, v in (headers or {}).items()}
         body = raw if raw is not None else b""
         if json_body is not None:
@@ -171,10 +203,10 @@ class ShopUnderTest:
             sent["idempotency-key"] = key
         path, _, query = path.partition("?")
         app = self.apps[function] if function else self._route(method, path)
-        wire = HttpRequest(
+        request = HttpRequest(
             method, path, query, sent, "203.0.113.7", io.BytesIO(body).read, len(body)
         )
-        return _response(app.answer(wire))
+        return _response(app.answer(request))
 
     def _route(self, method: str, path: str) -> App:
         for app in self.apps.values():
@@ -188,12 +220,12 @@ class ShopUnderTest:
     # ------------------------------------------------------------ events and clock
 
     def outbox(self, *, undone: bool = True) -> list[dict[str, Any]]:
-        """Announced events, oldest first."""
+        """The events of the outbox, oldest first."""
         where = "where done_at is null" if undone else ""
         return self.sql(f"select * from shop.outbox {where} order by created_at, event_id")
 
     def deliver(self, row: Mapping[str, Any], consumer: str) -> Response:
-        """Delivers one announced event to one consumer, as a broker would."""
+        """Delivers one event of the outbox to one consumer, as a broker would."""
         event = class_of(row["type"]).from_data(row["data"])
         wrapped = envelope.wrap(
             event,
@@ -212,7 +244,7 @@ class ShopUnderTest:
         return self.call("POST", "/events", raw=body, headers=headers, function=consumer)
 
     def deliver_all(self) -> int:
-        """Delivers every undone event to its subscribers until nothing is announced any more."""
+        """Delivers every event of the outbox to its subscribers until no new one is there."""
         delivered = 0
         seen: set[tuple[UUID, str]] = set()
         while True:
@@ -227,12 +259,15 @@ class ShopUnderTest:
                 return delivered
             for row, consumer in fresh:
                 seen.add((row["event_id"], consumer))
-                answer = self.deliver(row, consumer)
-                assert answer.status == 204 and answer.body == b"", (answer.status, answer.body)
+                response = self.deliver(row, consumer)
+                assert response.status == 204 and response.body == b"", (
+                    response.status,
+                    response.body,
+                )
                 delivered += 1
 
     def tick(self, function: str) -> Response:
-        """One tick of the clock for a function's schedule."""
+        """Sends one tick of the clock for the function's schedule."""
         (schedule,) = self._spec(function).schedules
         event = envelope.CloudEvent(
             id=str(uuid4()),
@@ -250,9 +285,9 @@ class ShopUnderTest:
     # ------------------------------------------------------------ rows
 
     def sql(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
-        """Runs a statement as the administrator, past every policy."""
+        """Runs a statement as the administrator, whom no row policy restricts."""
         with psycopg.connect(self.admin_url, autocommit=True, row_factory=dict_row) as connection:
-            cursor = connection.execute(statement, parameters or None)  # type: ignore[arg-type]
+            cursor = connection.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def close(self) -> None:
@@ -262,9 +297,9 @@ class ShopUnderTest:
 
 @dataclass
 class Person:
-    """Somebody with an account and a token."""
+    """An account with an access token, and the requests it sends."""
 
-    shop: ShopUnderTest
+    shop: ShopHarness
     user_id: int
     token: str
 
@@ -285,12 +320,12 @@ class Person:
     ) -> Any:
         """Places an order of one product; returns its JSON."""
         body = {"productId": product_id, "quantity": quantity, "paymentMethod": method}
-        answer = self.post("/orders", body, **options)
-        assert answer.status == 201, answer.body
-        return answer.json
+        response = self.post("/orders", body, **options)
+        assert response.status == 201, response.body
+        return response.json
 
     def paid_order(self, product_id: int, quantity: int = 1) -> Any:
-        """Places an order and has it paid."""
+        """Places an order and delivers its events until it is paid."""
         order = self.order(product_id, quantity)
         self.shop.deliver_all()
         order = self.get(f"/orders/{order['id']}").json
@@ -298,5 +333,277 @@ class Person:
         return order
 
 
-def _response(answer: HttpResponse) -> Response:
-    return Response(answer.status, answer.body, {k.lower(): v for k, v in answer.headers.items()})
+class EventBroker:
+    """An HTTP ingress that answers every event with 202 and keeps it until the test takes it."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.all: list[Message] = []
+        broker = self
+
+        class Ingress(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                message = ({k.lower(): v for k, v in self.headers.items()}, body)
+                broker.messages.append(message)
+                broker.all.append(message)
+                self.send_response(202)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Suppresses the access log."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Ingress)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def take(self) -> list[Message]:
+        """Removes and returns the events received since the last call."""
+        taken, self.messages = self.messages, []
+        return taken
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@dataclass
+class FlowHarness:
+    """The shop with its broker and payment simulator, for tests that cross functions."""
+
+    shop: ShopHarness
+    broker: EventBroker
+    simulator: SimulatorProcess
+    known_intents: int
+    known_refunds: int
+    client_operations: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
+    injected_poison: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    # ------------------------------------------------------------ events
+
+    def deliver(
+        self, *, times: int = 1, shuffled_by: int | None = None, at_once: bool = False
+    ) -> int:
+        """Delivers all events, and those they cause, until none is left; returns how many."""
+        delivered = 0
+        for _ in range(ROUNDS_MAX):
+            messages = self.broker.take() * times
+            batch = [(m, name) for m in messages for name in consumers_of(_event_name(m))]
+            if not batch:
+                return delivered
+            if shuffled_by is not None:
+                random.Random(shuffled_by).shuffle(batch)
+            if at_once:
+                self._deliver_at_once(batch)
+            else:
+                for delivery in batch:
+                    self.deliver_one(*delivery)
+            delivered += len(batch)
+        raise AssertionError(f"events after {ROUNDS_MAX} rounds of deliveries")
+
+    def _deliver_at_once(self, batch: Sequence[tuple[Message, str]]) -> None:
+        """Delivers in eight threads; a delivery that waits too long gets 503 and is repeated."""
+        with ThreadPoolExecutor(8) as pool:
+            responses = list(pool.map(self._post, *zip(*batch, strict=True)))
+        for delivery, response in zip(batch, responses, strict=True):
+            if response.status == 503:
+                self.deliver_one(*delivery)
+            else:
+                assert response.status == 204, response
+
+    def deliver_one(self, message: Message, consumer: str) -> None:
+        response = self._post(message, consumer)
+        assert (response.status, response.body) == (204, b""), response
+
+    def _post(self, message: Message, consumer: str) -> Response:
+        return self.shop.post_event(consumer, *message)
+
+    def discard_events(self) -> None:
+        """Loses every event that the broker accepted."""
+        self.broker.take()
+
+    # ------------------------------------------------------------ timers
+
+    def sweep_all(self) -> None:
+        """Makes every job due now, then sends one tick to ``sweep``."""
+        for statement in MAKE_ALL_DUE:
+            self.shop.sql(statement)
+        response = self.shop.tick("sweep")
+        assert response.status == 204, response
+
+    def run_timers_only(self) -> None:
+        """Loses every event and sends ticks until no work is unfinished."""
+        for _ in range(ROUNDS_MAX):
+            self.discard_events()
+            if not self.shop.sql(UNFINISHED_WORK):
+                return
+            self.sweep_all()
+        raise AssertionError(f"unfinished: {self.shop.sql(UNFINISHED_WORK)}")
+
+    def run_until_idle(self) -> None:
+        """Delivers events and sends ticks until no work is unfinished and no event unsent."""
+        for _ in range(ROUNDS_MAX):
+            self.deliver()
+            unsent = self.shop.sql("select 1 from shop.outbox where done_at is null")
+            if not unsent and not self.shop.sql(UNFINISHED_WORK):
+                return
+            self.sweep_all()
+        raise AssertionError(f"unfinished: {self.shop.sql(UNFINISHED_WORK)}")
+
+    def expire_order(self, order_id: str, *, hard: bool = False) -> None:
+        """Moves the order's soft (or also its hard) expiry into the past, without a sweep."""
+        self.shop.sql(
+            "update shop.orders set expires_at = now() - interval '1 second', hard_expires_at = "
+            "case when %s then now() - interval '1 second' else hard_expires_at end "
+            "where order_id = %s",
+            hard,
+            order_id,
+        )
+
+    def reconcile(self) -> None:
+        """Reads the provider's transactions now."""
+        self.shop.sql("update shop.reconciliation set next_run_at = now()")
+        self.sweep_all()
+
+    def send_webhook(self, event_type: str, key: str, amount: int, *, event_id: str = "") -> int:
+        """Sends a webhook as the provider signs it; returns the status of the response."""
+        data: dict[str, object] = {
+            "key": key,
+            "amount_minor": amount,
+            "currency": "KRW",
+            "provider_ref": f"ch_{key}",
+            "status": event_type.partition(".")[2],
+            "charge_key": key,
+        }
+        event_id = event_id or f"evt_{uuid4().hex}"
+        event = {"id": event_id, "type": event_type, "created": 0, "data": data}
+        body = json.dumps(event).encode()
+        now = int(time.time())
+        digest = hmac.new(SECRET.encode(), f"{now}.".encode() + body, hashlib.sha256)
+        headers = {"webhook-signature": f"t={now},v1={digest.hexdigest()}"}
+        return self.shop.call("POST", "/payments/webhook", raw=body, headers=headers).status
+
+    # ------------------------------------------------------------ reading state
+
+    def order_state(self, order_id: str) -> dict[str, Any]:
+        """The order's status and reason, and the statuses of its payments, refunds and stock."""
+        (row,) = self.shop.sql(
+            "select o.status, o.reason, array(select p.status || case when p.late then ' late' "
+            "else '' end from shop.payments p where p.order_id = o.order_id order by p.attempt) "
+            "as payments, array(select r.status from shop.refunds r join shop.payments p "
+            "using (payment_id) where p.order_id = o.order_id order by r.created_at) as refunds, "
+            "array(select r.status from shop.reservations r where r.order_id = o.order_id "
+            "order by r.product_id) as stock from shop.orders o where order_id = %s",
+            order_id,
+        )
+        return row
+
+    def payment_key(self, order_id: str) -> str:
+        """The provider key of the order's newest payment."""
+        (row,) = self.shop.sql(
+            "select provider_key from shop.payments where order_id = %s "
+            "order by attempt desc limit 1",
+            order_id,
+        )
+        key: str = row["provider_key"]
+        return key
+
+    def operator_alerts(self) -> list[str]:
+        rows = self.shop.sql("select kind from shop.alarms order by kind")
+        return [row["kind"] for row in rows]
+
+    def due_jobs(self) -> list[str]:
+        rows = self.shop.sql("select kind from shop.due_work where due_at <= now()")
+        return [row["kind"] for row in rows]
+
+    # ------------------------------------------------------------ invariants
+
+    def external_records(self) -> ExternalRecords:
+        """What the provider, the clients and the test know beside the database."""
+        books = self.simulator.records()
+        charges, refunds = provider_records(
+            books["intents"][self.known_intents :], books["refunds"][self.known_refunds :]
+        )
+        return ExternalRecords(
+            charges, refunds, tuple(self.client_operations), tuple(self.injected_poison)
+        )
+
+
+def assert_invariants(flow: FlowHarness, *, at_rest: bool = True) -> None:
+    """Asserts every invariant; reads the provider's transactions before the database snapshot."""
+    found: list[Violation] = find_violations(
+        flow.shop.admin_url, flow.external_records(), at_rest=at_rest
+    )
+    assert not found, "\n".join(str(violation) for violation in found)
+    for row in flow.shop.sql("select distinct source, type from shop.outbox"):
+        spec = spec_of(row["source"].removeprefix("/shop/"))
+        assert row["type"] in spec.emits, f"{spec.name} emits {row['type']} undeclared"
+
+
+def assert_idle_and_consistent(flow: FlowHarness) -> None:
+    """Runs all work to its end, then asserts every invariant and that nothing is due."""
+    flow.run_until_idle()
+    assert_invariants(flow)
+    assert flow.due_jobs() == []
+
+
+def run_concurrently(*calls: Callable[[], T]) -> list[T]:
+    """Runs each call in its own thread, started at one barrier; returns their results in order."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T:
+        barrier.wait(10)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result(60) for future in [pool.submit(run, call) for call in calls]]
+
+
+@contextmanager
+def cloned_database(postgres_url: str, template_url: str) -> Generator[str]:
+    """Creates a migrated and seeded database for the duration; yields the administrator's URL."""
+    server, template = template_url.rsplit("/", 1)
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            SQL("create database {} template {}").format(Identifier(name), Identifier(template))
+        )
+    try:
+        yield f"{server}/{name}"
+    finally:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
+
+
+@contextmanager
+def shop_of_module(request: pytest.FixtureRequest) -> Generator[ShopHarness]:
+    """The whole shop on one database for a module, whose tests do not disturb each other."""
+    servers = (request.getfixturevalue("postgres_url"), request.getfixturevalue("template_url"))
+    with cloned_database(*servers) as url:
+        shop = ShopHarness(
+            admin_url=url,
+            redis_url=request.getfixturevalue("redis_url"),
+            provider_url=request.getfixturevalue("simulator").url,
+            provider_api_key=API_KEY,
+            webhook_secret=SECRET,
+            secrets=request.getfixturevalue("secrets"),
+        )
+        try:
+            yield shop
+        finally:
+            shop.close()
+
+
+def _event_name(message: Message) -> str:
+    return message[0]["ce-type"].removeprefix("com.msashop.").rpartition(".v")[0]
+
+
+def _response(response: HttpResponse) -> Response:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Response(response.status, response.body, headers)

@@ -10,14 +10,10 @@ from shop.registry import all_specs
 from shop.runtime import message_context
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.wsgi import body_of
-from tests.flows.conftest import stage
-from tests.flows.stage import Stage
 from tests.functions.ledger_book import post
 from tests.functions.test_dead_letter import send as send_dead_letter
-from tests.security.stage import ROUTES, sample
-from tests.security.stage import Stage as Requests
-
-__all__ = ["stage"]  # a fixture, which pytest looks for here
+from tests.harness import FlowHarness
+from tests.sample_requests import ROUTES, Samples, sample_request
 
 
 @pytest.fixture
@@ -40,8 +36,8 @@ def windows(passed: list[Pair], function: str) -> str:
     return taken
 
 
-def test_windows_are_passed_in_their_order(stage: Stage, passed: list[Pair]) -> None:
-    buyer, product = stage.shop.person(), stage.shop.product()
+def test_windows_are_passed_in_their_order(flow: FlowHarness, passed: list[Pair]) -> None:
+    buyer, product = flow.shop.person(), flow.shop.product()
     passed.clear()
 
     order = buyer.order(product, key="0123456789abcdef")
@@ -49,63 +45,63 @@ def test_windows_are_passed_in_their_order(stage: Stage, passed: list[Pair]) -> 
     buyer.order(product, key="0123456789abcdef")
     assert windows(passed, "place_order") == "W0 W6", "a replay changes nothing"
 
-    stage.deliver()
+    flow.deliver()
     assert windows(passed, "charge") == "W0 W1 W2 W3 W4 W7 W8 W9 W3 W4 W5 W6"
 
-    assert stage.notify("charge.captured", stage.payment_key(order["id"]), 1000) == 204
+    assert flow.send_webhook("charge.captured", flow.payment_key(order["id"]), 1000) == 204
     assert windows(passed, "payment_webhook") == "W0 W1 W2 W3 W4 W6", "it announces nothing new"
 
     buyer.get(f"/orders/{order['id']}")
     assert passed == [], "reading has no windows"
 
 
-def test_every_pair_is_reached(stage: Stage, passed: list[Pair]) -> None:
-    requests = Requests(stage.shop)
+def test_every_pair_is_reached(flow: FlowHarness, passed: list[Pair]) -> None:
+    samples = Samples(flow.shop)
     with_a_body = {
         function
         for spec in all_specs()
         for route in spec.routes
         if route.writes and route.auth != "provider"
-        if (function := spec.name) and _answers_with_a_body(requests, route.method, route.path)
+        if (function := spec.name) and _answers_with_a_body(samples, route.method, route.path)
     }
-    stage.come_to_rest()
-    _notice_comes_first(stage)
-    _sweep_charges(stage)
-    post(stage.shop, "CAPTURE", 100, "2026-02-01 12:00+09")
-    assert stage.shop.tick("settle").status == 204
-    assert send_dead_letter(stage.shop).status == 204
+    flow.run_until_idle()
+    _notice_comes_first(flow)
+    _sweep_charges(flow)
+    post(flow.shop, "CAPTURE", 100, "2026-02-01 12:00+09")
+    assert flow.shop.tick("settle").status == 204
+    assert send_dead_letter(flow.shop).status == 204
 
     reached = set(passed) | {Pair(function, "W10") for function in with_a_body}
 
     assert set(pairs(all_specs())) == reached
 
 
-def _answers_with_a_body(requests: Requests, method: str, path: str) -> bool:
+def _answers_with_a_body(samples: Samples, method: str, path: str) -> bool:
     route = ROUTES[method, path]
-    person = requests.person_for(route)
-    answer = requests.send(
+    person = samples.person_for(route)
+    answer = samples.send(
         route,
-        sample(requests, route),
+        sample_request(samples, route),
         token=person.token if person else None,
         key=f"{method}-{path.count('/')}-0123456789abcdef" if route.idempotent else None,
     )
     return answer.status < 400 and bool(answer.body)
 
 
-def _notice_comes_first(stage: Stage) -> None:
+def _notice_comes_first(flow: FlowHarness) -> None:
     """The provider's notice is there before charging has recorded the answer."""
-    order = stage.shop.person().order(stage.shop.product())
-    stage.simulator.set_faults(probabilities={"timeout_after": 1})
-    stage.deliver()
-    assert stage.notify("charge.captured", stage.payment_key(order["id"]), 1000) == 204
-    stage.simulator.set_faults()
-    stage.come_to_rest()
+    order = flow.shop.person().order(flow.shop.product())
+    flow.simulator.set_faults(probabilities={"timeout_after": 1})
+    flow.deliver()
+    assert flow.send_webhook("charge.captured", flow.payment_key(order["id"]), 1000) == 204
+    flow.simulator.set_faults()
+    flow.run_until_idle()
 
 
-def _sweep_charges(stage: Stage) -> None:
+def _sweep_charges(flow: FlowHarness) -> None:
     """No event gets through: the sweep alone moves the order on."""
-    stage.shop.person().order(stage.shop.product())
-    stage.timers_alone()
+    flow.shop.person().order(flow.shop.product())
+    flow.run_timers_only()
 
 
 # ---------------------------------------------------------------- half an answer

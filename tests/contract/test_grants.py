@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from shop.schema.grants import ALL, APPEND_ONLY, GRANTS, ROW_SECURITY_TABLES
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 from tools.migrate import migrate
 
 TABLE_RIGHTS = """
@@ -71,7 +71,7 @@ def test_row_security_is_forced(database_url: str) -> None:
 
 @pytest.mark.parametrize("user_id", [None, "", "0"])
 def test_without_a_caller_the_ordering_role_sees_nothing(
-    shop: ShopUnderTest, user_id: str | None
+    shop: ShopHarness, user_id: str | None
 ) -> None:
     buyer, product = shop.person(), shop.product()
     buyer.paid_order(product)
@@ -85,7 +85,7 @@ def test_without_a_caller_the_ordering_role_sees_nothing(
             assert rows == [], table
 
 
-def test_a_customer_sees_and_changes_only_rows_of_their_own(shop: ShopUnderTest) -> None:
+def test_a_customer_sees_and_changes_only_rows_of_their_own(shop: ShopHarness) -> None:
     buyer, other, product = shop.person(), shop.person(), shop.product()
     mine, theirs = buyer.order(product), other.order(product)
 

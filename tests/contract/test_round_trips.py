@@ -9,7 +9,7 @@ import pytest
 
 from shop.runtime.config import Secret
 from tests.counting_proxy import CountingProxy
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 
 PLACE_ORDER_MAX = 3
 
@@ -23,8 +23,8 @@ def proxy(database_url: str) -> Iterator[CountingProxy]:
 
 @pytest.fixture
 def far_shop(
-    make_shop: Callable[..., ShopUnderTest], proxy: CountingProxy, database_url: str
-) -> ShopUnderTest:
+    make_shop: Callable[..., ShopHarness], proxy: CountingProxy, database_url: str
+) -> ShopHarness:
     """A shop whose order functions reach PostgreSQL through the counting proxy."""
     path = urlsplit(database_url).path
     url = f"postgresql://shop_ordering@127.0.0.1:{proxy.port}{path}"
@@ -32,7 +32,7 @@ def far_shop(
 
 
 def test_a_warm_order_takes_at_most_three_round_trips(
-    far_shop: ShopUnderTest, proxy: CountingProxy
+    far_shop: ShopHarness, proxy: CountingProxy
 ) -> None:
     buyer, product = far_shop.person(), far_shop.product(stock=100)
     buyer.order(product, key="the-first-order-01")
@@ -43,7 +43,7 @@ def test_a_warm_order_takes_at_most_three_round_trips(
     assert 10 <= proxy.round_trips <= 10 * PLACE_ORDER_MAX
 
 
-def test_many_lines_take_no_more(far_shop: ShopUnderTest, proxy: CountingProxy) -> None:
+def test_many_lines_take_no_more(far_shop: ShopHarness, proxy: CountingProxy) -> None:
     buyer = far_shop.person()
     items = [{"productId": far_shop.product(stock=9), "quantity": 1} for _ in range(20)]
     body = {"items": items, "paymentMethod": "CARD"}
@@ -53,7 +53,7 @@ def test_many_lines_take_no_more(far_shop: ShopUnderTest, proxy: CountingProxy) 
     assert 1 <= proxy.round_trips <= PLACE_ORDER_MAX
 
 
-def test_a_repeated_key_takes_one(far_shop: ShopUnderTest, proxy: CountingProxy) -> None:
+def test_a_repeated_key_takes_one(far_shop: ShopHarness, proxy: CountingProxy) -> None:
     buyer, product = far_shop.person(), far_shop.product()
     buyer.order(product, key="a-key-to-repeat-01")
     proxy.forget()
@@ -61,9 +61,7 @@ def test_a_repeated_key_takes_one(far_shop: ShopUnderTest, proxy: CountingProxy)
     assert 1 <= proxy.round_trips <= 2  # BEGIN with the stored answer, then the end
 
 
-def test_the_proxy_counts_what_goes_through_it(
-    far_shop: ShopUnderTest, proxy: CountingProxy
-) -> None:
+def test_the_proxy_counts_what_goes_through_it(far_shop: ShopHarness, proxy: CountingProxy) -> None:
     """One statement more is one round trip more: the count above can fail."""
     database = far_shop.apps["place_order"].services.database
     with database.transaction() as session:

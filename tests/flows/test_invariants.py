@@ -12,8 +12,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from tests.flows.stage import Stage, assert_invariants
-from tests.harness import Person
+from tests.harness import FlowHarness, Person, assert_invariants
 from tests.waiting import wait_for
 from tools.checker import evaluate
 from tools.checker.invariants import INVARIANTS
@@ -288,45 +287,45 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
 }
 
 
-def _placed_with_key(stage: Stage, buyer: Person, product: int, key: str) -> str:
+def _placed_with_key(flow: FlowHarness, buyer: Person, product: int, key: str) -> str:
     """Placed, and asked twice: the client's log has both answers."""
     for _ in range(2):
         body = {"productId": product, "quantity": 2, "paymentMethod": "CARD"}
         answer = buyer.post("/orders", body, key=key)
         digest = hashlib.sha256(answer.body).hexdigest()
         row = (buyer.user_id, "POST /orders", key, answer.status, digest, answer.json["id"])
-        stage.client_ops.append(row)
+        flow.client_operations.append(row)
     order_id: str = answer.json["id"]
     return order_id
 
 
-def _history(stage: Stage) -> dict[str, Any]:
+def _history(flow: FlowHarness) -> dict[str, Any]:
     """Paid; cancelled unpaid; cancelled when paid; declined then paid; late; partly refunded."""
-    stage.simulator.set_faults(late_seconds=0.3, probabilities={"tombstone_ignored": 1})
-    buyer, product = stage.shop.person(), stage.shop.product(price=1000, stock=100)
-    cancelled = _placed_with_key(stage, buyer, product, KEYS[1])
+    flow.simulator.set_faults(late_seconds=0.3, probabilities={"tombstone_ignored": 1})
+    buyer, product = flow.shop.person(), flow.shop.product(price=1000, stock=100)
+    cancelled = _placed_with_key(flow, buyer, product, KEYS[1])
     buyer.patch(f"/orders/{cancelled}/cancel")
     late = buyer.order(product, method="CARD_LATE")["id"]
-    stage.deliver()
+    flow.deliver()
     buyer.patch(f"/orders/{late}/cancel")
-    stage.come_to_rest()
-    wait_for(lambda: stage.simulator.captures(stage.payment_key(late)), "the late capture")
-    stage.reconcile()
+    flow.run_until_idle()
+    wait_for(lambda: flow.simulator.captures(flow.payment_key(late)), "the late capture")
+    flow.reconcile()
     buyer.post("/cart/items", {"productId": product, "quantity": 3})
-    paid = _placed_with_key(stage, buyer, product, KEYS[0])
+    paid = _placed_with_key(flow, buyer, product, KEYS[0])
     declined = buyer.order(product, method="CARD_DECLINED")["id"]
-    stage.deliver()
+    flow.deliver()
     buyer.post(f"/orders/{declined}/payments", {"paymentMethod": "CARD"})
     returned, partly = buyer.paid_order(product)["id"], buyer.paid_order(product)["id"]
     buyer.patch(f"/orders/{returned}/cancel")
     refund = {"amount": 500, "reason": "dented"}
-    stage.shop.person("support").post(f"/orders/{partly}/refunds", refund)
-    stage.shop.post_event("dead_letter", {**stage.broker.all[0][0], "ce-id": "p1"}, b"{}")
-    stage.poison.append(("p1", "/shop/place_order"))
-    stage.come_to_rest()
-    stage.shop.sql(SETTLE_TODAY)
-    (refund_row,) = stage.shop.sql("select refund_id from shop.refunds where reason = 'dented'")
-    (posting,) = stage.shop.sql("select seq from shop.ledger where order_id = %s", paid)
+    flow.shop.person("support").post(f"/orders/{partly}/refunds", refund)
+    flow.shop.post_event("dead_letter", {**flow.broker.all[0][0], "ce-id": "p1"}, b"{}")
+    flow.injected_poison.append(("p1", "/shop/place_order"))
+    flow.run_until_idle()
+    flow.shop.sql(SETTLE_TODAY)
+    (refund_row,) = flow.shop.sql("select refund_id from shop.refunds where reason = 'dented'")
+    (posting,) = flow.shop.sql("select seq from shop.ledger where order_id = %s", paid)
     return {
         "product": product,
         "paid": paid,
@@ -340,26 +339,26 @@ def _history(stage: Stage) -> dict[str, Any]:
     }
 
 
-def test_each_planted_corruption_is_found(stage: Stage) -> None:
-    names = _history(stage)
-    assert_invariants(stage)
+def test_each_planted_corruption_is_found(flow: FlowHarness) -> None:
+    names = _history(flow)
+    assert_invariants(flow)
     missed: dict[str, list[str]] = {}
-    with psycopg.connect(stage.shop.admin_url, autocommit=True) as connection:
+    with psycopg.connect(flow.shop.admin_url, autocommit=True) as connection:
         for listing in (DROP_CONSTRAINTS, DROP_INDEXES, DISABLE_TRIGGERS):
             for (statement,) in connection.execute(listing).fetchall():
                 connection.execute(statement)
         for name, (statement, expected) in CORRUPTIONS.items():
-            found = _found(connection, stage, statement, names)
+            found = _found(connection, flow, statement, names)
             if not set(expected.split()) <= found:
                 missed[name] = sorted(set(expected.split()) - found)
     assert not missed
 
 
 def _found(
-    connection: psycopg.Connection[Any], stage: Stage, statement: str, names: dict[str, Any]
+    connection: psycopg.Connection[Any], flow: FlowHarness, statement: str, names: dict[str, Any]
 ) -> set[str]:
     connection.execute("begin")
-    evaluate.load_external_records(connection, stage.outside())
+    evaluate.load_external_records(connection, flow.external_records())
     touched = connection.execute(statement.encode(), names).rowcount
     assert touched > 0, f"the corruption touched nothing: {statement}"
     found = {violation.id for violation in evaluate.violations_in(connection, at_rest=True)}
@@ -367,19 +366,19 @@ def _found(
     return found
 
 
-def test_a_changed_append_only_row_is_found(stage: Stage) -> None:
-    stage.shop.person().paid_order(stage.shop.product())
-    stage.come_to_rest()
-    assert_invariants(stage)
-    stage.shop.sql("alter table shop.ledger disable trigger append_only")
-    stage.shop.sql("update shop.ledger set amount_minor = amount_minor")
+def test_a_changed_append_only_row_is_found(flow: FlowHarness) -> None:
+    flow.shop.person().paid_order(flow.shop.product())
+    flow.run_until_idle()
+    assert_invariants(flow)
+    flow.shop.sql("alter table shop.ledger disable trigger append_only")
+    flow.shop.sql("update shop.ledger set amount_minor = amount_minor")
 
     wait_for(
         lambda: (
             [
                 violation.id
                 for violation in evaluate.find_violations(
-                    stage.shop.admin_url, stage.outside(), at_rest=False
+                    flow.shop.admin_url, flow.external_records(), at_rest=False
                 )
             ]
             == ["I-15"]
@@ -388,37 +387,37 @@ def test_a_changed_append_only_row_is_found(stage: Stage) -> None:
     )
 
 
-def test_a_transaction_left_open_is_found(stage: Stage) -> None:
-    with psycopg.connect(stage.shop.admin_url) as connection:
+def test_a_transaction_left_open_is_found(flow: FlowHarness) -> None:
+    with psycopg.connect(flow.shop.admin_url) as connection:
         connection.execute("select 1")
 
         found: list[evaluate.Violation] = []
-        wait_for(lambda: found.extend(_broken_at_rest(stage)) or found, "a second to pass")
+        wait_for(lambda: found.extend(_broken_at_rest(flow)) or found, "a second to pass")
 
     assert [violation.id for violation in found] == ["Q-13"]
     assert "select 1" in str(found[0]), "it says who hangs"
 
 
-def test_a_function_between_two_statements_is_not_found(stage: Stage) -> None:
-    with psycopg.connect(stage.shop.admin_url) as connection:
+def test_a_function_between_two_statements_is_not_found(flow: FlowHarness) -> None:
+    with psycopg.connect(flow.shop.admin_url) as connection:
 
         def nothing_is_found() -> bool:
             connection.execute("select 1")
-            return _broken_at_rest(stage) == []
+            return _broken_at_rest(flow) == []
 
         # more than one look, for a busy machine may take a second between the two lines above
         wait_for(nothing_is_found, "a look at a transaction that has just asked something")
 
 
 @pytest.mark.parametrize("table", ["ledger", "stock_moves", "transitions", "inbox"])
-def test_append_only_tables_refuse_change(stage: Stage, table: str) -> None:
-    stage.shop.person().paid_order(stage.shop.product())
-    stage.deliver()
+def test_append_only_tables_refuse_change(flow: FlowHarness, table: str) -> None:
+    flow.shop.person().paid_order(flow.shop.product())
+    flow.deliver()
 
     with pytest.raises(psycopg.errors.RestrictViolation):
-        stage.shop.sql(f"delete from shop.{table}")
+        flow.shop.sql(f"delete from shop.{table}")
     with pytest.raises(psycopg.errors.RestrictViolation):
-        stage.shop.sql(f"truncate shop.{table} cascade")
+        flow.shop.sql(f"truncate shop.{table} cascade")
 
 
 def test_every_invariant_is_here_and_is_bitten_by_a_corruption() -> None:
@@ -430,5 +429,5 @@ def test_every_invariant_is_here_and_is_bitten_by_a_corruption() -> None:
     assert ids - bitten == {"I-15", "Q-13"}, "these two have tests of their own above"
 
 
-def _broken_at_rest(stage: Stage) -> list[evaluate.Violation]:
-    return evaluate.find_violations(stage.shop.admin_url, stage.outside(), at_rest=True)
+def _broken_at_rest(flow: FlowHarness) -> list[evaluate.Violation]:
+    return evaluate.find_violations(flow.shop.admin_url, flow.external_records(), at_rest=True)

@@ -15,8 +15,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.flows.stage import Stage, assert_invariants, assert_rests
-from tests.harness import Person
+from tests.harness import FlowHarness, Person, assert_idle_and_consistent, assert_invariants
 from tests.waiting import wait_for
 
 SEEDS = range(int(os.environ.get("STORM_SEEDS", "2")))
@@ -41,10 +40,10 @@ HONEST = {200, 201, 400, 404, 409, 422, 503}
 class Buyer:
     """Somebody who orders, cancels, pays again and asks twice, in a seeded order."""
 
-    def __init__(self, stage: Stage, seed: int, products: list[int], support: Person) -> None:
+    def __init__(self, flow: FlowHarness, seed: int, products: list[int], support: Person) -> None:
         self.random = random.Random(seed)
-        self.person = stage.shop.person()
-        self.stage = stage
+        self.person = flow.shop.person()
+        self.flow = flow
         self.products = products
         self.support = support
         self.orders: list[str] = []
@@ -88,31 +87,31 @@ class Buyer:
             self.statuses[act(self.random.choice(self.orders))] += 1
 
 
-def _bad_broker(stage: Stage, seed: int, is_over: threading.Event) -> None:
+def _bad_broker(flow: FlowHarness, seed: int, is_over: threading.Event) -> None:
     """Loses a tenth of the events, sends a third twice, in any order."""
     dice = random.Random(seed)
     while not is_over.is_set():
-        kept = [m for m in stage.broker.take() if dice.random() > 0.1]
-        stage.broker.messages += kept + [m for m in kept if dice.random() < 0.3]
-        stage.deliver(shuffled_by=seed, at_once=True)
+        kept = [m for m in flow.broker.take() if dice.random() > 0.1]
+        flow.broker.messages += kept + [m for m in kept if dice.random() < 0.3]
+        flow.deliver(shuffled_by=seed, at_once=True)
 
 
-def _sweeper(stage: Stage, is_over: threading.Event) -> None:
+def _sweeper(flow: FlowHarness, is_over: threading.Event) -> None:
     while not is_over.is_set():
-        stage.tick()
+        flow.sweep_all()
 
 
-def _checker(stage: Stage, is_over: threading.Event) -> None:
+def _checker(flow: FlowHarness, is_over: threading.Event) -> None:
     while not is_over.is_set():
-        assert_invariants(stage, at_rest=False)
+        assert_invariants(flow, at_rest=False)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_books_are_right_in_a_storm_and_after_it(stage: Stage, seed: int) -> None:
-    stage.simulator.set_faults(seed=seed, late_seconds=LATE_SECONDS, probabilities=FAULTS)
-    products = [stage.shop.product(price=700, stock=stock) for stock in (1, 5, 500)]
-    support = stage.shop.person("support")
-    buyers = [Buyer(stage, seed * 100 + n, products, support) for n in range(BUYERS)]
+def test_the_books_are_right_in_a_storm_and_after_it(flow: FlowHarness, seed: int) -> None:
+    flow.simulator.set_faults(seed=seed, late_seconds=LATE_SECONDS, probabilities=FAULTS)
+    products = [flow.shop.product(price=700, stock=stock) for stock in (1, 5, 500)]
+    support = flow.shop.person("support")
+    buyers = [Buyer(flow, seed * 100 + n, products, support) for n in range(BUYERS)]
     is_over = threading.Event()
     failures: list[BaseException] = []
 
@@ -127,10 +126,10 @@ def test_the_books_are_right_in_a_storm_and_after_it(stage: Stage, seed: int) ->
 
     players = [guarded(buyer.play) for buyer in buyers]
     others = [
-        guarded(_bad_broker, stage, seed, is_over),
-        guarded(_sweeper, stage, is_over),
-        guarded(_sweeper, stage, is_over),
-        guarded(_checker, stage, is_over),
+        guarded(_bad_broker, flow, seed, is_over),
+        guarded(_sweeper, flow, is_over),
+        guarded(_sweeper, flow, is_over),
+        guarded(_checker, flow, is_over),
     ]
     for thread in [*players, *others]:
         thread.start()
@@ -144,18 +143,18 @@ def test_the_books_are_right_in_a_storm_and_after_it(stage: Stage, seed: int) ->
     statuses = sum((buyer.statuses for buyer in buyers), Counter())
     assert set(statuses) <= HONEST, statuses
     assert statuses[201] > BUYERS * STEPS / 8, "the storm must not be a calm"
-    _heal(stage)
-    assert_rests(stage)
-    assert not [kind for kind in stage.alarms() if kind.startswith(("stuck", "ghost"))]
+    _heal(flow)
+    assert_idle_and_consistent(flow)
+    assert not [kind for kind in flow.operator_alerts() if kind.startswith(("stuck", "ghost"))]
 
 
-def _heal(stage: Stage) -> None:
+def _heal(flow: FlowHarness) -> None:
     """No more faults; what nobody paid expires; what came late is found in the books."""
-    stage.simulator.set_faults()
+    flow.simulator.set_faults()
     last_late_charge = time.monotonic() + LATE_SECONDS + 0.3
-    stage.come_to_rest()
+    flow.run_until_idle()
     wait_for(lambda: time.monotonic() > last_late_charge, "the last late charge")
-    stage.shop.sql("update shop.orders set expires_at = now() where status = 'PENDING'")
-    stage.tick()
-    stage.come_to_rest()
-    stage.reconcile()
+    flow.shop.sql("update shop.orders set expires_at = now() where status = 'PENDING'")
+    flow.sweep_all()
+    flow.run_until_idle()
+    flow.reconcile()

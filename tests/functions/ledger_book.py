@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import psycopg
 
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 
 POST = """
 insert into shop.ledger (kind, source_id, order_id, debit, credit, amount_minor, currency,
@@ -16,7 +16,7 @@ select %(kind)s, %(id)s, %(id)s, 'a', 'b', %(amount)s, %(currency)s, %(at)s::tim
 """
 
 
-def post(shop: ShopUnderTest, kind: str, amount: int, at: str, *, currency: str = "KRW") -> None:
+def post(shop: ShopHarness, kind: str, amount: int, at: str, *, currency: str = "KRW") -> None:
     """One posting at a past moment, made past triggers and foreign keys as a restore does it."""
     with psycopg.connect(shop.admin_url, autocommit=True) as connection:
         connection.execute("set session_replication_role = replica")

@@ -11,13 +11,13 @@ import pytest
 
 from shop import carts
 from shop.adapters.db import Database
-from tests.harness import Person, Response, ShopUnderTest
+from tests.harness import Person, Response, ShopHarness
 
 KEY = "a-key-of-this-test-01"
 
 
 @pytest.fixture
-def buyer(shop: ShopUnderTest) -> Person:
+def buyer(shop: ShopHarness) -> Person:
     return shop.person()
 
 
@@ -55,7 +55,7 @@ def test_an_empty_cart_is_empty(buyer: Person) -> None:
     assert buyer.get("/cart").json == {"items": [], "totalAmount": 0, "currency": "KRW"}
 
 
-def test_a_cart_is_priced_when_it_is_read(shop: ShopUnderTest, buyer: Person) -> None:
+def test_a_cart_is_priced_when_it_is_read(shop: ShopHarness, buyer: Person) -> None:
     first, second = shop.product(price=1000, stock=5, name="첫째"), shop.product(price=300)
     add(buyer, first, 2)
     add(buyer, second, 1)
@@ -78,7 +78,7 @@ def test_a_cart_is_priced_when_it_is_read(shop: ShopUnderTest, buyer: Person) ->
     assert (cart["totalAmount"], cart["currency"]) == (3300, "KRW")
 
 
-def test_a_withdrawn_product_is_shown_as_not_available(shop: ShopUnderTest, buyer: Person) -> None:
+def test_a_withdrawn_product_is_shown_as_not_available(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5)
     add(buyer, product)
     shop.sql("update shop.products set active = false where product_id = %s", product)
@@ -90,7 +90,7 @@ def test_a_withdrawn_product_is_shown_as_not_available(shop: ShopUnderTest, buye
     assert quantities(buyer) == {product: 1}
 
 
-def test_a_cart_is_its_owners_alone(shop: ShopUnderTest, buyer: Person) -> None:
+def test_a_cart_is_its_owners_alone(shop: ShopHarness, buyer: Person) -> None:
     product, other = shop.product(), shop.person()
     add(buyer, product, 3)
 
@@ -101,7 +101,7 @@ def test_a_cart_is_its_owners_alone(shop: ShopUnderTest, buyer: Person) -> None:
     assert quantities(buyer) == {product: 3}
 
 
-def test_the_database_keeps_carts_apart_too(shop: ShopUnderTest, buyer: Person) -> None:
+def test_the_database_keeps_carts_apart_too(shop: ShopHarness, buyer: Person) -> None:
     product, other = shop.product(), shop.person()
     add(buyer, product, 3)
 
@@ -119,7 +119,7 @@ def test_the_database_keeps_carts_apart_too(shop: ShopUnderTest, buyer: Person) 
     assert quantities(buyer) == {product: 3}
 
 
-def test_nobody_has_no_cart(shop: ShopUnderTest) -> None:
+def test_nobody_has_no_cart(shop: ShopHarness) -> None:
     for method, path, body in [
         ("GET", "/cart", None),
         ("POST", "/cart/items", {"productId": 1, "quantity": 1}),
@@ -133,7 +133,7 @@ def test_nobody_has_no_cart(shop: ShopUnderTest) -> None:
 # ---------------------------------------------------------------- adding
 
 
-def test_quantities_of_one_product_add_up(shop: ShopUnderTest, buyer: Person) -> None:
+def test_quantities_of_one_product_add_up(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(price=1000, stock=5)
 
     first = add(buyer, product, 2)
@@ -144,7 +144,7 @@ def test_quantities_of_one_product_add_up(shop: ShopUnderTest, buyer: Person) ->
     assert quantities(buyer) == {product: 5}
 
 
-def test_more_than_is_in_stock_changes_nothing(shop: ShopUnderTest, buyer: Person) -> None:
+def test_more_than_is_in_stock_changes_nothing(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5)
     assert add(buyer, product, 6).status == 409
     assert quantities(buyer) == {}
@@ -157,7 +157,7 @@ def test_more_than_is_in_stock_changes_nothing(shop: ShopUnderTest, buyer: Perso
     assert quantities(buyer) == {product: 3}
 
 
-def test_what_others_hold_is_not_in_stock(shop: ShopUnderTest, buyer: Person) -> None:
+def test_what_others_hold_is_not_in_stock(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5)
     shop.person().order(product, 4)
 
@@ -165,7 +165,7 @@ def test_what_others_hold_is_not_in_stock(shop: ShopUnderTest, buyer: Person) ->
     assert add(buyer, product, 1).status == 201
 
 
-def test_a_line_has_at_most_a_thousand(shop: ShopUnderTest, buyer: Person) -> None:
+def test_a_line_has_at_most_a_thousand(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5000)
 
     assert add(buyer, product, 1000).status == 201
@@ -173,7 +173,7 @@ def test_a_line_has_at_most_a_thousand(shop: ShopUnderTest, buyer: Person) -> No
     assert quantities(buyer) == {product: 1000}
 
 
-def test_a_cart_has_at_most_fifty_lines(shop: ShopUnderTest, buyer: Person) -> None:
+def test_a_cart_has_at_most_fifty_lines(shop: ShopHarness, buyer: Person) -> None:
     products = [shop.product() for _ in range(51)]
     assert {add(buyer, product).status for product in products[:50]} == {201}
 
@@ -182,7 +182,7 @@ def test_a_cart_has_at_most_fifty_lines(shop: ShopUnderTest, buyer: Person) -> N
     assert len(quantities(buyer)) == 50
 
 
-def test_what_is_not_for_sale_is_not_found(shop: ShopUnderTest, buyer: Person) -> None:
+def test_what_is_not_for_sale_is_not_found(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product()
     shop.sql("update shop.products set active = false where product_id = %s", product)
 
@@ -191,7 +191,7 @@ def test_what_is_not_for_sale_is_not_found(shop: ShopUnderTest, buyer: Person) -
         assert (answer.status, answer.error) == (404, "NOT_FOUND")
 
 
-def test_an_item_that_is_none_is_refused(shop: ShopUnderTest, buyer: Person) -> None:
+def test_an_item_that_is_none_is_refused(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5000)
     odd: list[Any] = [0, -1, 1001, 1.5, 1.0, "1", True, None, [1], 2**31, 2**63, {}]
 
@@ -207,7 +207,7 @@ def test_an_item_that_is_none_is_refused(shop: ShopUnderTest, buyer: Person) -> 
     assert quantities(buyer) == {}
 
 
-def test_the_same_key_adds_once(shop: ShopUnderTest, buyer: Person) -> None:
+def test_the_same_key_adds_once(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product()
 
     first, again = add(buyer, product, 2, key=KEY), add(buyer, product, 2, key=KEY)
@@ -219,7 +219,7 @@ def test_the_same_key_adds_once(shop: ShopUnderTest, buyer: Person) -> None:
 # ---------------------------------------------------------------- changing and removing
 
 
-def test_a_quantity_is_set(shop: ShopUnderTest, buyer: Person) -> None:
+def test_a_quantity_is_set(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(price=1000, stock=5)
     add(buyer, product, 2)
 
@@ -232,7 +232,7 @@ def test_a_quantity_is_set(shop: ShopUnderTest, buyer: Person) -> None:
 
 
 @pytest.mark.parametrize("quantity", [0, -1, -1000, -(2**31)])
-def test_nought_or_less_removes_the_line(shop: ShopUnderTest, buyer: Person, quantity: int) -> None:
+def test_nought_or_less_removes_the_line(shop: ShopHarness, buyer: Person, quantity: int) -> None:
     product = shop.product()
     add(buyer, product, 2)
 
@@ -243,7 +243,7 @@ def test_nought_or_less_removes_the_line(shop: ShopUnderTest, buyer: Person, qua
     assert buyer.patch(f"/cart/items/{product}", {"quantity": quantity}).status == 404
 
 
-def test_what_is_not_in_the_cart_cannot_be_changed(shop: ShopUnderTest, buyer: Person) -> None:
+def test_what_is_not_in_the_cart_cannot_be_changed(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product()
 
     for odd in (product, 999_999, 0, "abc", "-1", "9" * 30):
@@ -255,7 +255,7 @@ def test_what_is_not_in_the_cart_cannot_be_changed(shop: ShopUnderTest, buyer: P
         assert buyer.patch(f"/cart/items/{product}", {"quantity": quantity}).status == 422
 
 
-def test_removing_is_done_when_the_line_is_gone(shop: ShopUnderTest, buyer: Person) -> None:
+def test_removing_is_done_when_the_line_is_gone(shop: ShopHarness, buyer: Person) -> None:
     product, other = shop.product(), shop.product()
     add(buyer, product)
     add(buyer, other)
@@ -267,7 +267,7 @@ def test_removing_is_done_when_the_line_is_gone(shop: ShopUnderTest, buyer: Pers
     assert quantities(buyer) == {other: 1}
 
 
-def test_a_cart_is_emptied(shop: ShopUnderTest, buyer: Person) -> None:
+def test_a_cart_is_emptied(shop: ShopHarness, buyer: Person) -> None:
     add(buyer, shop.product())
     add(buyer, shop.product())
 
@@ -279,7 +279,7 @@ def test_a_cart_is_emptied(shop: ShopUnderTest, buyer: Person) -> None:
 # ---------------------------------------------------------------- at once
 
 
-def test_additions_at_once_all_count(shop: ShopUnderTest, buyer: Person) -> None:
+def test_additions_at_once_all_count(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=100)
 
     statuses = all_at_once(*[lambda: add(buyer, product, 2)] * 8)
@@ -288,7 +288,7 @@ def test_additions_at_once_all_count(shop: ShopUnderTest, buyer: Person) -> None
     assert quantities(buyer) == {product: 16}
 
 
-def test_additions_at_once_do_not_pass_the_stock(shop: ShopUnderTest, buyer: Person) -> None:
+def test_additions_at_once_do_not_pass_the_stock(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5)
 
     statuses = all_at_once(*[lambda: add(buyer, product, 2)] * 6)
@@ -297,7 +297,7 @@ def test_additions_at_once_do_not_pass_the_stock(shop: ShopUnderTest, buyer: Per
     assert quantities(buyer) == {product: 4}
 
 
-def test_two_fiftieth_lines_at_once_are_one(shop: ShopUnderTest, buyer: Person) -> None:
+def test_two_fiftieth_lines_at_once_are_one(shop: ShopHarness, buyer: Person) -> None:
     for _ in range(49):
         add(buyer, shop.product())
     last = [shop.product() for _ in range(4)]
@@ -308,7 +308,7 @@ def test_two_fiftieth_lines_at_once_are_one(shop: ShopUnderTest, buyer: Person) 
     assert len(quantities(buyer)) == 50
 
 
-def test_a_cart_is_taken_once(shop: ShopUnderTest, buyer: Person) -> None:
+def test_a_cart_is_taken_once(shop: ShopHarness, buyer: Person) -> None:
     products = [shop.product(), shop.product()]
     for product in reversed(products):
         add(buyer, product, 2)

@@ -10,7 +10,7 @@ import pytest
 from functions.dead_letter import handler
 from shop.adapters.db import Database
 from shop.primitives.messages import DeadLetter
-from tests.harness import Response, ShopUnderTest
+from tests.harness import Response, ShopHarness
 
 CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
 POISON = {
@@ -26,18 +26,18 @@ POISON = {
 }
 
 
-def send(shop: ShopUnderTest, body: bytes = b"{", **changed: str) -> Response:
+def send(shop: ShopHarness, body: bytes = b"{", **changed: str) -> Response:
     """Delivers the poison as the broker's last resort does, with some attributes changed."""
     headers: Mapping[str, str] = POISON | {f"ce-{name}": text for name, text in changed.items()}
     return shop.post_event("dead_letter", headers, body)
 
 
-def letters(shop: ShopUnderTest) -> list[dict[str, Any]]:
+def letters(shop: ShopHarness) -> list[dict[str, Any]]:
     """All dead letters, in the order they came."""
     return shop.sql("select * from shop.dead_letters order by received_at, dead_letter_id")
 
 
-def test_keeps_unsigned_poison_byte_for_byte_and_raises_an_alarm(shop: ShopUnderTest) -> None:
+def test_keeps_unsigned_poison_byte_for_byte_and_raises_an_alarm(shop: ShopHarness) -> None:
     body = b'{"orderId": \xff\x00 not json'
 
     answer = send(shop, body)
@@ -61,7 +61,7 @@ def test_keeps_unsigned_poison_byte_for_byte_and_raises_an_alarm(shop: ShopUnder
     ]
 
 
-def test_the_same_letter_again_changes_nothing(shop: ShopUnderTest) -> None:
+def test_the_same_letter_again_changes_nothing(shop: ShopHarness) -> None:
     send(shop)
 
     answer = send(shop, b"other bytes")
@@ -71,7 +71,7 @@ def test_the_same_letter_again_changes_nothing(shop: ShopUnderTest) -> None:
     assert shop.sql("select count(*) as n from shop.alarms") == [{"n": 1}]
 
 
-def test_each_destination_has_a_letter_of_its_own(shop: ShopUnderTest) -> None:
+def test_each_destination_has_a_letter_of_its_own(shop: ShopHarness) -> None:
     send(shop)
 
     send(shop, knativeerrordest="http://shop-refund.shop.svc.cluster.local/events")
@@ -80,7 +80,7 @@ def test_each_destination_has_a_letter_of_its_own(shop: ShopUnderTest) -> None:
     assert shop.sql("select count(*) as n from shop.alarms") == [{"n": 2}]
 
 
-def test_a_letter_that_fails_again_after_its_replay_is_open_again(shop: ShopUnderTest) -> None:
+def test_a_letter_that_fails_again_after_its_replay_is_open_again(shop: ShopHarness) -> None:
     send(shop)
     shop.sql("update shop.dead_letters set replayed_at = now()")
 
@@ -90,7 +90,7 @@ def test_a_letter_that_fails_again_after_its_replay_is_open_again(shop: ShopUnde
     assert [letter["replayed_at"] for letter in letters(shop)] == [None]
 
 
-def test_ids_as_long_as_cloudevents_allow_are_kept_apart(shop: ShopUnderTest) -> None:
+def test_ids_as_long_as_cloudevents_allow_are_kept_apart(shop: ShopHarness) -> None:
     long = "%EA%B0%80" * 1023
 
     first = send(shop, id=f"{long}a", source="/" + "s" * 1023)
@@ -104,7 +104,7 @@ def test_ids_as_long_as_cloudevents_allow_are_kept_apart(shop: ShopUnderTest) ->
 
 @pytest.mark.parametrize("poison", ["a\x00b", "a\ud800b", "a\x1b[2Jb"])
 def test_text_that_no_database_or_screen_should_see_is_stored_as_shown(
-    shop: ShopUnderTest, poison: str
+    shop: ShopHarness, poison: str
 ) -> None:
     letter = DeadLetter(
         event_id=poison,
@@ -132,7 +132,7 @@ def test_text_that_no_database_or_screen_should_see_is_stored_as_shown(
     assert alarm["detail"].isprintable()
 
 
-def test_what_is_no_cloudevent_is_refused_and_leaves_nothing(shop: ShopUnderTest) -> None:
+def test_what_is_no_cloudevent_is_refused_and_leaves_nothing(shop: ShopHarness) -> None:
     answer = shop.post_event("dead_letter", {"content-type": "application/json"}, b"{}")
 
     assert answer.status == 400

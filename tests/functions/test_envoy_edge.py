@@ -17,7 +17,7 @@ import pytest
 from shop.registry import all_specs
 from tests.functions.envoy_stand import ENVOY, Edge, echo, edge
 from tests.functions.test_runtime_processes import House, served
-from tests.security.stage import database_of_a_module
+from tests.harness import cloned_database
 from tests.tools.payment_simulator.simulator_process import SimulatorProcess
 from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.secrets import Secrets
@@ -57,7 +57,7 @@ def front(
     with ExitStack() as stack:
         house = House(
             Endpoints(
-                admin_url=stack.enter_context(database_of_a_module(postgres_url, template_url)),
+                admin_url=stack.enter_context(cloned_database(postgres_url, template_url)),
                 redis_url=redis_url,
                 broker_url="",
                 provider_url=simulator.url,

@@ -22,7 +22,7 @@ from shop import catalog
 from shop.adapters.cache import Cache
 from shop.catalog import Filter, Position
 from shop.runtime.config import Secret
-from tests.harness import Response, ShopUnderTest
+from tests.harness import Response, ShopHarness
 
 NOBODY_LISTENS = "redis://127.0.0.1:1"
 NO_DATABASE = Secret("postgresql://shop_catalog_ro@127.0.0.1:1/none")
@@ -51,7 +51,7 @@ def next_path(answer: Response) -> str | None:
     return match[1]
 
 
-def walk(shop: ShopUnderTest, path: str) -> list[list[int]]:
+def walk(shop: ShopHarness, path: str) -> list[list[int]]:
     """The ids of every page, following Link."""
     pages = []
     following: str | None = path
@@ -65,7 +65,7 @@ def walk(shop: ShopUnderTest, path: str) -> list[list[int]]:
 # ---------------------------------------------------------------- one page
 
 
-def test_a_list_is_an_array_of_products(shop: ShopUnderTest) -> None:
+def test_a_list_is_an_array_of_products(shop: ShopHarness) -> None:
     product = shop.product(price=2500, stock=4, name='"물건"\n<b>')
     shop.sql("update shop.stock set reserved = 1 where product_id = %s", product)
 
@@ -88,13 +88,13 @@ def test_a_list_is_an_array_of_products(shop: ShopUnderTest) -> None:
     assert "link" not in answer.headers
 
 
-def test_nothing_found_is_an_empty_array(shop: ShopUnderTest) -> None:
+def test_nothing_found_is_an_empty_array(shop: ShopHarness) -> None:
     answer = shop.call("GET", "/products?category=nothing")
 
     assert (answer.status, answer.body) == (200, b"[]")
 
 
-def test_a_page_has_twenty_products_and_at_most_a_hundred(shop: ShopUnderTest) -> None:
+def test_a_page_has_twenty_products_and_at_most_a_hundred(shop: ShopHarness) -> None:
     for _ in range(101):
         shop.product()
 
@@ -104,7 +104,7 @@ def test_a_page_has_twenty_products_and_at_most_a_hundred(shop: ShopUnderTest) -
     assert next_path(full) is not None
 
 
-def test_withdrawn_products_are_not_listed(shop: ShopUnderTest) -> None:
+def test_withdrawn_products_are_not_listed(shop: ShopHarness) -> None:
     product = shop.product()
     shop.sql("update shop.products set active = false where product_id = %s", product)
 
@@ -115,7 +115,7 @@ def test_withdrawn_products_are_not_listed(shop: ShopUnderTest) -> None:
 
 
 @pytest.mark.parametrize("key", ["id", "price", "name"])
-def test_every_product_is_on_one_page_in_order(shop: ShopUnderTest, key: str) -> None:
+def test_every_product_is_on_one_page_in_order(shop: ShopHarness, key: str) -> None:
     names = ["나", "가", "가", "b", "B", "a%", "가"]
     prices = [300, 100, 200, 100, 100, 300, 100]
     made = [
@@ -132,7 +132,7 @@ def test_every_product_is_on_one_page_in_order(shop: ShopUnderTest, key: str) ->
             assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1), path
 
 
-def test_a_product_added_between_two_pages_moves_no_other(shop: ShopUnderTest) -> None:
+def test_a_product_added_between_two_pages_moves_no_other(shop: ShopHarness) -> None:
     cheap, dear = shop.product(price=100), shop.product(price=900)
     first = shop.call("GET", f"/products?category={quote('시험')}&sort=price&limit=1")
     shop.product(price=50)
@@ -195,14 +195,14 @@ BAD_QUERIES = [
 ]
 
 
-def test_a_bad_query_is_refused(shop: ShopUnderTest) -> None:
+def test_a_bad_query_is_refused(shop: ShopHarness) -> None:
     for query in BAD_QUERIES:
         answer = shop.call("GET", f"/products?{query}")
 
         assert answer.status == (414 if len(query) > 2_000 else 400), query[:100]
 
 
-def test_a_cursor_is_good_for_its_own_list_only(shop: ShopUnderTest) -> None:
+def test_a_cursor_is_good_for_its_own_list_only(shop: ShopHarness) -> None:
     shop.product(), shop.product()
     following = next_path(shop.call("GET", f"/products?category={quote('시험')}&limit=1"))
     assert following is not None
@@ -214,7 +214,7 @@ def test_a_cursor_is_good_for_its_own_list_only(shop: ShopUnderTest) -> None:
         assert (answer.status, answer.error) == (400, "BAD_CURSOR"), other
 
 
-def test_a_changed_cursor_is_refused(shop: ShopUnderTest) -> None:
+def test_a_changed_cursor_is_refused(shop: ShopHarness) -> None:
     shop.product(), shop.product()
     following = next_path(shop.call("GET", "/products?limit=1"))
     assert following is not None
@@ -249,7 +249,7 @@ FOUND = [
 ]
 
 
-def test_a_name_is_found_by_any_part_of_it(shop: ShopUnderTest) -> None:
+def test_a_name_is_found_by_any_part_of_it(shop: ShopHarness) -> None:
     for name in NAMES:
         shop.product(name=name)
 
@@ -258,7 +258,7 @@ def test_a_name_is_found_by_any_part_of_it(shop: ShopUnderTest) -> None:
         assert [product["name"] for product in answer.json] == found, wanted
 
 
-def test_a_name_is_found_however_its_syllables_are_encoded(shop: ShopUnderTest) -> None:
+def test_a_name_is_found_however_its_syllables_are_encoded(shop: ShopHarness) -> None:
     """Names are stored composed; what a Mac's keyboard or file system sends may be decomposed."""
     tent = shop.product(name="캠핑 텐트")
     decomposed = unicodedata.normalize("NFD", "텐트")
@@ -268,7 +268,7 @@ def test_a_name_is_found_however_its_syllables_are_encoded(shop: ShopUnderTest) 
 
 
 def test_a_route_that_does_not_write_cannot(
-    shop: ShopUnderTest, monkeypatch: pytest.MonkeyPatch
+    shop: ShopHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         catalog, "CATEGORIES", "select current_setting('transaction_read_only') as body"
@@ -277,7 +277,7 @@ def test_a_route_that_does_not_write_cannot(
     assert shop.call("GET", "/categories").body == b"on"
 
 
-def test_sixty_four_characters_are_searched(shop: ShopUnderTest) -> None:
+def test_sixty_four_characters_are_searched(shop: ShopHarness) -> None:
     shop.product(name="가" * 65)
 
     answer = shop.call("GET", f"/products?name={quote('가' * 64)}")
@@ -285,7 +285,7 @@ def test_sixty_four_characters_are_searched(shop: ShopUnderTest) -> None:
     assert [product["name"] for product in answer.json] == ["가" * 65]
 
 
-def test_prices_are_filtered_inclusively(shop: ShopUnderTest) -> None:
+def test_prices_are_filtered_inclusively(shop: ShopHarness) -> None:
     low, middle, high = (shop.product(price=price) for price in (100, 200, 300))
     path = f"/products?category={quote('시험')}"
 
@@ -294,11 +294,11 @@ def test_prices_are_filtered_inclusively(shop: ShopUnderTest) -> None:
     assert ids(shop.call("GET", f"{path}&minPrice=200&maxPrice=200")) == [middle]
 
 
-def test_a_range_without_prices_is_refused(shop: ShopUnderTest) -> None:
+def test_a_range_without_prices_is_refused(shop: ShopHarness) -> None:
     assert shop.call("GET", "/products?minPrice=2&maxPrice=1").status == 422
 
 
-def test_korean_is_searched_by_index(shop: ShopUnderTest) -> None:
+def test_korean_is_searched_by_index(shop: ShopHarness) -> None:
     shop.product()
     shop.sql(
         "with made as (insert into shop.products (name, category, price_minor, currency) "
@@ -322,7 +322,7 @@ def test_korean_is_searched_by_index(shop: ShopUnderTest) -> None:
 # ---------------------------------------------------------------- one product, categories
 
 
-def test_a_product_is_shown_with_its_tag(shop: ShopUnderTest) -> None:
+def test_a_product_is_shown_with_its_tag(shop: ShopHarness) -> None:
     product = shop.product(price=2500, stock=4)
 
     answer = shop.call("GET", f"/products/{product}")
@@ -332,7 +332,7 @@ def test_a_product_is_shown_with_its_tag(shop: ShopUnderTest) -> None:
     assert answer.headers["etag"] == '"1.4"'
 
 
-def test_an_odd_id_is_not_found(shop: ShopUnderTest) -> None:
+def test_an_odd_id_is_not_found(shop: ShopHarness) -> None:
     beyond = [str(2**63), str(2**63 - 1), "999999", "9" * 200]
     for odd in ["0", "-1", "abc", "9e99", "01", "1.0", "A" * 200, *beyond]:
         answer = shop.call("GET", f"/products/{odd}")
@@ -340,7 +340,7 @@ def test_an_odd_id_is_not_found(shop: ShopUnderTest) -> None:
         assert (answer.status, answer.error) == (404, "NOT_FOUND"), odd
 
 
-def test_withdrawn_and_missing_are_the_same_404(shop: ShopUnderTest) -> None:
+def test_withdrawn_and_missing_are_the_same_404(shop: ShopHarness) -> None:
     product = shop.product()
     shop.sql("update shop.products set active = false where product_id = %s", product)
     withdrawn = shop.call("GET", f"/products/{product}")
@@ -350,7 +350,7 @@ def test_withdrawn_and_missing_are_the_same_404(shop: ShopUnderTest) -> None:
     assert withdrawn.json | {"instance": ""} == missing.json | {"instance": ""}
 
 
-def test_a_known_product_is_not_sent_again_until_it_changes(shop: ShopUnderTest) -> None:
+def test_a_known_product_is_not_sent_again_until_it_changes(shop: ShopHarness) -> None:
     product = shop.product(stock=4)
     path = f"/products/{product}"
     etag = shop.call("GET", path).headers["etag"]
@@ -366,7 +366,7 @@ def test_a_known_product_is_not_sent_again_until_it_changes(shop: ShopUnderTest)
     assert (changed.status, changed.headers["etag"]) == (200, '"1.3"')
 
 
-def test_a_known_list_is_not_sent_again(shop: ShopUnderTest) -> None:
+def test_a_known_list_is_not_sent_again(shop: ShopHarness) -> None:
     shop.product(), shop.product()
     first = shop.call("GET", "/products?limit=1")
 
@@ -378,7 +378,7 @@ def test_a_known_list_is_not_sent_again(shop: ShopUnderTest) -> None:
     assert known.headers["link"] == first.headers["link"]
 
 
-def test_categories_are_listed_by_name(shop: ShopUnderTest) -> None:
+def test_categories_are_listed_by_name(shop: ShopHarness) -> None:
     shop.product()
 
     answer = shop.call("GET", "/categories")
@@ -394,7 +394,7 @@ def test_categories_are_listed_by_name(shop: ShopUnderTest) -> None:
 
 
 def test_a_known_list_needs_no_database(
-    shop: ShopUnderTest, make_shop: Callable[..., ShopUnderTest]
+    shop: ShopHarness, make_shop: Callable[..., ShopHarness]
 ) -> None:
     path = "/products?limit=2"
     answer = shop.call("GET", path)
@@ -404,7 +404,7 @@ def test_a_known_list_needs_no_database(
     assert without_database.call("GET", "/products?limit=3").status == 503
 
 
-def test_another_process_finds_the_list_in_redis(shop: ShopUnderTest, redis_url: str) -> None:
+def test_another_process_finds_the_list_in_redis(shop: ShopHarness, redis_url: str) -> None:
     there, here = PageCache(), PageCache()
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
         page = make_page("[1]", '</products?x>; rel="next"')
@@ -419,7 +419,7 @@ def refuse_to_make() -> Any:
 
 @pytest.mark.parametrize("lists_are_seen_before", [True, False])
 def test_a_changed_price_shows_at_once(
-    shop: ShopUnderTest, redis_url: str, lists_are_seen_before: bool
+    shop: ShopHarness, redis_url: str, lists_are_seen_before: bool
 ) -> None:
     product, staff = shop.product(price=100), shop.person("staff")
     path = f"/products?category={quote('시험')}"
@@ -518,7 +518,7 @@ def test_many_lists_do_not_fill_the_memory() -> None:
     assert len(lists._copies) <= 256
 
 
-def test_without_redis_the_database_answers(make_shop: Callable[..., ShopUnderTest]) -> None:
+def test_without_redis_the_database_answers(make_shop: Callable[..., ShopHarness]) -> None:
     shop = make_shop(redis_url=Secret(NOBODY_LISTENS))
     product, staff = shop.product(price=100), shop.person("staff")
     path = f"/products?category={quote('시험')}&sort=-id"
@@ -536,7 +536,7 @@ def test_without_redis_the_database_answers(make_shop: Callable[..., ShopUnderTe
 
 
 def test_the_event_makes_lists_stale_though_the_changer_died(
-    shop: ShopUnderTest, redis: oracle.Redis
+    shop: ShopHarness, redis: oracle.Redis
 ) -> None:
     product, staff = shop.product(price=100), shop.person("staff")
     staff.patch(f"/products/{product}", {"price": 200}, headers={"if-match": "*"})

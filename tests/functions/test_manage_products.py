@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from shop.primitives.ids import new_uuid
-from tests.harness import Person, Response, ShopUnderTest
+from tests.harness import Person, Response, ShopHarness
 
 KEY = "a-key-of-this-test-01"
 
 
 @pytest.fixture
-def staff(shop: ShopUnderTest) -> Person:
+def staff(shop: ShopHarness) -> Person:
     shop.sql("insert into shop.categories (name) values ('시험'), ('다른')")
     return shop.person("staff")
 
@@ -25,13 +25,13 @@ def new_product(**changes: Any) -> dict[str, Any]:
     return {k: v for k, v in (product | changes).items() if v is not ...}
 
 
-def state(shop: ShopUnderTest) -> list[Any]:
+def state(shop: ShopHarness) -> list[Any]:
     """Everything these operations may write."""
     tables = ("categories", "products", "stock", "stock_moves", "outbox")
     return [shop.sql(f"select * from shop.{table} order by 1") for table in tables]
 
 
-def changes_announced(shop: ShopUnderTest) -> list[tuple[str, Any]]:
+def changes_announced(shop: ShopHarness) -> list[tuple[str, Any]]:
     return [(row["type"], row["data"]) for row in shop.outbox()]
 
 
@@ -52,7 +52,7 @@ def patch(staff: Person, product: int, body: Any, etag: str | None = "*") -> Res
         ("POST", "/categories", {"name": "새"}),
     ],
 )
-def test_only_staff_may(shop: ShopUnderTest, method: str, path: str, body: Any) -> None:
+def test_only_staff_may(shop: ShopHarness, method: str, path: str, body: Any) -> None:
     before = state(shop)
 
     assert shop.call(method, path, json_body=body).status == 401
@@ -66,9 +66,7 @@ def test_only_staff_may(shop: ShopUnderTest, method: str, path: str, body: Any) 
 # ---------------------------------------------------------------- adding
 
 
-def test_a_new_product_is_for_sale_counted_and_announced(
-    shop: ShopUnderTest, staff: Person
-) -> None:
+def test_a_new_product_is_for_sale_counted_and_announced(shop: ShopHarness, staff: Person) -> None:
     answer = staff.post("/products", new_product(description="두 줄\n설명"))
 
     product = answer.json["id"]
@@ -95,7 +93,7 @@ def test_a_new_product_is_for_sale_counted_and_announced(
     ]
 
 
-def test_a_product_may_start_without_stock(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_product_may_start_without_stock(shop: ShopHarness, staff: Person) -> None:
     answer = staff.post("/products", new_product(stockQuantity=0))
 
     assert (answer.status, answer.json["stockQuantity"]) == (201, 0)
@@ -103,7 +101,7 @@ def test_a_product_may_start_without_stock(shop: ShopUnderTest, staff: Person) -
     assert shop.sql("select * from shop.stock_moves where product_id = %s", product) == []
 
 
-def test_the_same_key_adds_one_product(shop: ShopUnderTest, staff: Person) -> None:
+def test_the_same_key_adds_one_product(shop: ShopHarness, staff: Person) -> None:
     first = staff.post("/products", new_product(), key=KEY)
     again = staff.post("/products", new_product(), key=KEY)
 
@@ -115,7 +113,7 @@ def test_the_same_key_adds_one_product(shop: ShopUnderTest, staff: Person) -> No
     assert other.status == 422
 
 
-def test_a_name_reads_back_as_it_was_given(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_name_reads_back_as_it_was_given(shop: ShopHarness, staff: Person) -> None:
     odd = ["👍 emoji", "İstanbul ß", "é", "Việt ế", "%_\\", '"quoted"']
     hostile = ["' OR 1=1--", "<script>", "../../etc/passwd", "${jndi:x}", "{{7*7}}", "$$"]
     for name in ["테스트 상품 A", "a", "가" * 200, *odd, *hostile]:
@@ -132,7 +130,7 @@ NO_CHARACTERS = ["a\ufffeb", "a\U0010ffffb", "a\ufdd0b", "a\ue000b"]
 TWINS_AND_PILES = ["\u1112\u1161\u11ab", "e\u0301", "a" + "\u0335" * 9]
 
 
-def test_a_name_nobody_can_read_is_refused(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_name_nobody_can_read_is_refused(shop: ShopHarness, staff: Person) -> None:
     before = state(shop)
 
     for name in [*SPACES, *CONTROLS, *FORMATS, *NO_CHARACTERS, *TWINS_AND_PILES, "가" * 201]:
@@ -184,7 +182,7 @@ NO_PRODUCTS: list[Any] = [
 ]
 
 
-def test_a_product_that_is_none_is_refused(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_product_that_is_none_is_refused(shop: ShopHarness, staff: Person) -> None:
     before = state(shop)
 
     for body in NO_PRODUCTS:
@@ -204,7 +202,7 @@ def test_the_ends_of_the_ranges_are_in_them(staff: Person, price: int, stock: in
 # ---------------------------------------------------------------- changing
 
 
-def test_each_change_makes_a_new_version(shop: ShopUnderTest, staff: Person) -> None:
+def test_each_change_makes_a_new_version(shop: ShopHarness, staff: Person) -> None:
     product = shop.product(price=100, stock=4)
 
     first = patch(staff, product, {"price": 200}, '"1.4"')
@@ -228,14 +226,14 @@ def test_each_change_makes_a_new_version(shop: ShopUnderTest, staff: Person) -> 
     ]
 
 
-def test_a_sale_does_not_make_an_edit_stale(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_sale_does_not_make_an_edit_stale(shop: ShopHarness, staff: Person) -> None:
     product = shop.product(stock=4)
     shop.sql("update shop.stock set reserved = 3 where product_id = %s", product)
 
     assert patch(staff, product, {"price": 200}, '"1.4"').status == 200
 
 
-def test_a_change_needs_the_version_that_was_read(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_change_needs_the_version_that_was_read(shop: ShopHarness, staff: Person) -> None:
     product = shop.product()
     before = state(shop)
 
@@ -249,9 +247,7 @@ def test_a_change_needs_the_version_that_was_read(shop: ShopUnderTest, staff: Pe
     assert patch(staff, product, {"price": 200}, '"7.1", "1.10"').status == 200
 
 
-def test_of_two_who_read_the_same_version_one_changes_it(
-    shop: ShopUnderTest, staff: Person
-) -> None:
+def test_of_two_who_read_the_same_version_one_changes_it(shop: ShopHarness, staff: Person) -> None:
     product, start = shop.product(), threading.Barrier(4)
     answers: list[int] = []
 
@@ -269,7 +265,7 @@ def test_of_two_who_read_the_same_version_one_changes_it(
     assert len(changes_announced(shop)) == 1
 
 
-def test_a_withdrawn_product_can_come_back(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_withdrawn_product_can_come_back(shop: ShopHarness, staff: Person) -> None:
     product = shop.product()
 
     assert patch(staff, product, {"active": False}).json["active"] is False
@@ -296,7 +292,7 @@ NO_CHANGES: list[tuple[str, Any, str, int]] = [
 ]
 
 
-def test_a_change_that_cannot_be_is_refused(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_change_that_cannot_be_is_refused(shop: ShopHarness, staff: Person) -> None:
     before = state(shop)
 
     for product, body, etag, status in NO_CHANGES:
@@ -308,7 +304,7 @@ def test_a_change_that_cannot_be_is_refused(shop: ShopUnderTest, staff: Person) 
 # ---------------------------------------------------------------- restocking
 
 
-def test_a_restock_is_counted_moved_and_announced(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_restock_is_counted_moved_and_announced(shop: ShopHarness, staff: Person) -> None:
     product = shop.product(stock=4)
 
     answer = staff.post(f"/products/{product}/stock", {"quantity": 6}, key=KEY)
@@ -339,7 +335,7 @@ NO_RESTOCKS: list[tuple[str, Any, int]] = [
 ]
 
 
-def test_a_restock_that_cannot_be_is_refused(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_restock_that_cannot_be_is_refused(shop: ShopHarness, staff: Person) -> None:
     before = state(shop)
 
     for product, quantity, status in NO_RESTOCKS:
@@ -349,7 +345,7 @@ def test_a_restock_that_cannot_be_is_refused(shop: ShopUnderTest, staff: Person)
 
 
 def test_a_full_shelf_takes_no_more_and_keeps_room_for_returns(
-    shop: ShopUnderTest, staff: Person
+    shop: ShopHarness, staff: Person
 ) -> None:
     product = shop.product(stock=2_000_000_000 - 9)
 
@@ -360,7 +356,7 @@ def test_a_full_shelf_takes_no_more_and_keeps_room_for_returns(
 # ---------------------------------------------------------------- categories
 
 
-def test_a_category_is_added_once(shop: ShopUnderTest, staff: Person) -> None:
+def test_a_category_is_added_once(shop: ShopHarness, staff: Person) -> None:
     name = f"분류 {new_uuid()}"[:50]
 
     assert staff.post("/categories", {"name": name}).status == 201

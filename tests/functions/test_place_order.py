@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 
 KEY = "a-key-of-this-test-01"
 
@@ -13,7 +13,7 @@ def _order(product_id: int, quantity: int = 1, **more: Any) -> dict[str, Any]:
     return {"productId": product_id, "quantity": quantity, "paymentMethod": "CARD", **more}
 
 
-def test_an_order_is_pending_holds_its_stock_and_is_announced(shop: ShopUnderTest) -> None:
+def test_an_order_is_pending_holds_its_stock_and_is_announced(shop: ShopHarness) -> None:
     buyer, product = shop.person(), shop.product(price=2500, stock=4)
 
     answer = buyer.post("/orders", _order(product, 3), key=KEY)
@@ -39,7 +39,7 @@ def test_an_order_is_pending_holds_its_stock_and_is_announced(shop: ShopUnderTes
     assert (event["type"], event["data"]) == ("order.placed", {"orderId": order["id"]})
 
 
-def test_the_whole_way_to_paid(shop: ShopUnderTest) -> None:
+def test_the_whole_way_to_paid(shop: ShopHarness) -> None:
     buyer, product = shop.person(), shop.product(price=1000, stock=5)
     order = buyer.order(product, 2)
 

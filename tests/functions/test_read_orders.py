@@ -7,7 +7,7 @@ import re
 import pytest
 
 from functions.read_orders.handler import wait_seconds
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_wait_is_a_preference_of_its_own(prefer: str, seconds: int | None) -> 
     assert wait_seconds(prefer) == seconds
 
 
-def test_the_wait_that_was_taken_is_named(shop: ShopUnderTest) -> None:
+def test_the_wait_that_was_taken_is_named(shop: ShopHarness) -> None:
     buyer = shop.person()
     order = buyer.paid_order(shop.product())
 
@@ -47,7 +47,7 @@ def test_the_wait_that_was_taken_is_named(shop: ShopUnderTest) -> None:
     assert (plain.status, "preference-applied" in plain.headers) == (200, False)
 
 
-def test_pages_hold_every_order_once_newest_first(shop: ShopUnderTest) -> None:
+def test_pages_hold_every_order_once_newest_first(shop: ShopHarness) -> None:
     buyer, product = shop.person(), shop.product()
     placed = [buyer.order(product)["id"] for _ in range(5)]
     shop.person().order(product)
@@ -63,7 +63,7 @@ def test_pages_hold_every_order_once_newest_first(shop: ShopUnderTest) -> None:
 
 
 @pytest.mark.parametrize("tail", ["", "/timeline"])
-def test_what_is_no_id_is_not_found_like_an_order_of_nobody(shop: ShopUnderTest, tail: str) -> None:
+def test_what_is_no_id_is_not_found_like_an_order_of_nobody(shop: ShopHarness, tail: str) -> None:
     buyer = shop.person()
     other = shop.person().order(shop.product())["id"]
     missing = "01990000-0000-7000-8000-000000000000"

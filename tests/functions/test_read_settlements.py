@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.functions.ledger_book import post
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 
-MakeShop = Callable[..., ShopUnderTest]
+MakeShop = Callable[..., ShopHarness]
 
 
 def figures(captured: int, refunded: int, n: tuple[int, int], *, closed: bool) -> dict[str, Any]:
@@ -27,13 +27,13 @@ def figures(captured: int, refunded: int, n: tuple[int, int], *, closed: bool) -
     }
 
 
-def today(shop: ShopUnderTest) -> date:
+def today(shop: ShopHarness) -> date:
     """The shop's business day."""
     day: date = shop.sql("select (now() at time zone 'Asia/Seoul')::date as day")[0]["day"]
     return day
 
 
-def test_today_is_there_with_zeros_before_anything_happened(shop: ShopUnderTest) -> None:
+def test_today_is_there_with_zeros_before_anything_happened(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     day = today(shop).isoformat()
 
@@ -47,7 +47,7 @@ def test_today_is_there_with_zeros_before_anything_happened(shop: ShopUnderTest)
     assert (month.status, month.json) == (200, {"yearMonth": day[:7], **nothing})
 
 
-def test_a_day_reads_the_same_open_and_closed(shop: ShopUnderTest) -> None:
+def test_a_day_reads_the_same_open_and_closed(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     post(shop, "CAPTURE", 10_000, "2026-02-01 00:00+09")
     post(shop, "REFUND", 12_000, "2026-02-01 23:59:59+09")
@@ -63,7 +63,7 @@ def test_a_day_reads_the_same_open_and_closed(shop: ShopUnderTest) -> None:
     assert closed == day | figures(10_000, 12_000, (1, 1), closed=True)
 
 
-def test_a_paid_order_is_in_todays_settlement(shop: ShopUnderTest) -> None:
+def test_a_paid_order_is_in_todays_settlement(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     shop.person().paid_order(shop.product(price=19_500), 2)
 
@@ -74,7 +74,7 @@ def test_a_paid_order_is_in_todays_settlement(shop: ShopUnderTest) -> None:
     ]
 
 
-def test_without_a_date_the_newest_thirty_days_come_newest_first(shop: ShopUnderTest) -> None:
+def test_without_a_date_the_newest_thirty_days_come_newest_first(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     for days in range(1, 41):
         post(shop, "CAPTURE", days, f"{today(shop) - timedelta(days=days)} 12:00+09")
@@ -88,7 +88,7 @@ def test_without_a_date_the_newest_thirty_days_come_newest_first(shop: ShopUnder
     assert dates == sorted(dates, reverse=True)
 
 
-def test_months_add_up_their_days_and_the_newest_twelve_come_first(shop: ShopUnderTest) -> None:
+def test_months_add_up_their_days_and_the_newest_twelve_come_first(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     for month in range(1, 13):
         post(shop, "CAPTURE", 1_000 * month, f"2024-{month:02}-01 00:00+09")
@@ -106,7 +106,7 @@ def test_months_add_up_their_days_and_the_newest_twelve_come_first(shop: ShopUnd
     assert [month["closed"] for month in newest] == [False] + [True] * 11
 
 
-def test_a_month_with_an_open_day_is_open(shop: ShopUnderTest) -> None:
+def test_a_month_with_an_open_day_is_open(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     post(shop, "CAPTURE", 1_000, "2026-02-01 12:00+09")
     shop.tick("settle")
@@ -121,7 +121,7 @@ def test_a_month_with_an_open_day_is_open(shop: ShopUnderTest) -> None:
     "path",
     ["/settlements/daily?date=2026-02-03", "/settlements/monthly?yearMonth=2026-03"],
 )
-def test_a_period_without_postings_is_not_found(shop: ShopUnderTest, path: str) -> None:
+def test_a_period_without_postings_is_not_found(shop: ShopHarness, path: str) -> None:
     finance = shop.person("finance")
     post(shop, "CAPTURE", 1_000, "2026-02-01 12:00+09")
 
@@ -156,7 +156,7 @@ def test_a_period_without_postings_is_not_found(shop: ShopUnderTest, path: str) 
         "monthly?date=2026-02-01",
     ],
 )
-def test_what_is_no_date_of_ours_is_refused(shop: ShopUnderTest, query: str) -> None:
+def test_what_is_no_date_of_ours_is_refused(shop: ShopHarness, query: str) -> None:
     finance = shop.person("finance")
 
     answer = finance.get(f"/settlements/{query}")

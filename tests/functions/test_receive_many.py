@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from shop.registry import spec_of
 from shop.runtime.app import App
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 
 
-def test_a_process_that_also_keeps_dead_letters_still_takes_events(shop: ShopUnderTest) -> None:
+def test_a_process_that_also_keeps_dead_letters_still_takes_events(shop: ShopHarness) -> None:
     specs = (spec_of("dead_letter"), spec_of("charge"), spec_of("refund"))
     shop.apps["charge"] = App(specs, shop.apps["charge"].services)
     buyer = shop.person()

@@ -27,7 +27,8 @@ import pytest
 from shop.adapters.tokens import TokenIssuer
 from shop.registry import all_specs, spec_of
 from shop.runtime import server
-from tests.security.stage import PASSWORD, database_of_a_module
+from tests.harness import cloned_database
+from tests.sample_requests import PASSWORD
 from tests.tools.payment_simulator.simulator_process import SimulatorProcess
 from tests.waiting import wait_for
 from tools.local_platform.function_environment import AUDIENCE, ISSUER, Endpoints
@@ -141,7 +142,7 @@ def house(
     simulator: SimulatorProcess,
     secrets: Secrets,
 ) -> Iterator[House]:
-    with database_of_a_module(postgres_url, template_url) as url:
+    with cloned_database(postgres_url, template_url) as url:
         yield House(
             Endpoints(
                 admin_url=url,

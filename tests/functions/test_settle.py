@@ -12,9 +12,9 @@ import psycopg
 from shop import settlement
 from shop.adapters.db import Database
 from tests.functions.ledger_book import post
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 
-MakeShop = Callable[..., ShopUnderTest]
+MakeShop = Callable[..., ShopHarness]
 SEOUL = "Asia/Seoul"
 
 # every other backend's transaction looks as if it had begun two days ago
@@ -30,7 +30,7 @@ grant select on planted.pg_stat_activity to shop_settlement;
 """
 
 
-def settlements(shop: ShopUnderTest) -> list[tuple[Any, ...]]:
+def settlements(shop: ShopHarness) -> list[tuple[Any, ...]]:
     """What is closed: day, currency, captures and refunds in money and in number."""
     rows = shop.sql("select * from shop.settlements order by day, currency")
     return [
@@ -59,7 +59,7 @@ def zone_where_midnight_was(ago: timedelta) -> str:
 
 
 def test_closes_each_finished_day_with_its_sums_its_lines_and_an_event(
-    shop: ShopUnderTest,
+    shop: ShopHarness,
 ) -> None:
     post(shop, "CAPTURE", 10_000, "2026-02-01 00:00:00+09")
     post(shop, "CAPTURE", 5_000, "2026-02-01 12:00:00+09")
@@ -85,7 +85,7 @@ def test_closes_each_finished_day_with_its_sums_its_lines_and_an_event(
     ]
 
 
-def test_a_closed_day_never_changes_and_a_second_tick_finds_nothing(shop: ShopUnderTest) -> None:
+def test_a_closed_day_never_changes_and_a_second_tick_finds_nothing(shop: ShopHarness) -> None:
     post(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
     shop.tick("settle")
     post(shop, "REFUND", 10_000, "2026-02-03 12:00+09")
@@ -101,7 +101,7 @@ def test_a_closed_day_never_changes_and_a_second_tick_finds_nothing(shop: ShopUn
     assert len(shop.outbox(undone=False)) == 2
 
 
-def test_today_stays_open(shop: ShopUnderTest) -> None:
+def test_today_stays_open(shop: ShopHarness) -> None:
     post(shop, "CAPTURE", 10_000, "now")
 
     answer = shop.tick("settle")
@@ -111,7 +111,7 @@ def test_today_stays_open(shop: ShopUnderTest) -> None:
     assert shop.outbox(undone=False) == []
 
 
-def test_each_currency_of_a_day_is_closed_for_itself(shop: ShopUnderTest) -> None:
+def test_each_currency_of_a_day_is_closed_for_itself(shop: ShopHarness) -> None:
     post(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
     post(shop, "CAPTURE", 25, "2026-02-01 12:00+09", currency="USD")
 
@@ -163,7 +163,7 @@ def test_a_day_that_ended_three_minutes_ago_is_closed(make_shop: MakeShop) -> No
     assert [row[2:] for row in settlements(shop)] == [(10_000, 0, 1, 1)]
 
 
-def test_waits_for_a_transaction_that_began_before_the_day_ended(shop: ShopUnderTest) -> None:
+def test_waits_for_a_transaction_that_began_before_the_day_ended(shop: ShopHarness) -> None:
     yesterday = shop.sql("select ((now() - interval '1 day') at time zone %s)::date as day", SEOUL)
     post(shop, "CAPTURE", 10_000, f"{yesterday[0]['day']} 12:00+09")
     shop.sql(PLANTED_ACTIVITY)
@@ -184,7 +184,7 @@ def test_waits_for_a_transaction_that_began_before_the_day_ended(shop: ShopUnder
     assert [row[2:] for row in settlements(shop)] == [(10_000, 0, 1, 1)]
 
 
-def test_who_may_not_see_other_transactions_closes_nothing(shop: ShopUnderTest) -> None:
+def test_who_may_not_see_other_transactions_closes_nothing(shop: ShopHarness) -> None:
     blind = Database(shop.role_url("ops"), source="/shop/settle")
 
     with blind.transaction() as session:
@@ -194,7 +194,7 @@ def test_who_may_not_see_other_transactions_closes_nothing(shop: ShopUnderTest) 
     assert closed is None
 
 
-def test_eight_replicas_at_once_close_each_day_once(shop: ShopUnderTest) -> None:
+def test_eight_replicas_at_once_close_each_day_once(shop: ShopHarness) -> None:
     for day in range(1, 5):
         for amount in (1_000, 200, 30):
             post(shop, "CAPTURE", amount, f"2026-02-0{day} 12:00+09")

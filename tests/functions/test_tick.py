@@ -18,7 +18,7 @@ import pytest
 
 from shop.runtime.wsgi import wsgi
 from tests.functions.ledger_book import post
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 from tools.local_platform.servers import free_port
 from tools.tick import main
 
@@ -39,7 +39,7 @@ def _with_end(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[byt
 
 
 @contextmanager
-def served(shop: ShopUnderTest, function: str) -> Iterator[str]:
+def served(shop: ShopHarness, function: str) -> Iterator[str]:
     """The function behind a socket; yields the URL of its events."""
     app = _with_end(wsgi(shop.apps[function]))
     with make_server("127.0.0.1", 0, app, handler_class=_Silent) as server:
@@ -53,7 +53,7 @@ def served(shop: ShopUnderTest, function: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def clock(shop: ShopUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+def clock(shop: ShopHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings a clock has."""
     monkeypatch.setenv("SHOP_PROFILE", "local")
     monkeypatch.setenv("EVENT_SIGNING_KEY", shop.secrets.event_keys["clock"])
@@ -61,7 +61,7 @@ def clock(shop: ShopUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_tick_closes_what_is_over(shop: ShopUnderTest) -> None:
+def test_a_tick_closes_what_is_over(shop: ShopHarness) -> None:
     post(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
 
     with served(shop, "settle") as url:
@@ -73,7 +73,7 @@ def test_a_tick_closes_what_is_over(shop: ShopUnderTest) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_a_tick_nobody_takes_fails(
-    shop: ShopUnderTest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shop: ShopHarness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with served(shop, "settle") as url:
         unknown = main(["no-such-schedule", url])

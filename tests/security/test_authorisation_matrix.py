@@ -10,8 +10,8 @@ import pytest
 from shop.adapters.tokens import TokenIssuer
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import Route
-from tests.harness import AUDIENCE, ISSUER, Person, ShopUnderTest
-from tests.security.stage import ROUTES, SAMPLES, Stage, sample
+from tests.harness import AUDIENCE, ISSUER, Person, ShopHarness
+from tests.sample_requests import ROUTES, SAMPLES, Samples, sample_request
 
 PRINCIPALS = (
     "anonymous", "owner", "other", "staff", "support", "finance",
@@ -75,8 +75,8 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
 
 
 @pytest.fixture
-def stage(shop: ShopUnderTest) -> Stage:
-    return Stage(shop)
+def samples(shop: ShopHarness) -> Samples:
+    return Samples(shop)
 
 
 def test_every_route_has_a_row_and_every_row_a_route() -> None:
@@ -123,25 +123,29 @@ WITHOUT_ACCESS: dict[str, Callable[[Person], Person]] = {
 ROLE_OF = {"staff": "staff", "support": "support", "settlements": "finance"}
 
 
-def principal(stage: Stage, name: str, route: Route) -> Person | None:
+def principal(samples: Samples, name: str, route: Route) -> Person | None:
     """Somebody of that kind, with a session of their own."""
     if name == "anonymous":
         return None
     if name in WITHOUT_ACCESS:
-        return WITHOUT_ACCESS[name](stage.shop.person(ROLE_OF.get(route.auth, "customer")))
+        return WITHOUT_ACCESS[name](samples.shop.person(ROLE_OF.get(route.auth, "customer")))
     if name == "owner":
-        return Person(stage.shop, stage.owner.user_id, stage.shop.token(stage.owner.user_id))
-    return stage.shop.person("customer" if name == "other" else name)
+        return Person(
+            samples.shop, samples.owner.user_id, samples.shop.token(samples.owner.user_id)
+        )
+    return samples.shop.person("customer" if name == "other" else name)
 
 
 @pytest.mark.parametrize("name", PRINCIPALS)
-def test_every_route_answers_this_principal_as_the_table_says(stage: Stage, name: str) -> None:
+def test_every_route_answers_this_principal_as_the_table_says(samples: Samples, name: str) -> None:
     column = PRINCIPALS.index(name)
     wrong: list[str] = []
     for (method, path), row in MATRIX.items():
         route = ROUTES[method, path]
-        who = principal(stage, name, route)
-        answer = stage.send(route, sample(stage, route, who), token=who.token if who else None)
+        who = principal(samples, name, route)
+        answer = samples.send(
+            route, sample_request(samples, route, who), token=who.token if who else None
+        )
         if answer.status != row[column]:
             wrong.append(f"{method} {path}: {answer.status} instead of {row[column]}")
         if answer.status == 401 and route.auth != "provider":
@@ -157,15 +161,15 @@ def test_every_route_answers_this_principal_as_the_table_says(stage: Stage, name
     ],
 )
 def test_the_settlements_policy_moves_the_line(
-    make_shop: Callable[..., ShopUnderTest], policy: str, row: tuple[int, ...]
+    make_shop: Callable[..., ShopHarness], policy: str, row: tuple[int, ...]
 ) -> None:
-    stage = Stage(make_shop(settlements_auth=policy))
+    samples = Samples(make_shop(settlements_auth=policy))
 
     answers = []
     for name in PRINCIPALS:
-        who = principal(stage, name, ROUTES["GET", "/settlements/daily"])
+        who = principal(samples, name, ROUTES["GET", "/settlements/daily"])
         token = who.token if who else None
-        answers.append(stage.shop.call("GET", "/settlements/daily", token=token).status)
+        answers.append(samples.shop.call("GET", "/settlements/daily", token=token).status)
 
     assert tuple(answers) == row
 
@@ -174,57 +178,59 @@ OF_AN_ORDER = [route for route in ROUTES.values() if "{orderId}" in route.path]
 
 
 @pytest.mark.parametrize("route", OF_AN_ORDER, ids=lambda r: f"{r.method} {r.path}")
-def test_another_customers_order_is_as_missing_as_none_at_all(stage: Stage, route: Route) -> None:
-    stranger = stage.shop.person()
-    existing = sample(stage, route)
+def test_another_customers_order_is_as_missing_as_none_at_all(
+    samples: Samples, route: Route
+) -> None:
+    stranger = samples.shop.person()
+    existing = sample_request(samples, route)
     order_id = existing.path.split("/")[2]
     missing = str(new_uuid())
 
-    theirs = stage.send(route, existing, token=stranger.token)
+    theirs = samples.send(route, existing, token=stranger.token)
     existing.path = existing.path.replace(order_id, missing)
-    none = stage.send(route, existing, token=stranger.token)
+    none = samples.send(route, existing, token=stranger.token)
 
     assert theirs.status == none.status == (403 if route.auth == "support" else 404)
     assert theirs.body.replace(order_id.encode(), b"") == none.body.replace(missing.encode(), b"")
     assert dict(theirs.headers) == dict(none.headers)
 
 
-def test_an_order_id_that_is_no_id_is_as_missing(stage: Stage) -> None:
-    order_id = stage.order()
-    theirs = stage.shop.person().get(f"/orders/{order_id}").json
+def test_an_order_id_that_is_no_id_is_as_missing(samples: Samples) -> None:
+    order_id = samples.order()
+    theirs = samples.shop.person().get(f"/orders/{order_id}").json
 
     for odd in ("1", "0", "-1", "me2", "null", order_id[:-1], f"{order_id}0", "a" * 150, "..."):
-        answer = stage.owner.get(f"/orders/{odd}")
+        answer = samples.owner.get(f"/orders/{odd}")
         assert answer.json == theirs | {"instance": f"/orders/{odd}"}, odd
 
 
-def test_nobody_can_name_anothers_cart_or_orders(stage: Stage) -> None:
-    other = stage.shop.person()
-    stage.fill_cart(stage.owner)
-    stage.order()
+def test_nobody_can_name_anothers_cart_or_orders(samples: Samples) -> None:
+    other = samples.shop.person()
+    samples.fill_cart(samples.owner)
+    samples.order()
 
     assert other.get("/cart").json["items"] == []
     assert other.get("/orders/me").json == []
-    assert other.get(f"/cart?userId={stage.owner.user_id}").status == 400
-    assert other.get(f"/orders/me?userId={stage.owner.user_id}").status == 400
-    assert len(stage.owner.get("/cart").json["items"]) == 1
+    assert other.get(f"/cart?userId={samples.owner.user_id}").status == 400
+    assert other.get(f"/orders/me?userId={samples.owner.user_id}").status == 400
+    assert len(samples.owner.get("/cart").json["items"]) == 1
 
 
-def test_a_role_that_was_taken_away_is_gone_at_once(stage: Stage) -> None:
-    staff = stage.shop.person("staff")
-    stage.shop.sql("update shop.users set role = 'customer' where user_id = %s", staff.user_id)
+def test_a_role_that_was_taken_away_is_gone_at_once(samples: Samples) -> None:
+    staff = samples.shop.person("staff")
+    samples.shop.sql("update shop.users set role = 'customer' where user_id = %s", staff.user_id)
 
     answer = staff.post("/categories", {"name": "새"})
 
     assert (answer.status, answer.error) == (401, "UNAUTHENTICATED")
 
 
-def test_nobody_refunds_an_order_of_their_own(stage: Stage) -> None:
-    support = stage.shop.person("support")
-    order = support.paid_order(stage.product)
-    before = stage.rows()
+def test_nobody_refunds_an_order_of_their_own(samples: Samples) -> None:
+    support = samples.shop.person("support")
+    order = support.paid_order(samples.product)
+    before = samples.rows()
 
     answer = support.post(f"/orders/{order['id']}/refunds", {"amount": 1})
 
     assert answer.status == 403
-    assert stage.rows() == before
+    assert samples.rows() == before

@@ -25,8 +25,8 @@ from shop.adapters.signatures import Signer
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
-from tests.harness import CLOCK, TICK, Response, ShopUnderTest
-from tests.security.stage import Stage, shop_of_a_module
+from tests.harness import CLOCK, TICK, Response, ShopHarness, shop_of_module
+from tests.sample_requests import Samples
 from tests.security.test_endpoint_input import at_once
 
 RECEIVERS = [spec for spec in all_specs() if spec.receives_events]
@@ -41,12 +41,12 @@ COUNT_EFFECTS = "select " + ", ".join(f"(select count(*) from shop.{t}) as {t}" 
 class Sender:
     """Makes events as the shop's own functions do, and sends them to one receiver."""
 
-    def __init__(self, shop: ShopUnderTest, consumer: str, name: str) -> None:
+    def __init__(self, shop: ShopHarness, consumer: str, name: str) -> None:
         self.shop, self.consumer, self.name = shop, consumer, name
-        self.stage = Stage(shop)
+        self.samples = Samples(shop)
         (emitter,) = [spec for spec in all_specs() if name in spec.emits][:1]
         self.source, self.domain = emitter.source, str(emitter.database_role)
-        self.order = self.stage.order() if name != "refund.requested" else self.stage.paid
+        self.order = self.samples.order() if name != "refund.requested" else self.samples.paid
         self.refund: dict[str, Any] = {}
 
     def event(self, data: Any = None, **changes: Any) -> CloudEvent:
@@ -62,14 +62,14 @@ class Sender:
     def data(self) -> dict[str, Any]:
         """Data about things that are there."""
         if self.name == "product.changed":
-            return {"productId": self.stage.product, "productVersion": 1}
+            return {"productId": self.samples.product, "productVersion": 1}
         if self.name == "refund.requested":
             self.refund = self.refund or self._refund()
             return self.refund
         return {"orderId": self.order}
 
     def _refund(self) -> dict[str, Any]:
-        assert self.stage.owner.patch(f"/orders/{self.order}/cancel").status == 200
+        assert self.samples.owner.patch(f"/orders/{self.order}/cancel").status == 200
         (row,) = self.shop.sql(
             "select r.refund_id, r.payment_id from shop.refunds r "
             "join shop.payments p using (payment_id) where p.order_id = %s",
@@ -101,14 +101,14 @@ class Sender:
 
 
 @pytest.fixture(scope="module")
-def shop(request: pytest.FixtureRequest) -> Iterator[ShopUnderTest]:
+def shop(request: pytest.FixtureRequest) -> Iterator[ShopHarness]:
     """One for all cases: each has its own people, orders and events."""
-    with shop_of_a_module(request) as shop:
+    with shop_of_module(request) as shop:
         yield shop
 
 
 @pytest.fixture(params=SUBSCRIBERS, ids=[f"{c}-{n}" for c, n in SUBSCRIBERS])
-def sender(request: pytest.FixtureRequest, shop: ShopUnderTest) -> Sender:
+def sender(request: pytest.FixtureRequest, shop: ShopHarness) -> Sender:
     return Sender(shop, *request.param)
 
 
@@ -229,7 +229,7 @@ def test_what_is_not_authentic_is_refused_and_changes_nothing(sender: Sender) ->
     for case, message in forged.items():
         answer = sender.binary(message)
         assert answer.status == 401, (case, answer.status, answer.body)
-    bearer = f"Bearer {sender.stage.owner.token}"
+    bearer = f"Bearer {sender.samples.owner.token}"
     assert sender.binary(event, authorization=bearer).status == 401
     foreign = {
         "another domain's key": sender.signed(event, other_domain),
@@ -297,18 +297,18 @@ def test_an_order_that_is_not_there_is_422_and_forgets_nothing(sender: Sender) -
     assert sender.effects() == before
 
 
-def test_a_late_event_is_taken_when_the_outbox_knows_it(shop: ShopUnderTest) -> None:
-    stage = Stage(shop)
-    order = stage.order()
+def test_a_late_event_is_taken_when_the_outbox_knows_it(shop: ShopHarness) -> None:
+    samples = Samples(shop)
+    order = samples.order()
     old = "update shop.outbox set created_at = now() - interval '3 days' where order_id = %s"
     shop.sql(old, order)
     (row,) = [row for row in shop.outbox() if row["subject"] == order]
 
     assert shop.deliver(row, "charge").status == 204
-    assert stage.owner.get(f"/orders/{order}").json["status"] == "PAID"
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "PAID"
 
 
-def test_an_event_of_64_kib_is_read_and_one_byte_more_is_not(shop: ShopUnderTest) -> None:
+def test_an_event_of_64_kib_is_read_and_one_byte_more_is_not(shop: ShopHarness) -> None:
     sender = Sender(shop, "charge", "order.placed")
     event = sender.event()
     padded = replace(event, data=event.data.ljust(65_536))
@@ -317,7 +317,7 @@ def test_an_event_of_64_kib_is_read_and_one_byte_more_is_not(shop: ShopUnderTest
     assert sender.binary(sender.signed(replace(padded, data=padded.data + b" "))).status == 413
 
 
-def test_the_same_id_of_another_source_is_an_event_of_its_own(shop: ShopUnderTest) -> None:
+def test_the_same_id_of_another_source_is_an_event_of_its_own(shop: ShopHarness) -> None:
     sender = Sender(shop, "refund", "refund.requested")
     first = sender.event(source="/shop/cancel_order")
     twin = replace(first, source="/shop/charge")
@@ -329,7 +329,7 @@ def test_the_same_id_of_another_source_is_an_event_of_its_own(shop: ShopUnderTes
     assert [row["source"] for row in rows] == ["/shop/cancel_order", "/shop/charge"]
 
 
-def test_a_hundred_copies_at_once_have_one_effect(shop: ShopUnderTest) -> None:
+def test_a_hundred_copies_at_once_have_one_effect(shop: ShopHarness) -> None:
     sender = Sender(shop, "charge", "order.placed")
     event = sender.signed(sender.event())
 
@@ -338,7 +338,7 @@ def test_a_hundred_copies_at_once_have_one_effect(shop: ShopUnderTest) -> None:
     assert len(answers) == 100
     assert {a.status for a in answers[:20]} <= {204, 503}
     assert {a.status for a in answers[-20:]} == {204}
-    assert sender.stage.owner.get(f"/orders/{sender.order}").json["status"] == "PAID"
+    assert sender.samples.owner.get(f"/orders/{sender.order}").json["status"] == "PAID"
     (counted,) = shop.sql(
         "select (select count(*) from shop.payments where order_id = %s) as payments, "
         "(select count(*) from shop.ledger where order_id = %s) as postings",
@@ -364,7 +364,7 @@ def tick_of(spec: FunctionSpec, **changes: Any) -> CloudEvent:
 
 
 @pytest.mark.parametrize("consumer", TICKED)
-def test_only_the_clock_ticks_and_only_now(shop: ShopUnderTest, consumer: str) -> None:
+def test_only_the_clock_ticks_and_only_now(shop: ShopHarness, consumer: str) -> None:
     spec = next(s for s in RECEIVERS if s.name == consumer)
 
     def send(event: CloudEvent, domain: str | None) -> int:
@@ -390,8 +390,8 @@ def test_only_the_clock_ticks_and_only_now(shop: ShopUnderTest, consumer: str) -
 
 
 @pytest.mark.parametrize("consumer", TICKED)
-def test_a_tick_that_comes_again_finds_nothing_to_do(shop: ShopUnderTest, consumer: str) -> None:
-    Stage(shop).paid  # noqa: B018 (something to sweep and to settle)
+def test_a_tick_that_comes_again_finds_nothing_to_do(shop: ShopHarness, consumer: str) -> None:
+    Samples(shop).paid  # noqa: B018 (something to sweep and to settle)
     assert shop.tick(consumer).status == 204
     (before,) = shop.sql(COUNT_EFFECTS)
 
@@ -404,7 +404,7 @@ def test_a_tick_that_comes_again_finds_nothing_to_do(shop: ShopUnderTest, consum
 
 
 @pytest.mark.parametrize("consumer", [spec.name for spec in RECEIVERS])
-def test_events_are_posted_and_nothing_else(shop: ShopUnderTest, consumer: str) -> None:
+def test_events_are_posted_and_nothing_else(shop: ShopHarness, consumer: str) -> None:
     for method in ("GET", "PUT", "PATCH", "DELETE", "TRACE", "HEAD"):
         answer = shop.call(method, "/events", function=consumer)
         assert (answer.status, answer.headers["allow"]) == (405, "OPTIONS, POST")
@@ -414,13 +414,13 @@ def test_events_are_posted_and_nothing_else(shop: ShopUnderTest, consumer: str) 
     assert shop.call("POST", "/", function=consumer).status == 404
 
 
-def test_functions_that_receive_no_events_have_no_such_path(shop: ShopUnderTest) -> None:
+def test_functions_that_receive_no_events_have_no_such_path(shop: ShopHarness) -> None:
     for spec in all_specs():
         if not spec.receives_events:
             assert shop.call("POST", "/events", function=spec.name).status == 404
 
 
-def test_poison_is_kept_once_and_harms_nobody(shop: ShopUnderTest) -> None:
+def test_poison_is_kept_once_and_harms_nobody(shop: ShopHarness) -> None:
     poison = CloudEvent(
         id="' or 1=1--",
         source="/evil",

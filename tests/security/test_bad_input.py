@@ -17,8 +17,8 @@ import pytest
 
 from shop.primitives.spec import Route
 from shop.registry import all_specs
-from tests.harness import Person, Response, ShopUnderTest
-from tests.security.stage import ROUTES, Stage, sample, shop_of_a_module
+from tests.harness import Person, Response, ShopHarness, shop_of_module
+from tests.sample_requests import ROUTES, Samples, sample_request
 
 SECONDS_MAX = 1.0
 INTERNALS = re.compile(
@@ -149,17 +149,17 @@ def wrong_values(rule: dict[str, Any], *, null_is_fine: bool) -> Iterator[Any]:
 class Attempts:
     """Sends broken requests to one route and keeps what was not answered as it has to be."""
 
-    def __init__(self, stage: Stage, route: Route) -> None:
-        self.stage, self.route = stage, route
-        self.person = stage.person_for(route)
-        self.good = sample(stage, route)
+    def __init__(self, samples: Samples, route: Route) -> None:
+        self.samples, self.route = samples, route
+        self.person = samples.person_for(route)
+        self.good = sample_request(samples, route)
         self.wrong: list[str] = []
-        self.before = stage.rows()
+        self.before = samples.rows()
 
     def expect(self, status: int, case: str, **options: Any) -> Response:
         began = time.monotonic()
         headers = self.good.headers | options.pop("headers", {})
-        answer = self.stage.shop.call(
+        answer = self.samples.shop.call(
             self.route.method,
             options.pop("path", self.good.path),
             token=self.person.token if self.person else None,
@@ -176,7 +176,7 @@ class Attempts:
 
     def finish(self) -> None:
         assert self.wrong == []
-        assert self.stage.rows() == self.before
+        assert self.samples.rows() == self.before
 
 
 def flaws_of(answer: Response) -> Iterator[str]:
@@ -200,18 +200,18 @@ def flaws_of(answer: Response) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+def samples(request: pytest.FixtureRequest) -> Iterator[Samples]:
     """One for all cases, which write nothing or only what is their own."""
-    with shop_of_a_module(request) as shop:
-        yield Stage(shop)
+    with shop_of_module(request) as shop:
+        yield Samples(shop)
 
 
 # ---------------------------------------------------------------- bodies
 
 
-def test_what_is_not_one_json_document_is_refused_everywhere(stage: Stage) -> None:
+def test_what_is_not_one_json_document_is_refused_everywhere(samples: Samples) -> None:
     for route in WITH_BODY:
-        attempts = Attempts(stage, route)
+        attempts = Attempts(samples, route)
         name = f"{route.method} {route.path}: "
         for case, raw in BROKEN.items():
             attempts.expect(400, name + case, raw=raw)
@@ -226,9 +226,9 @@ def test_what_is_not_one_json_document_is_refused_everywhere(stage: Stage) -> No
 JSON = {"content-type": "application/json"}
 
 
-def test_properties_nobody_asked_for_are_refused_everywhere(stage: Stage) -> None:
+def test_properties_nobody_asked_for_are_refused_everywhere(samples: Samples) -> None:
     for route in WITH_BODY:
-        attempts = Attempts(stage, route)
+        attempts = Attempts(samples, route)
         known = set(schema_of(route)["properties"])
         for name in sorted(set(SMUGGLED) - known):
             for value in (1, "PAID", None):
@@ -242,10 +242,10 @@ def test_properties_nobody_asked_for_are_refused_everywhere(stage: Stage) -> Non
         attempts.finish()
 
 
-def test_values_outside_a_fields_rule_are_refused_everywhere(stage: Stage) -> None:
+def test_values_outside_a_fields_rule_are_refused_everywhere(samples: Samples) -> None:
     cases = 0
     for route in WITH_BODY:
-        attempts = Attempts(stage, route)
+        attempts = Attempts(samples, route)
         for name, rule, null_is_fine in rules_of(route):
             for value in wrong_values(rule, null_is_fine=null_is_fine):
                 body = {**(attempts.good.body or {}), name: value}
@@ -258,17 +258,17 @@ def test_values_outside_a_fields_rule_are_refused_everywhere(stage: Stage) -> No
     assert cases > 150
 
 
-def test_a_zero_with_a_sign_and_an_exponent_are_no_quantity(stage: Stage) -> None:
-    attempts = Attempts(stage, ROUTES["POST", "/orders"])
+def test_a_zero_with_a_sign_and_an_exponent_are_no_quantity(samples: Samples) -> None:
+    attempts = Attempts(samples, ROUTES["POST", "/orders"])
     for text in ("-0", "0", "1e3", "1E0", "1.0", "10e-1", "0x10", "1_000"):
-        raw = f'{{"productId":{stage.product},"quantity":{text},"paymentMethod":"CARD"}}'.encode()
+        raw = f'{{"productId":{samples.product},"quantity":{text},"paymentMethod":"CARD"}}'.encode()
         attempts.expect(400 if text in ("0x10", "1_000") else 422, text, raw=raw)
     attempts.finish()
 
 
-def test_other_media_types_and_compressed_bodies_are_refused_everywhere(stage: Stage) -> None:
+def test_other_media_types_and_compressed_bodies_are_refused_everywhere(samples: Samples) -> None:
     for route in WITH_BODY:
-        attempts = Attempts(stage, route)
+        attempts = Attempts(samples, route)
         for media_type in MEDIA_TYPES:
             headers = {"content-type": media_type}
             attempts.expect(
@@ -284,36 +284,36 @@ def test_other_media_types_and_compressed_bodies_are_refused_everywhere(stage: S
         attempts.finish()
 
 
-def test_a_charset_of_utf_8_is_welcome(stage: Stage) -> None:
-    sent = sample(stage, ROUTES["POST", "/orders"])
+def test_a_charset_of_utf_8_is_welcome(samples: Samples) -> None:
+    sent = sample_request(samples, ROUTES["POST", "/orders"])
     for media_type in ('application/json; charset="utf-8"', "Application/JSON;charset=UTF-8"):
-        answer = stage.owner.post(sent.path, sent.body, headers={"content-type": media_type})
+        answer = samples.owner.post(sent.path, sent.body, headers={"content-type": media_type})
         assert answer.status == 201, media_type
 
 
-def test_a_body_may_have_64_kib_and_not_a_byte_more(stage: Stage) -> None:
+def test_a_body_may_have_64_kib_and_not_a_byte_more(samples: Samples) -> None:
     for route in WITH_BODY:
-        attempts = Attempts(stage, route)
+        attempts = Attempts(samples, route)
         attempts.expect(413, route.path, raw=b" " * 65_537, headers=JSON)
         attempts.finish()
-    sent = sample(stage, ROUTES["POST", "/orders"])
+    sent = sample_request(samples, ROUTES["POST", "/orders"])
     full = json.dumps(sent.body).encode().ljust(65_536)
 
-    assert stage.owner.post("/orders", raw=full).status == 201
+    assert samples.owner.post("/orders", raw=full).status == 201
 
 
-def test_injections_are_literal_text_or_refused(stage: Stage) -> None:
+def test_injections_are_literal_text_or_refused(samples: Samples) -> None:
     fine = {200, 201, 401, 404, 409, 422}
     sent = 0
     for route in WITH_BODY:
-        attempts = Attempts(stage, route)
+        attempts = Attempts(samples, route)
         token = attempts.person.token if attempts.person else None
         for name, rule, _ in rules_of(route):
             for text in INJECTIONS if rule["type"] == "string" else ():
                 body = {**(attempts.good.body or {}), name: text}
                 if route.path == "/auth/login" and name != "email":
                     body["email"] = f"{uuid4().hex}@x.kr"  # five guesses at one account are all
-                answer = stage.shop.call(
+                answer = samples.shop.call(
                     route.method,
                     attempts.good.path,
                     json_body=body,
@@ -325,13 +325,13 @@ def test_injections_are_literal_text_or_refused(stage: Stage) -> None:
                 assert "x-injected" not in answer.headers
                 assert all("\n" not in v and "\r" not in v for v in answer.headers.values())
     assert sent > 10 * len(INJECTIONS)
-    (users,) = stage.shop.sql("select count(*) from shop.users where role <> 'customer'")
-    assert users["count"] <= 6  # the seed's and the stage's own: nobody was promoted
+    (users,) = samples.shop.sql("select count(*) from shop.users where role <> 'customer'")
+    assert users["count"] <= 6  # the seed's and the samples's own: nobody was promoted
 
 
-def test_what_is_accepted_reads_back_as_it_was_written(stage: Stage) -> None:
-    staff = stage.people["staff"]
-    stage.product  # noqa: B018 (brings its category)
+def test_what_is_accepted_reads_back_as_it_was_written(samples: Samples) -> None:
+    staff = samples.people["staff"]
+    samples.product  # noqa: B018 (brings its category)
     kept = 0
     for text in INJECTIONS:
         body = {"name": text, "category": "시험", "price": 100, "stockQuantity": 1}
@@ -339,7 +339,7 @@ def test_what_is_accepted_reads_back_as_it_was_written(stage: Stage) -> None:
         assert answer.status in (201, 422), (text, answer.body)
         if answer.status == 201:
             kept += 1
-            shown = stage.shop.call("GET", f"/products/{answer.json['id']}")
+            shown = samples.shop.call("GET", f"/products/{answer.json['id']}")
             assert shown.json["name"] == answer.json["name"] == text
     assert 10 < kept < len(INJECTIONS)
 
@@ -353,31 +353,31 @@ def functions_paths() -> Iterator[tuple[str, str, set[str]]]:
             yield spec.name, path, {r.method for r in spec.routes if r.path == path}
 
 
-def test_a_method_that_a_path_has_not_is_405_and_options_say_which_it_has(stage: Stage) -> None:
+def test_a_method_that_a_path_has_not_is_405_and_options_say_which_it_has(samples: Samples) -> None:
     for function, template, methods in functions_paths():
         path = re.sub(r"\{\w+\}", str(uuid4()), template)
         allow = ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "BREW", "get"):
             if method in methods:
                 continue
-            answer = stage.shop.call(method, path, function=function, token=stage.owner.token)
+            answer = samples.shop.call(method, path, function=function, token=samples.owner.token)
             assert (answer.status, answer.headers.get("allow")) == (405, allow), (method, template)
             assert list(flaws_of(answer)) == []
-        options = stage.shop.call("OPTIONS", path, function=function)
+        options = samples.shop.call("OPTIONS", path, function=function)
         assert (options.status, options.headers["allow"], options.body) == (204, allow, b"")
 
 
-def test_a_method_in_a_header_is_not_the_method(stage: Stage) -> None:
-    stage.fill_cart(stage.owner)
+def test_a_method_in_a_header_is_not_the_method(samples: Samples) -> None:
+    samples.fill_cart(samples.owner)
     for header in ("x-http-method-override", "x-http-method", "x-method-override"):
-        answer = stage.owner.get("/cart", headers={header: "DELETE"})
+        answer = samples.owner.get("/cart", headers={header: "DELETE"})
         assert answer.status == 200
-    assert len(stage.owner.get("/cart").json["items"]) == 1
+    assert len(samples.owner.get("/cart").json["items"]) == 1
 
 
-def test_query_parameters_nobody_asked_for_are_refused_everywhere(stage: Stage) -> None:
+def test_query_parameters_nobody_asked_for_are_refused_everywhere(samples: Samples) -> None:
     for route in WITHOUT_QUERY:
-        attempts = Attempts(stage, route)
+        attempts = Attempts(samples, route)
         attempts.good.path = attempts.good.path.partition("?")[0]
         if route.body_is_optional or route.path == "/payments/webhook":
             continue
@@ -410,8 +410,8 @@ def test_query_parameters_nobody_asked_for_are_refused_everywhere(stage: Stage) 
         "/settlements/monthly?yearMonth=2026-01&yearMonth=2026-02", "/settlements/monthly?year=1",
     ],
 )  # fmt: skip
-def test_a_query_outside_the_rules_is_400(stage: Stage, path: str) -> None:
-    answer = stage.people["finance"].get(path)
+def test_a_query_outside_the_rules_is_400(samples: Samples, path: str) -> None:
+    answer = samples.people["finance"].get(path)
 
     assert answer.status == 400, answer.body
     assert list(flaws_of(answer)) == []
@@ -426,26 +426,26 @@ def test_a_query_outside_the_rules_is_400(stage: Stage, path: str) -> None:
     + [("DELETE", f"/cart/items/{text}") for text in ("0", "1.5", "abc", "%31")]
     + [("GET", "/products/" + "1" * 201)],
 )
-def test_a_product_id_that_is_none_is_404(stage: Stage, method: str, path: str) -> None:
-    answer = stage.shop.call(method, path, token=stage.owner.token)
+def test_a_product_id_that_is_none_is_404(samples: Samples, method: str, path: str) -> None:
+    answer = samples.shop.call(method, path, token=samples.owner.token)
 
     assert answer.status == 404
     assert list(flaws_of(answer)) == []
 
 
 def test_long_paths_and_many_headers_are_refused_before_anything_is_looked_at(
-    stage: Stage,
+    samples: Samples,
 ) -> None:
     long_ones = ["/" + "a" * 2048, "/orders/" + "1" * 3000, "/products?name=" + "a" * 2100]
     for path in long_ones:
-        answer = stage.owner.get(path)
+        answer = samples.owner.get(path)
         assert (answer.status, answer.error) == (414, "URI_TOO_LONG"), path[:20]
         assert len(answer.body) < 1000
     for headers in ({"x-a": "a" * 16_400}, {f"x-{i}": "a" * 100 for i in range(200)}):
-        assert stage.owner.get("/users/me", headers=headers).status == 431
+        assert samples.owner.get("/users/me", headers=headers).status == 431
 
 
-def test_an_accept_that_leaves_no_room_is_406(stage: Stage) -> None:
+def test_an_accept_that_leaves_no_room_is_406(samples: Samples) -> None:
     for accept in (
         "text/html",
         "image/*",
@@ -453,9 +453,9 @@ def test_an_accept_that_leaves_no_room_is_406(stage: Stage) -> None:
         "application/json; q=0.000",
         "application/xml, text/*",
     ):
-        assert stage.owner.get("/users/me", headers={"accept": accept}).status == 406, accept
+        assert samples.owner.get("/users/me", headers={"accept": accept}).status == 406, accept
     for accept in ("*/*", "application/*", "application/json", "text/html, */*;q=0.1"):
-        assert stage.owner.get("/users/me", headers={"accept": accept}).status == 200, accept
+        assert samples.owner.get("/users/me", headers={"accept": accept}).status == 200, accept
 
 
 # ---------------------------------------------------------------- header and network trust (6c)
@@ -475,24 +475,24 @@ def forged(person: Person) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_a_header_is_no_identity(stage: Stage) -> None:
-    victim, somebody = stage.owner, stage.shop.person()
-    stage.fill_cart(victim)
-    before = stage.rows()
-    order = {"productId": stage.product, "quantity": 1, "paymentMethod": "CARD"}
+def test_a_header_is_no_identity(samples: Samples) -> None:
+    victim, somebody = samples.owner, samples.shop.person()
+    samples.fill_cart(victim)
+    before = samples.rows()
+    order = {"productId": samples.product, "quantity": 1, "paymentMethod": "CARD"}
 
     for method, path, body in (
         ("POST", "/orders", order), ("GET", "/cart", None), ("DELETE", "/cart", None),
         ("GET", "/users/me", None), ("GET", "/orders/me", None),
     ):  # fmt: skip
-        answer = stage.shop.call(method, path, json_body=body, headers=forged(victim))
+        answer = samples.shop.call(method, path, json_body=body, headers=forged(victim))
         assert answer.status == 401, path
 
     me = somebody.get("/users/me", headers=forged(victim))
     assert me.json["id"] == somebody.user_id
     assert somebody.get("/cart", headers=forged(victim)).json["items"] == []
     assert somebody.post("/categories", {"name": "x"}, headers=forged(victim)).status == 403
-    assert stage.rows() == before
+    assert samples.rows() == before
 
 
 @pytest.mark.parametrize(
@@ -505,11 +505,11 @@ def test_a_header_is_no_identity(stage: Stage) -> None:
         "*", "", "orders", "http://shop/orders/me",
     ],
 )  # fmt: skip
-def test_another_spelling_of_a_path_is_another_path(stage: Stage, path: str) -> None:
+def test_another_spelling_of_a_path_is_another_path(samples: Samples, path: str) -> None:
     for spec in all_specs():
         for method in ("GET", "POST", "DELETE"):
-            for token in (None, stage.owner.token):
-                answer = stage.shop.call(method, path, function=spec.name, token=token)
+            for token in (None, samples.owner.token):
+                answer = samples.shop.call(method, path, function=spec.name, token=token)
                 assert answer.status in (400, 401, 404, 405), (spec.name, method, answer.status)
                 if token:
                     # as an id it may be asked for, and is none
@@ -526,25 +526,25 @@ def test_another_spelling_of_a_path_is_another_path(stage: Stage, path: str) -> 
         "/v3/api-docs/..", "/schemas/..", "/schemas/order.placed", "/wp-login.php",
     ],
 )  # fmt: skip
-def test_there_is_nothing_beside_the_routes(stage: Stage, path: str) -> None:
+def test_there_is_nothing_beside_the_routes(samples: Samples, path: str) -> None:
     for spec in all_specs():
-        answer = stage.shop.call("GET", path, function=spec.name, token=stage.owner.token)
+        answer = samples.shop.call("GET", path, function=spec.name, token=samples.owner.token)
         assert answer.status == 404 and list(flaws_of(answer)) == [], (spec.name, path)
 
 
-def test_a_host_header_changes_nothing(stage: Stage) -> None:
+def test_a_host_header_changes_nothing(samples: Samples) -> None:
     for host in ("settle.shop.svc.cluster.local", "localhost", "evil.test", "", "a" * 300):
-        assert stage.shop.call("GET", "/orders/me", headers={"host": host}).status == 401
-        created = stage.owner.post(
+        assert samples.shop.call("GET", "/orders/me", headers={"host": host}).status == 401
+        created = samples.owner.post(
             "/orders",
-            {"productId": stage.product, "quantity": 1, "paymentMethod": "CARD"},
+            {"productId": samples.product, "quantity": 1, "paymentMethod": "CARD"},
             headers={"host": host, "x-forwarded-host": "evil.test"},
         )
         assert created.headers["location"].startswith("/orders/")
 
 
 def test_an_address_of_ones_own_invention_does_not_help_on_login(
-    make_shop: Callable[..., ShopUnderTest],
+    make_shop: Callable[..., ShopHarness],
 ) -> None:
     shop = make_shop(rate_limit_per_minute=5)
     client = f"198.51.100.{uuid4().int % 250}"

@@ -13,16 +13,16 @@ from uuid import uuid4
 import pytest
 
 from shop.primitives.ids import new_uuid
-from tests.harness import Response, ShopUnderTest
-from tests.security.stage import PASSWORD, Stage
+from tests.harness import Response, ShopHarness
+from tests.sample_requests import PASSWORD, Samples
 from tools.payment_simulator.webhook_sender import sign
 
 NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
-def stage(shop: ShopUnderTest) -> Stage:
-    return Stage(shop)
+def samples(shop: ShopHarness) -> Samples:
+    return Samples(shop)
 
 
 def at_once(count: int, act: Callable[[int], Response]) -> list[Response]:
@@ -45,10 +45,10 @@ def at_once(count: int, act: Callable[[int], Response]) -> list[Response]:
 # ---------------------------------------------------------------- orders
 
 
-def test_order_bodies_outside_the_rules_write_nothing(stage: Stage) -> None:
-    product, dear = stage.product, stage.shop.product(price=1_000_000_000, stock=1_000_000)
-    inactive = stage.shop.product()
-    stage.shop.sql("update shop.products set active = false where product_id = %s", inactive)
+def test_order_bodies_outside_the_rules_write_nothing(samples: Samples) -> None:
+    product, dear = samples.product, samples.shop.product(price=1_000_000_000, stock=1_000_000)
+    inactive = samples.shop.product()
+    samples.shop.sql("update shop.products set active = false where product_id = %s", inactive)
     line = {"productId": product, "quantity": 1}
     cases: list[tuple[dict[str, Any], int, str]] = [
         ({}, 422, "INVALID"),
@@ -81,98 +81,98 @@ def test_order_bodies_outside_the_rules_write_nothing(stage: Stage) -> None:
         ({**line, "expectedTotalAmount": 999}, 409, "PRICE_CHANGED"),
         ({"productId": product, "quantity": 1000}, 409, "OUT_OF_STOCK"),
     ]
-    stage.shop.sql("update shop.stock set on_hand = 999 where product_id = %s", product)
-    before = stage.rows()
+    samples.shop.sql("update shop.stock set on_hand = 999 where product_id = %s", product)
+    before = samples.rows()
     for body, status, code in cases:
-        answer = stage.owner.post("/orders", {"paymentMethod": "CARD", **body})
+        answer = samples.owner.post("/orders", {"paymentMethod": "CARD", **body})
         assert (answer.status, answer.error) == (status, code), (body, answer.body)
-    assert stage.rows() == before
-    (stock,) = stage.shop.sql("select reserved from shop.stock where product_id = %s", product)
+    assert samples.rows() == before
+    (stock,) = samples.shop.sql("select reserved from shop.stock where product_id = %s", product)
     assert stock["reserved"] == 0
 
 
-def test_lines_of_two_currencies_are_no_order(stage: Stage) -> None:
-    foreign = stage.shop.product()
-    stage.shop.sql("update shop.products set currency = 'USD' where product_id = %s", foreign)
-    items = [{"productId": p, "quantity": 1} for p in (stage.product, foreign)]
+def test_lines_of_two_currencies_are_no_order(samples: Samples) -> None:
+    foreign = samples.shop.product()
+    samples.shop.sql("update shop.products set currency = 'USD' where product_id = %s", foreign)
+    items = [{"productId": p, "quantity": 1} for p in (samples.product, foreign)]
 
-    answer = stage.owner.post("/orders", {"items": items, "paymentMethod": "CARD"})
+    answer = samples.owner.post("/orders", {"items": items, "paymentMethod": "CARD"})
 
     assert (answer.status, answer.error) == (422, "MIXED_CURRENCIES")
 
 
 def test_a_card_number_is_refused_and_not_logged(
-    stage: Stage, capsys: pytest.CaptureFixture[str]
+    samples: Samples, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    order = stage.order()
+    order = samples.order()
     number = "4111-1111-1111-1111"
 
     for path in ("/orders", "/orders/from-cart", f"/orders/{order}/payments"):
-        body = {"productId": stage.product, "quantity": 1} if path == "/orders" else {}
-        answer = stage.owner.post(path, {**body, "paymentMethod": number})
+        body = {"productId": samples.product, "quantity": 1} if path == "/orders" else {}
+        answer = samples.owner.post(path, {**body, "paymentMethod": number})
         assert answer.status == 422 and number.encode() not in answer.body
 
     assert number not in capsys.readouterr().out
 
 
-def test_an_eleventh_open_order_is_too_many(make_shop: Callable[..., ShopUnderTest]) -> None:
-    stage = Stage(make_shop(open_orders_max=10))
+def test_an_eleventh_open_order_is_too_many(make_shop: Callable[..., ShopHarness]) -> None:
+    samples = Samples(make_shop(open_orders_max=10))
     for _ in range(10):
-        stage.order()
-    before = stage.rows()
+        samples.order()
+    before = samples.rows()
 
-    body = {"productId": stage.product, "quantity": 1, "paymentMethod": "CARD"}
-    answer = stage.owner.post("/orders", body)
+    body = {"productId": samples.product, "quantity": 1, "paymentMethod": "CARD"}
+    answer = samples.owner.post("/orders", body)
 
     assert (answer.status, answer.error) == (429, "TOO_MANY_OPEN_ORDERS")
     assert answer.headers["retry-after"]
-    assert stage.rows() == before
+    assert samples.rows() == before
 
 
-def test_reading_a_thousand_foreign_ids_finds_nothing(stage: Stage) -> None:
-    answers = {stage.owner.get(f"/orders/{new_uuid()}").status for _ in range(200)}
+def test_reading_a_thousand_foreign_ids_finds_nothing(samples: Samples) -> None:
+    answers = {samples.owner.get(f"/orders/{new_uuid()}").status for _ in range(200)}
 
     assert answers == {404}
 
 
-def test_cancelling_refuses_a_body_and_a_second_time(stage: Stage) -> None:
-    order = stage.order()
+def test_cancelling_refuses_a_body_and_a_second_time(samples: Samples) -> None:
+    order = samples.order()
     path = f"/orders/{order}/cancel"
 
     for body in ({"refundAmount": 1}, {"status": "PAID"}, [], 1):
-        assert stage.owner.patch(path, body).status == 422, body
-    assert stage.owner.get(f"/orders/{order}").json["status"] == "PENDING"
+        assert samples.owner.patch(path, body).status == 422, body
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "PENDING"
 
-    assert stage.owner.patch(path, {}).json["status"] == "CANCELLED"
-    again = stage.owner.patch(path)
+    assert samples.owner.patch(path, {}).json["status"] == "CANCELLED"
+    again = samples.owner.patch(path)
     assert (again.status, again.error) == (409, "NOT_CANCELLABLE")
 
 
 # ---------------------------------------------------------------- paying again, refunds
 
 
-def test_paying_again_is_refused_while_live_and_after_the_end(stage: Stage) -> None:
+def test_paying_again_is_refused_while_live_and_after_the_end(samples: Samples) -> None:
     pay = {"paymentMethod": "CARD"}
-    pending, cancelled = stage.order(), stage.order()
-    stage.owner.patch(f"/orders/{cancelled}/cancel")
-    before = stage.rows()
+    pending, cancelled = samples.order(), samples.order()
+    samples.owner.patch(f"/orders/{cancelled}/cancel")
+    before = samples.rows()
 
     codes = [
-        stage.owner.post(f"/orders/{order}/payments", pay).error
+        samples.owner.post(f"/orders/{order}/payments", pay).error
         for order in (pending, cancelled, str(new_uuid()))
     ]
 
     assert codes == ["PAYMENT_IN_PROGRESS", "NOT_PAYABLE", "NOT_FOUND"]
-    assert stage.rows() == before
-    assert stage.owner.post(f"/orders/{stage.paid}/payments", pay).error == "NOT_PAYABLE"
+    assert samples.rows() == before
+    assert samples.owner.post(f"/orders/{samples.paid}/payments", pay).error == "NOT_PAYABLE"
 
 
-def test_refunds_outside_the_rules_write_nothing(stage: Stage) -> None:
-    support, path = stage.people["support"], f"/orders/{stage.paid}/refunds"
-    pending = stage.order()
-    stage.shop.deliver_all()
-    pending = stage.order()
-    before = stage.rows()
+def test_refunds_outside_the_rules_write_nothing(samples: Samples) -> None:
+    support, path = samples.people["support"], f"/orders/{samples.paid}/refunds"
+    pending = samples.order()
+    samples.shop.deliver_all()
+    pending = samples.order()
+    before = samples.rows()
     cases: list[tuple[str, dict[str, Any], int, str]] = [
         (path, {"amount": 0}, 422, "INVALID"),
         (path, {"amount": -1}, 422, "INVALID"),
@@ -193,16 +193,16 @@ def test_refunds_outside_the_rules_write_nothing(stage: Stage) -> None:
     for where, body, status, code in cases:
         answer = support.post(where, body)
         assert (answer.status, answer.error) == (status, code), (where, body, answer.body)
-    assert stage.rows() == before
+    assert samples.rows() == before
 
 
-def test_ten_refunds_of_the_rest_at_once_are_one(stage: Stage) -> None:
-    support, order = stage.people["support"], stage.paid
+def test_ten_refunds_of_the_rest_at_once_are_one(samples: Samples) -> None:
+    support, order = samples.people["support"], samples.paid
 
     answers = at_once(10, lambda _: support.post(f"/orders/{order}/refunds", {"amount": 1_000_000}))
 
     assert sorted(a.status for a in answers) == [201] + [409] * 9
-    (given,) = stage.shop.sql("select sum(amount_minor)::bigint as total from shop.refunds")
+    (given,) = samples.shop.sql("select sum(amount_minor)::bigint as total from shop.refunds")
     assert given["total"] == 1_000_000
 
 
@@ -210,14 +210,14 @@ def test_ten_refunds_of_the_rest_at_once_are_one(stage: Stage) -> None:
 
 
 @pytest.fixture
-def unpaid(make_shop: Callable[..., ShopUnderTest]) -> tuple[Stage, str, dict[str, Any]]:
+def unpaid(make_shop: Callable[..., ShopHarness]) -> tuple[Samples, str, dict[str, Any]]:
     """An order whose payment nobody knows the outcome of: the provider could not be reached."""
-    stage = Stage(make_shop(payment_provider_url=NOWHERE))
-    order = stage.order()
-    (placed,) = [row for row in stage.shop.outbox() if row["type"] == "order.placed"]
-    assert stage.shop.deliver(placed, "charge").status == 204
-    (payment,) = stage.shop.sql("select * from shop.payments where order_id = %s", order)
-    return stage, order, payment
+    samples = Samples(make_shop(payment_provider_url=NOWHERE))
+    order = samples.order()
+    (placed,) = [row for row in samples.shop.outbox() if row["type"] == "order.placed"]
+    assert samples.shop.deliver(placed, "charge").status == 204
+    (payment,) = samples.shop.sql("select * from shop.payments where order_id = %s", order)
+    return samples, order, payment
 
 
 def notice(payment: dict[str, Any], **changes: Any) -> bytes:
@@ -231,25 +231,27 @@ def notice(payment: dict[str, Any], **changes: Any) -> bytes:
     return json.dumps({**event, "data": data | changes}).encode()
 
 
-def post_notice(stage: Stage, body: bytes, *, at: float | None = None, **headers: str) -> Response:
-    signature = sign(body, stage.shop.webhook_secret, int(time.time() if at is None else at))
+def post_notice(
+    samples: Samples, body: bytes, *, at: float | None = None, **headers: str
+) -> Response:
+    signature = sign(body, samples.shop.webhook_secret, int(time.time() if at is None else at))
     sent = {"webhook-signature": signature} | {k.replace("_", "-"): v for k, v in headers.items()}
-    return stage.shop.call("POST", "/payments/webhook", raw=body, headers=sent)
+    return samples.shop.call("POST", "/payments/webhook", raw=body, headers=sent)
 
 
 def test_a_webhook_without_a_fresh_and_right_signature_is_not_believed(
-    unpaid: tuple[Stage, str, dict[str, Any]],
+    unpaid: tuple[Samples, str, dict[str, Any]],
 ) -> None:
-    stage, order, payment = unpaid
+    samples, order, payment = unpaid
     body, now = notice(payment), int(time.time())
-    good = sign(body, stage.shop.webhook_secret, now)
+    good = sign(body, samples.shop.webhook_secret, now)
     stamp, _, mac = good.partition(",")
-    before = stage.rows()
+    before = samples.rows()
     cases = {
         "other secret": sign(body, "other", now),
-        "other body": sign(body + b" ", stage.shop.webhook_secret, now),
-        "six minutes old": sign(body, stage.shop.webhook_secret, now - 360),
-        "six minutes ahead": sign(body, stage.shop.webhook_secret, now + 360),
+        "other body": sign(body + b" ", samples.shop.webhook_secret, now),
+        "six minutes old": sign(body, samples.shop.webhook_secret, now - 360),
+        "six minutes ahead": sign(body, samples.shop.webhook_secret, now + 360),
         "time changed": f"t={now - 1},{mac}",
         "time missing": mac,
         "time twice": f"{stamp},{stamp},{mac}",
@@ -263,74 +265,74 @@ def test_a_webhook_without_a_fresh_and_right_signature_is_not_believed(
     }
     for case, header in cases.items():
         headers = {"webhook-signature": header}
-        answer = stage.shop.call("POST", "/payments/webhook", raw=body, headers=headers)
+        answer = samples.shop.call("POST", "/payments/webhook", raw=body, headers=headers)
         assert answer.status == 401, (case, answer.body)
-    assert stage.shop.call("POST", "/payments/webhook", raw=body).status == 401
-    assert post_notice(stage, body, stripe_signature=good).status == 401
-    token = {"authorization": f"Bearer {stage.owner.token}"}
-    assert stage.shop.call("POST", "/payments/webhook", raw=body, headers=token).status == 401
-    assert stage.rows() == before
-    assert stage.owner.get(f"/orders/{order}").json["status"] == "PENDING"
+    assert samples.shop.call("POST", "/payments/webhook", raw=body).status == 401
+    assert post_notice(samples, body, stripe_signature=good).status == 401
+    token = {"authorization": f"Bearer {samples.owner.token}"}
+    assert samples.shop.call("POST", "/payments/webhook", raw=body, headers=token).status == 401
+    assert samples.rows() == before
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "PENDING"
 
 
 def test_a_webhook_counts_once_however_often_it_comes(
-    unpaid: tuple[Stage, str, dict[str, Any]],
+    unpaid: tuple[Samples, str, dict[str, Any]],
 ) -> None:
-    stage, order, payment = unpaid
+    samples, order, payment = unpaid
     body = notice(payment)
 
-    answers = at_once(8, lambda _: post_notice(stage, body))
-    again = post_notice(stage, body)
+    answers = at_once(8, lambda _: post_notice(samples, body))
+    again = post_notice(samples, body)
 
     assert {a.status for a in [*answers, again]} <= {204, 503} and again.status == 204
-    assert stage.owner.get(f"/orders/{order}").json["status"] == "PAID"
-    (ledger,) = stage.shop.sql("select count(*) from shop.ledger where kind = 'CAPTURE'")
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "PAID"
+    (ledger,) = samples.shop.sql("select count(*) from shop.ledger where kind = 'CAPTURE'")
     assert ledger["count"] == 1
 
 
 def test_a_webhook_of_another_amount_or_currency_alarms_and_pays_nothing(
-    unpaid: tuple[Stage, str, dict[str, Any]],
+    unpaid: tuple[Samples, str, dict[str, Any]],
 ) -> None:
-    stage, order, payment = unpaid
+    samples, order, payment = unpaid
 
     answers = [
-        post_notice(stage, notice(payment, **change)).status
+        post_notice(samples, notice(payment, **change)).status
         for change in ({"amount_minor": payment["amount_minor"] - 1}, {"currency": "USD"})
     ]
 
     assert answers == [202, 202]
-    assert stage.owner.get(f"/orders/{order}").json["status"] == "PENDING"
-    assert stage.shop.sql("select kind from shop.alarms") == [{"kind": "amount_mismatch"}]
-    assert stage.shop.sql("select kind from shop.ledger") == []
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "PENDING"
+    assert samples.shop.sql("select kind from shop.alarms") == [{"kind": "amount_mismatch"}]
+    assert samples.shop.sql("select kind from shop.ledger") == []
 
 
 def test_a_webhook_about_a_key_that_is_not_ours_is_422_and_may_come_again(
-    unpaid: tuple[Stage, str, dict[str, Any]],
+    unpaid: tuple[Samples, str, dict[str, Any]],
 ) -> None:
-    stage, _, payment = unpaid
-    before = stage.rows()
+    samples, _, payment = unpaid
+    before = samples.rows()
     for key in ("shop:unknown", "' or 1=1--", str(uuid4()), "x" * 255):
         for kind in ("charge.captured", "refund.succeeded"):
             body = notice(payment, key=key, type=kind)
-            answers = [post_notice(stage, body) for _ in range(2)]
+            answers = [post_notice(samples, body) for _ in range(2)]
             assert [(a.status, a.error) for a in answers] == [(422, "UNKNOWN_KEY")] * 2
-    assert stage.rows() == before
+    assert samples.rows() == before
     assert (
-        stage.shop.sql("select consumer from shop.inbox where consumer = 'payment_webhook'") == []
+        samples.shop.sql("select consumer from shop.inbox where consumer = 'payment_webhook'") == []
     )
 
 
 def test_an_authentic_webhook_that_makes_no_sense_is_400(
-    unpaid: tuple[Stage, str, dict[str, Any]],
+    unpaid: tuple[Samples, str, dict[str, Any]],
 ) -> None:
-    stage, order, payment = unpaid
+    samples, order, payment = unpaid
     for change in (
         {"amount_minor": 0}, {"amount_minor": -1}, {"amount_minor": "1000"}, {"amount_minor": True},
         {"amount_minor": 1e3}, {"amount_minor": 10**30}, {"currency": "KR"}, {"currency": None},
         {"key": ""}, {"key": "a\x00b"}, {"key": None}, {"key": "x" * 256}, {"provider_ref": None},
         {"key": "\ud800"}, {"provider_ref": "a\nb"},
     ):  # fmt: skip
-        answer = post_notice(stage, notice(payment, **change))
+        answer = post_notice(samples, notice(payment, **change))
         assert answer.status == 400, (change, answer.status)
     for body in (
         b"",
@@ -343,32 +345,32 @@ def test_an_authentic_webhook_that_makes_no_sense_is_400(
         b"[" * 10_000,
         b"9" * 9999,
     ):
-        assert post_notice(stage, body).status == 400, body[:10]
-    assert post_notice(stage, b" " * 65_537).status == 413
-    assert stage.owner.get(f"/orders/{order}").json["status"] == "PENDING"
+        assert post_notice(samples, body).status == 400, body[:10]
+    assert post_notice(samples, b" " * 65_537).status == 413
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "PENDING"
 
 
 def test_a_capture_of_an_order_that_was_cancelled_is_given_back(
-    unpaid: tuple[Stage, str, dict[str, Any]],
+    unpaid: tuple[Samples, str, dict[str, Any]],
 ) -> None:
-    stage, order, payment = unpaid
-    assert post_notice(stage, notice(payment, type="charge.declined")).status == 204
-    assert stage.owner.patch(f"/orders/{order}/cancel").json["status"] == "CANCELLED"
+    samples, order, payment = unpaid
+    assert post_notice(samples, notice(payment, type="charge.declined")).status == 204
+    assert samples.owner.patch(f"/orders/{order}/cancel").json["status"] == "CANCELLED"
 
-    late = post_notice(stage, notice(payment))
+    late = post_notice(samples, notice(payment))
 
     assert late.status in (202, 204)
-    assert stage.owner.get(f"/orders/{order}").json["status"] == "CANCELLED"
-    refunds = stage.shop.sql("select amount_minor, status from shop.refunds")
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "CANCELLED"
+    refunds = samples.shop.sql("select amount_minor, status from shop.refunds")
     assert refunds == [{"amount_minor": payment["amount_minor"], "status": "INTENT"}]
 
 
 # ---------------------------------------------------------------- accounts
 
 
-def test_registrations_outside_the_rules_write_nothing(stage: Stage) -> None:
+def test_registrations_outside_the_rules_write_nothing(samples: Samples) -> None:
     good = {"email": "kim@test.kr", "password": PASSWORD, "name": "Kim"}
-    before = stage.rows()
+    before = samples.rows()
     bad: dict[str, tuple[Any, ...]] = {
         "email": (
             "a", "a@", "@x.kr", "a@x", "a@@x.kr", "a@x.kr\n", " a@x.kr", "a b@x.kr", '"a"@x.kr',
@@ -381,22 +383,22 @@ def test_registrations_outside_the_rules_write_nothing(stage: Stage) -> None:
     }  # fmt: skip
     for name, values in bad.items():
         for value in values:
-            answer = stage.shop.call("POST", "/users", json_body={**good, name: value})
+            answer = samples.shop.call("POST", "/users", json_body={**good, name: value})
             assert answer.status == 422, (name, value, answer.status)
             assert PASSWORD.encode() not in answer.body
     for extra in ("role", "isAdmin", "active", "id", "userId"):
         body = {**good, extra: "staff"}
-        assert stage.shop.call("POST", "/users", json_body=body).status == 422, extra
-    assert stage.rows() == before
+        assert samples.shop.call("POST", "/users", json_body=body).status == 422, extra
+    assert samples.rows() == before
 
 
-def test_one_address_is_one_account_however_it_is_spelled_and_when(stage: Stage) -> None:
+def test_one_address_is_one_account_however_it_is_spelled_and_when(samples: Samples) -> None:
     name = uuid4().hex
     spellings = [f"{name}@test.kr", f"{name.upper()}@TEST.kr", f"{name}@Test.Kr"] * 2
 
     answers = at_once(
         6,
-        lambda i: stage.shop.call(
+        lambda i: samples.shop.call(
             "POST",
             "/users",
             json_body={"email": spellings[i], "password": PASSWORD, "name": "Kim"},
@@ -404,27 +406,27 @@ def test_one_address_is_one_account_however_it_is_spelled_and_when(stage: Stage)
     )
 
     assert sorted(a.status for a in answers) == [201] + [409] * 5
-    (users,) = stage.shop.sql(
+    (users,) = samples.shop.sql(
         "select count(*) from shop.users where email_key = %s", f"{name}@test.kr"
     )
     assert users["count"] == 1
 
 
-def test_the_seventy_third_byte_of_a_password_matters(stage: Stage) -> None:
+def test_the_seventy_third_byte_of_a_password_matters(samples: Samples) -> None:
     long_one = "가나다라" * 7 + "x"  # 85 bytes: bcrypt would have read 72 of them
-    body = {"email": stage.email, "password": long_one, "name": "Kim"}
-    assert stage.shop.call("POST", "/users", json_body=body).status == 201
+    body = {"email": samples.email, "password": long_one, "name": "Kim"}
+    assert samples.shop.call("POST", "/users", json_body=body).status == 201
 
     for password, status in ((long_one[:-1] + "y", 401), (long_one[:-1], 401), (long_one, 200)):
-        login = {"email": stage.email, "password": password}
-        assert stage.shop.call("POST", "/auth/login", json_body=login).status == status
+        login = {"email": samples.email, "password": password}
+        assert samples.shop.call("POST", "/auth/login", json_body=login).status == status
 
 
-def test_an_unknown_mail_and_a_wrong_password_are_one_answer(stage: Stage) -> None:
-    known = stage.account["email"]
+def test_an_unknown_mail_and_a_wrong_password_are_one_answer(samples: Samples) -> None:
+    known = samples.account["email"]
 
     answers = [
-        stage.shop.call("POST", "/auth/login", json_body={"email": e, "password": "wrong one"})
+        samples.shop.call("POST", "/auth/login", json_body={"email": e, "password": "wrong one"})
         for e in (known, "nobody@test.kr")
     ]
 
@@ -436,34 +438,34 @@ def test_an_unknown_mail_and_a_wrong_password_are_one_answer(stage: Stage) -> No
 # ---------------------------------------------------------------- catalogue and cart
 
 
-def test_cart_input_outside_the_rules_writes_nothing(stage: Stage) -> None:
-    line, before = f"/cart/items/{stage.product}", stage.rows()
-    assert stage.owner.patch(line, {"quantity": 1}).status == 404
+def test_cart_input_outside_the_rules_writes_nothing(samples: Samples) -> None:
+    line, before = f"/cart/items/{samples.product}", samples.rows()
+    assert samples.owner.patch(line, {"quantity": 1}).status == 404
     for quantity in (0, -1, 1001, 1.5, "1", True, None):
-        body = {"productId": stage.product, "quantity": quantity}
-        assert stage.owner.post("/cart/items", body).status == 422, quantity
+        body = {"productId": samples.product, "quantity": quantity}
+        assert samples.owner.post("/cart/items", body).status == 422, quantity
     for product_id in (0, -1, 2**63, "1", 1.0, None):
         body = {"productId": product_id, "quantity": 1}
-        assert stage.owner.post("/cart/items", body).status == 422, product_id
-    unknown = stage.owner.post("/cart/items", {"productId": 2**62, "quantity": 1})
-    assert (unknown.status, stage.rows()) == (404, before)
-    full = {"productId": stage.product, "quantity": 1000}
-    assert stage.owner.post("/cart/items", full).status == 201
-    assert stage.owner.post("/cart/items", {**full, "quantity": 1}).status == 422
+        assert samples.owner.post("/cart/items", body).status == 422, product_id
+    unknown = samples.owner.post("/cart/items", {"productId": 2**62, "quantity": 1})
+    assert (unknown.status, samples.rows()) == (404, before)
+    full = {"productId": samples.product, "quantity": 1000}
+    assert samples.owner.post("/cart/items", full).status == 201
+    assert samples.owner.post("/cart/items", {**full, "quantity": 1}).status == 422
 
 
-def test_a_fifty_first_line_does_not_fit_into_a_cart(stage: Stage) -> None:
-    products = [stage.shop.product() for _ in range(51)]
+def test_a_fifty_first_line_does_not_fit_into_a_cart(samples: Samples) -> None:
+    products = [samples.shop.product() for _ in range(51)]
 
-    answers = [stage.owner.post("/cart/items", {"productId": p, "quantity": 1}) for p in products]
+    answers = [samples.owner.post("/cart/items", {"productId": p, "quantity": 1}) for p in products]
 
     assert [a.status for a in answers] == [201] * 50 + [422]
 
 
-def test_a_search_takes_every_character_literally(stage: Stage) -> None:
-    stage.shop.product(name=r"100%_\ wool")
+def test_a_search_takes_every_character_literally(samples: Samples) -> None:
+    samples.shop.product(name=r"100%_\ wool")
     for text, found in (("%", 1), ("_", 1), ("\\", 1), ("0%_", 1), ("%%", 0), ("__", 0), ("0_", 0)):
-        answer = stage.shop.call("GET", f"/products?name={quote(text)}&limit=100")
+        answer = samples.shop.call("GET", f"/products?name={quote(text)}&limit=100")
         names = [p["name"] for p in answer.json]
         assert names.count(r"100%_\ wool") == found, text
-    assert stage.shop.call("GET", "/products?minPrice=2&maxPrice=1").status == 422
+    assert samples.shop.call("GET", "/products?minPrice=2&maxPrice=1").status == 422

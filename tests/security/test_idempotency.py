@@ -11,8 +11,8 @@ import pytest
 
 from shop.primitives.spec import Route
 from shop.runtime.rate_limit import WINDOW_SECONDS
-from tests.harness import Response, ShopUnderTest
-from tests.security.stage import PASSWORD, ROUTES, Stage, sample, shop_of_a_module
+from tests.harness import Response, ShopHarness, shop_of_module
+from tests.sample_requests import PASSWORD, ROUTES, Samples, sample_request
 from tests.security.test_endpoint_input import at_once
 
 KEY = "a-key-of-this-test_01"
@@ -25,35 +25,35 @@ IDEMPOTENT = [route for route in ROUTES.values() if route.idempotent]
 
 
 @pytest.fixture
-def stage(shop: ShopUnderTest) -> Stage:
-    return Stage(shop)
+def samples(shop: ShopHarness) -> Samples:
+    return Samples(shop)
 
 
 @pytest.fixture(scope="module")
-def common(request: pytest.FixtureRequest) -> Iterator[Stage]:
+def common(request: pytest.FixtureRequest) -> Iterator[Samples]:
     """One for all routes that are tried with keys of their own."""
-    with shop_of_a_module(request) as shop:
-        yield Stage(shop)
+    with shop_of_module(request) as shop:
+        yield Samples(shop)
 
 
-def order_body(stage: Stage, quantity: int = 1) -> dict[str, Any]:
-    return {"productId": stage.product, "quantity": quantity, "paymentMethod": "CARD"}
+def order_body(samples: Samples, quantity: int = 1) -> dict[str, Any]:
+    return {"productId": samples.product, "quantity": quantity, "paymentMethod": "CARD"}
 
 
-def orders_of(stage: Stage) -> int:
-    (row,) = stage.shop.sql("select count(*) from shop.orders")
+def orders_of(samples: Samples) -> int:
+    (row,) = samples.shop.sql("select count(*) from shop.orders")
     return int(row["count"])
 
 
-def keys_of(stage: Stage) -> int:
-    return stage.rows()["idempotency"]
+def keys_of(samples: Samples) -> int:
+    return samples.rows()["idempotency"]
 
 
-def test_a_replay_has_the_same_bytes_and_says_so(stage: Stage) -> None:
-    first = stage.owner.post("/orders", order_body(stage), key=KEY)
-    stage.shop.deliver_all()  # the order is paid by now; the answer stays what it was
+def test_a_replay_has_the_same_bytes_and_says_so(samples: Samples) -> None:
+    first = samples.owner.post("/orders", order_body(samples), key=KEY)
+    samples.shop.deliver_all()  # the order is paid by now; the answer stays what it was
 
-    again = stage.owner.post("/orders", order_body(stage), key=KEY)
+    again = samples.owner.post("/orders", order_body(samples), key=KEY)
 
     assert (first.status, again.status) == (201, 201)
     assert again.body == first.body
@@ -63,42 +63,42 @@ def test_a_replay_has_the_same_bytes_and_says_so(stage: Stage) -> None:
         None,
         "true",
     )
-    assert orders_of(stage) == 1
+    assert orders_of(samples) == 1
 
 
 def test_a_quoted_and_a_bare_key_are_one_key_whatever_the_spelling_of_the_body(
-    stage: Stage,
+    samples: Samples,
 ) -> None:
-    stage.owner.post("/orders", order_body(stage), key=KEY)
+    samples.owner.post("/orders", order_body(samples), key=KEY)
     spelled = (
-        f'{{ "paymentMethod":"CARD" , "quantity":1,"productId":{stage.product},'
+        f'{{ "paymentMethod":"CARD" , "quantity":1,"productId":{samples.product},'
         '"expectedTotalAmount":null}'
     )
 
-    again = stage.owner.post("/orders", raw=spelled.encode(), key=f'"{KEY}"')
+    again = samples.owner.post("/orders", raw=spelled.encode(), key=f'"{KEY}"')
 
     assert again.headers["idempotent-replayed"] == "true"
-    assert orders_of(stage) == 1
+    assert orders_of(samples) == 1
 
 
-def test_keys_that_are_none_are_400_on_every_route_that_takes_them(stage: Stage) -> None:
+def test_keys_that_are_none_are_400_on_every_route_that_takes_them(samples: Samples) -> None:
     for route in IDEMPOTENT:
-        who = stage.person_for(route)
-        sent = sample(stage, route)
-        before = stage.rows()
+        who = samples.person_for(route)
+        sent = sample_request(samples, route)
+        before = samples.rows()
         for key in BAD_KEYS:
             headers = {"idempotency-key": key}
-            answer = stage.send(route, sent, token=who.token if who else None, headers=headers)
+            answer = samples.send(route, sent, token=who.token if who else None, headers=headers)
             assert (answer.status, answer.error) == (400, "BAD_IDEMPOTENCY_KEY"), (route.path, key)
-        assert stage.rows() == before, route.path
+        assert samples.rows() == before, route.path
 
 
 @pytest.mark.parametrize("route", IDEMPOTENT, ids=lambda r: f"{r.method} {r.path}")
-def test_every_such_route_has_one_effect_per_key(common: Stage, route: Route) -> None:
+def test_every_such_route_has_one_effect_per_key(common: Samples, route: Route) -> None:
     who = common.person_for(route)
     token = who.token if who else None
     key = uuid4().hex
-    sent = sample(common, route)
+    sent = sample_request(common, route)
 
     first = common.send(route, sent, token=token, key=key)
     after = common.rows()
@@ -110,34 +110,34 @@ def test_every_such_route_has_one_effect_per_key(common: Stage, route: Route) ->
     assert common.rows() == after
 
 
-def test_a_key_with_another_request_is_422(stage: Stage) -> None:
-    stage.owner.post("/orders", order_body(stage), key=KEY)
-    before = stage.rows()
+def test_a_key_with_another_request_is_422(samples: Samples) -> None:
+    samples.owner.post("/orders", order_body(samples), key=KEY)
+    before = samples.rows()
 
-    other = stage.owner.post("/orders", order_body(stage, 2), key=KEY)
+    other = samples.owner.post("/orders", order_body(samples, 2), key=KEY)
 
     assert (other.status, other.error) == (422, "IDEMPOTENCY_KEY_REUSED")
-    assert stage.rows() == before
+    assert samples.rows() == before
 
 
-def test_the_ids_in_the_path_are_part_of_the_request(stage: Stage) -> None:
-    first, second = stage.order(), stage.order()
-    assert stage.owner.patch(f"/orders/{first}/cancel", key=KEY).status == 200
+def test_the_ids_in_the_path_are_part_of_the_request(samples: Samples) -> None:
+    first, second = samples.order(), samples.order()
+    assert samples.owner.patch(f"/orders/{first}/cancel", key=KEY).status == 200
 
-    answer = stage.owner.patch(f"/orders/{second}/cancel", key=KEY)
+    answer = samples.owner.patch(f"/orders/{second}/cancel", key=KEY)
 
     assert (answer.status, answer.error) == (422, "IDEMPOTENCY_KEY_REUSED")
-    assert stage.owner.get(f"/orders/{second}").json["status"] == "PENDING"
+    assert samples.owner.get(f"/orders/{second}").json["status"] == "PENDING"
 
 
-def test_keys_belong_to_their_user_and_their_route(stage: Stage) -> None:
-    other = stage.shop.person()
-    stage.fill_cart(stage.owner)
+def test_keys_belong_to_their_user_and_their_route(samples: Samples) -> None:
+    other = samples.shop.person()
+    samples.fill_cart(samples.owner)
 
     answers = [
-        stage.owner.post("/orders", order_body(stage), key=KEY),
-        other.post("/orders", order_body(stage), key=KEY),
-        stage.owner.post("/orders/from-cart", {"paymentMethod": "CARD"}, key=KEY),
+        samples.owner.post("/orders", order_body(samples), key=KEY),
+        other.post("/orders", order_body(samples), key=KEY),
+        samples.owner.post("/orders/from-cart", {"paymentMethod": "CARD"}, key=KEY),
     ]
 
     assert [a.status for a in answers] == [201] * 3
@@ -145,159 +145,161 @@ def test_keys_belong_to_their_user_and_their_route(stage: Stage) -> None:
     assert answers[1].json["userId"] == other.user_id
 
 
-def test_the_businesss_no_is_kept_and_comes_again(stage: Stage) -> None:
-    scarce = stage.shop.product(stock=1)
+def test_the_businesss_no_is_kept_and_comes_again(samples: Samples) -> None:
+    scarce = samples.shop.product(stock=1)
     body = {"productId": scarce, "quantity": 2, "paymentMethod": "CARD"}
-    first = stage.owner.post("/orders", body, key=KEY)
-    stage.shop.sql("update shop.stock set on_hand = 100 where product_id = %s", scarce)
+    first = samples.owner.post("/orders", body, key=KEY)
+    samples.shop.sql("update shop.stock set on_hand = 100 where product_id = %s", scarce)
 
-    again = stage.owner.post("/orders", body, key=KEY)
+    again = samples.owner.post("/orders", body, key=KEY)
 
     assert (first.status, first.error) == (409, "OUT_OF_STOCK")
     assert (again.status, again.body) == (409, first.body)
     assert again.headers["idempotent-replayed"] == "true"
     assert again.headers["content-type"] == "application/problem+json"
-    assert (orders_of(stage), stage.rows()["outbox"]) == (0, 0)
+    assert (orders_of(samples), samples.rows()["outbox"]) == (0, 0)
 
 
 def test_refusals_that_are_not_the_businesss_leave_the_key_free(
-    make_shop: Callable[..., ShopUnderTest],
+    make_shop: Callable[..., ShopHarness],
 ) -> None:
-    stage = Stage(make_shop(open_orders_max=1))
-    body = order_body(stage)
+    samples = Samples(make_shop(open_orders_max=1))
+    body = order_body(samples)
     refused = [
-        stage.owner.post("/orders", {**body, "quantity": 0}, key=KEY),  # schema
-        stage.shop.call("POST", "/orders", json_body=body, key=KEY),  # no token
-        stage.owner.post("/orders", raw=b"{", key=KEY),  # no JSON
-        stage.owner.post("/orders", raw=b"x", headers={"content-type": "text/plain"}, key=KEY),
+        samples.owner.post("/orders", {**body, "quantity": 0}, key=KEY),  # schema
+        samples.shop.call("POST", "/orders", json_body=body, key=KEY),  # no token
+        samples.owner.post("/orders", raw=b"{", key=KEY),  # no JSON
+        samples.owner.post("/orders", raw=b"x", headers={"content-type": "text/plain"}, key=KEY),
     ]
-    stage.order()
-    refused.append(stage.owner.post("/orders", body, key=KEY))  # too many open orders
+    samples.order()
+    refused.append(samples.owner.post("/orders", body, key=KEY))  # too many open orders
 
     assert [a.status for a in refused] == [422, 401, 400, 415, 429]
-    assert keys_of(stage) == 0
+    assert keys_of(samples) == 0
 
-    stage.shop.sql("update shop.orders set status = 'CANCELLED', reason = 'USER'")
-    fresh = stage.owner.post("/orders", body, key=KEY)
+    samples.shop.sql("update shop.orders set status = 'CANCELLED', reason = 'USER'")
+    fresh = samples.owner.post("/orders", body, key=KEY)
     assert (fresh.status, fresh.headers.get("idempotent-replayed")) == (201, None)
 
 
-def test_a_fault_of_ours_leaves_the_key_free(stage: Stage) -> None:
-    body = order_body(stage)
-    stage.shop.sql("alter table shop.order_lines rename to elsewhere")
-    broken = stage.owner.post("/orders", body, key=KEY)
-    stage.shop.sql("alter table shop.elsewhere rename to order_lines")
+def test_a_fault_of_ours_leaves_the_key_free(samples: Samples) -> None:
+    body = order_body(samples)
+    samples.shop.sql("alter table shop.order_lines rename to elsewhere")
+    broken = samples.owner.post("/orders", body, key=KEY)
+    samples.shop.sql("alter table shop.elsewhere rename to order_lines")
 
     assert broken.status == 500
     assert b"elsewhere" not in broken.body and b"order_lines" not in broken.body
-    assert keys_of(stage) == 0
-    assert stage.owner.post("/orders", body, key=KEY).status == 201
+    assert keys_of(samples) == 0
+    assert samples.owner.post("/orders", body, key=KEY).status == 201
 
 
-def test_a_key_may_be_required(make_shop: Callable[..., ShopUnderTest]) -> None:
-    stage = Stage(make_shop(idempotency_key_required=True))
+def test_a_key_may_be_required(make_shop: Callable[..., ShopHarness]) -> None:
+    samples = Samples(make_shop(idempotency_key_required=True))
     for route in IDEMPOTENT:
-        who = stage.person_for(route)
+        who = samples.person_for(route)
         if "{orderId}" in route.path or route.path == "/orders/from-cart":
             continue  # their samples place orders without a key
-        answer = stage.send(route, sample(stage, route), token=who.token if who else None)
+        answer = samples.send(
+            route, sample_request(samples, route), token=who.token if who else None
+        )
         assert (answer.status, answer.error) == (400, "IDEMPOTENCY_KEY_REQUIRED"), route.path
-    assert stage.owner.get("/cart").status == 200
-    assert stage.owner.post("/orders", order_body(stage), key=KEY).status == 201
+    assert samples.owner.get("/cart").status == 200
+    assert samples.owner.post("/orders", order_body(samples), key=KEY).status == 201
 
 
-def test_a_key_that_was_forgotten_finds_its_order_and_makes_no_second(stage: Stage) -> None:
-    first = stage.owner.post("/orders", order_body(stage), key=KEY)
-    stage.shop.deliver_all()
-    stage.shop.sql("delete from shop.idempotency")
+def test_a_key_that_was_forgotten_finds_its_order_and_makes_no_second(samples: Samples) -> None:
+    first = samples.owner.post("/orders", order_body(samples), key=KEY)
+    samples.shop.deliver_all()
+    samples.shop.sql("delete from shop.idempotency")
 
-    again = stage.owner.post("/orders", order_body(stage), key=KEY)
+    again = samples.owner.post("/orders", order_body(samples), key=KEY)
 
     assert (again.status, again.json["id"]) == (201, first.json["id"])
     assert again.json["status"] == "PAID"
     assert again.headers["location"] == first.headers["location"]
-    assert orders_of(stage) == 1
-    (stock,) = stage.shop.sql(
-        "select on_hand, reserved from shop.stock where product_id = %s", stage.product
+    assert orders_of(samples) == 1
+    (stock,) = samples.shop.sql(
+        "select on_hand, reserved from shop.stock where product_id = %s", samples.product
     )
     assert stock == {"on_hand": 99_999, "reserved": 0}
-    third = stage.owner.post("/orders", order_body(stage), key=KEY)
+    third = samples.owner.post("/orders", order_body(samples), key=KEY)
     assert third.body == again.body
 
 
-def test_a_forgotten_key_does_not_empty_a_cart_twice(stage: Stage) -> None:
-    stage.fill_cart(stage.owner)
+def test_a_forgotten_key_does_not_empty_a_cart_twice(samples: Samples) -> None:
+    samples.fill_cart(samples.owner)
     pay = {"paymentMethod": "CARD"}
-    first = stage.owner.post("/orders/from-cart", pay, key=KEY)
-    stage.shop.sql("delete from shop.idempotency")
-    stage.fill_cart(stage.owner)
+    first = samples.owner.post("/orders/from-cart", pay, key=KEY)
+    samples.shop.sql("delete from shop.idempotency")
+    samples.fill_cart(samples.owner)
 
-    again = stage.owner.post("/orders/from-cart", pay, key=KEY)
+    again = samples.owner.post("/orders/from-cart", pay, key=KEY)
 
     assert (again.status, again.json["id"]) == (201, first.json["id"])
-    assert len(stage.owner.get("/cart").json["items"]) == 1
+    assert len(samples.owner.get("/cart").json["items"]) == 1
 
 
-def test_while_the_first_is_answered_the_second_is_told_to_wait(stage: Stage) -> None:
-    body = order_body(stage)
+def test_while_the_first_is_answered_the_second_is_told_to_wait(samples: Samples) -> None:
+    body = order_body(samples)
     claim = (
         "insert into shop.idempotency (user_id, scope, key, fingerprint, state) "
         "values (%s, 'POST /orders', %s, '', 'STARTED')"
     )
-    with psycopg.connect(stage.shop.admin_url) as other:
-        other.execute(claim, (stage.owner.user_id, KEY))
-        waiting = stage.owner.post("/orders", body, key=KEY)
+    with psycopg.connect(samples.shop.admin_url) as other:
+        other.execute(claim, (samples.owner.user_id, KEY))
+        waiting = samples.owner.post("/orders", body, key=KEY)
         other.rollback()
 
     assert (waiting.status, waiting.error) == (409, "REQUEST_IN_PROGRESS")
     assert waiting.headers["retry-after"] == "1"
-    assert stage.owner.post("/orders", body, key=KEY).status == 201
+    assert samples.owner.post("/orders", body, key=KEY).status == 201
 
 
-def test_waiting_for_another_row_is_no_news_about_the_key(stage: Stage) -> None:
-    body = order_body(stage)
-    with psycopg.connect(stage.shop.admin_url) as other:
-        other.execute("select from shop.stock where product_id = %s for update", (stage.product,))
-        waiting = stage.owner.post("/orders", body, key=KEY)
+def test_waiting_for_another_row_is_no_news_about_the_key(samples: Samples) -> None:
+    body = order_body(samples)
+    with psycopg.connect(samples.shop.admin_url) as other:
+        other.execute("select from shop.stock where product_id = %s for update", (samples.product,))
+        waiting = samples.owner.post("/orders", body, key=KEY)
         other.rollback()
 
     assert (waiting.status, waiting.error) == (503, "UNAVAILABLE")
     assert waiting.headers["retry-after"] == "1"
-    assert stage.owner.post("/orders", body, key=KEY).status == 201
+    assert samples.owner.post("/orders", body, key=KEY).status == 201
 
 
-def test_ten_at_once_with_one_key_are_one_order(stage: Stage) -> None:
-    body = order_body(stage)
+def test_ten_at_once_with_one_key_are_one_order(samples: Samples) -> None:
+    body = order_body(samples)
 
-    answers: list[Response] = at_once(10, lambda _: stage.owner.post("/orders", body, key=KEY))
+    answers: list[Response] = at_once(10, lambda _: samples.owner.post("/orders", body, key=KEY))
 
     placed = [a for a in answers if a.status == 201]
     assert len({a.body for a in placed}) == 1
     assert {a.status for a in answers} <= {201, 409}
     assert all(a.error == "REQUEST_IN_PROGRESS" for a in answers if a.status == 409)
-    assert orders_of(stage) == 1
+    assert orders_of(samples) == 1
 
 
-def test_a_replay_is_not_for_whoever_lost_the_session(stage: Stage) -> None:
-    stage.owner.post("/orders", order_body(stage), key=KEY)
-    stage.shop.sql("update shop.sessions set revoked_at = now()")
+def test_a_replay_is_not_for_whoever_lost_the_session(samples: Samples) -> None:
+    samples.owner.post("/orders", order_body(samples), key=KEY)
+    samples.shop.sql("update shop.sessions set revoked_at = now()")
 
-    assert stage.owner.post("/orders", order_body(stage), key=KEY).status == 401
+    assert samples.owner.post("/orders", order_body(samples), key=KEY).status == 401
 
 
-def test_a_registrations_key_keeps_no_password(stage: Stage) -> None:
+def test_a_registrations_key_keeps_no_password(samples: Samples) -> None:
     body = {"email": f"{uuid4().hex}@test.kr", "password": PASSWORD, "name": "Kim"}
-    first = stage.shop.call("POST", "/users", json_body=body, key=KEY)
-    again = stage.shop.call("POST", "/users", json_body=body, key=KEY)
+    first = samples.shop.call("POST", "/users", json_body=body, key=KEY)
+    again = samples.shop.call("POST", "/users", json_body=body, key=KEY)
 
     assert (first.status, again.body) == (201, first.body)
-    (row,) = stage.shop.sql("select idempotency::text as kept from shop.idempotency")
+    (row,) = samples.shop.sql("select idempotency::text as kept from shop.idempotency")
     assert PASSWORD not in row["kept"] and PASSWORD.encode().hex() not in row["kept"]
 
 
-def test_replays_are_counted_by_the_rate_limit(make_shop: Callable[..., ShopUnderTest]) -> None:
-    stage = Stage(make_shop(rate_limit_per_minute=3))
-    answers = [stage.owner.post("/orders", order_body(stage), key=KEY) for _ in range(8)]
+def test_replays_are_counted_by_the_rate_limit(make_shop: Callable[..., ShopHarness]) -> None:
+    samples = Samples(make_shop(rate_limit_per_minute=3))
+    answers = [samples.owner.post("/orders", order_body(samples), key=KEY) for _ in range(8)]
 
     assert {a.status for a in answers} == {201, 429}
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 2 * WINDOW_SECONDS

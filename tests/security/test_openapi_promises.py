@@ -26,8 +26,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from shop.runtime.wsgi import wsgi
-from tests.harness import ShopUnderTest
-from tests.security.stage import ROUTES, Stage, shop_of_a_module
+from tests.harness import ShopHarness, shop_of_module
+from tests.sample_requests import ROUTES, Samples
 
 EXAMPLES = 12
 CHECKS: list[Any] = [
@@ -46,21 +46,21 @@ Environ = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    with shop_of_a_module(request) as shop:
-        yield Stage(shop)
+def samples(request: pytest.FixtureRequest) -> Iterator[Samples]:
+    with shop_of_module(request) as shop:
+        yield Samples(shop)
 
 
 @pytest.fixture(scope="module")
-def document(stage: Stage) -> Any:
+def document(samples: Samples) -> Any:
     """The document as the shop serves it, bound to the shop that serves it."""
-    schema = schemathesis.openapi.from_wsgi("/v3/api-docs", edge_of(stage.shop))
+    schema = schemathesis.openapi.from_wsgi("/v3/api-docs", edge_of(samples.shop))
     refused = schema.config.checks.negative_data_rejection
     refused.expected_statuses = [*refused.expected_statuses, "412", "413", "414", "431"]
     return schema
 
 
-def edge_of(shop: ShopUnderTest) -> Callable[..., Iterable[bytes]]:
+def edge_of(shop: ShopHarness) -> Callable[..., Iterable[bytes]]:
     """All functions behind one WSGI callable, each with its own role, as the edge routes them."""
     applications = {id(app): wsgi(app) for app in shop.apps.values()}
 
@@ -71,7 +71,7 @@ def edge_of(shop: ShopUnderTest) -> Callable[..., Iterable[bytes]]:
     return edge
 
 
-def route(shop: ShopUnderTest, method: str, path: str) -> Any:
+def route(shop: ShopHarness, method: str, path: str) -> Any:
     wanted = "GET" if method == "HEAD" else method
     for_path = [
         (app, operation)
@@ -88,10 +88,10 @@ def route(shop: ShopUnderTest, method: str, path: str) -> Any:
 
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=lambda v: v)
 def test_the_shop_keeps_what_its_document_promises(
-    stage: Stage, document: Any, method: str, path: str
+    samples: Samples, document: Any, method: str, path: str
 ) -> None:
     operation = document[path][method]
-    person = stage.person_for(ROUTES[method, path])
+    person = samples.person_for(ROUTES[method, path])
     seen: list[int] = []
 
     @settings(

@@ -8,11 +8,11 @@ from uuid import uuid4
 import pytest
 
 from shop.runtime import rate_limit
-from tests.harness import Response, ShopUnderTest
-from tests.security.stage import Stage
+from tests.harness import Response, ShopHarness
+from tests.sample_requests import Samples
 
 GONE = "redis://127.0.0.1:9/0"
-MakeShop = Callable[..., ShopUnderTest]
+MakeShop = Callable[..., ShopHarness]
 
 
 class Clock:
@@ -38,7 +38,7 @@ def address() -> str:
     return f"198.51.{uuid4().int % 250}.{uuid4().int % 250}"
 
 
-def ask(shop: ShopUnderTest, client: str, path: str = "/categories") -> Response:
+def ask(shop: ShopHarness, client: str, path: str = "/categories") -> Response:
     return shop.call("GET", path, headers={"x-forwarded-for": client})
 
 
@@ -202,9 +202,9 @@ def test_health_is_exempt_and_nought_turns_the_limit_off(make_shop: MakeShop, cl
 
 
 def test_events_are_not_counted(make_shop: MakeShop, clock: Clock) -> None:
-    stage = Stage(make_shop(rate_limit_per_minute=30))
+    samples = Samples(make_shop(rate_limit_per_minute=30))
     for _ in range(5):
-        stage.order()
+        samples.order()
 
-    assert stage.shop.deliver_all() >= 5  # asserts 204 for each
-    assert {stage.shop.tick("sweep").status for _ in range(40)} == {204}
+    assert samples.shop.deliver_all() >= 5  # asserts 204 for each
+    assert {samples.shop.tick("sweep").status for _ in range(40)} == {204}

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import Route
-from tests.harness import AUDIENCE, ISSUER, ShopUnderTest
-from tests.security.stage import ROUTES, Stage, sample
+from tests.harness import AUDIENCE, ISSUER, ShopHarness
+from tests.sample_requests import ROUTES, Samples, sample_request
 from tests.security.test_token_corpus import ATTACKS, SESSION_ATTACKS, TokenFactory
 
 ROLE_OF = {"customer": "customer", "settlements": "finance"}
@@ -27,7 +27,7 @@ def path_of(route: Route) -> str:
     return re.sub(r"\{\w+\}", "1", path)
 
 
-def factory_of(shop: ShopUnderTest, role: str) -> TokenFactory:
+def factory_of(shop: ShopHarness, role: str) -> TokenFactory:
     """Signs with the running shop's own key, for an account with an open session."""
     person = shop.person(role)
     (session,) = shop.sql("select session_id from shop.sessions where user_id = %s", person.user_id)
@@ -38,7 +38,7 @@ def factory_of(shop: ShopUnderTest, role: str) -> TokenFactory:
     return TokenFactory(key, ISSUER, AUDIENCE, person.user_id, session_id, now, role)
 
 
-def answer_of(shop: ShopUnderTest, route: Route, header: str | None) -> int:
+def answer_of(shop: ShopHarness, route: Route, header: str | None) -> int:
     headers = {} if header is None else {"authorization": header}
     body = {} if route.body else None
     answer = shop.call(route.method, path_of(route), json_body=body, headers=headers)
@@ -49,9 +49,9 @@ def answer_of(shop: ShopUnderTest, route: Route, header: str | None) -> int:
     return answer.status
 
 
-def test_no_attack_gets_into_any_protected_route(shop: ShopUnderTest) -> None:
-    stage = Stage(shop)
-    before = stage.rows()
+def test_no_attack_gets_into_any_protected_route(shop: ShopHarness) -> None:
+    samples = Samples(shop)
+    before = samples.rows()
     believed: list[str] = []
     sent = 0
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
@@ -73,26 +73,26 @@ def test_no_attack_gets_into_any_protected_route(shop: ShopUnderTest) -> None:
 
     assert believed == []
     assert sent >= 800
-    assert stage.rows()["orders"] == before["orders"]
+    assert samples.rows()["orders"] == before["orders"]
 
 
-def test_a_good_token_of_no_open_session_gets_in_nowhere(shop: ShopUnderTest) -> None:
-    stage = Stage(shop)
+def test_a_good_token_of_no_open_session_gets_in_nowhere(shop: ShopHarness) -> None:
+    samples = Samples(shop)
     believed: list[str] = []
     for route in PROTECTED:
         factory = factory_of(shop, ROLE_OF.get(route.auth, route.auth))
         for name, make in SESSION_ATTACKS:
-            sent = sample(stage, route)
-            before = stage.rows()
+            sent = sample_request(samples, route)
+            before = samples.rows()
             sent.headers["authorization"] = make(factory) or ""
-            answer = stage.send(route, sent)
-            if answer.status != 401 or stage.rows() != before:
+            answer = samples.send(route, sent)
+            if answer.status != 401 or samples.rows() != before:
                 believed.append(f"{route.method} {route.path}, {name}: {answer.status}")
 
     assert believed == []
 
 
-def test_a_token_in_the_query_is_no_token(shop: ShopUnderTest) -> None:
+def test_a_token_in_the_query_is_no_token(shop: ShopHarness) -> None:
     person = shop.person()
 
     for name in ("access_token", "token", "authorization", "jwt"):
@@ -100,7 +100,7 @@ def test_a_token_in_the_query_is_no_token(shop: ShopUnderTest) -> None:
 
 
 def test_a_session_that_ended_stays_ended_when_redis_forgets_everything(
-    shop: ShopUnderTest, redis_url: str
+    shop: ShopHarness, redis_url: str
 ) -> None:
     person = shop.person()
     assert person.get("/users/me").status == 200
@@ -111,9 +111,9 @@ def test_a_session_that_ended_stays_ended_when_redis_forgets_everything(
     assert [person.get(p).status for p in ("/users/me", "/cart", "/orders/me")] == [401] * 3
 
 
-def test_a_refresh_token_used_twice_ends_the_whole_family(shop: ShopUnderTest) -> None:
-    stage = Stage(shop)
-    first = shop.call("POST", "/auth/login", json_body=stage.account).json
+def test_a_refresh_token_used_twice_ends_the_whole_family(shop: ShopHarness) -> None:
+    samples = Samples(shop)
+    first = shop.call("POST", "/auth/login", json_body=samples.account).json
     used = {"refreshToken": first["refreshToken"]}
     second = shop.call("POST", "/auth/refresh", json_body=used).json
     assert shop.call("GET", "/users/me", token=second["accessToken"]).status == 200
@@ -126,9 +126,9 @@ def test_a_refresh_token_used_twice_ends_the_whole_family(shop: ShopUnderTest) -
         assert shop.call("GET", "/users/me", token=token).status == 401
 
 
-def test_an_access_token_is_no_refresh_token_and_the_other_way_round(shop: ShopUnderTest) -> None:
-    stage = Stage(shop)
-    pair = shop.call("POST", "/auth/login", json_body=stage.account).json
+def test_an_access_token_is_no_refresh_token_and_the_other_way_round(shop: ShopHarness) -> None:
+    samples = Samples(shop)
+    pair = shop.call("POST", "/auth/login", json_body=samples.account).json
 
     answer = shop.call("POST", "/auth/refresh", json_body={"refreshToken": pair["accessToken"]})
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.functions.test_runtime_processes import House
-from tests.security.stage import database_of_a_module
+from tests.harness import cloned_database
 from tests.tools.payment_simulator.simulator_process import SimulatorProcess
 from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.secrets import Secrets
@@ -139,7 +139,7 @@ def house(
     secrets: Secrets,
 ) -> Iterator[House]:
     """Where real processes run, on a database of the module's own."""
-    with database_of_a_module(postgres_url, template_url) as url:
+    with cloned_database(postgres_url, template_url) as url:
         yield House(
             Endpoints(
                 admin_url=url,

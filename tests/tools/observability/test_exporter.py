@@ -16,13 +16,13 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.functions.test_runtime_processes import ROOT
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 from tools.exporter import FAMILIES, Figures
 
 Sample = dict[tuple[str, ...], float]
 
 
-def figures(shop: ShopUnderTest) -> dict[str, Sample]:
+def figures(shop: ShopHarness) -> dict[str, Sample]:
     """What a scrape says, by name and values of the labels."""
     return {family.name: samples(family) for family in Figures(shop.role_url("ops")).collect()}
 
@@ -32,14 +32,14 @@ def samples(family: Metric) -> Sample:
     return {tuple(s.labels[label] for label in labels): s.value for s in family.samples}
 
 
-def counted(shop: ShopUnderTest, query: str) -> Sample:
+def counted(shop: ShopHarness, query: str) -> Sample:
     """The last column by the others."""
     rows: list[dict[str, Any]] = shop.sql(query)
     return {tuple(list(row.values())[:-1]): float(list(row.values())[-1]) for row in rows}
 
 
 @pytest.fixture
-def busy(shop: ShopUnderTest) -> ShopUnderTest:
+def busy(shop: ShopHarness) -> ShopHarness:
     """A shop in which something of everything has happened."""
     product, buyer = shop.product(stock=100), shop.person()
     for _ in range(3):
@@ -81,7 +81,7 @@ EXACT = {
 }
 
 
-def test_the_figures_are_the_databases(busy: ShopUnderTest) -> None:
+def test_the_figures_are_the_databases(busy: ShopHarness) -> None:
     said = figures(busy)
 
     for name, query in EXACT.items():
@@ -100,7 +100,7 @@ def test_the_figures_are_the_databases(busy: ShopUnderTest) -> None:
     }
 
 
-def test_an_empty_shop_has_no_lag(shop: ShopUnderTest) -> None:
+def test_an_empty_shop_has_no_lag(shop: ShopHarness) -> None:
     said = figures(shop)
 
     assert (said["shop_outbox_lag_seconds"], said["shop_outbox_open"]) == ({(): 0}, {(): 0})
@@ -108,7 +108,7 @@ def test_an_empty_shop_has_no_lag(shop: ShopUnderTest) -> None:
 
 
 def test_a_database_that_is_slow_or_away_is_not_up(
-    busy: ShopUnderTest, capsys: pytest.CaptureFixture[str]
+    busy: ShopHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     away = {f.name: samples(f) for f in Figures("postgresql://127.0.0.1:9/shop").collect()}
     with psycopg.connect(busy.admin_url) as connection:
@@ -124,7 +124,7 @@ def test_a_database_that_is_slow_or_away_is_not_up(
     assert "127.0.0.1" not in errors
 
 
-def test_the_exporter_serves_until_it_is_ended(busy: ShopUnderTest) -> None:
+def test_the_exporter_serves_until_it_is_ended(busy: ShopHarness) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tools.exporter", "--port", "0", "--host", "127.0.0.1"],
         env={

@@ -10,7 +10,7 @@ import pytest
 
 from shop.runtime import log
 from shop.runtime.app import Operation
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 
 PASSWORD = "a password that nobody 알다"
 NAME = "김비밀"
@@ -22,9 +22,7 @@ def lines_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in captured.out.splitlines()]
 
 
-def test_a_whole_flow_says_no_secret(
-    shop: ShopUnderTest, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_whole_flow_says_no_secret(shop: ShopHarness, capsys: pytest.CaptureFixture[str]) -> None:
     email = f"{uuid4().hex}@secret.test"
     account = {"email": email, "password": PASSWORD, "name": NAME}
     product = shop.product(name="비밀 물건")
@@ -62,7 +60,7 @@ def test_a_whole_flow_says_no_secret(
 
 
 def test_a_line_says_what_an_operator_asks_for(
-    shop: ShopUnderTest, capsys: pytest.CaptureFixture[str]
+    shop: ShopHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.apps["list_products"].ready_seconds = 0.25
     shop.call("GET", "/categories")
@@ -79,7 +77,7 @@ def test_a_line_says_what_an_operator_asks_for(
 
 
 def test_a_line_says_when_to_come_again(
-    shop: ShopUnderTest, capsys: pytest.CaptureFixture[str]
+    shop: ShopHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     away = shop.apps["read_orders"].services
     away._made.clear()
@@ -95,7 +93,7 @@ def test_a_line_says_when_to_come_again(
 
 
 def test_a_bug_keeps_its_trace_and_loses_what_rows_hold(
-    shop: ShopUnderTest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    shop: ShopHarness, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = shop.person().token
     quoted = f"boom\nDETAIL:  Key (email_key)=(kim@secret.test) already exists.\n{token}"

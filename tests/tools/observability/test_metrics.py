@@ -18,7 +18,7 @@ from shop.runtime import telemetry
 from shop.runtime.services import Services
 from shop.runtime.telemetry import Telemetry
 from tests.functions.test_runtime_processes import ROOT, House, free_port, served
-from tests.harness import ShopUnderTest
+from tests.harness import ShopHarness
 from tests.tools.observability.conftest import Collector
 from tests.waiting import wait_for
 from tools.local_platform.secrets import Secrets
@@ -164,7 +164,7 @@ def test_a_taken_port_costs_the_numbers_and_nothing_else(house: House) -> None:
     assert statuses == {200}
 
 
-def test_without_a_port_nothing_is_kept(shop: ShopUnderTest) -> None:
+def test_without_a_port_nothing_is_kept(shop: ShopHarness) -> None:
     shop.person().paid_order(shop.product())
 
     telemetries = [app.telemetry for app in shop.apps.values()]

@@ -15,9 +15,8 @@ from shop.runtime.message_context import MessageContext, span
 from shop.runtime.metrics import figures_of
 from shop.runtime.otlp import Push
 from shop.runtime.telemetry import STOP_SECONDS, Telemetry
-from tests.flows.stage import Broker
 from tests.functions.test_runtime_processes import House, served
-from tests.harness import ShopUnderTest
+from tests.harness import EventBroker, ShopHarness
 from tests.tools.observability.conftest import Collector, Overhearing
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -27,7 +26,7 @@ CALLER = f"00-{TRACE}-00f067aa0ba902b7-01"
 class Kept(Telemetry):
     """Keeps every finished message and tells nobody."""
 
-    def __init__(self, shop: ShopUnderTest, function: str, kept: list[MessageContext]) -> None:
+    def __init__(self, shop: ShopHarness, function: str, kept: list[MessageContext]) -> None:
         super().__init__((function,), shop.apps[function].services)
         self.is_on = True
         self._kept = kept
@@ -36,7 +35,7 @@ class Kept(Telemetry):
         self._kept.append(handling)
 
 
-def watched(shop: ShopUnderTest) -> list[MessageContext]:
+def watched(shop: ShopHarness) -> list[MessageContext]:
     """What every function of the shop handles from now on."""
     kept: list[MessageContext] = []
     for function, app in shop.apps.items():
@@ -48,12 +47,12 @@ def span_id(traceparent: str) -> str:
     return traceparent.split("-")[2]
 
 
-def traces(shop: ShopUnderTest) -> set[str | None]:
+def traces(shop: ShopHarness) -> set[str | None]:
     return {trace.id_of(row["traceparent"]) for row in shop.outbox(undone=False)}
 
 
 def test_an_order_is_one_trace(
-    make_shop: Callable[..., ShopUnderTest],
+    make_shop: Callable[..., ShopHarness],
     overhearing: Overhearing,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -76,7 +75,7 @@ def test_an_order_is_one_trace(
 
 
 def test_each_span_has_the_one_before_as_its_parent(
-    make_shop: Callable[..., ShopUnderTest], overhearing: Overhearing
+    make_shop: Callable[..., ShopHarness], overhearing: Overhearing
 ) -> None:
     shop = make_shop(payment_provider_url=overhearing.url)
     kept = watched(shop)
@@ -98,8 +97,8 @@ def test_each_span_has_the_one_before_as_its_parent(
     assert {each.name for each in charged.steps} == {"transaction", "provider charge"}
 
 
-def test_the_broker_is_told_in_the_header_too(make_shop: Callable[..., ShopUnderTest]) -> None:
-    broker = Broker()
+def test_the_broker_is_told_in_the_header_too(make_shop: Callable[..., ShopHarness]) -> None:
+    broker = EventBroker()
     try:
         shop = make_shop(broker_url=broker.url)
         shop.person().order(shop.product(), headers={"traceparent": CALLER})
@@ -111,7 +110,7 @@ def test_the_broker_is_told_in_the_header_too(make_shop: Callable[..., ShopUnder
     assert trace.id_of(headers["traceparent"]) == TRACE
 
 
-def test_what_only_the_clock_moves_on_stays_in_the_orders_trace(shop: ShopUnderTest) -> None:
+def test_what_only_the_clock_moves_on_stays_in_the_orders_trace(shop: ShopHarness) -> None:
     order = shop.person().order(shop.product(), headers={"traceparent": CALLER})
     shop.sql("update shop.orders set charge_at = now() where order_id = %s::uuid", order["id"])
 
@@ -122,7 +121,7 @@ def test_what_only_the_clock_moves_on_stays_in_the_orders_trace(shop: ShopUnderT
 
 
 @pytest.mark.parametrize("header", ["", "nonsense", f"00-{'0' * 32}-00f067aa0ba902b7-01"])
-def test_without_a_trace_to_believe_one_begins(shop: ShopUnderTest, header: str) -> None:
+def test_without_a_trace_to_believe_one_begins(shop: ShopHarness, header: str) -> None:
     headers = {"traceparent": header} if header else {}
 
     shop.person().order(shop.product(), headers=headers)
@@ -138,7 +137,7 @@ def test_what_the_caller_does_not_sample_is_not() -> None:
 
 
 def test_consumers_say_what_became_of_an_event(
-    shop: ShopUnderTest, capsys: pytest.CaptureFixture[str]
+    shop: ShopHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = watched(shop)
     shop.person().order(shop.product())
@@ -162,7 +161,7 @@ def test_consumers_say_what_became_of_an_event(
     ]
 
 
-def test_an_event_that_calls_for_nothing_is_a_noop(shop: ShopUnderTest) -> None:
+def test_an_event_that_calls_for_nothing_is_a_noop(shop: ShopHarness) -> None:
     buyer = shop.person()
     order = buyer.order(shop.product())
     (row,) = shop.outbox()
@@ -185,7 +184,7 @@ def push(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Push:
 
 
 def test_spans_are_pushed_with_the_ids_that_travelled(
-    make_shop: Callable[..., ShopUnderTest],
+    make_shop: Callable[..., ShopHarness],
     overhearing: Overhearing,
     collector: Collector,
     push: Push,
@@ -214,7 +213,7 @@ def test_spans_are_pushed_with_the_ids_that_travelled(
 
 
 def test_a_redelivery_is_linked_and_no_second_child(
-    shop: ShopUnderTest, collector: Collector, push: Push
+    shop: ShopHarness, collector: Collector, push: Push
 ) -> None:
     shop.person().order(shop.product(), headers={"traceparent": CALLER})
     (row,) = shop.outbox()
@@ -236,9 +235,7 @@ def test_a_redelivery_is_linked_and_no_second_child(
     assert {span.parent_span_id for span in within} == {b"", again.span_id}
 
 
-def test_no_span_says_what_was_written(
-    shop: ShopUnderTest, collector: Collector, push: Push
-) -> None:
+def test_no_span_says_what_was_written(shop: ShopHarness, collector: Collector, push: Push) -> None:
     kept = watched(shop)
     buyer = shop.person()
     buyer.order(shop.product(name="비밀 상품"))

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.flows.stage import Broker, Stage
-from tests.harness import ShopUnderTest
+from tests.harness import EventBroker, FlowHarness, ShopHarness
 from tests.tools.payment_simulator.simulator_process import (
     API_KEY,
     SimulatorProcess,
@@ -28,17 +27,17 @@ def own_simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
 
 
 @pytest.fixture
-def stage(
-    make_shop: Callable[..., ShopUnderTest], own_simulator: SimulatorProcess
-) -> Iterator[Stage]:
+def flow(
+    make_shop: Callable[..., ShopHarness], own_simulator: SimulatorProcess
+) -> Iterator[FlowHarness]:
     """The shop with a broker that the test directs and a provider of its own."""
-    broker = Broker()
+    broker = EventBroker()
     shop = make_shop(
         broker_url=broker.url,
         payment_provider_url=own_simulator.url,
         payment_provider_timeout_seconds=2.0,
     )
-    yield Stage(shop, broker, own_simulator, 0, 0)
+    yield FlowHarness(shop, broker, own_simulator, 0, 0)
     broker.close()
 
 
@@ -54,18 +53,18 @@ class Operator:
 
 
 @pytest.fixture
-def auditor(stage: Stage) -> Operator:
+def auditor(flow: FlowHarness) -> Operator:
     """Connects as the role that may read everything and change nothing."""
     return Operator(
         {
-            "DATABASE_URL": stage.shop.role_url("auditor"),
-            "PAYMENT_PROVIDER_URL": stage.simulator.url,
+            "DATABASE_URL": flow.shop.role_url("auditor"),
+            "PAYMENT_PROVIDER_URL": flow.simulator.url,
             "PAYMENT_PROVIDER_API_KEY": API_KEY,
         }
     )
 
 
 @pytest.fixture
-def caretaker(stage: Stage) -> Operator:
+def caretaker(flow: FlowHarness) -> Operator:
     """Connects as the role of operations, which may mark letters and alarms."""
-    return Operator({"DATABASE_URL": stage.shop.role_url("ops"), "BROKER_URL": stage.broker.url})
+    return Operator({"DATABASE_URL": flow.shop.role_url("ops"), "BROKER_URL": flow.broker.url})

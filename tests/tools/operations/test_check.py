@@ -8,22 +8,22 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.flows.stage import Stage
+from tests.harness import FlowHarness
 from tests.tools.operations.conftest import Operator
 from tools.checker.invariants import INVARIANTS
 
 NEED_CLIENTS = {"Q-11", "Q-12"}
 
 
-def _history(stage: Stage) -> None:
-    buyer, product = stage.shop.person(), stage.shop.product(stock=9)
+def _history(flow: FlowHarness) -> None:
+    buyer, product = flow.shop.person(), flow.shop.product(stock=9)
     buyer.paid_order(product)
     buyer.order(product, method="CARD_DECLINED")
     returned = buyer.paid_order(product)
     buyer.patch(f"/orders/{returned['id']}/cancel")
     buyer.post("/cart/items", {"productId": product, "quantity": 2})
-    stage.come_to_rest()
-    stage.timers_alone()
+    flow.run_until_idle()
+    flow.run_timers_only()
 
 
 def _verdicts(operator: Operator, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -31,13 +31,13 @@ def _verdicts(operator: Operator, *options: str) -> tuple[int, dict[str, dict[st
     return result.exit_code, {verdict["id"]: verdict for verdict in json.loads(result.stdout)}
 
 
-def test_a_shop_at_rest_holds_every_invariant(stage: Stage, auditor: Operator) -> None:
-    _history(stage)
-    for row in stage.shop.sql("select order_id::text from shop.orders where status = 'PENDING'"):
-        stage.expire(row["order_id"])
-    stage.come_to_rest()
-    stage.tick()
-    stage.come_to_rest()
+def test_a_shop_at_rest_holds_every_invariant(flow: FlowHarness, auditor: Operator) -> None:
+    _history(flow)
+    for row in flow.shop.sql("select order_id::text from shop.orders where status = 'PENDING'"):
+        flow.expire_order(row["order_id"])
+    flow.run_until_idle()
+    flow.sweep_all()
+    flow.run_until_idle()
 
     status, verdicts = _verdicts(auditor, "--at-rest")
 
@@ -48,9 +48,9 @@ def test_a_shop_at_rest_holds_every_invariant(stage: Stage, auditor: Operator) -
     assert asked == set(verdicts) - NEED_CLIENTS
 
 
-def test_a_broken_invariant_is_named_with_its_rows(stage: Stage, auditor: Operator) -> None:
-    product = stage.shop.product()
-    stage.shop.sql("update shop.stock set on_hand = on_hand + 1 where product_id = %s", product)
+def test_a_broken_invariant_is_named_with_its_rows(flow: FlowHarness, auditor: Operator) -> None:
+    product = flow.shop.product()
+    flow.shop.sql("update shop.stock set on_hand = on_hand + 1 where product_id = %s", product)
 
     status, verdicts = _verdicts(auditor)
     table = auditor.run("check")
@@ -62,8 +62,10 @@ def test_a_broken_invariant_is_named_with_its_rows(stage: Stage, auditor: Operat
     assert table.stdout.splitlines()[-1] == "23 hold, 1 broken, 13 skipped"
 
 
-def test_without_books_what_needs_them_is_not_said_to_hold(stage: Stage, auditor: Operator) -> None:
-    stage.shop.person().paid_order(stage.shop.product())
+def test_without_books_what_needs_them_is_not_said_to_hold(
+    flow: FlowHarness, auditor: Operator
+) -> None:
+    flow.shop.person().paid_order(flow.shop.product())
     without = {"PAYMENT_PROVIDER_URL": "", "PAYMENT_PROVIDER_API_KEY": ""}
 
     result = auditor.run("check", "--at-rest", "--json", **without)
@@ -77,9 +79,9 @@ def test_without_books_what_needs_them_is_not_said_to_hold(stage: Stage, auditor
     }
 
 
-def test_a_charge_that_only_the_provider_has_is_found(stage: Stage, auditor: Operator) -> None:
-    stage.shop.person().paid_order(stage.shop.product())
-    stage.simulator.request(
+def test_a_charge_that_only_the_provider_has_is_found(flow: FlowHarness, auditor: Operator) -> None:
+    flow.shop.person().paid_order(flow.shop.product())
+    flow.simulator.request(
         "POST",
         "/intents",
         {
@@ -97,8 +99,8 @@ def test_a_charge_that_only_the_provider_has_is_found(stage: Stage, auditor: Ope
     assert (status, verdicts["I-11"]["rows"]) == (1, [["shop:ghost"]])
 
 
-def test_what_cannot_be_checked_is_status_2(stage: Stage, auditor: Operator) -> None:
-    blind = auditor.run("check", DATABASE_URL=stage.shop.role_url("ordering"))
+def test_what_cannot_be_checked_is_status_2(flow: FlowHarness, auditor: Operator) -> None:
+    blind = auditor.run("check", DATABASE_URL=flow.shop.role_url("ordering"))
     assert (blind.exit_code, blind.stdout) == (2, "")
     assert "does not see every row of cart_items, order_lines, orders, payments" in blind.stderr
 
@@ -119,9 +121,9 @@ def test_what_cannot_be_checked_is_status_2(stage: Stage, auditor: Operator) -> 
         "select token_hash from shop.refresh_tokens",
     ],
 )
-def test_the_auditor_changes_nothing_and_reads_no_secret(stage: Stage, statement: str) -> None:
+def test_the_auditor_changes_nothing_and_reads_no_secret(flow: FlowHarness, statement: str) -> None:
     with (
-        psycopg.connect(stage.shop.role_url("auditor")) as connection,
+        psycopg.connect(flow.shop.role_url("auditor")) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute(statement.encode())

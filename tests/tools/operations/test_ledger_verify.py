@@ -10,7 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.flows.stage import Stage
+from tests.harness import FlowHarness
 from tests.tools.operations.conftest import Operator
 from tests.tools.operations.many_postings import fill_ledger
 from tools.operations.ledger import verify
@@ -144,16 +144,16 @@ def test_a_head_that_is_not_the_last_posting_is_found(tampered: str) -> None:
 
 
 def test_the_postings_of_the_trigger_hold_and_one_changed_digit_does_not(
-    stage: Stage, auditor: Operator, tmp_path: Path
+    flow: FlowHarness, auditor: Operator, tmp_path: Path
 ) -> None:
-    buyer, product = stage.shop.person(), stage.shop.product(stock=9)
+    buyer, product = flow.shop.person(), flow.shop.product(stock=9)
     orders = [buyer.paid_order(product) for _ in range(3)]
     anchor = tmp_path / "heads.json"
     fine = auditor.run("ledger", "verify", "--anchor", anchor)
     assert (fine.exit_code, fine.stdout.splitlines()[-1]) == (0, "16 chains hold, 0 do not")
 
-    stage.shop.sql("alter table shop.ledger disable trigger append_only")
-    (row,) = stage.shop.sql(
+    flow.shop.sql("alter table shop.ledger disable trigger append_only")
+    (row,) = flow.shop.sql(
         "update shop.ledger set amount_minor = 9000 where order_id = %s "
         "returning chain, chain_seq, seq",
         orders[1]["id"],
@@ -176,14 +176,14 @@ from first where l.seq = first.seq returning l.chain, l.chain_seq, l.hash
 
 
 def test_a_chain_forged_whole_is_found_by_the_anchor(
-    stage: Stage, auditor: Operator, tmp_path: Path
+    flow: FlowHarness, auditor: Operator, tmp_path: Path
 ) -> None:
-    order = stage.shop.person().paid_order(stage.shop.product())
+    order = flow.shop.person().paid_order(flow.shop.product())
     anchor = tmp_path / "heads.json"
     assert auditor.run("ledger", "verify", "--anchor", anchor).exit_code == 0
-    stage.shop.sql("alter table shop.ledger disable trigger append_only")
-    (forged,) = stage.shop.sql(FORGE, order["id"])
-    stage.shop.sql(
+    flow.shop.sql("alter table shop.ledger disable trigger append_only")
+    (forged,) = flow.shop.sql(FORGE, order["id"])
+    flow.shop.sql(
         "update shop.ledger_chains set hash = %s where chain = %s", forged["hash"], forged["chain"]
     )
 
@@ -196,16 +196,16 @@ def test_a_chain_forged_whole_is_found_by_the_anchor(
 
 
 def test_a_chain_cut_off_with_its_head_is_found_by_the_anchor(
-    stage: Stage, auditor: Operator, tmp_path: Path
+    flow: FlowHarness, auditor: Operator, tmp_path: Path
 ) -> None:
-    order = stage.shop.person().paid_order(stage.shop.product())
+    order = flow.shop.person().paid_order(flow.shop.product())
     anchor = tmp_path / "heads.json"
     assert auditor.run("ledger", "verify", "--anchor", anchor).exit_code == 0
-    stage.shop.sql("alter table shop.ledger disable trigger append_only")
-    (gone,) = stage.shop.sql(
+    flow.shop.sql("alter table shop.ledger disable trigger append_only")
+    (gone,) = flow.shop.sql(
         "delete from shop.ledger where order_id = %s returning chain, prev_hash", order["id"]
     )
-    stage.shop.sql(
+    flow.shop.sql(
         "update shop.ledger_chains set hash = %s, chain_seq = chain_seq - 1 where chain = %s",
         gone["prev_hash"],
         gone["chain"],

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.flows.stage import Stage
+from tests.harness import FlowHarness
 from tests.tools.operations.conftest import Operator
 
 # times, ids, references and places in a chain
@@ -19,14 +19,14 @@ NOBODYS = "00000000-0000-7000-8000-000000000000"
 
 
 def test_a_returned_order_is_told_from_its_placing_to_its_rest(
-    stage: Stage, auditor: Operator
+    flow: FlowHarness, auditor: Operator
 ) -> None:
-    buyer = stage.shop.person()
-    product = stage.shop.product(price=1500, name="연필")
+    buyer = flow.shop.person()
+    product = flow.shop.product(price=1500, name="연필")
     order = buyer.order(product, 2, key="key-of-the-explained-one")
-    stage.deliver()
+    flow.deliver()
     buyer.patch(f"/orders/{order['id']}/cancel")
-    stage.come_to_rest()
+    flow.run_until_idle()
 
     result = auditor.run("order", "explain", order["id"])
 
@@ -67,14 +67,14 @@ def test_a_returned_order_is_told_from_its_placing_to_its_rest(
     ]
 
 
-def test_one_that_is_stuck_says_what_it_waits_for(stage: Stage, auditor: Operator) -> None:
-    order = stage.shop.person().order(stage.shop.product(), method="CARD_REFUND_REJECTED")
-    stage.deliver()
-    other = stage.shop.person().order(stage.shop.product())
-    stage.shop.sql(
+def test_one_that_is_stuck_says_what_it_waits_for(flow: FlowHarness, auditor: Operator) -> None:
+    order = flow.shop.person().order(flow.shop.product(), method="CARD_REFUND_REJECTED")
+    flow.deliver()
+    other = flow.shop.person().order(flow.shop.product())
+    flow.shop.sql(
         "insert into shop.alarms (alarm_id, kind, subject, detail) "
         "values (gen_random_uuid(), 'stuck_payment', %s, 'somebody has to look')",
-        stage.shop.sql(
+        flow.shop.sql(
             "select payment_id::text as id from shop.payments where order_id = %s", order["id"]
         )[0]["id"],
     )
@@ -89,9 +89,9 @@ def test_one_that_is_stuck_says_what_it_waits_for(stage: Stage, auditor: Operato
     assert rung.splitlines()[-1].endswith("timers, 1 open alarms")
 
 
-def test_the_same_as_json(stage: Stage, auditor: Operator) -> None:
-    order = stage.shop.person().paid_order(stage.shop.product())
-    traces = stage.shop.sql("select distinct split_part(traceparent, '-', 2) as t from shop.outbox")
+def test_the_same_as_json(flow: FlowHarness, auditor: Operator) -> None:
+    order = flow.shop.person().paid_order(flow.shop.product())
+    traces = flow.shop.sql("select distinct split_part(traceparent, '-', 2) as t from shop.outbox")
 
     story = json.loads(auditor.run("order", "explain", order["id"], "--json").stdout)
 
@@ -101,7 +101,7 @@ def test_the_same_as_json(stage: Stage, auditor: Operator) -> None:
     assert [row["kind"] for row in story["postings"]] == ["CAPTURE"]
     assert {row["type"] for row in story["events"]} == {
         row["type"]
-        for row in stage.shop.sql("select type from shop.outbox where order_id = %s", order["id"])
+        for row in flow.shop.sql("select type from shop.outbox where order_id = %s", order["id"])
     }
 
 

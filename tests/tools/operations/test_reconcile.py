@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 
-from tests.flows.stage import Stage
+from tests.harness import FlowHarness
 from tests.tools.operations.conftest import Operator
 from tests.tools.payment_simulator.simulator_process import charge_call, refund_call
 
@@ -43,8 +43,8 @@ FOUND = (
 )
 
 
-def _today(stage: Stage) -> str:
-    (row,) = stage.shop.sql("select (now() at time zone 'Asia/Seoul')::date::text as day")
+def _today(flow: FlowHarness) -> str:
+    (row,) = flow.shop.sql("select (now() at time zone 'Asia/Seoul')::date::text as day")
     day: str = row["day"]
     return day
 
@@ -56,51 +56,51 @@ def _reconcile(operator: Operator, day: str) -> tuple[int, list[tuple[str, str]]
     return result.exit_code, sorted(differences), found
 
 
-def _behind_the_rules(stage: Stage, statement: str, *parameters: Any) -> None:
+def _behind_the_rules(flow: FlowHarness, statement: str, *parameters: Any) -> None:
     """As somebody with the disk would: past triggers and foreign keys."""
-    with psycopg.connect(stage.shop.admin_url, autocommit=True) as connection:
+    with psycopg.connect(flow.shop.admin_url, autocommit=True) as connection:
         connection.execute("set session_replication_role = replica")
         assert connection.execute(statement.encode(), parameters).rowcount == 1, statement
 
 
-def _history(stage: Stage) -> list[str]:
+def _history(flow: FlowHarness) -> list[str]:
     """Eight paid orders of 1,000; two of them are given back, one of these in part."""
-    buyer, product = stage.shop.person(), stage.shop.product(stock=99)
-    support = stage.shop.person("support")
+    buyer, product = flow.shop.person(), flow.shop.product(stock=99)
+    support = flow.shop.person("support")
     orders = [buyer.paid_order(product)["id"] for _ in range(8)]
     buyer.patch(f"/orders/{orders[6]}/cancel")
     support.post(f"/orders/{orders[7]}/refunds", {"amount": 300, "reason": "dented"})
     buyer.order(product, method="CARD_DECLINED")
-    stage.come_to_rest()
+    flow.run_until_idle()
     return orders
 
 
-def test_books_that_agree_have_no_difference(stage: Stage, auditor: Operator) -> None:
-    _history(stage)
+def test_books_that_agree_have_no_difference(flow: FlowHarness, auditor: Operator) -> None:
+    _history(flow)
 
-    status, differences, found = _reconcile(auditor, _today(stage))
+    status, differences, found = _reconcile(auditor, _today(flow))
 
     assert (status, differences, found["other_days"]) == (0, [], [])
     assert found["totals"] == {"provider": {"KRW": 6700}, "ledger": {"KRW": 6700}}
 
 
 def test_each_planted_difference_is_listed_once_and_no_other(
-    stage: Stage, auditor: Operator
+    flow: FlowHarness, auditor: Operator
 ) -> None:
-    orders = _history(stage)
-    provider = stage.simulator.provider()
+    orders = _history(flow)
+    provider = flow.simulator.provider()
     ghost = charge_call(amount_minor=70)
     ghost_ref = provider.charge(ghost).provider_ref
     assert ghost_ref
     ghost_refund = refund_call(ghost, ghost_ref, 5)
     assert provider.refund(ghost_refund).kind == "succeeded"
-    (known,) = stage.shop.sql(
+    (known,) = flow.shop.sql(
         "select provider_key from shop.payments where order_id = %s", orders[4]
     )
     for statement, order in zip(PLANTED, orders, strict=True):
-        _behind_the_rules(stage, statement, order)
+        _behind_the_rules(flow, statement, order)
 
-    status, differences, found = _reconcile(auditor, _today(stage))
+    status, differences, found = _reconcile(auditor, _today(flow))
 
     only_there = (known["provider_key"], ghost.key, ghost_refund.key)
     assert status == 1
@@ -116,11 +116,13 @@ def test_each_planted_difference_is_listed_once_and_no_other(
     )
 
 
-def test_a_charge_that_the_provider_made_twice_is_listed(stage: Stage, auditor: Operator) -> None:
+def test_a_charge_that_the_provider_made_twice_is_listed(
+    flow: FlowHarness, auditor: Operator
+) -> None:
     """Its memory of keys is short: the same key again is new money."""
-    order = stage.shop.person().paid_order(stage.shop.product())
-    (payment,) = stage.shop.sql("select * from shop.payments where order_id = %s", order["id"])
-    stage.simulator.set_faults(key_life_seconds=0.001)
+    order = flow.shop.person().paid_order(flow.shop.product())
+    (payment,) = flow.shop.sql("select * from shop.payments where order_id = %s", order["id"])
+    flow.simulator.set_faults(key_life_seconds=0.001)
     body = {
         "key": payment["provider_key"],
         "amount_minor": 1000,
@@ -129,25 +131,27 @@ def test_a_charge_that_the_provider_made_twice_is_listed(stage: Stage, auditor: 
         "order_id": order["id"],
         "payment_id": str(payment["payment_id"]),
     }
-    stage.simulator.request("POST", "/intents", body)
-    stage.simulator.request("POST", f"/intents/{payment['provider_key']}/confirm", {})
-    assert stage.simulator.captures(payment["provider_key"]) == 2
+    flow.simulator.request("POST", "/intents", body)
+    flow.simulator.request("POST", f"/intents/{payment['provider_key']}/confirm", {})
+    assert flow.simulator.captures(payment["provider_key"]) == 2
 
-    status, differences, _ = _reconcile(auditor, _today(stage))
+    status, differences, _ = _reconcile(auditor, _today(flow))
 
     assert (status, differences) == (1, [("the provider moved the money 2 times", order["id"])])
 
 
-def test_midnight_between_two_books_is_a_note_on_both_days(stage: Stage, auditor: Operator) -> None:
-    order = stage.shop.person().paid_order(stage.shop.product())
-    today = _today(stage)
+def test_midnight_between_two_books_is_a_note_on_both_days(
+    flow: FlowHarness, auditor: Operator
+) -> None:
+    order = flow.shop.person().paid_order(flow.shop.product())
+    today = _today(flow)
     tomorrow = (datetime.fromisoformat(today) + timedelta(days=1)).date().isoformat()
     later = datetime.fromisoformat(tomorrow).replace(tzinfo=SEOUL)
     for statement in (
         "update shop.ledger set posted_at = %s where order_id = %s",
         "update shop.transitions set at = %s where order_id = %s and to_status = 'CAPTURED'",
     ):
-        _behind_the_rules(stage, statement, later, order["id"])
+        _behind_the_rules(flow, statement, later, order["id"])
 
     for day, totals in (
         (today, {"provider": {"KRW": 1000}, "ledger": {}}),
@@ -160,11 +164,11 @@ def test_midnight_between_two_books_is_a_note_on_both_days(stage: Stage, auditor
 
 
 def test_a_settlement_that_is_not_the_sum_of_its_day_is_listed(
-    stage: Stage, auditor: Operator
+    flow: FlowHarness, auditor: Operator
 ) -> None:
-    stage.shop.person().paid_order(stage.shop.product())
-    day = _today(stage)
-    stage.shop.sql(
+    flow.shop.person().paid_order(flow.shop.product())
+    day = _today(flow)
+    flow.shop.sql(
         "insert into shop.settlements (day, currency, captures_minor, refunds_minor, captures, n) "
         "values (%s::date, 'KRW', 1000, 7, 1, 1)",
         day,
@@ -179,8 +183,8 @@ def test_a_settlement_that_is_not_the_sum_of_its_day_is_listed(
     assert header.split() == ["what", "kind", "key", "order", "provider", "ours", "ledger"]
 
 
-def test_another_day_has_nothing(stage: Stage, auditor: Operator) -> None:
-    _history(stage)
+def test_another_day_has_nothing(flow: FlowHarness, auditor: Operator) -> None:
+    _history(flow)
 
     status, differences, found = _reconcile(auditor, "2020-02-29")
 
@@ -192,11 +196,11 @@ def test_what_is_no_day_is_refused(auditor: Operator, day: str) -> None:
     assert auditor.run("reconcile", "--date", day).exit_code == 2
 
 
-def test_without_books_there_is_no_verdict(stage: Stage, auditor: Operator) -> None:
-    day = _today(stage)
-    stage.simulator.stop()
+def test_without_books_there_is_no_verdict(flow: FlowHarness, auditor: Operator) -> None:
+    day = _today(flow)
+    flow.simulator.stop()
 
     silent = auditor.run("reconcile", "--date", day)
 
     assert (silent.exit_code, silent.stdout) == (2, "")
-    stage.simulator.start()
+    flow.simulator.start()

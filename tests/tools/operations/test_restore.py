@@ -13,8 +13,7 @@ import pytest
 from chaos.restore import moment, restore, take_base_backup
 from shop import unmatched_charges
 from shop.adapters.payment_provider.protocol import RefundCall
-from tests.flows.stage import Broker, Stage, assert_rests
-from tests.harness import ShopUnderTest
+from tests.harness import EventBroker, FlowHarness, ShopHarness, assert_idle_and_consistent
 from tests.tools.operations.conftest import Operator
 from tests.tools.payment_simulator.simulator_process import (
     API_KEY,
@@ -27,7 +26,7 @@ from tools.local_platform.secrets import Secrets
 from tools.local_platform.servers import PostgresServer
 from tools.migrate import migrate
 
-Opening = Callable[[], Stage]
+Opening = Callable[[], FlowHarness]
 
 
 @pytest.fixture
@@ -43,18 +42,18 @@ def server(tmp_path: Path) -> Iterator[tuple[PostgresServer, str]]:
 
 
 @pytest.fixture
-def open_stage(
+def open_flow(
     server: tuple[PostgresServer, str],
     redis_url: str,
     own_simulator: SimulatorProcess,
     secrets: Secrets,
 ) -> Iterator[Opening]:
     """Starts all functions anew; whoever restores stops them before."""
-    opened: list[Stage] = []
+    opened: list[FlowHarness] = []
 
-    def open_one() -> Stage:
-        broker = Broker()
-        shop = ShopUnderTest(
+    def open_one() -> FlowHarness:
+        broker = EventBroker()
+        shop = ShopHarness(
             admin_url=server[1],
             redis_url=redis_url,
             provider_url=own_simulator.url,
@@ -63,20 +62,20 @@ def open_stage(
             secrets=secrets,
             overrides={"broker_url": broker.url},
         )
-        opened.append(Stage(shop, broker, own_simulator, 0, 0))
+        opened.append(FlowHarness(shop, broker, own_simulator, 0, 0))
         return opened[-1]
 
     yield open_one
-    for stage in opened:
-        stage.shop.close()
-        stage.broker.close()
+    for flow in opened:
+        flow.shop.close()
+        flow.broker.close()
 
 
-def _ghosts(stage: Stage, what: str, since: str) -> tuple[int, list[dict[str, Any]]]:
+def _ghosts(flow: FlowHarness, what: str, since: str) -> tuple[int, list[dict[str, Any]]]:
     operator = Operator(
         {
-            "DATABASE_URL": stage.shop.role_url("ops"),
-            "PAYMENT_PROVIDER_URL": stage.simulator.url,
+            "DATABASE_URL": flow.shop.role_url("ops"),
+            "PAYMENT_PROVIDER_URL": flow.simulator.url,
             "PAYMENT_PROVIDER_API_KEY": API_KEY,
         }
     )
@@ -85,8 +84,8 @@ def _ghosts(stage: Stage, what: str, since: str) -> tuple[int, list[dict[str, An
     return result.exit_code, json.loads(result.stdout)
 
 
-def _kept_by_provider(stage: Stage) -> int:
-    entries = stage.simulator.records()["entries"]
+def _kept_by_provider(flow: FlowHarness) -> int:
+    entries = flow.simulator.records()["entries"]
     return sum(e["amount_minor"] * (1 if e["kind"] == "charge" else -1) for e in entries)
 
 
@@ -94,7 +93,7 @@ def _kept_by_provider(stage: Stage) -> int:
 class Restored:
     """A shop as it was at a moment, with functions that were started after it went back."""
 
-    stage: Stage
+    flow: FlowHarness
     since: str
     known: set[str]
     given_back: str
@@ -103,84 +102,84 @@ class Restored:
 
 
 @pytest.fixture
-def restored(server: tuple[PostgresServer, str], open_stage: Opening) -> Restored:
+def restored(server: tuple[PostgresServer, str], open_flow: Opening) -> Restored:
     """Three orders, a backup, three more, the moment; what comes then only the provider keeps."""
-    stage = open_stage()
-    buyer, product = stage.shop.person(), stage.shop.product(stock=99)
-    support = stage.shop.person("support")
-    known = {_paid(stage, buyer, product) for _ in range(3)}
+    flow = open_flow()
+    buyer, product = flow.shop.person(), flow.shop.product(stock=99)
+    support = flow.shop.person("support")
+    known = {_paid(flow, buyer, product) for _ in range(3)}
     base = take_base_backup(server[0])
-    given_back, in_part = (_paid(stage, buyer, product) for _ in range(2))
+    given_back, in_part = (_paid(flow, buyer, product) for _ in range(2))
     unpaid = buyer.order(product)["id"]
     target = moment(server[1])
 
-    stage.come_to_rest()  # charges the unpaid one under a key that will be lost
+    flow.run_until_idle()  # charges the unpaid one under a key that will be lost
     for _ in range(2):
-        _paid(stage, buyer, product)
-    cancelled = _paid(stage, buyer, product)
+        _paid(flow, buyer, product)
+    cancelled = _paid(flow, buyer, product)
     buyer.order(product, method="CARD_DECLINED")
     for order_id in (cancelled, given_back):
         assert buyer.patch(f"/orders/{order_id}/cancel").status == 200
     refund = {"amount": 300, "reason": "dented"}
     assert support.post(f"/orders/{in_part}/refunds", refund).status == 201
-    stage.come_to_rest()
-    stage.shop.close()
+    flow.run_until_idle()
+    flow.shop.close()
 
     cost = restore(server[0], server[1], base, target)
     assert cost.rpo_seconds > 0 and cost.rto_seconds > 0, cost
     since = target.strftime("%Y-%m-%dT%H:%M:%S%z")
     known |= {given_back, in_part, unpaid}
-    return Restored(open_stage(), since, known, given_back, in_part, unpaid)
+    return Restored(open_flow(), since, known, given_back, in_part, unpaid)
 
 
 def test_a_restored_shop_and_its_provider_come_to_agree(restored: Restored) -> None:
-    stage, since = restored.stage, restored.since
-    now = {row["order_id"] for row in stage.shop.sql("select order_id::text from shop.orders")}
+    flow, since = restored.flow, restored.since
+    now = {row["order_id"] for row in flow.shop.sql("select order_id::text from shop.orders")}
     assert now == restored.known
-    at_once = find_violations(stage.shop.admin_url, stage.outside(), at_rest=False)
+    at_once = find_violations(flow.shop.admin_url, flow.external_records(), at_rest=False)
     assert {violation.id for violation in at_once} == {"I-11"}, "only the provider knows more"
 
     # reconciliation finds the ghosts, and gives lost refunds their rows again
-    stage.reconcile()
-    stage.come_to_rest()
-    assert stage.alarms().count("ghost_charge") == 4
-    assert stage.order(restored.given_back)["status"] == "CANCELLED"
-    assert stage.order(restored.in_part)["refunds"] == ["SUCCEEDED"]
-    assert stage.order(restored.unpaid)["status"] == "PAID"
+    flow.reconcile()
+    flow.run_until_idle()
+    assert flow.operator_alerts().count("ghost_charge") == 4
+    assert flow.order_state(restored.given_back)["status"] == "CANCELLED"
+    assert flow.order_state(restored.in_part)["refunds"] == ["SUCCEEDED"]
+    assert flow.order_state(restored.unpaid)["status"] == "PAID"
 
     # somebody who died after the first ghost's refund was sent, then the command as a whole
-    found, listed = _ghosts(stage, "list", since)
+    found, listed = _ghosts(flow, "list", since)
     assert (found, len(listed)) == (1, 5)
-    _die_after_sending(stage, next(g for g in listed if g["given_back_minor"] < g["amount_minor"]))
-    left, closed = _ghosts(stage, "return", since)
+    _die_after_sending(flow, next(g for g in listed if g["given_back_minor"] < g["amount_minor"]))
+    left, closed = _ghosts(flow, "return", since)
     assert (left, {ghost["state"] for ghost in closed}) == (0, {"nothing is kept"})
-    stage.tick()
-    assert _kept_by_provider(stage) == 1000 * 5 - 300
-    assert_rests(stage)
+    flow.sweep_all()
+    assert _kept_by_provider(flow) == 1000 * 5 - 300
+    assert_idle_and_consistent(flow)
 
     # and once more, with the books read from their beginning
-    refunds = len(stage.simulator.records()["refunds"])
-    assert _ghosts(stage, "return", since) == (0, [])
-    stage.tick()
-    assert len(stage.simulator.records()["refunds"]) == refunds
-    assert_rests(stage)
-    assert set(_open_alarms(stage)) == {"refund_found"}
+    refunds = len(flow.simulator.records()["refunds"])
+    assert _ghosts(flow, "return", since) == (0, [])
+    flow.sweep_all()
+    assert len(flow.simulator.records()["refunds"]) == refunds
+    assert_idle_and_consistent(flow)
+    assert set(_open_alarms(flow)) == {"refund_found"}
 
 
 def test_nothing_is_returned_without_an_offset_and_nothing_of_before_the_moment(
-    stage: Stage,
+    flow: FlowHarness,
 ) -> None:
     ghost = charge_call()
-    assert stage.simulator.provider().charge(ghost).kind == "captured"
+    assert flow.simulator.provider().charge(ghost).kind == "captured"
 
-    assert _ghosts(stage, "return", "2100-01-01T00:00:00+0000") == (0, [])
+    assert _ghosts(flow, "return", "2100-01-01T00:00:00+0000") == (0, [])
     with pytest.raises(AssertionError, match="Invalid value"):
-        _ghosts(stage, "return", "2026-01-01T00:00:00")
+        _ghosts(flow, "return", "2026-01-01T00:00:00")
 
-    assert stage.simulator.records()["refunds"] == []
+    assert flow.simulator.records()["refunds"] == []
 
 
-def _die_after_sending(stage: Stage, ghost: dict[str, Any]) -> None:
+def _die_after_sending(flow: FlowHarness, ghost: dict[str, Any]) -> None:
     call = RefundCall(
         unmatched_charges.refund_key(ghost["key"]),
         ghost["key"],
@@ -188,16 +187,16 @@ def _die_after_sending(stage: Stage, ghost: dict[str, Any]) -> None:
         ghost["amount_minor"] - ghost["given_back_minor"],
         ghost["currency"],
     )
-    assert stage.simulator.provider().refund(call).kind == "succeeded"
+    assert flow.simulator.provider().refund(call).kind == "succeeded"
 
 
-def _paid(stage: Stage, buyer: Any, product: int) -> str:
+def _paid(flow: FlowHarness, buyer: Any, product: int) -> str:
     order_id: str = buyer.order(product)["id"]
-    stage.deliver()
-    assert stage.order(order_id)["status"] == "PAID"
+    flow.deliver()
+    assert flow.order_state(order_id)["status"] == "PAID"
     return order_id
 
 
-def _open_alarms(stage: Stage) -> list[str]:
-    rows = stage.shop.sql("select kind from shop.alarms where resolved_at is null")
+def _open_alarms(flow: FlowHarness) -> list[str]:
+    rows = flow.shop.sql("select kind from shop.alarms where resolved_at is null")
     return [row["kind"] for row in rows]

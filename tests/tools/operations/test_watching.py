@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.flows.stage import Stage
+from tests.harness import FlowHarness
 from tests.waiting import wait_for
 from tools.checker.evaluate import Violation
 from tools.checker.monitor import DatabaseUnavailable, InvariantMonitor
@@ -20,8 +20,8 @@ APPLIED = (
 
 
 @pytest.fixture
-def watcher(stage: Stage) -> Iterator[InvariantMonitor]:
-    watcher = InvariantMonitor(stage.shop.admin_url)
+def watcher(flow: FlowHarness) -> Iterator[InvariantMonitor]:
+    watcher = InvariantMonitor(flow.shop.admin_url)
     yield watcher
     watcher.close()
 
@@ -30,38 +30,38 @@ def _named(found: list[Violation]) -> list[tuple[str, list[tuple[object, ...]]]]
     return [(violation.id, violation.rows) for violation in found]
 
 
-def _hang_up(stage: Stage) -> None:
+def _hang_up(flow: FlowHarness) -> None:
     """What a restart of PostgreSQL is to the watcher: its connection and its tables are gone."""
-    (ended,) = stage.shop.sql(f"select pg_terminate_backend(pid) as done {OWN}")
+    (ended,) = flow.shop.sql(f"select pg_terminate_backend(pid) as done {OWN}")
     assert ended["done"]
-    wait_for(lambda: not stage.shop.sql(f"select pid {OWN}"), "the connection's end")
+    wait_for(lambda: not flow.shop.sql(f"select pid {OWN}"), "the connection's end")
 
 
-def test_each_look_is_a_snapshot_of_its_own(stage: Stage, watcher: InvariantMonitor) -> None:
-    product = stage.shop.product()
+def test_each_look_is_a_snapshot_of_its_own(flow: FlowHarness, watcher: InvariantMonitor) -> None:
+    product = flow.shop.product()
     assert watcher.evaluate([], [], []) == []
 
-    stage.shop.sql("update shop.stock set on_hand = on_hand + 1 where product_id = %s", product)
+    flow.shop.sql("update shop.stock set on_hand = on_hand + 1 where product_id = %s", product)
     broken = watcher.evaluate([], [], [])
-    stage.shop.sql("update shop.stock set on_hand = on_hand - 1 where product_id = %s", product)
+    flow.shop.sql("update shop.stock set on_hand = on_hand - 1 where product_id = %s", product)
 
     assert _named(broken) == [("I-03", [(product,)])]
     assert watcher.evaluate([], [], []) == []
 
 
-def test_what_was_told_once_is_remembered(stage: Stage, watcher: InvariantMonitor) -> None:
-    order = stage.shop.person().paid_order(stage.shop.product())
-    key = stage.payment_key(order["id"])
-    stage.shop.sql(APPLIED)
+def test_what_was_told_once_is_remembered(flow: FlowHarness, watcher: InvariantMonitor) -> None:
+    order = flow.shop.person().paid_order(flow.shop.product())
+    key = flow.payment_key(order["id"])
+    flow.shop.sql(APPLIED)
 
     assert watcher.evaluate([(key, 1000, "CAPTURED")], [], [("forged", "/shop/place_order")]) == []
     assert _named(watcher.evaluate([GHOST], [], [])) == [("I-11", [("shop:ghost",)])]
     assert _named(watcher.evaluate([], [], [])) == [("I-11", [("shop:ghost",)])]
 
 
-def test_of_a_charge_the_last_word_counts(stage: Stage, watcher: InvariantMonitor) -> None:
-    order = stage.shop.person().paid_order(stage.shop.product())
-    key = stage.payment_key(order["id"])
+def test_of_a_charge_the_last_word_counts(flow: FlowHarness, watcher: InvariantMonitor) -> None:
+    order = flow.shop.person().paid_order(flow.shop.product())
+    key = flow.payment_key(order["id"])
 
     assert watcher.evaluate([(key, 999, "CREATED")], [], []) == []
     found = watcher.evaluate([(key, 999, "CAPTURED")], [], [])
@@ -70,12 +70,12 @@ def test_of_a_charge_the_last_word_counts(stage: Stage, watcher: InvariantMonito
 
 
 def test_a_lost_connection_is_said_and_everything_is_told_again(
-    stage: Stage, watcher: InvariantMonitor
+    flow: FlowHarness, watcher: InvariantMonitor
 ) -> None:
-    stage.shop.sql(APPLIED)
+    flow.shop.sql(APPLIED)
     poison = [("forged", "/shop/place_order")]
     assert _named(watcher.evaluate([GHOST], [], poison)) == [("I-11", [("shop:ghost",)])]
-    _hang_up(stage)
+    _hang_up(flow)
 
     other = ("shop:other", 5, "CAPTURED")
     with pytest.raises(DatabaseUnavailable):
@@ -90,16 +90,18 @@ def test_nobody_there_is_not_now() -> None:
         InvariantMonitor("postgresql://nobody@127.0.0.1:1/none").evaluate([], [], [])
 
 
-def test_between_two_looks_no_transaction_is_open(stage: Stage, watcher: InvariantMonitor) -> None:
+def test_between_two_looks_no_transaction_is_open(
+    flow: FlowHarness, watcher: InvariantMonitor
+) -> None:
     watcher.evaluate([GHOST], [], [])
 
-    rows = stage.shop.sql(f"select state {OWN}")
+    rows = flow.shop.sql(f"select state {OWN}")
 
     assert rows == [{"state": "idle"}]
 
 
-def test_a_role_that_does_not_see_everything_is_refused(stage: Stage) -> None:
-    blind = InvariantMonitor(stage.shop.role_url("ordering"))
+def test_a_role_that_does_not_see_everything_is_refused(flow: FlowHarness) -> None:
+    blind = InvariantMonitor(flow.shop.role_url("ordering"))
 
     with pytest.raises(ValueError, match="does not see every row"):
         blind.evaluate([], [], [])

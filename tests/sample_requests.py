@@ -1,0 +1,190 @@
+"""A valid request for every route, in which a test changes one property at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from uuid import uuid4
+
+from shop.primitives.spec import Route
+from shop.registry import all_specs
+from tests.harness import Person, Response, ShopHarness
+
+PASSWORD = "a long enough pass phrase"
+COUNTED = ("orders", "users", "products", "outbox", "idempotency", "cart_items", "refunds")
+COUNT_ROWS = "select " + ", ".join(f"(select count(*) from shop.{t}) as {t}" for t in COUNTED)
+
+ROUTES: dict[tuple[str, str], Route] = {
+    (route.method, route.path): route for spec in all_specs() for route in spec.routes
+}
+
+
+@dataclass
+class SampleRequest:
+    """One request without its caller."""
+
+    path: str
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Samples:
+    """A shop with accounts, products and orders for the sample requests to refer to."""
+
+    def __init__(self, shop: ShopHarness) -> None:
+        self.shop = shop
+        self.email = f"{uuid4().hex}@test.kr"
+        self.owner = shop.person()
+
+    @cached_property
+    def product(self) -> int:
+        return self.shop.product(stock=100_000)
+
+    @cached_property
+    def paid(self) -> str:
+        """A paid order of the owner, large enough for many refunds."""
+        expensive = self.shop.product(price=1_000_000)
+        return str(self.owner.paid_order(expensive)["id"])
+
+    def order(self) -> str:
+        """Places a new order of the owner; returns its id."""
+        return str(self.owner.order(self.product)["id"])
+
+    def fill_cart(self, person: Person) -> None:
+        self.shop.sql(
+            "insert into shop.cart_items (user_id, product_id, qty) values (%s, %s, 1) "
+            "on conflict do nothing",
+            person.user_id,
+            self.product,
+        )
+
+    @cached_property
+    def account(self) -> dict[str, str]:
+        """Credentials of an account that can log in."""
+        body = {"email": self.email, "password": PASSWORD, "name": "Kim"}
+        response = self.shop.call("POST", "/users", json_body=body)
+        assert response.status == 201, response.body
+        return {"email": self.email, "password": PASSWORD}
+
+    def refresh_token(self) -> str:
+        response = self.shop.call("POST", "/auth/login", json_body=self.account)
+        assert response.status == 200, response.body
+        return str(response.json["refreshToken"])
+
+    def rows(self) -> dict[str, int]:
+        """The row count of each table, to prove that an error response wrote nothing."""
+        (counts,) = self.shop.sql(COUNT_ROWS)
+        return counts
+
+    def person_for(self, route: Route) -> Person | None:
+        """An account that may use the route; None where the route needs no token."""
+        if route.auth in ("public", "provider"):
+            return None
+        if route.auth == "customer":
+            return self.owner
+        return self.people["finance" if route.auth == "settlements" else route.auth]
+
+    @cached_property
+    def people(self) -> dict[str, Person]:
+        return {role: self.shop.person(role) for role in ("staff", "support", "finance")}
+
+    def send(
+        self, route: Route, sent: SampleRequest, *, token: str | None = None, **options: Any
+    ) -> Response:
+        return self.shop.call(
+            route.method,
+            sent.path,
+            json_body=sent.body,
+            token=token,
+            headers=sent.headers | options.pop("headers", {}),
+            **options,
+        )
+
+
+RequestBuilder = Callable[[Samples, Person], SampleRequest]
+
+
+def _cart_line(samples: Samples, person: Person) -> str:
+    samples.fill_cart(person)
+    return f"/cart/items/{samples.product}"
+
+
+def _from_cart(samples: Samples, person: Person) -> SampleRequest:
+    samples.fill_cart(person)
+    return SampleRequest("/orders/from-cart", {"paymentMethod": "CARD"})
+
+
+def _new_product(_samples: Samples, _person: Person) -> SampleRequest:
+    body = {"name": "물건", "category": "시험", "price": 100, "stockQuantity": 5}
+    _samples.product  # noqa: B018 (brings the category with it)
+    return SampleRequest("/products", body)
+
+
+SAMPLES: dict[tuple[str, str], RequestBuilder] = {
+    ("POST", "/users"): lambda s, p: SampleRequest(
+        "/users", {"email": f"{uuid4().hex}@test.kr", "password": PASSWORD, "name": "Kim"}
+    ),
+    ("GET", "/users/me"): lambda s, p: SampleRequest("/users/me"),
+    ("POST", "/auth/login"): lambda s, p: SampleRequest("/auth/login", s.account),
+    ("POST", "/auth/refresh"): lambda s, p: SampleRequest(
+        "/auth/refresh", {"refreshToken": s.refresh_token()}
+    ),
+    ("POST", "/auth/logout"): lambda s, p: SampleRequest("/auth/logout"),
+    ("GET", "/.well-known/jwks.json"): lambda s, p: SampleRequest("/.well-known/jwks.json"),
+    ("GET", "/products"): lambda s, p: SampleRequest("/products?limit=2"),
+    ("GET", "/products/{productId}"): lambda s, p: SampleRequest(f"/products/{s.product}"),
+    ("GET", "/categories"): lambda s, p: SampleRequest("/categories"),
+    ("POST", "/products"): _new_product,
+    ("PATCH", "/products/{productId}"): lambda s, p: SampleRequest(
+        f"/products/{s.product}", {"price": 1000}, {"if-match": "*"}
+    ),
+    ("POST", "/products/{productId}/stock"): lambda s, p: SampleRequest(
+        f"/products/{s.product}/stock", {"quantity": 1}
+    ),
+    ("POST", "/categories"): lambda s, p: SampleRequest("/categories", {"name": uuid4().hex}),
+    ("GET", "/cart"): lambda s, p: SampleRequest("/cart"),
+    ("POST", "/cart/items"): lambda s, p: SampleRequest(
+        "/cart/items", {"productId": s.product, "quantity": 1}
+    ),
+    ("PATCH", "/cart/items/{productId}"): lambda s, p: SampleRequest(
+        _cart_line(s, p), {"quantity": 2}
+    ),
+    ("DELETE", "/cart/items/{productId}"): lambda s, p: SampleRequest(_cart_line(s, p)),
+    ("DELETE", "/cart"): lambda s, p: SampleRequest("/cart"),
+    ("POST", "/orders"): lambda s, p: SampleRequest(
+        "/orders", {"productId": s.product, "quantity": 1, "paymentMethod": "CARD"}
+    ),
+    ("POST", "/orders/from-cart"): _from_cart,
+    ("POST", "/orders/{orderId}/payments"): lambda s, p: SampleRequest(
+        f"/orders/{s.order()}/payments", {"paymentMethod": "CARD"}
+    ),
+    ("GET", "/orders/me"): lambda s, p: SampleRequest("/orders/me"),
+    ("GET", "/orders/{orderId}"): lambda s, p: SampleRequest(f"/orders/{s.order()}"),
+    ("GET", "/orders/{orderId}/timeline"): lambda s, p: SampleRequest(
+        f"/orders/{s.order()}/timeline"
+    ),
+    ("PATCH", "/orders/{orderId}/cancel"): lambda s, p: SampleRequest(
+        f"/orders/{s.order()}/cancel"
+    ),
+    ("POST", "/orders/{orderId}/refunds"): lambda s, p: SampleRequest(
+        f"/orders/{s.paid}/refunds", {"amount": 1, "reason": "SUPPORT"}
+    ),
+    ("POST", "/payments/webhook"): lambda s, p: SampleRequest("/payments/webhook", {"id": "evt"}),
+    ("GET", "/settlements/daily"): lambda s, p: SampleRequest("/settlements/daily"),
+    ("GET", "/settlements/monthly"): lambda s, p: SampleRequest("/settlements/monthly"),
+    ("GET", "/api-docs"): lambda s, p: SampleRequest("/api-docs"),
+    ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/papers.css"),
+    ("GET", "/v3/api-docs"): lambda s, p: SampleRequest("/v3/api-docs"),
+    ("GET", "/v3/api-docs/{group}"): lambda s, p: SampleRequest("/v3/api-docs/auth"),
+    ("GET", "/asyncapi"): lambda s, p: SampleRequest("/asyncapi"),
+    ("GET", "/v3/asyncapi"): lambda s, p: SampleRequest("/v3/asyncapi"),
+    ("GET", "/schemas/{name}"): lambda s, p: SampleRequest("/schemas/order.placed.v1.json"),
+}
+
+
+def sample_request(samples: Samples, route: Route, person: Person | None = None) -> SampleRequest:
+    """A valid request to the route, for ``person`` or an account that may use it."""
+    caller = person or samples.person_for(route) or samples.owner
+    return SAMPLES[route.method, route.path](samples, caller)
