@@ -71,9 +71,9 @@ $(GO): requirements/go.txt | $(STAMP)
 
 deploy-check: export PATH := $(CURDIR)/$(BIN):$(PATH)
 deploy-check: setup $(GO) ## Show what we deploy to its owners' own programs (10 minutes at first)
-	$(BIN)/python -m tests.manifests.against_upstream
-	$(BIN)/python -m tests.manifests.with_the_clients
-	$(BIN)/python -m tests.manifests.with_the_watchers
+	$(BIN)/python -m tests.manifests.check_with_upstream_webhooks
+	$(BIN)/python -m tests.manifests.check_with_clients
+	$(BIN)/python -m tests.manifests.check_with_monitoring
 
 bench-cold: setup ## Cold start of every function beside the bare framework
 	$(BIN)/python -m tools.bench.cold $(ARGS)

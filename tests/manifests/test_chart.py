@@ -1,4 +1,4 @@
-"""The Helm chart: lint, schema, every values file, and object by object what kustomize deploys."""
+"""The Helm chart: lint, schema, every values file, and equality with what kustomize deploys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from tools.manifest_rules.__main__ import ROOT, findings
-from tools.manifest_rules.manifests import World, of_text
+from tools.manifest_rules.manifests import ManifestSet, parse
 from tools.manifest_rules.serving import RELEASE_LABELS
 from tools.render.eventing import CLASSES, broker_objects
 from tools.render.knative import COMPONENTS, FOLDER, base_files, component_objects, render
@@ -34,7 +34,7 @@ APIS = [
     "keda.sh/v1alpha1/ScaledObject",
     "monitoring.coreos.com/v1/PodMonitor",
 ]
-# what infra/knative is, said in values
+# the values that correspond to infra/knative
 AS_KUSTOMIZED: dict[str, Any] = {
     "image": {"pullPolicy": ""},
     "profile": "prod",
@@ -49,15 +49,15 @@ AS_KUSTOMIZED: dict[str, Any] = {
 CORE = ("v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1")
 
 
-def rendered(*values: dict[str, Any], assume: list[str] | None = None) -> World:
-    """Everything the chart renders with these values, the later winning."""
+def render_chart(*values: dict[str, Any], assume: list[str] | None = None) -> ManifestSet:
+    """All objects that the chart renders with these values; later ones override."""
     whole: dict[str, Any] = {"assumeApis": assume or []}
     for value in values:
         whole = _merged(whole, value)
     with helm_python.Chart.load(CHART) as chart:
         texts = chart.render(whole, name="shop", namespace="shop")
     manifests = [text for path, text in texts.items() if path.endswith(".yaml")]
-    return of_text("\n---\n".join(manifests))
+    return parse("\n---\n".join(manifests))
 
 
 def values_of(name: str) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-WAYS = (
+CONFIGURATIONS = (
     "values",
     "values, all APIs",
     "ghcr",
@@ -86,56 +86,58 @@ WAYS = (
 
 
 @cache
-def world_of(way: str) -> World:
-    """The chart in each way that a values file or a cluster's abilities make it differ."""
-    match way:
+def chart_manifests(configuration: str) -> ManifestSet:
+    """The objects of the chart for a values file or a set of APIs of the cluster."""
+    match configuration:
         case "values, all APIs":
-            return rendered(assume=APIS)
+            return render_chart(assume=APIS)
         case "ghcr":
-            return rendered(values_of("values-ghcr.yaml"))
+            return render_chart(values_of("values-ghcr.yaml"))
         case "kind":
-            return rendered(yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8")))
+            return render_chart(
+                yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8"))
+            )
         case "prod":
-            return rendered(values_of("values-prod.yaml"), PINNED, assume=APIS)
+            return render_chart(values_of("values-prod.yaml"), PINNED, assume=APIS)
         case "observability":
-            return rendered({"observability": {"enabled": True}}, assume=APIS)
+            return render_chart({"observability": {"enabled": True}}, assume=APIS)
         case "rabbitmq":
-            return rendered({"broker": {"class": "rabbitmq"}})
+            return render_chart({"broker": {"class": "rabbitmq"}})
         case "kafka, no pooler":
             own = {"enabled": False}
-            return rendered(
+            return render_chart(
                 {"broker": {"class": "kafka"}, "pgbouncer": own},
                 {"postgresql": {"maxConnections": 600}},
             )
         case _:
-            return rendered()
+            return render_chart()
 
 
-def test_the_linter_has_no_complaint() -> None:
+def test_helm_lint_reports_nothing() -> None:
     report = helm_python.lint(CHART, {}, strict=True)
 
     assert [m for m in report["messages"] if m["severity"] > 1] == []
     assert report["errors"] == []
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_what_the_chart_renders_breaks_no_rule(way: str) -> None:
-    assert findings(world_of(way)) == []
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_rendered_chart_has_no_findings(configuration: str) -> None:
+    assert findings(chart_manifests(configuration)) == []
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_core_objects_are_what_kubernetes_takes(way: str) -> None:
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_core_objects_match_the_kubernetes_schema(configuration: str) -> None:
     checked = 0
-    for thing in world_of(way).objects:
-        if thing["apiVersion"] in CORE:
-            kubernetes_validate.validate(thing, "1.33", strict=True)
+    for manifest in chart_manifests(configuration).objects:
+        if manifest["apiVersion"] in CORE:
+            kubernetes_validate.validate(manifest, "1.33", strict=True)
             checked += 1
     assert checked > 20
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_chart_and_kustomize_deploy_the_same_objects(kind: str) -> None:
-    chart = rendered(
+def test_chart_and_kustomize_deploy_equal_objects(kind: str) -> None:
+    chart = render_chart(
         AS_KUSTOMIZED,
         {
             "broker": {"class": kind},
@@ -146,7 +148,7 @@ def test_chart_and_kustomize_deploy_the_same_objects(kind: str) -> None:
     )
     keda = component_objects()["keda"]
     replaced = {("Service", "shop-sweep"), ("CronJob", "shop-clock-sweep")}
-    base = [thing for things in base_files().values() for thing in things]
+    base = [each for objects in base_files().values() for each in objects]
     base = [t for t in base if (t["kind"], t["metadata"]["name"]) not in replaced]
     parts = component_objects()
     others = [*keda, *parts["gateway"], *parts["monitoring"], *broker_objects(kind)]
@@ -156,17 +158,17 @@ def test_chart_and_kustomize_deploy_the_same_objects(kind: str) -> None:
 
 
 def _comparable(objects: Any, kind: str) -> dict[tuple[str, str], Any]:
-    """By kind and name; without what a release adds, and what only one of the two has."""
+    """Objects by kind and name, without release labels and what only one of the two has."""
     found = {}
-    for thing in objects:
-        key = (thing["kind"], thing["metadata"]["name"])
-        if thing["kind"] == "Namespace" or (kind != "rabbitmq" and "rabbitmq" in key[1]):
+    for manifest in objects:
+        key = (manifest["kind"], manifest["metadata"]["name"])
+        if manifest["kind"] == "Namespace" or (kind != "rabbitmq" and "rabbitmq" in key[1]):
             continue
-        copy = deepcopy(thing)
+        copy = deepcopy(manifest)
         labels = copy["metadata"]["labels"]
         copy["metadata"]["labels"] = {k: v for k, v in labels.items() if k not in RELEASE_LABELS}
         if key == ("ConfigMap", "shop-settings"):
-            # patches in kustomize, whose values another test looks at
+            # patched in kustomize; another test compares the values
             patched = ("BROKER_URL", "METRICS_PORT")
             copy["data"] = {k: v for k, v in copy["data"].items() if k not in patched}
         template = copy.get("spec", {}).get("template", {}).get("metadata", {})
@@ -178,8 +180,8 @@ def _comparable(objects: Any, kind: str) -> dict[tuple[str, str], Any]:
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_chart_and_kustomize_patch_the_same_settings(kind: str) -> None:
-    chart = rendered({"broker": {"class": kind}}, assume=APIS)
+def test_chart_has_the_settings_that_kustomize_patches(kind: str) -> None:
+    chart = render_chart({"broker": {"class": kind}}, assume=APIS)
     (settings,) = (t for t in chart.kind("ConfigMap") if t["metadata"]["name"] == "shop-settings")
     files = render()
     name = "patch-configmap-shop-settings.yaml"
@@ -196,7 +198,7 @@ def test_chart_and_kustomize_patch_the_same_settings(kind: str) -> None:
 # ---------------------------------------------------------------- values
 
 
-def test_a_misspelt_value_is_refused_at_every_depth() -> None:
+def test_misspelt_value_is_rejected_at_every_depth() -> None:
     for path in _paths(values_of("values.yaml")):
         wrong: dict[str, Any] = {}
         inner = wrong
@@ -204,7 +206,7 @@ def test_a_misspelt_value_is_refused_at_every_depth() -> None:
             inner = inner.setdefault(key, {})
         inner["misspelt"] = {"x": 1}
         with pytest.raises(helm_python.HelmError, match=r"misspelt|settings"):
-            rendered(wrong)
+            render_chart(wrong)
 
 
 def _paths(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -246,27 +248,27 @@ def _objects_of(schema: Any) -> Iterator[dict[str, Any]]:
         ({"image": {"digest": "sha256:1"}}, "/image/digest"),
     ],
 )
-def test_values_that_cannot_work_are_refused_by_name(values: dict[str, Any], why: str) -> None:
+def test_invalid_value_is_rejected_with_its_name(values: dict[str, Any], why: str) -> None:
     with pytest.raises(helm_python.HelmError, match=why):
-        rendered(values)
+        render_chart(values)
 
 
-# ---------------------------------------------------------------- what a cluster has
+# ---------------------------------------------------------------- APIs of the cluster
 
 
-def test_kinds_a_cluster_lacks_are_not_rendered() -> None:
+def test_kinds_without_an_api_are_not_render_chart() -> None:
     optional = {"ExternalSecret", "Gateway", "HTTPRoute", "PodMonitor", "ReferenceGrant"}
     optional |= {"ScaledObject", "SinkBinding", "TriggerAuthentication"}
 
-    bare = {thing["kind"] for thing in world_of("values").objects}
-    whole = {thing["kind"] for thing in world_of("prod").objects}
+    bare = {manifest["kind"] for manifest in chart_manifests("values").objects}
+    whole = {manifest["kind"] for manifest in chart_manifests("prod").objects}
 
     assert bare & optional == set()
     assert optional <= whole
 
 
-def test_with_keda_the_sweeper_is_a_deployment_and_without_it_a_function() -> None:
-    bare, whole = world_of("values"), world_of("values, all APIs")
+def test_sweeper_is_a_deployment_with_keda_and_a_function_without() -> None:
+    bare, whole = chart_manifests("values"), chart_manifests("values, all APIs")
 
     assert bare.function("shop-sweep") is not None
     assert "shop-clock-sweep" in {t["metadata"]["name"] for t in bare.kind("CronJob")}
@@ -274,49 +276,49 @@ def test_with_keda_the_sweeper_is_a_deployment_and_without_it_a_function() -> No
     assert "shop-sweep" in {t["metadata"]["name"] for t in whole.kind("Deployment")}
 
 
-def test_a_new_release_makes_no_new_revision() -> None:
-    def templates(world: World) -> dict[str, Any]:
-        return {t["metadata"]["name"]: t["spec"]["template"] for t in world.functions()}
+def test_new_release_keeps_the_pod_templates() -> None:
+    def templates(manifests: ManifestSet) -> dict[str, Any]:
+        return {t["metadata"]["name"]: t["spec"]["template"] for t in manifests.functions()}
 
     with helm_python.Chart.load(CHART) as chart:
         texts = chart.render({}, name="other", namespace="shop", revision=7, is_upgrade=True)
-    again = of_text("\n---\n".join(t for path, t in texts.items() if path.endswith(".yaml")))
+    again = parse("\n---\n".join(t for path, t in texts.items() if path.endswith(".yaml")))
 
-    assert templates(again) == templates(world_of("values"))
+    assert templates(again) == templates(chart_manifests("values"))
 
 
-def test_other_settings_make_a_revision_of_every_function() -> None:
-    def marks(world: World) -> dict[str, str]:
+def test_changed_setting_changes_every_pod_template() -> None:
+    def checksums(manifests: ManifestSet) -> dict[str, str]:
         return {
             t["metadata"]["name"]: t["spec"]["template"]["metadata"]["annotations"][
                 "msa-shop/settings"
             ]
-            for t in world.functions()
+            for t in manifests.functions()
         }
 
-    before = marks(world_of("values"))
-    after = marks(rendered({"settings": {"OPEN_ORDERS_MAX": "11"}}))
+    before = checksums(chart_manifests("values"))
+    after = checksums(render_chart({"settings": {"OPEN_ORDERS_MAX": "11"}}))
 
     assert before.keys() == after.keys()
     assert not set(before.values()) & set(after.values())
 
 
-def test_a_function_is_sized_by_its_values_threads_included() -> None:
-    world = rendered(
+def test_function_values_set_threads_and_resources() -> None:
+    manifests = render_chart(
         {"functions": {"login": {"concurrency": 3, "resources": {"limits": {"memory": "1Gi"}}}}}
     )
 
-    pod = world.function("shop-login")["spec"]["template"]["spec"]  # type: ignore[index]
+    pod = manifests.function("shop-login")["spec"]["template"]["spec"]  # type: ignore[index]
 
     assert pod["containerConcurrency"] == 3
     assert pod["containers"][0]["env"] == [{"name": "THREADS", "value": "3"}]
     assert pod["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "1Gi"}
 
 
-def test_the_images_of_production_are_pinned_by_digest() -> None:
+def test_production_images_are_pinned_by_digest() -> None:
     images = {
         container["image"]
-        for _, template in world_of("prod").pods()
+        for _, template in chart_manifests("prod").pods()
         for container in template["spec"]["containers"]
     }
 

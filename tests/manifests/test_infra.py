@@ -1,4 +1,4 @@
-"""What is written by hand beside the charts: workflows, Argo CD, kind and the secret examples."""
+"""Handwritten files: workflows, Argo CD, kind and the examples of secrets."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ INFRA = [
     if path.name != "values.yaml"
 ]
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
-# what a job may have besides reading the code, and where
-RIGHTS = {"image": {"contents": "read", "packages": "write", "id-token": "write"}}
+# the permissions of jobs that need more than reading the code
+PERMISSIONS = {"image": {"contents": "read", "packages": "write", "id-token": "write"}}
 
 
 def jobs_of(path: Path) -> dict[str, dict[str, Any]]:
@@ -39,7 +39,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_every_action_is_pinned_by_commit_and_says_its_version(path: Path) -> None:
+def test_action_is_pinned_by_commit_with_its_version_in_a_comment(path: Path) -> None:
     lines = [line for line in path.read_text("utf-8").splitlines() if "uses:" in line]
 
     assert lines
@@ -50,17 +50,17 @@ def test_every_action_is_pinned_by_commit_and_says_its_version(path: Path) -> No
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_jobs_have_the_least_rights_and_an_end(path: Path) -> None:
+def test_jobs_have_least_permissions_and_a_timeout(path: Path) -> None:
     assert yaml.safe_load(path.read_text("utf-8"))["permissions"] == {}
     for name, job in jobs_of(path).items():
-        assert job["permissions"] == RIGHTS.get(name, {"contents": "read"}), name
+        assert job["permissions"] == PERMISSIONS.get(name, {"contents": "read"}), name
         assert job["timeout-minutes"] <= 60
         checkouts = [s for s in job["steps"] if "actions/checkout" in s.get("uses", "")]
         assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_no_expression_is_pasted_into_a_script(path: Path) -> None:
+def test_scripts_contain_no_expressions(path: Path) -> None:
     scripts = [s.get("run", "") for job in jobs_of(path).values() for s in job["steps"]]
 
     assert [script for script in scripts if "${{" in script] == []
@@ -83,29 +83,29 @@ def test_images_are_built_after_the_tests_and_signed_by_digest() -> None:
 
 
 @pytest.mark.parametrize("path", INFRA, ids=lambda path: path.stem)
-def test_every_object_is_named_and_placed(path: Path) -> None:
-    for thing in documents(path):
-        if thing["apiVersion"].startswith("kind.x-k8s.io"):
+def test_object_has_a_name_and_a_namespace(path: Path) -> None:
+    for manifest in documents(path):
+        if manifest["apiVersion"].startswith("kind.x-k8s.io"):
             continue
-        assert {"apiVersion", "kind", "metadata", "spec"} - thing.keys() <= {"spec"}
-        assert thing["kind"] == "GatewayClass" or thing["metadata"].get("namespace")
-        if thing["apiVersion"] == "v1":
-            kubernetes_validate.validate(thing, "1.33", strict=True)
+        assert {"apiVersion", "kind", "metadata", "spec"} - manifest.keys() <= {"spec"}
+        assert manifest["kind"] == "GatewayClass" or manifest["metadata"].get("namespace")
+        if manifest["apiVersion"] == "v1":
+            kubernetes_validate.validate(manifest, "1.33", strict=True)
 
 
-def test_vault_brings_every_secret_the_chart_names() -> None:
+def test_vault_provides_every_secret_of_the_chart() -> None:
     values = yaml.safe_load((ROOT / "helm/msa-shop/values.yaml").read_text("utf-8"))
 
-    brought = {
-        thing["spec"]["destination"]["name"]
-        for thing in documents(ROOT / "infra/secrets/vault-static-secrets.yaml")
-        if thing["kind"] == "VaultStaticSecret"
+    provided = {
+        manifest["spec"]["destination"]["name"]
+        for manifest in documents(ROOT / "infra/secrets/vault-static-secrets.yaml")
+        if manifest["kind"] == "VaultStaticSecret"
     }
 
-    assert brought == set(values["secrets"]["names"])
+    assert provided == set(values["secrets"]["names"])
 
 
-def test_argo_deploys_the_chart_with_production_values_and_lets_webhooks_write() -> None:
+def test_argo_deploys_the_chart_and_ignores_fields_that_webhooks_set() -> None:
     (shop,) = documents(ROOT / "infra/argocd/applications/shop.yaml")
     (project,) = documents(ROOT / "infra/argocd/project.yaml")
     (root,) = documents(ROOT / "infra/argocd/root.yaml")
@@ -121,7 +121,7 @@ def test_argo_deploys_the_chart_with_production_values_and_lets_webhooks_write()
     assert {"shop", "kourier-system", "knative-eventing"} <= namespaces
 
 
-def test_kind_loads_the_images_its_values_name() -> None:
+def test_kind_up_loads_the_images_of_its_values() -> None:
     script = (ROOT / "scripts/kind-up").read_text("utf-8")
     values = yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8"))
 
@@ -136,17 +136,17 @@ def test_kind_loads_the_images_its_values_name() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_actionlint_has_no_complaint(path: Path) -> None:
+def test_actionlint_reports_nothing(path: Path) -> None:
     assert run("actionlint", "-no-color", str(path)) == (0, "")
 
 
 @pytest.mark.parametrize("script", ["scripts/kind-up", "scripts/setup.sh", "infra/secrets/seal"])
-def test_shellcheck_has_no_complaint(script: str) -> None:
+def test_shellcheck_reports_nothing(script: str) -> None:
     assert run("shellcheck", str(ROOT / script)) == (0, "")
 
 
 def run(tool: str, *arguments: str) -> tuple[int, str]:
-    """Status and output of a tool of the development lock; a missing one fails the test."""
+    """Exit status and output of a tool of the development lock; fails when it is missing."""
     folder = Path(sys.executable).parent
     path = os.pathsep.join((str(folder), os.environ["PATH"]))
     found = shutil.which(tool, path=path)

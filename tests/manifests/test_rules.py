@@ -1,4 +1,4 @@
-"""Our own rules for manifests: what we deploy breaks none, and each finds its planted fault."""
+"""The deployed manifests have no findings, and each rule finds the fault of its fixture."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from tools.manifest_rules.__main__ import ROOT, RULES, findings, main, own_worlds
+from tools.manifest_rules.__main__ import ROOT, RULES, deployed_manifests, findings, main
 from tools.manifest_rules.manifests import Rule, read
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
-@pytest.mark.parametrize("name", own_worlds())
-def test_what_we_deploy_breaks_no_rule(name: str) -> None:
-    world = own_worlds()[name]
+@pytest.mark.parametrize("name", deployed_manifests())
+def test_deployed_manifests_have_no_findings(name: str) -> None:
+    manifests = deployed_manifests()[name]
 
-    assert findings(world) == []
-    assert len(world.objects) > 60 or world.stack is not None
+    assert findings(manifests) == []
+    assert len(manifests.objects) > 60 or manifests.stack is not None
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_each_rule_finds_its_planted_fault_once(rule: Rule) -> None:
-    world = read((FIXTURES / f"{rule.__name__}.yaml",))
+def test_rule_finds_the_fault_of_its_fixture_once(rule: Rule) -> None:
+    manifests = read((FIXTURES / f"{rule.__name__}.yaml",))
 
-    assert len(list(rule(world))) == 1, list(rule(world))
+    assert len(list(rule(manifests))) == 1, list(rule(manifests))
 
 
-def test_every_fixture_belongs_to_a_rule_and_every_rule_says_why() -> None:
+def test_each_rule_has_one_fixture_and_a_docstring() -> None:
     names = [rule.__name__ for rule in RULES]
 
     assert sorted(path.stem for path in FIXTURES.glob("*.yaml")) == sorted(names)
@@ -37,17 +37,17 @@ def test_every_fixture_belongs_to_a_rule_and_every_rule_says_why() -> None:
     assert all(rule.__doc__ for rule in RULES)
 
 
-def test_a_fault_is_printed_and_fails_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    path = FIXTURES / "most_pods_are_known.yaml"
+def test_finding_is_printed_and_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
+    path = FIXTURES / "max_scale_is_set.yaml"
 
     status = main([str(path)])
 
     assert status == 1
-    assert "most_pods_are_known: Service/shop-charge: has no max-scale" in capsys.readouterr().err
+    assert "max_scale_is_set: Service/shop-charge: has no max-scale" in capsys.readouterr().err
 
 
-def test_what_a_renderer_prints_is_read_from_standard_input() -> None:
-    text = (FIXTURES / "ticks_are_signed.yaml").read_text()
+def test_dash_reads_manifests_from_standard_input() -> None:
+    text = (FIXTURES / "ping_sources_are_not_used.yaml").read_text()
 
     result = subprocess.run(
         [sys.executable, "-m", "tools.manifest_rules", "-"],
@@ -60,4 +60,4 @@ def test_what_a_renderer_prints_is_read_from_standard_input() -> None:
     )
 
     assert result.returncode == 1
-    assert "ticks_are_signed: PingSource/sweep" in result.stderr
+    assert "ping_sources_are_not_used: PingSource/sweep" in result.stderr

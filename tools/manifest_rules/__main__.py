@@ -1,8 +1,9 @@
-"""Looks for what no schema and no webhook catches: ``python -m tools.manifest_rules [PATH ...]``.
+"""Checks manifests for errors that no schema or webhook detects.
 
-Without paths: ``infra/knative`` with one broker after the other, and ``stack.yml``.  ``-`` reads
-what a renderer printed (``helm template … | python -m tools.manifest_rules -``).
-Exits 1 on findings.
+    python -m tools.manifest_rules [PATH ...]
+
+Without paths it checks ``infra/knative`` with each broker, and ``stack.yml``.  ``-`` reads standard
+input (``helm template … | python -m tools.manifest_rules -``).  Exits 1 on findings.
 """
 
 from __future__ import annotations
@@ -11,45 +12,51 @@ import sys
 from pathlib import Path
 
 from tools.manifest_rules import cluster, eventing, openfaas, serving
-from tools.manifest_rules.manifests import Rule, World, of_text, read
+from tools.manifest_rules.manifests import ManifestSet, Rule, parse, read
 
 ROOT = Path(__file__).parent.parent.parent
 RULES: tuple[Rule, ...] = (*serving.RULES, *eventing.RULES, *cluster.RULES, *openfaas.RULES)
 BROKERS = ("imc", "kafka", "rabbitmq")
 
 
-def findings(world: World) -> list[str]:
-    """Every fault of every rule, in the rules' order."""
-    return [f"{rule.__name__}: {fault}" for rule in RULES for fault in rule(world)]
+def findings(manifests: ManifestSet) -> list[str]:
+    """The findings of every rule, in the order of ``RULES``."""
+    return [f"{rule.__name__}: {fault}" for rule in RULES for fault in rule(manifests)]
 
 
-def own_worlds() -> dict[str, World]:
-    """What this repository deploys without Helm, by a name to show."""
+def deployed_manifests() -> dict[str, ManifestSet]:
+    """Everything that this repository deploys without Helm, by display name."""
     folder = ROOT / "infra" / "knative"
     components = folder / "components"
     parts = (folder / "base", components / "gateway")
-    worlds = {f"infra/knative/{broker}": read((*parts, folder / broker)) for broker in BROKERS}
+    manifest_sets = {
+        f"infra/knative/{broker}": read((*parts, folder / broker)) for broker in BROKERS
+    }
     everything = read((*parts, folder / "imc", components / "keda", components / "monitoring"))
-    gone = read(components.rglob("patch-*.yaml"))
+    deleted = read(components.rglob("patch-*.yaml"))
     return {
-        **worlds,
-        "infra/knative/imc with every component": everything.without(gone),
+        **manifest_sets,
+        "infra/knative/imc with every component": everything.without(deleted),
         "stack.yml": read((ROOT / "stack.yml",)),
     }
 
 
 def main(arguments: list[str]) -> int:
-    """1 when there are findings, which are printed."""
+    """Prints the findings; the exit status is 1 when there are any."""
     if arguments == ["-"]:
-        worlds = {"standard input": of_text(sys.stdin.read())}
+        manifest_sets = {"standard input": parse(sys.stdin.read())}
     elif arguments:
-        worlds = {" ".join(arguments): read(Path(argument) for argument in arguments)}
+        manifest_sets = {" ".join(arguments): read(Path(argument) for argument in arguments)}
     else:
-        worlds = own_worlds()
-    found = [f"{name}: {fault}" for name, world in worlds.items() for fault in findings(world)]
+        manifest_sets = deployed_manifests()
+    found = [
+        f"{name}: {fault}"
+        for name, manifests in manifest_sets.items()
+        for fault in findings(manifests)
+    ]
     for line in found:
         print(line, file=sys.stderr)
-    objects = sum(len(world.objects) for world in worlds.values())
+    objects = sum(len(manifests.objects) for manifests in manifest_sets.values())
     print(f"{len(RULES)} rules, {objects} objects, {len(found)} findings")
     return 1 if found else 0
 

@@ -9,12 +9,12 @@ from typing import Any
 from tools.manifest_rules.manifests import (
     ISO_DURATION,
     Manifest,
+    ManifestSet,
     Rule,
-    World,
     annotations_of,
     as_seconds,
+    describe,
     name_of,
-    shown,
 )
 
 CLASSES = {"MTChannelBasedBroker", "Kafka", "KafkaNamespaced", "RabbitMQBroker"}
@@ -25,108 +25,108 @@ ATTRIBUTE = re.compile(r"[a-z][a-z0-9]*")
 COLD_START_SECONDS = 15
 
 
-def delivery_is_whole(world: World) -> Iterator[str]:
-    """One backoff field alone means no waiting, and a Trigger's block hides the Broker's."""
-    for thing in world.kind("Trigger", "Broker"):
-        delivery = thing["spec"].get("delivery") or {}
+def delivery_is_complete(manifests: ManifestSet) -> Iterator[str]:
+    """An incomplete backoff means no delay, and a Trigger's delivery replaces the Broker's."""
+    for manifest in manifests.kind("Trigger", "Broker"):
+        delivery = manifest["spec"].get("delivery") or {}
         for field in DELIVERY:
             if not delivery.get(field):
-                yield f"{shown(thing)}: delivery has no {field}"
+                yield f"{describe(manifest)}: delivery has no {field}"
 
 
-def delivery_has_iso_durations(world: World) -> Iterator[str]:
-    """Eventing wants PT30S where Serving wants 30s; zero is refused."""
-    for thing in world.kind("Trigger", "Broker"):
-        delivery = thing["spec"].get("delivery") or {}
+def delivery_durations_are_iso_8601(manifests: ManifestSet) -> Iterator[str]:
+    """Eventing takes ISO 8601 durations (PT30S), Serving takes 30s; the webhook rejects zero."""
+    for manifest in manifests.kind("Trigger", "Broker"):
+        delivery = manifest["spec"].get("delivery") or {}
         for field in ("backoffDelay", "timeout"):
             text = str(delivery.get(field, "PT1S"))
             if not ISO_DURATION.fullmatch(text) or text in ("PT0S", "P0D"):
-                yield f"{shown(thing)}: delivery.{field} cannot be {text!r}"
+                yield f"{describe(manifest)}: delivery.{field} cannot be {text!r}"
 
 
-def delivery_waits_for_the_function(world: World) -> Iterator[str]:
-    """A broker that gives up first starts the same event a second time beside the first."""
-    for thing in world.kind("Trigger"):
-        function = world.function(_subscriber(thing).get("name", ""))
-        timeout = as_seconds((thing["spec"].get("delivery") or {}).get("timeout", ""))
+def delivery_timeout_covers_the_function(manifests: ManifestSet) -> Iterator[str]:
+    """A broker with a shorter timeout delivers the event again while the first call still runs."""
+    for manifest in manifests.kind("Trigger"):
+        function = manifests.function(_subscriber(manifest).get("name", ""))
+        timeout = as_seconds((manifest["spec"].get("delivery") or {}).get("timeout", ""))
         if function is None or not timeout:
             continue
         pod = function["spec"]["template"]["spec"]
         needed = pod.get("responseStartTimeoutSeconds", 300) + COLD_START_SECONDS
         if timeout < needed:
-            yield f"{shown(thing)}: waits {timeout:g} s for a function that may take {needed} s"
+            yield f"{describe(manifest)}: timeout {timeout:g} s is below the {needed} s needed"
 
 
-def subscribers_are_there(world: World) -> Iterator[str]:
+def subscribers_exist(manifests: ManifestSet) -> Iterator[str]:
     """A Trigger's subscriber and every dead letter sink are functions of the same deployment."""
-    for thing in world.kind("Trigger", "Broker"):
-        sink = ((thing["spec"].get("delivery") or {}).get("deadLetterSink") or {}).get("ref")
-        for reference in (sink, _subscriber(thing) if thing["kind"] == "Trigger" else None):
-            if reference and world.function(reference.get("name", "")) is None:
-                yield f"{shown(thing)}: there is no function {reference.get('name')}"
+    for manifest in manifests.kind("Trigger", "Broker"):
+        sink = ((manifest["spec"].get("delivery") or {}).get("deadLetterSink") or {}).get("ref")
+        for reference in (sink, _subscriber(manifest) if manifest["kind"] == "Trigger" else None):
+            if reference and manifests.function(reference.get("name", "")) is None:
+                yield f"{describe(manifest)}: there is no function {reference.get('name')}"
 
 
-def subscribers_are_asked_at_events(world: World) -> Iterator[str]:
-    """``/events`` is where CloudEvents are taken; a subscriber inside the filter is lost."""
-    for thing in world.kind("Trigger"):
-        spec = thing["spec"]
+def subscribers_use_the_events_path(manifests: ManifestSet) -> Iterator[str]:
+    """CloudEvents are accepted at ``/events``; a subscriber inside the filter is ignored."""
+    for manifest in manifests.kind("Trigger"):
+        spec = manifest["spec"]
         if "subscriber" in (spec.get("filter") or {}):
-            yield f"{shown(thing)}: has its subscriber under filter"
+            yield f"{describe(manifest)}: has its subscriber under filter"
         if (spec.get("subscriber") or {}).get("uri") != "/events":
-            yield f"{shown(thing)}: does not deliver to /events"
+            yield f"{describe(manifest)}: does not deliver to /events"
 
 
-def filters_have_one_dialect_each(world: World) -> Iterator[str]:
-    """The webhook refuses two dialects in an entry and attributes with dashes or capitals."""
-    for thing in world.kind("Trigger"):
-        for entry in thing["spec"].get("filters", ()):
+def filters_have_one_dialect_each(manifests: ManifestSet) -> Iterator[str]:
+    """The webhook rejects two dialects in an entry and attributes with dashes or capitals."""
+    for manifest in manifests.kind("Trigger"):
+        for entry in manifest["spec"].get("filters", ()):
             if len(entry) != 1 or not entry.keys() <= DIALECTS:
-                yield f"{shown(thing)}: a filter has not exactly one dialect"
+                yield f"{describe(manifest)}: a filter does not have exactly one dialect"
             names = [n for v in entry.values() if isinstance(v, dict) for n in v]
             for name in names:
                 if not ATTRIBUTE.fullmatch(name) and name not in DIALECTS:
-                    yield f"{shown(thing)}: {name} is no attribute's name"
+                    yield f"{describe(manifest)}: {name} is not a valid attribute name"
 
 
-def every_trigger_has_a_type(world: World) -> Iterator[str]:
-    """A Trigger without an exact type is called for every event there is."""
-    for thing in world.kind("Trigger"):
-        if not _types(thing):
-            yield f"{shown(thing)}: filters by no exact type"
+def triggers_filter_by_type(manifests: ManifestSet) -> Iterator[str]:
+    """A Trigger without an exact type receives every event."""
+    for manifest in manifests.kind("Trigger"):
+        if not _types(manifest):
+            yield f"{describe(manifest)}: does not filter by an exact type"
 
 
-def events_have_both_ends(world: World) -> Iterator[str]:
-    """What a Trigger waits for is in the catalogue, and what is there is emitted by a function."""
-    catalogue = world.event_types()
-    for thing in world.kind("Trigger"):
-        for kind in _types(thing) - catalogue:
-            yield f"{shown(thing)}: {kind} is no EventType"
-    for kind in sorted(catalogue - world.emitted):
+def event_types_are_declared_and_emitted(manifests: ManifestSet) -> Iterator[str]:
+    """Each type of a Trigger has an EventType, and each EventType is emitted by a function."""
+    catalogue = manifests.event_types()
+    for manifest in manifests.kind("Trigger"):
+        for kind in _types(manifest) - catalogue:
+            yield f"{describe(manifest)}: {kind} has no EventType"
+    for kind in sorted(catalogue - manifests.emitted):
         yield f"EventType {kind}: no function emits it"
 
 
-def broker_classes_are_known(world: World) -> Iterator[str]:
-    """Without a class the cluster's default decides; Kafka and RabbitMQ need a config."""
-    for thing in world.kind("Broker"):
-        kind = annotations_of(thing).get("eventing.knative.dev/broker.class", "")
+def broker_classes_are_known(manifests: ManifestSet) -> Iterator[str]:
+    """Without a class the default of the cluster applies; Kafka and RabbitMQ need a config."""
+    for manifest in manifests.kind("Broker"):
+        kind = annotations_of(manifest).get("eventing.knative.dev/broker.class", "")
         if kind not in CLASSES:
-            yield f"{shown(thing)}: has no class that we know ({kind or 'none'})"
-        elif kind in NEEDS_CONFIG and not thing["spec"].get("config"):
-            yield f"{shown(thing)}: {kind} needs spec.config"
+            yield f"{describe(manifest)}: has no known class ({kind or 'none'})"
+        elif kind in NEEDS_CONFIG and not manifest["spec"].get("config"):
+            yield f"{describe(manifest)}: {kind} needs spec.config"
 
 
-def triggers_have_their_broker(world: World) -> Iterator[str]:
-    """A Trigger of a broker that is not there waits for ever."""
-    brokers = {name_of(thing) for thing in world.kind("Broker")}
-    for thing in world.kind("Trigger"):
-        if brokers and thing["spec"].get("broker") not in brokers:
-            yield f"{shown(thing)}: there is no broker {thing['spec'].get('broker')}"
+def trigger_brokers_exist(manifests: ManifestSet) -> Iterator[str]:
+    """A Trigger of a broker that does not exist never becomes ready."""
+    brokers = {name_of(manifest) for manifest in manifests.kind("Broker")}
+    for manifest in manifests.kind("Trigger"):
+        if brokers and manifest["spec"].get("broker") not in brokers:
+            yield f"{describe(manifest)}: there is no broker {manifest['spec'].get('broker')}"
 
 
-def ticks_are_signed(world: World) -> Iterator[str]:
-    """A PingSource cannot sign, and a function takes nothing unsigned."""
-    for thing in world.kind("PingSource"):
-        yield f"{shown(thing)}: its ticks are refused; use a CronJob of tools.tick"
+def ping_sources_are_not_used(manifests: ManifestSet) -> Iterator[str]:
+    """A PingSource cannot sign its events, and functions accept signed events only."""
+    for manifest in manifests.kind("PingSource"):
+        yield f"{describe(manifest)}: its events have no signature; use a CronJob of tools.tick"
 
 
 def _subscriber(trigger: Manifest) -> dict[str, Any]:
@@ -141,15 +141,15 @@ def _types(trigger: Manifest) -> set[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    delivery_is_whole,
-    delivery_has_iso_durations,
-    delivery_waits_for_the_function,
-    subscribers_are_there,
-    subscribers_are_asked_at_events,
+    delivery_is_complete,
+    delivery_durations_are_iso_8601,
+    delivery_timeout_covers_the_function,
+    subscribers_exist,
+    subscribers_use_the_events_path,
     filters_have_one_dialect_each,
-    every_trigger_has_a_type,
-    events_have_both_ends,
+    triggers_filter_by_type,
+    event_types_are_declared_and_emitted,
     broker_classes_are_known,
-    triggers_have_their_broker,
-    ticks_are_signed,
+    trigger_brokers_exist,
+    ping_sources_are_not_used,
 )

@@ -1,4 +1,4 @@
-"""What the rules look at: all objects of one deployment, and what the specs say about events."""
+"""Reads manifests for the rules: the objects of one deployment and the event types of the specs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from events.vocabulary import class_of
 from shop.registry import all_specs
 
+# Any: YAML of kinds that this program has no types for; the rules read it key by key.
 Manifest = dict[str, Any]
 
 SERVING = "serving.knative.dev/"
@@ -22,55 +23,55 @@ ISO_SECONDS = re.compile(r"PT(\d+(?:\.\d+)?)S")
 
 
 @dataclass(frozen=True)
-class World:
-    """One deployment; ``stack`` is OpenFaaS's, ``emitted`` are the event types that specs emit."""
+class ManifestSet:
+    """One deployment: its objects, OpenFaaS's ``stack``, and the event types that specs emit."""
 
     objects: tuple[Manifest, ...] = ()
     stack: Manifest | None = None
     emitted: frozenset[str] = frozenset()
 
     def kind(self, *kinds: str, api: str = "") -> Iterator[Manifest]:
-        """Objects of these kinds, of an API group that begins so."""
-        for thing in self.objects:
-            if thing.get("kind") in kinds and thing.get("apiVersion", "").startswith(api):
-                yield thing
+        """Objects of these kinds whose apiVersion starts with ``api``."""
+        for manifest in self.objects:
+            if manifest.get("kind") in kinds and manifest.get("apiVersion", "").startswith(api):
+                yield manifest
 
-    def without(self, gone: World) -> World:
-        """This world less the objects that kustomize's patches (``$patch: delete``) take away."""
-        away = {(g["apiVersion"], g["kind"], name_of(g)) for g in gone.objects if "$patch" in g}
-        kept = (o for o in self.objects if (o["apiVersion"], o["kind"], name_of(o)) not in away)
-        return World(tuple(kept), self.stack, self.emitted)
+    def without(self, patches: ManifestSet) -> ManifestSet:
+        """These manifests without the objects that kustomize's ``$patch: delete`` removes."""
+        deleted = {_key(patch) for patch in patches.objects if "$patch" in patch}
+        kept = (each for each in self.objects if _key(each) not in deleted)
+        return ManifestSet(tuple(kept), self.stack, self.emitted)
 
     def functions(self) -> Iterator[Manifest]:
         """The Knative Services."""
         return self.kind("Service", api=SERVING)
 
     def function(self, name: str) -> Manifest | None:
-        """The Knative Service of this name."""
-        return next((thing for thing in self.functions() if name_of(thing) == name), None)
+        """The Knative Service with this name."""
+        return next((manifest for manifest in self.functions() if name_of(manifest) == name), None)
 
     def pods(self) -> Iterator[tuple[Manifest, Manifest]]:
-        """Everything that makes pods, with the pod's template."""
-        for thing in self.objects:
-            template = _template_of(thing)
+        """Every object that creates pods, with its pod template."""
+        for manifest in self.objects:
+            template = _template_of(manifest)
             if template:
-                yield thing, template
+                yield manifest, template
 
     def event_types(self) -> set[str]:
         """The types of all EventTypes."""
         return {
             attribute.get("value", "")
-            for thing in self.kind("EventType")
-            for attribute in thing["spec"].get("attributes", ())
+            for manifest in self.kind("EventType")
+            for attribute in manifest["spec"].get("attributes", ())
             if attribute["name"] == "type"
         }
 
 
-Rule = Callable[[World], Iterator[str]]
+Rule = Callable[[ManifestSet], Iterator[str]]
 
 
-def read(paths: Iterable[Path]) -> World:
-    """The world of YAML files and folders; patches and kustomizations are no objects."""
+def read(paths: Iterable[Path]) -> ManifestSet:
+    """Reads YAML files and folders, without kustomizations and the patches in folders."""
     objects: list[Manifest] = []
     stack = None
     for path in sorted(_files(paths)):
@@ -79,17 +80,17 @@ def read(paths: Iterable[Path]) -> World:
                 stack = document
             elif isinstance(document, dict) and _is_object(document):
                 objects.append(document)
-    return World(tuple(objects), stack, emitted_types())
+    return ManifestSet(tuple(objects), stack, emitted_types())
 
 
-def of_text(text: str) -> World:
-    """The world that a renderer such as Helm printed."""
+def parse(text: str) -> ManifestSet:
+    """Parses the output of a renderer such as Helm."""
     documents = (d for d in yaml.safe_load_all(text) if isinstance(d, dict))
-    return World(tuple(documents), None, emitted_types())
+    return ManifestSet(tuple(documents), None, emitted_types())
 
 
 def emitted_types() -> frozenset[str]:
-    """The types of all events that some function emits."""
+    """The types of all events that a function emits."""
     return frozenset(class_of(name).type for spec in all_specs() for name in spec.emits)
 
 
@@ -106,58 +107,64 @@ def _is_object(document: Manifest) -> bool:
     return document.get("kind") not in (None, "Kustomization", "Component")
 
 
-def _template_of(thing: Manifest) -> Manifest | None:
-    spec = thing.get("spec") or {}
-    if thing.get("kind") == "Pod":
-        return thing
-    if thing.get("kind") == "CronJob":
+def _template_of(manifest: Manifest) -> Manifest | None:
+    spec = manifest.get("spec") or {}
+    if manifest.get("kind") == "Pod":
+        return manifest
+    if manifest.get("kind") == "CronJob":
         spec = spec.get("jobTemplate", {}).get("spec", {})
-    is_ours = thing.get("kind") != "Service" or thing.get("apiVersion", "").startswith(SERVING)
+    is_ours = manifest.get("kind") != "Service" or manifest.get("apiVersion", "").startswith(
+        SERVING
+    )
     template = spec.get("template") if is_ours else None
     return template if isinstance(template, dict) and "spec" in template else None
 
 
-def name_of(thing: Manifest) -> str:
-    """kind-free name of an object."""
-    return str(thing["metadata"].get("name", ""))
+def _key(manifest: Manifest) -> tuple[str, str, str]:
+    return manifest["apiVersion"], manifest["kind"], name_of(manifest)
 
 
-def shown(thing: Manifest) -> str:
-    """How a finding names an object."""
-    return f"{thing.get('kind')}/{name_of(thing)}"
+def name_of(manifest: Manifest) -> str:
+    """The name of an object, without its kind."""
+    return str(manifest["metadata"].get("name", ""))
 
 
-def annotations_of(thing: Manifest) -> dict[str, str]:
-    """An object's or a template's annotations."""
-    return dict((thing.get("metadata") or {}).get("annotations") or {})
+def describe(manifest: Manifest) -> str:
+    """Kind and name of an object, as findings state them."""
+    return f"{manifest.get('kind')}/{name_of(manifest)}"
 
 
-def labels_of(thing: Manifest) -> dict[str, str]:
-    """An object's or a template's labels."""
-    return dict((thing.get("metadata") or {}).get("labels") or {})
+def annotations_of(manifest: Manifest) -> dict[str, str]:
+    """The annotations of an object or a pod template."""
+    return dict((manifest.get("metadata") or {}).get("annotations") or {})
+
+
+def labels_of(manifest: Manifest) -> dict[str, str]:
+    """The labels of an object or a pod template."""
+    return dict((manifest.get("metadata") or {}).get("labels") or {})
 
 
 def containers_of(template: Manifest) -> list[Manifest]:
-    """The containers of a pod's template."""
+    """The containers of a pod template."""
     return list(template["spec"].get("containers", ()))
 
 
 def environment_of(container: Manifest) -> dict[str, str]:
-    """The variables a container is given in so many words."""
+    """The environment variables of a container that have a literal value."""
     return {entry["name"]: str(entry.get("value", "")) for entry in container.get("env", ())}
 
 
 def is_whole(text: object) -> bool:
-    """True for a whole number, which annotations carry as text."""
+    """True for a whole number, as a number or as text."""
     return bool(re.fullmatch(r"\d+", str(text)))
 
 
 def is_true(text: object) -> bool:
-    """True for YAML's and a label's true."""
+    """True for the YAML value true and the label value "true"."""
     return text is True or text == "true"
 
 
 def as_seconds(iso: str) -> float:
-    """The seconds of ``PT30S``; 0 for what is not so written."""
+    """The seconds of a duration such as ``PT30S``; 0 for any other notation."""
     found = ISO_SECONDS.fullmatch(str(iso))
     return float(found[1]) if found else 0.0

@@ -1,4 +1,4 @@
-"""Rules for Knative Services: what the webhook would refuse, and what nobody would notice."""
+"""Rules for Knative Services: what the webhook rejects, and what no tool reports."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 from tools.manifest_rules.manifests import (
     GO_DURATION,
+    ManifestSet,
     Rule,
-    World,
     annotations_of,
     containers_of,
+    describe,
     environment_of,
     is_whole,
     labels_of,
-    shown,
 )
 
 SCALING = "autoscaling.knative.dev/"
-# every key that Knative reads; one that is misspelt is read by nobody, and nobody says so
+# every key that Knative reads; a misspelt key is ignored without an error
 KNOWN = {
     SCALING: {
         "activation-scale",
@@ -73,102 +73,103 @@ SECONDS_MIN, SECONDS_MAX = 60, 600
 CONCURRENCY_MAX = 1000
 
 
-def annotation_keys_are_spelt_right(world: World) -> Iterator[str]:
-    """A misspelt key has no effect, and no tool says so."""
-    for thing in world.objects:
-        template = (thing.get("spec") or {}).get("template")
-        for part in (thing, template if isinstance(template, dict) else {}):
+def annotation_keys_are_known(manifests: ManifestSet) -> Iterator[str]:
+    """A misspelt key has no effect, and no tool reports it."""
+    for manifest in manifests.objects:
+        template = (manifest.get("spec") or {}).get("template")
+        for part in (manifest, template if isinstance(template, dict) else {}):
             for key in (*annotations_of(part), *labels_of(part)):
                 prefix, _, name = key.rpartition("/")
                 known = KNOWN.get(f"{prefix}/")
                 if known is not None and name not in known:
-                    yield f"{shown(thing)}: {key} is no annotation of Knative's"
+                    yield f"{describe(manifest)}: {key} is not an annotation of Knative"
 
 
-def scaling_is_said_on_the_template(world: World) -> Iterator[str]:
-    """On the Service itself the webhook refuses it."""
-    for thing in world.functions():
-        for key in annotations_of(thing):
+def scaling_annotations_are_on_the_template(manifests: ManifestSet) -> Iterator[str]:
+    """The webhook rejects scaling annotations on the Service itself."""
+    for manifest in manifests.functions():
+        for key in annotations_of(manifest):
             if key.startswith(SCALING):
-                yield f"{shown(thing)}: {key} belongs on spec.template"
+                yield f"{describe(manifest)}: {key} belongs on spec.template"
 
 
-def scaling_has_values_knative_takes(world: World) -> Iterator[str]:
-    """Whole numbers, Go's durations (not ISO 8601), and min below max."""
-    for thing in world.functions():
-        said = {
+def scaling_values_are_valid(manifests: ManifestSet) -> Iterator[str]:
+    """Scales are whole numbers, durations are Go's (not ISO 8601), and min is below max."""
+    for manifest in manifests.functions():
+        values = {
             key.removeprefix(SCALING): value
-            for key, value in annotations_of(thing["spec"]["template"]).items()
+            for key, value in annotations_of(manifest["spec"]["template"]).items()
             if key.startswith(SCALING)
         }
-        wrong = [key for key in WHOLE if key in said and not is_whole(said[key])]
-        wrong += [key for key in DURATIONS if key in said and not _is_whole_seconds(said[key])]
+        wrong = [key for key in WHOLE if key in values and not is_whole(values[key])]
+        wrong += [key for key in DURATIONS if key in values and not _is_whole_seconds(values[key])]
         for key in wrong:
-            yield f"{shown(thing)}: {key} cannot be {said[key]!r}"
+            yield f"{describe(manifest)}: {key} cannot be {values[key]!r}"
         if not wrong:
-            yield from (f"{shown(thing)}: {fault}" for fault in _order_of_scales(said))
+            yield from (f"{describe(manifest)}: {fault}" for fault in _order_of_scales(values))
 
 
 def _is_whole_seconds(text: str) -> bool:
     return bool(GO_DURATION.fullmatch(text)) and "ms" not in text
 
 
-def _order_of_scales(said: dict[str, str]) -> Iterator[str]:
-    low, high = int(said.get("min-scale", 0)), int(said.get("max-scale", 0))
-    wakes = int(said.get("activation-scale", 0))
+def _order_of_scales(values: dict[str, str]) -> Iterator[str]:
+    low, high = int(values.get("min-scale", 0)), int(values.get("max-scale", 0))
+    activation = int(values.get("activation-scale", 0))
     if high and low > high:
         yield f"min-scale {low} is more than max-scale {high}"
-    if wakes and (wakes < 2 or (high and wakes > high)):
-        yield f"activation-scale {wakes} is not between 2 and max-scale {high}"
+    if activation and (activation < 2 or (high and activation > high)):
+        yield f"activation-scale {activation} is not between 2 and max-scale {high}"
 
 
-def most_pods_are_known(world: World) -> Iterator[str]:
-    """Without max-scale nobody can say how many database connections there will be."""
-    for thing in world.functions():
-        most = annotations_of(thing["spec"]["template"]).get(f"{SCALING}max-scale", "0")
-        if not is_whole(most) or int(most) == 0:
-            yield f"{shown(thing)}: has no max-scale"
+def max_scale_is_set(manifests: ManifestSet) -> Iterator[str]:
+    """Without max-scale the number of database connections has no limit."""
+    for manifest in manifests.functions():
+        max_scale = annotations_of(manifest["spec"]["template"]).get(f"{SCALING}max-scale", "0")
+        if not is_whole(max_scale) or int(max_scale) == 0:
+            yield f"{describe(manifest)}: has no max-scale"
 
 
-def concurrency_is_the_number_of_threads(world: World) -> Iterator[str]:
-    """Threads and pool are THREADS; more requests than those would wait where nobody sees them."""
-    for thing in world.functions():
-        pod = thing["spec"]["template"]["spec"]
+def concurrency_equals_threads(manifests: ManifestSet) -> Iterator[str]:
+    """THREADS sets threads and connection pool; further requests would wait in an unseen queue."""
+    for manifest in manifests.functions():
+        pod = manifest["spec"]["template"]["spec"]
         limit = pod.get("containerConcurrency", 0)
         if not 1 <= limit <= CONCURRENCY_MAX:
-            yield f"{shown(thing)}: containerConcurrency {limit} is not 1 to {CONCURRENCY_MAX}"
-        for container in containers_of(thing["spec"]["template"]):
+            yield f"{describe(manifest)}: containerConcurrency {limit} exceeds {CONCURRENCY_MAX}"
+        for container in containers_of(manifest["spec"]["template"]):
             threads = environment_of(container).get("THREADS")
             if threads != str(limit):
-                yield f"{shown(thing)}: THREADS is {threads}, containerConcurrency {limit}"
+                yield f"{describe(manifest)}: THREADS is {threads}, containerConcurrency {limit}"
 
 
-def there_is_time_to_stop(world: World) -> Iterator[str]:
-    """SIGTERM comes after 30 s of draining: with less than 60 s a function is killed first."""
-    for thing in world.functions():
-        pod = thing["spec"]["template"]["spec"]
-        whole, first = pod.get("timeoutSeconds", 300), pod.get("responseStartTimeoutSeconds", 300)
-        if not SECONDS_MIN <= whole <= SECONDS_MAX:
-            yield f"{shown(thing)}: timeoutSeconds {whole} is not {SECONDS_MIN} to {SECONDS_MAX}"
-        if first >= whole:
-            yield f"{shown(thing)}: responseStartTimeoutSeconds {first} leaves no time to stop"
+def timeouts_leave_time_to_stop(manifests: ManifestSet) -> Iterator[str]:
+    """SIGTERM follows 30 s of draining: with less than 60 s a function is killed while it stops."""
+    for manifest in manifests.functions():
+        pod = manifest["spec"]["template"]["spec"]
+        total, first = pod.get("timeoutSeconds", 300), pod.get("responseStartTimeoutSeconds", 300)
+        if not SECONDS_MIN <= total <= SECONDS_MAX:
+            limits = f"{SECONDS_MIN} to {SECONDS_MAX}"
+            yield f"{describe(manifest)}: timeoutSeconds {total} is not {limits}"
+        if first >= total:
+            yield f"{describe(manifest)}: responseStartTimeoutSeconds {first} is too long"
 
 
-def readiness_is_asked_every_50_ms(world: World) -> Iterator[str]:
-    """A period, a startup probe or a command takes the fast way away from a cold start."""
-    for thing in world.functions():
-        for container in containers_of(thing["spec"]["template"]):
+def readiness_probe_is_fast(manifests: ManifestSet) -> Iterator[str]:
+    """With a period, a command or a startup probe Knative does not probe every 50 ms."""
+    for manifest in manifests.functions():
+        for container in containers_of(manifest["spec"]["template"]):
             probe = container.get("readinessProbe", {})
             slow = {"periodSeconds", "failureThreshold", "timeoutSeconds", "exec"} & probe.keys()
             if slow or "startupProbe" in container:
-                why = ", ".join(sorted(slow)) or "a startupProbe"
-                yield f"{shown(thing)}: readiness has {why}"
+                slowed_by = ", ".join(sorted(slow)) or "a startupProbe"
+                yield f"{describe(manifest)}: readiness has {slowed_by}"
 
 
-def nothing_reserved_is_taken(world: World) -> Iterator[str]:
-    """Names, ports and paths that are queue-proxy's and Knative's own."""
-    for thing in world.functions():
-        for container in containers_of(thing["spec"]["template"]):
+def reserved_names_are_not_used(manifests: ManifestSet) -> Iterator[str]:
+    """Queue-proxy and Knative reserve names, ports and paths."""
+    for manifest in manifests.functions():
+        for container in containers_of(manifest["spec"]["template"]):
             ports = container.get("ports", ())
             taken = [name for name in environment_of(container) if name in RESERVED_NAMES]
             taken += [
@@ -179,14 +180,14 @@ def nothing_reserved_is_taken(world: World) -> Iterator[str]:
             taken += [m["mountPath"] for m in mounts if m["mountPath"] in RESERVED_PATHS]
             taken += ["queue-proxy"] if container.get("name") == "queue-proxy" else []
             taken += ["a second port"] if len(ports) > 1 else []
-            for what in taken:
-                yield f"{shown(thing)}: {what} is not a function's to use"
+            for each in taken:
+                yield f"{describe(manifest)}: {each} is reserved"
 
 
-def fields_are_those_knative_takes(world: World) -> Iterator[str]:
-    """What the webhook refuses, or only takes behind a feature flag."""
-    for thing in world.functions():
-        pod = thing["spec"]["template"]["spec"]
+def pod_fields_are_supported(manifests: ManifestSet) -> Iterator[str]:
+    """The webhook rejects these fields, or accepts them only with a feature flag."""
+    for manifest in manifests.functions():
+        pod = manifest["spec"]["template"]["spec"]
         found = [field for field in FORBIDDEN if field in pod]
         for container in pod.get("containers", ()):
             found += ["lifecycle"] if "lifecycle" in container else []
@@ -197,61 +198,61 @@ def fields_are_those_knative_takes(world: World) -> Iterator[str]:
                 if "fieldRef" in e.get("valueFrom", {})
             ]
         for field in found:
-            yield f"{shown(thing)}: {field} is refused in a Knative Service"
+            yield f"{describe(manifest)}: {field} is not allowed in a Knative Service"
 
 
-def every_volume_is_mounted(world: World) -> Iterator[str]:
-    """A volume without a mount, or a mount without a volume, is refused."""
-    for thing, template in world.pods():
+def volumes_are_mounted(manifests: ManifestSet) -> Iterator[str]:
+    """The webhook rejects a volume without a mount and a mount without a volume."""
+    for manifest, template in manifests.pods():
         volumes = {volume["name"] for volume in template["spec"].get("volumes", ())}
-        claims = (thing.get("spec") or {}).get("volumeClaimTemplates", ())
+        claims = (manifest.get("spec") or {}).get("volumeClaimTemplates", ())
         volumes |= {claim["metadata"]["name"] for claim in claims}
         mounts = {
             mount["name"] for c in containers_of(template) for mount in c.get("volumeMounts", ())
         }
         for name in sorted(volumes ^ mounts):
-            yield f"{shown(thing)}: volume {name} is not both there and mounted"
+            yield f"{describe(manifest)}: volume {name} is not both declared and mounted"
 
 
-def a_release_makes_no_revision(world: World) -> Iterator[str]:
-    """A label that changes with each release would restart every function with each release."""
-    for thing in world.functions():
+def template_has_no_release_labels(manifests: ManifestSet) -> Iterator[str]:
+    """A label that changes with each release would create a revision of every function."""
+    for manifest in manifests.functions():
         for label in RELEASE_LABELS:
-            if label in labels_of(thing["spec"]["template"]):
-                yield f"{shown(thing)}: {label} on the template makes a revision of each release"
+            if label in labels_of(manifest["spec"]["template"]):
+                yield f"{describe(manifest)}: {label} on the template changes with each release"
 
 
-def traffic_is_whole(world: World) -> Iterator[str]:
-    """100 percent, each target named once."""
-    for thing in world.functions():
-        traffic = thing["spec"].get("traffic")
+def traffic_adds_up_to_100_percent(manifests: ManifestSet) -> Iterator[str]:
+    """Percentages add up to 100, and a target is the latest or a named revision, not both."""
+    for manifest in manifests.functions():
+        traffic = manifest["spec"].get("traffic")
         if traffic is None:
             continue
         if sum(target.get("percent", 0) for target in traffic) != 100:
-            yield f"{shown(thing)}: traffic is not 100 percent"
+            yield f"{describe(manifest)}: traffic is not 100 percent"
         if any(bool(t.get("latestRevision")) == ("revisionName" in t) for t in traffic):
-            yield f"{shown(thing)}: a target is not either the latest or a named revision"
+            yield f"{describe(manifest)}: a target must be either the latest or a named revision"
 
 
-def functions_are_private(world: World) -> Iterator[str]:
-    """The edge is the only door; event endpoints are nobody's from outside."""
-    for thing in world.functions():
-        if labels_of(thing).get("networking.knative.dev/visibility") != "cluster-local":
-            yield f"{shown(thing)}: is not cluster-local"
+def functions_are_cluster_local(manifests: ManifestSet) -> Iterator[str]:
+    """Functions are reachable through the edge only; event endpoints are not public."""
+    for manifest in manifests.functions():
+        if labels_of(manifest).get("networking.knative.dev/visibility") != "cluster-local":
+            yield f"{describe(manifest)}: is not cluster-local"
 
 
 RULES: tuple[Rule, ...] = (
-    annotation_keys_are_spelt_right,
-    scaling_is_said_on_the_template,
-    scaling_has_values_knative_takes,
-    most_pods_are_known,
-    concurrency_is_the_number_of_threads,
-    there_is_time_to_stop,
-    readiness_is_asked_every_50_ms,
-    nothing_reserved_is_taken,
-    fields_are_those_knative_takes,
-    every_volume_is_mounted,
-    a_release_makes_no_revision,
-    traffic_is_whole,
-    functions_are_private,
+    annotation_keys_are_known,
+    scaling_annotations_are_on_the_template,
+    scaling_values_are_valid,
+    max_scale_is_set,
+    concurrency_equals_threads,
+    timeouts_leave_time_to_stop,
+    readiness_probe_is_fast,
+    reserved_names_are_not_used,
+    pod_fields_are_supported,
+    volumes_are_mounted,
+    template_has_no_release_labels,
+    traffic_adds_up_to_100_percent,
+    functions_are_cluster_local,
 )

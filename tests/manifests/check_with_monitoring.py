@@ -1,0 +1,105 @@
+"""Reads alerts and monitoring configurations with promtool and the collector.
+
+    python -m tests.manifests.check_with_monitoring
+
+``promtool`` checks the alerts, runs the test of each (tests/tools/observability/alerts.yaml) and
+reads the configurations of Prometheus; the collector reads its own.  Compose and the chart have one
+of each.  Built from the sources that ``infra/compose/local`` pins; needs Go 1.25 or newer.
+
+Exits 1 when a program rejects a file, 2 without Go.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.manifests.check_with_clients import ClientMismatchError, build, run
+from tests.manifests.test_chart import chart_manifests
+from tools.manifest_rules.__main__ import ROOT
+
+SOURCES = ROOT / "infra" / "compose" / "local"
+COMPOSE = ROOT / "infra" / "compose" / "observability"
+ALERTS = ROOT / "infra" / "observability" / "alerts" / "shop.yaml"
+# only the service discovery that the chart uses: the others take minutes to build
+TAGS = "remove_all_sd,enable_kubernetes_sd"
+ALERT_TESTS = ROOT / "tests" / "tools" / "observability" / "alerts.yaml"
+
+
+def main() -> int:
+    """Prints a line for each program and returns the exit status."""
+    if shutil.which("go") is None:
+        print("go is missing", file=sys.stderr)
+        return 2
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for check in (check_promtool, check_collector):
+            try:
+                result = check(Path(folder))
+            except ClientMismatchError as error:
+                failed += 1
+                result = f"{check.__name__}: FAILED: {error}"
+            print(result, flush=True)
+    return 1 if failed else 0
+
+
+def check_promtool(folder: Path) -> str:
+    """Alerts, their tests and both configurations of Prometheus."""
+    package = "github.com/prometheus/prometheus/cmd/promtool"
+    promtool = str(build(SOURCES / "prometheus", package, folder / "promtool", tags=TAGS))
+    run([promtool, "check", "rules", "--lint=all", "--lint-fatal", str(ALERTS)])
+    run([promtool, "test", "rules", str(ALERT_TESTS)])
+    configurations = (of_compose(folder / "compose"), of_chart(folder / "chart"))
+    for configuration in configurations:
+        run([promtool, "check", "config", "--lint-fatal", str(configuration / "prometheus.yaml")])
+    return f"promtool: alerts, their tests and {len(configurations)} configurations accepted"
+
+
+def check_collector(folder: Path) -> str:
+    """Both configurations of the collector, with every component that they name."""
+    package = "msa-shop/local/otel-collector"
+    collector = str(build(SOURCES / "otel-collector", package, folder / "otelcol"))
+    configurations = (
+        COMPOSE / "otel-collector.yaml",
+        of_chart(folder / "chart") / "collector.yaml",
+    )
+    for configuration in configurations:
+        run([collector, "validate", f"--config={configuration}"])
+    return f"collector: {len(configurations)} configurations accepted"
+
+
+def of_compose(folder: Path) -> Path:
+    """Writes what Compose mounts into Prometheus to ``folder``, with paths of ``folder``."""
+    return _written(
+        folder,
+        {
+            "prometheus.yaml": (COMPOSE / "prometheus.yml").read_text("utf-8"),
+            "functions.yml": (COMPOSE / "functions.yml").read_text("utf-8"),
+            "alerts.yaml": ALERTS.read_text("utf-8"),
+        },
+        mounted="/etc/shop",
+    )
+
+
+def of_chart(folder: Path) -> Path:
+    """Writes what the chart mounts into Prometheus and the collector to ``folder``."""
+    maps = {
+        each["metadata"]["name"]: each["data"]
+        for each in chart_manifests("observability").objects
+        if each["kind"] == "ConfigMap"
+    }
+    files = maps["shop-prometheus"] | maps["shop-collector"]
+    return _written(folder, files, mounted="/etc/prometheus-shop")
+
+
+def _written(folder: Path, files: dict[str, str], *, mounted: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text.replace(f"{mounted}/", f"{folder}/"), "utf-8")
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())
