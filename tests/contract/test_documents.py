@@ -156,3 +156,8 @@ def test_every_code_in_the_sources_is_defined_in_the_design_documents() -> None:
 def test_design_tables_list_exactly_the_codes_of_the_source(letters: str, folder: str) -> None:
     defined = {code for code in defined_codes() if code[0] in letters}
     assert {code for code in codes_in(folder) if code[0] in letters} == defined
+
+
+def test_both_readmes_link_to_the_same_documents() -> None:
+    english, korean = (set(LINK.findall(text_of(n))) for n in ("README.md", "README.ko.md"))
+    assert english - {"README.ko.md"} == korean - {"README.md"}
