@@ -38,12 +38,12 @@ order by due_at limit %(batch)s
 """
 
 
-def run_due_jobs(work: EventContext) -> None:
+def run_due_jobs(context: EventContext) -> None:
     """Works until nothing is due, nothing moves any more, or the time of one tick is over."""
     deadline = time.monotonic() + DRAIN_SECONDS
     seen: set[tuple[str, str]] = set()
     while time.monotonic() < deadline:
-        with work.transaction() as tx:
+        with context.transaction() as tx:
             # rows that stay due must not hide those behind them
             rows = tx.all(TAKE, kinds=list(_DO), batch=BATCH + len(seen))
         fresh = [(row.kind, row.id) for row in rows if (row.kind, row.id) not in seen]
@@ -52,7 +52,7 @@ def run_due_jobs(work: EventContext) -> None:
         for kind, subject in _once_per_kind(fresh):
             if time.monotonic() > deadline:
                 return
-            _do(work, kind, subject)
+            _do(context, kind, subject)
         seen.update(fresh)
 
 
@@ -63,16 +63,16 @@ def _once_per_kind(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(kind, "") for kind in sorted(batched)] + single
 
 
-def _do(work: EventContext, kind: str, subject: str) -> None:
+def _do(context: EventContext, kind: str, subject: str) -> None:
     """One row; whatever becomes of it, its neighbours do not wait: it stays due and comes again."""
     try:
-        _DO[kind](work, subject)
+        _DO[kind](context, subject)
     except (ClientError, Unavailable, *db.NOT_NOW) as error:
-        work.note(f"{kind} {subject}: {type(error).__name__}")
+        context.log_postponed(f"{kind} {subject}: {type(error).__name__}")
     except (db.DatabaseError, AssertionError) as error:
         # what a constraint or a guard refuses is a bug of ours, for a person to look at
-        work.note(f"{kind} {subject}: {error!r}")
-        with work.transaction() as tx:
+        context.log_postponed(f"{kind} {subject}: {error!r}")
+        with context.transaction() as tx:
             statement, parameters = operator_alerts.raise_alert(
                 kind=f"stuck_{kind}", subject=subject, detail=type(error).__name__
             )
@@ -82,9 +82,9 @@ def _do(work: EventContext, kind: str, subject: str) -> None:
 # ---------------------------------------------------------------- events
 
 
-def _relay(work: EventContext, _: str) -> None:
+def _relay(context: EventContext, _: str) -> None:
     """Unsent or unconsumed rows: leased, then sent outside any transaction."""
-    with work.transaction() as tx:
+    with context.transaction() as tx:
         rows = tx.all(outbox.TAKE_DUE, batch=BATCH)
         done = [row.event_id for row in rows if row.consumed]
         late = [row for row in rows if row.too_old and not row.consumed]
@@ -95,7 +95,7 @@ def _relay(work: EventContext, _: str) -> None:
             (outbox.LEASE, {"event_ids": [row.event_id for row in due]}),
             *(_parked(row) for row in late),
         )
-    work.publish([_as_outbox_row(row) for row in due], relay=True)
+    context.relay([_as_outbox_row(row) for row in due])
 
 
 def _parked(row: Any) -> db.Statement:
@@ -120,50 +120,52 @@ def _as_outbox_row(row: Any) -> OutboxRow:
 # ---------------------------------------------------------------- money
 
 
-def _charge(work: EventContext, order_id: str) -> None:
-    work.run(charge.CHARGE, UUID(order_id))
+def _charge(context: EventContext, order_id: str) -> None:
+    context.run(charge.CHARGE, UUID(order_id))
 
 
-def _resolve(work: EventContext, payment_id: str) -> None:
-    work.run(charge.RESOLVE, UUID(payment_id))
+def _resolve(context: EventContext, payment_id: str) -> None:
+    context.run(charge.RESOLVE, UUID(payment_id))
 
 
-def _refund(work: EventContext, refund_id: str) -> None:
-    work.run(refund.REFUND, UUID(refund_id))
+def _refund(context: EventContext, refund_id: str) -> None:
+    context.run(refund.REFUND, UUID(refund_id))
 
 
-def _reconcile(work: EventContext, provider: str) -> None:
+def _reconcile(context: EventContext, provider: str) -> None:
     """Reads on in the provider's books and tells our stories what they do not know yet.
 
     The place is kept after every page: whoever dies in long books has not read them for nothing.
     """
     deadline = time.monotonic() + BOOKS_SECONDS
-    with work.transaction() as tx:
+    with context.transaction() as tx:
         position = tx.one(reconciliation.TAKE, provider=provider)
     if position is None:
         return
     cursor, found, has_more = position.cursor, False, True
     while has_more:
         if time.monotonic() >= deadline:
-            with work.transaction() as tx:
+            with context.transaction() as tx:
                 tx.run(reconciliation.GO_ON, provider=provider)
             return
-        page = work.provider.list_since(cursor, PAGE)
-        for entry in _news(work, page.entries):
-            _compare(work, entry)
+        page = context.provider.list_since(cursor, PAGE)
+        for entry in _news(context, page.entries):
+            _compare(context, entry)
         found = found or bool(page.entries)
         cursor, has_more = page.next_cursor, page.has_more
         if has_more:
-            with work.transaction() as tx:
+            with context.transaction() as tx:
                 tx.run(reconciliation.KEEP_PLACE, provider=provider, cursor=cursor)
-    with work.transaction() as tx:
+    with context.transaction() as tx:
         tx.run(reconciliation.ADVANCE, provider=provider, cursor=cursor, found=found)
 
 
-def _news(work: EventContext, entries: Sequence[ProviderTransaction]) -> list[ProviderTransaction]:
+def _news(
+    context: EventContext, entries: Sequence[ProviderTransaction]
+) -> list[ProviderTransaction]:
     """Entries without those that our stories end with, which are nearly all, in one question."""
     keys = [entry.key for entry in entries]
-    with work.transaction() as tx:
+    with context.transaction() as tx:
         charges, givings_back = tx.together(
             (payments.CAPTURED_KEYS, {"provider_keys": keys}),
             (refunds.SUCCEEDED_KEYS, {"provider_keys": keys}),
@@ -172,9 +174,9 @@ def _news(work: EventContext, entries: Sequence[ProviderTransaction]) -> list[Pr
     return [entry for entry in entries if entry.key not in known]
 
 
-def _compare(work: EventContext, entry: ProviderTransaction) -> None:
+def _compare(context: EventContext, entry: ProviderTransaction) -> None:
     question = refunds.ORDER_OF_KEY if entry.kind == "refund" else payments.ORDER_OF_KEY
-    with work.transaction() as tx:
+    with context.transaction() as tx:
         row = tx.one(question, provider_key=entry.key)
         if row is None:
             _meet_unknown(tx, entry)
@@ -210,16 +212,16 @@ def _meet_unknown(tx: Transaction, entry: ProviderTransaction) -> None:
 # ---------------------------------------------------------------- orders
 
 
-def _expire(work: EventContext, order_id: str) -> None:
-    _tell_if_free(work, order_id, decide.ExpiryDue())
+def _expire(context: EventContext, order_id: str) -> None:
+    _tell_if_free(context, order_id, decide.ExpiryDue())
 
 
-def _finish(work: EventContext, order_id: str) -> None:
-    _tell_if_free(work, order_id, decide.FinishDue())
+def _finish(context: EventContext, order_id: str) -> None:
+    _tell_if_free(context, order_id, decide.FinishDue())
 
 
-def _tell_if_free(work: EventContext, order_id: str, message: Any) -> None:
-    with work.transaction() as tx:
+def _tell_if_free(context: EventContext, order_id: str, message: Any) -> None:
+    with context.transaction() as tx:
         if apply.lock_or_skip(tx, UUID(order_id)):
             apply.apply_message(tx, UUID(order_id), message)
 
@@ -227,11 +229,11 @@ def _tell_if_free(work: EventContext, order_id: str, message: Any) -> None:
 # ---------------------------------------------------------------- retention
 
 
-def _forget(work: EventContext, what: str) -> None:
+def _forget(context: EventContext, what: str) -> None:
     """Batches of 1,000, each in a transaction of its own, so that no lock is held for long."""
     forgotten = FORGOTTEN_AT_ONCE
     while forgotten == FORGOTTEN_AT_ONCE:
-        with work.transaction() as tx:
+        with context.transaction() as tx:
             forgotten = tx.run(_FORGET[what], batch=FORGOTTEN_AT_ONCE)
 
 

@@ -36,7 +36,7 @@ from shop.registry import all_specs, consumers_of, spec_of
 from shop.runtime.app import App
 from shop.runtime.config import Secret, Settings
 from shop.runtime.http_messages import HttpRequest, HttpResponse
-from shop.runtime.services import Services, install
+from shop.runtime.services import Services
 from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
 from tools.checker.evaluate import ExternalRecords, Violation, find_violations
 from tools.checker.provider_transactions import provider_records
@@ -99,7 +99,6 @@ class ShopHarness:
     def __post_init__(self) -> None:
         for spec in all_specs():
             self.apps[spec.name] = App((spec,), Services(self._settings(spec), source=spec.source))
-        install(Services(self._settings(self._spec("login")), source="/shop/login"))
 
     def _spec(self, name: str) -> FunctionSpec:
         return next(spec for spec in all_specs() if spec.name == name)
@@ -210,7 +209,7 @@ class ShopHarness:
 
     def _route(self, method: str, path: str) -> App:
         for app in self.apps.values():
-            for operation in app._operations:
+            for operation in app.router.operations:
                 if operation.pattern.fullmatch(path) and operation.route.method == method:
                     if path == "/orders/me" and "{" in operation.route.path:
                         continue

@@ -23,9 +23,13 @@ OUTBOX = "shop/messaging/outbox.py"
 SANDBOX = "shop/adapters/payment_provider/simulator.py"
 WEBHOOK = "shop/adapters/payment_provider/webhook.py"
 REFUNDING = "shop/orders/refund.py"
-PERFORM = "shop/runtime/http_pipeline.py"
-RECEIVE = "shop/runtime/event_pipeline.py"
-WORK = "shop/runtime/event_context.py"
+HTTP_PIPELINE = "shop/runtime/http_pipeline.py"
+EVENT_PIPELINE = "shop/runtime/event_pipeline.py"
+EVENT_CONTEXT = "shop/runtime/event_context.py"
+REQUEST_CONTEXT = "shop/runtime/request_context.py"
+REQUEST_VALIDATION = "shop/runtime/request_validation.py"
+IDEMPOTENCY_POLICY = "shop/runtime/idempotency_policy.py"
+AUTHENTICATION = "shop/runtime/authentication.py"
 SAGA = "shop/orders/apply.py"
 GRANTS = "shop/schema/grants.py"
 PROMISES = "shop/schema/triggers_and_views.py"
@@ -79,7 +83,7 @@ _KEYS = (
         "no idempotency: a key is read and forgotten, so a retry is a second order",
         (
             Edit(
-                PERFORM,
+                REQUEST_VALIDATION,
                 "return key if operation.route.idempotent else None",
                 "return None",
             ),
@@ -118,11 +122,11 @@ where not exists (select from shop.idempotency
         "the answer is stored after the commit: a crash between leaves a key without one",
         (
             Edit(
-                PERFORM,
+                HTTP_PIPELINE,
                 "session.commit(*closing)",
                 """session.commit()
-    if closing:
-        call.services.database.run_now(*closing)""",
+            if closing:
+                context.services.database.run_now(*closing)""",
             ),
         ),
         ("Q-08", "replays"),
@@ -131,7 +135,7 @@ where not exists (select from shop.idempotency
         "M-04",
         "H-01",
         "a key remembers the body, not the status: a repeated request is answered 200",
-        (Edit(PERFORM, "status=answer.status,", "status=200,"),),
+        (Edit(IDEMPOTENCY_POLICY, "status=response.status,", "status=200,"),),
         ("Q-11", "replays"),
     ),
     Mutant(
@@ -140,8 +144,8 @@ where not exists (select from shop.idempotency
         "a key used for another request is answered with the first one's answer",
         (
             Edit(
-                PERFORM,
-                'if bytes(row.fingerprint) != call.claim["fingerprint"]:',
+                IDEMPOTENCY_POLICY,
+                "if bytes(row.fingerprint) != self._fingerprint:",
                 "if not bytes(row.fingerprint):",
             ),
         ),
@@ -153,9 +157,9 @@ where not exists (select from shop.idempotency
         "keys belong to nobody: whoever guesses one gets another customer's answer",
         (
             Edit(
-                PERFORM,
-                '"user_id": request.caller.user_id if request.caller else ANONYMOUS,',
-                '"user_id": ANONYMOUS,',
+                IDEMPOTENCY_POLICY,
+                "self._user_id = request.caller.user_id if request.caller else ANONYMOUS",
+                "self._user_id = ANONYMOUS",
             ),
         ),
         ("I-18",),
@@ -167,9 +171,9 @@ where not exists (select from shop.idempotency
         (
             _without(PLACE_ORDER, "    tx.together((BACK_TO_MARK, {}))\n"),
             Edit(
-                PERFORM,
-                "session.commit((db.UNDO_WORK, {}), _finish(call, answer))",
-                "session.commit(_finish(call, answer))",
+                HTTP_PIPELINE,
+                "closing = ((db.UNDO_WORK, {}),)",
+                "closing = ()",
             ),
         ),
         ("I-06", "Q-12"),
@@ -292,28 +296,28 @@ _PAYMENTS = (
         "the provider is called inside the transaction: a crash leaves a charge without a trace",
         (
             Edit(
-                RECEIVE,
-                "            call = phases.prepare(tx, phases.subject(event))",
-                """            call = phases.prepare(tx, phases.subject(event))
-            if call is not None:
-                work.execute_and_record(phases, call, tx)""",
+                EVENT_PIPELINE,
+                "                call = handler.prepare(session.tx, handler.subject(event))",
+                """                call = handler.prepare(session.tx, handler.subject(event))
+                if call is not None:
+                    context.execute_and_record(handler, call, session.tx)""",
             ),
-            _without(RECEIVE, "    work.execute_and_record(phases, call)\n"),
+            _without(EVENT_PIPELINE, "    context.execute_and_record(handler, call)\n"),
             Edit(
-                WORK,
-                "def execute_and_record(self, phases: TwoPhaseCall, call: Any) -> None:",
-                "def execute_and_record(self, phases: TwoPhaseCall, call: Any, inside: Any = None)"
-                " -> None:",
+                EVENT_CONTEXT,
+                "def execute_and_record(self, two_phase_call: TwoPhaseCall[Call, Outcome], "
+                "call: Call) -> None:",
+                "def execute_and_record(self, two_phase_call, call, inside=None) -> None:",
             ),
             Edit(
-                WORK,
+                EVENT_CONTEXT,
                 """        with self.transaction(before_commit="W9") as tx:
-            phases.record(tx, call, outcome)""",
+            two_phase_call.record(tx, call, outcome)""",
                 """        if inside is not None:
-            phases.record(inside, call, outcome)
+            two_phase_call.record(inside, call, outcome)
             return
         with self.transaction(before_commit="W9") as tx:
-            phases.record(tx, call, outcome)""",
+            two_phase_call.record(tx, call, outcome)""",
             ),
         ),
         ("I-11", "Q-06"),
@@ -459,8 +463,8 @@ _PAYMENTS = (
         (
             Edit(
                 DUE,
-                "work.run(charge.RESOLVE, UUID(payment_id))",
-                "work.note(payment_id)",
+                "context.run(charge.RESOLVE, UUID(payment_id))",
+                "context.log_postponed(payment_id)",
             ),
         ),
         ("Q-01", "Q-02", "rest"),
@@ -543,8 +547,8 @@ _BOOKS = (
         (
             Edit(
                 DUE,
-                "work.run(refund.REFUND, UUID(refund_id))",
-                "work.note(refund_id)",
+                "context.run(refund.REFUND, UUID(refund_id))",
+                "context.log_postponed(refund_id)",
             ),
         ),
         ("Q-01", "Q-02", "rest"),
@@ -642,9 +646,11 @@ returning event_id
         "an event is published before the transaction that would make it true",
         (
             Edit(
-                PERFORM,
+                HTTP_PIPELINE,
                 "session.commit(*closing)",
-                "_publish(call.services, tx.announced)\n    session.commit(*closing)",
+                "context.emitted.extend(session.tx.announced)\n"
+                "            context.publish()\n"
+                "            session.commit(*closing)",
             ),
         ),
         ("Q-09", "I-20"),
@@ -663,8 +669,8 @@ returning event_id
         (
             Edit(
                 DUE,
-                "work.publish([_as_outbox_row(row) for row in due], relay=True)",
-                'work.note(f"{len(due)} events are due")',
+                "context.relay([_as_outbox_row(row) for row in due])",
+                'context.log_postponed(f"{len(due)} events are due")',
             ),
         ),
         ("Q-07", "rest"),
@@ -673,7 +679,7 @@ returning event_id
         "M-39",
         "S-12",
         "events are believed as they come: nobody asks who signed them",
-        (_without(RECEIVE, "    _authenticate(services, message)\n"),),
+        (_without(EVENT_PIPELINE, "        _authenticate(services, event)\n"),),
         ("Q-09", "I-20"),
     ),
     Mutant(
@@ -689,7 +695,7 @@ returning event_id
         "any key speaks for any source, and any source announces anything",
         (
             Edit(SIGNATURES, "if not key.speaks_for(event.source):", "if not event.source:"),
-            Edit(RECEIVE, "if name not in announces:", "if not name:"),
+            Edit(EVENT_PIPELINE, "if name not in emits:", "if not name:"),
         ),
         ("Q-09",),
     ),
@@ -699,9 +705,9 @@ returning event_id
         "a message nobody can read is dropped in silence",
         (
             Edit(
-                RECEIVE,
+                EVENT_PIPELINE,
                 'raise ClientError(error.status, "BAD_EVENT", error.reason) from error',
-                "return HttpResponse(DONE)",
+                "return HttpResponse(NO_CONTENT)",
             ),
         ),
         ("Q-09",),
@@ -724,25 +730,31 @@ _ACCESS = (
         "whoever sends X-User-Id is that user, without a token",
         (
             Edit(
-                PERFORM,
-                '    caller = services.tokens.verify(wire.headers.get("authorization"), '
+                AUTHENTICATION,
+                '    caller = services.tokens.verify(http_request.headers.get("authorization"), '
                 "utc_now())\n",
-                """    claimed = wire.headers.get("x-user-id", "")
+                """    claimed = http_request.headers.get("x-user-id", "")
     if claimed.isdigit():
         from uuid import UUID
+        from shop.primitives.messages import Caller
 
         return Caller(int(claimed), needed, UUID(int=0))
-    caller = services.tokens.verify(wire.headers.get("authorization"), utc_now())
+    caller = services.tokens.verify(http_request.headers.get("authorization"), utc_now())
 """,
             ),
             Edit(
-                PERFORM,
-                """    if caller is not None:
-        from shop.sessions import open_session
+                REQUEST_CONTEXT,
+                """        if caller is not None:
+            from shop.sessions import open_session
 """,
-                """    if caller is not None and caller.session_id.int:
-        from shop.sessions import open_session
+                """        if caller is not None and caller.session_id.int:
+            from shop.sessions import open_session
 """,
+            ),
+            Edit(
+                REQUEST_CONTEXT,
+                "if self._caller is not None:",
+                "if self._caller is not None and self._caller.session_id.int:",
             ),
         ),
         ("probes",),
@@ -781,8 +793,8 @@ _ACCESS = (
         "there are no roles: a customer does what staff, support and finance do",
         (
             Edit(
-                PERFORM,
-                'if needed != "customer" and caller.role != needed:',
+                AUTHENTICATION,
+                'if needed not in ("customer", caller.role):',
                 'if needed == "nobody":',
             ),
         ),

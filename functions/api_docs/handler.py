@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import events
 from shop.primitives.errors import not_found
 from shop.primitives.messages import Request, Response
+
+if TYPE_CHECKING:
+    from shop.runtime.request_context import RequestContext
 
 HERE = Path(__file__).parent / "assets"
 RENDERED = HERE / "rendered"
@@ -47,12 +51,12 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-def show_api_docs(_request: Request, _open_transaction: object) -> Response:
+def show_api_docs(_request: Request[None, None], _context: RequestContext) -> Response:
     """Swagger UI, as HTML."""
     return _file(HERE, "api-docs.html", HTML)
 
 
-def show_asset(request: Request, _open_transaction: object) -> Response:
+def show_asset(request: Request[None, None], _context: RequestContext) -> Response:
     """One of the pages' own files; 404 for any other name."""
     name = request.path["asset"]
     if name not in ASSETS:
@@ -61,27 +65,27 @@ def show_asset(request: Request, _open_transaction: object) -> Response:
     return _file(folder, name, media_type)
 
 
-def show_openapi(_request: Request, _open_transaction: object) -> Response:
+def show_openapi(_request: Request[None, None], _context: RequestContext) -> Response:
     """OpenAPI 3.1 of all functions."""
     return _file(RENDERED, "openapi.json", JSON)
 
 
-def show_openapi_of_group(request: Request, _open_transaction: object) -> Response:
+def show_openapi_of_group(request: Request[None, None], _context: RequestContext) -> Response:
     """OpenAPI 3.1 of one group; 404 when there is no such group."""
     return _listed(RENDERED, f"openapi-{request.path['group']}.json", JSON, "the group")
 
 
-def show_asyncapi_page(_request: Request, _open_transaction: object) -> Response:
+def show_asyncapi_page(_request: Request[None, None], _context: RequestContext) -> Response:
     """The event catalogue, as HTML."""
     return _file(RENDERED, "asyncapi.html", HTML)
 
 
-def show_asyncapi(_request: Request, _open_transaction: object) -> Response:
+def show_asyncapi(_request: Request[None, None], _context: RequestContext) -> Response:
     """AsyncAPI 3.0 of all events."""
     return _file(RENDERED, "asyncapi.json", JSON)
 
 
-def show_event_schema(request: Request, _open_transaction: object) -> Response:
+def show_event_schema(request: Request[None, None], _context: RequestContext) -> Response:
     """JSON Schema of an event type and version; 404 when there is none."""
     folder = Path(next(iter(events.__path__))) / "schemas"
     return _listed(folder, request.path["name"], "application/schema+json", "the schema")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from shop.adapters.db import Transaction
+from typing import TYPE_CHECKING
+
 from shop.orders import apply, decide, orders
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.messages import Request, Response
 
+if TYPE_CHECKING:
+    from functions.cancel_order.schema import RefundOrder
+    from shop.runtime.request_context import RequestContext
 
-def cancel_order(request: Request, tx: Transaction) -> Response:
+
+def cancel_order(request: Request[None, None], context: RequestContext) -> Response:
     """200 with the order, CANCELLED or CANCELLING; 409 NOT_CANCELLABLE when it already is."""
+    tx = context.tx
     order_id = orders.id_in(request.path)
     if request.raw_body.strip() not in (b"", b"{}"):
         raise ClientError(422, "INVALID", "cancelling takes no body")
@@ -20,13 +26,13 @@ def cancel_order(request: Request, tx: Transaction) -> Response:
     return Response(200, orders.represent(row))
 
 
-def refund_order(request: Request, tx: Transaction) -> Response:
+def refund_order(request: Request[RefundOrder, None], context: RequestContext) -> Response:
     """201 with the accepted refund; 409 EXCEEDS_CAPTURE or NOT_REFUNDABLE; 422 another currency."""
     order_id = orders.id_in(request.path)
     asked = request.body
     try:
         telling = apply.apply_message(
-            tx,
+            context.tx,
             order_id,
             decide.RefundAsked(asked.amount, asked.reason),
             requested_by=request.user_id,

@@ -10,23 +10,25 @@ from shop.primitives.ids import parse_product_id
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
+    from functions.cart.schema import ItemChange, NewItem
     from shop.adapters.db import Transaction
+    from shop.runtime.request_context import RequestContext
 
 
-def show_cart(request: Request, tx: Transaction) -> Response:
+def show_cart(request: Request[None, None], context: RequestContext) -> Response:
     """The caller's cart at today's prices; the total counts every line, available or not."""
-    lines = [_line(row) for row in tx.all(carts.LINES, user_id=request.user_id)]
+    lines = [_line(row) for row in context.tx.all(carts.LINES, user_id=request.user_id)]
     total = sum(line["lineAmount"] for line in lines)
     return Response(
         200,
-        {"items": lines, "totalAmount": total, "currency": request.settings.currency},
+        {"items": lines, "totalAmount": total, "currency": context.settings.currency},
     )
 
 
-def add_item(request: Request, tx: Transaction) -> Response:
+def add_item(request: Request[NewItem, None], context: RequestContext) -> Response:
     """201 with the line and its summed quantity; 404 no product, 422 too much, 409 no stock."""
     body = request.body
-    _, rows = tx.together(*carts.add(request.user_id, body.product_id, body.quantity))
+    _, rows = context.tx.together(*carts.add(request.user_id, body.product_id, body.quantity))
     if not rows:
         raise not_found("the product")
     row = rows[0]
@@ -41,8 +43,9 @@ def add_item(request: Request, tx: Transaction) -> Response:
     raise _out_of_stock(row)
 
 
-def change_item(request: Request, tx: Transaction) -> Response:
+def change_item(request: Request[ItemChange, None], context: RequestContext) -> Response:
     """200 with the line, 204 when nought or less removed it; 404 not in the cart, 409 no stock."""
+    tx = context.tx
     product_id = parse_product_id(request.path["productId"])
     if product_id is None:
         raise not_found("the cart's line")
@@ -57,7 +60,7 @@ def change_item(request: Request, tx: Transaction) -> Response:
     return Response(200, _line(row))
 
 
-def remove_item(request: Request, tx: Transaction) -> Response:
+def remove_item(request: Request[None, None], context: RequestContext) -> Response:
     """204 whether the line was there or not: afterwards it is not, which is what was asked.
 
     404 for what can be no product's number.
@@ -65,17 +68,17 @@ def remove_item(request: Request, tx: Transaction) -> Response:
     product_id = parse_product_id(request.path["productId"])
     if product_id is None:
         raise not_found("the cart's line")
-    tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id)
+    context.tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id)
     return Response(204)
 
 
-def empty_cart(request: Request, tx: Transaction) -> Response:
+def empty_cart(request: Request[None, None], context: RequestContext) -> Response:
     """204; afterwards the cart is empty."""
-    tx.run(carts.EMPTY, user_id=request.user_id)
+    context.tx.run(carts.EMPTY, user_id=request.user_id)
     return Response(204)
 
 
-def _remove(request: Request, tx: Transaction, product_id: int) -> Response:
+def _remove(request: Request[ItemChange, None], tx: Transaction, product_id: int) -> Response:
     if tx.run(carts.REMOVE, user_id=request.user_id, product_id=product_id) == 0:
         raise not_found("the cart's line")
     return Response(204)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from functions.list_products.page_cache import Page, PageCache, make_page
@@ -14,10 +13,12 @@ from shop.primitives.errors import not_found
 from shop.primitives.etags import is_known, tag_of_bytes
 from shop.primitives.ids import parse_product_id
 from shop.primitives.messages import Event, Request, Response
-from shop.runtime.services import cache_of
 
 if TYPE_CHECKING:
+    from functions.list_products.schema import ListProducts
     from shop.adapters.db import Transaction
+    from shop.runtime.event_context import EventContext
+    from shop.runtime.request_context import RequestContext
 
 # a copy may be kept, but never used without asking: the answer to that is mostly an empty 304
 REVALIDATE = "public, no-cache"
@@ -25,45 +26,42 @@ REVALIDATE = "public, no-cache"
 LISTS = PageCache()
 
 
-def list_products(
-    request: Request,
-    open_transaction: Callable[[], AbstractContextManager[Transaction]],
-) -> Response:
+def list_products(request: Request[None, ListProducts], context: RequestContext) -> Response:
     """One page of products for sale, or 304 when the caller has it; 400 and 422 as paging says."""
     question = page_request_of(request.query)
 
     def read() -> Page:
-        with open_transaction() as tx:
+        with context.transaction() as tx:
             return _read_page(tx, question)
 
-    page = LISTS.find_or_make(cache_of(), question.digest, read)
+    page = LISTS.find_or_make(context.services.cache, question.digest, read)
     headers = {"link": page.link} if page.link else {}
-    return _conditional(request, page.body, page.etag, headers)
+    return _conditional(request.headers, page.body, page.etag, headers)
 
 
-def show_product(request: Request, tx: Transaction) -> Response:
+def show_product(request: Request[None, None], context: RequestContext) -> Response:
     """One product for sale, or 304; 404 in the same bytes for a missing, withdrawn or odd id."""
     product_id = parse_product_id(request.path["productId"])
     if product_id is None:
         raise not_found("the product")
-    row = tx.one(catalog.PRODUCT_FOR_SALE, product_id=product_id)
+    row = context.tx.one(catalog.PRODUCT_FOR_SALE, product_id=product_id)
     if row is None:
         raise not_found("the product")
     etag = catalog.etag_of(version=row.version, available=row.available)
-    return _conditional(request, row.body.encode(), etag, {})
+    return _conditional(request.headers, row.body.encode(), etag, {})
 
 
-def list_categories(request: Request, tx: Transaction) -> Response:
+def list_categories(request: Request[None, None], context: RequestContext) -> Response:
     """Every category by name (the first 1,000), or 304."""
-    row = tx.one(catalog.CATEGORIES)
+    row = context.tx.one(catalog.CATEGORIES)
     assert row is not None, "an aggregate always answers"
     body = row.body.encode()
-    return _conditional(request, body, tag_of_bytes(body), {})
+    return _conditional(request.headers, body, tag_of_bytes(body), {})
 
 
-def forget_lists(event: Event, tx: Transaction) -> None:
+def forget_lists(_event: Event, context: EventContext) -> None:
     """Makes every cached list stale; the guarantee when the changing function died after commit."""
-    catalog.forget_lists(cache_of())
+    catalog.forget_lists(context.services.cache)
 
 
 def _read_page(tx: Transaction, question: PageRequest) -> Page:
@@ -82,8 +80,10 @@ def _read_page(tx: Transaction, question: PageRequest) -> Page:
     return make_page(row.body, link_to_next(question, last))
 
 
-def _conditional(request: Request, body: bytes, etag: str, headers: dict[str, str]) -> Response:
+def _conditional(
+    request_headers: Mapping[str, str], body: bytes, etag: str, headers: dict[str, str]
+) -> Response:
     headers = {**headers, "etag": etag, "cache-control": REVALIDATE}
-    if is_known(request.headers.get("if-none-match"), etag):
+    if is_known(request_headers.get("if-none-match"), etag):
         return Response(304, None, headers)
     return Response(200, body, headers)

@@ -7,6 +7,7 @@ stock is not edited but counted.  After the commit the cached lists are made sta
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from events.catalog import ProductChanged
@@ -16,21 +17,27 @@ from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import strong_tags
 from shop.primitives.ids import parse_product_id
 from shop.primitives.messages import Request, Response
-from shop.runtime.services import cache_of
 
 if TYPE_CHECKING:
-    from shop.adapters.db import Transaction
+    from functions.manage_products.schema import (
+        NewCategory,
+        NewProduct,
+        ProductChange,
+        Restock,
+    )
+    from shop.runtime.request_context import RequestContext
 
 
-def add_product(request: Request, tx: Transaction) -> Response:
+def add_product(request: Request[NewProduct, None], context: RequestContext) -> Response:
     """201 with the product and its Location; 422 for an unknown category or a foreign currency.
 
     Two round trips: the product's id is needed for its stock and its event.
     """
+    tx = context.tx
     body = request.body
-    currency = body.currency or request.settings.currency
-    if currency != request.settings.currency:
-        raise ClientError(422, "INVALID", f"this shop sells in {request.settings.currency}")
+    currency = body.currency or context.settings.currency
+    if currency != context.settings.currency:
+        raise ClientError(422, "INVALID", f"this shop sells in {context.settings.currency}")
     statement, parameters = catalog.add_product(
         name=body.name,
         description=body.description,
@@ -47,18 +54,19 @@ def add_product(request: Request, tx: Transaction) -> Response:
         announce,
         catalog.product_now(added.product_id),
     )
-    _forget_lists_afterwards(request)
+    _forget_lists_after_commit(context)
     location = {"location": f"/products/{added.product_id}"}
     return _answer(now[0], status=201, headers=location)
 
 
-def change_product(request: Request, tx: Transaction) -> Response:
+def change_product(request: Request[ProductChange, None], context: RequestContext) -> Response:
     """200 with the product; 428 without If-Match, 412 when it names no present version.
 
     Of an entity tag only the version counts here: stock may move between reading and changing.
     404, 412 and 422 are decided in this order.  Two round trips.
     """
-    product_id = _product_id(request)
+    tx = context.tx
+    product_id = _product_id(request.path)
     versions = _versions_wanted(request.headers.get("if-match"))
     change = catalog.Change(
         name=request.body.name,
@@ -79,13 +87,14 @@ def change_product(request: Request, tx: Transaction) -> Response:
         tx, ProductChanged(product_id=product_id, product_version=changed[0].version)
     )
     tx.together(announce)
-    _forget_lists_afterwards(request)
+    _forget_lists_after_commit(context)
     return _answer(now[0])
 
 
-def restock(request: Request, tx: Transaction) -> Response:
+def restock(request: Request[Restock, None], context: RequestContext) -> Response:
     """200 with the product and its new stock; 404 when there is none.  Two round trips."""
-    product_id = _product_id(request)
+    tx = context.tx
+    product_id = _product_id(request.path)
     counted, now = tx.together(
         inventory.restock(product_id, request.body.quantity),
         catalog.product_now(product_id),
@@ -96,20 +105,20 @@ def restock(request: Request, tx: Transaction) -> Response:
         raise ClientError(422, "INVALID", "the shelf cannot hold that many")
     announce, _ = emit(tx, ProductChanged(product_id=product_id, product_version=now[0].version))
     tx.together(announce)
-    _forget_lists_afterwards(request)
+    _forget_lists_after_commit(context)
     return _answer(now[0])
 
 
-def add_category(request: Request, tx: Transaction) -> Response:
+def add_category(request: Request[NewCategory, None], context: RequestContext) -> Response:
     """201 with the category; 409 when there is one of that name."""
     statement, parameters = catalog.add_category(request.body.name)
-    if tx.one(statement, **parameters) is None:
+    if context.tx.one(statement, **parameters) is None:
         raise ClientError(409, "CONFLICT", "there is a category of this name")
     return Response(201, {"name": request.body.name})
 
 
-def _product_id(request: Request) -> int:
-    product_id = parse_product_id(request.path["productId"])
+def _product_id(path: Mapping[str, str]) -> int:
+    product_id = parse_product_id(path["productId"])
     if product_id is None:
         raise not_found("the product")
     return product_id
@@ -142,8 +151,8 @@ def _unknown_category() -> ClientError:
     return ClientError(422, "UNKNOWN_CATEGORY", "there is no such category")
 
 
-def _forget_lists_afterwards(request: Request) -> None:
-    request.after_commit.append(lambda: catalog.forget_lists(cache_of()))
+def _forget_lists_after_commit(context: RequestContext) -> None:
+    context.after_commit(lambda: catalog.forget_lists(context.services.cache))
 
 
 def _answer(now: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shop.adapters.db import Transaction
 from shop.adapters.payment_provider.webhook import WebhookNotice, verify
@@ -10,20 +10,23 @@ from shop.messaging import inbox
 from shop.orders import apply, decide, payments, refunds
 from shop.primitives import failpoints
 from shop.primitives.errors import ClientError
-from shop.primitives.messages import OpenTransaction, Request, Response
+from shop.primitives.messages import Request, Response
+
+if TYPE_CHECKING:
+    from shop.runtime.request_context import RequestContext
 
 
-def handle_webhook(request: Request, open_transaction: OpenTransaction) -> Response:
+def handle_webhook(request: Request[None, None], context: RequestContext) -> Response:
     """204 when applied, repeated or none of our business; 202 when it was not believed and alarmed.
 
     401 without a fresh and right signature, 422 for a key that is not ours.
     """
-    secret = request.settings.payment_webhook_secret.reveal()
+    secret = context.settings.payment_webhook_secret.reveal()
     notice = verify(request.headers, request.raw_body, secret, request.now)
     if notice.kind == "ignored":
         return Response(204)
-    with open_transaction() as tx:
-        if not _is_new(tx, request, notice):
+    with context.transaction() as tx:
+        if not _is_new(tx, notice, provider=context.settings.payment_provider):
             return Response(204)
         failpoints.point("W1")
         effects = _apply(tx, notice)
@@ -31,10 +34,10 @@ def handle_webhook(request: Request, open_transaction: OpenTransaction) -> Respo
     return Response(202 if is_doubtful else 204)
 
 
-def _is_new(tx: Transaction, request: Request, notice: WebhookNotice) -> bool:
+def _is_new(tx: Transaction, notice: WebhookNotice, *, provider: str) -> bool:
     statement, parameters = inbox.claim(
         consumer="payment_webhook",
-        source=f"/provider/{request.settings.payment_provider}",
+        source=f"/provider/{provider}",
         event_id=notice.event_id,
     )
     return tx.one(statement, **parameters) is not None

@@ -7,7 +7,7 @@ stored answer with COMMIT.  Money is never waited for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from events.orders import OrderPlaced
@@ -21,22 +21,32 @@ from shop.primitives.messages import Request, Response
 from shop.primitives.money import ORDER_TOTAL_MAX
 from shop.status_history import StatusChange
 
+if TYPE_CHECKING:
+    from functions.place_order.schema import PayAgain, PlaceOrder, PlaceOrderFromCart
+    from shop.runtime.config import Settings
+    from shop.runtime.request_context import RequestContext
 
-def place_order(request: Request, tx: Transaction) -> Response:
+    PlacingRequest = Request[PlaceOrder, None] | Request[PlaceOrderFromCart, None]
+
+
+def place_order(request: Request[PlaceOrder, None], context: RequestContext) -> Response:
     """201 with the PENDING order; 409 OUT_OF_STOCK or PRICE_CHANGED; 422 for unknown products."""
-    return _place(request, tx, request.body.lines)
+    return _place(request, context, request.body.lines)
 
 
-def place_order_from_cart(request: Request, tx: Transaction) -> Response:
+def place_order_from_cart(
+    request: Request[PlaceOrderFromCart, None], context: RequestContext
+) -> Response:
     """One order with all lines of the cart, which is empty afterwards; 400 for an empty cart."""
-    lines = carts.take(tx, request.user_id)
+    lines = carts.take(context.tx, request.user_id)
     if not lines:
         raise ClientError(400, "CART_EMPTY", "there is nothing in the cart", stored=True)
-    return _place(request, tx, lines)
+    return _place(request, context, lines)
 
 
-def pay_again(request: Request, tx: Transaction) -> Response:
+def pay_again(request: Request[PayAgain, None], context: RequestContext) -> Response:
     """201 with the order; 409 while a payment is being made or when the order is not PENDING."""
+    tx = context.tx
     order_id = orders.id_in(request.path)
     if tx.one(orders.OWNED, order_id=order_id, user_id=request.user_id) is None:
         raise not_found("the order")
@@ -45,30 +55,37 @@ def pay_again(request: Request, tx: Transaction) -> Response:
     return Response(201, orders.represent(row), {"Location": f"/orders/{order_id}"})
 
 
-def _place(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) -> Response:
+def _place(
+    request: PlacingRequest, context: RequestContext, lines: Sequence[tuple[int, int]]
+) -> Response:
+    tx = context.tx
     order_id = new_uuid()
-    written, held, order = _write(request, tx, order_id, lines)
+    written, held, order = _write(request, context, order_id, lines)
     if len(written) != len(lines):
         return _not_written(request, tx, lines)
     if len(held) != len(lines) and _free_expired_holds(request, tx, lines):
         order_id = new_uuid()
-        written, held, order = _write(request, tx, order_id, lines)
+        written, held, order = _write(request, context, order_id, lines)
     _refuse_missing_stock(tx, lines, held=held)
     _refuse_other_price(request.body.expected_total_amount, order)
-    _check_open_order_limit(request, order.open_orders)
+    _check_open_order_limit(context.settings.open_orders_max, order.open_orders)
     body = _body(request, order_id, order, written)
     return Response(201, body, {"Location": f"/orders/{order_id}"})
 
 
 def _write(
-    request: Request, tx: Transaction, order_id: UUID, lines: Sequence[tuple[int, int]]
+    request: PlacingRequest,
+    context: RequestContext,
+    order_id: UUID,
+    lines: Sequence[tuple[int, int]],
 ) -> tuple[list[Any], list[int], Any]:
     """Lines written, products held, and the order as it reads back; one round trip."""
+    tx = context.tx
     announcement, (event_id,) = outbox.emit(tx, OrderPlaced(order_id=order_id))
     moved = StatusChange("order", order_id, "-", "PENDING", event_id)
     _, written, held, read_back, *_ = tx.together(
         (MARK, {}),
-        _order(request, order_id, lines),
+        _order(request, context.settings, order_id, lines),
         inventory.hold(order_id, lines),
         orders.placed(order_id, request.user_id),
         announcement,
@@ -78,7 +95,9 @@ def _write(
     return written, [row.product_id for row in held], next(iter(read_back), None)
 
 
-def _free_expired_holds(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) -> int:
+def _free_expired_holds(
+    request: PlacingRequest, tx: Transaction, lines: Sequence[tuple[int, int]]
+) -> int:
     """A hold past its time does not count, swept or not.  Undoes the order that came up short."""
     assert request.caller is not None, "only somebody places an order"
     tx.together((BACK_TO_MARK, {}))
@@ -88,7 +107,9 @@ def _free_expired_holds(request: Request, tx: Transaction, lines: Sequence[tuple
     )
 
 
-def _order(request: Request, order_id: UUID, lines: Sequence[tuple[int, int]]) -> Any:
+def _order(
+    request: PlacingRequest, settings: Settings, order_id: UUID, lines: Sequence[tuple[int, int]]
+) -> Any:
     key = request.idempotency_key
     return orders.place(
         order_id=order_id,
@@ -97,13 +118,15 @@ def _order(request: Request, order_id: UUID, lines: Sequence[tuple[int, int]]) -
         payment_method=request.body.payment_method,
         idem_scope=f"{request.method} {request.route}" if key else None,
         idem_key=key,
-        soft_seconds=request.settings.order_soft_expiry_seconds,
-        hard_seconds=request.settings.order_hard_expiry_seconds,
+        soft_seconds=settings.order_soft_expiry_seconds,
+        hard_seconds=settings.order_hard_expiry_seconds,
         total_max=ORDER_TOTAL_MAX,
     )
 
 
-def _not_written(request: Request, tx: Transaction, lines: Sequence[tuple[int, int]]) -> Response:
+def _not_written(
+    request: PlacingRequest, tx: Transaction, lines: Sequence[tuple[int, int]]
+) -> Response:
     """Why no order came of it: its key was used long ago, or its lines cannot be one order."""
     if request.idempotency_key:
         scope = f"{request.method} {request.route}"
@@ -166,8 +189,7 @@ def _refuse_other_price(expected_total: int | None, order: Any) -> None:
         )
 
 
-def _check_open_order_limit(request: Request, open_orders: int) -> None:
-    limit = request.settings.open_orders_max
+def _check_open_order_limit(limit: int, open_orders: int) -> None:
     if limit and open_orders > limit:
         raise ClientError(
             429,
@@ -177,7 +199,7 @@ def _check_open_order_limit(request: Request, open_orders: int) -> None:
         )
 
 
-def _body(request: Request, order_id: UUID, order: Any, lines: list[Any]) -> dict[str, Any]:
+def _body(request: PlacingRequest, order_id: UUID, order: Any, lines: list[Any]) -> dict[str, Any]:
     return {
         "id": str(order_id),
         "userId": request.user_id,

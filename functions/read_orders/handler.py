@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shop.adapters.db import Transaction
 from shop.orders import orders
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import parse_uuid
-from shop.primitives.messages import OpenTransaction, Request, Response
+from shop.primitives.messages import Request, Response
+
+if TYPE_CHECKING:
+    from functions.read_orders.schema import ListOrders
+    from shop.runtime.request_context import RequestContext
 
 WAIT_SECONDS_MAX = 20
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.4)
@@ -23,7 +27,7 @@ PREFER_WAIT = re.compile(
 )
 
 
-def read_order(request: Request, open_transaction: OpenTransaction) -> Response:
+def read_order(request: Request[None, None], context: RequestContext) -> Response:
     """200 with the order; with ``Prefer: wait=N`` (RFC 7240) as soon as nothing more is to come.
 
     404 in the same bytes for an order that is missing, another customer's, or no id at all.
@@ -33,7 +37,7 @@ def read_order(request: Request, open_transaction: OpenTransaction) -> Response:
     deadline = time.monotonic() + (wait or 0)
     polls = 0
     while True:
-        with open_transaction() as tx:
+        with context.transaction() as tx:
             row = _visible(tx, request, order_id)
         left = deadline - time.monotonic()
         if left <= 0 or not is_waiting(row):
@@ -44,13 +48,13 @@ def read_order(request: Request, open_transaction: OpenTransaction) -> Response:
     return Response(200, orders.represent(row), headers)
 
 
-def list_my_orders(request: Request, tx: Transaction) -> Response:
+def list_my_orders(request: Request[None, ListOrders], context: RequestContext) -> Response:
     """200 with a page of orders, newest first, and the next page in ``Link``."""
     limit, cursor = request.query.limit, request.query.cursor
     before = parse_uuid(cursor) if cursor else None
     if cursor and before is None:
         raise ClientError(400, "BAD_QUERY", "cursor: not one of ours")
-    rows = tx.all(orders.MINE, user_id=request.user_id, before=before, limit=limit + 1)
+    rows = context.tx.all(orders.MINE, user_id=request.user_id, before=before, limit=limit + 1)
     page = [orders.represent(row) for row in rows[:limit]]
     headers = {}
     if len(rows) > limit:
@@ -59,8 +63,9 @@ def list_my_orders(request: Request, tx: Transaction) -> Response:
     return Response(200, page, headers)
 
 
-def read_timeline(request: Request, tx: Transaction) -> Response:
+def read_timeline(request: Request[None, None], context: RequestContext) -> Response:
     """200 with every status change of the order's story, oldest first."""
+    tx = context.tx
     order_id = orders.id_in(request.path)
     _visible(tx, request, order_id)
     rows = tx.all(orders.TIMELINE, order_id=order_id, limit=TIMELINE_MAX)
@@ -79,7 +84,7 @@ def is_waiting(row: Any) -> bool:
     return row.status == "PENDING" and not (is_declined and not row.charge_wanted)
 
 
-def _visible(tx: Transaction, request: Request, order_id: UUID) -> Any:
+def _visible(tx: Transaction, request: Request[None, None], order_id: UUID) -> Any:
     row = tx.one(orders.VIEW, order_id=order_id)
     is_support = request.caller is not None and request.caller.role == "support"
     if row is None or (row.user_id != request.user_id and not is_support):

@@ -9,29 +9,30 @@ from shop.primitives.errors import not_found
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
-    from shop.adapters.db import Transaction
+    from functions.read_settlements.schema import DailyQuery, MonthlyQuery
+    from shop.runtime.request_context import RequestContext
     from shop.settlement import Settlement
 
 
-def read_daily(request: Request, tx: Transaction) -> Response:
+def read_daily(request: Request[None, DailyQuery], context: RequestContext) -> Response:
     """The asked-for day as one object (404 when nothing happened on it), or the newest 30."""
     found = settlement.daily(
-        tx,
+        context.tx,
         day=request.query.day,
-        time_zone=request.settings.business_time_zone,
-        currency=request.settings.currency,
+        time_zone=context.settings.business_time_zone,
+        currency=context.settings.currency,
     )
     answers = [{"settlementDate": one.period, **_figures(one)} for one in found]
     return _answer(answers, asked_for_one=request.query.day is not None)
 
 
-def read_monthly(request: Request, tx: Transaction) -> Response:
+def read_monthly(request: Request[None, MonthlyQuery], context: RequestContext) -> Response:
     """The asked-for month as one object (404 when nothing happened in it), or the newest 12."""
     found = settlement.monthly(
-        tx,
+        context.tx,
         month=request.query.year_month,
-        time_zone=request.settings.business_time_zone,
-        currency=request.settings.currency,
+        time_zone=context.settings.business_time_zone,
+        currency=context.settings.currency,
     )
     answers = [{"yearMonth": one.period, **_figures(one)} for one in found]
     return _answer(answers, asked_for_one=request.query.year_month is not None)

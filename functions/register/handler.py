@@ -10,11 +10,12 @@ from shop.primitives.errors import not_found
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
+    from functions.register.schema import Registration
     from shop.accounts import Account
-    from shop.adapters.db import Transaction
+    from shop.runtime.request_context import RequestContext
 
 
-def register(request: Request, tx: Transaction) -> Response:
+def register(request: Request[Registration, None], context: RequestContext) -> Response:
     """201 with the account; 409 for a taken e-mail, 422 for a password anybody would guess.
 
     A taken e-mail costs a hash as a free one does.  That it is taken is said openly, as the
@@ -27,7 +28,7 @@ def register(request: Request, tx: Transaction) -> Response:
     password = wanted.password.get_secret_value()
     check_password(password, wanted.email)
     account = accounts.register(
-        tx,
+        context.tx,
         email=wanted.email,
         name=wanted.name,
         password_hash=hash_password(password),
@@ -35,9 +36,9 @@ def register(request: Request, tx: Transaction) -> Response:
     return Response(201, _view(account), headers={"Location": "/users/me"})
 
 
-def read_me(request: Request, tx: Transaction) -> Response:
+def read_me(request: Request[None, None], context: RequestContext) -> Response:
     """200 with the account of the session's owner (one round trip)."""
-    account = accounts.read_account(tx, request.user_id)
+    account = accounts.read_account(context.tx, request.user_id)
     if account is None:
         raise not_found("the account")
     return Response(200, _view(account))

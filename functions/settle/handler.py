@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from shop.runtime.event_context import EventContext
 
 
-def close_days(work: EventContext) -> None:
+def close_days(context: EventContext) -> None:
     """Closes every finished business day with open postings, oldest first, each for itself.
 
     Stops at the first day that cannot be closed yet: days close in order, and the next tick asks
     again.
     """
-    time_zone = work.settings.business_time_zone
-    with work.transaction() as tx:
+    time_zone = context.settings.business_time_zone
+    with context.transaction() as tx:
         days = settlement.open_days(tx, time_zone=time_zone)
     for day in days:
-        if not _close(work, day, time_zone):
+        if not _close(context, day, time_zone):
             break
 
 
-def _close(work: EventContext, day: date, time_zone: str) -> bool:
-    with work.transaction() as tx:
+def _close(context: EventContext, day: date, time_zone: str) -> bool:
+    with context.transaction() as tx:
         currencies = settlement.close_day(tx, day, time_zone=time_zone)
         if currencies:
             announce, _ = outbox.emit(

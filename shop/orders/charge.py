@@ -13,13 +13,14 @@ from uuid import UUID
 
 from events.records import frozen
 from shop.adapters.payment_provider.protocol import ChargeCall, Outcome
+from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
 from shop.orders import apply, decide, payments
-from shop.primitives.messages import Event, TwoPhaseCall
+from shop.primitives.messages import Event
 
 if TYPE_CHECKING:
     from shop.adapters.db import Transaction
     from shop.adapters.payment_provider.protocol import Provider
-    from shop.primitives.messages import OpenTransaction
+    from shop.adapters.payment_provider.two_phase_call import OpenTransaction
 
 FRESH_SECONDS = 1.0
 
@@ -124,7 +125,7 @@ def _may_still_charge(charging: Charging, open_transaction: OpenTransaction) -> 
 
 
 def _order_of(event: Event) -> UUID:
-    return UUID(event.data["orderId"])
+    return UUID(str(event.data["orderId"]))
 
 
 CHARGE = TwoPhaseCall(subject=_order_of, prepare=prepare, execute=execute, record=record)

@@ -7,13 +7,14 @@ from uuid import UUID
 
 from events.records import frozen
 from shop.adapters.payment_provider.protocol import RefundCall, RefundOutcome
+from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
 from shop.orders import apply, decide, refunds
-from shop.primitives.messages import Event, TwoPhaseCall
+from shop.primitives.messages import Event
 
 if TYPE_CHECKING:
     from shop.adapters.db import Transaction
     from shop.adapters.payment_provider.protocol import Provider
-    from shop.primitives.messages import OpenTransaction
+    from shop.adapters.payment_provider.two_phase_call import OpenTransaction
 
 
 @frozen
@@ -78,7 +79,7 @@ def message_of(refund_id: UUID, outcome: RefundOutcome) -> Any:
 
 
 def _refund_of(event: Event) -> UUID:
-    return UUID(event.data["refundId"])
+    return UUID(str(event.data["refundId"]))
 
 
 REFUND = TwoPhaseCall(subject=_refund_of, prepare=prepare, execute=execute, record=record)

@@ -1,29 +1,22 @@
-"""What handlers see: a request or an event coming in, a reply going out.
-
-Handlers know neither Flask nor WSGI; two thin adapters in ``shop.runtime`` make these records.
-"""
+"""The messages that handlers receive and return, without Flask, WSGI or any driver."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from events.records import frozen
 
-if TYPE_CHECKING:
-    from shop.adapters.db import Transaction
-    from shop.runtime.config import Settings
-
-OpenTransaction = Callable[[], AbstractContextManager["Transaction"]]
+Body = TypeVar("Body")
+Query = TypeVar("Query")
 
 
 @frozen
 class Caller:
-    """Who sent this request, proven by an access token: account id, role and session."""
+    """The account, role and session that an access token proves."""
 
     user_id: int
     role: str
@@ -31,61 +24,62 @@ class Caller:
 
 
 @frozen
-class Request:
-    """An HTTP request after every policy has passed: body and query are validated models."""
+class Request(Generic[Body, Query]):
+    """An HTTP request that passed every policy; ``body`` and ``query`` are validated models.
+
+    Both are None on a route that declares none.
+    """
 
     method: str
     route: str
     path: Mapping[str, str]
     headers: Mapping[str, str]
-    settings: Settings
     client: str
     now: datetime
     traceparent: str
-    query: Any = None
-    body: Any = None
+    query: Query
+    body: Body
     raw_body: bytes = b""
     caller: Caller | None = None
     idempotency_key: str | None = None
-    after_commit: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def user_id(self) -> int:
-        """The signed-in caller's account id; only routes that demand a token may ask."""
-        assert self.caller is not None, "a public route asked for its caller"
+        """The caller's account id; only for routes that require a token."""
+        assert self.caller is not None, "this route requires no token"
         return self.caller.user_id
 
 
 @frozen
 class Response:
-    """An answer: ``body`` is a JSON-able object, ready bytes, or None for an empty answer."""
+    """An HTTP response: ``body`` is a JSON-serialisable value, ready bytes, or None for no body."""
 
     status: int = 200
-    body: Any = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    body: object = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     media_type: str = "application/json"
 
 
 @frozen
 class Event:
-    """A CloudEvent that was proven authentic (signature, source, time), or a clock tick."""
+    """A CloudEvent whose signature, source and time were verified."""
 
     id: str
     source: str
     type: str
     name: str
     subject: str
-    data: Mapping[str, Any]
+    data: Mapping[str, str | int]
     traceparent: str
 
 
 @frozen(kw_only=True)
 class DeadLetter:
-    """An event as the broker gave it up: its attributes, who did not take it, why, and its bytes.
+    """An undeliverable event as the broker sent it on: attributes, failed consumer, error, bytes.
 
     ``destination``, ``error_code`` and ``error_data`` are Knative's ``knativeerrordest``,
-    ``knativeerrorcode`` and ``knativeerrordata`` as sent (base64 of the answer's first 1,024
-    bytes), or what another broker has for them.
+    ``knativeerrorcode`` and ``knativeerrordata`` as sent (base64 of the first 1,024 bytes of the
+    response), or another broker's equivalents.
     """
 
     event_id: str
@@ -97,19 +91,3 @@ class DeadLetter:
     error_data: str | None
     headers: Mapping[str, str]
     body: bytes
-
-
-@frozen
-class TwoPhaseCall:
-    """Prepare, execute, record: how a handler calls the outside world.
-
-    ``prepare(tx, subject)`` commits the intent and returns the call to make, or None when the rows
-    call for nothing.  ``execute(provider, call, open_transaction)`` runs outside any transaction
-    and returns the outcome; it never raises for an unknown outcome.  ``record(tx, call, outcome)``
-    applies it.  ``subject(event)`` is the id that ``prepare`` is asked about.
-    """
-
-    subject: Callable[[Event], UUID]
-    prepare: Callable[[Transaction, UUID], Any]
-    execute: Callable[[Any, Any, OpenTransaction], Any]
-    record: Callable[[Transaction, Any, Any], None]

@@ -6,14 +6,13 @@ from shop.primitives import failpoints
 from shop.primitives.spec import FunctionSpec
 from shop.runtime import config
 from shop.runtime.app import App
-from shop.runtime.services import Services, install
+from shop.runtime.services import Services
 
 
 def make_app(specs: tuple[FunctionSpec, ...]) -> App:
     """The app of one process; ``ConfigurationError`` names every mistake in the settings."""
     settings = settings_of(specs)
     services = Services(settings, source=specs[0].source)
-    install(services)
     return App(specs, services)
 
 

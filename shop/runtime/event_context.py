@@ -1,100 +1,111 @@
-"""Work that nobody waits for: transactions and provider calls of event and clock handlers."""
+"""What a handler of an event or a tick works with: transactions, the provider, the services."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-from shop.adapters import db
-from shop.messaging import outbox
 from shop.primitives import failpoints
 from shop.runtime import log
 from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
-    from shop.adapters.db import Row, Statement, Transaction
+    from shop.adapters.db import Session, Statement, Transaction
     from shop.adapters.payment_provider.protocol import Provider
+    from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
     from shop.messaging.outbox import OutboxRow
-    from shop.primitives.messages import TwoPhaseCall
     from shop.runtime.config import Settings
     from shop.runtime.services import Services
 
 RELAY_BUDGET_SECONDS = 5.0
 
+Call = TypeVar("Call")
+Outcome = TypeVar("Outcome")
+
 
 class EventContext:
-    """One delivery or one tick: opens transactions, publishes what each of them announced."""
+    """One delivery or one tick; each of its transactions publishes its events after the commit.
+
+    ``tx`` is the transaction in which the runtime claimed the event; a handler of a tick opens its
+    own with ``transaction()``.
+    """
 
     def __init__(self, services: Services, *, traceparent: str, actor: str) -> None:
-        self._services = services
+        self.services = services
         self._traceparent = traceparent
         self._actor = actor
-        self.opened: list[list[Row]] = []
+        self._tx: Transaction | None = None
 
     @property
     def settings(self) -> Settings:
         """The process's settings."""
-        return self._services.settings
+        return self.services.settings
 
     @property
     def provider(self) -> Provider:
         """The payment provider."""
-        return self._services.provider
+        return self.services.provider
+
+    @property
+    def tx(self) -> Transaction:
+        """The transaction that is open now."""
+        assert self._tx is not None, "no transaction is open"
+        return self._tx
 
     @contextmanager
-    def transaction(
-        self, opening: tuple[Statement, ...] = (), *, before_commit: str = "W2"
-    ) -> Iterator[Transaction]:
-        """A transaction that commits when the block ends well, and then publishes its events.
+    def transaction(self, *, before_commit: str = "W2") -> Iterator[Transaction]:
+        """A transaction that commits when the block ends normally, then publishes its events.
 
-        ``opening`` statements travel with BEGIN; their rows are in ``self.opened``.
-        ``before_commit`` is its last crash window.
+        ``before_commit`` is its last failpoint.
         """
+        with self.session(before_commit=before_commit) as session:
+            yield session.tx
+
+    @contextmanager
+    def session(
+        self, opening: tuple[Statement, ...] = (), *, before_commit: str = "W2"
+    ) -> Iterator[Session]:
+        """Like ``transaction``, for the runtime: ``opening`` is sent with BEGIN."""
         with (
             span("transaction"),
-            self._services.database.transaction(
+            self.services.database.transaction(
                 opening=opening, traceparent=self._traceparent, actor=self._actor
             ) as session,
         ):
-            self.opened = session.opened
-            yield session.tx
-            session.commit(before=before_commit)
-            announced = session.tx.announced
-        if announced:
-            self.publish(announced)
-
-    def publish(self, rows: list[OutboxRow], *, relay: bool = False) -> int:
-        """Sends rows to the broker and marks those it accepted; answers how many."""
-        publisher = self._services.publisher
-        accepted = (
-            publisher.publish(rows, budget_seconds=RELAY_BUDGET_SECONDS)
-            if relay
-            else publisher.publish(rows)
-        )
-        if accepted:
-            failpoints.point("W5")
+            self._tx = session.tx
             try:
-                self._services.database.run_now(outbox.mark_sent(accepted))
-            except db.DatabaseError as error:
-                log.write("not marked sent", error=type(error).__name__)
-        return len(accepted)
+                yield session
+                session.commit(before=before_commit)
+            finally:
+                self._tx = None
+        if session.tx.announced:
+            # imported here: some consumers emit nothing and need no HTTP client
+            from shop.runtime.publisher import publish_and_mark_sent
 
-    def note(self, what: str) -> None:
-        """Writes a line to the log about work that has to come again."""
+            publish_and_mark_sent(self.services, session.tx.announced)
+
+    def relay(self, rows: list[OutboxRow]) -> int:
+        """Publishes rows of earlier transactions; returns how many the broker accepted."""
+        from shop.runtime.publisher import publish_and_mark_sent
+
+        return publish_and_mark_sent(self.services, rows, budget_seconds=RELAY_BUDGET_SECONDS)
+
+    def log_postponed(self, what: str) -> None:
+        """Logs that a job failed and stays due."""
         log.write("left for later", function=self._actor, what=what)
 
-    def run(self, phases: TwoPhaseCall, subject: UUID) -> None:
-        """All phases for one subject: prepare, execute, record."""
+    def run(self, two_phase_call: TwoPhaseCall[Call, Outcome], subject: UUID) -> None:
+        """Runs all three steps for one subject: prepare, execute, record."""
         with self.transaction() as tx:
-            call = phases.prepare(tx, subject)
+            call = two_phase_call.prepare(tx, subject)
         if call is not None:
-            self.execute_and_record(phases, call)
+            self.execute_and_record(two_phase_call, call)
 
-    def execute_and_record(self, phases: TwoPhaseCall, call: Any) -> None:
-        """The outside call, then its outcome in a transaction of its own."""
+    def execute_and_record(self, two_phase_call: TwoPhaseCall[Call, Outcome], call: Call) -> None:
+        """Calls the provider outside any transaction, then records the outcome in a new one."""
         failpoints.point("W7")
-        outcome = phases.execute(self.provider, call, self.transaction)
+        outcome = two_phase_call.execute(self.provider, call, self.transaction)
         with self.transaction(before_commit="W9") as tx:
-            phases.record(tx, call, outcome)
+            two_phase_call.record(tx, call, outcome)

@@ -1,8 +1,14 @@
-"""Receiving events: authentic, once, in one transaction with the effect; 204 and nothing else.
+"""One delivery of an event: the policies between ``POST /events`` and its 204, in this order.
 
-A 2xx with a body would be a failed delivery on Knative, and 404, 408, 409 and 429 would be retried:
-see ``docs/adr`` and design/platform.md 2.1.  What can never work answers 400, 401, 403, 413, 415 or
-422 and becomes a dead letter; what does not work now answers 503 and is delivered again.
+1. body limit and CloudEvents parsing (``http_messages``, ``events.envelope``)
+2. a dead letter is stored as it is; a clock tick runs its schedule; any other event goes on
+3. signature, age and source of the event (``_authenticate``, ``_check_source``)
+4. one transaction per consumer: claim the event in the inbox, run the handler, commit
+5. publication of what that transaction emitted (``EventContext``)
+
+A 2xx response with a body is a failed delivery on Knative, and 404, 408, 409 and 429 are retried
+(docs/adr), so success is 204 and permanent failures are 400, 401, 403, 413, 415 or 422, which make
+the event a dead letter.  503 is delivered again.
 """
 
 from __future__ import annotations
@@ -10,17 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from events import envelope, vocabulary
 from events.errors import Malformed
 from shop.adapters import db
+from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
 from shop.messaging import inbox, outbox
 from shop.primitives import failpoints
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import parse_uuid
-from shop.primitives.messages import DeadLetter, Event, TwoPhaseCall
+from shop.primitives.messages import DeadLetter, Event
 from shop.registry import spec_of
 from shop.runtime import log
 from shop.runtime.event_context import EventContext
@@ -33,113 +40,77 @@ if TYPE_CHECKING:
     from shop.primitives.spec import FunctionSpec, Schedule, Subscription
     from shop.runtime.services import Services
 
-DONE = 204
+NO_CONTENT = 204
 CLOCK = "/shop/clock"
 CLOCK_TICKED = "clock.ticked"
 DEAD_LETTER = "dead letter"
-EVENT_ID_SHOWN = 64
-FAILED_AT = "knativeerrordest"
+EVENT_ID_LENGTH_MAX = 64
+FAILED_DESTINATION = "knativeerrordest"
 RETRIED_BY_BROKERS = (404, 408, 409, 429)
 TICK_AGE_MAX = timedelta(minutes=10)
 
-KNOWN_TO_OUTBOX = """
+KNOWN_TO_OUTBOX: LiteralString = """
 select event_id from shop.outbox where event_id = %(event_id)s::uuid and source = %(source)s
 """
 
 
 def handle_delivery(
-    services: Services, specs: tuple[FunctionSpec, ...], wire: HttpRequest, handling: MessageContext
+    services: Services,
+    specs: tuple[FunctionSpec, ...],
+    http_request: HttpRequest,
+    message_context: MessageContext,
 ) -> HttpResponse:
-    """Answers one delivery; raises ``ClientError`` and ``Unavailable`` for the app to write.
+    """The response to one delivery; raises ``ClientError`` and ``Unavailable``.
 
-    Notes in ``handling`` whose event it was and what each consumer made of it.
+    Records the event's type and each consumer's outcome in ``message_context``.
     """
-    body = read_body(wire)
+    body = read_body(http_request)
     try:
-        message = envelope.parse(wire.headers, body)
-        handling.event_id = message.id[:EVENT_ID_SHOWN]
+        event = envelope.parse(http_request.headers, body)
+        message_context.event_id = event.id[:EVENT_ID_LENGTH_MAX]
         for spec in specs:
-            if spec.receives_dead_letters and (len(specs) == 1 or FAILED_AT in message.extensions):
-                handling.function, handling.event_type = spec.name, DEAD_LETTER
-                return _store_dead_letter(services, spec, message, wire, body, handling)
-        return _handle_delivery(services, specs, message, handling)
+            if spec.receives_dead_letters and (
+                len(specs) == 1 or FAILED_DESTINATION in event.extensions
+            ):
+                return _store_dead_letter(
+                    services, spec, event, http_request, body, message_context
+                )
+        _authenticate(services, event)
+        if event.type == vocabulary.CLOCK_TICKED:
+            return _run_schedule(services, specs, event, message_context)
+        return _consume(services, specs, event, message_context)
     except Malformed as error:
         raise ClientError(error.status, "BAD_EVENT", error.reason) from error
     except db.NOT_NOW as error:
         log.write("database", error=type(error).__name__, route="/events")
         raise db.unavailable() from error
-    except ClientError as refusal:
-        if refusal.status in RETRIED_BY_BROKERS:
-            raise ClientError(422, refusal.code, refusal.message) from refusal
+    except ClientError as error:
+        if error.status in RETRIED_BY_BROKERS:
+            raise ClientError(422, error.code, error.message) from error
         raise
 
 
-def _handle_delivery(
-    services: Services,
-    specs: tuple[FunctionSpec, ...],
-    message: CloudEvent,
-    handling: MessageContext,
-) -> HttpResponse:
-    _authenticate(services, message)
-    if message.type == vocabulary.CLOCK_TICKED:
-        return _tick(services, specs, message, handling)
-    event = vocabulary.unwrap(message)
-    handling.take_event(event.name, message.extensions.get("traceparent", ""))
-    _check_announcer(message.source, event.name)
-    subscribed = [(spec, s) for spec in specs for s in spec.subscriptions if s.event == event.name]
-    for spec, subscription in subscribed:
-        handling.function = spec.name
-        taken = _as_event(message, event, handling.traceparent)
-        handling.outcomes[spec.name] = _take(services, spec, subscription, taken)
-    if subscribed:
-        return HttpResponse(DONE)
-    raise ClientError(422, "NOT_SUBSCRIBED", f"nobody here consumes {event.name}")
-
-
-def _authenticate(services: Services, message: CloudEvent) -> None:
+def _authenticate(services: Services, event: CloudEvent) -> None:
+    """Verifies signature and age; an old event passes if it is a row of the outbox."""
     try:
-        services.events.verify(message, utc_now())
-    except ClientError as refusal:
-        if refusal.code != "STALE_EVENT" or not _is_in_outbox(services, message):
+        services.events.verify(event, utc_now())
+    except ClientError as error:
+        if error.code != "STALE_EVENT" or not _is_in_outbox(services, event):
             raise
-        services.events.verify(message, utc_now(), known_to_outbox=True)
+        services.events.verify(event, utc_now(), known_to_outbox=True)
 
 
-def _is_in_outbox(services: Services, message: CloudEvent) -> bool:
-    event_id = parse_uuid(message.id)
+def _is_in_outbox(services: Services, event: CloudEvent) -> bool:
+    event_id = parse_uuid(event.id)
     if event_id is None:
         return False
     (rows,) = services.database.run_now(
-        (KNOWN_TO_OUTBOX, {"event_id": event_id, "source": message.source})
+        (KNOWN_TO_OUTBOX, {"event_id": event_id, "source": event.source})
     )
     return bool(rows)
 
 
-def _check_announcer(source: str, name: str) -> None:
-    """403 unless the function behind ``source`` announces such events: no key is for all."""
-    function = source.removeprefix("/shop/")
-    try:
-        announces = spec_of(function).emits if function.isidentifier() else ()
-    except LookupError:
-        announces = ()
-    if name not in announces:
-        raise ClientError(403, "SOURCE_NOT_ALLOWED", f"this source does not announce {name}")
-
-
-def _as_event(message: CloudEvent, event: ShopEvent, traceparent: str) -> Event:
-    if parse_uuid(message.id) is None:
-        raise ClientError(422, "BAD_EVENT", "an event's id is its outbox row's")
-    return Event(
-        id=message.id,
-        source=message.source,
-        type=message.type,
-        name=event.name,
-        subject=event.subject,
-        data=event.data(),
-        traceparent=traceparent,
-    )
-
-
+# Any: the handlers of handler.py differ by the kind of message; the specs say which is which.
 def _handler(spec: FunctionSpec, name: str) -> Any:
     return getattr(import_module(f"functions.{spec.name}.handler"), name)
 
@@ -147,65 +118,109 @@ def _handler(spec: FunctionSpec, name: str) -> Any:
 # ---------------------------------------------------------------- events
 
 
-def _take(services: Services, spec: FunctionSpec, subscription: Subscription, event: Event) -> str:
-    """What became of it: taken, a duplicate, or (in phases) nothing to do."""
+def _consume(
+    services: Services,
+    specs: tuple[FunctionSpec, ...],
+    cloud_event: CloudEvent,
+    message_context: MessageContext,
+) -> HttpResponse:
+    """Passes the event to every consumer in this process; 422 when there is none."""
+    shop_event = vocabulary.unwrap(cloud_event)
+    name = shop_event.name
+    message_context.continue_trace(name, cloud_event.extensions.get("traceparent", ""))
+    _check_source(cloud_event.source, name)
+    subscriptions = [(spec, s) for spec in specs for s in spec.subscriptions if s.event == name]
+    if not subscriptions:
+        raise ClientError(422, "NOT_SUBSCRIBED", f"no function of this process consumes {name}")
+    for spec, subscription in subscriptions:
+        message_context.function = spec.name
+        event = _to_event(cloud_event, shop_event, message_context.traceparent)
+        message_context.outcomes[spec.name] = _deliver(services, spec, subscription, event)
+    return HttpResponse(NO_CONTENT)
+
+
+def _check_source(source: str, name: str) -> None:
+    """403 unless the function named by ``source`` declares that it emits such events."""
+    function = source.removeprefix("/shop/")
+    try:
+        emits = spec_of(function).emits if function.isidentifier() else ()
+    except LookupError:
+        emits = ()
+    if name not in emits:
+        raise ClientError(403, "SOURCE_NOT_ALLOWED", f"this source does not announce {name}")
+
+
+def _to_event(cloud_event: CloudEvent, shop_event: ShopEvent, traceparent: str) -> Event:
+    if parse_uuid(cloud_event.id) is None:
+        raise ClientError(422, "BAD_EVENT", "an event's id is its outbox row's")
+    return Event(
+        id=cloud_event.id,
+        source=cloud_event.source,
+        type=cloud_event.type,
+        name=shop_event.name,
+        subject=shop_event.subject,
+        data=shop_event.data(),
+        traceparent=traceparent,
+    )
+
+
+def _deliver(
+    services: Services, spec: FunctionSpec, subscription: Subscription, event: Event
+) -> str:
+    """Claims the event in the inbox and runs the handler in the same transaction; the outcome."""
     failpoints.point("W0")
     handler = _handler(spec, subscription.handler)
-    work = EventContext(services, traceparent=event.traceparent, actor=spec.name)
+    context = EventContext(services, traceparent=event.traceparent, actor=spec.name)
     claim = (
         inbox.claim(consumer=spec.name, source=event.source, event_id=event.id),
         outbox.mark_consumed(event.id, spec.name),
     )
-    if isinstance(handler, TwoPhaseCall):
-        return _take_in_phases(work, claim, handler, event)
-    with work.transaction(opening=claim) as tx:
-        is_new = bool(work.opened[0])
-        if is_new:
-            failpoints.point("W1")
-            handler(event, tx)
-    return TAKEN if is_new else DUPLICATE
-
-
-def _take_in_phases(work: EventContext, claim: Any, phases: TwoPhaseCall, event: Event) -> str:
     call = None
-    with work.transaction(opening=claim) as tx:
-        is_new = bool(work.opened[0])
-        if is_new:
+    with context.session(claim) as session:
+        is_duplicate = not session.opened[0]
+        if not is_duplicate:
             failpoints.point("W1")
-            call = phases.prepare(tx, phases.subject(event))
+            if isinstance(handler, TwoPhaseCall):
+                call = handler.prepare(session.tx, handler.subject(event))
+            else:
+                handler(event, context)
+    if is_duplicate:
+        return DUPLICATE
+    if not isinstance(handler, TwoPhaseCall):
+        return TAKEN
     if call is None:
-        return NOOP if is_new else DUPLICATE
-    work.execute_and_record(phases, call)
+        return NOOP
+    context.execute_and_record(handler, call)
     return TAKEN
 
 
 # ---------------------------------------------------------------- clock
 
 
-def _tick(
+def _run_schedule(
     services: Services,
     specs: tuple[FunctionSpec, ...],
-    message: CloudEvent,
-    handling: MessageContext,
+    event: CloudEvent,
+    message_context: MessageContext,
 ) -> HttpResponse:
-    """A tick carries nothing: the handler looks for what is due, so a second one finds nothing.
+    """Runs the schedule that a tick names; a repeated tick finds nothing due.
 
-    Its trace is its own; what it announces belongs to the traces of the orders (``outbox``).
+    The tick's trace is not continued: what it emits belongs to the traces of the orders (outbox).
     """
-    if message.source != CLOCK:
+    if event.source != CLOCK:
         raise ClientError(403, "SOURCE_NOT_ALLOWED", "only the clock ticks")
-    if message.time is not None and abs(utc_now() - message.time) > TICK_AGE_MAX:
+    if event.time is not None and abs(utc_now() - event.time) > TICK_AGE_MAX:
         raise ClientError(401, "STALE_EVENT", "the tick is too old")
-    spec, schedule = _schedule(specs, message.subject or "")
-    act: Callable[[EventContext], None] = _handler(spec, schedule.handler)
-    handling.function, handling.event_type = spec.name, CLOCK_TICKED
+    spec, schedule = _find_schedule(specs, event.subject or "")
+    handler: Callable[[EventContext], None] = _handler(spec, schedule.handler)
+    message_context.function, message_context.event_type = spec.name, CLOCK_TICKED
     failpoints.point("W0")
-    act(EventContext(services, traceparent="", actor=spec.name))
-    handling.outcomes[spec.name] = TAKEN
-    return HttpResponse(DONE)
+    handler(EventContext(services, traceparent="", actor=spec.name))
+    message_context.outcomes[spec.name] = TAKEN
+    return HttpResponse(NO_CONTENT)
 
 
-def _schedule(specs: tuple[FunctionSpec, ...], name: str) -> tuple[FunctionSpec, Schedule]:
+def _find_schedule(specs: tuple[FunctionSpec, ...], name: str) -> tuple[FunctionSpec, Schedule]:
     for spec in specs:
         for schedule in spec.schedules:
             if schedule.name == name:
@@ -219,26 +234,27 @@ def _schedule(specs: tuple[FunctionSpec, ...], name: str) -> tuple[FunctionSpec,
 def _store_dead_letter(
     services: Services,
     spec: FunctionSpec,
-    message: CloudEvent,
-    wire: HttpRequest,
+    event: CloudEvent,
+    http_request: HttpRequest,
     body: bytes,
-    handling: MessageContext,
+    message_context: MessageContext,
 ) -> HttpResponse:
-    """Poison must be storable, so nothing here asks whether the event is authentic."""
-    extensions = message.extensions
+    """Stores any event, also one that was never authentic: a dead letter must not be lost."""
+    message_context.function, message_context.event_type = spec.name, DEAD_LETTER
     letter = DeadLetter(
-        event_id=message.id,
-        source=message.source,
-        type=message.type,
-        subject=message.subject,
-        destination=extensions.get(FAILED_AT, ""),
-        error_code=extensions.get("knativeerrorcode"),
-        error_data=extensions.get("knativeerrordata"),
-        headers=dict(wire.headers),
+        event_id=event.id,
+        source=event.source,
+        type=event.type,
+        subject=event.subject,
+        destination=event.extensions.get(FAILED_DESTINATION, ""),
+        error_code=event.extensions.get("knativeerrorcode"),
+        error_data=event.extensions.get("knativeerrordata"),
+        headers=dict(http_request.headers),
         body=body,
     )
     failpoints.point("W0")
-    with EventContext(services, traceparent="", actor=spec.name).transaction() as tx:
-        _handler(spec, "store")(letter, tx)
-    handling.outcomes[spec.name] = TAKEN
-    return HttpResponse(DONE)
+    context = EventContext(services, traceparent="", actor=spec.name)
+    with context.session():
+        _handler(spec, "store")(letter, context)
+    message_context.outcomes[spec.name] = TAKEN
+    return HttpResponse(NO_CONTENT)

@@ -17,7 +17,7 @@ from shop.primitives import failpoints
 from shop.registry import spec_of
 from shop.runtime.bootstrap import make_app
 from shop.runtime.telemetry import seconds_since_start
-from shop.runtime.wsgi import NO_BODY, body_of, wire_of
+from shop.runtime.wsgi import NO_BODY, body_of, http_request_of
 
 if TYPE_CHECKING:
     import flask
@@ -42,14 +42,14 @@ def entry_point(name: str) -> Callable[[flask.Request], Any]:
                     apps[0].ready_seconds = loaded_seconds + time.monotonic() - began
                 failpoints.arm(apps[0].services.settings.crash)
                 atexit.register(apps[0].telemetry.stop)
-        wire = wire_of(request.environ)
-        answer = apps[0].answer(wire)
-        body = body_of(wire, answer)
-        response = flask.Response(body, status=answer.status, headers=answer.headers)
-        if answer.status not in NO_BODY:
-            response.headers["content-length"] = str(len(answer.body))
-        if answer.status in NO_BODY:
-            del response.headers["content-type"]
-        return response
+        http_request = http_request_of(request.environ)
+        response = apps[0].answer(http_request)
+        body = body_of(http_request, response)
+        flask_response = flask.Response(body, status=response.status, headers=response.headers)
+        if response.status in NO_BODY:
+            del flask_response.headers["content-type"]
+        else:
+            flask_response.headers["content-length"] = str(len(response.body))
+        return flask_response
 
     return main

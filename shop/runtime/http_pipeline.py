@@ -1,381 +1,187 @@
-"""One HTTP operation: policies, transaction, idempotency, handler, answer, commit, publish."""
+"""One matched HTTP request: the policies between its route and its response, in this order.
+
+1. content negotiation (``http_messages.check_accept``)
+2. authentication and authorisation (``authentication``)
+3. rate limit (``rate_limit``)
+4. body, query and idempotency key (``request_validation``)
+5. one transaction with the handler, retried on serialization failures (``_run_in_transaction``),
+   under the request's idempotency key (``idempotency_policy``)
+6. publication of the events that the transaction emitted, then the handler's actions after the
+   commit (``RequestContext``)
+
+Limits of size come before, with routing (``app``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
-from shop.messaging import idempotency
 from shop.primitives import failpoints
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError, Unavailable
 from shop.primitives.messages import Caller, Request, Response
+from shop.runtime import authentication, log, rate_limit, request_validation
 from shop.runtime import http_messages as http
-from shop.runtime import log, rate_limit
 from shop.runtime.http_messages import HttpRequest, HttpResponse
-from shop.runtime.message_context import span
+from shop.runtime.idempotency_policy import KeyClaim, request_in_progress
+from shop.runtime.request_context import RequestContext
 
 if TYPE_CHECKING:
-    from shop.adapters.db import Session, Statement, Transaction
-    from shop.runtime.app import Operation
+    from collections.abc import Mapping
+
+    from shop.adapters.db import Statement
+    from shop.runtime.routing import Operation
     from shop.runtime.services import Services
 
-ANONYMOUS = 0
-TRIES_MAX = 3
-STORED_HEADERS = ("location", "content-type", "etag")
-
-ACT_AS: LiteralString = """
-select set_config('shop.user_id', %(user_id)s, true) as user_id,
-  set_config('shop.role', %(role)s, true) as role
-"""
-
-
-@dataclass
-class Call:
-    """One request on its way through the policies."""
-
-    services: Services
-    operation: Operation
-    wire: HttpRequest
-    request: Request
-    session_index: int | None = None
-    claim: dict[str, Any] | None = None
-    # false while the opening waits, for the row of an idempotency key above all
-    has_begun: bool = False
-    announced: list[Any] = field(default_factory=list)
+ATTEMPTS_MAX = 3
 
 
 def handle_request(
     services: Services,
     operation: Operation,
-    wire: HttpRequest,
-    path: dict[str, str],
+    http_request: HttpRequest,
+    path: Mapping[str, str],
     traceparent: str,
 ) -> HttpResponse:
-    """Answers one matched request; ``ClientError`` and ``Unavailable`` are left to the app."""
-    route = operation.route
-    http.check_accept(wire, route.media_type)
-    caller, rate_headers = _admit(services, operation, wire)
-    raw_body = http.read_body(wire)
-    has_body = bool(raw_body) or not route.body_is_optional
-    document = http.parse_json(wire, raw_body) if route.body and has_body else None
-    request = Request(
-        method=wire.method,
-        route=route.path,
-        path=path,
-        headers=wire.headers,
-        settings=services.settings,
-        client=rate_limit.client_address(wire, services.settings.trusted_hops),
-        now=utc_now(),
-        traceparent=traceparent,
-        query=_validated_query(operation, wire),
-        body=_validated_body(operation, document) if has_body else None,
-        raw_body=raw_body,
+    """The response to one matched request; raises ``ClientError`` and ``Unavailable``."""
+    http.check_accept(http_request, operation.route.media_type)
+    caller, rate_headers = _admit(services, operation, http_request)
+    request = _validate(services, operation, http_request, path, traceparent, caller)
+    context = RequestContext(
+        services,
         caller=caller,
-        idempotency_key=_key_of(services, operation, wire),
+        traceparent=traceparent,
+        has_database=operation.spec.database_role is not None,
+        is_read_only=not operation.route.writes,
     )
-    call = Call(services, operation, wire, request)
-    if route.writes:
+    if operation.route.writes:
         failpoints.point("W0")
-    if route.transaction:
-        answer = _in_transaction(call)
+    if operation.route.transaction:
+        response = _run_in_transaction(operation, http_request, request, context)
     else:
-        reply = operation.handler(request, lambda: open_transaction(call))
-        answer = encode_reply(reply)
-    _publish(services, call.announced)
-    _run_after_commit(request)
-    answer.headers.update({k: v for k, v in rate_headers.items() if k not in answer.headers})
-    return answer
-
-
-# ---------------------------------------------------------------- policies
+        response = encode_response(operation.handler(request, context))
+    context.publish()
+    context.run_after_commit()
+    response.headers.update({k: v for k, v in rate_headers.items() if k not in response.headers})
+    return response
 
 
 def _admit(
-    services: Services, operation: Operation, wire: HttpRequest
+    services: Services, operation: Operation, http_request: HttpRequest
 ) -> tuple[Caller | None, dict[str, str]]:
-    """Who asks, and what is left to them this minute, before a byte of the body is read.
+    """Authenticates and counts the request; returns the caller and the rate limit headers.
 
-    Whoever proves nothing is counted by address: refused tokens are requests too.
+    A request whose token is rejected counts against its address.
     """
     is_provider = operation.route.auth == "provider"
     try:
-        caller = _authenticate(services, operation, wire)
+        caller = authentication.authenticate(services, operation.route.auth, http_request)
     except ClientError:
-        rate_limit.count_request(services, wire, None)
+        rate_limit.count_request(services, http_request, None)
         raise
-    counted_as = caller or _known_anyway(services, wire)
-    return caller, rate_limit.count_request(services, wire, counted_as, is_provider=is_provider)
+    counted_as = caller or authentication.caller_of_optional_token(services, http_request)
+    return caller, rate_limit.count_request(
+        services, http_request, counted_as, is_provider=is_provider
+    )
 
 
-def _known_anyway(services: Services, wire: HttpRequest) -> Caller | None:
-    """The account behind a public request that carries a good token; it counts for itself."""
-    header = wire.headers.get("authorization")
-    if header is None or not services.settings.jwt_jwks:
-        return None
-    try:
-        return services.tokens.verify(header, utc_now())
-    except ClientError:
-        return None
+def _validate(
+    services: Services,
+    operation: Operation,
+    http_request: HttpRequest,
+    path: Mapping[str, str],
+    traceparent: str,
+    caller: Caller | None,
+) -> Request[Any, Any]:
+    """Reads the body, at most 64 KiB, and validates what the route declares."""
+    settings = services.settings
+    raw_body = http.read_body(http_request)
+    return Request(
+        method=http_request.method,
+        route=operation.route.path,
+        path=path,
+        headers=http_request.headers,
+        client=rate_limit.client_address(http_request, settings.trusted_hops),
+        now=utc_now(),
+        traceparent=traceparent,
+        query=request_validation.parse_query(operation, http_request),
+        body=request_validation.parse_body(operation, http_request, raw_body),
+        raw_body=raw_body,
+        caller=caller,
+        idempotency_key=request_validation.parse_idempotency_key(
+            operation, http_request, is_required=settings.idempotency_key_required
+        ),
+    )
 
 
-def _authenticate(services: Services, operation: Operation, wire: HttpRequest) -> Caller | None:
-    needed = operation.route.auth
-    if needed == "settlements":
-        needed = services.settings.settlements_auth  # type: ignore[assignment]
-    if needed in ("public", "provider"):
-        return None
-    caller = services.tokens.verify(wire.headers.get("authorization"), utc_now())
-    if needed != "customer" and caller.role != needed:
-        raise ClientError(403, "FORBIDDEN", f"this needs the role {needed}")
-    return caller
-
-
-def _validated_body(operation: Operation, document: Any) -> Any:
-    model = operation.body_model
-    if model is None:
-        return None
-    return _validated(lambda: model.model_validate(document), status=422, code="INVALID")
-
-
-def _validated_query(operation: Operation, wire: HttpRequest) -> Any:
-    parameters = http.parse_query(wire.query)
-    model = operation.query_model
-    if model is None:
-        if parameters:
-            raise ClientError(400, "BAD_QUERY", "this resource takes no query parameters")
-        return None
-    return _validated(lambda: model.model_validate(parameters), status=400, code="BAD_QUERY")
-
-
-def _validated(validate: Callable[[], Any], *, status: int, code: str) -> Any:
-    from pydantic import ValidationError  # the model's module has imported it already
-
-    try:
-        return validate()
-    except ValidationError as error:
-        mistakes = [
-            {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
-            for item in error.errors(include_url=False, include_input=False)[:20]
-        ]
-        first = mistakes[0]
-        message = f"{first['field'] or 'body'}: {first['message']}"
-        raise ClientError(status, code, message, extra={"errors": mistakes}) from error
-
-
-def _key_of(services: Services, operation: Operation, wire: HttpRequest) -> str | None:
-    header = wire.headers.get("idempotency-key")
-    if header is not None:
-        key = idempotency.parse_key(header)
-        return key if operation.route.idempotent else None
-    if operation.route.idempotent and services.settings.idempotency_key_required:
-        raise ClientError(400, "IDEMPOTENCY_KEY_REQUIRED", "this route needs an Idempotency-Key")
-    return None
-
-
-# ---------------------------------------------------------------- transaction
-
-
-def _in_transaction(call: Call) -> HttpResponse:
-    from shop.adapters.db import CAN_BE_RETRIED
-
-    for attempt in range(1, TRIES_MAX + 1):
-        try:
-            return _attempt(call)
-        except CAN_BE_RETRIED as error:
-            call.announced.clear()
-            if attempt == TRIES_MAX:
-                raise Unavailable("the database is busy") from error
-    raise AssertionError("unreachable")
-
-
-def _attempt(call: Call) -> HttpResponse:
+def _run_in_transaction(
+    operation: Operation,
+    http_request: HttpRequest,
+    request: Request[Any, Any],
+    context: RequestContext,
+) -> HttpResponse:
+    """Runs the handler in one transaction, again after a deadlock or a serialization failure."""
     from shop.adapters import db
 
-    call.has_begun = False
+    key = request.idempotency_key
+    claim = KeyClaim(request, operation.scope, key) if key is not None else None
+    failure: db.DatabaseError | None = None
+    for _ in range(ATTEMPTS_MAX):
+        try:
+            return _attempt(operation, http_request, request, context, claim)
+        except db.CAN_BE_RETRIED as error:
+            failure = error
+            context.forget_attempt()
+        except db.NOT_NOW as error:
+            log.write("database", error=type(error).__name__, route=operation.scope)
+            raise db.unavailable() from error
+    raise Unavailable("the database is busy") from failure
+
+
+def _attempt(
+    operation: Operation,
+    http_request: HttpRequest,
+    request: Request[Any, Any],
+    context: RequestContext,
+    claim: KeyClaim | None,
+) -> HttpResponse:
+    from shop.adapters import db
+
+    has_begun = False
     try:
-        with _open(call, *_claim(call)) as session:
-            call.has_begun = True
-            stored = _answer_of_key(call, session)
-            if stored is not None:
-                return stored
-            if call.claim is not None:
+        with context.session(*(claim.statements() if claim else ())) as session:
+            has_begun = True
+            if claim is not None:
+                stored = claim.stored_response(session)
+                if stored is not None:
+                    return stored
                 failpoints.point("W1")
-            return _work(call, session)
-    except db.CAN_BE_RETRIED:
-        raise
+            closing: tuple[Statement, ...] = ()
+            try:
+                response = encode_response(operation.handler(request, context))
+            except ClientError as error:
+                if claim is None or not error.stored:
+                    raise
+                response = http.problem(error, instance=http_request.path)
+                session.tx.announced.clear()
+                closing = ((db.UNDO_WORK, {}),)
+            if claim is not None:
+                closing = (*closing, claim.store(response))
+            session.commit(*closing)
+            context.emitted.extend(session.tx.announced)
+            return response
     except db.LockNotAvailable as error:
-        # a row that somebody else holds is no news about the key: only waiting for the key is
-        if call.claim is None or call.has_begun:
-            raise Unavailable("the database is busy") from error
-        raise _in_progress() from error
-    except db.NOT_NOW as error:
-        log.write("database", error=type(error).__name__, route=call.operation.scope)
-        raise db.unavailable() from error
+        # only waiting for the key itself says that its first request is still running
+        if claim is not None and not has_begun:
+            raise request_in_progress() from error
+        raise Unavailable("the database is busy") from error
 
 
-def _work(call: Call, session: Session) -> HttpResponse:
-    from shop.adapters import db
-
-    tx = session.tx
-    try:
-        answer = encode_reply(call.operation.handler(call.request, tx))
-    except ClientError as refusal:
-        if call.claim is None or not refusal.stored:
-            raise
-        answer = http.problem(refusal, instance=call.wire.path)
-        tx.announced.clear()
-        session.commit((db.UNDO_WORK, {}), _finish(call, answer))
-        return answer
-    closing = (_finish(call, answer),) if call.claim is not None else ()
-    session.commit(*closing)
-    call.announced.extend(tx.announced)
-    return answer
-
-
-@contextmanager
-def _open(call: Call, *claim: Statement) -> Iterator[Session]:
-    """BEGIN, who acts, is the session still open, and the key's claim: one round trip."""
-    opening: list[Statement] = []
-    caller = call.request.caller
-    if call.operation.spec.database_role is not None:
-        user_id = str(caller.user_id) if caller else ""
-        opening.append((ACT_AS, {"user_id": user_id, "role": caller.role if caller else ""}))
-    if caller is not None:
-        from shop.sessions import open_session
-
-        call.session_index = len(opening)
-        opening.append(open_session(caller.session_id, caller.user_id))
-    opening.extend(claim)
-    with (
-        span("transaction"),
-        call.services.database.transaction(
-            opening=tuple(opening),
-            traceparent=call.request.traceparent,
-            actor=f"user:{caller.user_id}" if caller else "anonymous",
-            is_read_only=not call.operation.route.writes,
-        ) as session,
-    ):
-        if call.session_index is not None:
-            _check_session(caller, session.opened[call.session_index])
-        yield session
-
-
-def _check_session(caller: Caller | None, rows: list[Any]) -> None:
-    if not rows or (caller is not None and rows[0].role != caller.role):
-        raise ClientError(
-            401,
-            "UNAUTHENTICATED",
-            "the session has ended",
-            headers={"www-authenticate": 'Bearer error="invalid_token"'},
-        )
-
-
-@contextmanager
-def open_transaction(call: Call) -> Iterator[Transaction]:
-    """A transaction for handlers that open their own; committed when the block ends well."""
-    from shop.adapters import db
-
-    try:
-        with _open(call) as session:
-            yield session.tx
-            session.commit()
-            call.announced.extend(session.tx.announced)
-    except db.NOT_NOW as error:
-        raise db.unavailable() from error
-
-
-# ---------------------------------------------------------------- idempotency
-
-
-def _claim(call: Call) -> tuple[Statement, ...]:
-    request = call.request
-    if request.idempotency_key is None:
-        return ()
-    from shop.adapters import db
-
-    body = request.body.model_dump(mode="json") if request.body is not None else None
-    call.claim = {
-        "user_id": request.caller.user_id if request.caller else ANONYMOUS,
-        "scope": call.operation.scope,
-        "key": request.idempotency_key,
-        "fingerprint": idempotency.fingerprint(request.path, body),
-    }
-    return (*idempotency.claim(**call.claim), (db.SAVEPOINT, {}))
-
-
-def _answer_of_key(call: Call, session: Session) -> HttpResponse | None:
-    """None when this request took the key; otherwise what the key was answered before."""
-    if call.claim is None:
-        return None
-    claimed, stored, _ = session.opened[-3:]
-    if claimed:
-        return None
-    if not stored or stored[0].state != "DONE":
-        raise _in_progress()
-    row = stored[0]
-    if bytes(row.fingerprint) != call.claim["fingerprint"]:
-        raise ClientError(
-            422, "IDEMPOTENCY_KEY_REUSED", "this Idempotency-Key was used with another request"
-        )
-    headers = {**row.headers, "idempotent-replayed": "true"}
-    return HttpResponse(row.status_code, bytes(row.body), headers)
-
-
-def _finish(call: Call, answer: HttpResponse) -> Statement:
-    assert call.claim is not None, "only a claimed key is finished"
-    return idempotency.finish(
-        user_id=call.claim["user_id"],
-        scope=call.claim["scope"],
-        key=call.claim["key"],
-        status=answer.status,
-        headers={k: v for k, v in answer.headers.items() if k in STORED_HEADERS},
-        body=answer.body,
-    )
-
-
-def _in_progress() -> ClientError:
-    return ClientError(
-        409,
-        "REQUEST_IN_PROGRESS",
-        "a request with this Idempotency-Key is being answered",
-        headers={"retry-after": "1"},
-    )
-
-
-# ---------------------------------------------------------------- answer and afterwards
-
-
-def encode_reply(reply: Response) -> HttpResponse:
-    """A handler's reply as bytes."""
-    headers = {name.lower(): text for name, text in reply.headers.items()}
-    if reply.body is None:
-        return HttpResponse(reply.status, b"", headers)
-    body = reply.body if isinstance(reply.body, bytes) else http.encode(reply.body)
-    headers.setdefault("content-type", reply.media_type)
-    return HttpResponse(reply.status, body, headers)
-
-
-def _publish(services: Services, rows: list[Any]) -> None:
-    if not rows:
-        return
-    from shop.adapters import db
-    from shop.messaging import outbox
-
-    accepted = services.publisher.publish(rows)
-    if accepted:
-        failpoints.point("W5")
-        try:
-            services.database.run_now(outbox.mark_sent(accepted))
-        except db.DatabaseError as error:
-            log.write("not marked sent", error=type(error).__name__)
-
-
-def _run_after_commit(request: Request) -> None:
-    for act in request.after_commit:
-        try:
-            act()
-        except Exception as error:
-            log.bug(error, route=request.route)
+def encode_response(response: Response) -> HttpResponse:
+    """A handler's response as status, lower-case header names and bytes."""
+    headers = {name.lower(): text for name, text in response.headers.items()}
+    if response.body is None:
+        return HttpResponse(response.status, b"", headers)
+    body = response.body if isinstance(response.body, bytes) else http.encode(response.body)
+    headers.setdefault("content-type", response.media_type)
+    return HttpResponse(response.status, body, headers)

@@ -100,7 +100,7 @@ class MessageContext:
         self.began_ns = time.time_ns()
         self._clock = time.monotonic()
 
-    def take_event(self, event_type: str, traceparent: str) -> None:
+    def continue_trace(self, event_type: str, traceparent: str) -> None:
         """An authentic event: its story is continued, the delivery that brought it is linked."""
         self.event_type = event_type
         if trace.id_of(traceparent) is None:

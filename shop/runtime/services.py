@@ -133,26 +133,3 @@ class Services:
         from shop.runtime.publisher import Publisher
 
         return Publisher(self.settings)
-
-
-_process: list[Services] = []
-
-
-def install(services: Services) -> None:
-    """Makes ``services`` the process's own; the entry points call it once."""
-    _process[:] = [services]
-
-
-def services_of_process() -> Services:
-    """The services the entry point installed."""
-    return _process[0]
-
-
-def cache_of() -> Cache:
-    """The process's cache, for handlers that keep one."""
-    return services_of_process().cache
-
-
-def issuer_of() -> TokenIssuer:
-    """The process's token issuer, for the function that logs people in."""
-    return services_of_process().token_issuer

@@ -1,33 +1,36 @@
-"""The plain WSGI adapter: our own container entry, without Flask on the way (PEP 3333)."""
+"""The WSGI adapter (PEP 3333) of our own container entry, without Flask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING
 
 from shop.primitives import failpoints
-from shop.runtime.app import READING, App
+from shop.runtime.app import SAFE_METHODS, App
 from shop.runtime.http_messages import HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 NO_BODY = (204, 304)
 
 
-def wsgi(app: App) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
+def wsgi(app: App) -> WSGIApplication:
     """The app as a WSGI callable."""
 
-    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        wire = wire_of(environ)
-        answer = app.answer(wire)
-        start_response(REASONS[answer.status], headers_of(answer))
-        return [b""] if wire.method == "HEAD" else body_of(wire, answer)
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        http_request = http_request_of(environ)
+        response = app.answer(http_request)
+        start_response(REASONS[response.status], headers_of(response))
+        return [b""] if http_request.method == "HEAD" else body_of(http_request, response)
 
     return application
 
 
-def wire_of(environ: dict[str, Any]) -> HttpRequest:
-    """The request inside a WSGI environment."""
+def http_request_of(environ: WSGIEnvironment) -> HttpRequest:
+    """The request in a WSGI environment; header names in lower case."""
     headers = {
         name[5:].replace("_", "-").lower(): text
         for name, text in environ.items()
@@ -47,12 +50,12 @@ def wire_of(environ: dict[str, Any]) -> HttpRequest:
     )
 
 
-def body_of(wire: HttpRequest, answer: HttpResponse) -> Iterable[bytes]:
-    """The body in one piece, or in two where the process may have to die between them."""
-    is_writing = wire.method not in READING and answer.status < HTTPStatus.BAD_REQUEST
-    if is_writing and answer.body and failpoints.is_armed(failpoints.HALF_AN_ANSWER):
-        return _halves(answer.body)
-    return [answer.body]
+def body_of(http_request: HttpRequest, response: HttpResponse) -> Iterable[bytes]:
+    """The body in one piece, or in two where a failpoint between them is armed."""
+    is_write = http_request.method not in SAFE_METHODS and response.status < HTTPStatus.BAD_REQUEST
+    if is_write and response.body and failpoints.is_armed(failpoints.HALF_AN_ANSWER):
+        return _halves(response.body)
+    return [response.body]
 
 
 def _halves(body: bytes) -> Iterator[bytes]:
@@ -62,16 +65,16 @@ def _halves(body: bytes) -> Iterator[bytes]:
     yield body[middle:]
 
 
-def headers_of(answer: HttpResponse) -> list[tuple[str, str]]:
-    """The response headers; a body's length is stated, an empty answer has no type."""
-    headers = list(answer.headers.items())
-    if answer.status not in NO_BODY:
-        headers.append(("content-length", str(len(answer.body))))
+def headers_of(response: HttpResponse) -> list[tuple[str, str]]:
+    """The response headers with Content-Length, which 204 and 304 do not have."""
+    headers = list(response.headers.items())
+    if response.status not in NO_BODY:
+        headers.append(("content-length", str(len(response.body))))
     return headers
 
 
-def _raw_path(environ: dict[str, Any]) -> str:
-    """The path as it was sent, where the server tells it: ``/%6frders`` is not ``/orders``."""
+def _raw_path(environ: WSGIEnvironment) -> str:
+    """The path before decoding, where the server gives it: ``/%6frders`` is not ``/orders``."""
     raw: str | None = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     if raw and raw.startswith("/"):
         return raw.split("?", 1)[0]

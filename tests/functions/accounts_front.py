@@ -15,7 +15,7 @@ from shop.registry import spec_of
 from shop.runtime.app import App
 from shop.runtime.config import Secret, Settings
 from shop.runtime.http_messages import HttpRequest
-from shop.runtime.services import Services, install
+from shop.runtime.services import Services
 
 PASSWORD = "correct horse 배터리"
 ISSUER = "https://shop.test"
@@ -68,7 +68,6 @@ class Front:
         **headers: str,
     ) -> Answered:
         """One request as the trusted hop would pass it on from ``client``."""
-        install(self.services)
         content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
         sent = {"x-forwarded-for": client}
         sent |= {name.replace("_", "-"): text for name, text in headers.items()}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from functions.dead_letter import handler
-from shop.adapters.db import Database
 from shop.primitives.messages import DeadLetter
+from shop.runtime.event_context import EventContext
 from tests.harness import Response, ShopHarness
 
 CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
@@ -117,12 +117,11 @@ def test_text_that_no_database_or_screen_should_see_is_stored_as_shown(
         headers={poison: poison},
         body=b"\x00",
     )
-    database = Database(shop.role_url("ops"), source="/shop/dead_letter")
+    services = shop.apps["dead_letter"].services
+    context = EventContext(services, traceparent="", actor="dead_letter")
 
-    with database.transaction() as session:
-        handler.store(letter, session.tx)
-        session.commit()
-    database.close()
+    with context.transaction():
+        handler.store(letter, context)
 
     (stored,) = letters(shop)
     assert stored["event_id"] == stored["headers"][stored["event_id"]]

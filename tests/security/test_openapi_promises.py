@@ -76,7 +76,7 @@ def route(shop: ShopHarness, method: str, path: str) -> Any:
     for_path = [
         (app, operation)
         for app in shop.apps.values()
-        for operation in app._operations
+        for operation in app.router.operations
         if operation.pattern.fullmatch(path)
     ]
     literal = [(a, o) for a, o in for_path if "{" not in o.route.path] or for_path

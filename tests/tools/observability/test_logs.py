@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from shop.runtime import log
-from shop.runtime.app import Operation
+from shop.runtime.routing import Operation
 from tests.harness import ShopHarness
 
 PASSWORD = "a password that nobody 알다"

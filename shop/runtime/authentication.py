@@ -1,0 +1,39 @@
+"""Authentication and authorisation of a request: its access token, and the role its route needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shop.primitives.clock import utc_now
+from shop.primitives.errors import ClientError
+
+if TYPE_CHECKING:
+    from shop.primitives.messages import Caller
+    from shop.primitives.spec import Auth
+    from shop.runtime.http_messages import HttpRequest
+    from shop.runtime.services import Services
+
+
+def authenticate(services: Services, required: Auth, http_request: HttpRequest) -> Caller | None:
+    """The caller of a protected route, None on a public one; 401 without a token, 403 by role."""
+    needed = services.settings.settlements_auth if required == "settlements" else required
+    if needed in ("public", "provider"):
+        return None
+    caller = services.tokens.verify(http_request.headers.get("authorization"), utc_now())
+    if needed not in ("customer", caller.role):
+        raise ClientError(403, "FORBIDDEN", f"this needs the role {needed}")
+    return caller
+
+
+def caller_of_optional_token(services: Services, http_request: HttpRequest) -> Caller | None:
+    """The caller of a public route who sent a valid token all the same; an invalid one is ignored.
+
+    Only the rate limit uses it: signed-in callers are counted by account, not by address.
+    """
+    header = http_request.headers.get("authorization")
+    if header is None or not services.settings.jwt_jwks:
+        return None
+    try:
+        return services.tokens.verify(header, utc_now())
+    except ClientError:
+        return None

@@ -1,0 +1,78 @@
+"""Idempotency-Key: claim the key with BEGIN, replay its stored response or store one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shop.messaging import idempotency
+from shop.primitives.errors import ClientError
+from shop.runtime.http_messages import HttpResponse
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from shop.adapters.db import Session, Statement
+    from shop.primitives.messages import Request
+
+ANONYMOUS = 0
+STORED_HEADERS = ("location", "content-type", "etag")
+
+
+class KeyClaim:
+    """The claim of one idempotency key by one request, inside the request's transaction."""
+
+    def __init__(self, request: Request[BaseModel | None, object], scope: str, key: str) -> None:
+        body = request.body.model_dump(mode="json") if request.body is not None else None
+        self._user_id = request.caller.user_id if request.caller else ANONYMOUS
+        self._scope = scope
+        self._key = key
+        self._fingerprint = idempotency.fingerprint(request.path, body)
+
+    def statements(self) -> tuple[Statement, ...]:
+        """Sent with BEGIN: claim the key, read what is stored under it, set a savepoint."""
+        from shop.adapters import db
+
+        claim = idempotency.claim(
+            user_id=self._user_id, scope=self._scope, key=self._key, fingerprint=self._fingerprint
+        )
+        return (*claim, (db.SAVEPOINT, {}))
+
+    def stored_response(self, session: Session) -> HttpResponse | None:
+        """None when this request claimed the key, else the response stored under it.
+
+        409 while another request is being processed under the key, 422 when the key was used with
+        another request.
+        """
+        claimed, stored, _ = session.opened[-3:]
+        if claimed:
+            return None
+        if not stored or stored[0].state != "DONE":
+            raise request_in_progress()
+        row = stored[0]
+        if bytes(row.fingerprint) != self._fingerprint:
+            raise ClientError(
+                422, "IDEMPOTENCY_KEY_REUSED", "this Idempotency-Key was used with another request"
+            )
+        headers = {**row.headers, "idempotent-replayed": "true"}
+        return HttpResponse(row.status_code, bytes(row.body), headers)
+
+    def store(self, response: HttpResponse) -> Statement:
+        """The statement, sent with COMMIT, that stores the response for later requests."""
+        return idempotency.finish(
+            user_id=self._user_id,
+            scope=self._scope,
+            key=self._key,
+            status=response.status,
+            headers={k: v for k, v in response.headers.items() if k in STORED_HEADERS},
+            body=response.body,
+        )
+
+
+def request_in_progress() -> ClientError:
+    """409 for a key whose first request has not been answered yet."""
+    return ClientError(
+        409,
+        "REQUEST_IN_PROGRESS",
+        "a request with this Idempotency-Key is being answered",
+        headers={"retry-after": "1"},
+    )

@@ -1,0 +1,148 @@
+"""What a route's handler works with besides its request: a transaction and the services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from shop.primitives.errors import ClientError
+from shop.runtime import log
+from shop.runtime.message_context import span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shop.adapters.db import Session, Statement, Transaction
+    from shop.messaging.outbox import OutboxRow
+    from shop.primitives.messages import Caller
+    from shop.runtime.config import Settings
+    from shop.runtime.services import Services
+
+SET_CALLER: LiteralString = """
+select set_config('shop.user_id', %(user_id)s, true) as user_id,
+  set_config('shop.role', %(role)s, true) as role
+"""
+
+
+class RequestContext:
+    """One request's transactions and services.
+
+    ``tx`` is the transaction that the runtime opened, with the caller's row-level security set and
+    the caller's session checked.  A route with ``transaction=False`` opens its own with
+    ``transaction()`` instead.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        caller: Caller | None,
+        traceparent: str,
+        has_database: bool,
+        is_read_only: bool,
+    ) -> None:
+        self.services = services
+        self.emitted: list[OutboxRow] = []
+        self._caller = caller
+        self._traceparent = traceparent
+        self._has_database = has_database
+        self._is_read_only = is_read_only
+        self._tx: Transaction | None = None
+        self._actions: list[Callable[[], None]] = []
+
+    @property
+    def settings(self) -> Settings:
+        """The process's settings."""
+        return self.services.settings
+
+    @property
+    def tx(self) -> Transaction:
+        """The transaction that the runtime opened for the handler."""
+        assert self._tx is not None, "this route opens its own transactions"
+        return self._tx
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Runs ``action`` once the transaction is committed and its events are published."""
+        self._actions.append(action)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction for a handler that opens its own; commits when the block ends normally."""
+        from shop.adapters import db
+
+        try:
+            with self.session() as session:
+                yield session.tx
+                session.commit()
+                self.emitted.extend(session.tx.announced)
+        except db.NOT_NOW as error:
+            raise db.unavailable() from error
+
+    @contextmanager
+    def session(self, *claim: Statement) -> Iterator[Session]:
+        """Begins a transaction; only the runtime may commit it.
+
+        BEGIN, the caller's identity, the check that the caller's session is still open, and the
+        statements of ``claim`` take one round trip.
+        """
+        opening = (*self._identity(), *claim)
+        with (
+            span("transaction"),
+            self.services.database.transaction(
+                opening=opening,
+                traceparent=self._traceparent,
+                actor=f"user:{self._caller.user_id}" if self._caller else "anonymous",
+                is_read_only=self._is_read_only,
+            ) as session,
+        ):
+            if self._caller is not None:
+                # the session's row follows that of set_config
+                _check_session(self._caller, session.opened[int(self._has_database)])
+            self._tx = session.tx
+            try:
+                yield session
+            finally:
+                self._tx = None
+
+    def publish(self) -> None:
+        """Publishes the events of committed transactions."""
+        if self.emitted:
+            # imported here: most functions emit nothing and need no HTTP client
+            from shop.runtime.publisher import publish_and_mark_sent
+
+            publish_and_mark_sent(self.services, self.emitted)
+
+    def run_after_commit(self) -> None:
+        """Runs the actions that the handler registered; an error is logged, never raised."""
+        for action in self._actions:
+            try:
+                action()
+            except Exception as error:
+                log.bug(error)
+
+    def forget_attempt(self) -> None:
+        """Drops what a rolled-back attempt emitted and registered."""
+        self.emitted.clear()
+        self._actions.clear()
+
+    def _identity(self) -> Iterator[Statement]:
+        caller = self._caller
+        if self._has_database:
+            user_id = str(caller.user_id) if caller else ""
+            yield SET_CALLER, {"user_id": user_id, "role": caller.role if caller else ""}
+        if caller is not None:
+            from shop.sessions import open_session
+
+            yield open_session(caller.session_id, caller.user_id)
+
+
+# Row: Any until every statement names its row type (shop/adapters/db.py).
+def _check_session(caller: Caller, rows: Sequence[Any]) -> None:
+    if not rows or rows[0].role != caller.role:
+        raise ClientError(
+            401,
+            "UNAUTHENTICATED",
+            "the session has ended",
+            headers={"www-authenticate": 'Bearer error="invalid_token"'},
+        )
