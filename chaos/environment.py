@@ -99,7 +99,7 @@ class Environment:
             for pool in self.pools()
             if not functions or pool.spec.name in functions
             for process in pool.processes
-            if process.is_ready and not process.is_leaving
+            if process.is_ready and not process.is_stopping
         ]
 
     def pool_of(self, process: FunctionProcess) -> FunctionPool:

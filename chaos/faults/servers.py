@@ -178,7 +178,7 @@ def _limit_files(server: PostgresServer, size: int) -> int:
                 _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
 
-    server.run_as_its_user(limit)
+    server.run_as_server_user(limit)
     wanted = "unlimited" if size == resource.RLIM_INFINITY else str(size)
     return sum(_file_limit(pid) == wanted for pid in pids)
 

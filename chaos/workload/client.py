@@ -254,7 +254,7 @@ class Client:
         try:
             async with asyncio.timeout(timeout_seconds):
                 connection = await self._connection()
-                answer = await connection.ask(message)
+                answer = await connection.send(message)
         except (OSError, ConnectionBroken, TimeoutError):
             return None
         if connection.is_open:

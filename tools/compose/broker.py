@@ -1,7 +1,7 @@
-"""``shop broker``: the desk's broker and clock in front of functions that stand at fixed addresses.
+"""``shop broker``: the broker and clock of the local platform for functions run by Compose.
 
-What Knative's Broker, Triggers and clocks do, in one process for Compose: same retries, the same
-dead letters, over restarts (the file on ``data``).  It starts no function and stops none.
+Replaces Knative's Broker, Triggers and PingSource by one process with the same retries and dead
+letters.  Undelivered events survive a restart (in the folder ``data``).  It starts no functions.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from shop.registry import all_specs
 from shop.runtime import config
@@ -31,7 +30,7 @@ from tools.local_platform.running_functions import RunningFunctions
 def run_broker(*, host: str, port: int, data: Path, functions: str) -> int:
     """Serves until SIGTERM; raises ConfigurationError, ValueError or OSError when it cannot start.
 
-    Settings: DATABASE_URL (as the relay), EVENT_SIGNING_KEY (the clock's) and EVENT_KEYS.
+    Settings: DATABASE_URL (role relay), EVENT_SIGNING_KEY (the clock's) and EVENT_KEYS.
     """
     settings = config.load(needs=("postgres", "announces"))
     data.mkdir(parents=True, exist_ok=True)
@@ -52,12 +51,12 @@ async def _serve(settings: Settings, address: tuple[str, int], data: Path, patte
         stack.callback(store.close)
         broker = Broker(specs, functions, store, DeliveryFaults(), activity_log)
         stack.push_async_callback(broker.close)
-        # nobody tells this clock of traffic, so it always looks as if there were some
+        # requests do not pass through this process, so due_work is always polled every second
         due_work = DueWork(settings.database_url.reveal())
         signer = signer_of(settings)
         clock = Clock(specs, functions, activity_log, signer, due_work, busy_seconds=math.inf)
 
-        def status() -> dict[str, Any]:
+        def status() -> dict[str, object]:
             return {"pending": broker.pending, "counters": dict(activity_log.counts)}
 
         await broker.resume()
@@ -69,7 +68,7 @@ async def _serve(settings: Settings, address: tuple[str, int], data: Path, patte
 
 
 @asynccontextmanager
-async def _ticking(clock: Clock) -> AsyncIterator[None]:
+async def _ticking(clock: Clock) -> AsyncGenerator[None]:
     task = asyncio.create_task(clock.run())
     try:
         yield

@@ -1,4 +1,4 @@
-"""``shop migrate``: brings a deployment's database to this version; a job, run before functions."""
+"""``shop migrate``: migrates a deployment's database to this version, before functions start."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from shop.runtime import config
 from tools.migrate import migrate
 from tools.seed import seed
 
-PASSWORD = "password-"  # noqa: S105 (how the files' names begin)
+PASSWORD = "password-"  # noqa: S105 (a prefix of file names)
 
 
 def run_migrate(*, passwords: Path | None, with_seed: bool) -> int:
-    """Migrates DATABASE_URL, an administrator's; gives roles their passwords; seeds when asked.
+    """Migrates the database, sets the roles' passwords and optionally seeds.
 
-    ``passwords`` is a folder with a file ``password-<role>`` for each role that logs in with one.
+    DATABASE_URL is an administrator's.  ``passwords`` is a folder with files ``password-<role>``.
     Raises ConfigurationError without an address, SeedNotAllowed for a seed in the prod profile, and
     what PostgreSQL raises.
     """
@@ -25,18 +25,18 @@ def run_migrate(*, passwords: Path | None, with_seed: bool) -> int:
     migrate(url)
     print("migrated")
     if passwords is not None:
-        print(f"{give_passwords(url, passwords)} roles have their passwords")
+        print(f"{set_passwords(url, passwords)} role passwords set")
     if with_seed:
         for role, email, _ in seed(url):
             print(f"account {role}: {email}")
     return 0
 
 
-def give_passwords(url: str, folder: Path) -> int:
-    """Gives each role the password in its file; returns how many did.
+def set_passwords(url: str, folder: Path) -> int:
+    """Sets each role's password from its file; returns the number of roles.
 
-    The statement goes with the password inside, for PostgreSQL takes none as a parameter; it is
-    kept out of the server's log for the transaction.
+    PostgreSQL accepts no parameter in ``alter role``, so the statement contains the password; it is
+    kept out of the server's log.
     """
     files = sorted(folder.glob(f"{PASSWORD}*"))
     with psycopg.connect(url, connect_timeout=10) as connection:

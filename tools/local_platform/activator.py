@@ -1,15 +1,16 @@
-"""Brings functions up from zero, shares requests out among their processes, and lets them sleep.
+"""Starts functions on demand, distributes requests over their processes, scales them to zero.
 
-As Knative does it: a process takes ``concurrency`` messages at once (queue-proxy's hard limit),
-what is beyond waits, and beyond ten times that the answer is 503; a process that dies with a
-request in its hands makes that request a 502; one that answers too late makes it a 504.
+As in Knative: a process handles ``concurrency`` requests at once (queue-proxy's hard limit) and
+further requests wait in a queue.  Beyond ten queued requests per slot the response is 503.  A
+process that exits while it handles a request makes that request a 502; one that exceeds the
+function's timeout makes it a 504.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.child_processes import ChildProcess, ChildProcesses
 from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.http_messages import (
-    Connection,
     ConnectionBroken,
+    ConnectionPool,
     HttpRequest,
     HttpResponse,
     connect,
@@ -27,20 +28,20 @@ from tools.local_platform.http_messages import (
 from tools.local_platform.problem import problem
 from tools.local_platform.servers import free_port
 
-QUEUE_PER_SLOT = 10
+QUEUED_PER_SLOT_MAX = 10
 POLL_SECONDS = 0.015
-DEATH_SECONDS = 0.05
+EXIT_NOTICE_SECONDS = 0.05
 CRASH_PAUSE_SECONDS_MAX = 10.0
 TRIES_MAX = 3
 
 
 class NoProcessAvailable(Exception):
-    """No process can take the message: the queue is full, or the function does not start."""
+    """No process can take the request: the queue is full, or the function does not start."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingLimits:
-    """How many processes a function may have at the desk, and how patient the platform is."""
+    """How many processes a function may have, and the times after which it is scaled."""
 
     idle_seconds: float = 30.0
     processes_max: int = 3
@@ -51,7 +52,7 @@ class ScalingLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionLaunch:
-    """How function processes are started: their command and environment by name, and their logs."""
+    """How function processes are started: command and environment per function, log folder."""
 
     command: Callable[[str], list[str]]
     environment: Callable[[FunctionSpec], Mapping[str, str]]
@@ -59,35 +60,32 @@ class FunctionLaunch:
 
 
 class FunctionProcess:
-    """One function process and the connections to it."""
+    """One process of a function and the connections to it."""
 
     def __init__(self, number: int, port: int, child: ChildProcess) -> None:
         self.number = number
         self.child = child
         self.port = port
         self.is_ready = False
-        self.is_leaving = False
-        self.has_answered = False
+        self.is_stopping = False
+        self.has_responded = False
         self.was_killed = False
         self.in_flight = 0
         self.idle_since = 0.0
-        self._kept: list[Connection] = []
+        self._connections = ConnectionPool("127.0.0.1", port)
 
-    async def ask(self, message: HttpRequest) -> HttpResponse:
-        """Passes a message on; OSError when it never arrived, Broken when nothing came back."""
-        connection = await self._connection()
-        answer = await connection.ask(message)
-        self.has_answered = True
-        if connection.is_open:
-            self._kept.append(connection)
-        return answer
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """The response; OSError if the request was not sent, ConnectionBroken if it was lost."""
+        response = await self._connections.send(request)
+        self.has_responded = True
+        return response
 
     async def wait_until_ready(self, deadline: float) -> bool:
-        """True when the process listens; False when it ended first, or took too long."""
+        """True once the process listens; False when it exits first or the deadline passes."""
         loop = asyncio.get_running_loop()
         while loop.time() < deadline and not self.child.ended.done():
             try:
-                self._kept.append(await connect(self.port))
+                self._connections.add(await connect(self.port))
                 self.is_ready = True
                 return True
             except OSError:
@@ -95,31 +93,24 @@ class FunctionProcess:
         return False
 
     def kill(self) -> None:
-        """SIGKILL, as a fault and not as a crash of its own."""
+        """SIGKILL as an injected fault, so that it is not counted as a crash."""
         self.was_killed = True
         self.child.kill()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Lets the process drain and end."""
-        self.is_leaving = True
+        """SIGTERM, then up to ``grace_seconds`` to drain, then SIGKILL."""
+        self.is_stopping = True
         await self.child.stop(grace_seconds)
         self.close()
 
     def close(self) -> None:
-        for connection in self._kept:
-            connection.close()
-
-    async def _connection(self) -> Connection:
-        while self._kept:
-            connection = self._kept.pop()
-            if connection.is_open:
-                return connection
-        return await connect(self.port)
+        """Closes all connections."""
+        self._connections.close()
 
 
 @dataclass(eq=False)
 class QueuedRequest:
-    """A message in the queue."""
+    """A request that waits for a free process."""
 
     since: float
     process: asyncio.Future[FunctionProcess]
@@ -127,7 +118,7 @@ class QueuedRequest:
 
 @dataclass
 class FunctionPool:
-    """The processes of one function, from none to as many as its spec and the desk allow."""
+    """The processes of one function, from zero to the maximum of its spec and the platform."""
 
     spec: FunctionSpec
     launch: FunctionLaunch
@@ -135,43 +126,48 @@ class FunctionPool:
     faults: DeliveryFaults
     activity_log: ActivityLog
     children: ChildProcesses
-    processes: list[FunctionProcess] = field(default_factory=list)
+    processes: list[FunctionProcess] = field(default_factory=list[FunctionProcess])
     messages: int = 0
     is_disabled: bool = False
-    _queue: deque[QueuedRequest] = field(default_factory=deque)
+    _queue: deque[QueuedRequest] = field(default_factory=deque[QueuedRequest])
     _starts: int = 0
     _starting: int = 0
     _crashes: int = 0
     _paused_until: float = 0.0
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     _is_closing: bool = False
 
-    async def send(self, message: HttpRequest) -> HttpResponse:
-        """The function's answer, or the platform's 502, 503 or 504."""
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """The function's response, or the platform's own 502, 503 or 504."""
         self.messages += 1
-        if self.is_disabled:  # a fault: the function cannot run at all
-            return problem(503, "UNAVAILABLE", f"{self.spec.name} is barred", message.path)
+        if self.is_disabled:  # an injected fault: the function cannot run at all
+            return problem(503, "UNAVAILABLE", f"{self.spec.name} is disabled", request.path)
         try:
             for _ in range(TRIES_MAX):
                 process = await self._acquire()
                 try:
-                    return await self._ask(process, message)
-                except OSError:  # it is gone and has not seen the message
-                    process.is_leaving = True
+                    return await self._send_to(process, request)
+                except OSError:  # it has exited, and the request was not sent
+                    process.is_stopping = True
                     process.child.kill()
                 finally:
                     self._release(process)
         except NoProcessAvailable as reason:
-            return problem(503, "UNAVAILABLE", str(reason), message.path, retry_after="1")
-        return problem(502, "BAD_GATEWAY", f"{self.spec.name} cannot be reached", message.path)
+            return problem(503, "UNAVAILABLE", str(reason), request.path, retry_after="1")
+        return problem(502, "BAD_GATEWAY", f"{self.spec.name} cannot be reached", request.path)
 
     @property
     def processes_max(self) -> int:
-        """As many as the spec allows, within what a desk can carry."""
+        """The maximum scale of the spec, within the platform's own maximum."""
         return max(1, min(self.spec.scale.max_scale, self.limits.processes_max))
 
+    @property
+    def queued(self) -> int:
+        """How many requests wait for a process."""
+        return len(self._queue)
+
     def retire_idle(self) -> None:
-        """Stops the processes that have had nothing to do for long enough."""
+        """Stops the processes that were idle for ``idle_seconds``."""
         now = asyncio.get_running_loop().time()
         for process in list(self.processes):
             is_idle = process.is_ready and process.in_flight == 0
@@ -179,37 +175,36 @@ class FunctionPool:
                 self.retire(process)
 
     def retire(self, process: FunctionProcess) -> None:
-        """Scales one process in: no new messages, SIGTERM, time to drain, SIGKILL."""
+        """Scales one process in: no new requests, SIGTERM, time to drain, SIGKILL."""
         self.processes.remove(process)
-        self.activity_log.write(
-            f"stop {self.spec.name} #{process.number} (pid {process.child.pid})"
-        )
-        self._spawn(process.stop(self.limits.grace_seconds))
-        if self._queue and self._are_none():
+        pid = process.child.pid
+        self.activity_log.write(f"stop {self.spec.name} #{process.number} (pid {pid})")
+        self._run_in_background(process.stop(self.limits.grace_seconds))
+        if self._queue and self._has_no_process():
             self._start()
 
     async def close(self) -> None:
-        """Ends every process; nothing is started any more."""
+        """Stops every process and starts no more."""
         self._is_closing = True
-        self._refuse_waiters("the platform stops")
-        leaving, self.processes = self.processes, []
-        await asyncio.gather(*(p.stop(self.limits.grace_seconds) for p in leaving), *self._tasks)
+        self._reject_queue("the platform stops")
+        stopping, self.processes = self.processes, []
+        await asyncio.gather(*(p.stop(self.limits.grace_seconds) for p in stopping), *self._tasks)
 
-    async def _ask(self, process: FunctionProcess, message: HttpRequest) -> HttpResponse:
+    async def _send_to(self, process: FunctionProcess, request: HttpRequest) -> HttpResponse:
         self._maybe_kill(process)
         try:
             async with asyncio.timeout(self.spec.timeout_seconds):
-                answer = await process.ask(message)
+                response = await process.send(request)
         except TimeoutError:
-            reason = f"{self.spec.name} did not answer in time"
-            return problem(504, "GATEWAY_TIMEOUT", reason, message.path)
+            reason = f"{self.spec.name} did not respond in time"
+            return problem(504, "GATEWAY_TIMEOUT", reason, request.path)
         except ConnectionBroken:
-            # time to learn that it died, lest the next message go there too
-            await asyncio.wait([process.child.ended], timeout=DEATH_SECONDS)
-            reason = f"{self.spec.name} ended before it answered"
-            return problem(502, "BAD_GATEWAY", reason, message.path)
+            # wait for the exit to be noticed, or the next request is sent to the same process
+            await asyncio.wait([process.child.ended], timeout=EXIT_NOTICE_SECONDS)
+            reason = f"{self.spec.name} exited before it responded"
+            return problem(502, "BAD_GATEWAY", reason, request.path)
         self._crashes = 0
-        return answer
+        return response
 
     async def _acquire(self) -> FunctionProcess:
         process = self._least_loaded()
@@ -219,7 +214,7 @@ class FunctionPool:
             process.in_flight += 1
         return process
 
-    def _are_none(self) -> bool:
+    def _has_no_process(self) -> bool:
         return not self.processes and not self._starting
 
     def _least_loaded(self) -> FunctionProcess | None:
@@ -227,56 +222,61 @@ class FunctionPool:
             process
             for process in self.processes
             if process.is_ready
-            and not process.is_leaving
+            and not process.is_stopping
             and process.in_flight < self.spec.scale.concurrency
         ]
         return min(free, key=lambda process: process.in_flight, default=None)
 
     async def _wait_for_process(self) -> FunctionProcess:
         loop = asyncio.get_running_loop()
-        self._refuse_when_hopeless(loop.time())
-        waiter = QueuedRequest(loop.time(), loop.create_future())
-        self._queue.append(waiter)
-        if self._are_none():
+        self._check_queue(loop.time())
+        queued = QueuedRequest(loop.time(), loop.create_future())
+        self._queue.append(queued)
+        if self._has_no_process():
             self._start()
         loop.call_later(self.limits.scale_out_after_seconds, self._scale_out)
         try:
             async with asyncio.timeout(self.limits.start_seconds_max):
-                return await waiter.process
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if waiter in self._queue:  # whoever gave up must not keep others out
-                self._queue.remove(waiter)
-            if waiter.process.done() and not waiter.process.cancelled():
-                self._release(waiter.process.result())  # it came in the very moment we gave up
-            if isinstance(error, TimeoutError):
-                raise NoProcessAvailable(
-                    f"no process of {self.spec.name} became free in time"
-                ) from error
+                return await queued.process
+        except TimeoutError as error:
+            self._abandon(queued)
+            reason = f"no process of {self.spec.name} became free in time"
+            raise NoProcessAvailable(reason) from error
+        except asyncio.CancelledError:
+            self._abandon(queued)
             raise
 
-    def _refuse_when_hopeless(self, now: float) -> None:
+    def _abandon(self, queued: QueuedRequest) -> None:
+        """Frees the place of a request that no longer waits."""
+        if queued in self._queue:
+            self._queue.remove(queued)
+        if queued.process.done() and not queued.process.cancelled():
+            self._release(queued.process.result())  # assigned at the moment of the timeout
+
+    def _check_queue(self, now: float) -> None:
+        """Raises NoProcessAvailable when waiting would not help."""
         if self._is_closing:
             raise NoProcessAvailable("the platform stops")
-        if self._are_none() and now < self._paused_until:
-            raise NoProcessAvailable(f"{self.spec.name} does not start; its log says why")
+        if self._has_no_process() and now < self._paused_until:
+            raise NoProcessAvailable(f"{self.spec.name} does not start; see its log")
         slots = self.spec.scale.concurrency * max(1, len(self.processes))
-        if len(self._queue) >= QUEUE_PER_SLOT * slots:
-            raise NoProcessAvailable(f"too many messages wait for {self.spec.name}")
+        if len(self._queue) >= QUEUED_PER_SLOT_MAX * slots:
+            raise NoProcessAvailable(f"too many requests wait for {self.spec.name}")
 
     def _release(self, process: FunctionProcess) -> None:
         process.in_flight -= 1
         process.idle_since = asyncio.get_running_loop().time()
-        self._serve_queue()
+        self._assign_queue()
 
-    def _serve_queue(self) -> None:
+    def _assign_queue(self) -> None:
         while self._queue and (process := self._least_loaded()):
-            waiter = self._queue.popleft()
-            if not waiter.process.done():
+            queued = self._queue.popleft()
+            if not queued.process.done():
                 process.in_flight += 1
-                waiter.process.set_result(process)
+                queued.process.set_result(process)
 
     def _scale_out(self) -> None:
-        """Adds a process when someone has waited long and those being started will not do."""
+        """Adds a process when a request waits too long and those starting do not suffice."""
         while self._queue and self._queue[0].process.done():
             self._queue.popleft()
         if not self._queue or self._is_closing:
@@ -290,27 +290,26 @@ class FunctionPool:
     def _start(self) -> None:
         if len(self.processes) + self._starting < self.processes_max and not self._is_closing:
             self._starting += 1
-            self._spawn(self._run())
+            self._run_in_background(self._run_process())
 
-    async def _run(self) -> None:
-        """One process from its start to its end."""
+    async def _run_process(self) -> None:
+        """Starts one process and waits for its exit."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         process = await self._launch()
         if await process.wait_until_ready(began + self.limits.start_seconds_max):
             process.idle_since = loop.time()
             took = (loop.time() - began) * 1000
-            self.activity_log.write(
-                f"start {self.spec.name} #{process.number} (pid {process.child.pid}, {took:.0f} ms)"
-            )
-            self._serve_queue()
+            name, pid = f"{self.spec.name} #{process.number}", process.child.pid
+            self.activity_log.write(f"start {name} (pid {pid}, {took:.0f} ms)")
+            self._assign_queue()
         else:
             process.child.kill()
         code = await process.child.ended
         process.close()
         if process in self.processes:
             self.processes.remove(process)
-            self._mourn(process, code)
+            self._handle_exit(process, code)
 
     async def _launch(self) -> FunctionProcess:
         port = free_port()
@@ -329,31 +328,32 @@ class FunctionPool:
             self.processes.append(process)
         return process
 
-    def _mourn(self, process: FunctionProcess, code: int) -> None:
-        """A process ended unasked: start another for those who wait, unless that is in vain."""
-        name = f"{self.spec.name} #{process.number}"
-        self.activity_log.write(f"died {name} (pid {process.child.pid}, {_ending(code)})")
-        if process.has_answered or process.was_killed or process.child.is_crash_expected:
+    def _handle_exit(self, process: FunctionProcess, code: int) -> None:
+        """Replaces a process that exited by itself, unless the function does not start at all."""
+        ending = f"exit {code}" if code >= 0 else f"signal {-code}"
+        name, pid = f"{self.spec.name} #{process.number}", process.child.pid
+        self.activity_log.write(f"exited {name} (pid {pid}, {ending})")
+        if process.has_responded or process.was_killed or process.child.is_crash_expected:
             self._crashes = 0
         else:
             self._crashes += 1
-            self._pause(process)
-        if self._queue and self._are_none():
+            self._back_off(process)
+        if self._queue and self._has_no_process():
             self._start()
 
-    def _pause(self, process: FunctionProcess) -> None:
+    def _back_off(self, process: FunctionProcess) -> None:
         pause = min(0.5 * 2**self._crashes, CRASH_PAUSE_SECONDS_MAX)
         self._paused_until = asyncio.get_running_loop().time() + pause
         if self._crashes == 1:
             self.activity_log.write(f"{self.spec.name} does not start:\n{process.child.log_tail()}")
-        if self._are_none():
-            self._refuse_waiters(f"{self.spec.name} does not start; its log says why")
+        if self._has_no_process():
+            self._reject_queue(f"{self.spec.name} does not start; see its log")
 
-    def _refuse_waiters(self, reason: str) -> None:
+    def _reject_queue(self, reason: str) -> None:
         while self._queue:
-            waiter = self._queue.popleft()
-            if not waiter.process.done():
-                waiter.process.set_exception(NoProcessAvailable(reason))
+            queued = self._queue.popleft()
+            if not queued.process.done():
+                queued.process.set_exception(NoProcessAvailable(reason))
 
     def _maybe_kill(self, process: FunctionProcess) -> None:
         after = self.faults.kill_after(self.spec.name)
@@ -361,14 +361,14 @@ class FunctionPool:
             self.activity_log.count("kills")
             asyncio.get_running_loop().call_later(after, process.kill)
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _run_in_background(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
 class Activator:
-    """All functions, by name."""
+    """The process pools of all functions, by name."""
 
     def __init__(
         self,
@@ -385,16 +385,16 @@ class Activator:
             for spec in specs
         }
 
-    async def send(self, function: str, message: HttpRequest) -> HttpResponse:
-        """A function's answer to a message; brings it up when it sleeps."""
-        return await self.pools[function].send(message)
+    async def send(self, function: str, request: HttpRequest) -> HttpResponse:
+        """A function's response to a request; starts a process if none is running."""
+        return await self.pools[function].send(request)
 
     def processes_max(self, function: str) -> int:
-        """How many processes of a function there may be."""
+        """The maximum number of processes of a function."""
         return self.pools[function].processes_max
 
     async def retire_idle_forever(self) -> None:
-        """Looks for idle processes until cancelled."""
+        """Stops idle processes until cancelled."""
         while True:
             await asyncio.sleep(min(1.0, max(0.05, self._limits.idle_seconds / 4)))
             for pool in self.pools.values():
@@ -405,13 +405,9 @@ class Activator:
         await asyncio.gather(*(pool.close() for pool in self.pools.values()))
 
     def processes(self) -> dict[str, list[int]]:
-        """Process ids by function; functions that sleep are not named."""
+        """Process ids by function, without functions that are scaled to zero."""
         return {
             name: [process.child.pid for process in pool.processes]
             for name, pool in self.pools.items()
             if pool.processes
         }
-
-
-def _ending(code: int) -> str:
-    return f"exit {code}" if code >= 0 else f"signal {-code}"

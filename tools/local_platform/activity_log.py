@@ -1,4 +1,4 @@
-"""What the platform tells the person at the desk: one line per event of interest, and the sums."""
+"""The lines that ``shop dev`` prints, and counters of what happened."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class ActivityLog:
     """Prints lines and counts; ``quiet`` only counts."""
 
     quiet: bool = False
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter[str])
 
     def write(self, line: str) -> None:
-        """One line on standard output, at once."""
+        """One line on standard output, flushed."""
         if not self.quiet:
             print(line, flush=True)
 
-    def count(self, what: str, times: int = 1) -> None:
-        """Adds to one of the sums."""
-        self.counts[what] += times
+    def count(self, name: str, times: int = 1) -> None:
+        """Adds to a counter."""
+        self.counts[name] += times
 
     def summary(self) -> str:
-        """The sums as one line."""
-        return "summary: " + ", ".join(f"{self.counts[what]} {what}" for what in SUMMARY)
+        """The counters as one line."""
+        return "summary: " + ", ".join(f"{self.counts[name]} {name}" for name in SUMMARY)

@@ -1,9 +1,9 @@
-"""Knative's broker at the desk: takes CloudEvents, delivers them by the functions' subscriptions.
+"""A CloudEvents broker as in Knative: accepts events and delivers them to subscribed functions.
 
-Retries follow the table of eventing's ``SelectiveRetry`` and ``delivery`` block: again on no
-answer, 5xx, 404, 408, 409 and 429, after ``delay * 2 ** n`` with n from 0; anything else that is no
-success goes straight to the function that receives dead letters.  A 2xx answer with a body that is
-no CloudEvent counts as 502, as the broker's filter makes it.
+Retries follow eventing's ``SelectiveRetry`` and ``delivery`` block: no response, 5xx, 404, 408, 409
+and 429 are retried after ``delay * 2 ** n`` with n from 0; any other error goes directly to the
+function that receives dead letters.  A 2xx response with a body that is no CloudEvent counts as
+502, as in the broker's filter.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class DeliveryRule:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a delivery came to: status code as Knative sees it, and the reason in bytes."""
+class DeliveryResult:
+    """The result of one delivery: the status code that Knative would record, and the body."""
 
     code: int
     data: bytes = b""
@@ -61,24 +61,24 @@ class Verdict:
         return self.code >= 500 or self.code in RETRIED
 
 
-def judge(answer: HttpResponse) -> Verdict:
-    """What an answer of a subscriber means (platform.md 2.1, column of the channel broker)."""
-    if not 200 <= answer.status < 300:
-        return Verdict(answer.status, answer.body)
-    headers = header_map(answer.headers)
+def delivery_result(response: HttpResponse) -> DeliveryResult:
+    """Classifies a subscriber's response as Knative's channel-based broker does."""
+    if not 200 <= response.status < 300:
+        return DeliveryResult(response.status, response.body)
+    headers = header_map(response.headers)
     is_event = any(name.startswith("ce-") for name in headers) or headers.get(
         "content-type", ""
     ).startswith("application/cloudevents")
-    if not answer.body and not is_event:
-        return Verdict(answer.status)
+    if not response.body and not is_event:
+        return DeliveryResult(response.status)
     try:
-        return Verdict(answer.status, reply=parse(headers, answer.body))
+        return DeliveryResult(response.status, reply=parse(headers, response.body))
     except Malformed:
-        return Verdict(502, answer.body)
+        return DeliveryResult(502, response.body)
 
 
 class Broker:
-    """Accepts events and sees each of its deliveries through, over restarts."""
+    """Accepts events and retries each delivery until it succeeds or is dead-lettered."""
 
     def __init__(
         self,
@@ -96,9 +96,11 @@ class Broker:
         self._activity_log = activity_log
         self._rule = rule or DeliveryRule()
         self._tasks: set[asyncio.Task[None]] = set()
-        # for whoever wants to send one again
+        # fault injection sends these again
         self.recent: deque[tuple[dict[str, str], bytes]] = deque(maxlen=RECENT_MAX)
-        self._gates = {spec.name: asyncio.Semaphore(_room(functions, spec)) for spec in self._specs}
+        self._slots = {
+            spec.name: asyncio.Semaphore(_concurrency_max(functions, spec)) for spec in self._specs
+        }
 
     @property
     def pending(self) -> int:
@@ -106,20 +108,20 @@ class Broker:
         return len(self._tasks)
 
     async def accept(self, headers: dict[str, str], body: bytes) -> None:
-        """Returns once the event is on the disk; raises Malformed for what is not a CloudEvent."""
+        """Stores an event durably for delivery; raises Malformed if it is not a CloudEvent."""
         await self._publish(parse(headers, body))
 
     async def resume(self) -> None:
-        """Takes up what an earlier run left undelivered."""
+        """Continues the deliveries that an earlier run did not finish."""
         left = [
-            delivery for delivery in await self._store.pending() if delivery.target in self._gates
+            delivery for delivery in await self._store.pending() if delivery.target in self._slots
         ]
         if left:
-            self._activity_log.write(f"resume {len(left)} deliveries of the last run")
+            self._activity_log.write(f"resume {len(left)} deliveries from the last run")
         self._follow(left)
 
     async def close(self) -> None:
-        """Stops delivering; what is unfinished stays in the store."""
+        """Stops delivering; unfinished deliveries stay in the store."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -132,12 +134,11 @@ class Broker:
             return
         headers, body = to_binary(event)
         self.recent.append((headers, body))
-        deliveries = []
-        for target in self._targets(event.type):
-            for due_at in self._moments(event.type, target):
-                deliveries.append(
-                    Delivery(target=target, headers=headers, body=body, due_at=due_at)
-                )
+        deliveries = [
+            Delivery(target=target, headers=headers, body=body, due_at=due_at)
+            for target in self._targets(event.type)
+            for due_at in self._due_times(event.type, target)
+        ]
         if deliveries:
             self._follow(await self._store.add(deliveries))
 
@@ -149,7 +150,7 @@ class Broker:
             if any(subscription.event == name for subscription in spec.subscriptions)
         ]
 
-    def _moments(self, event_type: str, target: str) -> list[float]:
+    def _due_times(self, event_type: str, target: str) -> list[float]:
         delays = self._faults.delays(event_type, target)
         self._activity_log.count("reordered", int(delays[0] > 0))
         self._activity_log.count("duplicates", len(delays) - 1)
@@ -158,64 +159,64 @@ class Broker:
 
     def _follow(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
-            task = asyncio.create_task(self._see_through(delivery))
+            task = asyncio.create_task(self._deliver(delivery))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _see_through(self, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: Delivery) -> None:
         while True:
             await asyncio.sleep(max(0.0, delivery.due_at - time.time()))
-            async with self._gates[delivery.target]:
-                verdict = await self._try(delivery)
-            if verdict.is_success:
-                if verdict.reply is not None:
-                    await self._publish(verdict.reply)
-                await self._store.forget(delivery)
+            async with self._slots[delivery.target]:
+                result = await self._attempt(delivery)
+            if result.is_success:
+                if result.reply is not None:
+                    await self._publish(result.reply)
+                await self._store.delete(delivery)
                 return
-            if not verdict.is_retried or delivery.attempt >= self._rule.retries_max:
-                await self._bury(delivery, verdict)
+            if not result.is_retried or delivery.attempt >= self._rule.retries_max:
+                await self._send_to_dead_letters(delivery, result)
                 return
-            delivery = await self._postpone(delivery, verdict)
+            delivery = await self._postpone(delivery, result)
 
-    async def _try(self, delivery: Delivery) -> Verdict:
+    async def _attempt(self, delivery: Delivery) -> DeliveryResult:
         began = time.monotonic()
         headers = [
             (name.encode(), text.encode("latin-1")) for name, text in delivery.headers.items()
         ]
         headers += [(b"host", delivery.target.encode()), (b"prefer", b"reply")]
-        message = HttpRequest("POST", b"/events", headers, delivery.body)
+        request = HttpRequest("POST", b"/events", headers, delivery.body)
         try:
             async with asyncio.timeout(self._rule.timeout_seconds):
-                verdict = judge(await self._functions.send(delivery.target, message))
+                result = delivery_result(await self._functions.send(delivery.target, request))
         except TimeoutError:
-            verdict = Verdict(500, b"dispatch error: timeout")
+            result = DeliveryResult(500, b"dispatch error: timeout")
         self._activity_log.count("deliveries")
         took = (time.monotonic() - began) * 1000
-        self._activity_log.write(f"deliver {_route(delivery)} {verdict.code} ({took:.0f} ms)")
-        return verdict
+        self._activity_log.write(f"deliver {_route(delivery)} {result.code} ({took:.0f} ms)")
+        return result
 
-    async def _postpone(self, delivery: Delivery, verdict: Verdict) -> Delivery:
+    async def _postpone(self, delivery: Delivery, result: DeliveryResult) -> Delivery:
         pause = self._rule.pause_after(delivery.attempt + 1)
         later = replace(delivery, attempt=delivery.attempt + 1, due_at=time.time() + pause)
         self._activity_log.count("retries")
-        self._activity_log.write(f"retry {_route(delivery)} in {pause:g} s ({verdict.code})")
+        self._activity_log.write(f"retry {_route(delivery)} in {pause:g} s ({result.code})")
         await self._store.postpone(later)
         return later
 
-    async def _bury(self, delivery: Delivery, verdict: Verdict) -> None:
-        """Hands a failed event to the receiver of dead letters; a failed dead letter stays."""
+    async def _send_to_dead_letters(self, delivery: Delivery, result: DeliveryResult) -> None:
+        """Delivers a failed event to the dead letter function; keeps a dead letter that fails."""
         receiver = next((spec.name for spec in self._specs if spec.receives_dead_letters), None)
         if delivery.is_dead_letter or receiver is None:
             self._activity_log.count("failed dead letters")
-            self._activity_log.write(f"dead letter given up: {_route(delivery)} {verdict.code}")
+            self._activity_log.write(f"dead letter failed: {_route(delivery)} {result.code}")
             await self._store.give_up(delivery)
             return
         self._activity_log.count("dead letters")
-        self._activity_log.write(f"dead letter {_route(delivery)} {verdict.code}")
+        self._activity_log.write(f"dead letter {_route(delivery)} {result.code}")
         headers = delivery.headers | {
             "ce-knativeerrordest": f"http://{delivery.target}/events",
-            "ce-knativeerrorcode": str(verdict.code),
-            "ce-knativeerrordata": b64encode(verdict.data[:ERROR_DATA_BYTES_MAX]).decode("ascii"),
+            "ce-knativeerrorcode": str(result.code),
+            "ce-knativeerrordata": b64encode(result.data[:ERROR_DATA_BYTES_MAX]).decode("ascii"),
         }
         letter = Delivery(
             target=receiver,
@@ -224,7 +225,7 @@ class Broker:
             due_at=time.time(),
             is_dead_letter=True,
         )
-        self._follow(await self._store.add([letter], instead_of=delivery.id))
+        self._follow(await self._store.add([letter], replaces=delivery.id))
 
 
 def short_name(event_type: str) -> str:
@@ -237,6 +238,6 @@ def _route(delivery: Delivery) -> str:
     return f"{short_name(delivery.event_type)} -> {delivery.target}"
 
 
-def _room(functions: FunctionClient, spec: FunctionSpec) -> int:
-    """Deliveries under way at once: enough to make a function scale out, too few to swamp it."""
+def _concurrency_max(functions: FunctionClient, spec: FunctionSpec) -> int:
+    """Concurrent deliveries: enough to make a function scale out, too few to fill its queue."""
     return 2 * spec.scale.concurrency * functions.processes_max(spec.name)

@@ -1,7 +1,7 @@
-"""Function processes that cannot outlive the platform.
+"""Child processes that cannot outlive the platform.
 
-Each child leads its own session, so Ctrl-C in the terminal reaches only the platform, and killing
-its group takes its own children along.  A watchdog, a tiny process at the other end of a pipe,
+Each child leads its own session: Ctrl-C in the terminal signals only the platform, and killing the
+child's process group also kills its descendants.  A watchdog process at the other end of a pipe
 kills every group that is still registered when the pipe closes, however the platform ends.
 """
 
@@ -30,11 +30,11 @@ for group in groups:
 
 
 class ProcessHandle(Protocol):
-    """A process of ours: what ``asyncio.subprocess.Process`` is, as far as it is needed here."""
+    """The part of ``asyncio.subprocess.Process`` that is used here."""
 
     @property
     def pid(self) -> int:
-        """Its id, and that of its group."""
+        """The process id, which is also the id of its group."""
         ...
 
     @property
@@ -43,16 +43,16 @@ class ProcessHandle(Protocol):
         ...
 
     async def wait(self) -> int:
-        """Waits for its end."""
+        """Waits for the exit and returns the status."""
         ...
 
     def terminate(self) -> None:
-        """Asks it to finish."""
+        """Sends SIGTERM."""
         ...
 
 
 class ChildProcesses:
-    """Starts processes and remembers them until they have ended; use as a context manager."""
+    """Starts processes and registers them with the watchdog; use as a context manager."""
 
     def __init__(self) -> None:
         self._watchdog: subprocess.Popen[str] | None = None
@@ -78,7 +78,7 @@ class ChildProcesses:
         log.touch()
         offset = log.stat().st_size
         process = await self._spawn(command, environment, log)
-        self._tell(f"+{process.pid}")
+        self._notify_watchdog(f"+{process.pid}")
         return ChildProcess(process, self, log, offset)
 
     async def _spawn(
@@ -94,11 +94,11 @@ class ChildProcesses:
                 start_new_session=True,
             )
 
-    def forget(self, pid: int) -> None:
-        """A group is empty; its number may be used by others from now on."""
-        self._tell(f"-{pid}")
+    def unregister(self, pid: int) -> None:
+        """Called when a group is empty: its id may be reused by the kernel."""
+        self._notify_watchdog(f"-{pid}")
 
-    def _tell(self, line: str) -> None:
+    def _notify_watchdog(self, line: str) -> None:
         assert self._watchdog is not None and self._watchdog.stdin is not None
         print(line, file=self._watchdog.stdin, flush=True)
 
@@ -111,7 +111,7 @@ class ChildProcess:
     ) -> None:
         self.pid = process.pid
         self.log = log
-        # told to die by whoever started it: no sign of a function that does not start
+        # fault injection sets this: the exit does not mean that the function does not start
         self.is_crash_expected = False
         self._process = process
         self._offset = offset
@@ -119,17 +119,17 @@ class ChildProcess:
 
     async def _wait(self, children: ChildProcesses) -> int:
         code = await self._process.wait()
-        self.signal_group(signal.SIGKILL)  # whatever it started and left behind
-        children.forget(self.pid)
+        self.signal_group(signal.SIGKILL)  # descendants that are still running
+        children.unregister(self.pid)
         return code
 
     def terminate(self) -> None:
-        """Asks the process, and only it, to finish."""
+        """Sends SIGTERM to the process, not to its group."""
         if self._process.returncode is None:
             self._process.terminate()
 
     def kill(self) -> None:
-        """Ends the process and all it started, now."""
+        """Sends SIGKILL to the process and its descendants."""
         if self._process.returncode is None:
             self.signal_group(signal.SIGKILL)
 
@@ -148,7 +148,7 @@ class ChildProcess:
             await asyncio.wait([self.ended])
 
     def log_tail(self) -> str:
-        """The end of what this process has written."""
+        """The last 2,000 bytes that this process has written to its log."""
         with self.log.open("rb") as file:
             file.seek(self._offset)
             return file.read()[-2000:].decode("utf-8", "replace").rstrip()

@@ -1,8 +1,8 @@
-"""Ticks: PingSource for fixed times, and what KEDA does for schedules with ``due_kinds``.
+"""Sends tick events: cron schedules as PingSource does, schedules with ``due_kinds`` as KEDA does.
 
-Such a schedule is ticked only while ``shop.due_work`` has rows of its kinds: at rest, nothing runs.
-Where very much is due it ticks several processes at once, as KEDA would start several pods; it does
-not tick again before all of these have answered.
+The latter are ticked only while ``shop.due_work`` has due rows of their kinds, so nothing runs at
+rest.  With many due rows several ticks are sent at once, as KEDA would start several pods; the next
+ones follow after all of these have been answered.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SOURCE = "/shop/clock"
 TICKED = "com.msashop.clock.ticked.v1"
 BUSY_SECONDS = 60.0
 POLL_SECONDS = 1.0
-# A tick that took so long worked, however long the list still is.
-WORKED_SECONDS = 2.0
+# A tick that took this long made progress, even if as many rows are due afterwards.
+PROGRESS_SECONDS = 2.0
 SLEEP_SECONDS_MAX = 60.0
 SEARCH_DAYS = 366 * 5
 FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -63,7 +63,7 @@ class Cron:
         """Raises ValueError for anything but ``*``, numbers, ranges, lists and steps."""
         fields = text.split()
         if len(fields) != len(FIELDS):
-            raise ValueError(f"{text!r} has not five fields")
+            raise ValueError(f"{text!r} does not have five fields")
         sets = [_numbers(part, *limits) for part, limits in zip(fields, FIELDS, strict=True)]
         weekdays = frozenset(day % 7 for day in sets[4])
         # crontab(5): with both days restricted, either of them is enough
@@ -81,7 +81,7 @@ class Cron:
                         if tick > moment:
                             return tick
             day += timedelta(days=1)
-        raise ValueError("the schedule never comes")
+        raise ValueError("the schedule never matches")
 
     def _has_day(self, day: datetime) -> bool:
         if day.month not in self.months:
@@ -104,7 +104,7 @@ def _numbers(text: str, low: int, high: int) -> frozenset[int]:
 
 
 class DueWork:
-    """Looks at the ``due_work`` view over one connection that is opened anew when it breaks."""
+    """Queries the view ``shop.due_work`` over one connection, which is reopened after an error."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -113,21 +113,21 @@ class DueWork:
 
     async def count(self, kinds: tuple[str, ...]) -> int:
         """How many rows of these kinds are due now."""
-        return int(await self._ask(COUNT_DUE, kinds) or 0)
+        return int(await self._query(COUNT_DUE, kinds) or 0)
 
     async def seconds_to_next(self, kinds: tuple[str, ...]) -> float | None:
-        """When the next row of these kinds becomes due, or None."""
-        return await self._ask(SECONDS_TO_NEXT, kinds)
+        """Seconds until the next row of these kinds becomes due, or None."""
+        return await self._query(SECONDS_TO_NEXT, kinds)
 
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
 
-    async def _ask(self, statement: LiteralString, kinds: tuple[str, ...]) -> float | None:
+    async def _query(self, statement: LiteralString, kinds: tuple[str, ...]) -> float | None:
         async with self._lock:
             if self._connection is None or self._connection.closed:
                 self._connection = await psycopg.AsyncConnection.connect(
-                    self._url, autocommit=True, connect_timeout=5, application_name="desk clock"
+                    self._url, autocommit=True, connect_timeout=5, application_name="shop clock"
                 )
             cursor = await self._connection.execute(statement, {"kinds": list(kinds)})
             row = await cursor.fetchone()
@@ -137,7 +137,7 @@ class DueWork:
 class Clock:
     """Ticks the schedules of all functions until cancelled.
 
-    It looks at ``due_work`` every second for ``busy_seconds`` after traffic, and less often then.
+    It queries ``due_work`` every second for ``busy_seconds`` after traffic, then less often.
     """
 
     def __init__(
@@ -159,22 +159,22 @@ class Clock:
         self._traffic = asyncio.Event()
 
     def note_traffic(self) -> None:
-        """Something happened that may have left work behind: look more often for a while."""
+        """Polls ``due_work`` every second for a while: a request may have created due work."""
         self._traffic_at = time.monotonic()
         self._traffic.set()
 
     async def run(self) -> None:
-        """Keeps all schedules."""
+        """Runs all schedules."""
         try:
             async with asyncio.TaskGroup() as group:
                 for spec, schedule in self._schedules:
-                    keep = self._keep_due if schedule.due_kinds else self._keep_times
-                    group.create_task(keep(spec, schedule))
+                    run = self._run_due if schedule.due_kinds else self._run_cron
+                    group.create_task(run(spec, schedule))
         finally:
             await self._due_work.close()
 
     async def tick(self, spec: FunctionSpec, schedule: Schedule) -> bool:
-        """One signed tick; whether the function took it."""
+        """Sends one signed tick; True when the function acknowledged it."""
         began = time.monotonic()
         event = CloudEvent(
             id=str(new_uuid()),
@@ -187,61 +187,62 @@ class Clock:
         headers, body = to_binary(self._signer.sign(event))
         fields = [(name.encode(), text.encode("latin-1")) for name, text in headers.items()]
         fields.append((b"host", spec.name.encode()))
-        answer = await self._functions.send(
+        response = await self._functions.send(
             spec.name, HttpRequest("POST", b"/events", fields, body)
         )
         took = (time.monotonic() - began) * 1000
         self._activity_log.count("ticks")
         self._activity_log.write(
-            f"tick {schedule.name} -> {spec.name} {answer.status} ({took:.0f} ms)"
+            f"tick {schedule.name} -> {spec.name} {response.status} ({took:.0f} ms)"
         )
-        return 200 <= answer.status < 300
+        return 200 <= response.status < 300
 
-    async def _keep_times(self, spec: FunctionSpec, schedule: Schedule) -> None:
+    async def _run_cron(self, spec: FunctionSpec, schedule: Schedule) -> None:
         cron = Cron.parse(schedule.cron)
         while True:
             moment = cron.next_after(utc_now())
             while (left := (moment - utc_now()).total_seconds()) > 0:
-                await asyncio.sleep(min(left, SLEEP_SECONDS_MAX))  # a laptop's clock may jump
+                # in steps: the system clock jumps when a laptop resumes from sleep
+                await asyncio.sleep(min(left, SLEEP_SECONDS_MAX))
             await self.tick(spec, schedule)
 
-    async def _keep_due(self, spec: FunctionSpec, schedule: Schedule) -> None:
-        in_vain = 0
+    async def _run_due(self, spec: FunctionSpec, schedule: Schedule) -> None:
+        idle_ticks = 0
         while True:
             try:
                 due = await self._due_work.count(schedule.due_kinds)
                 if due > 0:
-                    is_done = await self._tick_all(spec, schedule, due)
+                    was_quick = await self._tick_all(spec, schedule, due)
                     left = await self._due_work.count(schedule.due_kinds)
-                    # a list that gets shorter is no reason to wait, nor is one that grew meanwhile
-                    in_vain = in_vain + 1 if is_done and left >= due else 0
-                pause = await self._pause(schedule, in_vain)
+                    # the back-off is for quick ticks after which no fewer rows are due
+                    idle_ticks = idle_ticks + 1 if was_quick and left >= due else 0
+                pause = await self._pause(schedule, idle_ticks)
             except psycopg.Error as error:
-                self._activity_log.write(f"the clock cannot look at due_work: {str(error).strip()}")
+                self._activity_log.write(f"the clock cannot query due_work: {str(error).strip()}")
                 pause = SLEEP_SECONDS_MAX / 6
-            await self._sleep(pause, wakes=in_vain == 0)
+            await self._sleep(pause, wakes=idle_ticks == 0)
 
     async def _tick_all(self, spec: FunctionSpec, schedule: Schedule, due: int) -> bool:
-        """Ticks as many processes as ``due`` rows call for; whether all looked and soon were done.
+        """Sends as many ticks as ``due`` rows require; True if all were acknowledged quickly.
 
-        A tick that was not taken is none: the activator knows how long to leave a broken process.
+        A failed tick is not counted as idle: the activator backs off for a broken process.
         """
         most = min(spec.scale.max_scale, self._functions.processes_max(spec.name))
         count = min(most, math.ceil(due / schedule.rows_per_process))
         began = time.monotonic()
-        are_taken = await asyncio.gather(*(self.tick(spec, schedule) for _ in range(count)))
-        return all(are_taken) and time.monotonic() - began < WORKED_SECONDS
+        acknowledged = await asyncio.gather(*(self.tick(spec, schedule) for _ in range(count)))
+        return all(acknowledged) and time.monotonic() - began < PROGRESS_SECONDS
 
-    async def _pause(self, schedule: Schedule, in_vain: int) -> float:
-        if in_vain:  # what is due stays due: the function cannot do it yet
-            return min(POLL_SECONDS * 2.0 ** (in_vain - 1), SLEEP_SECONDS_MAX)
+    async def _pause(self, schedule: Schedule, idle_ticks: int) -> float:
+        if idle_ticks:  # due rows stay due: the function cannot process them yet
+            return min(POLL_SECONDS * 2.0 ** (idle_ticks - 1), SLEEP_SECONDS_MAX)
         if time.monotonic() - self._traffic_at < self._busy_seconds:
             return POLL_SECONDS
         until_next = await self._due_work.seconds_to_next(schedule.due_kinds)
         return min(SLEEP_SECONDS_MAX, until_next if until_next is not None else SLEEP_SECONDS_MAX)
 
     async def _sleep(self, seconds: float, *, wakes: bool) -> None:
-        """Sleeps at least ``POLL_SECONDS``, and no longer than that once there is traffic."""
+        """Sleeps, but no longer than ``POLL_SECONDS`` once there is traffic."""
         await asyncio.sleep(min(max(seconds, 0.05), POLL_SECONDS))
         rest = seconds - POLL_SECONDS
         if rest <= 0:

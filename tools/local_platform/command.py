@@ -1,4 +1,4 @@
-"""``shop dev``: the platform with the shop's own functions, schema and payment sandbox."""
+"""``shop dev``: runs the shop's functions, schema and payment simulator on the local platform."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def run_local_platform(
     kill: float,
     seed: int,
 ) -> int:
-    """Runs the shop until it is interrupted; the exit code."""
+    """Runs the shop until it is interrupted; returns the exit code."""
     compile_code()
-    plan = PlatformConfig(
+    config = PlatformConfig(
         specs=all_specs(),
         function_command=lambda function: [sys.executable, "-m", "shop.runtime", function],
         simulator_command=[sys.executable, "-m", "tools.payment_simulator"],
@@ -43,13 +43,13 @@ def run_local_platform(
             duplicate=duplicate, reorder=reorder, lose=lose, kill=kill, seed=seed
         ),
     )
-    return run(plan)
+    return run(config)
 
 
 def compile_code() -> None:
-    """Writes the bytecode of the checkout: no function compiles source while a customer waits.
+    """Compiles the checkout's source, so that no function does so during a cold start.
 
-    Takes milliseconds when nothing has changed; where it may not write, starts are slower.
+    Without write permission nothing is compiled and cold starts are slower.
     """
     root = Path(next(iter(functions.__path__))).resolve().parent
     for package in CODE:

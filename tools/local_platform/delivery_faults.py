@@ -1,7 +1,6 @@
-"""What goes wrong on demand: duplicates, late events, lost events and killed processes.
+"""Injected faults: duplicated, delayed and lost events, and killed function processes.
 
-The n-th event of a type meets the same fate in every run with the same seed, whatever else happens
-in between; only the moments differ.
+Repeatable: the n-th event of a type gets the same faults in every run with the same seed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ KILL_SECONDS_MAX = 0.05
 
 @dataclass
 class DeliveryFaults:
-    """Probabilities between 0 and 1, and the seed that decides."""
+    """The probability of each fault, from 0 to 1, and the seed of the random choices."""
 
     duplicate: float = 0.0
     reorder: float = 0.0
@@ -25,31 +24,31 @@ class DeliveryFaults:
     kill: float = 0.0
     seed: int = 0
     late_seconds_max: float = LATE_SECONDS_MAX
-    _seen: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _seen: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
 
     def loses(self, event_type: str) -> bool:
-        """Whether the next event of this type is accepted and then forgotten."""
-        return self._dice("lose", event_type).random() < self.lose
+        """True if the next event of this type is accepted but never delivered."""
+        return self._random_for("lose", event_type).random() < self.lose
 
     def delays(self, event_type: str, target: str) -> list[float]:
-        """Seconds to wait before each delivery of the next event to a target: one per copy.
+        """Delays in seconds of the next event to a target: its own, then one per duplicate.
 
-        The first belongs to the event itself.  Of the copies, about half come at the same moment.
+        About half of the duplicates have the delay of the event itself.
         """
-        dice = self._dice("deliver", f"{event_type} {target}")
-        first = dice.uniform(0, self.late_seconds_max) if dice.random() < self.reorder else 0.0
-        copies = dice.randint(1, COPIES_MAX) if dice.random() < self.duplicate else 0
+        random = self._random_for("deliver", f"{event_type} {target}")
+        first = random.uniform(0, self.late_seconds_max) if random.random() < self.reorder else 0.0
+        copies = random.randint(1, COPIES_MAX) if random.random() < self.duplicate else 0
         late = [
-            first + dice.choice((0.0, dice.uniform(0, self.late_seconds_max)))
+            first + random.choice((0.0, random.uniform(0, self.late_seconds_max)))
             for _ in range(copies)
         ]
         return [first, *late]
 
     def kill_after(self, function: str) -> float | None:
-        """Seconds after which the process that serves the next message is killed, or None."""
-        dice = self._dice("kill", function)
-        return dice.uniform(0, KILL_SECONDS_MAX) if dice.random() < self.kill else None
+        """Seconds after which the process that handles the next request is killed, or None."""
+        random = self._random_for("kill", function)
+        return random.uniform(0, KILL_SECONDS_MAX) if random.random() < self.kill else None
 
-    def _dice(self, kind: str, name: str) -> Random:
-        self._seen[kind, name] += 1
-        return Random(f"{self.seed} {kind} {name} {self._seen[kind, name]}")  # noqa: S311
+    def _random_for(self, fault: str, name: str) -> Random:
+        self._seen[fault, name] += 1
+        return Random(f"{self.seed} {fault} {name} {self._seen[fault, name]}")  # noqa: S311

@@ -1,7 +1,7 @@
-"""The broker's memory: accepted events and what is still to be delivered, in SQLite.
+"""The broker's storage: accepted events and unfinished deliveries, in SQLite.
 
-One thread owns the file and commits whatever has gathered since its last commit, so many events
-share one write to the disk, and nobody is told "accepted" before that write is done.
+One thread owns the file and commits all jobs that were queued since its last commit (group commit).
+An event is reported as accepted only after its commit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 CREATE = """
 create table if not exists events (
@@ -37,14 +37,32 @@ from deliveries d join events e on e.id = d.event_id where d.state = 'pending' o
 """
 POSTPONE = "update deliveries set attempt = :attempt, due_at = :due_at where id = :id"
 GIVE_UP = "update deliveries set state = 'given up' where id = :id"
-FORGET_DELIVERY = "delete from deliveries where id = :id"
+DELETE_DELIVERY = "delete from deliveries where id = :id"
 
-Job = tuple[Callable[[sqlite3.Connection], Any], "asyncio.Future[Any]"]
+T = TypeVar("T")
+
+
+class Job(Generic[T]):
+    """Work for the storage thread, and the future of its result."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T], done: asyncio.Future[T]) -> None:
+        self._work = work
+        self._done = done
+
+    def execute(self, db: sqlite3.Connection) -> Callable[[], None]:
+        """Runs the work; returns what sets the result, to be called after the commit."""
+        result = self._work(db)
+        return lambda: None if self._done.done() else self._done.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """Sets the error as the result."""
+        if not self._done.done():
+            self._done.set_exception(error)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """One event on its way to one function: the message in binary mode, tries so far, when next."""
+    """One event (in binary mode) for one function; ``attempt`` counts the failed tries."""
 
     target: str
     headers: dict[str, str]
@@ -60,58 +78,55 @@ class Delivery:
 
 
 class DeliveryStore:
-    """Opens (or makes) the file; ``close`` writes what was asked for before."""
+    """Opens or creates the file; ``close`` finishes the jobs that were queued before."""
 
     def __init__(self, file: Path) -> None:
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        # Any: jobs with different results share the queue
+        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, args=(file,), name="broker store")
         self._thread.start()
 
     async def add(
-        self, deliveries: list[Delivery], *, instead_of: int | None = None
+        self, deliveries: list[Delivery], *, replaces: int | None = None
     ) -> list[Delivery]:
-        """Keeps deliveries of one event, in place of another; returns them with their ids."""
+        """Stores deliveries of one event, optionally replacing one; returns them with their ids."""
 
-        def job(db: sqlite3.Connection) -> list[Delivery]:
-            if instead_of is not None:
-                db.execute(FORGET_DELIVERY, {"id": instead_of})
+        def insert(db: sqlite3.Connection) -> list[Delivery]:
+            if replaces is not None:
+                db.execute(DELETE_DELIVERY, {"id": replaces})
             first = deliveries[0]
             event = {"headers": json.dumps(first.headers), "body": first.body}
             event_id = db.execute(INSERT_EVENT, event).lastrowid
             return [_insert(db, event_id, delivery) for delivery in deliveries]
 
-        added: list[Delivery] = await self._run(job)
-        return added
+        return await self._run(insert)
 
     async def pending(self) -> list[Delivery]:
-        """What an earlier run left to be delivered."""
-        left: list[Delivery] = await self._run(
-            lambda db: [_read(row) for row in db.execute(PENDING)]
-        )
-        return left
+        """Deliveries that an earlier run did not finish."""
+        return await self._run(lambda db: [_read(row) for row in db.execute(PENDING)])
 
     async def postpone(self, delivery: Delivery) -> None:
-        """Keeps the number of tries and the time of the next."""
+        """Stores the number of tries and the time of the next."""
         values = {"id": delivery.id, "attempt": delivery.attempt, "due_at": delivery.due_at}
         await self._run(lambda db: db.execute(POSTPONE, values).rowcount)
 
-    async def forget(self, delivery: Delivery) -> None:
-        """It was delivered."""
-        await self._run(lambda db: db.execute(FORGET_DELIVERY, {"id": delivery.id}).rowcount)
+    async def delete(self, delivery: Delivery) -> None:
+        """Removes a delivery that succeeded."""
+        await self._run(lambda db: db.execute(DELETE_DELIVERY, {"id": delivery.id}).rowcount)
 
     async def give_up(self, delivery: Delivery) -> None:
-        """Nobody took it, not even as a dead letter: it stays in the file for people to look at."""
+        """Keeps a dead letter that could not be delivered, for an operator to inspect."""
         await self._run(lambda db: db.execute(GIVE_UP, {"id": delivery.id}).rowcount)
 
     def close(self) -> None:
-        """Ends the thread after the work it has."""
+        """Stops the thread after its queued jobs."""
         self._jobs.put(None)
         self._thread.join()
 
-    async def _run(self, job: Callable[[sqlite3.Connection], Any]) -> Any:
-        done: asyncio.Future[Any] = self._loop.create_future()
-        self._jobs.put((job, done))
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put(Job(work, done))
         return await done
 
     def _work(self, file: Path) -> None:
@@ -126,28 +141,19 @@ class DeliveryStore:
             self._commit(db, [job for job in batch if job is not None])
         db.close()
 
-    def _commit(self, db: sqlite3.Connection, jobs: list[Job]) -> None:
+    def _commit(self, db: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
         try:
             db.execute("begin immediate")
-            results = [job(db) for job, _ in jobs]
+            finishers = [job.execute(db) for job in jobs]
             db.execute("commit")
         except sqlite3.Error as error:
             if db.in_transaction:
                 db.execute("rollback")
-            for _, done in jobs:
-                self._loop.call_soon_threadsafe(_settle, done, None, error)
+            for job in jobs:
+                self._loop.call_soon_threadsafe(job.fail, error)
             return
-        for (_, done), result in zip(jobs, results, strict=True):
-            self._loop.call_soon_threadsafe(_settle, done, result, None)
-
-
-def _settle(done: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(result)
-    else:
-        done.set_exception(error)
+        for finish in finishers:
+            self._loop.call_soon_threadsafe(finish)
 
 
 def _insert(db: sqlite3.Connection, event_id: int | None, delivery: Delivery) -> Delivery:
@@ -163,7 +169,7 @@ def _insert(db: sqlite3.Connection, event_id: int | None, delivery: Delivery) ->
     return replace(delivery, id=row_id)
 
 
-def _read(row: tuple[Any, ...]) -> Delivery:
+def _read(row: tuple[Any, ...]) -> Delivery:  # Any: sqlite3 rows are untyped
     row_id, target, is_dead_letter, attempt, due_at, headers, body = row
     return Delivery(
         id=row_id,

@@ -1,8 +1,7 @@
-"""The one public port: knows the routes of the specs, and nothing else gets through.
+"""The public HTTP port: forwards requests on the routes of the specs to their functions.
 
-Paths are matched as they came, byte for byte: no decoding, no dot segments, no trailing slash, so
-no second spelling of a path can reach a function.  What a client says about who it is (other than
-its token) and where it comes from is removed.
+Paths are compared byte for byte: no decoding, no dot segments, no trailing slash, so a path has
+exactly one spelling.  Headers in which a client claims an identity or an origin are removed.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive te trailer transfer-encoding upgrade proxy-connection "
     b"proxy-authenticate proxy-authorization content-length expect".split()
 )
-CLAIMS = (
+IDENTITY_HEADERS = (
     b"forwarded",
     b"x-forwarded",
     b"x-user",
@@ -52,9 +51,9 @@ CLAIMS = (
 
 @dataclass(frozen=True)
 class Match:
-    """What a path leads to: the function by method, empty for an unknown path."""
+    """The functions of a path by method; empty for an unknown path."""
 
-    functions: dict[str, str] = field(default_factory=dict)
+    functions: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def allow(self) -> str:
@@ -63,12 +62,12 @@ class Match:
         return ", ".join(sorted((*self.functions, *extra)))
 
     def function(self, method: str) -> str | None:
-        """The function that serves a method; HEAD goes where GET goes."""
+        """The function that serves a method; HEAD is served by the function of GET."""
         return self.functions.get("GET" if method == "HEAD" else method)
 
 
 class RouteTable:
-    """Method and path to function; a path without parameters wins over one with."""
+    """Maps method and path to a function; literal paths take precedence over patterns."""
 
     def __init__(self, specs: Iterable[FunctionSpec]) -> None:
         self._literal: dict[str, Match] = {}
@@ -76,10 +75,10 @@ class RouteTable:
         for spec in specs:
             for route in spec.routes:
                 if route.path not in PRIVATE:
-                    self._place(route.path).functions[route.method] = spec.name
+                    self._match_for(route.path).functions[route.method] = spec.name
 
     def find(self, raw_path: str) -> Match:
-        """The functions behind a path as it was on the wire."""
+        """The functions of an undecoded path."""
         if raw_path in self._literal:
             return self._literal[raw_path]
         for pattern, match in self._patterns.values():
@@ -87,7 +86,7 @@ class RouteTable:
                 return match
         return Match()
 
-    def _place(self, path: str) -> Match:
+    def _match_for(self, path: str) -> Match:
         if not PARAMETER.search(path):
             return self._literal.setdefault(path, Match())
         expression = SEGMENT.join(re.escape(part) for part in PARAMETER.split(path))
@@ -105,13 +104,13 @@ def edge(
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         activity_log.count("requests")
         on_traffic()
-        answer = await _answer(routes, activator, scope, receive)
-        await reply(send, _without_hop_by_hop(answer), is_head=scope["method"] == "HEAD")
+        response = await _respond(routes, activator, scope, receive)
+        await reply(send, _without_hop_by_hop(response), is_head=scope["method"] == "HEAD")
 
     return application
 
 
-async def _answer(
+async def _respond(
     routes: RouteTable, activator: Activator, scope: Scope, receive: Receive
 ) -> HttpResponse:
     raw_path, method = scope["raw_path"].decode("latin-1"), scope["method"]
@@ -149,9 +148,9 @@ def _target(scope: Scope) -> bytes:
 
 
 def forwarded(scope: Scope) -> Headers:
-    """The client's headers without its claims, and the addresses this request has come through.
+    """The client's headers without identity headers, and with ``x-forwarded-for`` extended.
 
-    A name with an underscore is dropped: WSGI cannot tell it from the same name with a hyphen.
+    A name with an underscore is dropped: WSGI maps it to the same name with a hyphen.
     """
     received: Headers = scope["headers"]
     listed = b",".join(value for name, value in received if name == b"connection").lower()
@@ -159,19 +158,19 @@ def forwarded(scope: Scope) -> Headers:
     kept = [
         (name, value)
         for name, value in received
-        if name not in dropped and b"_" not in name and not name.startswith(CLAIMS)
+        if name not in dropped and b"_" not in name and not name.startswith(IDENTITY_HEADERS)
     ]
     hops = [value for name, value in received if name == b"x-forwarded-for"]
     hops.append(scope["client"][0].encode("ascii"))
     return [*kept, (b"x-forwarded-for", b", ".join(hops)), (b"x-forwarded-proto", b"http")]
 
 
-def _without_hop_by_hop(answer: HttpResponse) -> HttpResponse:
-    is_bodyless = answer.status in NO_BODY
+def _without_hop_by_hop(response: HttpResponse) -> HttpResponse:
+    is_bodyless = response.status in NO_BODY
     keep = (b"content-length",) if not is_bodyless else ()
     headers = [
         (name, value)
-        for name, value in answer.headers
+        for name, value in response.headers
         if name in keep or name not in HOP_BY_HOP or (name, value) == (b"connection", b"close")
     ]
-    return HttpResponse(answer.status, headers, answer.body)
+    return HttpResponse(response.status, headers, response.body)

@@ -1,4 +1,4 @@
-"""What broker and clock need of the functions: to send them a message, wherever they run."""
+"""How broker and clock send requests to functions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tools.local_platform.http_messages import HttpRequest, HttpResponse
 
 
 class FunctionClient(Protocol):
-    """A way to the functions by name: the activator's processes, or addresses that stand fast."""
+    """Sends requests to functions by name: the activator, or functions at fixed addresses."""
 
-    async def send(self, function: str, message: HttpRequest) -> HttpResponse:
-        """The function's answer, or the platform's own 502, 503 or 504."""
+    async def send(self, function: str, request: HttpRequest) -> HttpResponse:
+        """The function's response, or the platform's own 502, 503 or 504."""
         ...
 
     def processes_max(self, function: str) -> int:
-        """How many processes of a function there may be."""
+        """The maximum number of processes of a function."""
         ...

@@ -1,4 +1,4 @@
-"""What each function process is told: its own settings and secrets, and nobody else's."""
+"""The environment variables of function processes: each gets only its own settings and secrets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tools.local_platform.secrets import Secrets
 
 ISSUER = "https://shop.local"
 AUDIENCE = "shop"
-SYSTEM = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
-CHOICES = (
+SYSTEM_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+SHOP_VARIABLES = (
     "RATE_LIMIT_PER_MINUTE",
     "IDEMPOTENCY_KEY_REQUIRED",
     "SETTLEMENTS_AUTH",
@@ -27,13 +27,13 @@ CHOICES = (
     "DATABASE_PREPARE",
 )
 PREFIXES = ("OTEL_", "PYTHON")
-# It would have every start of a function compile whatever has changed, again and again.
-KEPT_BACK = "PYTHONDONTWRITEBYTECODE"
+# Inherited, it would make every cold start compile the changed source again.
+NOT_INHERITED = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoints:
-    """Where the things are that functions talk to."""
+    """The addresses and secrets of the servers that functions connect to."""
 
     admin_url: str
     redis_url: str
@@ -43,7 +43,7 @@ class Endpoints:
     has_own_database: bool
 
     def environment_for(self, spec: FunctionSpec) -> dict[str, str]:
-        """The environment of one function's processes."""
+        """The environment variables of one function's processes."""
         values = inherited(os.environ) | {
             "SHOP_PROFILE": "local",
             "BROKER_URL": self.broker_url,
@@ -53,12 +53,12 @@ class Endpoints:
             "EVENT_KEYS": self.secrets.event_key_set,
         }
         values.setdefault("SETTLEMENTS_AUTH", "public")
-        if "redis" in spec.needs or spec.routes:  # the rate limit of routes is counted there
+        if "redis" in spec.needs or spec.routes:  # Redis holds the rate limits of routes
             values["REDIS_URL"] = self.redis_url
         return values | self._of_trust_domain(spec) | self._of_provider(spec)
 
     def database_url(self, role: str) -> str:
-        """The database as ``shop_<role>``; servers that were given want a password."""
+        """The database URL of ``shop_<role>``; only external servers need a password."""
         parts = urlsplit(self.admin_url)
         password = f":{quote(self.secrets.database_password)}" if not self.has_own_database else ""
         host = parts.netloc.rpartition("@")[2]
@@ -76,7 +76,7 @@ class Endpoints:
         return values
 
     def _of_provider(self, spec: FunctionSpec) -> dict[str, str]:
-        values = {}
+        values: dict[str, str] = {}
         if "provider" in spec.needs:
             values["PAYMENT_PROVIDER_URL"] = self.provider_url
             values["PAYMENT_PROVIDER_API_KEY"] = self.secrets.provider_api_key
@@ -86,11 +86,12 @@ class Endpoints:
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """What passes from the person's shell: the system's variables and the shop's open choices."""
+    """The variables that functions inherit from the shell: the system's and optional settings."""
     passed = {
         name: value
         for name, value in environment.items()
-        if (name in SYSTEM or name in CHOICES or name.startswith(PREFIXES)) and name != KEPT_BACK
+        if (name in SYSTEM_VARIABLES or name in SHOP_VARIABLES or name.startswith(PREFIXES))
+        and name != NOT_INHERITED
     }
     root = str(Path(next(iter(functions.__path__))).resolve().parent)
     passed["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))

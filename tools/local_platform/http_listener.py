@@ -1,10 +1,10 @@
-"""HTTP servers inside the platform's own event loop, each an ASGI application on one socket."""
+"""HTTP servers in the platform's event loop, each an ASGI application on one socket."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import uvicorn
 
 from tools.local_platform.http_messages import HttpResponse
 
+# Any: the values of ASGI messages depend on their keys.
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -28,16 +29,16 @@ class TooLarge(Exception):
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the platform, which has more than one server to stop."""
+    """Does not handle signals: the platform does, for all of its servers."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
 
 def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """A listening socket, on this machine alone unless told otherwise; OSError: port taken."""
-    # asyncio turns Nagle's delay off only for sockets that name their protocol
+    """A listening socket, on the loopback interface by default; OSError if the port is taken."""
+    # asyncio sets TCP_NODELAY only on sockets that were created with a protocol
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -50,8 +51,8 @@ def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(application: Application, listener: socket.socket) -> AsyncIterator[None]:
-    """Serves an application until the block ends; open requests get five seconds to finish."""
+async def serving(application: Application, listener: socket.socket) -> AsyncGenerator[None]:
+    """Serves an application until the block ends; open requests have five seconds to finish."""
     config = uvicorn.Config(
         application,
         http="httptools",
@@ -61,7 +62,7 @@ async def serving(application: Application, listener: socket.socket) -> AsyncIte
         access_log=False,
         server_header=False,
         date_header=False,
-        proxy_headers=False,  # the peer is who connects, not who it says it is
+        proxy_headers=False,  # the client address is the peer's, not what its headers claim
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
@@ -82,8 +83,8 @@ async def serving(application: Application, listener: socket.socket) -> AsyncIte
 async def read_body(receive: Receive, bytes_max: int) -> bytes:
     """The whole body; raises TooLarge beyond ``bytes_max`` and TimeoutError after ten seconds.
 
-    Whoever hangs up before its end has sent no request: half a body must not pass for a whole one,
-    so that is a TimeoutError too.
+    A client that disconnects before the end is a TimeoutError too: a partial body must not be
+    handled as a complete one.
     """
     chunks: list[bytes] = []
     size, more = 0, True
@@ -91,7 +92,7 @@ async def read_body(receive: Receive, bytes_max: int) -> bytes:
         while more:
             part = await receive()
             if part["type"] != "http.request":
-                raise TimeoutError("the client went away")
+                raise TimeoutError("the client disconnected")
             chunks.append(part.get("body", b""))
             size += len(chunks[-1])
             if size > bytes_max:
@@ -100,12 +101,12 @@ async def read_body(receive: Receive, bytes_max: int) -> bytes:
     return b"".join(chunks)
 
 
-async def reply(send: Send, answer: HttpResponse, *, is_head: bool = False) -> None:
-    """Sends an answer; the length is said here, except where the function said it for HEAD."""
-    headers = answer.headers
-    if answer.status not in NO_BODY and not is_head:
+async def reply(send: Send, response: HttpResponse, *, is_head: bool = False) -> None:
+    """Sends a response with its content-length; for HEAD the function's own is kept."""
+    headers = response.headers
+    if response.status not in NO_BODY and not is_head:
         headers = [(name, value) for name, value in headers if name != b"content-length"]
-        headers.append((b"content-length", b"%d" % len(answer.body)))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    body = b"" if is_head or answer.status in NO_BODY else answer.body
+        headers.append((b"content-length", b"%d" % len(response.body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    body = b"" if is_head or response.status in NO_BODY else response.body
     await send({"type": "http.response.body", "body": body})

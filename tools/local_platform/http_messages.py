@@ -1,7 +1,6 @@
-"""HTTP/1.1 towards the functions: one message at a time over connections that are kept.
+"""An HTTP/1.1 client: whole requests and responses over reused connections.
 
-A request carries its whole body and an answer is read whole: both are small by contract, and a
-request that waits in a queue for a process to start has to be held anyway.
+Bodies are held in memory: they are small by contract, and a queued request has to be held anyway.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from dataclasses import dataclass, field
 
 from httptools import HttpParserError, HttpResponseParser
 
-ANSWER_BYTES_MAX = 32 * 1024 * 1024
+RESPONSE_BYTES_MAX = 32 * 1024 * 1024
 Headers = list[tuple[bytes, bytes]]
 
 
 class ConnectionBroken(Exception):
-    """The connection ended, or brought nonsense, before a whole answer."""
+    """The connection closed, or received what is not HTTP, before a complete response."""
 
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request: ``target`` is path and query as on the wire, header names are in lower case."""
+    """A request: ``target`` is path and query undecoded, header names are in lower case."""
 
     method: str
     target: bytes
@@ -35,7 +34,7 @@ class HttpRequest:
         return self.target.partition(b"?")[0].decode("latin-1")
 
     def encode(self) -> bytes:
-        """The bytes on the wire; the length is ours to say."""
+        """The request as bytes, with its ``content-length``."""
         lines = [self.method.encode("ascii") + b" " + self.target + b" HTTP/1.1\r\n"]
         lines += [name + b": " + value + b"\r\n" for name, value in self.headers]
         if self.body or self.method in ("POST", "PATCH", "PUT"):
@@ -45,10 +44,10 @@ class HttpRequest:
 
 @dataclass
 class HttpResponse:
-    """A response: status, headers (names in lower case) and the whole body."""
+    """A response: status, headers (names in lower case) and the complete body."""
 
     status: int
-    headers: Headers = field(default_factory=list)
+    headers: Headers = field(default_factory=list[tuple[bytes, bytes]])
     body: bytes = b""
 
     def header(self, name: bytes) -> bytes | None:
@@ -57,37 +56,37 @@ class HttpResponse:
 
 
 class Connection(asyncio.Protocol):
-    """One connection to a function process, used by one request at a time."""
+    """One connection, used by one request at a time."""
 
     def __init__(self) -> None:
         self.is_open = False
         self._transport: asyncio.Transport | None = None
-        self._waiting: asyncio.Future[HttpResponse] | None = None
-        self._answer = HttpResponse(0)
+        self._pending: asyncio.Future[HttpResponse] | None = None
+        self._response = HttpResponse(0)
         self._chunks: list[bytes] = []
         self._size = 0
         self._is_head = False
         self._parser = HttpResponseParser(self)
 
-    async def ask(self, message: HttpRequest) -> HttpResponse:
-        """Sends a message and waits for its answer; raises Broken when none comes."""
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Sends a request and returns its response; ConnectionBroken when there is none."""
         if self._transport is None or not self.is_open:
             raise ConnectionBroken("the connection is closed")
         self._parser = HttpResponseParser(self)
-        self._chunks, self._size, self._is_head = [], 0, message.method == "HEAD"
-        self._answer = HttpResponse(0)
-        self._waiting = asyncio.get_running_loop().create_future()
-        self._transport.write(message.encode())
+        self._chunks, self._size, self._is_head = [], 0, request.method == "HEAD"
+        self._response = HttpResponse(0)
+        self._pending = asyncio.get_running_loop().create_future()
+        self._transport.write(request.encode())
         try:
-            return await self._waiting
+            return await self._pending
         except asyncio.CancelledError:
             self.close()
             raise
         finally:
-            self._waiting = None
+            self._pending = None
 
     def close(self) -> None:
-        """Closes the connection; a pending request sees Broken."""
+        """Closes the connection; a pending request raises ConnectionBroken."""
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
@@ -97,14 +96,14 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self.is_open = True
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
-        if self._waiting is not None and not self._waiting.done():
-            if self._answer.status and self._ends_with_connection():
+        if self._pending is not None and not self._pending.done():
+            if self._response.status and self._ends_with_connection():
                 self.on_message_complete()
             else:
-                self._waiting.set_exception(
-                    ConnectionBroken(str(error or "closed without a whole answer"))
+                self._pending.set_exception(
+                    ConnectionBroken(str(exc or "closed before a complete response"))
                 )
 
     def data_received(self, data: bytes) -> None:
@@ -114,49 +113,82 @@ class Connection(asyncio.Protocol):
             self._fail(f"not HTTP: {error}")
 
     def on_message_begin(self) -> None:
-        self._answer = HttpResponse(0)
+        self._response = HttpResponse(0)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._answer.headers.append((name.lower(), value))
+        self._response.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status >= 200:
-            self._answer.status = status
-            if self._is_head:  # its Content-Length describes a body that does not come
+            self._response.status = status
+            if self._is_head:  # its Content-Length describes a body that is not sent
                 self.on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
-        if self._size > ANSWER_BYTES_MAX:
-            self._fail("the answer is too long")
+        if self._size > RESPONSE_BYTES_MAX:
+            self._fail("the response is too long")
         self._chunks.append(body)
 
     def on_message_complete(self) -> None:
-        if self._waiting is None or self._waiting.done() or not self._answer.status:
+        if self._pending is None or self._pending.done() or not self._response.status:
             return
-        self._answer.body = b"".join(self._chunks)
+        self._response.body = b"".join(self._chunks)
         if not self._parser.should_keep_alive() or self._is_head:
             self.close()
-        self._waiting.set_result(self._answer)
+        self._pending.set_result(self._response)
 
     def _ends_with_connection(self) -> bool:
-        names = {name for name, _ in self._answer.headers}
+        names = {name for name, _ in self._response.headers}
         return not names & {b"content-length", b"transfer-encoding"}
 
     def _fail(self, reason: str) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(ConnectionBroken(reason))
+        if self._pending is not None and not self._pending.done():
+            self._pending.set_exception(ConnectionBroken(reason))
         self.close()
 
 
+class ConnectionPool:
+    """Reuses open connections to one address."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._idle: list[Connection] = []
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Sends over an idle or new connection; OSError when it cannot connect."""
+        connection = await self._connection()
+        response = await connection.send(request)
+        if connection.is_open:
+            self._idle.append(connection)
+        return response
+
+    def add(self, connection: Connection) -> None:
+        """Keeps an open connection for the next request."""
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Closes the idle connections."""
+        for connection in self._idle:
+            connection.close()
+
+    async def _connection(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open:
+                return connection
+        return await connect(self._port, self._host)
+
+
 async def connect(port: int, host: str = "127.0.0.1") -> Connection:
-    """A new connection, to this machine unless told otherwise; raises OSError."""
+    """A new connection, to this machine by default; raises OSError."""
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(Connection, host, port)
     return connection
 
 
 def header_map(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers as text with lower-case names; of repeated ones the last."""
+    """Headers as text with lower-case names; the last of repeated ones."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}

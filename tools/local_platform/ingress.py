@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from events.envelope import BODY_BYTES_MAX
 from events.errors import Malformed
@@ -24,21 +23,23 @@ from tools.local_platform.problem import problem
 STRUCTURED_SLACK_BYTES = 16 * 1024
 
 
-def ingress(broker: Broker, status: Callable[[], dict[str, Any]]) -> Application:
+def ingress(broker: Broker, status: Callable[[], dict[str, object]]) -> Application:
     """The ASGI application of the internal port."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         match scope["method"], scope["path"]:
             case "POST", "/":
-                answer = await _accept(broker, scope, receive)
+                response = await _accept(broker, scope, receive)
             case "GET", "/status":
                 document = json.dumps(status()).encode("utf-8")
-                answer = HttpResponse(200, [(b"content-type", b"application/json")], document)
+                response = HttpResponse(200, [(b"content-type", b"application/json")], document)
             case _, "/":
-                answer = problem(405, "METHOD_NOT_ALLOWED", "Events are POSTed", "/", allow="POST")
+                response = problem(
+                    405, "METHOD_NOT_ALLOWED", "Events are POSTed", "/", allow="POST"
+                )
             case _:
-                answer = problem(404, "NOT_FOUND", "There is no such broker", scope["path"])
-        await reply(send, answer, is_head=scope["method"] == "HEAD")
+                response = problem(404, "NOT_FOUND", "There is no such broker", scope["path"])
+        await reply(send, response, is_head=scope["method"] == "HEAD")
 
     return application
 

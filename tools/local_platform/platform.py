@@ -1,7 +1,7 @@
-"""The platform at the desk, put together: servers, schema, provider, broker, edge, clock.
+"""The local platform: servers, schema, payment simulator, broker, activator, edge and clock.
 
-Everything is stopped in the opposite order of its start, however the platform ends; if it is
-killed, the kernel and the watchdog of ``children`` end what it has started.
+Everything is stopped in the reverse order of its start.  If the platform is killed, the kernel and
+the watchdog of ``child_processes`` stop what it has started.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 from types import FrameType
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -40,17 +39,17 @@ from tools.local_platform.ingress import ingress
 from tools.local_platform.secrets import CLOCK, Secrets, local_secrets
 from tools.local_platform.servers import ServerFailed, free_port, postgres, redis
 
-SANDBOX_SECONDS = 20.0
+SIMULATOR_START_SECONDS = 20.0
 SHOP_ROLES = r"select rolname from pg_roles where rolname like 'shop\_%' and rolcanlogin"
 
 
 class StartupFailed(Exception):
-    """The platform cannot start, for a reason the person can mend."""
+    """The platform cannot start; the message says what to change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlatformConfig:
-    """What to run: the functions and how their processes, schema and accounts come about."""
+    """What to run: functions, their command, the migration, the seed, and limits."""
 
     specs: tuple[FunctionSpec, ...]
     function_command: Callable[[str], list[str]]
@@ -64,19 +63,19 @@ class PlatformConfig:
     rule: DeliveryRule = field(default_factory=DeliveryRule)
 
 
-def run(plan: PlatformConfig) -> int:
-    """Runs until Ctrl-C or SIGTERM; 0 after an orderly end, 1 when it could not start."""
+def run(config: PlatformConfig) -> int:
+    """Runs until Ctrl-C or SIGTERM; returns 0, or 1 when it cannot start."""
     activity_log = ActivityLog()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with ExitStack() as stack:
-            plan.data.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_sole_user(plan.data))
-            public = stack.enter_context(_listening(plan.port))
-            servers = _start_servers(plan, stack)
-            secrets = local_secrets(plan.data / "secrets", plan.specs)
-            _prepare_database(plan, servers[0], secrets, activity_log)
-            asyncio.run(_serve(plan, activity_log, public, servers, secrets))
+            config.data.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(config.data))
+            public = stack.enter_context(_listening(config.port))
+            servers = _start_servers(config, stack)
+            secrets = local_secrets(config.data / "secrets", config.specs)
+            _prepare_database(config, servers[0], secrets, activity_log)
+            asyncio.run(_serve(config, activity_log, public, servers, secrets))
     except KeyboardInterrupt:
         return 0
     except (StartupFailed, ServerFailed) as error:
@@ -90,8 +89,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _sole_user(data: Path) -> Iterator[None]:
-    """Holds the data folder; the kernel lets go of it when this process ends, however it ends."""
+def _locked(data: Path) -> Generator[None]:
+    """Locks the data folder; the kernel releases the lock when this process exits."""
     with (data / "platform.pid").open("a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,7 +105,7 @@ def _sole_user(data: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
+def _listening(port: int) -> Generator[socket.socket]:
     try:
         listener = listen(port)
     except OSError as error:
@@ -117,41 +116,49 @@ def _listening(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _start_servers(plan: PlatformConfig, stack: ExitStack) -> tuple[str, str]:
-    """URLs of PostgreSQL and Redis: those that were given, or our own."""
-    admin_url = os.environ.get("DATABASE_URL") or stack.enter_context(postgres(plan.data))
+def _start_servers(config: PlatformConfig, stack: ExitStack) -> tuple[str, str]:
+    """URLs of PostgreSQL and Redis: from the environment, or of embedded servers."""
+    admin_url = os.environ.get("DATABASE_URL") or stack.enter_context(postgres(config.data))
     redis_url = os.environ.get("REDIS_URL") or stack.enter_context(redis())
     return admin_url, redis_url
 
 
 def _prepare_database(
-    plan: PlatformConfig, admin_url: str, secrets: Secrets, activity_log: ActivityLog
+    config: PlatformConfig, admin_url: str, secrets: Secrets, activity_log: ActivityLog
 ) -> None:
-    plan.migrate(admin_url)
+    config.migrate(admin_url)
     if os.environ.get("DATABASE_URL"):
-        _give_roles_password(admin_url, secrets.database_password)
-    for role, email, password in plan.seed(admin_url):
+        _set_role_passwords(admin_url, secrets.database_password)
+    for role, email, password in config.seed(admin_url):
         activity_log.write(f"account {role}: {email} {password}")
 
 
-def _give_roles_password(admin_url: str, password: str) -> None:
+def _set_role_passwords(admin_url: str, password: str) -> None:
     with psycopg.connect(admin_url, autocommit=True) as connection:
         for (role,) in connection.execute(SHOP_ROLES).fetchall():
             statement = sql.SQL("alter role {} password {}")
             connection.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Platform:
-    """The running parts, for whoever runs them with something in mind (``chaos``)."""
+    """The running components, for fault injection (``chaos``)."""
 
     activator: Activator
     broker: Broker
     clock: Clock
 
+    def status(self, activity_log: ActivityLog) -> dict[str, object]:
+        """The document of ``GET /status`` on the internal port."""
+        return {
+            "processes": self.activator.processes(),
+            "pending": self.broker.pending,
+            "counters": dict(activity_log.counts),
+        }
+
 
 async def _serve(
-    plan: PlatformConfig,
+    config: PlatformConfig,
     activity_log: ActivityLog,
     public: socket.socket,
     servers: tuple[str, str],
@@ -160,36 +167,41 @@ async def _serve(
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    logs = plan.data / "log"
+    logs = config.data / "log"
     logs.mkdir(exist_ok=True)
     async with AsyncExitStack() as stack:
         children = stack.enter_context(ChildProcesses())
-        provider_url = await stack.enter_async_context(
-            payment_simulator(plan, children, secrets, logs)
-        )
+        simulator = payment_simulator(config, children, secrets, logs)
+        provider_url = await stack.enter_async_context(simulator)
         internal = stack.enter_context(listen(0))
-        endpoints = Endpoints(
-            admin_url=servers[0],
-            redis_url=servers[1],
-            broker_url=f"http://127.0.0.1:{internal.getsockname()[1]}/",
-            provider_url=provider_url,
-            secrets=secrets,
-            has_own_database=not os.environ.get("DATABASE_URL"),
-        )
+        endpoints = _endpoints(servers, internal, provider_url, secrets)
         launch = FunctionLaunch(
-            command=plan.function_command, environment=endpoints.environment_for, logs=logs
+            command=config.function_command, environment=endpoints.environment_for, logs=logs
         )
         await start_platform(
-            plan, activity_log, stack, children, endpoints, launch, public, internal
+            config, activity_log, stack, children, endpoints, launch, public, internal
         )
-        activity_log.write(f"ready http://127.0.0.1:{plan.port}")
+        activity_log.write(f"ready http://127.0.0.1:{config.port}")
         await stopped.wait()
         activity_log.write("stopping")
     activity_log.write(activity_log.summary())
 
 
+def _endpoints(
+    servers: tuple[str, str], internal: socket.socket, provider_url: str, secrets: Secrets
+) -> Endpoints:
+    return Endpoints(
+        admin_url=servers[0],
+        redis_url=servers[1],
+        broker_url=f"http://127.0.0.1:{internal.getsockname()[1]}/",
+        provider_url=provider_url,
+        secrets=secrets,
+        has_own_database=not os.environ.get("DATABASE_URL"),
+    )
+
+
 async def start_platform(
-    plan: PlatformConfig,
+    config: PlatformConfig,
     activity_log: ActivityLog,
     stack: AsyncExitStack,
     children: ChildProcesses,
@@ -198,36 +210,35 @@ async def start_platform(
     public: socket.socket,
     internal: socket.socket,
 ) -> Platform:
-    """Opens activator, broker, clock and edge; the stack closes them in the opposite order.
+    """Starts activator, broker, clock and edge; the stack stops them in reverse order.
 
-    ``endpoints`` are the platform's own way to the servers, ``launch`` says the functions'.
+    ``endpoints`` are the platform's own connections; the functions' are in ``launch``.
     """
-    activator = Activator(plan.specs, launch, plan.limits, plan.faults, activity_log, children)
+    activator = Activator(
+        config.specs, launch, config.limits, config.faults, activity_log, children
+    )
     stack.push_async_callback(activator.close)
-    store = DeliveryStore(plan.data / "broker.sqlite")
+    store = DeliveryStore(config.data / "broker.sqlite")
     stack.callback(store.close)
-    broker = Broker(plan.specs, activator, store, plan.faults, activity_log, plan.rule)
+    broker = Broker(config.specs, activator, store, config.faults, activity_log, config.rule)
     stack.push_async_callback(broker.close)
-    clock = _clock(plan, activity_log, activator, endpoints)
-
-    def status() -> dict[str, Any]:
-        return {
-            "processes": activator.processes(),
-            "pending": broker.pending,
-            "counters": dict(activity_log.counts),
-        }
-
+    platform = Platform(activator, broker, _clock(config, activity_log, activator, endpoints))
     await broker.resume()
-    await stack.enter_async_context(serving(ingress(broker, status), internal))
-    await stack.enter_async_context(_background(clock.run, activator.retire_idle_forever))
-    _note_addresses(plan.data, endpoints)
-    application = edge(RouteTable(plan.specs), activator, activity_log, clock.note_traffic)
+    await stack.enter_async_context(
+        serving(ingress(broker, lambda: platform.status(activity_log)), internal)
+    )
+    loops = _background(platform.clock.run, activator.retire_idle_forever)
+    await stack.enter_async_context(loops)
+    _write_addresses(config.data, endpoints)
+    application = edge(
+        RouteTable(config.specs), activator, activity_log, platform.clock.note_traffic
+    )
     await stack.enter_async_context(serving(application, public))
-    return Platform(activator=activator, broker=broker, clock=clock)
+    return platform
 
 
-def _note_addresses(data: Path, endpoints: Endpoints) -> None:
-    """Where operators' commands find this run: ``. <data>/operator.env``, for its owner only."""
+def _write_addresses(data: Path, endpoints: Endpoints) -> None:
+    """Writes ``<data>/operator.env``, which operators' commands source, and ``internal.url``."""
     (data / "internal.url").write_text(endpoints.broker_url, encoding="ascii")
     values = {
         "DATABASE_URL": endpoints.admin_url,
@@ -243,16 +254,18 @@ def _note_addresses(data: Path, endpoints: Endpoints) -> None:
 
 
 def _clock(
-    plan: PlatformConfig, activity_log: ActivityLog, activator: Activator, endpoints: Endpoints
+    config: PlatformConfig, activity_log: ActivityLog, activator: Activator, endpoints: Endpoints
 ) -> Clock:
     signer = Signer(CLOCK, endpoints.secrets.event_keys[CLOCK])
     due_work = DueWork(endpoints.database_url("relay"))
-    return Clock(plan.specs, activator, activity_log, signer, due_work)
+    return Clock(config.specs, activator, activity_log, signer, due_work)
 
 
 @asynccontextmanager
-async def _background(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    tasks = [asyncio.ensure_future(work()) for work in works]
+async def _background(
+    *loops: Callable[[], Coroutine[object, object, None]],
+) -> AsyncGenerator[None]:
+    tasks = [asyncio.create_task(loop()) for loop in loops]
     try:
         yield
     finally:
@@ -263,30 +276,32 @@ async def _background(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[No
 
 @asynccontextmanager
 async def payment_simulator(
-    plan: PlatformConfig, children: ChildProcesses, secrets: Secrets, logs: Path
-) -> AsyncIterator[str]:
-    """The payment provider's double, a process with its own books; yields its URL."""
+    config: PlatformConfig, children: ChildProcesses, secrets: Secrets, logs: Path
+) -> AsyncGenerator[str]:
+    """Runs the payment simulator as a process with its own data file; yields its URL."""
     port = free_port()
-    command = [*plan.simulator_command, "--port", str(port)]
-    command += ["--data", str((plan.data / "provider.sqlite").resolve())]
-    command += ["--webhook-url", f"http://127.0.0.1:{plan.port}/payments/webhook"]
+    command = [*config.simulator_command, "--port", str(port)]
+    command += ["--data", str((config.data / "provider.sqlite").resolve())]
+    command += ["--webhook-url", f"http://127.0.0.1:{config.port}/payments/webhook"]
     command += ["--webhook-secret", secrets.webhook_secret, "--api-key", secrets.provider_api_key]
     child = await children.start(command, inherited(os.environ), logs / "sandbox.log")
     try:
-        if not await _answers(port, child.ended):
-            raise StartupFailed(f"the payment sandbox does not start:\n{child.log_tail()}")
+        if not await _is_healthy(port, child.ended):
+            raise StartupFailed(f"the payment simulator does not start:\n{child.log_tail()}")
         yield f"http://127.0.0.1:{port}"
     finally:
-        await child.stop(plan.limits.grace_seconds)
+        await child.stop(config.limits.grace_seconds)
 
 
-async def _answers(port: int, ended: asyncio.Task[int]) -> bool:
-    deadline = asyncio.get_running_loop().time() + SANDBOX_SECONDS
+async def _is_healthy(port: int, ended: asyncio.Task[int]) -> bool:
+    deadline = asyncio.get_running_loop().time() + SIMULATOR_START_SECONDS
     while asyncio.get_running_loop().time() < deadline and not ended.done():
         with suppress(OSError):
             connection = await connect(port)
-            answer = await connection.ask(HttpRequest("GET", b"/health", [(b"host", b"localhost")]))
+            response = await connection.send(
+                HttpRequest("GET", b"/health", [(b"host", b"localhost")])
+            )
             connection.close()
-            return answer.status == 200
+            return response.status == 200
         await asyncio.sleep(0.02)
     return False

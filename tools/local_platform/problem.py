@@ -1,4 +1,4 @@
-"""What the platform itself answers when no function does: RFC 9457 problem documents."""
+"""The platform's own error responses: RFC 9457 problem documents."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ TYPE_PREFIX = "urn:msa-shop:problem:"
 
 
 def problem(status: int, code: str, message: str, instance: str, **headers: str) -> HttpResponse:
-    """A problem document with the members every error of the shop has.
+    """A problem document with the members that all errors of the shop have.
 
-    ``instance`` is the path it is about; ``headers`` are named with underscores for hyphens.
+    ``instance`` is the request's path; in names of ``headers`` an underscore stands for a hyphen.
     """
     document = {
         "type": TYPE_PREFIX + code.lower().replace("_", "-"),

@@ -1,19 +1,17 @@
-"""Functions that stand at fixed addresses, as containers do: reached, not started or stopped."""
+"""Functions that already run at fixed addresses, for example as containers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from shop.primitives.spec import FunctionSpec
 from tools.local_platform.http_messages import (
-    Connection,
     ConnectionBroken,
+    ConnectionPool,
     HttpRequest,
     HttpResponse,
-    connect,
 )
 from tools.local_platform.problem import problem
 
@@ -22,60 +20,40 @@ PLACEHOLDER = "{name}"
 
 
 class RunningFunctions:
-    """Every function at its address: ``http://{name}:8080``, the name with hyphens."""
+    """Sends requests to ``http://{name}:8080``, with hyphens in the name; starts no process."""
 
     def __init__(self, specs: Iterable[FunctionSpec], pattern: str) -> None:
-        """Raises ValueError for a pattern that is no http URL, or the same for every function."""
+        """Raises ValueError unless the pattern is an http URL with ``{name}``."""
         if urlsplit(pattern).scheme != "http" or PLACEHOLDER not in pattern:
             raise ValueError(f"not an http URL with {PLACEHOLDER}: {pattern!r}")
         self._specs = {spec.name: spec for spec in specs}
-        self._addresses = {name: _address(pattern, name) for name in self._specs}
-        self._kept: dict[str, list[Connection]] = defaultdict(list)
+        self._connections = {name: _connections(pattern, name) for name in self._specs}
 
-    async def send(self, function: str, message: HttpRequest) -> HttpResponse:
-        """The function's answer; 503 when it cannot be reached, 502 or 504 when it fails."""
-        timeout_seconds = self._specs[function].timeout_seconds
+    async def send(self, function: str, request: HttpRequest) -> HttpResponse:
+        """The function's response; 503 when it cannot be reached, 502 or 504 when it fails."""
+        path = request.path
         try:
-            async with asyncio.timeout(timeout_seconds):
-                return await self._ask(function, message)
+            async with asyncio.timeout(self._specs[function].timeout_seconds):
+                return await self._connections[function].send(request)
         except TimeoutError:
-            return problem(
-                504, "GATEWAY_TIMEOUT", f"{function} did not answer in time", message.path
-            )
+            return problem(504, "GATEWAY_TIMEOUT", f"{function} did not respond in time", path)
         except ConnectionBroken:
-            return problem(502, "BAD_GATEWAY", f"{function} ended before it answered", message.path)
+            return problem(502, "BAD_GATEWAY", f"{function} exited before it responded", path)
         except OSError:
-            return problem(503, "UNAVAILABLE", f"{function} cannot be reached", message.path)
+            return problem(503, "UNAVAILABLE", f"{function} cannot be reached", path)
 
     def processes_max(self, function: str) -> int:
-        """One: whoever runs the containers may add more behind the name."""
+        """One: how many containers share the address is not visible here."""
         assert function in self._specs
         return 1
 
     def close(self) -> None:
-        """Closes every connection."""
-        for connections in self._kept.values():
-            for connection in connections:
-                connection.close()
-
-    async def _ask(self, function: str, message: HttpRequest) -> HttpResponse:
-        connection = await self._connection(function)
-        answer = await connection.ask(message)
-        if connection.is_open:
-            self._kept[function].append(connection)
-        return answer
-
-    async def _connection(self, function: str) -> Connection:
-        kept = self._kept[function]
-        while kept:
-            connection = kept.pop()
-            if connection.is_open:
-                return connection
-        host, port = self._addresses[function]
-        return await connect(port, host)
+        """Closes all idle connections."""
+        for connections in self._connections.values():
+            connections.close()
 
 
-def _address(pattern: str, function: str) -> tuple[str, int]:
+def _connections(pattern: str, function: str) -> ConnectionPool:
     parts = urlsplit(pattern.replace(PLACEHOLDER, function.replace("_", "-")))
     assert parts.hostname is not None
-    return parts.hostname, parts.port or HTTP_PORT
+    return ConnectionPool(parts.hostname, parts.port or HTTP_PORT)

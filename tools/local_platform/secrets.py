@@ -1,4 +1,4 @@
-"""Key material of one laptop: made at the first start, kept in ``<data>/secrets`` (mode 0600)."""
+"""The local platform's secrets: generated at the first start, kept in ``<data>/secrets``."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Secrets:
 
 
 def local_secrets(folder: Path, specs: Iterable[FunctionSpec]) -> Secrets:
-    """Reads the secrets in ``folder`` and makes those that are missing."""
+    """Reads the secrets in ``folder`` and generates those that are missing."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    jwt_private_key = kept(folder / "jwt.pem", new_key)
+    jwt_private_key = read_or_create(folder / "jwt.pem", new_key)
     event_keys = {
-        domain: kept(folder / f"events-{domain}.pem", new_key)
+        domain: read_or_create(folder / f"events-{domain}.pem", new_key)
         for domain in (*DATABASE_ROLES, CLOCK)
     }
     return Secrets(
@@ -58,14 +58,18 @@ def local_secrets(folder: Path, specs: Iterable[FunctionSpec]) -> Secrets:
         jwks=json.dumps({"keys": [_jwk(jwt_private_key)]}),
         event_keys=event_keys,
         event_key_set=json.dumps(_key_set(event_keys, specs)),
-        provider_api_key=kept(folder / "provider-api-key", lambda: f"sk_local_{token_urlsafe(24)}"),
-        webhook_secret=kept(folder / "webhook-secret", lambda: f"whsec_{token_urlsafe(32)}"),
-        database_password=kept(folder / "database-password", lambda: token_urlsafe(24)),
+        provider_api_key=read_or_create(
+            folder / "provider-api-key", lambda: f"sk_local_{token_urlsafe(24)}"
+        ),
+        webhook_secret=read_or_create(
+            folder / "webhook-secret", lambda: f"whsec_{token_urlsafe(32)}"
+        ),
+        database_password=read_or_create(folder / "database-password", lambda: token_urlsafe(24)),
     )
 
 
 def _key_set(keys: dict[str, str], specs: Iterable[FunctionSpec]) -> dict[str, dict[str, object]]:
-    """Which sources each key may speak for: the functions of its role; the relay's, for all."""
+    """The event sources that each key may sign for: its role's functions, or all for the relay."""
     sources: dict[str, list[str]] = {CLOCK: ["/shop/clock"]}
     for spec in specs:
         if spec.database_role:
@@ -77,19 +81,19 @@ def _key_set(keys: dict[str, str], specs: Iterable[FunctionSpec]) -> dict[str, d
     }
 
 
-def kept(file: Path, make: Callable[[], str]) -> str:
-    """What a file holds; makes it the first time, readable for its owner alone."""
+def read_or_create(file: Path, generate: Callable[[], str]) -> str:
+    """The content of a file, which is generated the first time, readable by its owner only."""
     if not file.exists():
         unfinished = file.with_suffix(f".{os.getpid()}")
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="ascii") as output:
-            output.write(make())
+            output.write(generate())
         unfinished.rename(file)
     return file.read_text(encoding="ascii")
 
 
 def new_key() -> str:
-    """A fresh Ed25519 private key, PKCS #8 in PEM."""
+    """A new Ed25519 private key, PKCS #8 in PEM."""
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return pem.decode("ascii")

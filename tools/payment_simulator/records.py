@@ -12,7 +12,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -405,7 +405,7 @@ class Books:
         )
 
     @contextmanager
-    def _transaction(self) -> Iterator[float]:
+    def _transaction(self) -> Generator[float]:
         """One immediate transaction; gives its moment, wakes the courier after news."""
         with self._lock:
             self._has_news = False

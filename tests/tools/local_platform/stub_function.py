@@ -1,8 +1,8 @@
-"""A function for the tests of the platform: does what each message asks of it and writes it down.
+"""A function for tests of the platform, whose responses are chosen by the request.
 
-Started as ``stub_function.py <name> <record file>``.  ``/slow`` takes its time, ``/die`` kills the
-process, ``/echo`` answers what it received.  An event's subject lists the status codes to answer,
-one per try; ``body`` is 200 with text, ``hang`` is no answer at all.
+Started as ``stub_function.py <name> <record file>``.  ``/slow`` sleeps, ``/crash`` kills the
+process, ``/echo`` returns what it received.  An event's subject lists the status codes of the
+responses, one per try; ``body`` is 200 with text, ``hang`` is no response.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import FrameType
 from urllib.parse import parse_qs, urlsplit
 
 NAME, RECORD = sys.argv[1], Path(sys.argv[2])
@@ -32,8 +33,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         url = urlsplit(self.path)
         if url.path == "/events":
-            return self._take_event(body)
-        if url.path == "/die":
+            return self._receive_event(body)
+        if url.path == "/crash":
             os.kill(os.getpid(), signal.SIGKILL)
         with LOCK:
             RUNNING["now"] += 1
@@ -57,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
             "body": body.decode(),
         }
 
-    def _take_event(self, body: bytes) -> None:
+    def _receive_event(self, body: bytes) -> None:
         event = {
             name[3:].lower(): v for name, v in self.headers.items() if name[:3].lower() == "ce-"
         }
@@ -67,16 +68,16 @@ class Handler(BaseHTTPRequestHandler):
             known = [json.loads(known_line) for known_line in record]
             tries = sum(k["function"] == NAME and k["event"]["id"] == event["id"] for k in known)
             record.write(json.dumps(line) + "\n")
-        answers = event.get("subject", "204").split(",")
-        answer = answers[min(tries, len(answers) - 1)]
-        if NAME == "letters" and "letters" not in event["id"]:
-            answer = "204"
-        if answer == "hang":
+        responses = event.get("subject", "204").split(",")
+        response = responses[min(tries, len(responses) - 1)]
+        if NAME == "dead_letters" and "undeliverable" not in event["id"]:
+            response = "204"
+        if response == "hang":
             time.sleep(60)  # slow: longer than any delivery may take
-        elif answer == "body":
+        elif response == "body":
             self._reply(200, b"OK")
         else:
-            self._reply(int(answer), b"" if answer == "204" else b"x" * 2000)
+            self._reply(int(response), b"" if response == "204" else b"x" * 2000)
 
     def _reply(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -87,8 +88,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         self.wfile.flush()
 
-    def log_message(self, *_: object) -> None:
-        pass
+    def log_message(self, format: str, *args: object) -> None:
+        """Does not log."""
 
 
 class Server(ThreadingHTTPServer):
@@ -96,10 +97,14 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
 
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    os._exit(0)
+
+
 def main() -> None:
-    if NAME == "broken":
-        sys.exit("the stub is broken on purpose")
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    if NAME == "failing":
+        sys.exit("the stub fails on purpose")
+    signal.signal(signal.SIGTERM, _exit)
     Server((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
 
 

@@ -1,4 +1,4 @@
-"""The platform over stub functions: ``stub_platform.py <port> <data folder> <record file>``."""
+"""Runs the platform over stub functions: ``stub_platform.py <port> <data> <record file>``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.tools.local_platform.bench import FAST, SPECS, STUB
+from tests.tools.local_platform.platform_under_test import FAST, SPECS, STUB
 from tools.local_platform.activator import ScalingLimits
 from tools.local_platform.platform import PlatformConfig, run
 
@@ -37,11 +37,11 @@ def seed(admin_url: str) -> list[tuple[str, str, str]]:
     return [("customer", "customer@shop.test", f"start-{row[0]}")]
 
 
-def plan() -> PlatformConfig:
+def config() -> PlatformConfig:
     return PlatformConfig(
         specs=SPECS,
         function_command=lambda name: [*PYTHON, str(STUB), name, RECORD],
-        simulator_command=[*PYTHON, str(Path(__file__).with_name("stub_sandbox.py"))],
+        simulator_command=[*PYTHON, str(Path(__file__).with_name("stub_simulator.py"))],
         migrate=migrate,
         seed=seed,
         port=PORT,
@@ -52,4 +52,4 @@ def plan() -> PlatformConfig:
 
 
 if __name__ == "__main__":
-    sys.exit(run(plan()))
+    sys.exit(run(config()))

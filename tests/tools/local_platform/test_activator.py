@@ -1,4 +1,4 @@
-"""From zero and back, within the limits, and honest about processes that die."""
+"""Scaling from and to zero, queue limits, and crashing function processes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import json
 import os
 from pathlib import Path
 
-from tests.tools.local_platform.bench import Bench, bench
+import pytest
+
+from tests.tools.local_platform.platform_under_test import running_platform
 from tests.waiting import wait_until
 from tools.local_platform.activator import ScalingLimits
 from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.http_messages import HttpResponse
 
 
-def described(answer: HttpResponse) -> dict[str, object]:
-    document: dict[str, object] = json.loads(answer.body)
+def description(response: HttpResponse) -> dict[str, object]:
+    document: dict[str, object] = json.loads(response.body)
     return document
 
 
@@ -27,171 +29,176 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_scales_from_zero_on_the_first_request_and_back_to_zero_when_idle(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with bench(tmp_path, limits=ScalingLimits(idle_seconds=0.3)) as desk:
-            assert desk.activator.processes() == {}
+def test_first_request_starts_a_process_and_idle_time_stops_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, limits=ScalingLimits(idle_seconds=0.3)) as platform:
+            assert platform.activator.processes() == {}
 
-            answer = await desk.get("/echo")
+            response = await platform.get("/echo")
 
-            assert answer.status == 200
-            pid = described(answer)["pid"]
-            assert desk.activator.processes() == {"web": [pid]}
-            await wait_until(lambda: desk.activator.processes() == {})
+            assert response.status == 200
+            pid = description(response)["pid"]
+            assert platform.activator.processes() == {"web": [pid]}
+            await wait_until(lambda: platform.activator.processes() == {})
             await wait_until(lambda: not is_alive(int(str(pid))))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_process_that_is_used_does_not_sleep(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with bench(tmp_path, limits=ScalingLimits(idle_seconds=0.6)) as desk:
-            pids = {described(await desk.get("/slow?seconds=0.2"))["pid"] for _ in range(6)}
+def test_process_with_traffic_is_not_stopped(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, limits=ScalingLimits(idle_seconds=0.6)) as platform:
+            pids = {description(await platform.get("/slow?seconds=0.2"))["pid"] for _ in range(6)}
 
             assert len(pids) == 1
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_no_process_gets_more_than_its_concurrency(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with bench(tmp_path, limits=ScalingLimits(processes_max=1)) as desk:
-            answers = await asyncio.gather(*(desk.get("/slow?seconds=0.05") for _ in range(12)))
+def test_process_never_exceeds_its_concurrency(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, limits=ScalingLimits(processes_max=1)) as platform:
+            responses = await asyncio.gather(
+                *(platform.get("/slow?seconds=0.05") for _ in range(12))
+            )
 
-            assert [answer.status for answer in answers] == [200] * 12
-            assert max(int(str(described(answer)["most"])) for answer in answers) == 2
-            assert desk.activity_log.counts["starts"] == 1
+            assert [response.status for response in responses] == [200] * 12
+            assert max(int(str(description(response)["most"])) for response in responses) == 2
+            assert platform.activity_log.counts["starts"] == 1
 
-    asyncio.run(story())
-
-
-def test_scales_out_to_the_desks_limit_when_requests_wait(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with bench(tmp_path, limits=ScalingLimits(processes_max=3)) as desk:
-            answers = await asyncio.gather(*(desk.get("/slow?seconds=0.8") for _ in range(12)))
-
-            assert [answer.status for answer in answers] == [200] * 12
-            assert len({described(answer)["pid"] for answer in answers}) == 3
-
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_refuses_with_503_beyond_ten_times_the_concurrency(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with bench(tmp_path, limits=ScalingLimits(processes_max=1)) as desk:
-            answers = await asyncio.gather(*(desk.get("/slow?seconds=0.1") for _ in range(40)))
+def test_waiting_requests_scale_out_to_the_maximum(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, limits=ScalingLimits(processes_max=3)) as platform:
+            responses = await asyncio.gather(
+                *(platform.get("/slow?seconds=0.4") for _ in range(12))
+            )
 
-            statuses = [answer.status for answer in answers]
-            assert statuses.count(200) in (20, 21, 22)  # 20 may wait, and 2 may be in work
+            assert [response.status for response in responses] == [200] * 12
+            assert len({description(response)["pid"] for response in responses}) == 3
+
+    asyncio.run(scenario())
+
+
+def test_queue_longer_than_ten_per_slot_answers_503(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, limits=ScalingLimits(processes_max=1)) as platform:
+            responses = await asyncio.gather(
+                *(platform.get("/slow?seconds=0.1") for _ in range(40))
+            )
+
+            statuses = [response.status for response in responses]
+            assert statuses.count(200) in (20, 21, 22)  # 20 may be queued and 2 in flight
             assert statuses.count(503) == 40 - statuses.count(200)
-            refused = next(answer for answer in answers if answer.status == 503)
-            assert refused.header(b"retry-after") == b"1"
+            rejected = next(response for response in responses if response.status == 503)
+            assert rejected.header(b"retry-after") == b"1"
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_process_that_dies_with_a_request_makes_it_502_and_the_next_one_works(
+def test_crash_during_a_request_answers_502_and_next_request_succeeds(
     tmp_path: Path,
 ) -> None:
-    async def story() -> None:
-        async with bench(tmp_path) as desk:
-            first = described(await desk.get("/echo"))["pid"]
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            first = description(await platform.get("/echo"))["pid"]
 
-            died = await desk.get("/die")
-            after = await desk.get("/echo")
+            lost = await platform.get("/crash")
+            after = await platform.get("/echo")
 
-            assert (died.status, json.loads(died.body)["error"]) == (502, "BAD_GATEWAY")
+            assert (lost.status, json.loads(lost.body)["error"]) == (502, "BAD_GATEWAY")
             assert after.status == 200
-            assert described(after)["pid"] != first
+            assert description(after)["pid"] != first
 
-    asyncio.run(story())
-
-
-def test_an_answer_that_takes_too_long_is_504(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with bench(tmp_path) as desk:
-            answer = await desk.get("/slow?seconds=4")
-
-            assert answer.status == 504
-
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_function_that_does_not_start_answers_503_at_once_and_says_why_once(
-    tmp_path: Path, capsys: object
+def test_response_after_the_timeout_answers_504(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            response = await platform.get("/slow?seconds=4")
+
+            assert response.status == 504
+
+    asyncio.run(scenario())
+
+
+def test_function_that_does_not_start_answers_503_and_logs_the_reason_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story() -> tuple[list[str], list[int], int]:
-        async with bench(tmp_path) as desk:
+    async def scenario() -> tuple[list[str], list[int], int]:
+        async with running_platform(tmp_path) as platform:
             lines: list[str] = []
-            desk.activity_log.write = lines.append  # type: ignore[method-assign]
-            statuses = [(await desk.get("/broken")).status for _ in range(5)]
-            return lines, statuses, desk.activity_log.counts["starts"]
+            monkeypatch.setattr(platform.activity_log, "write", lines.append)
+            statuses = [(await platform.get("/failing")).status for _ in range(5)]
+            return lines, statuses, platform.activity_log.counts["starts"]
 
-    lines, statuses, starts = asyncio.run(story())
+    lines, statuses, starts = asyncio.run(scenario())
 
     assert statuses == [503] * 5
     assert starts == 1
-    assert sum("the stub is broken on purpose" in line for line in lines) == 1
+    assert sum("the stub fails on purpose" in line for line in lines) == 1
 
 
-def test_the_kill_fault_kills_processes_and_the_shop_goes_on(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with bench(tmp_path, faults=DeliveryFaults(kill=0.3, seed=3)) as desk:
-            statuses = [(await desk.get("/slow?seconds=0.06")).status for _ in range(20)]
+def test_kill_fault_makes_requests_502_and_others_succeed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, faults=DeliveryFaults(kill=0.3, seed=3)) as platform:
+            statuses = [(await platform.get("/slow?seconds=0.06")).status for _ in range(20)]
 
-            kills = desk.activity_log.counts["kills"]
+            kills = platform.activity_log.counts["kills"]
             assert 2 <= kills <= 12
             assert statuses.count(502) == kills
             assert statuses.count(200) == 20 - kills
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_what_a_function_prints_goes_to_its_log(tmp_path: Path) -> None:
-    async def story(desk: Bench) -> None:
-        await desk.get("/broken")
+def test_output_of_a_function_is_written_to_its_log(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            await platform.get("/failing")
 
-    async def within() -> None:
-        async with bench(tmp_path) as desk:
-            await story(desk)
+    asyncio.run(scenario())
 
-    asyncio.run(within())
-
-    assert "on purpose" in (tmp_path / "broken.log").read_text(encoding="utf-8")
+    assert "on purpose" in (tmp_path / "failing.log").read_text(encoding="utf-8")
 
 
-def test_those_who_wait_get_a_new_process_when_the_last_one_is_scaled_in(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with bench(tmp_path, limits=ScalingLimits(processes_max=1)) as desk:
-            pool = desk.activator.pools["web"]
+def test_queued_requests_get_a_new_process_when_the_last_one_is_retired(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, limits=ScalingLimits(processes_max=1)) as platform:
+            pool = platform.activator.pools["web"]
             slots = pool.spec.scale.concurrency
-            all_of_them = asyncio.gather(*(desk.get("/slow?seconds=0.2") for _ in range(slots + 3)))
+            all_responses = asyncio.gather(
+                *(platform.get("/slow?seconds=0.2") for _ in range(slots + 3))
+            )
             await wait_until(lambda: bool(pool.processes) and pool.processes[0].in_flight == slots)
 
             pool.retire(pool.processes[0])
 
-            # the stub does not drain, so those under way may be lost; those who wait are not
-            statuses = [answer.status for answer in await all_of_them]
+            # the stub does not drain, so requests in flight may be lost; queued ones are not
+            statuses = [response.status for response in await all_responses]
             assert statuses.count(200) >= 3
             assert set(statuses) <= {200, 502}
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_whoever_gave_up_waiting_does_not_keep_others_out(tmp_path: Path) -> None:
-    async def story() -> None:
+def test_timed_out_requests_leave_the_queue(tmp_path: Path) -> None:
+    async def scenario() -> None:
         limits = ScalingLimits(processes_max=1, start_seconds_max=0.3, scale_out_after_seconds=0.1)
-        async with bench(tmp_path, limits=limits) as desk:
-            pool = desk.activator.pools["web"]
-            await desk.get("/echo")
+        async with running_platform(tmp_path, limits=limits) as platform:
+            pool = platform.activator.pools["web"]
+            await platform.get("/echo")
             slots = pool.spec.scale.concurrency
-            busy = [asyncio.ensure_future(desk.get("/slow?seconds=1")) for _ in range(slots)]
+            busy = [asyncio.ensure_future(platform.get("/slow?seconds=1")) for _ in range(slots)]
             await wait_until(lambda: pool.processes[0].in_flight == slots)
 
-            waiting = await asyncio.gather(*(desk.get("/echo") for _ in range(3)))
+            waiting = await asyncio.gather(*(platform.get("/echo") for _ in range(3)))
 
-            assert [answer.status for answer in waiting] == [503] * 3
-            assert not pool._queue
+            assert [response.status for response in waiting] == [503] * 3
+            assert pool.queued == 0
             await asyncio.gather(*busy)
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""Cron times, and ticks only while something is due."""
+"""Cron times, and ticks while work is due."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from shop.adapters.signatures import Signer, verifier_from_json
 from shop.primitives.clock import utc_now
 from shop.primitives.spec import FunctionSpec, Schedule
 from tests.waiting import wait_until
-from tools.local_platform.activator import Activator
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.clock import Clock, Cron, DueWork
 from tools.local_platform.http_messages import HttpRequest, HttpResponse, header_map
@@ -39,7 +38,7 @@ TIMES = (
 
 
 @pytest.mark.parametrize(("cron", "moment", "expected"), TIMES)
-def test_the_next_tick(cron: str, moment: str, expected: str) -> None:
+def test_next_tick_is_the_next_matching_minute(cron: str, moment: str, expected: str) -> None:
     after = datetime.fromisoformat(moment).replace(tzinfo=UTC)
 
     tick = Cron.parse(cron).next_after(after)
@@ -50,27 +49,27 @@ def test_the_next_tick(cron: str, moment: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "cron", ["", "* * * *", "60 * * * *", "x * * * *", "5-1 * * * *", "*/0 * * * *"]
 )
-def test_what_is_no_cron_is_refused(cron: str) -> None:
+def test_invalid_cron_raises_value_error(cron: str) -> None:
     with pytest.raises(ValueError):
         Cron.parse(cron)
 
 
-def test_a_date_that_never_comes_is_refused() -> None:
-    with pytest.raises(ValueError, match="never"):
+def test_cron_that_never_matches_raises_value_error() -> None:
+    with pytest.raises(ValueError, match="never matches"):
         Cron.parse("0 0 30 2 *").next_after(datetime(2026, 1, 1, tzinfo=UTC))
 
 
-class Recorder(Activator):
-    """Takes the messages instead of a function, and one due row per message if it ``drains``."""
+class Recorder:
+    """Receives the ticks instead of a function; with ``drains`` each removes one due row."""
 
     def __init__(self, url: str, *, drains: bool, status: int = 204) -> None:
         self.url, self.drains, self.status = url, drains, status
-        self.messages: list[HttpRequest] = []
+        self.requests: list[HttpRequest] = []
         self.running = self.most = 0
 
-    async def send(self, function: str, message: HttpRequest) -> HttpResponse:
+    async def send(self, function: str, request: HttpRequest) -> HttpResponse:
         assert function == "sweep"
-        self.messages.append(message)
+        self.requests.append(request)
         self.running += 1
         self.most = max(self.most, self.running)
         if self.drains:
@@ -79,7 +78,7 @@ class Recorder(Activator):
                 "delete from shop.due_work where id ="
                 " (select min(id) from shop.due_work where kind = 'x')",
             )
-        await asyncio.sleep(0.02)  # slow: so that messages could overlap
+        await asyncio.sleep(0.02)  # slow: so that requests could overlap
         self.running -= 1
         return HttpResponse(self.status)
 
@@ -113,20 +112,20 @@ def make_clock(recorder: Recorder, secrets: Secrets) -> Clock:
     return Clock((SWEEP,), recorder, ActivityLog(quiet=True), signer, DueWork(recorder.url))
 
 
-def test_a_tick_is_an_event_signed_by_the_clock(url: str, secrets: Secrets) -> None:
+def test_tick_is_an_event_signed_by_the_clock(url: str, secrets: Secrets) -> None:
     recorder = Recorder(url, drains=False)
 
     assert asyncio.run(make_clock(recorder, secrets).tick(SWEEP, DAILY))
 
-    (message,) = recorder.messages
-    event = parse(header_map(message.headers), message.body)
-    assert (message.method, message.target) == ("POST", b"/events")
+    (request,) = recorder.requests
+    event = parse(header_map(request.headers), request.body)
+    assert (request.method, request.target) == ("POST", b"/events")
     assert (event.type, event.source) == ("com.msashop.clock.ticked.v1", "/shop/clock")
     assert (event.subject, event.data) == ("close-days", b"{}")
     verifier_from_json(secrets.event_key_set).verify(event, utc_now())
 
 
-def test_ticks_while_work_is_due_one_at_a_time_and_then_rests(url: str, secrets: Secrets) -> None:
+def test_due_work_is_ticked_one_at_a_time_until_nothing_is_due(url: str, secrets: Secrets) -> None:
     execute(
         url, "insert into shop.due_work select 'x', n::text, now() from generate_series(1, 3) n"
     )
@@ -134,20 +133,20 @@ def test_ticks_while_work_is_due_one_at_a_time_and_then_rests(url: str, secrets:
     execute(url, "insert into shop.due_work values ('y', '0', now())")
     recorder = Recorder(url, drains=True)
 
-    async def story() -> None:
+    async def scenario() -> None:
         clock = make_clock(recorder, secrets)
         running = asyncio.create_task(clock.run())
-        await wait_until(lambda: len(recorder.messages) == 3)
+        await wait_until(lambda: len(recorder.requests) == 3)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
     assert recorder.most == 1
 
 
 @pytest.mark.parametrize(("due", "at_once"), [(200, 1), (201, 2), (5_000, 3)])
-def test_much_due_work_ticks_several_processes_at_once(
+def test_many_due_rows_are_ticked_concurrently(
     url: str, secrets: Secrets, due: int, at_once: int
 ) -> None:
     execute(
@@ -156,78 +155,78 @@ def test_much_due_work_ticks_several_processes_at_once(
     )
     recorder = Recorder(url, drains=False)
 
-    async def story() -> None:
+    async def scenario() -> None:
         clock = make_clock(recorder, secrets)
         running = asyncio.create_task(clock.run())
-        await wait_until(lambda: len(recorder.messages) >= at_once and recorder.running == 0)
+        await wait_until(lambda: len(recorder.requests) >= at_once and recorder.running == 0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
     assert recorder.most == at_once
 
 
 @pytest.mark.parametrize(("status", "pauses"), [(204, [1, 2, 4]), (502, [0, 0, 0])])
-def test_only_ticks_in_vain_make_the_clock_wait_longer(
+def test_only_ticks_without_progress_back_off(
     url: str,
     secrets: Secrets,
     monkeypatch: pytest.MonkeyPatch,
     status: int,
     pauses: list[int],
 ) -> None:
-    """What is due and cannot be done yet is left alone; a process that died is no such thing."""
+    """A failed tick does not back off: the process may have crashed."""
     execute(url, "insert into shop.due_work values ('x', '1', now())")
     recorder = Recorder(url, drains=False, status=status)
     waited: list[int] = []
 
-    async def note(_: Clock, schedule: Schedule, in_vain: int) -> float:
-        waited.append(in_vain and 2 ** (in_vain - 1))
+    async def record_pause(_: Clock, schedule: Schedule, idle_ticks: int) -> float:
+        waited.append(idle_ticks and 2 ** (idle_ticks - 1))
         return 0.0
 
     async def sleep(_: Clock, __: float, *, wakes: bool) -> None:
-        await asyncio.sleep(0)  # slow: lets the others have their turn
+        await asyncio.sleep(0)  # lets the other tasks run
 
-    monkeypatch.setattr(Clock, "_pause", note)
+    monkeypatch.setattr(Clock, "_pause", record_pause)
     monkeypatch.setattr(Clock, "_sleep", sleep)
 
-    async def story() -> None:
+    async def scenario() -> None:
         running = asyncio.create_task(make_clock(recorder, secrets).run())
         await wait_until(lambda: len(waited) >= 3)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
     assert waited[:3] == pauses
 
 
-def test_work_that_becomes_due_is_ticked_when_it_is(url: str, secrets: Secrets) -> None:
+def test_work_that_becomes_due_later_is_ticked_then(url: str, secrets: Secrets) -> None:
     recorder = Recorder(url, drains=True)
 
-    async def story() -> None:
+    async def scenario() -> None:
         clock = make_clock(recorder, secrets)
         running = asyncio.create_task(clock.run())
         await wait_until(lambda: clock._due_work._connection is not None)
-        assert recorder.messages == []
-        execute(url, "insert into shop.due_work values ('x', '1', now() + interval '1 second')")
-        await wait_until(lambda: len(recorder.messages) == 1, 5)
+        assert recorder.requests == []
+        execute(url, "insert into shop.due_work values ('x', '1', now() + interval '0.3 seconds')")
+        await wait_until(lambda: len(recorder.requests) == 1, 5)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_due_work_survives_a_broken_connection(url: str) -> None:
+def test_due_work_reconnects_after_a_broken_connection(url: str) -> None:
     execute(url, "insert into shop.due_work values ('x', '1', now())")
 
-    async def story() -> tuple[int, int]:
+    async def scenario() -> tuple[int, int]:
         due_work = DueWork(url)
         before = await due_work.count(("x",))
         execute(
             url,
             "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where application_name = 'desk clock'",
+            " where application_name = 'shop clock'",
         )
         with pytest.raises(psycopg.OperationalError):
             await due_work.count(("x",))
@@ -235,4 +234,4 @@ def test_due_work_survives_a_broken_connection(url: str) -> None:
         await due_work.close()
         return before, after
 
-    assert asyncio.run(story()) == (1, 1)
+    assert asyncio.run(scenario()) == (1, 1)

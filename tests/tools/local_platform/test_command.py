@@ -1,4 +1,4 @@
-"""``shop dev`` as a command: what it does before the platform starts."""
+"""``shop dev`` before the platform starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 
 
-def test_no_function_process_has_to_compile_source(tmp_path: Path) -> None:
+def test_compile_code_writes_the_bytecode_of_every_function(tmp_path: Path) -> None:
     subprocess.run(
         [
             sys.executable,

@@ -1,17 +1,15 @@
-"""Only the routes of the specs, spelled exactly, and none of the client's claims."""
+"""Routing by exact paths, and removal of headers in which a client claims an identity."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from shop.primitives.spec import FunctionSpec, Schedule
-from tests.tools.local_platform.bench import Bench, ask, bench, route
+from tests.tools.local_platform.platform_under_test import route, running_platform, send
 from tests.waiting import wait_until
 from tools.local_platform.edge import RouteTable
 
@@ -91,46 +89,44 @@ UNKNOWN = (
 
 
 @pytest.mark.parametrize(("method", "path", "function"), ROUTED)
-def test_known_paths_lead_to_their_function(method: str, path: str, function: str) -> None:
+def test_declared_path_is_routed_to_its_function(method: str, path: str, function: str) -> None:
     assert TABLE.find(path).function(method) == function
 
 
 @pytest.mark.parametrize("path", UNKNOWN)
-def test_other_spellings_lead_nowhere(path: str) -> None:
+def test_other_spelling_of_a_path_is_unknown(path: str) -> None:
     assert TABLE.find(path).functions == {}
 
 
-def test_allow_names_what_is_possible() -> None:
+def test_allow_lists_the_methods_of_the_path() -> None:
     assert TABLE.find("/orders").allow == "OPTIONS, POST"
     assert TABLE.find("/orders/7").allow == "GET, HEAD, OPTIONS, PATCH"
     assert TABLE.find("/orders").function("GET") is None
     assert TABLE.find("/orders").function("HEAD") is None
 
 
-@asynccontextmanager
-async def edge_bench(folder: Path) -> AsyncIterator[Bench]:
-    async with bench(folder) as desk:
-        yield desk
-
-
-def test_a_request_arrives_as_it_was_sent(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with edge_bench(tmp_path) as desk:
-            answer = await ask(
-                desk.port, "POST", "/echo?a=1&b=%20c", b'{"x":1}', content_type="application/json"
+def test_request_is_forwarded_unchanged(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            response = await send(
+                platform.port,
+                "POST",
+                "/echo?a=1&b=%20c",
+                b'{"x":1}',
+                {"content-type": "application/json"},
             )
 
-            seen = json.loads(answer.body)
+            seen = json.loads(response.body)
             assert (seen["method"], seen["target"]) == ("POST", "/echo?a=1&b=%20c")
             assert seen["body"] == '{"x":1}'
             assert seen["headers"]["host"] == "shop.test"
             assert seen["headers"]["content-type"] == "application/json"
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_claims_about_identity_and_origin_are_removed(tmp_path: Path) -> None:
-    claims = {
+def test_identity_and_origin_headers_are_removed(tmp_path: Path) -> None:
+    headers = {
         "X-User-Id": "1",
         "X-Forwarded-User": "root",
         "X-Forwarded-Host": "settle",
@@ -145,41 +141,43 @@ def test_claims_about_identity_and_origin_are_removed(tmp_path: Path) -> None:
         "X-Hop": "1",
     }
 
-    async def story() -> None:
-        async with edge_bench(tmp_path) as desk:
-            answer = await desk.get("/echo", **claims, X_Forwarded_For="1.2.3.4", Prefer="wait=5")
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            response = await platform.get(
+                "/echo", **headers, X_Forwarded_For="1.2.3.4", Prefer="wait=5"
+            )
 
-            headers = json.loads(answer.body)["headers"]
-            assert set(headers) == {"host", "prefer", "x-forwarded-for", "x-forwarded-proto"}
-            assert headers["x-forwarded-for"] == "1.2.3.4, 127.0.0.1"
+            received = json.loads(response.body)["headers"]
+            assert set(received) == {"host", "prefer", "x-forwarded-for", "x-forwarded-proto"}
+            assert received["x-forwarded-for"] == "1.2.3.4, 127.0.0.1"
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_header_with_an_underscore_does_not_pass(tmp_path: Path) -> None:
-    async def story() -> bytes:
-        async with edge_bench(tmp_path) as desk:
-            reader, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+def test_header_with_an_underscore_is_removed(tmp_path: Path) -> None:
+    async def scenario() -> bytes:
+        async with running_platform(tmp_path) as platform:
+            reader, writer = await asyncio.open_connection("127.0.0.1", platform.port)
             writer.write(
                 b"GET /echo HTTP/1.1\r\nhost: a\r\nx_user_id: 1\r\nconnection: close\r\n\r\n"
             )
-            answer = await reader.read()
+            response = await reader.read()
             writer.close()
-            return answer
+            return response
 
-    answer = asyncio.run(story())
+    response = asyncio.run(scenario())
 
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert b"x_user_id" not in answer
+    assert response.startswith(b"HTTP/1.1 200")
+    assert b"x_user_id" not in response
 
 
-def test_what_the_edge_answers_itself(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with edge_bench(tmp_path) as desk:
-            unknown = await desk.get("/events")
-            wrong = await ask(desk.port, "DELETE", "/echo")
-            options = await ask(desk.port, "OPTIONS", "/echo")
-            alive = await desk.get("/health/liveness")
+def test_edge_answers_unknown_paths_methods_options_and_liveness_itself(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            unknown = await platform.get("/events")
+            wrong = await send(platform.port, "DELETE", "/echo")
+            options = await send(platform.port, "OPTIONS", "/echo")
+            alive = await platform.get("/health/liveness")
 
             assert (unknown.status, json.loads(unknown.body)["error"]) == (404, "NOT_FOUND")
             assert json.loads(unknown.body)["instance"] == "/events"
@@ -189,48 +187,48 @@ def test_what_the_edge_answers_itself(tmp_path: Path) -> None:
             assert (options.status, options.body) == (204, b"")
             assert options.header(b"allow") == b"GET, HEAD, OPTIONS, POST"
             assert alive.status == 200
-            assert (await ask(desk.port, "POST", "/events")).status == 404
-            assert desk.activator.processes() == {}
+            assert (await send(platform.port, "POST", "/events")).status == 404
+            assert platform.activator.processes() == {}
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_body_over_the_limit_is_413_and_wakes_nobody(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with edge_bench(tmp_path) as desk:
-            too_large = await ask(desk.port, "POST", "/echo", b"x" * 70_000)
+def test_body_over_the_limit_answers_413_and_starts_no_process(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            too_large = await send(platform.port, "POST", "/echo", b"x" * 70_000)
             assert too_large.status == 413
-            assert desk.activator.processes() == {}
+            assert platform.activator.processes() == {}
 
-            largest = await ask(desk.port, "POST", "/echo", b"x" * 64 * 1024)
+            largest = await send(platform.port, "POST", "/echo", b"x" * 64 * 1024)
             assert len(json.loads(largest.body)["body"]) == 64 * 1024
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_head_is_answered_without_a_body(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with edge_bench(tmp_path) as desk:
-            answer = await ask(desk.port, "HEAD", "/echo")
+def test_head_answers_without_a_body(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            response = await send(platform.port, "HEAD", "/echo")
 
-            assert (answer.status, answer.body) == (200, b"")
-            assert int(answer.header(b"content-length") or 0) > 0
+            assert (response.status, response.body) == (200, b"")
+            assert int(response.header(b"content-length") or 0) > 0
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
-def test_a_client_that_leaves_does_not_keep_a_slot(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with edge_bench(tmp_path) as desk:
-            await desk.get("/echo")
+def test_disconnected_client_frees_its_slot(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            await platform.get("/echo")
             for _ in range(2):
-                _, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+                _, writer = await asyncio.open_connection("127.0.0.1", platform.port)
                 writer.write(b"GET /slow?seconds=0.3 HTTP/1.1\r\nhost: a\r\n\r\n")
                 await writer.drain()
                 writer.close()
-            pool = desk.activator.pools["web"]
+            pool = platform.activator.pools["web"]
             await wait_until(lambda: all(process.in_flight == 0 for process in pool.processes))
 
-            assert (await desk.get("/echo")).status == 200
+            assert (await platform.get("/echo")).status == 200
 
-    asyncio.run(story())
+    asyncio.run(scenario())

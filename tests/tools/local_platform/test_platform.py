@@ -1,4 +1,4 @@
-"""The whole platform as one command: ready, refused, stopped, killed, and no process left."""
+"""The platform as one command: start, status, shutdown, and no process left after a kill."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +26,8 @@ PROC = Path("/proc/self/stat")
 
 
 @dataclass
-class Desk:
-    """A started platform, and what it has printed."""
+class PlatformProcess:
+    """A started platform process and the lines it has printed."""
 
     process: subprocess.Popen[str]
     port: int
@@ -42,8 +42,8 @@ class Desk:
         raise AssertionError(f"no line {start!r} in {self.lines}; exit {self.process.wait()}")
 
     def get(self, path: str) -> int:
-        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
-            status: int = answer.status
+        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as response:
+            status: int = response.status
             return status
 
     def finish(self) -> int:
@@ -53,7 +53,7 @@ class Desk:
 
 
 @contextmanager
-def desk(folder: Path, port: int | None = None) -> Iterator[Desk]:
+def started_platform(folder: Path, port: int | None = None) -> Generator[PlatformProcess]:
     port = port or free_port()
     command = [sys.executable, str(STUB_PLATFORM), str(port), str(folder / "data")]
     process = subprocess.Popen(
@@ -64,7 +64,7 @@ def desk(folder: Path, port: int | None = None) -> Iterator[Desk]:
         env={**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "", "REDIS_URL": ""},
     )
     try:
-        yield Desk(process, port)
+        yield PlatformProcess(process, port)
     finally:
         process.kill()
         process.wait()
@@ -87,7 +87,7 @@ def _processes_of_linux() -> Iterator[tuple[int, tuple[int, str]]]:
     for stat in PROC.parent.parent.glob("[0-9]*/stat"):
         try:
             state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:  # gone since it was listed
+        except OSError:  # it has exited since it was listed
             continue
         yield int(stat.parent.name), (int(parent), state)
 
@@ -95,7 +95,8 @@ def _processes_of_linux() -> Iterator[tuple[int, tuple[int, str]]]:
 def descendants(pid: int) -> set[int]:
     """All processes below one."""
     parents = {child: parent for child, (parent, _) in processes().items()}
-    found, level = set(), {pid}
+    found: set[int] = set()
+    level = {pid}
     while level:
         level = {child for child, parent in parents.items() if parent in level}
         found |= level
@@ -113,55 +114,53 @@ def running() -> set[int]:
     return {pid for pid, (_, state) in processes().items() if state != "Z"}
 
 
-def test_starts_serves_and_stops_without_leaving_a_process(tmp_path: Path) -> None:
-    with desk(tmp_path) as shop:
-        shop.read_until("ready ")
-        assert shop.lines[-1] == f"ready http://127.0.0.1:{shop.port}"
-        assert "account customer: customer@shop.test start-1" in shop.lines
-        assert shop.get("/echo") == 200
-        started = descendants(shop.process.pid)
-        assert len(started) >= 5  # PostgreSQL, Redis, sandbox, watchdog, one function
+def test_platform_serves_and_leaves_no_process_after_sigint(tmp_path: Path) -> None:
+    with started_platform(tmp_path) as platform:
+        platform.read_until("ready ")
+        assert platform.lines[-1] == f"ready http://127.0.0.1:{platform.port}"
+        assert "account customer: customer@shop.test start-1" in platform.lines
+        assert platform.get("/echo") == 200
+        started = descendants(platform.process.pid)
+        assert len(started) >= 5  # PostgreSQL, Redis, simulator, watchdog, one function
 
-        shop.process.send_signal(signal.SIGINT)
+        platform.process.send_signal(signal.SIGINT)
 
-        assert shop.finish() == 0
-        assert sum(line.startswith("ready ") for line in shop.lines) == 1
-        assert any(line.startswith("start web #1 (pid ") for line in shop.lines)
-        assert shop.lines[-1].startswith("summary: 1 requests, 1 starts, 0 events")
+        assert platform.finish() == 0
+        assert sum(line.startswith("ready ") for line in platform.lines) == 1
+        assert any(line.startswith("start web #1 (pid ") for line in platform.lines)
+        assert platform.lines[-1].startswith("summary: 1 requests, 1 starts, 0 events")
         wait_until_gone(started)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_leaves_no_process_when_it_is_ended_by_a_signal(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    with desk(tmp_path) as shop:
-        shop.read_until("ready ")
-        shop.get("/echo")
-        started = descendants(shop.process.pid)
+def test_signal_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    with started_platform(tmp_path) as platform:
+        platform.read_until("ready ")
+        platform.get("/echo")
+        started = descendants(platform.process.pid)
 
-        shop.process.send_signal(number)
+        platform.process.send_signal(number)
 
-        shop.process.wait(timeout=SECONDS)
+        platform.process.wait(timeout=SECONDS)
         wait_until_gone(started)
 
 
-def test_a_second_start_uses_the_same_data_even_after_a_kill(tmp_path: Path) -> None:
-    with desk(tmp_path) as first:
+def test_start_after_a_kill_uses_the_same_data(tmp_path: Path) -> None:
+    with started_platform(tmp_path) as first:
         first.read_until("ready ")
         first.process.kill()
 
     began = time.monotonic()
-    with desk(tmp_path) as second:
+    with started_platform(tmp_path) as second:
         second.read_until("ready ")
         assert time.monotonic() - began < 10
         assert "account customer: customer@shop.test start-2" in second.lines
 
 
-def test_a_data_folder_in_use_is_refused(tmp_path: Path) -> None:
-    with desk(tmp_path) as first:
+def test_data_folder_in_use_exits_with_1(tmp_path: Path) -> None:
+    with started_platform(tmp_path) as first:
         first.read_until("ready ")
-        with desk(tmp_path) as second:
+        with started_platform(tmp_path) as second:
             assert second.finish() == 1
             assert second.lines == [
                 f"shop dev: {tmp_path / 'data'} is in use by another platform"
@@ -170,23 +169,23 @@ def test_a_data_folder_in_use_is_refused(tmp_path: Path) -> None:
         assert first.get("/echo") == 200
 
 
-def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
+def test_port_in_use_exits_with_1(tmp_path: Path) -> None:
     with listen(0) as taken:
         port = taken.getsockname()[1]
-        with desk(tmp_path, port) as shop:
-            assert shop.finish() == 1
-            assert len(shop.lines) == 1
-            assert shop.lines[0].startswith(f"shop dev: port {port} cannot be used")
+        with started_platform(tmp_path, port) as platform:
+            assert platform.finish() == 1
+            assert len(platform.lines) == 1
+            assert platform.lines[0].startswith(f"shop dev: port {port} cannot be used")
 
 
-def test_the_status_tells_processes_and_counters(tmp_path: Path) -> None:
-    with desk(tmp_path) as shop:
-        shop.read_until("ready ")
-        shop.get("/echo")
+def test_status_shows_processes_and_counters(tmp_path: Path) -> None:
+    with started_platform(tmp_path) as platform:
+        platform.read_until("ready ")
+        platform.get("/echo")
         address = (tmp_path / "data" / "internal.url").read_text(encoding="ascii")
 
-        with urlopen(f"{address}status", timeout=20) as answer:
-            status = json.load(answer)
+        with urlopen(f"{address}status", timeout=20) as response:
+            status = json.load(response)
 
         assert list(status["processes"]) == ["web"]
         assert status["pending"] == 0

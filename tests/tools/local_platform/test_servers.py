@@ -1,4 +1,4 @@
-"""The embedded servers keep their data, take their words and go when they should."""
+"""The embedded PostgreSQL and Redis: data, restarts, and exit with their parent process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tools.local_platform import servers
+import tools.local_platform.servers as servers
 from tools.local_platform.servers import PostgresServer, postgres, redis
 
 ROOT = Path(__file__).parents[3]
@@ -31,29 +31,29 @@ def refuses_connections(url: str) -> bool:
         socket.create_connection((parts.hostname or "", parts.port or 0), timeout=1).close()
     except ConnectionRefusedError:
         return True
-    except OSError:  # it is just going
+    except OSError:  # it is stopping
         return False
     return False
 
 
-def test_postgres_keeps_its_data_and_stops_with_the_block(tmp_path: Path) -> None:
+def test_postgres_keeps_its_data_and_stops_after_the_block(tmp_path: Path) -> None:
     with postgres(tmp_path) as url, psycopg.connect(url) as connection:
-        connection.execute("create table kept (word text)")
+        connection.execute("create table kept (value text)")
         connection.execute("insert into kept values ('테스트')")
     assert refuses_connections(url)
 
     with postgres(tmp_path) as url, psycopg.connect(url) as connection:
-        assert connection.execute("select word from kept").fetchone() == ("테스트",)
+        assert connection.execute("select value from kept").fetchone() == ("테스트",)
         assert connection.execute("show fsync").fetchone() == ("on",)
         assert connection.execute("show unix_socket_directories").fetchone() == ("",)
 
 
-def test_it_starts_again_though_a_killed_ones_backend_still_works(tmp_path: Path) -> None:
-    """Until that backend is done, PostgreSQL refuses the cluster: its shared memory is in use."""
+def test_postgres_restarts_while_a_backend_of_the_killed_server_runs(tmp_path: Path) -> None:
+    """PostgreSQL does not open the cluster until that backend has exited."""
     server = PostgresServer(tmp_path, durable=False)
-    with ThreadPoolExecutor(1) as somebody, closing_server(server):
-        work = somebody.submit(work_without_looking_up, server.start())
-        work_is_under_way(server)
+    with ThreadPoolExecutor(1) as executor, closing_server(server):
+        work = executor.submit(run_busy_query, server.start())
+        wait_for_busy_query(server)
 
         server.stop(signal.SIGKILL)
         assert server.has_ended
@@ -67,31 +67,31 @@ def test_it_starts_again_though_a_killed_ones_backend_still_works(tmp_path: Path
             work.result()
 
 
-def work_without_looking_up(url: str) -> None:
-    """Two seconds of a backend that does not wait for anything, so hears of nothing."""
-    with psycopg.connect(url, options="-c statement_timeout=2s") as connection:
+def run_busy_query(url: str) -> None:
+    """Keeps a backend busy for a second, without a wait in which it notices the kill."""
+    with psycopg.connect(url, options="-c statement_timeout=1s") as connection:
         connection.execute("select sum(n) from generate_series(1, 1000000000) n")
 
 
-def work_is_under_way(server: PostgresServer) -> None:
-    """Returns once the backend works."""
+def wait_for_busy_query(server: PostgresServer) -> None:
+    """Returns once the backend runs the query."""
     url = f"postgresql://postgres@127.0.0.1:{server.port}/shop"
-    working = "select from pg_stat_activity where query ~ 'generate_series' and pid <> %s"
+    running = "select from pg_stat_activity where query ~ 'generate_series' and pid <> %s"
     with psycopg.connect(url, autocommit=True) as connection:
-        while connection.execute(working, (connection.info.backend_pid,)).fetchone() is None:
+        while connection.execute(running, (connection.info.backend_pid,)).fetchone() is None:
             time.sleep(0.01)
 
 
 @contextmanager
-def closing_server(server: PostgresServer) -> Iterator[None]:
-    """Stops it in the end."""
+def closing_server(server: PostgresServer) -> Generator[None]:
+    """Stops the server after the block."""
     try:
         yield
     finally:
         server.stop()
 
 
-def test_korean_words_have_trigrams(tmp_path: Path) -> None:
+def test_korean_text_has_trigrams(tmp_path: Path) -> None:
     with postgres(tmp_path, durable=False) as url, psycopg.connect(url) as connection:
         connection.execute("create extension pg_trgm")
         row = connection.execute("select cardinality(show_trgm('테스트'))").fetchone()
@@ -100,15 +100,15 @@ def test_korean_words_have_trigrams(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def closed_folder() -> Iterator[Path]:
-    """A folder that only its owner may enter."""
+def closed_folder() -> Generator[Path]:
+    """A folder that only its owner can enter."""
     folder = Path(mkdtemp())
     assert folder.stat().st_mode & 0o777 == 0o700
     yield folder
     rmtree(folder)
 
 
-def test_the_data_may_be_kept_where_only_its_owner_can_go(closed_folder: Path) -> None:
+def test_data_folder_may_be_accessible_to_its_owner_only(closed_folder: Path) -> None:
     for expected in ([], [("kept",)]):
         with postgres(closed_folder / "data") as url, psycopg.connect(url) as connection:
             rows = connection.execute("select tablename from pg_tables where schemaname = 'public'")
@@ -116,18 +116,18 @@ def test_the_data_may_be_kept_where_only_its_owner_can_go(closed_folder: Path) -
             connection.execute("create table if not exists kept ()")
     location = closed_folder / "data" / "postgres.location"
     cluster = closed_folder / "data" / "postgres"
-    if os.geteuid() == 0:  # root runs its servers as nobody, who cannot come here
+    if os.geteuid() == 0:  # root runs its servers as the user nobody, which cannot enter it
         cluster = Path(location.read_text(encoding="utf-8").splitlines()[0])
     assert location.exists() == (os.geteuid() == 0)
     assert (cluster / "PG_VERSION").exists()
 
     rmtree(closed_folder / "data")
-    servers._remove_orphans()
+    servers.remove_orphaned_clusters()
 
     assert not cluster.exists()
 
 
-def test_redis_answers_and_stops_with_the_block() -> None:
+def test_redis_answers_and_stops_after_the_block() -> None:
     with redis() as url:
         parts = urlsplit(url)
         with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
@@ -137,7 +137,7 @@ def test_redis_answers_and_stops_with_the_block() -> None:
     assert refuses_connections(url)
 
 
-def test_servers_die_with_the_process_that_started_them(tmp_path: Path) -> None:
+def test_servers_exit_with_the_process_that_started_them(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from tools.local_platform.servers import postgres, redis\n"
@@ -163,18 +163,18 @@ def test_servers_die_with_the_process_that_started_them(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
 
 
-def test_no_port_is_handed_out_twice() -> None:
-    """Two servers that start at once must not be told the same: both would listen on it."""
+def test_free_port_returns_no_port_twice() -> None:
+    """With SO_REUSEPORT, two servers given the same port would both listen on it."""
     ports = [servers.free_port() for _ in range(2_000)]
 
     assert len(set(ports)) == len(ports)
-    assert set(ports) <= set(servers.OUR_PORTS)
+    assert set(ports) <= set(servers.PORTS)
 
 
-def test_a_port_that_somebody_listens_on_is_not_handed_out(
+def test_free_port_skips_a_port_in_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.create_server(("127.0.0.1", servers.free_port()), reuse_port=True) as taken:
-        monkeypatch.setattr(servers, "_PORTS", iter([taken.getsockname()[1], 31_999]))
+        monkeypatch.setattr(servers, "_NEXT_PORTS", iter([taken.getsockname()[1], 31_999]))
 
         assert servers.free_port() == 31_999

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.tools.local_platform.bench import SPECS
+from tests.tools.local_platform.platform_under_test import SPECS
 from tests.waiting import wait_for
 from tools.local_platform.http_messages import HttpRequest
 from tools.local_platform.running_functions import RunningFunctions
@@ -27,7 +27,7 @@ from tools.local_platform.secrets import CLOCK, Secrets
 from tools.local_platform.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
-EVENT = HttpRequest("POST", b"/events", [(b"host", b"taker")], b"{}")
+EVENT = HttpRequest("POST", b"/events", [(b"host", b"subscriber")], b"{}")
 DUE = """
 insert into shop.outbox (event_id, source, type, subject, data, traceparent, next_try_at)
 values (gen_random_uuid(), '/shop/place_order', 'order.placed', 'x', '{}', '', now())
@@ -35,16 +35,16 @@ values (gen_random_uuid(), '/shop/place_order', 'order.placed', 'x', '{}', '', n
 
 
 class Function(BaseHTTPRequestHandler):
-    """Takes every event, after the statuses in ``answers``; ``0`` closes without an answer."""
+    """Takes every event, after the statuses in ``responses``; ``0`` closes without an response."""
 
     protocol_version = "HTTP/1.1"
     seen: list[dict[str, str]]
-    answers: list[int]
+    responses: list[int]
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         self.seen.append({name.lower(): value for name, value in self.headers.items()})
-        status = self.answers.pop(0) if self.answers else 204
+        status = self.responses.pop(0) if self.responses else 204
         if status == 0:
             self.close_connection = True
             return
@@ -58,9 +58,9 @@ class Function(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def function(*answers: int) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def function(*responses: int) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """One server that is every function: the pattern of its addresses, and what it received."""
-    handler = type("OwnFunction", (Function,), {"seen": [], "answers": list(answers)})
+    handler = type("OwnFunction", (Function,), {"seen": [], "responses": list(responses)})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever)
@@ -74,11 +74,11 @@ def function(*answers: int) -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 
 def statuses(pattern: str, times: int = 1) -> list[int]:
-    """The answers to an event that is sent so many times."""
+    """The responses to an event that is sent so many times."""
 
     async def send() -> list[int]:
         functions = RunningFunctions(SPECS, pattern)
-        found = [(await functions.send("taker", EVENT)).status for _ in range(times)]
+        found = [(await functions.send("subscriber", EVENT)).status for _ in range(times)]
         functions.close()
         return found
 
@@ -88,7 +88,7 @@ def statuses(pattern: str, times: int = 1) -> list[int]:
 def test_a_function_is_reached_at_its_address_over_one_connection() -> None:
     with function() as (pattern, seen):
         assert statuses(pattern, times=3) == [204, 204, 204]
-    assert [headers["host"] for headers in seen] == ["taker"] * 3
+    assert [headers["host"] for headers in seen] == ["subscriber"] * 3
 
 
 def test_what_a_function_answers_comes_back_and_a_broken_one_is_502() -> None:
@@ -121,7 +121,7 @@ def broker(folder: Path, pattern: str, database_url: str, secrets: Secrets) -> I
     command += ["--data", str(folder), "--functions", pattern]
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
-        wait_for(lambda: status_of(port, process), "the broker answers")
+        wait_for(lambda: status_of(port, process), "the broker responses")
         yield port
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0

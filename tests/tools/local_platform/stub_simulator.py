@@ -1,4 +1,4 @@
-"""Stands where the payment sandbox stands: answers ``GET /health`` and nothing else."""
+"""Replaces the payment simulator: answers ``GET /health`` and nothing else."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
-        pass
+    def log_message(self, format: str, *args: object) -> None:
+        """Does not log."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The platform's parts inside a test's event loop, with stub functions as real processes."""
+"""Edge, activator and broker in a test's event loop, over stub functions as real processes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from shop.primitives.spec import FunctionSpec, Route, Scale, Subscription
 from tests.waiting import wait_until
@@ -29,7 +29,7 @@ STUB = Path(__file__).parent / "stub_function.py"
 FAST = DeliveryRule(retries_max=3, delay_seconds=0.05, timeout_seconds=5)
 
 
-def route(method: Any, path: str) -> Route:
+def route(method: Literal["GET", "POST", "PATCH"], path: str) -> Route:
     return Route(method=method, path=path, handler="h", auth="public", summary="s")
 
 
@@ -42,30 +42,36 @@ SPECS = (
             route("GET", "/echo"),
             route("POST", "/echo"),
             route("GET", "/slow"),
-            route("GET", "/die"),
+            route("GET", "/crash"),
             route("POST", "/events"),
         ),
         scale=Scale(concurrency=2),
         timeout_seconds=3,
     ),
     FunctionSpec(
-        name="broken", summary="ends at once", database_role=None, routes=(route("GET", "/broken"),)
+        name="failing",
+        summary="exits at once",
+        database_role=None,
+        routes=(route("GET", "/failing"),),
     ),
     FunctionSpec(
-        name="taker",
-        summary="takes events",
+        name="subscriber",
+        summary="receives events",
         database_role=None,
         subscriptions=(Subscription(event="order.placed", handler="h", summary="s"),),
     ),
     FunctionSpec(
-        name="letters", summary="takes dead letters", database_role=None, receives_dead_letters=True
+        name="dead_letters",
+        summary="receives dead letters",
+        database_role=None,
+        receives_dead_letters=True,
     ),
 )
 
 
 @dataclass
-class Bench:
-    """A running edge and broker; ``record`` holds what the stubs received."""
+class PlatformUnderTest:
+    """A running edge and broker; ``record`` is the file of the events that stubs received."""
 
     port: int
     broker_port: int
@@ -75,14 +81,15 @@ class Bench:
     record: Path
 
     async def get(self, target: str, **headers: str) -> HttpResponse:
-        return await ask(self.port, "GET", target, **headers)
+        return await send(self.port, "GET", target, headers=headers)
 
-    async def announce(self, subject: str = "204", id: str = "1", **changes: str) -> HttpResponse:
+    async def send_event(self, subject: str = "204", id: str = "1", **changes: str) -> HttpResponse:
         attributes = {"id": id, "source": "/shop/test", "subject": subject, "specversion": "1.0"}
         attributes |= {"type": "com.msashop.order.placed.v1"} | changes
-        headers = {f"ce-{name}": value for name, value in attributes.items()}
-        headers["content-type"] = "application/json"
-        return await ask(self.broker_port, "POST", "/", b'{"orderId":1}', **headers)
+        headers = {"content-type": "application/json"} | {
+            f"ce-{name}": value for name, value in attributes.items()
+        }
+        return await send(self.broker_port, "POST", "/", b'{"orderId":1}', headers=headers)
 
     def events(self, function: str) -> list[dict[str, Any]]:
         if not self.record.exists():
@@ -90,19 +97,19 @@ class Bench:
         lines = self.record.read_text(encoding="utf-8").splitlines()
         return [line for line in map(json.loads, lines) if line["function"] == function]
 
-    async def settled(self) -> None:
+    async def deliver_all(self) -> None:
         await wait_until(lambda: self.broker.pending == 0)
 
 
 @asynccontextmanager
-async def bench(
+async def running_platform(
     folder: Path,
     *,
     limits: ScalingLimits | None = None,
     faults: DeliveryFaults | None = None,
     rule: DeliveryRule = FAST,
-) -> AsyncIterator[Bench]:
-    """Edge, activator and broker over the stub functions, with its files in ``folder``."""
+) -> AsyncGenerator[PlatformUnderTest]:
+    """Edge, activator and broker over the stub functions, with their files in ``folder``."""
     activity_log, faults = ActivityLog(quiet=True), faults or DeliveryFaults()
     record = folder / "record.jsonl"
     launch = FunctionLaunch(
@@ -124,7 +131,7 @@ async def bench(
                 serving(ingress(broker, lambda: {"processes": activator.processes()}), internal),
             ):
                 ports = public.getsockname()[1], internal.getsockname()[1]
-                yield Bench(*ports, activator, broker, activity_log, record)
+                yield PlatformUnderTest(*ports, activator, broker, activity_log, record)
         finally:
             idle.cancel()
             await broker.close()
@@ -132,14 +139,18 @@ async def bench(
             store.close()
 
 
-async def ask(
-    port: int, method: str, target: str, body: bytes = b"", **headers: str
+async def send(
+    port: int,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
 ) -> HttpResponse:
-    """One request on its own connection; underscores in header names are hyphens."""
+    """Sends one request on a new connection; underscores in header names become hyphens."""
     connection = await connect(port)
-    fields = [(name.replace("_", "-").encode(), v.encode()) for name, v in headers.items()]
+    fields = [(name.replace("_", "-").encode(), v.encode()) for name, v in (headers or {}).items()]
     fields.append((b"host", b"shop.test"))
     try:
-        return await connection.ask(HttpRequest(method, target.encode(), fields, body))
+        return await connection.send(HttpRequest(method, target.encode(), fields, body))
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""A body is whole or it is not taken."""
+"""Request bodies: complete, or an error."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tools.local_platform.http_listener import TooLarge, read_body
+from tools.local_platform.http_listener import Receive, TooLarge, read_body
 
 
-def parts(*messages: dict[str, Any]) -> Any:
+def receiving(*messages: dict[str, Any]) -> Receive:
     left = iter(messages)
 
     async def receive() -> dict[str, Any]:
@@ -23,22 +23,24 @@ def part(body: bytes, *, more: bool) -> dict[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def test_a_body_in_parts_is_put_together() -> None:
-    receive = parts(part(b"ab", more=True), part(b"c", more=False))
+def test_body_in_parts_is_joined() -> None:
+    receive = receiving(part(b"ab", more=True), part(b"c", more=False))
 
     assert asyncio.run(read_body(receive, 10)) == b"abc"
 
 
 @pytest.mark.parametrize("before", [(), (part(b"ab", more=True),)])
-def test_half_a_body_does_not_pass_for_a_whole_one(before: tuple[dict[str, Any], ...]) -> None:
-    receive = parts(*before, {"type": "http.disconnect"})
+def test_disconnect_before_the_end_of_the_body_raises_timeout_error(
+    before: tuple[dict[str, Any], ...],
+) -> None:
+    receive = receiving(*before, {"type": "http.disconnect"})
 
     with pytest.raises(TimeoutError):
         asyncio.run(read_body(receive, 10))
 
 
-def test_a_long_body_is_refused_before_its_end() -> None:
-    receive = parts(part(b"abc", more=True))
+def test_body_over_the_limit_raises_too_large_before_its_end() -> None:
+    receive = receiving(part(b"abc", more=True))
 
     with pytest.raises(TooLarge):
         asyncio.run(read_body(receive, 2))
