@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shop.primitives.failpoints import WINDOWS
+from shop.primitives.failpoints import Failpoint
 from shop.primitives.spec import FunctionSpec, Route
 
 # Whoever writes reads a request, commits, and answers.
@@ -31,7 +31,10 @@ class Pair:
 def pairs(specs: tuple[FunctionSpec, ...]) -> tuple[Pair, ...]:
     """Every pair that exists, by function and window."""
     return tuple(
-        Pair(spec.name, window) for spec in specs for window in WINDOWS if window in _windows(spec)
+        Pair(spec.name, failpoint)
+        for spec in specs
+        for failpoint in Failpoint
+        if failpoint in _windows(spec)
     )
 
 

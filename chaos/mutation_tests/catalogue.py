@@ -311,12 +311,12 @@ _PAYMENTS = (
             ),
             Edit(
                 EVENT_CONTEXT,
-                """        with self.transaction(before_commit="W9") as tx:
+                """        with self.transaction(before_commit=Failpoint.OUTCOME_WRITTEN) as tx:
             two_phase_call.record(tx, call, outcome)""",
                 """        if inside is not None:
             two_phase_call.record(inside, call, outcome)
             return
-        with self.transaction(before_commit="W9") as tx:
+        with self.transaction(before_commit=Failpoint.OUTCOME_WRITTEN) as tx:
             two_phase_call.record(tx, call, outcome)""",
             ),
         ),

@@ -10,6 +10,7 @@ from shop.messaging import inbox
 from shop.orders import apply, decide, payments, refunds
 from shop.primitives import failpoints
 from shop.primitives.errors import ClientError
+from shop.primitives.failpoints import Failpoint
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def handle_webhook(request: Request[None, None], context: RequestContext) -> Res
     with context.transaction() as tx:
         if not _is_new(tx, notice, provider=context.settings.payment_provider):
             return Response(204)
-        failpoints.point("W1")
+        failpoints.hit(Failpoint.CLAIMED)
         effects = _apply(tx, notice)
     is_doubtful = any(isinstance(effect, decide.OperatorAlert) for effect in effects)
     return Response(202 if is_doubtful else 204)

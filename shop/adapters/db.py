@@ -27,6 +27,7 @@ from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
 from shop.primitives import failpoints
 from shop.primitives.errors import Unavailable
+from shop.primitives.failpoints import Failpoint
 
 if TYPE_CHECKING:
     from psycopg.abc import Buffer
@@ -160,11 +161,13 @@ class Connection:
             return TransactionStatus.ACTIVE
         return TransactionStatus(self._libpq.transaction_status)
 
-    def send(self, statements: Sequence[Statement], *, window: str = "") -> list[Result]:
+    def send(
+        self, statements: Sequence[Statement], *, failpoint: Failpoint | None = None
+    ) -> list[Result]:
         """Sends all statements in one round trip and returns what each came to.
 
-        Raises the error of the first that fails; those after it did not run.  ``window`` is the
-        crash window between the sending and the reading.
+        Raises the error of the first that fails; those after it did not run.
+        ``failpoint`` lies between sending and reading.
         """
         # every value is made ready before anything is sent: half a pipeline cannot be called back
         ready = [self._made_ready(sql, parameters) for sql, parameters in statements]
@@ -173,8 +176,8 @@ class Connection:
         self.round_trips += 1
         self._libpq.pipeline_sync()
         self._flush()
-        if window:
-            failpoints.point(window)
+        if failpoint is not None:
+            failpoints.hit(failpoint)
         answers = self._read()
         self._is_answered = True
         return self._judged(ready, is_new, answers)
@@ -404,18 +407,18 @@ class Session:
         self.opened = opened
         self.writes = True
 
-    def commit(self, *closing: Statement, before: str = "W2") -> None:
+    def commit(self, *closing: Statement, before: Failpoint = Failpoint.BEFORE_COMMIT) -> None:
         """Sends the closing statements and COMMIT in one round trip.
 
-        ``before`` is the crash window that ends with it; reading has no windows.
+        ``before`` is the failpoint before COMMIT; a read-only transaction has no failpoints.
         """
         statements = (*closing, (COMMIT, {}))
         if not self.writes:
             self.connection.send(statements)
             return
-        failpoints.point(before)
-        self.connection.send(statements, window="W3")
-        failpoints.point("W4")
+        failpoints.hit(before)
+        self.connection.send(statements, failpoint=Failpoint.COMMIT_SENT)
+        failpoints.hit(Failpoint.COMMITTED)
 
 
 def unavailable() -> Unavailable:

@@ -1,25 +1,12 @@
-"""Crash windows: named points where a process can be told to die, to prove that dying is harmless.
+"""Failpoints: named points where a process can be killed, to prove that a crash there is harmless.
 
-``SHOP_CRASH=<function>:<window>:<nth>`` kills the process with SIGKILL when it passes the window
-for the nth time.  Nothing is caught, flushed or rolled back: what is left is what a power cut
-leaves.  Without the setting a point is one call that looks at one name; ``prod`` refuses it.
+``SHOP_CRASH=<function>:<code>:<nth>`` kills the process with SIGKILL when it reaches the failpoint
+with this code for the nth time.  Nothing is caught, flushed or rolled back, as after a power
+failure.  Without the setting a failpoint is one call that compares one name; the ``prod`` profile
+rejects the setting.
 
-| window | between |
-|---|---|
-| W0 | request read, BEGIN |
-| W1 | row of the inbox or of the idempotency key inserted, order locked |
-| W2 | rows changed, COMMIT sent |
-| W3 | COMMIT sent, its reply read |
-| W4 | COMMIT known, own events published |
-| W5 | published, marked sent |
-| W6 | everything done, HTTP answer written |
-| W7 | intent committed, provider called |
-| W8 | provider executed, its answer used |
-| W9 | provider's answer read, COMMIT of what it came to |
-| W10 | first half of the HTTP answer written, second half |
-
-A message with several transactions passes W2, W3 and W4 several times.  Of a provider call the
-transaction before it has W2, the one after it W9; both have W3 and W4.
+A message with several transactions reaches W2, W3 and W4 several times.  Around a provider call,
+the transaction before it has W2 and the one after it W9; both have W3 and W4.
 """
 
 from __future__ import annotations
@@ -30,89 +17,115 @@ import re
 import signal
 import threading
 import time
+from enum import StrEnum
 
 from events.records import frozen
 
-WINDOWS = tuple(f"W{number}" for number in range(11))
-HALF_AN_ANSWER = "W10"
-PLAN = re.compile(r"([a-z][a-z0-9_]*):(W[0-9]|W10):([1-9][0-9]{0,8})")
-# the server writes the first half from a thread of its own
-SENDING_SECONDS = 0.3
+
+class Failpoint(StrEnum):
+    """Where a process can be killed; the value is the code that ``SHOP_CRASH`` takes."""
+
+    MESSAGE_READ = "W0"
+    """A request or an event has been read; BEGIN follows."""
+    CLAIMED = "W1"
+    """The row of the inbox or of the idempotency key is inserted."""
+    BEFORE_COMMIT = "W2"
+    """The rows have changed; COMMIT follows."""
+    COMMIT_SENT = "W3"
+    """COMMIT is sent; its reply has not been read."""
+    COMMITTED = "W4"
+    """The reply to COMMIT has been read; publication follows."""
+    PUBLISHED = "W5"
+    """The events are published, but not marked as sent."""
+    BEFORE_RESPONSE = "W6"
+    """All work is done; the HTTP response follows."""
+    BEFORE_PROVIDER_CALL = "W7"
+    """The intent is committed; the call to the provider follows."""
+    AFTER_PROVIDER_CALL = "W8"
+    """The provider has executed the call; its response has not been used."""
+    OUTCOME_WRITTEN = "W9"
+    """The outcome of the provider call is written; COMMIT follows."""
+    HALF_RESPONSE_SENT = "W10"
+    """The first half of the response's body is sent."""
+
+
+SETTING = re.compile(r"([a-z][a-z0-9_]*):(W[0-9]|W10):([1-9][0-9]{0,8})")
+# the server sends the first half of a response from a thread of its own
+SEND_SECONDS = 0.3
 
 
 @frozen
-class Plan:
-    """Which function dies, in which window, and at which passing of it (the first is 1)."""
+class CrashPlan:
+    """Which function is killed, at which failpoint, and at which pass of it (the first is 1)."""
 
     function: str
-    window: str
+    failpoint: Failpoint
     nth: int
 
 
-class Armed:
-    """Counts the passings of one window; thread-safe."""
+class _Armed:
+    """Counts the passes of one failpoint and kills the process at the planned one; thread-safe."""
 
-    def __init__(self, plan: Plan, parent: int | None) -> None:
+    def __init__(self, plan: CrashPlan, parent: int | None) -> None:
         self.plan = plan
         self._parent = parent
-        self._passed = 0
+        self._passes = 0
         self._lock = threading.Lock()
 
-    def pass_by(self, window: str) -> None:
-        """Dies here if this is the window and the time."""
-        if window != self.plan.window:
+    def hit(self, failpoint: Failpoint) -> None:
+        if failpoint != self.plan.failpoint:
             return
         with self._lock:
-            self._passed += 1
-            is_time = self._passed == self.plan.nth
-        if is_time:
-            self._die()
+            self._passes += 1
+            is_planned = self._passes == self.plan.nth
+        if is_planned:
+            self._kill()
 
-    def _die(self) -> None:
-        if self.plan.window == HALF_AN_ANSWER:
-            time.sleep(SENDING_SECONDS)
-        os.write(2, self._last_words())
-        # the parent first: it would go on holding the port for a process that is no more
+    def _kill(self) -> None:
+        if self.plan.failpoint is Failpoint.HALF_RESPONSE_SENT:
+            time.sleep(SEND_SECONDS)
+        os.write(2, self._log_line())
+        # the parent first: it holds the port, and would keep it for a process that is gone
         for process in filter(None, (self._parent, os.getpid())):
             os.kill(process, signal.SIGKILL)
 
-    def _last_words(self) -> bytes:
-        words = {
+    def _log_line(self) -> bytes:
+        fields = {
             "event": "crash",
             "function": self.plan.function,
-            "window": self.plan.window,
+            "failpoint": self.plan.failpoint,
             "nth": self.plan.nth,
             "pid": os.getpid(),
         }
-        return json.dumps(words, separators=(",", ":")).encode() + b"\n"
+        return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
-_armed: Armed | None = None
+_armed: _Armed | None = None
 
 
-def parse(text: str) -> Plan:
-    """The plan that ``SHOP_CRASH`` spells; ValueError when it spells none."""
-    match = PLAN.fullmatch(text)
+def parse(text: str) -> CrashPlan:
+    """The plan in a value of ``SHOP_CRASH``; ValueError for any other text."""
+    match = SETTING.fullmatch(text)
     if match is None:
         raise ValueError(text)
-    return Plan(match[1], match[2], int(match[3]))
+    return CrashPlan(match[1], Failpoint(match[2]), int(match[3]))
 
 
 def arm(text: str, *, parent: int | None = None) -> None:
-    """From now on the process may die; an empty ``text`` disarms.
+    """Arms the plan in ``text``; an empty text disarms.
 
-    ``parent`` is a process that must not outlive this one.
+    ``parent`` is a process that is killed first, because it must not outlive this one.
     """
     global _armed
-    _armed = Armed(parse(text), parent) if text else None
+    _armed = _Armed(parse(text), parent) if text else None
 
 
-def point(window: str) -> None:
-    """The process passes ``window``; it may be its last step."""
+def hit(failpoint: Failpoint) -> None:
+    """Marks the place of a failpoint; kills the process when the armed plan says so."""
     if _armed is not None:
-        _armed.pass_by(window)
+        _armed.hit(failpoint)
 
 
-def is_armed(window: str) -> bool:
-    """True when the process is to die in this window, so that it has to be passed on purpose."""
-    return _armed is not None and _armed.plan.window == window
+def is_armed(failpoint: Failpoint) -> bool:
+    """True when the process is to be killed at this failpoint."""
+    return _armed is not None and _armed.plan.failpoint is failpoint

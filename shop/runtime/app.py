@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shop.primitives import failpoints
 from shop.primitives.errors import ClientError, Unavailable
+from shop.primitives.failpoints import Failpoint
 from shop.runtime import log, message_context, trace
 from shop.runtime.http_messages import HttpRequest, HttpResponse, check_limits, problem
 from shop.runtime.routing import Router, allow_header, method_not_allowed
@@ -77,7 +78,7 @@ class App:
             check_limits(http_request)
             response = self._dispatch(http_request, message)
             if http_request.method not in SAFE_METHODS:
-                failpoints.point("W6")
+                failpoints.hit(Failpoint.BEFORE_RESPONSE)
         except ClientError as error:
             response = problem(error, instance=http_request.path[:200])
         except Unavailable as error:

@@ -17,7 +17,7 @@ def make_app(specs: tuple[FunctionSpec, ...]) -> App:
 
 
 def settings_of(specs: tuple[FunctionSpec, ...]) -> config.Settings:
-    """The settings of these functions; a crash that could not happen here is a mistake too."""
+    """The settings of these functions; a failpoint of another function is an error."""
     settings = config.load(needs=needs_of(specs))
     if settings.crash and [failpoints.parse(settings.crash).function] != [
         spec.name for spec in specs

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from shop.primitives import failpoints
+from shop.primitives.failpoints import Failpoint
 from shop.runtime import log
 from shop.runtime.message_context import span
 
@@ -55,7 +56,9 @@ class EventContext:
         return self._tx
 
     @contextmanager
-    def transaction(self, *, before_commit: str = "W2") -> Iterator[Transaction]:
+    def transaction(
+        self, *, before_commit: Failpoint = Failpoint.BEFORE_COMMIT
+    ) -> Iterator[Transaction]:
         """A transaction that commits when the block ends normally, then publishes its events.
 
         ``before_commit`` is its last failpoint.
@@ -65,7 +68,10 @@ class EventContext:
 
     @contextmanager
     def session(
-        self, opening: tuple[Statement, ...] = (), *, before_commit: str = "W2"
+        self,
+        opening: tuple[Statement, ...] = (),
+        *,
+        before_commit: Failpoint = Failpoint.BEFORE_COMMIT,
     ) -> Iterator[Session]:
         """Like ``transaction``, for the runtime: ``opening`` is sent with BEGIN."""
         with (
@@ -105,7 +111,7 @@ class EventContext:
 
     def execute_and_record(self, two_phase_call: TwoPhaseCall[Call, Outcome], call: Call) -> None:
         """Calls the provider outside any transaction, then records the outcome in a new one."""
-        failpoints.point("W7")
+        failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL)
         outcome = two_phase_call.execute(self.provider, call, self.transaction)
-        with self.transaction(before_commit="W9") as tx:
+        with self.transaction(before_commit=Failpoint.OUTCOME_WRITTEN) as tx:
             two_phase_call.record(tx, call, outcome)

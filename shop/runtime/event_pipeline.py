@@ -26,6 +26,7 @@ from shop.messaging import inbox, outbox
 from shop.primitives import failpoints
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError
+from shop.primitives.failpoints import Failpoint
 from shop.primitives.ids import parse_uuid
 from shop.primitives.messages import DeadLetter, Event
 from shop.registry import spec_of
@@ -168,7 +169,7 @@ def _deliver(
     services: Services, spec: FunctionSpec, subscription: Subscription, event: Event
 ) -> str:
     """Claims the event in the inbox and runs the handler in the same transaction; the outcome."""
-    failpoints.point("W0")
+    failpoints.hit(Failpoint.MESSAGE_READ)
     handler = _handler(spec, subscription.handler)
     context = EventContext(services, traceparent=event.traceparent, actor=spec.name)
     claim = (
@@ -179,7 +180,7 @@ def _deliver(
     with context.session(claim) as session:
         is_duplicate = not session.opened[0]
         if not is_duplicate:
-            failpoints.point("W1")
+            failpoints.hit(Failpoint.CLAIMED)
             if isinstance(handler, TwoPhaseCall):
                 call = handler.prepare(session.tx, handler.subject(event))
             else:
@@ -214,7 +215,7 @@ def _run_schedule(
     spec, schedule = _find_schedule(specs, event.subject or "")
     handler: Callable[[EventContext], None] = _handler(spec, schedule.handler)
     message_context.function, message_context.event_type = spec.name, CLOCK_TICKED
-    failpoints.point("W0")
+    failpoints.hit(Failpoint.MESSAGE_READ)
     handler(EventContext(services, traceparent="", actor=spec.name))
     message_context.outcomes[spec.name] = TAKEN
     return HttpResponse(NO_CONTENT)
@@ -252,7 +253,7 @@ def _store_dead_letter(
         headers=dict(http_request.headers),
         body=body,
     )
-    failpoints.point("W0")
+    failpoints.hit(Failpoint.MESSAGE_READ)
     context = EventContext(services, traceparent="", actor=spec.name)
     with context.session():
         _handler(spec, "store")(letter, context)

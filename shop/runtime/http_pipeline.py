@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from shop.primitives import failpoints
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError, Unavailable
+from shop.primitives.failpoints import Failpoint
 from shop.primitives.messages import Caller, Request, Response
 from shop.runtime import authentication, log, rate_limit, request_validation
 from shop.runtime import http_messages as http
@@ -55,7 +56,7 @@ def handle_request(
         is_read_only=not operation.route.writes,
     )
     if operation.route.writes:
-        failpoints.point("W0")
+        failpoints.hit(Failpoint.MESSAGE_READ)
     if operation.route.transaction:
         response = _run_in_transaction(operation, http_request, request, context)
     else:
@@ -155,7 +156,7 @@ def _attempt(
                 stored = claim.stored_response(session)
                 if stored is not None:
                     return stored
-                failpoints.point("W1")
+                failpoints.hit(Failpoint.CLAIMED)
             closing: tuple[Statement, ...] = ()
             try:
                 response = encode_response(operation.handler(request, context))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shop.primitives import failpoints
+from shop.primitives.failpoints import Failpoint
 from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class InstrumentedProvider:
                 outcome = call(*arguments)
                 kind = calling.outcome = getattr(outcome, "kind", "read")
             if name in EXECUTING and kind != UNKNOWN:
-                failpoints.point("W8")
+                failpoints.hit(Failpoint.AFTER_PROVIDER_CALL)
             return outcome
 
         return watched

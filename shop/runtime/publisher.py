@@ -16,6 +16,7 @@ from events import envelope
 from events.vocabulary import class_of
 from shop.primitives import failpoints
 from shop.primitives.clock import utc_now
+from shop.primitives.failpoints import Failpoint
 from shop.runtime import log
 from shop.runtime.message_context import span
 
@@ -117,7 +118,7 @@ def publish_and_mark_sent(
 
     accepted = services.publisher.publish(rows, budget_seconds=budget_seconds)
     if accepted:
-        failpoints.point("W5")
+        failpoints.hit(Failpoint.PUBLISHED)
         try:
             services.database.run_now(outbox.mark_sent(accepted))
         except db.DatabaseError as error:

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from shop.primitives import failpoints
+from shop.primitives.failpoints import Failpoint
 from shop.runtime.app import SAFE_METHODS, App
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 
@@ -53,7 +54,7 @@ def http_request_of(environ: WSGIEnvironment) -> HttpRequest:
 def body_of(http_request: HttpRequest, response: HttpResponse) -> Iterable[bytes]:
     """The body in one piece, or in two where a failpoint between them is armed."""
     is_write = http_request.method not in SAFE_METHODS and response.status < HTTPStatus.BAD_REQUEST
-    if is_write and response.body and failpoints.is_armed(failpoints.HALF_AN_ANSWER):
+    if is_write and response.body and failpoints.is_armed(Failpoint.HALF_RESPONSE_SENT):
         return _halves(response.body)
     return [response.body]
 
@@ -61,7 +62,7 @@ def body_of(http_request: HttpRequest, response: HttpResponse) -> Iterable[bytes
 def _halves(body: bytes) -> Iterator[bytes]:
     middle = (len(body) + 1) // 2
     yield body[:middle]
-    failpoints.point("W10")
+    failpoints.hit(Failpoint.HALF_RESPONSE_SENT)
     yield body[middle:]
 
 

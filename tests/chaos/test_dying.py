@@ -131,7 +131,7 @@ def test_an_order_is_placed_once_wherever_its_process_dies(
     first, again = answers_afterwards(house, tmp_path, order, headers)
 
     assert (died_of, workers) == (-signal.SIGKILL, [str(words["pid"])])
-    assert (words["function"], words["window"], words["nth"]) == ("place_order", window, 1)
+    assert (words["function"], words["failpoint"], words["nth"]) == ("place_order", window, 1)
     assert (first[0], again[0], first[2]) == (201, 201, again[2])
     assert ("idempotent-replayed" in first[1]) == is_placed
     assert number_of_orders(house) == before + 1
@@ -210,7 +210,7 @@ def test_a_payment_is_captured_once_wherever_charging_dies(
         with pytest.raises((OSError, HTTPException)):
             running.ask("POST", "/events", delivery[1], delivery[0])
         assert running.process.wait(5) == -signal.SIGKILL
-        assert running.last_words()["window"] == window
+        assert running.last_words()["failpoint"] == window
     ((key, status),) = house.sql(PAYMENT_OF, order_id)
     assert (status, simulator.captures(key)) == ("INTENT", 0 if window == "W7" else 1)
     with mortal(tmp_path, house.environment("charge", **provider), "charge") as running:

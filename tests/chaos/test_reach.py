@@ -26,7 +26,7 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> list[Pair]:
         assert message is not None, "windows are passed by messages"
         found.append(Pair(message.function, window))
 
-    monkeypatch.setattr(failpoints, "point", note)
+    monkeypatch.setattr(failpoints, "hit", note)
     return found
 
 

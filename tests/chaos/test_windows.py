@@ -12,6 +12,7 @@ import pytest
 
 from chaos.failpoint_pairs import Pair, pairs
 from shop.primitives import failpoints
+from shop.primitives.failpoints import CrashPlan, Failpoint
 from shop.registry import all_specs, spec_of
 from shop.runtime.bootstrap import make_app
 from shop.runtime.config import ConfigurationError, load
@@ -30,7 +31,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def test_a_plan_is_a_function_a_window_and_a_number() -> None:
-    assert failpoints.parse("place_order:W10:3") == failpoints.Plan("place_order", "W10", 3)
+    assert failpoints.parse("place_order:W10:3") == CrashPlan("place_order", Failpoint("W10"), 3)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +68,8 @@ def test_a_process_dies_only_for_the_one_function_it_serves(
 
 
 def test_nobody_dies_unless_told(killed: list[int]) -> None:
-    for window in failpoints.WINDOWS:
-        failpoints.point(window)
+    for window in Failpoint:
+        failpoints.hit(window)
         assert not failpoints.is_armed(window)
 
     assert killed == []
@@ -79,21 +80,23 @@ def test_the_parent_goes_first_and_the_last_words_are_one_line(
 ) -> None:
     failpoints.arm("charge:W7:2", parent=1234567)
 
-    for window in ("W7", "W8", "W0"):
-        failpoints.point(window)
+    for failpoint in (Failpoint("W7"), Failpoint("W8"), Failpoint("W0")):
+        failpoints.hit(failpoint)
     assert killed == []
-    failpoints.point("W7")
-    failpoints.point("W7")
+    failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL)
+    failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL)
 
     assert killed == [1234567, os.getpid()]
-    said = f'{{"event":"crash","function":"charge","window":"W7","nth":2,"pid":{os.getpid()}}}\n'
+    said = f'{{"event":"crash","function":"charge","failpoint":"W7","nth":2,"pid":{os.getpid()}}}\n'
     assert capfd.readouterr().err == said
 
 
 def test_passings_of_all_threads_are_counted_together(killed: list[int]) -> None:
     failpoints.arm("charge:W7:4000")
     threads = [
-        threading.Thread(target=lambda: [failpoints.point("W7") for _ in range(999)])
+        threading.Thread(
+            target=lambda: [failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL) for _ in range(999)]
+        )
         for _ in range(4)
     ]
     for thread in threads:
@@ -101,10 +104,10 @@ def test_passings_of_all_threads_are_counted_together(killed: list[int]) -> None
     for thread in threads:
         thread.join()
     for _ in range(3):
-        failpoints.point("W7")
+        failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL)
     assert killed == []
 
-    failpoints.point("W7")
+    failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL)
 
     assert killed == [os.getpid()]
 
@@ -112,24 +115,19 @@ def test_passings_of_all_threads_are_counted_together(killed: list[int]) -> None
 # ---------------------------------------------------------------- where they are
 
 
-def test_every_window_is_placed_and_no_other() -> None:
-    """A window is named where it is passed, or where a transaction is told its last window."""
+def test_every_failpoint_is_placed() -> None:
     sources = [*(ROOT / "shop").rglob("*.py"), *(ROOT / "functions").rglob("*.py")]
-    named = [
-        node.value
+    placed = {
+        node.attr
         for source in sources
         if source != ROOT / "shop" / "primitives" / "failpoints.py"
         for node in ast.walk(ast.parse(source.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        if node.value[:1] == "W" and node.value[1:].isdigit()
-    ]
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "Failpoint"
+    }
 
-    assert set(named) == set(failpoints.WINDOWS) == {f"W{number}" for number in range(11)}
-
-
-def test_the_table_of_windows_is_whole() -> None:
-    for window in failpoints.WINDOWS:
-        assert f"| {window} |" in (failpoints.__doc__ or "")
+    assert placed == {failpoint.name for failpoint in Failpoint}
 
 
 # ---------------------------------------------------------------- which pairs there are
@@ -169,9 +167,11 @@ def test_a_pair_is_counted_once_and_can_be_asked_for() -> None:
     found = pairs(all_specs())
 
     assert len(found) == len(set(found)) == 98
-    assert failpoints.parse(Pair("charge", "W7").setting(3)) == failpoints.Plan("charge", "W7", 3)
+    assert failpoints.parse(Pair("charge", "W7").setting(3)) == CrashPlan(
+        "charge", Failpoint("W7"), 3
+    )
     for pair in found:
-        assert failpoints.parse(pair.setting()).window == pair.window
+        assert failpoints.parse(pair.setting()).failpoint == pair.window
 
 
 def test_only_what_writes_is_asked_by_a_method_that_may() -> None:
