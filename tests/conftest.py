@@ -21,6 +21,7 @@ from requests.exceptions import RequestException
 
 from shop.registry import all_specs
 from tests.harness import EventBroker, FlowHarness, ShopHarness, cloned_database
+from tests.sample_requests import Samples
 from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
 from tools.local_platform import servers
 from tools.local_platform.secrets import Secrets, local_secrets
@@ -170,6 +171,12 @@ def flow(
     yield FlowHarness(shop, broker, simulator, len(books["intents"]), len(books["refunds"]))
     simulator.set_faults()
     broker.close()
+
+
+@pytest.fixture
+def samples(shop: ShopHarness) -> Samples:
+    """The shop with what sample requests refer to."""
+    return Samples(shop)
 
 
 def _in_database(url: str, name: str) -> str:

@@ -47,7 +47,10 @@ CLOCK = "/shop/clock"
 TICK = "com.msashop.clock.ticked.v1"
 ROUNDS_MAX = 30
 
+UNREACHABLE = "http://127.0.0.1:9"  # the discard port, on which nothing listens
+
 Message = tuple[dict[str, str], bytes]
+MakeShop = Callable[..., "ShopHarness"]
 T = TypeVar("T")
 
 MAKE_ALL_DUE = (
@@ -174,6 +177,13 @@ class ShopHarness:
                 stock,
             )
         return product_id
+
+    def stock_of(self, product_id: int) -> tuple[int, int]:
+        """The product's stock on hand, and how much of it is reserved."""
+        (row,) = self.sql(
+            "select on_hand, reserved from shop.stock where product_id = %s", product_id
+        )
+        return row["on_hand"], row["reserved"]
 
     # ------------------------------------------------------------ HTTP
 
@@ -318,7 +328,7 @@ class Person:
         self, product_id: int, quantity: int = 1, method: str = "CARD", **options: Any
     ) -> Any:
         """Places an order of one product; returns its JSON."""
-        body = {"productId": product_id, "quantity": quantity, "paymentMethod": method}
+        body = order_body(product_id, quantity) | {"paymentMethod": method}
         response = self.post("/orders", body, **options)
         assert response.status == 201, response.body
         return response.json
@@ -532,6 +542,11 @@ class FlowHarness:
         return ExternalRecords(
             charges, refunds, tuple(self.client_operations), tuple(self.injected_poison)
         )
+
+
+def order_body(product_id: int, quantity: int = 1) -> dict[str, Any]:
+    """The body of a request that orders one product by card."""
+    return {"productId": product_id, "quantity": quantity, "paymentMethod": "CARD"}
 
 
 def assert_invariants(flow: FlowHarness, *, at_rest: bool = True) -> None:

@@ -824,7 +824,7 @@ NOT_APPLICABLE: dict[str, str] = {
     "H-06": "a cart becomes one order and nothing is charged in its transaction; see M-15",
     "H-13": "placing never waits for money, so no route answers 402",
     "H-15": "months are derived from days by a query; no month is stored that could be re-run",
-    "H-18": "size of answers: tests/security/test_endpoint_input.py",
+    "H-18": "size of answers: tests/functions/test_list_products.py",
     "H-19": "what a probe asks: tests/functions/test_runtime_processes.py and the manifests' tests",
     "H-20": "statuses of refusals: tests/functions/test_register.py and test_login.py",
     "H-21": "about the original's tests; this catalogue is the answer",

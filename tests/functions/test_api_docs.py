@@ -17,6 +17,7 @@ from shop.runtime.app import App
 from shop.runtime.config import Settings
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.services import Services
+from tests.sample_requests import Samples
 
 PAGES = ("/api-docs", "/asyncapi")
 # modules that would cost a start but have nothing to do with showing a file
@@ -160,3 +161,15 @@ def test_a_start_pays_for_no_driver() -> None:
     )
 
     assert run.stdout.strip() == "[]"
+
+
+def test_documentation_pages_allow_own_scripts_only_and_no_framing(samples: Samples) -> None:
+    """The documents' page takes scripts from its own origin only, and may not be framed."""
+    page = samples.shop.call("GET", "/api-docs")
+
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self'" in policy and "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(rb"""(?:src|href)=["'](?:https?:)?//""", page.body)
+    for path in ("/h2-console", "/actuator/prometheus", "/metrics"):
+        assert samples.shop.call("GET", path, function="api_docs").status == 404

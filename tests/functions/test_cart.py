@@ -12,6 +12,7 @@ import pytest
 from shop import carts
 from shop.adapters.db import Database
 from tests.harness import Person, Response, ShopHarness
+from tests.sample_requests import Samples
 
 KEY = "a-key-of-this-test-01"
 
@@ -332,3 +333,27 @@ def test_a_cart_is_taken_once(shop: ShopHarness, buyer: Person) -> None:
 
     assert sorted(taken) == [[], [], [], [(products[0], 2), (products[1], 2)]]
     assert quantities(buyer) == {}
+
+
+def test_invalid_cart_item_gets_an_error_and_writes_nothing(samples: Samples) -> None:
+    line, before = f"/cart/items/{samples.product}", samples.rows()
+    assert samples.owner.patch(line, {"quantity": 1}).status == 404
+    for quantity in (0, -1, 1001, 1.5, "1", True, None):
+        body = {"productId": samples.product, "quantity": quantity}
+        assert samples.owner.post("/cart/items", body).status == 422, quantity
+    for product_id in (0, -1, 2**63, "1", 1.0, None):
+        body = {"productId": product_id, "quantity": 1}
+        assert samples.owner.post("/cart/items", body).status == 422, product_id
+    unknown = samples.owner.post("/cart/items", {"productId": 2**62, "quantity": 1})
+    assert (unknown.status, samples.rows()) == (404, before)
+    full = {"productId": samples.product, "quantity": 1000}
+    assert samples.owner.post("/cart/items", full).status == 201
+    assert samples.owner.post("/cart/items", {**full, "quantity": 1}).status == 422
+
+
+def test_fifty_first_line_gets_422(samples: Samples) -> None:
+    products = [samples.shop.product() for _ in range(51)]
+
+    answers = [samples.owner.post("/cart/items", {"productId": p, "quantity": 1}) for p in products]
+
+    assert [a.status for a in answers] == [201] * 50 + [422]

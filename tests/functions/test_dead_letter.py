@@ -10,7 +10,7 @@ import pytest
 from functions.dead_letter import handler
 from shop.primitives.messages import DeadLetter
 from shop.runtime.event_context import EventContext
-from tests.harness import Response, ShopHarness
+from tests.harness import FlowHarness, Response, ShopHarness, assert_idle_and_consistent
 
 CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
 POISON = {
@@ -137,3 +137,27 @@ def test_what_is_no_cloudevent_is_refused_and_leaves_nothing(shop: ShopHarness) 
     assert answer.status == 400
     assert letters(shop) == []
     assert shop.sql("select count(*) as n from shop.alarms") == [{"n": 0}]
+
+
+def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
+    row = flow.order_state(order["id"])
+    return row["status"], row["payments"], row["refunds"], row["stock"]
+
+
+PAID_FOR = ("PAID", ["CAPTURED"], [], ["COMMITTED"])
+
+
+def test_repeated_poison_event_is_stored_once_beside_normal_traffic(flow: FlowHarness) -> None:
+    order = flow.shop.person().order(flow.shop.product())
+    headers, body = flow.broker.all[0]
+    poison = {**headers, "ce-id": "poison", "ce-source": "/evil", "knativeerrorcode": "401"}
+    assert flow.shop.post_event("charge", poison, body).status == 401
+
+    for _ in range(2):
+        assert flow.shop.post_event("dead_letter", poison, body).status == 204
+
+    flow.injected_poison.append(("poison", "/evil"))
+    assert flow.operator_alerts() == ["dead_letter"]
+    flow.deliver()
+    assert _of(flow, order) == PAID_FOR
+    assert_idle_and_consistent(flow)

@@ -23,6 +23,7 @@ from shop.adapters.cache import Cache
 from shop.catalog import Filter, Position
 from shop.runtime.config import Secret
 from tests.harness import Response, ShopHarness
+from tests.sample_requests import Samples
 
 NOBODY_LISTENS = "redis://127.0.0.1:1"
 NO_DATABASE = Secret("postgresql://shop_catalog_ro@127.0.0.1:1/none")
@@ -550,3 +551,47 @@ def test_the_event_makes_lists_stale_though_the_changer_died(
     assert after is not None and after != before
     assert shop.outbox() == [], "the only subscriber has it"
     assert json.dumps(event["data"]) == json.dumps({"productId": product, "productVersion": 2})
+
+
+def test_search_matches_wildcard_characters_literally(samples: Samples) -> None:
+    samples.shop.product(name=r"100%_\ wool")
+    for text, found in (("%", 1), ("_", 1), ("\\", 1), ("0%_", 1), ("%%", 0), ("__", 0), ("0_", 0)):
+        answer = samples.shop.call("GET", f"/products?name={quote(text)}&limit=100")
+        names = [p["name"] for p in answer.json]
+        assert names.count(r"100%_\ wool") == found, text
+    assert samples.shop.call("GET", "/products?minPrice=2&maxPrice=1").status == 422
+
+
+def test_changed_price_is_listed_and_charged_at_once(samples: Samples) -> None:
+    """A price that changed is the price that is charged and shown, cached list or not."""
+    staff, product = samples.people["staff"], samples.shop.product(price=1000, name="비싼 물건")
+    where = "/products?name=%EB%B9%84%EC%8B%BC"
+    assert [p["price"] for p in samples.shop.call("GET", where).json] == [1000]
+
+    changed = staff.patch(f"/products/{product}", {"price": 2000}, headers={"if-match": "*"})
+
+    assert changed.status == 200
+    assert [p["price"] for p in samples.shop.call("GET", where).json] == [2000]
+    assert samples.owner.order(product)["totalAmount"] == 2000
+
+
+def test_product_and_order_lists_are_paged(samples: Samples) -> None:
+    """Lists have pages, and a page has an end."""
+    samples.shop.sql(
+        "insert into shop.products (name, category, price_minor, currency) "
+        "select 'hole-18', name, 1, 'KRW' from shop.categories, generate_series(1, 300) limit 300"
+    )
+    samples.shop.sql(
+        "insert into shop.stock (product_id, on_hand) "
+        "select product_id, 1 from shop.products where name = 'hole-18'"
+    )
+    for _ in range(25):
+        samples.order()
+
+    products = samples.shop.call("GET", "/products?name=hole-18&limit=100")
+    by_default = samples.shop.call("GET", "/products?name=hole-18")
+    orders = samples.owner.get("/orders/me")
+
+    assert (len(products.json), len(by_default.json)) == (100, 20)
+    assert (len(orders.json), 'rel="next"' in orders.headers["link"]) == (20, True)
+    assert 'rel="next"' in products.headers["link"]

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import jwt
 import pytest
 from psycopg import OperationalError
 
@@ -17,8 +18,9 @@ from functions.login import handler
 from functions.login.throttle import NETWORK_FAILURES_MAX, network_counter
 from shop.adapters.passwords import HASHES_AT_ONCE
 from shop.adapters.tokens import TokenVerifier
-from shop.registry import spec_of
+from shop.registry import all_specs, spec_of
 from tests.functions.accounts_front import AUDIENCE, ISSUER, PASSWORD, Answered, Front
+from tests.sample_requests import ROUTES, Samples, sample_request
 from tests.security.test_token_corpus import ATTACKS, SESSION_ATTACKS, TokenFactory
 
 WRONG = "not the password"
@@ -484,3 +486,79 @@ def test_the_keys_are_public_and_only_the_public_ones(front: Front) -> None:
     (key,) = answer.json["keys"]
     assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}
     assert (key["kty"], key["crv"], key["use"], key["alg"]) == ("OKP", "Ed25519", "sig", "EdDSA")
+
+
+def test_password_bytes_beyond_72_are_compared(samples: Samples) -> None:
+    long_one = "가나다라" * 7 + "x"  # 85 bytes: bcrypt would have read 72 of them
+    body = {"email": samples.email, "password": long_one, "name": "Kim"}
+    assert samples.shop.call("POST", "/users", json_body=body).status == 201
+
+    for password, status in ((long_one[:-1] + "y", 401), (long_one[:-1], 401), (long_one, 200)):
+        login = {"email": samples.email, "password": password}
+        assert samples.shop.call("POST", "/auth/login", json_body=login).status == status
+
+
+def test_unknown_email_and_wrong_password_get_identical_responses(samples: Samples) -> None:
+    known = samples.account["email"]
+
+    answers = [
+        samples.shop.call("POST", "/auth/login", json_body={"email": e, "password": "wrong one"})
+        for e in (known, "nobody@test.kr")
+    ]
+
+    assert [a.status for a in answers] == [401, 401]
+    assert answers[0].body == answers[1].body
+    assert dict(answers[0].headers) == dict(answers[1].headers)
+
+
+def test_access_token_is_short_lived_and_verifiable_with_public_keys_only(samples: Samples) -> None:
+    """Verifiers hold public keys only; a token says who issued it, to whom, and until when."""
+    pair = samples.shop.call("POST", "/auth/login", json_body=samples.account).json
+
+    claims = jwt.decode(pair["accessToken"], options={"verify_signature": False})
+    header = jwt.get_unverified_header(pair["accessToken"])
+
+    assert set(header) == {"alg", "typ", "kid"} and header["alg"] == "EdDSA"
+    assert {"iss", "aud", "sub", "jti", "nbf", "iat", "exp"} <= set(claims)
+    assert claims["exp"] - claims["iat"] <= 600 and "@" not in json.dumps(claims)
+    keys = samples.shop.call("GET", "/.well-known/jwks.json").json["keys"]
+    assert all("d" not in key for key in keys)
+    assert TokenVerifier(samples.shop.secrets.jwks, ISSUER, AUDIENCE)
+    holders = [spec.name for spec in all_specs() if spec.issues_tokens]
+    assert holders == ["login"]
+
+
+def test_empty_registration_gets_422_and_seventh_guess_gets_429(samples: Samples) -> None:
+    """Accounts have input rules, a slow hash for unknown mails too, and a bound on guesses."""
+    empty = {"email": "", "password": "", "name": ""}
+    assert samples.shop.call("POST", "/users", json_body=empty).status == 422
+    (row,) = samples.shop.sql(
+        "select password_hash from shop.users where email = %s", samples.account["email"]
+    )
+    assert row["password_hash"].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+    wrong = {**samples.account, "password": "wrong one"}
+    guesses = [samples.shop.call("POST", "/auth/login", json_body=wrong).status for _ in range(7)]
+    right = samples.shop.call("POST", "/auth/login", json_body=samples.account)
+
+    assert guesses == [401] * 5 + [429] * 2
+    assert (right.status, "retry-after" in right.headers) == (429, True)
+
+
+def test_passwords_and_tokens_are_not_logged(
+    samples: Samples, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Besides the list: what people type in secret stays there (ASVS 16.2.5)."""
+    pair = samples.shop.call("POST", "/auth/login", json_body=samples.account)
+    samples.shop.call(
+        "POST", "/auth/login", json_body={**samples.account, "password": PASSWORD + "x"}
+    )
+    samples.shop.call("POST", "/users", json_body={"password": PASSWORD, "email": 1, "name": 2})
+    sent = sample_request(samples, ROUTES["POST", "/orders"])
+    samples.send(ROUTES["POST", "/orders"], sent, token=pair.json["accessToken"])
+
+    logged = capsys.readouterr().out
+
+    assert '"status": 401' in logged
+    for secret in (PASSWORD, pair.json["accessToken"], pair.json["refreshToken"], samples.email):
+        assert secret not in logged

@@ -7,7 +7,9 @@ import re
 import pytest
 
 from functions.read_orders.handler import wait_seconds
+from shop.primitives.ids import new_uuid
 from tests.harness import ShopHarness
+from tests.sample_requests import Samples
 
 
 @pytest.mark.parametrize(
@@ -73,3 +75,25 @@ def test_what_is_no_id_is_not_found_like_an_order_of_nobody(shop: ShopHarness, t
     bodies = {answer.body.replace(answer.json["instance"].encode(), b"") for answer in answers}
     assert [answer.status for answer in answers] == [404] * 4
     assert len(bodies) == 1
+
+
+def test_unknown_order_ids_get_404(samples: Samples) -> None:
+    answers = {samples.owner.get(f"/orders/{new_uuid()}").status for _ in range(200)}
+
+    assert answers == {404}
+
+
+def test_order_of_another_account_gets_404_and_its_id_is_random(samples: Samples) -> None:
+    """Orders have owners, ids cannot be counted through, and the database checks it once more."""
+    order = samples.order()
+
+    assert samples.shop.person().get(f"/orders/{order}").status == 404
+    assert samples.shop.call("GET", f"/orders/{order}").status == 401
+    assert re.fullmatch(
+        r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", order
+    )
+    forced = samples.shop.sql(
+        "select relname from pg_class where relnamespace = 'shop'::regnamespace "
+        "and relrowsecurity and relforcerowsecurity"
+    )
+    assert {"orders", "order_lines", "payments", "cart_items"} <= {r["relname"] for r in forced}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
+from shop.registry import all_specs
+from shop.runtime.config import Settings
 from tests.functions.ledger_book import post
-from tests.harness import ShopHarness
-
-MakeShop = Callable[..., ShopHarness]
+from tests.harness import MakeShop, ShopHarness
+from tests.sample_requests import Samples
 
 
 def figures(captured: int, refunded: int, n: tuple[int, int], *, closed: bool) -> dict[str, Any]:
@@ -183,3 +183,35 @@ def test_who_may_read_is_a_policy(
     answers |= {role: shop.person(role).get(path).status for role in roles}
 
     assert answers == expected
+
+
+def test_cancelled_payment_is_subtracted_and_repeated_events_count_once(samples: Samples) -> None:
+    """A cancelled payment leaves the settlement; a repeated event does not enter it twice."""
+    kept = samples.owner.paid_order(samples.product, 2)
+    gone = samples.owner.paid_order(samples.product, 1)
+    samples.owner.patch(f"/orders/{gone['id']}/cancel")
+    samples.shop.deliver_all()
+    for event in samples.shop.outbox(undone=False):
+        for spec in all_specs():
+            if any(s.event == event["type"] for s in spec.subscriptions):
+                samples.shop.deliver(event, spec.name)
+
+    (today,) = [d for d in samples.people["finance"].get("/settlements/daily").json][:1]
+
+    assert kept["totalAmount"] == 2000
+    assert (today["capturedAmount"], today["refundedAmount"], today["totalAmount"]) == (
+        3000,
+        1000,
+        2000,
+    )
+    assert (today["paymentCount"], today["refundCount"]) == (2, 1)
+
+
+def test_settlements_need_the_finance_role_by_default(
+    samples: Samples, make_shop: MakeShop
+) -> None:
+    """Revenue is for finance, unless the operator decides otherwise in so many words."""
+    assert Settings().settlements_auth == "finance"
+    assert samples.shop.call("GET", "/settlements/daily").status == 401
+    assert samples.owner.get("/settlements/daily").status == 403
+    assert samples.people["finance"].get("/settlements/monthly").status == 200

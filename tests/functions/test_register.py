@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tests.functions.accounts_front import PASSWORD, Front
+from tests.harness import run_concurrently
+from tests.sample_requests import Samples
 
 
 def some_email() -> str:
@@ -252,3 +255,43 @@ def test_nobody_is_shown_without_a_token(front: Front) -> None:
 
     assert (answer.status, answer.json["error"]) == (401, "UNAUTHENTICATED")
     assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+def test_invalid_registration_gets_422_and_writes_nothing(samples: Samples) -> None:
+    good = {"email": "kim@test.kr", "password": PASSWORD, "name": "Kim"}
+    before = samples.rows()
+    bad: dict[str, tuple[Any, ...]] = {
+        "email": (
+            "a", "a@", "@x.kr", "a@x", "a@@x.kr", "a@x.kr\n", " a@x.kr", "a b@x.kr", '"a"@x.kr',
+            "a@x..kr", "a@-x.kr", "a@x.kr.", "김@x.kr", "a@김.kr", "a@[127.0.0.1]",
+            "a" * 65 + "@x.kr",
+            "a@" + "x" * 250 + ".kr", "a@x.kr\u200b", "a@x.kr,b@x.kr", "a\r\nBcc: b@x.kr",
+        ),
+        "password": ("1234567", "x" * 129, "password", "12345678", "kim@test.kr", "qwertyuiop"),
+        "name": ("", "x" * 101, "a\nb", "\u202eKim", "a\u200bb", "\x00"),
+    }  # fmt: skip
+    for name, values in bad.items():
+        for value in values:
+            answer = samples.shop.call("POST", "/users", json_body={**good, name: value})
+            assert answer.status == 422, (name, value, answer.status)
+            assert PASSWORD.encode() not in answer.body
+    for extra in ("role", "isAdmin", "active", "id", "userId"):
+        body = {**good, extra: "staff"}
+        assert samples.shop.call("POST", "/users", json_body=body).status == 422, extra
+    assert samples.rows() == before
+
+
+def test_concurrent_spellings_of_one_address_create_one_account(samples: Samples) -> None:
+    name = uuid4().hex
+    spellings = [f"{name}@test.kr", f"{name.upper()}@TEST.kr", f"{name}@Test.Kr"] * 2
+
+    bodies = [{"email": text, "password": PASSWORD, "name": "Kim"} for text in spellings]
+    answers = run_concurrently(
+        *(partial(samples.shop.call, "POST", "/users", json_body=body) for body in bodies)
+    )
+
+    assert sorted(a.status for a in answers) == [201] + [409] * 5
+    (users,) = samples.shop.sql(
+        "select count(*) from shop.users where email_key = %s", f"{name}@test.kr"
+    )
+    assert users["count"] == 1

@@ -27,7 +27,8 @@ import pytest
 from shop.adapters.tokens import TokenIssuer
 from shop.registry import all_specs, spec_of
 from shop.runtime import server
-from tests.harness import cloned_database
+from shop.runtime.config import Secret
+from tests.harness import MakeShop, cloned_database
 from tests.sample_requests import PASSWORD
 from tests.tools.payment_simulator.simulator_process import SimulatorProcess
 from tests.waiting import wait_for
@@ -536,3 +537,13 @@ def test_every_function_has_a_main_for_the_framework() -> None:
     for spec in all_specs():
         source = (ROOT / "functions" / spec.name / "main.py").read_text()
         assert f'main = entry_point("{spec.name}")' in source
+
+
+def test_health_of_every_function_needs_neither_database_nor_redis(make_shop: MakeShop) -> None:
+    """Health asks no database: a blip there restarts nobody."""
+    away = Secret("postgresql://shop_ordering@127.0.0.1:9/shop")
+    shop = make_shop(database_url=away, redis_url=Secret("redis://127.0.0.1:9/0"))
+
+    for spec in all_specs():
+        for path in ("/health/liveness", "/health/readiness", "/_/health", "/_/ready"):
+            assert shop.call("GET", path, function=spec.name).status == 200

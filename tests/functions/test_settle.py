@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg
+import pytest
 
 from shop import settlement
 from shop.adapters.db import Database
 from tests.functions.ledger_book import post
-from tests.harness import ShopHarness
+from tests.harness import (
+    FlowHarness,
+    MakeShop,
+    ShopHarness,
+    assert_idle_and_consistent,
+    run_concurrently,
+)
+from tests.sample_requests import Samples
+from tests.waiting import wait_for
 
-MakeShop = Callable[..., ShopHarness]
 SEOUL = "Asia/Seoul"
 
 # every other backend's transaction looks as if it had begun two days ago
@@ -206,3 +213,90 @@ def test_eight_replicas_at_once_close_each_day_once(shop: ShopHarness) -> None:
     assert settlements(shop) == [(f"2026-02-0{day}", "KRW", 1_230, 0, 3, 3) for day in range(1, 5)]
     assert shop.sql("select count(*) as n from shop.settlement_lines") == [{"n": 12}]
     assert len(shop.outbox(undone=False)) == 4
+
+
+def test_concurrent_ticks_close_the_business_day_of_the_time_zone_once(samples: Samples) -> None:
+    """Closing runs in every replica, as often as one likes, in the business's own time zone."""
+    samples.owner.paid_order(samples.product)
+    samples.shop.sql("alter table shop.ledger disable trigger user")
+    # the last minute of yesterday in Seoul is three in the afternoon in UTC
+    samples.shop.sql(
+        "update shop.ledger set posted_at = "
+        "((now() at time zone 'Asia/Seoul')::date - interval '1 minute') at time zone 'Asia/Seoul'"
+    )
+    samples.shop.sql("alter table shop.ledger enable trigger user")
+    (day,) = samples.shop.sql("select (now() at time zone 'Asia/Seoul')::date - 1 as yesterday")
+
+    answers = run_concurrently(*[lambda: samples.shop.tick("settle")] * 4)
+    again = samples.shop.tick("settle")
+
+    assert {a.status for a in [*answers, again]} <= {204, 503} and again.status == 204
+    asked = samples.people["finance"].get(f"/settlements/daily?date={day['yesterday']}").json
+    assert (asked["closed"], asked["totalAmount"], asked["paymentCount"]) == (True, 1000, 1)
+    (closed,) = samples.shop.sql("select count(*) from shop.settlements")
+    assert closed["count"] == 1
+
+
+def _close(flow: FlowHarness, day: Any, zone: str) -> list[str] | None:
+    database = flow.shop.apps["settle"].services.database
+    with database.transaction() as session:
+        currencies = settlement.close_day(session.tx, day, time_zone=zone)
+        session.commit()
+    return currencies
+
+
+def _zone_whose_midnight_is_near() -> tuple[str, datetime]:
+    """A POSIX time zone in which a new day begins in about a second, and that moment in UTC."""
+    midnight = (datetime.now(UTC) + timedelta(seconds=1.2)).replace(microsecond=0)
+    midnight += timedelta(seconds=1)
+    behind = midnight - midnight.replace(hour=0, minute=0, second=0)
+    sign = "+" if behind < timedelta(hours=12) else "-"
+    offset = behind if sign == "+" else timedelta(days=1) - behind
+    minutes, seconds = divmod(int(offset.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"<TEST>{sign}{hours:02}:{minutes:02}:{seconds:02}", midnight
+
+
+def test_day_with_an_open_posting_stays_open_until_it_is_committed(
+    flow: FlowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Midnight is a second away in a time zone of our own; a posting begun before it counts."""
+    margin = "interval '2 minutes'"
+    assert margin in settlement.IS_OVER
+    monkeypatch.setattr(
+        settlement, "IS_OVER", settlement.IS_OVER.replace(margin, "interval '0 seconds'")
+    )
+    paid = flow.shop.person().paid_order(flow.shop.product(price=500))
+    flow.run_until_idle()
+    zone, midnight = _zone_whose_midnight_is_near()
+    (row,) = flow.shop.sql("select (now() at time zone %s)::date as day", zone)
+    flow.shop.close()  # connections that are idle, not in a transaction
+    with psycopg.connect(flow.shop.admin_url) as posting:
+        posting.execute(
+            "insert into shop.ledger (kind, source_id, order_id, debit, credit, amount_minor, "
+            "currency) select 'REFUND', gen_random_uuid(), order_id, 'order_escrow', "
+            "'psp_receivable', 200, currency from shop.orders where order_id = %s",
+            (paid["id"],),
+        )
+        wait_for(lambda: datetime.now(UTC) > midnight, "midnight")
+        assert _close(flow, row["day"], zone) is None
+        posting.commit()
+
+    assert _close(flow, row["day"], zone) == ["KRW"]
+    (closed,) = flow.shop.sql("select captures_minor, refunds_minor, n from shop.settlements")
+    assert closed == {"captures_minor": 500, "refunds_minor": 200, "n": 2}
+    assert _close(flow, row["day"], zone) == []
+
+
+def test_concurrent_calls_close_a_day_once(
+    flow: FlowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow.shop.person().paid_order(flow.shop.product(price=500))
+    flow.run_until_idle()
+    monkeypatch.setattr(settlement, "IS_OVER", "select true as over")
+    (row,) = flow.shop.sql("select (now() at time zone 'Asia/Seoul')::date as day")
+
+    answers = run_concurrently(*[lambda: _close(flow, row["day"], "Asia/Seoul")] * 4)
+
+    assert sorted(answers, key=len) == [[], [], [], ["KRW"]]
+    assert_idle_and_consistent(flow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -72,11 +73,6 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("GET", "/v3/asyncapi"): open_to_all(200),
     ("GET", "/schemas/{name}"): open_to_all(200),
 }
-
-
-@pytest.fixture
-def samples(shop: ShopHarness) -> Samples:
-    return Samples(shop)
 
 
 def test_every_route_has_a_row_and_every_row_a_route() -> None:
@@ -234,3 +230,37 @@ def test_nobody_refunds_an_order_of_their_own(samples: Samples) -> None:
 
     assert answer.status == 403
     assert samples.rows() == before
+
+
+def test_user_id_header_without_a_token_gets_401(samples: Samples) -> None:
+    """X-User-Id is nobody: on every protected route and any spelling of it, no token is 401."""
+    before = samples.rows()
+    for route in ROUTES.values():
+        if route.auth in ("public", "provider"):
+            continue
+        path = re.sub(r"\{\w+\}", "1", route.path)
+        for header in ("x-user-id", "X-User-ID", "x_user_id", "x-userid"):
+            answer = samples.shop.call(route.method, path, headers={header: "1"})
+            assert answer.status == 401, (route, header)
+    assert samples.rows() == before
+
+
+def test_database_roles_own_nothing_and_cannot_rewrite_history(samples: Samples) -> None:
+    """Functions' database roles own nothing, create nothing, and rewrite no history."""
+    roles = samples.shop.sql(
+        "select rolname from pg_roles where rolname like 'shop\\_%' "
+        "and (rolsuper or rolbypassrls or rolcreaterole or rolcreatedb)"
+    )
+    owned = samples.shop.sql(
+        "select relname from pg_class c join pg_roles r on r.oid = c.relowner "
+        "where r.rolname like 'shop\\_%' and c.relnamespace = 'shop'::regnamespace "
+        "and r.rolname in (select usename from pg_user)"
+    )
+    rewriting = samples.shop.sql(
+        "select grantee, table_name from information_schema.role_table_grants "
+        "where table_schema = 'shop' and grantee like 'shop\\_%' "
+        "and privilege_type in ('UPDATE', 'DELETE', 'TRUNCATE') "
+        "and table_name in ('ledger', 'transitions', 'stock_moves')"
+    )
+    assert (roles, rewriting) == ([], [])
+    assert [r for r in owned if r["relname"] in ("orders", "ledger")] == []

@@ -25,9 +25,8 @@ from shop.adapters.signatures import Signer
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
-from tests.harness import CLOCK, TICK, Response, ShopHarness, shop_of_module
+from tests.harness import CLOCK, TICK, Response, ShopHarness, run_concurrently, shop_of_module
 from tests.sample_requests import Samples
-from tests.security.test_endpoint_input import at_once
 
 RECEIVERS = [spec for spec in all_specs() if spec.receives_events]
 SUBSCRIBERS = [
@@ -333,7 +332,11 @@ def test_a_hundred_copies_at_once_have_one_effect(shop: ShopHarness) -> None:
     sender = Sender(shop, "charge", "order.placed")
     event = sender.signed(sender.event())
 
-    answers = [answer for _ in range(5) for answer in at_once(20, lambda _: sender.binary(event))]
+    answers = [
+        answer
+        for _ in range(5)
+        for answer in run_concurrently(*[lambda: sender.binary(event)] * 20)
+    ]
 
     assert len(answers) == 100
     assert {a.status for a in answers[:20]} <= {204, 503}

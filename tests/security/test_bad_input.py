@@ -561,3 +561,39 @@ def test_an_address_of_ones_own_invention_does_not_help_on_login(
     assert 429 in answers
     assert 401 not in answers[answers.index(429) :]
     assert answers.count(401) <= 10  # five a minute, over at most two windows
+
+
+def test_internal_paths_get_404(samples: Samples) -> None:
+    """There is no internal HTTP: stock and money move by handlers and signed events only."""
+    for path in ("/internal/stocks/reserve", "/internal/stocks/release", "/payments/1/cancel"):
+        for spec in all_specs():
+            answer = samples.shop.call("POST", path, json_body={}, function=spec.name)
+            assert answer.status == 404
+    assert not [r for r in ROUTES.values() if r.path.startswith("/internal")]
+
+
+def test_internal_error_gets_500_without_its_cause(samples: Samples) -> None:
+    """A fault of ours is 500 in our words, nothing of its cause in them."""
+    samples.shop.sql("alter table shop.cart_items rename to elsewhere")
+
+    answer = samples.owner.get("/cart")
+
+    assert (answer.status, answer.error) == (500, "INTERNAL")
+    assert not re.search(rb"elsewhere|cart_items|psycopg|Undefined|Traceback|relation", answer.body)
+
+
+def test_taken_email_wrong_password_and_unknown_product_get_their_own_statuses(
+    samples: Samples,
+) -> None:
+    """A refusal has its status: taken 409, wrong password 401, unknown product 404."""
+    taken = {**samples.account, "name": "Kim"}
+
+    answers = {
+        "taken": samples.shop.call("POST", "/users", json_body=taken).status,
+        "wrong": samples.shop.call(
+            "POST", "/auth/login", json_body={**samples.account, "password": "wrong one"}
+        ).status,
+        "unknown": samples.shop.call("GET", "/products/999999999").status,
+    }
+
+    assert answers == {"taken": 409, "wrong": 401, "unknown": 404}

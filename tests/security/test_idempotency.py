@@ -11,9 +11,8 @@ import pytest
 
 from shop.primitives.spec import Route
 from shop.runtime.rate_limit import WINDOW_SECONDS
-from tests.harness import Response, ShopHarness, shop_of_module
+from tests.harness import ShopHarness, run_concurrently, shop_of_module
 from tests.sample_requests import PASSWORD, ROUTES, Samples, sample_request
-from tests.security.test_endpoint_input import at_once
 
 KEY = "a-key-of-this-test_01"
 BAD_KEYS = (
@@ -22,11 +21,6 @@ BAD_KEYS = (
     "😀" * 16, "x" * 16 + "\n", "../../../etc/passwd", "'; drop table orders", "x" * 16 + " ",
 )  # fmt: skip
 IDEMPOTENT = [route for route in ROUTES.values() if route.idempotent]
-
-
-@pytest.fixture
-def samples(shop: ShopHarness) -> Samples:
-    return Samples(shop)
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +265,7 @@ def test_waiting_for_another_row_is_no_news_about_the_key(samples: Samples) -> N
 def test_ten_at_once_with_one_key_are_one_order(samples: Samples) -> None:
     body = order_body(samples)
 
-    answers: list[Response] = at_once(10, lambda _: samples.owner.post("/orders", body, key=KEY))
+    answers = run_concurrently(*[lambda: samples.owner.post("/orders", body, key=KEY)] * 10)
 
     placed = [a for a in answers if a.status == 201]
     assert len({a.body for a in placed}) == 1

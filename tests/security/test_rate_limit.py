@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
 from shop.runtime import rate_limit
-from tests.harness import Response, ShopHarness
+from tests.harness import MakeShop, Response, ShopHarness
 from tests.sample_requests import Samples
 
 GONE = "redis://127.0.0.1:9/0"
-MakeShop = Callable[..., ShopHarness]
 
 
 class Clock:
@@ -208,3 +207,18 @@ def test_events_are_not_counted(make_shop: MakeShop, clock: Clock) -> None:
 
     assert samples.shop.deliver_all() >= 5  # asserts 204 for each
     assert {samples.shop.tick("sweep").status for _ in range(40)} == {204}
+
+
+def test_limit_is_shared_by_processes_and_keyed_by_the_trusted_hop(make_shop: MakeShop) -> None:
+    """Limits are shared, keyed by what a trusted hop saw, slide, and say when to come back."""
+    one, two = make_shop(rate_limit_per_minute=4), make_shop(rate_limit_per_minute=4)
+    client = f"198.51.{uuid4().int % 250}.{uuid4().int % 250}"
+    answers = []
+    for i in range(8):
+        for shop in (one, two):
+            headers = {"x-forwarded-for": f"10.0.0.{i}, {client}"}
+            answers.append(shop.call("GET", "/categories", headers=headers))
+
+    refused = [a for a in answers if a.status == 429]
+    assert len(refused) >= 8
+    assert all({"retry-after", "ratelimit", "ratelimit-policy"} <= set(a.headers) for a in refused)

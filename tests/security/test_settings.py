@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
+import subprocess
 import traceback
 from contextlib import redirect_stdout
 from copy import copy
@@ -189,3 +191,34 @@ def test_a_secret_is_no_text_that_could_leak_as_such() -> None:
     with pytest.raises(TypeError):
         pickle.dumps(secret)
     assert (len(secret), bool(Secret("")), secret == Secret(SECRET)) == (len(SECRET), False, True)
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_no_secret_has_a_default_in_code_or_in_a_tracked_file() -> None:
+    """No secret has a default, in code or in a tracked file."""
+    assert all(len(v) == 0 for v in vars(Settings()).values() if isinstance(v, Secret))
+    listed = subprocess.run(
+        [
+            "git",
+            "ls-files",
+            "shop",
+            "functions",
+            "events",
+            "infra",
+            "helm",
+            "stack.yml",
+            "tools",
+            "scripts",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(listed) > 50
+    private = re.compile(
+        rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}|sk_live_\w{8}"
+    )
+    assert [f for f in listed if private.search((ROOT / f).read_bytes())] == []

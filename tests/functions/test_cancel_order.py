@@ -1,0 +1,321 @@
+"""cancel_order: cancelling an order, and refunding a part of it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+import psycopg
+import pytest
+
+from shop.primitives.ids import new_uuid
+from tests.harness import (
+    FlowHarness,
+    MakeShop,
+    Message,
+    Person,
+    assert_idle_and_consistent,
+    run_concurrently,
+)
+from tests.sample_requests import Samples
+
+
+def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
+    row = flow.order_state(order["id"])
+    return row["status"], row["payments"], row["refunds"], row["stock"]
+
+
+NEVER_PAID = ("CANCELLED", [], [], ["RELEASED"])
+
+
+def test_cancel_before_the_charge_releases_the_stock(flow: FlowHarness) -> None:
+    buyer = flow.shop.person()
+    order = buyer.order(flow.shop.product(stock=1))
+
+    answer = buyer.patch(f"/orders/{order['id']}/cancel")
+
+    assert (answer.status, answer.json["status"]) == (200, "CANCELLED")
+    assert_idle_and_consistent(flow)  # the charge event comes too late
+    assert _of(flow, order) == NEVER_PAID
+
+
+GIVEN_BACK = ("CANCELLED", ["CAPTURED"], ["SUCCEEDED"], ["RETURNED"])
+
+
+def test_cancel_after_payment_refunds_and_returns_the_stock(flow: FlowHarness) -> None:
+    buyer = flow.shop.person()
+    order = buyer.paid_order(flow.shop.product(stock=1))
+    flow.deliver()
+
+    answer = buyer.patch(f"/orders/{order['id']}/cancel")
+
+    assert answer.json["status"] == "CANCELLING"
+    again = buyer.patch(f"/orders/{order['id']}/cancel")
+    assert (again.status, again.error) == (409, "NOT_CANCELLABLE")
+    assert_idle_and_consistent(flow)
+    assert _of(flow, order) == GIVEN_BACK
+
+
+def test_cancel_after_a_decline_needs_no_refund(flow: FlowHarness) -> None:
+    buyer = flow.shop.person()
+    order = buyer.order(flow.shop.product(), method="CARD_DECLINED")
+    flow.deliver()
+
+    assert buyer.patch(f"/orders/{order['id']}/cancel").json["status"] == "CANCELLED"
+
+    assert_idle_and_consistent(flow)
+
+
+@pytest.mark.parametrize(
+    ("method", "payment", "refunds"),
+    [
+        ("CARD_TIMEOUT_BEFORE", "VOIDED", []),
+        ("CARD_TIMEOUT_AFTER", "CAPTURED", ["SUCCEEDED"]),
+        ("CARD_ERROR_AFTER", "CAPTURED", ["SUCCEEDED"]),
+    ],
+)
+def test_cancel_with_an_unknown_payment_voids_or_refunds_it(
+    flow: FlowHarness, method: str, payment: str, refunds: list[str]
+) -> None:
+    buyer = flow.shop.person()
+    order = buyer.order(flow.shop.product(stock=1), method=method)
+    flow.deliver()
+
+    cancelled = buyer.patch(f"/orders/{order['id']}/cancel").json
+    assert cancelled["status"] == "CANCELLING"
+    assert flow.order_state(order["id"])["stock"] == ["RELEASED"], "stock is back at once"
+    flow.run_timers_only()
+
+    assert _of(flow, order) == ("CANCELLED", [payment], refunds, ["RELEASED"])
+    assert_idle_and_consistent(flow)
+
+
+def test_cancel_makes_the_unknown_payment_due_now(flow: FlowHarness) -> None:
+    buyer = flow.shop.person()
+    order = buyer.order(flow.shop.product(), method="CARD_TIMEOUT_AFTER")
+    flow.deliver()
+    assert "payment" not in flow.due_jobs()
+
+    buyer.patch(f"/orders/{order['id']}/cancel")
+
+    assert "payment" in flow.due_jobs()
+
+
+def test_cancel_with_a_body_gets_422_and_second_cancel_gets_409(samples: Samples) -> None:
+    order = samples.order()
+    path = f"/orders/{order}/cancel"
+
+    for body in ({"refundAmount": 1}, {"status": "PAID"}, [], 1):
+        assert samples.owner.patch(path, body).status == 422, body
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "PENDING"
+
+    assert samples.owner.patch(path, {}).json["status"] == "CANCELLED"
+    again = samples.owner.patch(path)
+    assert (again.status, again.error) == (409, "NOT_CANCELLABLE")
+
+
+def test_cancel_of_a_locked_order_gets_503_and_leaves_the_key_free(
+    flow: FlowHarness,
+) -> None:
+    buyer = flow.shop.person()
+    order = buyer.order(flow.shop.product())
+    with psycopg.connect(flow.shop.admin_url) as connection:
+        connection.execute("select from shop.orders for update")
+
+        answer = buyer.patch(f"/orders/{order['id']}/cancel", key="cancel-key-000001")
+
+    assert answer.status == 503
+    assert int(answer.headers["retry-after"]) <= 5
+    again = buyer.patch(f"/orders/{order['id']}/cancel", key="cancel-key-000001")
+    assert again.json["status"] == "CANCELLED"
+
+
+def test_cancel_commits_the_refund_before_the_provider_is_called(make_shop: MakeShop) -> None:
+    """A cancel commits order and intent to refund together; the provider comes afterwards."""
+    shop = make_shop()
+    samples = Samples(shop)
+    order = samples.owner.paid_order(samples.product)["id"]
+
+    answer = samples.owner.patch(f"/orders/{order}/cancel")
+
+    assert answer.json["status"] == "CANCELLING"
+    (refund,) = shop.sql("select status from shop.refunds")
+    assert refund["status"] == "INTENT"
+    assert samples.shop.stock_of(samples.product) == (100_000, 0)
+    shop.deliver_all()
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "CANCELLED"
+
+
+def test_concurrent_cancels_return_the_stock_once(samples: Samples) -> None:
+    """Two cancels at once give the stock back once."""
+    order = samples.owner.paid_order(samples.product, 3)["id"]
+
+    answers = run_concurrently(*[lambda: samples.owner.patch(f"/orders/{order}/cancel")] * 6)
+    samples.shop.deliver_all()
+
+    assert sorted(a.status for a in answers) == [200] + [409] * 5
+    assert samples.shop.stock_of(samples.product) == (100_000, 0)
+
+
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
+
+
+def _charge_event(flow: FlowHarness) -> Message:
+    """The order.placed that came last; everything else is lost."""
+    placed = [m for m in flow.broker.take() if m[0]["ce-type"].endswith("order.placed.v1")]
+    return placed[-1]
+
+
+def _charge(flow: FlowHarness, message: Message) -> Any:
+    return lambda: flow.shop.post_event("charge", *message)
+
+
+def _cancel(buyer: Person, order_id: str) -> Any:
+    return lambda: buyer.patch(f"/orders/{order_id}/cancel")
+
+
+def test_concurrent_cancel_and_charge_end_cancelled(flow: FlowHarness) -> None:
+    buyer, product = flow.shop.person(), flow.shop.product(stock=1)
+    ends: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        order = buyer.order(product)
+        event = _charge_event(flow)
+
+        charged, cancelled = run_concurrently(_charge(flow, event), _cancel(buyer, order["id"]))
+
+        assert charged.status == 204
+        assert cancelled.status == 200
+        ends[cancelled.json["status"]] += 1
+        flow.run_until_idle()
+        row = flow.order_state(order["id"])
+        assert row["status"] == "CANCELLED"
+        assert row["stock"][0] in ("RELEASED", "RETURNED")
+    assert sum(ends.values()) == ROUNDS
+    assert_idle_and_consistent(flow)
+
+
+def test_concurrent_cancels_succeed_once(flow: FlowHarness) -> None:
+    buyer, product = flow.shop.person(), flow.shop.product(stock=ROUNDS)
+    for number in range(ROUNDS):
+        order = buyer.paid_order(product) if number % 2 else buyer.order(product)
+
+        answers = run_concurrently(*[_cancel(buyer, order["id"])] * 4)
+
+        assert sorted(a.status for a in answers) == [200, 409, 409, 409]
+        assert {a.error for a in answers if a.status == 409} == {"NOT_CANCELLABLE"}
+    assert_idle_and_consistent(flow)
+
+
+def test_invalid_refund_gets_an_error_and_writes_nothing(samples: Samples) -> None:
+    support, path = samples.people["support"], f"/orders/{samples.paid}/refunds"
+    pending = samples.order()
+    samples.shop.deliver_all()
+    pending = samples.order()
+    before = samples.rows()
+    cases: list[tuple[str, dict[str, Any], int, str]] = [
+        (path, {"amount": 0}, 422, "INVALID"),
+        (path, {"amount": -1}, 422, "INVALID"),
+        (path, {"amount": 1.5}, 422, "INVALID"),
+        (path, {"amount": 10**10}, 422, "INVALID"),
+        (path, {"amount": 1_000_001}, 409, "EXCEEDS_CAPTURE"),
+        (path, {"amount": 1, "currency": "USD"}, 422, "OTHER_CURRENCY"),
+        (path, {"amount": 1, "currency": "krw"}, 422, "INVALID"),
+        (path, {"amount": 1, "reason": ""}, 422, "INVALID"),
+        (path, {"amount": 1, "reason": "a\nb"}, 422, "INVALID"),
+        (path, {"amount": 1, "reason": "x" * 201}, 422, "INVALID"),
+        (path, {"amount": 1, "status": "SUCCEEDED"}, 422, "INVALID"),
+        (path, {}, 422, "INVALID"),
+        (f"/orders/{pending}/refunds", {"amount": 1}, 409, "NOT_REFUNDABLE"),
+        (f"/orders/{new_uuid()}/refunds", {"amount": 1}, 404, "NOT_FOUND"),
+        ("/orders/1/refunds", {"amount": 1}, 404, "NOT_FOUND"),
+    ]
+    for where, body, status, code in cases:
+        answer = support.post(where, body)
+        assert (answer.status, answer.error) == (status, code), (where, body, answer.body)
+    assert samples.rows() == before
+
+
+def test_concurrent_full_refunds_create_one(samples: Samples) -> None:
+    support, order = samples.people["support"], samples.paid
+
+    answers = run_concurrently(
+        *[lambda: support.post(f"/orders/{order}/refunds", {"amount": 1_000_000})] * 10
+    )
+
+    assert sorted(a.status for a in answers) == [201] + [409] * 9
+    (given,) = samples.shop.sql("select sum(amount_minor)::bigint as total from shop.refunds")
+    assert given["total"] == 1_000_000
+
+
+def test_cancel_after_partial_refunds_refunds_exactly_the_rest(flow: FlowHarness) -> None:
+    buyer, support = flow.shop.person(), flow.shop.person("support")
+    order = buyer.paid_order(flow.shop.product(price=1000))
+    for amount in (300, 150):
+        refund = {"amount": amount, "reason": "dented"}
+        assert support.post(f"/orders/{order['id']}/refunds", refund).status == 201
+    flow.deliver()
+    assert flow.order_state(order["id"])["refunds"] == ["SUCCEEDED", "SUCCEEDED"]
+
+    buyer.patch(f"/orders/{order['id']}/cancel")
+    assert_idle_and_consistent(flow)
+
+    amounts = flow.shop.sql("select amount_minor from shop.refunds order by created_at")
+    assert [row["amount_minor"] for row in amounts] == [300, 150, 550]
+    assert flow.order_state(order["id"])["status"] == "CANCELLED"
+    shown = buyer.get(f"/orders/{order['id']}").json
+    assert shown["refundedAmount"] == 1000
+
+
+def test_cancel_after_a_full_refund_creates_no_other_refund(flow: FlowHarness) -> None:
+    buyer, support = flow.shop.person(), flow.shop.person("support")
+    order = buyer.paid_order(flow.shop.product(price=1000))
+    support.post(f"/orders/{order['id']}/refunds", {"amount": 1000, "reason": "sorry"})
+
+    assert buyer.patch(f"/orders/{order['id']}/cancel").json["status"] == "CANCELLING"
+
+    assert_idle_and_consistent(flow)
+    assert _of(flow, order) == GIVEN_BACK
+
+
+def _refund(support: Person, order_id: str, amount: int) -> Any:
+    body = {"amount": amount, "reason": "race"}
+    return lambda: support.post(f"/orders/{order_id}/refunds", body)
+
+
+def test_concurrent_refunds_do_not_exceed_the_capture(flow: FlowHarness) -> None:
+    buyer, support = flow.shop.person(), flow.shop.person("support")
+    product = flow.shop.product(price=1000, stock=ROUNDS)
+    for _ in range(ROUNDS):
+        order = buyer.paid_order(product)
+
+        answers = run_concurrently(*[_refund(support, order["id"], 400)] * 4)
+
+        assert sorted(a.status for a in answers) == [201, 201, 409, 409]
+        assert {a.error for a in answers if a.status == 409} == {"EXCEEDS_CAPTURE"}
+    assert_idle_and_consistent(flow)
+
+
+def test_concurrent_refund_and_cancel_refund_exactly_the_capture(flow: FlowHarness) -> None:
+    buyer, support = flow.shop.person(), flow.shop.person("support")
+    product = flow.shop.product(price=1000, stock=ROUNDS)
+    for _ in range(ROUNDS):
+        order = buyer.paid_order(product)
+
+        refunded, cancelled = run_concurrently(
+            _refund(support, order["id"], 300), _cancel(buyer, order["id"])
+        )
+
+        assert cancelled.status == 200
+        assert (refunded.status, refunded.json.get("error")) in (
+            (201, None),
+            (409, "NOT_REFUNDABLE"),
+        )
+        flow.run_until_idle()
+        (row,) = flow.shop.sql(
+            "select sum(r.amount_minor)::int as total from shop.refunds r "
+            "join shop.payments p using (payment_id) where p.order_id = %s",
+            order["id"],
+        )
+        assert row["total"] == 1000
+    assert_idle_and_consistent(flow)

@@ -1,0 +1,175 @@
+"""charge: the payment of an order, collected once whatever the provider and the broker do."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from events import envelope
+from events.vocabulary import class_of
+from tests.harness import (
+    UNREACHABLE,
+    FlowHarness,
+    MakeShop,
+    Message,
+    assert_idle_and_consistent,
+    run_concurrently,
+)
+from tests.sample_requests import Samples
+
+
+def test_payment_intent_is_committed_before_the_provider_is_called(make_shop: MakeShop) -> None:
+    """Before the provider is asked for money, order and intent are committed rows."""
+    samples = Samples(make_shop(payment_provider_url=UNREACHABLE))
+    order = samples.order()
+    (placed,) = samples.shop.outbox()
+
+    assert samples.shop.deliver(placed, "charge").status == 204
+
+    (payment,) = samples.shop.sql("select order_id::text, status, provider_key from shop.payments")
+    assert (payment["order_id"], payment["status"] in ("INTENT", "UNKNOWN")) == (order, True)
+    assert payment["provider_key"]
+
+
+def test_unreachable_provider_leaves_the_order_pending_and_its_stock_reserved(
+    make_shop: MakeShop,
+) -> None:
+    """An outcome nobody knows is not a failure: the stock stays held, the order stays pending."""
+    samples = Samples(make_shop(payment_provider_url=UNREACHABLE))
+    order = samples.order()
+    (placed,) = samples.shop.outbox()
+    samples.shop.deliver(placed, "charge")
+
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "PENDING"
+    assert samples.shop.stock_of(samples.product) == (100_000, 1)
+    idle = (
+        "select 1 from pg_stat_activity where state = 'idle in transaction' "
+        "and datname = current_database()"
+    )
+    assert samples.shop.sql(idle) == []
+
+
+def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
+    row = flow.order_state(order["id"])
+    return row["status"], row["payments"], row["refunds"], row["stock"]
+
+
+PAID_FOR = ("PAID", ["CAPTURED"], [], ["COMMITTED"])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "CARD_TIMEOUT_BEFORE",
+        "CARD_TIMEOUT_AFTER",
+        "CARD_ERROR_BEFORE",
+        "CARD_ERROR_AFTER",
+        "CARD_RATE_LIMITED",
+        "CARD_WRONG_AMOUNT",
+        "CARD_WRONG_CURRENCY",
+        "CARD_WRONG_KEY",
+    ],
+)
+def test_unknown_outcome_is_retried_with_the_same_key(flow: FlowHarness, method: str) -> None:
+    order = flow.shop.person().order(flow.shop.product(), method=method)
+
+    flow.deliver()
+    assert flow.order_state(order["id"])["status"] in ("PENDING", "PAID"), "unknown is not failed"
+    flow.run_timers_only()
+
+    assert _of(flow, order) == PAID_FOR
+    assert flow.simulator.captures(flow.payment_key(order["id"])) == 1
+    assert_idle_and_consistent(flow)
+
+
+def test_voided_key_rejects_a_late_charge(flow: FlowHarness) -> None:
+    flow.simulator.set_faults(late_seconds=0.5)
+    buyer = flow.shop.person()
+    order = buyer.order(flow.shop.product(), method="CARD_LATE")
+    flow.deliver()
+    buyer.patch(f"/orders/{order['id']}/cancel")
+
+    flow.run_timers_only()
+
+    assert _of(flow, order) == ("CANCELLED", ["VOIDED"], [], ["RELEASED"])
+    assert flow.simulator.captures(flow.payment_key(order["id"])) == 0
+    assert_idle_and_consistent(flow)
+
+
+def test_decline_leaves_the_order_pending_and_payable(samples: Samples) -> None:
+    """A decline is a decline, seen on the order, and no 502."""
+    order = samples.owner.order(samples.product, method="CARD_DECLINED")["id"]
+
+    samples.shop.deliver_all()
+
+    shown = samples.owner.get(f"/orders/{order}").json
+    assert (shown["status"], shown["payment"]) == (
+        "PENDING",
+        {"status": "DECLINED", "attempt": 1},
+    )
+    again = samples.owner.post(f"/orders/{order}/payments", {"paymentMethod": "CARD"})
+    assert again.status == 201
+
+
+def test_third_decline_cancels_the_order(flow: FlowHarness) -> None:
+    buyer, product = flow.shop.person(), flow.shop.product(stock=1)
+    order = buyer.order(product, method="CARD_DECLINED")
+    for _ in range(2):
+        flow.deliver()
+        again = buyer.post(f"/orders/{order['id']}/payments", {"paymentMethod": "CARD_DECLINED"})
+        assert again.status == 201
+
+    flow.deliver()
+
+    assert _of(flow, order) == ("CANCELLED", ["DECLINED"] * 3, [], ["RELEASED"])
+    assert flow.order_state(order["id"])["reason"] == "DECLINED"
+    again = buyer.post(f"/orders/{order['id']}/payments", {"paymentMethod": "CARD"})
+    assert (again.status, again.error) == (409, "NOT_PAYABLE")
+    assert_idle_and_consistent(flow)
+
+
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
+
+
+def _charge_event(flow: FlowHarness) -> Message:
+    """The order.placed that came last; everything else is lost."""
+    placed = [m for m in flow.broker.take() if m[0]["ce-type"].endswith("order.placed.v1")]
+    return placed[-1]
+
+
+def _charge(flow: FlowHarness, message: Message) -> Any:
+    return lambda: flow.shop.post_event("charge", *message)
+
+
+def test_concurrent_duplicate_events_charge_once(flow: FlowHarness) -> None:
+    buyer, product = flow.shop.person(), flow.shop.product(stock=ROUNDS)
+    for _ in range(ROUNDS):
+        order = buyer.order(product)
+        event = _charge_event(flow)
+
+        answers = run_concurrently(*[_charge(flow, event)] * 4)
+
+        assert {a.status for a in answers} <= {204, 503}
+        assert flow.order_state(order["id"])["payments"] == ["CAPTURED"]
+        assert flow.simulator.captures(flow.payment_key(order["id"])) == 1
+    assert_idle_and_consistent(flow)
+
+
+def test_unsigned_event_gets_401_and_charges_nothing(samples: Samples) -> None:
+    """An event without its function's signature is no event, whoever delivers it."""
+    samples.order()
+    (row,) = samples.shop.outbox()
+
+    unsigned = envelope.wrap(
+        class_of(row["type"]).from_data(row["data"]),
+        id=str(row["event_id"]),
+        source=row["source"],
+        time=row["created_at"],
+    )
+
+    answer = samples.shop.post_event("charge", *envelope.to_binary(unsigned))
+
+    assert answer.status == 401
+    assert samples.shop.sql("select 1 from shop.payments") == []

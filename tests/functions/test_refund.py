@@ -1,0 +1,49 @@
+"""refund: refunds sent to the provider, each once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.harness import FlowHarness, assert_idle_and_consistent
+
+
+def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
+    row = flow.order_state(order["id"])
+    return row["status"], row["payments"], row["refunds"], row["stock"]
+
+
+GIVEN_BACK = ("CANCELLED", ["CAPTURED"], ["SUCCEEDED"], ["RETURNED"])
+
+
+@pytest.mark.parametrize(
+    "fault", ["timeout_before", "timeout_after", "error_after", "rate_limited"]
+)
+def test_unknown_outcome_is_retried_with_the_same_key(flow: FlowHarness, fault: str) -> None:
+    buyer = flow.shop.person()
+    order = buyer.paid_order(flow.shop.product())
+    buyer.patch(f"/orders/{order['id']}/cancel")
+    flow.simulator.set_faults(probabilities={fault: 1})
+    flow.deliver()
+    assert flow.order_state(order["id"])["refunds"] == ["UNKNOWN"]
+
+    flow.simulator.set_faults()
+    flow.run_timers_only()
+
+    assert _of(flow, order) == GIVEN_BACK
+    assert_idle_and_consistent(flow)
+
+
+def test_rejected_refund_raises_an_operator_alert(flow: FlowHarness) -> None:
+    buyer = flow.shop.person()
+    order = buyer.order(flow.shop.product(), method="CARD_REFUND_REJECTED")
+    flow.deliver()
+    assert flow.order_state(order["id"])["status"] == "PAID"
+
+    buyer.patch(f"/orders/{order['id']}/cancel")
+    flow.run_until_idle()
+
+    assert _of(flow, order) == ("CANCELLING", ["CAPTURED"], ["REJECTED"], ["RETURNED"])
+    assert flow.operator_alerts() == ["refund_rejected"]
+    assert_idle_and_consistent(flow)

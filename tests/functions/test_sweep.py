@@ -1,0 +1,318 @@
+"""sweep: due jobs: unsent events, open payments, expiry, reconciliation and retention."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from shop import due_jobs, reconciliation
+from shop.primitives.errors import Unavailable
+from tests.harness import (
+    UNREACHABLE,
+    FlowHarness,
+    MakeShop,
+    Message,
+    assert_idle_and_consistent,
+    run_concurrently,
+)
+from tests.sample_requests import Samples
+from tests.tools.payment_simulator.simulator_process import charge_call
+
+
+def test_unconsumed_event_is_sent_again_with_the_same_id(flow: FlowHarness) -> None:
+    flow.shop.person().order(flow.shop.product())
+    first = {headers["ce-id"] for headers, _ in flow.broker.take()}
+
+    flow.shop.sql("update shop.outbox set next_try_at = now()")
+    flow.shop.tick("sweep")
+
+    again = {headers["ce-id"] for headers, _ in flow.broker.take()}
+    assert first and first <= again
+
+
+def test_unreachable_broker_keeps_the_event_due(make_shop: MakeShop) -> None:
+    """What failed once is tried again: the outbox row stays due until its consumers have it."""
+    samples = Samples(make_shop(broker_url=UNREACHABLE))
+    samples.order()
+    for _ in range(3):
+        samples.shop.sql("update shop.outbox set next_try_at = now()")
+        assert samples.shop.tick("sweep").status == 204
+
+    (row,) = [r for r in samples.shop.outbox(undone=False) if r["type"] == "order.placed"]
+    assert row["parked_at"] is None
+    if row["done_at"] is None:
+        assert row["next_try_at"] > datetime.now(UTC) - timedelta(minutes=1)
+
+
+def test_expired_order_is_cancelled_and_its_stock_released(make_shop: MakeShop) -> None:
+    """A reservation is a row with an owner and an end; nobody has to remember to release it."""
+    samples = Samples(make_shop(order_soft_expiry_seconds=0, payment_provider_url=UNREACHABLE))
+    order = samples.order()
+    (held,) = samples.shop.sql("select order_id::text, status from shop.reservations")
+    assert held == {"order_id": order, "status": "HELD"}
+
+    assert samples.shop.tick("sweep").status == 204
+
+    assert samples.owner.get(f"/orders/{order}").json["status"] == "CANCELLED"
+    assert samples.shop.stock_of(samples.product) == (100_000, 0)
+
+
+def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
+    row = flow.order_state(order["id"])
+    return row["status"], row["payments"], row["refunds"], row["stock"]
+
+
+def test_declined_order_expires_unpaid(flow: FlowHarness) -> None:
+    order = flow.shop.person().order(flow.shop.product(stock=1), method="CARD_DECLINED")
+    flow.deliver()
+    assert "expire" not in flow.due_jobs()
+
+    flow.expire_order(order["id"])
+    flow.sweep_all()
+
+    assert _of(flow, order) == ("CANCELLED", ["DECLINED"], [], ["RELEASED"])
+    assert flow.order_state(order["id"])["reason"] == "EXPIRED"
+    assert_idle_and_consistent(flow)
+
+
+def test_open_payment_delays_expiry_until_the_hard_limit(flow: FlowHarness) -> None:
+    order = flow.shop.person().order(flow.shop.product(), method="CARD_TIMEOUT_AFTER")
+    flow.deliver()
+    flow.expire_order(order["id"])
+    assert flow.due_jobs() == []
+
+    flow.expire_order(order["id"], hard=True)
+    assert flow.due_jobs() == ["expire"]
+    flow.shop.tick("sweep")
+
+    assert flow.order_state(order["id"])["reason"] == "EXPIRED"
+    assert_idle_and_consistent(flow)
+    assert _of(flow, order) == ("CANCELLED", ["CAPTURED"], ["SUCCEEDED"], ["RELEASED"])
+
+
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
+
+
+def _charge_event(flow: FlowHarness) -> Message:
+    """The order.placed that came last; everything else is lost."""
+    placed = [m for m in flow.broker.take() if m[0]["ce-type"].endswith("order.placed.v1")]
+    return placed[-1]
+
+
+def _charge(flow: FlowHarness, message: Message) -> Any:
+    return lambda: flow.shop.post_event("charge", *message)
+
+
+def test_concurrent_expiry_and_charge_end_paid_or_cancelled(flow: FlowHarness) -> None:
+    buyer, product = flow.shop.person(), flow.shop.product(stock=ROUNDS)
+    ends: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        order = buyer.order(product)
+        event = _charge_event(flow)
+        flow.expire_order(order["id"])
+
+        run_concurrently(_charge(flow, event), lambda: flow.shop.tick("sweep"))
+
+        flow.run_until_idle()
+        row = flow.order_state(order["id"])
+        assert (row["status"], row["payments"], row["stock"]) in (
+            ("PAID", ["CAPTURED"], ["COMMITTED"]),
+            ("CANCELLED", [], ["RELEASED"]),
+        )
+        ends[row["status"]] += 1
+    assert_idle_and_consistent(flow)
+
+
+def test_concurrent_sweeps_and_deliveries_charge_each_order_once(flow: FlowHarness) -> None:
+    buyer, product = flow.shop.person(), flow.shop.product(stock=ROUNDS * 6)
+    for _ in range(max(ROUNDS // 4, 3)):
+        orders = [buyer.order(product) for _ in range(6)]
+        for order in orders[::2]:
+            buyer.patch(f"/orders/{order['id']}/cancel")
+        flow.shop.sql("update shop.orders set charge_at = now() where charge_at is not null")
+        flow.shop.sql("update shop.outbox set next_try_at = now() where done_at is null")
+
+        answers = run_concurrently(
+            lambda: flow.shop.tick("sweep"), lambda: flow.shop.tick("sweep"), flow.deliver
+        )
+
+        assert [answers[0].status, answers[1].status] == [204, 204]
+    assert_idle_and_consistent(flow)
+    captured = flow.shop.sql("select provider_key from shop.payments where status = 'CAPTURED'")
+    assert all(flow.simulator.captures(row["provider_key"]) == 1 for row in captured)
+
+
+def test_row_that_violates_a_constraint_raises_an_alert_and_the_others_are_swept(
+    flow: FlowHarness,
+) -> None:
+    """The provider names one reference for two payments: the second is refused, for a person."""
+    buyer, product = flow.shop.person(), flow.shop.product(price=900, stock=9)
+    first = buyer.paid_order(product)
+    stuck, free = (buyer.order(product, method="CARD_TIMEOUT_AFTER") for _ in range(2))
+    flow.deliver()
+    intents = {i["key"]: i["provider_ref"] for i in flow.simulator.records()["intents"]}
+    stuck_key = flow.payment_key(stuck["id"])
+    flow.shop.sql(
+        "update shop.payments set provider_ref = %s where order_id = %s",
+        intents[stuck_key],
+        first["id"],
+    )
+
+    flow.sweep_all()
+
+    assert flow.order_state(free["id"])["status"] == "PAID"
+    assert flow.order_state(stuck["id"])["status"] == "PENDING"
+    assert flow.operator_alerts() == ["stuck_payment"]
+
+
+def test_unmatched_charge_raises_one_operator_alert(flow: FlowHarness) -> None:
+    ghost = charge_call()
+    assert flow.simulator.provider().charge(ghost).kind == "captured"
+
+    flow.reconcile()
+    flow.reconcile()
+
+    assert flow.operator_alerts() == ["ghost_charge"]
+
+
+def test_reconciliation_is_due_five_minutes_after_a_payment_and_then_hourly(
+    flow: FlowHarness,
+) -> None:
+    flow.shop.person().paid_order(flow.shop.product())
+    assert_idle_and_consistent(flow)
+    flow.shop.sql("update shop.reconciliation set ran_at = now() - interval '1 hour'")
+    for minutes, kinds in ((4, []), (6, ["reconcile"])):
+        flow.shop.sql(
+            "update shop.payments set created_at = now() - %s", timedelta(minutes=minutes)
+        )
+        assert flow.due_jobs() == kinds
+
+    flow.shop.tick("sweep")
+
+    (row,) = flow.shop.sql(
+        "select min(due_at) > now() + interval '50 minutes' as later from shop.due_work "
+        "where kind = 'reconcile'"
+    )
+    assert row["later"]
+
+
+def test_reconciliation_is_claimed_by_one_of_two_sweeps(flow: FlowHarness) -> None:
+    flow.shop.sql("update shop.reconciliation set next_run_at = now()")
+
+    (provider,) = flow.shop.sql("select provider from shop.reconciliation")
+
+    with psycopg.connect(flow.shop.admin_url, autocommit=True) as connection:
+        sweepers = [connection.execute(reconciliation.TAKE, provider) for _ in range(2)]
+
+    assert [sweeper.rowcount for sweeper in sweepers] == [1, 0]
+
+
+def test_reconciliation_skips_transactions_that_the_shop_has_recorded(
+    flow: FlowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buyer = flow.shop.person()
+    kept, given_back = (buyer.paid_order(flow.shop.product()) for _ in range(2))
+    buyer.patch(f"/orders/{given_back['id']}/cancel")
+    flow.run_until_idle()
+    told: list[str] = []
+    monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: told.append(entry.key))
+    flow.shop.sql("update shop.reconciliation set cursor = ''")
+
+    flow.reconcile()
+    key = flow.payment_key(kept["id"])
+    (refund,) = flow.shop.sql("select provider_key from shop.refunds")
+    assert not {key, refund["provider_key"]} & set(told)
+
+    flow.shop.sql("update shop.reconciliation set cursor = ''")
+    flow.shop.sql("update shop.payments set status = 'UNKNOWN' where provider_key = %s", key)
+    flow.reconcile()
+    assert key in told, "what the provider took and we do not know is news"
+
+
+def test_interrupted_reconciliation_resumes_where_it_stopped(
+    flow: FlowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = flow.simulator.provider()
+    for _ in range(3):
+        assert provider.charge(charge_call()).kind == "captured"
+    monkeypatch.setattr(due_jobs, "PAGE", 1)
+    compare, seen = due_jobs._compare, []
+
+    def die_at_the_third(work: Any, entry: Any) -> None:
+        seen.append(entry.key)
+        if len(seen) == 3:
+            raise Unavailable("the process dies here")
+        compare(work, entry)
+
+    monkeypatch.setattr(due_jobs, "_compare", die_at_the_third)
+    flow.reconcile()
+    first_run = list(seen)
+    flow.reconcile()
+
+    assert len(first_run) == 3
+    assert seen[3] == first_run[2], "it goes on where it was, not at the beginning"
+
+
+def test_reconciliation_over_its_time_limit_continues_in_the_next_tick(
+    flow: FlowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = flow.simulator.provider()
+    calls = [charge_call() for _ in range(3)]
+    for call in calls:
+        assert provider.charge(call).kind == "captured"
+    monkeypatch.setattr(due_jobs, "PAGE", 1)
+    monkeypatch.setattr(due_jobs, "BOOKS_SECONDS", 0.0)
+    told: list[str] = []
+    monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: told.append(entry.key))
+
+    flow.reconcile()
+    assert told == [], "its time was over before it began"
+    assert flow.due_jobs() == ["reconcile"]
+
+    monkeypatch.setattr(due_jobs, "BOOKS_SECONDS", 15.0)
+    flow.shop.tick("sweep")
+    assert told == [call.key for call in calls]
+    assert flow.due_jobs() == []
+
+
+def test_unreachable_provider_postpones_reconciliation(flow: FlowHarness) -> None:
+    flow.shop.person().paid_order(flow.shop.product())
+    assert_idle_and_consistent(flow)
+    flow.shop.sql("update shop.reconciliation set next_run_at = now()")
+    flow.simulator.stop()
+    try:
+        assert flow.shop.tick("sweep").status == 204
+    finally:
+        flow.simulator.start()
+
+    assert flow.due_jobs() == [], "a provider that is down must not keep the sweep awake"
+
+
+def test_retention_deletes_in_short_transactions(
+    flow: FlowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due_jobs, "FORGOTTEN_AT_ONCE", 2)
+    flow.shop.sql("create table shop.deletions (transaction_id xid8)")
+    flow.shop.sql(
+        "create function shop.note_deletion() returns trigger language plpgsql security definer as "
+        "$$ begin insert into shop.deletions values (pg_current_xact_id()); return old; end $$"
+    )
+    flow.shop.sql(
+        "create trigger note_deletion before delete on shop.idempotency "
+        "for each row execute function shop.note_deletion()"
+    )
+    flow.shop.sql(
+        "insert into shop.idempotency (user_id, scope, key, fingerprint, state, created_at) "
+        "select 0, 'POST /test', 'key-of-this-test-' || n, 'x', 'STARTED', "
+        "now() - interval '8 days' from generate_series(1, 5) n"
+    )
+
+    flow.shop.tick("sweep")
+
+    deletions = flow.shop.sql("select count(*) as n from shop.deletions group by transaction_id")
+    assert sorted(row["n"] for row in deletions) == [1, 2, 2]
