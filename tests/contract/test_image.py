@@ -26,7 +26,7 @@ from shop.runtime.probe import main as probe
 from shop.runtime.publisher import signer_of
 from tools.compose.secrets import MASTER, write_secrets
 from tools.render import compose
-from tools.render.compose import OTHERS, service_name
+from tools.render.compose import SERVICES_WITH_SECRETS, service_name
 from tools.render.objects import SECRETS_PATH
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -330,7 +330,7 @@ def test_secrets_are_random_kept_and_where_they_belong(tmp_path: Path) -> None:
     assert first.keys() == second.keys()
     assert not set(first.values()) & set(second.values())
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
-        MASTER, *OTHERS, *(service_name(spec) for spec in all_specs()),
+        MASTER, *SERVICES_WITH_SECRETS, *(service_name(spec) for spec in all_specs()),
     }  # fmt: skip
     (tmp_path / "a/cart/forgotten").write_text("of an earlier version")
     write_secrets(tmp_path / "a")

@@ -72,7 +72,7 @@ def test_check_names_every_missing_changed_and_orphaned_file(
     assert capsys.readouterr().err.splitlines() == [
         "infra/edge/routes.json is missing",
         "stack.yml is not what the specs say",
-        "infra/knative/base/shop-forgotten.yaml has no renderer any more",
+        "infra/knative/base/shop-forgotten.yaml has no renderer",
     ]
     assert (tmp_path / "stack.yml").read_text() == "functions: {}\n"
 

@@ -19,7 +19,7 @@ from shop.registry import all_specs
 from tests.functions.test_runtime_processes import Served, free_port
 from tests.waiting import wait_for
 from tools.render.documents import yaml_text
-from tools.render.envoy import Place, bootstrap
+from tools.render.envoy import EdgeSettings, bootstrap
 
 ENVOY = str(Path(envoy.__file__).parent / "_bin" / "envoy")
 
@@ -27,7 +27,7 @@ ENVOY = str(Path(envoy.__file__).parent / "_bin" / "envoy")
 class Edge(Served):
     """An Envoy process and the lines of its access log."""
 
-    def __init__(self, process: subprocess.Popen[bytes], place: Place, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], place: EdgeSettings, log: Path) -> None:
         super().__init__(process, place.port)
         self.place, self.log = place, log
 
@@ -60,7 +60,7 @@ class Edge(Served):
 def edge(folder: Path, addresses: dict[str, int], **changes: Any) -> Iterator[Edge]:
     """Envoy in front of functions at ports of this machine; functions without one are not there."""
     gone = free_port()
-    place = Place(
+    place = EdgeSettings(
         address_of=lambda spec: ("127.0.0.1", addresses.get(spec.name, gone)),
         traces=("127.0.0.1", gone),
         port=free_port(),

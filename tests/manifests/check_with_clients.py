@@ -30,6 +30,7 @@ import yaml
 from tests.manifests.test_chart import APIS
 from tools.manifest_rules.__main__ import ROOT, deployed_manifests, findings
 from tools.manifest_rules.manifests import ManifestSet, parse
+from tools.render.documents import Json
 
 TOOLS = Path(__file__).parent / "tools"
 PACKAGES = {
@@ -95,7 +96,7 @@ def build(module: Path, package: str, program: Path, *, tags: str = "") -> Path:
 
 def check_helm(helm: Path, _: Path) -> str:
     """Lints strictly and renders with each values file."""
-    counts = []
+    counts: list[str] = []
     for values in VALUES:
         options = ["--values", str(CHART / values)]
         if values == "values-prod.yaml":
@@ -112,7 +113,8 @@ def check_helm(helm: Path, _: Path) -> str:
 
 def check_kustomize(kustomize: Path, folder: Path) -> str:
     """Builds the folder of each broker with components and another image, as in the README."""
-    counts, manifest_sets = [], deployed_manifests()
+    counts: list[str] = []
+    manifest_sets = deployed_manifests()
     for number, (name, parts) in enumerate(KUSTOMIZED.items()):
         user = folder / f"kustomized-{number}"
         user.mkdir()
@@ -216,7 +218,7 @@ def check_kn(kn: Path, folder: Path) -> str:
     return f"{len(services)} Services created"
 
 
-def _lost(wanted: Any, kept: Any, path: str) -> Iterator[str]:
+def _lost(wanted: Json, kept: Json, path: str) -> Iterator[str]:
     """The paths at which ``kept`` lacks a value of ``wanted``; a client may add others."""
     if isinstance(wanted, dict) and isinstance(kept, dict):
         for key, value in wanted.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -16,8 +16,9 @@ import yaml
 from jsonschema import Draft7Validator
 
 from tools.manifest_rules.__main__ import ROOT, findings
-from tools.manifest_rules.manifests import ManifestSet, parse
+from tools.manifest_rules.manifests import Manifest, ManifestSet, parse, section
 from tools.manifest_rules.serving import RELEASE_LABELS
+from tools.render.documents import Json
 from tools.render.eventing import CLASSES, broker_objects
 from tools.render.knative import COMPONENTS, FOLDER, base_files, component_objects, render
 
@@ -68,8 +69,10 @@ def values_of(name: str) -> dict[str, Any]:
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     whole = deepcopy(below)
     for key, value in above.items():
-        is_both = isinstance(value, dict) and isinstance(whole.get(key), dict)
-        whole[key] = _merged(whole[key], value) if is_both else value
+        if isinstance(value, dict) and isinstance(whole.get(key), dict):
+            whole[key] = _merged(whole[key], section(above, key))
+        else:
+            whole[key] = value
     return whole
 
 
@@ -157,9 +160,9 @@ def test_chart_and_kustomize_deploy_equal_objects(kind: str) -> None:
     assert _comparable(chart.objects, kind) == expected
 
 
-def _comparable(objects: Any, kind: str) -> dict[tuple[str, str], Any]:
+def _comparable(objects: Iterable[Manifest], kind: str) -> dict[tuple[str, str], Manifest]:
     """Objects by kind and name, without release labels and what only one of the two has."""
-    found = {}
+    found: dict[tuple[str, str], Manifest] = {}
     for manifest in objects:
         key = (manifest["kind"], manifest["metadata"]["name"])
         if manifest["kind"] == "Namespace" or (kind != "rabbitmq" and "rabbitmq" in key[1]):
@@ -214,7 +217,7 @@ def _paths(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple
         yield path
     for key, value in values.items():
         if isinstance(value, dict) and path != ("secrets",):
-            yield from _paths(value, (*path, key))
+            yield from _paths(section(values, key), (*path, key))
 
 
 def test_the_schema_is_strict_and_describes_every_value() -> None:
@@ -228,12 +231,13 @@ def test_the_schema_is_strict_and_describes_every_value() -> None:
     assert described == values_of("values.yaml").keys()
 
 
-def _objects_of(schema: Any) -> Iterator[dict[str, Any]]:
-    for value in schema.values() if isinstance(schema, dict) else ():
-        yield from _objects_of(value)
-    is_object = isinstance(schema, dict) and schema.get("type") == "object"
-    if is_object and schema != {"type": "object"}:  # `global` is Helm's, for parent charts
-        yield schema
+def _objects_of(schema: Json) -> Iterator[dict[str, Json]]:
+    if isinstance(schema, dict):
+        for value in schema.values():
+            yield from _objects_of(value)
+        # `global` is Helm's, for parent charts
+        if schema.get("type") == "object" and schema != {"type": "object"}:
+            yield schema
 
 
 @pytest.mark.parametrize(

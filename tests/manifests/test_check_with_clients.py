@@ -13,6 +13,7 @@ import yaml
 from tests.manifests import check_with_clients
 from tests.manifests.check_with_clients import IMAGE, PACKAGES, TOOLS, ClientMismatchError
 from tools.manifest_rules.__main__ import ROOT
+from tools.render.documents import Json
 
 STACK: dict[str, Any] = yaml.safe_load((ROOT / "stack.yml").read_text("utf-8"))["functions"]
 NAME = "shop-place-order"
@@ -75,9 +76,11 @@ def test_client_is_pinned_with_its_hash(client: str) -> None:
 
 
 def test_removed_value_is_a_loss_and_added_value_is_not() -> None:
-    wanted = {"containers": [{"args": ["sweep"], "ports": [{"containerPort": 8080}]}]}
-    more = {"containers": [{"args": ["sweep"], "ports": [{"containerPort": 8080}], "name": ""}]}
-    less = {"containers": [{"args": ["sweep"], "ports": []}]}
+    wanted: Json = {"containers": [{"args": ["sweep"], "ports": [{"containerPort": 8080}]}]}
+    more: Json = {
+        "containers": [{"args": ["sweep"], "ports": [{"containerPort": 8080}], "name": ""}]
+    }
+    less: Json = {"containers": [{"args": ["sweep"], "ports": []}]}
 
     assert list(check_with_clients._lost(wanted, more, "spec")) == []
     assert list(check_with_clients._lost(wanted, less, "spec")) == ["spec.containers[0].ports"]

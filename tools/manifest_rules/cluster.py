@@ -20,6 +20,7 @@ from tools.manifest_rules.manifests import (
     is_whole,
     labels_of,
     name_of,
+    section,
 )
 from tools.manifest_rules.serving import RESERVED_PORTS, SCALING
 from tools.render.keda import due_query
@@ -38,7 +39,7 @@ def pods_are_restricted(manifests: ManifestSet) -> Iterator[str]:
     """Pod Security "restricted", and a read-only root file system."""
     for manifest, template in manifests.pods():
         for container in containers_of(template):
-            context = container.get("securityContext") or {}
+            context = section(container, "securityContext")
             required = {
                 "runAsNonRoot": True,
                 "allowPrivilegeEscalation": False,
@@ -74,8 +75,8 @@ def pods_have_resource_limits(manifests: ManifestSet) -> Iterator[str]:
     """Each container has requests and a memory limit; a function may use a whole CPU to start."""
     for manifest, template in manifests.pods():
         for container in containers_of(template):
-            resources = container.get("resources") or {}
-            requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+            requests = section(container, "resources", "requests")
+            limits = section(container, "resources", "limits")
             if not {"cpu", "memory"} <= requests.keys() or "memory" not in limits:
                 yield f"{describe(manifest)}: has no requests or no memory limit"
             elif manifest.get("apiVersion", "").startswith("serving") and str(

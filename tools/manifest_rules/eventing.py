@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from tools.manifest_rules.manifests import (
     ISO_DURATION,
@@ -15,6 +14,7 @@ from tools.manifest_rules.manifests import (
     as_seconds,
     describe,
     name_of,
+    section,
 )
 
 CLASSES = {"MTChannelBasedBroker", "Kafka", "KafkaNamespaced", "RabbitMQBroker"}
@@ -28,7 +28,7 @@ COLD_START_SECONDS = 15
 def delivery_is_complete(manifests: ManifestSet) -> Iterator[str]:
     """An incomplete backoff means no delay, and a Trigger's delivery replaces the Broker's."""
     for manifest in manifests.kind("Trigger", "Broker"):
-        delivery = manifest["spec"].get("delivery") or {}
+        delivery = section(manifest, "spec", "delivery")
         for field in DELIVERY:
             if not delivery.get(field):
                 yield f"{describe(manifest)}: delivery has no {field}"
@@ -37,7 +37,7 @@ def delivery_is_complete(manifests: ManifestSet) -> Iterator[str]:
 def delivery_durations_are_iso_8601(manifests: ManifestSet) -> Iterator[str]:
     """Eventing takes ISO 8601 durations (PT30S), Serving takes 30s; the webhook rejects zero."""
     for manifest in manifests.kind("Trigger", "Broker"):
-        delivery = manifest["spec"].get("delivery") or {}
+        delivery = section(manifest, "spec", "delivery")
         for field in ("backoffDelay", "timeout"):
             text = str(delivery.get(field, "PT1S"))
             if not ISO_DURATION.fullmatch(text) or text in ("PT0S", "P0D"):
@@ -48,7 +48,7 @@ def delivery_timeout_covers_the_function(manifests: ManifestSet) -> Iterator[str
     """A broker with a shorter timeout delivers the event again while the first call still runs."""
     for manifest in manifests.kind("Trigger"):
         function = manifests.function(_subscriber(manifest).get("name", ""))
-        timeout = as_seconds((manifest["spec"].get("delivery") or {}).get("timeout", ""))
+        timeout = as_seconds(section(manifest, "spec", "delivery").get("timeout", ""))
         if function is None or not timeout:
             continue
         pod = function["spec"]["template"]["spec"]
@@ -60,8 +60,10 @@ def delivery_timeout_covers_the_function(manifests: ManifestSet) -> Iterator[str
 def subscribers_exist(manifests: ManifestSet) -> Iterator[str]:
     """A Trigger's subscriber and every dead letter sink are functions of the same deployment."""
     for manifest in manifests.kind("Trigger", "Broker"):
-        sink = ((manifest["spec"].get("delivery") or {}).get("deadLetterSink") or {}).get("ref")
-        for reference in (sink, _subscriber(manifest) if manifest["kind"] == "Trigger" else None):
+        for reference in (
+            section(manifest, "spec", "delivery", "deadLetterSink", "ref"),
+            _subscriber(manifest),
+        ):
             if reference and manifests.function(reference.get("name", "")) is None:
                 yield f"{describe(manifest)}: there is no function {reference.get('name')}"
 
@@ -69,10 +71,9 @@ def subscribers_exist(manifests: ManifestSet) -> Iterator[str]:
 def subscribers_use_the_events_path(manifests: ManifestSet) -> Iterator[str]:
     """CloudEvents are accepted at ``/events``; a subscriber inside the filter is ignored."""
     for manifest in manifests.kind("Trigger"):
-        spec = manifest["spec"]
-        if "subscriber" in (spec.get("filter") or {}):
+        if "subscriber" in section(manifest, "spec", "filter"):
             yield f"{describe(manifest)}: has its subscriber under filter"
-        if (spec.get("subscriber") or {}).get("uri") != "/events":
+        if section(manifest, "spec", "subscriber").get("uri") != "/events":
             yield f"{describe(manifest)}: does not deliver to /events"
 
 
@@ -82,8 +83,8 @@ def filters_have_one_dialect_each(manifests: ManifestSet) -> Iterator[str]:
         for entry in manifest["spec"].get("filters", ()):
             if len(entry) != 1 or not entry.keys() <= DIALECTS:
                 yield f"{describe(manifest)}: a filter does not have exactly one dialect"
-            names = [n for v in entry.values() if isinstance(v, dict) for n in v]
-            for name in names:
+            conditions: list[Manifest] = [v for v in entry.values() if isinstance(v, dict)]
+            for name in (name for condition in conditions for name in condition):
                 if not ATTRIBUTE.fullmatch(name) and name not in DIALECTS:
                     yield f"{describe(manifest)}: {name} is not a valid attribute name"
 
@@ -129,15 +130,15 @@ def ping_sources_are_not_used(manifests: ManifestSet) -> Iterator[str]:
         yield f"{describe(manifest)}: its events have no signature; use a CronJob of tools.tick"
 
 
-def _subscriber(trigger: Manifest) -> dict[str, Any]:
-    return (trigger["spec"].get("subscriber") or {}).get("ref") or {}
+def _subscriber(trigger: Manifest) -> Manifest:
+    return section(trigger, "spec", "subscriber", "ref")
 
 
 def _types(trigger: Manifest) -> set[str]:
-    spec = trigger["spec"]
-    exact = [entry.get("exact", {}).get("type") for entry in spec.get("filters", ())]
-    old = ((spec.get("filter") or {}).get("attributes") or {}).get("type")
-    return {kind for kind in (*exact, old) if kind}
+    filters: list[Manifest] = trigger["spec"].get("filters", [])
+    exact = [section(each, "exact").get("type", "") for each in filters]
+    legacy = section(trigger, "spec", "filter", "attributes").get("type", "")
+    return {name for name in (*exact, legacy) if name}
 
 
 RULES: tuple[Rule, ...] = (

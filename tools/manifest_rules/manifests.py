@@ -75,23 +75,27 @@ def read(paths: Iterable[Path]) -> ManifestSet:
     objects: list[Manifest] = []
     stack = None
     for path in sorted(_files(paths)):
-        for document in yaml.safe_load_all(path.read_text("utf-8")):
-            if isinstance(document, dict) and "functions" in document and "provider" in document:
+        for document in _documents(path.read_text("utf-8")):
+            if "functions" in document and "provider" in document:
                 stack = document
-            elif isinstance(document, dict) and _is_object(document):
+            elif _is_object(document):
                 objects.append(document)
     return ManifestSet(tuple(objects), stack, emitted_types())
 
 
 def parse(text: str) -> ManifestSet:
     """Parses the output of a renderer such as Helm."""
-    documents = (d for d in yaml.safe_load_all(text) if isinstance(d, dict))
-    return ManifestSet(tuple(documents), None, emitted_types())
+    return ManifestSet(tuple(_documents(text)), None, emitted_types())
 
 
 def emitted_types() -> frozenset[str]:
     """The types of all events that a function emits."""
     return frozenset(class_of(name).type for spec in all_specs() for name in spec.emits)
+
+
+def _documents(text: str) -> Iterator[Manifest]:
+    documents: Iterator[Manifest | None] = yaml.safe_load_all(text)
+    return (document for document in documents if document)
 
 
 def _files(paths: Iterable[Path]) -> set[Path]:
@@ -108,16 +112,16 @@ def _is_object(document: Manifest) -> bool:
 
 
 def _template_of(manifest: Manifest) -> Manifest | None:
-    spec = manifest.get("spec") or {}
+    spec = section(manifest, "spec")
     if manifest.get("kind") == "Pod":
         return manifest
     if manifest.get("kind") == "CronJob":
-        spec = spec.get("jobTemplate", {}).get("spec", {})
+        spec = section(spec, "jobTemplate", "spec")
     is_ours = manifest.get("kind") != "Service" or manifest.get("apiVersion", "").startswith(
         SERVING
     )
-    template = spec.get("template") if is_ours else None
-    return template if isinstance(template, dict) and "spec" in template else None
+    template = section(spec, "template")
+    return template if is_ours and "spec" in template else None
 
 
 def _key(manifest: Manifest) -> tuple[str, str, str]:
@@ -134,14 +138,21 @@ def describe(manifest: Manifest) -> str:
     return f"{manifest.get('kind')}/{name_of(manifest)}"
 
 
+def section(manifest: Manifest, *keys: str) -> Manifest:
+    """The mapping at a path of keys; empty when a key is missing or null."""
+    for key in keys:
+        manifest = manifest.get(key) or {}
+    return manifest
+
+
 def annotations_of(manifest: Manifest) -> dict[str, str]:
     """The annotations of an object or a pod template."""
-    return dict((manifest.get("metadata") or {}).get("annotations") or {})
+    return section(manifest, "metadata", "annotations")
 
 
 def labels_of(manifest: Manifest) -> dict[str, str]:
     """The labels of an object or a pod template."""
-    return dict((manifest.get("metadata") or {}).get("labels") or {})
+    return section(manifest, "metadata", "labels")
 
 
 def containers_of(template: Manifest) -> list[Manifest]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tools.manifest_rules.manifests import (
     GO_DURATION,
+    Manifest,
     ManifestSet,
     Rule,
     annotations_of,
@@ -14,6 +15,7 @@ from tools.manifest_rules.manifests import (
     environment_of,
     is_whole,
     labels_of,
+    section,
 )
 
 SCALING = "autoscaling.knative.dev/"
@@ -76,8 +78,7 @@ CONCURRENCY_MAX = 1000
 def annotation_keys_are_known(manifests: ManifestSet) -> Iterator[str]:
     """A misspelt key has no effect, and no tool reports it."""
     for manifest in manifests.objects:
-        template = (manifest.get("spec") or {}).get("template")
-        for part in (manifest, template if isinstance(template, dict) else {}):
+        for part in (manifest, section(manifest, "spec", "template")):
             for key in (*annotations_of(part), *labels_of(part)):
                 prefix, _, name = key.rpartition("/")
                 known = KNOWN.get(f"{prefix}/")
@@ -205,7 +206,7 @@ def volumes_are_mounted(manifests: ManifestSet) -> Iterator[str]:
     """The webhook rejects a volume without a mount and a mount without a volume."""
     for manifest, template in manifests.pods():
         volumes = {volume["name"] for volume in template["spec"].get("volumes", ())}
-        claims = (manifest.get("spec") or {}).get("volumeClaimTemplates", ())
+        claims: list[Manifest] = section(manifest, "spec").get("volumeClaimTemplates", [])
         volumes |= {claim["metadata"]["name"] for claim in claims}
         mounts = {
             mount["name"] for c in containers_of(template) for mount in c.get("volumeMounts", ())

@@ -1,6 +1,6 @@
 """Writes every generated file from the functions' specs: ``python -m tools.render [--check]``.
 
-``--check`` writes nothing, names each file that is not what the specs say, and exits 1.
+``--check`` writes nothing, names each file that differs from the specs, and exits 1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RENDERERS = (
     "openfaas",
     "reference",
 )
-# every file in these folders but a README is generated: one that no renderer writes is an orphan
+# these folders hold generated files and READMEs only: any other file is an orphan
 GENERATED_FOLDERS = (
     Path("events/schemas"),
     Path("functions/api_docs/assets/rendered"),
@@ -38,27 +38,27 @@ GENERATED_FOLDERS = (
 def render_all() -> dict[Path, str]:
     """Every generated file's text, by path from the repository's root.
 
-    Raises ValueError when two renderers claim one file.
+    Raises ValueError when two renderers write the same file.
     """
     files: dict[Path, str] = {}
     for name in RENDERERS:
         rendered = import_module(f"tools.render.{name}").render()
         twice = files.keys() & rendered.keys()
         if twice:
-            raise ValueError(f"{name} renders what another renderer does: {min(twice)}")
+            raise ValueError(f"{name} renders a file of another renderer: {min(twice)}")
         files.update(rendered)
     return files
 
 
 def drift(root: Path, files: Mapping[Path, str]) -> list[str]:
-    """One sentence for each file below ``root`` that is missing, different or orphaned."""
-    found = []
+    """A sentence for each file below ``root`` that is missing, different or orphaned."""
+    found: list[str] = []
     for path, text in sorted(files.items()):
         if not (root / path).is_file():
             found.append(f"{path} is missing")
         elif (root / path).read_bytes() != text.encode():
             found.append(f"{path} is not what the specs say")
-    return found + [f"{path} has no renderer any more" for path in orphans(root, files)]
+    return found + [f"{path} has no renderer" for path in orphans(root, files)]
 
 
 def orphans(root: Path, files: Mapping[Path, str]) -> list[Path]:
@@ -73,7 +73,7 @@ def orphans(root: Path, files: Mapping[Path, str]) -> list[Path]:
 
 
 def write(root: Path, files: Mapping[Path, str]) -> list[str]:
-    """Makes ``root`` hold exactly these files; returns what was wrong before."""
+    """Writes these files below ``root`` and deletes orphans; returns the differences found."""
     found = drift(root, files)
     for path, text in files.items():
         target = root / path

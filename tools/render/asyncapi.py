@@ -1,4 +1,4 @@
-"""AsyncAPI 3.0 of every event: who announces, who consumes it, what it carries; and as a page."""
+"""Renders AsyncAPI 3.0 of all events, and a page with emitters, consumers and data of each."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tools.render.models import Schema
 from tools.render.openapi import ASSETS, VERSION
 
 DESCRIPTION = (
-    "Events of msa-shop are CloudEvents 1.0 over HTTP, binary or structured. They are hints: data "
-    "carries ids, and a consumer reads the rows. Delivery is at least once and in no order."
+    "Events of msa-shop are CloudEvents 1.0 over HTTP, binary or structured. Data carries ids "
+    "only: a consumer reads the rows. Delivery is at least once and unordered."
 )
 CLOUD_EVENT_HEADERS: Schema = {
     "type": "object",
@@ -30,7 +30,7 @@ CLOUD_EVENT_HEADERS: Schema = {
         "ce-dataschema": {"type": "string", "format": "uri"},
         "ce-partitionkey": {"type": "string"},
         "ce-traceparent": {"type": "string"},
-        "ce-sigkid": {"type": "string", "description": "Which key signed."},
+        "ce-sigkid": {"type": "string", "description": "Id of the signing key."},
         "ce-sig": {"type": "string", "description": "Ed25519 over the event, base64url."},
     },
 }
@@ -45,7 +45,7 @@ def render() -> dict[Path, str]:
 
 
 def document() -> Schema:
-    """AsyncAPI 3.0: a channel and a message for each event, an operation for each end."""
+    """AsyncAPI 3.0: a channel and a message per event, an operation per emitter and consumer."""
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "msa-shop events", "version": VERSION, "description": DESCRIPTION},
@@ -84,7 +84,7 @@ def _sends() -> Schema:
         f"{spec.name}.announces.{name}": {
             "action": "send",
             "channel": {"$ref": f"#/channels/{name}"},
-            "summary": f"{spec.name} announces {name}.",
+            "summary": f"{spec.name} emits {name}.",
         }
         for spec in all_specs()
         for name in spec.emits
@@ -104,7 +104,7 @@ def _receives() -> Schema:
 
 
 def page() -> str:
-    """The event catalogue as plain HTML: one table, no script."""
+    """The event catalogue as an HTML table without scripts."""
     rows = "".join(_row(event) for event in EVENTS)
     return (
         f"<!doctype html>\n<!-- {MARK} -->\n"
@@ -117,21 +117,21 @@ def page() -> str:
         '<a href="/v3/asyncapi">AsyncAPI</a></nav>\n'
         f"<main>\n<h1>Events</h1>\n<p>{escape(DESCRIPTION)}</p>\n"
         '<div class="scroll"><table>\n<thead><tr><th scope="col">Event</th>'
-        '<th scope="col">Meaning</th><th scope="col">Data</th><th scope="col">Announced by</th>'
+        '<th scope="col">Meaning</th><th scope="col">Data</th><th scope="col">Emitted by</th>'
         '<th scope="col">Consumed by</th></tr></thead>\n'
         f"<tbody>\n{rows}</tbody>\n</table></div>\n</main>\n</body>\n</html>\n"
     )
 
 
 def _row(event: type[ShopEvent]) -> str:
-    announcers = [spec.name for spec in all_specs() if event.name in spec.emits]
+    emitters = [spec.name for spec in all_specs() if event.name in spec.emits]
     consumers = list(consumers_of(event.name)) or ["external"]
     data = [name for _, name, _ in properties_of(event)]
     link = f'<a href="{escape(event.schema_path())}"><code>{escape(event.type)}</code></a>'
     cells = [escape(str(schema_of(event)["description"])), _code(data)]
-    cells += [_code(announcers), _code(consumers)]
+    cells += [_code(emitters), _code(consumers)]
     return f'<tr><th scope="row">{link}</th>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>\n"
 
 
-def _code(words: list[str]) -> str:
-    return ", ".join(f"<code>{escape(word)}</code>" for word in words)
+def _code(names: list[str]) -> str:
+    return ", ".join(f"<code>{escape(name)}</code>" for name in names)

@@ -1,4 +1,4 @@
-"""The Helm chart's list of functions and events: its templates loop over this and know no name."""
+"""Renders the list of functions and events that the templates of the Helm chart iterate over."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tools.render.objects import (
 ROOT = Path(__file__).parent.parent.parent
 FILES = Path("helm/msa-shop/files")
 LIST = FILES / "functions.yaml"
-# written by hand, once; Helm reads no file outside its chart
+# written by hand; the chart has a copy, because Helm reads no file outside its chart
 ALERTS = Path("infra/observability/alerts")
 
 
 def render() -> dict[Path, str]:
-    """The file that the chart's loops read, and copies of the dashboards and alert rules."""
+    """The list of functions and events, and copies of the dashboards and alert rules."""
     content = {
         "domains": list(domains()),
         "events": [_event(event) for event in EVENTS],

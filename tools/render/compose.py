@@ -1,4 +1,4 @@
-"""Compose: ``infra/compose/functions.yaml``, one service for each function and its own secrets."""
+"""Renders ``infra/compose/functions.yaml``: one service per function, with its own secrets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,23 @@ FUNCTIONS_IMAGE = "${SHOP_IMAGE:-msa-shop:local}"
 TOOLS_IMAGE = "${SHOP_TOOLS_IMAGE:-msa-shop-tools:local}"
 CONTEXT = "../.."
 IMAGE_ARGUMENTS = {"PYTHON_IMAGE": None, "REQUIREMENTS": None}
-# services beside the functions that have secrets of their own
-OTHERS = ("broker", "exporter", "grafana", "migrate", "postgres", "redis", "sandbox", "tools")
-# a container may be slow to be scheduled, a function is not: it drains within 20 seconds
+# services other than functions that have secrets
+SERVICES_WITH_SECRETS = (
+    "broker",
+    "exporter",
+    "grafana",
+    "migrate",
+    "postgres",
+    "redis",
+    "sandbox",
+    "tools",
+)
+# a function drains within 20 seconds; the rest is for a slow scheduler
 STOP_SECONDS = 25
 
 Service = dict[str, Any]
 
-# for a laptop: what a person may choose stands in their environment or in .env
+# development defaults; the environment or .env overrides them
 SETTINGS = {
     "SHOP_PROFILE": "local",
     "BROKER_URL": "http://broker:8080/",
@@ -35,7 +44,7 @@ SETTINGS = {
     "BUSINESS_TIME_ZONE": "${BUSINESS_TIME_ZONE:-Asia/Seoul}",
     "CURRENCY": "${CURRENCY:-KRW}",
     "TRUSTED_HOPS": "1",
-    # Prometheus is there in the profile observability; traces want an image with the extra `otel`
+    # Prometheus runs in the profile observability; traces need an image with the extra `otel`
     "METRICS_PORT": f"${{METRICS_PORT:-{METRICS_PORT}}}",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "${OTEL_EXPORTER_OTLP_ENDPOINT:-}",
     "OTEL_METRICS_EXPORTER": "none",
@@ -43,13 +52,13 @@ SETTINGS = {
 
 
 def render() -> dict[Path, str]:
-    """The functions, the job that makes everyone's secrets, and the volumes they lie in."""
+    """The functions, the job that creates all secrets, and the volumes that hold them."""
     return {FILE: yaml_text(document(all_specs()))}
 
 
 def document(specs: tuple[FunctionSpec, ...]) -> dict[str, Any]:
-    """What ``compose.yaml`` includes."""
-    owners = sorted((*(service_name(spec) for spec in specs), *OTHERS))
+    """The document that ``compose.yaml`` includes."""
+    owners = sorted((*(service_name(spec) for spec in specs), *SERVICES_WITH_SECRETS))
     services = {service_name(spec): _function(spec) for spec in specs}
     services["secrets"] = _secrets_job(owners)
     volumes: dict[str, Service] = {_volume(owner): {} for owner in ("master", *owners)}
@@ -57,7 +66,7 @@ def document(specs: tuple[FunctionSpec, ...]) -> dict[str, Any]:
 
 
 def service_name(spec: FunctionSpec) -> str:
-    """The function's name on the network."""
+    """The function's host name in the Compose network."""
     return spec.name.replace("_", "-")
 
 
@@ -88,7 +97,7 @@ def _function(spec: FunctionSpec) -> Service:
 
 
 def hardened() -> Service:
-    """What every container of ours is run with."""
+    """The restrictions of every container of the shop."""
     return {
         "cap_drop": ["ALL"],
         "init": False,
@@ -97,17 +106,17 @@ def hardened() -> Service:
         "restart": "unless-stopped",
         "security_opt": ["no-new-privileges:true"],
         "stop_grace_period": f"{STOP_SECONDS}s",
-        "tmpfs": ["/tmp:size=32m,mode=1777"],  # noqa: S108 (the container's own)
+        "tmpfs": ["/tmp:size=32m,mode=1777"],  # noqa: S108 (inside the container)
     }
 
 
 def _secrets_job(owners: list[str]) -> Service:
-    """Makes all secrets at the first start; alone it sees more than its own."""
+    """Creates all secrets at the first start; the only service that mounts every volume."""
     return {
         "image": TOOLS_IMAGE,
         "build": {"context": CONTEXT, "target": "tools", "args": {"PYTHON_IMAGE": None}},
         "command": ["compose-secrets", "--folder", "/secrets"],
-        "user": "0:0",  # the volumes are made as root's
+        "user": "0:0",  # Docker creates volumes owned by root
         "volumes": [f"{_volume(owner)}:/secrets/{owner}" for owner in ("master", *owners)],
         "network_mode": "none",
         **hardened(),

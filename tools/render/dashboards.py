@@ -1,6 +1,6 @@
-"""Grafana's dashboards: the functions (rate, errors, duration, cold starts) and the business.
+"""Renders Grafana's dashboards: functions (rate, errors, duration, cold starts) and business.
 
-A panel is its title, its queries and its unit; everything else is said once.
+A panel is a title, a unit and queries; the layout is computed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FUNCTIONS: tuple[Panel, ...] = (
         ),
     ),
     (
-        "Cold start of the processes that are up",
+        "Cold start of running processes",
         "s",
         (("max by (function) (cold_start_seconds)", "{{function}}"),),
     ),
@@ -56,12 +56,12 @@ FUNCTIONS: tuple[Panel, ...] = (
         (("count by (function) (cold_start_seconds)", "{{function}}"),),
     ),
     (
-        "Being handled",
+        "Requests in flight",
         "short",
         (("sum by (function) (shop_requests_in_flight)", "{{function}}"),),
     ),
     (
-        "Events by what became of them",
+        "Events by outcome",
         "ops",
         ((_by("function, outcome", "shop_events_total"), "{{function}} {{outcome}}"),),
     ),
@@ -77,7 +77,7 @@ FUNCTIONS: tuple[Panel, ...] = (
         ),
     ),
     (
-        "Announcements",
+        "Events published by outcome",
         "ops",
         ((_by("type, outcome", "shop_outbox_published_total"), "{{type}} {{outcome}}"),),
     ),
@@ -95,27 +95,27 @@ BUSINESS: tuple[Panel, ...] = (
             ),
         ),
     ),
-    ("Orders by state", "short", (("max by (status) (shop_orders)", "{{status}}"),)),
-    ("Payments by state", "short", (("max by (status) (shop_payments)", "{{status}}"),)),
-    ("Refunds by state", "short", (("max by (status) (shop_refunds)", "{{status}}"),)),
+    ("Orders by status", "short", (("max by (status) (shop_orders)", "{{status}}"),)),
+    ("Payments by status", "short", (("max by (status) (shop_payments)", "{{status}}"),)),
+    ("Refunds by status", "short", (("max by (status) (shop_refunds)", "{{status}}"),)),
     (
-        "Outbox: the oldest event not taken",
+        "Outbox: age of the oldest unpublished event",
         "s",
         (("max(shop_outbox_lag_seconds)", "age"),),
     ),
-    ("Outbox: events not taken", "short", (("max(shop_outbox_open)", "events"),)),
+    ("Outbox: unpublished events", "short", (("max(shop_outbox_open)", "events"),)),
     ("Work due now", "short", (("max by (kind) (shop_due_work)", "{{kind}}"),)),
     (
-        "How long it has been due",
+        "Age of the oldest due work",
         "s",
         (("max by (kind) (shop_due_work_oldest_seconds)", "{{kind}}"),),
     ),
     (
-        "Dead letters and alarms",
+        "Dead letters and operator alerts",
         "short",
         (
             ("max(shop_dead_letters_open)", "dead letters"),
-            ("max by (kind) (shop_alarms_open)", "alarm {{kind}}"),
+            ("max by (kind) (shop_alarms_open)", "alert {{kind}}"),
         ),
     ),
     (
@@ -124,7 +124,7 @@ BUSINESS: tuple[Panel, ...] = (
         (("max by (kind, currency) (shop_ledger_minor)", "{{kind}} {{currency}}"),),
     ),
     (
-        "Provider: what calls came to",
+        "Provider: calls by outcome",
         "ops",
         ((_by("step, outcome", "shop_provider_calls_total"), "{{step}} {{outcome}}"),),
     ),
@@ -142,12 +142,12 @@ DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
 
 
 def dashboard_files() -> dict[str, str]:
-    """Each dashboard's file name and text."""
+    """The text of each dashboard, by file name."""
     return {f"{name}.json": json_text(dashboard(name)) for name in DASHBOARDS}
 
 
 def dashboard(name: str) -> dict[str, Any]:
-    """One dashboard as Grafana imports it."""
+    """A dashboard in Grafana's import format."""
     title, panels = DASHBOARDS[name]
     return {
         "uid": f"shop-{name}",

@@ -1,4 +1,4 @@
-"""The edge's route table: which function answers which method and path."""
+"""Renders the route table of the edge: the function of each method and path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROUTES = Path("infra/edge/routes.json")
 
 
 def render() -> dict[Path, str]:
-    """The table of all public routes, by path and method; events never come through the edge."""
+    """All public routes, sorted by path and method; the edge does not route events."""
     routes = [
         {
             "auth": route.auth,

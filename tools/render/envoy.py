@@ -1,10 +1,10 @@
-"""Envoy as the edge: ``infra/edge/envoy.yaml`` for a cluster, ``infra/compose/…`` for Compose.
+"""Renders Envoy as the edge of a cluster (``infra/edge``) and of Compose (``infra/compose``).
 
-The one door where there is no Gateway API.  It knows the routes of the specs and nothing else gets
-through; it matches paths as they came, byte for byte, so no second spelling of a path reaches a
-function; it takes away what a client says about who it is; it asks for a token where a route
-needs one; and it holds floods, long bodies and slow clients off.  Functions do not trust it: they
-check tokens, roles, sizes and limits themselves.
+It is the edge where a cluster has no Gateway API.  It routes the paths of the specs only, and
+matches them byte for byte, so that no other spelling of a path reaches a function.  It removes
+identity headers of clients, requires a token where a route needs one, and limits request rate,
+body size and slow clients.  Functions do not rely on it: they check tokens, roles, sizes and limits
+themselves.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ JWKS_CACHE_SECONDS = 300
 UPSTREAM_IDLE_SECONDS = 60  # functions keep idle connections for 120: the edge closes first
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
 
-# What a client says about who it is, or about a path that is not in the request line.
+# Headers of clients that claim an identity, or another path than the request line.
 CLAIMS = (
     "forwarded",
     "x-auth",
@@ -58,8 +58,8 @@ CLAIMS = (
     "x-role",
     "x-user",
 )
-# What the edge answers itself: the shop's code, and words for people.
-REFUSALS = {
+# Responses of the edge itself: error code and message by status.
+ERRORS = {
     400: ("BAD_REQUEST", "The request cannot be read"),
     401: ("UNAUTHENTICATED", "A valid access token is needed"),
     403: ("FORBIDDEN", "This is not allowed"),
@@ -74,20 +74,20 @@ REFUSALS = {
     503: ("UNAVAILABLE", "The shop cannot be reached; try again"),
     504: ("GATEWAY_TIMEOUT", "The function did not answer in time"),
 }
-COME_BACK = (429, 503)
-# A public route may carry a token, which the function looks at; and a policy decides settlements.
-TOKEN_NEEDED = ("customer", "staff", "support", "finance")
-TOKEN_CHECKED = "settlements"  # noqa: S105 (a policy's name)
+WITH_RETRY_AFTER = (429, 503)
+# Functions validate optional tokens; for settlements a setting decides whether one is required.
+TOKEN_REQUIRED = ("customer", "staff", "support", "finance")
+TOKEN_OPTIONAL = "settlements"  # noqa: S105 (the name of a policy)
 
 Config = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where an edge stands: its ports, and where functions and the collector of traces are.
+class EdgeSettings:
+    """Ports and limits of an edge, and the addresses of functions and of the trace collector.
 
-    What one address may send is far above RATE_LIMIT_PER_MINUTE, which the functions count over all
-    replicas: this wall is against floods.
+    The limit per client address is far above RATE_LIMIT_PER_MINUTE, which functions count over all
+    replicas: it protects against floods only.
     """
 
     address_of: Callable[[FunctionSpec], tuple[str, int]]
@@ -97,16 +97,16 @@ class Place:
     admin_port: int = 9901
     client_burst: int = 1200
     client_per_second: int = 400
-    host: str = "0.0.0.0"  # noqa: S104 (a container's only address)
+    host: str = "0.0.0.0"  # noqa: S104 (the only address of a container)
 
 
 def render() -> dict[Path, str]:
-    """The edge of a cluster and the edge of Compose."""
-    cluster = Place(
+    """The configurations for a cluster and for Compose."""
+    cluster = EdgeSettings(
         address_of=lambda spec: (f"{name_of(spec)}.{NAMESPACE}.svc.cluster.local", 80),
         traces=(f"otel-collector.{NAMESPACE}.svc.cluster.local", 4318),
     )
-    compose = Place(
+    compose = EdgeSettings(
         address_of=lambda spec: (spec.name.replace("_", "-"), 8080),
         traces=("otel-collector", 4318),
     )
@@ -116,18 +116,20 @@ def render() -> dict[Path, str]:
     }
 
 
-def bootstrap(specs: tuple[FunctionSpec, ...], place: Place) -> Config:
-    """Envoy's whole configuration in front of these functions; events never come through it."""
-    fronted = [spec for spec in specs if spec.routes]
-    clusters = [_cluster(spec.name, place.address_of(spec)) for spec in fronted]
-    clusters.append(_cluster("traces", place.traces))
-    clusters.append(_cluster("admin", ("127.0.0.1", place.admin_port)))
+def bootstrap(specs: tuple[FunctionSpec, ...], settings: EdgeSettings) -> Config:
+    """Envoy's configuration for the routes of these functions; it does not route events."""
+    routed = [spec for spec in specs if spec.routes]
+    clusters = [_cluster(spec.name, settings.address_of(spec)) for spec in routed]
+    clusters.append(_cluster("traces", settings.traces))
+    clusters.append(_cluster("admin", ("127.0.0.1", settings.admin_port)))
     listeners = [
-        _listener("edge", _address(place.host, place.port), _connection_manager(fronted, place)),
-        _listener("metrics", _address(place.host, place.metrics_port), _metrics()),
+        _listener(
+            "edge", _address(settings.host, settings.port), _connection_manager(routed, settings)
+        ),
+        _listener("metrics", _address(settings.host, settings.metrics_port), _metrics()),
     ]
     return {
-        "admin": {"address": _address("127.0.0.1", place.admin_port)},
+        "admin": {"address": _address("127.0.0.1", settings.admin_port)},
         "static_resources": {"listeners": listeners, "clusters": clusters},
         "overload_manager": {
             "resource_monitors": [
@@ -155,13 +157,13 @@ def _seconds(number: int) -> str:
     return f"{number}s"
 
 
-# ---------------------------------------------------------------- towards the functions
+# ---------------------------------------------------------------- upstream: functions
 
 
 def _cluster(name: str, address: tuple[str, int]) -> Config:
-    """One function's processes, by name: whoever runs them may move them."""
+    """The processes of one function, resolved by DNS name."""
     endpoint = {"endpoint": {"address": _address(*address)}}
-    http = {
+    http: Config = {
         "explicit_http_config": {"http_protocol_options": {}},
         "common_http_protocol_options": {"idle_timeout": _seconds(UPSTREAM_IDLE_SECONDS)},
     }
@@ -169,7 +171,7 @@ def _cluster(name: str, address: tuple[str, int]) -> Config:
         "clusters.dns.v3.DnsCluster",
         dns_lookup_family="V4_PREFERRED",
         dns_refresh_rate="5s",
-        # a container that comes up late is found at once, and not after half a minute
+        # a container that starts late is found within 2 s instead of 30 s
         dns_failure_refresh_rate={"base_interval": "0.5s", "max_interval": "2s"},
     )
     options = "upstreams.http.v3.HttpProtocolOptions"
@@ -184,7 +186,7 @@ def _cluster(name: str, address: tuple[str, int]) -> Config:
     }
 
 
-# ---------------------------------------------------------------- from the clients
+# ---------------------------------------------------------------- downstream: clients
 
 
 def _listener(name: str, address: Config, manager: Config) -> Config:
@@ -198,7 +200,7 @@ def _listener(name: str, address: Config, manager: Config) -> Config:
 
 
 def _metrics() -> Config:
-    """What Prometheus asks for, and nothing else of the admin's port."""
+    """Exposes the metrics path of the admin port, and no other path of it."""
     route = {"match": {"path": "/stats/prometheus"}, "route": {"cluster": "admin"}}
     return _typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -216,15 +218,15 @@ def _metrics() -> Config:
     )
 
 
-def _connection_manager(specs: list[FunctionSpec], place: Place) -> Config:
+def _connection_manager(specs: list[FunctionSpec], settings: EdgeSettings) -> Config:
     return _typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="edge",
-        # the peer's address is appended to X-Forwarded-For; nobody is taken for one of ours
+        # the peer's address is appended to X-Forwarded-For; no address counts as internal
         use_remote_address=True,
         internal_address_config={"unix_sockets": False},
         server_header_transformation="PASS_THROUGH",
-        # paths go on as they came, and those with an escaped slash go nowhere
+        # paths are forwarded unchanged; those with an escaped slash are rejected
         normalize_path=False,
         merge_slashes=False,
         path_with_escaped_slashes_action="REJECT_REQUEST",
@@ -235,7 +237,7 @@ def _connection_manager(specs: list[FunctionSpec], place: Place) -> Config:
         drain_timeout="5s",
         common_http_protocol_options={
             "idle_timeout": "75s",
-            # WSGI cannot tell x_user from x-user
+            # WSGI cannot distinguish x_user from x-user
             "headers_with_underscores_action": "DROP_HEADER",
             "max_headers_count": 100,
         },
@@ -252,15 +254,15 @@ def _connection_manager(specs: list[FunctionSpec], place: Place) -> Config:
             "virtual_hosts": [{"name": "shop", "domains": ["*"], "routes": routes(specs)}],
             "response_headers_to_remove": ["server"],
         },
-        http_filters=_filters(specs, place),
+        http_filters=_filters(specs, settings),
     )
 
 
-def _filters(specs: list[FunctionSpec], place: Place) -> list[Config]:
+def _filters(specs: list[FunctionSpec], settings: EdgeSettings) -> list[Config]:
     filters = {
-        "header_mutation": _without_claims(),
-        "local_ratelimit": _first_wall(place),
-        "jwt_authn": _tokens(specs, place),
+        "header_mutation": _header_removal(),
+        "local_ratelimit": _rate_limit(settings),
+        "jwt_authn": _token_validation(specs, settings),
         "buffer": _typed("filters.http.buffer.v3.Buffer", max_request_bytes=BODY_BYTES_MAX),
         "router": _typed("filters.http.router.v3.Router", suppress_envoy_headers=True),
     }
@@ -270,7 +272,7 @@ def _filters(specs: list[FunctionSpec], place: Place) -> list[Config]:
     ]
 
 
-def _without_claims() -> Config:
+def _header_removal() -> Config:
     matchers = [
         {"remove_on_match": {"key_matcher": {"prefix": prefix, "ignore_case": True}}}
         for prefix in CLAIMS
@@ -280,22 +282,22 @@ def _without_claims() -> Config:
     )
 
 
-def _first_wall(place: Place) -> Config:
-    """So many requests a second from one address, and from all together, to each edge process."""
+def _rate_limit(settings: EdgeSettings) -> Config:
+    """Requests per second from one address and from all addresses, per edge process."""
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     network = {"masked_remote_address": {"v4_prefix_mask_len": 32, "v6_prefix_mask_len": 64}}
     return _typed(
         "filters.http.local_ratelimit.v3.LocalRateLimit",
-        stat_prefix="first_wall",
+        stat_prefix="edge_rate_limit",
         filter_enabled=always,
         filter_enforced=always,
         token_bucket=_bucket(EDGE_BURST, EDGE_PER_SECOND),
         rate_limits=[{"actions": [network]}],
-        # an entry without a value: every address has a bucket of its own
+        # an entry without a value: each address gets its own token bucket
         descriptors=[
             {
                 "entries": [{"key": "masked_remote_address"}],
-                "token_bucket": _bucket(place.client_burst, place.client_per_second),
+                "token_bucket": _bucket(settings.client_burst, settings.client_per_second),
             }
         ],
         max_dynamic_descriptors=ADDRESSES_MAX,
@@ -306,13 +308,13 @@ def _bucket(burst: int, per_second: int) -> Config:
     return {"max_tokens": burst, "tokens_per_fill": per_second, "fill_interval": "1s"}
 
 
-def _tokens(specs: list[FunctionSpec], place: Place) -> Config:
-    """Our keys, fetched from the function that issues tokens.
+def _token_validation(specs: list[FunctionSpec], settings: EdgeSettings) -> Config:
+    """Validates token signatures with the keys of the function that issues tokens.
 
-    Issuer and audience are settings that only functions know; they check them, and the session.
+    Functions check issuer and audience, which are their settings, and the session.
     """
     (issuer,) = (spec for spec in specs if spec.issues_tokens)
-    host, port = place.address_of(issuer)
+    host, port = settings.address_of(issuer)
     provider = {
         "forward": True,
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
@@ -327,12 +329,12 @@ def _tokens(specs: list[FunctionSpec], place: Place) -> Config:
             "retry_policy": {"num_retries": 3},
         },
     }
-    needed: Config = {"provider_name": "shop"}
-    checked = {"requires_any": {"requirements": [needed, {"allow_missing": {}}]}}
+    required: Config = {"provider_name": "shop"}
+    optional: Config = {"requires_any": {"requirements": [required, {"allow_missing": {}}]}}
     return _typed(
         "filters.http.jwt_authn.v3.JwtAuthentication",
         providers={"shop": provider},
-        requirement_map={"needed": needed, "checked": checked},
+        requirement_map={"required": required, "optional": optional},
         strip_failure_response=True,
     )
 
@@ -341,25 +343,25 @@ def _tokens(specs: list[FunctionSpec], place: Place) -> Config:
 
 
 def routes(specs: list[FunctionSpec]) -> list[Config]:
-    """The route table; what it does not know is 404, and a method that a path has not is 405."""
+    """The route table; an unknown path gets 404, an unknown method of a path 405."""
     by_path: dict[str, list[tuple[FunctionSpec, Route]]] = {}
     for spec in specs:
         for route in spec.routes:
             by_path.setdefault(route.path, []).append((spec, route))
-    # a path without parameters wins over one with
-    table = [_alive()]
+    # a path without parameters takes precedence over one with
+    table = [_liveness()]
     for path in sorted(by_path, key=lambda path: ("{" in path, path)):
         table += [_route(spec, route) for spec, route in by_path[path]]
         table += _other_methods(path, by_path[path])
     return [*table, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
 
 
-def _alive() -> Config:
-    answer = {"status": 200, "body": {"inline_string": '{"status":"UP"}'}}
+def _liveness() -> Config:
+    response = {"status": 200, "body": {"inline_string": '{"status":"UP"}'}}
     as_json = {"header": {"key": "content-type", "value": "application/json"}}
     return {
         "match": {"path": LIVENESS, "headers": [_method("GET", "HEAD")]},
-        "direct_response": answer,
+        "direct_response": response,
         "response_headers_to_add": [
             {**as_json, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
         ],
@@ -378,7 +380,7 @@ def _route(spec: FunctionSpec, route: Route) -> Config:
             "cluster": spec.name,
             "auto_host_rewrite": True,
             "timeout": _seconds(request_seconds(spec) + COLD_START_SECONDS),
-            # only what surely never arrived is sent again
+            # retries only requests that cannot have reached the function
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
         },
         "typed_per_filter_config": {jwt: per_route},
@@ -386,19 +388,21 @@ def _route(spec: FunctionSpec, route: Route) -> Config:
 
 
 def _requirement(route: Route) -> Config:
-    if route.auth in TOKEN_NEEDED:
-        return {"requirement_name": "needed"}
-    return {"requirement_name": "checked"} if route.auth == TOKEN_CHECKED else {"disabled": True}
+    if route.auth in TOKEN_REQUIRED:
+        return {"requirement_name": "required"}
+    return {"requirement_name": "optional"} if route.auth == TOKEN_OPTIONAL else {"disabled": True}
 
 
 def _other_methods(path: str, known: list[tuple[FunctionSpec, Route]]) -> list[Config]:
     methods = {route.method for _, route in known}
-    allow = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    allow = {*methods, "OPTIONS"}
+    if "GET" in methods:
+        allow.add("HEAD")
     header = {"header": {"key": "allow", "value": ", ".join(sorted(allow))}}
     common: Config = {"response_headers_to_add": [header]}
-    asking = {**_path(path), "headers": [_method("OPTIONS")]}
+    options = {**_path(path), "headers": [_method("OPTIONS")]}
     return [
-        {"match": asking, "direct_response": {"status": 204}, **common},
+        {"match": options, "direct_response": {"status": 204}, **common},
         {"match": _path(path), "direct_response": {"status": 405}, **common},
     ]
 
@@ -417,20 +421,20 @@ def _method(*methods: str) -> Config:
     return {"name": ":method", "string_match": match}
 
 
-# ---------------------------------------------------------------- what it says
+# ---------------------------------------------------------------- responses, logs, traces
 
 
 def _local_replies() -> Config:
-    """Refusals of the edge's own as the functions' are: problem documents that nobody caches."""
-    return {"mappers": [_mapper(status) for status in REFUSALS]}
+    """Errors of the edge itself, as problem documents like those of functions, never cached."""
+    return {"mappers": [_mapper(status) for status in ERRORS]}
 
 
 def _mapper(status: int) -> Config:
-    code, message = REFUSALS[status]
+    code, message = ERRORS[status]
     headers = [{"header": {"key": "cache-control", "value": "no-store"}}]
     if status == HTTPStatus.UNAUTHORIZED:
         headers.append({"header": {"key": "www-authenticate", "value": "Bearer"}})
-    if status in COME_BACK:
+    if status in WITH_RETRY_AFTER:
         headers.append({"header": {"key": "retry-after", "value": "1"}})
     comparison = {
         "op": "EQ",
@@ -459,7 +463,7 @@ def _problem(code: str, message: str, title: str) -> Config:
 
 
 def _access_log() -> Config:
-    """One line for each request; no query, no token, no body."""
+    """One line per request, without query, token and body."""
     line = {
         "at": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
         "message": "edge",
@@ -485,7 +489,7 @@ def _access_log() -> Config:
 
 
 def _tracing() -> Config:
-    """Begins a trace (or goes on with the client's) that functions and events continue."""
+    """Starts a trace, or continues the client's; functions and events continue it."""
     exporter = {
         "http_uri": {"uri": "http://traces/v1/traces", "cluster": "traces", "timeout": "1s"}
     }

@@ -1,4 +1,4 @@
-"""Knative Eventing: the Broker in three classes, Triggers, EventTypes, and the signed clock."""
+"""Renders Knative Eventing: Brokers of three classes, Triggers, EventTypes, and signed ticks."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tools.render.objects import (
 )
 
 BROKER = "shop"
-# waits of 0.5 s, doubled eight times: 127 s with channels, 255 s with Kafka, longer than a failover
+# delays of 0.5 s, doubled eight times: 127 s with channels, 255 s with Kafka; a failover is shorter
 RETRIES = 8
 DELAY = "PT0.5S"
 
-# by the name of its folder and of the chart's `broker.class`: where functions send their events
+# ingress address by folder name, which is also the chart's `broker.class`
 INGRESS = {
     "imc": f"http://broker-ingress.knative-eventing.svc.cluster.local/{NAMESPACE}/{BROKER}",
     "kafka": f"http://kafka-broker-ingress.knative-eventing.svc.cluster.local/{NAMESPACE}/{BROKER}",
@@ -55,12 +55,12 @@ CONFIGS: dict[str, Manifest] = {
 
 
 def broker_objects(kind: str) -> list[Manifest]:
-    """The Broker of one class and what configures it."""
+    """The Broker of one class and its configuration."""
     return [broker(kind), *_configuration(kind)]
 
 
 def broker(kind: str) -> Manifest:
-    """The shop's broker; its delivery is the net below the Triggers' own."""
+    """The shop's broker; its delivery applies to Triggers without their own."""
     config = {"config": CONFIGS[kind]} if kind in CONFIGS else {}
     return {
         "apiVersion": "eventing.knative.dev/v1",
@@ -98,14 +98,14 @@ def _configuration(kind: str) -> list[Manifest]:
 
 
 def trigger(spec: FunctionSpec, event: str) -> Manifest:
-    """The Trigger of one subscription; it has every delivery field, since a part loses the rest."""
+    """The Trigger of one subscription; its delivery is complete, since it replaces the Broker's."""
     return {
         "apiVersion": "eventing.knative.dev/v1",
         "kind": "Trigger",
         "metadata": metadata(
             trigger_name(spec, event),
             labels_of(spec),
-            # handlers take events in any order, so no event waits behind another that is retried
+            # handlers accept any order, so an event need not wait for the retries of another
             annotations={"kafka.eventing.knative.dev/delivery.order": "unordered"},
         ),
         "spec": {
@@ -118,12 +118,12 @@ def trigger(spec: FunctionSpec, event: str) -> Manifest:
 
 
 def trigger_name(spec: FunctionSpec, event: str) -> str:
-    """Stable for ever: a Kafka Trigger of another name begins at the end of the log."""
+    """Never changes: a Kafka Trigger with a new name starts at the end of the log."""
     return f"{name_of(spec)}-on-{event.replace('.', '-')}"
 
 
 def delivery(seconds: int) -> Manifest:
-    """The whole delivery block for a function whose requests may take ``seconds``."""
+    """The complete delivery block for a function whose requests may take ``seconds``."""
     block: Manifest = {
         "retry": RETRIES,
         "backoffPolicy": "exponential",
@@ -137,7 +137,7 @@ def delivery(seconds: int) -> Manifest:
 
 
 def service_ref(name: str) -> Manifest:
-    """Where to find a function's Service."""
+    """A reference to a function's Service."""
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
@@ -147,7 +147,7 @@ def service_ref(name: str) -> Manifest:
 
 
 def broker_ref() -> Manifest:
-    """Where to find the broker."""
+    """A reference to the broker."""
     return {
         "apiVersion": "eventing.knative.dev/v1",
         "kind": "Broker",
@@ -157,12 +157,12 @@ def broker_ref() -> Manifest:
 
 
 def event_type_name(event: type[ShopEvent]) -> str:
-    """The EventType's name."""
+    """The name of an event's EventType."""
     return f"shop-{event.name.replace('.', '-')}-v{event.version}"
 
 
 def event_type(event: type[ShopEvent]) -> Manifest:
-    """The catalogue entry of an event."""
+    """The EventType of an event."""
     return {
         "apiVersion": "eventing.knative.dev/v1beta3",
         "kind": "EventType",
@@ -189,15 +189,15 @@ def event_type(event: type[ShopEvent]) -> Manifest:
 
 
 def clock_name(schedule: Schedule) -> str:
-    """The CronJob's name."""
+    """The name of a schedule's CronJob."""
     return f"shop-clock-{schedule.name}"
 
 
 def clock(spec: FunctionSpec, schedule: Schedule) -> Manifest:
     """A CronJob that sends one signed tick.
 
-    Not a PingSource: that cannot sign, and a function takes nothing unsigned.  A missed tick is
-    made good by the next, since handlers look for all that is due.
+    Not a PingSource: it cannot sign, and functions accept signed events only.  A missed tick has no
+    effect beyond delay, since each tick processes all due work.
     """
     return {
         "apiVersion": "batch/v1",
@@ -216,7 +216,7 @@ def clock(spec: FunctionSpec, schedule: Schedule) -> Manifest:
 
 
 def clock_labels(spec: FunctionSpec) -> dict[str, str]:
-    """The labels of a tick: it acts for the clock's domain, not for the function's."""
+    """The labels of a tick, which belongs to the trust domain of the clock."""
     return {**labels_of(spec), "msa-shop/trust-domain": CLOCK_DOMAIN}
 
 
@@ -243,7 +243,7 @@ def _tick_job(spec: FunctionSpec, schedule: Schedule) -> Manifest:
 
 
 def tick_container(arguments: list[str], *, secrets: str = "secrets") -> Manifest:
-    """What sends ticks; it alone has the clock's key."""
+    """The container that sends ticks; the only one with the clock's key."""
     return {
         "name": "tick",
         "image": IMAGE,

@@ -1,8 +1,8 @@
-"""Gateway API: one host, and for each route the function behind Knative's local gateway.
+"""Renders the Gateway API: one host, and an HTTPRoute per function to Knative's local gateway.
 
-Knative routes by host only, so each rule rewrites the host to the function's own and hands over to
-Kourier's internal Service; scaling from zero and traffic splits stay Knative's.  ``/events`` is
-nobody's route: it never comes through here.
+Knative routes by host only, so each rule rewrites the host to the function's and forwards to
+Kourier's internal Service; scaling from zero and traffic splits stay with Knative.  ``/events`` has
+no route.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ HOST = "shop.example.com"
 CERTIFICATE = "shop-tls"
 BACKEND = "kourier-internal"
 BACKEND_NAMESPACE = "kourier-system"
-# what a client might send to pass for somebody; only proxies of ours may say such things
+# identity headers that only the platform may set
 STRIPPED = ("Ce-Id", "Ce-Source", "Ce-Specversion", "Ce-Type", "X-User-Id", "X-User-Role")
 PARAMETER = re.compile(r"\{\w+\}")
 
 
 def objects() -> list[Manifest]:
-    """The Gateway, an HTTPRoute per function that has routes, and leave to use Kourier."""
+    """The Gateway, an HTTPRoute per function with routes, and the grant to use Kourier."""
     routes = [http_route(spec) for spec in all_specs() if spec.routes]
     return [gateway(), *routes, reference_grant()]
 
 
 def gateway() -> Manifest:
-    """One HTTPS listener for the shop's host; the certificate is in a Secret."""
+    """A Gateway with one HTTPS listener for the shop's host; its certificate is in a Secret."""
     listener = {
         "name": "https",
         "protocol": "HTTPS",
@@ -57,7 +57,7 @@ def gateway() -> Manifest:
 
 
 def http_route(spec: FunctionSpec) -> Manifest:
-    """The routes of one function, in one rule: they differ in the path only, not in the target."""
+    """The routes of one function, as matches of one rule."""
     host = f"{name_of(spec)}.{NAMESPACE}.svc.cluster.local"
     rule = {
         "matches": [match(route) for route in spec.routes],
@@ -81,7 +81,7 @@ def http_route(spec: FunctionSpec) -> Manifest:
 
 
 def match(route: Route) -> Manifest:
-    """Exact where the path has no parameter; else an expression that takes one segment each."""
+    """An exact match, or for a path with parameters an expression of one segment each."""
     parts = [re.escape(part) for part in PARAMETER.split(route.path)]
     expression = "[^/]+".join(parts).replace("\\-", "-")
     is_exact = not PARAMETER.search(route.path)
@@ -94,7 +94,7 @@ def match(route: Route) -> Manifest:
 
 
 def reference_grant() -> Manifest:
-    """Lets the shop's routes point at Kourier's internal Service, which is in another namespace."""
+    """Allows the shop's routes to use Kourier's internal Service in its namespace."""
     source = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": NAMESPACE}
     return {
         "apiVersion": "gateway.networking.k8s.io/v1beta1",

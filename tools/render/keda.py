@@ -1,8 +1,8 @@
-"""KEDA: `sweep` as a Deployment that exists only while something is due.
+"""Renders `sweep` as a Deployment that KEDA scales from zero by the number of due rows.
 
-A Knative Service has no ``/scale`` and a scaler of its own, so KEDA never looks at one: with this
-component `sweep` is no Service any more.  Its pod has a second container that ticks it, with the
-clock's key, so that the function keeps taking signed ticks only.
+A Knative Service has no scale subresource, so KEDA cannot scale it: this component replaces the
+Service.  A second container of the pod sends the ticks, signed with the clock's key, because the
+function accepts signed ticks only.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ COOLDOWN_SECONDS = 120
 
 
 def objects() -> list[Manifest]:
-    """The Deployment, what scales it, and what tells it where the broker is."""
+    """The Deployment, its scaler, and the SinkBinding that sets the broker's address."""
     spec = spec_of(SWEEPER)
     return [deployment(spec), scaled_object(spec), trigger_authentication(), sink_binding(spec)]
 
 
 def patches() -> list[Manifest]:
-    """Takes the Service and its clock away: the Deployment has their work."""
+    """Patches that delete the Service and its CronJob, which the Deployment replaces."""
     spec = spec_of(SWEEPER)
-    gone = {"$patch": "delete"}
+    delete = {"$patch": "delete"}
     service = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
         "metadata": metadata(name_of(spec)),
-        **gone,
+        **delete,
     }
     clocks = [
         {
             "apiVersion": "batch/v1",
             "kind": "CronJob",
             "metadata": metadata(clock_name(schedule)),
-            **gone,
+            **delete,
         }
         for schedule in spec.schedules
     ]
@@ -67,16 +67,16 @@ def patches() -> list[Manifest]:
 
 
 def due_query(spec: FunctionSpec) -> str:
-    """How many rows are due of the kinds that the function's schedules work on.
+    """Counts due rows of the kinds that the function's schedules process.
 
-    KEDA binds no parameters, so the kinds (literals of the spec) are written into the text.
+    KEDA binds no parameters, so the kinds, which are literals of the spec, are part of the text.
     """
     kinds = ", ".join(f"'{kind}'" for schedule in spec.schedules for kind in schedule.due_kinds)
     return " ".join(COUNT_DUE.split()).replace("%(kinds)s", f"array[{kinds}]")
 
 
 def deployment(spec: FunctionSpec) -> Manifest:
-    """The worker; without ``replicas``, which are KEDA's."""
+    """The Deployment, without ``replicas``, which KEDA sets."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -92,18 +92,18 @@ def _pod(spec: FunctionSpec) -> Manifest:
     (schedule,) = spec.schedules
     container = container_of(spec)
     probe = {**container["readinessProbe"]["httpGet"], "port": 8080}
-    live = {**container["livenessProbe"]["httpGet"], "port": 8080}
-    # empty, so that the sink counts that the SinkBinding writes into K_SINK
+    liveness = {**container["livenessProbe"]["httpGet"], "port": 8080}
+    # empty, so that the K_SINK of the SinkBinding is used
     environment = [*container["env"], {"name": "BROKER_URL", "value": ""}]
     worker = {
         **container,
         "name": "function",
         "env": environment,
         "readinessProbe": {"httpGet": probe, "periodSeconds": 2},
-        "livenessProbe": {**container["livenessProbe"], "httpGet": live},
+        "livenessProbe": {**container["livenessProbe"], "httpGet": liveness},
     }
-    here = "http://127.0.0.1:8080/events"
-    ticker = tick_container([schedule.name, here, f"--every={TICK_SECONDS}"], secrets="clock")
+    target = "http://127.0.0.1:8080/events"
+    ticker = tick_container([schedule.name, target, f"--every={TICK_SECONDS}"], secrets="clock")
     return {
         "serviceAccountName": account_of(domain_of(spec)),
         "automountServiceAccountToken": False,
@@ -119,7 +119,7 @@ def _pod(spec: FunctionSpec) -> Manifest:
 
 
 def scaled_object(spec: FunctionSpec) -> Manifest:
-    """From nothing to the spec's most, by the number of due rows; a broken query keeps one."""
+    """Scales from 0 to the spec's maximum by due rows; to 1 when the query fails."""
     query = {
         "query": due_query(spec),
         "targetQueryValue": str(spec.schedules[0].rows_per_process),
@@ -139,7 +139,7 @@ def scaled_object(spec: FunctionSpec) -> Manifest:
             "triggers": [
                 {
                     "type": "postgresql",
-                    # written out: the fallback is refused without it
+                    # explicit: KEDA rejects the fallback without it
                     "metricType": "AverageValue",
                     "metadata": query,
                     "authenticationRef": {"name": AUTHENTICATION},
@@ -150,7 +150,7 @@ def scaled_object(spec: FunctionSpec) -> Manifest:
 
 
 def trigger_authentication() -> Manifest:
-    """The connection KEDA's operator counts with: a role that reads `due_work`."""
+    """The database connection of KEDA's operator: a role that reads `due_work`."""
     reference = {"parameter": "connection", "name": "shop-keda", "key": "connection"}
     return {
         "apiVersion": "keda.sh/v1alpha1",
@@ -161,7 +161,7 @@ def trigger_authentication() -> Manifest:
 
 
 def sink_binding(spec: FunctionSpec) -> Manifest:
-    """Tells the Deployment the broker's address, whatever its class, as ``K_SINK``."""
+    """Sets the broker's address in the Deployment as ``K_SINK``, for every broker class."""
     subject = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -1,11 +1,11 @@
-"""Knative: a Service per function and everything around it, as kustomize folders.
+"""Renders Knative Services, and all objects that they need, as kustomize folders.
 
 ``base`` is the shop without a broker; ``imc``, ``kafka`` and ``rabbitmq`` are the base with one;
 ``components`` are for clusters that have KEDA, a Gateway API or the Prometheus operator.
 
-Everything is cluster-local: the edge is the only door.  Settings come from ConfigMaps, secrets as
-files from one Secret per trust domain, so that no function can read another domain's key and a
-rotated secret needs no new revision.
+All Services are cluster-local: clients reach them through the edge only.  Settings come from
+ConfigMaps, secrets as files from one Secret per trust domain, so that no function can read the key
+of another domain and a rotated secret needs no new revision.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tools.render.objects import (
 FOLDER = Path("infra/knative")
 BASE = FOLDER / "base"
 COMPONENTS = FOLDER / "components"
-# SIGTERM reaches a function 30 seconds after its end began: the grace period must be longer
+# SIGTERM reaches a function 30 seconds after termination starts: the grace period must be longer
 TERMINATION_SECONDS = 30
 
 
@@ -59,7 +59,7 @@ def render() -> dict[Path, str]:
 
 
 def component_objects() -> dict[str, list[Manifest]]:
-    """What a cluster may have besides Knative, by component."""
+    """The objects for optional parts of a cluster, by component."""
     return {
         "keda": keda.objects(),
         "gateway": gateway.objects(),
@@ -68,7 +68,7 @@ def component_objects() -> dict[str, list[Manifest]]:
 
 
 def base_files() -> dict[str, list[Manifest]]:
-    """The objects of the base, by file: one per function, and what all share."""
+    """The objects of the base, by file: one file per function, and the shared ones."""
     files = {f"{name_of(spec)}.yaml": function_objects(spec) for spec in all_specs()}
     files["event-types.yaml"] = [eventing.event_type(event) for event in EVENTS]
     files["namespace.yaml"] = [network_policies.namespace()]
@@ -79,7 +79,7 @@ def base_files() -> dict[str, list[Manifest]]:
 
 
 def function_objects(spec: FunctionSpec) -> list[Manifest]:
-    """The Service of a function, its Triggers and its clocks."""
+    """The Service of a function, its Triggers and its CronJobs."""
     triggers = [eventing.trigger(spec, subscription.event) for subscription in spec.subscriptions]
     clocks = [eventing.clock(spec, schedule) for schedule in spec.schedules]
     return [service(spec), *triggers, *clocks]
@@ -101,8 +101,8 @@ def _folder(
     changes = {f"patch-{p['kind'].lower()}-{p['metadata']['name']}.yaml": [p] for p in patches}
     if changes:
         kustomization["patches"] = [{"path": name} for name in sorted(changes)]
-    whole = {**files, **changes, "kustomization.yaml": [kustomization]}
-    return {folder / name: yaml_text(*objects) for name, objects in whole.items()}
+    contents = {**files, **changes, "kustomization.yaml": [kustomization]}
+    return {folder / name: yaml_text(*objects) for name, objects in contents.items()}
 
 
 def _broker_address(kind: str) -> Manifest:
@@ -120,7 +120,7 @@ def _broker_address(kind: str) -> Manifest:
 def service(spec: FunctionSpec) -> Manifest:
     """The Knative Service of a function.
 
-    Its template has no label that a release changes: each change of the template is a revision.
+    Its template has no label that changes with a release: each change creates a revision.
     """
     labels = {**labels_of(spec), "networking.knative.dev/visibility": "cluster-local"}
     annotations = {"serving.knative.dev/rollout-duration": "120s"}
@@ -147,7 +147,7 @@ def _scaling(spec: FunctionSpec) -> dict[str, str]:
         f"{scaling}/max-scale": str(spec.scale.max_scale),
         f"{scaling}/scale-down-delay": "30s",
         f"{scaling}/scale-to-zero-pod-retention-period": "2m",
-        # the activator stays in the path: it knows which pod is free, and queues instead of 503
+        # the activator stays in the path: it routes to a free pod, and queues instead of 503
         f"{scaling}/target-burst-capacity": "-1",
         "serving.knative.dev/progress-deadline": "120s",
         f"{sidecar}/cpu-resource-request": "25m",

@@ -1,4 +1,4 @@
-"""JSON Schemas of the functions' pydantic models, under names unique over all functions."""
+"""Collects JSON Schemas of the functions' pydantic models under unique names."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from shop.primitives.spec import FunctionSpec, Route
+from tools.render.documents import Json
 
 Mode = Literal["validation", "serialization"]
 REFERENCE = "#/components/schemas/"
@@ -21,10 +22,10 @@ Key = tuple[str, Mode, str]
 
 @dataclass
 class Models:
-    """Every model that a route names, and its name in the document.
+    """The models of all routes, and their names in the document.
 
-    A name stays as it is unless two functions mean different things by it; then it begins with the
-    function's, and ends in ``Input`` or ``Output`` where one function itself has two.
+    Models of different functions with equal names and different schemas are prefixed with the
+    function; ``Input`` or ``Output`` is appended where one function has both.
     """
 
     names: dict[Key, str] = field(default_factory=dict)
@@ -36,7 +37,7 @@ class Models:
 
 
 def collect(specs: tuple[FunctionSpec, ...]) -> Models:
-    """The models of all routes; raises AttributeError when a route names one that is not there."""
+    """The models of all routes; raises AttributeError when a route names a missing one."""
     definitions: dict[Key, Schema] = {}
     for spec in specs:
         for route in spec.routes:
@@ -46,33 +47,32 @@ def collect(specs: tuple[FunctionSpec, ...]) -> Models:
     names = _unique_names(definitions)
     models = Models(names)
     for key, schema in definitions.items():
-        models.schemas[names[key]] = _renamed(schema, key, names)
+        models.schemas[names[key]] = _renamed_object(schema, key, names)
     return models
 
 
 def query_schema(spec: FunctionSpec, route: Route) -> Schema:
-    """The query model's own schema, with nothing referenced."""
+    """The schema of the query model, with all references inlined."""
     assert route.query is not None, f"{route.path} has no query"
     schema = model_of(spec, route.query).model_json_schema(by_alias=True)
-    inlined: Schema = _inlined(schema, schema.get("$defs", {}))
-    return inlined
+    return _inlined_object(schema, schema.get("$defs", {}))
 
 
 def model_of(spec: FunctionSpec, name: str) -> type[BaseModel]:
-    """The pydantic class of that name in the function's ``schema.py``."""
+    """The pydantic class with a name in the function's ``schema.py``."""
     model: type[BaseModel] = getattr(import_module(f"functions.{spec.name}.schema"), name)
     return model
 
 
-def targets(value: Any) -> list[str]:
-    """Names of all schemas that a piece of a document refers to."""
+def targets(value: Json) -> list[str]:
+    """The names of all schemas that a part of a document refers to."""
     if isinstance(value, list):
         return [name for inner in value for name in targets(inner)]
     if not isinstance(value, dict):
         return []
     found = [name for inner in value.values() for name in targets(inner)]
-    if isinstance(value.get("$ref"), str):
-        found.append(value["$ref"].removeprefix(REFERENCE))
+    if isinstance(reference := value.get("$ref"), str):
+        found.append(reference.removeprefix(REFERENCE))
     return found
 
 
@@ -92,23 +92,23 @@ def _definitions(spec: FunctionSpec, name: str, mode: Mode) -> dict[str, Schema]
 
 
 def _unique_names(definitions: Mapping[Key, Schema]) -> dict[Key, str]:
-    whole = {key: _whole(key, definitions) for key in definitions}
+    contents = {key: _content(key, definitions) for key in definitions}
     names: dict[Key, str] = {}
     for key in definitions:
         function, mode, name = key
         same_name = [other for other in definitions if other[2] == name]
         in_function = [other for other in same_name if other[0] == function]
         own = "".join(word.capitalize() for word in function.split("_")) + name
-        if len({whole[other] for other in same_name}) == 1:
+        if len({contents[other] for other in same_name}) == 1:
             names[key] = name
-        elif len({whole[other] for other in in_function}) == 1:
+        elif len({contents[other] for other in in_function}) == 1:
             names[key] = own
         else:
             names[key] = own + ("Input" if mode == "validation" else "Output")
     return names
 
 
-def _whole(key: Key, definitions: Mapping[Key, Schema]) -> str:
+def _content(key: Key, definitions: Mapping[Key, Schema]) -> str:
     function, mode, _ = key
     reachable: dict[str, Schema] = {}
     waiting = [key[2]]
@@ -120,23 +120,32 @@ def _whole(key: Key, definitions: Mapping[Key, Schema]) -> str:
     return json.dumps(reachable, sort_keys=True)
 
 
-def _renamed(value: Any, key: Key, names: Mapping[Key, str]) -> Any:
+def _renamed_object(schema: Mapping[str, Json], key: Key, names: Mapping[Key, str]) -> Schema:
+    renamed: Schema = {name: _renamed(value, key, names) for name, value in schema.items()}
+    target = schema.get("$ref")
+    if isinstance(target, str):
+        renamed["$ref"] = REFERENCE + names[key[0], key[1], target.removeprefix(REFERENCE)]
+    return renamed
+
+
+def _renamed(value: Json, key: Key, names: Mapping[Key, str]) -> Json:
     if isinstance(value, dict):
-        renamed = {k: _renamed(v, key, names) for k, v in value.items()}
-        target = value.get("$ref")
-        if isinstance(target, str):
-            renamed["$ref"] = REFERENCE + names[key[0], key[1], target.removeprefix(REFERENCE)]
-        return renamed
+        return _renamed_object(value, key, names)
     if isinstance(value, list):
         return [_renamed(inner, key, names) for inner in value]
     return value
 
 
-def _inlined(value: Any, definitions: Mapping[str, Schema]) -> Any:
+def _inlined_object(schema: Mapping[str, Json], definitions: Mapping[str, Schema]) -> Schema:
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        return _inlined_object(definitions[reference.removeprefix("#/$defs/")], definitions)
+    return {k: _inlined(v, definitions) for k, v in schema.items() if k != "$defs"}
+
+
+def _inlined(value: Json, definitions: Mapping[str, Schema]) -> Json:
     if isinstance(value, dict):
-        if "$ref" in value:
-            return _inlined(definitions[value["$ref"].removeprefix("#/$defs/")], definitions)
-        return {k: _inlined(v, definitions) for k, v in value.items() if k != "$defs"}
+        return _inlined_object(value, definitions)
     if isinstance(value, list):
         return [_inlined(inner, definitions) for inner in value]
     return value

@@ -1,4 +1,4 @@
-"""What surrounds the functions: namespace, settings, identities, and who may talk to whom."""
+"""Renders the namespace, settings, service accounts, network policies and scrape targets."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 from tools.render.eventing import INGRESS
 from tools.render.objects import NAMESPACE, SETTINGS, Manifest, account_of, domains, metadata
 
-METRICS_PORT = 9095  # a side port: a scrape through the queue-proxy would keep a pod awake
-# queue-proxy: HTTP, HTTP/2, TLS, and the numbers the autoscaler asks for
+METRICS_PORT = 9095  # a separate port: a scrape through queue-proxy prevents scaling to zero
+# queue-proxy: HTTP, HTTP/2, TLS, and the metrics of the autoscaler
 PROXY_PORTS = (8012, 8013, 8112, 9090)
 DATABASE_PORTS = (5432, 6432)
-# The gateway, the activator and queue-proxy each add the address they were called from.
+# The gateway, the activator and queue-proxy each append the address of their caller.
 TRUSTED_HOPS = 3
-# Σ(max-scale × pool) must fit below what PgBouncer (or PostgreSQL) accepts (tools.manifest_rules)
+# Σ(max-scale × pool) must not exceed what PgBouncer (or PostgreSQL) accepts (tools.manifest_rules)
 CONNECTIONS_MAX = 2000
 PLATFORM_NAMESPACES = ("knative-serving", "kourier-system")
 
@@ -37,7 +37,7 @@ SETTING_VALUES = {
 
 
 def namespace() -> Manifest:
-    """The shop's namespace, in which no pod may be privileged."""
+    """The namespace of the shop, with Pod Security "restricted"."""
     labels = {
         "app.kubernetes.io/part-of": "msa-shop",
         "pod-security.kubernetes.io/enforce": "restricted",
@@ -51,7 +51,7 @@ def namespace() -> Manifest:
 
 
 def settings() -> Manifest:
-    """What every function is told and nobody need hide."""
+    """The ConfigMap of all settings that are not secret."""
     annotations = {"msa-shop/database-connections-max": str(CONNECTIONS_MAX)}
     return {
         "apiVersion": "v1",
@@ -62,7 +62,7 @@ def settings() -> Manifest:
 
 
 def metrics_setting() -> Manifest:
-    """The change of the settings that opens the side port."""
+    """The patch of the settings that enables the metrics port."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -72,7 +72,7 @@ def metrics_setting() -> Manifest:
 
 
 def service_accounts() -> list[Manifest]:
-    """One identity per trust domain; none is given a token to talk to Kubernetes."""
+    """One service account per trust domain, without an API token."""
     return [
         {
             "apiVersion": "v1",
@@ -88,29 +88,29 @@ def service_accounts() -> list[Manifest]:
 
 
 def network_policies() -> list[Manifest]:
-    """Nothing in, nothing out, and then what is needed; pods say by label what they reach."""
+    """A default deny, and the traffic that pods need; labels of pods state what they reach."""
     return [
         _policy("default-deny", {}, {"policyTypes": ["Ingress", "Egress"]}),
-        _out("dns", {}, [_namespaces("kube-system")], 53, protocols=("UDP", "TCP")),
-        _functions_in(),
-        _out("ticks", {"msa-shop/kind": "tick"}, [_namespaces(*PLATFORM_NAMESPACES)]),
-        _out("broker", _reaching("broker"), [_namespaces("knative-eventing"), _broker_pods()]),
-        _out("database", _reaching("database"), None, *DATABASE_PORTS),
-        _out("redis", _reaching("redis"), None, 6379),
-        _out("provider", _reaching("provider"), None, 443),
+        _egress("dns", {}, [_namespaces("kube-system")], 53, protocols=("UDP", "TCP")),
+        _functions_ingress(),
+        _egress("ticks", {"msa-shop/kind": "tick"}, [_namespaces(*PLATFORM_NAMESPACES)]),
+        _egress("broker", _reaches("broker"), [_namespaces("knative-eventing"), _broker_pods()]),
+        _egress("database", _reaches("database"), None, *DATABASE_PORTS),
+        _egress("redis", _reaches("redis"), None, 6379),
+        _egress("provider", _reaches("provider"), None, 443),
         *_rabbitmq(),
     ]
 
 
 def scrape_policy() -> Manifest:
-    """Lets Prometheus read the side port, and nothing else."""
+    """Allows Prometheus to read the metrics port."""
     rule = {"from": [_namespaces("monitoring")], "ports": _ports(METRICS_PORT)}
     selected = {"msa-shop/kind": "function"}
     return _policy("metrics-in", selected, {"policyTypes": ["Ingress"], "ingress": [rule]})
 
 
 def pod_monitor() -> Manifest:
-    """Where the Prometheus operator finds the functions' numbers."""
+    """The scrape target of the Prometheus operator."""
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PodMonitor",
@@ -124,24 +124,24 @@ def pod_monitor() -> Manifest:
     }
 
 
-def _functions_in() -> Manifest:
+def _functions_ingress() -> Manifest:
     rule = {"from": [_namespaces(*PLATFORM_NAMESPACES)], "ports": _ports(*PROXY_PORTS)}
     selected = {"msa-shop/kind": "function"}
     return _policy("functions-in", selected, {"policyTypes": ["Ingress"], "ingress": [rule]})
 
 
 def _rabbitmq() -> list[Manifest]:
-    """The RabbitMQ broker runs its ingress and dispatchers beside the functions."""
+    """Policies for RabbitMQ's ingress and dispatchers, which run in the shop's namespace."""
     selected = {"eventing.knative.dev/broker": "shop"}
-    into = {"from": [{"podSelector": {}}], "ports": _ports(8080)}
-    out_of = [_namespaces(*PLATFORM_NAMESPACES), _namespaces("rabbitmq")]
+    ingress: Manifest = {"from": [{"podSelector": {}}], "ports": _ports(8080)}
+    peers = [_namespaces(*PLATFORM_NAMESPACES), _namespaces("rabbitmq")]
     return [
-        _policy("rabbitmq-in", selected, {"policyTypes": ["Ingress"], "ingress": [into]}),
-        _out("rabbitmq", selected, out_of),
+        _policy("rabbitmq-in", selected, {"policyTypes": ["Ingress"], "ingress": [ingress]}),
+        _egress("rabbitmq", selected, peers),
     ]
 
 
-def _out(
+def _egress(
     name: str,
     labels: dict[str, str],
     peers: list[Manifest] | None,
@@ -164,8 +164,8 @@ def _policy(name: str, labels: dict[str, str], spec: dict[str, Any]) -> Manifest
     }
 
 
-def _reaching(what: str) -> dict[str, str]:
-    return {f"msa-shop/reaches-{what}": "true"}
+def _reaches(target: str) -> dict[str, str]:
+    return {f"msa-shop/reaches-{target}": "true"}
 
 
 def _namespaces(*names: str) -> Manifest:

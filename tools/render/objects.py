@@ -1,4 +1,4 @@
-"""What the shop's Kubernetes objects have in common: names, labels, identities, secrets."""
+"""Names, labels, service accounts, secrets and containers that Kubernetes objects share."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any
 from shop.primitives.spec import DATABASE_ROLES, FunctionSpec
 
 NAMESPACE = "shop"
-# dev.local: Knative leaves this registry's tags alone; kustomize or the chart put the real one
+# dev.local: Knative does not resolve tags of this registry; kustomize or the chart replace it
 IMAGE = "dev.local/msa-shop/functions:dev"
-# the same code with migrations and the operator's commands
+# the same code with migrations and the commands for operators
 TOOLS_IMAGE = "dev.local/msa-shop/tools:dev"
 SECRETS_PATH = "/var/run/shop/secrets"
 SETTINGS = "shop-settings"
-# JWT_JWKS and EVENT_KEYS: public, but made together with the private halves, so never in Git
+# JWT_JWKS and EVENT_KEYS: public, but created with the private keys, so never in Git
 PUBLIC_KEYS = "shop-public-keys"
 REQUEST_SECONDS_MIN = 30
 COLD_START_SECONDS = 15
 NO_DOMAIN = "docs"
 CLOCK_DOMAIN = "clock"
 
+# Any: manifests are YAML of many kinds, written key by key.
 Manifest = dict[str, Any]
 
 TMP_MOUNT: Manifest = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 (its own emptyDir)
@@ -44,12 +45,12 @@ def name_of(spec: FunctionSpec) -> str:
 
 
 def domain_of(spec: FunctionSpec) -> str:
-    """The function's trust domain: its database role with dashes, or the one without a database."""
+    """The function's trust domain: its database role with dashes, or ``NO_DOMAIN``."""
     return (spec.database_role or NO_DOMAIN).replace("_", "-")
 
 
 def domains() -> tuple[str, ...]:
-    """Every trust domain that runs in the cluster, the clock's too."""
+    """Every trust domain of the cluster, including the clock's."""
     named = {role.replace("_", "-") for role in DATABASE_ROLES}
     return tuple(sorted({*named, NO_DOMAIN, CLOCK_DOMAIN}))
 
@@ -60,7 +61,7 @@ def account_of(domain: str) -> str:
 
 
 def labels_of(spec: FunctionSpec) -> dict[str, str]:
-    """What both a function's objects and its pods are labelled with: nothing a release changes."""
+    """The labels of a function's objects and pods; no release changes them."""
     return {
         "app.kubernetes.io/name": name_of(spec),
         "app.kubernetes.io/part-of": "msa-shop",
@@ -69,7 +70,7 @@ def labels_of(spec: FunctionSpec) -> dict[str, str]:
 
 
 def pod_labels(spec: FunctionSpec) -> dict[str, str]:
-    """The labels of a function's pods: NetworkPolicies read from them what the pod may reach."""
+    """The labels of a function's pods; network policies select by what a pod reaches."""
     reaches = {
         "msa-shop/kind": "function",
         **({"msa-shop/reaches-database": "true"} if spec.database_role else {}),
@@ -81,18 +82,18 @@ def pod_labels(spec: FunctionSpec) -> dict[str, str]:
 
 
 def reads_redis(spec: FunctionSpec) -> bool:
-    """True for a function with a cache, and for all with routes: their rate limit is kept there."""
+    """True for functions with a cache or with routes, whose rate limit is in Redis."""
     return "redis" in spec.needs or bool(spec.routes)
 
 
 def request_seconds(spec: FunctionSpec) -> int:
-    """How long one request of the function may take until its first byte."""
+    """The longest time until the first byte of a response."""
     return max(REQUEST_SECONDS_MIN, spec.timeout_seconds)
 
 
 def secrets_of(spec: FunctionSpec) -> list[str]:
-    """Names of the Secrets a function sees; their keys are the settings' file names."""
-    names = []
+    """The names of a function's Secrets; their keys are file names of settings."""
+    names: list[str] = []
     if spec.database_role is not None:
         names.append(f"shop-{domain_of(spec)}")
     if reads_redis(spec):
@@ -107,14 +108,14 @@ def secrets_of(spec: FunctionSpec) -> list[str]:
 
 
 def volumes_of(spec: FunctionSpec) -> list[Manifest]:
-    """Its own /tmp, and its Secrets as files of one folder."""
+    """A volume for /tmp, and the function's Secrets as files of one folder."""
     sources = [{"secret": {"name": name}} for name in secrets_of(spec)]
     secrets = [{"name": "secrets", "projected": {"sources": sources}}] if sources else []
     return [TMP_VOLUME, *secrets]
 
 
 def resources_of(spec: FunctionSpec) -> Manifest:
-    """A whole CPU at most, since imports want one; twice the memory of a usual day."""
+    """At most one CPU, which imports use at start, and twice the usual memory."""
     scale = spec.scale
     return {
         "requests": {"cpu": f"{scale.cpu_millis}m", "memory": f"{scale.memory_mib}Mi"},
@@ -123,7 +124,7 @@ def resources_of(spec: FunctionSpec) -> Manifest:
 
 
 def container_of(spec: FunctionSpec) -> Manifest:
-    """What a function's container has on every platform of ours."""
+    """The parts of a function's container that are equal on all platforms."""
     mounts = [TMP_MOUNT, SECRETS_MOUNT] if secrets_of(spec) else [TMP_MOUNT]
     return {
         "image": IMAGE,
@@ -132,7 +133,7 @@ def container_of(spec: FunctionSpec) -> Manifest:
         "envFrom": ENVIRONMENT,
         "env": [{"name": "THREADS", "value": str(spec.scale.concurrency)}],
         "volumeMounts": mounts,
-        # no period: Knative then probes every 50 ms, which a cold start is glad of
+        # without a period Knative probes every 50 ms, which shortens a cold start
         "readinessProbe": {"httpGet": {"path": "/health/readiness"}},
         "livenessProbe": {
             "httpGet": {"path": "/health/liveness"},
@@ -151,7 +152,7 @@ def metadata(
     namespace: str = NAMESPACE,
     annotations: dict[str, str] | None = None,
 ) -> Manifest:
-    """An object's metadata; an object that is no function's is labelled as part of the shop."""
+    """The metadata of an object; without labels it is labelled as part of the shop."""
     made: Manifest = {
         "name": name,
         "namespace": namespace,

@@ -1,4 +1,4 @@
-"""Dashboards, and the list of functions that Compose's Prometheus asks."""
+"""Renders dashboards, and the scrape targets of Compose's Prometheus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGETS = Path("infra/compose/observability/functions.yml")
 
 
 def render() -> dict[Path, str]:
-    """The files; the chart has copies of the dashboards (``chart``)."""
+    """Targets and dashboards; the chart has copies of the dashboards (``chart``)."""
     targets = [f"{service_name(spec)}:{METRICS_PORT}" for spec in all_specs()]
     dashboards = {DASHBOARDS / name: text for name, text in dashboard_files().items()}
     return {TARGETS: yaml_text([{"targets": targets}]), **dashboards}

@@ -1,6 +1,6 @@
-"""OpenAPI 3.1 of every public route: the whole shop, and one document per group.
+"""Renders OpenAPI 3.1: one document of all public routes, and one per group.
 
-The documents say what the runtime does, from the same specs and models that it runs by.
+The specs and models are those that the runtime uses.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ RESPONSES = "#/components/responses/"
 PROBLEM = "application/problem+json"
 VERSION = "1.0.0"
 DESCRIPTION = (
-    "Accounts, catalogue, cart, orders, payments and settlement; every operation is a function "
-    "that sleeps at zero. Amounts are integers in the currency's minor unit."
+    "Accounts, catalogue, cart, orders, payments and settlement; functions "
+    "scale to zero. Amounts are integers in the currency's minor unit."
 )
 
-# what every route may answer, whatever it does: the runtime's own policies
+# statuses that the runtime may return for every route
 ALWAYS = (400, 406, 414, 429, 431)
 WITH_BODY = (413, 415, 422)
 WITH_KEY = (409, 422)
@@ -44,7 +44,7 @@ IDEMPOTENCY_KEY: Schema = {
     "in": "header",
     "required": False,
     "description": (
-        "The same key and body are answered once: the stored answer comes back byte for byte with "
+        "A repeated key with the same body returns the stored response byte for byte, with "
         "Idempotent-Replayed: true. Quoted (as in the IETF draft) or bare."
     ),
     "schema": {"type": "string", "pattern": '^(?:[A-Za-z0-9_-]{16,64}|"[A-Za-z0-9_-]{16,64}")$'},
@@ -53,25 +53,25 @@ IF_MATCH: Schema = {
     "name": "If-Match",
     "in": "header",
     "required": True,
-    "description": "The ETag of the version that is changed: 428 without it, 412 when it is stale.",
+    "description": "The ETag of the version to change: 428 without it, 412 when it is stale.",
     "schema": {"type": "string"},
 }
 IF_NONE_MATCH: Schema = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
-    "description": "The ETag of the version at hand: 304 while it is still the newest.",
+    "description": "The ETag of a known version: 304 while it is current.",
     "schema": {"type": "string"},
 }
 PREFER: Schema = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "description": "wait=N (RFC 7240), at most 20 s: answer as soon as the order left PENDING.",
+    "description": "wait=N (RFC 7240), at most 20 s: respond once the order is not PENDING.",
     "schema": {"type": "string", "examples": ["wait=10"]},
 }
-# the words of RFC 9110, which Python's http module changed between versions
-MEANINGS: Mapping[int, str] = {
+# reason phrases of RFC 9110; those of Python's http module differ between versions
+PHRASES: Mapping[int, str] = {
     200: "OK",
     201: "Created",
     202: "Accepted",
@@ -127,15 +127,15 @@ SECURITY_SCHEMES: Schema = {
     },
 }
 AUTH_NOTES: Mapping[str, str] = {
-    "public": "Anyone may call.",
-    "customer": "Any signed-in account may call; it sees only what is its own.",
+    "public": "No authentication.",
+    "customer": "Any signed-in account; it accesses its own data only.",
     "settlements": "Policy setting SETTLEMENTS_AUTH: finance (default), customer or public.",
     "provider": "Signed by the payment provider.",
 }
 
 
 def render() -> dict[Path, str]:
-    """The whole document, one per group, and the list of groups."""
+    """The document of all routes, one per group, and the list of groups."""
     specs = all_specs()
     collected = models.collect(specs)
     groups = sorted({group_of(spec, route) for spec in specs for route in spec.routes})
@@ -147,7 +147,7 @@ def render() -> dict[Path, str]:
 
 
 def group_of(spec: FunctionSpec, route: Route) -> str:
-    """The group a route is shown in: its own, or its function's name."""
+    """The group of a route: its own, or its function's name."""
     return route.group or spec.name.replace("_", "-")
 
 
@@ -189,7 +189,7 @@ def document(
 
 
 def operation(spec: FunctionSpec, route: Route, collected: Models) -> Schema:
-    """One route as an OpenAPI operation; its id is the handler's name."""
+    """The OpenAPI operation of a route; its id is the name of the handler."""
     example = example_of(spec, route)
     note = AUTH_NOTES.get(route.auth, f"Needs the role {route.auth}.")
     shown: Schema = {
@@ -239,14 +239,14 @@ def _parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schem
 
 
 def _waits(route: Route) -> bool:
-    """A customer's read that leaves its transactions to the handler waits on request."""
+    """True for reads of customers that support ``Prefer: wait``."""
     return route.method == "GET" and not route.transaction and route.auth == "customer"
 
 
 def _query_parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schema]:
     schema = models.query_schema(spec, route)
     required = schema.get("required", [])
-    found = []
+    found: list[Schema] = []
     for name, shape in schema["properties"].items():
         parameter = {"name": name, "in": "query", "required": name in required}
         shape = _without_null({k: v for k, v in shape.items() if k != "title"})
@@ -259,7 +259,7 @@ def _query_parameters(spec: FunctionSpec, route: Route, example: Schema) -> list
 
 
 def _without_null(shape: Schema) -> Schema:
-    """A query parameter is absent, never null."""
+    """A schema without the null option: a query parameter is absent, never null."""
     options = [option for option in shape.get("anyOf", []) if option != {"type": "null"}]
     if len(options) != 1:
         return shape
@@ -267,8 +267,8 @@ def _without_null(shape: Schema) -> Schema:
     return {**options[0], **rest}
 
 
-def refusals_of(spec: FunctionSpec, route: Route) -> list[int]:
-    """Every refusal a route may answer: the runtime's policies and its own."""
+def error_statuses_of(spec: FunctionSpec, route: Route) -> list[int]:
+    """Every error status of a route, from the runtime and from its spec."""
     statuses = {*ALWAYS, *route.error_statuses} - {304}
     if route.auth not in ("public", "provider"):
         statuses.add(401)
@@ -290,14 +290,14 @@ def refusals_of(spec: FunctionSpec, route: Route) -> list[int]:
 def _responses(spec: FunctionSpec, route: Route, collected: Models, example: Any) -> Schema:
     shown = {str(route.status): _success(spec, route, collected, example)}
     if 304 in route.error_statuses:
-        shown["304"] = {"description": MEANINGS[304]}
-    for status in refusals_of(spec, route):
+        shown["304"] = {"description": PHRASES[304]}
+    for status in error_statuses_of(spec, route):
         shown[str(status)] = {"$ref": f"{RESPONSES}Problem{status}"}
     return shown
 
 
 def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) -> Schema:
-    shown: Schema = {"description": MEANINGS[route.status]}
+    shown: Schema = {"description": PHRASES[route.status]}
     headers = _headers(route)
     if headers:
         shown["headers"] = headers
@@ -325,9 +325,9 @@ def _headers(route: Route) -> Schema:
     return headers
 
 
-def _refusal(status: int) -> Schema:
+def _error_response(status: int) -> Schema:
     shown: Schema = {
-        "description": MEANINGS[status],
+        "description": PHRASES[status],
         "content": {PROBLEM: {"schema": {"$ref": f"{REFERENCE}Problem"}}},
     }
     if status in (429, 503):
@@ -358,7 +358,7 @@ def _used_schemas(paths: Schema, collected: Models) -> Schema:
 def _used_responses(paths: Schema) -> Schema:
     references = {name for name in models.targets(paths) if name.startswith(RESPONSES)}
     statuses = {int(name.removeprefix(f"{RESPONSES}Problem")) for name in references}
-    return {f"Problem{status}": _refusal(status) for status in sorted(statuses)}
+    return {f"Problem{status}": _error_response(status) for status in sorted(statuses)}
 
 
 def example_of(spec: FunctionSpec, route: Route) -> Schema:
@@ -367,7 +367,7 @@ def example_of(spec: FunctionSpec, route: Route) -> Schema:
     That file holds them by handler name, or is itself the body of the function's only one.
     """
     path = FUNCTIONS / spec.name / "example.json"
-    examples = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    examples: Schema = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     if examples.keys() & _handlers(spec) or "specversion" in examples:
         own: Schema = examples.get(route.handler, {})
         return own

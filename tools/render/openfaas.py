@@ -1,4 +1,4 @@
-"""OpenFaaS: ``stack.yml``, with functions of one domain grouped to stay within CE's fifteen."""
+"""Renders OpenFaaS's ``stack.yml``; grouped functions keep within the 15 of CE."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FUNCTIONS_MAX = 15  # OpenFaaS CE
 REPLICAS_MAX = 5  # OpenFaaS CE
 SECRETS_PATH = "/var/openfaas/secrets"
 
-# each group shares a process, so it must share a database role
+# the functions of a group share a process, and so a database role
 GROUPS: dict[str, tuple[str, ...]] = {
     "orders": ("cart", "read_orders"),
     "settlements": ("read_settlements", "settle"),
 }
-# OpenFaaS's secrets are single files of one namespace: what is in which of Knative's Secrets
+# OpenFaaS's secrets are single files of one namespace; the files of each Knative Secret
 FILES: dict[str, tuple[str, ...]] = {
     "shop-redis": ("redis-url",),
     "shop-payment-provider": ("payment-provider-url", "payment-provider-api-key"),
@@ -37,7 +37,7 @@ def render() -> dict[Path, str]:
 
 
 def stack(specs: tuple[FunctionSpec, ...]) -> dict[str, Any]:
-    """The stack; raises ValueError for more functions than CE deploys or a group of two domains."""
+    """The stack; raises ValueError for too many functions for CE or a group of two domains."""
     groups = grouped(specs)
     if len(groups) > FUNCTIONS_MAX:
         raise ValueError(f"{len(groups)} functions are more than OpenFaaS CE's {FUNCTIONS_MAX}")
@@ -49,7 +49,7 @@ def stack(specs: tuple[FunctionSpec, ...]) -> dict[str, Any]:
 
 
 def grouped(specs: tuple[FunctionSpec, ...]) -> dict[str, tuple[FunctionSpec, ...]]:
-    """Every function once: in its group, or alone under its own name."""
+    """Each function in its group, or alone under its own name."""
     groups: dict[str, tuple[FunctionSpec, ...]] = {}
     for spec in specs:
         name = next((g for g, names in GROUPS.items() if spec.name in names), None)
@@ -71,7 +71,7 @@ def _function(members: tuple[FunctionSpec, ...]) -> dict[str, Any]:
         "handler": ".",
         "image": "${IMAGE:-msa-shop/functions:dev}",
         "skip_build": True,
-        # without a watchdog nothing reads fprocess; the image's entry point reads this
+        # the image's entry point reads this; without a watchdog nothing reads fprocess
         "environment": {
             "FUNCTION_NAME": " ".join(member.name for member in members),
             "SHOP_PROFILE": "${SHOP_PROFILE:-prod}",
@@ -106,7 +106,7 @@ def _secrets(members: tuple[FunctionSpec, ...]) -> list[str]:
 
 
 def _own_files(spec: FunctionSpec) -> dict[str, str]:
-    """Where the trust domain's own secrets are: two domains have files of the same meaning."""
+    """The paths of the trust domain's own secrets, whose files are prefixed with the domain."""
     return {
         f"{file.replace('-', '_').upper()}_FILE": f"{SECRETS_PATH}/{domain}-{file}"
         for domain in _own_domain(spec)

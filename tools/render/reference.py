@@ -1,4 +1,4 @@
-"""docs/reference: every function and every setting, from the specs and the settings' record."""
+"""Renders docs/reference: every function from its spec, every setting from ``Settings``."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from shop.registry import all_specs
 from shop.runtime.bootstrap import needs_of
 from shop.runtime.config import ALIASES, CHOICES, VARIABLES, WHERE_NEEDED, Secret, Settings
 from tools.render.documents import MARK
-from tools.render.openapi import AUTH_NOTES, refusals_of
+from tools.render.openapi import AUTH_NOTES, error_statuses_of
 
 FOLDER = Path("docs/reference")
 
-MEANINGS = {
-    "profile": "Which defaults are allowed: `prod` refuses those that only a laptop should have.",
+DESCRIPTIONS = {
+    "profile": "Which defaults are allowed: `prod` rejects those for development.",
     "database_url": "PostgreSQL, as the function's own role.",
     "database_prepare": "Named prepared statements; off behind PgBouncer before 1.21.",
-    "redis_url": "Redis, `redis://host:port/0`; without it each process counts alone.",
+    "redis_url": "Redis, `redis://host:port/0`; without it each process limits rates on its own.",
     "broker_url": (
-        "CloudEvents ingress of the broker; `202` means accepted. Whoever announces events must "
-        "have it in `prod`."
+        "CloudEvents ingress of the broker; `202` means accepted. Required in `prod` for functions "
+        "that emit events."
     ),
     "jwt_private_key": "Ed25519 key (PEM, PKCS 8) that signs access tokens; only `login` has it.",
     "jwt_jwks": "Public keys of access tokens, as a JSON Web Key Set.",
-    "jwt_issuer": "The `iss` of access tokens. `prod` refuses the default.",
-    "jwt_audience": "The `aud` of access tokens. `prod` refuses the default.",
+    "jwt_issuer": "The `iss` of access tokens. `prod` rejects the default.",
+    "jwt_audience": "The `aud` of access tokens. `prod` rejects the default.",
     "event_signing_key": "Ed25519 key (PEM) that signs this trust domain's events.",
     "event_keys": 'Public keys of events: `{kid: {"x": …, "sources": [...]}}`.',
-    "payment_provider": "Which payment provider. `prod` refuses the sandbox.",
-    "payment_provider_url": "Where the payment provider is.",
-    "payment_provider_api_key": "The payment provider's key.",
-    "payment_provider_timeout_seconds": "How long one call to the provider may take.",
-    "payment_webhook_secret": "What the provider signs its webhooks with.",
-    "rate_limit_per_minute": "Requests per client and minute; 0 turns the limit off.",
-    "idempotency_key_required": "Refuse unsafe requests without an `Idempotency-Key`.",
-    "settlements_auth": "Who may read settlements. `prod` refuses `public`.",
-    "trusted_hops": "How many last entries of `X-Forwarded-For` were written by hops of ours.",
-    "business_time_zone": "Where a business day begins; fixed by the first day that is closed.",
+    "payment_provider": "Which payment provider. `prod` rejects the simulator (`sandbox`).",
+    "payment_provider_url": "Base URL of the payment provider.",
+    "payment_provider_api_key": "API key for the payment provider.",
+    "payment_provider_timeout_seconds": "Timeout of one call to the provider.",
+    "payment_webhook_secret": "Key with which the provider signs webhooks.",
+    "rate_limit_per_minute": "Requests per client and minute; 0 disables the limit.",
+    "idempotency_key_required": "Reject unsafe requests without an `Idempotency-Key`.",
+    "settlements_auth": "Who may read settlements. `prod` rejects `public`.",
+    "trusted_hops": "Number of last entries of `X-Forwarded-For` that trusted proxies wrote.",
+    "business_time_zone": "Time zone of the business day; fixed once the first day is closed.",
     "currency": "The shop's currency, ISO 4217.",
-    "open_orders_max": "How many orders of one account may be open; 0 is no limit.",
-    "order_soft_expiry_seconds": "After this an unpaid order without a running payment expires.",
-    "order_hard_expiry_seconds": "After this every unpaid order expires.",
-    "threads": "Requests a process takes at once; 0 means what its spec says.",
-    "metrics_port": "Where Prometheus reads `/metrics`, never the public port; 0 is nowhere.",
+    "open_orders_max": "Open orders per account at most; 0 is no limit.",
+    "order_soft_expiry_seconds": "Time after which an order without a running payment expires.",
+    "order_hard_expiry_seconds": "Time after which every unpaid order expires.",
+    "threads": "Concurrent requests per process; 0 means the value of the spec.",
+    "metrics_port": "Port of `/metrics`, other than the public port; 0 disables it.",
     "crash": (
         "For fault tests: `<function>:<window>:<nth>`, where the process kills itself "
-        "(`shop/primitives/failpoints.py`). `prod` refuses it."
+        "(`shop/primitives/failpoints.py`). `prod` rejects it."
     ),
     "otel_exporter_otlp_endpoint": (
-        "Where traces and metrics are pushed over OTLP; needs the extra `otel`."
+        "Endpoint for traces and metrics over OTLP; needs the extra `otel`."
     ),
 }
 
@@ -65,12 +65,12 @@ def render() -> dict[Path, str]:
 
 
 def functions_page(specs: tuple[FunctionSpec, ...]) -> str:
-    """All functions: who calls them, what they need, how far they scale."""
+    """The page of all functions: routes, events, needs and scale."""
     head = (
         f"<!-- {MARK} -->\n\n# Functions\n\n"
-        "One folder of `functions/` is one deployable function. Each has a database role of its\n"
-        "trust domain and starts from zero.\n\n"
-        "| function | what it does | role | needs | requests at once | processes at most |\n"
+        "Each folder of `functions/` is one deployable function. It uses the database role of its\n"
+        "trust domain and scales from zero.\n\n"
+        "| function | what it does | role | needs | concurrent requests | processes at most |\n"
         "|---|---|---|---|---|---|\n"
     )
     rows = "".join(
@@ -84,50 +84,48 @@ def functions_page(specs: tuple[FunctionSpec, ...]) -> str:
 def _section(spec: FunctionSpec) -> str:
     parts = [f"\n## {spec.name}\n\n{spec.summary}\n"]
     if spec.routes:
-        parts.append("\n| route | who may call | what it does | answers |\n|---|---|---|---|\n")
+        parts.append("\n| route | authentication | what it does | statuses |\n|---|---|---|---|\n")
         parts += [_route_row(spec, route) for route in spec.routes]
     if spec.subscriptions or spec.schedules:
-        parts.append("\n| event or clock | what it does |\n|---|---|\n")
+        parts.append("\n| event or schedule | what it does |\n|---|---|\n")
         parts += [f"| `{s.event}` | {s.summary} |\n" for s in spec.subscriptions]
         parts += [f"| `{s.name}`: `{s.cron}` | {s.summary} |\n" for s in spec.schedules]
     if spec.receives_dead_letters:
         parts.append("\nReceives every dead letter of the broker.\n")
     if spec.emits:
-        parts.append(f"\nAnnounces {_code(spec.emits)}.\n")
+        parts.append(f"\nEmits {_code(spec.emits)}.\n")
     return "".join(parts)
 
 
 def _route_row(spec: FunctionSpec, route: Route) -> str:
-    caller = AUTH_NOTES.get(route.auth, f"Needs the role {route.auth}.")
-    answers = ", ".join(str(status) for status in (route.status, *refusals_of(spec, route)))
-    return f"| `{route.method} {route.path}` | {caller} | {route.summary} | {answers} |\n"
+    authentication = AUTH_NOTES.get(route.auth, f"Needs the role {route.auth}.")
+    statuses = ", ".join(str(status) for status in (route.status, *error_statuses_of(spec, route)))
+    return f"| `{route.method} {route.path}` | {authentication} | {route.summary} | {statuses} |\n"
 
 
 def configuration_page() -> str:
-    """All settings; raises KeyError for a setting whose meaning nobody wrote down."""
+    """The page of all settings; raises KeyError for a setting without a description."""
     head = (
         f"<!-- {MARK} -->\n\n# Configuration\n\n"
         "Each setting `NAME` is read once, from the variable `NAME`, from the file that\n"
         "`NAME_FILE` names, or from a file `name` (lower case, dashes) in `SHOP_SECRETS_DIR`,\n"
-        "`/var/openfaas/secrets` or `/var/run/shop/secrets`. All mistakes are reported at once.\n"
-        "A function does not start without what it must have; the rest has a default.\n\n"
-        "| setting | meaning | default | who must have it | secret |\n|---|---|---|---|---|\n"
+        "`/var/openfaas/secrets` or `/var/run/shop/secrets`. All errors are reported together.\n"
+        "A function does not start without its required settings; the others have defaults.\n\n"
+        "| setting | meaning | default | required by | secret |\n|---|---|---|---|---|\n"
     )
     specs = all_specs()
-    rows = (
-        _setting_row(f.name, f.default, _who_must_have(f.name, specs)) for f in fields(Settings)
-    )
+    rows = (_setting_row(f.name, f.default, _required_by(f.name, specs)) for f in fields(Settings))
     return head + "".join(rows)
 
 
-def _who_must_have(setting: str, specs: tuple[FunctionSpec, ...]) -> str:
+def _required_by(setting: str, specs: tuple[FunctionSpec, ...]) -> str:
     needs = {need for need, settings in WHERE_NEEDED.items() if setting in settings}
-    having = [spec.name for spec in specs if needs & set(needs_of((spec,)))]
-    others = [spec.name for spec in specs if spec.name not in having]
-    return f"all but {_code(others)}" if len(others) <= len(having) // 2 else _code(having)
+    requiring = [spec.name for spec in specs if needs & set(needs_of((spec,)))]
+    others = [spec.name for spec in specs if spec.name not in requiring]
+    return f"all but {_code(others)}" if len(others) <= len(requiring) // 2 else _code(requiring)
 
 
-def _setting_row(name: str, default: object, who: str) -> str:
+def _setting_row(name: str, default: object, required_by: str) -> str:
     names = [VARIABLES.get(name, name.upper())]
     if name in ALIASES:
         names.append(ALIASES[name])
@@ -136,9 +134,9 @@ def _setting_row(name: str, default: object, who: str) -> str:
     if isinstance(default, str) and not secret and default:
         shown = f"`{default}`"
     choices = f" One of {_code(CHOICES[name])}." if name in CHOICES else ""
-    meaning = f"{MEANINGS[name]}{choices}"
-    return f"| {_code(names)} | {meaning} | {shown} | {who} | {'yes' if secret else ''} |\n"
+    meaning = f"{DESCRIPTIONS[name]}{choices}"
+    return f"| {_code(names)} | {meaning} | {shown} | {required_by} | {'yes' if secret else ''} |\n"
 
 
-def _code(words: Iterable[str]) -> str:
-    return ", ".join(f"`{word}`" for word in words if word)
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names if name)
