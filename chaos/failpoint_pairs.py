@@ -64,4 +64,4 @@ def _leaves_a_row(route: Route) -> bool:
 
 
 def _answers_with_a_body(route: Route) -> bool:
-    return route.answer is not None and route.status != NO_BODY
+    return route.response is not None and route.status != NO_BODY

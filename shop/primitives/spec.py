@@ -1,9 +1,8 @@
-"""What a function declares about itself.
+"""What a function declares about itself: its routes, events, schedules, privileges and scale.
 
-A spec is a literal in ``functions/<name>/spec.py``.  It imports no driver and does no I/O, so
-the registry, the desk platform and every renderer can read all specs in milliseconds.
-Everything that is deployed (Knative, OpenFaaS, OpenAPI, the edge's route table, Triggers,
-clocks) is derived from these records and from nothing else.
+A spec is a literal in ``functions/<name>/spec.py``.  Importing it loads no driver and does no I/O,
+so every tool can read all specs.  All that is deployed (Knative and OpenFaaS manifests, OpenAPI,
+the edge's routes, Triggers, schedules) is generated from these records.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ DATABASE_ROLES = (
 class Route:
     """One HTTP operation of a function.
 
-    ``handler`` names a function in ``handler.py``; ``body``, ``query`` and ``answer`` name models
-    in ``schema.py``.  ``auth`` says who may call: ``public``, ``customer`` (any signed-in account),
-    one role, ``settlements`` (the SETTLEMENTS_AUTH policy) or ``provider`` (the handler checks a
-    signature).  ``idempotent`` routes honour ``Idempotency-Key``; the transactions of a route that
-    does not say ``writes`` are read only; ``transaction=False`` leaves transactions to the handler
-    (long waits, several steps).
+    ``handler`` names a function in ``handler.py``; ``body``, ``query`` and ``response`` name models
+    in ``schema.py``.  ``auth`` is who may call: ``public``, ``customer`` (any signed-in account),
+    one role, ``settlements`` (as the setting SETTLEMENTS_AUTH says) or ``provider`` (the handler
+    verifies a signature).  An ``idempotent`` route honours ``Idempotency-Key``.  The transactions
+    of a route without ``writes`` are read-only.  With ``transaction=False`` the handler opens its
+    own transactions (it waits, or has several steps).
     """
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]
@@ -49,7 +48,7 @@ class Route:
     body: str | None = None
     body_is_optional: bool = False
     query: str | None = None
-    answer: str | None = None
+    response: str | None = None
     status: int = 200
     error_statuses: tuple[int, ...] = ()
     idempotent: bool = False
@@ -70,9 +69,9 @@ class Subscription:
 
 @frozen(kw_only=True)
 class Schedule:
-    """A clock tick: five-field ``cron`` in UTC.
+    """A scheduled run: a five-field ``cron`` expression in UTC.
 
-    With ``due_kinds`` it ticks only while ``due_work`` has due rows of those kinds, and at once.
+    With ``due_kinds`` it runs only while ``due_work`` has due rows of those kinds, and at once.
     """
 
     name: str
@@ -80,13 +79,13 @@ class Schedule:
     handler: str
     summary: str
     due_kinds: tuple[str, ...] = ()
-    # so many due rows call for one more process
+    # KEDA adds one process for each such number of due rows
     rows_per_process: int = 200
 
 
 @frozen(kw_only=True)
 class Scale:
-    """How many requests one process takes at once, and how many processes there may be."""
+    """Concurrent requests of one process, the maximum of processes, and their resources."""
 
     concurrency: int = 4
     max_scale: int = 5
@@ -96,7 +95,7 @@ class Scale:
 
 @frozen(kw_only=True)
 class FunctionSpec:
-    """One deployable function: the truth that manifests, routes and documents are made from."""
+    """One deployable function."""
 
     name: str
     summary: str
@@ -113,10 +112,10 @@ class FunctionSpec:
 
     @property
     def source(self) -> str:
-        """The CloudEvents ``source`` of what this function announces."""
+        """The CloudEvents ``source`` of the events that this function emits."""
         return f"/shop/{self.name}"
 
     @property
     def receives_events(self) -> bool:
-        """True when the function answers ``POST /events``."""
+        """True when the function serves ``POST /events``."""
         return bool(self.subscriptions or self.schedules or self.receives_dead_letters)

@@ -33,7 +33,7 @@ assert spec in all_specs()
 from functions.count_unicorns import handler, schema
 route, = spec.routes
 print(route.method, route.path, callable(getattr(handler, route.handler)),
-    sorted(getattr(schema, route.answer).model_fields))
+    sorted(getattr(schema, route.response).model_fields))
 """
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=tree, capture_output=True, text=True, check=False

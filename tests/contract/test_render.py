@@ -169,7 +169,7 @@ def test_every_example_is_accepted_by_the_model_it_is_an_example_of() -> None:
         for part, name in (
             ("body", route.body),
             ("query", route.query),
-            ("answer", route.answer),
+            ("answer", route.response),
         ):
             if name and part in example:
                 text = json.dumps(example[part])

@@ -79,8 +79,8 @@ def targets(value: Json) -> list[str]:
 def _models_of(route: Route) -> Iterator[tuple[str, Mode]]:
     if route.body:
         yield route.body, "validation"
-    if route.answer:
-        yield route.answer, "serialization"
+    if route.response:
+        yield route.response, "serialization"
 
 
 def _definitions(spec: FunctionSpec, name: str, mode: Mode) -> dict[str, Schema]:

@@ -304,8 +304,8 @@ def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) 
     if route.status == NO_CONTENT:
         return shown
     content: Schema = {}
-    if route.answer:
-        content["schema"] = collected.reference(spec, route.answer, "serialization")
+    if route.response:
+        content["schema"] = collected.reference(spec, route.response, "serialization")
     elif route.media_type.endswith("json"):
         content["schema"] = {"type": "object"}
     if example is not None:
