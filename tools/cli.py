@@ -1,4 +1,4 @@
-"""``shop``: the table of commands.  Each lives in its own module, loaded when it is called."""
+"""The command line ``shop``; each command imports its module when it is called."""
 
 from __future__ import annotations
 
@@ -11,48 +11,69 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-ledger = typer.Typer(no_args_is_help=True, help="The ledger's hash chains.")
-dlq = typer.Typer(no_args_is_help=True, help="Dead letters: events that nobody could take.")
-order = typer.Typer(no_args_is_help=True, help="One order.")
-alarms = typer.Typer(no_args_is_help=True, help="What a person has to look at.")
+ledger = typer.Typer(no_args_is_help=True, help="Verify the ledger's hash chains.")
+dlq = typer.Typer(
+    no_args_is_help=True, help="List, show and replay dead letters: events that ran out of retries."
+)
+order = typer.Typer(no_args_is_help=True, help="Inspect one order.")
+alarms = typer.Typer(no_args_is_help=True, help="List and resolve operator alerts.")
+ghosts = typer.Typer(no_args_is_help=True, help="List and refund charges without a payment row.")
 app.add_typer(ledger, name="ledger")
 app.add_typer(dlq, name="dlq")
 app.add_typer(order, name="order")
 app.add_typer(alarms, name="alarms")
-ghosts = typer.Typer(no_args_is_help=True, help="Charges that only the provider knows.")
 app.add_typer(ghosts, name="ghosts")
 
-Probability = Annotated[float, typer.Option(min=0.0, max=1.0)]
-# Secrets are better given as variables: other people of the machine can read a command line.
+Probability = Annotated[float, typer.Option(min=0.0, max=1.0, help="probability of the fault")]
+# Pass secrets as variables: other users of the machine can read a command line.
 Database = Annotated[
     str,
-    typer.Option(envvar="DATABASE_URL", show_envvar=True, help="PostgreSQL", show_default=False),
+    typer.Option(
+        envvar="DATABASE_URL", show_envvar=True, help="PostgreSQL URL", show_default=False
+    ),
 ]
-Kind = Annotated[str, typer.Option(envvar="PAYMENT_PROVIDER", help="sandbox or stripe")]
-Address = Annotated[str, typer.Option(envvar="PAYMENT_PROVIDER_URL", help="the provider's address")]
-Key = Annotated[str, typer.Option(envvar="PAYMENT_PROVIDER_API_KEY", help="the provider's key")]
-Zone = Annotated[str, typer.Option(envvar="BUSINESS_TIME_ZONE", help="where a day begins")]
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON document")]
+Kind = Annotated[
+    str,
+    typer.Option(
+        envvar="PAYMENT_PROVIDER", help="payment provider: sandbox (the simulator) or stripe"
+    ),
+]
+Address = Annotated[
+    str, typer.Option(envvar="PAYMENT_PROVIDER_URL", help="URL of the payment provider")
+]
+Key = Annotated[
+    str, typer.Option(envvar="PAYMENT_PROVIDER_API_KEY", help="API key of the payment provider")
+]
+Zone = Annotated[
+    str, typer.Option(envvar="BUSINESS_TIME_ZONE", help="time zone of the business day")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 SEOUL = "Asia/Seoul"
 
 
 @app.callback()
 def shop() -> None:
-    """Tools for the shop on scale-to-zero functions."""
+    """Run, test and operate the shop.
+
+    Exit codes: 0 success; 1 a difference, a violation or an unknown id was found, or a
+    check failed; 2 invalid arguments, or the database or the provider is unavailable.
+    """
 
 
 @app.command()
 def dev(
     port: Annotated[int, typer.Option(min=1, max=65535, help="public port on 127.0.0.1")] = 8080,
     data: Annotated[Path, typer.Option(help="folder for databases, keys and logs")] = Path(".shop"),
-    idle: Annotated[float, typer.Option(min=0.1, help="seconds until a function sleeps")] = 30.0,
+    idle: Annotated[
+        float, typer.Option(min=0.1, help="idle seconds until a function is stopped")
+    ] = 30.0,
     duplicate: Probability = 0.0,
     reorder: Probability = 0.0,
     lose: Probability = 0.0,
     kill: Probability = 0.0,
-    seed: Annotated[int, typer.Option(help="decides which messages meet a fault")] = 0,
+    seed: Annotated[int, typer.Option(help="random seed of the faults")] = 0,
 ) -> None:
-    """Run the whole shop at the desk; Ctrl-C stops it."""
+    """Run the whole shop on this machine; Ctrl-C stops it."""
     from tools.local_platform.command import run_local_platform
 
     faults = {"duplicate": duplicate, "reorder": reorder, "lose": lose, "kill": kill}
@@ -63,20 +84,24 @@ def dev(
 
 @app.command()
 def e2e(
-    url: Annotated[str, typer.Option(help="the shop's public address")] = "http://127.0.0.1:8080",
-    group: Annotated[list[str] | None, typer.Option(help="repeatable; all by default")] = None,
+    url: Annotated[str, typer.Option(help="public URL of the shop")] = "http://127.0.0.1:8080",
+    group: Annotated[
+        list[str] | None, typer.Option(help="group to run, repeatable; all by default")
+    ] = None,
     accounts: Annotated[
-        Path | None, typer.Option(help="JSON credentials by role; the local seed's by default")
+        Path | None,
+        typer.Option(help="JSON file of credentials by role; the local seed's by default"),
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option(help="leave out what needs staff, support or finance")
+        list[str] | None, typer.Option(help="role to do without: staff, support or finance")
     ] = None,
     webhook_secret_file: Annotated[
-        Path | None, typer.Option(help="the provider's secret, to try signed notices too")
+        Path | None,
+        typer.Option(help="file with the webhook secret; without it signed webhooks are skipped"),
     ] = None,
     time_zone: Annotated[str, typer.Option(help="the shop's business time zone")] = "Asia/Seoul",
 ) -> None:
-    """Try the shop at an address end to end; ends with ``N passed, N failed``."""
+    """Run the end-to-end scenarios against a shop; the last line is "N passed, N failed"."""
     from tools.e2e.run import run_e2e
 
     exit_code = run_e2e(
@@ -93,13 +118,15 @@ def e2e(
 @app.command()
 def check(
     database_url: Database,
-    at_rest: Annotated[bool, typer.Option(help="also what holds only at rest")] = False,
+    at_rest: Annotated[
+        bool, typer.Option(help="also check what holds only when no work is pending")
+    ] = False,
     provider: Kind = "sandbox",
     provider_url: Address = "",
     api_key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """Ask every invariant in one snapshot: 0 all hold, 1 one is broken, 2 could not check."""
+    """Check every invariant in one snapshot; exits 1 when one is broken."""
     from tools.checker.command import run_check
     from tools.checker.provider_transactions import ProviderAccess
 
@@ -109,14 +136,20 @@ def check(
 
 def faults(
     tier: Annotated[str, typer.Option(help="smoke, full or soak")] = "smoke",
-    seed: Annotated[int, typer.Option(help="decides what meets which fault")] = 1,
-    orders: Annotated[int | None, typer.Option(min=1, help="the tier's by default")] = None,
-    seconds: Annotated[float | None, typer.Option(min=10, help="of load; the tier's")] = None,
-    kinds: Annotated[str, typer.Option(help="such as F-01,F-09; all by default")] = "",
+    seed: Annotated[int, typer.Option(help="random seed of the run")] = 1,
+    orders: Annotated[
+        int | None, typer.Option(min=1, help="number of orders; the tier's by default")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=10, help="seconds of load; the tier's by default")
+    ] = None,
+    kinds: Annotated[
+        str, typer.Option(help="ids of faults, such as F-01,F-09; all by default")
+    ] = "",
     out: Annotated[Path, typer.Option(help="folder for the reports")] = Path(".shop/faults"),
     fail_fast: Annotated[bool, typer.Option("--fail-fast/--keep-going")] = True,
 ) -> None:
-    """Attack the shop with every fault and check its books: 1 when something is wrong."""
+    """Inject every fault under load and check the invariants; exits 1 when one is broken."""
     from chaos.command import run_faults
 
     _exit(
@@ -132,7 +165,7 @@ def faults(
     )
 
 
-# The tools image has no fault injection; there the command is not offered.
+# The tools image does not contain the package chaos, so it has no such command.
 if find_spec("chaos") is not None:
     app.command()(faults)
 
@@ -141,11 +174,12 @@ if find_spec("chaos") is not None:
 def ledger_verify(
     database_url: Database,
     anchor: Annotated[
-        Path | None, typer.Option(help="file with the heads of the last walk; kept up to date")
+        Path | None,
+        typer.Option(help="file with the chain heads of the last verification; updated on success"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk the hash chains and name the first posting of each that is not true."""
+    """Verify the hash chains and report each chain's first error; exits 1 when there is one."""
     from tools.operations.ledger import run_verify
 
     _exit(lambda: run_verify(database_url, anchor=anchor, as_json=as_json))
@@ -161,7 +195,7 @@ def reconcile(
     time_zone: Zone = SEOUL,
     as_json: AsJson = False,
 ) -> None:
-    """List every difference between provider, payments and ledger of a day: 1 when there is one."""
+    """List the differences between provider, payments and ledger; exits 1 when there is one."""
     from tools.checker.provider_transactions import ProviderAccess
     from tools.operations.reconcile import run_reconcile
 
@@ -175,18 +209,18 @@ def reconcile(
 @dlq.command("list")
 def dlq_list(
     database_url: Database,
-    replayed: Annotated[bool, typer.Option(help="the replayed ones too")] = False,
+    replayed: Annotated[bool, typer.Option(help="include replayed dead letters")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the dead letters that wait, newest first."""
+    """List the dead letters that are not replayed, newest first."""
     from tools.operations.dead_letters import run_list
 
-    _exit(lambda: run_list(database_url, replayed_too=replayed, as_json=as_json))
+    _exit(lambda: run_list(database_url, include_replayed=replayed, as_json=as_json))
 
 
 @dlq.command("show")
 def dlq_show(letter_id: str, database_url: Database, as_json: AsJson = False) -> None:
-    """Print one dead letter whole."""
+    """Print all fields of one dead letter."""
     from tools.operations.dead_letters import run_show
 
     _exit(lambda: run_show(database_url, letter_id, as_json=as_json))
@@ -196,24 +230,31 @@ def dlq_show(letter_id: str, database_url: Database, as_json: AsJson = False) ->
 def dlq_replay(
     database_url: Database,
     letter_ids: Annotated[list[str] | None, typer.Argument()] = None,
-    every: Annotated[bool, typer.Option("--all", help="all that wait, oldest first")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="all that are not replayed, oldest first")
+    ] = False,
     url: Annotated[
-        str, typer.Option("--to", envvar=["BROKER_URL", "K_SINK"], help="broker or /events")
+        str,
+        typer.Option(
+            "--to",
+            envvar=["BROKER_URL", "K_SINK"],
+            help="URL of the broker or of a function's /events",
+        ),
     ] = "",
-    dry_run: Annotated[bool, typer.Option(help="only say what would be sent")] = False,
+    dry_run: Annotated[bool, typer.Option(help="print what would be sent")] = False,
 ) -> None:
-    """Send dead letters again, to the broker or straight to a function."""
+    """Send dead letters again, to the broker or to one function; exits 1 when one is rejected."""
     from tools.operations.dead_letters import run_replay
 
-    wanted = letter_ids or ()
-    _exit(lambda: run_replay(database_url, url, wanted, every=every, dry_run=dry_run))
+    selected = letter_ids or ()
+    _exit(lambda: run_replay(database_url, url, selected, every=every, dry_run=dry_run))
 
 
 @order.command("explain")
 def order_explain(
     order_id: str, database_url: Database, time_zone: Zone = SEOUL, as_json: AsJson = False
 ) -> None:
-    """Tell an order's whole story from the tables."""
+    """Print an order's timeline: status changes, stock, payments, ledger, events and alerts."""
     from tools.operations.explain_order import run_explain
 
     _exit(lambda: run_explain(database_url, order_id, time_zone=time_zone, as_json=as_json))
@@ -222,27 +263,29 @@ def order_explain(
 @alarms.command("list")
 def alarms_list(
     database_url: Database,
-    resolved: Annotated[bool, typer.Option(help="the resolved ones too")] = False,
+    resolved: Annotated[bool, typer.Option(help="include resolved alerts")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List open alarms, newest first."""
+    """List the open operator alerts, newest first."""
     from tools.operations.operator_alerts import run_list
 
-    _exit(lambda: run_list(database_url, resolved_too=resolved, as_json=as_json))
+    _exit(lambda: run_list(database_url, include_resolved=resolved, as_json=as_json))
 
 
 @alarms.command("resolve")
-def alarms_resolve(alarm_ids: list[str], database_url: Database) -> None:
-    """Say that somebody has looked; the same can ring again from now on."""
+def alarms_resolve(alert_ids: list[str], database_url: Database) -> None:
+    """Resolve operator alerts; afterwards the same alert can be raised again."""
     from tools.operations.operator_alerts import run_resolve
 
-    _exit(lambda: run_resolve(database_url, alarm_ids))
+    _exit(lambda: run_resolve(database_url, alert_ids))
 
 
 Since = Annotated[
     datetime,
     typer.Option(
-        "--since", formats=["%Y-%m-%dT%H:%M:%S%z"], help="the moment restored to, with its offset"
+        "--since",
+        formats=["%Y-%m-%dT%H:%M:%S%z"],
+        help="time that the database was restored to, with offset",
     ),
 ]
 
@@ -256,7 +299,7 @@ def ghosts_list(
     api_key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """List charges since the restored moment that no payment announced: 1 when there is one."""
+    """List charges without a payment row since the restore time; exits 1 when there is one."""
     from tools.checker.provider_transactions import ProviderAccess
     from tools.operations.unmatched_charges import run_list
 
@@ -273,7 +316,7 @@ def ghosts_return(
     api_key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """Give their money back, each once however often this is run: 1 when one is left."""
+    """Refund these charges, each once even when repeated; exits 1 when one stays open."""
     from tools.checker.provider_transactions import ProviderAccess
     from tools.operations.unmatched_charges import run_return
 
@@ -284,29 +327,30 @@ def ghosts_return(
 @app.command()
 def exporter(
     database_url: Database,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 9187,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0 selects a free one")] = 9187,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
 ) -> None:
-    """Serve the business in numbers to Prometheus, as the role shop_ops; Ctrl-C stops it."""
+    """Serve business metrics to Prometheus, as the role shop_ops; Ctrl-C stops it."""
     from tools.exporter import run_exporter
 
     _exit(lambda: run_exporter(database_url, host=host, port=port))
 
 
-def _exit(work: Callable[[], int]) -> None:
-    from tools.operations.reporting import attempt
+def _exit(command: Callable[[], int]) -> None:
+    from tools.operations.reporting import run_command
 
-    raise typer.Exit(attempt(work))
+    raise typer.Exit(run_command(command))
 
 
 @app.command()
 def migrate(
     passwords: Annotated[
-        Path | None, typer.Option(help="folder of files password-<role>, given to the roles")
+        Path | None,
+        typer.Option(help="folder of files password-<role> that set the roles' passwords"),
     ] = None,
     seed: Annotated[bool, typer.Option(help="add the local accounts and products")] = False,
 ) -> None:
-    """Bring the database at DATABASE_URL (an administrator's) to this version."""
+    """Migrate the database at DATABASE_URL (an administrator's) to this version."""
     from tools.compose.database import run_migrate
 
     raise typer.Exit(run_migrate(passwords=passwords, with_seed=seed))
@@ -314,12 +358,14 @@ def migrate(
 
 @app.command()
 def broker(
-    functions: Annotated[str, typer.Option(help="where they are")] = "http://{name}:8080",
-    host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
+    functions: Annotated[
+        str, typer.Option(help="URL pattern of the functions")
+    ] = "http://{name}:8080",
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
     data: Annotated[Path, typer.Option(help="folder for undelivered events")] = Path(".shop"),
 ) -> None:
-    """Run the broker and the clock for functions that run elsewhere, such as in containers."""
+    """Run the broker and the clock for functions that run in containers."""
     from tools.compose.broker import run_broker
 
     raise typer.Exit(run_broker(host=host, port=port, data=data, functions=functions))
@@ -327,10 +373,10 @@ def broker(
 
 @app.command()
 def compose_secrets(folder: Annotated[Path, typer.Option(help="one folder per service")]) -> None:
-    """Make the secrets of a Compose shop and give each service its own."""
+    """Write the secrets of a Compose deployment, one folder per service."""
     from tools.compose.secrets import write_secrets
 
-    print(f"secrets of {write_secrets(folder)} services are in place")
+    print(f"wrote the secrets of {write_secrets(folder)} services")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""``shop exporter``: the business in numbers for Prometheus, counted in the database.
+"""``shop exporter``: business metrics for Prometheus, queried from the database.
 
     python -m tools.exporter [--port 9187] [--host 0.0.0.0]
 
-Exact whatever sleeps or dies, since nothing is counted on the way.  Connects as ``shop_ops``; one
-snapshot, one statement and at most two seconds a scrape.  What cannot be counted is not shown, and
-``shop_exporter_up`` is 0.
+The values are exact even when functions are stopped or killed, because no process counts them.
+Connects as ``shop_ops``; each scrape is one statement of at most two seconds.  When the database is
+unavailable, ``shop_exporter_up`` is 0 and the other metrics are missing.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ PORT = 9187
 
 LIMIT: LiteralString = "set local statement_timeout = '2s'"
 
-# Orders, payments, refunds and the ledger are counted whole; a shop with tens of millions of orders
-# points DATABASE_URL at a replica and scrapes once a minute.
-FIGURES: LiteralString = """
+# Orders, payments, refunds and the ledger are scanned; with tens of millions of orders point
+# DATABASE_URL at a replica and scrape once a minute.
+METRICS: LiteralString = """
 with due as materialized (
   select kind, due_at from shop.due_work where due_at <= now()
 ), open_rows as materialized (
@@ -67,42 +67,45 @@ select 'shop_ledger_postings', array[kind, currency], count(*)
 """
 
 FAMILIES: dict[str, tuple[tuple[str, ...], str]] = {
-    "shop_orders": (("status",), "Orders by state."),
-    "shop_payments": (("status",), "Payments by state."),
-    "shop_refunds": (("status",), "Refunds by state."),
-    "shop_outbox_open": ((), "Announced events that not every consumer has taken."),
-    "shop_outbox_lag_seconds": ((), "Age of the oldest of them."),
-    "shop_due_work": (("kind",), "Work that is due now."),
-    "shop_due_work_oldest_seconds": (("kind",), "How long the oldest of it has been due."),
-    "shop_dead_letters_open": ((), "Events given up by the broker and not replayed."),
-    "shop_alarms_open": (("kind",), "Alarms that nobody has resolved."),
+    "shop_orders": (("status",), "Orders by status."),
+    "shop_payments": (("status",), "Payments by status."),
+    "shop_refunds": (("status",), "Refunds by status."),
+    "shop_outbox_open": ((), "Events that not every consumer has processed."),
+    "shop_outbox_lag_seconds": (
+        (),
+        "Age of the oldest event that not every consumer has processed.",
+    ),
+    "shop_due_work": (("kind",), "Jobs that are due now."),
+    "shop_due_work_oldest_seconds": (("kind",), "Time since the oldest due job became due."),
+    "shop_dead_letters_open": ((), "Dead letters that are not replayed."),
+    "shop_alarms_open": (("kind",), "Open operator alerts."),
     "shop_ledger_minor": (("kind", "currency"), "Sum of the ledger, in minor units."),
     "shop_ledger_postings": (("kind", "currency"), "Postings in the ledger."),
 }
-# What is known even when the database cannot be asked.
+# Exported even when the database is unavailable.
 OWN: dict[str, str] = {
-    "shop_exporter_up": "1 when the database could be asked.",
-    "shop_exporter_seconds": "How long that took.",
+    "shop_exporter_up": "1 when the database responded, otherwise 0.",
+    "shop_exporter_seconds": "Duration of the query.",
 }
 
 
-class Figures(Collector):
-    """Asks the database each time it is asked."""
+class DatabaseCollector(Collector):
+    """Queries the database at each scrape."""
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
 
     def describe(self) -> list[Metric]:
-        """The families' names, so that registering asks nothing."""
+        """The names of ``OWN``, so that registration does not query the database."""
         return [GaugeMetricFamily(name, OWN[name]) for name in OWN]
 
     def collect(self) -> Iterator[Metric]:
-        """All families; only ``OWN`` when the database does not answer in time."""
+        """All metric families; only ``OWN`` when the database does not respond in time."""
         began = time.monotonic()
         try:
-            rows = self._ask()
+            rows = self._query()
         except psycopg.Error as error:
-            print(f"could not count: {type(error).__name__}", file=sys.stderr)
+            print(f"query failed: {type(error).__name__}", file=sys.stderr)
             rows = None
         yield GaugeMetricFamily("shop_exporter_up", OWN["shop_exporter_up"], value=rows is not None)
         seconds = time.monotonic() - began
@@ -112,7 +115,7 @@ class Figures(Collector):
         if rows is not None:
             yield from _families(rows)
 
-    def _ask(self) -> list[tuple[str, list[str], float]]:
+    def _query(self) -> list[tuple[str, list[str], float]]:
         with psycopg.connect(
             self._database_url,
             connect_timeout=CONNECT_SECONDS,
@@ -120,28 +123,28 @@ class Figures(Collector):
             application_name="shop exporter",
         ) as connection:
             connection.execute(LIMIT)
-            return connection.execute(FIGURES).fetchall()
+            return connection.execute(METRICS).fetchall()
 
 
 def _families(rows: list[tuple[str, list[str], float]]) -> Iterator[Metric]:
-    for name, (labels, meaning) in FAMILIES.items():
-        family = GaugeMetricFamily(name, meaning, labels=labels)
-        for found, values, value in rows:
-            if found == name:
+    for name, (labels, documentation) in FAMILIES.items():
+        family = GaugeMetricFamily(name, documentation, labels=labels)
+        for row_name, values, value in rows:
+            if row_name == name:
                 family.add_metric(values, float(value))
         yield family
 
 
 def run_exporter(database_url: str, *, host: str, port: int) -> int:
-    """Serves ``/metrics`` until SIGTERM or Ctrl-C; 0.  Raises OSError when the port is taken."""
-    ended = threading.Event()
+    """Serves ``/metrics`` until SIGTERM or Ctrl-C.  Raises OSError when the port is in use."""
+    stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda _number, _frame: stopped.set())
     registry = CollectorRegistry()
-    registry.register(Figures(database_url))
+    registry.register(DatabaseCollector(database_url))
     server, thread = start_http_server(port, addr=host, registry=registry)
     print(f"exporter ready http://{host}:{server.server_port}/metrics", flush=True)
-    ended.wait()
+    stopped.wait()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -149,7 +152,7 @@ def run_exporter(database_url: str, *, host: str, port: int) -> int:
 
 
 def main() -> int:
-    """For containers: DATABASE_URL comes as every setting does, 2 when it is missing."""
+    """Entry point of the container: settings from the environment; 2 when they are invalid."""
     parser = argparse.ArgumentParser(prog="python -m tools.exporter")
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--host", default="0.0.0.0")  # noqa: S104 (a container's only address)
@@ -157,7 +160,7 @@ def main() -> int:
     try:
         settings = config.load(needs=("postgres",))
     except config.ConfigurationError as error:
-        print(f"the settings are wrong:\n{error}", file=sys.stderr)
+        print(f"invalid settings:\n{error}", file=sys.stderr)
         return 2
     return run_exporter(settings.database_url.reveal(), host=options.host, port=options.port)
 

@@ -1,8 +1,8 @@
-"""Makes all keys and passwords of an install: ``python -m tools.make_secrets --keys DIR``.
+"""Generates all keys and passwords of a deployment: ``python -m tools.make_secrets --keys DIR``.
 
-Prints Secrets (and the ConfigMap of the public keys) for ``kubectl apply -f -``.  What is drawn is
-kept in DIR, mode 0600, so that a second run prints the same: keep DIR out of Git, or feed the
-output to kubeseal, a vault or an external store and delete it.
+Prints Secrets (and the ConfigMap of the public keys) for ``kubectl apply -f -``.  Generated values
+are stored in DIR, mode 0600, so that a second run prints the same: keep DIR out of Git, or pass the
+output to kubeseal, a vault or an external store and delete DIR.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from secrets import token_urlsafe
-from typing import Any
 from urllib.parse import quote
 
 import yaml
@@ -31,7 +30,7 @@ SecretData = dict[str, dict[str, str]]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the manifests; always 0, or argparse's 2 for wrong use."""
+    """Prints the manifests; argparse exits with 2 for invalid arguments."""
     options = _options().parse_args(arguments)
     secrets = local_secrets(options.keys, all_specs())
     passwords = _passwords(options.keys)
@@ -49,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 def secret_data(
     options: argparse.Namespace, secrets: Secrets, passwords: Mapping[str, str]
 ) -> SecretData:
-    """What each Secret holds: names and keys are those of the chart's ``secrets.names``."""
+    """The values of each Secret; names and keys are those of the chart's ``secrets.names``."""
     data = {
         f"shop-{role.replace('_', '-')}": {
             "database-url": _url(f"shop_{role}", passwords[role], options.pooler),
@@ -64,7 +63,9 @@ def secret_data(
         "shop-database-admin": {"database-url": _url(ADMIN, passwords[ADMIN], options.database)},
         "shop-grafana": {"admin-password": passwords["grafana"]},
         "shop-jwt": {"jwt-private-key": secrets.jwt_private_key},
-        "shop-keda": {"connection": _url("shop_ops", passwords["ops"], _far(options))},
+        "shop-keda": {
+            "connection": _url("shop_ops", passwords["ops"], _database_for_keda(options))
+        },
         "shop-payment-provider": {
             "payment-provider-api-key": options.provider_key or secrets.provider_api_key,
             "payment-provider-url": options.provider,
@@ -82,13 +83,21 @@ def secret_data(
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.make_secrets", description=__doc__)
-    parser.add_argument("--keys", type=Path, required=True, help="folder that keeps what is drawn")
+    parser.add_argument("--keys", type=Path, required=True, help="folder of the generated values")
     parser.add_argument("--namespace", default="shop")
-    parser.add_argument("--database", default="shop-postgresql:5432", help="PostgreSQL's host:port")
-    parser.add_argument("--pooler", default="shop-pgbouncer:6432", help="where functions connect")
-    parser.add_argument("--redis", default="shop-redis:6379", help="host:port")
-    parser.add_argument("--provider", default="http://shop-sandbox:8099", help="payment provider")
-    # by the environment, which other users of the machine cannot list
+    parser.add_argument(
+        "--database", default="shop-postgresql:5432", help="host:port of PostgreSQL"
+    )
+    parser.add_argument(
+        "--pooler",
+        default="shop-pgbouncer:6432",
+        help="host:port of PgBouncer, which functions use",
+    )
+    parser.add_argument("--redis", default="shop-redis:6379", help="host:port of Redis")
+    parser.add_argument(
+        "--provider", default="http://shop-sandbox:8099", help="URL of the payment provider"
+    )
+    # from the environment, which other users of the machine cannot read
     environment = os.environ
     parser.set_defaults(
         provider_key=environment.get("PAYMENT_PROVIDER_API_KEY"),
@@ -98,24 +107,24 @@ def _options() -> argparse.ArgumentParser:
 
 
 def _passwords(folder: Path) -> dict[str, str]:
-    """One for each role and server, drawn once and kept."""
+    """A password for each role and server, generated once and stored."""
     file = folder / PASSWORDS
-    kept: dict[str, str] = json.loads(file.read_text("ascii")) if file.exists() else {}
-    wanted = (*DATABASE_ROLES, ADMIN, "redis", "grafana")
-    whole = {name: kept.get(name) or token_urlsafe(24) for name in wanted}
-    if whole != kept:
+    stored: dict[str, str] = json.loads(file.read_text("ascii")) if file.exists() else {}
+    names = (*DATABASE_ROLES, ADMIN, "redis", "grafana")
+    passwords = {name: stored.get(name) or token_urlsafe(24) for name in names}
+    if passwords != stored:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="ascii") as output:
-            json.dump(whole, output)
-    return whole
+            json.dump(passwords, output)
+    return passwords
 
 
 def _url(user: str, password: str, address: str) -> str:
     return f"postgresql://{user}:{quote(password)}@{address}/shop"
 
 
-def _far(options: argparse.Namespace) -> str:
-    """PostgreSQL's address as KEDA's operator sees it, which lives in another namespace."""
+def _database_for_keda(options: argparse.Namespace) -> str:
+    """PostgreSQL's fully qualified address, because KEDA's operator runs in another namespace."""
     host, _, port = options.database.partition(":")
     is_short = "." not in host
     return f"{host}.{options.namespace}.svc.cluster.local:{port}" if is_short else options.database
@@ -123,7 +132,7 @@ def _far(options: argparse.Namespace) -> str:
 
 def _object(
     kind: str, name: str, namespace: str, field: str, values: Mapping[str, str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     metadata = {
         "name": name,
         "namespace": namespace,

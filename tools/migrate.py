@@ -1,6 +1,6 @@
-"""Brings a database to the shop's schema: migrations, roles, grants, row security, subscriptions.
+"""Migrates a database: schema migrations, roles, grants, row security and subscriptions.
 
-Safe to run any number of times, by any number of runners (an advisory lock lets one through).
+Idempotent; an advisory lock serializes concurrent runs.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from shop.schema.grants import (
 
 MIGRATIONS = Path(__file__).parent.parent / "shop" / "schema" / "migrations"
 MIGRATION_LOCK = 7_203_115
-# what due_work takes where the database names none
+# the zone of the view due_work when the database has no setting
 DEFAULT_TIME_ZONE = "Asia/Seoul"
 
-# no row: PostgreSQL knows no such zone
+# returns no row for a time zone unknown to PostgreSQL
 HOW_TO_SET_ZONE = """
 select 'alter database ' || quote_ident(current_database())
   || ' set shop.business_time_zone = ' || quote_literal(name) as statement
@@ -41,9 +41,9 @@ def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
     """Applies every missing migration, then the declared roles, grants, policies and subscriptions.
 
     ``admin_url`` is a PostgreSQL URL of a role that may create roles.  ``business_time_zone`` is
-    where ``due_work`` has a day end, as ``BUSINESS_TIME_ZONE`` tells it to the functions; another
-    one than the database's takes a superuser to set.  Raises what PostgreSQL raises; nothing is
-    half applied, since each migration is one transaction.
+    the zone in which ``due_work`` ends a day, by default the environment's ``BUSINESS_TIME_ZONE``;
+    changing the database's zone requires a superuser.  Raises PostgreSQL's errors; each migration
+    is one transaction, so none is partially applied.
     """
     zone = business_time_zone or os.environ.get("BUSINESS_TIME_ZONE") or DEFAULT_TIME_ZONE
     engine = create_engine(_sqlalchemy_url(admin_url), isolation_level="AUTOCOMMIT")
@@ -116,18 +116,18 @@ def _applied_digest(connection: Connection) -> str:
 
 
 def _set_time_zone(connection: Connection, zone: str) -> None:
-    """The view knows no settings of ours, so the database itself remembers the zone."""
+    """Stores the zone in the database, because the view cannot read the environment."""
     now = connection.execute(text("select current_setting('shop.business_time_zone', true)"))
     if (now.scalar() or DEFAULT_TIME_ZONE) == zone:
         return
     statement = connection.exec_driver_sql(HOW_TO_SET_ZONE, {"zone": zone}).scalar()
     if statement is None:
-        raise ValueError(f"BUSINESS_TIME_ZONE: PostgreSQL knows no time zone {zone!r}")
+        raise ValueError(f"BUSINESS_TIME_ZONE: unknown time zone {zone!r}")
     connection.exec_driver_sql(statement)
 
 
 def _subscribe(connection: Connection) -> None:
-    wanted = {
+    declared = {
         (subscription.event, spec.name)
         for spec in all_specs()
         for subscription in spec.subscriptions
@@ -135,12 +135,12 @@ def _subscribe(connection: Connection) -> None:
     present = {
         tuple(r) for r in connection.execute(text("select type, consumer from shop.subscriptions"))
     }
-    for event, consumer in wanted - present:
+    for event, consumer in declared - present:
         connection.execute(
             text("insert into shop.subscriptions (type, consumer) values (:t, :c)"),
             {"t": event, "c": consumer},
         )
-    for event, consumer in present - wanted:
+    for event, consumer in present - declared:
         connection.execute(
             text("delete from shop.subscriptions where type = :t and consumer = :c"),
             {"t": event, "c": consumer},

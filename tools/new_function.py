@@ -1,7 +1,6 @@
-"""Makes a new function from the template: ``make new name=list_reviews``.
+"""Creates a new function from the template: ``make new name=list_reviews``.
 
-What it makes works at once (one public GET route that asks the database for the time), so that the
-first change is made to something that runs.
+The new function runs at once: it has one public GET route that reads the time from the database.
 """
 
 from __future__ import annotations
@@ -19,27 +18,27 @@ from shop.registry import all_specs
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = Path(__file__).resolve().parent / "templates" / "function"
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-# Kubernetes names have at most 63 characters; the platforms add prefixes and suffixes of their own.
+# Kubernetes names have at most 63 characters; the platforms add prefixes and suffixes.
 NAME_LENGTH_MAX = 40
 
 
 class FunctionNotCreated(Exception):
-    """The function was not made, and nothing was written; says why."""
+    """The function was not created and nothing was written; the message is the reason."""
 
 
 def main(name: Annotated[str, typer.Argument(help="verb_noun, such as list_reviews")]) -> None:
-    """Make functions/NAME and its test."""
+    """Create functions/NAME and its test."""
     try:
         written = make_function(name, ROOT)
-    except FunctionNotCreated as refusal:
-        typer.echo(f"new: {refusal}", err=True)
-        raise typer.Exit(1) from refusal
+    except FunctionNotCreated as error:
+        typer.echo(f"new: {error}", err=True)
+        raise typer.Exit(1) from error
     for path in written:
         typer.echo(f"  wrote {path.relative_to(ROOT)}")
-    typer.echo(f"new: {name} answers GET {path_of(name)}. Next:")
-    typer.echo("  make render     its manifests, routes and documents")
-    typer.echo("  make test       its test and every rule for functions")
-    typer.echo("  docs/how-to/add-a-function.md says what to write where")
+    typer.echo(f"new: {name} serves GET {path_of(name)}. Next:")
+    typer.echo("  make render     generates its manifests, routes and documents")
+    typer.echo("  make test       runs its test and the rules for all functions")
+    typer.echo("  docs/how-to/add-a-function.md explains each file")
 
 
 def make_function(name: str, root: Path) -> list[Path]:
@@ -48,12 +47,12 @@ def make_function(name: str, root: Path) -> list[Path]:
     Raises ``FunctionNotCreated`` when the name is not verb_noun, or the function, its test or its
     route exists already.
     """
-    _refuse_bad_name(name)
+    _check_name(name)
     files = _files(name)
     for path in files:
         if (root / path).exists():
             raise FunctionNotCreated(f"{path} exists already")
-    _refuse_taken_route(path_of(name))
+    _check_route(path_of(name))
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
@@ -61,7 +60,7 @@ def make_function(name: str, root: Path) -> list[Path]:
 
 
 def path_of(name: str) -> str:
-    """The route a new function gets: its noun, so ``list_reviews`` answers ``/reviews``."""
+    """The route a new function gets: its noun, so ``list_reviews`` serves ``/reviews``."""
     verb, _, noun = name.partition("_")
     return "/" + (noun or verb).replace("_", "-")
 
@@ -81,19 +80,19 @@ def _render(file: str, name: str) -> str:
     return template.substitute(name=name, Name=in_camel_case, path=path_of(name))
 
 
-def _refuse_bad_name(name: str) -> None:
+def _check_name(name: str) -> None:
     if not NAME.fullmatch(name) or keyword.iskeyword(name) or len(name) > NAME_LENGTH_MAX:
         raise FunctionNotCreated(
-            f"{name!r} is no name for a function: verb_noun in lower case, such as list_reviews, "
-            f"of at most {NAME_LENGTH_MAX} characters"
+            f"{name!r} is not a valid function name: use verb_noun in lower case, such as "
+            f"list_reviews, with at most {NAME_LENGTH_MAX} characters"
         )
 
 
-def _refuse_taken_route(path: str) -> None:
+def _check_route(path: str) -> None:
     for spec in all_specs():
         if any(route.method == "GET" and route.path == path for route in spec.routes):
             raise FunctionNotCreated(
-                f"GET {path} belongs to {spec.name} already; choose another noun"
+                f"GET {path} is already a route of {spec.name}; choose another noun"
             )
 
 

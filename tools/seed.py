@@ -1,7 +1,7 @@
-"""Fills an empty local shop: three categories, three products, one account of each role.
+"""Seeds a local database: three categories, three products and one account of each role.
 
-For laptops and tests.  The passwords are in this file, so the ``prod`` profile refuses it.  A
-second run finds everything in place and changes nothing, stock and prices included.
+For development and tests.  The passwords are public, so the ``prod`` profile is rejected.  A second
+run changes nothing, neither stock nor prices.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from shop.accounts import email_key
 from shop.adapters.passwords import hash_password
 from shop.primitives.spec import ROLES
 
-# (role, e-mail, password) of one account for each role; the end-to-end run logs in with them
+# (role, e-mail, password) of each account; the end-to-end run logs in with them
 LOCAL_ACCOUNTS = tuple((role, f"{role}@shop.local", f"local-only-{role}") for role in ROLES)
 CATEGORIES = ("전자", "생활", "식품")
 NAMES = {"customer": "김손님", "staff": "이상품", "support": "박상담", "finance": "최정산"}
 
-# one seed at a time: the hashes between looking and writing take their time
+# serializes concurrent runs: hashing passwords between the read and the writes is slow
 LOCK: LiteralString = "select pg_advisory_xact_lock(hashtext('shop.seed'))"
 
 INSERT_CATEGORIES: LiteralString = """
@@ -35,17 +35,17 @@ with product as (
   values (%(product_id)s, %(name)s, %(description)s, %(category)s, %(price_minor)s, 'KRW')
   on conflict (product_id) do nothing
   returning product_id
-), shelf as (
+), inserted_stock as (
   insert into shop.stock (product_id, on_hand)
   select product_id, %(on_hand)s from product
   returning product_id, on_hand
 )
 insert into shop.stock_moves (product_id, kind, qty)
-select product_id, 'INITIAL', on_hand from shelf
+select product_id, 'INITIAL', on_hand from inserted_stock
 """
 
-# The next product that staff create comes after the ones that were given their ids.  Never back:
-# an id that was drawn and is not committed yet would be drawn again.
+# Ids of new products continue after the seeded ones.  The sequence is never set back, because an
+# uncommitted transaction may have taken an id.
 CONTINUE_IDS: LiteralString = """
 select setval('shop.products_product_id_seq', greatest(last_value, %(last_id)s))
 from shop.products_product_id_seq
@@ -64,7 +64,7 @@ on conflict (email_key) do nothing
 
 @dataclass(frozen=True)
 class Product:
-    """A product of the seed; the price is in won, which has no minor unit."""
+    """A seeded product; the price is in KRW, which has no minor unit."""
 
     product_id: int
     name: str
@@ -81,13 +81,13 @@ PRODUCTS = (
 
 
 class SeedNotAllowed(Exception):
-    """The shop is a real one."""
+    """The ``prod`` profile does not allow seeding."""
 
 
 def seed(admin_url: str) -> list[tuple[str, str, str]]:
-    """Fills the shop behind ``admin_url`` and returns role, e-mail and password of each account.
+    """Seeds the database at ``admin_url``; returns role, e-mail and password of each account.
 
-    Raises ``SeedNotAllowed`` when ``SHOP_PROFILE`` is ``prod``, before anything is opened.
+    Raises ``SeedNotAllowed`` when ``SHOP_PROFILE`` is ``prod``, before connecting.
     """
     if os.environ.get("SHOP_PROFILE") == "prod":
         raise SeedNotAllowed("the prod profile has no accounts with published passwords")
@@ -117,7 +117,7 @@ def _insert_product(connection: psycopg.Connection, product: Product) -> None:
 
 
 def _insert_accounts(connection: psycopg.Connection, accounts: list[tuple[str, str, str]]) -> None:
-    """Hashes only the passwords of accounts that are missing: a second run takes milliseconds."""
+    """Hashes only the passwords of missing accounts, because hashing is slow."""
     keys = [email_key(email) for _, email, _ in accounts]
     known = {row[0] for row in connection.execute(KNOWN_ACCOUNTS, {"email_keys": keys})}
     for role, email, password in accounts:

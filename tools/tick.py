@@ -1,8 +1,8 @@
 """Sends signed clock ticks: ``python -m tools.tick <schedule> <function's /events URL>``.
 
-Once, as a CronJob does where no clock of ours runs; with ``--every=SECONDS`` until SIGTERM, as the
-neighbour of a worker that KEDA starts.  Settings: EVENT_SIGNING_KEY (the clock's) and EVENT_KEYS.
-A tick carries nothing, so one that is lost is made good by the next.
+Sends one tick, for a CronJob, or with ``--every=SECONDS`` ticks until SIGTERM, for a container next
+to a function that KEDA scales.  Settings: EVENT_SIGNING_KEY (the clock's) and EVENT_KEYS.  A tick
+has no data, so the next one replaces a lost one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from shop.runtime.publisher import signer_of
 
 SOURCE = "/shop/clock"
 TIMEOUT_SECONDS = 60
-DONE = 204
+PROCESSED = 204
 
 
 def tick(schedule: str, sink: str, settings: Settings) -> int:
-    """The status that ``sink`` answers to a tick of ``schedule``; raises OSError for no answer."""
+    """Sends one tick and returns the response's status; raises OSError without a response."""
     event = CloudEvent(
         id=str(new_uuid()),
         source=SOURCE,
@@ -42,7 +42,7 @@ def tick(schedule: str, sink: str, settings: Settings) -> int:
     headers, body = envelope.to_binary(signer_of(settings).sign(event))
     url = urlsplit(sink)
     if url.scheme != "http" or not url.hostname:
-        raise ValueError(f"not the URL of a function beside us: {sink!r}")
+        raise ValueError(f"not the http URL of a function: {sink!r}")
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("POST", url.path or "/", body, headers)
@@ -52,15 +52,15 @@ def tick(schedule: str, sink: str, settings: Settings) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """0 when the function did its work, 1 when it did not, 2 for wrong use or settings."""
+    """Returns 0 when the function responds 204, else 1; 2 for invalid arguments or settings."""
     try:
         options = _options().parse_args(arguments)
         settings = config.load(needs=("events",))
         if options.every is None:
             return _tick_once(options.schedule, options.sink, settings)
         return _tick_until_stopped(options.schedule, options.sink, settings, options.every)
-    except SystemExit as end:  # argparse has said what is wrong
-        return int(end.code or 0)
+    except SystemExit as exit_:  # argparse has printed the error
+        return int(exit_.code or 0)
     except (config.ConfigurationError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -78,10 +78,10 @@ def _tick_once(schedule: str, sink: str, settings: Settings) -> int:
     try:
         status = tick(schedule, sink, settings)
     except OSError as error:
-        sys.stderr.write(f"{sink} does not answer: {error}\n")
+        sys.stderr.write(f"no response from {sink}: {error}\n")
         return 1
     sys.stdout.write(f"{schedule}: {status}\n")
-    return 0 if status == DONE else 1
+    return 0 if status == PROCESSED else 1
 
 
 def _tick_until_stopped(schedule: str, sink: str, settings: Settings, seconds: float) -> int:

@@ -79,7 +79,7 @@ print(CountUnicornsAnswer.model_validate_json(answer).answered_at)
     "name", ["", "Reviews", "list-reviews", "1_review", "../etc", "a" * 41, "class", "list__x"]
 )
 def test_a_bad_name_is_refused_and_nothing_is_written(name: str, tmp_path: Path) -> None:
-    with pytest.raises(FunctionNotCreated, match="no name for a function"):
+    with pytest.raises(FunctionNotCreated, match="not a valid function name"):
         make_function(name, tmp_path)
 
     assert list(tmp_path.iterdir()) == []

@@ -1,19 +1,22 @@
-"""``shop dlq``: look at dead letters, and send them again.
+"""``shop dlq``: lists dead letters, shows them, and sends them again.
 
-A replay sends the event as it came, signature and all: whoever consumed it already finds it in the
-inbox and does nothing.  Events older than a day are believed because the outbox has their row.
+A replay sends the original event with its signature, so a consumer that has processed it already
+finds it in its inbox and ignores it.  Consumers accept an event older than a day when it is in the
+outbox.
 """
 
 from __future__ import annotations
 
 import http.client
-from collections.abc import Sequence
-from typing import Any, LiteralString
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import LiteralString
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import TupleRow, class_row
 
 from events import envelope
 from shop.messaging import dead_letters
@@ -23,13 +26,13 @@ CONNECT_SECONDS = 5
 TIMEOUT_SECONDS = 20
 LISTED_MAX = 500
 ACCEPTED = range(200, 300)
-# What the broker wrote on the envelope when it gave up; the next receiver must not read it.
-NOTES_OF_THE_BROKER = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
+# The broker adds these when it gives up; they are not part of the original event.
+FAILURE_EXTENSIONS = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
 
 LIST: LiteralString = """
 select dead_letter_id, type, subject, destination, error_code, received_at, replayed_at
 from shop.dead_letters
-where replayed_at is null or %(replayed_too)s
+where replayed_at is null or %(include_replayed)s
 order by received_at desc limit %(limit)s
 """
 
@@ -44,159 +47,179 @@ select dead_letter_id from shop.dead_letters where replayed_at is null
 order by received_at, dead_letter_id
 """
 
-# A letter is held while it is sent, which may take as long as the receiver likes.
-PATIENCE: LiteralString = "set local idle_in_transaction_session_timeout = '1min'"
+# The row stays locked while the event is sent, for at most the HTTP timeout.
+REPLAY_SETTINGS: LiteralString = "set local idle_in_transaction_session_timeout = '1min'"
 
 
-def run_list(database_url: str, *, replayed_too: bool, as_json: bool) -> int:
-    """Lists the letters that wait, newest first, or the replayed ones too."""
+@dataclass(frozen=True)
+class DeadLetterSummary:
+    """The columns of ``LIST``."""
+
+    dead_letter_id: UUID
+    type: str
+    subject: str | None
+    destination: str
+    error_code: str | None
+    received_at: datetime
+    replayed_at: datetime | None
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """The columns of ``SHOW``."""
+
+    dead_letter_id: UUID
+    event_id: str
+    source: str
+    type: str
+    subject: str | None
+    destination: str
+    error_code: str | None
+    error_data: str | None
+    headers: dict[str, str]
+    body: bytes
+    received_at: datetime
+    replayed_at: datetime | None
+
+
+def run_list(database_url: str, *, include_replayed: bool, as_json: bool) -> int:
+    """Lists the dead letters that are not replayed, or all, newest first."""
     with _connect(database_url) as connection:
-        rows = connection.execute(
-            LIST, {"replayed_too": replayed_too, "limit": LISTED_MAX}
-        ).fetchall()
+        cursor = connection.cursor(row_factory=class_row(DeadLetterSummary))
+        values = {"include_replayed": include_replayed, "limit": LISTED_MAX}
+        letters = cursor.execute(LIST, values).fetchall()
     if as_json:
-        show_json(rows)
+        show_json([vars(letter) for letter in letters])
         return EXIT_OK
-    if len(rows) == LISTED_MAX:
+    if len(letters) == LISTED_MAX:
         print(f"the newest {LISTED_MAX} only")
     show_table(
-        ("letter", "type", "subject", "status", "received", "replayed", "not taken by"),
+        ("dead letter", "type", "subject", "status", "received", "replayed", "destination"),
         [
             (
-                row["dead_letter_id"],
-                row["type"],
-                row["subject"],
-                row["error_code"],
-                f"{row['received_at']:%Y-%m-%d %H:%M:%S%z}",
-                "yes" if row["replayed_at"] else "",
-                row["destination"],
+                letter.dead_letter_id,
+                letter.type,
+                letter.subject,
+                letter.error_code,
+                f"{letter.received_at:%Y-%m-%d %H:%M:%S%z}",
+                "yes" if letter.replayed_at else "",
+                letter.destination,
             )
-            for row in rows
+            for letter in letters
         ],
     )
     return EXIT_OK
 
 
 def run_show(database_url: str, letter_id: str, *, as_json: bool) -> int:
-    """Prints one letter whole; 1 when there is none of that id."""
+    """Prints all fields of one dead letter; returns 1 when the id is unknown."""
     with _connect(database_url) as connection:
-        letter = _letter(connection, UUID(letter_id))
+        letter = _read(connection, UUID(letter_id))
     if letter is None:
-        print(f"{letter_id}: there is no such letter")
+        print(f"{letter_id}: unknown dead letter")
         return EXIT_FOUND
     if as_json:
-        show_json(letter)
+        show_json(vars(letter))
         return EXIT_OK
-    body, headers = bytes(letter.pop("body")), letter.pop("headers")
-    fields = [*letter.items(), *((f"header {n}", text) for n, text in sorted(headers.items()))]
-    show_table(("field", "value"), [*fields, ("body", body.decode("utf-8", "backslashreplace"))])
+    fields = {k: v for k, v in vars(letter).items() if k not in ("headers", "body")}
+    headers = {f"header {name}": text for name, text in sorted(letter.headers.items())}
+    body = letter.body.decode("utf-8", "backslashreplace")
+    show_table(("field", "value"), [*fields.items(), *headers.items(), ("body", body)])
     return EXIT_OK
 
 
 def run_replay(
     database_url: str, url: str, letter_ids: Sequence[str], *, every: bool, dry_run: bool
 ) -> int:
-    """Sends letters again to the broker's ingress, or to a consumer's /events, at ``url``.
+    """Sends dead letters to ``url``, the broker's ingress or a consumer's /events.
 
-    ``every`` takes all that wait, oldest first.  1 when one was not accepted; it keeps waiting.
+    ``every`` selects all that are not replayed, oldest first.  Returns 1 when at least one was not
+    accepted; it stays open.
     """
     if every == bool(letter_ids):
-        raise ValueError("name letters, or say --all")
+        raise ValueError("give the ids of dead letters, or --all")
     with _connect(database_url) as connection:
-        wanted = [UUID(text) for text in letter_ids]
+        selected = [UUID(text) for text in letter_ids]
         if every:
-            wanted = [row["dead_letter_id"] for row in connection.execute(OPEN)]
+            selected = [letter_id for (letter_id,) in connection.execute(OPEN)]
             connection.commit()
-        outcomes = [_replay(connection, url, one, dry_run=dry_run) for one in wanted]
+        outcomes = [_replay(connection, url, one, dry_run=dry_run) for one in selected]
     if not outcomes:
-        print("no letter waits")
+        print("no open dead letters")
     return EXIT_OK if all(outcomes) else EXIT_FOUND
 
 
 def _replay(
-    connection: psycopg.Connection[dict[str, Any]], url: str, letter_id: UUID, *, dry_run: bool
+    connection: psycopg.Connection[TupleRow], url: str, letter_id: UUID, *, dry_run: bool
 ) -> bool:
-    """The letter's row stays locked while it is sent, against rule 26 and on purpose.
+    """Sends one dead letter while its row is locked, an exception to rule 26 of the house style.
 
-    A receiver that refuses it again has the same row written; that waits for our commit, so the
-    letter is open again and never lost behind our mark.  When we die here, nothing was marked.
+    A receiver that fails stores the same dead letter again; that write waits for our commit and
+    reopens it.  If this process crashes, the row is not marked as replayed.
     """
-    connection.execute(PATIENCE)
-    letter = _letter(connection, letter_id)
+    connection.execute(REPLAY_SETTINGS)
+    letter = _read(connection, letter_id)
     if letter is None:
         connection.rollback()
-        print(f"{letter_id}: there is no such letter")
+        print(f"{letter_id}: unknown dead letter")
         return False
-    headers, body = as_it_came(letter["headers"], bytes(letter["body"]))
+    headers, body = original_event(letter.headers, letter.body)
     if dry_run:
         connection.rollback()
-        print(f"{letter_id}: would send {letter['type']} to {url}, {len(body)} bytes")
+        print(f"{letter_id}: would send {letter.type} to {url}, {len(body)} bytes")
         return True
     if connection.execute(*dead_letters.mark_replayed(letter_id)).fetchone() is None:
         connection.rollback()
-        print(f"{letter_id}: somebody else is replaying it")
+        print(f"{letter_id}: another replay is in progress")
         return False
-    word = _send(url, headers, body)
-    if word is not None:
+    failure = _send(url, headers, body)
+    if failure is not None:
         connection.rollback()
-        print(f"{letter_id}: not accepted, {word}")
+        print(f"{letter_id}: not accepted, {failure}")
         return False
     connection.commit()
-    print(f"{letter_id}: sent {letter['type']} {letter['subject']}")
+    print(f"{letter_id}: sent {letter.type} {letter.subject}")
     return True
 
 
-def as_it_came(headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
-    """The event's own headers and bytes, without those of the way it came and of its failure."""
+def original_event(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+    """The event as first published, without transport headers and the broker's failure data."""
     if any(name.startswith("ce-") for name in headers):
-        notes = {f"ce-{name}" for name in NOTES_OF_THE_BROKER}
-        kept = {
+        failure_headers = {f"ce-{name}" for name in FAILURE_EXTENSIONS}
+        event_headers = {
             name: text
             for name, text in headers.items()
-            if (name.startswith("ce-") and name not in notes) or name == "content-type"
+            if (name.startswith("ce-") and name not in failure_headers) or name == "content-type"
         }
-        return kept, body
-    return envelope.to_binary(_without_notes(envelope.parse(headers, body)))
-
-
-def _without_notes(event: envelope.CloudEvent) -> envelope.CloudEvent:
-    own = {n: text for n, text in event.extensions.items() if n not in NOTES_OF_THE_BROKER}
-    return envelope.CloudEvent(
-        id=event.id,
-        source=event.source,
-        type=event.type,
-        subject=event.subject,
-        time=event.time,
-        datacontenttype=event.datacontenttype,
-        dataschema=event.dataschema,
-        extensions=own,
-        data=event.data,
-    )
+        return event_headers, body
+    event = envelope.parse(headers, body)
+    own = {n: text for n, text in event.extensions.items() if n not in FAILURE_EXTENSIONS}
+    return envelope.to_binary(replace(event, extensions=own))
 
 
 def _send(url: str, headers: dict[str, str], body: bytes) -> str | None:
-    """None when it was accepted, otherwise why not."""
+    """Sends an event; None when it was accepted, otherwise the reason."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"not an address of a broker or a function: {url!r}")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
+        raise ValueError(f"not the URL of a broker or a function: {url!r}")
+    is_secure = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if is_secure else http.client.HTTPConnection
+    connection = connect(parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("POST", parts.path or "/", body, headers)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException, ValueError) as error:
-        # ValueError: poison may have headers that HTTP cannot carry
+        # ValueError: a malformed event may have headers that are invalid in HTTP
         return f"{type(error).__name__}: {error}"
     finally:
         connection.close()
     return None if status in ACCEPTED else f"status {status}"
 
 
-def _letter(
-    connection: psycopg.Connection[dict[str, Any]], letter_id: UUID
-) -> dict[str, Any] | None:
-    return connection.execute(SHOW, {"dead_letter_id": letter_id}).fetchone()
+def _read(connection: psycopg.Connection[TupleRow], letter_id: UUID) -> DeadLetter | None:
+    cursor = connection.cursor(row_factory=class_row(DeadLetter))
+    return cursor.execute(SHOW, {"dead_letter_id": letter_id}).fetchone()
 
 
-def _connect(url: str) -> psycopg.Connection[dict[str, Any]]:
-    return psycopg.connect(url, connect_timeout=CONNECT_SECONDS, row_factory=dict_row)
+def _connect(url: str) -> psycopg.Connection[TupleRow]:
+    return psycopg.connect(url, connect_timeout=CONNECT_SECONDS)

@@ -1,4 +1,4 @@
-"""``shop order explain``: everything the tables know about one order, told as one story."""
+"""``shop order explain``: prints the timeline of one order from every table that refers to it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from zoneinfo import ZoneInfo
 
 from psycopg.rows import dict_row
 
-from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, shown
+from tools.operations.reporting import EXIT_FOUND, EXIT_OK, printable, show_json
 from tools.operations.snapshot import snapshot
 
+# Any: the columns differ by query, and the JSON output has all of them as they are.
 Row = dict[str, Any]
+Tables = dict[str, list[Row]]
 
 ORDER: LiteralString = """
 select order_id, user_id, status, reason, total_minor, currency::text as currency, payment_method,
@@ -40,12 +42,12 @@ RESERVATIONS: LiteralString = """
 select reservation_id, product_id, qty, status from shop.reservations
 where order_id = %(order_id)s order by product_id
 """
-MOVES: LiteralString = """
+STOCK_MOVES: LiteralString = """
 select m.seq, m.moved_at, m.product_id, m.kind, m.qty from shop.stock_moves m
 join shop.reservations r using (reservation_id)
 where r.order_id = %(order_id)s order by m.seq
 """
-TRANSITIONS: LiteralString = """
+STATUS_HISTORY: LiteralString = """
 select seq, at, entity, entity_id, from_status, to_status, actor, event_id from shop.transitions
 where order_id = %(order_id)s order by seq
 """
@@ -74,8 +76,8 @@ where d.subject = %(order_id)s::uuid::text or exists (select from shop.outbox o
   where o.order_id = %(order_id)s and o.event_id::text = d.event_id)
 order by d.received_at
 """
-# Alarms and due work name an order, a payment, a refund, an event or a key made of one of these.
-ALARMS: LiteralString = """
+# The subject of an alert or due job contains the id of an order, payment, refund or event.
+ALERTS: LiteralString = """
 with names(id) as (
   select %(order_id)s::uuid::text
   union all select payment_id::text from shop.payments where order_id = %(order_id)s
@@ -95,191 +97,212 @@ with names(id) as (
 select d.kind, d.id, d.due_at from shop.due_work d join names using (id) order by d.due_at
 """
 
-QUESTIONS: dict[str, LiteralString] = {
+QUERIES: dict[str, LiteralString] = {
     "lines": LINES,
     "payments": PAYMENTS,
     "refunds": REFUNDS,
     "reservations": RESERVATIONS,
-    "moves": MOVES,
-    "transitions": TRANSITIONS,
+    "moves": STOCK_MOVES,
+    "transitions": STATUS_HISTORY,
     "postings": POSTINGS,
     "events": EVENTS,
     "deliveries": DELIVERIES,
     "dead_letters": DEAD_LETTERS,
-    "alarms": ALARMS,
+    "alarms": ALERTS,
     "due": DUE,
 }
 
 
 @dataclass(frozen=True)
-class Moment:
-    """One thing that happened; ``rank`` orders what one transaction did."""
+class OrderRecords:
+    """An order's row, and the rows that refer to it by the names in ``QUERIES``."""
+
+    order: Row
+    tables: Tables
+
+    @property
+    def trace_ids(self) -> list[str]:
+        """The ids of the traces that the order's events belong to."""
+        return sorted({row["traceparent"].split("-")[1] for row in self.tables["events"]})
+
+
+@dataclass(frozen=True)
+class TimelineEntry:
+    """One thing that happened; ``rank`` orders what one transaction wrote."""
 
     at: datetime
     rank: int
     seq: int
-    what: str
+    text: str
 
 
 def run_explain(database_url: str, order_id: str, *, time_zone: str, as_json: bool) -> int:
-    """Prints the order's story; 1 when there is no such order.  Raises ValueError for no id."""
+    """Prints the order's timeline; returns 1 for an unknown order.  Raises ValueError for no id."""
     zone = ZoneInfo(time_zone)
-    story = read(database_url, UUID(order_id))
-    if story is None:
-        print(f"{order_id}: there is no such order")
+    records = read(database_url, UUID(order_id))
+    if records is None:
+        print(f"{order_id}: unknown order")
         return EXIT_FOUND
     if as_json:
-        show_json(story)
+        show_json({"order": records.order, **records.tables, "trace_ids": records.trace_ids})
     else:
-        print("\n".join(shown(line) for line in tell(story, zone)))
+        print("\n".join(printable(line) for line in describe(records, zone)))
     return EXIT_OK
 
 
-def read(url: str, order_id: UUID) -> dict[str, Any] | None:
-    """All rows about the order by table, of one snapshot; None when there is no such order."""
-    with snapshot(url) as snapshot_connection:
-        connection = snapshot_connection.cursor(row_factory=dict_row)
-        asked = {"order_id": order_id}
-        order = connection.execute(ORDER, asked).fetchone()
+def read(url: str, order_id: UUID) -> OrderRecords | None:
+    """All rows about the order, from one snapshot; None for an unknown order."""
+    with snapshot(url) as connection:
+        cursor = connection.cursor(row_factory=dict_row)
+        parameters = {"order_id": order_id}
+        order = cursor.execute(ORDER, parameters).fetchone()
         if order is None:
             return None
-        found: dict[str, Any] = {"order": order}
-        for name, question in QUESTIONS.items():
-            found[name] = connection.execute(question, asked).fetchall()
-    found["trace_ids"] = sorted({row["traceparent"].split("-")[1] for row in found["events"]})
-    return found
+        tables = {
+            name: cursor.execute(query, parameters).fetchall() for name, query in QUERIES.items()
+        }
+    return OrderRecords(order, tables)
 
 
-def tell(story: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
-    """The story in lines: what was ordered, what happened when, where it stands."""
-    order = story["order"]
+def describe(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
+    """The lines of the report: the order, its timeline, and its current state."""
+    order = records.order
     yield (
         f"Order {order['order_id']} of customer {order['user_id']}: "
         f"{_amount(order['total_minor'], order)} by {order['payment_method']}"
     )
-    for line in story["lines"]:
+    for line in records.tables["lines"]:
         price = _amount(line["unit_price_minor"], order)
         yield f"  {line['qty']} × {line['name']} (product {line['product_id']}) at {price}"
     if order["idem_key"]:
         yield f"  placed with the idempotency key {order['idem_key']}"
-    yield f"  traces: {', '.join(story['trace_ids']) or 'none'}"
-    yield f"What happened ({zone.key}):"
-    before = None
-    for moment in timeline(story):
-        when = f"{moment.at.astimezone(zone):%Y-%m-%d %H:%M:%S.%f}"[:-3]
-        yield f"  {when if moment.at != before else ' ' * len(when)}  {moment.what}"
-        before = moment.at
-    yield from _end(story, zone)
+    yield f"  traces: {', '.join(records.trace_ids) or 'none'}"
+    yield f"Timeline ({zone.key}):"
+    previous = None
+    for entry in timeline(records.order, records.tables):
+        when = f"{entry.at.astimezone(zone):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        yield f"  {when if entry.at != previous else ' ' * len(when)}  {entry.text}"
+        previous = entry.at
+    yield from _current_state(records, zone)
 
 
-def timeline(story: dict[str, Any]) -> list[Moment]:
+def timeline(order: Row, tables: Tables) -> list[TimelineEntry]:
     """Everything with a time, in the order it happened."""
-    moments = [moment for tellers in _TELLERS for moment in tellers(story)]
-    return sorted(moments, key=lambda moment: (moment.at, moment.rank, moment.seq, moment.what))
+    entries = list(_status_changes(order, tables))
+    entries += [entry for read_entries in _SOURCES for entry in read_entries(tables)]
+    return sorted(entries, key=lambda entry: (entry.at, entry.rank, entry.seq, entry.text))
 
 
-def _deliveries(story: dict[str, Any]) -> Iterator[Moment]:
-    for row in story["deliveries"]:
+def _deliveries(tables: Tables) -> Iterator[TimelineEntry]:
+    for row in tables["deliveries"]:
         if row["received_at"]:
-            yield Moment(row["received_at"], 0, 0, f"{row['consumer']} took {row['type']}")
+            yield TimelineEntry(
+                row["received_at"], 0, 0, f"{row['consumer']} consumed {row['type']}"
+            )
 
 
-def _transitions(story: dict[str, Any]) -> Iterator[Moment]:
-    names = _names(story)
-    for row in story["transitions"]:
-        what = names.get(row["entity_id"], row["entity"])
-        began = "" if row["from_status"] == "-" else f"{row['from_status']} → "
-        text = f"{what}: {began}{row['to_status']}, by {row['actor']}"
-        yield Moment(row["at"], 1, row["seq"], text)
+def _status_changes(order: Row, tables: Tables) -> Iterator[TimelineEntry]:
+    names = _entity_names(order, tables)
+    for row in tables["transitions"]:
+        name = names.get(row["entity_id"], row["entity"])
+        before = "" if row["from_status"] == "-" else f"{row['from_status']} → "
+        text = f"{name}: {before}{row['to_status']}, by {row['actor']}"
+        yield TimelineEntry(row["at"], 1, row["seq"], text)
 
 
-def _moves(story: dict[str, Any]) -> Iterator[Moment]:
-    for row in story["moves"]:
+def _stock_moves(tables: Tables) -> Iterator[TimelineEntry]:
+    for row in tables["moves"]:
         text = f"stock of product {row['product_id']}: {row['kind']} {row['qty']:+}"
-        yield Moment(row["moved_at"], 2, row["seq"], text)
+        yield TimelineEntry(row["moved_at"], 2, row["seq"], text)
 
 
-def _postings(story: dict[str, Any]) -> Iterator[Moment]:
-    for row in story["postings"]:
+def _postings(tables: Tables) -> Iterator[TimelineEntry]:
+    for row in tables["postings"]:
         settled = f", settled on {row['settled_on']}" if row["settled_on"] else ""
         text = (
             f"ledger {row['seq']}: {row['kind']} {_amount(row['amount_minor'], row)}, debit "
             f"{row['debit']}, credit {row['credit']}, link {row['chain']}/{row['chain_seq']}"
         )
-        yield Moment(row["posted_at"], 3, row["seq"], text + settled)
+        yield TimelineEntry(row["posted_at"], 3, row["seq"], text + settled)
 
 
-def _events(story: dict[str, Any]) -> Iterator[Moment]:
-    for row in story["events"]:
-        text = f"{row['source']} announced {row['type']} ({row['event_id']})"
-        yield Moment(row["created_at"], 4, 0, text)
+def _events(tables: Tables) -> Iterator[TimelineEntry]:
+    for row in tables["events"]:
+        text = f"{row['source']} emitted {row['type']} ({row['event_id']})"
+        yield TimelineEntry(row["created_at"], 4, 0, text)
         if row["parked_at"]:
-            yield Moment(row["parked_at"], 4, 1, f"{row['type']} was given up by the relay")
+            yield TimelineEntry(
+                row["parked_at"], 4, 1, f"{row['type']} was quarantined by the relay"
+            )
 
 
-def _dead_letters(story: dict[str, Any]) -> Iterator[Moment]:
-    for row in story["dead_letters"]:
-        text = f"{row['type']} was not taken by {row['destination']}, status {row['error_code']}"
-        yield Moment(row["received_at"], 5, 0, f"{text}: dead letter {row['dead_letter_id']}")
+def _dead_letters(tables: Tables) -> Iterator[TimelineEntry]:
+    for row in tables["dead_letters"]:
+        text = f"{row['type']} was not accepted by {row['destination']}, status {row['error_code']}"
+        yield TimelineEntry(
+            row["received_at"], 5, 0, f"{text}: dead letter {row['dead_letter_id']}"
+        )
         if row["replayed_at"]:
-            yield Moment(row["replayed_at"], 5, 1, f"dead letter {row['dead_letter_id']} replayed")
+            replayed = f"dead letter {row['dead_letter_id']} replayed"
+            yield TimelineEntry(row["replayed_at"], 5, 1, replayed)
 
 
-def _alarms(story: dict[str, Any]) -> Iterator[Moment]:
-    for row in story["alarms"]:
-        yield Moment(row["raised_at"], 6, 0, f"alarm {row['kind']}: {row['detail']}")
+def _alerts(tables: Tables) -> Iterator[TimelineEntry]:
+    for row in tables["alarms"]:
+        text = f"operator alert {row['kind']}: {row['detail']}"
+        yield TimelineEntry(row["raised_at"], 6, 0, text)
         if row["resolved_at"]:
-            yield Moment(row["resolved_at"], 6, 1, f"alarm {row['kind']} resolved")
+            resolved = f"operator alert {row['kind']} resolved"
+            yield TimelineEntry(row["resolved_at"], 6, 1, resolved)
 
 
-_TELLERS: tuple[Callable[[dict[str, Any]], Iterator[Moment]], ...] = (
+_SOURCES: tuple[Callable[[Tables], Iterator[TimelineEntry]], ...] = (
     _deliveries,
-    _transitions,
-    _moves,
+    _stock_moves,
     _postings,
     _events,
     _dead_letters,
-    _alarms,
+    _alerts,
 )
 
 
-def _names(story: dict[str, Any]) -> dict[UUID, str]:
-    """What the transitions' entities are called in the story."""
-    names = {story["order"]["order_id"]: "order"}
-    for row in story["payments"]:
+def _entity_names(order: Row, tables: Tables) -> dict[UUID, str]:
+    """How the timeline names the entities of the status history."""
+    names: dict[UUID, str] = {order["order_id"]: "order"}
+    for row in tables["payments"]:
         late = " (late)" if row["late"] else ""
         names[row["payment_id"]] = (
             f"payment {row['attempt']}{late} of {_amount(row['amount_minor'], row)}"
         )
-    for row in story["refunds"]:
+    for row in tables["refunds"]:
         names[row["refund_id"]] = f"refund of {_amount(row['amount_minor'], row)}"
-    for row in story["reservations"]:
+    for row in tables["reservations"]:
         names[row["reservation_id"]] = f"reservation of {row['qty']} × product {row['product_id']}"
     return names
 
 
-def _end(story: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
-    order = story["order"]
+def _current_state(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
+    order, tables = records.order, records.tables
     sums = {
-        kind: sum(row["amount_minor"] for row in story["postings"] if row["kind"] == kind)
+        kind: sum(row["amount_minor"] for row in tables["postings"] if row["kind"] == kind)
         for kind in ("CAPTURE", "REFUND")
     }
-    why = f" ({order['reason']})" if order["reason"] else ""
+    reason = f" ({order['reason']})" if order["reason"] else ""
     yield (
-        f"Now {order['status']}{why}: {_amount(sums['CAPTURE'], order)} captured, "
-        f"{_amount(sums['REFUND'], order)} given back"
+        f"Now {order['status']}{reason}: {_amount(sums['CAPTURE'], order)} captured, "
+        f"{_amount(sums['REFUND'], order)} refunded"
     )
-    for row in story["payments"]:
+    for row in tables["payments"]:
         yield f"  payment {row['attempt']} {row['status']} {row['payment_id']}, {_provider(row)}"
-    for row in story["refunds"]:
+    for row in tables["refunds"]:
         yield f"  refund {row['status']} {row['refund_id']}, {_provider(row)}: {row['reason']}"
-    for row in story["deliveries"]:
+    for row in tables["deliveries"]:
         if not row["received_at"]:
-            yield f"  {row['consumer']} has not taken {row['type']} ({row['event_id']})"
-    for row in story["due"]:
+            yield f"  {row['consumer']} has not consumed {row['type']} ({row['event_id']})"
+    for row in tables["due"]:
         yield f"  due: {row['kind']} {row['id']} at {row['due_at'].astimezone(zone):%F %T}"
-    waiting = [row for row in story["alarms"] if not row["resolved_at"]]
-    yield f"  {len(story['due'])} timers, {len(waiting)} open alarms"
+    open_alerts = [row for row in tables["alarms"] if not row["resolved_at"]]
+    yield f"  {len(tables['due'])} due jobs, {len(open_alerts)} open operator alerts"
 
 
 def _provider(row: Row) -> str:

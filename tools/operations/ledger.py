@@ -1,11 +1,11 @@
-"""``shop ledger verify``: walk the sixteen hash chains and name the first posting that is not true.
+"""``shop ledger verify``: verifies the sixteen hash chains and reports each chain's first error.
 
-No stored hash is believed: each link is hashed here again, from the posting's columns and from the
-hash that was computed for the link before it.  PostgreSQL only spells the columns, as the trigger
-``chain_posting`` did; the SHA-256 is ours, so what reads the disk does not judge it.
+Stored hashes are not trusted: every hash is computed again from the posting's columns and from the
+hash computed for the previous posting.  PostgreSQL formats the columns as the trigger
+``chain_posting`` does; the SHA-256 is computed here, independently of the database.
 
-Whoever may write everything could forge a whole chain and its head.  An anchor is what they cannot
-reach: the heads of an earlier walk, kept in a file elsewhere, which a later walk has to meet again.
+An attacker with full write access could forge a whole chain and its head.  An anchor file, stored
+outside the database, has the heads of an earlier verification; a later one must contain them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from hashlib import sha256
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import LiteralString
 
 from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
 from tools.operations.snapshot import snapshot
 
+# chain, position in the chain, seq, hash before, hash, and the hashed columns of a posting
+Link = tuple[int, int, int, bytes, bytes, bytes]
+
 CHAINS = range(16)
 ROWS_FETCHED = 20_000
 
-# The chain is spelled as the order dictates it, so a posting in another chain does not fit there.
+# The chain number is computed from the order id, so a posting moved to another chain is an error.
 LINKS: LiteralString = """
 select chain, chain_seq, seq, prev_hash, hash, convert_to(concat_ws('|',
   get_byte(uuid_send(order_id), 15) % 16, chain_seq, seq, kind, source_id, order_id, debit, credit,
@@ -46,15 +49,15 @@ select count(*) from shop.ledger
 
 @dataclass(frozen=True)
 class Head:
-    """The last link of a chain; place 0 is the chain's beginning."""
+    """The last posting of a chain: its position and hash; position 0 is an empty chain."""
 
-    place: int
+    position: int
     hash: bytes
 
 
 @dataclass(frozen=True)
-class Break:
-    """The first place of a chain that is not true; ``seq`` is None where no row is."""
+class ChainError:
+    """The first error of a chain; ``seq`` is None when the posting is missing."""
 
     chain: int
     chain_seq: int
@@ -63,111 +66,115 @@ class Break:
 
 
 @dataclass(frozen=True)
-class Walk:
-    """What a walk found: the computed heads of the chains that hold, and the others' breaks."""
+class Verification:
+    """The computed heads of the valid chains, and the errors of the others."""
 
     heads: dict[int, Head]
-    breaks: list[Break]
+    errors: list[ChainError]
     rows: int
     seconds: float
 
 
 def run_verify(database_url: str, *, anchor: Path | None, as_json: bool) -> int:
-    """0 when every chain holds, 1 when one does not; the anchor is renewed only when all hold."""
-    walk = verify(database_url, _read_anchor(anchor))
+    """Returns 0 when every chain is valid, else 1; updates the anchor only when all are valid."""
+    verification = verify(database_url, _read_anchor(anchor))
     if as_json:
-        show_json(_as_dict(walk))
+        show_json(_as_dict(verification))
     else:
-        _show(walk)
-    if walk.breaks:
+        _show(verification)
+    if verification.errors:
         return EXIT_FOUND
     if anchor is not None:
-        _write_anchor(anchor, walk.heads)
+        _write_anchor(anchor, verification.heads)
     return EXIT_OK
 
 
-def verify(url: str, anchor: Mapping[int, Head] | None = None) -> Walk:
-    """Walks all chains of one snapshot, streaming; stops in each chain at its first break."""
+def verify(url: str, anchor: Mapping[int, Head] | None = None) -> Verification:
+    """Verifies all chains in one snapshot, streaming; stops in each chain at its first error."""
     began = time.monotonic()
     with snapshot(url) as connection:
         stored = {row[0]: Head(row[1], row[2]) for row in connection.execute(HEADS, binary=True)}
         with connection.cursor(name="links", binary=True) as cursor:
             cursor.itersize = ROWS_FETCHED
             cursor.execute(LINKS)
-            heads, breaks = _walk_all(cursor, anchor or {})
+            heads, errors = _verify_chains(cursor, anchor or {})
         rows = sum(count for (count,) in connection.execute(COUNT))
     for chain, head in list(heads.items()):
-        found = _compare(chain, head, stored.get(chain))
-        if found is not None:
-            breaks.append(found)
+        error = _compare_head(chain, head, stored.get(chain))
+        if error is not None:
+            errors.append(error)
             del heads[chain]
-    breaks.sort(key=lambda found: found.chain)
-    return Walk(heads, breaks, rows, time.monotonic() - began)
+    errors.sort(key=lambda error: error.chain)
+    return Verification(heads, errors, rows, time.monotonic() - began)
 
 
-def _walk_all(
-    rows: Iterable[tuple[Any, ...]], anchor: Mapping[int, Head]
-) -> tuple[dict[int, Head], list[Break]]:
-    heads = {chain: Head(0, _beginning(chain)) for chain in CHAINS}
-    breaks = []
+def _verify_chains(
+    rows: Iterable[Link], anchor: Mapping[int, Head]
+) -> tuple[dict[int, Head], list[ChainError]]:
+    heads = {chain: Head(0, _initial_hash(chain)) for chain in CHAINS}
+    errors: list[ChainError] = []
     for chain, links in groupby(rows, key=itemgetter(0)):
-        end = _walk(chain, links, anchor.get(chain))
-        if isinstance(end, Break):
+        result = _verify_chain(chain, links, anchor.get(chain))
+        if isinstance(result, ChainError):
             heads.pop(chain, None)
-            breaks.append(end)
+            errors.append(result)
         else:
-            heads[chain] = end
+            heads[chain] = result
     for chain, known in anchor.items():
-        if chain in heads and heads[chain].place < known.place:
-            place = heads.pop(chain).place + 1
-            breaks.append(Break(chain, place, None, f"missing: the anchor knows {known.place}"))
-    return heads, breaks
+        if chain in heads and heads[chain].position < known.position:
+            position = heads.pop(chain).position + 1
+            what = f"missing: the anchor has {known.position} postings"
+            errors.append(ChainError(chain, position, None, what))
+    return heads, errors
 
 
-def _walk(chain: int, links: Iterable[tuple[Any, ...]], known: Head | None) -> Head | Break:
-    place, link = 0, _beginning(chain)
-    for _, chain_seq, seq, prev_hash, stored, words in links:
-        if chain_seq > place + 1:
-            return Break(chain, place + 1, None, f"missing: the next posting is {chain_seq}")
-        if chain_seq <= place:
-            return Break(chain, chain_seq, seq, "a second posting in one place")
-        if prev_hash != link:
-            return Break(chain, chain_seq, seq, "does not follow the posting before it")
-        link = sha256(link + words).digest()
-        if link != stored:
-            return Break(chain, chain_seq, seq, "is not what was posted")
-        if known is not None and known.place == chain_seq and known.hash != link:
-            return Break(chain, chain_seq, seq, "is not what the anchor knows")
-        place = chain_seq
-    return Head(place, link)
+def _verify_chain(chain: int, links: Iterable[Link], known: Head | None) -> Head | ChainError:
+    position, computed = 0, _initial_hash(chain)
+    for _, chain_seq, seq, prev_hash, stored, content in links:
+        if chain_seq > position + 1:
+            return ChainError(
+                chain, position + 1, None, f"missing: the next posting is {chain_seq}"
+            )
+        if chain_seq <= position:
+            return ChainError(chain, chain_seq, seq, "a second posting at this position")
+        if prev_hash != computed:
+            return ChainError(chain, chain_seq, seq, "does not follow the previous posting")
+        computed = sha256(computed + content).digest()
+        if computed != stored:
+            return ChainError(chain, chain_seq, seq, "differs from its hash")
+        if known is not None and known.position == chain_seq and known.hash != computed:
+            return ChainError(chain, chain_seq, seq, "differs from the anchor")
+        position = chain_seq
+    return Head(position, computed)
 
 
-def _compare(chain: int, head: Head, stored: Head | None) -> Break | None:
-    """The head that the trigger keeps against the last link that is there."""
+def _compare_head(chain: int, head: Head, stored: Head | None) -> ChainError | None:
+    """Compares the head that the trigger stored with the last posting of the chain."""
     if chain not in CHAINS:
-        return Break(chain, 1, None, "there is no such chain")
+        return ChainError(chain, 1, None, "unknown chain number")
     if stored is None:
-        return Break(chain, head.place, None, "the chain has no head")
-    if stored.place > head.place:
-        return Break(chain, head.place + 1, None, f"missing: the head is at {stored.place}")
+        return ChainError(chain, head.position, None, "the chain has no head")
+    if stored.position > head.position:
+        what = f"missing: the head is at {stored.position}"
+        return ChainError(chain, head.position + 1, None, what)
     if stored != head:
-        return Break(chain, head.place, None, "the chain's head is not its last posting")
+        return ChainError(chain, head.position, None, "the head is not the last posting")
     return None
 
 
-def _beginning(chain: int) -> bytes:
+def _initial_hash(chain: int) -> bytes:
     return sha256(f"msa-shop ledger chain {chain}".encode()).digest()
 
 
 def _read_anchor(file: Path | None) -> dict[int, Head]:
-    """The heads an earlier walk left; none when there is no file yet.  Raises ValueError."""
+    """The heads of an earlier verification; none without a file.  Raises ValueError."""
     if file is None or not file.exists():
         return {}
     try:
         heads = json.loads(file.read_text(encoding="utf-8"))["heads"]
         return {int(c): Head(h["chain_seq"], bytes.fromhex(h["hash"])) for c, h in heads.items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is no anchor: {error!r}") from error
+        raise ValueError(f"{file} is not an anchor file: {error!r}") from error
 
 
 def _write_anchor(file: Path, heads: Mapping[int, Head]) -> None:
@@ -177,22 +184,24 @@ def _write_anchor(file: Path, heads: Mapping[int, Head]) -> None:
 
 
 def _heads_as_dict(heads: Mapping[int, Head]) -> dict[str, dict[str, object]]:
-    return {str(c): {"chain_seq": h.place, "hash": h.hash.hex()} for c, h in sorted(heads.items())}
-
-
-def _show(walk: Walk) -> None:
-    rate = walk.rows / walk.seconds
-    print(f"{walk.rows} postings in {walk.seconds:.1f} s ({rate:,.0f} a second)")
-    if walk.breaks:
-        rows = [(b.chain, b.chain_seq, b.seq, b.what) for b in walk.breaks]
-        show_table(("chain", "chain_seq", "seq", "what"), rows)
-    print(f"{len(walk.heads)} chains hold, {len(walk.breaks)} do not")
-
-
-def _as_dict(walk: Walk) -> dict[str, object]:
     return {
-        "rows": walk.rows,
-        "seconds": round(walk.seconds, 3),
-        "heads": _heads_as_dict(walk.heads),
-        "breaks": [vars(b) for b in walk.breaks],
+        str(c): {"chain_seq": h.position, "hash": h.hash.hex()} for c, h in sorted(heads.items())
+    }
+
+
+def _show(verification: Verification) -> None:
+    rate = verification.rows / verification.seconds
+    print(f"{verification.rows} postings in {verification.seconds:.1f} s ({rate:,.0f} a second)")
+    if verification.errors:
+        rows = [(e.chain, e.chain_seq, e.seq, e.what) for e in verification.errors]
+        show_table(("chain", "chain_seq", "seq", "what"), rows)
+    print(f"{len(verification.heads)} chains valid, {len(verification.errors)} invalid")
+
+
+def _as_dict(verification: Verification) -> dict[str, object]:
+    return {
+        "rows": verification.rows,
+        "seconds": round(verification.seconds, 3),
+        "heads": _heads_as_dict(verification.heads),
+        "breaks": [vars(error) for error in verification.errors],
     }

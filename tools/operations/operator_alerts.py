@@ -1,13 +1,15 @@
-"""``shop alarms``: what a person has to look at, and that somebody has."""
+"""``shop alarms``: lists and resolves operator alerts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import LiteralString
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import class_row
 
 from shop import operator_alerts
 from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
@@ -17,51 +19,62 @@ LISTED_MAX = 500
 
 OPEN_OR_ALL: LiteralString = """
 select alarm_id, kind, subject, detail, raised_at, resolved_at from shop.alarms
-where resolved_at is null or %(resolved_too)s
+where resolved_at is null or %(include_resolved)s
 order by raised_at desc limit %(limit)s
 """
 
 
-def run_list(database_url: str, *, resolved_too: bool, as_json: bool) -> int:
-    """Lists open alarms, newest first; 0 also when there are some."""
-    with psycopg.connect(
-        database_url, connect_timeout=CONNECT_SECONDS, row_factory=dict_row
-    ) as connection:
-        rows = connection.execute(
-            OPEN_OR_ALL, {"resolved_too": resolved_too, "limit": LISTED_MAX}
-        ).fetchall()
+@dataclass(frozen=True)
+class OperatorAlert:
+    """The columns of ``OPEN_OR_ALL``."""
+
+    alarm_id: UUID
+    kind: str
+    subject: str
+    detail: str
+    raised_at: datetime
+    resolved_at: datetime | None
+
+
+def run_list(database_url: str, *, include_resolved: bool, as_json: bool) -> int:
+    """Lists the open operator alerts, or all, newest first; returns 0 also when there are some."""
+    with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
+        cursor = connection.cursor(row_factory=class_row(OperatorAlert))
+        values = {"include_resolved": include_resolved, "limit": LISTED_MAX}
+        alerts = cursor.execute(OPEN_OR_ALL, values).fetchall()
     if as_json:
-        show_json(rows)
+        show_json([vars(alert) for alert in alerts])
         return EXIT_OK
-    if len(rows) == LISTED_MAX:
+    if len(alerts) == LISTED_MAX:
         print(f"the newest {LISTED_MAX} only")
     show_table(
-        ("alarm", "kind", "subject", "detail", "raised", "resolved"),
+        ("alert", "kind", "subject", "detail", "raised", "resolved"),
         [
             (
-                row["alarm_id"],
-                row["kind"],
-                row["subject"],
-                row["detail"],
-                f"{row['raised_at']:%Y-%m-%d %H:%M:%S%z}",
-                "yes" if row["resolved_at"] else "",
+                alert.alarm_id,
+                alert.kind,
+                alert.subject,
+                alert.detail,
+                f"{alert.raised_at:%Y-%m-%d %H:%M:%S%z}",
+                "yes" if alert.resolved_at else "",
             )
-            for row in rows
+            for alert in alerts
         ],
     )
     return EXIT_OK
 
 
-def run_resolve(database_url: str, alarm_ids: Sequence[str]) -> int:
-    """Resolves alarms; 1 when one of them is unknown or was resolved before.
+def run_resolve(database_url: str, alert_ids: Sequence[str]) -> int:
+    """Resolves operator alerts; returns 1 when one of them is unknown or already resolved.
 
-    From then on the same kind and subject can ring again.  Raises ValueError for what is no id.
+    Afterwards an alert of the same kind and subject can be raised again.  Raises ValueError for an
+    invalid id.
     """
-    wanted = [UUID(alarm_id) for alarm_id in alarm_ids]
+    selected = [UUID(alert_id) for alert_id in alert_ids]
     status = EXIT_OK
     with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
-        for alarm_id in wanted:
-            row = connection.execute(*operator_alerts.resolve(alarm_id)).fetchone()
-            print(f"{alarm_id}: {f'resolved {row[0]} {row[1]}' if row else 'is not open'}")
+        for alert_id in selected:
+            row = connection.execute(*operator_alerts.resolve(alert_id)).fetchone()
+            print(f"{alert_id}: {f'resolved {row[0]} {row[1]}' if row else 'is not open'}")
             status = status if row else EXIT_FOUND
     return status

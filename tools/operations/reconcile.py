@@ -1,20 +1,21 @@
-"""``shop reconcile --date``: one business day, three books side by side, every difference named.
+"""``shop reconcile --date``: compares one business day in three sources and lists every difference.
 
-The books are the provider's, the shop's payments and refunds, and the ledger.  A movement of money
-belongs to the day if any of the three dates it there, and is then compared whole, so midnight
-between two books is no difference but a note.
+The sources are the provider's transactions, the shop's payments and refunds, and the ledger.  A
+charge or refund is compared if any source dates it to the day; a date that differs between provider
+and ledger is reported as a note, not as a difference.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any, LiteralString
+from typing import LiteralString
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from psycopg.rows import namedtuple_row
+from psycopg.rows import class_row
 
 from shop.adapters.payment_provider.protocol import ProviderTransaction
 from tools.checker import provider_transactions
@@ -23,12 +24,12 @@ from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_tabl
 from tools.operations.snapshot import snapshot
 
 DAY = timedelta(days=1)
-# A movement may be days older in one book than in another; a timer asks for 20 hours.
+# The sources may date a charge or refund days apart; a retry may come 20 hours later.
 MARGIN = timedelta(days=2)
-OURS_DONE = ("CAPTURED", "SUCCEEDED")
+COMPLETED = ("CAPTURED", "SUCCEEDED")
 
-# One row for each movement that any book dates to the day.  A key that the provider charged twice
-# is one row with two entries.
+# One row for each charge or refund that any source dates to the day.  A key that the provider
+# charged twice is one row with two entries.
 COMPARE: LiteralString = """
 with day as (
   select %(day)s::date::timestamp at time zone %(time_zone)s as begins,
@@ -63,7 +64,7 @@ select coalesce(p.kind, o.kind, l.kind) as kind, coalesce(p.key, o.key) as key,
   o.status, o.amount_minor as ours_minor, o.currency as ours_currency,
   o.charge_key as ours_charge_key, o.order_id as ours_order_id,
   l.amount_minor as ledger_minor, l.currency as ledger_currency, l.order_id as ledger_order_id,
-  g.provider_key is not null as is_ghost,
+  g.provider_key is not null as is_recorded_unmatched,
   (p.at at time zone %(time_zone)s)::date as provider_day,
   (l.posted_at at time zone %(time_zone)s)::date as ledger_day
 from dated o
@@ -90,13 +91,50 @@ group by s.day, s.currency
 
 
 @dataclass(frozen=True)
+class Movement:
+    """A charge or refund in the three sources; the columns of ``COMPARE``."""
+
+    kind: str
+    key: str | None
+    order_id: UUID | None
+    id: UUID | None
+    seq: int | None
+    entries: int | None
+    provider_minor: int | None
+    provider_currency: str | None
+    charge_key: str | None
+    status: str | None
+    ours_minor: int | None
+    ours_currency: str | None
+    ours_charge_key: str | None
+    ours_order_id: UUID | None
+    ledger_minor: int | None
+    ledger_currency: str | None
+    ledger_order_id: UUID | None
+    is_recorded_unmatched: bool
+    provider_day: date | None
+    ledger_day: date | None
+
+
+@dataclass(frozen=True)
+class SettlementSums:
+    """A closed day's sums and those of its postings; the columns of ``CLOSED``."""
+
+    currency: str
+    captures_minor: int
+    refunds_minor: int
+    captured: int
+    refunded: int
+
+
+@dataclass(frozen=True)
 class Difference:
-    """Where the books disagree about one movement; amounts in minor units, None where it is not."""
+    """A difference between the sources; amounts in minor units, None where a source has none."""
 
     what: str
     kind: str
     key: str | None
-    order_id: Any
+    order_id: UUID | None
     provider_minor: int | None
     ours_minor: int | None
     ledger_minor: int | None
@@ -104,18 +142,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A day: what differs, what only fell on another day in another book, and the sums."""
+    """A day's differences, notes about dates that differ, and the sums by source and currency."""
 
     day: date
     differences: list[Difference]
     notes: list[Difference]
-    totals: dict[str, dict[str, int]]
+    totals: Mapping[str, Mapping[str, int]]
 
 
 def run_reconcile(
     database_url: str, access: ProviderAccess, *, day: date, time_zone: str, as_json: bool
 ) -> int:
-    """0 when the books agree about the day, 1 when they do not."""
+    """Returns 0 when the sources agree about the day, 1 when they do not."""
     begins = datetime.combine(day, time(), tzinfo=ZoneInfo(time_zone))
     listed = provider_transactions.list_transactions(
         access, since=begins - MARGIN, until=begins + DAY + MARGIN
@@ -131,19 +169,20 @@ def run_reconcile(
 def compare(
     url: str, entries: Iterable[ProviderTransaction], *, day: date, time_zone: str
 ) -> Comparison:
-    """Compares the three books; the provider's were read before our snapshot is taken."""
-    asked = {"day": day, "time_zone": time_zone, **_columns(list(entries))}
-    with snapshot(url) as snapshot_connection:
-        connection = snapshot_connection.cursor(row_factory=namedtuple_row)
-        rows = connection.execute(COMPARE, asked).fetchall()
-        closed = connection.execute(CLOSED, {"day": day, "time_zone": time_zone}).fetchall()
-    differences = [_difference(row, what) for row in rows for what in _faults(row)]
-    differences += [found for row in closed for found in _settlement_faults(row)]
-    notes = [_difference(row, what) for row in rows for what in _other_day(row)]
-    return Comparison(day, differences, notes, _totals(rows, day))
+    """Compares the sources; the provider's transactions are read before the snapshot."""
+    values = {"day": day, "time_zone": time_zone, **_columns(list(entries))}
+    with snapshot(url) as connection:
+        compared = connection.cursor(row_factory=class_row(Movement))
+        movements = compared.execute(COMPARE, values).fetchall()
+        settled = connection.cursor(row_factory=class_row(SettlementSums))
+        closed = settled.execute(CLOSED, {"day": day, "time_zone": time_zone}).fetchall()
+    differences = [_difference(one, what) for one in movements for what in _mismatches(one)]
+    differences += [found for sums in closed for found in _settlement_mismatches(sums)]
+    notes = [_difference(one, what) for one in movements for what in _date_mismatch(one)]
+    return Comparison(day, differences, notes, _totals(movements, day))
 
 
-def _columns(entries: list[ProviderTransaction]) -> dict[str, list[Any]]:
+def _columns(entries: Sequence[ProviderTransaction]) -> dict[str, list[object]]:
     return {
         "kinds": [e.kind for e in entries],
         "keys": [e.key for e in entries],
@@ -154,60 +193,58 @@ def _columns(entries: list[ProviderTransaction]) -> dict[str, list[Any]]:
     }
 
 
-def _faults(row: Any) -> list[str]:
-    """What is wrong with one movement, in words; nothing when all three books say the same."""
+def _mismatches(row: Movement) -> list[str]:
+    """Describes each difference between the sources; empty when they agree."""
     if row.provider_minor is None and row.status is None:
         return ["only the ledger has it"]
-    if row.status is None and row.is_ghost:
-        return []
     if row.status is None:
-        return ["only the provider knows it"]
-    is_done = row.status in OURS_DONE
-    faults = []
-    if row.provider_minor is not None and not is_done:
-        faults.append(f"the provider moved the money, ours is {row.status}")
-    if row.provider_minor is None and is_done:
-        faults.append(f"ours is {row.status}, the provider has nothing")
+        return [] if row.is_recorded_unmatched else ["only the provider has it"]
+    is_completed = row.status in COMPLETED
+    found: list[str] = []
+    if row.provider_minor is not None and not is_completed:
+        found.append(f"completed at the provider, ours is {row.status}")
+    if row.provider_minor is None and is_completed:
+        found.append(f"ours is {row.status}, the provider has no transaction")
     if row.provider_minor is not None:
-        faults += _provider_faults(row)
-    if is_done and row.ledger_minor is None:
-        faults.append("not posted to the ledger")
-    if not is_done and row.ledger_minor is not None:
-        faults.append(f"posted to the ledger, ours is {row.status}")
+        found += _provider_mismatches(row)
+    if is_completed and row.ledger_minor is None:
+        found.append("not posted to the ledger")
+    if not is_completed and row.ledger_minor is not None:
+        found.append(f"posted to the ledger, ours is {row.status}")
     if row.ledger_minor is not None:
-        faults += _ledger_faults(row)
-    return faults
+        found += _ledger_mismatches(row)
+    return found
 
 
-def _provider_faults(row: Any) -> list[str]:
-    faults = []
-    if row.entries > 1:
-        faults.append(f"the provider moved the money {row.entries} times")
+def _provider_mismatches(row: Movement) -> list[str]:
+    found: list[str] = []
+    if (row.entries or 0) > 1:
+        found.append(f"the provider executed it {row.entries} times")
     elif row.provider_minor != row.ours_minor:
-        faults.append("the provider has another amount")
+        found.append("the provider has another amount")
     if row.provider_currency != row.ours_currency:
-        faults.append(f"the provider has {row.provider_currency}, ours is {row.ours_currency}")
+        found.append(f"the provider has {row.provider_currency}, ours is {row.ours_currency}")
     if row.charge_key != row.ours_charge_key:
-        faults.append(f"the provider refunded {row.charge_key}")
-    return faults
+        found.append(f"the provider refunded {row.charge_key}")
+    return found
 
 
-def _ledger_faults(row: Any) -> list[str]:
-    faults = []
+def _ledger_mismatches(row: Movement) -> list[str]:
+    found: list[str] = []
     if row.ledger_minor != row.ours_minor:
-        faults.append("the ledger has another amount")
+        found.append("the ledger has another amount")
     if row.ledger_currency != row.ours_currency:
-        faults.append(f"the ledger has {row.ledger_currency}, ours is {row.ours_currency}")
+        found.append(f"the ledger has {row.ledger_currency}, ours is {row.ours_currency}")
     if row.ledger_order_id != row.ours_order_id:
-        faults.append("the ledger has another order")
-    return faults
+        found.append("the ledger has another order")
+    return found
 
 
-def _settlement_faults(row: Any) -> list[Difference]:
-    """A closed day's sums against the postings of that day."""
+def _settlement_mismatches(sums: SettlementSums) -> list[Difference]:
+    """Compares a closed day's sums with its postings."""
     pairs = (
-        ("charge", row.captures_minor, row.captured),
-        ("refund", row.refunds_minor, row.refunded),
+        ("charge", sums.captures_minor, sums.captured),
+        ("refund", sums.refunds_minor, sums.refunded),
     )
     return [
         Difference("the settlement has another sum", kind, None, None, None, settled, posted)
@@ -216,13 +253,13 @@ def _settlement_faults(row: Any) -> list[Difference]:
     ]
 
 
-def _other_day(row: Any) -> list[str]:
+def _date_mismatch(row: Movement) -> list[str]:
     if None in (row.provider_day, row.ledger_day) or row.provider_day == row.ledger_day:
         return []
     return [f"the provider dates it {row.provider_day}, the ledger {row.ledger_day}"]
 
 
-def _difference(row: Any, what: str) -> Difference:
+def _difference(row: Movement, what: str) -> Difference:
     return Difference(
         what,
         row.kind,
@@ -234,16 +271,17 @@ def _difference(row: Any, what: str) -> Difference:
     )
 
 
-def _totals(rows: list[Any], day: date) -> dict[str, dict[str, int]]:
-    """Sums of the day as each book dates it: net, by currency."""
-    totals = {"provider": Counter[str](), "ledger": Counter[str]()}
-    for row in rows:
+def _totals(movements: Iterable[Movement], day: date) -> dict[str, dict[str, int]]:
+    """The day's captures minus refunds by source and currency, each source by its own dates."""
+    provider: Counter[str] = Counter()
+    ledger: Counter[str] = Counter()
+    for row in movements:
         sign = 1 if row.kind == "charge" else -1
-        if row.provider_day == day:
-            totals["provider"][row.provider_currency] += sign * row.provider_minor
-        if row.ledger_day == day:
-            totals["ledger"][row.ledger_currency] += sign * row.ledger_minor
-    return {book: dict(sums) for book, sums in totals.items()}
+        if row.provider_day == day and row.provider_currency is not None:
+            provider[row.provider_currency] += sign * (row.provider_minor or 0)
+        if row.ledger_day == day and row.ledger_currency is not None:
+            ledger[row.ledger_currency] += sign * (row.ledger_minor or 0)
+    return {"provider": dict(provider), "ledger": dict(ledger)}
 
 
 def _show(comparison: Comparison) -> None:
@@ -252,9 +290,9 @@ def _show(comparison: Comparison) -> None:
         if found:
             print(title, end="\n" if title else "")
             show_table(columns, [tuple(vars(difference).values()) for difference in found])
-    for book, sums in comparison.totals.items():
-        kept = ", ".join(f"{minor:,} {currency}" for currency, minor in sorted(sums.items()))
-        print(f"{comparison.day} {book}: {kept or 'nothing'}")
+    for source, sums in comparison.totals.items():
+        total = ", ".join(f"{minor:,} {currency}" for currency, minor in sorted(sums.items()))
+        print(f"{comparison.day} {source}: {total or 'nothing'}")
     print(f"{len(comparison.differences)} differences, {len(comparison.notes)} on another day")
 
 

@@ -1,34 +1,35 @@
-"""How the operator's commands speak: an exit status, tables for people, JSON for programs."""
+"""Exit codes and output of the operator's commands: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from datetime import date, datetime
 
 import psycopg
 
 from shop.primitives.errors import Unavailable
 
+# nothing to report; a difference, a violation or an unknown id was found; the command failed
 EXIT_OK, EXIT_FOUND, EXIT_FAILED = 0, 1, 2
 
 
-def attempt(work: Callable[[], int]) -> int:
-    """What ``work`` returns, or 2 with the reason on stderr when it could not do its work.
+def run_command(command: Callable[[], int]) -> int:
+    """The exit code of ``command``, or 2 with the reason on stderr when it failed.
 
-    Wrong use (ValueError), a database or a provider that cannot be asked: never an answer.
+    It fails on invalid arguments (ValueError) and when the database or the provider is unavailable.
     """
     try:
-        return work()
+        return command()
     except (psycopg.Error, Unavailable, ValueError, OSError) as error:
-        print(f"could not: {type(error).__name__}: {str(error).strip()}", file=sys.stderr)
+        print(f"failed: {type(error).__name__}: {str(error).strip()}", file=sys.stderr)
         return EXIT_FAILED
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table; without a terminal plain columns, so that grep and a ticket can have it whole."""
-    texts = [[shown(cell) for cell in row] for row in rows]
+    """Prints a table; without a terminal as plain columns, which suit grep and tickets."""
+    texts = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _show_rich_table(columns, texts)
         return
@@ -39,12 +40,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def show_json(value: object) -> None:
-    """One JSON document; times and ids as text."""
+    """Prints one JSON document; times and ids as text."""
     print(json.dumps(value, default=_as_json, ensure_ascii=False, indent=2))
 
 
 def _show_rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:
-    # here, because only a person at a terminal waits for it
+    # imported here because only output to a terminal needs it
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -57,13 +58,13 @@ def _show_rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:
     Console().print(table)
 
 
-def shown(cell: object) -> str:
-    """Text without control characters: rows hold what strangers wrote."""
+def printable(cell: object) -> str:
+    """Text without control characters: rows may contain untrusted input."""
     text = "" if cell is None else str(cell)
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _as_json(value: Any) -> Any:
-    if isinstance(value, bytes | memoryview):
-        return bytes(value).decode("utf-8", "backslashreplace")
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+def _as_json(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return value.isoformat() if isinstance(value, date | datetime) else str(value)

@@ -1,11 +1,10 @@
-"""A shop whose provider's books are its own, and its commands as an operator types them."""
+"""A shop with a payment simulator of its own, and the operator's commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -21,8 +20,8 @@ from tools.cli import app
 
 @pytest.fixture
 def own_simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
-    """A provider that knows nobody but this test's shop."""
-    with running_simulator(tmp_path / "own-books.sqlite") as simulator:
+    """A payment simulator used only by this test's shop."""
+    with running_simulator(tmp_path / "simulator.sqlite") as simulator:
         yield simulator
 
 
@@ -30,7 +29,7 @@ def own_simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
 def flow(
     make_shop: Callable[..., ShopHarness], own_simulator: SimulatorProcess
 ) -> Iterator[FlowHarness]:
-    """The shop with a broker that the test directs and a provider of its own."""
+    """A shop with a broker that the test controls and a payment simulator of its own."""
     broker = EventBroker()
     shop = make_shop(
         broker_url=broker.url,
@@ -42,20 +41,20 @@ def flow(
 
 
 @dataclass(frozen=True)
-class Operator:
-    """Somebody at a terminal, with the database and the provider in the environment."""
+class CommandLine:
+    """Runs ``shop`` commands with the database and the provider in the environment."""
 
     environment: dict[str, str]
 
-    def run(self, *arguments: Any, **variables: str) -> Result:
+    def run(self, *arguments: object, **variables: str) -> Result:
         environment = self.environment | variables
         return CliRunner().invoke(app, [str(one) for one in arguments], env=environment)
 
 
 @pytest.fixture
-def auditor(flow: FlowHarness) -> Operator:
-    """Connects as the role that may read everything and change nothing."""
-    return Operator(
+def auditor(flow: FlowHarness) -> CommandLine:
+    """The command line as the read-only role ``shop_auditor``."""
+    return CommandLine(
         {
             "DATABASE_URL": flow.shop.role_url("auditor"),
             "PAYMENT_PROVIDER_URL": flow.simulator.url,
@@ -65,6 +64,6 @@ def auditor(flow: FlowHarness) -> Operator:
 
 
 @pytest.fixture
-def caretaker(flow: FlowHarness) -> Operator:
-    """Connects as the role of operations, which may mark letters and alarms."""
-    return Operator({"DATABASE_URL": flow.shop.role_url("ops"), "BROKER_URL": flow.broker.url})
+def operator(flow: FlowHarness) -> CommandLine:
+    """The command line as ``shop_ops``, which may replay dead letters and resolve alerts."""
+    return CommandLine({"DATABASE_URL": flow.shop.role_url("ops"), "BROKER_URL": flow.broker.url})

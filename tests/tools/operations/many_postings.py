@@ -1,11 +1,11 @@
-"""A ledger of any length, made inside PostgreSQL: correct chains without the orders behind them."""
+"""Fills a ledger with any number of postings inside PostgreSQL, without orders."""
 
 from __future__ import annotations
 
 import psycopg
 
-# Hashes are kept in memory and not in ledger_chains, whose rows would be written a million times.
-# A replica applies no trigger and no foreign key, so the postings need no orders.
+# Hashes are kept in variables, because updating ledger_chains for every posting would be slow.  The
+# replica role disables triggers and foreign keys, so the postings need no orders.
 FILL = """
 do $$
 declare
@@ -46,7 +46,7 @@ end $$
 
 
 def fill_ledger(admin_url: str, rows: int) -> None:
-    """Appends ``rows`` postings that no order stands behind; every chain holds afterwards."""
+    """Appends ``rows`` postings without orders; every chain is valid afterwards."""
     with psycopg.connect(admin_url, autocommit=True) as connection:
         connection.execute(FILL.replace("__ROWS__", str(int(rows))).encode())
         connection.execute("analyze shop.ledger")

@@ -1,4 +1,4 @@
-"""``shop check``: a verdict on every invariant, or the admission that there is none."""
+"""``shop check``: the result of every invariant, or the reason why it was skipped."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ import psycopg
 import pytest
 
 from tests.harness import FlowHarness
-from tests.tools.operations.conftest import Operator
+from tests.tools.operations.conftest import CommandLine
 from tools.checker.invariants import INVARIANTS
 
 NEED_CLIENTS = {"Q-11", "Q-12"}
 
 
-def _history(flow: FlowHarness) -> None:
-    buyer, product = flow.shop.person(), flow.shop.product(stock=9)
-    buyer.paid_order(product)
-    buyer.order(product, method="CARD_DECLINED")
-    returned = buyer.paid_order(product)
-    buyer.patch(f"/orders/{returned['id']}/cancel")
-    buyer.post("/cart/items", {"productId": product, "quantity": 2})
+def _create_history(flow: FlowHarness) -> None:
+    customer, product = flow.shop.person(), flow.shop.product(stock=9)
+    customer.paid_order(product)
+    customer.order(product, method="CARD_DECLINED")
+    returned = customer.paid_order(product)
+    customer.patch(f"/orders/{returned['id']}/cancel")
+    customer.post("/cart/items", {"productId": product, "quantity": 2})
     flow.run_until_idle()
     flow.run_timers_only()
 
 
-def _verdicts(operator: Operator, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    result = operator.run("check", "--json", *options)
-    return result.exit_code, {verdict["id"]: verdict for verdict in json.loads(result.stdout)}
+def _results(command_line: CommandLine, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    result = command_line.run("check", "--json", *options)
+    return result.exit_code, {one["id"]: one for one in json.loads(result.stdout)}
 
 
-def test_a_shop_at_rest_holds_every_invariant(flow: FlowHarness, auditor: Operator) -> None:
-    _history(flow)
+def test_idle_shop_holds_every_invariant(flow: FlowHarness, auditor: CommandLine) -> None:
+    _create_history(flow)
     for row in flow.shop.sql("select order_id::text from shop.orders where status = 'PENDING'"):
         flow.expire_order(row["order_id"])
     flow.run_until_idle()
     flow.sweep_all()
     flow.run_until_idle()
 
-    status, verdicts = _verdicts(auditor, "--at-rest")
+    status, results = _results(auditor, "--at-rest")
 
-    assert [v for v in verdicts.values() if v["state"] == "broken"] == []
+    assert [v for v in results.values() if v["state"] == "broken"] == []
     assert status == 0
-    assert set(verdicts) == {invariant.id for invariant in INVARIANTS}
-    asked = {id_ for id_, verdict in verdicts.items() if verdict["state"] == "holds"}
-    assert asked == set(verdicts) - NEED_CLIENTS
+    assert set(results) == {invariant.id for invariant in INVARIANTS}
+    evaluated = {id_ for id_, result in results.items() if result["state"] == "holds"}
+    assert evaluated == set(results) - NEED_CLIENTS
 
 
-def test_a_broken_invariant_is_named_with_its_rows(flow: FlowHarness, auditor: Operator) -> None:
+def test_broken_invariant_is_listed_with_its_rows(flow: FlowHarness, auditor: CommandLine) -> None:
     product = flow.shop.product()
     flow.shop.sql("update shop.stock set on_hand = on_hand + 1 where product_id = %s", product)
 
-    status, verdicts = _verdicts(auditor)
+    status, results = _results(auditor)
     table = auditor.run("check")
 
-    broken = {id_: v["rows"] for id_, v in verdicts.items() if v["state"] == "broken"}
+    broken = {id_: v["rows"] for id_, v in results.items() if v["state"] == "broken"}
     assert (status, broken) == (1, {"I-03": [[str(product)]]})
     (line,) = [line for line in table.stdout.splitlines() if line.startswith("I-03")]
     assert line.split()[1] == "broken" and line.split()[-1] == str(product)
     assert table.stdout.splitlines()[-1] == "23 hold, 1 broken, 13 skipped"
 
 
-def test_without_books_what_needs_them_is_not_said_to_hold(
-    flow: FlowHarness, auditor: Operator
+def test_invariants_without_provider_records_are_skipped(
+    flow: FlowHarness, auditor: CommandLine
 ) -> None:
     flow.shop.person().paid_order(flow.shop.product())
     without = {"PAYMENT_PROVIDER_URL": "", "PAYMENT_PROVIDER_API_KEY": ""}
@@ -79,13 +79,13 @@ def test_without_books_what_needs_them_is_not_said_to_hold(
     }
 
 
-def test_a_charge_that_only_the_provider_has_is_found(flow: FlowHarness, auditor: Operator) -> None:
+def test_charge_without_payment_row_breaks_i_11(flow: FlowHarness, auditor: CommandLine) -> None:
     flow.shop.person().paid_order(flow.shop.product())
     flow.simulator.request(
         "POST",
         "/intents",
         {
-            "key": "shop:ghost",
+            "key": "shop:unmatched",
             "amount_minor": 5,
             "currency": "KRW",
             "payment_method": "CARD",
@@ -94,22 +94,22 @@ def test_a_charge_that_only_the_provider_has_is_found(flow: FlowHarness, auditor
         },
     )
 
-    status, verdicts = _verdicts(auditor)
+    status, results = _results(auditor)
 
-    assert (status, verdicts["I-11"]["rows"]) == (1, [["shop:ghost"]])
+    assert (status, results["I-11"]["rows"]) == (1, [["shop:unmatched"]])
 
 
-def test_what_cannot_be_checked_is_status_2(flow: FlowHarness, auditor: Operator) -> None:
-    blind = auditor.run("check", DATABASE_URL=flow.shop.role_url("ordering"))
-    assert (blind.exit_code, blind.stdout) == (2, "")
-    assert "does not see every row of cart_items, order_lines, orders, payments" in blind.stderr
+def test_unavailable_database_or_provider_exits_2(flow: FlowHarness, auditor: CommandLine) -> None:
+    ordering = auditor.run("check", DATABASE_URL=flow.shop.role_url("ordering"))
+    assert (ordering.exit_code, ordering.stdout) == (2, "")
+    assert "does not see every row of cart_items, order_lines, orders, payments" in ordering.stderr
 
-    nobody = auditor.run("check", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
-    assert (nobody.exit_code, nobody.stdout) == (2, "")
+    unreachable = auditor.run("check", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert (unreachable.exit_code, unreachable.stdout) == (2, "")
 
-    no_books = auditor.run("check", PAYMENT_PROVIDER_API_KEY="wrong")
-    assert (no_books.exit_code, no_books.stdout) == (2, "")
-    assert "401" in no_books.stderr
+    wrong_key = auditor.run("check", PAYMENT_PROVIDER_API_KEY="wrong")
+    assert (wrong_key.exit_code, wrong_key.stdout) == (2, "")
+    assert "401" in wrong_key.stderr
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_cannot_be_checked_is_status_2(flow: FlowHarness, auditor: Operator
         "select token_hash from shop.refresh_tokens",
     ],
 )
-def test_the_auditor_changes_nothing_and_reads_no_secret(flow: FlowHarness, statement: str) -> None:
+def test_auditor_role_cannot_write_or_read_secrets(flow: FlowHarness, statement: str) -> None:
     with (
         psycopg.connect(flow.shop.role_url("auditor")) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),

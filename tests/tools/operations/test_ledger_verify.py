@@ -1,4 +1,4 @@
-"""``shop ledger verify``: true chains pass, and the first place that is not true is named."""
+"""``shop ledger verify``: valid chains pass, and each chain's first error is reported."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import psycopg
 import pytest
 
 from tests.harness import FlowHarness
-from tests.tools.operations.conftest import Operator
+from tests.tools.operations.conftest import CommandLine
 from tests.tools.operations.many_postings import fill_ledger
 from tools.operations.ledger import verify
 
 MANY = 20_000
 ROWS_A_SECOND_MIN = 1_000_000 / 60
 
-# what somebody with the disk in their hands does to the posting at (chain 3, place 40)
+# unauthorised changes to the posting at chain 3, position 40
 HERE = "where chain = 3 and chain_seq = 40"
 FLIP = "set_byte({column}, 7, get_byte({column}, 7) # 1)"
 CHANGES = {
@@ -40,7 +40,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def long_ledger(postgres_url: str, template_url: str) -> Any:
-    """A database with many true postings and none of the rules that protect them."""
+    """A database with many valid postings."""
     name, template = f"long_ledger_{uuid4().hex[:8]}", template_url.rsplit("/", 1)[1]
     url = postgres_url.rsplit("/", 1)[0] + f"/{name}"
     with psycopg.connect(postgres_url, autocommit=True) as admin:
@@ -52,7 +52,7 @@ def long_ledger(postgres_url: str, template_url: str) -> Any:
 
 @pytest.fixture
 def tampered(long_ledger: str, postgres_url: str, request: pytest.FixtureRequest) -> Any:
-    """The long ledger after ``request.param``, a statement past all triggers and constraints."""
+    """A copy of the long ledger after ``request.param``, run without triggers and constraints."""
     name, template = f"tampered_{uuid4().hex[:8]}", long_ledger.rsplit("/", 1)[1]
     url = postgres_url.rsplit("/", 1)[0] + f"/{name}"
     with psycopg.connect(postgres_url, autocommit=True) as admin:
@@ -66,44 +66,44 @@ def tampered(long_ledger: str, postgres_url: str, request: pytest.FixtureRequest
         admin.execute(f"drop database {name} with (force)".encode())
 
 
-def _seq_of(url: str, chain: int, place: int) -> int:
+def _sequence_number(url: str, chain: int, position: int) -> int:
     with psycopg.connect(url) as connection:
         row = connection.execute(
-            "select seq from shop.ledger where chain = %s and chain_seq = %s", (chain, place)
+            "select seq from shop.ledger where chain = %s and chain_seq = %s", (chain, position)
         ).fetchone()
     assert row is not None
     return int(row[0])
 
 
-def test_a_long_ledger_holds_and_is_walked_fast(
+def test_long_ledger_is_valid_and_verified_fast(
     long_ledger: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    walk = verify(long_ledger)
+    verification = verify(long_ledger)
 
-    rate = walk.rows / walk.seconds
+    rate = verification.rows / verification.seconds
     with capsys.disabled():
         print(f" [{rate:,.0f} postings a second]", end="")
-    assert (walk.breaks, walk.rows, len(walk.heads)) == ([], MANY, 16)
-    assert sum(head.place for head in walk.heads.values()) == MANY
-    assert rate > ROWS_A_SECOND_MIN, "a million would take more than a minute"
+    assert (verification.errors, verification.rows, len(verification.heads)) == ([], MANY, 16)
+    assert sum(head.position for head in verification.heads.values()) == MANY
+    assert rate > ROWS_A_SECOND_MIN, "a million postings would take more than a minute"
 
 
 @pytest.mark.parametrize(
-    ("tampered", "place"),
+    ("tampered", "position"),
     [(change, 40) for change in CHANGES.values()],
     indirect=["tampered"],
     ids=list(CHANGES),
 )
-def test_any_change_is_found_where_it_was_made(tampered: str, place: int) -> None:
-    (found,) = verify(tampered).breaks
+def test_changed_posting_is_reported_at_its_position(tampered: str, position: int) -> None:
+    (found,) = verify(tampered).errors
 
-    assert (found.chain, found.chain_seq) == (3, place)
-    assert found.seq == _seq_of(tampered, 3, place)
+    assert (found.chain, found.chain_seq) == (3, position)
+    assert found.seq == _sequence_number(tampered, 3, position)
 
 
 @pytest.mark.parametrize("tampered", [f"delete from shop.ledger {HERE}"], indirect=True)
-def test_a_missing_posting_is_named(tampered: str) -> None:
-    (found,) = verify(tampered).breaks
+def test_deleted_posting_is_reported_as_missing(tampered: str) -> None:
+    (found,) = verify(tampered).errors
 
     assert (found.chain, found.chain_seq, found.seq) == (3, 40, None)
     assert found.what == "missing: the next posting is 41"
@@ -117,8 +117,8 @@ def test_a_missing_posting_is_named(tampered: str) -> None:
     ],
     indirect=True,
 )
-def test_a_cut_off_end_is_found_by_the_chains_head(tampered: str) -> None:
-    (found,) = verify(tampered).breaks
+def test_deleted_end_of_a_chain_is_reported_by_its_head(tampered: str) -> None:
+    (found,) = verify(tampered).errors
 
     with psycopg.connect(tampered) as connection:
         row = connection.execute("select chain_seq from shop.ledger_chains where chain = 3")
@@ -134,23 +134,23 @@ def test_a_cut_off_end_is_found_by_the_chains_head(tampered: str) -> None:
         "delete from shop.ledger_chains where chain = 3",
     ],
     indirect=True,
-    ids=["changed", "gone"],
+    ids=["changed", "deleted"],
 )
-def test_a_head_that_is_not_the_last_posting_is_found(tampered: str) -> None:
-    (found,) = verify(tampered).breaks
+def test_changed_or_deleted_head_is_reported(tampered: str) -> None:
+    (found,) = verify(tampered).errors
 
     assert (found.chain, found.seq) == (3, None)
     assert "head" in found.what
 
 
-def test_the_postings_of_the_trigger_hold_and_one_changed_digit_does_not(
-    flow: FlowHarness, auditor: Operator, tmp_path: Path
+def test_postings_of_the_trigger_are_valid_until_one_is_changed(
+    flow: FlowHarness, auditor: CommandLine, tmp_path: Path
 ) -> None:
-    buyer, product = flow.shop.person(), flow.shop.product(stock=9)
-    orders = [buyer.paid_order(product) for _ in range(3)]
+    customer, product = flow.shop.person(), flow.shop.product(stock=9)
+    orders = [customer.paid_order(product) for _ in range(3)]
     anchor = tmp_path / "heads.json"
-    fine = auditor.run("ledger", "verify", "--anchor", anchor)
-    assert (fine.exit_code, fine.stdout.splitlines()[-1]) == (0, "16 chains hold, 0 do not")
+    valid = auditor.run("ledger", "verify", "--anchor", anchor)
+    assert (valid.exit_code, valid.stdout.splitlines()[-1]) == (0, "16 chains valid, 0 invalid")
 
     flow.shop.sql("alter table shop.ledger disable trigger append_only")
     (row,) = flow.shop.sql(
@@ -158,12 +158,12 @@ def test_the_postings_of_the_trigger_hold_and_one_changed_digit_does_not(
         "returning chain, chain_seq, seq",
         orders[1]["id"],
     )
-    kept = anchor.read_bytes()
+    unchanged = anchor.read_bytes()
     found = auditor.run("ledger", "verify", "--json", "--anchor", anchor)
 
     assert found.exit_code == 1
-    assert json.loads(found.stdout)["breaks"] == [{**row, "what": "is not what was posted"}]
-    assert anchor.read_bytes() == kept, "an anchor is renewed by a walk that holds, only"
+    assert json.loads(found.stdout)["breaks"] == [{**row, "what": "differs from its hash"}]
+    assert anchor.read_bytes() == unchanged, "only a successful verification updates the anchor"
 
 
 FORGE = """
@@ -175,8 +175,8 @@ from first where l.seq = first.seq returning l.chain, l.chain_seq, l.hash
 """
 
 
-def test_a_chain_forged_whole_is_found_by_the_anchor(
-    flow: FlowHarness, auditor: Operator, tmp_path: Path
+def test_chain_forged_with_its_head_differs_from_the_anchor(
+    flow: FlowHarness, auditor: CommandLine, tmp_path: Path
 ) -> None:
     order = flow.shop.person().paid_order(flow.shop.product())
     anchor = tmp_path / "heads.json"
@@ -190,38 +190,38 @@ def test_a_chain_forged_whole_is_found_by_the_anchor(
     alone = auditor.run("ledger", "verify")
     anchored = auditor.run("ledger", "verify", "--anchor", anchor)
 
-    assert alone.exit_code == 0, "nothing inside the database can tell"
+    assert alone.exit_code == 0, "the database alone does not show it"
     assert anchored.exit_code == 1
-    assert "is not what the anchor knows" in anchored.stdout
+    assert "differs from the anchor" in anchored.stdout
 
 
-def test_a_chain_cut_off_with_its_head_is_found_by_the_anchor(
-    flow: FlowHarness, auditor: Operator, tmp_path: Path
+def test_chain_shortened_with_its_head_differs_from_the_anchor(
+    flow: FlowHarness, auditor: CommandLine, tmp_path: Path
 ) -> None:
     order = flow.shop.person().paid_order(flow.shop.product())
     anchor = tmp_path / "heads.json"
     assert auditor.run("ledger", "verify", "--anchor", anchor).exit_code == 0
     flow.shop.sql("alter table shop.ledger disable trigger append_only")
-    (gone,) = flow.shop.sql(
+    (deleted,) = flow.shop.sql(
         "delete from shop.ledger where order_id = %s returning chain, prev_hash", order["id"]
     )
     flow.shop.sql(
         "update shop.ledger_chains set hash = %s, chain_seq = chain_seq - 1 where chain = %s",
-        gone["prev_hash"],
-        gone["chain"],
+        deleted["prev_hash"],
+        deleted["chain"],
     )
 
     assert auditor.run("ledger", "verify").exit_code == 0
     anchored = auditor.run("ledger", "verify", "--anchor", anchor)
 
     assert anchored.exit_code == 1
-    assert "missing: the anchor knows 1" in anchored.stdout
+    assert "missing: the anchor has 1 postings" in anchored.stdout
 
 
-def test_a_file_that_is_no_anchor_is_refused(auditor: Operator, tmp_path: Path) -> None:
+def test_invalid_anchor_file_exits_2(auditor: CommandLine, tmp_path: Path) -> None:
     file = tmp_path / "heads.json"
     file.write_text("[]")
 
-    refused = auditor.run("ledger", "verify", "--anchor", file)
+    result = auditor.run("ledger", "verify", "--anchor", file)
 
-    assert (refused.exit_code, file.read_text()) == (2, "[]")
+    assert (result.exit_code, file.read_text()) == (2, "[]")

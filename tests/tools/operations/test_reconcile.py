@@ -1,4 +1,4 @@
-"""``shop reconcile --date``: exactly the differences that are there, and nothing else."""
+"""``shop reconcile --date``: lists exactly the differences between the three sources."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import psycopg
 import pytest
 
 from tests.harness import FlowHarness
-from tests.tools.operations.conftest import Operator
+from tests.tools.operations.conftest import CommandLine
 from tests.tools.payment_simulator.simulator_process import charge_call, refund_call
 
 SEOUL = ZoneInfo("Asia/Seoul")
 
-# What is done to each of eight orders, and which differences that makes.
-PLANTED = (
+# A change to each of eight orders, and the differences that it causes.
+CHANGES = (
     "delete from shop.ledger where order_id = %s",
     "update shop.ledger set amount_minor = 999 where order_id = %s",
     "update shop.payments set amount_minor = 1001 where order_id = %s",
@@ -28,16 +28,16 @@ PLANTED = (
     "where payment_id = (select payment_id from shop.payments where order_id = %s)",
     "delete from shop.ledger where order_id = %s and kind = 'REFUND'",
 )
-FOUND = (
+EXPECTED = (
     (0, "not posted to the ledger"),
     (1, "the ledger has another amount"),
     (2, "the provider has another amount"),
     (2, "the ledger has another amount"),
-    (3, "the provider moved the money, ours is UNKNOWN"),
+    (3, "completed at the provider, ours is UNKNOWN"),
     (3, "posted to the ledger, ours is UNKNOWN"),
-    (4, "ours is CAPTURED, the provider has nothing"),
+    (4, "ours is CAPTURED, the provider has no transaction"),
     (5, "the ledger has USD, ours is KRW"),
-    (6, "the provider moved the money, ours is REJECTED"),
+    (6, "completed at the provider, ours is REJECTED"),
     (6, "posted to the ledger, ours is REJECTED"),
     (7, "not posted to the ledger"),
 )
@@ -49,34 +49,34 @@ def _today(flow: FlowHarness) -> str:
     return day
 
 
-def _reconcile(operator: Operator, day: str) -> tuple[int, list[tuple[str, str]], Any]:
+def _reconcile(operator: CommandLine, day: str) -> tuple[int, list[tuple[str, str]], Any]:
     result = operator.run("reconcile", "--date", day, "--json")
     found = json.loads(result.stdout)
     differences = [(d["what"], d["order_id"] or d["key"]) for d in found["differences"]]
     return result.exit_code, sorted(differences), found
 
 
-def _behind_the_rules(flow: FlowHarness, statement: str, *parameters: Any) -> None:
-    """As somebody with the disk would: past triggers and foreign keys."""
+def _change_unchecked(flow: FlowHarness, statement: str, *parameters: Any) -> None:
+    """Changes one row without triggers and foreign keys."""
     with psycopg.connect(flow.shop.admin_url, autocommit=True) as connection:
         connection.execute("set session_replication_role = replica")
         assert connection.execute(statement.encode(), parameters).rowcount == 1, statement
 
 
-def _history(flow: FlowHarness) -> list[str]:
-    """Eight paid orders of 1,000; two of them are given back, one of these in part."""
-    buyer, product = flow.shop.person(), flow.shop.product(stock=99)
+def _create_history(flow: FlowHarness) -> list[str]:
+    """Eight paid orders of 1,000; one is cancelled, one is partially refunded."""
+    customer, product = flow.shop.person(), flow.shop.product(stock=99)
     support = flow.shop.person("support")
-    orders = [buyer.paid_order(product)["id"] for _ in range(8)]
-    buyer.patch(f"/orders/{orders[6]}/cancel")
+    orders = [customer.paid_order(product)["id"] for _ in range(8)]
+    customer.patch(f"/orders/{orders[6]}/cancel")
     support.post(f"/orders/{orders[7]}/refunds", {"amount": 300, "reason": "dented"})
-    buyer.order(product, method="CARD_DECLINED")
+    customer.order(product, method="CARD_DECLINED")
     flow.run_until_idle()
     return orders
 
 
-def test_books_that_agree_have_no_difference(flow: FlowHarness, auditor: Operator) -> None:
-    _history(flow)
+def test_agreeing_sources_have_no_difference(flow: FlowHarness, auditor: CommandLine) -> None:
+    _create_history(flow)
 
     status, differences, found = _reconcile(auditor, _today(flow))
 
@@ -84,29 +84,27 @@ def test_books_that_agree_have_no_difference(flow: FlowHarness, auditor: Operato
     assert found["totals"] == {"provider": {"KRW": 6700}, "ledger": {"KRW": 6700}}
 
 
-def test_each_planted_difference_is_listed_once_and_no_other(
-    flow: FlowHarness, auditor: Operator
-) -> None:
-    orders = _history(flow)
+def test_each_difference_is_listed_once(flow: FlowHarness, auditor: CommandLine) -> None:
+    orders = _create_history(flow)
     provider = flow.simulator.provider()
-    ghost = charge_call(amount_minor=70)
-    ghost_ref = provider.charge(ghost).provider_ref
-    assert ghost_ref
-    ghost_refund = refund_call(ghost, ghost_ref, 5)
-    assert provider.refund(ghost_refund).kind == "succeeded"
+    unmatched = charge_call(amount_minor=70)
+    unmatched_ref = provider.charge(unmatched).provider_ref
+    assert unmatched_ref
+    unmatched_refund = refund_call(unmatched, unmatched_ref, 5)
+    assert provider.refund(unmatched_refund).kind == "succeeded"
     (known,) = flow.shop.sql(
         "select provider_key from shop.payments where order_id = %s", orders[4]
     )
-    for statement, order in zip(PLANTED, orders, strict=True):
-        _behind_the_rules(flow, statement, order)
+    for statement, order in zip(CHANGES, orders, strict=True):
+        _change_unchecked(flow, statement, order)
 
     status, differences, found = _reconcile(auditor, _today(flow))
 
-    only_there = (known["provider_key"], ghost.key, ghost_refund.key)
+    only_there = (known["provider_key"], unmatched.key, unmatched_refund.key)
     assert status == 1
     assert differences == sorted(
-        [(what, orders[place]) for place, what in FOUND]
-        + [("only the provider knows it", key) for key in only_there]
+        [(what, orders[place]) for place, what in EXPECTED]
+        + [("only the provider has it", key) for key in only_there]
     )
     (other,) = [d for d in found["differences"] if d["order_id"] == orders[1]]
     assert (other["provider_minor"], other["ours_minor"], other["ledger_minor"]) == (
@@ -116,10 +114,8 @@ def test_each_planted_difference_is_listed_once_and_no_other(
     )
 
 
-def test_a_charge_that_the_provider_made_twice_is_listed(
-    flow: FlowHarness, auditor: Operator
-) -> None:
-    """Its memory of keys is short: the same key again is new money."""
+def test_charge_executed_twice_is_listed(flow: FlowHarness, auditor: CommandLine) -> None:
+    """The provider discards keys soon, so a second call with the same key charges again."""
     order = flow.shop.person().paid_order(flow.shop.product())
     (payment,) = flow.shop.sql("select * from shop.payments where order_id = %s", order["id"])
     flow.simulator.set_faults(key_life_seconds=0.001)
@@ -137,12 +133,10 @@ def test_a_charge_that_the_provider_made_twice_is_listed(
 
     status, differences, _ = _reconcile(auditor, _today(flow))
 
-    assert (status, differences) == (1, [("the provider moved the money 2 times", order["id"])])
+    assert (status, differences) == (1, [("the provider executed it 2 times", order["id"])])
 
 
-def test_midnight_between_two_books_is_a_note_on_both_days(
-    flow: FlowHarness, auditor: Operator
-) -> None:
+def test_dates_on_two_days_are_a_note_on_both_days(flow: FlowHarness, auditor: CommandLine) -> None:
     order = flow.shop.person().paid_order(flow.shop.product())
     today = _today(flow)
     tomorrow = (datetime.fromisoformat(today) + timedelta(days=1)).date().isoformat()
@@ -151,7 +145,7 @@ def test_midnight_between_two_books_is_a_note_on_both_days(
         "update shop.ledger set posted_at = %s where order_id = %s",
         "update shop.transitions set at = %s where order_id = %s and to_status = 'CAPTURED'",
     ):
-        _behind_the_rules(flow, statement, later, order["id"])
+        _change_unchecked(flow, statement, later, order["id"])
 
     for day, totals in (
         (today, {"provider": {"KRW": 1000}, "ledger": {}}),
@@ -163,8 +157,8 @@ def test_midnight_between_two_books_is_a_note_on_both_days(
         assert note["what"] == f"the provider dates it {today}, the ledger {tomorrow}"
 
 
-def test_a_settlement_that_is_not_the_sum_of_its_day_is_listed(
-    flow: FlowHarness, auditor: Operator
+def test_settlement_that_differs_from_its_postings_is_listed(
+    flow: FlowHarness, auditor: CommandLine
 ) -> None:
     flow.shop.person().paid_order(flow.shop.product())
     day = _today(flow)
@@ -183,8 +177,8 @@ def test_a_settlement_that_is_not_the_sum_of_its_day_is_listed(
     assert header.split() == ["what", "kind", "key", "order", "provider", "ours", "ledger"]
 
 
-def test_another_day_has_nothing(flow: FlowHarness, auditor: Operator) -> None:
-    _history(flow)
+def test_day_without_payments_has_no_difference(flow: FlowHarness, auditor: CommandLine) -> None:
+    _create_history(flow)
 
     status, differences, found = _reconcile(auditor, "2020-02-29")
 
@@ -192,15 +186,15 @@ def test_another_day_has_nothing(flow: FlowHarness, auditor: Operator) -> None:
 
 
 @pytest.mark.parametrize("day", ["yesterday", "2026-02-30", "20260201"])
-def test_what_is_no_day_is_refused(auditor: Operator, day: str) -> None:
+def test_invalid_date_exits_2(auditor: CommandLine, day: str) -> None:
     assert auditor.run("reconcile", "--date", day).exit_code == 2
 
 
-def test_without_books_there_is_no_verdict(flow: FlowHarness, auditor: Operator) -> None:
+def test_unreachable_provider_exits_2(flow: FlowHarness, auditor: CommandLine) -> None:
     day = _today(flow)
     flow.simulator.stop()
 
-    silent = auditor.run("reconcile", "--date", day)
+    result = auditor.run("reconcile", "--date", day)
 
-    assert (silent.exit_code, silent.stdout) == (2, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     flow.simulator.start()

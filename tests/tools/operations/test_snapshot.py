@@ -1,4 +1,4 @@
-"""A look at the shop: of one moment, at every row, and without a trace."""
+"""``snapshot``: repeatable read, read only, every row visible, rolled back."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from tests.harness import ShopHarness
 from tools.operations.snapshot import snapshot
 
 COUNT = "select count(*) from shop.alarms"
-RING = (
+INSERT_ALERT = (
     "insert into shop.alarms (alarm_id, kind, subject, detail) "
     "values (gen_random_uuid(), 'x', gen_random_uuid()::text, 'x')"
 )
 
 
-def test_what_others_commit_meanwhile_is_not_seen(shop: ShopHarness) -> None:
+def test_concurrent_commit_is_invisible_in_the_snapshot(shop: ShopHarness) -> None:
     with snapshot(shop.role_url("auditor")) as connection:
-        shop.sql(RING)
+        shop.sql(INSERT_ALERT)
         assert connection.execute(COUNT).fetchone() == (0,)
 
     with snapshot(shop.role_url("auditor")) as connection:
         assert connection.execute(COUNT).fetchone() == (1,)
 
 
-def test_not_even_the_administrator_writes_in_it(shop: ShopHarness) -> None:
+def test_administrator_cannot_write_in_the_snapshot(shop: ShopHarness) -> None:
     with (
         snapshot(shop.admin_url) as connection,
         pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
     ):
-        connection.execute(RING)
+        connection.execute(INSERT_ALERT)
 
     assert shop.sql("select 1 from shop.alarms") == []
 
 
-def test_what_was_prepared_is_gone_afterwards(shop: ShopHarness) -> None:
+def test_prepared_tables_are_dropped_at_the_end(shop: ShopHarness) -> None:
     def prepare(connection: psycopg.Connection) -> None:
         connection.execute("create temporary table seen (n int)")
         connection.execute("insert into seen values (7)")
@@ -45,7 +45,7 @@ def test_what_was_prepared_is_gone_afterwards(shop: ShopHarness) -> None:
         assert connection.execute("select to_regclass('seen')").fetchone() == (None,)
 
 
-def test_the_auditor_sees_every_row(shop: ShopHarness) -> None:
+def test_auditor_sees_every_order(shop: ShopHarness) -> None:
     shop.person().paid_order(shop.product())
 
     with snapshot(shop.role_url("auditor")) as connection:
@@ -53,9 +53,9 @@ def test_the_auditor_sees_every_row(shop: ShopHarness) -> None:
 
 
 @pytest.mark.parametrize("role", ["ops", "payment"])
-def test_a_role_that_sees_every_order_but_no_cart_is_refused(shop: ShopHarness, role: str) -> None:
+def test_role_without_access_to_carts_is_rejected(shop: ShopHarness, role: str) -> None:
     with (
         pytest.raises(ValueError, match=r"does not see every row of cart_items$"),
         snapshot(shop.role_url(role)),
     ):
-        raise AssertionError("it was let in")
+        raise AssertionError("the snapshot was opened")

@@ -1,4 +1,4 @@
-"""``shop dlq``: letters are shown whole and sent again as they came, as often as anybody likes."""
+"""``shop dlq``: dead letters are listed, shown, and replayed any number of times."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from events import envelope
 from events.vocabulary import class_of
 from shop.adapters.signatures import Signer
 from tests.harness import FlowHarness, Message, assert_invariants
-from tests.tools.operations.conftest import Operator
+from tests.tools.operations.conftest import CommandLine
 from tests.waiting import wait_for
 
 CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
-NOTES = {
+FAILURE_HEADERS = {
     "ce-knativeerrordest": CHARGE,
     "ce-knativeerrorcode": "503",
     "ce-knativeerrordata": "bm90IG5vdw==",
 }
-WAITING = (
+WAITS_FOR_LOCK = (
     "select 1 from pg_stat_activity where datname = current_database() "
     "and wait_event_type = 'Lock' and query like '%dead_letters%'"
 )
-ON_THE_WAY = {"host": "shop-dead-letter", "user-agent": "broker", "prefer": "reply"}
+TRANSPORT_HEADERS = {"host": "shop-dead-letter", "user-agent": "broker", "prefer": "reply"}
 
 
-def _bury(flow: FlowHarness, message: Message) -> str:
-    """What the broker does with an event that ran out of retries; the letter's id."""
+def _store_dead_letter(flow: FlowHarness, message: Message) -> str:
+    """Delivers an event to dead_letter as the broker does after the last retry; the letter's id."""
     headers, body = message
-    buried = {k: v for k, v in headers.items() if k.startswith("ce-") or k == "content-type"}
-    answer = flow.shop.post_event("dead_letter", buried | NOTES | ON_THE_WAY, body)
-    assert answer.status == 204
+    event_headers = {k: v for k, v in headers.items() if k.startswith("ce-") or k == "content-type"}
+    response = flow.shop.post_event(
+        "dead_letter", event_headers | FAILURE_HEADERS | TRANSPORT_HEADERS, body
+    )
+    assert response.status == 204
     (row,) = flow.shop.sql(
         "select dead_letter_id::text as id from shop.dead_letters where event_id = %s",
         headers["ce-id"],
@@ -47,11 +49,11 @@ def _bury(flow: FlowHarness, message: Message) -> str:
     return letter_id
 
 
-def _buried_order(flow: FlowHarness) -> tuple[dict[str, Any], Message, str]:
-    """An order whose charge event is a dead letter now."""
+def _order_with_dead_letter(flow: FlowHarness) -> tuple[dict[str, Any], Message, str]:
+    """An order whose event for charge is a dead letter."""
     order = flow.shop.person().order(flow.shop.product())
     (message,) = flow.broker.take()
-    return order, message, _bury(flow, message)
+    return order, message, _store_dead_letter(flow, message)
 
 
 def _is_open(flow: FlowHarness, letter_id: str) -> bool:
@@ -62,12 +64,12 @@ def _is_open(flow: FlowHarness, letter_id: str) -> bool:
     return bool(row["open"])
 
 
-def test_a_replay_sends_what_came_and_twice_is_like_once(
-    flow: FlowHarness, caretaker: Operator
+def test_replay_sends_the_original_event_and_a_second_has_no_effect(
+    flow: FlowHarness, operator: CommandLine
 ) -> None:
-    order, message, letter_id = _buried_order(flow)
+    order, message, letter_id = _order_with_dead_letter(flow)
 
-    first = caretaker.run("dlq", "replay", letter_id)
+    first = operator.run("dlq", "replay", letter_id)
 
     assert (first.exit_code, _is_open(flow, letter_id)) == (0, False)
     (again,) = flow.broker.messages
@@ -79,7 +81,7 @@ def test_a_replay_sends_what_came_and_twice_is_like_once(
     once = _state(flow, order["id"])
     assert once["order"]["status"] == "PAID"
 
-    second = caretaker.run("dlq", "replay", letter_id)
+    second = operator.run("dlq", "replay", letter_id)
     flow.deliver()
 
     assert second.exit_code == 0
@@ -90,7 +92,7 @@ def test_a_replay_sends_what_came_and_twice_is_like_once(
 
 
 def _state(flow: FlowHarness, order_id: str) -> dict[str, Any]:
-    """Every row of the order that an effect could touch."""
+    """The rows of every table that processing the event writes."""
     return {
         "order": flow.shop.sql("select * from shop.orders where order_id = %s", order_id)[0],
         "stock": flow.shop.sql("select * from shop.stock order by product_id"),
@@ -101,24 +103,26 @@ def _state(flow: FlowHarness, order_id: str) -> dict[str, Any]:
     }
 
 
-def test_an_event_older_than_a_day_is_still_taken(flow: FlowHarness, caretaker: Operator) -> None:
+def test_replayed_event_older_than_a_day_is_accepted(
+    flow: FlowHarness, operator: CommandLine
+) -> None:
     order = flow.shop.person().order(flow.shop.product())
     flow.broker.take()
     flow.shop.sql("update shop.outbox set created_at = created_at - interval '3 days'")
     (row,) = flow.shop.outbox()
     old = _signed(flow, row)
-    letter_id = _bury(flow, old)
+    letter_id = _store_dead_letter(flow, old)
     unknown = _signed(flow, {**row, "event_id": uuid4()})
     assert flow.shop.post_event("charge", *unknown).error == "STALE_EVENT"
 
-    assert caretaker.run("dlq", "replay", letter_id).exit_code == 0
+    assert operator.run("dlq", "replay", letter_id).exit_code == 0
     flow.deliver()
 
     assert flow.order_state(order["id"])["status"] == "PAID"
 
 
 def _signed(flow: FlowHarness, row: Mapping[str, Any]) -> Message:
-    """The event of an outbox row, as its function announced it."""
+    """The signed event of an outbox row."""
     event = class_of(row["type"]).from_data(row["data"])
     wrapped = envelope.wrap(
         event, id=str(row["event_id"]), source=row["source"], time=row["created_at"]
@@ -127,32 +131,34 @@ def _signed(flow: FlowHarness, row: Mapping[str, Any]) -> Message:
     return envelope.to_binary(signer.sign(wrapped))
 
 
-def test_all_sends_what_waits_and_a_dry_run_sends_nothing(
-    flow: FlowHarness, caretaker: Operator
+def test_all_sends_open_letters_and_dry_run_sends_nothing(
+    flow: FlowHarness, operator: CommandLine
 ) -> None:
-    _, _, first = _buried_order(flow)
-    _, _, second = _buried_order(flow)
+    _, _, first = _order_with_dead_letter(flow)
+    _, _, second = _order_with_dead_letter(flow)
 
-    dry = caretaker.run("dlq", "replay", "--all", "--dry-run")
+    dry = operator.run("dlq", "replay", "--all", "--dry-run")
 
     assert dry.exit_code == 0
     assert [line.split(":")[0] for line in dry.stdout.splitlines()] == [first, second]
     assert flow.broker.messages == []
     assert _is_open(flow, first) and _is_open(flow, second)
 
-    assert caretaker.run("dlq", "replay", "--all").exit_code == 0
+    assert operator.run("dlq", "replay", "--all").exit_code == 0
     assert len(flow.broker.messages) == 2
-    assert caretaker.run("dlq", "replay", "--all").stdout == "no letter waits\n"
+    assert operator.run("dlq", "replay", "--all").stdout == "no open dead letters\n"
 
 
-def test_a_structured_letter_is_sent_as_its_event(flow: FlowHarness, caretaker: Operator) -> None:
+def test_structured_event_is_replayed_in_binary_mode(
+    flow: FlowHarness, operator: CommandLine
+) -> None:
     order = flow.shop.person().order(flow.shop.product())
     (message,) = flow.broker.take()
     binary = {k: v for k, v in message[0].items() if k.startswith("ce-") or k == "content-type"}
-    headers, body = envelope.to_structured(envelope.parse(binary | NOTES, message[1]))
+    headers, body = envelope.to_structured(envelope.parse(binary | FAILURE_HEADERS, message[1]))
     assert flow.shop.post_event("dead_letter", headers, body).status == 204
 
-    assert caretaker.run("dlq", "replay", "--all").exit_code == 0
+    assert operator.run("dlq", "replay", "--all").exit_code == 0
     (again,) = flow.broker.messages
     assert again[1] == message[1]
     assert not any("knativeerror" in name for name in again[0])
@@ -161,78 +167,78 @@ def test_a_structured_letter_is_sent_as_its_event(flow: FlowHarness, caretaker: 
     assert flow.order_state(order["id"])["status"] == "PAID"
 
 
-def test_a_letter_that_is_not_accepted_keeps_waiting(
-    flow: FlowHarness, caretaker: Operator
-) -> None:
-    _, _, letter_id = _buried_order(flow)
+def test_rejected_replay_leaves_the_letter_open(flow: FlowHarness, operator: CommandLine) -> None:
+    _, _, letter_id = _order_with_dead_letter(flow)
 
-    gone = caretaker.run("dlq", "replay", letter_id, BROKER_URL="http://127.0.0.1:1/")
-    refused = caretaker.run("dlq", "replay", letter_id, "--to", f"{flow.simulator.url}/events")
+    unreachable = operator.run("dlq", "replay", letter_id, BROKER_URL="http://127.0.0.1:1/")
+    rejected = operator.run("dlq", "replay", letter_id, "--to", f"{flow.simulator.url}/events")
 
-    assert (gone.exit_code, refused.exit_code) == (1, 1)
-    assert "ConnectionRefusedError" in gone.stdout
-    assert "not accepted, status 40" in refused.stdout
+    assert (unreachable.exit_code, rejected.exit_code) == (1, 1)
+    assert "ConnectionRefusedError" in unreachable.stdout
+    assert "not accepted, status 40" in rejected.stdout
     assert _is_open(flow, letter_id)
 
 
-def test_a_letter_that_comes_back_while_it_is_sent_is_open_again(
-    flow: FlowHarness, caretaker: Operator
+def test_letter_stored_again_during_its_replay_is_open(
+    flow: FlowHarness, operator: CommandLine
 ) -> None:
-    """The refusal has to wait for our mark to be committed: the row's lock decides the order."""
-    _, message, letter_id = _buried_order(flow)
-    with _refusing_at_once(flow, message) as url:
-        assert caretaker.run("dlq", "replay", letter_id, "--to", url).exit_code == 0
+    """The second store waits for the row lock of the replay, so it is written last."""
+    _, message, letter_id = _order_with_dead_letter(flow)
+    with _broker_storing_the_letter_again(flow, message) as url:
+        assert operator.run("dlq", "replay", letter_id, "--to", url).exit_code == 0
 
     assert _is_open(flow, letter_id)
 
 
 @contextmanager
-def _refusing_at_once(flow: FlowHarness, message: Message) -> Generator[str]:
-    """A broker that has given the event up, and waits to say so, before it answers 202."""
-    burying = threading.Thread(target=_bury, args=(flow, message))
+def _broker_storing_the_letter_again(flow: FlowHarness, message: Message) -> Generator[str]:
+    """A broker that stores the dead letter again before it responds 202."""
+    storing = threading.Thread(target=_store_dead_letter, args=(flow, message))
 
     class Ingress(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            burying.start()
-            wait_for(lambda: flow.shop.sql(WAITING), "the refusal at the letter's lock")
+            storing.start()
+            wait_for(lambda: flow.shop.sql(WAITS_FOR_LOCK), "the second store to wait for the lock")
             self.send_response(202)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
+            """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Ingress)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/"
-        burying.join(10)
+        storing.join(10)
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
 
 
-def test_a_letter_in_somebody_elses_hands_is_left_to_them(
-    flow: FlowHarness, caretaker: Operator
+def test_letter_locked_by_another_replay_is_not_sent(
+    flow: FlowHarness, operator: CommandLine
 ) -> None:
-    _, _, letter_id = _buried_order(flow)
+    _, _, letter_id = _order_with_dead_letter(flow)
     with psycopg.connect(flow.shop.admin_url) as connection:
         connection.execute("select from shop.dead_letters for update")
 
-        result = caretaker.run("dlq", "replay", letter_id)
+        result = operator.run("dlq", "replay", letter_id)
 
     assert (result.exit_code, flow.broker.messages) == (1, [])
-    assert "somebody else" in result.stdout
+    assert "another replay is in progress" in result.stdout
 
 
-def test_letters_are_listed_and_shown_whole(flow: FlowHarness, caretaker: Operator) -> None:
-    order, message, letter_id = _buried_order(flow)
+def test_letter_is_listed_and_shown_with_all_fields(
+    flow: FlowHarness, operator: CommandLine
+) -> None:
+    order, message, letter_id = _order_with_dead_letter(flow)
 
-    listed = caretaker.run("dlq", "list")
-    shown = caretaker.run("dlq", "show", letter_id)
-    as_json = json.loads(caretaker.run("dlq", "show", letter_id, "--json").stdout)
+    listed = operator.run("dlq", "list")
+    shown = operator.run("dlq", "show", letter_id)
+    as_json = json.loads(operator.run("dlq", "show", letter_id, "--json").stdout)
 
     assert listed.stdout.splitlines()[1].split()[:4] == [
         letter_id,
@@ -243,22 +249,22 @@ def test_letters_are_listed_and_shown_whole(flow: FlowHarness, caretaker: Operat
     assert message[1].decode() in shown.stdout
     assert message[0]["ce-sig"] in shown.stdout
     assert as_json["body"] == message[1].decode()
-    caretaker.run("dlq", "replay", letter_id)
-    assert len(caretaker.run("dlq", "list").stdout.splitlines()) == 1
-    assert len(caretaker.run("dlq", "list", "--replayed").stdout.splitlines()) == 2
+    operator.run("dlq", "replay", letter_id)
+    assert len(operator.run("dlq", "list").stdout.splitlines()) == 1
+    assert len(operator.run("dlq", "list", "--replayed").stdout.splitlines()) == 2
 
 
-def test_poison_cannot_steer_the_terminal(flow: FlowHarness, caretaker: Operator) -> None:
-    _, message, _ = _buried_order(flow)
-    poison = {**message[0], "ce-id": "p", "ce-subject": "%1B%5D0;owned%07"}
+def test_control_characters_are_escaped_in_output(flow: FlowHarness, operator: CommandLine) -> None:
+    _, message, _ = _order_with_dead_letter(flow)
+    poison = {**message[0], "ce-id": "p", "ce-subject": "%1B%5D0;title%07"}
     flow.shop.post_event("dead_letter", poison, b"\x1b[2J{")
     rows = flow.shop.sql(
         "select dead_letter_id::text as id from shop.dead_letters where event_id = 'p'"
     )
 
     for row in rows:
-        assert "\x1b" not in caretaker.run("dlq", "show", row["id"]).stdout
-    assert "\x1b" not in caretaker.run("dlq", "list").stdout
+        assert "\x1b" not in operator.run("dlq", "show", row["id"]).stdout
+    assert "\x1b" not in operator.run("dlq", "list").stdout
 
 
 @pytest.mark.parametrize(
@@ -271,12 +277,14 @@ def test_poison_cannot_steer_the_terminal(flow: FlowHarness, caretaker: Operator
         (("show", "0199aa00-0000-7000-8000-000000000000"), 1),
     ],
 )
-def test_wrong_use_is_refused(caretaker: Operator, arguments: tuple[str, ...], status: int) -> None:
-    assert caretaker.run("dlq", *arguments).exit_code == status
+def test_invalid_arguments_exit_2_and_unknown_ids_exit_1(
+    operator: CommandLine, arguments: tuple[str, ...], status: int
+) -> None:
+    assert operator.run("dlq", *arguments).exit_code == status
 
 
-def test_a_place_that_is_no_address_is_refused(flow: FlowHarness, caretaker: Operator) -> None:
-    _, _, letter_id = _buried_order(flow)
+def test_invalid_broker_url_exits_2(flow: FlowHarness, operator: CommandLine) -> None:
+    _, _, letter_id = _order_with_dead_letter(flow)
 
-    assert caretaker.run("dlq", "replay", letter_id, BROKER_URL="").exit_code == 2
+    assert operator.run("dlq", "replay", letter_id, BROKER_URL="").exit_code == 2
     assert _is_open(flow, letter_id)

@@ -1,4 +1,4 @@
-"""The provider's books as the commands read them, from both kinds of provider."""
+"""Reading the provider's transactions, from Stripe and from the payment simulator."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _access(double: StripeDouble) -> ProviderAccess:
     return ProviderAccess("stripe", double.url, "sk_test_double")
 
 
-def test_stripes_books_are_read_from_the_day_that_is_asked_for(double: StripeDouble) -> None:
-    """Three weeks back, where a list without a beginning would not reach."""
+def test_stripe_transactions_are_listed_from_the_requested_day(double: StripeDouble) -> None:
+    """Three weeks ago, which is before the default start of Stripe's list."""
     provider = open_provider("stripe", double.url, "sk_test_double")
     old, new = charge_call("pm_card_visa"), charge_call("pm_card_visa")
     for call in (old, new):
@@ -54,19 +54,19 @@ def test_stripes_books_are_read_from_the_day_that_is_asked_for(double: StripeDou
     assert (then_listed[0], now_listed) == (old.key, [new.key])
 
 
-def test_stripes_movements_are_what_the_invariants_compare_with(double: StripeDouble) -> None:
+def test_stripe_transactions_become_external_records(double: StripeDouble) -> None:
     provider = open_provider("stripe", double.url, "sk_test_double")
     call = charge_call("pm_card_visa", 900)
     refund = refund_call(call, provider.charge(call).provider_ref or "", 400)
     provider.refund(refund)
 
-    seen = external_records(_access(double))
+    records = external_records(_access(double))
 
-    assert seen.charges == ((call.key, 900, "CAPTURED"),)
-    assert seen.refunds == ((refund.key, call.key, 400),)
+    assert records.charges == ((call.key, 900, "CAPTURED"),)
+    assert records.refunds == ((refund.key, call.key, 400),)
 
 
-def test_the_sandbox_lists_every_entry_once_over_many_pages(
+def test_simulator_lists_every_transaction_once_over_many_pages(
     own_simulator: SimulatorProcess,
 ) -> None:
     provider = own_simulator.provider()
@@ -82,7 +82,7 @@ def test_the_sandbox_lists_every_entry_once_over_many_pages(
 
 
 @pytest.mark.parametrize("kind", ["sandbox", "stripe"])
-def test_books_that_cannot_be_read_say_so(kind: str) -> None:
+def test_unreachable_provider_raises_unavailable(kind: str) -> None:
     access = ProviderAccess(kind, "http://127.0.0.1:1", "key")
 
     with pytest.raises(Unavailable):
@@ -91,5 +91,5 @@ def test_books_that_cannot_be_read_say_so(kind: str) -> None:
         external_records(access)
 
 
-def test_an_access_never_shows_its_key() -> None:
+def test_provider_access_repr_hides_its_key() -> None:
     assert "sk_secret" not in repr(ProviderAccess("stripe", "", "sk_secret"))
