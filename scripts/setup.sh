@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment that every make target uses, from the hashed lock and nothing else.
+# Creates the virtual environment of all make targets from the hashed lock.
 # usage: scripts/setup.sh [folder]          PYTHON=... chooses the interpreter
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,7 +11,7 @@ is_new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 }
 
-# A name on PATH can be a shim that points at nothing, so each candidate is run, not looked up.
+# A name on PATH can be a shim without a target, so each candidate is run.
 find_python() {
     local candidate
     for candidate in $candidates; do
@@ -33,9 +33,9 @@ if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
     exit 1
 fi
 
-# An environment that was moved, half made or made by an older Python is made anew.
+# An environment that was moved, is incomplete or has an older Python is created again.
 if ! is_new_enough "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    echo "setup: making $venv with $("$python" --version) ($python)"
+    echo "setup: creating $venv with $("$python" --version) ($python)"
     "$python" -m venv --clear "$venv"
 fi
 
@@ -44,6 +44,6 @@ echo "setup: installing $count pinned packages (about a minute the first time)"
 "$venv/bin/python" -m pip install --require-hashes -r requirements/dev.txt
 # One path in a .pth file: see pyproject.toml.
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
-# Starts are timed: none of them shall compile source, whatever PYTHONDONTWRITEBYTECODE says.
+# Starts are measured: bytecode must exist even with PYTHONDONTWRITEBYTECODE.
 "$venv/bin/python" -m compileall -q chaos events functions shop tools
 echo "setup: done"

@@ -1,7 +1,7 @@
-"""Compiles bytecode into an image that nobody may write to: ``compile.py [--standard-library] …``.
+"""Compiles bytecode for a read-only image: ``compile.py [--standard-library] [FOLDER ...]``.
 
 The bytecode is not checked against its source at import (PEP 552): an image never changes,
-and a start saves one look at the disk for each module.
+and each import saves one stat call.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import sys
 import sysconfig
 import warnings
 
-# Tests of packages are never imported, and some are broken on purpose.
-LEFT_OUT = re.compile(r"/(tests?|idlelib|lib2to3|tkinter|turtledemo|ensurepip)/")
+# Tests of packages are never imported, and some do not compile on purpose.
+EXCLUDED = re.compile(r"/(tests?|idlelib|lib2to3|tkinter|turtledemo|ensurepip)/")
 
 
 def main(arguments: list[str]) -> int:
-    """1 when a file could not be compiled, else 0."""
+    """The exit status: 1 when a file could not be compiled, else 0."""
     warnings.simplefilter("ignore")
     standard = sysconfig.get_path("stdlib")
     folders = [standard if name == "--standard-library" else name for name in arguments]
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
             folder,
             maxlevels=50,
             quiet=1,
-            rx=LEFT_OUT,
+            rx=EXCLUDED,
             workers=0,
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )

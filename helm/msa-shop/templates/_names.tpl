@@ -3,13 +3,13 @@
 {{- .Files.Get "files/functions.yaml" -}}
 {{- end -}}
 
-{{/* Labels of every object; never of a revision template, where each change is a new revision. */}}
+{{/* Labels of every object; never of a revision template, where each change creates a revision. */}}
 {{- define "shop.labels" -}}
 app.kubernetes.io/part-of: msa-shop
 {{ include "shop.release" . }}
 {{- end -}}
 
-{{/* What a release changes. */}}
+{{/* Labels that change with a release. */}}
 {{- define "shop.release" -}}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
@@ -48,12 +48,12 @@ msa-shop/trust-domain: {{ (index . 1).domain }}
 {{- if or ($root.Capabilities.APIVersions.Has $api) (has $api $root.Values.assumeApis) -}}true{{- end -}}
 {{- end -}}
 
-{{/* Whether the sweeper is a Deployment of KEDA's. */}}
+{{/* Whether the sweeper is a Deployment that KEDA scales. */}}
 {{- define "shop.hasKeda" -}}
 {{- if and .Values.keda.enabled (include "shop.has" (list . "keda.sh/v1alpha1/ScaledObject")) -}}true{{- end -}}
 {{- end -}}
 
-{{/* Where functions send events. */}}
+{{/* The address that functions publish events to. */}}
 {{- define "shop.brokerUrl" -}}
 {{- $in := printf "%s/%s" .Release.Namespace .Values.broker.name -}}
 {{- if .Values.broker.url -}}
@@ -67,7 +67,7 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- end -}}
 {{- end -}}
 
-{{/* One function with its values laid over what its spec says: list [root, function]. */}}
+{{/* One function of the list, with its values merged over its spec: list [root, function]. */}}
 {{- define "shop.sized" -}}
 {{- $root := index . 0 -}}
 {{- $function := index . 1 -}}
@@ -96,7 +96,7 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- $sum -}}
 {{- end -}}
 
-{{/* How many connections whoever listens accepts. */}}
+{{/* The maximum of connections of PgBouncer, or of PostgreSQL. */}}
 {{- define "shop.connectionsMax" -}}
 {{- if .Values.pgbouncer.enabled -}}
 {{- int .Values.pgbouncer.maxClientConnections -}}
@@ -105,7 +105,7 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- end -}}
 {{- end -}}
 
-{{/* What every function is told and nobody need hide. */}}
+{{/* The settings of all functions that are not secret. */}}
 {{- define "shop.settings" -}}
 SHOP_PROFILE: {{ .Values.profile }}
 BROKER_URL: {{ include "shop.brokerUrl" . | quote }}
@@ -118,7 +118,7 @@ DATABASE_PREPARE: {{ ternary "off" "on" .Values.pgbouncer.transactionMode | quot
 METRICS_PORT: "9095"
 {{- end }}
 {{- if .Values.observability.enabled }}
-# traces, from an image that has the extra `otel`; numbers too where nobody may look for pods to scrape
+# traces, from an image with the extra `otel`; metrics too where pods cannot be discovered
 OTEL_EXPORTER_OTLP_ENDPOINT: http://shop-collector:4318
 OTEL_METRICS_EXPORTER: {{ ternary "none" "otlp" .Values.observability.kubernetesApi }}
 OTEL_TRACES_SAMPLER: parentbased_traceidratio

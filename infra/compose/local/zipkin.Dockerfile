@@ -1,8 +1,8 @@
-# Zipkin from its jar: for machines that can reach a mirror of Maven's artifacts but no registry.
+# Zipkin from its jar: for machines that reach a mirror of Maven's artifacts but no image registry.
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 FROM ${DEBIAN_IMAGE} AS java
-# The packages' scripts link manuals into a folder that slim images lack.  Which version it is, the
-# mirror says.
+# The packages' scripts link manuals into a folder that slim images lack.  The mirror determines the
+# version.
 # hadolint ignore=DL3008
 RUN mkdir -p /usr/share/man/man1 \
  && apt-get update \

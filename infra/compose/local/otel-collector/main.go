@@ -1,4 +1,4 @@
-// A collector with what Compose's and the chart's configurations name, and nothing else.
+// A collector with the components that the configurations of Compose and the chart name.
 package main
 
 import (
