@@ -1,4 +1,4 @@
-# All commands for development.  Needs git, make and Python >= 3.11.  `make help` lists the targets.
+# All commands for development; `make help` lists them.  Needs git, make and Python >= 3.11.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 ARGS ?=
 IMAGE ?= msa-shop:local
 TOOLS_IMAGE ?= msa-shop-tools:local
-# Another base image, such as one pinned by digest: make image PYTHON_IMAGE=python:3.13-slim@sha256:...
+# Another base image, such as a pinned one: make image PYTHON_IMAGE=python:3.13-slim@sha256:...
 PYTHON_IMAGE ?=
 IMAGE_ARGS := $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
 # Locks contain no index addresses: pip uses the index that it is configured for.
