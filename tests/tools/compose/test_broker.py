@@ -1,0 +1,121 @@
+"""``shop broker`` as a process: delivery, retries over a restart, and ticks of due work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import psycopg
+
+from tests.tools.local_platform.function_server import function_server
+from tests.waiting import wait_for
+from tools.local_platform.secrets import CLOCK, Secrets
+from tools.local_platform.servers import free_port
+
+ROOT = Path(__file__).resolve().parents[3]
+DUE_OUTBOX_ROW = """
+insert into shop.outbox (event_id, source, type, subject, data, traceparent, next_try_at)
+values (gen_random_uuid(), '/shop/place_order', 'order.placed', 'x', '{}', '', now())
+"""
+
+
+@contextmanager
+def running_broker(
+    folder: Path, pattern: str, database_url: str, secrets: Secrets
+) -> Generator[int]:
+    """Runs ``shop broker`` and yields its port; afterwards it must exit with 0."""
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SHOP_PROFILE": "local",
+        "DATABASE_URL": database_url,
+        "EVENT_SIGNING_KEY": secrets.event_keys[CLOCK],
+        "EVENT_KEYS": secrets.event_key_set,
+    }
+    command = [sys.executable, "-m", "tools.cli", "broker", "--port", str(port)]
+    command += ["--data", str(folder), "--functions", pattern]
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: status_of(port, process), "the broker's status")
+        yield port
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
+        process.wait(timeout=20)
+
+
+def status_of(port: int, process: subprocess.Popen[bytes]) -> object:
+    assert process.poll() is None, f"the broker exited with {process.returncode}"
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/status")
+        return json.loads(connection.getresponse().read())
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def send_order_placed(port: int) -> int:
+    """Sends one event to the broker; the status of its response."""
+    headers = {
+        "ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop/place_order",
+        "ce-type": "com.msashop.order.placed.v1", "content-type": "application/json",
+    }  # fmt: skip
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("POST", "/", b"{}", headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def of_type(received: list[dict[str, str]], name: str) -> list[dict[str, str]]:
+    """The received events of one type."""
+    return [headers for headers in received if headers["ce-type"] == f"com.msashop.{name}.v1"]
+
+
+def test_event_is_redelivered_after_a_503(
+    tmp_path: Path, database_url: str, secrets: Secrets
+) -> None:
+    with (
+        function_server(503) as (pattern, received),
+        running_broker(tmp_path, pattern, database_url, secrets) as port,
+    ):
+        assert send_order_placed(port) == 202
+
+        wait_for(lambda: len(of_type(received, "order.placed")) == 2, "a second delivery")
+
+
+def test_undelivered_event_is_delivered_after_a_restart(
+    tmp_path: Path, database_url: str, secrets: Secrets
+) -> None:
+    unreachable = f"http://{{name}}@127.0.0.1:{free_port()}"
+    with running_broker(tmp_path, unreachable, database_url, secrets) as port:
+        assert send_order_placed(port) == 202
+
+    with (
+        function_server() as (pattern, received),
+        running_broker(tmp_path, pattern, database_url, secrets),
+    ):
+        wait_for(lambda: of_type(received, "order.placed"), "the delivery")
+
+
+def test_due_work_is_ticked(tmp_path: Path, database_url: str, secrets: Secrets) -> None:
+    with (
+        function_server() as (pattern, received),
+        running_broker(tmp_path, pattern, database_url, secrets),
+    ):
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(DUE_OUTBOX_ROW)
+
+        wait_for(lambda: of_type(received, "clock.ticked"), "a tick")
+
+    assert {headers["host"] for headers in of_type(received, "clock.ticked")} == {"sweep"}
