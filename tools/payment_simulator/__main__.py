@@ -1,4 +1,4 @@
-"""Starts the payment simulator: ``python -m tools.payment_simulator --port 8099 --data FILE``."""
+"""Runs the payment simulator: ``python -m tools.payment_simulator --port 8099 --data FILE``."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ import signal
 import threading
 from pathlib import Path
 
-from tools.payment_simulator.faults import FaultDice, read_fault_settings
-from tools.payment_simulator.records import Books
-from tools.payment_simulator.server import SandboxServer, plan_webhook
+from tools.payment_simulator.faults import FaultSource, read_fault_settings
+from tools.payment_simulator.records import ProviderRecords
+from tools.payment_simulator.server import SimulatorServer, plan_webhook
 from tools.payment_simulator.webhook_sender import WebhookSender
 
 POLL_SECONDS = 3600.0
-ENDING = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; prints one line with the address when it can serve."""
-    # held back for sigwait in every thread: a handler that interrupts an accept loop can come
-    # between its last look at signals and its wait, and is then not seen for an hour
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    """Serves until SIGTERM or SIGINT; prints one line with the address once it listens."""
+    # blocked in every thread for sigwait: a signal handler could run between the accept loop's
+    # check and its wait, and would then be noticed only after POLL_SECONDS
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     options = _read_options(arguments)
     options.data.parent.mkdir(parents=True, exist_ok=True)
-    books = Books(options.data, sends_webhooks=bool(options.webhook_url))
-    settings = read_fault_settings(json.loads(books.setting("faults") or "{}"))
-    dice = FaultDice(settings)
-    books.key_life_seconds = settings.key_life_seconds
-    books.plan_webhook = functools.partial(plan_webhook, dice)
-    courier = WebhookSender(books, options.webhook_url, options.webhook_secret)
-    server = SandboxServer((options.host, options.port), books, dice, options.api_key)
-    courier.start()
+    records = ProviderRecords(options.data, sends_webhooks=bool(options.webhook_url))
+    settings = read_fault_settings(json.loads(records.setting("faults") or "{}"))
+    fault_source = FaultSource(settings)
+    records.key_life_seconds = settings.key_life_seconds
+    records.plan_webhook = functools.partial(plan_webhook, fault_source)
+    webhook_sender = WebhookSender(records, options.webhook_url, options.webhook_secret)
+    server = SimulatorServer((options.host, options.port), records, fault_source, options.api_key)
+    webhook_sender.start()
     try:
         threading.Thread(
             target=server.serve_forever, args=(POLL_SECONDS,), daemon=True, name="accept"
         ).start()
         print(f"sandbox ready http://{options.host}:{server.server_port}", flush=True)
-        signal.sigwait(ENDING)
+        signal.sigwait(STOP_SIGNALS)
     finally:
         server.server_close()
-        courier.stop()
-        books.close()
+        webhook_sender.stop()
+        records.close()
 
 
 def _setting(name: str) -> str | None:
-    """A variable, or the file that the variable ``<name>_FILE`` names."""
+    """The value of a variable, or the content of the file named by ``<name>_FILE``."""
     file = os.environ.get(f"{name}_FILE")
     return os.environ.get(name) or (Path(file).read_text("utf-8").strip() if file else None)
 
@@ -55,13 +55,13 @@ def _setting(name: str) -> str | None:
 def _read_options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.payment_simulator", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8099, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=8099, help="0 selects a free port")
     parser.add_argument("--data", type=Path, default=Path(".shop/sandbox.sqlite3"))
-    parser.add_argument("--webhook-url", help="without it no webhooks are written or sent")
+    parser.add_argument("--webhook-url", help="without it no webhooks are recorded or sent")
     parser.add_argument(
         "--webhook-secret",
         default=_setting("PAYMENT_WEBHOOK_SECRET"),
-        help="default: $PAYMENT_WEBHOOK_SECRET, which other users of the machine cannot list, or "
+        help="default: $PAYMENT_WEBHOOK_SECRET, which does not appear in the process list, or "
         "the file $PAYMENT_WEBHOOK_SECRET_FILE",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What may go wrong at the sandbox: magic payment methods, and faults drawn from a seed."""
+"""Faults of the simulated provider: by payment method, or drawn at random from a seed."""
 
 from __future__ import annotations
 
@@ -6,48 +6,67 @@ import json
 import random
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from enum import StrEnum
+from typing import cast
+
+
+class Fault(StrEnum):
+    """What can go wrong; the values are the names in ``POST /faults``."""
+
+    TIMEOUT_BEFORE = "timeout_before"
+    TIMEOUT_AFTER = "timeout_after"
+    ERROR_BEFORE = "error_before"
+    ERROR_AFTER = "error_after"
+    RATE_LIMITED = "rate_limited"
+    SLOW = "slow"
+    SLOW_ANSWER = "slow_answer"
+    LATE = "late"
+    WRONG_AMOUNT = "wrong_amount"
+    WRONG_CURRENCY = "wrong_currency"
+    WRONG_KEY = "wrong_key"
+    WEBHOOK_LOST = "webhook_lost"
+    WEBHOOK_DUPLICATED = "webhook_duplicated"
+    WEBHOOK_REORDERED = "webhook_reordered"
+    TOMBSTONE_IGNORED = "tombstone_ignored"
+
 
 CALL_FAULTS = (
-    "timeout_before",
-    "timeout_after",
-    "error_before",
-    "error_after",
-    "rate_limited",
-    "slow",
-    "slow_answer",
-    "late",
-    "wrong_amount",
-    "wrong_currency",
-    "wrong_key",
+    Fault.TIMEOUT_BEFORE,
+    Fault.TIMEOUT_AFTER,
+    Fault.ERROR_BEFORE,
+    Fault.ERROR_AFTER,
+    Fault.RATE_LIMITED,
+    Fault.SLOW,
+    Fault.SLOW_ANSWER,
+    Fault.LATE,
+    Fault.WRONG_AMOUNT,
+    Fault.WRONG_CURRENCY,
+    Fault.WRONG_KEY,
 )
-WEBHOOK_FAULTS = ("webhook_lost", "webhook_duplicated", "webhook_reordered")
-OTHER_FAULTS = ("tombstone_ignored",)
-FAULTS = CALL_FAULTS + WEBHOOK_FAULTS + OTHER_FAULTS
-
-MAGIC_FAULTS = {
-    "CARD_SLOW": "slow",
-    "CARD_SLOW_ANSWER": "slow_answer",
-    "CARD_TIMEOUT_BEFORE": "timeout_before",
-    "CARD_TIMEOUT_AFTER": "timeout_after",
-    "CARD_TIMEOUT": "timeout_after",
-    "CARD_ERROR_BEFORE": "error_before",
-    "CARD_ERROR_AFTER": "error_after",
-    "CARD_ERROR": "error_after",
-    "CARD_RATE_LIMITED": "rate_limited",
-    "CARD_LATE": "late",
-    "CARD_WRONG_AMOUNT": "wrong_amount",
-    "CARD_WRONG_CURRENCY": "wrong_currency",
-    "CARD_WRONG_KEY": "wrong_key",
+METHOD_FAULTS = {
+    "CARD_SLOW": Fault.SLOW,
+    "CARD_SLOW_ANSWER": Fault.SLOW_ANSWER,
+    "CARD_TIMEOUT_BEFORE": Fault.TIMEOUT_BEFORE,
+    "CARD_TIMEOUT_AFTER": Fault.TIMEOUT_AFTER,
+    "CARD_TIMEOUT": Fault.TIMEOUT_AFTER,
+    "CARD_ERROR_BEFORE": Fault.ERROR_BEFORE,
+    "CARD_ERROR_AFTER": Fault.ERROR_AFTER,
+    "CARD_ERROR": Fault.ERROR_AFTER,
+    "CARD_RATE_LIMITED": Fault.RATE_LIMITED,
+    "CARD_LATE": Fault.LATE,
+    "CARD_WRONG_AMOUNT": Fault.WRONG_AMOUNT,
+    "CARD_WRONG_CURRENCY": Fault.WRONG_CURRENCY,
+    "CARD_WRONG_KEY": Fault.WRONG_KEY,
 }
-MAGIC_DECLINES = {
+METHOD_DECLINES = {
     "CARD_DECLINED": "card_declined",
     "CARD_DECLINE": "card_declined",
     "CARD_INSUFFICIENT_FUNDS": "insufficient_funds",
     "CARD_EXPIRED": "expired_card",
 }
-MAGIC_REFUND_REJECTED = "CARD_REFUND_REJECTED"
+METHOD_REFUND_REJECTED = "CARD_REFUND_REJECTED"
 
 KEY_LIFE_SECONDS_DEFAULT = 24 * 3600.0
 SECONDS_MAX = 7 * 24 * 3600.0
@@ -55,10 +74,10 @@ SECONDS_MAX = 7 * 24 * 3600.0
 
 @dataclass(frozen=True)
 class FaultSettings:
-    """The knobs of ``POST /faults``; ``probabilities`` are per call or webhook, 0 to 1 each."""
+    """The body of ``POST /faults``; ``probabilities`` are per call or webhook, from 0 to 1."""
 
     seed: int = 0
-    probabilities: dict[str, float] = field(default_factory=dict)
+    probabilities: dict[str, float] = field(default_factory=dict[str, float])
     slow_seconds: float = 2.0
     late_seconds: float = 5.0
     hang_seconds: float = 30.0
@@ -66,101 +85,120 @@ class FaultSettings:
     key_life_seconds: float = KEY_LIFE_SECONDS_DEFAULT
 
 
-def magic_fault(payment_method: str) -> str | None:
-    """The fault that this payment method asks for on the first try of its confirmation."""
-    return MAGIC_FAULTS.get(payment_method.upper())
+def fault_of_method(payment_method: str) -> Fault | None:
+    """The fault of the first confirmation with this payment method."""
+    return METHOD_FAULTS.get(payment_method.upper())
 
 
-def magic_decline(payment_method: str) -> str | None:
-    """Why this payment method is declined, or None when it is good for the money."""
-    return MAGIC_DECLINES.get(payment_method.upper())
+def decline_reason(payment_method: str) -> str | None:
+    """Why this payment method is declined, or None if it is accepted."""
+    return METHOD_DECLINES.get(payment_method.upper())
 
 
-def read_fault_settings(body: dict[str, Any]) -> FaultSettings:
-    """Settings from JSON; what is not named takes its default. Raises ValueError with the reason.
+def read_fault_settings(body: Mapping[str, object]) -> FaultSettings:
+    """Settings from JSON, with defaults for missing ones; ValueError names what is invalid.
 
     The probabilities of the call faults exclude each other, so their sum is at most 1.
     """
-    known = {item.name for item in fields(FaultSettings)}
-    unknown = sorted(set(body) - known)
+    unknown = sorted(set(body) - {item.name for item in fields(FaultSettings)})
     if unknown:
         raise ValueError(f"unknown settings: {', '.join(unknown)}")
-    for name, value in body.items():
-        if name == "probabilities":
-            _check_probabilities(value)
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{name} must be a number")
-        elif name == "seed" and not isinstance(value, int):
-            raise ValueError("seed must be a whole number")
-        elif name != "seed" and not 0 <= value <= SECONDS_MAX:
-            raise ValueError(f"{name} must be between 0 and {SECONDS_MAX:g}")
-    return FaultSettings(**body)
+    default = FaultSettings()
+    return FaultSettings(
+        seed=_seed(body.get("seed", default.seed)),
+        probabilities=_probabilities(body.get("probabilities", default.probabilities)),
+        slow_seconds=_seconds(body, "slow_seconds", default.slow_seconds),
+        late_seconds=_seconds(body, "late_seconds", default.late_seconds),
+        hang_seconds=_seconds(body, "hang_seconds", default.hang_seconds),
+        reorder_seconds=_seconds(body, "reorder_seconds", default.reorder_seconds),
+        key_life_seconds=_seconds(body, "key_life_seconds", default.key_life_seconds),
+    )
 
 
-def _check_probabilities(value: object) -> None:
+def _seed(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("seed must be an integer")
+    return value
+
+
+def _seconds(body: Mapping[str, object], name: str, default: float) -> float:
+    value = body.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} must be a number")
+    if not 0 <= value <= SECONDS_MAX:
+        raise ValueError(f"{name} must be between 0 and {SECONDS_MAX:g}")
+    return value
+
+
+def _probabilities(value: object) -> dict[str, float]:
     if not isinstance(value, dict):
         raise ValueError("probabilities must be an object")
-    for name, probability in value.items():
-        if name not in FAULTS:
-            raise ValueError(f"unknown fault {name}; known: {', '.join(FAULTS)}")
-        is_number = isinstance(probability, int | float) and not isinstance(probability, bool)
-        if not is_number or not 0 <= probability <= 1:
+    checked: dict[str, float] = {}
+    # the keys of a JSON object are strings
+    for name, probability in cast("dict[str, object]", value).items():
+        if name not in set(Fault):
+            raise ValueError(f"unknown fault {name}; known: {', '.join(Fault)}")
+        if isinstance(probability, bool) or not isinstance(probability, int | float):
+            raise ValueError(f"the probability of {name} must be a number")
+        if not 0 <= probability <= 1:
             raise ValueError(f"the probability of {name} must be between 0 and 1")
-    if sum(value.get(name, 0) for name in CALL_FAULTS) > 1:
+        checked[name] = probability
+    if sum(checked.get(fault, 0) for fault in CALL_FAULTS) > 1:
         raise ValueError("the probabilities of the call faults add up to more than 1")
+    return checked
 
 
-class FaultDice:
-    """Draws faults from one seeded sequence and counts what fired; threads share it."""
+class FaultSource:
+    """Draws faults from one seeded random sequence and counts them; safe for threads."""
 
     def __init__(self, settings: FaultSettings) -> None:
         self._lock = threading.Lock()
         self.load(settings)
 
     def load(self, settings: FaultSettings) -> None:
-        """Start again from the seed with these settings and no counts."""
+        """Restarts the sequence with these settings and resets the counts."""
         with self._lock:
             self.settings = settings
-            # Repeatable, not secret.
+            # repeatable, not secret
             self._random = random.Random(settings.seed)  # noqa: S311
             self._fired: Counter[str] = Counter()
 
-    def call_fault(self, step: str) -> str | None:
-        """The fault of one call, or None. Only a confirmation can be late."""
+    def call_fault(self, step: str) -> Fault | None:
+        """The fault of one call, or None; only a confirmation can be late."""
         with self._lock:
             drawn, floor = self._random.random(), 0.0
-            for name in CALL_FAULTS:
-                floor += self.settings.probabilities.get(name, 0.0)
+            for fault in CALL_FAULTS:
+                floor += self.settings.probabilities.get(fault, 0.0)
                 if drawn < floor:
-                    if name == "late" and step != "confirm":
+                    if fault is Fault.LATE and step != "confirm":
                         return None
-                    self._fired[name] += 1
-                    return name
+                    self._fired[fault] += 1
+                    return fault
         return None
 
-    def happens(self, name: str) -> bool:
-        """Whether this one fault happens now."""
+    def happens(self, fault: Fault) -> bool:
+        """True if this fault is drawn."""
         with self._lock:
-            is_drawn = self._random.random() < self.settings.probabilities.get(name, 0.0)
-            self._fired[name] += is_drawn
+            is_drawn = self._random.random() < self.settings.probabilities.get(fault, 0.0)
+            self._fired[fault] += is_drawn
             return is_drawn
 
-    def spread(self, low: float, high: float) -> float:
-        """A number between the two, from the same seed."""
+    def uniform(self, low: float, high: float) -> float:
+        """A number between the two, from the same sequence."""
         with self._lock:
             return self._random.uniform(low, high)
 
-    def note_magic(self, name: str) -> None:
-        """Count a fault that a payment method asked for."""
+    def count_method_fault(self, fault: Fault) -> None:
+        """Counts a fault that a payment method caused."""
         with self._lock:
-            self._fired[f"magic_{name}"] += 1
+            self._fired[f"magic_{fault}"] += 1
 
-    def report(self) -> dict[str, Any]:
-        """The settings and how often each fault fired since they were loaded."""
+    def report(self) -> dict[str, object]:
+        """The settings, and how often each fault occurred since they were loaded."""
         with self._lock:
             return {**asdict(self.settings), "fired": dict(self._fired)}
 
 
 def settings_as_text(settings: FaultSettings) -> str:
-    """The settings as they are kept in the books, so that a restart goes on with them."""
+    """The settings as they are stored, so that they survive a restart."""
     return json.dumps(asdict(settings))

@@ -1,8 +1,7 @@
-"""The sandbox's books: intents, refunds, entries and webhooks in one SQLite file.
+"""The provider's records: intents, refunds, entries and webhooks in one SQLite file.
 
-Everything is one transaction under one lock, durable (WAL, synchronous=full) before the caller
-learns of it. So the order of commits is the order of ``entries``, and a kill at any moment loses
-nothing that was answered.
+Each operation is one transaction under one lock, durable (WAL, synchronous=full) before it returns.
+So ``entries`` are in commit order, and a crash loses nothing that was answered.
 """
 
 from __future__ import annotations
@@ -12,17 +11,18 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import TypedDict
 
-from tools.payment_simulator.faults import MAGIC_REFUND_REJECTED, magic_decline
+from tools.payment_simulator.faults import METHOD_REFUND_REJECTED, decline_reason
 from tools.payment_simulator.tables import TABLES
 
-Answer = tuple[int, dict[str, Any]]
+Body = dict[str, object]
+Response = tuple[int, Body]
 
 INTENTS = """
 select intent_id, key, provider_ref, status, amount_minor, currency, payment_method,
@@ -37,7 +37,7 @@ INSERT_TOMBSTONE = """
 insert into intents (key, provider_ref, status, payment_method, order_id, payment_id, reason,
                      created_at, closed_at)
 values (:key, :provider_ref, 'voided', '', '', '', 'cancelled before it was seen', :now, :now)"""
-INTENT_IN_BOOKS = (
+INTENT_BY_KEY = (
     INTENTS
     + """
 where key = :key
@@ -75,17 +75,17 @@ values (:kind, :key, :charge_key, :amount_minor, :currency, :provider_ref, :at)"
 ENTRIES_SINCE = """
 select entry_id, kind, key, charge_key, amount_minor, currency, provider_ref, at
 from entries where entry_id > :since order by entry_id limit :limit"""
-ANSWER_KEPT = """
+KEPT_RESPONSE = """
 select fingerprint, status, body from answers
 where scope = :scope and key = :key and created_at > :kept_since"""
-KEEP_ANSWER = """
+KEEP_RESPONSE = """
 insert or replace into answers (scope, key, fingerprint, status, body, created_at)
 values (:scope, :key, :fingerprint, :status, :body, :now)"""
 REFUNDS = """
 select refund_id, key, charge_key, charge_ref, provider_ref, status, amount_minor,
   currency, reason, created_at
 from refunds"""
-REFUND_IN_BOOKS = (
+REFUND_BY_KEY = (
     REFUNDS
     + """
 where key = :key
@@ -125,17 +125,38 @@ KEEP_SETTING = "insert or replace into settings (name, value) values (:name, :va
 
 @dataclass(frozen=True)
 class WebhookPlan:
-    """What becomes of the next webhook: sent how often, how late, or not at all."""
+    """How often the next webhook is sent (0: lost), and with which delay."""
 
     copies: int = 1
     delay_seconds: float = 0.0
 
 
-class Books:
-    """The one writer of the sandbox's file; threads share it.
+class IntentFields(TypedDict):
+    """The body of ``POST /intents``."""
 
-    ``plan_webhook`` says what becomes of each webhook (None: none are sent to anybody), ``wake`` is
-    called after each commit that left work for the courier.
+    key: str
+    amount_minor: int
+    currency: str
+    payment_method: str
+    order_id: str
+    payment_id: str
+
+
+class RefundFields(TypedDict):
+    """The body of ``POST /refunds``."""
+
+    key: str
+    charge_key: str
+    provider_ref: str | None
+    amount_minor: int
+    currency: str
+
+
+class ProviderRecords:
+    """The only writer of the simulator's file; safe for threads.
+
+    ``plan_webhook`` decides how each webhook is sent; ``wake`` is called after each commit that
+    left work for the webhook sender.
     """
 
     def __init__(self, path: Path, *, sends_webhooks: bool) -> None:
@@ -148,76 +169,74 @@ class Books:
         self._connection.executescript(TABLES)
         self._sends_webhooks = sends_webhooks
         self.key_life_seconds = 24 * 3600.0
-        self._has_news = False
-        self.plan_webhook = _send_once
-        self.wake = _wake_nobody
+        self._has_due_work = False
+        self.plan_webhook: Callable[[], WebhookPlan] = WebhookPlan
+        self.wake: Callable[[], None] = lambda: None
 
     def close(self) -> None:
-        """Finish the running transaction of others, then close the file."""
+        """Waits for a running transaction, then closes the file."""
         with self._lock:
             self._connection.close()
 
-    def create_intent(self, fields: dict[str, Any]) -> Answer:
-        """A created intent; the kept answer for a known key, 422 for a known key with other fields.
+    def create_intent(self, fields: IntentFields) -> Response:
+        """Creates an intent; repeats the response for a known key, 422 if its fields differ.
 
-        A key that was cancelled answers its voided intent: that is the tombstone.
+        A key that was cancelled returns its voided intent, the tombstone.
         """
         with self._transaction() as now:
-            kept = self._kept_answer("intent", fields, now)
+            kept = self._kept_response("intent", fields, now)
             tombstone = self._one(INTENT_VOIDED, key=fields["key"])
             if kept is not None and (kept[0] == 422 or tombstone is None):
                 return kept
             if tombstone is not None:
-                return 200, intent_answer(tombstone)
+                return 200, intent_body(tombstone)
             self._run(INSERT_INTENT, **fields, provider_ref=f"ch_{token_hex(12)}", now=now)
-            answer = intent_answer(self._found(INTENT_NEWEST, key=fields["key"]))
-            self._keep_answer("intent", fields, answer, now)
-            return 200, answer
+            body = intent_body(self._found(INTENT_NEWEST, key=fields["key"]))
+            self._keep_response("intent", fields, body, now)
+            return 200, body
 
     def newest_intent(self, key: str) -> sqlite3.Row | None:
-        """The intent that a confirmation of the key is about, or None when it was never created."""
+        """The newest intent with the key, or None."""
         with self._lock:
             return self._one(INTENT_NEWEST, key=key)
 
     def is_first_try(self, intent_id: int) -> bool:
-        """Count a confirmation, across restarts; whether it was the intent's first."""
+        """Counts a confirmation, across restarts; True for the intent's first."""
         with self._transaction():
             self._run(COUNT_TRY, intent_id=intent_id)
             tries: int = self._found(INTENT_BY_ID, intent_id=intent_id)["tries"]
             return tries == 1
 
-    def confirm(self, key: str) -> Answer:
-        """Take the money once: the intent as it is now. 404 for a key that was never created."""
+    def confirm(self, key: str) -> Response:
+        """Captures once and returns the intent; 404 for an unknown key."""
         with self._transaction() as now:
             intent = self._one(INTENT_NEWEST, key=key)
             if intent is None:
                 return 404, {"error": "no such intent"}
-            return 200, intent_answer(self._execute(intent, now, also_from="created"))
+            return 200, intent_body(self._execute(intent, now, also_from="created"))
 
-    def cancel(self, key: str) -> Answer:
-        """Void what is open under the key, or say what it became; unseen keys get a tombstone."""
+    def cancel(self, key: str) -> Response:
+        """Voids the key's open intent, or returns it as it is; unknown keys get a tombstone."""
         with self._transaction() as now:
             voided = self._run(VOID_CREATED, key=key, now=now)
-            intent = self._one(INTENT_IN_BOOKS, key=key)
+            intent = self._one(INTENT_BY_KEY, key=key)
             if intent is None:
                 self._run(INSERT_TOMBSTONE, key=key, provider_ref=f"ch_{token_hex(12)}", now=now)
-                return 200, intent_answer(self._found(INTENT_NEWEST, key=key))
+                return 200, intent_body(self._found(INTENT_NEWEST, key=key))
             if voided and intent["status"] == "voided":
-                self._announce("charge.voided", intent_answer(intent), now)
-            return 200, intent_answer(intent)
+                self._add_webhook("charge.voided", intent_body(intent), now)
+            return 200, intent_body(intent)
 
-    def intent(self, key: str) -> Answer:
-        """What the books say of the key: a capture before anything else."""
+    def intent(self, key: str) -> Response:
+        """The intent with the key; a captured one takes precedence."""
         with self._lock:
-            intent = self._one(INTENT_IN_BOOKS, key=key)
-        return (
-            (404, {"error": "no such intent"}) if intent is None else (200, intent_answer(intent))
-        )
+            intent = self._one(INTENT_BY_KEY, key=key)
+        return (404, {"error": "no such intent"}) if intent is None else (200, intent_body(intent))
 
-    def refund(self, fields: dict[str, Any]) -> Answer:
-        """A refund, succeeded or rejected for good; together never more than the capture."""
+    def refund(self, fields: RefundFields) -> Response:
+        """Refunds or rejects for good; all refunds together never exceed the capture."""
         with self._transaction() as now:
-            kept = self._kept_answer("refund", fields, now)
+            kept = self._kept_response("refund", fields, now)
             if kept is not None:
                 return kept
             charge = self._one(
@@ -228,21 +247,19 @@ class Books:
             if charge is None:
                 return 404, {"error": "no such capture"}
             self._write_refund(fields, charge, now)
-            answer = refund_answer(self._found(REFUND_IN_BOOKS, key=fields["key"]))
-            self._keep_answer("refund", fields, answer, now)
-            self._announce(f"refund.{answer['status']}", answer, now)
-            return 200, answer
+            body = refund_body(self._found(REFUND_BY_KEY, key=fields["key"]))
+            self._keep_response("refund", fields, body, now)
+            self._add_webhook(f"refund.{body['status']}", body, now)
+            return 200, body
 
-    def refund_in_books(self, key: str) -> Answer:
-        """What the books say of the refund's key."""
+    def refund_by_key(self, key: str) -> Response:
+        """The refund with the key; a successful one takes precedence."""
         with self._lock:
-            refund = self._one(REFUND_IN_BOOKS, key=key)
-        return (
-            (404, {"error": "no such refund"}) if refund is None else (200, refund_answer(refund))
-        )
+            refund = self._one(REFUND_BY_KEY, key=key)
+        return (404, {"error": "no such refund"}) if refund is None else (200, refund_body(refund))
 
-    def entries_since(self, since: int, limit: int) -> Answer:
-        """Movements of money after the cursor, in the order they were committed."""
+    def entries_since(self, since: int, limit: int) -> Response:
+        """Captures and refunds after the cursor, in commit order."""
         with self._lock:
             rows = self._all(ENTRIES_SINCE, since=since, limit=limit + 1)
         page = rows[:limit]
@@ -254,8 +271,8 @@ class Books:
             "has_more": len(rows) > limit,
         }
 
-    def everything(self) -> Answer:
-        """All books, for the checker."""
+    def everything(self) -> Response:
+        """All records, for the checker (``GET /books``)."""
         with self._lock:
             return 200, {
                 "intents": [dict(row) for row in self._all(ALL_INTENTS)],
@@ -265,7 +282,7 @@ class Books:
             }
 
     def postpone_confirm(self, intent_id: int, due_at: float, *, ignores_tombstone: bool) -> None:
-        """Remember a confirmation that arrives only later, across restarts."""
+        """Stores a confirmation that is executed later."""
         with self._transaction():
             self._run(
                 INSERT_LATE,
@@ -273,10 +290,10 @@ class Books:
                 ignores_tombstone=int(ignores_tombstone),
                 due_at=due_at,
             )
-            self._has_news = True
+            self._has_due_work = True
 
     def confirm_late(self, now: float) -> float | None:
-        """Execute the late confirmations that are due; when the next one is, or None."""
+        """Executes the late confirmations that are due; returns the time of the next, or None."""
         while True:
             with self._transaction():
                 late = self._one(LATE_NEXT)
@@ -288,34 +305,34 @@ class Books:
                 self._run(DELETE_LATE, late_id=late["late_id"])
 
     def pending_webhooks(self) -> list[sqlite3.Row]:
-        """The next webhooks to send, soonest first."""
+        """The next webhooks to send, by due time."""
         with self._lock:
             return self._all(WEBHOOKS_DUE)
 
     def close_webhook(self, webhook_id: int, tries: int, status: str) -> None:
-        """A webhook that was delivered, or parked because its time is over."""
+        """Ends a webhook as ``delivered`` or ``parked`` (no retries left)."""
         with self._transaction():
             self._run(WEBHOOK_DONE, webhook_id=webhook_id, tries=tries, status=status)
 
     def delay_webhook(self, webhook_id: int, tries: int, next_at: float) -> None:
-        """A webhook that was not taken and is tried again later."""
+        """Schedules the next try of a webhook."""
         with self._transaction():
             self._run(WEBHOOK_LATER, webhook_id=webhook_id, tries=tries, next_at=next_at)
 
     def setting(self, name: str) -> str | None:
-        """A setting that outlives a restart, or None."""
+        """A stored setting, or None."""
         with self._lock:
             row = self._one(SETTING, name=name)
         return None if row is None else row["value"]
 
     def keep_setting(self, name: str, value: str) -> None:
-        """Remember a setting across restarts."""
+        """Stores a setting."""
         with self._transaction():
             self._run(KEEP_SETTING, name=name, value=value)
 
     def _execute(self, intent: sqlite3.Row, now: float, *, also_from: str) -> sqlite3.Row:
-        """Capture or decline the intent if it is still open, and say what it is then."""
-        reason = magic_decline(intent["payment_method"])
+        """Captures or declines the intent if it is still open; returns it as it is then."""
+        reason = decline_reason(intent["payment_method"])
         changed = self._run(
             CLOSE_INTENT,
             intent_id=intent["intent_id"],
@@ -326,22 +343,22 @@ class Books:
         )
         closed = self._found(INTENT_BY_ID, intent_id=intent["intent_id"])
         if changed:
-            answer = intent_answer(closed)
+            body = intent_body(closed)
             if closed["status"] == "captured":
-                self._enter("charge", answer, now)
-            self._announce(f"charge.{closed['status']}", answer, now)
+                self._add_entry("charge", body, now)
+            self._add_webhook(f"charge.{closed['status']}", body, now)
         return closed
 
-    def _write_refund(self, fields: dict[str, Any], charge: sqlite3.Row, now: float) -> None:
+    def _write_refund(self, fields: RefundFields, charge: sqlite3.Row, now: float) -> None:
         refunded = self._found(REFUNDED_SUM, charge_ref=charge["provider_ref"])[0]
         reason = None
-        if charge["payment_method"].upper() == MAGIC_REFUND_REJECTED:
+        if charge["payment_method"].upper() == METHOD_REFUND_REJECTED:
             reason = "refund_rejected"
         elif fields["currency"] != charge["currency"]:
             reason = "other_currency"
         elif refunded + fields["amount_minor"] > charge["amount_minor"]:
             reason = "exceeds_capture"
-        row = {
+        row: Body = {
             **fields,
             "charge_ref": charge["provider_ref"],
             "provider_ref": f"re_{token_hex(12)}",
@@ -350,21 +367,21 @@ class Books:
         }
         self._run(INSERT_REFUND, **row, now=now)
         if reason is None:
-            self._enter("refund", row, now)
+            self._add_entry("refund", row, now)
 
-    def _enter(self, kind: str, answer: dict[str, Any], now: float) -> None:
+    def _add_entry(self, kind: str, movement: Body, now: float) -> None:
         self._run(
             INSERT_ENTRY,
             kind=kind,
-            key=answer["key"],
-            charge_key=answer.get("charge_key", answer["key"]),
-            amount_minor=answer["amount_minor"],
-            currency=answer["currency"],
-            provider_ref=answer["provider_ref"],
+            key=movement["key"],
+            charge_key=movement.get("charge_key", movement["key"]),
+            amount_minor=movement["amount_minor"],
+            currency=movement["currency"],
+            provider_ref=movement["provider_ref"],
             at=int(now),
         )
 
-    def _announce(self, event_type: str, data: dict[str, Any], now: float) -> None:
+    def _add_webhook(self, event_type: str, data: Body, now: float) -> None:
         if not self._sends_webhooks:
             return
         event_id = f"evt_{token_hex(12)}"
@@ -379,11 +396,13 @@ class Books:
             now=now,
             next_at=now + plan.delay_seconds,
         )
-        self._has_news = True
+        self._has_due_work = True
 
-    def _kept_answer(self, scope: str, fields: dict[str, Any], now: float) -> Answer | None:
+    def _kept_response(
+        self, scope: str, fields: IntentFields | RefundFields, now: float
+    ) -> Response | None:
         kept = self._one(
-            ANSWER_KEPT, scope=scope, key=fields["key"], kept_since=now - self.key_life_seconds
+            KEPT_RESPONSE, scope=scope, key=fields["key"], kept_since=now - self.key_life_seconds
         )
         if kept is None:
             return None
@@ -391,24 +410,24 @@ class Books:
             return 422, {"error": "the key was used with another body"}
         return kept["status"], json.loads(kept["body"])
 
-    def _keep_answer(
-        self, scope: str, fields: dict[str, Any], answer: dict[str, Any], now: float
+    def _keep_response(
+        self, scope: str, fields: IntentFields | RefundFields, body: Body, now: float
     ) -> None:
         self._run(
-            KEEP_ANSWER,
+            KEEP_RESPONSE,
             scope=scope,
             key=fields["key"],
             fingerprint=_fingerprint(fields),
             status=200,
-            body=json.dumps(answer),
+            body=json.dumps(body),
             now=now,
         )
 
     @contextmanager
     def _transaction(self) -> Generator[float]:
-        """One immediate transaction; gives its moment, wakes the courier after news."""
+        """One immediate transaction; yields its time, then wakes the webhook sender if needed."""
         with self._lock:
-            self._has_news = False
+            self._has_due_work = False
             self._connection.execute("begin immediate")
             try:
                 yield time.time()
@@ -416,27 +435,27 @@ class Books:
                 self._connection.execute("rollback")
                 raise
             self._connection.execute("commit")
-            has_news = self._has_news
-        if has_news:
+            has_due_work = self._has_due_work
+        if has_due_work:
             self.wake()
 
-    def _run(self, sql: str, **values: Any) -> int:
+    def _run(self, sql: str, **values: object) -> int:
         return self._connection.execute(sql, values).rowcount
 
-    def _one(self, sql: str, **values: Any) -> sqlite3.Row | None:
+    def _one(self, sql: str, **values: object) -> sqlite3.Row | None:
         row: sqlite3.Row | None = self._connection.execute(sql, values).fetchone()
         return row
 
-    def _found(self, sql: str, **values: Any) -> sqlite3.Row:
+    def _found(self, sql: str, **values: object) -> sqlite3.Row:
         row = self._one(sql, **values)
-        assert row is not None, "a row of the running transaction"
+        assert row is not None, "the running transaction wrote the row"
         return row
 
-    def _all(self, sql: str, **values: Any) -> list[sqlite3.Row]:
+    def _all(self, sql: str, **values: object) -> list[sqlite3.Row]:
         return self._connection.execute(sql, values).fetchall()
 
 
-def intent_answer(intent: sqlite3.Row) -> dict[str, Any]:
+def intent_body(intent: sqlite3.Row) -> Body:
     """An intent as the API shows it."""
     return {
         "key": intent["key"],
@@ -450,7 +469,7 @@ def intent_answer(intent: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def refund_answer(refund: sqlite3.Row) -> dict[str, Any]:
+def refund_body(refund: sqlite3.Row) -> Body:
     """A refund as the API shows it."""
     return {
         "key": refund["key"],
@@ -464,13 +483,5 @@ def refund_answer(refund: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def _fingerprint(fields: dict[str, Any]) -> str:
+def _fingerprint(fields: IntentFields | RefundFields) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def _send_once() -> WebhookPlan:
-    return WebhookPlan()
-
-
-def _wake_nobody() -> None:
-    return

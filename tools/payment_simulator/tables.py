@@ -1,4 +1,4 @@
-"""The tables of the sandbox's books (SQLite)."""
+"""The SQLite tables of the payment simulator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivers webhooks at least once, and confirmations that arrive late; idle it only waits."""
+"""Sends webhooks at least once, and executes late confirmations; waits while nothing is due."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from sqlite3 import Row
 from urllib.parse import urlsplit
 
-from tools.payment_simulator.records import Books
+from tools.payment_simulator.records import ProviderRecords
 
 WORKERS = 4
 SEND_TIMEOUT_SECONDS = 10.0
@@ -20,14 +20,14 @@ RETRY_WINDOW_SECONDS = 24 * 3600.0
 
 
 class WebhookSender:
-    """Threads that sleep until something is due in the books.
+    """Threads that send what is due in the records.
 
-    A webhook is repeated after 1, 2, 4, … seconds, at most an hour apart, until a 2xx; after 24
-    hours it is parked. Copies and order are those the books have planned.
+    A webhook is retried after 1, 2, 4, … seconds, at most an hour apart, until a 2xx response.
+    After 24 hours it gets the status ``parked``.
     """
 
-    def __init__(self, books: Books, url: str | None, secret: str) -> None:
-        self._books = books
+    def __init__(self, records: ProviderRecords, url: str | None, secret: str) -> None:
+        self._records = records
         self._url = url
         self._secret = secret
         self._changed = threading.Condition()
@@ -41,19 +41,19 @@ class WebhookSender:
             ]
 
     def start(self) -> None:
-        """Go on with what a former process left, then with what comes."""
-        self._books.wake = self.wake
+        """Starts the threads, which continue with pending webhooks of an earlier run."""
+        self._records.wake = self.wake
         for thread in self._threads:
             thread.start()
 
     def wake(self) -> None:
-        """Something was committed: look again."""
+        """Checks again what is due; called after a commit."""
         with self._changed:
             self._version += 1
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Let the deliveries under way finish (bounded by their timeout), start no more."""
+        """Waits for the deliveries in flight (bounded by their timeout) and starts no more."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
@@ -63,7 +63,7 @@ class WebhookSender:
     def _run_late(self) -> None:
         while not self._is_stopping:
             seen = self._version
-            due_at = self._books.confirm_late(time.time())
+            due_at = self._records.confirm_late(time.time())
             self._wait(seen, due_at)
 
     def _run_webhooks(self) -> None:
@@ -81,10 +81,10 @@ class WebhookSender:
                 self.wake()
 
     def _claim(self) -> tuple[Row | None, float | None]:
-        """A due webhook that no other worker sends, or when the next one is due."""
+        """A due webhook that no other worker is sending, or the time of the next one."""
         with self._changed:
-            # Read under the lock: a row read before another worker closed it would be sent again.
-            pending = self._books.pending_webhooks()
+            # Read under the lock: a row that another worker has just closed would be sent again.
+            pending = self._records.pending_webhooks()
             free = [row for row in pending if row["webhook_id"] not in self._in_flight]
             if not free:
                 return None, None
@@ -100,19 +100,19 @@ class WebhookSender:
 
     def _deliver(self, webhook: Row) -> None:
         tries = webhook["tries"] + 1
-        is_taken = [self._send(webhook["body"].encode()) for _ in range(webhook["copies"])]
-        if any(is_taken):
-            self._books.close_webhook(webhook["webhook_id"], tries, "delivered")
+        acknowledged = [self._send(webhook["body"].encode()) for _ in range(webhook["copies"])]
+        if any(acknowledged):
+            self._records.close_webhook(webhook["webhook_id"], tries, "delivered")
             return
         now = time.time()
         next_at = now + min(RETRY_FIRST_SECONDS * 2 ** min(tries - 1, 20), RETRY_MAX_SECONDS)
         if next_at > webhook["created_at"] + RETRY_WINDOW_SECONDS:
-            self._books.close_webhook(webhook["webhook_id"], tries, "parked")
+            self._records.close_webhook(webhook["webhook_id"], tries, "parked")
         else:
-            self._books.delay_webhook(webhook["webhook_id"], tries, next_at)
+            self._records.delay_webhook(webhook["webhook_id"], tries, next_at)
 
     def _send(self, body: bytes) -> bool:
-        """Whether the receiver answered 2xx."""
+        """True if the receiver answered 2xx."""
         parts = urlsplit(self._url or "")
         connection_class = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         connection = connection_class(
