@@ -15,7 +15,7 @@ from tests.tools.payment_simulator.simulator_process import (
     charge_call,
     refund_call,
 )
-from tests.tools.payment_simulator.stripe_double import StripeDouble
+from tests.unit.fake_stripe import FakeStripe
 from tools.checker.provider_transactions import (
     ProviderAccess,
     external_records,
@@ -24,19 +24,19 @@ from tools.checker.provider_transactions import (
 
 
 @pytest.fixture
-def double() -> Iterator[StripeDouble]:
-    double = StripeDouble()
+def double() -> Iterator[FakeStripe]:
+    double = FakeStripe()
     yield double
     double.close()
 
 
-def _access(double: StripeDouble) -> ProviderAccess:
-    return ProviderAccess("stripe", double.url, "sk_test_double")
+def _access(double: FakeStripe) -> ProviderAccess:
+    return ProviderAccess("stripe", double.url, "sk_test_fake")
 
 
-def test_stripe_transactions_are_listed_from_the_requested_day(double: StripeDouble) -> None:
+def test_stripe_transactions_are_listed_from_the_requested_day(double: FakeStripe) -> None:
     """Three weeks ago, which is before the default start of Stripe's list."""
-    provider = open_provider("stripe", double.url, "sk_test_double")
+    provider = open_provider("stripe", double.url, "sk_test_fake")
     old, new = charge_call("pm_card_visa"), charge_call("pm_card_visa")
     for call in (old, new):
         provider.charge(call)
@@ -54,8 +54,8 @@ def test_stripe_transactions_are_listed_from_the_requested_day(double: StripeDou
     assert (then_listed[0], now_listed) == (old.key, [new.key])
 
 
-def test_stripe_transactions_become_external_records(double: StripeDouble) -> None:
-    provider = open_provider("stripe", double.url, "sk_test_double")
+def test_stripe_transactions_become_external_records(double: FakeStripe) -> None:
+    provider = open_provider("stripe", double.url, "sk_test_fake")
     call = charge_call("pm_card_visa", 900)
     refund = refund_call(call, provider.charge(call).provider_ref or "", 400)
     provider.refund(refund)

@@ -1,4 +1,4 @@
-"""A real sandbox in its own process, and what tests need around it."""
+"""The payment simulator as a process, a receiver of webhooks, and calls to send."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -20,13 +20,13 @@ from uuid import uuid4
 from shop.adapters.payment_provider.protocol import ChargeCall, RefundCall
 from shop.adapters.payment_provider.simulator import SimulatorProvider
 
-API_KEY = "sandbox-key-of-a-test"
+API_KEY = "simulator-key-of-a-test"
 SECRET = "webhook-secret-of-a-test"
 WAIT_SECONDS = 10.0
 
 
 class SimulatorProcess:
-    """``python -m tools.payment_simulator`` on a free port; may be killed and started again."""
+    """``python -m tools.payment_simulator`` on a free port, which can be killed and restarted."""
 
     def __init__(self, data: Path, webhook_url: str | None = None) -> None:
         self.data = data
@@ -79,8 +79,8 @@ class SimulatorProcess:
             connection.close()
 
     def set_faults(self, **settings: Any) -> None:
-        status, answer = self.request("POST", "/faults", settings)
-        assert status == 200, answer
+        status, response = self.request("POST", "/faults", settings)
+        assert status == 200, response
 
     def records(self) -> dict[str, Any]:
         status, records = self.request("GET", "/books")
@@ -93,7 +93,7 @@ class SimulatorProcess:
 
 
 @contextmanager
-def running_simulator(data: Path, webhook_url: str | None = None) -> Iterator[SimulatorProcess]:
+def running_simulator(data: Path, webhook_url: str | None = None) -> Generator[SimulatorProcess]:
     simulator = SimulatorProcess(data, webhook_url)
     try:
         yield simulator
@@ -102,7 +102,7 @@ def running_simulator(data: Path, webhook_url: str | None = None) -> Iterator[Si
 
 
 class WebhookReceiver:
-    """A real HTTP server that records what it is sent; ``statuses`` are answered in turn."""
+    """An HTTP server that records webhooks and responds with ``statuses``, then with 204."""
 
     def __init__(self) -> None:
         self.received: list[tuple[dict[str, str], bytes]] = []
@@ -117,8 +117,8 @@ class WebhookReceiver:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, format: str, *args: Any) -> None:
-                """Quiet."""
+            def log_message(self, format: str, *args: object) -> None:
+                """Does not log."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/payments/webhook"

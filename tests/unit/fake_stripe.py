@@ -1,7 +1,6 @@
-"""The part of Stripe's API that the adapter uses, in the shapes Stripe documents, over real HTTP.
+"""A fake of the part of Stripe's API that the adapter uses, over HTTP, with faults.
 
-localstripe has no idempotency keys, no search and no refund limit, and these are what the adapter
-stands on; so this double has them, and faults.
+localstripe lacks idempotency keys, search and refund limits, on which the adapter depends.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
-Answer = tuple[int, dict[str, Any]]
+# Any: Stripe's objects, which the tests read by key
+Response = tuple[int, dict[str, Any]]
 
 
-class StripeDouble:
-    """Books in memory. ``faults`` are taken by the next POSTs to a path that ends with the name."""
+class FakeStripe:
+    """Objects in memory; each of ``faults`` applies to the next POST to a path with that end."""
 
     def __init__(self) -> None:
         self.intents: dict[str, dict[str, Any]] = {}
@@ -27,7 +27,7 @@ class StripeDouble:
         self.faults: list[tuple[str, str]] = []
         self.requests: list[tuple[str, str]] = []
         self.refund_status = "succeeded"
-        self._kept: dict[str, tuple[Any, Answer]] = {}
+        self._kept: dict[str, tuple[Any, Response]] = {}
         self._lock = threading.RLock()
         self._released = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
@@ -49,43 +49,43 @@ class StripeDouble:
         return sum(charge["metadata"]["shop_key"] == key and charge["captured"]
                    for charge in self.charges.values())  # fmt: skip
 
-    def answer(self, method: str, path: str, form: dict[str, Any], key: str) -> Answer | None:
+    def respond(self, method: str, path: str, form: dict[str, Any], key: str) -> Response | None:
         with self._lock:
             self.requests.append((method, path))
-            fault = self._take_fault(path) if method == "POST" else None
+            fault = self._next_fault(path) if method == "POST" else None
             if fault in ("timeout_before", "429"):
                 return None if fault == "timeout_before" else _error(429, "rate_limit")
-            answer = self._keyed(path, form, key) if method == "POST" else self._get(path, form)
+            response = self._keyed(path, form, key) if method == "POST" else self._get(path, form)
         if fault == "timeout_after":
             return None
         if fault == "500_after":
             return 500, {"error": {"type": "api_error", "message": "oops"}}
         if fault == "wrong_amount":
-            return answer[0], {**answer[1], "amount": answer[1]["amount"] + 1}
+            return response[0], {**response[1], "amount": response[1]["amount"] + 1}
         if fault == "wrong_key":
-            return answer[0], {**answer[1], "metadata": {"shop_key": "another"}}
-        return answer
+            return response[0], {**response[1], "metadata": {"shop_key": "another"}}
+        return response
 
     def hang(self) -> None:
         self._released.wait(10)
 
-    def _take_fault(self, path: str) -> str | None:
+    def _next_fault(self, path: str) -> str | None:
         for fault in self.faults:
             if path.endswith(fault[0]):
                 self.faults.remove(fault)
                 return fault[1]
         return None
 
-    def _keyed(self, path: str, form: dict[str, Any], key: str) -> Answer:
+    def _keyed(self, path: str, form: dict[str, Any], key: str) -> Response:
         if key in self._kept:
             if self._kept[key][0] != (path, form):
                 return _error(400, None, "idempotency_error")
             return self._kept[key][1]
-        answer = json.loads(json.dumps(self._post(path, form)))
-        self._kept[key] = ((path, form), (answer[0], answer[1]))
-        return answer[0], answer[1]
+        response = json.loads(json.dumps(self._post(path, form)))
+        self._kept[key] = ((path, form), (response[0], response[1]))
+        return response[0], response[1]
 
-    def _post(self, path: str, form: dict[str, Any]) -> Answer:
+    def _post(self, path: str, form: dict[str, Any]) -> Response:
         parts = path.split("/")[2:]
         if parts == ["payment_intents"]:
             return self._create(form)
@@ -96,10 +96,10 @@ class StripeDouble:
             return _error(404, "resource_missing")
         return self._confirm(intent) if parts[2] == "confirm" else self._cancel(intent)
 
-    def _create(self, form: dict[str, Any]) -> Answer:
+    def _create(self, form: dict[str, Any]) -> Response:
         if not form["payment_method"].startswith("pm_card_"):
             return _error(400, "resource_missing")
-        intent = {
+        intent: dict[str, Any] = {
             "id": f"pi_{uuid4().hex}", "object": "payment_intent", "amount": int(form["amount"]),
             "amount_received": 0, "currency": form["currency"], "created": int(time.time()),
             "status": "requires_confirmation", "payment_method": form["payment_method"],
@@ -108,7 +108,7 @@ class StripeDouble:
         self.intents[intent["id"]] = intent
         return 200, intent
 
-    def _confirm(self, intent: dict[str, Any]) -> Answer:
+    def _confirm(self, intent: dict[str, Any]) -> Response:
         if intent["status"] != "requires_confirmation":
             return _error(400, "payment_intent_unexpected_state", payment_intent=intent)
         if intent["payment_method"] == "pm_card_authenticationRequired":
@@ -132,13 +132,13 @@ class StripeDouble:
         intent.update(status="succeeded", amount_received=intent["amount"])
         return 200, intent
 
-    def _cancel(self, intent: dict[str, Any]) -> Answer:
+    def _cancel(self, intent: dict[str, Any]) -> Response:
         if intent["status"] in ("succeeded", "canceled", "processing"):
             return _error(400, "payment_intent_unexpected_state", payment_intent=intent)
         intent["status"] = "canceled"
         return 200, intent
 
-    def _refund(self, form: dict[str, Any]) -> Answer:
+    def _refund(self, form: dict[str, Any]) -> Response:
         of_intent = form["payment_intent"]
         charges = [charge for charge in self.charges.values()
                    if charge["payment_intent"] == of_intent and charge["captured"]]  # fmt: skip
@@ -150,7 +150,7 @@ class StripeDouble:
             return _error(400, "charge_already_refunded")
         if given + int(form["amount"]) > charges[0]["amount"]:
             return _error(400, None)
-        refund = {
+        refund: dict[str, Any] = {
             "id": f"re_{uuid4().hex}", "object": "refund", "amount": int(form["amount"]),
             "currency": charges[0]["currency"], "created": int(time.time()),
             "payment_intent": of_intent, "status": self.refund_status, "metadata": form["metadata"],
@@ -158,7 +158,7 @@ class StripeDouble:
         self.refunds[refund["id"]] = refund
         return 200, refund
 
-    def _get(self, path: str, query: dict[str, Any]) -> Answer:
+    def _get(self, path: str, query: dict[str, Any]) -> Response:
         parts = path.split("/")[2:]
         if parts == ["payment_intents", "search"]:
             wanted = query["query"].removeprefix('metadata["shop_key"]:"').removesuffix('"')
@@ -170,13 +170,13 @@ class StripeDouble:
             return (200, found_intent) if found_intent else _error(404, "resource_missing")
         return self._list(path, self.charges if parts == ["charges"] else self.refunds, query)
 
-    def _list(self, path: str, things: dict[str, Any], query: dict[str, Any]) -> Answer:
+    def _list(self, path: str, objects: dict[str, Any], query: dict[str, Any]) -> Response:
         created = query.get("created", {})
         rows = [
-            thing
-            for thing in reversed(list(things.values()))
-            if query.get("payment_intent") in (None, thing["payment_intent"])
-            and int(created.get("gte", 0)) <= thing["created"] <= int(created.get("lte", 10**12))
+            item
+            for item in reversed(list(objects.values()))
+            if query.get("payment_intent") in (None, item["payment_intent"])
+            and int(created.get("gte", 0)) <= item["created"] <= int(created.get("lte", 10**12))
         ]
         if "starting_after" in query:
             ids = [row["id"] for row in rows]
@@ -187,9 +187,9 @@ class StripeDouble:
 
 
 def _error(
-    status: int, code: str | None, kind: str = "invalid_request_error", **more: Any
-) -> Answer:
-    return status, {"error": {"type": kind, "code": code, "message": "refused", **more}}
+    status: int, code: str | None, error_type: str = "invalid_request_error", **more: Any
+) -> Response:
+    return status, {"error": {"type": error_type, "code": code, "message": "rejected", **more}}
 
 
 def _form(text: str) -> dict[str, Any]:
@@ -204,33 +204,33 @@ def _form(text: str) -> dict[str, Any]:
     return form
 
 
-def _handler_of(double: StripeDouble) -> type[BaseHTTPRequestHandler]:
+def _handler_of(fake: FakeStripe) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            self._reply(double.answer("GET", parts.path, _form(parts.query), ""))
+            self._reply(fake.respond("GET", parts.path, _form(parts.query), ""))
 
         def do_POST(self) -> None:
             form = _form(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
-            self._reply(double.answer("POST", self.path, form, self.headers["Idempotency-Key"]))
+            self._reply(fake.respond("POST", self.path, form, self.headers["Idempotency-Key"]))
 
-        def _reply(self, answer: Answer | None) -> None:
-            if self.headers["Authorization"] != "Bearer sk_test_double":
-                answer = _error(401, None)
-            if answer is None:
-                double.hang()
+        def _reply(self, response: Response | None) -> None:
+            if self.headers["Authorization"] != "Bearer sk_test_fake":
+                response = _error(401, None)
+            if response is None:
+                fake.hang()
                 self.close_connection = True
                 return
-            payload = json.dumps(answer[1]).encode()
-            self.send_response(answer[0])
+            payload = json.dumps(response[1]).encode()
+            self.send_response(response[0])
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))
             self.end_headers()
             self.wfile.write(payload)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Quiet."""
+        def log_message(self, format: str, *args: object) -> None:
+            """Does not log."""
 
     return Handler
