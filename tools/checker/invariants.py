@@ -1,7 +1,8 @@
-"""What must be true of the shop's books, as queries: every row that one returns is a violation.
+"""The invariants of the shop's data as queries: each returned row is a violation.
 
-The I-queries hold in any snapshot, the Q-queries also once everything has come to rest.  Tables
-without a schema are what other parties saw; whoever checks loads them first (``EXTERNAL_TABLES``).
+I-invariants hold in every snapshot, Q-invariants in addition when no work is pending.  Tables
+without a schema are temporary: they have the records of the provider and of clients, which
+``evaluate`` loads first (``EXTERNAL_TABLES``).  docs/design/correctness.md lists all invariants.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ from typing import LiteralString
 
 @dataclass(frozen=True)
 class Invariant:
-    """One rule about the books and the query for whatever breaks it."""
+    """A rule about the data, and a query for the rows that break it."""
 
     id: str
-    at_rest_only: bool
     what: str
     query: LiteralString
 
+    @property
+    def at_rest_only(self) -> bool:
+        """True when the rule holds only when no work is pending."""
+        return self.id.startswith("Q-")
 
-# The provider's books, every HTTP attempt of the clients, and the poison that was put in.
+
+# The provider's transactions, the HTTP attempts of clients, and the injected invalid events.
 EXTERNAL_TABLES: LiteralString = """
 create temporary table if not exists psp_charges
   (key text primary key, amount_minor bigint, status text);
@@ -36,16 +41,14 @@ truncate psp_charges, psp_refunds, client_ops, injected_poison;
 INVARIANTS = (
     Invariant(
         "I-01",
-        False,
-        "stock never negative, never more reserved than there is",
+        "stock is never negative, and never more is reserved than on hand",
         """
 select product_id from shop.stock where on_hand < 0 or reserved < 0 or reserved > on_hand
 """,
     ),
     Invariant(
         "I-02",
-        False,
-        "stock.reserved = sum of HELD reservations",
+        "stock.reserved is the sum of HELD reservations",
         """
 select s.product_id from shop.stock s
 left join shop.reservations r on r.product_id = s.product_id and r.status = 'HELD'
@@ -54,8 +57,7 @@ group by s.product_id, s.reserved having s.reserved <> coalesce(sum(r.qty), 0)
     ),
     Invariant(
         "I-03",
-        False,
-        "conservation: on_hand = sum of all moves",
+        "stock.on_hand is the sum of all stock moves",
         """
 select s.product_id from shop.stock s left join shop.stock_moves m using (product_id)
 group by s.product_id, s.on_hand having s.on_hand <> coalesce(sum(m.qty), 0)
@@ -63,8 +65,7 @@ group by s.product_id, s.on_hand having s.on_hand <> coalesce(sum(m.qty), 0)
     ),
     Invariant(
         "I-04",
-        False,
-        "no oversell: what is held or sold never exceeds what was ever put in",
+        "no oversell: what is reserved or sold never exceeds what was stocked",
         """
 select o.product_id from (select product_id, sum(qty) n from shop.reservations
   where status in ('HELD', 'COMMITTED') group by 1) o
@@ -75,8 +76,7 @@ where o.n > coalesce(i.n, 0)
     ),
     Invariant(
         "I-05",
-        False,
-        "a reservation has exactly the moves of its status",
+        "a reservation has exactly the stock moves of its status",
         """
 select r.reservation_id from shop.reservations r
 left join shop.stock_moves m using (reservation_id)
@@ -89,8 +89,8 @@ having coalesce(sum(m.qty) filter (where m.kind = 'COMMIT'), 0)
     ),
     Invariant(
         "I-06",
-        False,
-        "each line has one reservation of its quantity, in the status the order dictates",
+        "each order line has one reservation of its quantity, in the status that the "
+        "order requires",
         """
 select l.order_id from shop.order_lines l join shop.orders o using (order_id)
 left join shop.reservations r using (order_id, product_id)
@@ -101,8 +101,7 @@ where r.reservation_id is null or r.qty <> l.qty or not case o.status
     ),
     Invariant(
         "I-07",
-        False,
-        "order total = sum of its lines, and it has lines",
+        "an order has lines, and its total is their sum",
         """
 select o.order_id from shop.orders o left join shop.order_lines l using (order_id)
 group by o.order_id, o.total_minor
@@ -111,8 +110,7 @@ having o.total_minor is distinct from sum(l.qty::bigint * l.unit_price_minor)
     ),
     Invariant(
         "I-08",
-        False,
-        "a payment is for exactly the order total, in its currency",
+        "a payment is for exactly the order's total, in its currency",
         """
 select p.payment_id from shop.payments p join shop.orders o using (order_id)
 where p.amount_minor <> o.total_minor or p.currency <> o.currency
@@ -120,8 +118,7 @@ where p.amount_minor <> o.total_minor or p.currency <> o.currency
     ),
     Invariant(
         "I-09",
-        False,
-        "at most one live payment and one kept capture per order; late money has its refund",
+        "at most one open payment and one kept capture per order; late captures have a refund",
         """
 select order_id from shop.payments group by order_id
 having count(*) filter (where status in ('INTENT', 'UNKNOWN')) > 1
@@ -133,8 +130,7 @@ select p.order_id from shop.payments p where p.late and (p.status <> 'CAPTURED' 
     ),
     Invariant(
         "I-10",
-        False,
-        "PAID iff one kept capture; PENDING never has one",
+        "an order is PAID only with one kept capture; a PENDING order has none",
         """
 select o.order_id from shop.orders o
 left join shop.payments p on p.order_id = o.order_id and p.status = 'CAPTURED' and not p.late
@@ -145,9 +141,8 @@ having (o.status = 'PAID' and count(p.payment_id) <> 1)
     ),
     Invariant(
         "I-11",
-        False,
-        "every charge at the provider was announced by a payment row of the same amount",
-        # or by none that is left, after a restore: a recorded ghost
+        "every charge at the provider has a payment row of the same amount, or is a "
+        "recorded unmatched charge",
         """
 select c.key from psp_charges c left join shop.payments p on p.provider_key = c.key
 left join shop.ghosts g on g.provider_key = c.key
@@ -157,8 +152,7 @@ where coalesce(p.provider_key, g.provider_key) is null
     ),
     Invariant(
         "I-12",
-        False,
-        "refunds never exceed the capture; refund_reserved is their sum",
+        "refunds never exceed the capture, and refund_reserved_minor is their sum",
         """
 select p.payment_id from shop.payments p
 left join shop.refunds r on r.payment_id = p.payment_id and r.status <> 'REJECTED'
@@ -170,8 +164,7 @@ having coalesce(sum(r.amount_minor), 0) <> p.refund_reserved_minor
     ),
     Invariant(
         "I-13",
-        False,
-        "the ledger mirrors payments and refunds: one posting each, same amount, nothing else",
+        "the ledger has exactly one posting per capture and refund, with the same amount",
         """
 select coalesce(p.payment_id, l.source_id)
 from (select * from shop.payments where status = 'CAPTURED') p
@@ -190,8 +183,7 @@ select source_id from shop.ledger group by kind, source_id having count(*) > 1
     ),
     Invariant(
         "I-14",
-        False,
-        "debits = credits per currency, and each pair of accounts is the one of its kind",
+        "debits equal credits per currency, between the accounts of the posting's kind",
         """
 select currency::text from (select currency, amount_minor a from shop.ledger
   union all select currency, -amount_minor from shop.ledger) x
@@ -204,23 +196,21 @@ select order_id::text from shop.ledger group by order_id
 having sum(case kind when 'CAPTURE' then amount_minor else -amount_minor end) < 0
 """,
     ),
-    # Two inserts "on conflict do nothing" of one key at once: the later takes its row back, which
-    # the statistics count as a deletion.  The triggers are what refuses a real one.
+    # Of two concurrent inserts with "on conflict do nothing" the later removes its row again, which
+    # the statistics count as a deletion.  Triggers reject real deletions.
     Invariant(
         "I-15",
-        False,
-        "append-only tables were never updated or deleted from (a tripwire: a crash resets it)",
+        "append-only tables were never updated or deleted from (statistics, reset by a crash)",
         """
 select relname::text from pg_stat_user_tables where schemaname = 'shop' and relname in (
   'ledger', 'stock_moves', 'transitions', 'settlements', 'settlement_lines', 'inbox', 'ghosts')
   and (n_tup_upd > 0 or n_tup_del > 0 and relname not in ('inbox', 'settlements', 'ghosts'))
 """,
     ),
-    # Only the columns that are compared: what a window carries, it sorts and stores.
+    # The window has only the columns that are compared, because it sorts and stores all of them.
     Invariant(
         "I-16",
-        False,
-        "transitions are legal, form one chain per entity, and end in the present status",
+        "status changes are legal, form one chain per entity and end in the current status",
         """
 with t as (
   select entity, entity_id, from_status, to_status, lag(to_status, 1, '-') over w as prev,
@@ -241,12 +231,12 @@ full join (select * from t where nxt is null) t on t.entity = n.entity and t.ent
 where t.to_status is distinct from n.status
 """,
     ),
-    # Events of types that no transition announces (product.changed, user.registered ...) are free;
-    # consumed events are forgotten after 30 days.
+    # Event types without a status change (product.changed, user.registered ...) are not checked;
+    # consumed events are deleted after 30 days.
     Invariant(
         "I-17",
-        False,
-        "each transition that announces itself has its one event, and no such event is without one",
+        "each status change that has an event has exactly one, and there is no such "
+        "event without a change",
         """
 select t.entity_id::text from shop.transitions t
 join shop.allowed_transitions a using (entity, from_status, to_status)
@@ -259,11 +249,10 @@ where e.type in (select event_type from shop.allowed_transitions)
 group by e.event_id having count(t.seq) <> 1
 """,
     ),
-    # Keys are kept for 7 days, their orders for ever.
+    # Keys are deleted after 7 days, their orders never.
     Invariant(
         "I-18",
-        False,
-        "one order per (user, idempotency key); a finished key has its answer",
+        "one order per user and idempotency key; a finished key has its response",
         """
 select user_id::text || idem_key from shop.orders where idem_key is not null
 group by user_id, idem_scope, idem_key having count(*) > 1
@@ -279,7 +268,6 @@ where o.idem_key is not null and o.created_at > now() - interval '7 days' and i.
     ),
     Invariant(
         "I-19",
-        False,
         "a settlement equals its lines; each posting is settled at most once, on its own day",
         """
 select s.day::text from shop.settlements s left join (
@@ -300,8 +288,7 @@ select seq::text from shop.settlement_lines group by seq having count(*) > 1
     ),
     Invariant(
         "I-20",
-        False,
-        "every consumed event was produced (or was injected as poison)",
+        "every consumed event was produced, or was injected by a fault run",
         """
 select i.event_id from shop.inbox i
 left join shop.outbox o on o.event_id::text = i.event_id and o.source = i.source
@@ -310,11 +297,9 @@ where i.source like '/shop/%' and i.received_at > now() - interval '29 days'
   and o.event_id is null and x.event_id is null
 """,
     ),
-    # Below: what our schema has beyond the design's 33.
     Invariant(
         "I-21",
-        False,
-        "each posting is a true link of the hash chain of its order, and none is missing between",
+        "each posting is a valid link of its hash chain, and none is missing in between",
         """
 with link as (
   select chain, chain_seq, seq, prev_hash, hash, lag(chain_seq, 1, 0::bigint) over w as seq_before,
@@ -332,8 +317,7 @@ order by chain, chain_seq
     ),
     Invariant(
         "I-22",
-        False,
-        "the head of each hash chain is its last posting: nothing was cut off the end",
+        "the head of each hash chain is its last posting",
         """
 with last as (
   select distinct on (chain) chain, chain_seq, hash from shop.ledger order by chain, chain_seq desc
@@ -348,30 +332,27 @@ where n.chain is null or h.chain is null or h.chain_seq <> coalesce(l.chain_seq,
     ),
     Invariant(
         "I-23",
-        False,
-        "what lies in a cart is a product, somebody's, in a quantity that can be ordered",
+        "a cart line is an existing product, in an orderable quantity",
         """
 select c.user_id::text || ' ' || c.product_id from shop.cart_items c
 left join shop.products p using (product_id) left join shop.users u using (user_id)
 where p.product_id is null or u.user_id is null or c.qty not between 1 and 1000
 """,
     ),
-    # Without one nobody can order it, and nobody can put any there: restocking updates the row.
+    # A product without a stock row cannot be ordered or restocked: restocking updates the row.
     Invariant(
         "I-24",
-        False,
-        "each product has its place on the shelf",
+        "each product has a stock row",
         """
 select p.product_id from shop.products p left join shop.stock s using (product_id)
 where s.product_id is null
 """,
     ),
     # ------------------------------------------------------------ at rest
-    # Orders with a refund that the provider rejected for good wait for a person.
+    # Orders with a refund that the provider rejected permanently need a person.
     Invariant(
         "Q-01",
-        True,
-        "every order rests: PAID or CANCELLED",
+        "every order is PAID or CANCELLED",
         """
 select o.order_id from shop.orders o where o.status not in ('PAID', 'CANCELLED')
   and not exists (select from shop.payments p join shop.refunds r using (payment_id)
@@ -380,7 +361,6 @@ select o.order_id from shop.orders o where o.status not in ('PAID', 'CANCELLED')
     ),
     Invariant(
         "Q-02",
-        True,
         "no payment or refund is open",
         """
 select payment_id from shop.payments where status in ('INTENT', 'UNKNOWN')
@@ -390,8 +370,7 @@ select refund_id from shop.refunds where status in ('INTENT', 'UNKNOWN')
     ),
     Invariant(
         "Q-03",
-        True,
-        "no stock is held",
+        "no stock is reserved",
         """
 select reservation_id::text from shop.reservations where status = 'HELD'
 union all
@@ -400,7 +379,6 @@ select product_id::text from shop.stock where reserved <> 0
     ),
     Invariant(
         "Q-04",
-        True,
         "a cancelled order keeps no money",
         """
 select o.order_id from shop.orders o left join shop.ledger l using (order_id)
@@ -414,8 +392,7 @@ having coalesce(sum(case l.kind when 'CAPTURE' then l.amount_minor else -l.amoun
     ),
     Invariant(
         "Q-05",
-        True,
-        "a paid order keeps its total less its accepted refunds",
+        "a paid order keeps its total less its refunds",
         """
 with given_back as (
   select p.order_id, sum(r.amount_minor) as minor from shop.refunds r
@@ -434,8 +411,7 @@ having sum(case l.kind when 'CAPTURE' then l.amount_minor else -l.amount_minor e
     ),
     Invariant(
         "Q-06",
-        True,
-        "the provider says the same, charge by charge and refund by refund",
+        "the provider has the same charges and refunds",
         """
 select coalesce(p.provider_key, c.key) from shop.payments p
 full join psp_charges c on c.key = p.provider_key
@@ -458,8 +434,7 @@ where ((coalesce(r.status, '') = 'SUCCEEDED') <> (c.key is not null)
     ),
     Invariant(
         "Q-07",
-        True,
-        "every event was sent, and every subscriber took it (the key makes twice impossible)",
+        "every event was sent, and every subscriber consumed it",
         """
 select o.event_id::text || ' ' || s.consumer from shop.outbox o
 join shop.subscriptions s using (type)
@@ -472,16 +447,14 @@ select event_id::text from shop.outbox where sent_at is null or done_at is null
     ),
     Invariant(
         "Q-08",
-        True,
-        "no idempotency key is left half-way",
+        "no idempotency key is unfinished",
         """
 select key from shop.idempotency where state <> 'DONE'
 """,
     ),
     Invariant(
         "Q-09",
-        True,
-        "the dead letters that wait are exactly the poison that was put in",
+        "the open dead letters are exactly the invalid events that were injected",
         """
 (select event_id, source from shop.dead_letters where replayed_at is null
   except select event_id, source from injected_poison)
@@ -492,7 +465,6 @@ union all
     ),
     Invariant(
         "Q-10",
-        True,
         "every posting up to the last closed day is settled",
         """
 select l.seq from shop.ledger l left join shop.settlement_lines sl using (seq)
@@ -503,8 +475,7 @@ where sl.seq is null and (l.posted_at at time zone
     ),
     Invariant(
         "Q-11",
-        True,
-        "all answers to one idempotency key are the same (409 in progress, 429, 5xx aside)",
+        "all responses to one idempotency key are equal (except 409 in progress, 429 and 5xx)",
         """
 select key from client_ops
 where status_code is not null and status_code not in (409, 429) and status_code < 500
@@ -513,8 +484,7 @@ group by user_id, scope, key having count(distinct (status_code, body_sha256)) >
     ),
     Invariant(
         "Q-12",
-        True,
-        "no acknowledged order is lost, and none was made for a refused key",
+        "no acknowledged order is lost, and no order exists for a rejected key",
         """
 select c.key from client_ops c
 left join shop.orders o
@@ -530,9 +500,8 @@ where c.scope in ('POST /orders', 'POST /orders/from-cart') and c.status_code be
     ),
     Invariant(
         "Q-13",
-        True,
         "no transaction is left open in the database",
-        # a function between two statements of its own is not: it goes on at once
+        # shorter than a second is the time between two statements of a function
         """
 select concat_ws(' ', pid, usename, application_name, left(query, 80)) from pg_stat_activity
 where datname = current_database()

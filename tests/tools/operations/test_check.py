@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,6 +14,7 @@ from tests.harness import FlowHarness
 from tests.tools.operations.conftest import CommandLine
 from tools.checker.invariants import INVARIANTS
 
+ROOT = Path(__file__).resolve().parents[3]
 NEED_CLIENTS = {"Q-11", "Q-12"}
 
 
@@ -127,3 +130,12 @@ def test_auditor_role_cannot_write_or_read_secrets(flow: FlowHarness, statement:
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute(statement.encode())
+
+
+def test_design_document_lists_every_invariant_with_its_description() -> None:
+    document = (ROOT / "docs" / "design" / "correctness.md").read_text("utf-8")
+    listed = re.findall(r"^\| ([IQ]-\d\d) \| (.*) \|$", document, re.MULTILINE)
+
+    described = [(id_, text.replace("`", "")) for id_, text in listed]
+
+    assert described == [(invariant.id, invariant.what) for invariant in INVARIANTS]
