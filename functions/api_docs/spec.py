@@ -1,10 +1,10 @@
-"""api_docs: what the shop's HTTP and events look like, for people and programs."""
+"""API documents of the shop for people and programs."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="api_docs",
-    summary="Shows the documents of all functions: OpenAPI, Swagger UI, AsyncAPI, event schemas.",
+    summary="Serve API documents of all functions: OpenAPI, Swagger UI, AsyncAPI, event schemas.",
     database_role=None,
     routes=(
         Route(
@@ -12,7 +12,7 @@ SPEC = FunctionSpec(
             path="/api-docs",
             handler="show_api_docs",
             auth="public",
-            summary="Swagger UI over all functions, as one page.",
+            summary="Swagger UI for all functions.",
             media_type="text/html",
             transaction=False,
             group="docs",
@@ -22,7 +22,7 @@ SPEC = FunctionSpec(
             path="/api-docs/{asset}",
             handler="show_asset",
             auth="public",
-            summary="A script, style or picture of the documentation pages.",
+            summary="A script, style sheet or image of the documentation pages.",
             error_statuses=(404,),
             media_type="application/octet-stream",
             transaction=False,
@@ -52,7 +52,7 @@ SPEC = FunctionSpec(
             path="/asyncapi",
             handler="show_asyncapi_page",
             auth="public",
-            summary="Every event, its data, who announces and who consumes it, as a page.",
+            summary="A page of every event: its data, its producers and its consumers.",
             media_type="text/html",
             transaction=False,
             group="docs",

@@ -1,4 +1,8 @@
-"""Withdrawing an order, and giving a part of its money back."""
+"""Cancel an order; refund part of a paid order.
+
+``POST /orders/{orderId}/refunds`` is served here; the function ``refund`` sends refunds to the
+payment provider.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="cancel_order",
-    summary="Cancel an order, or refund a part of it",
+    summary="Cancel an order; refund part of a paid order (POST /orders/{orderId}/refunds).",
     database_role="ordering",
     needs=("postgres",),
     emits=("order.cancelled", "order.cancelling", "refund.requested"),
@@ -18,7 +22,7 @@ SPEC = FunctionSpec(
             handler="cancel_order",
             auth="customer",
             group="orders",
-            summary="Withdraw an order: stock goes back now, money as soon as the provider says so",
+            summary="Cancel an order: the stock is released now, the refund is confirmed later.",
             response="Order",
             error_statuses=(404, 409),
             idempotent=True,
@@ -30,7 +34,7 @@ SPEC = FunctionSpec(
             handler="refund_order",
             auth="support",
             group="orders",
-            summary="Give a part of a paid order's money back",
+            summary="Refund part of a paid order.",
             body="RefundOrder",
             response="Refund",
             status=201,

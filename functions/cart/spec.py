@@ -1,10 +1,10 @@
-"""cart: what a customer means to buy.  It holds no stock."""
+"""A customer's cart; it reserves no stock."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="cart",
-    summary="Keeps a customer's cart: at most 50 lines of at most 1,000, priced when it is read.",
+    summary="Keep a customer's cart: at most 50 lines of at most 1,000, priced when it is read.",
     database_role="ordering",
     routes=(
         Route(
@@ -12,7 +12,7 @@ SPEC = FunctionSpec(
             path="/cart",
             handler="show_cart",
             auth="customer",
-            summary="The caller's cart at today's prices.",
+            summary="The caller's cart at current prices.",
             response="Cart",
             group="cart",
         ),
@@ -21,7 +21,7 @@ SPEC = FunctionSpec(
             path="/cart/items",
             handler="add_item",
             auth="customer",
-            summary="Adds a quantity of a product; quantities of one product add up.",
+            summary="Add a quantity of a product to the cart; quantities of one product add up.",
             body="NewItem",
             response="Line",
             status=201,
@@ -35,7 +35,7 @@ SPEC = FunctionSpec(
             path="/cart/items/{productId}",
             handler="change_item",
             auth="customer",
-            summary="Sets a line's quantity; 204 when nought or less removes it.",
+            summary="Set a line's quantity; a quantity of 0 or less removes it (204).",
             body="ItemChange",
             response="Line",
             error_statuses=(404, 409, 422),
@@ -48,7 +48,7 @@ SPEC = FunctionSpec(
             path="/cart/items/{productId}",
             handler="remove_item",
             auth="customer",
-            summary="Removes a line; 204 whether it was there or not.",
+            summary="Remove a line; 204 whether or not it existed.",
             status=204,
             error_statuses=(404,),
             idempotent=True,
@@ -60,7 +60,7 @@ SPEC = FunctionSpec(
             path="/cart",
             handler="empty_cart",
             auth="customer",
-            summary="Removes every line.",
+            summary="Remove every line.",
             status=204,
             idempotent=True,
             writes=True,

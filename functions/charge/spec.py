@@ -1,4 +1,4 @@
-"""Collecting an order's money."""
+"""Charge orders at the payment provider."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shop.primitives.spec import FunctionSpec, Scale, Subscription
 
 SPEC = FunctionSpec(
     name="charge",
-    summary="Collect an order's money from the payment provider",
+    summary="Charge an order at the payment provider.",
     database_role="payment",
     needs=("postgres", "provider"),
     emits=(
@@ -23,12 +23,12 @@ SPEC = FunctionSpec(
         Subscription(
             event="order.placed",
             handler="charge",
-            summary="A new order wants its money collected",
+            summary="Charge a new order.",
         ),
         Subscription(
             event="payment.retry-requested",
             handler="charge",
-            summary="The buyer tries again after a decline",
+            summary="Charge an order again after a decline.",
         ),
     ),
 )

@@ -1,10 +1,10 @@
-"""dead_letter: keeps what no function took."""
+"""Store events that ran out of retries."""
 
 from shop.primitives.spec import FunctionSpec, Scale
 
 SPEC = FunctionSpec(
     name="dead_letter",
-    summary="Keeps every event that ran out of retries, and raises an alarm for it.",
+    summary="Store every event that ran out of retries, and raise an operator alert.",
     database_role="ops",
     needs=("postgres",),
     receives_dead_letters=True,

@@ -1,10 +1,10 @@
-"""list_products: what the shop sells, to anybody."""
+"""The public catalogue."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale, Subscription
 
 SPEC = FunctionSpec(
     name="list_products",
-    summary="Lists, searches and shows products; lists are cached and never show an old price.",
+    summary="List, search and show products; lists are cached and never show an outdated price.",
     database_role="catalog_ro",
     routes=(
         Route(
@@ -43,7 +43,7 @@ SPEC = FunctionSpec(
         Subscription(
             event="product.changed",
             handler="forget_lists",
-            summary="Makes cached lists stale, should the changing function have died first.",
+            summary="Invalidate cached lists, in case the changing function crashed before it did.",
         ),
     ),
     needs=("postgres", "redis"),

@@ -1,4 +1,4 @@
-"""login: open, renew and end sessions; publish the key that proves them."""
+"""Open, renew and end sessions; publish the public keys of access tokens."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
@@ -7,7 +7,7 @@ from shop.primitives.spec import FunctionSpec, Route, Scale
 # a second log-out answers the same, and a refresh token used twice is the very thing to refuse.
 SPEC = FunctionSpec(
     name="login",
-    summary="Opens, renews and ends sessions; publishes the keys that prove access tokens.",
+    summary="Open, renew and end sessions; publish the keys that verify access tokens.",
     database_role="identity",
     routes=(
         Route(
@@ -28,7 +28,7 @@ SPEC = FunctionSpec(
             path="/auth/refresh",
             handler="refresh",
             auth="public",
-            summary="Trade a refresh token, once, for a new pair of tokens.",
+            summary="Exchange a refresh token, once, for a new pair of tokens.",
             body="Refresh",
             response="TokenPair",
             error_statuses=(401, 422),

@@ -1,10 +1,10 @@
-"""manage_products: staff add and change what the shop sells."""
+"""Staff add and change products, categories and stock."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="manage_products",
-    summary="Lets staff add categories and products, change them, and put stock on the shelf.",
+    summary="Let staff add and change categories and products, and add stock.",
     database_role="stock",
     routes=(
         Route(
@@ -12,7 +12,7 @@ SPEC = FunctionSpec(
             path="/products",
             handler="add_product",
             auth="staff",
-            summary="Adds a product for sale, with its first stock.",
+            summary="Add a product with its initial stock.",
             body="NewProduct",
             response="StaffProduct",
             status=201,
@@ -26,7 +26,7 @@ SPEC = FunctionSpec(
             path="/products/{productId}",
             handler="change_product",
             auth="staff",
-            summary="Changes a product; If-Match names the version that was read.",
+            summary="Change a product; If-Match names the version that was read.",
             body="ProductChange",
             response="StaffProduct",
             error_statuses=(404, 412, 422, 428),
@@ -39,7 +39,7 @@ SPEC = FunctionSpec(
             path="/products/{productId}/stock",
             handler="restock",
             auth="staff",
-            summary="Puts more of a product on the shelf.",
+            summary="Add stock of a product.",
             body="Restock",
             response="StaffProduct",
             error_statuses=(404, 422),
@@ -52,7 +52,7 @@ SPEC = FunctionSpec(
             path="/categories",
             handler="add_category",
             auth="staff",
-            summary="Adds a category.",
+            summary="Add a category.",
             body="NewCategory",
             response="Category",
             status=201,

@@ -1,4 +1,4 @@
-"""The provider's own word on payments and refunds."""
+"""Webhooks of the payment provider."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="payment_webhook",
-    summary="Take the payment provider's signed notices",
+    summary="Receive the payment provider's signed webhooks.",
     database_role="payment",
     needs=("postgres",),
     emits=(
@@ -27,7 +27,7 @@ SPEC = FunctionSpec(
             handler="handle_webhook",
             auth="provider",
             group="payments",
-            summary="A notice signed by the provider; the same one again changes nothing",
+            summary="Process a webhook signed by the provider; a duplicate changes nothing.",
             status=204,
             error_statuses=(400, 401, 422),
             writes=True,

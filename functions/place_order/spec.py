@@ -1,4 +1,4 @@
-"""Placing orders, and paying again after a decline."""
+"""Place orders, and pay again after a decline."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="place_order",
-    summary="Place an order: hold the stock, remember the price, never wait for money",
+    summary="Place an order: reserve its stock, fix its prices; never wait for the payment.",
     database_role="ordering",
     needs=("postgres",),
     emits=("order.placed", "payment.retry-requested", "order.cancelling", "order.cancelled"),
@@ -18,7 +18,7 @@ SPEC = FunctionSpec(
             handler="place_order",
             auth="customer",
             group="orders",
-            summary="Place an order of one product or of many lines",
+            summary="Place an order of one product or of several lines.",
             body="PlaceOrder",
             response="Order",
             status=201,
@@ -32,7 +32,7 @@ SPEC = FunctionSpec(
             handler="place_order_from_cart",
             auth="customer",
             group="orders",
-            summary="Place one order of everything in the cart, and empty it",
+            summary="Place one order of all lines of the cart, and empty the cart.",
             body="PlaceOrderFromCart",
             response="Order",
             status=201,
@@ -46,7 +46,7 @@ SPEC = FunctionSpec(
             handler="pay_again",
             auth="customer",
             group="orders",
-            summary="Try to pay once more after a decline",
+            summary="Try the payment again after a decline.",
             body="PayAgain",
             response="Order",
             status=201,

@@ -1,4 +1,4 @@
-"""Reading one's own orders."""
+"""Read the caller's orders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="read_orders",
-    summary="Read one's own orders, wait for one to be paid, and see its timeline",
+    summary="Read the caller's orders, wait for a payment, and show an order's timeline.",
     database_role="ordering",
     needs=("postgres",),
     scale=Scale(concurrency=8, max_scale=10),
@@ -17,7 +17,7 @@ SPEC = FunctionSpec(
             handler="list_my_orders",
             auth="customer",
             group="orders",
-            summary="One's own orders, newest first, a page at a time",
+            summary="A page of the caller's orders, newest first.",
             query="ListOrders",
             response="Orders",
             error_statuses=(400,),
@@ -28,7 +28,7 @@ SPEC = FunctionSpec(
             handler="read_order",
             auth="customer",
             group="orders",
-            summary="One order; with Prefer: wait=N as soon as it left PENDING",
+            summary="One order; with Prefer: wait=N, as soon as it is no longer PENDING.",
             response="Order",
             error_statuses=(400, 404),
             transaction=False,
@@ -39,7 +39,7 @@ SPEC = FunctionSpec(
             handler="read_timeline",
             auth="customer",
             group="orders",
-            summary="Every status change of an order, its payments, refunds and reservations",
+            summary="Every status change of an order, its payments, refunds and reservations.",
             response="Timeline",
             error_statuses=(404,),
         ),

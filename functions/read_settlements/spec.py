@@ -1,10 +1,10 @@
-"""read_settlements: what the shop took and gave back, by day and by month."""
+"""Daily and monthly settlements."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="read_settlements",
-    summary="Shows daily and monthly settlements; open days are read live from the ledger.",
+    summary="Show daily and monthly settlements; an open day is computed from the ledger.",
     database_role="settlement",
     routes=(
         Route(
@@ -12,7 +12,7 @@ SPEC = FunctionSpec(
             path="/settlements/daily",
             handler="read_daily",
             auth="settlements",
-            summary="One business day, or the newest 30; an open day is shown live.",
+            summary="One business day, or the newest 30; an open day is computed from the ledger.",
             query="DailyQuery",
             response="DailySettlements",
             error_statuses=(404,),
@@ -23,7 +23,7 @@ SPEC = FunctionSpec(
             path="/settlements/monthly",
             handler="read_monthly",
             auth="settlements",
-            summary="One month, or the newest 12; closed when all of its days are.",
+            summary="One month, or the newest 12; closed when all of its days are closed.",
             query="MonthlyQuery",
             response="MonthlySettlements",
             error_statuses=(404,),

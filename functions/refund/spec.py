@@ -1,4 +1,7 @@
-"""Giving money back."""
+"""Send requested refunds to the payment provider.
+
+They are requested by ``cancel_order``, which serves ``POST /orders/{orderId}/refunds``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from shop.primitives.spec import FunctionSpec, Scale, Subscription
 
 SPEC = FunctionSpec(
     name="refund",
-    summary="Send a refund to the payment provider",
+    summary="Send a refund to the payment provider.",
     database_role="payment",
     needs=("postgres", "provider"),
     emits=(
@@ -20,7 +23,7 @@ SPEC = FunctionSpec(
         Subscription(
             event="refund.requested",
             handler="refund",
-            summary="Money is to go back",
+            summary="Send a requested refund.",
         ),
     ),
 )

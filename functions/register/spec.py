@@ -1,10 +1,10 @@
-"""register: create an account, and look at one's own."""
+"""Create an account, and show the caller's own."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="register",
-    summary="Creates customers' accounts and shows people their own.",
+    summary="Create customers' accounts and show the caller's own.",
     database_role="identity",
     routes=(
         Route(
@@ -12,7 +12,7 @@ SPEC = FunctionSpec(
             path="/users",
             handler="register",
             auth="public",
-            summary="Create a customer's account; an e-mail address has one.",
+            summary="Create a customer's account, one per e-mail address.",
             body="Registration",
             response="AccountView",
             status=201,
@@ -26,7 +26,7 @@ SPEC = FunctionSpec(
             path="/users/me",
             handler="read_me",
             auth="customer",
-            summary="The account of whoever is signed in.",
+            summary="The account of the caller.",
             response="AccountView",
             group="users",
         ),

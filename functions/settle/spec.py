@@ -1,17 +1,17 @@
-"""settle: closes finished business days from the ledger."""
+"""Close finished business days from the ledger."""
 
 from shop.primitives.spec import FunctionSpec, Scale, Schedule
 
 SPEC = FunctionSpec(
     name="settle",
-    summary="Closes finished business days: what was captured and refunded, from the ledger.",
+    summary="Close finished business days with what was captured and refunded, from the ledger.",
     database_role="settlement",
     schedules=(
         Schedule(
             name="close-days",
             cron="*/10 * * * *",
             handler="close_days",
-            summary="Close every business day that is over and has open postings.",
+            summary="Close every finished business day with unsettled postings.",
             due_kinds=("close_day",),
         ),
     ),

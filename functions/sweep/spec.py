@@ -1,4 +1,4 @@
-"""Everything that is due although nobody asks."""
+"""Run due jobs: everything that must happen at a time without a request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shop.primitives.spec import FunctionSpec, Scale, Schedule
 
 SPEC = FunctionSpec(
     name="sweep",
-    summary="Do whatever is due: unsent events, open payments and refunds, expiries, retention",
+    summary="Run due jobs: unsent events, open payments and refunds, expiries, reconciliation.",
     database_role="relay",
     needs=("postgres", "provider"),
     emits=(
@@ -26,7 +26,7 @@ SPEC = FunctionSpec(
             name="sweep",
             cron="* * * * *",
             handler="sweep",
-            summary="Drain due_work",
+            summary="Run every job that is due.",
             due_kinds=(
                 "outbox",
                 "charge",
