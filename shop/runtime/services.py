@@ -11,6 +11,7 @@ from shop.runtime.message_context import traceparent_now
 
 if TYPE_CHECKING:
     from shop.adapters.cache import Cache
+    from shop.adapters.counters import Counters
     from shop.adapters.db import Database
     from shop.adapters.payment_provider.protocol import Provider
     from shop.adapters.signatures import Verifier
@@ -45,6 +46,11 @@ class Services:
     def cache(self) -> Cache:
         """Redis, or a cache that holds nothing when there is none."""
         return self._once("cache", self._open_cache)
+
+    @property
+    def counters(self) -> Counters:
+        """Counters over all replicas, for limits."""
+        return self._once("counters", self._open_counters)
 
     @property
     def provider(self) -> Provider:
@@ -94,6 +100,11 @@ class Services:
         from shop.adapters.cache import Cache
 
         return Cache(self.settings.redis_url.reveal() or None)
+
+    def _open_counters(self) -> Counters:
+        from shop.adapters.counters import Counters
+
+        return Counters(self.cache)
 
     def _open_provider(self) -> Provider:
         from shop.adapters.payment_provider.factory import open_provider

@@ -15,7 +15,7 @@ import pytest
 from psycopg import OperationalError
 
 from functions.login import handler
-from functions.login.throttle import NETWORK_FAILURES_MAX, network_counter
+from functions.login.attempt_limit import NETWORK_FAILURES_MAX, network_counter
 from shop.adapters.passwords import HASHES_AT_ONCE
 from shop.adapters.tokens import TokenVerifier
 from shop.registry import all_specs, spec_of
@@ -238,7 +238,7 @@ def test_failures_are_counted_against_their_network(front: Front, email, client)
 
 
 def test_redis_learns_no_address(front: Front, email, client) -> None:
-    from functions.login.throttle import account_counter
+    from functions.login.attempt_limit import account_counter
 
     assert email.split("@")[0] not in account_counter(email)
     assert client not in network_counter(client)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
+from shop.adapters import counters
 from shop.runtime import rate_limit
 from tests.harness import MakeShop, Response, ShopHarness
 from tests.sample_requests import Samples
@@ -25,12 +25,11 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Ten seconds into a minute of long ago that no other test counts in."""
     clock = Clock(float(uuid4().int % 10**9 // 60 * 60 + 10))
     monkeypatch.setattr(rate_limit, "time", clock)
-    yield clock
-    rate_limit._own_counts.clear()
+    return clock
 
 
 def address() -> str:
@@ -176,14 +175,14 @@ def test_the_local_count_does_not_grow_without_end(
     make_shop: MakeShop, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S-07: the seed's map never shrank."""
-    monkeypatch.setattr(rate_limit, "CLIENTS_MAX", 50)
+    monkeypatch.setattr(counters, "LOCAL_COUNTERS_MAX", 50)
     shop, busy = make_shop(rate_limit_per_minute=100, redis_url=_secret(GONE)), address()
 
     for i in range(200):
         ask(shop, f"203.0.113.{i}")
         ask(shop, busy)
 
-    assert len(rate_limit._own_counts) <= 50
+    assert len(shop.apps["list_products"].services.counters._local) <= 50
     assert ask(shop, busy).status == 429  # the busy one was not forgotten for it
 
 

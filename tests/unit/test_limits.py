@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shop.runtime.rate_limit import WINDOW_SECONDS, seconds_until_let_in
+from shop.runtime.rate_limit import WINDOW_SECONDS, retry_after_seconds
 
 LIMIT = 120
 COUNTS = (0, 1, 60, 119, 120, 121, 160, 5000)
@@ -19,7 +19,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("current", "last", "elapsed"), REFUSED)
 def test_after_retry_after_the_next_request_passes(current: int, last: int, elapsed: float) -> None:
-    wait = seconds_until_let_in(LIMIT, current, last, elapsed)
+    wait = retry_after_seconds(LIMIT, current, last, elapsed)
 
     assert 1 <= wait <= 2 * WINDOW_SECONDS
     then = elapsed + wait
