@@ -12,6 +12,8 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from shop.primitives.failpoints import Failpoint
+from tools.checker.invariants import INVARIANTS
 from tools.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +120,7 @@ def test_modules_to_run_exist(name: str) -> None:
 # ---------------------------------------------------------------- codes
 
 DESIGN = tuple(name for name in DOCUMENTS if name.startswith("docs/design/"))
+TABLE_ROW = re.compile(r"^\| ([IQW]-?[0-9]{1,2}) \| ([^|]+?) \|", re.MULTILINE)
 DEFINED = re.compile(r"^\| ([A-Z]-?[0-9]{1,2}[a-z]?) \|", re.MULTILINE)
 USED = re.compile(r"(?<![\w-])(?:[HSFIQ]-[0-9]{2}[a-z]?|W[0-9]{1,2})(?![\w-])")
 SOURCES = tuple(
@@ -161,3 +164,10 @@ def test_design_tables_list_exactly_the_codes_of_the_source(letters: str, folder
 def test_both_readmes_link_to_the_same_documents() -> None:
     english, korean = (set(LINK.findall(text_of(n))) for n in ("README.md", "README.ko.md"))
     assert english - {"README.ko.md"} == korean - {"README.md"}
+
+
+def test_invariants_and_failpoints_are_described_as_in_the_code() -> None:
+    text = text_of("docs/design/correctness.md").replace("`", "")
+    described = {invariant.id: invariant.what.replace("`", "") for invariant in INVARIANTS}
+    named = {failpoint.value: failpoint.name for failpoint in Failpoint}
+    assert dict(TABLE_ROW.findall(text)) == described | named
