@@ -1,4 +1,4 @@
-"""Dashboards and alerts name only what the code exports, and every alert has a page to turn to."""
+"""Dashboards and alerts use only exported metrics, and every alert has a runbook page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABELS = re.compile(r"\b([a-z_]+)\{([^}]*)\}")
 
 
 def exported() -> dict[str, tuple[str, ...]]:
-    """Each series with its labels, as a query spells it."""
+    """Each series with its labels, as named in queries."""
     found = {name: labels for name, (labels, _) in FAMILIES.items()} | {name: () for name in OWN}
     for measure in (*MEASURES, *LIVE):
         if measure.kind == "histogram":
@@ -49,7 +49,7 @@ def alerts() -> list[dict[str, Any]]:
     return rules
 
 
-def test_every_name_in_a_query_is_exported() -> None:
+def test_every_metric_in_a_query_is_exported() -> None:
     expressions = queries() + [rule["expr"] for rule in alerts()]
 
     named = {name for expression in expressions for name in NAME.findall(expression)}
@@ -58,7 +58,7 @@ def test_every_name_in_a_query_is_exported() -> None:
     assert named - exported().keys() == set()
 
 
-def test_every_label_in_a_query_is_the_series_own() -> None:
+def test_every_label_in_a_query_belongs_to_its_series() -> None:
     expressions = queries() + [rule["expr"] for rule in alerts()]
     chosen = [found for expression in expressions for found in LABELS.findall(expression)]
 
@@ -69,16 +69,16 @@ def test_every_label_in_a_query_is_the_series_own() -> None:
         assert used <= set(exported()[name]), (name, used)
 
 
-def test_everything_the_shop_exports_is_looked_at() -> None:
+def test_every_exported_metric_is_used() -> None:
     text = " ".join(queries() + [rule["expr"] for rule in alerts()])
     families = [m.name for m in (*MEASURES, *LIVE)] + list(FAMILIES)
 
-    unseen = {name for name in families if name not in text}
+    unused = {name for name in families if name not in text}
 
-    assert unseen == {"shop_ledger_postings"}
+    assert unused == {"shop_ledger_postings"}
 
 
-def test_every_alert_has_its_page_in_the_runbook() -> None:
+def test_every_alert_has_a_runbook_page() -> None:
     runbook = (ROOT / "docs" / "RUNBOOK.md").read_text("utf-8")
     headings = {line[3:].lower() for line in runbook.splitlines() if line.startswith("## ")}
 
@@ -87,25 +87,27 @@ def test_every_alert_has_its_page_in_the_runbook() -> None:
         assert rule["alert"].lower() in headings
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"]["summary"]
-    for part in ("**Means**", "**Check**", "**Mend**"):
+    for part in ("**Meaning**", "**Check**", "**Action**"):
         assert runbook.count(part) == len(alerts()), part
 
 
-def test_every_alert_is_tried_firing_beside_what_does_not_fire() -> None:
+def test_every_alert_is_tested_firing_and_not_firing() -> None:
     tests = yaml.safe_load(ALERT_TESTS.read_text("utf-8"))["tests"]
-    tried = {t["alertname"] for test in tests for t in test["alert_rule_test"] if "exp_alerts" in t}
+    tested = {
+        t["alertname"] for test in tests for t in test["alert_rule_test"] if "exp_alerts" in t
+    }
     series = [each["series"] for test in tests for each in test["input_series"]]
 
-    assert tried == {rule["alert"] for rule in alerts()}
+    assert tested == {rule["alert"] for rule in alerts()}
     for test in tests:
-        is_quiet_later = any("exp_alerts" not in asked for asked in test["alert_rule_test"])
+        is_quiet_later = any("exp_alerts" not in case for case in test["alert_rule_test"])
         assert is_quiet_later or len(test["input_series"]) > 1, test["name"]
     for name, labels in (LABELS.findall(one)[0] for one in series if "{" in one):
         assert set(re.findall(r"(\w+)=", labels)) <= set(exported()[name]), name
     assert {one.split("{")[0] for one in series} <= exported().keys()
 
 
-def test_the_chart_and_compose_run_the_same_watchers() -> None:
+def test_chart_and_compose_use_the_same_monitoring_images() -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
     values = yaml.safe_load((ROOT / "helm/msa-shop/values.yaml").read_text("utf-8"))
     chosen = values["observability"]
@@ -120,7 +122,7 @@ def test_the_chart_and_compose_run_the_same_watchers() -> None:
         assert compose[service]["image"].split(":-")[1] == f"{image}}}", service
 
 
-def test_prometheus_can_read_the_numbers_of_the_charts_collector() -> None:
+def test_prometheus_can_scrape_the_charts_collector() -> None:
     text = (ROOT / "helm/msa-shop/templates/observability/telemetry.yaml").read_text("utf-8")
     (telemetry,) = re.findall(r"^ {6}telemetry: (.*)$", text, re.MULTILINE)
     (reader,) = yaml.safe_load(telemetry)["metrics"]["readers"]
@@ -130,7 +132,7 @@ def test_prometheus_can_read_the_numbers_of_the_charts_collector() -> None:
     assert f'targets: ["shop-collector:{listens["port"]}"]' in text
 
 
-def test_panels_do_not_overlap_and_ids_are_their_own() -> None:
+def test_panels_do_not_overlap_and_ids_are_unique() -> None:
     for dashboard in dashboards().values():
         panels = dashboard["panels"]
         places = {(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels}
@@ -139,7 +141,7 @@ def test_panels_do_not_overlap_and_ids_are_their_own() -> None:
         assert all(p["gridPos"]["x"] + p["gridPos"]["w"] <= 24 for p in panels)
 
 
-def test_the_chart_and_compose_read_the_same_files() -> None:
+def test_chart_and_compose_use_the_same_files() -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
     prometheus = yaml.safe_load(
         (ROOT / "infra/compose/observability/prometheus.yml").read_text("utf-8")
@@ -160,7 +162,7 @@ def test_the_chart_and_compose_read_the_same_files() -> None:
     assert list((ROOT / where[provider["options"]["path"]]).glob("*.json"))
 
 
-def test_the_collector_receives_what_functions_push() -> None:
+def test_collector_receives_otlp_and_its_pipelines_are_complete() -> None:
     path = ROOT / "infra/compose/observability/otel-collector.yaml"
     collector = yaml.safe_load(path.read_text("utf-8"))
 

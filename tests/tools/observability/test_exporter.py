@@ -1,4 +1,4 @@
-"""The exporter's figures are the database's, asked as shop_ops, one statement a scrape."""
+"""The exporter: values equal the database's, queried as shop_ops in one statement per scrape."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tools.exporter import FAMILIES, DatabaseCollector
 Sample = dict[tuple[str, ...], float]
 
 
-def figures(shop: ShopHarness) -> dict[str, Sample]:
-    """What a scrape says, by name and values of the labels."""
+def scrape(shop: ShopHarness) -> dict[str, Sample]:
+    """The samples of one scrape, by metric name and label values."""
     return {
         family.name: samples(family) for family in DatabaseCollector(shop.role_url("ops")).collect()
     }
@@ -35,14 +35,14 @@ def samples(family: Metric) -> Sample:
 
 
 def counted(shop: ShopHarness, query: str) -> Sample:
-    """The last column by the others."""
+    """The last column of a query's rows by the other columns."""
     rows: list[dict[str, Any]] = shop.sql(query)
     return {tuple(list(row.values())[:-1]): float(list(row.values())[-1]) for row in rows}
 
 
 @pytest.fixture
 def busy(shop: ShopHarness) -> ShopHarness:
-    """A shop in which something of everything has happened."""
+    """A shop with data for every metric."""
     product, buyer = shop.product(stock=100), shop.person()
     for _ in range(3):
         buyer.paid_order(product)
@@ -83,18 +83,18 @@ EXACT = {
 }
 
 
-def test_the_figures_are_the_databases(busy: ShopHarness) -> None:
-    said = figures(busy)
+def test_metrics_equal_the_database(busy: ShopHarness) -> None:
+    scraped = scrape(busy)
 
     for name, query in EXACT.items():
         expected = counted(busy, query)
-        assert said[name] == expected, name
+        assert scraped[name] == expected, name
         assert expected and all(expected.values()), name
-    assert said["shop_exporter_up"] == {(): 1}
-    assert said["shop_orders"] == {("PAID",): 3, ("CANCELLED",): 1, ("PENDING",): 2}
-    assert 89 < said["shop_outbox_lag_seconds"][()] < 150
-    assert 3599 < said["shop_due_work_oldest_seconds"]["charge",] < 3660
-    assert said.keys() - EXACT.keys() == {
+    assert scraped["shop_exporter_up"] == {(): 1}
+    assert scraped["shop_orders"] == {("PAID",): 3, ("CANCELLED",): 1, ("PENDING",): 2}
+    assert 89 < scraped["shop_outbox_lag_seconds"][()] < 150
+    assert 3599 < scraped["shop_due_work_oldest_seconds"]["charge",] < 3660
+    assert scraped.keys() - EXACT.keys() == {
         "shop_exporter_up",
         "shop_exporter_seconds",
         "shop_outbox_lag_seconds",
@@ -102,33 +102,33 @@ def test_the_figures_are_the_databases(busy: ShopHarness) -> None:
     }
 
 
-def test_an_empty_shop_has_no_lag(shop: ShopHarness) -> None:
-    said = figures(shop)
+def test_empty_shop_has_no_outbox_lag(shop: ShopHarness) -> None:
+    scraped = scrape(shop)
 
-    assert (said["shop_outbox_lag_seconds"], said["shop_outbox_open"]) == ({(): 0}, {(): 0})
-    assert said["shop_orders"] == {}
+    assert (scraped["shop_outbox_lag_seconds"], scraped["shop_outbox_open"]) == ({(): 0}, {(): 0})
+    assert scraped["shop_orders"] == {}
 
 
-def test_a_database_that_is_slow_or_away_is_not_up(
+def test_slow_or_unreachable_database_sets_up_to_0(
     busy: ShopHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    away = {
+    unreachable = {
         f.name: samples(f) for f in DatabaseCollector("postgresql://127.0.0.1:9/shop").collect()
     }
     with psycopg.connect(busy.admin_url) as connection:
         connection.execute("lock table shop.orders in access exclusive mode")
-        locked = figures(busy)
+        locked = scrape(busy)
 
-    for said in (away, locked):
-        assert said["shop_exporter_up"] == {(): 0}
-        assert said.keys() == {"shop_exporter_up", "shop_exporter_seconds"}
+    for scraped in (unreachable, locked):
+        assert scraped["shop_exporter_up"] == {(): 0}
+        assert scraped.keys() == {"shop_exporter_up", "shop_exporter_seconds"}
     assert locked["shop_exporter_seconds"][()] < 4
     errors = capsys.readouterr().err
     assert errors.count("query failed: ") == 2
     assert "127.0.0.1" not in errors
 
 
-def test_the_exporter_serves_until_it_is_ended(busy: ShopHarness) -> None:
+def test_exporter_serves_until_sigterm(busy: ShopHarness) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tools.exporter", "--port", "0", "--host", "127.0.0.1"],
         env={
@@ -161,7 +161,7 @@ def test_the_exporter_serves_until_it_is_ended(busy: ShopHarness) -> None:
     assert families.keys() >= FAMILIES.keys()
 
 
-def test_without_a_database_it_does_not_start() -> None:
+def test_missing_database_url_exits_2() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "tools.exporter"],
         env={"PATH": os.environ["PATH"], "SHOP_PROFILE": "local"},

@@ -1,4 +1,4 @@
-"""The log: one line per message, with what an operator asks for and nothing that is a secret."""
+"""Logs: one line per message, with function, route, status, duration and trace, without secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shop.runtime import log
 from shop.runtime.routing import Operation
 from tests.harness import ShopHarness
 
-PASSWORD = "a password that nobody 알다"
+PASSWORD = "a secret password 알다"
 NAME = "김비밀"
 
 
@@ -22,7 +22,9 @@ def lines_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in captured.out.splitlines()]
 
 
-def test_a_whole_flow_says_no_secret(shop: ShopHarness, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_of_an_order_flow_contain_no_secrets(
+    shop: ShopHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
     email = f"{uuid4().hex}@secret.test"
     account = {"email": email, "password": PASSWORD, "name": NAME}
     product = shop.product(name="비밀 물건")
@@ -59,7 +61,7 @@ def test_a_whole_flow_says_no_secret(shop: ShopHarness, capsys: pytest.CaptureFi
         assert secret not in text, secret
 
 
-def test_a_line_says_what_an_operator_asks_for(
+def test_line_has_route_status_duration_trace_and_cold_start(
     shop: ShopHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.apps["list_products"].ready_seconds = 0.25
@@ -76,23 +78,23 @@ def test_a_line_says_what_an_operator_asks_for(
         assert len(line["trace"]) == 32 and line["milliseconds"] >= 0
 
 
-def test_a_line_says_when_to_come_again(
-    shop: ShopHarness, capsys: pytest.CaptureFixture[str]
-) -> None:
-    away = shop.apps["read_orders"].services
-    away._made.clear()
+def test_line_of_503_has_retry_after(shop: ShopHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    services = shop.apps["read_orders"].services
+    services._made.clear()
     object.__setattr__(
-        away.settings, "database_url", type(away.settings.database_url)("postgresql://127.0.0.1:9")
+        services.settings,
+        "database_url",
+        type(services.settings.database_url)("postgresql://127.0.0.1:9"),
     )
 
-    answer = shop.person().get("/orders/me")
+    response = shop.person().get("/orders/me")
 
     (*_, line) = lines_of(capsys)
-    assert (answer.status, line["status"]) == (503, 503)
-    assert line["retry_after"] == answer.headers["retry-after"]
+    assert (response.status, line["status"]) == (503, 503)
+    assert line["retry_after"] == response.headers["retry-after"]
 
 
-def test_a_bug_keeps_its_trace_and_loses_what_rows_hold(
+def test_traceback_of_a_bug_is_logged_without_row_data(
     shop: ShopHarness, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = shop.person().token
@@ -105,15 +107,15 @@ def test_a_bug_keeps_its_trace_and_loses_what_rows_hold(
 
     assert shop.call("GET", "/categories").status == 500
 
-    bug, answered = lines_of(capsys)
-    assert (bug["message"], answered["status"]) == ("bug", 500)
-    assert bug["trace"] == answered["trace"]
+    bug, request = lines_of(capsys)
+    assert (bug["message"], request["status"]) == ("bug", 500)
+    assert bug["trace"] == request["trace"]
     assert "RuntimeError" in bug["traceback"] and "boom" in bug["traceback"]
     for secret in ("kim@", "lee@", "secret.test", token):
         assert secret not in bug["traceback"]
 
 
-def test_a_line_outside_of_messages_has_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_outside_a_message_has_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
     log.write("left for later", what="nothing")
 
     (line,) = lines_of(capsys)

@@ -1,4 +1,4 @@
-"""The numbers of a process: on a port of its own, after the first answer, and right."""
+"""Metrics of a process: a separate port, loaded after the first response, correct values."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from shop.runtime import telemetry
 from shop.runtime.services import Services
 from shop.runtime.telemetry import Telemetry
+from tests.flows.telemetry_receivers import Collector
 from tests.functions.test_runtime_processes import ROOT, House, free_port, served
 from tests.harness import ShopHarness
-from tests.tools.observability.conftest import Collector
 from tests.waiting import wait_for
 from tools.local_platform.secrets import Secrets
 
-NOWHERE = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
-# What ``shop.runtime.server`` does in its worker, one answer, and what was imported when.
-FIRST_ANSWER = """
+# Serves one request as ``shop.runtime.server`` does and prints which libraries were imported when.
+FIRST_RESPONSE = """
 import io, json, sys, threading, time
 from shop.registry import spec_of
 from shop.runtime import server
@@ -43,12 +43,12 @@ def loaded():
 app = make_app((spec_of("list_products"),))
 app.warm()
 before = loaded()
-answer = app.answer(HttpRequest("GET", "/nowhere", "", {}, "", io.BytesIO().read, 0))
+response = app.answer(HttpRequest("GET", "/nowhere", "", {}, "", io.BytesIO().read, 0))
 at_once = loaded()
 deadline = time.monotonic() + 20
 while loaded() != list(LIBRARIES) and time.monotonic() < deadline:
     time.sleep(0.01)
-print(json.dumps([before, at_once, loaded(), answer.status]))
+print(json.dumps([before, at_once, loaded(), response.status]))
 app.telemetry.stop()
 """
 
@@ -76,7 +76,9 @@ def value(series: Series, name: str, **labels: str) -> float | None:
     return series.get((name, frozenset(labels.items())))
 
 
-def test_nothing_is_loaded_before_the_first_answer(secrets: Secrets, collector: Collector) -> None:
+def test_telemetry_libraries_load_after_the_first_response(
+    secrets: Secrets, collector: Collector
+) -> None:
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -88,7 +90,7 @@ def test_nothing_is_loaded_before_the_first_answer(secrets: Secrets, collector: 
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
     }
     done = subprocess.run(
-        [sys.executable, "-c", FIRST_ANSWER],
+        [sys.executable, "-c", FIRST_RESPONSE],
         env=environment,
         cwd=ROOT,
         capture_output=True,
@@ -103,7 +105,7 @@ def test_nothing_is_loaded_before_the_first_answer(secrets: Secrets, collector: 
     assert later == ["prometheus_client", "opentelemetry"]
 
 
-def test_who_has_nothing_to_do_shows_its_page_after_a_while(
+def test_idle_process_serves_metrics_after_a_delay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     port = free_port()
@@ -112,35 +114,37 @@ def test_who_has_nothing_to_do_shows_its_page_after_a_while(
     idle = Telemetry(("settle",), cast(Services, services))
 
     idle.probed()
-    assert idle._thread is None, "a start is not held up by a probe"
+    assert idle._thread is None, "a probe must not delay the start"
     monkeypatch.setattr(telemetry, "UNASKED_SECONDS", 0.0)
     idle.probed()
     try:
-        wait_for(lambda: is_up(port), "the page is there")
+        wait_for(lambda: is_up(port), "the metrics page")
         assert value(scraped(port), "shop_requests_in_flight", function="settle") == 0
     finally:
         idle.stop()
-        idle._thread.join()
+        thread = idle._thread
+        assert thread is not None
+        thread.join()
 
 
-def test_a_process_counts_what_it_answers(house: House) -> None:
+def test_process_counts_requests_events_and_transactions(house: House) -> None:
     port = free_port()
     customer = house.customer()
     ((product,),) = house.sql("select max(product_id) from shop.products")
     order = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
-    environment = house.environment("place_order", METRICS_PORT=str(port), BROKER_URL=NOWHERE)
+    environment = house.environment("place_order", METRICS_PORT=str(port), BROKER_URL=UNREACHABLE)
     with served("container", "place_order", environment) as running:
-        assert not is_up(port), "health checks are no answers"
-        answers = [
+        assert not is_up(port), "health checks do not start the metrics page"
+        statuses = [
             running.ask("POST", "/orders", order, customer)[0],
             running.ask("POST", "/orders", order, customer)[0],
             running.ask("POST", "/orders", order)[0],
             running.ask("GET", "/metrics")[0],
         ]
-        wait_for(lambda: is_up(port), "the page is there")
+        wait_for(lambda: is_up(port), "the metrics page")
         page = scraped(port)
 
-    assert answers == [201, 201, 401, 404]
+    assert statuses == [201, 201, 401, 404]
     of = {"function": "place_order"}
     placed = {**of, "route": "POST /orders"}
     assert value(page, "shop_requests_total", **placed, status="2xx") == 2
@@ -148,14 +152,14 @@ def test_a_process_counts_what_it_answers(house: House) -> None:
     assert value(page, "shop_requests_total", **of, route="unmatched", status="4xx") == 1
     assert value(page, "shop_request_duration_seconds_count", **placed) == 3
     left = {**of, "type": "order.placed", "outcome": "left"}
-    assert value(page, "shop_outbox_published_total", **left) == 2, "nobody listens there"
+    assert value(page, "shop_outbox_published_total", **left) == 2, "the broker is unreachable"
     assert value(page, "shop_requests_in_flight", **of) == 0
     assert value(page, "shop_database_transactions_total", **of) == 2
     assert 4 <= (value(page, "shop_database_round_trips_total", **of) or 0) <= 8
     assert 0.05 < (value(page, "cold_start_seconds", **of) or 0) < 30
 
 
-def test_a_taken_port_costs_the_numbers_and_nothing_else(house: House) -> None:
+def test_metrics_port_in_use_does_not_stop_the_function(house: House) -> None:
     environment = house.environment("list_products")
     environment["METRICS_PORT"] = environment["PORT"]
     with served("container", "list_products", environment) as running:
@@ -164,7 +168,7 @@ def test_a_taken_port_costs_the_numbers_and_nothing_else(house: House) -> None:
     assert statuses == {200}
 
 
-def test_without_a_port_nothing_is_kept(shop: ShopHarness) -> None:
+def test_without_metrics_port_nothing_is_recorded(shop: ShopHarness) -> None:
     shop.person().paid_order(shop.product())
 
     telemetries = [app.telemetry for app in shop.apps.values()]
