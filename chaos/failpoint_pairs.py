@@ -1,6 +1,7 @@
-"""Every crash window of every function that writes: what a run has to kill at least once.
+"""The pairs of function and failpoint at which a run kills processes (F-01).
 
-Derived from the specs, so a new function or route brings its windows along.
+The pairs are derived from the function specs.  shop/primitives/failpoints.py defines the failpoints
+W0 to W10.
 """
 
 from __future__ import annotations
@@ -10,58 +11,67 @@ from dataclasses import dataclass
 from shop.primitives.failpoints import Failpoint
 from shop.primitives.spec import FunctionSpec, Route
 
-# Whoever writes reads a request, commits, and answers.
-ALWAYS = {"W0", "W2", "W3", "W4", "W6"}
-OF_A_PROVIDER_CALL = {"W7", "W8", "W9"}
-NO_BODY = 204
+# Every function that writes reads a message, commits and responds.
+ALWAYS = {
+    Failpoint.MESSAGE_READ,
+    Failpoint.BEFORE_COMMIT,
+    Failpoint.COMMIT_SENT,
+    Failpoint.COMMITTED,
+    Failpoint.BEFORE_RESPONSE,
+}
+OF_A_PROVIDER_CALL = {
+    Failpoint.BEFORE_PROVIDER_CALL,
+    Failpoint.AFTER_PROVIDER_CALL,
+    Failpoint.OUTCOME_WRITTEN,
+}
+NO_CONTENT = 204
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A function, and a window that its process can die in."""
+class FailpointPair:
+    """A function and a failpoint that its processes pass."""
 
     function: str
-    window: str
+    failpoint: Failpoint
 
     def setting(self, nth: int = 1) -> str:
-        """The ``SHOP_CRASH`` that has the process die at the nth passing of the window."""
-        return f"{self.function}:{self.window}:{nth}"
+        """The value of ``SHOP_CRASH`` that kills a process at its nth pass of the failpoint."""
+        return f"{self.function}:{self.failpoint}:{nth}"
 
 
-def pairs(specs: tuple[FunctionSpec, ...]) -> tuple[Pair, ...]:
-    """Every pair that exists, by function and window."""
+def failpoint_pairs(specs: tuple[FunctionSpec, ...]) -> tuple[FailpointPair, ...]:
+    """All pairs of these functions, ordered by function and failpoint."""
     return tuple(
-        Pair(spec.name, failpoint)
+        FailpointPair(spec.name, failpoint)
         for spec in specs
         for failpoint in Failpoint
-        if failpoint in _windows(spec)
+        if failpoint in _failpoints_of(spec)
     )
 
 
-def _windows(spec: FunctionSpec) -> set[str]:
+def _failpoints_of(spec: FunctionSpec) -> set[Failpoint]:
     writing = [route for route in spec.routes if route.writes]
     if not writing and not spec.receives_events:
         return set()
-    windows = set(ALWAYS)
-    # Ticks and dead letters come without a row of their own: looking twice for what is due, or
-    # keeping one letter twice, changes nothing.  Log-ins are not idempotent (functions/login).
-    if spec.subscriptions or any(_leaves_a_row(route) for route in writing):
-        windows.add("W1")
+    failpoints = set(ALWAYS)
+    # Ticks and dead letters insert no inbox row: selecting due rows twice or storing one letter
+    # twice changes nothing.  Log-ins are not idempotent (functions/login).
+    if spec.subscriptions or any(_inserts_deduplication_row(route) for route in writing):
+        failpoints.add(Failpoint.CLAIMED)
     if spec.emits:
-        windows.add("W5")
+        failpoints.add(Failpoint.PUBLISHED)
     if "provider" in spec.needs:
-        windows |= OF_A_PROVIDER_CALL
-    # Events are answered 204, and so are the provider's notices, or 202 without a body: there is
-    # no half of nothing.
-    if any(_answers_with_a_body(route) for route in writing):
-        windows.add("W10")
-    return windows
+        failpoints |= OF_A_PROVIDER_CALL
+    # Responses to events (204) and to webhooks (204 or 202) have no body that could be cut.
+    if any(_has_response_body(route) for route in writing):
+        failpoints.add(Failpoint.HALF_RESPONSE_SENT)
+    return failpoints
 
 
-def _leaves_a_row(route: Route) -> bool:
-    """An idempotency key's row, or the inbox row of a provider's notice."""
+def _inserts_deduplication_row(route: Route) -> bool:
+    """Whether the route inserts the row of an idempotency key or the inbox row of a webhook."""
     return route.idempotent or route.auth == "provider"
 
 
-def _answers_with_a_body(route: Route) -> bool:
-    return route.response is not None and route.status != NO_BODY
+def _has_response_body(route: Route) -> bool:
+    return route.response is not None and route.status != NO_CONTENT

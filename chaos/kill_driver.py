@@ -1,6 +1,7 @@
-"""Keeps the crash plan going: new processes where there are none to kill, messages where few come.
+"""Makes overdue kills happen: replaces processes that have no failpoint and sends messages.
 
-The load alone would not wake ``settle`` or ``dead_letter`` thirty times for each of their windows.
+The workload alone sends too few messages to ``settle`` or ``dead_letter`` for 30 kills at each of
+their failpoints.
 """
 
 from __future__ import annotations
@@ -15,102 +16,99 @@ import psycopg
 from chaos.environment import Environment
 from chaos.faults.messages import send_poison
 from shop.primitives.ids import new_uuid
+from tools.local_platform.activator import FunctionPool
 from tools.local_platform.servers import ServerFailed
 
 EVERY_SECONDS = 0.5
 RATE_SECONDS = 5.0
 CALL_SECONDS = 8.0
-PASSWORD = "a long enough password"  # noqa: S105 (of accounts that live as long as a run)
+ATTEMPTS_MAX = 5
+PASSWORD = "a long enough password"  # noqa: S105 (of accounts that exist during a run only)
+
+Send = Callable[[], Awaitable[object]]
 
 
-async def keep_killing(scene: Environment) -> None:
-    """Looks after every function that is behind its kills, until cancelled."""
-    under_way: dict[str, asyncio.Task[None]] = {}
-    async with httpx.AsyncClient(base_url=scene.edge_url, timeout=CALL_SECONDS) as client:
-        pumps = _pumps(scene, client)
+async def drive_kills(environment: Environment) -> None:
+    """Helps every function whose kills are overdue; runs until cancelled."""
+    running: dict[str, asyncio.Task[None]] = {}
+    async with httpx.AsyncClient(base_url=environment.edge_url, timeout=CALL_SECONDS) as client:
+        senders = _message_senders(environment, client)
         try:
             while True:
                 await asyncio.sleep(EVERY_SECONDS)
-                for pool in scene.pools():
+                for pool in environment.pools():
                     name = pool.spec.name
-                    if not scene.crashes.is_behind(name):
+                    if not environment.kill_plan.is_behind(name):
                         continue
-                    has_ticks = bool(pool.spec.schedules)
-                    if not scene.crashes.armed(name):
-                        _make_room(scene, name)
-                    elif scene.crashes.is_stuck(name, has_ticks=has_ticks):
-                        _start_over(scene, name)
-                    if name in pumps and (name not in under_way or under_way[name].done()):
-                        under_way[name] = asyncio.create_task(_quietly(pumps[name]))
+                    _replace_processes(environment, pool)
+                    if name in senders and (name not in running or running[name].done()):
+                        running[name] = asyncio.create_task(_send_quietly(senders[name]))
         finally:
-            for task in under_way.values():
+            for task in running.values():
                 task.cancel()
 
 
-async def note_rates(scene: Environment) -> None:
-    """Tells the crash plan how busy each function is, until cancelled."""
-    before = {pool.spec.name: pool.messages for pool in scene.pools()}
+async def measure_message_rates(environment: Environment) -> None:
+    """Updates the crash plan with the message rate of each function; runs until cancelled."""
+    before = {pool.spec.name: pool.messages for pool in environment.pools()}
     while True:
         await asyncio.sleep(RATE_SECONDS)
-        now = {pool.spec.name: pool.messages for pool in scene.pools()}
-        scene.crashes.note_rates(
+        now = {pool.spec.name: pool.messages for pool in environment.pools()}
+        environment.kill_plan.set_message_rates(
             {name: (count - before[name]) / RATE_SECONDS for name, count in now.items()}
         )
         before = now
 
 
-def _make_room(scene: Environment, function: str) -> None:
-    """Scales one process in: the next message starts another, which is told where to die."""
-    there = scene.processes(function)
-    pool = scene.platform.activator.pools[function]
-    if there and len(there) == len(pool.processes):
-        pool.retire(there[0])
+def _replace_processes(environment: Environment, pool: FunctionPool) -> None:
+    """Retires processes, so that the next message starts one with another failpoint."""
+    plan, name = environment.kill_plan, pool.spec.name
+    running = environment.processes(name)
+    if not plan.assigned_processes(name):
+        if running and len(running) == len(pool.processes):
+            pool.retire(running[0])
+    elif plan.is_stuck(name, has_ticks=bool(pool.spec.schedules)):
+        for process in running:
+            pool.retire(process)
 
 
-def _start_over(scene: Environment, function: str) -> None:
-    """Scales all processes in, so that other windows are handed out."""
-    pool = scene.platform.activator.pools[function]
-    for process in scene.processes(function):
-        pool.retire(process)
+def _message_senders(environment: Environment, client: httpx.AsyncClient) -> Mapping[str, Send]:
+    """By function, how to send it a message."""
 
-
-def _pumps(
-    scene: Environment, client: httpx.AsyncClient
-) -> Mapping[str, Callable[[], Awaitable[object]]]:
-    def tick(function: str) -> Callable[[], Awaitable[object]]:
-        spec = scene.platform.activator.pools[function].spec
-        return lambda: scene.platform.clock.tick(spec, spec.schedules[0])
+    def tick(function: str) -> Send:
+        spec = environment.platform.activator.pools[function].spec
+        return lambda: environment.platform.clock.tick(spec, spec.schedules[0])
 
     return {
         "register": lambda: _register(client),
         "login": lambda: _log_in(client),
-        "dead_letter": lambda: send_poison(scene),
+        "dead_letter": lambda: send_poison(environment),
         "settle": tick("settle"),
         "sweep": tick("sweep"),
     }
 
 
 async def _register(client: httpx.AsyncClient) -> None:
-    """A new account; asked again with the same key, as a client would, until it is answered."""
+    """Registers a new account, with retries under the same idempotency key."""
     body = {"email": f"{new_uuid()}@faults.example", "password": PASSWORD, "name": "누구나"}
     headers = {"idempotency-key": str(new_uuid())}
-    for _ in range(5):
+    for _ in range(ATTEMPTS_MAX):
         with suppress(httpx.HTTPError):
-            answer = await client.post("/users", json=body, headers=headers)
-            if answer.status_code < 500:
+            response = await client.post("/users", json=body, headers=headers)
+            if response.status_code < 500:
                 return
         await asyncio.sleep(0.2)
 
 
 async def _log_in(client: httpx.AsyncClient) -> None:
     body = {"email": "customer@shop.local", "password": "local-only-customer"}
-    answer = await client.post("/auth/login", json=body)
-    if answer.status_code == 200:
-        refresh = {"refreshToken": answer.json()["refreshToken"]}
+    response = await client.post("/auth/login", json=body)
+    if response.status_code == 200:
+        refresh = {"refreshToken": response.json()["refreshToken"]}
         await client.post("/auth/refresh", json=refresh)
 
 
-async def _quietly(pump: Callable[[], Awaitable[object]]) -> None:
-    """What goes wrong here is meant to."""
+async def _send_quietly(send: Send) -> None:
+    """Ignores the errors that the faults of the run cause."""
     with suppress(httpx.HTTPError, psycopg.Error, OSError, TimeoutError, ServerFailed):
-        await pump()
+        await send()

@@ -1,59 +1,66 @@
-"""The checker beside the run: every I-query in one snapshot, again and again."""
+"""Evaluates the invariants I-… repeatedly during a run, each time in one database snapshot.
+
+tools/checker/invariants.py defines the invariants.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypedDict
 
 import httpx
 
 from chaos.environment import Environment
-from tools.checker.evaluate import Violation
+from tools.checker.evaluate import ChargeRow, PoisonRow, RefundRow, Violation
 from tools.checker.monitor import DatabaseUnavailable, InvariantMonitor
 
 EVERY_SECONDS = 1.0
-# The books grow with the run, and looking at all of them must not become the load.
+# An evaluation takes longer as the run grows, and it must not become the load.
 SHARE_OF_TIME_MAX = 0.15
 PAGE = 500
 
 
-class ProviderBooks:
-    """Reads on in the provider's list of movements: each one once."""
+class Transaction(TypedDict):
+    """A charge or refund in the simulator's list of transactions."""
+
+    kind: str
+    key: str
+    charge_key: str
+    amount_minor: int
+
+
+class ProviderTransactions:
+    """Reads the provider's list of transactions incrementally, each entry once."""
 
     def __init__(self, url: str, api_key: str) -> None:
         self._client = httpx.Client(
             base_url=url, headers={"authorization": f"Bearer {api_key}"}, timeout=30.0
         )
         self._cursor = 0
-        self._seen: dict[str, int] = {}
+        self._executions: dict[str, int] = {}
 
-    def news(self) -> tuple[list[tuple[str, int | None, str]], list[tuple[str, str, int]]]:
-        """Charges and refunds since the last time, as ``ExternalRecords`` has them."""
-        charges: list[tuple[str, int | None, str]] = []
-        refunds: list[tuple[str, str, int]] = []
+    def read_new(self) -> tuple[list[ChargeRow], list[RefundRow]]:
+        """The charges and refunds since the previous call, as rows for the checker."""
+        charges: list[ChargeRow] = []
+        refunds: list[RefundRow] = []
         has_more = True
         while has_more:
             page = self._client.get("/charges", params={"since": self._cursor, "limit": PAGE})
             document = page.raise_for_status().json()
             for entry in document["entries"]:
-                self._note(entry, charges, refunds)
+                self._add(entry, charges, refunds)
             self._cursor, has_more = int(document["next_cursor"]), document["has_more"]
         return charges, refunds
 
     def close(self) -> None:
         self._client.close()
 
-    def _note(
-        self,
-        entry: dict[str, Any],
-        charges: list[tuple[str, int | None, str]],
-        refunds: list[tuple[str, str, int]],
-    ) -> None:
+    def _add(self, entry: Transaction, charges: list[ChargeRow], refunds: list[RefundRow]) -> None:
         key, amount = entry["key"], entry["amount_minor"]
-        times = self._seen[key] = self._seen.get(key, 0) + 1
-        # a key that was executed twice is a charge or refund which no row announced
+        times = self._executions[key] = self._executions.get(key, 0) + 1
+        # the second execution of a key is a charge or refund without a row in the shop
         name = key if times == 1 else f"{key} again {times}"
         if entry["kind"] == "refund":
             refunds.append((name, entry["charge_key"], amount))
@@ -61,59 +68,59 @@ class ProviderBooks:
             charges.append((name, amount, "CAPTURED"))
 
 
-class Watch:
-    """Looks until stopped; ``evaluations`` counts the snapshots.
+class BackgroundMonitor:
+    """Evaluates the invariants until cancelled; ``evaluations`` counts the snapshots.
 
-    Whoever holds ``looking`` is alone with the database: the watch begins no look meanwhile.
+    No evaluation starts while another task holds ``lock``.
     """
 
-    def __init__(self, scene: Environment, on_broken: Callable[[Violation], None]) -> None:
-        self._books = ProviderBooks(scene.provider_url, scene.secrets.provider_api_key)
-        self._watcher = InvariantMonitor(scene.admin_url)
-        self._scene = scene
-        self._on_broken = on_broken
-        self._poison_told = 0
-        self.looking = asyncio.Lock()
-        self._charges: list[tuple[str, int | None, str]] = []
-        self._refunds: list[tuple[str, str, int]] = []
+    def __init__(self, environment: Environment, on_violation: Callable[[Violation], None]) -> None:
+        self._transactions = ProviderTransactions(
+            environment.provider_url, environment.secrets.provider_api_key
+        )
+        self._monitor = InvariantMonitor(environment.admin_url)
+        self._environment = environment
+        self._on_violation = on_violation
+        self._poison_count = 0
+        self.lock = asyncio.Lock()
+        self._charges: list[ChargeRow] = []
+        self._refunds: list[RefundRow] = []
         self.evaluations = 0
-        self.took_seconds = 0.0
 
     async def run(self) -> None:
-        """One look after the other, until cancelled."""
+        """Evaluates about once a second, less often when an evaluation takes long."""
         try:
             while True:
                 began = time.monotonic()
-                await self.look()
+                await self.evaluate()
                 took = time.monotonic() - began
                 await asyncio.sleep(max(EVERY_SECONDS - took, took / SHARE_OF_TIME_MAX - took))
         finally:
             await asyncio.to_thread(self._close)
 
-    async def look(self) -> None:
-        """One snapshot; none where PostgreSQL or the provider do not answer now."""
-        async with self.looking:
-            poison = self._scene.poison[self._poison_told :]
+    async def evaluate(self) -> None:
+        """Evaluates once; does nothing when PostgreSQL or the provider is unavailable."""
+        async with self.lock:
+            poison = self._environment.poison_events[self._poison_count :]
             try:
-                found = await asyncio.to_thread(self._look, poison)
+                violations = await asyncio.to_thread(self._evaluate, poison)
             except (DatabaseUnavailable, httpx.HTTPError):
                 return
-        self._poison_told += len(poison)
+        self._poison_count += len(poison)
         self.evaluations += 1
-        for violation in found:
-            self._on_broken(violation)
+        for violation in violations:
+            self._on_violation(violation)
 
-    def _look(self, poison: list[tuple[str, str]]) -> list[Violation]:
-        # the books first: a payment is committed before its call, so what they show has its row
-        charges, refunds = self._books.news()
+    def _evaluate(self, poison: list[PoisonRow]) -> list[Violation]:
+        # read the provider first: a payment row is committed before its call, so every charge
+        # that has been read by then must have a row in the snapshot
+        charges, refunds = self._transactions.read_new()
         self._charges += charges
         self._refunds += refunds
-        began = time.monotonic()
-        found = self._watcher.evaluate(self._charges, self._refunds, poison)
+        violations = self._monitor.evaluate(self._charges, self._refunds, poison)
         self._charges, self._refunds = [], []
-        self.took_seconds += time.monotonic() - began
-        return found
+        return violations
 
     def _close(self) -> None:
-        self._books.close()
-        self._watcher.close()
+        self._transactions.close()
+        self._monitor.close()

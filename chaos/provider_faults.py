@@ -1,70 +1,84 @@
-"""The provider double's faults as layers: what is always on, and what a fault puts on top."""
+"""Controls the faults of the payment simulator: continuous ones and temporary ones on top."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import httpx
 
 CALL_SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class FaultLayer:
+    """Probabilities of faults by name, and the other settings of the simulator (in seconds)."""
+
+    probabilities: Mapping[str, float] = field(default_factory=dict[str, float])
+    settings: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
 class ProviderFaults:
-    """Sets the sandbox's faults over its own API and keeps count over all changes."""
+    """Sets the simulator's faults over its HTTP API and counts how often each one occurred."""
 
     def __init__(self, url: str, api_key: str, seed: int) -> None:
         self._client = httpx.AsyncClient(
             base_url=url, headers={"authorization": f"Bearer {api_key}"}, timeout=CALL_SECONDS
         )
-        self._base: dict[str, Any] = {"seed": seed}
-        self._layers: dict[str, dict[str, Any]] = {}
-        self._counted: Counter[str] = Counter()
+        self._seed = seed
+        self._continuous = FaultLayer()
+        self._layers: dict[str, FaultLayer] = {}
+        self._occurrences: Counter[str] = Counter()
         self._lock = asyncio.Lock()
 
-    async def set_base(self, **settings: Any) -> None:
-        """What goes wrong whatever else does."""
-        self._base = {**self._base, **settings}
-        await self._load()
+    async def set_continuous(self, probabilities: Mapping[str, float], **settings: float) -> None:
+        """Sets the faults that stay active under all others."""
+        self._continuous = FaultLayer(probabilities, settings)
+        await self._apply()
 
-    async def put(self, name: str, **settings: Any) -> None:
-        """Lays ``settings`` over the base; probabilities are added to those below."""
-        self._layers[name] = settings
-        await self._load()
+    async def add(
+        self, name: str, probabilities: Mapping[str, float] | None = None, **settings: float
+    ) -> None:
+        """Adds a layer: its settings win, its probabilities are added to those of the others."""
+        self._layers[name] = FaultLayer(probabilities or {}, settings)
+        await self._apply()
 
-    async def take_off(self, name: str) -> None:
-        """Takes a layer off again."""
+    async def remove(self, name: str) -> None:
+        """Removes a layer."""
         self._layers.pop(name, None)
-        await self._load()
+        await self._apply()
 
-    async def heal(self) -> None:
-        """Nothing goes wrong any more."""
+    async def remove_all(self) -> None:
+        """Removes all layers and the continuous faults."""
         self._layers.clear()
-        self._base = {"seed": self._base["seed"]}
-        await self._load()
+        self._continuous = FaultLayer()
+        await self._apply()
 
-    async def fired(self) -> Counter[str]:
-        """How often each fault fired since the run began."""
-        answer = await self._client.get("/faults")
-        return self._counted + Counter(answer.json()["fired"])
+    async def occurrences(self) -> Counter[str]:
+        """How often each fault occurred since the run began."""
+        response = await self._client.get("/faults")
+        fired: dict[str, int] = response.json()["fired"]
+        return self._occurrences + Counter(fired)
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _load(self) -> None:
+    async def _apply(self) -> None:
         async with self._lock:
-            self._counted = await self.fired()
-            self._base["seed"] += 1  # loading starts the dice again: not with the same throws
-            settings = dict(self._base)
-            for layer in self._layers.values():
-                settings |= {k: v for k, v in layer.items() if k != "probabilities"}
-            settings["probabilities"] = self._probabilities()
-            answer = await self._client.post("/faults", json=settings)
-            answer.raise_for_status()
+            self._occurrences = await self.occurrences()
+            # loading restarts the simulator's random generator: another seed, other draws
+            self._seed += 1
+            body: dict[str, object] = {"seed": self._seed, "probabilities": self._probabilities()}
+            for layer in (self._continuous, *self._layers.values()):
+                body |= layer.settings
+            response = await self._client.post("/faults", json=body)
+            response.raise_for_status()
 
     def _probabilities(self) -> dict[str, float]:
-        total: Counter[str] = Counter(self._base.get("probabilities", {}))
-        for layer in self._layers.values():
-            total.update(layer.get("probabilities", {}))
-        return {name: min(1.0, p) for name, p in total.items()}
+        total: dict[str, float] = {}
+        for layer in (self._continuous, *self._layers.values()):
+            for name, probability in layer.probabilities.items():
+                total[name] = min(1.0, total.get(name, 0.0) + probability)
+        return total

@@ -1,8 +1,9 @@
-"""F-28: the database goes back to a moment of mid-run, and the world keeps its later truth.
+"""Point-in-time recovery of the database (F-28).
 
-Three steps, so that a run can live between them: ``take_base_backup``, ``moment``, ``restore``.
-The server has to keep an archive (``PostgresServer(..., archives=True)``), and nobody may be
-connected who would go on from what it remembers: stop the functions first.
+The steps are ``take_base_backup``, ``current_time`` and ``restore``, with writes between them.
+
+The server needs a WAL archive (``PostgresServer(..., archives=True)``).  Stop the functions before
+``restore``: they must not continue with data of the database that is replaced.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from tools.local_platform.servers import PostgresServer
 
@@ -26,12 +28,12 @@ NOW: LiteralString = """
 select clock_timestamp()
 """
 
-# A log that nothing was written to since is not switched; then its last segment is there already.
+# A segment without new records is not switched; then the previous one is archived already.
 SWITCH: LiteralString = """
 select pg_walfile_name(pg_switch_wal() - 1)
 """
 
-# Names of one timeline sort as they were written.
+# The segment names of one timeline are ordered by time.
 IS_ARCHIVED: LiteralString = """
 select coalesce(last_archived_wal, '') >= %(segment)s, failed_count from pg_stat_archiver
 """
@@ -42,30 +44,30 @@ select pg_is_in_recovery()
 
 RECOVERY = """
 restore_command = 'cp {archive}/%f %p'
-recovery_target_time = '{moment}'
+recovery_target_time = '{target}'
 recovery_target_action = 'promote'
 """
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What the restore cost: ``rpo_seconds`` of commits, ``rto_seconds`` without a database."""
+    """The measured cost of a restore: ``rto_seconds`` is the time without a database."""
 
-    moment: datetime
+    target: datetime
     stopped_at: datetime
     rto_seconds: float
 
     @property
     def rpo_seconds(self) -> float:
-        """From the moment that was restored to the one in which the server stopped."""
-        return (self.stopped_at - self.moment).total_seconds()
+        """The time span of lost commits: from the restored time to the stop of the server."""
+        return (self.stopped_at - self.target).total_seconds()
 
     def __str__(self) -> str:
-        return f"RPO {self.rpo_seconds:.1f} s, RTO {self.rto_seconds:.1f} s, to {self.moment}"
+        return f"RPO {self.rpo_seconds:.1f} s, RTO {self.rto_seconds:.1f} s, to {self.target}"
 
 
 def take_base_backup(server: PostgresServer) -> Path:
-    """Copies the running cluster, with the log that makes the copy whole; the copy's folder."""
+    """Copies the running cluster with the WAL that makes the copy consistent; the copy's folder."""
     base = server.folder_beside("base")
     server.run_program(
         "pg_basebackup",
@@ -77,59 +79,59 @@ def take_base_backup(server: PostgresServer) -> Path:
     return base
 
 
-def moment(url: str) -> datetime:
-    """Now, by the database's clock, which is the one that commits are dated with."""
+def current_time(url: str) -> datetime:
+    """The time of the database's clock, which is also the time of its commits."""
     with psycopg.connect(url, autocommit=True) as connection:
-        found: datetime = _one(connection, NOW)[0]
-        return found
+        now: datetime = _one(connection, NOW)[0]
+        return now
 
 
 def restore(server: PostgresServer, url: str, base: Path, target: datetime) -> Restored:
-    """Puts the copy in the cluster's place and replays the archive up to ``target``.
+    """Replaces the cluster by the copy and replays the archive up to ``target``.
 
-    The cluster as it was stays beside the new one, as ``postgres.lost``.  Something must have been
-    committed after ``target``: PostgreSQL refuses to start when it never gets there.
+    The replaced cluster is kept as ``postgres.lost``.  There must be a commit after ``target``:
+    PostgreSQL does not start when the archive ends before it.
     """
-    assert server.archive is not None, "the server keeps no archive"
+    assert server.archive is not None, "the server has no WAL archive"
     with psycopg.connect(url, autocommit=True) as connection:
         _archive_all(connection)
         stopped_at: datetime = _one(connection, NOW)[0]
     began = time.monotonic()
     server.stop()
-    _swap(server, base)
-    _ask_for_recovery(server, server.archive, target)
+    _replace_cluster(server, base)
+    _configure_recovery(server, server.archive, target)
     server.start()
     _wait_until_promoted(url)
     return Restored(target, stopped_at, time.monotonic() - began)
 
 
-def _archive_all(connection: psycopg.Connection[Any]) -> None:
-    """Waits until everything that is committed now is in the archive."""
+def _archive_all(connection: psycopg.Connection[TupleRow]) -> None:
+    """Waits until everything that has been committed is in the archive."""
     segment = _one(connection, SWITCH)[0]
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         row = connection.execute(IS_ARCHIVED, {"segment": segment}).fetchone()
         assert row is not None
-        is_there, failures = row
-        if is_there:
+        is_archived, failures = row
+        if is_archived:
             return
         if time.monotonic() > deadline:
             raise TimeoutError(f"{segment} is not in the archive; {failures} attempts failed")
         time.sleep(POLL_SECONDS)
 
 
-def _swap(server: PostgresServer, base: Path) -> None:
-    lost = server.cluster.with_name("postgres.lost")
-    shutil.rmtree(lost, ignore_errors=True)
-    server.cluster.rename(lost)
+def _replace_cluster(server: PostgresServer, base: Path) -> None:
+    replaced = server.cluster.with_name("postgres.lost")
+    shutil.rmtree(replaced, ignore_errors=True)
+    server.cluster.rename(replaced)
     fresh = server.folder_beside(server.cluster.name)
     server.run_program("cp", "-a", f"{base}/.", str(fresh))
 
 
-def _ask_for_recovery(server: PostgresServer, archive: Path, target: datetime) -> None:
+def _configure_recovery(server: PostgresServer, archive: Path, target: datetime) -> None:
     settings = server.cluster / "postgresql.auto.conf"
     with settings.open("a", encoding="utf-8") as file:
-        file.write(RECOVERY.format(archive=archive, moment=target.isoformat()))
+        file.write(RECOVERY.format(archive=archive, target=target.isoformat()))
     flag = server.cluster / "recovery.signal"
     flag.touch()
     owner = server.cluster.stat()
@@ -146,7 +148,7 @@ def _wait_until_promoted(url: str) -> None:
     raise TimeoutError("the restored server was not promoted")
 
 
-def _one(connection: psycopg.Connection[Any], query: LiteralString) -> tuple[Any, ...]:
+def _one(connection: psycopg.Connection[TupleRow], query: LiteralString) -> TupleRow:
     row = connection.execute(query).fetchone()
     assert row is not None
-    return tuple(row)
+    return row

@@ -1,7 +1,8 @@
-"""F-28 on a running shop: base backup, crash, restore to a moment, and everybody is made whole.
+"""F-28: restores a running shop to an earlier point in time and checks that it becomes consistent.
 
-``python -m chaos.restore_test --data DIR`` runs it alone; the full tier runs it after its faults,
-on a shop of its own.  By hand: docs/how-to/back-up-and-restore.md.
+``python -m chaos.restore_test --data DIR`` runs it alone; the full tier runs it after its other
+faults, in an environment of its own.  The procedure for operators is in
+docs/how-to/back-up-and-restore.md.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from chaos.crash_plan import CrashPlan
 from chaos.environment import Environment
-from chaos.restore import moment, restore, take_base_backup
-from chaos.startup import Opening, open_scene
+from chaos.kill_plan import KillPlan
+from chaos.restore import current_time, restore, take_base_backup
+from chaos.startup import RunSettings, open_environment
 from chaos.tiers import TIERS
 from tools.checker import provider_transactions
 from tools.checker.evaluate import ExternalRecords, InvariantResult, evaluate_invariants
@@ -34,8 +35,8 @@ from tools.operations import unmatched_charges
 ORDERS, SECONDS = 60, 12.0
 ACCOUNTS = 45
 EXPIRY_SECONDS = (8, 30)
-REST_SECONDS_MAX = 180.0
-ASK_SECONDS = 0.2
+QUIESCENCE_SECONDS_MAX = 180.0
+POLL_SECONDS = 0.2
 QUIET_SECONDS = 1.0
 
 OPEN_WORK: LiteralString = """
@@ -45,29 +46,28 @@ select (select count(*) from shop.orders where status in ('PENDING', 'CANCELLING
   + (select count(*) from shop.outbox where done_at is null)
 """
 COUNT_ORDERS: LiteralString = "select count(*) from shop.orders"
-COUNT_GHOSTS: LiteralString = "select count(*) from shop.ghosts"
+COUNT_UNMATCHED_CHARGES: LiteralString = "select count(*) from shop.ghosts"
 RECONCILE_NOW: LiteralString = "update shop.reconciliation set next_run_at = now()"
-# While the books are being read the next turn is two minutes away, afterwards an hour or more.
-RECONCILED: LiteralString = """
+# During a reconciliation the next run is two minutes away, afterwards an hour or more.
+IS_RECONCILED: LiteralString = """
 select bool_and(next_run_at > now() + interval '10 minutes') from shop.reconciliation
 """
 
 
 @dataclass(kw_only=True)
-class RestoreTest:
-    """What a restore came to.
+class RestoreResult:
+    """The result of a restore test.
 
-    ``rpo_seconds`` is how far before the crash the moment lies that was restored, ``rto_seconds``
-    the time from the crash until the database took writes again.  ``broken`` names what did not
-    hold, at once or at rest.
+    ``rpo_seconds`` is the time between the restored point and the stop of the database,
+    ``rto_seconds`` the time until it accepted writes again.
     """
 
     rpo_seconds: float = 0.0
     rto_seconds: float = 0.0
     orders_before: int = 0
     orders_lost: int = 0
-    ghosts: int = 0
-    broken: list[str] = field(default_factory=list)
+    unmatched_charges: int = 0
+    violations: list[str] = field(default_factory=list[str])
 
     @property
     def text(self) -> str:
@@ -75,147 +75,158 @@ class RestoreTest:
         return (
             f"{self.orders_lost} of {self.orders_before} orders lost with the last "
             f"{self.rpo_seconds:.1f} s (RPO), writing again after {self.rto_seconds:.1f} s (RTO), "
-            f"{self.ghosts} ghosts returned, {len(self.broken)} broken"
+            f"{self.unmatched_charges} unmatched charges refunded, "
+            f"{len(self.violations)} violations"
         )
 
 
-def run_drill(
+def run_restore_test(
     data: Path, seed: int, *, orders: int = ORDERS, seconds: float = SECONDS
-) -> RestoreTest:
-    """The whole drill in ``data``, with ``orders`` in each of its three parts.
+) -> RestoreResult:
+    """Runs the whole test in ``data``, with ``orders`` in each of its three parts.
 
-    Raises what the servers raise when it cannot be made.
+    Raises the errors of the servers when they fail.
     """
     shutil.rmtree(data, ignore_errors=True)
-    return asyncio.run(_drill(data, seed, orders, seconds))
+    return asyncio.run(_run(data, seed, orders, seconds))
 
 
-async def _drill(data: Path, seed: int, orders: int, seconds: float) -> RestoreTest:
-    drill = RestoreTest()
+async def _run(data: Path, seed: int, orders: int, seconds: float) -> RestoreResult:
+    result = RestoreResult()
     tier = replace(
         TIERS["smoke"], orders=orders, load_seconds=seconds, expiry_seconds=EXPIRY_SECONDS
     )
-    opening = Opening(
+    settings = RunSettings(
         tier=tier,
         seed=seed,
         data=data,
-        crashes=CrashPlan((), per_pair=0, seconds=1.0, dice=Random(seed)),  # noqa: S311
+        kill_plan=KillPlan((), kills_per_pair=0, seconds=1.0, random=Random(seed)),  # noqa: S311
         time_zone="Asia/Seoul",
-        on_load_line=lambda _line: None,
-        archives=True,
+        has_wal_archive=True,
         accounts=ACCOUNTS,
     )
-    async with open_scene(opening) as scene:
-        await scene.load.ask("load", orders=orders, seconds=seconds)
-        base = await asyncio.to_thread(take_base_backup, scene.postgres)
-        await scene.load.ask("load", orders=orders, seconds=seconds)
-        target = await asyncio.to_thread(moment, scene.admin_url)
-        await scene.load.ask("load", orders=orders, seconds=seconds)
-        await _rest(scene, drill)
-        await _restore(scene, drill, base, target)
-        await _ask_at_once(scene, drill)
-        await _mend(scene, drill, target)
-    return drill
+    async with open_environment(settings, lambda _line: None) as environment:
+        await environment.workload.call("load", orders=orders, seconds=seconds)
+        base = await asyncio.to_thread(take_base_backup, environment.postgres)
+        await environment.workload.call("load", orders=orders, seconds=seconds)
+        target = await asyncio.to_thread(current_time, environment.admin_url)
+        await environment.workload.call("load", orders=orders, seconds=seconds)
+        await _wait_for_quiescence(environment, result)
+        await _restore(environment, result, base, target)
+        await _check_before_restart(environment, result)
+        await _recover(environment, result, target)
+    return result
 
 
-async def _restore(scene: Environment, drill: RestoreTest, base: Path, target: datetime) -> None:
-    """Functions first: nobody writes to what is about to be replaced."""
-    drill.orders_before = await _one(scene, COUNT_ORDERS)
-    for pool in scene.pools():
+async def _restore(
+    environment: Environment, result: RestoreResult, base: Path, target: datetime
+) -> None:
+    """Stops the functions before the database that they write to is replaced."""
+    result.orders_before = await _value(environment, COUNT_ORDERS)
+    for pool in environment.pools():
         pool.is_disabled = True
         for process in list(pool.processes):
             pool.retire(process)
-    done = await asyncio.to_thread(restore, scene.postgres, scene.admin_url, base, target)
-    drill.rpo_seconds, drill.rto_seconds = done.rpo_seconds, done.rto_seconds
-    drill.orders_lost = drill.orders_before - int(await _one(scene, COUNT_ORDERS))
+    restored = await asyncio.to_thread(
+        restore, environment.postgres, environment.admin_url, base, target
+    )
+    result.rpo_seconds, result.rto_seconds = restored.rpo_seconds, restored.rto_seconds
+    result.orders_lost = result.orders_before - int(await _value(environment, COUNT_ORDERS))
 
 
-async def _ask_at_once(scene: Environment, drill: RestoreTest) -> None:
-    """Before any function runs: the books are those of one moment, so all I-queries hold.
+async def _check_before_restart(environment: Environment, result: RestoreResult) -> None:
+    """The restored state is that of one point in time, so every invariant holds except I-11.
 
-    All but one: the provider knows charges that the restored books have forgotten (I-11).
+    I-11 is violated by the charges whose payment rows were lost.
     """
-    verdicts = await asyncio.to_thread(_results, scene, at_rest=False)
-    drill.broken += [f"at once: {name}" for name in _broken(verdicts, "I-11")]
-
-
-async def _mend(scene: Environment, drill: RestoreTest, target: datetime) -> None:
-    """Reconciliation finds what was forgotten; a person gives the ghosts back; all holds again."""
-    for pool in scene.pools():
-        pool.is_disabled = False
-    await _reconcile(scene)
-    await _rest(scene, drill)
-    access = _access(scene)
-    for _ in range(2):  # the second time there is nothing to give back
-        await asyncio.to_thread(
-            unmatched_charges.run_return, scene.admin_url, access, since=target, as_json=False
-        )
-    drill.ghosts = await _one(scene, COUNT_GHOSTS)
-    await _reconcile(scene)
-    await _rest(scene, drill)
-    drill.broken += _broken(await asyncio.to_thread(_results, scene, at_rest=True))
-
-
-async def _reconcile(scene: Environment) -> None:
-    """Has the provider's books read now, to their end."""
-    async with scene.database() as database:
-        await database.execute(RECONCILE_NOW)
-    async with asyncio.timeout(REST_SECONDS_MAX):
-        while not await _one(scene, RECONCILED):
-            await asyncio.sleep(ASK_SECONDS)
-
-
-async def _rest(scene: Environment, drill: RestoreTest) -> None:
-    """Nothing is open, and a moment later neither is anybody's transaction."""
-    deadline = time.monotonic() + REST_SECONDS_MAX
-    left = -1
-    while time.monotonic() < deadline:
-        with suppress(psycopg.OperationalError):
-            left = await _one(scene, OPEN_WORK)
-        if left == 0 and not scene.platform.broker.pending:
-            await asyncio.sleep(QUIET_SECONDS)
-            return
-        await asyncio.sleep(ASK_SECONDS)
-    drill.broken.append(f"rest: {left} open after {REST_SECONDS_MAX:g} s")
-
-
-def _results(scene: Environment, *, at_rest: bool) -> list[InvariantResult]:
-    known = provider_transactions.external_records(_access(scene))
-    unknown = dict.fromkeys(("Q-11", "Q-12"), "the clients remember what was lost")
-    outside = ExternalRecords(known.charges, known.refunds)
-    return evaluate_invariants(scene.admin_url, outside, at_rest=at_rest, skipped=unknown)
-
-
-def _broken(verdicts: Iterable[InvariantResult], *but: str) -> list[str]:
-    return [
-        f"{each.invariant.id} {each.invariant.what}: {each.rows}"
-        for each in verdicts
-        if each.state == "broken" and each.invariant.id not in but
+    results = await asyncio.to_thread(_results, environment, at_rest=False)
+    result.violations += [
+        f"after the restore: {text}" for text in _violations(results, excluded="I-11")
     ]
 
 
-def _access(scene: Environment) -> ProviderAccess:
-    return ProviderAccess("sandbox", scene.provider_url, scene.secrets.provider_api_key)
+async def _recover(environment: Environment, result: RestoreResult, target: datetime) -> None:
+    """Reconciles, refunds the unmatched charges and checks every invariant."""
+    for pool in environment.pools():
+        pool.is_disabled = False
+    await _reconcile(environment)
+    await _wait_for_quiescence(environment, result)
+    for _ in range(2):  # the second time there must be nothing left to refund
+        await asyncio.to_thread(
+            unmatched_charges.run_return,
+            environment.admin_url,
+            _access(environment),
+            since=target,
+            as_json=False,
+        )
+    result.unmatched_charges = await _value(environment, COUNT_UNMATCHED_CHARGES)
+    await _reconcile(environment)
+    await _wait_for_quiescence(environment, result)
+    result.violations += _violations(await asyncio.to_thread(_results, environment, at_rest=True))
 
 
-async def _one(scene: Environment, query: LiteralString) -> Any:
-    async with scene.database() as database:
+async def _reconcile(environment: Environment) -> None:
+    """Starts a reconciliation with the provider and waits for its end."""
+    async with environment.database() as database:
+        await database.execute(RECONCILE_NOW)
+    async with asyncio.timeout(QUIESCENCE_SECONDS_MAX):
+        while not await _value(environment, IS_RECONCILED):
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def _wait_for_quiescence(environment: Environment, result: RestoreResult) -> None:
+    """Waits until no work is open, and for a second so that transactions end."""
+    deadline = time.monotonic() + QUIESCENCE_SECONDS_MAX
+    left = -1
+    while time.monotonic() < deadline:
+        with suppress(psycopg.OperationalError):
+            left = await _value(environment, OPEN_WORK)
+        if left == 0 and not environment.platform.broker.pending:
+            await asyncio.sleep(QUIET_SECONDS)
+            return
+        await asyncio.sleep(POLL_SECONDS)
+    result.violations.append(f"quiescence: {left} open after {QUIESCENCE_SECONDS_MAX:g} s")
+
+
+def _results(environment: Environment, *, at_rest: bool) -> list[InvariantResult]:
+    known = provider_transactions.external_records(_access(environment))
+    reason = "the clients' log contains requests that the restore undid"
+    skipped = {"Q-11": reason, "Q-12": reason}
+    records = ExternalRecords(known.charges, known.refunds)
+    return evaluate_invariants(environment.admin_url, records, at_rest=at_rest, skipped=skipped)
+
+
+def _violations(results: Iterable[InvariantResult], *, excluded: str = "") -> list[str]:
+    return [
+        f"{each.invariant.id} {each.invariant.what}: {each.rows}"
+        for each in results
+        if each.state == "broken" and each.invariant.id != excluded
+    ]
+
+
+def _access(environment: Environment) -> ProviderAccess:
+    return ProviderAccess("sandbox", environment.provider_url, environment.secrets.provider_api_key)
+
+
+# Any: the type of the one column that the query selects.
+async def _value(environment: Environment, query: LiteralString) -> Any:
+    async with environment.database() as database:
         row = await (await database.execute(query)).fetchone()
-    assert row is not None, "each of these answers one row"
+    assert row is not None, "each of these queries returns one row"
     return row[0]
 
 
 def main() -> int:
-    """Runs the drill and prints what it came to: 1 when something is broken."""
+    """Runs the test and prints its result; 1 after a violation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(".shop/restore"))
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
-    drill = run_drill(chosen.data, chosen.seed)
-    print(drill.text)
-    for name in drill.broken:
-        print(f"BROKEN {name}")
-    return 1 if drill.broken else 0
+    result = run_restore_test(chosen.data, chosen.seed)
+    print(result.text)
+    for violation in result.violations:
+        print(f"VIOLATION {violation}")
+    return 1 if result.violations else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Puts the faults in: each lane has its own, shuffled by the seed and spread over the run."""
+"""Schedules faults over a run: one queue per group, shuffled by the seed, evenly spread."""
 
 from __future__ import annotations
 
@@ -10,112 +10,112 @@ from random import Random
 import httpx
 import psycopg
 
-from chaos.controlled_process import ChildEnded, ChildRefused
+from chaos.controlled_process import CommandFailed, ProcessExited
 from chaos.environment import Environment
-from chaos.faults.fault import Kind, NotHere
-from chaos.resp import RedisRefused
-from chaos.run_record import Injection
+from chaos.faults.fault import Fault, FaultUnavailable
+from chaos.redis_admin import RedisError
+from chaos.report.record import Injection
 from tools.local_platform.servers import ServerFailed
 
-# A fault that could not be made this once: its server was down, or nobody was there to hit.
-MISSED = (
+# An injection may fail because of another fault: a server is down, no process is running.
+INJECTION_ERRORS = (
     psycopg.Error,
     httpx.HTTPError,
     OSError,
     TimeoutError,
-    RedisRefused,
+    RedisError,
     ServerFailed,
-    ChildRefused,
+    CommandFailed,
 )
 
 
 class FaultSchedule:
-    """Runs the kinds in their lanes until ``stop``; what was done is in ``injections``.
+    """Injects faults until ``stop``; ``injections`` lists those that were made.
 
-    ``now`` says the second of the run; ``on`` are the ids of the faults that are in force.
+    ``repetitions`` says how often each fault is injected within ``seconds``, ``now`` returns the
+    second of the run.  ``unavailable`` holds the reason of each fault that the machine cannot
+    produce.
     """
 
     def __init__(
         self,
-        scene: Environment,
-        kinds: Iterable[Kind],
-        doses: Mapping[str, int],
+        environment: Environment,
+        faults: Iterable[Fault],
+        repetitions: Mapping[str, int],
         *,
         seconds: float,
         now: Callable[[], float],
     ) -> None:
-        self._scene = scene
+        self._environment = environment
         self._seconds = seconds
         self._now = now
-        self._on: list[str] = []
+        self._active: list[str] = []
         self.injections: list[Injection] = []
-        self.impossible: dict[str, str] = {}
-        self._queues: dict[str, list[Kind]] = {}
-        for kind in kinds:
-            self._queues.setdefault(kind.lane, []).extend([kind] * doses.get(kind.id, 0))
-        for queue in self._queues.values():
-            _spread(queue, scene.dice)
+        self.unavailable: dict[str, str] = {}
+        self._queues: dict[str, list[Fault]] = {}
+        for fault in faults:
+            queue = self._queues.setdefault(fault.group, [])
+            queue.extend([fault] * repetitions.get(fault.id, 0))
+        for group, queue in self._queues.items():
+            self._queues[group] = _evenly_spread(queue, environment.random)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def on(self) -> tuple[str, ...]:
-        """The kinds that are in force at this moment."""
-        return tuple(sorted(set(self._on)))
+    def active(self) -> tuple[str, ...]:
+        """The ids of the faults that are active at this moment."""
+        return tuple(sorted(set(self._active)))
 
     @property
-    def are_done(self) -> bool:
-        """Whether every fault has been put in."""
+    def is_finished(self) -> bool:
+        """Whether every scheduled fault has been injected."""
         return all(task.done() for task in self._tasks)
 
     def start(self) -> None:
-        """Begins all lanes."""
-        self._tasks = [
-            asyncio.create_task(self._run(queue, len(queue))) for queue in self._queues.values()
-        ]
+        """Starts the queues of all groups."""
+        self._tasks = [asyncio.create_task(self._run(queue)) for queue in self._queues.values()]
 
     async def stop(self) -> None:
-        """Heals what is in force and begins nothing more; raises what a lane died of."""
+        """Ends active faults and starts no more; raises the unexpected error of a queue."""
         for task in self._tasks:
             task.cancel()
         for result in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(result, Exception) and not isinstance(result, ChildEnded):
+            if isinstance(result, Exception) and not isinstance(result, ProcessExited):
                 raise result
 
-    async def _run(self, queue: list[Kind], count: int) -> None:
+    async def _run(self, queue: list[Fault]) -> None:
         began = time.monotonic()
-        for number, kind in enumerate(queue):
-            due = began + self._seconds * number / count
+        for number, fault in enumerate(queue):
+            due = began + self._seconds * number / len(queue)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            if kind.id not in self.impossible:
-                await self._inject(kind)
+            if fault.id not in self.unavailable:
+                await self._inject(fault)
 
-    async def _inject(self, kind: Kind) -> None:
-        injection = Injection(kind=kind.id, what="", began=self._now(), ended=0.0)
-        self._on.append(kind.id)
+    async def _inject(self, fault: Fault) -> None:
+        injection = Injection(fault_id=fault.id, description="", began=self._now(), ended=0.0)
+        self._active.append(fault.id)
         try:
-            injection.what = await kind.inject(self._scene)
-        except NotHere as reason:
-            self.impossible[kind.id] = str(reason)
+            injection.description = await fault.inject(self._environment)
+        except FaultUnavailable as reason:
+            self.unavailable[fault.id] = str(reason)
             return
-        except MISSED as error:
-            self._scene.activity_log.write(f"fault {kind.id} missed: {error!r}")
+        except INJECTION_ERRORS as error:
+            self._environment.activity_log.write(f"fault {fault.id} failed: {error!r}")
             return
         finally:
-            self._on.remove(kind.id)
+            self._active.remove(fault.id)
         injection.ended = self._now()
         self.injections.append(injection)
-        self._scene.activity_log.write(f"fault {kind.id}: {injection.what}")
+        self._environment.activity_log.write(f"fault {fault.id}: {injection.description}")
 
 
-def _spread(queue: list[Kind], dice: Random) -> None:
-    """Each kind evenly over the whole length, so that every part of a run has some of all."""
-    counts: dict[str, int] = {}
-    for kind in queue:
-        counts[kind.id] = counts.get(kind.id, 0) + 1
-    places: dict[int, float] = {}
+def _evenly_spread(queue: list[Fault], random: Random) -> list[Fault]:
+    """The queue in an order in which each fault is spread evenly over the whole length."""
+    total: dict[str, int] = {}
+    for fault in queue:
+        total[fault.id] = total.get(fault.id, 0) + 1
+    positions: list[float] = []
     seen: dict[str, int] = {}
-    for index, kind in enumerate(queue):
-        nth = seen[kind.id] = seen.get(kind.id, 0) + 1
-        places[index] = (nth - dice.random()) / counts[kind.id]
-    order = sorted(range(len(queue)), key=places.__getitem__)
-    queue[:] = [queue[index] for index in order]
+    for fault in queue:
+        seen[fault.id] = seen.get(fault.id, 0) + 1
+        positions.append((seen[fault.id] - random.random()) / total[fault.id])
+    return [queue[index] for index in sorted(range(len(queue)), key=positions.__getitem__)]

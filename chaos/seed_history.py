@@ -1,16 +1,19 @@
-"""Sales of days long over: without them there would be no day to close while things go wrong.
+"""Writes paid orders of past days, so that ``settle`` has days to close during a run.
 
-Every row is what the shop itself would have left, hashes and the provider's books included, so the
-invariants hold from the first second.  The days lie so far back that their events are forgotten.
+The rows, the ledger's hash chains and the provider's transactions are as the shop would have
+written them, so the invariants hold from the start.  The days are older than the retention of
+events.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any, LiteralString
+from datetime import datetime, timedelta
+from typing import LiteralString, TypedDict
+from uuid import UUID
 
 import httpx
 import psycopg
+from psycopg.rows import TupleRow
 
 from chaos.environment import Environment
 from shop.primitives.clock import utc_now
@@ -19,8 +22,8 @@ from shop.primitives.ids import new_uuid
 FIRST_DAYS_AGO = 40
 CALL_SECONDS = 10.0
 
-BUYER: LiteralString = "select user_id from shop.users where email = 'customer@shop.local'"
-GOODS: LiteralString = "select product_id, price_minor, currency::text from shop.products limit 1"
+CUSTOMER: LiteralString = "select user_id from shop.users where email = 'customer@shop.local'"
+PRODUCT: LiteralString = "select product_id, price_minor, currency::text from shop.products limit 1"
 ORDER: LiteralString = """
 insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method,
   created_at, updated_at, expires_at, hard_expires_at)
@@ -48,8 +51,8 @@ insert into shop.payments (payment_id, order_id, user_id, attempt, status, amoun
 values (%(payment_id)s, %(order_id)s, %(user_id)s, 1, 'CAPTURED', %(price)s, %(currency)s, 'CARD',
   %(provider_key)s, %(at)s, %(at)s, %(at)s, %(at)s)
 """
-# The ledger's trigger dates every posting now, so here its work is done without it.
-BYPASS_TRIGGER: LiteralString = "set local session_replication_role = replica"
+# The ledger's trigger sets every posting's time to now, so its work is done by these statements.
+DISABLE_TRIGGERS: LiteralString = "set local session_replication_role = replica"
 POSTING: LiteralString = """
 insert into shop.ledger (seq, kind, source_id, order_id, debit, credit, amount_minor, currency,
   posted_at, chain, chain_seq, prev_hash, hash) overriding system value
@@ -66,7 +69,7 @@ CHAIN: LiteralString = """
 update shop.ledger_chains h set chain_seq = l.chain_seq, hash = l.hash from shop.ledger l
 where l.source_id = %(payment_id)s and l.chain = h.chain
 """
-HEED_TRIGGERS: LiteralString = "set local session_replication_role = origin"
+ENABLE_TRIGGERS: LiteralString = "set local session_replication_role = origin"
 TRANSITIONS: LiteralString = """
 insert into shop.transitions (entity, entity_id, order_id, from_status, to_status, actor, at)
 values ('order', %(order_id)s, %(order_id)s, '-', 'PENDING', 'history', %(at)s),
@@ -83,50 +86,65 @@ WRITE = (
     STOCK,
     STOCK_MOVE,
     PAYMENT,
-    BYPASS_TRIGGER,
+    DISABLE_TRIGGERS,
     POSTING,
     CHAIN,
-    HEED_TRIGGERS,
+    ENABLE_TRIGGERS,
     TRANSITIONS,
 )
 
 
-async def write_history(scene: Environment) -> None:
-    """One paid order on each of as many days as ``settle`` needs to die while closing one."""
-    days = 2 * scene.tier.kills_per_pair + 2
-    async with scene.database() as database:
+class Sale(TypedDict):
+    """The parameters of the statements for one paid order."""
+
+    order_id: UUID
+    payment_id: UUID
+    reservation_id: UUID
+    provider_key: str
+    user_id: int
+    product_id: int
+    price: int
+    currency: str
+    at: datetime
+
+
+async def write_history(environment: Environment) -> None:
+    """Writes one paid order on each of as many past days as the kills of ``settle`` need."""
+    days = 2 * environment.tier.kills_per_pair + 2
+    async with environment.database() as database:
         sales = [await _sale(database, FIRST_DAYS_AGO + number) for number in range(days)]
         for sale in sales:
             async with database.transaction():
                 for statement in WRITE:
                     await database.execute(statement, sale)
-    headers = {"authorization": f"Bearer {scene.secrets.provider_api_key}"}
+    headers = {"authorization": f"Bearer {environment.secrets.provider_api_key}"}
     async with httpx.AsyncClient(
-        base_url=scene.provider_url, headers=headers, timeout=CALL_SECONDS
+        base_url=environment.provider_url, headers=headers, timeout=CALL_SECONDS
     ) as provider:
         for sale in sales:
             await _charge(provider, sale)
 
 
-async def _sale(database: psycopg.AsyncConnection[Any], days_ago: int) -> dict[str, Any]:
-    buyer = await (await database.execute(BUYER)).fetchone()
-    goods = await (await database.execute(GOODS)).fetchone()
-    assert buyer is not None and goods is not None, "the seed has made both"
+async def _sale(database: psycopg.AsyncConnection[TupleRow], days_ago: int) -> Sale:
+    customer = await (await database.execute(CUSTOMER)).fetchone()
+    product = await (await database.execute(PRODUCT)).fetchone()
+    assert customer is not None and product is not None, "tools.seed creates both"
     payment_id = new_uuid()
-    return {
-        "order_id": new_uuid(),
-        "payment_id": payment_id,
-        "reservation_id": new_uuid(),
-        "provider_key": f"shop:{payment_id}",
-        "user_id": buyer[0],
-        "product_id": goods[0],
-        "price": goods[1],
-        "currency": goods[2],
-        "at": utc_now() - timedelta(days=days_ago),
-    }
+    return Sale(
+        order_id=new_uuid(),
+        payment_id=payment_id,
+        reservation_id=new_uuid(),
+        provider_key=f"shop:{payment_id}",
+        user_id=customer[0],
+        product_id=product[0],
+        price=product[1],
+        currency=product[2],
+        at=utc_now() - timedelta(days=days_ago),
+    )
 
 
-async def _charge(provider: httpx.AsyncClient, sale: dict[str, Any]) -> None:
+async def _charge(provider: httpx.AsyncClient, sale: Sale) -> None:
+    """Creates and confirms the charge at the payment simulator."""
     key = sale["provider_key"]
     intent = {
         "key": key,

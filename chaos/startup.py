@@ -1,4 +1,4 @@
-"""Raises the world of a run: servers, schema, proxies on every edge, platform, load."""
+"""Starts the environment of a run: servers, schema, proxies on every edge, platform, workload."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from chaos.controlled_process import ControlledProcess
-from chaos.crash_plan import CrashPlan, WatchedChildren
+from chaos.controlled_process import ControlledProcess, JsonObject
 from chaos.environment import BROKER, CLIENTS, DATABASE, PROVIDER, REDIS, Environment
-from chaos.faults.messages import second_key
-from chaos.fork_server.interpreter import WarmInterpreter
+from chaos.faults.messages import second_key_settings
+from chaos.fork_server.client import ForkServer
+from chaos.kill_plan import KillPlan, KillPlanChildren
 from chaos.provider_faults import ProviderFaults
-from chaos.proxies import Proxies
+from chaos.proxy.client import Proxies
 from chaos.seed_history import write_history
 from chaos.tiers import Tier
 from shop.adapters.tokens import public_jwk
@@ -44,13 +44,13 @@ from tools.local_platform.servers import PostgresServer, RedisServer, free_port
 from tools.migrate import migrate
 from tools.seed import seed as seed_database
 
-# Two cores cannot start many processes at once: each would take so much longer.
+# Two cores cannot start many processes at once: each start would take longer.
 PROCESSES_MAX = 2
-PATIENCE_SECONDS = 1.5
+SCALE_OUT_AFTER_SECONDS = 1.5
 IDLE_SECONDS = 60.0
 READY_SECONDS = 120.0
-# What a laptop's own profile limits, and a run must not be limited by.
-KNOBS = {
+# Raises the limits of the local profile that a run would exceed.
+FUNCTION_SETTINGS = {
     "RATE_LIMIT_PER_MINUTE": "0",
     "OPEN_ORDERS_MAX": "100000",
     "PAYMENT_PROVIDER_TIMEOUT_SECONDS": "2",
@@ -58,39 +58,39 @@ KNOBS = {
 }
 
 
-class LoggedJournal(ActivityLog):
-    """Counts, and writes its lines to a file instead of the terminal."""
+class FileLog(ActivityLog):
+    """An activity log that writes its lines to a file instead of the terminal."""
 
     def __init__(self, file: IO[str]) -> None:
         super().__init__(quiet=True)
         self._file = file
 
     def write(self, line: str) -> None:
-        """One line into the file."""
+        """Writes one line to the file."""
         self._file.write(line + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening:
-    """What a run is opened with; ``time_zone`` is one whose midnight comes during the run.
+class RunSettings:
+    """The parameters of an environment.
 
-    ``archives``: PostgreSQL keeps its log; ``accounts`` is the number of customers.
+    ``time_zone`` is the business time zone: its midnight should fall into the run.
+    ``has_wal_archive``: PostgreSQL archives its WAL.  ``accounts`` is the number of customers.
     """
 
     tier: Tier
     seed: int
     data: Path
-    crashes: CrashPlan
+    kill_plan: KillPlan
     time_zone: str
-    on_load_line: Callable[[dict[str, Any]], None]
-    archives: bool = False
+    has_wal_archive: bool = False
     accounts: int = 120
 
     @property
-    def knobs(self) -> dict[str, str]:
-        """Every setting of the functions that is not its default."""
+    def function_settings(self) -> dict[str, str]:
+        """Every setting of the functions that differs from its default."""
         soft, hard = self.tier.expiry_seconds
-        return KNOBS | {
+        return FUNCTION_SETTINGS | {
             "ORDER_SOFT_EXPIRY_SECONDS": str(soft),
             "ORDER_HARD_EXPIRY_SECONDS": str(hard),
             "BUSINESS_TIME_ZONE": self.time_zone,
@@ -98,101 +98,112 @@ class Opening:
 
 
 @asynccontextmanager
-async def open_scene(opening: Opening) -> AsyncIterator[Environment]:
-    """The whole shop with a proxy on every edge and the load ready to begin; ended at the end."""
+async def open_environment(
+    settings: RunSettings, on_workload_line: Callable[[JsonObject], None]
+) -> AsyncGenerator[Environment, None]:
+    """The whole shop with a proxy on every edge and the workload ready; stopped with the block."""
     compile_code()
-    (opening.data / "log").mkdir(parents=True, exist_ok=True)
+    (settings.data / "log").mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        stack.enter_context(_environment(opening.knobs))
-        file = stack.enter_context((opening.data / "platform.log").open("w", encoding="utf-8"))
-        scene = await _raise(opening, stack, LoggedJournal(file))
-        yield scene
-        scene.thaw()
+        stack.enter_context(_environment_variables(settings.function_settings))
+        file = stack.enter_context((settings.data / "platform.log").open("w", encoding="utf-8"))
+        environment = await _start(settings, stack, FileLog(file))
+        environment.workload = await _start_workload(settings, stack, environment, on_workload_line)
+        yield environment
+        environment.resume_paused()
 
 
-async def _raise(opening: Opening, stack: AsyncExitStack, activity_log: ActivityLog) -> Environment:
-    postgres = PostgresServer(opening.data, archives=opening.archives)
+async def _start(
+    settings: RunSettings, stack: AsyncExitStack, activity_log: ActivityLog
+) -> Environment:
+    plan = _platform_plan(settings)
+    postgres, admin_url = await _start_postgres(settings, stack)
     redis = RedisServer()
     stack.callback(redis.stop)
-    stack.callback(postgres.stop)
-    admin_url = await asyncio.to_thread(postgres.start)
     redis_url = await asyncio.to_thread(redis.start)
-    await asyncio.to_thread(migrate, admin_url)
-    await asyncio.to_thread(seed_database, admin_url)
-    plan = _plan(opening)
     second_jwt_key = new_key()
-    secrets = _with_second_key(local_secrets(opening.data / "secrets", plan.specs), second_jwt_key)
-    warm = await stack.enter_async_context(WarmInterpreter(opening.data / "log"))
-    children = stack.enter_context(WatchedChildren(opening.crashes, warm))
+    secrets = _with_second_key(local_secrets(settings.data / "secrets", plan.specs), second_jwt_key)
+    fork_server = await stack.enter_async_context(ForkServer(settings.data / "log"))
+    children = stack.enter_context(KillPlanChildren(settings.kill_plan, fork_server))
     provider_url = await stack.enter_async_context(
-        payment_simulator(plan, children, secrets, opening.data / "log")
+        payment_simulator(plan, children, secrets, settings.data / "log")
     )
     internal = listen(0)
-    direct = Endpoints(
-        admin_url=admin_url,
-        redis_url=redis_url,
-        broker_url=f"http://127.0.0.1:{internal.getsockname()[1]}/",
-        provider_url=provider_url,
-        secrets=secrets,
-        has_own_database=True,
-    )
-    provider = ProviderFaults(provider_url, secrets.provider_api_key, opening.seed)
-    stack.push_async_callback(provider.close)
-    proxies = await stack.enter_async_context(Proxies(seed=opening.seed))
-    scene = Environment(
-        tier=opening.tier,
-        seed=opening.seed,
-        data=opening.data,
-        dice=Random(opening.seed),  # noqa: S311 (repeatable, not secret)
+    provider_faults = ProviderFaults(provider_url, secrets.provider_api_key, settings.seed)
+    stack.push_async_callback(provider_faults.close)
+    environment = Environment(
+        tier=settings.tier,
+        seed=settings.seed,
+        data=settings.data,
+        random=Random(settings.seed),  # noqa: S311 (repeatable, not secret)
         activity_log=activity_log,
         postgres=postgres,
         redis=redis,
-        endpoints=direct,
+        endpoints=Endpoints(
+            admin_url=admin_url,
+            redis_url=redis_url,
+            broker_url=f"http://127.0.0.1:{internal.getsockname()[1]}/",
+            provider_url=provider_url,
+            secrets=secrets,
+            has_own_database=True,
+        ),
         specs=plan.specs,
-        proxies=proxies,
-        crashes=opening.crashes,
+        proxies=await stack.enter_async_context(Proxies(seed=settings.seed)),
+        kill_plan=settings.kill_plan,
         message_faults=plan.faults,
-        provider=provider,
+        provider_faults=provider_faults,
         second_jwt_key=second_jwt_key,
         edge_url=f"http://127.0.0.1:{plan.port}",
     )
-    await _start_platform(opening, stack, plan, scene, children, internal)
-    return scene
+    await _start_platform(settings, stack, plan, environment, children, internal)
+    return environment
+
+
+async def _start_postgres(
+    settings: RunSettings, stack: AsyncExitStack
+) -> tuple[PostgresServer, str]:
+    """A migrated and seeded server, and its administrator's address."""
+    postgres = PostgresServer(settings.data, archives=settings.has_wal_archive)
+    stack.callback(postgres.stop)
+    admin_url = await asyncio.to_thread(postgres.start)
+    await asyncio.to_thread(migrate, admin_url)
+    await asyncio.to_thread(seed_database, admin_url)
+    return postgres, admin_url
 
 
 async def _start_platform(
-    opening: Opening,
+    settings: RunSettings,
     stack: AsyncExitStack,
     plan: PlatformConfig,
-    scene: Environment,
+    environment: Environment,
     children: ChildProcesses,
     internal: socket.socket,
 ) -> None:
-    """Platform and load; the functions' way to everything leads through the proxies."""
-    proxied = await _proxied(scene.endpoints, scene.proxies)
+    """Starts the platform; the functions reach every server through a proxy."""
+    proxied = await _open_proxies(environment.endpoints, environment.proxies)
     launch = FunctionLaunch(
         command=plan.function_command,
-        environment=lambda spec: _told(proxied.environment_for(spec), spec, opening, scene),
-        logs=opening.data / "log",
+        environment=lambda spec: _process_settings(
+            proxied.environment_for(spec), spec, settings, environment
+        ),
+        logs=settings.data / "log",
     )
-    scene.platform = await start_platform(
+    environment.platform = await start_platform(
         plan,
-        scene.activity_log,
+        environment.activity_log,
         stack,
         children,
-        scene.endpoints,
+        environment.endpoints,
         launch,
         listen(plan.port),
         internal,
     )
-    # the days of the past are for processes that die while they close them
-    scene.platform.activator.pools["settle"].is_disabled = True
-    await write_history(scene)
-    edge_port = await scene.proxies.open(CLIENTS, plan.port, "http")
-    scene.load = await _open_load(opening, stack, scene, f"http://127.0.0.1:{edge_port}")
+    # past days must stay open for the processes that are killed while they close them
+    environment.platform.activator.pools["settle"].is_disabled = True
+    await write_history(environment)
 
 
-def _plan(opening: Opening) -> PlatformConfig:
+def _platform_plan(settings: RunSettings) -> PlatformConfig:
     return PlatformConfig(
         specs=all_specs(),
         function_command=lambda function: [sys.executable, "-m", "shop.runtime", function],
@@ -200,19 +211,19 @@ def _plan(opening: Opening) -> PlatformConfig:
         migrate=migrate,
         seed=seed_database,
         port=free_port(),
-        data=opening.data,
+        data=settings.data,
         limits=ScalingLimits(
             idle_seconds=IDLE_SECONDS,
             processes_max=PROCESSES_MAX,
-            scale_out_after_seconds=PATIENCE_SECONDS,
+            scale_out_after_seconds=SCALE_OUT_AFTER_SECONDS,
         ),
-        faults=DeliveryFaults(seed=opening.seed),
+        faults=DeliveryFaults(seed=settings.seed),
         rule=DeliveryRule(),
     )
 
 
-async def _proxied(direct: Endpoints, proxies: Proxies) -> Endpoints:
-    """The functions' way to everything: through the proxies."""
+async def _open_proxies(direct: Endpoints, proxies: Proxies) -> Endpoints:
+    """Opens a proxy for each server; the addresses of the proxies."""
     database = await proxies.open(DATABASE, _port(direct.admin_url), "postgres")
     redis = await proxies.open(REDIS, _port(direct.redis_url), "other")
     provider = await proxies.open(PROVIDER, _port(direct.provider_url), "http")
@@ -227,9 +238,9 @@ async def _proxied(direct: Endpoints, proxies: Proxies) -> Endpoints:
 
 
 def _with_second_key(secrets: Secrets, pem: str) -> Secrets:
-    """Both public keys are published from the start, so either may sign (F-26)."""
+    """Publishes both public keys from the start, so that either may sign (F-26)."""
     key = load_pem_private_key(pem.encode(), password=None)
-    assert isinstance(key, Ed25519PrivateKey), "new_key makes no other"
+    assert isinstance(key, Ed25519PrivateKey), "new_key creates Ed25519 keys"
     published = json.loads(secrets.jwks)["keys"]
     both = [*published, public_jwk(key.public_key().public_bytes_raw())]
     return replace(secrets, jwks=json.dumps({"keys": both}))
@@ -237,51 +248,62 @@ def _with_second_key(secrets: Secrets, pem: str) -> Secrets:
 
 def _port(url: str) -> int:
     port = urlsplit(url).port
-    assert port is not None, "every address here has its port"
+    assert port is not None, "every address of a run has a port"
     return port
 
 
-def _told(
-    environment: Mapping[str, str], spec: FunctionSpec, opening: Opening, scene: Environment
+def _process_settings(
+    base: Mapping[str, str], spec: FunctionSpec, settings: RunSettings, environment: Environment
 ) -> dict[str, str]:
-    """What a new process is told: its settings, what a fault adds, and where to die."""
-    told = {**environment, **opening.knobs, **scene.told(spec), **second_key(scene, spec)}
-    pair = opening.crashes.arm(spec.name)
+    """The environment variables of a new process, with those of active faults."""
+    variables = {
+        **base,
+        **settings.function_settings,
+        **environment.extra_settings(spec),
+        **second_key_settings(environment, spec),
+    }
+    pair = settings.kill_plan.assign(spec.name)
     if pair is not None:
-        told["SHOP_CRASH"] = pair.setting(opening.crashes.nth(pair))
-    return told
+        variables["SHOP_CRASH"] = pair.setting(settings.kill_plan.choose_pass(pair))
+    return variables
 
 
-async def _open_load(
-    opening: Opening, stack: AsyncExitStack, scene: Environment, url: str
+async def _start_workload(
+    settings: RunSettings,
+    stack: AsyncExitStack,
+    environment: Environment,
+    on_workload_line: Callable[[JsonObject], None],
 ) -> ControlledProcess:
+    """Starts the workload process, which reaches the shop through a proxy of its own."""
+    edge_port = await environment.proxies.open(CLIENTS, _port(environment.edge_url), "http")
     ready = asyncio.Event()
 
-    def on_line(line: dict[str, Any]) -> None:
+    def on_line(line: JsonObject) -> None:
         if line.get("ready"):
             ready.set()
         else:
-            opening.on_load_line(line)
+            on_workload_line(line)
 
-    log = stack.enter_context((opening.data / "load.log").open("ab"))
-    load = ControlledProcess("load", on_line)
-    stack.push_async_callback(load.stop)
-    arguments = ["-m", "chaos.workload", "--url", url, "--seed", str(opening.seed)]
-    arguments += ["--orders", str(opening.tier.orders)]
-    arguments += ["--seconds", f"{opening.tier.load_seconds:g}"]
-    arguments += ["--log", str(scene.clients)]
-    arguments += ["--accounts", str(opening.accounts)]
-    await load.start(arguments, log)
+    log = stack.enter_context((settings.data / "workload.log").open("ab"))
+    workload = ControlledProcess("workload", on_line)
+    stack.push_async_callback(workload.stop)
+    arguments = ["-m", "chaos.workload", "--url", f"http://127.0.0.1:{edge_port}"]
+    arguments += ["--seed", str(settings.seed)]
+    arguments += ["--orders", str(settings.tier.orders)]
+    arguments += ["--seconds", f"{settings.tier.load_seconds:g}"]
+    arguments += ["--log", str(environment.client_log)]
+    arguments += ["--accounts", str(settings.accounts)]
+    await workload.start(arguments, log)
     async with asyncio.timeout(READY_SECONDS):
         await ready.wait()
-    return load
+    return workload
 
 
 @contextmanager
-def _environment(knobs: Mapping[str, str]) -> Iterator[None]:
-    """The knobs as variables while the run lasts: migrating reads the time zone from there."""
-    before = {name: os.environ.get(name) for name in knobs}
-    os.environ.update(knobs)
+def _environment_variables(variables: Mapping[str, str]) -> Generator[None, None, None]:
+    """Sets variables of this process within the block: migrations read the time zone from them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""How much of everything a run does: smoke in CI, full under an hour, soak by hand."""
+"""The sizes of a run: smoke in CI, full in less than an hour, soak by hand."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from dataclasses import dataclass
 class Tier:
     """The size of a run.
 
-    ``killing_share`` is the part of the load over which the kills are spread: starting processes is
-    what costs most, and stragglers need the rest.  ``doses`` are how often each kind of fault is
-    put in; ``hold`` stretches how long one lasts.
-    ``expiry_seconds`` are the soft and the hard expiry of orders, short enough to come in the run.
+    ``kill_share`` is the share of the workload's time over which kills are spread; the rest is for
+    failpoints that have not been reached by then.  ``repetitions`` says how often each scheduled
+    fault is injected, ``duration_scale`` multiplies its duration.  ``expiry_seconds`` are the soft
+    and the hard expiry of orders, short enough to happen during the run.
     """
 
     name: str
     orders: int
     load_seconds: float
-    rest_seconds_max: float
+    quiescence_seconds_max: float
     kills_per_pair: int
-    killing_share: float
-    hold: float
+    kill_share: float
+    duration_scale: float
     expiry_seconds: tuple[int, int]
-    doses: Mapping[str, int]
-    is_restored: bool = False
+    repetitions: Mapping[str, int]
+    includes_restore: bool = False
 
 
-SMOKE_DOSES = {
+SMOKE_REPETITIONS = {
     "F-02": 8,
     "F-03": 10,
     "F-04": 1,
@@ -51,8 +51,8 @@ SMOKE_DOSES = {
     "F-27": 1,
     "F-29": 4,
 }
-# What a lane can carry in the time and leave the shop some: less than half of it.
-FULL_DOSES = {
+# The faults of each group take less than half of the time, so that the shop also runs without them.
+FULL_REPETITIONS = {
     "F-02": 200,
     "F-03": 200,
     "F-04": 12,
@@ -83,36 +83,36 @@ TIERS = {
             name="smoke",
             orders=2_000,
             load_seconds=205,
-            rest_seconds_max=150,
+            quiescence_seconds_max=150,
             kills_per_pair=1,
-            killing_share=0.75,
-            hold=0.15,
+            kill_share=0.75,
+            duration_scale=0.15,
             expiry_seconds=(120, 180),
-            doses=SMOKE_DOSES,
+            repetitions=SMOKE_REPETITIONS,
         ),
         Tier(
             name="full",
             orders=50_000,
             load_seconds=2_700,
-            rest_seconds_max=300,
+            quiescence_seconds_max=300,
             kills_per_pair=30,
-            killing_share=0.92,
-            hold=0.5,
+            kill_share=0.92,
+            duration_scale=0.5,
             expiry_seconds=(240, 420),
-            doses=FULL_DOSES,
-            is_restored=True,
+            repetitions=FULL_REPETITIONS,
+            includes_restore=True,
         ),
         Tier(
             name="soak",
             orders=200_000,
             load_seconds=4 * 2_700,
-            rest_seconds_max=900,
+            quiescence_seconds_max=900,
             kills_per_pair=120,
-            killing_share=0.92,
-            hold=0.5,
+            kill_share=0.92,
+            duration_scale=0.5,
             expiry_seconds=(240, 420),
-            doses={kind: 4 * dose for kind, dose in FULL_DOSES.items()},
-            is_restored=True,
+            repetitions={fault_id: 4 * count for fault_id, count in FULL_REPETITIONS.items()},
+            includes_restore=True,
         ),
     )
 }

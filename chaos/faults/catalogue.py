@@ -1,32 +1,42 @@
-"""Every kind of fault of the design's catalogue, and where each is made."""
+"""The fault catalogue: ids, titles and where each fault is implemented.
+
+docs/how-to/attack-the-shop.md describes each fault; a test compares the two lists.
+"""
 
 from __future__ import annotations
 
-from chaos.faults import messages, money, probes, processes, servers
+from chaos.faults import messages, probes, processes, provider, servers
 
-# Put in one by one, each in its lane.
-KINDS = (*processes.KINDS, *servers.KINDS, *money.KINDS, *messages.KINDS, *probes.KINDS)
+# Injected one at a time by the schedule of their group.
+SCHEDULED_FAULTS = (
+    *processes.FAULTS,
+    *servers.FAULTS,
+    *provider.FAULTS,
+    *messages.FAULTS,
+    *probes.FAULTS,
+)
 
-# On for the whole load.
-STEADY = {
-    "F-01": "kill -9 in each crash window",
-    "F-05": "duplicates, also at once and after rest",
+# Active during the whole workload.
+CONTINUOUS_FAULTS = {
+    "F-01": "SIGKILL at each failpoint",
+    "F-05": "duplicate events, also immediately and after quiescence",
     "F-06": "reordered events",
-    "F-07": "events lost after the ack",
-    "F-10": "commit ambiguity, requests doubled",
-    "F-15": "provider: timeouts, 5xx, 429, wrong answers, webhooks",
+    "F-07": "events lost after the acknowledgement",
+    "F-10": "ambiguous commits, duplicate requests",
+    "F-15": "provider timeouts, 5xx, 429, wrong responses, webhook faults",
 }
-# After the load, on a shop of its own.
-AFTERWARDS = {"F-28": "restore to a moment in mid-run"}
+# Run after the workload, on an environment of their own.
+POST_RUN_FAULTS = {"F-28": "restore to a point in the middle of a run"}
 
-NOT_MADE = {
-    "F-21": ("deploy in mid-flight", "this is the first release: there is no version before it"),
+# Title and reason.
+NOT_IMPLEMENTED = {
+    "F-21": ("deployment during traffic", "this is the first release: no earlier version exists"),
 }
 
-NAMES = {
-    **STEADY,
-    **{kind.id: kind.what for kind in KINDS},
-    **AFTERWARDS,
-    **{name: what for name, (what, _) in NOT_MADE.items()},
+TITLES = {
+    **CONTINUOUS_FAULTS,
+    **{fault.id: fault.title for fault in SCHEDULED_FAULTS},
+    **POST_RUN_FAULTS,
+    **{fault_id: title for fault_id, (title, _) in NOT_IMPLEMENTED.items()},
 }
-ALL = frozenset(NAMES)
+ALL_FAULT_IDS = frozenset(TITLES)

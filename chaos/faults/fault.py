@@ -1,4 +1,4 @@
-"""What a kind of fault is to a run."""
+"""The definition of a scheduled fault."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Literal
 
 from chaos.environment import Environment
 
-Lane = Literal["processes", "servers", "provider", "messages"]
+FaultGroup = Literal["processes", "servers", "provider", "messages"]
 
 
-class NotHere(Exception):
-    """This fault cannot be made on this machine; the text says what it lacks."""
+class FaultUnavailable(Exception):
+    """The machine cannot produce this fault; the text says what is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
-    """One row of the catalogue: ``inject`` puts a fault in, waits, heals it, says what it did.
+class Fault:
+    """One fault of the catalogue.
 
-    Kinds of one lane exclude each other; those of different lanes meet.  ``inject`` raises
-    ``NotHere`` when the machine cannot do it.
+    ``inject`` produces the fault, waits, removes it and returns a description of what it did.  It
+    raises ``FaultUnavailable`` when the machine cannot produce the fault.  Faults of one group
+    never overlap; faults of different groups do.
     """
 
     id: str
-    what: str
-    lane: Lane
+    title: str
+    group: FaultGroup
     inject: Callable[[Environment], Awaitable[str]]

@@ -1,4 +1,4 @@
-"""What comes in that should not, at the wrong time, or all at once."""
+"""Faults of messages: invalid events, races, retry storms, key rotation, missing clock ticks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import LiteralString
 
 from chaos.environment import Environment
-from chaos.faults.fault import Kind
+from chaos.faults.fault import Fault
 from events.envelope import CloudEvent, to_binary
 from shop.adapters.signatures import Signer
 from shop.primitives.clock import utc_now
@@ -20,7 +20,7 @@ from tools.local_platform.secrets import new_key
 PLACED = "com.msashop.order.placed.v1"
 SOURCE = "/shop/place_order"
 DOMAIN = "ordering"
-SOME_ORDER: LiteralString = """
+NEWEST_ORDER: LiteralString = """
 select order_id::text from shop.orders order by created_at desc limit 1
 """
 RACES = (
@@ -33,105 +33,110 @@ RACES = (
     "restock_reserve",
     "price_order",
 )
-RACES_AT_ONCE = 8
+RACES_PER_INJECTION = 8
 
 
-async def send_poison(scene: Environment) -> str:
-    """F-19: events that nobody may take; each must become a dead letter, and nothing else."""
-    async with scene.database() as database:
-        row = await (await database.execute(SOME_ORDER)).fetchone()
-    poisons = _poisons(scene, row[0] if row else str(new_uuid()))
-    kept, scene.message_faults.lose = scene.message_faults.lose, 0.0
+async def send_poison(environment: Environment) -> str:
+    """F-19: events that must be rejected; each must end as a dead letter and change nothing."""
+    async with environment.database() as database:
+        row = await (await database.execute(NEWEST_ORDER)).fetchone()
+    events = _poison_events(environment, row[0] if row else str(new_uuid()))
+    previous, environment.message_faults.lose = environment.message_faults.lose, 0.0
     try:
-        for event in poisons:
+        for event in events:
             headers, body = to_binary(event)
-            scene.poison.append((event.id, event.source))
-            await scene.platform.broker.accept(headers, body)
+            environment.poison_events.append((event.id, event.source))
+            await environment.platform.broker.accept(headers, body)
     finally:
-        scene.message_faults.lose = kept
-    return f"{len(poisons)} poisoned events"
+        environment.message_faults.lose = previous
+    return f"{len(events)} poison events"
 
 
-def _poisons(scene: Environment, order: str) -> list[CloudEvent]:
-    """About an order that is there, so that nothing but what is wrong with them stops them."""
-    signer = Signer(DOMAIN, scene.secrets.event_keys[DOMAIN])
-    other = Signer("payment", scene.secrets.event_keys["payment"])
-    forger = Signer(DOMAIN, new_key())
-    foreign = replace(_event(order), source="/shop/charge")
+def _poison_events(environment: Environment, order_id: str) -> list[CloudEvent]:
+    """Events about an existing order, so that their one defect is all that stops them."""
+    signer = Signer(DOMAIN, environment.secrets.event_keys[DOMAIN])
+    other_domain = Signer("payment", environment.secrets.event_keys["payment"])
+    unknown_key = Signer(DOMAIN, new_key())
+    other_source = replace(_event(order_id), source="/shop/charge")
     return [
-        _event(order),  # unsigned
-        forger.sign(_event(order)),
-        other.sign(_event(order)),  # a good key that may not speak for this source
-        other.sign(foreign),  # a source that may not announce this event
-        replace(signer.sign(_event(order)), subject=str(new_uuid())),  # the story was changed
-        signer.sign(_event(str(new_uuid()))),  # an order that is not there
-        signer.sign(replace(_event(order), data=b"{not json")),
-        signer.sign(replace(_event(order), data=b"{}")),
-        signer.sign(replace(_event(order), type="com.msashop.order.placed.v99")),
+        _event(order_id),  # unsigned
+        unknown_key.sign(_event(order_id)),
+        other_domain.sign(_event(order_id)),  # a valid key of another domain than the source's
+        other_domain.sign(other_source),  # a source that does not emit this event type
+        replace(signer.sign(_event(order_id)), subject=str(new_uuid())),  # changed after signing
+        signer.sign(_event(str(new_uuid()))),  # unknown order
+        signer.sign(replace(_event(order_id), data=b"{not json")),
+        signer.sign(replace(_event(order_id), data=b"{}")),
+        signer.sign(replace(_event(order_id), type="com.msashop.order.placed.v99")),
     ]
 
 
-def _event(order: str) -> CloudEvent:
+def _event(order_id: str) -> CloudEvent:
     return CloudEvent(
         id=str(new_uuid()),
         source=SOURCE,
         type=PLACED,
-        subject=order,
+        subject=order_id,
         time=utc_now(),
-        data=json.dumps({"orderId": order}).encode(),
+        data=json.dumps({"orderId": order_id}).encode(),
     )
 
 
-async def race(scene: Environment) -> str:
-    """F-22: two stories about one thing start at a barrier; only one outcome is allowed."""
-    kind = RACES[scene.activity_log.counts["races"] % len(RACES)]
-    scene.activity_log.count("races")
-    answer = await scene.load.ask("race", kind=kind, times=RACES_AT_ONCE)
-    for wrong in answer["wrong"]:
-        scene.notice("F-22", f"{kind}: {wrong}")
-    return f"{answer['races']} × {kind}"
+async def race_requests(environment: Environment) -> str:
+    """F-22: conflicting requests start at a barrier; only allowed outcomes may result."""
+    race = RACES[environment.activity_log.counts["races"] % len(RACES)]
+    environment.activity_log.count("races")
+    result = await environment.workload.call("race", race=race, times=RACES_PER_INJECTION)
+    for mistake in result["wrong"]:
+        environment.report_violation("F-22", f"{race}: {mistake}")
+    return f"{result['races']} × {race}"
 
 
-async def storm_of_retries(scene: Environment) -> str:
-    """F-23: ten times the load, by clients that try again at once."""
-    answer = await scene.load.ask("burst", factor=10, seconds=30 * scene.tier.hold)
-    return f"{answer['sent']} requests in {answer['tries']} tries, {answer['ok']} well answered"
+async def surge_of_retries(environment: Environment) -> str:
+    """F-23: ten times the load, from clients that retry immediately."""
+    result = await environment.workload.call(
+        "surge", factor=10, seconds=30 * environment.tier.duration_scale
+    )
+    return (
+        f"{result['sent']} requests in {result['attempts']} attempts, "
+        f"{result['succeeded']} completed"
+    )
 
 
-async def rotate_key(scene: Environment) -> str:
-    """F-26: tokens are signed with the other key from now on; the old ones must stay good."""
-    scene.signs_with_second_key = not scene.signs_with_second_key
-    for process in scene.processes("login", "register"):
-        scene.pool_of(process).retire(process)
-    await asyncio.sleep(5 * scene.tier.hold)
-    return "the signing key was rotated, both are published"
+async def rotate_signing_key(environment: Environment) -> str:
+    """F-26: tokens are signed with the other key from now on; older tokens must stay valid."""
+    environment.signs_with_second_key = not environment.signs_with_second_key
+    for process in environment.processes("login", "register"):
+        environment.pool_of(process).retire(process)
+    await asyncio.sleep(5 * environment.tier.duration_scale)
+    return "the signing key was rotated, both public keys are published"
 
 
-async def stop_sweeper(scene: Environment) -> str:
-    """F-27: nobody sweeps for a while, then two do at once."""
-    pool = scene.platform.activator.pools["sweep"]
+async def stop_sweeps(environment: Environment) -> str:
+    """F-27: the sweep does not run for a while, then twice at the same time."""
+    pool = environment.platform.activator.pools["sweep"]
     pool.is_disabled = True
     try:
-        await asyncio.sleep(60 * scene.tier.hold)
+        await asyncio.sleep(60 * environment.tier.duration_scale)
     finally:
         pool.is_disabled = False
     schedule = pool.spec.schedules[0]
-    ticks = [scene.platform.clock.tick(pool.spec, schedule) for _ in range(2)]
-    taken = await asyncio.gather(*ticks)
-    return f"no sweep, then two at once ({taken.count(True)} taken)"
+    ticks = [environment.platform.clock.tick(pool.spec, schedule) for _ in range(2)]
+    accepted = await asyncio.gather(*ticks)
+    return f"no sweep, then two at once ({accepted.count(True)} accepted)"
 
 
-def second_key(scene: Environment, spec: FunctionSpec) -> Mapping[str, str]:
-    """What a process that issues tokens is told while the second key signs."""
-    if spec.issues_tokens and scene.signs_with_second_key:
-        return {"JWT_PRIVATE_KEY": scene.second_jwt_key}
+def second_key_settings(environment: Environment, spec: FunctionSpec) -> Mapping[str, str]:
+    """The extra settings of a function that issues tokens while the second key signs (F-26)."""
+    if spec.issues_tokens and environment.signs_with_second_key:
+        return {"JWT_PRIVATE_KEY": environment.second_jwt_key}
     return {}
 
 
-KINDS = (
-    Kind(id="F-19", what="poison", lane="messages", inject=send_poison),
-    Kind(id="F-22", what="races at a barrier", lane="messages", inject=race),
-    Kind(id="F-23", what="retry storm", lane="messages", inject=storm_of_retries),
-    Kind(id="F-26", what="keys rotated", lane="messages", inject=rotate_key),
-    Kind(id="F-27", what="sweeper dead, then two", lane="messages", inject=stop_sweeper),
+FAULTS = (
+    Fault(id="F-19", title="poison events", group="messages", inject=send_poison),
+    Fault(id="F-22", title="races from a barrier", group="messages", inject=race_requests),
+    Fault(id="F-23", title="retry surge", group="messages", inject=surge_of_retries),
+    Fault(id="F-26", title="signing key rotation", group="messages", inject=rotate_signing_key),
+    Fault(id="F-27", title="no sweep, then two", group="messages", inject=stop_sweeps),
 )

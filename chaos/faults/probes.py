@@ -1,6 +1,7 @@
-"""What somebody tries who may not: other names, other people's orders, other roles, false notices.
+"""F-29: requests without the necessary rights; each must get the documented client error.
 
-An answer that is missing or 5xx says nothing under faults; any other must be the refusal.
+Under faults a missing response or a 5xx is inconclusive; any other response must be the expected
+client error.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, LiteralString
+from dataclasses import dataclass
+from typing import LiteralString
 
 import httpx
 
 from chaos.environment import Environment
-from chaos.faults.fault import Kind
+from chaos.faults.fault import Fault
 from shop.primitives.ids import new_uuid
 
 CALL_SECONDS = 10.0
-STRANGER = {"email": "customer@shop.local", "password": "local-only-customer"}
+CUSTOMER = {"email": "customer@shop.local", "password": "local-only-customer"}
 OTHERS_ORDER: LiteralString = """
 select order_id::text, user_id::text from shop.orders o
 where user_id <> (select user_id from shop.users where email = 'customer@shop.local')
@@ -31,129 +34,144 @@ from shop.payments p where p.status in ('INTENT', 'UNKNOWN') order by p.created_
 """
 
 
-async def probe(scene: Environment) -> str:
-    """Tries every door once; whatever opens is noted as broken."""
-    async with httpx.AsyncClient(base_url=scene.edge_url, timeout=CALL_SECONDS) as client:
-        login = await client.post("/auth/login", json=STRANGER)
+@dataclass(frozen=True)
+class ProbeResult:
+    """One request, the statuses that are allowed for it and the response."""
+
+    name: str
+    allowed: tuple[int, ...]
+    response: httpx.Response
+
+    @property
+    def is_violation(self) -> bool:
+        status = self.response.status_code
+        return status not in self.allowed and status < 500
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """A logged-in customer: the client and its authorization header."""
+
+    environment: Environment
+    client: httpx.AsyncClient
+    headers: dict[str, str]
+
+    async def get(self, name: str, path: str, allowed: int, **headers: str) -> ProbeResult:
+        response = await self.client.get(path, headers={**self.headers, **headers})
+        return ProbeResult(name, (allowed,), response)
+
+    async def post(self, name: str, path: str, body: object, allowed: int) -> ProbeResult:
+        response = await self.client.post(path, json=body, headers=self.headers)
+        return ProbeResult(name, (allowed,), response)
+
+
+async def probe_authorization(environment: Environment) -> str:
+    """Sends every probe once and reports each response that is not allowed."""
+    async with httpx.AsyncClient(base_url=environment.edge_url, timeout=CALL_SECONDS) as client:
+        login = await client.post("/auth/login", json=CUSTOMER)
         if login.status_code != 200:
-            return "nobody could log in"
+            return "log-in failed"
         token = {"authorization": f"Bearer {login.json()['accessToken']}"}
-        tried = 0
-        for door in DOORS:
-            for name, expected, answer in await door(scene, client, token):
-                tried += 1
-                if answer.status_code not in expected and answer.status_code < 500:
-                    scene.notice("probes", f"{name}: answered {answer.status_code}")
-    return f"{tried} doors tried"
+        attacker = Attacker(environment, client, token)
+        results = [result for probe in PROBES for result in await probe(attacker)]
+    for result in results:
+        if result.is_violation:
+            environment.report_violation(
+                "probes", f"{result.name}: status {result.response.status_code}"
+            )
+    return f"{len(results)} requests"
 
 
-Tried = tuple[str, tuple[int, ...], httpx.Response]
-Token = dict[str, str]
-
-
-async def _as_somebody(scene: Environment, client: httpx.AsyncClient, _: Token) -> list[Tried]:
-    """A header says who it is, and nothing proves it."""
-    claimed = {"x-user-id": "1", "x-user-role": "staff", "x_user_id": "1"}
+async def _forged_user_headers(attacker: Attacker) -> list[ProbeResult]:
+    """Identity headers without a token."""
+    forged = {"x-user-id": "1", "x-user-role": "staff", "x_user_id": "1"}
     body = {"productId": 1, "quantity": 1, "paymentMethod": "CARD"}
+    client = attacker.client
+    order = await client.post("/orders", json=body, headers=forged)
     return [
-        ("X-User-Id orders", (401,), await client.post("/orders", json=body, headers=claimed)),
-        ("X-User-Id reads a cart", (401,), await client.get("/cart", headers=claimed)),
-        ("X-User-Id lists orders", (401,), await client.get("/orders/me", headers=claimed)),
+        ProbeResult("X-User-Id places an order", (401,), order),
+        ProbeResult("X-User-Id reads a cart", (401,), await client.get("/cart", headers=forged)),
+        ProbeResult(
+            "X-User-Id lists orders", (401,), await client.get("/orders/me", headers=forged)
+        ),
     ]
 
 
-async def _past_the_edge(scene: Environment, client: httpx.AsyncClient, _: Token) -> list[Tried]:
-    """The edge takes such headers away; a function at its own address believes none either."""
-    tried: list[Tried] = []
+async def _forged_user_headers_past_the_edge(attacker: Attacker) -> list[ProbeResult]:
+    """The same at the address of a function process, without the edge that drops such headers."""
+    results: list[ProbeResult] = []
     for name, function, path in (
         ("X-User-Id reads a cart past the edge", "cart", "/cart"),
         ("X-User-Id lists orders past the edge", "read_orders", "/orders/me"),
     ):
-        process = scene.choose(function)
+        process = attacker.environment.choose_process(function)
         if process is None:
             continue
-        with suppress(httpx.TransportError):  # it may leave, or be killed, as it is asked
-            answer = await client.get(
+        with suppress(httpx.TransportError):  # the process may exit during the request
+            response = await attacker.client.get(
                 f"http://127.0.0.1:{process.port}{path}", headers={"x-user-id": "1"}
             )
-            tried.append((name, (401,), answer))
-    return tried
+            results.append(ProbeResult(name, (401,), response))
+    return results
 
 
-async def _at_others_orders(
-    scene: Environment, client: httpx.AsyncClient, token: Token
-) -> list[Tried]:
-    """An order that is somebody else's is not there: 404, with the bytes of a missing one."""
-    async with scene.database() as database:
+async def _other_customers_orders(attacker: Attacker) -> list[ProbeResult]:
+    """Another customer's order: 404 with the same body as for an order that does not exist."""
+    async with attacker.environment.database() as database:
         row = await (await database.execute(OTHERS_ORDER)).fetchone()
     if row is None:
         return []
     order, owner = row
-    claimed = {**token, "x-user-id": owner}
-    tried: list[Tried] = [
-        ("reading another's order", (404,), await client.get(f"/orders/{order}", headers=token)),
-        ("the same with X-User-Id", (404,), await client.get(f"/orders/{order}", headers=claimed)),
-        (
-            "cancelling another's order",
-            (404,),
-            await client.patch(f"/orders/{order}/cancel", headers=token),
+    read = await attacker.get("reading another's order", f"/orders/{order}", 404)
+    missing = await attacker.get("reading a missing order", f"/orders/{new_uuid()}", 404)
+    statuses = (read.response.status_code, missing.response.status_code)
+    if statuses == (404, 404) and _without_instance(read) != _without_instance(missing):
+        attacker.environment.report_violation(
+            "probes", "another's order and a missing one have different bodies"
+        )
+    cancel = await attacker.client.patch(f"/orders/{order}/cancel", headers=attacker.headers)
+    return [
+        read,
+        await attacker.get(
+            "the same with X-User-Id", f"/orders/{order}", 404, **{"x-user-id": owner}
         ),
-        (
-            "another's timeline",
-            (404,),
-            await client.get(f"/orders/{order}/timeline", headers=token),
-        ),
+        ProbeResult("cancelling another's order", (404,), cancel),
+        await attacker.get("another's timeline", f"/orders/{order}/timeline", 404),
     ]
-    missing = await client.get(f"/orders/{new_uuid()}", headers=token)
-    there = tried[0][2]
-    if (there.status_code, missing.status_code) == (404, 404):
-        differs = _without_instance(there) != _without_instance(missing)
-        if differs:
-            scene.notice("probes", "another's order answers other bytes than a missing one")
-    return tried
 
 
-def _without_instance(answer: httpx.Response) -> Any:
-    return {name: text for name, text in answer.json().items() if name != "instance"}
+def _without_instance(result: ProbeResult) -> dict[str, object]:
+    """The problem document without the member that names the request's own path."""
+    document: dict[str, object] = result.response.json()
+    return {name: value for name, value in document.items() if name != "instance"}
 
 
-async def _as_staff(scene: Environment, client: httpx.AsyncClient, token: Token) -> list[Tried]:
-    """A customer is no staff, no support, no finance."""
+async def _staff_operations(attacker: Attacker) -> list[ProbeResult]:
+    """Operations of staff, support and finance, requested by a customer."""
     product = {"name": "x", "category": "식품", "price": 1, "stockQuantity": 1}
     refund = {"amount": 1, "reason": "please"}
-    stock = {"quantity": 1}
     return [
-        ("making a product", (403,), await client.post("/products", json=product, headers=token)),
-        (
-            "restocking",
-            (403,),
-            await client.post("/products/1/stock", json=stock, headers=token),
-        ),
-        (
-            "refunding",
-            (403,),
-            await client.post(f"/orders/{new_uuid()}/refunds", json=refund, headers=token),
-        ),
-        ("reading revenue", (403,), await client.get("/settlements/daily", headers=token)),
+        await attacker.post("adding a product", "/products", product, 403),
+        await attacker.post("restocking", "/products/1/stock", {"quantity": 1}, 403),
+        await attacker.post("refunding", f"/orders/{new_uuid()}/refunds", refund, 403),
+        await attacker.get("reading revenue", "/settlements/daily", 403),
     ]
 
 
-async def _with_an_old_key(
-    scene: Environment, client: httpx.AsyncClient, token: Token
-) -> list[Tried]:
-    """A key belongs to one request: with another body it is refused."""
-    headers = {**token, "idempotency-key": str(new_uuid())}
+async def _reused_idempotency_key(attacker: Attacker) -> list[ProbeResult]:
+    """One idempotency key with two different bodies."""
+    headers = {**attacker.headers, "idempotency-key": str(new_uuid())}
     body = {"productId": 1, "quantity": 1, "paymentMethod": "CARD"}
-    first = await client.post("/orders", json=body, headers=headers)
+    first = await attacker.client.post("/orders", json=body, headers=headers)
     if first.status_code not in (201, 409):
         return []
-    other = await client.post("/orders", json={**body, "quantity": 2}, headers=headers)
-    return [("the same key for another order", (422, 409), other)]
+    other = await attacker.client.post("/orders", json={**body, "quantity": 2}, headers=headers)
+    return [ProbeResult("the same key for another order", (422, 409), other)]
 
 
-async def _as_provider(scene: Environment, client: httpx.AsyncClient, _: Token) -> list[Tried]:
-    """A notice of a capture that nobody signed, or somebody else."""
-    async with scene.database() as database:
+async def _forged_webhooks(attacker: Attacker) -> list[ProbeResult]:
+    """A capture webhook for an open payment, unsigned and with a wrong signature."""
+    async with attacker.environment.database() as database:
         row = await (await database.execute(OPEN_PAYMENT)).fetchone()
     if row is None:
         return []
@@ -167,35 +185,38 @@ async def _as_provider(scene: Environment, client: httpx.AsyncClient, _: Token) 
         "payment_id": payment,
         "provider_ref": "ch_forged",
     }
-    notice = {
+    webhook = {
         "id": f"evt_{new_uuid().hex}",
         "type": "charge.captured",
         "created": int(time.time()),
         "data": data,
     }
-    body = json.dumps(notice).encode()
+    body = json.dumps(webhook).encode()
     plain = {"content-type": "application/json"}
-    signed = {**plain, "webhook-signature": _forged(body)}
-    unsigned = await client.post("/payments/webhook", content=body, headers=plain)
-    forged = await client.post("/payments/webhook", content=body, headers=signed)
+    signed = {**plain, "webhook-signature": _forged_signature(body)}
+    post, path = attacker.client.post, "/payments/webhook"
     return [
-        ("an unsigned notice", (400, 401), unsigned),
-        ("a forged notice", (400, 401), forged),
+        ProbeResult(
+            "an unsigned webhook", (400, 401), await post(path, content=body, headers=plain)
+        ),
+        ProbeResult("a forged webhook", (400, 401), await post(path, content=body, headers=signed)),
     ]
 
 
-def _forged(body: bytes) -> str:
+def _forged_signature(body: bytes) -> str:
     at = int(time.time())
     digest = hmac.new(b"not the secret", b"%d." % at + body, hashlib.sha256).hexdigest()
     return f"t={at},v1={digest}"
 
 
-DOORS = (
-    _as_somebody,
-    _past_the_edge,
-    _at_others_orders,
-    _as_staff,
-    _with_an_old_key,
-    _as_provider,
+PROBES: tuple[Callable[[Attacker], Awaitable[list[ProbeResult]]], ...] = (
+    _forged_user_headers,
+    _forged_user_headers_past_the_edge,
+    _other_customers_orders,
+    _staff_operations,
+    _reused_idempotency_key,
+    _forged_webhooks,
 )
-KINDS = (Kind(id="F-29", what="strangers at every door", lane="messages", inject=probe),)
+FAULTS = (
+    Fault(id="F-29", title="unauthorized requests", group="messages", inject=probe_authorization),
+)

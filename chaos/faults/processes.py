@@ -1,4 +1,4 @@
-"""What happens to function processes: paused, scaled in, starved, shifted in time, all gone."""
+"""Faults of function processes: pauses, scale-in, resource starvation, clock skew, mass kills."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from chaos.environment import Environment
-from chaos.faults.fault import Kind, NotHere
-from chaos.process_tree import children_of
+from chaos.environment import Environment, no_extra_settings
+from chaos.faults.fault import Fault, FaultUnavailable
+from chaos.faults.process_tree import children_of
 from shop.primitives.spec import FunctionSpec
-from tools.local_platform.activator import FunctionProcess
 
 MIB = 1024 * 1024
-HOGS = 4
-# It ends by itself, should the run that started it be killed.
-SPIN = """
+BUSY_LOOPS = 4
+# The loop ends on its own, also when the run that started it is killed.
+BUSY_LOOP = """
 import time
 end = time.monotonic() + {seconds}
 while time.monotonic() < end:
@@ -29,79 +28,84 @@ while time.monotonic() < end:
 """
 CLOCK_LIBRARIES = ("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1",)
 MACHINES = ("x86_64", "aarch64")
-# A token says when it ends, to the second; 60 s of difference between clocks are tolerated.
+# The expiry of a token is checked with a tolerance of 60 s, so these are within it.
 SHIFTS_SECONDS = (-50, -10, 50)
-# These judge nothing by a token's time: an hour off must change nothing.
-TIMELESS = frozenset(("charge", "refund", "sweep"))
+# These check no token expiry: an offset of an hour must change nothing.
+WITHOUT_TOKENS = frozenset(("charge", "refund", "sweep"))
 HOUR = 3600
-# It waits for news with time.sleep, which libfaketime 0.9.10 makes fail (EINVAL) in a process whose
-# monotonic clock is left alone: its 500 would tell of the tool and not of the shop.
-SLEEPERS = frozenset(("read_orders",))
+# It waits with time.sleep, which libfaketime 0.9.10 makes fail (EINVAL) in a process whose
+# monotonic clock is not faked: its 500 would be a defect of the library and not of the shop.
+NOT_SHIFTED = frozenset(("read_orders",))
+NO_PROCESS = "no process was running"
 
 
-async def pause(scene: Environment) -> str:
-    """F-02: SIGSTOP for longer than leases and timeouts last, then SIGCONT: a zombie wakes up."""
-    process = scene.choose()
+async def pause(environment: Environment) -> str:
+    """F-02: SIGSTOP for longer than leases and timeouts last, then SIGCONT."""
+    process = environment.choose_process()
     if process is None:
-        return "nobody was awake"
-    seconds = scene.dice.choice((0.1, 1.0, 3.0, 8.0, 20.0)) * scene.tier.hold
-    name = scene.pool_of(process).spec.name
-    _signal_group(process, signal.SIGSTOP)
-    scene.frozen.add(process.child.pid)
+        return NO_PROCESS
+    seconds = (
+        environment.random.choice((0.1, 1.0, 3.0, 8.0, 20.0)) * environment.tier.duration_scale
+    )
+    name = environment.pool_of(process).spec.name
+    process.child.signal_group(signal.SIGSTOP)
+    environment.paused_groups.add(process.child.pid)
     try:
         await asyncio.sleep(seconds)
     finally:
-        scene.frozen.discard(process.child.pid)
-        _signal_group(process, signal.SIGCONT)
-    return f"{name} slept {seconds:g} s"
+        environment.paused_groups.discard(process.child.pid)
+        process.child.signal_group(signal.SIGCONT)
+    return f"{name} paused for {seconds:g} s"
 
 
-async def scale_in(scene: Environment) -> str:
-    """F-03: SIGTERM while requests are under way; they must be answered."""
-    process = scene.choose()
+async def scale_in(environment: Environment) -> str:
+    """F-03: SIGTERM while requests are in flight; they must be answered."""
+    process = environment.choose_process()
     if process is None:
-        return "nobody was awake"
-    pool = scene.pool_of(process)
-    under_way = process.in_flight
+        return NO_PROCESS
+    pool = environment.pool_of(process)
+    in_flight = process.in_flight
     pool.retire(process)
     async with asyncio.timeout(pool.limits.grace_seconds + 5):
         code = await process.child.ended
-    return f"{pool.spec.name} left with {under_way} under way, exit {code}"
+    return f"{pool.spec.name} terminated with {in_flight} in flight, exit {code}"
 
 
-async def starve(scene: Environment) -> str:
-    """F-04: no memory to be had for half the processes, and four busy loops beside them all."""
-    victims = [p for p in scene.processes() if scene.dice.random() < 0.5]
-    before = {
-        pid: _limit_memory(pid) for p in victims for pid in (p.child.pid, *children_of(p.child.pid))
+async def starve(environment: Environment) -> str:
+    """F-04: no further memory for half of the processes, and four busy loops on the machine."""
+    processes = [p for p in environment.processes() if environment.random.random() < 0.5]
+    previous = {
+        pid: _limit_memory(pid)
+        for process in processes
+        for pid in (process.child.pid, *children_of(process.child.pid))
     }
-    seconds = 10 * scene.tier.hold
-    spin = SPIN.format(seconds=seconds)
-    hogs = [subprocess.Popen([sys.executable, "-S", "-c", spin]) for _ in range(HOGS)]
+    seconds = 10 * environment.tier.duration_scale
+    code = BUSY_LOOP.format(seconds=seconds)
+    loops = [subprocess.Popen([sys.executable, "-S", "-c", code]) for _ in range(BUSY_LOOPS)]
     try:
         await asyncio.sleep(seconds)
     finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
-        for pid, limits in before.items():
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+        for pid, limits in previous.items():
             with suppress(ProcessLookupError, PermissionError):
                 resource.prlimit(pid, resource.RLIMIT_AS, limits)
-    return f"{len(victims)} processes without memory, {HOGS} busy loops"
+    return f"{len(processes)} processes without memory, {BUSY_LOOPS} busy loops"
 
 
-async def shift_clocks(scene: Environment) -> str:
-    """F-18: a fifth of the new processes live in another time than the database."""
+async def shift_clocks(environment: Environment) -> str:
+    """F-18: a fifth of the new processes have another time than the database."""
     library = next((path for path in _clock_libraries() if path.exists()), None)
     if library is None:
-        raise NotHere("libfaketime is not installed (Debian: faketime)")
+        raise FaultUnavailable("libfaketime is not installed (Debian: faketime)")
 
-    def told(spec: FunctionSpec) -> Mapping[str, str]:
-        if scene.dice.random() > 0.2 or spec.name in SLEEPERS:
+    def clock_settings(spec: FunctionSpec) -> Mapping[str, str]:
+        if environment.random.random() > 0.2 or spec.name in NOT_SHIFTED:
             return {}
-        shift = scene.dice.choice(SHIFTS_SECONDS)
-        if spec.name in TIMELESS:
-            shift = scene.dice.choice((-HOUR, HOUR, shift))
+        shift = environment.random.choice(SHIFTS_SECONDS)
+        if spec.name in WITHOUT_TOKENS:
+            shift = environment.random.choice((-HOUR, HOUR, shift))
         return {
             "LD_PRELOAD": str(library),
             "FAKETIME": f"{shift:+d}",
@@ -109,38 +113,34 @@ async def shift_clocks(scene: Environment) -> str:
             "FAKETIME_DONT_RESET": "1",
         }
 
-    scene.told = told
-    for process in scene.processes():
-        if scene.dice.random() < 0.5:
-            scene.pool_of(process).retire(process)
-    await asyncio.sleep(30 * scene.tier.hold)
-    scene.told = lambda _spec: {}
-    return "a fifth of the new processes ran 10 s to 1 h off"
+    environment.extra_settings = clock_settings
+    for process in environment.processes():
+        if environment.random.random() < 0.5:
+            environment.pool_of(process).retire(process)
+    await asyncio.sleep(30 * environment.tier.duration_scale)
+    environment.extra_settings = no_extra_settings
+    return "the clocks of a fifth of the new processes were 10 s to 1 h off"
 
 
-async def storm(scene: Environment) -> str:
-    """F-25: every process is gone at once, and all must come back while the load goes on."""
-    killed = scene.processes()
+async def kill_all(environment: Environment) -> str:
+    """F-25: every process is killed at once; all must restart while the workload continues."""
+    killed = environment.processes()
     for process in killed:
         process.kill()
     for _ in range(3):
         await asyncio.sleep(1.0)
-        for process in scene.processes():
-            if scene.dice.random() < 0.2:
+        for process in environment.processes():
+            if environment.random.random() < 0.2:
                 process.kill()
-    return f"{len(killed)} processes killed at once, more while they started"
+    return f"{len(killed)} processes killed at once, more while they restarted"
 
 
 def _clock_libraries() -> list[Path]:
-    return [Path(form.format(machine)) for form in CLOCK_LIBRARIES for machine in MACHINES]
-
-
-def _signal_group(process: FunctionProcess, number: int) -> None:
-    process.child.signal_group(number)
+    return [Path(path.format(machine)) for path in CLOCK_LIBRARIES for machine in MACHINES]
 
 
 def _limit_memory(pid: int) -> tuple[int, int]:
-    """Lets the process have what it has and 1 MiB more; answers the limits it had."""
+    """Limits the process to its present memory and 1 MiB more; returns its previous limits."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[0])
         size = pages * os.sysconf("SC_PAGE_SIZE") + MIB
@@ -150,10 +150,10 @@ def _limit_memory(pid: int) -> tuple[int, int]:
         return resource.RLIM_INFINITY, resource.RLIM_INFINITY
 
 
-KINDS = (
-    Kind(id="F-02", what="pause and zombie", lane="processes", inject=pause),
-    Kind(id="F-03", what="scale-in in mid-request", lane="processes", inject=scale_in),
-    Kind(id="F-04", what="memory and CPU starvation", lane="processes", inject=starve),
-    Kind(id="F-18", what="clocks that differ", lane="processes", inject=shift_clocks),
-    Kind(id="F-25", what="cold-start storm", lane="processes", inject=storm),
+FAULTS = (
+    Fault(id="F-02", title="process pause", group="processes", inject=pause),
+    Fault(id="F-03", title="scale-in during requests", group="processes", inject=scale_in),
+    Fault(id="F-04", title="memory and CPU starvation", group="processes", inject=starve),
+    Fault(id="F-18", title="clock skew", group="processes", inject=shift_clocks),
+    Fault(id="F-25", title="mass kill, cold-start surge", group="processes", inject=kill_all),
 )

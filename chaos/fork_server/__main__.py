@@ -1,9 +1,10 @@
-"""A warm interpreter: ``python -m chaos.fork_server``; function processes are forked from it.
+"""The fork server: ``python -m chaos.fork_server``; function processes are forked from it.
 
-It imports what the functions need, prints ``{"ready": true}`` and takes commands on stdin, one JSON
-line each: ``{"id": …, "do": "fork", "function": …, "environment": {…}, "log": …}``, answered with
-the process's id.  When a process ends it says ``{"ended": <pid>, "code": …}``, negative for a
-signal.  It has one thread, as forking wants, and ends with its input.
+It imports what the functions need, prints ``{"ready": true}`` and reads commands from standard
+input, one JSON line each: ``{"id": …, "do": "fork", "function": …, "environment": {…}, "log": …}``.
+It replies with the process id.  When a process exits it prints ``{"exited": <pid>, "code": …}``,
+with a negative code for a signal.  It has one thread, because only the forking thread survives a
+fork, and exits at the end of its input.
 """
 
 from __future__ import annotations
@@ -18,43 +19,45 @@ import traceback
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
-from typing import Any, NoReturn
+from types import FrameType
+from typing import NoReturn
 
 import shop
 import shop.adapters.payment_provider
 import shop.runtime
+from chaos.controlled_process import JsonObject
 from shop.registry import all_specs
 from shop.runtime.server import serve
 
-# Imported late by those who need them; and what no function of a fault run needs.
-LATE = (
+# Modules that are imported on first use; and those that no function of a run needs.
+IMPORTED_ON_USE = (
     "cryptography.hazmat.primitives.asymmetric.ed25519",
     "granian.http",
     "granian.server",
     "jwt",
     "shop.adapters.payment_provider.simulator",
 )
-NEVER = frozenset(("shop.runtime.__main__", "shop.runtime.framework", "shop.runtime.otlp"))
+NOT_NEEDED = frozenset(("shop.runtime.__main__", "shop.runtime.framework", "shop.runtime.otlp"))
 DESCRIPTORS_MAX = 1024
 CHUNK = 65_536
 
 
 def main() -> None:
     """Runs until the end of input."""
-    warm_up()
+    import_functions()
     gc.collect()
-    gc.freeze()  # pages that nobody writes to stay shared
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    _say({"ready": True})
+    gc.freeze()  # keeps the memory pages shared after a fork
+    exits, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.signal(signal.SIGCHLD, _ignore_signal)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    _print({"ready": True})
     rest = b""
     while True:
-        readable, _, _ = select.select([0, woken], [], [])
-        if woken in readable:
-            os.read(woken, CHUNK)
-            _tell_who_ended()
+        readable, _, _ = select.select([0, exits], [], [])
+        if exits in readable:
+            os.read(exits, CHUNK)
+            _report_exits()
         if 0 in readable:
             chunk = os.read(0, CHUNK)
             if not chunk:
@@ -64,13 +67,13 @@ def main() -> None:
                 _fork(json.loads(line))
 
 
-def warm_up() -> None:
-    """Imports what a function process imports until its first answers."""
+def import_functions() -> None:
+    """Imports everything that a function process imports until its first response."""
     for package in (shop, shop.runtime, shop.adapters.payment_provider):
         for module in iter_modules(package.__path__, f"{package.__name__}."):
-            if module.name not in NEVER and "stripe" not in module.name:
+            if module.name not in NOT_NEEDED and "stripe" not in module.name:
                 import_module(module.name)
-    for name in LATE:
+    for name in IMPORTED_ON_USE:
         import_module(name)
     for spec in all_specs():
         for part in ("handler", "schema"):
@@ -78,23 +81,27 @@ def warm_up() -> None:
                 import_module(f"functions.{spec.name}.{part}")
 
 
-def _fork(command: dict[str, Any]) -> None:
+def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
+    """SIGCHLD needs a handler, so that the wakeup descriptor is written to."""
+
+
+def _fork(command: JsonObject) -> None:
     pid = os.fork()
     if pid == 0:
-        _become(command)
-    _say({"id": command["id"], "pid": pid})
+        _run_function(command)
+    _print({"id": command["id"], "pid": pid})
 
 
-def _become(command: dict[str, Any]) -> NoReturn:
-    """What exec would have done, as far as a function can see it; then the function."""
+def _run_function(command: JsonObject) -> NoReturn:
+    """Sets up the forked process as exec would, then serves the function."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         log = os.open(command["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for descriptor, number in ((nothing, 0), (log, 1), (log, 2)):
+        null = os.open(os.devnull, os.O_RDONLY)
+        for descriptor, number in ((null, 0), (log, 1), (log, 2)):
             os.dup2(descriptor, number)
         os.closerange(3, DESCRIPTORS_MAX)
         os.environ.clear()
@@ -103,10 +110,10 @@ def _become(command: dict[str, Any]) -> NoReturn:
     finally:
         if error := sys.exception():
             traceback.print_exception(error)
-        os._exit(code)  # never back into the interpreter that it was forked from
+        os._exit(code)  # without the cleanup of the interpreter that it was forked from
 
 
-def _tell_who_ended() -> None:
+def _report_exits() -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -114,10 +121,10 @@ def _tell_who_ended() -> None:
             return
         if pid == 0:
             return
-        _say({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+        _print({"exited": pid, "code": os.waitstatus_to_exitcode(status)})
 
 
-def _say(line: dict[str, Any]) -> None:
+def _print(line: JsonObject) -> None:
     os.write(1, json.dumps(line).encode() + b"\n")
 
 

@@ -1,7 +1,7 @@
-"""A code mutant: a hole put back into the shop, as edits of its text that apply exactly once.
+"""A mutant: the shop with one defect, made by edits of its source code that apply exactly once.
 
-A catalogue rots silently when the text it edits moves on, so an edit that finds its text nowhere,
-or more than once, is an error and never a mutant that changes nothing.
+An edit whose text is not found, or found more than once, is an error.  Without this check, a change
+of the source code could turn a mutant into one without a defect.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class DoesNotApply(ValueError):
-    """An edit whose text is not in its file exactly once, or that leaves no Python behind."""
+    """An edit whose text is not in its file exactly once, or whose result is not valid Python."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,16 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A careless shop; ``hole`` is what the original did, or the rule of the design it breaks.
+    """A shop with a defect.
 
-    ``caught_by`` names the invariants and checks expected to find it; any named one is a catch.
+    ``defect`` is a defect H-… or S-… of the replaced system (docs/design/original-system.md), or
+    the rule that the mutant breaks.  ``caught_by`` names the invariants and checks that are
+    expected to detect it; any violation counts as detection.
     """
 
     id: str
-    hole: str
-    what: str
+    defect: str
+    description: str
     edits: tuple[Edit, ...]
     caught_by: tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""What the mutants came to, as lines while they run and as a table to keep."""
+"""The results of mutation tests: a line per mutant and a table."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from chaos.mutation_tests.run import Verdict
 
 
 def line_of(verdict: Verdict) -> str:
-    """One mutant on one line."""
+    """The result of one mutant in one line."""
     mutant = verdict.mutant
     found = ", ".join(verdict.by) or verdict.detail.replace("\n", " ") or "nothing"
-    return f"{mutant.id} {verdict.state:8} {verdict.seconds:4.0f} s  {mutant.what}  [{found}]"
+    return (
+        f"{mutant.id} {verdict.state:8} {verdict.seconds:4.0f} s  {mutant.description}  [{found}]"
+    )
 
 
-def sum_of(verdicts: Sequence[Verdict]) -> str:
-    """How many were caught, and how many not."""
+def totals_of(verdicts: Sequence[Verdict]) -> str:
+    """The number of mutants by state."""
     states = Counter(verdict.state for verdict in verdicts)
     return f"{states['caught']} caught, {states['survived']} survived, {states['error']} errors"
 
@@ -31,19 +33,19 @@ def write_results(verdicts: Sequence[Verdict], file: Path, *, seed: int) -> None
 
 def _as_markdown(verdicts: Sequence[Verdict], seed: int) -> str:
     rows = [
-        f"| {v.mutant.id} | {v.mutant.hole} | {v.mutant.what} | {v.state} "
+        f"| {v.mutant.id} | {v.mutant.defect} | {v.mutant.description} | {v.state} "
         f"| {', '.join(v.by) or '–'} | {v.seconds:.0f} |"
         for v in verdicts
     ]
     return "\n".join(
         [
-            "# Mutants",
+            "# Mutation tests",
             "",
-            "Holes put back into the shop, each found or not by the smoke tier of the fault run.",
+            "Each mutant is the shop with one defect, tested with the smoke tier of the fault run.",
             "",
-            f"Seed {seed}: **{sum_of(verdicts)}**.",
+            f"Seed {seed}: **{totals_of(verdicts)}**.",
             "",
-            "| id | hole | what was put back | verdict | found by | s |",
+            "| id | defect | description | verdict | detected by | s |",
             "|---|---|---|---|---|---|",
             *rows,
             "",
@@ -55,10 +57,10 @@ def _as_json(verdicts: Sequence[Verdict], seed: int) -> str:
     table = [
         {
             "id": v.mutant.id,
-            "hole": v.mutant.hole,
-            "what": v.mutant.what,
+            "defect": v.mutant.defect,
+            "description": v.mutant.description,
             "verdict": v.state,
-            "found_by": list(v.by),
+            "detected_by": list(v.by),
             "expected": list(v.mutant.caught_by),
             "seconds": round(v.seconds, 1),
             "detail": v.detail,

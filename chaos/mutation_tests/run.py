@@ -1,8 +1,8 @@
-"""Runs the fault harness against one mutant and says whether it was found.
+"""Executes a fault run against one mutant and determines whether it was detected.
 
-The mutant lives in a scratch copy of the tracked files, with its own folder for temporary files, so
-nothing of it can meet the checkout.  Whatever still runs from the scratch folder when the harness
-has ended, or its time is over, is killed before the folder is removed.
+The mutant is a copy of the tracked files in a scratch folder, with a temporary folder of its own.
+Processes that still run from the scratch folder after the run, or after its time limit, are killed
+before the folder is removed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
+from chaos.controlled_process import JsonObject
 from chaos.mutation_tests.mutant import Mutant, mutated_files
 
 HARNESS = (sys.executable, "-m", "tools.cli", "faults", "--tier", "smoke", "--fail-fast")
@@ -33,7 +34,7 @@ PROCESSES = Path("/proc")
 
 @dataclass(frozen=True)
 class Settings:
-    """How the harness is run, the same for every mutant; ``orders`` None leaves it to the tier."""
+    """The parameters of every run; without ``orders`` the tier's number is used."""
 
     root: Path
     seed: int = 1
@@ -44,7 +45,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one mutant; ``by`` names the broken expectations, ``detail`` an error."""
+    """The result of one mutant; ``by`` are the ids of violations, ``detail`` explains an error."""
 
     mutant: Mutant
     state: Literal["caught", "survived", "error"]
@@ -54,7 +55,7 @@ class Verdict:
 
 
 def run(mutant: Mutant, settings: Settings) -> Verdict:
-    """Runs the harness on ``mutant``; raises ``DoesNotApply`` before anything is started."""
+    """Executes a run against ``mutant``; raises ``DoesNotApply`` before anything is started."""
     texts = mutated_files(mutant, settings.root)
     began = time.monotonic()
     with _scratch() as scratch:
@@ -63,56 +64,56 @@ def run(mutant: Mutant, settings: Settings) -> Verdict:
         for file, text in texts.items():
             (tree / file).write_text(text)
         status = _run_harness(settings, scratch)
-        named = broken_in(out / "run.jsonl")
+        violations = violations_in(out / "run.jsonl")
         tail = (scratch / "log").read_text(errors="replace").strip()[-OUTPUT_SHOWN:]
-    return judge(mutant, status, named, time.monotonic() - began, tail)
+    return verdict_of(mutant, status, violations, time.monotonic() - began, tail)
 
 
-def judge(
-    mutant: Mutant, status: int | None, named: tuple[str, ...], seconds: float, tail: str = ""
+def verdict_of(
+    mutant: Mutant, status: int | None, violations: tuple[str, ...], seconds: float, tail: str = ""
 ) -> Verdict:
-    """The verdict on an ended run; ``status`` None means that its time was over.
+    """The verdict from a run's exit status; ``status`` is None after its time limit.
 
-    Only a run that ended by itself and named what was broken is a catch: a shop that does not even
-    start, or a harness that falls over, proves nothing.
+    The mutant is caught only if the run ended on its own and reported a violation: a shop that does
+    not start or a failure of the harness proves nothing.
     """
-    if status == 0 and not named:
+    if status == 0 and not violations:
         return Verdict(mutant, "survived", (), seconds)
-    if status == CAUGHT_STATUS and named:
-        return Verdict(mutant, "caught", named, seconds)
-    why = "no end in time" if status is None else f"status {status}"
-    return Verdict(mutant, "error", named, seconds, f"{why}: {tail}")
+    if status == CAUGHT_STATUS and violations:
+        return Verdict(mutant, "caught", violations, seconds)
+    reason = "time limit exceeded" if status is None else f"status {status}"
+    return Verdict(mutant, "error", violations, seconds, f"{reason}: {tail}")
 
 
-def broken_in(record: Path) -> tuple[str, ...]:
-    """Ids of the expectations that a run's record says did not hold, each once, in order."""
+def violations_in(record: Path) -> tuple[str, ...]:
+    """The ids of the violations and failed checks in ``run.jsonl``, each once, in order."""
     if not record.is_file():
         return ()
-    named = [name for line in record.read_text().splitlines() if (name := _broken_name(line))]
-    return tuple(dict.fromkeys(named))
+    ids = [id for line in record.read_text().splitlines() if (id := _violation_id(line))]
+    return tuple(dict.fromkeys(ids))
 
 
-def _broken_name(line: str) -> str | None:
+def _violation_id(line: str) -> str | None:
     try:
-        entry: Any = json.loads(line)
+        document: object = json.loads(line)
     except ValueError:
-        return None  # the last line of a run that was killed may be half a line
-    if not isinstance(entry, dict):
+        return None  # the last line of a run that was killed may be incomplete
+    if not isinstance(document, dict):
         return None
-    broken, check = entry.get("broken"), entry.get("check")
-    if isinstance(broken, dict):
-        return str(broken.get("id"))
-    if isinstance(check, dict) and check.get("holds") is False:
-        return str(check.get("id"))
-    return None
+    # the lines are those of chaos.report.json_lines: an object per label
+    entry = cast(dict[str, JsonObject], document)
+    if violation := entry.get("violation"):
+        return str(violation["id"])
+    check = entry.get("check")
+    return str(check["id"]) if check is not None and not check["has_passed"] else None
 
 
 # ---------------------------------------------------------------- the scratch copy
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    # a short name: sockets of servers lie below it, and their paths have at most 107 bytes
+def _scratch() -> Generator[Path, None, None]:
+    # a short name: paths of the servers' sockets have at most 107 bytes
     scratch = Path(tempfile.mkdtemp(prefix="m-")).resolve()
     (scratch / "t").mkdir()
     try:
@@ -136,7 +137,7 @@ def _copy(root: Path, tree: Path) -> None:
 
 
 def _run_harness(settings: Settings, scratch: Path) -> int | None:
-    """Its exit status, or None when it had to be killed."""
+    """The exit status of the run; None when it was killed after its time limit."""
     with (scratch / "log").open("wb") as log:
         process = subprocess.Popen(
             [*settings.harness, *_options(settings, scratch / "out")],
@@ -168,7 +169,7 @@ def _options(settings: Settings, out: Path) -> list[str]:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Asks first, so that the platform can stop its servers; then kills what is left."""
+    """Terminates first, so that the platform can stop its servers; then kills the rest."""
     if process.poll() is None:
         _signal_group(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -183,7 +184,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _end_all_in(scratch: Path) -> None:
-    """Kills processes that left the harness's group (servers do): they work inside the folder."""
+    """Kills processes outside of the run's process group, such as servers, by their folder."""
     if not PROCESSES.is_dir():
         return
     for entry in PROCESSES.iterdir():
@@ -193,4 +194,4 @@ def _end_all_in(scratch: Path) -> None:
             if Path(os.readlink(entry / "cwd")).is_relative_to(scratch):
                 os.kill(int(entry.name), signal.SIGKILL)
         except (OSError, ValueError):
-            continue  # it has ended, or is somebody else's
+            continue  # the process has exited or belongs to another user

@@ -1,6 +1,7 @@
-"""Start the load: ``python -m chaos.workload --url http://127.0.0.1:8080 --log FILE.sqlite``.
+"""The workload process: ``python -m chaos.workload --url http://127.0.0.1:8080 --log FILE.sqlite``.
 
-It builds its world, prints ``{"ready": true}`` and takes commands on stdin (see ``session.py``).
+It creates its dataset, prints ``{"ready": true}`` and reads commands from standard input (see
+``control.py``).
 """
 
 from __future__ import annotations
@@ -10,22 +11,22 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
-from chaos.workload.session import Session, Settings
+from chaos.controlled_process import JsonObject
+from chaos.workload.control import Settings, WorkloadControl
 
 LINE_BYTES_MAX = 1024 * 1024
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs until ``stop`` or the end of input."""
+    """Runs until the command ``stop`` or the end of input."""
     asyncio.run(_run(_read_settings(arguments)))
 
 
 async def _run(settings: Settings) -> None:
-    session = Session(settings, _say)
-    await session.open()
-    await session.obey(await _stdin())
+    control = WorkloadControl(settings, _print)
+    await control.open()
+    await control.execute_all(await _stdin())
 
 
 async def _stdin() -> asyncio.StreamReader:
@@ -35,7 +36,7 @@ async def _stdin() -> asyncio.StreamReader:
     return reader
 
 
-def _say(line: dict[str, Any]) -> None:
+def _print(line: JsonObject) -> None:
     print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
@@ -43,9 +44,9 @@ def _read_settings(arguments: list[str] | None) -> Settings:
     parser = argparse.ArgumentParser(prog="python -m chaos.workload", description=__doc__)
     parser.add_argument("--url", required=True, help="address of the shop")
     parser.add_argument("--log", required=True, type=Path, help="SQLite file of the clients' log")
-    parser.add_argument("--seed", type=int, default=0, help="decides what every buyer chooses")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the customers' choices")
     parser.add_argument("--orders", type=int, default=2000, help="orders to be accepted")
-    parser.add_argument("--seconds", type=float, default=180.0, help="time they are spread over")
+    parser.add_argument("--seconds", type=float, default=180.0, help="duration of the load")
     parser.add_argument("--accounts", type=int, default=120, help="customers to register")
     return Settings(**vars(parser.parse_args(arguments)))
 

@@ -1,7 +1,8 @@
-"""A client as the Idempotency-Key draft wants it: one key, the same bytes, a few tries, jitter.
+"""An HTTP client that retries as the Idempotency-Key draft asks: the same key, the same bytes.
 
-What is still unanswered after the tries stays unknown: no new key is ever tried for it.  Rotating
-a refresh token has no key and is never repeated; whoever hears nothing logs in again.
+A request that has no definite response after its attempts stays unknown; it is never repeated under
+another key.  Rotating a refresh token takes no key and is never repeated: without a response the
+account logs in again.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import cast
 from urllib.parse import urlsplit
 
+from chaos.controlled_process import JsonObject
 from chaos.workload.client_log import Attempt, ClientLog
-from chaos.workload.meter import Meter
+from chaos.workload.metrics import WorkloadMetrics
 from chaos.workload.operations import PLACING, Call, Calls
 from tools.local_platform.http_messages import (
     Connection,
@@ -29,52 +31,56 @@ from tools.local_platform.http_messages import (
     connect,
 )
 
-# The load alone stays below 64, a storm on top of it comes to this.
+# The load alone needs less than 64 connections; a surge comes in addition.
 IN_FLIGHT_MAX = 320
-# Sooner than the shop's own keep-alive ends: a try is not spent on a connection about to close.
+# Shorter than the shop's keep-alive: no attempt uses a connection that is about to be closed.
 IDLE_SECONDS_MAX = 3.0
 BACKOFF_FIRST_SECONDS = 0.1
 RETRY_AFTER_SECONDS_MAX = 2.0
-# A token is renewed before its last minute, so that none expires between two tries of a call.
+# A token is renewed in its last minute, so that none expires between two attempts of a call.
 TOKEN_MARGIN_SECONDS = 60.0
-NOT_NOW = frozenset({429, 502, 503, 504})
+UNAVAILABLE = frozenset({429, 502, 503, 504})
 ANONYMOUS = 0
+BODY_SHOWN = 300
 
 
 @dataclass(frozen=True)
-class Retries:
-    """How often and how patiently a client asks."""
+class RetryPolicy:
+    """Number of attempts, their timeout, and whether there is a delay between them."""
 
-    tries: int = 3
-    has_jitter: bool = True
+    attempts_max: int = 3
+    has_delay: bool = True
     timeout_seconds: float = 15.0
 
-    def pause_seconds(self, attempt: int, retry_after: float, random: Random) -> float:
-        """How long to wait after that attempt: full jitter, no sooner than Retry-After says."""
-        if not self.has_jitter:
+    def delay_seconds(self, attempt: int, retry_after: float, random: Random) -> float:
+        """The delay after an attempt: full jitter, at least Retry-After up to two seconds."""
+        if not self.has_delay:
             return 0.0
         jitter = random.uniform(0.0, BACKOFF_FIRST_SECONDS * 2**attempt)
         return max(jitter, min(retry_after, RETRY_AFTER_SECONDS_MAX))
 
 
-PATIENT = Retries()
-ONCE = Retries(tries=1)
+DEFAULT_RETRIES = RetryPolicy()
+NO_RETRIES = RetryPolicy(attempts_max=1)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The last answer to a call, or status None when there was none; ``op`` is its log entry."""
+    """The last response to a call; ``status`` is None without one.
+
+    ``attempt_id`` is its entry in the clients' log.
+    """
 
     status: int | None
     body: bytes = b""
-    headers: Headers = field(default_factory=list)
-    tries: int = 0
-    op: int | None = None
+    headers: Headers = field(default_factory=list[tuple[bytes, bytes]])
+    attempts: int = 0
+    attempt_id: int | None = None
 
     @property
     def is_definite(self) -> bool:
-        """True when the shop has spoken on the request itself."""
-        if self.status is None or self.status in NOT_NOW or self.status == 401:
+        """True when the response is the result of the request."""
+        if self.status is None or self.status in UNAVAILABLE or self.status == 401:
             return False
         return self.status != 409 or self.code != "REQUEST_IN_PROGRESS"
 
@@ -85,13 +91,14 @@ class Outcome:
         return found if isinstance(found, str) else ""
 
     @property
-    def document(self) -> dict[str, Any]:
-        """The JSON object of the body, empty when it is none."""
+    def document(self) -> JsonObject:
+        """The JSON object in the body; empty when it contains no object."""
         try:
-            read = json.loads(self.body)
+            document: object = json.loads(self.body)
         except ValueError:
             return {}
-        return read if isinstance(read, dict) else {}
+        # json.loads returns dictionaries with string keys only
+        return cast(JsonObject, document) if isinstance(document, dict) else {}
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header."""
@@ -100,64 +107,64 @@ class Outcome:
 
     @property
     def retry_after_seconds(self) -> float:
-        """``Retry-After`` in its delta form, nought without."""
+        """``Retry-After`` in seconds; 0 without the header."""
         text = self.header(b"retry-after") or ""
         return float(text) if text.isdigit() else 0.0
 
     @property
-    def answer(self) -> tuple[int | None, str, str | None]:
-        """What must be the same whenever the key is used: status, SHA-256 of the body, Location."""
+    def fingerprint(self) -> tuple[int | None, str, str | None]:
+        """What must be equal whenever the key is used: status, SHA-256 of the body, Location."""
         return self.status, hashlib.sha256(self.body).hexdigest(), self.header(b"location")
 
 
 @dataclass(frozen=True)
-class Placed:
-    """An order that was accepted."""
+class PlacedOrder:
+    """An accepted order."""
 
     order_id: str
     total: int
     account: Account
 
 
-class NoToken(Exception):
-    """The shop let nobody in for now."""
+class LoginFailed(Exception):
+    """The account could not log in."""
 
 
 class Account:
-    """A person with an access token that is renewed before it expires."""
+    """An account with an access token that is renewed before it expires."""
 
     def __init__(self, client: Client, email: str, password: str, user_id: int = 0) -> None:
         self.client = client
         self.email = email
         self.password = password
         self.user_id = user_id
-        self.orders: deque[Placed] = deque(maxlen=20)
+        self.orders: deque[PlacedOrder] = deque(maxlen=20)
         self._lock = asyncio.Lock()
         self._token = ""
         self._refresh_token = ""
-        self._good_until = 0.0
+        self._valid_until = 0.0
 
     async def token(self) -> str:
-        """A valid access token; refreshes or logs in when there is none.  Raises NoToken."""
-        if time.monotonic() < self._good_until:
+        """A valid access token, by refresh or log-in if necessary.  Raises LoginFailed."""
+        if time.monotonic() < self._valid_until:
             return self._token
         async with self._lock:
-            if time.monotonic() >= self._good_until:
+            if time.monotonic() >= self._valid_until:
                 await self._renew()
             return self._token
 
-    def forget(self, token: str) -> None:
-        """The shop refused this token; the next one comes from a new session."""
+    def discard(self, token: str) -> None:
+        """Discards a rejected token; the next one comes from a new session."""
         if token == self._token:
-            self._good_until, self._refresh_token = 0.0, ""
+            self._valid_until, self._refresh_token = 0.0, ""
 
     async def refresh(self) -> None:
-        """Trades the refresh token for a new pair, or logs in.  Raises NoToken."""
+        """Exchanges the refresh token for a new pair, or logs in.  Raises LoginFailed."""
         async with self._lock:
             await self._renew()
 
     async def log_in(self) -> Outcome:
-        """A session of its own, which changes nothing about the account's tokens."""
+        """Opens another session; the account keeps its tokens."""
         body = {"email": self.email, "password": self.password}
         return await self.client.send(self.client.calls.make("log_in", body=body))
 
@@ -169,97 +176,107 @@ class Account:
         if outcome is None or outcome.status != 200:
             outcome = await self.log_in()
         if outcome.status != 200:
-            raise NoToken(f"{self.email}: {outcome.status} {outcome.code}")
-        pair = outcome.document
-        self._token, self._refresh_token = pair["accessToken"], pair["refreshToken"]
-        self._good_until = time.monotonic() + pair["expiresIn"] - TOKEN_MARGIN_SECONDS
+            raise LoginFailed(f"{self.email}: {outcome.status} {outcome.code}")
+        tokens = outcome.document
+        self._token, self._refresh_token = tokens["accessToken"], tokens["refreshToken"]
+        self._valid_until = time.monotonic() + tokens["expiresIn"] - TOKEN_MARGIN_SECONDS
+
+
+def _ignore_finished(_call: Call, _outcome: Outcome) -> None:
+    """The default of ``Client.on_finished``."""
 
 
 class Client:
-    """Sends calls to one shop; ``on_finished(call, outcome)`` hears of each keyed answer."""
+    """Sends calls to one shop.
 
-    def __init__(self, url: str, *, calls: Calls, log: ClientLog, meter: Meter, seed: int) -> None:
+    ``on_finished(call, outcome)`` is called for each definite response to a call with a key.
+    """
+
+    def __init__(
+        self, url: str, *, calls: Calls, log: ClientLog, metrics: WorkloadMetrics, seed: int
+    ) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self.calls = calls
         self.log = log
-        self.meter = meter
-        self.on_finished: Callable[[Call, Outcome], None] = lambda call, outcome: None
+        self.metrics = metrics
+        self.on_finished: Callable[[Call, Outcome], None] = _ignore_finished
         self._random = Random(f"{seed} jitter")  # noqa: S311
         self._idle: list[tuple[float, Connection]] = []
         self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
 
     async def send(
-        self, call: Call, account: Account | None = None, retries: Retries = PATIENT
+        self, call: Call, account: Account | None = None, retries: RetryPolicy = DEFAULT_RETRIES
     ) -> Outcome:
-        """The definite answer, or the last thing heard within the tries."""
+        """The definite response, or the outcome of the last attempt."""
         outcome = await self.repeat(call, account, retries)
         if call.operation.name in PLACING and outcome.status == 201:
-            self.meter.accepted(str(outcome.document.get("id")))
+            self.metrics.add_order(str(outcome.document.get("id")))
         if call.key is not None and outcome.is_definite:
             self.on_finished(call, outcome)
         return outcome
 
-    async def repeat(self, call: Call, account: Account | None, retries: Retries) -> Outcome:
-        """Like ``send``, of a call that was counted before."""
-        tries = retries.tries if call.is_repeatable else 1
-        for attempt in range(1, tries + 1):
-            outcome = await self._try(call, account, attempt, retries.timeout_seconds)
-            if outcome.is_definite or attempt == tries:
-                break
+    async def repeat(self, call: Call, account: Account | None, retries: RetryPolicy) -> Outcome:
+        """Like ``send``, for a call that was sent before: its order is not counted again."""
+        attempts_max = retries.attempts_max if call.is_repeatable else 1
+        attempt = 1
+        while True:
+            outcome = await self._attempt(call, account, attempt, retries.timeout_seconds)
+            if outcome.is_definite or attempt == attempts_max:
+                return outcome
             if outcome.status != 401:
                 wait = outcome.retry_after_seconds
-                await asyncio.sleep(retries.pause_seconds(attempt, wait, self._random))
-        return outcome
+                await asyncio.sleep(retries.delay_seconds(attempt, wait, self._random))
+            attempt += 1
 
     async def open(self, connections: int) -> None:
-        """Opens connections ahead of calls that are to start together."""
+        """Opens connections before calls that shall start at the same time."""
         opened = [connect(self._port, self._host) for _ in range(connections)]
         found = await asyncio.gather(*opened, return_exceptions=True)
         now = time.monotonic()
         self._idle += [(now, one) for one in found if isinstance(one, Connection)]
 
     def close(self) -> None:
-        """Closes the connections nobody uses."""
+        """Closes idle connections."""
         while self._idle:
             self._idle.pop()[1].close()
 
-    async def _try(
+    async def _attempt(
         self, call: Call, account: Account | None, attempt: int, timeout_seconds: float
     ) -> Outcome:
         try:
             token = await account.token() if account is not None else ""
-        except NoToken:
-            return Outcome(None, tries=attempt)
+        except LoginFailed:
+            return Outcome(None, attempts=attempt)
         async with self._slots:
-            self.meter.in_flight += 1
+            self.metrics.in_flight += 1
             began, started = time.time(), time.perf_counter()
             try:
-                answer = await self._exchange(_message(call, token, self._host), timeout_seconds)
+                response = await self._exchange(_message(call, token, self._host), timeout_seconds)
             finally:
-                self.meter.in_flight -= 1
-        status = answer.status if answer is not None else None
-        self.meter.attempt(call.operation.name, status, time.perf_counter() - started)
-        if answer is None:
-            answer = HttpResponse(0)
-        self._judge(call, account, token, answer)
-        outcome = Outcome(status, answer.body, answer.headers, attempt)
+                self.metrics.in_flight -= 1
+        status = response.status if response is not None else None
+        self.metrics.add_attempt(call.operation.name, status, time.perf_counter() - started)
+        if response is None:
+            response = HttpResponse(0)
+        self._check(call, account, token, response)
+        outcome = Outcome(status, response.body, response.headers, attempt)
         if call.key is None:
             return outcome
-        op = self._note(call, account, outcome, began)
-        return Outcome(status, answer.body, answer.headers, attempt, op)
+        attempt_id = self._log_attempt(call, account, outcome, began)
+        return Outcome(status, response.body, response.headers, attempt, attempt_id)
 
     async def _exchange(self, message: HttpRequest, timeout_seconds: float) -> HttpResponse | None:
-        """The answer, or None when the connection broke or nothing came in time."""
+        """The response; None when the connection failed or the time is over."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 connection = await self._connection()
-                answer = await connection.send(message)
+                response = await connection.send(message)
         except (OSError, ConnectionBroken, TimeoutError):
             return None
         if connection.is_open:
             self._idle.append((time.monotonic(), connection))
-        return answer
+        return response
 
     async def _connection(self) -> Connection:
         while self._idle:
@@ -269,27 +286,32 @@ class Client:
             connection.close()
         return await connect(self._port, self._host)
 
-    def _judge(self, call: Call, account: Account | None, token: str, answer: HttpResponse) -> None:
-        if answer.status == 401 and account is not None:
-            account.forget(token)
-        if answer.status and answer.status not in call.operation.expected:
-            text = answer.body[:300].decode("utf-8", "replace")
-            self.meter.surprise(call.operation.name, answer.status, text)
+    def _check(
+        self, call: Call, account: Account | None, token: str, response: HttpResponse
+    ) -> None:
+        """Discards a rejected token and counts a response outside the contract."""
+        if response.status == 401 and account is not None:
+            account.discard(token)
+        if response.status and response.status not in call.operation.allowed:
+            text = response.body[:BODY_SHOWN].decode("utf-8", "replace")
+            self.metrics.add_unexpected(call.operation.name, response.status, text)
 
-    def _note(self, call: Call, account: Account | None, outcome: Outcome, began: float) -> int:
+    def _log_attempt(
+        self, call: Call, account: Account | None, outcome: Outcome, began: float
+    ) -> int:
         assert call.key is not None, "only calls with a key are logged"
-        status, digest, location = outcome.answer
+        status, digest, location = outcome.fingerprint
         order_id = call.order_id
         if status == 201 and call.operation.name in PLACING:
             order_id = outcome.document.get("id")
-        return self.log.add(
+        return self.log.add_attempt(
             Attempt(
                 began=began,
                 ended=time.time(),
                 user_id=account.user_id if account else ANONYMOUS,
                 scope=call.operation.scope,
                 key=call.key,
-                attempt=outcome.tries,
+                attempt=outcome.attempts,
                 status_code=None if status == 401 else status,
                 body_sha256=None if status is None else digest,
                 location=location,

@@ -1,8 +1,8 @@
-"""The clients' log: every HTTP attempt with an idempotency key, as its client saw it.
+"""The clients' log: every HTTP attempt with an idempotency key, as its client observed it.
 
-The checker reads it while it is written (SQLite in WAL mode; committed at least each second).
-``status_code`` is null when the attempt's fate is unknown, and for a 401: whoever is not let in has
-been told nothing about the key.  ``http_status`` is what came over the wire.
+The checker reads it while it is written (SQLite in WAL mode, committed at least every second).
+``status_code`` is null when the outcome is unknown, and for a 401, because a rejected token says
+nothing about the key.  ``http_status`` is the status that was received.
 """
 
 from __future__ import annotations
@@ -11,45 +11,50 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
+
+# What a client does with an accepted order other than waiting for its payment.
+Intervention = Literal["cancel", "refund", "decline", "pay_again"]
+# user_id, scope, key, status_code, body_sha256, order_id: a row of the checker's ``client_ops``.
+LoggedOperation = tuple[int, str, str, int | None, str | None, str | None]
 
 SCHEMA = """
 pragma journal_mode = wal;
 pragma synchronous = off;
-create table if not exists ops (
-  op integer primary key, began real, ended real, user_id integer, scope text, key text,
+create table if not exists attempts (
+  attempt_id integer primary key, began real, ended real, user_id integer, scope text, key text,
   attempt integer, status_code integer, body_sha256 text, location text, order_id text,
   method text, target text, body blob, as_account text, headers text, http_status integer);
-create table if not exists asked (order_id text, what text, at real);
-create table if not exists placed (order_id text, user_id integer, method_of_payment text, at real);
+create table if not exists interventions (order_id text, what text, at real);
+create table if not exists orders (order_id text, user_id integer, payment_method text, at real);
 """
 
 INSERT_ATTEMPT = """
-insert into ops (began, ended, user_id, scope, key, attempt, status_code, body_sha256, location,
-  order_id, method, target, body, as_account, headers, http_status, op)
+insert into attempts (began, ended, user_id, scope, key, attempt, status_code, body_sha256,
+  location, order_id, method, target, body, as_account, headers, http_status, attempt_id)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-INSERT_ASKED = "insert into asked (order_id, what, at) values (?, ?, ?)"
-INSERT_PLACED = "insert into placed (order_id, user_id, method_of_payment, at) values (?, ?, ?, ?)"
+INSERT_INTERVENTION = "insert into interventions (order_id, what, at) values (?, ?, ?)"
+INSERT_ORDER = "insert into orders (order_id, user_id, payment_method, at) values (?, ?, ?, ?)"
 OPERATIONS = """
-select coalesce(user_id, 0), scope, key, status_code, body_sha256, order_id from ops
+select coalesce(user_id, 0), scope, key, status_code, body_sha256, order_id from attempts
 where key is not null and (status_code is null or status_code not in (401, 403))
 """
-WANTED = """
-select order_id from placed
-where order_id not in (select order_id from asked where order_id is not null)
+ORDERS_EXPECTED_PAID = """
+select order_id from orders
+where order_id not in (select order_id from interventions where order_id is not null)
 """
-LAST_OP = "select coalesce(max(op), 0) from ops"
+LAST_ATTEMPT = "select coalesce(max(attempt_id), 0) from attempts"
 
 SELECT_ATTEMPT = """
 select began, ended, user_id, scope, key, attempt, status_code, body_sha256, location, order_id,
   method, target, body, as_account, headers, http_status
-from ops where op = ?
+from attempts where attempt_id = ?
 """
 
 
 class Attempt(NamedTuple):
-    """One HTTP attempt; ``body_sha256`` and ``location`` are the answer's."""
+    """One HTTP attempt; ``body_sha256`` and ``location`` are those of the response."""
 
     began: float
     ended: float
@@ -75,39 +80,39 @@ class ClientLog:
     def __init__(self, file: Path) -> None:
         self._database = sqlite3.connect(file)
         self._database.executescript(SCHEMA)
-        self._last: int = self._database.execute(LAST_OP).fetchone()[0]
+        self._last_id: int = self._database.execute(LAST_ATTEMPT).fetchone()[0]
         self._attempts: list[tuple[object, ...]] = []
-        self._asked: list[tuple[str, str, float]] = []
-        self._placed: list[tuple[str, int, str, float]] = []
+        self._interventions: list[tuple[str, Intervention, float]] = []
+        self._orders: list[tuple[str, int, str, float]] = []
 
-    def add(self, attempt: Attempt) -> int:
-        """Notes an attempt; its number."""
-        self._last += 1
-        self._attempts.append((*attempt, self._last))
-        return self._last
+    def add_attempt(self, attempt: Attempt) -> int:
+        """Logs an attempt; returns its id."""
+        self._last_id += 1
+        self._attempts.append((*attempt, self._last_id))
+        return self._last_id
 
-    def ask(self, order_id: str, what: str) -> None:
-        """Notes what is about to be wanted of an order: ``cancel``, ``refund``, ``decline`` …"""
-        self._asked.append((order_id, what, time.time()))
+    def add_intervention(self, order_id: str, what: Intervention) -> None:
+        """Logs an intervention before its request is sent: its response may be missing."""
+        self._interventions.append((order_id, what, time.time()))
 
-    def place(self, order_id: str, user_id: int, method_of_payment: str) -> None:
-        """Notes an accepted order."""
-        self._placed.append((order_id, user_id, method_of_payment, time.time()))
+    def add_order(self, order_id: str, user_id: int, payment_method: str) -> None:
+        """Logs an accepted order."""
+        self._orders.append((order_id, user_id, payment_method, time.time()))
 
-    def attempt(self, op: int) -> Attempt:
-        """An attempt that was noted."""
+    def attempt(self, attempt_id: int) -> Attempt:
+        """A logged attempt."""
         self.flush()
-        return Attempt(*self._database.execute(SELECT_ATTEMPT, (op,)).fetchone())
+        return Attempt(*self._database.execute(SELECT_ATTEMPT, (attempt_id,)).fetchone())
 
     def flush(self) -> None:
-        """Commits what was noted since."""
+        """Commits everything logged so far."""
         with self._database:
             self._database.executemany(INSERT_ATTEMPT, self._attempts)
-            self._database.executemany(INSERT_ASKED, self._asked)
-            self._database.executemany(INSERT_PLACED, self._placed)
+            self._database.executemany(INSERT_INTERVENTION, self._interventions)
+            self._database.executemany(INSERT_ORDER, self._orders)
         self._attempts.clear()
-        self._asked.clear()
-        self._placed.clear()
+        self._interventions.clear()
+        self._orders.clear()
 
     def close(self) -> None:
         """Commits and closes."""
@@ -115,16 +120,13 @@ class ClientLog:
         self._database.close()
 
 
-def operations(file: Path) -> list[tuple[Any, ...]]:
-    """Every keyed attempt as the checker's ``client_ops``; a refused token says nothing of it."""
-    return _asked(file, OPERATIONS)
-
-
-def wanted_orders(file: Path) -> list[str]:
-    """Accepted orders that nobody meant to cancel, to give back or to pay with a bad card."""
-    return [row[0] for row in _asked(file, WANTED)]
-
-
-def _asked(file: Path, query: str) -> list[tuple[Any, ...]]:
+def operations(file: Path) -> list[LoggedOperation]:
+    """Every attempt with a key, as the checker's ``client_ops``, without rejected tokens."""
     with closing(sqlite3.connect(file)) as connection:
-        return connection.execute(query).fetchall()
+        return connection.execute(OPERATIONS).fetchall()
+
+
+def orders_expected_paid(file: Path) -> list[str]:
+    """Accepted orders that were not cancelled, refunded or placed with a declined card."""
+    with closing(sqlite3.connect(file)) as connection:
+        return [row[0] for row in connection.execute(ORDERS_EXPECTED_PAID)]

@@ -1,4 +1,4 @@
-"""Who buys what: the shop's people, the products of a run and the customers it registers."""
+"""The dataset of the workload: staff accounts, products and customers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import accumulate
 from random import Random
-from typing import Any
 
-from chaos.workload.client import Account, Client, Outcome, Placed
+from chaos.controlled_process import JsonObject
+from chaos.workload.client import Account, Client, Outcome, PlacedOrder
 from tools.seed import LOCAL_ACCOUNTS
 
 PRODUCTS = 60
@@ -17,66 +17,72 @@ STOCK = 500_000
 FLASH_PRODUCTS = 5
 FLASH_STOCK = 5
 ZIPF_EXPONENT = 1.1
-REGISTRATIONS_AT_ONCE = 8
-# Of customers that only a run knows; there is nothing behind it.
+CONCURRENT_REGISTRATIONS = 8
+RECENT_ORDERS_MAX = 500
+# Of customers that exist during a run only.
 PASSWORD = "a password of the load"  # noqa: S105
 FLASH_SHARE = 0.05
-LAST_ONE_SHARE = 0.005
+LAST_UNIT_SHARE = 0.005
 
 
-class NotBuilt(RuntimeError):
-    """The shop did not let the world of a run be made."""
+class DatasetError(RuntimeError):
+    """The shop did not accept a part of the dataset."""
 
 
 @dataclass
 class Product:
-    """A product of the run at the last price that the load saw."""
+    """A product of the run with the last price that the workload has read."""
 
     product_id: int
     price: int
 
 
 @dataclass
-class World:
-    """Everything the load acts with; ``recent`` are the newest orders of all customers."""
+class Dataset:
+    """Everything the workload uses; ``recent_orders`` are the newest orders of all customers.
+
+    ``accounts`` has customers and staff by email address.
+    """
 
     client: Client
     category: str
-    people: dict[str, Account]
-    products: list[Product] = field(default_factory=list)
-    flash: list[Product] = field(default_factory=list)
-    last_one: list[Product] = field(default_factory=list)
-    customers: list[Account] = field(default_factory=list)
-    accounts: dict[str, Account] = field(default_factory=dict)
-    recent: deque[Placed] = field(default_factory=lambda: deque(maxlen=500))
-    weights: list[float] = field(default_factory=list)
+    staff_by_role: dict[str, Account]
+    products: list[Product] = field(default_factory=list[Product])
+    flash_products: list[Product] = field(default_factory=list[Product])
+    last_unit_products: list[Product] = field(default_factory=list[Product])
+    customers: list[Account] = field(default_factory=list[Account])
+    accounts: dict[str, Account] = field(default_factory=dict[str, Account])
+    recent_orders: deque[PlacedOrder] = field(
+        default_factory=lambda: deque[PlacedOrder](maxlen=RECENT_ORDERS_MAX)
+    )
+    weights: list[float] = field(default_factory=list[float])
 
     @property
     def staff(self) -> Account:
-        """Who changes products."""
-        return self.people["staff"]
+        """The account that changes products."""
+        return self.staff_by_role["staff"]
 
     @property
     def support(self) -> Account:
-        """Who gives money back."""
-        return self.people["support"]
+        """The account that refunds."""
+        return self.staff_by_role["support"]
 
     @property
     def finance(self) -> Account:
-        """Who reads settlements."""
-        return self.people["finance"]
+        """The account that reads settlements."""
+        return self.staff_by_role["finance"]
 
-    def pick_product(self, random: Random) -> Product:
-        """A product as customers choose: few are popular, and a flash sale draws its crowd."""
+    def choose_product(self, random: Random) -> Product:
+        """A product by popularity (Zipf); a flash sale and a last unit have fixed shares."""
         chance = random.random()
-        if chance < LAST_ONE_SHARE:
-            return random.choice(self.last_one)
+        if chance < LAST_UNIT_SHARE:
+            return random.choice(self.last_unit_products)
         if chance < FLASH_SHARE:
-            return random.choice(self.flash)
+            return random.choice(self.flash_products)
         return random.choices(self.products, cum_weights=self.weights)[0]
 
-    async def new_product(self, *, price: int, stock: int, name: str = "Load") -> Product:
-        """A product made by staff.  Raises NotBuilt."""
+    async def add_product(self, *, price: int, stock: int, name: str = "Load") -> Product:
+        """A new product.  Raises DatasetError."""
         body = {
             "name": f"{name} {self.client.calls.new_key()}",
             "category": self.category,
@@ -84,51 +90,58 @@ class World:
             "stockQuantity": stock,
         }
         call = self.client.calls.make("add_product", body=body)
-        made = expect(await self.client.send(call, self.staff), 201)
-        return Product(made["id"], price)
+        document = _expect(await self.client.send(call, self.staff), 201)
+        return Product(document["id"], price)
 
-    async def new_customer(self, number: int) -> Account:
-        """A customer who is registered and logged in.  Raises NotBuilt."""
+    async def add_customer(self, number: int) -> Account:
+        """A new customer who is logged in.  Raises DatasetError and LoginFailed."""
         email = f"load-{self.client.calls.run_id}-{number}@example.com"
         body = {"email": email, "password": PASSWORD, "name": f"Load {number}"}
-        made = await self.client.send(self.client.calls.make("register", body=body))
-        account = Account(self.client, email, PASSWORD, expect(made, 201)["id"])
+        outcome = await self.client.send(self.client.calls.make("register", body=body))
+        account = Account(self.client, email, PASSWORD, _expect(outcome, 201)["id"])
         self.accounts[email] = account
         await account.token()
         return account
 
 
 def zipf_weights(count: int, exponent: float = ZIPF_EXPONENT) -> list[float]:
-    """Cumulated weights: the n-th product is chosen in proportion to n to the minus exponent."""
+    """Cumulative weights: the n-th product is chosen in proportion to n to the minus exponent."""
     return list(accumulate(rank**-exponent for rank in range(1, count + 1)))
 
 
-async def build_world(client: Client, *, accounts: int, seed: int) -> World:
-    """Logs the shop's people in, makes the products and registers the customers."""
-    people = {role: Account(client, email, password) for role, email, password in LOCAL_ACCOUNTS}
-    world = World(client, f"load-{client.calls.run_id}", people)
-    world.accounts = {account.email: account for account in people.values()}
-    for account in people.values():
+async def create_dataset(client: Client, *, accounts: int, seed: int) -> Dataset:
+    """Logs staff in, adds the products and registers the customers.
+
+    Raises DatasetError and LoginFailed.
+    """
+    staff = {role: Account(client, email, password) for role, email, password in LOCAL_ACCOUNTS}
+    dataset = Dataset(client, f"load-{client.calls.run_id}", staff)
+    dataset.accounts = {account.email: account for account in staff.values()}
+    for account in staff.values():
         me = await client.send(client.calls.make("read_me"), account)
-        account.user_id = expect(me, 200)["id"]
-    category = client.calls.make("add_category", body={"name": world.category})
-    expect(await client.send(category, world.staff), 201)
-    random = Random(f"{seed} world")  # noqa: S311
+        account.user_id = _expect(me, 200)["id"]
+    category = client.calls.make("add_category", body={"name": dataset.category})
+    _expect(await client.send(category, dataset.staff), 201)
+    await _add_products(dataset, Random(f"{seed} dataset"))  # noqa: S311
+    for first in range(0, accounts, CONCURRENT_REGISTRATIONS):
+        numbers = range(first, min(first + CONCURRENT_REGISTRATIONS, accounts))
+        dataset.customers += await asyncio.gather(*map(dataset.add_customer, numbers))
+    return dataset
+
+
+async def _add_products(dataset: Dataset, random: Random) -> None:
     for _ in range(PRODUCTS):
         price = 100 * random.randint(5, 500)
-        world.products.append(await world.new_product(price=price, stock=STOCK))
+        dataset.products.append(await dataset.add_product(price=price, stock=STOCK))
+    dataset.weights = zipf_weights(PRODUCTS)
     for _ in range(FLASH_PRODUCTS):
-        world.flash.append(await world.new_product(price=900, stock=FLASH_STOCK, name="Flash"))
-    world.last_one.append(await world.new_product(price=700, stock=1, name="Last"))
-    world.weights = zipf_weights(PRODUCTS)
-    for first in range(0, accounts, REGISTRATIONS_AT_ONCE):
-        numbers = range(first, min(first + REGISTRATIONS_AT_ONCE, accounts))
-        world.customers += await asyncio.gather(*map(world.new_customer, numbers))
-    return world
+        product = await dataset.add_product(price=900, stock=FLASH_STOCK, name="Flash")
+        dataset.flash_products.append(product)
+    dataset.last_unit_products.append(await dataset.add_product(price=700, stock=1, name="Last"))
 
 
-def expect(outcome: Outcome, status: int) -> dict[str, Any]:
-    """The answer's document.  Raises NotBuilt when the status is another."""
+def _expect(outcome: Outcome, status: int) -> JsonObject:
+    """The response's document.  Raises DatasetError when the status is another one."""
     if outcome.status != status:
-        raise NotBuilt(f"{outcome.status} instead of {status}: {outcome.body[:200]!r}")
+        raise DatasetError(f"{outcome.status} instead of {status}: {outcome.body[:200]!r}")
     return outcome.document

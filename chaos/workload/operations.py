@@ -1,33 +1,33 @@
-"""The shop's HTTP operations as a client knows them: where they are and what they may answer."""
+"""The HTTP operations of the shop, from its specs: address, idempotency and allowed statuses."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 from urllib.parse import urlencode
 
 from shop.primitives.spec import Route
 from shop.registry import all_specs
 
-# What any operation may answer: not now, and a gateway that lost the function behind it.
-ANYTIME = frozenset({429, 502, 503, 504})
-# Repeating these without a key does no harm: a second session, a session that is over already.
+# Every operation may be rate limited or unavailable, also at the gateway.
+ALWAYS_ALLOWED = frozenset({429, 502, 503, 504})
+# Operations without a key that may be repeated: a second session, a session that has ended.
 REPEATABLE = frozenset({"log_in", "log_out"})
 PLACING = frozenset({"place_order", "place_order_from_cart"})
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One route; ``expected`` are the statuses its contract allows a sound request."""
+    """One route; ``allowed`` are the statuses that the contract allows for a valid request."""
 
     name: str
     method: str
     path: str
     takes_key: bool
     success: int
-    expected: frozenset[int]
+    allowed: frozenset[int]
 
     @property
     def scope(self) -> str:
@@ -37,7 +37,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Call:
-    """One request, the same bytes however often it is sent; the token alone may differ."""
+    """One request, with the same bytes at every attempt except for the access token."""
 
     operation: Operation
     target: str
@@ -48,13 +48,13 @@ class Call:
 
     @property
     def is_repeatable(self) -> bool:
-        """True when sending it twice does what sending it once does."""
+        """Whether sending the request twice has the effect of sending it once."""
         operation = self.operation
         return operation.method == "GET" or self.key is not None or operation.name in REPEATABLE
 
 
 class Calls:
-    """Makes calls, each with an idempotency key that exists before it is sent."""
+    """Creates calls, each with an idempotency key if the operation takes one."""
 
     def __init__(self, run_id: str) -> None:
         self.operations = known_operations()
@@ -65,12 +65,12 @@ class Calls:
         self,
         name: str,
         *,
-        body: Any = None,
-        query: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
-        **path: Any,
+        body: Mapping[str, object] | None = None,
+        query: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **path: str | int,
     ) -> Call:
-        """A call of the operation with that handler's name."""
+        """A call of the operation that is named after its handler."""
         operation = self.operations[name]
         target = operation.path.format(**path)
         if query:
@@ -80,10 +80,11 @@ class Calls:
             (key.encode("ascii"), text.encode("latin-1")) for key, text in (headers or {}).items()
         )
         key = self.new_key() if operation.takes_key else None
-        return Call(operation, target, content, key, extra, path.get("orderId"))
+        order_id = str(path["orderId"]) if "orderId" in path else None
+        return Call(operation, target, content, key, extra, order_id)
 
     def new_key(self) -> str:
-        """A key nobody used before."""
+        """A key that is unique in the run."""
         return f"load-{self.run_id}-{next(self._numbers):08d}"
 
 
@@ -94,16 +95,16 @@ def known_operations() -> dict[str, Operation]:
 
 
 def _operation(route: Route) -> Operation:
-    expected = {route.status, *route.error_statuses, *ANYTIME}
+    allowed = {route.status, *route.error_statuses, *ALWAYS_ALLOWED}
     if route.idempotent:
-        expected.add(409)  # REQUEST_IN_PROGRESS
+        allowed.add(409)  # REQUEST_IN_PROGRESS
     if route.handler == "change_item":
-        expected.add(204)  # a quantity of nought removes the line
+        allowed.add(204)  # a quantity of 0 removes the line
     return Operation(
         name=route.handler,
         method=route.method,
         path=route.path,
         takes_key=route.idempotent,
         success=route.status,
-        expected=frozenset(expected),
+        allowed=frozenset(allowed),
     )

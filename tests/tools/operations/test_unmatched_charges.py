@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chaos.restore import moment, restore, take_base_backup
+from chaos.restore import current_time, restore, take_base_backup
 from shop import unmatched_charges
 from shop.adapters.payment_provider.protocol import RefundCall
 from tests.harness import EventBroker, FlowHarness, ShopHarness, assert_idle_and_consistent
@@ -111,7 +111,7 @@ def restored(server: tuple[PostgresServer, str], open_flow: OpenFlow) -> Restore
     base = take_base_backup(server[0])
     refunded, partly_refunded = (_paid(flow, customer, product) for _ in range(2))
     unpaid = customer.order(product)["id"]
-    target = moment(server[1])
+    target = current_time(server[1])
 
     flow.run_until_idle()  # charges the unpaid order under a key that the restore loses
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A word with Redis as its administrator: one command, one answer (RESP2, redis.io/docs)."""
+"""Sends administrative commands to Redis (RESP2, redis.io/docs): one command, one connection."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import asyncio
 Reply = str | int | None | list["Reply"]
 
 
-class RedisRefused(RuntimeError):
-    """Redis answered with an error."""
+class RedisError(RuntimeError):
+    """Redis replied with an error."""
 
 
-async def ask(port: int, *words: str) -> Reply:
-    """The answer to one command; raises OSError when nobody is there, RedisRefused for an error."""
+async def execute(port: int, *arguments: str) -> Reply:
+    """The reply to one command; raises OSError without a server and RedisError for an error."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        parts = [f"*{len(words)}\r\n"]
-        parts += [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+        parts = [f"*{len(arguments)}\r\n"]
+        parts += [f"${len(argument.encode())}\r\n{argument}\r\n" for argument in arguments]
         writer.write("".join(parts).encode())
         await writer.drain()
         return await _read(reader)
@@ -28,7 +28,7 @@ async def _read(reader: asyncio.StreamReader) -> Reply:
     line = (await reader.readuntil(b"\r\n"))[:-2].decode()
     kind, rest = line[0], line[1:]
     if kind == "-":
-        raise RedisRefused(rest)
+        raise RedisError(rest)
     if kind == ":":
         return int(rest)
     if kind == "$":

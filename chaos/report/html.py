@@ -1,8 +1,8 @@
-"""A run as one page of HTML: no script, nothing from elsewhere, charts as inline SVG.
+"""A run as one HTML file without scripts or external resources; charts are inline SVG.
 
-The page says first what was proven and what was not looked at.  Everything that came from a run is
-escaped.  Of a long run a point is a bucket of seconds: rates are their mean, latencies, backlogs
-and unknown answers their worst.
+The report begins with the result and with what was not tested.  Every text of the run is escaped.
+In a long run each point of a chart stands for several seconds: the mean of rates, the maximum of
+latencies, backlogs and unknown outcomes.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from chaos.report import (
+from chaos.report.record import Injection, RunRecord, Sample
+from chaos.report.text import (
     COLUMNS,
     as_text,
     cells,
-    foot,
-    never_hit,
-    pair_table,
+    kill_table,
+    pairs_without_kill,
+    reason_of,
     reasons,
     state_of,
+    totals,
     verdict,
-    why_not,
 )
-from chaos.run_record import Injection, RunRecord, Sample
 
 BUCKETS_MAX = 600
 ROWS_MAX = 10
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 190, 56, 16, 26, 24
-LANE = 15
+ROW_HEIGHT = 15
 COLOURS = ("var(--one)", "var(--two)")
 STYLE = """
 :root { --ink: #1c2330; --soft: #5d6778; --paper: #fff; --card: #f5f7fa; --faint: #d9dee7;
@@ -46,14 +46,14 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.05rem; margin: 
   padding: .7rem 1rem; margin: 1rem 0 }
 .verdict strong { font-size: 1.15rem }
 .verdict p, .verdict li { color: var(--ink); margin: .2rem 0 }
-.figures { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1rem 0 }
-.figures div { background: var(--card); border-radius: 6px; padding: .5rem .9rem; flex: 1 }
-.figures b { display: block; font-size: 1.25rem } .figures span { color: var(--soft) }
+.totals { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1rem 0 }
+.totals div { background: var(--card); border-radius: 6px; padding: .5rem .9rem; flex: 1 }
+.totals b { display: block; font-size: 1.25rem } .totals span { color: var(--soft) }
 table { border-collapse: collapse; font-size: 13px; width: 100% }
 th, td { text-align: left; padding: 3px 8px; border-bottom: 1px solid var(--faint) }
 th { color: var(--soft); font-weight: 600 } td { font-variant-numeric: tabular-nums }
 svg { width: 100%; height: auto; display: block } svg text { fill: var(--soft); font-size: 11px }
-.good { color: var(--good) } .bad { color: var(--bad) } .open td { color: var(--soft) }
+.good { color: var(--good) } .bad { color: var(--bad) } .untested td { color: var(--soft) }
 .scroll { overflow-x: auto } pre { font-size: 12px; overflow-x: auto }
 """
 
@@ -64,7 +64,7 @@ def _mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a chart, and how the seconds of a bucket become a point."""
+    """One curve of a chart; ``merged`` makes one value of the seconds of a point."""
 
     name: str
     value: Callable[[Sample], float]
@@ -73,7 +73,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Scale:
-    """Where seconds and values lie in a chart."""
+    """Maps seconds and values to the coordinates of a chart."""
 
     end: float
     top: float
@@ -103,14 +103,14 @@ CHARTS = (
     ("Latency, ms (log)", True, (Line("p50", lambda s: s.p50_ms), Line("p99", lambda s: s.p99_ms))),
     ("Backlog (log)", True, (
         Line("due work", lambda s: s.due), Line("deliveries", lambda s: s.deliveries_pending))),
-    ("Answers unknown to a client, per second", False, (
+    ("Requests with unknown outcome, per second", False, (
         Line("unknown", lambda s: s.unknown / s.seconds),)),
     ("Function processes", False, (Line("processes", lambda s: s.processes),)),
 )  # fmt: skip
 
 
-def as_page(record: RunRecord) -> str:
-    """The page; it can be opened from a disk without a network."""
+def as_html(record: RunRecord) -> str:
+    """The HTML document; it can be opened from a file, without a network."""
     charts = "".join(
         f"<h2>{escape(title)}</h2>{_chart(record, lines, is_log=is_log)}"
         for title, is_log, lines in CHARTS
@@ -122,76 +122,77 @@ def as_page(record: RunRecord) -> str:
         f"<h1>Fault run, tier {escape(record.tier)}, seed {record.seed}</h1>"
         f'<p class="soft">{escape(record.began_at)}, commit {escape(record.commit)}, '
         f"{escape(record.machine)}</p>"
-        f"{_verdict(record)}{_figures(record)}"
-        f"<h2>When which fault was on</h2>{_timeline(record)}{charts}"
-        f"<h2>Time until the shop had recovered, s, by the end of the fault</h2>{_rests(record)}"
-        f"<h2>Faults</h2>{_kinds(record)}{_pairs(record)}"
-        f"<h2>Looked at in the end</h2>{_checks(record)}"
-        f"<h2>Sums</h2>{''.join(f'<p>{escape(line)}</p>' for line in foot(record))}"
+        f"{_verdict(record)}{_totals(record)}"
+        f"<h2>Active faults over time</h2>{_timeline(record)}{charts}"
+        f"<h2>Recovery time, s, by the end of the fault</h2>{_recoveries(record)}"
+        f"<h2>Faults</h2>{_faults(record)}{_kills(record)}"
+        f"<h2>Final checks</h2>{_checks(record)}"
+        f"<h2>Totals</h2>{''.join(f'<p>{escape(line)}</p>' for line in totals(record))}"
         f"<details><summary>As text</summary><pre>{escape(as_text(record))}</pre></details>"
         "</html>\n"
     )
 
 
 def _verdict(record: RunRecord) -> str:
-    is_good = record.is_clean and bool(record.checks)
-    broken = "".join(
-        f"<li>{escape(each.id)} {escape(each.what)} at {each.at:.0f} s: "
+    is_good = record.has_passed and bool(record.checks)
+    violations = "".join(
+        f"<li>{escape(each.id)} {escape(each.title)} at {each.at:.0f} s: "
         f"{escape('; '.join(each.rows[:ROWS_MAX]))}</li>"
-        for each in record.broken
+        for each in record.violations
     )
-    open_ends = "".join(f"<p>{escape(line)}</p>" for line in reasons(record))
+    gaps = "".join(f"<p>{escape(line)}</p>" for line in reasons(record))
     return (
         f'<div class="verdict {"good" if is_good else "bad"}"><strong>{verdict(record)}</strong>'
-        f"<ul>{broken}</ul>{open_ends}</div>"
+        f"<ul>{violations}</ul>{gaps}</div>"
     )
 
 
-def _figures(record: RunRecord) -> str:
-    counts = [count for hits in record.pairs.values() for count in hits.values()]
-    figures = (
+def _totals(record: RunRecord) -> str:
+    counts = [count for kills in record.kills.values() for count in kills.values()]
+    injected = sum(state_of(fault) == "injected" for fault in record.faults)
+    values = (
         ("orders", record.orders),
         ("kills", sum(counts)),
-        (f"of {len(counts)} pairs hit", sum(count > 0 for count in counts)),
-        (f"of {len(record.kinds)} kinds fired", sum(state_of(k) == "fired" for k in record.kinds)),
-        (f"looks at {record.invariants} invariants", record.evaluations),
-        ("violations", len(record.broken)),
+        (f"of {len(counts)} failpoint pairs killed", sum(count > 0 for count in counts)),
+        (f"of {len(record.faults)} faults injected", injected),
+        (f"evaluations of {record.invariants} invariants", record.evaluations),
+        ("violations", len(record.violations)),
     )
-    boxes = "".join(f"<div><b>{n:,}</b><span>{escape(name)}</span></div>" for name, n in figures)
-    return f'<div class="figures">{boxes}</div>'
+    boxes = "".join(f"<div><b>{n:,}</b><span>{escape(name)}</span></div>" for name, n in values)
+    return f'<div class="totals">{boxes}</div>'
 
 
 def _checks(record: RunRecord) -> str:
     rows = [
-        f'<li><span class="{"good" if check.holds else "bad"}">'
-        f"{'holds' if check.holds else 'FAILS'}</span> "
-        f"{escape(check.what)}: {escape(check.detail)}</li>"
+        f'<li><span class="{"good" if check.has_passed else "bad"}">'
+        f"{'passed' if check.has_passed else 'FAILED'}</span> "
+        f"{escape(check.title)}: {escape(check.detail)}</li>"
         for check in record.checks
     ]
     return f"<ul>{''.join(rows)}</ul>"
 
 
-def _kinds(record: RunRecord) -> str:
-    rows = []
-    for kind in record.kinds:
-        if state_of(kind) == "fired":
-            rows.append(_row(cells(kind)))
+def _faults(record: RunRecord) -> str:
+    rows: list[str] = []
+    for fault in record.faults:
+        if state_of(fault) == "injected":
+            rows.append(_row(cells(fault)))
             continue
-        told = f"{state_of(kind)}: {why_not(kind)}"
+        text = f"{state_of(fault)}: {reason_of(fault)}"
         rows.append(
-            f'<tr class="open"><td>{escape(kind.id)}</td><td>{escape(kind.what)}</td>'
-            f'<td colspan="{len(COLUMNS) - 2}">{escape(told)}</td></tr>'
+            f'<tr class="untested"><td>{escape(fault.id)}</td><td>{escape(fault.title)}</td>'
+            f'<td colspan="{len(COLUMNS) - 2}">{escape(text)}</td></tr>'
         )
     return _table(COLUMNS, rows)
 
 
-def _pairs(record: RunRecord) -> str:
-    if not record.pairs:
+def _kills(record: RunRecord) -> str:
+    if not record.kills:
         return ""
-    columns, rows = pair_table(record)
+    columns, rows = kill_table(record)
     return (
-        f"<h2>Kills by crash window, {record.pairs_wanted} wanted each</h2>"
-        f"<p>{escape(never_hit(record))}</p>{_table(columns, [_row(row) for row in rows])}"
+        f"<h2>Kills by failpoint, {record.kills_per_pair} planned each</h2>"
+        f"<p>{escape(pairs_without_kill(record))}</p>{_table(columns, [_row(row) for row in rows])}"
     )
 
 
@@ -225,42 +226,41 @@ def _chart(record: RunRecord, lines: Sequence[Line], *, is_log: bool) -> str:
 
 
 def _timeline(record: RunRecord) -> str:
-    """One row for each kind; a bar lasts as long as its fault."""
-    names = sorted({injection.kind for injection in record.injections})
+    """One row per fault; a bar is as long as an injection."""
+    names = sorted({injection.fault_id for injection in record.injections})
     if not names:
         return "<p>nothing to show</p>"
     scale = Scale(_end(record), 1.0)
-    height = LANE * len(names) + BOTTOM
-    parts = []
+    height = ROW_HEIGHT * len(names) + BOTTOM
+    parts: list[str] = []
     for number, name in enumerate(names):
-        y = LANE * number
+        y = ROW_HEIGHT * number
         parts.append(
             f'<text x="4" y="{y + 11}">{escape(name)}</text><line x1="{LEFT}" '
             f'x2="{WIDTH - RIGHT}" y1="{y + 7}" y2="{y + 7}" stroke="var(--faint)"/>'
         )
         parts += [
-            _bar(each, scale, y + 2, LANE - 4, "var(--bar)")
+            _bar(each, scale, y + 2, ROW_HEIGHT - 4, "var(--bar)")
             for each in record.injections
-            if each.kind == name
+            if each.fault_id == name
         ]
     return _svg([*parts, _seconds(scale, height)], height)
 
 
-def _rests(record: RunRecord) -> str:
-    """One dot for each fault: when it ended, and how long it took until all was well."""
+def _recoveries(record: RunRecord) -> str:
+    """One dot per injection: its end and the time until the shop had recovered."""
     if not record.injections:
         return "<p>nothing to show</p>"
-    scale = Scale(_end(record), max([1.0, *(i.rest_seconds or 0.0 for i in record.injections)]))
+    scale = Scale(_end(record), max([1.0, *(i.recovery_seconds or 0.0 for i in record.injections)]))
     parts = [_axis(scale)]
     for each in record.injections:
-        x, rest = scale.x(each.ended), each.rest_seconds
-        y, colour = scale.y(scale.top if rest is None else rest), COLOURS[0]
-        told = "not seen to recover" if rest is None else f"{rest:.1f} s"
-        if rest is None:
-            colour = "var(--bad)"
+        x, seconds = scale.x(each.ended), each.recovery_seconds
+        y, colour, text = scale.y(scale.top), "var(--bad)", "no recovery observed"
+        if seconds is not None:
+            y, colour, text = scale.y(seconds), COLOURS[0], f"{seconds:.1f} s"
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}">'
-            f"<title>{escape(_named(each))}: {told}</title></circle>"
+            f"<title>{escape(_description(each))}: {text}</title></circle>"
         )
     return _svg(parts, HEIGHT)
 
@@ -278,12 +278,13 @@ def _bar(injection: Injection, scale: Scale, y: int, height: int, fill: str) -> 
     width = max(2.0, scale.x(injection.ended) - x)
     return (
         f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{height}" fill="{fill}">'
-        f"<title>{escape(_named(injection))}</title></rect>"
+        f"<title>{escape(_description(injection))}</title></rect>"
     )
 
 
-def _named(injection: Injection) -> str:
-    return f"{injection.kind} {injection.what}, {injection.began:.0f} to {injection.ended:.0f} s"
+def _description(injection: Injection) -> str:
+    times = f"{injection.began:.0f} to {injection.ended:.0f} s"
+    return f"{injection.fault_id} {injection.description}, {times}"
 
 
 def _axis(scale: Scale) -> str:
@@ -308,14 +309,14 @@ def _seconds(scale: Scale, height: int) -> str:
 
 
 def _round_step(top: float) -> float:
-    """1, 2 or 5 times a power of ten, such that three to eight steps reach the top."""
+    """1, 2 or 5 times a power of ten, so that about three to eight steps reach the top."""
     power: float = 10.0 ** math.floor(math.log10(top))
     lead = top / power
     return power * (0.2 if lead < 2 else 0.5 if lead < 4 else 1.0 if lead < 8 else 2.0)
 
 
 def _end(record: RunRecord) -> float:
-    """The last second that anything is shown of."""
+    """The last second of the time axis."""
     return max([1.0, *(s.at for s in record.samples[-1:]), *(i.ended for i in record.injections)])
 
 

@@ -1,0 +1,56 @@
+"""Collects the log lines of unexpected errors (``shop.runtime.log.bug``) from the function logs.
+
+The data of a run without violations is deleted, and its logs with it; these lines are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from chaos.report.record import Check, RunRecord
+
+START = '{"at": '
+MARK = '"message": "bug"'
+FILE = "bugs.jsonl"
+
+
+def collect_unexpected_errors(record: RunRecord, logs: Path, out: Path) -> None:
+    """Copies the lines to ``out/bugs.jsonl`` and adds their counts by error to the record.
+
+    The check never fails: a process without memory (F-04) may fail in any line.  A file of an
+    earlier run is removed.
+    """
+    lines = [line for path in sorted(logs.glob("*.log")) for line in _bug_lines(path)]
+    (out / FILE).unlink(missing_ok=True)
+    if lines:
+        (out / FILE).write_text("".join(lines), encoding="utf-8")
+    title = "unexpected errors that functions logged"
+    record.checks.append(
+        Check(id="unexpected-errors", title=title, has_passed=True, detail=_count_errors(lines))
+    )
+
+
+def _bug_lines(path: Path) -> Iterable[str]:
+    """Complete lines only: a killed process leaves half a line, and another one continues it."""
+    with path.open(encoding="utf-8", errors="replace") as log:
+        for line in log:
+            complete = line[line.rfind(START) :] if START in line else ""
+            if MARK in complete and _is_json(complete):
+                yield complete
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _count_errors(lines: list[str]) -> str:
+    errors = Counter(str(json.loads(line).get("error")) for line in lines)
+    text = ", ".join(f"{count} x {error}" for error, count in sorted(errors.items()))
+    return f"{text} ({FILE})" if text else "none"

@@ -1,0 +1,261 @@
+"""The actions of customers and staff: browse, cart, order, cancel, refund, sessions, products.
+
+Each action draws its choices from the random generator that it is given, so a seed decides them.
+A cancellation, a refund or a declined payment is logged before it is sent: the final checks need to
+know of it also when its response is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from chaos.workload.arrivals import CLOSED_LOOP_CUSTOMERS, choose_action
+from chaos.workload.client import (
+    DEFAULT_RETRIES,
+    Account,
+    Client,
+    LoginFailed,
+    Outcome,
+    PlacedOrder,
+    RetryPolicy,
+)
+from chaos.workload.dataset import Dataset
+from chaos.workload.operations import Call
+
+LINES_MAX = 4
+QUANTITY_MAX = 3
+DECLINED_SHARE = 0.06
+DECLINED_METHOD = "CARD_DECLINED"
+METHODS = ("CARD", "CARD", "CARD", "TRANSFER")
+# A cancellation within this time after the order coincides with its charge.
+CHARGE_SECONDS = 0.05
+EXPECTS_TOTAL_SHARE = 0.1
+FOLLOW_UPS_MAX = 200
+
+Action = Callable[[Random, Account], Awaitable[None]]
+
+
+class Customers:
+    """Executes the actions of all customers and staff."""
+
+    def __init__(self, client: Client, dataset: Dataset) -> None:
+        self._client = client
+        self._calls = client.calls
+        self._dataset = dataset
+        self._follow_ups: set[asyncio.Task[None]] = set()
+        self._actions: dict[str, Action] = {
+            "browse": self._browse,
+            "cart": self._use_cart,
+            "place": self._place,
+            "cancel": self._cancel,
+            "refund": self._refund,
+            "session": self._session,
+            "admin": self._administer,
+        }
+
+    async def act(self, random: Random, number: int | None) -> None:
+        """One action of a closed-loop customer, or of a random other one for an arrival."""
+        customers = self._dataset.customers
+        others = customers[CLOSED_LOOP_CUSTOMERS:] or customers
+        account = random.choice(others) if number is None else customers[number % len(customers)]
+        await self._actions[choose_action(random)](random, account)
+
+    async def finish(self) -> None:
+        """Waits for second payments that are still to be made."""
+        await asyncio.gather(*self._follow_ups)
+
+    async def browse_or_place(self, random: Random, retries: RetryPolicy) -> Outcome:
+        """One call of a surge: a read or an order."""
+        account = random.choice(self._dataset.customers)
+        if random.random() < 0.6:
+            return await self._client.send(self._browse_call(random, account), account, retries)
+        return await self._send_order(random, account, self._order(random), retries)
+
+    # ---- browse and cart
+
+    async def _browse(self, random: Random, account: Account) -> None:
+        await self._client.send(self._browse_call(random, account), account)
+
+    def _browse_call(self, random: Random, account: Account) -> Call:
+        make, product = self._calls.make, self._dataset.choose_product(random)
+        reads: list[Callable[[], Call]] = [
+            lambda: make("list_products", query={"limit": random.randint(5, 50)}),
+            lambda: make(
+                "list_products", query={"category": self._dataset.category, "sort": "price"}
+            ),
+            lambda: make("list_products", query={"name": "Flash"}),
+            lambda: make("show_product", productId=product.product_id),
+            lambda: make("show_product", productId=product.product_id),
+            lambda: make("list_categories"),
+            lambda: make("read_me"),
+            lambda: make("show_cart"),
+            lambda: make("list_my_orders", query={"limit": 5}),
+        ]
+        if account.orders:
+            order_id = random.choice(account.orders).order_id
+            reads.append(lambda: make("read_order", orderId=order_id))
+            reads.append(lambda: make("read_timeline", orderId=order_id))
+        return random.choice(reads)()
+
+    async def _use_cart(self, random: Random, account: Account) -> None:
+        numbers = [
+            self._dataset.choose_product(random).product_id for _ in range(random.randint(1, 2))
+        ]
+        for number in numbers:
+            item = {"productId": number, "quantity": random.randint(1, 2)}
+            await self._client.send(self._calls.make("add_item", body=item), account)
+        chance = random.random()
+        if chance < 0.5:
+            method = random.choice(METHODS)
+            call = self._calls.make("place_order_from_cart", body={"paymentMethod": method})
+            await self._send_order(random, account, (call, method))
+        elif chance < 0.6:
+            change = {"quantity": random.randint(0, QUANTITY_MAX)}
+            call = self._calls.make("change_item", body=change, productId=numbers[-1])
+            await self._client.send(call, account)
+        elif chance < 0.7:
+            call = self._calls.make("remove_item", productId=numbers[-1])
+            await self._client.send(call, account)
+        elif chance < 0.75:
+            await self._client.send(self._calls.make("empty_cart"), account)
+
+    # ---- orders
+
+    async def _place(self, random: Random, account: Account) -> None:
+        await self._send_order(random, account, self._order(random))
+
+    def _order(self, random: Random) -> tuple[Call, str]:
+        """An order and its payment method: one line in either form, or several."""
+        count = 1 if random.random() < 0.5 else random.randint(2, LINES_MAX)
+        drawn = [self._dataset.choose_product(random) for _ in range(count)]
+        chosen = {product.product_id: product for product in drawn}
+        lines = [
+            {"productId": number, "quantity": random.randint(1, QUANTITY_MAX)} for number in chosen
+        ]
+        method = DECLINED_METHOD if random.random() < DECLINED_SHARE else random.choice(METHODS)
+        body: dict[str, object] = {"items": lines, "paymentMethod": method}
+        if len(lines) == 1 and random.random() < 0.7:
+            body = {**lines[0], "paymentMethod": method}
+        if random.random() < EXPECTS_TOTAL_SHARE:
+            total = sum(chosen[line["productId"]].price * line["quantity"] for line in lines)
+            body["expectedTotalAmount"] = total
+        return self._calls.make("place_order", body=body), method
+
+    async def _send_order(
+        self,
+        random: Random,
+        account: Account,
+        order: tuple[Call, str],
+        retries: RetryPolicy = DEFAULT_RETRIES,
+    ) -> Outcome:
+        """Sends an order and logs it; some customers with a declined card pay again later."""
+        call, method = order
+        outcome = await self._client.send(call, account, retries)
+        if outcome.status != 201:
+            return outcome
+        document = outcome.document
+        placed = PlacedOrder(document["id"], document["totalAmount"], account)
+        if method == DECLINED_METHOD:
+            self._client.log.add_intervention(placed.order_id, "decline")
+            if random.random() < 0.66 and len(self._follow_ups) < FOLLOW_UPS_MAX:
+                self._schedule(self._pay_again(random, placed))
+        self._client.log.add_order(placed.order_id, account.user_id, method)
+        account.orders.append(placed)
+        self._dataset.recent_orders.append(placed)
+        return outcome
+
+    def _schedule(self, later: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(later)
+        self._follow_ups.add(task)
+        task.add_done_callback(self._follow_ups.discard)
+
+    async def _pay_again(self, random: Random, placed: PlacedOrder) -> None:
+        await asyncio.sleep(random.uniform(0.5, 3.0))
+        method = DECLINED_METHOD if random.random() < 0.2 else "CARD"
+        self._client.log.add_intervention(
+            placed.order_id, "pay_again" if method == "CARD" else "decline"
+        )
+        call = self._calls.make(
+            "pay_again", body={"paymentMethod": method}, orderId=placed.order_id
+        )
+        await self._client.send(call, placed.account)
+
+    async def _cancel(self, random: Random, account: Account) -> None:
+        """Half of the cancellations coincide with the charge, the others come later."""
+        if account.orders and random.random() < 0.5:
+            await self._cancel_order(random.choice(account.orders).order_id, account)
+            return
+        outcome = await self._send_order(random, account, self._order(random))
+        if outcome.status == 201:
+            await asyncio.sleep(random.uniform(0.0, CHARGE_SECONDS))
+            await self._cancel_order(outcome.document["id"], account)
+
+    async def _cancel_order(self, order_id: str, account: Account) -> None:
+        self._client.log.add_intervention(order_id, "cancel")
+        await self._client.send(self._calls.make("cancel_order", orderId=order_id), account)
+
+    async def _refund(self, random: Random, account: Account) -> None:
+        """Support refunds a paid order, completely or in part."""
+        if not self._dataset.recent_orders:
+            return
+        placed = random.choice(self._dataset.recent_orders)
+        read = self._calls.make("read_order", orderId=placed.order_id)
+        seen = await self._client.send(read, placed.account)
+        if seen.status != 200 or seen.document["status"] != "PAID":
+            return
+        left = placed.total - seen.document["refundedAmount"]
+        if left < 1:
+            return
+        amount = left if random.random() < 0.3 else random.randint(1, left)
+        self._client.log.add_intervention(placed.order_id, "refund")
+        body = {"amount": amount, "reason": "LOAD"}
+        call = self._calls.make("refund_order", body=body, orderId=placed.order_id)
+        await self._client.send(call, self._dataset.support)
+
+    # ---- sessions and staff
+
+    async def _session(self, random: Random, account: Account) -> None:
+        chance = random.random()
+        try:
+            if chance < 0.6:
+                await account.refresh()
+                return
+            outcome = await account.log_in()
+        except LoginFailed:
+            return  # the failed attempts have been counted
+        if outcome.status == 200 and chance < 0.8:
+            body = {"refreshToken": outcome.document["refreshToken"]}
+            await self._client.send(self._calls.make("log_out", body=body))
+
+    async def _administer(self, random: Random, account: Account) -> None:
+        chance = random.random()
+        if chance < 0.35:
+            product, quantity = random.choice(self._dataset.flash_products), 5
+        elif chance < 0.4:
+            product, quantity = self._dataset.last_unit_products[0], 1
+        else:
+            product, quantity = self._dataset.choose_product(random), random.randint(1, 50)
+        if chance < 0.7:
+            body = {"quantity": quantity}
+            call = self._calls.make("restock", body=body, productId=product.product_id)
+            await self._client.send(call, self._dataset.staff)
+            return
+        price = max(100, product.price + random.choice((-100, 100, 200)))
+        await self.change_price(product.product_id, price)
+
+    async def change_price(self, product_id: int, price: int) -> Outcome:
+        """Changes a price with the ETag of the product that was read before."""
+        staff, make = self._dataset.staff, self._calls.make
+        seen = await self._client.send(make("show_product", productId=product_id), staff)
+        headers = {"if-match": seen.header(b"etag") or '"none"'}
+        body = {"price": price}
+        call = make("change_product", body=body, headers=headers, productId=product_id)
+        outcome = await self._client.send(call, staff)
+        dataset = self._dataset
+        known = (*dataset.products, *dataset.flash_products, *dataset.last_unit_products)
+        for product in known:
+            if outcome.status == 200 and product.product_id == product_id:
+                product.price = price
+        return outcome
