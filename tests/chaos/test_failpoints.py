@@ -1,4 +1,4 @@
-"""Crash windows: how they are asked for, counted and placed, and which pairs of them exist."""
+"""Failpoints: how they are set, counted and placed, and which ones each function has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.failpoint_pairs import Pair, pairs
+from chaos.failpoint_pairs import FailpointPair, failpoint_pairs
 from shop.primitives import failpoints
 from shop.primitives.failpoints import CrashPlan, Failpoint
 from shop.registry import all_specs, spec_of
@@ -23,15 +23,21 @@ LOCAL = {"SHOP_PROFILE": "local"}
 
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Who was killed, in this order; nobody really is."""
-    victims: list[int] = []
-    monkeypatch.setattr(os, "kill", lambda process, _: victims.append(process))
-    yield victims
+    """The processes that would be killed, in this order."""
+    pids: list[int] = []
+
+    def record(pid: int, _signal: int) -> None:
+        pids.append(pid)
+
+    monkeypatch.setattr(os, "kill", record)
+    yield pids
     failpoints.arm("")
 
 
-def test_a_plan_is_a_function_a_window_and_a_number() -> None:
-    assert failpoints.parse("place_order:W10:3") == CrashPlan("place_order", Failpoint("W10"), 3)
+def test_setting_consists_of_function_failpoint_and_pass() -> None:
+    assert failpoints.parse("place_order:W10:3") == CrashPlan(
+        "place_order", Failpoint.HALF_RESPONSE_SENT, 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,19 +46,19 @@ def test_a_plan_is_a_function_a_window_and_a_number() -> None:
      "charge:W7:1:1", " charge:W7:1", ":W7:1", "Charge:W7:1", "charge:W7:x", "charge:W07:1",
      "charge:W7:1\n"],
 )  # fmt: skip
-def test_what_is_no_plan_is_a_mistake_in_the_settings(text: str) -> None:
+def test_invalid_setting_is_a_configuration_error(text: str) -> None:
     with pytest.raises(ConfigurationError, match="SHOP_CRASH"):
         load(LOCAL | {"SHOP_CRASH": text})
 
 
-def test_prod_refuses_to_die_on_purpose() -> None:
+def test_prod_profile_rejects_the_setting() -> None:
     assert load(LOCAL | {"SHOP_CRASH": "charge:W7:1"}).crash == "charge:W7:1"
     with pytest.raises(ConfigurationError, match="SHOP_CRASH must not be given in the prod"):
         load({"SHOP_PROFILE": "prod", "SHOP_CRASH": "charge:W7:1"})
 
 
 @pytest.mark.parametrize("names", [("cart",), ("api_docs", "charge")])
-def test_a_process_dies_only_for_the_one_function_it_serves(
+def test_setting_for_another_function_is_a_configuration_error(
     names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in {**LOCAL, "SHOP_CRASH": "api_docs:W7:1"}.items():
@@ -67,38 +73,42 @@ def test_a_process_dies_only_for_the_one_function_it_serves(
         make_app(tuple(spec_of(name) for name in names))
 
 
-def test_nobody_dies_unless_told(killed: list[int]) -> None:
-    for window in Failpoint:
-        failpoints.hit(window)
-        assert not failpoints.is_armed(window)
+def test_without_the_setting_no_failpoint_kills(killed: list[int]) -> None:
+    for failpoint in Failpoint:
+        failpoints.hit(failpoint)
+        assert not failpoints.is_armed(failpoint)
 
     assert killed == []
 
 
-def test_the_parent_goes_first_and_the_last_words_are_one_line(
+def test_parent_is_killed_first_and_the_crash_is_logged_in_one_line(
     killed: list[int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     failpoints.arm("charge:W7:2", parent=1234567)
 
-    for failpoint in (Failpoint("W7"), Failpoint("W8"), Failpoint("W0")):
+    for failpoint in (
+        Failpoint.BEFORE_PROVIDER_CALL,
+        Failpoint.AFTER_PROVIDER_CALL,
+        Failpoint.MESSAGE_READ,
+    ):
         failpoints.hit(failpoint)
     assert killed == []
     failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL)
     failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL)
 
     assert killed == [1234567, os.getpid()]
-    said = f'{{"event":"crash","function":"charge","failpoint":"W7","nth":2,"pid":{os.getpid()}}}\n'
-    assert capfd.readouterr().err == said
+    fields = f'"function":"charge","failpoint":"W7","nth":2,"pid":{os.getpid()}'
+    assert capfd.readouterr().err == f'{{"event":"crash",{fields}}}\n'
 
 
-def test_passings_of_all_threads_are_counted_together(killed: list[int]) -> None:
+def test_passes_of_all_threads_are_counted_together(killed: list[int]) -> None:
     failpoints.arm("charge:W7:4000")
-    threads = [
-        threading.Thread(
-            target=lambda: [failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL) for _ in range(999)]
-        )
-        for _ in range(4)
-    ]
+
+    def pass_often() -> None:
+        for _ in range(999):
+            failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL)
+
+    threads = [threading.Thread(target=pass_often) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -112,10 +122,7 @@ def test_passings_of_all_threads_are_counted_together(killed: list[int]) -> None
     assert killed == [os.getpid()]
 
 
-# ---------------------------------------------------------------- where they are
-
-
-def test_every_failpoint_is_placed() -> None:
+def test_every_failpoint_is_placed_in_the_code() -> None:
     sources = [*(ROOT / "shop").rglob("*.py"), *(ROOT / "functions").rglob("*.py")]
     placed = {
         node.attr
@@ -130,16 +137,11 @@ def test_every_failpoint_is_placed() -> None:
     assert placed == {failpoint.name for failpoint in Failpoint}
 
 
-# ---------------------------------------------------------------- which pairs there are
-
-
-def windows_of(function: str) -> str:
-    found = pairs(all_specs())
-    return " ".join(pair.window[1:] for pair in found if pair.function == function)
+# ---------------------------------------------------------------- pairs
 
 
 @pytest.mark.parametrize(
-    ("function", "windows"),
+    ("function", "expected"),
     [
         ("cancel_order", "0 1 2 3 4 5 6 10"),
         ("cart", "0 1 2 3 4 6 10"),
@@ -159,23 +161,27 @@ def windows_of(function: str) -> str:
         ("read_settlements", ""),
     ],
 )
-def test_the_pairs_of_a_function(function: str, windows: str) -> None:
-    assert windows_of(function) == windows
+def test_failpoints_of_a_function(function: str, expected: str) -> None:
+    pairs = failpoint_pairs((spec_of(function),))
+
+    assert " ".join(pair.failpoint.removeprefix("W") for pair in pairs) == expected
 
 
-def test_a_pair_is_counted_once_and_can_be_asked_for() -> None:
-    found = pairs(all_specs())
+def test_all_functions_have_98_different_pairs() -> None:
+    pairs = failpoint_pairs(all_specs())
 
-    assert len(found) == len(set(found)) == 98
-    assert failpoints.parse(Pair("charge", "W7").setting(3)) == CrashPlan(
-        "charge", Failpoint("W7"), 3
-    )
-    for pair in found:
-        assert failpoints.parse(pair.setting()).failpoint == pair.window
+    assert len(pairs) == len(set(pairs)) == 98
 
 
-def test_only_what_writes_is_asked_by_a_method_that_may() -> None:
-    """W6 and W10 are told from reading by the method alone."""
+def test_setting_of_a_pair_can_be_parsed() -> None:
+    pair = FailpointPair("charge", Failpoint.BEFORE_PROVIDER_CALL)
+
+    assert failpoints.parse(pair.setting(3)) == CrashPlan("charge", pair.failpoint, 3)
+    assert failpoints.parse(pair.setting()) == CrashPlan("charge", pair.failpoint, 1)
+
+
+def test_routes_that_write_are_those_with_another_method_than_get() -> None:
+    """W6 and W10 are skipped for reads, which are recognized by their method."""
     for spec in all_specs():
         for route in spec.routes:
             assert route.writes == (route.method != "GET"), (spec.name, route.path)

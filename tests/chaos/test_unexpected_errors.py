@@ -1,4 +1,4 @@
-"""The lines on unexpected errors outlive a run's world."""
+"""Log lines of unexpected errors are kept when the data of a run is deleted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.run_record import RunRecord
-from chaos.unexpected_errors import FILE, keep_bugs
+from chaos.report.record import RunRecord
+from chaos.report.unexpected_errors import FILE, collect_unexpected_errors
 from shop.runtime import log
 
 
@@ -19,12 +19,12 @@ def record() -> RunRecord:
 
 @pytest.fixture
 def bug_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """What the shop itself writes."""
+    """A line as the shop logs it."""
     log.bug(KeyError("x"), route="/cart")
     return capsys.readouterr().out
 
 
-def test_every_whole_line_on_a_bug_is_kept_and_told(
+def test_complete_lines_are_copied_and_counted_by_error(
     record: RunRecord, bug_line: str, tmp_path: Path
 ) -> None:
     logs = tmp_path / "log"
@@ -33,20 +33,18 @@ def test_every_whole_line_on_a_bug_is_kept_and_told(
     (logs / "cart.log").write_text(other + bug_line[:30] + bug_line + other)
     (logs / "sweep.log").write_text(bug_line + bug_line[:60])
 
-    keep_bugs(record, logs, tmp_path)
+    collect_unexpected_errors(record, logs, tmp_path)
 
     assert (tmp_path / FILE).read_text() == bug_line * 2
     assert [(check.id, check.detail) for check in record.checks] == [
-        ("bugs", "2 x KeyError (bugs.jsonl)")
+        ("unexpected-errors", "2 x KeyError (bugs.jsonl)")
     ]
 
 
-def test_a_run_without_bugs_leaves_none_of_an_earlier_one(
-    record: RunRecord, tmp_path: Path
-) -> None:
-    (tmp_path / FILE).write_text("of yesterday")
+def test_file_of_an_earlier_run_is_removed(record: RunRecord, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("of an earlier run")
 
-    keep_bugs(record, tmp_path / "log", tmp_path)
+    collect_unexpected_errors(record, tmp_path / "log", tmp_path)
 
     assert not (tmp_path / FILE).exists()
     assert record.checks[-1].detail == "none"

@@ -1,4 +1,4 @@
-"""Real processes die in their windows; what was asked of them then happens once all the same."""
+"""Real processes are killed at failpoints; their requests and events still take effect once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPException
@@ -37,35 +37,37 @@ from tools.local_platform.secrets import Secrets
 __all__ = ["house"]  # a fixture, which pytest looks for here
 
 ROOT = Path(__file__).resolve().parents[2]
-Answer = tuple[int, dict[str, str], bytes]
+Response = tuple[int, dict[str, str], bytes]
 
 
-class Mortal(Served):
-    """A function process that is expected to die; what it said on stderr is kept."""
+class CrashingProcess(Served):
+    """A function process with its standard error in a file."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, said: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, stderr: Path) -> None:
         super().__init__(process, port)
-        self._said = said
+        self._stderr = stderr
 
     def workers(self) -> list[str]:
         parent = self.process.pid
         return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
 
-    def last_words(self) -> dict[str, Any]:
-        lines = self._said.read_text().splitlines()
-        (words,) = [json.loads(line) for line in lines if line.startswith('{"event":"crash"')]
-        return dict(words)
+    def crash_line(self) -> dict[str, Any]:
+        """The one log line of the crash."""
+        lines = self._stderr.read_text().splitlines()
+        (line,) = [line for line in lines if line.startswith('{"event":"crash"')]
+        fields: dict[str, Any] = json.loads(line)
+        return fields
 
-    def has_died(self) -> bool:
-        return '{"event":"crash"' in self._said.read_text()
+    def has_crashed(self) -> bool:
+        return '{"event":"crash"' in self._stderr.read_text()
 
 
 @contextmanager
-def mortal(
+def started(
     folder: Path, environment: dict[str, str], function: str, entry: str = "container"
-) -> Iterator[Mortal]:
-    said = folder / f"{uuid4().hex}.err"
-    with said.open("wb") as stderr:
+) -> Generator[CrashingProcess, None, None]:
+    errors = folder / f"{uuid4().hex}.err"
+    with errors.open("wb") as stderr:
         process = subprocess.Popen(
             command(entry, function, environment["PORT"]),
             env=environment,
@@ -74,9 +76,9 @@ def mortal(
             stderr=stderr,
             start_new_session=True,
         )
-    running = Mortal(process, int(environment["PORT"]), said)
+    running = CrashingProcess(process, int(environment["PORT"]), errors)
     try:
-        wait_for(running.is_up, f"{function} answers")
+        wait_for(running.is_up, f"{function} is up")
         yield running
     finally:
         if process.poll() is None:
@@ -86,16 +88,16 @@ def mortal(
 
 @pytest.fixture
 def broker() -> Iterator[WebhookReceiver]:
-    """Somebody who accepts every event."""
+    """A broker that accepts every event."""
     receiver = WebhookReceiver()
     yield receiver
     receiver.close()
 
 
-# ---------------------------------------------------------------- a request
+# ---------------------------------------------------------------- requests
 
 
-def order_of(house: House) -> dict[str, Any]:
+def order_body(house: House) -> dict[str, Any]:
     ((product,),) = house.sql("select product_id from shop.stock order by on_hand desc limit 1")
     return {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
 
@@ -106,63 +108,66 @@ def number_of_orders(house: House) -> int:
 
 
 @pytest.mark.parametrize(
-    ("window", "is_placed"),
+    ("failpoint", "is_committed"),
     [("W0", False), ("W1", False), ("W2", False), ("W3", True), ("W4", True), ("W5", True),
      ("W6", True)],
 )  # fmt: skip
-def test_an_order_is_placed_once_wherever_its_process_dies(
-    house: House, broker: WebhookReceiver, tmp_path: Path, window: str, is_placed: bool
+def test_order_is_placed_once_wherever_its_process_crashes(
+    house: House, broker: WebhookReceiver, tmp_path: Path, failpoint: str, is_committed: bool
 ) -> None:
-    order, headers = order_of(house), house.customer() | {"Idempotency-Key": uuid4().hex}
+    order, headers = order_body(house), house.customer() | {"Idempotency-Key": uuid4().hex}
     before = number_of_orders(house)
-    plan = f"place_order:{window}:1"
-    doomed = house.environment("place_order", SHOP_CRASH=plan, BROKER_URL=broker.url)
-    with mortal(tmp_path, doomed, "place_order") as running:
+    setting = f"place_order:{failpoint}:1"
+    armed = house.environment("place_order", SHOP_CRASH=setting, BROKER_URL=broker.url)
+    with started(tmp_path, armed, "place_order") as running:
         workers = running.workers()
         with pytest.raises((OSError, HTTPException)):
             running.ask("POST", "/orders", order, headers)
-        died_of = running.process.wait(5)
-        words = running.last_words()
-        wait_for(lambda: not any(is_alive(pid) for pid in workers), "the workers are gone")
-        with pytest.raises(OSError):  # refused, or reset while the kernel is tidying up
+        exit_code = running.process.wait(5)
+        crash = running.crash_line()
+        wait_for(lambda: not any(is_alive(pid) for pid in workers), "the workers have exited")
+        with pytest.raises(OSError):  # refused, or reset until the kernel has closed the socket
             running.ask("GET", "/health/liveness")
-    wait_for(lambda: number_of_orders(house) == before + is_placed, "PostgreSQL has decided")
+    wait_for(
+        lambda: number_of_orders(house) == before + is_committed,
+        "PostgreSQL has ended the transaction",
+    )
 
-    first, again = answers_afterwards(house, tmp_path, order, headers)
+    first, again = responses_afterwards(house, tmp_path, order, headers)
 
-    assert (died_of, workers) == (-signal.SIGKILL, [str(words["pid"])])
-    assert (words["function"], words["failpoint"], words["nth"]) == ("place_order", window, 1)
+    assert (exit_code, workers) == (-signal.SIGKILL, [str(crash["pid"])])
+    assert (crash["function"], crash["failpoint"], crash["nth"]) == ("place_order", failpoint, 1)
     assert (first[0], again[0], first[2]) == (201, 201, again[2])
-    assert ("idempotent-replayed" in first[1]) == is_placed
+    assert ("idempotent-replayed" in first[1]) == is_committed
     assert number_of_orders(house) == before + 1
-    assert len(broker.received) == (window in ("W5", "W6"))
+    assert len(broker.received) == (failpoint in ("W5", "W6"))
 
 
-def answers_afterwards(
+def responses_afterwards(
     house: House, folder: Path, order: dict[str, Any], headers: dict[str, str]
-) -> tuple[Answer, Answer]:
-    """What a process without a crash answers to the same key, twice."""
-    with mortal(folder, house.environment("place_order"), "place_order") as running:
+) -> tuple[Response, Response]:
+    """Two responses of a process without a failpoint to the same idempotency key."""
+    with started(folder, house.environment("place_order"), "place_order") as running:
         first = running.ask("POST", "/orders", order, headers)
         return first, running.ask("POST", "/orders", order, headers)
 
 
 @pytest.mark.parametrize("entry", ["container", "framework"])
-def test_half_an_answer_is_the_first_half_of_the_one_that_is_given_again(
+def test_half_a_response_is_the_first_half_of_the_replayed_one(
     house: House, tmp_path: Path, entry: str
 ) -> None:
-    order, headers = order_of(house), house.customer() | {"Idempotency-Key": uuid4().hex}
+    order, headers = order_body(house), house.customer() | {"Idempotency-Key": uuid4().hex}
     before = number_of_orders(house)
-    doomed = house.environment("place_order", SHOP_CRASH="place_order:W10:1")
-    with mortal(tmp_path, doomed, "place_order", entry) as running:
-        refused = running.ask("POST", "/orders", {}, headers)  # says nothing was done
-        answer = running.raw(request_of(order, headers))
-        wait_for(running.has_died, "it has died")
-    head, _, half = answer.partition(b"\r\n\r\n")
+    armed = house.environment("place_order", SHOP_CRASH="place_order:W10:1")
+    with started(tmp_path, armed, "place_order", entry) as running:
+        invalid = running.ask("POST", "/orders", {}, headers)  # client errors are not cut
+        response = running.raw(request_of(order, headers))
+        wait_for(running.has_crashed, "it has crashed")
+    head, _, half = response.partition(b"\r\n\r\n")
 
-    first, again = answers_afterwards(house, tmp_path, order, headers)
+    first, again = responses_afterwards(house, tmp_path, order, headers)
 
-    assert refused[0] == 422
+    assert invalid[0] == 422
     assert head.startswith(b"HTTP/1.1 201")
     assert f"content-length: {len(first[2])}".encode() in head.lower()
     assert half == first[2][: (len(first[2]) + 1) // 2]
@@ -178,45 +183,45 @@ def request_of(order: dict[str, Any], headers: dict[str, str]) -> bytes:
     return f"POST /orders HTTP/1.1\r\n{head}\r\n{body}".encode()
 
 
-def test_an_armed_process_answers_whole_until_its_time_has_come(
+def test_process_sends_whole_responses_before_the_planned_pass(
     house: House, tmp_path: Path
 ) -> None:
     customer = house.customer()
-    doomed = house.environment("place_order", SHOP_CRASH="place_order:W10:3")
-    with mortal(tmp_path, doomed, "place_order") as running:
-        answers = [running.ask("POST", "/orders", order_of(house), customer) for _ in range(2)]
+    armed = house.environment("place_order", SHOP_CRASH="place_order:W10:3")
+    with started(tmp_path, armed, "place_order") as running:
+        responses = [running.ask("POST", "/orders", order_body(house), customer) for _ in range(2)]
         with pytest.raises((OSError, HTTPException)):
-            running.ask("POST", "/orders", order_of(house), customer)
+            running.ask("POST", "/orders", order_body(house), customer)
 
-    assert [status for status, _, _ in answers] == [201, 201]
-    assert all(json.loads(body)["status"] == "PENDING" for _, _, body in answers)
-
-
-# ---------------------------------------------------------------- an event
+    assert [status for status, _, _ in responses] == [201, 201]
+    assert all(json.loads(body)["status"] == "PENDING" for _, _, body in responses)
 
 
-@pytest.mark.parametrize("window", ["W7", "W8", "W9"])
-def test_a_payment_is_captured_once_wherever_charging_dies(
-    house: House, secrets: Secrets, simulator: SimulatorProcess, tmp_path: Path, window: str
+# ---------------------------------------------------------------- events
+
+
+@pytest.mark.parametrize("failpoint", ["W7", "W8", "W9"])
+def test_payment_is_captured_once_wherever_charge_crashes(
+    house: House, secrets: Secrets, simulator: SimulatorProcess, tmp_path: Path, failpoint: str
 ) -> None:
-    with mortal(tmp_path, house.environment("place_order"), "place_order") as placing:
-        _, _, body = placing.ask("POST", "/orders", order_of(house), house.customer())
+    with started(tmp_path, house.environment("place_order"), "place_order") as placing:
+        _, _, body = placing.ask("POST", "/orders", order_body(house), house.customer())
     order_id = json.loads(body)["id"]
     provider = {"PAYMENT_PROVIDER_API_KEY": API_KEY}
-    doomed = house.environment("charge", SHOP_CRASH=f"charge:{window}:1", **provider)
+    armed = house.environment("charge", SHOP_CRASH=f"charge:{failpoint}:1", **provider)
     delivery = placed_event(house, secrets, order_id)
 
-    with mortal(tmp_path, doomed, "charge") as running:
+    with started(tmp_path, armed, "charge") as running:
         with pytest.raises((OSError, HTTPException)):
             running.ask("POST", "/events", delivery[1], delivery[0])
         assert running.process.wait(5) == -signal.SIGKILL
-        assert running.last_words()["failpoint"] == window
+        assert running.crash_line()["failpoint"] == failpoint
     ((key, status),) = house.sql(PAYMENT_OF, order_id)
-    assert (status, simulator.captures(key)) == ("INTENT", 0 if window == "W7" else 1)
-    with mortal(tmp_path, house.environment("charge", **provider), "charge") as running:
+    assert (status, simulator.captures(key)) == ("INTENT", 0 if failpoint == "W7" else 1)
+    with started(tmp_path, house.environment("charge", **provider), "charge") as running:
         assert running.ask("POST", "/events", delivery[1], delivery[0])[0] == 204  # a duplicate
     house.sql("update shop.payments set next_try_at = now() where order_id = %s", order_id)
-    with mortal(tmp_path, house.environment("sweep", **provider), "sweep") as running:
+    with started(tmp_path, house.environment("sweep", **provider), "sweep") as running:
         headers, body = tick(secrets, "sweep")
         assert running.ask("POST", "/events", body, headers)[0] == 204
 
@@ -228,7 +233,7 @@ PAYMENT_OF = "select provider_key, status from shop.payments where order_id = %s
 
 
 def placed_event(house: House, secrets: Secrets, order_id: str) -> tuple[dict[str, str], bytes]:
-    """The announced event, as a broker delivers it."""
+    """The event in the outbox, as a broker delivers it."""
     ((event_id, source, name, data, created_at),) = house.sql(
         "select event_id, source, type, data, created_at from shop.outbox where order_id = %s",
         order_id,
