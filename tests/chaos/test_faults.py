@@ -1,4 +1,4 @@
-"""The fault catalogue is complete and documented; tiers plan every fault; faults do what they say."""
+"""The fault catalogue is complete and documented, tiers plan it, faults work as described."""
 
 from __future__ import annotations
 
