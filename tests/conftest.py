@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,22 @@ from docker.errors import DockerException
 from requests.exceptions import RequestException
 
 from shop.registry import all_specs
-from tests.harness import EventBroker, FlowHarness, ShopHarness, cloned_database
+from shop.runtime.config import Secret
+from tests.function_process import ProcessHarness
+from tests.harness import (
+    EventBroker,
+    FlowHarness,
+    Rows,
+    ShopHarness,
+    cloned_database,
+    shop_of_module,
+)
 from tests.sample_requests import Samples
 from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
-from tools.local_platform import servers
+from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.secrets import Secrets, local_secrets
+from tools.local_platform.servers import postgres as embedded_postgres
+from tools.local_platform.servers import redis as embedded_redis
 from tools.migrate import migrate
 from tools.seed import seed
 
@@ -71,7 +83,7 @@ def postgres_url() -> Iterator[str]:
     else:
         with (
             tempfile.TemporaryDirectory(prefix="shop-test-") as folder,
-            servers.postgres(Path(folder) / "postgres", durable=False) as url,
+            embedded_postgres(Path(folder) / "postgres", durable=False) as url,
         ):
             yield url
 
@@ -88,7 +100,7 @@ def redis_url() -> Iterator[str]:
             host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
             yield f"redis://{host}:{port}/0"
     else:
-        with servers.redis() as url:
+        with embedded_redis() as url:
             yield url
 
 
@@ -177,6 +189,54 @@ def flow(
 def samples(shop: ShopHarness) -> Samples:
     """The shop with what sample requests refer to."""
     return Samples(shop)
+
+
+@pytest.fixture(scope="module")
+def processes(
+    postgres_url: str,
+    template_url: str,
+    redis_url: str,
+    simulator: SimulatorProcess,
+    secrets: Secrets,
+) -> Iterator[ProcessHarness]:
+    """Starts function processes on a database of this module."""
+    with cloned_database(postgres_url, template_url) as url:
+        yield ProcessHarness(
+            Endpoints(
+                admin_url=url,
+                redis_url=redis_url,
+                broker_url="",
+                provider_url=simulator.url,
+                secrets=secrets,
+                has_own_database=True,
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def accounts(request: pytest.FixtureRequest) -> Iterator[ShopHarness]:
+    """The shop on this module's own database."""
+    with shop_of_module(request) as shop:
+        yield shop
+
+
+@pytest.fixture
+def accounts_without_redis(accounts: ShopHarness) -> Iterator[ShopHarness]:
+    """The same shop with a Redis address on which nothing listens (port 1)."""
+    shop = replace(accounts, overrides={"redis_url": Secret("redis://127.0.0.1:1/0")}, apps={})
+    yield shop
+    shop.close()
+
+
+@pytest.fixture(scope="module")
+def rows(accounts: ShopHarness) -> Iterator[Rows]:
+    """Runs a statement as the administrator; returns tuples."""
+
+    def run(sql: str, *values: object) -> list[tuple[Any, ...]]:
+        return connection.execute(sql.encode(), values or None).fetchall()
+
+    with psycopg.connect(accounts.admin_url, autocommit=True) as connection:
+        yield run
 
 
 def _in_database(url: str, name: str) -> str:

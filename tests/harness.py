@@ -24,6 +24,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
@@ -47,11 +49,19 @@ CLOCK = "/shop/clock"
 TICK = "com.msashop.clock.ticked.v1"
 ROUNDS_MAX = 30
 
+PASSWORD = "a long enough pass phrase"
 UNREACHABLE = "http://127.0.0.1:9"  # the discard port, on which nothing listens
 
 Message = tuple[dict[str, str], bytes]
 MakeShop = Callable[..., "ShopHarness"]
+Rows = Callable[..., list[tuple[Any, ...]]]
+# The statuses of an order, its payments, its refunds and its reservations.
+Outcome = tuple[str, list[str], list[str], list[str]]
 T = TypeVar("T")
+
+PAID: Outcome = ("PAID", ["CAPTURED"], [], ["COMMITTED"])
+REFUNDED: Outcome = ("CANCELLED", ["CAPTURED"], ["SUCCEEDED"], ["RETURNED"])
+UNPAID: Outcome = ("CANCELLED", [], [], ["RELEASED"])
 
 MAKE_ALL_DUE = (
     "update shop.payments set next_try_at = now() where status in ('INTENT', 'UNKNOWN')",
@@ -147,6 +157,12 @@ class ShopHarness:
         )
         return issuer.issue(user_id, role, session_id)[0]
 
+    def token_key(self) -> Ed25519PrivateKey:
+        """The key that ``login`` signs access tokens with."""
+        key = load_pem_private_key(self.secrets.jwt_private_key.encode(), password=None)
+        assert isinstance(key, Ed25519PrivateKey)
+        return key
+
     def person(self, role: str = "customer") -> Person:
         """A new account with a token; its password hash is invalid, so no password opens it."""
         email = f"{uuid4().hex}@test.kr"
@@ -191,16 +207,22 @@ class ShopHarness:
         self,
         method: str,
         path: str,
-        *,
         json_body: Any = None,
+        *,
         raw: bytes | None = None,
         token: str | None = None,
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        client: str | None = None,
         function: str | None = None,
     ) -> Response:
-        """Sends one request, routed by the specs as the edge routes it."""
+        """Sends one request, routed by the specs as the edge routes it; ``client`` is an address.
+
+        The address is what the trusted hop appends to ``X-Forwarded-For``.
+        """
         sent = {k.lower(): v for k, v in (headers or {}).items()}
+        if client:
+            sent["x-forwarded-for"] = client
         body = raw if raw is not None else b""
         if json_body is not None:
             body = json.dumps(json_body, ensure_ascii=False).encode()
@@ -225,6 +247,16 @@ class ShopHarness:
                         continue
                     return app
         return self.apps["place_order"]
+
+    def register(self, email: str, password: str = PASSWORD, **options: Any) -> Response:
+        """Requests a new account."""
+        body = {"email": email, "password": password, "name": "김철수"}
+        return self.call("POST", "/users", json_body=body, **options)
+
+    def log_in(self, email: str, password: str = PASSWORD, **options: Any) -> Response:
+        """Requests a new session."""
+        body = {"email": email, "password": password}
+        return self.call("POST", "/auth/login", json_body=body, **options)
 
     # ------------------------------------------------------------ events and clock
 
@@ -295,8 +327,9 @@ class ShopHarness:
 
     def sql(self, statement: str, *parameters: Any) -> list[dict[str, Any]]:
         """Runs a statement as the administrator, whom no row policy restricts."""
-        with psycopg.connect(self.admin_url, autocommit=True, row_factory=dict_row) as connection:
-            cursor = connection.execute(statement.encode(), parameters or None)
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            cursor.execute(statement.encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def close(self) -> None:
@@ -513,6 +546,11 @@ class FlowHarness:
         )
         return row
 
+    def outcome(self, order: Mapping[str, Any]) -> Outcome:
+        """The order's statuses, to compare with ``PAID`` and the like."""
+        row = self.order_state(order["id"])
+        return row["status"], row["payments"], row["refunds"], row["stock"]
+
     def payment_key(self, order_id: str) -> str:
         """The provider key of the order's newest payment."""
         (row,) = self.shop.sql(
@@ -596,7 +634,7 @@ def cloned_database(postgres_url: str, template_url: str) -> Generator[str]:
 
 
 @contextmanager
-def shop_of_module(request: pytest.FixtureRequest) -> Generator[ShopHarness]:
+def shop_of_module(request: pytest.FixtureRequest, **overrides: Any) -> Generator[ShopHarness]:
     """The whole shop on one database for a module, whose tests do not disturb each other."""
     servers = (request.getfixturevalue("postgres_url"), request.getfixturevalue("template_url"))
     with cloned_database(*servers) as url:
@@ -607,6 +645,7 @@ def shop_of_module(request: pytest.FixtureRequest) -> Generator[ShopHarness]:
             provider_api_key=API_KEY,
             webhook_secret=SECRET,
             secrets=request.getfixturevalue("secrets"),
+            overrides=overrides,
         )
         try:
             yield shop

@@ -10,9 +10,8 @@ from uuid import uuid4
 
 from shop.primitives.spec import Route
 from shop.registry import all_specs
-from tests.harness import Person, Response, ShopHarness
+from tests.harness import PASSWORD, Person, Response, ShopHarness
 
-PASSWORD = "a long enough pass phrase"
 COUNTED = ("orders", "users", "products", "outbox", "idempotency", "cart_items", "refunds")
 COUNT_ROWS = "select " + ", ".join(f"(select count(*) from shop.{t}) as {t}" for t in COUNTED)
 

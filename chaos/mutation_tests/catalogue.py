@@ -825,7 +825,7 @@ NOT_APPLICABLE: dict[str, str] = {
     "H-13": "placing never waits for money, so no route answers 402",
     "H-15": "months are derived from days by a query; no month is stored that could be re-run",
     "H-18": "size of answers: tests/functions/test_list_products.py",
-    "H-19": "what a probe asks: tests/functions/test_runtime_processes.py and the manifests' tests",
+    "H-19": "what a probe asks: tests/flows/test_function_processes.py and the manifests' tests",
     "H-20": "statuses of refusals: tests/functions/test_register.py and test_login.py",
     "H-21": "about the original's tests; this catalogue is the answer",
     "S-02": "the same header as S-01, sent past the gateway: M-44 is inside each function",
@@ -837,7 +837,7 @@ NOT_APPLICABLE: dict[str, str] = {
     "S-11": "what errors show: tests/security/test_bad_input.py",
     "S-13": "how pods run: the manifests' tests",
     "S-14": "how images are built: the workflows",
-    "S-15": "how an ingress routes: tests/functions/test_envoy_edge.py",
+    "S-15": "how an ingress routes: tests/flows/test_envoy_edge.py",
     "5.9: decline applied by order": "needs a decline that overtakes a second attempt's capture; "
     "the model finds it (tests/unit/test_model.py)",
 }

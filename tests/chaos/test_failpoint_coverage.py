@@ -11,9 +11,9 @@ from shop.registry import all_specs
 from shop.runtime import message_context
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.wsgi import body_of
-from tests.functions.ledger_book import post
 from tests.functions.test_dead_letter import send as send_dead_letter
 from tests.harness import FlowHarness
+from tests.ledger_postings import insert_posting
 from tests.sample_requests import ROUTES, Samples, sample_request
 
 KEY = "0123456789abcdef"
@@ -71,7 +71,7 @@ def test_every_pair_is_passed(flow: FlowHarness, passed: list[FailpointPair]) ->
     flow.run_until_idle()
     _receive_webhook_before_the_response(flow)
     _charge_by_sweep(flow)
-    post(flow.shop, "CAPTURE", 100, "2026-02-01 12:00+09")
+    insert_posting(flow.shop, "CAPTURE", 100, "2026-02-01 12:00+09")
     assert flow.shop.tick("settle").status == 204
     assert send_dead_letter(flow.shop).status == 204
 

@@ -19,11 +19,10 @@ import pytest
 from events import envelope
 from events.vocabulary import class_of
 from shop.adapters.signatures import Signer
-from tests.functions.test_runtime_processes import (
-    House,
-    Served,
+from tests.function_process import (
+    FunctionProcess,
+    ProcessHarness,
     command,
-    house,
     is_alive,
 )
 from tests.tools.payment_simulator.simulator_process import (
@@ -34,13 +33,11 @@ from tests.tools.payment_simulator.simulator_process import (
 from tests.waiting import wait_for
 from tools.local_platform.secrets import Secrets
 
-__all__ = ["house"]  # a fixture, which pytest looks for here
-
 ROOT = Path(__file__).resolve().parents[2]
 Response = tuple[int, dict[str, str], bytes]
 
 
-class CrashingProcess(Served):
+class CrashingProcess(FunctionProcess):
     """A function process with its standard error in a file."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, stderr: Path) -> None:
@@ -97,13 +94,13 @@ def broker() -> Iterator[WebhookReceiver]:
 # ---------------------------------------------------------------- requests
 
 
-def order_body(house: House) -> dict[str, Any]:
-    ((product,),) = house.sql("select product_id from shop.stock order by on_hand desc limit 1")
+def order_body(processes: ProcessHarness) -> dict[str, Any]:
+    ((product,),) = processes.sql("select product_id from shop.stock order by on_hand desc limit 1")
     return {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
 
 
-def number_of_orders(house: House) -> int:
-    ((number,),) = house.sql("select count(*) from shop.orders")
+def number_of_orders(processes: ProcessHarness) -> int:
+    ((number,),) = processes.sql("select count(*) from shop.orders")
     return int(number)
 
 
@@ -113,66 +110,70 @@ def number_of_orders(house: House) -> int:
      ("W6", True)],
 )  # fmt: skip
 def test_order_is_placed_once_wherever_its_process_crashes(
-    house: House, broker: WebhookReceiver, tmp_path: Path, failpoint: str, is_committed: bool
+    processes: ProcessHarness,
+    broker: WebhookReceiver,
+    tmp_path: Path,
+    failpoint: str,
+    is_committed: bool,
 ) -> None:
-    order, headers = order_body(house), house.customer() | {"Idempotency-Key": uuid4().hex}
-    before = number_of_orders(house)
+    order, headers = order_body(processes), processes.customer() | {"Idempotency-Key": uuid4().hex}
+    before = number_of_orders(processes)
     setting = f"place_order:{failpoint}:1"
-    armed = house.environment("place_order", SHOP_CRASH=setting, BROKER_URL=broker.url)
+    armed = processes.environment("place_order", SHOP_CRASH=setting, BROKER_URL=broker.url)
     with started(tmp_path, armed, "place_order") as running:
         workers = running.workers()
         with pytest.raises((OSError, HTTPException)):
-            running.ask("POST", "/orders", order, headers)
+            running.request("POST", "/orders", order, headers)
         exit_code = running.process.wait(5)
         crash = running.crash_line()
         wait_for(lambda: not any(is_alive(pid) for pid in workers), "the workers have exited")
         with pytest.raises(OSError):  # refused, or reset until the kernel has closed the socket
-            running.ask("GET", "/health/liveness")
+            running.request("GET", "/health/liveness")
     wait_for(
-        lambda: number_of_orders(house) == before + is_committed,
+        lambda: number_of_orders(processes) == before + is_committed,
         "PostgreSQL has ended the transaction",
     )
 
-    first, again = responses_afterwards(house, tmp_path, order, headers)
+    first, again = responses_afterwards(processes, tmp_path, order, headers)
 
     assert (exit_code, workers) == (-signal.SIGKILL, [str(crash["pid"])])
     assert (crash["function"], crash["failpoint"], crash["nth"]) == ("place_order", failpoint, 1)
     assert (first[0], again[0], first[2]) == (201, 201, again[2])
     assert ("idempotent-replayed" in first[1]) == is_committed
-    assert number_of_orders(house) == before + 1
+    assert number_of_orders(processes) == before + 1
     assert len(broker.received) == (failpoint in ("W5", "W6"))
 
 
 def responses_afterwards(
-    house: House, folder: Path, order: dict[str, Any], headers: dict[str, str]
+    processes: ProcessHarness, folder: Path, order: dict[str, Any], headers: dict[str, str]
 ) -> tuple[Response, Response]:
     """Two responses of a process without a failpoint to the same idempotency key."""
-    with started(folder, house.environment("place_order"), "place_order") as running:
-        first = running.ask("POST", "/orders", order, headers)
-        return first, running.ask("POST", "/orders", order, headers)
+    with started(folder, processes.environment("place_order"), "place_order") as running:
+        first = running.request("POST", "/orders", order, headers)
+        return first, running.request("POST", "/orders", order, headers)
 
 
 @pytest.mark.parametrize("entry", ["container", "framework"])
 def test_half_a_response_is_the_first_half_of_the_replayed_one(
-    house: House, tmp_path: Path, entry: str
+    processes: ProcessHarness, tmp_path: Path, entry: str
 ) -> None:
-    order, headers = order_body(house), house.customer() | {"Idempotency-Key": uuid4().hex}
-    before = number_of_orders(house)
-    armed = house.environment("place_order", SHOP_CRASH="place_order:W10:1")
+    order, headers = order_body(processes), processes.customer() | {"Idempotency-Key": uuid4().hex}
+    before = number_of_orders(processes)
+    armed = processes.environment("place_order", SHOP_CRASH="place_order:W10:1")
     with started(tmp_path, armed, "place_order", entry) as running:
-        invalid = running.ask("POST", "/orders", {}, headers)  # client errors are not cut
-        response = running.raw(request_of(order, headers))
+        invalid = running.request("POST", "/orders", {}, headers)  # client errors are not cut
+        response = running.send_bytes(request_of(order, headers))
         wait_for(running.has_crashed, "it has crashed")
     head, _, half = response.partition(b"\r\n\r\n")
 
-    first, again = responses_afterwards(house, tmp_path, order, headers)
+    first, again = responses_afterwards(processes, tmp_path, order, headers)
 
     assert invalid[0] == 422
     assert head.startswith(b"HTTP/1.1 201")
     assert f"content-length: {len(first[2])}".encode() in head.lower()
     assert half == first[2][: (len(first[2]) + 1) // 2]
     assert (first[0], first[2], first[1]["idempotent-replayed"]) == (201, again[2], "true")
-    assert number_of_orders(house) == before + 1
+    assert number_of_orders(processes) == before + 1
 
 
 def request_of(order: dict[str, Any], headers: dict[str, str]) -> bytes:
@@ -184,14 +185,16 @@ def request_of(order: dict[str, Any], headers: dict[str, str]) -> bytes:
 
 
 def test_process_sends_whole_responses_before_the_planned_pass(
-    house: House, tmp_path: Path
+    processes: ProcessHarness, tmp_path: Path
 ) -> None:
-    customer = house.customer()
-    armed = house.environment("place_order", SHOP_CRASH="place_order:W10:3")
+    customer = processes.customer()
+    armed = processes.environment("place_order", SHOP_CRASH="place_order:W10:3")
     with started(tmp_path, armed, "place_order") as running:
-        responses = [running.ask("POST", "/orders", order_body(house), customer) for _ in range(2)]
+        responses = [
+            running.request("POST", "/orders", order_body(processes), customer) for _ in range(2)
+        ]
         with pytest.raises((OSError, HTTPException)):
-            running.ask("POST", "/orders", order_body(house), customer)
+            running.request("POST", "/orders", order_body(processes), customer)
 
     assert [status for status, _, _ in responses] == [201, 201]
     assert all(json.loads(body)["status"] == "PENDING" for _, _, body in responses)
@@ -202,39 +205,45 @@ def test_process_sends_whole_responses_before_the_planned_pass(
 
 @pytest.mark.parametrize("failpoint", ["W7", "W8", "W9"])
 def test_payment_is_captured_once_wherever_charge_crashes(
-    house: House, secrets: Secrets, simulator: SimulatorProcess, tmp_path: Path, failpoint: str
+    processes: ProcessHarness,
+    secrets: Secrets,
+    simulator: SimulatorProcess,
+    tmp_path: Path,
+    failpoint: str,
 ) -> None:
-    with started(tmp_path, house.environment("place_order"), "place_order") as placing:
-        _, _, body = placing.ask("POST", "/orders", order_body(house), house.customer())
+    with started(tmp_path, processes.environment("place_order"), "place_order") as placing:
+        _, _, body = placing.request("POST", "/orders", order_body(processes), processes.customer())
     order_id = json.loads(body)["id"]
     provider = {"PAYMENT_PROVIDER_API_KEY": API_KEY}
-    armed = house.environment("charge", SHOP_CRASH=f"charge:{failpoint}:1", **provider)
-    delivery = placed_event(house, secrets, order_id)
+    armed = processes.environment("charge", SHOP_CRASH=f"charge:{failpoint}:1", **provider)
+    delivery = placed_event(processes, secrets, order_id)
 
     with started(tmp_path, armed, "charge") as running:
         with pytest.raises((OSError, HTTPException)):
-            running.ask("POST", "/events", delivery[1], delivery[0])
+            running.request("POST", "/events", delivery[1], delivery[0])
         assert running.process.wait(5) == -signal.SIGKILL
         assert running.crash_line()["failpoint"] == failpoint
-    ((key, status),) = house.sql(PAYMENT_OF, order_id)
+    ((key, status),) = processes.sql(PAYMENT_OF, order_id)
     assert (status, simulator.captures(key)) == ("INTENT", 0 if failpoint == "W7" else 1)
-    with started(tmp_path, house.environment("charge", **provider), "charge") as running:
-        assert running.ask("POST", "/events", delivery[1], delivery[0])[0] == 204  # a duplicate
-    house.sql("update shop.payments set next_try_at = now() where order_id = %s", order_id)
-    with started(tmp_path, house.environment("sweep", **provider), "sweep") as running:
+    with started(tmp_path, processes.environment("charge", **provider), "charge") as running:
+        assert running.request("POST", "/events", delivery[1], delivery[0])[0] == 204  # a duplicate
+    processes.sql("update shop.payments set next_try_at = now() where order_id = %s", order_id)
+    with started(tmp_path, processes.environment("sweep", **provider), "sweep") as running:
         headers, body = tick(secrets, "sweep")
-        assert running.ask("POST", "/events", body, headers)[0] == 204
+        assert running.request("POST", "/events", body, headers)[0] == 204
 
-    ((key, status),) = house.sql(PAYMENT_OF, order_id)
+    ((key, status),) = processes.sql(PAYMENT_OF, order_id)
     assert (status, simulator.captures(key)) == ("CAPTURED", 1)
 
 
 PAYMENT_OF = "select provider_key, status from shop.payments where order_id = %s"
 
 
-def placed_event(house: House, secrets: Secrets, order_id: str) -> tuple[dict[str, str], bytes]:
+def placed_event(
+    processes: ProcessHarness, secrets: Secrets, order_id: str
+) -> tuple[dict[str, str], bytes]:
     """The event in the outbox, as a broker delivers it."""
-    ((event_id, source, name, data, created_at),) = house.sql(
+    ((event_id, source, name, data, created_at),) = processes.sql(
         "select event_id, source, type, data, created_at from shop.outbox where order_id = %s",
         order_id,
     )

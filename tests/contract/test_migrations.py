@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, create_engine
 
 from shop.schema.tables import METADATA
-from tests.functions.ledger_book import POST
+from tests.ledger_postings import INSERT_POSTING
 from tools.migrate import migrate
 
 # xmin tells whether the row of the catalogue was ever touched, even with the same values.
@@ -70,7 +70,7 @@ def test_due_work_ends_days_where_the_business_is(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         posting = {"kind": "CAPTURE", "id": uuid4(), "amount": 900, "currency": "KRW"}
         connection.execute("set session_replication_role = replica")  # a posting without its order
-        connection.execute(POST, posting | {"at": "2026-02-02 03:30:00+00"})
+        connection.execute(INSERT_POSTING, posting | {"at": "2026-02-02 03:30:00+00"})
         row = connection.execute(
             "select id, due_at from shop.due_work where kind = 'close_day'"
         ).fetchone()

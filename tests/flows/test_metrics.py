@@ -18,7 +18,7 @@ from shop.runtime import telemetry
 from shop.runtime.services import Services
 from shop.runtime.telemetry import Telemetry
 from tests.flows.telemetry_receivers import Collector
-from tests.functions.test_runtime_processes import ROOT, House, free_port, served
+from tests.function_process import ROOT, ProcessHarness, free_port, running_function
 from tests.harness import ShopHarness
 from tests.waiting import wait_for
 from tools.local_platform.secrets import Secrets
@@ -127,19 +127,21 @@ def test_idle_process_serves_metrics_after_a_delay(
         thread.join()
 
 
-def test_process_counts_requests_events_and_transactions(house: House) -> None:
+def test_process_counts_requests_events_and_transactions(processes: ProcessHarness) -> None:
     port = free_port()
-    customer = house.customer()
-    ((product,),) = house.sql("select max(product_id) from shop.products")
+    customer = processes.customer()
+    ((product,),) = processes.sql("select max(product_id) from shop.products")
     order = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
-    environment = house.environment("place_order", METRICS_PORT=str(port), BROKER_URL=UNREACHABLE)
-    with served("container", "place_order", environment) as running:
+    environment = processes.environment(
+        "place_order", METRICS_PORT=str(port), BROKER_URL=UNREACHABLE
+    )
+    with running_function("container", "place_order", environment) as running:
         assert not is_up(port), "health checks do not start the metrics page"
         statuses = [
-            running.ask("POST", "/orders", order, customer)[0],
-            running.ask("POST", "/orders", order, customer)[0],
-            running.ask("POST", "/orders", order)[0],
-            running.ask("GET", "/metrics")[0],
+            running.request("POST", "/orders", order, customer)[0],
+            running.request("POST", "/orders", order, customer)[0],
+            running.request("POST", "/orders", order)[0],
+            running.request("GET", "/metrics")[0],
         ]
         wait_for(lambda: is_up(port), "the metrics page")
         page = scraped(port)
@@ -159,11 +161,11 @@ def test_process_counts_requests_events_and_transactions(house: House) -> None:
     assert 0.05 < (value(page, "cold_start_seconds", **of) or 0) < 30
 
 
-def test_metrics_port_in_use_does_not_stop_the_function(house: House) -> None:
-    environment = house.environment("list_products")
+def test_metrics_port_in_use_does_not_stop_the_function(processes: ProcessHarness) -> None:
+    environment = processes.environment("list_products")
     environment["METRICS_PORT"] = environment["PORT"]
-    with served("container", "list_products", environment) as running:
-        statuses = {running.ask("GET", "/categories")[0] for _ in range(3)}
+    with running_function("container", "list_products", environment) as running:
+        statuses = {running.request("GET", "/categories")[0] for _ in range(3)}
 
     assert statuses == {200}
 

@@ -11,6 +11,8 @@ import pytest
 from shop.registry import spec_of
 from shop.runtime.app import App
 from tests.harness import (
+    PAID,
+    REFUNDED,
     FlowHarness,
     Message,
     Person,
@@ -38,24 +40,13 @@ def test_placed_order_is_charged_and_becomes_paid(shop: ShopHarness) -> None:
     assert posting == {"kind": "CAPTURE", "amount_minor": 2000}
 
 
-def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
-    row = flow.order_state(order["id"])
-    return row["status"], row["payments"], row["refunds"], row["stock"]
-
-
-PAID_FOR = ("PAID", ["CAPTURED"], [], ["COMMITTED"])
-
-
 def test_paid_order_leaves_no_due_work(flow: FlowHarness) -> None:
     order = flow.shop.person().order(flow.shop.product(stock=3), 2)
 
     flow.deliver()
 
-    assert _of(flow, order) == PAID_FOR
+    assert flow.outcome(order) == PAID
     assert_idle_and_consistent(flow)
-
-
-GIVEN_BACK = ("CANCELLED", ["CAPTURED"], ["SUCCEEDED"], ["RETURNED"])
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -67,8 +58,8 @@ def test_events_delivered_three_times_have_one_effect(flow: FlowHarness, at_once
 
     flow.deliver(times=3, at_once=at_once)
 
-    assert _of(flow, paid) == PAID_FOR
-    assert _of(flow, cancelled) == GIVEN_BACK
+    assert flow.outcome(paid) == PAID
+    assert flow.outcome(cancelled) == REFUNDED
     assert_idle_and_consistent(flow)
     assert flow.simulator.captures(flow.payment_key(paid["id"])) == 1
 
@@ -108,9 +99,9 @@ def test_timers_alone_finish_every_order_when_all_events_are_lost(flow: FlowHarn
     flow.run_timers_only()
     flow.sweep_all()
 
-    assert _of(flow, paid) == PAID_FOR
-    assert _of(flow, cancelled) == GIVEN_BACK
-    assert _of(flow, declined) == ("CANCELLED", ["DECLINED"], [], ["RELEASED"])
+    assert flow.outcome(paid) == PAID
+    assert flow.outcome(cancelled) == REFUNDED
+    assert flow.outcome(declined) == ("CANCELLED", ["DECLINED"], [], ["RELEASED"])
     assert_invariants(flow, at_rest=False)
     assert_idle_and_consistent(flow)  # what was lost is sent again, and taken
 
@@ -134,14 +125,14 @@ def test_capture_after_an_ignored_void_is_refunded(flow: FlowHarness) -> None:
     flow.deliver()
     buyer.patch(f"/orders/{order['id']}/cancel")
     flow.run_timers_only()
-    assert _of(flow, order) == ("CANCELLED", ["VOIDED"], [], ["RELEASED"])
+    assert flow.outcome(order) == ("CANCELLED", ["VOIDED"], [], ["RELEASED"])
     key = flow.payment_key(order["id"])
     wait_for(lambda: flow.simulator.captures(key), "the late capture")
 
     flow.reconcile()
     flow.run_until_idle()
 
-    assert _of(flow, order) == ("CANCELLED", ["CAPTURED late"], ["SUCCEEDED"], ["RELEASED"])
+    assert flow.outcome(order) == ("CANCELLED", ["CAPTURED late"], ["SUCCEEDED"], ["RELEASED"])
     assert_idle_and_consistent(flow)
 
 

@@ -16,7 +16,7 @@ from shop.runtime.metrics import figures_of
 from shop.runtime.otlp import Push
 from shop.runtime.telemetry import STOP_SECONDS, Telemetry
 from tests.flows.telemetry_receivers import Collector, RecordingProxy
-from tests.functions.test_runtime_processes import House, served
+from tests.function_process import ProcessHarness, running_function
 from tests.harness import EventBroker, ShopHarness
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -253,12 +253,12 @@ def test_spans_contain_no_secrets_or_sql(
 
 
 def test_remaining_spans_are_exported_when_the_process_ends(
-    house: House, collector: Collector
+    processes: ProcessHarness, collector: Collector
 ) -> None:
-    environment = house.environment("list_products", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
-    with served("container", "list_products", environment) as running:
+    environment = processes.environment("list_products", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    with running_function("container", "list_products", environment) as running:
         for _ in range(3):
-            assert running.ask("GET", "/categories")[0] == 200
+            assert running.request("GET", "/categories")[0] == 200
         running.process.send_signal(signal.SIGTERM)
         ended = running.process.wait(15)
 
@@ -269,12 +269,12 @@ def test_remaining_spans_are_exported_when_the_process_ends(
 
 
 def test_hanging_collector_delays_the_end_by_at_most_two_seconds(
-    house: House, collector: Collector
+    processes: ProcessHarness, collector: Collector
 ) -> None:
     collector.may_respond.clear()
-    environment = house.environment("list_products", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
-    with served("container", "list_products", environment) as running:
-        assert running.ask("GET", "/categories")[0] == 200
+    environment = processes.environment("list_products", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    with running_function("container", "list_products", environment) as running:
+        assert running.request("GET", "/categories")[0] == 200
         began = time.monotonic()
         running.process.send_signal(signal.SIGTERM)
         ended = running.process.wait(15)

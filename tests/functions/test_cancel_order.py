@@ -11,6 +11,8 @@ import pytest
 
 from shop.primitives.ids import new_uuid
 from tests.harness import (
+    REFUNDED,
+    UNPAID,
     FlowHarness,
     MakeShop,
     Message,
@@ -21,14 +23,6 @@ from tests.harness import (
 from tests.sample_requests import Samples
 
 
-def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
-    row = flow.order_state(order["id"])
-    return row["status"], row["payments"], row["refunds"], row["stock"]
-
-
-NEVER_PAID = ("CANCELLED", [], [], ["RELEASED"])
-
-
 def test_cancel_before_the_charge_releases_the_stock(flow: FlowHarness) -> None:
     buyer = flow.shop.person()
     order = buyer.order(flow.shop.product(stock=1))
@@ -37,10 +31,7 @@ def test_cancel_before_the_charge_releases_the_stock(flow: FlowHarness) -> None:
 
     assert (answer.status, answer.json["status"]) == (200, "CANCELLED")
     assert_idle_and_consistent(flow)  # the charge event comes too late
-    assert _of(flow, order) == NEVER_PAID
-
-
-GIVEN_BACK = ("CANCELLED", ["CAPTURED"], ["SUCCEEDED"], ["RETURNED"])
+    assert flow.outcome(order) == UNPAID
 
 
 def test_cancel_after_payment_refunds_and_returns_the_stock(flow: FlowHarness) -> None:
@@ -54,7 +45,7 @@ def test_cancel_after_payment_refunds_and_returns_the_stock(flow: FlowHarness) -
     again = buyer.patch(f"/orders/{order['id']}/cancel")
     assert (again.status, again.error) == (409, "NOT_CANCELLABLE")
     assert_idle_and_consistent(flow)
-    assert _of(flow, order) == GIVEN_BACK
+    assert flow.outcome(order) == REFUNDED
 
 
 def test_cancel_after_a_decline_needs_no_refund(flow: FlowHarness) -> None:
@@ -87,7 +78,7 @@ def test_cancel_with_an_unknown_payment_voids_or_refunds_it(
     assert flow.order_state(order["id"])["stock"] == ["RELEASED"], "stock is back at once"
     flow.run_timers_only()
 
-    assert _of(flow, order) == ("CANCELLED", [payment], refunds, ["RELEASED"])
+    assert flow.outcome(order) == ("CANCELLED", [payment], refunds, ["RELEASED"])
     assert_idle_and_consistent(flow)
 
 
@@ -275,7 +266,7 @@ def test_cancel_after_a_full_refund_creates_no_other_refund(flow: FlowHarness) -
     assert buyer.patch(f"/orders/{order['id']}/cancel").json["status"] == "CANCELLING"
 
     assert_idle_and_consistent(flow)
-    assert _of(flow, order) == GIVEN_BACK
+    assert flow.outcome(order) == REFUNDED
 
 
 def _refund(support: Person, order_id: str, amount: int) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from events import envelope
 from events.vocabulary import class_of
 from tests.harness import (
+    PAID,
     UNREACHABLE,
     FlowHarness,
     MakeShop,
@@ -51,14 +52,6 @@ def test_unreachable_provider_leaves_the_order_pending_and_its_stock_reserved(
     assert samples.shop.sql(idle) == []
 
 
-def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
-    row = flow.order_state(order["id"])
-    return row["status"], row["payments"], row["refunds"], row["stock"]
-
-
-PAID_FOR = ("PAID", ["CAPTURED"], [], ["COMMITTED"])
-
-
 @pytest.mark.parametrize(
     "method",
     [
@@ -79,7 +72,7 @@ def test_unknown_outcome_is_retried_with_the_same_key(flow: FlowHarness, method:
     assert flow.order_state(order["id"])["status"] in ("PENDING", "PAID"), "unknown is not failed"
     flow.run_timers_only()
 
-    assert _of(flow, order) == PAID_FOR
+    assert flow.outcome(order) == PAID
     assert flow.simulator.captures(flow.payment_key(order["id"])) == 1
     assert_idle_and_consistent(flow)
 
@@ -93,7 +86,7 @@ def test_voided_key_rejects_a_late_charge(flow: FlowHarness) -> None:
 
     flow.run_timers_only()
 
-    assert _of(flow, order) == ("CANCELLED", ["VOIDED"], [], ["RELEASED"])
+    assert flow.outcome(order) == ("CANCELLED", ["VOIDED"], [], ["RELEASED"])
     assert flow.simulator.captures(flow.payment_key(order["id"])) == 0
     assert_idle_and_consistent(flow)
 
@@ -123,7 +116,7 @@ def test_third_decline_cancels_the_order(flow: FlowHarness) -> None:
 
     flow.deliver()
 
-    assert _of(flow, order) == ("CANCELLED", ["DECLINED"] * 3, [], ["RELEASED"])
+    assert flow.outcome(order) == ("CANCELLED", ["DECLINED"] * 3, [], ["RELEASED"])
     assert flow.order_state(order["id"])["reason"] == "DECLINED"
     again = buyer.post(f"/orders/{order['id']}/payments", {"paymentMethod": "CARD"})
     assert (again.status, again.error) == (409, "NOT_PAYABLE")

@@ -10,7 +10,7 @@ import pytest
 from functions.dead_letter import handler
 from shop.primitives.messages import DeadLetter
 from shop.runtime.event_context import EventContext
-from tests.harness import FlowHarness, Response, ShopHarness, assert_idle_and_consistent
+from tests.harness import PAID, FlowHarness, Response, ShopHarness, assert_idle_and_consistent
 
 CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
 POISON = {
@@ -139,14 +139,6 @@ def test_what_is_no_cloudevent_is_refused_and_leaves_nothing(shop: ShopHarness) 
     assert shop.sql("select count(*) as n from shop.alarms") == [{"n": 0}]
 
 
-def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
-    row = flow.order_state(order["id"])
-    return row["status"], row["payments"], row["refunds"], row["stock"]
-
-
-PAID_FOR = ("PAID", ["CAPTURED"], [], ["COMMITTED"])
-
-
 def test_repeated_poison_event_is_stored_once_beside_normal_traffic(flow: FlowHarness) -> None:
     order = flow.shop.person().order(flow.shop.product())
     headers, body = flow.broker.all[0]
@@ -159,5 +151,5 @@ def test_repeated_poison_event_is_stored_once_beside_normal_traffic(flow: FlowHa
     flow.injected_poison.append(("poison", "/evil"))
     assert flow.operator_alerts() == ["dead_letter"]
     flow.deliver()
-    assert _of(flow, order) == PAID_FOR
+    assert flow.outcome(order) == PAID
     assert_idle_and_consistent(flow)

@@ -7,19 +7,29 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
 import pytest
+from argon2 import PasswordHasher
 from psycopg import OperationalError
 
 from functions.login import handler
-from functions.login.attempt_limit import NETWORK_FAILURES_MAX, network_counter
+from functions.login.attempt_limit import NETWORK_FAILURES_MAX, account_counter, network_counter
 from shop.adapters.passwords import HASHES_AT_ONCE
 from shop.adapters.tokens import TokenVerifier
 from shop.registry import all_specs, spec_of
-from tests.functions.accounts_front import AUDIENCE, ISSUER, PASSWORD, Answered, Front
+from tests.harness import (
+    AUDIENCE,
+    ISSUER,
+    PASSWORD,
+    Response,
+    Rows,
+    ShopHarness,
+    run_concurrently,
+)
 from tests.sample_requests import ROUTES, Samples, sample_request
 from tests.security.test_token_corpus import ATTACKS, SESSION_ATTACKS, TokenFactory
 
@@ -27,10 +37,10 @@ WRONG = "not the password"
 
 
 @pytest.fixture
-def email(front: Front) -> str:
+def email(accounts: ShopHarness) -> str:
     """The address of a fresh account, whose password is ``PASSWORD``."""
     address = f"lee.{uuid4().hex[:12]}@example.com"
-    assert front.register(address).status == 201
+    assert accounts.register(address).status == 201
     return address
 
 
@@ -40,62 +50,68 @@ def client() -> str:
     return f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}::1"
 
 
-def session_of(front: Front, answer: Answered) -> UUID:
+def session_of(accounts: ShopHarness, answer: Response) -> UUID:
     """The session of an access token."""
-    keys = json.dumps({"keys": front.ask("GET", "/.well-known/jwks.json").json["keys"]})
+    keys = json.dumps({"keys": accounts.call("GET", "/.well-known/jwks.json").json["keys"]})
     verifier = TokenVerifier(keys, ISSUER, AUDIENCE)
     return verifier.verify(f"Bearer {answer.json['accessToken']}", datetime.now(UTC)).session_id
 
 
-def is_signed_in(front: Front, answer: Answered) -> bool:
-    status = front.ask("GET", "/users/me", token=answer.json["accessToken"]).status
+def is_signed_in(accounts: ShopHarness, answer: Response) -> bool:
+    status = accounts.call("GET", "/users/me", token=answer.json["accessToken"]).status
     assert status in (200, 401)
     return status == 200
 
 
-def refresh(front: Front, token: str) -> Answered:
-    return front.ask("POST", "/auth/refresh", {"refreshToken": token})
+def refresh(accounts: ShopHarness, token: str) -> Response:
+    return accounts.call("POST", "/auth/refresh", {"refreshToken": token})
 
 
 # ---------------------------------------------------------------- log in
 
 
-def test_the_right_password_opens_a_session(front: Front, rows, email, client) -> None:
-    answer = front.log_in(email, client=client)
+def test_the_right_password_opens_a_session(
+    accounts: ShopHarness, rows: Rows, email: str, client: str
+) -> None:
+    answer = accounts.log_in(email, client=client)
 
     assert answer.status == 200
     assert set(answer.json) == {"accessToken", "refreshToken", "tokenType", "expiresIn"}
     assert (answer.json["tokenType"], answer.json["expiresIn"]) == ("Bearer", 600)
     assert answer.headers["cache-control"] == "no-store"
-    assert is_signed_in(front, answer)
+    assert is_signed_in(accounts, answer)
     ((days,),) = rows(
         "select extract(day from expires_at - created_at)::int from shop.sessions"
         " where session_id = %s",
-        session_of(front, answer),
+        session_of(accounts, answer),
     )
     assert days == 30
 
 
-def test_the_address_may_be_spelled_in_capitals(front: Front, email, client) -> None:
-    assert front.log_in(email.upper(), client=client).status == 200
+def test_the_address_may_be_spelled_in_capitals(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
+    assert accounts.log_in(email.upper(), client=client).status == 200
 
 
-def test_only_the_hash_of_a_refresh_token_is_kept(front: Front, rows, email, client) -> None:
-    answer = front.log_in(email, client=client)
+def test_only_the_hash_of_a_refresh_token_is_kept(
+    accounts: ShopHarness, rows: Rows, email: str, client: str
+) -> None:
+    answer = accounts.log_in(email, client=client)
 
     kept = rows(
         "select token_hash, used_at from shop.refresh_tokens where session_id = %s",
-        session_of(front, answer),
+        session_of(accounts, answer),
     )
 
     assert kept == [(hashlib.sha256(answer.json["refreshToken"].encode()).digest(), None)]
 
 
 def test_unknown_wrong_and_closed_get_the_same_answer_for_the_same_work(
-    front: Front, rows, email, client, monkeypatch
+    accounts: ShopHarness, rows: Rows, email: str, client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = f"closed.{uuid4().hex[:12]}@example.com"
-    front.register(closed)
+    accounts.register(closed)
     rows("update shop.users set active = false where email = %s returning user_id", closed)
     compared: list[str] = []
     really = handler.is_password
@@ -107,20 +123,20 @@ def test_unknown_wrong_and_closed_get_the_same_answer_for_the_same_work(
     monkeypatch.setattr(handler, "is_password", counted)
 
     answers = [
-        front.log_in(f"nobody.{uuid4().hex[:12]}@example.com", client=client),
-        front.log_in(email, WRONG, client=client),
-        front.log_in(closed, PASSWORD, client=client),
+        accounts.log_in(f"nobody.{uuid4().hex[:12]}@example.com", client=client),
+        accounts.log_in(email, WRONG, client=client),
+        accounts.log_in(closed, PASSWORD, client=client),
     ]
 
     assert {answer.status for answer in answers} == {401}
-    assert len({answer.raw for answer in answers}) == 1
+    assert len({answer.body for answer in answers}) == 1
     assert answers[0].json["error"] == "INVALID_CREDENTIALS"
     assert compared == ["$argon2id$v=19$m=19456,t=2,p=1$"] * 3
 
 
-def test_a_hash_of_yesterdays_parameters_is_renewed(front: Front, rows, email, client) -> None:
-    from argon2 import PasswordHasher
-
+def test_a_hash_of_yesterdays_parameters_is_renewed(
+    accounts: ShopHarness, rows: Rows, email: str, client: str
+) -> None:
     weaker = PasswordHasher(time_cost=1, memory_cost=8_192, parallelism=1).hash(PASSWORD)
     rows(
         "update shop.users set password_hash = %s where email = %s returning user_id",
@@ -128,11 +144,11 @@ def test_a_hash_of_yesterdays_parameters_is_renewed(front: Front, rows, email, c
         email,
     )
 
-    assert front.log_in(email, client=client).status == 200
+    assert accounts.log_in(email, client=client).status == 200
 
     ((stored,),) = rows("select password_hash from shop.users where email = %s", email)
     assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
-    assert front.log_in(email, client=client).status == 200
+    assert accounts.log_in(email, client=client).status == 200
 
 
 @pytest.mark.parametrize(
@@ -152,14 +168,14 @@ def test_a_hash_of_yesterdays_parameters_is_renewed(front: Front, rows, email, c
         {"email": "a@x.kr", "password": "x", "role": "staff"},
     ],
 )
-def test_what_is_no_log_in_is_refused(front: Front, body) -> None:
-    status = front.ask("POST", "/auth/login", body).status
+def test_what_is_no_log_in_is_refused(accounts: ShopHarness, body: Any) -> None:
+    status = accounts.call("POST", "/auth/login", body).status
 
     assert status == (422 if body is not None else 415)
 
 
-def test_a_megabyte_of_password_is_not_read(front: Front, email) -> None:
-    assert front.log_in(email, "x" * 1_000_000).status == 413
+def test_a_megabyte_of_password_is_not_read(accounts: ShopHarness, email: str) -> None:
+    assert accounts.log_in(email, "x" * 1_000_000).status == 413
 
 
 def test_hashes_fit_into_the_memory_of_their_function() -> None:
@@ -171,10 +187,12 @@ def test_hashes_fit_into_the_memory_of_their_function() -> None:
 # ---------------------------------------------------------------- guessing
 
 
-def test_the_sixth_guess_is_not_looked_at_whatever_it_is(front: Front, email, client) -> None:
-    guesses = [front.log_in(email, WRONG, client=client) for _ in range(6)]
-    right = front.log_in(email, client=client)
-    elsewhere = [front.log_in(email, client=f"203.0.113.{n}").status for n in range(1, 20)]
+def test_the_sixth_guess_is_not_looked_at_whatever_it_is(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
+    guesses = [accounts.log_in(email, WRONG, client=client) for _ in range(6)]
+    right = accounts.log_in(email, client=client)
+    elsewhere = [accounts.log_in(email, client=f"203.0.113.{n}").status for n in range(1, 20)]
 
     assert [guess.status for guess in guesses] == [401] * 5 + [429]
     assert (right.status, right.json["error"]) == (429, "TOO_MANY_ATTEMPTS")
@@ -182,89 +200,103 @@ def test_the_sixth_guess_is_not_looked_at_whatever_it_is(front: Front, email, cl
     assert set(elsewhere) == {429}
 
 
-def test_an_unknown_address_is_counted_like_a_known_one(front: Front, client) -> None:
+def test_an_unknown_address_is_counted_like_a_known_one(accounts: ShopHarness, client: str) -> None:
     nobody = f"nobody.{uuid4().hex[:12]}@example.com"
 
-    statuses = [front.log_in(nobody, WRONG, client=client).status for _ in range(7)]
+    statuses = [accounts.log_in(nobody, WRONG, client=client).status for _ in range(7)]
 
     assert statuses == [401] * 5 + [429] * 2
 
 
-def test_another_account_is_not_locked_with_it(front: Front, email, client) -> None:
+def test_another_account_is_not_locked_with_it(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
     other = f"other.{uuid4().hex[:12]}@example.com"
-    front.register(other)
+    accounts.register(other)
     for _ in range(6):
-        front.log_in(email, WRONG, client=client)
+        accounts.log_in(email, WRONG, client=client)
 
-    assert front.log_in(other, client=client).status == 200
+    assert accounts.log_in(other, client=client).status == 200
 
 
-def test_the_right_password_clears_the_account(front: Front, email, client) -> None:
+def test_the_right_password_clears_the_account(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
     for _ in range(3):
-        statuses = [front.log_in(email, WRONG, client=client).status for _ in range(4)]
+        statuses = [accounts.log_in(email, WRONG, client=client).status for _ in range(4)]
         assert statuses == [401] * 4
-        assert front.log_in(email, client=client).status == 200
+        assert accounts.log_in(email, client=client).status == 200
 
 
-def test_guesses_sent_at_once_are_counted_like_guesses_in_turn(front: Front, email, client) -> None:
+def test_guesses_sent_at_once_are_counted_like_guesses_in_turn(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
+    guess = partial(accounts.log_in, email, WRONG, client=client)
     with ThreadPoolExecutor(16) as pool:
-        statuses = list(
-            pool.map(lambda _: front.log_in(email, WRONG, client=client).status, range(40))
-        )
+        guesses = [pool.submit(guess) for _ in range(40)]
+        statuses = [future.result().status for future in guesses]
 
     assert statuses.count(401) == 5
     assert statuses.count(429) == 35
 
 
-def test_one_password_tried_on_many_accounts_locks_the_network(front: Front, email) -> None:
+def test_one_password_tried_on_many_accounts_locks_the_network(
+    accounts: ShopHarness, email: str
+) -> None:
     network = f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}"
     for _ in range(NETWORK_FAILURES_MAX):
-        front.services.cache.increment(network_counter(f"{network}::1"), 900)
+        accounts.apps["login"].services.cache.increment(network_counter(f"{network}::1"), 900)
 
-    same_network = front.log_in(email, client=f"{network}:ffff::2")
-    forged = front.log_in(email, client=f"192.0.2.77, {network}::3")
-    other_network = front.log_in(email, client="192.0.2.78")
+    same_network = accounts.log_in(email, client=f"{network}:ffff::2")
+    forged = accounts.log_in(email, client=f"192.0.2.77, {network}::3")
+    other_network = accounts.log_in(email, client="192.0.2.78")
 
     assert (same_network.status, forged.status, other_network.status) == (429, 429, 200)
     assert 1 <= int(same_network.headers["retry-after"]) <= 900
 
 
-def test_failures_are_counted_against_their_network(front: Front, email, client) -> None:
-    front.log_in(email, WRONG, client=client)
-    front.log_in(f"nobody.{uuid4().hex[:12]}@example.com", client=client)
-    front.log_in(email, client=client)
+def test_failures_are_counted_against_their_network(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
+    accounts.log_in(email, WRONG, client=client)
+    accounts.log_in(f"nobody.{uuid4().hex[:12]}@example.com", client=client)
+    accounts.log_in(email, client=client)
 
-    assert front.services.cache.get(network_counter(client)) == b"2"
+    assert accounts.apps["login"].services.cache.get(network_counter(client)) == b"2"
 
 
-def test_redis_learns_no_address(front: Front, email, client) -> None:
-    from functions.login.attempt_limit import account_counter
-
+def test_redis_learns_no_address(accounts: ShopHarness, email: str, client: str) -> None:
     assert email.split("@")[0] not in account_counter(email)
     assert client not in network_counter(client)
 
 
 def test_without_redis_the_process_counts_for_itself(
-    front_without_redis: Front, email, client
+    accounts_without_redis: ShopHarness, email: str, client: str
 ) -> None:
-    front = front_without_redis
+    accounts = accounts_without_redis
 
-    statuses = [front.log_in(email, WRONG, client=client).status for _ in range(6)]
-    right = front.log_in(email, client=client)
+    statuses = [accounts.log_in(email, WRONG, client=client).status for _ in range(6)]
+    right = accounts.log_in(email, client=client)
 
     assert statuses == [401] * 5 + [429]
     assert (right.status, right.headers["retry-after"]) == (429, "900")
 
 
-@pytest.mark.parametrize("which", ["front", "front_without_redis"])
-def test_what_nobody_came_to_judge_is_no_guess(which, request, email, client, monkeypatch) -> None:
-    front: Front = request.getfixturevalue(which)
-    front.log_in(email, WRONG, client=client)
+@pytest.mark.parametrize("which", ["accounts", "accounts_without_redis"])
+def test_what_nobody_came_to_judge_is_no_guess(
+    which: str,
+    request: pytest.FixtureRequest,
+    email: str,
+    client: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accounts: ShopHarness = request.getfixturevalue(which)
+    accounts.log_in(email, WRONG, client=client)
     with monkeypatch.context() as outage:
         outage.setattr(handler.accounts, "find_by_email", _database_is_away)
-        during = [front.log_in(email, client=client).status for _ in range(10)]
+        during = [accounts.log_in(email, client=client).status for _ in range(10)]
 
-    after = [front.log_in(email, WRONG, client=client).status for _ in range(5)]
+    after = [accounts.log_in(email, WRONG, client=client).status for _ in range(5)]
 
     assert set(during) == {503}
     assert after == [401] * 4 + [429], "the outage was counted, or it cleared what had been"
@@ -275,16 +307,16 @@ def _database_is_away(*_: object) -> None:
 
 
 def test_the_right_password_counts_though_no_session_could_be_opened(
-    front: Front, email, client, monkeypatch
+    accounts: ShopHarness, email: str, client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(4):
-        front.log_in(email, WRONG, client=client)
+        accounts.log_in(email, WRONG, client=client)
     with monkeypatch.context() as outage:
         outage.setattr(handler.accounts, "start_session", _no_session)
-        during = [front.log_in(email, client=client).status for _ in range(10)]
+        during = [accounts.log_in(email, client=client).status for _ in range(10)]
 
     assert set(during) == {503}
-    assert front.log_in(email, client=client).status == 200
+    assert accounts.log_in(email, client=client).status == 200
 
 
 def _no_session(*_: object, **__: object) -> None:
@@ -294,71 +326,77 @@ def _no_session(*_: object, **__: object) -> None:
 # ---------------------------------------------------------------- refresh
 
 
-def test_a_refresh_token_buys_the_next_pair_once(front: Front, email, client) -> None:
-    first = front.log_in(email, client=client)
+def test_a_refresh_token_buys_the_next_pair_once(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
+    first = accounts.log_in(email, client=client)
 
-    second = refresh(front, first.json["refreshToken"])
-    third = refresh(front, second.json["refreshToken"])
+    second = refresh(accounts, first.json["refreshToken"])
+    third = refresh(accounts, second.json["refreshToken"])
 
     assert (second.status, third.status) == (200, 200)
     assert second.headers["cache-control"] == "no-store"
     assert len({answer.json["refreshToken"] for answer in (first, second, third)}) == 3
-    assert session_of(front, third) == session_of(front, first)
-    assert is_signed_in(front, third)
+    assert session_of(accounts, third) == session_of(accounts, first)
+    assert is_signed_in(accounts, third)
 
 
-def test_renewing_does_not_prolong_a_session(front: Front, rows, email, client) -> None:
-    first = front.log_in(email, client=client)
+def test_renewing_does_not_prolong_a_session(
+    accounts: ShopHarness, rows: Rows, email: str, client: str
+) -> None:
+    first = accounts.log_in(email, client=client)
     ends = "select expires_at from shop.sessions where session_id = %s"
-    before = rows(ends, session_of(front, first))
+    before = rows(ends, session_of(accounts, first))
 
-    refresh(front, first.json["refreshToken"])
+    refresh(accounts, first.json["refreshToken"])
 
-    assert rows(ends, session_of(front, first)) == before
+    assert rows(ends, session_of(accounts, first)) == before
 
 
 def test_a_token_that_comes_back_takes_the_whole_session_with_it(
-    front: Front, rows, email, client
+    accounts: ShopHarness, rows: Rows, email: str, client: str
 ) -> None:
-    first = front.log_in(email, client=client)
-    second = refresh(front, first.json["refreshToken"])
-    assert is_signed_in(front, second)
+    first = accounts.log_in(email, client=client)
+    second = refresh(accounts, first.json["refreshToken"])
+    assert is_signed_in(accounts, second)
 
-    stolen = refresh(front, first.json["refreshToken"])
+    stolen = refresh(accounts, first.json["refreshToken"])
 
     assert (stolen.status, stolen.json["error"]) == (401, "INVALID_REFRESH_TOKEN")
-    assert refresh(front, second.json["refreshToken"]).status == 401
-    assert not is_signed_in(front, first)
-    assert not is_signed_in(front, second)
+    assert refresh(accounts, second.json["refreshToken"]).status == 401
+    assert not is_signed_in(accounts, first)
+    assert not is_signed_in(accounts, second)
     ((revoked,),) = rows(
         "select revoked_at is not null from shop.sessions where session_id = %s",
-        session_of(front, first),
+        session_of(accounts, first),
     )
     assert revoked is True
 
 
 def test_of_ten_uses_at_once_one_counts_and_the_session_ends(
-    front: Front, rows, email, client
+    accounts: ShopHarness, rows: Rows, email: str, client: str
 ) -> None:
-    first = front.log_in(email, client=client)
+    first = accounts.log_in(email, client=client)
     token = first.json["refreshToken"]
 
-    with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(lambda _: refresh(front, token), range(10)))
+    answers = run_concurrently(*[lambda: refresh(accounts, token)] * 10)
 
     assert sorted(answer.status for answer in answers) == [200] + [401] * 9
     (winner,) = [answer for answer in answers if answer.status == 200]
-    assert not is_signed_in(front, winner)
-    assert refresh(front, winner.json["refreshToken"]).status == 401
+    assert not is_signed_in(accounts, winner)
+    assert refresh(accounts, winner.json["refreshToken"]).status == 401
     kept = rows(
-        "select count(*) from shop.refresh_tokens where session_id = %s", session_of(front, first)
+        "select count(*) from shop.refresh_tokens where session_id = %s",
+        session_of(accounts, first),
     )
     assert kept == [(2,)]
 
 
 @pytest.mark.parametrize("kind", ["unknown", "short", "access token", "odd"])
-def test_what_never_was_a_refresh_token_changes_nothing(front: Front, email, client, kind) -> None:
-    session = front.log_in(email, client=client)
+def test_what_never_was_a_refresh_token_changes_nothing(
+    accounts: ShopHarness, email: str, client: str, kind: str
+) -> None:
+    session = accounts.log_in(email, client=client)
     token = {
         "unknown": "A" * 43,
         "short": "x",
@@ -366,8 +404,8 @@ def test_what_never_was_a_refresh_token_changes_nothing(front: Front, email, cli
         "odd": "' or 1=1 -- \u0000 한",
     }[kind]
 
-    assert refresh(front, token).status == 401
-    assert is_signed_in(front, session)
+    assert refresh(accounts, token).status == 401
+    assert is_signed_in(accounts, session)
 
 
 @pytest.mark.parametrize(
@@ -381,49 +419,53 @@ def test_what_never_was_a_refresh_token_changes_nothing(front: Front, email, cli
     ids=["expired", "ended", "account closed"],
 )
 def test_a_session_that_is_over_is_neither_used_nor_renewed(
-    front: Front, rows, email, client, change
+    accounts: ShopHarness, rows: Rows, email: str, client: str, change: str
 ) -> None:
-    session = front.log_in(email, client=client)
-    rows(change, session_of(front, session))
+    session = accounts.log_in(email, client=client)
+    rows(change, session_of(accounts, session))
 
-    assert not is_signed_in(front, session)
-    assert refresh(front, session.json["refreshToken"]).status == 401
+    assert not is_signed_in(accounts, session)
+    assert refresh(accounts, session.json["refreshToken"]).status == 401
 
 
 @pytest.mark.parametrize("body", [{}, {"refreshToken": 1}, {"refreshToken": "x", "userId": 1}])
-def test_what_is_no_refresh_is_refused(front: Front, body) -> None:
-    assert front.ask("POST", "/auth/refresh", body).status == 422
+def test_what_is_no_refresh_is_refused(accounts: ShopHarness, body: Any) -> None:
+    assert accounts.call("POST", "/auth/refresh", body).status == 422
 
 
 # ---------------------------------------------------------------- log out
 
 
-def test_log_out_ends_the_session_at_once_and_twice(front: Front, email, client) -> None:
-    session, other = (front.log_in(email, client=client) for _ in range(2))
-    assert is_signed_in(front, session)
+def test_log_out_ends_the_session_at_once_and_twice(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
+    session, other = (accounts.log_in(email, client=client) for _ in range(2))
+    assert is_signed_in(accounts, session)
     token = session.json["accessToken"]
 
-    statuses = [front.ask("POST", "/auth/logout", token=token).status for _ in range(2)]
+    statuses = [accounts.call("POST", "/auth/logout", token=token).status for _ in range(2)]
 
     assert statuses == [204, 204]
-    assert not is_signed_in(front, session)
-    assert refresh(front, session.json["refreshToken"]).status == 401
-    assert is_signed_in(front, other)
+    assert not is_signed_in(accounts, session)
+    assert refresh(accounts, session.json["refreshToken"]).status == 401
+    assert is_signed_in(accounts, other)
 
 
-def test_a_refresh_token_logs_out_too_even_a_used_one(front: Front, email, client) -> None:
-    first = front.log_in(email, client=client)
-    second = refresh(front, first.json["refreshToken"])
+def test_a_refresh_token_logs_out_too_even_a_used_one(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
+    first = accounts.log_in(email, client=client)
+    second = refresh(accounts, first.json["refreshToken"])
     body = {"refreshToken": first.json["refreshToken"]}
 
-    answers = [front.ask("POST", "/auth/logout", body) for _ in range(2)]
+    answers = [accounts.call("POST", "/auth/logout", body) for _ in range(2)]
 
-    assert [(answer.status, answer.raw) for answer in answers] == [(204, b""), (204, b"")]
-    assert not is_signed_in(front, second)
+    assert [(answer.status, answer.body) for answer in answers] == [(204, b""), (204, b"")]
+    assert not is_signed_in(accounts, second)
 
 
-def test_nobody_logs_out_without_proof(front: Front, email, client) -> None:
-    session = front.log_in(email, client=client)
+def test_nobody_logs_out_without_proof(accounts: ShopHarness, email: str, client: str) -> None:
+    session = accounts.log_in(email, client=client)
 
     for body, token in [
         ({}, None),
@@ -432,54 +474,62 @@ def test_nobody_logs_out_without_proof(front: Front, email, client) -> None:
         ({"refreshToken": "A" * 43}, None),
         ({}, session.json["accessToken"][:-4] + "AAAA"),
     ]:
-        assert front.ask("POST", "/auth/logout", body, token=token).status == 401
-    assert is_signed_in(front, session)
+        assert accounts.call("POST", "/auth/logout", body, token=token).status == 401
+    assert is_signed_in(accounts, session)
 
 
 # ---------------------------------------------------------------- tokens over the wire
 
 
 @pytest.fixture
-def factory(front: Front, email, client) -> TokenFactory:
-    answer = front.log_in(email, client=client)
+def factory(accounts: ShopHarness, email: str, client: str) -> TokenFactory:
+    answer = accounts.log_in(email, client=client)
     return TokenFactory(
-        key=front.key,
+        key=accounts.token_key(),
         issuer=ISSUER,
         audience=AUDIENCE,
-        user_id=front.ask("GET", "/users/me", token=answer.json["accessToken"]).json["id"],
-        session_id=session_of(front, answer),
+        user_id=accounts.call("GET", "/users/me", token=answer.json["accessToken"]).json["id"],
+        session_id=session_of(accounts, answer),
         now=int(time.time()),
     )
 
 
-def ask_with(front: Front, method: str, path: str, header: str | None) -> int:
-    headers: dict[str, Any] = {} if header is None else {"authorization": header}
-    return front.ask(method, path, **headers).status
+def ask_with(accounts: ShopHarness, method: str, path: str, header: str | None) -> int:
+    headers = {} if header is None else {"authorization": header}
+    return accounts.call(method, path, headers=headers).status
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/users/me"), ("POST", "/auth/logout")])
-def test_no_attack_of_the_corpus_gets_through(front: Front, factory, method, path) -> None:
-    statuses = {name: ask_with(front, method, path, make(factory)) for name, make in ATTACKS}
+def test_no_attack_of_the_corpus_gets_through(
+    accounts: ShopHarness, factory: TokenFactory, method: str, path: str
+) -> None:
+    statuses = {name: ask_with(accounts, method, path, make(factory)) for name, make in ATTACKS}
 
     assert {name: status for name, status in statuses.items() if status != 401} == {}
-    assert ask_with(front, "GET", "/users/me", f"Bearer {factory.good()}") == 200
+    assert ask_with(accounts, "GET", "/users/me", f"Bearer {factory.good()}") == 200
 
 
-def test_good_tokens_of_sessions_that_are_not_open_are_refused(front: Front, factory) -> None:
-    statuses = [ask_with(front, "GET", "/users/me", make(factory)) for _, make in SESSION_ATTACKS]
+def test_good_tokens_of_sessions_that_are_not_open_are_refused(
+    accounts: ShopHarness, factory: TokenFactory
+) -> None:
+    statuses = [
+        ask_with(accounts, "GET", "/users/me", make(factory)) for _, make in SESSION_ATTACKS
+    ]
 
     assert statuses == [401] * len(SESSION_ATTACKS)
 
 
-def test_logging_out_somebody_elses_session_ends_nothing(front: Front, factory) -> None:
+def test_logging_out_somebody_elses_session_ends_nothing(
+    accounts: ShopHarness, factory: TokenFactory
+) -> None:
     for _, make in SESSION_ATTACKS:
-        assert ask_with(front, "POST", "/auth/logout", make(factory)) == 204
+        assert ask_with(accounts, "POST", "/auth/logout", make(factory)) == 204
 
-    assert ask_with(front, "GET", "/users/me", f"Bearer {factory.good()}") == 200
+    assert ask_with(accounts, "GET", "/users/me", f"Bearer {factory.good()}") == 200
 
 
-def test_the_keys_are_public_and_only_the_public_ones(front: Front) -> None:
-    answer = front.ask("GET", "/.well-known/jwks.json")
+def test_the_keys_are_public_and_only_the_public_ones(accounts: ShopHarness) -> None:
+    answer = accounts.call("GET", "/.well-known/jwks.json")
 
     assert answer.status == 200
     assert answer.headers["cache-control"] == "public, max-age=300"

@@ -235,11 +235,6 @@ def test_late_decline_of_an_earlier_attempt_leaves_the_order_paid(
     assert_idle_and_consistent(flow)
 
 
-def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
-    row = flow.order_state(order["id"])
-    return row["status"], row["payments"], row["refunds"], row["stock"]
-
-
 def test_late_capture_of_a_closed_attempt_is_booked_beside_the_open_one(flow: FlowHarness) -> None:
     """Attempt 1 is captured after all, though it was closed: it is booked and goes back."""
     buyer = flow.shop.person()
@@ -252,7 +247,7 @@ def test_late_capture_of_a_closed_attempt_is_booked_beside_the_open_one(flow: Fl
     key = flow.payment_key(order["id"])
     flow.send_webhook("charge.captured", key, 700)
 
-    assert _of(flow, order)[:3] == ("PENDING", ["CAPTURED late"], ["INTENT"])
+    assert flow.outcome(order)[:3] == ("PENDING", ["CAPTURED late"], ["INTENT"])
     assert_invariants(flow, at_rest=False)
     buyer.post(f"/orders/{order['id']}/payments", {"paymentMethod": "CARD"})
     flow.deliver()

@@ -248,22 +248,17 @@ def test_out_of_stock_response_is_replayed_after_a_restock(flow: FlowHarness) ->
     assert_idle_and_consistent(flow)
 
 
-def _of(flow: FlowHarness, order: dict[str, Any]) -> tuple[Any, ...]:
-    row = flow.order_state(order["id"])
-    return row["status"], row["payments"], row["refunds"], row["stock"]
-
-
 def test_second_payment_after_a_decline_pays_the_order(flow: FlowHarness) -> None:
     buyer, product = flow.shop.person(), flow.shop.product()
     order = buyer.order(product, method="CARD_DECLINED")
     flow.deliver()
-    assert _of(flow, order) == ("PENDING", ["DECLINED"], [], ["HELD"])
+    assert flow.outcome(order) == ("PENDING", ["DECLINED"], [], ["HELD"])
 
     answer = buyer.post(f"/orders/{order['id']}/payments", {"paymentMethod": "CARD"})
     assert answer.status == 201
     flow.deliver()
 
-    assert _of(flow, order) == ("PAID", ["DECLINED", "CAPTURED"], [], ["COMMITTED"])
+    assert flow.outcome(order) == ("PAID", ["DECLINED", "CAPTURED"], [], ["COMMITTED"])
     assert_idle_and_consistent(flow)
 
 
@@ -277,9 +272,7 @@ def test_concurrent_buyers_get_the_last_units_once_each(flow: FlowHarness, stock
         product = flow.shop.product(stock=stock)
         body = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
 
-        answers = run_concurrently(
-            *(lambda b=b, body=body: b.post("/orders", body) for b in buyers)
-        )
+        answers = run_concurrently(*(partial(b.post, "/orders", body) for b in buyers))
 
         assert Counter(a.status for a in answers) == {201: stock, 409: len(buyers) - stock}
         assert {a.error for a in answers if a.status == 409} == {"OUT_OF_STOCK"}
@@ -345,7 +338,7 @@ def test_concurrent_payment_retries_and_cancel_end_cancelled(flow: FlowHarness) 
         pay = {"paymentMethod": "CARD"}
 
         *paid, cancelled = run_concurrently(
-            *[lambda o=order["id"], pay=pay: buyer.post(f"/orders/{o}/payments", pay)] * 2,
+            *[partial(buyer.post, f"/orders/{order['id']}/payments", pay)] * 2,
             _cancel(buyer, order["id"]),
         )
 

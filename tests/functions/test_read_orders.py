@@ -54,7 +54,7 @@ def test_pages_hold_every_order_once_newest_first(shop: ShopHarness) -> None:
     placed = [buyer.order(product)["id"] for _ in range(5)]
     shop.person().order(product)
 
-    path, pages = "/orders/me?limit=2", []
+    path, pages = "/orders/me?limit=2", list[list[str]]()
     while path:
         answer = buyer.get(path)
         pages.append([order["id"] for order in answer.json])

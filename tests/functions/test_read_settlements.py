@@ -9,8 +9,8 @@ import pytest
 
 from shop.registry import all_specs
 from shop.runtime.config import Settings
-from tests.functions.ledger_book import post
 from tests.harness import MakeShop, ShopHarness
+from tests.ledger_postings import insert_posting
 from tests.sample_requests import Samples
 
 
@@ -49,10 +49,10 @@ def test_today_is_there_with_zeros_before_anything_happened(shop: ShopHarness) -
 
 def test_a_day_reads_the_same_open_and_closed(shop: ShopHarness) -> None:
     finance = shop.person("finance")
-    post(shop, "CAPTURE", 10_000, "2026-02-01 00:00+09")
-    post(shop, "REFUND", 12_000, "2026-02-01 23:59:59+09")
-    post(shop, "CAPTURE", 99, "2026-02-02 00:00+09")
-    post(shop, "CAPTURE", 25, "2026-02-01 12:00+09", currency="USD")
+    insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 00:00+09")
+    insert_posting(shop, "REFUND", 12_000, "2026-02-01 23:59:59+09")
+    insert_posting(shop, "CAPTURE", 99, "2026-02-02 00:00+09")
+    insert_posting(shop, "CAPTURE", 25, "2026-02-01 12:00+09", currency="USD")
 
     live = finance.get("/settlements/daily?date=2026-02-01").json
     shop.tick("settle")
@@ -77,7 +77,7 @@ def test_a_paid_order_is_in_todays_settlement(shop: ShopHarness) -> None:
 def test_without_a_date_the_newest_thirty_days_come_newest_first(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     for days in range(1, 41):
-        post(shop, "CAPTURE", days, f"{today(shop) - timedelta(days=days)} 12:00+09")
+        insert_posting(shop, "CAPTURE", days, f"{today(shop) - timedelta(days=days)} 12:00+09")
     shop.tick("settle")
 
     newest = finance.get("/settlements/daily").json
@@ -91,8 +91,8 @@ def test_without_a_date_the_newest_thirty_days_come_newest_first(shop: ShopHarne
 def test_months_add_up_their_days_and_the_newest_twelve_come_first(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     for month in range(1, 13):
-        post(shop, "CAPTURE", 1_000 * month, f"2024-{month:02}-01 00:00+09")
-        post(shop, "REFUND", 1, f"2024-{month:02}-28 23:59+09")
+        insert_posting(shop, "CAPTURE", 1_000 * month, f"2024-{month:02}-01 00:00+09")
+        insert_posting(shop, "REFUND", 1, f"2024-{month:02}-28 23:59+09")
     shop.tick("settle")
 
     newest = finance.get("/settlements/monthly").json
@@ -108,9 +108,9 @@ def test_months_add_up_their_days_and_the_newest_twelve_come_first(shop: ShopHar
 
 def test_a_month_with_an_open_day_is_open(shop: ShopHarness) -> None:
     finance = shop.person("finance")
-    post(shop, "CAPTURE", 1_000, "2026-02-01 12:00+09")
+    insert_posting(shop, "CAPTURE", 1_000, "2026-02-01 12:00+09")
     shop.tick("settle")
-    post(shop, "CAPTURE", 500, "2026-02-28 12:00+09")
+    insert_posting(shop, "CAPTURE", 500, "2026-02-28 12:00+09")
 
     month = finance.get("/settlements/monthly?yearMonth=2026-02").json
 
@@ -123,7 +123,7 @@ def test_a_month_with_an_open_day_is_open(shop: ShopHarness) -> None:
 )
 def test_a_period_without_postings_is_not_found(shop: ShopHarness, path: str) -> None:
     finance = shop.person("finance")
-    post(shop, "CAPTURE", 1_000, "2026-02-01 12:00+09")
+    insert_posting(shop, "CAPTURE", 1_000, "2026-02-01 12:00+09")
 
     answer = finance.get(path)
 

@@ -9,8 +9,6 @@ from uuid import UUID
 
 import pytest
 import redis
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import Route
@@ -31,11 +29,9 @@ def factory_of(shop: ShopHarness, role: str) -> TokenFactory:
     """Signs with the running shop's own key, for an account with an open session."""
     person = shop.person(role)
     (session,) = shop.sql("select session_id from shop.sessions where user_id = %s", person.user_id)
-    key = load_pem_private_key(shop.secrets.jwt_private_key.encode(), password=None)
-    assert isinstance(key, Ed25519PrivateKey)
     session_id: UUID = session["session_id"]
     now = int(time.time())
-    return TokenFactory(key, ISSUER, AUDIENCE, person.user_id, session_id, now, role)
+    return TokenFactory(shop.token_key(), ISSUER, AUDIENCE, person.user_id, session_id, now, role)
 
 
 def answer_of(shop: ShopHarness, route: Route, header: str | None) -> int:

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.functions.test_runtime_processes import ROOT
+from tests.function_process import ROOT
 from tests.harness import ShopHarness
 from tools.exporter import FAMILIES, DatabaseCollector
 

@@ -1,4 +1,4 @@
-"""Postings with a time of their own: the ledger's trigger books everything now."""
+"""Ledger postings at a given time; the ledger's trigger would set the present time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psycopg
 
 from tests.harness import ShopHarness
 
-POST = """
+INSERT_POSTING = """
 insert into shop.ledger (kind, source_id, order_id, debit, credit, amount_minor, currency,
   posted_at, chain, chain_seq, prev_hash, hash)
 select %(kind)s, %(id)s, %(id)s, 'a', 'b', %(amount)s, %(currency)s, %(at)s::timestamptz, 0,
@@ -16,11 +16,13 @@ select %(kind)s, %(id)s, %(id)s, 'a', 'b', %(amount)s, %(currency)s, %(at)s::tim
 """
 
 
-def post(shop: ShopHarness, kind: str, amount: int, at: str, *, currency: str = "KRW") -> None:
-    """One posting at a past moment, made past triggers and foreign keys as a restore does it."""
+def insert_posting(
+    shop: ShopHarness, kind: str, amount: int, at: str, *, currency: str = "KRW"
+) -> None:
+    """Inserts one posting at a past time, with triggers and foreign keys disabled."""
     with psycopg.connect(shop.admin_url, autocommit=True) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute(
-            POST,
+            INSERT_POSTING,
             {"kind": kind, "id": uuid4(), "amount": amount, "at": at, "currency": currency},
         )

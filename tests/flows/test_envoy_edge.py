@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from shop.registry import all_specs
-from tests.functions.envoy_stand import ENVOY, Edge, echo, edge
-from tests.functions.test_runtime_processes import House, served
+from tests.flows.envoy_process import ENVOY, Edge, echo, edge
+from tests.function_process import ProcessHarness, running_function
 from tests.harness import cloned_database
 from tests.tools.payment_simulator.simulator_process import SimulatorProcess
 from tools.local_platform.function_environment import Endpoints
@@ -34,12 +34,12 @@ class Front:
     """An edge, the people behind it, and what reached the echoing function."""
 
     edge: Edge
-    house: House
+    processes: ProcessHarness
     seen: list[str]
 
     def headers(self, **sent: str) -> dict[str, str]:
         """The headers that arrive for these."""
-        status, _, body = self.edge.ask("GET", "/api-docs", headers=sent)
+        status, _, body = self.edge.request("GET", "/api-docs", headers=sent)
         assert status == 200, body
         arrived: dict[str, str] = json.loads(body)["headers"]
         return arrived
@@ -55,7 +55,7 @@ def front(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Front]:
     with ExitStack() as stack:
-        house = House(
+        processes = ProcessHarness(
             Endpoints(
                 admin_url=stack.enter_context(cloned_database(postgres_url, template_url)),
                 redis_url=redis_url,
@@ -68,10 +68,12 @@ def front(
         port, seen = stack.enter_context(echo())
         addresses = {ECHOING: port}
         for name in REAL:
-            function = stack.enter_context(served("container", name, house.environment(name)))
+            function = stack.enter_context(
+                running_function("container", name, processes.environment(name))
+            )
             addresses[name] = function.port
         folder = tmp_path_factory.mktemp("edge")
-        yield Front(stack.enter_context(edge(folder, addresses)), house, seen)
+        yield Front(stack.enter_context(edge(folder, addresses)), processes, seen)
 
 
 def problem(answer: tuple[int, dict[str, str], bytes]) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def test_a_broken_configuration_is_not_accepted(tmp_path: Path) -> None:
 
 
 def test_a_public_route_reaches_its_function(front: Front) -> None:
-    status, headers, body = front.edge.ask("GET", "/products?limit=1")
+    status, headers, body = front.edge.request("GET", "/products?limit=1")
 
     assert (status, len(json.loads(body))) == (200, 1)
     assert "server" not in headers
@@ -124,14 +126,14 @@ def test_a_public_route_reaches_its_function(front: Front) -> None:
 
 
 def test_a_signed_in_customer_reaches_a_protected_route(front: Front) -> None:
-    status, _, body = front.edge.ask("GET", "/cart", headers=front.house.customer())
+    status, _, body = front.edge.request("GET", "/cart", headers=front.processes.customer())
 
     assert status == 200, body
 
 
 @pytest.mark.parametrize("kind", ["none", "nonsense", "altered", "unsigned", "in the query"])
 def test_without_a_token_of_ours_the_edge_answers_itself(front: Front, kind: str) -> None:
-    head, body, signature = front.house.customer()["Authorization"].split(".")
+    head, body, signature = front.processes.customer()["Authorization"].split(".")
     none = "Bearer eyJhbGciOiJub25lIn0"
     tokens = {
         "nonsense": "Bearer a.b.c",
@@ -143,7 +145,7 @@ def test_without_a_token_of_ours_the_edge_answers_itself(front: Front, kind: str
         path += "?access_token=" + f"{head}.{body}.{signature}".removeprefix("Bearer ")
     headers = {"Authorization": tokens[kind]} if kind in tokens else {}
 
-    answer = front.edge.ask("GET", path, headers=headers)
+    answer = front.edge.request("GET", path, headers=headers)
 
     refusal = problem(answer)
     assert (answer[0], refusal["error"], refusal["instance"]) == (401, "UNAUTHENTICATED", "/cart")
@@ -164,7 +166,7 @@ def test_without_a_token_of_ours_the_edge_answers_itself(front: Front, kind: str
 def test_no_other_path_gets_through_in_any_spelling(front: Front, path: str) -> None:
     before = len(front.seen)
 
-    answer = front.edge.ask("GET", path)
+    answer = front.edge.request("GET", path)
 
     assert answer[0] in (400, 404), answer
     assert problem(answer)["error"] in ("NOT_FOUND", "BAD_REQUEST")
@@ -178,15 +180,15 @@ def test_every_route_of_the_specs_has_a_way_through(front: Front) -> None:
             if spec.name in (*REAL, ECHOING):
                 continue
             path = re.sub(r"\{\w+\}", "7", route.path)
-            answer = front.edge.ask(route.method, path, b"{}", front.house.customer())
+            answer = front.edge.request(route.method, path, b"{}", front.processes.customer())
             refusal = problem(answer)
             assert (answer[0], refusal["error"]) == (503, "UNAVAILABLE"), f"{route.method} {path}"
             assert answer[1]["retry-after"] == "1"
 
 
 def test_another_method_is_405_and_says_which_there_are(front: Front) -> None:
-    refused = front.edge.ask("PUT", "/products")
-    asked = front.edge.ask("OPTIONS", "/products")
+    refused = front.edge.request("PUT", "/products")
+    asked = front.edge.request("OPTIONS", "/products")
 
     assert (refused[0], problem(refused)["error"]) == (405, "METHOD_NOT_ALLOWED")
     assert (asked[0], asked[2]) == (204, b"")
@@ -216,7 +218,7 @@ def test_a_trace_goes_on_from_the_client_through_the_edge_into_its_log(front: Fr
     arrived = front.headers(traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
     own = front.headers()
     sent = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-    front.edge.ask("GET", "/api-docs/app.js?token=secret", headers=sent)
+    front.edge.request("GET", "/api-docs/app.js?token=secret", headers=sent)
 
     line = front.edge.line("/api-docs/app.js", 200)
 
@@ -227,15 +229,15 @@ def test_a_trace_goes_on_from_the_client_through_the_edge_into_its_log(front: Fr
 
 
 def test_a_body_beyond_64_kib_stops_at_the_edge_and_one_below_does_not(front: Front) -> None:
-    long = front.edge.ask("POST", "/auth/login", b"[" + b" " * BODY_BYTES_MAX)
-    longest = front.edge.ask("POST", "/auth/login", b"[" + b" " * (BODY_BYTES_MAX - 1))
+    long = front.edge.request("POST", "/auth/login", b"[" + b" " * BODY_BYTES_MAX)
+    longest = front.edge.request("POST", "/auth/login", b"[" + b" " * (BODY_BYTES_MAX - 1))
 
     assert (long[0], problem(long)["error"]) == (413, "TOO_LARGE")
     assert (longest[0], json.loads(longest[2])["error"]) == (400, "BAD_JSON")
 
 
 def test_the_edge_says_that_it_lives(front: Front) -> None:
-    status, headers, body = front.edge.ask("GET", "/health/liveness")
+    status, headers, body = front.edge.request("GET", "/health/liveness")
 
     assert (status, json.loads(body)) == (200, {"status": "UP"})
     assert headers["content-type"] == "application/json"
@@ -244,7 +246,7 @@ def test_the_edge_says_that_it_lives(front: Front) -> None:
 def test_a_flood_from_one_address_stops_at_the_edge(front: Front, tmp_path: Path) -> None:
     addresses = {"login": front.edge.place.address_of(_login())[1]}
     with edge(tmp_path, addresses, client_burst=20, client_per_second=1) as narrow:
-        answers = [narrow.ask("GET", "/health/liveness") for _ in range(60)]
+        answers = [narrow.request("GET", "/health/liveness") for _ in range(60)]
 
     refused = [answer for answer in answers if answer[0] == 429]
     assert 30 <= len(refused) <= 40
@@ -258,9 +260,9 @@ def test_metrics_have_a_port_of_their_own_and_nothing_else_of_the_admin_is_there
     metrics = Edge(front.edge.process, front.edge.place, front.edge.log)
     metrics.port = front.edge.place.metrics_port
 
-    assert b"envoy_http_downstream_rq_total" in metrics.ask("GET", "/stats/prometheus")[2]
-    assert metrics.ask("POST", "/quitquitquit")[0] == 404
-    assert metrics.ask("GET", "/config_dump")[0] == 404
+    assert b"envoy_http_downstream_rq_total" in metrics.request("GET", "/stats/prometheus")[2]
+    assert metrics.request("POST", "/quitquitquit")[0] == 404
+    assert metrics.request("GET", "/config_dump")[0] == 404
 
 
 def _login() -> Any:

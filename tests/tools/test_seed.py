@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.functions.accounts_front import Front
-from tools import seed as seeding
+import tools.seed as seeding
+from tests.harness import Rows, ShopHarness
 from tools.seed import SeedNotAllowed, seed
 
 SHELF = """
@@ -16,7 +16,7 @@ from shop.products p join shop.stock s using (product_id) order by p.product_id
 """
 
 
-def test_the_shelf_holds_the_three_products(rows) -> None:
+def test_the_shelf_holds_the_three_products(rows: Rows) -> None:
     assert rows(SHELF)[:3] == [
         (1, "테스트 상품 A", "전자", 10_000, "KRW", 100, ["INITIAL 100"]),
         (2, "테스트 상품 B", "생활", 15_000, "KRW", 50, ["INITIAL 50"]),
@@ -24,36 +24,36 @@ def test_the_shelf_holds_the_three_products(rows) -> None:
     ]
 
 
-def test_every_role_has_an_account_that_can_log_in(accounts_url: str, front: Front) -> None:
-    accounts = seed(accounts_url)
+def test_every_role_has_an_account_that_can_log_in(accounts: ShopHarness) -> None:
+    seeded = seed(accounts.admin_url)
 
-    assert [role for role, _, _ in accounts] == ["customer", "staff", "support", "finance"]
-    for role, email, password in accounts:
-        token = front.log_in(email, password).json["accessToken"]
-        assert front.ask("GET", "/users/me", token=token).json["role"] == role
+    assert [role for role, _, _ in seeded] == ["customer", "staff", "support", "finance"]
+    for role, email, password in seeded:
+        token = accounts.log_in(email, password).json["accessToken"]
+        assert accounts.call("GET", "/users/me", token=token).json["role"] == role
 
 
 def test_a_second_run_changes_nothing_and_hashes_nothing(
-    accounts_url: str, rows, monkeypatch: pytest.MonkeyPatch
+    accounts: ShopHarness, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows("update shop.stock set on_hand = 90 where product_id = 1 returning product_id")
     everything = "select * from shop.users order by user_id"
     before = rows(SHELF), rows(everything)
     monkeypatch.setattr(seeding, "hash_password", None)
 
-    seed(accounts_url)
+    seed(accounts.admin_url)
 
     assert (rows(SHELF), rows(everything)) == before
 
 
-def test_products_of_staff_come_after_the_seeded_ones(accounts_url: str, rows) -> None:
+def test_products_of_staff_come_after_the_seeded_ones(accounts: ShopHarness, rows: Rows) -> None:
     insert = (
         "insert into shop.products (name, category, price_minor, currency)"
         " values ('시험', '전자', 1, 'KRW') returning product_id"
     )
     first = rows(insert)[0][0]
 
-    seed(accounts_url)
+    seed(accounts.admin_url)
 
     assert first > 3
     assert rows(insert)[0][0] == first + 1

@@ -17,8 +17,8 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import pytest
 
 from shop.runtime.wsgi import wsgi
-from tests.functions.ledger_book import post
 from tests.harness import ShopHarness
+from tests.ledger_postings import insert_posting
 from tools.local_platform.servers import free_port
 from tools.tick import main
 
@@ -62,7 +62,7 @@ def clock(shop: ShopHarness, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_a_tick_closes_what_is_over(shop: ShopHarness) -> None:
-    post(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
+    insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
 
     with served(shop, "settle") as url:
         status = main(["close-days", url])

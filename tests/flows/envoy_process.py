@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.client import HTTPConnection
@@ -16,7 +16,7 @@ from typing import Any
 import envoy
 
 from shop.registry import all_specs
-from tests.functions.test_runtime_processes import Served, free_port
+from tests.function_process import FunctionProcess, free_port
 from tests.waiting import wait_for
 from tools.render.documents import yaml_text
 from tools.render.envoy import EdgeSettings, bootstrap
@@ -24,7 +24,7 @@ from tools.render.envoy import EdgeSettings, bootstrap
 ENVOY = str(Path(envoy.__file__).parent / "_bin" / "envoy")
 
 
-class Edge(Served):
+class Edge(FunctionProcess):
     """An Envoy process and the lines of its access log."""
 
     def __init__(self, process: subprocess.Popen[bytes], place: EdgeSettings, log: Path) -> None:
@@ -57,7 +57,7 @@ class Edge(Served):
 
 
 @contextmanager
-def edge(folder: Path, addresses: dict[str, int], **changes: Any) -> Iterator[Edge]:
+def edge(folder: Path, addresses: dict[str, int], **changes: Any) -> Generator[Edge]:
     """Envoy in front of functions at ports of this machine; functions without one are not there."""
     gone = free_port()
     place = EdgeSettings(
@@ -101,12 +101,12 @@ class Echo(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""
 
 
 @contextmanager
-def echo() -> Iterator[tuple[int, list[str]]]:
+def echo() -> Generator[tuple[int, list[str]]]:
     """A function that echoes: its port, and the paths that reached it."""
     handler = type("OwnEcho", (Echo,), {"seen": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -9,33 +9,33 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 
-from shop.adapters.tokens import TokenIssuer
-from shop.registry import all_specs, spec_of
+from shop.registry import all_specs
 from shop.runtime import server
 from shop.runtime.config import Secret
-from tests.harness import MakeShop, cloned_database
+from tests.function_process import (
+    ROOT,
+    FunctionProcess,
+    ProcessHarness,
+    command,
+    is_alive,
+    request_on,
+    running_function,
+)
+from tests.harness import MakeShop
 from tests.sample_requests import PASSWORD
-from tests.tools.payment_simulator.simulator_process import SimulatorProcess
 from tests.waiting import wait_for
-from tools.local_platform.function_environment import AUDIENCE, ISSUER, Endpoints
-from tools.local_platform.secrets import Secrets
 
-ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = ("container", "framework")
 HEALTH = ("/health/liveness", "/health/readiness", "/_/health", "/_/ready")
 COMPARED = (
@@ -43,163 +43,6 @@ COMPARED = (
     "x-content-type-options", "idempotent-replayed", "location", "ratelimit-policy",
 )  # fmt: skip
 CHANGING = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[0-9:.+Z]+|[0-9a-f]{32}@")
-
-
-class Served:
-    """One function process, on a port of its own."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self.process, self.port = process, port
-
-    def ask(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            return ask_on(connection, method, path, body, headers)
-        finally:
-            connection.close()
-
-    def raw(self, *parts: bytes) -> bytes:
-        """What comes back for these very bytes until the server closes the connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-            answer = b""
-            try:
-                for part in parts:
-                    connection.sendall(part)
-                while chunk := connection.recv(65_536):
-                    answer += chunk
-            except ConnectionError:
-                pass  # closed in the midst of what we said: so be it
-            return answer
-
-    def is_up(self) -> bool:
-        assert self.process.poll() is None, f"ended with {self.process.returncode}"
-        try:
-            return self.ask("GET", "/health/liveness")[0] == 200
-        except OSError:
-            return False
-
-
-def ask_on(
-    connection: HTTPConnection,
-    method: str,
-    path: str,
-    body: Any = None,
-    headers: Mapping[str, str] | None = None,
-) -> tuple[int, dict[str, str], bytes]:
-    sent = dict(headers or {})
-    content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-    if content is not None:
-        sent.setdefault("Content-Type", "application/json")
-    connection.request(method, path, content, sent)
-    response = connection.getresponse()
-    answer = response.read()
-    return response.status, {k.lower(): v for k, v in response.getheaders()}, answer
-
-
-class House:
-    """Where the processes run: database, Redis, provider, secrets, and people with tokens."""
-
-    def __init__(self, endpoints: Endpoints) -> None:
-        self.endpoints = endpoints
-
-    def environment(self, function: str, **settings: str) -> dict[str, str]:
-        port = free_port()
-        values = self.endpoints.environment_for(spec_of(function))
-        own = {"HOST": "127.0.0.1", "PORT": str(port), "RATE_LIMIT_PER_MINUTE": "0"}
-        return values | own | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | settings
-
-    def sql(self, statement: str, *parameters: Any) -> list[Any]:
-        with psycopg.connect(self.endpoints.admin_url, autocommit=True) as connection:
-            cursor = connection.execute(statement, parameters)  # type: ignore[arg-type]
-            return cursor.fetchall() if cursor.description else []
-
-    def customer(self) -> dict[str, str]:
-        """The Authorization header of a new customer."""
-        email, session_id = f"{uuid4().hex}@test.kr", uuid4()
-        ((user_id,),) = self.sql(
-            "insert into shop.users (email, email_key, name, password_hash, role) "
-            "values (%s, %s, 'Test', '!', 'customer') returning user_id",
-            email,
-            email,
-        )
-        self.sql(
-            "insert into shop.sessions (session_id, user_id, expires_at) "
-            "values (%s, %s, now() + interval '1 day')",
-            session_id,
-            user_id,
-        )
-        key = self.endpoints.secrets.jwt_private_key
-        issuer = TokenIssuer(key, ISSUER, AUDIENCE, lambda: datetime.now(UTC))
-        return {"Authorization": f"Bearer {issuer.issue(user_id, 'customer', session_id)[0]}"}
-
-
-@pytest.fixture(scope="module")
-def house(
-    postgres_url: str,
-    template_url: str,
-    redis_url: str,
-    simulator: SimulatorProcess,
-    secrets: Secrets,
-) -> Iterator[House]:
-    with cloned_database(postgres_url, template_url) as url:
-        yield House(
-            Endpoints(
-                admin_url=url,
-                redis_url=redis_url,
-                broker_url="",
-                provider_url=simulator.url,
-                secrets=secrets,
-                has_own_database=True,
-            )
-        )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-def command(entry: str, function: str, port: str) -> list[str]:
-    if entry == "container":
-        return [sys.executable, "-m", "shop.runtime", function]
-    source = str(ROOT / "functions" / function / "main.py")
-    framework = str(Path(sys.executable).parent / "functions-framework")
-    return [
-        framework,
-        "--source",
-        source,
-        "--target",
-        "main",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        port,
-    ]
-
-
-@contextmanager
-def served(
-    entry: str, function: str, environment: dict[str, str], cwd: Path = ROOT
-) -> Iterator[Served]:
-    process = subprocess.Popen(
-        command(entry, function, environment["PORT"]),
-        env=environment,
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    running = Served(process, int(environment["PORT"]))
-    try:
-        wait_for(running.is_up, f"{entry} of {function} answers")
-        yield running
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
 
 
 # ---------------------------------------------------------------- one contract, two adapters
@@ -282,15 +125,15 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("function", QUESTIONS)
-def test_both_entries_answer_alike(house: House, function: str) -> None:
-    signed_in = [house.customer() for _ in ENTRIES]
-    ((product,),) = house.sql("select max(product_id) from shop.products")
+def test_both_entries_answer_alike(processes: ProcessHarness, function: str) -> None:
+    signed_in = [processes.customer() for _ in ENTRIES]
+    ((product,),) = processes.sql("select max(product_id) from shop.products")
     answers: dict[str, list[Any]] = {}
     for entry, header in zip(ENTRIES, signed_in, strict=True):
-        house.sql("delete from shop.users where email = 'kim@test.kr'")
-        with served(entry, function, house.environment(function)) as running:
+        processes.sql("delete from shop.users where email = 'kim@test.kr'")
+        with running_function(entry, function, processes.environment(function)) as running:
             answers[entry] = [
-                comparable(method, path, *running.ask(method, path, body, headers))
+                comparable(method, path, *running.request(method, path, body, headers))
                 for method, path, body, headers in QUESTIONS[function](header, product) + COMMON
             ]
 
@@ -311,12 +154,14 @@ def comparable(
 # ---------------------------------------------------------------- the container entry
 
 
-def test_head_is_get_without_its_body_and_connections_are_kept(house: House) -> None:
-    with served("container", "list_products", house.environment("list_products")) as running:
+def test_head_is_get_without_its_body_and_connections_are_kept(processes: ProcessHarness) -> None:
+    with running_function(
+        "container", "list_products", processes.environment("list_products")
+    ) as running:
         connection = HTTPConnection("127.0.0.1", running.port, timeout=10)
-        status, headers, body = ask_on(connection, "GET", "/products?limit=3")
+        status, headers, body = request_on(connection, "GET", "/products?limit=3")
         kept = connection.sock
-        head_status, head_headers, head_body = ask_on(connection, "HEAD", "/products?limit=3")
+        head_status, head_headers, head_body = request_on(connection, "HEAD", "/products?limit=3")
         assert connection.sock is kept
         connection.close()
 
@@ -336,23 +181,27 @@ def test_idle_connections_are_kept_longer_than_queue_proxy_reuses_them() -> None
     assert made.workers_kill_timeout == server.DRAIN_SECONDS
 
 
-def test_sigterm_lets_the_request_at_work_finish_and_ends_with_nought(house: House) -> None:
-    customer = house.customer()
-    ((product,),) = house.sql("select max(product_id) from shop.products")
-    with served("container", "place_order", house.environment("place_order")) as placing:
+def test_sigterm_lets_the_request_at_work_finish_and_ends_with_nought(
+    processes: ProcessHarness,
+) -> None:
+    customer = processes.customer()
+    ((product,),) = processes.sql("select max(product_id) from shop.products")
+    with running_function(
+        "container", "place_order", processes.environment("place_order")
+    ) as placing:
         order = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
-        status, headers, _ = placing.ask("POST", "/orders", order, customer)
+        status, headers, _ = placing.request("POST", "/orders", order, customer)
         assert status == 201
-    environment = house.environment("read_orders")
-    with served("container", "read_orders", environment) as running:
+    environment = processes.environment("read_orders")
+    with running_function("container", "read_orders", environment) as running:
         answers: list[tuple[int, dict[str, str], bytes]] = []
         waiting = threading.Thread(
             target=lambda: answers.append(
-                running.ask("GET", headers["location"], None, customer | {"Prefer": "wait=2"})
+                running.request("GET", headers["location"], None, customer | {"Prefer": "wait=2"})
             )
         )
         waiting.start()
-        wait_for(lambda: house.sql(IS_READING), "the request is at work")
+        wait_for(lambda: processes.sql(IS_READING), "the request is at work")
         running.process.send_signal(signal.SIGTERM)
         waiting.join(15)
         ended = running.process.wait(15)
@@ -366,8 +215,8 @@ select 1 from pg_stat_activity where usename = 'shop_ordering' and datname = cur
 """
 
 
-def test_no_worker_outlives_its_parent(house: House) -> None:
-    with served("container", "register", house.environment("register")) as running:
+def test_no_worker_outlives_its_parent(processes: ProcessHarness) -> None:
+    with running_function("container", "register", processes.environment("register")) as running:
         parent = running.process.pid
         workers = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         assert workers
@@ -376,41 +225,42 @@ def test_no_worker_outlives_its_parent(house: House) -> None:
         wait_for(lambda: not any(is_alive(pid) for pid in workers), "the workers are gone")
 
 
-def is_alive(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def test_health_needs_no_database_and_everything_else_says_not_now(house: House) -> None:
+def test_health_needs_no_database_and_everything_else_says_not_now(
+    processes: ProcessHarness,
+) -> None:
     away = {"DATABASE_URL": "postgresql://shop_identity@127.0.0.1:9/shop"}
-    customer = house.customer()
-    with served("container", "register", house.environment("register", **away)) as running:
+    customer = processes.customer()
+    with running_function(
+        "container", "register", processes.environment("register", **away)
+    ) as running:
         for path in HEALTH:
-            assert running.ask("GET", path)[0] == 200
-        status, headers, body = running.ask("GET", "/users/me", None, customer)
+            assert running.request("GET", path)[0] == 200
+        status, headers, body = running.request("GET", "/users/me", None, customer)
 
     assert (status, json.loads(body)["error"], headers["retry-after"]) == (503, "UNAVAILABLE", "1")
     assert b"127.0.0.1" not in body and b"connect" not in body
 
 
-def test_nothing_is_written_where_the_process_runs(house: House, tmp_path: Path) -> None:
+def test_nothing_is_written_where_the_process_runs(
+    processes: ProcessHarness, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o555)
     places = {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": str(ROOT)}
     tmp_path.chmod(0o555)
-    with served(
-        "container", "register", house.environment("register", **places), cwd=tmp_path
+    with running_function(
+        "container", "register", processes.environment("register", **places), cwd=tmp_path
     ) as running:
-        answer = running.ask("GET", "/users/me", None, house.customer())
+        answer = running.request("GET", "/users/me", None, processes.customer())
 
     assert answer[0] == 200
     assert [p for p in tmp_path.rglob("*") if p != home] == []
 
 
-def test_wrong_settings_end_the_process_with_all_mistakes_and_no_traceback(house: House) -> None:
-    environment = house.environment("place_order", DATABASE_URL="", SHOP_PROFILE="laptop")
+def test_wrong_settings_end_the_process_with_all_mistakes_and_no_traceback(
+    processes: ProcessHarness,
+) -> None:
+    environment = processes.environment("place_order", DATABASE_URL="", SHOP_PROFILE="laptop")
     del environment["JWT_JWKS"]
 
     ended = subprocess.run(
@@ -447,8 +297,10 @@ def test_a_function_that_is_none_ends_the_process(names: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def wired(house: House) -> Iterator[Served]:
-    with served("container", "place_order", house.environment("place_order")) as running:
+def wired(processes: ProcessHarness) -> Iterator[FunctionProcess]:
+    with running_function(
+        "container", "place_order", processes.environment("place_order")
+    ) as running:
         yield running
 
 
@@ -471,10 +323,10 @@ HOST = b"Host: shop\r\nConnection: close\r\n"
         b"/orders%0d%0aX-Y:1", b"*", b"/\xc3\xb6rders",
     ],
 )  # fmt: skip
-def test_no_spelling_of_a_path_gets_past_the_token(wired: Served, spelled: bytes) -> None:
+def test_no_spelling_of_a_path_gets_past_the_token(wired: FunctionProcess, spelled: bytes) -> None:
     body = b"X-User-Id: 1\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}"
 
-    answer = wired.raw(b"POST " + spelled + b" HTTP/1.1\r\n" + HOST + body)
+    answer = wired.send_bytes(b"POST " + spelled + b" HTTP/1.1\r\n" + HOST + body)
 
     assert status_of(answer) in (0, 400, 401, 404, 405)
     assert b"X-Y:" not in answer.partition(b"\r\n\r\n")[0]
@@ -503,23 +355,23 @@ def test_no_spelling_of_a_path_gets_past_the_token(wired: Served, spelled: bytes
     ids=lambda v: v if isinstance(v, str) else "",
 )  # fmt: skip
 def test_broken_messages_are_refused(
-    wired: Served, case: str, head: bytes, body: bytes, statuses: tuple[int, ...]
+    wired: FunctionProcess, case: str, head: bytes, body: bytes, statuses: tuple[int, ...]
 ) -> None:
-    answer = wired.raw(b"POST /orders HTTP/1.1\r\n" + HOST + head + b"\r\n" + body)
+    answer = wired.send_bytes(b"POST /orders HTTP/1.1\r\n" + HOST + head + b"\r\n" + body)
 
     assert status_of(answer) in statuses, (case, answer[:200])
     assert answer.count(b"HTTP/1.1 ") <= 1, "no second request hides in the first"
-    assert wired.ask("GET", "/health/liveness")[0] == 200
+    assert wired.request("GET", "/health/liveness")[0] == 200
 
 
-def test_two_keys_are_no_key(wired: Served, house: House) -> None:
-    ((product,),) = house.sql("select max(product_id) from shop.products")
+def test_two_keys_are_no_key(wired: FunctionProcess, processes: ProcessHarness) -> None:
+    ((product,),) = processes.sql("select max(product_id) from shop.products")
     body = json.dumps({"productId": product, "quantity": 1, "paymentMethod": "CARD"}).encode()
-    token = house.customer()["Authorization"].encode()
+    token = processes.customer()["Authorization"].encode()
     keys = b"".join(b"Idempotency-Key: %s\r\n" % uuid4().hex.encode() for _ in range(2))
     head = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
 
-    answer = wired.raw(
+    answer = wired.send_bytes(
         b"POST /orders HTTP/1.1\r\n"
         + HOST
         + head
