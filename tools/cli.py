@@ -55,8 +55,7 @@ SEOUL = "Asia/Seoul"
 def shop() -> None:
     """Run, test and operate the shop.
 
-    Exit codes: 0 success; 1 a difference, a violation or an unknown id was found, or a
-    check failed; 2 invalid arguments, or the database or the provider is unavailable.
+    Exit codes: 0 success; 1 a problem was found or a check failed; 2 the command could not run.
     """
 
 
@@ -316,7 +315,7 @@ def ghosts_return(
     api_key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """Refund these charges, each once even when repeated; exits 1 when one stays open."""
+    """Refund charges without a payment row, each exactly once; exits 1 when one stays open."""
     from tools.checker.provider_transactions import ProviderAccess
     from tools.operations.unmatched_charges import run_return
 

@@ -200,11 +200,11 @@ def test_exported_spans_have_the_propagated_ids(
         push.export(message.function, message, message.steps)
     push.close()
 
-    asked, charged = collector.span("POST /orders"), collector.span("process order.placed")
+    placed, charged = collector.span("POST /orders"), collector.span("process order.placed")
     calling = collector.span("provider charge")
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
-    assert asked.parent_span_id.hex() == span_id(CALLER)
-    assert charged.parent_span_id == asked.span_id
+    assert placed.parent_span_id.hex() == span_id(CALLER)
+    assert charged.parent_span_id == placed.span_id
     assert calling.parent_span_id == charged.span_id
     assert {span_id(header) for _, header in recording_proxy.requests} == {calling.span_id.hex()}
     assert charged.start_time_unix_nano <= calling.start_time_unix_nano

@@ -21,7 +21,7 @@ PAGE = 500
 
 @dataclass(frozen=True, repr=False)
 class ProviderAccess:
-    """How to reach the provider: ``kind`` as in PAYMENT_PROVIDER, address and API key."""
+    """Access to the provider: ``kind`` as in PAYMENT_PROVIDER, address and API key."""
 
     kind: str
     url: str

@@ -193,7 +193,7 @@ def _is_in_progress(response: httpx.Response) -> bool:
 
 
 def error_code(response: httpx.Response) -> str | None:
-    """The ``error`` member of a problem document, None when the body is none."""
+    """The ``error`` member of a problem document, None for another body."""
     try:
         body: JsonObject | list[object] = response.json()
     except ValueError:

@@ -1,4 +1,4 @@
-"""The context of a scenario: client, accounts, products of its own, and checks."""
+"""The context of a scenario: client, accounts, created products, and checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 
@@ -88,7 +88,6 @@ class ScenarioContext:
     def __init__(self, run: RunContext, checks: Checks) -> None:
         self.run = run
         self.check = checks
-        self.run_id = run.run_id
         self._made: list[int] = []
 
     # ---- accounts
@@ -194,7 +193,7 @@ class ScenarioContext:
         *lines: tuple[int, int],
         method: str = "CARD",
         key: str | None = None,
-        **more: Any,
+        **more: object,
     ) -> httpx.Response:
         """``POST /orders`` of (product, quantity) lines; any response."""
         items = [{"productId": product_id, "quantity": quantity} for product_id, quantity in lines]
@@ -255,7 +254,7 @@ class ScenarioContext:
 
 
 def expect(response: httpx.Response, *statuses: int) -> httpx.Response:
-    """The response; raises Unexpected when its status is none of these."""
+    """Returns the response; raises UnexpectedResponse for another status."""
     if response.status_code not in statuses:
         request = response.request
         raise UnexpectedResponse(

@@ -107,7 +107,7 @@ def test_unavailable_database_or_provider_exits_2(flow: FlowHarness, auditor: Co
     assert (ordering.exit_code, ordering.stdout) == (2, "")
     assert "does not see every row of cart_items, order_lines, orders, payments" in ordering.stderr
 
-    unreachable = auditor.run("check", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    unreachable = auditor.run("check", DATABASE_URL="postgresql://user@127.0.0.1:1/none")
     assert (unreachable.exit_code, unreachable.stdout) == (2, "")
 
     wrong_key = auditor.run("check", PAYMENT_PROVIDER_API_KEY="wrong")

@@ -89,7 +89,7 @@ def test_lost_connection_is_reported_and_records_are_inserted_again(
 
 def test_unreachable_database_raises_database_unavailable() -> None:
     with pytest.raises(DatabaseUnavailable):
-        InvariantMonitor("postgresql://nobody@127.0.0.1:1/none").evaluate([], [], [])
+        InvariantMonitor("postgresql://user@127.0.0.1:1/none").evaluate([], [], [])
 
 
 def test_no_transaction_is_open_between_evaluations(
