@@ -1,8 +1,8 @@
-"""Accounts: who may sign in, and the sessions in which they are signed in.
+"""Accounts, and the sessions in which their owners are signed in.
 
 Writer of ``users``, ``sessions`` and ``refresh_tokens``.  A session is opened by a password,
-renewed by refresh tokens that count once each, and ended by log-out, by age, or by a refresh token
-that comes back a second time, since then somebody holds a copy (RFC 9700 section 4.14.2).
+renewed by refresh tokens that are valid once each, and ended by log-out, by age, or by a refresh
+token that is used a second time, because then somebody else has a copy (RFC 9700 section 4.14.2).
 """
 
 from __future__ import annotations
@@ -13,17 +13,9 @@ import os
 import re
 import unicodedata
 from datetime import datetime
-from typing import TYPE_CHECKING, LiteralString
 from uuid import UUID
 
-from events.accounts import UserRegistered
-from events.records import frozen
-from shop.messaging.outbox import emit
-from shop.primitives.errors import ClientError
-from shop.primitives.ids import new_uuid
-
-if TYPE_CHECKING:
-    from shop.adapters.db import Transaction
+from shop.adapters.statements import Command, Query, Row, Statement
 
 EMAIL_LENGTH_MAX = 254  # RFC 5321 section 4.5.3.1.3, without the angle brackets
 NAME_LENGTH_MAX = 100
@@ -31,46 +23,88 @@ MARKS_MAX = 4
 SESSION_DAYS = 30
 REFRESH_TOKEN_BYTES = 32
 
-# The addresses people really have: a dot-atom of at most 64 characters and a domain of letters,
-# digits and hyphens with at least two labels, ASCII throughout.  So two spellings that look alike
-# cannot be two accounts, and folding is the same in Python and in PostgreSQL under any locale.  A
-# Korean domain is written in its ASCII form (xn--...), as in every mail header.
+# A dot-atom of at most 64 characters and a domain of letters, digits and hyphens with at least two
+# labels, ASCII only.  So two spellings that look alike cannot be two accounts, and lower case is
+# the same in Python and in PostgreSQL under any locale.  A Korean domain is written in its ASCII
+# form (xn--...), as in every mail header.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _TOP = r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])"
 EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+{_TOP}", re.ASCII)
 
 # Control, format (bidirectional overrides, zero width), surrogate, private use, unassigned and line
-# separators: nothing of this is part of a name, all of it can make one name look like another.
+# separators are not part of a name and can make one name look like another.
 _NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
-FORGET_SESSIONS: LiteralString = """
+
+class Account(Row):
+    """What an account's owner may see of it."""
+
+    user_id: int
+    email: str
+    name: str
+    role: str
+    created_at: datetime
+
+
+class Credentials(Row):
+    """What log-in needs of an account; ``active`` is false for a closed one."""
+
+    user_id: int
+    role: str
+    active: bool
+    password_hash: str
+
+
+class RenewedSession(Row):
+    """The session that a refresh token renewed."""
+
+    session_id: UUID
+    user_id: int
+    role: str
+
+
+DELETE_OLD_SESSIONS = Command(
+    """
 delete from shop.sessions where session_id in (
   select session_id from shop.sessions
   where expires_at < now() - interval '30 days' limit %(batch)s)
 """
+)
 
-REGISTER: LiteralString = """
+REGISTER = Query(
+    Account,
+    """
 insert into shop.users (email, email_key, name, password_hash)
 values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s)
 on conflict (email_key) do nothing
 returning user_id, email, name, role, created_at
-"""
+""",
+)
 
-READ_ACCOUNT: LiteralString = """
+READ_ACCOUNT = Query(
+    Account,
+    """
 select user_id, email, name, role, created_at from shop.users where user_id = %(user_id)s
-"""
+""",
+)
 
-FIND_BY_EMAIL: LiteralString = """
+FIND_BY_EMAIL = Query(
+    Credentials,
+    """
 select user_id, role, active, password_hash from shop.users where email_key = %(email_key)s
-"""
+""",
+)
 
-RENEW_HASH: LiteralString = """
+RENEW_HASH = Command(
+    """
 update shop.users set password_hash = %(new_hash)s
 where user_id = %(user_id)s and password_hash = %(old_hash)s
 """
+)
 
-START_SESSION: LiteralString = """
+START_SESSION = Command(
+    """
 with opened as (
   insert into shop.sessions (session_id, user_id, expires_at)
   values (%(session_id)s, %(user_id)s, now() + make_interval(days => %(days)s))
@@ -79,10 +113,13 @@ with opened as (
 insert into shop.refresh_tokens (token_hash, session_id)
 select %(token_hash)s, session_id from opened
 """
+)
 
-# One statement, so a token counts once however many copies arrive together: the row's lock lets
-# them pass one by one, and the second no longer finds used_at empty.
-ROTATE: LiteralString = """
+# One statement, so of concurrent requests with one token only one succeeds: the others wait for the
+# row's lock and then find used_at set.
+ROTATE = Query(
+    RenewedSession,
+    """
 with used as (
   update shop.refresh_tokens t set used_at = now()
   from shop.sessions s join shop.users u using (user_id)
@@ -94,21 +131,28 @@ with used as (
   select %(new_hash)s, session_id from used
 )
 select session_id, user_id, role from used
-"""
+""",
+)
 
-REVOKE_REUSED: LiteralString = """
+REVOKE_REUSED = Command(
+    """
 update shop.sessions set revoked_at = now()
 where revoked_at is null and session_id = (
   select session_id from shop.refresh_tokens
   where token_hash = %(token_hash)s and used_at is not null)
 """
+)
 
-END_SESSION: LiteralString = """
+END_SESSION = Command(
+    """
 update shop.sessions set revoked_at = now()
 where session_id = %(session_id)s and user_id = %(user_id)s and revoked_at is null
 """
+)
 
-END_SESSION_NAMED: LiteralString = """
+END_SESSION_OF_TOKEN = Query(
+    Row,
+    """
 with named as (
   select session_id from shop.refresh_tokens where token_hash = %(token_hash)s
 ), ended as (
@@ -116,52 +160,22 @@ with named as (
   where s.session_id = named.session_id and s.revoked_at is null
 )
 select session_id from named
-"""
-
-
-@frozen
-class Account:
-    """What an account's owner may see of it."""
-
-    user_id: int
-    email: str
-    name: str
-    role: str
-    created_at: datetime
-
-
-@frozen
-class Credentials:
-    """What log-in needs to know about an account; ``active`` is false for a closed one."""
-
-    user_id: int
-    role: str
-    active: bool
-    password_hash: str
-
-
-@frozen
-class OpenSession:
-    """A session just opened or renewed, with the one refresh token that will renew it next."""
-
-    session_id: UUID
-    user_id: int
-    role: str
-    refresh_token: str
+""",
+)
 
 
 def check_email(email: str) -> str:
-    """The address itself, or ``ValueError`` when it is none that ``EMAIL`` describes."""
+    """The address itself; ``ValueError`` when it does not match ``EMAIL``."""
     if len(email) > EMAIL_LENGTH_MAX or EMAIL.fullmatch(email) is None:
         raise ValueError("an e-mail address is written name@domain, in ASCII")
     return email
 
 
 def check_name(name: str) -> str:
-    """The name itself, or ``ValueError``: 1 to 100 code points, all to be seen, not only spaces.
+    """The name itself; ``ValueError`` unless it is 1 to 100 visible characters, not only spaces.
 
-    Letters of every script and single emoji pass; control, bidirectional and zero-width characters
-    do not, nor more than four combining marks in a row.
+    Letters of every script and single emoji are allowed; control, bidirectional and zero-width
+    characters and more than four combining marks in a row are not.
     """
     if not 1 <= len(name) <= NAME_LENGTH_MAX or not name.strip():
         raise ValueError(f"a name has 1 to {NAME_LENGTH_MAX} characters")
@@ -175,92 +189,74 @@ def check_name(name: str) -> str:
 
 
 def email_key(email: str) -> str:
-    """What makes two spellings one account: the whole address in lower case.
+    """The address in lower case: two addresses with the same key are one account.
 
-    The part before the @ may by the letter of RFC 5321 differ by case; no provider does so, and
-    two accounts ``A@x.kr`` and ``a@x.kr`` would be a trap for their owners.
+    RFC 5321 allows the part before the @ to depend on case; no mail provider does that, and two
+    accounts ``A@x.kr`` and ``a@x.kr`` would be confused with each other.
     """
     return email.lower()
 
 
-def register(tx: Transaction, *, email: str, name: str, password_hash: str) -> Account:
-    """Creates a customer's account and announces it (two round trips).
-
-    Refuses a taken e-mail with 409 ``EMAIL_TAKEN``: of a hundred at once one gets it.
-    """
-    row = tx.one(
-        REGISTER,
-        email=email,
-        email_key=email_key(email),
-        name=name,
-        password_hash=password_hash,
-    )
-    if row is None:
-        raise ClientError(409, "EMAIL_TAKEN", "there is an account with this e-mail", stored=True)
-    announcement, _ = emit(tx, UserRegistered(user_id=row.user_id))
-    tx.together(announcement)
-    return Account(*row)
+def register(*, email: str, name: str, password_hash: str) -> Statement[Account]:
+    """Creates a customer's account; no row when the e-mail has one already."""
+    return REGISTER(email=email, email_key=email_key(email), name=name, password_hash=password_hash)
 
 
-def read_account(tx: Transaction, user_id: int) -> Account | None:
-    """The account with this id, or None."""
-    row = tx.one(READ_ACCOUNT, user_id=user_id)
-    return None if row is None else Account(*row)
+def read_account(user_id: int) -> Statement[Account]:
+    """Reads an account."""
+    return READ_ACCOUNT(user_id=user_id)
 
 
-def find_by_email(tx: Transaction, email: str) -> Credentials | None:
-    """What is needed to check a password, or None when nobody has this e-mail."""
-    row = tx.one(FIND_BY_EMAIL, email_key=email_key(email))
-    return None if row is None else Credentials(*row)
+def find_by_email(email: str) -> Statement[Credentials]:
+    """Reads what is needed to check a password."""
+    return FIND_BY_EMAIL(email_key=email_key(email))
 
 
-def renew_hash(tx: Transaction, *, user_id: int, old_hash: str, new_hash: str) -> None:
+def renew_hash(*, user_id: int, old_hash: str, new_hash: str) -> Statement[Row]:
     """Replaces a hash of older parameters, unless the password was changed meanwhile."""
-    tx.run(RENEW_HASH, user_id=user_id, old_hash=old_hash, new_hash=new_hash)
+    return RENEW_HASH(user_id=user_id, old_hash=old_hash, new_hash=new_hash)
 
 
-def start_session(tx: Transaction, *, user_id: int, role: str) -> OpenSession:
-    """Opens a session of 30 days, counted from now however often it is renewed (one round trip)."""
-    session_id, refresh_token = new_uuid(), _new_refresh_token()
-    tx.run(
-        START_SESSION,
+def start_session(*, session_id: UUID, user_id: int, refresh_token: str) -> Statement[Row]:
+    """Opens a session of 30 days from now, however often it is renewed."""
+    return START_SESSION(
         session_id=session_id,
         user_id=user_id,
         days=SESSION_DAYS,
         token_hash=_token_hash(refresh_token),
     )
-    return OpenSession(session_id, user_id, role, refresh_token)
 
 
-def rotate(tx: Transaction, refresh_token: str) -> OpenSession | None:
-    """Trades a refresh token for a fresh one, or None when it buys nothing (any more).
-
-    One that was used before takes its session with it: the caller must commit that although it
-    refuses the request.  Unknown, expired and ended ones change nothing.
-    """
-    fresh = _new_refresh_token()
-    token_hash = _token_hash(refresh_token)
-    row = tx.one(ROTATE, token_hash=token_hash, new_hash=_token_hash(fresh))
-    if row is None:
-        tx.run(REVOKE_REUSED, token_hash=token_hash)
-        return None
-    return OpenSession(row.session_id, row.user_id, row.role, fresh)
+def rotate(refresh_token: str, *, replacement: str) -> Statement[RenewedSession]:
+    """Replaces an unused refresh token of an open session; no row for any other token."""
+    return ROTATE(token_hash=_token_hash(refresh_token), new_hash=_token_hash(replacement))
 
 
-def end_session(tx: Transaction, *, session_id: UUID, user_id: int) -> None:
-    """Ends a session; one that has ended stays as it is."""
-    tx.run(END_SESSION, session_id=session_id, user_id=user_id)
+def revoke_reused(refresh_token: str) -> Statement[Row]:
+    """Ends the session of a refresh token that was used before; commit it with the 401."""
+    return REVOKE_REUSED(token_hash=_token_hash(refresh_token))
 
 
-def end_session_of_token(tx: Transaction, refresh_token: str) -> bool:
-    """Ends the session a refresh token belongs to, used or not; False when there never was one."""
-    return tx.one(END_SESSION_NAMED, token_hash=_token_hash(refresh_token)) is not None
+def end_session(*, session_id: UUID, user_id: int) -> Statement[Row]:
+    """Ends a session that is open."""
+    return END_SESSION(session_id=session_id, user_id=user_id)
 
 
-def _new_refresh_token() -> str:
+def end_session_of_token(refresh_token: str) -> Statement[Row]:
+    """Ends the session of a refresh token, used or not; no row when the token is unknown."""
+    return END_SESSION_OF_TOKEN(token_hash=_token_hash(refresh_token))
+
+
+def delete_old_sessions(batch: int) -> Statement[Row]:
+    """Deletes at most ``batch`` sessions that expired more than 30 days ago."""
+    return DELETE_OLD_SESSIONS(batch=batch)
+
+
+def new_refresh_token() -> str:
+    """A random refresh token of 256 bits."""
     return base64.urlsafe_b64encode(os.urandom(REFRESH_TOKEN_BYTES)).rstrip(b"=").decode()
 
 
 def _token_hash(refresh_token: str) -> bytes:
-    """SHA-256 is enough for 256 random bits: there is nothing to guess, so nothing to slow down."""
+    """SHA-256 without a salt, which is enough for 256 random bits: they cannot be guessed."""
     return hashlib.sha256(refresh_token.encode()).digest()

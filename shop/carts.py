@@ -1,27 +1,74 @@
-"""Carts: what customers mean to buy.  Writer of ``cart_items``.
+"""Carts: what customers intend to buy.  Writer of ``cart_items``.
 
-A cart holds no stock: that more than there is cannot be put into it is a courtesy.
-Rows are seen through row-level security, so a statement without the right ``shop.user_id`` finds
-an empty cart.
+A cart holds no stock: the check that a product is available is a convenience for the customer.
+Row-level security shows only the rows of ``shop.user_id``, so with another user id a cart is empty.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, LiteralString
-
-if TYPE_CHECKING:
-    from shop.adapters.db import Statement, Transaction
+from shop.adapters.statements import Command, Query, Row, Statement
 
 LINES_MAX = 50
 QUANTITY_MAX = 1_000
 
-# Additions to one cart queue up, or two of them could both be its fiftieth line.
-QUEUE_UP: LiteralString = """
-select pg_advisory_xact_lock(hashtextextended('shop.cart', %(user_id)s::bigint))
-"""
 
-# No row: no such product is for sale.  A null ``qty``: refused, and ``had`` and ``lines`` say why.
-ADD: LiteralString = """
+class Line(Row):
+    """One product in a cart at its present price."""
+
+    product_id: int
+    qty: int
+    name: str
+    price_minor: int
+    currency: str
+    active: bool
+    available: int
+
+
+class AddedLine(Row):
+    """The result of an addition: ``qty`` is None when it was rejected, and the rest says why."""
+
+    product_id: int
+    name: str
+    price_minor: int
+    currency: str
+    available: int
+    active: bool
+    had: int
+    lines: int
+    qty: int | None
+
+
+class ChangedLine(Row):
+    """The result of a change: ``qty`` is None when it was rejected for lack of stock."""
+
+    product_id: int
+    name: str
+    price_minor: int
+    currency: str
+    active: bool
+    available: int
+    qty: int | None
+
+
+class TakenLine(Row):
+    """A line of a cart that was emptied."""
+
+    product_id: int
+    qty: int
+
+
+# Additions to one cart are serialised, or two of them could both become its fiftieth line.
+LOCK = Query(
+    Row,
+    """
+select pg_advisory_xact_lock(hashtextextended('shop.cart', %(user_id)s::bigint))
+""",
+)
+
+# No row: no such product is for sale.
+ADD = Query(
+    AddedLine,
+    """
 with product as (
   select p.product_id, p.name, p.price_minor, p.currency, s.on_hand - s.reserved as available
   from shop.products p join shop.stock s using (product_id)
@@ -43,10 +90,13 @@ with product as (
 select product.product_id, product.name, product.price_minor, product.currency,
   product.available, true as active, cart.had, cart.lines, (select qty from added) as qty
 from product, cart
-"""
+""",
+)
 
-# No row: not in the cart.  A null ``qty``: refused, ``available`` says why.
-SET_QTY: LiteralString = """
+# No row: not in the cart.
+SET_QTY = Query(
+    ChangedLine,
+    """
 with line as (
   select c.product_id, p.name, p.price_minor, p.currency, p.active,
     case when p.active then s.on_hand - s.reserved else 0 end as available
@@ -62,43 +112,67 @@ with line as (
 select line.product_id, line.name, line.price_minor, line.currency, line.active, line.available,
   (select qty from changed) as qty
 from line
-"""
+""",
+)
 
-REMOVE: LiteralString = """
+REMOVE = Command(
+    """
 delete from shop.cart_items
 where user_id = %(user_id)s::bigint and product_id = %(product_id)s::bigint
-returning product_id
 """
+)
 
-EMPTY: LiteralString = """
+EMPTY = Query(
+    TakenLine,
+    """
 delete from shop.cart_items where user_id = %(user_id)s::bigint returning product_id, qty
-"""
+""",
+)
 
-LINES: LiteralString = """
+LINES = Query(
+    Line,
+    """
 select c.product_id, c.qty, p.name, p.price_minor, p.currency, p.active,
   s.on_hand - s.reserved as available
 from shop.cart_items c
 join shop.products p using (product_id) join shop.stock s using (product_id)
 where c.user_id = %(user_id)s::bigint
 order by c.added_at, c.product_id
-"""
+""",
+)
 
 
-def add(user_id: int, product_id: int, qty: int) -> tuple[Statement, Statement]:
-    """The two statements, for one pipeline, that add ``qty``; the second answers the line."""
-    add_parameters = {
-        "user_id": user_id,
-        "product_id": product_id,
-        "qty": qty,
-        "qty_max": QUANTITY_MAX,
-        "lines_max": LINES_MAX,
-    }
-    return (QUEUE_UP, {"user_id": user_id}), (ADD, add_parameters)
+def lock(user_id: int) -> Statement[Row]:
+    """Locks a cart until the end of the transaction; send it before ``add``."""
+    return LOCK(user_id=user_id)
 
 
-def take(tx: Transaction, user_id: int) -> list[tuple[int, int]]:
-    """Empties the cart and returns its ``(product_id, qty)`` lines, ascending; one round trip.
+def add(user_id: int, product_id: int, qty: int) -> Statement[AddedLine]:
+    """Adds ``qty`` of a product; no row means that no such product is for sale."""
+    return ADD(
+        user_id=user_id,
+        product_id=product_id,
+        qty=qty,
+        qty_max=QUANTITY_MAX,
+        lines_max=LINES_MAX,
+    )
 
-    Of two orders from one cart at once, one gets the lines and the other none.
-    """
-    return sorted((row.product_id, row.qty) for row in tx.all(EMPTY, user_id=user_id))
+
+def set_quantity(user_id: int, product_id: int, qty: int) -> Statement[ChangedLine]:
+    """Changes a line's quantity; no row means that the product is not in the cart."""
+    return SET_QTY(user_id=user_id, product_id=product_id, qty=qty)
+
+
+def remove(user_id: int, product_id: int) -> Statement[Row]:
+    """Removes a line, if there is one."""
+    return REMOVE(user_id=user_id, product_id=product_id)
+
+
+def empty(user_id: int) -> Statement[TakenLine]:
+    """Empties the cart and returns its lines; of two concurrent orders only one gets them."""
+    return EMPTY(user_id=user_id)
+
+
+def lines(user_id: int) -> Statement[Line]:
+    """The cart's lines, oldest first."""
+    return LINES(user_id=user_id)

@@ -1,12 +1,12 @@
 """The catalogue: what the shop sells, at what price, in which category.
 
 Writer of ``categories`` and ``products``.  A product's ``version`` counts the changes of its row;
-stock is another owner's, so a restock leaves the version alone and only the second half of the
-entity tag (``"<version>.<available>"``) moves.
+stock has another owner, so a restock leaves the version alone and changes only the second half of
+the entity tag (``"<version>.<available>"``).
 
-Lists are cached as bytes under a version token (``catalog:version`` in Redis).  Whoever changes the
-catalogue sets a new random token; entries live under the token they were made with, so a slow
-reader's stale write lands where nobody looks, and a lost token can never bring old entries back.
+Lists are cached as bytes under a version token (``catalog:version`` in Redis).  Every change of the
+catalogue sets a new random token.  Entries are stored under the token with which they were made, so
+a late write of old content is never read, and a lost token cannot bring old entries back.
 """
 
 from __future__ import annotations
@@ -17,20 +17,72 @@ from itertools import product
 from typing import TYPE_CHECKING, LiteralString
 
 from events.records import frozen
+from shop.adapters.statements import Query, Row, Statement
 
 if TYPE_CHECKING:
     from shop.adapters.cache import Cache
-    from shop.adapters.db import Statement
 
-PRICE_END = 2**63 - 1
+PRICE_MAX = 2**63 - 1
 VERSION_KEY = "catalog:version"
 VERSION_SECONDS = 86_400
 TOKEN = re.compile(r"[0-9a-f]{32}")
 
-# One page in one round trip, its JSON made by PostgreSQL.  There is a statement for each set of
+
+class ProductPage(Row):
+    """One page as JSON, and the position where it ends (null when it is not full)."""
+
+    body: str
+    has_more: bool
+    last_id: int | None
+    last_price: int | None
+    last_name: str | None
+
+
+class ProductForSale(Row):
+    """A product as customers see it, as JSON."""
+
+    version: int
+    available: int
+    body: str
+
+
+class CategoryList(Row):
+    """All categories, as JSON."""
+
+    body: str
+
+
+class AddedProduct(Row):
+    """The number and version that a new product received."""
+
+    product_id: int
+    version: int
+
+
+class ChangedProduct(Row):
+    """The version after a change."""
+
+    version: int
+
+
+class Product(Row):
+    """A product as staff see it, for sale or not."""
+
+    product_id: int
+    name: str
+    description: str
+    category: str
+    price_minor: int
+    currency: str
+    active: bool
+    version: int
+    available: int
+
+
+# One page in one round trip, its JSON made by PostgreSQL.  There is a query for each combination of
 # filters, so that a plan made without knowing the values is as good as one made with them: with
-# "… is null or …" PostgreSQL came to scan from the first row for a page in the middle (measured).
-# Stock joins the page's rows only: before the limit it was merged from its first row too.
+# "… is null or …" PostgreSQL scanned from the first row for a page in the middle (measured).  Stock
+# is joined to the page's rows only: before the limit it was merged from its first row too.
 # lower() is PostgreSQL's on both sides, since Python's differs for İ and ß.
 _PRODUCTS: LiteralString = """
 with page as (
@@ -50,7 +102,7 @@ _NUMBERED: LiteralString = """
   limit %(limit)s::int + 1
 ), numbered as (
   select page.*, s.on_hand - s.reserved as "stockQuantity", row_number() over (order by """
-_AS_BYTES: LiteralString = """) as place
+_AS_JSON: LiteralString = """) as place
   from page join shop.stock s on s.product_id = page.id
 )
 select '[' || coalesce(string_agg((select row_to_json(item)::text from (
@@ -63,7 +115,7 @@ select '[' || coalesce(string_agg((select row_to_json(item)::text from (
 from numbered
 """
 
-# by sort: what comes after a position, the order of the rows, the same order by the page's names
+# by sort: the rows after a position, the order of the rows, the same order by the page's columns
 _SORTS: dict[str, tuple[LiteralString, LiteralString, LiteralString]] = {
     "id": ("p.product_id > %(after_id)s::bigint", "p.product_id", "id"),
     "-id": ("p.product_id < %(after_id)s::bigint", "p.product_id desc", "id desc"),
@@ -89,12 +141,12 @@ _SORTS: dict[str, tuple[LiteralString, LiteralString, LiteralString]] = {
     ),
 }
 
-# sort, and whether it is narrowed by name, by category, by price, and goes on after a position
+# the sort, and whether there is a filter by name, category and price, and a position to start after
 Shape = tuple[str, bool, bool, bool, bool]
 _EITHER = (False, True)
 
 
-def _page(shape: Shape) -> LiteralString:
+def _page_sql(shape: Shape) -> LiteralString:
     sort, named, of_category, priced, continued = shape
     after, order, items = _SORTS[sort]
     return (
@@ -107,44 +159,59 @@ def _page(shape: Shape) -> LiteralString:
         + order
         + _NUMBERED
         + items
-        + _AS_BYTES
+        + _AS_JSON
     )
 
 
-PAGES: dict[Shape, LiteralString] = {
-    shape: _page(shape) for shape in product(_SORTS, _EITHER, _EITHER, _EITHER, _EITHER)
+PAGES: dict[Shape, Query[ProductPage]] = {
+    shape: Query(ProductPage, _page_sql(shape))
+    for shape in product(_SORTS, _EITHER, _EITHER, _EITHER, _EITHER)
 }
 
-PRODUCT_FOR_SALE: LiteralString = """
+PRODUCT_FOR_SALE = Query(
+    ProductForSale,
+    """
 select p.version, s.on_hand - s.reserved as available,
   (select row_to_json(item)::text from (select p.product_id as id, p.name, p.description,
     p.category, p.price_minor as price, p.currency,
     s.on_hand - s.reserved as "stockQuantity") item) as body
 from shop.products p join shop.stock s using (product_id)
 where p.product_id = %(product_id)s::bigint and p.active
-"""
+""",
+)
 
-CATEGORIES: LiteralString = """
+CATEGORIES = Query(
+    CategoryList,
+    """
 select '[' || coalesce(string_agg((select row_to_json(item)::text from (select c.name) item),
   ',' order by c.name), '') || ']' as body
 from (select name from shop.categories order by name limit 1000) c
-"""
+""",
+)
 
-ADD_CATEGORY: LiteralString = """
+ADD_CATEGORY = Query(
+    Row,
+    """
 insert into shop.categories (name) values (%(name)s) on conflict do nothing returning name
-"""
+""",
+)
 
 # no row: the category is unknown
-ADD_PRODUCT: LiteralString = """
+ADD_PRODUCT = Query(
+    AddedProduct,
+    """
 insert into shop.products (name, description, category, price_minor, currency)
 select %(name)s::text, %(description)s::text, c.name, %(price_minor)s::bigint, %(currency)s::text
 from shop.categories c where c.name = %(category)s::text
 returning product_id, version
-"""
+""",
+)
 
 # no row: there is no such product, its version is another one, or the category is unknown;
-# PRODUCT_NOW in the same pipeline tells which
-CHANGE_PRODUCT: LiteralString = """
+# READ_PRODUCT in the same pipeline tells which
+CHANGE_PRODUCT = Query(
+    ChangedProduct,
+    """
 update shop.products p set
   name = coalesce(%(name)s::text, p.name),
   description = coalesce(%(description)s::text, p.description),
@@ -157,19 +224,23 @@ where p.product_id = %(product_id)s::bigint
   and (%(category)s::text is null
     or exists (select from shop.categories c where c.name = %(category)s::text))
 returning p.version
-"""
+""",
+)
 
-PRODUCT_NOW: LiteralString = """
+READ_PRODUCT = Query(
+    Product,
+    """
 select p.product_id, p.name, p.description, p.category, p.price_minor, p.currency, p.active,
   p.version, s.on_hand - s.reserved as available
 from shop.products p join shop.stock s using (product_id)
 where p.product_id = %(product_id)s::bigint
-"""
+""",
+)
 
 
 @frozen(kw_only=True)
 class Filter:
-    """What a list is narrowed to; ``name`` is a substring, prices are inclusive minor units."""
+    """The filters of a list; ``name`` is a substring, prices are inclusive minor units."""
 
     name: str | None = None
     category: str | None = None
@@ -196,23 +267,21 @@ class Change:
     active: bool | None = None
 
 
-def page(*, sort: str, wanted: Filter, after: Position | None, limit: int) -> Statement:
-    """The statement that answers one page as JSON bytes, and where it ends.
-
-    One row: ``body``, ``has_more``, ``last_id``, ``last_price``, ``last_name`` (null when the page
-    is not full).  ``sort`` is ``id``, ``price`` or ``name``, descending with a ``-`` before it.
-    """
+def page(
+    *, sort: str, wanted: Filter, after: Position | None, limit: int
+) -> Statement[ProductPage]:
+    """One page of products; ``sort`` is ``id``, ``price`` or ``name``, descending after a ``-``."""
     priced = wanted.price_min is not None or wanted.price_max is not None
     shape = (sort, bool(wanted.name), wanted.category is not None, priced, after is not None)
-    return PAGES[shape], {
-        "pattern": substring_pattern(wanted.name or ""),
-        "category": wanted.category,
-        "price_min": wanted.price_min or 0,
-        "price_max": PRICE_END if wanted.price_max is None else wanted.price_max,
-        "after_key": after.key if after else None,
-        "after_id": after.product_id if after else None,
-        "limit": limit,
-    }
+    return PAGES[shape](
+        pattern=substring_pattern(wanted.name or ""),
+        category=wanted.category,
+        price_min=wanted.price_min or 0,
+        price_max=PRICE_MAX if wanted.price_max is None else wanted.price_max,
+        after_key=after.key if after else None,
+        after_id=after.product_id if after else None,
+        limit=limit,
+    )
 
 
 def substring_pattern(text: str) -> str:
@@ -222,7 +291,7 @@ def substring_pattern(text: str) -> str:
 
 
 def etag_of(*, version: int, available: int) -> str:
-    """A product's entity tag: both halves change what a caller sees, only the first is edited."""
+    """A product's entity tag: it changes with the product's version and with its stock."""
     return f'"{version}.{available}"'
 
 
@@ -232,51 +301,64 @@ def version_of_tag(tag: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def add_category(name: str) -> Statement:
-    """The statement that adds a category; no row when the name is taken."""
-    return ADD_CATEGORY, {"name": name}
+def product_for_sale(product_id: int) -> Statement[ProductForSale]:
+    """A product that customers can buy; no row when there is none."""
+    return PRODUCT_FOR_SALE(product_id=product_id)
+
+
+def categories() -> Statement[CategoryList]:
+    """The first 1,000 categories by name; always one row."""
+    return CATEGORIES()
+
+
+def add_category(name: str) -> Statement[Row]:
+    """Adds a category; no row when the name is taken."""
+    return ADD_CATEGORY(name=name)
 
 
 def add_product(
     *, name: str, description: str, category: str, price_minor: int, currency: str
-) -> Statement:
-    """The statement that adds a product; answers its id and version, no row: unknown category."""
-    return ADD_PRODUCT, {
-        "name": name,
-        "description": description,
-        "category": category,
-        "price_minor": price_minor,
-        "currency": currency,
-    }
+) -> Statement[AddedProduct]:
+    """Adds a product; no row when the category is unknown."""
+    return ADD_PRODUCT(
+        name=name,
+        description=description,
+        category=category,
+        price_minor=price_minor,
+        currency=currency,
+    )
 
 
-def change_product(product_id: int, change: Change, *, versions: list[int] | None) -> Statement:
-    """The statement that changes a product of one of these versions (None: whichever)."""
-    return CHANGE_PRODUCT, {
-        "product_id": product_id,
-        "versions": versions,
-        "name": change.name,
-        "description": change.description,
-        "category": change.category,
-        "price_minor": change.price_minor,
-        "active": change.active,
-    }
+def change_product(
+    product_id: int, change: Change, *, versions: list[int] | None
+) -> Statement[ChangedProduct]:
+    """Changes a product that has one of these versions (None: any version)."""
+    return CHANGE_PRODUCT(
+        product_id=product_id,
+        versions=versions,
+        name=change.name,
+        description=change.description,
+        category=change.category,
+        price_minor=change.price_minor,
+        active=change.active,
+    )
 
 
-def product_now(product_id: int) -> Statement:
-    """The statement that reads a product as staff see it, for sale or not."""
-    return PRODUCT_NOW, {"product_id": product_id}
+def read_product(product_id: int) -> Statement[Product]:
+    """A product as staff see it; no row when there is none."""
+    return READ_PRODUCT(product_id=product_id)
 
 
-def forget_lists(cache: Cache) -> None:
+def invalidate_lists(cache: Cache) -> None:
     """Makes every cached list stale at once, by a new version token."""
     cache.set(VERSION_KEY, _new_token(), VERSION_SECONDS)
 
 
 def list_version(cache: Cache, found: bytes | None) -> str | None:
-    """The token lists are cached under now; ``found`` is what the cache holds of it.
+    """The token under which lists are cached now; ``found`` is the cache's present value.
 
-    A missing token (never set, evicted, FLUSHALL) becomes a new random one.  None: no telling.
+    A missing token (never set, evicted, FLUSHALL) is replaced by a new random one.  None when the
+    token cannot be determined.
     """
     if found is None:
         fresh = _new_token()

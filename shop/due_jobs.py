@@ -1,111 +1,168 @@
 """What to do with each kind of ``due_work``.
 
-Every state that is not at rest has a row in that view and is moved on from here with no event at
-all: delete every event and the shop is slower, not wrong.  Each row is worked on in transactions of
-its own; a row somebody else holds is left to them.
+Every state that is not final has a row in that view and is moved on from here without any event: if
+every event were lost, the shop would be slower, not wrong.  Each row is handled in its own
+transactions; a row that another process has locked is skipped.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, LiteralString
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, assert_never
 from uuid import UUID
 
 from shop import accounts, operator_alerts, reconciliation, unmatched_charges
 from shop.adapters import db
+from shop.adapters.statements import Query, Row, Statement, enum_column
 from shop.messaging import idempotency, outbox
-from shop.messaging.outbox import OutboxRow
-from shop.orders import apply, charge, decide, payments, refund, refunds
+from shop.messaging.outbox import DueEvent, OutboxRow
+from shop.orders import apply, charge, messages, payments, refund, refunds
+from shop.orders.messages import Message
 from shop.primitives.errors import ClientError, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shop.adapters.db import Transaction
     from shop.adapters.payment_provider.protocol import ProviderTransaction
     from shop.runtime.event_context import EventContext
 
 BATCH = 100
-DRAIN_SECONDS = 25.0
+TICK_SECONDS = 25.0
 PAGE = 200
-# Long books are read on in the next tick: a tick that outlasts its request is sent a second time.
-BOOKS_SECONDS = 15.0
-FORGOTTEN_AT_ONCE = 1000
+# The rest is read in the next tick: a tick that outlasts its request is sent a second time.
+RECONCILE_SECONDS = 15.0
+DELETE_BATCH = 1000
 
-TAKE: LiteralString = """
+
+class Kind(StrEnum):
+    """The kinds of due work."""
+
+    OUTBOX = "outbox"
+    CHARGE = "charge"
+    PAYMENT = "payment"
+    REFUND = "refund"
+    EXPIRE = "expire"
+    FINISH = "finish"
+    RECONCILE = "reconcile"
+    RETENTION = "retention"
+
+
+class DueRow(Row):
+    """One piece of due work; ``id`` is of what its kind is about."""
+
+    kind: Kind = enum_column(Kind)
+    id: str
+
+
+TAKE = Query(
+    DueRow,
+    """
 select kind, id from shop.due_work
 where due_at <= now() and kind = any(%(kinds)s)
 order by due_at limit %(batch)s
-"""
+""",
+)
 
 
 def run_due_jobs(context: EventContext) -> None:
-    """Works until nothing is due, nothing moves any more, or the time of one tick is over."""
-    deadline = time.monotonic() + DRAIN_SECONDS
-    seen: set[tuple[str, str]] = set()
+    """Works until nothing is due, nothing changes any more, or the time of one tick is over."""
+    deadline = time.monotonic() + TICK_SECONDS
+    seen: set[DueRow] = set()
     while time.monotonic() < deadline:
         with context.transaction() as tx:
             # rows that stay due must not hide those behind them
-            rows = tx.all(TAKE, kinds=list(_DO), batch=BATCH + len(seen))
-        fresh = [(row.kind, row.id) for row in rows if (row.kind, row.id) not in seen]
-        if not fresh:
+            rows = tx.fetch_all(TAKE(kinds=list(Kind), batch=BATCH + len(seen)))
+        new = [row for row in rows if row not in seen]
+        if not new:
             return
-        for kind, subject in _once_per_kind(fresh):
+        for kind, subject in _once_per_batch(new):
             if time.monotonic() > deadline:
                 return
-            _do(context, kind, subject)
-        seen.update(fresh)
+            _try(context, kind, subject)
+        seen.update(new)
 
 
-def _once_per_kind(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Kinds that drain in batches are done once however many of their rows are due."""
-    batched = {kind for kind, _ in rows if kind in _IN_BATCHES}
-    single = [(kind, subject) for kind, subject in rows if kind not in _IN_BATCHES]
-    return [(kind, "") for kind in sorted(batched)] + single
+def _once_per_batch(rows: list[DueRow]) -> list[tuple[Kind, str]]:
+    """The outbox is relayed in batches, so it is one job however many of its rows are due."""
+    jobs = [(row.kind, row.id) for row in rows if row.kind != Kind.OUTBOX]
+    return jobs if len(jobs) == len(rows) else [(Kind.OUTBOX, ""), *jobs]
 
 
-def _do(context: EventContext, kind: str, subject: str) -> None:
-    """One row; whatever becomes of it, its neighbours do not wait: it stays due and comes again."""
+def _try(context: EventContext, kind: Kind, subject: str) -> None:
+    """Handles one row; a row that fails stays due and does not stop the rows after it."""
     try:
-        _DO[kind](context, subject)
-    except (ClientError, Unavailable, *db.NOT_NOW) as error:
+        _run(context, kind, subject)
+    except (ClientError, Unavailable, *db.UNAVAILABLE_ERRORS) as error:
         context.log_postponed(f"{kind} {subject}: {type(error).__name__}")
     except (db.DatabaseError, AssertionError) as error:
-        # what a constraint or a guard refuses is a bug of ours, for a person to look at
+        # rejected by a constraint or a guard: a bug, which a person has to look at
         context.log_postponed(f"{kind} {subject}: {error!r}")
         with context.transaction() as tx:
-            statement, parameters = operator_alerts.raise_alert(
-                kind=f"stuck_{kind}", subject=subject, detail=type(error).__name__
+            tx.execute(
+                operator_alerts.raise_alert(
+                    kind=f"stuck_{kind}", subject=subject, detail=type(error).__name__
+                )
             )
-            tx.run(statement, **parameters)
+
+
+def _run(context: EventContext, kind: Kind, subject: str) -> None:
+    match kind:
+        case Kind.OUTBOX:
+            _relay_outbox(context)
+        case Kind.CHARGE:
+            context.run(charge.CHARGE, UUID(subject))
+        case Kind.PAYMENT:
+            context.run(charge.RESOLVE, UUID(subject))
+        case Kind.REFUND:
+            context.run(refund.REFUND, UUID(subject))
+        case Kind.EXPIRE:
+            _apply_unless_locked(context, UUID(subject), messages.ExpiryDue())
+        case Kind.FINISH:
+            _apply_unless_locked(context, UUID(subject), messages.FinishDue())
+        case Kind.RECONCILE:
+            _reconcile(context, subject)
+        case Kind.RETENTION:
+            _delete_old(context, subject)
+        case _:
+            assert_never(kind)
+
+
+def _apply_unless_locked(context: EventContext, order_id: UUID, message: Message) -> None:
+    with context.transaction() as tx:
+        if apply.lock_or_skip(tx, order_id):
+            apply.apply_message(tx, order_id, message)
 
 
 # ---------------------------------------------------------------- events
 
 
-def _relay(context: EventContext, _: str) -> None:
-    """Unsent or unconsumed rows: leased, then sent outside any transaction."""
+def _relay_outbox(context: EventContext) -> None:
+    """Leases unsent or unconsumed events, then sends them outside any transaction."""
     with context.transaction() as tx:
-        rows = tx.all(outbox.TAKE_DUE, batch=BATCH)
+        rows = tx.fetch_all(outbox.take_due(BATCH))
         done = [row.event_id for row in rows if row.consumed]
-        late = [row for row in rows if row.too_old and not row.consumed]
+        too_old = [row for row in rows if row.too_old and not row.consumed]
         due = [row for row in rows if not row.consumed and not row.too_old]
-        tx.together(
-            (outbox.MARK_DONE, {"event_ids": done}),
-            (outbox.PARK, {"event_ids": [row.event_id for row in late]}),
-            (outbox.LEASE, {"event_ids": [row.event_id for row in due]}),
-            *(_parked(row) for row in late),
+        tx.pipeline(
+            outbox.mark_done(done),
+            outbox.quarantine([row.event_id for row in too_old]),
+            outbox.lease([row.event_id for row in due]),
+            *(_quarantine_alert(row) for row in too_old),
         )
     context.relay([_as_outbox_row(row) for row in due])
 
 
-def _parked(row: Any) -> db.Statement:
+def _quarantine_alert(row: DueEvent) -> Statement[Row]:
     detail = f"{row.type} was not consumed within a day"
     return operator_alerts.raise_alert(
         kind="event_parked", subject=str(row.event_id), detail=detail
     )
 
 
-def _as_outbox_row(row: Any) -> OutboxRow:
+def _as_outbox_row(row: DueEvent) -> OutboxRow:
     return OutboxRow(
         event_id=row.event_id,
         source=row.source,
@@ -117,141 +174,114 @@ def _as_outbox_row(row: Any) -> OutboxRow:
     )
 
 
-# ---------------------------------------------------------------- money
-
-
-def _charge(context: EventContext, order_id: str) -> None:
-    context.run(charge.CHARGE, UUID(order_id))
-
-
-def _resolve(context: EventContext, payment_id: str) -> None:
-    context.run(charge.RESOLVE, UUID(payment_id))
-
-
-def _refund(context: EventContext, refund_id: str) -> None:
-    context.run(refund.REFUND, UUID(refund_id))
+# ---------------------------------------------------------------- reconciliation
 
 
 def _reconcile(context: EventContext, provider: str) -> None:
-    """Reads on in the provider's books and tells our stories what they do not know yet.
+    """Reads the provider's new transactions and applies those that the orders lack.
 
-    The place is kept after every page: whoever dies in long books has not read them for nothing.
+    The position is saved after every page, so that a crash does not lose what was read.
     """
-    deadline = time.monotonic() + BOOKS_SECONDS
+    deadline = time.monotonic() + RECONCILE_SECONDS
     with context.transaction() as tx:
-        position = tx.one(reconciliation.TAKE, provider=provider)
+        position = tx.fetch_one(reconciliation.take(provider))
     if position is None:
         return
     cursor, found, has_more = position.cursor, False, True
     while has_more:
         if time.monotonic() >= deadline:
-            with context.transaction() as tx:
-                tx.run(reconciliation.GO_ON, provider=provider)
+            _save(context, reconciliation.continue_now(provider))
             return
         page = context.provider.list_since(cursor, PAGE)
-        for entry in _news(context, page.entries):
+        for entry in _unrecorded(context, page.entries):
             _compare(context, entry)
         found = found or bool(page.entries)
         cursor, has_more = page.next_cursor, page.has_more
         if has_more:
-            with context.transaction() as tx:
-                tx.run(reconciliation.KEEP_PLACE, provider=provider, cursor=cursor)
+            _save(context, reconciliation.save_position(provider, cursor))
+    _save(context, reconciliation.finish(provider, cursor, found=found))
+
+
+def _save(context: EventContext, statement: Statement[Row]) -> None:
     with context.transaction() as tx:
-        tx.run(reconciliation.ADVANCE, provider=provider, cursor=cursor, found=found)
+        tx.execute(statement)
 
 
-def _news(
+def _unrecorded(
     context: EventContext, entries: Sequence[ProviderTransaction]
 ) -> list[ProviderTransaction]:
-    """Entries without those that our stories end with, which are nearly all, in one question."""
+    """Drops the transactions that are recorded already, which are nearly all, in one round trip."""
     keys = [entry.key for entry in entries]
     with context.transaction() as tx:
-        charges, givings_back = tx.together(
-            (payments.CAPTURED_KEYS, {"provider_keys": keys}),
-            (refunds.SUCCEEDED_KEYS, {"provider_keys": keys}),
-        )
-    known = {row.provider_key for row in (*charges, *givings_back)}
+        captured, refunded = tx.pipeline(payments.captured_keys(keys), refunds.succeeded_keys(keys))
+    known = {row.provider_key for row in (*captured, *refunded)}
     return [entry for entry in entries if entry.key not in known]
 
 
 def _compare(context: EventContext, entry: ProviderTransaction) -> None:
-    question = refunds.ORDER_OF_KEY if entry.kind == "refund" else payments.ORDER_OF_KEY
     with context.transaction() as tx:
-        row = tx.one(question, provider_key=entry.key)
-        if row is None:
-            _meet_unknown(tx, entry)
-        elif entry.kind == "refund":
-            refunded = decide.Refunded(row.refund_id, entry.amount_minor, entry.currency)
-            apply.apply_message(tx, row.order_id, refunded)
+        if entry.kind == "refund":
+            _apply_refund(tx, entry)
         else:
-            captured = decide.Captured(
-                row.payment_id, entry.amount_minor, entry.currency, entry.provider_ref
-            )
-            apply.apply_message(tx, row.order_id, captured)
+            _apply_charge(tx, entry)
 
 
-def _meet_unknown(tx: Transaction, entry: ProviderTransaction) -> None:
-    """A restore took our row away: a refund of ours gets it again, all else wants a person."""
-    refund_id = refunds.id_of_key(entry.key) if entry.kind == "refund" else None
-    payment = tx.one(payments.ORDER_OF_KEY, provider_key=entry.charge_key) if refund_id else None
-    if refund_id is not None and payment is not None:
-        amount = (entry.amount_minor, entry.currency)
-        found = decide.RefundFound(refund_id, payment.payment_id, *amount)
-        apply.apply_message(tx, payment.order_id, found)
-        apply.apply_message(tx, payment.order_id, decide.Refunded(refund_id, *amount))
+def _apply_charge(tx: Transaction, entry: ProviderTransaction) -> None:
+    payment = tx.fetch_one(payments.with_key(entry.key))
+    if payment is None:
+        _alert_unmatched(tx, entry)
         return
+    captured = messages.Captured(
+        payment.payment_id, entry.amount_minor, entry.currency, entry.provider_ref
+    )
+    apply.apply_message(tx, payment.order_id, captured)
+
+
+def _apply_refund(tx: Transaction, entry: ProviderTransaction) -> None:
+    """Applies a refund; one whose row was lost by a restore gets its row again first."""
+    known = tx.fetch_one(refunds.with_key(entry.key))
+    if known is not None:
+        refunded = messages.Refunded(known.refund_id, entry.amount_minor, entry.currency)
+        apply.apply_message(tx, known.order_id, refunded)
+        return
+    refund_id = refunds.id_of_key(entry.key)
+    payment = tx.fetch_one(payments.with_key(entry.charge_key)) if refund_id else None
+    if refund_id is None or payment is None:
+        _alert_unmatched(tx, entry)
+        return
+    amount = (entry.amount_minor, entry.currency)
+    found = messages.RefundFound(refund_id, payment.payment_id, *amount)
+    apply.apply_message(tx, payment.order_id, found)
+    apply.apply_message(tx, payment.order_id, messages.Refunded(refund_id, *amount))
+
+
+def _alert_unmatched(tx: Transaction, entry: ProviderTransaction) -> None:
+    """Alerts an operator, unless the charge was closed as unmatched or this is its refund."""
     if entry.key.startswith(unmatched_charges.REFUND_PREFIX):
         return
-    if tx.one(unmatched_charges.KNOWN, provider_key=entry.charge_key) is None:
-        statement, parameters = operator_alerts.raise_alert(
-            kind=f"ghost_{entry.kind}", subject=entry.key, detail="only the provider knows it"
+    if tx.fetch_one(unmatched_charges.is_closed(entry.charge_key)) is None:
+        tx.execute(
+            operator_alerts.raise_alert(
+                kind=f"ghost_{entry.kind}",
+                subject=entry.key,
+                detail="only the provider has this transaction",
+            )
         )
-        tx.run(statement, **parameters)
-
-
-# ---------------------------------------------------------------- orders
-
-
-def _expire(context: EventContext, order_id: str) -> None:
-    _tell_if_free(context, order_id, decide.ExpiryDue())
-
-
-def _finish(context: EventContext, order_id: str) -> None:
-    _tell_if_free(context, order_id, decide.FinishDue())
-
-
-def _tell_if_free(context: EventContext, order_id: str, message: Any) -> None:
-    with context.transaction() as tx:
-        if apply.lock_or_skip(tx, UUID(order_id)):
-            apply.apply_message(tx, UUID(order_id), message)
 
 
 # ---------------------------------------------------------------- retention
 
 
-def _forget(context: EventContext, what: str) -> None:
-    """Batches of 1,000, each in a transaction of its own, so that no lock is held for long."""
-    forgotten = FORGOTTEN_AT_ONCE
-    while forgotten == FORGOTTEN_AT_ONCE:
+def _delete_old(context: EventContext, what: str) -> None:
+    """Deletes in batches, each in its own transaction, so that no lock is held for long."""
+    deleted = DELETE_BATCH
+    while deleted == DELETE_BATCH:
         with context.transaction() as tx:
-            forgotten = tx.run(_FORGET[what], batch=FORGOTTEN_AT_ONCE)
+            deleted = tx.execute(_RETENTION[what](DELETE_BATCH))
 
 
-_FORGET: dict[str, LiteralString] = {
-    "idempotency": idempotency.FORGET,
-    "outbox": outbox.FORGET,
-    "sessions": accounts.FORGET_SESSIONS,
-}
-
-_IN_BATCHES = ("outbox",)
-
-_DO: dict[str, Callable[[EventContext, str], None]] = {
-    "outbox": _relay,
-    "charge": _charge,
-    "payment": _resolve,
-    "refund": _refund,
-    "expire": _expire,
-    "finish": _finish,
-    "reconcile": _reconcile,
-    "retention": _forget,
+_RETENTION: dict[str, Callable[[int], Statement[Row]]] = {
+    "idempotency": idempotency.delete_old,
+    "outbox": outbox.delete_old,
+    "sessions": accounts.delete_old_sessions,
 }

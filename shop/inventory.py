@@ -1,23 +1,37 @@
-"""Stock: what is on the shelf, what is held, and every move of it.
+"""Stock: what is on hand, what is reserved, and every change of it.
 
-Writer of ``stock``, ``reservations`` and ``stock_moves``.  Rows of an order are locked in ascending
-product id, so two orders cannot deadlock; each counter moves only for reservations that really
-moved.
+Writer of ``stock``, ``reservations`` and ``stock_moves``.  Stock rows of an order are locked in
+ascending product id, so two orders cannot deadlock; a counter changes only for reservations whose
+status changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, LiteralString
 from uuid import UUID
 
+from shop.adapters.statements import Query, Row, Statement
 from shop.primitives.ids import new_uuid
+from shop.primitives.statuses import ReservationStatus
 
-if TYPE_CHECKING:
-    from shop.adapters.db import Statement
 
-# All or nothing is the caller's: fewer rows back than lines asked for means roll back.
-HOLD: LiteralString = """
+class HeldProduct(Row):
+    """A product of which the order's quantity is held."""
+
+    product_id: int
+
+
+class Availability(Row):
+    """How much of a product can be sold."""
+
+    product_id: int
+    available: int
+
+
+# All or nothing is the caller's decision: with fewer rows than lines it must roll back.
+HOLD = Query(
+    HeldProduct,
+    """
 with asked as (
   select reservation_id, product_id, qty
   from unnest(%(reservation_ids)s::uuid[], %(product_ids)s::bigint[], %(quantities)s::int[])
@@ -36,9 +50,12 @@ insert into shop.reservations (reservation_id, order_id, product_id, qty, status
 select a.reservation_id, %(order_id)s::uuid, a.product_id, a.qty, 'HELD'
 from asked a join held using (product_id) order by a.product_id
 returning product_id
-"""
+""",
+)
 
-COMMIT_HELD: LiteralString = """
+COMMIT_HELD = Query(
+    Row,
+    """
 with moved as (
   update shop.reservations set status = 'COMMITTED'
   where order_id = %(order_id)s::uuid and status = 'HELD'
@@ -53,9 +70,12 @@ with moved as (
 insert into shop.stock_moves (product_id, kind, qty, reservation_id)
 select product_id, 'COMMIT', -qty, reservation_id from moved order by product_id
 returning reservation_id
-"""
+""",
+)
 
-RELEASE_HELD: LiteralString = """
+RELEASE_HELD = Query(
+    Row,
+    """
 with moved as (
   update shop.reservations set status = 'RELEASED'
   where order_id = %(order_id)s::uuid and status = 'HELD'
@@ -67,9 +87,12 @@ with moved as (
 update shop.stock s set reserved = s.reserved - m.qty
 from moved m join locked using (product_id) where s.product_id = m.product_id
 returning s.product_id
-"""
+""",
+)
 
-RETURN_COMMITTED: LiteralString = """
+RETURN_COMMITTED = Query(
+    Row,
+    """
 with moved as (
   update shop.reservations set status = 'RETURNED'
   where order_id = %(order_id)s::uuid and status = 'COMMITTED'
@@ -84,21 +107,30 @@ with moved as (
 insert into shop.stock_moves (product_id, kind, qty, reservation_id)
 select product_id, 'RETURN', qty, reservation_id from moved order by product_id
 returning reservation_id
-"""
+""",
+)
 
-AVAILABLE: LiteralString = """
+AVAILABLE = Query(
+    Availability,
+    """
 select product_id, on_hand - reserved as available from shop.stock
 where product_id = any(%(product_ids)s::bigint[])
-"""
+""",
+)
 
-LOCK_OF_ORDERS: LiteralString = """
+LOCK_OF_ORDERS = Query(
+    Row,
+    """
 select product_id from shop.stock
 where product_id = any(%(product_ids)s::bigint[]) or product_id in (
   select product_id from shop.reservations where order_id = any(%(order_ids)s::uuid[]))
 order by product_id for update
-"""
+""",
+)
 
-OPEN_STOCK: LiteralString = """
+CREATE_STOCK = Query(
+    Row,
+    """
 with opened as (
   insert into shop.stock (product_id, on_hand) values (%(product_id)s, %(qty)s)
   returning product_id, on_hand, reserved
@@ -106,11 +138,14 @@ with opened as (
   insert into shop.stock_moves (product_id, kind, qty)
   select product_id, 'INITIAL', on_hand from opened where on_hand > 0
 )
-select on_hand, reserved from opened
-"""
+select on_hand from opened
+""",
+)
 
-# A shelf ends at two thousand million: an int4 then still has room for what customers send back.
-RESTOCK: LiteralString = """
+# At most two thousand million on hand: the integer then has room for returned goods.
+RESTOCK = Query(
+    Row,
+    """
 with counted as (
   update shop.stock set on_hand = on_hand + %(qty)s::int
   where product_id = %(product_id)s and on_hand <= 2000000000 - %(qty)s::int
@@ -119,42 +154,50 @@ with counted as (
   insert into shop.stock_moves (product_id, kind, qty)
   select product_id, 'RESTOCK', %(qty)s::int from counted
 )
-select on_hand, reserved from counted
-"""
+select on_hand from counted
+""",
+)
 
-MOVES: dict[tuple[str, str], LiteralString] = {
-    ("HELD", "COMMITTED"): COMMIT_HELD,
-    ("HELD", "RELEASED"): RELEASE_HELD,
-    ("COMMITTED", "RETURNED"): RETURN_COMMITTED,
+CHANGES: dict[tuple[ReservationStatus, ReservationStatus], Query[Row]] = {
+    (ReservationStatus.HELD, ReservationStatus.COMMITTED): COMMIT_HELD,
+    (ReservationStatus.HELD, ReservationStatus.RELEASED): RELEASE_HELD,
+    (ReservationStatus.COMMITTED, ReservationStatus.RETURNED): RETURN_COMMITTED,
 }
 
 
-def hold(order_id: UUID, lines: Sequence[tuple[int, int]]) -> Statement:
-    """The statement that holds ``(product_id, qty)`` lines for an order; one row per line held."""
+def hold(order_id: UUID, lines: Sequence[tuple[int, int]]) -> Statement[HeldProduct]:
+    """Holds ``(product_id, qty)`` lines for an order; one row per line that is held."""
     lines = sorted(lines)
-    return HOLD, {
-        "order_id": order_id,
-        "reservation_ids": [new_uuid() for _ in lines],
-        "product_ids": [product_id for product_id, _ in lines],
-        "quantities": [qty for _, qty in lines],
-    }
+    return HOLD(
+        order_id=order_id,
+        reservation_ids=[new_uuid() for _ in lines],
+        product_ids=[product_id for product_id, _ in lines],
+        quantities=[qty for _, qty in lines],
+    )
 
 
-def move(order_id: UUID, *, from_status: str, to_status: str) -> Statement:
-    """The statement that commits, releases or returns all of an order's reservations."""
-    return MOVES[from_status, to_status], {"order_id": order_id}
+def change_reservations(
+    order_id: UUID, *, from_status: ReservationStatus, to_status: ReservationStatus
+) -> Statement[Row]:
+    """Commits, releases or returns all reservations of an order; one row per reservation."""
+    return CHANGES[from_status, to_status](order_id=order_id)
 
 
-def lock_stock_of(order_ids: list[UUID], product_ids: list[int]) -> Statement:
-    """The statement that locks the stock of several orders, and more, before any of them moves."""
-    return LOCK_OF_ORDERS, {"order_ids": order_ids, "product_ids": product_ids}
+def lock_stock_of(order_ids: list[UUID], product_ids: list[int]) -> Statement[Row]:
+    """Locks the stock of these products and of these orders, before any of them changes."""
+    return LOCK_OF_ORDERS(order_ids=order_ids, product_ids=product_ids)
 
 
-def open_stock(product_id: int, qty: int) -> Statement:
-    """The statement that starts the books of a new product; answers on_hand and reserved."""
-    return OPEN_STOCK, {"product_id": product_id, "qty": qty}
+def available(product_ids: list[int]) -> Statement[Availability]:
+    """How much of each product can be sold."""
+    return AVAILABLE(product_ids=product_ids)
 
 
-def restock(product_id: int, qty: int) -> Statement:
-    """The statement that puts ``qty`` more on the shelf; no row: no product, or no room."""
-    return RESTOCK, {"product_id": product_id, "qty": qty}
+def create_stock(product_id: int, qty: int) -> Statement[Row]:
+    """Creates the stock row of a new product."""
+    return CREATE_STOCK(product_id=product_id, qty=qty)
+
+
+def restock(product_id: int, qty: int) -> Statement[Row]:
+    """Adds ``qty`` to the stock; no row means that there is no product or no room for as many."""
+    return RESTOCK(product_id=product_id, qty=qty)

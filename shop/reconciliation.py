@@ -1,14 +1,23 @@
-"""Where reconciliation with the provider's books stands.  Writer of ``reconciliation``."""
+"""How far reconciliation has read the provider's transactions.  Writer of ``reconciliation``."""
 
 from __future__ import annotations
 
-from typing import LiteralString
+from shop.adapters.statements import Command, Query, Row, Statement
 
-# Pushed into the future before the books are asked: a provider that is down keeps nobody awake, and
-# of two sweepers that found the books due the second finds that they no longer are.  ran_at is the
-# moment from which payments are news: a minute before now, for a payment that is being committed
-# carries its transaction's begin.
-TAKE: LiteralString = """
+
+class Position(Row):
+    """Where to go on reading."""
+
+    cursor: str
+
+
+# Postponed before the provider is called: while the provider is down this does not run in a loop,
+# and of two processes that found the row due the second one skips it.  ran_at is the time from
+# which payments count as new: one minute ago, because the row of a payment that is being committed
+# carries the time at which its transaction began.
+TAKE = Query(
+    Position,
+    """
 update shop.reconciliation set ran_at = now() - interval '1 minute',
   next_run_at = now() + interval '2 minutes'
 where provider = (select provider from shop.reconciliation where provider = %(provider)s
@@ -16,26 +25,60 @@ where provider = (select provider from shop.reconciliation where provider = %(pr
   and exists (select from shop.due_work
     where kind = 'reconcile' and id = %(provider)s and due_at <= now())
 returning cursor
-"""
+""",
+)
 
-KEEP_PLACE: LiteralString = """
+SAVE_POSITION = Command(
+    """
 update shop.reconciliation set cursor = %(cursor)s, next_run_at = now() + interval '2 minutes'
 where provider = %(provider)s
 """
+)
 
-# The time of a tick was over before the books were.
-GO_ON: LiteralString = """
+# The tick ended before the provider's transactions were all read.
+CONTINUE_NOW = Command(
+    """
 update shop.reconciliation set next_run_at = now() where provider = %(provider)s
 """
+)
 
-# After a restore the place itself may be wrong; what is read twice changes nothing.
-READ_AGAIN: LiteralString = """
+# After a restore the position may be wrong; reading a transaction twice changes nothing.
+START_OVER = Command(
+    """
 update shop.reconciliation set cursor = '', next_run_at = now()
 """
+)
 
-# Five minutes after the first payment since the last run; a quiet shop is looked at once a day.
-ADVANCE: LiteralString = """
+# Five minutes after the first payment since the last run; without payments once a day.
+FINISH = Command(
+    """
 update shop.reconciliation set cursor = %(cursor)s,
   next_run_at = now() + case when %(found)s then interval '1 hour' else interval '1 day' end
 where provider = %(provider)s
 """
+)
+
+
+def take(provider: str) -> Statement[Position]:
+    """Claims the run that is due; no row: not due, or claimed by another process."""
+    return TAKE(provider=provider)
+
+
+def save_position(provider: str, cursor: str) -> Statement[Row]:
+    """Records how far this run has read, so that another can go on after a crash."""
+    return SAVE_POSITION(provider=provider, cursor=cursor)
+
+
+def continue_now(provider: str) -> Statement[Row]:
+    """Makes the run due again at once, for the next tick."""
+    return CONTINUE_NOW(provider=provider)
+
+
+def finish(provider: str, cursor: str, *, found: bool) -> Statement[Row]:
+    """Records the end of a run; ``found`` means that it read any transaction."""
+    return FINISH(provider=provider, cursor=cursor, found=found)
+
+
+def start_over() -> Statement[Row]:
+    """Makes the next run read everything from the beginning."""
+    return START_OVER()

@@ -34,6 +34,7 @@ SAGA = "shop/orders/apply.py"
 GRANTS = "shop/schema/grants.py"
 PROMISES = "shop/schema/triggers_and_views.py"
 SCHEMA = "shop/schema/migrations/versions/0001_the_shop.py"
+SETTLE = "functions/settle/handler.py"
 SETTLEMENT = "shop/settlement.py"
 SIGNATURES = "shop/adapters/signatures.py"
 
@@ -70,8 +71,8 @@ NO_ROW_SECURITY = Edit(
 )
 LATE_CAPTURE_IGNORED = Edit(
     LIFECYCLE,
-    'if payment is None or payment.status == "CAPTURED":',
-    "if payment is None or payment.status not in LIVE:",
+    "if payment is None or payment.status == PaymentStatus.CAPTURED:",
+    "if payment is None or payment.status not in OPEN_PAYMENT:",
 )
 
 # ---------------------------------------------------------------- one request, one effect
@@ -169,10 +170,10 @@ where not exists (select from shop.idempotency
         "H-02",
         "a refusal is stored without undoing what had been written: the refused order stays",
         (
-            _without(PLACE_ORDER, "    tx.together((BACK_TO_MARK, {}))\n"),
+            _without(PLACE_ORDER, "    tx.rollback_to_savepoint()\n"),
             Edit(
                 HTTP_PIPELINE,
-                "closing = ((db.UNDO_WORK, {}),)",
+                "closing = (db.ROLLBACK_TO_CLAIM(),)",
                 "closing = ()",
             ),
         ),
@@ -190,8 +191,8 @@ _STOCK = (
         (
             Edit(
                 LIFECYCLE,
-                'return (Refuse("NOT_CANCELLABLE", "the order is cancelled already"),)',
-                'return (MoveStock("HELD", "RELEASED"),)',
+                'return (Reject("NOT_CANCELLABLE", "the order is cancelled already"),)',
+                "return (ChangeReservations(ReservationStatus.HELD, ReservationStatus.RELEASED),)",
             ),
             Edit(
                 INVENTORY,
@@ -209,12 +210,15 @@ _STOCK = (
         "H-02",
         "nobody locks the order and nobody looks at what a guarded write met: two cancels at once",
         (
-            _without(ORDERS, "\nfor update"),
+            Edit(
+                ORDERS,
+                "where order_id = %(order_id)s::uuid\nfor update\n",
+                "where order_id = %(order_id)s::uuid\n",
+            ),
             Edit(
                 SAGA,
-                "assert rows or not must_touch, "
-                'f"a guarded write under the lock met no row: {statement}"',
-                "_ = (rows, must_touch, statement)",
+                'assert rows, f"a guarded statement returned no row: {statement}"',
+                "_ = (rows, statement)",
             ),
         ),
         ("I-16", "I-17"),
@@ -278,9 +282,9 @@ _STOCK = (
         (
             Edit(
                 LIFECYCLE,
-                """            MoveStock("HELD", "RELEASED"),
-            MoveOrder("PENDING", _cancel_target(story), message.reason),""",
-                """            MoveOrder("PENDING", _cancel_target(story), message.reason),""",
+                "ChangeReservations(ReservationStatus.HELD, ReservationStatus.RELEASED),\n"
+                "            ChangeOrderStatus(OrderStatus.PENDING, _cancel_target(state), message",
+                "ChangeOrderStatus(OrderStatus.PENDING, _cancel_target(state), message",
             ),
         ),
         ("I-06", "Q-03"),
@@ -329,8 +333,8 @@ _PAYMENTS = (
         (
             Edit(
                 CHARGING,
-                "return decide.Unclear(payment_id)",
-                "return decide.Declined(payment_id)",
+                "return messages.PaymentUnknown(payment_id)",
+                "return messages.Declined(payment_id)",
             ),
             LATE_CAPTURE_IGNORED,
         ),
@@ -359,9 +363,9 @@ _PAYMENTS = (
         (
             Edit(
                 LIFECYCLE,
-                'if payment is None or payment.status == "CAPTURED":',
-                'if payment is None or payment.status == "CAPTURED" or '
-                "story.order.status in CLOSED_ORDER:",
+                "if payment is None or payment.status == PaymentStatus.CAPTURED:",
+                "if payment is None or payment.status == PaymentStatus.CAPTURED or "
+                "state.order.status in CLOSED_ORDER:",
             ),
         ),
         ("Q-02", "Q-06", "rest"),
@@ -373,9 +377,9 @@ _PAYMENTS = (
         (
             Edit(
                 LIFECYCLE,
-                "return (move, post, OpenRefund("
+                "return (change, post, OpenRefund("
                 'payment.payment_id, payment.amount_minor, "LATE_CAPTURE"))',
-                "return (move, post)",
+                "return (change, post)",
             ),
         ),
         ("I-09", "Q-01", "Q-04", "rest"),
@@ -387,10 +391,18 @@ _PAYMENTS = (
         (
             Edit(
                 CHARGING,
-                "return _charging(row.order_id, attempt, "
-                "decide.provider_step(telling.story, payment))",
-                """attempt = attempt._replace(provider_key=attempt.provider_key + ":again")
-    return _charging(row.order_id, attempt, decide.provider_step(telling.story, payment))""",
+                "return _pending_charge("
+                "due.order_id, attempt, decide.provider_call(rows.state, payment))",
+                """pending = _pending_charge(
+        due.order_id, attempt, decide.provider_call(rows.state, payment)
+    )
+    call = replace(pending.call, key=pending.call.key + ":again")
+    return replace(pending, call=call)""",
+            ),
+            Edit(
+                CHARGING,
+                "from dataclasses import field\n",
+                "from dataclasses import field, replace\n",
             ),
         ),
         ("I-11", "Q-06"),
@@ -402,14 +414,14 @@ _PAYMENTS = (
         (
             Edit(
                 LIFECYCLE,
-                'if order.status != "PENDING" or not order.charge_wanted '
-                "or story.live or story.kept:",
-                'if order.status != "PENDING":',
+                """        order.status != OrderStatus.PENDING
+        or not order.charge_requested
+        or state.open_payment
+        or state.settling_payment
+""",
+                "        order.status != OrderStatus.PENDING\n",
             ),
-            _without(
-                SAGA,
-                '    writing.write((orders.CHARGE_STARTED, {"order_id": writing.order_id}))\n',
-            ),
+            _without(SAGA, "    batch.add(orders.charge_started(batch.order_id))\n"),
             NO_ONE_LIVE_PAYMENT,
         ),
         ("I-09",),
@@ -432,10 +444,8 @@ _PAYMENTS = (
             ),
             Edit(
                 LIFECYCLE,
-                'post = Post("CAPTURE", payment.payment_id, payment.amount_minor, '
-                "payment.currency)",
-                'post = Post("CAPTURE", payment.payment_id, message.amount_minor, '
-                "payment.currency)",
+                "PostingKind.CAPTURE, payment.payment_id, payment.amount_minor, payment.currency",
+                "PostingKind.CAPTURE, payment.payment_id, message.amount_minor, payment.currency",
             ),
         ),
         ("I-13",),
@@ -447,10 +457,10 @@ _PAYMENTS = (
         (
             Edit(
                 CHARGING,
-                "    tx.run(payments.RETRY, payment_id=payment_id)\n",
-                """    if decide.provider_step(telling.story, payment) == "cancel":
+                "    tx.execute(payments.postpone(payment_id))\n",
+                """    if decide.provider_call(rows.state, payment) == "cancel":
         return None
-    tx.run(payments.RETRY, payment_id=payment_id)
+    tx.execute(payments.postpone(payment_id))
 """,
             ),
         ),
@@ -463,8 +473,8 @@ _PAYMENTS = (
         (
             Edit(
                 DUE,
-                "context.run(charge.RESOLVE, UUID(payment_id))",
-                "context.log_postponed(payment_id)",
+                "context.run(charge.RESOLVE, UUID(subject))",
+                "context.log_postponed(subject)",
             ),
         ),
         ("Q-01", "Q-02", "rest"),
@@ -534,8 +544,8 @@ _BOOKS = (
         (
             Edit(
                 REFUNDING,
-                "return decide.RefundUnclear(refund_id)",
-                "return decide.Refunded(refund_id)",
+                "return messages.RefundUnknown(refund_id)",
+                "return messages.Refunded(refund_id)",
             ),
         ),
         ("Q-06",),
@@ -547,8 +557,8 @@ _BOOKS = (
         (
             Edit(
                 DUE,
-                "context.run(refund.REFUND, UUID(refund_id))",
-                "context.log_postponed(refund_id)",
+                "context.run(refund.REFUND, UUID(subject))",
+                "context.log_postponed(subject)",
             ),
         ),
         ("Q-01", "Q-02", "rest"),
@@ -560,13 +570,14 @@ _BOOKS = (
         (
             Edit(
                 LIFECYCLE,
-                """    if payment is None or payment.status == "CAPTURED":
+                """    if payment is None or payment.status == PaymentStatus.CAPTURED:
         return NOTHING
 """,
                 """    if payment is None:
         return NOTHING
-    if payment.status == "CAPTURED":
-        return (Post("CAPTURE", payment.payment_id, payment.amount_minor, payment.currency),)
+    if payment.status == PaymentStatus.CAPTURED:
+        amount = (payment.amount_minor, payment.currency)
+        return (PostToLedger(PostingKind.CAPTURE, payment.payment_id, *amount),)
 """,
             ),
             NO_ONE_POSTING,
@@ -580,7 +591,8 @@ _BOOKS = (
         (
             _without(
                 LIFECYCLE,
-                '        Post("REFUND", refund.refund_id, refund.amount_minor, currency),\n',
+                "        PostToLedger(PostingKind.REFUND, refund.refund_id, "
+                "refund.amount_minor, currency),\n",
             ),
         ),
         ("I-13",),
@@ -600,7 +612,7 @@ _BOOKS = (
                 "  and l.posted_at < date_trunc('day', now() at time zone %(time_zone)s) "
                 "at time zone %(time_zone)s\n",
             ),
-            Edit(SETTLEMENT, "if answer is None or not answer.over:", "if answer is None:"),
+            Edit(SETTLE, "if is_over is None or not is_over.over:", "if is_over is None:"),
         ),
         ("Q-10",),
     ),
@@ -744,17 +756,9 @@ _ACCESS = (
             ),
             Edit(
                 REQUEST_CONTEXT,
-                """        if caller is not None:
-            from shop.sessions import open_session
-""",
-                """        if caller is not None and caller.session_id.int:
-            from shop.sessions import open_session
-""",
-            ),
-            Edit(
-                REQUEST_CONTEXT,
-                "if self._caller is not None:",
-                "if self._caller is not None and self._caller.session_id.int:",
+                "        if self._caller is not None:\n            from shop.sessions",
+                "        if self._caller is not None and self._caller.session_id.int:\n"
+                "            from shop.sessions",
             ),
         ),
         ("probes",),
@@ -778,10 +782,9 @@ _ACCESS = (
         "S-03",
         "anybody who is signed in cancels anybody's order",
         (
-            Edit(
-                ORDERS,
-                "where order_id = %(order_id)s::uuid and user_id = %(user_id)s",
-                "where order_id = %(order_id)s::uuid",
+            _without(
+                SAGA,
+                '    if rows.order.user_id != user_id:\n        raise not_found("the order")\n',
             ),
             NO_ROW_SECURITY,
         ),

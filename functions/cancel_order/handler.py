@@ -1,12 +1,18 @@
-"""Cancel an order, or refund a part of it: the rows change now, the provider is asked later."""
+"""Cancels an order, or refunds a part of it (``POST /orders/{orderId}/refunds``).
+
+Both change rows only: the provider is called afterwards by ``charge`` and ``refund``, which consume
+the events.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shop.orders import apply, decide, orders
+from shop.orders import apply, queries
+from shop.orders.messages import CancelRequested, RefundRequested
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.messages import Request, Response
+from shop.primitives.statuses import CancelReason, RefundStatus
 
 if TYPE_CHECKING:
     from functions.cancel_order.schema import RefundOrder
@@ -16,38 +22,40 @@ if TYPE_CHECKING:
 def cancel_order(request: Request[None, None], context: RequestContext) -> Response:
     """200 with the order, CANCELLED or CANCELLING; 409 NOT_CANCELLABLE when it already is."""
     tx = context.tx
-    order_id = orders.id_in(request.path)
+    order_id = queries.id_in(request.path)
     if request.raw_body.strip() not in (b"", b"{}"):
         raise ClientError(422, "INVALID", "cancelling takes no body")
-    if tx.one(orders.OWNED, order_id=order_id, user_id=request.user_id) is None:
-        raise not_found("the order")
-    apply.apply_message(tx, order_id, decide.CancelAsked("USER"))
-    row = tx.one(orders.VIEW, order_id=order_id)
-    return Response(200, orders.represent(row))
+    rows = apply.lock_own(tx, order_id, request.user_id)
+    decided = apply.decide_on(rows, CancelRequested(CancelReason.USER))
+    apply.write(tx, rows, decided)
+    order = tx.fetch_one(queries.order(order_id))
+    assert order is not None, "the order is locked"
+    return Response(200, queries.represent(order))
 
 
 def refund_order(request: Request[RefundOrder, None], context: RequestContext) -> Response:
-    """201 with the accepted refund; 409 EXCEEDS_CAPTURE or NOT_REFUNDABLE; 422 another currency."""
-    order_id = orders.id_in(request.path)
-    asked = request.body
+    """201 with the accepted refund; 409 EXCEEDS_CAPTURE or NOT_REFUNDABLE; 422 another currency.
+
+    403 for the support agent's own order.  The amount and the reason come from the body.
+    """
+    tx = context.tx
+    order_id = queries.id_in(request.path)
+    body = request.body
     try:
-        telling = apply.apply_message(
-            context.tx,
-            order_id,
-            decide.RefundAsked(asked.amount, asked.reason),
-            requested_by=request.user_id,
-        )
+        rows = apply.lock(tx, order_id)
     except apply.UnknownOrder as error:
         raise not_found("the order") from error
-    if asked.currency not in (None, telling.order.currency):
+    decided = apply.decide_on(rows, RefundRequested(body.amount, body.reason))
+    if body.currency not in (None, rows.order.currency):
         raise ClientError(422, "OTHER_CURRENCY", "the order was paid in another currency")
-    if telling.order.user_id == request.user_id:
+    if rows.order.user_id == request.user_id:
         raise ClientError(403, "FORBIDDEN", "nobody refunds an order of their own")
-    body = {
+    apply.write(tx, rows, decided, requested_by=request.user_id)
+    refund = {
         "orderId": str(order_id),
-        "amount": asked.amount,
-        "currency": telling.order.currency,
-        "status": "INTENT",
-        "reason": asked.reason,
+        "amount": body.amount,
+        "currency": rows.order.currency,
+        "status": RefundStatus.INTENT,
+        "reason": body.reason,
     }
-    return Response(201, body, {"Location": f"/orders/{order_id}/timeline"})
+    return Response(201, refund, {"Location": f"/orders/{order_id}/timeline"})

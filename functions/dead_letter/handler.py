@@ -1,4 +1,4 @@
-"""Keep a dead letter and say so.  One round trip."""
+"""Stores a dead letter and raises an operator alert.  One round trip."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 
 def store(letter: DeadLetter, context: EventContext) -> None:
-    """Keeps the letter and raises one alarm for it; a letter that comes again changes nothing.
+    """Stores the letter and raises one alert for it; a repeated letter changes nothing.
 
-    Refuses nothing: poison is what this function is for.
+    Accepts every letter, since invalid events end here.
     """
-    # !a: what an attacker may have written reaches a person's screen in printable ASCII only
-    why = f"{letter.type!a} was not taken by {letter.destination!a}, status {letter.error_code!a}"
-    context.tx.together(
+    # !a: text that an attacker may have written is shown to operators in printable ASCII only
+    detail = (
+        f"{letter.type!a} was not taken by {letter.destination!a}, status {letter.error_code!a}"
+    )
+    context.tx.pipeline(
         dead_letters.store(letter),
         operator_alerts.raise_alert(
-            kind="dead_letter", subject=dead_letters.name_of(letter), detail=why
+            kind="dead_letter", subject=dead_letters.name_of(letter), detail=detail
         ),
     )

@@ -44,7 +44,7 @@ def show_product(request: Request[None, None], context: RequestContext) -> Respo
     product_id = parse_product_id(request.path["productId"])
     if product_id is None:
         raise not_found("the product")
-    row = context.tx.one(catalog.PRODUCT_FOR_SALE, product_id=product_id)
+    row = context.tx.fetch_one(catalog.product_for_sale(product_id))
     if row is None:
         raise not_found("the product")
     etag = catalog.etag_of(version=row.version, available=row.available)
@@ -53,7 +53,7 @@ def show_product(request: Request[None, None], context: RequestContext) -> Respo
 
 def list_categories(request: Request[None, None], context: RequestContext) -> Response:
     """Every category by name (the first 1,000), or 304."""
-    row = context.tx.one(catalog.CATEGORIES)
+    row = context.tx.fetch_one(catalog.categories())
     assert row is not None, "an aggregate always answers"
     body = row.body.encode()
     return _conditional(request.headers, body, tag_of_bytes(body), {})
@@ -61,22 +61,25 @@ def list_categories(request: Request[None, None], context: RequestContext) -> Re
 
 def forget_lists(_event: Event, context: EventContext) -> None:
     """Makes every cached list stale; the guarantee when the changing function died after commit."""
-    catalog.forget_lists(context.services.cache)
+    catalog.invalidate_lists(context.services.cache)
 
 
 def _read_page(tx: Transaction, question: PageRequest) -> Page:
-    statement, parameters = catalog.page(
-        sort=question.sort,
-        wanted=question.wanted,
-        after=question.after,
-        limit=question.limit,
+    row = tx.fetch_one(
+        catalog.page(
+            sort=question.sort,
+            wanted=question.wanted,
+            after=question.after,
+            limit=question.limit,
+        )
     )
-    row = tx.one(statement, **parameters)
     assert row is not None, "an aggregate always answers"
     if not row.has_more:
         return make_page(row.body, "")
     key = {"id": row.last_id, "price": row.last_price, "name": row.last_name}
-    last = Position(key[question.sort.lstrip("-")], row.last_id)
+    last_key = key[question.sort.lstrip("-")]
+    assert row.last_id is not None and last_key is not None, "a full page has a last row"
+    last = Position(last_key, row.last_id)
     return make_page(row.body, link_to_next(question, last))
 
 

@@ -14,11 +14,12 @@ from shop import accounts
 from shop.adapters.passwords import DUMMY_HASH, hash_password, is_password, needs_rehash
 from shop.adapters.tokens import public_keys, unauthenticated
 from shop.primitives.errors import ClientError
-from shop.primitives.messages import Request, Response
+from shop.primitives.ids import new_uuid
+from shop.primitives.messages import Caller, Request, Response
 
 if TYPE_CHECKING:
     from functions.login.schema import Login, Logout, Refresh
-    from shop.accounts import Credentials, OpenSession
+    from shop.accounts import Credentials
     from shop.adapters.tokens import TokenIssuer
     from shop.runtime.request_context import RequestContext
 
@@ -35,16 +36,23 @@ def log_in(request: Request[Login, None], context: RequestContext) -> Response:
     account = _verify_credentials(request, context)
     password = request.body.password.get_secret_value()
     new_hash = hash_password(password) if needs_rehash(account.password_hash) else None
+    caller = Caller(account.user_id, account.role, new_uuid())
+    refresh_token = accounts.new_refresh_token()
     with context.transaction() as tx:
-        session = accounts.start_session(tx, user_id=account.user_id, role=account.role)
-        if new_hash is not None:
-            accounts.renew_hash(
-                tx,
-                user_id=account.user_id,
-                old_hash=account.password_hash,
-                new_hash=new_hash,
+        tx.execute(
+            accounts.start_session(
+                session_id=caller.session_id, user_id=caller.user_id, refresh_token=refresh_token
             )
-    return _token_pair(context.services.token_issuer, session)
+        )
+        if new_hash is not None:
+            tx.execute(
+                accounts.renew_hash(
+                    user_id=account.user_id,
+                    old_hash=account.password_hash,
+                    new_hash=new_hash,
+                )
+            )
+    return _token_pair(context.services.token_issuer, caller, refresh_token)
 
 
 def refresh(request: Request[Refresh, None], context: RequestContext) -> Response:
@@ -52,11 +60,15 @@ def refresh(request: Request[Refresh, None], context: RequestContext) -> Respons
 
     A used token also ends its session.
     """
+    used, replacement = request.body.refresh_token.get_secret_value(), accounts.new_refresh_token()
     with context.transaction() as tx:
-        session = accounts.rotate(tx, request.body.refresh_token.get_secret_value())
-    if session is None:
+        renewed = tx.fetch_one(accounts.rotate(used, replacement=replacement))
+        if renewed is None:
+            tx.execute(accounts.revoke_reused(used))
+    if renewed is None:
         raise _invalid("INVALID_REFRESH_TOKEN", "the refresh token is not valid")
-    return _token_pair(context.services.token_issuer, session)
+    caller = Caller(renewed.user_id, renewed.role, renewed.session_id)
+    return _token_pair(context.services.token_issuer, caller, replacement)
 
 
 def log_out(request: Request[Logout | None, None], context: RequestContext) -> Response:
@@ -67,14 +79,14 @@ def log_out(request: Request[Logout | None, None], context: RequestContext) -> R
     token = None if request.body is None else request.body.refresh_token
     if token is not None:
         with context.transaction() as tx:
-            is_known = accounts.end_session_of_token(tx, token.get_secret_value())
-        if not is_known:
+            ended = tx.fetch_one(accounts.end_session_of_token(token.get_secret_value()))
+        if ended is None:
             raise unauthenticated()
         return Response(204)
     header = request.headers.get("authorization")
     caller = context.services.tokens.verify(header, request.now)
     with context.transaction() as tx:
-        accounts.end_session(tx, session_id=caller.session_id, user_id=caller.user_id)
+        tx.execute(accounts.end_session(session_id=caller.session_id, user_id=caller.user_id))
     return Response(204)
 
 
@@ -91,7 +103,7 @@ def _verify_credentials(request: Request[Login, None], context: RequestContext) 
     with ExitStack() as without_verdict:
         without_verdict.callback(attempt_limit.take_back_attempt, counters, email_key)
         with context.transaction() as tx:
-            found = accounts.find_by_email(tx, request.body.email)
+            found = tx.fetch_one(accounts.find_by_email(request.body.email))
         account = _matching_account(found, request.body.password.get_secret_value())
         without_verdict.pop_all()
     if account is None:
@@ -108,11 +120,11 @@ def _matching_account(found: Credentials | None, password: str) -> Credentials |
     return account if is_password(password, stored_hash) else None
 
 
-def _token_pair(issuer: TokenIssuer, session: OpenSession) -> Response:
-    access_token, expires_in = issuer.issue(session.user_id, session.role, session.session_id)
+def _token_pair(issuer: TokenIssuer, caller: Caller, refresh_token: str) -> Response:
+    access_token, expires_in = issuer.issue(caller.user_id, caller.role, caller.session_id)
     pair = {
         "accessToken": access_token,
-        "refreshToken": session.refresh_token,
+        "refreshToken": refresh_token,
         "tokenType": "Bearer",
         "expiresIn": expires_in,
     }

@@ -1,14 +1,14 @@
-"""Staff change the catalogue.
+"""Changes of the catalogue by staff.
 
-Each change bumps the product's version and announces product.changed in its transaction; a restock
-announces it too but leaves the version alone, since a version guards what staff edit (If-Match) and
-stock is not edited but counted.  After the commit the cached lists are made stale at once.
+Each change increments the product's version and announces product.changed in its transaction.  A
+restock announces it too but keeps the version, since a version guards what staff edit (If-Match),
+which stock is not.  After the commit the cached lists are invalidated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from events.catalog import ProductChanged
 from shop import catalog, inventory
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
         ProductChange,
         Restock,
     )
+    from shop.adapters.db import Transaction
+    from shop.adapters.statements import Row, Statement
+    from shop.catalog import Product
     from shop.runtime.request_context import RequestContext
 
 
 def add_product(request: Request[NewProduct, None], context: RequestContext) -> Response:
-    """201 with the product and its Location; 422 for an unknown category or a foreign currency.
+    """201 with the product and its Location; 422 for an unknown category or another currency.
 
     Two round trips: the product's id is needed for its stock and its event.
     """
@@ -38,29 +41,28 @@ def add_product(request: Request[NewProduct, None], context: RequestContext) -> 
     currency = body.currency or context.settings.currency
     if currency != context.settings.currency:
         raise ClientError(422, "INVALID", f"this shop sells in {context.settings.currency}")
-    statement, parameters = catalog.add_product(
+    add = catalog.add_product(
         name=body.name,
         description=body.description,
         category=body.category,
         price_minor=body.price,
         currency=currency,
     )
-    added = tx.one(statement, **parameters)
+    added = tx.fetch_one(add)
     if added is None:
         raise _unknown_category()
-    announce, _ = emit(tx, ProductChanged(product_id=added.product_id, product_version=1))
-    *_, now = tx.together(
-        inventory.open_stock(added.product_id, body.stock_quantity),
-        announce,
-        catalog.product_now(added.product_id),
+    _, now, _ = tx.pipeline(
+        inventory.create_stock(added.product_id, body.stock_quantity),
+        catalog.read_product(added.product_id),
+        _announcement(tx, added.product_id, added.version),
     )
-    _forget_lists_after_commit(context)
+    _invalidate_lists_after_commit(context)
     location = {"location": f"/products/{added.product_id}"}
-    return _answer(now[0], status=201, headers=location)
+    return _response(now[0], status=201, headers=location)
 
 
 def change_product(request: Request[ProductChange, None], context: RequestContext) -> Response:
-    """200 with the product; 428 without If-Match, 412 when it names no present version.
+    """200 with the product; 428 without If-Match, 412 when it does not name the present version.
 
     Of an entity tag only the version counts here: stock may move between reading and changing.
     404, 412 and 422 are decided in this order.  Two round trips.
@@ -75,46 +77,46 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
         price_minor=request.body.price,
         active=request.body.active,
     )
-    changed, now = tx.together(
+    changed, now = tx.pipeline(
         catalog.change_product(product_id, change, versions=versions),
-        catalog.product_now(product_id),
+        catalog.read_product(product_id),
     )
     if not now:
         raise not_found("the product")
     if not changed:
         raise _why_unchanged(now[0].version, versions)
-    announce, _ = emit(
-        tx, ProductChanged(product_id=product_id, product_version=changed[0].version)
-    )
-    tx.together(announce)
-    _forget_lists_after_commit(context)
-    return _answer(now[0])
+    tx.execute(_announcement(tx, product_id, changed[0].version))
+    _invalidate_lists_after_commit(context)
+    return _response(now[0])
 
 
 def restock(request: Request[Restock, None], context: RequestContext) -> Response:
     """200 with the product and its new stock; 404 when there is none.  Two round trips."""
     tx = context.tx
     product_id = _product_id(request.path)
-    counted, now = tx.together(
+    restocked, now = tx.pipeline(
         inventory.restock(product_id, request.body.quantity),
-        catalog.product_now(product_id),
+        catalog.read_product(product_id),
     )
     if not now:
         raise not_found("the product")
-    if not counted:
+    if not restocked:
         raise ClientError(422, "INVALID", "the shelf cannot hold that many")
-    announce, _ = emit(tx, ProductChanged(product_id=product_id, product_version=now[0].version))
-    tx.together(announce)
-    _forget_lists_after_commit(context)
-    return _answer(now[0])
+    tx.execute(_announcement(tx, product_id, now[0].version))
+    _invalidate_lists_after_commit(context)
+    return _response(now[0])
 
 
 def add_category(request: Request[NewCategory, None], context: RequestContext) -> Response:
     """201 with the category; 409 when there is one of that name."""
-    statement, parameters = catalog.add_category(request.body.name)
-    if context.tx.one(statement, **parameters) is None:
+    if context.tx.fetch_one(catalog.add_category(request.body.name)) is None:
         raise ClientError(409, "CONFLICT", "there is a category of this name")
     return Response(201, {"name": request.body.name})
+
+
+def _announcement(tx: Transaction, product_id: int, version: int) -> Statement[Row]:
+    statement, _ = emit(tx, ProductChanged(product_id=product_id, product_version=version))
+    return statement
 
 
 def _product_id(path: Mapping[str, str]) -> int:
@@ -151,20 +153,22 @@ def _unknown_category() -> ClientError:
     return ClientError(422, "UNKNOWN_CATEGORY", "there is no such category")
 
 
-def _forget_lists_after_commit(context: RequestContext) -> None:
-    context.after_commit(lambda: catalog.forget_lists(context.services.cache))
+def _invalidate_lists_after_commit(context: RequestContext) -> None:
+    context.after_commit(lambda: catalog.invalidate_lists(context.services.cache))
 
 
-def _answer(now: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    product = {
-        "id": now.product_id,
-        "name": now.name,
-        "description": now.description,
-        "category": now.category,
-        "price": now.price_minor,
-        "currency": now.currency,
-        "stockQuantity": now.available,
-        "active": now.active,
+def _response(
+    product: Product, *, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    body = {
+        "id": product.product_id,
+        "name": product.name,
+        "description": product.description,
+        "category": product.category,
+        "price": product.price_minor,
+        "currency": product.currency,
+        "stockQuantity": product.available,
+        "active": product.active,
     }
-    etag = catalog.etag_of(version=now.version, available=now.available)
-    return Response(status, product, {**(headers or {}), "etag": etag})
+    etag = catalog.etag_of(version=product.version, available=product.available)
+    return Response(status, body, {**(headers or {}), "etag": etag})

@@ -1,26 +1,27 @@
-"""Take the provider's signed notice: the same truth as its answers, by another way."""
+"""Takes a payment provider's signed webhook and applies it as its responses are applied."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from shop.adapters.db import Transaction
 from shop.adapters.payment_provider.webhook import WebhookNotice, verify
 from shop.messaging import inbox
-from shop.orders import apply, decide, payments, refunds
+from shop.orders import apply, messages, payments, refunds
+from shop.orders.effects import Effects, RaiseAlert
 from shop.primitives import failpoints
 from shop.primitives.errors import ClientError
 from shop.primitives.failpoints import Failpoint
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
+    from shop.adapters.db import Transaction
     from shop.runtime.request_context import RequestContext
 
 
 def handle_webhook(request: Request[None, None], context: RequestContext) -> Response:
-    """204 when applied, repeated or none of our business; 202 when it was not believed and alarmed.
+    """204 when applied, repeated or irrelevant; 202 when it raises an operator alert.
 
-    401 without a fresh and right signature, 422 for a key that is not ours.
+    401 without a valid and recent signature, 422 for a key that is not ours.
     """
     secret = context.settings.payment_webhook_secret.reveal()
     notice = verify(request.headers, request.raw_body, secret, request.now)
@@ -31,39 +32,60 @@ def handle_webhook(request: Request[None, None], context: RequestContext) -> Res
             return Response(204)
         failpoints.hit(Failpoint.CLAIMED)
         effects = _apply(tx, notice)
-    is_doubtful = any(isinstance(effect, decide.OperatorAlert) for effect in effects)
-    return Response(202 if is_doubtful else 204)
+    has_alert = any(isinstance(effect, RaiseAlert) for effect in effects)
+    return Response(202 if has_alert else 204)
 
 
 def _is_new(tx: Transaction, notice: WebhookNotice, *, provider: str) -> bool:
-    statement, parameters = inbox.claim(
+    claim = inbox.claim(
         consumer="payment_webhook",
         source=f"/provider/{provider}",
         event_id=notice.event_id,
     )
-    return tx.one(statement, **parameters) is not None
+    return tx.fetch_one(claim) is not None
 
 
-def _apply(tx: Transaction, notice: WebhookNotice) -> decide.Effects:
-    question = refunds.ORDER_OF_KEY if notice.is_refund else payments.ORDER_OF_KEY
-    row = tx.one(question, provider_key=notice.key)
-    if row is None:
-        raise ClientError(422, "UNKNOWN_KEY", "this key is not one of ours")
-    return apply.apply_message(tx, row.order_id, _message(notice, row)).effects
+def _apply(tx: Transaction, notice: WebhookNotice) -> Effects:
+    return _apply_refund(tx, notice) if notice.is_refund else _apply_payment(tx, notice)
 
 
-def _message(notice: WebhookNotice, row: Any) -> Any:
+def _apply_payment(tx: Transaction, notice: WebhookNotice) -> Effects:
+    payment = tx.fetch_one(payments.with_key(notice.key))
+    if payment is None:
+        raise _unknown_key()
+    message: messages.Message
     match notice.kind:
         case "captured":
-            return decide.Captured(
-                row.payment_id, notice.amount_minor, notice.currency, notice.provider_ref
+            message = messages.Captured(
+                payment.payment_id, notice.amount_minor, notice.currency, notice.provider_ref
             )
         case "declined":
-            return decide.Declined(row.payment_id)
+            message = messages.Declined(payment.payment_id)
         case "voided":
-            return decide.Voided(row.payment_id)
+            message = messages.Voided(payment.payment_id)
+        case _:
+            raise _unknown_kind()
+    return apply.apply_message(tx, payment.order_id, message).effects
+
+
+def _apply_refund(tx: Transaction, notice: WebhookNotice) -> Effects:
+    refund = tx.fetch_one(refunds.with_key(notice.key))
+    if refund is None:
+        raise _unknown_key()
+    message: messages.Message
+    match notice.kind:
         case "succeeded":
-            return decide.Refunded(row.refund_id, notice.amount_minor, notice.currency)
+            message = messages.Refunded(refund.refund_id, notice.amount_minor, notice.currency)
         case "rejected":
-            return decide.RefundRejected(row.refund_id)
-    raise ClientError(400, "BAD_NOTICE", "this kind of notice is not known")
+            message = messages.RefundRejected(refund.refund_id)
+        case _:
+            raise _unknown_kind()
+    return apply.apply_message(tx, refund.order_id, message).effects
+
+
+def _unknown_key() -> ClientError:
+    return ClientError(422, "UNKNOWN_KEY", "this key is not one of ours")
+
+
+def _unknown_kind() -> ClientError:
+    return ClientError(400, "BAD_NOTICE", "this kind of notice is not known")

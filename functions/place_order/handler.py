@@ -1,32 +1,53 @@
-"""Place an order: hold the stock, remember the price, announce it, answer.
+"""Places an order: reserve the stock, fix the prices, announce it, respond.
 
-Three round trips in all: BEGIN with the key's claim, everything below in one pipeline, and the
-stored answer with COMMIT.  Money is never waited for.
+Three round trips: BEGIN with the claim of the idempotency key, everything below in one pipeline,
+and the stored response with COMMIT.  The payment is collected afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from events.orders import OrderPlaced
+from events.records import frozen
 from shop import carts, inventory, status_history
-from shop.adapters.db import BACK_TO_MARK, MARK, Transaction
+from shop.adapters.db import SAVEPOINT
 from shop.messaging import outbox
-from shop.orders import apply, decide, orders
-from shop.primitives.errors import ClientError, not_found
+from shop.orders import apply, orders, queries
+from shop.orders.messages import PayAgainRequested
+from shop.orders.queries import OrderView
+from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
 from shop.primitives.messages import Request, Response
 from shop.primitives.money import ORDER_TOTAL_MAX
+from shop.primitives.statuses import CREATED, OrderStatus, ReservationStatus
 from shop.status_history import StatusChange
 
 if TYPE_CHECKING:
     from functions.place_order.schema import PayAgain, PlaceOrder, PlaceOrderFromCart
+    from shop.adapters.db import Transaction
+    from shop.adapters.statements import Statement
+    from shop.orders.orders import PlacedLine, ProductPrice
     from shop.runtime.config import Settings
     from shop.runtime.request_context import RequestContext
 
     PlacingRequest = Request[PlaceOrder, None] | Request[PlaceOrderFromCart, None]
+
+Lines = Sequence[tuple[int, int]]
+
+
+@frozen
+class Written:
+    """A written order, the products held for it, and how many open orders its customer has.
+
+    ``order`` is None when not all of its lines could be written.
+    """
+
+    order: OrderView | None
+    held: set[int]
+    open_orders: int
 
 
 def place_order(request: Request[PlaceOrder, None], context: RequestContext) -> Response:
@@ -37,8 +58,9 @@ def place_order(request: Request[PlaceOrder, None], context: RequestContext) -> 
 def place_order_from_cart(
     request: Request[PlaceOrderFromCart, None], context: RequestContext
 ) -> Response:
-    """One order with all lines of the cart, which is empty afterwards; 400 for an empty cart."""
-    lines = carts.take(context.tx, request.user_id)
+    """201 with one order of all lines of the cart, which is emptied; 400 for an empty cart."""
+    taken = context.tx.fetch_all(carts.empty(request.user_id))
+    lines = sorted((line.product_id, line.qty) for line in taken)
     if not lines:
         raise ClientError(400, "CART_EMPTY", "there is nothing in the cart", stored=True)
     return _place(request, context, lines)
@@ -47,76 +69,64 @@ def place_order_from_cart(
 def pay_again(request: Request[PayAgain, None], context: RequestContext) -> Response:
     """201 with the order; 409 while a payment is being made or when the order is not PENDING."""
     tx = context.tx
-    order_id = orders.id_in(request.path)
-    if tx.one(orders.OWNED, order_id=order_id, user_id=request.user_id) is None:
-        raise not_found("the order")
-    apply.apply_message(tx, order_id, decide.PayAgainAsked(request.body.payment_method))
-    row = tx.one(orders.VIEW, order_id=order_id)
-    return Response(201, orders.represent(row), {"Location": f"/orders/{order_id}"})
+    order_id = queries.id_in(request.path)
+    rows = apply.lock_own(tx, order_id, request.user_id)
+    decided = apply.decide_on(rows, PayAgainRequested(request.body.payment_method))
+    apply.write(tx, rows, decided)
+    return _created(tx, order_id)
 
 
-def _place(
-    request: PlacingRequest, context: RequestContext, lines: Sequence[tuple[int, int]]
-) -> Response:
+def _place(request: PlacingRequest, context: RequestContext, lines: Lines) -> Response:
+    tx = context.tx
+    written = _write(request, context, lines)
+    if written.order is None:
+        return _not_written(request, tx, lines)
+    if len(written.held) != len(lines) and _cancel_expired_holders(request, tx, lines):
+        written = _write(request, context, lines)
+    order = written.order
+    assert order is not None, "an order with these lines was written a moment ago"
+    _check_stock(tx, lines, held=written.held)
+    _check_expected_total(request.body.expected_total_amount, order)
+    _check_open_order_limit(context.settings.open_orders_max, written.open_orders)
+    location = {"Location": f"/orders/{order.order_id}"}
+    return Response(201, queries.represent(order), location)
+
+
+def _write(request: PlacingRequest, context: RequestContext, lines: Lines) -> Written:
+    """Writes the order with its reservations and reads it back; one round trip."""
     tx = context.tx
     order_id = new_uuid()
-    written, held, order = _write(request, context, order_id, lines)
-    if len(written) != len(lines):
-        return _not_written(request, tx, lines)
-    if len(held) != len(lines) and _free_expired_holds(request, tx, lines):
-        order_id = new_uuid()
-        written, held, order = _write(request, context, order_id, lines)
-    _refuse_missing_stock(tx, lines, held=held)
-    _refuse_other_price(request.body.expected_total_amount, order)
-    _check_open_order_limit(context.settings.open_orders_max, order.open_orders)
-    body = _body(request, order_id, order, written)
-    return Response(201, body, {"Location": f"/orders/{order_id}"})
-
-
-def _write(
-    request: PlacingRequest,
-    context: RequestContext,
-    order_id: UUID,
-    lines: Sequence[tuple[int, int]],
-) -> tuple[list[Any], list[int], Any]:
-    """Lines written, products held, and the order as it reads back; one round trip."""
-    tx = context.tx
     announcement, (event_id,) = outbox.emit(tx, OrderPlaced(order_id=order_id))
-    moved = StatusChange("order", order_id, "-", "PENDING", event_id)
-    _, written, held, read_back, *_ = tx.together(
-        (MARK, {}),
+    placed = StatusChange("order", order_id, CREATED, OrderStatus.PENDING, event_id)
+    _, written, held, order, open_orders, *_ = tx.pipeline(
+        SAVEPOINT(),
         _order(request, context.settings, order_id, lines),
         inventory.hold(order_id, lines),
-        orders.placed(order_id, request.user_id),
+        queries.order(order_id),
+        orders.count_open(request.user_id),
         announcement,
-        status_history.record(tx, order_id, [moved]),
-        status_history.record_reservations(tx, order_id, from_status="-", to_status="HELD"),
+        status_history.record(tx, order_id, [placed]),
+        status_history.record_reservations(
+            tx, order_id, from_status=CREATED, to_status=ReservationStatus.HELD
+        ),
     )
-    return written, [row.product_id for row in held], next(iter(read_back), None)
-
-
-def _free_expired_holds(
-    request: PlacingRequest, tx: Transaction, lines: Sequence[tuple[int, int]]
-) -> int:
-    """A hold past its time does not count, swept or not.  Undoes the order that came up short."""
-    assert request.caller is not None, "only somebody places an order"
-    tx.together((BACK_TO_MARK, {}))
-    tx.announced.clear()
-    return apply.expire_holders(
-        tx, [product_id for product_id, _ in lines], role=request.caller.role
+    return Written(
+        order=order[0] if len(written) == len(lines) else None,
+        held={row.product_id for row in held},
+        open_orders=open_orders[0].open_orders,
     )
 
 
 def _order(
-    request: PlacingRequest, settings: Settings, order_id: UUID, lines: Sequence[tuple[int, int]]
-) -> Any:
+    request: PlacingRequest, settings: Settings, order_id: UUID, lines: Lines
+) -> Statement[PlacedLine]:
     key = request.idempotency_key
     return orders.place(
         order_id=order_id,
         user_id=request.user_id,
         lines=lines,
         payment_method=request.body.payment_method,
-        idem_scope=f"{request.method} {request.route}" if key else None,
+        idem_scope=_scope(request) if key else None,
         idem_key=key,
         soft_seconds=settings.order_soft_expiry_seconds,
         hard_seconds=settings.order_hard_expiry_seconds,
@@ -124,46 +134,62 @@ def _order(
     )
 
 
-def _not_written(
-    request: PlacingRequest, tx: Transaction, lines: Sequence[tuple[int, int]]
-) -> Response:
-    """Why no order came of it: its key was used long ago, or its lines cannot be one order."""
+def _scope(request: PlacingRequest) -> str:
+    return f"{request.method} {request.route}"
+
+
+def _cancel_expired_holders(request: PlacingRequest, tx: Transaction, lines: Lines) -> int:
+    """Undoes an order that lacks stock and frees what expired orders hold; returns how many."""
+    assert request.caller is not None, "the route requires a token"
+    tx.rollback_to_savepoint()
+    return apply.cancel_expired_holders(
+        tx, [product_id for product_id, _ in lines], role=request.caller.role
+    )
+
+
+def _not_written(request: PlacingRequest, tx: Transaction, lines: Lines) -> Response:
+    """The order that was placed with this key, or the reason why these lines are not an order."""
     if request.idempotency_key:
-        scope = f"{request.method} {request.route}"
-        found = tx.one(
-            orders.BY_KEY,
-            user_id=request.user_id,
-            idem_scope=scope,
-            idem_key=request.idempotency_key,
+        existing = tx.fetch_one(
+            orders.with_key(
+                request.user_id, idem_scope=_scope(request), idem_key=request.idempotency_key
+            )
         )
-        if found is not None:
-            return _existing(tx, found.order_id)
-    known = {r.product_id: r for r in tx.all(orders.PRODUCTS, product_ids=[p for p, _ in lines])}
-    unknown = [product_id for product_id, _ in lines if product_id not in known]
+        if existing is not None:
+            # the key is older than its stored response
+            tx.rollback_to_claim()
+            return _created(tx, existing.order_id)
+    prices = tx.fetch_all(orders.prices([product_id for product_id, _ in lines]))
+    raise _why_not_written(lines, prices)
+
+
+def _why_not_written(lines: Lines, prices: list[ProductPrice]) -> ClientError:
+    for_sale = {price.product_id for price in prices}
+    unknown = [product_id for product_id, _ in lines if product_id not in for_sale]
     if unknown:
-        extra = {"products": [{"productId": product_id} for product_id in unknown]}
-        raise ClientError(
-            422, "UNKNOWN_PRODUCT", "a product is not for sale", extra=extra, stored=True
+        return ClientError(
+            422,
+            "UNKNOWN_PRODUCT",
+            "a product is not for sale",
+            extra={"products": [{"productId": product_id} for product_id in unknown]},
+            stored=True,
         )
-    if len({row.currency for row in known.values()}) > 1:
-        raise ClientError(422, "MIXED_CURRENCIES", "one order has one currency", stored=True)
-    raise ClientError(422, "TOTAL_TOO_LARGE", f"the total is over {ORDER_TOTAL_MAX}", stored=True)
+    if len({price.currency for price in prices}) > 1:
+        return ClientError(422, "MIXED_CURRENCIES", "one order has one currency", stored=True)
+    return ClientError(422, "TOTAL_TOO_LARGE", f"the total is over {ORDER_TOTAL_MAX}", stored=True)
 
 
-def _existing(tx: Transaction, order_id: UUID) -> Response:
-    """A key older than its stored answer finds its order; it never makes a second one."""
-    tx.rollback_to_claim()
-    row = tx.one(orders.VIEW, order_id=order_id)
-    return Response(201, orders.represent(row), {"Location": f"/orders/{order_id}"})
+def _created(tx: Transaction, order_id: UUID) -> Response:
+    order = tx.fetch_one(queries.order(order_id))
+    assert order is not None, "the caller has found or locked the order"
+    return Response(201, queries.represent(order), {"Location": f"/orders/{order_id}"})
 
 
-def _refuse_missing_stock(
-    tx: Transaction, lines: Sequence[tuple[int, int]], *, held: list[int]
-) -> None:
+def _check_stock(tx: Transaction, lines: Lines, *, held: set[int]) -> None:
     short = {product_id: qty for product_id, qty in lines if product_id not in held}
     if not short:
         return
-    rows = tx.all(inventory.AVAILABLE, product_ids=list(short))
+    rows = tx.fetch_all(inventory.available(list(short)))
     available = {row.product_id: row.available for row in rows}
     products = [
         {"productId": p, "requested": qty, "available": available.get(p, 0)}
@@ -178,7 +204,7 @@ def _refuse_missing_stock(
     )
 
 
-def _refuse_other_price(expected_total: int | None, order: Any) -> None:
+def _check_expected_total(expected_total: int | None, order: OrderView) -> None:
     if expected_total is not None and expected_total != order.total_minor:
         raise ClientError(
             409,
@@ -197,26 +223,3 @@ def _check_open_order_limit(limit: int, open_orders: int) -> None:
             f"at most {limit} unpaid orders at a time",
             headers={"retry-after": "5"},
         )
-
-
-def _body(request: PlacingRequest, order_id: UUID, order: Any, lines: list[Any]) -> dict[str, Any]:
-    return {
-        "id": str(order_id),
-        "userId": request.user_id,
-        "status": "PENDING",
-        "totalAmount": order.total_minor,
-        "currency": order.currency,
-        "paymentMethod": request.body.payment_method,
-        "createdAt": order.created_at.isoformat(),
-        "items": [
-            {
-                "productId": line.product_id,
-                "quantity": line.qty,
-                "unitPrice": line.unit_price_minor,
-                "lineAmount": line.qty * line.unit_price_minor,
-            }
-            for line in lines
-        ],
-        "payment": None,
-        "refundedAmount": 0,
-    }

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from shop.adapters.db import Transaction
-from shop.orders import orders
+from shop.orders import queries
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import parse_uuid
 from shop.primitives.messages import Request, Response
+from shop.primitives.statuses import OrderStatus, PaymentStatus
 
 if TYPE_CHECKING:
     from functions.read_orders.schema import ListOrders
+    from shop.adapters.db import Transaction
+    from shop.orders.queries import OrderView, StatusHistoryEntry
     from shop.runtime.request_context import RequestContext
 
 WAIT_SECONDS_MAX = 20
@@ -32,7 +34,7 @@ def read_order(request: Request[None, None], context: RequestContext) -> Respons
 
     404 in the same bytes for an order that is missing, another customer's, or no id at all.
     """
-    order_id = orders.id_in(request.path)
+    order_id = queries.id_in(request.path)
     wait = wait_seconds(request.headers.get("prefer", ""))
     deadline = time.monotonic() + (wait or 0)
     polls = 0
@@ -45,7 +47,7 @@ def read_order(request: Request[None, None], context: RequestContext) -> Respons
         time.sleep(min(left, POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)]))
         polls += 1
     headers = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
-    return Response(200, orders.represent(row), headers)
+    return Response(200, queries.represent(row), headers)
 
 
 def list_my_orders(request: Request[None, ListOrders], context: RequestContext) -> Response:
@@ -54,8 +56,10 @@ def list_my_orders(request: Request[None, ListOrders], context: RequestContext) 
     before = parse_uuid(cursor) if cursor else None
     if cursor and before is None:
         raise ClientError(400, "BAD_QUERY", "cursor: not one of ours")
-    rows = context.tx.all(orders.MINE, user_id=request.user_id, before=before, limit=limit + 1)
-    page = [orders.represent(row) for row in rows[:limit]]
+    rows = context.tx.fetch_all(
+        queries.orders_of_user(request.user_id, before=before, limit=limit + 1)
+    )
+    page = [queries.represent(row) for row in rows[:limit]]
     headers = {}
     if len(rows) > limit:
         link = f"/orders/me?limit={limit}&cursor={page[-1]['id']}"
@@ -66,9 +70,9 @@ def list_my_orders(request: Request[None, ListOrders], context: RequestContext) 
 def read_timeline(request: Request[None, None], context: RequestContext) -> Response:
     """200 with every status change of the order's story, oldest first."""
     tx = context.tx
-    order_id = orders.id_in(request.path)
+    order_id = queries.id_in(request.path)
     _visible(tx, request, order_id)
-    rows = tx.all(orders.TIMELINE, order_id=order_id, limit=TIMELINE_MAX)
+    rows = tx.fetch_all(queries.status_history(order_id, limit=TIMELINE_MAX))
     return Response(200, [_entry(row) for row in rows])
 
 
@@ -78,21 +82,24 @@ def wait_seconds(prefer: str) -> int | None:
     return min(int(match["seconds"]), WAIT_SECONDS_MAX) if match else None
 
 
-def is_waiting(row: Any) -> bool:
+def is_waiting(row: OrderView) -> bool:
     """False once the order left PENDING, or was declined and nobody asked to pay again."""
-    is_declined = bool(row.payment) and row.payment["status"] in ("DECLINED", "VOIDED")
-    return row.status == "PENDING" and not (is_declined and not row.charge_wanted)
+    is_declined = row.payment is not None and row.payment["status"] in (
+        PaymentStatus.DECLINED,
+        PaymentStatus.VOIDED,
+    )
+    return row.status == OrderStatus.PENDING and not (is_declined and not row.charge_requested)
 
 
-def _visible(tx: Transaction, request: Request[None, None], order_id: UUID) -> Any:
-    row = tx.one(orders.VIEW, order_id=order_id)
+def _visible(tx: Transaction, request: Request[None, None], order_id: UUID) -> OrderView:
+    row = tx.fetch_one(queries.order(order_id))
     is_support = request.caller is not None and request.caller.role == "support"
     if row is None or (row.user_id != request.user_id and not is_support):
         raise not_found("the order")
     return row
 
 
-def _entry(row: Any) -> dict[str, Any]:
+def _entry(row: StatusHistoryEntry) -> dict[str, object]:
     # who acted is shown as a kind: a customer need not know staff accounts by number
     return {
         "at": row.at.isoformat(),

@@ -1,8 +1,8 @@
-"""Read the settlements.  One round trip each."""
+"""Shows the settlements of days and months."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shop import settlement
 from shop.primitives.errors import not_found
@@ -11,48 +11,54 @@ from shop.primitives.messages import Request, Response
 if TYPE_CHECKING:
     from functions.read_settlements.schema import DailyQuery, MonthlyQuery
     from shop.runtime.request_context import RequestContext
-    from shop.settlement import Settlement
+    from shop.settlement import DaySettlement, MonthSettlement
 
 
 def read_daily(request: Request[None, DailyQuery], context: RequestContext) -> Response:
-    """The asked-for day as one object (404 when nothing happened on it), or the newest 30."""
-    found = settlement.daily(
-        context.tx,
-        day=request.query.day,
-        time_zone=context.settings.business_time_zone,
-        currency=context.settings.currency,
+    """The requested day as one object (404 when nothing happened on it), or the newest 30."""
+    settings = context.settings
+    days = context.tx.fetch_all(
+        settlement.daily(
+            day=request.query.day,
+            time_zone=settings.business_time_zone,
+            currency=settings.currency,
+        )
     )
-    answers = [{"settlementDate": one.period, **_figures(one)} for one in found]
-    return _answer(answers, asked_for_one=request.query.day is not None)
+    found = [
+        {"settlementDate": row.day.isoformat(), **_totals(row, settings.currency)} for row in days
+    ]
+    return _response(found, is_single=request.query.day is not None)
 
 
 def read_monthly(request: Request[None, MonthlyQuery], context: RequestContext) -> Response:
-    """The asked-for month as one object (404 when nothing happened in it), or the newest 12."""
-    found = settlement.monthly(
-        context.tx,
-        month=request.query.year_month,
-        time_zone=context.settings.business_time_zone,
-        currency=context.settings.currency,
+    """The requested month as one object (404 when nothing happened in it), or the newest 12."""
+    settings = context.settings
+    months = context.tx.fetch_all(
+        settlement.monthly(
+            month=request.query.year_month,
+            time_zone=settings.business_time_zone,
+            currency=settings.currency,
+        )
     )
-    answers = [{"yearMonth": one.period, **_figures(one)} for one in found]
-    return _answer(answers, asked_for_one=request.query.year_month is not None)
+    found = [{"yearMonth": row.month, **_totals(row, settings.currency)} for row in months]
+    return _response(found, is_single=request.query.year_month is not None)
 
 
-def _answer(answers: list[dict[str, Any]], *, asked_for_one: bool) -> Response:
-    if not asked_for_one:
-        return Response(200, answers)
-    if not answers:
+def _response(found: list[dict[str, object]], *, is_single: bool) -> Response:
+    if not is_single:
+        return Response(200, found)
+    if not found:
         raise not_found("the settlement")
-    return Response(200, answers[0])
+    return Response(200, found[0])
 
 
-def _figures(one: Settlement) -> dict[str, Any]:
+def _totals(row: DaySettlement | MonthSettlement, currency: str) -> dict[str, object]:
     return {
-        "totalAmount": one.total_minor,
-        "capturedAmount": one.captured_minor,
-        "refundedAmount": one.refunded_minor,
-        "paymentCount": one.payments,
-        "refundCount": one.refunds,
-        "currency": one.currency,
-        "closed": one.closed,
+        "totalAmount": row.total_minor,
+        "capturedAmount": row.captured,
+        "refundedAmount": row.refunded,
+        "paymentCount": row.payments,
+        "refundCount": row.refunds,
+        "currency": currency,
+        "closed": row.closed,
     }

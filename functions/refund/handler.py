@@ -1,4 +1,8 @@
-"""Give money back: intent, provider's word, record (the phases of shop/orders/refund.py)."""
+"""Executes refunds that were requested or decided: the two-phase call of ``shop/orders/refund.py``.
+
+It consumes ``refund.requested``.  The route ``POST /orders/{orderId}/refunds`` belongs to
+``cancel_order``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Close what is over.  Runs any number of times, by any number of replicas, with one result."""
+"""Closes finished business days.  It can run any number of times, in parallel, with one result."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ if TYPE_CHECKING:
 
 
 def close_days(context: EventContext) -> None:
-    """Closes every finished business day with open postings, oldest first, each for itself.
+    """Closes every finished business day with unsettled postings, oldest first.
 
-    Stops at the first day that cannot be closed yet: days close in order, and the next tick asks
+    Stops at the first day that cannot be closed yet, since days close in order; the next tick tries
     again.
     """
     time_zone = context.settings.business_time_zone
     with context.transaction() as tx:
-        days = settlement.open_days(tx, time_zone=time_zone)
-    for day in days:
-        if not _close(context, day, time_zone):
+        days = tx.fetch_all(settlement.open_days(time_zone=time_zone))
+    for row in days:
+        if not _close(context, row.day, time_zone):
             break
 
 
 def _close(context: EventContext, day: date, time_zone: str) -> bool:
     with context.transaction() as tx:
-        currencies = settlement.close_day(tx, day, time_zone=time_zone)
-        if currencies:
-            announce, _ = outbox.emit(
-                tx,
-                *(SettlementClosed(settlement_date=day, currency=Currency(c)) for c in currencies),
-            )
-            tx.together(announce)
-    return currencies is not None
+        is_over = tx.fetch_one(settlement.is_over(day, time_zone=time_zone))
+        if is_over is None or not is_over.over:
+            return False
+        closed = tx.fetch_all(settlement.close_day(day, time_zone=time_zone))
+        if closed:
+            events = [
+                SettlementClosed(settlement_date=day, currency=Currency(row.currency))
+                for row in closed
+            ]
+            announcement, _ = outbox.emit(tx, *events)
+            tx.execute(announcement)
+    return True

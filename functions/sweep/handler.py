@@ -1,4 +1,4 @@
-"""Do whatever is due, in batches, until nothing is (shop/due_jobs.py)."""
+"""Does everything that is due, in batches, until nothing is (shop/due_jobs.py)."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """PostgreSQL: connections, transactions and pipelines.  The only module that imports psycopg.
 
 A process keeps at most as many connections as it serves requests at once, each opened with the
-first query that needs it.  Statements that do not depend on each other's results travel in one
+first query that needs it.  Statements that do not depend on each other's results are sent in one
 pipeline, which is one network round trip (libpq pipeline mode).
 
-psycopg connects, adapts values and reads rows.  The sending is done here, over its libpq wrapper:
-psycopg's own pipeline writes every statement to the network by itself and makes a cursor for each,
-which costs an order's fourteen statements twice the CPU on both sides.
+psycopg connects, adapts values and reads rows.  The sending is done here, on its libpq wrapper:
+psycopg's own pipeline writes every statement to the network separately and creates a cursor for
+each, which takes twice the CPU on both sides.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from __future__ import annotations
 import re
 import select
 import threading
-from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeVar, cast, overload
 
 import psycopg
 from psycopg import errors as pg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
+from shop.adapters.statements import Command, Row, Statement
 from shop.primitives import failpoints
 from shop.primitives.errors import Unavailable
 from shop.primitives.failpoints import Failpoint
@@ -34,46 +34,52 @@ if TYPE_CHECKING:
     from psycopg.pq import Format
     from psycopg.pq.abc import PGresult
 
+    from shop.messaging.outbox import OutboxRow
+
+R = TypeVar("R", bound=Row)
+R1 = TypeVar("R1", bound=Row)
+R2 = TypeVar("R2", bound=Row)
+R3 = TypeVar("R3", bound=Row)
+R4 = TypeVar("R4", bound=Row)
+R5 = TypeVar("R5", bound=Row)
+
 CONNECT_TIMEOUT_SECONDS = 5
-ANSWER_TIMEOUT_SECONDS = 10
+RESPONSE_TIMEOUT_SECONDS = 10
 PREPARED_MAX = 200
 PARAMETER = re.compile(r"%\((\w+)\)s")
 
-Statement = tuple[LiteralString, Mapping[str, Any]]
-Row = Any
+BEGIN = Command("begin")
+BEGIN_READ_ONLY = Command("begin read only")
+COMMIT = Command("commit")
+ROLLBACK = Command("rollback")
+SAVEPOINT_AFTER_CLAIM = Command("savepoint after_claim")
+ROLLBACK_TO_CLAIM = Command("rollback to savepoint after_claim")
+SAVEPOINT = Command("savepoint before_order")
+ROLLBACK_TO_SAVEPOINT = Command("rollback to savepoint before_order")
 
-BEGIN: LiteralString = "begin"
-BEGIN_READ_ONLY: LiteralString = "begin read only"
-COMMIT: LiteralString = "commit"
-ROLLBACK: LiteralString = "rollback"
-SAVEPOINT: LiteralString = "savepoint work"
-UNDO_WORK: LiteralString = "rollback to savepoint work"
-MARK: LiteralString = "savepoint mark"
-BACK_TO_MARK: LiteralString = "rollback to savepoint mark"
-
-DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+SUCCESSFUL = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 UNFINISHED = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 DatabaseError = psycopg.Error
 UniqueViolation = pg.UniqueViolation
 LockNotAvailable = pg.LockNotAvailable
-CAN_BE_RETRIED = (pg.DeadlockDetected, pg.SerializationFailure)
-NOT_NOW = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
+RETRYABLE_ERRORS = (pg.DeadlockDetected, pg.SerializationFailure)
+CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
+UNAVAILABLE_ERRORS = (
+    *CONNECTION_ERRORS,
     pg.LockNotAvailable,
     pg.QueryCanceled,
     pg.DeadlockDetected,
     pg.SerializationFailure,
     pg.TooManyConnections,
     pg.ReadOnlySqlTransaction,
-    # XX000: the server's own trouble, such as a file that cannot grow (EFBIG is no DiskFull)
+    # XX000: a failure of the server itself, such as a file that cannot grow (EFBIG, not DiskFull)
     pg.InternalError_,
 )
 
 
 class Transaction:
-    """One open transaction: static SQL in, named rows out.  Only the runtime commits."""
+    """One open transaction: statements in, typed rows out.  Only the runtime commits."""
 
     def __init__(
         self,
@@ -87,44 +93,76 @@ class Transaction:
         self.source = source
         self.traceparent = traceparent
         self.actor = actor
-        self.announced: list[Any] = []
+        self.announced: list[OutboxRow] = []
 
-    def all(self, statement: LiteralString, **parameters: Any) -> list[Row]:
-        """Every row of a statement, as named tuples (one round trip)."""
-        return self.together((statement, parameters))[0]
+    def fetch_all(self, statement: Statement[R]) -> list[R]:
+        """Every row of a statement (one round trip)."""
+        return _rows_of(statement, self._connection.send((statement,))[0])
 
-    def one(self, statement: LiteralString, **parameters: Any) -> Row | None:
+    def fetch_one(self, statement: Statement[R]) -> R | None:
         """The first row, or None (one round trip)."""
-        rows = self.together((statement, parameters))[0]
+        rows = self.fetch_all(statement)
         return rows[0] if rows else None
 
-    def run(self, statement: LiteralString, **parameters: Any) -> int:
-        """Number of rows a statement touched (one round trip)."""
-        (result,) = self._connection.send(((statement, parameters),))
-        return result.touched
+    def execute(self, statement: Statement[Row]) -> int:
+        """Runs a statement and returns how many rows it touched (one round trip)."""
+        return self._connection.send((statement,))[0].touched
 
-    def together(self, *statements: Statement) -> list[list[Row]]:
+    @overload
+    def pipeline(
+        self, first: Statement[R1], second: Statement[R2], /
+    ) -> tuple[list[R1], list[R2]]: ...
+    @overload
+    def pipeline(
+        self, first: Statement[R1], second: Statement[R2], third: Statement[R3], /
+    ) -> tuple[list[R1], list[R2], list[R3]]: ...
+    @overload
+    def pipeline(
+        self,
+        first: Statement[R1],
+        second: Statement[R2],
+        third: Statement[R3],
+        fourth: Statement[R4],
+        fifth: Statement[R5],
+        /,
+        *more: Statement[Row],
+    ) -> tuple[list[R1], list[R2], list[R3], list[R4], list[R5], *tuple[list[Row], ...]]: ...
+    @overload
+    def pipeline(self, *statements: Statement[Row]) -> tuple[list[Row], ...]: ...
+
+    def pipeline(self, *statements: Statement[Row]) -> tuple[list[Any], ...]:
         """Sends all statements in one round trip, in order, and returns the rows of each.
 
         The first failing statement raises its error; those after it did not run.
         """
-        return [result.rows for result in self._connection.send(statements)]
+        results = self._connection.send(statements)
+        return tuple(result.rows for result in results)
 
     def rollback_to_claim(self) -> None:
-        """Undoes everything since the idempotency key was claimed; only keyed requests may ask."""
-        self._connection.send(((UNDO_WORK, {}),))
+        """Undoes everything since the idempotency key was claimed; the key stays claimed."""
+        self._connection.send((ROLLBACK_TO_CLAIM(),))
+        self.announced.clear()
+
+    def rollback_to_savepoint(self) -> None:
+        """Undoes everything since ``SAVEPOINT`` (one round trip)."""
+        self._connection.send((ROLLBACK_TO_SAVEPOINT(),))
         self.announced.clear()
 
 
 class Result(NamedTuple):
-    """What one statement came to: its rows as named tuples, and how many rows it touched."""
+    """What one statement returned, and how many rows it touched."""
 
     rows: list[Row]
     touched: int
 
 
+def _rows_of(_statement: Statement[R], result: Result) -> list[R]:
+    # the connection has built the rows with this statement's row type
+    return cast("list[R]", result.rows)
+
+
 class Connection:
-    """One connection that speaks in pipelines only: one write, then everything is read.
+    """One connection in pipeline mode: everything is written, then everything is read.
 
     Statements are prepared under a name when they are first sent, unless ``prepare`` is off.
     """
@@ -142,87 +180,88 @@ class Connection:
         self._prepare = prepare
         self._prepared = 0
         self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
-        self._rows: dict[tuple[str, tuple[int, ...]], Callable[..., Row]] = {}
-        self._is_answered = True
+        self._is_idle = True
         self.round_trips = 0
-        self._readable, self._ready = select.poll(), select.poll()
+        self._readable, self._read_or_write = select.poll(), select.poll()
         self._readable.register(self._libpq.socket, select.POLLIN)
-        self._ready.register(self._libpq.socket, select.POLLIN | select.POLLOUT)
+        self._read_or_write.register(self._libpq.socket, select.POLLIN | select.POLLOUT)
 
     @property
     def is_open(self) -> bool:
-        """False when the server or we have hung up."""
+        """False after the server or this process has closed the connection."""
         return not self._psycopg.closed
 
     @property
     def status(self) -> TransactionStatus:
-        """Idle, in a transaction, in a failed one, or still being answered (ACTIVE)."""
-        if not self._is_answered:
+        """Idle, in a transaction, in a failed one, or waiting for responses (ACTIVE)."""
+        if not self._is_idle:
             return TransactionStatus.ACTIVE
         return TransactionStatus(self._libpq.transaction_status)
 
     def send(
-        self, statements: Sequence[Statement], *, failpoint: Failpoint | None = None
+        self, statements: Sequence[Statement[Row]], *, failpoint: Failpoint | None = None
     ) -> list[Result]:
-        """Sends all statements in one round trip and returns what each came to.
+        """Sends all statements in one round trip and returns the result of each.
 
         Raises the error of the first that fails; those after it did not run.
         ``failpoint`` lies between sending and reading.
         """
-        # every value is made ready before anything is sent: half a pipeline cannot be called back
-        ready = [self._made_ready(sql, parameters) for sql, parameters in statements]
-        self._is_answered = False
-        is_new = [self._queue(each) for each in ready]
+        # every value is converted before anything is sent: half a pipeline cannot be undone
+        bound = [self._bind(statement) for statement in statements]
+        self._is_idle = False
+        is_new = [self._queue(each) for each in bound]
         self.round_trips += 1
         self._libpq.pipeline_sync()
         self._flush()
         if failpoint is not None:
             failpoints.hit(failpoint)
-        answers = self._read()
-        self._is_answered = True
-        return self._judged(ready, is_new, answers)
+        responses = self._read()
+        self._is_idle = True
+        return self._results(bound, is_new, responses)
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the connection."""
         self._psycopg.close()
 
-    def _made_ready(self, sql: LiteralString, parameters: Mapping[str, Any]) -> _Ready:
+    def _bind(self, statement: Statement[Row]) -> _Bound:
+        sql, parameters = statement.sql, statement.parameters
         if not parameters:
-            return _Ready((sql, ()), sql.encode(), [], None)
-        text, names = _in_libpq(sql)
+            return _Bound((sql, ()), sql.encode(), [], None, statement.row_type)
+        text, names = _numbered(sql)
         given = [parameters[name] for name in names]
         values = self._values.dump_sequence(given, [PyFormat.AUTO] * len(given))
-        return _Ready((sql, tuple(self._values.types or ())), text, values, self._values.formats)
+        key = (sql, tuple(self._values.types or ()))
+        return _Bound(key, text, values, self._values.formats, statement.row_type)
 
-    def _queue(self, ready: _Ready) -> bool:
-        """Puts one statement on its way; True when it is prepared first, which is answered too."""
-        name = self._names.get(ready.key)
+    def _queue(self, bound: _Bound) -> bool:
+        """Queues one statement; True when a PREPARE with its own response precedes it."""
+        name = self._names.get(bound.key)
         if name is not None:
-            self._libpq.send_query_prepared(name, ready.values, ready.formats)
+            self._libpq.send_query_prepared(name, bound.values, bound.formats)
             return False
         if not self._prepare or len(self._names) >= PREPARED_MAX:
-            self._libpq.send_query_params(ready.text, ready.values, ready.key[1], ready.formats)
+            self._libpq.send_query_params(bound.text, bound.values, bound.key[1], bound.formats)
             return False
         self._prepared += 1
-        name = self._names[ready.key] = b"s%d" % self._prepared
-        self._libpq.send_prepare(name, ready.text, ready.key[1])
-        self._libpq.send_query_prepared(name, ready.values, ready.formats)
+        name = self._names[bound.key] = b"s%d" % self._prepared
+        self._libpq.send_prepare(name, bound.text, bound.key[1])
+        self._libpq.send_query_prepared(name, bound.values, bound.formats)
         return True
 
     def _flush(self) -> None:
-        """Writes until the kernel has it all, reading what comes meanwhile."""
+        """Writes everything, and reads meanwhile, so that the server can go on reading."""
         while self._libpq.flush():
-            self._wait(self._ready)
+            self._wait(self._read_or_write)
             self._libpq.consume_input()
 
     def _wait(self, poll: select.poll) -> None:
-        """Waits for the network, longer than a statement may take; then OperationalError."""
-        if not poll.poll(ANSWER_TIMEOUT_SECONDS * 1000):
+        """Waits for the socket; OperationalError after ``RESPONSE_TIMEOUT_SECONDS``."""
+        if not poll.poll(RESPONSE_TIMEOUT_SECONDS * 1000):
             self.close()
             raise psycopg.OperationalError("the server does not answer")
 
     def _read(self) -> list[PGresult]:
-        """Every result up to the pipeline's end; OperationalError when the server is gone."""
+        """Every result up to the end of the pipeline; OperationalError without a connection."""
         results: list[PGresult] = []
         while True:
             while self._libpq.is_busy():
@@ -231,61 +270,52 @@ class Connection:
             result = self._libpq.get_result()
             if result is None:
                 if self._libpq.status == ConnStatus.BAD:
-                    raise psycopg.OperationalError("the server hung up")
+                    raise psycopg.OperationalError("the server closed the connection")
             elif result.status == ExecStatus.PIPELINE_SYNC:
-                self._libpq.get_result()  # libpq is idle only after it was asked once more
+                self._libpq.get_result()  # libpq is idle only after one more call
                 return results
             else:
                 results.append(result)
 
-    def _judged(
-        self, ready: list[_Ready], is_new: list[bool], answers: list[PGresult]
+    def _results(
+        self, bound: list[_Bound], is_new: list[bool], responses: list[PGresult]
     ) -> list[Result]:
-        judged: list[Result] = []
+        results: list[Result] = []
         failure: PGresult | None = None
-        following = iter(answers)
-        for each, was_prepared in zip(ready, is_new, strict=True):
-            for answer in [next(following) for _ in range(1 + was_prepared)]:
-                if answer.status not in DONE:
-                    failure = failure or answer
-                    self._names.pop(each.key, None)  # what failed may not be prepared
+        following = iter(responses)
+        for each, was_prepared in zip(bound, is_new, strict=True):
+            for response in [next(following) for _ in range(1 + was_prepared)]:
+                if response.status not in SUCCESSFUL:
+                    failure = failure or response
+                    self._names.pop(each.key, None)  # a failed statement may not be prepared
             if failure is None:
-                judged.append(self._result(each, answer))
+                results.append(self._result(each, response))
         if failure is not None:
             raise pg.error_from_result(failure, "utf-8")
-        return judged
+        return results
 
-    def _result(self, ready: _Ready, answer: PGresult) -> Result:
-        if answer.status != ExecStatus.TUPLES_OK:
-            return Result([], answer.command_tuples or 0)
-        make = self._rows.get(ready.key)
-        if make is None:
-            names = [(answer.fname(n) or b"").decode() for n in range(answer.nfields)]
-            make = self._rows[ready.key] = _row_class(names)
-        self._values.set_pgresult(answer)
-        rows = self._values.load_rows(0, answer.ntuples, make)
-        return Result(rows, answer.command_tuples or 0)
+    def _result(self, bound: _Bound, response: PGresult) -> Result:
+        touched = response.command_tuples or 0
+        if response.status != ExecStatus.TUPLES_OK:
+            return Result([], touched)
+        self._values.set_pgresult(response)
+        make_row = partial(tuple.__new__, bound.row_type)
+        return Result(self._values.load_rows(0, response.ntuples, make_row), touched)
 
 
-class _Ready(NamedTuple):
-    """A statement that can be sent: its key is its text and the types of its values."""
+class _Bound(NamedTuple):
+    """A statement with its values converted; the key is its text and the types of the values."""
 
     key: tuple[str, tuple[int, ...]]
     text: bytes
     values: Sequence[Buffer | None]
     formats: Sequence[Format] | None
-
-
-def _row_class(names: list[str]) -> Callable[..., Row]:
-    """What makes a named tuple of a row's values; columns without a name are ``_0``, ``_1``..."""
-    made: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
-    make: Callable[..., Row] = made._make
-    return make
+    row_type: type[Row]
 
 
 @cache
-def _in_libpq(sql: LiteralString) -> tuple[bytes, tuple[str, ...]]:
-    """A statement with ``$1`` for ``%(name)s``, and the names in their order."""
+def _numbered(sql: LiteralString) -> tuple[bytes, tuple[str, ...]]:
+    """The statement with ``$1`` for ``%(name)s``, and the names in their order."""
     names: dict[str, int] = {}
     text = PARAMETER.sub(lambda m: f"${names.setdefault(m[1], len(names) + 1)}", sql)
     return text.replace("%%", "%").encode(), tuple(names)
@@ -304,12 +334,12 @@ class Database:
         self._prepare = prepare
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
-        # since the process began; a transaction counts when its connection comes back
+        # since the process started; a transaction is counted when its connection is returned
         self.round_trips = 0
         self.transactions = 0
 
     def warm(self) -> None:
-        """Opens one connection ahead of the first query, which is left to tell of a failure."""
+        """Opens one connection ahead of the first query; a failure is left for that query."""
         try:
             connection = self._open()
         except psycopg.Error:
@@ -321,29 +351,29 @@ class Database:
     def transaction(
         self,
         *,
-        opening: tuple[Statement, ...] = (),
+        opening: tuple[Statement[Row], ...] = (),
         traceparent: str = "",
         actor: str = "system",
         is_read_only: bool = False,
     ) -> Iterator[Session]:
-        """A transaction whose ``opening`` statements travel with BEGIN.
+        """A transaction whose ``opening`` statements are sent with BEGIN.
 
-        Leaves it rolled back unless ``commit`` was called.  Raises one of ``NOT_NOW`` when
-        PostgreSQL does not answer, is out of connections, or a lock was not to be had in time.
+        Rolled back unless ``commit`` was called.  Raises one of ``UNAVAILABLE_ERRORS`` when
+        PostgreSQL does not respond, is out of connections, or a lock was not granted in time.
         """
-        begin = BEGIN_READ_ONLY if is_read_only else BEGIN
-        session = self._begin(((begin, {}), *opening), traceparent, actor)
+        begin = BEGIN_READ_ONLY() if is_read_only else BEGIN()
+        session = self._begin(begin, opening, traceparent, actor)
         session.writes = not is_read_only
         try:
             yield session
         finally:
             self._give_back(session.connection)
 
-    def run_now(self, *statements: Statement) -> list[list[Row]]:
-        """Runs statements as one transaction of their own, in one round trip."""
+    def run_now(self, *statements: Statement[Row]) -> list[list[Row]]:
+        """Runs statements as a separate transaction, in one round trip."""
         connection, _ = self._borrow()
         try:
-            results = connection.send(((BEGIN, {}), *statements, (COMMIT, {})))
+            results = connection.send((BEGIN(), *statements, COMMIT()))
         finally:
             self._give_back(connection)
         return [result.rows for result in results[1:-1]]
@@ -355,22 +385,28 @@ class Database:
         for connection in idle:
             connection.close()
 
-    def _begin(self, statements: tuple[Statement, ...], traceparent: str, actor: str) -> Session:
+    def _begin(
+        self,
+        begin: Statement[Row],
+        opening: tuple[Statement[Row], ...],
+        traceparent: str,
+        actor: str,
+    ) -> Session:
         while True:
-            connection, fresh = self._borrow()
+            connection, is_new = self._borrow()
             try:
-                results = connection.send(statements)
-            except NOT_NOW[:2]:
-                alive = connection.is_open
+                _, *results = connection.send((begin, *opening))
+            except CONNECTION_ERRORS:
+                is_open = connection.is_open
                 self._give_back(connection)
-                if fresh or alive:
+                if is_new or is_open:
                     raise
-                continue  # an idle connection that died while we slept: nothing was begun on it
+                continue  # an idle connection that the server closed: nothing was begun on it
             except BaseException:
                 self._give_back(connection)
                 raise
             tx = Transaction(connection, source=self._source, traceparent=traceparent, actor=actor)
-            return Session(connection, tx, [result.rows for result in results[1:]])
+            return Session(connection, tx, dict(zip(opening, results, strict=True)))
 
     def _borrow(self) -> tuple[Connection, bool]:
         with self._lock:
@@ -384,7 +420,7 @@ class Database:
     def _give_back(self, connection: Connection) -> None:
         try:
             if connection.is_open and connection.status in UNFINISHED:
-                connection.send(((ROLLBACK, {}),))
+                connection.send((ROLLBACK(),))
         except psycopg.Error:
             connection.close()
         is_usable = connection.is_open and connection.status == TransactionStatus.IDLE
@@ -401,18 +437,24 @@ class Database:
 class Session:
     """The runtime's side of an open transaction: the opening's rows, and the right to commit."""
 
-    def __init__(self, connection: Connection, tx: Transaction, opened: list[list[Row]]) -> None:
+    def __init__(
+        self, connection: Connection, tx: Transaction, opened: dict[Statement[Row], Result]
+    ) -> None:
         self.connection = connection
         self.tx = tx
-        self.opened = opened
         self.writes = True
+        self._opened = opened
 
-    def commit(self, *closing: Statement, before: Failpoint = Failpoint.BEFORE_COMMIT) -> None:
+    def rows_of(self, statement: Statement[R]) -> list[R]:
+        """The rows of one of the opening statements."""
+        return _rows_of(statement, self._opened[statement])
+
+    def commit(self, *closing: Statement[Row], before: Failpoint = Failpoint.BEFORE_COMMIT) -> None:
         """Sends the closing statements and COMMIT in one round trip.
 
         ``before`` is the failpoint before COMMIT; a read-only transaction has no failpoints.
         """
-        statements = (*closing, (COMMIT, {}))
+        statements = (*closing, COMMIT())
         if not self.writes:
             self.connection.send(statements)
             return
@@ -422,5 +464,5 @@ class Session:
 
 
 def unavailable() -> Unavailable:
-    """The 503 that a database error which may pass becomes; its text is for the log."""
+    """The 503 for a database error that may pass; its text is for the log."""
     return Unavailable("the database cannot answer now")

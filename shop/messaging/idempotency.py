@@ -1,7 +1,7 @@
-"""Idempotency keys (draft-ietf-httpapi-idempotency-key-header): one key, one effect, one answer.
+"""Idempotency keys (draft-ietf-httpapi-idempotency-key-header): one key, one effect, one response.
 
-The row lives in the transaction of the effect, so a crash leaves neither.  A second request with
-the key waits on the unique index for at most the role's ``lock_timeout``.
+The row is written in the transaction of the effect, so a crash leaves neither.  A second request
+with the key waits on the unique index for at most the role's ``lock_timeout``.
 """
 
 from __future__ import annotations
@@ -10,38 +10,57 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, LiteralString
 
+from shop.adapters.statements import Command, Query, Row, Statement, enum_column
 from shop.primitives.errors import ClientError
-
-if TYPE_CHECKING:
-    from shop.adapters.db import Statement
+from shop.primitives.statuses import KeyState
 
 KEY = re.compile(r'(?P<quote>"?)(?P<key>[A-Za-z0-9_-]{16,64})(?P=quote)')
 
-CLAIM: LiteralString = """
+
+class StoredResponse(Row):
+    """What is stored under a key; the response's columns are null until the request is done."""
+
+    fingerprint: bytes
+    state: KeyState = enum_column(KeyState)
+    status_code: int | None
+    headers: dict[str, str] | None
+    body: bytes | None
+
+
+CLAIM = Query(
+    Row,
+    """
 insert into shop.idempotency (user_id, scope, key, fingerprint, state)
 values (%(user_id)s, %(scope)s, %(key)s, %(fingerprint)s, 'STARTED')
 on conflict do nothing
 returning key
-"""
+""",
+)
 
-STORED: LiteralString = """
+STORED = Query(
+    StoredResponse,
+    """
 select fingerprint, state, status_code, headers, body from shop.idempotency
 where user_id = %(user_id)s and scope = %(scope)s and key = %(key)s
-"""
+""",
+)
 
-FINISH: LiteralString = """
+FINISH = Command(
+    """
 update shop.idempotency
 set state = 'DONE', status_code = %(status)s, headers = %(headers)s::jsonb, body = %(body)s
 where user_id = %(user_id)s and scope = %(scope)s and key = %(key)s and state = 'STARTED'
 """
+)
 
-FORGET: LiteralString = """
+DELETE_OLD = Command(
+    """
 delete from shop.idempotency where (user_id, scope, key) in (
   select user_id, scope, key from shop.idempotency
   where created_at < now() - interval '7 days' limit %(batch)s)
 """
+)
 
 
 def parse_key(header: str) -> str:
@@ -56,27 +75,36 @@ def parse_key(header: str) -> str:
     return match["key"]
 
 
-def fingerprint(path: Mapping[str, str], body: Any) -> bytes:
+def fingerprint(path: Mapping[str, str], body: object) -> bytes:
     """SHA-256 of the canonical validated body and the ids in the path."""
     canonical = json.dumps([dict(path), body], sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).digest()
 
 
-def claim(*, user_id: int, scope: str, key: str, fingerprint: bytes) -> tuple[Statement, Statement]:
-    """The two statements that take a key or find the answer it already has."""
-    identity = {"user_id": user_id, "scope": scope, "key": key}
-    return (CLAIM, {**identity, "fingerprint": fingerprint}), (STORED, identity)
+def claim(*, user_id: int, scope: str, key: str, fingerprint: bytes) -> Statement[Row]:
+    """Claims a key; no row means that an earlier request has claimed it."""
+    return CLAIM(user_id=user_id, scope=scope, key=key, fingerprint=fingerprint)
+
+
+def stored(*, user_id: int, scope: str, key: str) -> Statement[StoredResponse]:
+    """Reads what is stored under a key."""
+    return STORED(user_id=user_id, scope=scope, key=key)
 
 
 def finish(
     *, user_id: int, scope: str, key: str, status: int, headers: Mapping[str, str], body: bytes
-) -> Statement:
-    """The statement that stores the answer every later request with this key will get."""
-    return FINISH, {
-        "user_id": user_id,
-        "scope": scope,
-        "key": key,
-        "status": status,
-        "headers": json.dumps(dict(headers)),
-        "body": body,
-    }
+) -> Statement[Row]:
+    """Stores the response that every later request with this key receives."""
+    return FINISH(
+        user_id=user_id,
+        scope=scope,
+        key=key,
+        status=status,
+        headers=json.dumps(dict(headers)),
+        body=body,
+    )
+
+
+def delete_old(batch: int) -> Statement[Row]:
+    """Deletes at most ``batch`` keys that are older than 7 days."""
+    return DELETE_OLD(batch=batch)

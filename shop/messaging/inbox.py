@@ -1,20 +1,20 @@
-"""The inbox: each consumer takes each event once, in the transaction of the effect."""
+"""The inbox: each consumer takes each event once, in the transaction of the event's effect."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, LiteralString
+from shop.adapters.statements import Query, Row, Statement
 
-if TYPE_CHECKING:
-    from shop.adapters.db import Statement
-
-CLAIM: LiteralString = """
+CLAIM = Query(
+    Row,
+    """
 insert into shop.inbox (consumer, source, event_id, outcome)
 values (%(consumer)s, %(source)s, %(event_id)s, 'taken')
 on conflict do nothing
 returning event_id
-"""
+""",
+)
 
 
-def claim(*, consumer: str, source: str, event_id: str) -> Statement:
-    """The statement that takes an event; no row back means it was taken before."""
-    return CLAIM, {"consumer": consumer, "source": source, "event_id": event_id}
+def claim(*, consumer: str, source: str, event_id: str) -> Statement[Row]:
+    """Claims an event for a consumer; no row means that the consumer has taken it before."""
+    return CLAIM(consumer=consumer, source=source, event_id=event_id)

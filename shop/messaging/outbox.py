@@ -1,24 +1,42 @@
-"""The outbox: events that ride in the transaction which made them true.
+"""The outbox: events are stored in the transaction that made them true.
 
-A row is done when every subscriber's inbox holds it; until then it is due again and again.  Nothing
-here is a queue: consumers read the rows of the order, an event only says "look".
+A row is done when every subscriber's inbox holds it; until then it becomes due again and again.
+This is no queue: consumers read the order's rows, an event only says which order to look at.
 """
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from events.records import frozen
+from shop.adapters.statements import Command, Query, Row, Statement
 from shop.primitives.ids import new_uuid
 
 if TYPE_CHECKING:
-    from shop.adapters.db import Statement, Transaction
+    from events.event import ShopEvent
+    from shop.adapters.db import Transaction
 
-# What the clock moves on without a request tells the order's own story: its first trace.
-INSERT: LiteralString = """
+
+class DueEvent(Row):
+    """An event to publish; done when ``consumed``, quarantined when ``too_old``."""
+
+    event_id: UUID
+    source: str
+    type: str
+    subject: str
+    data: str
+    traceparent: str
+    created_at: datetime
+    consumed: bool
+    too_old: bool
+
+
+# An event without a request of its own, such as a timer's, continues the trace of its order.
+INSERT = Command(
+    """
 insert into shop.outbox
   (event_id, source, type, subject, order_id, data, traceparent, next_try_at)
 select event_id, %(source)s, type, subject, order_id, data,
@@ -27,11 +45,12 @@ select event_id, %(source)s, type, subject, order_id, data,
   now() + interval '5 seconds'
 from unnest(%(event_ids)s::uuid[], %(types)s::text[], %(subjects)s::text[],
   %(order_ids)s::uuid[], %(data)s::jsonb[]) as e(event_id, type, subject, order_id, data)
-returning event_id, created_at
 """
+)
 
 # A type without subscribers is done once it is sent.
-MARK_SENT: LiteralString = """
+MARK_SENT = Command(
+    """
 update shop.outbox o set sent_at = coalesce(sent_at, now()), tries = tries + 1,
   next_try_at =
     now() + least(interval '10 seconds' * power(2, least(tries, 5)), interval '5 minutes'),
@@ -39,19 +58,24 @@ update shop.outbox o set sent_at = coalesce(sent_at, now()), tries = tries + 1,
     then done_at else now() end
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null
 """
+)
 
 # Two subscribers that commit at once may not see each other; the sweep then finds the row due.
-# What was taken was sent, even when the publisher comes too late to say so.
-MARK_CONSUMED: LiteralString = """
+# A consumed event was sent, even when the publisher is too late to record it.
+MARK_CONSUMED = Command(
+    """
 update shop.outbox o set done_at = now(), sent_at = coalesce(sent_at, now())
 where event_id = %(event_id)s::uuid and done_at is null and not exists (
   select from shop.subscriptions s where s.type = o.type and s.consumer <> %(consumer)s
   and not exists (select from shop.inbox i where i.consumer = s.consumer
     and i.source = o.source and i.event_id = o.event_id::text))
 """
+)
 
-TAKE_DUE: LiteralString = """
-select event_id, source, type, subject, order_id, data::text as data, traceparent, created_at,
+TAKE_DUE = Query(
+    DueEvent,
+    """
+select event_id, source, type, subject, data::text as data, traceparent, created_at,
   not exists (select from shop.subscriptions s where s.type = o.type
     and not exists (select from shop.inbox i where i.consumer = s.consumer
       and i.source = o.source and i.event_id = o.event_id::text))
@@ -63,33 +87,42 @@ where done_at is null and parked_at is null and next_try_at <= now()
 order by next_try_at
 for update skip locked
 limit %(batch)s
-"""
+""",
+)
 
-# Taken for sending: another relay leaves it alone for a while, a crash brings it back.
-LEASE: LiteralString = """
+# While it is being sent, other relays skip it; after a crash it becomes due again.
+LEASE = Command(
+    """
 update shop.outbox set next_try_at = now() + interval '10 seconds'
 where event_id = any(%(event_ids)s::uuid[])
 """
+)
 
-MARK_DONE: LiteralString = """
+MARK_DONE = Command(
+    """
 update shop.outbox set done_at = now(), sent_at = coalesce(sent_at, now())
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null
 """
+)
 
-PARK: LiteralString = """
+QUARANTINE = Command(
+    """
 update shop.outbox set parked_at = now()
 where event_id = any(%(event_ids)s::uuid[]) and parked_at is null
 """
+)
 
-FORGET: LiteralString = """
+DELETE_OLD = Command(
+    """
 delete from shop.outbox where event_id in (
   select event_id from shop.outbox where done_at < now() - interval '30 days' limit %(batch)s)
 """
+)
 
 
 @frozen
 class OutboxRow:
-    """An announced event, as it will be published: id and time are the row's."""
+    """An event to publish; id and time of the CloudEvent are the row's."""
 
     event_id: UUID
     source: str
@@ -100,8 +133,8 @@ class OutboxRow:
     created_at: datetime | None = None
 
 
-def emit(tx: Transaction, *events: Any) -> tuple[Statement, list[UUID]]:
-    """The statement that announces ``events`` with this transaction, and the ids they will have.
+def emit(tx: Transaction, *events: ShopEvent) -> tuple[Statement[Row], list[UUID]]:
+    """The statement that stores ``events`` in the outbox, and the ids they will have.
 
     Send it in the same pipeline as the change itself; the runtime publishes after the commit.
     """
@@ -117,23 +150,48 @@ def emit(tx: Transaction, *events: Any) -> tuple[Statement, list[UUID]]:
         for event in events
     ]
     tx.announced.extend(rows)
-    parameters = {
-        "source": tx.source,
-        "traceparent": tx.traceparent,
-        "event_ids": [row.event_id for row in rows],
-        "types": [row.name for row in rows],
-        "subjects": [row.subject for row in rows],
-        "order_ids": [getattr(event, "order_id", None) for event in events],
-        "data": [row.data for row in rows],
-    }
-    return (INSERT, parameters), [row.event_id for row in rows]
+    statement = INSERT(
+        source=tx.source,
+        traceparent=tx.traceparent,
+        event_ids=[row.event_id for row in rows],
+        types=[row.name for row in rows],
+        subjects=[row.subject for row in rows],
+        order_ids=[getattr(event, "order_id", None) for event in events],
+        data=[row.data for row in rows],
+    )
+    return statement, [row.event_id for row in rows]
 
 
-def mark_sent(event_ids: list[UUID]) -> Statement:
-    """The statement that notes a broker's acceptance; it says nothing about consumption."""
-    return MARK_SENT, {"event_ids": event_ids}
+def take_due(batch: int) -> Statement[DueEvent]:
+    """Locks and returns at most ``batch`` due events, oldest first."""
+    return TAKE_DUE(batch=batch)
 
 
-def mark_consumed(event_id: str, consumer: str) -> Statement:
-    """The statement that closes a row whose last subscriber is ``consumer``, in its transaction."""
-    return MARK_CONSUMED, {"event_id": event_id, "consumer": consumer}
+def lease(event_ids: list[UUID]) -> Statement[Row]:
+    """Postpones events that are about to be sent, so that other relays skip them."""
+    return LEASE(event_ids=event_ids)
+
+
+def mark_sent(event_ids: list[UUID]) -> Statement[Row]:
+    """Records that the broker accepted events, which does not mean that they were consumed."""
+    return MARK_SENT(event_ids=event_ids)
+
+
+def mark_consumed(event_id: str, consumer: str) -> Statement[Row]:
+    """Marks an event done if ``consumer`` is its last subscriber, in the consumer's transaction."""
+    return MARK_CONSUMED(event_id=event_id, consumer=consumer)
+
+
+def mark_done(event_ids: list[UUID]) -> Statement[Row]:
+    """Marks events done that every subscriber has taken."""
+    return MARK_DONE(event_ids=event_ids)
+
+
+def quarantine(event_ids: list[UUID]) -> Statement[Row]:
+    """Stops sending events that were not consumed within a day."""
+    return QUARANTINE(event_ids=event_ids)
+
+
+def delete_old(batch: int) -> Statement[Row]:
+    """Deletes at most ``batch`` events that were done more than 30 days ago."""
+    return DELETE_OLD(batch=batch)

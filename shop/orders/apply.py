@@ -1,387 +1,401 @@
-"""The order's saga: one message, one lock, one decision, one write.
+"""Applies a message to an order: lock, read, decide, write.
 
 ``apply_message`` is the only way in which an order, its payments, its refunds or its reservations
-change after they were placed.  It locks the order's row (the aggregate's only mutex), reads the
-rows, lets ``decide.decide`` decide and writes the effects through their owners: two round trips.
+change after the order was placed.  It locks the order's row (the aggregate's only mutex) and reads
+the rows in one round trip, lets ``decide.decide`` decide, and writes the effects through the table
+owners in a second one.
+
+A handler that has to check something before the write calls ``lock``, ``decide_on`` and ``write``
+itself, in this order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, assert_never
 from uuid import UUID
 
 from events.records import frozen
 from events.vocabulary import class_of
 from shop import inventory, ledger, operator_alerts, status_history
+from shop.adapters.statements import Query, Row, Statement
 from shop.messaging import outbox
-from shop.orders import decide, orders, payments, refunds
-from shop.orders.decide import OrderState
-from shop.primitives.errors import ClientError
+from shop.orders import decide, effects, orders, payments, refunds
+from shop.orders.effects import Effect, Effects
+from shop.orders.messages import ExpiryDue, Message
+from shop.orders.orders import LockedOrder
+from shop.orders.payments import PaymentRow
+from shop.orders.refunds import RefundRow
+from shop.orders.states import Order, OrderState, Payment, Refund
+from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import new_uuid
-from shop.status_history import StatusChange
+from shop.primitives.statuses import (
+    CREATED,
+    CancelReason,
+    OrderStatus,
+    PaymentStatus,
+    RefundStatus,
+    Status,
+)
+from shop.status_history import Entity, StatusChange
 
 if TYPE_CHECKING:
     from events.event import ShopEvent
-    from shop.adapters.db import Statement, Transaction
+    from shop.adapters.db import Transaction
 
-ANNOUNCED_AS = {
-    ("order", "PAID"): "order.paid",
-    ("order", "CANCELLING"): "order.cancelling",
-    ("order", "CANCELLED"): "order.cancelled",
-    ("payment", "CAPTURED"): "payment.captured",
-    ("payment", "DECLINED"): "payment.declined",
-    ("refund", "INTENT"): "refund.requested",
-    ("refund", "SUCCEEDED"): "refund.succeeded",
-    ("refund", "REJECTED"): "refund.rejected",
+ANNOUNCED_AS: dict[tuple[Entity, Status], str] = {
+    ("order", OrderStatus.PAID): "order.paid",
+    ("order", OrderStatus.CANCELLING): "order.cancelling",
+    ("order", OrderStatus.CANCELLED): "order.cancelled",
+    ("payment", PaymentStatus.CAPTURED): "payment.captured",
+    ("payment", PaymentStatus.DECLINED): "payment.declined",
+    ("refund", RefundStatus.INTENT): "refund.requested",
+    ("refund", RefundStatus.SUCCEEDED): "refund.succeeded",
+    ("refund", RefundStatus.REJECTED): "refund.rejected",
 }
 
 CONFLICT = 409
 
-LOCK_OR_SKIP: LiteralString = """
-select order_id from shop.orders where order_id = %(order_id)s::uuid for update skip locked
-"""
-
-# At most this many are ended in one request: it must stay short.
+# At most this many expired orders are cancelled in one request, which must stay short.
 HOLDERS_MAX = 20
 EXPIRY_ROLE = "expiry"
 
-ACT_AS: LiteralString = """
+SET_ROLE = Query(
+    Row,
+    """
 select set_config('shop.role', %(role)s, true) as role
-"""
-
-# Locks without waiting: whoever holds one of these orders is about to move it.
-EXPIRED_HOLDERS: LiteralString = """
-select o.order_id from shop.orders o
-where o.status = 'PENDING' and o.expires_at <= now()
-  and exists (select from shop.reservations r where r.order_id = o.order_id
-    and r.status = 'HELD' and r.product_id = any(%(product_ids)s::bigint[]))
-  and not exists (select from shop.payments p where p.order_id = o.order_id
-    and p.status in ('INTENT', 'UNKNOWN'))
-order by o.expires_at limit %(limit)s
-for update of o skip locked
-"""
+""",
+)
 
 
 class UnknownOrder(ClientError):
-    """A message about an order that is not there: for an event that means the dead letters."""
+    """There is no such order, or it is not visible to this role."""
 
     def __init__(self) -> None:
         super().__init__(422, "UNKNOWN_ORDER", "there is no such order")
 
 
 @frozen
+class OrderRows:
+    """The rows of one order under its lock."""
+
+    order: LockedOrder
+    payments: list[PaymentRow]
+    refunds: list[RefundRow]
+    state: OrderState
+
+
+@frozen
 class ApplyResult:
-    """What became of a message: the rows it met, the effects it had, and a new attempt's row."""
+    """What a message changed, and the row of the payment that it opened."""
 
-    order: Any
-    story: OrderState
-    payments: tuple[Any, ...]
-    refunds: tuple[Any, ...]
-    effects: decide.Effects = ()
-    opened_payment: Any = None
+    effects: Effects
+    opened_payment: PaymentRow | None = None
 
 
-@dataclass
-class _Writing:
-    """The statements of one decision, collected so that they travel together."""
+def apply_message(tx: Transaction, order_id: UUID, message: Message) -> ApplyResult:
+    """Applies a message to an order.
 
-    tx: Transaction
-    order_id: UUID
-    requested_by: int | None
-    statements: list[Statement] = field(default_factory=list)
-    must_touch: list[bool] = field(default_factory=list)
-    moves: list[StatusChange] = field(default_factory=list)
-    events: list[Any] = field(default_factory=list)
-    event_of_move: list[int | None] = field(default_factory=list)
-    stock_moves: list[tuple[str, str]] = field(default_factory=list)
-    opened_at: int | None = None
-
-    def write(self, statement: Statement, *, must_touch: bool = True) -> None:
-        self.statements.append(statement)
-        self.must_touch.append(must_touch)
-
-    def announce(self, name: str, **ids: UUID) -> None:
-        announced: Callable[..., ShopEvent] = class_of(name)
-        self.events.append(announced(order_id=self.order_id, **ids))
-
-    def move(
-        self, entity: str, entity_id: UUID, from_status: str, to_status: str, **ids: UUID
-    ) -> None:
-        name = ANNOUNCED_AS.get((entity, to_status))
-        self.event_of_move.append(len(self.events) if name else None)
-        if name:
-            self.announce(name, **ids)
-        self.moves.append(StatusChange(entity, entity_id, from_status, to_status))
-
-
-def apply_message(
-    tx: Transaction, order_id: UUID, message: Any, *, requested_by: int | None = None
-) -> ApplyResult:
-    """Tells the order's story a message and writes what it calls for.
-
-    Raises ``UnknownOrder`` (422) when the order is not there (or not visible to this role), and
-    ``ClientError`` (409) when the lifecycle refuses; then nothing was written.
+    Raises ``UnknownOrder`` (422), or ``ClientError`` (409) when the order's rules reject the
+    message; then nothing was written.
     """
-    telling = read(tx, order_id)
-    effects = decide.decide(telling.story, message)
-    for effect in effects:
-        if isinstance(effect, decide.Refuse):
-            raise ClientError(CONFLICT, effect.code, effect.message, stored=True)
-    opened = _write(tx, order_id, effects, requested_by) if effects else None
-    return ApplyResult(
-        telling.order, telling.story, telling.payments, telling.refunds, effects, opened
-    )
+    rows = lock(tx, order_id)
+    decided = decide_on(rows, message)
+    return ApplyResult(decided, write(tx, rows, decided))
 
 
-def read(tx: Transaction, order_id: UUID) -> ApplyResult:
+def lock(tx: Transaction, order_id: UUID) -> OrderRows:
     """Locks the order and reads its rows; one round trip."""
-    who = {"order_id": order_id}
-    found, attempts, given_back = tx.together(
-        (orders.LOCK, who), (payments.OF_ORDER, who), (refunds.OF_ORDER, who)
+    found, attempts, returned = tx.pipeline(
+        orders.lock(order_id), payments.of_order(order_id), refunds.of_order(order_id)
     )
     if not found:
         raise UnknownOrder()
-    return ApplyResult(
-        found[0], _story(found[0], attempts, given_back), tuple(attempts), tuple(given_back)
-    )
+    return OrderRows(found[0], attempts, returned, _state(found[0], attempts, returned))
+
+
+def lock_own(tx: Transaction, order_id: UUID, user_id: int) -> OrderRows:
+    """Locks an order of this user and reads its rows; 404 when the user has no such order."""
+    try:
+        rows = lock(tx, order_id)
+    except UnknownOrder as error:
+        raise not_found("the order") from error
+    if rows.order.user_id != user_id:
+        raise not_found("the order")
+    return rows
+
+
+def decide_on(rows: OrderRows, message: Message) -> Effects:
+    """The effects of a message; ``ClientError`` (409) when the order's rules reject it."""
+    decided = decide.decide(rows.state, message)
+    for effect in decided:
+        if isinstance(effect, effects.Reject):
+            raise ClientError(CONFLICT, effect.code, effect.message, stored=True)
+    return decided
+
+
+def write(
+    tx: Transaction, rows: OrderRows, decided: Effects, *, requested_by: int | None = None
+) -> PaymentRow | None:
+    """Writes effects in one round trip; returns the payment that they open."""
+    if not decided:
+        return None
+    batch = _Batch(tx, rows.order.order_id, requested_by)
+    for effect in decided:
+        _add(batch, effect)
+    return batch.send()
 
 
 def lock_or_skip(tx: Transaction, order_id: UUID) -> bool:
-    """False when somebody else is working on this order now; timers then leave it to them."""
-    return tx.one(LOCK_OR_SKIP, order_id=order_id) is not None
+    """Locks an order; False when another transaction has locked it, so that timers skip it."""
+    return tx.fetch_one(orders.lock_or_skip(order_id)) is not None
 
 
-def expire_holders(tx: Transaction, product_ids: list[int], *, role: str) -> int:
-    """Ends orders past their soft expiry that still hold these products; answers how many.
+def cancel_expired_holders(tx: Transaction, product_ids: list[int], *, role: str) -> int:
+    """Cancels expired orders that still hold these products; returns how many.
 
-    They may be anybody's, so the transaction acts as ``expiry`` meanwhile and as ``role`` again
-    afterwards.  Locks in the order of all: orders first, without waiting, then every stock row they
-    share in ascending product id.  The caller must hold no stock row yet.
+    They may belong to other customers, so the transaction acts as ``expiry`` meanwhile and as
+    ``role`` afterwards.  The order of locks is that of every transaction: first orders, without
+    waiting, then all their stock rows in ascending product id.  The caller must not have locked
+    any stock yet.
     """
-    who, actor = {"product_ids": product_ids, "limit": HOLDERS_MAX}, tx.actor
-    _, holders = tx.together((ACT_AS, {"role": EXPIRY_ROLE}), (EXPIRED_HOLDERS, who))
+    _, holders = tx.pipeline(
+        SET_ROLE(role=EXPIRY_ROLE), orders.lock_expired_holders(product_ids, limit=HOLDERS_MAX)
+    )
     order_ids = [row.order_id for row in holders]
     if order_ids:
-        tx.together(inventory.lock_stock_of(order_ids, product_ids))
-        tx.actor = EXPIRY_ROLE
+        tx.execute(inventory.lock_stock_of(order_ids, product_ids))
+        actor, tx.actor = tx.actor, EXPIRY_ROLE
         for order_id in order_ids:
-            apply_message(tx, order_id, decide.ExpiryDue())
+            apply_message(tx, order_id, ExpiryDue())
         tx.actor = actor
-    tx.together((ACT_AS, {"role": role}))
+    tx.execute(SET_ROLE(role=role))
     return len(order_ids)
 
 
-def _story(order: Any, attempts: list[Any], given_back: list[Any]) -> OrderState:
+def _state(order: LockedOrder, attempts: list[PaymentRow], returned: list[RefundRow]) -> OrderState:
     return OrderState(
-        decide.Order(
+        Order(
             status=order.status,
             total_minor=order.total_minor,
             currency=order.currency,
-            reason=order.reason,
-            charge_wanted=order.charge_wanted,
+            reason=CancelReason(order.reason) if order.reason else None,
+            charge_requested=order.charge_requested,
             is_soft_expired=order.is_soft_expired,
             is_hard_expired=order.is_hard_expired,
         ),
         tuple(
-            decide.Payment(
+            Payment(
                 payment_id=row.payment_id,
                 attempt=row.attempt,
                 status=row.status,
                 amount_minor=row.amount_minor,
                 currency=row.currency,
-                late=row.late,
+                late_capture=row.late,
                 refund_reserved_minor=row.refund_reserved_minor,
                 may_charge=row.may_charge,
             )
             for row in attempts
         ),
         tuple(
-            decide.Refund(row.refund_id, row.payment_id, row.amount_minor, row.status)
-            for row in given_back
+            Refund(row.refund_id, row.payment_id, row.amount_minor, row.status) for row in returned
         ),
     )
 
 
-def _write(
-    tx: Transaction, order_id: UUID, effects: decide.Effects, requested_by: int | None
-) -> Any:
-    writing = _Writing(tx, order_id, requested_by)
-    for effect in effects:
-        _WRITERS[type(effect)](writing, effect)
-    changes = len(writing.statements)
-    _log_and_announce(writing)
-    results = tx.together(*writing.statements)
-    for rows, must_touch, statement in zip(
-        results[:changes], writing.must_touch, writing.statements, strict=False
-    ):
-        assert rows or not must_touch, f"a guarded write under the lock met no row: {statement}"
-    return results[writing.opened_at][0] if writing.opened_at is not None else None
+class _Batch:
+    """The statements of one decision, collected so that they are sent in one pipeline."""
+
+    def __init__(self, tx: Transaction, order_id: UUID, requested_by: int | None) -> None:
+        self.tx = tx
+        self.order_id = order_id
+        self.requested_by = requested_by
+        self._guarded: list[Statement[Row]] = []
+        self._unguarded: list[Statement[Row]] = []
+        self._changes: list[tuple[StatusChange, int | None]] = []
+        self._events: list[ShopEvent] = []
+
+    def add(self, statement: Statement[Row]) -> None:
+        """Adds a guarded statement: one that must return a row, since the order is locked."""
+        self._guarded.append(statement)
+
+    def add_unguarded(self, statement: Statement[Row]) -> None:
+        """Adds a statement that may find nothing to do."""
+        self._unguarded.append(statement)
+
+    def announce(self, name: str, **ids: UUID) -> None:
+        """Adds an event about the order."""
+        announced: Callable[..., ShopEvent] = class_of(name)
+        self._events.append(announced(order_id=self.order_id, **ids))
+
+    def record(self, change: StatusChange, **ids: UUID) -> None:
+        """Adds a status change to the history, and the event that announces it."""
+        name = ANNOUNCED_AS.get((change.entity, change.to_status))
+        self._changes.append((change, len(self._events) if name else None))
+        if name:
+            self.announce(name, **ids)
+
+    def send(self) -> PaymentRow | None:
+        """Sends everything in one round trip; returns the payment that was opened."""
+        statements = [*self._guarded, *self._announcements(), *self._unguarded]
+        results = self.tx.pipeline(*statements)
+        for statement, rows in zip(self._guarded, results, strict=False):
+            assert rows, f"a guarded statement returned no row: {statement}"
+        opened = (row for rows in results for row in rows if isinstance(row, PaymentRow))
+        return next(opened, None)
+
+    def _announcements(self) -> list[Statement[Row]]:
+        statements: list[Statement[Row]] = []
+        event_ids: list[UUID] = []
+        if self._events:
+            statement, event_ids = outbox.emit(self.tx, *self._events)
+            statements.append(statement)
+        if self._changes:
+            changes = [
+                change if place is None else change.announced_by(event_ids[place])
+                for change, place in self._changes
+            ]
+            statements.append(status_history.record(self.tx, self.order_id, changes))
+        return statements
 
 
-def _log_and_announce(writing: _Writing) -> None:
-    event_ids: list[UUID] = []
-    if writing.events:
-        statement, event_ids = outbox.emit(writing.tx, *writing.events)
-        writing.statements.append(statement)
-    if writing.moves:
-        moves = [
-            StatusChange(
-                move.entity,
-                move.entity_id,
-                move.from_status,
-                move.to_status,
-                None if index is None else event_ids[index],
-            )
-            for move, index in zip(writing.moves, writing.event_of_move, strict=True)
-        ]
-        writing.statements.append(status_history.record(writing.tx, writing.order_id, moves))
-    for from_status, to_status in writing.stock_moves:
-        writing.statements.append(
-            status_history.record_reservations(
-                writing.tx, writing.order_id, from_status=from_status, to_status=to_status
-            )
-        )
+# ---------------------------------------------------------------- one function per effect
 
 
-# ---------------------------------------------------------------- one writer per effect
+def _add(batch: _Batch, effect: Effect) -> None:  # noqa: C901, one case for each effect
+    match effect:
+        case effects.ChangeOrderStatus():
+            _change_order(batch, effect)
+        case effects.ChangeReservations():
+            _change_reservations(batch, effect)
+        case effects.OpenPayment():
+            _open_payment(batch, effect)
+        case effects.ChangePaymentStatus():
+            _change_payment(batch, effect)
+        case effects.PostponePayment():
+            batch.add(payments.postpone(effect.payment_id))
+        case effects.OpenRefund():
+            _open_refund(batch, effect)
+        case effects.ChangeRefundStatus():
+            _change_refund(batch, effect)
+        case effects.PostponeRefund():
+            batch.add(refunds.postpone(effect.refund_id))
+        case effects.PostToLedger():
+            _post(batch, effect)
+        case effects.RequestCharge():
+            batch.add(orders.request_charge(batch.order_id, payment_method=effect.payment_method))
+            batch.announce("payment.retry-requested")
+        case effects.RaiseAlert():
+            _raise_alert(batch, effect)
+        case effects.Reject():
+            raise AssertionError("a rejected message has no effects to write")
+        case _:
+            assert_never(effect)
 
 
-def _write_order(writing: _Writing, move: decide.MoveOrder) -> None:
-    writing.write(
-        orders.move(
-            writing.order_id,
-            from_status=move.from_status,
-            to_status=move.to_status,
-            reason=move.reason,
+def _change_order(batch: _Batch, change: effects.ChangeOrderStatus) -> None:
+    batch.add(
+        orders.change_status(
+            batch.order_id,
+            from_status=change.from_status,
+            to_status=change.to_status,
+            reason=change.reason,
         )
     )
-    writing.move("order", writing.order_id, move.from_status, move.to_status)
-    if move.to_status == "CANCELLING":
-        writing.write((payments.HURRY, {"order_id": writing.order_id}), must_touch=False)
+    batch.record(StatusChange("order", batch.order_id, change.from_status, change.to_status))
+    if change.to_status == OrderStatus.CANCELLING:
+        batch.add_unguarded(payments.make_due(batch.order_id))
 
 
-def _write_stock(writing: _Writing, move: decide.MoveStock) -> None:
-    writing.write(
-        inventory.move(writing.order_id, from_status=move.from_status, to_status=move.to_status)
+def _change_reservations(batch: _Batch, change: effects.ChangeReservations) -> None:
+    batch.add(
+        inventory.change_reservations(
+            batch.order_id, from_status=change.from_status, to_status=change.to_status
+        )
     )
-    writing.stock_moves.append((move.from_status, move.to_status))
+    batch.add_unguarded(
+        status_history.record_reservations(
+            batch.tx, batch.order_id, from_status=change.from_status, to_status=change.to_status
+        )
+    )
 
 
-def _write_new_payment(writing: _Writing, opened: decide.OpenPayment) -> None:
+def _open_payment(batch: _Batch, opened: effects.OpenPayment) -> None:
     payment_id = new_uuid()
-    writing.opened_at = len(writing.statements)
-    writing.write(
+    batch.add(
         payments.open_attempt(
-            payment_id=payment_id, order_id=writing.order_id, attempt=opened.attempt
+            payment_id=payment_id, order_id=batch.order_id, attempt=opened.attempt
         )
     )
-    writing.write((orders.CHARGE_STARTED, {"order_id": writing.order_id}))
-    writing.move("payment", payment_id, "-", "INTENT")
+    batch.add(orders.charge_started(batch.order_id))
+    batch.record(StatusChange("payment", payment_id, CREATED, PaymentStatus.INTENT))
 
 
-def _write_payment(writing: _Writing, move: decide.MovePayment) -> None:
-    writing.write(
-        payments.move(
-            move.payment_id,
-            from_status=move.from_status,
-            to_status=move.to_status,
-            late=move.late,
-            provider_ref=move.provider_ref,
+def _change_payment(batch: _Batch, change: effects.ChangePaymentStatus) -> None:
+    batch.add(
+        payments.change_status(
+            change.payment_id,
+            from_status=change.from_status,
+            to_status=change.to_status,
+            late=change.late_capture,
+            provider_ref=change.provider_ref,
         )
     )
-    writing.move(
-        "payment",
-        move.payment_id,
-        move.from_status,
-        move.to_status,
-        payment_id=move.payment_id,
+    batch.record(
+        StatusChange("payment", change.payment_id, change.from_status, change.to_status),
+        payment_id=change.payment_id,
     )
 
 
-def _write_payment_retry(writing: _Writing, retry: decide.RetryPayment) -> None:
-    writing.write((payments.RETRY, {"payment_id": retry.payment_id}))
-
-
-def _write_new_refund(writing: _Writing, opened: decide.OpenRefund) -> None:
+def _open_refund(batch: _Batch, opened: effects.OpenRefund) -> None:
     refund_id = opened.refund_id or new_uuid()
-    writing.write(payments.reserve_refund(opened.payment_id, opened.amount_minor))
-    writing.write(
+    batch.add(payments.reserve_refund(opened.payment_id, opened.amount_minor))
+    batch.add(
         refunds.open_refund(
             refund_id=refund_id,
             payment_id=opened.payment_id,
             amount_minor=opened.amount_minor,
             reason=opened.reason,
-            requested_by=writing.requested_by,
+            requested_by=batch.requested_by,
         )
     )
-    writing.move(
-        "refund", refund_id, "-", "INTENT", payment_id=opened.payment_id, refund_id=refund_id
+    batch.record(
+        StatusChange("refund", refund_id, CREATED, RefundStatus.INTENT),
+        payment_id=opened.payment_id,
+        refund_id=refund_id,
     )
 
 
-def _write_refund(writing: _Writing, move: decide.MoveRefund) -> None:
-    writing.write(
-        refunds.move(move.refund_id, from_status=move.from_status, to_status=move.to_status)
+def _change_refund(batch: _Batch, change: effects.ChangeRefundStatus) -> None:
+    batch.add(
+        refunds.change_status(
+            change.refund_id, from_status=change.from_status, to_status=change.to_status
+        )
     )
-    if move.to_status == "REJECTED":
-        writing.write(payments.reserve_refund(move.payment_id, -move.amount_minor))
-    writing.move(
-        "refund",
-        move.refund_id,
-        move.from_status,
-        move.to_status,
-        payment_id=move.payment_id,
-        refund_id=move.refund_id,
+    if change.to_status == RefundStatus.REJECTED:
+        batch.add(payments.reserve_refund(change.payment_id, -change.amount_minor))
+    batch.record(
+        StatusChange("refund", change.refund_id, change.from_status, change.to_status),
+        payment_id=change.payment_id,
+        refund_id=change.refund_id,
     )
 
 
-def _write_refund_retry(writing: _Writing, retry: decide.RetryRefund) -> None:
-    writing.write((refunds.RETRY, {"refund_id": retry.refund_id}))
-
-
-def _write_posting(writing: _Writing, posting: decide.Post) -> None:
-    writing.write(
+def _post(batch: _Batch, posting: effects.PostToLedger) -> None:
+    batch.add(
         ledger.post(
             kind=posting.kind,
             source_id=posting.source_id,
-            order_id=writing.order_id,
+            order_id=batch.order_id,
             amount_minor=posting.amount_minor,
             currency=posting.currency,
         )
     )
 
 
-def _write_want(writing: _Writing, want: decide.WantCharge) -> None:
-    writing.write(
-        (
-            orders.WANT_CHARGE,
-            {"order_id": writing.order_id, "payment_method": want.payment_method},
+def _raise_alert(batch: _Batch, alert: effects.RaiseAlert) -> None:
+    batch.add_unguarded(
+        operator_alerts.raise_alert(
+            kind=alert.kind, subject=str(alert.subject), detail=alert.detail
         )
     )
-    writing.announce("payment.retry-requested")
-
-
-def _write_alarm(writing: _Writing, alarm: decide.OperatorAlert) -> None:
-    writing.write(
-        operator_alerts.raise_alert(
-            kind=alarm.kind, subject=str(alarm.subject), detail=alarm.detail
-        ),
-        must_touch=False,
-    )
-
-
-_WRITERS: dict[type, Callable[[_Writing, Any], None]] = {
-    decide.MoveOrder: _write_order,
-    decide.MoveStock: _write_stock,
-    decide.OpenPayment: _write_new_payment,
-    decide.MovePayment: _write_payment,
-    decide.RetryPayment: _write_payment_retry,
-    decide.OpenRefund: _write_new_refund,
-    decide.MoveRefund: _write_refund,
-    decide.RetryRefund: _write_refund_retry,
-    decide.Post: _write_posting,
-    decide.WantCharge: _write_want,
-    decide.OperatorAlert: _write_alarm,
-}

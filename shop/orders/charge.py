@@ -1,20 +1,23 @@
-"""Collecting an order's money: commit the intent, ask the provider, record its word.
+"""Collects an order's money: commit the intent, call the provider, record the outcome.
 
-The intent is committed before the provider is called; whatever the provider says, or fails to say,
-is applied by one function whether it comes as answer, webhook, poll or reconciliation.
+The intent is committed before the provider is called.  Every outcome, also an unknown one, becomes
+a message for ``apply``, whether it arrives as response, webhook, poll or reconciliation.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from events.records import frozen
 from shop.adapters.payment_provider.protocol import ChargeCall, Outcome
 from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
-from shop.orders import apply, decide, payments
+from shop.orders import apply, decide, messages, payments
+from shop.orders.decide import ProviderCall
+from shop.orders.messages import Message
+from shop.orders.payments import PaymentRow
 from shop.primitives.messages import Event
 
 if TYPE_CHECKING:
@@ -26,102 +29,104 @@ FRESH_SECONDS = 1.0
 
 
 @frozen
-class Charging:
-    """A call to make: ``confirm`` the payment or ``cancel`` its intent, and since when."""
+class PendingCharge:
+    """A call to make: ``confirm`` the payment or ``cancel`` its intent, and when it was decided."""
 
     order_id: UUID
     payment_id: UUID
-    step: str
+    provider_call: ProviderCall
     call: ChargeCall
     decided_at: float = field(default_factory=time.monotonic)
 
     @property
     def is_fresh(self) -> bool:
-        """False once this process may have slept since the decision."""
+        """False when the process may have been suspended since the decision."""
         return time.monotonic() - self.decided_at < FRESH_SECONDS
 
 
-def prepare(tx: Transaction, order_id: UUID) -> Charging | None:
-    """Opens an attempt when the order calls for one; None when there is nothing to collect."""
-    telling = apply.apply_message(tx, order_id, decide.ChargeDue())
-    if telling.opened_payment is None:
-        return None
-    return _charging(order_id, telling.opened_payment, "confirm")
+def prepare(tx: Transaction, order_id: UUID) -> PendingCharge | None:
+    """Opens an attempt when the order needs one; None when there is nothing to collect."""
+    opened = apply.apply_message(tx, order_id, messages.ChargeDue()).opened_payment
+    return None if opened is None else _pending_charge(order_id, opened, "confirm")
 
 
-def resume(tx: Transaction, payment_id: UUID) -> Charging | None:
-    """Takes a due payment up again (timer T3): confirm it, or cancel it when it is not wanted.
+def resume(tx: Transaction, payment_id: UUID) -> PendingCharge | None:
+    """Takes up a due payment again (timer T3): confirm it, or cancel it when it is not wanted.
 
-    Pushes its next turn into the future first, so a process that dies here is followed by another
-    only later.
+    Postpones it first, so that after a crash here another process tries again later.
     """
-    row = tx.one(payments.ORDER_OF_DUE, payment_id=payment_id)
-    if row is None or not apply.lock_or_skip(tx, row.order_id):
+    due = tx.fetch_one(payments.due(payment_id))
+    if due is None or not apply.lock_or_skip(tx, due.order_id):
         return None
-    telling = apply.read(tx, row.order_id)
-    payment = telling.story.live
+    rows = apply.lock(tx, due.order_id)
+    payment = rows.state.open_payment
     if payment is None or payment.payment_id != payment_id:
         return None
-    tx.run(payments.RETRY, payment_id=payment_id)
-    attempt = next(p for p in telling.payments if p.payment_id == payment_id)
-    return _charging(row.order_id, attempt, decide.provider_step(telling.story, payment))
+    tx.execute(payments.postpone(payment_id))
+    attempt = next(row for row in rows.payments if row.payment_id == payment_id)
+    return _pending_charge(due.order_id, attempt, decide.provider_call(rows.state, payment))
 
 
-def execute(provider: Provider, charging: Charging, open_transaction: OpenTransaction) -> Outcome:
-    """Asks the provider; an answer that is not believed is checked against its books.
+def execute(
+    provider: Provider, pending: PendingCharge, open_transaction: OpenTransaction
+) -> Outcome:
+    """Calls the provider; a response that does not match is checked against its transactions.
 
-    A process that slept since the decision looks again before it sends: the order may have been
-    cancelled or the provider's memory of the key may have ended meanwhile.
+    When the process was suspended since the decision, the payment is read again before the call:
+    the order may have been cancelled, or the provider's idempotency key may have expired.
     """
-    if charging.step == "cancel":
-        outcome = provider.cancel(charging.call)
-    elif charging.is_fresh or _may_still_charge(charging, open_transaction):
-        outcome = provider.charge(charging.call)
+    if pending.provider_call == "cancel":
+        outcome = provider.cancel(pending.call)
+    elif pending.is_fresh or _may_still_charge(pending, open_transaction):
+        outcome = provider.charge(pending.call)
     else:
         return Outcome("unknown", reason="the decision to charge was too old")
     if outcome.kind == "mismatch":
-        books = provider.find(charging.call)
-        return books if books.kind in ("captured", "declined", "voided") else outcome
+        found = provider.find(pending.call)
+        return found if found.kind in ("captured", "declined", "voided") else outcome
     return outcome
 
 
-def record(tx: Transaction, charging: Charging, outcome: Outcome) -> None:
-    """Applies the provider's word, or notes that there was none."""
-    apply.apply_message(tx, charging.order_id, message_of(charging.payment_id, outcome))
+def record(tx: Transaction, pending: PendingCharge, outcome: Outcome) -> None:
+    """Applies the outcome to the order."""
+    apply.apply_message(tx, pending.order_id, message_of(pending.payment_id, outcome))
 
 
-def message_of(payment_id: UUID, outcome: Outcome) -> Any:
-    """The lifecycle's message for an outcome."""
+def message_of(payment_id: UUID, outcome: Outcome) -> Message:
+    """The message to the order for an outcome."""
     if outcome.kind == "captured":
         assert outcome.amount_minor is not None and outcome.currency is not None
-        return decide.Captured(
+        return messages.Captured(
             payment_id, outcome.amount_minor, outcome.currency, outcome.provider_ref
         )
     if outcome.kind == "declined":
-        return decide.Declined(payment_id)
+        return messages.Declined(payment_id)
     if outcome.kind == "voided":
-        return decide.Voided(payment_id)
+        return messages.Voided(payment_id)
     if outcome.kind == "mismatch":
-        return decide.Mismatched(payment_id, outcome.reason or "another amount, currency or key")
-    return decide.Unclear(payment_id)
+        detail = outcome.reason or "another amount, currency or key"
+        return messages.PaymentMismatched(payment_id, detail)
+    return messages.PaymentUnknown(payment_id)
 
 
-def _charging(order_id: UUID, row: Any, step: str) -> Charging:
+def _pending_charge(
+    order_id: UUID, payment: PaymentRow, provider_call: ProviderCall
+) -> PendingCharge:
     call = ChargeCall(
-        key=row.provider_key,
-        amount_minor=row.amount_minor,
-        currency=row.currency,
-        payment_method=row.payment_method,
+        key=payment.provider_key,
+        amount_minor=payment.amount_minor,
+        currency=payment.currency,
+        payment_method=payment.payment_method,
         order_id=str(order_id),
-        payment_id=str(row.payment_id),
-        charge_not_after=row.charge_not_after,
+        payment_id=str(payment.payment_id),
+        charge_not_after=payment.charge_not_after,
     )
-    return Charging(order_id, row.payment_id, step, call)
+    return PendingCharge(order_id, payment.payment_id, provider_call, call)
 
 
-def _may_still_charge(charging: Charging, open_transaction: OpenTransaction) -> bool:
+def _may_still_charge(pending: PendingCharge, open_transaction: OpenTransaction) -> bool:
     with open_transaction() as tx:
-        return tx.one(payments.MAY_STILL_CHARGE, payment_id=charging.payment_id) is not None
+        return tx.fetch_one(payments.may_still_charge(pending.payment_id)) is not None
 
 
 def _order_of(event: Event) -> UUID:

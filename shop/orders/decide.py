@@ -1,638 +1,451 @@
 """The order's rules, as one pure function: rows in, effects out.
 
-``decide(story, message)`` is what every handler and timer runs under the order's lock, what the
-exhaustive model and Hypothesis drive, and the only place that knows who may become what
-(design/correctness.md section 5).  It reads no clock and does no I/O: whatever depends on time is a
-boolean of the story, compared inside SQL.
+``decide(state, message)`` is what every handler and timer runs under the order's lock, and what the
+exhaustive model and the property tests drive.  It reads no clock and does no I/O: what depends on
+time is a boolean of the state, compared by the database.
 
-A message that the rows do not call for has no effects: duplicates, late and reordered events find
-nothing to do.
+A message that does not fit the rows has no effects, so duplicate, late and reordered events change
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Final, Literal, assert_never
+from uuid import UUID
 
-from events.records import frozen
+from shop.orders.effects import (
+    NOTHING,
+    ChangeOrderStatus,
+    ChangePaymentStatus,
+    ChangeRefundStatus,
+    ChangeReservations,
+    Effect,
+    Effects,
+    OpenPayment,
+    OpenRefund,
+    PostponePayment,
+    PostponeRefund,
+    PostToLedger,
+    RaiseAlert,
+    Reject,
+    RequestCharge,
+)
+from shop.orders.messages import (
+    CancelRequested,
+    Captured,
+    ChargeDue,
+    Declined,
+    ExpiryDue,
+    FinishDue,
+    Message,
+    PayAgainRequested,
+    PaymentMismatched,
+    PaymentUnknown,
+    Refunded,
+    RefundFound,
+    RefundRejected,
+    RefundRequested,
+    RefundUnknown,
+    Voided,
+)
+from shop.orders.states import OrderState, Payment, Refund
+from shop.primitives.statuses import (
+    OPEN_PAYMENT,
+    OPEN_REFUND,
+    CancelReason,
+    OrderStatus,
+    PaymentStatus,
+    PostingKind,
+    RefundStatus,
+    ReservationStatus,
+)
 
 ATTEMPTS_MAX = 3
-LIVE = ("INTENT", "UNKNOWN")
-CLOSED_ORDER = ("CANCELLING", "CANCELLED")
+CLOSED_ORDER: Final = (OrderStatus.CANCELLING, OrderStatus.CANCELLED)
+# the id of a row that ``after_effects`` adds: the real one is made when the row is written
+NEW_ID = UUID(int=0)
 
-# ---------------------------------------------------------------- rows
+ProviderCall = Literal["confirm", "cancel"]
 
 
-@frozen
-class Order:
-    """An order's row; the booleans are times compared by the database."""
+def decide(state: OrderState, message: Message) -> Effects:
+    """What ``message`` changes, given the rows; the empty tuple when nothing.
 
-    status: str
-    total_minor: int
-    currency: str
-    reason: str | None = None
-    charge_wanted: bool = True
-    is_soft_expired: bool = False
-    is_hard_expired: bool = False
-
-
-@frozen
-class Payment:
-    """One attempt to collect the order's total."""
-
-    payment_id: Any
-    attempt: int
-    status: str
-    amount_minor: int
-    currency: str
-    late: bool = False
-    refund_reserved_minor: int = 0
-    may_charge: bool = True
-
-
-@frozen
-class Refund:
-    """Money on its way back from one payment."""
-
-    refund_id: Any
-    payment_id: Any
-    amount_minor: int
-    status: str
-
-
-@frozen
-class OrderState:
-    """All rows of one order that decisions are made from."""
-
-    order: Order
-    payments: tuple[Payment, ...] = ()
-    refunds: tuple[Refund, ...] = ()
-
-    def payment(self, payment_id: Any) -> Payment | None:
-        """The attempt with this id, or None."""
-        return next((p for p in self.payments if p.payment_id == payment_id), None)
-
-    def refund(self, refund_id: Any) -> Refund | None:
-        """The refund with this id, or None."""
-        return next((r for r in self.refunds if r.refund_id == refund_id), None)
-
-    @property
-    def live(self) -> Payment | None:
-        """The attempt whose outcome is not known yet."""
-        return next((p for p in self.payments if p.status in LIVE), None)
-
-    @property
-    def kept(self) -> Payment | None:
-        """The capture that pays for the order."""
-        return next((p for p in self.payments if p.status == "CAPTURED" and not p.late), None)
-
-    @property
-    def is_settled(self) -> bool:
-        """True when no payment is open and every capture was given back in full."""
-        return self.live is None and all(
-            p.amount_minor == self._given_back(p) for p in self.payments if p.status == "CAPTURED"
-        )
-
-    def _given_back(self, payment: Payment) -> int:
-        return sum(
-            r.amount_minor
-            for r in self.refunds
-            if r.payment_id == payment.payment_id and r.status == "SUCCEEDED"
-        )
-
-
-# ---------------------------------------------------------------- messages
-
-
-@frozen
-class ChargeDue:
-    """Somebody (an event, a timer) thinks that the order's money should be collected."""
-
-
-@frozen
-class Captured:
-    """The provider says it holds the money of a payment."""
-
-    payment_id: Any
-    amount_minor: int
-    currency: str
-    provider_ref: str | None = None
-
-
-@frozen
-class Declined:
-    """The provider says definitively that it will not take the money."""
-
-    payment_id: Any
-
-
-@frozen
-class Voided:
-    """The provider says definitively that it will never take the money."""
-
-    payment_id: Any
-
-
-@frozen
-class Unclear:
-    """A call ended without a definitive word: timeout, reset, 5xx, 429, 404."""
-
-    payment_id: Any
-
-
-@frozen
-class Mismatched:
-    """An answer that names another amount, currency or key than ours; it is not believed."""
-
-    payment_id: Any
-    detail: str
-
-
-@frozen
-class PayAgainAsked:
-    """The buyer tries once more after a decline."""
-
-    payment_method: str
-
-
-@frozen
-class CancelAsked:
-    """Somebody withdraws the order."""
-
-    reason: str
-
-
-@frozen
-class ExpiryDue:
-    """A timer thinks nobody will pay any more."""
-
-
-@frozen
-class RefundAsked:
-    """Support gives a part of the money back."""
-
-    amount_minor: int
-    reason: str
-
-
-@frozen
-class Refunded:
-    """The provider says the money went back; without an amount: compared with ours already."""
-
-    refund_id: Any
-    amount_minor: int | None = None
-    currency: str | None = None
-
-
-@frozen
-class RefundRejected:
-    """The provider refuses for good to send the money back."""
-
-    refund_id: Any
-    detail: str = ""
-
-
-@frozen
-class RefundUnclear:
-    """A refund call ended without a definitive word."""
-
-    refund_id: Any
-
-
-@frozen
-class RefundFound:
-    """The provider gave money of a payment back that our rows, after a restore, know nothing of."""
-
-    refund_id: Any
-    payment_id: Any
-    amount_minor: int
-    currency: str
-
-
-@frozen
-class FinishDue:
-    """A timer thinks that a cancelled order has nothing left to wait for."""
-
-
-# ---------------------------------------------------------------- effects
-
-
-@frozen
-class MoveOrder:
-    """The order's status changes; a cancelled order has a reason."""
-
-    from_status: str
-    to_status: str
-    reason: str | None = None
-
-
-@frozen
-class MoveStock:
-    """All reservations of the order move together: commit, release or return."""
-
-    from_status: str
-    to_status: str
-
-
-@frozen
-class OpenPayment:
-    """A new attempt, as an intent that is committed before the provider is called."""
-
-    attempt: int
-
-
-@frozen
-class MovePayment:
-    """A payment's status changes; ``late`` marks money that came after the story had ended."""
-
-    payment_id: Any
-    from_status: str
-    to_status: str
-    late: bool = False
-    provider_ref: str | None = None
-
-
-@frozen
-class RetryPayment:
-    """Nothing is known: the payment is asked about again, later and later."""
-
-    payment_id: Any
-
-
-@frozen
-class OpenRefund:
-    """Money to give back, as an intent; reserves the amount on the payment.
-
-    ``refund_id`` is that of a refund which was lost and found again; None: a new one.
+    Effects are in the order in which they are written.  A ``Reject`` is always the only effect.
     """
-
-    payment_id: Any
-    amount_minor: int
-    reason: str
-    refund_id: Any = None
+    return _cancel_if_settled(state, _effects_of(state, message))
 
 
-@frozen
-class MoveRefund:
-    """A refund's status changes; a rejected one frees its amount on the payment."""
-
-    refund_id: Any
-    payment_id: Any
-    amount_minor: int
-    from_status: str
-    to_status: str
+def provider_call(state: OrderState, payment: Payment) -> ProviderCall:
+    """Which call resolves an open payment: ``confirm`` it, or ``cancel`` its intent."""
+    is_wanted = state.order.status == OrderStatus.PENDING and payment.may_charge
+    return "confirm" if is_wanted else "cancel"
 
 
-@frozen
-class RetryRefund:
-    """Nothing is known: the refund is sent again with its key, later and later."""
-
-    refund_id: Any
-
-
-@frozen
-class Post:
-    """One posting in the ledger: CAPTURE or REFUND of a payment's or refund's amount."""
-
-    kind: str
-    source_id: Any
-    amount_minor: int
-    currency: str
-
-
-@frozen
-class WantCharge:
-    """The buyer asked for another attempt with this payment method."""
-
-    payment_method: str
-
-
-@frozen
-class OperatorAlert:
-    """A person has to look."""
-
-    kind: str
-    subject: Any
-    detail: str
-
-
-@frozen
-class Refuse:
-    """The honest no to a caller; nothing changes."""
-
-    code: str
-    message: str
+def _effects_of(state: OrderState, message: Message) -> Effects:  # noqa: C901, one case for each message
+    match message:
+        case ChargeDue():
+            return _charge_due(state)
+        case Captured():
+            return _captured(state, message)
+        case Declined():
+            return _declined(state, message)
+        case Voided():
+            return _voided(state, message)
+        case PaymentUnknown():
+            return _payment_unknown(state, message)
+        case PaymentMismatched():
+            return _payment_mismatched(state, message)
+        case PayAgainRequested():
+            return _pay_again_requested(state, message)
+        case CancelRequested():
+            return _cancel_requested(state, message)
+        case ExpiryDue():
+            return _expiry_due(state)
+        case RefundRequested():
+            return _refund_requested(state, message)
+        case Refunded():
+            return _refunded(state, message)
+        case RefundRejected():
+            return _refund_rejected(state, message)
+        case RefundUnknown():
+            return _refund_unknown(state, message)
+        case RefundFound():
+            return _refund_found(state, message)
+        case FinishDue():
+            return NOTHING
+        case _:
+            assert_never(message)
 
 
-Effects = tuple[Any, ...]
-NOTHING: Effects = ()
+# ---------------------------------------------------------------- payments
 
 
-def decide(story: OrderState, message: Any) -> Effects:
-    """What ``message`` calls for, given the rows; the empty tuple when they call for nothing.
-
-    Effects are in the order in which they are to be written.  A ``Refuse`` is always alone.
-    """
-    effects = _RULES[type(message)](story, message)
-    return _finish_if_settled(story, effects)
-
-
-def provider_step(story: OrderState, payment: Payment) -> str:
-    """What to ask the provider about an open payment: ``confirm`` it, or ``cancel`` the intent."""
-    wanted = story.order.status == "PENDING" and payment.may_charge
-    return "confirm" if wanted else "cancel"
-
-
-# ---------------------------------------------------------------- rules
-
-
-def _charge_due(story: OrderState, _: ChargeDue) -> Effects:
-    order = story.order
-    if order.status != "PENDING" or not order.charge_wanted or story.live or story.kept:
+def _charge_due(state: OrderState) -> Effects:
+    order = state.order
+    if (
+        order.status != OrderStatus.PENDING
+        or not order.charge_requested
+        or state.open_payment
+        or state.settling_payment
+    ):
         return NOTHING
-    return (OpenPayment(len(story.payments) + 1),)
+    return (OpenPayment(len(state.payments) + 1),)
 
 
-def _captured(story: OrderState, message: Captured) -> Effects:
-    payment = story.payment(message.payment_id)
-    if payment is None or payment.status == "CAPTURED":
+def _captured(state: OrderState, message: Captured) -> Effects:
+    payment = state.payment(message.payment_id)
+    if payment is None or payment.status == PaymentStatus.CAPTURED:
         return NOTHING
     if (message.amount_minor, message.currency) != (payment.amount_minor, payment.currency):
         detail = f"the provider says {message.amount_minor} {message.currency}"
-        return (OperatorAlert("amount_mismatch", payment.payment_id, detail),)
-    pays = payment.status in LIVE and story.order.status == "PENDING"
-    late = payment.status not in LIVE or (not pays and story.kept is not None)
-    move = MovePayment(payment.payment_id, payment.status, "CAPTURED", late, message.provider_ref)
-    post = Post("CAPTURE", payment.payment_id, payment.amount_minor, payment.currency)
+        return (RaiseAlert("amount_mismatch", payment.payment_id, detail),)
+    pays = payment.status in OPEN_PAYMENT and state.order.status == OrderStatus.PENDING
+    late_capture = payment.status not in OPEN_PAYMENT or (
+        not pays and state.settling_payment is not None
+    )
+    change = ChangePaymentStatus(
+        payment.payment_id,
+        payment.status,
+        PaymentStatus.CAPTURED,
+        late_capture,
+        message.provider_ref,
+    )
+    post = PostToLedger(
+        PostingKind.CAPTURE, payment.payment_id, payment.amount_minor, payment.currency
+    )
     if pays:
-        # stock before the ledger: its chain's head is a lock, and locks have one order everywhere
-        return (move, MoveStock("HELD", "COMMITTED"), post, MoveOrder("PENDING", "PAID"))
-    return (move, post, OpenRefund(payment.payment_id, payment.amount_minor, "LATE_CAPTURE"))
-
-
-def _declined(story: OrderState, message: Declined) -> Effects:
-    payment = story.payment(message.payment_id)
-    if payment is None or payment.status not in LIVE:
-        return NOTHING
-    move = MovePayment(payment.payment_id, payment.status, "DECLINED")
-    if story.order.status == "PENDING" and payment.attempt >= ATTEMPTS_MAX:
+        # stock before the ledger, whose trigger locks a chain: all transactions lock in this order
         return (
-            move,
-            MoveStock("HELD", "RELEASED"),
-            MoveOrder("PENDING", _cancel_target(story, without=payment), "DECLINED"),
+            change,
+            ChangeReservations(ReservationStatus.HELD, ReservationStatus.COMMITTED),
+            post,
+            ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.PAID),
         )
-    return (move,)
+    return (change, post, OpenRefund(payment.payment_id, payment.amount_minor, "LATE_CAPTURE"))
 
 
-def _voided(story: OrderState, message: Voided) -> Effects:
-    payment = story.payment(message.payment_id)
-    if payment is None or payment.status not in LIVE:
+def _declined(state: OrderState, message: Declined) -> Effects:
+    payment = state.payment(message.payment_id)
+    if payment is None or payment.status not in OPEN_PAYMENT:
         return NOTHING
-    return (MovePayment(payment.payment_id, payment.status, "VOIDED"),)
-
-
-def _unclear(story: OrderState, message: Unclear) -> Effects:
-    payment = story.payment(message.payment_id)
-    if payment is None or payment.status not in LIVE:
-        return NOTHING
-    retry = RetryPayment(payment.payment_id)
-    if payment.status == "UNKNOWN":
-        return (retry,)
-    return (MovePayment(payment.payment_id, "INTENT", "UNKNOWN"), retry)
-
-
-def _mismatched(story: OrderState, message: Mismatched) -> Effects:
-    payment = story.payment(message.payment_id)
-    if payment is None or payment.status not in LIVE:
-        return NOTHING
-    alarm = OperatorAlert("amount_mismatch", payment.payment_id, message.detail)
-    return (alarm, *_unclear(story, Unclear(message.payment_id)))
-
-
-def _pay_again(story: OrderState, message: PayAgainAsked) -> Effects:
-    order = story.order
-    if order.status != "PENDING":
-        return (Refuse("NOT_PAYABLE", "only a pending order can be paid"),)
-    if story.live or order.charge_wanted:
-        return (Refuse("PAYMENT_IN_PROGRESS", "a payment of this order is being made"),)
-    if order.is_soft_expired:
-        return (Refuse("ORDER_EXPIRED", "the order was not paid in time"),)
-    return (WantCharge(message.payment_method),)
-
-
-def _cancel_asked(story: OrderState, message: CancelAsked) -> Effects:
-    status = story.order.status
-    if status in CLOSED_ORDER:
-        return (Refuse("NOT_CANCELLABLE", "the order is cancelled already"),)
-    if status == "PENDING":
+    change = ChangePaymentStatus(payment.payment_id, payment.status, PaymentStatus.DECLINED)
+    if state.order.status == OrderStatus.PENDING and payment.attempt >= ATTEMPTS_MAX:
         return (
-            MoveStock("HELD", "RELEASED"),
-            MoveOrder("PENDING", _cancel_target(story), message.reason),
+            change,
+            ChangeReservations(ReservationStatus.HELD, ReservationStatus.RELEASED),
+            ChangeOrderStatus(
+                OrderStatus.PENDING, _cancel_target(state, without=payment), CancelReason.DECLINED
+            ),
         )
-    kept = story.kept
-    assert kept is not None, "a PAID order has a kept capture"
-    rest = kept.amount_minor - kept.refund_reserved_minor
-    refund = (OpenRefund(kept.payment_id, rest, message.reason),) if rest else NOTHING
+    return (change,)
+
+
+def _voided(state: OrderState, message: Voided) -> Effects:
+    payment = state.payment(message.payment_id)
+    if payment is None or payment.status not in OPEN_PAYMENT:
+        return NOTHING
+    return (ChangePaymentStatus(payment.payment_id, payment.status, PaymentStatus.VOIDED),)
+
+
+def _payment_unknown(state: OrderState, message: PaymentUnknown) -> Effects:
+    payment = state.payment(message.payment_id)
+    if payment is None or payment.status not in OPEN_PAYMENT:
+        return NOTHING
+    postpone = PostponePayment(payment.payment_id)
+    if payment.status == PaymentStatus.UNKNOWN:
+        return (postpone,)
     return (
-        MoveStock("COMMITTED", "RETURNED"),
-        MoveOrder("PAID", "CANCELLING", message.reason),
+        ChangePaymentStatus(payment.payment_id, PaymentStatus.INTENT, PaymentStatus.UNKNOWN),
+        postpone,
+    )
+
+
+def _payment_mismatched(state: OrderState, message: PaymentMismatched) -> Effects:
+    payment = state.payment(message.payment_id)
+    if payment is None or payment.status not in OPEN_PAYMENT:
+        return NOTHING
+    alert = RaiseAlert("amount_mismatch", payment.payment_id, message.detail)
+    return (alert, *_payment_unknown(state, PaymentUnknown(message.payment_id)))
+
+
+# ---------------------------------------------------------------- the order
+
+
+def _pay_again_requested(state: OrderState, message: PayAgainRequested) -> Effects:
+    order = state.order
+    if order.status != OrderStatus.PENDING:
+        return (Reject("NOT_PAYABLE", "only a pending order can be paid"),)
+    if state.open_payment or order.charge_requested:
+        return (Reject("PAYMENT_IN_PROGRESS", "a payment of this order is being made"),)
+    if order.is_soft_expired:
+        return (Reject("ORDER_EXPIRED", "the order was not paid in time"),)
+    return (RequestCharge(message.payment_method),)
+
+
+def _cancel_requested(state: OrderState, message: CancelRequested) -> Effects:
+    status = state.order.status
+    if status in CLOSED_ORDER:
+        return (Reject("NOT_CANCELLABLE", "the order is cancelled already"),)
+    if status == OrderStatus.PENDING:
+        return (
+            ChangeReservations(ReservationStatus.HELD, ReservationStatus.RELEASED),
+            ChangeOrderStatus(OrderStatus.PENDING, _cancel_target(state), message.reason),
+        )
+    settling = state.settling_payment
+    assert settling is not None, "a PAID order has a settling capture"
+    rest = settling.amount_minor - settling.refund_reserved_minor
+    refund = (OpenRefund(settling.payment_id, rest, message.reason),) if rest else NOTHING
+    return (
+        ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED),
+        ChangeOrderStatus(OrderStatus.PAID, OrderStatus.CANCELLING, message.reason),
         *refund,
     )
 
 
-def _expiry_due(story: OrderState, _: ExpiryDue) -> Effects:
-    order = story.order
-    is_due = order.is_hard_expired or (order.is_soft_expired and story.live is None)
-    if order.status != "PENDING" or not is_due:
+def _expiry_due(state: OrderState) -> Effects:
+    order = state.order
+    is_due = order.is_hard_expired or (order.is_soft_expired and state.open_payment is None)
+    if order.status != OrderStatus.PENDING or not is_due:
         return NOTHING
-    return _cancel_asked(story, CancelAsked("EXPIRED"))
+    return _cancel_requested(state, CancelRequested(CancelReason.EXPIRED))
 
 
-def _refund_asked(story: OrderState, message: RefundAsked) -> Effects:
-    kept = story.kept
-    if story.order.status != "PAID" or kept is None:
-        return (Refuse("NOT_REFUNDABLE", "only a paid order can be refunded"),)
-    if kept.refund_reserved_minor + message.amount_minor > kept.amount_minor:
-        return (Refuse("EXCEEDS_CAPTURE", "the refund is more than what is left of the payment"),)
-    return (OpenRefund(kept.payment_id, message.amount_minor, message.reason),)
+# ---------------------------------------------------------------- refunds
 
 
-def _refunded(story: OrderState, message: Refunded) -> Effects:
-    refund = story.refund(message.refund_id)
-    if refund is None or refund.status == "SUCCEEDED":
+def _refund_requested(state: OrderState, message: RefundRequested) -> Effects:
+    settling = state.settling_payment
+    if state.order.status != OrderStatus.PAID or settling is None:
+        return (Reject("NOT_REFUNDABLE", "only a paid order can be refunded"),)
+    if settling.refund_reserved_minor + message.amount_minor > settling.amount_minor:
+        return (Reject("EXCEEDS_CAPTURE", "the refund is more than what is left of the payment"),)
+    return (OpenRefund(settling.payment_id, message.amount_minor, message.reason),)
+
+
+def _refunded(state: OrderState, message: Refunded) -> Effects:
+    refund = state.refund(message.refund_id)
+    if refund is None or refund.status == RefundStatus.SUCCEEDED:
         return NOTHING
-    currency = story.order.currency
+    currency = state.order.currency
     ours, named = (refund.amount_minor, currency), (message.amount_minor, message.currency)
     if message.amount_minor is not None and named != ours:
-        detail = f"the provider says {message.amount_minor} {message.currency} went back"
-        return (OperatorAlert("amount_mismatch", refund.refund_id, detail),)
-    if refund.status == "REJECTED":
+        detail = f"the provider says {message.amount_minor} {message.currency} were refunded"
+        return (RaiseAlert("amount_mismatch", refund.refund_id, detail),)
+    if refund.status == RefundStatus.REJECTED:
         return (
-            OperatorAlert(
-                "refund_after_rejection", refund.refund_id, "the provider refunded after all"
+            RaiseAlert(
+                "refund_after_rejection",
+                refund.refund_id,
+                "the provider executed a refund that it had rejected",
             ),
         )
     return (
-        _move_refund(refund, "SUCCEEDED"),
-        Post("REFUND", refund.refund_id, refund.amount_minor, currency),
+        _change_refund(refund, RefundStatus.SUCCEEDED),
+        PostToLedger(PostingKind.REFUND, refund.refund_id, refund.amount_minor, currency),
     )
 
 
-def _refund_rejected(story: OrderState, message: RefundRejected) -> Effects:
-    refund = story.refund(message.refund_id)
-    if refund is not None and refund.status == "SUCCEEDED":
-        # Stripe may take a refund's success back (a closed account): the money is with us again
-        return (OperatorAlert("rejection_after_refund", refund.refund_id, "the refund came back"),)
-    if refund is None or refund.status not in LIVE:
+def _refund_rejected(state: OrderState, message: RefundRejected) -> Effects:
+    refund = state.refund(message.refund_id)
+    if refund is not None and refund.status == RefundStatus.SUCCEEDED:
+        # Stripe can reverse a succeeded refund (a closed account): we hold the money again
+        return (
+            RaiseAlert(
+                "rejection_after_refund", refund.refund_id, "the provider reversed a refund"
+            ),
+        )
+    if refund is None or refund.status not in OPEN_REFUND:
         return NOTHING
-    alarm = OperatorAlert(
-        "refund_rejected", refund.refund_id, message.detail or "the provider refused"
+    alert = RaiseAlert(
+        "refund_rejected", refund.refund_id, message.detail or "the provider rejected it"
     )
-    return (_move_refund(refund, "REJECTED"), alarm)
+    return (_change_refund(refund, RefundStatus.REJECTED), alert)
 
 
-def _refund_unclear(story: OrderState, message: RefundUnclear) -> Effects:
-    refund = story.refund(message.refund_id)
-    if refund is None or refund.status not in LIVE:
+def _refund_unknown(state: OrderState, message: RefundUnknown) -> Effects:
+    refund = state.refund(message.refund_id)
+    if refund is None or refund.status not in OPEN_REFUND:
         return NOTHING
-    retry = RetryRefund(refund.refund_id)
-    if refund.status == "UNKNOWN":
-        return (retry,)
-    return (_move_refund(refund, "UNKNOWN"), retry)
+    postpone = PostponeRefund(refund.refund_id)
+    if refund.status == RefundStatus.UNKNOWN:
+        return (postpone,)
+    return (_change_refund(refund, RefundStatus.UNKNOWN), postpone)
 
 
-def _refund_found(story: OrderState, message: RefundFound) -> Effects:
-    """The refund's row again, under its old id; who got everything back has no order any more."""
-    payment = story.payment(message.payment_id)
-    if payment is None or story.refund(message.refund_id) is not None:
+def _refund_found(state: OrderState, message: RefundFound) -> Effects:
+    """Restores a refund's row under its old id; a full refund also cancels the order."""
+    payment = state.payment(message.payment_id)
+    if payment is None or state.refund(message.refund_id) is not None:
         return NOTHING
     rest = payment.amount_minor - payment.refund_reserved_minor
     fits = message.currency == payment.currency and message.amount_minor <= rest
-    if payment.status != "CAPTURED" or not fits:
-        detail = f"the provider gave {message.amount_minor} {message.currency} back"
-        return (OperatorAlert("ghost_refund", f"refund:{message.refund_id}", detail),)
-    alarm = OperatorAlert("refund_found", message.refund_id, "a refund that we had lost")
+    if payment.status != PaymentStatus.CAPTURED or not fits:
+        detail = f"the provider refunded {message.amount_minor} {message.currency}"
+        return (RaiseAlert("ghost_refund", f"refund:{message.refund_id}", detail),)
+    alert = RaiseAlert("refund_found", message.refund_id, "a refund whose row was lost")
     refund = OpenRefund(payment.payment_id, message.amount_minor, "FOUND", message.refund_id)
-    if story.order.status == "PAID" and payment == story.kept and message.amount_minor == rest:
-        closing = MoveOrder("PAID", "CANCELLING", "OPERATOR")
-        return (MoveStock("COMMITTED", "RETURNED"), closing, refund, alarm)
-    return (refund, alarm)
+    if (
+        state.order.status == OrderStatus.PAID
+        and payment == state.settling_payment
+        and message.amount_minor == rest
+    ):
+        closing = ChangeOrderStatus(OrderStatus.PAID, OrderStatus.CANCELLING, CancelReason.OPERATOR)
+        return (
+            ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED),
+            closing,
+            refund,
+            alert,
+        )
+    return (refund, alert)
 
 
-def _finish_due(_story: OrderState, _: FinishDue) -> Effects:
-    return NOTHING
+# ---------------------------------------------------------------- consequences of effects
 
 
-_RULES: dict[type, Callable[[OrderState, Any], Effects]] = {
-    ChargeDue: _charge_due,
-    Captured: _captured,
-    Declined: _declined,
-    Voided: _voided,
-    Unclear: _unclear,
-    Mismatched: _mismatched,
-    PayAgainAsked: _pay_again,
-    CancelAsked: _cancel_asked,
-    ExpiryDue: _expiry_due,
-    RefundAsked: _refund_asked,
-    Refunded: _refunded,
-    RefundRejected: _refund_rejected,
-    RefundUnclear: _refund_unclear,
-    RefundFound: _refund_found,
-    FinishDue: _finish_due,
-}
-
-# ---------------------------------------------------------------- what follows from effects
-
-
-def _cancel_target(story: OrderState, *, without: Payment | None = None) -> str:
+def _cancel_target(state: OrderState, *, without: Payment | None = None) -> OrderStatus:
     """CANCELLED when nothing is left to wait for, else CANCELLING."""
     if without is not None:
-        rest = tuple(p for p in story.payments if p.payment_id != without.payment_id)
-        story = replace(story, payments=rest)
-    return "CANCELLED" if story.is_settled else "CANCELLING"
+        rest = tuple(p for p in state.payments if p.payment_id != without.payment_id)
+        state = replace(state, payments=rest)
+    return OrderStatus.CANCELLED if state.is_settled else OrderStatus.CANCELLING
 
 
-def _move_refund(refund: Refund, to_status: str) -> MoveRefund:
-    return MoveRefund(
+def _change_refund(refund: Refund, to_status: RefundStatus) -> ChangeRefundStatus:
+    return ChangeRefundStatus(
         refund.refund_id, refund.payment_id, refund.amount_minor, refund.status, to_status
     )
 
 
-def _finish_if_settled(story: OrderState, effects: Effects) -> Effects:
+def _cancel_if_settled(state: OrderState, effects: Effects) -> Effects:
     """A cancelling order whose payments are closed and refunded is cancelled in the same step."""
-    after = after_effects(story, effects)
-    if after.order.status == "CANCELLING" and after.is_settled:
-        return (*effects, MoveOrder("CANCELLING", "CANCELLED", after.order.reason))
+    after = after_effects(state, effects)
+    if after.order.status == OrderStatus.CANCELLING and after.is_settled:
+        return (
+            *effects,
+            ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, after.order.reason),
+        )
     return effects
 
 
-def after_effects(story: OrderState, effects: Effects) -> OrderState:
-    """The story as it will stand once ``effects`` are written; new rows carry ids of None,
-    but for a refund that was found."""
+def after_effects(state: OrderState, effects: Effects) -> OrderState:
+    """The state as it will be once ``effects`` are written; new rows have ``NEW_ID``."""
     for effect in effects:
-        apply = _APPLY.get(type(effect))
-        story = apply(story, effect) if apply else story
-    return story
+        state = _after(state, effect)
+    return state
 
 
-def _apply_order(story: OrderState, move: MoveOrder) -> OrderState:
-    reason = move.reason or story.order.reason
-    return replace(story, order=replace(story.order, status=move.to_status, reason=reason))
+def _after(state: OrderState, effect: Effect) -> OrderState:
+    match effect:
+        case ChangeOrderStatus():
+            reason = effect.reason or state.order.reason
+            order = replace(state.order, status=effect.to_status, reason=reason)
+            return replace(state, order=order)
+        case OpenPayment():
+            return _with_new_payment(state, effect)
+        case ChangePaymentStatus():
+            return _with_payment_status(state, effect)
+        case OpenRefund():
+            return _with_new_refund(state, effect)
+        case ChangeRefundStatus():
+            return _with_refund_status(state, effect)
+        case RequestCharge():
+            return replace(state, order=replace(state.order, charge_requested=True))
+        case (
+            ChangeReservations()
+            | PostponePayment()
+            | PostponeRefund()
+            | PostToLedger()
+            | RaiseAlert()
+            | Reject()
+        ):
+            return state
+        case _:
+            assert_never(effect)
 
 
-def _apply_new_payment(story: OrderState, opened: OpenPayment) -> OrderState:
-    order = story.order
-    payment = Payment(None, opened.attempt, "INTENT", order.total_minor, order.currency)
-    order = replace(order, charge_wanted=False)
-    return replace(story, order=order, payments=(*story.payments, payment))
+def _with_new_payment(state: OrderState, opened: OpenPayment) -> OrderState:
+    order = replace(state.order, charge_requested=False)
+    payment = Payment(
+        NEW_ID, opened.attempt, PaymentStatus.INTENT, order.total_minor, order.currency
+    )
+    return replace(state, order=order, payments=(*state.payments, payment))
 
 
-def _apply_payment(story: OrderState, move: MovePayment) -> OrderState:
+def _with_payment_status(state: OrderState, change: ChangePaymentStatus) -> OrderState:
     payments = tuple(
-        replace(p, status=move.to_status, late=move.late or p.late)
-        if p.payment_id == move.payment_id
+        replace(p, status=change.to_status, late_capture=change.late_capture or p.late_capture)
+        if p.payment_id == change.payment_id
         else p
-        for p in story.payments
+        for p in state.payments
     )
-    return replace(story, payments=payments)
+    return replace(state, payments=payments)
 
 
-def _apply_new_refund(story: OrderState, opened: OpenRefund) -> OrderState:
-    refund = Refund(opened.refund_id, opened.payment_id, opened.amount_minor, "INTENT")
-    story = _reserve(story, opened.payment_id, opened.amount_minor)
-    return replace(story, refunds=(*story.refunds, refund))
+def _with_new_refund(state: OrderState, opened: OpenRefund) -> OrderState:
+    refund = Refund(
+        opened.refund_id or NEW_ID, opened.payment_id, opened.amount_minor, RefundStatus.INTENT
+    )
+    state = _with_reserved(state, opened.payment_id, opened.amount_minor)
+    return replace(state, refunds=(*state.refunds, refund))
 
 
-def _apply_refund(story: OrderState, move: MoveRefund) -> OrderState:
+def _with_refund_status(state: OrderState, change: ChangeRefundStatus) -> OrderState:
     refunds = tuple(
-        replace(r, status=move.to_status) if r.refund_id == move.refund_id else r
-        for r in story.refunds
+        replace(r, status=change.to_status) if r.refund_id == change.refund_id else r
+        for r in state.refunds
     )
-    if move.to_status == "REJECTED":
-        story = _reserve(story, move.payment_id, -move.amount_minor)
-    return replace(story, refunds=refunds)
+    if change.to_status == RefundStatus.REJECTED:
+        state = _with_reserved(state, change.payment_id, -change.amount_minor)
+    return replace(state, refunds=refunds)
 
 
-def _reserve(story: OrderState, payment_id: Any, amount_minor: int) -> OrderState:
+def _with_reserved(state: OrderState, payment_id: UUID, amount_minor: int) -> OrderState:
     payments = tuple(
         replace(p, refund_reserved_minor=p.refund_reserved_minor + amount_minor)
         if p.payment_id == payment_id
         else p
-        for p in story.payments
+        for p in state.payments
     )
-    return replace(story, payments=payments)
-
-
-def _apply_want(story: OrderState, _: WantCharge) -> OrderState:
-    return replace(story, order=replace(story.order, charge_wanted=True))
-
-
-_APPLY: dict[type, Callable[[OrderState, Any], OrderState]] = {
-    MoveOrder: _apply_order,
-    OpenPayment: _apply_new_payment,
-    MovePayment: _apply_payment,
-    OpenRefund: _apply_new_refund,
-    MoveRefund: _apply_refund,
-    WantCharge: _apply_want,
-}
+    return replace(state, payments=payments)

@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, LiteralString
+from collections.abc import Sequence
 from uuid import UUID
 
-from shop.primitives.errors import not_found
-from shop.primitives.ids import parse_uuid
+from shop.adapters.statements import Query, Row, Statement, enum_column
+from shop.primitives.statuses import CancelReason, OrderStatus
 
-if TYPE_CHECKING:
-    from shop.adapters.db import Statement
 
-# The price is read here and now; fewer lines back than asked for means that a product is unknown.
-PLACE: LiteralString = """
+class PlacedLine(Row):
+    """A line that was written."""
+
+    product_id: int
+
+
+class OpenOrders(Row):
+    """How many orders of a user are PENDING."""
+
+    open_orders: int
+
+
+class OrderId(Row):
+    """An order's id."""
+
+    order_id: UUID
+
+
+class ProductPrice(Row):
+    """The present price of a product for sale."""
+
+    product_id: int
+    price_minor: int
+    currency: str
+
+
+class LockedOrder(Row):
+    """An order's row under its lock; the booleans compare times with the database's now()."""
+
+    order_id: UUID
+    user_id: int
+    status: OrderStatus = enum_column(OrderStatus)
+    reason: str | None
+    total_minor: int
+    currency: str
+    payment_method: str
+    charge_requested: bool
+    is_soft_expired: bool
+    is_hard_expired: bool
+
+
+# The price is read at this moment.  Fewer rows than lines mean that a product is unknown.
+PLACE = Query(
+    PlacedLine,
+    """
 with asked as (
   select product_id, qty
   from unnest(%(product_ids)s::bigint[], %(quantities)s::int[]) as a(product_id, qty)
@@ -31,103 +71,99 @@ with asked as (
   having count(*) = cardinality(%(product_ids)s::bigint[])
     and count(distinct currency) = 1 and sum(qty * price_minor) <= %(total_max)s
   on conflict (user_id, idem_scope, idem_key) do nothing
-  returning order_id, user_id, total_minor, currency, created_at
+  returning order_id, user_id
 )
 insert into shop.order_lines (order_id, user_id, product_id, qty, unit_price_minor)
 select placed.order_id, placed.user_id, product_id, qty, price_minor
 from priced cross join placed order by product_id
-returning product_id, qty, unit_price_minor
-"""
+returning product_id
+""",
+)
 
-PLACED: LiteralString = """
-select total_minor, currency, created_at,
-  (select count(*) from shop.orders o where o.user_id = %(user_id)s and o.status = 'PENDING')
-    as open_orders
-from shop.orders where order_id = %(order_id)s::uuid
-"""
+COUNT_OPEN = Query(
+    OpenOrders,
+    """
+select count(*) as open_orders from shop.orders
+where user_id = %(user_id)s and status = 'PENDING'
+""",
+)
 
-BY_KEY: LiteralString = """
+WITH_KEY = Query(
+    OrderId,
+    """
 select order_id from shop.orders
 where user_id = %(user_id)s and idem_scope = %(idem_scope)s and idem_key = %(idem_key)s
-"""
+""",
+)
 
-PRODUCTS: LiteralString = """
+PRICES = Query(
+    ProductPrice,
+    """
 select product_id, price_minor, currency from shop.products
 where product_id = any(%(product_ids)s::bigint[]) and active
-"""
+""",
+)
 
-LOCK: LiteralString = """
+LOCK = Query(
+    LockedOrder,
+    """
 select order_id, user_id, status, reason, total_minor, currency, payment_method,
-  charge_at is not null as charge_wanted,
+  charge_at is not null as charge_requested,
   expires_at <= now() as is_soft_expired, hard_expires_at <= now() as is_hard_expired
 from shop.orders where order_id = %(order_id)s::uuid
 for update
-"""
+""",
+)
 
-MOVE: LiteralString = """
+LOCK_OR_SKIP = Query(
+    OrderId,
+    """
+select order_id from shop.orders where order_id = %(order_id)s::uuid for update skip locked
+""",
+)
+
+# Locked orders are skipped: the transaction that holds the lock is about to change them.
+EXPIRED_HOLDERS = Query(
+    OrderId,
+    """
+select o.order_id from shop.orders o
+where o.status = 'PENDING' and o.expires_at <= now()
+  and exists (select from shop.reservations r where r.order_id = o.order_id
+    and r.status = 'HELD' and r.product_id = any(%(product_ids)s::bigint[]))
+  and not exists (select from shop.payments p where p.order_id = o.order_id
+    and p.status in ('INTENT', 'UNKNOWN'))
+order by o.expires_at limit %(limit)s
+for update of o skip locked
+""",
+)
+
+CHANGE_STATUS = Query(
+    Row,
+    """
 update shop.orders set status = %(to_status)s, reason = coalesce(%(reason)s, reason),
   version = version + 1, updated_at = now(), charge_at = null
 where order_id = %(order_id)s::uuid and status = %(from_status)s
 returning order_id
-"""
+""",
+)
 
-CHARGE_STARTED: LiteralString = """
+CHARGE_STARTED = Query(
+    Row,
+    """
 update shop.orders set charge_at = null where order_id = %(order_id)s::uuid
 returning order_id
-"""
+""",
+)
 
-WANT_CHARGE: LiteralString = """
+REQUEST_CHARGE = Query(
+    Row,
+    """
 update shop.orders set charge_at = now() + interval '5 seconds',
   payment_method = %(payment_method)s, updated_at = now(), version = version + 1
 where order_id = %(order_id)s::uuid and status = 'PENDING' and charge_at is null
 returning order_id
-"""
-
-# One object per order, as every answer shows it.
-_SHOWN: LiteralString = """
-select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.payment_method,
-  o.created_at, o.version, o.charge_at is not null as charge_wanted,
-  (select json_agg(json_build_object('productId', l.product_id, 'quantity', l.qty,
-      'unitPrice', l.unit_price_minor, 'lineAmount', l.qty * l.unit_price_minor)
-      order by l.product_id)
-    from shop.order_lines l where l.order_id = o.order_id) as items,
-  (select json_build_object('status', p.status, 'attempt', p.attempt) from shop.payments p
-    where p.order_id = o.order_id order by p.attempt desc limit 1) as payment,
-  (select coalesce(sum(r.amount_minor), 0)::bigint from shop.refunds r
-    join shop.payments p using (payment_id)
-    where p.order_id = o.order_id and r.status = 'SUCCEEDED') as refunded_minor
-from shop.orders o
-"""
-
-VIEW: LiteralString = _SHOWN + "where o.order_id = %(order_id)s::uuid"
-
-MINE: LiteralString = (
-    _SHOWN
-    + """
-where o.user_id = %(user_id)s
-  and (%(before)s::uuid is null or o.order_id < %(before)s::uuid)
-order by o.order_id desc limit %(limit)s
-"""
+""",
 )
-
-TIMELINE: LiteralString = """
-select at, entity, entity_id, from_status, to_status, actor
-from shop.transitions where order_id = %(order_id)s::uuid
-order by seq limit %(limit)s
-"""
-
-OWNED: LiteralString = """
-select order_id from shop.orders
-where order_id = %(order_id)s::uuid and user_id = %(user_id)s
-"""
-
-
-def id_in(path: Mapping[str, str]) -> UUID:
-    """The order id of a path; one that is no id gets the 404 of an order that is not there."""
-    order_id = parse_uuid(path["orderId"])
-    if order_id is None:
-        raise not_found("the order")
-    return order_id
 
 
 def place(
@@ -141,53 +177,70 @@ def place(
     soft_seconds: int,
     hard_seconds: int,
     total_max: int,
-) -> Statement:
-    """The statement that makes a PENDING order of ``(product_id, qty)`` lines at present prices."""
-    return PLACE, {
-        "order_id": order_id,
-        "user_id": user_id,
-        "product_ids": [product_id for product_id, _ in lines],
-        "quantities": [qty for _, qty in lines],
-        "payment_method": payment_method,
-        "idem_scope": idem_scope,
-        "idem_key": idem_key,
-        "soft_seconds": soft_seconds,
-        "hard_seconds": hard_seconds,
-        "total_max": total_max,
-    }
+) -> Statement[PlacedLine]:
+    """Creates a PENDING order of ``(product_id, qty)`` lines at present prices; a row per line."""
+    return PLACE(
+        order_id=order_id,
+        user_id=user_id,
+        product_ids=[product_id for product_id, _ in lines],
+        quantities=[qty for _, qty in lines],
+        payment_method=payment_method,
+        idem_scope=idem_scope,
+        idem_key=idem_key,
+        soft_seconds=soft_seconds,
+        hard_seconds=hard_seconds,
+        total_max=total_max,
+    )
 
 
-def placed(order_id: UUID, user_id: int) -> Statement:
-    """The statement that reads back a new order, and how many open ones its buyer has."""
-    return PLACED, {"order_id": order_id, "user_id": user_id}
+def count_open(user_id: int) -> Statement[OpenOrders]:
+    """How many orders of a user are PENDING; always one row."""
+    return COUNT_OPEN(user_id=user_id)
 
 
-def move(
-    order_id: UUID, *, from_status: str, to_status: str, reason: str | None = None
-) -> Statement:
-    """The guarded status change; no row back means that somebody else moved it."""
-    return MOVE, {
-        "order_id": order_id,
-        "from_status": from_status,
-        "to_status": to_status,
-        "reason": reason,
-    }
+def with_key(user_id: int, *, idem_scope: str, idem_key: str) -> Statement[OrderId]:
+    """The order that was placed with an idempotency key."""
+    return WITH_KEY(user_id=user_id, idem_scope=idem_scope, idem_key=idem_key)
 
 
-def represent(row: Any) -> dict[str, Any]:
-    """An order's row (VIEW or MINE) as the JSON object of the contract."""
-    body = {
-        "id": str(row.order_id),
-        "userId": row.user_id,
-        "status": row.status,
-        "totalAmount": row.total_minor,
-        "currency": row.currency,
-        "paymentMethod": row.payment_method,
-        "createdAt": row.created_at.isoformat(),
-        "items": row.items,
-        "payment": row.payment,
-        "refundedAmount": row.refunded_minor,
-    }
-    if row.reason:
-        body["reason"] = row.reason
-    return body
+def prices(product_ids: list[int]) -> Statement[ProductPrice]:
+    """The present prices of those products that are for sale."""
+    return PRICES(product_ids=product_ids)
+
+
+def lock(order_id: UUID) -> Statement[LockedOrder]:
+    """Locks an order until the end of the transaction; no row when there is none."""
+    return LOCK(order_id=order_id)
+
+
+def lock_or_skip(order_id: UUID) -> Statement[OrderId]:
+    """Locks an order; no row when another transaction has locked it, or when there is none."""
+    return LOCK_OR_SKIP(order_id=order_id)
+
+
+def lock_expired_holders(product_ids: list[int], *, limit: int) -> Statement[OrderId]:
+    """Locks PENDING orders past their soft expiry that hold any of these products."""
+    return EXPIRED_HOLDERS(product_ids=product_ids, limit=limit)
+
+
+def change_status(
+    order_id: UUID,
+    *,
+    from_status: OrderStatus,
+    to_status: OrderStatus,
+    reason: CancelReason | None = None,
+) -> Statement[Row]:
+    """Changes an order's status; no row when it does not have ``from_status``."""
+    return CHANGE_STATUS(
+        order_id=order_id, from_status=from_status, to_status=to_status, reason=reason
+    )
+
+
+def charge_started(order_id: UUID) -> Statement[Row]:
+    """Records that the requested charge has begun."""
+    return CHARGE_STARTED(order_id=order_id)
+
+
+def request_charge(order_id: UUID, *, payment_method: str) -> Statement[Row]:
+    """Requests another charge of a PENDING order; no row when one is requested already."""
+    return REQUEST_CHARGE(order_id=order_id, payment_method=payment_method)

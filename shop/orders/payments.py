@@ -2,22 +2,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, LiteralString
+from datetime import datetime
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from shop.adapters.db import Statement
+from shop.adapters.statements import Query, Row, Statement, enum_column
+from shop.primitives.statuses import PaymentStatus
 
 # Stripe keeps an idempotency key for 24 h; nothing is sent with a key that old.
 CHARGE_WINDOW_SECONDS = 20 * 3600
 
-OF_ORDER: LiteralString = """
+
+class PaymentRow(Row):
+    """One attempt, with what a call to the provider needs."""
+
+    payment_id: UUID
+    attempt: int
+    status: PaymentStatus = enum_column(PaymentStatus)
+    amount_minor: int
+    currency: str
+    payment_method: str
+    late: bool
+    provider_key: str
+    provider_ref: str | None
+    refund_reserved_minor: int
+    charge_not_after: datetime
+    may_charge: bool
+
+
+class OrderOfPayment(Row):
+    """The order that a payment belongs to."""
+
+    order_id: UUID
+
+
+class PaymentOfKey(Row):
+    """The payment with a provider key."""
+
+    order_id: UUID
+    payment_id: UUID
+
+
+class KnownKey(Row):
+    """A provider key whose transaction is recorded."""
+
+    provider_key: str
+
+
+OF_ORDER = Query(
+    PaymentRow,
+    """
 select payment_id, attempt, status, amount_minor, currency, payment_method, late, provider_key,
   provider_ref, refund_reserved_minor, charge_not_after, charge_not_after > now() as may_charge
 from shop.payments where order_id = %(order_id)s::uuid order by attempt
-"""
+""",
+)
 
-OPEN: LiteralString = """
+OPEN = Query(
+    PaymentRow,
+    """
 insert into shop.payments (payment_id, order_id, user_id, attempt, status, amount_minor, currency,
   payment_method, provider_key, charge_not_after, next_try_at)
 select %(payment_id)s::uuid, order_id, user_id, %(attempt)s, 'INTENT', total_minor, currency,
@@ -26,83 +68,148 @@ select %(payment_id)s::uuid, order_id, user_id, %(attempt)s, 'INTENT', total_min
 from shop.orders where order_id = %(order_id)s::uuid
 returning payment_id, attempt, status, amount_minor, currency, payment_method, late, provider_key,
   provider_ref, refund_reserved_minor, charge_not_after, charge_not_after > now() as may_charge
-"""
+""",
+)
 
-MOVE: LiteralString = """
+CHANGE_STATUS = Query(
+    Row,
+    """
 update shop.payments set status = %(to_status)s, late = %(late)s,
   provider_ref = coalesce(%(provider_ref)s, provider_ref), updated_at = now()
 where payment_id = %(payment_id)s::uuid and status = %(from_status)s
 returning payment_id
-"""
+""",
+)
 
-RETRY: LiteralString = """
+POSTPONE = Query(
+    Row,
+    """
 update shop.payments set tries = tries + 1, updated_at = now(),
   next_try_at = now()
     + least(interval '10 seconds' * power(2, least(tries, 6)), interval '5 minutes')
 where payment_id = %(payment_id)s::uuid and status in ('INTENT', 'UNKNOWN')
 returning payment_id
-"""
+""",
+)
 
-# A cancelled order's open payment is asked about at once, not at its next turn.
-HURRY: LiteralString = """
+# A cancelled order's open payment is resolved at once, not at its next due time.
+MAKE_DUE = Query(
+    Row,
+    """
 update shop.payments set next_try_at = now(), updated_at = now()
 where order_id = %(order_id)s::uuid and status in ('INTENT', 'UNKNOWN')
 returning payment_id
-"""
+""",
+)
 
-RESERVE_REFUND: LiteralString = """
+RESERVE_REFUND = Query(
+    Row,
+    """
 update shop.payments set refund_reserved_minor = refund_reserved_minor + %(amount_minor)s,
   updated_at = now()
 where payment_id = %(payment_id)s::uuid and status = 'CAPTURED'
   and refund_reserved_minor + %(amount_minor)s between 0 and amount_minor
 returning payment_id
-"""
+""",
+)
 
-# Whoever took it up first has pushed its turn away: sweepers with the same list share the work.
-ORDER_OF_DUE: LiteralString = """
+# The first process postponed it: another one that read the same list of due rows skips it.
+DUE = Query(
+    OrderOfPayment,
+    """
 select order_id from shop.payments
 where payment_id = %(payment_id)s::uuid and next_try_at <= now()
-"""
+""",
+)
 
-ORDER_OF_KEY: LiteralString = """
+WITH_KEY = Query(
+    PaymentOfKey,
+    """
 select order_id, payment_id from shop.payments where provider_key = %(provider_key)s
-"""
+""",
+)
 
-CAPTURED_KEYS: LiteralString = """
+CAPTURED_KEYS = Query(
+    KnownKey,
+    """
 select provider_key from shop.payments
 where provider_key = any(%(provider_keys)s) and status = 'CAPTURED'
-"""
+""",
+)
 
-MAY_STILL_CHARGE: LiteralString = """
+MAY_STILL_CHARGE = Query(
+    Row,
+    """
 select p.payment_id from shop.payments p join shop.orders o using (order_id)
 where p.payment_id = %(payment_id)s::uuid and p.status in ('INTENT', 'UNKNOWN')
   and p.charge_not_after > now() and o.status = 'PENDING'
-"""
+""",
+)
 
 
-def open_attempt(*, payment_id: UUID, order_id: UUID, attempt: int) -> Statement:
-    """The statement that commits to an attempt over the order's total, under its own key."""
-    return OPEN, {
-        "payment_id": payment_id,
-        "order_id": order_id,
-        "attempt": attempt,
-        "window_seconds": CHARGE_WINDOW_SECONDS,
-    }
+def of_order(order_id: UUID) -> Statement[PaymentRow]:
+    """All attempts of an order, oldest first."""
+    return OF_ORDER(order_id=order_id)
 
 
-def move(
-    payment_id: UUID, *, from_status: str, to_status: str, late: bool, provider_ref: str | None
-) -> Statement:
-    """The guarded status change of a payment."""
-    return MOVE, {
-        "payment_id": payment_id,
-        "from_status": from_status,
-        "to_status": to_status,
-        "late": late,
-        "provider_ref": provider_ref,
-    }
+def open_attempt(*, payment_id: UUID, order_id: UUID, attempt: int) -> Statement[PaymentRow]:
+    """Creates an attempt over the order's total, with its own provider key."""
+    return OPEN(
+        payment_id=payment_id,
+        order_id=order_id,
+        attempt=attempt,
+        window_seconds=CHARGE_WINDOW_SECONDS,
+    )
 
 
-def reserve_refund(payment_id: UUID, amount_minor: int) -> Statement:
-    """The guard of all refunds: their sum never passes the capture; a negative amount frees."""
-    return RESERVE_REFUND, {"payment_id": payment_id, "amount_minor": amount_minor}
+def change_status(
+    payment_id: UUID,
+    *,
+    from_status: PaymentStatus,
+    to_status: PaymentStatus,
+    late: bool,
+    provider_ref: str | None,
+) -> Statement[Row]:
+    """Changes a payment's status; no row when it does not have ``from_status``."""
+    return CHANGE_STATUS(
+        payment_id=payment_id,
+        from_status=from_status,
+        to_status=to_status,
+        late=late,
+        provider_ref=provider_ref,
+    )
+
+
+def reserve_refund(payment_id: UUID, amount_minor: int) -> Statement[Row]:
+    """Reserves an amount for a refund (negative: frees it); no row beyond the captured amount."""
+    return RESERVE_REFUND(payment_id=payment_id, amount_minor=amount_minor)
+
+
+def postpone(payment_id: UUID) -> Statement[Row]:
+    """Sets an open payment's next due time, later with each try."""
+    return POSTPONE(payment_id=payment_id)
+
+
+def make_due(order_id: UUID) -> Statement[Row]:
+    """Makes the open payment of an order due now; no row when there is none."""
+    return MAKE_DUE(order_id=order_id)
+
+
+def due(payment_id: UUID) -> Statement[OrderOfPayment]:
+    """The order of a payment that is due; no row when it is not due any more."""
+    return DUE(payment_id=payment_id)
+
+
+def with_key(provider_key: str) -> Statement[PaymentOfKey]:
+    """The payment with a provider key."""
+    return WITH_KEY(provider_key=provider_key)
+
+
+def captured_keys(provider_keys: list[str]) -> Statement[KnownKey]:
+    """Those of the keys whose payment is captured."""
+    return CAPTURED_KEYS(provider_keys=provider_keys)
+
+
+def may_still_charge(payment_id: UUID) -> Statement[Row]:
+    """Returns a row while the payment may be charged: open, in time, its order PENDING."""
+    return MAY_STILL_CHARGE(payment_id=payment_id)

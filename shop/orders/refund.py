@@ -1,15 +1,17 @@
-"""Giving money back: the refund's intent is committed; send it, record the provider's word."""
+"""Executes refunds: read the committed intent, call the provider, record the outcome."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from events.records import frozen
 from shop.adapters.payment_provider.protocol import RefundCall, RefundOutcome
 from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
-from shop.orders import apply, decide, refunds
+from shop.orders import apply, messages, refunds
+from shop.orders.messages import Message
 from shop.primitives.messages import Event
+from shop.primitives.statuses import OPEN_REFUND
 
 if TYPE_CHECKING:
     from shop.adapters.db import Transaction
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Refunding:
-    """A refund to send, under the refund's own key; ``is_repeated``: perhaps for another time."""
+class PendingRefund:
+    """A refund to send under its own key; ``is_repeated`` if it may have been sent before."""
 
     order_id: UUID
     refund_id: UUID
@@ -27,17 +29,17 @@ class Refunding:
     is_repeated: bool
 
 
-def prepare(tx: Transaction, refund_id: UUID) -> Refunding | None:
-    """The open refund's call, with its next turn pushed into the future; None when it is closed."""
-    row = tx.one(refunds.ORDER_OF, refund_id=refund_id)
-    if row is None:
+def prepare(tx: Transaction, refund_id: UUID) -> PendingRefund | None:
+    """Postpones an open refund and returns its call; None when the refund is closed."""
+    found = tx.fetch_one(refunds.order_of(refund_id))
+    if found is None:
         raise apply.UnknownOrder()
-    telling = apply.read(tx, row.order_id)
-    refund = next(r for r in telling.refunds if r.refund_id == refund_id)
-    if refund.status not in decide.LIVE:
+    rows = apply.lock(tx, found.order_id)
+    refund = next(row for row in rows.refunds if row.refund_id == refund_id)
+    if refund.status not in OPEN_REFUND:
         return None
-    tx.run(refunds.RETRY, refund_id=refund_id)
-    payment = next(p for p in telling.payments if p.payment_id == refund.payment_id)
+    tx.execute(refunds.postpone(refund_id))
+    payment = next(row for row in rows.payments if row.payment_id == refund.payment_id)
     call = RefundCall(
         key=refund.provider_key,
         charge_key=payment.provider_key,
@@ -45,37 +47,37 @@ def prepare(tx: Transaction, refund_id: UUID) -> Refunding | None:
         amount_minor=refund.amount_minor,
         currency=refund.currency,
     )
-    return Refunding(row.order_id, refund_id, call, is_repeated=refund.tries > 0)
+    return PendingRefund(found.order_id, refund_id, call, is_repeated=refund.tries > 0)
 
 
-def execute(provider: Provider, refunding: Refunding, _: OpenTransaction) -> RefundOutcome:
-    """Sends the refund with its key; an answer not believed is checked against the books.
+def execute(provider: Provider, pending: PendingRefund, _: OpenTransaction) -> RefundOutcome:
+    """Sends the refund; a response that does not match is checked against its transactions.
 
-    One that may have been sent before is looked up first: refunds are tried for as long as it
-    takes, and to a provider that has forgotten the key (Stripe: after 24 h) it would be a new one.
+    A refund that may have been sent before is looked up first: a provider that has forgotten the
+    key (Stripe does so after 24 h) would execute it a second time.
     """
-    if refunding.is_repeated:
-        known = provider.find_refund(refunding.call)
-        if known.kind != "missing":
-            return known
-    outcome = provider.refund(refunding.call)
+    if pending.is_repeated:
+        found = provider.find_refund(pending.call)
+        if found.kind != "missing":
+            return found
+    outcome = provider.refund(pending.call)
     if outcome.kind == "mismatch":
-        return provider.find_refund(refunding.call)
+        return provider.find_refund(pending.call)
     return outcome
 
 
-def record(tx: Transaction, refunding: Refunding, outcome: RefundOutcome) -> None:
-    """Applies the provider's word, or notes that there was none."""
-    apply.apply_message(tx, refunding.order_id, message_of(refunding.refund_id, outcome))
+def record(tx: Transaction, pending: PendingRefund, outcome: RefundOutcome) -> None:
+    """Applies the outcome to the order."""
+    apply.apply_message(tx, pending.order_id, message_of(pending.refund_id, outcome))
 
 
-def message_of(refund_id: UUID, outcome: RefundOutcome) -> Any:
-    """The lifecycle's message for a refund's outcome."""
+def message_of(refund_id: UUID, outcome: RefundOutcome) -> Message:
+    """The message to the order for a refund's outcome."""
     if outcome.kind == "succeeded":
-        return decide.Refunded(refund_id)
+        return messages.Refunded(refund_id)
     if outcome.kind == "rejected":
-        return decide.RefundRejected(refund_id, outcome.reason or "")
-    return decide.RefundUnclear(refund_id)
+        return messages.RefundRejected(refund_id, outcome.reason or "")
+    return messages.RefundUnknown(refund_id)
 
 
 def _refund_of(event: Event) -> UUID:

@@ -1,57 +1,114 @@
-"""Refunds: money on its way back, one row each, with a key of its own.  Writer of ``refunds``."""
+"""Refunds: a row per amount to return, with its own provider key.  Writer of ``refunds``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, LiteralString
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from shop.adapters.db import Statement
+from shop.adapters.statements import Query, Row, Statement, enum_column
+from shop.primitives.statuses import RefundStatus
 
 KEY_PREFIX = "refund:"
 
-OF_ORDER: LiteralString = """
+
+class RefundRow(Row):
+    """One refund, with what a call to the provider needs."""
+
+    refund_id: UUID
+    payment_id: UUID
+    amount_minor: int
+    currency: str
+    status: RefundStatus = enum_column(RefundStatus)
+    provider_key: str
+    tries: int
+
+
+class OrderOfRefund(Row):
+    """The order that a refund belongs to."""
+
+    order_id: UUID
+
+
+class RefundOfKey(Row):
+    """The refund with a provider key."""
+
+    order_id: UUID
+    refund_id: UUID
+
+
+class KnownKey(Row):
+    """A provider key whose transaction is recorded."""
+
+    provider_key: str
+
+
+OF_ORDER = Query(
+    RefundRow,
+    """
 select r.refund_id, r.payment_id, r.amount_minor, r.currency, r.status, r.provider_key, r.tries
 from shop.refunds r join shop.payments p using (payment_id)
 where p.order_id = %(order_id)s::uuid order by r.refund_id
-"""
+""",
+)
 
-OPEN: LiteralString = """
+OPEN = Query(
+    Row,
+    """
 insert into shop.refunds (refund_id, payment_id, amount_minor, currency, status, reason,
   requested_by, provider_key, next_try_at)
 select %(refund_id)s::uuid, payment_id, %(amount_minor)s, currency, 'INTENT', %(reason)s,
   %(requested_by)s, 'refund:' || %(refund_id)s::text, now() + interval '10 seconds'
 from shop.payments where payment_id = %(payment_id)s::uuid
 returning refund_id
-"""
+""",
+)
 
-MOVE: LiteralString = """
+CHANGE_STATUS = Query(
+    Row,
+    """
 update shop.refunds set status = %(to_status)s, updated_at = now()
 where refund_id = %(refund_id)s::uuid and status = %(from_status)s
 returning refund_id
-"""
+""",
+)
 
-RETRY: LiteralString = """
+POSTPONE = Query(
+    Row,
+    """
 update shop.refunds set tries = tries + 1, updated_at = now(),
   next_try_at = now() + least(interval '10 seconds' * power(2, least(tries, 9)), interval '1 hour')
 where refund_id = %(refund_id)s::uuid and status in ('INTENT', 'UNKNOWN')
 returning refund_id
-"""
+""",
+)
 
-ORDER_OF: LiteralString = """
+ORDER_OF = Query(
+    OrderOfRefund,
+    """
 select p.order_id from shop.refunds r join shop.payments p using (payment_id)
 where r.refund_id = %(refund_id)s::uuid
-"""
+""",
+)
 
-ORDER_OF_KEY: LiteralString = """
+WITH_KEY = Query(
+    RefundOfKey,
+    """
 select p.order_id, r.refund_id from shop.refunds r join shop.payments p using (payment_id)
 where r.provider_key = %(provider_key)s
-"""
+""",
+)
 
-SUCCEEDED_KEYS: LiteralString = """
+SUCCEEDED_KEYS = Query(
+    KnownKey,
+    """
 select provider_key from shop.refunds
 where provider_key = any(%(provider_keys)s) and status = 'SUCCEEDED'
-"""
+""",
+)
+
+
+def of_order(order_id: UUID) -> Statement[RefundRow]:
+    """All refunds of an order's payments, oldest first."""
+    return OF_ORDER(order_id=order_id)
 
 
 def open_refund(
@@ -61,19 +118,19 @@ def open_refund(
     amount_minor: int,
     reason: str,
     requested_by: int | None,
-) -> Statement:
-    """The statement that commits to giving back an amount, under the refund's own provider key."""
-    return OPEN, {
-        "refund_id": refund_id,
-        "payment_id": payment_id,
-        "amount_minor": amount_minor,
-        "reason": reason,
-        "requested_by": requested_by,
-    }
+) -> Statement[Row]:
+    """Creates a refund, with its own provider key."""
+    return OPEN(
+        refund_id=refund_id,
+        payment_id=payment_id,
+        amount_minor=amount_minor,
+        reason=reason,
+        requested_by=requested_by,
+    )
 
 
 def id_of_key(provider_key: str) -> UUID | None:
-    """The refund that a key of ours names; None for a key that we did not make."""
+    """The refund id in a provider key; None for a key that is not a refund's."""
     if not provider_key.startswith(KEY_PREFIX):
         return None
     try:
@@ -82,6 +139,28 @@ def id_of_key(provider_key: str) -> UUID | None:
         return None
 
 
-def move(refund_id: UUID, *, from_status: str, to_status: str) -> Statement:
-    """The guarded status change of a refund."""
-    return MOVE, {"refund_id": refund_id, "from_status": from_status, "to_status": to_status}
+def change_status(
+    refund_id: UUID, *, from_status: RefundStatus, to_status: RefundStatus
+) -> Statement[Row]:
+    """Changes a refund's status; no row when it does not have ``from_status``."""
+    return CHANGE_STATUS(refund_id=refund_id, from_status=from_status, to_status=to_status)
+
+
+def postpone(refund_id: UUID) -> Statement[Row]:
+    """Sets an open refund's next due time, later with each try."""
+    return POSTPONE(refund_id=refund_id)
+
+
+def order_of(refund_id: UUID) -> Statement[OrderOfRefund]:
+    """The order of a refund."""
+    return ORDER_OF(refund_id=refund_id)
+
+
+def with_key(provider_key: str) -> Statement[RefundOfKey]:
+    """The refund with a provider key."""
+    return WITH_KEY(provider_key=provider_key)
+
+
+def succeeded_keys(provider_keys: list[str]) -> Statement[KnownKey]:
+    """Those of the keys whose refund succeeded."""
+    return SUCCEEDED_KEYS(provider_keys=provider_keys)

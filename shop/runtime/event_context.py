@@ -13,9 +13,10 @@ from shop.runtime import log
 from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
-    from shop.adapters.db import Session, Statement, Transaction
+    from shop.adapters.db import Session, Transaction
     from shop.adapters.payment_provider.protocol import Provider
     from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
+    from shop.adapters.statements import Row, Statement
     from shop.messaging.outbox import OutboxRow
     from shop.runtime.config import Settings
     from shop.runtime.services import Services
@@ -69,7 +70,7 @@ class EventContext:
     @contextmanager
     def session(
         self,
-        opening: tuple[Statement, ...] = (),
+        opening: tuple[Statement[Row], ...] = (),
         *,
         before_commit: Failpoint = Failpoint.BEFORE_COMMIT,
     ) -> Iterator[Session]:

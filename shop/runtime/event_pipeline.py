@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
 from events import envelope, vocabulary
 from events.errors import Malformed
 from shop.adapters import db
 from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
+from shop.adapters.statements import Query, Row
 from shop.messaging import inbox, outbox
 from shop.primitives import failpoints
 from shop.primitives.clock import utc_now
@@ -50,9 +51,12 @@ FAILED_DESTINATION = "knativeerrordest"
 RETRIED_BY_BROKERS = (404, 408, 409, 429)
 TICK_AGE_MAX = timedelta(minutes=10)
 
-KNOWN_TO_OUTBOX: LiteralString = """
+KNOWN_TO_OUTBOX = Query(
+    Row,
+    """
 select event_id from shop.outbox where event_id = %(event_id)s::uuid and source = %(source)s
-"""
+""",
+)
 
 
 def handle_delivery(
@@ -82,7 +86,7 @@ def handle_delivery(
         return _consume(services, specs, event, message_context)
     except Malformed as error:
         raise ClientError(error.status, "BAD_EVENT", error.reason) from error
-    except db.NOT_NOW as error:
+    except db.UNAVAILABLE_ERRORS as error:
         log.write("database", error=type(error).__name__, route="/events")
         raise db.unavailable() from error
     except ClientError as error:
@@ -105,9 +109,7 @@ def _is_in_outbox(services: Services, event: CloudEvent) -> bool:
     event_id = parse_uuid(event.id)
     if event_id is None:
         return False
-    (rows,) = services.database.run_now(
-        (KNOWN_TO_OUTBOX, {"event_id": event_id, "source": event.source})
-    )
+    (rows,) = services.database.run_now(KNOWN_TO_OUTBOX(event_id=event_id, source=event.source))
     return bool(rows)
 
 
@@ -172,13 +174,10 @@ def _deliver(
     failpoints.hit(Failpoint.MESSAGE_READ)
     handler = _handler(spec, subscription.handler)
     context = EventContext(services, traceparent=event.traceparent, actor=spec.name)
-    claim = (
-        inbox.claim(consumer=spec.name, source=event.source, event_id=event.id),
-        outbox.mark_consumed(event.id, spec.name),
-    )
+    claim = inbox.claim(consumer=spec.name, source=event.source, event_id=event.id)
     call = None
-    with context.session(claim) as session:
-        is_duplicate = not session.opened[0]
+    with context.session((claim, outbox.mark_consumed(event.id, spec.name))) as session:
+        is_duplicate = not session.rows_of(claim)
         if not is_duplicate:
             failpoints.hit(Failpoint.CLAIMED)
             if isinstance(handler, TwoPhaseCall):

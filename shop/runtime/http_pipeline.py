@@ -30,7 +30,7 @@ from shop.runtime.request_context import RequestContext
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shop.adapters.db import Statement
+    from shop.adapters.statements import Row, Statement
     from shop.runtime.routing import Operation
     from shop.runtime.services import Services
 
@@ -130,10 +130,10 @@ def _run_in_transaction(
     for _ in range(ATTEMPTS_MAX):
         try:
             return _attempt(operation, http_request, request, context, claim)
-        except db.CAN_BE_RETRIED as error:
+        except db.RETRYABLE_ERRORS as error:
             failure = error
             context.forget_attempt()
-        except db.NOT_NOW as error:
+        except db.UNAVAILABLE_ERRORS as error:
             log.write("database", error=type(error).__name__, route=operation.scope)
             raise db.unavailable() from error
     raise Unavailable("the database is busy") from failure
@@ -157,7 +157,7 @@ def _attempt(
                 if stored is not None:
                     return stored
                 failpoints.hit(Failpoint.CLAIMED)
-            closing: tuple[Statement, ...] = ()
+            closing: tuple[Statement[Row], ...] = ()
             try:
                 response = encode_response(operation.handler(request, context))
             except ClientError as error:
@@ -165,7 +165,7 @@ def _attempt(
                     raise
                 response = http.problem(error, instance=http_request.path)
                 session.tx.announced.clear()
-                closing = ((db.UNDO_WORK, {}),)
+                closing = (db.ROLLBACK_TO_CLAIM(),)
             if claim is not None:
                 closing = (*closing, claim.store(response))
             session.commit(*closing)

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from shop.messaging import idempotency
 from shop.primitives.errors import ClientError
+from shop.primitives.statuses import KeyState
 from shop.runtime.http_messages import HttpResponse
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from shop.adapters.db import Session, Statement
+    from shop.adapters.db import Session
+    from shop.adapters.statements import Row, Statement
     from shop.primitives.messages import Request
 
 ANONYMOUS = 0
@@ -27,15 +29,16 @@ class KeyClaim:
         self._scope = scope
         self._key = key
         self._fingerprint = idempotency.fingerprint(request.path, body)
+        self._claim = idempotency.claim(
+            user_id=self._user_id, scope=scope, key=key, fingerprint=self._fingerprint
+        )
+        self._stored = idempotency.stored(user_id=self._user_id, scope=scope, key=key)
 
-    def statements(self) -> tuple[Statement, ...]:
+    def statements(self) -> tuple[Statement[Row], ...]:
         """Sent with BEGIN: claim the key, read what is stored under it, set a savepoint."""
         from shop.adapters import db
 
-        claim = idempotency.claim(
-            user_id=self._user_id, scope=self._scope, key=self._key, fingerprint=self._fingerprint
-        )
-        return (*claim, (db.SAVEPOINT, {}))
+        return (self._claim, self._stored, db.SAVEPOINT_AFTER_CLAIM())
 
     def stored_response(self, session: Session) -> HttpResponse | None:
         """None when this request claimed the key, else the response stored under it.
@@ -43,20 +46,21 @@ class KeyClaim:
         409 while another request is being processed under the key, 422 when the key was used with
         another request.
         """
-        claimed, stored, _ = session.opened[-3:]
-        if claimed:
+        if session.rows_of(self._claim):
             return None
-        if not stored or stored[0].state != "DONE":
+        stored = session.rows_of(self._stored)
+        if not stored or stored[0].state != KeyState.DONE:
             raise request_in_progress()
         row = stored[0]
+        assert row.status_code is not None and row.body is not None, "a check constraint"
         if bytes(row.fingerprint) != self._fingerprint:
             raise ClientError(
                 422, "IDEMPOTENCY_KEY_REUSED", "this Idempotency-Key was used with another request"
             )
-        headers = {**row.headers, "idempotent-replayed": "true"}
+        headers = {**(row.headers or {}), "idempotent-replayed": "true"}
         return HttpResponse(row.status_code, bytes(row.body), headers)
 
-    def store(self, response: HttpResponse) -> Statement:
+    def store(self, response: HttpResponse) -> Statement[Row]:
         """The statement, sent with COMMIT, that stores the response for later requests."""
         return idempotency.finish(
             user_id=self._user_id,

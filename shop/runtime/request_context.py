@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING
 
+from shop.adapters.statements import Query, Row, Statement
 from shop.primitives.errors import ClientError
 from shop.runtime import log
 from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from shop.adapters.db import Session, Statement, Transaction
+    from shop.adapters.db import Session, Transaction
     from shop.messaging.outbox import OutboxRow
     from shop.primitives.messages import Caller
     from shop.runtime.config import Settings
     from shop.runtime.services import Services
+    from shop.sessions import SessionAccount
 
-SET_CALLER: LiteralString = """
+SET_CALLER = Query(
+    Row,
+    """
 select set_config('shop.user_id', %(user_id)s, true) as user_id,
   set_config('shop.role', %(role)s, true) as role
-"""
+""",
+)
 
 
 class RequestContext:
@@ -76,29 +79,36 @@ class RequestContext:
                 yield session.tx
                 session.commit()
                 self.emitted.extend(session.tx.announced)
-        except db.NOT_NOW as error:
+        except db.UNAVAILABLE_ERRORS as error:
             raise db.unavailable() from error
 
     @contextmanager
-    def session(self, *claim: Statement) -> Iterator[Session]:
+    def session(self, *claim: Statement[Row]) -> Iterator[Session]:
         """Begins a transaction; only the runtime may commit it.
 
         BEGIN, the caller's identity, the check that the caller's session is still open, and the
         statements of ``claim`` take one round trip.
         """
-        opening = (*self._identity(), *claim)
+        opening = [*claim]
+        open_session: Statement[SessionAccount] | None = None
+        if self._caller is not None:
+            from shop.sessions import open_session as open_session_of
+
+            open_session = open_session_of(self._caller.session_id, self._caller.user_id)
+            opening.insert(0, open_session)
+        if self._has_database:
+            opening.insert(0, self._set_caller())
         with (
             span("transaction"),
             self.services.database.transaction(
-                opening=opening,
+                opening=tuple(opening),
                 traceparent=self._traceparent,
                 actor=f"user:{self._caller.user_id}" if self._caller else "anonymous",
                 is_read_only=self._is_read_only,
             ) as session,
         ):
-            if self._caller is not None:
-                # the session's row follows that of set_config
-                _check_session(self._caller, session.opened[int(self._has_database)])
+            if self._caller is not None and open_session is not None:
+                _check_session(self._caller, session.rows_of(open_session))
             self._tx = session.tx
             try:
                 yield session
@@ -126,19 +136,13 @@ class RequestContext:
         self.emitted.clear()
         self._actions.clear()
 
-    def _identity(self) -> Iterator[Statement]:
+    def _set_caller(self) -> Statement[Row]:
         caller = self._caller
-        if self._has_database:
-            user_id = str(caller.user_id) if caller else ""
-            yield SET_CALLER, {"user_id": user_id, "role": caller.role if caller else ""}
-        if caller is not None:
-            from shop.sessions import open_session
-
-            yield open_session(caller.session_id, caller.user_id)
+        user_id = str(caller.user_id) if caller else ""
+        return SET_CALLER(user_id=user_id, role=caller.role if caller else "")
 
 
-# Row: Any until every statement names its row type (shop/adapters/db.py).
-def _check_session(caller: Caller, rows: Sequence[Any]) -> None:
+def _check_session(caller: Caller, rows: list[SessionAccount]) -> None:
     if not rows or rows[0].role != caller.role:
         raise ClientError(
             401,

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from shop.adapters.statements import Query, Row
+
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("shop", "functions", "tools", "chaos")
 # Benches fill databases of their own; the sandbox, the desk and whoever plays clients have others;
@@ -28,18 +30,19 @@ OURS = re.compile(r"\bshop\.\w+")
 
 @dataclass(frozen=True)
 class SqlConstant:
-    """A statement and where it stands."""
+    """A statement, where it is defined, and the type of its rows if it is a ``Query``."""
 
     path: str
     name: str
     text: str
+    row_type: type[Row] | None = None
 
     def __str__(self) -> str:
         return f"{self.path}:{self.name}"
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
-    """Every module of the shop that talks to its database, parsed."""
+    """Every module that queries the shop's database, parsed."""
     for place in PLACES:
         for path in sorted((ROOT / place).rglob("*.py")):
             relative = path.relative_to(ROOT).as_posix()
@@ -48,7 +51,7 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 def named_constants() -> list[SqlConstant]:
-    """Module-level UPPERCASE strings that are SQL."""
+    """Module-level UPPERCASE constants that are SQL texts or queries with one."""
     return [
         SqlConstant(path, name, text)
         for path, tree in sources()
@@ -66,24 +69,39 @@ def _assigned(statement: ast.stmt) -> Iterator[tuple[str, str]]:
     else:
         return
     for target in targets:
-        is_name = isinstance(target, ast.Name) and target.id.isupper()
-        if is_name and isinstance(value, ast.Constant) and isinstance(value.value, str):
-            yield target.id, value.value
+        text = _text_in(value)
+        if isinstance(target, ast.Name) and target.id.isupper() and text is not None:
+            yield target.id, text
+
+
+def _text_in(value: ast.expr) -> str | None:
+    """The text of ``"…"``, ``Query(RowType, "…")`` or ``Command("…")``."""
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.args:
+        return _text_in(value.args[-1]) if value.func.id in ("Query", "Command") else None
+    is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
+    return value.value if is_text else None
 
 
 def prepared_constants() -> list[SqlConstant]:
-    """The statements as they are sent: UPPERCASE values of the modules, put together or not."""
-    found = []
+    """The statements as they are sent: UPPERCASE values of the modules, composed or not."""
+    found: list[SqlConstant] = []
     for path, _ in sources():
         if path.endswith("__main__.py"):
             continue
         module = import_module(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
         for name, value in vars(module).items():
-            is_ours = name.isupper() and not name.startswith("_")
-            for text in value.values() if isinstance(value, dict) else (value,):
-                if is_ours and isinstance(text, str) and STATEMENT.match(text):
-                    found.append(SqlConstant(path, name, text))
+            if name.isupper() and not name.startswith("_"):
+                for each in value.values() if isinstance(value, dict) else (value,):
+                    found.extend(_constant(path, name, each))
     return found
+
+
+def _constant(path: str, name: str, value: object) -> Iterator[SqlConstant]:
+    if isinstance(value, Query):
+        if STATEMENT.match(value.sql):
+            yield SqlConstant(path, name, value.sql, value.row_type)
+    elif isinstance(value, str) and STATEMENT.match(value):
+        yield SqlConstant(path, name, value)
 
 
 def all_strings() -> Iterator[tuple[str, str]]:

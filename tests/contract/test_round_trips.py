@@ -7,11 +7,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from shop.adapters.statements import Query, Row
 from shop.runtime.config import Secret
 from tests.counting_proxy import CountingProxy
 from tests.harness import ShopHarness
 
 PLACE_ORDER_MAX = 3
+SELECT_ONE = Query(Row, "select 1 as one")
 
 
 @pytest.fixture
@@ -65,10 +67,10 @@ def test_the_proxy_counts_what_goes_through_it(far_shop: ShopHarness, proxy: Cou
     """One statement more is one round trip more: the count above can fail."""
     database = far_shop.apps["place_order"].services.database
     with database.transaction() as session:
-        session.tx.one("select 1 as one")
+        session.tx.fetch_one(SELECT_ONE())
     proxy.forget()
     with database.transaction() as session:
         for _ in range(5):
-            session.tx.one("select 1 as one")
+            session.tx.fetch_one(SELECT_ONE())
         session.commit()
     assert proxy.round_trips == 7

@@ -1,93 +1,97 @@
-"""The table of legal transitions is exactly what the rules can do, and says what announces it."""
+"""The table of legal transitions holds exactly what the rules can do, with the events."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
-from shop.orders import apply, decide
-from shop.orders.decide import OrderState
+from shop.orders import apply, decide, effects, messages
+from shop.orders.effects import Effect
+from shop.orders.messages import Message
+from shop.orders.states import OrderState
+from shop.primitives.statuses import CREATED, CancelReason, OrderStatus, ReservationStatus
 from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
 from tests import order_model
 from tests.order_model import IllegalWrite
-from tests.unit import test_model as model
+from tests.unit import test_model as exhaustive
 
-PLACED = {("order", "-", "PENDING"), ("reservation", "-", "HELD")}
+PLACED = {("order", CREATED, OrderStatus.PENDING), ("reservation", CREATED, ReservationStatus.HELD)}
 
 
-def _reachable_stories() -> set[OrderState]:
-    """All stories of two attempts, with a provider whose word on voiding may not last."""
-    rules = model.Rules(believes_404=True)
-    first = model.State(order_model.placed(), (model.Attempt(),) * 2)
+def _reachable_states() -> set[OrderState]:
+    """All states of two attempts, with a provider that does not remember a void."""
+    rules = exhaustive.Rules(believes_404=True)
+    first = exhaustive.State(order_model.placed(), (exhaustive.Attempt(),) * 2)
     seen, queue = {first}, deque([first])
     while queue:
-        for _, after in model.steps(queue.popleft(), rules):
+        for _, after in exhaustive.steps(queue.popleft(), rules):
             if after not in seen:
                 seen.add(after)
                 queue.append(after)
-    return {state.world.story for state in seen}
+    return {each.model.state for each in seen}
 
 
-def _messages(story: OrderState) -> Iterator[Any]:
+def _messages(state: OrderState) -> Iterator[Message]:
     yield from (
-        decide.ChargeDue(),
-        decide.PayAgainAsked("CARD"),
-        decide.CancelAsked("USER"),
-        decide.ExpiryDue(),
-        decide.RefundAsked(1, "x"),
-        decide.FinishDue(),
+        messages.ChargeDue(),
+        messages.PayAgainRequested("CARD"),
+        messages.CancelRequested(CancelReason.USER),
+        messages.ExpiryDue(),
+        messages.RefundRequested(1, "x"),
+        messages.FinishDue(),
     )
-    for payment in story.payments:
-        yield decide.Captured(payment.payment_id, payment.amount_minor, payment.currency)
-        yield decide.Declined(payment.payment_id)
-        yield decide.Voided(payment.payment_id)
-        yield decide.Unclear(payment.payment_id)
-    for refund in story.refunds:
-        yield decide.Refunded(refund.refund_id)
-        yield decide.RefundRejected(refund.refund_id)
-        yield decide.RefundUnclear(refund.refund_id)
+    for payment in state.payments:
+        yield messages.Captured(payment.payment_id, payment.amount_minor, payment.currency)
+        yield messages.Declined(payment.payment_id)
+        yield messages.Voided(payment.payment_id)
+        yield messages.PaymentUnknown(payment.payment_id)
+    for refund in state.refunds:
+        yield messages.Refunded(refund.refund_id)
+        yield messages.RefundRejected(refund.refund_id)
+        yield messages.RefundUnknown(refund.refund_id)
 
 
-def _transition(effect: Any) -> tuple[str, str, str] | None:
+def _transition(effect: Effect) -> tuple[str, str, str] | None:
     match effect:
-        case decide.MoveOrder():
+        case effects.ChangeOrderStatus():
             return "order", effect.from_status, effect.to_status
-        case decide.MoveStock():
+        case effects.ChangeReservations():
             return "reservation", effect.from_status, effect.to_status
-        case decide.MovePayment():
+        case effects.ChangePaymentStatus():
             return "payment", effect.from_status, effect.to_status
-        case decide.MoveRefund():
+        case effects.ChangeRefundStatus():
             return "refund", effect.from_status, effect.to_status
-        case decide.OpenPayment():
-            return "payment", "-", "INTENT"
-        case decide.OpenRefund():
-            return "refund", "-", "INTENT"
+        case effects.OpenPayment():
+            return "payment", CREATED, "INTENT"
+        case effects.OpenRefund():
+            return "refund", CREATED, "INTENT"
     return None
 
 
 def test_the_legal_transitions_are_exactly_those_that_the_rules_make() -> None:
     made = set(PLACED)
-    for story in _reachable_stories():
-        for message in _messages(story):
-            made.update(filter(None, map(_transition, decide.decide(story, message))))
+    for state in _reachable_states():
+        for message in _messages(state):
+            made.update(filter(None, map(_transition, decide.decide(state, message))))
 
     assert made == {(entity, old, new) for entity, old, new, _ in ALLOWED_TRANSITIONS}
 
 
-def test_what_announces_a_transition_is_what_the_saga_says() -> None:
+def test_each_transition_has_the_event_that_apply_announces() -> None:
     announced = {("order", "PENDING"): "order.placed", **apply.ANNOUNCED_AS}
     for entity, _, to_status, event in ALLOWED_TRANSITIONS:
         assert announced.get((entity, to_status)) == event, (entity, to_status)
 
 
-def test_no_message_to_a_reachable_story_meets_a_constraint() -> None:
-    """Whatever comes, to whatever can be: the effects can be written."""
-    for story in _reachable_stories():
-        stock = {"PENDING": "HELD", "PAID": "COMMITTED"}.get(story.order.status, "RELEASED")
-        world = order_model.World(story, (order_model.Line(status=stock),))
-        for message in _messages(story):
+def test_every_message_to_every_reachable_state_can_be_written() -> None:
+    for state in _reachable_states():
+        stock = {
+            OrderStatus.PENDING: ReservationStatus.HELD,
+            OrderStatus.PAID: ReservationStatus.COMMITTED,
+        }.get(state.order.status, ReservationStatus.RELEASED)
+        model = order_model.ModelOrder(state, (order_model.Line(status=stock),))
+        for message in _messages(state):
             try:
-                order_model.apply_message(world, message)
+                order_model.apply_message(model, message)
             except IllegalWrite as error:
-                raise AssertionError(f"{message} to {story}") from error
+                raise AssertionError(f"{message} to {state}") from error

@@ -11,10 +11,12 @@ import pytest
 
 from shop import carts
 from shop.adapters.db import Database
+from shop.adapters.statements import Query, Row
 from tests.harness import Person, Response, ShopHarness
 from tests.sample_requests import Samples
 
 KEY = "a-key-of-this-test-01"
+SET_USER = Query(Row, "select set_config('shop.user_id', %(id)s, true)")
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def test_the_database_keeps_carts_apart_too(shop: ShopHarness, buyer: Person) ->
     with psycopg.connect(shop.role_url("ordering")) as connection:
         connection.execute("select set_config('shop.user_id', %s, true)", [str(other.user_id)])
         seen = connection.execute("select * from shop.cart_items").fetchall()
-        taken = connection.execute(carts.EMPTY.encode(), {"user_id": buyer.user_id}).fetchall()
+        taken = connection.execute(carts.EMPTY.sql, {"user_id": buyer.user_id}).fetchall()
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(
                 "insert into shop.cart_items (user_id, product_id, qty) values (%s, %s, 1)",
@@ -318,10 +320,10 @@ def test_a_cart_is_taken_once(shop: ShopHarness, buyer: Person) -> None:
 
     def take() -> None:
         database = Database(shop.role_url("ordering"), source="test")
-        act_as = ("select set_config('shop.user_id', %(id)s, true)", {"id": str(buyer.user_id)})
-        with database.transaction(opening=(act_as,)) as session:
+        with database.transaction(opening=(SET_USER(id=str(buyer.user_id)),)) as session:
             start.wait()
-            taken.append(carts.take(session.tx, buyer.user_id))
+            rows = session.tx.fetch_all(carts.empty(buyer.user_id))
+            taken.append(sorted((row.product_id, row.qty) for row in rows))
             session.commit()
         database.close()
 

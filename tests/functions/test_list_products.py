@@ -310,13 +310,11 @@ def test_korean_is_searched_by_index(shop: ShopHarness) -> None:
         "insert into shop.stock (product_id, on_hand) select product_id, 1 from made"
     )
     shop.sql("vacuum analyze shop.products, shop.stock")
-    statement, parameters = catalog.page(
-        sort="id", wanted=Filter(name="테스트 상품"), after=None, limit=20
-    )
+    page = catalog.page(sort="id", wanted=Filter(name="테스트 상품"), after=None, limit=20)
 
     with psycopg.connect(shop.role_url("catalog_ro")) as connection:
         trigrams = connection.execute("select show_trgm('상품')").fetchone()
-        plan = connection.execute(b"explain " + statement.encode(), parameters).fetchall()
+        plan = connection.execute(b"explain " + page.sql.encode(), page.parameters).fetchall()
 
     assert trigrams is not None and trigrams[0], "the database's locale knows no Korean letters"
     assert any("products_by_name_trigram" in line for (line,) in plan), plan
@@ -442,7 +440,7 @@ def test_a_stale_write_cannot_win(redis_url: str) -> None:
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
 
         def read_old_then_be_overtaken() -> Any:
-            catalog.forget_lists(cache)
+            catalog.invalidate_lists(cache)
             return make_page("[old]", "")
 
         answered = slow.find_or_make(cache, "digest", read_old_then_be_overtaken)

@@ -11,6 +11,7 @@ from psycopg.sql import SQL, Identifier
 
 from shop import settlement
 from shop.adapters.db import Database
+from shop.adapters.statements import Query
 from tests.harness import (
     FlowHarness,
     MakeShop,
@@ -196,10 +197,10 @@ def test_who_may_not_see_other_transactions_closes_nothing(shop: ShopHarness) ->
     blind = Database(shop.role_url("ops"), source="/shop/settle")
 
     with blind.transaction() as session:
-        closed = settlement.close_day(session.tx, date(2026, 2, 1), time_zone=SEOUL)
+        day = session.tx.fetch_one(settlement.is_over(date(2026, 2, 1), time_zone=SEOUL))
     blind.close()
 
-    assert closed is None
+    assert day is not None and not day.over
 
 
 def test_eight_replicas_at_once_close_each_day_once(shop: ShopHarness) -> None:
@@ -240,9 +241,13 @@ def test_concurrent_ticks_close_the_business_day_of_the_time_zone_once(samples: 
 def _close(flow: FlowHarness, day: Any, zone: str) -> list[str] | None:
     database = flow.shop.apps["settle"].services.database
     with database.transaction() as session:
-        currencies = settlement.close_day(session.tx, day, time_zone=zone)
+        is_over = session.tx.fetch_one(settlement.is_over(day, time_zone=zone))
+        assert is_over is not None
+        if not is_over.over:
+            return None
+        closed = session.tx.fetch_all(settlement.close_day(day, time_zone=zone))
         session.commit()
-    return currencies
+    return [row.currency for row in closed]
 
 
 def _zone_whose_midnight_is_near() -> tuple[str, datetime]:
@@ -262,10 +267,9 @@ def test_day_with_an_open_posting_stays_open_until_it_is_committed(
 ) -> None:
     """Midnight is a second away in a time zone of our own; a posting begun before it counts."""
     margin = "interval '2 minutes'"
-    assert margin in settlement.IS_OVER
-    monkeypatch.setattr(
-        settlement, "IS_OVER", settlement.IS_OVER.replace(margin, "interval '0 seconds'")
-    )
+    assert margin in settlement.IS_OVER.sql
+    without_margin = settlement.IS_OVER.sql.replace(margin, "interval '0 seconds'")
+    monkeypatch.setattr(settlement, "IS_OVER", Query(settlement.DayIsOver, without_margin))
     paid = flow.shop.person().paid_order(flow.shop.product(price=500))
     flow.run_until_idle()
     zone, midnight = _zone_whose_midnight_is_near()
@@ -293,7 +297,7 @@ def test_concurrent_calls_close_a_day_once(
 ) -> None:
     flow.shop.person().paid_order(flow.shop.product(price=500))
     flow.run_until_idle()
-    monkeypatch.setattr(settlement, "IS_OVER", "select true as over")
+    monkeypatch.setattr(settlement, "IS_OVER", Query(settlement.DayIsOver, "select true as over"))
     (row,) = flow.shop.sql("select (now() at time zone 'Asia/Seoul')::date as day")
 
     answers = run_concurrently(*[lambda: _close(flow, row["day"], "Asia/Seoul")] * 4)

@@ -200,7 +200,7 @@ def test_reconciliation_is_claimed_by_one_of_two_sweeps(flow: FlowHarness) -> No
     (provider,) = flow.shop.sql("select provider from shop.reconciliation")
 
     with psycopg.connect(flow.shop.admin_url, autocommit=True) as connection:
-        sweepers = [connection.execute(reconciliation.TAKE, provider) for _ in range(2)]
+        sweepers = [connection.execute(reconciliation.TAKE.sql, provider) for _ in range(2)]
 
     assert [sweeper.rowcount for sweeper in sweepers] == [1, 0]
 
@@ -259,7 +259,7 @@ def test_reconciliation_over_its_time_limit_continues_in_the_next_tick(
     for call in calls:
         assert provider.charge(call).kind == "captured"
     monkeypatch.setattr(due_jobs, "PAGE", 1)
-    monkeypatch.setattr(due_jobs, "BOOKS_SECONDS", 0.0)
+    monkeypatch.setattr(due_jobs, "RECONCILE_SECONDS", 0.0)
     told: list[str] = []
     monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: told.append(entry.key))
 
@@ -267,7 +267,7 @@ def test_reconciliation_over_its_time_limit_continues_in_the_next_tick(
     assert told == [], "its time was over before it began"
     assert flow.due_jobs() == ["reconcile"]
 
-    monkeypatch.setattr(due_jobs, "BOOKS_SECONDS", 15.0)
+    monkeypatch.setattr(due_jobs, "RECONCILE_SECONDS", 15.0)
     flow.shop.tick("sweep")
     assert told == [call.key for call in calls]
     assert flow.due_jobs() == []

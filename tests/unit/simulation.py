@@ -1,9 +1,9 @@
-"""Days of a shop in seconds: many orders on one thread, in simulated time, from one seed.
+"""A deterministic simulation of several days: many orders on one thread, from one seed.
 
-What the exhaustive model and the state machine do not have is time itself: backoff and expiry, a
-sweeper that is away for a day and a half, a worker that sleeps for hours with a charge in its hand,
-a provider that forgets its idempotency keys.  Every decision is the shipped ``decide()``'s, every
-guard is the order world's, and every step is followed by the safety rules of its order.
+It adds time to what the exhaustive model and the state machine cover: backoff and expiry, timers
+that do not run for a day and a half, processes suspended for hours between a decision and its call,
+a provider that forgets its idempotency keys.  Every decision is made by the shipped ``decide()``,
+every write is guarded by ``order_model``, and the safety rules are checked after every step.
 """
 
 from __future__ import annotations
@@ -14,38 +14,42 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
+from uuid import UUID
 
-from shop.orders import decide
-from shop.orders.decide import Effects, OrderState, Payment, Refund
+from shop.orders import decide, messages
+from shop.orders.effects import Effects
+from shop.orders.messages import Message
 from shop.orders.payments import CHARGE_WINDOW_SECONDS
+from shop.orders.states import OrderState, Payment, Refund
+from shop.primitives.statuses import OPEN_PAYMENT, OPEN_REFUND, CancelReason, OrderStatus
 from tests import order_model
-from tests.order_model import World
+from tests.order_model import ModelOrder
 
 HOUR = 3600.0
 DAY = 24 * HOUR
-# Stripe's, and what the shop's window of 20 hours has to stay below with every delay.
-KEY_LIFE = DAY
+# Stripe's lifetime of keys; the shop's window of 20 hours plus all delays has to stay below it.
+KEY_LIFETIME = DAY
 CHARGE_TIMER, FIRST_TRY = 5.0, 10.0
 SOFT_EXPIRY, HARD_EXPIRY = 900.0, 3600.0
 BACKOFF_FIRST, BACKOFF_MAX = 10.0, 300.0
 CALL_TIMEOUT = 30.0
 RECONCILED_EVERY = DAY
 ORDERS_WITHIN = 2 * DAY
-CALM_AFTER = 4 * DAY
+FAULTS_END = 4 * DAY
 
-Decide = Callable[[OrderState, Any], Effects]
+Decide = Callable[[OrderState, Message], Effects]
 
 
 @dataclass(frozen=True)
-class Chances:
-    """How often what goes wrong; until the simulation calms down."""
+class Probabilities:
+    """The probabilities of faults, until ``FAULTS_END``."""
 
     lost: float = 0.2
-    doubled: float = 0.3
-    dies: float = 0.15
-    unanswered: float = 0.3
-    sleeps: float = 0.05
-    tombstone_ignored: float = 0.1
+    duplicated: float = 0.3
+    crash: float = 0.15
+    timeout: float = 0.3
+    suspended: float = 0.05
+    void_ignored: float = 0.1
     declined: float = 0.2
     rejected: float = 0.05
     cancelled: float = 0.25
@@ -55,350 +59,357 @@ class Chances:
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules under test, and what a careless shop around them would do."""
+    """The rules under test, and faults in what calls them."""
 
     decision: Decide = decide.decide
-    step: Callable[[OrderState, Payment], str] = decide.provider_step
+    provider_call: Callable[[OrderState, Payment], str] = decide.provider_call
     charge_window: float = CHARGE_WINDOW_SECONDS
-    asks_again: bool = True
-    looks_first: bool = True
+    has_timers: bool = True
+    finds_refund_first: bool = True
 
 
 @dataclass
 class Charge:
-    """What the provider has under one payment: outcome, executions, when its key is forgotten."""
+    """The provider's record of one payment: outcome, executions, and when its key expires."""
 
     outcome: str
-    key_dies_at: float
+    key_expires_at: float
     captures: int = 0
 
 
 @dataclass
-class Books:
-    """The provider's books of one order.  They last; idempotency keys do not."""
+class ProviderRecords:
+    """The provider's transactions of one order; they outlive the idempotency keys."""
 
-    charges: dict[Any, Charge] = field(default_factory=dict)
-    refunds: dict[Any, str] = field(default_factory=dict)
-    refund_keys_die_at: dict[Any, float] = field(default_factory=dict)
-    times_given_back: Counter[Any] = field(default_factory=Counter)
-    given_back: int = 0
+    charges: dict[UUID, Charge] = field(default_factory=dict)
+    refunds: dict[UUID, str] = field(default_factory=dict)
+    refund_keys_expire_at: dict[UUID, float] = field(default_factory=dict)
+    times_refunded: Counter[UUID] = field(default_factory=Counter[UUID])
+    refunded_minor: int = 0
 
-    def confirm(
-        self, payment_id: Any, now: float, *, approves: bool, ignores_tombstone: bool
-    ) -> str:
-        """Executes a key once for as long as it is remembered, and again after that."""
+    def confirm(self, payment_id: UUID, now: float, *, approves: bool, ignores_void: bool) -> str:
+        """Executes a key once during its lifetime, and again after that."""
         charge = self.charges.get(payment_id)
-        is_dead = charge is not None and charge.outcome == "voided"
-        if charge is not None and now < charge.key_dies_at and not (is_dead and ignores_tombstone):
+        is_voided = charge is not None and charge.outcome == "voided"
+        if charge is not None and now < charge.key_expires_at and not (is_voided and ignores_void):
             return charge.outcome
         outcome = "captured" if approves else "declined"
         captures = (charge.captures if charge else 0) + approves
-        self.charges[payment_id] = Charge(outcome, now + KEY_LIFE, captures)
+        self.charges[payment_id] = Charge(outcome, now + KEY_LIFETIME, captures)
         return outcome
 
-    def cancel(self, payment_id: Any) -> str:
-        """What the charge had become, else a tombstone that few confirmations get past."""
+    def cancel(self, payment_id: UUID) -> str:
+        """The outcome of the charge; without a charge the key is voided."""
         charge = self.charges.setdefault(payment_id, Charge("voided", float("inf")))
         return charge.outcome
 
     def refund(self, refund: Refund, now: float, *, accepts: bool) -> str:
-        """Executes a key once for as long as it is remembered, and again after that."""
+        """Executes a key once during its lifetime, and again after that."""
         key = refund.refund_id
-        if now >= self.refund_keys_die_at.get(key, 0.0):
-            self.refund_keys_die_at[key] = now + KEY_LIFE
+        if now >= self.refund_keys_expire_at.get(key, 0.0):
+            self.refund_keys_expire_at[key] = now + KEY_LIFETIME
             self.refunds[key] = "succeeded" if accepts else "rejected"
-            self.given_back += refund.amount_minor if accepts else 0
-            self.times_given_back[key] += accepts
+            self.refunded_minor += refund.amount_minor if accepts else 0
+            self.times_refunded[key] += accepts
         return self.refunds[key]
 
 
 @dataclass
-class Purchase:
-    """One order: its rows, the times that its rows would have, the provider's books of it."""
+class SimulatedOrder:
+    """One order: its rows, their times, and the provider's transactions."""
 
     number: int
-    world: World
+    model: ModelOrder
     placed_at: float
-    books: Books = field(default_factory=Books)
+    provider: ProviderRecords = field(default_factory=ProviderRecords)
     charge_at: float = 0.0
-    charge_not_after: dict[Any, float] = field(default_factory=dict)
-    next_try: dict[Any, float] = field(default_factory=dict)
-    tries: dict[Any, int] = field(default_factory=dict)
+    charge_not_after: dict[UUID, float] = field(default_factory=dict)
+    next_try: dict[UUID, float] = field(default_factory=dict)
+    tries: dict[UUID, int] = field(default_factory=dict)
     timer: int = 0
 
     @property
     def held(self) -> int:
-        """The money that the provider holds for it."""
-        total = self.world.story.order.total_minor
-        return total * sum(c.captures for c in self.books.charges.values()) - self.books.given_back
+        """The money that the provider holds for this order."""
+        total = self.model.state.order.total_minor
+        return (
+            total * sum(c.captures for c in self.provider.charges.values())
+            - self.provider.refunded_minor
+        )
 
     def faults(self) -> list[str]:
-        """Every safety rule that is broken now, the provider's books among them."""
-        found = order_model.violations(self.world)
-        announced = {payment.payment_id for payment in self.world.story.payments}
-        if not self.books.charges.keys() <= announced:
-            found.append("I-11 a charge that no row announced")
-        if any(charge.captures > 1 for charge in self.books.charges.values()):
+        """Every safety rule that is violated, those on the provider's transactions included."""
+        found = order_model.violations(self.model)
+        known = {payment.payment_id for payment in self.model.state.payments}
+        if not self.provider.charges.keys() <= known:
+            found.append("I-11 a charge without a row")
+        if any(charge.captures > 1 for charge in self.provider.charges.values()):
             found.append("I-11 a payment was charged twice")
-        if any(times > 1 for times in self.books.times_given_back.values()):
-            found.append("a refund was given back twice")
+        if any(times > 1 for times in self.provider.times_refunded.values()):
+            found.append("a refund was executed twice")
         return found
 
 
 class Simulation:
-    """``run`` lives through it all; raises AssertionError at the first broken rule.
+    """``run`` simulates all orders; raises AssertionError at the first violated rule.
 
-    ``steps`` counts what happened; ``now`` is the simulated second.  A seed tells one story.
+    ``steps`` counts the steps; ``now`` is the simulated second.  A seed determines the whole run.
     """
 
-    def __init__(self, seed: int, orders: int, rules: Rules | None = None) -> None:
+    def __init__(self, seed: int, count: int, rules: Rules | None = None) -> None:
         self.seed, self.rules = seed, rules or Rules()
-        self.dice = Random(seed)
-        self.chances = Chances()
+        self.random = Random(seed)
+        self.chances = Probabilities()
         self.now, self.steps, self._number = 0.0, 0, 0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self.outages = sorted(self._outage() for _ in range(self.chances.outages))
-        self.purchases = [self._purchase(number) for number in range(orders)]
+        self.orders = [self._new_order(number) for number in range(count)]
 
     def run(self) -> None:
-        """Until nothing is left to happen; then the books of both sides are compared."""
-        for purchase in self.purchases:
-            self._later(purchase.placed_at, lambda p=purchase: self._placed(p))
-        days = round((CALM_AFTER + DAY) / RECONCILED_EVERY)
+        """Runs until no step is left, then compares the orders with the provider."""
+        for order in self.orders:
+            self._schedule(order.placed_at, lambda p=order: self._placed(p))
+        days = round((FAULTS_END + DAY) / RECONCILED_EVERY)
         for day in range(1, days + 1):
-            self._later(day * RECONCILED_EVERY, self._reconcile)
+            self._schedule(day * RECONCILED_EVERY, self._reconcile)
         while self._queue:
             self.now, _, act = heapq.heappop(self._queue)
             self.steps += 1
             act()
-        for purchase in self.purchases:
-            self._assert_none(purchase, order_model.faults_at_rest(purchase.world, purchase.held))
+        for order in self.orders:
+            self._assert_none(order, order_model.faults_when_final(order.model, order.held))
 
-    # ------------------------------------------------------------ the stage
+    # ------------------------------------------------------------ the schedule
 
     def _outage(self) -> tuple[float, float]:
-        """The clock ticks for nobody, at the longest for longer than any key lives."""
-        begins = self.dice.uniform(0, CALM_AFTER - 1.5 * DAY)
-        return begins, begins + self.dice.choice((60.0, HOUR, 12 * HOUR, 1.5 * DAY))
+        """A time without ticks; the longest one is longer than the lifetime of a key."""
+        begins = self.random.uniform(0, FAULTS_END - 1.5 * DAY)
+        return begins, begins + self.random.choice((60.0, HOUR, 12 * HOUR, 1.5 * DAY))
 
-    def _purchase(self, number: int) -> Purchase:
+    def _new_order(self, number: int) -> SimulatedOrder:
         lines = [
-            (self.dice.randint(1, 3), self.dice.randint(1, 5))
-            for _ in range(self.dice.randint(1, 3))
+            (self.random.randint(1, 3), self.random.randint(1, 5))
+            for _ in range(self.random.randint(1, 3))
         ]
-        at = self.dice.uniform(0, ORDERS_WITHIN)
-        return Purchase(number, order_model.placed(lines), at, charge_at=at + CHARGE_TIMER)
+        at = self.random.uniform(0, ORDERS_WITHIN)
+        return SimulatedOrder(number, order_model.placed(lines), at, charge_at=at + CHARGE_TIMER)
 
-    def _later(self, at: float, act: Callable[[], None]) -> None:
+    def _schedule(self, at: float, act: Callable[[], None]) -> None:
         self._number += 1
         heapq.heappush(self._queue, (max(at, self.now), self._number, act))
 
     def _chance(self, share: float) -> bool:
-        """Nothing goes wrong any more once it is calm."""
-        return self.now < CALM_AFTER and self.dice.random() < share
+        """Whether a fault happens; never after ``FAULTS_END``."""
+        return self.now < FAULTS_END and self.random.random() < share
 
-    def _assert_none(self, purchase: Purchase, faults: list[str]) -> None:
-        assert not faults, f"seed {self.seed}, order {purchase.number}, {self.now:.0f} s: {faults}"
+    def _assert_none(self, order: SimulatedOrder, faults: list[str]) -> None:
+        assert not faults, f"seed {self.seed}, order {order.number}, {self.now:.0f} s: {faults}"
 
-    def _send(self, purchase: Purchase, message: Any) -> None:
-        """An event or a webhook: lost, once or twice, soon or in hours."""
+    def _send(self, order: SimulatedOrder, message: Message) -> None:
+        """Delivers an event or a webhook not at all, once or twice, soon or after hours."""
         if self._chance(self.chances.lost):
             return
-        for _ in range(1 + self._chance(self.chances.doubled)):
-            delay = self.dice.expovariate(0.5)
-            if self._chance(self.chances.sleeps):
-                delay = self.dice.uniform(0, 12 * HOUR)
-            self._later(self.now + delay, lambda: self._told(purchase, message))
+        for _ in range(1 + self._chance(self.chances.duplicated)):
+            delay = self.random.expovariate(0.5)
+            if self._chance(self.chances.suspended):
+                delay = self.random.uniform(0, 12 * HOUR)
+            self._schedule(self.now + delay, lambda: self._apply(order, message))
 
     # ------------------------------------------------------------ one order
 
-    def _placed(self, purchase: Purchase) -> None:
-        self._send(purchase, decide.ChargeDue())
-        self._set_timer(purchase)
+    def _placed(self, order: SimulatedOrder) -> None:
+        self._send(order, messages.ChargeDue())
+        self._set_timer(order)
         if self._chance(self.chances.cancelled):
-            at = self.now + self.dice.choice((0.05, 5.0, HOUR, DAY)) * self.dice.random()
-            self._later(at, lambda: self._told(purchase, decide.CancelAsked("USER")))
+            at = self.now + self.random.choice((0.05, 5.0, HOUR, DAY)) * self.random.random()
+            self._schedule(
+                at, lambda: self._apply(order, messages.CancelRequested(CancelReason.USER))
+            )
         if self._chance(self.chances.refunded):
-            for _ in range(self.dice.randint(1, 3)):
-                asked = decide.RefundAsked(self.dice.randint(1, 10), "support")
-                at = self.now + self.dice.uniform(0, DAY)
-                self._later(at, lambda m=asked: self._told(purchase, m))
+            for _ in range(self.random.randint(1, 3)):
+                requested = messages.RefundRequested(self.random.randint(1, 10), "support")
+                at = self.now + self.random.uniform(0, DAY)
+                self._schedule(at, lambda m=requested: self._apply(order, m))
 
-    def _told(self, purchase: Purchase, message: Any) -> None:
-        """One transaction; a worker that dies before its commit has done nothing."""
-        if self._chance(self.chances.dies):
+    def _apply(self, order: SimulatedOrder, message: Message) -> None:
+        """One transaction; a crash before the commit leaves no change."""
+        if self._chance(self.chances.crash):
             return
-        before = purchase.world.story
-        world = replace(purchase.world, story=self._story_now(purchase))
-        purchase.world = order_model.apply_message(world, message, self.rules.decision)
-        story = purchase.world.story
-        for payment in story.payments[len(before.payments) :]:
-            purchase.charge_not_after[payment.payment_id] = self.now + self.rules.charge_window
-            purchase.next_try[payment.payment_id] = self.now + FIRST_TRY
-        for refund in story.refunds[len(before.refunds) :]:
-            purchase.next_try[refund.refund_id] = self.now + FIRST_TRY
-        if story.order.charge_wanted and not before.order.charge_wanted:
-            purchase.charge_at = self.now
-        self._assert_none(purchase, purchase.faults())
-        self._go_on(purchase, before, message)
-        self._set_timer(purchase)
+        before = order.model.state
+        model = replace(order.model, state=self._story_now(order))
+        order.model = order_model.apply_message(model, message, self.rules.decision)
+        state = order.model.state
+        for payment in state.payments[len(before.payments) :]:
+            order.charge_not_after[payment.payment_id] = self.now + self.rules.charge_window
+            order.next_try[payment.payment_id] = self.now + FIRST_TRY
+        for refund in state.refunds[len(before.refunds) :]:
+            order.next_try[refund.refund_id] = self.now + FIRST_TRY
+        if state.order.charge_requested and not before.order.charge_requested:
+            order.charge_at = self.now
+        self._assert_none(order, order.faults())
+        self._after_commit(order, before, message)
+        self._set_timer(order)
 
-    def _story_now(self, purchase: Purchase) -> OrderState:
-        """The rows as PostgreSQL would read them: it compares the times."""
-        story, placed_at = purchase.world.story, purchase.placed_at
+    def _story_now(self, order: SimulatedOrder) -> OrderState:
+        """The rows as PostgreSQL returns them, with its comparisons of times."""
+        state, placed_at = order.model.state, order.placed_at
         payments = tuple(
-            replace(p, may_charge=self.now < purchase.charge_not_after[p.payment_id])
-            for p in story.payments
+            replace(p, may_charge=self.now < order.charge_not_after[p.payment_id])
+            for p in state.payments
         )
         order = replace(
-            story.order,
+            state.order,
             is_soft_expired=self.now >= placed_at + SOFT_EXPIRY,
             is_hard_expired=self.now >= placed_at + HARD_EXPIRY,
         )
-        return replace(story, order=order, payments=payments)
+        return replace(state, order=order, payments=payments)
 
-    def _go_on(self, purchase: Purchase, before: OrderState, message: Any) -> None:
-        """What follows the commit, unless the worker dies in between."""
-        story = purchase.world.story
-        if isinstance(message, decide.Declined) and story.order.status == "PENDING":
-            at = self.now + self.dice.uniform(0, HARD_EXPIRY)
-            self._later(at, lambda: self._told(purchase, decide.PayAgainAsked("CARD")))
-        if self._chance(self.chances.dies):
+    def _after_commit(self, order: SimulatedOrder, before: OrderState, message: Message) -> None:
+        """What follows the commit, unless the process crashes in between."""
+        state = order.model.state
+        if isinstance(message, messages.Declined) and state.order.status == OrderStatus.PENDING:
+            at = self.now + self.random.uniform(0, HARD_EXPIRY)
+            self._schedule(at, lambda: self._apply(order, messages.PayAgainRequested("CARD")))
+        if self._chance(self.chances.crash):
             return
-        for payment in story.payments[len(before.payments) :]:
-            self._ask(purchase, payment)
-        for refund in story.refunds[len(before.refunds) :]:
-            self._give_back(purchase, refund)
-        if story.live is not None and story.order.status in decide.CLOSED_ORDER:
-            self._ask(purchase, story.live)
+        for payment in state.payments[len(before.payments) :]:
+            self._call_provider(order, payment)
+        for refund in state.refunds[len(before.refunds) :]:
+            self._send_refund(order, refund)
+        if state.open_payment is not None and state.order.status in decide.CLOSED_ORDER:
+            self._call_provider(order, state.open_payment)
 
     # ------------------------------------------------------------ the provider
 
-    def _ask(self, purchase: Purchase, payment: Payment) -> None:
-        """A worker decides now what it asks; it may sleep for hours before it sends it."""
-        story = self._story_now(purchase)
-        wanted = self.rules.step(story, story.payment(payment.payment_id) or payment)
-        delay = self.dice.uniform(0.05, 1.0)
-        if self._chance(self.chances.sleeps):
-            delay = self.dice.uniform(0, 3.9 * HOUR)
-        self._later(self.now + delay, lambda: self._arrives(purchase, payment.payment_id, wanted))
+    def _call_provider(self, order: SimulatedOrder, payment: Payment) -> None:
+        """Decides on the call now; the process may be suspended for hours before it calls."""
+        state = self._story_now(order)
+        wanted = self.rules.provider_call(state, state.payment(payment.payment_id) or payment)
+        delay = self.random.uniform(0.05, 1.0)
+        if self._chance(self.chances.suspended):
+            delay = self.random.uniform(0, 3.9 * HOUR)
+        self._schedule(
+            self.now + delay, lambda: self._reaches_provider(order, payment.payment_id, wanted)
+        )
 
-    def _arrives(self, purchase: Purchase, payment_id: Any, wanted: str) -> None:
-        if self._chance(self.chances.unanswered):  # it never came as far
-            self._unclear(purchase, payment_id)
+    def _reaches_provider(self, order: SimulatedOrder, payment_id: UUID, wanted: str) -> None:
+        if self._chance(self.chances.timeout):  # the call is lost
+            self._time_out(order, payment_id)
             return
         if wanted == "confirm":
             approves = not self._chance(self.chances.declined)
-            leaks = self._chance(self.chances.tombstone_ignored)
-            word = purchase.books.confirm(
-                payment_id, self.now, approves=approves, ignores_tombstone=leaks
+            ignores = self._chance(self.chances.void_ignored)
+            outcome = order.provider.confirm(
+                payment_id, self.now, approves=approves, ignores_void=ignores
             )
         else:
-            word = purchase.books.cancel(payment_id)
-        self._assert_none(purchase, purchase.faults())
-        self._send(purchase, self._word_on(purchase, payment_id, word))  # the webhook
-        if self._chance(self.chances.unanswered):
-            self._unclear(purchase, payment_id)
+            outcome = order.provider.cancel(payment_id)
+        self._assert_none(order, order.faults())
+        self._send(order, self._message(order, payment_id, outcome))  # the webhook
+        if self._chance(self.chances.timeout):
+            self._time_out(order, payment_id)
         else:
-            self._told(purchase, self._word_on(purchase, payment_id, word))
+            self._apply(order, self._message(order, payment_id, outcome))
 
-    def _unclear(self, purchase: Purchase, payment_id: Any) -> None:
+    def _time_out(self, order: SimulatedOrder, payment_id: UUID) -> None:
         at = self.now + CALL_TIMEOUT
-        self._later(at, lambda: self._told(purchase, decide.Unclear(payment_id)))
+        self._schedule(at, lambda: self._apply(order, messages.PaymentUnknown(payment_id)))
 
-    def _word_on(self, purchase: Purchase, payment_id: Any, word: str) -> Any:
-        if word == "captured":
-            order = purchase.world.story.order
-            return decide.Captured(payment_id, order.total_minor, order.currency)
-        if word == "declined":
-            return decide.Declined(payment_id)
-        return decide.Voided(payment_id)
+    def _message(self, order: SimulatedOrder, payment_id: UUID, outcome: str) -> Message:
+        if outcome == "captured":
+            order = order.model.state.order
+            return messages.Captured(payment_id, order.total_minor, order.currency)
+        if outcome == "declined":
+            return messages.Declined(payment_id)
+        return messages.Voided(payment_id)
 
-    def _give_back(self, purchase: Purchase, refund: Refund) -> None:
-        at = self.now + self.dice.uniform(0.05, 1.0)
-        self._later(at, lambda: self._refund_arrives(purchase, refund))
+    def _send_refund(self, order: SimulatedOrder, refund: Refund) -> None:
+        at = self.now + self.random.uniform(0.05, 1.0)
+        self._schedule(at, lambda: self._refund_reaches_provider(order, refund))
 
-    def _refund_arrives(self, purchase: Purchase, refund: Refund) -> None:
-        if self._chance(self.chances.unanswered):
-            self._told(purchase, decide.RefundUnclear(refund.refund_id))
+    def _refund_reaches_provider(self, order: SimulatedOrder, refund: Refund) -> None:
+        if self._chance(self.chances.timeout):
+            self._apply(order, messages.RefundUnknown(refund.refund_id))
             return
         accepts = not self._chance(self.chances.rejected)
-        known = purchase.books.refunds.get(refund.refund_id) if self.rules.looks_first else None
-        word = known or purchase.books.refund(refund, self.now, accepts=accepts)
-        if self._chance(self.chances.unanswered):
-            self._told(purchase, decide.RefundUnclear(refund.refund_id))
-        elif word == "succeeded":
-            self._told(purchase, decide.Refunded(refund.refund_id))
+        known = (
+            order.provider.refunds.get(refund.refund_id) if self.rules.finds_refund_first else None
+        )
+        outcome = known or order.provider.refund(refund, self.now, accepts=accepts)
+        if self._chance(self.chances.timeout):
+            self._apply(order, messages.RefundUnknown(refund.refund_id))
+        elif outcome == "succeeded":
+            self._apply(order, messages.Refunded(refund.refund_id))
         else:
-            self._told(purchase, decide.RefundRejected(refund.refund_id))
+            self._apply(order, messages.RefundRejected(refund.refund_id))
 
     # ------------------------------------------------------------ timers
 
-    def _set_timer(self, purchase: Purchase) -> None:
-        """The one timer of an order is its earliest due row; an older timer is void."""
-        due = [at for at, _ in self._rows(purchase)]
-        purchase.timer += 1
+    def _set_timer(self, order: SimulatedOrder) -> None:
+        """Each order has one timer, for its earliest due row; older timers do nothing."""
+        due = [at for at, _ in self._rows(order)]
+        order.timer += 1
         if due:
-            number = purchase.timer
-            self._later(min(due), lambda: self._swept(purchase, number))
+            number = order.timer
+            self._schedule(min(due), lambda: self._sweep(order, number))
 
-    def _rows(self, purchase: Purchase) -> list[tuple[float, Any]]:
-        """What ``shop.due_work`` would show of this order, with its time."""
-        story = purchase.world.story
+    def _rows(self, order: SimulatedOrder) -> list[tuple[float, Any]]:
+        """This order's rows of ``shop.due_work``, with their times."""
+        state = order.model.state
         rows: list[tuple[float, Any]] = []
-        if story.order.status == "PENDING":
-            if story.order.charge_wanted:
-                rows.append((purchase.charge_at, decide.ChargeDue()))
-            expiry = HARD_EXPIRY if story.live else SOFT_EXPIRY
-            rows.append((purchase.placed_at + expiry, decide.ExpiryDue()))
-        if story.order.status == "CANCELLING" and story.is_settled:
-            rows.append((self.now, decide.FinishDue()))
-        live: list[Any] = [p for p in story.payments if p.status in decide.LIVE]
-        live += [r for r in story.refunds if r.status in decide.LIVE]
-        ids = [getattr(row, "refund_id", row.payment_id) for row in live]
-        rows += [(purchase.next_try[i], row) for i, row in zip(ids, live, strict=True)]
-        return rows if self.rules.asks_again else [row for row in rows if row[1] not in live]
+        if state.order.status == OrderStatus.PENDING:
+            if state.order.charge_requested:
+                rows.append((order.charge_at, messages.ChargeDue()))
+            expiry = HARD_EXPIRY if state.open_payment else SOFT_EXPIRY
+            rows.append((order.placed_at + expiry, messages.ExpiryDue()))
+        if state.order.status == OrderStatus.CANCELLING and state.is_settled:
+            rows.append((self.now, messages.FinishDue()))
+        open_rows: list[Any] = [p for p in state.payments if p.status in OPEN_PAYMENT]
+        open_rows += [r for r in state.refunds if r.status in OPEN_REFUND]
+        ids = [getattr(row, "refund_id", row.payment_id) for row in open_rows]
+        rows += [(order.next_try[i], row) for i, row in zip(ids, open_rows, strict=True)]
+        return rows if self.rules.has_timers else [row for row in rows if row[1] not in open_rows]
 
-    def _swept(self, purchase: Purchase, number: int) -> None:
-        if number != purchase.timer:
+    def _sweep(self, order: SimulatedOrder, number: int) -> None:
+        if number != order.timer:
             return
         if (ends := self._outage_ends()) is not None:
-            self._later(ends, lambda: self._swept(purchase, number))
+            self._schedule(ends, lambda: self._sweep(order, number))
             return
-        due = [row for at, row in self._rows(purchase) if at <= self.now]
-        self.dice.shuffle(due)  # sweepers are several, and each has its own order
+        due = [row for at, row in self._rows(order) if at <= self.now]
+        self.random.shuffle(due)  # several processes work on the same list
         for row in due:
-            self._take_up(purchase, row)
-        self._set_timer(purchase)
+            self._handle_due(order, row)
+        self._set_timer(order)
 
     def _outage_ends(self) -> float | None:
-        """When the clock ticks again, if it does not now."""
+        """The end of the present outage of the clock, or None."""
         return max(
             (ends for begins, ends in self.outages if begins <= self.now < ends), default=None
         )
 
-    def _take_up(self, purchase: Purchase, row: Any) -> None:
+    def _handle_due(self, order: SimulatedOrder, row: Any) -> None:
         if isinstance(row, Payment | Refund):
             row_id = row.refund_id if isinstance(row, Refund) else row.payment_id
-            tries = purchase.tries[row_id] = purchase.tries.get(row_id, 0) + 1
+            tries = order.tries[row_id] = order.tries.get(row_id, 0) + 1
             wait = min(BACKOFF_FIRST * 2 ** min(tries, 6), BACKOFF_MAX)
-            purchase.next_try[row_id] = self.now + CALL_TIMEOUT + wait
-            ask: Any = self._give_back if isinstance(row, Refund) else self._ask
-            ask(purchase, row)
+            order.next_try[row_id] = self.now + CALL_TIMEOUT + wait
+            call: Any = self._send_refund if isinstance(row, Refund) else self._call_provider
+            call(order, row)
             return
-        self._told(purchase, row)
-        if isinstance(row, decide.ChargeDue) and self.now >= purchase.charge_at:
-            purchase.charge_at = self.now + CHARGE_TIMER
+        self._apply(order, row)
+        if isinstance(row, messages.ChargeDue) and self.now >= order.charge_at:
+            order.charge_at = self.now + CHARGE_TIMER
 
     def _reconcile(self) -> None:
-        """The provider's list of movements, told again: what every webhook and answer lost."""
+        """Applies the provider's list of transactions, which holds what webhooks have lost."""
         if (ends := self._outage_ends()) is not None:
-            self._later(ends + self.dice.uniform(0, HOUR), self._reconcile)
+            self._schedule(ends + self.random.uniform(0, HOUR), self._reconcile)
             return
-        for purchase in self.purchases:
-            for payment_id, charge in list(purchase.books.charges.items()):
+        for order in self.orders:
+            for payment_id, charge in list(order.provider.charges.items()):
                 if charge.captures:
-                    self._told(purchase, self._word_on(purchase, payment_id, "captured"))
-            for refund_id, word in list(purchase.books.refunds.items()):
-                if word == "succeeded":
-                    self._told(purchase, decide.Refunded(refund_id))
+                    self._apply(order, self._message(order, payment_id, "captured"))
+            for refund_id, outcome in list(order.provider.refunds.items()):
+                if outcome == "succeeded":
+                    self._apply(order, messages.Refunded(refund_id))

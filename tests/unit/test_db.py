@@ -1,9 +1,10 @@
-"""The pipelines of the database adapter on a real PostgreSQL: values, failures, poolers."""
+"""The database adapter on a real PostgreSQL: values, failures, poolers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import LiteralString
+from enum import StrEnum
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import psycopg
@@ -11,8 +12,51 @@ import pytest
 
 from shop.adapters import db
 from shop.adapters.db import Database
+from shop.adapters.statements import Command, Query, Row, enum_column
 
 MILLIONS = 3_000_000
+
+
+class Text(Row):
+    text: str
+
+
+class Number(Row):
+    n: int
+
+
+class Name(Row):
+    name: str
+
+
+class Values(Row):
+    n: int
+    t: str
+    k: UUID
+    b: bytes
+    l: list[UUID]  # noqa: E741, as the column is named
+    none: int | None
+    more: int
+    p: str
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Coloured(Row):
+    colour: Colour = enum_column(Colour)
+
+
+class ColouredNumber(Coloured):
+    n: int
+
+
+SELECT_TEXT = Query(Text, "select %(text)s::text as text")
+SELECT_NUMBER = Query(Number, "select %(n)s::int as n")
+SELECT_PID = Query(Number, "select pg_backend_pid() as n")
+ADD_CATEGORY = Command("insert into shop.categories (name) values (%(name)s)")
 
 
 @pytest.fixture(params=[True, False], ids=["prepared", "not prepared"])
@@ -22,92 +66,105 @@ def database(request: pytest.FixtureRequest, database_url: str) -> Iterator[Data
     made.close()
 
 
-def test_values_go_and_come_back(database: Database) -> None:
+def test_values_are_returned_as_they_were_sent(database: Database) -> None:
     number, text, key = 2**40, "한글 %s $1 \\ '", uuid4()
+    select = Query(
+        Values,
+        "select %(n)s::bigint as n, %(t)s::text as t, %(k)s::uuid as k, %(b)s::bytea as b,"
+        " %(l)s::uuid[] as l, %(none)s::int as none, %(n)s::bigint + 1 as more, '50%%' as p",
+    )
     with database.transaction() as session:
-        row = session.tx.one(
-            "select %(n)s::bigint as n, %(t)s::text as t, %(k)s::uuid as k, %(b)s::bytea as b,"
-            " %(l)s::uuid[] as l, %(none)s::int as none, %(n)s::bigint + 1 as more, '50%%' as p",
-            n=number,
-            t=text,
-            k=key,
-            b=b"\0\xff",
-            l=[key, key],
-            none=None,
+        row = session.tx.fetch_one(
+            select(n=number, t=text, k=key, b=b"\0\xff", l=[key, key], none=None)
         )
     assert row == (number, text, key, b"\0\xff", [key, key], None, number + 1, "50%")
-    assert isinstance(row.k, UUID)
+    assert row is not None and row.k == key and row.p == "50%"
 
 
-def test_much_goes_both_ways_at_once(database: Database) -> None:
-    statement = "select %(text)s::text as text"
+def test_enum_columns_and_parameters_are_members_and_their_text(database: Database) -> None:
+    select = Query(
+        ColouredNumber,
+        "select %(colour)s::text as colour, cardinality(%(colours)s::text[]) as n",
+    )
     with database.transaction() as session:
-        sent = [(statement, {"text": letter * MILLIONS}) for letter in "abc"]
-        answers = session.tx.together(*sent)
-    assert [rows[0].text[0] + str(len(rows[0].text)) for rows in answers] == [
+        row = session.tx.fetch_one(select(colour=Colour.BLUE, colours=list(Colour)))
+    assert row is not None
+    assert (row.colour, row.n) == (Colour.BLUE, 2)
+    assert row.colour is Colour.BLUE
+
+
+def test_large_values_in_one_pipeline_do_not_block(database: Database) -> None:
+    with database.transaction() as session:
+        statements = [SELECT_TEXT(text=letter * MILLIONS) for letter in "abc"]
+        results = session.tx.pipeline(*statements)
+    texts = [row[0] for rows in results for row in rows]
+    assert [text[0] + str(len(text)) for text in texts] == [
         f"{letter}{MILLIONS}" for letter in "abc"
     ]
 
 
-def test_the_first_failure_is_raised_and_what_follows_does_not_run(database: Database) -> None:
+def test_the_first_failure_is_raised_and_later_statements_do_not_run(database: Database) -> None:
+    divide = Query(Row, "select 1 / %(n)s::int")
     with pytest.raises(psycopg.errors.DivisionByZero):
         with database.transaction() as session:
-            session.tx.together(
-                ("select %(n)s::int as n", {"n": 1}),
-                ("select 1 / %(n)s::int", {"n": 0}),
-                ("create table shop.never (n int)", {}),
+            session.tx.pipeline(
+                SELECT_NUMBER(n=1), divide(n=0), Command("create table shop.never (n int)")()
             )
     with database.transaction() as session:
-        assert session.tx.one("select to_regclass('shop.never') as found").found is None
-        assert session.tx.one("select %(n)s::int as n", n=5).n == 5
+        found = session.tx.fetch_one(Query(Text, "select to_regclass('shop.never') as text")())
+        assert found is not None and found.text is None
+        assert session.tx.fetch_one(SELECT_NUMBER(n=5)) == (5,)
 
 
-def test_what_could_not_be_prepared_is_prepared_when_it_can_be(database: Database) -> None:
-    statement = "select %(n)s::int as n from later"
+def test_a_statement_that_failed_to_prepare_is_prepared_later(database: Database) -> None:
+    select = Query(Number, "select %(n)s::int as n from later")
     with pytest.raises(psycopg.errors.UndefinedTable):
         with database.transaction() as session:
-            session.tx.one(statement, n=1)
+            session.tx.fetch_one(select(n=1))
     with database.transaction() as session:
-        session.tx.run("create temp table later (x int)")
-        session.tx.run("insert into later values (1), (2)")
-        assert [row.n for row in session.tx.all(statement, n=7)] == [7, 7]
+        session.tx.execute(Command("create temp table later (x int)")())
+        assert session.tx.execute(Command("insert into later values (1), (2)")()) == 2
+        assert [row.n for row in session.tx.fetch_all(select(n=7))] == [7, 7]
 
 
-def test_an_unfit_value_sends_nothing(database: Database) -> None:
+def test_a_value_that_cannot_be_converted_sends_nothing(database: Database) -> None:
     with database.transaction() as session:
         with pytest.raises(psycopg.ProgrammingError):
-            session.tx.together(("select 1", {}), ("select %(x)s", {"x": object()}))
-        assert session.tx.one("select 2 as two").two == 2
+            session.tx.pipeline(SELECT_NUMBER(n=1), Query(Row, "select %(x)s")(x=object()))
+        assert session.tx.fetch_one(SELECT_NUMBER(n=2)) == (2,)
 
 
-def test_nothing_stays_that_was_not_committed(database: Database) -> None:
-    insert = "insert into shop.categories (name) values (%(name)s)"
+def test_only_committed_changes_are_kept(database: Database) -> None:
     with database.transaction() as session:
-        assert session.tx.run(insert, name="버려짐") == 1
+        assert session.tx.execute(ADD_CATEGORY(name="버려짐")) == 1
     with database.transaction() as session:
-        assert session.tx.run(insert, name="남음") == 1
+        assert session.tx.execute(ADD_CATEGORY(name="남음")) == 1
         session.commit()
+    select = Query(Name, "select name from shop.categories where name in ('버려짐', '남음')")
     with database.transaction() as session:
-        rows = session.tx.all("select name from shop.categories where name in ('버려짐', '남음')")
-    assert [row.name for row in rows] == ["남음"]
+        assert [row.name for row in session.tx.fetch_all(select())] == ["남음"]
 
 
-def test_a_connection_that_died_asleep_is_replaced(database: Database, database_url: str) -> None:
+def test_an_idle_connection_that_was_closed_is_replaced(
+    database: Database, database_url: str
+) -> None:
     with database.transaction() as session:
-        pid = session.tx.one("select pg_backend_pid() as pid").pid
+        before = session.tx.fetch_one(SELECT_PID())
+    assert before is not None
     with psycopg.connect(database_url, autocommit=True) as admin:
-        admin.execute("select pg_terminate_backend(%s, 5000)", (pid,))
+        admin.execute("select pg_terminate_backend(%s, 5000)", (before.n,))
     with database.transaction() as session:
-        assert session.tx.one("select pg_backend_pid() as pid").pid != pid
+        assert session.tx.fetch_one(SELECT_PID()) != before
 
 
-def test_a_connection_that_dies_at_work_is_an_error_that_may_pass(database: Database) -> None:
-    with pytest.raises(db.NOT_NOW):
+def test_a_connection_closed_in_a_transaction_is_an_unavailable_error(database: Database) -> None:
+    terminate = Query(Row, "select pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(db.UNAVAILABLE_ERRORS):
         with database.transaction() as session:
-            session.tx.one("select pg_terminate_backend(pg_backend_pid())")
-            session.tx.one("select 1")
+            session.tx.fetch_one(terminate())
+            session.tx.fetch_one(SELECT_NUMBER(n=1))
     with database.transaction() as session:
-        assert session.tx.one("select 1 as one").one == 1
+        assert session.tx.fetch_one(SELECT_NUMBER(n=1)) == (1,)
 
 
 @pytest.mark.parametrize(
@@ -118,31 +175,35 @@ def test_a_connection_that_dies_at_work_is_an_error_that_may_pass(database: Data
     ],
     ids=["file too large", "disk full"],
 )
-def test_a_server_that_cannot_write_may_be_able_to_later(
+def test_a_server_that_cannot_write_is_an_unavailable_error(
     database: Database, statement: LiteralString
 ) -> None:
-    with pytest.raises(db.NOT_NOW):
+    with pytest.raises(db.UNAVAILABLE_ERRORS):
         with database.transaction() as session:
-            session.tx.run(statement)
+            session.tx.execute(Command(statement)())
     with database.transaction() as session:
-        assert session.tx.one("select 1 as one").one == 1
+        assert session.tx.fetch_one(SELECT_NUMBER(n=1)) == (1,)
 
 
 def test_a_statement_is_prepared_once(database_url: str) -> None:
     database = Database(database_url, source="/shop/test", prepare=True)
+    names: list[Any] = []
+    prepared = Query(
+        Name,
+        "select name from pg_prepared_statements where statement like 'select $1::int%%'",
+    )
     for number in range(5):
         with database.transaction() as session:
-            session.tx.one("select %(n)s::int as n", n=number)
-            names = session.tx.all(
-                "select name from pg_prepared_statements where statement like 'select $1::int%%'"
-            )
+            session.tx.fetch_one(SELECT_NUMBER(n=number))
+            names = session.tx.fetch_all(prepared())
     assert len(names) == 1
     database.close()
 
 
-def test_a_pooler_without_prepared_statements_sees_none(database_url: str) -> None:
+def test_without_prepare_no_statement_is_prepared(database_url: str) -> None:
     database = Database(database_url, source="/shop/test", prepare=False)
     with database.transaction() as session:
-        session.tx.one("select %(n)s::int as n", n=1)
-        assert session.tx.one("select count(*) as c from pg_prepared_statements").c == 0
+        session.tx.fetch_one(SELECT_NUMBER(n=1))
+        count = Query(Number, "select count(*) as n from pg_prepared_statements")
+        assert session.tx.fetch_one(count()) == (0,)
     database.close()

@@ -9,7 +9,7 @@ import pytest
 
 from shop.adapters.payment_provider.protocol import RefundCall, RefundOutcome
 from shop.orders import refund
-from shop.orders.refund import Refunding
+from shop.orders.refund import PendingRefund
 from tools.checker.provider_transactions import provider_records
 
 REFUND_ID = UUID("01a21d67-919b-7426-a72e-8d0ebf3312a5")
@@ -35,7 +35,7 @@ class Forgetful:
 
 def outcome_of(provider: Any, *, is_repeated: bool) -> RefundOutcome:
     sent: Any = None
-    return refund.execute(provider, Refunding(REFUND_ID, REFUND_ID, CALL, is_repeated), sent)
+    return refund.execute(provider, PendingRefund(REFUND_ID, REFUND_ID, CALL, is_repeated), sent)
 
 
 def test_the_first_try_is_sent_without_a_look() -> None:

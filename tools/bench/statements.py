@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 
 from psycopg import sql as composed
 
-from shop.adapters.db import Connection, Result, Statement
+from shop.adapters.db import Connection, Result
+from shop.adapters.statements import Row, Statement
 from shop.registry import spec_of
 from shop.runtime import config
 from shop.runtime.app import App
@@ -85,9 +86,9 @@ def _recording() -> Generator[list[Group]]:
     send = Connection.send
 
     def recording_send(
-        self: Connection, statements: Sequence[Statement], **options: str
+        self: Connection, statements: Sequence[Statement[Row]], **options: str
     ) -> list[Result]:
-        groups.append([(sql, dict(parameters)) for sql, parameters in statements])
+        groups.append([(each.sql, dict(each.parameters)) for each in statements])
         return send(self, statements, **options)
 
     with patch.object(Connection, "send", recording_send):

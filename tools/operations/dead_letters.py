@@ -168,7 +168,8 @@ def _replay(
         connection.rollback()
         print(f"{letter_id}: would send {letter.type} to {url}, {len(body)} bytes")
         return True
-    if connection.execute(*dead_letters.mark_replayed(letter_id)).fetchone() is None:
+    mark = dead_letters.mark_replayed(letter_id)
+    if connection.execute(mark.sql, mark.parameters).fetchone() is None:
         connection.rollback()
         print(f"{letter_id}: another replay is in progress")
         return False

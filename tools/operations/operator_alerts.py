@@ -74,7 +74,8 @@ def run_resolve(database_url: str, alert_ids: Sequence[str]) -> int:
     status = EXIT_OK
     with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
         for alert_id in selected:
-            row = connection.execute(*operator_alerts.resolve(alert_id)).fetchone()
+            resolve = operator_alerts.resolve(alert_id)
+            row = connection.execute(resolve.sql, resolve.parameters).fetchone()
             print(f"{alert_id}: {f'resolved {row[0]} {row[1]}' if row else 'is not open'}")
             status = status if row else EXIT_FOUND
     return status

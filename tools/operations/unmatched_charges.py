@@ -88,7 +88,7 @@ def run_return(database_url: str, access: ProviderAccess, *, since: datetime, as
             if not problem:
                 _record(connection, charge)
             results.append((charge, problem or CLOSED_NOW))
-        connection.execute(reconciliation.READ_AGAIN)
+        connection.execute(reconciliation.start_over().sql)
     _show(results, as_json=as_json)
     return EXIT_FOUND if any(state != CLOSED_NOW for _, state in results) else EXIT_OK
 
@@ -174,14 +174,14 @@ def _charge_call(charge: UnmatchedCharge) -> ChargeCall:
 
 def _record(connection: psycopg.Connection[TupleRow], charge: UnmatchedCharge) -> None:
     """Inserts the charge's row and resolves the operator alerts about it in one transaction."""
-    connection.execute(
-        *unmatched_charges.record(
-            provider_key=charge.key, amount_minor=charge.amount_minor, currency=charge.currency
-        )
+    record = unmatched_charges.record(
+        provider_key=charge.key, amount_minor=charge.amount_minor, currency=charge.currency
     )
+    connection.execute(record.sql, record.parameters)
     about = {"ghost_charge": [charge.key], "ghost_refund": list(charge.refund_keys)}
     for kind, subjects in about.items():
-        connection.execute(operator_alerts.RESOLVE_ABOUT, {"kind": kind, "subjects": subjects})
+        resolve = operator_alerts.resolve_about(kind, subjects)
+        connection.execute(resolve.sql, resolve.parameters)
     connection.commit()
 
 

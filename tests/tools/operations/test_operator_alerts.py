@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from uuid import uuid4
 
+import psycopg
+
 from shop import operator_alerts
 from tests.harness import FlowHarness
 from tests.tools.operations.conftest import CommandLine
@@ -12,16 +14,9 @@ from tests.tools.operations.conftest import CommandLine
 
 def _raise_alert(flow: FlowHarness, subject: str) -> bool:
     """Raises an operator alert; False when the same alert is open already."""
-    statement, parameters = operator_alerts.raise_alert(
-        kind="ghost_charge", subject=subject, detail="why"
-    )
-    values = (parameters["alarm_id"], "ghost_charge", subject, "why")
-    return bool(
-        flow.shop.sql(
-            statement.replace("%(alarm_id)s, %(kind)s, %(subject)s, %(detail)s", "%s, %s, %s, %s"),
-            *values,
-        )
-    )
+    alert = operator_alerts.raise_alert(kind="ghost_charge", subject=subject, detail="why")
+    with psycopg.connect(flow.shop.admin_url) as connection:
+        return connection.execute(alert.sql, alert.parameters).fetchone() is not None
 
 
 def test_open_alert_is_listed_and_resolved_once_and_can_be_raised_again(

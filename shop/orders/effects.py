@@ -1,0 +1,140 @@
+"""What a decision changes: the effects that ``apply`` writes, a closed union."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from events.records import frozen
+from shop.primitives.statuses import (
+    CancelReason,
+    OrderStatus,
+    PaymentStatus,
+    PostingKind,
+    RefundStatus,
+    ReservationStatus,
+)
+
+
+@frozen
+class ChangeOrderStatus:
+    """Changes the order's status; a cancelled order has a reason."""
+
+    from_status: OrderStatus
+    to_status: OrderStatus
+    reason: CancelReason | None = None
+
+
+@frozen
+class ChangeReservations:
+    """Commits, releases or returns all reservations of the order together."""
+
+    from_status: ReservationStatus
+    to_status: ReservationStatus
+
+
+@frozen
+class OpenPayment:
+    """Creates an attempt, as an intent that is committed before the provider is called."""
+
+    attempt: int
+
+
+@frozen
+class ChangePaymentStatus:
+    """Changes a payment's status; a ``late_capture`` is money the order no longer needs."""
+
+    payment_id: UUID
+    from_status: PaymentStatus
+    to_status: PaymentStatus
+    late_capture: bool = False
+    provider_ref: str | None = None
+
+
+@frozen
+class PostponePayment:
+    """Schedules the next look at a payment of unknown outcome, later with each try."""
+
+    payment_id: UUID
+
+
+@frozen
+class OpenRefund:
+    """Creates a refund as an intent and reserves its amount on the payment.
+
+    ``refund_id`` is that of a refund whose row was lost; None: a new one.
+    """
+
+    payment_id: UUID
+    amount_minor: int
+    reason: str
+    refund_id: UUID | None = None
+
+
+@frozen
+class ChangeRefundStatus:
+    """Changes a refund's status; a rejected one frees its amount on the payment."""
+
+    refund_id: UUID
+    payment_id: UUID
+    amount_minor: int
+    from_status: RefundStatus
+    to_status: RefundStatus
+
+
+@frozen
+class PostponeRefund:
+    """Schedules the next try of a refund with its key, later with each try."""
+
+    refund_id: UUID
+
+
+@frozen
+class PostToLedger:
+    """Posts a capture or a refund in the ledger."""
+
+    kind: PostingKind
+    source_id: UUID
+    amount_minor: int
+    currency: str
+
+
+@frozen
+class RequestCharge:
+    """Records that the customer wants another attempt with this payment method."""
+
+    payment_method: str
+
+
+@frozen
+class RaiseAlert:
+    """Raises an operator alert."""
+
+    kind: str
+    subject: UUID | str
+    detail: str
+
+
+@frozen
+class Reject:
+    """Rejects the request with 409; nothing is written."""
+
+    code: str
+    message: str
+
+
+Effect = (
+    ChangeOrderStatus
+    | ChangeReservations
+    | OpenPayment
+    | ChangePaymentStatus
+    | PostponePayment
+    | OpenRefund
+    | ChangeRefundStatus
+    | PostponeRefund
+    | PostToLedger
+    | RequestCharge
+    | RaiseAlert
+    | Reject
+)
+Effects = tuple[Effect, ...]
+NOTHING: Effects = ()

@@ -1,0 +1,120 @@
+"""Orders as their readers see them: one row type, one JSON representation.  Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import LiteralString
+from uuid import UUID
+
+from shop.adapters.statements import Query, Row, Statement, enum_column
+from shop.primitives.errors import not_found
+from shop.primitives.ids import parse_uuid
+from shop.primitives.statuses import OrderStatus
+
+
+class OrderView(Row):
+    """An order with its lines, its latest payment attempt and the sum of its refunds."""
+
+    order_id: UUID
+    user_id: int
+    status: OrderStatus = enum_column(OrderStatus)
+    reason: str | None
+    total_minor: int
+    currency: str
+    payment_method: str
+    created_at: datetime
+    charge_requested: bool
+    items: list[dict[str, int]]
+    payment: dict[str, str | int] | None
+    refunded_minor: int
+
+
+class StatusHistoryEntry(Row):
+    """One status change of an order or of what belongs to it."""
+
+    at: datetime
+    entity: str
+    entity_id: UUID
+    from_status: str
+    to_status: str
+    actor: str
+
+
+_VIEW: LiteralString = """
+select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.payment_method,
+  o.created_at, o.charge_at is not null as charge_requested,
+  (select json_agg(json_build_object('productId', l.product_id, 'quantity', l.qty,
+      'unitPrice', l.unit_price_minor, 'lineAmount', l.qty * l.unit_price_minor)
+      order by l.product_id)
+    from shop.order_lines l where l.order_id = o.order_id) as items,
+  (select json_build_object('status', p.status, 'attempt', p.attempt) from shop.payments p
+    where p.order_id = o.order_id order by p.attempt desc limit 1) as payment,
+  (select coalesce(sum(r.amount_minor), 0)::bigint from shop.refunds r
+    join shop.payments p using (payment_id)
+    where p.order_id = o.order_id and r.status = 'SUCCEEDED') as refunded_minor
+from shop.orders o
+"""
+
+ORDER = Query(OrderView, _VIEW + "where o.order_id = %(order_id)s::uuid")
+
+ORDERS_OF_USER = Query(
+    OrderView,
+    _VIEW
+    + """
+where o.user_id = %(user_id)s
+  and (%(before)s::uuid is null or o.order_id < %(before)s::uuid)
+order by o.order_id desc limit %(limit)s
+""",
+)
+
+STATUS_HISTORY = Query(
+    StatusHistoryEntry,
+    """
+select at, entity, entity_id, from_status, to_status, actor
+from shop.transitions where order_id = %(order_id)s::uuid
+order by seq limit %(limit)s
+""",
+)
+
+
+def order(order_id: UUID) -> Statement[OrderView]:
+    """One order."""
+    return ORDER(order_id=order_id)
+
+
+def orders_of_user(user_id: int, *, before: UUID | None, limit: int) -> Statement[OrderView]:
+    """A user's orders, newest first, from the one before ``before``."""
+    return ORDERS_OF_USER(user_id=user_id, before=before, limit=limit)
+
+
+def status_history(order_id: UUID, *, limit: int) -> Statement[StatusHistoryEntry]:
+    """Every status change of an order and of what belongs to it, oldest first."""
+    return STATUS_HISTORY(order_id=order_id, limit=limit)
+
+
+def id_in(path: Mapping[str, str]) -> UUID:
+    """The order id of a path; 404, as for an unknown order, when it is not an id."""
+    order_id = parse_uuid(path["orderId"])
+    if order_id is None:
+        raise not_found("the order")
+    return order_id
+
+
+def represent(order: OrderView) -> dict[str, object]:
+    """The order as the JSON object of the HTTP contract."""
+    body: dict[str, object] = {
+        "id": str(order.order_id),
+        "userId": order.user_id,
+        "status": order.status,
+        "totalAmount": order.total_minor,
+        "currency": order.currency,
+        "paymentMethod": order.payment_method,
+        "createdAt": order.created_at.isoformat(),
+        "items": order.items,
+        "payment": order.payment,
+        "refundedAmount": order.refunded_minor,
+    }
+    if order.reason:
+        body["reason"] = order.reason
+    return body
