@@ -289,7 +289,7 @@ def test_unreachable_provider_postpones_reconciliation(flow: FlowHarness) -> Non
 def test_retention_deletes_in_short_transactions(
     flow: FlowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(due_jobs, "FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(due_jobs, "DELETE_BATCH", 2)
     flow.shop.sql("create table shop.deletions (transaction_id xid8)")
     flow.shop.sql(
         "create function shop.note_deletion() returns trigger language plpgsql security definer as "
