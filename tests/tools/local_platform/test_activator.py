@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,10 @@ def test_crash_during_a_request_answers_502_and_next_request_succeeds(
 def test_response_after_the_timeout_answers_504(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running_platform(tmp_path) as platform:
+            pool = platform.activator.pools["web"]
+            await platform.get("/echo")
+            pool.spec = replace(pool.spec, timeout_seconds=0.3)
+
             response = await platform.get("/slow?seconds=4")
 
             assert response.status == 504
@@ -187,10 +192,10 @@ def test_queued_requests_get_a_new_process_when_the_last_one_is_retired(tmp_path
 
 def test_timed_out_requests_leave_the_queue(tmp_path: Path) -> None:
     async def scenario() -> None:
-        limits = ScalingLimits(processes_max=1, start_seconds_max=0.3, scale_out_after_seconds=0.1)
-        async with running_platform(tmp_path, limits=limits) as platform:
+        async with running_platform(tmp_path, limits=ScalingLimits(processes_max=1)) as platform:
             pool = platform.activator.pools["web"]
             await platform.get("/echo")
+            pool.limits = replace(pool.limits, start_seconds_max=0.3)
             slots = pool.spec.scale.concurrency
             busy = [asyncio.ensure_future(platform.get("/slow?seconds=1")) for _ in range(slots)]
             await wait_until(lambda: pool.processes[0].in_flight == slots)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -19,7 +20,6 @@ from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.clock import Clock, Cron, DueWork
 from tools.local_platform.http_messages import HttpRequest, HttpResponse, header_map
 from tools.local_platform.secrets import CLOCK, Secrets, local_secrets
-from tools.local_platform.servers import postgres
 
 DUE = Schedule(name="drain", cron="* * * * *", handler="h", summary="s", due_kinds=("x",))
 DAILY = Schedule(name="close-days", cron="5 15 * * *", handler="h", summary="s")
@@ -91,15 +91,22 @@ def execute(url: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
+@pytest.fixture(scope="module")
+def due_work_url(postgres_url: str) -> Generator[str]:
+    """A database whose only table has the columns of the view ``shop.due_work``."""
+    name = f"clock_{uuid4().hex[:12]}"
+    execute(postgres_url, f"create database {name}")
+    url = postgres_url.rsplit("/", 1)[0] + f"/{name}"
+    execute(url, "create schema shop")
+    execute(url, "create table shop.due_work (kind text, id text, due_at timestamptz)")
+    yield url
+    execute(postgres_url, f"drop database {name} with (force)")
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    with postgres(tmp_path, durable=False) as admin_url:
-        execute(
-            admin_url,
-            "create schema shop;"
-            "create table shop.due_work (kind text, id text, due_at timestamptz)",
-        )
-        yield admin_url
+def url(due_work_url: str) -> str:
+    execute(due_work_url, "truncate shop.due_work")
+    return due_work_url
 
 
 @pytest.fixture
