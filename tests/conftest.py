@@ -6,9 +6,12 @@ either way a test gets a database of its own, cloned from a migrated and seeded 
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -63,11 +66,24 @@ def _way_of(image: str) -> tuple[bool, str]:
     """Whether the image's container is used, and why."""
     if SERVERS in ("embedded", "containers"):
         return SERVERS == "containers", f"TEST_SERVERS={SERVERS}"
-    try:
-        docker.from_env(timeout=3).images.get(image)
-    except (DockerException, RequestException) as error:
-        return False, f"embedded server, for no container: {str(error)[:200]}"
+    with warnings.catch_warnings():
+        # without a Docker engine the client leaves its socket to the garbage collector
+        warnings.simplefilter("ignore", ResourceWarning)
+        reason = _docker_error(image)
+        gc.collect()
+    if reason:
+        return False, f"embedded server, for no container: {reason[:200]}"
     return True, "container"
+
+
+def _docker_error(image: str) -> str:
+    """Why no container of the image can be started; empty if it can."""
+    try:
+        with closing(docker.from_env(timeout=3)) as client:
+            client.images.get(image)
+    except (DockerException, RequestException) as error:
+        return str(error) or type(error).__name__
+    return ""
 
 
 @pytest.fixture(scope="session")
