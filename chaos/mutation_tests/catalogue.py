@@ -1,8 +1,8 @@
-"""The holes of the original, and the mutants of the design's model, put back into our code.
+"""The catalogue of mutants: defects of the replaced system and violations of design rules.
 
-Where two things keep one promise (a lock and a guard, a guard and a constraint), a mutant takes
-both away: one of them alone changes nothing that anybody could see.  So does a shop whose inbox
-merely takes every event for new: the rows' states make it harmless, and it is no mutant here.
+The defects H-… and S-… are defined in docs/design/original-system.md.  Where two mechanisms ensure
+the same property (a lock and a guarded write, a guarded write and a constraint), a mutant removes
+both, because removing one has no observable effect.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def _without(file: str, text: str) -> Edit:
     return Edit(file, text, "")
 
 
-# ---------------------------------------------------------------- one constraint each
+# ---------------------------------------------------------------- edits of single constraints
 
 NO_STOCK_CHECKS = (
     _without(SCHEMA, 'sa.CheckConstraint("on_hand >= 0", name="on_hand_not_negative"),'),
     _without(SCHEMA, 'sa.CheckConstraint("reserved <= on_hand", name="reserved_le_on_hand"),'),
     _without(SCHEMA, 'sa.CheckConstraint("reserved >= 0", name="reserved_not_negative"),'),
 )
-NO_ONE_LIVE_PAYMENT = Edit(
+NO_SINGLE_OPEN_PAYMENT = Edit(
     SCHEMA,
     """"one_live_payment",
         "payments",
@@ -61,7 +61,7 @@ NO_ONE_LIVE_PAYMENT = Edit(
         ["order_id"],
         unique=False,""",
 )
-NO_ONE_POSTING = _without(
+NO_UNIQUE_POSTING = _without(
     SCHEMA, 'sa.UniqueConstraint("kind", "source_id", name="one_posting_per_source"),'
 )
 NO_ROW_SECURITY = Edit(
@@ -75,13 +75,13 @@ LATE_CAPTURE_IGNORED = Edit(
     "if payment is None or payment.status not in OPEN_PAYMENT:",
 )
 
-# ---------------------------------------------------------------- one request, one effect
+# ---------------------------------------------------------------- idempotency keys
 
 _KEYS = (
     Mutant(
         "M-01",
         "H-01",
-        "no idempotency: a key is read and forgotten, so a retry is a second order",
+        "idempotency keys are ignored, so a retry places a second order",
         (
             Edit(
                 REQUEST_VALIDATION,
@@ -94,7 +94,7 @@ _KEYS = (
     Mutant(
         "M-02",
         "H-01",
-        "a key is looked up, then written: nothing unique is behind it, so ten at once are ten",
+        "a key is looked up and then inserted without a unique constraint: ten concurrent requests",
         (
             Edit(
                 IDEMPOTENCY,
@@ -120,7 +120,7 @@ where not exists (select from shop.idempotency
     Mutant(
         "M-03",
         "H-01",
-        "the answer is stored after the commit: a crash between leaves a key without one",
+        "the response is stored after the commit, so a crash in between leaves a key without one",
         (
             Edit(
                 HTTP_PIPELINE,
@@ -135,14 +135,14 @@ where not exists (select from shop.idempotency
     Mutant(
         "M-04",
         "H-01",
-        "a key remembers the body, not the status: a repeated request is answered 200",
+        "a key stores the body but not the status: a repeated request gets 200",
         (Edit(IDEMPOTENCY_POLICY, "status=response.status,", "status=200,"),),
         ("Q-11", "replays"),
     ),
     Mutant(
         "M-05",
         "H-01",
-        "a key used for another request is answered with the first one's answer",
+        "a key that was used for another request gets the response of that request",
         (
             Edit(
                 IDEMPOTENCY_POLICY,
@@ -155,7 +155,7 @@ where not exists (select from shop.idempotency
     Mutant(
         "M-06",
         "S-03",
-        "keys belong to nobody: whoever guesses one gets another customer's answer",
+        "keys are not bound to a user: a guessed key gets another customer's response",
         (
             Edit(
                 IDEMPOTENCY_POLICY,
@@ -168,7 +168,7 @@ where not exists (select from shop.idempotency
     Mutant(
         "M-07",
         "H-02",
-        "a refusal is stored without undoing what had been written: the refused order stays",
+        "a client error is stored without undoing earlier writes: the rejected order remains",
         (
             _without(PLACE_ORDER, "    tx.rollback_to_savepoint()\n"),
             Edit(
@@ -187,7 +187,7 @@ _STOCK = (
     Mutant(
         "M-08",
         "H-02",
-        "cancelling twice gives the stock back twice",
+        "cancelling twice releases the stock twice",
         (
             Edit(
                 LIFECYCLE,
@@ -208,7 +208,7 @@ _STOCK = (
     Mutant(
         "M-09",
         "H-02",
-        "nobody locks the order and nobody looks at what a guarded write met: two cancels at once",
+        "orders are not locked and guarded writes may touch no row: two concurrent cancellations",
         (
             Edit(
                 ORDERS,
@@ -226,7 +226,7 @@ _STOCK = (
     Mutant(
         "M-10",
         "H-03",
-        "oversell by lost update: stock is read, compared and written as an absolute value",
+        "lost update: stock is read, compared and written as an absolute value (oversell)",
         (
             Edit(
                 INVENTORY,
@@ -245,14 +245,14 @@ _STOCK = (
     Mutant(
         "M-11",
         "H-03",
-        "what is asked for is held, whether there is as much or not",
+        "stock is reserved without checking that enough is available",
         (_without(INVENTORY, " and s.on_hand - s.reserved >= a.qty"), *NO_STOCK_CHECKS),
         ("I-01", "I-04"),
     ),
     Mutant(
         "M-12",
         "H-04",
-        "stock leaks: a cancelled order's reservation ends, the counter never hears of it",
+        "stock leaks: releasing a reservation does not decrease the reserved count",
         (
             Edit(
                 INVENTORY,
@@ -265,7 +265,7 @@ _STOCK = (
     Mutant(
         "M-13",
         "H-04",
-        "what is sold stays on the shelf: the move is written, the count is not",
+        "a sale writes the stock move but does not decrease the stock on hand",
         (
             Edit(
                 INVENTORY,
@@ -278,7 +278,7 @@ _STOCK = (
     Mutant(
         "M-14",
         "H-12",
-        "the order is cancelled and its stock is not: the two no longer move together",
+        "cancelling an order does not release its stock",
         (
             Edit(
                 LIFECYCLE,
@@ -291,13 +291,13 @@ _STOCK = (
     ),
 )
 
-# ---------------------------------------------------------------- money in
+# ---------------------------------------------------------------- payments
 
 _PAYMENTS = (
     Mutant(
         "M-15",
         "H-05",
-        "the provider is called inside the transaction: a crash leaves a charge without a trace",
+        "the provider is called inside the transaction: a crash leaves a charge without a payment",
         (
             Edit(
                 EVENT_PIPELINE,
@@ -329,7 +329,7 @@ _PAYMENTS = (
     Mutant(
         "M-16",
         "H-07",
-        "a timeout is taken for a no, and the money that comes all the same is nobody's",
+        "a timeout is treated as a decline, and the later capture is ignored",
         (
             Edit(
                 CHARGING,
@@ -342,8 +342,8 @@ _PAYMENTS = (
     ),
     Mutant(
         "M-17",
-        "5.9: 404 believed final",
-        "a 404 is taken for never, and the charge that arrives late is ignored",
+        "404 treated as final",
+        "a 404 is treated as final, and the charge that arrives later is ignored",
         (
             Edit(
                 SANDBOX,
@@ -358,8 +358,8 @@ _PAYMENTS = (
     ),
     Mutant(
         "M-18",
-        "5.9: captured ignored once cancelled",
-        "the provider's word is not heard any more once the buyer has cancelled",
+        "capture ignored after cancellation",
+        "a capture is ignored after the customer has cancelled",
         (
             Edit(
                 LIFECYCLE,
@@ -368,12 +368,12 @@ _PAYMENTS = (
                 "state.order.status in CLOSED_ORDER:",
             ),
         ),
-        ("Q-02", "Q-06", "rest"),
+        ("Q-02", "Q-06", "quiescence"),
     ),
     Mutant(
         "M-19",
-        "5.9: late capture not refunded",
-        "money that comes after the order's end is booked and kept",
+        "late capture not refunded",
+        "a capture after the end of the order is posted and not refunded",
         (
             Edit(
                 LIFECYCLE,
@@ -382,12 +382,12 @@ _PAYMENTS = (
                 "return (change, post)",
             ),
         ),
-        ("I-09", "Q-01", "Q-04", "rest"),
+        ("I-09", "Q-01", "Q-04", "quiescence"),
     ),
     Mutant(
         "M-20",
-        "5.9: a new key after a timeout",
-        "a payment that is taken up again goes under another key: the provider charges twice",
+        "new key after a timeout",
+        "a payment is retried under another idempotency key: the provider charges twice",
         (
             Edit(
                 CHARGING,
@@ -409,8 +409,8 @@ _PAYMENTS = (
     ),
     Mutant(
         "M-21",
-        "5.9: no one-live-payment rule",
-        "an order may have two open payments: whoever thinks it is due charges it",
+        "two open payments",
+        "an order may have two open payments, and both are charged",
         (
             Edit(
                 LIFECYCLE,
@@ -422,14 +422,14 @@ _PAYMENTS = (
                 "        order.status != OrderStatus.PENDING\n",
             ),
             _without(SAGA, "    batch.add(orders.charge_started(batch.order_id))\n"),
-            NO_ONE_LIVE_PAYMENT,
+            NO_SINGLE_OPEN_PAYMENT,
         ),
         ("I-09",),
     ),
     Mutant(
         "M-22",
         "H-07",
-        "the amount the provider names is believed and booked without comparing it",
+        "the amount in the provider's response is posted without comparing it",
         (
             Edit(
                 SANDBOX,
@@ -452,8 +452,8 @@ _PAYMENTS = (
     ),
     Mutant(
         "M-23",
-        "5.9: no void for cancelled orders",
-        "the open payment of a cancelled order is left alone: no tombstone, no answer, no end",
+        "no void after cancellation",
+        "the open payment of a cancelled order is neither voided nor resolved",
         (
             Edit(
                 CHARGING,
@@ -464,12 +464,12 @@ _PAYMENTS = (
 """,
             ),
         ),
-        ("Q-01", "Q-02", "rest"),
+        ("Q-01", "Q-02", "quiescence"),
     ),
     Mutant(
         "M-24",
         "H-07",
-        "what is unknown stays unknown: no timer asks the provider again",
+        "unknown payments stay unknown: no timer queries the provider again",
         (
             Edit(
                 DUE,
@@ -477,12 +477,12 @@ _PAYMENTS = (
                 "context.log_postponed(subject)",
             ),
         ),
-        ("Q-01", "Q-02", "rest"),
+        ("Q-01", "Q-02", "quiescence"),
     ),
     Mutant(
         "M-25",
         "H-14",
-        "the total is too narrow a number (8 bits stand for the original's 32)",
+        "the total is too small an integer (8 bits instead of the replaced system's 32)",
         (
             Edit(
                 ORDERS,
@@ -495,7 +495,7 @@ _PAYMENTS = (
     Mutant(
         "M-26",
         "H-17",
-        "the order's total comes from a stale cache: the price of the customer's first purchase",
+        "the total uses a stale cached price: that of the first purchase of the product",
         (
             Edit(
                 ORDERS,
@@ -514,13 +514,13 @@ _PAYMENTS = (
     ),
 )
 
-# ---------------------------------------------------------------- money out, and the books
+# ---------------------------------------------------------------- refunds, ledger and settlement
 
-_BOOKS = (
+_REFUNDS = (
     Mutant(
         "M-27",
-        "5.9: refund with a fresh key per try",
-        "each further try of a refund goes under a key of its own: money goes back twice",
+        "new key per refund attempt",
+        "each attempt of a refund uses another idempotency key: it is refunded twice",
         (
             Edit(
                 REFUNDING,
@@ -533,14 +533,14 @@ _BOOKS = (
     Mutant(
         "M-28",
         "H-12",
-        "a paid order is cancelled and its money is kept: no refund is opened",
+        "cancelling a paid order opens no refund",
         (_without(LIFECYCLE, "        *refund,\n"),),
-        ("Q-01", "Q-04", "rest"),
+        ("Q-01", "Q-04", "quiescence"),
     ),
     Mutant(
         "M-29",
         "H-07",
-        "a refund that timed out is taken for done",
+        "a refund that timed out is treated as successful",
         (
             Edit(
                 REFUNDING,
@@ -553,7 +553,7 @@ _BOOKS = (
     Mutant(
         "M-30",
         "H-11",
-        "one hiccup is final: a refund is tried once and never again",
+        "a refund is attempted once and never retried",
         (
             Edit(
                 DUE,
@@ -561,12 +561,12 @@ _BOOKS = (
                 "context.log_postponed(subject)",
             ),
         ),
-        ("Q-01", "Q-02", "rest"),
+        ("Q-01", "Q-02", "quiescence"),
     ),
     Mutant(
         "M-31",
         "H-10",
-        "every notice of one capture is counted: nothing is unique about a posting",
+        "every webhook of one capture is posted: postings have no unique constraint",
         (
             Edit(
                 LIFECYCLE,
@@ -580,14 +580,14 @@ _BOOKS = (
         return (PostToLedger(PostingKind.CAPTURE, payment.payment_id, *amount),)
 """,
             ),
-            NO_ONE_POSTING,
+            NO_UNIQUE_POSTING,
         ),
         ("I-13",),
     ),
     Mutant(
         "M-32",
         "H-09",
-        "a refund is never taken off the revenue: nothing is posted for it",
+        "a refund has no posting, so revenue is overstated",
         (
             _without(
                 LIFECYCLE,
@@ -600,7 +600,7 @@ _BOOKS = (
     Mutant(
         "M-33",
         "H-16",
-        "a day is closed while it still runs, without waiting for anybody",
+        "a business day is settled before it has ended and its transactions are committed",
         (
             Edit(
                 PROMISES,
@@ -624,7 +624,7 @@ _EVENTS = (
     Mutant(
         "M-34",
         "H-10",
-        "no inbox: no consumer remembers what it took",
+        "no inbox: consumers do not deduplicate events",
         (
             Edit(
                 INBOX,
@@ -637,12 +637,12 @@ returning event_id
 """,
             ),
         ),
-        ("Q-07", "rest"),
+        ("Q-07", "quiescence"),
     ),
     Mutant(
         "M-35",
         "H-08",
-        "no outbox: an event lives in the memory of the process that announces it",
+        "no outbox: an event exists only in the memory of the process that emits it",
         (
             Edit(
                 OUTBOX,
@@ -655,7 +655,7 @@ returning event_id
     Mutant(
         "M-36",
         "H-08",
-        "an event is published before the transaction that would make it true",
+        "an event is published before its transaction is committed",
         (
             Edit(
                 HTTP_PIPELINE,
@@ -670,14 +670,14 @@ returning event_id
     Mutant(
         "M-37",
         "H-08",
-        "the broker's word is enough: what was sent counts as taken",
+        "an event is marked as done when the broker has accepted it",
         (Edit(OUTBOX, "then done_at else now() end", "then now() else now() end"),),
         ("Q-07",),
     ),
     Mutant(
         "M-38",
         "H-11",
-        "nobody relays: what was not published at once never is",
+        "no relay: an event that was not published immediately never is",
         (
             Edit(
                 DUE,
@@ -685,26 +685,26 @@ returning event_id
                 'context.log_postponed(f"{len(due)} events are due")',
             ),
         ),
-        ("Q-07", "rest"),
+        ("Q-07", "quiescence"),
     ),
     Mutant(
         "M-39",
         "S-12",
-        "events are believed as they come: nobody asks who signed them",
+        "events are accepted without a signature",
         (_without(EVENT_PIPELINE, "        _authenticate(services, event)\n"),),
         ("Q-09", "I-20"),
     ),
     Mutant(
         "M-40",
         "S-12",
-        "an event must be signed, but whether the signature is right is not looked at",
+        "the signature of an event is required but not verified",
         (_without(SIGNATURES, "        self._check_signature(kid, key, signature, event)\n"),),
         ("Q-09", "I-20"),
     ),
     Mutant(
         "M-41",
         "S-12",
-        "any key speaks for any source, and any source announces anything",
+        "any key may sign for any source, and any source may emit any event",
         (
             Edit(SIGNATURES, "if not key.speaks_for(event.source):", "if not event.source:"),
             Edit(EVENT_PIPELINE, "if name not in emits:", "if not name:"),
@@ -714,7 +714,7 @@ returning event_id
     Mutant(
         "M-42",
         "H-10",
-        "a message nobody can read is dropped in silence",
+        "an event that cannot be decoded is dropped silently",
         (
             Edit(
                 EVENT_PIPELINE,
@@ -727,19 +727,19 @@ returning event_id
     Mutant(
         "M-43",
         "H-10",
-        "dead letters ring an alarm and are thrown away",
+        "dead letters raise an operator alert and are not stored",
         (_without(DEAD_LETTER, "        dead_letters.store(letter),\n"),),
         ("Q-09",),
     ),
 )
 
-# ---------------------------------------------------------------- who may do what
+# ---------------------------------------------------------------- authentication and authorization
 
 _ACCESS = (
     Mutant(
         "M-44",
         "S-01",
-        "whoever sends X-User-Id is that user, without a token",
+        "a request with X-User-Id is authenticated as that user, without a token",
         (
             Edit(
                 AUTHENTICATION,
@@ -766,7 +766,7 @@ _ACCESS = (
     Mutant(
         "M-45",
         "S-03",
-        "anybody who is signed in reads anybody's order",
+        "any customer can read any order",
         (
             Edit(
                 READ_ORDERS,
@@ -780,7 +780,7 @@ _ACCESS = (
     Mutant(
         "M-46",
         "S-03",
-        "anybody who is signed in cancels anybody's order",
+        "any customer can cancel any order",
         (
             _without(
                 SAGA,
@@ -793,7 +793,7 @@ _ACCESS = (
     Mutant(
         "M-47",
         "S-05",
-        "there are no roles: a customer does what staff, support and finance do",
+        "roles are not checked: customers can use staff, support and finance operations",
         (
             Edit(
                 AUTHENTICATION,
@@ -806,7 +806,7 @@ _ACCESS = (
     Mutant(
         "M-48",
         "S-04",
-        "anybody may speak for the payment provider: a webhook's signature is not compared",
+        "the signature of a payment webhook is not verified",
         (
             Edit(
                 WEBHOOK,
@@ -819,28 +819,28 @@ _ACCESS = (
     ),
 )
 
-MUTANTS = (*_KEYS, *_STOCK, *_PAYMENTS, *_BOOKS, *_EVENTS, *_ACCESS)
+MUTANTS = (*_KEYS, *_STOCK, *_PAYMENTS, *_REFUNDS, *_EVENTS, *_ACCESS)
 
-# What a load with faults cannot show, or what has no place in this shop to be put back.
+# Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.
 NOT_APPLICABLE: dict[str, str] = {
-    "H-01b": "dead annotations are no behaviour; our retries are timers, see M-24, M-30 and M-38",
-    "H-06": "a cart becomes one order and nothing is charged in its transaction; see M-15",
-    "H-13": "placing never waits for money, so no route answers 402",
-    "H-15": "months are derived from days by a query; no month is stored that could be re-run",
-    "H-18": "size of answers: tests/functions/test_list_products.py",
-    "H-19": "what a probe asks: tests/flows/test_function_processes.py and the manifests' tests",
-    "H-20": "statuses of refusals: tests/functions/test_register.py and test_login.py",
-    "H-21": "about the original's tests; this catalogue is the answer",
-    "S-02": "the same header as S-01, sent past the gateway: M-44 is inside each function",
-    "S-06": "forged tokens are a corpus, not a load: tests/security/test_token_corpus.py",
-    "S-07": "rates are counted beside the load: tests/security/test_rate_limit.py",
+    "H-01b": "an annotation without effect; retries are timers here, see M-24, M-30 and M-38",
+    "H-06": "a cart becomes one order, which is charged after its transaction; see M-15",
+    "H-13": "placing an order does not wait for the payment, so no route returns 402",
+    "H-15": "monthly settlements are a query over the days; none is stored",
+    "H-18": "response sizes: tests/functions/test_list_products.py",
+    "H-19": "health probes: tests/flows/test_function_processes.py and the manifests' tests",
+    "H-20": "statuses of client errors: tests/functions/test_register.py and test_login.py",
+    "H-21": "about the tests of the replaced system; these mutation tests verify ours",
+    "S-02": "the same header as S-01, bypassing the gateway: M-44 is inside each function",
+    "S-06": "forged tokens have a test corpus: tests/security/test_token_corpus.py",
+    "S-07": "rate limits: tests/security/test_rate_limit.py",
     "S-08": "passwords and guessing: tests/functions/test_login.py and test_register.py",
     "S-09": "a deployment's credentials: tests/tools/local_platform/test_secrets.py; manifests",
     "S-10": "no such console exists; the documents carry no third party's script",
-    "S-11": "what errors show: tests/security/test_bad_input.py",
-    "S-13": "how pods run: the manifests' tests",
-    "S-14": "how images are built: the workflows",
-    "S-15": "how an ingress routes: tests/flows/test_envoy_edge.py",
-    "5.9: decline applied by order": "needs a decline that overtakes a second attempt's capture; "
-    "the model finds it (tests/unit/test_model.py)",
+    "S-11": "error messages: tests/security/test_bad_input.py",
+    "S-13": "pod security: the manifests' tests",
+    "S-14": "image builds: the workflows",
+    "S-15": "ingress routing: tests/flows/test_envoy_edge.py",
+    "decline of another attempt applied": "needs a decline after the capture of a second attempt; "
+    "the model test detects it (tests/unit/test_model.py)",
 }

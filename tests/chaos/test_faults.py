@@ -199,7 +199,7 @@ def test_redis_commands_return_replies_or_raise() -> None:
 
 @pytest.fixture
 def simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
-    process = SimulatorProcess(tmp_path / "books.sqlite")
+    process = SimulatorProcess(tmp_path / "provider.sqlite")
     yield process
     process.stop()
 

@@ -24,6 +24,31 @@ from chaos.report.record import (
 from chaos.report.text import as_text
 
 
+def new_summaries() -> list[FaultSummary]:
+    return [
+        FaultSummary(
+            id="F-01",
+            title="kill",
+            state="injected",
+            injections=3,
+            planned=3,
+            pairs_completed=2,
+        ),
+        FaultSummary(
+            id="F-09",
+            title="crash",
+            state="injected",
+            injections=4,
+            planned=4,
+            recovery_seconds=[1.0, 2.0, 9.0],
+            availability=0.905,
+            unknown=17,
+        ),
+        FaultSummary(id="F-18", title="clocks", reason="libfaketime is not installed"),
+        FaultSummary(id="F-28", title="restore", state="not selected", reason="not among --kinds"),
+    ]
+
+
 def new_record(*, has_violation: bool = False) -> RunRecord:
     made = RunRecord(
         tier="smoke",
@@ -48,30 +73,7 @@ def new_record(*, has_violation: bool = False) -> RunRecord:
         invariants=37,
         kills={"charge": {"W0": 2, "W10": 1}, "sweep": {"W0": 0}},
         kills_per_pair=1,
-        faults=[
-            FaultSummary(
-                id="F-01",
-                title="kill",
-                state="injected",
-                injections=3,
-                planned=3,
-                pairs_completed=2,
-            ),
-            FaultSummary(
-                id="F-09",
-                title="crash",
-                state="injected",
-                injections=4,
-                planned=4,
-                recovery_seconds=[1.0, 2.0, 9.0],
-                availability=0.905,
-                unknown=17,
-            ),
-            FaultSummary(id="F-18", title="clocks", reason="libfaketime is not installed"),
-            FaultSummary(
-                id="F-28", title="restore", state="not selected", reason="not among --kinds"
-            ),
-        ],
+        faults=new_summaries(),
         injections=[
             Injection(fault_id="F-09", description="<script>alert(1)</script>", began=1, ended=3),
         ],
