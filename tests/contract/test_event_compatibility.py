@@ -67,11 +67,11 @@ def broken_promises(frozen: dict[str, Any], current: dict[str, Any]) -> list[str
     return sorted(gone + changed)
 
 
-def test_no_published_shape_changed() -> None:
+def test_published_schemas_are_unchanged() -> None:
     assert broken_promises(FROZEN, CURRENT) == []
 
 
-def test_every_event_is_frozen() -> None:
+def test_every_event_has_a_frozen_schema() -> None:
     missing = sorted(CURRENT.keys() - FROZEN.keys())
     assert missing == [], "run python -m tools.render.events"
 
@@ -97,7 +97,7 @@ def _retype(shape: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [_drop_property, _add_property, _make_optional, _open, _retype])
-def test_the_gate_sees_a_change_of(change: Any) -> None:
+def test_incompatible_change_is_detected(change: Any) -> None:
     current = copy.deepcopy(CURRENT)
     change(current["com.msashop.refund.requested.v1"])
     assert broken_promises(CURRENT, current) == [
@@ -105,12 +105,12 @@ def test_the_gate_sees_a_change_of(change: Any) -> None:
     ]
 
 
-def test_the_gate_sees_that_an_event_is_gone() -> None:
+def test_removed_event_is_detected() -> None:
     current = {t: s for t, s in CURRENT.items() if t != "com.msashop.order.paid.v1"}
     assert broken_promises(CURRENT, current) == ["com.msashop.order.paid.v1 is gone"]
 
 
-def test_the_gate_lets_an_event_be_added() -> None:
+def test_added_event_is_compatible() -> None:
     added = {**CURRENT, "com.msashop.order.placed.v2": {"type": "object"}}
     assert broken_promises(CURRENT, added) == []
 
@@ -122,7 +122,7 @@ def test_freezing_adds_and_never_replaces() -> None:
     assert frozen["com.msashop.order.placed.v1"] == CURRENT["com.msashop.order.placed.v1"]
 
 
-def test_committed_schemas_are_what_the_classes_say() -> None:
+def test_committed_schemas_match_the_classes() -> None:
     rendered = {p: t for p, t in render().items() if p.parent == Path("events/schemas")}
     folder = ROOT / "events/schemas"
     assert {p.name for p in folder.iterdir()} == {p.name for p in rendered}
@@ -130,12 +130,12 @@ def test_committed_schemas_are_what_the_classes_say() -> None:
         assert (ROOT / path).read_text("utf-8") == text, f"{path}: run make render"
 
 
-def test_rendering_twice_gives_the_same_bytes() -> None:
+def test_rendering_is_deterministic() -> None:
     assert render() == render()
 
 
 @pytest.mark.parametrize("event_class", vocabulary.EVENTS, ids=lambda c: c.name)
-def test_a_schema_is_valid_and_so_is_its_example(event_class: type[ShopEvent]) -> None:
+def test_schema_and_its_example_are_valid(event_class: type[ShopEvent]) -> None:
     schema = schema_of(event_class)
     meta.validate(schema)
     example = example_of(event_class)
@@ -150,14 +150,14 @@ def test_a_schema_is_valid_and_so_is_its_example(event_class: type[ShopEvent]) -
         lambda c: st.builds(c, **{f.name: VALUES[f.type] for f in fields(c)})
     )
 )
-def test_the_data_of_every_event_is_valid(event: ShopEvent) -> None:
+def test_data_of_every_event_matches_its_schema(event: ShopEvent) -> None:
     VALIDATORS[type(event)].validate(event.data())
 
 
 # the first draw builds the strategies, which is slow on a machine that is busy
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.sampled_from(vocabulary.EVENTS))
-def test_schema_and_reader_accept_the_same(
+def test_schema_and_reader_accept_the_same_data(
     data: st.DataObject, event_class: type[ShopEvent]
 ) -> None:
     changes = st.dictionaries(
@@ -172,7 +172,7 @@ def test_schema_and_reader_accept_the_same(
     assert VALIDATORS[event_class].is_valid(candidate) == is_read
 
 
-def test_functions_announce_and_consume_known_events_only() -> None:
+def test_functions_emit_and_consume_known_events_only() -> None:
     names = {c.name for c in vocabulary.EVENTS}
     internal = {c.name for c in vocabulary.EVENTS if not c.external}
     for spec in all_specs():

@@ -249,7 +249,7 @@ PLANTED: dict[Rule, Source] = {
 
 
 @pytest.mark.parametrize("rule", PLANTED, ids=lambda rule: rule.__name__)
-def test_the_repository_keeps_the_rule(rule: Rule) -> None:
+def test_repository_satisfies_the_rule(rule: Rule) -> None:
     faults = [f"{source.path}: {fault}" for source in sources() for fault in rule(source)]
 
     assert faults == []
@@ -258,11 +258,11 @@ def test_the_repository_keeps_the_rule(rule: Rule) -> None:
 @pytest.mark.parametrize(
     ("rule", "planted"), PLANTED.items(), ids=lambda x: getattr(x, "__name__", "")
 )
-def test_the_rule_finds_a_planted_fault(rule: Rule, planted: Source) -> None:
+def test_rule_finds_a_planted_fault(rule: Rule, planted: Source) -> None:
     assert len(list(rule(planted))) == 1
 
 
-def test_a_registry_host_is_found() -> None:
+def test_registry_host_is_found() -> None:
     source = Source("requirements/functions.txt", "# from https://py" + "pi.org/simple")
 
     assert list(no_machine_of_ours(source)) == ["line 1: py" + "pi.org"]

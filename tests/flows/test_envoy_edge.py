@@ -1,4 +1,4 @@
-"""The rendered Envoy, in front of real function processes: what gets through, and what not."""
+"""The rendered Envoy configuration in front of function processes: what it forwards and rejects."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def problem(answer: tuple[int, dict[str, str], bytes]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", render(), ids=str)
-def test_envoy_accepts_what_is_rendered(path: Path) -> None:
+def test_envoy_accepts_the_rendered_configuration(path: Path) -> None:
     checked = subprocess.run(
         [ENVOY, "--mode", "validate", "-c", str(ROOT / path), "-l", "warning"],
         capture_output=True,
@@ -103,7 +103,7 @@ def test_envoy_accepts_what_is_rendered(path: Path) -> None:
     assert "eprecated" not in checked.stderr
 
 
-def test_a_broken_configuration_is_not_accepted(tmp_path: Path) -> None:
+def test_envoy_rejects_a_broken_configuration(tmp_path: Path) -> None:
     text = (ROOT / "infra/edge/envoy.yaml").read_text()
     (tmp_path / "broken.yaml").write_text(text.replace("max_request_bytes", "max_request_byte"))
 
@@ -117,7 +117,7 @@ def test_a_broken_configuration_is_not_accepted(tmp_path: Path) -> None:
     assert checked.returncode != 0
 
 
-def test_a_public_route_reaches_its_function(front: Front) -> None:
+def test_public_route_reaches_its_function(front: Front) -> None:
     status, headers, body = front.edge.request("GET", "/products?limit=1")
 
     assert (status, len(json.loads(body))) == (200, 1)
@@ -125,14 +125,14 @@ def test_a_public_route_reaches_its_function(front: Front) -> None:
     assert not [name for name in headers if name.startswith("x-envoy")]
 
 
-def test_a_signed_in_customer_reaches_a_protected_route(front: Front) -> None:
+def test_valid_token_reaches_a_protected_route(front: Front) -> None:
     status, _, body = front.edge.request("GET", "/cart", headers=front.processes.customer())
 
     assert status == 200, body
 
 
 @pytest.mark.parametrize("kind", ["none", "nonsense", "altered", "unsigned", "in the query"])
-def test_without_a_token_of_ours_the_edge_answers_itself(front: Front, kind: str) -> None:
+def test_invalid_token_gets_401_from_the_edge(front: Front, kind: str) -> None:
     head, body, signature = front.processes.customer()["Authorization"].split(".")
     none = "Bearer eyJhbGciOiJub25lIn0"
     tokens = {
@@ -163,7 +163,7 @@ def test_without_a_token_of_ours_the_edge_answers_itself(front: Front, kind: str
         "/products%20", "/%70roducts", "/api-docs/a%2fb", "/api-docs\\a",
     ],
 )  # fmt: skip
-def test_no_other_path_gets_through_in_any_spelling(front: Front, path: str) -> None:
+def test_other_paths_are_not_forwarded_in_any_spelling(front: Front, path: str) -> None:
     before = len(front.seen)
 
     answer = front.edge.request("GET", path)
@@ -173,7 +173,7 @@ def test_no_other_path_gets_through_in_any_spelling(front: Front, path: str) -> 
     assert len(front.seen) == before
 
 
-def test_every_route_of_the_specs_has_a_way_through(front: Front) -> None:
+def test_every_route_of_the_specs_is_forwarded(front: Front) -> None:
     """Those of functions that are not there are 503, which only a known route can be."""
     for spec in all_specs():
         for route in spec.routes:
@@ -186,7 +186,7 @@ def test_every_route_of_the_specs_has_a_way_through(front: Front) -> None:
             assert answer[1]["retry-after"] == "1"
 
 
-def test_another_method_is_405_and_says_which_there_are(front: Front) -> None:
+def test_unsupported_method_gets_405_with_the_allowed_methods(front: Front) -> None:
     refused = front.edge.request("PUT", "/products")
     asked = front.edge.request("OPTIONS", "/products")
 
@@ -196,7 +196,7 @@ def test_another_method_is_405_and_says_which_there_are(front: Front) -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_what_a_client_says_about_itself_does_not_arrive(front: Front, claim: str) -> None:
+def test_identity_headers_of_a_client_are_removed(front: Front, claim: str) -> None:
     name = (claim + ("id" if claim.endswith("-") else "")).title()
 
     arrived = front.headers(**{name: "1", f"{name}-Name": "admin", "X_User_Id": "1"})
@@ -204,7 +204,7 @@ def test_what_a_client_says_about_itself_does_not_arrive(front: Front, claim: st
     assert not [header for header in arrived if header.startswith(claim) or "_" in header]
 
 
-def test_the_peer_is_appended_to_the_addresses_that_a_client_claims(front: Front) -> None:
+def test_peer_address_is_appended_to_x_forwarded_for(front: Front) -> None:
     arrived = front.headers(**{"X-Forwarded-For": "203.0.113.9"})
 
     # for a peer on its own machine Envoy names the machine's address, not the loopback's
@@ -214,7 +214,7 @@ def test_the_peer_is_appended_to_the_addresses_that_a_client_claims(front: Front
     assert arrived["x-forwarded-proto"] == "http"
 
 
-def test_a_trace_goes_on_from_the_client_through_the_edge_into_its_log(front: Front) -> None:
+def test_trace_context_of_the_client_is_forwarded_and_logged(front: Front) -> None:
     arrived = front.headers(traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
     own = front.headers()
     sent = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
@@ -228,7 +228,7 @@ def test_a_trace_goes_on_from_the_client_through_the_edge_into_its_log(front: Fr
     assert "secret" not in json.dumps(line)
 
 
-def test_a_body_beyond_64_kib_stops_at_the_edge_and_one_below_does_not(front: Front) -> None:
+def test_body_above_64_kib_gets_413_from_the_edge(front: Front) -> None:
     long = front.edge.request("POST", "/auth/login", b"[" + b" " * BODY_BYTES_MAX)
     longest = front.edge.request("POST", "/auth/login", b"[" + b" " * (BODY_BYTES_MAX - 1))
 
@@ -236,14 +236,14 @@ def test_a_body_beyond_64_kib_stops_at_the_edge_and_one_below_does_not(front: Fr
     assert (longest[0], json.loads(longest[2])["error"]) == (400, "BAD_JSON")
 
 
-def test_the_edge_says_that_it_lives(front: Front) -> None:
+def test_edge_has_a_liveness_path(front: Front) -> None:
     status, headers, body = front.edge.request("GET", "/health/liveness")
 
     assert (status, json.loads(body)) == (200, {"status": "UP"})
     assert headers["content-type"] == "application/json"
 
 
-def test_a_flood_from_one_address_stops_at_the_edge(front: Front, tmp_path: Path) -> None:
+def test_requests_above_the_rate_of_one_address_get_429(front: Front, tmp_path: Path) -> None:
     addresses = {"login": front.edge.place.address_of(_login())[1]}
     with edge(tmp_path, addresses, client_burst=20, client_per_second=1) as narrow:
         answers = [narrow.request("GET", "/health/liveness") for _ in range(60)]
@@ -254,7 +254,7 @@ def test_a_flood_from_one_address_stops_at_the_edge(front: Front, tmp_path: Path
     assert refused[0][1]["retry-after"] == "1"
 
 
-def test_metrics_have_a_port_of_their_own_and_nothing_else_of_the_admin_is_there(
+def test_metrics_port_serves_metrics_and_no_admin_path(
     front: Front,
 ) -> None:
     metrics = Edge(front.edge.process, front.edge.place, front.edge.log)

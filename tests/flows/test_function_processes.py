@@ -125,7 +125,9 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("function", QUESTIONS)
-def test_both_entries_answer_alike(processes: ProcessHarness, function: str) -> None:
+def test_container_and_framework_entries_respond_alike(
+    processes: ProcessHarness, function: str
+) -> None:
     signed_in = [processes.customer() for _ in ENTRIES]
     ((product,),) = processes.sql("select max(product_id) from shop.products")
     answers: dict[str, list[Any]] = {}
@@ -154,7 +156,7 @@ def comparable(
 # ---------------------------------------------------------------- the container entry
 
 
-def test_head_is_get_without_its_body_and_connections_are_kept(processes: ProcessHarness) -> None:
+def test_head_is_get_without_body_and_the_connection_is_kept(processes: ProcessHarness) -> None:
     with running_function(
         "container", "list_products", processes.environment("list_products")
     ) as running:
@@ -173,7 +175,7 @@ def test_head_is_get_without_its_body_and_connections_are_kept(processes: Proces
     }
 
 
-def test_idle_connections_are_kept_longer_than_queue_proxy_reuses_them() -> None:
+def test_idle_connections_outlive_those_of_queue_proxy() -> None:
     made = server._server(4)
 
     assert server.KEEP_ALIVE_MILLISECONDS > 90_000
@@ -181,7 +183,7 @@ def test_idle_connections_are_kept_longer_than_queue_proxy_reuses_them() -> None
     assert made.workers_kill_timeout == server.DRAIN_SECONDS
 
 
-def test_sigterm_lets_the_request_at_work_finish_and_ends_with_nought(
+def test_sigterm_completes_the_running_request_and_exits_with_zero(
     processes: ProcessHarness,
 ) -> None:
     customer = processes.customer()
@@ -215,7 +217,7 @@ select 1 from pg_stat_activity where usename = 'shop_ordering' and datname = cur
 """
 
 
-def test_no_worker_outlives_its_parent(processes: ProcessHarness) -> None:
+def test_workers_exit_with_their_parent(processes: ProcessHarness) -> None:
     with running_function("container", "register", processes.environment("register")) as running:
         parent = running.process.pid
         workers = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
@@ -225,7 +227,7 @@ def test_no_worker_outlives_its_parent(processes: ProcessHarness) -> None:
         wait_for(lambda: not any(is_alive(pid) for pid in workers), "the workers are gone")
 
 
-def test_health_needs_no_database_and_everything_else_says_not_now(
+def test_without_a_database_health_is_200_and_routes_get_503(
     processes: ProcessHarness,
 ) -> None:
     away = {"DATABASE_URL": "postgresql://shop_identity@127.0.0.1:9/shop"}
@@ -241,9 +243,7 @@ def test_health_needs_no_database_and_everything_else_says_not_now(
     assert b"127.0.0.1" not in body and b"connect" not in body
 
 
-def test_nothing_is_written_where_the_process_runs(
-    processes: ProcessHarness, tmp_path: Path
-) -> None:
+def test_process_writes_no_files(processes: ProcessHarness, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o555)
     places = {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": str(ROOT)}
@@ -257,7 +257,7 @@ def test_nothing_is_written_where_the_process_runs(
     assert [p for p in tmp_path.rglob("*") if p != home] == []
 
 
-def test_wrong_settings_end_the_process_with_all_mistakes_and_no_traceback(
+def test_invalid_settings_exit_with_every_mistake_and_no_traceback(
     processes: ProcessHarness,
 ) -> None:
     environment = processes.environment("place_order", DATABASE_URL="", SHOP_PROFILE="laptop")
@@ -279,7 +279,7 @@ def test_wrong_settings_end_the_process_with_all_mistakes_and_no_traceback(
 
 
 @pytest.mark.parametrize("names", [["no_such_function"], [], ["../register"]])
-def test_a_function_that_is_none_ends_the_process(names: list[str]) -> None:
+def test_unknown_function_exits_with_an_error(names: list[str]) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "shop.runtime", *names],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
@@ -323,7 +323,7 @@ HOST = b"Host: shop\r\nConnection: close\r\n"
         b"/orders%0d%0aX-Y:1", b"*", b"/\xc3\xb6rders",
     ],
 )  # fmt: skip
-def test_no_spelling_of_a_path_gets_past_the_token(wired: FunctionProcess, spelled: bytes) -> None:
+def test_no_spelling_of_a_path_bypasses_the_token(wired: FunctionProcess, spelled: bytes) -> None:
     body = b"X-User-Id: 1\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}"
 
     answer = wired.send_bytes(b"POST " + spelled + b" HTTP/1.1\r\n" + HOST + body)
@@ -354,7 +354,7 @@ def test_no_spelling_of_a_path_gets_past_the_token(wired: FunctionProcess, spell
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )  # fmt: skip
-def test_broken_messages_are_refused(
+def test_malformed_http_messages_get_an_error(
     wired: FunctionProcess, case: str, head: bytes, body: bytes, statuses: tuple[int, ...]
 ) -> None:
     answer = wired.send_bytes(b"POST /orders HTTP/1.1\r\n" + HOST + head + b"\r\n" + body)
@@ -364,7 +364,7 @@ def test_broken_messages_are_refused(
     assert wired.request("GET", "/health/liveness")[0] == 200
 
 
-def test_two_keys_are_no_key(wired: FunctionProcess, processes: ProcessHarness) -> None:
+def test_two_idempotency_keys_get_400(wired: FunctionProcess, processes: ProcessHarness) -> None:
     ((product,),) = processes.sql("select max(product_id) from shop.products")
     body = json.dumps({"productId": product, "quantity": 1, "paymentMethod": "CARD"}).encode()
     token = processes.customer()["Authorization"].encode()
@@ -385,7 +385,7 @@ def test_two_keys_are_no_key(wired: FunctionProcess, processes: ProcessHarness) 
     assert status_of(answer) == 400 and b"BAD_IDEMPOTENCY_KEY" in answer
 
 
-def test_every_function_has_a_main_for_the_framework() -> None:
+def test_every_function_has_a_main_module_for_functions_framework() -> None:
     for spec in all_specs():
         source = (ROOT / "functions" / spec.name / "main.py").read_text()
         assert f'main = entry_point("{spec.name}")' in source

@@ -339,7 +339,7 @@ def _history(flow: FlowHarness) -> dict[str, Any]:
     }
 
 
-def test_each_planted_corruption_is_found(flow: FlowHarness) -> None:
+def test_each_corruption_violates_its_invariants(flow: FlowHarness) -> None:
     names = _history(flow)
     assert_invariants(flow)
     missed: dict[str, list[str]] = {}
@@ -366,7 +366,7 @@ def _found(
     return found
 
 
-def test_a_changed_append_only_row_is_found(flow: FlowHarness) -> None:
+def test_changed_append_only_row_is_a_violation(flow: FlowHarness) -> None:
     flow.shop.person().paid_order(flow.shop.product())
     flow.run_until_idle()
     assert_invariants(flow)
@@ -387,7 +387,7 @@ def test_a_changed_append_only_row_is_found(flow: FlowHarness) -> None:
     )
 
 
-def test_a_transaction_left_open_is_found(flow: FlowHarness) -> None:
+def test_transaction_left_open_is_a_violation(flow: FlowHarness) -> None:
     with psycopg.connect(flow.shop.admin_url) as connection:
         connection.execute("select 1")
 
@@ -398,7 +398,7 @@ def test_a_transaction_left_open_is_found(flow: FlowHarness) -> None:
     assert "select 1" in str(found[0]), "it says who hangs"
 
 
-def test_a_function_between_two_statements_is_not_found(flow: FlowHarness) -> None:
+def test_function_between_two_statements_is_no_violation(flow: FlowHarness) -> None:
     with psycopg.connect(flow.shop.admin_url) as connection:
 
         def nothing_is_found() -> bool:
@@ -410,7 +410,7 @@ def test_a_function_between_two_statements_is_not_found(flow: FlowHarness) -> No
 
 
 @pytest.mark.parametrize("table", ["ledger", "stock_moves", "transitions", "inbox"])
-def test_append_only_tables_refuse_change(flow: FlowHarness, table: str) -> None:
+def test_append_only_tables_reject_changes(flow: FlowHarness, table: str) -> None:
     flow.shop.person().paid_order(flow.shop.product())
     flow.deliver()
 
@@ -420,7 +420,7 @@ def test_append_only_tables_refuse_change(flow: FlowHarness, table: str) -> None
         flow.shop.sql(f"truncate shop.{table} cascade")
 
 
-def test_every_invariant_is_here_and_is_bitten_by_a_corruption() -> None:
+def test_every_invariant_is_violated_by_a_corruption() -> None:
     ids = {invariant.id for invariant in INVARIANTS}
     assert ids == {f"I-{n:02}" for n in range(1, 25)} | {f"Q-{n:02}" for n in range(1, 14)}
 

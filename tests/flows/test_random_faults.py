@@ -107,7 +107,9 @@ def _checker(flow: FlowHarness, is_over: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_books_are_right_in_a_storm_and_after_it(flow: FlowHarness, seed: int) -> None:
+def test_random_faults_violate_no_invariant_during_and_after_the_run(
+    flow: FlowHarness, seed: int
+) -> None:
     flow.simulator.set_faults(seed=seed, late_seconds=LATE_SECONDS, probabilities=FAULTS)
     products = [flow.shop.product(price=700, stock=stock) for stock in (1, 5, 500)]
     support = flow.shop.person("support")

@@ -1,4 +1,4 @@
-"""api_docs: the documents of all functions, served from fixed lists under a strict policy."""
+"""api_docs: the documents of all functions, served under a strict content security policy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_carry_nothing_inline_and_load_only_what_is_served(docs: App, path: str) -> None:
+def test_pages_have_no_inline_code_and_load_served_assets_only(docs: App, path: str) -> None:
     answer = get(docs, path)
 
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
@@ -70,7 +70,7 @@ def test_pages_carry_nothing_inline_and_load_only_what_is_served(docs: App, path
 
 
 @pytest.mark.parametrize("name", ASSETS)
-def test_every_asset_has_its_own_media_type(docs: App, name: str) -> None:
+def test_each_asset_has_its_media_type(docs: App, name: str) -> None:
     answer = get(docs, f"/api-docs/{name}")
 
     assert (answer.status, answer.headers["content-type"]) == (200, ASSETS[name][1])
@@ -93,13 +93,13 @@ def test_every_asset_has_its_own_media_type(docs: App, name: str) -> None:
         "/schemas/__init__.py",
     ],
 )
-def test_nothing_beside_the_lists_is_served(docs: App, path: str) -> None:
+def test_unlisted_paths_get_404(docs: App, path: str) -> None:
     answer = get(docs, path)
 
     assert (answer.status, json.loads(answer.body)["error"]) == (404, "NOT_FOUND")
 
 
-def test_the_whole_document_and_its_groups_show_the_same_operations(docs: App) -> None:
+def test_groups_together_contain_every_operation_of_the_whole_document(docs: App) -> None:
     whole = json.loads(get(docs, "/v3/api-docs").body)
     groups = json.loads(get(docs, "/api-docs/groups.json").body)["groups"]
 
@@ -124,7 +124,7 @@ def test_the_whole_document_and_its_groups_show_the_same_operations(docs: App) -
     )
 
 
-def test_every_event_is_in_asyncapi_and_its_schema_is_where_it_says(docs: App) -> None:
+def test_asyncapi_lists_every_event_with_a_schema_that_is_served(docs: App) -> None:
     asyncapi = json.loads(get(docs, "/v3/asyncapi").body)
     page = get(docs, "/asyncapi").body.decode()
 
@@ -137,7 +137,7 @@ def test_every_event_is_in_asyncapi_and_its_schema_is_where_it_says(docs: App) -
         assert f"<code>{event.type}</code>" in page
 
 
-def test_swagger_ui_is_one_that_understands_openapi_3_1() -> None:
+def test_swagger_ui_version_supports_openapi_3_1() -> None:
     readme = (VENDOR / "README.md").read_text("utf-8")
     bundle = (VENDOR / "swagger-ui-bundle.js").read_text("utf-8")
 
@@ -150,7 +150,7 @@ def test_swagger_ui_is_one_that_understands_openapi_3_1() -> None:
     assert (VENDOR / "NOTICE").is_file()
 
 
-def test_a_start_pays_for_no_driver() -> None:
+def test_api_docs_imports_no_database_driver() -> None:
     script = (
         "import sys; import functions.api_docs.handler, functions.api_docs.spec; "
         f"print([name for name in {FOREIGN!r} if name in sys.modules])"

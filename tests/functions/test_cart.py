@@ -1,4 +1,4 @@
-"""cart: adds up, never more than there is, never anybody else's, whatever happens at once."""
+"""cart: a customer's own cart, limited by stock and by 50 lines, under concurrent requests too."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def all_at_once(*acts: Callable[[], Response]) -> list[int]:
 # ---------------------------------------------------------------- reading
 
 
-def test_an_empty_cart_is_empty(buyer: Person) -> None:
+def test_new_cart_is_empty(buyer: Person) -> None:
     assert buyer.get("/cart").json == {"items": [], "totalAmount": 0, "currency": "KRW"}
 
 
-def test_a_cart_is_priced_when_it_is_read(shop: ShopHarness, buyer: Person) -> None:
+def test_cart_shows_the_current_prices(shop: ShopHarness, buyer: Person) -> None:
     first, second = shop.product(price=1000, stock=5, name="첫째"), shop.product(price=300)
     add(buyer, first, 2)
     add(buyer, second, 1)
@@ -81,7 +81,7 @@ def test_a_cart_is_priced_when_it_is_read(shop: ShopHarness, buyer: Person) -> N
     assert (cart["totalAmount"], cart["currency"]) == (3300, "KRW")
 
 
-def test_a_withdrawn_product_is_shown_as_not_available(shop: ShopHarness, buyer: Person) -> None:
+def test_withdrawn_product_is_shown_as_unavailable(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5)
     add(buyer, product)
     shop.sql("update shop.products set active = false where product_id = %s", product)
@@ -93,7 +93,7 @@ def test_a_withdrawn_product_is_shown_as_not_available(shop: ShopHarness, buyer:
     assert quantities(buyer) == {product: 1}
 
 
-def test_a_cart_is_its_owners_alone(shop: ShopHarness, buyer: Person) -> None:
+def test_cart_is_visible_to_its_owner_only(shop: ShopHarness, buyer: Person) -> None:
     product, other = shop.product(), shop.person()
     add(buyer, product, 3)
 
@@ -104,7 +104,7 @@ def test_a_cart_is_its_owners_alone(shop: ShopHarness, buyer: Person) -> None:
     assert quantities(buyer) == {product: 3}
 
 
-def test_the_database_keeps_carts_apart_too(shop: ShopHarness, buyer: Person) -> None:
+def test_row_policies_separate_the_carts_of_two_customers(shop: ShopHarness, buyer: Person) -> None:
     product, other = shop.product(), shop.person()
     add(buyer, product, 3)
 
@@ -122,7 +122,7 @@ def test_the_database_keeps_carts_apart_too(shop: ShopHarness, buyer: Person) ->
     assert quantities(buyer) == {product: 3}
 
 
-def test_nobody_has_no_cart(shop: ShopHarness) -> None:
+def test_request_without_a_token_gets_401(shop: ShopHarness) -> None:
     for method, path, body in [
         ("GET", "/cart", None),
         ("POST", "/cart/items", {"productId": 1, "quantity": 1}),
@@ -136,7 +136,7 @@ def test_nobody_has_no_cart(shop: ShopHarness) -> None:
 # ---------------------------------------------------------------- adding
 
 
-def test_quantities_of_one_product_add_up(shop: ShopHarness, buyer: Person) -> None:
+def test_added_quantities_of_one_product_are_summed(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(price=1000, stock=5)
 
     first = add(buyer, product, 2)
@@ -147,7 +147,9 @@ def test_quantities_of_one_product_add_up(shop: ShopHarness, buyer: Person) -> N
     assert quantities(buyer) == {product: 5}
 
 
-def test_more_than_is_in_stock_changes_nothing(shop: ShopHarness, buyer: Person) -> None:
+def test_quantity_above_the_stock_gets_an_error_and_changes_nothing(
+    shop: ShopHarness, buyer: Person
+) -> None:
     product = shop.product(stock=5)
     assert add(buyer, product, 6).status == 409
     assert quantities(buyer) == {}
@@ -160,7 +162,7 @@ def test_more_than_is_in_stock_changes_nothing(shop: ShopHarness, buyer: Person)
     assert quantities(buyer) == {product: 3}
 
 
-def test_what_others_hold_is_not_in_stock(shop: ShopHarness, buyer: Person) -> None:
+def test_reserved_stock_is_not_available(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5)
     shop.person().order(product, 4)
 
@@ -168,7 +170,7 @@ def test_what_others_hold_is_not_in_stock(shop: ShopHarness, buyer: Person) -> N
     assert add(buyer, product, 1).status == 201
 
 
-def test_a_line_has_at_most_a_thousand(shop: ShopHarness, buyer: Person) -> None:
+def test_line_of_more_than_1000_gets_422(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5000)
 
     assert add(buyer, product, 1000).status == 201
@@ -176,7 +178,7 @@ def test_a_line_has_at_most_a_thousand(shop: ShopHarness, buyer: Person) -> None
     assert quantities(buyer) == {product: 1000}
 
 
-def test_a_cart_has_at_most_fifty_lines(shop: ShopHarness, buyer: Person) -> None:
+def test_cart_holds_at_most_50_lines(shop: ShopHarness, buyer: Person) -> None:
     products = [shop.product() for _ in range(51)]
     assert {add(buyer, product).status for product in products[:50]} == {201}
 
@@ -185,7 +187,7 @@ def test_a_cart_has_at_most_fifty_lines(shop: ShopHarness, buyer: Person) -> Non
     assert len(quantities(buyer)) == 50
 
 
-def test_what_is_not_for_sale_is_not_found(shop: ShopHarness, buyer: Person) -> None:
+def test_product_that_is_not_for_sale_gets_404(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product()
     shop.sql("update shop.products set active = false where product_id = %s", product)
 
@@ -194,7 +196,7 @@ def test_what_is_not_for_sale_is_not_found(shop: ShopHarness, buyer: Person) -> 
         assert (answer.status, answer.error) == (404, "NOT_FOUND")
 
 
-def test_an_item_that_is_none_is_refused(shop: ShopHarness, buyer: Person) -> None:
+def test_invalid_item_gets_422(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5000)
     odd: list[Any] = [0, -1, 1001, 1.5, 1.0, "1", True, None, [1], 2**31, 2**63, {}]
 
@@ -210,7 +212,7 @@ def test_an_item_that_is_none_is_refused(shop: ShopHarness, buyer: Person) -> No
     assert quantities(buyer) == {}
 
 
-def test_the_same_key_adds_once(shop: ShopHarness, buyer: Person) -> None:
+def test_repeated_key_adds_once(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product()
 
     first, again = add(buyer, product, 2, key=KEY), add(buyer, product, 2, key=KEY)
@@ -222,7 +224,7 @@ def test_the_same_key_adds_once(shop: ShopHarness, buyer: Person) -> None:
 # ---------------------------------------------------------------- changing and removing
 
 
-def test_a_quantity_is_set(shop: ShopHarness, buyer: Person) -> None:
+def test_patch_sets_the_quantity(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(price=1000, stock=5)
     add(buyer, product, 2)
 
@@ -235,7 +237,9 @@ def test_a_quantity_is_set(shop: ShopHarness, buyer: Person) -> None:
 
 
 @pytest.mark.parametrize("quantity", [0, -1, -1000, -(2**31)])
-def test_nought_or_less_removes_the_line(shop: ShopHarness, buyer: Person, quantity: int) -> None:
+def test_quantity_of_zero_or_less_removes_the_line(
+    shop: ShopHarness, buyer: Person, quantity: int
+) -> None:
     product = shop.product()
     add(buyer, product, 2)
 
@@ -246,7 +250,7 @@ def test_nought_or_less_removes_the_line(shop: ShopHarness, buyer: Person, quant
     assert buyer.patch(f"/cart/items/{product}", {"quantity": quantity}).status == 404
 
 
-def test_what_is_not_in_the_cart_cannot_be_changed(shop: ShopHarness, buyer: Person) -> None:
+def test_patch_of_a_missing_line_gets_404(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product()
 
     for odd in (product, 999_999, 0, "abc", "-1", "9" * 30):
@@ -258,7 +262,7 @@ def test_what_is_not_in_the_cart_cannot_be_changed(shop: ShopHarness, buyer: Per
         assert buyer.patch(f"/cart/items/{product}", {"quantity": quantity}).status == 422
 
 
-def test_removing_is_done_when_the_line_is_gone(shop: ShopHarness, buyer: Person) -> None:
+def test_delete_of_a_line_is_idempotent(shop: ShopHarness, buyer: Person) -> None:
     product, other = shop.product(), shop.product()
     add(buyer, product)
     add(buyer, other)
@@ -270,7 +274,7 @@ def test_removing_is_done_when_the_line_is_gone(shop: ShopHarness, buyer: Person
     assert quantities(buyer) == {other: 1}
 
 
-def test_a_cart_is_emptied(shop: ShopHarness, buyer: Person) -> None:
+def test_delete_of_the_cart_removes_every_line(shop: ShopHarness, buyer: Person) -> None:
     add(buyer, shop.product())
     add(buyer, shop.product())
 
@@ -282,7 +286,7 @@ def test_a_cart_is_emptied(shop: ShopHarness, buyer: Person) -> None:
 # ---------------------------------------------------------------- at once
 
 
-def test_additions_at_once_all_count(shop: ShopHarness, buyer: Person) -> None:
+def test_concurrent_additions_are_all_counted(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=100)
 
     statuses = all_at_once(*[lambda: add(buyer, product, 2)] * 8)
@@ -291,7 +295,7 @@ def test_additions_at_once_all_count(shop: ShopHarness, buyer: Person) -> None:
     assert quantities(buyer) == {product: 16}
 
 
-def test_additions_at_once_do_not_pass_the_stock(shop: ShopHarness, buyer: Person) -> None:
+def test_concurrent_additions_do_not_exceed_the_stock(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5)
 
     statuses = all_at_once(*[lambda: add(buyer, product, 2)] * 6)
@@ -300,7 +304,7 @@ def test_additions_at_once_do_not_pass_the_stock(shop: ShopHarness, buyer: Perso
     assert quantities(buyer) == {product: 4}
 
 
-def test_two_fiftieth_lines_at_once_are_one(shop: ShopHarness, buyer: Person) -> None:
+def test_concurrent_fiftieth_lines_add_one(shop: ShopHarness, buyer: Person) -> None:
     for _ in range(49):
         add(buyer, shop.product())
     last = [shop.product() for _ in range(4)]
@@ -311,7 +315,7 @@ def test_two_fiftieth_lines_at_once_are_one(shop: ShopHarness, buyer: Person) ->
     assert len(quantities(buyer)) == 50
 
 
-def test_a_cart_is_taken_once(shop: ShopHarness, buyer: Person) -> None:
+def test_concurrent_orders_take_the_cart_once(shop: ShopHarness, buyer: Person) -> None:
     products = [shop.product(), shop.product()]
     for product in reversed(products):
         add(buyer, product, 2)

@@ -1,4 +1,4 @@
-"""dead_letter: whatever ran out of retries is kept whole, once, and somebody is told."""
+"""dead_letter: stores each event that ran out of retries once, unchanged, and alerts operators."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def letters(shop: ShopHarness) -> list[dict[str, Any]]:
     return shop.sql("select * from shop.dead_letters order by received_at, dead_letter_id")
 
 
-def test_keeps_unsigned_poison_byte_for_byte_and_raises_an_alarm(shop: ShopHarness) -> None:
+def test_unsigned_event_is_stored_byte_for_byte_with_an_operator_alert(shop: ShopHarness) -> None:
     body = b'{"orderId": \xff\x00 not json'
 
     answer = send(shop, body)
@@ -61,7 +61,7 @@ def test_keeps_unsigned_poison_byte_for_byte_and_raises_an_alarm(shop: ShopHarne
     ]
 
 
-def test_the_same_letter_again_changes_nothing(shop: ShopHarness) -> None:
+def test_repeated_dead_letter_changes_nothing(shop: ShopHarness) -> None:
     send(shop)
 
     answer = send(shop, b"other bytes")
@@ -71,7 +71,7 @@ def test_the_same_letter_again_changes_nothing(shop: ShopHarness) -> None:
     assert shop.sql("select count(*) as n from shop.alarms") == [{"n": 1}]
 
 
-def test_each_destination_has_a_letter_of_its_own(shop: ShopHarness) -> None:
+def test_each_destination_has_its_own_dead_letter(shop: ShopHarness) -> None:
     send(shop)
 
     send(shop, knativeerrordest="http://shop-refund.shop.svc.cluster.local/events")
@@ -80,7 +80,7 @@ def test_each_destination_has_a_letter_of_its_own(shop: ShopHarness) -> None:
     assert shop.sql("select count(*) as n from shop.alarms") == [{"n": 2}]
 
 
-def test_a_letter_that_fails_again_after_its_replay_is_open_again(shop: ShopHarness) -> None:
+def test_dead_letter_that_fails_after_its_replay_is_open_again(shop: ShopHarness) -> None:
     send(shop)
     shop.sql("update shop.dead_letters set replayed_at = now()")
 
@@ -90,7 +90,7 @@ def test_a_letter_that_fails_again_after_its_replay_is_open_again(shop: ShopHarn
     assert [letter["replayed_at"] for letter in letters(shop)] == [None]
 
 
-def test_ids_as_long_as_cloudevents_allow_are_kept_apart(shop: ShopHarness) -> None:
+def test_long_ids_that_differ_at_the_end_are_stored_separately(shop: ShopHarness) -> None:
     long = "%EA%B0%80" * 1023
 
     first = send(shop, id=f"{long}a", source="/" + "s" * 1023)
@@ -103,9 +103,7 @@ def test_ids_as_long_as_cloudevents_allow_are_kept_apart(shop: ShopHarness) -> N
 
 
 @pytest.mark.parametrize("poison", ["a\x00b", "a\ud800b", "a\x1b[2Jb"])
-def test_text_that_no_database_or_screen_should_see_is_stored_as_shown(
-    shop: ShopHarness, poison: str
-) -> None:
+def test_control_characters_are_stored_escaped(shop: ShopHarness, poison: str) -> None:
     letter = DeadLetter(
         event_id=poison,
         source=poison,
@@ -131,7 +129,7 @@ def test_text_that_no_database_or_screen_should_see_is_stored_as_shown(
     assert alarm["detail"].isprintable()
 
 
-def test_what_is_no_cloudevent_is_refused_and_leaves_nothing(shop: ShopHarness) -> None:
+def test_invalid_cloudevent_gets_an_error_and_is_not_stored(shop: ShopHarness) -> None:
     answer = shop.post_event("dead_letter", {"content-type": "application/json"}, b"{}")
 
     assert answer.status == 400

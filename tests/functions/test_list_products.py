@@ -1,4 +1,4 @@
-"""list_products: arrays of what is for sale, paged by key, never at an old price."""
+"""list_products: products for sale, in pages of a keyset cursor, cached without stale prices."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def walk(shop: ShopHarness, path: str) -> list[list[int]]:
 # ---------------------------------------------------------------- one page
 
 
-def test_a_list_is_an_array_of_products(shop: ShopHarness) -> None:
+def test_list_is_an_array_of_products(shop: ShopHarness) -> None:
     product = shop.product(price=2500, stock=4, name='"물건"\n<b>')
     shop.sql("update shop.stock set reserved = 1 where product_id = %s", product)
 
@@ -89,13 +89,13 @@ def test_a_list_is_an_array_of_products(shop: ShopHarness) -> None:
     assert "link" not in answer.headers
 
 
-def test_nothing_found_is_an_empty_array(shop: ShopHarness) -> None:
+def test_no_match_is_an_empty_array(shop: ShopHarness) -> None:
     answer = shop.call("GET", "/products?category=nothing")
 
     assert (answer.status, answer.body) == (200, b"[]")
 
 
-def test_a_page_has_twenty_products_and_at_most_a_hundred(shop: ShopHarness) -> None:
+def test_page_has_20_products_by_default_and_100_at_most(shop: ShopHarness) -> None:
     for _ in range(101):
         shop.product()
 
@@ -116,7 +116,7 @@ def test_withdrawn_products_are_not_listed(shop: ShopHarness) -> None:
 
 
 @pytest.mark.parametrize("key", ["id", "price", "name"])
-def test_every_product_is_on_one_page_in_order(shop: ShopHarness, key: str) -> None:
+def test_pages_contain_every_product_once_in_order(shop: ShopHarness, key: str) -> None:
     names = ["나", "가", "가", "b", "B", "a%", "가"]
     prices = [300, 100, 200, 100, 100, 300, 100]
     made = [
@@ -133,7 +133,7 @@ def test_every_product_is_on_one_page_in_order(shop: ShopHarness, key: str) -> N
             assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1), path
 
 
-def test_a_product_added_between_two_pages_moves_no_other(shop: ShopHarness) -> None:
+def test_product_added_between_two_pages_shifts_no_other(shop: ShopHarness) -> None:
     cheap, dear = shop.product(price=100), shop.product(price=900)
     first = shop.call("GET", f"/products?category={quote('시험')}&sort=price&limit=1")
     shop.product(price=50)
@@ -196,14 +196,14 @@ BAD_QUERIES = [
 ]
 
 
-def test_a_bad_query_is_refused(shop: ShopHarness) -> None:
+def test_invalid_query_gets_400(shop: ShopHarness) -> None:
     for query in BAD_QUERIES:
         answer = shop.call("GET", f"/products?{query}")
 
         assert answer.status == (414 if len(query) > 2_000 else 400), query[:100]
 
 
-def test_a_cursor_is_good_for_its_own_list_only(shop: ShopHarness) -> None:
+def test_cursor_of_another_list_gets_400(shop: ShopHarness) -> None:
     for _ in range(2):
         shop.product()
     following = next_path(shop.call("GET", f"/products?category={quote('시험')}&limit=1"))
@@ -216,7 +216,7 @@ def test_a_cursor_is_good_for_its_own_list_only(shop: ShopHarness) -> None:
         assert (answer.status, answer.error) == (400, "BAD_CURSOR"), other
 
 
-def test_a_changed_cursor_is_refused(shop: ShopHarness) -> None:
+def test_modified_cursor_gets_400(shop: ShopHarness) -> None:
     for _ in range(2):
         shop.product()
     following = next_path(shop.call("GET", "/products?limit=1"))
@@ -252,7 +252,7 @@ FOUND = [
 ]
 
 
-def test_a_name_is_found_by_any_part_of_it(shop: ShopHarness) -> None:
+def test_search_matches_any_part_of_a_name(shop: ShopHarness) -> None:
     for name in NAMES:
         shop.product(name=name)
 
@@ -261,7 +261,7 @@ def test_a_name_is_found_by_any_part_of_it(shop: ShopHarness) -> None:
         assert [product["name"] for product in answer.json] == found, wanted
 
 
-def test_a_name_is_found_however_its_syllables_are_encoded(shop: ShopHarness) -> None:
+def test_search_matches_every_unicode_normalisation_of_a_name(shop: ShopHarness) -> None:
     """Names are stored composed; what a Mac's keyboard or file system sends may be decomposed."""
     tent = shop.product(name="캠핑 텐트")
     decomposed = unicodedata.normalize("NFD", "텐트")
@@ -270,9 +270,7 @@ def test_a_name_is_found_however_its_syllables_are_encoded(shop: ShopHarness) ->
     assert ids(shop.call("GET", f"/products?name={quote(decomposed)}")) == [tent]
 
 
-def test_a_route_that_does_not_write_cannot(
-    shop: ShopHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_route_cannot_write(shop: ShopHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         catalog, "CATEGORIES", "select current_setting('transaction_read_only') as body"
     )
@@ -280,7 +278,7 @@ def test_a_route_that_does_not_write_cannot(
     assert shop.call("GET", "/categories").body == b"on"
 
 
-def test_sixty_four_characters_are_searched(shop: ShopHarness) -> None:
+def test_search_text_of_64_characters_is_accepted(shop: ShopHarness) -> None:
     shop.product(name="가" * 65)
 
     answer = shop.call("GET", f"/products?name={quote('가' * 64)}")
@@ -288,7 +286,7 @@ def test_sixty_four_characters_are_searched(shop: ShopHarness) -> None:
     assert [product["name"] for product in answer.json] == ["가" * 65]
 
 
-def test_prices_are_filtered_inclusively(shop: ShopHarness) -> None:
+def test_price_filter_includes_its_bounds(shop: ShopHarness) -> None:
     low, middle, high = (shop.product(price=price) for price in (100, 200, 300))
     path = f"/products?category={quote('시험')}"
 
@@ -297,11 +295,11 @@ def test_prices_are_filtered_inclusively(shop: ShopHarness) -> None:
     assert ids(shop.call("GET", f"{path}&minPrice=200&maxPrice=200")) == [middle]
 
 
-def test_a_range_without_prices_is_refused(shop: ShopHarness) -> None:
+def test_empty_price_range_gets_400(shop: ShopHarness) -> None:
     assert shop.call("GET", "/products?minPrice=2&maxPrice=1").status == 422
 
 
-def test_korean_is_searched_by_index(shop: ShopHarness) -> None:
+def test_korean_search_uses_the_trigram_index(shop: ShopHarness) -> None:
     shop.product()
     shop.sql(
         "with made as (insert into shop.products (name, category, price_minor, currency) "
@@ -323,7 +321,7 @@ def test_korean_is_searched_by_index(shop: ShopHarness) -> None:
 # ---------------------------------------------------------------- one product, categories
 
 
-def test_a_product_is_shown_with_its_tag(shop: ShopHarness) -> None:
+def test_product_has_an_etag(shop: ShopHarness) -> None:
     product = shop.product(price=2500, stock=4)
 
     answer = shop.call("GET", f"/products/{product}")
@@ -333,7 +331,7 @@ def test_a_product_is_shown_with_its_tag(shop: ShopHarness) -> None:
     assert answer.headers["etag"] == '"1.4"'
 
 
-def test_an_odd_id_is_not_found(shop: ShopHarness) -> None:
+def test_invalid_product_id_gets_404(shop: ShopHarness) -> None:
     beyond = [str(2**63), str(2**63 - 1), "999999", "9" * 200]
     for odd in ["0", "-1", "abc", "9e99", "01", "1.0", "A" * 200, *beyond]:
         answer = shop.call("GET", f"/products/{odd}")
@@ -341,7 +339,7 @@ def test_an_odd_id_is_not_found(shop: ShopHarness) -> None:
         assert (answer.status, answer.error) == (404, "NOT_FOUND"), odd
 
 
-def test_withdrawn_and_missing_are_the_same_404(shop: ShopHarness) -> None:
+def test_withdrawn_and_missing_products_get_the_same_404(shop: ShopHarness) -> None:
     product = shop.product()
     shop.sql("update shop.products set active = false where product_id = %s", product)
     withdrawn = shop.call("GET", f"/products/{product}")
@@ -351,7 +349,7 @@ def test_withdrawn_and_missing_are_the_same_404(shop: ShopHarness) -> None:
     assert withdrawn.json | {"instance": ""} == missing.json | {"instance": ""}
 
 
-def test_a_known_product_is_not_sent_again_until_it_changes(shop: ShopHarness) -> None:
+def test_unchanged_product_gets_304(shop: ShopHarness) -> None:
     product = shop.product(stock=4)
     path = f"/products/{product}"
     etag = shop.call("GET", path).headers["etag"]
@@ -367,7 +365,7 @@ def test_a_known_product_is_not_sent_again_until_it_changes(shop: ShopHarness) -
     assert (changed.status, changed.headers["etag"]) == (200, '"1.3"')
 
 
-def test_a_known_list_is_not_sent_again(shop: ShopHarness) -> None:
+def test_unchanged_list_gets_304(shop: ShopHarness) -> None:
     for _ in range(2):
         shop.product()
     first = shop.call("GET", "/products?limit=1")
@@ -395,7 +393,7 @@ def test_categories_are_listed_by_name(shop: ShopHarness) -> None:
 # ---------------------------------------------------------------- caching
 
 
-def test_a_known_list_needs_no_database(
+def test_cached_list_needs_no_database(
     shop: ShopHarness, make_shop: Callable[..., ShopHarness]
 ) -> None:
     path = "/products?limit=2"
@@ -406,7 +404,7 @@ def test_a_known_list_needs_no_database(
     assert without_database.call("GET", "/products?limit=3").status == 503
 
 
-def test_another_process_finds_the_list_in_redis(shop: ShopHarness, redis_url: str) -> None:
+def test_list_is_shared_between_processes_through_redis(shop: ShopHarness, redis_url: str) -> None:
     there, here = PageCache(), PageCache()
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
         page = make_page("[1]", '</products?x>; rel="next"')
@@ -420,7 +418,7 @@ def refuse_to_make() -> Any:
 
 
 @pytest.mark.parametrize("lists_are_seen_before", [True, False])
-def test_a_changed_price_shows_at_once(
+def test_changed_price_is_listed_at_once(
     shop: ShopHarness, redis_url: str, lists_are_seen_before: bool
 ) -> None:
     product, staff = shop.product(price=100), shop.person("staff")
@@ -434,7 +432,7 @@ def test_a_changed_price_shows_at_once(
     assert shop.call("GET", path).json[0]["price"] == 200
 
 
-def test_a_stale_write_cannot_win(redis_url: str) -> None:
+def test_list_read_before_an_invalidation_is_not_cached(redis_url: str) -> None:
     """A reader that read before the change and writes after it."""
     slow, fresh = PageCache(), PageCache()
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
@@ -451,7 +449,9 @@ def test_a_stale_write_cannot_win(redis_url: str) -> None:
             assert page.body == b"[new]"
 
 
-def test_losing_the_token_brings_no_old_list_back(redis_url: str, redis: oracle.Redis) -> None:
+def test_lost_version_token_does_not_revive_an_old_list(
+    redis_url: str, redis: oracle.Redis
+) -> None:
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
         PageCache().find_or_make(cache, "digest", lambda: make_page("[old]", ""))
         redis.delete(catalog.VERSION_KEY)
@@ -461,7 +461,7 @@ def test_losing_the_token_brings_no_old_list_back(redis_url: str, redis: oracle.
     assert page.body == b"[new]"
 
 
-def test_garbage_in_redis_is_no_list(redis_url: str, redis: oracle.Redis) -> None:
+def test_undecodable_cache_entry_is_a_miss(redis_url: str, redis: oracle.Redis) -> None:
     cut = pack(make_page("[1]", ""))[:-1]
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
         for garbage in (b"", b"[]", b"\n\n[]", b'"0"\n\n[]', cut, b"\xff\xfe\n\xff\n\xff"):
@@ -475,7 +475,7 @@ def test_garbage_in_redis_is_no_list(redis_url: str, redis: oracle.Redis) -> Non
             redis.delete(key)
 
 
-def test_a_token_that_is_none_caches_nothing(redis_url: str, redis: oracle.Redis) -> None:
+def test_invalid_version_token_disables_caching(redis_url: str, redis: oracle.Redis) -> None:
     redis.set(catalog.VERSION_KEY, "not a token")
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
         page = PageCache().find_or_make(cache, "digest", lambda: make_page("[1]", ""))
@@ -484,7 +484,7 @@ def test_a_token_that_is_none_caches_nothing(redis_url: str, redis: oracle.Redis
     assert redis.keys("catalog:*:digest") == []
 
 
-def test_cached_lists_die_soon(redis_url: str, redis: oracle.Redis) -> None:
+def test_cached_lists_expire(redis_url: str, redis: oracle.Redis) -> None:
     with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
         PageCache().find_or_make(cache, "digest", lambda: make_page("[1]", ""))
 
@@ -492,7 +492,7 @@ def test_cached_lists_die_soon(redis_url: str, redis: oracle.Redis) -> None:
     assert 0 < redis.pttl(key) <= 1_000
 
 
-def test_a_copy_in_the_process_dies_soon(redis_url: str) -> None:
+def test_in_process_copy_expires(redis_url: str) -> None:
     """Stock in lists is at most two seconds old: one here, one in Redis."""
     lists, made = PageCache(), iter(range(1_000_000))
     with closing(Cache(None)) as cache:
@@ -509,7 +509,7 @@ def test_a_copy_in_the_process_dies_soon(redis_url: str) -> None:
         raise AssertionError("the copy outlived its second")
 
 
-def test_many_lists_do_not_fill_the_memory() -> None:
+def test_in_process_cache_is_bounded() -> None:
     lists, cache = PageCache(), Cache(None)
     big = "x" * 100_000
 
@@ -520,7 +520,9 @@ def test_many_lists_do_not_fill_the_memory() -> None:
     assert len(lists._copies) <= 256
 
 
-def test_without_redis_the_database_answers(make_shop: Callable[..., ShopHarness]) -> None:
+def test_lists_are_read_from_the_database_without_redis(
+    make_shop: Callable[..., ShopHarness],
+) -> None:
     shop = make_shop(redis_url=Secret(NOBODY_LISTENS))
     product, staff = shop.product(price=100), shop.person("staff")
     path = f"/products?category={quote('시험')}&sort=-id"
@@ -537,9 +539,7 @@ def test_without_redis_the_database_answers(make_shop: Callable[..., ShopHarness
     raise AssertionError("a copy outlived the second it may live without Redis")
 
 
-def test_the_event_makes_lists_stale_though_the_changer_died(
-    shop: ShopHarness, redis: oracle.Redis
-) -> None:
+def test_product_changed_event_invalidates_lists(shop: ShopHarness, redis: oracle.Redis) -> None:
     product, staff = shop.product(price=100), shop.person("staff")
     staff.patch(f"/products/{product}", {"price": 200}, headers={"if-match": "*"})
     before = redis.get(catalog.VERSION_KEY)

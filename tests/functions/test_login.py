@@ -1,4 +1,4 @@
-"""login: sessions are opened by a password, renewed once a token, and end everywhere at once."""
+"""login: opens sessions by password, renews them once per refresh token, and ends them at once."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def refresh(accounts: ShopHarness, token: str) -> Response:
 # ---------------------------------------------------------------- log in
 
 
-def test_the_right_password_opens_a_session(
+def test_correct_password_opens_a_session(
     accounts: ShopHarness, rows: Rows, email: str, client: str
 ) -> None:
     answer = accounts.log_in(email, client=client)
@@ -88,13 +88,11 @@ def test_the_right_password_opens_a_session(
     assert days == 30
 
 
-def test_the_address_may_be_spelled_in_capitals(
-    accounts: ShopHarness, email: str, client: str
-) -> None:
+def test_email_is_case_insensitive(accounts: ShopHarness, email: str, client: str) -> None:
     assert accounts.log_in(email.upper(), client=client).status == 200
 
 
-def test_only_the_hash_of_a_refresh_token_is_kept(
+def test_only_the_hash_of_a_refresh_token_is_stored(
     accounts: ShopHarness, rows: Rows, email: str, client: str
 ) -> None:
     answer = accounts.log_in(email, client=client)
@@ -107,7 +105,7 @@ def test_only_the_hash_of_a_refresh_token_is_kept(
     assert kept == [(hashlib.sha256(answer.json["refreshToken"].encode()).digest(), None)]
 
 
-def test_unknown_wrong_and_closed_get_the_same_answer_for_the_same_work(
+def test_unknown_email_wrong_password_and_closed_account_get_the_same_401_after_one_hash(
     accounts: ShopHarness, rows: Rows, email: str, client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = f"closed.{uuid4().hex[:12]}@example.com"
@@ -134,7 +132,7 @@ def test_unknown_wrong_and_closed_get_the_same_answer_for_the_same_work(
     assert compared == ["$argon2id$v=19$m=19456,t=2,p=1$"] * 3
 
 
-def test_a_hash_of_yesterdays_parameters_is_renewed(
+def test_hash_with_older_parameters_is_renewed(
     accounts: ShopHarness, rows: Rows, email: str, client: str
 ) -> None:
     weaker = PasswordHasher(time_cost=1, memory_cost=8_192, parallelism=1).hash(PASSWORD)
@@ -168,17 +166,17 @@ def test_a_hash_of_yesterdays_parameters_is_renewed(
         {"email": "a@x.kr", "password": "x", "role": "staff"},
     ],
 )
-def test_what_is_no_log_in_is_refused(accounts: ShopHarness, body: Any) -> None:
+def test_invalid_login_body_gets_422_or_415(accounts: ShopHarness, body: Any) -> None:
     status = accounts.call("POST", "/auth/login", body).status
 
     assert status == (422 if body is not None else 415)
 
 
-def test_a_megabyte_of_password_is_not_read(accounts: ShopHarness, email: str) -> None:
+def test_password_of_a_megabyte_gets_413(accounts: ShopHarness, email: str) -> None:
     assert accounts.log_in(email, "x" * 1_000_000).status == 413
 
 
-def test_hashes_fit_into_the_memory_of_their_function() -> None:
+def test_concurrent_hashes_fit_into_the_memory_limit() -> None:
     for name in ("register", "login"):
         room = spec_of(name).scale.memory_mib - 80
         assert room >= HASHES_AT_ONCE * 19
@@ -187,7 +185,7 @@ def test_hashes_fit_into_the_memory_of_their_function() -> None:
 # ---------------------------------------------------------------- guessing
 
 
-def test_the_sixth_guess_is_not_looked_at_whatever_it_is(
+def test_sixth_guess_gets_429_even_with_the_correct_password(
     accounts: ShopHarness, email: str, client: str
 ) -> None:
     guesses = [accounts.log_in(email, WRONG, client=client) for _ in range(6)]
@@ -200,7 +198,7 @@ def test_the_sixth_guess_is_not_looked_at_whatever_it_is(
     assert set(elsewhere) == {429}
 
 
-def test_an_unknown_address_is_counted_like_a_known_one(accounts: ShopHarness, client: str) -> None:
+def test_guesses_at_an_unknown_email_are_limited_too(accounts: ShopHarness, client: str) -> None:
     nobody = f"nobody.{uuid4().hex[:12]}@example.com"
 
     statuses = [accounts.log_in(nobody, WRONG, client=client).status for _ in range(7)]
@@ -208,7 +206,7 @@ def test_an_unknown_address_is_counted_like_a_known_one(accounts: ShopHarness, c
     assert statuses == [401] * 5 + [429] * 2
 
 
-def test_another_account_is_not_locked_with_it(
+def test_limit_of_one_account_does_not_lock_another(
     accounts: ShopHarness, email: str, client: str
 ) -> None:
     other = f"other.{uuid4().hex[:12]}@example.com"
@@ -219,7 +217,7 @@ def test_another_account_is_not_locked_with_it(
     assert accounts.log_in(other, client=client).status == 200
 
 
-def test_the_right_password_clears_the_account(
+def test_successful_login_resets_the_account_limit(
     accounts: ShopHarness, email: str, client: str
 ) -> None:
     for _ in range(3):
@@ -228,9 +226,7 @@ def test_the_right_password_clears_the_account(
         assert accounts.log_in(email, client=client).status == 200
 
 
-def test_guesses_sent_at_once_are_counted_like_guesses_in_turn(
-    accounts: ShopHarness, email: str, client: str
-) -> None:
+def test_concurrent_guesses_are_all_counted(accounts: ShopHarness, email: str, client: str) -> None:
     guess = partial(accounts.log_in, email, WRONG, client=client)
     with ThreadPoolExecutor(16) as pool:
         guesses = [pool.submit(guess) for _ in range(40)]
@@ -240,9 +236,7 @@ def test_guesses_sent_at_once_are_counted_like_guesses_in_turn(
     assert statuses.count(429) == 35
 
 
-def test_one_password_tried_on_many_accounts_locks_the_network(
-    accounts: ShopHarness, email: str
-) -> None:
+def test_failures_across_accounts_lock_the_network(accounts: ShopHarness, email: str) -> None:
     network = f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}"
     for _ in range(NETWORK_FAILURES_MAX):
         accounts.apps["login"].services.cache.increment(network_counter(f"{network}::1"), 900)
@@ -255,9 +249,7 @@ def test_one_password_tried_on_many_accounts_locks_the_network(
     assert 1 <= int(same_network.headers["retry-after"]) <= 900
 
 
-def test_failures_are_counted_against_their_network(
-    accounts: ShopHarness, email: str, client: str
-) -> None:
+def test_failures_are_counted_per_network(accounts: ShopHarness, email: str, client: str) -> None:
     accounts.log_in(email, WRONG, client=client)
     accounts.log_in(f"nobody.{uuid4().hex[:12]}@example.com", client=client)
     accounts.log_in(email, client=client)
@@ -265,12 +257,14 @@ def test_failures_are_counted_against_their_network(
     assert accounts.apps["login"].services.cache.get(network_counter(client)) == b"2"
 
 
-def test_redis_learns_no_address(accounts: ShopHarness, email: str, client: str) -> None:
+def test_redis_keys_contain_no_email_or_address(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
     assert email.split("@")[0] not in account_counter(email)
     assert client not in network_counter(client)
 
 
-def test_without_redis_the_process_counts_for_itself(
+def test_guesses_are_limited_per_process_without_redis(
     accounts_without_redis: ShopHarness, email: str, client: str
 ) -> None:
     accounts = accounts_without_redis
@@ -283,7 +277,7 @@ def test_without_redis_the_process_counts_for_itself(
 
 
 @pytest.mark.parametrize("which", ["accounts", "accounts_without_redis"])
-def test_what_nobody_came_to_judge_is_no_guess(
+def test_requests_during_a_database_outage_are_not_counted(
     which: str,
     request: pytest.FixtureRequest,
     email: str,
@@ -306,7 +300,7 @@ def _database_is_away(*_: object) -> None:
     raise OperationalError("server closed the connection unexpectedly")
 
 
-def test_the_right_password_counts_though_no_session_could_be_opened(
+def test_correct_password_without_a_session_is_not_counted_as_a_failure(
     accounts: ShopHarness, email: str, client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(4):
@@ -326,7 +320,7 @@ def _no_session(*_: object, **__: object) -> None:
 # ---------------------------------------------------------------- refresh
 
 
-def test_a_refresh_token_buys_the_next_pair_once(
+def test_refresh_token_is_exchanged_for_a_new_pair(
     accounts: ShopHarness, email: str, client: str
 ) -> None:
     first = accounts.log_in(email, client=client)
@@ -341,7 +335,7 @@ def test_a_refresh_token_buys_the_next_pair_once(
     assert is_signed_in(accounts, third)
 
 
-def test_renewing_does_not_prolong_a_session(
+def test_refresh_does_not_extend_the_session(
     accounts: ShopHarness, rows: Rows, email: str, client: str
 ) -> None:
     first = accounts.log_in(email, client=client)
@@ -353,7 +347,7 @@ def test_renewing_does_not_prolong_a_session(
     assert rows(ends, session_of(accounts, first)) == before
 
 
-def test_a_token_that_comes_back_takes_the_whole_session_with_it(
+def test_reused_refresh_token_ends_the_session(
     accounts: ShopHarness, rows: Rows, email: str, client: str
 ) -> None:
     first = accounts.log_in(email, client=client)
@@ -373,7 +367,7 @@ def test_a_token_that_comes_back_takes_the_whole_session_with_it(
     assert revoked is True
 
 
-def test_of_ten_uses_at_once_one_counts_and_the_session_ends(
+def test_concurrent_uses_of_a_refresh_token_succeed_once_and_end_the_session(
     accounts: ShopHarness, rows: Rows, email: str, client: str
 ) -> None:
     first = accounts.log_in(email, client=client)
@@ -393,7 +387,7 @@ def test_of_ten_uses_at_once_one_counts_and_the_session_ends(
 
 
 @pytest.mark.parametrize("kind", ["unknown", "short", "access token", "odd"])
-def test_what_never_was_a_refresh_token_changes_nothing(
+def test_unknown_refresh_token_gets_401_and_changes_nothing(
     accounts: ShopHarness, email: str, client: str, kind: str
 ) -> None:
     session = accounts.log_in(email, client=client)
@@ -418,7 +412,7 @@ def test_what_never_was_a_refresh_token_changes_nothing(
     ],
     ids=["expired", "ended", "account closed"],
 )
-def test_a_session_that_is_over_is_neither_used_nor_renewed(
+def test_ended_session_is_neither_accepted_nor_renewed(
     accounts: ShopHarness, rows: Rows, email: str, client: str, change: str
 ) -> None:
     session = accounts.log_in(email, client=client)
@@ -429,14 +423,14 @@ def test_a_session_that_is_over_is_neither_used_nor_renewed(
 
 
 @pytest.mark.parametrize("body", [{}, {"refreshToken": 1}, {"refreshToken": "x", "userId": 1}])
-def test_what_is_no_refresh_is_refused(accounts: ShopHarness, body: Any) -> None:
+def test_invalid_refresh_body_gets_422(accounts: ShopHarness, body: Any) -> None:
     assert accounts.call("POST", "/auth/refresh", body).status == 422
 
 
 # ---------------------------------------------------------------- log out
 
 
-def test_log_out_ends_the_session_at_once_and_twice(
+def test_logout_ends_the_session_and_is_idempotent(
     accounts: ShopHarness, email: str, client: str
 ) -> None:
     session, other = (accounts.log_in(email, client=client) for _ in range(2))
@@ -451,7 +445,7 @@ def test_log_out_ends_the_session_at_once_and_twice(
     assert is_signed_in(accounts, other)
 
 
-def test_a_refresh_token_logs_out_too_even_a_used_one(
+def test_used_refresh_token_ends_the_session_at_logout(
     accounts: ShopHarness, email: str, client: str
 ) -> None:
     first = accounts.log_in(email, client=client)
@@ -464,7 +458,7 @@ def test_a_refresh_token_logs_out_too_even_a_used_one(
     assert not is_signed_in(accounts, second)
 
 
-def test_nobody_logs_out_without_proof(accounts: ShopHarness, email: str, client: str) -> None:
+def test_logout_without_a_token_gets_401(accounts: ShopHarness, email: str, client: str) -> None:
     session = accounts.log_in(email, client=client)
 
     for body, token in [
@@ -500,7 +494,7 @@ def ask_with(accounts: ShopHarness, method: str, path: str, header: str | None) 
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/users/me"), ("POST", "/auth/logout")])
-def test_no_attack_of_the_corpus_gets_through(
+def test_every_forged_token_gets_401(
     accounts: ShopHarness, factory: TokenFactory, method: str, path: str
 ) -> None:
     statuses = {name: ask_with(accounts, method, path, make(factory)) for name, make in ATTACKS}
@@ -509,7 +503,7 @@ def test_no_attack_of_the_corpus_gets_through(
     assert ask_with(accounts, "GET", "/users/me", f"Bearer {factory.good()}") == 200
 
 
-def test_good_tokens_of_sessions_that_are_not_open_are_refused(
+def test_valid_tokens_of_sessions_that_are_not_open_get_401(
     accounts: ShopHarness, factory: TokenFactory
 ) -> None:
     statuses = [
@@ -519,7 +513,7 @@ def test_good_tokens_of_sessions_that_are_not_open_are_refused(
     assert statuses == [401] * len(SESSION_ATTACKS)
 
 
-def test_logging_out_somebody_elses_session_ends_nothing(
+def test_logout_with_a_token_of_another_session_ends_nothing_else(
     accounts: ShopHarness, factory: TokenFactory
 ) -> None:
     for _, make in SESSION_ATTACKS:
@@ -528,7 +522,7 @@ def test_logging_out_somebody_elses_session_ends_nothing(
     assert ask_with(accounts, "GET", "/users/me", f"Bearer {factory.good()}") == 200
 
 
-def test_the_keys_are_public_and_only_the_public_ones(accounts: ShopHarness) -> None:
+def test_jwks_contains_public_keys_only(accounts: ShopHarness) -> None:
     answer = accounts.call("GET", "/.well-known/jwks.json")
 
     assert answer.status == 200

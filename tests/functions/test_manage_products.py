@@ -1,4 +1,4 @@
-"""manage_products: what staff may change, how, and what is announced of it."""
+"""manage_products: staff add and change products, categories and stock; each change is an event."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def patch(staff: Person, product: int, body: Any, etag: str | None = "*") -> Res
         ("POST", "/categories", {"name": "새"}),
     ],
 )
-def test_only_staff_may(shop: ShopHarness, method: str, path: str, body: Any) -> None:
+def test_other_roles_get_403(shop: ShopHarness, method: str, path: str, body: Any) -> None:
     before = state(shop)
 
     assert shop.call(method, path, json_body=body).status == 401
@@ -66,7 +66,7 @@ def test_only_staff_may(shop: ShopHarness, method: str, path: str, body: Any) ->
 # ---------------------------------------------------------------- adding
 
 
-def test_a_new_product_is_for_sale_counted_and_announced(shop: ShopHarness, staff: Person) -> None:
+def test_new_product_is_for_sale_with_stock_and_an_event(shop: ShopHarness, staff: Person) -> None:
     answer = staff.post("/products", new_product(description="두 줄\n설명"))
 
     product = answer.json["id"]
@@ -93,7 +93,7 @@ def test_a_new_product_is_for_sale_counted_and_announced(shop: ShopHarness, staf
     ]
 
 
-def test_a_product_may_start_without_stock(shop: ShopHarness, staff: Person) -> None:
+def test_product_without_stock_is_accepted(shop: ShopHarness, staff: Person) -> None:
     answer = staff.post("/products", new_product(stockQuantity=0))
 
     assert (answer.status, answer.json["stockQuantity"]) == (201, 0)
@@ -101,7 +101,7 @@ def test_a_product_may_start_without_stock(shop: ShopHarness, staff: Person) -> 
     assert shop.sql("select * from shop.stock_moves where product_id = %s", product) == []
 
 
-def test_the_same_key_adds_one_product(shop: ShopHarness, staff: Person) -> None:
+def test_repeated_key_adds_one_product(shop: ShopHarness, staff: Person) -> None:
     first = staff.post("/products", new_product(), key=KEY)
     again = staff.post("/products", new_product(), key=KEY)
 
@@ -113,7 +113,7 @@ def test_the_same_key_adds_one_product(shop: ShopHarness, staff: Person) -> None
     assert other.status == 422
 
 
-def test_a_name_reads_back_as_it_was_given(shop: ShopHarness, staff: Person) -> None:
+def test_valid_name_reads_back_unchanged(shop: ShopHarness, staff: Person) -> None:
     odd = ["👍 emoji", "İstanbul ß", "é", "Việt ế", "%_\\", '"quoted"']
     hostile = ["' OR 1=1--", "<script>", "../../etc/passwd", "${jndi:x}", "{{7*7}}", "$$"]
     for name in ["테스트 상품 A", "a", "가" * 200, *odd, *hostile]:
@@ -130,7 +130,7 @@ NO_CHARACTERS = ["a\ufffeb", "a\U0010ffffb", "a\ufdd0b", "a\ue000b"]
 TWINS_AND_PILES = ["\u1112\u1161\u11ab", "e\u0301", "a" + "\u0335" * 9]
 
 
-def test_a_name_nobody_can_read_is_refused(shop: ShopHarness, staff: Person) -> None:
+def test_unreadable_name_gets_422(shop: ShopHarness, staff: Person) -> None:
     before = state(shop)
 
     for name in [*SPACES, *CONTROLS, *FORMATS, *NO_CHARACTERS, *TWINS_AND_PILES, "가" * 201]:
@@ -182,7 +182,7 @@ NO_PRODUCTS: list[Any] = [
 ]
 
 
-def test_a_product_that_is_none_is_refused(shop: ShopHarness, staff: Person) -> None:
+def test_invalid_product_gets_422(shop: ShopHarness, staff: Person) -> None:
     before = state(shop)
 
     for body in NO_PRODUCTS:
@@ -192,7 +192,7 @@ def test_a_product_that_is_none_is_refused(shop: ShopHarness, staff: Person) -> 
 
 
 @pytest.mark.parametrize(("price", "stock"), [(1, 0), (1_000_000_000, 1_000_000)])
-def test_the_ends_of_the_ranges_are_in_them(staff: Person, price: int, stock: int) -> None:
+def test_smallest_and_largest_values_are_accepted(staff: Person, price: int, stock: int) -> None:
     answer = staff.post("/products", new_product(price=price, stockQuantity=stock, currency="KRW"))
 
     assert (answer.status, answer.json["price"]) == (201, price)
@@ -202,7 +202,7 @@ def test_the_ends_of_the_ranges_are_in_them(staff: Person, price: int, stock: in
 # ---------------------------------------------------------------- changing
 
 
-def test_each_change_makes_a_new_version(shop: ShopHarness, staff: Person) -> None:
+def test_each_change_increments_the_version(shop: ShopHarness, staff: Person) -> None:
     product = shop.product(price=100, stock=4)
 
     first = patch(staff, product, {"price": 200}, '"1.4"')
@@ -226,14 +226,14 @@ def test_each_change_makes_a_new_version(shop: ShopHarness, staff: Person) -> No
     ]
 
 
-def test_a_sale_does_not_make_an_edit_stale(shop: ShopHarness, staff: Person) -> None:
+def test_sale_does_not_change_the_version(shop: ShopHarness, staff: Person) -> None:
     product = shop.product(stock=4)
     shop.sql("update shop.stock set reserved = 3 where product_id = %s", product)
 
     assert patch(staff, product, {"price": 200}, '"1.4"').status == 200
 
 
-def test_a_change_needs_the_version_that_was_read(shop: ShopHarness, staff: Person) -> None:
+def test_change_without_the_current_version_gets_an_error(shop: ShopHarness, staff: Person) -> None:
     product = shop.product()
     before = state(shop)
 
@@ -247,7 +247,7 @@ def test_a_change_needs_the_version_that_was_read(shop: ShopHarness, staff: Pers
     assert patch(staff, product, {"price": 200}, '"7.1", "1.10"').status == 200
 
 
-def test_of_two_who_read_the_same_version_one_changes_it(shop: ShopHarness, staff: Person) -> None:
+def test_concurrent_changes_of_one_version_succeed_once(shop: ShopHarness, staff: Person) -> None:
     product, start = shop.product(), threading.Barrier(4)
     answers: list[int] = []
 
@@ -265,7 +265,7 @@ def test_of_two_who_read_the_same_version_one_changes_it(shop: ShopHarness, staf
     assert len(changes_announced(shop)) == 1
 
 
-def test_a_withdrawn_product_can_come_back(shop: ShopHarness, staff: Person) -> None:
+def test_withdrawn_product_can_be_restored(shop: ShopHarness, staff: Person) -> None:
     product = shop.product()
 
     assert patch(staff, product, {"active": False}).json["active"] is False
@@ -292,7 +292,7 @@ NO_CHANGES: list[tuple[str, Any, str, int]] = [
 ]
 
 
-def test_a_change_that_cannot_be_is_refused(shop: ShopHarness, staff: Person) -> None:
+def test_invalid_change_gets_422(shop: ShopHarness, staff: Person) -> None:
     before = state(shop)
 
     for product, body, etag, status in NO_CHANGES:
@@ -304,7 +304,7 @@ def test_a_change_that_cannot_be_is_refused(shop: ShopHarness, staff: Person) ->
 # ---------------------------------------------------------------- restocking
 
 
-def test_a_restock_is_counted_moved_and_announced(shop: ShopHarness, staff: Person) -> None:
+def test_restock_adds_stock_with_a_move_and_an_event(shop: ShopHarness, staff: Person) -> None:
     product = shop.product(stock=4)
 
     answer = staff.post(f"/products/{product}/stock", {"quantity": 6}, key=KEY)
@@ -335,7 +335,7 @@ NO_RESTOCKS: list[tuple[str, Any, int]] = [
 ]
 
 
-def test_a_restock_that_cannot_be_is_refused(shop: ShopHarness, staff: Person) -> None:
+def test_invalid_restock_gets_an_error(shop: ShopHarness, staff: Person) -> None:
     before = state(shop)
 
     for product, quantity, status in NO_RESTOCKS:
@@ -344,7 +344,7 @@ def test_a_restock_that_cannot_be_is_refused(shop: ShopHarness, staff: Person) -
     assert state(shop) == before
 
 
-def test_a_full_shelf_takes_no_more_and_keeps_room_for_returns(
+def test_restock_above_the_limit_gets_an_error_and_returns_still_fit(
     shop: ShopHarness, staff: Person
 ) -> None:
     product = shop.product(stock=2_000_000_000 - 9)
@@ -356,7 +356,7 @@ def test_a_full_shelf_takes_no_more_and_keeps_room_for_returns(
 # ---------------------------------------------------------------- categories
 
 
-def test_a_category_is_added_once(shop: ShopHarness, staff: Person) -> None:
+def test_duplicate_category_gets_an_error(shop: ShopHarness, staff: Person) -> None:
     name = f"분류 {new_uuid()}"[:50]
 
     assert staff.post("/categories", {"name": name}).status == 201

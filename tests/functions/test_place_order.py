@@ -1,4 +1,4 @@
-"""place_order: one transaction, 201 PENDING, never waits for money."""
+"""place_order: reserves stock and emits order.placed in one transaction; responds 201 PENDING."""
 
 from __future__ import annotations
 

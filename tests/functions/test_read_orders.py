@@ -1,4 +1,4 @@
-"""read_orders: one's own orders, a page at a time, and a wait as RFC 7240 has it."""
+"""read_orders: an account's own orders in pages, and waiting for a payment (RFC 7240)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from tests.sample_requests import Samples
         ("wait=٥", None),
     ],
 )
-def test_a_wait_is_a_preference_of_its_own(prefer: str, seconds: int | None) -> None:
+def test_wait_preference_is_parsed(prefer: str, seconds: int | None) -> None:
     assert wait_seconds(prefer) == seconds
 
 
-def test_the_wait_that_was_taken_is_named(shop: ShopHarness) -> None:
+def test_applied_wait_is_named_in_the_response(shop: ShopHarness) -> None:
     buyer = shop.person()
     order = buyer.paid_order(shop.product())
 
@@ -49,7 +49,7 @@ def test_the_wait_that_was_taken_is_named(shop: ShopHarness) -> None:
     assert (plain.status, "preference-applied" in plain.headers) == (200, False)
 
 
-def test_pages_hold_every_order_once_newest_first(shop: ShopHarness) -> None:
+def test_pages_contain_every_order_once_newest_first(shop: ShopHarness) -> None:
     buyer, product = shop.person(), shop.product()
     placed = [buyer.order(product)["id"] for _ in range(5)]
     shop.person().order(product)
@@ -65,7 +65,7 @@ def test_pages_hold_every_order_once_newest_first(shop: ShopHarness) -> None:
 
 
 @pytest.mark.parametrize("tail", ["", "/timeline"])
-def test_what_is_no_id_is_not_found_like_an_order_of_nobody(shop: ShopHarness, tail: str) -> None:
+def test_invalid_foreign_and_missing_ids_get_the_same_404(shop: ShopHarness, tail: str) -> None:
     buyer = shop.person()
     other = shop.person().order(shop.product())["id"]
     missing = "01990000-0000-7000-8000-000000000000"

@@ -1,4 +1,4 @@
-"""read_settlements: closed days as they were closed, open days live, and only for those allowed."""
+"""read_settlements: closed days as closed, open days from the ledger, for permitted roles."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def today(shop: ShopHarness) -> date:
     return day
 
 
-def test_today_is_there_with_zeros_before_anything_happened(shop: ShopHarness) -> None:
+def test_day_without_postings_is_shown_with_zeros(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     day = today(shop).isoformat()
 
@@ -47,7 +47,7 @@ def test_today_is_there_with_zeros_before_anything_happened(shop: ShopHarness) -
     assert (month.status, month.json) == (200, {"yearMonth": day[:7], **nothing})
 
 
-def test_a_day_reads_the_same_open_and_closed(shop: ShopHarness) -> None:
+def test_day_has_the_same_values_open_and_closed(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 00:00+09")
     insert_posting(shop, "REFUND", 12_000, "2026-02-01 23:59:59+09")
@@ -63,7 +63,7 @@ def test_a_day_reads_the_same_open_and_closed(shop: ShopHarness) -> None:
     assert closed == day | figures(10_000, 12_000, (1, 1), closed=True)
 
 
-def test_a_paid_order_is_in_todays_settlement(shop: ShopHarness) -> None:
+def test_paid_order_is_in_the_settlement_of_today(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     shop.person().paid_order(shop.product(price=19_500), 2)
 
@@ -74,7 +74,7 @@ def test_a_paid_order_is_in_todays_settlement(shop: ShopHarness) -> None:
     ]
 
 
-def test_without_a_date_the_newest_thirty_days_come_newest_first(shop: ShopHarness) -> None:
+def test_request_without_a_date_lists_the_newest_30_days(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     for days in range(1, 41):
         insert_posting(shop, "CAPTURE", days, f"{today(shop) - timedelta(days=days)} 12:00+09")
@@ -88,7 +88,7 @@ def test_without_a_date_the_newest_thirty_days_come_newest_first(shop: ShopHarne
     assert dates == sorted(dates, reverse=True)
 
 
-def test_months_add_up_their_days_and_the_newest_twelve_come_first(shop: ShopHarness) -> None:
+def test_request_without_a_month_lists_the_sums_of_the_newest_12_months(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     for month in range(1, 13):
         insert_posting(shop, "CAPTURE", 1_000 * month, f"2024-{month:02}-01 00:00+09")
@@ -106,7 +106,7 @@ def test_months_add_up_their_days_and_the_newest_twelve_come_first(shop: ShopHar
     assert [month["closed"] for month in newest] == [False] + [True] * 11
 
 
-def test_a_month_with_an_open_day_is_open(shop: ShopHarness) -> None:
+def test_month_with_an_open_day_is_open(shop: ShopHarness) -> None:
     finance = shop.person("finance")
     insert_posting(shop, "CAPTURE", 1_000, "2026-02-01 12:00+09")
     shop.tick("settle")
@@ -121,7 +121,7 @@ def test_a_month_with_an_open_day_is_open(shop: ShopHarness) -> None:
     "path",
     ["/settlements/daily?date=2026-02-03", "/settlements/monthly?yearMonth=2026-03"],
 )
-def test_a_period_without_postings_is_not_found(shop: ShopHarness, path: str) -> None:
+def test_period_without_postings_gets_404(shop: ShopHarness, path: str) -> None:
     finance = shop.person("finance")
     insert_posting(shop, "CAPTURE", 1_000, "2026-02-01 12:00+09")
 
@@ -156,7 +156,7 @@ def test_a_period_without_postings_is_not_found(shop: ShopHarness, path: str) ->
         "monthly?date=2026-02-01",
     ],
 )
-def test_what_is_no_date_of_ours_is_refused(shop: ShopHarness, query: str) -> None:
+def test_invalid_date_gets_400(shop: ShopHarness, query: str) -> None:
     finance = shop.person("finance")
 
     answer = finance.get(f"/settlements/{query}")
@@ -173,7 +173,7 @@ def test_what_is_no_date_of_ours_is_refused(shop: ShopHarness, query: str) -> No
         ("public", {"anonymous": 200, "customer": 200, "staff": 200, "finance": 200}),
     ],
 )
-def test_who_may_read_is_a_policy(
+def test_policy_decides_which_roles_may_read(
     make_shop: MakeShop, policy: str, expected: dict[str, int], path: str
 ) -> None:
     shop = make_shop(settlements_auth=policy)

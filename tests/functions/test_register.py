@@ -1,4 +1,4 @@
-"""register: one account for one e-mail, nothing said or stored that is nobody's business."""
+"""register: creates one account per email address, and shows accounts to their owners only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def registered_events(rows: Rows) -> list[Any]:
     return rows("select data, order_id from shop.outbox where type = 'user.registered'")
 
 
-def test_a_new_customer_gets_an_account_and_nothing_more(accounts: ShopHarness, rows: Rows) -> None:
+def test_new_account_is_a_customer_with_a_hashed_password(
+    accounts: ShopHarness, rows: Rows
+) -> None:
     email = f"Kim.{uuid4().hex[:12]}@Example.COM"
 
     answer = accounts.register(email)
@@ -45,7 +47,7 @@ def test_a_new_customer_gets_an_account_and_nothing_more(accounts: ShopHarness, 
     assert (key, role) == (email.lower(), "customer")
 
 
-def test_a_registration_is_announced_by_id_only(accounts: ShopHarness, rows: Rows) -> None:
+def test_registration_event_contains_the_id_only(accounts: ShopHarness, rows: Rows) -> None:
     user_id = accounts.register(some_email()).json["id"]
 
     announced = [data for data, _ in registered_events(rows) if data["userId"] == user_id]
@@ -53,9 +55,7 @@ def test_a_registration_is_announced_by_id_only(accounts: ShopHarness, rows: Row
     assert announced == [{"userId": user_id}]
 
 
-def test_another_spelling_of_the_address_is_the_same_account(
-    accounts: ShopHarness, rows: Rows
-) -> None:
+def test_other_spelling_of_a_taken_email_gets_409(accounts: ShopHarness, rows: Rows) -> None:
     email = some_email()
     assert accounts.register(email).status == 201
     before = len(registered_events(rows))
@@ -67,7 +67,7 @@ def test_another_spelling_of_the_address_is_the_same_account(
     assert len(registered_events(rows)) == before
 
 
-def test_of_a_hundred_at_once_one_gets_the_account(accounts: ShopHarness, rows: Rows) -> None:
+def test_concurrent_registrations_create_one_account(accounts: ShopHarness, rows: Rows) -> None:
     email = some_email()
 
     with ThreadPoolExecutor(20) as pool:
@@ -79,7 +79,7 @@ def test_of_a_hundred_at_once_one_gets_the_account(accounts: ShopHarness, rows: 
     assert accounts_of(rows, email) == 1
 
 
-def test_a_repeated_key_gets_the_stored_answer(accounts: ShopHarness, rows: Rows) -> None:
+def test_repeated_key_gets_the_stored_response(accounts: ShopHarness, rows: Rows) -> None:
     email, key = some_email(), uuid4().hex
 
     first = accounts.register(email, key=key)
@@ -92,9 +92,7 @@ def test_a_repeated_key_gets_the_stored_answer(accounts: ShopHarness, rows: Rows
     assert accounts_of(rows, email) == 1
 
 
-def test_nothing_kept_with_a_key_was_computed_from_the_password(
-    accounts: ShopHarness, rows: Rows
-) -> None:
+def test_idempotency_fingerprint_excludes_the_password(accounts: ShopHarness, rows: Rows) -> None:
     email, key = some_email(), uuid4().hex
     accounts.register(email, key=key)
     accounts.register(email, "another password altogether", key=key)
@@ -168,7 +166,7 @@ NAMES_ACCEPTED = [
 
 
 @pytest.mark.parametrize("email", EMAILS_REFUSED)
-def test_what_is_no_address_makes_no_account(accounts: ShopHarness, rows: Rows, email: str) -> None:
+def test_invalid_email_gets_422(accounts: ShopHarness, rows: Rows, email: str) -> None:
     before = rows("select count(*) from shop.users")
 
     answer = accounts.register(email)
@@ -178,16 +176,14 @@ def test_what_is_no_address_makes_no_account(accounts: ShopHarness, rows: Rows, 
 
 
 @pytest.mark.parametrize("local", ["a+tag", "o'brien", "x" * 30, "a.b.c", "1", "_", "A-Z"])
-def test_unusual_addresses_are_addresses(accounts: ShopHarness, local: str) -> None:
+def test_unusual_valid_email_is_accepted(accounts: ShopHarness, local: str) -> None:
     email = f"{local}@x-{uuid4().hex[:12]}.xn--3e0b707e"
 
     assert accounts.register(email).json["email"] == email
 
 
 @pytest.mark.parametrize("name", NAMES_REFUSED)
-def test_names_that_cannot_be_seen_are_refused(
-    accounts: ShopHarness, rows: Rows, name: str
-) -> None:
+def test_invisible_name_gets_422(accounts: ShopHarness, rows: Rows, name: str) -> None:
     email = some_email()
 
     answer = accounts.call("POST", "/users", {"email": email, "password": PASSWORD, "name": name})
@@ -197,7 +193,7 @@ def test_names_that_cannot_be_seen_are_refused(
 
 
 @pytest.mark.parametrize("name", NAMES_ACCEPTED)
-def test_names_are_kept_as_they_were_given(accounts: ShopHarness, name: str) -> None:
+def test_valid_name_is_stored_unchanged(accounts: ShopHarness, name: str) -> None:
     body = {"email": some_email(), "password": PASSWORD, "name": name}
 
     answer = accounts.call("POST", "/users", body)
@@ -206,9 +202,7 @@ def test_names_are_kept_as_they_were_given(accounts: ShopHarness, name: str) -> 
 
 
 @pytest.mark.parametrize("password", ["7 chars", "x" * 129, "Password123", "EMAIL"])
-def test_guessable_passwords_make_no_account(
-    accounts: ShopHarness, rows: Rows, password: str
-) -> None:
+def test_weak_password_gets_422(accounts: ShopHarness, rows: Rows, password: str) -> None:
     email = some_email()
     before = len(registered_events(rows))
 
@@ -232,7 +226,7 @@ def test_guessable_passwords_make_no_account(
         {"emailKey": "x"},
     ],
 )
-def test_nobody_writes_more_than_the_three_properties(
+def test_unknown_property_gets_422(
     accounts: ShopHarness, rows: Rows, extra: dict[str, Any]
 ) -> None:
     email = some_email()
@@ -244,7 +238,7 @@ def test_nobody_writes_more_than_the_three_properties(
 
 @pytest.mark.parametrize("value", [None, 1, 1.5, True, [], {}, ["a@x.kr"], {"$gt": ""}])
 @pytest.mark.parametrize("property_name", ["email", "password", "name"])
-def test_values_of_the_wrong_type_are_refused(
+def test_value_of_another_type_gets_422(
     accounts: ShopHarness, property_name: str, value: Any
 ) -> None:
     body = {"email": some_email(), "password": PASSWORD, "name": "김철수", property_name: value}
@@ -252,7 +246,7 @@ def test_values_of_the_wrong_type_are_refused(
     assert accounts.call("POST", "/users", body).status == 422
 
 
-def test_people_see_their_own_account(accounts: ShopHarness) -> None:
+def test_account_is_shown_to_its_owner(accounts: ShopHarness) -> None:
     email = some_email()
     created = accounts.register(email).json
     token = accounts.log_in(email).json["accessToken"]
@@ -264,7 +258,7 @@ def test_people_see_their_own_account(accounts: ShopHarness) -> None:
     assert (answer.status, answer.json) == (200, created)
 
 
-def test_nobody_is_shown_without_a_token(accounts: ShopHarness) -> None:
+def test_account_without_a_token_gets_401(accounts: ShopHarness) -> None:
     answer = accounts.call("GET", "/users/me", headers={"x-user-id": "1"})
 
     assert (answer.status, answer.json["error"]) == (401, "UNAUTHENTICATED")

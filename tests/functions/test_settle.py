@@ -1,4 +1,4 @@
-"""settle: a finished day is closed once, from the ledger, when nothing can be added to it."""
+"""settle: closes each finished business day once, from the ledger, when no posting can be added."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def zone_where_midnight_was(ago: timedelta) -> str:
     return f"<test>{sign}{hours}:{seconds // 60:02}:{seconds % 60:02}"
 
 
-def test_closes_each_finished_day_with_its_sums_its_lines_and_an_event(
+def test_finished_days_are_closed_with_sums_lines_and_an_event(
     shop: ShopHarness,
 ) -> None:
     insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 00:00:00+09")
@@ -93,7 +93,7 @@ def test_closes_each_finished_day_with_its_sums_its_lines_and_an_event(
     ]
 
 
-def test_a_closed_day_never_changes_and_a_second_tick_finds_nothing(shop: ShopHarness) -> None:
+def test_second_tick_changes_no_closed_day(shop: ShopHarness) -> None:
     insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
     shop.tick("settle")
     insert_posting(shop, "REFUND", 10_000, "2026-02-03 12:00+09")
@@ -119,7 +119,7 @@ def test_today_stays_open(shop: ShopHarness) -> None:
     assert shop.outbox(undone=False) == []
 
 
-def test_each_currency_of_a_day_is_closed_for_itself(shop: ShopHarness) -> None:
+def test_each_currency_of_a_day_is_closed_separately(shop: ShopHarness) -> None:
     insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
     insert_posting(shop, "CAPTURE", 25, "2026-02-01 12:00+09", currency="USD")
 
@@ -131,7 +131,7 @@ def test_each_currency_of_a_day_is_closed_for_itself(shop: ShopHarness) -> None:
     ]
 
 
-def test_days_of_23_and_25_hours_begin_and_end_where_the_zone_says(make_shop: MakeShop) -> None:
+def test_days_of_23_and_25_hours_follow_the_time_zone(make_shop: MakeShop) -> None:
     shop = make_shop(business_time_zone="Europe/Berlin")
     insert_posting(shop, "CAPTURE", 1, "2026-03-28 22:59:59Z")  # 28 March, 23:59:59 winter time
     insert_posting(shop, "CAPTURE", 2, "2026-03-28 23:00Z")
@@ -152,7 +152,7 @@ def test_days_of_23_and_25_hours_begin_and_end_where_the_zone_says(make_shop: Ma
     ]
 
 
-def test_a_day_that_ended_a_minute_ago_is_left_to_the_next_tick(make_shop: MakeShop) -> None:
+def test_day_that_ended_a_minute_ago_stays_open(make_shop: MakeShop) -> None:
     shop = make_shop(business_time_zone=zone_where_midnight_was(timedelta(seconds=60)))
     insert_posting(shop, "CAPTURE", 10_000, (datetime.now(UTC) - timedelta(minutes=5)).isoformat())
 
@@ -162,7 +162,7 @@ def test_a_day_that_ended_a_minute_ago_is_left_to_the_next_tick(make_shop: MakeS
     assert settlements(shop) == []
 
 
-def test_a_day_that_ended_three_minutes_ago_is_closed(make_shop: MakeShop) -> None:
+def test_day_that_ended_three_minutes_ago_is_closed(make_shop: MakeShop) -> None:
     shop = make_shop(business_time_zone=zone_where_midnight_was(timedelta(minutes=3)))
     insert_posting(shop, "CAPTURE", 10_000, (datetime.now(UTC) - timedelta(minutes=5)).isoformat())
 
@@ -171,7 +171,7 @@ def test_a_day_that_ended_three_minutes_ago_is_closed(make_shop: MakeShop) -> No
     assert [row[2:] for row in settlements(shop)] == [(10_000, 0, 1, 1)]
 
 
-def test_waits_for_a_transaction_that_began_before_the_day_ended(shop: ShopHarness) -> None:
+def test_older_open_transaction_delays_the_closing(shop: ShopHarness) -> None:
     yesterday = shop.sql("select ((now() - interval '1 day') at time zone %s)::date as day", SEOUL)
     insert_posting(shop, "CAPTURE", 10_000, f"{yesterday[0]['day']} 12:00+09")
     shop.sql(PLANTED_ACTIVITY)
@@ -193,7 +193,7 @@ def test_waits_for_a_transaction_that_began_before_the_day_ended(shop: ShopHarne
     assert [row[2:] for row in settlements(shop)] == [(10_000, 0, 1, 1)]
 
 
-def test_who_may_not_see_other_transactions_closes_nothing(shop: ShopHarness) -> None:
+def test_role_that_cannot_see_other_transactions_closes_nothing(shop: ShopHarness) -> None:
     blind = Database(shop.role_url("ops"), source="/shop/settle")
 
     with blind.transaction() as session:
@@ -203,7 +203,7 @@ def test_who_may_not_see_other_transactions_closes_nothing(shop: ShopHarness) ->
     assert day is not None and not day.over
 
 
-def test_eight_replicas_at_once_close_each_day_once(shop: ShopHarness) -> None:
+def test_eight_concurrent_ticks_close_each_day_once(shop: ShopHarness) -> None:
     for day in range(1, 5):
         for amount in (1_000, 200, 30):
             insert_posting(shop, "CAPTURE", amount, f"2026-02-0{day} 12:00+09")

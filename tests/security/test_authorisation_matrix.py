@@ -1,4 +1,4 @@
-"""Who may do what: one table, endpoint by principal; a route without a row fails (API1, API5)."""
+"""Authorisation: the status of every route for every principal, in one table (OWASP API1, API5)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
 }
 
 
-def test_every_route_has_a_row_and_every_row_a_route() -> None:
+def test_table_has_one_row_for_every_route() -> None:
     assert set(MATRIX) == set(ROUTES) == set(SAMPLES)
     assert {len(row) for row in MATRIX.values()} == {len(PRINCIPALS)}
 
@@ -133,7 +133,9 @@ def principal(samples: Samples, name: str, route: Route) -> Person | None:
 
 
 @pytest.mark.parametrize("name", PRINCIPALS)
-def test_every_route_answers_this_principal_as_the_table_says(samples: Samples, name: str) -> None:
+def test_every_route_responds_to_the_principal_as_the_table_states(
+    samples: Samples, name: str
+) -> None:
     column = PRINCIPALS.index(name)
     wrong: list[str] = []
     for (method, path), row in MATRIX.items():
@@ -156,7 +158,7 @@ def test_every_route_answers_this_principal_as_the_table_says(samples: Samples, 
         ("public", (200,) * 10),
     ],
 )
-def test_the_settlements_policy_moves_the_line(
+def test_settlements_policy_changes_the_permitted_roles(
     make_shop: Callable[..., ShopHarness], policy: str, row: tuple[int, ...]
 ) -> None:
     samples = Samples(make_shop(settlements_auth=policy))
@@ -174,7 +176,7 @@ OF_AN_ORDER = [route for route in ROUTES.values() if "{orderId}" in route.path]
 
 
 @pytest.mark.parametrize("route", OF_AN_ORDER, ids=lambda r: f"{r.method} {r.path}")
-def test_another_customers_order_is_as_missing_as_none_at_all(
+def test_order_of_another_customer_gets_the_404_of_a_missing_order(
     samples: Samples, route: Route
 ) -> None:
     stranger = samples.shop.person()
@@ -191,7 +193,7 @@ def test_another_customers_order_is_as_missing_as_none_at_all(
     assert dict(theirs.headers) == dict(none.headers)
 
 
-def test_an_order_id_that_is_no_id_is_as_missing(samples: Samples) -> None:
+def test_invalid_order_id_gets_404(samples: Samples) -> None:
     order_id = samples.order()
     theirs = samples.shop.person().get(f"/orders/{order_id}").json
 
@@ -200,7 +202,7 @@ def test_an_order_id_that_is_no_id_is_as_missing(samples: Samples) -> None:
         assert answer.json == theirs | {"instance": f"/orders/{odd}"}, odd
 
 
-def test_nobody_can_name_anothers_cart_or_orders(samples: Samples) -> None:
+def test_user_id_in_a_request_does_not_select_another_account(samples: Samples) -> None:
     other = samples.shop.person()
     samples.fill_cart(samples.owner)
     samples.order()
@@ -212,7 +214,7 @@ def test_nobody_can_name_anothers_cart_or_orders(samples: Samples) -> None:
     assert len(samples.owner.get("/cart").json["items"]) == 1
 
 
-def test_a_role_that_was_taken_away_is_gone_at_once(samples: Samples) -> None:
+def test_revoked_role_takes_effect_at_once(samples: Samples) -> None:
     staff = samples.shop.person("staff")
     samples.shop.sql("update shop.users set role = 'customer' where user_id = %s", staff.user_id)
 
@@ -221,7 +223,7 @@ def test_a_role_that_was_taken_away_is_gone_at_once(samples: Samples) -> None:
     assert (answer.status, answer.error) == (401, "UNAUTHENTICATED")
 
 
-def test_nobody_refunds_an_order_of_their_own(samples: Samples) -> None:
+def test_support_cannot_refund_their_own_order(samples: Samples) -> None:
     support = samples.shop.person("support")
     order = support.paid_order(samples.product)
     before = samples.rows()

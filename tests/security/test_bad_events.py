@@ -1,4 +1,4 @@
-"""Events that must not be taken, sent to every receiver of the shop (section 6e, H-10, S-12)."""
+"""Invalid, forged, stale and repeated events, sent to every function that receives events."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def sender(request: pytest.FixtureRequest, shop: ShopHarness) -> Sender:
     return Sender(shop, *request.param)
 
 
-def test_a_good_event_is_taken_in_binary_and_in_structured_mode(sender: Sender) -> None:
+def test_valid_event_is_accepted_in_binary_and_structured_mode(sender: Sender) -> None:
     (earlier,) = sender.shop.sql(
         "select count(*) from shop.inbox where consumer = %s", sender.consumer
     )
@@ -124,7 +124,7 @@ def test_a_good_event_is_taken_in_binary_and_in_structured_mode(sender: Sender) 
     assert inbox["count"] == before + 2
 
 
-def test_an_event_counts_once_however_often_it_comes(sender: Sender) -> None:
+def test_repeated_event_has_one_effect(sender: Sender) -> None:
     event = sender.signed(sender.event())
     assert sender.binary(event).status == 204
     sender.shop.deliver_all()
@@ -137,7 +137,7 @@ def test_an_event_counts_once_however_often_it_comes(sender: Sender) -> None:
     assert sender.effects() == before
 
 
-def test_what_is_no_event_is_refused_and_changes_nothing(sender: Sender) -> None:
+def test_malformed_event_gets_an_error_and_changes_nothing(sender: Sender) -> None:
     good = sender.signed(sender.event())
     headers, body = envelope.to_binary(good)
     structured = json.loads(envelope.to_structured(good)[1])
@@ -197,7 +197,7 @@ def _malformed(
     yield "compressed", headers | {"content-encoding": "gzip"}, body, 415
 
 
-def test_what_is_not_authentic_is_refused_and_changes_nothing(sender: Sender) -> None:
+def test_forged_event_gets_an_error_and_changes_nothing(sender: Sender) -> None:
     event = sender.event()
     good = sender.signed(event)
     stranger = Ed25519PrivateKey.generate().private_bytes(
@@ -246,7 +246,7 @@ def test_what_is_not_authentic_is_refused_and_changes_nothing(sender: Sender) ->
     assert sender.effects() == before
 
 
-def test_what_nobody_here_consumes_or_understands_is_422(sender: Sender) -> None:
+def test_unknown_event_gets_422(sender: Sender) -> None:
     good = sender.event()
     subject_of_another = str(uuid4())
     before = sender.effects()
@@ -283,7 +283,7 @@ def _all(sender: Sender, value: Any) -> bytes:
     return json.dumps(dict.fromkeys(sender.data(), value)).encode()
 
 
-def test_an_order_that_is_not_there_is_422_and_forgets_nothing(sender: Sender) -> None:
+def test_event_about_a_missing_order_gets_422_and_is_not_recorded(sender: Sender) -> None:
     if "orderId" not in sender.data():
         event = sender.event({"productId": 2**62, "productVersion": 1})
         assert sender.binary(sender.signed(event)).status == 204  # it only makes lists stale
@@ -296,7 +296,7 @@ def test_an_order_that_is_not_there_is_422_and_forgets_nothing(sender: Sender) -
     assert sender.effects() == before
 
 
-def test_a_late_event_is_taken_when_the_outbox_knows_it(shop: ShopHarness) -> None:
+def test_old_event_is_accepted_when_it_is_in_the_outbox(shop: ShopHarness) -> None:
     samples = Samples(shop)
     order = samples.order()
     old = "update shop.outbox set created_at = now() - interval '3 days' where order_id = %s"
@@ -307,7 +307,7 @@ def test_a_late_event_is_taken_when_the_outbox_knows_it(shop: ShopHarness) -> No
     assert samples.owner.get(f"/orders/{order}").json["status"] == "PAID"
 
 
-def test_an_event_of_64_kib_is_read_and_one_byte_more_is_not(shop: ShopHarness) -> None:
+def test_event_above_64_kib_gets_413(shop: ShopHarness) -> None:
     sender = Sender(shop, "charge", "order.placed")
     event = sender.event()
     padded = replace(event, data=event.data.ljust(65_536))
@@ -316,7 +316,7 @@ def test_an_event_of_64_kib_is_read_and_one_byte_more_is_not(shop: ShopHarness) 
     assert sender.binary(sender.signed(replace(padded, data=padded.data + b" "))).status == 413
 
 
-def test_the_same_id_of_another_source_is_an_event_of_its_own(shop: ShopHarness) -> None:
+def test_same_id_from_another_source_is_another_event(shop: ShopHarness) -> None:
     sender = Sender(shop, "refund", "refund.requested")
     first = sender.event(source="/shop/cancel_order")
     twin = replace(first, source="/shop/charge")
@@ -328,7 +328,7 @@ def test_the_same_id_of_another_source_is_an_event_of_its_own(shop: ShopHarness)
     assert [row["source"] for row in rows] == ["/shop/cancel_order", "/shop/charge"]
 
 
-def test_a_hundred_copies_at_once_have_one_effect(shop: ShopHarness) -> None:
+def test_hundred_concurrent_copies_have_one_effect(shop: ShopHarness) -> None:
     sender = Sender(shop, "charge", "order.placed")
     event = sender.signed(sender.event())
 
@@ -367,7 +367,7 @@ def tick_of(spec: FunctionSpec, **changes: Any) -> CloudEvent:
 
 
 @pytest.mark.parametrize("consumer", TICKED)
-def test_only_the_clock_ticks_and_only_now(shop: ShopHarness, consumer: str) -> None:
+def test_forged_or_stale_tick_gets_an_error(shop: ShopHarness, consumer: str) -> None:
     spec = next(s for s in RECEIVERS if s.name == consumer)
 
     def send(event: CloudEvent, domain: str | None) -> int:
@@ -393,7 +393,7 @@ def test_only_the_clock_ticks_and_only_now(shop: ShopHarness, consumer: str) -> 
 
 
 @pytest.mark.parametrize("consumer", TICKED)
-def test_a_tick_that_comes_again_finds_nothing_to_do(shop: ShopHarness, consumer: str) -> None:
+def test_repeated_tick_changes_nothing(shop: ShopHarness, consumer: str) -> None:
     Samples(shop).paid  # noqa: B018 (something to sweep and to settle)
     assert shop.tick(consumer).status == 204
     (before,) = shop.sql(COUNT_EFFECTS)
@@ -407,7 +407,7 @@ def test_a_tick_that_comes_again_finds_nothing_to_do(shop: ShopHarness, consumer
 
 
 @pytest.mark.parametrize("consumer", [spec.name for spec in RECEIVERS])
-def test_events_are_posted_and_nothing_else(shop: ShopHarness, consumer: str) -> None:
+def test_events_path_accepts_post_only(shop: ShopHarness, consumer: str) -> None:
     for method in ("GET", "PUT", "PATCH", "DELETE", "TRACE", "HEAD"):
         answer = shop.call(method, "/events", function=consumer)
         assert (answer.status, answer.headers["allow"]) == (405, "OPTIONS, POST")
@@ -417,13 +417,13 @@ def test_events_are_posted_and_nothing_else(shop: ShopHarness, consumer: str) ->
     assert shop.call("POST", "/", function=consumer).status == 404
 
 
-def test_functions_that_receive_no_events_have_no_such_path(shop: ShopHarness) -> None:
+def test_functions_without_subscriptions_have_no_events_path(shop: ShopHarness) -> None:
     for spec in all_specs():
         if not spec.receives_events:
             assert shop.call("POST", "/events", function=spec.name).status == 404
 
 
-def test_poison_is_kept_once_and_harms_nobody(shop: ShopHarness) -> None:
+def test_dead_letter_is_stored_once_with_escaped_text(shop: ShopHarness) -> None:
     poison = CloudEvent(
         id="' or 1=1--",
         source="/evil",

@@ -209,7 +209,7 @@ def samples(request: pytest.FixtureRequest) -> Iterator[Samples]:
 # ---------------------------------------------------------------- bodies
 
 
-def test_what_is_not_one_json_document_is_refused_everywhere(samples: Samples) -> None:
+def test_every_route_rejects_bodies_that_are_not_one_json_document(samples: Samples) -> None:
     for route in WITH_BODY:
         attempts = Attempts(samples, route)
         name = f"{route.method} {route.path}: "
@@ -226,7 +226,7 @@ def test_what_is_not_one_json_document_is_refused_everywhere(samples: Samples) -
 JSON = {"content-type": "application/json"}
 
 
-def test_properties_nobody_asked_for_are_refused_everywhere(samples: Samples) -> None:
+def test_every_route_rejects_unknown_properties(samples: Samples) -> None:
     for route in WITH_BODY:
         attempts = Attempts(samples, route)
         known = set(schema_of(route)["properties"])
@@ -242,7 +242,7 @@ def test_properties_nobody_asked_for_are_refused_everywhere(samples: Samples) ->
         attempts.finish()
 
 
-def test_values_outside_a_fields_rule_are_refused_everywhere(samples: Samples) -> None:
+def test_every_route_rejects_values_outside_the_schema(samples: Samples) -> None:
     cases = 0
     for route in WITH_BODY:
         attempts = Attempts(samples, route)
@@ -258,7 +258,7 @@ def test_values_outside_a_fields_rule_are_refused_everywhere(samples: Samples) -
     assert cases > 150
 
 
-def test_a_zero_with_a_sign_and_an_exponent_are_no_quantity(samples: Samples) -> None:
+def test_unusual_number_literal_is_no_valid_quantity(samples: Samples) -> None:
     attempts = Attempts(samples, ROUTES["POST", "/orders"])
     for text in ("-0", "0", "1e3", "1E0", "1.0", "10e-1", "0x10", "1_000"):
         raw = f'{{"productId":{samples.product},"quantity":{text},"paymentMethod":"CARD"}}'.encode()
@@ -266,7 +266,7 @@ def test_a_zero_with_a_sign_and_an_exponent_are_no_quantity(samples: Samples) ->
     attempts.finish()
 
 
-def test_other_media_types_and_compressed_bodies_are_refused_everywhere(samples: Samples) -> None:
+def test_every_route_rejects_other_media_types_and_compressed_bodies(samples: Samples) -> None:
     for route in WITH_BODY:
         attempts = Attempts(samples, route)
         for media_type in MEDIA_TYPES:
@@ -284,14 +284,14 @@ def test_other_media_types_and_compressed_bodies_are_refused_everywhere(samples:
         attempts.finish()
 
 
-def test_a_charset_of_utf_8_is_welcome(samples: Samples) -> None:
+def test_charset_utf_8_is_accepted(samples: Samples) -> None:
     sent = sample_request(samples, ROUTES["POST", "/orders"])
     for media_type in ('application/json; charset="utf-8"', "Application/JSON;charset=UTF-8"):
         answer = samples.owner.post(sent.path, sent.body, headers={"content-type": media_type})
         assert answer.status == 201, media_type
 
 
-def test_a_body_may_have_64_kib_and_not_a_byte_more(samples: Samples) -> None:
+def test_body_above_64_kib_gets_413(samples: Samples) -> None:
     for route in WITH_BODY:
         attempts = Attempts(samples, route)
         attempts.expect(413, route.path, raw=b" " * 65_537, headers=JSON)
@@ -302,7 +302,7 @@ def test_a_body_may_have_64_kib_and_not_a_byte_more(samples: Samples) -> None:
     assert samples.owner.post("/orders", raw=full).status == 201
 
 
-def test_injections_are_literal_text_or_refused(samples: Samples) -> None:
+def test_injections_are_stored_literally_or_rejected(samples: Samples) -> None:
     fine = {200, 201, 401, 404, 409, 422}
     sent = 0
     for route in WITH_BODY:
@@ -329,7 +329,7 @@ def test_injections_are_literal_text_or_refused(samples: Samples) -> None:
     assert users["count"] <= 6  # the seed's and the samples's own: nobody was promoted
 
 
-def test_what_is_accepted_reads_back_as_it_was_written(samples: Samples) -> None:
+def test_accepted_text_reads_back_unchanged(samples: Samples) -> None:
     staff = samples.people["staff"]
     samples.product  # noqa: B018 (brings its category)
     kept = 0
@@ -353,7 +353,7 @@ def functions_paths() -> Iterator[tuple[str, str, set[str]]]:
             yield spec.name, path, {r.method for r in spec.routes if r.path == path}
 
 
-def test_a_method_that_a_path_has_not_is_405_and_options_say_which_it_has(samples: Samples) -> None:
+def test_unsupported_method_gets_405_and_options_lists_the_methods(samples: Samples) -> None:
     for function, template, methods in functions_paths():
         path = re.sub(r"\{\w+\}", str(uuid4()), template)
         allow = ", ".join(sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
@@ -367,7 +367,7 @@ def test_a_method_that_a_path_has_not_is_405_and_options_say_which_it_has(sample
         assert (options.status, options.headers["allow"], options.body) == (204, allow, b"")
 
 
-def test_a_method_in_a_header_is_not_the_method(samples: Samples) -> None:
+def test_method_override_header_is_ignored(samples: Samples) -> None:
     samples.fill_cart(samples.owner)
     for header in ("x-http-method-override", "x-http-method", "x-method-override"):
         answer = samples.owner.get("/cart", headers={header: "DELETE"})
@@ -375,7 +375,7 @@ def test_a_method_in_a_header_is_not_the_method(samples: Samples) -> None:
     assert len(samples.owner.get("/cart").json["items"]) == 1
 
 
-def test_query_parameters_nobody_asked_for_are_refused_everywhere(samples: Samples) -> None:
+def test_every_route_rejects_unknown_query_parameters(samples: Samples) -> None:
     for route in WITHOUT_QUERY:
         attempts = Attempts(samples, route)
         attempts.good.path = attempts.good.path.partition("?")[0]
@@ -410,7 +410,7 @@ def test_query_parameters_nobody_asked_for_are_refused_everywhere(samples: Sampl
         "/settlements/monthly?yearMonth=2026-01&yearMonth=2026-02", "/settlements/monthly?year=1",
     ],
 )  # fmt: skip
-def test_a_query_outside_the_rules_is_400(samples: Samples, path: str) -> None:
+def test_invalid_query_gets_400(samples: Samples, path: str) -> None:
     answer = samples.people["finance"].get(path)
 
     assert answer.status == 400, answer.body
@@ -426,14 +426,14 @@ def test_a_query_outside_the_rules_is_400(samples: Samples, path: str) -> None:
     + [("DELETE", f"/cart/items/{text}") for text in ("0", "1.5", "abc", "%31")]
     + [("GET", "/products/" + "1" * 201)],
 )
-def test_a_product_id_that_is_none_is_404(samples: Samples, method: str, path: str) -> None:
+def test_invalid_product_id_gets_404(samples: Samples, method: str, path: str) -> None:
     answer = samples.shop.call(method, path, token=samples.owner.token)
 
     assert answer.status == 404
     assert list(flaws_of(answer)) == []
 
 
-def test_long_paths_and_many_headers_are_refused_before_anything_is_looked_at(
+def test_long_path_and_large_headers_get_an_error_first(
     samples: Samples,
 ) -> None:
     long_ones = ["/" + "a" * 2048, "/orders/" + "1" * 3000, "/products?name=" + "a" * 2100]
@@ -445,7 +445,7 @@ def test_long_paths_and_many_headers_are_refused_before_anything_is_looked_at(
         assert samples.owner.get("/users/me", headers=headers).status == 431
 
 
-def test_an_accept_that_leaves_no_room_is_406(samples: Samples) -> None:
+def test_unacceptable_accept_header_gets_406(samples: Samples) -> None:
     for accept in (
         "text/html",
         "image/*",
@@ -475,7 +475,7 @@ def forged(person: Person) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_a_header_is_no_identity(samples: Samples) -> None:
+def test_identity_headers_are_ignored(samples: Samples) -> None:
     victim, somebody = samples.owner, samples.shop.person()
     samples.fill_cart(victim)
     before = samples.rows()
@@ -505,7 +505,7 @@ def test_a_header_is_no_identity(samples: Samples) -> None:
         "*", "", "orders", "http://shop/orders/me",
     ],
 )  # fmt: skip
-def test_another_spelling_of_a_path_is_another_path(samples: Samples, path: str) -> None:
+def test_other_spelling_of_a_path_reaches_no_route(samples: Samples, path: str) -> None:
     for spec in all_specs():
         for method in ("GET", "POST", "DELETE"):
             for token in (None, samples.owner.token):
@@ -526,13 +526,13 @@ def test_another_spelling_of_a_path_is_another_path(samples: Samples, path: str)
         "/v3/api-docs/..", "/schemas/..", "/schemas/order.placed", "/wp-login.php",
     ],
 )  # fmt: skip
-def test_there_is_nothing_beside_the_routes(samples: Samples, path: str) -> None:
+def test_path_outside_the_routes_gets_404(samples: Samples, path: str) -> None:
     for spec in all_specs():
         answer = samples.shop.call("GET", path, function=spec.name, token=samples.owner.token)
         assert answer.status == 404 and list(flaws_of(answer)) == [], (spec.name, path)
 
 
-def test_a_host_header_changes_nothing(samples: Samples) -> None:
+def test_host_header_changes_nothing(samples: Samples) -> None:
     for host in ("settle.shop.svc.cluster.local", "localhost", "evil.test", "", "a" * 300):
         assert samples.shop.call("GET", "/orders/me", headers={"host": host}).status == 401
         created = samples.owner.post(
@@ -543,7 +543,7 @@ def test_a_host_header_changes_nothing(samples: Samples) -> None:
         assert created.headers["location"].startswith("/orders/")
 
 
-def test_an_address_of_ones_own_invention_does_not_help_on_login(
+def test_forged_address_headers_do_not_evade_the_rate_limit(
     make_shop: Callable[..., ShopHarness],
 ) -> None:
     shop = make_shop(rate_limit_per_minute=5)

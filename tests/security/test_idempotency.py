@@ -1,4 +1,4 @@
-"""Idempotency keys: one key, one effect, one answer (correctness 5.6; H-01)."""
+"""Idempotency keys: requests with one key have one effect and one response."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def keys_of(samples: Samples) -> int:
     return samples.rows()["idempotency"]
 
 
-def test_a_replay_has_the_same_bytes_and_says_so(samples: Samples) -> None:
+def test_replay_has_the_same_bytes_and_a_replay_header(samples: Samples) -> None:
     first = samples.owner.post("/orders", order_body(samples), key=KEY)
     samples.shop.deliver_all()  # the order is paid by now; the answer stays what it was
 
@@ -60,7 +60,7 @@ def test_a_replay_has_the_same_bytes_and_says_so(samples: Samples) -> None:
     assert orders_of(samples) == 1
 
 
-def test_a_quoted_and_a_bare_key_are_one_key_whatever_the_spelling_of_the_body(
+def test_quoted_key_and_reordered_body_are_the_same_request(
     samples: Samples,
 ) -> None:
     samples.owner.post("/orders", order_body(samples), key=KEY)
@@ -75,7 +75,7 @@ def test_a_quoted_and_a_bare_key_are_one_key_whatever_the_spelling_of_the_body(
     assert orders_of(samples) == 1
 
 
-def test_keys_that_are_none_are_400_on_every_route_that_takes_them(samples: Samples) -> None:
+def test_invalid_key_gets_400_on_every_route_with_keys(samples: Samples) -> None:
     for route in IDEMPOTENT:
         who = samples.person_for(route)
         sent = sample_request(samples, route)
@@ -88,7 +88,7 @@ def test_keys_that_are_none_are_400_on_every_route_that_takes_them(samples: Samp
 
 
 @pytest.mark.parametrize("route", IDEMPOTENT, ids=lambda r: f"{r.method} {r.path}")
-def test_every_such_route_has_one_effect_per_key(common: Samples, route: Route) -> None:
+def test_every_route_with_keys_has_one_effect_per_key(common: Samples, route: Route) -> None:
     who = common.person_for(route)
     token = who.token if who else None
     key = uuid4().hex
@@ -104,7 +104,7 @@ def test_every_such_route_has_one_effect_per_key(common: Samples, route: Route) 
     assert common.rows() == after
 
 
-def test_a_key_with_another_request_is_422(samples: Samples) -> None:
+def test_key_reused_for_another_request_gets_422(samples: Samples) -> None:
     samples.owner.post("/orders", order_body(samples), key=KEY)
     before = samples.rows()
 
@@ -114,7 +114,7 @@ def test_a_key_with_another_request_is_422(samples: Samples) -> None:
     assert samples.rows() == before
 
 
-def test_the_ids_in_the_path_are_part_of_the_request(samples: Samples) -> None:
+def test_path_parameters_are_part_of_the_request(samples: Samples) -> None:
     first, second = samples.order(), samples.order()
     assert samples.owner.patch(f"/orders/{first}/cancel", key=KEY).status == 200
 
@@ -124,7 +124,7 @@ def test_the_ids_in_the_path_are_part_of_the_request(samples: Samples) -> None:
     assert samples.owner.get(f"/orders/{second}").json["status"] == "PENDING"
 
 
-def test_keys_belong_to_their_user_and_their_route(samples: Samples) -> None:
+def test_keys_are_scoped_to_user_and_route(samples: Samples) -> None:
     other = samples.shop.person()
     samples.fill_cart(samples.owner)
 
@@ -139,7 +139,7 @@ def test_keys_belong_to_their_user_and_their_route(samples: Samples) -> None:
     assert answers[1].json["userId"] == other.user_id
 
 
-def test_the_businesss_no_is_kept_and_comes_again(samples: Samples) -> None:
+def test_business_error_is_replayed(samples: Samples) -> None:
     scarce = samples.shop.product(stock=1)
     body = {"productId": scarce, "quantity": 2, "paymentMethod": "CARD"}
     first = samples.owner.post("/orders", body, key=KEY)
@@ -154,7 +154,7 @@ def test_the_businesss_no_is_kept_and_comes_again(samples: Samples) -> None:
     assert (orders_of(samples), samples.rows()["outbox"]) == (0, 0)
 
 
-def test_refusals_that_are_not_the_businesss_leave_the_key_free(
+def test_other_errors_leave_the_key_free(
     make_shop: Callable[..., ShopHarness],
 ) -> None:
     samples = Samples(make_shop(open_orders_max=1))
@@ -176,7 +176,7 @@ def test_refusals_that_are_not_the_businesss_leave_the_key_free(
     assert (fresh.status, fresh.headers.get("idempotent-replayed")) == (201, None)
 
 
-def test_a_fault_of_ours_leaves_the_key_free(samples: Samples) -> None:
+def test_internal_error_leaves_the_key_free(samples: Samples) -> None:
     body = order_body(samples)
     samples.shop.sql("alter table shop.order_lines rename to elsewhere")
     broken = samples.owner.post("/orders", body, key=KEY)
@@ -188,7 +188,7 @@ def test_a_fault_of_ours_leaves_the_key_free(samples: Samples) -> None:
     assert samples.owner.post("/orders", body, key=KEY).status == 201
 
 
-def test_a_key_may_be_required(make_shop: Callable[..., ShopHarness]) -> None:
+def test_missing_key_gets_400_when_keys_are_required(make_shop: Callable[..., ShopHarness]) -> None:
     samples = Samples(make_shop(idempotency_key_required=True))
     for route in IDEMPOTENT:
         who = samples.person_for(route)
@@ -202,7 +202,7 @@ def test_a_key_may_be_required(make_shop: Callable[..., ShopHarness]) -> None:
     assert samples.owner.post("/orders", order_body(samples), key=KEY).status == 201
 
 
-def test_a_key_that_was_forgotten_finds_its_order_and_makes_no_second(samples: Samples) -> None:
+def test_expired_key_returns_its_order_and_creates_no_second(samples: Samples) -> None:
     first = samples.owner.post("/orders", order_body(samples), key=KEY)
     samples.shop.deliver_all()
     samples.shop.sql("delete from shop.idempotency")
@@ -221,7 +221,7 @@ def test_a_key_that_was_forgotten_finds_its_order_and_makes_no_second(samples: S
     assert third.body == again.body
 
 
-def test_a_forgotten_key_does_not_empty_a_cart_twice(samples: Samples) -> None:
+def test_expired_key_does_not_order_the_cart_twice(samples: Samples) -> None:
     samples.fill_cart(samples.owner)
     pay = {"paymentMethod": "CARD"}
     first = samples.owner.post("/orders/from-cart", pay, key=KEY)
@@ -234,7 +234,7 @@ def test_a_forgotten_key_does_not_empty_a_cart_twice(samples: Samples) -> None:
     assert len(samples.owner.get("/cart").json["items"]) == 1
 
 
-def test_while_the_first_is_answered_the_second_is_told_to_wait(samples: Samples) -> None:
+def test_second_request_during_the_first_gets_409(samples: Samples) -> None:
     body = order_body(samples)
     claim = (
         "insert into shop.idempotency (user_id, scope, key, fingerprint, state) "
@@ -250,7 +250,7 @@ def test_while_the_first_is_answered_the_second_is_told_to_wait(samples: Samples
     assert samples.owner.post("/orders", body, key=KEY).status == 201
 
 
-def test_waiting_for_another_row_is_no_news_about_the_key(samples: Samples) -> None:
+def test_lock_wait_on_another_row_gets_503_not_409(samples: Samples) -> None:
     body = order_body(samples)
     with psycopg.connect(samples.shop.admin_url) as other:
         other.execute("select from shop.stock where product_id = %s for update", (samples.product,))
@@ -262,7 +262,7 @@ def test_waiting_for_another_row_is_no_news_about_the_key(samples: Samples) -> N
     assert samples.owner.post("/orders", body, key=KEY).status == 201
 
 
-def test_ten_at_once_with_one_key_are_one_order(samples: Samples) -> None:
+def test_ten_concurrent_requests_with_one_key_create_one_order(samples: Samples) -> None:
     body = order_body(samples)
 
     answers = run_concurrently(*[lambda: samples.owner.post("/orders", body, key=KEY)] * 10)
@@ -274,14 +274,14 @@ def test_ten_at_once_with_one_key_are_one_order(samples: Samples) -> None:
     assert orders_of(samples) == 1
 
 
-def test_a_replay_is_not_for_whoever_lost_the_session(samples: Samples) -> None:
+def test_replay_needs_a_valid_session(samples: Samples) -> None:
     samples.owner.post("/orders", order_body(samples), key=KEY)
     samples.shop.sql("update shop.sessions set revoked_at = now()")
 
     assert samples.owner.post("/orders", order_body(samples), key=KEY).status == 401
 
 
-def test_a_registrations_key_keeps_no_password(samples: Samples) -> None:
+def test_key_of_a_registration_stores_no_password(samples: Samples) -> None:
     body = {"email": f"{uuid4().hex}@test.kr", "password": PASSWORD, "name": "Kim"}
     first = samples.shop.call("POST", "/users", json_body=body, key=KEY)
     again = samples.shop.call("POST", "/users", json_body=body, key=KEY)
@@ -291,7 +291,7 @@ def test_a_registrations_key_keeps_no_password(samples: Samples) -> None:
     assert PASSWORD not in row["kept"] and PASSWORD.encode().hex() not in row["kept"]
 
 
-def test_replays_are_counted_by_the_rate_limit(make_shop: Callable[..., ShopHarness]) -> None:
+def test_replays_count_against_the_rate_limit(make_shop: Callable[..., ShopHarness]) -> None:
     samples = Samples(make_shop(rate_limit_per_minute=3))
     answers = [samples.owner.post("/orders", order_body(samples), key=KEY) for _ in range(8)]
 

@@ -87,7 +87,7 @@ def route(shop: ShopHarness, method: str, path: str) -> Any:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES, ids=lambda v: v)
-def test_the_shop_keeps_what_its_document_promises(
+def test_responses_match_the_openapi_document(
     samples: Samples, document: Any, method: str, path: str
 ) -> None:
     operation = document[path][method]

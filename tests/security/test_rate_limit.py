@@ -1,4 +1,4 @@
-"""The rate limit: per client over all processes, a sliding minute, kept up without Redis."""
+"""The rate limit: per client across processes, over a sliding minute, and without Redis too."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ask(shop: ShopHarness, client: str, path: str = "/categories") -> Response:
     return shop.call("GET", path, headers={"x-forwarded-for": client})
 
 
-def test_the_first_over_the_limit_is_told_when_to_come_back(
+def test_request_over_the_limit_gets_429_with_retry_after(
     make_shop: MakeShop, clock: Clock
 ) -> None:
     shop, client = make_shop(rate_limit_per_minute=3), address()
@@ -57,7 +57,7 @@ def test_the_first_over_the_limit_is_told_when_to_come_back(
     assert ask(shop, address()).status == 200  # somebody else
 
 
-def test_two_processes_count_together(make_shop: MakeShop, clock: Clock) -> None:
+def test_two_processes_share_the_count(make_shop: MakeShop, clock: Clock) -> None:
     one, two = make_shop(rate_limit_per_minute=4), make_shop(rate_limit_per_minute=4)
     client = address()
 
@@ -66,7 +66,7 @@ def test_two_processes_count_together(make_shop: MakeShop, clock: Clock) -> None
     assert answers == [200] * 4 + [429] * 2
 
 
-def test_an_account_is_counted_wherever_it_comes_from(make_shop: MakeShop, clock: Clock) -> None:
+def test_account_is_counted_across_addresses(make_shop: MakeShop, clock: Clock) -> None:
     shop = make_shop(rate_limit_per_minute=3)
     person = shop.person()
     second_session = shop.token(person.user_id)
@@ -86,9 +86,7 @@ def test_an_account_is_counted_wherever_it_comes_from(make_shop: MakeShop, clock
     assert shop.person().get("/cart").status == 200
 
 
-def test_refused_tokens_and_broken_bodies_are_requests_too(
-    make_shop: MakeShop, clock: Clock
-) -> None:
+def test_rejected_requests_are_counted(make_shop: MakeShop, clock: Clock) -> None:
     shop, client = make_shop(rate_limit_per_minute=4), {"x-forwarded-for": address()}
 
     answers = [shop.call("GET", "/cart", token="x", headers=client).status for _ in range(2)]
@@ -98,9 +96,7 @@ def test_refused_tokens_and_broken_bodies_are_requests_too(
     assert answers == [401, 401, 400, 400, 429]
 
 
-def test_only_the_trusted_hops_word_on_the_address_counts(
-    make_shop: MakeShop, clock: Clock
-) -> None:
+def test_only_the_address_from_the_trusted_hop_is_used(make_shop: MakeShop, clock: Clock) -> None:
     shop, client = make_shop(rate_limit_per_minute=3), address()
 
     answers = [ask(shop, f"{address()}, {client}").status for _ in range(5)]
@@ -109,7 +105,7 @@ def test_only_the_trusted_hops_word_on_the_address_counts(
     assert answers == [200] * 3 + [429] * 3
 
 
-def test_with_two_hops_the_second_last_word_counts(make_shop: MakeShop, clock: Clock) -> None:
+def test_two_trusted_hops_use_the_second_last_address(make_shop: MakeShop, clock: Clock) -> None:
     shop, client = make_shop(rate_limit_per_minute=3, trusted_hops=2), address()
 
     answers = [ask(shop, f"{address()}, {client}, 10.0.0.{i}").status for i in range(5)]
@@ -117,7 +113,7 @@ def test_with_two_hops_the_second_last_word_counts(make_shop: MakeShop, clock: C
     assert answers == [200] * 3 + [429] * 2
 
 
-def test_with_no_trusted_hop_only_the_peer_counts(make_shop: MakeShop, clock: Clock) -> None:
+def test_no_trusted_hop_uses_the_peer_address(make_shop: MakeShop, clock: Clock) -> None:
     shop = make_shop(rate_limit_per_minute=3, trusted_hops=0)
 
     answers = [ask(shop, address()).status for _ in range(5)]
@@ -125,7 +121,7 @@ def test_with_no_trusted_hop_only_the_peer_counts(make_shop: MakeShop, clock: Cl
     assert answers == [200] * 3 + [429] * 2
 
 
-def test_an_ipv6_client_is_its_network(make_shop: MakeShop, clock: Clock) -> None:
+def test_ipv6_clients_are_counted_per_network(make_shop: MakeShop, clock: Clock) -> None:
     shop, network = make_shop(rate_limit_per_minute=3), f"2001:db8:{uuid4().int % 65_000:x}:7"
 
     answers = [ask(shop, f"{network}::{i:x}").status for i in range(1, 6)]
@@ -137,7 +133,7 @@ def test_an_ipv6_client_is_its_network(make_shop: MakeShop, clock: Clock) -> Non
 
 
 @pytest.mark.parametrize("redis_is", ["there", "gone"])
-def test_the_window_slides(make_shop: MakeShop, clock: Clock, redis_is: str) -> None:
+def test_window_slides(make_shop: MakeShop, clock: Clock, redis_is: str) -> None:
     """S-07: a fixed window lets twice as many through around its edge."""
     settings = {"redis_url": _secret(GONE)} if redis_is == "gone" else {}
     shop, client = make_shop(rate_limit_per_minute=10, **settings), address()
@@ -160,9 +156,7 @@ def _secret(text: str) -> object:
     return Secret(text)
 
 
-def test_without_redis_requests_are_served_and_still_counted(
-    make_shop: MakeShop, clock: Clock
-) -> None:
+def test_requests_are_counted_per_process_without_redis(make_shop: MakeShop, clock: Clock) -> None:
     shop, client = make_shop(rate_limit_per_minute=3, redis_url=_secret(GONE)), address()
 
     answers = [ask(shop, client).status for _ in range(5)]
@@ -171,7 +165,7 @@ def test_without_redis_requests_are_served_and_still_counted(
     assert ask(shop, address()).status == 200
 
 
-def test_the_local_count_does_not_grow_without_end(
+def test_local_counters_are_bounded(
     make_shop: MakeShop, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S-07: the seed's map never shrank."""
@@ -186,7 +180,7 @@ def test_the_local_count_does_not_grow_without_end(
     assert ask(shop, busy).status == 429  # the busy one was not forgotten for it
 
 
-def test_health_is_exempt_and_nought_turns_the_limit_off(make_shop: MakeShop, clock: Clock) -> None:
+def test_health_is_exempt_and_zero_disables_the_limit(make_shop: MakeShop, clock: Clock) -> None:
     limited, open_shop = make_shop(rate_limit_per_minute=1), make_shop(rate_limit_per_minute=0)
     client = address()
 

@@ -1,4 +1,4 @@
-"""Settings: where they come from, that every mistake is named at once, that no secret is shown."""
+"""Settings: where they are read from, all mistakes reported at once, and no secret shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mistakes(environment: dict[str, str], *needs: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_a_setting_is_a_variable_a_file_or_a_file_in_a_secrets_folder(tmp_path: Path) -> None:
+def test_setting_is_read_from_variable_file_or_secrets_folder(tmp_path: Path) -> None:
     (tmp_path / "database-url").write_text("from the folder\n")
     (tmp_path / "url").write_text("from the file\r\n")
     in_folder = LOCAL | {"SHOP_SECRETS_DIR": str(tmp_path)}
@@ -41,7 +41,7 @@ def test_a_setting_is_a_variable_a_file_or_a_file_in_a_secrets_folder(tmp_path: 
     assert found == ["from the folder", "from the file", "from the variable"]
 
 
-def test_openfaas_and_our_own_folder_are_looked_into(
+def test_openfaas_and_shop_secret_folders_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert config.SECRET_FOLDERS == ("/var/openfaas/secrets", "/var/run/shop/secrets")
@@ -51,13 +51,13 @@ def test_openfaas_and_our_own_folder_are_looked_into(
     assert load(LOCAL).payment_webhook_secret.reveal() == "whsec"
 
 
-def test_knatives_sink_is_the_broker_unless_one_is_named() -> None:
+def test_k_sink_is_the_broker_unless_broker_url_is_set() -> None:
     assert load(LOCAL | {"K_SINK": "http://sink"}).broker_url == "http://sink"
     both = LOCAL | {"K_SINK": "http://sink", "BROKER_URL": "http://broker"}
     assert load(both).broker_url == "http://broker"
 
 
-def test_every_mistake_is_named_and_none_of_the_values(tmp_path: Path) -> None:
+def test_error_names_every_mistake_and_no_value(tmp_path: Path) -> None:
     (tmp_path / "jwt-jwks").write_bytes(b"\xff\xfe secret bytes")
     (tmp_path / "event-keys").mkdir()
     found = mistakes(
@@ -88,11 +88,11 @@ def test_every_mistake_is_named_and_none_of_the_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["Local", "PROD", "dev", "local ", "default"])
-def test_an_unknown_profile_is_refused(text: str) -> None:
+def test_unknown_profile_is_an_error(text: str) -> None:
     assert mistakes({"SHOP_PROFILE": text}) == ["SHOP_PROFILE must be one of local, prod"]
 
 
-def test_prod_is_the_profile_nobody_named() -> None:
+def test_default_profile_is_prod() -> None:
     assert load({}).profile == "prod"
 
 
@@ -113,12 +113,12 @@ PROD = {
 NEEDS = tuple(config.WHERE_NEEDED)
 
 
-def test_prod_starts_with_everything_given() -> None:
+def test_prod_accepts_a_complete_configuration() -> None:
     assert load(PROD, needs=NEEDS).profile == "prod"
 
 
 @pytest.mark.parametrize("name", PROD)
-def test_prod_refuses_to_do_without(name: str) -> None:
+def test_prod_requires(name: str) -> None:
     (mistake,) = mistakes({k: v for k, v in PROD.items() if k != name}, *NEEDS)
 
     assert mistake.startswith(name)
@@ -128,13 +128,13 @@ def test_prod_refuses_to_do_without(name: str) -> None:
     ("name", "value"),
     [("PAYMENT_PROVIDER", "sandbox"), ("SETTLEMENTS_AUTH", "public")],
 )
-def test_prod_refuses_what_only_a_laptop_may_have(name: str, value: str) -> None:
+def test_prod_rejects_local_values(name: str, value: str) -> None:
     (mistake,) = mistakes(PROD | {name: value}, *NEEDS)
 
     assert mistake.startswith(name) and "prod" in mistake
 
 
-def test_no_function_starts_in_prod_with_nothing_but_its_name() -> None:
+def test_no_function_starts_in_prod_without_settings() -> None:
     for spec in all_specs():
         if spec.database_role is None:
             assert load({}, needs=needs_of((spec,))).profile == "prod"
@@ -142,13 +142,13 @@ def test_no_function_starts_in_prod_with_nothing_but_its_name() -> None:
         assert "DATABASE_URL is missing" in mistakes({}, *needs_of((spec,))), spec.name
 
 
-def test_no_setting_has_a_secret_for_a_default() -> None:
+def test_no_setting_has_a_default_secret() -> None:
     settings = Settings()
 
     assert {n for n, v in vars(settings).items() if isinstance(v, Secret) and len(v)} == set()
 
 
-def test_a_secret_is_shown_by_nothing() -> None:
+def test_secret_is_masked_in_every_representation() -> None:
     secret, settings = Secret(SECRET), Settings(database_url=Secret(SECRET))
     shown = [
         repr(secret),
@@ -178,7 +178,7 @@ def test_a_secret_is_shown_by_nothing() -> None:
     assert secret.reveal() == SECRET
 
 
-def test_a_secret_is_no_text_that_could_leak_as_such() -> None:
+def test_secret_is_not_a_string() -> None:
     secret = Secret(SECRET)
 
     assert not isinstance(secret, str)

@@ -1,4 +1,4 @@
-"""What Compose (and a chart's hook) runs before functions: migrate, passwords, seed."""
+"""The database job of Compose and of the chart's hook: migration, passwords, seed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def passwords_of(url: str) -> dict[str, str | None]:
         return dict(connection.execute(PASSWORDS, [ROLES]).fetchall())
 
 
-def test_every_role_is_given_the_password_in_its_file(deployed: str, tmp_path: Path) -> None:
+def test_each_role_gets_the_password_in_its_file(deployed: str, tmp_path: Path) -> None:
     for role in ROLES:
         (tmp_path / f"password-{role}").write_text(f"it's of {role}\n")
     (tmp_path / "database-url").write_text("not a password")
@@ -47,9 +47,7 @@ def test_every_role_is_given_the_password_in_its_file(deployed: str, tmp_path: P
                 connection.execute(f"alter role {role} password null".encode())
 
 
-def test_a_password_for_a_role_that_is_not_there_changes_none(
-    deployed: str, tmp_path: Path
-) -> None:
+def test_password_for_an_unknown_role_changes_none(deployed: str, tmp_path: Path) -> None:
     before = passwords_of(deployed)
     (tmp_path / "password-shop_catalog_ro").write_text("new")
     (tmp_path / "password-shop_nobody").write_text("new")
@@ -60,7 +58,7 @@ def test_a_password_for_a_role_that_is_not_there_changes_none(
     assert passwords_of(deployed) == before
 
 
-def test_a_seed_is_made_once_and_never_in_production(
+def test_seed_is_created_once_and_rejected_in_prod(
     deployed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_migrate(passwords=None, with_seed=True) == 0
@@ -74,7 +72,7 @@ def test_a_seed_is_made_once_and_never_in_production(
         run_migrate(passwords=None, with_seed=True)
 
 
-def test_without_an_address_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_database_url_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
 
     with pytest.raises(ConfigurationError, match="DATABASE_URL"):

@@ -1,4 +1,4 @@
-"""seed: a local shop has what the scenario needs, once, and a real shop never."""
+"""tools.seed: the products and accounts of a local shop, created once, never in production."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shop.products p join shop.stock s using (product_id) order by p.product_id
 """
 
 
-def test_the_shelf_holds_the_three_products(rows: Rows) -> None:
+def test_seed_contains_three_products_with_stock(rows: Rows) -> None:
     assert rows(SHELF)[:3] == [
         (1, "테스트 상품 A", "전자", 10_000, "KRW", 100, ["INITIAL 100"]),
         (2, "테스트 상품 B", "생활", 15_000, "KRW", 50, ["INITIAL 50"]),
@@ -24,7 +24,7 @@ def test_the_shelf_holds_the_three_products(rows: Rows) -> None:
     ]
 
 
-def test_every_role_has_an_account_that_can_log_in(accounts: ShopHarness) -> None:
+def test_seeded_account_of_each_role_can_log_in(accounts: ShopHarness) -> None:
     seeded = seed(accounts.admin_url)
 
     assert [role for role, _, _ in seeded] == ["customer", "staff", "support", "finance"]
@@ -33,7 +33,7 @@ def test_every_role_has_an_account_that_can_log_in(accounts: ShopHarness) -> Non
         assert accounts.call("GET", "/users/me", token=token).json["role"] == role
 
 
-def test_a_second_run_changes_nothing_and_hashes_nothing(
+def test_second_run_changes_and_hashes_nothing(
     accounts: ShopHarness, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows("update shop.stock set on_hand = 90 where product_id = 1 returning product_id")
@@ -46,7 +46,7 @@ def test_a_second_run_changes_nothing_and_hashes_nothing(
     assert (rows(SHELF), rows(everything)) == before
 
 
-def test_products_of_staff_come_after_the_seeded_ones(accounts: ShopHarness, rows: Rows) -> None:
+def test_new_products_get_ids_after_the_seeded_ones(accounts: ShopHarness, rows: Rows) -> None:
     insert = (
         "insert into shop.products (name, category, price_minor, currency)"
         " values ('시험', '전자', 1, 'KRW') returning product_id"
@@ -59,7 +59,7 @@ def test_products_of_staff_come_after_the_seeded_ones(accounts: ShopHarness, row
     assert rows(insert)[0][0] == first + 1
 
 
-def test_the_prod_profile_refuses_published_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prod_profile_rejects_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_PROFILE", "prod")
 
     with pytest.raises(SeedNotAllowed):

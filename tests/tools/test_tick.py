@@ -1,4 +1,4 @@
-"""tools.tick: one signed tick over real HTTP makes a function look for what is due."""
+"""tools.tick: sends signed ticks over HTTP, once or at an interval."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def clock(shop: ShopHarness, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_tick_closes_what_is_over(shop: ShopHarness) -> None:
+def test_tick_closes_finished_days(shop: ShopHarness) -> None:
     insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
 
     with served(shop, "settle") as url:
@@ -72,7 +72,7 @@ def test_a_tick_closes_what_is_over(shop: ShopHarness) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_tick_nobody_takes_fails(
+def test_rejected_or_undelivered_tick_exits_with_one(
     shop: ShopHarness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with served(shop, "settle") as url:
@@ -87,12 +87,12 @@ def test_a_tick_nobody_takes_fails(
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("arguments", [[], ["close-days"], ["close-days", "https://else.example"]])
-def test_wrong_use_is_refused(arguments: list[str]) -> None:
+def test_invalid_arguments_exit_with_two(arguments: list[str]) -> None:
     assert main(arguments) == 2
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_neighbour_ticks_until_it_is_stopped() -> None:
+def test_interval_ticks_continue_after_an_error_until_sigterm() -> None:
     ticks: list[str] = []
     twice = threading.Event()
 
