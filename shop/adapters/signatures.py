@@ -1,24 +1,22 @@
-"""Proof of who announced an event: Ed25519 (RFC 8032) over what the event says and about what.
+"""Signatures of events: Ed25519 (RFC 8032) over an event's values and its source.
 
 Every trust domain has its own key and every key its own sources, so a stolen payment key cannot
-announce orders.  The signature travels as two extensions, ``sigkid`` and ``sig``, and covers
-values rather than bytes on the wire: a broker may change the mode or the spelling of the time, not
-the story.
+sign orders.  The signature is sent as two extensions, ``sigkid`` and ``sig``, and covers values
+rather than bytes: a broker may change the content mode or the spelling of the time, but no value.
 
-``cryptography`` costs 5 ms to import, 30 from a cold disk, so it is imported with the first key
-that is used.
+``cryptography`` is imported with the first signature that is made or verified, not at start.
 """
 
 from __future__ import annotations
 
 import json
-from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from events.records import frozen
 from shop.primitives.errors import ClientError
@@ -36,15 +34,11 @@ KEY_ID_CHARACTERS_MAX = 128
 
 _DOMAIN = b"msashop/event-signature/v1\n"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PEM_HEAD = "-----BEGIN PRIVATE KEY-----"
-_PEM_FOOT = "-----END PRIVATE KEY-----"
-# PKCS #8 (RFC 8410 section 7): version 0, id-Ed25519, an octet string with the 32-byte seed
-_PKCS8_ED25519 = bytes.fromhex("302e020100300506032b657004220420")
 
 
 @frozen
 class EventKey:
-    """A public key (32 raw bytes) and the sources it may speak for, exact or as ``/shop/*``."""
+    """A public key (32 raw bytes) and the sources it may sign for, exact or as ``/shop/*``."""
 
     public: bytes
     sources: tuple[str, ...]
@@ -53,63 +47,60 @@ class EventKey:
         if len(self.public) != 32:
             raise ValueError("an Ed25519 public key has 32 bytes")
         if not self.sources or any("*" in s.removesuffix("/*") or not s for s in self.sources):
-            raise ValueError("sources must be a list of names; only a final /* stands for many")
+            raise ValueError("sources must be a list of names; only a final /* is a wildcard")
 
-    def speaks_for(self, source: str) -> bool:
-        """Whether an event of this source may carry this key's signature."""
-        for allowed in self.sources:
-            if allowed == source or (allowed.endswith("/*") and source.startswith(allowed[:-1])):
-                return True
-        return False
+    def may_sign_for(self, source: str) -> bool:
+        """Whether this key may sign events of this source."""
+        return any(
+            allowed == source or (allowed.endswith("/*") and source.startswith(allowed[:-1]))
+            for allowed in self.sources
+        )
 
 
 class Signer:
     """Signs events with one private key.
 
-    ``private_key_pem`` is an unencrypted PKCS #8 PEM; one that is not Ed25519 raises ValueError
-    here, at the start, and without showing it.
+    ``private_key_pem`` is an unencrypted PKCS #8 PEM of an Ed25519 key; any other text raises
+    ValueError that does not show it.
     """
 
     def __init__(self, kid: str, private_key_pem: str) -> None:
         if not 0 < len(kid) <= KEY_ID_CHARACTERS_MAX:
             raise ValueError(f"a key id has 1 to {KEY_ID_CHARACTERS_MAX} characters")
         self.kid = kid
-        self._seed = _seed_of(private_key_pem)
-        self._private: Ed25519PrivateKey | None = None
+        self._private = _load_private_key(private_key_pem)
 
     def sign(self, event: CloudEvent) -> CloudEvent:
         """The same event with ``sigkid`` and ``sig``; an event without a time raises ValueError."""
         if event.time is None:
             raise ValueError("an event must have a time to be signed")
-        if self._private is None:
-            self._private = _private_key(self._seed)
         signature = self._private.sign(signed_bytes(event))
-        proof = {"sigkid": self.kid, "sig": _to_base64url(signature)}
-        return replace(event, extensions={**event.extensions, **proof})
+        extensions = {"sigkid": self.kid, "sig": _to_base64url(signature)}
+        return replace(event, extensions={**event.extensions, **extensions})
 
 
 class Verifier:
-    """Knows the public keys of all trust domains and which sources each may speak for."""
+    """Verifies signatures with the public keys of all trust domains."""
 
     def __init__(self, keys: Mapping[str, EventKey]) -> None:
         self._keys = dict(keys)
         self._public: dict[str, Ed25519PublicKey] = {}
 
     def verify(self, event: CloudEvent, now: datetime, *, known_to_outbox: bool = False) -> None:
-        """Returns when the event is authentic and fresh; otherwise raises Refused.
+        """Returns if the event is authentic and fresh; otherwise raises ``ClientError``.
 
         401 ``UNSIGNED_EVENT``, ``UNKNOWN_EVENT_KEY``, ``INVALID_EVENT_SIGNATURE``; 403
         ``SOURCE_NOT_ALLOWED``; 401 ``STALE_EVENT`` when ``time`` is over 24 hours from ``now``,
-        unless the caller knows it to be in the outbox (a late retry, a replayed dead letter).
-        ``STALE_EVENT`` is answered last: whoever gets it has proven who they are, so the caller may
-        afford to look into the outbox and ask again.
+        unless ``known_to_outbox`` (a late retry, a replayed dead letter).  ``STALE_EVENT`` is
+        checked last: its sender is authenticated, so the caller may look into the outbox and verify
+        again.
         """
-        kid, signature = _proof_of(event)
+        kid, signature = _signature_of(event)
         key = self._keys.get(kid)
         if key is None:
             raise ClientError(401, "UNKNOWN_EVENT_KEY", "The event is signed with an unknown key")
         self._check_signature(kid, key, signature, event)
-        if not key.speaks_for(event.source):
+        if not key.may_sign_for(event.source):
             raise ClientError(403, "SOURCE_NOT_ALLOWED", "The key may not sign for this source")
         if not known_to_outbox and abs(now - (event.time or _EPOCH)) > AGE_MAX:
             raise ClientError(401, "STALE_EVENT", "The event's time is more than 24 hours off")
@@ -126,7 +117,6 @@ class Verifier:
 
     def _public_key(self, kid: str, key: EventKey) -> Ed25519PublicKey:
         if kid not in self._public:
-            # here and not above: a process that never sees an event need not load OpenSSL
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
             self._public[kid] = Ed25519PublicKey.from_public_bytes(key.public)
@@ -139,25 +129,18 @@ def verifier_from_json(text: str) -> Verifier:
     The form is ``{kid: {"x": <base64url of the raw public key>, "sources": ["/shop/charge"]}}``;
     anything else raises ValueError naming the key id and the mistake.
     """
-    try:
-        described = json.loads(text)
-    except ValueError as error:
-        raise ValueError("EVENT_KEYS is not JSON") from error
-    if not isinstance(described, dict) or not described:
-        raise ValueError("EVENT_KEYS must be an object with at least one key")
-    return Verifier({kid: _event_key(kid, member) for kid, member in described.items()})
+    return Verifier({kid: _event_key(kid, member) for kid, member in _members(text).items()})
 
 
 def key_id_of(private_key_pem: str, event_keys: str) -> str:
     """The key id under which EVENT_KEYS lists the public half of a private key.
 
-    Raises ValueError when it does not: then no receiver would believe what it signs.
+    Raises ValueError when it lists none: no receiver would accept its signatures.
     """
-    public = _private_key(_seed_of(private_key_pem)).public_key().public_bytes_raw()
-    members = json.loads(event_keys)
-    for kid, member in members.items():
+    public = _load_private_key(private_key_pem).public_key().public_bytes_raw()
+    for kid, member in _members(event_keys).items():
         if _event_key(kid, member).public == public:
-            return str(kid)
+            return kid
     raise ValueError("EVENT_KEYS does not list the public half of EVENT_SIGNING_KEY")
 
 
@@ -165,7 +148,7 @@ def signed_bytes(event: CloudEvent) -> bytes:
     """What a signature covers: id, source, type, subject, time, dataschema and the data's SHA-256.
 
     Each field is one byte (0 absent, 1 present), and if present four bytes of length, big-endian,
-    and the UTF-8 text; the time is microseconds since 1970.  No two events share these bytes.
+    and the UTF-8 text; the time is microseconds since 1970.  No two events have the same bytes.
     """
     time = None if event.time is None else str((event.time - _EPOCH) // timedelta(microseconds=1))
     texts = (event.id, event.source, event.type, event.subject, time, event.dataschema)
@@ -178,7 +161,7 @@ def _length_prefixed(field: bytes | None) -> bytes:
     return b"\x00" if field is None else b"\x01" + len(field).to_bytes(4, "big") + field
 
 
-def _proof_of(event: CloudEvent) -> tuple[str, bytes]:
+def _signature_of(event: CloudEvent) -> tuple[str, bytes]:
     kid, encoded = event.extensions.get("sigkid"), event.extensions.get("sig")
     if not kid or not encoded or event.time is None:
         raise ClientError(401, "UNSIGNED_EVENT", "The event must carry a time, sigkid and sig")
@@ -192,41 +175,46 @@ def _invalid_signature() -> ClientError:
     return ClientError(401, "INVALID_EVENT_SIGNATURE", "The event's signature does not hold")
 
 
+def _members(event_keys: str) -> dict[str, object]:
+    try:
+        members = json.loads(event_keys)
+    except ValueError as error:
+        raise ValueError("EVENT_KEYS is not JSON") from error
+    if not isinstance(members, dict) or not members:
+        raise ValueError("EVENT_KEYS must be an object with at least one key")
+    return cast("dict[str, object]", members)  # JSON object names are text
+
+
 def _event_key(kid: str, member: object) -> EventKey:
-    if not isinstance(member, dict) or set(member) != {"x", "sources"}:
+    fields = cast("dict[str, object]", member) if isinstance(member, dict) else {}
+    if set(fields) != {"x", "sources"}:
         raise ValueError(f"EVENT_KEYS: {kid!r} must have x and sources, and nothing else")
-    x, sources = member["x"], member["sources"]
-    if not isinstance(sources, list) or not all(isinstance(s, str) for s in sources):
+    x, listed = fields["x"], fields["sources"]
+    sources = cast("list[object]", listed) if isinstance(listed, list) else [None]
+    names = tuple(source for source in sources if isinstance(source, str))
+    if len(names) != len(sources):
         raise ValueError(f"EVENT_KEYS: the sources of {kid!r} must be a list of strings")
     try:
-        return EventKey(_from_base64url(x if isinstance(x, str) else ""), tuple(sources))
+        return EventKey(_from_base64url(x if isinstance(x, str) else ""), names)
     except ValueError as error:
         raise ValueError(f"EVENT_KEYS: {kid!r}: {error}") from error
 
 
-def _seed_of(pem: str) -> bytes:
-    """The 32-byte seed in a PKCS #8 PEM.
-
-    Every such file of an Ed25519 key has the same 16 bytes before the seed, so the library's
-    parsers of all the other kinds of key (5 ms to import) are not needed.
-    """
-    text = pem.strip()
-    der = b""
-    if text.startswith(_PEM_HEAD) and text.endswith(_PEM_FOOT):
-        lines = text[len(_PEM_HEAD) : -len(_PEM_FOOT)].split()
-        try:
-            der = b64decode("".join(lines), validate=True)
-        except ValueError:
-            der = b""
-    if len(der) != 48 or not der.startswith(_PKCS8_ED25519):
-        raise ValueError("the event signing key must be an unencrypted Ed25519 key, PKCS #8 in PEM")
-    return der[16:]
-
-
-def _private_key(seed: bytes) -> Ed25519PrivateKey:
+def _load_private_key(pem: str) -> Ed25519PrivateKey:
+    # imported here: the PEM reader and its key types are needed by publishers only
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    return Ed25519PrivateKey.from_private_bytes(seed)
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError):  # TypeError: the key is encrypted
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        # from None: an error of the library may quote the text
+        raise ValueError(
+            "the event signing key must be an unencrypted Ed25519 key, PKCS #8 in PEM"
+        ) from None
+    return key
 
 
 def _to_base64url(raw: bytes) -> str:

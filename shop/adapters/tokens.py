@@ -1,15 +1,12 @@
-"""Access tokens: who sent a request, proven by an Ed25519 signature (RFC 7519, 8037, 8725, 9068).
+"""Access tokens: issuing and verifying JWTs signed with Ed25519 (RFC 7519, 8037, 8725, 9068).
 
-One algorithm, one type, one issuer, one audience.  The key is chosen by ``kid`` from our own table
-and from nowhere else: a header that names or carries a key is refused, so nothing is ever fetched.
+One algorithm, one type, one issuer, one audience.  The key is chosen by ``kid`` from our own key
+set; a header that names or carries another key is rejected, so nothing is ever fetched.
 
-Issuing is PyJWT's.  Verifying reads the three segments itself, far more strictly than a general
-library may, and leaves the signature to cryptography's Ed25519.  Measured medians on Python 3.11:
-ed25519 9 ms; ``import jwt`` after it 46 to 70 ms more in a bare process (x509, ssh, urllib) and
-21 ms in one that holds psycopg; every function behind a token would pay that at cold start for
-checks that are made here anyway. tests/unit/test_tokens.py holds the verifier to PyJWT's
-judgement.  Neither library is imported before the first token, so a public function pays for
-none.
+PyJWT issues.  Verification is our own, stricter than PyJWT and without its import time, on
+cryptography's Ed25519 (ADR 0020 has the measurements).  A test holds the verdicts equal to
+PyJWT's over the token corpus and 100,000 mutated tokens.  Neither library is imported before the
+first token, so a public function loads none.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 from uuid import UUID
 
 from shop.primitives.errors import ClientError
@@ -42,8 +39,8 @@ CACHED_TOKENS_MAX = 1024
 USER_ID_MAX = 2**63 - 1
 NUMERIC_DATE_MAX = 2**53
 
-# The header holds these three and nothing else: jwk, jku, x5u, x5c, crit, b64, zip and cty are no
-# part of our tokens, and a header we do not know could change what the signature means.
+# A header has exactly these members.  jwk, jku, x5u, x5c, crit, b64, zip and cty are not part of
+# our tokens, and an unknown member could change what the signature means.
 HEADER_NAMES = {"alg", "typ", "kid"}
 
 BEARER = re.compile(r"(?i:Bearer) ([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
@@ -51,10 +48,10 @@ USER_ID = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
 
 class TokenIssuer:
-    """Makes access tokens with the one private key of the shop; only ``login`` holds it.
+    """Issues access tokens with the shop's private key, which only ``login`` has.
 
-    ``private_key_pem`` is an Ed25519 key in PKCS8 PEM; any other raises ``ValueError``. ``clock``
-    is asked for the time of issue.
+    ``private_key_pem`` is an Ed25519 key in PKCS #8 PEM; any other raises ``ValueError``.
+    ``clock`` returns the time of issue.
     """
 
     def __init__(
@@ -64,7 +61,7 @@ class TokenIssuer:
         audience: str,
         clock: Callable[[], datetime],
     ) -> None:
-        # only the function that issues pays for the PEM reader
+        # imported here: only the function that issues tokens needs the PEM reader
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -78,8 +75,8 @@ class TokenIssuer:
         self._clock = clock
 
     def issue(self, user_id: int, role: str, session_id: UUID) -> tuple[str, int]:
-        """A token for one session of one account, and how many seconds it lives."""
-        import jwt  # 46 ms that only the issuing function pays
+        """A token for one session of one account, and its lifetime in seconds."""
+        import jwt  # imported here: only the function that issues tokens needs it
 
         issued_at = int(self._clock().timestamp())
         claims = {
@@ -98,18 +95,18 @@ class TokenIssuer:
         header = {"typ": TOKEN_TYPE, "kid": self._jwk["kid"]}
         return jwt.encode(claims, self._key, ALGORITHM, header), LIFETIME_SECONDS
 
-    def jwks(self) -> dict[str, Any]:
-        """The public half, as a JWK set (RFC 7517) that verifiers and other parties may read."""
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """The public key as a JWK set (RFC 7517)."""
         return public_keys(json.dumps({"keys": [self._jwk]}))
 
 
 class TokenVerifier:
-    """Turns an ``Authorization`` header into the caller it proves, or into a 401.
+    """Verifies ``Authorization`` headers.
 
     ``jwks_json`` is a JWK set of Ed25519 public keys, each with its ``kid``; anything else in it
-    raises ``ValueError`` at once, before the first request.  Verified tokens are remembered by
-    SHA-256 until they expire, at most ``CACHED_TOKENS_MAX`` of them; that a session is still open
-    is not remembered and has to be asked with every request (``shop.sessions``).
+    raises ``ValueError`` before the first request.  Verified tokens are cached by SHA-256, at most
+    ``CACHED_TOKENS_MAX`` of them; whether the session is still open is checked in PostgreSQL with
+    every request (``shop.sessions``).
     """
 
     def __init__(self, jwks_json: str, issuer: str, audience: str) -> None:
@@ -121,7 +118,7 @@ class TokenVerifier:
         self._lock = threading.Lock()
 
     def verify(self, authorization_header: str | None, now: datetime) -> Caller:
-        """The caller, or ``ClientError`` 401 in the same bytes whatever is wrong with the token."""
+        """The caller, or ``ClientError`` 401, the same for everything wrong with a token."""
         if authorization_header is None or len(authorization_header) > TOKEN_BYTES_MAX:
             raise unauthenticated()
         match = BEARER.fullmatch(authorization_header)
@@ -139,7 +136,7 @@ class TokenVerifier:
         return caller
 
     def _read(self, header: str, claims: str, signature: str) -> tuple[Caller, int, int]:
-        """Everything about a token that does not change with time: form, key, signature, claims."""
+        """Verifies everything that does not depend on the time: form, key, signature, claims."""
         key_id = _key_id(_json_object(header))
         if key_id not in self._raw_keys:
             raise unauthenticated()
@@ -147,7 +144,7 @@ class TokenVerifier:
         return self._caller(_json_object(claims))
 
     def _check_signature(self, key_id: str, signed: bytes, signature: bytes) -> None:
-        # 9 ms that a function which only answers the public never pays
+        # imported here: a function with public routes only does not need it
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -160,7 +157,7 @@ class TokenVerifier:
         except InvalidSignature:
             raise unauthenticated() from None
 
-    def _caller(self, claims: Mapping[str, Any]) -> tuple[Caller, int, int]:
+    def _caller(self, claims: Mapping[str, object]) -> tuple[Caller, int, int]:
         names = {"iss": self._issuer, "aud": self._audience, "client_id": CLIENT_ID}
         if any(claims.get(name) != value for name, value in names.items()):
             raise unauthenticated()
@@ -176,17 +173,17 @@ class TokenVerifier:
     def _remember(self, digest: bytes, known: tuple[Caller, int, int]) -> None:
         with self._lock:
             while len(self._verified) >= CACHED_TOKENS_MAX:
-                del self._verified[next(iter(self._verified))]  # the one verified longest ago
+                del self._verified[next(iter(self._verified))]  # the oldest
             self._verified[digest] = known
 
 
 def unauthenticated() -> ClientError:
-    """401 in the same words for every token that proves nothing (RFC 6750 section 3)."""
+    """401, the same for every missing or invalid token (RFC 6750 section 3)."""
     return ClientError(
         401,
         "UNAUTHENTICATED",
         "a valid access token is needed",
-        headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+        headers={"www-authenticate": 'Bearer error="invalid_token"'},
     )
 
 
@@ -199,28 +196,21 @@ def public_jwk(raw_public_key: bytes) -> dict[str, str]:
 
 def read_jwks(jwks_json: str) -> dict[str, bytes]:
     """Raw Ed25519 public keys by ``kid``; ``ValueError`` for anything else, private keys too."""
-    document = json.loads(jwks_json)
-    keys = document.get("keys") if isinstance(document, dict) else None
+    document: object = json.loads(jwks_json)
+    keys = cast("dict[str, object]", document).get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list) or not keys:
         raise ValueError("a key set has a list of keys")
     table: dict[str, bytes] = {}
-    for key in keys:
-        if not isinstance(key, dict) or (key.get("kty"), key.get("crv")) != ("OKP", "Ed25519"):
-            raise ValueError("the key set holds something that is no Ed25519 key")
-        key_id, encoded = key.get("kid"), key.get("x")
-        if "d" in key or not isinstance(key_id, str) or not isinstance(encoded, str):
-            raise ValueError(
-                "a key of the set needs kid and x, and must not carry its private half"
-            )
-        raw = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
-        if len(raw) != 32 or key_id in table:
-            raise ValueError("a key of the set is not 32 bytes, or its kid is there twice")
+    for key in cast("list[object]", keys):
+        key_id, raw = _read_jwk(cast("dict[str, object]", key) if isinstance(key, dict) else {})
+        if key_id in table:
+            raise ValueError("a kid occurs twice in the key set")
         table[key_id] = raw
     return table
 
 
-def public_keys(jwks_json: str) -> dict[str, Any]:
-    """A key set as everybody may read it: the public members of each key and nothing else."""
+def public_keys(jwks_json: str) -> dict[str, list[dict[str, str]]]:
+    """A key set for publication: the public members of each key and nothing else."""
     return {
         "keys": [
             {**public_jwk(raw), "kid": key_id, "use": "sig", "alg": ALGORITHM}
@@ -229,12 +219,25 @@ def public_keys(jwks_json: str) -> dict[str, Any]:
     }
 
 
-def _key_id(header: Mapping[str, Any]) -> str:
-    if set(header) != HEADER_NAMES or not isinstance(header["kid"], str):
+def _read_jwk(key: Mapping[str, object]) -> tuple[str, bytes]:
+    if (key.get("kty"), key.get("crv")) != ("OKP", "Ed25519"):
+        raise ValueError("the key set holds a key that is not an Ed25519 key")
+    key_id, encoded = key.get("kid"), key.get("x")
+    if "d" in key or not isinstance(key_id, str) or not isinstance(encoded, str):
+        raise ValueError("a key of the set needs kid and x, and must not hold its private half")
+    raw = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    if len(raw) != 32:
+        raise ValueError("a key of the set is not 32 bytes long")
+    return key_id, raw
+
+
+def _key_id(header: Mapping[str, object]) -> str:
+    key_id = header.get("kid")
+    if set(header) != HEADER_NAMES or not isinstance(key_id, str):
         raise unauthenticated()
     if header["alg"] != ALGORITHM or header["typ"] != TOKEN_TYPE:
         raise unauthenticated()
-    return header["kid"]
+    return key_id
 
 
 def _user_id(subject: str) -> int:
@@ -243,44 +246,44 @@ def _user_id(subject: str) -> int:
     return int(subject)
 
 
-def _validity(claims: Mapping[str, Any]) -> tuple[int, int]:
-    """From when until when (exclusive) the token counts, with the leeway for clocks that differ."""
+def _validity(claims: Mapping[str, object]) -> tuple[int, int]:
+    """The token is valid from the first to before the second; both include the clock leeway."""
     issued_at, not_before, expires_at = (_moment(claims, name) for name in ("iat", "nbf", "exp"))
     if not issued_at < expires_at <= issued_at + LIFETIME_SECONDS + LEEWAY_SECONDS:
         raise unauthenticated()
     return max(issued_at, not_before) - LEEWAY_SECONDS, expires_at + LEEWAY_SECONDS
 
 
-def _moment(claims: Mapping[str, Any], name: str) -> int:
+def _moment(claims: Mapping[str, object], name: str) -> int:
     value = claims.get(name)
-    if type(value) is not int or not 0 < value < NUMERIC_DATE_MAX:  # isinstance would let true in
+    if type(value) is not int or not 0 < value < NUMERIC_DATE_MAX:  # isinstance accepts true
         raise unauthenticated()
     return value
 
 
-def _json_object(segment: str) -> dict[str, Any]:
-    """The JSON object of a segment: no duplicate names, no NaN, UTF-8 only."""
+def _json_object(segment: str) -> dict[str, object]:
+    """The JSON object in a segment: no duplicate names, no NaN, UTF-8 only."""
     try:
-        value = json.loads(
+        value: object = json.loads(
             _base64url(segment).decode(),
             object_pairs_hook=_unique_names,
-            parse_constant=_no_number,
+            parse_constant=_reject_constant,
         )
     except (ValueError, RecursionError):
         raise unauthenticated() from None
     if not isinstance(value, dict):
         raise unauthenticated()
-    return value
+    return cast("dict[str, object]", value)
 
 
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
     names = dict(pairs)
     if len(names) != len(pairs):
         raise ValueError("a name occurs twice")
     return names
 
 
-def _no_number(constant: str) -> float:
+def _reject_constant(constant: str) -> float:
     raise ValueError(f"{constant} is not JSON")
 
 

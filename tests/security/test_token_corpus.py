@@ -455,7 +455,7 @@ def test_an_attack_is_refused(factory, verifier, make) -> None:
         verifier.verify(header, moment(factory))
 
     assert (caught.value.status, caught.value.code) == (401, "UNAUTHENTICATED")
-    assert caught.value.headers == {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    assert caught.value.headers == {"www-authenticate": 'Bearer error="invalid_token"'}
     assert len(verifier._verified) <= 1  # expired tokens may be remembered, and are refused again
     with pytest.raises(ClientError):
         verifier.verify(header, moment(factory))

@@ -183,7 +183,7 @@ def test_every_refusal_reads_the_same(issuer, verifier) -> None:
         (401, "UNAUTHENTICATED", "a valid access token is needed")
     }
     assert all(
-        r.headers == {"WWW-Authenticate": 'Bearer error="invalid_token"'} for r in error_statuses
+        r.headers == {"www-authenticate": 'Bearer error="invalid_token"'} for r in error_statuses
     )
 
 
