@@ -22,6 +22,7 @@ from chaos.controlled_process import JsonObject
 from chaos.workload.client_log import Attempt, ClientLog
 from chaos.workload.metrics import WorkloadMetrics
 from chaos.workload.operations import PLACING, Call, Calls
+from tools import http_retries
 from tools.local_platform.http_messages import (
     Connection,
     ConnectionBroken,
@@ -36,10 +37,10 @@ IN_FLIGHT_MAX = 320
 # Shorter than the shop's keep-alive: no attempt uses a connection that is about to be closed.
 IDLE_SECONDS_MAX = 3.0
 BACKOFF_FIRST_SECONDS = 0.1
+BACKOFF_MAX_SECONDS = 5.0
 RETRY_AFTER_SECONDS_MAX = 2.0
 # A token is renewed in its last minute, so that none expires between two attempts of a call.
 TOKEN_MARGIN_SECONDS = 60.0
-UNAVAILABLE = frozenset({429, 502, 503, 504})
 ANONYMOUS = 0
 BODY_SHOWN = 300
 
@@ -56,7 +57,12 @@ class RetryPolicy:
         """The delay after an attempt: full jitter, at least Retry-After up to two seconds."""
         if not self.has_delay:
             return 0.0
-        jitter = random.uniform(0.0, BACKOFF_FIRST_SECONDS * 2**attempt)
+        jitter = http_retries.backoff_seconds(
+            attempt,
+            first_seconds=BACKOFF_FIRST_SECONDS,
+            max_seconds=BACKOFF_MAX_SECONDS,
+            random=random,
+        )
         return max(jitter, min(retry_after, RETRY_AFTER_SECONDS_MAX))
 
 
@@ -80,15 +86,14 @@ class Outcome:
     @property
     def is_definite(self) -> bool:
         """True when the response is the result of the request."""
-        if self.status is None or self.status in UNAVAILABLE or self.status == 401:
+        if self.status is None or self.status == 401:
             return False
-        return self.status != 409 or self.code != "REQUEST_IN_PROGRESS"
+        return http_retries.is_definite(self.status, self.body)
 
     @property
     def code(self) -> str:
         """The ``error`` member of a problem document, empty when there is none."""
-        found = self.document.get("error") if (self.status or 0) >= 400 else None
-        return found if isinstance(found, str) else ""
+        return http_retries.error_code(self.body) if (self.status or 0) >= 400 else ""
 
     @property
     def document(self) -> JsonObject:
@@ -108,8 +113,7 @@ class Outcome:
     @property
     def retry_after_seconds(self) -> float:
         """``Retry-After`` in seconds; 0 without the header."""
-        text = self.header(b"retry-after") or ""
-        return float(text) if text.isdigit() else 0.0
+        return http_retries.retry_after_seconds(self.header(b"retry-after"))
 
     @property
     def fingerprint(self) -> tuple[int | None, str, str | None]:

@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from tools import http_retries
+
 TRIES_MAX = 6
 BACKOFF_FIRST_SECONDS = 0.2
 BACKOFF_MAX_SECONDS = 5.0
@@ -29,7 +31,6 @@ CONNECTIONS = httpx.Limits(max_connections=64, max_keepalive_connections=32)
 # Any: the scenarios read JSON bodies by the contract; another structure fails the scenario.
 JsonObject = dict[str, Any]
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-UNAVAILABLE = frozenset({502, 503, 504})
 
 
 class NoResponse(RuntimeError):
@@ -116,7 +117,7 @@ class Client:
             raise NoResponse(
                 f"{call.method} {call.path}: {type(error).__name__} {error}"
             ) from error
-        if response.status_code in UNAVAILABLE:
+        if response.status_code in http_retries.UNAVAILABLE:
             raise NoResponse(
                 f"{call.method} {call.path}: {response.status_code} {response.text[:200]}"
             )
@@ -143,7 +144,7 @@ class Client:
                 continue
             if response.status_code == 429:
                 self._note_rate_limit(call, response, waited)
-            elif _is_in_progress(response):
+            elif not http_retries.is_definite(response.status_code, response.content):
                 tries, last = tries + 1, f"{call.method} {call.path}: still in progress"
                 self._back_off(tries)
             else:
@@ -151,9 +152,13 @@ class Client:
         raise RetriesExhausted(f"no definitive response in {TRIES_MAX} attempts; the last: {last}")
 
     def _back_off(self, tries: int) -> None:
-        ceiling = min(BACKOFF_MAX_SECONDS, BACKOFF_FIRST_SECONDS * 2**tries)
         with self._lock:
-            seconds = self._random.uniform(0.0, ceiling)
+            seconds = http_retries.backoff_seconds(
+                tries,
+                first_seconds=BACKOFF_FIRST_SECONDS,
+                max_seconds=BACKOFF_MAX_SECONDS,
+                random=self._random,
+            )
         time.sleep(seconds)
 
     def _note_rate_limit(self, call: Call, response: httpx.Response, waited: float) -> None:
@@ -183,19 +188,11 @@ class Client:
 
 
 def retry_after_seconds(response: httpx.Response) -> float:
-    """``Retry-After`` in seconds (RFC 9110, delta form), at least a tenth; 1 when it is missing."""
-    text = response.headers.get("Retry-After", "1")
-    return max(0.1, float(text)) if text.isdigit() else 1.0
+    """``Retry-After`` in seconds, at least a tenth; 1 when it is missing."""
+    value = response.headers.get("Retry-After")
+    return max(0.1, http_retries.retry_after_seconds(value)) if value else 1.0
 
 
-def _is_in_progress(response: httpx.Response) -> bool:
-    return response.status_code == 409 and error_code(response) == "REQUEST_IN_PROGRESS"
-
-
-def error_code(response: httpx.Response) -> str | None:
-    """The ``error`` member of a problem document, None for another body."""
-    try:
-        body: JsonObject | list[object] = response.json()
-    except ValueError:
-        return None
-    return body.get("error") if isinstance(body, dict) else None
+def error_code(response: httpx.Response) -> str:
+    """The ``error`` member of a problem document, empty for another body."""
+    return http_retries.error_code(response.content)
