@@ -68,7 +68,7 @@ class App:
     def answer(self, http_request: HttpRequest) -> HttpResponse:
         """The response to one request; never raises."""
         if http_request.path in HEALTH_PATHS and http_request.method in ("GET", "HEAD"):
-            self.telemetry.probed()
+            self.telemetry.on_probe()
             return HttpResponse(200, b'{"status":"UP"}', {"content-type": "application/json"})
         message = self.telemetry.begin(
             http_request.method, http_request.headers.get("traceparent", "")

@@ -1,28 +1,35 @@
-"""What is known of one message while it is handled: the log, the metrics and the trace tell of it.
+"""What is recorded about one message while it is handled, for the log, the metrics and the trace.
 
-A message is a request, an event, a tick or a dead letter; one thread handles it.  Nothing here
-counts or sends: a finished record is handed to ``telemetry``, which does that after the answer.
+A message is a request, an event, a clock tick or a dead letter; one thread handles it.  Nothing
+here counts or sends: ``telemetry`` does that with the finished record after the response.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Literal
 
 from shop.runtime import trace
 
-STEPS_MAX = 200
+SPANS_MAX = 200
 
-TAKEN, DUPLICATE, NOOP, REFUSED, RETRIED = "taken", "duplicate", "noop", "refused", "retried"
+Outcome = Literal["taken", "duplicate", "noop", "refused", "retried"]
+TAKEN: Outcome = "taken"
+DUPLICATE: Outcome = "duplicate"
+NOOP: Outcome = "noop"
+REFUSED: Outcome = "refused"
+RETRIED: Outcome = "retried"
+
+SpanKind = Literal["internal", "client", "producer", "server", "consumer"]
 
 _threads = threading.local()
 
 
 class Span:
-    """A piece of the work that is worth a span: a transaction, a publication, a provider call."""
+    """One timed operation: a transaction, a publication or a provider call."""
 
     __slots__ = (
         "attributes",
@@ -35,9 +42,11 @@ class Span:
         "traceparent",
     )
 
-    def __init__(self, name: str, kind: str, parent: str, attributes: dict[str, Any]) -> None:
+    def __init__(
+        self, name: str, kind: SpanKind, parent: str, attributes: dict[str, object]
+    ) -> None:
         self.name = name
-        self.kind = kind
+        self.kind: SpanKind = kind
         self.parent = parent
         self.traceparent = trace.continue_or_start(parent)
         self.attributes = attributes
@@ -47,30 +56,30 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        """How long it took, by the wall clock."""
+        """Duration by the wall clock."""
         return max(0, self.ended_ns - self.began_ns) / 1e9
 
 
 class MessageContext:
-    """One message: when it came, whose story it continues, and what became of it."""
+    """The record of one message: when it arrived, its trace, its spans and its outcome."""
 
     __slots__ = (
         "_clock",
         "began_ns",
         "cold_start_seconds",
+        "current_span",
         "event_id",
         "event_type",
+        "export_spans",
         "function",
         "links",
         "method",
         "outcomes",
         "parent",
         "route",
-        "running",
         "seconds",
-        "spill",
+        "spans",
         "status",
-        "steps",
         "traceparent",
     )
 
@@ -78,22 +87,22 @@ class MessageContext:
         self,
         function: str,
         method: str,
-        header: str,
-        spill: Callable[[list[Span]], None] | None = None,
+        traceparent_header: str,
+        export_spans: Callable[[list[Span]], None] | None = None,
     ) -> None:
-        """``spill`` takes steps away when they become many; without it none are kept."""
+        """``export_spans`` takes the first spans of a long message; without it none are kept."""
         self.function = function
         self.method = method
         self.route = "unmatched"
-        self.parent = header if trace.id_of(header) else ""
-        self.traceparent = trace.continue_or_start(header)
+        self.parent = traceparent_header if trace.id_of(traceparent_header) else ""
+        self.traceparent = trace.continue_or_start(traceparent_header)
         self.links: list[str] = []
-        self.steps: list[Span] = []
-        self.running: Span | None = None
-        self.spill = spill
+        self.spans: list[Span] = []
+        self.current_span: Span | None = None
+        self.export_spans = export_spans
         self.event_id: str | None = None
         self.event_type: str | None = None
-        self.outcomes: dict[str, str] = {}
+        self.outcomes: dict[str, Outcome] = {}
         self.status = 0
         self.cold_start_seconds: float | None = None
         self.seconds = 0.0
@@ -101,7 +110,7 @@ class MessageContext:
         self._clock = time.monotonic()
 
     def continue_trace(self, event_type: str, traceparent: str) -> None:
-        """An authentic event: its story is continued, the delivery that brought it is linked."""
+        """Continues the trace of a verified event and links that of the delivery."""
         self.event_type = event_type
         if trace.id_of(traceparent) is None:
             return
@@ -111,7 +120,7 @@ class MessageContext:
         self.traceparent = trace.continue_or_start(traceparent)
 
     def finish(self, status: int) -> None:
-        """The answer is known; an event that nobody took is named by what the broker will do."""
+        """Records the response; the outcome of a rejected event is what the broker will do."""
         self.seconds = time.monotonic() - self._clock
         self.status = status
         if self.event_id is not None and status >= 300:
@@ -119,66 +128,67 @@ class MessageContext:
 
     @property
     def outcome(self) -> str | None:
-        """What became of an event; where several functions take it, each by its name."""
+        """The outcome of an event; with several consumers, each one's by name."""
         if len(self.outcomes) <= 1:
             return next(iter(self.outcomes.values()), None)
         return ",".join(f"{consumer}={outcome}" for consumer, outcome in self.outcomes.items())
 
     @property
     def is_duplicate(self) -> bool:
-        """True for a redelivery: everybody here had taken the event before."""
+        """True when every consumer had already taken the event."""
         return bool(self.outcomes) and set(self.outcomes.values()) == {DUPLICATE}
 
 
 def current() -> MessageContext | None:
-    """The message this thread handles."""
-    handling: MessageContext | None = getattr(_threads, "handling", None)
-    return handling
+    """The message that this thread handles, or None."""
+    return getattr(_threads, "message", None)
 
 
-def begin(handling: MessageContext) -> None:
-    """This thread handles ``handling`` from now on."""
-    _threads.handling = handling
+def begin(message: MessageContext) -> None:
+    """Makes ``message`` the one that this thread handles."""
+    _threads.message = message
 
 
 def end() -> None:
-    """This thread handles nothing any more."""
-    _threads.handling = None
+    """Ends the message of this thread."""
+    _threads.message = None
 
 
 def traceparent_now() -> str:
-    """What a call to the outside carries: the running step, or the message; empty for neither."""
-    handling = current()
-    if handling is None:
+    """The ``traceparent`` of an outgoing call: the current span's, the message's, or empty."""
+    message = current()
+    if message is None:
         return ""
-    return handling.running.traceparent if handling.running else handling.traceparent
+    return message.current_span.traceparent if message.current_span else message.traceparent
 
 
 @contextmanager
-def span(name: str, kind: str = "internal", parent: str = "", **attributes: Any) -> Iterator[Span]:
-    """A step of the message this thread handles, from here to the end of the block.
+def span(
+    name: str, kind: SpanKind = "internal", parent: str = "", **attributes: object
+) -> Generator[Span]:
+    """Records the block as a span of this thread's message.
 
-    ``parent`` is another story than the message's own.  The block may set ``outcome``; an error
-    sets its name.  Kept only where somebody wants to know.
+    ``parent`` is another trace than the message's own.  The block may set ``outcome``; an exception
+    sets it to the exception's name.  Nothing is recorded where telemetry is off.
     """
-    handling = current()
-    if handling is None or handling.spill is None:
-        yield _UNWATCHED
+    message = current()
+    if message is None or message.export_spans is None:
+        yield _UNRECORDED
         return
-    made = Span(name, kind, parent or handling.traceparent, attributes)
-    before, handling.running = handling.running, made
+    recorded = Span(name, kind, parent or message.traceparent, attributes)
+    enclosing, message.current_span = message.current_span, recorded
     try:
-        yield made
+        yield recorded
     except BaseException as error:
-        made.outcome = type(error).__name__
+        recorded.outcome = type(error).__name__
         raise
     finally:
-        handling.running = before
-        made.ended_ns = time.time_ns()
-        handling.steps.append(made)
-        if len(handling.steps) >= STEPS_MAX:
-            taken, handling.steps = handling.steps, []
-            handling.spill(taken)
+        message.current_span = enclosing
+        recorded.ended_ns = time.time_ns()
+        message.spans.append(recorded)
+        if len(message.spans) >= SPANS_MAX:
+            full, message.spans = message.spans, []
+            message.export_spans(full)
 
 
-_UNWATCHED = Span("unwatched", "internal", "", {})
+_UNRECORDED = Span("unrecorded", "internal", "", {})

@@ -1,6 +1,6 @@
-"""The measures of a process, and what one message adds to them.
+"""The metrics of a process, and the samples that one message adds to them.
 
-Loaded after the first answer.  ``infra/observability`` uses these names; a test compares.
+Loaded after the first response.  ``infra/observability`` uses these names; a test compares them.
 """
 
 from __future__ import annotations
@@ -11,88 +11,90 @@ from typing import Literal
 from events.records import frozen
 from shop.runtime.message_context import MessageContext, Span
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-Figure = tuple[str, tuple[str, ...], float]
+Sample = tuple[str, tuple[str, ...], float]
 
 
 @frozen
-class Measure:
-    """One family of numbers: its name, its labels and what it says."""
+class MetricDefinition:
+    """One metric: its name, type, labels and help text."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
-    meaning: str
+    help: str
 
 
-MEASURES = (
-    Measure(
+METRICS = (
+    MetricDefinition(
         "shop_requests_total",
         "counter",
         ("function", "route", "status"),
-        "Messages answered over HTTP, events among them, by class of status.",
+        "HTTP responses, events included, by class of status.",
     ),
-    Measure(
+    MetricDefinition(
         "shop_request_duration_seconds",
         "histogram",
         ("function", "route"),
-        "From the request's head to the answer.",
+        "Time from the request's headers to the response.",
     ),
-    Measure(
+    MetricDefinition(
         "shop_events_total",
         "counter",
         ("function", "type", "outcome"),
-        "Deliveries: taken, duplicate, noop, refused (a dead letter) or retried.",
+        "Deliveries by outcome: taken, duplicate, noop, refused (a dead letter) or retried.",
     ),
-    Measure(
+    MetricDefinition(
         "shop_provider_calls_total",
         "counter",
         ("step", "outcome"),
-        "Calls to the payment provider by what they came to.",
+        "Calls to the payment provider by outcome.",
     ),
-    Measure(
+    MetricDefinition(
         "shop_provider_call_duration_seconds",
         "histogram",
         ("step",),
-        "How long the payment provider took.",
+        "Duration of calls to the payment provider.",
     ),
-    Measure(
+    MetricDefinition(
         "shop_outbox_published_total",
         "counter",
         ("function", "type", "outcome"),
-        "Announcements: accepted by the broker, or left to the sweep.",
+        "Publications of events: accepted by the broker, or left to the sweep.",
     ),
-    Measure(
+    MetricDefinition(
         "cold_start_seconds",
         "gauge",
         ("function",),
-        "What the first answer took, with the start of the process before it.",
+        "Duration of the first response, with the start of the process; idle time is excluded.",
     ),
 )
 
-# Read when somebody asks, not counted by message.
-LIVE = (
-    Measure(
-        "shop_requests_in_flight", "gauge", ("function",), "Messages being handled at this moment."
+# Read at each scrape instead of counted per message.
+LIVE_METRICS = (
+    MetricDefinition(
+        "shop_requests_in_flight", "gauge", ("function",), "Messages that are being handled."
     ),
-    Measure(
+    MetricDefinition(
         "shop_database_round_trips_total",
         "counter",
         ("function",),
         "Network round trips to PostgreSQL.",
     ),
-    Measure("shop_database_transactions_total", "counter", ("function",), "Transactions begun."),
+    MetricDefinition(
+        "shop_database_transactions_total", "counter", ("function",), "Transactions begun."
+    ),
 )
 
 
-def figures_of(
-    function: str, handling: MessageContext | None, steps: list[Span]
-) -> Iterator[Figure]:
-    """What a finished message and its steps add; ``handling`` is None while it goes on."""
-    if handling is not None:
-        yield from _of_message(handling)
-    for span in steps:
+def samples_of(
+    function: str, message: MessageContext | None, spans: list[Span]
+) -> Iterator[Sample]:
+    """The samples of a finished message and its spans; of spans alone when it is unfinished."""
+    if message is not None:
+        yield from _samples_of_message(message)
+    for span in spans:
         if "type" in span.attributes:
             labels = (function, str(span.attributes["type"]), span.outcome)
             yield "shop_outbox_published_total", labels, 1
@@ -102,11 +104,11 @@ def figures_of(
             yield "shop_provider_call_duration_seconds", (name,), span.seconds
 
 
-def _of_message(handling: MessageContext) -> Iterator[Figure]:
-    function, route = handling.function, handling.route
-    yield "shop_requests_total", (function, route, f"{handling.status // 100}xx"), 1
-    yield "shop_request_duration_seconds", (function, route), handling.seconds
-    if handling.cold_start_seconds is not None:
-        yield "cold_start_seconds", (function,), handling.cold_start_seconds
-    for consumer, outcome in handling.outcomes.items():
-        yield "shop_events_total", (consumer, handling.event_type or "unknown", outcome), 1
+def _samples_of_message(message: MessageContext) -> Iterator[Sample]:
+    function, route = message.function, message.route
+    yield "shop_requests_total", (function, route, f"{message.status // 100}xx"), 1
+    yield "shop_request_duration_seconds", (function, route), message.seconds
+    if message.cold_start_seconds is not None:
+        yield "cold_start_seconds", (function,), message.cold_start_seconds
+    for consumer, outcome in message.outcomes.items():
+        yield "shop_events_total", (consumer, message.event_type or "unknown", outcome), 1

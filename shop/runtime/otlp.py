@@ -1,7 +1,7 @@
-"""Traces and metrics pushed over OTLP: what a process that lives for seconds can do.
+"""Traces and metrics pushed over OTLP, for processes that live too short to be scraped.
 
-Needs the extra ``otel``; imported after the first answer (``telemetry``).  Addresses, headers,
-sampler and batch sizes are OpenTelemetry's own variables (OTEL_...), read by its library.
+Needs the extra ``otel``; imported after the first response (``telemetry``).  Addresses, headers,
+sampler and batch sizes are OpenTelemetry's own variables (OTEL_...), which its library reads.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -32,17 +33,23 @@ from opentelemetry.trace import (
     TraceFlags,
     set_span_in_context,
 )
+from opentelemetry.util.types import AttributeValue
 
 from shop.runtime import trace
-from shop.runtime.metrics import MEASURES, SECONDS, figures_of
+from shop.runtime.metrics import BUCKETS_SECONDS, METRICS, MetricDefinition, samples_of
 
 if TYPE_CHECKING:
-    from shop.runtime.message_context import MessageContext, Span
+    from collections.abc import Callable
 
-EXPORT_SECONDS = 1.5  # one request to the collector; the end of a process has two
+    from shop.runtime.message_context import MessageContext, Span
+    from shop.runtime.message_context import SpanKind as SpanKindName
+
+    AddSample = Callable[[float, dict[str, AttributeValue]], None]
+
+EXPORT_SECONDS = 1.5  # one request to the collector; the end of a process takes two seconds
 TRACES_EVERY_MILLISECONDS = 5_000
 METRICS_EVERY_MILLISECONDS = 15_000
-KINDS = {
+SPAN_KINDS: dict[SpanKindName, SpanKind] = {
     "internal": SpanKind.INTERNAL,
     "client": SpanKind.CLIENT,
     "producer": SpanKind.PRODUCER,
@@ -51,11 +58,11 @@ KINDS = {
 }
 
 
-class Push:
-    """Sends spans and figures; a collector that is away costs spans and nothing else."""
+class OtlpExporter:
+    """Sends spans and metrics; while the collector is unavailable they are dropped."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        # A collector that is away would have the library write lines that are not ours.
+        # otherwise the library logs lines of its own while the collector is unavailable
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
         resource = Resource.create(
@@ -76,22 +83,23 @@ class Push:
         self._tracer = self._tracers.get_tracer("shop")
         readers = [_reader()] if _wanted("OTEL_METRICS_EXPORTER") else []
         self._meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
-        self._instruments = self._make_instruments()
+        meter = self._meters.get_meter("shop")
+        self._instruments = {m.name: (m.labels, _instrument(meter, m)) for m in METRICS}
 
-    def export(self, function: str, handling: MessageContext | None, steps: list[Span]) -> None:
-        """One message as spans and figures."""
-        for name, labels, value in figures_of(function, handling, steps):
+    def export(self, function: str, message: MessageContext | None, spans: list[Span]) -> None:
+        """Exports one message as spans and metric samples."""
+        for name, labels, value in samples_of(function, message, spans):
             names, add = self._instruments[name]
             add(value, dict(zip(names, labels, strict=True)))
         own = None
-        if handling is not None:
-            own = self._message(handling)
-        for span in steps:
-            parent = own if handling is not None and handling.is_duplicate else None
-            self._step(span, parent)
+        if message is not None:
+            own = self._export_message(message)
+        for span in spans:
+            parent = own if message is not None and message.is_duplicate else None
+            self._export_span(span, parent)
 
     def close(self) -> None:
-        """Sends what is left: both at once, for together they have two seconds."""
+        """Sends what is left, traces and metrics at once, since both share two seconds."""
         sending = [
             threading.Thread(target=provider.shutdown, daemon=True)
             for provider in (self._tracers, self._meters)
@@ -101,66 +109,64 @@ class Push:
         for thread in sending:
             thread.join()
 
-    def _message(self, handling: MessageContext) -> SpanContext:
-        parent, links = _context_of(handling.parent), list(handling.links)
-        self._ids.follow(handling.traceparent)
-        if handling.is_duplicate:
-            # A redelivery is no second child of the announcement: a trace of its own, linked.
-            parent, links = Context(), [handling.parent, *links]
+    def _export_message(self, message: MessageContext) -> SpanContext:
+        parent, links = _context_of(message.parent), list(message.links)
+        self._ids.follow(message.traceparent)
+        if message.is_duplicate:
+            # a redelivery is not a second child of the publication: a new trace, linked
+            parent, links = Context(), [message.parent, *links]
             self._ids.follow(trace.continue_or_start(""))
-        kind = _kind_of(handling)
+        kind = _kind_of(message)
         span = self._tracer.start_span(
-            _name_of(handling),
+            _name_of(message),
             context=parent,
-            kind=KINDS[kind],
-            attributes=_attributes_of(handling),
+            kind=SPAN_KINDS[kind],
+            attributes=_attributes_of(message),
             links=_links_to(links),
-            start_time=handling.began_ns,
+            start_time=message.began_ns,
         )
-        if handling.status >= 500:
+        if message.status >= 500:
             span.set_status(Status(StatusCode.ERROR))
-        span.end(handling.began_ns + int(handling.seconds * 1e9))
+        span.end(message.began_ns + int(message.seconds * 1e9))
         return span.get_span_context()
 
-    def _step(self, span: Span, parent: SpanContext | None) -> None:
+    def _export_span(self, span: Span, parent: SpanContext | None) -> None:
         context = _within(parent) if parent is not None else _context_of(span.parent)
         self._ids.follow(span.traceparent)
         attributes = {f"shop.{name}": str(value) for name, value in span.attributes.items()}
         started = self._tracer.start_span(
             span.name,
             context=context,
-            kind=KINDS[span.kind],
+            kind=SPAN_KINDS[span.kind],
             attributes=attributes | ({"shop.outcome": span.outcome} if span.outcome else {}),
             start_time=span.began_ns,
         )
         started.end(span.ended_ns)
 
-    def _make_instruments(self) -> dict[str, tuple[tuple[str, ...], Any]]:
-        meter, made = self._meters.get_meter("shop"), {}
-        for measure in MEASURES:
-            name, meaning = measure.name.removesuffix("_total"), measure.meaning
-            add: Any
-            if measure.kind == "histogram":
-                bounds = list(SECONDS)
-                add = meter.create_histogram(
-                    name, description=meaning, explicit_bucket_boundaries_advisory=bounds
-                ).record
-            elif measure.kind == "gauge":
-                add = meter.create_gauge(name, description=meaning).set
-            else:
-                add = meter.create_counter(name, description=meaning).add
-            made[measure.name] = (measure.labels, add)
-        return made
+
+def _instrument(meter: Meter, definition: MetricDefinition) -> AddSample:
+    name, text = definition.name.removesuffix("_total"), definition.help
+    match definition.kind:
+        case "histogram":
+            return meter.create_histogram(
+                name,
+                description=text,
+                explicit_bucket_boundaries_advisory=list(BUCKETS_SECONDS),
+            ).record
+        case "gauge":
+            return meter.create_gauge(name, description=text).set
+        case "counter":
+            return meter.create_counter(name, description=text).add
 
 
 class _Ids(IdGenerator):
-    """Gives each span the ids it had while it ran: the outbox and the provider know them."""
+    """Gives each span the ids that it was recorded with, which were sent to other processes."""
 
     def __init__(self) -> None:
         self._trace_id = self._span_id = 0
 
     def follow(self, traceparent: str) -> None:
-        """The next span is this one."""
+        """Uses these ids for the next span."""
         _, trace_id, span_id, _ = traceparent.split("-")
         self._trace_id, self._span_id = int(trace_id, 16), int(span_id, 16)
 
@@ -191,7 +197,7 @@ def _span_context(traceparent: str) -> SpanContext:
 
 
 def _context_of(traceparent: str) -> Context:
-    """The story a span continues; an empty one begins here."""
+    """The context of a parent; an empty parent starts a trace."""
     return _within(_span_context(traceparent)) if trace.id_of(traceparent) else Context()
 
 
@@ -203,27 +209,27 @@ def _links_to(traceparents: Sequence[str]) -> list[Link]:
     return [Link(_span_context(each)) for each in traceparents if trace.id_of(each)]
 
 
-def _kind_of(handling: MessageContext) -> str:
-    return "server" if handling.event_id is None else "consumer"
+def _kind_of(message: MessageContext) -> SpanKindName:
+    return "server" if message.event_id is None else "consumer"
 
 
-def _name_of(handling: MessageContext) -> str:
-    if handling.event_id is None:
-        return handling.route
-    return f"process {handling.event_type or 'unknown'}"
+def _name_of(message: MessageContext) -> str:
+    if message.event_id is None:
+        return message.route
+    return f"process {message.event_type or 'unknown'}"
 
 
-def _attributes_of(handling: MessageContext) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
-        "faas.name": handling.function,
-        "http.request.method": handling.method,
-        "http.route": handling.route,
-        "http.response.status_code": handling.status,
+def _attributes_of(message: MessageContext) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {
+        "faas.name": message.function,
+        "http.request.method": message.method,
+        "http.route": message.route,
+        "http.response.status_code": message.status,
     }
-    if handling.cold_start_seconds is not None:
-        attributes |= {"faas.coldstart": True, "shop.cold_start": handling.cold_start_seconds}
-    if handling.event_id is not None:
-        attributes["messaging.message.id"] = handling.event_id
-        attributes["messaging.destination.name"] = handling.event_type or "unknown"
-        attributes["shop.outcome"] = handling.outcome or ""
+    if message.cold_start_seconds is not None:
+        attributes |= {"faas.coldstart": True, "shop.cold_start": message.cold_start_seconds}
+    if message.event_id is not None:
+        attributes["messaging.message.id"] = message.event_id
+        attributes["messaging.destination.name"] = message.event_type or "unknown"
+        attributes["shop.outcome"] = message.outcome or ""
     return attributes

@@ -1,13 +1,13 @@
-"""The numbers of this process on a page of its own: ``GET /metrics`` on METRICS_PORT.
+"""The metrics endpoint of a process: ``GET /metrics`` on METRICS_PORT.
 
-Never on the public port: there a scrape would pass the queue-proxy, count as traffic and keep the
-process from going to sleep.  Imported after the first answer (``telemetry``).
+Never on the public port: there a scrape would pass the queue-proxy, count as traffic and prevent
+scaling to zero.  Imported after the first response (``telemetry``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,77 +21,88 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from shop.runtime.metrics import LIVE, MEASURES, SECONDS, Measure, figures_of
+from shop.runtime.metrics import (
+    BUCKETS_SECONDS,
+    LIVE_METRICS,
+    METRICS,
+    MetricDefinition,
+    samples_of,
+)
 
 if TYPE_CHECKING:
     from shop.runtime.message_context import MessageContext, Span
-    from shop.runtime.telemetry import Telemetry
+
+LiveValues = Callable[[], tuple[int, int, int]]
 
 
-class Page:
-    """Counts, and serves the counts to Prometheus; raises OSError when the port is taken."""
+class PrometheusExporter:
+    """Counts finished messages and serves the metrics; raises OSError when the port is taken.
 
-    def __init__(self, telemetry: Telemetry, port: int) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the page, read by nobody
+    ``live_values`` returns the values of ``LIVE_METRICS``; it is called at each scrape.
+    """
+
+    def __init__(self, function: str, port: int, live_values: LiveValues) -> None:
+        disable_created_metrics()  # they double the response and no dashboard uses them
         registry = CollectorRegistry()
-        registry.register(_Live(telemetry))  # the first that is asked: it tells what waits
-        self._families = {m.name: _family(m, registry) for m in MEASURES}
-        self._series: dict[tuple[str, tuple[str, ...]], Any] = {}
+        # registered first: reading the live values exports the queued messages
+        registry.register(_LiveCollector(function, live_values))
+        self._metrics = {m.name: _metric(m, registry) for m in METRICS}
+        self._series: dict[tuple[str, tuple[str, ...]], Counter | Gauge | Histogram] = {}
         ProcessCollector(registry=registry)
         self._server, _ = start_http_server(port, registry=registry)
 
-    def export(self, function: str, handling: MessageContext | None, steps: list[Span]) -> None:
-        """Adds one message to the counts."""
-        for name, labels, value in figures_of(function, handling, steps):
+    def export(self, function: str, message: MessageContext | None, spans: list[Span]) -> None:
+        """Adds one message to the metrics."""
+        for name, labels, value in samples_of(function, message, spans):
             series = self._series.get((name, labels))
             if series is None:
-                series = self._series[name, labels] = self._families[name].labels(*labels)
-            _ADD[type(series)](series, value)
+                series = self._series[name, labels] = self._metrics[name].labels(*labels)
+            match series:
+                case Counter():
+                    series.inc(value)
+                case Gauge():
+                    series.set(value)
+                case Histogram():
+                    series.observe(value)
 
     def close(self) -> None:
-        """Stops serving; who has not asked by now will not know."""
+        """Stops serving; what has not been scraped by now is lost."""
         self._server.shutdown()
         self._server.server_close()
 
 
-class _Live(Collector):
-    """What is read at the moment of asking."""
+class _LiveCollector(Collector):
+    """Reads the live values at each scrape."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
+    def __init__(self, function: str, live_values: LiveValues) -> None:
+        self._function = function
+        self._live_values = live_values
 
     def describe(self) -> list[Metric]:
-        """The families' names, so that registering asks nothing."""
-        return [_live_family(measure) for measure in LIVE]
+        """The metrics without values, so that registration reads nothing."""
+        return [_live_metric_family(definition) for definition in LIVE_METRICS]
 
     def collect(self) -> Iterator[Metric]:
-        """In flight, round trips and transactions, after everything finished has been counted."""
-        self._telemetry.export()
-        function = ",".join(self._telemetry.names)
-        round_trips, transactions = self._telemetry.services.database_figures()
-        values = (len(self._telemetry.at_work), round_trips, transactions)
-        for measure, value in zip(LIVE, values, strict=True):
-            family = _live_family(measure)
-            family.add_metric([function], value)
+        """The metrics with their values of now."""
+        for definition, value in zip(LIVE_METRICS, self._live_values(), strict=True):
+            family = _live_metric_family(definition)
+            family.add_metric([self._function], value)
             yield family
 
 
-def _live_family(measure: Measure) -> CounterMetricFamily | GaugeMetricFamily:
-    made = CounterMetricFamily if measure.kind == "counter" else GaugeMetricFamily
-    return made(measure.name, measure.meaning, labels=list(measure.labels))
+def _live_metric_family(definition: MetricDefinition) -> CounterMetricFamily | GaugeMetricFamily:
+    family = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
+    return family(definition.name, definition.help, labels=list(definition.labels))
 
 
-def _family(measure: Measure, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
-    name, meaning, labels = measure.name, measure.meaning, measure.labels
-    if measure.kind == "histogram":
-        return Histogram(name, meaning, labels, registry=registry, buckets=SECONDS)
-    if measure.kind == "gauge":
-        return Gauge(name, meaning, labels, registry=registry)
-    return Counter(name, meaning, labels, registry=registry)
-
-
-_ADD: dict[type, Any] = {
-    Counter: Counter.inc,
-    Gauge: Gauge.set,
-    Histogram: Histogram.observe,
-}
+def _metric(
+    definition: MetricDefinition, registry: CollectorRegistry
+) -> Counter | Gauge | Histogram:
+    name, text, labels = definition.name, definition.help, definition.labels
+    match definition.kind:
+        case "histogram":
+            return Histogram(name, text, labels, registry=registry, buckets=BUCKETS_SECONDS)
+        case "gauge":
+            return Gauge(name, text, labels, registry=registry)
+        case "counter":
+            return Counter(name, text, labels, registry=registry)

@@ -27,15 +27,15 @@ class Services:
     def __init__(self, settings: Settings, *, source: str) -> None:
         self.settings = settings
         self.source = source
-        self._made: dict[str, Any] = {}
+        self._instances: dict[str, Any] = {}
         self._lock = threading.RLock()
 
     def _once(self, name: str, make: Callable[[], Made]) -> Made:
-        if name not in self._made:
+        if name not in self._instances:
             with self._lock:
-                if name not in self._made:
-                    self._made[name] = make()
-        return cast(Made, self._made[name])
+                if name not in self._instances:
+                    self._instances[name] = make()
+        return cast(Made, self._instances[name])
 
     @property
     def database(self) -> Database:
@@ -77,16 +77,16 @@ class Services:
         """Sends this process's events to the broker."""
         return self._once("publisher", self._open_publisher)
 
-    def database_figures(self) -> tuple[int, int]:
+    def database_metrics(self) -> tuple[int, int]:
         """Round trips to PostgreSQL and transactions so far; none where there is no database."""
-        database: Database | None = self._made.get("database")
+        database: Database | None = self._instances.get("database")
         return (database.round_trips, database.transactions) if database is not None else (0, 0)
 
     def close(self) -> None:
         """Closes what holds sockets, at the end of the process."""
         for name in ("database", "cache"):
-            if name in self._made:
-                self._made[name].close()
+            if name in self._instances:
+                self._instances[name].close()
 
     def _open_database(self) -> Database:
         from shop.adapters.db import Database  # here: api_docs has no database and pays no driver

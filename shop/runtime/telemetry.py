@@ -1,9 +1,8 @@
-"""Numbers and traces, off the way to the customer: finished messages are put aside and told later.
+"""Metrics and traces, off the request path: finished messages are queued and exported later.
 
-While a message is handled it costs one ``append``.  The libraries (prometheus-client, and
-OpenTelemetry where it is installed) are imported in the background after the first answer, or when
-there was nothing to answer for a while, and only when METRICS_PORT or OTEL_EXPORTER_OTLP_ENDPOINT
-asks for them.
+While a message is handled this costs one ``append``.  The libraries (prometheus-client, and
+OpenTelemetry where it is installed) are imported by a background thread after the first response,
+or after an idle start, and only with METRICS_PORT or OTEL_EXPORTER_OTLP_ENDPOINT.
 """
 
 from __future__ import annotations
@@ -21,79 +20,78 @@ if TYPE_CHECKING:
     from shop.runtime.services import Services
 
 FINISHED_MAX = 20_000
-LOAD_AFTER_SECONDS = 0.2  # the first answer has left by then
-UNASKED_SECONDS = 15.0  # a start is over by then
-TELL_EVERY_SECONDS = 1.0
+LOAD_AFTER_SECONDS = 0.2  # the first response has been sent by then
+IDLE_START_SECONDS = 15.0  # a cold start is over by then
+EXPORT_INTERVAL_SECONDS = 1.0
 STOP_SECONDS = 2.0
 
 
 class TelemetryExporter(Protocol):
-    """Somebody who tells the world: a page for Prometheus, or OTLP."""
+    """Where finished messages are exported: the metrics page for Prometheus, or OTLP."""
 
-    def export(self, function: str, handling: MessageContext | None, steps: list[Span]) -> None:
-        """One finished message with its steps, or steps of one that goes on (None)."""
+    def export(self, function: str, message: MessageContext | None, spans: list[Span]) -> None:
+        """Exports a finished message with its spans, or spans of an unfinished one (None)."""
 
     def close(self) -> None:
-        """Sends what is left; may take long."""
+        """Exports what is left; may take seconds."""
 
 
 class Telemetry:
-    """What one process knows of its own messages."""
+    """Collects the finished messages of one process for its exporters."""
 
     def __init__(self, names: tuple[str, ...], services: Services) -> None:
         settings = services.settings
         self.names = names
         self.services = services
         self.is_on = bool(settings.metrics_port or settings.otel_exporter_otlp_endpoint)
-        self.at_work: set[MessageContext] = set()
+        self.in_flight: set[MessageContext] = set()
         self._finished: deque[tuple[str, MessageContext | None, list[Span]]] = deque(
             maxlen=FINISHED_MAX
         )
-        self._tellers: list[TelemetryExporter] | None = None
-        self._telling = threading.Lock()
+        self._exporters: list[TelemetryExporter] | None = None
+        self._exporting = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._born = time.monotonic()
+        self._started_at = time.monotonic()
 
-    def begin(self, method: str, header: str) -> MessageContext:
-        """A message has come; ``header`` is its ``traceparent``."""
-        handling = MessageContext(
-            self.names[0], method, header, self._spill if self.is_on else None
-        )
+    def begin(self, method: str, traceparent_header: str) -> MessageContext:
+        """The record of a message that has just arrived."""
+        export_spans = self._queue_spans if self.is_on else None
+        message = MessageContext(self.names[0], method, traceparent_header, export_spans)
         if self.is_on:
-            self.at_work.add(handling)
-        return handling
+            self.in_flight.add(message)
+        return message
 
-    def finish(self, handling: MessageContext) -> None:
-        """The message is answered."""
+    def finish(self, message: MessageContext) -> None:
+        """Queues a message that has been answered."""
         if not self.is_on:
             return
-        self.at_work.discard(handling)
-        self._finished.append((handling.function, handling, handling.steps))
+        self.in_flight.discard(message)
+        self._finished.append((message.function, message, message.spans))
         if self._thread is None:
             self._start()
 
-    def probed(self) -> None:
-        """The process is asked whether it lives: one without a message so far shows its page now.
+    def on_probe(self) -> None:
+        """Starts the exporters of a process that is idle since its start.
 
-        Otherwise Prometheus would take a function that nobody calls for a dead one.
+        Without it Prometheus would report a function without requests as down.
         """
-        is_idle = self._thread is None and time.monotonic() - self._born >= UNASKED_SECONDS
+        is_idle = self._thread is None and time.monotonic() - self._started_at >= IDLE_START_SECONDS
         if self.is_on and is_idle:
             self._start()
 
     def export(self) -> None:
-        """Tells what has been put aside, once somebody can tell it."""
-        with self._telling:
-            if self._tellers is None:
+        """Passes the queued messages to the exporters, once these are loaded."""
+        with self._exporting:
+            if self._exporters is None:
                 return
             for _ in range(len(self._finished)):
-                function, handling, steps = self._finished.popleft()
-                for teller in self._tellers:
-                    teller.export(function, handling, steps)
+                function, message, spans = self._finished.popleft()
+                for exporter in self._exporters:
+                    exporter.export(function, message, spans)
 
     def stop(self) -> None:
-        """Tells what is left, for at most two seconds: the end of the process."""
+        """Exports what is queued, for at most two seconds, at the end of the process."""
         if self._thread is None:
             return
         self._stopping.set()
@@ -101,48 +99,55 @@ class Telemetry:
         last.start()
         last.join(STOP_SECONDS)
 
-    def _spill(self, steps: list[Span]) -> None:
-        self._finished.append((self.names[0], None, steps))
+    def _queue_spans(self, spans: list[Span]) -> None:
+        self._finished.append((self.names[0], None, spans))
 
     def _start(self) -> None:
-        with self._telling:
+        with self._exporting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True, name="telemetry")
+                self._thread = threading.Thread(target=self._run, daemon=True, name="telemetry")
                 self._thread.start()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         self._stopping.wait(LOAD_AFTER_SECONDS)
         self._load()
         while not self._stopping.is_set():
             self.export()
-            self._stopping.wait(TELL_EVERY_SECONDS)
+            self._stopping.wait(EXPORT_INTERVAL_SECONDS)
 
     def _load(self) -> None:
-        """Imports what tells; a failure costs its numbers and nothing else."""
-        with self._telling:
-            if self._tellers is None:
-                made = (self._page(), self._push())
-                self._tellers = [teller for teller in made if teller is not None]
+        """Loads the exporters; one that fails is logged and left out."""
+        with self._exporting:
+            if self._exporters is None:
+                loaded = (self._prometheus(), self._otlp())
+                self._exporters = [exporter for exporter in loaded if exporter is not None]
 
-    def _page(self) -> TelemetryExporter | None:
+    def _prometheus(self) -> TelemetryExporter | None:
         port = self.services.settings.metrics_port
         if not port:
             return None
         try:
-            from shop.runtime.prometheus import Page  # here: 83 ms that no customer waits for
+            # imported here: takes 83 ms, after the first response
+            from shop.runtime.prometheus import PrometheusExporter
 
-            return Page(self, port)
+            return PrometheusExporter(",".join(self.names), port, self._live_values)
         except (ImportError, OSError) as error:
             log.write("no metrics", error=str(error), port=port)
         return None
 
-    def _push(self) -> TelemetryExporter | None:
+    def _live_values(self) -> tuple[int, int, int]:
+        """In flight, round trips and transactions, after the queued messages are counted."""
+        self.export()
+        return len(self.in_flight), *self.services.database_metrics()
+
+    def _otlp(self) -> TelemetryExporter | None:
         if not self.services.settings.otel_exporter_otlp_endpoint:
             return None
         try:
-            from shop.runtime.otlp import Push  # here: an optional extra, 300 ms
+            # imported here: an optional extra that takes 300 ms
+            from shop.runtime.otlp import OtlpExporter
 
-            return Push(self.names)
+            return OtlpExporter(self.names)
         except ImportError as error:
             log.write("no traces", missing=error.name)
         return None
@@ -150,12 +155,12 @@ class Telemetry:
     def _close(self) -> None:
         self._load()
         self.export()
-        for teller in self._tellers or ():
-            teller.close()
+        for exporter in self._exporters or ():
+            exporter.close()
 
 
 def seconds_since_start(pid: int) -> float | None:
-    """How long ago a process began, by the kernel's books; None where these cannot be read.
+    """How long ago the kernel started a process; None where it does not say.
 
     proc(5): field 22 of ``stat`` is the start in clock ticks since boot, 10 ms each.
     """

@@ -80,7 +80,7 @@ def test_line_has_route_status_duration_trace_and_cold_start(
 
 def test_line_of_503_has_retry_after(shop: ShopHarness, capsys: pytest.CaptureFixture[str]) -> None:
     services = shop.apps["read_orders"].services
-    services._made.clear()
+    services._instances.clear()
     object.__setattr__(
         services.settings,
         "database_url",

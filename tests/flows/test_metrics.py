@@ -110,13 +110,13 @@ def test_idle_process_serves_metrics_after_a_delay(
 ) -> None:
     port = free_port()
     settings = SimpleNamespace(metrics_port=port, otel_exporter_otlp_endpoint="")
-    services = SimpleNamespace(settings=settings, database_figures=lambda: (0, 0))
+    services = SimpleNamespace(settings=settings, database_metrics=lambda: (0, 0))
     idle = Telemetry(("settle",), cast(Services, services))
 
-    idle.probed()
+    idle.on_probe()
     assert idle._thread is None, "a probe must not delay the start"
-    monkeypatch.setattr(telemetry, "UNASKED_SECONDS", 0.0)
-    idle.probed()
+    monkeypatch.setattr(telemetry, "IDLE_START_SECONDS", 0.0)
+    idle.on_probe()
     try:
         wait_for(lambda: is_up(port), "the metrics page")
         assert value(scraped(port), "shop_requests_in_flight", function="settle") == 0
@@ -175,5 +175,5 @@ def test_without_metrics_port_nothing_is_recorded(shop: ShopHarness) -> None:
 
     telemetries = [app.telemetry for app in shop.apps.values()]
     assert not any(telemetry.is_on for telemetry in telemetries)
-    assert not any(telemetry._finished or telemetry.at_work for telemetry in telemetries)
+    assert not any(telemetry._finished or telemetry.in_flight for telemetry in telemetries)
     assert "telemetry" not in {thread.name for thread in threading.enumerate()}

@@ -12,8 +12,8 @@ import pytest
 
 from shop.runtime import message_context, trace
 from shop.runtime.message_context import MessageContext, span
-from shop.runtime.metrics import figures_of
-from shop.runtime.otlp import Push
+from shop.runtime.metrics import samples_of
+from shop.runtime.otlp import OtlpExporter
 from shop.runtime.telemetry import STOP_SECONDS, Telemetry
 from tests.flows.telemetry_receivers import Collector, RecordingProxy
 from tests.function_process import ProcessHarness, running_function
@@ -31,8 +31,8 @@ class RecordedTelemetry(Telemetry):
         self.is_on = True
         self._messages = messages
 
-    def finish(self, handling: MessageContext) -> None:
-        self._messages.append(handling)
+    def finish(self, message: MessageContext) -> None:
+        self._messages.append(message)
 
 
 def record_messages(shop: ShopHarness) -> list[MessageContext]:
@@ -86,15 +86,15 @@ def test_each_span_is_a_child_of_the_previous(
     placed = messages[0]
     charged = next(message for message in messages if message.event_type == "order.placed")
     (row,) = [row for row in shop.outbox(undone=False) if row["type"] == "order.placed"]
-    calling = next(each for each in charged.steps if each.name == "provider charge")
+    calling = next(each for each in charged.spans if each.name == "provider charge")
     paid = next(r for r in shop.outbox(undone=False) if r["type"] == "order.paid")
     assert placed.parent == CALLER
     assert row["traceparent"] == placed.traceparent == charged.parent
     assert span_id(charged.traceparent) != span_id(placed.traceparent)
     assert calling.parent == charged.traceparent == paid["traceparent"]
     assert {header for _, header in recording_proxy.requests} == {calling.traceparent}
-    assert [each.name for each in placed.steps] == ["transaction"]
-    assert {each.name for each in charged.steps} == {"transaction", "provider charge"}
+    assert [each.name for each in placed.spans] == ["transaction"]
+    assert {each.name for each in charged.spans} == {"transaction", "provider charge"}
 
 
 def test_published_event_has_traceparent_as_header_and_attribute(
@@ -155,7 +155,7 @@ def test_consumer_logs_and_counts_the_outcome_of_an_event(
     assert {(line["event"], line["type"]) for line in events} == {
         (str(row["event_id"]), "order.placed")
     }
-    counted = [f for m in messages for f in figures_of(m.function, m, m.steps) if "events" in f[0]]
+    counted = [f for m in messages for f in samples_of(m.function, m, m.spans) if "events" in f[0]]
     assert counted == [
         ("shop_events_total", ("charge", "order.placed", "taken"), 1),
         ("shop_events_total", ("charge", "order.placed", "duplicate"), 1),
@@ -179,17 +179,17 @@ def test_event_without_effect_is_a_noop(shop: ShopHarness) -> None:
 
 
 @pytest.fixture
-def push(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Push:
+def push(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> OtlpExporter:
     """Exports to the collector."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-    return Push(("charge",))
+    return OtlpExporter(("charge",))
 
 
 def test_exported_spans_have_the_propagated_ids(
     make_shop: Callable[..., ShopHarness],
     recording_proxy: RecordingProxy,
     collector: Collector,
-    push: Push,
+    push: OtlpExporter,
 ) -> None:
     shop = make_shop(payment_provider_url=recording_proxy.url)
     messages = record_messages(shop)
@@ -197,7 +197,7 @@ def test_exported_spans_have_the_propagated_ids(
     shop.deliver_all()
 
     for message in messages:
-        push.export(message.function, message, message.steps)
+        push.export(message.function, message, message.spans)
     push.close()
 
     placed, charged = collector.span("POST /orders"), collector.span("process order.placed")
@@ -214,7 +214,9 @@ def test_exported_spans_have_the_propagated_ids(
     assert sum(point.as_int or point.as_double for point in counted) == len(messages)
 
 
-def test_redelivery_is_a_linked_trace(shop: ShopHarness, collector: Collector, push: Push) -> None:
+def test_redelivery_is_a_linked_trace(
+    shop: ShopHarness, collector: Collector, push: OtlpExporter
+) -> None:
     shop.person().order(shop.product(), headers={"traceparent": CALLER})
     (row,) = shop.outbox()
     messages = record_messages(shop)
@@ -222,7 +224,7 @@ def test_redelivery_is_a_linked_trace(shop: ShopHarness, collector: Collector, p
         assert shop.deliver(row, "charge").status == 204
 
     for message in messages:
-        push.export(message.function, message, message.steps)
+        push.export(message.function, message, message.spans)
     push.close()
 
     first, again = [span for span in collector.spans if span.name == "process order.placed"]
@@ -236,14 +238,14 @@ def test_redelivery_is_a_linked_trace(shop: ShopHarness, collector: Collector, p
 
 
 def test_spans_contain_no_secrets_or_sql(
-    shop: ShopHarness, collector: Collector, push: Push
+    shop: ShopHarness, collector: Collector, push: OtlpExporter
 ) -> None:
     messages = record_messages(shop)
     customer = shop.person()
     customer.order(shop.product(name="비밀 상품"))
 
     for message in messages:
-        push.export(message.function, message, message.steps)
+        push.export(message.function, message, message.spans)
     push.close()
 
     exported = " ".join(str(span) for span in collector.spans)
@@ -290,12 +292,12 @@ def test_full_span_buffer_is_exported() -> None:
     exported: list[Any] = []
     message = MessageContext("sweep", "POST", CALLER, exported.extend)
     message_context.begin(message)
-    for number in range(message_context.STEPS_MAX + 3):
+    for number in range(message_context.SPANS_MAX + 3):
         with span("provider charge", "client", step="charge") as calling:
             calling.outcome = f"captured {number}"
     message_context.end()
 
-    assert (len(exported), len(message.steps)) == (message_context.STEPS_MAX, 3)
+    assert (len(exported), len(message.spans)) == (message_context.SPANS_MAX, 3)
     assert {trace.id_of(each.traceparent) for each in exported} == {TRACE}
 
 
@@ -307,7 +309,7 @@ def test_failed_span_has_its_error_and_is_no_parent_of_the_next() -> None:
     within = message_context.traceparent_now()
     message_context.end()
 
-    (failed,) = message.steps
+    (failed,) = message.spans
     assert failed.outcome == "ValueError"
     assert within == message.traceparent
     assert message_context.traceparent_now() == ""

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from shop.registry import all_specs
-from shop.runtime.metrics import LIVE, MEASURES
+from shop.runtime.metrics import LIVE_METRICS, METRICS
 from tools.exporter import FAMILIES, OWN
 from tools.render.chart import FILES
 from tools.render.observability import DASHBOARDS, TARGETS
@@ -25,7 +25,7 @@ LABELS = re.compile(r"\b([a-z_]+)\{([^}]*)\}")
 def exported() -> dict[str, tuple[str, ...]]:
     """Each series with its labels, as named in queries."""
     found = {name: labels for name, (labels, _) in FAMILIES.items()} | {name: () for name in OWN}
-    for measure in (*MEASURES, *LIVE):
+    for measure in (*METRICS, *LIVE_METRICS):
         if measure.kind == "histogram":
             for end in ("bucket", "sum", "count"):
                 found[f"{measure.name}_{end}"] = (*measure.labels, "le")
@@ -71,7 +71,7 @@ def test_every_label_in_a_query_belongs_to_its_series() -> None:
 
 def test_every_exported_metric_is_used() -> None:
     text = " ".join(queries() + [rule["expr"] for rule in alerts()])
-    families = [m.name for m in (*MEASURES, *LIVE)] + list(FAMILIES)
+    families = [m.name for m in (*METRICS, *LIVE_METRICS)] + list(FAMILIES)
 
     unused = {name for name in families if name not in text}
 
