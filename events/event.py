@@ -1,8 +1,8 @@
 """What every event of the shop is: a frozen record of ids that can be written, read and described.
 
-An event is a hint (``correctness.md`` 5.0): its data says which rows to look at, never what is in
-them.  Four forms of value are therefore enough, and each is written down once, in ``_FORMS``: how
-it looks in Python, in JSON and in JSON Schema.
+An event carries ids only (docs/adr/0004): its data names the rows to read, never their content.
+Four forms of value are therefore enough, and each is defined once, in ``_FORMS``: its form in
+Python, in JSON and in JSON Schema.
 
 Modules with event classes must not postpone annotations: the forms are looked up by the real type.
 """

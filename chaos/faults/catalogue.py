@@ -1,6 +1,6 @@
 """The fault catalogue: ids, titles and where each fault is implemented.
 
-docs/how-to/attack-the-shop.md describes each fault; a test compares the two lists.
+docs/how-to/run-fault-injection.md describes each fault; a test compares the two lists.
 """
 
 from __future__ import annotations

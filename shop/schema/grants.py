@@ -1,8 +1,8 @@
 """Who may do what: one database role per trust domain, with the least it needs.
 
 The matrix is the whole truth; a test compares it with ``information_schema`` and finds 0 surplus.
-Column tuples limit a right to columns; ``ALL`` means the whole table.  Nobody but ``shop_relay``
-may delete, and only from tables whose rows have an age.
+Column tuples limit a right to columns; ``ALL`` means the whole table.  Rows are deleted by
+``shop_relay`` only, from tables whose rows expire, and cart lines by ``shop_ordering``.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
     "shop_auditor": _AUDIT,
 }
 
-# timeouts by role (security.md 2d): a function's deadline is longer than any of these
+# timeouts by role (docs/design/security.md): a function's deadline is longer than any of these
 ROLE_SETTINGS = {
     "statement_timeout": "3s",
     "lock_timeout": "1s",

@@ -45,7 +45,7 @@ insert into shop.settlement_lines (seq, day, currency)
 select seq, day, currency from day join closed using (day, currency)
 """
 
-# name -> what is done to the history, and which invariants must notice (design/correctness.md 3c)
+# name -> what is done to the history, and which invariants must notice (docs/design/correctness.md)
 CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
     "oversell: two buyers got the same unit": (
         "update shop.stock set on_hand = -1 where product_id = %(product)s",
