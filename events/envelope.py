@@ -69,7 +69,7 @@ class CloudEvent:
     time: datetime | None = None
     datacontenttype: str | None = JSON
     dataschema: str | None = None
-    extensions: Mapping[str, str] = field(default_factory=dict)
+    extensions: Mapping[str, str] = field(default_factory=dict[str, str])
     data: bytes = b""
 
     def __post_init__(self) -> None:
@@ -206,7 +206,7 @@ def _from_binary(headers: Mapping[str, str], content_type: str, body: bytes) -> 
 
 def _from_structured(body: bytes) -> CloudEvent:
     members = strict_json.read(body)
-    if not isinstance(members, dict):
+    if not strict_json.is_object(members):
         raise Malformed(400, "a structured event must be a JSON object")
     data = members.pop("data", None)
     encoded = members.pop("data_base64", None)

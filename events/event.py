@@ -15,6 +15,7 @@ from uuid import UUID
 
 from events.errors import Malformed
 from events.records import frozen
+from events.strict_json import is_object
 
 TYPE_PREFIX = "com.msashop."
 DATASCHEMA_BASE = "https://msashop.example"
@@ -65,7 +66,7 @@ class ShopEvent:
     @classmethod
     def from_data(cls, data: object) -> Self:
         """The event whose data this is; Malformed 422 for anything but exactly its properties."""
-        if not isinstance(data, dict):
+        if not is_object(data):
             raise Malformed(422, "the event's data must be a JSON object")
         properties = properties_of(cls)
         unknown = data.keys() - {name for _, name, _ in properties}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, dataclass_transform, overload
 
 T = TypeVar("T")
@@ -39,11 +40,11 @@ def frozen(cls: type[T] | None = None, /, *, kw_only: bool = False) -> Any:
     Methods that the class defines itself are kept.
     """
     if cls is None:
-        return lambda decorated: _made(decorated, kw_only)
-    return _made(cls, kw_only)
+        return partial(_made, kw_only=kw_only)
+    return _made(cls, kw_only=kw_only)
 
 
-def _made(cls: type[T], kw_only: bool) -> type[T]:
+def _made(cls: type[T], *, kw_only: bool) -> type[T]:
     made: Any = dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(cls)
     own = fields(made)
     made.__record__ = _Plan(

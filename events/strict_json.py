@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import NoReturn, TypeGuard
 
 from events.errors import Malformed
 
@@ -58,9 +58,18 @@ def _refuse_deep(value: object) -> None:
 
 
 def _children(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
+    if is_object(value):
         return value.values()
-    return value if isinstance(value, list) else ()
+    return value if _is_array(value) else ()
+
+
+def is_object(value: object) -> TypeGuard[dict[str, object]]:
+    """Whether a JSON value is an object."""
+    return isinstance(value, dict)
+
+
+def _is_array(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

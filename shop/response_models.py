@@ -1,17 +1,17 @@
-"""Answers that several functions give: each of their ``schema.py`` takes the models from here.
+"""Response bodies that several functions share.
 
-Only they import this module, so a handler that answers without pydantic stays without it.
+Only their ``schema.py`` modules import this one, so that a handler without models does not load
+pydantic.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
+from shop.primitives.statuses import CancelReason, OrderStatus, PaymentStatus
 from shop.runtime.model import Model
 
 
 class OrderItem(Model):
-    """One line of an order, at the price of the moment it was placed."""
+    """One line of an order, at the price at which it was placed."""
 
     product_id: int
     quantity: int
@@ -22,17 +22,17 @@ class OrderItem(Model):
 class OrderPayment(Model):
     """The latest attempt to collect the money."""
 
-    status: Literal["INTENT", "UNKNOWN", "CAPTURED", "DECLINED", "VOIDED"]
+    status: PaymentStatus
     attempt: int
 
 
 class Order(Model):
-    """An order as every answer shows it."""
+    """An order as every response shows it."""
 
     id: str
     user_id: int
-    status: Literal["PENDING", "PAID", "CANCELLING", "CANCELLED"]
-    reason: Literal["USER", "EXPIRED", "DECLINED", "OPERATOR"] | None = None
+    status: OrderStatus
+    reason: CancelReason | None = None
     total_amount: int
     currency: str
     payment_method: str

@@ -1,4 +1,4 @@
-"""Requests and answers of cancelling and refunding."""
+"""Requests and responses of cancelling and refunding."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from shop.primitives.money import ORDER_TOTAL_MAX
+from shop.primitives.statuses import RefundStatus
 from shop.response_models import Order as Order
 from shop.runtime.model import Model
 
 
 class RefundOrder(Model):
-    """How much goes back, and why; ``currency`` may be given and must then be the order's."""
+    """How much to refund, and why; a ``currency`` must be the order's."""
 
     amount: Annotated[int, Field(ge=1, le=ORDER_TOTAL_MAX)]
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = None
@@ -22,10 +23,10 @@ class RefundOrder(Model):
 
 
 class Refund(Model):
-    """A refund that was accepted; the provider is asked next."""
+    """A refund that was accepted; the provider is called next."""
 
     order_id: str
     amount: int
     currency: str
-    status: Literal["INTENT"]
+    status: Literal[RefundStatus.INTENT]
     reason: str

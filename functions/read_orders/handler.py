@@ -60,7 +60,7 @@ def list_my_orders(request: Request[None, ListOrders], context: RequestContext) 
         queries.orders_of_user(request.user_id, before=before, limit=limit + 1)
     )
     page = [queries.represent(row) for row in rows[:limit]]
-    headers = {}
+    headers: dict[str, str] = {}
     if len(rows) > limit:
         link = f"/orders/me?limit={limit}&cursor={page[-1]['id']}"
         headers["Link"] = f'<{link}>; rel="next"'

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import select
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeVar, cast, overload
@@ -126,11 +126,12 @@ class Transaction:
         fifth: Statement[R5],
         /,
         *more: Statement[Row],
-    ) -> tuple[list[R1], list[R2], list[R3], list[R4], list[R5], *tuple[list[Row], ...]]: ...
+    ) -> tuple[list[R1], list[R2], list[R3], list[R4], list[R5], *tuple[Sequence[Row], ...]]: ...
     @overload
-    def pipeline(self, *statements: Statement[Row]) -> tuple[list[Row], ...]: ...
+    def pipeline(self, *statements: Statement[Row]) -> tuple[Sequence[Row], ...]: ...
 
-    def pipeline(self, *statements: Statement[Row]) -> tuple[list[Any], ...]:
+    # Any: the overloads say which list has which row type
+    def pipeline(self, *statements: Statement[Row]) -> tuple[Any, ...]:
         """Sends all statements in one round trip, in order, and returns the rows of each.
 
         The first failing statement raises its error; those after it did not run.
@@ -284,22 +285,31 @@ class Connection:
         failure: PGresult | None = None
         following = iter(responses)
         for each, was_prepared in zip(bound, is_new, strict=True):
-            for response in [next(following) for _ in range(1 + was_prepared)]:
-                if response.status not in SUCCESSFUL:
-                    failure = failure or response
-                    self._names.pop(each.key, None)  # a failed statement may not be prepared
+            if was_prepared:
+                failure = self._failure(each, next(following), failure)
+            response = next(following)
+            failure = self._failure(each, response, failure)
             if failure is None:
                 results.append(self._result(each, response))
         if failure is not None:
             raise pg.error_from_result(failure, "utf-8")
         return results
 
+    def _failure(
+        self, bound: _Bound, response: PGresult, earlier: PGresult | None
+    ) -> PGresult | None:
+        """The first failed response so far."""
+        if response.status in SUCCESSFUL:
+            return earlier
+        self._names.pop(bound.key, None)  # a failed statement may not be prepared
+        return earlier or response
+
     def _result(self, bound: _Bound, response: PGresult) -> Result:
         touched = response.command_tuples or 0
         if response.status != ExecStatus.TUPLES_OK:
             return Result([], touched)
         self._values.set_pgresult(response)
-        make_row = partial(tuple.__new__, bound.row_type)
+        make_row = partial(Row.__new__, bound.row_type)
         return Result(self._values.load_rows(0, response.ntuples, make_row), touched)
 
 
@@ -355,7 +365,7 @@ class Database:
         traceparent: str = "",
         actor: str = "system",
         is_read_only: bool = False,
-    ) -> Iterator[Session]:
+    ) -> Generator[Session]:
         """A transaction whose ``opening`` statements are sent with BEGIN.
 
         Rolled back unless ``commit`` was called.  Raises one of ``UNAVAILABLE_ERRORS`` when

@@ -63,6 +63,7 @@ class Statement(Generic[R_co]):
     """A query with its parameters, ready to be sent."""
 
     __slots__ = ("parameters", "row_type", "sql")
+    sql: LiteralString
 
     def __init__(
         self, sql: LiteralString, row_type: type[R_co], parameters: Mapping[str, object]
@@ -79,6 +80,7 @@ class Query(Generic[R_co]):
     """A static SQL text and the type of its rows; calling it binds the parameters by name."""
 
     __slots__ = ("row_type", "sql")
+    sql: LiteralString
 
     def __init__(self, row_type: type[R_co], sql: LiteralString) -> None:
         self.row_type = row_type

@@ -225,8 +225,7 @@ class _Batch:
 
     def announce(self, name: str, **ids: UUID) -> None:
         """Adds an event about the order."""
-        announced: Callable[..., ShopEvent] = class_of(name)
-        self._events.append(announced(order_id=self.order_id, **ids))
+        self._events.append(_event_class(name)(order_id=self.order_id, **ids))
 
     def record(self, change: StatusChange, **ids: UUID) -> None:
         """Adds a status change to the history, and the event that announces it."""
@@ -257,6 +256,11 @@ class _Batch:
             ]
             statements.append(status_history.record(self.tx, self.order_id, changes))
         return statements
+
+
+def _event_class(name: str) -> Callable[..., ShopEvent]:
+    # ShopEvent's fields differ by class, so the ids are checked when an event is made
+    return class_of(name)
 
 
 # ---------------------------------------------------------------- one function per effect

@@ -233,7 +233,7 @@ APPEND_ONLY = (
 
 def grant_statements() -> list[str]:
     """The GRANTs of the matrix, as SQL (identifiers come from this file only)."""
-    statements = []
+    statements: list[str] = []
     for role, tables in GRANTS.items():
         statements.append(f"grant usage on schema shop to {role}")
         for table, rights in tables.items():
@@ -245,7 +245,7 @@ def grant_statements() -> list[str]:
 
 def policy_statements() -> list[str]:
     """Row-level security: customers' rows are seen by their owner, support and the back office."""
-    statements = []
+    statements: list[str] = []
     own = "user_id = nullif(current_setting('shop.user_id', true), '')::bigint"
     support = "current_setting('shop.role', true) = 'support'"
     for table in ROW_SECURITY_TABLES:

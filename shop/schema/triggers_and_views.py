@@ -5,36 +5,44 @@ Text of migration 0001; later migrations bring their own.
 
 from __future__ import annotations
 
+from shop.primitives.statuses import (
+    CREATED,
+    OrderStatus,
+    PaymentStatus,
+    RefundStatus,
+    ReservationStatus,
+)
+
 CHAINS = 16
 
 ALLOWED_TRANSITIONS = (
-    ("order", "-", "PENDING", "order.placed"),
-    ("order", "PENDING", "PAID", "order.paid"),
-    ("order", "PENDING", "CANCELLING", "order.cancelling"),
-    ("order", "PENDING", "CANCELLED", "order.cancelled"),
-    ("order", "PAID", "CANCELLING", "order.cancelling"),
-    ("order", "CANCELLING", "CANCELLED", "order.cancelled"),
-    ("payment", "-", "INTENT", None),
-    ("payment", "INTENT", "UNKNOWN", None),
-    ("payment", "INTENT", "CAPTURED", "payment.captured"),
-    ("payment", "UNKNOWN", "CAPTURED", "payment.captured"),
-    ("payment", "INTENT", "DECLINED", "payment.declined"),
-    ("payment", "UNKNOWN", "DECLINED", "payment.declined"),
-    ("payment", "INTENT", "VOIDED", None),
-    ("payment", "UNKNOWN", "VOIDED", None),
+    ("order", CREATED, OrderStatus.PENDING, "order.placed"),
+    ("order", OrderStatus.PENDING, OrderStatus.PAID, "order.paid"),
+    ("order", OrderStatus.PENDING, OrderStatus.CANCELLING, "order.cancelling"),
+    ("order", OrderStatus.PENDING, OrderStatus.CANCELLED, "order.cancelled"),
+    ("order", OrderStatus.PAID, OrderStatus.CANCELLING, "order.cancelling"),
+    ("order", OrderStatus.CANCELLING, OrderStatus.CANCELLED, "order.cancelled"),
+    ("payment", CREATED, PaymentStatus.INTENT, None),
+    ("payment", PaymentStatus.INTENT, PaymentStatus.UNKNOWN, None),
+    ("payment", PaymentStatus.INTENT, PaymentStatus.CAPTURED, "payment.captured"),
+    ("payment", PaymentStatus.UNKNOWN, PaymentStatus.CAPTURED, "payment.captured"),
+    ("payment", PaymentStatus.INTENT, PaymentStatus.DECLINED, "payment.declined"),
+    ("payment", PaymentStatus.UNKNOWN, PaymentStatus.DECLINED, "payment.declined"),
+    ("payment", PaymentStatus.INTENT, PaymentStatus.VOIDED, None),
+    ("payment", PaymentStatus.UNKNOWN, PaymentStatus.VOIDED, None),
     # only with late = true and a refund of all of it (invariant I-09)
-    ("payment", "VOIDED", "CAPTURED", "payment.captured"),
-    ("payment", "DECLINED", "CAPTURED", "payment.captured"),
-    ("refund", "-", "INTENT", "refund.requested"),
-    ("refund", "INTENT", "UNKNOWN", None),
-    ("refund", "INTENT", "SUCCEEDED", "refund.succeeded"),
-    ("refund", "UNKNOWN", "SUCCEEDED", "refund.succeeded"),
-    ("refund", "INTENT", "REJECTED", "refund.rejected"),
-    ("refund", "UNKNOWN", "REJECTED", "refund.rejected"),
-    ("reservation", "-", "HELD", None),
-    ("reservation", "HELD", "COMMITTED", None),
-    ("reservation", "HELD", "RELEASED", None),
-    ("reservation", "COMMITTED", "RETURNED", None),
+    ("payment", PaymentStatus.VOIDED, PaymentStatus.CAPTURED, "payment.captured"),
+    ("payment", PaymentStatus.DECLINED, PaymentStatus.CAPTURED, "payment.captured"),
+    ("refund", CREATED, RefundStatus.INTENT, "refund.requested"),
+    ("refund", RefundStatus.INTENT, RefundStatus.UNKNOWN, None),
+    ("refund", RefundStatus.INTENT, RefundStatus.SUCCEEDED, "refund.succeeded"),
+    ("refund", RefundStatus.UNKNOWN, RefundStatus.SUCCEEDED, "refund.succeeded"),
+    ("refund", RefundStatus.INTENT, RefundStatus.REJECTED, "refund.rejected"),
+    ("refund", RefundStatus.UNKNOWN, RefundStatus.REJECTED, "refund.rejected"),
+    ("reservation", CREATED, ReservationStatus.HELD, None),
+    ("reservation", ReservationStatus.HELD, ReservationStatus.COMMITTED, None),
+    ("reservation", ReservationStatus.HELD, ReservationStatus.RELEASED, None),
+    ("reservation", ReservationStatus.COMMITTED, ReservationStatus.RETURNED, None),
 )
 
 # The chain's head row is the lock: postings of one chain commit one after the other.  Sixteen

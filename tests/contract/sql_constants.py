@@ -1,4 +1,4 @@
-"""Finds the SQL of the code: named constants as they are sent, and whatever hides elsewhere."""
+"""Finds the SQL of the code: named constants as they are sent, and SQL texts anywhere else."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from shop.adapters.statements import Query, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("shop", "functions", "tools", "chaos")
-# Benches fill databases of their own; the sandbox, the desk and whoever plays clients have others;
-# a mutant is nobody's SQL.
+# These have no SQL for the shop's database: benches, the payment simulator and the local platform
+# have their own, clients have none, and mutants are not sent.
 ELSEWHERE = (
     "tools/bench/",
     "tools/payment_simulator/",
@@ -78,8 +79,9 @@ def _text_in(value: ast.expr) -> str | None:
     """The text of ``"…"``, ``Query(RowType, "…")`` or ``Command("…")``."""
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.args:
         return _text_in(value.args[-1]) if value.func.id in ("Query", "Command") else None
-    is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
-    return value.value if is_text else None
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        return value.value
+    return None
 
 
 def prepared_constants() -> list[SqlConstant]:
@@ -91,15 +93,20 @@ def prepared_constants() -> list[SqlConstant]:
         module = import_module(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
         for name, value in vars(module).items():
             if name.isupper() and not name.startswith("_"):
-                for each in value.values() if isinstance(value, dict) else (value,):
-                    found.extend(_constant(path, name, each))
+                found.extend(_constants(path, name, value))
     return found
 
 
-def _constant(path: str, name: str, value: object) -> Iterator[SqlConstant]:
-    if isinstance(value, Query):
-        if STATEMENT.match(value.sql):
-            yield SqlConstant(path, name, value.sql, value.row_type)
+def _constants(path: str, name: str, value: object) -> Iterator[SqlConstant]:
+    """The SQL in one constant, or in the values of a dict."""
+    if isinstance(value, dict):
+        for member in cast("dict[object, object]", value).values():
+            yield from _constants(path, name, member)
+    elif isinstance(value, Query):
+        # isinstance cannot see the row type; every query has one
+        query = cast("Query[Row]", value)
+        if STATEMENT.match(query.sql):
+            yield SqlConstant(path, name, query.sql, query.row_type)
     elif isinstance(value, str) and STATEMENT.match(value):
         yield SqlConstant(path, name, value)
 
@@ -115,6 +122,9 @@ def all_strings() -> Iterator[tuple[str, str]]:
             and isinstance(node.body[0], ast.Expr)
         }
         for node in ast.walk(tree):
-            is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-            if is_text and id(node) not in docstrings:
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in docstrings
+            ):
                 yield path, node.value

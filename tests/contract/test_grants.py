@@ -1,4 +1,4 @@
-"""Each role has exactly the declared rights; customers' rows are shown to nobody by default."""
+"""Each role has exactly the declared rights; customers' rows are hidden by default."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_each_role_has_exactly_the_declared_rights(database_url: str) -> None:
     assert declared - actual == set(), "missing rights"
 
 
-def test_no_role_of_a_function_is_above_the_rules(database_url: str) -> None:
+def test_no_function_role_bypasses_row_security(database_url: str) -> None:
     rows = _rows(
         database_url,
         "select rolname from pg_roles where rolname like 'shop_%' "
@@ -54,7 +54,7 @@ def test_no_role_of_a_function_is_above_the_rules(database_url: str) -> None:
     assert rows == set()
 
 
-def test_nobody_changes_or_deletes_what_is_append_only() -> None:
+def test_no_role_updates_or_deletes_append_only_rows() -> None:
     for role, tables in GRANTS.items():
         for table in APPEND_ONLY:
             assert not {"update", "delete", "truncate"} & set(tables.get(table, {})), (role, table)
@@ -85,7 +85,7 @@ def test_without_a_caller_the_ordering_role_sees_nothing(
             assert rows == [], table
 
 
-def test_a_customer_sees_and_changes_only_rows_of_their_own(shop: ShopHarness) -> None:
+def test_a_customer_sees_and_changes_only_own_rows(shop: ShopHarness) -> None:
     buyer, other, product = shop.person(), shop.person(), shop.product()
     mine, theirs = buyer.order(product), other.order(product)
 
@@ -104,10 +104,10 @@ def test_a_customer_sees_and_changes_only_rows_of_their_own(shop: ShopHarness) -
     assert (seen, moved) == ([(mine["id"],)], 0)
 
 
-def test_due_work_is_seen_when_the_schemas_owner_is_no_superuser(
+def test_due_work_shows_all_rows_when_the_owner_is_not_a_superuser(
     postgres_url: str, template_url: str
 ) -> None:
-    """On a managed server nobody is; forced row security must not blind the view that wakes us."""
+    """As on a managed server; forced row security must not hide rows from the view ``due_work``."""
     assert template_url, "the roles are there: they belong to all databases of a server"
     owner, host = f"owner_{uuid4().hex[:8]}", postgres_url.split("@")[1].rsplit("/", 1)[0]
     with psycopg.connect(postgres_url, autocommit=True) as admin:

@@ -1,4 +1,4 @@
-"""The migrations make what the metadata says, once, and refuse nothing the second time."""
+"""The migrations create the declared schema; running them again changes nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from psycopg.sql import SQL, Identifier
 from sqlalchemy import CheckConstraint, create_engine
 
 from shop.schema.tables import METADATA
@@ -53,7 +54,7 @@ def test_the_migrated_schema_is_the_declared_one(database_url: str) -> None:
     assert differences == []
 
 
-def test_migrating_again_touches_nothing(database_url: str) -> None:
+def test_migrating_again_changes_nothing(database_url: str) -> None:
     before = _catalogue(database_url)
     assert len(before) > 100
 
@@ -62,7 +63,7 @@ def test_migrating_again_touches_nothing(database_url: str) -> None:
     assert _catalogue(database_url) == before
 
 
-def test_due_work_ends_days_where_the_business_is(database_url: str) -> None:
+def test_due_work_closes_days_in_the_business_time_zone(database_url: str) -> None:
     """``settle`` and the view that wakes it must mean the same midnight."""
     migrate(database_url, business_time_zone="America/New_York")
     migrate(database_url, business_time_zone="America/New_York")
@@ -79,16 +80,18 @@ def test_due_work_ends_days_where_the_business_is(database_url: str) -> None:
     assert row == ("2026-02-01", datetime(2026, 2, 2, 5, 2, tzinfo=UTC))
 
 
-def test_a_time_zone_that_nobody_knows_is_refused(database_url: str) -> None:
+def test_migrate_with_an_unknown_time_zone_raises_value_error(database_url: str) -> None:
     with pytest.raises(ValueError, match="unknown time zone 'Asia/Soul'"):
         migrate(database_url, business_time_zone="Asia/Soul")
 
 
 def test_functions_read_times_in_utc(database_url: str) -> None:
-    """The contract's times do not depend on the zone a server happens to be set to."""
+    """Times in responses do not depend on the time zone of the server."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         name = connection.info.dbname
-        connection.execute(f"alter database {name} set timezone = 'Asia/Seoul'")
+        connection.execute(
+            SQL("alter database {} set timezone = 'Asia/Seoul'").format(Identifier(name))
+        )
     as_ordering = "postgresql://shop_ordering@" + database_url.split("@")[1]
 
     with psycopg.connect(as_ordering) as connection:

@@ -9,10 +9,9 @@ from tests.contract.sql_constants import all_strings
 
 WRITES = re.compile(r"(?:insert\s+into|update|delete\s+from)\s+shop\.(\w+)", re.IGNORECASE)
 WRITER = re.compile(r"writer: ([^;]+)")
-# Fills an empty local shop, as the owners would; writes a past, hurries or cuts a timer, as time
-# would; the migrations make what they make.
+# The seed fills an empty local shop, fault injection changes times, and migrations create tables.
 NOT_THE_SHOP = ("tools/seed.py", "chaos/", "shop/schema/")
-WRITERS_OF_OTHER_KINDS = {
+OTHER_WRITERS = {
     "the trigger on ledger": None,
     "the migrations": None,
     "tools.migrate (from the specs)": "tools/migrate.py",
@@ -38,8 +37,8 @@ def _declared(table: str) -> str | None:
     match = WRITER.search(comment)
     assert match, f"the comment on {table} names no writer"
     name = match[1].strip()
-    if name in WRITERS_OF_OTHER_KINDS:
-        return WRITERS_OF_OTHER_KINDS[name]
+    if name in OTHER_WRITERS:
+        return OTHER_WRITERS[name]
     return f"shop/{MOVED.get(name, name)}.py"
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from shop.orders import apply, decide, effects, messages
-from shop.orders.effects import Effect
+from shop.orders import apply, decide, messages
 from shop.orders.messages import Message
 from shop.orders.states import OrderState
 from shop.primitives.statuses import CREATED, CancelReason, OrderStatus, ReservationStatus
@@ -14,6 +13,7 @@ from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
 from tests import order_model
 from tests.order_model import IllegalWrite
 from tests.unit import test_model as exhaustive
+from tests.unit.test_lifecycle_machine import status_change_of
 
 PLACED = {("order", CREATED, OrderStatus.PENDING), ("reservation", CREATED, ReservationStatus.HELD)}
 
@@ -51,28 +51,11 @@ def _messages(state: OrderState) -> Iterator[Message]:
         yield messages.RefundUnknown(refund.refund_id)
 
 
-def _transition(effect: Effect) -> tuple[str, str, str] | None:
-    match effect:
-        case effects.ChangeOrderStatus():
-            return "order", effect.from_status, effect.to_status
-        case effects.ChangeReservations():
-            return "reservation", effect.from_status, effect.to_status
-        case effects.ChangePaymentStatus():
-            return "payment", effect.from_status, effect.to_status
-        case effects.ChangeRefundStatus():
-            return "refund", effect.from_status, effect.to_status
-        case effects.OpenPayment():
-            return "payment", CREATED, "INTENT"
-        case effects.OpenRefund():
-            return "refund", CREATED, "INTENT"
-    return None
-
-
 def test_the_legal_transitions_are_exactly_those_that_the_rules_make() -> None:
-    made = set(PLACED)
+    made: set[tuple[str, str, str]] = {*PLACED}
     for state in _reachable_states():
         for message in _messages(state):
-            made.update(filter(None, map(_transition, decide.decide(state, message))))
+            made.update(filter(None, map(status_change_of, decide.decide(state, message))))
 
     assert made == {(entity, old, new) for entity, old, new, _ in ALLOWED_TRANSITIONS}
 

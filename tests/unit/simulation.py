@@ -236,7 +236,7 @@ class Simulation:
         if self._chance(self.chances.crash):
             return
         before = order.model.state
-        model = replace(order.model, state=self._story_now(order))
+        model = replace(order.model, state=self._current_state(order))
         order.model = order_model.apply_message(model, message, self.rules.decision)
         state = order.model.state
         for payment in state.payments[len(before.payments) :]:
@@ -250,19 +250,19 @@ class Simulation:
         self._after_commit(order, before, message)
         self._set_timer(order)
 
-    def _story_now(self, order: SimulatedOrder) -> OrderState:
+    def _current_state(self, order: SimulatedOrder) -> OrderState:
         """The rows as PostgreSQL returns them, with its comparisons of times."""
         state, placed_at = order.model.state, order.placed_at
         payments = tuple(
             replace(p, may_charge=self.now < order.charge_not_after[p.payment_id])
             for p in state.payments
         )
-        order = replace(
+        row = replace(
             state.order,
             is_soft_expired=self.now >= placed_at + SOFT_EXPIRY,
             is_hard_expired=self.now >= placed_at + HARD_EXPIRY,
         )
-        return replace(state, order=order, payments=payments)
+        return replace(state, order=row, payments=payments)
 
     def _after_commit(self, order: SimulatedOrder, before: OrderState, message: Message) -> None:
         """What follows the commit, unless the process crashes in between."""
@@ -283,7 +283,7 @@ class Simulation:
 
     def _call_provider(self, order: SimulatedOrder, payment: Payment) -> None:
         """Decides on the call now; the process may be suspended for hours before it calls."""
-        state = self._story_now(order)
+        state = self._current_state(order)
         wanted = self.rules.provider_call(state, state.payment(payment.payment_id) or payment)
         delay = self.random.uniform(0.05, 1.0)
         if self._chance(self.chances.suspended):
@@ -317,8 +317,8 @@ class Simulation:
 
     def _message(self, order: SimulatedOrder, payment_id: UUID, outcome: str) -> Message:
         if outcome == "captured":
-            order = order.model.state.order
-            return messages.Captured(payment_id, order.total_minor, order.currency)
+            row = order.model.state.order
+            return messages.Captured(payment_id, row.total_minor, row.currency)
         if outcome == "declined":
             return messages.Declined(payment_id)
         return messages.Voided(payment_id)

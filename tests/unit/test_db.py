@@ -97,7 +97,7 @@ def test_large_values_in_one_pipeline_do_not_block(database: Database) -> None:
     with database.transaction() as session:
         statements = [SELECT_TEXT(text=letter * MILLIONS) for letter in "abc"]
         results = session.tx.pipeline(*statements)
-    texts = [row[0] for rows in results for row in rows]
+    texts: list[str] = [row[0] for rows in results for row in rows]
     assert [text[0] + str(len(text)) for text in texts] == [
         f"{letter}{MILLIONS}" for letter in "abc"
     ]

@@ -31,7 +31,15 @@ from shop.orders import decide, effects, messages
 from shop.orders.effects import Effect, Effects
 from shop.orders.messages import Message
 from shop.orders.states import OrderState, Payment, Refund
-from shop.primitives.statuses import CREATED, OPEN_REFUND, CancelReason, OrderStatus, PostingKind
+from shop.primitives.statuses import (
+    CREATED,
+    OPEN_REFUND,
+    CancelReason,
+    OrderStatus,
+    PaymentStatus,
+    PostingKind,
+    RefundStatus,
+)
 from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
 from tests import order_model
 from tests.order_model import ModelOrder
@@ -42,14 +50,6 @@ PICK = st.integers(min_value=0, max_value=1_000)
 # quantities and unit prices
 LINES = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5)), min_size=1, max_size=4)
 REFUND_MAX = 20
-ENTITIES = {
-    effects.ChangeOrderStatus: "order",
-    effects.ChangeReservations: "reservation",
-    effects.ChangePaymentStatus: "payment",
-    effects.OpenPayment: "payment",
-    effects.ChangeRefundStatus: "refund",
-    effects.OpenRefund: "refund",
-}
 LEGAL = {(entity, old, new) for entity, old, new, _ in ALLOWED_TRANSITIONS}
 
 
@@ -95,10 +95,21 @@ def checked(state: OrderState, message: Message) -> Effects:
 
 def status_change_of(effect: Effect) -> tuple[str, str, str] | None:
     """The row of ``transitions`` that an effect writes."""
-    entity = ENTITIES.get(type(effect))
-    if isinstance(effect, effects.OpenPayment | effects.OpenRefund):
-        return (entity or "", CREATED, "INTENT")
-    return (entity, effect.from_status, effect.to_status) if entity else None
+    match effect:
+        case effects.ChangeOrderStatus():
+            return "order", effect.from_status, effect.to_status
+        case effects.ChangeReservations():
+            return "reservation", effect.from_status, effect.to_status
+        case effects.ChangePaymentStatus():
+            return "payment", effect.from_status, effect.to_status
+        case effects.ChangeRefundStatus():
+            return "refund", effect.from_status, effect.to_status
+        case effects.OpenPayment():
+            return "payment", CREATED, PaymentStatus.INTENT
+        case effects.OpenRefund():
+            return "refund", CREATED, RefundStatus.INTENT
+        case _:
+            return None
 
 
 class OneOrder(RuleBasedStateMachine):
