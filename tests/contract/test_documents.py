@@ -132,6 +132,8 @@ SOURCES = tuple(
 )
 
 
+# Names of documents that tests and generators make up.
+CITED_BY_TESTS = {"docs/a.md"}
 # Tests use these as codes that do not exist.
 UNDEFINED = {"F-99", "H-98", "H-99", "W07", "W11"}
 
@@ -197,3 +199,14 @@ def test_expansion_guide_states_the_sum_of_connections() -> None:
     scales = [spec.scale for spec in all_specs() if spec.database_role is not None]
     total = sum(scale.concurrency * scale.max_scale for scale in scales)
     assert f"is {total} with the specs as they are" in text_of("docs/K8S-EXPANSION.md")
+
+
+def test_documents_that_the_sources_cite_exist() -> None:
+    cited = re.compile(r"(?<![\w/.-])docs/[\w./-]*[\w]|(?<![\w/\".-])(?:\w+/)*[a-z-]+\.md\b")
+    missing: list[str] = []
+    for name in TRACKED:
+        if not name.endswith((".py", ".yaml", ".yml", ".toml", ".tpl", "Makefile")):
+            continue
+        paths = set(cited.findall(text_of(name))) - CITED_BY_TESTS
+        missing += [f"{name}: {path}" for path in sorted(paths) if not any(ROOT.glob(f"{path}*"))]
+    assert missing == []

@@ -1,4 +1,4 @@
-"""Signatures: who may announce what, and every way of pretending (security.md 6e)."""
+"""Event signatures: which source a key may sign for, and every kind of forgery."""
 
 from __future__ import annotations
 

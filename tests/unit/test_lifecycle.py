@@ -1,4 +1,4 @@
-"""Each rule of correctness.md 5.1 to 5.3: this story, this message, exactly these effects."""
+"""Each rule of docs/design/correctness.md: this state, this message, exactly these effects."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ ALL_RESERVED = payment(PaymentStatus.CAPTURED, refund_reserved_minor=TOTAL)
 LATE = payment(PaymentStatus.CAPTURED, late_capture=True, refund_reserved_minor=TOTAL)
 
 RULES: dict[str, tuple[OrderState, Message, Effects]] = {
-    # ------------------------------------------------------------ 5.2: opening an attempt
+    # ------------------------------------------------------------ opening an attempt
     "a fresh order is charged": (story(FRESH), ChargeDue(), (OpenPayment(1),)),
     "a duplicate charge event finds the live payment": (
         story(PENDING, LIVE),
@@ -130,7 +130,7 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
     ),
     "a charge event finds a paid order": (story(PAID, KEPT), ChargeDue(), NOTHING),
     "expiry came before the charge": (story(CANCELLED), ChargeDue(), NOTHING),
-    # ------------------------------------------------------------ 5.2: captured
+    # ------------------------------------------------------------ captured
     "captured pays the order": (
         story(PENDING, LIVE),
         CAPTURED_1,
@@ -199,7 +199,7 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         (RaiseAlert("amount_mismatch", P1, f"the provider says {TOTAL} USD"),),
     ),
     "captured for a payment of nobody": (story(PENDING), CAPTURED_1, NOTHING),
-    # ------------------------------------------------------------ 5.2: declined, voided, unclear
+    # ------------------------------------------------------------ declined, voided, unclear
     "declined lets the buyer pay again": (
         story(PENDING, LIVE),
         Declined(P1),
@@ -300,7 +300,7 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         PayAgainRequested("CARD"),
         (Reject("NOT_PAYABLE", "only a pending order can be paid"),),
     ),
-    # ------------------------------------------------------------ 5.1: cancel and expiry
+    # ------------------------------------------------------------ cancel and expiry
     "cancel before any payment": (
         story(FRESH),
         CancelRequested(CancelReason.USER),
@@ -400,7 +400,7 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         ExpiryDue(),
         NOTHING,
     ),
-    # ------------------------------------------------------------ 5.3: refunds
+    # ------------------------------------------------------------ refunds
     "a refund that a restore took away comes back under its id": (
         story(PAID, KEPT),
         RefundFound(R9, P1, 300, "KRW"),
