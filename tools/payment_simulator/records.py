@@ -18,7 +18,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TypedDict
 
-from tools.payment_simulator.faults import METHOD_REFUND_REJECTED, decline_reason
+from tools.payment_simulator.faults import (
+    KEY_LIFE_SECONDS_DEFAULT,
+    METHOD_REFUND_REJECTED,
+    decline_reason,
+)
 from tools.payment_simulator.tables import TABLES
 
 Body = dict[str, object]
@@ -72,9 +76,14 @@ where key = :key and status = 'created'"""
 INSERT_ENTRY = """
 insert into entries (kind, key, charge_key, amount_minor, currency, provider_ref, at)
 values (:kind, :key, :charge_key, :amount_minor, :currency, :provider_ref, :at)"""
-ENTRIES_SINCE = """
+ENTRIES = """
 select entry_id, kind, key, charge_key, amount_minor, currency, provider_ref, at
-from entries where entry_id > :since order by entry_id limit :limit"""
+from entries"""
+ENTRIES_SINCE = (
+    ENTRIES
+    + """
+where entry_id > :since order by entry_id limit :limit"""
+)
 KEPT_RESPONSE = """
 select fingerprint, status, body from answers
 where scope = :scope and key = :key and created_at > :kept_since"""
@@ -118,7 +127,7 @@ order by due_at limit 1"""
 DELETE_LATE = "delete from late_confirms where late_id = :late_id"
 ALL_INTENTS = INTENTS + " order by intent_id"
 ALL_REFUNDS = REFUNDS + " order by refund_id"
-ALL_ENTRIES = ENTRIES_SINCE.replace("where entry_id > :since ", "").replace(" limit :limit", "")
+ALL_ENTRIES = ENTRIES + " order by entry_id"
 SETTING = "select value from settings where name = :name"
 KEEP_SETTING = "insert or replace into settings (name, value) values (:name, :value)"
 
@@ -168,7 +177,7 @@ class ProviderRecords:
         self._connection.execute("pragma busy_timeout = 5000")
         self._connection.executescript(TABLES)
         self._sends_webhooks = sends_webhooks
-        self.key_life_seconds = 24 * 3600.0
+        self.key_life_seconds = KEY_LIFE_SECONDS_DEFAULT
         self._has_due_work = False
         self.plan_webhook: Callable[[], WebhookPlan] = WebhookPlan
         self.wake: Callable[[], None] = lambda: None
