@@ -24,12 +24,11 @@ from chaos.workload.metrics import WorkloadMetrics
 from chaos.workload.operations import PLACING, Call, Calls
 from tools import http_retries
 from tools.local_platform.http_messages import (
-    Connection,
     ConnectionBroken,
+    ConnectionPool,
     Headers,
     HttpRequest,
     HttpResponse,
-    connect,
 )
 
 # The load alone needs less than 64 connections; a surge comes in addition.
@@ -200,13 +199,15 @@ class Client:
         self, url: str, *, calls: Calls, log: ClientLog, metrics: WorkloadMetrics, seed: int
     ) -> None:
         parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._host = parts.hostname or "127.0.0.1"
+        self._connections = ConnectionPool(
+            self._host, parts.port or 80, idle_seconds_max=IDLE_SECONDS_MAX
+        )
         self.calls = calls
         self.log = log
         self.metrics = metrics
         self.on_finished: Callable[[Call, Outcome], None] = _ignore_finished
         self._random = Random(f"{seed} jitter")  # noqa: S311
-        self._idle: list[tuple[float, Connection]] = []
         self._slots = asyncio.Semaphore(IN_FLIGHT_MAX)
 
     async def send(
@@ -235,15 +236,11 @@ class Client:
 
     async def open(self, connections: int) -> None:
         """Opens connections before calls that shall start at the same time."""
-        opened = [connect(self._port, self._host) for _ in range(connections)]
-        found = await asyncio.gather(*opened, return_exceptions=True)
-        now = time.monotonic()
-        self._idle += [(now, one) for one in found if isinstance(one, Connection)]
+        await self._connections.open(connections)
 
     def close(self) -> None:
         """Closes idle connections."""
-        while self._idle:
-            self._idle.pop()[1].close()
+        self._connections.close()
 
     async def _attempt(
         self, call: Call, account: Account | None, attempt: int, timeout_seconds: float
@@ -274,21 +271,9 @@ class Client:
         """The response; None when the connection failed or the time is over."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                connection = await self._connection()
-                response = await connection.send(message)
+                return await self._connections.send(message)
         except (OSError, ConnectionBroken, TimeoutError):
             return None
-        if connection.is_open:
-            self._idle.append((time.monotonic(), connection))
-        return response
-
-    async def _connection(self) -> Connection:
-        while self._idle:
-            since, connection = self._idle.pop()
-            if connection.is_open and time.monotonic() - since < IDLE_SECONDS_MAX:
-                return connection
-            connection.close()
-        return await connect(self._port, self._host)
 
     def _check(
         self, call: Call, account: Account | None, token: str, response: HttpResponse

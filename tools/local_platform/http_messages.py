@@ -6,6 +6,8 @@ Bodies are held in memory: they are small by contract, and a queued request has 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -150,35 +152,44 @@ class Connection(asyncio.Protocol):
 
 
 class ConnectionPool:
-    """Reuses open connections to one address."""
+    """Reuses open connections to one address, unless they were idle for too long."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, idle_seconds_max: float = math.inf) -> None:
         self._host = host
         self._port = port
-        self._idle: list[Connection] = []
+        self._idle_seconds_max = idle_seconds_max
+        self._idle: list[tuple[float, Connection]] = []
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Sends over an idle or new connection; OSError when it cannot connect."""
         connection = await self._connection()
         response = await connection.send(request)
         if connection.is_open:
-            self._idle.append(connection)
+            self.add(connection)
         return response
 
     def add(self, connection: Connection) -> None:
-        """Keeps an open connection for the next request."""
-        self._idle.append(connection)
+        """Keeps an open connection for a later request."""
+        self._idle.append((time.monotonic(), connection))
+
+    async def open(self, connections: int) -> None:
+        """Opens connections before requests that shall start at the same time."""
+        opened = [connect(self._port, self._host) for _ in range(connections)]
+        for result in await asyncio.gather(*opened, return_exceptions=True):
+            if isinstance(result, Connection):
+                self.add(result)
 
     def close(self) -> None:
         """Closes the idle connections."""
-        for connection in self._idle:
-            connection.close()
+        while self._idle:
+            self._idle.pop()[1].close()
 
     async def _connection(self) -> Connection:
         while self._idle:
-            connection = self._idle.pop()
-            if connection.is_open:
+            since, connection = self._idle.pop()
+            if connection.is_open and time.monotonic() - since < self._idle_seconds_max:
                 return connection
+            connection.close()
         return await connect(self._port, self._host)
 
 
