@@ -179,7 +179,7 @@ async def _start_platform(
     children: ChildProcesses,
     internal: socket.socket,
 ) -> None:
-    """Starts the platform; the functions reach every server through a proxy."""
+    """Starts the platform; the functions connect to every server through a proxy."""
     proxied = await _open_proxies(environment.endpoints, environment.proxies)
     launch = FunctionLaunch(
         command=plan.function_command,

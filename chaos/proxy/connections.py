@@ -58,9 +58,8 @@ class Edge:
             link.recover()
 
     def is_drawn(self, toxic: Toxic) -> bool:
-        """Draws by the toxic's probability whether to apply it, within its limit."""
-        is_used_up = toxic.times_max is not None and self.metrics[toxic.kind] >= toxic.times_max
-        return not is_used_up and self.random.random() < toxic.probability
+        """Draws by the toxic's probability whether to apply it."""
+        return self.random.random() < toxic.probability
 
 
 class Link:

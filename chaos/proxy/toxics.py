@@ -30,12 +30,11 @@ class Toxic:
     """One fault of an edge.
 
     ``probability`` is per COMMIT for ``drop_commit_reply``, per request for ``duplicate_request``
-    and per connection for all others.  ``times_max`` limits how often the toxic is applied.
+    and per connection for all others.
     """
 
     kind: ToxicKind
     probability: float = 1.0
-    times_max: int | None = None
     latency_ms: float = 0.0
     jitter_ms: float = 0.0
     kilobytes_per_second: float = 10.0

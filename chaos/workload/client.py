@@ -1,4 +1,4 @@
-"""An HTTP client that retries as the Idempotency-Key draft asks: the same key, the same bytes.
+"""An HTTP client that retries as the Idempotency-Key draft requires: same key, same bytes.
 
 A request that has no definite response after its attempts stays unknown; it is never repeated under
 another key.  Rotating a refresh token takes no key and is never repeated: without a response the
@@ -41,7 +41,6 @@ RETRY_AFTER_SECONDS_MAX = 2.0
 # A token is renewed in its last minute, so that none expires between two attempts of a call.
 TOKEN_MARGIN_SECONDS = 60.0
 ANONYMOUS = 0
-BODY_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -250,14 +249,10 @@ class Client:
         except LoginFailed:
             return Outcome(None, attempts=attempt)
         async with self._slots:
-            self.metrics.in_flight += 1
             began, started = time.time(), time.perf_counter()
-            try:
-                response = await self._exchange(_message(call, token, self._host), timeout_seconds)
-            finally:
-                self.metrics.in_flight -= 1
+            response = await self._exchange(_message(call, token, self._host), timeout_seconds)
         status = response.status if response is not None else None
-        self.metrics.add_attempt(call.operation.name, status, time.perf_counter() - started)
+        self.metrics.add_attempt(status, time.perf_counter() - started)
         if response is None:
             response = HttpResponse(0)
         self._check(call, account, token, response)
@@ -282,8 +277,7 @@ class Client:
         if response.status == 401 and account is not None:
             account.discard(token)
         if response.status and response.status not in call.operation.allowed:
-            text = response.body[:BODY_SHOWN].decode("utf-8", "replace")
-            self.metrics.add_unexpected(call.operation.name, response.status, text)
+            self.metrics.add_unexpected(call.operation.name, response.status)
 
     def _log_attempt(
         self, call: Call, account: Account | None, outcome: Outcome, began: float

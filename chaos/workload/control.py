@@ -97,7 +97,7 @@ class WorkloadControl:
                 continue
             if name == "stop":
                 await self.close()
-                self._print({"id": command_id, **self._totals()})
+                self._print({"id": command_id, "totals": self.metrics.totals()})
                 return
             self._start(self._execute(command_id, name, command))
         await self.close()
@@ -139,14 +139,8 @@ class WorkloadControl:
             await self.customers.finish()
         finally:
             replaying.cancel()
-        took = time.monotonic() - began
-        self._rate = pace.started_actions / took
-        return {
-            "accepted": pace.accepted(),
-            "actions": pace.started_actions,
-            "seconds": round(took, 2),
-            **self._totals(),
-        }
+        self._rate = pace.started_actions / (time.monotonic() - began)
+        return {"accepted": pace.accepted(), "totals": self.metrics.totals()}
 
     async def _throttle(self, command: JsonObject) -> JsonObject:
         """Continues the load at a ``share`` of its rate."""
@@ -171,9 +165,6 @@ class WorkloadControl:
             self.customers, rate=rate, seconds=command["seconds"], seed=self._settings.seed
         )
 
-    def _totals(self) -> JsonObject:
-        return {"totals": self.metrics.totals(), "replays": self.replays.totals()}
-
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -186,5 +177,4 @@ class WorkloadControl:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             self.log.flush()
             sample = self.metrics.take_sample()
-            replays = {"replays": self.replays.replayed, "different": self.replays.different_total}
-            self._print({"sample": {**sample, **replays}})
+            self._print({"sample": {**sample, "different": self.replays.different_total}})

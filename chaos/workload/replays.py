@@ -101,15 +101,6 @@ class Replays:
         for attempt_id in attempt_ids:
             await self.replay(attempt_id)
 
-    def totals(self) -> JsonObject:
-        """The counts since the start."""
-        return {
-            "replayed": self.replayed,
-            "unanswered": self.unanswered,
-            "different_total": self.different_total,
-            "different": self.different[:DIFFERENT_MAX],
-        }
-
 
 def is_stored(operation: Operation, outcome: Outcome) -> bool:
     """Whether the shop stores this response under the request's key."""

@@ -43,5 +43,4 @@ async def run_surge(customers: Customers, *, rate: float, seconds: float, seed: 
         "succeeded": sum(
             outcome.is_definite and (outcome.status or 0) < 500 for outcome in outcomes
         ),
-        "rate": round(rate, 1),
     }

@@ -130,9 +130,9 @@ def test_black_hole_drops_bytes_and_resets_when_it_is_removed() -> None:
 
 def test_request_is_duplicated_and_its_client_gets_one_response() -> None:
     async def scenario(proxies: Proxies, port: int, received: list[bytes]) -> None:
-        await proxies.add("edge", Toxic(kind="duplicate_request", times_max=1))
-
+        await proxies.add("edge", Toxic(kind="duplicate_request"))
         assert await exchange(port, REQUEST, len(RESPONSE)) == RESPONSE
+        await proxies.remove_toxics()
         assert await exchange(port, REQUEST, len(RESPONSE)) == RESPONSE
 
         async with asyncio.timeout(SECONDS_MAX):
@@ -209,10 +209,11 @@ def test_dropped_commit_reply_leaves_the_transaction_committed(database_url: str
                 port = await proxies.open("db", urlsplit(database_url).port or 5432, "postgres")
                 with closing(Database(through(database_url, port), source="/shop/test")) as made:
                     await asyncio.to_thread(add, made, 1)
-                    await proxies.add("db", Toxic(kind="drop_commit_reply", times_max=1))
+                    await proxies.add("db", Toxic(kind="drop_commit_reply"))
 
                     with pytest.raises(db.UNAVAILABLE_ERRORS):
                         await asyncio.to_thread(add, made, 2)
+                    await proxies.remove_toxics()
                     await asyncio.to_thread(add, made, 3)
                     with pytest.raises(psycopg.errors.UniqueViolation):
                         await asyncio.to_thread(add, made, 3)
