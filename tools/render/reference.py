@@ -47,7 +47,7 @@ DESCRIPTIONS = {
     "threads": "Concurrent requests per process; 0 means the value of the spec.",
     "metrics_port": "Port of `/metrics`, other than the public port; 0 disables it.",
     "crash": (
-        "For fault tests: `<function>:<window>:<nth>`, where the process kills itself "
+        "For fault tests: `<function>:<code>:<nth>`, where the process kills itself "
         "(`shop/primitives/failpoints.py`). `prod` rejects it."
     ),
     "otel_exporter_otlp_endpoint": (
