@@ -1,4 +1,4 @@
-"""Facts about accounts."""
+"""Events about accounts."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from events.records import frozen
 
 @frozen(kw_only=True)
 class UserRegistered(ShopEvent):
-    """Someone created an account."""
+    """An account was created."""
 
     name: ClassVar[str] = "user.registered"
 

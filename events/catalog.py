@@ -1,4 +1,4 @@
-"""Facts about the catalogue."""
+"""Events about the catalogue."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from events.records import frozen
 
 @frozen(kw_only=True)
 class ProductChanged(ShopEvent):
-    """A product was added or changed; copies older than this version of it are stale."""
+    """A product was added or changed; copies of an older version are stale."""
 
     name: ClassVar[str] = "product.changed"
     external: ClassVar[bool] = False

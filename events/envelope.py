@@ -1,9 +1,8 @@
-"""CloudEvents 1.0 over HTTP, strict: what is not exactly an event is refused, with the reason.
+"""CloudEvents 1.0 over HTTP, strict: everything that is not exactly an event is rejected.
 
-The official SDK is not used on this path.  Its imports cost about as much as these (8 ms of CPU,
-and 6 here); what decides is that it lets through what must not pass: 1.x fills in a time, neither
-decodes percent-encoded headers nor refuses duplicate names, and 2.x invents an id where none was
-sent, so that a duplicate passes as news.  The tests use it as an oracle, both ways.
+The official SDK is not used here because it accepts invalid events: 1.x fills in a missing time,
+does not decode percent-encoded headers and accepts duplicate names; 2.x makes up a missing id, so
+that a duplicate is taken for a new event.  The tests compare this module with the SDK.
 
 Sources: CloudEvents 1.0.2 core, HTTP protocol binding and JSON event format; RFC 3339, RFC 3986.
 """
@@ -56,9 +55,9 @@ _FORBIDDEN = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 
 @frozen(kw_only=True)
 class CloudEvent:
-    """One event as it travels; it cannot be made with attributes that CloudEvents 1.0 forbids.
+    """One event in transport; its attributes are checked against CloudEvents 1.0.
 
-    ``data`` is the event's bytes (JSON, for everything of the shop); ``time`` carries a zone;
+    ``data`` is the event's bytes (JSON, for every event of the shop); ``time`` has a zone;
     ``extensions`` are attributes that the core does not define, as text.  Raises Malformed 400.
     """
 
@@ -88,7 +87,7 @@ def parse(headers: Mapping[str, str], body: bytes) -> CloudEvent:
     """The event in an HTTP message, binary or structured; ``headers`` have lower-case names.
 
     Raises Malformed: 413 for a body over 64 KiB; 415 for a batch, another event format or data that
-    is not JSON in UTF-8; 400 for whatever else CloudEvents 1.0 forbids, and for both modes at once.
+    is not JSON in UTF-8; 400 for any other violation of CloudEvents 1.0, such as both modes at once.
     """
     if len(body) > BODY_BYTES_MAX:
         raise Malformed(413, f"an event is at most {BODY_BYTES_MAX} bytes")
@@ -117,8 +116,8 @@ def to_binary(event: CloudEvent) -> tuple[dict[str, str], bytes]:
 def to_structured(event: CloudEvent) -> tuple[dict[str, str], bytes]:
     """Headers and body of the event in structured mode.
 
-    Data that is canonical JSON goes as ``data``, any other as ``data_base64``: either way the
-    reader gets back the very bytes, which is what a signature needs.
+    Canonical JSON is sent as ``data``, other bytes as ``data_base64``, so that the receiver gets
+    the same bytes in both cases, as a signature requires.
     """
     members: dict[str, object] = dict(_attributes(event))
     if event.data:
@@ -134,10 +133,10 @@ def wrap(
     time: datetime,
     traceparent: str | None = None,
 ) -> CloudEvent:
-    """A shop event as it is announced, still unsigned.
+    """The envelope of a shop event, without a signature.
 
     ``id`` is its outbox row's, ``source`` is ``/shop/<function>``.  ``partitionkey`` is the
-    subject, so a broker that keeps order keeps it per order.
+    subject, so that a broker with ordered delivery keeps the order per subject.
     """
     extensions = {"partitionkey": event.subject}
     if traceparent:
@@ -155,9 +154,9 @@ def wrap(
 
 
 def parse_time(text: str) -> datetime:
-    """The moment an RFC 3339 timestamp names, to the microsecond (further digits are cut off).
+    """The time of an RFC 3339 timestamp, to the microsecond (further digits are cut off).
 
-    Raises Malformed 400.  Leap seconds are refused: neither PostgreSQL nor Go's brokers write them.
+    Raises Malformed 400, also for leap seconds, which PostgreSQL and Go's brokers do not write.
     """
     match = re.fullmatch(_RFC_3339, text)
     if match is None:
@@ -210,7 +209,7 @@ def _from_structured(body: bytes) -> CloudEvent:
         raise Malformed(400, "a structured event must be a JSON object")
     data = members.pop("data", None)
     encoded = members.pop("data_base64", None)
-    # a member that is null is a member that is not there (JSON event format, section 2.2)
+    # a member that is null counts as absent (JSON event format, section 2.2)
     attributes = {n: _attribute_text(n, value) for n, value in members.items() if value is not None}
     if not _is_json(attributes.setdefault("datacontenttype", JSON)):
         raise Malformed(415, "the data of an event must be JSON in UTF-8")
@@ -311,7 +310,7 @@ def _check_extensions(extensions: Mapping[str, str]) -> None:
 
 
 def _check_characters(name: str, text: str) -> None:
-    """Refuses controls, surrogates and noncharacters (CloudEvents 1.0 section 3.1, String)."""
+    """Rejects controls, surrogates and noncharacters (CloudEvents 1.0 section 3.1, String)."""
     if text.isascii() and text.isprintable():
         return
     if re.search(_FORBIDDEN, text) or any(ord(c) & 0xFFFE == 0xFFFE for c in text):
@@ -324,7 +323,7 @@ def _percent_encode(text: str) -> str:
 
 
 def _percent_decode(name: str, header: str) -> str:
-    """The attribute a header value spells: quotes taken off, then one round of percent-decoding."""
+    """The attribute in a header value: unquoted, then percent-decoded once."""
     text = header.strip(" \t")
     if text.startswith('"'):
         if not re.fullmatch(r'"(?:[^"\\]|\\.)*"', text):

@@ -1,16 +1,16 @@
-"""What reading an event may refuse.
+"""The errors of reading an event.
 
 ::
 
-    Malformed            it will never be readable: 400, 413, 415 or 422
-    └── UnknownEvent     well formed, and not a type or version we know: 422
+    Malformed            invalid, so that a retry cannot succeed: 400, 413, 415 or 422
+    └── UnknownEvent     valid, but of an unknown type or version: 422
 """
 
 from __future__ import annotations
 
 
 class Malformed(ValueError):
-    """A message that no retry can mend: the HTTP status to answer and the reason, for its sender.
+    """An invalid event: the HTTP status of the response and the reason, for the sender.
 
     The reason names the attribute or property, never its value: values may be personal.
     """
@@ -22,7 +22,7 @@ class Malformed(ValueError):
 
 
 class UnknownEvent(Malformed):
-    """An event type, or a version of one, that this code does not know: always 422."""
+    """An unknown event type or version: always 422."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(422, reason)

@@ -1,4 +1,4 @@
-"""What every event of the shop is: a frozen record of ids that can be written, read and described.
+"""The base class of the shop's events: frozen records of ids, with their JSON and JSON Schema.
 
 An event carries ids only (docs/adr/0004): its data names the rows to read, never their content.
 Four forms of value are therefore enough, and each is defined once, in ``_FORMS``: its form in
@@ -36,9 +36,9 @@ class Form:
 
 @frozen(kw_only=True)
 class ShopEvent:
-    """A fact about one thing of the shop; the first field is the thing it is about.
+    """Something that happened; the first field is the id of its subject.
 
-    Constructing one with a value of the wrong form raises TypeError or ValueError: that is our bug.
+    Constructing one with a value of the wrong form raises TypeError or ValueError.
     """
 
     name: ClassVar[str]
@@ -65,7 +65,7 @@ class ShopEvent:
 
     @classmethod
     def from_data(cls, data: object) -> Self:
-        """The event whose data this is; Malformed 422 for anything but exactly its properties."""
+        """The event with this data; Malformed 422 unless it has exactly the event's properties."""
         if not is_object(data):
             raise Malformed(422, "the event's data must be a JSON object")
         properties = properties_of(cls)
@@ -76,7 +76,7 @@ class ShopEvent:
 
     @property
     def subject(self) -> str:
-        """The id of the thing the event is about, as text; also its partition key."""
+        """The id of the event's subject, as text; also its partition key."""
         return str(next(iter(self.data().values())))
 
     def data(self) -> dict[str, str | int]:
@@ -98,7 +98,7 @@ def _plain(form: Form, value: Any) -> str | int:
 
 
 def _read(form: Form, name: str, data: Mapping[str, object]) -> object:
-    """One property, only in its canonical spelling, so that one fact has one representation."""
+    """One property; only its canonical spelling is accepted."""
     if name not in data:
         raise Malformed(422, f"property {name} is missing")
     value = data[name]

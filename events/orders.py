@@ -1,4 +1,4 @@
-"""Facts about orders."""
+"""Events about orders."""
 
 from typing import ClassVar
 from uuid import UUID
@@ -9,7 +9,7 @@ from events.records import frozen
 
 @frozen(kw_only=True)
 class OrderPlaced(ShopEvent):
-    """A customer placed an order; its stock is held and its payment is still to come."""
+    """An order was placed; its stock is reserved and its payment has not been collected."""
 
     name: ClassVar[str] = "order.placed"
     external: ClassVar[bool] = False
@@ -19,7 +19,7 @@ class OrderPlaced(ShopEvent):
 
 @frozen(kw_only=True)
 class OrderPaid(ShopEvent):
-    """An order's money arrived and its reserved stock was committed."""
+    """An order was paid and its reserved stock was committed."""
 
     name: ClassVar[str] = "order.paid"
 
@@ -28,7 +28,7 @@ class OrderPaid(ShopEvent):
 
 @frozen(kw_only=True)
 class OrderCancelling(ShopEvent):
-    """An order was withdrawn while money is, or may be, on its way back."""
+    """An order is being cancelled; a payment may still have to be refunded."""
 
     name: ClassVar[str] = "order.cancelling"
 
@@ -37,7 +37,7 @@ class OrderCancelling(ShopEvent):
 
 @frozen(kw_only=True)
 class OrderCancelled(ShopEvent):
-    """An order came to rest as cancelled: stock and money are back where they came from."""
+    """An order was cancelled; its stock was returned and its payments were refunded."""
 
     name: ClassVar[str] = "order.cancelled"
 

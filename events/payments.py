@@ -1,4 +1,4 @@
-"""Facts about payments: one attempt to collect an order's money."""
+"""Events about payments; a payment is one attempt to collect an order's total."""
 
 from typing import ClassVar
 from uuid import UUID
@@ -9,7 +9,7 @@ from events.records import frozen
 
 @frozen(kw_only=True)
 class PaymentCaptured(ShopEvent):
-    """The provider holds the money of one payment."""
+    """The provider captured a payment."""
 
     name: ClassVar[str] = "payment.captured"
 
@@ -19,7 +19,7 @@ class PaymentCaptured(ShopEvent):
 
 @frozen(kw_only=True)
 class PaymentDeclined(ShopEvent):
-    """The provider refused one payment for good; the order may be paid again."""
+    """The provider declined a payment; the order can be paid again."""
 
     name: ClassVar[str] = "payment.declined"
 
@@ -29,7 +29,7 @@ class PaymentDeclined(ShopEvent):
 
 @frozen(kw_only=True)
 class PaymentRetryRequested(ShopEvent):
-    """A customer asked to pay again after a decline; a new attempt waits to be made."""
+    """A customer requested another payment attempt after a decline."""
 
     name: ClassVar[str] = "payment.retry-requested"
     external: ClassVar[bool] = False

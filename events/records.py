@@ -1,8 +1,8 @@
-"""Records: immutable values with named fields, which cost an importing process next to nothing.
+"""Records: frozen dataclasses that are cheap to import.
 
-``dataclass(frozen=True)`` writes and compiles six methods for every class, 0.6 ms each time a
-process starts, and a function has sixty such classes.  A record is a dataclass to ``fields``,
-``replace``, ``astuple`` and ``match``, but its methods are these few, shared by all of them.
+``dataclass(frozen=True)`` generates and compiles six methods for every class, which takes about
+0.6 ms per class at every cold start.  A record is a dataclass for ``fields``, ``replace``,
+``astuple`` and ``match``, but all records share the methods of this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class _Plan(NamedTuple):
-    """What the shared methods need to know of a class."""
+    """What the shared methods need of a class."""
 
     positional: tuple[str, ...]
     names: frozenset[str]

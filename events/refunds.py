@@ -1,4 +1,4 @@
-"""Facts about refunds: money given back, in full or in part."""
+"""Events about refunds, full or partial."""
 
 from typing import ClassVar
 from uuid import UUID
@@ -9,7 +9,7 @@ from events.records import frozen
 
 @frozen(kw_only=True)
 class RefundRequested(ShopEvent):
-    """A refund was decided on and waits to be asked of the provider."""
+    """A refund was decided; the provider has not been called yet."""
 
     name: ClassVar[str] = "refund.requested"
     external: ClassVar[bool] = False
@@ -21,7 +21,7 @@ class RefundRequested(ShopEvent):
 
 @frozen(kw_only=True)
 class RefundSucceeded(ShopEvent):
-    """The provider gave the money back."""
+    """The provider executed a refund."""
 
     name: ClassVar[str] = "refund.succeeded"
 
@@ -32,7 +32,7 @@ class RefundSucceeded(ShopEvent):
 
 @frozen(kw_only=True)
 class RefundRejected(ShopEvent):
-    """The provider refused to give the money back; a person has to look at it."""
+    """The provider rejected a refund, which raises an operator alert."""
 
     name: ClassVar[str] = "refund.rejected"
 

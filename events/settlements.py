@@ -1,4 +1,4 @@
-"""Facts about settlements."""
+"""Events about settlements."""
 
 from datetime import date
 from typing import ClassVar
@@ -9,7 +9,7 @@ from events.records import frozen
 
 @frozen(kw_only=True)
 class SettlementClosed(ShopEvent):
-    """A business day was closed in one currency; its figures are final."""
+    """A business day was closed in one currency; its totals are final."""
 
     name: ClassVar[str] = "settlement.closed"
 

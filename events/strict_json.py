@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 and I-JSON (RFC 7493) mean it: one document, UTF-8, no duplicate names.
+"""Strict JSON (RFC 8259, I-JSON RFC 7493): one document, UTF-8, no duplicate names.
 
 The standard parser is lenient where two readers of one message could see two different things;
 this one refuses those messages.  ``write`` is the one spelling in which the shop's event data

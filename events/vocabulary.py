@@ -1,4 +1,4 @@
-"""Every event the shop announces, and the way from a name, a type or a message to its class.
+"""Every event of the shop, found by its name, its type or its CloudEvent.
 
 ``EVENTS`` is all classes by name.  Making the thirteen costs milliseconds that no cold start should
 pay for one event, so a class's module is imported when the class is first asked for.

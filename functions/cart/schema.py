@@ -1,4 +1,4 @@
-"""Commands and answers of cart."""
+"""Requests and responses of cart."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from shop.runtime.model import Model
 
 
 class NewItem(Model):
-    """A product, and how many more of it to put into the cart."""
+    """A product, and how many of it to add to the cart."""
 
     product_id: Annotated[int, Field(ge=1, le=PRODUCT_ID_MAX)]
     quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX)]
 
 
 class ItemChange(Model):
-    """How many of the product are to be in the cart; nought or less removes the line."""
+    """How many of the product are to be in the cart; 0 or less removes the line."""
 
     quantity: Annotated[int, Field(ge=-(2**31), le=QUANTITY_MAX)]
 
 
 class Line(Model):
-    """One line at today's price; ``available`` when it could be ordered as it stands."""
+    """One line at its present price; ``available`` if this quantity can be ordered."""
 
     product_id: int
     name: str
@@ -38,7 +38,7 @@ class Line(Model):
 
 
 class Cart(Model):
-    """The lines, longest in the cart first, and the sum of their amounts."""
+    """The lines, oldest first, and the sum of their amounts."""
 
     items: list[Line]
     total_amount: int

@@ -1,4 +1,4 @@
-"""Commands and answers of manage_products."""
+"""Requests and responses of manage_products."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from shop.runtime.model import Model
 
 PRICE_MAX = 1_000_000_000
 STOCK_MAX = 1_000_000
-MARKS_MAX = 4  # combining marks on one character; Vietnamese needs two, a "Zalgo" pile dozens
+MARKS_MAX = 4  # combining marks on one character; Vietnamese needs two
 
 # controls, formats (bidi overrides, zero-width, soft hyphen, tags), surrogates, private use, and
-# the two separators that some programs take for a line's end
+# the two separators that some programs treat as line ends
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
 def _one_line(text: str) -> str:
-    """What people read in one way: no hidden characters, no twins, no piles of marks."""
+    """Unambiguous text: no hidden characters, one normal form, few combining marks."""
     if text != text.strip():
         raise ValueError("must not begin or end with a space")
     return _readable(text)
@@ -60,8 +60,8 @@ def _without_default(schema: dict[str, Any]) -> None:
     del schema["default"]
 
 
-# absent is not the same as null, which is refused: None stands for "left out" inside only
-_MAY_BE_LEFT_OUT: Any = Field(
+# null is rejected; None stands for a property that is absent
+_OPTIONAL: Any = Field(
     default=None,
     exclude_if=lambda value: value is None,
     json_schema_extra=_without_default,
@@ -80,13 +80,13 @@ class NewProduct(Model):
 
 
 class ProductChange(Model):
-    """What to change, at least one thing.  Stock is changed by restocking and selling only."""
+    """What to change, at least one property.  Stock is changed by restocking and selling only."""
 
-    name: Name = _MAY_BE_LEFT_OUT
-    description: Description = _MAY_BE_LEFT_OUT
-    category: CategoryName = _MAY_BE_LEFT_OUT
-    price: Price = _MAY_BE_LEFT_OUT
-    active: bool = _MAY_BE_LEFT_OUT  # false takes the product out of the shop
+    name: Name = _OPTIONAL
+    description: Description = _OPTIONAL
+    category: CategoryName = _OPTIONAL
+    price: Price = _OPTIONAL
+    active: bool = _OPTIONAL  # false ends the sale of the product
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
@@ -96,7 +96,7 @@ class ProductChange(Model):
 
 
 class Restock(Model):
-    """How many more there are."""
+    """How many to add to the stock."""
 
     quantity: Annotated[int, Field(ge=1, le=STOCK_MAX)]
 

@@ -1,4 +1,4 @@
-"""Requests and answers of placing orders."""
+"""Requests and responses of placing orders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Total = Annotated[int, Field(ge=1, le=ORDER_TOTAL_MAX)]
 
 
 def _without_card_number(value: Any) -> Any:
-    # a card number never reaches a log or a table of ours
+    # no card number may reach a log or a table
     if isinstance(value, str) and CARD_NUMBER.search(value):
         raise ValueError("must be a payment method, not a card number")
     return value
@@ -71,7 +71,7 @@ class PlaceOrder(Model):
 
 
 class PlaceOrderFromCart(Model):
-    """What is bought is in the cart."""
+    """How to pay; the lines are those of the cart."""
 
     payment_method: PaymentMethod
     expected_total_amount: Total | None = None
@@ -80,7 +80,7 @@ class PlaceOrderFromCart(Model):
 
 
 class PayAgain(Model):
-    """Another payment method, or the same once more."""
+    """The payment method of the next attempt."""
 
     payment_method: PaymentMethod
 

@@ -1,4 +1,4 @@
-"""Questions and answers of read_settlements."""
+"""Requests and responses of read_settlements."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import BeforeValidator, Field, RootModel
 
 from shop.runtime.model import Model, QueryModel
 
-# the settlements of this century; other years are mistakes
+# other years are typing errors
 DAY = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}$"
 MONTH = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"
 
 
 def _calendar_day(text: object) -> object:
-    """Only yyyy-MM-dd: ISO 8601 knows weeks and ordinals, and pydantic seconds since 1970."""
+    """Only yyyy-MM-dd: pydantic would also accept seconds since 1970."""
     if isinstance(text, str) and not re.fullmatch(DAY, text):
         raise ValueError("must be a date such as 2026-02-01")
     return text
@@ -45,7 +45,7 @@ class MonthlyQuery(QueryModel):
     year_month: YearMonth | None = None
 
 
-class Figures(Model):
+class Totals(Model):
     """Amounts in the currency's minor unit; the total is captures less refunds."""
 
     total_amount: int
@@ -57,13 +57,13 @@ class Figures(Model):
     closed: bool
 
 
-class DailySettlement(Figures):
-    """One business day; ``closed`` figures never change again."""
+class DailySettlement(Totals):
+    """One business day; the totals of a ``closed`` day never change."""
 
     settlement_date: date
 
 
-class MonthlySettlement(Figures):
+class MonthlySettlement(Totals):
     """One month; closed when it is over and all of its days are closed."""
 
     year_month: str

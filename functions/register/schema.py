@@ -1,4 +1,4 @@
-"""Questions and answers of register."""
+"""Requests and responses of register."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from shop.runtime.model import Model
 
 
 class Registration(Model):
-    """A new customer.  The role is not asked for: staff accounts are made by the operator.
+    """A new customer.  It has no role: staff accounts are created by an operator.
 
     The password is a ``SecretStr``, so neither a log, nor an error, nor the fingerprint kept with
-    an idempotency key holds anything computed from it; only the Argon2id hash does.
+    an idempotency key contains anything computed from it; only the Argon2id hash does.
     """
 
     email: Annotated[

@@ -1,6 +1,6 @@
-"""Who may do what: one database role per trust domain, with the least it needs.
+"""The rights of each database role: one role per trust domain, with the least privileges.
 
-The matrix is the whole truth; a test compares it with ``information_schema`` and finds 0 surplus.
+A test proves that the database grants exactly this matrix.
 Column tuples limit a right to columns; ``ALL`` means the whole table.  Rows are deleted by
 ``shop_relay`` only, from tables whose rows expire, and cart lines by ``shop_ordering``.
 """
@@ -62,7 +62,7 @@ _MONEY: dict[str, Rights] = {
     **_CONSUME,
 }
 
-# Reads what the checks compare: everything but passwords, tokens and the profiles of people.
+# Reads what the checks compare: everything except passwords, tokens and personal data.
 _AUDIT: dict[str, Rights] = {
     **{
         table: READ
@@ -203,10 +203,10 @@ ROLE_SETTINGS = {
     "statement_timeout": "3s",
     "lock_timeout": "1s",
     "idle_in_transaction_session_timeout": "5s",
-    # times are answered as they are read; a server of another zone must not change the contract
+    # responses contain times as they are read, so they must not depend on the server's zone
     "timezone": "UTC",
 }
-# close(day) asks who began before midnight; a check asks what is left hanging
+# settlement looks for transactions that began before midnight, checks for open transactions
 READS_ACTIVITY = ("shop_settlement", "shop_auditor")
 
 POLICIES = (
@@ -244,7 +244,7 @@ def grant_statements() -> list[str]:
 
 
 def policy_statements() -> list[str]:
-    """Row-level security: customers' rows are seen by their owner, support and the back office."""
+    """Row-level security: rows are visible to their owner, to support and to the back office."""
     statements: list[str] = []
     own = "user_id = nullif(current_setting('shop.user_id', true), '')::bigint"
     support = "current_setting('shop.role', true) = 'support'"
@@ -271,9 +271,9 @@ def policy_statements() -> list[str]:
 
 
 def _expiry_policies() -> list[str]:
-    """A hold past its time is not in the next buyer's way: their request may end it, and no more.
+    """A request may cancel other customers' expired orders, to free the stock that they hold.
 
-    Open only while the request acts as ``expiry``, a role that no account can have.
+    Only while it acts as ``expiry``, a role that no account can have.
     """
     expiring = "current_setting('shop.role', true) = 'expiry'"
     expired = "expires_at <= now() and (status = 'PENDING' or reason = 'EXPIRED')"

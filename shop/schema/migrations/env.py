@@ -1,4 +1,4 @@
-"""Alembic's environment: one connection handed in by ``tools.migrate``, one schema."""
+"""Alembic's environment: one connection passed in by ``tools.migrate``, one schema."""
 
 from __future__ import annotations
 
