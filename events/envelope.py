@@ -87,7 +87,7 @@ def parse(headers: Mapping[str, str], body: bytes) -> CloudEvent:
     """The event in an HTTP message, binary or structured; ``headers`` have lower-case names.
 
     Raises Malformed: 413 for a body over 64 KiB; 415 for a batch, another event format or data that
-    is not JSON in UTF-8; 400 for any other violation of CloudEvents 1.0, such as both modes at once.
+    is not JSON in UTF-8; 400 for any other violation of CloudEvents 1.0, as for both modes.
     """
     if len(body) > BODY_BYTES_MAX:
         raise Malformed(413, f"an event is at most {BODY_BYTES_MAX} bytes")

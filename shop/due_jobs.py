@@ -17,10 +17,11 @@ from shop import accounts, operator_alerts, reconciliation, unmatched_charges
 from shop.adapters import db
 from shop.adapters.statements import Query, Row, Statement, enum_column
 from shop.messaging import idempotency, outbox
-from shop.messaging.outbox import DueEvent, OutboxRow
+from shop.messaging.outbox import DueEvent
 from shop.orders import apply, charge, messages, payments, refund, refunds
 from shop.orders.messages import Message
 from shop.primitives.errors import ClientError, Unavailable
+from shop.primitives.messages import OutboxRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable

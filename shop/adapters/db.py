@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from psycopg.pq import Format
     from psycopg.pq.abc import PGresult
 
-    from shop.messaging.outbox import OutboxRow
+    from shop.primitives.messages import OutboxRow
 
 R = TypeVar("R", bound=Row)
 R1 = TypeVar("R1", bound=Row)

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from events.records import frozen
 from shop.adapters.statements import Command, Query, Row, Statement
 from shop.primitives.ids import new_uuid
+from shop.primitives.messages import OutboxRow
 
 if TYPE_CHECKING:
     from events.event import ShopEvent
@@ -118,19 +118,6 @@ delete from shop.outbox where event_id in (
   select event_id from shop.outbox where done_at < now() - interval '30 days' limit %(batch)s)
 """
 )
-
-
-@frozen
-class OutboxRow:
-    """An event to publish; id and time of the CloudEvent are the row's."""
-
-    event_id: UUID
-    source: str
-    name: str
-    subject: str
-    data: str
-    traceparent: str
-    created_at: datetime | None = None
 
 
 def emit(tx: Transaction, *events: ShopEvent) -> tuple[Statement[Row], list[UUID]]:

@@ -91,3 +91,16 @@ class DeadLetter:
     error_data: str | None
     headers: Mapping[str, str]
     body: bytes
+
+
+@frozen
+class OutboxRow:
+    """An event to publish; id and time of the CloudEvent are the row's."""
+
+    event_id: UUID
+    source: str
+    name: str
+    subject: str
+    data: str
+    traceparent: str
+    created_at: datetime | None = None

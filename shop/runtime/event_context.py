@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shop.adapters.payment_provider.protocol import Provider
     from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
     from shop.adapters.statements import Row, Statement
-    from shop.messaging.outbox import OutboxRow
+    from shop.primitives.messages import OutboxRow
     from shop.runtime.config import Settings
     from shop.runtime.services import Services
 

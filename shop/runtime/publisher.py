@@ -23,7 +23,7 @@ from shop.runtime.message_context import span
 if TYPE_CHECKING:
     from events.envelope import CloudEvent
     from shop.adapters.signatures import Signer
-    from shop.messaging.outbox import OutboxRow
+    from shop.primitives.messages import OutboxRow
     from shop.runtime.config import Settings
     from shop.runtime.services import Services
 

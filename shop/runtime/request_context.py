@@ -13,8 +13,7 @@ from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
     from shop.adapters.db import Session, Transaction
-    from shop.messaging.outbox import OutboxRow
-    from shop.primitives.messages import Caller
+    from shop.primitives.messages import Caller, OutboxRow
     from shop.runtime.config import Settings
     from shop.runtime.services import Services
     from shop.sessions import SessionAccount
