@@ -1,6 +1,6 @@
-"""Finds every ``functions/*/spec.py`` and checks the set as a whole.
+"""The specs of all functions, found as ``functions/*/spec.py``.
 
-Reading the registry imports only the spec literals: no driver, no handler.
+Reading them imports no driver and no handler.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from shop.primitives.spec import FunctionSpec
 
 @cache
 def all_specs() -> tuple[FunctionSpec, ...]:
-    """Every function's spec, by name; ValueError when two functions claim one route or name."""
+    """Every function's spec, by name; ValueError when two functions have the same route."""
     root = Path(next(iter(functions.__path__)))
     names = sorted(path.parent.name for path in root.glob("*/spec.py"))
     specs = tuple(spec_of(name) for name in names)
-    _refuse_clashes(specs)
+    _check_unique_routes(specs)
     return specs
 
 
@@ -31,7 +31,7 @@ def spec_of(name: str) -> FunctionSpec:
         raise LookupError(f"there is no function {name!r} in functions/") from error
     spec: FunctionSpec = module.SPEC
     if spec.name != name:
-        raise ValueError(f"functions/{name}/spec.py calls itself {spec.name!r}")
+        raise ValueError(f"functions/{name}/spec.py names {spec.name!r}")
     return spec
 
 
@@ -40,13 +40,13 @@ def consumers_of(event: str) -> tuple[str, ...]:
     return tuple(s.name for s in all_specs() if any(sub.event == event for sub in s.subscriptions))
 
 
-def _refuse_clashes(specs: tuple[FunctionSpec, ...]) -> None:
+def _check_unique_routes(specs: tuple[FunctionSpec, ...]) -> None:
     seen: dict[tuple[str, str], str] = {}
     for spec in specs:
         for route in spec.routes:
             key = (route.method, route.path)
             if key in seen:
                 raise ValueError(
-                    f"{route.method} {route.path} is claimed by {seen[key]} and {spec.name}"
+                    f"{route.method} {route.path} is a route of both {seen[key]} and {spec.name}"
                 )
             seen[key] = spec.name

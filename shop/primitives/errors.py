@@ -1,28 +1,28 @@
-"""The errors a caller may see, as one tree.
+"""The errors that a caller may receive.
 
 ::
 
     ShopError
-    ├── Refused          our honest "no": 4xx, the caller can do something about it
-    └── Unavailable      not now: 503, try later (nothing was decided)
+    ├── ClientError      4xx: the request cannot be carried out as it is
+    └── Unavailable      503: nothing was decided, the same request may succeed later
 
-Anything else that is raised is a bug and answers 500 without its text.
+Any other exception is a bug: 500, and its text stays in the log.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 
 class ShopError(Exception):
-    """Root of what the shop raises on purpose."""
+    """Base of the errors that the shop raises on purpose."""
 
 
 class ClientError(ShopError):
-    """A refusal with an HTTP status, a stable code for programs and a sentence for people.
+    """A 4xx response: an HTTP status, a stable code for programs and a sentence for people.
 
-    ``extra`` members join the problem document (RFC 9457 section 3.2); ``stored`` refusals are the
-    business's answer to an idempotency key and are replayed, the others are not.
+    ``extra`` members are added to the problem document (RFC 9457 section 3.2).  A ``stored`` error
+    is stored under the request's idempotency key and replayed; others are not.
     """
 
     def __init__(
@@ -31,8 +31,8 @@ class ClientError(ShopError):
         code: str,
         message: str,
         *,
-        extra: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
+        extra: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
         stored: bool = False,
     ) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class ClientError(ShopError):
 
 
 class Unavailable(ShopError):
-    """Something the shop stands on does not answer; the caller should come back."""
+    """A dependency does not respond; the caller should retry."""
 
     def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
         super().__init__(message)
@@ -54,5 +54,5 @@ class Unavailable(ShopError):
 
 
 def not_found(what: str) -> ClientError:
-    """404 in the same bytes whether the thing is missing or someone else's."""
+    """404, the same response for a missing resource and for another customer's."""
     return ClientError(404, "NOT_FOUND", f"{what} was not found")

@@ -10,7 +10,7 @@ TAGS_MAX = 20
 
 
 def tag_of_bytes(content: bytes) -> str:
-    """A strong tag: 128 bits of the SHA-256 of what is sent."""
+    """A strong tag: 128 bits of the SHA-256 of the content."""
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
@@ -24,9 +24,9 @@ def is_known(if_none_match: str | None, etag: str) -> bool:
 
 
 def strong_tags(if_match: str) -> list[str] | None:
-    """What the strong tags of an ``If-Match`` say, or None for ``*``, which any state matches.
+    """The strong tags of an ``If-Match`` header, or None for ``*``, which matches any state.
 
-    Weak tags never match here (strong comparison); text that holds no tag matches nothing.
+    Weak tags never match (strong comparison); text without a tag matches nothing.
     """
     if if_match.strip() == "*":
         return None

@@ -21,7 +21,7 @@ def new_uuid() -> UUID:
 
 
 def parse_uuid(text: str) -> UUID | None:
-    """The UUID that ``text`` spells in its canonical 36 characters, or None."""
+    """The UUID in ``text``, or None unless it is spelled in its canonical 36 characters."""
     if len(text) != 36:
         return None
     try:
@@ -32,7 +32,7 @@ def parse_uuid(text: str) -> UUID | None:
 
 
 def parse_product_id(text: str) -> int | None:
-    """The product id that ``text`` spells, or None: no sign, no leading zero, at most 2^63 - 1."""
+    """The product id in ``text``, or None: no sign, no leading zero, at most 2^63 - 1."""
     if PRODUCT_ID.fullmatch(text) is None:
         return None
     number = int(text)

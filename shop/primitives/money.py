@@ -1,6 +1,7 @@
-"""Money is integers: minor units (ISO 4217; KRW has none: 1000 is a thousand won), never a float.
+"""Amounts of money: integers in the currency's minor unit (ISO 4217), never floats.
 
-Amounts are named ``*_minor`` and travel beside their currency; the database refuses to mix them.
+KRW has no minor unit: 1000 is a thousand won.  Amounts are named ``*_minor`` and stored with their
+currency; constraints of the database prevent mixing currencies.
 """
 
 from __future__ import annotations

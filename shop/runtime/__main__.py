@@ -1,16 +1,15 @@
-"""``python -m shop.runtime <function> [<function> …]``: what every container runs."""
+"""``python -m shop.runtime <function> [<function> …]``: the command of every container."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from shop.runtime.server import serve
 
 
 def main(arguments: list[str]) -> int:
-    """Serves the named functions, or those in FUNCTION_NAME; 2 for wrong use or settings."""
-    import os
-
+    """Serves the named functions, or those in FUNCTION_NAME; 2 for wrong arguments."""
     names = arguments or os.environ.get("FUNCTION_NAME", "").replace(",", " ").split()
     if not names:
         sys.stderr.write("usage: python -m shop.runtime <function> [<function> ...]\n")

@@ -1,4 +1,4 @@
-"""Puts a process together: settings, services, app."""
+"""Builds the app of a process: settings, services, app."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shop.runtime.services import Services
 
 
 def make_app(specs: tuple[FunctionSpec, ...]) -> App:
-    """The app of one process; ``ConfigurationError`` names every mistake in the settings."""
+    """The app of one process; ``ConfigurationError`` lists every invalid setting."""
     settings = settings_of(specs)
     services = Services(settings, source=specs[0].source)
     return App(specs, services)
@@ -27,7 +27,7 @@ def settings_of(specs: tuple[FunctionSpec, ...]) -> config.Settings:
 
 
 def needs_of(specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
-    """Keys of ``config.WHERE_NEEDED`` that these functions cannot do without."""
+    """Keys of ``config.WHERE_NEEDED`` whose settings these functions require."""
     needs: set[str] = set()
     for spec in specs:
         needs |= set(spec.needs)

@@ -1,8 +1,8 @@
-"""Settings: read once, from the environment and from secret files, all mistakes reported together.
+"""Settings: read once, from the environment and from secret files; all errors are reported at once.
 
 Each setting ``NAME`` may be given as the variable ``NAME``, as ``NAME_FILE`` (a path), or as a file
 ``name`` (lower case, dashes) in ``SHOP_SECRETS_DIR``, OpenFaaS's or our own secrets folder.  The
-``prod`` profile refuses every default that only a laptop should have.
+``prod`` profile rejects every default that is for development only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from events.records import frozen
 from shop.primitives import failpoints
@@ -20,13 +20,15 @@ SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
 CURRENCY = re.compile(r"[A-Z]{3}")
 LOCAL_ISSUER = "https://shop.local"
 
+SettlementsAuth = Literal["finance", "customer", "public"]
+
 
 class ConfigurationError(Exception):
-    """Every mistake in the settings, one per line."""
+    """Every invalid setting, one per line."""
 
 
 class Secret:
-    """Text that prints as ``***``; no ``str``, which JSON, ``+`` and ``join`` would let out."""
+    """Text that prints as ``***``; not a ``str``, which JSON, ``+`` and ``join`` would reveal."""
 
     __slots__ = ("_text",)
 
@@ -34,7 +36,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself, for the one place that needs it."""
+        """The text itself."""
         return self._text
 
     def __len__(self) -> int:
@@ -56,7 +58,7 @@ class Secret:
         return "***"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret does not travel")
+        raise TypeError("a secret cannot be pickled")
 
 
 NOT_GIVEN = Secret("")
@@ -64,7 +66,7 @@ NOT_GIVEN = Secret("")
 
 @frozen
 class Settings:
-    """What a function process knows about the world; see docs/reference/configuration.md."""
+    """The settings of a function; docs/reference/configuration.md describes each."""
 
     profile: str = "prod"
     database_url: Secret = NOT_GIVEN
@@ -84,7 +86,7 @@ class Settings:
     payment_webhook_secret: Secret = NOT_GIVEN
     rate_limit_per_minute: int = 120
     idempotency_key_required: bool = False
-    settlements_auth: str = "finance"
+    settlements_auth: SettlementsAuth = "finance"
     trusted_hops: int = 1
     business_time_zone: str = "Asia/Seoul"
     currency: str = "KRW"
@@ -118,8 +120,8 @@ WHERE_NEEDED: dict[str, tuple[str, ...]] = {
 def load(environment: Mapping[str, str] | None = None, *, needs: tuple[str, ...] = ()) -> Settings:
     """The settings of this process; ``needs`` are keys of ``WHERE_NEEDED`` that must be present.
 
-    Raises ``ConfigurationError`` naming every setting that is missing, malformed or a default that
-    the ``prod`` profile refuses.
+    Raises ``ConfigurationError`` with every setting that is missing, malformed, or a default that
+    the ``prod`` profile rejects.
     """
     environment = os.environ if environment is None else environment
     mistakes: list[str] = []
@@ -133,7 +135,7 @@ def load(environment: Mapping[str, str] | None = None, *, needs: tuple[str, ...]
         mistakes.append("CURRENCY is not three capital letters (ISO 4217)")
     mistakes += _crash_mistakes(settings) + _missing(settings, needs)
     if settings.profile == "prod":
-        mistakes += _refused_defaults(settings, values, needs)
+        mistakes += _rejected_defaults(settings, values, needs)
     if mistakes:
         raise ConfigurationError("\n".join(sorted(set(mistakes))))
     return settings
@@ -164,16 +166,19 @@ def _read(path: str, shown: str, mistakes: list[str]) -> str | None:
     return None
 
 
-def _parse(name: str, kind: str, text: str, mistakes: list[str]) -> Any:
+# Any: the type of the field; Settings(**values) has no typed spelling.
+def _parse(name: str, type_name: str, text: str, mistakes: list[str]) -> Any:
     variable = VARIABLES.get(name, name.upper())
     if name in CHOICES and text not in CHOICES[name]:
         mistakes.append(f"{variable} must be one of {', '.join(CHOICES[name])}")
         return CHOICES[name][0]
+    if name in CHOICES:
+        return text
     try:
-        return _PARSERS[kind](text)
+        return _PARSERS[type_name](text)
     except ValueError:
-        mistakes.append(f"{variable} is not {_KINDS[kind]}")
-        return _FALLBACKS[kind]
+        mistakes.append(f"{variable} is not {_TYPE_NAMES[type_name]}")
+        return _FALLBACKS[type_name]
 
 
 def _parse_bool(text: str) -> bool:
@@ -205,7 +210,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "int": _parse_whole,
     "float": _parse_seconds,
 }
-_KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number of seconds"}
+_TYPE_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number of seconds"}
 _FALLBACKS: dict[str, Any] = {"bool": False, "int": 0, "float": 1.0}
 
 
@@ -215,7 +220,7 @@ def _crash_mistakes(settings: Settings) -> list[str]:
     try:
         failpoints.parse(settings.crash)
     except ValueError:
-        return ["SHOP_CRASH is not <function>:<window>:<nth>, like charge:W7:1"]
+        return ["SHOP_CRASH is not <function>:<failpoint>:<nth>, such as charge:W7:1"]
     return []
 
 
@@ -224,10 +229,10 @@ def _missing(settings: Settings, needs: tuple[str, ...]) -> list[str]:
     return [f"{n.upper()} is missing" for n in names if not len(getattr(settings, n))]
 
 
-def _refused_defaults(
+def _rejected_defaults(
     settings: Settings, values: Mapping[str, Any], needs: tuple[str, ...]
 ) -> list[str]:
-    mistakes = []
+    mistakes: list[str] = []
     if settings.crash:
         mistakes.append("SHOP_CRASH must not be given in the prod profile")
     if {"tokens", "issues_tokens"} & set(needs) and "jwt_issuer" not in values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
@@ -59,7 +59,7 @@ class EventContext:
     @contextmanager
     def transaction(
         self, *, before_commit: Failpoint = Failpoint.BEFORE_COMMIT
-    ) -> Iterator[Transaction]:
+    ) -> Generator[Transaction]:
         """A transaction that commits when the block ends normally, then publishes its events.
 
         ``before_commit`` is its last failpoint.
@@ -73,7 +73,7 @@ class EventContext:
         opening: tuple[Statement[Row], ...] = (),
         *,
         before_commit: Failpoint = Failpoint.BEFORE_COMMIT,
-    ) -> Iterator[Session]:
+    ) -> Generator[Session]:
         """Like ``transaction``, for the runtime: ``opening`` is sent with BEGIN."""
         with (
             span("transaction"),

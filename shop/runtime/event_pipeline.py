@@ -34,13 +34,16 @@ from shop.registry import spec_of
 from shop.runtime import log
 from shop.runtime.event_context import EventContext
 from shop.runtime.http_messages import HttpRequest, HttpResponse, read_body
-from shop.runtime.message_context import DUPLICATE, NOOP, TAKEN, MessageContext
+from shop.runtime.message_context import DUPLICATE, NOOP, TAKEN, MessageContext, Outcome
 
 if TYPE_CHECKING:
     from events.envelope import CloudEvent
     from events.event import ShopEvent
     from shop.primitives.spec import FunctionSpec, Schedule, Subscription
     from shop.runtime.services import Services
+
+# Any: the call and the outcome of a two-phase call, whose types the provider's module names.
+EventHandler = Callable[[Event, EventContext], None] | TwoPhaseCall[Any, Any]
 
 NO_CONTENT = 204
 CLOCK = "/shop/clock"
@@ -169,10 +172,10 @@ def _to_event(cloud_event: CloudEvent, shop_event: ShopEvent, traceparent: str) 
 
 def _deliver(
     services: Services, spec: FunctionSpec, subscription: Subscription, event: Event
-) -> str:
+) -> Outcome:
     """Claims the event in the inbox and runs the handler in the same transaction; the outcome."""
     failpoints.hit(Failpoint.MESSAGE_READ)
-    handler = _handler(spec, subscription.handler)
+    handler: EventHandler = _handler(spec, subscription.handler)
     context = EventContext(services, traceparent=event.traceparent, actor=spec.name)
     claim = inbox.claim(consumer=spec.name, source=event.source, event_id=event.id)
     call = None

@@ -1,38 +1,72 @@
-"""The payment provider with each call noted as a step: name, outcome and how long it took."""
+"""The payment provider with every call recorded as a span: step, outcome and duration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from shop.primitives import failpoints
 from shop.primitives.failpoints import Failpoint
 from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
-    from shop.adapters.payment_provider.protocol import Provider
+    from shop.adapters.payment_provider.protocol import (
+        ChargeCall,
+        Intent,
+        Outcome,
+        Provider,
+        ProviderTransactionPage,
+        RefundCall,
+        RefundOutcome,
+    )
 
+# These move money or prevent it.
+EXECUTING_STEPS = ("charge", "cancel", "refund")
 
-# what moves money or rules it out; "unknown" may mean that the provider was never reached
-EXECUTING = ("charge", "cancel", "refund")
-UNKNOWN = "unknown"
+Call = TypeVar("Call", "ChargeCall", "RefundCall")
+Result = TypeVar("Result", "Intent", "Outcome", "RefundOutcome")
 
 
 class InstrumentedProvider:
-    """Does what the provider does."""
+    """A provider that records each call of another one."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        call: Callable[..., Any] = getattr(self._provider, name)
+    def create(self, call: ChargeCall) -> Intent:
+        """See ``Provider``, as for the other methods."""
+        return _record("create", self._provider.create, call)
 
-        def watched(*arguments: Any) -> Any:
-            with span(f"provider {name}", "client", step=name) as calling:
-                outcome = call(*arguments)
-                kind = calling.outcome = getattr(outcome, "kind", "read")
-            if name in EXECUTING and kind != UNKNOWN:
-                failpoints.hit(Failpoint.AFTER_PROVIDER_CALL)
-            return outcome
+    def confirm(self, call: ChargeCall) -> Outcome:
+        return _record("confirm", self._provider.confirm, call)
 
-        return watched
+    def charge(self, call: ChargeCall) -> Outcome:
+        return _record("charge", self._provider.charge, call)
+
+    def cancel(self, call: ChargeCall) -> Outcome:
+        return _record("cancel", self._provider.cancel, call)
+
+    def find(self, call: ChargeCall) -> Outcome:
+        return _record("find", self._provider.find, call)
+
+    def refund(self, call: RefundCall) -> RefundOutcome:
+        return _record("refund", self._provider.refund, call)
+
+    def find_refund(self, call: RefundCall) -> RefundOutcome:
+        return _record("find_refund", self._provider.find_refund, call)
+
+    def list_since(self, cursor: str, limit: int) -> ProviderTransactionPage:
+        with span("provider list_since", "client", step="list_since") as recorded:
+            page = self._provider.list_since(cursor, limit)
+            recorded.outcome = "read"
+        return page
+
+
+def _record(step: str, method: Callable[[Call], Result], call: Call) -> Result:
+    with span(f"provider {step}", "client", step=step) as recorded:
+        result = method(call)
+        recorded.outcome = result.kind
+    # with an unknown outcome the provider may not have been reached
+    if step in EXECUTING_STEPS and result.kind != "unknown":
+        failpoints.hit(Failpoint.AFTER_PROVIDER_CALL)
+    return result

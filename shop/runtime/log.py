@@ -1,4 +1,4 @@
-"""One JSON line per message handled, with its trace.  No tokens, secrets, e-mail or bodies."""
+"""The log: one JSON line per message, with its trace; no tokens, secrets, e-mail or bodies."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import json
 import re
 import sys
 import traceback
-from typing import Any
 
 from shop.primitives.clock import utc_now
 from shop.runtime import message_context, trace
 
-# A traceback may quote what the database said, and that quotes rows.
+# A traceback may quote an error of the database, which quotes rows.
 PRIVATE = re.compile(r"(?m)^DETAIL:.*$|[^\s@'\"(<]+@[^\s@'\")>]+|eyJ[\w-]+\.[\w-]+\.[\w-]+")
 
 
-def write(message: str, **fields: Any) -> None:
+def write(message: str, **fields: object) -> None:
     """Writes one line to standard output; fields that are None are left out.
 
-    The trace is that of the message which this thread handles.
+    The trace is that of the message that this thread handles.
     """
-    line = {"at": utc_now().isoformat(), "message": message}
-    message_now = message_context.current()
-    if message_now is not None:
-        line["trace"] = trace.id_of(message_now.traceparent) or ""
+    line: dict[str, object] = {"at": utc_now().isoformat(), "message": message}
+    current = message_context.current()
+    if current is not None:
+        line["trace"] = trace.id_of(current.traceparent) or ""
     line |= {name: value for name, value in fields.items() if value is not None}
     sys.stdout.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
     sys.stdout.flush()
 
 
-def bug(error: BaseException, **fields: Any) -> None:
-    """Writes an unexpected error once, with its traceback, for us and never for the caller."""
+def bug(error: BaseException, **fields: object) -> None:
+    """Writes an unexpected error with its traceback; the caller never sees it."""
     text = PRIVATE.sub("***", "".join(traceback.format_exception(error)))[-8000:]
     write("bug", error=type(error).__name__, traceback=text, **fields)

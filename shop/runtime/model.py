@@ -1,4 +1,4 @@
-"""Base models of requests and queries: strict, closed, camelCase outside and snake_case inside."""
+"""Base models of bodies and queries: strict, closed, camelCase in JSON and snake_case in Python."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class QueryModel(Model):
 
 
 def _in_digits(text: object) -> object:
-    """Digits only: pydantic would also read "1_000", "+1", " 1 " and "1.0" as numbers."""
+    """Accepts digits only; pydantic would also parse "1_000", "+1", " 1 " and "1.0"."""
     if isinstance(text, str) and not re.fullmatch(r"[0-9]{1,15}", text):
         raise ValueError("must be a whole number in digits")
     return text

@@ -1,7 +1,7 @@
-"""The image's health check: ``python -I -S probe.py [path]`` asks this container if it lives.
+"""The image's health check: ``python -I -S probe.py [path]`` checks the liveness of its container.
 
-A script of its own, on the bare socket: it runs every few seconds beside each function, and an HTTP
-client costs more to import than the whole question.
+A separate script on a bare socket: it runs every few seconds in each container, and importing an
+HTTP client takes longer than the whole check.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ REQUEST = "GET {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 
 
 def is_alive(port: int, path: str = LIVENESS) -> bool:
-    """Whether ``GET path`` is answered with 200 on this port of this machine."""
+    """Whether ``GET path`` on this port of this machine returns 200."""
     try:
         with socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS) as connection:
             connection.sendall(REQUEST.format(path).encode("ascii"))
@@ -26,7 +26,7 @@ def is_alive(port: int, path: str = LIVENESS) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """0 when it lives, else 1."""
+    """The exit status: 0 when the function is alive, else 1."""
     return 0 if is_alive(int(os.environ.get("PORT", "8080")), *arguments) else 1
 
 

@@ -32,7 +32,7 @@ ACCEPTED = range(200, 300)
 
 
 class Publisher:
-    """Signs outbox rows as CloudEvents and posts them to the broker's ingress, binary mode."""
+    """Signs outbox rows as CloudEvents and posts them to the broker's ingress in binary mode."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -43,15 +43,15 @@ class Publisher:
     def publish(
         self, rows: Sequence[OutboxRow], *, budget_seconds: float = BUDGET_SECONDS
     ) -> list[UUID]:
-        """Ids of the rows the broker accepted before the time ran out; the others raise nothing."""
+        """Ids of the rows that the broker accepted in time; it never raises for the others."""
         accepted: list[UUID] = []
         if not self._url.netloc:
             return accepted
         deadline = time.monotonic() + budget_seconds
         for row in rows:
             left = deadline - time.monotonic()
-            about = {"type": row.name, "event": row.event_id}
-            with span(f"publish {row.name}", "producer", row.traceparent, **about) as sending:
+            attributes = {"type": row.name, "event": row.event_id}
+            with span(f"publish {row.name}", "producer", row.traceparent, **attributes) as sending:
                 is_accepted = left > 0 and self._post(row, left)
                 sending.outcome = "accepted" if is_accepted else "left"
             if not is_accepted:
@@ -93,12 +93,12 @@ class Publisher:
     def _connection(self, timeout_seconds: float, *, fresh: bool) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._threads, "connection", None)
         if connection is None or fresh:
-            kind = (
+            connection_class = (
                 http.client.HTTPSConnection
                 if self._url.scheme == "https"
                 else http.client.HTTPConnection
             )
-            connection = kind(self._url.hostname or "", self._url.port)
+            connection = connection_class(self._url.hostname or "", self._url.port)
             self._threads.connection = connection
         connection.timeout = timeout_seconds
         if connection.sock is not None:
@@ -131,7 +131,7 @@ def _time_of(row: OutboxRow) -> datetime:
 
 
 def signer_of(settings: Settings) -> Signer:
-    """The signer of this process's trust domain; its key id is the one EVENT_KEYS gives its key."""
+    """The signer of this process's trust domain; EVENT_KEYS gives the id of its key."""
     from shop.adapters.signatures import Signer, key_id_of
 
     pem = settings.event_signing_key.reveal()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ class RequestContext:
         self._actions.append(action)
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self) -> Generator[Transaction]:
         """A transaction for a handler that opens its own; commits when the block ends normally."""
         from shop.adapters import db
 
@@ -82,7 +82,7 @@ class RequestContext:
             raise db.unavailable() from error
 
     @contextmanager
-    def session(self, *claim: Statement[Row]) -> Iterator[Session]:
+    def session(self, *claim: Statement[Row]) -> Generator[Session]:
         """Begins a transaction; only the runtime may commit it.
 
         BEGIN, the caller's identity, the check that the caller's session is still open, and the

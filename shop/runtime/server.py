@@ -1,9 +1,9 @@
 """The WSGI server: granian, chosen by measurement (docs/adr/0008).
 
-A small parent keeps the port and the signals; one worker, forked before anything heavy is imported,
-serves with as many threads as the function's concurrency (and one more for probes).  Idle
-connections are kept 120 s (queue-proxy reuses them for 90), SIGTERM drains, nothing is written to
-disk.
+A small parent process holds the port and handles signals; one worker, forked before large imports,
+serves with as many threads as the function's concurrency, and one more for probes.  Idle
+connections are kept for 120 s (queue-proxy reuses them for 90), SIGTERM drains, and nothing is
+written to disk.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Callable
 from multiprocessing.util import Finalize
-from typing import Any
+from typing import TYPE_CHECKING
 
 from shop.primitives import failpoints
 from shop.primitives.spec import FunctionSpec
@@ -24,6 +23,11 @@ from shop.runtime.app import App
 from shop.runtime.bootstrap import make_app, settings_of
 from shop.runtime.telemetry import seconds_since_start
 from shop.runtime.wsgi import wsgi
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+    from granian.server import Server
 
 KEEP_ALIVE_MILLISECONDS = 120_000
 DRAIN_SECONDS = 20
@@ -39,14 +43,15 @@ def serve(names: list[str]) -> int:
         sys.stderr.write(f"the settings are wrong:\n{error}\n")
         return BAD_SETTINGS
     threads = settings.threads or sum(spec.scale.concurrency for spec in specs)
-    gc.disable()  # imports make no garbage worth looking for: 8 to 10 % of a cold start
-    alive, parent = os.pipe()
+    gc.disable()  # collections during imports free nothing and take 8 to 10 % of a cold start
+    read_end, write_end = os.pipe()
     server = _server(threads)
-    server.serve(target_loader=lambda: _load(specs, alive, parent), wrap_loader=False)
+    server.serve(target_loader=lambda: _load(specs, read_end, write_end), wrap_loader=False)
     return 0
 
 
-def _server(threads: int) -> Any:
+def _server(threads: int) -> Server:
+    from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
     from granian.server import Server
 
@@ -54,12 +59,12 @@ def _server(threads: int) -> Any:
         "shop.runtime",
         address=os.environ.get("HOST", "0.0.0.0"),  # noqa: S104 (a container's only address)
         port=int(os.environ.get("PORT", "8080")),
-        interface="wsgi",  # type: ignore[arg-type]
+        interface=Interfaces.WSGI,
         workers=1,
         blocking_threads=threads + 1,
         blocking_threads_idle_timeout=600,
         backpressure=threads * 10 + 1,
-        http="1",  # type: ignore[arg-type]
+        http=HTTPModes.http1,
         websockets=False,
         log_enabled=False,
         http1_settings=HTTP1Settings(header_read_timeout=KEEP_ALIVE_MILLISECONDS),
@@ -67,28 +72,30 @@ def _server(threads: int) -> Any:
     )
 
 
-def _load(specs: tuple[FunctionSpec, ...], alive: int, parent: int) -> Callable[..., Any]:
-    """Runs in the worker: puts the app together while the first connection is being opened."""
-    os.close(parent)
-    threading.Thread(target=_die_with_parent, args=(alive,), daemon=True).start()
+def _load(specs: tuple[FunctionSpec, ...], read_end: int, write_end: int) -> WSGIApplication:
+    """Runs in the worker: builds the app while a thread opens the first connection."""
+    os.close(write_end)
+    threading.Thread(target=_exit_with_parent, args=(read_end,), daemon=True).start()
     app = make_app(specs)
     failpoints.arm(app.services.settings.crash, parent=os.getppid())
-    # not atexit: multiprocessing's children end without it
+    # not atexit: a child of multiprocessing exits without it
     Finalize(None, app.telemetry.stop, exitpriority=10)
     if any(spec.database_role for spec in specs):
         threading.Thread(target=_connect, args=(app,), daemon=True).start()
     app.warm()
-    app.ready_seconds = seconds_since_start(os.getppid())  # customers wait since the parent began
+    # since the start of the parent, which is what a waiting client sees
+    app.ready_seconds = seconds_since_start(os.getppid())
     gc.freeze()
     gc.enable()
     return wsgi(app)
 
 
 def _connect(app: App) -> None:
+    """Opens the first connection; in a thread, because importing the driver takes long too."""
     app.services.database.warm()
 
 
-def _die_with_parent(alive: int) -> None:
-    """Waits for the end of the parent, which alone holds the pipe's other end, and follows it."""
-    os.read(alive, 1)
+def _exit_with_parent(read_end: int) -> None:
+    """Exits when the parent does: only the parent holds the other end of the pipe."""
+    os.read(read_end, 1)
     os._exit(1)

@@ -1,10 +1,10 @@
-"""What one process owns: settings, database, cache, provider, keys.  Each is made on first use."""
+"""The services of one process: database, cache, provider, keys.  Each is opened on first use."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from shop.runtime.config import Settings
 from shop.runtime.message_context import traceparent_now
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from shop.adapters.tokens import TokenIssuer, TokenVerifier
     from shop.runtime.publisher import Publisher
 
-Made = TypeVar("Made")
+Service = TypeVar("Service")
 
 
 class Services:
-    """Lazily made, process-wide tools; thread-safe."""
+    """The services that handlers and the runtime share; thread-safe."""
 
     def __init__(self, settings: Settings, *, source: str) -> None:
         self.settings = settings
         self.source = source
-        self._instances: dict[str, Any] = {}
+        self._instances: dict[str, object] = {}
         self._lock = threading.RLock()
 
-    def _once(self, name: str, make: Callable[[], Made]) -> Made:
+    def _once(self, name: str, open_service: Callable[[], Service]) -> Service:
         if name not in self._instances:
             with self._lock:
                 if name not in self._instances:
-                    self._instances[name] = make()
-        return cast(Made, self._instances[name])
+                    self._instances[name] = open_service()
+        return cast("Service", self._instances[name])
 
     @property
     def database(self) -> Database:
@@ -44,7 +44,7 @@ class Services:
 
     @property
     def cache(self) -> Cache:
-        """Redis, or a cache that holds nothing when there is none."""
+        """Redis, or an empty cache where none is configured."""
         return self._once("cache", self._open_cache)
 
     @property
@@ -54,42 +54,45 @@ class Services:
 
     @property
     def provider(self) -> Provider:
-        """The payment provider of this shop."""
+        """The payment provider."""
         return self._once("provider", self._open_provider)
 
     @property
     def tokens(self) -> TokenVerifier:
-        """Knows which access tokens are ours."""
+        """Verifies access tokens."""
         return self._once("tokens", self._open_tokens)
 
     @property
     def token_issuer(self) -> TokenIssuer:
-        """Signs access tokens; only processes with the private key may ask."""
+        """Issues access tokens; only for a process that has the private key."""
         return self._once("token_issuer", self._open_issuer)
 
     @property
     def events(self) -> Verifier:
-        """Knows which events are authentic."""
+        """Verifies the signatures of events."""
         return self._once("events", self._open_verifier)
 
     @property
     def publisher(self) -> Publisher:
-        """Sends this process's events to the broker."""
+        """Publishes this process's events to the broker."""
         return self._once("publisher", self._open_publisher)
 
     def database_metrics(self) -> tuple[int, int]:
-        """Round trips to PostgreSQL and transactions so far; none where there is no database."""
-        database: Database | None = self._instances.get("database")
-        return (database.round_trips, database.transactions) if database is not None else (0, 0)
+        """Round trips to PostgreSQL and transactions so far."""
+        if "database" not in self._instances:
+            return 0, 0
+        return self.database.round_trips, self.database.transactions
 
     def close(self) -> None:
-        """Closes what holds sockets, at the end of the process."""
-        for name in ("database", "cache"):
-            if name in self._instances:
-                self._instances[name].close()
+        """Closes the connections, at the end of the process."""
+        if "database" in self._instances:
+            self.database.close()
+        if "cache" in self._instances:
+            self.cache.close()
 
     def _open_database(self) -> Database:
-        from shop.adapters.db import Database  # here: api_docs has no database and pays no driver
+        # imported here: a function without a database loads no driver
+        from shop.adapters.db import Database
 
         settings = self.settings
         return Database(
@@ -118,7 +121,7 @@ class Services:
             settings.payment_provider_timeout_seconds,
             traceparent_now,
         )
-        return cast("Provider", InstrumentedProvider(provider))
+        return InstrumentedProvider(provider)
 
     def _open_tokens(self) -> TokenVerifier:
         from shop.adapters.tokens import TokenVerifier

@@ -9,9 +9,9 @@ TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0
 
 
 def continue_or_start(header: str) -> str:
-    """A child of the caller's ``traceparent``, or a new trace when there is none to believe.
+    """A child of the caller's ``traceparent``, or a new trace without a valid one.
 
-    Whether the trace is sampled is the caller's word; a trace that begins here is.
+    The caller decides whether its trace is sampled; a trace that starts here is sampled.
     """
     match = TRACEPARENT.fullmatch(header)
     if match is None:
