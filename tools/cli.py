@@ -16,13 +16,13 @@ dlq = typer.Typer(
     no_args_is_help=True, help="List, show and replay dead letters: events that ran out of retries."
 )
 order = typer.Typer(no_args_is_help=True, help="Inspect one order.")
-alarms = typer.Typer(no_args_is_help=True, help="List and resolve operator alerts.")
-ghosts = typer.Typer(no_args_is_help=True, help="List and refund charges without a payment row.")
+alerts = typer.Typer(no_args_is_help=True, help="List and resolve operator alerts.")
+unmatched = typer.Typer(no_args_is_help=True, help="List and refund charges without a payment row.")
 app.add_typer(ledger, name="ledger")
 app.add_typer(dlq, name="dlq")
 app.add_typer(order, name="order")
-app.add_typer(alarms, name="alarms")
-app.add_typer(ghosts, name="ghosts")
+app.add_typer(alerts, name="alarms")
+app.add_typer(unmatched, name="ghosts")
 
 Probability = Annotated[float, typer.Option(min=0.0, max=1.0, help="probability of the fault")]
 # Pass secrets as variables: other users of the machine can read a command line.
@@ -259,8 +259,8 @@ def order_explain(
     _exit(lambda: run_explain(database_url, order_id, time_zone=time_zone, as_json=as_json))
 
 
-@alarms.command("list")
-def alarms_list(
+@alerts.command("list")
+def alerts_list(
     database_url: Database,
     resolved: Annotated[bool, typer.Option(help="include resolved alerts")] = False,
     as_json: AsJson = False,
@@ -271,8 +271,8 @@ def alarms_list(
     _exit(lambda: run_list(database_url, include_resolved=resolved, as_json=as_json))
 
 
-@alarms.command("resolve")
-def alarms_resolve(alert_ids: list[str], database_url: Database) -> None:
+@alerts.command("resolve")
+def alerts_resolve(alert_ids: list[str], database_url: Database) -> None:
     """Resolve operator alerts; afterwards the same alert can be raised again."""
     from tools.operations.operator_alerts import run_resolve
 
@@ -289,8 +289,8 @@ Since = Annotated[
 ]
 
 
-@ghosts.command("list")
-def ghosts_list(
+@unmatched.command("list")
+def unmatched_list(
     database_url: Database,
     since: Since,
     provider: Kind = "sandbox",
@@ -306,8 +306,8 @@ def ghosts_list(
     _exit(lambda: run_list(database_url, access, since=since, as_json=as_json))
 
 
-@ghosts.command("return")
-def ghosts_return(
+@unmatched.command("return")
+def unmatched_return(
     database_url: Database,
     since: Since,
     provider: Kind = "sandbox",

@@ -13,13 +13,13 @@ from tools.compose.database import run_migrate
 from tools.seed import LOCAL_ACCOUNTS, SeedNotAllowed
 
 ROLES = [f"shop_{role}" for role in DATABASE_ROLES]
-# other tests share the server: what a role had is put back
+# other tests share the server, so the previous passwords are restored
 PASSWORDS = "select rolname, rolpassword from pg_authid where rolname = any(%s)"
 
 
 @pytest.fixture
 def deployed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address as a job is told it."""
+    """The settings of the job; returns the database's URL."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("SHOP_PROFILE", "local")
     return database_url
@@ -50,7 +50,7 @@ def test_each_role_gets_the_password_in_its_file(deployed: str, tmp_path: Path) 
 def test_password_for_an_unknown_role_changes_none(deployed: str, tmp_path: Path) -> None:
     before = passwords_of(deployed)
     (tmp_path / "password-shop_catalog_ro").write_text("new")
-    (tmp_path / "password-shop_nobody").write_text("new")
+    (tmp_path / "password-shop_unknown").write_text("new")
 
     with pytest.raises(psycopg.errors.UndefinedObject):
         run_migrate(passwords=tmp_path, with_seed=False)
@@ -64,9 +64,9 @@ def test_seed_is_created_once_and_rejected_in_prod(
     assert run_migrate(passwords=None, with_seed=True) == 0
     assert run_migrate(passwords=None, with_seed=True) == 0
 
-    said = capsys.readouterr().out
-    assert [said.count(email) for _, email, _ in LOCAL_ACCOUNTS] == [2] * len(LOCAL_ACCOUNTS)
-    assert not [password for _, _, password in LOCAL_ACCOUNTS if password in said]
+    printed = capsys.readouterr().out
+    assert [printed.count(email) for _, email, _ in LOCAL_ACCOUNTS] == [2] * len(LOCAL_ACCOUNTS)
+    assert not [password for _, _, password in LOCAL_ACCOUNTS if password in printed]
     monkeypatch.setenv("SHOP_PROFILE", "prod")
     with pytest.raises(SeedNotAllowed):
         run_migrate(passwords=None, with_seed=True)

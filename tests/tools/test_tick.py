@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -23,13 +23,13 @@ from tools.local_platform.servers import free_port
 from tools.tick import main
 
 
-class _Silent(WSGIRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Nothing: the app logs already."""
+class _NoLogHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Logs nothing: the app logs each request."""
 
 
-def _with_end(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """The app with a body that ends where it ends: PEP 3333 wants that, wsgiref does not do it."""
+def _with_bounded_body(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """The app with a request body that ends at Content-Length, which wsgiref does not provide."""
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
@@ -39,10 +39,10 @@ def _with_end(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[byt
 
 
 @contextmanager
-def served(shop: ShopHarness, function: str) -> Iterator[str]:
-    """The function behind a socket; yields the URL of its events."""
-    app = _with_end(wsgi(shop.apps[function]))
-    with make_server("127.0.0.1", 0, app, handler_class=_Silent) as server:
+def served(shop: ShopHarness, function: str) -> Generator[str]:
+    """Serves a function over HTTP; yields the URL of its events."""
+    app = _with_bounded_body(wsgi(shop.apps[function]))
+    with make_server("127.0.0.1", 0, app, handler_class=_NoLogHandler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -54,7 +54,7 @@ def served(shop: ShopHarness, function: str) -> Iterator[str]:
 
 @pytest.fixture
 def clock(shop: ShopHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings a clock has."""
+    """The settings of a clock."""
     monkeypatch.setenv("SHOP_PROFILE", "local")
     monkeypatch.setenv("EVENT_SIGNING_KEY", shop.secrets.event_keys["clock"])
     monkeypatch.setenv("EVENT_KEYS", shop.secrets.event_key_set)
@@ -79,9 +79,9 @@ def test_rejected_or_undelivered_tick_exits_with_one(
         unknown = main(["no-such-schedule", url])
         monkeypatch.setenv("EVENT_SIGNING_KEY", shop.secrets.event_keys["ordering"])
         forged = main(["close-days", url])
-    nobody = main(["close-days", f"http://127.0.0.1:{free_port()}/events"])
+    unreachable = main(["close-days", f"http://127.0.0.1:{free_port()}/events"])
 
-    assert (unknown, forged, nobody) == (1, 1, 1)
+    assert (unknown, forged, unreachable) == (1, 1, 1)
     assert "no response from" in capsys.readouterr().err
 
 
@@ -94,18 +94,19 @@ def test_invalid_arguments_exit_with_two(arguments: list[str]) -> None:
 @pytest.mark.usefixtures("clock")
 def test_interval_ticks_continue_after_an_error_until_sigterm() -> None:
     ticks: list[str] = []
-    twice = threading.Event()
+    is_repeated = threading.Event()
 
     class Sink(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             ticks.append(self.headers["ce-subject"])
-            self.send_response(204 if len(ticks) > 1 else 503)  # a refused tick ends nothing
+            # the first tick is rejected, which must not stop the clock
+            self.send_response(204 if len(ticks) > 1 else 503)
             self.end_headers()
             if len(ticks) > 2:
-                twice.set()
+                is_repeated.set()
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing: the test looks at the ticks."""
+        def log_message(self, format: str, *args: object) -> None:
+            """Logs nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Sink) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -113,7 +114,7 @@ def test_interval_ticks_continue_after_an_error_until_sigterm() -> None:
         command = [sys.executable, "-m", "tools.tick", "sweep", url, "--every=0.05"]
         process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL)
         try:
-            assert twice.wait(30)
+            assert is_repeated.wait(30)
             process.send_signal(signal.SIGTERM)
             status = process.wait(10)
         finally:

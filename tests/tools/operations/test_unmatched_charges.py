@@ -71,7 +71,7 @@ def open_flow(
         flow.broker.close()
 
 
-def _run_ghosts(flow: FlowHarness, what: str, since: str) -> tuple[int, list[dict[str, Any]]]:
+def _run_command(flow: FlowHarness, what: str, since: str) -> tuple[int, list[dict[str, Any]]]:
     operator = CommandLine(
         {
             "DATABASE_URL": flow.shop.role_url("ops"),
@@ -150,11 +150,11 @@ def test_restored_shop_and_provider_agree_after_refunds(restored: Restored) -> N
     assert flow.order_state(restored.unpaid)["status"] == "PAID"
 
     # an earlier run crashed after its first refund; a complete run follows
-    found, listed = _run_ghosts(flow, "list", since)
+    found, listed = _run_command(flow, "list", since)
     assert (found, len(listed)) == (1, 5)
     first = next(c for c in listed if c["refunded_minor"] < c["amount_minor"])
     _refund_without_record(flow, first)
-    left, closed = _run_ghosts(flow, "return", since)
+    left, closed = _run_command(flow, "return", since)
     assert (left, {charge["state"] for charge in closed}) == (0, {"closed"})
     flow.sweep_all()
     assert _provider_balance(flow) == 1000 * 5 - 300
@@ -162,7 +162,7 @@ def test_restored_shop_and_provider_agree_after_refunds(restored: Restored) -> N
 
     # a second run, with the transactions read from the beginning
     refunds = len(flow.simulator.records()["refunds"])
-    assert _run_ghosts(flow, "return", since) == (0, [])
+    assert _run_command(flow, "return", since) == (0, [])
     flow.sweep_all()
     assert len(flow.simulator.records()["refunds"]) == refunds
     assert_idle_and_consistent(flow)
@@ -175,9 +175,9 @@ def test_charges_before_the_restore_time_are_not_refunded(
     charge = charge_call()
     assert flow.simulator.provider().charge(charge).kind == "captured"
 
-    assert _run_ghosts(flow, "return", "2100-01-01T00:00:00+0000") == (0, [])
+    assert _run_command(flow, "return", "2100-01-01T00:00:00+0000") == (0, [])
     with pytest.raises(AssertionError, match="Invalid value"):
-        _run_ghosts(flow, "return", "2026-01-01T00:00:00")
+        _run_command(flow, "return", "2026-01-01T00:00:00")
 
     assert flow.simulator.records()["refunds"] == []
 
