@@ -40,8 +40,8 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/setup.sh
 dev: setup ## Run the shop on the local platform: http://127.0.0.1:8080, Ctrl-C stops it
 	@exec $(BIN)/shop dev $(ARGS)
 
-test: setup ## Run all tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+test: setup ## Run all tests; print the slowest and the branch coverage of shop and functions
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --durations=20 $(PYTEST_ARGS)
 
 check: setup ## Check lint, format and import rules
 	$(BIN)/ruff check .

@@ -44,6 +44,9 @@ from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
 from tests import order_model
 from tests.order_model import ModelOrder
 
+# Coverage would double the time of this search, and adds nothing to that of the other tests.
+pytestmark = pytest.mark.no_cover
+
 EXAMPLES, STEPS = (2_000, 100) if os.environ.get("HYPOTHESIS_PROFILE") == "long" else (300, 60)
 TIMER_ROUNDS_MAX = 60
 PICK = st.integers(min_value=0, max_value=1_000)

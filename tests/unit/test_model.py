@@ -29,6 +29,9 @@ from shop.primitives.statuses import (
 from tests import order_model
 from tests.order_model import IllegalWrite, ModelOrder
 
+# Coverage would double the time of this search, and adds nothing to that of the other tests.
+pytestmark = pytest.mark.no_cover
+
 ATTEMPTS = decide.ATTEMPTS_MAX
 ATTEMPTS_WITH_MUTANT = 2
 IN_FLIGHT = 2

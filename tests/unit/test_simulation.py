@@ -17,6 +17,9 @@ from shop.orders.states import OrderState, Payment
 from shop.primitives.statuses import OrderStatus
 from tests.unit.simulation import DAY, FAULTS_END, Rules, Simulation
 
+# Coverage would double the time of this search, and adds nothing to that of the other tests.
+pytestmark = pytest.mark.no_cover
+
 SEEDS = range(60 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 3)
 ORDERS = 2_000
 
