@@ -36,7 +36,11 @@ INVENTED = re.compile(r"list_reviews|<[a-z_]+>")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 MAKE = re.compile(r"\bmake ([a-z][a-z0-9-]*)")
-SHOP = re.compile(r"(?:^|[^\w.:/-])shop ([a-z][a-z0-9-]*)(?: ([a-z][a-z-]*))?")
+COMMAND = re.compile(
+    r"^(?:[A-Z_]+=\S+ )*(?:(?:\.venv/bin/)?shop|make|docker compose run --rm tools)"
+    r" ([a-z][a-z0-9-]*)(?: ([a-z]+))?"
+)
+OPTION = re.compile(r"--[a-z][a-z-]*")
 MODULE = re.compile(r"\bpython -m ((?:shop|tools|chaos|tests|functions)[\w.]*)")
 COMMAND_LINE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
@@ -97,19 +101,24 @@ def test_make_targets_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_shop_commands_exist(name: str) -> None:
-    group = get_command(app)
-    assert isinstance(group, TyperGroup)
+def test_shop_commands_and_their_options_exist(name: str) -> None:
+    shop = get_command(app)
+    assert isinstance(shop, TyperGroup)
     missing: list[str] = []
     for code in code_of(text_of(name)):
-        if not re.match(r"(\$ )?(shop|\.venv/bin/shop|make|docker compose run --rm tools) ", code):
+        line = code.removeprefix("$ ").split("#")[0]
+        found = COMMAND.search(line)
+        if found is None:
             continue
-        for command, subcommand in SHOP.findall(code.split("#")[0]):
-            known = group.commands.get(command)
-            if known is None:
-                missing.append(f"shop {command}")
-            elif isinstance(known, TyperGroup) and subcommand not in {"", *known.commands}:
-                missing.append(f"shop {command} {subcommand}")
+        command = shop.commands.get(found[1])
+        if isinstance(command, TyperGroup) and found[2]:
+            command = command.commands.get(found[2])
+        if command is None:
+            missing += [line] if "make " not in line else []
+            continue
+        options = {option for parameter in command.params for option in parameter.opts}
+        options |= {option for parameter in command.params for option in parameter.secondary_opts}
+        missing += [line] if set(OPTION.findall(line[found.start(1) :])) - options else []
     assert missing == []
 
 
