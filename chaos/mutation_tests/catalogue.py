@@ -706,7 +706,7 @@ returning event_id
         "S-12",
         "any key may sign for any source, and any source may emit any event",
         (
-            Edit(SIGNATURES, "if not key.speaks_for(event.source):", "if not event.source:"),
+            Edit(SIGNATURES, "if not key.may_sign_for(event.source):", "if not event.source:"),
             Edit(EVENT_PIPELINE, "if name not in emits:", "if not name:"),
         ),
         ("Q-09",),
