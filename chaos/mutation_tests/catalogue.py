@@ -842,5 +842,5 @@ NOT_APPLICABLE: dict[str, str] = {
     "S-14": "image builds: the workflows",
     "S-15": "ingress routing: tests/flows/test_envoy_edge.py",
     "decline of another attempt applied": "needs a decline after the capture of a second attempt; "
-    "the model test detects it (tests/unit/test_model.py)",
+    "the model test detects it (tests/unit/test_decide_interleavings.py)",
 }

@@ -12,19 +12,19 @@ from shop.primitives.statuses import CREATED, CancelReason, OrderStatus, Reserva
 from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
 from tests import order_model
 from tests.order_model import IllegalWrite
-from tests.unit import test_model as exhaustive
-from tests.unit.test_lifecycle_machine import status_change_of
+from tests.unit import test_decide_interleavings as interleavings
+from tests.unit.test_decide_sequences import status_change_of
 
 PLACED = {("order", CREATED, OrderStatus.PENDING), ("reservation", CREATED, ReservationStatus.HELD)}
 
 
 def _reachable_states() -> set[OrderState]:
     """All states of two attempts, with a provider that does not remember a void."""
-    rules = exhaustive.Rules(believes_404=True)
-    first = exhaustive.State(order_model.placed(), (exhaustive.Attempt(),) * 2)
+    rules = interleavings.Rules(believes_404=True)
+    first = interleavings.State(order_model.placed(), (interleavings.Attempt(),) * 2)
     seen, queue = {first}, deque([first])
     while queue:
-        for _, after in exhaustive.steps(queue.popleft(), rules):
+        for _, after in interleavings.steps(queue.popleft(), rules):
             if after not in seen:
                 seen.add(after)
                 queue.append(after)

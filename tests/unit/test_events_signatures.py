@@ -70,10 +70,10 @@ def with_extensions(**changes: str | None) -> CloudEvent:
     return replace(SIGNED, extensions={n: v for n, v in merged.items() if v is not None})
 
 
-def refusal(event: CloudEvent, *, known_to_outbox: bool = False) -> tuple[int, str]:
-    with pytest.raises(ClientError) as refused:
+def error_of(event: CloudEvent, *, known_to_outbox: bool = False) -> tuple[int, str]:
+    with pytest.raises(ClientError) as raised:
         VERIFIER.verify(event, NOW, known_to_outbox=known_to_outbox)
-    return refused.value.status, refused.value.code
+    return raised.value.status, raised.value.code
 
 
 def forged_s(signature: str) -> str:
@@ -131,33 +131,31 @@ FORGERIES = [
 ]
 
 
-def test_a_signed_event_is_authentic() -> None:
+def test_a_signed_event_is_accepted() -> None:
     VERIFIER.verify(SIGNED, NOW)
     assert SIGNED.extensions["sigkid"] == "ordering"
     assert len(SIGNATURE) == 86
     assert replace(SIGNED, extensions=EVENT.extensions) == EVENT
 
 
-@pytest.mark.parametrize(
-    "forged, answer", [f[1:] for f in FORGERIES], ids=[f[0] for f in FORGERIES]
-)
-def test_a_forgery_is_refused(forged: CloudEvent, answer: tuple[int, str]) -> None:
-    assert refusal(forged) == answer
-    assert refusal(forged, known_to_outbox=True) == answer
+@pytest.mark.parametrize("forged, error", [f[1:] for f in FORGERIES], ids=[f[0] for f in FORGERIES])
+def test_a_forged_event_is_rejected(forged: CloudEvent, error: tuple[int, str]) -> None:
+    assert error_of(forged) == error
+    assert error_of(forged, known_to_outbox=True) == error
 
 
 @pytest.mark.parametrize("hours", [-24, 24])
-def test_an_event_a_day_off_is_fresh_and_a_microsecond_more_is_stale(hours: int) -> None:
+def test_a_day_of_clock_difference_is_accepted_and_a_microsecond_more_is_stale(hours: int) -> None:
     edge = NOW + timedelta(hours=hours)
     beyond = edge + timedelta(microseconds=1 if hours > 0 else -1)
     signer = Signer("ordering", pem(ORDERING))
     VERIFIER.verify(signer.sign(replace(EVENT, time=edge)), NOW)
     stale = signer.sign(replace(EVENT, time=beyond))
-    assert refusal(stale) == (401, "STALE_EVENT")
+    assert error_of(stale) == (401, "STALE_EVENT")
     VERIFIER.verify(stale, NOW, known_to_outbox=True)
 
 
-def test_a_wildcard_speaks_for_every_function() -> None:
+def test_a_wildcard_source_allows_every_function() -> None:
     VERIFIER.verify(Signer("tests", pem(PAYMENT)).sign(EVENT), NOW)
 
 
@@ -190,7 +188,7 @@ def test_different_events_have_different_signed_bytes(one: CloudEvent, other: Cl
     assert (signed_bytes(one) == signed_bytes(other)) == (one == other)
 
 
-def test_fields_cannot_flow_into_each_other() -> None:
+def test_moving_text_between_fields_changes_the_signed_bytes() -> None:
     one = CloudEvent(id="1", source="/a", type="bc", data=b"")
     other = CloudEvent(id="1", source="/ab", type="c", data=b"")
     assert signed_bytes(one) != signed_bytes(other)
@@ -233,13 +231,13 @@ def test_a_key_is_read_in_every_spelling_of_its_pem() -> None:
     ],
 )
 def test_a_key_that_is_not_ed25519_raises_an_error_that_does_not_show_it(text: str) -> None:
-    with pytest.raises(ValueError, match="event signing key") as refused:
+    with pytest.raises(ValueError, match="event signing key") as raised:
         Signer("k", text)
-    assert not text or text not in str(refused.value)
+    assert not text or text not in str(raised.value)
 
 
 @pytest.mark.parametrize("kid", ["", "k" * 129])
-def test_a_key_id_has_a_length(kid: str) -> None:
+def test_a_key_id_that_is_too_long_is_rejected(kid: str) -> None:
     with pytest.raises(ValueError, match="key id"):
         Signer(kid, pem(ORDERING))
 
@@ -249,7 +247,7 @@ def test_an_event_without_a_time_is_not_signed() -> None:
         Signer("k", pem(ORDERING)).sign(replace(EVENT, time=None))
 
 
-def test_the_setting_is_read() -> None:
+def test_event_keys_are_read_from_the_setting() -> None:
     text = json.dumps({"ordering": {"x": base64url(public(ORDERING)), "sources": ["/shop/*"]}})
     verifier_from_json(text).verify(SIGNED, NOW)
 
@@ -278,7 +276,7 @@ X = base64url(public(ORDERING))
         json.dumps({"k": {"x": X, "sources": ["/shop/*"], "d": "secret"}}),
     ],
 )
-def test_a_setting_with_a_mistake_is_refused(text: str) -> None:
+def test_an_invalid_setting_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="EVENT_KEYS"):
         verifier_from_json(text)
 

@@ -69,7 +69,7 @@ RELEASE = ChangeReservations(ReservationStatus.HELD, ReservationStatus.RELEASED)
 COMMIT = ChangeReservations(ReservationStatus.HELD, ReservationStatus.COMMITTED)
 RETURN = ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED)
 CAPTURE_POSTED = PostToLedger(PostingKind.CAPTURE, P1, TOTAL, "KRW")
-FOUND_ALARM = RaiseAlert("refund_found", R9, "a refund whose row was lost")
+FOUND_ALERT = RaiseAlert("refund_found", R9, "a refund whose row was lost")
 CAPTURED_1 = Captured(P1, TOTAL, "KRW", "ch_1")
 
 
@@ -81,7 +81,7 @@ def refund(status: RefundStatus, amount: int = TOTAL, number: int = 1) -> Refund
     return Refund(UUID(int=100 + number), P1, amount, status)
 
 
-def story(order: Order, *rows: Payment | Refund) -> OrderState:
+def state_of(order: Order, *rows: Payment | Refund) -> OrderState:
     return OrderState(
         order,
         tuple(r for r in rows if isinstance(r, Payment)),
@@ -89,124 +89,124 @@ def story(order: Order, *rows: Payment | Refund) -> OrderState:
     )
 
 
-def moved(
+def payment_change(
     from_status: PaymentStatus, to_status: PaymentStatus, *, late_capture: bool = False
 ) -> ChangePaymentStatus:
     ref = "ch_1" if to_status == PaymentStatus.CAPTURED else None
     return ChangePaymentStatus(P1, from_status, to_status, late_capture, ref)
 
 
-def refund_moved(
+def refund_change(
     from_status: RefundStatus, to_status: RefundStatus, amount: int = TOTAL
 ) -> ChangeRefundStatus:
     return ChangeRefundStatus(R1, P1, amount, from_status, to_status)
 
 
-LIVE = payment(PaymentStatus.INTENT)
+OPEN = payment(PaymentStatus.INTENT)
 UNKNOWN = payment(PaymentStatus.UNKNOWN)
 DECLINED = payment(PaymentStatus.DECLINED)
 VOIDED = payment(PaymentStatus.VOIDED)
-KEPT = payment(PaymentStatus.CAPTURED)
+SETTLING = payment(PaymentStatus.CAPTURED)
 ALL_RESERVED = payment(PaymentStatus.CAPTURED, refund_reserved_minor=TOTAL)
-LATE = payment(PaymentStatus.CAPTURED, late_capture=True, refund_reserved_minor=TOTAL)
+LATE_CAPTURE = payment(PaymentStatus.CAPTURED, late_capture=True, refund_reserved_minor=TOTAL)
 
 RULES: dict[str, tuple[OrderState, Message, Effects]] = {
     # ------------------------------------------------------------ opening an attempt
-    "a fresh order is charged": (story(FRESH), ChargeDue(), (OpenPayment(1),)),
-    "a duplicate charge event finds the live payment": (
-        story(PENDING, LIVE),
+    "charge due opens the first attempt": (state_of(FRESH), ChargeDue(), (OpenPayment(1),)),
+    "charge due with an open payment changes nothing": (
+        state_of(PENDING, OPEN),
         ChargeDue(),
         NOTHING,
     ),
-    "a charge event after a decline waits for the buyer": (
-        story(PENDING, DECLINED),
+    "charge due after a decline waits for the customer": (
+        state_of(PENDING, DECLINED),
         ChargeDue(),
         NOTHING,
     ),
-    "pay again opens the next attempt": (
-        story(FRESH, DECLINED),
+    "charge due after pay again opens the next attempt": (
+        state_of(FRESH, DECLINED),
         ChargeDue(),
         (OpenPayment(2),),
     ),
-    "a charge event finds a paid order": (story(PAID, KEPT), ChargeDue(), NOTHING),
-    "expiry came before the charge": (story(CANCELLED), ChargeDue(), NOTHING),
+    "charge due for a paid order changes nothing": (state_of(PAID, SETTLING), ChargeDue(), NOTHING),
+    "charge due after expiry changes nothing": (state_of(CANCELLED), ChargeDue(), NOTHING),
     # ------------------------------------------------------------ captured
     "captured pays the order": (
-        story(PENDING, LIVE),
+        state_of(PENDING, OPEN),
         CAPTURED_1,
         (
-            moved(PaymentStatus.INTENT, PaymentStatus.CAPTURED),
+            payment_change(PaymentStatus.INTENT, PaymentStatus.CAPTURED),
             COMMIT,
             CAPTURE_POSTED,
             ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.PAID),
         ),
     ),
     "captured after a timeout pays the order": (
-        story(PENDING, UNKNOWN),
+        state_of(PENDING, UNKNOWN),
         CAPTURED_1,
         (
-            moved(PaymentStatus.UNKNOWN, PaymentStatus.CAPTURED),
+            payment_change(PaymentStatus.UNKNOWN, PaymentStatus.CAPTURED),
             COMMIT,
             CAPTURE_POSTED,
             ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.PAID),
         ),
     ),
-    "captured again changes nothing": (story(PAID, KEPT), CAPTURED_1, NOTHING),
-    "captured while cancelling is booked and given back": (
-        story(CANCELLING, LIVE),
+    "captured again changes nothing": (state_of(PAID, SETTLING), CAPTURED_1, NOTHING),
+    "captured while cancelling is posted and refunded": (
+        state_of(CANCELLING, OPEN),
         CAPTURED_1,
         (
-            moved(PaymentStatus.INTENT, PaymentStatus.CAPTURED),
+            payment_change(PaymentStatus.INTENT, PaymentStatus.CAPTURED),
             CAPTURE_POSTED,
             OpenRefund(P1, TOTAL, "LATE_CAPTURE"),
         ),
     ),
-    "captured after all (voided) is late": (
-        story(CANCELLED, VOIDED),
+    "captured after voided is a late capture": (
+        state_of(CANCELLED, VOIDED),
         CAPTURED_1,
         (
-            moved(PaymentStatus.VOIDED, PaymentStatus.CAPTURED, late_capture=True),
+            payment_change(PaymentStatus.VOIDED, PaymentStatus.CAPTURED, late_capture=True),
             CAPTURE_POSTED,
             OpenRefund(P1, TOTAL, "LATE_CAPTURE"),
         ),
     ),
-    "captured after all (declined) while the order waits for a second try": (
-        story(PENDING, DECLINED),
+    "captured after declined in a PENDING order is a late capture": (
+        state_of(PENDING, DECLINED),
         CAPTURED_1,
         (
-            moved(PaymentStatus.DECLINED, PaymentStatus.CAPTURED, late_capture=True),
+            payment_change(PaymentStatus.DECLINED, PaymentStatus.CAPTURED, late_capture=True),
             CAPTURE_POSTED,
             OpenRefund(P1, TOTAL, "LATE_CAPTURE"),
         ),
     ),
-    "captured after all while another attempt is kept": (
-        story(PAID, DECLINED, payment(PaymentStatus.CAPTURED, 2)),
+    "captured after another attempt has paid is a late capture": (
+        state_of(PAID, DECLINED, payment(PaymentStatus.CAPTURED, 2)),
         CAPTURED_1,
         (
-            moved(PaymentStatus.DECLINED, PaymentStatus.CAPTURED, late_capture=True),
+            payment_change(PaymentStatus.DECLINED, PaymentStatus.CAPTURED, late_capture=True),
             CAPTURE_POSTED,
             OpenRefund(P1, TOTAL, "LATE_CAPTURE"),
         ),
     ),
-    "another amount is not believed": (
-        story(PENDING, LIVE),
+    "captured with another amount raises an alert": (
+        state_of(PENDING, OPEN),
         Captured(P1, TOTAL + 1, "KRW"),
         (RaiseAlert("amount_mismatch", P1, f"the provider says {TOTAL + 1} KRW"),),
     ),
-    "another currency is not believed": (
-        story(PENDING, LIVE),
+    "captured with another currency raises an alert": (
+        state_of(PENDING, OPEN),
         Captured(P1, TOTAL, "USD"),
         (RaiseAlert("amount_mismatch", P1, f"the provider says {TOTAL} USD"),),
     ),
-    "captured for a payment of nobody": (story(PENDING), CAPTURED_1, NOTHING),
+    "captured for an unknown payment changes nothing": (state_of(PENDING), CAPTURED_1, NOTHING),
     # ------------------------------------------------------------ declined, voided, unclear
-    "declined lets the buyer pay again": (
-        story(PENDING, LIVE),
+    "declined keeps the order payable": (
+        state_of(PENDING, OPEN),
         Declined(P1),
-        (moved(PaymentStatus.INTENT, PaymentStatus.DECLINED),),
+        (payment_change(PaymentStatus.INTENT, PaymentStatus.DECLINED),),
     ),
-    "the last decline cancels": (
-        story(PENDING, payment(PaymentStatus.INTENT, ATTEMPTS_MAX)),
+    "declined at the last attempt cancels": (
+        state_of(PENDING, payment(PaymentStatus.INTENT, ATTEMPTS_MAX)),
         Declined(P3),
         (
             ChangePaymentStatus(P3, PaymentStatus.INTENT, PaymentStatus.DECLINED),
@@ -214,9 +214,12 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
             ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLED, CancelReason.DECLINED),
         ),
     ),
-    "the last decline waits for a late capture's refund": (
-        story(
-            PENDING, LATE, refund(RefundStatus.INTENT), payment(PaymentStatus.UNKNOWN, ATTEMPTS_MAX)
+    "declined at the last attempt waits for the refund of a late capture": (
+        state_of(
+            PENDING,
+            LATE_CAPTURE,
+            refund(RefundStatus.INTENT),
+            payment(PaymentStatus.UNKNOWN, ATTEMPTS_MAX),
         ),
         Declined(P3),
         (
@@ -225,110 +228,118 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
             ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLING, CancelReason.DECLINED),
         ),
     ),
-    "declined while cancelling finishes": (
-        story(CANCELLING, UNKNOWN),
+    "declined while cancelling cancels": (
+        state_of(CANCELLING, UNKNOWN),
         Declined(P1),
         (
-            moved(PaymentStatus.UNKNOWN, PaymentStatus.DECLINED),
+            payment_change(PaymentStatus.UNKNOWN, PaymentStatus.DECLINED),
             ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),
         ),
     ),
-    "declined once more, after another attempt was captured": (
-        story(PAID, DECLINED, payment(PaymentStatus.CAPTURED, 2)),
+    "declined again after another attempt was captured changes nothing": (
+        state_of(PAID, DECLINED, payment(PaymentStatus.CAPTURED, 2)),
         Declined(P1),
         NOTHING,
     ),
-    "declined after captured is not believed": (story(PAID, KEPT), Declined(P1), NOTHING),
-    "voided while cancelling finishes": (
-        story(CANCELLING, LIVE),
+    "declined after captured changes nothing": (state_of(PAID, SETTLING), Declined(P1), NOTHING),
+    "voided while cancelling cancels": (
+        state_of(CANCELLING, OPEN),
         Voided(P1),
         (
-            moved(PaymentStatus.INTENT, PaymentStatus.VOIDED),
+            payment_change(PaymentStatus.INTENT, PaymentStatus.VOIDED),
             ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),
         ),
     ),
-    "voided again": (story(CANCELLED, VOIDED), Voided(P1), NOTHING),
-    "a timeout is not a failure": (
-        story(PENDING, LIVE),
+    "voided again changes nothing": (state_of(CANCELLED, VOIDED), Voided(P1), NOTHING),
+    "timeout makes the payment unknown": (
+        state_of(PENDING, OPEN),
         PaymentUnknown(P1),
-        (moved(PaymentStatus.INTENT, PaymentStatus.UNKNOWN), PostponePayment(P1)),
+        (payment_change(PaymentStatus.INTENT, PaymentStatus.UNKNOWN), PostponePayment(P1)),
     ),
-    "a second timeout only comes again": (
-        story(PENDING, UNKNOWN),
-        PaymentUnknown(P1),
-        (PostponePayment(P1),),
-    ),
-    "a timeout while cancelling stays open": (
-        story(CANCELLING, UNKNOWN),
+    "second timeout postpones the payment": (
+        state_of(PENDING, UNKNOWN),
         PaymentUnknown(P1),
         (PostponePayment(P1),),
     ),
-    "a timeout's answer came before it": (story(PAID, KEPT), PaymentUnknown(P1), NOTHING),
-    "an answer that is not believed stays open and rings": (
-        story(PENDING, LIVE),
+    "timeout while cancelling keeps the payment open": (
+        state_of(CANCELLING, UNKNOWN),
+        PaymentUnknown(P1),
+        (PostponePayment(P1),),
+    ),
+    "timeout after captured changes nothing": (
+        state_of(PAID, SETTLING),
+        PaymentUnknown(P1),
+        NOTHING,
+    ),
+    "mismatch keeps the payment open and raises an alert": (
+        state_of(PENDING, OPEN),
         PaymentMismatched(P1, "another key"),
         (
             RaiseAlert("amount_mismatch", P1, "another key"),
-            moved(PaymentStatus.INTENT, PaymentStatus.UNKNOWN),
+            payment_change(PaymentStatus.INTENT, PaymentStatus.UNKNOWN),
             PostponePayment(P1),
         ),
     ),
-    "a mismatch about a closed payment": (story(PAID, KEPT), PaymentMismatched(P1, "x"), NOTHING),
+    "mismatch for a closed payment changes nothing": (
+        state_of(PAID, SETTLING),
+        PaymentMismatched(P1, "x"),
+        NOTHING,
+    ),
     # ------------------------------------------------------------ pay again
-    "pay again after a decline": (
-        story(PENDING, DECLINED),
+    "pay again after a decline requests a charge": (
+        state_of(PENDING, DECLINED),
         PayAgainRequested("CARD"),
         (RequestCharge("CARD"),),
     ),
-    "pay again while a payment is made": (
-        story(PENDING, LIVE),
+    "pay again with an open payment is rejected": (
+        state_of(PENDING, OPEN),
         PayAgainRequested("CARD"),
         (Reject("PAYMENT_IN_PROGRESS", "a payment of this order is being made"),),
     ),
-    "pay again twice": (
-        story(FRESH, DECLINED),
+    "pay again twice is rejected": (
+        state_of(FRESH, DECLINED),
         PayAgainRequested("CARD"),
         (Reject("PAYMENT_IN_PROGRESS", "a payment of this order is being made"),),
     ),
-    "pay again too late": (
-        story(replace(PENDING, is_soft_expired=True), DECLINED),
+    "pay again after the soft expiry is rejected": (
+        state_of(replace(PENDING, is_soft_expired=True), DECLINED),
         PayAgainRequested("CARD"),
         (Reject("ORDER_EXPIRED", "the order was not paid in time"),),
     ),
-    "pay again for a paid order": (
-        story(PAID, KEPT),
+    "pay again for a paid order is rejected": (
+        state_of(PAID, SETTLING),
         PayAgainRequested("CARD"),
         (Reject("NOT_PAYABLE", "only a pending order can be paid"),),
     ),
     # ------------------------------------------------------------ cancel and expiry
-    "cancel before any payment": (
-        story(FRESH),
+    "cancel without a payment cancels": (
+        state_of(FRESH),
         CancelRequested(CancelReason.USER),
         (RELEASE, ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLED, CancelReason.USER)),
     ),
-    "cancel after a decline": (
-        story(PENDING, DECLINED),
+    "cancel after a decline cancels": (
+        state_of(PENDING, DECLINED),
         CancelRequested(CancelReason.USER),
         (RELEASE, ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLED, CancelReason.USER)),
     ),
-    "cancel while a payment is open": (
-        story(PENDING, UNKNOWN),
+    "cancel with an open payment waits": (
+        state_of(PENDING, UNKNOWN),
         CancelRequested(CancelReason.USER),
         (
             RELEASE,
             ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLING, CancelReason.USER),
         ),
     ),
-    "cancel while late money goes back": (
-        story(PENDING, LATE, refund(RefundStatus.INTENT)),
+    "cancel during the refund of a late capture waits": (
+        state_of(PENDING, LATE_CAPTURE, refund(RefundStatus.INTENT)),
         CancelRequested(CancelReason.USER),
         (
             RELEASE,
             ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLING, CancelReason.USER),
         ),
     ),
-    "cancel a paid order": (
-        story(PAID, KEPT),
+    "cancel of a paid order refunds it": (
+        state_of(PAID, SETTLING),
         CancelRequested(CancelReason.USER),
         (
             RETURN,
@@ -336,8 +347,8 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
             OpenRefund(P1, TOTAL, "USER"),
         ),
     ),
-    "cancel refunds exactly the rest": (
-        story(
+    "cancel after a partial refund refunds the rest": (
+        state_of(
             PAID,
             payment(PaymentStatus.CAPTURED, refund_reserved_minor=300),
             refund(RefundStatus.SUCCEEDED, 300),
@@ -349,8 +360,8 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
             OpenRefund(P1, 700, "USER"),
         ),
     ),
-    "cancel after everything was refunded": (
-        story(PAID, ALL_RESERVED, refund(RefundStatus.SUCCEEDED)),
+    "cancel after a full refund cancels": (
+        state_of(PAID, ALL_RESERVED, refund(RefundStatus.SUCCEEDED)),
         CancelRequested(CancelReason.USER),
         (
             RETURN,
@@ -358,86 +369,88 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
             ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),
         ),
     ),
-    "cancel while the whole refund is on its way": (
-        story(PAID, ALL_RESERVED, refund(RefundStatus.UNKNOWN)),
+    "cancel during a full refund waits": (
+        state_of(PAID, ALL_RESERVED, refund(RefundStatus.UNKNOWN)),
         CancelRequested(CancelReason.USER),
         (RETURN, ChangeOrderStatus(OrderStatus.PAID, OrderStatus.CANCELLING, CancelReason.USER)),
     ),
-    "cancel again while cancelling": (
-        story(CANCELLING, LIVE),
+    "cancel while cancelling is rejected": (
+        state_of(CANCELLING, OPEN),
         CancelRequested(CancelReason.USER),
         (Reject("NOT_CANCELLABLE", "the order is cancelled already"),),
     ),
-    "cancel again": (
-        story(CANCELLED),
+    "cancel of a cancelled order is rejected": (
+        state_of(CANCELLED),
         CancelRequested(CancelReason.USER),
         (Reject("NOT_CANCELLABLE", "the order is cancelled already"),),
     ),
-    "nothing expires early": (story(FRESH), ExpiryDue(), NOTHING),
-    "soft expiry": (
-        story(replace(PENDING, is_soft_expired=True), DECLINED),
+    "expiry due before the time changes nothing": (state_of(FRESH), ExpiryDue(), NOTHING),
+    "soft expiry cancels": (
+        state_of(replace(PENDING, is_soft_expired=True), DECLINED),
         ExpiryDue(),
         (
             RELEASE,
             ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLED, CancelReason.EXPIRED),
         ),
     ),
-    "soft expiry spares an open payment": (
-        story(replace(PENDING, is_soft_expired=True), LIVE),
+    "soft expiry with an open payment changes nothing": (
+        state_of(replace(PENDING, is_soft_expired=True), OPEN),
         ExpiryDue(),
         NOTHING,
     ),
-    "hard expiry does not": (
-        story(replace(PENDING, is_soft_expired=True, is_hard_expired=True), LIVE),
+    "hard expiry with an open payment cancels": (
+        state_of(replace(PENDING, is_soft_expired=True, is_hard_expired=True), OPEN),
         ExpiryDue(),
         (
             RELEASE,
             ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLING, CancelReason.EXPIRED),
         ),
     ),
-    "a paid order does not expire": (
-        story(replace(PAID, is_soft_expired=True, is_hard_expired=True), KEPT),
+    "expiry due for a paid order changes nothing": (
+        state_of(replace(PAID, is_soft_expired=True, is_hard_expired=True), SETTLING),
         ExpiryDue(),
         NOTHING,
     ),
     # ------------------------------------------------------------ refunds
-    "a refund that a restore took away comes back under its id": (
-        story(PAID, KEPT),
+    "a found refund is restored under its id": (
+        state_of(PAID, SETTLING),
         RefundFound(R9, P1, 300, "KRW"),
-        (OpenRefund(P1, 300, "FOUND", R9), FOUND_ALARM),
+        (OpenRefund(P1, 300, "FOUND", R9), FOUND_ALERT),
     ),
-    "who got everything back before the restore has no order any more": (
-        story(PAID, replace(KEPT, refund_reserved_minor=300), refund(RefundStatus.SUCCEEDED, 300)),
+    "a found full refund cancels the order": (
+        state_of(
+            PAID, replace(SETTLING, refund_reserved_minor=300), refund(RefundStatus.SUCCEEDED, 300)
+        ),
         RefundFound(R9, P1, 700, "KRW"),
         (
             RETURN,
             ChangeOrderStatus(OrderStatus.PAID, OrderStatus.CANCELLING, CancelReason.OPERATOR),
             OpenRefund(P1, 700, "FOUND", R9),
-            FOUND_ALARM,
+            FOUND_ALERT,
         ),
     ),
-    "a found refund of more than is left wants a person": (
-        story(PAID, replace(KEPT, refund_reserved_minor=TOTAL), refund(RefundStatus.INTENT)),
+    "a found refund beyond the capture raises an alert": (
+        state_of(PAID, replace(SETTLING, refund_reserved_minor=TOTAL), refund(RefundStatus.INTENT)),
         RefundFound(R9, P1, TOTAL, "KRW"),
         (RaiseAlert("ghost_refund", f"refund:{R9}", "the provider refunded 1000 KRW"),),
     ),
-    "a found refund in another currency wants a person": (
-        story(PAID, KEPT),
+    "a found refund in another currency raises an alert": (
+        state_of(PAID, SETTLING),
         RefundFound(R9, P1, 300, "USD"),
         (RaiseAlert("ghost_refund", f"refund:{R9}", "the provider refunded 300 USD"),),
     ),
-    "a refund that is known is not found": (
-        story(PAID, replace(KEPT, refund_reserved_minor=TOTAL), refund(RefundStatus.INTENT)),
+    "a found refund that is known changes nothing": (
+        state_of(PAID, replace(SETTLING, refund_reserved_minor=TOTAL), refund(RefundStatus.INTENT)),
         RefundFound(R1, P1, TOTAL, "KRW"),
         NOTHING,
     ),
-    "a partial refund": (
-        story(PAID, KEPT),
+    "a partial refund is opened": (
+        state_of(PAID, SETTLING),
         RefundRequested(300, "dented"),
         (OpenRefund(P1, 300, "dented"),),
     ),
-    "the last part": (
-        story(
+    "a refund of the rest is opened": (
+        state_of(
             PAID,
             payment(PaymentStatus.CAPTURED, refund_reserved_minor=300),
             refund(RefundStatus.INTENT, 300),
@@ -445,8 +458,8 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         RefundRequested(700, "lost"),
         (OpenRefund(P1, 700, "lost"),),
     ),
-    "more than is left": (
-        story(
+    "a refund beyond the capture is rejected": (
+        state_of(
             PAID,
             payment(PaymentStatus.CAPTURED, refund_reserved_minor=300),
             refund(RefundStatus.INTENT, 300),
@@ -454,42 +467,42 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         RefundRequested(701, "greed"),
         (Reject("EXCEEDS_CAPTURE", "the refund is more than what is left of the payment"),),
     ),
-    "an unpaid order is not refunded": (
-        story(PENDING, LIVE),
+    "a refund of an unpaid order is rejected": (
+        state_of(PENDING, OPEN),
         RefundRequested(1, "x"),
         (Reject("NOT_REFUNDABLE", "only a paid order can be refunded"),),
     ),
-    "a cancelled order is not refunded twice": (
-        story(CANCELLING, ALL_RESERVED, refund(RefundStatus.INTENT)),
+    "a refund of a cancelled order is rejected": (
+        state_of(CANCELLING, ALL_RESERVED, refund(RefundStatus.INTENT)),
         RefundRequested(1, "x"),
         (Reject("NOT_REFUNDABLE", "only a paid order can be refunded"),),
     ),
-    "refunded": (
-        story(
+    "refunded is posted": (
+        state_of(
             PAID,
             payment(PaymentStatus.CAPTURED, refund_reserved_minor=300),
             refund(RefundStatus.INTENT, 300),
         ),
         Refunded(R1),
         (
-            refund_moved(RefundStatus.INTENT, RefundStatus.SUCCEEDED, 300),
+            refund_change(RefundStatus.INTENT, RefundStatus.SUCCEEDED, 300),
             PostToLedger(PostingKind.REFUND, R1, 300, "KRW"),
         ),
     ),
-    "refunded with our amount": (
-        story(
+    "refunded with the same amount is posted": (
+        state_of(
             PAID,
             payment(PaymentStatus.CAPTURED, refund_reserved_minor=300),
             refund(RefundStatus.INTENT, 300),
         ),
         Refunded(R1, 300, "KRW"),
         (
-            refund_moved(RefundStatus.INTENT, RefundStatus.SUCCEEDED, 300),
+            refund_change(RefundStatus.INTENT, RefundStatus.SUCCEEDED, 300),
             PostToLedger(PostingKind.REFUND, R1, 300, "KRW"),
         ),
     ),
-    "refunded with another amount": (
-        story(
+    "refunded with another amount raises an alert": (
+        state_of(
             PAID,
             payment(PaymentStatus.CAPTURED, refund_reserved_minor=300),
             refund(RefundStatus.INTENT, 300),
@@ -497,8 +510,8 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         Refunded(R1, 299, "KRW"),
         (RaiseAlert("amount_mismatch", R1, "the provider says 299 KRW were refunded"),),
     ),
-    "refunded in another currency": (
-        story(
+    "refunded in another currency raises an alert": (
+        state_of(
             PAID,
             payment(PaymentStatus.CAPTURED, refund_reserved_minor=300),
             refund(RefundStatus.UNKNOWN, 300),
@@ -506,17 +519,17 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         Refunded(R1, 300, "USD"),
         (RaiseAlert("amount_mismatch", R1, "the provider says 300 USD were refunded"),),
     ),
-    "the last refund finishes the cancellation": (
-        story(CANCELLING, ALL_RESERVED, refund(RefundStatus.UNKNOWN)),
+    "the last refund cancels a cancelling order": (
+        state_of(CANCELLING, ALL_RESERVED, refund(RefundStatus.UNKNOWN)),
         Refunded(R1),
         (
-            refund_moved(RefundStatus.UNKNOWN, RefundStatus.SUCCEEDED),
+            refund_change(RefundStatus.UNKNOWN, RefundStatus.SUCCEEDED),
             PostToLedger(PostingKind.REFUND, R1, TOTAL, "KRW"),
             ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),
         ),
     ),
-    "one of two refunds does not": (
-        story(
+    "one of two refunds keeps it cancelling": (
+        state_of(
             CANCELLING,
             ALL_RESERVED,
             refund(RefundStatus.INTENT, 300),
@@ -524,21 +537,25 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         ),
         Refunded(R1),
         (
-            refund_moved(RefundStatus.INTENT, RefundStatus.SUCCEEDED, 300),
+            refund_change(RefundStatus.INTENT, RefundStatus.SUCCEEDED, 300),
             PostToLedger(PostingKind.REFUND, R1, 300, "KRW"),
         ),
     ),
-    "a late capture's refund leaves the order alone": (
-        story(CANCELLED, LATE, refund(RefundStatus.INTENT)),
+    "the refund of a late capture keeps the order's status": (
+        state_of(CANCELLED, LATE_CAPTURE, refund(RefundStatus.INTENT)),
         Refunded(R1),
         (
-            refund_moved(RefundStatus.INTENT, RefundStatus.SUCCEEDED),
+            refund_change(RefundStatus.INTENT, RefundStatus.SUCCEEDED),
             PostToLedger(PostingKind.REFUND, R1, TOTAL, "KRW"),
         ),
     ),
-    "refunded again": (story(PAID, KEPT, refund(RefundStatus.SUCCEEDED)), Refunded(R1), NOTHING),
-    "refunded after all": (
-        story(PAID, KEPT, refund(RefundStatus.REJECTED)),
+    "refunded again changes nothing": (
+        state_of(PAID, SETTLING, refund(RefundStatus.SUCCEEDED)),
+        Refunded(R1),
+        NOTHING,
+    ),
+    "refunded after a rejection raises an alert": (
+        state_of(PAID, SETTLING, refund(RefundStatus.REJECTED)),
         Refunded(R1),
         (
             RaiseAlert(
@@ -546,65 +563,73 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
             ),
         ),
     ),
-    "rejected for good": (
-        story(CANCELLING, ALL_RESERVED, refund(RefundStatus.INTENT)),
+    "rejected frees the amount and raises an alert": (
+        state_of(CANCELLING, ALL_RESERVED, refund(RefundStatus.INTENT)),
         RefundRejected(R1, "account closed"),
         (
-            refund_moved(RefundStatus.INTENT, RefundStatus.REJECTED),
+            refund_change(RefundStatus.INTENT, RefundStatus.REJECTED),
             RaiseAlert("refund_rejected", R1, "account closed"),
         ),
     ),
-    "rejected after it succeeded": (
-        story(CANCELLED, ALL_RESERVED, refund(RefundStatus.SUCCEEDED)),
+    "rejected after success raises an alert": (
+        state_of(CANCELLED, ALL_RESERVED, refund(RefundStatus.SUCCEEDED)),
         RefundRejected(R1),
         (RaiseAlert("rejection_after_refund", R1, "the provider reversed a refund"),),
     ),
-    "rejected again": (
-        story(PAID, KEPT, refund(RefundStatus.REJECTED)),
+    "rejected again changes nothing": (
+        state_of(PAID, SETTLING, refund(RefundStatus.REJECTED)),
         RefundRejected(R1),
         NOTHING,
     ),
-    "a refund's timeout is not a failure": (
-        story(PAID, ALL_RESERVED, refund(RefundStatus.INTENT)),
+    "timeout makes the refund unknown": (
+        state_of(PAID, ALL_RESERVED, refund(RefundStatus.INTENT)),
         RefundUnknown(R1),
-        (refund_moved(RefundStatus.INTENT, RefundStatus.UNKNOWN), PostponeRefund(R1)),
+        (refund_change(RefundStatus.INTENT, RefundStatus.UNKNOWN), PostponeRefund(R1)),
     ),
-    "a refund's second timeout": (
-        story(PAID, ALL_RESERVED, refund(RefundStatus.UNKNOWN)),
+    "second timeout postpones the refund": (
+        state_of(PAID, ALL_RESERVED, refund(RefundStatus.UNKNOWN)),
         RefundUnknown(R1),
         (PostponeRefund(R1),),
     ),
-    "a refund of nobody": (story(PAID, KEPT), Refunded(R9), NOTHING),
+    "refunded for an unknown refund changes nothing": (
+        state_of(PAID, SETTLING),
+        Refunded(R9),
+        NOTHING,
+    ),
     # ------------------------------------------------------------ finish
-    "nothing left to wait for": (
-        story(CANCELLING, VOIDED),
+    "finish due without open rows cancels": (
+        state_of(CANCELLING, VOIDED),
         FinishDue(),
         (ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),),
     ),
-    "an open payment is left": (story(CANCELLING, LIVE), FinishDue(), NOTHING),
-    "an open refund is left": (
-        story(CANCELLING, ALL_RESERVED, refund(RefundStatus.INTENT)),
+    "finish due with an open payment changes nothing": (
+        state_of(CANCELLING, OPEN),
         FinishDue(),
         NOTHING,
     ),
-    "a rejected refund is left to a person": (
-        story(CANCELLING, KEPT, refund(RefundStatus.REJECTED)),
+    "finish due with an open refund changes nothing": (
+        state_of(CANCELLING, ALL_RESERVED, refund(RefundStatus.INTENT)),
         FinishDue(),
         NOTHING,
     ),
-    "only CANCELLING finishes": (story(PAID, KEPT), FinishDue(), NOTHING),
+    "finish due with a rejected refund changes nothing": (
+        state_of(CANCELLING, SETTLING, refund(RefundStatus.REJECTED)),
+        FinishDue(),
+        NOTHING,
+    ),
+    "finish due for a paid order changes nothing": (state_of(PAID, SETTLING), FinishDue(), NOTHING),
 }
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_this_story_and_this_message_have_exactly_these_effects(rule: str) -> None:
+def test_message_has_exactly_these_effects(rule: str) -> None:
     rows, message, effects = RULES[rule]
 
     assert decide(rows, message) == effects
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_message_that_comes_again_finds_nothing_more_to_write(rule: str) -> None:
+def test_a_repeated_message_changes_nothing(rule: str) -> None:
     rows, message, effects = RULES[rule]
     if not effects or isinstance(message, RefundRequested) or isinstance(effects[0], Reject):
         return
@@ -619,14 +644,14 @@ def test_a_message_that_comes_again_finds_nothing_more_to_write(rule: str) -> No
 @pytest.mark.parametrize(
     ("order", "row", "step"),
     [
-        (PENDING, LIVE, "confirm"),
+        (PENDING, OPEN, "confirm"),
         (PENDING, UNKNOWN, "confirm"),
-        (PENDING, replace(LIVE, may_charge=False), "cancel"),
-        (CANCELLING, LIVE, "cancel"),
+        (PENDING, replace(OPEN, may_charge=False), "cancel"),
+        (CANCELLING, OPEN, "cancel"),
         (CANCELLED, UNKNOWN, "cancel"),
     ],
 )
-def test_an_open_payment_is_confirmed_only_while_its_order_wants_it(
+def test_open_payment_is_confirmed_while_its_order_is_pending_and_cancelled_otherwise(
     order: Order, row: Payment, step: str
 ) -> None:
-    assert provider_call(story(order, row), row) == step
+    assert provider_call(state_of(order, row), row) == step
