@@ -20,7 +20,7 @@ INVENTORY = "shop/inventory.py"
 LIFECYCLE = "shop/orders/decide.py"
 ORDERS = "shop/orders/orders.py"
 OUTBOX = "shop/messaging/outbox.py"
-SANDBOX = "shop/adapters/payment_provider/simulator.py"
+SIMULATOR = "shop/adapters/payment_provider/simulator.py"
 WEBHOOK = "shop/adapters/payment_provider/webhook.py"
 REFUNDING = "shop/orders/refund.py"
 HTTP_PIPELINE = "shop/runtime/http_pipeline.py"
@@ -346,11 +346,11 @@ _PAYMENTS = (
         "a 404 is treated as final, and the charge that arrives later is ignored",
         (
             Edit(
-                SANDBOX,
-                "    if answer.status != 200 or kind not in _OUTCOMES:",
-                """    if answer.status == 404:
+                SIMULATOR,
+                "    if response.status != 200 or kind not in _OUTCOMES:",
+                """    if response.status == 404:
         return Outcome("voided")
-    if answer.status != 200 or kind not in _OUTCOMES:""",
+    if response.status != 200 or kind not in _OUTCOMES:""",
             ),
             LATE_CAPTURE_IGNORED,
         ),
@@ -432,7 +432,7 @@ _PAYMENTS = (
         "the amount in the provider's response is posted without comparing it",
         (
             Edit(
-                SANDBOX,
+                SIMULATOR,
                 'if amount_in(body.get("amount_minor")) != amount_minor:',
                 'if amount_in(body.get("amount_minor")) is None:',
             ),

@@ -1,4 +1,4 @@
-"""The sandbox adapter against peers that misbehave on the wire, and how a provider is opened."""
+"""The simulator's adapter with faulty HTTP peers, and the factory of providers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -31,9 +31,12 @@ INTENT: dict[str, Any] = {
 }  # fmt: skip
 
 
+Respond = Callable[[socket.socket], None]
+
+
 @contextmanager
-def peer(talk: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A TCP server that reads one request per connection and then lets ``talk`` answer."""
+def peer(respond: Respond) -> Generator[str]:
+    """A TCP server that reads one request per connection and then calls ``respond``."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -45,7 +48,7 @@ def peer(talk: Callable[[socket.socket], None]) -> Iterator[str]:
                 with connection:
                     try:
                         connection.recv(65_536)
-                        talk(connection)
+                        respond(connection)
                     except OSError:
                         continue
 
@@ -56,7 +59,7 @@ def peer(talk: Callable[[socket.socket], None]) -> Iterator[str]:
     thread.join(10)
 
 
-def answering(status: int, body: bytes) -> Callable[[socket.socket], None]:
+def responding(status: int, body: bytes) -> Respond:
     head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return lambda connection: connection.sendall(head.encode() + body)
 
@@ -67,8 +70,8 @@ def provider_at(url: str, timeout_seconds: float = 5.0) -> SimulatorProvider:
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 408, 409, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize("body", [json.dumps(INTENT).encode(), b"{}", b"<html>", b""])
-def test_any_status_but_200_is_unknown_whatever_it_says(status: int, body: bytes) -> None:
-    with peer(answering(status, body)) as url:
+def test_status_other_than_200_is_unknown_for_any_body(status: int, body: bytes) -> None:
+    with peer(responding(status, body)) as url:
         assert provider_at(url).cancel(CALL).kind == "unknown"
         assert provider_at(url).refund(REFUND).kind == "unknown"
         with pytest.raises(Unavailable):
@@ -79,8 +82,8 @@ def test_any_status_but_200_is_unknown_whatever_it_says(status: int, body: bytes
     "body",
     [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 200_000, b'{"status":"fine"}', b"1" * 9000],
 )
-def test_unreadable_200_is_unknown(body: bytes) -> None:
-    with peer(answering(200, body)) as url:
+def test_200_with_an_invalid_body_is_unknown(body: bytes) -> None:
+    with peer(responding(200, body)) as url:
         assert provider_at(url).find(CALL).kind == "unknown"
         assert provider_at(url).find_refund(REFUND).kind == "unknown"
         with pytest.raises(Unavailable):
@@ -102,47 +105,55 @@ def test_unreadable_200_is_unknown(body: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("status", ["captured", "declined"])
-def test_answer_is_validated_like_input(status: str, change: dict[str, Any], reason: str) -> None:
-    with peer(answering(200, json.dumps({**INTENT, "status": status, **change}).encode())) as url:
+def test_response_with_another_or_invalid_field_is_a_mismatch(
+    status: str, change: dict[str, Any], reason: str
+) -> None:
+    with peer(responding(200, json.dumps({**INTENT, "status": status, **change}).encode())) as url:
         outcome = provider_at(url).find(CALL)
     assert (outcome.kind, outcome.reason) == ("mismatch", reason)
 
 
-def test_tombstone_of_another_key_is_not_believed() -> None:
+def test_tombstone_of_another_key_is_a_mismatch() -> None:
     body = {**INTENT, "status": "voided", "amount_minor": None, "currency": None}
-    with peer(answering(200, json.dumps(body).encode())) as url:
+    with peer(responding(200, json.dumps(body).encode())) as url:
         assert provider_at(url).cancel(CALL).kind == "voided"
-    with peer(answering(200, json.dumps({**body, "key": "shop:2"}).encode())) as url:
+    with peer(responding(200, json.dumps({**body, "key": "shop:2"}).encode())) as url:
         assert provider_at(url).cancel(CALL).kind == "mismatch"
 
 
-def test_answer_too_long_is_unknown() -> None:
+def test_response_over_the_limit_is_unknown() -> None:
     body = json.dumps({**INTENT, "more": "x" * 1_100_000}).encode()
-    with peer(answering(200, body)) as url:
+    with peer(responding(200, body)) as url:
         outcome = provider_at(url).find(CALL)
     assert (outcome.kind, outcome.reason) == ("unknown", "answer too long")
 
 
-def test_hung_up_or_cut_answer_is_unknown() -> None:
+def test_closed_connection_or_cut_response_is_unknown() -> None:
     def cut(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
 
-    for talk in (lambda _: None, cut, lambda connection: connection.sendall(b"hello\r\n\r\n")):
-        with peer(talk) as url:
+    def close(_: socket.socket) -> None:
+        return
+
+    def send_other_protocol(connection: socket.socket) -> None:
+        connection.sendall(b"hello\r\n\r\n")
+
+    for respond in (close, cut, send_other_protocol):
+        with peer(respond) as url:
             assert provider_at(url).charge(CALL).kind == "unknown"
 
 
 @pytest.mark.parametrize("head", ["HTTP/1.1 200 OK\r\n", "HTTP/1.0 200 OK\r\n", ""])
-def test_one_byte_at_a_time_runs_into_the_total_timeout(head: str) -> None:
+def test_slow_peer_is_unknown_after_the_total_timeout(head: str) -> None:
     stop = threading.Event()
 
-    def drip(connection: socket.socket) -> None:
+    def send_slowly(connection: socket.socket) -> None:
         if head:
             connection.sendall(f"{head}Content-Length: 5000\r\n\r\n".encode())
         while not stop.wait(0.02):
             connection.sendall(b" ")
 
-    with peer(drip) as url:
+    with peer(send_slowly) as url:
         started = time.monotonic()
         outcome = provider_at(url, timeout_seconds=0.3).find(CALL)
         elapsed = time.monotonic() - started
@@ -173,14 +184,14 @@ def test_name_that_does_not_resolve_is_unknown() -> None:
         ("stripe", "", "", 1),
     ],
 )
-def test_wrong_settings_are_refused(
+def test_invalid_settings_raise_value_error(
     kind: str, url: str, api_key: str, timeout_seconds: float
 ) -> None:
     with pytest.raises(ValueError, match=r"PAYMENT_PROVIDER"):
         open_provider(kind, url, api_key, timeout_seconds)
 
 
-def test_sandbox_adapter_never_imports_stripe_or_requests() -> None:
+def test_simulator_adapter_does_not_import_stripe_or_requests() -> None:
     code = (
         "import sys; from shop.adapters.payment_provider.factory import open_provider; "
         "open_provider('sandbox', 'http://h', 'k'); import shop.adapters.payment_provider.webhook; "
@@ -194,12 +205,14 @@ def test_sandbox_adapter_never_imports_stripe_or_requests() -> None:
     ("amount_minor", "currency", "at_stripe"),
     [(10_000, "KRW", 10_000), (1_999, "USD", 1_999), (500, "ISK", 50_000), (7, "UGX", 700)],
 )
-def test_stripe_amounts_there_and_back(amount_minor: int, currency: str, at_stripe: int) -> None:
+def test_stripe_amount_converts_in_both_directions(
+    amount_minor: int, currency: str, at_stripe: int
+) -> None:
     assert amount_to_stripe(amount_minor, currency) == at_stripe
     assert amount_from_stripe(at_stripe, currency) == amount_minor
 
 
-def test_currency_that_stripe_cannot_express_is_refused() -> None:
+def test_currency_that_stripe_cannot_express_raises_value_error() -> None:
     with pytest.raises(ValueError, match="MGA"):
         amount_to_stripe(100, "MGA")
     assert amount_from_stripe(100, "MGA") is None

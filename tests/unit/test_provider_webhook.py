@@ -1,4 +1,4 @@
-"""The signature matrix of provider webhooks, and what their bodies may say."""
+"""Signatures and bodies of provider webhooks."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ STAMP = int(NOW.timestamp())
 HEADERS = ["Webhook-Signature", "Stripe-Signature"]
 
 
-def sandbox_event(event_type: str = "charge.captured", **data: Any) -> dict[str, Any]:
+def simulator_event(event_type: str = "charge.captured", **data: Any) -> dict[str, Any]:
     fields = {
         "key": "shop:1", "amount_minor": 10_000, "currency": "KRW", "provider_ref": "ch_1"
     }  # fmt: skip
     return {"id": "evt_1", "type": event_type, "created": STAMP, "data": {**fields, **data}}
 
 
-def stripe_event(event_type: str = "payment_intent.succeeded", **thing: Any) -> dict[str, Any]:
+def stripe_event(event_type: str = "payment_intent.succeeded", **item: Any) -> dict[str, Any]:
     fields = {
         "id": "pi_1", "amount": 10_000, "amount_received": 10_000, "currency": "krw",
         "status": "succeeded", "metadata": {"shop_key": "shop:1"},
     }  # fmt: skip
-    return {"id": "evt_1", "type": event_type, "data": {"object": {**fields, **thing}}}
+    return {"id": "evt_1", "type": event_type, "data": {"object": {**fields, **item}}}
 
 
 def signature(body: bytes, stamp: int | str = STAMP, secret: str = SECRET) -> str:
@@ -43,20 +43,20 @@ def signed(event: object, name: str = "Webhook-Signature") -> tuple[dict[str, st
     return {name: f"t={STAMP},v1={signature(body)}"}, body
 
 
-def refusal(headers: dict[str, str], body: bytes, secret: str = SECRET) -> int:
+def error_status(headers: dict[str, str], body: bytes, secret: str = SECRET) -> int:
     with pytest.raises(ClientError) as caught:
         verify(headers, body, secret, NOW)
     return caught.value.status
 
 
-def test_sandbox_capture_is_read() -> None:
-    headers, body = signed(sandbox_event())
+def test_simulator_capture_is_read() -> None:
+    headers, body = signed(simulator_event())
     assert verify(headers, body, SECRET, NOW) == WebhookNotice(
         "evt_1", "captured", "shop:1", 10_000, "KRW", "ch_1", is_refund=False
     )
 
 
-def test_stripe_capture_is_the_same_record() -> None:
+def test_stripe_capture_gives_the_same_notice() -> None:
     headers, body = signed(stripe_event(), "Stripe-Signature")
     assert verify(headers, body, SECRET, NOW) == WebhookNotice(
         "evt_1", "captured", "shop:1", 10_000, "KRW", "pi_1", is_refund=False
@@ -73,8 +73,10 @@ def test_stripe_capture_is_the_same_record() -> None:
         ("refund.rejected", "rejected", True),
     ],
 )
-def test_sandbox_types(event_type: str, kind: str, is_refund: bool) -> None:
-    notice = verify(*signed(sandbox_event(event_type)), SECRET, NOW)
+def test_simulator_event_type_maps_to_the_notice(
+    event_type: str, kind: str, is_refund: bool
+) -> None:
+    notice = verify(*signed(simulator_event(event_type)), SECRET, NOW)
     assert (notice.kind, notice.is_refund) == (kind, is_refund)
 
 
@@ -90,7 +92,9 @@ def test_sandbox_types(event_type: str, kind: str, is_refund: bool) -> None:
         ("refund.updated", "canceled", "rejected", True),
     ],
 )
-def test_stripe_types(event_type: str, status: str, kind: str, is_refund: bool) -> None:
+def test_stripe_event_type_and_status_map_to_the_notice(
+    event_type: str, status: str, kind: str, is_refund: bool
+) -> None:
     event = stripe_event(event_type, status=status)
     notice = verify(*signed(event, "Stripe-Signature"), SECRET, NOW)
     assert (notice.kind, notice.is_refund) == (kind, is_refund)
@@ -105,13 +109,13 @@ def test_stripe_types(event_type: str, status: str, kind: str, is_refund: bool) 
         stripe_event(metadata=None),
     ],
 )
-def test_authentic_but_none_of_our_business(event: dict[str, Any]) -> None:
+def test_authentic_event_that_is_not_relevant_is_ignored(event: dict[str, Any]) -> None:
     notice = verify(*signed(event, "Stripe-Signature"), SECRET, NOW)
     assert notice == WebhookNotice("evt_1", "ignored", "", 0, "", "", is_refund=False)
 
 
-def test_unknown_sandbox_type_is_ignored() -> None:
-    assert verify(*signed(sandbox_event("charge.disputed")), SECRET, NOW).kind == "ignored"
+def test_unknown_simulator_event_type_is_ignored() -> None:
+    assert verify(*signed(simulator_event("charge.disputed")), SECRET, NOW).kind == "ignored"
 
 
 def test_stripe_amounts_become_minor_units() -> None:
@@ -120,16 +124,16 @@ def test_stripe_amounts_become_minor_units() -> None:
     assert (notice.amount_minor, notice.currency) == (500, "ISK")
 
 
-def test_partly_received_amount_is_the_one_named() -> None:
+def test_partial_capture_has_the_received_amount() -> None:
     notice = verify(*signed(stripe_event(amount_received=1), "Stripe-Signature"), SECRET, NOW)
     assert notice.amount_minor == 1
 
 
 @pytest.mark.parametrize("name", [*HEADERS, "webhook-signature", "STRIPE-SIGNATURE"])
 @pytest.mark.parametrize("offset", [-300, 0, 300])
-def test_signature_is_good_for_five_minutes_either_way(name: str, offset: int) -> None:
+def test_signature_is_valid_within_five_minutes(name: str, offset: int) -> None:
     is_stripe = name.lower().startswith("stripe")
-    body = json.dumps(stripe_event() if is_stripe else sandbox_event()).encode()
+    body = json.dumps(stripe_event() if is_stripe else simulator_event()).encode()
     stamp = STAMP + offset
     header = f"t={stamp},v1={signature(body, stamp)}"
     assert verify({name: header}, body, SECRET, NOW).kind == "captured"
@@ -137,13 +141,13 @@ def test_signature_is_good_for_five_minutes_either_way(name: str, offset: int) -
 
 @pytest.mark.parametrize("name", HEADERS)
 @pytest.mark.parametrize("offset", [-301, 301, -86_400, 86_400])
-def test_old_or_early_signature_is_401(name: str, offset: int) -> None:
-    body = json.dumps(sandbox_event()).encode()
+def test_signature_more_than_five_minutes_off_is_401(name: str, offset: int) -> None:
+    body = json.dumps(simulator_event()).encode()
     stamp = STAMP + offset
-    assert refusal({name: f"t={stamp},v1={signature(body, stamp)}"}, body) == 401
+    assert error_status({name: f"t={stamp},v1={signature(body, stamp)}"}, body) == 401
 
 
-GOOD_BODY = json.dumps(sandbox_event()).encode()
+GOOD_BODY = json.dumps(simulator_event()).encode()
 GOOD = signature(GOOD_BODY)
 
 
@@ -173,30 +177,30 @@ GOOD = signature(GOOD_BODY)
 )
 @pytest.mark.parametrize("name", HEADERS)
 def test_missing_or_wrong_signature_is_401(name: str, header: str) -> None:
-    assert refusal({name: header}, GOOD_BODY) == 401
+    assert error_status({name: header}, GOOD_BODY) == 401
 
 
 def test_no_header_both_headers_or_no_secret_are_401() -> None:
     good = f"t={STAMP},v1={GOOD}"
-    assert refusal({}, GOOD_BODY) == 401
-    assert refusal(dict.fromkeys(HEADERS, good), GOOD_BODY) == 401
+    assert error_status({}, GOOD_BODY) == 401
+    assert error_status(dict.fromkeys(HEADERS, good), GOOD_BODY) == 401
     unkeyed = f"t={STAMP},v1={signature(GOOD_BODY, secret='')}"
-    assert refusal({"Webhook-Signature": unkeyed}, GOOD_BODY, secret="") == 401
+    assert error_status({"Webhook-Signature": unkeyed}, GOOD_BODY, secret="") == 401
 
 
-def test_another_body_is_401() -> None:
-    headers, body = signed(sandbox_event())
-    assert refusal(headers, body.replace(b"10000", b"10001")) == 401
-    assert refusal(headers, body + b" ") == 401
+def test_changed_body_is_401() -> None:
+    headers, body = signed(simulator_event())
+    assert error_status(headers, body.replace(b"10000", b"10001")) == 401
+    assert error_status(headers, body + b" ") == 401
 
 
-def test_second_signature_of_a_rotated_secret_is_enough() -> None:
+def test_one_valid_signature_during_a_rotation_is_accepted() -> None:
     header = f"t={STAMP}, v1={signature(GOOD_BODY, secret='new')}, v1={GOOD}"
     assert verify({"Webhook-Signature": header}, GOOD_BODY, SECRET, NOW).key == "shop:1"
 
 
-def test_signature_is_checked_before_the_body_is_read() -> None:
-    assert refusal({"Webhook-Signature": f"t={STAMP},v1={GOOD}"}, b"{") == 401
+def test_invalid_body_with_an_invalid_signature_is_401() -> None:
+    assert error_status({"Webhook-Signature": f"t={STAMP},v1={GOOD}"}, b"{") == 401
 
 
 @pytest.mark.parametrize(
@@ -205,7 +209,7 @@ def test_signature_is_checked_before_the_body_is_read() -> None:
 )
 @pytest.mark.parametrize("name", HEADERS)
 def test_malformed_authentic_body_is_400(name: str, body: bytes) -> None:
-    assert refusal({name: f"t={STAMP},v1={signature(body)}"}, body) == 400
+    assert error_status({name: f"t={STAMP},v1={signature(body)}"}, body) == 400
 
 
 @pytest.mark.parametrize(
@@ -227,8 +231,8 @@ def test_malformed_authentic_body_is_400(name: str, body: bytes) -> None:
         {"provider_ref": None},
     ],
 )
-def test_unreadable_sandbox_field_is_400(change: dict[str, Any]) -> None:
-    assert refusal(*signed(sandbox_event(**change))) == 400
+def test_invalid_simulator_field_is_400(change: dict[str, Any]) -> None:
+    assert error_status(*signed(simulator_event(**change))) == 400
 
 
 @pytest.mark.parametrize(
@@ -242,5 +246,5 @@ def test_unreadable_sandbox_field_is_400(change: dict[str, Any]) -> None:
         {"currency": 1},
     ],
 )
-def test_unreadable_stripe_field_is_400(change: dict[str, Any]) -> None:
-    assert refusal(*signed(stripe_event(**change), "Stripe-Signature")) == 400
+def test_invalid_stripe_field_is_400(change: dict[str, Any]) -> None:
+    assert error_status(*signed(stripe_event(**change), "Stripe-Signature")) == 400

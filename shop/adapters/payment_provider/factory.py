@@ -20,8 +20,8 @@ def open_provider(
 ) -> Provider:
     """The adapter for ``PAYMENT_PROVIDER`` = ``sandbox`` or ``stripe``; nothing is sent yet.
 
-    ``url`` is the provider's base address (empty with stripe: Stripe's own). ``traceparent`` says
-    which story a call belongs to (W3C trace context; empty: none). Raises ValueError for
+    ``url`` is the provider's base address (empty for stripe: Stripe's own). ``traceparent``
+    returns the W3C trace context of a call (empty: none). Raises ValueError for
     an unknown kind, a missing key or address, or a timeout that is not positive.
     """
     if timeout_seconds <= 0:

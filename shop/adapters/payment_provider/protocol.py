@@ -1,13 +1,13 @@
-"""What the shop asks of a payment provider, in words that no provider owns.
+"""The interface of a payment provider, in terms that do not depend on the provider.
 
-The protocol is two-step, like a PaymentIntent: ``create`` moves no money, ``confirm`` takes it,
-``cancel`` closes the door behind it. Every step takes the whole call, not only its key: an answer
-is believed only when its key, amount and currency are those of the call, and a provider that finds
-a charge by repeating its creation (Stripe) needs the same body again.
+It has two steps, like a PaymentIntent: ``create`` moves no money, ``confirm`` captures, ``cancel``
+voids.  Every step takes the whole call, not only its key: a response is accepted only if its key,
+amount and currency are those of the call, and a provider that finds a charge by repeating its
+creation (Stripe) needs the same body again.
 
-An adapter never guesses and never retries. Timeout, reset, 5xx, 429 and 404 are ``unknown``: the
-caller asks again later with the same key. An answer that names another key, amount or currency is
-``mismatch``: the caller asks the books (``find``), and when these differ too, a person.
+An adapter never retries.  Timeout, reset, 5xx, 429 and 404 are ``unknown``: the caller repeats the
+call later with the same key.  A response with another key, amount or currency is ``mismatch``: the
+caller reads the provider's records (``find``), and raises an operator alert if these differ too.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ EntryKind = Literal["charge", "refund"]
 
 @frozen
 class ChargeCall:
-    """One attempt to collect money; the same payment row always builds the same call.
+    """One payment attempt; the same payment row always builds the same call.
 
     ``key`` is the idempotency key (``shop:<payment_id>``, at most 255 characters), ``amount_minor``
-    is in the currency's minor unit (ISO 4217). Past ``charge_not_after`` (UTC) nothing that could
-    take money is sent any more, because the provider may have forgotten the key; None: no limit.
+    is in the currency's minor unit (ISO 4217).  After ``charge_not_after`` (UTC) nothing that could
+    capture is sent, because the provider may have dropped the key; None: no limit.
     """
 
     key: str
@@ -43,7 +43,7 @@ class ChargeCall:
 
 @frozen
 class RefundCall:
-    """Money to give back of one capture; ``provider_ref`` is what its Outcome named."""
+    """A refund of one capture; ``provider_ref`` is that of the capture's Outcome."""
 
     key: str
     charge_key: str
@@ -54,7 +54,7 @@ class RefundCall:
 
 @frozen
 class Intent:
-    """The answer to ``create``: ``created`` when the intent stands and no money has moved."""
+    """The result of ``create``: ``created`` if the intent exists and no money has moved."""
 
     kind: IntentKind
     provider_ref: str | None = None
@@ -63,10 +63,10 @@ class Intent:
 
 @frozen
 class Outcome:
-    """What is known of a charge.
+    """What is known about a charge.
 
-    ``captured``, ``declined`` and ``voided`` are definitive. Amount and currency are those the
-    provider named (on ``mismatch`` the ones not believed), None when it named none.
+    ``captured``, ``declined`` and ``voided`` are final.  Amount and currency are those in the
+    provider's response (also for ``mismatch``), or None.
     """
 
     kind: OutcomeKind
@@ -78,9 +78,9 @@ class Outcome:
 
 @frozen
 class RefundOutcome:
-    """What is known of a refund; ``succeeded`` and ``rejected`` are definitive.
+    """What is known about a refund; ``succeeded`` and ``rejected`` are final.
 
-    ``missing``: the books were read, and have no refund under this key.
+    ``missing``: the provider's records contain no refund with this key.
     """
 
     kind: RefundKind
@@ -92,9 +92,9 @@ class RefundOutcome:
 
 @frozen
 class ProviderTransaction:
-    """One movement of money in the provider's books, as the provider wrote it.
+    """A charge or refund in the provider's records.
 
-    ``charge_key`` equals ``key`` for a charge and names the refunded charge for a refund.
+    ``charge_key`` is ``key`` for a charge, and the key of the refunded charge for a refund.
     """
 
     kind: EntryKind
@@ -108,9 +108,9 @@ class ProviderTransaction:
 
 @frozen
 class ProviderTransactionPage:
-    """Entries in the provider's order. ``next_cursor`` is opaque and continues after them.
+    """Entries in the provider's order; ``next_cursor`` is opaque and continues after them.
 
-    A provider may repeat entries of an earlier page, so whoever reads must not count them twice.
+    A provider may repeat entries of an earlier page; the reader must not count them twice.
     """
 
     entries: tuple[ProviderTransaction, ...]
@@ -119,42 +119,48 @@ class ProviderTransactionPage:
 
 
 class Provider(Protocol):
-    """A payment provider. Calls block for at most the timeout the adapter was opened with."""
+    """A payment provider; a call blocks for at most the adapter's timeout."""
 
     def create(self, call: ChargeCall) -> Intent:
-        """Announce the charge under its key; no money moves. The same call again is no new one."""
+        """Creates the charge's intent; no money moves. Idempotent."""
+        ...
 
     def confirm(self, call: ChargeCall) -> Outcome:
-        """Take the money of a created intent, at most once however often it is asked."""
+        """Captures a created intent, at most once. Idempotent."""
+        ...
 
     def charge(self, call: ChargeCall) -> Outcome:
-        """Create and confirm with the same key; repeatable with the same call."""
+        """Creates and confirms with the same key. Idempotent."""
+        ...
 
     def cancel(self, call: ChargeCall) -> Outcome:
-        """Close the charge: ``voided``, or what it had already become.
+        """Voids the charge, or returns its final outcome. Idempotent.
 
-        Idempotent. Leaves a tombstone even when the key was never seen, so that a charge still in
-        flight is refused when it arrives.
+        Leaves a tombstone for an unknown key, so that a charge still in flight is not captured.
         """
+        ...
 
     def find(self, call: ChargeCall) -> Outcome:
-        """The provider's own books on this key; ``unknown`` while open or not found."""
+        """The charge in the provider's records; ``unknown`` while it is open or not found."""
+        ...
 
     def refund(self, call: RefundCall) -> RefundOutcome:
-        """Give the amount back, at most once per key and never more than was captured.
+        """Refunds the amount, at most once per key and never more than was captured.
 
-        Only for as long as the provider remembers the key; a day later it is a new one to it.
+        Idempotent only while the provider keeps the key (Stripe: 24 hours).
         """
+        ...
 
     def find_refund(self, call: RefundCall) -> RefundOutcome:
-        """The provider's own books on this refund, however old: ``missing``, if they lack it.
+        """The refund in the provider's records, however old; ``missing`` if there is none.
 
-        ``unknown`` while it is open, and when the books cannot be read.
+        ``unknown`` while it is open, and when the records cannot be read.
         """
+        ...
 
     def list_since(self, cursor: str, limit: int) -> ProviderTransactionPage:
-        """Charges and refunds after ``cursor`` (empty: from the beginning that is kept).
+        """Charges and refunds after ``cursor`` (empty: from the first one kept).
 
-        Raises ``Unavailable`` when the provider cannot be asked or answers nonsense;
-        then nothing is known and the cursor stands.
+        Raises Unavailable when the provider is unreachable or its response is invalid.
         """
+        ...

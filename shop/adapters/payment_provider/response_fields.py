@@ -1,12 +1,20 @@
-"""Reading a provider's JSON with the same distrust as a caller's."""
+"""Validates the fields of a provider's JSON, as strictly as those of a request."""
 
 from __future__ import annotations
+
+from typing import cast
 
 AMOUNT_MINOR_MAX = 10**12
 
 
+def object_in(value: object) -> dict[str, object] | None:
+    """A JSON object, or None."""
+    # the keys of a JSON object are strings
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
+
+
 def amount_in(value: object) -> int | None:
-    """A positive whole amount within bounds, or None (a bool or a float is no amount)."""
+    """A positive whole amount within bounds, or None (a bool or a float is not an amount)."""
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if 0 < value <= AMOUNT_MINOR_MAX else None

@@ -1,15 +1,15 @@
-"""The adapter for our own payment provider, ``python -m tools.payment_simulator``."""
+"""The adapter for the payment simulator, ``python -m tools.payment_simulator``."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR, socket
-from typing import Any, cast
+from typing import cast
 from urllib.parse import quote, urlsplit
 
 from shop.adapters.payment_provider.protocol import (
@@ -23,10 +23,15 @@ from shop.adapters.payment_provider.protocol import (
     RefundKind,
     RefundOutcome,
 )
-from shop.adapters.payment_provider.response_fields import amount_in, currency_in, text_in
+from shop.adapters.payment_provider.response_fields import (
+    amount_in,
+    currency_in,
+    object_in,
+    text_in,
+)
 from shop.primitives.errors import Unavailable
 
-ANSWER_BYTES_MAX = 1_048_576
+RESPONSE_BYTES_MAX = 1_048_576
 PAGE_LIMIT_MAX = 500
 
 _OUTCOMES = ("captured", "declined", "voided")
@@ -35,9 +40,9 @@ _NO_SUCH_REFUND = "no such refund"
 
 
 class SimulatorProvider:
-    """Speaks the sandbox's JSON over HTTP: one connection per call, one deadline, no retries.
+    """Sends JSON over HTTP: one connection and one deadline per call, no retries.
 
-    Holds no state between calls, so threads may share it.
+    Has no state between calls, so threads may share it.
     """
 
     def __init__(
@@ -60,35 +65,35 @@ class SimulatorProvider:
         self._timeout_seconds = timeout_seconds
 
     def create(self, call: ChargeCall) -> Intent:
-        """Announce the charge; no money moves. Past ``charge_not_after`` nothing is sent."""
-        with self._open() as line:
-            return _create(line, call)
+        """Creates the intent; no money moves. After ``charge_not_after`` nothing is sent."""
+        with self._open() as exchange:
+            return _create(exchange, call)
 
     def confirm(self, call: ChargeCall) -> Outcome:
-        """Take the money of the created intent. Past ``charge_not_after`` nothing is sent."""
-        with self._open() as line:
-            return _confirm(line, call)
+        """Captures the created intent. After ``charge_not_after`` nothing is sent."""
+        with self._open() as exchange:
+            return _confirm(exchange, call)
 
     def charge(self, call: ChargeCall) -> Outcome:
-        """Create, then confirm, over one connection and within one timeout."""
-        with self._open() as line:
-            intent = _create(line, call)
+        """Creates, then confirms, over one connection and within one timeout."""
+        with self._open() as exchange:
+            intent = _create(exchange, call)
             if intent.kind == "created":
-                return _confirm(line, call)
+                return _confirm(exchange, call)
         return Outcome(intent.kind, provider_ref=intent.provider_ref, reason=intent.reason)
 
     def cancel(self, call: ChargeCall) -> Outcome:
-        """Void the charge or say what it had become; leaves a tombstone for an unseen key."""
-        with self._open() as line:
-            return _outcome(line.ask("POST", f"{_intent_path(call)}/cancel", {}), call)
+        """Voids the charge or returns its final outcome; leaves a tombstone for an unknown key."""
+        with self._open() as exchange:
+            return _outcome(exchange.send("POST", f"{_intent_path(call)}/cancel", {}), call)
 
     def find(self, call: ChargeCall) -> Outcome:
-        """The sandbox's books on this key."""
-        with self._open() as line:
-            return _outcome(line.ask("GET", _intent_path(call)), call)
+        """The charge in the simulator's records."""
+        with self._open() as exchange:
+            return _outcome(exchange.send("GET", _intent_path(call)), call)
 
     def refund(self, call: RefundCall) -> RefundOutcome:
-        """Give the amount back, at most once per key."""
+        """Refunds the amount, at most once per key."""
         body = {
             "key": call.key,
             "charge_key": call.charge_key,
@@ -96,45 +101,47 @@ class SimulatorProvider:
             "amount_minor": call.amount_minor,
             "currency": call.currency,
         }
-        with self._open() as line:
-            return _refund_outcome(line.ask("POST", "/refunds", body), call)
+        with self._open() as exchange:
+            return _refund_outcome(exchange.send("POST", "/refunds", body), call)
 
     def find_refund(self, call: RefundCall) -> RefundOutcome:
-        """The sandbox's books on this refund."""
-        with self._open() as line:
-            answer = line.ask("GET", f"/refunds/{quote(call.key, safe='')}")
-        if answer.status == 404 and answer.body.get("error") == _NO_SUCH_REFUND:
+        """The refund in the simulator's records."""
+        with self._open() as exchange:
+            response = exchange.send("GET", f"/refunds/{quote(call.key, safe='')}")
+        if response.status == 404 and response.body.get("error") == _NO_SUCH_REFUND:
             return RefundOutcome("missing")
-        return _refund_outcome(answer, call)
+        return _refund_outcome(response, call)
 
     def list_since(self, cursor: str, limit: int) -> ProviderTransactionPage:
         """Charges and refunds in commit order; raises Unavailable when they cannot be read."""
         bounded = max(1, min(limit, PAGE_LIMIT_MAX))
-        with self._open() as line:
-            answer = line.ask("GET", f"/charges?since={quote(cursor, safe='')}&limit={bounded}")
-        return _page(answer)
+        with self._open() as exchange:
+            response = exchange.send(
+                "GET", f"/charges?since={quote(cursor, safe='')}&limit={bounded}"
+            )
+        return _page(response)
 
-    def _open(self) -> _Line:
+    def _open(self) -> _Exchange:
         connection_class = HTTPSConnection if self._is_tls else HTTPConnection
         connection = connection_class(self._host, self._port, timeout=self._timeout_seconds)
         headers = {"Authorization": f"Bearer {self._api_key}", "Accept": "application/json"}
         traceparent = self._traceparent() if self._traceparent else ""
         if traceparent:
             headers["traceparent"] = traceparent
-        return _Line(connection, self._base_path, headers, self._timeout_seconds)
+        return _Exchange(connection, self._base_path, headers, self._timeout_seconds)
 
 
-class _Answer:
-    """A status with the JSON object it carried; status 0 when nothing readable came back."""
+class _Response:
+    """A status with its JSON object; status 0 if there was no valid response."""
 
-    def __init__(self, status: int, body: dict[str, Any], reason: str | None = None) -> None:
+    def __init__(self, status: int, body: dict[str, object], reason: str | None = None) -> None:
         self.status = status
         self.body = body
         self.reason = reason
 
 
-class _Line:
-    """One connection with one deadline for everything that is asked over it."""
+class _Exchange:
+    """One connection, with one deadline for all of its requests."""
 
     def __init__(
         self,
@@ -147,48 +154,48 @@ class _Line:
         self._sock: socket | None = None
         self._base_path = base_path
         self._headers = headers
-        # A socket's timeout counts from the last byte, so a peer that drips one byte at a time
-        # would never run into it. The timer hangs up on the whole exchange.
-        self._hang_up = threading.Timer(timeout_seconds, self._shut)
-        self._hang_up.daemon = True
+        # A socket's timeout counts from the last byte received, so a peer that sends one byte at a
+        # time never exceeds it. The timer closes the connection at the deadline.
+        self._timer = threading.Timer(timeout_seconds, self._shut)
+        self._timer.daemon = True
         self._deadline = time.monotonic() + timeout_seconds
 
-    def __enter__(self) -> _Line:
-        self._hang_up.start()
+    def __enter__(self) -> _Exchange:
+        self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._hang_up.cancel()
+        self._timer.cancel()
         self._connection.close()
 
-    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> _Answer:
-        """One request and its answer; every failure of the transport is an answer too."""
+    def send(self, method: str, path: str, body: Mapping[str, object] | None = None) -> _Response:
+        """Sends one request; a failure of the transport is a response with status 0."""
         payload = None if body is None else json.dumps(body).encode()
         headers = dict(self._headers)
         if payload is not None:
             headers["Content-Type"] = "application/json"
         left = self._deadline - time.monotonic()
         if left <= 0:
-            return _Answer(0, {}, "timeout")
+            return _Response(0, {}, "timeout")
         try:
             self._connect(left)
             self._connection.request(method, self._base_path + path, payload, headers)
             response = self._connection.getresponse()
-            text = response.read(ANSWER_BYTES_MAX + 1)
+            text = response.read(RESPONSE_BYTES_MAX + 1)
         except (OSError, HTTPException) as error:
             is_late = time.monotonic() >= self._deadline or isinstance(error, TimeoutError)
-            return _Answer(0, {}, "timeout" if is_late else type(error).__name__)
+            return _Response(0, {}, "timeout" if is_late else type(error).__name__)
         if time.monotonic() >= self._deadline:
-            # What the hang-up left of the answer may be half of it.
-            return _Answer(0, {}, "timeout")
-        if response.length and len(text) <= ANSWER_BYTES_MAX:
-            return _Answer(0, {}, "cut answer")
-        return _read_answer(response.status, text)
+            # The timer may have cut the response.
+            return _Response(0, {}, "timeout")
+        if response.length and len(text) <= RESPONSE_BYTES_MAX:
+            return _Response(0, {}, "cut answer")
+        return _read_response(response.status, text)
 
     def _connect(self, left: float) -> None:
-        """Connect if the peer closed the last time; remember the socket for the hang-up.
+        """Connects if the peer has closed; keeps the socket for the timer.
 
-        http.client forgets it as soon as an answer says that the connection will be closed.
+        http.client drops it when a response announces that the connection will be closed.
         """
         if self._connection.sock is None:
             self._connection.timeout = left
@@ -202,23 +209,23 @@ class _Line:
         try:
             sock.shutdown(SHUT_RDWR)
         except OSError:
-            # Already gone, which is all that was wanted.
-            return
+            return  # already closed
 
 
-def _read_answer(status: int, text: bytes) -> _Answer:
-    if len(text) > ANSWER_BYTES_MAX:
-        return _Answer(0, {}, "answer too long")
+def _read_response(status: int, text: bytes) -> _Response:
+    if len(text) > RESPONSE_BYTES_MAX:
+        return _Response(0, {}, "answer too long")
     try:
-        body = json.loads(text)
+        value: object = json.loads(text)
     except (ValueError, RecursionError):
-        return _Answer(status if status >= 300 else 0, {}, f"HTTP {status} without JSON")
-    if not isinstance(body, dict):
-        return _Answer(0, {}, f"HTTP {status} without a JSON object")
-    return _Answer(status, body)
+        return _Response(status if status >= 300 else 0, {}, f"HTTP {status} without JSON")
+    body = object_in(value)
+    if body is None:
+        return _Response(0, {}, f"HTTP {status} without a JSON object")
+    return _Response(status, body)
 
 
-def _create(line: _Line, call: ChargeCall) -> Intent:
+def _create(exchange: _Exchange, call: ChargeCall) -> Intent:
     if _is_past(call.charge_not_after):
         return Intent("unknown", reason="past charge_not_after")
     body = {
@@ -229,84 +236,85 @@ def _create(line: _Line, call: ChargeCall) -> Intent:
         "order_id": call.order_id,
         "payment_id": call.payment_id,
     }
-    answer = line.ask("POST", "/intents", body)
-    if answer.status == 200 and answer.body.get("status") == "created":
-        reason = _difference(answer.body, call.key, call.amount_minor, call.currency)
-        ref = text_in(answer.body.get("provider_ref"))
+    response = exchange.send("POST", "/intents", body)
+    if response.status == 200 and response.body.get("status") == "created":
+        reason = _difference(response.body, call.key, call.amount_minor, call.currency)
+        ref = text_in(response.body.get("provider_ref"))
         return Intent("mismatch" if reason else "created", provider_ref=ref, reason=reason)
-    outcome = _outcome(answer, call)
+    outcome = _outcome(response, call)
     return Intent(outcome.kind, provider_ref=outcome.provider_ref, reason=outcome.reason)
 
 
-def _confirm(line: _Line, call: ChargeCall) -> Outcome:
+def _confirm(exchange: _Exchange, call: ChargeCall) -> Outcome:
     if _is_past(call.charge_not_after):
         return Outcome("unknown", reason="past charge_not_after")
-    return _outcome(line.ask("POST", f"{_intent_path(call)}/confirm", {}), call)
+    return _outcome(exchange.send("POST", f"{_intent_path(call)}/confirm", {}), call)
 
 
-def _outcome(answer: _Answer, call: ChargeCall) -> Outcome:
-    kind = answer.body.get("status")
-    if answer.status == 422:
+def _outcome(response: _Response, call: ChargeCall) -> Outcome:
+    kind = response.body.get("status")
+    if response.status == 422:
         return Outcome("mismatch", reason="the key stands for another charge")
-    if answer.status != 200 or kind not in _OUTCOMES:
-        return Outcome("unknown", reason=_why_unknown(answer))
-    amount_minor = amount_in(answer.body.get("amount_minor"))
-    currency = currency_in(answer.body.get("currency"))
-    provider_ref = text_in(answer.body.get("provider_ref"))
-    difference = _difference(answer.body, call.key, call.amount_minor, call.currency)
-    if kind == "voided" and answer.body.get("amount_minor") is None:
-        # A tombstone for a key that was never seen has no amount; only its key can be compared.
-        difference = None if answer.body.get("key") == call.key else "another key"
+    if response.status != 200 or kind not in _OUTCOMES:
+        return Outcome("unknown", reason=_why_unknown(response))
+    amount_minor = amount_in(response.body.get("amount_minor"))
+    currency = currency_in(response.body.get("currency"))
+    provider_ref = text_in(response.body.get("provider_ref"))
+    difference = _difference(response.body, call.key, call.amount_minor, call.currency)
+    if kind == "voided" and response.body.get("amount_minor") is None:
+        # The tombstone of an unknown key has no amount; only its key can be compared.
+        difference = None if response.body.get("key") == call.key else "another key"
     elif difference is None and provider_ref is None:
         difference = "no provider_ref"
     if difference is not None:
         return Outcome("mismatch", amount_minor, currency, provider_ref, difference)
-    reason = text_in(answer.body.get("reason"))
+    reason = text_in(response.body.get("reason"))
     return Outcome(cast(OutcomeKind, kind), amount_minor, currency, provider_ref, reason)
 
 
-def _refund_outcome(answer: _Answer, call: RefundCall) -> RefundOutcome:
-    kind = answer.body.get("status")
-    if answer.status == 422:
+def _refund_outcome(response: _Response, call: RefundCall) -> RefundOutcome:
+    kind = response.body.get("status")
+    if response.status == 422:
         return RefundOutcome("mismatch", reason="the key stands for another refund")
-    if answer.status != 200 or kind not in _REFUND_OUTCOMES:
-        return RefundOutcome("unknown", reason=_why_unknown(answer))
-    amount_minor = amount_in(answer.body.get("amount_minor"))
-    currency = currency_in(answer.body.get("currency"))
-    provider_ref = text_in(answer.body.get("provider_ref"))
-    difference = _difference(answer.body, call.key, call.amount_minor, call.currency)
-    if difference is None and answer.body.get("charge_key") != call.charge_key:
+    if response.status != 200 or kind not in _REFUND_OUTCOMES:
+        return RefundOutcome("unknown", reason=_why_unknown(response))
+    amount_minor = amount_in(response.body.get("amount_minor"))
+    currency = currency_in(response.body.get("currency"))
+    provider_ref = text_in(response.body.get("provider_ref"))
+    difference = _difference(response.body, call.key, call.amount_minor, call.currency)
+    if difference is None and response.body.get("charge_key") != call.charge_key:
         difference = "another charge_key"
     if difference is not None:
         return RefundOutcome("mismatch", amount_minor, currency, provider_ref, difference)
-    reason = text_in(answer.body.get("reason"))
+    reason = text_in(response.body.get("reason"))
     return RefundOutcome(cast(RefundKind, kind), amount_minor, currency, provider_ref, reason)
 
 
-def _page(answer: _Answer) -> ProviderTransactionPage:
-    entries, next_cursor = answer.body.get("entries"), answer.body.get("next_cursor")
-    if answer.status != 200 or not isinstance(entries, list) or not isinstance(next_cursor, str):
-        raise Unavailable(f"the payment provider's books: {_why_unknown(answer)}")
-    has_more = answer.body.get("has_more") is True
-    return ProviderTransactionPage(tuple(_entry(item) for item in entries), next_cursor, has_more)
+def _page(response: _Response) -> ProviderTransactionPage:
+    entries, next_cursor = response.body.get("entries"), response.body.get("next_cursor")
+    if response.status != 200 or not isinstance(entries, list) or not isinstance(next_cursor, str):
+        raise Unavailable(f"the payment provider's list is unavailable: {_why_unknown(response)}")
+    has_more = response.body.get("has_more") is True
+    items = cast("list[object]", entries)
+    return ProviderTransactionPage(tuple(_entry(item) for item in items), next_cursor, has_more)
 
 
-def _entry(item: object) -> ProviderTransaction:
-    if not isinstance(item, dict) or item.get("kind") not in ("charge", "refund"):
-        raise Unavailable("the payment provider's books hold an entry that is none")
+def _entry(value: object) -> ProviderTransaction:
+    item = object_in(value) or {}
+    kind = item.get("kind")
+    if kind not in ("charge", "refund"):
+        raise Unavailable("the payment provider lists an entry of an unknown kind")
     key, charge_key = text_in(item.get("key")), text_in(item.get("charge_key"))
     amount_minor, currency = amount_in(item.get("amount_minor")), currency_in(item.get("currency"))
     provider_ref, at = text_in(item.get("provider_ref")), amount_in(item.get("at"))
     if not (key and charge_key and amount_minor and currency and provider_ref and at):
-        raise Unavailable("the payment provider's books hold an unreadable entry")
+        raise Unavailable("the payment provider lists an invalid entry")
     moment = datetime.fromtimestamp(at, UTC)
-    return ProviderTransaction(
-        item["kind"], key, charge_key, amount_minor, currency, provider_ref, moment
-    )
+    return ProviderTransaction(kind, key, charge_key, amount_minor, currency, provider_ref, moment)
 
 
-def _difference(body: dict[str, Any], key: str, amount_minor: int, currency: str) -> str | None:
-    """What in the answer is not what was asked for, or None."""
+def _difference(body: dict[str, object], key: str, amount_minor: int, currency: str) -> str | None:
+    """The first field that differs from the call, or None."""
     if body.get("key") != key:
         return "another key"
     if amount_in(body.get("amount_minor")) != amount_minor:
@@ -316,12 +324,12 @@ def _difference(body: dict[str, Any], key: str, amount_minor: int, currency: str
     return None
 
 
-def _why_unknown(answer: _Answer) -> str:
-    if answer.reason is not None:
-        return answer.reason
-    if answer.status == 200:
-        return f"status {text_in(answer.body.get('status')) or 'unreadable'}"
-    return f"HTTP {answer.status}"
+def _why_unknown(response: _Response) -> str:
+    if response.reason is not None:
+        return response.reason
+    if response.status == 200:
+        return f"status {text_in(response.body.get('status')) or 'unreadable'}"
+    return f"HTTP {response.status}"
 
 
 def _intent_path(call: ChargeCall) -> str:
@@ -329,6 +337,6 @@ def _intent_path(call: ChargeCall) -> str:
 
 
 def _is_past(moment: datetime | None) -> bool:
-    # The process's own clock may be wrong; the caller has compared with the database's just
-    # before. This only stops a process that was frozen between that and here.
+    # The caller has compared with the database's clock just before; this stops a process that was
+    # suspended in between. The process's own clock may be wrong.
     return moment is not None and datetime.now(UTC) >= moment

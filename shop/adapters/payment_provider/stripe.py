@@ -1,15 +1,15 @@
 """The adapter for Stripe, on its official library (optional extra ``stripe``).
 
-A charge is a PaymentIntent that is created with the call's key and confirmed on its own. An intent
-is found again by repeating its creation: within the key's life (24 hours) Stripe answers with the
-same intent. After that, and for the books, it is searched by the key in its metadata.
+A charge is a PaymentIntent that is created with the call's key and confirmed in a second request.
+An intent is found again by repeating its creation: for 24 hours Stripe returns the same intent for
+the key. After that, and in ``find``, it is searched by the key in its metadata.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -27,7 +27,12 @@ from shop.adapters.payment_provider.protocol import (
     RefundCall,
     RefundOutcome,
 )
-from shop.adapters.payment_provider.response_fields import amount_in, currency_in, text_in
+from shop.adapters.payment_provider.response_fields import (
+    amount_in,
+    currency_in,
+    object_in,
+    text_in,
+)
 from shop.adapters.payment_provider.stripe_currency import amount_from_stripe, amount_to_stripe
 from shop.primitives.errors import Unavailable
 
@@ -38,14 +43,14 @@ LIST_ENTRIES_MAX = 10_000
 PAGE_LIMIT_MAX = 100
 REFUNDS_PER_CHARGE_MAX = 1_000
 
-_REFUND_REFUSALS = ("charge_already_refunded", "charge_disputed", "refund_disputed_payment")
+_REFUND_REJECTIONS = ("charge_already_refunded", "charge_disputed", "refund_disputed_payment")
 
 
 class StripeProvider:
     """PaymentIntents captured on confirmation; no retries, one deadline per call.
 
-    The deadline shortens the timeout of each request of a call. As everywhere in ``requests`` it
-    counts from the last byte received. Threads may share the adapter.
+    The deadline limits the timeout of each request of a call, which in ``requests`` counts from the
+    last byte received. Threads may share the adapter.
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class StripeProvider:
         self._charges = client.v1.charges
 
     def create(self, call: ChargeCall) -> Intent:
-        """An unconfirmed PaymentIntent; a body that Stripe refuses is ``declined`` for good."""
+        """Creates an unconfirmed PaymentIntent; a body that Stripe rejects is ``declined``."""
         with self._deadline():
             intent = self._create(call)
         if isinstance(intent, Outcome):
@@ -79,11 +84,11 @@ class StripeProvider:
         return Intent("mismatch" if difference else "created", intent["id"], difference)
 
     def confirm(self, call: ChargeCall) -> Outcome:
-        """Take the money; the creation is repeated to learn the intent's id."""
+        """Captures; repeats the creation to obtain the intent's id."""
         return self.charge(call)
 
     def charge(self, call: ChargeCall) -> Outcome:
-        """Create and confirm. ``declined`` is definitive: nobody gives the intent another card."""
+        """Creates and confirms. ``declined`` is final: an intent gets no other card."""
         with self._deadline():
             intent = self._create(call)
             if isinstance(intent, Outcome):
@@ -91,14 +96,14 @@ class StripeProvider:
             difference = _difference(intent, call)
             if difference:
                 return Outcome("mismatch", provider_ref=intent["id"], reason=difference)
-            # No fixed key here: an intent can succeed only once by itself, while a 500 stored
-            # under a key would be answered again for a day.
+            # No idempotency key: an intent succeeds only once anyway, and Stripe would repeat a
+            # 500 that it stored for the key for a day.
             return self._change(call, intent["id"], self._intents.confirm)
 
     def cancel(self, call: ChargeCall) -> Outcome:
-        """Cancel the intent, creating it first if it was never seen: that is the tombstone.
+        """Cancels the intent; creates it first for an unknown key, as a tombstone.
 
-        Past ``charge_not_after`` the key may be forgotten, so the books are searched before.
+        After ``charge_not_after`` Stripe may have dropped the key, so the intent is searched first.
         """
         with self._deadline():
             if _is_past(call.charge_not_after):
@@ -113,12 +118,12 @@ class StripeProvider:
             return self._change(call, intent["id"], self._intents.cancel)
 
     def find(self, call: ChargeCall) -> Outcome:
-        """Search by key, then read the intent itself; the search lags behind by about a minute."""
+        """Searches by key, then reads the intent; the search index lags about a minute."""
         with self._deadline():
             return self._search(call)
 
     def refund(self, call: RefundCall) -> RefundOutcome:
-        """Give back; when the answer is an error, the charge's refunds are read once."""
+        """Refunds; after an error response the charge's refunds are read once."""
         params: Any = {
             "payment_intent": call.provider_ref,
             "amount": amount_to_stripe(call.amount_minor, call.currency),
@@ -142,13 +147,13 @@ class StripeProvider:
             return self._find_refund(call)
 
     def list_since(self, cursor: str, limit: int) -> ProviderTransactionPage:
-        """Charges and refunds of at most six hours, each page an hour back into the last one.
+        """Charges and refunds of at most six hours; each page overlaps the previous by an hour.
 
-        ``limit`` is the size of the requests, not of the page. Raises Unavailable.
+        ``limit`` is the page size of the requests to Stripe. Raises Unavailable.
         """
         now = int(time.time())
         if cursor and not (cursor.isascii() and cursor.isdigit()):
-            raise Unavailable("the cursor of the payment provider's list is unreadable")
+            raise Unavailable("the cursor of the payment provider's list is invalid")
         since = int(cursor) if cursor else now - FIRST_LIST_SECONDS
         until = min(now, since + LIST_WINDOW_SECONDS)
         params: Any = {
@@ -160,14 +165,16 @@ class StripeProvider:
                 charges = _all_pages(self._charges.list(params), LIST_ENTRIES_MAX)
                 refunds = _all_pages(self._refunds.list(params), LIST_ENTRIES_MAX)
             except stripe.StripeError as error:
-                raise Unavailable(f"the payment provider's books: {_reason(error)}") from error
+                raise Unavailable(
+                    f"the payment provider's list is unavailable: {_reason(error)}"
+                ) from error
         entries = [_charge_entry(item) for item in charges]
         entries += [_refund_entry(item) for item in refunds]
-        ours = sorted((item for item in entries if item is not None), key=lambda item: item.at)
-        return ProviderTransactionPage(tuple(ours), str(until), until < now)
+        listed = sorted((item for item in entries if item is not None), key=lambda item: item.at)
+        return ProviderTransactionPage(tuple(listed), str(until), until < now)
 
     def _create(self, call: ChargeCall, *, ignores_time: bool = False) -> dict[str, Any] | Outcome:
-        """The intent of the key as it was created, or why there is none."""
+        """The created intent of the key, or the outcome if there is none."""
         if not ignores_time and _is_past(call.charge_not_after):
             return Outcome("unknown", reason="past charge_not_after")
         params: Any = {
@@ -188,12 +195,12 @@ class StripeProvider:
             return _idempotency_outcome(error)
         except stripe.StripeError as error:
             if error.http_status in (400, 402) or error.code == "resource_missing":
-                # Stripe will not have this body, so no intent with this key can exist.
+                # Stripe rejects this body, so no intent with this key can exist.
                 return Outcome("declined", reason=_reason(error))
             return Outcome("unknown", reason=_reason(error))
 
     def _change(self, call: ChargeCall, intent_id: str, change: Any) -> Outcome:
-        """Confirm or cancel; when Stripe answers with an error, what the intent says itself."""
+        """Confirms or cancels; after an error response, the outcome of the intent as it is."""
         try:
             return _outcome(change(intent_id).to_dict(), call)
         except stripe.StripeError as error:
@@ -233,17 +240,17 @@ class StripeProvider:
             return RefundOutcome("unknown", reason=_reason(error))
         except Unavailable as error:
             return RefundOutcome("unknown", reason=error.message)
-        ours = [item for item in refunds if _metadata(item, "shop_key") == call.key]
-        return _refund_outcome(ours[0], call) if ours else RefundOutcome("missing")
+        matching = [item for item in refunds if _metadata(item, "shop_key") == call.key]
+        return _refund_outcome(matching[0], call) if matching else RefundOutcome("missing")
 
     @contextmanager
-    def _deadline(self) -> Iterator[None]:
+    def _deadline(self) -> Generator[None]:
         self._session.start(self._timeout_seconds)
         yield
 
 
 class _DeadlineSession(requests.Session):
-    """Gives each request of a call what is left of the call's time, thread by thread."""
+    """Limits each request to the remaining time of its thread's call."""
 
     def __init__(self, traceparent: Callable[[], str] | None) -> None:
         super().__init__()
@@ -251,11 +258,11 @@ class _DeadlineSession(requests.Session):
         self._traceparent = traceparent
 
     def start(self, seconds: float) -> None:
-        """The present thread's call begins."""
+        """Starts the deadline of the current thread's call."""
         self._running.deadline = time.monotonic() + seconds
 
     def request(self, *args: Any, **options: Any) -> requests.Response:
-        """One request, no longer than the call may still take."""
+        """Sends one request within the remaining time."""
         left = self._running.deadline - time.monotonic()
         if left <= 0:
             raise requests.Timeout("the call's time is over")
@@ -267,7 +274,7 @@ class _DeadlineSession(requests.Session):
 
 
 def _outcome(intent: dict[str, Any], call: ChargeCall) -> Outcome:
-    """What a PaymentIntent says of the charge (https://docs.stripe.com/payments/paymentintents)."""
+    """The outcome of a PaymentIntent (https://docs.stripe.com/payments/paymentintents)."""
     status, ref = intent.get("status"), text_in(intent.get("id"))
     currency = currency_in(intent.get("currency"))
     amount = intent.get("amount_received") if status == "succeeded" else None
@@ -282,15 +289,15 @@ def _outcome(intent: dict[str, Any], call: ChargeCall) -> Outcome:
     if status == "canceled":
         reason = text_in(intent.get("cancellation_reason"))
         return Outcome("voided", amount_minor, currency, ref, reason)
-    failure = intent.get("last_payment_error")
-    if status == "requires_payment_method" and isinstance(failure, dict):
+    failure = object_in(intent.get("last_payment_error"))
+    if status == "requires_payment_method" and failure is not None:
         reason = text_in(failure.get("decline_code")) or text_in(failure.get("code"))
         return Outcome("declined", amount_minor, currency, ref, reason)
     return Outcome("unknown", amount_minor, currency, ref, f"status {status}")
 
 
 def _difference(intent: dict[str, Any], call: ChargeCall) -> str | None:
-    """What in the intent is not what was asked for, or None."""
+    """The first field that differs from the call, or None."""
     currency = currency_in(intent.get("currency"))
     if text_in(intent.get("id")) is None:
         return "no id"
@@ -331,7 +338,7 @@ def _refund_failure(error: stripe.StripeError) -> RefundOutcome:
         outcome = _idempotency_outcome(error)
         is_mismatch = outcome.kind == "mismatch"
         return RefundOutcome("mismatch" if is_mismatch else "unknown", reason=outcome.reason)
-    if error.code in _REFUND_REFUSALS:
+    if error.code in _REFUND_REJECTIONS:
         return RefundOutcome("rejected", reason=error.code)
     return RefundOutcome("unknown", reason=_reason(error))
 
@@ -343,7 +350,7 @@ def _idempotency_outcome(error: stripe.IdempotencyError) -> Outcome:
 
 
 def _charge_entry(charge: dict[str, Any]) -> ProviderTransaction | None:
-    """The entry of a captured charge of ours; None for others that use the same account."""
+    """The entry of a captured charge of the shop; None for other charges of the account."""
     key = text_in(_metadata(charge, "shop_key"))
     if key is None or charge.get("status") != "succeeded" or charge.get("captured") is not True:
         return None
@@ -361,32 +368,31 @@ def _refund_entry(refund: dict[str, Any]) -> ProviderTransaction | None:
 
 
 def _entry(
-    kind: Any, key: str, charge_key: str, thing: dict[str, Any], amount: object, ref: object
+    kind: Any, key: str, charge_key: str, item: dict[str, Any], amount: object, ref: object
 ) -> ProviderTransaction:
-    currency, provider_ref = currency_in(thing.get("currency")), text_in(ref)
+    currency, provider_ref = currency_in(item.get("currency")), text_in(ref)
     amount_minor = amount_from_stripe(amount_in(amount), currency)
-    created = amount_in(thing.get("created"))
+    created = amount_in(item.get("created"))
     if not (currency and provider_ref and amount_minor and created):
-        raise Unavailable("the payment provider's books hold an unreadable entry")
+        raise Unavailable("the payment provider lists an invalid entry")
     moment = datetime.fromtimestamp(created, UTC)
     return ProviderTransaction(kind, key, charge_key, amount_minor, currency, provider_ref, moment)
 
 
 def _all_pages(first: Any, items_max: int) -> list[dict[str, Any]]:
-    """Every item of a list; raises Unavailable rather than leave some out."""
+    """Every item of a list; raises Unavailable if there are more than ``items_max``."""
     items = [item.to_dict() for item in islice(first.auto_paging_iter(), items_max + 1)]
     if len(items) > items_max:
         raise Unavailable(f"the payment provider lists more than {items_max} entries at once")
     return items
 
 
-def _metadata(thing: dict[str, Any], name: str) -> object:
-    metadata = thing.get("metadata")
-    return metadata.get(name) if isinstance(metadata, dict) else None
+def _metadata(item: dict[str, Any], name: str) -> object:
+    return (object_in(item.get("metadata")) or {}).get(name)
 
 
 def _reason(error: stripe.StripeError) -> str:
-    """Our own words and Stripe's codes; never its message, which may quote what was sent."""
+    """Stripe's error code or status; not its message, which may quote the request."""
     if isinstance(error, stripe.CardError) or error.code:
         return str(error.code)
     return f"HTTP {error.http_status}" if error.http_status else "no answer"

@@ -1,7 +1,7 @@
-"""Believes a provider's webhook, or refuses it.
+"""Verifies the signature of a provider's webhook and reads its event.
 
-Both providers sign alike: ``t=<unix seconds>,v1=<hex HMAC-SHA256 of "t.body">`` over the bytes as
-received, in ``Webhook-Signature`` (sandbox) or ``Stripe-Signature``
+Both providers sign in the same way, ``t=<unix seconds>,v1=<hex HMAC-SHA256 of "t.body">`` over the
+bytes as received, in ``Webhook-Signature`` (simulator) or ``Stripe-Signature``
 (https://docs.stripe.com/webhooks#verify-manually).
 """
 
@@ -12,10 +12,15 @@ import hmac
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from events.records import frozen
-from shop.adapters.payment_provider.response_fields import amount_in, currency_in, text_in
+from shop.adapters.payment_provider.response_fields import (
+    amount_in,
+    currency_in,
+    object_in,
+    text_in,
+)
 from shop.adapters.payment_provider.stripe_currency import amount_from_stripe
 from shop.primitives.errors import ClientError
 
@@ -25,7 +30,7 @@ SIGNATURES_MAX = 8
 
 NoticeKind = Literal["captured", "declined", "voided", "succeeded", "rejected", "ignored"]
 
-_SANDBOX_KINDS: dict[str, tuple[NoticeKind, bool]] = {
+_SIMULATOR_KINDS: dict[str, tuple[NoticeKind, bool]] = {
     "charge.captured": ("captured", False),
     "charge.declined": ("declined", False),
     "charge.voided": ("voided", False),
@@ -47,10 +52,10 @@ _STRIPE_REFUND_KINDS: dict[str, NoticeKind] = {
 
 @frozen
 class WebhookNotice:
-    """What a provider says happened; to be compared with our rows like any answer.
+    """The event of a webhook, which the caller compares with the payment or refund.
 
     ``key`` is the charge's or the refund's idempotency key. ``ignored`` notices are authentic but
-    none of our business (another type, another shop's payment): their key is empty, their amount 0.
+    not relevant (another type, another shop's payment): their key is empty, their amount 0.
     """
 
     event_id: str
@@ -63,19 +68,19 @@ class WebhookNotice:
 
 
 def verify(headers: Mapping[str, str], body: bytes, secret: str, now: datetime) -> WebhookNotice:
-    """The notice in an authentic webhook.
+    """The notice of an authentic webhook.
 
-    Raises Refused 401 when the signature is missing, wrong, or more than five minutes away from
-    ``now`` in either direction, and 400 when an authentic body is not what the provider documents.
-    Whether the event was seen before is the inbox's question, not ours.
+    Raises ClientError 401 when the signature is missing, wrong, or more than five minutes before or
+    after ``now``, and 400 when an authentic body is not what the provider documents. Duplicates are
+    detected by the inbox, not here.
     """
     lowered = {name.lower(): value for name, value in headers.items()}
-    sandbox, stripe = lowered.get("webhook-signature"), lowered.get("stripe-signature")
-    if (sandbox is None) == (stripe is None):
+    simulator, stripe = lowered.get("webhook-signature"), lowered.get("stripe-signature")
+    if (simulator is None) == (stripe is None):
         raise _not_authentic("exactly one signature header is needed")
-    _check_signature(sandbox or stripe or "", body, secret, now)
+    _check_signature(simulator or stripe or "", body, secret, now)
     event = _read_event(body)
-    return _sandbox_notice(event) if sandbox is not None else _stripe_notice(event)
+    return _simulator_notice(event) if simulator is not None else _stripe_notice(event)
 
 
 def _check_signature(header: str, body: bytes, secret: str, now: datetime) -> None:
@@ -91,61 +96,59 @@ def _check_signature(header: str, body: bytes, secret: str, now: datetime) -> No
         raise _not_authentic("the signature's time is unreadable")
     signed = stamp.encode() + b"." + body
     expected = hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest().encode()
-    # Every signature is compared (a secret being rotated sends two), each in constant time.
+    # Every signature is compared in constant time; during a rotation of the secret there are two.
     if not any([hmac.compare_digest(expected, given.encode()) for given in signatures]):
         raise _not_authentic("the signature is wrong")
     if abs(now.timestamp() - int(stamp)) > AGE_SECONDS_MAX:
         raise _not_authentic("the signature is too old or too far ahead")
 
 
-def _read_event(body: bytes) -> dict[str, Any]:
+def _read_event(body: bytes) -> dict[str, object]:
     try:
-        event = json.loads(body)
+        value: object = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise _malformed("the body is not JSON") from error
-    if not isinstance(event, dict):
+    event = object_in(value)
+    if event is None:
         raise _malformed("the body is not a JSON object")
     return event
 
 
-def _sandbox_notice(event: dict[str, Any]) -> WebhookNotice:
+def _simulator_notice(event: dict[str, object]) -> WebhookNotice:
     event_id, event_type = text_in(event.get("id")), text_in(event.get("type"))
-    data = event.get("data")
-    if event_id is None or event_type is None or not isinstance(data, dict):
+    data = object_in(event.get("data"))
+    if event_id is None or event_type is None or data is None:
         raise _malformed("id, type or data is missing")
-    if event_type not in _SANDBOX_KINDS:
+    if event_type not in _SIMULATOR_KINDS:
         return _ignored(event_id)
-    kind, is_refund = _SANDBOX_KINDS[event_type]
+    kind, is_refund = _SIMULATOR_KINDS[event_type]
     return _notice(
         event_id, kind, data, amount_in(data.get("amount_minor")), data.get("provider_ref"),
         is_refund=is_refund, key=data.get("key"),
     )  # fmt: skip
 
 
-def _stripe_notice(event: dict[str, Any]) -> WebhookNotice:
+def _stripe_notice(event: dict[str, object]) -> WebhookNotice:
     event_id, event_type = text_in(event.get("id")), text_in(event.get("type"))
-    data = event.get("data")
-    thing = data.get("object") if isinstance(data, dict) else None
-    if event_id is None or event_type is None or not isinstance(thing, dict):
+    data = object_in(event.get("data")) or {}
+    item = object_in(data.get("object"))
+    if event_id is None or event_type is None or item is None:
         raise _malformed("id, type or data.object is missing")
     is_refund = event_type in _STRIPE_REFUND_EVENTS
-    status = str(thing.get("status"))
+    status = str(item.get("status"))
     kind = _STRIPE_REFUND_KINDS.get(status) if is_refund else _STRIPE_INTENT_KINDS.get(event_type)
-    metadata = thing.get("metadata")
-    key = metadata.get("shop_key") if isinstance(metadata, dict) else None
+    key = (object_in(item.get("metadata")) or {}).get("shop_key")
     if kind is None or key is None:
         return _ignored(event_id)
-    amount = thing.get("amount_received") if kind == "captured" else thing.get("amount")
-    amount_minor = amount_from_stripe(amount_in(amount), currency_in(thing.get("currency")))
-    return _notice(
-        event_id, kind, thing, amount_minor, thing.get("id"), is_refund=is_refund, key=key
-    )
+    amount = item.get("amount_received") if kind == "captured" else item.get("amount")
+    amount_minor = amount_from_stripe(amount_in(amount), currency_in(item.get("currency")))
+    return _notice(event_id, kind, item, amount_minor, item.get("id"), is_refund=is_refund, key=key)
 
 
 def _notice(
     event_id: str,
     kind: NoticeKind,
-    data: dict[str, Any],
+    data: dict[str, object],
     amount_minor: int | None,
     provider_ref: object,
     *,
