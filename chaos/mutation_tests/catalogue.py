@@ -12,17 +12,17 @@ from chaos.mutation_tests.mutant import Edit, Mutant
 DEAD_LETTER = "functions/dead_letter/handler.py"
 PLACE_ORDER = "functions/place_order/handler.py"
 READ_ORDERS = "functions/read_orders/handler.py"
-CHARGING = "shop/orders/charge.py"
-DUE = "shop/due_jobs.py"
+CHARGE = "shop/orders/charge.py"
+DUE_JOBS = "shop/due_jobs.py"
 IDEMPOTENCY = "shop/messaging/idempotency.py"
 INBOX = "shop/messaging/inbox.py"
 INVENTORY = "shop/inventory.py"
-LIFECYCLE = "shop/orders/decide.py"
+DECIDE = "shop/orders/decide.py"
 ORDERS = "shop/orders/orders.py"
 OUTBOX = "shop/messaging/outbox.py"
 SIMULATOR = "shop/adapters/payment_provider/simulator.py"
 WEBHOOK = "shop/adapters/payment_provider/webhook.py"
-REFUNDING = "shop/orders/refund.py"
+REFUND = "shop/orders/refund.py"
 HTTP_PIPELINE = "shop/runtime/http_pipeline.py"
 EVENT_PIPELINE = "shop/runtime/event_pipeline.py"
 EVENT_CONTEXT = "shop/runtime/event_context.py"
@@ -30,9 +30,9 @@ REQUEST_CONTEXT = "shop/runtime/request_context.py"
 REQUEST_VALIDATION = "shop/runtime/request_validation.py"
 IDEMPOTENCY_POLICY = "shop/runtime/idempotency_policy.py"
 AUTHENTICATION = "shop/runtime/authentication.py"
-SAGA = "shop/orders/apply.py"
+APPLY = "shop/orders/apply.py"
 GRANTS = "shop/schema/grants.py"
-PROMISES = "shop/schema/triggers_and_views.py"
+TRIGGERS_AND_VIEWS = "shop/schema/triggers_and_views.py"
 SCHEMA = "shop/schema/migrations/versions/0001_the_shop.py"
 SETTLE = "functions/settle/handler.py"
 SETTLEMENT = "shop/settlement.py"
@@ -70,7 +70,7 @@ NO_ROW_SECURITY = Edit(
     'own = "true"',
 )
 LATE_CAPTURE_IGNORED = Edit(
-    LIFECYCLE,
+    DECIDE,
     "if payment is None or payment.status == PaymentStatus.CAPTURED:",
     "if payment is None or payment.status not in OPEN_PAYMENT:",
 )
@@ -190,7 +190,7 @@ _STOCK = (
         "cancelling twice releases the stock twice",
         (
             Edit(
-                LIFECYCLE,
+                DECIDE,
                 'return (Reject("NOT_CANCELLABLE", "the order is cancelled already"),)',
                 "return (ChangeReservations(ReservationStatus.HELD, ReservationStatus.RELEASED),)",
             ),
@@ -216,7 +216,7 @@ _STOCK = (
                 "where order_id = %(order_id)s::uuid\n",
             ),
             Edit(
-                SAGA,
+                APPLY,
                 'assert rows, f"a guarded statement returned no row: {statement}"',
                 "_ = (rows, statement)",
             ),
@@ -281,7 +281,7 @@ _STOCK = (
         "cancelling an order does not release its stock",
         (
             Edit(
-                LIFECYCLE,
+                DECIDE,
                 "ChangeReservations(ReservationStatus.HELD, ReservationStatus.RELEASED),\n"
                 "            ChangeOrderStatus(OrderStatus.PENDING, _cancel_target(state), message",
                 "ChangeOrderStatus(OrderStatus.PENDING, _cancel_target(state), message",
@@ -332,7 +332,7 @@ _PAYMENTS = (
         "a timeout is treated as a decline, and the later capture is ignored",
         (
             Edit(
-                CHARGING,
+                CHARGE,
                 "return messages.PaymentUnknown(payment_id)",
                 "return messages.Declined(payment_id)",
             ),
@@ -362,7 +362,7 @@ _PAYMENTS = (
         "a capture is ignored after the customer has cancelled",
         (
             Edit(
-                LIFECYCLE,
+                DECIDE,
                 "if payment is None or payment.status == PaymentStatus.CAPTURED:",
                 "if payment is None or payment.status == PaymentStatus.CAPTURED or "
                 "state.order.status in CLOSED_ORDER:",
@@ -376,7 +376,7 @@ _PAYMENTS = (
         "a capture after the end of the order is posted and not refunded",
         (
             Edit(
-                LIFECYCLE,
+                DECIDE,
                 "return (change, post, OpenRefund("
                 'payment.payment_id, payment.amount_minor, "LATE_CAPTURE"))',
                 "return (change, post)",
@@ -390,7 +390,7 @@ _PAYMENTS = (
         "a payment is retried under another idempotency key: the provider charges twice",
         (
             Edit(
-                CHARGING,
+                CHARGE,
                 "return _pending_charge("
                 "due.order_id, attempt, decide.provider_call(rows.state, payment))",
                 """pending = _pending_charge(
@@ -400,7 +400,7 @@ _PAYMENTS = (
     return replace(pending, call=call)""",
             ),
             Edit(
-                CHARGING,
+                CHARGE,
                 "from dataclasses import field\n",
                 "from dataclasses import field, replace\n",
             ),
@@ -413,7 +413,7 @@ _PAYMENTS = (
         "an order may have two open payments, and both are charged",
         (
             Edit(
-                LIFECYCLE,
+                DECIDE,
                 """        order.status != OrderStatus.PENDING
         or not order.charge_requested
         or state.open_payment
@@ -421,7 +421,7 @@ _PAYMENTS = (
 """,
                 "        order.status != OrderStatus.PENDING\n",
             ),
-            _without(SAGA, "    batch.add(orders.charge_started(batch.order_id))\n"),
+            _without(APPLY, "    batch.add(orders.charge_started(batch.order_id))\n"),
             NO_SINGLE_OPEN_PAYMENT,
         ),
         ("I-09",),
@@ -437,13 +437,13 @@ _PAYMENTS = (
                 'if amount_in(body.get("amount_minor")) is None:',
             ),
             Edit(
-                LIFECYCLE,
+                DECIDE,
                 "if (message.amount_minor, message.currency) != "
                 "(payment.amount_minor, payment.currency):",
                 "if message.currency != payment.currency:",
             ),
             Edit(
-                LIFECYCLE,
+                DECIDE,
                 "PostingKind.CAPTURE, payment.payment_id, payment.amount_minor, payment.currency",
                 "PostingKind.CAPTURE, payment.payment_id, message.amount_minor, payment.currency",
             ),
@@ -456,7 +456,7 @@ _PAYMENTS = (
         "the open payment of a cancelled order is neither voided nor resolved",
         (
             Edit(
-                CHARGING,
+                CHARGE,
                 "    tx.execute(payments.postpone(payment_id))\n",
                 """    if decide.provider_call(rows.state, payment) == "cancel":
         return None
@@ -472,7 +472,7 @@ _PAYMENTS = (
         "unknown payments stay unknown: no timer queries the provider again",
         (
             Edit(
-                DUE,
+                DUE_JOBS,
                 "context.run(charge.RESOLVE, UUID(subject))",
                 "context.log_postponed(subject)",
             ),
@@ -523,7 +523,7 @@ _REFUNDS = (
         "each attempt of a refund uses another idempotency key: it is refunded twice",
         (
             Edit(
-                REFUNDING,
+                REFUND,
                 "key=refund.provider_key,",
                 'key=refund.provider_key + (f":{refund.tries}" if refund.tries else ""),',
             ),
@@ -534,7 +534,7 @@ _REFUNDS = (
         "M-28",
         "H-12",
         "cancelling a paid order opens no refund",
-        (_without(LIFECYCLE, "        *refund,\n"),),
+        (_without(DECIDE, "        *refund,\n"),),
         ("Q-01", "Q-04", "quiescence"),
     ),
     Mutant(
@@ -543,7 +543,7 @@ _REFUNDS = (
         "a refund that timed out is treated as successful",
         (
             Edit(
-                REFUNDING,
+                REFUND,
                 "return messages.RefundUnknown(refund_id)",
                 "return messages.Refunded(refund_id)",
             ),
@@ -556,7 +556,7 @@ _REFUNDS = (
         "a refund is attempted once and never retried",
         (
             Edit(
-                DUE,
+                DUE_JOBS,
                 "context.run(refund.REFUND, UUID(subject))",
                 "context.log_postponed(subject)",
             ),
@@ -569,7 +569,7 @@ _REFUNDS = (
         "every webhook of one capture is posted: postings have no unique constraint",
         (
             Edit(
-                LIFECYCLE,
+                DECIDE,
                 """    if payment is None or payment.status == PaymentStatus.CAPTURED:
         return NOTHING
 """,
@@ -590,7 +590,7 @@ _REFUNDS = (
         "a refund has no posting, so revenue is overstated",
         (
             _without(
-                LIFECYCLE,
+                DECIDE,
                 "        PostToLedger(PostingKind.REFUND, refund.refund_id, "
                 "refund.amount_minor, currency),\n",
             ),
@@ -603,7 +603,7 @@ _REFUNDS = (
         "a business day is settled before it has ended and its transactions are committed",
         (
             Edit(
-                PROMISES,
+                TRIGGERS_AND_VIEWS,
                 "((d.day + 1)::timestamp at time zone z.name)\n      + interval '2 minutes'",
                 "(d.day::timestamp at time zone z.name)",
             ),
@@ -680,7 +680,7 @@ returning event_id
         "no relay: an event that was not published immediately never is",
         (
             Edit(
-                DUE,
+                DUE_JOBS,
                 "context.relay([_as_outbox_row(row) for row in due])",
                 'context.log_postponed(f"{len(due)} events are due")',
             ),
@@ -783,7 +783,7 @@ _ACCESS = (
         "any customer can cancel any order",
         (
             _without(
-                SAGA,
+                APPLY,
                 '    if rows.order.user_id != user_id:\n        raise not_found("the order")\n',
             ),
             NO_ROW_SECURITY,

@@ -92,7 +92,7 @@ def test_without_a_toxic_bytes_are_forwarded_unchanged() -> None:
 def test_slow_edge_delivers_all_bytes_in_order(toxic: Toxic) -> None:
     async def scenario(proxies: Proxies, port: int, _: list[bytes]) -> None:
         await proxies.add("edge", toxic)
-        sent = bytes(range(256)) * 20
+        sent = bytes(range(256)) * 4
         assert await exchange(port, sent, len(sent)) == sent
 
     run(scenario)
