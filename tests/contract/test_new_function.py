@@ -1,4 +1,4 @@
-"""`make new`: what the template makes keeps the rules that every function keeps."""
+"""make new: a function created from the template satisfies the rules of all functions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what a function stands on, to make one in."""
-    for room in ("events", "functions", "shop"):
-        shutil.copytree(ROOT / room, tmp_path / room)
+    """A copy of the packages that a function needs, in which to create one."""
+    for package in ("events", "functions", "shop"):
+        shutil.copytree(ROOT / package, tmp_path / package)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
 
-def test_the_new_function_is_found_by_the_registry(tree: Path) -> None:
+def test_registry_finds_the_new_function(tree: Path) -> None:
     make_function("count_unicorns", tree)
 
     program = """
@@ -35,57 +35,57 @@ route, = spec.routes
 print(route.method, route.path, callable(getattr(handler, route.handler)),
     sorted(getattr(schema, route.response).model_fields))
 """
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], cwd=tree, capture_output=True, text=True, check=False
     )
 
-    assert ran.stderr == ""
-    assert ran.stdout == "GET /unicorns True ['answered_at']\n"
+    assert result.stderr == ""
+    assert result.stdout == "GET /unicorns True ['answered_at']\n"
 
 
-def test_the_new_function_passes_the_linters(tree: Path) -> None:
+def test_new_function_passes_ruff(tree: Path) -> None:
     written = [str(p) for p in make_function("count_unicorns", tree) if p.suffix == ".py"]
 
     for command in (["check", "--no-cache"], ["format", "--no-cache", "--check"]):
-        ran = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "ruff", *command, *written],
             cwd=tree,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert ran.returncode == 0, ran.stdout
+        assert result.returncode == 0, result.stdout
 
 
-def test_the_example_is_a_valid_answer(tree: Path) -> None:
+def test_example_is_a_valid_response(tree: Path) -> None:
     make_function("count_unicorns", tree)
 
     program = """
 import json, pathlib
-from functions.count_unicorns.schema import CountUnicornsAnswer
+from functions.count_unicorns.schema import CountUnicornsResponse
 example = json.loads(pathlib.Path("functions/count_unicorns/example.json").read_text())
-answer = json.dumps(example["count_unicorns"]["answer"])
-print(CountUnicornsAnswer.model_validate_json(answer).answered_at)
+response = json.dumps(example["count_unicorns"]["answer"])
+print(CountUnicornsResponse.model_validate_json(response).answered_at)
 """
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], cwd=tree, capture_output=True, text=True, check=False
     )
 
-    assert ran.stderr == ""
-    assert ran.stdout == "2026-02-01 09:00:00+00:00\n"
+    assert result.stderr == ""
+    assert result.stdout == "2026-02-01 09:00:00+00:00\n"
 
 
 @pytest.mark.parametrize(
     "name", ["", "Reviews", "list-reviews", "1_review", "../etc", "a" * 41, "class", "list__x"]
 )
-def test_a_bad_name_is_refused_and_nothing_is_written(name: str, tmp_path: Path) -> None:
+def test_invalid_name_is_rejected_and_nothing_is_written(name: str, tmp_path: Path) -> None:
     with pytest.raises(FunctionNotCreated, match="not a valid function name"):
         make_function(name, tmp_path)
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_function_is_left_alone(tree: Path) -> None:
+def test_existing_function_is_not_overwritten(tree: Path) -> None:
     make_function("count_unicorns", tree)
     handler = tree / "functions/count_unicorns/handler.py"
     handler.write_text("# mine\n")
@@ -100,5 +100,5 @@ def test_an_existing_function_is_left_alone(tree: Path) -> None:
     ("name", "path"),
     [("list_reviews", "/reviews"), ("export_tax_report", "/tax-report"), ("ping", "/ping")],
 )
-def test_the_route_is_the_noun(name: str, path: str) -> None:
+def test_route_is_the_noun_of_the_name(name: str, path: str) -> None:
     assert path_of(name) == path

@@ -1,4 +1,4 @@
-"""Every deployment artefact and document is what the specs say: valid, whole, and not drifted."""
+"""Rendered files equal the specs, are valid, and describe every function, route and event."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DURATION = re.compile(r"PT(\d+)S")
 
 @pytest.fixture(scope="module")
 def files() -> dict[Path, str]:
-    """Everything that is generated, as the specs say now."""
+    """Every file as rendered from the current specs."""
     return render_all()
 
 
@@ -53,17 +53,17 @@ def routes() -> Iterator[tuple[FunctionSpec, Route]]:
 # ---------------------------------------------------------------- drift
 
 
-def test_what_is_committed_is_what_the_specs_say(files: dict[Path, str]) -> None:
+def test_committed_files_equal_the_rendered_ones(files: dict[Path, str]) -> None:
     assert drift(ROOT, files) == []
 
 
-def test_check_names_every_missing_changed_and_orphaned_file(
+def test_check_reports_missing_changed_and_orphaned_files(
     tmp_path: Path, files: dict[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path, files)
     (tmp_path / "stack.yml").write_text("functions: {}\n")
     (tmp_path / "infra/edge/routes.json").unlink()
-    (tmp_path / "infra/knative/base/shop-forgotten.yaml").write_text("kind: Service\n")
+    (tmp_path / "infra/knative/base/shop-orphan.yaml").write_text("kind: Service\n")
     (tmp_path / "infra/knative/README.md").write_text("Written by hand.\n")
 
     status = main(["--check"], root=tmp_path)
@@ -71,18 +71,16 @@ def test_check_names_every_missing_changed_and_orphaned_file(
     assert status == 1
     assert capsys.readouterr().err.splitlines() == [
         "infra/edge/routes.json is missing",
-        "stack.yml is not what the specs say",
-        "infra/knative/base/shop-forgotten.yaml has no renderer",
+        "stack.yml differs from the specs",
+        "infra/knative/base/shop-orphan.yaml has no renderer",
     ]
     assert (tmp_path / "stack.yml").read_text() == "functions: {}\n"
 
 
-def test_render_mends_every_drift_and_then_finds_none(
-    tmp_path: Path, files: dict[Path, str]
-) -> None:
+def test_render_corrects_every_difference(tmp_path: Path, files: dict[Path, str]) -> None:
     write(tmp_path, files)
     (tmp_path / "stack.yml").write_text("functions: {}\n")
-    (tmp_path / "infra/knative/base/shop-forgotten.yaml").write_text("kind: Service\n")
+    (tmp_path / "infra/knative/base/shop-orphan.yaml").write_text("kind: Service\n")
 
     assert main([], root=tmp_path) == 0
 
@@ -90,7 +88,7 @@ def test_render_mends_every_drift_and_then_finds_none(
     assert main(["--check"], root=tmp_path) == 0
 
 
-def test_two_runs_write_the_same_bytes(tmp_path: Path, files: dict[Path, str]) -> None:
+def test_second_run_writes_the_same_bytes(tmp_path: Path, files: dict[Path, str]) -> None:
     script = (
         "import sys; from pathlib import Path; from tools.render.__main__ import main; "
         "sys.exit(main([], root=Path(sys.argv[1])))"
@@ -108,7 +106,7 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path, files: dict[Path, str]) -
     assert drift(tmp_path, files) == []
 
 
-def test_every_generated_text_ends_in_one_newline(files: dict[Path, str]) -> None:
+def test_rendered_file_ends_in_one_newline(files: dict[Path, str]) -> None:
     bad = [path for path, text in files.items() if not re.search(r"[^\n]\n\Z", text)]
 
     assert bad == []
@@ -118,7 +116,7 @@ def test_every_generated_text_ends_in_one_newline(files: dict[Path, str]) -> Non
 
 
 @pytest.mark.parametrize("path", OPENAPI, ids=lambda path: path.stem)
-def test_each_openapi_document_is_valid(files: dict[Path, str], path: Path) -> None:
+def test_openapi_document_is_valid(files: dict[Path, str], path: Path) -> None:
     document = json.loads(files[path])
 
     assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
@@ -128,7 +126,7 @@ def test_each_openapi_document_is_valid(files: dict[Path, str], path: Path) -> N
     )
 
 
-def test_every_route_is_shown_with_who_may_call_and_what_it_refuses(
+def test_openapi_has_every_route_with_its_security_and_statuses(
     files: dict[Path, str],
 ) -> None:
     paths = json.loads(files[openapi.ASSETS / "openapi.json"])["paths"]
@@ -148,7 +146,7 @@ def test_every_route_is_shown_with_who_may_call_and_what_it_refuses(
         assert set(re.findall(r"\{(\w+)\}", route.path)) <= names
 
 
-def test_refusals_are_problem_documents_and_429_says_when_to_come_back(
+def test_error_responses_are_problem_documents_and_429_has_retry_after(
     files: dict[Path, str],
 ) -> None:
     document = json.loads(files[openapi.ASSETS / "openapi.json"])
@@ -162,7 +160,7 @@ def test_refusals_are_problem_documents_and_429_says_when_to_come_back(
     assert set(responses["Problem503"]["headers"]) == {"Retry-After"}
 
 
-def test_every_example_is_accepted_by_the_model_it_is_an_example_of() -> None:
+def test_example_is_valid_for_its_model() -> None:
     checked = 0
     for spec, route in routes():
         example = openapi.example_of(spec, route)
@@ -179,7 +177,7 @@ def test_every_example_is_accepted_by_the_model_it_is_an_example_of() -> None:
     assert checked >= 10
 
 
-def test_models_of_one_name_stay_apart_when_they_differ() -> None:
+def test_different_models_with_one_name_get_different_names() -> None:
     reading = next(spec for spec in all_specs() if spec.name == "read_settlements")
     collected = models.collect((reading,))
 
@@ -195,18 +193,18 @@ def test_models_of_one_name_stay_apart_when_they_differ() -> None:
         assert set(models.targets(whole.schemas[name])) <= set(whole.schemas), key
 
 
-def test_two_routes_with_one_handler_name_are_refused() -> None:
+def test_two_routes_with_one_handler_are_an_error() -> None:
     spec = next(spec for spec in all_specs() if spec.name == "read_settlements")
-    twin = replace(spec, name="read_settlements", routes=(spec.routes[0], spec.routes[0]))
+    duplicated = replace(spec, name="read_settlements", routes=(spec.routes[0], spec.routes[0]))
 
     with pytest.raises(ValueError, match="read_daily"):
-        openapi.document((twin,), models.collect((twin,)))
+        openapi.document((duplicated,), models.collect((duplicated,)))
 
 
 # ---------------------------------------------------------------- AsyncAPI
 
 
-def test_asyncapi_shows_both_ends_of_every_event(files: dict[Path, str]) -> None:
+def test_asyncapi_has_emitters_and_consumers_of_every_event(files: dict[Path, str]) -> None:
     document = json.loads(files[openapi.ASSETS / "asyncapi.json"])
 
     operations = document["operations"]
@@ -224,7 +222,7 @@ def test_asyncapi_shows_both_ends_of_every_event(files: dict[Path, str]) -> None
 # ---------------------------------------------------------------- edge
 
 
-def test_the_edge_knows_every_route_and_no_other(files: dict[Path, str]) -> None:
+def test_edge_table_has_exactly_the_routes_of_the_specs(files: dict[Path, str]) -> None:
     table = json.loads(files[Path("infra/edge/routes.json")])["routes"]
 
     assert sorted((r["method"], r["path"], r["function"]) for r in table) == sorted(
@@ -235,7 +233,7 @@ def test_the_edge_knows_every_route_and_no_other(files: dict[Path, str]) -> None
 # ---------------------------------------------------------------- Knative
 
 
-def test_each_function_is_one_private_service_that_scales_from_zero(
+def test_function_is_a_cluster_local_service_that_scales_from_zero(
     manifests: list[dict[str, Any]],
 ) -> None:
     services = of_kind(manifests, "Service")
@@ -263,7 +261,7 @@ def test_each_function_is_one_private_service_that_scales_from_zero(
         assert container["securityContext"]["runAsNonRoot"] is True
 
 
-def test_each_subscription_is_a_trigger_with_the_whole_delivery_block(
+def test_subscription_is_a_trigger_with_a_complete_delivery(
     manifests: list[dict[str, Any]],
 ) -> None:
     triggers = of_kind(manifests, "Trigger")
@@ -296,7 +294,7 @@ def test_each_subscription_is_a_trigger_with_the_whole_delivery_block(
         assert int(timeout[1]) > pod["responseStartTimeoutSeconds"]
 
 
-def test_each_schedule_is_a_cron_job_that_ticks_its_function(
+def test_schedule_is_a_cron_job_that_ticks_its_function(
     manifests: list[dict[str, Any]],
 ) -> None:
     jobs = of_kind(manifests, "CronJob")
@@ -316,7 +314,7 @@ def test_each_schedule_is_a_cron_job_that_ticks_its_function(
     }
 
 
-def test_every_event_has_an_event_type_and_every_file_is_listed(
+def test_event_has_an_event_type_and_kustomization_lists_every_file(
     files: dict[Path, str], manifests: list[dict[str, Any]]
 ) -> None:
     types = of_kind(manifests, "EventType")
@@ -335,8 +333,8 @@ def test_every_event_has_an_event_type_and_every_file_is_listed(
     )
 
 
-def test_only_login_sees_the_key_that_signs_tokens() -> None:
-    holders = {name: [] for spec in all_specs() for name in secrets_of(spec)}
+def test_only_login_mounts_the_key_that_signs_tokens() -> None:
+    holders: dict[str, list[str]] = {name: [] for spec in all_specs() for name in secrets_of(spec)}
     for spec in all_specs():
         for name in secrets_of(spec):
             holders[name].append(spec.name)
@@ -351,7 +349,7 @@ def test_only_login_sees_the_key_that_signs_tokens() -> None:
 # ---------------------------------------------------------------- OpenFaaS
 
 
-def test_the_stack_holds_every_function_once_and_fits_the_community_edition(
+def test_stack_has_every_function_once_and_fits_the_community_edition(
     files: dict[Path, str],
 ) -> None:
     stack = yaml.safe_load(files[Path("stack.yml")])
@@ -369,7 +367,7 @@ def test_the_stack_holds_every_function_once_and_fits_the_community_edition(
                 assert Path(path).name in function["secrets"]
 
 
-def test_a_group_of_two_trust_domains_is_refused() -> None:
+def test_group_of_two_trust_domains_is_an_error() -> None:
     cart = FunctionSpec(name="cart", summary="s", database_role="ordering")
     reading = FunctionSpec(name="read_orders", summary="s", database_role="ops")
 
@@ -377,7 +375,7 @@ def test_a_group_of_two_trust_domains_is_refused() -> None:
         openfaas.stack((cart, reading))
 
 
-def test_a_sixteenth_function_is_refused() -> None:
+def test_sixteenth_function_is_an_error() -> None:
     many = tuple(
         FunctionSpec(name=f"f_{n}", summary="s", database_role=None, scale=Scale())
         for n in range(16)

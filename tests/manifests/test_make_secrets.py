@@ -1,4 +1,4 @@
-"""The keys of an install: each function of the cluster starts with exactly what was made for it."""
+"""make_secrets: each function starts with the secrets that are created for it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Printed = dict[tuple[str, str], dict[str, Any]]
 
 
 def printed(keys: Path, capsys: pytest.CaptureFixture[str], *options: str) -> Printed:
-    """What the command prints, by kind and name."""
+    """The printed objects, by kind and name."""
     assert main([f"--keys={keys}", *options]) == 0
     documents = yaml.safe_load_all(capsys.readouterr().out)
     return {(d["kind"], d["metadata"]["name"]): d for d in documents}
 
 
 @pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.name)
-def test_every_function_starts_in_prod_with_its_own_secrets_and_no_other(
+def test_function_starts_in_prod_with_its_own_secrets_only(
     spec: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = printed(tmp_path / "keys", capsys)
@@ -50,7 +50,7 @@ def test_every_function_starts_in_prod_with_its_own_secrets_and_no_other(
         assert f"//shop_{spec.database_role}:" in settings.database_url.reveal()
 
 
-def test_the_chart_lists_every_secret_with_its_keys(
+def test_chart_lists_every_secret_with_its_keys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = yaml.safe_load((ROOT / "helm/msa-shop/values.yaml").read_text("utf-8"))
@@ -58,13 +58,13 @@ def test_the_chart_lists_every_secret_with_its_keys(
     made = printed(tmp_path, capsys)
 
     assert {
-        name: sorted(thing["stringData"])
-        for (kind, name), thing in made.items()
+        name: sorted(manifest["stringData"])
+        for (kind, name), manifest in made.items()
         if kind == "Secret"
     } == values["secrets"]["names"] | {"shop-grafana": ["admin-password"]}
 
 
-def test_a_second_run_prints_the_same_and_the_folder_is_nobody_elses(
+def test_second_run_prints_the_same_and_keys_are_private(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = printed(tmp_path / "keys", capsys)
@@ -76,7 +76,7 @@ def test_a_second_run_prints_the_same_and_the_folder_is_nobody_elses(
     assert modes == {0}
 
 
-def test_public_keys_are_those_of_the_private_ones(
+def test_public_keys_match_the_private_keys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = printed(tmp_path, capsys, "--database=db.example.com:5432", "--namespace=other")

@@ -57,7 +57,7 @@ def drift(root: Path, files: Mapping[Path, str]) -> list[str]:
         if not (root / path).is_file():
             found.append(f"{path} is missing")
         elif (root / path).read_bytes() != text.encode():
-            found.append(f"{path} is not what the specs say")
+            found.append(f"{path} differs from the specs")
     return found + [f"{path} has no renderer" for path in orphans(root, files)]
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Creates the cluster at the first start, with the password from POSTGRES_PASSWORD_FILE; then runs it.
+# Creates the cluster at the first start, with the password of POSTGRES_PASSWORD_FILE, and runs it.
 set -euo pipefail
 if [[ ! -s $PGDATA/PG_VERSION ]]; then
     read -ra options <<<"${POSTGRES_INITDB_ARGS:-}"
