@@ -118,7 +118,7 @@ where p.amount_minor <> o.total_minor or p.currency <> o.currency
     ),
     Invariant(
         "I-09",
-        "at most one open payment and one kept capture per order; late captures have a refund",
+        "at most one open payment and one settling payment per order; late captures have a refund",
         """
 select order_id from shop.payments group by order_id
 having count(*) filter (where status in ('INTENT', 'UNKNOWN')) > 1
@@ -130,7 +130,7 @@ select p.order_id from shop.payments p where p.late and (p.status <> 'CAPTURED' 
     ),
     Invariant(
         "I-10",
-        "an order is PAID only with one kept capture; a PENDING order has none",
+        "an order is PAID only with one settling payment; a PENDING order has none",
         """
 select o.order_id from shop.orders o
 left join shop.payments p on p.order_id = o.order_id and p.status = 'CAPTURED' and not p.late

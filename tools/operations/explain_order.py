@@ -128,7 +128,7 @@ class OrderRecords:
 
 @dataclass(frozen=True)
 class TimelineEntry:
-    """One thing that happened; ``rank`` orders what one transaction wrote."""
+    """One entry of the timeline; ``rank`` orders what one transaction wrote."""
 
     at: datetime
     rank: int
