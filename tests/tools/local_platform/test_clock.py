@@ -192,7 +192,7 @@ def test_only_ticks_without_progress_back_off(
         return 0.0
 
     async def sleep(_: Clock, __: float, *, wakes: bool) -> None:
-        await asyncio.sleep(0)  # lets the other tasks run
+        await asyncio.sleep(0)  # slow: lets the other tasks run, without a pause
 
     monkeypatch.setattr(Clock, "_pause", record_pause)
     monkeypatch.setattr(Clock, "_sleep", sleep)
