@@ -1,10 +1,9 @@
-"""Redis as a cache that may be empty, slow or gone: a minimal RESP2 client on bare sockets.
+"""Redis as a cache that may be empty, slow or unavailable: a minimal RESP2 client.
 
-Why not redis-py: importing it costs 120 to 205 ms of CPU at a cold start and 0.22 ms per GET, more
-than the PostgreSQL query a cached list saves (ADR 0005).  The shop needs ten commands of a
-protocol that fits on a page, and one promise no client library makes: **a cache never raises and
-never makes anybody wait**.  Whatever goes wrong (no server, no answer in time, garbage, a key of
-another type) the answer is ``None``, and after a failure nobody asks again for a second.
+The shop needs ten commands, and one property that no client library has: **a cache never raises
+and never delays a request for long**.  Whatever fails (no server, no response in time, undecodable
+bytes, a key of another type), the result is ``None``; after a failure nothing is sent for a second.
+ADR 0005 compares the import time with redis-py's.
 
 Protocol: RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec/).  Works with Redis 7
 or later (``EXPIRE … NX``) and Valkey.
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT_SECONDS = 0.05
-CONNECT_TIMEOUTS = 4  # a connection may take this many times longer than an answer: DNS, TLS, AUTH
+CONNECT_TIMEOUTS = 4  # connecting may take this many times longer than a response: DNS, TLS, AUTH
 BREAKER_SECONDS = 1.0
 ADDRESSES_SECONDS = 30.0
 IDLE_MAX = 8
@@ -37,28 +36,28 @@ Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object,
 Command = tuple[str | bytes | int, ...]
 
 
-class RefusedByServer:
-    """An error reply, such as WRONGTYPE: the server is well, this command was not."""
+class ErrorReply:
+    """An error reply, such as WRONGTYPE: the command failed, the connection is usable."""
 
 
-REFUSED_BY_SERVER = RefusedByServer()
+ERROR_REPLY = ErrorReply()
 
 # simple strings are str, bulk strings bytes, so "+OK" is never mistaken for a stored value
-Answer = str | bytes | int | None | RefusedByServer | list["Answer"]
+Reply = str | bytes | int | None | ErrorReply | list["Reply"]
 
 
-class _Broken(Exception):
-    """The other side does not speak RESP2, or closed the connection."""
+class _ProtocolError(Exception):
+    """The server sent something other than RESP2, or closed the connection."""
 
 
 class Cache:
-    """A Redis that is allowed to be away.  Safe to share between threads.
+    """A Redis that may be unavailable; thread-safe.
 
-    ``Cache(None)`` is a cache that holds nothing.  ``url`` is ``redis://`` or ``rediss://`` (TLS),
+    ``Cache(None)`` is always empty.  ``url`` is ``redis://`` or ``rediss://`` (TLS),
     ``[user][:password]@host[:port][/database]``; ValueError when it is neither.
-    ``timeout_seconds`` bounds each call as a whole, however the server drips; one that has to
-    connect first may take ``CONNECT_TIMEOUTS`` times as long more.  After a failure nothing is
-    tried for ``BREAKER_SECONDS``; then one caller probes while the others go on without.
+    ``timeout_seconds`` limits each call as a whole, also when the server sends byte by byte; a call
+    that connects first may take ``CONNECT_TIMEOUTS`` times as long in addition.  After a failure
+    nothing is sent for ``BREAKER_SECONDS``; then one caller tries while the others get ``None``.
     """
 
     def __init__(self, url: str | None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
@@ -70,69 +69,69 @@ class Cache:
         self.failures = 0
 
     def get(self, key: str) -> bytes | None:
-        """The value of a key; None when there is none, or no telling."""
-        answer = self._ask(("GET", key))
-        return answer if isinstance(answer, bytes) else None
+        """The value of a key; None when there is none, or on failure."""
+        reply = self._send(("GET", key))
+        return reply if isinstance(reply, bytes) else None
 
     def get_many(self, *keys: str) -> list[bytes | None]:
         """The values of several keys in one round trip, in order."""
-        answer = self._ask(("MGET", *keys)) if keys else None
-        if not isinstance(answer, list) or len(answer) != len(keys):
+        reply = self._send(("MGET", *keys)) if keys else None
+        if not isinstance(reply, list) or len(reply) != len(keys):
             return [None] * len(keys)
-        return [value if isinstance(value, bytes) else None for value in answer]
+        return [value if isinstance(value, bytes) else None for value in reply]
 
     def set(self, key: str, value: str | bytes, ttl_seconds: float) -> bool:
-        """Stores a value that dies after ``ttl_seconds``; True when the server took it."""
-        return self._ask(("SET", key, value, "PX", _milliseconds(ttl_seconds))) == "OK"
+        """Stores a value for ``ttl_seconds``; True when the server stored it."""
+        return self._send(("SET", key, value, "PX", _milliseconds(ttl_seconds))) == "OK"
 
     def set_if_absent(self, key: str, value: str | bytes, ttl_seconds: float) -> bool | None:
-        """True when this call stored the value, False when the key was taken, None: no telling."""
-        answers = self._ask_all(("SET", key, value, "NX", "PX", _milliseconds(ttl_seconds)))
-        if not answers or answers[0] not in ("OK", None):
+        """True when this call stored the value, False when the key existed, None on failure."""
+        replies = self._send_all(("SET", key, value, "NX", "PX", _milliseconds(ttl_seconds)))
+        if not replies or replies[0] not in ("OK", None):
             return None
-        return answers[0] == "OK"  # nil: it was taken
+        return replies[0] == "OK"  # nil: the key existed
 
     def delete(self, *keys: str) -> int | None:
-        """How many of the keys there were; None: no telling."""
-        answer = self._ask(("DEL", *keys)) if keys else 0
-        return answer if isinstance(answer, int) else None
+        """How many of the keys existed; None on failure."""
+        reply = self._send(("DEL", *keys)) if keys else 0
+        return reply if isinstance(reply, int) else None
 
     def increment(self, key: str, ttl_seconds: float) -> int | None:
-        """Counts one up and returns the count; None: no telling.
+        """Adds one and returns the count; None on failure.
 
-        The counter dies ``ttl_seconds`` after its first count: INCR and EXPIRE NX travel together,
-        and a counter that somehow lost its expiry gets it back with the next count.
+        The counter expires ``ttl_seconds`` after its first increment: INCR and EXPIRE NX are sent
+        together, so a counter that lost its expiry gets one with the next increment.
         """
         counted = self.increment_beside(key, "", ttl_seconds)
         return counted[0] if counted else None
 
     def decrement(self, key: str, ttl_seconds: float) -> int | None:
-        """Takes one back and returns the count; None: no telling.
+        """Subtracts one and returns the count; None on failure.
 
-        Where the counter died meanwhile it begins below nothing, and dies like any other.
+        A counter that expired meanwhile starts at -1 and expires like any other.
         """
         expire = ("PEXPIRE", key, _milliseconds(ttl_seconds), "NX")
-        answers = self._ask_all(("DECR", key), expire)
-        return answers[0] if answers and isinstance(answers[0], int) else None
+        replies = self._send_all(("DECR", key), expire)
+        return replies[0] if replies and isinstance(replies[0], int) else None
 
     def increment_beside(self, key: str, other: str, ttl_seconds: float) -> tuple[int, int] | None:
-        """Counts one up and reads another counter (0 when it is not there) in one round trip.
+        """Adds one and reads another counter (0 when it does not exist) in one round trip.
 
-        What a sliding window needs: this window's count and the last one's.
+        A sliding window needs the counts of this window and of the one before.
         """
         expire = ("PEXPIRE", key, _milliseconds(ttl_seconds), "NX")
-        answers = self._ask_all(("INCR", key), expire, ("GET", other))
-        if not answers or not isinstance(answers[0], int):
+        replies = self._send_all(("INCR", key), expire, ("GET", other))
+        if not replies or not isinstance(replies[0], int):
             return None
-        beside = answers[2]
+        beside = replies[2]
         if not isinstance(beside, bytes) or not beside.isdigit() or len(beside) > COUNT_DIGITS_MAX:
-            return answers[0], 0
-        return answers[0], int(beside)
+            return replies[0], 0
+        return replies[0], int(beside)
 
     def expires_in(self, key: str) -> float | None:
-        """Seconds a key has to live; None when it is not there, never expires, or no telling."""
-        answer = self._ask(("PTTL", key))
-        return answer / 1_000 if isinstance(answer, int) and answer >= 0 else None
+        """Seconds until a key expires; None without key or expiry, or on failure."""
+        reply = self._send(("PTTL", key))
+        return reply / 1_000 if isinstance(reply, int) and reply >= 0 else None
 
     def close(self) -> None:
         """Closes the idle connections, at the end of the process."""
@@ -141,12 +140,12 @@ class Cache:
         for connection in idle:
             connection.close()
 
-    def _ask(self, command: Command) -> Answer:
-        answers = self._ask_all(command)
-        return answers[0] if answers else None
+    def _send(self, command: Command) -> Reply:
+        replies = self._send_all(command)
+        return replies[0] if replies else None
 
-    def _ask_all(self, *commands: Command) -> list[Answer] | None:
-        """The answers of one pipeline, or None.  A connection that died idle is replaced once."""
+    def _send_all(self, *commands: Command) -> list[Reply] | None:
+        """The replies of one pipeline, or None.  An idle connection that was closed is replaced."""
         if self._server is None or not self._may_try():
             return None
         while True:
@@ -154,8 +153,8 @@ class Cache:
             reused = False
             try:
                 connection, reused = self._borrow(self._server)
-                answers = connection.ask(commands, monotonic() + self._timeout_seconds)
-            except (OSError, _Broken) as error:
+                replies = connection.send(commands, monotonic() + self._timeout_seconds)
+            except (OSError, _ProtocolError) as error:
                 if connection is not None:
                     connection.close()
                 if reused and not isinstance(error, TimeoutError):
@@ -163,7 +162,7 @@ class Cache:
                 self._note_failure()
                 return None
             self._give_back(connection)
-            return answers
+            return replies
 
     def _may_try(self) -> bool:
         with self._lock:
@@ -171,7 +170,9 @@ class Cache:
                 return True
             if monotonic() < self._closed_until:
                 return False
-            self._closed_until = monotonic() + BREAKER_SECONDS  # the others wait for this probe
+            self._closed_until = (
+                monotonic() + BREAKER_SECONDS
+            )  # only this caller tries; the others skip
             return True
 
     def _note_failure(self) -> None:
@@ -198,7 +199,7 @@ class Cache:
 
 
 class _Server:
-    """Where Redis is, and how to get a connection that is signed in."""
+    """The address of Redis, and how to open an authenticated connection."""
 
     def __init__(self, url: str, connect_seconds: float) -> None:
         parts = urlsplit(url)
@@ -209,56 +210,57 @@ class _Server:
             raise ValueError("the database of a Redis address is a number")
         self._host = parts.hostname
         self._port = parts.port or 6379
-        self._hello: list[Command] = []
+        self._handshake: list[Command] = []
         if parts.password:
             user = (unquote(parts.username),) if parts.username else ()
-            self._hello.append(("AUTH", *user, unquote(parts.password)))
+            self._handshake.append(("AUTH", *user, unquote(parts.password)))
         if database != "0":
-            self._hello.append(("SELECT", int(database)))
+            self._handshake.append(("SELECT", int(database)))
         self._connect_seconds = connect_seconds
         self._tls = _tls_context() if parts.scheme == "rediss" else None
         self._addresses: Sequence[Address] = ()
         self._resolved_at = -ADDRESSES_SECONDS
 
     def connect(self) -> _Connection:
-        """A new connection, signed in; raises OSError or _Broken within the connect timeout."""
+        """A new authenticated connection; OSError or _ProtocolError within the connect timeout."""
         deadline = monotonic() + self._connect_seconds
         failure: Exception = OSError("the server's name does not resolve")
-        for address in self._resolve(deadline):  # a name may have an IPv6 address nobody listens on
+        for address in self._resolve(deadline):  # some may not accept connections
             try:
                 return self._connect_to(address, deadline)
-            except (OSError, _Broken) as error:
+            except (OSError, _ProtocolError) as error:
                 failure = error
         raise failure
 
     def _connect_to(self, address: Address, deadline: float) -> _Connection:
-        family, kind, protocol, _, place = address
-        sock = socket.socket(family, kind, protocol)
+        family, socket_type, protocol, _, target = address
+        sock = socket.socket(family, socket_type, protocol)
         try:
             sock.settimeout(_left(deadline))
-            sock.connect(place)
+            sock.connect(target)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 sock.settimeout(_left(deadline))
                 sock = self._tls.wrap_socket(sock, server_hostname=self._host)
             connection = _Connection(sock)
-            if self._hello and connection.ask(self._hello, deadline) != ["OK"] * len(self._hello):
-                raise _Broken("the server refused the password or the database")
+            replies = connection.send(self._handshake, deadline) if self._handshake else []
+            if any(reply != "OK" for reply in replies):
+                raise _ProtocolError("the server rejected the password or the database")
         except BaseException:
             sock.close()
             raise
         return connection
 
     def _resolve(self, deadline: float) -> Sequence[Address]:
-        """The server's addresses, none when its name is unknown.
+        """The server's addresses; none when its name does not resolve.
 
-        getaddrinfo knows no timeout, so a thread waits for it; an answer that comes too late for
-        this caller serves the next one.
+        getaddrinfo has no timeout, so a thread waits for it; a result that is too late for this
+        caller is used by the next one.
         """
         if monotonic() - self._resolved_at > ADDRESSES_SECONDS:
-            asking = threading.Thread(target=self._look_up, daemon=True)
-            asking.start()
-            asking.join(_left(deadline))
+            look_up = threading.Thread(target=self._look_up, daemon=True)
+            look_up.start()
+            look_up.join(_left(deadline))
         return self._addresses
 
     def _look_up(self) -> None:
@@ -271,59 +273,59 @@ class _Server:
 
 
 class _Connection:
-    """One socket and what was read from it too early."""
+    """One socket and the bytes that were read beyond the last reply."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._buffer = bytearray()
 
-    def ask(self, commands: tuple[Command, ...] | list[Command], deadline: float) -> list[Answer]:
-        """Sends all commands at once and reads their answers; raises OSError or _Broken."""
+    def send(self, commands: tuple[Command, ...] | list[Command], deadline: float) -> list[Reply]:
+        """Sends all commands at once and reads their replies; raises OSError or _ProtocolError."""
         self._socket.settimeout(_left(deadline))
         self._socket.sendall(b"".join(_encode(command) for command in commands))
-        answers = [self._read(deadline) for _ in commands]
+        replies = [self._read(deadline) for _ in commands]
         if self._buffer:
-            raise _Broken("more answers than questions")
-        return answers
+            raise _ProtocolError("more replies than commands")
+        return replies
 
     def close(self) -> None:
         self._socket.close()
 
-    def _read(self, deadline: float, *, nested: bool = False) -> Answer:
+    def _read(self, deadline: float, *, nested: bool = False) -> Reply:
         line = self._line(deadline)
-        kind, rest = line[:1], line[1:]
-        if kind == b"+":
+        marker, rest = line[:1], line[1:]
+        if marker == b"+":
             return rest.decode("ascii", "replace")
-        if kind == b"-":
-            return REFUSED_BY_SERVER
-        if kind == b":":
+        if marker == b"-":
+            return ERROR_REPLY
+        if marker == b":":
             return _number(rest)
-        if kind == b"$":
+        if marker == b"$":
             return self._bulk(_number(rest), deadline)
-        if kind == b"*" and not nested:
+        if marker == b"*" and not nested:
             size = _number(rest)
             if size > VALUES_MAX:
-                raise _Broken("an array without end")
+                raise _ProtocolError("an array is too long")
             return [self._read(deadline, nested=True) for _ in range(size)]
-        raise _Broken("not RESP2")
+        raise _ProtocolError("not RESP2")
 
     def _bulk(self, size: int, deadline: float) -> bytes | None:
         if size == -1:
             return None
         if not 0 <= size <= VALUE_BYTES_MAX:
-            raise _Broken("a value without end")
+            raise _ProtocolError("a value is too long")
         while len(self._buffer) < size + 2:
             self._receive(deadline)
-        value, end = bytes(self._buffer[:size]), self._buffer[size : size + 2]
+        value, end = bytes(self._buffer[:size]), bytes(self._buffer[size : size + 2])
         del self._buffer[: size + 2]
         if end != b"\r\n":
-            raise _Broken("a value longer than it says")
+            raise _ProtocolError("a value is longer than its length")
         return value
 
     def _line(self, deadline: float) -> bytes:
         while (end := self._buffer.find(b"\r\n")) < 0:
             if len(self._buffer) > LINE_BYTES_MAX:
-                raise _Broken("a line without end")
+                raise _ProtocolError("a line is too long")
             self._receive(deadline)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 2]
@@ -333,7 +335,7 @@ class _Connection:
         self._socket.settimeout(_left(deadline))
         received = self._socket.recv(RECEIVE_BYTES)
         if not received:
-            raise _Broken("the server closed the connection")
+            raise _ProtocolError("the server closed the connection")
         self._buffer += received
 
 
@@ -348,7 +350,7 @@ def _number(digits: bytes) -> int:
     try:
         return int(digits)
     except ValueError as error:
-        raise _Broken("not a number") from error
+        raise _ProtocolError("not a number") from error
 
 
 def _milliseconds(seconds: float) -> int:
@@ -363,6 +365,6 @@ def _left(deadline: float) -> float:
 
 
 def _tls_context() -> ssl.SSLContext:
-    import ssl  # 10 ms that only rediss:// pays
+    import ssl  # imported here: takes 10 ms, needed for rediss:// only
 
     return ssl.create_default_context()
