@@ -61,7 +61,6 @@ class Environment:
     postgres: PostgresServer
     redis: RedisServer
     endpoints: Endpoints
-    specs: tuple[FunctionSpec, ...]
     proxies: Proxies
     kill_plan: KillPlan
     message_faults: DeliveryFaults

@@ -118,9 +118,7 @@ async def _start(
 ) -> Environment:
     plan = _platform_plan(settings)
     postgres, admin_url = await _start_postgres(settings, stack)
-    redis = RedisServer()
-    stack.callback(redis.stop)
-    redis_url = await asyncio.to_thread(redis.start)
+    redis, redis_url = await _start_redis(stack)
     second_jwt_key = new_key()
     secrets = _with_second_key(local_secrets(settings.data / "secrets", plan.specs), second_jwt_key)
     fork_server = await stack.enter_async_context(ForkServer(settings.data / "log"))
@@ -147,7 +145,6 @@ async def _start(
             secrets=secrets,
             has_own_database=True,
         ),
-        specs=plan.specs,
         proxies=await stack.enter_async_context(Proxies(seed=settings.seed)),
         kill_plan=settings.kill_plan,
         message_faults=plan.faults,
@@ -169,6 +166,13 @@ async def _start_postgres(
     await asyncio.to_thread(migrate, admin_url)
     await asyncio.to_thread(seed_database, admin_url)
     return postgres, admin_url
+
+
+async def _start_redis(stack: AsyncExitStack) -> tuple[RedisServer, str]:
+    """An empty server and its address."""
+    redis = RedisServer()
+    stack.callback(redis.stop)
+    return redis, await asyncio.to_thread(redis.start)
 
 
 async def _start_platform(

@@ -798,7 +798,7 @@ _ACCESS = (
             Edit(
                 AUTHENTICATION,
                 'if needed not in ("customer", caller.role):',
-                'if needed == "nobody":',
+                'if needed == "none":',
             ),
         ),
         ("probes",),
