@@ -1,4 +1,4 @@
-"""A TCP proxy that counts round trips: how often the caller spoke after the server had spoken."""
+"""A TCP proxy that counts round trips: how often the client sends after the server has replied."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ CHUNK = 65_536
 
 
 class CountingProxy:
-    """Listens on a free port of 127.0.0.1 and passes bytes on; a context manager.
+    """Listens on a free port of 127.0.0.1 and forwards bytes; a context manager.
 
-    ``round_trips`` counts, over all connections, every time the side that connected sends
-    something for the first time or after an answer: what a network's latency is paid for.
+    ``round_trips`` counts, over all connections, each time that the client sends something for the
+    first time or after a reply, which is how often it waits for the network.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._lock = threading.Lock()
-        self._wires: list[socket.socket] = []
+        self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.round_trips = 0
@@ -38,14 +38,14 @@ class CountingProxy:
         trace: TracebackType | None,
     ) -> None:
         with self._lock:
-            wires, self._wires = self._wires, []
-        for wire in (self._listener, *wires):
+            sockets, self._sockets = self._sockets, []
+        for each in (self._listener, *sockets):
             with suppress(OSError):
-                wire.shutdown(socket.SHUT_RDWR)
-            wire.close()
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
 
-    def forget(self) -> None:
-        """Starts counting from nought."""
+    def reset(self) -> None:
+        """Resets the count to zero."""
         with self._lock:
             self.round_trips = 0
 
@@ -54,31 +54,31 @@ class CountingProxy:
             while True:
                 caller, _ = self._listener.accept()
                 server = socket.create_connection(self._target)
-                spoken = _Turns()
+                turn = _Turn()
                 with self._lock:
                     self.connections += 1
-                    self._wires += [caller, server]
+                    self._sockets += [caller, server]
                 for source, sink, is_caller in ((caller, server, True), (server, caller, False)):
                     source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    arguments = (source, sink, spoken, is_caller)
-                    threading.Thread(target=self._pass_on, args=arguments, daemon=True).start()
+                    arguments = (source, sink, turn, is_caller)
+                    threading.Thread(target=self._forward, args=arguments, daemon=True).start()
 
-    def _pass_on(
-        self, source: socket.socket, sink: socket.socket, spoken: _Turns, is_caller: bool
+    def _forward(
+        self, source: socket.socket, sink: socket.socket, turn: _Turn, is_caller: bool
     ) -> None:
         with suppress(OSError):
             while data := source.recv(CHUNK):
                 with self._lock:
-                    if is_caller and not spoken.caller_spoke_last:
+                    if is_caller and not turn.caller_sent_last:
                         self.round_trips += 1
-                    spoken.caller_spoke_last = is_caller
+                    turn.caller_sent_last = is_caller
                 sink.sendall(data)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
 
 
-class _Turns:
+class _Turn:
     """Whose turn it is on one connection."""
 
     def __init__(self) -> None:
-        self.caller_spoke_last = False
+        self.caller_sent_last = False

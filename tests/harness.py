@@ -107,6 +107,9 @@ class ShopHarness:
     webhook_secret: str
     secrets: Secrets
     overrides: dict[str, Any] = field(default_factory=dict)
+    database_address: str = (
+        ""  # of the functions, if not that of admin_url
+    )
     apps: dict[str, App] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -138,8 +141,8 @@ class ShopHarness:
         return Settings(**(values | self.overrides))
 
     def role_url(self, role: str) -> str:
-        host = self.admin_url.split("@")[1]
-        return f"postgresql://shop_{role}@{host}"
+        address = self.database_address or self.admin_url.split("@")[1]
+        return f"postgresql://shop_{role}@{address}"
 
     # ------------------------------------------------------------ accounts and products
 
@@ -257,6 +260,26 @@ class ShopHarness:
         """Requests a new session."""
         body = {"email": email, "password": password}
         return self.call("POST", "/auth/login", json_body=body, **options)
+
+    def send_webhook(
+        self, event_type: str, key: str, amount: int, *, event_id: str = ""
+    ) -> Response:
+        """Sends a webhook as the provider signs it; returns the response."""
+        data: dict[str, object] = {
+            "key": key,
+            "amount_minor": amount,
+            "currency": "KRW",
+            "provider_ref": f"ch_{key}",
+            "status": event_type.partition(".")[2],
+            "charge_key": key,
+        }
+        event_id = event_id or f"evt_{uuid4().hex}"
+        event = {"id": event_id, "type": event_type, "created": 0, "data": data}
+        body = json.dumps(event).encode()
+        now = int(time.time())
+        digest = hmac.new(SECRET.encode(), f"{now}.".encode() + body, hashlib.sha256)
+        headers = {"webhook-signature": f"t={now},v1={digest.hexdigest()}"}
+        return self.call("POST", "/payments/webhook", raw=body, headers=headers)
 
     # ------------------------------------------------------------ events and clock
 
@@ -515,21 +538,7 @@ class FlowHarness:
 
     def send_webhook(self, event_type: str, key: str, amount: int, *, event_id: str = "") -> int:
         """Sends a webhook as the provider signs it; returns the status of the response."""
-        data: dict[str, object] = {
-            "key": key,
-            "amount_minor": amount,
-            "currency": "KRW",
-            "provider_ref": f"ch_{key}",
-            "status": event_type.partition(".")[2],
-            "charge_key": key,
-        }
-        event_id = event_id or f"evt_{uuid4().hex}"
-        event = {"id": event_id, "type": event_type, "created": 0, "data": data}
-        body = json.dumps(event).encode()
-        now = int(time.time())
-        digest = hmac.new(SECRET.encode(), f"{now}.".encode() + body, hashlib.sha256)
-        headers = {"webhook-signature": f"t={now},v1={digest.hexdigest()}"}
-        return self.shop.call("POST", "/payments/webhook", raw=body, headers=headers).status
+        return self.shop.send_webhook(event_type, key, amount, event_id=event_id).status
 
     # ------------------------------------------------------------ reading state
 

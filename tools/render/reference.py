@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 from shop.primitives.spec import FunctionSpec, Route
@@ -13,6 +15,7 @@ from shop.runtime.config import ALIASES, CHOICES, VARIABLES, WHERE_NEEDED, Secre
 from tools.render.documents import MARK
 from tools.render.openapi import AUTH_NOTES, error_statuses_of
 
+ROOT = Path(__file__).parent.parent.parent
 FOLDER = Path("docs/reference")
 
 DESCRIPTIONS = {
@@ -69,7 +72,8 @@ def functions_page(specs: tuple[FunctionSpec, ...]) -> str:
     head = (
         f"<!-- {MARK} -->\n\n# Functions\n\n"
         "Each folder of `functions/` is one deployable function. It uses the database role of its\n"
-        "trust domain and scales from zero.\n\n"
+        "trust domain and scales from zero. The round trips to PostgreSQL are those of an open\n"
+        "connection and filled caches; publishing the events of a command takes one more.\n\n"
         "| function | what it does | role | needs | concurrent requests | processes at most |\n"
         "|---|---|---|---|---|---|\n"
     )
@@ -84,14 +88,23 @@ def functions_page(specs: tuple[FunctionSpec, ...]) -> str:
 def _section(spec: FunctionSpec) -> str:
     parts = [f"\n## {spec.name}\n\n{spec.summary}\n"]
     if spec.routes:
-        parts.append("\n| route | authentication | what it does | statuses |\n|---|---|---|---|\n")
+        head = "route | authentication | what it does | statuses | round trips"
+        parts.append(f"\n| {head} |\n|---|---|---|---|---|\n")
         parts += [_route_row(spec, route) for route in spec.routes]
     if spec.subscriptions or spec.schedules:
-        parts.append("\n| event or schedule | what it does |\n|---|---|\n")
-        parts += [f"| `{s.event}` | {s.summary} |\n" for s in spec.subscriptions]
-        parts += [f"| `{s.name}`: `{s.cron}` | {s.summary} |\n" for s in spec.schedules]
+        parts.append("\n| event or schedule | what it does | round trips |\n|---|---|---|\n")
+        counts = round_trips()
+        parts += [
+            f"| `{s.event}` | {s.summary} | {counts[f'{spec.name}: {s.event}']} |\n"
+            for s in spec.subscriptions
+        ]
+        parts += [
+            f"| `{s.name}`: `{s.cron}` | {s.summary} | {counts[f'{spec.name}: {s.name}']} |\n"
+            for s in spec.schedules
+        ]
     if spec.receives_dead_letters:
-        parts.append("\nReceives every dead letter of the broker.\n")
+        count = round_trips()[f"{spec.name}: dead letter"]
+        parts.append(f"\nReceives every dead letter of the broker, in {count} round trips.\n")
     if spec.emits:
         parts.append(f"\nEmits {_code(spec.emits)}.\n")
     return "".join(parts)
@@ -100,7 +113,16 @@ def _section(spec: FunctionSpec) -> str:
 def _route_row(spec: FunctionSpec, route: Route) -> str:
     authentication = AUTH_NOTES.get(route.auth, f"Needs the role {route.auth}.")
     statuses = ", ".join(str(status) for status in (route.status, *error_statuses_of(spec, route)))
-    return f"| `{route.method} {route.path}` | {authentication} | {route.summary} | {statuses} |\n"
+    name = f"{route.method} {route.path}"
+    cells = (f"`{name}`", authentication, route.summary, statuses, round_trips()[name])
+    return "| " + " | ".join(str(cell) for cell in cells) + " |\n"
+
+
+@cache
+def round_trips() -> dict[str, int]:
+    """Round trips to PostgreSQL per operation, which tests/contract/test_round_trips.py counts."""
+    counts: dict[str, int] = json.loads((ROOT / FOLDER / "round-trips.json").read_text())
+    return counts
 
 
 def configuration_page() -> str:
