@@ -107,9 +107,7 @@ class ShopHarness:
     webhook_secret: str
     secrets: Secrets
     overrides: dict[str, Any] = field(default_factory=dict)
-    database_address: str = (
-        ""  # of the functions, if not that of admin_url
-    )
+    database_address: str = ""  # of the functions, if not that of admin_url
     apps: dict[str, App] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
