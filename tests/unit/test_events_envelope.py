@@ -9,10 +9,16 @@ from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import unquote
 
 import pytest
-from cloudevents.conversion import to_binary as sdk_to_binary  # pyright: ignore[reportUnknownVariableType] (untyped)
-from cloudevents.conversion import to_structured as sdk_to_structured  # pyright: ignore[reportUnknownVariableType] (untyped)
+from cloudevents.conversion import (
+    to_binary as sdk_to_binary,  # pyright: ignore[reportUnknownVariableType] (untyped)
+)
+from cloudevents.conversion import (
+    to_structured as sdk_to_structured,  # pyright: ignore[reportUnknownVariableType] (untyped)
+)
 from cloudevents.http import CloudEvent as SdkEvent
-from cloudevents.http import from_http as sdk_from_http  # pyright: ignore[reportUnknownVariableType] (untyped)
+from cloudevents.http import (
+    from_http as sdk_from_http,  # pyright: ignore[reportUnknownVariableType] (untyped)
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
