@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from tools.e2e.accounts import Account
 from tools.e2e.client import Call, JsonObject, new_key
 from tools.e2e.context import ScenarioContext, payment_of
 from tools.e2e.scenario import Scenario
@@ -111,8 +109,9 @@ def rejected_requests_change_nothing(context: ScenarioContext) -> None:
     ]
     statuses = [response.status_code for response in rejected]
     context.check.equal("four rejected requests", statuses, [409, 422, 409, 400])
-    context.check.equal("there is no order", _json(context, "/orders/me", customer), [])
-    context.check.equal("the cart is empty", _json(context, "/cart", customer)["items"], [])
+    context.check.equal("there is no order", context.get("/orders/me", customer).json(), [])
+    cart = context.get("/cart", customer).json()
+    context.check.equal("the cart is empty", cart["items"], [])
     context.check.equal("the stock is unchanged", context.stock(product["id"]), 1)
 
 
@@ -128,10 +127,6 @@ def text_is_stored_literally(context: ScenarioContext) -> None:
 def _order_of(content: bytes, content_type: str = JSON) -> Call:
     headers = {"Content-Type": content_type}
     return Call("POST", "/orders", content=content, key=new_key(), headers=headers)
-
-
-def _json(context: ScenarioContext, path: str, by: Account) -> Any:
-    return context.get(path, by).json()
 
 
 STAFF = ("staff",)

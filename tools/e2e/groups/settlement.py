@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
-from tools.e2e.client import NoResponse
+from tools.e2e.client import JsonObject, NoResponse
 from tools.e2e.context import ScenarioContext, UnexpectedResponse, expect
 from tools.e2e.days import business_day
 from tools.e2e.scenario import Scenario
@@ -115,17 +114,18 @@ def days_and_months_are_listed_newest_first(context: ScenarioContext) -> None:
     today = expect(context.get(f"/settlements/daily?date={day}", finance), 200).json()
     shown = (today["settlementDate"], today["closed"], today["currency"])
     context.check.equal("today: date, open, currency", shown, (day, False, "KRW"))
-    days = [one["settlementDate"] for one in _json(context, "/settlements/daily")]
+    days = [one["settlementDate"] for one in _list(context, "/settlements/daily")]
     context.check.equal("days are newest first", days, sorted(days, reverse=True))
     context.check.that("at most 30 days, including today", day in days and len(days) <= 30, days)
-    month = _json(context, f"/settlements/monthly?yearMonth={day[:7]}")
+    path = f"/settlements/monthly?yearMonth={day[:7]}"
+    month = expect(context.get(path, finance), 200).json()
     context.check.equal("this month has a settlement", month["yearMonth"], day[:7])
     context.check.that(
         "the month has at least today's payments",
         month["paymentCount"] >= today["paymentCount"],
         month,
     )
-    months = [one["yearMonth"] for one in _json(context, "/settlements/monthly")]
+    months = [one["yearMonth"] for one in _list(context, "/settlements/monthly")]
     context.check.equal("months are newest first", months, sorted(months, reverse=True))
     context.check.that("at most 12 months", len(months) <= 12, months)
 
@@ -160,7 +160,7 @@ def settlements_are_readable_by_one_policy(context: ScenarioContext) -> None:
     context.check.status("finance may read", finance, 200)
 
 
-def _json(context: ScenarioContext, path: str) -> Any:
+def _list(context: ScenarioContext, path: str) -> list[JsonObject]:
     return expect(context.get(path, context.finance()), 200).json()
 
 
