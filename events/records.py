@@ -62,6 +62,7 @@ def _made(cls: type[T], *, kw_only: bool) -> type[T]:
     return cls
 
 
+# Any: these methods serve every record class, whose typed signature the decorator declares.
 def _init(self: Any, /, *values: Any, **named: Any) -> None:
     plan: _Plan = self.__record__
     state = self.__dict__
