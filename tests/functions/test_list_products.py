@@ -20,6 +20,7 @@ from functions.list_products.page_cache import PageCache, make_page, pack
 from functions.list_products.paging import write_cursor
 from shop import catalog
 from shop.adapters.cache import Cache
+from shop.adapters.statements import Query
 from shop.catalog import Filter, Position
 from shop.runtime.config import Secret
 from tests.harness import Response, ShopHarness
@@ -271,9 +272,10 @@ def test_search_matches_every_unicode_normalisation_of_a_name(shop: ShopHarness)
 
 
 def test_read_only_route_cannot_write(shop: ShopHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        catalog, "CATEGORIES", "select current_setting('transaction_read_only') as body"
+    read_only = Query(
+        catalog.CategoryList, "select current_setting('transaction_read_only') as body"
     )
+    monkeypatch.setattr(catalog, "CATEGORIES", read_only)
 
     assert shop.call("GET", "/categories").body == b"on"
 
