@@ -1,4 +1,4 @@
-"""Show the documents.  Files beside this module, chosen from fixed lists; no database.
+"""Serve the API documents: files beside this module, from fixed lists; no database.
 
 ``assets/rendered`` is written by ``make render``, ``assets/vendor`` is Swagger UI.
 """
@@ -36,18 +36,18 @@ ASSETS: Mapping[str, tuple[Path, str]] = {
     "groups.json": (RENDERED, JSON),
 }
 
-# Everything comes from this origin, nothing is inline, nothing frames us.  Swagger UI's pictures
-# are data: addresses in its style sheet.
+# Same origin only, nothing inline, no framing.  Swagger UI's images are data: addresses in its
+# style sheet.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
 HEADERS: Mapping[str, str] = {
-    "Cache-Control": "public, max-age=300",
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
+    "cache-control": "public, max-age=300",
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
 }
 
 
@@ -57,7 +57,7 @@ def show_api_docs(_request: Request[None, None], _context: RequestContext) -> Re
 
 
 def show_asset(request: Request[None, None], _context: RequestContext) -> Response:
-    """One of the pages' own files; 404 for any other name."""
+    """A script, style sheet or image of the pages; 404 for any other name."""
     name = request.path["asset"]
     if name not in ASSETS:
         raise not_found("the file")

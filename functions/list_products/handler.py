@@ -1,4 +1,8 @@
-"""Show what the shop sells.  A list: no round trip to PostgreSQL when it is known, else one."""
+"""List, search and show products.
+
+A cached list takes no round trip to PostgreSQL; one that is not cached takes three (BEGIN, query,
+COMMIT), and so does every other route here.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +24,27 @@ if TYPE_CHECKING:
     from shop.runtime.event_context import EventContext
     from shop.runtime.request_context import RequestContext
 
-# a copy may be kept, but never used without asking: the answer to that is mostly an empty 304
+# A copy may be stored, but must be revalidated, mostly by an empty 304.
 REVALIDATE = "public, no-cache"
 
 LISTS = PageCache()
 
 
 def list_products(request: Request[None, ListProducts], context: RequestContext) -> Response:
-    """One page of products for sale, or 304 when the caller has it; 400 and 422 as paging says."""
-    question = page_request_of(request.query)
+    """200 with one page of products for sale, or 304; 400 for a bad cursor, 422 for bad prices."""
+    page_request = page_request_of(request.query)
 
     def read() -> Page:
         with context.transaction() as tx:
-            return _read_page(tx, question)
+            return _read_page(tx, page_request)
 
-    page = LISTS.find_or_make(context.services.cache, question.digest, read)
+    page = LISTS.find_or_make(context.services.cache, page_request.digest, read)
     headers = {"link": page.link} if page.link else {}
     return _conditional(request.headers, page.body, page.etag, headers)
 
 
 def show_product(request: Request[None, None], context: RequestContext) -> Response:
-    """One product for sale, or 304; 404 in the same bytes for a missing, withdrawn or odd id."""
+    """200 with one product for sale, or 304; 404 for a missing, withdrawn or invalid id."""
     product_id = parse_product_id(request.path["productId"])
     if product_id is None:
         raise not_found("the product")
@@ -52,35 +56,35 @@ def show_product(request: Request[None, None], context: RequestContext) -> Respo
 
 
 def list_categories(request: Request[None, None], context: RequestContext) -> Response:
-    """Every category by name (the first 1,000), or 304."""
+    """200 with every category by name (the first 1,000), or 304."""
     row = context.tx.fetch_one(catalog.categories())
-    assert row is not None, "an aggregate always answers"
+    assert row is not None, "an aggregate always returns a row"
     body = row.body.encode()
     return _conditional(request.headers, body, tag_of_bytes(body), {})
 
 
 def forget_lists(_event: Event, context: EventContext) -> None:
-    """Makes every cached list stale; the guarantee when the changing function died after commit."""
+    """Invalidates every cached list, in case the changing function crashed after its commit."""
     catalog.invalidate_lists(context.services.cache)
 
 
-def _read_page(tx: Transaction, question: PageRequest) -> Page:
+def _read_page(tx: Transaction, page_request: PageRequest) -> Page:
     row = tx.fetch_one(
         catalog.page(
-            sort=question.sort,
-            wanted=question.wanted,
-            after=question.after,
-            limit=question.limit,
+            sort=page_request.sort,
+            wanted=page_request.filters,
+            after=page_request.after,
+            limit=page_request.limit,
         )
     )
-    assert row is not None, "an aggregate always answers"
+    assert row is not None, "an aggregate always returns a row"
     if not row.has_more:
         return make_page(row.body, "")
     key = {"id": row.last_id, "price": row.last_price, "name": row.last_name}
-    last_key = key[question.sort.lstrip("-")]
+    last_key = key[page_request.sort.lstrip("-")]
     assert row.last_id is not None and last_key is not None, "a full page has a last row"
     last = Position(last_key, row.last_id)
-    return make_page(row.body, link_to_next(question, last))
+    return make_page(row.body, link_to_next(page_request, last))
 
 
 def _conditional(

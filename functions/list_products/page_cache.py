@@ -1,9 +1,9 @@
-"""Pages as ready bytes: a copy in the process, one in Redis, both checked against a version token.
+"""Pages as ready bytes: a copy in the process, one in Redis, both under a version token.
 
-Every answer first asks Redis for the token, so a changed price shows at once in every process; only
-when Redis does not answer may a copy be served unchecked, for a second.  A page lives one second in
-Redis and one in a process: together the two that stock in lists may lag behind.  The token is read
-before the database is, so what was read before a change is never kept under the token set after it.
+Every response first reads the token from Redis, so a changed price shows at once in every process;
+only while Redis does not respond a copy may be served unchecked, for a second.  A page expires
+after one second in Redis and one in a process, so stock in lists may lag by two.  The token is read
+before the database, so data from before a change is never cached under the token set after it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COPIES_BYTES_MAX = 8 * 1024 * 1024
 
 @frozen
 class Page:
-    """A list as it is sent: JSON bytes, the Link to the next page or "", the tag of both."""
+    """A list as it is sent: JSON bytes, the Link to the next page or "", the entity tag of both."""
 
     body: bytes
     link: str
@@ -39,11 +39,11 @@ class Page:
 class _Copy:
     page: Page
     token: str | None
-    made_at: float
+    read_at: float
 
 
 class PageCache:
-    """Finds pages where they are nearest.  Safe to share between threads."""
+    """Looks pages up in the process, then in Redis; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,26 +51,26 @@ class PageCache:
         self._bytes = 0
         self._token = ""
 
-    def find_or_make(self, cache: Cache, digest: str, make: Callable[[], Page]) -> Page:
-        """The page named ``digest``: one round trip to Redis when it is known, else ``make()``."""
+    def find_or_make(self, cache: Cache, digest: str, read: Callable[[], Page]) -> Page:
+        """The page with this digest: one round trip to Redis when it is cached, else ``read()``."""
         copy = self._copies.get(digest)
-        if copy is not None and monotonic() - copy.made_at > COPY_SECONDS:
+        if copy is not None and monotonic() - copy.read_at > COPY_SECONDS:
             copy = None
-        guess = self._token
-        found, entry = _look(cache, digest, guess, copy)
+        last_token = self._token
+        found, entry = _look(cache, digest, last_token, copy)
         token = list_version(cache, found)
         if copy is not None and token in (None, copy.token):
             return copy.page
-        if token is not None and token != guess:
+        if token is not None and token != last_token:
             entry = cache.get(_key(token, digest))
             self._token = token
         page = unpack(entry) if token is not None and entry is not None else None
-        made_at = monotonic()
+        read_at = monotonic()
         if page is None:
-            page = make()
+            page = read()
             if token is not None:
                 cache.set(_key(token, digest), pack(page), ENTRY_SECONDS)
-        self._keep(digest, _Copy(page, token, made_at))
+        self._keep(digest, _Copy(page, token, read_at))
         return page
 
     def _keep(self, digest: str, copy: _Copy) -> None:
@@ -83,7 +83,7 @@ class PageCache:
 
 
 def make_page(body: str, link: str) -> Page:
-    """A page of freshly read JSON."""
+    """A page of JSON that was read from the database."""
     content = body.encode()
     return Page(content, link, _tag(content, link))
 
@@ -94,7 +94,7 @@ def pack(page: Page) -> bytes:
 
 
 def unpack(entry: bytes) -> Page | None:
-    """The page a Redis value holds, or None when its tag says that it is something else."""
+    """The page in a Redis value, or None when its tag does not match."""
     etag, _, rest = entry.partition(b"\n")
     link, _, body = rest.partition(b"\n")
     page = Page(body, link.decode("ascii", "replace"), etag.decode("ascii", "replace"))
@@ -102,12 +102,12 @@ def unpack(entry: bytes) -> Page | None:
 
 
 def _look(
-    cache: Cache, digest: str, guess: str, copy: _Copy | None
+    cache: Cache, digest: str, last_token: str, copy: _Copy | None
 ) -> tuple[bytes | None, bytes | None]:
-    """The version token, and in the same round trip the entry under the token we believe in."""
-    if copy is not None or not guess:
+    """The version token, and in the same round trip the entry under the last known token."""
+    if copy is not None or not last_token:
         return cache.get(VERSION_KEY), None
-    found, entry = cache.get_many(VERSION_KEY, _key(guess, digest))
+    found, entry = cache.get_many(VERSION_KEY, _key(last_token, digest))
     return found, entry
 
 

@@ -1,8 +1,8 @@
-"""Keyset paging: what is asked for, the cursor that says where to go on, and the Link to it.
+"""Keyset paging: the requested page, its cursor, and the Link to the next page.
 
 A cursor holds the last product's sort key and id, with a checksum over them, the sort and the
-filters: one that was typed, cut, or made for another list is refused.  It is a position in public
-data, so the checksum needs no secret.
+filters: one that was invented, truncated, or issued for another list is rejected.  It is a position
+in public data, so the checksum needs no secret.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 from dataclasses import astuple
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from events.records import frozen
@@ -31,20 +31,20 @@ class PageRequest:
     """One page of one list."""
 
     sort: str
-    wanted: Filter
+    filters: Filter
     limit: int
     after: Position | None
 
     @property
     def digest(self) -> str:
-        """Names the page in a cache: equal questions, and only they, have equal digests."""
+        """The page's cache key: equal requests, and only they, have equal digests."""
         after = astuple(self.after) if self.after else None
-        return hashlib.sha256(_canonical(self.sort, self.wanted, self.limit, after)).hexdigest()
+        return hashlib.sha256(_canonical(self.sort, self.filters, self.limit, after)).hexdigest()
 
 
 def page_request_of(query: ListProducts) -> PageRequest:
-    """The page a query asks for; 422 for an impossible price range, 400 for a cursor not ours."""
-    wanted = Filter(
+    """The page that a query requests; 422 for an empty price range, 400 for an invalid cursor."""
+    filters = Filter(
         name=query.name or None,
         category=query.category or None,
         price_min=query.min_price,
@@ -55,21 +55,21 @@ def page_request_of(query: ListProducts) -> PageRequest:
         raise ClientError(422, "INVALID", "minPrice must not be more than maxPrice")
     after = None
     if query.cursor is not None:
-        after = read_cursor(query.cursor, query.sort, wanted)
-    return PageRequest(query.sort, wanted, query.limit, after)
+        after = read_cursor(query.cursor, query.sort, filters)
+    return PageRequest(query.sort, filters, query.limit, after)
 
 
-def link_to_next(question: PageRequest, last: Position) -> str:
+def link_to_next(page_request: PageRequest, last: Position) -> str:
     """The Link header (RFC 8288) to the page after ``last``."""
-    wanted = question.wanted
+    filters = page_request.filters
     parameters = {
-        "limit": question.limit,
-        "sort": question.sort,
-        "name": wanted.name,
-        "category": wanted.category,
-        "minPrice": wanted.price_min,
-        "maxPrice": wanted.price_max,
-        "cursor": write_cursor(question.sort, wanted, last),
+        "limit": page_request.limit,
+        "sort": page_request.sort,
+        "name": filters.name,
+        "category": filters.category,
+        "minPrice": filters.price_min,
+        "maxPrice": filters.price_max,
+        "cursor": write_cursor(page_request.sort, filters, last),
     }
     given = "&".join(
         f"{k}={quote(str(v), safe='')}" for k, v in parameters.items() if v is not None
@@ -77,14 +77,14 @@ def link_to_next(question: PageRequest, last: Position) -> str:
     return f'</products?{given}>; rel="next"'
 
 
-def write_cursor(sort: str, wanted: Filter, last: Position) -> str:
-    """The opaque text that stands for a position in this list."""
+def write_cursor(sort: str, filters: Filter, last: Position) -> str:
+    """The opaque text of a position in this list."""
     place = _canonical(last.key, last.product_id)
-    return base64.urlsafe_b64encode(_checksum(sort, wanted, place) + place).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_checksum(sort, filters, place) + place).decode().rstrip("=")
 
 
-def read_cursor(cursor: str, sort: str, wanted: Filter) -> Position:
-    """The position a cursor stands for; 400 for any that we did not write for this list."""
+def read_cursor(cursor: str, sort: str, filters: Filter) -> Position:
+    """The position of a cursor; 400 for any that was not issued for this list."""
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         place = raw[CHECKSUM_BYTES:]
@@ -92,7 +92,7 @@ def read_cursor(cursor: str, sort: str, wanted: Filter) -> Position:
     except (ValueError, TypeError, RecursionError) as error:
         raise _bad_cursor() from error
     position = Position(key, product_id)
-    if not _is_possible(position, sort) or write_cursor(sort, wanted, position) != cursor:
+    if not _is_possible(position, sort) or write_cursor(sort, filters, position) != cursor:
         raise _bad_cursor()
     return position
 
@@ -102,11 +102,11 @@ def _is_possible(position: Position, sort: str) -> bool:
         return False
     if sort not in ("name", "-name"):
         return _is_number(position.key)
-    key: Any = position.key
+    key = position.key
     return isinstance(key, str) and len(key) <= NAME_LENGTH_MAX and _is_storable(key)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return type(value) is int and 0 < value <= PRODUCT_ID_MAX
 
 
@@ -114,11 +114,11 @@ def _is_storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def _checksum(sort: str, wanted: Filter, place: bytes) -> bytes:
-    return hashlib.sha256(_canonical(sort, wanted) + b"\n" + place).digest()[:CHECKSUM_BYTES]
+def _checksum(sort: str, filters: Filter, place: bytes) -> bytes:
+    return hashlib.sha256(_canonical(sort, filters) + b"\n" + place).digest()[:CHECKSUM_BYTES]
 
 
-def _canonical(*parts: Any) -> bytes:
+def _canonical(*parts: object) -> bytes:
     plain = [astuple(part) if isinstance(part, Filter) else part for part in parts]
     return json.dumps(plain, separators=(",", ":")).encode()
 

@@ -1,4 +1,4 @@
-"""Questions and answers of list_products."""
+"""Queries and responses of list_products."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ AMOUNT_MAX = 1_000_000_000_000
 
 
 def _as_stored(text: str) -> str:
-    """The text in the form names are stored in: composed, as a Mac's decomposed 한글 is not.
+    """The text in the stored form of names: composed (macOS sends 한글 decomposed).
 
-    PostgreSQL has no NUL in text, and nobody's product has a control character in its name.
+    PostgreSQL has no NUL in text, and product names have no control characters.
     """
     if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in text):
         raise ValueError("must not contain control characters")
@@ -28,7 +28,7 @@ Sort = Literal["id", "-id", "price", "-price", "name", "-name"]
 
 
 class ListProducts(QueryModel):
-    """Which page of which list.  Empty ``name`` and ``category`` filter nothing."""
+    """Filters, order and page; an empty ``name`` or ``category`` is no filter."""
 
     limit: PageSize = 20
     cursor: str | None = Field(

@@ -1,4 +1,4 @@
-"""Questions and answers of login."""
+"""Bodies and responses of login."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from shop.runtime.model import Model
 
 RefreshToken = Annotated[
     SecretStr,
-    Field(min_length=1, max_length=1024, description="As the last log-in or refresh answered it."),
+    Field(
+        min_length=1,
+        max_length=1024,
+        description="From the last log-in or refresh.",
+    ),
 ]
 
 
@@ -24,19 +28,19 @@ class Login(Model):
 
 
 class Refresh(Model):
-    """A refresh token; it counts once, and takes its session with it when it comes back."""
+    """A refresh token; it is valid once, and using it again ends its session."""
 
     refresh_token: RefreshToken
 
 
 class Logout(Model):
-    """Names the session to end when the request carries no access token."""
+    """The session to end when the request has no access token."""
 
     refresh_token: RefreshToken | None = None
 
 
 class TokenPair(Model):
-    """An access token for ten minutes and the refresh token that will renew it, once."""
+    """An access token for ten minutes and the refresh token that renews it once."""
 
     access_token: str
     refresh_token: str
@@ -56,6 +60,6 @@ class PublicKey(Model):
 
 
 class KeySet(Model):
-    """A JWK set: the key in use, and while one is being replaced both."""
+    """A JWK set: the current key, and during a rotation also the next."""
 
     keys: list[PublicKey]

@@ -2,9 +2,9 @@
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
-# No route here honours Idempotency-Key: an answer kept under a key would keep tokens in clear where
-# only their hashes may lie.  Repeating does no harm without: a second log-in is a second session,
-# a second log-out answers the same, and a refresh token used twice is the very thing to refuse.
+# No route here honours Idempotency-Key: a stored response would hold tokens in clear text, of which
+# only hashes may be stored (docs/adr/0011).  Repeating a request is harmless: a second log-in opens
+# a second session, a second log-out has the same response, a reused refresh token is rejected.
 SPEC = FunctionSpec(
     name="login",
     summary="Open, renew and end sessions; publish the keys that verify access tokens.",
@@ -63,6 +63,6 @@ SPEC = FunctionSpec(
     ),
     needs=("postgres", "redis"),
     issues_tokens=True,
-    # 80 MiB for the process and 19 MiB for each of four hashes at once, with room to spare
+    # 80 MiB for the process and 19 MiB for each of four concurrent hashes fit
     scale=Scale(concurrency=8, max_scale=5, memory_mib=256),
 )

@@ -1,4 +1,4 @@
-"""Read one's own orders.  Row-level security shows nobody another customer's rows."""
+"""Read orders.  Row-level security hides the orders of other customers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WAIT_SECONDS_MAX = 20
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.4)
 TIMELINE_MAX = 1000
-# a preference of its own: not a parameter of another one, and not a part of quoted text
+# a separate preference: not a parameter of another one, and not inside quoted text
 PREFER_WAIT = re.compile(
     r'(?:^|,)\s*wait\s*=\s*(?P<quote>"?)(?P<seconds>[0-9]{1,9})(?P=quote)\s*(?:[,;]|$)',
     re.IGNORECASE,
@@ -30,9 +30,9 @@ PREFER_WAIT = re.compile(
 
 
 def read_order(request: Request[None, None], context: RequestContext) -> Response:
-    """200 with the order; with ``Prefer: wait=N`` (RFC 7240) as soon as nothing more is to come.
+    """200 with the order; with ``Prefer: wait=N`` (RFC 7240) as soon as it is final.
 
-    404 in the same bytes for an order that is missing, another customer's, or no id at all.
+    The same 404 for a missing order, another customer's, and an invalid id.
     """
     order_id = queries.id_in(request.path)
     wait = wait_seconds(request.headers.get("prefer", ""))
@@ -46,7 +46,7 @@ def read_order(request: Request[None, None], context: RequestContext) -> Respons
             break
         time.sleep(min(left, POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)]))
         polls += 1
-    headers = {"Preference-Applied": f"wait={wait}"} if wait is not None else {}
+    headers = {"preference-applied": f"wait={wait}"} if wait is not None else {}
     return Response(200, queries.represent(row), headers)
 
 
@@ -63,12 +63,12 @@ def list_my_orders(request: Request[None, ListOrders], context: RequestContext) 
     headers: dict[str, str] = {}
     if len(rows) > limit:
         link = f"/orders/me?limit={limit}&cursor={page[-1]['id']}"
-        headers["Link"] = f'<{link}>; rel="next"'
+        headers["link"] = f'<{link}>; rel="next"'
     return Response(200, page, headers)
 
 
 def read_timeline(request: Request[None, None], context: RequestContext) -> Response:
-    """200 with every status change of the order's story, oldest first."""
+    """200 with every status change of the order, oldest first."""
     tx = context.tx
     order_id = queries.id_in(request.path)
     _visible(tx, request, order_id)
@@ -83,7 +83,7 @@ def wait_seconds(prefer: str) -> int | None:
 
 
 def is_waiting(row: OrderView) -> bool:
-    """False once the order left PENDING, or was declined and nobody asked to pay again."""
+    """False once the order left PENDING, or was declined and no new attempt was requested."""
     is_declined = row.payment is not None and row.payment["status"] in (
         PaymentStatus.DECLINED,
         PaymentStatus.VOIDED,
@@ -100,7 +100,7 @@ def _visible(tx: Transaction, request: Request[None, None], order_id: UUID) -> O
 
 
 def _entry(row: StatusHistoryEntry) -> dict[str, object]:
-    # who acted is shown as a kind: a customer need not know staff accounts by number
+    # the actor is shown without its id: customers must not learn the ids of staff accounts
     return {
         "at": row.at.isoformat(),
         "entity": row.entity,

@@ -1,4 +1,4 @@
-"""Queries and answers of reading orders."""
+"""Queries and responses of read_orders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Orders(RootModel[list[Order]]):
 
 
 class TimelineEntry(Model):
-    """One status change; ``actor`` is who caused it: a user or a function."""
+    """One status change; ``actor`` is ``user`` or the function that made it."""
 
     at: str
     entity: Literal["order", "payment", "refund", "reservation"]
@@ -33,4 +33,4 @@ class TimelineEntry(Model):
 
 
 class Timeline(RootModel[list[TimelineEntry]]):
-    """Every status change of an order's story, oldest first."""
+    """Every status change of an order, oldest first."""

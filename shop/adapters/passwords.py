@@ -1,10 +1,9 @@
-"""Passwords: Argon2id hashes (RFC 9106, OWASP figures) and which passwords are no secret.
+"""Password hashes with Argon2id (RFC 9106, OWASP parameters), and a list of common passwords.
 
-A hash takes 19 MiB and about 22 ms of one core.  Hashes are made by ``HASHES_AT_ONCE`` threads that
-do nothing else.  That bounds the memory twice over: no more blocks are in use at a time, and since
-the allocator keeps a freed block with the thread that had it, no more are kept either (measured on
-50 log-ins at once: 447 MiB when 17 request threads hash for themselves, 201 MiB so).  More threads
-than cores would buy nothing, though (256 MiB - 80 MiB for the process) / 19 MiB has room for nine.
+A hash takes 19 MiB and about 22 ms of one core.  ``HASHES_AT_ONCE`` dedicated threads compute them,
+which limits the memory: no more blocks are in use at a time, and because the allocator keeps a
+freed block with its thread, no more are kept either (measured with 50 concurrent log-ins: 447 MiB
+when 17 request threads hash, 201 MiB with the pool).
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ LENGTH_MAX = 128
 
 MEMORY_KIB = 19_456
 PASSES = 2
-LANES = 1
+PARALLELISM = 1
 SALT_BYTES = 16
 HASH_BYTES = 32
 HASHES_AT_ONCE = 4
-WAIT_SECONDS = 4.0  # shorter than the 5 s a transaction may idle
+WAIT_SECONDS = 4.0  # shorter than the 5 s that a transaction may idle
 
-PARAMETERS = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$"
+PARAMETERS = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={PARALLELISM}$"
 
-# A hash that no password has: its bits were drawn, not computed.  Checking against it costs what
-# checking against a real one costs, so an answer's time does not tell whether an e-mail is known.
+# A random hash that no password has.  Verifying against it takes as long as against a real one, so
+# the response time does not show whether an e-mail is registered.
 DUMMY_HASH = f"{PARAMETERS}b3JkZXJwbGFjZWRwYWlkMQ$9Jc0Hn2mWqVfK7tYxLsBdE4uRgAoZiP1TNhSk8CvQeM"
 
 _pools: list[ThreadPoolExecutor] = []
-_making = threading.Lock()
+_creating = threading.Lock()
 
 
 def hash_password(password: str) -> str:
@@ -47,21 +46,21 @@ def hash_password(password: str) -> str:
 
     Raises ``Unavailable`` when the process is busy with other hashes for ``WAIT_SECONDS``.
     """
-    return _in_turn(lambda: _hash(password))
+    return _run_in_pool(lambda: _hash(password))
 
 
 def is_password(password: str, stored_hash: str) -> bool:
-    """Whether ``stored_hash`` was made of ``password``; ``Unavailable`` as in ``hash_password``."""
-    return _in_turn(lambda: _verify(password, stored_hash))
+    """Whether ``stored_hash`` is of ``password``; ``Unavailable`` as in ``hash_password``."""
+    return _run_in_pool(lambda: _verify(password, stored_hash))
 
 
 def needs_rehash(stored_hash: str) -> bool:
-    """Whether a hash was made with other parameters than today's."""
+    """Whether a hash has other than the current parameters."""
     return not stored_hash.startswith(PARAMETERS)
 
 
 def check_password(password: str, email: str) -> None:
-    """Refuses (422 ``WEAK_PASSWORD``) what somebody would guess first.
+    """Rejects common passwords with 422 ``WEAK_PASSWORD``.
 
     8 to 128 code points, nothing is trimmed or normalised; not the e-mail address or its part
     before the @; not one of the well-known passwords below, in whatever case.
@@ -80,21 +79,21 @@ def _weak(message: str) -> ClientError:
 
 
 def _hash(password: str) -> str:
-    from argon2.low_level import Type, hash_secret  # 13 ms that only two functions pay
+    from argon2.low_level import Type, hash_secret  # imported here: 13 ms, for two functions
 
     return hash_secret(
         password.encode(),
         os.urandom(SALT_BYTES),
         time_cost=PASSES,
         memory_cost=MEMORY_KIB,
-        parallelism=LANES,
+        parallelism=PARALLELISM,
         hash_len=HASH_BYTES,
         type=Type.ID,
     ).decode()
 
 
 def _verify(password: str, stored_hash: str) -> bool:
-    from argon2.exceptions import VerifyMismatchError  # as above
+    from argon2.exceptions import VerifyMismatchError
     from argon2.low_level import Type, verify_secret
 
     try:
@@ -103,9 +102,9 @@ def _verify(password: str, stored_hash: str) -> bool:
         return False
 
 
-def _in_turn(work: Callable[[], Result]) -> Result:
-    """The result of ``work``, done by one of the hashing threads."""
-    future = _hashers().submit(work)
+def _run_in_pool(work: Callable[[], Result]) -> Result:
+    """The result of ``work``, run by one of the hashing threads."""
+    future = _hash_pool().submit(work)
     try:
         return future.result(timeout=WAIT_SECONDS)
     except TimeoutError as error:
@@ -113,19 +112,19 @@ def _in_turn(work: Callable[[], Result]) -> Result:
         raise Unavailable("too many people are signing in at this moment") from error
 
 
-def _hashers() -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor  # logging comes along
+def _hash_pool() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # imported here: it loads logging
 
-    with _making:  # two pools would make twice as many hashes at once
+    with _creating:  # two pools would run twice as many hashes
         if not _pools:
             _pools.append(ThreadPoolExecutor(HASHES_AT_ONCE, thread_name_prefix="argon2"))
         return _pools[0]
 
 
-# Well-known passwords of at least eight characters, lower case: the top of the published lists,
-# keyboard walks of Latin and Korean layouts, years, and what people make of a shop's name.
+# Common passwords of at least eight characters, in lower case: the top of the published lists,
+# keyboard walks of Latin and Korean layouts, years, and variations of the word shop.
 COMMON = frozenset(
-    # as words of one text: quoted one by one they would be five hundred lines
+    # in one text: as separate literals they would be five hundred lines
     """
     00000000 01234567 012345678 0123456789 09876543 0987654321 10101010 11111111 111111111
     1111111111 11112222 11223344 1122334455 112233445566 12121212 12312312 123123123 1231231234
