@@ -1,7 +1,7 @@
 """Every event of the shop, found by its name, its type or its CloudEvent.
 
 ``EVENTS`` is all classes by name.  Making the thirteen costs milliseconds that no cold start should
-pay for one event, so a class's module is imported when the class is first asked for.
+pay for one event, so a class's module is imported when the class is first needed.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ returning product_id, version
 )
 
 # no row: there is no such product, its version is another one, or the category is unknown;
-# READ_PRODUCT in the same pipeline tells which
+# READ_PRODUCT in the same pipeline shows which
 CHANGE_PRODUCT = Query(
     ChangedProduct,
     """

@@ -70,8 +70,8 @@ class MonthlySettlement(Totals):
 
 
 class DailySettlements(RootModel[DailySettlement | list[DailySettlement]]):
-    """One object when a date was asked for, an array otherwise."""
+    """One object if the request names a date, an array otherwise."""
 
 
 class MonthlySettlements(RootModel[MonthlySettlement | list[MonthlySettlement]]):
-    """One object when a month was asked for, an array otherwise."""
+    """One object if the request names a month, an array otherwise."""

@@ -259,7 +259,7 @@ class Connection:
         """Waits for the socket; OperationalError after ``RESPONSE_TIMEOUT_SECONDS``."""
         if not poll.poll(RESPONSE_TIMEOUT_SECONDS * 1000):
             self.close()
-            raise psycopg.OperationalError("the server does not answer")
+            raise psycopg.OperationalError("the server does not respond")
 
     def _read(self) -> list[PGresult]:
         """Every result up to the end of the pipeline; OperationalError without a connection."""

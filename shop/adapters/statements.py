@@ -1,4 +1,4 @@
-"""Typed SQL: a query is a named constant that knows the columns of its rows.
+"""Typed SQL: a query is a named constant with the type of its rows.
 
 ::
 

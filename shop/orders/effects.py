@@ -100,7 +100,7 @@ class PostToLedger:
 
 @frozen
 class RequestCharge:
-    """Records that the customer wants another attempt with this payment method."""
+    """Records that the customer requested another attempt with this payment method."""
 
     payment_method: str
 
