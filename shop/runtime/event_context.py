@@ -88,16 +88,15 @@ class EventContext:
             finally:
                 self._tx = None
         if session.tx.announced:
-            # imported here: some consumers emit nothing and need no HTTP client
-            from shop.runtime.publisher import publish_and_mark_sent
-
-            publish_and_mark_sent(self.services, session.tx.announced)
+            self.services.publisher.publish_and_mark_sent(
+                self.services.database, session.tx.announced
+            )
 
     def relay(self, rows: list[OutboxRow]) -> int:
         """Publishes rows of earlier transactions; returns how many the broker accepted."""
-        from shop.runtime.publisher import publish_and_mark_sent
-
-        return publish_and_mark_sent(self.services, rows, budget_seconds=RELAY_BUDGET_SECONDS)
+        return self.services.publisher.publish_and_mark_sent(
+            self.services.database, rows, budget_seconds=RELAY_BUDGET_SECONDS
+        )
 
     def log_postponed(self, what: str) -> None:
         """Logs that a job failed and stays due."""

@@ -22,10 +22,10 @@ from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
     from events.envelope import CloudEvent
+    from shop.adapters.db import Database
     from shop.adapters.signatures import Signer
     from shop.primitives.messages import OutboxRow
     from shop.runtime.config import Settings
-    from shop.runtime.services import Services
 
 BUDGET_SECONDS = 0.3
 ACCEPTED = range(200, 300)
@@ -58,6 +58,29 @@ class Publisher:
                 break
             accepted.append(row.event_id)
         return accepted
+
+    def publish_and_mark_sent(
+        self,
+        database: Database,
+        rows: Sequence[OutboxRow],
+        *,
+        budget_seconds: float = BUDGET_SECONDS,
+    ) -> int:
+        """Publishes committed rows and marks those that the broker accepted; returns their number.
+
+        Rows that are not accepted or not marked stay due, and the sweep publishes them again.
+        """
+        from shop.adapters import db
+        from shop.messaging import outbox
+
+        accepted = self.publish(rows, budget_seconds=budget_seconds)
+        if accepted:
+            failpoints.hit(Failpoint.PUBLISHED)
+            try:
+                database.run_now(outbox.mark_sent(accepted))
+            except db.DatabaseError as error:
+                log.write("not marked sent", error=type(error).__name__)
+        return len(accepted)
 
     def _post(self, row: OutboxRow, timeout_seconds: float) -> bool:
         headers, body = envelope.to_binary(self._signed(row))
@@ -104,26 +127,6 @@ class Publisher:
         if connection.sock is not None:
             connection.sock.settimeout(timeout_seconds)
         return connection
-
-
-def publish_and_mark_sent(
-    services: Services, rows: Sequence[OutboxRow], *, budget_seconds: float = BUDGET_SECONDS
-) -> int:
-    """Publishes committed rows and marks those that the broker accepted; returns their number.
-
-    Rows that are not accepted or not marked stay due, and the sweep publishes them again.
-    """
-    from shop.adapters import db
-    from shop.messaging import outbox
-
-    accepted = services.publisher.publish(rows, budget_seconds=budget_seconds)
-    if accepted:
-        failpoints.hit(Failpoint.PUBLISHED)
-        try:
-            services.database.run_now(outbox.mark_sent(accepted))
-        except db.DatabaseError as error:
-            log.write("not marked sent", error=type(error).__name__)
-    return len(accepted)
 
 
 def _time_of(row: OutboxRow) -> datetime:

@@ -117,10 +117,7 @@ class RequestContext:
     def publish(self) -> None:
         """Publishes the events of committed transactions."""
         if self.emitted:
-            # imported here: most functions emit nothing and need no HTTP client
-            from shop.runtime.publisher import publish_and_mark_sent
-
-            publish_and_mark_sent(self.services, self.emitted)
+            self.services.publisher.publish_and_mark_sent(self.services.database, self.emitted)
 
     def run_after_commit(self) -> None:
         """Runs the actions that the handler registered; an error is logged, never raised."""
