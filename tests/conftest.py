@@ -1,7 +1,7 @@
 """Real servers for every test: PostgreSQL, Redis and the payment simulator.
 
 Containers through testcontainers where a Docker engine answers, the embedded servers otherwise;
-either way a test gets a database of its own, cloned from a migrated and seeded template.
+each test gets its own database, cloned from a migrated and seeded template.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SERVERS = os.environ.get("TEST_SERVERS", "")
 
 
 def pytest_report_header() -> list[str]:
-    """Says which servers the run is about to use: neither way is taken silently."""
+    """Reports which servers the run uses."""
     return [f"{image}: {_way_of(image)[1]}" for image in (POSTGRES_IMAGE, REDIS_IMAGE)]
 
 
@@ -143,7 +143,7 @@ def database_url(postgres_url: str, template_url: str) -> Iterator[str]:
 def simulator() -> Iterator[SimulatorProcess]:
     """The payment simulator in its own process, with its own records; it sends no webhooks here."""
     with tempfile.TemporaryDirectory(prefix="shop-simulator-") as folder:
-        process = SimulatorProcess(Path(folder) / "books.sqlite")
+        process = SimulatorProcess(Path(folder) / "records.sqlite")
         yield process
         process.stop()
 
@@ -159,7 +159,7 @@ def secrets() -> Iterator[Secrets]:
 def make_shop(
     database_url: str, redis_url: str, simulator: SimulatorProcess, secrets: Secrets
 ) -> Iterator[Callable[..., ShopHarness]]:
-    """Makes the shop on this test's database, with settings of one's own."""
+    """Makes the shop on this test's database, with the given settings."""
     made: list[ShopHarness] = []
 
     def make(**overrides: Any) -> ShopHarness:
@@ -193,10 +193,10 @@ def flow(
     """The shop with a broker and a simulator without faults; a provider call may take 0.4 s."""
     broker = EventBroker()
     shop = make_shop(broker_url=broker.url, payment_provider_timeout_seconds=0.4)
-    books = simulator.records()
-    newest = max((entry["entry_id"] for entry in books["entries"]), default=0)
+    records = simulator.records()
+    newest = max((entry["entry_id"] for entry in records["entries"]), default=0)
     shop.sql("update shop.reconciliation set cursor = %s", str(newest))
-    yield FlowHarness(shop, broker, simulator, len(books["intents"]), len(books["refunds"]))
+    yield FlowHarness(shop, broker, simulator, len(records["intents"]), len(records["refunds"]))
     simulator.set_faults()
     broker.close()
 

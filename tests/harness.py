@@ -580,9 +580,9 @@ class FlowHarness:
 
     def external_records(self) -> ExternalRecords:
         """What the provider, the clients and the test know beside the database."""
-        books = self.simulator.records()
+        records = self.simulator.records()
         charges, refunds = provider_records(
-            books["intents"][self.known_intents :], books["refunds"][self.known_refunds :]
+            records["intents"][self.known_intents :], records["refunds"][self.known_refunds :]
         )
         return ExternalRecords(
             charges, refunds, tuple(self.client_operations), tuple(self.injected_poison)

@@ -31,7 +31,7 @@ ECHOING = "api_docs"
 
 @dataclass
 class Front:
-    """An edge, the people behind it, and what reached the echoing function."""
+    """An Envoy edge, accounts to call it with, and the paths that reached the echo function."""
 
     edge: Edge
     processes: ProcessHarness
@@ -77,7 +77,7 @@ def front(
 
 
 def problem(answer: tuple[int, dict[str, str], bytes]) -> dict[str, Any]:
-    """The problem document that a refusal of the edge is."""
+    """The problem document of an error response of the edge."""
     status, headers, body = answer
     document: dict[str, Any] = json.loads(body)
     assert headers["content-type"] == "application/problem+json"
@@ -147,8 +147,8 @@ def test_invalid_token_gets_401_from_the_edge(front: Front, kind: str) -> None:
 
     answer = front.edge.request("GET", path, headers=headers)
 
-    refusal = problem(answer)
-    assert (answer[0], refusal["error"], refusal["instance"]) == (401, "UNAUTHENTICATED", "/cart")
+    document = problem(answer)
+    assert (answer[0], document["error"], document["instance"]) == (401, "UNAUTHENTICATED", "/cart")
     assert answer[1]["www-authenticate"].startswith("Bearer")
     assert front.edge.line("/cart", 401)["why"].startswith("jwt_authn")
 
@@ -174,15 +174,15 @@ def test_other_paths_are_not_forwarded_in_any_spelling(front: Front, path: str) 
 
 
 def test_every_route_of_the_specs_is_forwarded(front: Front) -> None:
-    """Those of functions that are not there are 503, which only a known route can be."""
+    """Routes of functions that do not run get 503, which an unknown route does not get."""
     for spec in all_specs():
         for route in spec.routes:
             if spec.name in (*REAL, ECHOING):
                 continue
             path = re.sub(r"\{\w+\}", "7", route.path)
             answer = front.edge.request(route.method, path, b"{}", front.processes.customer())
-            refusal = problem(answer)
-            assert (answer[0], refusal["error"]) == (503, "UNAVAILABLE"), f"{route.method} {path}"
+            document = problem(answer)
+            assert (answer[0], document["error"]) == (503, "UNAVAILABLE"), f"{route.method} {path}"
             assert answer[1]["retry-after"] == "1"
 
 

@@ -1,6 +1,6 @@
-"""Real processes: our container entry and the functions-framework serve one contract.
+"""Function processes: the container entry and functions-framework serve the same contract.
 
-Each process is started as a platform starts it, with settings in its environment and nothing else.
+Each process is started as a platform starts it, with its settings in the environment.
 """
 
 from __future__ import annotations
@@ -360,7 +360,7 @@ def test_malformed_http_messages_get_an_error(
     answer = wired.send_bytes(b"POST /orders HTTP/1.1\r\n" + HOST + head + b"\r\n" + body)
 
     assert status_of(answer) in statuses, (case, answer[:200])
-    assert answer.count(b"HTTP/1.1 ") <= 1, "no second request hides in the first"
+    assert answer.count(b"HTTP/1.1 ") <= 1, "the bytes are one request"
     assert wired.request("GET", "/health/liveness")[0] == 200
 
 
@@ -392,7 +392,7 @@ def test_every_function_has_a_main_module_for_functions_framework() -> None:
 
 
 def test_health_of_every_function_needs_neither_database_nor_redis(make_shop: MakeShop) -> None:
-    """Health asks no database: a blip there restarts nobody."""
+    """A database outage must not restart containers."""
     away = Secret("postgresql://shop_ordering@127.0.0.1:9/shop")
     shop = make_shop(database_url=away, redis_url=Secret("redis://127.0.0.1:9/0"))
 

@@ -1,7 +1,6 @@
-"""The checker bites: a correct history breaks nothing, and each planted corruption is found.
+"""The checker finds each corruption of a history, and no violation in a correct one.
 
-Constraints and triggers are taken away first, since with them PostgreSQL refuses many of these
-itself.
+Constraints and triggers are dropped first, since PostgreSQL rejects many corruptions with them.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ insert into shop.settlement_lines (seq, day, currency)
 select seq, day, currency from day join closed using (day, currency)
 """
 
-# name -> what is done to the history, and which invariants must notice (docs/design/correctness.md)
+# name -> a change of the history, and the invariants that it violates (docs/design/correctness.md)
 CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
     "oversell: two buyers got the same unit": (
         "update shop.stock set on_hand = -1 where product_id = %(product)s",
@@ -93,7 +92,7 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "I-09 I-10 I-13 I-16 Q-06",
     ),
     "charge at provider, no order": (
-        "insert into psp_charges values ('shop:ghost', 1000, 'CAPTURED')",
+        "insert into psp_charges values ('shop:unmatched', 1000, 'CAPTURED')",
         "I-11 Q-06",
     ),
     "charge executed twice under one key": (
@@ -169,7 +168,7 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "update shop.cart_items set product_id = 77777",
         "I-23",
     ),
-    "cart of nobody": ("update shop.cart_items set user_id = 77777", "I-23"),
+    "cart without a user": ("update shop.cart_items set user_id = 77777", "I-23"),
     "product without a place on the shelf": (
         "insert into shop.products (name, category, price_minor, currency) "
         "values ('x', '시험', 1, 'KRW')",
@@ -237,7 +236,7 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "Q-06",
     ),
     "provider refunded, we do not know": (
-        "insert into psp_refunds values ('refund:ghost', 'shop:x', 1)",
+        "insert into psp_refunds values ('refund:unmatched', 'shop:x', 1)",
         "Q-06",
     ),
     "consumer never got it": (
@@ -288,7 +287,7 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
 
 
 def _placed_with_key(flow: FlowHarness, buyer: Person, product: int, key: str) -> str:
-    """Placed, and asked twice: the client's log has both answers."""
+    """Places an order twice with one key; the client log records both responses."""
     for _ in range(2):
         body = {"productId": product, "quantity": 2, "paymentMethod": "CARD"}
         answer = buyer.post("/orders", body, key=key)

@@ -103,7 +103,7 @@ def test_timers_alone_finish_every_order_when_all_events_are_lost(flow: FlowHarn
     assert flow.outcome(cancelled) == REFUNDED
     assert flow.outcome(declined) == ("CANCELLED", ["DECLINED"], [], ["RELEASED"])
     assert_invariants(flow, at_rest=False)
-    assert_idle_and_consistent(flow)  # what was lost is sent again, and taken
+    assert_idle_and_consistent(flow)  # lost events are sent again and consumed
 
 
 def test_lost_payment_retry_event_is_recovered_by_the_timers(flow: FlowHarness) -> None:
@@ -137,7 +137,7 @@ def test_capture_after_an_ignored_void_is_refunded(flow: FlowHarness) -> None:
 
 
 def test_repeated_order_charge_and_cancel_have_one_effect_each(samples: Samples) -> None:
-    """A retried order, payment event and cancel have one effect each."""
+    """Retries of an order, its payment event and its cancel have one effect each."""
     key = uuid4().hex
     placed = [samples.owner.post("/orders", order_body(samples.product), key=key) for _ in range(3)]
     (event,) = samples.shop.outbox()
@@ -157,7 +157,7 @@ ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
 
 
 def _charge_event(flow: FlowHarness) -> Message:
-    """The order.placed that came last; everything else is lost."""
+    """Takes the newest order.placed event from the broker; discards the others."""
     placed = [m for m in flow.broker.take() if m[0]["ce-type"].endswith("order.placed.v1")]
     return placed[-1]
 

@@ -1,7 +1,7 @@
-"""Everything at once: many buyers, support, two sweepers, a bad broker and a bad provider.
+"""Random faults: many buyers, support, two sweeps, a lossy broker and a faulty provider at once.
 
-Invariants hold in every snapshot meanwhile; once the faults are healed everything comes to rest.
-``STORM_SEEDS`` and ``STORM_STEPS`` make a run longer.
+Every snapshot satisfies the invariants, and all work ends once the faults have ended.
+``STORM_SEEDS`` and ``STORM_STEPS`` lengthen a run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HONEST = {200, 201, 400, 404, 409, 422, 503}
 
 
 class Buyer:
-    """Somebody who orders, cancels, pays again and asks twice, in a seeded order."""
+    """A client that orders, cancels, pays again and repeats requests, in a seeded order."""
 
     def __init__(self, flow: FlowHarness, seed: int, products: list[int], support: Person) -> None:
         self.random = random.Random(seed)
@@ -144,14 +144,14 @@ def test_random_faults_violate_no_invariant_during_and_after_the_run(
     assert not failures, failures[0]
     statuses = sum((buyer.statuses for buyer in buyers), Counter())
     assert set(statuses) <= HONEST, statuses
-    assert statuses[201] > BUYERS * STEPS / 8, "the storm must not be a calm"
+    assert statuses[201] > BUYERS * STEPS / 8, "the faults must have an effect"
     _heal(flow)
     assert_idle_and_consistent(flow)
     assert not [kind for kind in flow.operator_alerts() if kind.startswith(("stuck", "ghost"))]
 
 
 def _heal(flow: FlowHarness) -> None:
-    """No more faults; what nobody paid expires; what came late is found in the books."""
+    """Ends all faults, expires unpaid orders, and reconciles late captures."""
     flow.simulator.set_faults()
     last_late_charge = time.monotonic() + LATE_SECONDS + 0.3
     flow.run_until_idle()

@@ -20,13 +20,13 @@ from shop.runtime.services import Services
 from tests.sample_requests import Samples
 
 PAGES = ("/api-docs", "/asyncapi")
-# modules that would cost a start but have nothing to do with showing a file
+# modules that slow down a cold start and are not needed to serve a file
 FOREIGN = ("psycopg", "pydantic", "cryptography", "jwt", "redis", "sqlalchemy")
 
 
 @pytest.fixture
 def docs() -> App:
-    """The function alone: it needs no server beside it."""
+    """The function, which needs no other server."""
     settings = Settings(profile="local", rate_limit_per_minute=0)
     return App((spec_of("api_docs"),), Services(settings, source="/shop/api_docs"))
 
@@ -37,7 +37,7 @@ def get(docs: App, path: str) -> HttpResponse:
 
 
 class Page(HTMLParser):
-    """What a page loads, and whether it carries script or style of its own."""
+    """Collects what a page loads, and its inline scripts and styles."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ def test_api_docs_imports_no_database_driver() -> None:
 
 
 def test_documentation_pages_allow_own_scripts_only_and_no_framing(samples: Samples) -> None:
-    """The documents' page takes scripts from its own origin only, and may not be framed."""
+    """Scripts come from the same origin only, and no page may be framed."""
     page = samples.shop.call("GET", "/api-docs")
 
     policy = page.headers["content-security-policy"]

@@ -30,7 +30,7 @@ def test_cancel_before_the_charge_releases_the_stock(flow: FlowHarness) -> None:
     answer = buyer.patch(f"/orders/{order['id']}/cancel")
 
     assert (answer.status, answer.json["status"]) == (200, "CANCELLED")
-    assert_idle_and_consistent(flow)  # the charge event comes too late
+    assert_idle_and_consistent(flow)  # the charge event is delivered after the cancel
     assert flow.outcome(order) == UNPAID
 
 
@@ -75,7 +75,7 @@ def test_cancel_with_an_unknown_payment_voids_or_refunds_it(
 
     cancelled = buyer.patch(f"/orders/{order['id']}/cancel").json
     assert cancelled["status"] == "CANCELLING"
-    assert flow.order_state(order["id"])["stock"] == ["RELEASED"], "stock is back at once"
+    assert flow.order_state(order["id"])["stock"] == ["RELEASED"], "stock is released at once"
     flow.run_timers_only()
 
     assert flow.outcome(order) == ("CANCELLED", [payment], refunds, ["RELEASED"])
@@ -123,7 +123,7 @@ def test_cancel_of_a_locked_order_gets_503_and_leaves_the_key_free(
 
 
 def test_cancel_commits_the_refund_before_the_provider_is_called(make_shop: MakeShop) -> None:
-    """A cancel commits order and intent to refund together; the provider comes afterwards."""
+    """The order and the refund intent are committed together, before any provider call."""
     shop = make_shop()
     samples = Samples(shop)
     order = samples.owner.paid_order(samples.product)["id"]
@@ -139,7 +139,7 @@ def test_cancel_commits_the_refund_before_the_provider_is_called(make_shop: Make
 
 
 def test_concurrent_cancels_return_the_stock_once(samples: Samples) -> None:
-    """Two cancels at once give the stock back once."""
+    """Of six concurrent cancels one succeeds and returns the stock."""
     order = samples.owner.paid_order(samples.product, 3)["id"]
 
     answers = run_concurrently(*[lambda: samples.owner.patch(f"/orders/{order}/cancel")] * 6)
@@ -153,7 +153,7 @@ ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
 
 
 def _charge_event(flow: FlowHarness) -> Message:
-    """The order.placed that came last; everything else is lost."""
+    """Takes the newest order.placed event from the broker; discards the others."""
     placed = [m for m in flow.broker.take() if m[0]["ce-type"].endswith("order.placed.v1")]
     return placed[-1]
 

@@ -22,7 +22,7 @@ from tests.sample_requests import Samples
 
 
 def test_payment_intent_is_committed_before_the_provider_is_called(make_shop: MakeShop) -> None:
-    """Before the provider is asked for money, order and intent are committed rows."""
+    """The order and the payment intent are committed before the provider is called."""
     samples = Samples(make_shop(payment_provider_url=UNREACHABLE))
     order = samples.order()
     (placed,) = samples.shop.outbox()
@@ -37,7 +37,7 @@ def test_payment_intent_is_committed_before_the_provider_is_called(make_shop: Ma
 def test_unreachable_provider_leaves_the_order_pending_and_its_stock_reserved(
     make_shop: MakeShop,
 ) -> None:
-    """An outcome nobody knows is not a failure: the stock stays held, the order stays pending."""
+    """An unknown outcome is not a failure: stock stays reserved and the order pending."""
     samples = Samples(make_shop(payment_provider_url=UNREACHABLE))
     order = samples.order()
     (placed,) = samples.shop.outbox()
@@ -92,7 +92,7 @@ def test_voided_key_rejects_a_late_charge(flow: FlowHarness) -> None:
 
 
 def test_decline_leaves_the_order_pending_and_payable(samples: Samples) -> None:
-    """A decline is a decline, seen on the order, and no 502."""
+    """The order shows the decline, and the client can pay again."""
     order = samples.owner.order(samples.product, method="CARD_DECLINED")["id"]
 
     samples.shop.deliver_all()
@@ -127,7 +127,7 @@ ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
 
 
 def _charge_event(flow: FlowHarness) -> Message:
-    """The order.placed that came last; everything else is lost."""
+    """Takes the newest order.placed event from the broker; discards the others."""
     placed = [m for m in flow.broker.take() if m[0]["ce-type"].endswith("order.placed.v1")]
     return placed[-1]
 
@@ -151,7 +151,7 @@ def test_concurrent_duplicate_events_charge_once(flow: FlowHarness) -> None:
 
 
 def test_unsigned_event_gets_401_and_charges_nothing(samples: Samples) -> None:
-    """An event without its function's signature is no event, whoever delivers it."""
+    """Every event needs the signature of the function that emitted it."""
     samples.order()
     (row,) = samples.shop.outbox()
 

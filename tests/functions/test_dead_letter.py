@@ -27,13 +27,13 @@ POISON = {
 
 
 def send(shop: ShopHarness, body: bytes = b"{", **changed: str) -> Response:
-    """Delivers the poison as the broker's last resort does, with some attributes changed."""
+    """Delivers a dead letter as the broker does, with some attributes changed."""
     headers: Mapping[str, str] = POISON | {f"ce-{name}": text for name, text in changed.items()}
     return shop.post_event("dead_letter", headers, body)
 
 
 def letters(shop: ShopHarness) -> list[dict[str, Any]]:
-    """All dead letters, in the order they came."""
+    """All dead letters, in the order of arrival."""
     return shop.sql("select * from shop.dead_letters order by received_at, dead_letter_id")
 
 
@@ -50,8 +50,8 @@ def test_unsigned_event_is_stored_byte_for_byte_with_an_operator_alert(shop: Sho
     assert letter["error_data"] == "eyJlcnJvciI6IkJBRF9FVkVOVCJ9"
     assert letter["headers"] == POISON
     assert (bytes(letter["body"]), letter["replayed_at"]) == (body, None)
-    alarms = shop.sql("select kind, subject, detail, resolved_at from shop.alarms")
-    assert alarms == [
+    alerts = shop.sql("select kind, subject, detail, resolved_at from shop.alarms")
+    assert alerts == [
         {
             "kind": "dead_letter",
             "subject": f"/somewhere/else poison-1 {CHARGE}",
@@ -124,9 +124,9 @@ def test_control_characters_are_stored_escaped(shop: ShopHarness, poison: str) -
     (stored,) = letters(shop)
     assert stored["event_id"] == stored["headers"][stored["event_id"]]
     assert stored["event_id"][0] + stored["event_id"][-1] == "ab"
-    (alarm,) = shop.sql("select detail from shop.alarms")
-    assert alarm["detail"].isascii()
-    assert alarm["detail"].isprintable()
+    (alert,) = shop.sql("select detail from shop.alarms")
+    assert alert["detail"].isascii()
+    assert alert["detail"].isprintable()
 
 
 def test_invalid_cloudevent_gets_an_error_and_is_not_stored(shop: ShopHarness) -> None:

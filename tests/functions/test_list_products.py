@@ -26,14 +26,14 @@ from shop.runtime.config import Secret
 from tests.harness import Response, ShopHarness
 from tests.sample_requests import Samples
 
-NOBODY_LISTENS = "redis://127.0.0.1:1"
+UNREACHABLE_REDIS = "redis://127.0.0.1:1"
 NO_DATABASE = Secret("postgresql://shop_catalog_ro@127.0.0.1:1/none")
 PATIENT_SECONDS = 2.0
 
 
 @pytest.fixture(autouse=True)
 def redis(redis_url: str) -> Any:
-    """An empty Redis: lists of one test's database are not those of another's."""
+    """An empty Redis, since the lists of two tests differ."""
     with closing(oracle.Redis.from_url(redis_url)) as client:
         client.flushall()
         yield client
@@ -146,7 +146,7 @@ def test_product_added_between_two_pages_shifts_no_other(shop: ShopHarness) -> N
 
 
 def forged(sort: str, *place: Any) -> str:
-    """A cursor of somebody who read our code: right checksum, any position."""
+    """A forged cursor with a valid checksum."""
     return write_cursor(sort, Filter(), Position(*place))
 
 
@@ -444,7 +444,7 @@ def test_list_read_before_an_invalidation_is_not_cached(redis_url: str) -> None:
             return make_page("[old]", "")
 
         answered = slow.find_or_make(cache, "digest", read_old_then_be_overtaken)
-        assert answered.body == b"[old]", "this reader asked before the change"
+        assert answered.body == b"[old]", "this reader read before the change"
 
         for reader in (slow, fresh):
             page = reader.find_or_make(cache, "digest", lambda: make_page("[new]", ""))
@@ -525,14 +525,14 @@ def test_in_process_cache_is_bounded() -> None:
 def test_lists_are_read_from_the_database_without_redis(
     make_shop: Callable[..., ShopHarness],
 ) -> None:
-    shop = make_shop(redis_url=Secret(NOBODY_LISTENS))
+    shop = make_shop(redis_url=Secret(UNREACHABLE_REDIS))
     product, staff = shop.product(price=100), shop.person("staff")
     path = f"/products?category={quote('시험')}&sort=-id"
 
     assert ids(shop.call("GET", path)) == [product]
     changed = staff.patch(f"/products/{product}", {"price": 200}, headers={"if-match": "*"})
 
-    assert changed.status == 200, "staff work without Redis too"
+    assert changed.status == 200, "staff can change products without Redis"
     patience = threading.Event()
     for _ in range(300):
         if shop.call("GET", path).json[0]["price"] == 200:
@@ -566,7 +566,7 @@ def test_search_matches_wildcard_characters_literally(samples: Samples) -> None:
 
 
 def test_changed_price_is_listed_and_charged_at_once(samples: Samples) -> None:
-    """A price that changed is the price that is charged and shown, cached list or not."""
+    """A cached list does not delay a price change."""
     staff, product = samples.people["staff"], samples.shop.product(price=1000, name="비싼 물건")
     where = "/products?name=%EB%B9%84%EC%8B%BC"
     assert [p["price"] for p in samples.shop.call("GET", where).json] == [1000]
@@ -579,7 +579,7 @@ def test_changed_price_is_listed_and_charged_at_once(samples: Samples) -> None:
 
 
 def test_product_and_order_lists_are_paged(samples: Samples) -> None:
-    """Lists have pages, and a page has an end."""
+    """Every list has a page size and a link to the next page."""
     samples.shop.sql(
         "insert into shop.products (name, category, price_minor, currency) "
         "select 'hole-18', name, 1, 'KRW' from shop.categories, generate_series(1, 300) limit 300"

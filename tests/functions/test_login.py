@@ -46,7 +46,7 @@ def email(accounts: ShopHarness) -> str:
 
 @pytest.fixture
 def client() -> str:
-    """An address nobody else comes from: counters outlive a test."""
+    """A network address of this test only, since counters outlive a test."""
     return f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}::1"
 
 
@@ -121,7 +121,7 @@ def test_unknown_email_wrong_password_and_closed_account_get_the_same_401_after_
     monkeypatch.setattr(handler, "is_password", counted)
 
     answers = [
-        accounts.log_in(f"nobody.{uuid4().hex[:12]}@example.com", client=client),
+        accounts.log_in(f"unknown.{uuid4().hex[:12]}@example.com", client=client),
         accounts.log_in(email, WRONG, client=client),
         accounts.log_in(closed, PASSWORD, client=client),
     ]
@@ -199,9 +199,9 @@ def test_sixth_guess_gets_429_even_with_the_correct_password(
 
 
 def test_guesses_at_an_unknown_email_are_limited_too(accounts: ShopHarness, client: str) -> None:
-    nobody = f"nobody.{uuid4().hex[:12]}@example.com"
+    unknown = f"unknown.{uuid4().hex[:12]}@example.com"
 
-    statuses = [accounts.log_in(nobody, WRONG, client=client).status for _ in range(7)]
+    statuses = [accounts.log_in(unknown, WRONG, client=client).status for _ in range(7)]
 
     assert statuses == [401] * 5 + [429] * 2
 
@@ -251,7 +251,7 @@ def test_failures_across_accounts_lock_the_network(accounts: ShopHarness, email:
 
 def test_failures_are_counted_per_network(accounts: ShopHarness, email: str, client: str) -> None:
     accounts.log_in(email, WRONG, client=client)
-    accounts.log_in(f"nobody.{uuid4().hex[:12]}@example.com", client=client)
+    accounts.log_in(f"unknown.{uuid4().hex[:12]}@example.com", client=client)
     accounts.log_in(email, client=client)
 
     assert accounts.apps["login"].services.cache.get(network_counter(client)) == b"2"
@@ -547,7 +547,7 @@ def test_unknown_email_and_wrong_password_get_identical_responses(samples: Sampl
 
     answers = [
         samples.shop.call("POST", "/auth/login", json_body={"email": e, "password": "wrong one"})
-        for e in (known, "nobody@test.kr")
+        for e in (known, "unknown@test.kr")
     ]
 
     assert [a.status for a in answers] == [401, 401]
@@ -556,7 +556,7 @@ def test_unknown_email_and_wrong_password_get_identical_responses(samples: Sampl
 
 
 def test_access_token_is_short_lived_and_verifiable_with_public_keys_only(samples: Samples) -> None:
-    """Verifiers hold public keys only; a token says who issued it, to whom, and until when."""
+    """A token names its issuer, audience and expiry; verifiers have public keys only."""
     pair = samples.shop.call("POST", "/auth/login", json_body=samples.account).json
 
     claims = jwt.decode(pair["accessToken"], options={"verify_signature": False})
@@ -573,7 +573,7 @@ def test_access_token_is_short_lived_and_verifiable_with_public_keys_only(sample
 
 
 def test_empty_registration_gets_422_and_seventh_guess_gets_429(samples: Samples) -> None:
-    """Accounts have input rules, a slow hash for unknown mails too, and a bound on guesses."""
+    """Input rules, a slow hash and a limit on guesses protect accounts."""
     empty = {"email": "", "password": "", "name": ""}
     assert samples.shop.call("POST", "/users", json_body=empty).status == 422
     (row,) = samples.shop.sql(
@@ -592,7 +592,7 @@ def test_empty_registration_gets_422_and_seventh_guess_gets_429(samples: Samples
 def test_passwords_and_tokens_are_not_logged(
     samples: Samples, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Besides the list: what people type in secret stays there (ASVS 16.2.5)."""
+    """Logs contain no credentials (ASVS 16.2.5)."""
     pair = samples.shop.call("POST", "/auth/login", json_body=samples.account)
     samples.shop.call(
         "POST", "/auth/login", json_body={**samples.account, "password": PASSWORD + "x"}

@@ -24,7 +24,7 @@ from tools.payment_simulator.webhook_sender import sign
 
 @pytest.fixture
 def unpaid(make_shop: MakeShop) -> tuple[Samples, str, dict[str, Any]]:
-    """An order whose payment nobody knows the outcome of: the provider could not be reached."""
+    """An order whose payment has an unknown outcome: the provider was unreachable."""
     samples = Samples(make_shop(payment_provider_url=UNREACHABLE))
     order = samples.order()
     (placed,) = [row for row in samples.shop.outbox() if row["type"] == "order.placed"]
@@ -33,7 +33,7 @@ def unpaid(make_shop: MakeShop) -> tuple[Samples, str, dict[str, Any]]:
     return samples, order, payment
 
 
-def notice(payment: dict[str, Any], **changes: Any) -> bytes:
+def webhook_body(payment: dict[str, Any], **changes: Any) -> bytes:
     data = {
         "key": payment["provider_key"],
         "amount_minor": payment["amount_minor"],
@@ -44,7 +44,7 @@ def notice(payment: dict[str, Any], **changes: Any) -> bytes:
     return json.dumps({**event, "data": data | changes}).encode()
 
 
-def post_notice(
+def post_webhook(
     samples: Samples, body: bytes, *, at: float | None = None, **headers: str
 ) -> Response:
     signature = sign(body, samples.shop.webhook_secret, int(time.time() if at is None else at))
@@ -56,7 +56,7 @@ def test_missing_stale_or_wrong_signature_gets_401_and_writes_nothing(
     unpaid: tuple[Samples, str, dict[str, Any]],
 ) -> None:
     samples, order, payment = unpaid
-    body, now = notice(payment), int(time.time())
+    body, now = webhook_body(payment), int(time.time())
     good = sign(body, samples.shop.webhook_secret, now)
     stamp, _, mac = good.partition(",")
     before = samples.rows()
@@ -81,7 +81,7 @@ def test_missing_stale_or_wrong_signature_gets_401_and_writes_nothing(
         answer = samples.shop.call("POST", "/payments/webhook", raw=body, headers=headers)
         assert answer.status == 401, (case, answer.body)
     assert samples.shop.call("POST", "/payments/webhook", raw=body).status == 401
-    assert post_notice(samples, body, stripe_signature=good).status == 401
+    assert post_webhook(samples, body, stripe_signature=good).status == 401
     token = {"authorization": f"Bearer {samples.owner.token}"}
     assert samples.shop.call("POST", "/payments/webhook", raw=body, headers=token).status == 401
     assert samples.rows() == before
@@ -92,10 +92,10 @@ def test_duplicate_webhook_pays_the_order_once(
     unpaid: tuple[Samples, str, dict[str, Any]],
 ) -> None:
     samples, order, payment = unpaid
-    body = notice(payment)
+    body = webhook_body(payment)
 
-    answers = run_concurrently(*[lambda: post_notice(samples, body)] * 8)
-    again = post_notice(samples, body)
+    answers = run_concurrently(*[lambda: post_webhook(samples, body)] * 8)
+    again = post_webhook(samples, body)
 
     assert {a.status for a in [*answers, again]} <= {204, 503} and again.status == 204
     assert samples.owner.get(f"/orders/{order}").json["status"] == "PAID"
@@ -110,8 +110,8 @@ def test_unknown_payment_key_gets_422_and_is_not_recorded_as_received(
     before = samples.rows()
     for key in ("shop:unknown", "' or 1=1--", str(uuid4()), "x" * 255):
         for kind in ("charge.captured", "refund.succeeded"):
-            body = notice(payment, key=key, type=kind)
-            answers = [post_notice(samples, body) for _ in range(2)]
+            body = webhook_body(payment, key=key, type=kind)
+            answers = [post_webhook(samples, body) for _ in range(2)]
             assert [(a.status, a.error) for a in answers] == [(422, "UNKNOWN_KEY")] * 2
     assert samples.rows() == before
     assert (
@@ -129,7 +129,7 @@ def test_signed_but_invalid_webhook_gets_400(
         {"key": ""}, {"key": "a\x00b"}, {"key": None}, {"key": "x" * 256}, {"provider_ref": None},
         {"key": "\ud800"}, {"provider_ref": "a\nb"},
     ):  # fmt: skip
-        answer = post_notice(samples, notice(payment, **change))
+        answer = post_webhook(samples, webhook_body(payment, **change))
         assert answer.status == 400, (change, answer.status)
     for body in (
         b"",
@@ -142,8 +142,8 @@ def test_signed_but_invalid_webhook_gets_400(
         b"[" * 10_000,
         b"9" * 9999,
     ):
-        assert post_notice(samples, body).status == 400, body[:10]
-    assert post_notice(samples, b" " * 65_537).status == 413
+        assert post_webhook(samples, body).status == 400, body[:10]
+    assert post_webhook(samples, b" " * 65_537).status == 413
     assert samples.owner.get(f"/orders/{order}").json["status"] == "PENDING"
 
 
@@ -153,7 +153,7 @@ def test_other_amount_or_currency_raises_an_operator_alert_and_pays_nothing(
     samples, order, payment = unpaid
 
     answers = [
-        post_notice(samples, notice(payment, **change)).status
+        post_webhook(samples, webhook_body(payment, **change)).status
         for change in ({"amount_minor": payment["amount_minor"] - 1}, {"currency": "USD"})
     ]
 
@@ -167,10 +167,10 @@ def test_capture_of_a_cancelled_order_requests_a_refund(
     unpaid: tuple[Samples, str, dict[str, Any]],
 ) -> None:
     samples, order, payment = unpaid
-    assert post_notice(samples, notice(payment, type="charge.declined")).status == 204
+    assert post_webhook(samples, webhook_body(payment, type="charge.declined")).status == 204
     assert samples.owner.patch(f"/orders/{order}/cancel").json["status"] == "CANCELLED"
 
-    late = post_notice(samples, notice(payment))
+    late = post_webhook(samples, webhook_body(payment))
 
     assert late.status in (202, 204)
     assert samples.owner.get(f"/orders/{order}").json["status"] == "CANCELLED"
@@ -199,7 +199,7 @@ def test_capture_of_another_amount_is_left_to_reconciliation(flow: FlowHarness) 
 
     assert flow.order_state(order["id"])["status"] == "PENDING"
     assert flow.operator_alerts() == ["amount_mismatch"]
-    assert_idle_and_consistent(flow)  # the books say 900
+    assert_idle_and_consistent(flow)  # the provider's transaction says 900
     assert flow.order_state(order["id"])["status"] == "PAID"
 
 
@@ -236,7 +236,7 @@ def test_late_decline_of_an_earlier_attempt_leaves_the_order_paid(
 
 
 def test_late_capture_of_a_closed_attempt_is_booked_beside_the_open_one(flow: FlowHarness) -> None:
-    """Attempt 1 is captured after all, though it was closed: it is booked and goes back."""
+    """Attempt 1 is captured after it was closed: the capture is booked and refunded."""
     buyer = flow.shop.person()
     order = buyer.order(flow.shop.product(price=700))
     flow.discard_events()

@@ -157,7 +157,7 @@ def test_new_payment_while_one_is_open_or_after_the_end_gets_409(samples: Sample
 
 
 def test_quantity_and_total_above_their_limits_get_422(samples: Samples) -> None:
-    """Quantities have a bound, totals too, and nothing overflows on the way to it."""
+    """Quantities and totals have limits that fit into bigint columns."""
     product = samples.shop.product(price=1_000_000_000, stock=1_000_000)
 
     assert samples.owner.post("/orders", order_body(product, 429_497)).status == 422
@@ -171,7 +171,7 @@ def test_quantity_and_total_above_their_limits_get_422(samples: Samples) -> None
 
 
 def test_cart_order_without_stock_for_one_line_changes_nothing(samples: Samples) -> None:
-    """From the cart comes one order or none, and none leaves the cart as it was."""
+    """An order from the cart takes all lines or none."""
     scarce = samples.shop.product(stock=0)
     samples.fill_cart(samples.owner)
     samples.shop.sql(
@@ -189,7 +189,7 @@ def test_cart_order_without_stock_for_one_line_changes_nothing(samples: Samples)
 
 
 def test_rolled_back_order_emits_no_event_and_committed_order_emits_one(samples: Samples) -> None:
-    """An order rolled back announced nothing; one that was committed did, broker or not."""
+    """Events are rows of the order's own transaction, whatever the broker does."""
     scarce = samples.shop.product(stock=1)
     assert samples.owner.post("/orders", order_body(scarce, 2)).status == 409
     assert samples.shop.outbox() == []
@@ -218,7 +218,7 @@ def test_concurrent_orders_for_the_last_units_reserve_no_more_than_the_stock(
 
 
 def test_idempotency_key_past_its_retention_returns_the_first_order(flow: FlowHarness) -> None:
-    """Answers are forgotten after a week; a key makes one order for ever."""
+    """Stored responses are deleted after a week; a key never creates a second order."""
     buyer, product = flow.shop.person(), flow.shop.product(stock=5)
     body = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
     first = buyer.post("/orders", body, key="an-old-key-000001").json
@@ -280,7 +280,7 @@ def test_concurrent_buyers_get_the_last_units_once_each(flow: FlowHarness, stock
 
 
 def test_concurrent_carts_with_the_same_products_do_not_deadlock(flow: FlowHarness) -> None:
-    """The same two products in both orders: locks in ascending order, so nobody waits in a ring."""
+    """Rows are locked in ascending order, whatever the order of the cart's lines."""
     products = [flow.shop.product(stock=ROUNDS * 4) for _ in range(2)]
     buyers = [flow.shop.person() for _ in range(4)]
     for _ in range(ROUNDS):
@@ -377,7 +377,7 @@ def test_expired_reservation_is_released_for_the_next_buyer(
         "select actor from shop.transitions where entity_id = %s and to_status = 'CANCELLED'",
         first["id"],
     )
-    assert row["actor"] == "expiry", "the first buyer must not learn who came next"
+    assert row["actor"] == "expiry", "the history must not name the next buyer"
     assert_idle_and_consistent(flow)
 
 
@@ -452,7 +452,7 @@ def test_concurrent_buyers_get_an_expired_unit_once(flow: FlowHarness) -> None:
 
 
 def test_concurrent_carts_over_expired_orders_do_not_deadlock(flow: FlowHarness) -> None:
-    """Two buyers, each in need of what the other's basket and two expired ones hold."""
+    """Two carts with the same products, whose stock two expired orders reserve."""
     for _ in range(5):
         low, high = flow.shop.product(stock=1), flow.shop.product(stock=1)
         buyers = [flow.shop.person() for _ in range(2)]

@@ -84,7 +84,7 @@ def test_unknown_order_ids_get_404(samples: Samples) -> None:
 
 
 def test_order_of_another_account_gets_404_and_its_id_is_random(samples: Samples) -> None:
-    """Orders have owners, ids cannot be counted through, and the database checks it once more."""
+    """Ids are random and row policies check the owner too."""
     order = samples.order()
 
     assert samples.shop.person().get(f"/orders/{order}").status == 404

@@ -14,8 +14,8 @@ from tests.ledger_postings import insert_posting
 from tests.sample_requests import Samples
 
 
-def figures(captured: int, refunded: int, n: tuple[int, int], *, closed: bool) -> dict[str, Any]:
-    """The members of an answer beside its date."""
+def values(captured: int, refunded: int, n: tuple[int, int], *, closed: bool) -> dict[str, Any]:
+    """The members of a settlement beside its date."""
     return {
         "totalAmount": captured - refunded,
         "capturedAmount": captured,
@@ -41,7 +41,7 @@ def test_day_without_postings_is_shown_with_zeros(shop: ShopHarness) -> None:
     newest = finance.get("/settlements/daily")
     month = finance.get(f"/settlements/monthly?yearMonth={day[:7]}")
 
-    nothing = figures(0, 0, (0, 0), closed=False)
+    nothing = values(0, 0, (0, 0), closed=False)
     assert (one.status, one.json) == (200, {"settlementDate": day, **nothing})
     assert (newest.status, newest.json) == (200, [{"settlementDate": day, **nothing}])
     assert (month.status, month.json) == (200, {"yearMonth": day[:7], **nothing})
@@ -59,8 +59,8 @@ def test_day_has_the_same_values_open_and_closed(shop: ShopHarness) -> None:
     closed = finance.get("/settlements/daily?date=2026-02-01").json
 
     day = {"settlementDate": "2026-02-01"}
-    assert live == day | figures(10_000, 12_000, (1, 1), closed=False)
-    assert closed == day | figures(10_000, 12_000, (1, 1), closed=True)
+    assert live == day | values(10_000, 12_000, (1, 1), closed=False)
+    assert closed == day | values(10_000, 12_000, (1, 1), closed=True)
 
 
 def test_paid_order_is_in_the_settlement_of_today(shop: ShopHarness) -> None:
@@ -70,7 +70,7 @@ def test_paid_order_is_in_the_settlement_of_today(shop: ShopHarness) -> None:
     newest = finance.get("/settlements/daily").json
 
     assert newest == [
-        {"settlementDate": today(shop).isoformat()} | figures(39_000, 0, (1, 0), closed=False)
+        {"settlementDate": today(shop).isoformat()} | values(39_000, 0, (1, 0), closed=False)
     ]
 
 
@@ -102,7 +102,7 @@ def test_request_without_a_month_lists_the_sums_of_the_newest_12_months(shop: Sh
         f"{today(shop):%Y-%m}",
         *(f"2024-{month:02}" for month in range(12, 1, -1)),
     ]
-    assert december == {"yearMonth": "2024-12"} | figures(12_000, 1, (1, 1), closed=True)
+    assert december == {"yearMonth": "2024-12"} | values(12_000, 1, (1, 1), closed=True)
     assert [month["closed"] for month in newest] == [False] + [True] * 11
 
 
@@ -114,7 +114,7 @@ def test_month_with_an_open_day_is_open(shop: ShopHarness) -> None:
 
     month = finance.get("/settlements/monthly?yearMonth=2026-02").json
 
-    assert month == {"yearMonth": "2026-02"} | figures(1_500, 0, (2, 0), closed=False)
+    assert month == {"yearMonth": "2026-02"} | values(1_500, 0, (2, 0), closed=False)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_policy_decides_which_roles_may_read(
 
 
 def test_cancelled_payment_is_subtracted_and_repeated_events_count_once(samples: Samples) -> None:
-    """A cancelled payment leaves the settlement; a repeated event does not enter it twice."""
+    """A refund is subtracted from the settlement, and repeated events do not change it."""
     kept = samples.owner.paid_order(samples.product, 2)
     gone = samples.owner.paid_order(samples.product, 1)
     samples.owner.patch(f"/orders/{gone['id']}/cancel")
@@ -210,7 +210,7 @@ def test_cancelled_payment_is_subtracted_and_repeated_events_count_once(samples:
 def test_settlements_need_the_finance_role_by_default(
     samples: Samples, make_shop: MakeShop
 ) -> None:
-    """Revenue is for finance, unless the operator decides otherwise in so many words."""
+    """Settlements are readable by finance unless the operator configures another policy."""
     assert Settings().settlements_auth == "finance"
     assert samples.shop.call("GET", "/settlements/daily").status == 401
     assert samples.owner.get("/settlements/daily").status == 403

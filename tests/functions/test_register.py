@@ -99,7 +99,7 @@ def test_idempotency_fingerprint_excludes_the_password(accounts: ShopHarness, ro
 
     stored = rows("select state, status_code from shop.idempotency where key = %s", key)
 
-    # were the password part of the fingerprint, the second request would have been told 422
+    # were the password part of the fingerprint, the second request would have got 422
     assert stored == [("DONE", 201)]
     assert accounts.register(email, "a third password", key=key).status == 201
     assert accounts.log_in(email).status == 200

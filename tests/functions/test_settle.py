@@ -217,7 +217,7 @@ def test_eight_concurrent_ticks_close_each_day_once(shop: ShopHarness) -> None:
 
 
 def test_concurrent_ticks_close_the_business_day_of_the_time_zone_once(samples: Samples) -> None:
-    """Closing runs in every replica, as often as one likes, in the business's own time zone."""
+    """Any number of ticks close a day once, in the time zone of the business."""
     samples.owner.paid_order(samples.product)
     samples.shop.sql("alter table shop.ledger disable trigger user")
     # the last minute of yesterday in Seoul is three in the afternoon in UTC
@@ -265,7 +265,7 @@ def _zone_whose_midnight_is_near() -> tuple[str, datetime]:
 def test_day_with_an_open_posting_stays_open_until_it_is_committed(
     flow: FlowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Midnight is a second away in a time zone of our own; a posting begun before it counts."""
+    """In the test's time zone the day ends in a second; a posting begun before it counts."""
     margin = "interval '2 minutes'"
     assert margin in settlement.IS_OVER.sql
     without_margin = settlement.IS_OVER.sql.replace(margin, "interval '0 seconds'")

@@ -36,7 +36,7 @@ def test_unconsumed_event_is_sent_again_with_the_same_id(flow: FlowHarness) -> N
 
 
 def test_unreachable_broker_keeps_the_event_due(make_shop: MakeShop) -> None:
-    """What failed once is tried again: the outbox row stays due until its consumers have it."""
+    """The outbox row stays due until the broker accepts the event."""
     samples = Samples(make_shop(broker_url=UNREACHABLE))
     samples.order()
     for _ in range(3):
@@ -50,7 +50,7 @@ def test_unreachable_broker_keeps_the_event_due(make_shop: MakeShop) -> None:
 
 
 def test_expired_order_is_cancelled_and_its_stock_released(make_shop: MakeShop) -> None:
-    """A reservation is a row with an owner and an end; nobody has to remember to release it."""
+    """Reservations expire with their order."""
     samples = Samples(make_shop(order_soft_expiry_seconds=0, payment_provider_url=UNREACHABLE))
     order = samples.order()
     (held,) = samples.shop.sql("select order_id::text, status from shop.reservations")
@@ -94,7 +94,7 @@ ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
 
 
 def _charge_event(flow: FlowHarness) -> Message:
-    """The order.placed that came last; everything else is lost."""
+    """Takes the newest order.placed event from the broker; discards the others."""
     placed = [m for m in flow.broker.take() if m[0]["ce-type"].endswith("order.placed.v1")]
     return placed[-1]
 
@@ -143,7 +143,7 @@ def test_concurrent_sweeps_and_deliveries_charge_each_order_once(flow: FlowHarne
 def test_row_that_violates_a_constraint_raises_an_alert_and_the_others_are_swept(
     flow: FlowHarness,
 ) -> None:
-    """The provider names one reference for two payments: the second is refused, for a person."""
+    """The provider returns one reference for two payments, which a unique constraint rejects."""
     buyer, product = flow.shop.person(), flow.shop.product(price=900, stock=9)
     first = buyer.paid_order(product)
     stuck, free = (buyer.order(product, method="CARD_TIMEOUT_AFTER") for _ in range(2))
@@ -164,8 +164,8 @@ def test_row_that_violates_a_constraint_raises_an_alert_and_the_others_are_swept
 
 
 def test_unmatched_charge_raises_one_operator_alert(flow: FlowHarness) -> None:
-    ghost = charge_call()
-    assert flow.simulator.provider().charge(ghost).kind == "captured"
+    unmatched = charge_call()
+    assert flow.simulator.provider().charge(unmatched).kind == "captured"
 
     flow.reconcile()
     flow.reconcile()
@@ -212,19 +212,19 @@ def test_reconciliation_skips_transactions_that_the_shop_has_recorded(
     kept, given_back = (buyer.paid_order(flow.shop.product()) for _ in range(2))
     buyer.patch(f"/orders/{given_back['id']}/cancel")
     flow.run_until_idle()
-    told: list[str] = []
-    monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: told.append(entry.key))
+    compared: list[str] = []
+    monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: compared.append(entry.key))
     flow.shop.sql("update shop.reconciliation set cursor = ''")
 
     flow.reconcile()
     key = flow.payment_key(kept["id"])
     (refund,) = flow.shop.sql("select provider_key from shop.refunds")
-    assert not {key, refund["provider_key"]} & set(told)
+    assert not {key, refund["provider_key"]} & set(compared)
 
     flow.shop.sql("update shop.reconciliation set cursor = ''")
     flow.shop.sql("update shop.payments set status = 'UNKNOWN' where provider_key = %s", key)
     flow.reconcile()
-    assert key in told, "what the provider took and we do not know is news"
+    assert key in compared, "a capture that the shop has not recorded is compared"
 
 
 def test_interrupted_reconciliation_resumes_where_it_stopped(
@@ -248,7 +248,7 @@ def test_interrupted_reconciliation_resumes_where_it_stopped(
     flow.reconcile()
 
     assert len(first_run) == 3
-    assert seen[3] == first_run[2], "it goes on where it was, not at the beginning"
+    assert seen[3] == first_run[2], "it resumes at its cursor"
 
 
 def test_reconciliation_over_its_time_limit_continues_in_the_next_tick(
@@ -260,16 +260,16 @@ def test_reconciliation_over_its_time_limit_continues_in_the_next_tick(
         assert provider.charge(call).kind == "captured"
     monkeypatch.setattr(due_jobs, "PAGE", 1)
     monkeypatch.setattr(due_jobs, "RECONCILE_SECONDS", 0.0)
-    told: list[str] = []
-    monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: told.append(entry.key))
+    compared: list[str] = []
+    monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: compared.append(entry.key))
 
     flow.reconcile()
-    assert told == [], "its time was over before it began"
+    assert compared == [], "the time limit was zero"
     assert flow.due_jobs() == ["reconcile"]
 
     monkeypatch.setattr(due_jobs, "RECONCILE_SECONDS", 15.0)
     flow.shop.tick("sweep")
-    assert told == [call.key for call in calls]
+    assert compared == [call.key for call in calls]
     assert flow.due_jobs() == []
 
 

@@ -61,7 +61,7 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("GET", "/orders/{orderId}/timeline"): signed_in(200, 404, 404, 200, 404),
     ("PATCH", "/orders/{orderId}/cancel"): signed_in(200, 404, 404, 404, 404),
     ("POST", "/orders/{orderId}/refunds"): signed_in(403, 403, 403, 201, 403),
-    # a token is no provider's signature
+    # a token does not replace the provider's signature
     ("POST", "/payments/webhook"): open_to_all(401),
     ("GET", "/settlements/daily"): signed_in(403, 403, 403, 403, 200),
     ("GET", "/settlements/monthly"): signed_in(403, 403, 403, 403, 200),
@@ -120,7 +120,7 @@ ROLE_OF = {"staff": "staff", "support": "support", "settlements": "finance"}
 
 
 def principal(samples: Samples, name: str, route: Route) -> Person | None:
-    """Somebody of that kind, with a session of their own."""
+    """An account of that kind, with its own session."""
     if name == "anonymous":
         return None
     if name in WITHOUT_ACCESS:
@@ -235,7 +235,7 @@ def test_support_cannot_refund_their_own_order(samples: Samples) -> None:
 
 
 def test_user_id_header_without_a_token_gets_401(samples: Samples) -> None:
-    """X-User-Id is nobody: on every protected route and any spelling of it, no token is 401."""
+    """No spelling of an X-User-Id header replaces a token on a protected route."""
     before = samples.rows()
     for route in ROUTES.values():
         if route.auth in ("public", "provider"):

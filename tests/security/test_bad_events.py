@@ -59,7 +59,7 @@ class Sender:
         return replace(wrapped, **changes)
 
     def data(self) -> dict[str, Any]:
-        """Data about things that are there."""
+        """Data that refers to existing rows."""
         if self.name == "product.changed":
             return {"productId": self.samples.product, "productVersion": 1}
         if self.name == "refund.requested":
@@ -101,7 +101,7 @@ class Sender:
 
 @pytest.fixture(scope="module")
 def shop(request: pytest.FixtureRequest) -> Iterator[ShopHarness]:
-    """One for all cases: each has its own people, orders and events."""
+    """One shop for all cases, each with its own accounts, orders and events."""
     with shop_of_module(request) as shop:
         yield shop
 
@@ -151,7 +151,7 @@ def test_malformed_event_gets_an_error_and_changes_nothing(sender: Sender) -> No
 def _malformed(
     headers: dict[str, str], body: bytes, structured: dict[str, Any]
 ) -> Iterator[tuple[str, dict[str, str], bytes, int]]:
-    """Name, headers, body and the status that is due."""
+    """Name, headers, body and expected status of each case."""
     for name in ("ce-id", "ce-source", "ce-type", "ce-specversion"):
         yield f"no {name}", {k: v for k, v in headers.items() if k != name}, body, 400
         yield f"empty {name}", headers | {name: ""}, body, 400
@@ -237,7 +237,9 @@ def test_forged_event_gets_an_error_and_changes_nothing(sender: Sender) -> None:
             sender.event(source="/shop/settle"), "settlement"
         ),
         "the clock announcing": sender.signed(sender.event(source=CLOCK), "clock"),
-        "the relay for nobody": sender.signed(sender.event(source="/shop/nobody"), "relay"),
+        "the relay for an unknown function": sender.signed(
+            sender.event(source="/shop/unknown"), "relay"
+        ),
         "the relay for a path": sender.signed(sender.event(source="/shop/a/../b"), "relay"),
     }
     for case, message in foreign.items():
@@ -286,7 +288,7 @@ def _all(sender: Sender, value: Any) -> bytes:
 def test_event_about_a_missing_order_gets_422_and_is_not_recorded(sender: Sender) -> None:
     if "orderId" not in sender.data():
         event = sender.event({"productId": 2**62, "productVersion": 1})
-        assert sender.binary(sender.signed(event)).status == 204  # it only makes lists stale
+        assert sender.binary(sender.signed(event)).status == 204  # it only invalidates lists
         return
     data = {name: str(uuid4()) for name in sender.data()}
     before = sender.effects()
@@ -319,10 +321,10 @@ def test_event_above_64_kib_gets_413(shop: ShopHarness) -> None:
 def test_same_id_from_another_source_is_another_event(shop: ShopHarness) -> None:
     sender = Sender(shop, "refund", "refund.requested")
     first = sender.event(source="/shop/cancel_order")
-    twin = replace(first, source="/shop/charge")
+    duplicate = replace(first, source="/shop/charge")
 
     assert sender.binary(sender.signed(first, "ordering")).status == 204
-    assert sender.binary(sender.signed(twin, "payment")).status == 204
+    assert sender.binary(sender.signed(duplicate, "payment")).status == 204
 
     rows = shop.sql("select source from shop.inbox where event_id = %s order by 1", first.id)
     assert [row["source"] for row in rows] == ["/shop/cancel_order", "/shop/charge"]
@@ -438,7 +440,9 @@ def test_dead_letter_is_stored_once_with_escaped_text(shop: ShopHarness) -> None
     answers = [shop.post_event("dead_letter", headers, body) for _ in range(3)]
 
     assert [(a.status, a.body) for a in answers] == [(204, b"")] * 3
-    (letter,) = shop.sql("select event_id, body from shop.dead_letters")  # nobody else's here
+    (letter,) = shop.sql(
+        "select event_id, body from shop.dead_letters"
+    )  # the only one of this database
     assert (letter["event_id"], bytes(letter["body"])) == ("' or 1=1--", b"\xff{")
-    (alarm,) = shop.sql("select detail from shop.alarms where kind = 'dead_letter'")
-    assert alarm["detail"].isascii()
+    (alert,) = shop.sql("select detail from shop.alarms where kind = 'dead_letter'")
+    assert alert["detail"].isascii()

@@ -1,6 +1,6 @@
-"""Bad input, the same on every endpoint: exact refusals, nothing written, no internals (6a, 6c).
+"""Invalid input on every route: the expected error, no rows written, no internals shown.
 
-The cases for one field are made from its own rule in the model, so a new field is tested unasked.
+The cases for a field are generated from its schema, so that new fields are tested too.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def rules_of(route: Route) -> Iterator[tuple[str, dict[str, Any], bool]]:
 
 
 def wrong_values(rule: dict[str, Any], *, null_is_fine: bool) -> Iterator[Any]:
-    """Values that this rule refuses; raw JSON text where Python has no such value."""
+    """Values that the schema rejects; raw JSON text where Python has no such value."""
     others: dict[str, tuple[Any, ...]] = {
         "integer": (
             "1",
@@ -147,7 +147,7 @@ def wrong_values(rule: dict[str, Any], *, null_is_fine: bool) -> Iterator[Any]:
 
 
 class Attempts:
-    """Sends broken requests to one route and keeps what was not answered as it has to be."""
+    """Sends invalid requests to one route and collects unexpected responses."""
 
     def __init__(self, samples: Samples, route: Route) -> None:
         self.samples, self.route = samples, route
@@ -180,7 +180,7 @@ class Attempts:
 
 
 def flaws_of(answer: Response) -> Iterator[str]:
-    """What is wrong with a refusal's form."""
+    """Each deviation of an error response from the documented form."""
     if answer.status < 400:
         return
     if answer.headers.get("content-type") != "application/problem+json":
@@ -201,7 +201,7 @@ def flaws_of(answer: Response) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def samples(request: pytest.FixtureRequest) -> Iterator[Samples]:
-    """One for all cases, which write nothing or only what is their own."""
+    """One shop for all cases, which write nothing or only their own rows."""
     with shop_of_module(request) as shop:
         yield Samples(shop)
 
@@ -326,7 +326,7 @@ def test_injections_are_stored_literally_or_rejected(samples: Samples) -> None:
                 assert all("\n" not in v and "\r" not in v for v in answer.headers.values())
     assert sent > 10 * len(INJECTIONS)
     (users,) = samples.shop.sql("select count(*) from shop.users where role <> 'customer'")
-    assert users["count"] <= 6  # the seed's and the samples's own: nobody was promoted
+    assert users["count"] <= 6  # the seed's and of the samples: no account was promoted
 
 
 def test_accepted_text_reads_back_unchanged(samples: Samples) -> None:
@@ -564,7 +564,7 @@ def test_forged_address_headers_do_not_evade_the_rate_limit(
 
 
 def test_internal_paths_get_404(samples: Samples) -> None:
-    """There is no internal HTTP: stock and money move by handlers and signed events only."""
+    """Stock and money change through routes and signed events only."""
     for path in ("/internal/stocks/reserve", "/internal/stocks/release", "/payments/1/cancel"):
         for spec in all_specs():
             answer = samples.shop.call("POST", path, json_body={}, function=spec.name)
@@ -573,7 +573,7 @@ def test_internal_paths_get_404(samples: Samples) -> None:
 
 
 def test_internal_error_gets_500_without_its_cause(samples: Samples) -> None:
-    """A fault of ours is 500 in our words, nothing of its cause in them."""
+    """The response to an internal error does not show its cause."""
     samples.shop.sql("alter table shop.cart_items rename to elsewhere")
 
     answer = samples.owner.get("/cart")
@@ -585,7 +585,7 @@ def test_internal_error_gets_500_without_its_cause(samples: Samples) -> None:
 def test_taken_email_wrong_password_and_unknown_product_get_their_own_statuses(
     samples: Samples,
 ) -> None:
-    """A refusal has its status: taken 409, wrong password 401, unknown product 404."""
+    """A taken email gets 409, a wrong password 401, an unknown product 404."""
     taken = {**samples.account, "name": "Kim"}
 
     answers = {

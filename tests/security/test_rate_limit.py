@@ -15,7 +15,7 @@ GONE = "redis://127.0.0.1:9/0"
 
 
 class Clock:
-    """The time that the limit sees, which the test moves."""
+    """The clock of the rate limit, which the test sets."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -26,7 +26,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Ten seconds into a minute of long ago that no other test counts in."""
+    """Ten seconds into a past minute that no other test uses."""
     clock = Clock(float(uuid4().int % 10**9 // 60 * 60 + 10))
     monkeypatch.setattr(rate_limit, "time", clock)
     return clock
@@ -54,7 +54,7 @@ def test_request_over_the_limit_gets_429_with_retry_after(
     assert {a.headers["ratelimit-policy"] for a in answers} == {'"default";q=3;w=60'}
     assert answers[3].headers["retry-after"] == "66"  # 50 s, and a quarter of the next window
     assert answers[3].error == "RATE_LIMITED"
-    assert ask(shop, address()).status == 200  # somebody else
+    assert ask(shop, address()).status == 200  # another client
 
 
 def test_two_processes_share_the_count(make_shop: MakeShop, clock: Clock) -> None:
@@ -134,7 +134,7 @@ def test_ipv6_clients_are_counted_per_network(make_shop: MakeShop, clock: Clock)
 
 @pytest.mark.parametrize("redis_is", ["there", "gone"])
 def test_window_slides(make_shop: MakeShop, clock: Clock, redis_is: str) -> None:
-    """S-07: a fixed window lets twice as many through around its edge."""
+    """A fixed window would allow twice the limit around its edge."""
     settings = {"redis_url": _secret(GONE)} if redis_is == "gone" else {}
     shop, client = make_shop(rate_limit_per_minute=10, **settings), address()
     clock.now += 49  # the last second of the window
@@ -168,7 +168,7 @@ def test_requests_are_counted_per_process_without_redis(make_shop: MakeShop, clo
 def test_local_counters_are_bounded(
     make_shop: MakeShop, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S-07: the seed's map never shrank."""
+    """Counters of past windows are dropped."""
     monkeypatch.setattr(counters, "LOCAL_COUNTERS_MAX", 50)
     shop, busy = make_shop(rate_limit_per_minute=100, redis_url=_secret(GONE)), address()
 
@@ -203,7 +203,7 @@ def test_events_are_not_counted(make_shop: MakeShop, clock: Clock) -> None:
 
 
 def test_limit_is_shared_by_processes_and_keyed_by_the_trusted_hop(make_shop: MakeShop) -> None:
-    """Limits are shared, keyed by what a trusted hop saw, slide, and say when to come back."""
+    """Processes share the limit, which is keyed by the address from the trusted hop."""
     one, two = make_shop(rate_limit_per_minute=4), make_shop(rate_limit_per_minute=4)
     client = f"198.51.{uuid4().int % 250}.{uuid4().int % 250}"
     answers = []
