@@ -96,11 +96,11 @@ def _hash(self: Any) -> int:
     return hash(_values(self))
 
 
-def _setattr(self: Any, name: str, value: Any) -> None:
+def _setattr(_self: Any, name: str, _value: Any) -> None:
     raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
 
-def _delattr(self: Any, name: str) -> None:
+def _delattr(_self: Any, name: str) -> None:
     raise FrozenInstanceError(f"cannot delete field {name!r}")
 
 

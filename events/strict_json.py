@@ -79,7 +79,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _refuse_constant(_name: str) -> NoReturn:
     raise Malformed(400, "NaN and Infinity are not JSON")
 
 

@@ -202,7 +202,7 @@ class Peer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._link.receive(data, from_client=self._is_client)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (of asyncio)
         self._transport = None
         self._link.close_other_side(is_client=self._is_client)
 

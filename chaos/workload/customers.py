@@ -196,7 +196,7 @@ class Customers:
         self._client.log.add_intervention(order_id, "cancel")
         await self._client.send(self._calls.make("cancel_order", orderId=order_id), account)
 
-    async def _refund(self, random: Random, account: Account) -> None:
+    async def _refund(self, random: Random, _account: Account) -> None:
         """Support refunds a paid order, completely or in part."""
         if not self._dataset.recent_orders:
             return
@@ -229,7 +229,7 @@ class Customers:
             body = {"refreshToken": outcome.document["refreshToken"]}
             await self._client.send(self._calls.make("log_out", body=body))
 
-    async def _administer(self, random: Random, account: Account) -> None:
+    async def _administer(self, random: Random, _account: Account) -> None:
         chance = random.random()
         if chance < 0.35:
             product, quantity = random.choice(self._dataset.flash_products), 5

@@ -125,7 +125,7 @@ class Races:
             mistakes.append(f"one key, {len(different)} responses: {texts}")
         for response in responses:
             mistakes += mistakes_in(response, {(201, ""), (409, "OUT_OF_STOCK")})
-        self._log_order(call, account, next((one for one in responses if one.status == 201), None))
+        self._log_order(account, next((one for one in responses if one.status == 201), None))
         return mistakes
 
     async def _last_unit(self, random: Random) -> list[str]:
@@ -204,7 +204,7 @@ class Races:
         product, account = random.choice(self._dataset.products), self._customer(random)
         call = self._order(product.product_id)
         outcome = await self._client.send(call, account)
-        placed = self._log_order(call, account, outcome)
+        placed = self._log_order(account, outcome)
         if placed is None:
             raise Inconclusive("no order")
         return placed
@@ -227,9 +227,7 @@ class Races:
             await asyncio.sleep(0.1)
         return False
 
-    def _log_order(
-        self, call: Call, account: Account, outcome: Outcome | None
-    ) -> PlacedOrder | None:
+    def _log_order(self, account: Account, outcome: Outcome | None) -> PlacedOrder | None:
         """Logs an accepted order; None when it was not accepted."""
         if outcome is None or outcome.status != 201:
             return None
@@ -240,8 +238,8 @@ class Races:
     def _log_orders(
         self, calls: Sequence[tuple[Call, Account]], responses: Sequence[Outcome]
     ) -> None:
-        for (call, account), outcome in zip(calls, responses, strict=True):
-            self._log_order(call, account, outcome)
+        for (_call, account), outcome in zip(calls, responses, strict=True):
+            self._log_order(account, outcome)
 
 
 def mistakes_in(response: Outcome, allowed: set[tuple[int, str]]) -> list[str]:

@@ -64,9 +64,8 @@ _MONEY: dict[str, Rights] = {
 
 # Reads what the checks compare: everything except passwords, tokens and personal data.
 _AUDIT: dict[str, Rights] = {
-    **{
-        table: READ
-        for table in (
+    **dict.fromkeys(
+        (
             "categories",
             "products",
             "stock",
@@ -91,8 +90,9 @@ _AUDIT: dict[str, Rights] = {
             "reconciliation",
             "ghosts",
             "due_work",
-        )
-    },
+        ),
+        READ,
+    ),
     "users": {"select": ("user_id", "role", "active", "created_at")},
     "idempotency": {
         "select": ("user_id", "scope", "key", "state", "status_code", "body", "created_at"),

@@ -19,7 +19,8 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf
 def test_chart_and_changelog_have_the_version_of_the_project() -> None:
     version = PROJECT["project"]["version"]
     chart = yaml.safe_load((ROOT / "helm/msa-shop/Chart.yaml").read_text("utf-8"))
-    released = re.findall(r"^## \[(\d[^]]*)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    released = re.findall(r"^## \[(\d[^]]*)\]", changelog, re.MULTILINE)
 
     assert (chart["version"], chart["appVersion"]) == (version, version)
     assert released[0] == version

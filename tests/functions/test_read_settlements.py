@@ -196,7 +196,7 @@ def test_cancelled_payment_is_subtracted_and_repeated_events_count_once(samples:
             if any(s.event == event["type"] for s in spec.subscriptions):
                 samples.shop.deliver(event, spec.name)
 
-    (today,) = [d for d in samples.people["finance"].get("/settlements/daily").json][:1]
+    (today,) = list(samples.people["finance"].get("/settlements/daily").json)[:1]
 
     assert kept["totalAmount"] == 2000
     assert (today["capturedAmount"], today["refundedAmount"], today["totalAmount"]) == (

@@ -109,7 +109,7 @@ def error_of(headers: dict[str, str], body: bytes) -> Malformed:
 
 
 @pytest.mark.parametrize(
-    "changes, status", [r[1:] for r in BAD_ATTRIBUTES], ids=[r[0] for r in BAD_ATTRIBUTES]
+    ("changes", "status"), [r[1:] for r in BAD_ATTRIBUTES], ids=[r[0] for r in BAD_ATTRIBUTES]
 )
 @pytest.mark.parametrize("mode", ["binary", "structured"])
 def test_an_invalid_attribute_is_rejected_in_both_modes(
@@ -138,7 +138,7 @@ def test_the_unchanged_event_is_accepted_in_both_modes() -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type, status",
+    ("content_type", "status"),
     [
         ("application/cloudevents-batch+json", 415),
         ("application/cloudevents-batch+json; charset=utf-8", 415),
@@ -244,7 +244,7 @@ def test_a_structured_body_that_is_not_one_event_is_rejected(body: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    "header, value",
+    ("header", "value"),
     [
         ("ce-subject", "a%"),
         ("ce-subject", "a%2"),
@@ -266,7 +266,7 @@ def test_a_header_that_is_not_an_attribute_is_rejected(header: str, value: str) 
 
 
 @pytest.mark.parametrize(
-    "value, meant",
+    ("value", "meant"),
     [
         ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
         ("Euro%20%e2%82%ac%20%f0%9f%98%80", "Euro € 😀"),
@@ -309,7 +309,7 @@ def test_base64_data_is_decoded() -> None:
 
 
 @pytest.mark.parametrize(
-    "text, moment",
+    ("text", "moment"),
     [
         ("1970-01-01T00:00:00Z", datetime(1970, 1, 1, tzinfo=UTC)),
         ("2026-01-31t12:00:00z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
@@ -514,7 +514,7 @@ def test_random_input_raises_malformed_and_nothing_else(
     try:
         event = parse(wild, body)
     except Malformed as error:
-        assert error.status in (400, 415)
+        assert error.status in (400, 415)  # noqa: PT017 (one of two results)
     else:
         assert parse(*to_structured(event)) == event
 
@@ -527,6 +527,6 @@ def test_random_attributes_raise_malformed_and_nothing_else(changes: Mapping[str
     try:
         event = parse(STRUCTURED_HEADERS, body)
     except Malformed as error:
-        assert error.status == 400
+        assert error.status == 400  # noqa: PT017 (one of two results)
     else:
         assert parse(*to_binary(event)) == event

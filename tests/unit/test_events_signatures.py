@@ -138,7 +138,9 @@ def test_a_signed_event_is_accepted() -> None:
     assert replace(SIGNED, extensions=EVENT.extensions) == EVENT
 
 
-@pytest.mark.parametrize("forged, error", [f[1:] for f in FORGERIES], ids=[f[0] for f in FORGERIES])
+@pytest.mark.parametrize(
+    ("forged", "error"), [f[1:] for f in FORGERIES], ids=[f[0] for f in FORGERIES]
+)
 def test_a_forged_event_is_rejected(forged: CloudEvent, error: tuple[int, str]) -> None:
     assert error_of(forged) == error
     assert error_of(forged, known_to_outbox=True) == error

@@ -92,7 +92,7 @@ def test_a_value_of_the_wrong_type_raises_type_error(wrong: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, values, error",
+    ("name", "values", "error"),
     [
         ("user.registered", {"user_id": True}, TypeError),
         ("user.registered", {"user_id": 0}, ValueError),

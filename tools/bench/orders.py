@@ -132,9 +132,7 @@ def measure_pgbench(bench: Bench, script: str, run: int, measurements: Measureme
             raise RuntimeError(f"pgbench: {done.stdout}\n{done.stderr}")
         lines = [line for log in Path(folder).glob("latency*") for line in log.open()]
     latencies = sorted(int(line.split()[2]) / 1000 for line in lines)
-    measurements.add(
-        latencies, bench.seconds if seconds > bench.seconds else seconds, 0.0, postgres
-    )
+    measurements.add(latencies, min(seconds, bench.seconds), 0.0, postgres)
 
 
 def _pgbench(bench: Bench, file: Path, run: int) -> list[str]:

@@ -29,10 +29,15 @@ def yaml_text(*documents: Any) -> str:
 class _PlainDumper(yaml.SafeDumper):
     """Indents lists below their key and writes repeated values in full."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 (of PyYAML)
         """True for all values: no anchors."""
         return True
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+    # FBT: the signature of PyYAML
+    def increase_indent(
+        self,
+        flow: bool = False,  # noqa: FBT001, FBT002
+        indentless: bool = False,  # noqa: ARG002, FBT001, FBT002
+    ) -> None:
         """Indents the items of a list below its key."""
-        super().increase_indent(flow, False)
+        super().increase_indent(flow, indentless=False)

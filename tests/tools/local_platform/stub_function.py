@@ -44,6 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         with LOCK:
             RUNNING["now"] -= 1
         self._reply(200, json.dumps(self._description(body)).encode())
+        return None
 
     do_POST = do_PATCH = do_DELETE = do_HEAD = do_GET  # noqa: N815
 

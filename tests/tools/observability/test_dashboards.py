@@ -24,7 +24,7 @@ LABELS = re.compile(r"\b([a-z_]+)\{([^}]*)\}")
 
 def exported() -> dict[str, tuple[str, ...]]:
     """Each series with its labels, as named in queries."""
-    found = {name: labels for name, (labels, _) in FAMILIES.items()} | {name: () for name in OWN}
+    found = {name: labels for name, (labels, _) in FAMILIES.items()} | dict.fromkeys(OWN, ())
     for measure in (*METRICS, *LIVE_METRICS):
         if measure.kind == "histogram":
             for end in ("bucket", "sum", "count"):
