@@ -27,7 +27,7 @@ from shop.runtime.wsgi import wsgi
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-    from granian.server import Server
+    from granian.server import MPServer, MTServer
 
 KEEP_ALIVE_MILLISECONDS = 120_000
 DRAIN_SECONDS = 20
@@ -50,7 +50,7 @@ def serve(names: list[str]) -> int:
     return 0
 
 
-def _server(threads: int) -> Server:
+def _server(threads: int) -> MPServer | MTServer:
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
     from granian.server import Server

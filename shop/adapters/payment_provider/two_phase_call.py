@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, final
 from uuid import UUID
 
 from events.records import frozen
@@ -20,6 +20,7 @@ Outcome = TypeVar("Outcome")
 OpenTransaction = Callable[[], AbstractContextManager["Transaction"]]
 
 
+@final
 @frozen
 class TwoPhaseCall(Generic[Call, Outcome]):
     """The three steps of one kind of provider call; the runtime runs them in this order.
