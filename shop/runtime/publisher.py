@@ -52,7 +52,7 @@ class Publisher:
             left = deadline - time.monotonic()
             attributes = {"type": row.name, "event": row.event_id}
             with span(f"publish {row.name}", "producer", row.traceparent, **attributes) as sending:
-                is_accepted = left > 0 and self._post(row, left)
+                is_accepted = left > 0 and self._try_to_post(row, left)
                 sending.outcome = "accepted" if is_accepted else "left"
             if not is_accepted:
                 break
@@ -81,6 +81,14 @@ class Publisher:
             except db.DatabaseError as error:
                 log.write("not marked sent", error=type(error).__name__)
         return len(accepted)
+
+    def _try_to_post(self, row: OutboxRow, timeout_seconds: float) -> bool:
+        """False on any failure: the transaction is committed, so its response must not change."""
+        try:
+            return self._post(row, timeout_seconds)
+        except Exception as error:
+            log.bug(error, route=f"publish {row.name}")
+            return False
 
     def _post(self, row: OutboxRow, timeout_seconds: float) -> bool:
         headers, body = envelope.to_binary(self._signed(row))

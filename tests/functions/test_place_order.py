@@ -12,6 +12,7 @@ import pytest
 
 from shop.primitives.ids import new_uuid
 from tests.harness import (
+    UNREACHABLE,
     FlowHarness,
     MakeShop,
     Person,
@@ -202,6 +203,24 @@ def test_rolled_back_order_emits_no_event_and_committed_order_emits_one(samples:
         order["id"],
         None,
     )
+
+
+def test_unexpected_error_while_publishing_does_not_change_the_response_of_a_committed_order(
+    make_shop: MakeShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process without memory fails to import ``encodings.idna``: a LookupError from then on."""
+    samples = Samples(make_shop(broker_url=UNREACHABLE))
+    product = samples.shop.product()
+
+    def fail(*_: object, **__: object) -> None:
+        raise LookupError("unknown encoding: idna")
+
+    monkeypatch.setattr("shop.runtime.publisher.Publisher._connection", fail)
+    response = samples.owner.post("/orders", order_body(product))
+
+    assert response.status == 201
+    (event,) = samples.shop.outbox()
+    assert (event["type"], event["sent_at"]) == ("order.placed", None)
 
 
 def test_concurrent_orders_for_the_last_units_reserve_no_more_than_the_stock(
