@@ -86,7 +86,9 @@ def _recording() -> Generator[list[Group]]:
     send = Connection.send
 
     def recording_send(
-        self: Connection, statements: Sequence[Statement[Row]], **options: str
+        self: Connection,
+        statements: Sequence[Statement[Row]],
+        **options: Any,  # Any: passed on, whatever `send` accepts
     ) -> list[Result]:
         groups.append([(each.sql, dict(each.parameters)) for each in statements])
         return send(self, statements, **options)
