@@ -32,7 +32,7 @@ _ANNOUNCE: dict[str, Rights] = {
     "inbox": READ,
 }
 _CONSUME: dict[str, Rights] = {**_ANNOUNCE, "inbox": READ_APPEND}
-_STORY: dict[str, Rights] = {
+_ORDER_TABLES: dict[str, Rights] = {
     "transitions": READ_APPEND,
     "allowed_transitions": READ,
 }
@@ -58,7 +58,7 @@ _MONEY: dict[str, Rights] = {
     "reservations": {"select": ALL, "update": ("status",)},
     "ledger": READ_APPEND,
     "alarms": {"select": ALL, "insert": ALL},
-    **_STORY,
+    **_ORDER_TABLES,
     **_CONSUME,
 }
 
@@ -130,7 +130,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         },
         "refunds": READ_APPEND,
         "ledger": READ,
-        **_STORY,
+        **_ORDER_TABLES,
         **_IDEMPOTENCY,
         **_ANNOUNCE,
     },
