@@ -1,7 +1,6 @@
-"""The house style that a formatter does not know: every file of the repository is read and judged.
+"""House-style rules that the formatter does not check, applied to every file of the repository.
 
-Each rule is a function from one file to the faults it finds.  A rule is worth nothing if it cannot
-fail, so each is also run on a planted fault.
+Each rule is a function from one file to its violations, and is tested on a file that breaks it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import pytest
 
@@ -21,13 +21,13 @@ FUNCTION_LINES_MAX = 50
 LINE_COLUMNS_MAX = 100
 CODE = ("chaos/", "events/", "functions/", "shop/", "tests/", "tools/")
 FUNCTION_CODE = ("events/", "functions/", "shop/")
-# A migration is a transcript: read once, run once, never changed, so size does not judge it.
+# Migrations are never changed afterwards, so their size is not limited.
 MIGRATIONS = "shop/schema/migrations/versions/"
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "managers", "manager", "misc", "common"}
 
-# Where a library may be imported; everywhere else its import costs a cold start, or ties a room to
-# a driver that is another room's business.  Tests may import anything.
-ROOMS: dict[str, tuple[str, ...]] = {
+# Who may import a library; elsewhere its import would slow down a cold start, or tie a package to a
+# driver that another package wraps.  Tests may import anything.
+ALLOWED_IMPORTERS: dict[str, tuple[str, ...]] = {
     "alembic": ("tools/", "chaos/", "shop/schema/"),
     "argon2": ("shop/adapters/passwords.py",),
     "cloudevents": ("shop/runtime/",),
@@ -76,7 +76,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# A stub may take its time, because a test is about slowness; the line says why.
+# A stub may be slow on purpose; the line says why.
 SLOW_STUB = re.compile(r"#.*\bslow: \w+")
 
 # Spelled in two halves, so that this file does not break its own rule.
@@ -116,6 +116,7 @@ class Source:
 
 
 Rule = Callable[[Source], Iterator[str]]
+NodeT = TypeVar("NodeT", bound=ast.AST)
 
 
 def functions_fit_a_screen(source: Source) -> Iterator[str]:
@@ -136,7 +137,7 @@ def lines_fit_the_width(source: Source) -> Iterator[str]:
             yield f"line {number}: {len(line)} columns"
 
 
-def no_machine_of_ours(source: Source) -> Iterator[str]:
+def no_paths_of_a_machine(source: Source) -> Iterator[str]:
     for number, line in enumerate(source.text.splitlines(), 1):
         if found := MACHINE_PATHS.search(line) or REGISTRY_HOSTS.search(line):
             yield f"line {number}: {found[0]}"
@@ -153,7 +154,7 @@ def nothing_unfinished(source: Source) -> Iterator[str]:
             yield f"line {node.lineno}: a stub"
 
 
-def packages_cost_nothing(source: Source) -> Iterator[str]:
+def init_modules_are_empty(source: Source) -> Iterator[str]:
     if source.path.startswith(CODE) and source.path.endswith("/__init__.py") and source.text:
         yield "__init__.py is not empty"
 
@@ -164,13 +165,14 @@ def modules_are_nouns(source: Source) -> Iterator[str]:
         yield "the name says nothing: name it after what it holds"
 
 
-def libraries_stay_in_their_rooms(source: Source) -> Iterator[str]:
+def libraries_have_allowed_importers(source: Source) -> Iterator[str]:
     if source.is_in("tests/"):
         return
     for line, module in _imports(source):
         library = module.partition(".")[0]
-        if library in ROOMS and not source.is_in(*ROOMS[library]):
-            yield f"line {line}: {library} may only be imported in {ROOMS[library] or 'tests/'}"
+        allowed = ALLOWED_IMPORTERS.get(library)
+        if allowed is not None and not source.is_in(*allowed):
+            yield f"line {line}: {library} may only be imported in {allowed or 'tests/'}"
 
 
 def only_the_runtime_catches_everything(source: Source) -> Iterator[str]:
@@ -211,7 +213,7 @@ def a_test_can_fail(source: Source) -> Iterator[str]:
 
 
 def a_test_does_not_sleep(source: Source) -> Iterator[str]:
-    """A wait has a condition and a deadline: only inside a loop may a test pause.
+    """A wait has a condition and a deadline, so a test may sleep only inside a loop.
 
     A stub that is slow on purpose says so on the line: ``# slow: for what``.
     """
@@ -234,11 +236,11 @@ def a_test_does_not_sleep(source: Source) -> Iterator[str]:
 PLANTED: dict[Rule, Source] = {
     functions_fit_a_screen: Source("shop/a.py", "def f():\n" + "    1\n" * FUNCTION_LINES_MAX),
     lines_fit_the_width: Source("shop/a.py", "#" * (LINE_COLUMNS_MAX + 1)),
-    no_machine_of_ours: Source("docs/a.md", "see /wor" + "k/main"),
+    no_paths_of_a_machine: Source("docs/a.md", "see /wor" + "k/main"),
     nothing_unfinished: Source("shop/a.py", "# TO" + "DO later"),
-    packages_cost_nothing: Source("shop/__init__.py", "import json\n"),
+    init_modules_are_empty: Source("shop/__init__.py", "import json\n"),
     modules_are_nouns: Source("shop/utils.py", ""),
-    libraries_stay_in_their_rooms: Source("shop/catalog.py", "from sqlalchemy import text"),
+    libraries_have_allowed_importers: Source("shop/catalog.py", "from sqlalchemy import text"),
     only_the_runtime_catches_everything: Source(
         "shop/a.py", "try:\n    f()\nexcept (OSError, Exception):\n    pass"
     ),
@@ -265,12 +267,12 @@ def test_rule_finds_a_planted_fault(rule: Rule, planted: Source) -> None:
 def test_registry_host_is_found() -> None:
     source = Source("requirements/functions.txt", "# from https://py" + "pi.org/simple")
 
-    assert list(no_machine_of_ours(source)) == ["line 1: py" + "pi.org"]
+    assert list(no_paths_of_a_machine(source)) == ["line 1: py" + "pi.org"]
 
 
 @cache
 def sources() -> tuple[Source, ...]:
-    """Every text file of ours that git would track; ``vendor/`` is others'."""
+    """Every text file that git tracks or would track, without ``vendor/``."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -295,7 +297,7 @@ def _text_of(path: Path) -> str | None:
         return None  # a picture or a font
 
 
-def _nodes(source: Source, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
+def _nodes(source: Source, *kinds: type[NodeT]) -> Iterator[NodeT]:
     if source.is_python:
         yield from (node for node in ast.walk(source.tree) if isinstance(node, kinds))
 

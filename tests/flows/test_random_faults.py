@@ -142,7 +142,7 @@ def test_random_faults_violate_no_invariant_during_and_after_the_run(
         thread.join()
 
     assert not failures, failures[0]
-    statuses = sum((buyer.statuses for buyer in buyers), Counter())
+    statuses = sum((buyer.statuses for buyer in buyers), Counter[int]())
     assert set(statuses) <= HONEST, statuses
     assert statuses[201] > BUYERS * STEPS / 8, "the faults must have an effect"
     _heal(flow)

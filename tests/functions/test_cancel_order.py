@@ -97,7 +97,8 @@ def test_cancel_with_a_body_gets_422_and_second_cancel_gets_409(samples: Samples
     order = samples.order()
     path = f"/orders/{order}/cancel"
 
-    for body in ({"refundAmount": 1}, {"status": "PAID"}, [], 1):
+    bodies: list[object] = [{"refundAmount": 1}, {"status": "PAID"}, [], 1]
+    for body in bodies:
         assert samples.owner.patch(path, body).status == 422, body
     assert samples.owner.get(f"/orders/{order}").json["status"] == "PENDING"
 

@@ -236,7 +236,7 @@ def test_modified_cursor_gets_400(shop: ShopHarness) -> None:
 
 
 NAMES = ["테스트 상품 甲", "상품", "Phone 5%", "my PHONE_x", "back\\slash", "STRAßE"]
-FOUND = [
+FOUND: list[tuple[str, list[str]]] = [
     ("상품", ["테스트 상품 甲", "상품"]),
     ("스트 상", ["테스트 상품 甲"]),
     ("甲", ["테스트 상품 甲"]),

@@ -548,7 +548,7 @@ def test_forged_address_headers_do_not_evade_the_rate_limit(
 ) -> None:
     shop = make_shop(rate_limit_per_minute=5)
     client = f"198.51.100.{uuid4().int % 250}"
-    answers = []
+    answers: list[int] = []
     for i in range(30):
         body = {"email": f"{uuid4().hex}@x.kr", "password": "wrong password"}
         headers = {

@@ -206,7 +206,7 @@ def test_limit_is_shared_by_processes_and_keyed_by_the_trusted_hop(make_shop: Ma
     """Processes share the limit, which is keyed by the address from the trusted hop."""
     one, two = make_shop(rate_limit_per_minute=4), make_shop(rate_limit_per_minute=4)
     client = f"198.51.{uuid4().int % 250}.{uuid4().int % 250}"
-    answers = []
+    answers: list[Response] = []
     for i in range(8):
         for shop in (one, two):
             headers = {"x-forwarded-for": f"10.0.0.{i}, {client}"}
