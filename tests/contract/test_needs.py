@@ -1,7 +1,7 @@
-"""What a function's process may import: what its ``needs`` allow, and no source that is compiled.
+"""A function's process imports only what its ``needs`` allow, and compiles no source.
 
-Each function is put together in a fresh interpreter exactly as its container does it, and its
-``sys.modules`` are read.  An import that slips in costs every customer of a cold function.
+Each function is built in a fresh interpreter as in its container, and its ``sys.modules`` are read.
+An additional import would lengthen every cold start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tools.local_platform.secrets import Secrets
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [spec.name for spec in all_specs()]
 
-# Nothing of this serves a first answer; each costs 30 to 300 ms.
+# No first response needs these; each takes 30 to 300 ms.
 NEVER = {
     "alembic",
     "anyio",
@@ -50,7 +50,7 @@ NEVER = {
     "yaml",
 }
 
-# What ``shop.runtime.server`` does in its worker, and the tools that a first request asks for.
+# What ``shop.runtime.server`` does in its worker, and the services that a first request opens.
 PROGRAM = """
 import json, sys
 from shop.registry import spec_of
@@ -111,7 +111,7 @@ def _run(program: str, environment: dict[str, str], name: str) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_function_imports_no_library_that_a_first_answer_does_not_need(
+def test_a_function_imports_no_library_that_a_first_response_does_not_need(
     name: str, started: Any
 ) -> None:
     modules = started(name)
@@ -128,7 +128,9 @@ def test_only_functions_with_a_database_have_its_driver(name: str, started: Any)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pydantic_waits_for_a_request_that_needs_it(name: str, started: Any) -> None:
+def test_pydantic_is_imported_at_start_only_where_every_route_needs_it(
+    name: str, started: Any
+) -> None:
     modules = started(name)
     routes = spec_of(name).routes
     is_sure_to_need_it = bool(routes) and all(route.body or route.query for route in routes)
@@ -136,7 +138,9 @@ def test_pydantic_waits_for_a_request_that_needs_it(name: str, started: Any) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_who_talks_to_the_provider_has_its_adapter(name: str, started: Any) -> None:
+def test_only_a_function_that_needs_the_provider_imports_its_adapter(
+    name: str, started: Any
+) -> None:
     modules = started(name)
     if "provider" not in spec_of(name).needs:
         assert modules.isdisjoint(
@@ -145,7 +149,9 @@ def test_only_who_talks_to_the_provider_has_its_adapter(name: str, started: Any)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_http_is_spoken_only_by_who_announces_or_asks_the_provider(name: str, started: Any) -> None:
+def test_only_a_function_that_emits_or_calls_the_provider_imports_an_http_client(
+    name: str, started: Any
+) -> None:
     spec = spec_of(name)
     modules = started(name)
     if not spec.emits and "provider" not in spec.needs:
@@ -153,9 +159,7 @@ def test_http_is_spoken_only_by_who_announces_or_asks_the_provider(name: str, st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tokens_are_read_without_jwt_and_passwords_hashed_only_when_asked(
-    name: str, started: Any
-) -> None:
+def test_no_function_imports_jwt_or_argon2_at_start(name: str, started: Any) -> None:
     modules = started(name)
     assert "jwt" not in modules
     assert "argon2" not in modules
@@ -169,18 +173,16 @@ def test_a_function_imports_no_other_function(name: str, started: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_compiled_where_bytecode_is(
-    name: str, started: Any, environment_of: Any
-) -> None:
-    """The image has the bytecode of everything; a second start therefore compiles no source."""
-    assert started(name)  # which left the bytecode behind
+def test_a_second_start_compiles_no_source(name: str, started: Any, environment_of: Any) -> None:
+    """The image contains all bytecode, like this interpreter after a first start."""
+    assert started(name)  # wrote the bytecode
     environment = environment_of(spec_of(name))
     said = _compiled(PROGRAM, {**environment, "PYTHONDONTWRITEBYTECODE": "1"}, name)
     assert said == []
 
 
-def test_a_compilation_would_be_seen(environment_of: Any, tmp_path: Path) -> None:
-    """The test before can fail: a module without bytecode is named."""
+def test_a_compiled_source_is_detected(environment_of: Any, tmp_path: Path) -> None:
+    """The test above can fail: a module without bytecode is found."""
     (tmp_path / "fresh_module.py").write_text("value = 1\n")
     environment = environment_of(spec_of("api_docs")) | {"PYTHONDONTWRITEBYTECODE": "1"}
     environment["PYTHONPATH"] = os.pathsep.join((str(tmp_path), environment["PYTHONPATH"]))

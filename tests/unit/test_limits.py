@@ -1,4 +1,4 @@
-"""Retry-After of a rate limit is kept: whoever waits as long as it says is let in."""
+"""A request after the Retry-After of a rate limit passes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shop.runtime.rate_limit import WINDOW_SECONDS, retry_after_seconds
 
 LIMIT = 120
 COUNTS = (0, 1, 60, 119, 120, 121, 160, 5000)
-REFUSED = [
+REJECTED = [
     (current, last, elapsed)
     for current in COUNTS[1:]
     for last in COUNTS
@@ -17,7 +17,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("current", "last", "elapsed"), REFUSED)
+@pytest.mark.parametrize(("current", "last", "elapsed"), REJECTED)
 def test_after_retry_after_the_next_request_passes(current: int, last: int, elapsed: float) -> None:
     wait = retry_after_seconds(LIMIT, current, last, elapsed)
 

@@ -1,4 +1,4 @@
-"""A process without memory or threads says "come back", and a bug stays a bug."""
+"""A process without memory or threads responds 503; other unexpected errors are 500."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shop.runtime.config import Settings
 from shop.runtime.http_messages import HttpRequest
 from shop.runtime.services import Services
 
-STARVED = [
+OUT_OF_RESOURCES = [
     MemoryError(),
     RuntimeError("can't start new thread"),
     ImportError("_pydantic_core.so: failed to map segment from shared object"),
@@ -27,8 +27,8 @@ BUGS = [
 ]
 
 
-def answered(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str | None]:
-    """Status, code and Retry-After of a request on which the process meets ``error``."""
+def response_to(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str | None]:
+    """Status, code and Retry-After of a request during which ``error`` is raised."""
 
     def fail(_: Any) -> None:
         raise error
@@ -40,13 +40,15 @@ def answered(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, st
     return answer.status, json.loads(answer.body)["error"], answer.headers.get("retry-after")
 
 
-@pytest.mark.parametrize("error", STARVED, ids=repr)
-def test_a_starved_process_asks_to_come_back(
+@pytest.mark.parametrize("error", OUT_OF_RESOURCES, ids=repr)
+def test_a_process_out_of_resources_responds_503_with_retry_after(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert answered(error, monkeypatch) == (503, "UNAVAILABLE", "1")
+    assert response_to(error, monkeypatch) == (503, "UNAVAILABLE", "1")
 
 
 @pytest.mark.parametrize("error", BUGS, ids=repr)
-def test_a_bug_is_not_taken_for_hunger(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert answered(error, monkeypatch) == (500, "INTERNAL", None)
+def test_any_other_unexpected_error_responds_500(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert response_to(error, monkeypatch) == (500, "INTERNAL", None)
