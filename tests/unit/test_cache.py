@@ -1,4 +1,4 @@
-"""The cache against a real server (redis-py tells what is in it) and against no good ones."""
+"""The cache with a real server (redis-py reads its contents) and with faulty ones."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ def cache(url: str) -> Iterator[Cache]:
         yield cache
 
 
-def silent(connection: socket.socket) -> None:
+def unresponsive(connection: socket.socket) -> None:
     while connection.recv(4096):
         pass
 
 
-def saying(*chunks: bytes) -> Callable[[socket.socket], None]:
-    def say(connection: socket.socket) -> None:
+def sending(*chunks: bytes) -> Callable[[socket.socket], None]:
+    def respond(connection: socket.socket) -> None:
         connection.recv(4096)
         for chunk in chunks:
             connection.sendall(chunk)
-        silent(connection)
+        unresponsive(connection)
 
-    return say
+    return respond
 
 
 @contextmanager
 def server(behave: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[int]]]:
-    """A TCP server that behaves badly; yields its URL and the list it notes connections in."""
+    """A faulty TCP server; yields its URL and the list of its connections."""
     connections: list[int] = []
 
     def serve_one(connection: socket.socket) -> None:
@@ -77,7 +77,7 @@ def server(behave: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_what_is_set_is_there_until_it_expires(cache: Cache, redis: oracle.Redis) -> None:
+def test_value_is_readable_until_it_expires(cache: Cache, redis: oracle.Redis) -> None:
     assert cache.set("key", "값 ✓", 5)
 
     assert redis.get("key") == "값 ✓".encode()
@@ -87,14 +87,14 @@ def test_what_is_set_is_there_until_it_expires(cache: Cache, redis: oracle.Redis
 
 
 @pytest.mark.parametrize("value", [b"", b"\r\n", bytes(range(256)), b"$5\r\n" * 50_000])
-def test_every_byte_comes_back(cache: Cache, redis: oracle.Redis, value: bytes) -> None:
+def test_value_is_read_back_byte_for_byte(cache: Cache, redis: oracle.Redis, value: bytes) -> None:
     assert cache.set("bytes", value, 5)
 
     assert redis.get("bytes") == value
     assert cache.get("bytes") == value
 
 
-def test_many_are_read_in_order(cache: Cache, redis: oracle.Redis) -> None:
+def test_several_keys_are_read_in_order(cache: Cache, redis: oracle.Redis) -> None:
     redis.mset({"a": "1", "c": "3"})
     redis.lpush("list", "x")
 
@@ -102,7 +102,9 @@ def test_many_are_read_in_order(cache: Cache, redis: oracle.Redis) -> None:
     assert cache.get_many() == []
 
 
-def test_only_the_first_sets_an_absent_key(cache: Cache, redis: oracle.Redis) -> None:
+def test_set_if_absent_succeeds_for_the_first_caller_only(
+    cache: Cache, redis: oracle.Redis
+) -> None:
     assert cache.set_if_absent("once", "first", 5) is True
     assert cache.set_if_absent("once", "second", 5) is False
 
@@ -110,14 +112,14 @@ def test_only_the_first_sets_an_absent_key(cache: Cache, redis: oracle.Redis) ->
     assert 0 < redis.pttl("once") <= 5_000
 
 
-def test_delete_tells_how_many_there_were(cache: Cache, redis: oracle.Redis) -> None:
+def test_delete_returns_the_number_of_deleted_keys(cache: Cache, redis: oracle.Redis) -> None:
     redis.mset({"a": "1", "b": "2"})
 
     assert cache.delete("a", "b", "c") == 2
     assert redis.exists("a", "b") == 0
 
 
-def test_a_counter_expires_after_its_first_count(cache: Cache, redis: oracle.Redis) -> None:
+def test_counter_expires_after_its_first_increment(cache: Cache, redis: oracle.Redis) -> None:
     assert cache.increment("count", 60) == 1
     redis.pexpire("count", 5_000)
     assert cache.increment("count", 60) == 2
@@ -127,7 +129,7 @@ def test_a_counter_expires_after_its_first_count(cache: Cache, redis: oracle.Red
     assert left is not None and 0 < left <= 5
 
 
-def test_a_counter_without_expiry_gets_one(cache: Cache, redis: oracle.Redis) -> None:
+def test_counter_without_expiry_gets_an_expiry(cache: Cache, redis: oracle.Redis) -> None:
     redis.set("count", 41)
 
     assert cache.expires_in("count") is None
@@ -135,7 +137,7 @@ def test_a_counter_without_expiry_gets_one(cache: Cache, redis: oracle.Redis) ->
     assert 0 < redis.pttl("count") <= 60_000
 
 
-def test_a_count_can_be_taken_back(cache: Cache, redis: oracle.Redis) -> None:
+def test_decrement_reverts_an_increment(cache: Cache, redis: oracle.Redis) -> None:
     redis.set("count", 3, px=5_000)
 
     assert cache.decrement("count", 60) == 2
@@ -144,7 +146,7 @@ def test_a_count_can_be_taken_back(cache: Cache, redis: oracle.Redis) -> None:
     assert 0 < redis.pttl("never counted") <= 60_000
 
 
-def test_a_window_is_read_beside_its_neighbour(cache: Cache, redis: oracle.Redis) -> None:
+def test_increment_beside_reads_the_other_counter(cache: Cache, redis: oracle.Redis) -> None:
     redis.mset({"last": "7", "odd": "x"})
 
     assert cache.increment_beside("now", "last", 60) == (1, 7)
@@ -152,9 +154,7 @@ def test_a_window_is_read_beside_its_neighbour(cache: Cache, redis: oracle.Redis
     assert cache.increment_beside("now", "odd", 60) == (3, 0)
 
 
-def test_a_key_of_another_type_is_no_answer_and_no_failure(
-    cache: Cache, redis: oracle.Redis
-) -> None:
+def test_key_of_another_type_is_a_miss_and_no_failure(cache: Cache, redis: oracle.Redis) -> None:
     redis.lpush("list", "x")
 
     assert cache.get("list") is None
@@ -164,7 +164,7 @@ def test_a_key_of_another_type_is_no_answer_and_no_failure(
     assert cache.set("key", "v", 5), "the server is still asked"
 
 
-def test_flushed_is_empty_not_broken(cache: Cache, redis: oracle.Redis) -> None:
+def test_flushed_server_is_empty_and_no_failure(cache: Cache, redis: oracle.Redis) -> None:
     cache.set("key", "v", 60)
     redis.flushall()
 
@@ -173,7 +173,7 @@ def test_flushed_is_empty_not_broken(cache: Cache, redis: oracle.Redis) -> None:
     assert cache.failures == 0
 
 
-def test_connections_the_server_closed_are_replaced(cache: Cache, redis: oracle.Redis) -> None:
+def test_connection_closed_by_the_server_is_replaced(cache: Cache, redis: oracle.Redis) -> None:
     cache.set("key", "v", 60)
     redis.client_kill_filter(_type="normal", skipme=True)
 
@@ -181,7 +181,7 @@ def test_connections_the_server_closed_are_replaced(cache: Cache, redis: oracle.
     assert cache.failures == 0
 
 
-def test_threads_do_not_read_each_others_answers(cache: Cache, redis: oracle.Redis) -> None:
+def test_concurrent_threads_read_their_own_responses(cache: Cache, redis: oracle.Redis) -> None:
     keys = [f"k{n}" for n in range(8)]
     redis.mset({key: key * 500 for key in keys})
     wrong: list[object] = []
@@ -201,7 +201,7 @@ def test_threads_do_not_read_each_others_answers(cache: Cache, redis: oracle.Red
     assert cache.failures == 0
 
 
-def test_databases_and_users_are_chosen(url: str, redis: oracle.Redis) -> None:
+def test_url_selects_database_and_user(url: str, redis: oracle.Redis) -> None:
     redis.acl_setuser(
         "shop", enabled=True, passwords="+p@ss:w/rd", keys=["*"], categories=["+@all"]
     )
@@ -219,13 +219,13 @@ def test_databases_and_users_are_chosen(url: str, redis: oracle.Redis) -> None:
 
 
 @pytest.mark.parametrize("odd", ["http://a:1/0", "redis://", "redis://a:1/x", "redis:///0", "a:1"])
-def test_an_address_that_is_none_is_refused(odd: str) -> None:
+def test_invalid_url_raises_value_error(odd: str) -> None:
     with pytest.raises(ValueError):
         Cache(odd)
 
 
-def assert_no_telling(cache: Cache) -> None:
-    """Each answer of a cache that is away, within a time nobody notices."""
+def assert_every_operation_misses(cache: Cache) -> None:
+    """Every operation reports a miss without waiting for the server."""
     began = time.monotonic()
     assert cache.get("key") is None
     assert cache.get_many("a", "b") == [None, None]
@@ -239,36 +239,36 @@ def assert_no_telling(cache: Cache) -> None:
     assert time.monotonic() - began < NOT_WAITED_SECONDS
 
 
-def test_no_cache_holds_nothing() -> None:
+def test_cache_without_url_is_always_a_miss() -> None:
     cache = Cache(None)
 
-    assert_no_telling(cache)
+    assert_every_operation_misses(cache)
     assert cache.failures == 0
 
 
-def test_a_dead_server_is_no_telling() -> None:
+def test_unreachable_server_is_a_miss() -> None:
     cache = Cache(f"redis://127.0.0.1:{servers.free_port()}")
 
-    assert_no_telling(cache)
-    assert cache.failures == 1, "after one failure nobody asks for a second"
+    assert_every_operation_misses(cache)
+    assert cache.failures == 1, "after one failure Redis is not used for a second"
 
 
-def test_a_name_that_does_not_resolve_is_no_telling() -> None:
+def test_name_that_does_not_resolve_is_a_miss() -> None:
     cache = Cache("redis://no-such-host.invalid")
 
-    assert_no_telling(cache)
+    assert_every_operation_misses(cache)
 
 
-def test_a_silent_server_costs_one_timeout_a_second() -> None:
-    with server(silent) as (address, connections):
+def test_unresponsive_server_costs_one_timeout_per_second() -> None:
+    with server(unresponsive) as (address, connections):
         cache = Cache(address)
 
-        assert_no_telling(cache)
+        assert_every_operation_misses(cache)
 
         assert (cache.failures, len(connections)) == (1, 1)
 
 
-def test_a_dripping_server_cannot_stretch_the_time() -> None:
+def test_slow_response_ends_at_the_deadline() -> None:
     def drip(connection: socket.socket) -> None:
         connection.recv(4096)
         connection.sendall(b"$1000000\r\n")
@@ -279,7 +279,7 @@ def test_a_dripping_server_cannot_stretch_the_time() -> None:
             threading.Event().wait(0.01)
 
     with server(drip) as (address, _):
-        assert_no_telling(Cache(address))
+        assert_every_operation_misses(Cache(address))
 
 
 @pytest.mark.parametrize(
@@ -299,29 +299,29 @@ def test_a_dripping_server_cannot_stretch_the_time() -> None:
         b"$" + b"9" * 900 + b"\r\n",
     ],
 )
-def test_garbage_is_no_telling(garbage: bytes) -> None:
-    with server(saying(garbage)) as (address, _):
+def test_undecodable_response_is_a_miss(garbage: bytes) -> None:
+    with server(sending(garbage)) as (address, _):
         cache = Cache(address)
 
         assert cache.get("key") is None
         assert cache.failures == 1
 
 
-def test_an_answer_of_the_wrong_kind_is_no_value() -> None:
-    with server(saying(b":1\r\n")) as (address, _):
+def test_response_of_the_wrong_type_is_a_miss() -> None:
+    with server(sending(b":1\r\n")) as (address, _):
         assert Cache(address).get("key") is None
-    with server(saying(b"+OK\r\n")) as (address, _):
+    with server(sending(b"+OK\r\n")) as (address, _):
         assert Cache(address).get("key") is None
-    with server(saying(b"*1\r\n$1\r\na\r\n")) as (address, _):
+    with server(sending(b"*1\r\n$1\r\na\r\n")) as (address, _):
         assert Cache(address).get_many("a", "b") == [None, None]
 
 
-def test_an_answer_in_pieces_is_one_answer() -> None:
-    with server(saying(b"$1", b"0\r", b"\nabcde", b"fghij\r", b"\n")) as (address, _):
+def test_fragmented_response_is_assembled() -> None:
+    with server(sending(b"$1", b"0\r", b"\nabcde", b"fghij\r", b"\n")) as (address, _):
         assert Cache(address, PATIENT_SECONDS).get("key") == b"abcdefghij"
 
 
-def test_a_server_that_came_back_is_used_again(url: str, redis: oracle.Redis) -> None:
+def test_restarted_server_is_used_again(url: str, redis: oracle.Redis) -> None:
     redis.set("key", "v")
     cache = Cache(url, timeout_seconds=0.05)
     redis.client_pause(300)  # milliseconds, for everybody
@@ -334,9 +334,9 @@ def test_a_server_that_came_back_is_used_again(url: str, redis: oracle.Redis) ->
     assert cache.failures >= 1
 
 
-def test_one_caller_probes_while_the_others_go_on() -> None:
+def test_one_caller_probes_while_others_continue() -> None:
     probing = threading.Barrier(5)
-    with server(silent) as (address, connections):
+    with server(unresponsive) as (address, connections):
         cache = Cache(address)
         assert cache.get("key") is None
         deadline = time.monotonic() + 2 * BREAKER_SECONDS

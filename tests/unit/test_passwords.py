@@ -1,4 +1,4 @@
-"""Passwords: hashes of the declared strength, and the refusal of what anybody would guess."""
+"""Passwords: hashes of the declared strength, and rejection of guessable passwords."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shop.primitives.errors import ClientError, Unavailable
 EMAIL = "kim.chulsoo@example.com"
 
 
-def test_a_hash_has_the_declared_parameters_and_its_own_salt() -> None:
+def test_hash_has_the_declared_parameters_and_its_own_salt() -> None:
     first, second = hash_password("correct horse"), hash_password("correct horse")
 
     parameters = extract_parameters(first)
@@ -36,7 +36,7 @@ def test_only_the_same_password_matches(password) -> None:
     assert is_password(password[:-1], stored) is False
 
 
-def test_the_73rd_byte_matters() -> None:
+def test_password_that_differs_in_byte_73_does_not_match() -> None:
     stored = hash_password("a" * 72 + "b")
 
     assert is_password("a" * 72 + "c", stored) is False
@@ -48,7 +48,7 @@ def test_composed_and_decomposed_letters_are_different_passwords() -> None:
     assert is_password("cafe\u0301 cafe\u0301", stored) is False
 
 
-def test_the_dummy_costs_a_full_hash_and_matches_nothing() -> None:
+def test_dummy_hash_costs_a_full_hash_and_matches_no_password() -> None:
     parameters = extract_parameters(DUMMY_HASH)
 
     assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (19_456, 2, 1)
@@ -56,7 +56,7 @@ def test_the_dummy_costs_a_full_hash_and_matches_nothing() -> None:
     assert is_password("", DUMMY_HASH) is False
 
 
-def test_a_hash_of_yesterdays_parameters_is_to_be_renewed() -> None:
+def test_hash_with_former_parameters_needs_rehash() -> None:
     assert passwords.needs_rehash(hash_password("correct horse")) is False
     assert passwords.needs_rehash("$argon2id$v=19$m=9216,t=4,p=1$c2FsdHNhbHQ$aGFzaA") is True
 
@@ -76,7 +76,7 @@ def test_a_hash_of_yesterdays_parameters_is_to_be_renewed() -> None:
         "kim.chulsoo",
     ],
 )
-def test_guessable_passwords_are_refused(password) -> None:
+def test_guessable_password_is_rejected(password) -> None:
     with pytest.raises(ClientError) as caught:
         check_password(password, EMAIL)
 
@@ -85,16 +85,16 @@ def test_guessable_passwords_are_refused(password) -> None:
 
 
 @pytest.mark.parametrize("password", ["xyzzy-77", "xy" * 64, "우리집강아지일곱", "        1"])
-def test_other_passwords_are_accepted(password) -> None:
+def test_other_password_is_accepted(password) -> None:
     check_password(password, EMAIL)
 
 
-def test_the_list_is_long_folded_and_without_dead_entries() -> None:
+def test_common_passwords_are_many_casefolded_and_at_least_8_characters() -> None:
     assert len(COMMON) >= 200
     assert all(entry == entry.casefold() and len(entry) >= 8 for entry in COMMON)
 
 
-def test_no_more_than_four_hashes_run_at_once_and_nobody_waits_for_ever(
+def test_at_most_four_hashes_run_at_once_and_none_waits_indefinitely(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     running: list[str] = []

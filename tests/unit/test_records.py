@@ -1,4 +1,4 @@
-"""Records are frozen dataclasses to everybody who looks, at a fraction of the price."""
+"""Records behave as frozen dataclasses and cost a fraction at import."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_wrong_fields_raise_type_error(construct: Callable[[], object]) -> None:
         construct()
 
 
-def test_a_record_cannot_change() -> None:
+def test_record_is_immutable() -> None:
     point = Point(1)
     with pytest.raises(FrozenInstanceError):
         setattr(point, "x", 2)  # noqa: B010, a type checker rejects the assignment
@@ -86,7 +86,7 @@ def test_post_init_is_called_and_fields_without_repr_are_not_shown() -> None:
     assert repr(Named(name="n", secret="s")) == "Named(name='n')"
 
 
-def test_a_record_inherits_fields() -> None:
+def test_record_inherits_fields() -> None:
     @frozen
     class Point3(Point):
         z: int = 7

@@ -1,4 +1,4 @@
-"""Access tokens: what is issued, who is believed, what is remembered."""
+"""Access tokens: issuing, verification and the cache of verified tokens."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def verifier(issuer: TokenIssuer) -> TokenVerifier:
     return TokenVerifier(json.dumps(issuer.jwks()), ISSUER, AUDIENCE)
 
 
-def refusal(verifier: TokenVerifier, header: str | None, now: datetime = NOW) -> ClientError:
+def rejected(verifier: TokenVerifier, header: str | None, now: datetime = NOW) -> ClientError:
     with pytest.raises(ClientError) as caught:
         verifier.verify(header, now)
     return caught.value
 
 
-def test_an_issued_token_proves_its_caller(issuer, verifier) -> None:
+def test_issued_token_is_verified_as_its_caller(issuer, verifier) -> None:
     token, expires_in = issuer.issue(42, "staff", SESSION)
 
     assert expires_in == 600
@@ -55,7 +55,7 @@ def test_an_issued_token_proves_its_caller(issuer, verifier) -> None:
     assert verifier.verify(f"bearer {token}", NOW) == Caller(42, "staff", SESSION)
 
 
-def test_a_token_carries_what_rfc_9068_asks_for(issuer) -> None:
+def test_token_has_the_claims_of_rfc_9068(issuer) -> None:
     token, _ = issuer.issue(42, "customer", SESSION)
 
     header = jwt.get_unverified_header(token)
@@ -78,7 +78,7 @@ def test_a_token_carries_what_rfc_9068_asks_for(issuer) -> None:
     }
 
 
-def test_every_token_has_its_own_id(issuer) -> None:
+def test_every_token_has_a_unique_id(issuer) -> None:
     ids = {
         jwt.decode(issuer.issue(1, "customer", SESSION)[0], options={"verify_signature": False})[
             "jti"
@@ -89,7 +89,7 @@ def test_every_token_has_its_own_id(issuer) -> None:
     assert len(ids) == 20
 
 
-def test_pyjwt_believes_what_we_believe(issuer, verifier) -> None:
+def test_pyjwt_accepts_the_tokens_that_we_accept(issuer, verifier) -> None:
     token, _ = TokenIssuer(
         make_pem(issuer._key), ISSUER, AUDIENCE, lambda: datetime.now(UTC)
     ).issue(7, "finance", SESSION)
@@ -112,7 +112,7 @@ def test_pyjwt_believes_what_we_believe(issuer, verifier) -> None:
     ("seconds", "accepted"),
     [(-61, False), (-60, True), (0, True), (600, True), (659, True), (660, False), (661, False)],
 )
-def test_a_token_counts_from_a_minute_before_issue_to_a_minute_after_expiry(
+def test_token_is_valid_from_a_minute_before_issue_to_a_minute_after_expiry(
     issuer, verifier, seconds, accepted
 ) -> None:
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
@@ -122,17 +122,17 @@ def test_a_token_counts_from_a_minute_before_issue_to_a_minute_after_expiry(
         if accepted:
             assert verifier.verify(header, then).user_id == 1
         else:
-            assert refusal(verifier, header, then).status == 401
+            assert rejected(verifier, header, then).status == 401
 
 
-def test_a_remembered_token_still_expires(issuer, verifier) -> None:
+def test_cached_token_still_expires(issuer, verifier) -> None:
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
     assert verifier.verify(header, NOW).user_id == 1
 
-    assert refusal(verifier, header, NOW + timedelta(seconds=660)).status == 401
+    assert rejected(verifier, header, NOW + timedelta(seconds=660)).status == 401
 
 
-def test_the_second_look_at_a_token_does_no_cryptography(issuer, verifier, monkeypatch) -> None:
+def test_second_verification_of_a_token_does_no_cryptography(issuer, verifier, monkeypatch) -> None:
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
     verifier.verify(header, NOW)
     monkeypatch.setattr(verifier, "_check_signature", None)
@@ -140,12 +140,12 @@ def test_the_second_look_at_a_token_does_no_cryptography(issuer, verifier, monke
     assert verifier.verify(header, NOW).user_id == 1
 
 
-def test_refused_tokens_are_not_remembered_and_memory_is_bounded(
+def test_invalid_tokens_are_not_cached_and_the_cache_is_bounded(
     issuer, verifier, monkeypatch
 ) -> None:
     monkeypatch.setattr(tokens, "CACHED_TOKENS_MAX", 3)
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
-    refusal(verifier, header[:-6] + "AAAAAA")
+    rejected(verifier, header[:-6] + "AAAAAA")
     assert len(verifier._verified) == 0
 
     headers = [f"Bearer {issuer.issue(n, 'customer', SESSION)[0]}" for n in range(1, 8)]
@@ -173,10 +173,10 @@ def test_many_threads_share_one_verifier(issuer, verifier, monkeypatch) -> None:
     assert sorted(seen) == sorted(list(range(1, 7)) * 50)
 
 
-def test_every_refusal_reads_the_same(issuer, verifier) -> None:
+def test_every_invalid_token_gets_the_same_error(issuer, verifier) -> None:
     token = issuer.issue(1, "customer", SESSION)[0]
     error_statuses = [
-        refusal(verifier, header) for header in (None, "Basic eA==", f"Bearer {token}x")
+        rejected(verifier, header) for header in (None, "Basic eA==", f"Bearer {token}x")
     ]
 
     assert {(r.status, r.code, r.message) for r in error_statuses} == {
@@ -187,7 +187,7 @@ def test_every_refusal_reads_the_same(issuer, verifier) -> None:
     )
 
 
-def test_two_keys_may_serve_while_one_replaces_the_other(issuer) -> None:
+def test_both_keys_are_accepted_during_a_rotation(issuer) -> None:
     next_issuer = TokenIssuer(make_pem(), ISSUER, AUDIENCE, lambda: NOW)
     both = {"keys": issuer.jwks()["keys"] + next_issuer.jwks()["keys"]}
     verifier = TokenVerifier(json.dumps(both), ISSUER, AUDIENCE)
@@ -197,14 +197,14 @@ def test_two_keys_may_serve_while_one_replaces_the_other(issuer) -> None:
         assert verifier.verify(f"Bearer {token}", NOW).user_id == 5
 
 
-def test_a_key_id_is_the_thumbprint_of_rfc_7638() -> None:
+def test_key_id_is_the_thumbprint_of_rfc_7638() -> None:
     # RFC 8037 appendix A.2 and A.3
     x = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
 
     assert public_jwk(x)["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 
 
-def test_jwks_holds_the_public_key_only(issuer) -> None:
+def test_jwks_contains_the_public_key_only(issuer) -> None:
     (key,) = issuer.jwks()["keys"]
 
     assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}
@@ -222,12 +222,12 @@ def test_jwks_holds_the_public_key_only(issuer) -> None:
         '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": 1, "x": "AA"}]}',
     ],
 )
-def test_a_key_set_with_anything_else_is_refused_at_once(document) -> None:
+def test_invalid_key_set_raises_value_error(document) -> None:
     with pytest.raises(ValueError):
         TokenVerifier(document, ISSUER, AUDIENCE)
 
 
-def test_a_key_set_with_a_private_half_or_a_repeated_kid_is_refused(issuer) -> None:
+def test_key_set_with_a_private_key_or_a_repeated_kid_raises_value_error(issuer) -> None:
     (key,) = issuer.jwks()["keys"]
 
     for keys in ([{**key, "d": "AA"}], [key, key]):
@@ -235,12 +235,12 @@ def test_a_key_set_with_a_private_half_or_a_repeated_kid_is_refused(issuer) -> N
             read_jwks(json.dumps({"keys": keys}))
 
 
-def test_the_issuer_takes_no_other_kind_of_key() -> None:
+def test_issuer_rejects_other_key_types() -> None:
     with pytest.raises(ValueError, match="not an Ed25519 key"):
         TokenIssuer(make_pem(generate_private_key(SECP256R1())), ISSUER, AUDIENCE, lambda: NOW)
 
 
-def test_a_public_function_imports_no_cryptography() -> None:
+def test_verifier_that_verified_no_token_imports_no_cryptography() -> None:
     code = (
         "import sys; from shop.adapters.tokens import TokenVerifier, public_jwk; import json;"
         "TokenVerifier(json.dumps({'keys': [public_jwk(bytes(32))]}), 'i', 'a');"
