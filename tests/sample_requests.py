@@ -25,7 +25,7 @@ class SampleRequest:
     """One request without its caller."""
 
     path: str
-    body: Any = None
+    body: dict[str, Any] | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
 

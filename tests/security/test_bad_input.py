@@ -232,12 +232,12 @@ def test_every_route_rejects_unknown_properties(samples: Samples) -> None:
         known = set(schema_of(route)["properties"])
         for name in sorted(set(SMUGGLED) - known):
             for value in (1, "PAID", None):
-                body = {**(attempts.good.body or {}), name: value}
+                body = {**(attempts.good.body or dict[str, Any]()), name: value}
                 attempts.expect(422, f"{route.path}: {name}={value}", json_body=body)
         for name in known:
             snake = re.sub(r"([A-Z])", lambda m: f"_{m[1].lower()}", name)
             if snake != name and snake not in known:
-                body = {**(attempts.good.body or {}), snake: 1}
+                body = {**(attempts.good.body or dict[str, Any]()), snake: 1}
                 attempts.expect(422, f"{route.path}: {snake}", json_body=body)
         attempts.finish()
 
@@ -248,11 +248,11 @@ def test_every_route_rejects_values_outside_the_schema(samples: Samples) -> None
         attempts = Attempts(samples, route)
         for name, rule, null_is_fine in rules_of(route):
             for value in wrong_values(rule, null_is_fine=null_is_fine):
-                body = {**(attempts.good.body or {}), name: value}
+                body = {**(attempts.good.body or dict[str, Any]()), name: value}
                 attempts.expect(422, f"{route.path}: {name}={str(value)[:40]!r}", json_body=body)
                 cases += 1
         for name in schema_of(route).get("required", ()):
-            body = {k: v for k, v in (attempts.good.body or {}).items() if k != name}
+            body = {k: v for k, v in (attempts.good.body or dict[str, Any]()).items() if k != name}
             attempts.expect(422, f"{route.path}: without {name}", json_body=body)
         attempts.finish()
     assert cases > 150
@@ -310,7 +310,7 @@ def test_injections_are_stored_literally_or_rejected(samples: Samples) -> None:
         token = attempts.person.token if attempts.person else None
         for name, rule, _ in rules_of(route):
             for text in INJECTIONS if rule["type"] == "string" else ():
-                body = {**(attempts.good.body or {}), name: text}
+                body = {**(attempts.good.body or dict[str, Any]()), name: text}
                 if route.path == "/auth/login" and name != "email":
                     body["email"] = f"{uuid4().hex}@x.kr"  # five guesses at one account are all
                 answer = samples.shop.call(
