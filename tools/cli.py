@@ -1,4 +1,4 @@
-"""The command line ``shop``; each command imports its module when it is called."""
+"""The command line ``shop``; each command imports only the modules that it needs."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ Database = Annotated[
         envvar="DATABASE_URL", show_envvar=True, help="PostgreSQL URL", show_default=False
     ),
 ]
-Kind = Annotated[
+ProviderKind = Annotated[
     str,
     typer.Option(
         envvar="PAYMENT_PROVIDER", help="payment provider: sandbox (the simulator) or stripe"
     ),
 ]
-Address = Annotated[
+ProviderUrl = Annotated[
     str, typer.Option(envvar="PAYMENT_PROVIDER_URL", help="URL of the payment provider")
 ]
-Key = Annotated[
+ProviderApiKey = Annotated[
     str, typer.Option(envvar="PAYMENT_PROVIDER_API_KEY", help="API key of the payment provider")
 ]
-Zone = Annotated[
+BusinessTimeZone = Annotated[
     str, typer.Option(envvar="BUSINESS_TIME_ZONE", help="time zone of the business day")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
@@ -92,7 +92,10 @@ def e2e(
         typer.Option(help="JSON file of credentials by role; the local seed's by default"),
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option(help="role to do without: staff, support or finance")
+        list[str] | None,
+        typer.Option(
+            help="role whose scenarios are skipped, repeatable: staff, support or finance"
+        ),
     ] = None,
     webhook_secret_file: Annotated[
         Path | None,
@@ -118,11 +121,11 @@ def e2e(
 def check(
     database_url: Database,
     at_rest: Annotated[
-        bool, typer.Option(help="also check what holds only when no work is pending")
+        bool, typer.Option(help="also check the invariants that hold only when no work is pending")
     ] = False,
-    provider: Kind = "sandbox",
-    provider_url: Address = "",
-    api_key: Key = "",
+    provider: ProviderKind = "sandbox",
+    provider_url: ProviderUrl = "",
+    api_key: ProviderApiKey = "",
     as_json: AsJson = False,
 ) -> None:
     """Check every invariant in one snapshot; exits 1 when one is broken."""
@@ -188,10 +191,10 @@ def ledger_verify(
 def reconcile(
     database_url: Database,
     day: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="business day")],
-    provider: Kind = "sandbox",
-    provider_url: Address = "",
-    api_key: Key = "",
-    time_zone: Zone = SEOUL,
+    provider: ProviderKind = "sandbox",
+    provider_url: ProviderUrl = "",
+    api_key: ProviderApiKey = "",
+    time_zone: BusinessTimeZone = SEOUL,
     as_json: AsJson = False,
 ) -> None:
     """List the differences between provider, payments and ledger; exits 1 when there is one."""
@@ -199,9 +202,11 @@ def reconcile(
     from tools.operations.reconcile import run_reconcile
 
     access = ProviderAccess(provider, provider_url, api_key)
-    when: date = day.date()
+    business_day: date = day.date()
     _exit(
-        lambda: run_reconcile(database_url, access, day=when, time_zone=time_zone, as_json=as_json)
+        lambda: run_reconcile(
+            database_url, access, day=business_day, time_zone=time_zone, as_json=as_json
+        )
     )
 
 
@@ -251,7 +256,10 @@ def dlq_replay(
 
 @order.command("explain")
 def order_explain(
-    order_id: str, database_url: Database, time_zone: Zone = SEOUL, as_json: AsJson = False
+    order_id: str,
+    database_url: Database,
+    time_zone: BusinessTimeZone = SEOUL,
+    as_json: AsJson = False,
 ) -> None:
     """Print an order's timeline: status changes, stock, payments, ledger, events and alerts."""
     from tools.operations.explain_order import run_explain
@@ -293,9 +301,9 @@ Since = Annotated[
 def unmatched_list(
     database_url: Database,
     since: Since,
-    provider: Kind = "sandbox",
-    provider_url: Address = "",
-    api_key: Key = "",
+    provider: ProviderKind = "sandbox",
+    provider_url: ProviderUrl = "",
+    api_key: ProviderApiKey = "",
     as_json: AsJson = False,
 ) -> None:
     """List charges without a payment row since the restore time; exits 1 when there is one."""
@@ -310,9 +318,9 @@ def unmatched_list(
 def unmatched_return(
     database_url: Database,
     since: Since,
-    provider: Kind = "sandbox",
-    provider_url: Address = "",
-    api_key: Key = "",
+    provider: ProviderKind = "sandbox",
+    provider_url: ProviderUrl = "",
+    api_key: ProviderApiKey = "",
     as_json: AsJson = False,
 ) -> None:
     """Refund charges without a payment row, each exactly once; exits 1 when one stays open."""
@@ -361,8 +369,10 @@ def broker(
         str, typer.Option(help="URL pattern of the functions")
     ] = "http://{name}:8080",
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
-    data: Annotated[Path, typer.Option(help="folder for undelivered events")] = Path(".shop"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0 selects a free one")] = 8080,
+    data: Annotated[Path, typer.Option(help="folder that keeps undelivered events")] = Path(
+        ".shop"
+    ),
 ) -> None:
     """Run the broker and the clock for functions that run in containers."""
     from tools.compose.broker import run_broker

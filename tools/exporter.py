@@ -2,8 +2,8 @@
 
     python -m tools.exporter [--port 9187] [--host 0.0.0.0]
 
-The values are exact even when functions are stopped or killed, because no process counts them.
-Connects as ``shop_ops``; each scrape is one statement of at most two seconds.  When the database is
+The values are exact even when functions are stopped or killed, because the database holds them.
+Connects as ``shop_ops``; each scrape runs one query of at most two seconds.  When the database is
 unavailable, ``shop_exporter_up`` is 0 and the other metrics are missing.
 """
 
@@ -27,7 +27,7 @@ from shop.runtime import config
 CONNECT_SECONDS = 3
 PORT = 9187
 
-LIMIT: LiteralString = "set local statement_timeout = '2s'"
+STATEMENT_TIMEOUT: LiteralString = "set local statement_timeout = '2s'"
 
 # Orders, payments, refunds and the ledger are scanned; with tens of millions of orders point
 # DATABASE_URL at a replica and scrape once a minute.
@@ -83,7 +83,7 @@ FAMILIES: dict[str, tuple[tuple[str, ...], str]] = {
     "shop_ledger_postings": (("kind", "currency"), "Postings in the ledger."),
 }
 # Exported even when the database is unavailable.
-OWN: dict[str, str] = {
+EXPORTER_METRICS: dict[str, str] = {
     "shop_exporter_up": "1 when the database responded, otherwise 0.",
     "shop_exporter_seconds": "Duration of the query.",
 }
@@ -96,22 +96,23 @@ class DatabaseCollector(Collector):
         self._database_url = database_url
 
     def describe(self) -> list[Metric]:
-        """The names of ``OWN``, so that registration does not query the database."""
-        return [GaugeMetricFamily(name, OWN[name]) for name in OWN]
+        """The exporter's own metrics only, so that registration does not query the database."""
+        return [GaugeMetricFamily(name, text) for name, text in EXPORTER_METRICS.items()]
 
     def collect(self) -> Iterator[Metric]:
-        """All metric families; only ``OWN`` when the database does not respond in time."""
+        """All metric families; only the exporter's own when the query fails."""
         began = time.monotonic()
         try:
             rows = self._query()
         except psycopg.Error as error:
             print(f"query failed: {type(error).__name__}", file=sys.stderr)
             rows = None
-        yield GaugeMetricFamily("shop_exporter_up", OWN["shop_exporter_up"], value=rows is not None)
-        seconds = time.monotonic() - began
-        yield GaugeMetricFamily(
-            "shop_exporter_seconds", OWN["shop_exporter_seconds"], value=seconds
-        )
+        values = {
+            "shop_exporter_up": float(rows is not None),
+            "shop_exporter_seconds": time.monotonic() - began,
+        }
+        for name, text in EXPORTER_METRICS.items():
+            yield GaugeMetricFamily(name, text, value=values[name])
         if rows is not None:
             yield from _families(rows)
 
@@ -122,7 +123,7 @@ class DatabaseCollector(Collector):
             prepare_threshold=None,  # a new connection each time, perhaps through PgBouncer
             application_name="shop exporter",
         ) as connection:
-            connection.execute(LIMIT)
+            connection.execute(STATEMENT_TIMEOUT)
             return connection.execute(METRICS).fetchall()
 
 

@@ -10,7 +10,7 @@ UNAVAILABLE = frozenset({502, 503, 504})
 
 
 def is_definite(status: int, body: bytes) -> bool:
-    """False when the same request must be repeated to learn its result.
+    """False when the result is unknown and the same request must be repeated.
 
     That is: after 429, when the shop is unavailable, or when a request with the same idempotency
     key is still in progress.

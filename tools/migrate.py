@@ -26,11 +26,11 @@ from shop.schema.grants import (
 
 MIGRATIONS = Path(__file__).parent.parent / "shop" / "schema" / "migrations"
 MIGRATION_LOCK = 7_203_115
-# the zone of the view due_work when the database has no setting
+# The time zone of the view due_work in a database without the setting.
 DEFAULT_TIME_ZONE = "Asia/Seoul"
 
-# returns no row for a time zone unknown to PostgreSQL
-HOW_TO_SET_ZONE = """
+# Returns no row for a time zone unknown to PostgreSQL.
+SET_ZONE_STATEMENT = """
 select 'alter database ' || quote_ident(current_database())
   || ' set shop.business_time_zone = ' || quote_literal(name) as statement
 from pg_timezone_names where name = %(zone)s
@@ -51,7 +51,7 @@ def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
         connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         try:
             _upgrade(admin_url)
-            _declare(admin_url)
+            _apply_declarations(admin_url)
             _set_time_zone(connection, zone)
         finally:
             connection.execute(text("select pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
@@ -76,7 +76,7 @@ def _upgrade(admin_url: str) -> None:
     engine.dispose()
 
 
-def _declare(admin_url: str) -> None:
+def _apply_declarations(admin_url: str) -> None:
     engine = create_engine(_sqlalchemy_url(admin_url))
     with engine.begin() as connection:
         _subscribe(connection)
@@ -117,10 +117,10 @@ def _applied_digest(connection: Connection) -> str:
 
 def _set_time_zone(connection: Connection, zone: str) -> None:
     """Stores the zone in the database, because the view cannot read the environment."""
-    now = connection.execute(text("select current_setting('shop.business_time_zone', true)"))
-    if (now.scalar() or DEFAULT_TIME_ZONE) == zone:
+    current = connection.execute(text("select current_setting('shop.business_time_zone', true)"))
+    if (current.scalar() or DEFAULT_TIME_ZONE) == zone:
         return
-    statement = connection.exec_driver_sql(HOW_TO_SET_ZONE, {"zone": zone}).scalar()
+    statement = connection.exec_driver_sql(SET_ZONE_STATEMENT, {"zone": zone}).scalar()
     if statement is None:
         raise ValueError(f"BUSINESS_TIME_ZONE: unknown time zone {zone!r}")
     connection.exec_driver_sql(statement)

@@ -21,7 +21,7 @@ LOCAL_ACCOUNTS = tuple((role, f"{role}@shop.local", f"local-only-{role}") for ro
 CATEGORIES = ("전자", "생활", "식품")
 NAMES = {"customer": "김손님", "staff": "이상품", "support": "박상담", "finance": "최정산"}
 
-# serializes concurrent runs: hashing passwords between the read and the writes is slow
+# Serializes concurrent runs, which would otherwise hash the same passwords, a slow operation.
 LOCK: LiteralString = "select pg_advisory_xact_lock(hashtext('shop.seed'))"
 
 INSERT_CATEGORIES: LiteralString = """

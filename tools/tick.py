@@ -1,8 +1,8 @@
 """Sends signed clock ticks: ``python -m tools.tick <schedule> <function's /events URL>``.
 
-Sends one tick, for a CronJob, or with ``--every=SECONDS`` ticks until SIGTERM, for a container next
-to a function that KEDA scales.  Settings: EVENT_SIGNING_KEY (the clock's) and EVENT_KEYS.  A tick
-has no data, so the next one replaces a lost one.
+Sends one tick, for a CronJob; with ``--every=SECONDS`` repeated ticks until SIGTERM, for a
+container next to a function that KEDA scales.  Settings: EVENT_SIGNING_KEY (the clock's) and
+EVENT_KEYS.  A tick has no data, so the next one replaces a lost one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROCESSED = 204
 
 
 def tick(schedule: str, sink: str, settings: Settings) -> int:
-    """Sends one tick and returns the response's status; raises OSError without a response."""
+    """Sends one tick, returns the response's status; raises OSError when there is no response."""
     event = CloudEvent(
         id=str(new_uuid()),
         source=SOURCE,
@@ -52,7 +52,10 @@ def tick(schedule: str, sink: str, settings: Settings) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Returns 0 when the function responds 204, else 1; 2 for invalid arguments or settings."""
+    """Sends the ticks and returns the exit code, 2 for invalid arguments or settings.
+
+    One tick returns 0 when the function responds 204, else 1; ``--every`` returns 0 when stopped.
+    """
     try:
         options = _options().parse_args(arguments)
         settings = config.load(needs=("events",))

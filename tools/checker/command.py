@@ -7,7 +7,7 @@ from tools.checker.evaluate import ExternalRecords, InvariantResult, evaluate_in
 from tools.checker.provider_transactions import ProviderAccess
 from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
 
-# These need records that the database does not hold; without the records they are skipped.
+# These invariants compare the database with other records; without the records they are skipped.
 NEED_PROVIDER = ("I-11", "Q-06")
 NEED_CLIENTS = ("Q-11", "Q-12")
 
@@ -15,17 +15,17 @@ NEED_CLIENTS = ("Q-11", "Q-12")
 def run_check(
     database_url: str, access: ProviderAccess | None, *, at_rest: bool, as_json: bool
 ) -> int:
-    """Returns 0 when no invariant is broken, 1 when one is.
+    """Evaluates and prints every invariant; returns 0 when none is broken, else 1.
 
-    The provider's transactions are read before the snapshot: a payment is committed before its
-    call, so every transaction read then has its row in the snapshot.
+    The provider's transactions are read before the snapshot: a payment's row is committed before
+    the provider is called, so the snapshot contains the row of every transaction that was read.
     """
     external = provider_transactions.external_records(access) if access else ExternalRecords()
-    skipped: dict[str, str] = dict.fromkeys(NEED_CLIENTS, "needs the clients' log")
+    skipped: dict[str, str] = dict.fromkeys(NEED_CLIENTS, "needs the clients' request log")
     if access is None:
         skipped |= dict.fromkeys(NEED_PROVIDER, "needs the provider's transactions")
     elif access.kind != "sandbox":
-        skipped["Q-06"] = "the provider lists its last days only: shop reconcile"
+        skipped["Q-06"] = "the provider lists only its last days; use shop reconcile"
     results = evaluate_invariants(database_url, external, at_rest=at_rest, skipped=skipped)
     if as_json:
         show_json([_as_dict(result) for result in results])

@@ -27,8 +27,8 @@ ROWS_SHOWN = 5
 class ExternalRecords:
     """What other systems recorded, one tuple per row of the tables in ``EXTERNAL_TABLES``.
 
-    Read the provider's transactions before the snapshot: a payment's row is committed before its
-    call, so every transaction read then has its row in the snapshot.
+    Read the provider's transactions before the snapshot: a payment's row is committed before the
+    provider is called, so the snapshot contains the row of every transaction that was read.
     """
 
     charges: tuple[ChargeRow, ...] = ()
@@ -85,8 +85,8 @@ def evaluate_each(
 ) -> Iterator[InvariantResult]:
     """Evaluates all invariants in order, in the connection's transaction.
 
-    ``connection`` must see every row in spite of row security, must have its external records
-    loaded, and must be in a REPEATABLE READ transaction when others write at the same time.
+    No row may be hidden from the connection's role by row security, and the external records must
+    be loaded.  With concurrent writers the transaction must be REPEATABLE READ.
     ``skipped`` maps the id of each invariant that cannot be evaluated to the reason.
     """
     for invariant in INVARIANTS:

@@ -65,7 +65,7 @@ group by s.product_id, s.on_hand having s.on_hand <> coalesce(sum(m.qty), 0)
     ),
     Invariant(
         "I-04",
-        "no oversell: what is reserved or sold never exceeds what was stocked",
+        "no oversell: the reserved and sold quantity never exceeds the stocked quantity",
         """
 select o.product_id from (select product_id, sum(qty) n from shop.reservations
   where status in ('HELD', 'COMMITTED') group by 1) o
@@ -207,16 +207,16 @@ select relname::text from pg_stat_user_tables where schemaname = 'shop' and reln
   and (n_tup_upd > 0 or n_tup_del > 0 and relname not in ('inbox', 'settlements', 'ghosts'))
 """,
     ),
-    # The window has only the columns that are compared, because it sorts and stores all of them.
+    # The window selects only the compared columns, because PostgreSQL sorts and stores every one.
     Invariant(
         "I-16",
         "status changes are legal, form one chain per entity and end in the current status",
         """
 with t as (
-  select entity, entity_id, from_status, to_status, lag(to_status, 1, '-') over w as prev,
-    lead(seq) over w as nxt
+  select entity, entity_id, from_status, to_status, lag(to_status, 1, '-') over w as previous,
+    lead(seq) over w as next_seq
   from shop.transitions window w as (partition by entity_id, entity order by seq)
-), now_ as (
+), current_status as (
   select 'order' as entity, order_id as id, status from shop.orders
   union all select 'payment', payment_id, status from shop.payments
   union all select 'refund', refund_id, status from shop.refunds
@@ -224,10 +224,10 @@ with t as (
 )
 select t.entity_id from t
 left join shop.allowed_transitions a using (entity, from_status, to_status)
-where a.entity is null or t.prev <> t.from_status
+where a.entity is null or t.previous <> t.from_status
 union all
-select coalesce(n.id, t.entity_id) from now_ n
-full join (select * from t where nxt is null) t on t.entity = n.entity and t.entity_id = n.id
+select coalesce(n.id, t.entity_id) from current_status n
+full join (select * from t where next_seq is null) t on t.entity = n.entity and t.entity_id = n.id
 where t.to_status is distinct from n.status
 """,
     ),
@@ -349,7 +349,7 @@ where s.product_id is null
 """,
     ),
     # ------------------------------------------------------------ at rest
-    # Orders with a refund that the provider rejected permanently need a person.
+    # An order whose refund the provider rejected permanently stays open for an operator.
     Invariant(
         "Q-01",
         "every order is PAID or CANCELLED",
@@ -394,13 +394,13 @@ having coalesce(sum(case l.kind when 'CAPTURE' then l.amount_minor else -l.amoun
         "Q-05",
         "a paid order keeps its total less its refunds",
         """
-with given_back as (
+with refunded as (
   select p.order_id, sum(r.amount_minor) as minor from shop.refunds r
   join shop.payments p using (payment_id)
   where r.status = 'SUCCEEDED' and not p.late group by p.order_id
 )
 select o.order_id from shop.orders o join shop.ledger l using (order_id)
-left join given_back g using (order_id)
+left join refunded g using (order_id)
 where o.status = 'PAID'
   and not exists (select from shop.payments p join shop.refunds r using (payment_id)
     where p.order_id = o.order_id and p.late and r.status = 'REJECTED')
@@ -501,7 +501,7 @@ where c.scope in ('POST /orders', 'POST /orders/from-cart') and c.status_code be
     Invariant(
         "Q-13",
         "no transaction is left open in the database",
-        # shorter than a second is the time between two statements of a function
+        # functions take less than a second between two statements of a transaction
         """
 select concat_ws(' ', pid, usename, application_name, left(query, 80)) from pg_stat_activity
 where datname = current_database()

@@ -18,8 +18,8 @@ from tools.operations.snapshot import (
     require_all_rows_visible,
 )
 
-# A caller may pass the same record twice, when it does not know whether it was stored.  The last
-# status of a charge counts.
+# A record may be passed twice: after an error the caller cannot tell whether it was stored.  The
+# last status of a charge is kept.
 INSERT_CHARGES: LiteralString = """
 insert into psp_charges
 select * from unnest(%(keys)s::text[], %(amounts)s::bigint[], %(statuses)s::text[])
@@ -93,7 +93,7 @@ class InvariantMonitor:
         refunds: Collection[RefundRow],
         poison: Collection[PoisonRow],
     ) -> list[Violation]:
-        """Inserts and evaluates in two transactions, so that the rows outlive the snapshot."""
+        """Inserts in a separate transaction, because the snapshot is rolled back at the end."""
         connection = self._connection
         if connection is None or connection.closed:
             connection = self._connect()
@@ -127,7 +127,7 @@ def _insert(
     refunds: Collection[RefundRow],
     poison: Collection[PoisonRow],
 ) -> None:
-    """One statement per table: after a reconnect all records are inserted at once."""
+    """Inserts with one statement per table: after a reconnect there may be many records."""
     if charges:
         keys, amounts, statuses = (list(column) for column in zip(*charges, strict=True))
         values = {"keys": keys, "amounts": amounts, "statuses": statuses}

@@ -16,7 +16,7 @@ from shop.primitives.errors import Unavailable
 from tools.checker.evaluate import ChargeRow, ExternalRecords, RefundRow
 
 TIMEOUT_SECONDS = 30.0
-PAGE = 500
+PAGE_SIZE = 500
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +41,7 @@ def list_transactions(
     seen: set[tuple[str, str, str]] = set()
     cursor, has_more = _first_cursor(access, since), True
     while has_more:
-        page = provider.list_since(cursor, PAGE)
+        page = provider.list_since(cursor, PAGE_SIZE)
         for entry in page.entries:
             name = (entry.kind, entry.key, entry.provider_ref)
             if name not in seen:
@@ -58,9 +58,9 @@ def _first_cursor(access: ProviderAccess, since: datetime | None) -> str:
 
 
 def external_records(access: ProviderAccess) -> ExternalRecords:
-    """All charges and refunds of the provider, in the form that the invariants compare with.
+    """All charges and refunds of the provider, as rows of ``psp_charges`` and ``psp_refunds``.
 
-    The payment simulator also lists declined and voided charges, other providers only money moved.
+    The payment simulator also lists charges without a capture, other providers do not.
     """
     if access.kind == "sandbox":
         return ExternalRecords(*_simulator_records(access))
@@ -81,13 +81,13 @@ def _simulator_records(
     headers = {"Authorization": f"Bearer {access.api_key}"}
     try:
         response = httpx.get(
-            f"{access.url.rstrip('/')}/books", headers=headers, timeout=TIMEOUT_SECONDS
+            f"{access.url.rstrip('/')}/records", headers=headers, timeout=TIMEOUT_SECONDS
         )
         response.raise_for_status()
         document = response.json()
         return provider_records(document["intents"], document["refunds"])
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
-        raise Unavailable(f"the payment provider's transactions: {error}") from error
+        raise Unavailable(f"cannot read the payment provider's transactions: {error}") from error
 
 
 # Any: the rows are JSON objects of the payment simulator; a missing field raises KeyError.
@@ -96,8 +96,8 @@ def provider_records(
 ) -> tuple[tuple[ChargeRow, ...], tuple[RefundRow, ...]]:
     """The payment simulator's records as rows of ``psp_charges`` and ``psp_refunds``.
 
-    A key may have several intents after the simulator discarded it.  A capture has precedence, and
-    a second capture is listed under a key of its own, which no payment row has.
+    A key may have several intents after the simulator discarded it.  A capture has precedence.  A
+    second capture gets a new key without a payment row, so that the invariants report it.
     """
     charges: dict[str, ChargeRow] = {}
     for intent in intents:
@@ -116,7 +116,7 @@ def provider_records(
 
 
 def number_repeated_refunds(refunds: Iterable[RefundRow]) -> tuple[RefundRow, ...]:
-    """Gives a repeated execution of a refund a key of its own, which no refund row has."""
+    """Gives each repeated refund a new key without a refund row, so that invariants report it."""
     times: Counter[str] = Counter()
     numbered: list[RefundRow] = []
     for key, charge_key, amount_minor in refunds:

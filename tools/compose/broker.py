@@ -1,7 +1,7 @@
-"""``shop broker``: the broker and clock of the local platform for functions run by Compose.
+"""``shop broker``: runs the local platform's broker and clock for functions run by Compose.
 
 Replaces Knative's Broker, Triggers and PingSource by one process with the same retries and dead
-letters.  Undelivered events survive a restart (in the folder ``data``).  It starts no functions.
+letters.  Undelivered events are kept in the folder ``data`` across restarts.  Starts no functions.
 """
 
 from __future__ import annotations

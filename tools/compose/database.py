@@ -11,7 +11,7 @@ from shop.runtime import config
 from tools.migrate import migrate
 from tools.seed import seed
 
-PASSWORD = "password-"  # noqa: S105 (a prefix of file names)
+PASSWORD_FILE_PREFIX = "password-"  # noqa: S105 (a prefix of file names)
 
 
 def run_migrate(*, passwords: Path | None, with_seed: bool) -> int:
@@ -38,12 +38,12 @@ def set_passwords(url: str, folder: Path) -> int:
     PostgreSQL accepts no parameter in ``alter role``, so the statement contains the password; it is
     kept out of the server's log.
     """
-    files = sorted(folder.glob(f"{PASSWORD}*"))
+    files = sorted(folder.glob(f"{PASSWORD_FILE_PREFIX}*"))
     with psycopg.connect(url, connect_timeout=10) as connection:
         connection.execute("set local log_statement = 'none'")
         connection.execute("set local log_min_duration_statement = -1")
         for file in files:
-            role = sql.Identifier(file.name.removeprefix(PASSWORD))
+            role = sql.Identifier(file.name.removeprefix(PASSWORD_FILE_PREFIX))
             password = sql.Literal(file.read_text("utf-8").strip())
             connection.execute(sql.SQL("alter role {} password {}").format(role, password))
     return len(files)

@@ -1,7 +1,7 @@
 """``shop compose-secrets``: generates the secrets of a Compose deployment, per service.
 
-All values are generated at the first run and kept in ``<folder>/master``.  Each service has its own
-folder, a volume that no other service mounts, with the files it needs, named after the settings.
+All values are generated at the first run and kept in ``<folder>/master``.  Each service has a
+separate folder, which no other service mounts, with the files it needs, named after the settings.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tools.render.objects import reads_redis
 
 MASTER = "master"
 ADMIN = "postgres"
-# Only one service mounts the volume; the user id differs between images.
+# Readable by every user id, because images run as different users; one service mounts each folder.
 READABLE = 0o444
 
 Files = dict[str, str]
@@ -44,7 +44,7 @@ def write_secrets(folder: Path) -> int:
         role: read_or_create(master / f"password-{role}", lambda: token_urlsafe(24))
         for role in (*DATABASE_ROLES, ADMIN, "redis", "grafana")
     }
-    services = _functions(secrets, passwords) | _others(secrets, passwords)
+    services = _functions(secrets, passwords) | _other_services(secrets, passwords)
     for service, files in services.items():
         _write(folder / service, files)
     return len(services)
@@ -73,7 +73,7 @@ def _function_files(spec: FunctionSpec, secrets: Secrets, passwords: Files) -> F
     return files
 
 
-def _others(secrets: Secrets, passwords: Files) -> dict[str, Files]:
+def _other_services(secrets: Secrets, passwords: Files) -> dict[str, Files]:
     roles = {f"password-shop_{role}": passwords[role] for role in DATABASE_ROLES}
     administrator = f"postgresql://{ADMIN}:{passwords[ADMIN]}@postgres:5432/shop"
     return {

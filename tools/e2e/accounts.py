@@ -35,7 +35,7 @@ class Account:
         self._client = client
         self._lock = threading.Lock()
         self._token = ""
-        self._good_until = 0.0
+        self._valid_until = 0.0
         self.credentials = credentials
         self.name = name
         self.user_id: int | None = None
@@ -48,10 +48,10 @@ class Account:
     def token(self) -> str:
         """A valid access token; logs in when there is none.  Raises MissingAccount on failure."""
         with self._lock:
-            if time.monotonic() >= self._good_until:
+            if time.monotonic() >= self._valid_until:
                 session = log_in(self._client, self.credentials)
                 self._token = session["accessToken"]
-                self._good_until = time.monotonic() + session["expiresIn"] - TOKEN_MARGIN_SECONDS
+                self._valid_until = time.monotonic() + session["expiresIn"] - TOKEN_MARGIN_SECONDS
             return self._token
 
 
@@ -69,7 +69,7 @@ def log_in(client: Client, credentials: Credentials) -> JsonObject:
 
 
 def register(client: Client, credentials: Credentials, name: str) -> Account:
-    """Registers a customer.  409 after a lost response means that the first attempt succeeded."""
+    """Registers a customer.  409 means that an attempt whose response was lost succeeded."""
     body = {"email": credentials.email, "password": credentials.password, "name": name}
     response = client.send(Call("POST", "/users", json=body, key=new_key()))
     if response.status_code not in (201, 409):
@@ -84,7 +84,7 @@ def load_credentials(file: Path | None, environment: Mapping[str, str]) -> dict[
     """Credentials by role: from ``file``, else from the environment, else from the local seed.
 
     ``file`` is JSON ``{"staff": {"email": …, "password": …}, …}``; the variables are named
-    ``SHOP_E2E_STAFF_EMAIL`` and ``SHOP_E2E_STAFF_PASSWORD``.  Raises ValueError for a bad file.
+    ``SHOP_E2E_STAFF_EMAIL`` and ``SHOP_E2E_STAFF_PASSWORD``.  Raises ValueError for invalid JSON.
     """
     credentials = _seeded_credentials()
     for role in STAFF_ROLES:

@@ -19,7 +19,7 @@ from tools.e2e.client import Call, Client, JsonObject, new_key
 T = TypeVar("T")
 
 CATEGORY = "e2e"
-# Of customers that the run registers; it protects nothing.
+# The password of the customers that a run registers; not a secret.
 PASSWORD = "a password of the end-to-end run"  # noqa: S105
 # Longer than recovery from a lost event (10 s until the sweep), a killed function and a hanging
 # provider.
@@ -75,8 +75,8 @@ class RunContext:
             is_known = self._has_category
         if not is_known:
             call = Call("POST", "/categories", json={"name": CATEGORY}, key=new_key())
-            made = self.client.send(replace(call, token=self.staff_account("staff").token()))
-            expect(made, 201, 409)
+            response = self.client.send(replace(call, token=self.staff_account("staff").token()))
+            expect(response, 201, 409)
             with self._lock:
                 self._has_category = True
         return CATEGORY
@@ -116,7 +116,7 @@ class ScenarioContext:
 
     def get(self, path: str, by: Account | None = None, **headers: str) -> httpx.Response:
         """A read; ``if_none_match="…"`` becomes the header ``If-None-Match``."""
-        return self.send(Call("GET", path, headers=_named(headers)), by)
+        return self.send(Call("GET", path, headers=_header_fields(headers)), by)
 
     def post(
         self,
@@ -139,20 +139,20 @@ class ScenarioContext:
         **headers: str,
     ) -> httpx.Response:
         """A command of any method; ``body`` None sends no body."""
-        call = Call(method, path, json=body, key=key or new_key(), headers=_named(headers))
+        call = Call(method, path, json=body, key=key or new_key(), headers=_header_fields(headers))
         return self.send(call, by)
 
     def send(self, call: Call, by: Account | None = None) -> httpx.Response:
         """The definitive response to a call by an account, or without a token."""
-        return self.run.client.send(_signed_in(call, by))
+        return self.run.client.send(_with_token(call, by))
 
     def send_once(self, call: Call, by: Account | None = None) -> httpx.Response:
-        """The very first response (after waiting for 429); NoResponse restarts the scenario."""
-        return self.run.client.send(replace(_signed_in(call, by), repeats=False))
+        """The first response other than 429; raises NoResponse, which restarts the scenario."""
+        return self.run.client.send(replace(_with_token(call, by), repeats=False))
 
     def send_unretried(self, call: Call, by: Account | None = None) -> httpx.Response:
         """One HTTP exchange without retries; raises NoResponse."""
-        return self.run.client.once(_signed_in(call, by))
+        return self.run.client.once(_with_token(call, by))
 
     # ---- products
 
@@ -182,8 +182,8 @@ class ScenarioContext:
             product_id = self._made.pop()
             path = f"/products/{product_id}"
             etag = self.get(path, self.staff()).headers.get("ETag", "")
-            gone = self.write("PATCH", path, {"active": False}, self.staff(), if_match=etag)
-            expect(gone, 200)
+            response = self.write("PATCH", path, {"active": False}, self.staff(), if_match=etag)
+            expect(response, 200)
 
     # ---- orders
 
@@ -193,21 +193,21 @@ class ScenarioContext:
         *lines: tuple[int, int],
         method: str = "CARD",
         key: str | None = None,
-        **more: object,
+        **fields: object,
     ) -> httpx.Response:
-        """``POST /orders`` of (product, quantity) lines; any response."""
+        """The response to ``POST /orders`` with (product, quantity) lines, whatever its status."""
         items = [{"productId": product_id, "quantity": quantity} for product_id, quantity in lines]
-        return self.post("/orders", {"items": items, "paymentMethod": method, **more}, by, key)
+        return self.post("/orders", {"items": items, "paymentMethod": method, **fields}, by, key)
 
     def place_order(self, by: Account, *lines: tuple[int, int], method: str = "CARD") -> JsonObject:
-        """Places an order; it must be accepted."""
+        """Places an order; raises UnexpectedResponse if it is not accepted."""
         order: JsonObject = expect(self.post_order(by, *lines, method=method), 201).json()
         return order
 
     def place_paid_order(
         self, by: Account, *lines: tuple[int, int], method: str = "CARD"
     ) -> JsonObject:
-        """Places an order; it must be accepted and paid."""
+        """Places an order and waits for PAID; raises UnexpectedResponse otherwise."""
         order = self.wait_for_final_status(by, self.place_order(by, *lines, method=method)["id"])
         if order["status"] != "PAID":
             raise UnexpectedResponse(f"order {order['id']} was not paid: {order}")
@@ -238,7 +238,7 @@ class ScenarioContext:
     def status_changes(self, by: Account, order_id: str, entity: str) -> list[tuple[str, str]]:
         """The (from, to) status changes of one entity type in an order's timeline, oldest first."""
         timeline = expect(self.get(f"/orders/{order_id}/timeline", by), 200).json()
-        return [(move["from"], move["to"]) for move in timeline if move["entity"] == entity]
+        return [(entry["from"], entry["to"]) for entry in timeline if entry["entity"] == entity]
 
     # ---- time
 
@@ -301,9 +301,9 @@ def parse_roles(names: Iterable[str]) -> frozenset[str]:
     return roles
 
 
-def _signed_in(call: Call, by: Account | None) -> Call:
+def _with_token(call: Call, by: Account | None) -> Call:
     return call if by is None else replace(call, token=by.token())
 
 
-def _named(headers: Mapping[str, str]) -> dict[str, str]:
+def _header_fields(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("_", "-").title(): value for name, value in headers.items()}

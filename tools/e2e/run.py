@@ -32,8 +32,8 @@ from tools.e2e.groups import (
 )
 from tools.e2e.scenario import Scenario, missing_roles, run_scenario
 
-# Needed by scenarios that sign webhooks; given by --webhook-secret-file.
-SIGNER = "webhook secret"
+# In ``needs`` of scenarios that sign webhooks; available with --webhook-secret-file.
+WEBHOOK_CREDENTIAL = "webhook secret"
 GROUPS: dict[str, tuple[Scenario, ...]] = {
     "flow": flow.SCENARIOS,
     "auth": auth.SCENARIOS,
@@ -116,7 +116,7 @@ def run_groups(options: Options, client: Client) -> int:
         time_zone=options.time_zone,
     )
     counter, started = CheckCounter(_print), time.monotonic()
-    missing = options.without if run.webhook_secret else options.without | {SIGNER}
+    missing = options.without if run.webhook_secret else options.without | {WEBHOOK_CREDENTIAL}
     for name in options.groups:
         _print(f"--  {name}")
         for scenario in GROUPS[name]:

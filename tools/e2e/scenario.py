@@ -53,5 +53,5 @@ def run_scenario(group: str, scenario: Scenario, run: RunContext) -> list[Check]
 
 
 def missing_roles(scenario: Scenario, without: Collection[str]) -> list[str]:
-    """The roles that this scenario needs and that are not available."""
+    """The roles that the scenario needs and that are not available."""
     return [role for role in scenario.needs if role in without]

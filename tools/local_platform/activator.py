@@ -1,9 +1,8 @@
 """Starts functions on demand, distributes requests over their processes, scales them to zero.
 
 As in Knative: a process handles ``concurrency`` requests at once (queue-proxy's hard limit) and
-further requests wait in a queue.  Beyond ten queued requests per slot the response is 503.  A
-process that exits while it handles a request makes that request a 502; one that exceeds the
-function's timeout makes it a 504.
+further requests wait in a queue.  The response is 503 when ten requests per slot are queued, 502
+when the process exits while it handles the request, and 504 after the function's timeout.
 """
 
 from __future__ import annotations
@@ -93,12 +92,12 @@ class FunctionProcess:
         return False
 
     def kill(self) -> None:
-        """SIGKILL as an injected fault, so that it is not counted as a crash."""
+        """Kills the process as an injected fault, which is not counted as a crash."""
         self.was_killed = True
         self.child.kill()
 
     async def stop(self, grace_seconds: float) -> None:
-        """SIGTERM, then up to ``grace_seconds`` to drain, then SIGKILL."""
+        """Sends SIGTERM, waits up to ``grace_seconds`` for the exit, then sends SIGKILL."""
         self.is_stopping = True
         await self.child.stop(grace_seconds)
         self.close()
@@ -167,7 +166,7 @@ class FunctionPool:
         return len(self._queue)
 
     def retire_idle(self) -> None:
-        """Stops the processes that were idle for ``idle_seconds``."""
+        """Stops the processes that have been idle for ``idle_seconds``."""
         now = asyncio.get_running_loop().time()
         for process in list(self.processes):
             is_idle = process.is_ready and process.in_flight == 0
@@ -175,7 +174,7 @@ class FunctionPool:
                 self.retire(process)
 
     def retire(self, process: FunctionProcess) -> None:
-        """Scales one process in: no new requests, SIGTERM, time to drain, SIGKILL."""
+        """Stops one process after its running requests, without sending it new ones."""
         self.processes.remove(process)
         pid = process.child.pid
         self.activity_log.write(f"stop {self.spec.name} #{process.number} (pid {pid})")
@@ -184,14 +183,14 @@ class FunctionPool:
             self._start()
 
     async def close(self) -> None:
-        """Stops every process and starts no more."""
+        """Stops every process, rejects queued requests, and starts no further process."""
         self._is_closing = True
         self._reject_queue("the platform stops")
         stopping, self.processes = self.processes, []
         await asyncio.gather(*(p.stop(self.limits.grace_seconds) for p in stopping), *self._tasks)
 
     async def _send_to(self, process: FunctionProcess, request: HttpRequest) -> HttpResponse:
-        self._maybe_kill(process)
+        self._inject_kill(process)
         try:
             async with asyncio.timeout(self.spec.timeout_seconds):
                 response = await process.send(request)
@@ -199,7 +198,7 @@ class FunctionPool:
             reason = f"{self.spec.name} did not respond in time"
             return problem(504, "GATEWAY_TIMEOUT", reason, request.path)
         except ConnectionBroken:
-            # wait for the exit to be noticed, or the next request is sent to the same process
+            # until the exit is noticed, the next request would be sent to the same process
             await asyncio.wait([process.child.ended], timeout=EXIT_NOTICE_SECONDS)
             reason = f"{self.spec.name} exited before it responded"
             return problem(502, "BAD_GATEWAY", reason, request.path)
@@ -247,11 +246,11 @@ class FunctionPool:
             raise
 
     def _abandon(self, queued: QueuedRequest) -> None:
-        """Frees the place of a request that no longer waits."""
+        """Removes a request that no longer waits, and releases a process assigned to it."""
         if queued in self._queue:
             self._queue.remove(queued)
         if queued.process.done() and not queued.process.cancelled():
-            self._release(queued.process.result())  # assigned at the moment of the timeout
+            self._release(queued.process.result())  # assigned while the wait timed out
 
     def _check_queue(self, now: float) -> None:
         """Raises NoProcessAvailable when waiting would not help."""
@@ -276,15 +275,15 @@ class FunctionPool:
                 queued.process.set_result(process)
 
     def _scale_out(self) -> None:
-        """Adds a process when a request waits too long and those starting do not suffice."""
+        """Adds a process when a request waits too long and too few processes are starting."""
         while self._queue and self._queue[0].process.done():
             self._queue.popleft()
         if not self._queue or self._is_closing:
             return
         waited = asyncio.get_running_loop().time() - self._queue[0].since
         starting = self._starting + sum(not process.is_ready for process in self.processes)
-        is_short = len(self._queue) > starting * self.spec.scale.concurrency
-        if is_short and waited >= self.limits.scale_out_after_seconds * 0.9:
+        needs_process = len(self._queue) > starting * self.spec.scale.concurrency
+        if needs_process and waited >= self.limits.scale_out_after_seconds * 0.9:
             self._start()
 
     def _start(self) -> None:
@@ -329,7 +328,7 @@ class FunctionPool:
         return process
 
     def _handle_exit(self, process: FunctionProcess, code: int) -> None:
-        """Replaces a process that exited by itself, unless the function does not start at all."""
+        """Replaces a process that exited unexpectedly; backs off if it never responded."""
         ending = f"exit {code}" if code >= 0 else f"signal {-code}"
         name, pid = f"{self.spec.name} #{process.number}", process.child.pid
         self.activity_log.write(f"exited {name} (pid {pid}, {ending})")
@@ -355,7 +354,7 @@ class FunctionPool:
             if not queued.process.done():
                 queued.process.set_exception(NoProcessAvailable(reason))
 
-    def _maybe_kill(self, process: FunctionProcess) -> None:
+    def _inject_kill(self, process: FunctionProcess) -> None:
         after = self.faults.kill_after(self.spec.name)
         if after is not None:
             self.activity_log.count("kills")

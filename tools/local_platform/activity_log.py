@@ -1,4 +1,4 @@
-"""The lines that ``shop dev`` prints, and counters of what happened."""
+"""Prints and counts the activity of the local platform."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ActivityLog:
     counts: Counter[str] = field(default_factory=Counter[str])
 
     def write(self, line: str) -> None:
-        """One line on standard output, flushed."""
+        """Prints one line on standard output and flushes it."""
         if not self.quiet:
             print(line, flush=True)
 

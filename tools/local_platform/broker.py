@@ -1,8 +1,8 @@
 """A CloudEvents broker as in Knative: accepts events and delivers them to subscribed functions.
 
 Retries follow eventing's ``SelectiveRetry`` and ``delivery`` block: no response, 5xx, 404, 408, 409
-and 429 are retried after ``delay * 2 ** n`` with n from 0; any other error goes directly to the
-function that receives dead letters.  A 2xx response with a body that is no CloudEvent counts as
+and 429 are retried after ``delay * 2 ** n`` with n from 0; any other error is sent directly to the
+function that receives dead letters.  A 2xx response with a body that is not a CloudEvent counts as
 502, as in the broker's filter.
 """
 
@@ -96,7 +96,7 @@ class Broker:
         self._activity_log = activity_log
         self._rule = rule or DeliveryRule()
         self._tasks: set[asyncio.Task[None]] = set()
-        # fault injection sends these again
+        # kept for fault injection, which publishes them again
         self.recent: deque[tuple[dict[str, str], bytes]] = deque(maxlen=RECENT_MAX)
         self._slots = {
             spec.name: asyncio.Semaphore(_concurrency_max(functions, spec)) for spec in self._specs
@@ -118,7 +118,7 @@ class Broker:
         ]
         if left:
             self._activity_log.write(f"resume {len(left)} deliveries from the last run")
-        self._follow(left)
+        self._start_deliveries(left)
 
     async def close(self) -> None:
         """Stops delivering; unfinished deliveries stay in the store."""
@@ -140,7 +140,7 @@ class Broker:
             for due_at in self._due_times(event.type, target)
         ]
         if deliveries:
-            self._follow(await self._store.add(deliveries))
+            self._start_deliveries(await self._store.add(deliveries))
 
     def _targets(self, event_type: str) -> list[str]:
         name = short_name(event_type)
@@ -157,7 +157,7 @@ class Broker:
         now = time.time()
         return [now + delay for delay in delays]
 
-    def _follow(self, deliveries: list[Delivery]) -> None:
+    def _start_deliveries(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
             task = asyncio.create_task(self._deliver(delivery))
             self._tasks.add(task)
@@ -225,7 +225,7 @@ class Broker:
             due_at=time.time(),
             is_dead_letter=True,
         )
-        self._follow(await self._store.add([letter], replaces=delivery.id))
+        self._start_deliveries(await self._store.add([letter], replaces=delivery.id))
 
 
 def short_name(event_type: str) -> str:

@@ -2,7 +2,7 @@
 
 Each child leads its own session: Ctrl-C in the terminal signals only the platform, and killing the
 child's process group also kills its descendants.  A watchdog process at the other end of a pipe
-kills every group that is still registered when the pipe closes, however the platform ends.
+kills every group that is still registered when the pipe closes, even after a kill of the platform.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class ChildProcesses:
             )
 
     def unregister(self, pid: int) -> None:
-        """Called when a group is empty: its id may be reused by the kernel."""
+        """Removes an ended group from the watchdog, because the kernel may reuse its id."""
         self._notify_watchdog(f"-{pid}")
 
     def _notify_watchdog(self, line: str) -> None:
@@ -111,7 +111,7 @@ class ChildProcess:
     ) -> None:
         self.pid = process.pid
         self.log = log
-        # fault injection sets this: the exit does not mean that the function does not start
+        # set by fault injection, so that the exit is not counted as a failed start
         self.is_crash_expected = False
         self._process = process
         self._offset = offset
@@ -136,11 +136,14 @@ class ChildProcess:
     def signal_group(self, number: int) -> None:
         try:
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):  # an ended group (macOS says permission)
+        except (
+            ProcessLookupError,
+            PermissionError,
+        ):  # the group has ended (macOS: PermissionError)
             return
 
     async def stop(self, grace_seconds: float) -> None:
-        """SIGTERM, time to drain, SIGKILL."""
+        """Sends SIGTERM, waits up to ``grace_seconds`` for the exit, then sends SIGKILL."""
         self.terminate()
         done, _ = await asyncio.wait([self.ended], timeout=grace_seconds)
         if not done:

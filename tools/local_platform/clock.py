@@ -1,8 +1,8 @@
 """Sends tick events: cron schedules as PingSource does, schedules with ``due_kinds`` as KEDA does.
 
-The latter are ticked only while ``shop.due_work`` has due rows of their kinds, so nothing runs at
-rest.  With many due rows several ticks are sent at once, as KEDA would start several pods; the next
-ones follow after all of these have been answered.
+The latter are ticked only while ``shop.due_work`` has due rows of their kinds, so no function runs
+without work.  With many due rows several ticks are sent at once, as KEDA would start several pods;
+the next ticks are sent after the responses to all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, LiteralString
 import psycopg
 
 from events.envelope import CloudEvent, to_binary
+from events.vocabulary import CLOCK_TICKED
 from shop.primitives.clock import utc_now
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import FunctionSpec, Schedule
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from shop.adapters.signatures import Signer
 
 SOURCE = "/shop/clock"
-TICKED = "com.msashop.clock.ticked.v1"
 BUSY_SECONDS = 60.0
 POLL_SECONDS = 1.0
 # A tick that took this long made progress, even if as many rows are due afterwards.
@@ -71,7 +71,7 @@ class Cron:
         return cls(sets[0], sets[1], sets[2], sets[3], weekdays, is_either_day)
 
     def next_after(self, moment: datetime) -> datetime:
-        """The first matching minute after ``moment``; ValueError when none is near."""
+        """The first matching minute after ``moment``; ValueError if none within five years."""
         day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
         for _ in range(SEARCH_DAYS):
             if self._has_day(day):
@@ -179,7 +179,7 @@ class Clock:
         event = CloudEvent(
             id=str(new_uuid()),
             source=SOURCE,
-            type=TICKED,
+            type=CLOCK_TICKED,
             subject=schedule.name,
             time=utc_now(),
             data=b"{}",
@@ -214,7 +214,7 @@ class Clock:
                 if due > 0:
                     was_quick = await self._tick_all(spec, schedule, due)
                     left = await self._due_work.count(schedule.due_kinds)
-                    # the back-off is for quick ticks after which no fewer rows are due
+                    # back off only after quick ticks that did not reduce the number of due rows
                     idle_ticks = idle_ticks + 1 if was_quick and left >= due else 0
                 pause = await self._pause(schedule, idle_ticks)
             except psycopg.Error as error:

@@ -31,7 +31,7 @@ class DeliveryFaults:
         return self._random_for("lose", event_type).random() < self.lose
 
     def delays(self, event_type: str, target: str) -> list[float]:
-        """Delays in seconds of the next event to a target: its own, then one per duplicate.
+        """Delays in seconds of the next event to a target: the event's, then one per duplicate.
 
         About half of the duplicates have the delay of the event itself.
         """

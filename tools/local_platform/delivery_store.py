@@ -78,7 +78,7 @@ class Delivery:
 
 
 class DeliveryStore:
-    """Opens or creates the file; ``close`` finishes the jobs that were queued before."""
+    """Stores events and deliveries durably in one file, which is created if missing."""
 
     def __init__(self, file: Path) -> None:
         # Any: jobs with different results share the queue
@@ -120,7 +120,7 @@ class DeliveryStore:
         await self._run(lambda db: db.execute(GIVE_UP, {"id": delivery.id}).rowcount)
 
     def close(self) -> None:
-        """Stops the thread after its queued jobs."""
+        """Finishes the queued jobs and stops the thread."""
         self._jobs.put(None)
         self._thread.join()
 

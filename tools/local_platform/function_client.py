@@ -1,4 +1,4 @@
-"""How broker and clock send requests to functions."""
+"""The interface through which broker and clock send requests to functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment variables of function processes: each gets only its own settings and secrets."""
+"""The environment variables of function processes: each gets only what its spec requires."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Endpoints:
         values.setdefault("SETTLEMENTS_AUTH", "public")
         if "redis" in spec.needs or spec.routes:  # Redis holds the rate limits of routes
             values["REDIS_URL"] = self.redis_url
-        return values | self._of_trust_domain(spec) | self._of_provider(spec)
+        return values | self._trust_domain_variables(spec) | self._provider_variables(spec)
 
     def database_url(self, role: str) -> str:
         """The database URL of ``shop_<role>``; only external servers need a password."""
@@ -64,7 +64,7 @@ class Endpoints:
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f"shop_{role}{password}@{host}"))
 
-    def _of_trust_domain(self, spec: FunctionSpec) -> dict[str, str]:
+    def _trust_domain_variables(self, spec: FunctionSpec) -> dict[str, str]:
         if spec.database_role is None:
             return {}
         values = {
@@ -75,7 +75,7 @@ class Endpoints:
             values["JWT_PRIVATE_KEY"] = self.secrets.jwt_private_key
         return values
 
-    def _of_provider(self, spec: FunctionSpec) -> dict[str, str]:
+    def _provider_variables(self, spec: FunctionSpec) -> dict[str, str]:
         values: dict[str, str] = {}
         if "provider" in spec.needs:
             values["PAYMENT_PROVIDER_URL"] = self.provider_url

@@ -29,7 +29,7 @@ class TooLarge(Exception):
 
 
 class _Server(uvicorn.Server):
-    """Does not handle signals: the platform does, for all of its servers."""
+    """A uvicorn server that leaves signals to the platform, which handles them for all servers."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -102,7 +102,7 @@ async def read_body(receive: Receive, bytes_max: int) -> bytes:
 
 
 async def reply(send: Send, response: HttpResponse, *, is_head: bool = False) -> None:
-    """Sends a response with its content-length; for HEAD the function's own is kept."""
+    """Sends a response with its content-length; for HEAD that of the function is kept."""
     headers = response.headers
     if response.status not in NO_BODY and not is_head:
         headers = [(name, value) for name, value in headers if name != b"content-length"]

@@ -18,7 +18,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class ConnectionBroken(Exception):
-    """The connection closed, or received what is not HTTP, before a complete response."""
+    """The connection was closed, or received invalid HTTP, before a complete response."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class ConnectionPool:
         self._idle.append((time.monotonic(), connection))
 
     async def open(self, connections: int) -> None:
-        """Opens connections before requests that shall start at the same time."""
+        """Opens connections in advance, for requests that must start at the same time."""
         opened = [connect(self._port, self._host) for _ in range(connections)]
         for result in await asyncio.gather(*opened, return_exceptions=True):
             if isinstance(result, Connection):

@@ -278,7 +278,7 @@ async def _background(
 async def payment_simulator(
     config: PlatformConfig, children: ChildProcesses, secrets: Secrets, logs: Path
 ) -> AsyncGenerator[str]:
-    """Runs the payment simulator as a process with its own data file; yields its URL."""
+    """Runs the payment simulator as a child process while the block runs; yields its URL."""
     port = free_port()
     command = [*config.simulator_command, "--port", str(port)]
     command += ["--data", str((config.data / "provider.sqlite").resolve())]

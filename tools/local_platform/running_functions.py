@@ -43,7 +43,7 @@ class RunningFunctions:
             return problem(503, "UNAVAILABLE", f"{function} cannot be reached", path)
 
     def processes_max(self, function: str) -> int:
-        """One: how many containers share the address is not visible here."""
+        """Always 1, because the number of containers behind an address is unknown."""
         assert function in self._specs
         return 1
 

@@ -4,10 +4,10 @@
 exit with the process that started them, even if it is killed (on Linux, where the kernel signals
 them when the parent thread exits: start them from the main thread).
 
-PostgreSQL does not run as root, so root's servers run as the user ``nobody``.  If ``nobody`` cannot
-read the programs or the data (a checkout below /root), both are placed in folders it can read, and
-the file ``postgres.location`` in the data folder names the cluster.  Orphaned clusters are removed
-at the next start.
+PostgreSQL does not run as root, so root starts it as the system user ``nobody``.  If that user
+cannot read the programs or the data (a checkout below /root), both are placed in folders that it
+can read, and the file ``postgres.location`` in the data folder has the cluster's path.  Orphaned
+clusters are removed when a new one is created.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class PostgresServer:
         return self._process is not None and self._process.poll() is not None
 
     def start(self) -> str:
-        """Starts the server, waits until it accepts connections; the administrator's URL."""
+        """Starts the server, waits until it accepts connections, returns its administrator URL."""
         if not (self.cluster / "PG_VERSION").exists():
             _create_cluster(self.programs, self.cluster, self._account)
         command = [str(self.programs / "postgres"), "-D", str(self.cluster), *self._options]
@@ -148,8 +148,8 @@ class PostgresServer:
 
         Raises ServerFailed with the end of its output unless it exits with 0.
         """
-        own = self.programs / program
-        command = [str(own) if own.exists() else program, *arguments]
+        bundled = self.programs / program
+        command = [str(bundled) if bundled.exists() else program, *arguments]
         with tempfile.TemporaryFile() as log:
             if start_server(command, log, account=self._account).wait() != 0:
                 raise ServerFailed(f"{program} failed:\n{_tail(log)}")
@@ -214,11 +214,11 @@ def pgbench_program() -> Path:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that is currently free; not returned again for a long time.
+    """A TCP port of 127.0.0.1 that is currently free; not repeated before all ``PORTS`` are used.
 
-    Not one of the kernel's ephemeral ports: until the server listens, another one may be given the
-    same port (and both listen, with SO_REUSEPORT), or a client that connects to it may be assigned
-    the port as its own and connect to itself.
+    The kernel's ephemeral ports are excluded.  Until the server listens, the kernel could assign
+    such a port to another server (with SO_REUSEPORT both listen), or to the client that connects to
+    it, which would then be connected to itself.
     """
     while True:
         port = next(_NEXT_PORTS)
@@ -235,7 +235,7 @@ def start_server(
     parent_exit_signal: int = signal.SIGKILL,
     environment: dict[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Starts a program in its own session (no Ctrl-C), which exits with this process."""
+    """Starts a program that exits with this process but does not receive its Ctrl-C."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -308,12 +308,12 @@ def _copy_programs(site: Path, copy: Path) -> None:
     _rename_unless_exists(unfinished, copy)
 
 
-def _rename_unless_exists(unfinished: Path, wanted: Path) -> None:
+def _rename_unless_exists(unfinished: Path, target: Path) -> None:
     try:
-        unfinished.rename(wanted)
+        unfinished.rename(target)
     except OSError:
         shutil.rmtree(unfinished)
-        if not wanted.exists():
+        if not target.exists():
             raise
 
 
@@ -339,11 +339,11 @@ def _cluster_folder(data_dir: Path, account: Account | None) -> Path:
 
 
 def remove_orphaned_clusters() -> None:
-    """Removes clusters whose data folder is gone or uses another cluster now."""
+    """Removes clusters whose data folder no longer exists or uses another cluster."""
     for owner in CLUSTERS.glob("*/owner"):
         location = Path(owner.read_text(encoding="utf-8").strip()) / "postgres.location"
-        wanted = str(owner.parent / "postgres")
-        if not location.exists() or not location.read_text(encoding="utf-8").startswith(wanted):
+        path = str(owner.parent / "postgres")
+        if not location.exists() or not location.read_text(encoding="utf-8").startswith(path):
             shutil.rmtree(owner.parent, ignore_errors=True)
 
 
@@ -452,7 +452,7 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) 
 
 
 def stop_server(process: subprocess.Popen[bytes], *signals: int) -> None:
-    """Sends each signal in turn until the process has exited."""
+    """Sends the signals one after another until the process has exited."""
     for number in signals:
         if process.poll() is not None:
             return

@@ -26,7 +26,7 @@ CONNECT_SECONDS = 5
 TIMEOUT_SECONDS = 20
 LISTED_MAX = 500
 ACCEPTED = range(200, 300)
-# The broker adds these when it gives up; they are not part of the original event.
+# The broker adds these after its last attempt; they are not part of the original event.
 FAILURE_EXTENSIONS = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
 
 LIST: LiteralString = """
@@ -194,8 +194,8 @@ def original_event(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, s
         }
         return event_headers, body
     event = envelope.parse(headers, body)
-    own = {n: text for n, text in event.extensions.items() if n not in FAILURE_EXTENSIONS}
-    return envelope.to_binary(replace(event, extensions=own))
+    extensions = {n: text for n, text in event.extensions.items() if n not in FAILURE_EXTENSIONS}
+    return envelope.to_binary(replace(event, extensions=extensions))
 
 
 def _send(url: str, headers: dict[str, str], body: bytes) -> str | None:

@@ -137,7 +137,7 @@ class TimelineEntry:
 
 
 def run_explain(database_url: str, order_id: str, *, time_zone: str, as_json: bool) -> int:
-    """Prints the order's timeline; returns 1 for an unknown order.  Raises ValueError for no id."""
+    """Prints the order's timeline; returns 1 when it is unknown; raises ValueError for a bad id."""
     zone = ZoneInfo(time_zone)
     records = read(database_url, UUID(order_id))
     if records is None:
@@ -187,7 +187,7 @@ def describe(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
 
 
 def timeline(order: Row, tables: Tables) -> list[TimelineEntry]:
-    """Everything with a time, in the order it happened."""
+    """All entries of the timeline, in chronological order."""
     entries = list(_status_changes(order, tables))
     entries += [entry for read_entries in _SOURCES for entry in read_entries(tables)]
     return sorted(entries, key=lambda entry: (entry.at, entry.rank, entry.seq, entry.text))

@@ -76,7 +76,10 @@ class Verification:
 
 
 def run_verify(database_url: str, *, anchor: Path | None, as_json: bool) -> int:
-    """Returns 0 when every chain is valid, else 1; updates the anchor only when all are valid."""
+    """Verifies and prints all chains; returns 0 when all are valid, else 1.
+
+    The anchor file is updated only when all chains are valid.
+    """
     verification = verify(database_url, _read_anchor(anchor))
     if as_json:
         show_json(_as_dict(verification))

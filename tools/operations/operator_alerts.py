@@ -37,7 +37,7 @@ class OperatorAlert:
 
 
 def run_list(database_url: str, *, include_resolved: bool, as_json: bool) -> int:
-    """Lists the open operator alerts, or all, newest first; returns 0 also when there are some."""
+    """Lists the open operator alerts, or all, newest first; always returns 0."""
     with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
         cursor = connection.cursor(row_factory=class_row(OperatorAlert))
         values = {"include_resolved": include_resolved, "limit": LISTED_MAX}

@@ -24,7 +24,7 @@ from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_tabl
 from tools.operations.snapshot import snapshot
 
 DAY = timedelta(days=1)
-# The sources may date a charge or refund days apart; a retry may come 20 hours later.
+# The sources may date a charge or refund days apart: a charge may be sent again for 20 hours.
 MARGIN = timedelta(days=2)
 COMPLETED = ("CAPTURED", "SUCCEEDED")
 
@@ -153,7 +153,7 @@ class Comparison:
 def run_reconcile(
     database_url: str, access: ProviderAccess, *, day: date, time_zone: str, as_json: bool
 ) -> int:
-    """Returns 0 when the sources agree about the day, 1 when they do not."""
+    """Compares the sources for a day, prints the differences; returns 1 when there is one."""
     begins = datetime.combine(day, time(), tzinfo=ZoneInfo(time_zone))
     listed = provider_transactions.list_transactions(
         access, since=begins - MARGIN, until=begins + DAY + MARGIN
@@ -272,7 +272,7 @@ def _difference(row: Movement, what: str) -> Difference:
 
 
 def _totals(movements: Iterable[Movement], day: date) -> dict[str, dict[str, int]]:
-    """The day's captures minus refunds by source and currency, each source by its own dates."""
+    """The day's captures minus refunds by source and currency, by the date in each source."""
     provider: Counter[str] = Counter()
     ledger: Counter[str] = Counter()
     for row in movements:

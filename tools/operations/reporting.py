@@ -11,15 +11,13 @@ import psycopg
 
 from shop.primitives.errors import Unavailable
 
-# nothing to report; a difference, a violation or an unknown id was found; the command failed
-EXIT_OK, EXIT_FOUND, EXIT_FAILED = 0, 1, 2
+EXIT_OK = 0
+EXIT_FOUND = 1  # a difference, a violation or an unknown id
+EXIT_FAILED = 2  # invalid arguments, or the database or provider is unavailable
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """The exit code of ``command``, or 2 with the reason on stderr when it failed.
-
-    It fails on invalid arguments (ValueError) and when the database or the provider is unavailable.
-    """
+    """Runs a command and returns its exit code; prints an expected error and returns 2 for it."""
     try:
         return command()
     except (psycopg.Error, Unavailable, ValueError, OSError) as error:

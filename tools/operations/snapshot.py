@@ -22,7 +22,7 @@ set local jit = off
 """
 READ_ONLY: LiteralString = "set transaction read only"
 
-# Row security hides rows silently, and a check that does not see a row cannot report it.
+# Row security hides rows silently, and a check cannot report a hidden row.
 HIDDEN: LiteralString = """
 select c.relname::text from pg_class c
 where c.relnamespace = to_regnamespace('shop') and c.relkind in ('r', 'p')
@@ -65,4 +65,4 @@ def require_all_rows_visible(connection: psycopg.Connection[TupleRow]) -> None:
     """Raises ValueError when row security hides rows from the connection's role."""
     hidden = [name for (name,) in connection.execute(HIDDEN)]
     if hidden:
-        raise ValueError(f"this role does not see every row of {', '.join(hidden)}")
+        raise ValueError(f"row security hides rows from this role: {', '.join(hidden)}")

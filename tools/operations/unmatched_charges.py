@@ -1,9 +1,9 @@
 """``shop ghosts``: lists and refunds charges without a payment row, after a database restore.
 
-A database restored to an earlier time has lost payments whose money the provider holds.  No order
-needs that money any more (an order that still exists is charged again under a new key), so all of
-it is refunded.  The provider's transactions are the record of progress: the refunds of a charge are
-read before one is sent, so an interrupted or repeated run refunds nothing twice.
+A database restored to an earlier time has lost the rows of later payments, which the provider has
+charged.  These charges are refunded in full: an order that still exists is charged again under a
+new key.  The refunds of a charge are read from the provider before one is sent, so an interrupted
+or repeated run refunds nothing twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_tabl
 CONNECT_SECONDS = 5
 # The restore time is read from the database's clock, charges are dated by the provider's.
 CLOCK_SKEW_MAX = timedelta(minutes=1)
-CLOSED_NOW = "closed"
+CLOSED = "closed"
 FINAL_STATUSES = ("CAPTURED", "DECLINED", "VOIDED")
 
 KNOWN: LiteralString = """
@@ -87,10 +87,10 @@ def run_return(database_url: str, access: ProviderAccess, *, since: datetime, as
             problem = _close(provider, charge)
             if not problem:
                 _record(connection, charge)
-            results.append((charge, problem or CLOSED_NOW))
+            results.append((charge, problem or CLOSED))
         connection.execute(reconciliation.start_over().sql)
     _show(results, as_json=as_json)
-    return EXIT_FOUND if any(state != CLOSED_NOW for _, state in results) else EXIT_OK
+    return EXIT_FOUND if any(state != CLOSED for _, state in results) else EXIT_OK
 
 
 def find(
@@ -98,8 +98,8 @@ def find(
 ) -> list[UnmatchedCharge]:
     """Charges under the shop's keys without a payment row.  Raises ValueError for a replica.
 
-    The provider's transactions are read before the database: a payment is committed before its
-    call, so every transaction read then has its row, or has lost it in the restore.
+    The provider's transactions are read before the database: a payment's row is committed before
+    the provider is called, so a transaction without a row has lost it in the restore.
     """
     if since.tzinfo is None:
         raise ValueError("--since needs a time zone offset, such as 2026-11-23T12:00:00+0000")

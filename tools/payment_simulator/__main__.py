@@ -21,8 +21,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def main(arguments: list[str] | None = None) -> None:
     """Serves until SIGTERM or SIGINT; prints one line with the address once it listens."""
-    # blocked in every thread for sigwait: a signal handler could run between the accept loop's
-    # check and its wait, and would then be noticed only after POLL_SECONDS
+    # Blocked in every thread, for sigwait below: a flag set by a signal handler between the accept
+    # loop's check and its wait would be noticed only after POLL_SECONDS.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     options = _read_options(arguments)
     options.data.parent.mkdir(parents=True, exist_ok=True)
@@ -71,9 +71,9 @@ def _read_options(arguments: list[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     if not options.api_key:
-        parser.error("--api-key or PAYMENT_PROVIDER_API_KEY is needed")
+        parser.error("pass --api-key or set PAYMENT_PROVIDER_API_KEY")
     if options.webhook_url and not options.webhook_secret:
-        parser.error("--webhook-secret or PAYMENT_WEBHOOK_SECRET is needed to sign webhooks")
+        parser.error("pass --webhook-secret or set PAYMENT_WEBHOOK_SECRET, to sign webhooks")
     return options
 
 

@@ -13,7 +13,7 @@ from typing import cast
 
 
 class Fault(StrEnum):
-    """What can go wrong; the values are the names in ``POST /faults``."""
+    """An injected fault; the values are the names in ``POST /faults``."""
 
     TIMEOUT_BEFORE = "timeout_before"
     TIMEOUT_AFTER = "timeout_after"
@@ -149,7 +149,7 @@ def _probabilities(value: object) -> dict[str, float]:
 
 
 class FaultSource:
-    """Draws faults from one seeded random sequence and counts them; safe for threads."""
+    """Draws faults from one seeded random sequence and counts them; thread-safe."""
 
     def __init__(self, settings: FaultSettings) -> None:
         self._lock = threading.Lock()
@@ -177,14 +177,14 @@ class FaultSource:
         return None
 
     def happens(self, fault: Fault) -> bool:
-        """True if this fault is drawn."""
+        """Draws whether this fault occurs, with its configured probability."""
         with self._lock:
             is_drawn = self._random.random() < self.settings.probabilities.get(fault, 0.0)
             self._fired[fault] += is_drawn
             return is_drawn
 
     def uniform(self, low: float, high: float) -> float:
-        """A number between the two, from the same sequence."""
+        """A number from ``low`` to ``high``, from the same random sequence."""
         with self._lock:
             return self._random.uniform(low, high)
 
@@ -200,5 +200,5 @@ class FaultSource:
 
 
 def settings_as_text(settings: FaultSettings) -> str:
-    """The settings as they are stored, so that they survive a restart."""
+    """The settings as JSON, as they are stored for the next start."""
     return json.dumps(asdict(settings))

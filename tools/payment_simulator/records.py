@@ -1,7 +1,7 @@
 """The provider's records: intents, refunds, entries and webhooks in one SQLite file.
 
 Each operation is one transaction under one lock, durable (WAL, synchronous=full) before it returns.
-So ``entries`` are in commit order, and a crash loses nothing that was answered.
+So ``entries`` are in commit order, and a crash loses no operation whose response was sent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ values (:key, :provider_ref, 'created', :amount_minor, :currency, :payment_metho
 INSERT_TOMBSTONE = """
 insert into intents (key, provider_ref, status, payment_method, order_id, payment_id, reason,
                      created_at, closed_at)
-values (:key, :provider_ref, 'voided', '', '', '', 'cancelled before it was seen', :now, :now)"""
+values (:key, :provider_ref, 'voided', '', '', '', 'cancelled before it was created', :now, :now)"""
 INTENT_BY_KEY = (
     INTENTS
     + """
@@ -84,11 +84,11 @@ ENTRIES_SINCE = (
     + """
 where entry_id > :since order by entry_id limit :limit"""
 )
-KEPT_RESPONSE = """
-select fingerprint, status, body from answers
-where scope = :scope and key = :key and created_at > :kept_since"""
-KEEP_RESPONSE = """
-insert or replace into answers (scope, key, fingerprint, status, body, created_at)
+RESPONSE_BY_KEY = """
+select fingerprint, status, body from responses
+where scope = :scope and key = :key and created_at > :stored_since"""
+STORE_RESPONSE = """
+insert or replace into responses (scope, key, fingerprint, status, body, created_at)
 values (:scope, :key, :fingerprint, :status, :body, :now)"""
 REFUNDS = """
 select refund_id, key, charge_key, charge_ref, provider_ref, status, amount_minor,
@@ -129,12 +129,12 @@ ALL_INTENTS = INTENTS + " order by intent_id"
 ALL_REFUNDS = REFUNDS + " order by refund_id"
 ALL_ENTRIES = ENTRIES + " order by entry_id"
 SETTING = "select value from settings where name = :name"
-KEEP_SETTING = "insert or replace into settings (name, value) values (:name, :value)"
+STORE_SETTING = "insert or replace into settings (name, value) values (:name, :value)"
 
 
 @dataclass(frozen=True)
 class WebhookPlan:
-    """How often the next webhook is sent (0: lost), and with which delay."""
+    """How many copies of the next webhook are sent (0: it is lost), and after which delay."""
 
     copies: int = 1
     delay_seconds: float = 0.0
@@ -162,7 +162,7 @@ class RefundFields(TypedDict):
 
 
 class ProviderRecords:
-    """The only writer of the simulator's file; safe for threads.
+    """The only writer of the simulator's file; thread-safe.
 
     ``plan_webhook`` decides how each webhook is sent; ``wake`` is called after each commit that
     left work for the webhook sender.
@@ -193,15 +193,15 @@ class ProviderRecords:
         A key that was cancelled returns its voided intent, the tombstone.
         """
         with self._transaction() as now:
-            kept = self._kept_response("intent", fields, now)
+            stored = self._find_response("intent", fields, now)
             tombstone = self._one(INTENT_VOIDED, key=fields["key"])
-            if kept is not None and (kept[0] == 422 or tombstone is None):
-                return kept
+            if stored is not None and (stored[0] == 422 or tombstone is None):
+                return stored
             if tombstone is not None:
                 return 200, intent_body(tombstone)
             self._run(INSERT_INTENT, **fields, provider_ref=f"ch_{token_hex(12)}", now=now)
             body = intent_body(self._found(INTENT_NEWEST, key=fields["key"]))
-            self._keep_response("intent", fields, body, now)
+            self._store_response("intent", fields, body, now)
             return 200, body
 
     def newest_intent(self, key: str) -> sqlite3.Row | None:
@@ -243,11 +243,11 @@ class ProviderRecords:
         return (404, {"error": "no such intent"}) if intent is None else (200, intent_body(intent))
 
     def refund(self, fields: RefundFields) -> Response:
-        """Refunds or rejects for good; all refunds together never exceed the capture."""
+        """Refunds or rejects permanently; the sum of all refunds never exceeds the capture."""
         with self._transaction() as now:
-            kept = self._kept_response("refund", fields, now)
-            if kept is not None:
-                return kept
+            stored = self._find_response("refund", fields, now)
+            if stored is not None:
+                return stored
             charge = self._one(
                 CAPTURED_BY_KEY_OR_REF,
                 charge_key=fields["charge_key"],
@@ -257,7 +257,7 @@ class ProviderRecords:
                 return 404, {"error": "no such capture"}
             self._write_refund(fields, charge, now)
             body = refund_body(self._found(REFUND_BY_KEY, key=fields["key"]))
-            self._keep_response("refund", fields, body, now)
+            self._store_response("refund", fields, body, now)
             self._add_webhook(f"refund.{body['status']}", body, now)
             return 200, body
 
@@ -280,8 +280,8 @@ class ProviderRecords:
             "has_more": len(rows) > limit,
         }
 
-    def everything(self) -> Response:
-        """All records, for the checker (``GET /books``)."""
+    def all_records(self) -> Response:
+        """All records, for the checker (``GET /records``)."""
         with self._lock:
             return 200, {
                 "intents": [dict(row) for row in self._all(ALL_INTENTS)],
@@ -319,7 +319,7 @@ class ProviderRecords:
             return self._all(WEBHOOKS_DUE)
 
     def close_webhook(self, webhook_id: int, tries: int, status: str) -> None:
-        """Ends a webhook as ``delivered`` or ``parked`` (no retries left)."""
+        """Records a webhook as ``delivered``, or as ``parked`` when no retries are left."""
         with self._transaction():
             self._run(WEBHOOK_DONE, webhook_id=webhook_id, tries=tries, status=status)
 
@@ -334,10 +334,10 @@ class ProviderRecords:
             row = self._one(SETTING, name=name)
         return None if row is None else row["value"]
 
-    def keep_setting(self, name: str, value: str) -> None:
+    def store_setting(self, name: str, value: str) -> None:
         """Stores a setting."""
         with self._transaction():
-            self._run(KEEP_SETTING, name=name, value=value)
+            self._run(STORE_SETTING, name=name, value=value)
 
     def _execute(self, intent: sqlite3.Row, now: float, *, also_from: str) -> sqlite3.Row:
         """Captures or declines the intent if it is still open; returns it as it is then."""
@@ -407,23 +407,26 @@ class ProviderRecords:
         )
         self._has_due_work = True
 
-    def _kept_response(
+    def _find_response(
         self, scope: str, fields: IntentFields | RefundFields, now: float
     ) -> Response | None:
-        kept = self._one(
-            KEPT_RESPONSE, scope=scope, key=fields["key"], kept_since=now - self.key_life_seconds
+        stored = self._one(
+            RESPONSE_BY_KEY,
+            scope=scope,
+            key=fields["key"],
+            stored_since=now - self.key_life_seconds,
         )
-        if kept is None:
+        if stored is None:
             return None
-        if kept["fingerprint"] != _fingerprint(fields):
+        if stored["fingerprint"] != _fingerprint(fields):
             return 422, {"error": "the key was used with another body"}
-        return kept["status"], json.loads(kept["body"])
+        return stored["status"], json.loads(stored["body"])
 
-    def _keep_response(
+    def _store_response(
         self, scope: str, fields: IntentFields | RefundFields, body: Body, now: float
     ) -> None:
         self._run(
-            KEEP_RESPONSE,
+            STORE_RESPONSE,
             scope=scope,
             key=fields["key"],
             fingerprint=_fingerprint(fields),

@@ -78,7 +78,7 @@ class SimulatorServer(ThreadingHTTPServer):
 
 
 class SimulatorHandler(BaseHTTPRequestHandler):
-    """The requests of one connection."""
+    """Handles the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     server_version = "msa-shop-sandbox"
@@ -88,15 +88,15 @@ class SimulatorHandler(BaseHTTPRequestHandler):
     wbufsize = 65_536
 
     def do_GET(self) -> None:
-        """Health, records, fault settings and lists."""
+        """Responds with health, records, fault settings, one intent or one refund."""
         self._serve(self._read)
 
     def do_POST(self) -> None:
-        """Intents, refunds and new fault settings."""
+        """Creates, confirms and cancels intents, creates refunds, and loads fault settings."""
         self._serve(self._write)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Does not log: ``GET /books`` shows what happened."""
+        """Does not log: ``GET /records`` returns every operation."""
 
     @property
     def _simulator(self) -> SimulatorServer:
@@ -121,8 +121,8 @@ class SimulatorHandler(BaseHTTPRequestHandler):
         records = self._simulator.records
         if path == "/health":
             return 200, {"status": "ok"}
-        if path == "/books":
-            return records.everything()
+        if path == "/records":
+            return records.all_records()
         if path == "/faults":
             return 200, self._simulator.fault_source.report()
         if path == "/charges":
@@ -212,7 +212,7 @@ class SimulatorHandler(BaseHTTPRequestHandler):
             settings = read_fault_settings(body)
         except ValueError as error:
             raise RequestError(400, str(error)) from error
-        self._simulator.records.keep_setting("faults", settings_as_text(settings))
+        self._simulator.records.store_setting("faults", settings_as_text(settings))
         self._simulator.records.key_life_seconds = settings.key_life_seconds
         self._simulator.fault_source.load(settings)
         return 200, self._simulator.fault_source.report()
@@ -326,11 +326,11 @@ def _intent_fields(body: Body) -> IntentFields:
 
 def _refund_fields(body: Body) -> RefundFields:
     _check_names(body, RefundFields)
-    is_named = body.get("provider_ref") is not None
+    has_provider_ref = body.get("provider_ref") is not None
     return RefundFields(
         key=_required(body, "key", text_in),
         charge_key=_required(body, "charge_key", text_in),
-        provider_ref=_required(body, "provider_ref", text_in) if is_named else None,
+        provider_ref=_required(body, "provider_ref", text_in) if has_provider_ref else None,
         amount_minor=_required(body, "amount_minor", amount_in),
         currency=_required(body, "currency", currency_in),
     )

@@ -36,7 +36,7 @@ create table if not exists refunds (
 create index if not exists refunds_by_key on refunds (key, refund_id);
 create index if not exists refunds_by_charge on refunds (charge_ref);
 
-create table if not exists answers (
+create table if not exists responses (
     scope text not null,
     key text not null,
     fingerprint text not null,

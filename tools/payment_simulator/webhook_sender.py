@@ -20,7 +20,7 @@ RETRY_WINDOW_SECONDS = 24 * 3600.0
 
 
 class WebhookSender:
-    """Threads that send what is due in the records.
+    """Threads that send due webhooks and execute due confirmations.
 
     A webhook is retried after 1, 2, 4, … seconds, at most an hour apart, until a 2xx response.
     After 24 hours it gets the status ``parked``.
@@ -47,7 +47,7 @@ class WebhookSender:
             thread.start()
 
     def wake(self) -> None:
-        """Checks again what is due; called after a commit."""
+        """Makes the threads check again for due work; called after a commit."""
         with self._changed:
             self._version += 1
             self._changed.notify_all()
@@ -112,7 +112,7 @@ class WebhookSender:
             self._records.delay_webhook(webhook["webhook_id"], tries, next_at)
 
     def _send(self, body: bytes) -> bool:
-        """True if the receiver answered 2xx."""
+        """True if the receiver responded with a 2xx status."""
         parts = urlsplit(self._url or "")
         connection_class = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         connection = connection_class(

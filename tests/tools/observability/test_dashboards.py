@@ -11,7 +11,7 @@ import yaml
 
 from shop.registry import all_specs
 from shop.runtime.metrics import LIVE_METRICS, METRICS
-from tools.exporter import FAMILIES, OWN
+from tools.exporter import EXPORTER_METRICS, FAMILIES
 from tools.render.chart import FILES
 from tools.render.observability import DASHBOARDS, TARGETS
 
@@ -24,7 +24,8 @@ LABELS = re.compile(r"\b([a-z_]+)\{([^}]*)\}")
 
 def exported() -> dict[str, tuple[str, ...]]:
     """Each series with its labels, as named in queries."""
-    found = {name: labels for name, (labels, _) in FAMILIES.items()} | dict.fromkeys(OWN, ())
+    found = {name: labels for name, (labels, _) in FAMILIES.items()}
+    found |= dict.fromkeys(EXPORTER_METRICS, ())
     for measure in (*METRICS, *LIVE_METRICS):
         if measure.kind == "histogram":
             for end in ("bucket", "sum", "count"):

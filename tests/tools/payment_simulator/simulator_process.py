@@ -83,7 +83,7 @@ class SimulatorProcess:
         assert status == 200, response
 
     def records(self) -> dict[str, Any]:
-        status, records = self.request("GET", "/books")
+        status, records = self.request("GET", "/records")
         assert status == 200
         return records
 

@@ -18,7 +18,7 @@ from tests.waiting import wait_for
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/books"), ("GET", "/charges"), ("POST", "/intents"), ("POST", "/faults")],
+    [("GET", "/records"), ("GET", "/charges"), ("POST", "/intents"), ("POST", "/faults")],
 )
 def test_wrong_api_key_answers_401(simulator: SimulatorProcess, method: str, path: str) -> None:
     body: dict[str, object] | None = {} if method == "POST" else None

@@ -32,17 +32,17 @@ def registration_creates_one_customer_per_address(context: ScenarioContext) -> N
 
 
 def own_account_is_read_by_token_only(context: ScenarioContext) -> None:
-    """``GET /users/me`` returns the account of the token; headers that name another do nothing."""
+    """``GET /users/me`` returns the account of the token; headers that name another are ignored."""
     account, other = context.customer(1), context.customer(2)
     me = context.get("/users/me", account)
     context.check.status("users/me answers 200", me, 200)
     shown = (me.json()["id"], me.json()["email"], me.json()["name"])
-    wanted = (account.user_id, account.email, account.name)
-    context.check.equal("users/me returns id, e-mail and name", shown, wanted)
+    expected = (account.user_id, account.email, account.name)
+    context.check.equal("users/me returns id, e-mail and name", shown, expected)
     headers = {"X-User-Id": str(other.user_id), "X-Role": "staff", "X-Forwarded-User": other.email}
     forged = context.send(Call("GET", "/users/me", headers=headers), account)
     context.check.equal(
-        "X-User-Id next to a token is ignored", forged.json()["id"], account.user_id
+        "X-User-Id sent with a token is ignored", forged.json()["id"], account.user_id
     )
     anonymous = context.send(Call("GET", "/users/me", headers=headers))
     context.check.problem("X-User-Id without a token answers 401", anonymous, 401)
@@ -85,10 +85,10 @@ def refresh_token_works_once(context: ScenarioContext) -> None:
     )
     reused = _refresh(context, first["refreshToken"])
     context.check.problem("a reused refresh token answers 401", reused, 401)
-    descendant = _refresh(context, second["refreshToken"])
-    context.check.problem("then the newer refresh token answers 401", descendant, 401)
+    newer = _refresh(context, second["refreshToken"])
+    context.check.problem("after reuse the newer refresh token answers 401", newer, 401)
     context.check.problem(
-        "and the session's access token answers 401", _me(context, second["accessToken"]), 401
+        "after reuse the access token answers 401", _me(context, second["accessToken"]), 401
     )
     unknown = _refresh(context, "nonsense")
     context.check.problem("an unknown refresh token answers 401", unknown, 401)
@@ -189,7 +189,7 @@ def _tampered(account: Account, other: Account) -> dict[str, str]:
         "a token of algorithm none": f"Bearer {unsigned}.{body}.",
         "a token with another subject": f"Bearer {head}.{foreign}.{signature}",
         "a token with another's signature": f"Bearer {head}.{body}.{other.token().split('.')[2]}",
-        "a token that is no JWT": "Bearer nonsense",
+        "a token that is not a JWT": "Bearer nonsense",
         "another authentication scheme": "Basic ZTJlOmUyZQ==",
     }
 

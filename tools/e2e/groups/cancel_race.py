@@ -16,7 +16,7 @@ from tools.e2e.scenario import Scenario
 
 ORDERS = 20
 CUSTOMERS = 4
-AT_A_TIME = 4
+ORDERS_IN_PARALLEL = 4
 CANCEL_DELAY_SECONDS_MAX = 0.05
 QUANTITY = 2
 PRICE = 700
@@ -40,7 +40,7 @@ def concurrent_cancel_and_charge_keeps_no_money(context: ScenarioContext) -> Non
         partial(_race, context, customers[number % CUSTOMERS], product["id"])
         for number in range(ORDERS)
     ]
-    races = run_in_parallel(jobs, AT_A_TIME)
+    races = run_in_parallel(jobs, ORDERS_IN_PARALLEL)
     for number, race in enumerate(races, start=1):
         _check_race(context, number, race)
     context.check.equal(
@@ -88,8 +88,8 @@ def _check_race(context: ScenarioContext, number: int, race: CancelRace) -> None
 def _count(
     context: ScenarioContext, race: CancelRace, order_id: str, entity: str, status: str
 ) -> int:
-    moves = context.status_changes(race.customer, order_id, entity)
-    return len([to for _, to in moves if to == status])
+    changes = context.status_changes(race.customer, order_id, entity)
+    return len([to for _, to in changes if to == status])
 
 
 def last_units_are_sold_once(context: ScenarioContext) -> None:
@@ -100,8 +100,8 @@ def last_units_are_sold_once(context: ScenarioContext) -> None:
         [partial(context.post_order, customer, (product["id"], 1)) for customer in customers]
     )
     counts = sorted((response.status_code, error_code(response)) for response in responses)
-    wanted = [(201, "")] * 3 + [(409, "OUT_OF_STOCK")] * 7
-    context.check.equal("three orders are accepted, seven answer OUT_OF_STOCK", counts, wanted)
+    expected = [(201, "")] * 3 + [(409, "OUT_OF_STOCK")] * 7
+    context.check.equal("three orders are accepted, seven answer OUT_OF_STOCK", counts, expected)
     context.check.equal("the stock is 0", context.stock(product["id"]), 0)
 
 

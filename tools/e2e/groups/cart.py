@@ -20,11 +20,15 @@ def cart_quantities_are_limited_by_stock(context: ScenarioContext) -> None:
     context.check.status("adding answers 201", added, 201)
     expect(context.post("/cart/items", {"productId": product["id"], "quantity": 1}, customer), 201)
     expect(context.post("/cart/items", {"productId": other["id"], "quantity": 1}, customer), 201)
-    wanted = {product["id"]: 3, other["id"]: 1}
-    context.check.equal("quantities of the same product add up", _lines(context, customer), wanted)
+    expected = {product["id"]: 3, other["id"]: 1}
+    context.check.equal(
+        "quantities of the same product add up", _lines(context, customer), expected
+    )
     over = context.post("/cart/items", {"productId": product["id"], "quantity": 3}, customer)
     context.check.problem("more than is in stock: 409", over, 409)
-    context.check.equal("and the cart is unchanged", _lines(context, customer), wanted)
+    context.check.equal(
+        "a rejected quantity leaves the cart unchanged", _lines(context, customer), expected
+    )
     path = f"/cart/items/{product['id']}"
     changed = context.write("PATCH", path, {"quantity": 5}, customer)
     context.check.status("changing a quantity answers 200", changed, 200)
@@ -51,7 +55,7 @@ def removed_lines_leave_the_cart(context: ScenarioContext) -> None:
     context.check.equal("only the third line is left", _lines(context, customer), {third["id"]: 1})
     emptied = context.write("DELETE", "/cart", None, customer)
     context.check.status("emptying the cart answers 204", emptied, 204)
-    context.check.equal("then the cart is empty", _lines(context, customer), {})
+    context.check.equal("the emptied cart has no lines", _lines(context, customer), {})
     missing = context.write("PATCH", f"/cart/items/{first['id']}", {"quantity": 1}, customer)
     context.check.problem("changing a missing line: 404", missing, 404)
 
@@ -118,7 +122,7 @@ def carts_are_private(context: ScenarioContext) -> None:
     )
     context.write("DELETE", "/cart", None, other, x_user_id=str(customer.user_id))
     context.check.equal(
-        "nor does it empty that cart", _lines(context, customer), {product["id"]: 1}
+        "X-User-Id does not empty another cart", _lines(context, customer), {product["id"]: 1}
     )
     context.check.problem("without a token: 401", context.get("/cart"), 401)
 

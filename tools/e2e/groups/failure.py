@@ -73,7 +73,7 @@ def invalid_orders_answer_422(context: ScenarioContext) -> None:
     for name, body in bodies.items():
         response = context.send(_order_of(json.dumps(body).encode()), customer)
         context.check.problem(f"{name}: 422", response, 422)
-    context.check.equal("none of them reserved stock", context.stock(product["id"]), 5)
+    context.check.equal("invalid orders reserve no stock", context.stock(product["id"]), 5)
 
 
 def declined_card_leaves_the_order_pending(context: ScenarioContext) -> None:
@@ -108,7 +108,7 @@ def rejected_requests_change_nothing(context: ScenarioContext) -> None:
         context.post("/orders/from-cart", {"paymentMethod": "CARD"}, customer),
     ]
     statuses = [response.status_code for response in rejected]
-    context.check.equal("four rejected requests", statuses, [409, 422, 409, 400])
+    context.check.equal("four invalid requests are rejected", statuses, [409, 422, 409, 400])
     context.check.equal("there is no order", context.get("/orders/me", customer).json(), [])
     cart = context.get("/cart", customer).json()
     context.check.equal("the cart is empty", cart["items"], [])

@@ -9,7 +9,7 @@ from tools.e2e.client import Call, NoResponse, error_code, new_key
 from tools.e2e.context import ScenarioContext, expect, run_simultaneously
 from tools.e2e.scenario import Scenario
 
-AT_ONCE = 10
+CONCURRENT_REQUESTS = 10
 REPLAYED = "Idempotent-Replayed"
 
 
@@ -21,7 +21,9 @@ def same_key_and_body_replays_the_response(context: ScenarioContext) -> None:
     again = context.post_order(customer, (product["id"], 2), key=key)
     _check_replay(context, "a second order with the same key", first, again)
     context.check.equal(
-        "and has the same Location", again.headers.get("Location"), first.headers.get("Location")
+        "a replay has the same Location",
+        again.headers.get("Location"),
+        first.headers.get("Location"),
     )
     context.check.equal("the stock decreased once", context.stock(product["id"]), 7)
     context.wait_for_final_status(customer, first.json()["id"])
@@ -37,7 +39,7 @@ def same_key_with_another_body_answers_422(context: ScenarioContext) -> None:
     expect(context.post_order(customer, (product["id"], 1), key=key), 201)
     other = context.post_order(customer, (product["id"], 2), key=key)
     context.check.problem("the same key with another body: 422", other, 422)
-    context.check.equal("and it reserved no stock", context.stock(product["id"]), 8)
+    context.check.equal("the rejected order reserved no stock", context.stock(product["id"]), 8)
 
 
 def keys_are_scoped_by_user_and_route(context: ScenarioContext) -> None:
@@ -48,7 +50,7 @@ def keys_are_scoped_by_user_and_route(context: ScenarioContext) -> None:
     second = context.post_order(other, (product["id"], 1), key=key)
     context.check.status("another customer with the same key places an order", second, 201)
     context.check.that(
-        "which is a different order",
+        "the other customer's order is a different one",
         second.json()["id"] != first.json()["id"] and REPLAYED not in second.headers,
     )
     context.check.equal("each reserved stock once", context.stock(product["id"]), 7)
@@ -86,15 +88,18 @@ def concurrent_requests_with_one_key_act_once(context: ScenarioContext) -> None:
     items = [{"productId": product["id"], "quantity": 3}]
     body = {"items": items, "paymentMethod": "CARD"}
     call = Call("POST", "/orders", json=body, key=key, token=customer.token())
-    responses = [
-        a for a in run_simultaneously([lambda: _try(context, call)] * AT_ONCE) if a is not None
-    ]
+    attempts = run_simultaneously([lambda: _try(context, call)] * CONCURRENT_REQUESTS)
+    responses = [response for response in attempts if response is not None]
     final = context.send(call)
     context.check.status("a later request with the key answers 201", final, 201)
     orders = [response for response in responses if response.status_code == 201]
     same = all(response.content == final.content for response in orders)
-    context.check.that("every 201 has the same body", same, [a.text for a in orders])
-    others = [(a.status_code, error_code(a)) for a in responses if a.status_code != 201]
+    context.check.that("every 201 has the same body", same, [response.text for response in orders])
+    others = [
+        (response.status_code, error_code(response))
+        for response in responses
+        if response.status_code != 201
+    ]
     context.check.that(
         "every other response is 409 REQUEST_IN_PROGRESS",
         set(others) <= {(409, "REQUEST_IN_PROGRESS")},
@@ -152,7 +157,7 @@ def _check_replay(
 
 
 def _try(context: ScenarioContext, call: Call) -> httpx.Response | None:
-    """The response, None without one: the process may have been killed."""
+    """The response, or None when there is none, for example after a crash of the process."""
     try:
         return context.send_unretried(call)
     except NoResponse:

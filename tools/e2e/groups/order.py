@@ -77,17 +77,17 @@ def insufficient_stock_rejects_the_whole_order(context: ScenarioContext) -> None
     scarce, ample = context.create_product(stock=2), context.create_product(stock=50)
     response = context.post_order(customer, (ample["id"], 1), (scarce["id"], 3))
     context.check.problem("more than the stock: 409 OUT_OF_STOCK", response, 409, "OUT_OF_STOCK")
-    wanted = [{"productId": scarce["id"], "requested": 3, "available": 2}]
+    expected = [{"productId": scarce["id"], "requested": 3, "available": 2}]
     context.check.equal(
         "the error has product, requested and available quantity",
         response.json()["products"],
-        wanted,
+        expected,
     )
     left = [context.stock(scarce["id"]), context.stock(ample["id"])]
     context.check.equal("no line reserved stock", left, [2, 50])
     last = context.post_order(customer, (scarce["id"], 2))
     context.check.status("the whole stock can be ordered", last, 201)
-    context.check.equal("then the stock is 0", context.stock(scarce["id"]), 0)
+    context.check.equal("after ordering the whole stock it is 0", context.stock(scarce["id"]), 0)
 
 
 def changed_price_answers_409(context: ScenarioContext) -> None:
@@ -107,7 +107,9 @@ def declined_order_can_be_paid_again(context: ScenarioContext) -> None:
     seen = context.wait_for_decline(customer, order["id"])
     shown = (seen["status"], payment_of(seen).get("status"))
     context.check.equal("after the decline the order is PENDING", shown, ("PENDING", "DECLINED"))
-    context.check.equal("and keeps its reservation", context.stock(product["id"]), 4)
+    context.check.equal(
+        "an order with a declined payment keeps its reservation", context.stock(product["id"]), 4
+    )
     path = f"/orders/{order['id']}/payments"
     again = context.post(path, {"paymentMethod": "CARD"}, customer)
     context.check.status("paying again answers 201", again, 201)
@@ -168,7 +170,9 @@ def cancel_before_payment_returns_stock(context: ScenarioContext) -> None:
     context.check.problem("a second cancel: 409 NOT_CANCELLABLE", again, 409, "NOT_CANCELLABLE")
     pay = context.post(f"/orders/{order['id']}/payments", {"paymentMethod": "CARD"}, customer)
     context.check.problem("a cancelled order cannot be paid: 409", pay, 409)
-    context.check.equal("the stock is unchanged by them", context.stock(product["id"]), 5)
+    context.check.equal(
+        "rejected commands leave the stock unchanged", context.stock(product["id"]), 5
+    )
 
 
 def cancel_after_payment_refunds_and_returns_stock(context: ScenarioContext) -> None:

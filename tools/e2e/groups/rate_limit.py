@@ -51,7 +51,11 @@ def _exceed(context: ScenarioContext, call: Call, limit: int) -> httpx.Response 
     """The first 429 within two windows' requests, None without one."""
     for _ in range(0, 2 * limit + WORKERS, 5 * WORKERS):
         responses = run_in_parallel([partial(_try, context, call)] * (5 * WORKERS), WORKERS)
-        limited = [a for a in responses if a is not None and a.status_code == 429]
+        limited = [
+            response
+            for response in responses
+            if response is not None and response.status_code == 429
+        ]
         if limited:
             return limited[0]
     return None

@@ -24,7 +24,7 @@ def search_matches_parts_of_names(context: ScenarioContext) -> None:
     special = context.create_product(name=f"{mark} 100%_할인\\")["id"]
     _listed(context, {"name": mark}, lambda ids: ids == {laptop, mouse, special})
     none: set[int] = set()
-    wanted = {
+    expected = {
         f"{mark} 가벼운": {laptop},
         "벼운노트북": {laptop},
         "노트북 alpha": {laptop},
@@ -37,7 +37,7 @@ def search_matches_parts_of_names(context: ScenarioContext) -> None:
         f"{mark} 없는말": none,
     }
     ours = {laptop, mouse, special}
-    for text, ids in wanted.items():
+    for text, ids in expected.items():
         pages = _walk(context, {"name": text, "category": CATEGORY, "limit": 100})
         seen = {product_id for page in pages for product_id in page}
         context.check.equal(f"name={text.replace(mark, '…')}", seen & ours, ids)
@@ -116,7 +116,7 @@ def unchanged_product_answers_304(context: ScenarioContext) -> None:
     context.check.status("staff change the price: 200", changed, 200)
     after = context.get(path, customer, if_none_match=etag)
     shown = (after.status_code, after.json()["price"] if after.content else None)
-    context.check.equal("then the product is sent again", shown, (200, 1100))
+    context.check.equal("after a change the product is sent again", shown, (200, 1100))
 
 
 def product_changes_require_the_current_etag(context: ScenarioContext) -> None:

@@ -42,8 +42,8 @@ class DayTotals:
 def totals_rise_by_exactly_what_was_paid(context: ScenarioContext) -> None:
     """Paid, declined and cancelled orders change today's totals by exactly their amounts.
 
-    Totals that also change while the scenario sends nothing are caused by other traffic; only then
-    a larger increase passes, and the check's title says so.
+    A larger increase passes only with other traffic, which is detected by totals that change while
+    the scenario sends no command; the title of the check mentions it.
     """
     day = business_day(context.run.time_zone)
     customer, product = context.customer(2), context.create_product(price=4321, stock=10)
