@@ -29,6 +29,7 @@ from chaos.report.record import Check, RecordedViolation, RunRecord
 from chaos.report.text import as_text
 from chaos.report.unexpected_errors import collect_unexpected_errors
 from chaos.restore_test import run_restore_test
+from chaos.results import RunResults
 from chaos.run import Run
 from chaos.startup import RunSettings
 from chaos.tiers import TIERS, Tier
@@ -78,15 +79,15 @@ def run_faults(
     run = _new_run(sized, selected, seed=seed, data=out / DATA_FOLDER, is_fail_fast=fail_fast)
     try:
         asyncio.run(run.execute())
-        if "F-28" in selected and (run.record.has_passed or not fail_fast):
-            _run_restore_test(run.record, out / "restore", seed)
+        if "F-28" in selected and (run.results.record.has_passed or not fail_fast):
+            _run_restore_test(run.results.record, out / "restore", seed)
     except HARNESS_ERRORS as error:
         raise Unavailable(f"the fault run failed: {error!r}") from error
-    collect_unexpected_errors(run.record, out / DATA_FOLDER / "log", out)
-    _write(run.record, out)
-    if run.record.has_passed:
+    collect_unexpected_errors(run.results.record, out / DATA_FOLDER / "log", out)
+    _write(run.results.record, out)
+    if run.results.record.has_passed:
         shutil.rmtree(out / DATA_FOLDER, ignore_errors=True)
-    return EXIT_OK if run.record.has_passed else EXIT_FOUND
+    return EXIT_OK if run.results.record.has_passed else EXIT_FOUND
 
 
 def _new_run(
@@ -108,9 +109,11 @@ def _new_run(
     seconds_max = tier.load_seconds + tier.quiescence_seconds_max
     return Run(
         settings=settings,
-        selected=selected,
-        record=_new_record(settings),
-        progress=Progress(sys.stdout, seconds_max, tier.orders),
+        results=RunResults(
+            selected=selected,
+            record=_new_record(settings),
+            progress=Progress(sys.stdout, seconds_max, tier.orders),
+        ),
         is_fail_fast=is_fail_fast,
     )
 

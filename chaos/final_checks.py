@@ -1,4 +1,4 @@
-"""The checks at the end of a run: the shop becomes quiescent on its own and every invariant holds.
+"""The checks at the end of a run: the shop becomes quiescent and every invariant holds.
 
 Each check has an id, which the report and the mutation tests use: ``quiescence``, ``liveness``,
 ``replays``, ``revoked-token``, ``invariants``, ``non-vacuity``, ``transitions``,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, LiteralString
+from typing import LiteralString
 
 import httpx
 
@@ -17,14 +17,12 @@ from chaos import redis_admin
 from chaos.environment import Environment
 from chaos.report import summary
 from chaos.report.record import Check
+from chaos.results import RunResults
 from chaos.workload.client_log import operations, orders_expected_paid
 from shop.primitives.ids import new_uuid
 from tools.checker import provider_transactions
 from tools.checker.evaluate import ExternalRecords, InvariantResult, evaluate_invariants
 from tools.checker.provider_transactions import ProviderAccess
-
-if TYPE_CHECKING:
-    from chaos.run import Run
 
 ATTEMPTS_PER_OPERATION = 20
 REPLAYED_SHARE = 0.1
@@ -84,29 +82,31 @@ select order_id::text, status from shop.orders where order_id = any(%(order_ids)
 """
 
 
-async def run_all(run: Run, environment: Environment, monitor_lock: asyncio.Lock) -> None:
+async def run_all(
+    results: RunResults, environment: Environment, monitor_lock: asyncio.Lock
+) -> None:
     """Runs the checks in order; the last ones without evaluations by the monitor."""
-    await summary.count_ambiguous_commits(run.record, environment)
-    await _check_quiescence(run, environment, "quiescence")
-    await _deliver_events_again(run, environment)
-    await _check_liveness(run, environment)
-    await _check_replays(run, environment)
-    await _check_revoked_token(run, environment)
-    await _check_quiescence(run, environment, "quiescence after the replays")
+    await summary.count_ambiguous_commits(results.record, environment)
+    await _check_quiescence(results, environment, "quiescence")
+    await _deliver_events_again(results, environment)
+    await _check_liveness(results, environment)
+    await _check_replays(results, environment)
+    await _check_revoked_token(results, environment)
+    await _check_quiescence(results, environment, "quiescence after the replays")
     async with monitor_lock:
-        await _check_invariants(run, environment)
-    await summary.count_dead_letters(run.record, environment)
-    await summary.note_fsync(run.record, environment)
-    await _check_paid_orders(run, environment)
-    await _list_unused_transitions(run, environment)
-    _list_unexpected_responses(run)
-    _check_failpoint_pairs(run, environment)
-    _list_untested_faults(run)
+        await _check_invariants(results, environment)
+    await summary.count_dead_letters(results.record, environment)
+    await summary.note_fsync(results.record, environment)
+    await _check_paid_orders(results, environment)
+    await _list_unused_transitions(results, environment)
+    _list_unexpected_responses(results)
+    _check_failpoint_pairs(results, environment)
+    _list_untested_faults(results)
 
 
-async def _check_quiescence(run: Run, environment: Environment, title: str) -> None:
-    """All orders, payments, refunds and events are finished, and stay so for a second."""
-    run.progress.say(f"waiting for {title}")
+async def _check_quiescence(results: RunResults, environment: Environment, title: str) -> None:
+    """Waits until orders, payments, refunds and events are finished, and stay so for a second."""
+    results.progress.write_line(f"waiting for {title}")
     began, time_max = time.monotonic(), environment.tier.quiescence_seconds_max
     open_work: list[str] = ["not queried yet"]
     due: list[str] = []
@@ -130,40 +130,44 @@ async def _check_quiescence(run: Run, environment: Environment, title: str) -> N
     )
     check = Check(id="quiescence", title=title, has_passed=has_passed, detail=detail)
     pending = f"{environment.platform.broker.pending} deliveries pending"
-    _add(run, check, [pending, *due, *open_work])
+    _add(results, check, [pending, *due, *open_work])
 
 
-async def _deliver_events_again(run: Run, environment: Environment) -> None:
-    """F-05 after quiescence: delivers events of the run again, which must change nothing."""
-    for headers, body in run.sampler.events:
+async def _deliver_events_again(results: RunResults, environment: Environment) -> None:
+    """Delivers events of the run again (F-05 after quiescence); they must change nothing."""
+    for headers, body in results.sampler.events:
         await environment.platform.broker.accept(headers, body)
     began, broker = time.monotonic(), environment.platform.broker
     while broker.pending and time.monotonic() - began < DELIVERY_SECONDS_MAX:
         await asyncio.sleep(0.2)
-    run.record.events_duplicated += len(run.sampler.events)
+    results.record.events_duplicated += len(results.sampler.events)
 
 
-async def _check_liveness(run: Run, environment: Environment) -> None:
+async def _check_liveness(results: RunResults, environment: Environment) -> None:
     result = await environment.workload.call("check_liveness", count=ATTEMPTS_PER_OPERATION)
     failed = [str(each) for each in result["failed"]]
     title = f"every operation succeeds {ATTEMPTS_PER_OPERATION} times at the first attempt"
     detail = f"{result['requested']} requests, {len(failed)} failed"
-    _add(run, Check(id="liveness", title=title, has_passed=not failed, detail=detail), failed)
+    _add(results, Check(id="liveness", title=title, has_passed=not failed, detail=detail), failed)
 
 
-async def _check_replays(run: Run, environment: Environment) -> None:
+async def _check_replays(results: RunResults, environment: Environment) -> None:
     result = await environment.workload.call(
         "replay", fraction=REPLAYED_SHARE, seed=environment.seed
     )
-    run.record.replays += int(result["replayed"])
+    results.record.replays += int(result["replayed"])
     different = [str(each) for each in result["different"]]
     title = "repeated requests get the same response, byte for byte"
     detail = f"{result['replayed']} replayed, {len(different)} different"
-    _add(run, Check(id="replays", title=title, has_passed=not different, detail=detail), different)
+    _add(
+        results,
+        Check(id="replays", title=title, has_passed=not different, detail=detail),
+        different,
+    )
 
 
-async def _check_revoked_token(run: Run, environment: Environment) -> None:
-    """A session that ended stays ended when Redis is empty: Redis is only a cache."""
+async def _check_revoked_token(results: RunResults, environment: Environment) -> None:
+    """Checks that an ended session stays ended when Redis is empty: Redis is only a cache."""
     body = {"email": f"{new_uuid()}@faults.example", "password": "a long enough password"}
     async with httpx.AsyncClient(base_url=environment.edge_url, timeout=30) as client:
         responses = [await client.post("/users", json={**body, "name": "누구나"})]
@@ -179,22 +183,24 @@ async def _check_revoked_token(run: Run, environment: Environment) -> None:
     title = "a revoked token is rejected after FLUSHALL"
     detail = f"statuses of register, log-in, profile, log-out, profile: {statuses}"
     has_passed = statuses == [201, 200, 200, 204, 401]
-    _add(run, Check(id="revoked-token", title=title, has_passed=has_passed, detail=detail))
+    _add(results, Check(id="revoked-token", title=title, has_passed=has_passed, detail=detail))
 
 
-async def _check_invariants(run: Run, environment: Environment) -> None:
-    run.progress.say("evaluating every invariant with provider transactions and the clients' log")
-    results = await asyncio.to_thread(_evaluate_invariants, environment)
-    run.record.invariants = len(results)
-    for result in results:
+async def _check_invariants(results: RunResults, environment: Environment) -> None:
+    results.progress.write_line(
+        "evaluating every invariant with provider transactions and the clients' log"
+    )
+    evaluated = await asyncio.to_thread(_evaluate_invariants, environment)
+    results.record.invariants = len(evaluated)
+    for result in evaluated:
         if result.state == "broken":
             rows = [str(row) for row in result.rows]
-            run.report(result.invariant.id, result.invariant.what, rows)
-    broken = sum(result.state == "broken" for result in results)
-    evaluated = sum(result.state != "skipped" for result in results)
-    detail = f"{evaluated} evaluated, {broken} violated"
+            results.report(result.invariant.id, result.invariant.what, rows)
+    broken = sum(result.state == "broken" for result in evaluated)
+    evaluations = sum(result.state != "skipped" for result in evaluated)
+    detail = f"{evaluations} evaluated, {broken} violated"
     title = "every invariant after quiescence"
-    run.record.checks.append(
+    results.record.checks.append(
         Check(id="invariants", title=title, has_passed=not broken, detail=detail)
     )
 
@@ -213,8 +219,8 @@ def _evaluate_invariants(environment: Environment) -> list[InvariantResult]:
     return evaluate_invariants(environment.admin_url, records, at_rest=True, skipped={})
 
 
-async def _check_paid_orders(run: Run, environment: Environment) -> None:
-    """Enough orders were paid: a run in which nothing succeeds proves nothing."""
+async def _check_paid_orders(results: RunResults, environment: Environment) -> None:
+    """Checks that enough orders were paid: invariants also hold when every order fails."""
     expected = orders_expected_paid(environment.client_log)
     orders = [each for each in expected if each not in environment.shortened_orders]
     async with environment.database() as database:
@@ -225,25 +231,25 @@ async def _check_paid_orders(run: Run, environment: Environment) -> None:
     excluded = len(expected) - len(orders)
     detail = f"{paid} of {len(orders)}, {share:.1%}; {excluded} excluded (F-17)"
     has_passed = share >= PAID_SHARE_MIN
-    _add(run, Check(id="non-vacuity", title=title, has_passed=has_passed, detail=detail))
+    _add(results, Check(id="non-vacuity", title=title, has_passed=has_passed, detail=detail))
 
 
-async def _list_unused_transitions(run: Run, environment: Environment) -> None:
-    """Never fails: some transitions need an operator or a rejection by the provider."""
+async def _list_unused_transitions(results: RunResults, environment: Environment) -> None:
+    """Lists transitions as information: some need an operator or a rejection by the provider."""
     async with environment.database() as database:
         rows = await (await database.execute(UNUSED_TRANSITIONS)).fetchall()
     unused = ", ".join(str(row[0]) for row in rows)
-    _add_information(run, "transitions", "status transitions that did not occur", unused)
+    _add_information(results, "transitions", "status transitions that did not occur", unused)
 
 
-def _list_unexpected_responses(run: Run) -> None:
-    counts = sorted(run.record.unexpected_responses.items())
+def _list_unexpected_responses(results: RunResults) -> None:
+    counts = sorted(results.record.unexpected_responses.items())
     text = ", ".join(f"{count} x {name}" for name, count in counts)
-    _add_information(run, "unexpected-responses", "responses outside the HTTP contract", text)
+    _add_information(results, "unexpected-responses", "responses outside the HTTP contract", text)
 
 
-def _check_failpoint_pairs(run: Run, environment: Environment) -> None:
-    if "F-01" not in run.selected:
+def _check_failpoint_pairs(results: RunResults, environment: Environment) -> None:
+    if "F-01" not in results.selected:
         return
     plan = environment.kill_plan
     missing = [
@@ -254,23 +260,25 @@ def _check_failpoint_pairs(run: Run, environment: Environment) -> None:
     title = f"{plan.kills_per_pair} kills at every pair of function and failpoint"
     detail = f"{plan.kills_total} kills, {len(missing)} pairs incomplete"
     check = Check(id="failpoint-pairs", title=title, has_passed=not missing, detail=detail)
-    _add(run, check, missing)
+    _add(results, check, missing)
 
 
-def _list_untested_faults(run: Run) -> None:
-    untested = [fault.id for fault in run.record.faults if fault.state == "not tested"]
-    _add_information(run, "faults", "selected faults that were not injected", ", ".join(untested))
+def _list_untested_faults(results: RunResults) -> None:
+    untested = [fault.id for fault in results.record.faults if fault.state == "not tested"]
+    _add_information(
+        results, "faults", "selected faults that were not injected", ", ".join(untested)
+    )
 
 
-def _add(run: Run, check: Check, rows: list[str] | None = None) -> None:
+def _add(results: RunResults, check: Check, rows: list[str] | None = None) -> None:
     """Adds a check to the record, and a violation if it failed."""
-    run.record.checks.append(check)
+    results.record.checks.append(check)
     state = "passed" if check.has_passed else "FAILED"
-    run.progress.say(f"{state}: {check.title}: {check.detail}")
+    results.progress.write_line(f"{state}: {check.title}: {check.detail}")
     if not check.has_passed:
-        run.report(check.id, check.title, (rows or [check.detail])[:ROWS_MAX])
+        results.report(check.id, check.title, (rows or [check.detail])[:ROWS_MAX])
 
 
-def _add_information(run: Run, id: str, title: str, text: str) -> None:
+def _add_information(results: RunResults, id: str, title: str, text: str) -> None:
     """Adds a check that cannot fail."""
-    run.record.checks.append(Check(id=id, title=title, has_passed=True, detail=text or "none"))
+    results.record.checks.append(Check(id=id, title=title, has_passed=True, detail=text or "none"))

@@ -1,4 +1,4 @@
-"""One fault run, from the first fault to the last check; the results are in a ``RunRecord``."""
+"""One fault run, from the first fault to the last check; ``RunResults`` collects its results."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from chaos import final_checks
-from chaos.controlled_process import JsonObject
 from chaos.environment import Environment
 from chaos.faults.catalogue import SCHEDULED_FAULTS
 from chaos.faults.continuous import start_continuous_faults
 from chaos.kill_driver import drive_kills, measure_message_rates
 from chaos.monitor import BackgroundMonitor
 from chaos.report import summary
-from chaos.report.progress import Progress
-from chaos.report.record import RecordedViolation, RunRecord
-from chaos.sampling import SAMPLE_SECONDS, Sampler
+from chaos.results import RunResults
+from chaos.sampling import SAMPLE_SECONDS
 from chaos.schedule import FaultSchedule
 from chaos.startup import RunSettings, open_environment
-from tools.checker.evaluate import Violation
 
 # Faults are scheduled over this share of the workload's time.
 SCHEDULED_SHARE = 0.9
@@ -32,37 +29,24 @@ OVERTIME = 1.25
 # After the workload, missing kills get this share of its time, at most of five minutes.
 MISSING_KILLS_SHARE = 0.4
 MISSING_KILLS_SECONDS = 300
-ROWS_CHARACTERS_MAX = 300
 
 
 @dataclass
 class Run:
-    """A run; ``selected`` are the ids of its faults, ``is_fail_fast`` stops at a violation."""
+    """A run; with ``is_fail_fast`` it stops at the first violation."""
 
     settings: RunSettings
-    selected: frozenset[str]
-    record: RunRecord
-    progress: Progress
+    results: RunResults
     is_fail_fast: bool
-    began: float = field(default_factory=time.monotonic)
-    sampler: Sampler = field(init=False)
-    _has_violation: asyncio.Event = field(default_factory=asyncio.Event)
-    _reported: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-
-    def __post_init__(self) -> None:
-        self.sampler = Sampler(self.record, self.now)
-
-    def now(self) -> float:
-        """Seconds since the run began."""
-        return time.monotonic() - self.began
 
     async def execute(self) -> None:
         """Executes the run: startup, workload with faults, recovery, final checks."""
-        self.progress.say(f"seed {self.record.seed}: starting the shop and its proxies")
-        async with open_environment(self.settings, self.on_workload_line) as environment:
-            self.began = time.monotonic()
-            environment.report_violation = self.report
-            monitor = BackgroundMonitor(environment, self.report_invariant)
+        results, record = self.results, self.results.record
+        results.progress.write_line(f"seed {record.seed}: starting the shop and its proxies")
+        async with open_environment(self.settings, results.add_workload_line) as environment:
+            results.began = time.monotonic()
+            environment.report_violation = results.report
+            monitor = BackgroundMonitor(environment, results.report_invariant)
             schedule = self._schedule(environment)
             async with _background(
                 monitor.run,
@@ -72,61 +56,37 @@ class Run:
             ):
                 await self._until_violation(self._run_workload(environment, schedule))
                 counts = await environment.provider_faults.occurrences()
-                summary.add_fault_summaries(
-                    self.record, environment, schedule, self.selected, counts
-                )
+                summary.add_fault_summaries(record, environment, schedule, results.selected, counts)
                 await environment.remove_all_faults()
                 await schedule.stop()
-                await self._until_violation(final_checks.run_all(self, environment, monitor.lock))
-            summary.add_checker_counts(self.record, monitor.evaluations)
-        self.record.seconds = self.now()
-
-    def report(self, id: str, title: str, rows: list[str] | None = None) -> None:
-        """Records a violation; each combination of id and title is recorded once."""
-        if (id, title) in self._reported:
-            return
-        self._reported.add((id, title))
-        rows = rows or []
-        self.record.violations.append(
-            RecordedViolation(at=self.now(), id=id, title=title, rows=rows)
-        )
-        self.progress.say(f"VIOLATION {id}: {title} {'; '.join(rows)[:ROWS_CHARACTERS_MAX]}")
-        if self.is_fail_fast:
-            self._has_violation.set()
-
-    def report_invariant(self, violation: Violation) -> None:
-        """Records a violated invariant."""
-        self.report(violation.id, violation.what, [str(row) for row in violation.rows])
-
-    def on_workload_line(self, line: JsonObject) -> None:
-        """Handles one sample of the workload; a replay with another response is a violation."""
-        sample: JsonObject = line.get("sample", {})
-        self.sampler.add_workload_sample(sample)
-        if different := sample.get("different"):
-            self.report("replays", f"{different} repeated requests got another response")
+                await self._until_violation(
+                    final_checks.run_all(results, environment, monitor.lock)
+                )
+            summary.add_checker_counts(record, monitor.evaluations)
+        record.seconds = results.now()
 
     def _schedule(self, environment: Environment) -> FaultSchedule:
         return FaultSchedule(
             environment,
-            [fault for fault in SCHEDULED_FAULTS if fault.id in self.selected],
+            [fault for fault in SCHEDULED_FAULTS if fault.id in self.results.selected],
             environment.tier.repetitions,
             seconds=environment.tier.load_seconds * SCHEDULED_SHARE,
-            now=self.now,
+            now=self.results.now,
         )
 
     async def _run_workload(self, environment: Environment, schedule: FaultSchedule) -> None:
         """Runs the workload together with the selected faults."""
-        await start_continuous_faults(environment, self.selected)
-        self.progress.say("the workload starts")
+        await start_continuous_faults(environment, self.results.selected)
+        self.results.progress.write_line("the workload starts")
         driver = asyncio.create_task(drive_kills(environment))
-        if "F-01" in self.selected:
+        if "F-01" in self.results.selected:
             environment.kill_plan.start()
         environment.platform.activator.pools["settle"].is_disabled = False
         schedule.start()
-        began = self.now()
+        began = self.results.now()
         try:
             await self._place_orders(environment, schedule)
-            self.record.load_seconds = self.now() - began
+            self.results.record.load_seconds = self.results.now() - began
             await self._wait_for_missing_kills(environment)
         finally:
             driver.cancel()
@@ -134,34 +94,39 @@ class Run:
     async def _place_orders(self, environment: Environment, schedule: FaultSchedule) -> None:
         """Places the tier's orders, and more until every fault has been injected."""
         seconds, orders = environment.tier.load_seconds, environment.tier.orders
-        deadline, overtime = self.now() + seconds, self.now() + OVERTIME * seconds
+        results, record = self.results, self.results.record
+        deadline, overtime = results.now() + seconds, results.now() + OVERTIME * seconds
         left = seconds
         while left > 1:
             result = await environment.workload.call("load", orders=orders, seconds=left)
-            self.record.orders += int(result["accepted"])
-            self.record.operations = int(result["totals"]["requests"])
-            self.record.unexpected_responses = dict(result["totals"]["unexpected_responses"])
-            missing = environment.tier.orders - self.record.orders
+            record.orders += int(result["accepted"])
+            record.operations = int(result["totals"]["requests"])
+            record.unexpected_responses = dict(result["totals"]["unexpected_responses"])
+            missing = environment.tier.orders - record.orders
             if schedule.is_finished and environment.kill_plan.is_finished and missing <= 0:
                 return
-            left = min((overtime if missing > 0 else deadline) - self.now(), EXTENSION_SECONDS)
+            left = min((overtime if missing > 0 else deadline) - results.now(), EXTENSION_SECONDS)
             orders = max(missing, round(environment.tier.orders * left / seconds / 2) + 1)
 
     async def _wait_for_missing_kills(self, environment: Environment) -> None:
         """Keeps all operations in use until every kill has happened or the time is over."""
         seconds = MISSING_KILLS_SHARE * min(environment.tier.load_seconds, MISSING_KILLS_SECONDS)
-        deadline = self.now() + seconds
-        while not environment.kill_plan.is_finished and self.now() < deadline:
+        deadline = self.results.now() + seconds
+        while not environment.kill_plan.is_finished and self.results.now() < deadline:
             await environment.workload.call("check_liveness", count=1)
             await asyncio.sleep(0.2)
 
     async def _until_violation(self, work: Coroutine[object, object, None]) -> None:
         """Awaits the work; with ``is_fail_fast`` it is cancelled at the first violation."""
-        if self._has_violation.is_set():
+        if not self.is_fail_fast:
+            await work
+            return
+        has_violation = self.results.has_violation
+        if has_violation.is_set():
             work.close()
             return
         task = asyncio.ensure_future(work)
-        violation = asyncio.ensure_future(self._has_violation.wait())
+        violation = asyncio.ensure_future(has_violation.wait())
         await asyncio.wait((task, violation), return_when=asyncio.FIRST_COMPLETED)
         violation.cancel()
         if not task.done():
@@ -176,9 +141,9 @@ class Run:
         """Takes a sample each second and shows the progress; runs until cancelled."""
         while True:
             await asyncio.sleep(SAMPLE_SECONDS)
-            await self.sampler.take_sample(environment, schedule)
-            self.progress.show(
-                self.sampler.progress_line(environment, schedule, monitor.evaluations)
+            await self.results.sampler.take_sample(environment, schedule)
+            self.results.progress.show(
+                self.results.sampler.progress_line(environment, schedule, monitor.evaluations)
             )
 
 

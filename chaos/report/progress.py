@@ -55,7 +55,7 @@ class Progress:
             self._written_at = time.monotonic()
             self._write(f"{text}\n")
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Writes a permanent line."""
         clear = f"\r{' ' * self._width}\r" if self._is_terminal and self._width else ""
         self._width = 0

@@ -257,7 +257,7 @@ def test_progress_writes_complete_lines_to_a_log_at_intervals() -> None:
 
     for _ in range(5):
         progress.show(new_line())
-    progress.say("VIOLATION I-03")
+    progress.write_line("VIOLATION I-03")
 
     first, second = stream.getvalue().splitlines()
     assert first.startswith("1:01/5:00  orders 10/2000 (1.5/s)")
@@ -276,7 +276,7 @@ def test_progress_updates_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch
 
     progress.show(new_line())
     progress.show(new_line())
-    progress.say("done")
+    progress.write_line("done")
 
     assert stream.getvalue().count("\r1:01/5:00") == 2
     assert all(len(part) < 40 for part in stream.getvalue().split("\r"))
