@@ -48,7 +48,7 @@ TIME_ZONES = (
     "Australia/Eucla",
 )
 MIDNIGHT_MIN = timedelta(seconds=45)
-# Errors of the harness or of its servers: they say nothing about the shop.
+# Errors of the harness or of its servers: they are no evidence about the shop.
 HARNESS_ERRORS = (httpx.HTTPError, ProcessExited, CommandFailed, ServerFailed, TimeoutError)
 
 
@@ -119,7 +119,7 @@ def _new_run(
 
 
 def _run_restore_test(record: RunRecord, data: Path, seed: int) -> None:
-    """F-28, in an environment of its own; adds its result to the record."""
+    """Runs F-28 in a separate environment and adds its result to the record."""
     result = run_restore_test(data, seed)
     fault = record.fault("F-28")
     fault.state, fault.injections, fault.planned = "injected", 1, 1

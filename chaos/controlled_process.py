@@ -17,7 +17,7 @@ LINE_BYTES_MAX = 16 * 1024 * 1024
 
 
 class CommandFailed(RuntimeError):
-    """The process could not execute a command; the text is its reason."""
+    """The process could not execute a command; the text is its error message."""
 
 
 class ProcessExited(RuntimeError):

@@ -29,7 +29,7 @@ Send = Callable[[], Awaitable[object]]
 
 
 async def drive_kills(environment: Environment) -> None:
-    """Helps every function whose kills are overdue; runs until cancelled."""
+    """Sends messages to every function whose kills are overdue; runs until cancelled."""
     running: dict[str, asyncio.Task[None]] = {}
     async with httpx.AsyncClient(base_url=environment.edge_url, timeout=CALL_SECONDS) as client:
         senders = _message_senders(environment, client)
@@ -49,7 +49,7 @@ async def drive_kills(environment: Environment) -> None:
 
 
 async def measure_message_rates(environment: Environment) -> None:
-    """Updates the crash plan with the message rate of each function; runs until cancelled."""
+    """Updates the kill plan with the message rate of each function; runs until cancelled."""
     before = {pool.spec.name: pool.messages for pool in environment.pools()}
     while True:
         await asyncio.sleep(RATE_SECONDS)
@@ -73,7 +73,7 @@ def _replace_processes(environment: Environment, pool: FunctionPool) -> None:
 
 
 def _message_senders(environment: Environment, client: httpx.AsyncClient) -> Mapping[str, Send]:
-    """By function, how to send it a message."""
+    """For each function that needs help, what sends one message to it."""
 
     def tick(function: str) -> Send:
         spec = environment.platform.activator.pools[function].spec
@@ -109,6 +109,6 @@ async def _log_in(client: httpx.AsyncClient) -> None:
 
 
 async def _send_quietly(send: Send) -> None:
-    """Ignores the errors that the faults of the run cause."""
+    """Sends a message and ignores the errors that the faults of the run cause."""
     with suppress(httpx.HTTPError, psycopg.Error, OSError, TimeoutError, ServerFailed):
         await send()

@@ -1,6 +1,6 @@
-"""F-01: decides which process is killed at which failpoint, and counts the kills.
+"""Assigns a failpoint to each new process (F-01) and counts the kills.
 
-A process is given its failpoint at its start (``SHOP_CRASH``).  Failpoints are assigned so that the
+A process gets its failpoint at its start (``SHOP_CRASH``).  Failpoints are assigned so that the
 kills of every pair of function and failpoint are spread over the run.  A pair that was assigned and
 not reached is assigned again.
 """
@@ -25,7 +25,7 @@ COLD_START_EVERY = 10
 # These pairs are reached rarely, so they are assigned first while their kills are missing.  A
 # process of settle that is not killed closes all days that its other pairs need; a tick of sweep
 # takes long when much is due.
-FIRST = frozenset(
+ASSIGNED_FIRST = frozenset(
     (
         FailpointPair("settle", Failpoint.PUBLISHED),
         FailpointPair("sweep", Failpoint.BEFORE_RESPONSE),
@@ -44,10 +44,10 @@ PER_ROW = frozenset(
     )
 )
 ROWS_MAX, ROWS_PER_KILL = 120, 4
-# How long a process may run without reaching its failpoint before other failpoints are assigned:
-# longer than the longest message takes, which is a tick of sweep.
-PATIENCE_SECONDS = 12.0
-PATIENCE_WITH_TICKS_SECONDS = 35.0
+# A process that has not reached its failpoint after this time gets replaced.  It is longer than the
+# longest message takes, which is a tick of sweep.
+STUCK_SECONDS = 12.0
+STUCK_WITH_TICKS_SECONDS = 35.0
 
 
 class KillPlan:
@@ -106,7 +106,7 @@ class KillPlan:
         if not self.is_active or not missing:
             return None
         most = max(self._missing(pair) for pair in missing)
-        first = [pair for pair in missing if pair in FIRST]
+        first = [pair for pair in missing if pair in ASSIGNED_FIRST]
         pair = self._random.choice(first or [p for p in missing if self._missing(p) == most])
         self._assigned[pair] += 1
         self._assigned_at[function] = time.monotonic()
@@ -117,7 +117,7 @@ class KillPlan:
 
         It is the first pass after an assignment that was not reached.
         """
-        if self._misses[pair] or pair in FIRST:
+        if self._misses[pair] or pair in ASSIGNED_FIRST:
             return 1
         if pair in PER_ROW:
             return self._random.randint(1, min(ROWS_MAX, ROWS_PER_KILL * self.kills_per_pair))
@@ -141,10 +141,10 @@ class KillPlan:
 
     def is_stuck(self, function: str, *, has_ticks: bool) -> bool:
         """Whether the function's processes have not reached their failpoints for too long."""
-        patience = PATIENCE_WITH_TICKS_SECONDS if has_ticks else PATIENCE_SECONDS
+        limit = STUCK_WITH_TICKS_SECONDS if has_ticks else STUCK_SECONDS
         since = time.monotonic() - self._assigned_at.get(function, time.monotonic())
         overdue = -self._seconds_until_due(function)
-        return self.assigned_processes(function) > 0 and min(since, overdue) > patience
+        return self.assigned_processes(function) > 0 and min(since, overdue) > limit
 
     def _missing(self, pair: FailpointPair) -> int:
         return self.kills_per_pair - self.kills[pair] - self._assigned[pair]

@@ -17,7 +17,7 @@ from tools.checker.evaluate import ChargeRow, PoisonRow, RefundRow, Violation
 from tools.checker.monitor import DatabaseUnavailable, InvariantMonitor
 
 EVERY_SECONDS = 1.0
-# An evaluation takes longer as the run grows, and it must not become the load.
+# Evaluations take longer as the run grows; without a limit they would slow the shop down.
 SHARE_OF_TIME_MAX = 0.15
 PAGE = 500
 

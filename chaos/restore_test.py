@@ -1,7 +1,7 @@
 """F-28: restores a running shop to an earlier point in time and checks that it becomes consistent.
 
 ``python -m chaos.restore_test --data DIR`` runs it alone; the full tier runs it after its other
-faults, in an environment of its own.  The procedure for operators is in
+faults, in a separate environment.  The procedure for operators is in
 docs/how-to/back-up-and-restore.md.
 """
 

@@ -21,8 +21,8 @@ THROTTLE_SECONDS = 1
 RECOVERY_SECONDS_MAX = 120.0
 SAMPLED_EVENTS_MAX = 200
 RATE_SAMPLES = 10
-# The workload slows down from the first backlog on and almost stops at the second.
-BACKLOG_FULL, BACKLOG_MAX = 200, 800
+# The workload slows down above the first backlog and almost stops at the second.
+BACKLOG_MIN, BACKLOG_MAX = 200, 800
 SHARE_MIN = 0.05
 
 BACKLOG: LiteralString = """
@@ -107,8 +107,8 @@ class Sampler:
 
 async def _throttle(environment: Environment, sample: Sample) -> None:
     """Reduces the workload's rate by the backlog: an order counts when it has been processed."""
-    excess = max(sample.due, sample.deliveries_pending) - BACKLOG_FULL
-    share = max(SHARE_MIN, min(1.0, 1 - excess / (BACKLOG_MAX - BACKLOG_FULL)))
+    excess = max(sample.due, sample.deliveries_pending) - BACKLOG_MIN
+    share = max(SHARE_MIN, min(1.0, 1 - excess / (BACKLOG_MAX - BACKLOG_MIN)))
     with suppress(TimeoutError):
         async with asyncio.timeout(THROTTLE_SECONDS):
             await environment.workload.call("throttle", share=round(share, 3))

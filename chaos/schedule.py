@@ -32,7 +32,7 @@ INJECTION_ERRORS = (
 class FaultSchedule:
     """Injects faults until ``stop``; ``injections`` lists those that were made.
 
-    ``repetitions`` says how often each fault is injected within ``seconds``, ``now`` returns the
+    ``repetitions`` is how often each fault is injected within ``seconds``, ``now`` returns the
     second of the run.  ``unavailable`` holds the reason of each fault that the machine cannot
     produce.
     """

@@ -278,7 +278,7 @@ async def _start_workload(
     environment: Environment,
     on_workload_line: Callable[[JsonObject], None],
 ) -> ControlledProcess:
-    """Starts the workload process, which reaches the shop through a proxy of its own."""
+    """Starts the workload process, which connects to the shop through a separate proxy."""
     edge_port = await environment.proxies.open(CLIENTS, _port(environment.edge_url), "http")
     ready = asyncio.Event()
 

@@ -11,7 +11,7 @@ class Tier:
     """The size of a run.
 
     ``kill_share`` is the share of the workload's time over which kills are spread; the rest is for
-    failpoints that have not been reached by then.  ``repetitions`` says how often each scheduled
+    failpoints that have not been reached by then.  ``repetitions`` is how often each scheduled
     fault is injected, ``duration_scale`` multiplies its duration.  ``expiry_seconds`` are the soft
     and the hard expiry of orders, short enough to happen during the run.
     """

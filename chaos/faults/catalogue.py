@@ -25,7 +25,7 @@ CONTINUOUS_FAULTS = {
     "F-10": "ambiguous commits, duplicate requests",
     "F-15": "provider timeouts, 5xx, 429, wrong responses, webhook faults",
 }
-# Run after the workload, on an environment of their own.
+# Run after the workload, in a separate environment.
 POST_RUN_FAULTS = {"F-28": "restore to a point in the middle of a run"}
 
 # Title and reason.

@@ -1,6 +1,6 @@
 """Starts the faults that are active during the whole workload: F-05, F-06, F-07, F-10 and F-15.
 
-F-01 is started by the crash plan.
+The kill plan starts F-01.
 """
 
 from __future__ import annotations

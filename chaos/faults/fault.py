@@ -12,7 +12,7 @@ FaultGroup = Literal["processes", "servers", "provider", "messages"]
 
 
 class FaultUnavailable(Exception):
-    """The machine cannot produce this fault; the text says what is missing."""
+    """The machine cannot produce this fault; the text names what is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)

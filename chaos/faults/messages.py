@@ -37,7 +37,7 @@ RACES_PER_INJECTION = 8
 
 
 async def send_poison(environment: Environment) -> str:
-    """F-19: events that must be rejected; each must end as a dead letter and change nothing."""
+    """Sends events that must be rejected (F-19): each becomes a dead letter and changes nothing."""
     async with environment.database() as database:
         row = await (await database.execute(NEWEST_ORDER)).fetchone()
     events = _poison_events(environment, row[0] if row else str(new_uuid()))
@@ -53,7 +53,7 @@ async def send_poison(environment: Environment) -> str:
 
 
 def _poison_events(environment: Environment, order_id: str) -> list[CloudEvent]:
-    """Events about an existing order, so that their one defect is all that stops them."""
+    """Events about an existing order, each with one defect for which it must be rejected."""
     signer = Signer(DOMAIN, environment.secrets.event_keys[DOMAIN])
     other_domain = Signer("payment", environment.secrets.event_keys["payment"])
     unknown_key = Signer(DOMAIN, new_key())
@@ -83,7 +83,7 @@ def _event(order_id: str) -> CloudEvent:
 
 
 async def race_requests(environment: Environment) -> str:
-    """F-22: conflicting requests start at a barrier; only allowed outcomes may result."""
+    """Starts conflicting requests at a barrier (F-22); only allowed outcomes may result."""
     race = RACES[environment.activity_log.counts["races"] % len(RACES)]
     environment.activity_log.count("races")
     result = await environment.workload.call("race", race=race, times=RACES_PER_INJECTION)
@@ -93,7 +93,7 @@ async def race_requests(environment: Environment) -> str:
 
 
 async def surge_of_retries(environment: Environment) -> str:
-    """F-23: ten times the load, from clients that retry immediately."""
+    """Sends ten times the load, from clients that retry immediately (F-23)."""
     result = await environment.workload.call(
         "surge", factor=10, seconds=30 * environment.tier.duration_scale
     )
@@ -104,7 +104,7 @@ async def surge_of_retries(environment: Environment) -> str:
 
 
 async def rotate_signing_key(environment: Environment) -> str:
-    """F-26: tokens are signed with the other key from now on; older tokens must stay valid."""
+    """Signs new tokens with the other key (F-26); older tokens must stay valid."""
     environment.signs_with_second_key = not environment.signs_with_second_key
     for process in environment.processes("login", "register"):
         environment.pool_of(process).retire(process)
@@ -113,7 +113,7 @@ async def rotate_signing_key(environment: Environment) -> str:
 
 
 async def stop_sweeps(environment: Environment) -> str:
-    """F-27: the sweep does not run for a while, then twice at the same time."""
+    """Stops the sweep for a while, then runs it twice at the same time (F-27)."""
     pool = environment.platform.activator.pools["sweep"]
     pool.is_disabled = True
     try:

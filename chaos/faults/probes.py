@@ -1,4 +1,4 @@
-"""F-29: requests without the necessary rights; each must get the documented client error.
+"""Sends requests without the necessary rights (F-29), which must get documented client errors.
 
 Under faults a missing response or a 5xx is inconclusive; any other response must be the expected
 client error.
@@ -83,7 +83,7 @@ async def probe_authorization(environment: Environment) -> str:
 
 
 async def _forged_user_headers(attacker: Attacker) -> list[ProbeResult]:
-    """Identity headers without a token."""
+    """Sends identity headers without a token."""
     forged = {"x-user-id": "1", "x-user-role": "staff", "x_user_id": "1"}
     body = {"productId": 1, "quantity": 1, "paymentMethod": "CARD"}
     client = attacker.client
@@ -98,7 +98,7 @@ async def _forged_user_headers(attacker: Attacker) -> list[ProbeResult]:
 
 
 async def _forged_user_headers_past_the_edge(attacker: Attacker) -> list[ProbeResult]:
-    """The same at the address of a function process, without the edge that drops such headers."""
+    """Sends identity headers to function processes directly: the edge would drop them."""
     results: list[ProbeResult] = []
     for name, function, path in (
         ("X-User-Id reads a cart past the edge", "cart", "/cart"),
@@ -116,7 +116,7 @@ async def _forged_user_headers_past_the_edge(attacker: Attacker) -> list[ProbeRe
 
 
 async def _other_customers_orders(attacker: Attacker) -> list[ProbeResult]:
-    """Another customer's order: 404 with the same body as for an order that does not exist."""
+    """Reads another customer's order: 404 with the body of an order that does not exist."""
     async with attacker.environment.database() as database:
         row = await (await database.execute(OTHERS_ORDER)).fetchone()
     if row is None:
@@ -147,7 +147,7 @@ def _without_instance(result: ProbeResult) -> dict[str, object]:
 
 
 async def _staff_operations(attacker: Attacker) -> list[ProbeResult]:
-    """Operations of staff, support and finance, requested by a customer."""
+    """Requests operations of staff, support and finance as a customer."""
     product = {"name": "x", "category": "식품", "price": 1, "stockQuantity": 1}
     refund = {"amount": 1, "reason": "please"}
     return [
@@ -159,7 +159,7 @@ async def _staff_operations(attacker: Attacker) -> list[ProbeResult]:
 
 
 async def _reused_idempotency_key(attacker: Attacker) -> list[ProbeResult]:
-    """One idempotency key with two different bodies."""
+    """Sends two different bodies with one idempotency key."""
     headers = {**attacker.headers, "idempotency-key": str(new_uuid())}
     body = {"productId": 1, "quantity": 1, "paymentMethod": "CARD"}
     first = await attacker.client.post("/orders", json=body, headers=headers)
@@ -170,7 +170,7 @@ async def _reused_idempotency_key(attacker: Attacker) -> list[ProbeResult]:
 
 
 async def _forged_webhooks(attacker: Attacker) -> list[ProbeResult]:
-    """A capture webhook for an open payment, unsigned and with a wrong signature."""
+    """Sends a capture webhook for an open payment, unsigned and with a wrong signature."""
     async with attacker.environment.database() as database:
         row = await (await database.execute(OPEN_PAYMENT)).fetchone()
     if row is None:

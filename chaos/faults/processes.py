@@ -19,7 +19,7 @@ from shop.primitives.spec import FunctionSpec
 
 MIB = 1024 * 1024
 BUSY_LOOPS = 4
-# The loop ends on its own, also when the run that started it is killed.
+# The loop has a time limit: it also ends when the run that started it is killed.
 BUSY_LOOP = """
 import time
 end = time.monotonic() + {seconds}
@@ -40,7 +40,7 @@ NO_PROCESS = "no process was running"
 
 
 async def pause(environment: Environment) -> str:
-    """F-02: SIGSTOP for longer than leases and timeouts last, then SIGCONT."""
+    """Sends SIGSTOP, and SIGCONT after leases and timeouts have expired (F-02)."""
     process = environment.choose_process()
     if process is None:
         return NO_PROCESS
@@ -59,7 +59,7 @@ async def pause(environment: Environment) -> str:
 
 
 async def scale_in(environment: Environment) -> str:
-    """F-03: SIGTERM while requests are in flight; they must be answered."""
+    """Sends SIGTERM while requests are in flight, which must get their responses (F-03)."""
     process = environment.choose_process()
     if process is None:
         return NO_PROCESS
@@ -72,7 +72,7 @@ async def scale_in(environment: Environment) -> str:
 
 
 async def starve(environment: Environment) -> str:
-    """F-04: no further memory for half of the processes, and four busy loops on the machine."""
+    """Denies memory to half of the processes and runs four busy loops (F-04)."""
     processes = [p for p in environment.processes() if environment.random.random() < 0.5]
     previous = {
         pid: _limit_memory(pid)
@@ -95,7 +95,7 @@ async def starve(environment: Environment) -> str:
 
 
 async def shift_clocks(environment: Environment) -> str:
-    """F-18: a fifth of the new processes have another time than the database."""
+    """Gives a fifth of the new processes another time than the database (F-18)."""
     library = next((path for path in _clock_libraries() if path.exists()), None)
     if library is None:
         raise FaultUnavailable("libfaketime is not installed (Debian: faketime)")
@@ -123,7 +123,7 @@ async def shift_clocks(environment: Environment) -> str:
 
 
 async def kill_all(environment: Environment) -> str:
-    """F-25: every process is killed at once; all must restart while the workload continues."""
+    """Kills every process at once (F-25); all must restart while the workload continues."""
     killed = environment.processes()
     for process in killed:
         process.kill()

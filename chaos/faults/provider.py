@@ -12,8 +12,8 @@ import psycopg
 from chaos.environment import Environment
 from chaos.faults.fault import Fault
 
-# The shop charges only while the provider is certain to remember a key (20 of 24 hours).  Where the
-# simulator forgets keys after seconds, payments get the same share of that time.
+# The shop charges only while the provider certainly keeps a key (20 of 24 hours).  Where the
+# simulator expires keys after seconds, payments get the same share of that time.
 KEY_LIFETIME_SECONDS = 30.0
 CHARGE_SECONDS = 20
 # How long a process may still use a payment row that it has read, after the longest pause (F-02).
@@ -27,7 +27,7 @@ returning order_id::text
 
 
 async def capture_late(environment: Environment) -> str:
-    """F-16: 404 for a charge in flight, which is captured later in spite of a cancelled key."""
+    """Returns 404 for a charge in flight and captures it later, despite a cancelled key (F-16)."""
     await environment.provider_faults.add(
         "late",
         late_seconds=30 * environment.tier.duration_scale,
@@ -39,7 +39,7 @@ async def capture_late(environment: Environment) -> str:
 
 
 async def forget_keys(environment: Environment) -> str:
-    """F-17: the provider forgets its idempotency keys; no customer may be charged twice.
+    """Expires the provider's idempotency keys (F-17); no customer may be charged twice.
 
     In production hours pass between the last charge and the loss of a key, so ``charge_not_after``
     is shortened well before the keys expire: a process that has read the longer value has finished
@@ -72,7 +72,7 @@ async def _shorten_charge_times(environment: Environment, seconds: float) -> Non
 
 
 async def respond_slowly(environment: Environment) -> str:
-    """F-20: 60 % of the charges take 1.5 s, so events queue up behind them and must drain."""
+    """Delays 60 % of the charges by 1.5 s (F-20): the queue of events must drain afterwards."""
     await environment.provider_faults.add(
         "slow", slow_seconds=1.5, probabilities={"slow_answer": 0.6}
     )

@@ -51,7 +51,7 @@ FILE_BYTES_MAX = 64 * 1024
 
 
 async def crash_database(environment: Environment) -> str:
-    """F-09: immediate stop, SIGKILL of the postmaster or of one backend, end of all connections."""
+    """Stops PostgreSQL, kills its postmaster or a backend, or ends all connections (F-09)."""
     method = environment.random.choice(
         ("immediate", "postmaster", "backend", "backend", "connections")
     )
@@ -73,7 +73,7 @@ async def crash_database(environment: Environment) -> str:
 
 
 async def _wait_until_up(environment: Environment) -> None:
-    """Waits for the restart that PostgreSQL does itself after a killed backend."""
+    """Waits until PostgreSQL has restarted, which a killed backend causes."""
     async with asyncio.timeout(30):
         while True:
             with suppress(psycopg.OperationalError):
@@ -83,7 +83,7 @@ async def _wait_until_up(environment: Environment) -> None:
 
 
 async def exhaust_connections(environment: Environment) -> str:
-    """F-11: all connections of the server are taken."""
+    """Opens all connections that the server allows (F-11)."""
     async with AsyncExitStack() as stack:
         opened = 0
         with suppress(psycopg.OperationalError):
@@ -95,7 +95,7 @@ async def exhaust_connections(environment: Environment) -> str:
 
 
 async def hold_locks(environment: Environment) -> str:
-    """F-12: a session locks an order, a stock row or a table, or two sessions deadlock."""
+    """Locks an order, a stock row or a table, or makes two sessions deadlock (F-12)."""
     lock = environment.random.choice((_lock_order, _lock_stock, _lock_table, _deadlock))
     try:
         return await lock(environment)
@@ -157,7 +157,7 @@ async def _deadlock(environment: Environment) -> str:
 
 
 async def fill_disk(environment: Environment) -> str:
-    """F-13: the server's files cannot grow (RLIMIT_FSIZE: EFBIG instead of ENOSPC)."""
+    """Prevents the server's files from growing (F-13; RLIMIT_FSIZE: EFBIG, not ENOSPC)."""
     limited = _limit_files(environment.postgres, FILE_BYTES_MAX)
     try:
         await asyncio.sleep(10 * environment.tier.duration_scale)
@@ -209,7 +209,7 @@ async def _wait_until_writable(environment: Environment) -> None:
 
 
 async def break_redis(environment: Environment) -> str:
-    """F-14: Redis is killed, emptied, blocked, out of memory, unreachable, or has wrong types."""
+    """Kills, empties, blocks, fills or disconnects Redis, or changes the types of keys (F-14)."""
     port, scale = environment.redis.port, environment.tier.duration_scale
     method = environment.random.choice(("kill", "flush", "sleep", "memory", "types", "down"))
     if method == "kill":
@@ -249,7 +249,7 @@ async def _change_key_types(port: int) -> None:
 
 
 async def break_network(environment: Environment) -> str:
-    """F-24: one edge has latency, resets, half-open connections, sliced data or low bandwidth."""
+    """Adds latency, resets, half-open connections, slices or low bandwidth to an edge (F-24)."""
     edge = EDGES[environment.activity_log.counts["network faults"] % len(EDGES)]
     environment.activity_log.count("network faults")
     toxic = environment.random.choice(
@@ -266,7 +266,7 @@ async def break_network(environment: Environment) -> str:
 
 
 async def break_broker(environment: Environment) -> str:
-    """F-08: the broker is unreachable, or has a latency of five seconds."""
+    """Makes the broker unreachable or adds five seconds of latency (F-08)."""
     toxic = environment.random.choice(
         (Toxic(kind="down"), Toxic(kind="latency", latency_ms=5000, jitter_ms=0))
     )

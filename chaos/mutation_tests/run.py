@@ -1,6 +1,6 @@
 """Executes a fault run against one mutant and determines whether it was detected.
 
-The mutant is a copy of the tracked files in a scratch folder, with a temporary folder of its own.
+The mutant is a copy of the tracked files in a scratch folder, with a separate temporary folder.
 Processes that still run from the scratch folder after the run, or after its time limit, are killed
 before the folder is removed.
 """
@@ -74,7 +74,7 @@ def verdict_of(
 ) -> Verdict:
     """The verdict from a run's exit status; ``status`` is None after its time limit.
 
-    The mutant is caught only if the run ended on its own and reported a violation: a shop that does
+    The mutant is caught only if the run ended by itself and reported a violation: a shop that does
     not start or a failure of the harness proves nothing.
     """
     if status == 0 and not violations:

@@ -26,7 +26,7 @@ class Control:
         self._servers: list[asyncio.Server] = []
 
     async def execute(self, command: JsonObject) -> JsonObject:
-        """The result of one command; ``error`` says why it failed."""
+        """The result of one command; ``error`` is the reason why it failed."""
         try:
             match command["do"]:
                 case "open":

@@ -288,7 +288,7 @@ class RequestDuplicator:
 
 
 async def _send(port: int, request: bytes) -> None:
-    """Sends a request on a connection of its own and discards the response."""
+    """Sends a request on a separate connection and discards the response."""
     try:
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(request)

@@ -84,5 +84,5 @@ class CommitReply:
 
     @property
     def is_failure(self) -> bool:
-        """Whether the server has answered without committing."""
+        """Whether the server has replied without committing."""
         return self.data.endswith((READY_IDLE, READY_FAILED))

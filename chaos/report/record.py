@@ -52,7 +52,7 @@ class Injection:
 
 @dataclass(kw_only=True)
 class FaultSummary:
-    """All injections of one fault; ``reason`` says why it was not tested or not selected."""
+    """All injections of one fault; ``reason`` is why it was not tested or not selected."""
 
     id: str
     title: str

@@ -50,8 +50,8 @@ def choose_action(random: Random) -> str:
 class Pace:
     """How many actions per second lead to the planned orders in time.
 
-    Only ``share`` of that rate is used while the shop has a large backlog: a growing backlog says
-    nothing about the shop except that the load exceeds the machine.
+    Only ``share`` of that rate is used while the shop has a large backlog: a growing backlog
+    would only show that the load exceeds the machine.
     """
 
     orders: int

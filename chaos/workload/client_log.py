@@ -1,8 +1,8 @@
 """The clients' log: every HTTP attempt with an idempotency key, as its client observed it.
 
 The checker reads it while it is written (SQLite in WAL mode, committed at least every second).
-``status_code`` is null when the outcome is unknown, and for a 401, because a rejected token says
-nothing about the key.  ``http_status`` is the status that was received.
+``status_code`` is null when the outcome is unknown, and for a 401, because the key of a
+request with a rejected token was not used.  ``http_status`` is the status that was received.
 """
 
 from __future__ import annotations

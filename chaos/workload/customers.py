@@ -1,8 +1,8 @@
 """The actions of customers and staff: browse, cart, order, cancel, refund, sessions, products.
 
 Each action draws its choices from the random generator that it is given, so a seed decides them.
-A cancellation, a refund or a declined payment is logged before it is sent: the final checks need to
-know of it also when its response is missing.
+A cancellation, a refund or a declined payment is logged before it is sent: the final checks
+exclude its order even when its response is missing.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from chaos.workload.customers import DECLINED_METHOD
 from chaos.workload.dataset import PASSWORD, Dataset
 from chaos.workload.operations import PLACING, Call
 
-PATIENCE_SECONDS = 30.0
+WAIT_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.1
 FAILED_SHOWN = 20
 STOCK = 500_000
@@ -219,14 +219,14 @@ class LivenessCheck:
     async def _wait_until(
         self, order_id: str, account: Account, condition: Callable[[JsonObject], bool]
     ) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
         while time.monotonic() < deadline:
             read = self.client.calls.make("read_order", orderId=order_id)
             response = await self.client.send(read, account)
             if response.status == 200 and condition(response.document):
                 return
             await asyncio.sleep(POLL_SECONDS)
-        raise PreparationFailed(f"order {order_id} was not ready after {PATIENCE_SECONDS:.0f} s")
+        raise PreparationFailed(f"order {order_id} was not ready after {WAIT_SECONDS_MAX:.0f} s")
 
 
 def _is_declined(order: JsonObject) -> bool:

@@ -50,7 +50,7 @@ class Replays:
         self._operations = {operation.scope: operation for operation in known}
 
     def add_finished(self, call: Call, outcome: Outcome) -> None:
-        """Remembers a definite response; schedules every tenth request for a later replay."""
+        """Records a definite response; schedules every tenth request for a later replay."""
         if outcome.attempt_id is None or not is_stored(call.operation, outcome):
             return
         self._finished.append(outcome.attempt_id)

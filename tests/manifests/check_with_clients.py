@@ -56,7 +56,7 @@ IMAGE = f"{OWN_IMAGE}:1.0"
 
 
 class ClientMismatchError(Exception):
-    """A client rejected or changed a manifest; the text says which and how."""
+    """A client rejected or changed a manifest; the text is the difference."""
 
 
 def main() -> int:

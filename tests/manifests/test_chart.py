@@ -260,7 +260,7 @@ def test_invalid_value_is_rejected_with_its_name(values: dict[str, Any], why: st
 # ---------------------------------------------------------------- APIs of the cluster
 
 
-def test_kinds_without_an_api_are_not_render_chart() -> None:
+def test_kinds_without_an_api_are_not_rendered() -> None:
     optional = {"ExternalSecret", "Gateway", "HTTPRoute", "PodMonitor", "ReferenceGrant"}
     optional |= {"ScaledObject", "SinkBinding", "TriggerAuthentication"}
 

@@ -45,7 +45,7 @@ ATTRIBUTES = {
 }
 STRUCTURED_HEADERS = {"content-type": "application/cloudevents+json"}
 
-# what is wrong, attributes to change (None takes one away), the status both modes answer
+# the defect, changed attributes (None removes one), the status in both modes
 BAD_ATTRIBUTES = [
     ("no id", {"id": None}, 400),
     ("empty id", {"id": ""}, 400),
@@ -66,7 +66,7 @@ BAD_ATTRIBUTES = [
     ("extension name of 21 characters", {"a" * 21: "x"}, 400),
     ("extension name with an underscore", {"trace_parent": "x"}, 400),
     ("extension named data", {"data_base64": 7}, 400),
-    ("time that is a word", {"time": "yesterday"}, 400),
+    ("time that is no timestamp", {"time": "yesterday"}, 400),
     ("time without a zone", {"time": "2026-01-31T12:00:00"}, 400),
     ("time without T", {"time": "2026-01-31 12:00:00Z"}, 400),
     ("time on a day that is not", {"time": "2026-02-30T12:00:00Z"}, 400),
@@ -419,7 +419,7 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-# Hypothesis wants bounds without a zone beside the zones it may choose.
+# st.datetimes requires bounds without a zone when it gets time zones.
 EARLIEST, LATEST = datetime(1970, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001
 MOMENTS = st.datetimes(EARLIEST, LATEST, timezones=st.just(UTC))
 
@@ -499,7 +499,7 @@ def test_we_read_what_the_sdk_writes_binary(event: CloudEvent) -> None:
         assert getattr(seen, name) == getattr(event, name)
 
 
-# --- nothing but Malformed comes out ----------------------------------------------------------
+# --- random input -----------------------------------------------------------------------------
 
 WILD_NAMES = st.sampled_from([f"ce-{n}" for n in (*ATTRIBUTES, "subject", "dataschema", "x")])
 WILD_HEADERS = st.dictionaries(WILD_NAMES | st.text(max_size=8), st.text(max_size=30), max_size=6)

@@ -1,4 +1,4 @@
-"""Event signatures: which source a key may sign for, and every kind of forgery."""
+"""Event signatures: the sources that a key may sign for, and rejected forgeries."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_broker_may_change_mode_time_spelling_and_extensions() -> None:
     VERIFIER.verify(parse(*to_binary(unpacked)), NOW)
 
 
-# Hypothesis wants a bound without a zone beside the zones it may choose.
+# st.datetimes requires bounds without a zone when it gets time zones.
 EARLIEST = datetime(1900, 1, 1)  # noqa: DTZ001
 FIELDS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cn"]), min_size=1, max_size=4)
 ENVELOPES = st.builds(

@@ -1,4 +1,4 @@
-"""Event classes: names, types, subjects, data, and the strict way back."""
+"""Event classes: names, types, subjects, data, and strict parsing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EVENTS = st.sampled_from(vocabulary.EVENTS).flatmap(
     lambda c: st.builds(c, **{f.name: VALUES[f.type] for f in fields(c)})
 )
 
-# name, is it external, the properties of its data
+# name, whether it is external, the properties of its data
 CATALOGUE = [
     ("order.placed", False, ["orderId"]),
     ("order.paid", True, ["orderId"]),

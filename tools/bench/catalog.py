@@ -4,7 +4,7 @@
 
 The baselines are the readiness path of the same process, which is the least that this server and
 app can do, and functions-framework's hello-world.  The uncached lists come from a process without
-Redis, which receives 800 different queries in turn: more than its own cache holds.
+Redis, which receives 800 different queries in turn: more than its local cache holds.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ BASELINES = Path(__file__).parent / "baselines"
 HELLO, EAGER = "framework hello, no database", "framework, all eager, place_order"
 TARGETS = {"place_order": 1.7, "list_products": 1.6}
 TARGET_SLOWEST = 2.2
-BETWEEN_YARDSTICKS = 3
+CANDIDATES_PER_BASELINE = 3
 
 
 @dataclass
@@ -104,7 +104,7 @@ def measure(hello: Candidate, others: list[Candidate], rounds: int) -> None:
         candidate.reset()
     for _ in range(rounds):
         for position, candidate in enumerate(others):
-            if position % BETWEEN_YARDSTICKS == 0:
+            if position % CANDIDATES_PER_BASELINE == 0:
                 hello.start_once()
             candidate.start_once()
             candidate.ratios.append(candidate.wall_ms[-1] / hello.wall_ms[-1])

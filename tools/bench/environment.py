@@ -1,7 +1,7 @@
 """The environment of every benchmark: PostgreSQL (fsync on), Redis, payment simulator and keys.
 
 It is deleted afterwards.  Functions run as they do in a container: ``python -m shop.runtime`` with
-the function's own settings, its own database role and row-level security.
+the settings, database role and row-level security of the function.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tools.local_platform.secrets import Secrets, local_secrets
 from tools.migrate import migrate
 from tools.seed import seed
 
-NOWHERE = "http://127.0.0.1:9"  # the discard port: connections are refused at once
+CLOSED_PORT_URL = "http://127.0.0.1:9"  # the discard port refuses connections at once
 
 CUSTOMERS: LiteralString = """
 insert into shop.users (email, email_key, name, password_hash, role)
@@ -83,7 +83,7 @@ class BenchEnvironment:
         endpoints = Endpoints(
             admin_url=self.admin_url,
             redis_url=self.redis_url,
-            broker_url=NOWHERE,
+            broker_url=CLOSED_PORT_URL,
             provider_url=self.provider_url,
             secrets=self.secrets,
             has_own_database=True,

@@ -175,7 +175,7 @@ def _signal(pid: int, number: int) -> None:
 def _reap(pid: int) -> float:
     try:
         _, _, usage = os.wait4(pid, 0)
-    except ChildProcessError:  # its own parent reaped it, and has its time
+    except ChildProcessError:  # its parent reaped it: the time is counted there
         return 0.0
     return usage.ru_utime + usage.ru_stime
 

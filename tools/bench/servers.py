@@ -4,7 +4,7 @@
 
 Both serve the same list_products app with the same number of threads: cold start, readiness path,
 cached list.  Three checks follow: SIGTERM during a request, a connection that is idle for longer
-than queue-proxy keeps its own, and a start as PID 1 with a read-only root (where unshare is
+than queue-proxy keeps connections, and a start as PID 1 with a read-only root (where unshare is
 allowed).
 """
 
@@ -160,7 +160,7 @@ def keep_idle_connection(server: Server, environment: BenchEnvironment) -> str:
 
 
 def run_as_first_process(server: Server, environment: BenchEnvironment) -> str:
-    """Runs as PID 1 of its own namespace with a read-only root: does it respond and stop?"""
+    """Runs as PID 1 with a read-only root; returns the status and the time to stop."""
     if shutil.which("unshare") is None:
         return "unshare is not installed"
     read_only = 'mount -o remount,bind,ro / 2>/dev/null || mount -o remount,ro /; exec "$@"'

@@ -1,9 +1,9 @@
 // Admission decodes manifests with upstream's own types, strictly, and runs upstream's defaulting
-// and validation: what the live webhooks of Knative would say, with no cluster.
+// and validation, as the webhooks of Knative do, without a cluster.
 //
 //	helm template … | go run .        or        go run . FILE…
 //
-// Kinds that no type here knows are counted, not checked: kubernetes-validate checks the core kinds.
+// Kinds without an upstream type are counted, not checked: kubernetes-validate checks the core kinds.
 package main
 
 import (
@@ -29,7 +29,7 @@ import (
 	yamlv3 "gopkg.in/yaml.v3"
 )
 
-// known makes an empty object for each "apiVersion kind" that upstream has a type for.
+// known creates an empty object for each "apiVersion kind" that upstream has a type for.
 var known = map[string]func() any{
 	"serving.knative.dev/v1 Service":                   func() any { return &serving.Service{} },
 	"eventing.knative.dev/v1 Broker":                   func() any { return &eventing.Broker{} },
@@ -85,14 +85,14 @@ func main() {
 	}
 }
 
-// admit is what a webhook does with a new object: decode, default, validate.
+// admit decodes, defaults and validates a new object, as a webhook does.
 func admit(object any, document []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(document))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(object); err != nil {
 		return err
 	}
-	// what config-features of Knative Eventing turns on by itself
+	// enabled by default in config-features of Knative Eventing
 	flags := feature.Flags{feature.DeliveryTimeout: feature.Enabled}
 	ctx := feature.ToContext(apis.WithinCreate(context.Background()), flags)
 	if defaulted, ok := object.(apis.Defaultable); ok {
