@@ -348,7 +348,7 @@ select p.product_id from shop.products p left join shop.stock s using (product_i
 where s.product_id is null
 """,
     ),
-    # ------------------------------------------------------------ at rest
+    # ------------------------------------------------------------ only when no work is pending
     # An order whose refund the provider rejected permanently stays open for an operator.
     Invariant(
         "Q-01",

@@ -84,7 +84,7 @@ def load_credentials(file: Path | None, environment: Mapping[str, str]) -> dict[
     """Credentials by role: from ``file``, else from the environment, else from the local seed.
 
     ``file`` is JSON ``{"staff": {"email": …, "password": …}, …}``; the variables are named
-    ``SHOP_E2E_STAFF_EMAIL`` and ``SHOP_E2E_STAFF_PASSWORD``.  Raises ValueError for invalid JSON.
+    ``SHOP_E2E_STAFF_EMAIL`` and ``SHOP_E2E_STAFF_PASSWORD``.  Raises ValueError for a bad file.
     """
     credentials = _seeded_credentials()
     for role in STAFF_ROLES:

@@ -220,7 +220,7 @@ class Clock:
             except psycopg.Error as error:
                 self._activity_log.write(f"the clock cannot query due_work: {str(error).strip()}")
                 pause = SLEEP_SECONDS_MAX / 6
-            await self._sleep(pause, wakes=idle_ticks == 0)
+            await self._sleep(pause, ends_with_traffic=idle_ticks == 0)
 
     async def _tick_all(self, spec: FunctionSpec, schedule: Schedule, due: int) -> bool:
         """Sends as many ticks as ``due`` rows require; True if all were acknowledged quickly.
@@ -241,13 +241,13 @@ class Clock:
         until_next = await self._due_work.seconds_to_next(schedule.due_kinds)
         return min(SLEEP_SECONDS_MAX, until_next if until_next is not None else SLEEP_SECONDS_MAX)
 
-    async def _sleep(self, seconds: float, *, wakes: bool) -> None:
-        """Sleeps, but no longer than ``POLL_SECONDS`` once there is traffic."""
+    async def _sleep(self, seconds: float, *, ends_with_traffic: bool) -> None:
+        """Sleeps; traffic can end the sleep early, but not within the first ``POLL_SECONDS``."""
         await asyncio.sleep(min(max(seconds, 0.05), POLL_SECONDS))
         rest = seconds - POLL_SECONDS
         if rest <= 0:
             return
-        if not wakes:
+        if not ends_with_traffic:
             await asyncio.sleep(rest)
             return
         self._traffic.clear()

@@ -137,7 +137,7 @@ async def _respond(
             408, "REQUEST_TIMEOUT", "The body did not arrive in time", raw_path, connection="close"
         )
     return await activator.send(
-        function, HttpRequest(method, _target(scope), forwarded(scope), body)
+        function, HttpRequest(method, _target(scope), _forwarded_headers(scope), body)
     )
 
 
@@ -147,7 +147,7 @@ def _target(scope: Scope) -> bytes:
     return path + b"?" + query if query else path
 
 
-def forwarded(scope: Scope) -> Headers:
+def _forwarded_headers(scope: Scope) -> Headers:
     """The client's headers without identity headers, and with ``x-forwarded-for`` extended.
 
     A name with an underscore is dropped: WSGI maps it to the same name with a hyphen.

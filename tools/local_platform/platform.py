@@ -63,6 +63,14 @@ class PlatformConfig:
     rule: DeliveryRule = field(default_factory=DeliveryRule)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServerUrls:
+    """The administrator's URL of PostgreSQL, and the URL of Redis."""
+
+    postgres: str
+    redis: str
+
+
 def run(config: PlatformConfig) -> int:
     """Runs until Ctrl-C or SIGTERM; returns 0, or 1 when it cannot start."""
     activity_log = ActivityLog()
@@ -72,10 +80,10 @@ def run(config: PlatformConfig) -> int:
             config.data.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(config.data))
             public = stack.enter_context(_listening(config.port))
-            servers = _start_servers(config, stack)
+            server_urls = _start_servers(config, stack)
             secrets = local_secrets(config.data / "secrets", config.specs)
-            _prepare_database(config, servers[0], secrets, activity_log)
-            asyncio.run(_serve(config, activity_log, public, servers, secrets))
+            _prepare_database(config, server_urls.postgres, secrets, activity_log)
+            asyncio.run(_serve(config, activity_log, public, server_urls, secrets))
     except KeyboardInterrupt:
         return 0
     except (StartupFailed, ServerFailed) as error:
@@ -116,11 +124,11 @@ def _listening(port: int) -> Generator[socket.socket]:
         yield listener
 
 
-def _start_servers(config: PlatformConfig, stack: ExitStack) -> tuple[str, str]:
-    """URLs of PostgreSQL and Redis: from the environment, or of embedded servers."""
+def _start_servers(config: PlatformConfig, stack: ExitStack) -> ServerUrls:
+    """Starts PostgreSQL and Redis, unless the environment has the URL of another server."""
     admin_url = os.environ.get("DATABASE_URL") or stack.enter_context(postgres(config.data))
     redis_url = os.environ.get("REDIS_URL") or stack.enter_context(redis())
-    return admin_url, redis_url
+    return ServerUrls(postgres=admin_url, redis=redis_url)
 
 
 def _prepare_database(
@@ -161,7 +169,7 @@ async def _serve(
     config: PlatformConfig,
     activity_log: ActivityLog,
     public: socket.socket,
-    servers: tuple[str, str],
+    server_urls: ServerUrls,
     secrets: Secrets,
 ) -> None:
     stopped = asyncio.Event()
@@ -174,7 +182,7 @@ async def _serve(
         simulator = payment_simulator(config, children, secrets, logs)
         provider_url = await stack.enter_async_context(simulator)
         internal = stack.enter_context(listen(0))
-        endpoints = _endpoints(servers, internal, provider_url, secrets)
+        endpoints = _endpoints(server_urls, internal, provider_url, secrets)
         launch = FunctionLaunch(
             command=config.function_command, environment=endpoints.environment_for, logs=logs
         )
@@ -188,11 +196,11 @@ async def _serve(
 
 
 def _endpoints(
-    servers: tuple[str, str], internal: socket.socket, provider_url: str, secrets: Secrets
+    server_urls: ServerUrls, internal: socket.socket, provider_url: str, secrets: Secrets
 ) -> Endpoints:
     return Endpoints(
-        admin_url=servers[0],
-        redis_url=servers[1],
+        admin_url=server_urls.postgres,
+        redis_url=server_urls.redis,
         broker_url=f"http://127.0.0.1:{internal.getsockname()[1]}/",
         provider_url=provider_url,
         secrets=secrets,

@@ -139,18 +139,18 @@ class TimelineEntry:
 def run_explain(database_url: str, order_id: str, *, time_zone: str, as_json: bool) -> int:
     """Prints the order's timeline; returns 1 when it is unknown; raises ValueError for a bad id."""
     zone = ZoneInfo(time_zone)
-    records = read(database_url, UUID(order_id))
+    records = read_records(database_url, UUID(order_id))
     if records is None:
         print(f"{order_id}: unknown order")
         return EXIT_FOUND
     if as_json:
         show_json({"order": records.order, **records.tables, "trace_ids": records.trace_ids})
     else:
-        print("\n".join(printable(line) for line in describe(records, zone)))
+        print("\n".join(printable(line) for line in describe_records(records, zone)))
     return EXIT_OK
 
 
-def read(url: str, order_id: UUID) -> OrderRecords | None:
+def read_records(url: str, order_id: UUID) -> OrderRecords | None:
     """All rows about the order, from one snapshot; None for an unknown order."""
     with snapshot(url) as connection:
         cursor = connection.cursor(row_factory=dict_row)
@@ -164,7 +164,7 @@ def read(url: str, order_id: UUID) -> OrderRecords | None:
     return OrderRecords(order, tables)
 
 
-def describe(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
+def describe_records(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
     """The lines of the report: the order, its timeline, and its current state."""
     order = records.order
     yield (
@@ -179,14 +179,14 @@ def describe(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
     yield f"  traces: {', '.join(records.trace_ids) or 'none'}"
     yield f"Timeline ({zone.key}):"
     previous = None
-    for entry in timeline(records.order, records.tables):
+    for entry in build_timeline(records.order, records.tables):
         when = f"{entry.at.astimezone(zone):%Y-%m-%d %H:%M:%S.%f}"[:-3]
         yield f"  {when if entry.at != previous else ' ' * len(when)}  {entry.text}"
         previous = entry.at
     yield from _current_state(records, zone)
 
 
-def timeline(order: Row, tables: Tables) -> list[TimelineEntry]:
+def build_timeline(order: Row, tables: Tables) -> list[TimelineEntry]:
     """All entries of the timeline, in chronological order."""
     entries = list(_status_changes(order, tables))
     entries += [entry for read_entries in _SOURCES for entry in read_entries(tables)]

@@ -68,7 +68,7 @@ class UnmatchedCharge:
 def run_list(database_url: str, access: ProviderAccess, *, since: datetime, as_json: bool) -> int:
     """Lists unmatched charges that are not closed; returns 1 when there is one."""
     with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
-        found = find(connection, access, since)
+        found = find_unmatched(connection, access, since)
     _show([(charge, "open") for charge in found], as_json=as_json)
     return EXIT_FOUND if found else EXIT_OK
 
@@ -83,7 +83,7 @@ def run_return(database_url: str, access: ProviderAccess, *, since: datetime, as
     )
     results: list[tuple[UnmatchedCharge, str]] = []
     with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
-        for charge in find(connection, access, since):
+        for charge in find_unmatched(connection, access, since):
             problem = _close(provider, charge)
             if not problem:
                 _record(connection, charge)
@@ -93,7 +93,7 @@ def run_return(database_url: str, access: ProviderAccess, *, since: datetime, as
     return EXIT_FOUND if any(state != CLOSED for _, state in results) else EXIT_OK
 
 
-def find(
+def find_unmatched(
     connection: psycopg.Connection[TupleRow], access: ProviderAccess, since: datetime
 ) -> list[UnmatchedCharge]:
     """Charges under the shop's keys without a payment row.  Raises ValueError for a replica.

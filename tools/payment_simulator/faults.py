@@ -163,8 +163,8 @@ class FaultSource:
             self._random = random.Random(settings.seed)  # noqa: S311
             self._fired: Counter[str] = Counter()
 
-    def call_fault(self, step: str) -> Fault | None:
-        """The fault of one call, or None; only a confirmation can be late."""
+    def draw_call_fault(self, step: str) -> Fault | None:
+        """Draws the fault of one call, or None; only a confirmation can be late."""
         with self._lock:
             drawn, floor = self._random.random(), 0.0
             for fault in CALL_FAULTS:
@@ -176,7 +176,7 @@ class FaultSource:
                     return fault
         return None
 
-    def happens(self, fault: Fault) -> bool:
+    def draw_fault(self, fault: Fault) -> bool:
         """Draws whether this fault occurs, with its configured probability."""
         with self._lock:
             is_drawn = self._random.random() < self.settings.probabilities.get(fault, 0.0)

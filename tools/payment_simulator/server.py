@@ -126,8 +126,8 @@ class SimulatorHandler(BaseHTTPRequestHandler):
         if path == "/faults":
             return 200, self._simulator.fault_source.report()
         if path == "/charges":
-            return records.entries_since(_cursor(query), _limit(query))
-        collection, key, step = _split(path)
+            return records.entries_since(_parse_cursor(query), _parse_limit(query))
+        collection, key, step = _split_path(path)
         if collection == "intents" and key and not step:
             return records.intent(key)
         if collection == "refunds" and key and not step:
@@ -144,7 +144,7 @@ class SimulatorHandler(BaseHTTPRequestHandler):
             return self._with_faults("refund", None, lambda: records.refund(refund))
         if path == "/faults":
             return self._load_faults(body)
-        collection, key, step = _split(path)
+        collection, key, step = _split_path(path)
         if collection == "intents" and key and step == "confirm":
             return self._with_faults("confirm", key, lambda: records.confirm(key))
         if collection == "intents" and key and step == "cancel":
@@ -195,7 +195,7 @@ class SimulatorHandler(BaseHTTPRequestHandler):
         ):
             self._simulator.fault_source.count_method_fault(fault)
             return fault
-        return self._simulator.fault_source.call_fault(step)
+        return self._simulator.fault_source.draw_call_fault(step)
 
     def _postpone(self, key: str) -> Response:
         intent = self._simulator.records.newest_intent(key)
@@ -203,7 +203,7 @@ class SimulatorHandler(BaseHTTPRequestHandler):
             self._simulator.records.postpone_confirm(
                 intent["intent_id"],
                 time.time() + self._simulator.fault_source.settings.late_seconds,
-                ignores_tombstone=self._simulator.fault_source.happens(Fault.TOMBSTONE_IGNORED),
+                ignores_tombstone=self._simulator.fault_source.draw_fault(Fault.TOMBSTONE_IGNORED),
             )
         return 404, {"error": "no such intent"}
 
@@ -262,11 +262,11 @@ class SimulatorHandler(BaseHTTPRequestHandler):
 
 def plan_webhook(fault_source: FaultSource) -> WebhookPlan:
     """How the next webhook is sent: once, or with drawn faults."""
-    if fault_source.happens(Fault.WEBHOOK_LOST):
+    if fault_source.draw_fault(Fault.WEBHOOK_LOST):
         return WebhookPlan(copies=0)
-    is_duplicated = fault_source.happens(Fault.WEBHOOK_DUPLICATED)
+    is_duplicated = fault_source.draw_fault(Fault.WEBHOOK_DUPLICATED)
     copies = round(fault_source.uniform(2, 5)) if is_duplicated else 1
-    is_late = fault_source.happens(Fault.WEBHOOK_REORDERED)
+    is_late = fault_source.draw_fault(Fault.WEBHOOK_REORDERED)
     delay_seconds = (
         fault_source.uniform(0, fault_source.settings.reorder_seconds) if is_late else 0.0
     )
@@ -290,7 +290,7 @@ def _falsify(response: Response, fault: Fault | None) -> Response:
             return response
 
 
-def _split(path: str) -> tuple[str, str, str]:
+def _split_path(path: str) -> tuple[str, str, str]:
     """``/intents/{key}/confirm`` as its three parts; missing ones are empty."""
     parts = path.split("/")
     if len(parts) not in (3, 4) or parts[0]:
@@ -298,14 +298,14 @@ def _split(path: str) -> tuple[str, str, str]:
     return parts[1], unquote(parts[2]), parts[3] if len(parts) == 4 else ""
 
 
-def _cursor(query: Query) -> int:
+def _parse_cursor(query: Query) -> int:
     text = query.get("since", ["0"])[0]
     if not (text.isascii() and text.isdigit() and len(text) <= CURSOR_DIGITS_MAX):
         raise RequestError(400, "since is not a valid cursor")
     return int(text)
 
 
-def _limit(query: Query) -> int:
+def _parse_limit(query: Query) -> int:
     text = query.get("limit", [str(PAGE_LIMIT_DEFAULT)])[0]
     if not (text.isascii() and text.isdigit() and len(text) <= CURSOR_DIGITS_MAX):
         raise RequestError(400, "limit is not a number")
