@@ -1,8 +1,8 @@
 """CloudEvents 1.0 over HTTP, strict: everything that is not exactly an event is rejected.
 
 The official SDK is not used here because it accepts invalid events: 1.x fills in a missing time,
-does not decode percent-encoded headers and accepts duplicate names; 2.x makes up a missing id, so
-that a duplicate is taken for a new event.  The tests compare this module with the SDK.
+does not decode percent-encoded headers and accepts duplicate names; 2.x generates a missing id,
+so that a duplicate is taken for a new event.  The tests compare this module with the SDK.
 
 Sources: CloudEvents 1.0.2 core, HTTP protocol binding and JSON event format; RFC 3339, RFC 3986.
 """
@@ -87,7 +87,7 @@ def parse(headers: Mapping[str, str], body: bytes) -> CloudEvent:
     """The event in an HTTP message, binary or structured; ``headers`` have lower-case names.
 
     Raises Malformed: 413 for a body over 64 KiB; 415 for a batch, another event format or data that
-    is not JSON in UTF-8; 400 for any other violation of CloudEvents 1.0, as for both modes.
+    is not JSON in UTF-8; 400 for any other violation of CloudEvents 1.0.
     """
     if len(body) > BODY_BYTES_MAX:
         raise Malformed(413, f"an event is at most {BODY_BYTES_MAX} bytes")
@@ -171,7 +171,7 @@ def parse_time(text: str) -> datetime:
 
 
 def write_time(moment: datetime) -> str:
-    """RFC 3339 in UTC, with as many of the six fraction digits as are needed for milli or micro."""
+    """RFC 3339 in UTC, with six fraction digits, or none when the microseconds are 0."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 

@@ -26,7 +26,7 @@ Currency = NewType("Currency", str)
 
 @frozen
 class Form:
-    """One form of value: its Python and JSON types, how it is read, and its JSON Schema."""
+    """One form of value: its Python type, its JSON type, its parser and its JSON Schema."""
 
     python: type
     json: type
@@ -98,7 +98,7 @@ def _plain(form: Form, value: Any) -> str | int:
 
 
 def _read(form: Form, name: str, data: Mapping[str, object]) -> object:
-    """One property; only its canonical spelling is accepted."""
+    """One property; only its canonical form is accepted."""
     if name not in data:
         raise Malformed(422, f"property {name} is missing")
     value = data[name]

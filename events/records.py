@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class _Plan(NamedTuple):
-    """What the shared methods need of a class."""
+    """The fields of a record class, as the shared methods use them."""
 
     positional: tuple[str, ...]
     names: frozenset[str]
@@ -113,7 +113,7 @@ def _wrong_fields(self: Any, values: tuple[Any, ...], named: dict[str, Any]) -> 
     given = {*plan.positional[: len(values)], *named}
     missing = plan.names - given - plan.defaults.keys() - plan.factories.keys()
     return TypeError(
-        f"{type(self).__qualname__}: {len(values)} values by place, {sorted(named)} by name; "
+        f"{type(self).__qualname__}: {len(values)} positional values, keywords {sorted(named)}; "
         f"missing {sorted(missing)}, unknown {sorted(named.keys() - plan.names)}"
     )
 

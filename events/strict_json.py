@@ -1,8 +1,8 @@
 """Strict JSON (RFC 8259, I-JSON RFC 7493): one document, UTF-8, no duplicate names.
 
-The standard parser is lenient where two readers of one message could see two different things;
-this one refuses those messages.  ``write`` is the one spelling in which the shop's event data
-travels, so a signature over the bytes survives a broker that unpacks and packs the event.
+The standard parser accepts documents that different parsers read differently; ``read`` rejects
+them.  ``write`` has one result for each value, so a signature over the bytes stays valid when a
+broker parses an event and serialises it again.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ DEPTH_MAX = 64
 def read(document: bytes) -> object:
     """The JSON value in ``document``.
 
-    Raises Malformed 400 for anything else: another encoding, a byte-order mark, duplicate names,
+    Raises Malformed 400 for: another encoding, a byte-order mark, duplicate names,
     NaN and Infinity, numbers beyond double or 4300 digits, lone surrogates, nesting over 64 deep.
     """
     try:
         value = json.loads(
             document.decode("utf-8"),
             object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
+            parse_constant=_reject_constant,
             parse_float=_finite,
         )
         if document.count(b"[") + document.count(b"{") > DEPTH_MAX:
-            _refuse_deep(value)
+            _reject_deep(value)
         if b"\\ud" in document or b"\\uD" in document:
             write(value)  # a lone surrogate cannot be written as UTF-8
     except Malformed:
@@ -41,14 +41,14 @@ def read(document: bytes) -> object:
 
 
 def write(value: object) -> bytes:
-    """``value`` in its canonical spelling: sorted names, no white space, UTF-8."""
+    """``value`` in canonical form: sorted names, no white space, UTF-8."""
     text = json.dumps(
         value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
     )
     return text.encode("utf-8")
 
 
-def _refuse_deep(value: object) -> None:
+def _reject_deep(value: object) -> None:
     level: list[object] = [value]
     for _ in range(DEPTH_MAX + 1):
         level = [child for parent in level for child in _children(parent)]
@@ -79,7 +79,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
-def _refuse_constant(_name: str) -> NoReturn:
+def _reject_constant(_name: str) -> NoReturn:
     raise Malformed(400, "NaN and Infinity are not JSON")
 
 

@@ -1,7 +1,7 @@
 """Every event of the shop, found by its name, its type or its CloudEvent.
 
-``EVENTS`` is all classes by name.  Making the thirteen costs milliseconds that no cold start should
-pay for one event, so a class's module is imported when the class is first needed.
+``EVENTS`` is all classes.  Creating all thirteen takes milliseconds of a cold start, so a module
+with event classes is imported when one of them is first needed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read(event_type: str, data: object) -> ShopEvent:
     """The event of that type with that (already parsed) JSON data.
 
     Raises UnknownEvent for a type or version that is not known, Malformed 422 for a property that
-    is missing, unknown, of another JSON type, or not in its canonical spelling.
+    is missing, unknown, of another JSON type, or not in its canonical form.
     """
     return class_of_type(event_type).from_data(data)
 

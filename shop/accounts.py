@@ -1,8 +1,8 @@
-"""Accounts, and the sessions in which their owners are signed in.
+"""Accounts and their sessions.
 
 Writer of ``users``, ``sessions`` and ``refresh_tokens``.  A session is opened by a password,
-renewed by refresh tokens that are valid once each, and ended by log-out, by age, or by a refresh
-token that is used a second time, because then somebody else has a copy (RFC 9700 section 4.14.2).
+renewed by refresh tokens that are valid once each, and ended by log-out, by age, or by the reuse of
+a refresh token, which shows that it was copied (RFC 9700 section 4.14.2).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 class Account(Row):
-    """What an account's owner may see of it."""
+    """An account as its owner sees it."""
 
     user_id: int
     email: str
@@ -48,7 +48,7 @@ class Account(Row):
 
 
 class Credentials(Row):
-    """What log-in needs of an account; ``active`` is false for a closed one."""
+    """The columns that log-in checks; ``active`` is false for a closed account."""
 
     user_id: int
     role: str
@@ -115,8 +115,8 @@ select %(token_hash)s, session_id from opened
 """
 )
 
-# One statement, so of concurrent requests with one token only one succeeds: the others wait for the
-# row's lock and then find used_at set.
+# One statement, so that only one of several concurrent requests with a token succeeds: the others
+# wait for the row's lock and then read used_at as set.
 ROTATE = Query(
     RenewedSession,
     """
@@ -218,7 +218,7 @@ def renew_hash(*, user_id: int, old_hash: str, new_hash: str) -> Statement[Row]:
 
 
 def start_session(*, session_id: UUID, user_id: int, refresh_token: str) -> Statement[Row]:
-    """Opens a session of 30 days from now, however often it is renewed."""
+    """Opens a session that ends in 30 days, however often it is renewed."""
     return START_SESSION(
         session_id=session_id,
         user_id=user_id,

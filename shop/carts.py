@@ -1,6 +1,6 @@
 """Carts: what customers intend to buy.  Writer of ``cart_items``.
 
-A cart holds no stock: the check that a product is available is a convenience for the customer.
+A cart reserves no stock: a product that is available now may be sold before the order is placed.
 Row-level security shows only the rows of ``shop.user_id``, so with another user id a cart is empty.
 """
 
@@ -33,7 +33,7 @@ class AddedLine(Row):
     currency: str
     available: int
     active: bool
-    had: int
+    qty_before: int
     lines: int
     qty: int | None
 
@@ -57,7 +57,7 @@ class TakenLine(Row):
     qty: int
 
 
-# Additions to one cart are serialised, or two of them could both become its fiftieth line.
+# Additions to one cart are serialised: two concurrent ones could exceed LINES_MAX together.
 LOCK = Query(
     Row,
     """
@@ -75,20 +75,20 @@ with product as (
   where p.product_id = %(product_id)s::bigint and p.active
 ), cart as (
   select count(*) as lines,
-    coalesce(max(qty) filter (where product_id = %(product_id)s::bigint), 0) as had
+    coalesce(max(qty) filter (where product_id = %(product_id)s::bigint), 0) as qty_before
   from shop.cart_items where user_id = %(user_id)s::bigint
 ), added as (
   insert into shop.cart_items as c (user_id, product_id, qty)
   select %(user_id)s::bigint, product.product_id, %(qty)s::int from product, cart
-  where product.available >= cart.had + %(qty)s::int
-    and cart.had + %(qty)s::int <= %(qty_max)s::int
-    and (cart.had > 0 or cart.lines < %(lines_max)s::int)
+  where product.available >= cart.qty_before + %(qty)s::int
+    and cart.qty_before + %(qty)s::int <= %(qty_max)s::int
+    and (cart.qty_before > 0 or cart.lines < %(lines_max)s::int)
   on conflict (user_id, product_id) do update set qty = c.qty + excluded.qty
     where c.qty + excluded.qty <= least(%(qty_max)s::int, (select available from product))
   returning qty
 )
 select product.product_id, product.name, product.price_minor, product.currency,
-  product.available, true as active, cart.had, cart.lines, (select qty from added) as qty
+  product.available, true as active, cart.qty_before, cart.lines, (select qty from added) as qty
 from product, cart
 """,
 )

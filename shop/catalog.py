@@ -1,4 +1,4 @@
-"""The catalogue: what the shop sells, at what price, in which category.
+"""The catalogue: products with their prices, and categories.
 
 Writer of ``categories`` and ``products``.  A product's ``version`` counts the changes of its row;
 stock has another owner, so a restock leaves the version alone and changes only the second half of
@@ -6,7 +6,7 @@ the entity tag (``"<version>.<available>"``).
 
 Lists are cached as bytes under a version token (``catalog:version`` in Redis).  Every change of the
 catalogue sets a new random token.  Entries are stored under the token with which they were made, so
-a late write of old content is never read, and a lost token cannot bring old entries back.
+a late write of old content is never read, and old entries stay invalid when the token is lost.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class CategoryList(Row):
 
 
 class AddedProduct(Row):
-    """The number and version that a new product received."""
+    """The id and version of a new product."""
 
     product_id: int
     version: int
@@ -80,10 +80,10 @@ class Product(Row):
 
 
 # One page in one round trip, its JSON made by PostgreSQL.  There is a query for each combination of
-# filters, so that a plan made without knowing the values is as good as one made with them: with
-# "… is null or …" PostgreSQL scanned from the first row for a page in the middle (measured).  Stock
-# is joined to the page's rows only: before the limit it was merged from its first row too.
-# lower() is PostgreSQL's on both sides, since Python's differs for İ and ß.
+# filters, so that a generic plan is as good as a custom one: with "… is null or …" PostgreSQL
+# scanned from the first row for a page in the middle (measured).  Stock is joined after the limit,
+# because a join before it read stock from the first row too.  lower() runs in PostgreSQL for both
+# operands, since Python's differs for İ and ß.
 _PRODUCTS: LiteralString = """
 with page as (
   select p.product_id as id, p.name, p.description, p.category, p.price_minor as price,
@@ -115,7 +115,7 @@ select '[' || coalesce(string_agg((select row_to_json(item)::text from (
 from numbered
 """
 
-# by sort: the rows after a position, the order of the rows, the same order by the page's columns
+# per sort: the condition for rows after a position, ORDER BY, ORDER BY of the page's columns
 _SORTS: dict[str, tuple[LiteralString, LiteralString, LiteralString]] = {
     "id": ("p.product_id > %(after_id)s::bigint", "p.product_id", "id"),
     "-id": ("p.product_id < %(after_id)s::bigint", "p.product_id desc", "id desc"),
@@ -268,16 +268,16 @@ class Change:
 
 
 def page(
-    *, sort: str, wanted: Filter, after: Position | None, limit: int
+    *, sort: str, filters: Filter, after: Position | None, limit: int
 ) -> Statement[ProductPage]:
     """One page of products; ``sort`` is ``id``, ``price`` or ``name``, descending after a ``-``."""
-    priced = wanted.price_min is not None or wanted.price_max is not None
-    shape = (sort, bool(wanted.name), wanted.category is not None, priced, after is not None)
+    priced = filters.price_min is not None or filters.price_max is not None
+    shape = (sort, bool(filters.name), filters.category is not None, priced, after is not None)
     return PAGES[shape](
-        pattern=substring_pattern(wanted.name or ""),
-        category=wanted.category,
-        price_min=wanted.price_min or 0,
-        price_max=PRICE_MAX if wanted.price_max is None else wanted.price_max,
+        pattern=substring_pattern(filters.name or ""),
+        category=filters.category,
+        price_min=filters.price_min or 0,
+        price_max=PRICE_MAX if filters.price_max is None else filters.price_max,
         after_key=after.key if after else None,
         after_id=after.product_id if after else None,
         limit=limit,
@@ -285,7 +285,7 @@ def page(
 
 
 def substring_pattern(text: str) -> str:
-    r"""The LIKE pattern that finds ``text`` literally: ``%``, ``_`` and ``\`` mean themselves."""
+    r"""The LIKE pattern that finds ``text`` literally: ``%``, ``_`` and ``\`` are escaped."""
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
 
@@ -296,7 +296,7 @@ def etag_of(*, version: int, available: int) -> str:
 
 
 def version_of_tag(tag: str) -> int | None:
-    """The version half of a product's tag (without its quotes), or None when it is not ours."""
+    """The version in a product's tag (without its quotes); None when the tag has another form."""
     match = re.fullmatch(r"([1-9][0-9]{0,8})\.[0-9]{1,10}", tag)
     return int(match[1]) if match else None
 
@@ -355,7 +355,7 @@ def invalidate_lists(cache: Cache) -> None:
 
 
 def list_version(cache: Cache, found: bytes | None) -> str | None:
-    """The token under which lists are cached now; ``found`` is the cache's present value.
+    """The token under which lists are cached; ``found`` is what Redis has for ``VERSION_KEY``.
 
     A missing token (never set, evicted, FLUSHALL) is replaced by a new random one.  None when the
     token cannot be determined.

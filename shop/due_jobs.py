@@ -1,7 +1,7 @@
-"""What to do with each kind of ``due_work``.
+"""Runs due jobs: the rows of the view ``due_work``.
 
-Every state that is not final has a row in that view and is moved on from here without any event: if
-every event were lost, the shop would be slower, not wrong.  Each row is handled in its own
+Every state that is not final has a row in that view, so these jobs complete it even when its events
+are lost; then it takes longer.  Each row is handled in its own
 transactions; a row that another process has locked is skipped.
 """
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 BATCH = 100
 TICK_SECONDS = 25.0
 PAGE = 200
-# The rest is read in the next tick: a tick that outlasts its request is sent a second time.
+# A tick that outlasts its request is sent a second time, so the next tick reads the rest.
 RECONCILE_SECONDS = 15.0
 DELETE_BATCH = 1000
 
 
-class Kind(StrEnum):
-    """The kinds of due work."""
+class JobKind(StrEnum):
+    """The values of ``due_work.kind``; ``settle`` runs the remaining one, ``close_day``."""
 
     OUTBOX = "outbox"
     CHARGE = "charge"
@@ -52,9 +52,9 @@ class Kind(StrEnum):
 
 
 class DueRow(Row):
-    """One piece of due work; ``id`` is of what its kind is about."""
+    """One due job; ``id`` is that of the event, order, payment or refund, or a name."""
 
-    kind: Kind = enum_column(Kind)
+    kind: JobKind = enum_column(JobKind)
     id: str
 
 
@@ -69,13 +69,13 @@ order by due_at limit %(batch)s
 
 
 def run_due_jobs(context: EventContext) -> None:
-    """Works until nothing is due, nothing changes any more, or the time of one tick is over."""
+    """Runs jobs until none is due, only failed ones are left, or the time of one tick is over."""
     deadline = time.monotonic() + TICK_SECONDS
     seen: set[DueRow] = set()
     while time.monotonic() < deadline:
         with context.transaction() as tx:
             # rows that stay due must not hide those behind them
-            rows = tx.fetch_all(TAKE(kinds=list(Kind), batch=BATCH + len(seen)))
+            rows = tx.fetch_all(TAKE(kinds=list(JobKind), batch=BATCH + len(seen)))
         new = [row for row in rows if row not in seen]
         if not new:
             return
@@ -86,20 +86,20 @@ def run_due_jobs(context: EventContext) -> None:
         seen.update(new)
 
 
-def _once_per_batch(rows: list[DueRow]) -> list[tuple[Kind, str]]:
-    """The outbox is relayed in batches, so it is one job however many of its rows are due."""
-    jobs = [(row.kind, row.id) for row in rows if row.kind != Kind.OUTBOX]
-    return jobs if len(jobs) == len(rows) else [(Kind.OUTBOX, ""), *jobs]
+def _once_per_batch(rows: list[DueRow]) -> list[tuple[JobKind, str]]:
+    """The jobs of a batch; all rows of the outbox are one job, since it is relayed in batches."""
+    jobs = [(row.kind, row.id) for row in rows if row.kind != JobKind.OUTBOX]
+    return jobs if len(jobs) == len(rows) else [(JobKind.OUTBOX, ""), *jobs]
 
 
-def _try(context: EventContext, kind: Kind, subject: str) -> None:
+def _try(context: EventContext, kind: JobKind, subject: str) -> None:
     """Handles one row; a row that fails stays due and does not stop the rows after it."""
     try:
         _run(context, kind, subject)
     except (ClientError, Unavailable, *db.UNAVAILABLE_ERRORS) as error:
         context.log_postponed(f"{kind} {subject}: {type(error).__name__}")
     except (db.DatabaseError, AssertionError) as error:
-        # rejected by a constraint or a guard: a bug, which a person has to look at
+        # rejected by a constraint or a guard: a bug, so an operator is alerted
         context.log_postponed(f"{kind} {subject}: {error!r}")
         with context.transaction() as tx:
             tx.execute(
@@ -109,23 +109,23 @@ def _try(context: EventContext, kind: Kind, subject: str) -> None:
             )
 
 
-def _run(context: EventContext, kind: Kind, subject: str) -> None:
+def _run(context: EventContext, kind: JobKind, subject: str) -> None:
     match kind:
-        case Kind.OUTBOX:
+        case JobKind.OUTBOX:
             _relay_outbox(context)
-        case Kind.CHARGE:
+        case JobKind.CHARGE:
             context.run(charge.CHARGE, UUID(subject))
-        case Kind.PAYMENT:
+        case JobKind.PAYMENT:
             context.run(charge.RESOLVE, UUID(subject))
-        case Kind.REFUND:
+        case JobKind.REFUND:
             context.run(refund.REFUND, UUID(subject))
-        case Kind.EXPIRE:
+        case JobKind.EXPIRE:
             _apply_unless_locked(context, UUID(subject), messages.ExpiryDue())
-        case Kind.FINISH:
+        case JobKind.FINISH:
             _apply_unless_locked(context, UUID(subject), messages.FinishDue())
-        case Kind.RECONCILE:
+        case JobKind.RECONCILE:
             _reconcile(context, subject)
-        case Kind.RETENTION:
+        case JobKind.RETENTION:
             _delete_old(context, subject)
         case _:
             assert_never(kind)
@@ -141,7 +141,7 @@ def _apply_unless_locked(context: EventContext, order_id: UUID, message: Message
 
 
 def _relay_outbox(context: EventContext) -> None:
-    """Leases unsent or unconsumed events, then sends them outside any transaction."""
+    """Leases due events, then sends them outside any transaction; old ones are quarantined."""
     with context.transaction() as tx:
         rows = tx.fetch_all(outbox.take_due(BATCH))
         done = [row.event_id for row in rows if row.consumed]
@@ -239,7 +239,7 @@ def _apply_charge(tx: Transaction, entry: ProviderTransaction) -> None:
 
 
 def _apply_refund(tx: Transaction, entry: ProviderTransaction) -> None:
-    """Applies a refund; one whose row was lost by a restore gets its row again first."""
+    """Applies a refund; one whose row was lost by a restore is inserted first."""
     known = tx.fetch_one(refunds.with_key(entry.key))
     if known is not None:
         refunded = messages.Refunded(known.refund_id, entry.amount_minor, entry.currency)

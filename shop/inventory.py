@@ -16,7 +16,7 @@ from shop.primitives.statuses import ReservationStatus
 
 
 class HeldProduct(Row):
-    """A product of which the order's quantity is held."""
+    """A product whose ordered quantity is held."""
 
     product_id: int
 
@@ -28,27 +28,27 @@ class Availability(Row):
     available: int
 
 
-# All or nothing is the caller's decision: with fewer rows than lines it must roll back.
+# Fewer rows than lines mean that some are not in stock: the caller must roll back.
 HOLD = Query(
     HeldProduct,
     """
-with asked as (
+with requested as (
   select reservation_id, product_id, qty
   from unnest(%(reservation_ids)s::uuid[], %(product_ids)s::bigint[], %(quantities)s::int[])
     as a(reservation_id, product_id, qty)
   where exists (select from shop.orders where order_id = %(order_id)s::uuid)
 ), locked as (
-  select s.product_id from shop.stock s join asked using (product_id)
+  select s.product_id from shop.stock s join requested using (product_id)
   order by s.product_id for update of s
 ), held as (
   update shop.stock s set reserved = s.reserved + a.qty
-  from asked a join locked using (product_id)
+  from requested a join locked using (product_id)
   where s.product_id = a.product_id and s.on_hand - s.reserved >= a.qty
   returning s.product_id
 )
 insert into shop.reservations (reservation_id, order_id, product_id, qty, status)
 select a.reservation_id, %(order_id)s::uuid, a.product_id, a.qty, 'HELD'
-from asked a join held using (product_id) order by a.product_id
+from requested a join held using (product_id) order by a.product_id
 returning product_id
 """,
 )
@@ -142,7 +142,7 @@ select on_hand from opened
 """,
 )
 
-# At most two thousand million on hand: the integer then has room for returned goods.
+# At most two billion on hand, which leaves room in the integer for returned goods.
 RESTOCK = Query(
     Row,
     """
@@ -199,5 +199,5 @@ def create_stock(product_id: int, qty: int) -> Statement[Row]:
 
 
 def restock(product_id: int, qty: int) -> Statement[Row]:
-    """Adds ``qty`` to the stock; no row means that there is no product or no room for as many."""
+    """Adds ``qty`` to the stock; no row: no such product, or more than the maximum."""
     return RESTOCK(product_id=product_id, qty=qty)

@@ -1,4 +1,4 @@
-"""The ledger: append-only double entry.  Settlement is derived from it alone.
+"""The ledger: append-only double-entry bookkeeping, from which settlements are computed.
 
 Each posting belongs to one of sixteen hash chains; a trigger of the database computes the hash, so
 that no code can write a posting outside a chain.  ``posted_at`` is the database's now().

@@ -1,4 +1,4 @@
-"""Operator alerts: what a person has to look at.  Writer of ``alarms``."""
+"""Operator alerts: conditions that a person must handle.  Writer of ``alarms``."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def resolve(alarm_id: UUID) -> Statement[Row]:
 
 
 def resolve_about(kind: str, subjects: list[str]) -> Statement[Row]:
-    """Closes every open alert of a kind about these subjects."""
+    """Closes every open alert of this kind about one of these subjects."""
     return RESOLVE_ABOUT(kind=kind, subjects=subjects)

@@ -1,4 +1,4 @@
-"""How far reconciliation has read the provider's transactions.  Writer of ``reconciliation``."""
+"""When reconciliation runs, and how far it has read.  Writer of ``reconciliation``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from shop.adapters.statements import Command, Query, Row, Statement
 
 
 class Position(Row):
-    """Where to go on reading."""
+    """The cursor at which this run continues."""
 
     cursor: str
 
 
 # Postponed before the provider is called: while the provider is down this does not run in a loop,
-# and of two processes that found the row due the second one skips it.  ran_at is the time from
+# and of two processes that read the row as due the second one skips it.  ran_at is the time from
 # which payments count as new: one minute ago, because the row of a payment that is being committed
 # carries the time at which its transaction began.
 TAKE = Query(
@@ -49,7 +49,8 @@ update shop.reconciliation set cursor = '', next_run_at = now()
 """
 )
 
-# Five minutes after the first payment since the last run; without payments once a day.
+# In an hour, or in a day when this run read nothing; the view due_work makes it due earlier, five
+# minutes after the first new payment.
 FINISH = Command(
     """
 update shop.reconciliation set cursor = %(cursor)s,
@@ -65,7 +66,7 @@ def take(provider: str) -> Statement[Position]:
 
 
 def save_position(provider: str, cursor: str) -> Statement[Row]:
-    """Records how far this run has read, so that another can go on after a crash."""
+    """Records how far this run has read, so that another run continues there after a crash."""
     return SAVE_POSITION(provider=provider, cursor=cursor)
 
 

@@ -1,4 +1,4 @@
-"""Response bodies that several functions share.
+"""Response bodies that several functions return.
 
 Only their ``schema.py`` modules import this one, so that a handler without models does not load
 pydantic.

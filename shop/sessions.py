@@ -1,7 +1,7 @@
-"""The check that every request with a token makes: is its session still open?
+"""Checks that the session of an access token is still open.
 
 A token is valid for ten minutes and cannot be revoked, so the runtime sends this statement with the
-BEGIN of each request: it costs no further round trip, and log-out takes effect at once.
+BEGIN of each request with a token: it adds no round trip, and log-out takes effect at once.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A day is closed once, oldest first, when nothing can be posted to it any more; a closed day never
 changes, and later postings belong to a later day.  Open days are computed from the ledger when they
-are read.  The business time zone says where a day begins; it is fixed by the first closed day.
+are read.  The business time zone determines when a day begins; it is fixed by the first closed day.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from shop.adapters.statements import Query, Row, Statement
 
 DAYS_LISTED = 30
 MONTHS_LISTED = 12
-# how many days one tick closes: after a year without ticks, a few of them close everything
+# bounds a tick; after a year without ticks, four of them close everything
 DAYS_PER_TICK = 100
 
 
@@ -197,7 +197,7 @@ def open_days(*, time_zone: str) -> Statement[OpenDay]:
 
 
 def is_over(day: date, *, time_zone: str) -> Statement[DayIsOver]:
-    """Whether ``day`` ended 2 minutes ago and no transaction is open that began before its end."""
+    """Whether ``day`` ended 2 or more minutes ago and no open transaction began before its end."""
     return IS_OVER(day=day, time_zone=time_zone)
 
 

@@ -1,4 +1,4 @@
-"""The history of every status change: from, to, by whom and with which event.
+"""The history of every status change: from, to, by which actor and with which event.
 
 Writer of ``transitions``.
 """

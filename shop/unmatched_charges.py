@@ -1,4 +1,4 @@
-"""Charges that only the provider has: a restore removed our rows.  Writer of ``ghosts``.
+"""Charges that only the provider has, because a restore removed our rows.  Writer of ``ghosts``.
 
 A row is written once, when the provider's transactions show that all money of the charge was
 returned; from then on reconciliation does not report that charge any more.

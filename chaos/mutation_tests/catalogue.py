@@ -231,10 +231,10 @@ _STOCK = (
             Edit(
                 INVENTORY,
                 """set reserved = s.reserved + a.qty
-  from asked a join locked using (product_id)
+  from requested a join locked using (product_id)
   where s.product_id = a.product_id and s.on_hand - s.reserved >= a.qty""",
                 """set reserved = seen.reserved + a.qty
-  from asked a join (select product_id, on_hand, reserved from shop.stock) seen
+  from requested a join (select product_id, on_hand, reserved from shop.stock) seen
     using (product_id)
   where s.product_id = a.product_id and seen.on_hand - seen.reserved >= a.qty""",
             ),

@@ -1,4 +1,4 @@
-"""Serve the API documents: files beside this module, from fixed lists; no database.
+"""Serves the API documents: files of this folder, from fixed lists; uses no database.
 
 ``assets/rendered`` is written by ``make render``, ``assets/vendor`` is Swagger UI.
 """
@@ -36,7 +36,7 @@ ASSETS: Mapping[str, tuple[Path, str]] = {
     "groups.json": (RENDERED, JSON),
 }
 
-# Same origin only, nothing inline, no framing.  Swagger UI's images are data: addresses in its
+# Same origin only, nothing inline, no framing.  ``data:`` is needed for the images in Swagger UI's
 # style sheet.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -52,12 +52,12 @@ HEADERS: Mapping[str, str] = {
 
 
 def show_api_docs(_request: Request[None, None], _context: RequestContext) -> Response:
-    """Swagger UI, as HTML."""
+    """200 with Swagger UI, as HTML."""
     return _file(HERE, "api-docs.html", HTML)
 
 
 def show_asset(request: Request[None, None], _context: RequestContext) -> Response:
-    """A script, style sheet or image of the pages; 404 for any other name."""
+    """200 with a script, style sheet or image of the pages; 404 for any other name."""
     name = request.path["asset"]
     if name not in ASSETS:
         raise not_found("the file")
@@ -66,32 +66,32 @@ def show_asset(request: Request[None, None], _context: RequestContext) -> Respon
 
 
 def show_openapi(_request: Request[None, None], _context: RequestContext) -> Response:
-    """OpenAPI 3.1 of all functions."""
+    """200 with OpenAPI 3.1 of all functions."""
     return _file(RENDERED, "openapi.json", JSON)
 
 
 def show_openapi_of_group(request: Request[None, None], _context: RequestContext) -> Response:
-    """OpenAPI 3.1 of one group; 404 when there is no such group."""
-    return _listed(RENDERED, f"openapi-{request.path['group']}.json", JSON, "the group")
+    """200 with OpenAPI 3.1 of one group; 404 when there is no such group."""
+    return _file_if_present(RENDERED, f"openapi-{request.path['group']}.json", JSON, "the group")
 
 
 def show_asyncapi_page(_request: Request[None, None], _context: RequestContext) -> Response:
-    """The event catalogue, as HTML."""
+    """200 with the event catalogue, as HTML."""
     return _file(RENDERED, "asyncapi.html", HTML)
 
 
 def show_asyncapi(_request: Request[None, None], _context: RequestContext) -> Response:
-    """AsyncAPI 3.0 of all events."""
+    """200 with AsyncAPI 3.0 of all events."""
     return _file(RENDERED, "asyncapi.json", JSON)
 
 
 def show_event_schema(request: Request[None, None], _context: RequestContext) -> Response:
-    """JSON Schema of an event type and version; 404 when there is none."""
+    """200 with the JSON Schema of an event type and version; 404 when there is none."""
     folder = Path(next(iter(events.__path__))) / "schemas"
-    return _listed(folder, request.path["name"], "application/schema+json", "the schema")
+    return _file_if_present(folder, request.path["name"], "application/schema+json", "the schema")
 
 
-def _listed(folder: Path, name: str, media_type: str, what: str) -> Response:
+def _file_if_present(folder: Path, name: str, media_type: str, what: str) -> Response:
     if name not in _names_in(folder):
         raise not_found(what)
     return _file(folder, name, media_type)

@@ -1,7 +1,7 @@
 """Cancels an order, or refunds a part of it (``POST /orders/{orderId}/refunds``).
 
-Both change rows only: the provider is called afterwards by ``charge`` and ``refund``, which consume
-the events.
+Both operations only change rows.  The functions ``charge`` and ``refund`` call the provider
+afterwards, when they consume the events.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def cancel_order(request: Request[None, None], context: RequestContext) -> Respo
 def refund_order(request: Request[RefundOrder, None], context: RequestContext) -> Response:
     """201 with the accepted refund; 409 EXCEEDS_CAPTURE or NOT_REFUNDABLE; 422 another currency.
 
-    403 for the support agent's own order.  The amount and the reason come from the body.
+    403 when the order is the support agent's.
     """
     tx = context.tx
     order_id = queries.id_in(request.path)

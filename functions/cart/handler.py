@@ -1,4 +1,4 @@
-"""A customer's cart.  Every operation is one guarded statement."""
+"""Reads and changes a customer's cart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def show_cart(request: Request[None, None], context: RequestContext) -> Response:
-    """The caller's cart at today's prices; the total counts every line, available or not."""
+    """200 with the cart at current prices; the total includes lines that are not available."""
     lines = context.tx.fetch_all(carts.lines(request.user_id))
     total = sum(line.price_minor * line.qty for line in lines)
     body = {
@@ -29,7 +29,7 @@ def show_cart(request: Request[None, None], context: RequestContext) -> Response
 
 
 def add_item(request: Request[NewItem, None], context: RequestContext) -> Response:
-    """201 with the line and its summed quantity; 404 no product, 422 too much, 409 no stock."""
+    """201 with the line and its new quantity; 404 no product, 422 over a limit, 409 no stock."""
     body = request.body
     _, rows = context.tx.pipeline(
         carts.lock(request.user_id),
@@ -40,11 +40,11 @@ def add_item(request: Request[NewItem, None], context: RequestContext) -> Respon
     row = rows[0]
     if row.qty is not None:
         return Response(201, _represent(row, row.qty))
-    if row.had + body.quantity > carts.QUANTITY_MAX:
+    if row.qty_before + body.quantity > carts.QUANTITY_MAX:
         raise ClientError(
             422, "INVALID", f"a line may have at most {carts.QUANTITY_MAX} of a product"
         )
-    if row.had == 0 and row.lines >= carts.LINES_MAX:
+    if row.qty_before == 0 and row.lines >= carts.LINES_MAX:
         raise ClientError(422, "INVALID", f"a cart may have at most {carts.LINES_MAX} lines")
     raise _out_of_stock(row)
 
@@ -66,7 +66,7 @@ def change_item(request: Request[ItemChange, None], context: RequestContext) -> 
 
 
 def remove_item(request: Request[None, None], context: RequestContext) -> Response:
-    """204, also when the line was not in the cart; 404 for what is no product's number."""
+    """204, also when the line was not in the cart; 404 for an invalid product id."""
     product_id = parse_product_id(request.path["productId"])
     if product_id is None:
         raise not_found("the cart's line")

@@ -19,7 +19,7 @@ class NewItem(Model):
 
 
 class ItemChange(Model):
-    """How many of the product are to be in the cart; 0 or less removes the line."""
+    """The new quantity of a product in the cart; 0 or less removes the line."""
 
     quantity: Annotated[int, Field(ge=-(2**31), le=QUANTITY_MAX)]
 

@@ -1,4 +1,4 @@
-"""Collects an order's money: the two-phase call of ``shop/orders/charge.py``."""
+"""Charges an order at the payment provider: the two-phase call of ``shop/orders/charge.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Stores a dead letter and raises an operator alert.  One round trip."""
+"""Stores a dead letter and raises an operator alert.
+
+Three round trips: BEGIN, both statements, COMMIT.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ if TYPE_CHECKING:
 def store(letter: DeadLetter, context: EventContext) -> None:
     """Stores the letter and raises one alert for it; a repeated letter changes nothing.
 
-    Accepts every letter, since invalid events end here.
+    Nothing in the letter is validated, since invalid events become dead letters too.
     """
-    # !a: text that an attacker may have written is shown to operators in printable ASCII only
+    # !a: an attacker may have written this text, so operators see printable ASCII only
     detail = (
-        f"{letter.type!a} was not taken by {letter.destination!a}, status {letter.error_code!a}"
+        f"{letter.type!a} was not accepted by {letter.destination!a}, status {letter.error_code!a}"
     )
     context.tx.pipeline(
         dead_letters.store(letter),

@@ -1,7 +1,7 @@
-"""List, search and show products.
+"""Lists, searches and shows products.
 
 A cached list takes no round trip to PostgreSQL; one that is not cached takes three (BEGIN, query,
-COMMIT), and so does every other route here.
+COMMIT), like every other route of this function.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def list_categories(request: Request[None, None], context: RequestContext) -> Re
     return _conditional(request.headers, body, tag_of_bytes(body), {})
 
 
-def forget_lists(_event: Event, context: EventContext) -> None:
+def invalidate_lists(_event: Event, context: EventContext) -> None:
     """Invalidates every cached list, in case the changing function crashed after its commit."""
     catalog.invalidate_lists(context.services.cache)
 
@@ -72,7 +72,7 @@ def _read_page(tx: Transaction, page_request: PageRequest) -> Page:
     row = tx.fetch_one(
         catalog.page(
             sort=page_request.sort,
-            wanted=page_request.filters,
+            filters=page_request.filters,
             after=page_request.after,
             limit=page_request.limit,
         )

@@ -1,9 +1,10 @@
-"""Pages as ready bytes: a copy in the process, one in Redis, both under a version token.
+"""Caches pages as serialised bytes, in the process and in Redis, both under a version token.
 
-Every response first reads the token from Redis, so a changed price shows at once in every process;
-only while Redis does not respond a copy may be served unchecked, for a second.  A page expires
-after one second in Redis and one in a process, so stock in lists may lag by two.  The token is read
-before the database, so data from before a change is never cached under the token set after it.
+Every response first reads the token from Redis, so a changed price shows at once in every process.
+Only while Redis does not respond is a copy served unchecked, for at most a second.  A page expires
+after one second in Redis and one in a process, so stock in lists may be two seconds old.  The token
+is read before the database, so data from before a change is never cached under the token set after
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ COPIES_BYTES_MAX = 8 * 1024 * 1024
 
 @frozen
 class Page:
-    """A list as it is sent: JSON bytes, the Link to the next page or "", the entity tag of both."""
+    """One page of a list: JSON bytes, the Link to the next page or "", the entity tag of both."""
 
     body: bytes
     link: str
@@ -52,12 +53,15 @@ class PageCache:
         self._token = ""
 
     def find_or_make(self, cache: Cache, digest: str, read: Callable[[], Page]) -> Page:
-        """The page with this digest: one round trip to Redis when it is cached, else ``read()``."""
+        """The cached page with this digest, or what ``read()`` returns, which is then cached.
+
+        A cached page takes one round trip to Redis, or two after the version token changed.
+        """
         copy = self._copies.get(digest)
         if copy is not None and monotonic() - copy.read_at > COPY_SECONDS:
             copy = None
         last_token = self._token
-        found, entry = _look(cache, digest, last_token, copy)
+        found, entry = _read_token_and_entry(cache, digest, last_token, copy)
         token = list_version(cache, found)
         if copy is not None and token in (None, copy.token):
             return copy.page
@@ -101,10 +105,10 @@ def unpack(entry: bytes) -> Page | None:
     return page if page.etag == _tag(body, page.link) else None
 
 
-def _look(
+def _read_token_and_entry(
     cache: Cache, digest: str, last_token: str, copy: _Copy | None
 ) -> tuple[bytes | None, bytes | None]:
-    """The version token, and in the same round trip the entry under the last known token."""
+    """The version token and, in the same round trip, the entry under the last known token."""
     if copy is not None or not last_token:
         return cache.get(VERSION_KEY), None
     found, entry = cache.get_many(VERSION_KEY, _key(last_token, digest))

@@ -1,8 +1,8 @@
 """Keyset paging: the requested page, its cursor, and the Link to the next page.
 
 A cursor holds the last product's sort key and id, with a checksum over them, the sort and the
-filters: one that was invented, truncated, or issued for another list is rejected.  It is a position
-in public data, so the checksum needs no secret.
+filters: one that was made up, truncated, or issued for another list is rejected.  The checksum
+needs no secret, because the products are public.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ SPEC = FunctionSpec(
     subscriptions=(
         Subscription(
             event="product.changed",
-            handler="forget_lists",
+            handler="invalidate_lists",
             summary="Invalidate cached lists, in case the changing function crashed before it did.",
         ),
     ),

@@ -2,14 +2,14 @@
 
 An attempt on an account is counted before its password is verified, so concurrent guesses are
 counted like sequential ones; a correct password resets the count.  An attempt that ends without a
-verdict (the database was unavailable) is taken back, so that an outage locks out no one.
+verdict (the database was unavailable) is taken back, so that an outage locks no account.
 
 The count of a network holds failures only, and its limit is ten times an account's: an office, a
-school or a mobile carrier is one address with many users, while an attacker who tries one common
-password on many accounts, which no account's count shows, reaches fifty soon.
+school or a mobile carrier is one address with many users.  It stops an attacker who tries one
+common password on many accounts, which the counts of the accounts do not show.
 
-Five wrong passwords lock an account's log-in for the rest of the window.  That is the price of a
-hard limit; open sessions continue, and refreshing a session is not limited.
+Five wrong passwords lock an account's log-in for the rest of the window, also for its
+owner; open sessions continue, and refreshing a session is not limited.
 
 Keys are hashed, so Redis holds no e-mail address.  An unknown e-mail is counted like a known one.
 """
@@ -51,7 +51,10 @@ def count_failure(counters: Counters, client: str) -> None:
 
 
 def count_success(counters: Counters, email_key: str) -> None:
-    """Resets the account's count, not the network's, which its owner's own account would reset."""
+    """Resets the account's count.
+
+    The network's count stays: an attacker could reset it by logging in to an account of their own.
+    """
     counters.reset(account_counter(email_key))
 
 

@@ -1,7 +1,7 @@
-"""Open, renew and end sessions; publish the public keys.
+"""Opens, renews and ends sessions; publishes the public keys.
 
 These routes open their own transactions: the password is verified between two of them, so that no
-connection is held while Argon2 runs, and what a rejected refresh token revokes must be committed.
+connection is held while Argon2 runs, and a rejected refresh must commit the end of its session.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def show_keys(_request: Request[None, None], context: RequestContext) -> Respons
 
 
 def _verify_credentials(request: Request[Login, None], context: RequestContext) -> Credentials:
-    """The account that e-mail and password prove; counts the attempt and its result."""
+    """The account with this e-mail and password; counts the attempt and its result."""
     counters = context.services.counters
     email_key = accounts.email_key(request.body.email)
     attempt_limit.count_attempt(counters, email_key, request.client)

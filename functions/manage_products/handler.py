@@ -1,8 +1,8 @@
-"""Changes of the catalogue by staff.
+"""Adds and changes products, categories and stock for staff.
 
-Each change increments the product's version and announces product.changed in its transaction.  A
-restock announces it too but keeps the version, since a version guards what staff edit (If-Match),
-which stock is not.  After the commit the cached lists are invalidated.
+Each change of a product increments its version and emits product.changed in its transaction.  A
+restock emits the event too but keeps the version: the version is for concurrent edits (If-Match),
+and stock is not edited.  After the commit the cached lists are invalidated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def add_product(request: Request[NewProduct, None], context: RequestContext) -> Response:
     """201 with the product and its Location; 422 for an unknown category or another currency.
 
-    Two round trips: the product's id is needed for its stock and its event.
+    Four round trips, with BEGIN and COMMIT: stock and event need the id of the inserted product.
     """
     tx = context.tx
     body = request.body
@@ -64,12 +64,12 @@ def add_product(request: Request[NewProduct, None], context: RequestContext) -> 
 def change_product(request: Request[ProductChange, None], context: RequestContext) -> Response:
     """200 with the product; 428 without If-Match, 412 when it does not name the present version.
 
-    Of an entity tag only the version counts here: stock may move between reading and changing.
-    404, 412 and 422 are decided in this order.  Two round trips.
+    Only the version in an entity tag is compared: stock may change between reading and changing.
+    404, 412 and 422 are decided in this order.  Four round trips, with BEGIN and COMMIT.
     """
     tx = context.tx
     product_id = _product_id(request.path)
-    versions = _versions_wanted(request.headers.get("if-match"))
+    versions = _accepted_versions(request.headers.get("if-match"))
     change = catalog.Change(
         name=request.body.name,
         description=request.body.description,
@@ -91,7 +91,10 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
 
 
 def restock(request: Request[Restock, None], context: RequestContext) -> Response:
-    """200 with the product and its new stock; 404 when there is none.  Two round trips."""
+    """200 with the product and its new stock; 404 when there is none, 422 above the maximum.
+
+    Four round trips, with BEGIN and COMMIT.
+    """
     tx = context.tx
     product_id = _product_id(request.path)
     restocked, now = tx.pipeline(
@@ -126,7 +129,7 @@ def _product_id(path: Mapping[str, str]) -> int:
     return product_id
 
 
-def _versions_wanted(if_match: str | None) -> list[int] | None:
+def _accepted_versions(if_match: str | None) -> list[int] | None:
     if if_match is None:
         raise ClientError(
             428,

@@ -60,7 +60,7 @@ def _without_default(schema: dict[str, Any]) -> None:
     del schema["default"]
 
 
-# null is rejected; None stands for a property that is absent
+# null is rejected; None means that the property is absent
 _OPTIONAL: Any = Field(
     default=None,
     exclude_if=lambda value: value is None,
@@ -69,7 +69,7 @@ _OPTIONAL: Any = Field(
 
 
 class NewProduct(Model):
-    """A product to sell, and how many of it there are."""
+    """A new product and its initial stock."""
 
     name: Name
     description: Description = ""
@@ -80,7 +80,7 @@ class NewProduct(Model):
 
 
 class ProductChange(Model):
-    """What to change, at least one property.  Stock is changed by restocking and selling only."""
+    """The properties to change, at least one; stock is changed by restocking."""
 
     name: Name = _OPTIONAL
     description: Description = _OPTIONAL
@@ -96,13 +96,13 @@ class ProductChange(Model):
 
 
 class Restock(Model):
-    """How many to add to the stock."""
+    """The quantity to add to the stock."""
 
     quantity: Annotated[int, Field(ge=1, le=STOCK_MAX)]
 
 
 class NewCategory(Model):
-    """A category to put products in."""
+    """A new category."""
 
     name: CategoryName
 

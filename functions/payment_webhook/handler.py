@@ -1,4 +1,4 @@
-"""Takes a payment provider's signed webhook and applies it as its responses are applied."""
+"""Applies a payment provider's signed webhook to its order, as the response to a call is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def handle_webhook(request: Request[None, None], context: RequestContext) -> Response:
-    """204 when applied, repeated or irrelevant; 202 when it raises an operator alert.
+    """204 when applied, repeated or irrelevant; 202 when it raised an operator alert.
 
     401 without a valid and recent signature, 422 for a key that is not ours.
     """

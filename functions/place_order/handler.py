@@ -1,4 +1,4 @@
-"""Places an order: reserve the stock, fix the prices, announce it, respond.
+"""Places an order: reserves the stock, fixes the prices and emits order.placed.
 
 Three round trips: BEGIN with the claim of the idempotency key, everything below in one pipeline,
 and the stored response with COMMIT.  The payment is collected afterwards.
@@ -139,7 +139,7 @@ def _scope(request: PlacingRequest) -> str:
 
 
 def _cancel_expired_holders(request: PlacingRequest, tx: Transaction, lines: Lines) -> int:
-    """Undoes an order that lacks stock and frees what expired orders hold; returns how many."""
+    """Undoes an order that lacks stock; cancels and counts the expired orders that hold it."""
     assert request.caller is not None, "the route requires a token"
     tx.rollback_to_savepoint()
     return apply.cancel_expired_holders(
@@ -148,7 +148,7 @@ def _cancel_expired_holders(request: PlacingRequest, tx: Transaction, lines: Lin
 
 
 def _not_written(request: PlacingRequest, tx: Transaction, lines: Lines) -> Response:
-    """The order that was placed with this key, or the reason why these lines are not an order."""
+    """The order that was placed with this key before; otherwise raises why none was written."""
     if request.idempotency_key:
         existing = tx.fetch_one(
             orders.with_key(
@@ -156,7 +156,7 @@ def _not_written(request: PlacingRequest, tx: Transaction, lines: Lines) -> Resp
             )
         )
         if existing is not None:
-            # the key is older than its stored response
+            # the stored response was deleted after 7 days; the order still has the key
             tx.rollback_to_claim()
             return _created(tx, existing.order_id)
     prices = tx.fetch_all(orders.prices([product_id for product_id, _ in lines]))

@@ -1,4 +1,4 @@
-"""Read orders.  Row-level security hides the orders of other customers."""
+"""Reads orders.  Row-level security hides the orders of other customers."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _visible(tx: Transaction, request: Request[None, None], order_id: UUID) -> O
 
 
 def _entry(row: StatusHistoryEntry) -> dict[str, object]:
-    # the actor is shown without its id: customers must not learn the ids of staff accounts
+    # without its id: the ids of staff accounts must not be disclosed to customers
     return {
         "at": row.at.isoformat(),
         "entity": row.entity,

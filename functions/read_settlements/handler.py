@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def read_daily(request: Request[None, DailyQuery], context: RequestContext) -> Response:
-    """The requested day as one object (404 when nothing happened on it), or the newest 30."""
+    """The requested day as one object (404 without postings), or the newest 30."""
     settings = context.settings
     days = context.tx.fetch_all(
         settlement.daily(
@@ -31,7 +31,7 @@ def read_daily(request: Request[None, DailyQuery], context: RequestContext) -> R
 
 
 def read_monthly(request: Request[None, MonthlyQuery], context: RequestContext) -> Response:
-    """The requested month as one object (404 when nothing happened in it), or the newest 12."""
+    """The requested month as one object (404 without postings), or the newest 12."""
     settings = context.settings
     months = context.tx.fetch_all(
         settlement.monthly(

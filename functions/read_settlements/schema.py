@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, RootModel
 
 from shop.runtime.model import Model, QueryModel
 
-# other years are typing errors
+# a year outside this century is taken for a typing error
 DAY = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}$"
 MONTH = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"
 

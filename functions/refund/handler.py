@@ -1,4 +1,4 @@
-"""Executes refunds that were requested or decided: the two-phase call of ``shop/orders/refund.py``.
+"""Sends a refund to the payment provider: the two-phase call of ``shop/orders/refund.py``.
 
 It consumes ``refund.requested``.  The route ``POST /orders/{orderId}/refunds`` belongs to
 ``cancel_order``.

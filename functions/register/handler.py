@@ -1,4 +1,4 @@
-"""Creates an account, and shows it to its owner."""
+"""Creates an account, and shows the caller's account."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def register(request: Request[Registration, None], context: RequestContext) -> Response:
     """201 with the account; 409 for a taken e-mail, 422 for a password that is easy to guess.
 
-    A taken e-mail costs one password hash, as a free one does.  That it is taken is disclosed, as
-    the original's contract has it; the rate limit bounds how many addresses can be tried.
+    The password is hashed also when the e-mail is taken.  The 409 discloses that it is, as the
+    contract of the original shop does; the rate limit bounds how many addresses can be tried.
     """
     # imported here: read_me does not need argon2
     from shop.adapters.passwords import check_password, hash_password

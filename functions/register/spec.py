@@ -33,6 +33,6 @@ SPEC = FunctionSpec(
     ),
     emits=("user.registered",),
     needs=("postgres",),
-    # 80 MiB for the process and 19 MiB for each of four hashes at once, with room to spare
+    # 80 MiB for the process and 19 MiB for each of four hashes at once, fit
     scale=Scale(concurrency=8, max_scale=5, memory_mib=256),
 )

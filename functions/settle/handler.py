@@ -1,4 +1,4 @@
-"""Closes finished business days.  It can run any number of times, in parallel, with one result."""
+"""Closes finished business days; repeated and concurrent runs have the same result as one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def close_days(context: EventContext) -> None:
     """Closes every finished business day with unsettled postings, oldest first.
 
-    Stops at the first day that cannot be closed yet, since days close in order; the next tick tries
-    again.
+    Stops at the first day that cannot be closed yet, since days are closed in order; a later tick
+    continues.
     """
     time_zone = context.settings.business_time_zone
     with context.transaction() as tx:

@@ -1,4 +1,4 @@
-"""Does everything that is due, in batches, until nothing is (shop/due_jobs.py)."""
+"""Runs due jobs (``shop/due_jobs.py``) until none is left or the time of one tick is over."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Dead letters: events that ran out of retries or could never be processed, stored whole.
 
-A dead letter is stored without any validation, since invalid events end here too.  Replaying one
-sends its bytes again; the consumer's inbox makes that safe.
+A dead letter is stored without any validation, since invalid events become dead letters too.
+Replaying one sends its bytes again; the consumer's inbox makes that safe.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NUL_SHOWN = "\N{SYMBOL FOR NULL}"
 # three of these fit into one row of the unique index (2,704 bytes)
 IDENTITY_BYTES_MAX = 500
 
-# A letter that is delivered again after its replay is open again.
+# A letter that fails again after its replay is open again.
 STORE = Command(
     """
 insert into shop.dead_letters (dead_letter_id, event_id, source, type, subject, destination,

@@ -1,7 +1,7 @@
 """Idempotency keys (draft-ietf-httpapi-idempotency-key-header): one key, one effect, one response.
 
-The row is written in the transaction of the effect, so a crash leaves neither.  A second request
-with the key waits on the unique index for at most the role's ``lock_timeout``.
+The row and the effect are written in one transaction, so after a crash both exist or neither does.
+A second request with the key waits on the unique index for at most the role's ``lock_timeout``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEY = re.compile(r'(?P<quote>"?)(?P<key>[A-Za-z0-9_-]{16,64})(?P=quote)')
 
 
 class StoredResponse(Row):
-    """What is stored under a key; the response's columns are null until the request is done."""
+    """The row of a key; the columns of the response are null until the request is done."""
 
     fingerprint: bytes
     state: KeyState = enum_column(KeyState)

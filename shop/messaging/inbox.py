@@ -1,4 +1,4 @@
-"""The inbox: each consumer takes each event once, in the transaction of the event's effect."""
+"""The inbox: each consumer claims an event once, in the transaction of the event's effect."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ returning event_id
 
 
 def claim(*, consumer: str, source: str, event_id: str) -> Statement[Row]:
-    """Claims an event for a consumer; no row means that the consumer has taken it before."""
+    """Claims an event for a consumer; no row means that the consumer has claimed it before."""
     return CLAIM(consumer=consumer, source=source, event_id=event_id)

@@ -1,7 +1,7 @@
-"""The outbox: events are stored in the transaction that made them true.
+"""The outbox: an event is stored in the transaction of the change that it announces.
 
-A row is done when every subscriber's inbox holds it; until then it becomes due again and again.
-This is no queue: consumers read the order's rows, an event only says which order to look at.
+A row is done when every subscriber's inbox holds it; until then the event is sent again, at growing
+intervals.  Events may be reordered: they carry ids only, and consumers read the present rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class DueEvent(Row):
-    """An event to publish; done when ``consumed``, quarantined when ``too_old``."""
+    """A due event: done if ``consumed``, else to quarantine if ``too_old``, else to send."""
 
     event_id: UUID
     source: str
@@ -34,7 +34,7 @@ class DueEvent(Row):
     too_old: bool
 
 
-# An event without a request of its own, such as a timer's, continues the trace of its order.
+# An event that no request caused, such as a timer's, continues the trace of its order.
 INSERT = Command(
     """
 insert into shop.outbox
@@ -48,7 +48,7 @@ from unnest(%(event_ids)s::uuid[], %(types)s::text[], %(subjects)s::text[],
 """
 )
 
-# A type without subscribers is done once it is sent.
+# An event without subscribers is done once it is sent.
 MARK_SENT = Command(
     """
 update shop.outbox o set sent_at = coalesce(sent_at, now()), tries = tries + 1,
@@ -60,8 +60,8 @@ where event_id = any(%(event_ids)s::uuid[]) and done_at is null
 """
 )
 
-# Two subscribers that commit at once may not see each other; the sweep then finds the row due.
-# A consumed event was sent, even when the publisher is too late to record it.
+# Two subscribers that commit at once may not see each other's row; then the sweep marks it done.
+# sent_at is set too, in case the publisher has not recorded it yet.
 MARK_CONSUMED = Command(
     """
 update shop.outbox o set done_at = now(), sent_at = coalesce(sent_at, now())
@@ -90,7 +90,7 @@ limit %(batch)s
 """,
 )
 
-# While it is being sent, other relays skip it; after a crash it becomes due again.
+# While an event is being sent, other relays skip it; after a crash it becomes due again.
 LEASE = Command(
     """
 update shop.outbox set next_try_at = now() + interval '10 seconds'
@@ -170,12 +170,12 @@ def mark_consumed(event_id: str, consumer: str) -> Statement[Row]:
 
 
 def mark_done(event_ids: list[UUID]) -> Statement[Row]:
-    """Marks events done that every subscriber has taken."""
+    """Marks events done that every subscriber has consumed."""
     return MARK_DONE(event_ids=event_ids)
 
 
 def quarantine(event_ids: list[UUID]) -> Statement[Row]:
-    """Stops sending events that were not consumed within a day."""
+    """Stops sending these events, which were not consumed within a day."""
     return QUARANTINE(event_ids=event_ids)
 
 

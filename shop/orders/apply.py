@@ -2,10 +2,10 @@
 
 ``apply_message`` is the only way in which an order, its payments, its refunds or its reservations
 change after the order was placed.  It locks the order's row (the aggregate's only mutex) and reads
-the rows in one round trip, lets ``decide.decide`` decide, and writes the effects through the table
+the rows in one round trip, calls ``decide.decide``, and writes the effects through the table
 owners in a second one.
 
-A handler that has to check something before the write calls ``lock``, ``decide_on`` and ``write``
+A handler that makes further checks before the write calls ``lock``, ``decide_on`` and ``write``
 itself, in this order.
 """
 
@@ -154,8 +154,8 @@ def lock_or_skip(tx: Transaction, order_id: UUID) -> bool:
 def cancel_expired_holders(tx: Transaction, product_ids: list[int], *, role: str) -> int:
     """Cancels expired orders that still hold these products; returns how many.
 
-    They may belong to other customers, so the transaction acts as ``expiry`` meanwhile and as
-    ``role`` afterwards.  The order of locks is that of every transaction: first orders, without
+    They may belong to other customers, so the transaction has the role ``expiry`` meanwhile and
+    ``role`` afterwards.  Locks are taken in the order of every transaction: first orders, without
     waiting, then all their stock rows in ascending product id.  The caller must not have locked
     any stock yet.
     """
@@ -251,15 +251,15 @@ class _Batch:
             statements.append(statement)
         if self._changes:
             changes = [
-                change if place is None else change.announced_by(event_ids[place])
-                for change, place in self._changes
+                change if index is None else change.announced_by(event_ids[index])
+                for change, index in self._changes
             ]
             statements.append(status_history.record(self.tx, self.order_id, changes))
         return statements
 
 
 def _event_class(name: str) -> Callable[..., ShopEvent]:
-    # ShopEvent's fields differ by class, so the ids are checked when an event is made
+    # the fields of ShopEvent differ by class, so the ids are checked when an event is created
     return class_of(name)
 
 

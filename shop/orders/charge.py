@@ -1,7 +1,7 @@
 """Collects an order's money: commit the intent, call the provider, record the outcome.
 
 The intent is committed before the provider is called.  Every outcome, also an unknown one, becomes
-a message for ``apply``, whether it arrives as response, webhook, poll or reconciliation.
+a message for ``apply``, whether it is read from a response, a webhook, a poll or reconciliation.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ def prepare(tx: Transaction, order_id: UUID) -> PendingCharge | None:
 
 
 def resume(tx: Transaction, payment_id: UUID) -> PendingCharge | None:
-    """Takes up a due payment again (timer T3): confirm it, or cancel it when it is not wanted.
+    """The call for a due payment (timer T3): confirm it, or cancel it if it is no longer needed.
 
-    Postpones it first, so that after a crash here another process tries again later.
+    Postpones the payment first, so that after a crash another process tries again later.  None when
+    it is not due, not open, or locked by another transaction.
     """
     due = tx.fetch_one(payments.due(payment_id))
     if due is None or not apply.lock_or_skip(tx, due.order_id):

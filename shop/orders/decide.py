@@ -1,7 +1,7 @@
 """The order's rules, as one pure function: rows in, effects out.
 
-``decide(state, message)`` is what every handler and timer runs under the order's lock, and what the
-exhaustive model and the property tests drive.  It reads no clock and does no I/O: what depends on
+Every handler and timer calls ``decide(state, message)`` under the order's lock; the exhaustive
+model and the property tests call it too.  It reads no clock and does no I/O: what depends on
 time is a boolean of the state, compared by the database.
 
 A message that does not fit the rows has no effects, so duplicate, late and reordered events change
@@ -63,7 +63,7 @@ from shop.primitives.statuses import (
 
 ATTEMPTS_MAX = 3
 CLOSED_ORDER: Final = (OrderStatus.CANCELLING, OrderStatus.CANCELLED)
-# the id of a row that ``after_effects`` adds: the real one is made when the row is written
+# the id of a row that ``after_effects`` adds: the real one is generated when the row is written
 NEW_ID = UUID(int=0)
 
 ProviderCall = Literal["confirm", "cancel"]
@@ -79,8 +79,8 @@ def decide(state: OrderState, message: Message) -> Effects:
 
 def provider_call(state: OrderState, payment: Payment) -> ProviderCall:
     """Which call resolves an open payment: ``confirm`` it, or ``cancel`` its intent."""
-    is_wanted = state.order.status == OrderStatus.PENDING and payment.may_charge
-    return "confirm" if is_wanted else "cancel"
+    is_needed = state.order.status == OrderStatus.PENDING and payment.may_charge
+    return "confirm" if is_needed else "cancel"
 
 
 # C901: one case for each member of the union
@@ -140,7 +140,7 @@ def _captured(state: OrderState, message: Captured) -> Effects:
     if payment is None or payment.status == PaymentStatus.CAPTURED:
         return NOTHING
     if (message.amount_minor, message.currency) != (payment.amount_minor, payment.currency):
-        detail = f"the provider says {message.amount_minor} {message.currency}"
+        detail = f"the provider reports {message.amount_minor} {message.currency}"
         return (RaiseAlert("amount_mismatch", payment.payment_id, detail),)
     pays = payment.status in OPEN_PAYMENT and state.order.status == OrderStatus.PENDING
     late_capture = payment.status not in OPEN_PAYMENT or (
@@ -272,7 +272,7 @@ def _refunded(state: OrderState, message: Refunded) -> Effects:
     currency = state.order.currency
     ours, named = (refund.amount_minor, currency), (message.amount_minor, message.currency)
     if message.amount_minor is not None and named != ours:
-        detail = f"the provider says {message.amount_minor} {message.currency} were refunded"
+        detail = f"the provider reports {message.amount_minor} {message.currency} were refunded"
         return (RaiseAlert("amount_mismatch", refund.refund_id, detail),)
     if refund.status == RefundStatus.REJECTED:
         return (
@@ -291,7 +291,7 @@ def _refunded(state: OrderState, message: Refunded) -> Effects:
 def _refund_rejected(state: OrderState, message: RefundRejected) -> Effects:
     refund = state.refund(message.refund_id)
     if refund is not None and refund.status == RefundStatus.SUCCEEDED:
-        # Stripe can reverse a succeeded refund (a closed account): we hold the money again
+        # Stripe can reverse a succeeded refund (a closed account): the shop has the money again
         return (
             RaiseAlert(
                 "rejection_after_refund", refund.refund_id, "the provider reversed a refund"

@@ -52,7 +52,7 @@ class ChangePaymentStatus:
 
 @frozen
 class PostponePayment:
-    """Schedules the next look at a payment of unknown outcome, later with each try."""
+    """Schedules the next call about an open payment, with a longer delay after each try."""
 
     payment_id: UUID
 
@@ -61,7 +61,7 @@ class PostponePayment:
 class OpenRefund:
     """Creates a refund as an intent and reserves its amount on the payment.
 
-    ``refund_id`` is that of a refund whose row was lost; None: a new one.
+    ``refund_id`` is set for a refund whose row was lost; None creates a new id.
     """
 
     payment_id: UUID
@@ -83,7 +83,7 @@ class ChangeRefundStatus:
 
 @frozen
 class PostponeRefund:
-    """Schedules the next try of a refund with its key, later with each try."""
+    """Schedules the next try of an open refund, with a longer delay after each try."""
 
     refund_id: UUID
 

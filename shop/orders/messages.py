@@ -1,4 +1,4 @@
-"""What can happen to an order: the messages that ``decide`` takes, a closed union."""
+"""The messages that ``decide`` accepts, a closed union: everything that can happen to an order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ChargeDue:
 
 @frozen
 class Captured:
-    """The provider holds the money of a payment."""
+    """The provider captured a payment."""
 
     payment_id: UUID
     amount_minor: int
@@ -54,14 +54,14 @@ class PaymentMismatched:
 
 @frozen
 class PayAgainRequested:
-    """The customer tries to pay once more after a decline."""
+    """The customer requested another attempt after a decline."""
 
     payment_method: str
 
 
 @frozen
 class CancelRequested:
-    """The order is to be cancelled."""
+    """A user or an operator requested to cancel the order, or it expired."""
 
     reason: CancelReason
 
@@ -73,7 +73,7 @@ class ExpiryDue:
 
 @frozen
 class RefundRequested:
-    """Support refunds a part of the payment."""
+    """Support requested to refund a part of the payment."""
 
     amount_minor: int
     reason: str
@@ -81,7 +81,7 @@ class RefundRequested:
 
 @frozen
 class Refunded:
-    """The provider returned the money; without an amount: the adapter has compared it already."""
+    """The provider executed a refund; no amount means that the adapter has compared it already."""
 
     refund_id: UUID
     amount_minor: int | None = None

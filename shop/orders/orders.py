@@ -1,4 +1,4 @@
-"""Orders and their lines: the only writer of ``orders`` and ``order_lines``."""
+"""Orders and their lines.  Writer of ``orders`` and ``order_lines``."""
 
 from __future__ import annotations
 
@@ -50,16 +50,17 @@ class LockedOrder(Row):
     is_hard_expired: bool
 
 
-# The price is read at this moment.  Fewer rows than lines mean that a product is unknown.
+# No rows: a product is not for sale, the currencies differ, the total is too large, or the key was
+# used before.  Otherwise one row per line.
 PLACE = Query(
     PlacedLine,
     """
-with asked as (
+with requested as (
   select product_id, qty
   from unnest(%(product_ids)s::bigint[], %(quantities)s::int[]) as a(product_id, qty)
 ), priced as (
   select p.product_id, a.qty, p.price_minor, p.currency
-  from asked a join shop.products p using (product_id) where p.active
+  from requested a join shop.products p using (product_id) where p.active
 ), placed as (
   insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method,
     idem_scope, idem_key, expires_at, hard_expires_at, charge_at)
@@ -178,7 +179,10 @@ def place(
     hard_seconds: int,
     total_max: int,
 ) -> Statement[PlacedLine]:
-    """Creates a PENDING order of ``(product_id, qty)`` lines at present prices; a row per line."""
+    """Creates a PENDING order of ``(product_id, qty)`` lines at current prices.
+
+    Returns a row per line, or none when these lines cannot be an order or the key was used before.
+    """
     return PLACE(
         order_id=order_id,
         user_id=user_id,

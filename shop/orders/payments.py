@@ -8,7 +8,7 @@ from uuid import UUID
 from shop.adapters.statements import Query, Row, Statement, enum_column
 from shop.primitives.statuses import PaymentStatus
 
-# Stripe keeps an idempotency key for 24 h; nothing is sent with a key that old.
+# Shorter than the 24 h for which Stripe keeps an idempotency key: a later call could charge twice.
 CHARGE_WINDOW_SECONDS = 20 * 3600
 
 
@@ -113,7 +113,7 @@ returning payment_id
 """,
 )
 
-# The first process postponed it: another one that read the same list of due rows skips it.
+# Of several processes that read the same list of due rows, the first postpones the payment.
 DUE = Query(
     OrderOfPayment,
     """
@@ -153,7 +153,7 @@ def of_order(order_id: UUID) -> Statement[PaymentRow]:
 
 
 def open_attempt(*, payment_id: UUID, order_id: UUID, attempt: int) -> Statement[PaymentRow]:
-    """Creates an attempt over the order's total, with its own provider key."""
+    """Creates an attempt over the order's total, with a provider key made of its id."""
     return OPEN(
         payment_id=payment_id,
         order_id=order_id,
@@ -186,7 +186,7 @@ def reserve_refund(payment_id: UUID, amount_minor: int) -> Statement[Row]:
 
 
 def postpone(payment_id: UUID) -> Statement[Row]:
-    """Sets an open payment's next due time, later with each try."""
+    """Postpones an open payment, with a longer delay after each try."""
     return POSTPONE(payment_id=payment_id)
 
 

@@ -1,4 +1,4 @@
-"""Orders as their readers see them: one row type, one JSON representation.  Writes nothing."""
+"""Reads orders for responses: one row type and one JSON representation.  Writes nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OrderView(Row):
 
 
 class StatusHistoryEntry(Row):
-    """One status change of an order or of what belongs to it."""
+    """One status change of an order or of one of its payments, refunds or reservations."""
 
     at: datetime
     entity: str
@@ -84,17 +84,17 @@ def order(order_id: UUID) -> Statement[OrderView]:
 
 
 def orders_of_user(user_id: int, *, before: UUID | None, limit: int) -> Statement[OrderView]:
-    """A user's orders, newest first, from the one before ``before``."""
+    """A user's orders that are older than ``before`` (None: all), newest first."""
     return ORDERS_OF_USER(user_id=user_id, before=before, limit=limit)
 
 
 def status_history(order_id: UUID, *, limit: int) -> Statement[StatusHistoryEntry]:
-    """Every status change of an order and of what belongs to it, oldest first."""
+    """At most ``limit`` status changes of an order and of its other rows, oldest first."""
     return STATUS_HISTORY(order_id=order_id, limit=limit)
 
 
 def id_in(path: Mapping[str, str]) -> UUID:
-    """The order id of a path; 404, as for an unknown order, when it is not an id."""
+    """The order id in a path; raises the 404 of an unknown order when it is not an id."""
     order_id = parse_uuid(path["orderId"])
     if order_id is None:
         raise not_found("the order")

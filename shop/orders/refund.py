@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @frozen
 class PendingRefund:
-    """A refund to send under its own key; ``is_repeated`` if it may have been sent before."""
+    """A refund to send; ``is_repeated`` if it may have been sent before."""
 
     order_id: UUID
     refund_id: UUID
@@ -53,8 +53,8 @@ def prepare(tx: Transaction, refund_id: UUID) -> PendingRefund | None:
 def execute(provider: Provider, pending: PendingRefund, _: OpenTransaction) -> RefundOutcome:
     """Sends the refund; a response that does not match is checked against its transactions.
 
-    A refund that may have been sent before is looked up first: a provider that has forgotten the
-    key (Stripe does so after 24 h) would execute it a second time.
+    A refund that may have been sent before is looked up first: a provider that no longer keeps the
+    key (Stripe keeps it for 24 h) would execute it a second time.
     """
     if pending.is_repeated:
         found = provider.find_refund(pending.call)

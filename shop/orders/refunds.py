@@ -1,4 +1,4 @@
-"""Refunds: a row per amount to return, with its own provider key.  Writer of ``refunds``."""
+"""Refunds: a row and a provider key for each amount to return.  Writer of ``refunds``."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def open_refund(
     reason: str,
     requested_by: int | None,
 ) -> Statement[Row]:
-    """Creates a refund, with its own provider key."""
+    """Creates a refund, with a provider key made of its id."""
     return OPEN(
         refund_id=refund_id,
         payment_id=payment_id,
@@ -147,7 +147,7 @@ def change_status(
 
 
 def postpone(refund_id: UUID) -> Statement[Row]:
-    """Sets an open refund's next due time, later with each try."""
+    """Postpones an open refund, with a longer delay after each try."""
     return POSTPONE(refund_id=refund_id)
 
 

@@ -55,7 +55,7 @@ def test_unsigned_event_is_stored_byte_for_byte_with_an_operator_alert(shop: Sho
         {
             "kind": "dead_letter",
             "subject": f"/somewhere/else poison-1 {CHARGE}",
-            "detail": f"'com.msashop.order.placed.v1' was not taken by '{CHARGE}', status '422'",
+            "detail": f"'com.msashop.order.placed.v1' was not accepted by '{CHARGE}', status '422'",
             "resolved_at": None,
         }
     ]

@@ -310,7 +310,7 @@ def test_korean_search_uses_the_trigram_index(shop: ShopHarness) -> None:
         "insert into shop.stock (product_id, on_hand) select product_id, 1 from made"
     )
     shop.sql("vacuum analyze shop.products, shop.stock")
-    page = catalog.page(sort="id", wanted=Filter(name="테스트 상품"), after=None, limit=20)
+    page = catalog.page(sort="id", filters=Filter(name="테스트 상품"), after=None, limit=20)
 
     with psycopg.connect(shop.role_url("catalog_ro")) as connection:
         trigrams = connection.execute("select show_trgm('상품')").fetchone()

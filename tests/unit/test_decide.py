@@ -191,12 +191,12 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
     "captured with another amount raises an alert": (
         state_of(PENDING, OPEN),
         Captured(P1, TOTAL + 1, "KRW"),
-        (RaiseAlert("amount_mismatch", P1, f"the provider says {TOTAL + 1} KRW"),),
+        (RaiseAlert("amount_mismatch", P1, f"the provider reports {TOTAL + 1} KRW"),),
     ),
     "captured with another currency raises an alert": (
         state_of(PENDING, OPEN),
         Captured(P1, TOTAL, "USD"),
-        (RaiseAlert("amount_mismatch", P1, f"the provider says {TOTAL} USD"),),
+        (RaiseAlert("amount_mismatch", P1, f"the provider reports {TOTAL} USD"),),
     ),
     "captured for an unknown payment changes nothing": (state_of(PENDING), CAPTURED_1, NOTHING),
     # ------------------------------------------------------------ declined, voided, unclear
@@ -508,7 +508,7 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
             refund(RefundStatus.INTENT, 300),
         ),
         Refunded(R1, 299, "KRW"),
-        (RaiseAlert("amount_mismatch", R1, "the provider says 299 KRW were refunded"),),
+        (RaiseAlert("amount_mismatch", R1, "the provider reports 299 KRW were refunded"),),
     ),
     "refunded in another currency raises an alert": (
         state_of(
@@ -517,7 +517,7 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
             refund(RefundStatus.UNKNOWN, 300),
         ),
         Refunded(R1, 300, "USD"),
-        (RaiseAlert("amount_mismatch", R1, "the provider says 300 USD were refunded"),),
+        (RaiseAlert("amount_mismatch", R1, "the provider reports 300 USD were refunded"),),
     ),
     "the last refund cancels a cancelling order": (
         state_of(CANCELLING, ALL_RESERVED, refund(RefundStatus.UNKNOWN)),
