@@ -191,7 +191,7 @@ def test_only_ticks_without_progress_back_off(
         waited.append(idle_ticks and 2 ** (idle_ticks - 1))
         return 0.0
 
-    async def sleep(_: Clock, __: float, *, wakes: bool) -> None:
+    async def sleep(_: Clock, __: float, *, ends_with_traffic: bool) -> None:
         await asyncio.sleep(0)  # slow: lets the other tasks run, without a pause
 
     monkeypatch.setattr(Clock, "_pause", record_pause)
