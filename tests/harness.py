@@ -491,6 +491,11 @@ class FlowHarness:
         """Loses every event that the broker accepted."""
         self.broker.take()
 
+    def take_charge_delivery(self) -> Callable[[], Response]:
+        """Takes the newest ``order.placed``, discards the rest; the result sends it to charge."""
+        placed = [m for m in self.broker.take() if _event_name(m) == "order.placed"]
+        return lambda: self._post(placed[-1], "charge")
+
     # ------------------------------------------------------------ timers
 
     def sweep_all(self) -> None:

@@ -1,5 +1,8 @@
 """The proxy forwards bytes unchanged unless an edge has a toxic."""
 
+# The proxy's process is stopped to prove that its end is reported.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio

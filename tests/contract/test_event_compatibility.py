@@ -40,7 +40,7 @@ CURRENT = {c.type: shape_of(c) for c in vocabulary.EVENTS}
 VALIDATORS = {
     c: Draft202012Validator(schema_of(c), validate_formats=True) for c in vocabulary.EVENTS
 }
-VALUES = {
+VALUES: dict[object, st.SearchStrategy[object]] = {  # by the annotation of the field
     UUID: st.uuids(),
     int: st.integers(1, BIGINT_MAX),
     date: st.dates(),

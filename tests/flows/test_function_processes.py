@@ -3,6 +3,9 @@
 Each process is started as a platform starts it, with its settings in the environment.
 """
 
+# The server's settings are not visible over HTTP.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import json
@@ -179,6 +182,7 @@ def test_idle_connections_outlive_those_of_queue_proxy() -> None:
     made = server._server(4)
 
     assert server.KEEP_ALIVE_MILLISECONDS > 90_000
+    assert made.http1_settings is not None
     assert made.http1_settings.header_read_timeout == server.KEEP_ALIVE_MILLISECONDS
     assert made.workers_kill_timeout == server.DRAIN_SECONDS
 

@@ -288,13 +288,14 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
 
 def _placed_with_key(flow: FlowHarness, buyer: Person, product: int, key: str) -> str:
     """Places an order twice with one key; the client log records both responses."""
+    order_id = ""
     for _ in range(2):
         body = {"productId": product, "quantity": 2, "paymentMethod": "CARD"}
         answer = buyer.post("/orders", body, key=key)
         digest = hashlib.sha256(answer.body).hexdigest()
         row = (buyer.user_id, "POST /orders", key, answer.status, digest, answer.json["id"])
         flow.client_operations.append(row)
-    order_id: str = answer.json["id"]
+        order_id = answer.json["id"]
     return order_id
 
 

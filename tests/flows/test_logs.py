@@ -1,5 +1,8 @@
 """Logs: one line per message, with function, route, status, duration and trace, without secrets."""
 
+# The loaded function is replaced between two requests.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import json

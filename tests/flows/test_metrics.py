@@ -1,5 +1,8 @@
 """Metrics of a process: a separate port, loaded after the first response, correct values."""
 
+# The state of the metrics thread is not visible over HTTP.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -15,8 +16,8 @@ from tests.harness import (
     UNPAID,
     FlowHarness,
     MakeShop,
-    Message,
     Person,
+    Response,
     assert_idle_and_consistent,
     run_concurrently,
 )
@@ -153,17 +154,7 @@ def test_concurrent_cancels_return_the_stock_once(samples: Samples) -> None:
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
 
 
-def _charge_event(flow: FlowHarness) -> Message:
-    """Takes the newest order.placed event from the broker; discards the others."""
-    placed = [m for m in flow.broker.take() if m[0]["ce-type"].endswith("order.placed.v1")]
-    return placed[-1]
-
-
-def _charge(flow: FlowHarness, message: Message) -> Any:
-    return lambda: flow.shop.post_event("charge", *message)
-
-
-def _cancel(buyer: Person, order_id: str) -> Any:
+def _cancel(buyer: Person, order_id: str) -> Callable[[], Response]:
     return lambda: buyer.patch(f"/orders/{order_id}/cancel")
 
 
@@ -172,9 +163,9 @@ def test_concurrent_cancel_and_charge_end_cancelled(flow: FlowHarness) -> None:
     ends: Counter[str] = Counter()
     for _ in range(ROUNDS):
         order = buyer.order(product)
-        event = _charge_event(flow)
+        charge = flow.take_charge_delivery()
 
-        charged, cancelled = run_concurrently(_charge(flow, event), _cancel(buyer, order["id"]))
+        charged, cancelled = run_concurrently(charge, _cancel(buyer, order["id"]))
 
         assert charged.status == 204
         assert cancelled.status == 200

@@ -12,7 +12,7 @@ import pytest
 from shop import carts
 from shop.adapters.db import Database
 from shop.adapters.statements import Query, Row
-from tests.harness import Person, Response, ShopHarness
+from tests.harness import Person, Response, ShopHarness, run_concurrently
 from tests.sample_requests import Samples
 
 KEY = "a-key-of-this-test-01"
@@ -34,21 +34,9 @@ def quantities(buyer: Person) -> dict[int, int]:
     return {line["productId"]: line["quantity"] for line in answer.json["items"]}
 
 
-def all_at_once(*acts: Callable[[], Response]) -> list[int]:
-    """The statuses of calls that start together."""
-    start = threading.Barrier(len(acts))
-    statuses: list[int] = []
-
-    def run(act: Callable[[], Response]) -> None:
-        start.wait()
-        statuses.append(act().status)
-
-    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sorted(statuses)
+def statuses_of(*calls: Callable[[], Response]) -> list[int]:
+    """Makes the calls concurrently; returns their statuses in ascending order."""
+    return sorted(response.status for response in run_concurrently(*calls))
 
 
 # ---------------------------------------------------------------- reading
@@ -289,7 +277,7 @@ def test_delete_of_the_cart_removes_every_line(shop: ShopHarness, buyer: Person)
 def test_concurrent_additions_are_all_counted(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=100)
 
-    statuses = all_at_once(*[lambda: add(buyer, product, 2)] * 8)
+    statuses = statuses_of(*[lambda: add(buyer, product, 2)] * 8)
 
     assert statuses == [201] * 8
     assert quantities(buyer) == {product: 16}
@@ -298,7 +286,7 @@ def test_concurrent_additions_are_all_counted(shop: ShopHarness, buyer: Person) 
 def test_concurrent_additions_do_not_exceed_the_stock(shop: ShopHarness, buyer: Person) -> None:
     product = shop.product(stock=5)
 
-    statuses = all_at_once(*[lambda: add(buyer, product, 2)] * 6)
+    statuses = statuses_of(*[lambda: add(buyer, product, 2)] * 6)
 
     assert statuses == [201, 201, 409, 409, 409, 409]
     assert quantities(buyer) == {product: 4}
@@ -309,7 +297,7 @@ def test_concurrent_fiftieth_lines_add_one(shop: ShopHarness, buyer: Person) -> 
         add(buyer, shop.product())
     last = [shop.product() for _ in range(4)]
 
-    statuses = all_at_once(*[lambda p=product: add(buyer, p) for product in last])
+    statuses = statuses_of(*[lambda p=product: add(buyer, p) for product in last])
 
     assert statuses == [201, 422, 422, 422]
     assert len(quantities(buyer)) == 50

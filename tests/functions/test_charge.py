@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,6 @@ from tests.harness import (
     UNREACHABLE,
     FlowHarness,
     MakeShop,
-    Message,
     assert_idle_and_consistent,
     run_concurrently,
 )
@@ -126,23 +124,13 @@ def test_third_decline_cancels_the_order(flow: FlowHarness) -> None:
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
 
 
-def _charge_event(flow: FlowHarness) -> Message:
-    """Takes the newest order.placed event from the broker; discards the others."""
-    placed = [m for m in flow.broker.take() if m[0]["ce-type"].endswith("order.placed.v1")]
-    return placed[-1]
-
-
-def _charge(flow: FlowHarness, message: Message) -> Any:
-    return lambda: flow.shop.post_event("charge", *message)
-
-
 def test_concurrent_duplicate_events_charge_once(flow: FlowHarness) -> None:
     buyer, product = flow.shop.person(), flow.shop.product(stock=ROUNDS)
     for _ in range(ROUNDS):
         order = buyer.order(product)
-        event = _charge_event(flow)
+        charge = flow.take_charge_delivery()
 
-        answers = run_concurrently(*[_charge(flow, event)] * 4)
+        answers = run_concurrently(*[charge] * 4)
 
         assert {a.status for a in answers} <= {204, 503}
         assert flow.order_state(order["id"])["payments"] == ["CAPTURED"]

@@ -1,5 +1,10 @@
 """list_products: products for sale, in pages of a keyset cursor, cached without stale prices."""
 
+# redis-py does not type its keyword arguments.
+# pyright: reportUnknownMemberType=false
+# The memory that the in-process copies use is not visible over HTTP.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import base64

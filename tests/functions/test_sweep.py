@@ -1,22 +1,25 @@
 """sweep: due jobs: unsent events, open payments, expiry, reconciliation and retention."""
 
+# Reconciliation is interrupted between two comparisons.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import os
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import psycopg
 import pytest
 
 from shop import due_jobs, reconciliation
+from shop.adapters.payment_provider.protocol import ProviderTransaction
 from shop.primitives.errors import Unavailable
+from shop.runtime.event_context import EventContext
 from tests.harness import (
     UNREACHABLE,
     FlowHarness,
     MakeShop,
-    Message,
     assert_idle_and_consistent,
     run_concurrently,
 )
@@ -93,25 +96,15 @@ def test_open_payment_delays_expiry_until_the_hard_limit(flow: FlowHarness) -> N
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
 
 
-def _charge_event(flow: FlowHarness) -> Message:
-    """Takes the newest order.placed event from the broker; discards the others."""
-    placed = [m for m in flow.broker.take() if m[0]["ce-type"].endswith("order.placed.v1")]
-    return placed[-1]
-
-
-def _charge(flow: FlowHarness, message: Message) -> Any:
-    return lambda: flow.shop.post_event("charge", *message)
-
-
 def test_concurrent_expiry_and_charge_end_paid_or_cancelled(flow: FlowHarness) -> None:
     buyer, product = flow.shop.person(), flow.shop.product(stock=ROUNDS)
     ends: Counter[str] = Counter()
     for _ in range(ROUNDS):
         order = buyer.order(product)
-        event = _charge_event(flow)
+        charge = flow.take_charge_delivery()
         flow.expire_order(order["id"])
 
-        run_concurrently(_charge(flow, event), lambda: flow.shop.tick("sweep"))
+        run_concurrently(charge, lambda: flow.shop.tick("sweep"))
 
         flow.run_until_idle()
         row = flow.order_state(order["id"])
@@ -205,6 +198,17 @@ def test_reconciliation_is_claimed_by_one_of_two_sweeps(flow: FlowHarness) -> No
     assert [sweeper.rowcount for sweeper in sweepers] == [1, 0]
 
 
+def _record_compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replaces the comparison; returns the list to which it appends each transaction's key."""
+    compared: list[str] = []
+
+    def record(_context: EventContext, entry: ProviderTransaction) -> None:
+        compared.append(entry.key)
+
+    monkeypatch.setattr(due_jobs, "_compare", record)
+    return compared
+
+
 def test_reconciliation_skips_transactions_that_the_shop_has_recorded(
     flow: FlowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,8 +216,7 @@ def test_reconciliation_skips_transactions_that_the_shop_has_recorded(
     kept, given_back = (buyer.paid_order(flow.shop.product()) for _ in range(2))
     buyer.patch(f"/orders/{given_back['id']}/cancel")
     flow.run_until_idle()
-    compared: list[str] = []
-    monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: compared.append(entry.key))
+    compared = _record_compared(monkeypatch)
     flow.shop.sql("update shop.reconciliation set cursor = ''")
 
     flow.reconcile()
@@ -234,15 +237,16 @@ def test_interrupted_reconciliation_resumes_where_it_stopped(
     for _ in range(3):
         assert provider.charge(charge_call()).kind == "captured"
     monkeypatch.setattr(due_jobs, "PAGE", 1)
-    compare, seen = due_jobs._compare, []
+    compare = due_jobs._compare
+    seen: list[str] = []
 
-    def die_at_the_third(work: Any, entry: Any) -> None:
+    def fail_at_the_third(context: EventContext, entry: ProviderTransaction) -> None:
         seen.append(entry.key)
         if len(seen) == 3:
-            raise Unavailable("the process dies here")
-        compare(work, entry)
+            raise Unavailable("the third comparison fails")
+        compare(context, entry)
 
-    monkeypatch.setattr(due_jobs, "_compare", die_at_the_third)
+    monkeypatch.setattr(due_jobs, "_compare", fail_at_the_third)
     flow.reconcile()
     first_run = list(seen)
     flow.reconcile()
@@ -260,8 +264,7 @@ def test_reconciliation_over_its_time_limit_continues_in_the_next_tick(
         assert provider.charge(call).kind == "captured"
     monkeypatch.setattr(due_jobs, "PAGE", 1)
     monkeypatch.setattr(due_jobs, "RECONCILE_SECONDS", 0.0)
-    compared: list[str] = []
-    monkeypatch.setattr(due_jobs, "_compare", lambda _work, entry: compared.append(entry.key))
+    compared = _record_compared(monkeypatch)
 
     flow.reconcile()
     assert compared == [], "the time limit was zero"

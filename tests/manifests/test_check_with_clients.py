@@ -1,5 +1,8 @@
 """The comparisons of check_with_clients detect differences; the clients themselves need Go."""
 
+# Tests the comparisons without their clients, which need Go.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import json

@@ -163,7 +163,7 @@ def test_settlements_policy_changes_the_permitted_roles(
 ) -> None:
     samples = Samples(make_shop(settlements_auth=policy))
 
-    answers = []
+    answers: list[int] = []
     for name in PRINCIPALS:
         who = principal(samples, name, ROUTES["GET", "/settlements/daily"])
         token = who.token if who else None

@@ -1,5 +1,8 @@
 """The rate limit: per client across processes, over a sliding minute, and without Redis too."""
 
+# The size of the in-process counters is not visible over HTTP.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from uuid import uuid4

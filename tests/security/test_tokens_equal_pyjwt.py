@@ -1,5 +1,8 @@
 """Our token verifier and PyJWT reach the same verdict on every token (ADR 0020)."""
 
+# The verifier's key is replaced by one that verifies each signature once.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import json
@@ -182,7 +185,7 @@ def test_both_accept_a_valid_token_with_the_same_caller(
 @pytest.mark.timeout(300)
 def test_both_agree_on_100_000_mutated_tokens(factory: TokenFactory, verifiers: Verifiers) -> None:
     generator = random.Random(SEED)
-    tokens = [factory.signed(**_changed_claim(factory, generator)) for _ in range(500)]
+    tokens = [factory.signed(claims=_changed_claim(factory, generator)) for _ in range(500)]
     accepted = 0
 
     for number in range(MUTATED_TOKENS):

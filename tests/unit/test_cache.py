@@ -1,11 +1,14 @@
 """The cache with a real server (redis-py reads its contents) and with faulty ones."""
 
+# redis-py does not type its keyword arguments.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 
 import pytest
@@ -53,7 +56,7 @@ def sending(*chunks: bytes) -> Callable[[socket.socket], None]:
 
 
 @contextmanager
-def server(behave: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[int]]]:
+def server(behave: Callable[[socket.socket], None]) -> Generator[tuple[str, list[int]]]:
     """A faulty TCP server; yields its URL and the list of its connections."""
     connections: list[int] = []
 
@@ -161,7 +164,7 @@ def test_key_of_another_type_is_a_miss_and_no_failure(cache: Cache, redis: oracl
     assert cache.increment("list", 60) is None
     assert cache.decrement("list", 60) is None
     assert cache.failures == 0
-    assert cache.set("key", "v", 5), "the server is still asked"
+    assert cache.set("key", "v", 5), "the server is still used"
 
 
 def test_flushed_server_is_empty_and_no_failure(cache: Cache, redis: oracle.Redis) -> None:

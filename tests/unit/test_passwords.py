@@ -28,7 +28,7 @@ def test_hash_has_the_declared_parameters_and_its_own_salt() -> None:
     "password",
     ["correct horse", "비밀번호는길어야합니다", "🔐" * 8, "x" * 128, "with\ttab and ' quote"],
 )
-def test_only_the_same_password_matches(password) -> None:
+def test_only_the_same_password_matches(password: str) -> None:
     stored = hash_password(password)
 
     assert is_password(password, stored) is True
@@ -76,7 +76,7 @@ def test_hash_with_former_parameters_needs_rehash() -> None:
         "kim.chulsoo",
     ],
 )
-def test_guessable_password_is_rejected(password) -> None:
+def test_guessable_password_is_rejected(password: str) -> None:
     with pytest.raises(ClientError) as caught:
         check_password(password, EMAIL)
 
@@ -85,7 +85,7 @@ def test_guessable_password_is_rejected(password) -> None:
 
 
 @pytest.mark.parametrize("password", ["xyzzy-77", "xy" * 64, "우리집강아지일곱", "        1"])
-def test_other_password_is_accepted(password) -> None:
+def test_other_password_is_accepted(password: str) -> None:
     check_password(password, EMAIL)
 
 

@@ -1,5 +1,8 @@
 """Access tokens: issuing, verification and the cache of verified tokens."""
 
+# The cache of verified tokens has no public size, the issuer no public private key.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import json
@@ -13,6 +16,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from shop.adapters import tokens
@@ -26,7 +30,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SESSION = uuid4()
 
 
-def make_pem(key: object = None) -> str:
+def make_pem(key: PrivateKeyTypes | None = None) -> str:
     private = key or Ed25519PrivateKey.generate()
     return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
@@ -47,7 +51,9 @@ def rejected(verifier: TokenVerifier, header: str | None, now: datetime = NOW) -
     return caught.value
 
 
-def test_issued_token_is_verified_as_its_caller(issuer, verifier) -> None:
+def test_issued_token_is_verified_as_its_caller(
+    issuer: TokenIssuer, verifier: TokenVerifier
+) -> None:
     token, expires_in = issuer.issue(42, "staff", SESSION)
 
     assert expires_in == 600
@@ -55,7 +61,7 @@ def test_issued_token_is_verified_as_its_caller(issuer, verifier) -> None:
     assert verifier.verify(f"bearer {token}", NOW) == Caller(42, "staff", SESSION)
 
 
-def test_token_has_the_claims_of_rfc_9068(issuer) -> None:
+def test_token_has_the_claims_of_rfc_9068(issuer: TokenIssuer) -> None:
     token, _ = issuer.issue(42, "customer", SESSION)
 
     header = jwt.get_unverified_header(token)
@@ -78,7 +84,7 @@ def test_token_has_the_claims_of_rfc_9068(issuer) -> None:
     }
 
 
-def test_every_token_has_a_unique_id(issuer) -> None:
+def test_every_token_has_a_unique_id(issuer: TokenIssuer) -> None:
     ids = {
         jwt.decode(issuer.issue(1, "customer", SESSION)[0], options={"verify_signature": False})[
             "jti"
@@ -89,7 +95,9 @@ def test_every_token_has_a_unique_id(issuer) -> None:
     assert len(ids) == 20
 
 
-def test_pyjwt_accepts_the_tokens_that_we_accept(issuer, verifier) -> None:
+def test_pyjwt_accepts_the_tokens_that_we_accept(
+    issuer: TokenIssuer, verifier: TokenVerifier
+) -> None:
     token, _ = TokenIssuer(
         make_pem(issuer._key), ISSUER, AUDIENCE, lambda: datetime.now(UTC)
     ).issue(7, "finance", SESSION)
@@ -113,7 +121,7 @@ def test_pyjwt_accepts_the_tokens_that_we_accept(issuer, verifier) -> None:
     [(-61, False), (-60, True), (0, True), (600, True), (659, True), (660, False), (661, False)],
 )
 def test_token_is_valid_from_a_minute_before_issue_to_a_minute_after_expiry(
-    issuer, verifier, seconds, accepted
+    issuer: TokenIssuer, verifier: TokenVerifier, seconds: int, accepted: bool
 ) -> None:
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
     then = NOW + timedelta(seconds=seconds)
@@ -125,14 +133,16 @@ def test_token_is_valid_from_a_minute_before_issue_to_a_minute_after_expiry(
             assert rejected(verifier, header, then).status == 401
 
 
-def test_cached_token_still_expires(issuer, verifier) -> None:
+def test_cached_token_still_expires(issuer: TokenIssuer, verifier: TokenVerifier) -> None:
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
     assert verifier.verify(header, NOW).user_id == 1
 
     assert rejected(verifier, header, NOW + timedelta(seconds=660)).status == 401
 
 
-def test_second_verification_of_a_token_does_no_cryptography(issuer, verifier, monkeypatch) -> None:
+def test_second_verification_of_a_token_does_no_cryptography(
+    issuer: TokenIssuer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
     verifier.verify(header, NOW)
     monkeypatch.setattr(verifier, "_check_signature", None)
@@ -141,7 +151,7 @@ def test_second_verification_of_a_token_does_no_cryptography(issuer, verifier, m
 
 
 def test_invalid_tokens_are_not_cached_and_the_cache_is_bounded(
-    issuer, verifier, monkeypatch
+    issuer: TokenIssuer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tokens, "CACHED_TOKENS_MAX", 3)
     header = f"Bearer {issuer.issue(1, 'customer', SESSION)[0]}"
@@ -154,7 +164,9 @@ def test_invalid_tokens_are_not_cached_and_the_cache_is_bounded(
     assert verifier.verify(headers[0], NOW).user_id == 1
 
 
-def test_many_threads_share_one_verifier(issuer, verifier, monkeypatch) -> None:
+def test_many_threads_share_one_verifier(
+    issuer: TokenIssuer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tokens, "CACHED_TOKENS_MAX", 2)
     headers = [f"Bearer {issuer.issue(n, 'customer', SESSION)[0]}" for n in range(1, 7)]
     together = Barrier(6)
@@ -173,7 +185,9 @@ def test_many_threads_share_one_verifier(issuer, verifier, monkeypatch) -> None:
     assert sorted(seen) == sorted(list(range(1, 7)) * 50)
 
 
-def test_every_invalid_token_gets_the_same_error(issuer, verifier) -> None:
+def test_every_invalid_token_gets_the_same_error(
+    issuer: TokenIssuer, verifier: TokenVerifier
+) -> None:
     token = issuer.issue(1, "customer", SESSION)[0]
     error_statuses = [
         rejected(verifier, header) for header in (None, "Basic eA==", f"Bearer {token}x")
@@ -187,7 +201,7 @@ def test_every_invalid_token_gets_the_same_error(issuer, verifier) -> None:
     )
 
 
-def test_both_keys_are_accepted_during_a_rotation(issuer) -> None:
+def test_both_keys_are_accepted_during_a_rotation(issuer: TokenIssuer) -> None:
     next_issuer = TokenIssuer(make_pem(), ISSUER, AUDIENCE, lambda: NOW)
     both = {"keys": issuer.jwks()["keys"] + next_issuer.jwks()["keys"]}
     verifier = TokenVerifier(json.dumps(both), ISSUER, AUDIENCE)
@@ -204,7 +218,7 @@ def test_key_id_is_the_thumbprint_of_rfc_7638() -> None:
     assert public_jwk(x)["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 
 
-def test_jwks_contains_the_public_key_only(issuer) -> None:
+def test_jwks_contains_the_public_key_only(issuer: TokenIssuer) -> None:
     (key,) = issuer.jwks()["keys"]
 
     assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}
@@ -222,12 +236,14 @@ def test_jwks_contains_the_public_key_only(issuer) -> None:
         '{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": 1, "x": "AA"}]}',
     ],
 )
-def test_invalid_key_set_raises_value_error(document) -> None:
+def test_invalid_key_set_raises_value_error(document: str) -> None:
     with pytest.raises(ValueError):
         TokenVerifier(document, ISSUER, AUDIENCE)
 
 
-def test_key_set_with_a_private_key_or_a_repeated_kid_raises_value_error(issuer) -> None:
+def test_key_set_with_a_private_key_or_a_repeated_kid_raises_value_error(
+    issuer: TokenIssuer,
+) -> None:
     (key,) = issuer.jwks()["keys"]
 
     for keys in ([{**key, "d": "AA"}], [key, key]):
