@@ -457,7 +457,7 @@ class FlowHarness:
         delivered = 0
         for _ in range(ROUNDS_MAX):
             messages = self.broker.take() * times
-            batch = [(m, name) for m in messages for name in consumers_of(_event_name(m))]
+            batch = [(m, name) for m in messages for name in consumers_of(event_name(m))]
             if not batch:
                 return delivered
             if shuffled_by is not None:
@@ -493,7 +493,7 @@ class FlowHarness:
 
     def take_charge_delivery(self) -> Callable[[], Response]:
         """Takes the newest ``order.placed``, discards the rest; the result sends it to charge."""
-        placed = [m for m in self.broker.take() if _event_name(m) == "order.placed"]
+        placed = [m for m in self.broker.take() if event_name(m) == "order.placed"]
         return lambda: self._post(placed[-1], "charge")
 
     # ------------------------------------------------------------ timers
@@ -665,7 +665,7 @@ def shop_of_module(request: pytest.FixtureRequest, **overrides: Any) -> Generato
             shop.close()
 
 
-def _event_name(message: Message) -> str:
+def event_name(message: Message) -> str:
     return message[0]["ce-type"].removeprefix("com.msashop.").rpartition(".v")[0]
 
 

@@ -1,6 +1,6 @@
 """The fault catalogue is complete and documented, tiers plan it, faults work as described."""
 
-# The fault's own database client is replaced by one that fails.
+# Reads the simulator's faults through the client of ProviderFaults; tests the time zone alone.
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The proxy forwards bytes unchanged unless an edge has a toxic."""
 
-# The proxy's process is stopped to prove that its end is reported.
+# Kills the proxy's process, to which there is no public access.
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Logs: one line per message, with function, route, status, duration and trace, without secrets."""
 
-# The loaded function is replaced between two requests.
+# Discards the services that the function has made, so that the next request makes them again.
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness import REFUNDED, FlowHarness, assert_idle_and_consistent
+from tests.harness import REFUNDED, FlowHarness, assert_idle_and_consistent, event_name
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,21 @@ def test_unknown_outcome_is_retried_with_the_same_key(flow: FlowHarness, fault: 
     flow.simulator.set_faults()
     flow.run_timers_only()
 
+    assert flow.outcome(order) == REFUNDED
+    assert_idle_and_consistent(flow)
+
+
+def test_duplicate_refund_requested_is_acknowledged_and_refunds_once(flow: FlowHarness) -> None:
+    buyer = flow.shop.person()
+    order = buyer.paid_order(flow.shop.product())
+    buyer.patch(f"/orders/{order['id']}/cancel")
+    (message,) = [m for m in flow.broker.take() if event_name(m) == "refund.requested"]
+
+    responses = [flow.shop.post_event("refund", *message) for _ in range(2)]
+
+    assert [response.status for response in responses] == [204, 204]
+    assert len(flow.external_records().refunds) == 1
+    flow.run_until_idle()
     assert flow.outcome(order) == REFUNDED
     assert_idle_and_consistent(flow)
 

@@ -468,9 +468,7 @@ def test_invalid_token_gets_the_same_401_twice(
 
     assert (caught.value.status, caught.value.code) == (401, "UNAUTHENTICATED")
     assert caught.value.headers == {"www-authenticate": 'Bearer error="invalid_token"'}
-    assert (
-        len(verifier._verified) <= 1
-    )  # an expired token may be cached; its expiry is checked again
+    assert len(verifier._verified) <= 1, "an expired token may be cached, no other"
     with pytest.raises(ClientError):
         verifier.verify(header, moment(factory))
 

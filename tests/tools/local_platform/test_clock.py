@@ -1,6 +1,6 @@
 """Cron times, and ticks while work is due."""
 
-# The connection that reads the due work is closed by the test.
+# Waits until the clock has connected, which is not visible from outside.
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations
