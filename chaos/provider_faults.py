@@ -41,7 +41,7 @@ class ProviderFaults:
     async def add(
         self, name: str, probabilities: Mapping[str, float] | None = None, **settings: float
     ) -> None:
-        """Adds a layer: its settings win, its probabilities are added to those of the others."""
+        """Adds a layer: settings override those of other layers, probabilities are added up."""
         self._layers[name] = FaultLayer(probabilities or {}, settings)
         await self._apply()
 

@@ -38,7 +38,7 @@ async def capture_late(environment: Environment) -> str:
     return "30 % of the confirmations were executed late, even for cancelled keys"
 
 
-async def forget_keys(environment: Environment) -> str:
+async def expire_keys(environment: Environment) -> str:
     """Expires the provider's idempotency keys (F-17); no customer may be charged twice.
 
     In production hours pass between the last charge and the loss of a key, so ``charge_not_after``
@@ -47,11 +47,11 @@ async def forget_keys(environment: Environment) -> str:
     """
     scale = environment.tier.duration_scale
     await _shorten_charge_times(environment, 20 * scale + ROW_USE_SECONDS)
-    await environment.provider_faults.add("forget keys", key_life_seconds=KEY_LIFETIME_SECONDS)
+    await environment.provider_faults.add("expire keys", key_life_seconds=KEY_LIFETIME_SECONDS)
     try:
         await _shorten_charge_times(environment, 40 * scale)
     finally:
-        await environment.provider_faults.remove("forget keys")
+        await environment.provider_faults.remove("expire keys")
     return (
         f"keys expired after {KEY_LIFETIME_SECONDS:g} s, "
         f"payments could be charged for {CHARGE_SECONDS} s"
@@ -85,6 +85,6 @@ async def respond_slowly(environment: Environment) -> str:
 
 FAULTS = (
     Fault(id="F-16", title="404, then late capture", group="provider", inject=capture_late),
-    Fault(id="F-17", title="provider forgets keys", group="provider", inject=forget_keys),
+    Fault(id="F-17", title="provider forgets keys", group="provider", inject=expire_keys),
     Fault(id="F-20", title="slow consumer, backlog", group="provider", inject=respond_slowly),
 )

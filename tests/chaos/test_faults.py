@@ -69,10 +69,10 @@ def test_tiers_have_the_documented_sizes() -> None:
     assert full.load_seconds + full.quiescence_seconds_max <= 3_600
 
 
-def test_charge_times_are_shortened_before_keys_are_forgotten(
+def test_charge_times_are_shortened_before_keys_expire(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A payment that may be charged for hours must not meet a provider that forgets its key."""
+    """A payment that may be charged for hours must not use a key that the provider has expired."""
     steps: list[str] = []
 
     class Database:
@@ -103,9 +103,9 @@ def test_charge_times_are_shortened_before_keys_are_forgotten(
     environment = cast(Environment, attributes)
     monkeypatch.setattr(provider, "ROW_USE_SECONDS", 0.0)
 
-    asyncio.run(provider.forget_keys(environment))
+    asyncio.run(provider.expire_keys(environment))
 
-    assert steps == ["shorten", "add forget keys", "shorten", "remove forget keys"]
+    assert steps == ["shorten", "add expire keys", "shorten", "remove expire keys"]
     assert environment.shortened_orders == {"order"}
 
 

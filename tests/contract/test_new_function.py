@@ -64,7 +64,7 @@ def test_example_is_a_valid_response(tree: Path) -> None:
 import json, pathlib
 from functions.count_unicorns.schema import CountUnicornsResponse
 example = json.loads(pathlib.Path("functions/count_unicorns/example.json").read_text())
-response = json.dumps(example["count_unicorns"]["answer"])
+response = json.dumps(example["count_unicorns"]["response"])
 print(CountUnicornsResponse.model_validate_json(response).answered_at)
 """
     result = subprocess.run(

@@ -167,7 +167,7 @@ def test_example_is_valid_for_its_model() -> None:
         for part, name in (
             ("body", route.body),
             ("query", route.query),
-            ("answer", route.response),
+            ("response", route.response),
         ):
             if name and part in example:
                 text = json.dumps(example[part])

@@ -42,7 +42,7 @@ class FakeStripe:
         self._thread.join()
         self._server.server_close()
 
-    def forget_keys(self) -> None:
+    def expire_keys(self) -> None:
         self._kept.clear()
 
     def captures(self, key: str) -> int:

@@ -2,7 +2,7 @@
 
 It adds time to what the exhaustive model and the state machine cover: backoff and expiry, timers
 that do not run for a day and a half, processes suspended for hours between a decision and its call,
-a provider that forgets its idempotency keys.  Every decision is made by the shipped ``decide()``,
+a provider whose idempotency keys expire.  Every decision is made by the shipped ``decide()``,
 every write is guarded by ``order_model``, and the safety rules are checked after every step.
 """
 

@@ -47,7 +47,7 @@ class Rules:
     decision: Decide = decide.decide
     voids_unwanted: bool = True
     reconciles: bool = True
-    believes_404: bool = False
+    treats_404_as_final: bool = False
     declines_on_timeout: bool = False
     new_attempt_after_timeout: bool = False
     new_refund_keys: bool = False
@@ -136,8 +136,11 @@ def _void_steps(state: State, payment: Payment, rules: Rules) -> Iterator[Step]:
         return
     arrived = state.with_attempt(number, voids=0)
     yield f"lose void {number}", arrived
-    if attempt.charge == UNKNOWN_KEY and rules.believes_404:
-        yield f"believe 404 {number}", _apply(arrived, messages.Voided(payment.payment_id), rules)
+    if attempt.charge == UNKNOWN_KEY and rules.treats_404_as_final:
+        yield (
+            f"treat 404 as final {number}",
+            _apply(arrived, messages.Voided(payment.payment_id), rules),
+        )
     elif attempt.charge == UNKNOWN_KEY:
         yield f"provider voids {number}", arrived.with_attempt(number, charge=VOIDED)
 
@@ -317,7 +320,7 @@ def test_no_interleaving_violates_a_rule_and_timers_always_reach_a_final_state()
 @pytest.mark.parametrize("ignored", ["charge after 404", "timeout taken as decline"])
 def test_refunding_late_captures_keeps_the_order_safe(ignored: str) -> None:
     rules = Rules(
-        believes_404=ignored == "charge after 404",
+        treats_404_as_final=ignored == "charge after 404",
         declines_on_timeout=ignored == "timeout taken as decline",
     )
 
@@ -387,9 +390,9 @@ MUTANTS = {
         decision=ignores_late_captures, new_attempt_after_timeout=True
     ),
     "captured ignored once cancelled": Rules(decision=ignores_captures_once_cancelled),
-    "404 believed final": Rules(believes_404=True, reconciles=False),
-    "404 believed final and late capture ignored": Rules(
-        decision=ignores_late_captures, believes_404=True
+    "404 treated as final": Rules(treats_404_as_final=True, reconciles=False),
+    "404 treated as final and late capture ignored": Rules(
+        decision=ignores_late_captures, treats_404_as_final=True
     ),
     "no void for cancelled orders": Rules(voids_unwanted=False),
     "release without a status guard": Rules(decision=releases_without_checking_the_status),

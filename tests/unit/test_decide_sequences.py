@@ -1,7 +1,7 @@
 """Long random sequences of steps of one order, driven through the shipped ``decide()``.
 
 They cover what the exhaustive model leaves out: several lines, partial and rejected refunds,
-responses that name another amount, a provider that remembers cancelled intents and one that does
+responses that name another amount, a provider that stores cancelled intents and one that does
 not.  Messages are lost, repeated and late; processes crash between any two steps.
 
 300 sequences of 60 steps; ``HYPOTHESIS_PROFILE=long`` runs 2,000 of 100.
@@ -59,8 +59,8 @@ LEGAL = {(entity, old, new) for entity, old, new, _ in ALLOWED_TRANSITIONS}
 class Provider:
     """The provider's transactions: each key is executed at most once."""
 
-    def __init__(self, *, remembers_cancels: bool) -> None:
-        self.remembers_cancels = remembers_cancels
+    def __init__(self, *, stores_cancellations: bool) -> None:
+        self.stores_cancellations = stores_cancellations
         self.total_minor = 0
         self.charges: dict[UUID, str] = {}
         self.refunds: dict[UUID, str] = {}
@@ -78,8 +78,8 @@ class Provider:
         self.charges.setdefault(payment_id, "captured" if approves else "declined")
 
     def cancel(self, payment_id: UUID) -> str:
-        """The outcome of the charge, else voided, which only some providers remember."""
-        if self.remembers_cancels:
+        """The outcome of the charge, else voided, which only some providers store."""
+        if self.stores_cancellations:
             return self.charges.setdefault(payment_id, "voided")
         return self.charges.get(payment_id, "voided")
 
@@ -121,16 +121,18 @@ class OneOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model: ModelOrder = order_model.placed()
-        self.provider = Provider(remembers_cancels=True)
+        self.provider = Provider(stores_cancellations=True)
         self.charges_in_flight: list[UUID] = []
         self.refunds_in_flight: list[Refund] = []
         self.messages: list[Message] = []
 
-    @initialize(lines=LINES, remembers_cancels=st.booleans(), is_paid=st.booleans())
-    def begin(self, lines: list[tuple[int, int]], remembers_cancels: bool, is_paid: bool) -> None:
+    @initialize(lines=LINES, stores_cancellations=st.booleans(), is_paid=st.booleans())
+    def begin(
+        self, lines: list[tuple[int, int]], stores_cancellations: bool, is_paid: bool
+    ) -> None:
         """Half of the orders are paid at once, since random steps seldom reach a refund."""
         self.model = order_model.placed(lines)
-        self.provider.remembers_cancels = remembers_cancels
+        self.provider.stores_cancellations = stores_cancellations
         self.provider.total_minor = self.total
         if is_paid:
             self.apply_message(messages.ChargeDue())

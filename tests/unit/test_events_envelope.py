@@ -266,7 +266,7 @@ def test_a_header_that_is_not_an_attribute_is_rejected(header: str, value: str) 
 
 
 @pytest.mark.parametrize(
-    ("value", "meant"),
+    ("value", "decoded"),
     [
         ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
         ("Euro%20%e2%82%ac%20%f0%9f%98%80", "Euro € 😀"),
@@ -278,8 +278,8 @@ def test_a_header_that_is_not_an_attribute_is_rejected(header: str, value: str) 
         ("a+b", "a+b"),
     ],
 )
-def test_header_values_are_decoded_once(value: str, meant: str) -> None:
-    assert parse(binary(ATTRIBUTES) | {"ce-subject": value}, b"{}").subject == meant
+def test_header_values_are_decoded_once(value: str, decoded: str) -> None:
+    assert parse(binary(ATTRIBUTES) | {"ce-subject": value}, b"{}").subject == decoded
 
 
 def test_extensions_of_brokers_are_tolerated() -> None:
@@ -501,18 +501,22 @@ def test_we_read_what_the_sdk_writes_binary(event: CloudEvent) -> None:
 
 # --- random input -----------------------------------------------------------------------------
 
-WILD_NAMES = st.sampled_from([f"ce-{n}" for n in (*ATTRIBUTES, "subject", "dataschema", "x")])
-WILD_HEADERS = st.dictionaries(WILD_NAMES | st.text(max_size=8), st.text(max_size=30), max_size=6)
-WILD_TYPES = st.sampled_from(["application/json", "application/cloudevents+json", "", "text/html"])
+RANDOM_NAMES = st.sampled_from([f"ce-{n}" for n in (*ATTRIBUTES, "subject", "dataschema", "x")])
+RANDOM_HEADERS = st.dictionaries(
+    RANDOM_NAMES | st.text(max_size=8), st.text(max_size=30), max_size=6
+)
+RANDOM_TYPES = st.sampled_from(
+    ["application/json", "application/cloudevents+json", "", "text/html"]
+)
 
 
-@given(WILD_HEADERS, WILD_TYPES, st.binary(max_size=40) | JSON_VALUES.map(strict_json.write))
+@given(RANDOM_HEADERS, RANDOM_TYPES, st.binary(max_size=40) | JSON_VALUES.map(strict_json.write))
 def test_random_input_raises_malformed_and_nothing_else(
     headers: dict[str, str], content_type: str, body: bytes
 ) -> None:
-    wild = {"content-type": content_type, **headers}
+    random_headers = {"content-type": content_type, **headers}
     try:
-        event = parse(wild, body)
+        event = parse(random_headers, body)
     except Malformed as error:
         assert error.status in (400, 415)  # noqa: PT017 (one of two results)
     else:

@@ -92,7 +92,7 @@ def test_cancel_after_key_expiry_finds_the_capture(fake: FakeStripe) -> None:
     past = datetime.now(UTC) + timedelta(seconds=0.3)
     call, provider = charge_call("pm_card_visa", charge_not_after=past), _provider(fake)
     captured = provider.charge(call)
-    fake.forget_keys()
+    fake.expire_keys()
     wait_for(lambda: datetime.now(UTC) > past, "charge_not_after")
     assert provider.cancel(call) == captured
     assert len(fake.intents) == 1
@@ -102,7 +102,7 @@ def test_cancel_after_key_expiry_voids_the_open_intent(fake: FakeStripe) -> None
     past = datetime.now(UTC) + timedelta(seconds=0.3)
     call, provider = charge_call("pm_card_visa", charge_not_after=past), _provider(fake)
     created = provider.create(call)
-    fake.forget_keys()
+    fake.expire_keys()
     wait_for(lambda: datetime.now(UTC) > past, "charge_not_after")
     outcome = provider.cancel(call)
     assert (outcome.kind, outcome.provider_ref) == ("voided", created.provider_ref)

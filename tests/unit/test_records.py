@@ -12,7 +12,7 @@ from events.records import frozen
 
 @frozen
 class Point:
-    """A place."""
+    """A record with defaults and an uncompared field."""
 
     x: int
     y: int = 0
@@ -21,7 +21,7 @@ class Point:
 
 @frozen(kw_only=True)
 class Named:
-    """A thing that refuses to have no name."""
+    """A record whose name must not be empty."""
 
     name: str
     secret: str = field(default="", repr=False)

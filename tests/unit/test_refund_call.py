@@ -19,7 +19,7 @@ CALL = RefundCall(f"refund:{REFUND_ID}", "shop:paid", "ch_1", 5_373, "KRW")
 SUCCEEDED = RefundOutcome("succeeded", 5_373, "KRW", "re_1")
 
 
-class ForgetfulProvider:
+class ExpiredKeysProvider:
     """A provider whose keys have expired: it executes every refund that is sent."""
 
     def __init__(self, record: RefundOutcome) -> None:
@@ -39,21 +39,21 @@ def no_transaction() -> AbstractContextManager[Transaction]:
     raise AssertionError("a refund opens no transaction")
 
 
-def execute(provider: ForgetfulProvider, *, is_repeated: bool) -> RefundOutcome:
+def execute(provider: ExpiredKeysProvider, *, is_repeated: bool) -> RefundOutcome:
     pending = PendingRefund(REFUND_ID, REFUND_ID, CALL, is_repeated)
     # the double has the two methods that a refund calls
     return refund.execute(cast("Provider", provider), pending, no_transaction)
 
 
 def test_first_try_is_sent_without_a_lookup() -> None:
-    provider = ForgetfulProvider(RefundOutcome("missing"))
+    provider = ExpiredKeysProvider(RefundOutcome("missing"))
 
     assert execute(provider, is_repeated=False) == SUCCEEDED
     assert provider.calls == [f"send {CALL.key}"]
 
 
 def test_repeated_try_is_sent_when_the_provider_has_no_such_refund() -> None:
-    provider = ForgetfulProvider(RefundOutcome("missing"))
+    provider = ExpiredKeysProvider(RefundOutcome("missing"))
 
     assert execute(provider, is_repeated=True) == SUCCEEDED
     assert provider.calls == [f"find {CALL.key}", f"send {CALL.key}"]
@@ -63,7 +63,7 @@ def test_repeated_try_is_sent_when_the_provider_has_no_such_refund() -> None:
 def test_repeated_try_is_not_sent_when_the_lookup_is_unclear_or_finds_it(
     known: RefundOutcome,
 ) -> None:
-    provider = ForgetfulProvider(known)
+    provider = ExpiredKeysProvider(known)
 
     assert execute(provider, is_repeated=True) == known
     assert provider.calls == [f"find {CALL.key}"]

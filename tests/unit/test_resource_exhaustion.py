@@ -36,8 +36,8 @@ def response_to(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int,
     monkeypatch.setattr(app_module, "check_limits", fail)
     settings = Settings(profile="local", rate_limit_per_minute=0)
     app = App((spec_of("api_docs"),), Services(settings, source="/shop/api_docs"))
-    answer = app.answer(HttpRequest("GET", "/api-docs", "", {}, "203.0.113.7", lambda _: b"", 0))
-    return answer.status, json.loads(answer.body)["error"], answer.headers.get("retry-after")
+    response = app.answer(HttpRequest("GET", "/api-docs", "", {}, "203.0.113.7", lambda _: b"", 0))
+    return response.status, json.loads(response.body)["error"], response.headers.get("retry-after")
 
 
 @pytest.mark.parametrize("error", OUT_OF_RESOURCES, ids=repr)

@@ -59,7 +59,7 @@ class Candidate:
             cpu = process.kill()
         head, _, body = response.partition(b"\r\n\r\n")
         if head.split(b" ", 2)[1] != str(status).encode():
-            raise RuntimeError(f"{self.name} answered {head[:40]!r} {body[:400]!r}")
+            raise RuntimeError(f"{self.name} responded {head[:40]!r} {body[:400]!r}")
         self.wall_ms.append(wall * 1000)
         self.cpu_ms.append(cpu * 1000)
         self.rss_mib.append(rss / 1024)

@@ -81,7 +81,7 @@ class Server:
             self.cold_ms.append((perf_counter() - process.began) * 1000)
             self.pss_mib.append(process.memory_kib()[1] / 1024)
         if not response.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(f"{self.name} answered {response[:200]!r}")
+            raise RuntimeError(f"{self.name} responded {response[:200]!r}")
 
     def serve_once(self, environment: BenchEnvironment, clients: int, seconds: float) -> None:
         """Measures one round of each load."""

@@ -198,7 +198,7 @@ def operation(spec: FunctionSpec, route: Route, collected: Models) -> Schema:
         "description": f"{note} Function `{spec.name}`.",
         "tags": [group_of(spec, route)],
         "parameters": _parameters(spec, route, example.get("query", {})),
-        "responses": _responses(spec, route, collected, example.get("answer")),
+        "responses": _responses(spec, route, collected, example.get("response")),
         "security": _security(route),
     }
     if route.body:
@@ -362,7 +362,7 @@ def _used_responses(paths: Schema) -> Schema:
 
 
 def example_of(spec: FunctionSpec, route: Route) -> Schema:
-    """``{"query": …, "body": …, "answer": …}`` of a route, from the function's example.json.
+    """``{"query": …, "body": …, "response": …}`` of a route, from the function's example.json.
 
     That file holds them by handler name, or is itself the body of the function's only one.
     """
