@@ -1,12 +1,12 @@
 """Redis as a cache that may be empty, slow or unavailable: a minimal RESP2 client.
 
-The shop needs ten commands, and one property that no client library has: **a cache never raises
-and never delays a request for long**.  Whatever fails (no server, no response in time, undecodable
-bytes, a key of another type), the result is ``None``; after a failure nothing is sent for a second.
-ADR 0005 compares the import time with redis-py's.
+The shop needs ten commands and one guarantee: **a cache never raises and never delays a request for
+long**.  Whatever fails (no server, no response in time, undecodable bytes, a key of another type),
+the result is ``None``; after a failure nothing is sent for a second.  ADR 0005 compares the import
+time with redis-py's.
 
 Protocol: RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec/).  Works with Redis 7
-or later (``EXPIRE … NX``) and Valkey.
+or later (``PEXPIRE … NX``) and Valkey.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class Cache:
     def increment(self, key: str, ttl_seconds: float) -> int | None:
         """Adds one and returns the count; None on failure.
 
-        The counter expires ``ttl_seconds`` after its first increment: INCR and EXPIRE NX are sent
-        together, so a counter that lost its expiry gets one with the next increment.
+        The counter expires ``ttl_seconds`` after its first increment: INCR and PEXPIRE NX are
+        sent together, so a counter that lost its expiry gets one with the next increment.
         """
         counted = self.increment_beside(key, "", ttl_seconds)
         return counted[0] if counted else None
@@ -117,7 +117,7 @@ class Cache:
     def increment_beside(self, key: str, other: str, ttl_seconds: float) -> tuple[int, int] | None:
         """Adds one and reads another counter (0 when it does not exist) in one round trip.
 
-        A sliding window needs the counts of this window and of the one before.
+        A sliding window is computed from the counts of this window and of the one before.
         """
         expire = ("PEXPIRE", key, _milliseconds(ttl_seconds), "NX")
         replies = self._send_all(("INCR", key), expire, ("GET", other))
@@ -170,9 +170,8 @@ class Cache:
                 return True
             if monotonic() < self._closed_until:
                 return False
-            self._closed_until = (
-                monotonic() + BREAKER_SECONDS
-            )  # only this caller tries; the others skip
+            # only this caller tries; until it succeeds the others send nothing
+            self._closed_until = monotonic() + BREAKER_SECONDS
             return True
 
     def _note_failure(self) -> None:

@@ -1,8 +1,8 @@
-"""Counters that expire: kept in Redis, or in this process while Redis does not respond.
+"""Counters that expire, in Redis or, while Redis does not respond, in this process.
 
 The rate limit (``shop/runtime/rate_limit.py``) and the limit on log-in attempts
-(``functions/login/attempt_limit.py``) count with them.  Without Redis each process counts for
-itself, so a limit is multiplied by the number of processes; it is never switched off.
+(``functions/login/attempt_limit.py``) use them.  Without Redis each process counts separately, so a
+limit is multiplied by the number of processes, but it is never off.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """PostgreSQL: connections, transactions and pipelines.  The only module that imports psycopg.
 
-A process keeps at most as many connections as it serves requests at once, each opened with the
-first query that needs it.  Statements that do not depend on each other's results are sent in one
+A process keeps at most as many connections as it serves requests at once, each opened when a
+transaction finds none idle.  Statements that do not depend on each other's results are sent in one
 pipeline, which is one network round trip (libpq pipeline mode).
 
 psycopg connects, adapts values and reads rows.  The sending is done here, on its libpq wrapper:
@@ -79,7 +79,7 @@ UNAVAILABLE_ERRORS = (
 
 
 class Transaction:
-    """One open transaction: statements in, typed rows out.  Only the runtime commits."""
+    """Runs statements in one open transaction, with typed rows.  Only the runtime commits."""
 
     def __init__(
         self,
@@ -205,9 +205,9 @@ class Connection:
         """Sends all statements in one round trip and returns the result of each.
 
         Raises the error of the first that fails; those after it did not run.
-        ``failpoint`` lies between sending and reading.
+        ``failpoint`` is reached between sending and reading.
         """
-        # every value is converted before anything is sent: half a pipeline cannot be undone
+        # every value is converted before anything is sent: a pipeline cannot be sent in part
         bound = [self._bind(statement) for statement in statements]
         self._is_idle = False
         is_new = [self._queue(each) for each in bound]
@@ -298,7 +298,7 @@ class Connection:
     def _failure(
         self, bound: _Bound, response: PGresult, earlier: PGresult | None
     ) -> PGresult | None:
-        """The first failed response so far."""
+        """The earlier failure, or this response if it failed and there was none."""
         if response.status in SUCCESSFUL:
             return earlier
         self._names.pop(bound.key, None)  # a failed statement may not be prepared
@@ -334,7 +334,7 @@ def _numbered(sql: LiteralString) -> tuple[bytes, tuple[str, ...]]:
 class Database:
     """The connections of one process, handed out one transaction at a time.
 
-    ``prepare=False`` sends no named prepared statements, as PgBouncer before 1.21 demands in
+    ``prepare=False`` sends no named prepared statements, as PgBouncer before 1.21 requires in
     transaction mode.
     """
 

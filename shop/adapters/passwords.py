@@ -124,7 +124,7 @@ def _hash_pool() -> ThreadPoolExecutor:
 # Common passwords of at least eight characters, in lower case: the top of the published lists,
 # keyboard walks of Latin and Korean layouts, years, and variations of the word shop.
 COMMON = frozenset(
-    # in one text: as separate literals they would be five hundred lines
+    # in one text: as separate literals they would be more than five hundred lines
     """
     00000000 01234567 012345678 0123456789 09876543 0987654321 10101010 11111111 111111111
     1111111111 11112222 11223344 1122334455 112233445566 12121212 12312312 123123123 1231231234

@@ -1,8 +1,9 @@
 """Signatures of events: Ed25519 (RFC 8032) over an event's values and its source.
 
-Every trust domain has its own key and every key its own sources, so a stolen payment key cannot
-sign orders.  The signature is sent as two extensions, ``sigkid`` and ``sig``, and covers values
-rather than bytes: a broker may change the content mode or the spelling of the time, but no value.
+Each trust domain has a separate key, and each key is valid for certain sources only, so a stolen
+payment key cannot sign orders.  The signature is sent as two extensions, ``sigkid`` and ``sig``,
+and covers values rather than bytes: a broker may change the content mode or the spelling of the
+time, but no value.
 
 ``cryptography`` is imported with the first signature that is made or verified, not at start.
 """

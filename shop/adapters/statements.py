@@ -10,8 +10,8 @@
     TOTALS = Query(Total, "select currency, total_minor from … where user_id = %(user_id)s")
     rows = tx.fetch_all(TOTALS(user_id=7))  # list[Total]
 
-A row is a tuple whose columns are also attributes.  ``typing.NamedTuple`` would do, but each class
-costs an importing process 0.1 ms or more, and this package has dozens of them.
+A row is a tuple whose columns are also attributes.  ``typing.NamedTuple`` is not used because each
+class adds 0.1 ms or more to the import, and this package has dozens of them.
 
 No driver is imported here: modules that only define statements stay cheap to import.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Row(tuple[Any, ...]):
     """A row of a query's result; a subclass annotates the columns in the order of the select list.
 
-    ``Row`` itself stands for rows whose columns are not read: only whether there is one counts.
+    ``Row`` itself is the type of rows whose columns are not read, only whether there is a row.
     """
 
     columns: ClassVar[tuple[str, ...]] = ()

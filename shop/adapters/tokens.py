@@ -1,12 +1,13 @@
 """Access tokens: issuing and verifying JWTs signed with Ed25519 (RFC 7519, 8037, 8725, 9068).
 
-One algorithm, one type, one issuer, one audience.  The key is chosen by ``kid`` from our own key
-set; a header that names or carries another key is rejected, so nothing is ever fetched.
+One algorithm, one type, one issuer and one audience are accepted.  The key is selected by ``kid``
+from the configured key set; a header that contains or refers to another key is rejected, so no key
+is ever fetched.
 
-PyJWT issues.  Verification is our own, stricter than PyJWT and without its import time, on
-cryptography's Ed25519 (ADR 0020 has the measurements).  A test holds the verdicts equal to
-PyJWT's over the token corpus and 100,000 mutated tokens.  Neither library is imported before the
-first token, so a public function loads none.
+PyJWT issues tokens.  They are verified here with cryptography's Ed25519: stricter than PyJWT and
+without its import time (ADR 0020 has the measurements).  Tests compare the results with PyJWT's for
+the token corpus and 100,000 mutated tokens.  Neither library is imported before the first token, so
+a public function loads none.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class TokenVerifier:
             known = self._verified.get(digest)
         if known is None:
             known = self._read(match[1], match[2], match[3])
-            self._remember(digest, known)
+            self._cache(digest, known)
         caller, valid_from, valid_until = known
         if not valid_from <= now.timestamp() < valid_until:
             raise unauthenticated()
@@ -170,7 +171,7 @@ class TokenVerifier:
         caller = Caller(_user_id(str(text["sub"])), str(text["role"]), session_id)
         return caller, *_validity(claims)
 
-    def _remember(self, digest: bytes, known: tuple[Caller, int, int]) -> None:
+    def _cache(self, digest: bytes, known: tuple[Caller, int, int]) -> None:
         with self._lock:
             while len(self._verified) >= CACHED_TOKENS_MAX:
                 del self._verified[next(iter(self._verified))]  # the oldest

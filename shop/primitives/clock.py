@@ -1,4 +1,4 @@
-"""The process's own clock, for logs, tokens and signatures; business time is PostgreSQL's now()."""
+"""The process's clock, for logs, tokens and signatures; business time is PostgreSQL's now()."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 
 class ShopError(Exception):
-    """Base of the errors that the shop raises on purpose."""
+    """Base class of the errors that a caller receives."""
 
 
 class ClientError(ShopError):

@@ -50,7 +50,7 @@ class Failpoint(StrEnum):
 
 
 SETTING = re.compile(r"([a-z][a-z0-9_]*):(W[0-9]|W10):([1-9][0-9]{0,8})")
-# the server sends the first half of a response from a thread of its own
+# the server sends the first half of a response from another thread
 SEND_SECONDS = 0.3
 
 
@@ -85,7 +85,7 @@ class _Armed:
         if self.plan.failpoint is Failpoint.HALF_RESPONSE_SENT:
             time.sleep(SEND_SECONDS)
         os.write(2, self._log_line())
-        # the parent first: it holds the port, and would keep it for a process that is gone
+        # the parent first: it holds the port, and would keep it open without a worker
         for process in filter(None, (self._parent, os.getpid())):
             os.kill(process, signal.SIGKILL)
 

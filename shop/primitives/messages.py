@@ -16,7 +16,7 @@ Query = TypeVar("Query")
 
 @frozen
 class Caller:
-    """The account, role and session that an access token proves."""
+    """The account, role and session of a verified access token."""
 
     user_id: int
     role: str

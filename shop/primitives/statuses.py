@@ -14,7 +14,7 @@ CREATED: Final = "-"
 
 
 class OrderStatus(StrEnum):
-    """An order is paid or cancelled in the end; CANCELLING waits for money to be returned."""
+    """An order's status; PAID orders can still be cancelled, CANCELLING ones wait for payments."""
 
     PENDING = "PENDING"
     PAID = "PAID"
@@ -76,7 +76,7 @@ class PostingKind(StrEnum):
 
 
 class KeyState(StrEnum):
-    """Whether the request with an idempotency key has its stored response yet."""
+    """Whether the response of the request with an idempotency key is stored (DONE)."""
 
     STARTED = "STARTED"
     DONE = "DONE"

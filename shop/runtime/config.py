@@ -1,8 +1,8 @@
 """Settings: read once, from the environment and from secret files; all errors are reported at once.
 
 Each setting ``NAME`` may be given as the variable ``NAME``, as ``NAME_FILE`` (a path), or as a file
-``name`` (lower case, dashes) in ``SHOP_SECRETS_DIR``, OpenFaaS's or our own secrets folder.  The
-``prod`` profile rejects every default that is for development only.
+``name`` (lower case, dashes) in ``SHOP_SECRETS_DIR`` or one of ``SECRET_FOLDERS``.  The ``prod``
+profile rejects every default that is for development only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a handler of an event or a tick works with: transactions, the provider, the services."""
+"""The context of a handler of an event or a tick: transactions, the provider, the services."""
 
 from __future__ import annotations
 

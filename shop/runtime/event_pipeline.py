@@ -1,7 +1,7 @@
 """One delivery of an event: the policies between ``POST /events`` and its 204, in this order.
 
 1. body limit and CloudEvents parsing (``http_messages``, ``events.envelope``)
-2. a dead letter is stored as it is; a clock tick runs its schedule; any other event goes on
+2. a dead letter is stored as it is; a clock tick runs its schedule; other events continue
 3. signature, age and source of the event (``_authenticate``, ``_check_source``)
 4. one transaction per consumer: claim the event in the inbox, run the handler, commit
 5. publication of what that transaction emitted (``EventContext``)
@@ -116,7 +116,7 @@ def _is_in_outbox(services: Services, event: CloudEvent) -> bool:
     return bool(rows)
 
 
-# Any: the handlers of handler.py differ by the kind of message; the specs say which is which.
+# Any: a handler's type depends on the message, which the spec declares.
 def _handler(spec: FunctionSpec, name: str) -> Any:
     return getattr(import_module(f"functions.{spec.name}.handler"), name)
 
@@ -208,7 +208,7 @@ def _run_schedule(
 ) -> HttpResponse:
     """Runs the schedule that a tick names; a repeated tick finds nothing due.
 
-    The tick's trace is not continued: what it emits belongs to the traces of the orders (outbox).
+    The tick's trace is not continued: its events continue the traces of their orders (outbox).
     """
     if event.source != CLOCK:
         raise ClientError(403, "SOURCE_NOT_ALLOWED", "only the clock ticks")
@@ -242,7 +242,7 @@ def _store_dead_letter(
     body: bytes,
     message_context: MessageContext,
 ) -> HttpResponse:
-    """Stores any event, also one that was never authentic: a dead letter must not be lost."""
+    """Stores any event, even without a valid signature: a dead letter must not be lost."""
     message_context.function, message_context.event_type = spec.name, DEAD_LETTER
     letter = DeadLetter(
         event_id=event.id,

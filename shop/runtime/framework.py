@@ -1,7 +1,7 @@
 """The functions-framework adapter: the portable contract, ``main(flask.Request)``.
 
-``functions-framework --source functions/<name>/main.py --target main`` serves the same app as our
-own container entry, behind Flask and the framework.
+``functions-framework --source functions/<name>/main.py --target main`` serves the same app as
+``python -m shop.runtime``, behind Flask and the framework.
 """
 
 from __future__ import annotations

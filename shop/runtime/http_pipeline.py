@@ -9,7 +9,7 @@
 6. publication of the events that the transaction emitted, then the handler's actions after the
    commit (``RequestContext``)
 
-Limits of size come before, with routing (``app``).
+Size limits and routing come before (``app``).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _run_in_transaction(
             return _attempt(operation, http_request, request, context, claim)
         except db.RETRYABLE_ERRORS as error:
             failure = error
-            context.forget_attempt()
+            context.discard_attempt()
         except db.UNAVAILABLE_ERRORS as error:
             log.write("database", error=type(error).__name__, route=operation.scope)
             raise db.unavailable() from error

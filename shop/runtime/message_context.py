@@ -120,7 +120,7 @@ class MessageContext:
         self.traceparent = trace.continue_or_start(traceparent)
 
     def finish(self, status: int) -> None:
-        """Records the response; the outcome of a rejected event is what the broker will do."""
+        """Records the response; a rejected event's outcome says whether the broker retries it."""
         self.seconds = time.monotonic() - self._clock
         self.status = status
         if self.event_id is not None and status >= 300:
@@ -135,7 +135,7 @@ class MessageContext:
 
     @property
     def is_duplicate(self) -> bool:
-        """True when every consumer had already taken the event."""
+        """True when every consumer had already consumed the event."""
         return bool(self.outcomes) and set(self.outcomes.values()) == {DUPLICATE}
 
 
@@ -168,8 +168,8 @@ def span(
 ) -> Generator[Span]:
     """Records the block as a span of this thread's message.
 
-    ``parent`` is another trace than the message's own.  The block may set ``outcome``; an exception
-    sets it to the exception's name.  Nothing is recorded where telemetry is off.
+    ``parent`` is the parent span when it is not the message's.  The block may set ``outcome``; an
+    exception sets it to the exception's name.  Nothing is recorded where telemetry is off.
     """
     message = current()
     if message is None or message.export_spans is None:

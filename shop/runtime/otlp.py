@@ -1,7 +1,7 @@
-"""Traces and metrics pushed over OTLP, for processes that live too short to be scraped.
+"""Traces and metrics pushed over OTLP, for processes that exit before a scrape.
 
 Needs the extra ``otel``; imported after the first response (``telemetry``).  Addresses, headers,
-sampler and batch sizes are OpenTelemetry's own variables (OTEL_...), which its library reads.
+sampler and batch sizes are OpenTelemetry's variables (OTEL_...), which its library reads.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class OtlpExporter:
     """Sends spans and metrics; while the collector is unavailable they are dropped."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        # otherwise the library logs lines of its own while the collector is unavailable
+        # otherwise the library writes to the log while the collector is unavailable
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
         resource = Resource.create(
@@ -73,7 +73,7 @@ class OtlpExporter:
         self._tracers = TracerProvider(
             resource=resource, id_generator=self._ids, shutdown_on_exit=False
         )
-        if _wanted("OTEL_TRACES_EXPORTER"):
+        if _is_exported("OTEL_TRACES_EXPORTER"):
             self._tracers.add_span_processor(
                 BatchSpanProcessor(
                     OTLPSpanExporter(timeout=EXPORT_SECONDS),
@@ -81,7 +81,7 @@ class OtlpExporter:
                 )
             )
         self._tracer = self._tracers.get_tracer("shop")
-        readers = [_reader()] if _wanted("OTEL_METRICS_EXPORTER") else []
+        readers = [_reader()] if _is_exported("OTEL_METRICS_EXPORTER") else []
         self._meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
         meter = self._meters.get_meter("shop")
         self._instruments = {m.name: (m.labels, _instrument(meter, m)) for m in METRICS}
@@ -184,7 +184,7 @@ def _reader() -> PeriodicExportingMetricReader:
     )
 
 
-def _wanted(variable: str) -> bool:
+def _is_exported(variable: str) -> bool:
     return os.environ.get(variable, "otlp") != "none"
 
 

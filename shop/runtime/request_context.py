@@ -1,4 +1,4 @@
-"""What a route's handler works with besides its request: a transaction and the services."""
+"""The context of a route's handler: its transactions and the services."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class RequestContext:
             except Exception as error:
                 log.bug(error)
 
-    def forget_attempt(self) -> None:
+    def discard_attempt(self) -> None:
         """Drops what a rolled-back attempt emitted and registered."""
         self.emitted.clear()
         self._actions.clear()

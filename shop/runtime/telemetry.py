@@ -27,7 +27,7 @@ STOP_SECONDS = 2.0
 
 
 class TelemetryExporter(Protocol):
-    """Where finished messages are exported: the metrics page for Prometheus, or OTLP."""
+    """Exports finished messages to the metrics page for Prometheus, or over OTLP."""
 
     def export(self, function: str, message: MessageContext | None, spans: list[Span]) -> None:
         """Exports a finished message with its spans, or spans of an unfinished one (None)."""
@@ -63,7 +63,7 @@ class Telemetry:
         return message
 
     def finish(self, message: MessageContext) -> None:
-        """Queues a message that has been answered."""
+        """Queues a message whose response is ready."""
         if not self.is_on:
             return
         self.in_flight.discard(message)

@@ -1,8 +1,8 @@
 """The rights of each database role: one role per trust domain, with the least privileges.
 
 A test proves that the database grants exactly this matrix.
-Column tuples limit a right to columns; ``ALL`` means the whole table.  Rows are deleted by
-``shop_relay`` only, from tables whose rows expire, and cart lines by ``shop_ordering``.
+Column tuples limit a right to columns; ``ALL`` means the whole table.  Only two roles may delete:
+``shop_relay`` expired rows, and ``shop_ordering`` cart lines.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _MONEY: dict[str, Rights] = {
     **_CONSUME,
 }
 
-# Reads what the checks compare: everything except passwords, tokens and personal data.
+# The auditor reads everything that the checks compare, but no password, token or personal data.
 _AUDIT: dict[str, Rights] = {
     **dict.fromkeys(
         (
@@ -206,7 +206,7 @@ ROLE_SETTINGS = {
     # responses contain times as they are read, so they must not depend on the server's zone
     "timezone": "UTC",
 }
-# settlement looks for transactions that began before midnight, checks for open transactions
+# to find open transactions: settlement those that began before midnight, the auditor all
 READS_ACTIVITY = ("shop_settlement", "shop_auditor")
 
 POLICIES = (

@@ -415,7 +415,7 @@ settlement_lines = Table(
     comment="writer: settlement; append only",
 )
 
-# ---------------------------------------------------------------- events and promises
+# ---------------------------------------------------------------- events and idempotency keys
 
 outbox = Table(
     "outbox",

@@ -1,6 +1,6 @@
 """What tables alone cannot express: triggers, the ``due_work`` view and the legal transitions.
 
-Text of migration 0001; later migrations contain their own.
+The SQL of migration 0001; later migrations contain theirs.
 """
 
 from __future__ import annotations

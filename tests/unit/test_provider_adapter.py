@@ -125,7 +125,7 @@ def test_response_over_the_limit_is_unknown() -> None:
     body = json.dumps({**INTENT, "more": "x" * 1_100_000}).encode()
     with peer(responding(200, body)) as url:
         outcome = provider_at(url).find(CALL)
-    assert (outcome.kind, outcome.reason) == ("unknown", "answer too long")
+    assert (outcome.kind, outcome.reason) == ("unknown", "response too long")
 
 
 def test_closed_connection_or_cut_response_is_unknown() -> None:

@@ -22,14 +22,14 @@ def open_provider(
 
     ``url`` is the provider's base address (empty for stripe: Stripe's own). ``traceparent``
     returns the W3C trace context of a call (empty: none). Raises ValueError for
-    an unknown kind, a missing key or address, or a timeout that is not positive.
+    an unknown provider, a missing key or address, or a timeout that is not positive.
     """
     if timeout_seconds <= 0:
         raise ValueError("PAYMENT_PROVIDER_TIMEOUT_SECONDS must be positive")
     if not api_key:
         raise ValueError("PAYMENT_PROVIDER_API_KEY is missing")
     if kind == "sandbox":
-        # Imported here because a process pays only for the adapter it uses (cold start).
+        # Imported here, as below, so that a cold start imports only the adapter that is used.
         from shop.adapters.payment_provider.simulator import SimulatorProvider
 
         return SimulatorProvider(

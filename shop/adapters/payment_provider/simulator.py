@@ -214,7 +214,7 @@ class _Exchange:
 
 def _read_response(status: int, text: bytes) -> _Response:
     if len(text) > RESPONSE_BYTES_MAX:
-        return _Response(0, {}, "answer too long")
+        return _Response(0, {}, "response too long")
     try:
         value: object = json.loads(text)
     except (ValueError, RecursionError):
@@ -254,7 +254,7 @@ def _confirm(exchange: _Exchange, call: ChargeCall) -> Outcome:
 def _outcome(response: _Response, call: ChargeCall) -> Outcome:
     kind = response.body.get("status")
     if response.status == 422:
-        return Outcome("mismatch", reason="the key stands for another charge")
+        return Outcome("mismatch", reason="the key was used for another charge")
     if response.status != 200 or kind not in _OUTCOMES:
         return Outcome("unknown", reason=_why_unknown(response))
     amount_minor = amount_in(response.body.get("amount_minor"))
@@ -275,7 +275,7 @@ def _outcome(response: _Response, call: ChargeCall) -> Outcome:
 def _refund_outcome(response: _Response, call: RefundCall) -> RefundOutcome:
     kind = response.body.get("status")
     if response.status == 422:
-        return RefundOutcome("mismatch", reason="the key stands for another refund")
+        return RefundOutcome("mismatch", reason="the key was used for another refund")
     if response.status != 200 or kind not in _REFUND_OUTCOMES:
         return RefundOutcome("unknown", reason=_why_unknown(response))
     amount_minor = amount_in(response.body.get("amount_minor"))

@@ -345,8 +345,8 @@ def _refund_failure(error: stripe.StripeError) -> RefundOutcome:
 
 def _idempotency_outcome(error: stripe.IdempotencyError) -> Outcome:
     if error.http_status == 409:
-        return Outcome("unknown", reason="the same key is being worked on")
-    return Outcome("mismatch", reason="the key stands for another call")
+        return Outcome("unknown", reason="a request with this key is in progress")
+    return Outcome("mismatch", reason="the key was used for another call")
 
 
 def _charge_entry(charge: dict[str, Any]) -> ProviderTransaction | None:
@@ -395,7 +395,7 @@ def _reason(error: stripe.StripeError) -> str:
     """Stripe's error code or status; not its message, which may quote the request."""
     if isinstance(error, stripe.CardError) or error.code:
         return str(error.code)
-    return f"HTTP {error.http_status}" if error.http_status else "no answer"
+    return f"HTTP {error.http_status}" if error.http_status else "no response"
 
 
 def _is_past(moment: datetime | None) -> bool:

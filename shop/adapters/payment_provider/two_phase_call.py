@@ -23,7 +23,7 @@ OpenTransaction = Callable[[], AbstractContextManager["Transaction"]]
 @final
 @frozen
 class TwoPhaseCall(Generic[Call, Outcome]):
-    """The three steps of one kind of provider call; the runtime runs them in this order.
+    """The three steps of a provider call; the runtime runs them in this order.
 
     ``subject(event)`` is the id that an event passes to ``prepare``.
     ``prepare(tx, subject)`` commits the intent and returns the call, or None when nothing is due.

@@ -52,7 +52,7 @@ _STRIPE_REFUND_KINDS: dict[str, NoticeKind] = {
 
 @frozen
 class WebhookNotice:
-    """The event of a webhook, which the caller compares with the payment or refund.
+    """What a webhook reports; the caller compares it with the payment or refund.
 
     ``key`` is the charge's or the refund's idempotency key. ``ignored`` notices are authentic but
     not relevant (another type, another shop's payment): their key is empty, their amount 0.
