@@ -311,30 +311,34 @@ def test_undecodable_response_is_a_miss(garbage: bytes) -> None:
 
 
 def test_response_of_the_wrong_type_is_a_miss() -> None:
-    with server(sending(b":1\r\n")) as (address, _):
-        assert Cache(address).get("key") is None
-    with server(sending(b"+OK\r\n")) as (address, _):
-        assert Cache(address).get("key") is None
-    with server(sending(b"*1\r\n$1\r\na\r\n")) as (address, _):
-        assert Cache(address).get_many("a", "b") == [None, None]
+    for response in (b":1\r\n", b"+OK\r\n"):
+        with server(sending(response)) as (address, _), closing(Cache(address)) as cache:
+            assert cache.get("key") is None
+    short_list = sending(b"*1\r\n$1\r\na\r\n")
+    with server(short_list) as (address, _), closing(Cache(address)) as cache:
+        assert cache.get_many("a", "b") == [None, None]
 
 
 def test_fragmented_response_is_assembled() -> None:
-    with server(sending(b"$1", b"0\r", b"\nabcde", b"fghij\r", b"\n")) as (address, _):
-        assert Cache(address, PATIENT_SECONDS).get("key") == b"abcdefghij"
+    fragments = (b"$1", b"0\r", b"\nabcde", b"fghij\r", b"\n")
+    with (
+        server(sending(*fragments)) as (address, _),
+        closing(Cache(address, PATIENT_SECONDS)) as cache,
+    ):
+        assert cache.get("key") == b"abcdefghij"
 
 
 def test_restarted_server_is_used_again(url: str, redis: oracle.Redis) -> None:
     redis.set("key", "v")
-    cache = Cache(url, timeout_seconds=0.05)
-    redis.client_pause(300)  # milliseconds, for everybody
-    assert cache.get("key") is None
+    with closing(Cache(url, timeout_seconds=0.05)) as cache:
+        redis.client_pause(300)  # milliseconds, for all clients
+        assert cache.get("key") is None
 
-    deadline = time.monotonic() + 10 * BREAKER_SECONDS
-    while cache.get("key") != b"v":
-        assert time.monotonic() < deadline, "the breaker never closed"
-        threading.Event().wait(0.01)
-    assert cache.failures >= 1
+        deadline = time.monotonic() + 10 * BREAKER_SECONDS
+        while cache.get("key") != b"v":
+            assert time.monotonic() < deadline, "the breaker never closed"
+            threading.Event().wait(0.01)
+        assert cache.failures >= 1
 
 
 def test_one_caller_probes_while_others_continue() -> None:
