@@ -25,7 +25,7 @@ class Line(Row):
 
 
 class AddedLine(Row):
-    """The result of an addition: ``qty`` is None when it was rejected, and the rest says why."""
+    """The result of an addition: ``qty`` is None when rejected; the other columns show why."""
 
     product_id: int
     name: str

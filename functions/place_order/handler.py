@@ -40,7 +40,7 @@ Lines = Sequence[tuple[int, int]]
 
 @frozen
 class Written:
-    """A written order, the products held for it, and how many open orders its customer has.
+    """A written order, the products held for it, and its customer's number of open orders.
 
     ``order`` is None when not all of its lines could be written.
     """

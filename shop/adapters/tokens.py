@@ -289,7 +289,7 @@ def _reject_constant(constant: str) -> float:
 
 
 def _base64url(segment: str) -> bytes:
-    """The bytes of a canonical, unpadded segment (RFC 7515 section 2); one spelling per value."""
+    """The bytes of a canonical, unpadded segment (RFC 7515 section 2); 401 for any other."""
     try:
         raw = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except ValueError:

@@ -115,7 +115,7 @@ def _effects_of(state: OrderState, message: Message) -> Effects:  # noqa: C901
         case RefundFound():
             return _refund_found(state, message)
         case FinishDue():
-            return NOTHING
+            return NOTHING  # ``_cancel_if_settled`` completes the order
         case _:
             assert_never(message)
 

@@ -121,7 +121,7 @@ def arm(text: str, *, parent: int | None = None) -> None:
 
 
 def hit(failpoint: Failpoint) -> None:
-    """Marks the place of a failpoint; kills the process when the armed plan says so."""
+    """Marks the place of a failpoint; kills the process if the armed plan names this pass."""
     if _armed is not None:
         _armed.hit(failpoint)
 

@@ -1,4 +1,4 @@
-"""Builds the app of a process: settings, services, app."""
+"""Builds the app of a process from its settings and services."""
 
 from __future__ import annotations
 

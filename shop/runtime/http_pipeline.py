@@ -172,7 +172,7 @@ def _attempt(
             context.emitted.extend(session.tx.announced)
             return response
     except db.LockNotAvailable as error:
-        # only waiting for the key itself says that its first request is still running
+        # before BEGIN has returned, the only lock waited for is that of the key
         if claim is not None and not has_begun:
             raise request_in_progress() from error
         raise Unavailable("the database is busy") from error

@@ -73,7 +73,7 @@ class KeyClaim:
 
 
 def request_in_progress() -> ClientError:
-    """409 for a key whose first request has not been answered yet."""
+    """409 for a key whose first request is still being processed."""
     return ClientError(
         409,
         "REQUEST_IN_PROGRESS",

@@ -1,4 +1,4 @@
-"""The payment provider with every call recorded as a span: step, outcome and duration."""
+"""Records every call to the payment provider as a span: step, outcome and duration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Result = TypeVar("Result", "Intent", "Outcome", "RefundOutcome")
 
 
 class InstrumentedProvider:
-    """A provider that records each call of another one."""
+    """A provider that passes each call to another one and records it."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider

@@ -160,9 +160,9 @@ class Telemetry:
 
 
 def seconds_since_start(pid: int) -> float | None:
-    """How long ago the kernel started a process; None where it does not say.
+    """How long ago the kernel started a process; None when it cannot be read.
 
-    proc(5): field 22 of ``stat`` is the start in clock ticks since boot, 10 ms each.
+    proc(5): field 22 of ``stat`` is the start in clock ticks since boot.
     """
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     try:

@@ -1,4 +1,4 @@
-"""The WSGI adapter (PEP 3333) of our own container entry, without Flask."""
+"""The WSGI adapter (PEP 3333) of ``python -m shop.runtime``, without Flask."""
 
 from __future__ import annotations
 
