@@ -6,6 +6,7 @@ import http.client
 import json
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 
 BUDGET_SECONDS = 0.3
 ACCEPTED = range(200, 300)
+
+
+class _ThreadConnection:
+    """A thread's connection, closed when the thread ends or takes another connection."""
+
+    def __init__(self, http_connection: http.client.HTTPConnection) -> None:
+        self.http_connection = http_connection
+        weakref.finalize(self, http_connection.close)
 
 
 class Publisher:
@@ -122,15 +131,16 @@ class Publisher:
         )
 
     def _connection(self, timeout_seconds: float, *, fresh: bool) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection | None = getattr(self._threads, "connection", None)
-        if connection is None or fresh:
+        held: _ThreadConnection | None = getattr(self._threads, "held", None)
+        if held is None or fresh:
             connection_class = (
                 http.client.HTTPSConnection
                 if self._url.scheme == "https"
                 else http.client.HTTPConnection
             )
-            connection = connection_class(self._url.hostname or "", self._url.port)
-            self._threads.connection = connection
+            held = _ThreadConnection(connection_class(self._url.hostname or "", self._url.port))
+            self._threads.held = held
+        connection = held.http_connection
         connection.timeout = timeout_seconds
         if connection.sock is not None:
             connection.sock.settimeout(timeout_seconds)
