@@ -27,6 +27,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import CHAR, JSONB, UUID
@@ -137,7 +138,12 @@ products = Table(
     _when("updated_at"),
     CheckConstraint("price_minor > 0", name="price_is_positive"),
     CheckConstraint("char_length(name) between 1 and 200", name="product_name_length"),
-    Index("products_by_name_trigram", text("lower(name) gin_trgm_ops"), postgresql_using="gin"),
+    Index(
+        "products_by_name_trigram",
+        literal_column("lower(name)").label("lower_name"),
+        postgresql_using="gin",
+        postgresql_ops={"lower_name": "gin_trgm_ops"},
+    ),
     Index("products_by_name", "name", "product_id", postgresql_where=text("active")),
     Index("products_by_category", "category", "product_id", postgresql_where=text("active")),
     Index("products_by_price", "price_minor", "product_id", postgresql_where=text("active")),
