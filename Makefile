@@ -43,10 +43,11 @@ dev: setup ## Run the shop on the local platform: http://127.0.0.1:8080, Ctrl-C 
 test: setup ## Run all tests; print the slowest and the branch coverage of shop and functions
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --durations=20 $(PYTEST_ARGS)
 
-check: setup ## Check lint, format and import rules
+check: setup ## Check lint, format, import rules and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/basedpyright
 
 format: setup ## Format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .

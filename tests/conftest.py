@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import hypothesis
 import psycopg
 import pytest
 from docker.errors import DockerException
@@ -42,6 +43,10 @@ from tools.local_platform.servers import postgres as embedded_postgres
 from tools.local_platform.servers import redis as embedded_redis
 from tools.migrate import migrate
 from tools.seed import seed
+
+# Machines are noisy: a property holds however long one example takes.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 POSTGRES_IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:17-alpine")
 REDIS_IMAGE = os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine")

@@ -20,7 +20,7 @@ PLACED = {("order", CREATED, OrderStatus.PENDING), ("reservation", CREATED, Rese
 
 def _reachable_states() -> set[OrderState]:
     """All states of two attempts, with a provider that does not remember a void."""
-    rules = interleavings.Rules(believes_404=True)
+    rules = interleavings.Rules(treats_404_as_final=True)
     first = interleavings.State(order_model.placed(), (interleavings.Attempt(),) * 2)
     seen, queue = {first}, deque([first])
     while queue:
