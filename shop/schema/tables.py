@@ -140,7 +140,7 @@ products = Table(
     CheckConstraint("char_length(name) between 1 and 200", name="product_name_length"),
     Index(
         "products_by_name_trigram",
-        literal_column("lower(name)").label("lower_name"),
+        literal_column("lower(name)", Text()).label("lower_name"),
         postgresql_using="gin",
         postgresql_ops={"lower_name": "gin_trgm_ops"},
     ),
