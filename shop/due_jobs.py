@@ -1,8 +1,8 @@
 """Runs due jobs: the rows of the view ``due_work``.
 
 Every state that is not final has a row in that view, so these jobs complete it even when its events
-are lost; then it takes longer.  Each row is handled in its own
-transactions; a row that another process has locked is skipped.
+are lost; then it takes longer.  Each row is handled in its own transactions; a row that another
+process has locked is skipped.
 """
 
 from __future__ import annotations
