@@ -92,6 +92,12 @@ def test_every_alert_has_a_runbook_page() -> None:
         assert runbook.count(part) == len(alerts()), part
 
 
+def test_alert_tests_name_the_rules_that_they_test() -> None:
+    (rules,) = yaml.safe_load(ALERT_TESTS.read_text("utf-8"))["rule_files"]
+
+    assert (ALERT_TESTS.parent / rules).resolve() == (ROOT / ALERTS).resolve()
+
+
 def test_every_alert_is_tested_firing_and_not_firing() -> None:
     tests = yaml.safe_load(ALERT_TESTS.read_text("utf-8"))["tests"]
     tested = {
