@@ -59,15 +59,13 @@ def needs_rehash(stored_hash: str) -> bool:
     return not stored_hash.startswith(PARAMETERS)
 
 
-def check_password(password: str, email: str) -> None:
+def check_not_common(password: str, email: str) -> None:
     """Rejects common passwords with 422 ``WEAK_PASSWORD``.
 
-    8 to 128 code points, nothing is trimmed or normalised; not the e-mail address or its part
-    before the @; not one of the well-known passwords below, in whatever case.
+    Not the e-mail address or its part before the @; not one of the well-known passwords below, in
+    whatever case.
     """
     folded = password.casefold()
-    if not LENGTH_MIN <= len(password) <= LENGTH_MAX:
-        raise _weak(f"a password has {LENGTH_MIN} to {LENGTH_MAX} characters")
     if folded in (email.casefold(), email.casefold().partition("@")[0]):
         raise _weak("a password must not be the e-mail address")
     if folded in COMMON or len(set(folded)) == 1:

@@ -87,6 +87,7 @@ class Settings:
     rate_limit_per_minute: int = 120
     idempotency_key_required: bool = False
     settlements_auth: SettlementsAuth = "finance"
+    common_passwords_allowed: bool = False
     trusted_hops: int = 1
     business_time_zone: str = "Asia/Seoul"
     currency: str = "KRW"
@@ -243,6 +244,8 @@ def _rejected_defaults(
         mistakes.append("PAYMENT_PROVIDER must not be sandbox in the prod profile")
     if settings.settlements_auth == "public":
         mistakes.append("SETTLEMENTS_AUTH must not be public in the prod profile")
+    if settings.common_passwords_allowed:
+        mistakes.append("COMMON_PASSWORDS_ALLOWED must not be true in the prod profile")
     if "announces" in needs and not settings.broker_url:
         mistakes.append("BROKER_URL (or K_SINK) must be given in the prod profile")
     return mistakes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -212,6 +213,17 @@ def test_weak_password_gets_422(accounts: ShopHarness, rows: Rows, password: str
     assert password.encode() not in answer.body
     assert accounts_of(rows, email) == 0
     assert len(registered_events(rows)) == before
+
+
+def test_common_password_is_accepted_where_the_setting_allows_it(accounts: ShopHarness) -> None:
+    shop = replace(accounts, overrides={"common_passwords_allowed": True}, apps={})
+    email = some_email()
+
+    answers = [shop.register(some_email(), "1234567"), shop.register(email, "test1234")]
+
+    assert [answer.status for answer in answers] == [422, 201]
+    assert shop.log_in(email, "test1234").status == 200
+    shop.close()
 
 
 @pytest.mark.parametrize(

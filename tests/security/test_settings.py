@@ -126,7 +126,11 @@ def test_prod_requires(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PAYMENT_PROVIDER", "sandbox"), ("SETTLEMENTS_AUTH", "public")],
+    [
+        ("PAYMENT_PROVIDER", "sandbox"),
+        ("SETTLEMENTS_AUTH", "public"),
+        ("COMMON_PASSWORDS_ALLOWED", "true"),
+    ],
 )
 def test_prod_rejects_local_values(name: str, value: str) -> None:
     (mistake,) = mistakes(PROD | {name: value}, *NEEDS)

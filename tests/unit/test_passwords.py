@@ -9,7 +9,7 @@ import pytest
 from argon2 import extract_parameters
 
 from shop.adapters import passwords
-from shop.adapters.passwords import COMMON, DUMMY_HASH, check_password, hash_password, is_password
+from shop.adapters.passwords import COMMON, DUMMY_HASH, check_not_common, hash_password, is_password
 from shop.primitives.errors import ClientError, Unavailable
 
 EMAIL = "kim.chulsoo@example.com"
@@ -65,9 +65,6 @@ def test_hash_with_former_parameters_needs_rehash() -> None:
 @pytest.mark.parametrize(
     "password",
     [
-        "short77",
-        "x" * 7,
-        "xy" * 64 + "z",
         "password",
         "PassWord123",
         "qwer1234",
@@ -79,7 +76,7 @@ def test_hash_with_former_parameters_needs_rehash() -> None:
 )
 def test_guessable_password_is_rejected(password: str) -> None:
     with pytest.raises(ClientError) as caught:
-        check_password(password, EMAIL)
+        check_not_common(password, EMAIL)
 
     assert (caught.value.status, caught.value.code) == (422, "WEAK_PASSWORD")
     assert caught.value.extra == {}
@@ -87,7 +84,7 @@ def test_guessable_password_is_rejected(password: str) -> None:
 
 @pytest.mark.parametrize("password", ["xyzzy-77", "xy" * 64, "우리집강아지일곱", "        1"])
 def test_other_password_is_accepted(password: str) -> None:
-    check_password(password, EMAIL)
+    check_not_common(password, EMAIL)
 
 
 def test_common_passwords_are_many_casefolded_and_at_least_8_characters() -> None:

@@ -19,6 +19,7 @@ SHOP_VARIABLES = (
     "RATE_LIMIT_PER_MINUTE",
     "IDEMPOTENCY_KEY_REQUIRED",
     "SETTLEMENTS_AUTH",
+    "COMMON_PASSWORDS_ALLOWED",
     "BUSINESS_TIME_ZONE",
     "CURRENCY",
     "OPEN_ORDERS_MAX",
@@ -53,6 +54,7 @@ class Endpoints:
             "EVENT_KEYS": self.secrets.event_key_set,
         }
         values.setdefault("SETTLEMENTS_AUTH", "public")
+        values.setdefault("COMMON_PASSWORDS_ALLOWED", "true")
         if "redis" in spec.needs or spec.routes:  # Redis holds the rate limits of routes
             values["REDIS_URL"] = self.redis_url
         return values | self._trust_domain_variables(spec) | self._provider_variables(spec)

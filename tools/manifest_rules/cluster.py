@@ -230,7 +230,11 @@ def settings_are_known(manifests: ManifestSet) -> Iterator[str]:
             if not name.startswith(TELEMETRY):
                 yield f"{describe(manifest)}: {name} is not a setting"
         is_prod = data.get("SHOP_PROFILE") == "prod"
-        rejected = {"PAYMENT_PROVIDER": "sandbox", "SETTLEMENTS_AUTH": "public"}
+        rejected = {
+            "PAYMENT_PROVIDER": "sandbox",
+            "SETTLEMENTS_AUTH": "public",
+            "COMMON_PASSWORDS_ALLOWED": "true",
+        }
         for name, value in rejected.items():
             if is_prod and data.get(name) == value:
                 yield f"{describe(manifest)}: {name}={value} is rejected by the prod profile"

@@ -21,6 +21,7 @@ SETTING_VALUES = {
     "SHOP_PROFILE": "prod",
     "BROKER_URL": INGRESS["imc"],
     "BUSINESS_TIME_ZONE": "Asia/Seoul",
+    "COMMON_PASSWORDS_ALLOWED": "false",
     "CURRENCY": "KRW",
     "DATABASE_PREPARE": "off",
     "IDEMPOTENCY_KEY_REQUIRED": "false",

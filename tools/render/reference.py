@@ -41,6 +41,10 @@ DESCRIPTIONS = {
     "rate_limit_per_minute": "Requests per client and minute; 0 disables the limit.",
     "idempotency_key_required": "Reject unsafe requests without an `Idempotency-Key`.",
     "settlements_auth": "Who may read settlements. `prod` rejects `public`.",
+    "common_passwords_allowed": (
+        "Accept passwords that are easy to guess. `prod` rejects `true`, which the local platform "
+        "and Compose set."
+    ),
     "trusted_hops": "Number of last entries of `X-Forwarded-For` that trusted proxies wrote.",
     "business_time_zone": "Time zone of the business day; fixed once the first day is closed.",
     "currency": "The shop's currency, ISO 4217.",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from shop.primitives.spec import FunctionSpec
 from tests.tools.local_platform.platform_under_test import route
 from tools.local_platform.function_environment import Endpoints, inherited
@@ -45,6 +47,17 @@ def test_function_gets_only_its_own_secrets(tmp_path: Path) -> None:
     assert charge["EVENT_SIGNING_KEY"] != login["EVENT_SIGNING_KEY"]
     assert [name for name in docs if name in ("DATABASE_URL", "EVENT_SIGNING_KEY")] == []
     assert docs["SHOP_PROFILE"] == "local"
+
+
+def test_local_platform_accepts_common_passwords_unless_the_shell_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = endpoints(tmp_path)
+    default = shared.environment_for(LOGIN)["COMMON_PASSWORDS_ALLOWED"]
+    monkeypatch.setenv("COMMON_PASSWORDS_ALLOWED", "false")
+
+    assert default == "true"
+    assert shared.environment_for(LOGIN)["COMMON_PASSWORDS_ALLOWED"] == "false"
 
 
 def test_database_url_names_the_role_and_has_a_password_for_external_servers(
