@@ -28,7 +28,7 @@ MUTANT = Mutant("M-99", "H-99", "no limit", (Edit("shop.py", "limit = 1", "limit
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.id)
-def test_edits_of_every_mutant_apply_and_leave_valid_python(mutant: Mutant) -> None:
+def test_every_mutant_applies_and_leaves_valid_python(mutant: Mutant) -> None:
     texts = mutated_files(mutant, ROOT)
 
     assert texts
