@@ -1,4 +1,4 @@
-"""Migrates a database: schema migrations, roles, grants, row security and subscriptions.
+"""Migrates a database: schema migrations, views, roles, grants, row security and subscriptions.
 
 Idempotent; an advisory lock serializes concurrent runs.
 """
@@ -23,6 +23,7 @@ from shop.schema.grants import (
     grant_statements,
     policy_statements,
 )
+from shop.schema.views import VIEWS
 
 MIGRATIONS = Path(__file__).parent.parent / "shop" / "schema" / "migrations"
 MIGRATION_LOCK = 7_203_115
@@ -38,7 +39,7 @@ from pg_timezone_names where name = %(zone)s
 
 
 def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
-    """Applies every missing migration, then the declared roles, grants, policies and subscriptions.
+    """Applies missing migrations, then the declared views, roles, rights and subscriptions.
 
     ``admin_url`` is a PostgreSQL URL of a role that may create roles.  ``business_time_zone`` is
     the zone in which ``due_work`` ends a day, by default the environment's ``BUSINESS_TIME_ZONE``;
@@ -79,6 +80,8 @@ def _upgrade(admin_url: str) -> None:
 def _apply_declarations(admin_url: str) -> None:
     engine = create_engine(_sqlalchemy_url(admin_url))
     with engine.begin() as connection:
+        # a long read of a view or table must not make functions queue behind this transaction
+        connection.exec_driver_sql("set local lock_timeout = '2s'")
         _subscribe(connection)
         statements = _declarations()
         digest = hashlib.sha256("\n".join(statements).encode()).hexdigest()
@@ -91,7 +94,8 @@ def _apply_declarations(admin_url: str) -> None:
 
 def _declarations() -> list[str]:
     roles = sorted(GRANTS)
-    statements = [
+    statements = [*VIEWS]
+    statements += [
         f"do $$ begin create role {role} login nosuperuser nobypassrls; "
         "exception when duplicate_object then null; end $$"
         for role in roles

@@ -32,7 +32,7 @@ IDEMPOTENCY_POLICY = "shop/runtime/idempotency_policy.py"
 AUTHENTICATION = "shop/runtime/authentication.py"
 APPLY = "shop/orders/apply.py"
 GRANTS = "shop/schema/grants.py"
-TRIGGERS_AND_VIEWS = "shop/schema/triggers_and_views.py"
+VIEWS = "shop/schema/views.py"
 SCHEMA = "shop/schema/migrations/versions/0001_the_shop.py"
 SETTLE = "functions/settle/handler.py"
 SETTLEMENT = "shop/settlement.py"
@@ -603,7 +603,7 @@ _REFUNDS = (
         "a business day is settled before it has ended and its transactions are committed",
         (
             Edit(
-                TRIGGERS_AND_VIEWS,
+                VIEWS,
                 "((d.day + 1)::timestamp at time zone z.name)\n      + interval '2 minutes'",
                 "(d.day::timestamp at time zone z.name)",
             ),

@@ -1,6 +1,6 @@
-"""What tables alone cannot express: triggers, the ``due_work`` view and the legal transitions.
+"""What tables alone cannot express: triggers, the legal transitions and the first views.
 
-The SQL of migration 0001; later migrations contain theirs.
+The SQL of migration 0001; later migrations contain theirs.  ``views.py`` has the views of today.
 """
 
 from __future__ import annotations
@@ -91,11 +91,7 @@ RECONCILIATION = """
 insert into shop.reconciliation (provider, cursor, next_run_at) values ('books', '', '9999-01-01')
 """
 
-# Days are closed oldest first, so the first posting after the last closed day is on the only day
-# that can be due: one index lookup, however long the ledger is.
-#
-# Everything that has to happen without a request; an idle shop has no due row.  Each branch uses a
-# partial index.
+# The view as migration 0001 created it; ``views.py`` replaces it.
 DUE_WORK = """
 create view shop.due_work (kind, id, due_at) as
   select 'outbox', event_id::text, next_try_at from shop.outbox

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -14,6 +16,7 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import CheckConstraint, create_engine
 
 from shop.schema.tables import METADATA
+from shop.schema.views import DUE_WORK
 from tests.ledger_postings import INSERT_POSTING
 from tools.migrate import migrate
 
@@ -28,6 +31,24 @@ union all select 'trigger', oid::text, tgname::text, xmin::text from pg_trigger
 union all select 'schema', oid::text, nspname::text, xmin::text from pg_namespace
 where nspname = 'shop'
 """
+
+FILL_TABLES_WITH_A_RETENTION: dict[str, LiteralString] = {
+    "idempotency": """
+    insert into shop.idempotency (user_id, scope, key, fingerprint, state, created_at)
+    select 1, 's', n::text, '', 'STARTED', now() - n * interval '1 second'
+    from generate_series(1, 5000) n
+    """,
+    "sessions": """
+    insert into shop.sessions (session_id, user_id, expires_at)
+    select gen_random_uuid(), 1, now() + n * interval '1 second' from generate_series(1, 5000) n
+    """,
+    "outbox": """
+    insert into shop.outbox (event_id, source, type, subject, data, traceparent, done_at,
+      next_try_at)
+    select gen_random_uuid(), 's', 't', '', '{}', '', now() - n * interval '1 second', now()
+    from generate_series(1, 5000) n
+    """,
+}
 
 
 def _is_ours(name: str | None, kind: str, _: dict[str, Any]) -> bool:
@@ -78,6 +99,35 @@ def test_due_work_closes_days_in_the_business_time_zone(database_url: str) -> No
 
     # 03:30 UTC on the 2nd is half past ten in the evening of the 1st in New York
     assert row == ("2026-02-01", datetime(2026, 2, 2, 5, 2, tzinfo=UTC))
+
+
+def test_looking_at_due_work_reads_one_row_of_each_table_with_a_retention(
+    database_url: str,
+) -> None:
+    """The clock looks every second: what it reads must not grow with the tables."""
+    assert set(re.findall(r"'retention', '(\w+)'", DUE_WORK)) == set(FILL_TABLES_WITH_A_RETENTION)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("set session_replication_role = replica")  # sessions without users
+        for statement in FILL_TABLES_WITH_A_RETENTION.values():
+            connection.execute(statement)
+        connection.execute("analyze")
+        row = connection.execute(
+            "explain (analyze, format json) select * from shop.due_work"
+        ).fetchone()
+
+    assert row is not None
+    read = dict(_rows_read(row[0][0]["Plan"]))
+    assert {table: rows for table, rows in read.items() if rows > 1} == {}
+    assert FILL_TABLES_WITH_A_RETENTION.keys() <= read.keys()
+
+
+def _rows_read(plan: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Every table that a plan scans, with the number of rows that the scan returned or dropped."""
+    if "Relation Name" in plan:
+        dropped = plan.get("Rows Removed by Filter", 0)
+        yield plan["Relation Name"], (plan["Actual Rows"] + dropped) * plan["Actual Loops"]
+    for child in plan.get("Plans", ()):
+        yield from _rows_read(child)
 
 
 def test_migrate_with_an_unknown_time_zone_raises_value_error(database_url: str) -> None:
