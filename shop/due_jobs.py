@@ -2,7 +2,8 @@
 
 Every state that is not final has a row in that view, so these jobs complete it even when its events
 are lost; then it takes longer.  Each row is handled in its own transactions; a row that another
-process has locked is skipped.
+process has locked is skipped, and a row that cannot be handled raises an operator alert and does
+not stop the others.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 from uuid import UUID
 
@@ -20,15 +22,19 @@ from shop.messaging import idempotency, outbox
 from shop.messaging.outbox import DueEvent
 from shop.orders import apply, charge, messages, payments, refund, refunds
 from shop.orders.messages import Message
-from shop.primitives.errors import ClientError, Unavailable
+from shop.primitives.errors import Unavailable
 from shop.primitives.messages import OutboxRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shop.adapters.db import Transaction
-    from shop.adapters.payment_provider.protocol import ProviderTransaction
+    from shop.adapters.payment_provider.protocol import (
+        ProviderTransaction,
+        ProviderTransactionPage,
+    )
     from shop.runtime.event_context import EventContext
+    from shop.runtime.publisher import Publication
 
 BATCH = 100
 TICK_SECONDS = 25.0
@@ -36,6 +42,7 @@ PAGE = 200
 # A tick that outlasts its request is sent a second time, so the next tick reads the rest.
 RECONCILE_SECONDS = 15.0
 DELETE_BATCH = 1000
+STUCK_RECONCILE = "stuck_reconcile"
 
 
 class JobKind(StrEnum):
@@ -93,20 +100,17 @@ def _once_per_batch(rows: list[DueRow]) -> list[tuple[JobKind, str]]:
 
 
 def _try(context: EventContext, kind: JobKind, subject: str) -> None:
-    """Handles one row; a row that fails stays due and does not stop the rows after it."""
+    """Handles one row; a row that fails stays due and does not stop the rows after it.
+
+    When the row itself is the cause, an operator is alerted.
+    """
+    name = f"{kind} {subject}"
     try:
-        _run(context, kind, subject)
-    except (ClientError, Unavailable, *db.UNAVAILABLE_ERRORS) as error:
-        context.log_postponed(f"{kind} {subject}: {type(error).__name__}")
-    except (db.DatabaseError, AssertionError) as error:
-        # rejected by a constraint or a guard: a bug, so an operator is alerted
-        context.log_postponed(f"{kind} {subject}: {error!r}")
-        with context.transaction() as tx:
-            tx.execute(
-                operator_alerts.raise_alert(
-                    kind=f"stuck_{kind}", subject=subject, detail=type(error).__name__
-                )
-            )
+        failure = context.attempt(name, lambda: _run(context, kind, subject))
+        if isinstance(failure, Exception):
+            _save(context, operator_alerts.about_failure(f"stuck_{kind}", subject, failure))
+    except (Unavailable, *db.UNAVAILABLE_ERRORS) as error:
+        context.log_postponed(f"{name}: {type(error).__name__}")
 
 
 def _run(context: EventContext, kind: JobKind, subject: str) -> None:
@@ -141,7 +145,10 @@ def _apply_unless_locked(context: EventContext, order_id: UUID, message: Message
 
 
 def _relay_outbox(context: EventContext) -> None:
-    """Leases due events, then sends them outside any transaction; old ones are quarantined."""
+    """Leases due events, then sends them outside any transaction.
+
+    Those that are too old or no event of this version are quarantined.
+    """
     with context.transaction() as tx:
         rows = tx.fetch_all(outbox.take_due(BATCH))
         done = [row.event_id for row in rows if row.consumed]
@@ -151,16 +158,36 @@ def _relay_outbox(context: EventContext) -> None:
             outbox.mark_done(done),
             outbox.quarantine([row.event_id for row in too_old]),
             outbox.lease([row.event_id for row in due]),
-            *(_quarantine_alert(row) for row in too_old),
+            *(_quarantine_alert(row.event_id, "not consumed within a day") for row in too_old),
         )
-    context.relay([_as_outbox_row(row) for row in due])
+    result = context.relay([_as_outbox_row(row) for row in due])
+    if result.invalid or result.rejected:
+        _quarantine_invalid(context, result)
 
 
-def _quarantine_alert(row: DueEvent) -> Statement[Row]:
-    detail = f"{row.type} was not consumed within a day"
+def _quarantine_invalid(context: EventContext, result: Publication) -> None:
+    """Rejected events stay due, since a fault of the broker's can reject every event."""
+    with context.transaction() as tx:
+        tx.pipeline(
+            outbox.quarantine([row.event_id for row in result.invalid]),
+            *(
+                _quarantine_alert(row.event_id, "no event of this version")
+                for row in result.invalid
+            ),
+            *(_rejection_alert(row) for row in result.rejected),
+        )
+
+
+def _quarantine_alert(event_id: UUID, detail: str) -> Statement[Row]:
     return operator_alerts.raise_alert(
-        kind="event_parked", subject=str(row.event_id), detail=detail
+        kind=outbox.QUARANTINED, subject=str(event_id), detail=detail
     )
+
+
+def _rejection_alert(row: OutboxRow) -> Statement[Row]:
+    """One alert for each type of event, for the same reason."""
+    detail = f"the broker rejects event {row.event_id}"
+    return operator_alerts.raise_alert(kind="event_rejected", subject=row.name, detail=detail)
 
 
 def _as_outbox_row(row: DueEvent) -> OutboxRow:
@@ -194,13 +221,26 @@ def _reconcile(context: EventContext, provider: str) -> None:
             _save(context, reconciliation.continue_now(provider))
             return
         page = context.provider.list_since(cursor, PAGE)
-        for entry in _unrecorded(context, page.entries):
-            _compare(context, entry)
+        _compare_page(context, page)
         found = found or bool(page.entries)
         cursor, has_more = page.next_cursor, page.has_more
         if has_more:
             _save(context, reconciliation.save_position(provider, cursor))
     _save(context, reconciliation.finish(provider, cursor, found=found))
+
+
+def _compare_page(context: EventContext, page: ProviderTransactionPage) -> None:
+    """Applies what the orders lack; a transaction that cannot be applied does not stop the rest."""
+    for entry in _unrecorded(context, page.entries):
+        failure = context.attempt(f"transaction {entry.key}", partial(_compare, context, entry))
+        if isinstance(failure, Exception):
+            _save(context, operator_alerts.about_failure(STUCK_RECONCILE, entry.key, failure))
+    for name in page.invalid:
+        detail = "the provider lists it without a valid key or amount"
+        _save(
+            context,
+            operator_alerts.raise_alert(kind=STUCK_RECONCILE, subject=name, detail=detail),
+        )
 
 
 def _save(context: EventContext, statement: Statement[Row]) -> None:

@@ -41,6 +41,11 @@ def raise_alert(*, kind: str, subject: str, detail: str) -> Statement[Row]:
     return RAISE(alarm_id=new_uuid(), kind=kind, subject=subject, detail=detail)
 
 
+def about_failure(kind: str, subject: str, failure: Exception) -> Statement[Row]:
+    """Raises an alert about work that failed; its text is left out, since it may quote rows."""
+    return raise_alert(kind=kind, subject=subject, detail=type(failure).__name__)
+
+
 def resolve(alarm_id: UUID) -> Statement[Row]:
     """Closes an open alert; no row means that it was not open."""
     return RESOLVE(alarm_id=alarm_id)

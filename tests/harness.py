@@ -397,9 +397,13 @@ class Person:
 
 
 class EventBroker:
-    """An HTTP ingress that answers every event with 202 and keeps it until the test takes it."""
+    """An HTTP ingress that answers every event with 202 and keeps it until the test takes it.
+
+    ``statuses`` has other answers, by the event's id; those events are not kept.
+    """
 
     def __init__(self) -> None:
+        self.statuses: dict[str, int] = {}
         self.messages: list[Message] = []
         self.all: list[Message] = []
         broker = self
@@ -410,9 +414,11 @@ class EventBroker:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 message = ({k.lower(): v for k, v in self.headers.items()}, body)
-                broker.messages.append(message)
-                broker.all.append(message)
-                self.send_response(202)
+                status = broker.statuses.get(message[0]["ce-id"], 202)
+                if status == 202:
+                    broker.messages.append(message)
+                    broker.all.append(message)
+                self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

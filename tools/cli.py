@@ -254,6 +254,14 @@ def dlq_replay(
     _exit(lambda: run_replay(database_url, url, selected, every=every, dry_run=dry_run))
 
 
+@dlq.command("release")
+def dlq_release(event_ids: list[str], database_url: Database) -> None:
+    """Publish quarantined events again; exits 1 when one is not quarantined."""
+    from tools.operations.quarantine import run_release
+
+    _exit(lambda: run_release(database_url, event_ids))
+
+
 @order.command("explain")
 def order_explain(
     order_id: str,

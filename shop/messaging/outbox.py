@@ -34,6 +34,15 @@ class DueEvent(Row):
     too_old: bool
 
 
+class ReleasedEvent(Row):
+    """An event that is no longer quarantined."""
+
+    event_id: UUID
+
+
+# The kind of the operator alert about a quarantined event; its subject is the event's id.
+QUARANTINED = "event_parked"
+
 # An event that no request caused, such as a timer's, continues the trace of its order.
 INSERT = Command(
     """
@@ -72,6 +81,7 @@ where event_id = %(event_id)s::uuid and done_at is null and not exists (
 """
 )
 
+# An event that the broker never accepted is kept however old it is.
 TAKE_DUE = Query(
     DueEvent,
     """
@@ -81,7 +91,7 @@ select event_id, source, type, subject, data::text as data, traceparent, created
       and i.source = o.source and i.event_id = o.event_id::text))
     and (sent_at is not null or exists (select from shop.subscriptions s where s.type = o.type))
     as consumed,
-  created_at < now() - interval '24 hours' as too_old
+  tries > 0 and created_at < now() - interval '24 hours' as too_old
 from shop.outbox o
 where done_at is null and parked_at is null and next_try_at <= now()
 order by next_try_at
@@ -110,6 +120,16 @@ QUARANTINE = Command(
 update shop.outbox set parked_at = now()
 where event_id = any(%(event_ids)s::uuid[]) and parked_at is null
 """
+)
+
+# tries is set back, so that an old event is published once more before it is quarantined again.
+RELEASE = Query(
+    ReleasedEvent,
+    """
+update shop.outbox set parked_at = null, tries = 0, next_try_at = now()
+where event_id = any(%(event_ids)s::uuid[]) and parked_at is not null and done_at is null
+returning event_id
+""",
 )
 
 DELETE_OLD = Command(
@@ -175,8 +195,13 @@ def mark_done(event_ids: list[UUID]) -> Statement[Row]:
 
 
 def quarantine(event_ids: list[UUID]) -> Statement[Row]:
-    """Stops sending these events, which were not consumed within a day."""
+    """Stops sending these events: not consumed within a day, or no valid events."""
     return QUARANTINE(event_ids=event_ids)
+
+
+def release(event_ids: list[UUID]) -> Statement[ReleasedEvent]:
+    """Makes quarantined events due now; returns those that were quarantined."""
+    return RELEASE(event_ids=event_ids)
 
 
 def delete_old(batch: int) -> Statement[Row]:

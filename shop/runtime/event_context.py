@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from shop.primitives import failpoints
+from shop.primitives.errors import Unavailable
 from shop.primitives.failpoints import Failpoint
 from shop.runtime import log
 from shop.runtime.message_context import span
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from shop.adapters.statements import Row, Statement
     from shop.primitives.messages import OutboxRow
     from shop.runtime.config import Settings
+    from shop.runtime.publisher import Publication
     from shop.runtime.services import Services
 
 RELAY_BUDGET_SECONDS = 5.0
 
 Call = TypeVar("Call")
+Done = TypeVar("Done")
 Outcome = TypeVar("Outcome")
 
 
@@ -92,11 +95,28 @@ class EventContext:
                 self.services.database, session.tx.announced
             )
 
-    def relay(self, rows: list[OutboxRow]) -> int:
-        """Publishes rows of earlier transactions; returns how many the broker accepted."""
+    def relay(self, rows: list[OutboxRow]) -> Publication:
+        """Publishes rows of earlier transactions and marks those that the broker accepted."""
         return self.services.publisher.publish_and_mark_sent(
             self.services.database, rows, budget_seconds=RELAY_BUDGET_SECONDS
         )
+
+    def attempt(self, what: str, job: Callable[[], Done]) -> Done | Exception:
+        """Runs one of several independent jobs; returns its result, or the failure that it causes.
+
+        The failure is logged, so that the caller can alert an operator and go on with the others.
+        Raises ``Unavailable`` or one of ``db.UNAVAILABLE_ERRORS`` when a dependency is the cause.
+        """
+        # imported here: a function that only consumes events never runs a job
+        from shop.adapters import db
+
+        try:
+            return job()
+        except (Unavailable, *db.UNAVAILABLE_ERRORS):
+            raise
+        except Exception as error:
+            log.bug(error, function=self._actor, what=what)
+            return error
 
     def log_postponed(self, what: str) -> None:
         """Logs that a job failed and stays due."""

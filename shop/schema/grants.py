@@ -161,6 +161,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "ledger": READ,
         "settlements": READ_APPEND,
         "settlement_lines": READ_APPEND,
+        "alarms": READ_APPEND,
         **_CONSUME,
     },
     "shop_relay": {
@@ -186,7 +187,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "ghosts": READ_APPEND,
         "reconciliation": {"select": ALL, "update": ("cursor", "next_run_at")},
         "due_work": READ,
-        "outbox": READ,
+        "outbox": {"select": ALL, "update": ("parked_at", "tries", "next_try_at")},
         "inbox": READ,
         "subscriptions": READ,
         "orders": READ,

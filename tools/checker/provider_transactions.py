@@ -42,6 +42,8 @@ def list_transactions(
     cursor, has_more = _first_cursor(access, since), True
     while has_more:
         page = provider.list_since(cursor, PAGE_SIZE)
+        if page.invalid:
+            raise Unavailable(f"the payment provider lists an invalid entry: {page.invalid[0]}")
         for entry in page.entries:
             name = (entry.kind, entry.key, entry.provider_ref)
             if name not in seen:

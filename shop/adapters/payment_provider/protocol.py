@@ -111,11 +111,13 @@ class ProviderTransactionPage:
     """Entries in the provider's order; ``next_cursor`` is opaque and continues after them.
 
     A provider may repeat entries of an earlier page; the reader must not count them twice.
+    ``invalid`` names the entries that lack a valid key, amount, currency, reference or time.
     """
 
     entries: tuple[ProviderTransaction, ...]
     next_cursor: str
     has_more: bool
+    invalid: tuple[str, ...] = ()
 
 
 class Provider(Protocol):

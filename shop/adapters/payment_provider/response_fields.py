@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 AMOUNT_MINOR_MAX = 10**12
@@ -32,3 +33,9 @@ def text_in(value: object) -> str | None:
     if isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable():
         return value
     return None
+
+
+def name_of_invalid(item: Mapping[str, object]) -> str:
+    """The key, id or reference under which an operator finds an entry that lacks something."""
+    names = (text_in(item.get(field)) for field in ("key", "id", "provider_ref"))
+    return next((name for name in names if name), "an entry without a name")

@@ -26,6 +26,7 @@ from shop.adapters.payment_provider.protocol import (
 from shop.adapters.payment_provider.response_fields import (
     amount_in,
     currency_in,
+    name_of_invalid,
     object_in,
     text_in,
 )
@@ -295,20 +296,26 @@ def _page(response: _Response) -> ProviderTransactionPage:
     if response.status != 200 or not isinstance(entries, list) or not isinstance(next_cursor, str):
         raise Unavailable(f"the payment provider's list is unavailable: {_why_unknown(response)}")
     has_more = response.body.get("has_more") is True
-    items = cast("list[object]", entries)
-    return ProviderTransactionPage(tuple(_entry(item) for item in items), next_cursor, has_more)
+    items = [object_in(value) or {} for value in cast("list[object]", entries)]
+    listed = [(item, _entry(item)) for item in items]
+    return ProviderTransactionPage(
+        tuple(entry for _, entry in listed if entry is not None),
+        next_cursor,
+        has_more,
+        tuple(name_of_invalid(item) for item, entry in listed if entry is None),
+    )
 
 
-def _entry(value: object) -> ProviderTransaction:
-    item = object_in(value) or {}
+def _entry(item: dict[str, object]) -> ProviderTransaction | None:
+    """The entry, or None if it is invalid."""
     kind = item.get("kind")
     if kind not in ("charge", "refund"):
-        raise Unavailable("the payment provider lists an entry of an unknown kind")
+        return None
     key, charge_key = text_in(item.get("key")), text_in(item.get("charge_key"))
     amount_minor, currency = amount_in(item.get("amount_minor")), currency_in(item.get("currency"))
     provider_ref, at = text_in(item.get("provider_ref")), amount_in(item.get("at"))
     if not (key and charge_key and amount_minor and currency and provider_ref and at):
-        raise Unavailable("the payment provider lists an invalid entry")
+        return None
     moment = datetime.fromtimestamp(at, UTC)
     return ProviderTransaction(kind, key, charge_key, amount_minor, currency, provider_ref, moment)
 

@@ -30,6 +30,7 @@ from shop.adapters.payment_provider.protocol import (
 from shop.adapters.payment_provider.response_fields import (
     amount_in,
     currency_in,
+    name_of_invalid,
     object_in,
     text_in,
 )
@@ -168,10 +169,19 @@ class StripeProvider:
                 raise Unavailable(
                     f"the payment provider's list is unavailable: {_reason(error)}"
                 ) from error
-        entries = [_charge_entry(item) for item in charges]
-        entries += [_refund_entry(item) for item in refunds]
-        listed = sorted((item for item in entries if item is not None), key=lambda item: item.at)
-        return ProviderTransactionPage(tuple(listed), str(until), until < now)
+        entries: list[ProviderTransaction] = []
+        invalid: list[str] = []
+        for read, items in ((_charge_entry, charges), (_refund_entry, refunds)):
+            for item in items:
+                try:
+                    entry = read(item)
+                except _InvalidEntry:
+                    invalid.append(name_of_invalid(item))
+                    continue
+                if entry is not None:
+                    entries.append(entry)
+        listed = sorted(entries, key=lambda entry: entry.at)
+        return ProviderTransactionPage(tuple(listed), str(until), until < now, tuple(invalid))
 
     def _create(self, call: ChargeCall, *, ignores_time: bool = False) -> dict[str, Any] | Outcome:
         """The created intent of the key, or the outcome if there is none."""
@@ -374,9 +384,13 @@ def _entry(
     amount_minor = amount_from_stripe(amount_in(amount), currency)
     created = amount_in(item.get("created"))
     if not (currency and provider_ref and amount_minor and created):
-        raise Unavailable("the payment provider lists an invalid entry")
+        raise _InvalidEntry
     moment = datetime.fromtimestamp(created, UTC)
     return ProviderTransaction(kind, key, charge_key, amount_minor, currency, provider_ref, moment)
+
+
+class _InvalidEntry(Exception):
+    """A charge or refund of the shop without a valid amount, currency, reference or time."""
 
 
 def _all_pages(first: Any, items_max: int) -> list[dict[str, Any]]:
