@@ -27,10 +27,12 @@ class OrderPayment(Model):
 
 
 class Order(Model):
-    """An order as every response shows it."""
+    """An order as every response shows it; ``productId`` and ``quantity`` of its only line."""
 
     id: str
     user_id: int
+    product_id: int | None = None
+    quantity: int | None = None
     status: OrderStatus
     reason: CancelReason | None = None
     total_amount: int

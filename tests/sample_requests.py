@@ -144,6 +144,7 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ),
     ("POST", "/categories"): lambda s, p: SampleRequest("/categories", {"name": uuid4().hex}),
     ("GET", "/cart"): lambda s, p: SampleRequest("/cart"),
+    ("GET", "/cart/summary"): lambda s, p: SampleRequest("/cart/summary"),
     ("POST", "/cart/items"): lambda s, p: SampleRequest(
         "/cart/items", {"productId": s.product, "quantity": 1}
     ),
@@ -174,6 +175,8 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("GET", "/settlements/daily"): lambda s, p: SampleRequest("/settlements/daily"),
     ("GET", "/settlements/monthly"): lambda s, p: SampleRequest("/settlements/monthly"),
     ("GET", "/api-docs"): lambda s, p: SampleRequest("/api-docs"),
+    ("GET", "/swagger-ui.html"): lambda s, p: SampleRequest("/swagger-ui.html"),
+    ("GET", "/api-docs.html"): lambda s, p: SampleRequest("/api-docs.html"),
     ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/papers.css"),
     ("GET", "/v3/api-docs"): lambda s, p: SampleRequest("/v3/api-docs"),
     ("GET", "/v3/api-docs/{group}"): lambda s, p: SampleRequest("/v3/api-docs/auth"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,15 @@ ASSETS: Mapping[str, tuple[Path, str]] = {
     "groups.json": (RENDERED, JSON),
 }
 
+# the services of the replaced system, and the groups of the operations that each of them had
+SERVICES: Mapping[str, tuple[str, ...]] = {
+    "user-service": ("users", "auth"),
+    "product-service": ("catalog",),
+    "order-service": ("orders", "cart"),
+    "payment-service": ("payments",),
+    "settlement-service": ("settlements",),
+}
+
 # Same origin only, nothing inline, no framing.  ``data:`` is needed for the images in Swagger UI's
 # style sheet.
 CONTENT_SECURITY_POLICY = (
@@ -49,6 +59,7 @@ HEADERS: Mapping[str, str] = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+TO_API_DOCS = Response(302, None, {**HEADERS, "location": "/api-docs"})
 
 
 def show_api_docs(_request: Request[None, None], _context: RequestContext) -> Response:
@@ -56,9 +67,21 @@ def show_api_docs(_request: Request[None, None], _context: RequestContext) -> Re
     return _file(HERE, "api-docs.html", HTML)
 
 
+def redirect_swagger_ui(_request: Request[None, None], _context: RequestContext) -> Response:
+    """302 to Swagger UI."""
+    return TO_API_DOCS
+
+
+def redirect_api_docs(_request: Request[None, None], _context: RequestContext) -> Response:
+    """302 to Swagger UI."""
+    return TO_API_DOCS
+
+
 def show_asset(request: Request[None, None], _context: RequestContext) -> Response:
-    """200 with a script, style sheet or image of the pages; 404 for any other name."""
+    """200 with a file of the pages, or OpenAPI 3.1 of a replaced service; 404 for another name."""
     name = request.path["asset"]
+    if name in SERVICES:
+        return _openapi_of_service(name)
     if name not in ASSETS:
         raise not_found("the file")
     folder, media_type = ASSETS[name]
@@ -89,6 +112,22 @@ def show_event_schema(request: Request[None, None], _context: RequestContext) ->
     """200 with the JSON Schema of an event type and version; 404 when there is none."""
     folder = Path(next(iter(events.__path__))) / "schemas"
     return _file_if_present(folder, request.path["name"], "application/schema+json", "the schema")
+
+
+@cache
+def _openapi_of_service(name: str) -> Response:
+    """The whole document with only the operations of the service's groups."""
+    document = json.loads((RENDERED / "openapi.json").read_bytes())
+    groups = set(SERVICES[name])
+    document["info"]["title"] += f": {name}"
+    for path, operations in list(document["paths"].items()):
+        kept = {
+            m: operation for m, operation in operations.items() if groups & {*operation["tags"]}
+        }
+        document["paths"][path] = kept
+        if not kept:
+            del document["paths"][path]
+    return Response(200, document, HEADERS)
 
 
 def _file_if_present(folder: Path, name: str, media_type: str, what: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from shop import carts
@@ -17,13 +18,20 @@ if TYPE_CHECKING:
 
 
 def show_cart(request: Request[None, None], context: RequestContext) -> Response:
-    """200 with the cart at current prices; the total includes lines that are not available."""
+    """200 with the array of lines at current prices, oldest first; ``[]`` when empty."""
     lines = context.tx.fetch_all(carts.lines(request.user_id))
-    total = sum(line.price_minor * line.qty for line in lines)
+    return Response(200, [_represent(line, line.qty) for line in lines])
+
+
+def summarise_cart(request: Request[None, None], context: RequestContext) -> Response:
+    """200 with the number of lines and one total per currency; unavailable lines are included."""
+    lines = context.tx.fetch_all(carts.lines(request.user_id))
+    totals: Counter[str] = Counter()
+    for line in lines:
+        totals[line.currency] += line.price_minor * line.qty
     body = {
-        "items": [_represent(line, line.qty) for line in lines],
-        "totalAmount": total,
-        "currency": context.settings.currency,
+        "lines": len(lines),
+        "totals": [{"currency": c, "totalAmount": total} for c, total in sorted(totals.items())],
     }
     return Response(200, body)
 

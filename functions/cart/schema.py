@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from shop.carts import QUANTITY_MAX
 from shop.primitives.ids import PRODUCT_ID_MAX
@@ -37,9 +37,19 @@ class Line(Model):
     available: bool
 
 
-class Cart(Model):
-    """The lines, oldest first, and the sum of their amounts."""
+class Cart(RootModel[list[Line]]):
+    """The lines, oldest first."""
 
-    items: list[Line]
-    total_amount: int
+
+class CurrencyTotal(Model):
+    """The sum of the lines in one currency."""
+
     currency: str
+    total_amount: int
+
+
+class CartSummary(Model):
+    """How many lines there are, and what they cost in each of their currencies."""
+
+    lines: int
+    totals: list[CurrencyTotal]

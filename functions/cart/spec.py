@@ -12,8 +12,17 @@ SPEC = FunctionSpec(
             path="/cart",
             handler="show_cart",
             auth="customer",
-            summary="The caller's cart at current prices.",
+            summary="The lines of the caller's cart at current prices, as an array.",
             response="Cart",
+            group="cart",
+        ),
+        Route(
+            method="GET",
+            path="/cart/summary",
+            handler="summarise_cart",
+            auth="customer",
+            summary="The number of lines and one total per currency, at current prices.",
+            response="CartSummary",
             group="cart",
         ),
         Route(

@@ -71,12 +71,12 @@ def refresh(request: Request[Refresh, None], context: RequestContext) -> Respons
     return _token_pair(context.services.token_issuer, caller, replacement)
 
 
-def log_out(request: Request[Logout | None, None], context: RequestContext) -> Response:
+def log_out(request: Request[Logout, None], context: RequestContext) -> Response:
     """204 once the session has ended, also when repeated; 401 for a token we never issued.
 
     Every function rejects the session's access tokens from the next request on.
     """
-    token = None if request.body is None else request.body.refresh_token
+    token = request.body.refresh_token
     if token is not None:
         with context.transaction() as tx:
             ended = tx.fetch_one(accounts.end_session_of_token(token.get_secret_value()))

@@ -71,9 +71,9 @@ class PlaceOrder(Model):
 
 
 class PlaceOrderFromCart(Model):
-    """How to pay; the lines are those of the cart."""
+    """How to pay, by card by default; the lines are those of the cart."""
 
-    payment_method: PaymentMethod
+    payment_method: PaymentMethod = "CARD"
     expected_total_amount: Total | None = None
 
     _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)

@@ -34,6 +34,7 @@ SPEC = FunctionSpec(
             group="orders",
             summary="Place one order of all lines of the cart, and empty the cart.",
             body="PlaceOrderFromCart",
+            body_is_optional=True,
             response="Order",
             status=201,
             error_statuses=(400, 409, 422, 429),

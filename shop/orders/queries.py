@@ -102,7 +102,11 @@ def id_in(path: Mapping[str, str]) -> UUID:
 
 
 def represent(order: OrderView) -> dict[str, object]:
-    """The order as the JSON object of the HTTP contract."""
+    """The order as the JSON object of the HTTP contract.
+
+    An order of one line also has its ``productId`` and ``quantity``, which clients of the replaced
+    system read.
+    """
     body: dict[str, object] = {
         "id": str(order.order_id),
         "userId": order.user_id,
@@ -115,6 +119,8 @@ def represent(order: OrderView) -> dict[str, object]:
         "payment": order.payment,
         "refundedAmount": order.refunded_minor,
     }
+    if len(order.items) == 1:
+        body |= {name: order.items[0][name] for name in ("productId", "quantity")}
     if order.reason:
         body["reason"] = order.reason
     return body

@@ -33,11 +33,12 @@ class Route:
     """One HTTP operation of a function.
 
     ``handler`` names a function in ``handler.py``; ``body``, ``query`` and ``response`` name models
-    in ``schema.py``.  ``auth`` says who may call: ``public``, ``customer`` (any signed-in account),
-    one role, ``settlements`` (set by SETTLEMENTS_AUTH) or ``provider`` (the handler verifies a
-    signature).  An ``idempotent`` route honours ``Idempotency-Key``.  The transactions of a route
-    without ``writes`` are read-only.  With ``transaction=False`` the handler opens its own
-    transactions (it waits, or has several steps).
+    in ``schema.py``.  A body that is optional and missing is read as ``{}``.  ``auth`` says who
+    may call: ``public``, ``customer`` (any signed-in account), one role, ``settlements`` (set by
+    SETTLEMENTS_AUTH) or ``provider`` (the handler verifies a signature).  An ``idempotent`` route
+    honours ``Idempotency-Key``.  The transactions of a route without ``writes`` are read-only.
+    With ``transaction=False`` the handler opens its own transactions (it waits, or has several
+    steps).
     """
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 def parse_body(operation: Operation, http_request: HttpRequest, raw_body: bytes) -> Any:
     """The validated body, None where the route has none; 415, 400 or 422 for anything else."""
     route = operation.route
-    if operation.body_model is None or (not raw_body and route.body_is_optional):
+    if operation.body_model is None:
         return None
-    document = http.parse_json(http_request, raw_body)
+    document: object = {}
+    if raw_body or not route.body_is_optional:
+        document = http.parse_json(http_request, raw_body)
     return _validate(operation.body_model, document, status=422, code="INVALID")
 
 

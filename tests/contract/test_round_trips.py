@@ -67,7 +67,7 @@ class Counter:
         response = run()
         before = self.counts.get(operation, self._proxy.round_trips)
         self.counts[operation] = min(before, self._proxy.round_trips)
-        assert response.status < 300, (operation, response)
+        assert response.status < 400, (operation, response)
         return response
 
     def count_event(self, event_type: str, consumer: str) -> None:

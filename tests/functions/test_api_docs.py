@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from events.vocabulary import EVENTS
-from functions.api_docs.handler import ASSETS, CONTENT_SECURITY_POLICY, VENDOR
+from functions.api_docs.handler import ASSETS, CONTENT_SECURITY_POLICY, SERVICES, VENDOR
 from shop.registry import all_specs, spec_of
 from shop.runtime.app import App
 from shop.runtime.config import Settings
@@ -76,6 +76,37 @@ def test_each_asset_has_its_media_type(docs: App, name: str) -> None:
     assert (answer.status, answer.headers["content-type"]) == (200, ASSETS[name][1])
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.body == (ASSETS[name][0] / name).read_bytes()
+
+
+@pytest.mark.parametrize("path", ["/swagger-ui.html", "/api-docs.html"])
+def test_page_addresses_of_the_replaced_system_redirect(docs: App, path: str) -> None:
+    answer = get(docs, path)
+
+    assert (answer.status, answer.headers["location"], answer.body) == (302, "/api-docs", b"")
+
+
+def test_each_service_of_the_replaced_system_has_its_document(docs: App) -> None:
+    whole = json.loads(get(docs, "/v3/api-docs").body)
+    documents = {name: json.loads(get(docs, f"/api-docs/{name}").body) for name in SERVICES}
+
+    assert sorted(SERVICES) == [
+        f"{name}-service" for name in ("order", "payment", "product", "settlement", "user")
+    ]
+    assert {"/users", "/users/me", "/auth/login"} <= set(documents["user-service"]["paths"])
+    assert {"/orders", "/cart"} <= set(documents["order-service"]["paths"])
+    groups = {group for names in SERVICES.values() for group in names}
+    shown = [
+        (path, method)
+        for document in documents.values()
+        for path, methods in document["paths"].items()
+        for method in methods
+    ]
+    assert sorted(shown) == sorted(
+        (path, method)
+        for path, methods in whole["paths"].items()
+        for method, operation in methods.items()
+        if groups & {*operation["tags"]}
+    )
 
 
 @pytest.mark.parametrize(

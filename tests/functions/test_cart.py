@@ -31,7 +31,7 @@ def add(buyer: Person, product: Any, quantity: Any = 1, **options: Any) -> Respo
 def quantities(buyer: Person) -> dict[int, int]:
     answer = buyer.get("/cart")
     assert answer.status == 200
-    return {line["productId"]: line["quantity"] for line in answer.json["items"]}
+    return {line["productId"]: line["quantity"] for line in answer.json}
 
 
 def statuses_of(*calls: Callable[[], Response]) -> list[int]:
@@ -42,8 +42,27 @@ def statuses_of(*calls: Callable[[], Response]) -> list[int]:
 # ---------------------------------------------------------------- reading
 
 
-def test_new_cart_is_empty(buyer: Person) -> None:
-    assert buyer.get("/cart").json == {"items": [], "totalAmount": 0, "currency": "KRW"}
+def test_new_cart_is_an_empty_array_to_the_byte(buyer: Person) -> None:
+    assert buyer.get("/cart").body == b"[]"
+    assert buyer.get("/cart/summary").json == {"lines": 0, "totals": []}
+
+
+def test_summary_has_one_total_per_currency(shop: ShopHarness, buyer: Person) -> None:
+    won, other, dollars = shop.product(price=20_000), shop.product(price=300), shop.product()
+    shop.sql(
+        "update shop.products set price_minor = 999, currency = 'USD' where product_id = %s",
+        dollars,
+    )
+    for product, quantity in ((won, 1), (other, 2), (dollars, 1)):
+        add(buyer, product, quantity)
+
+    assert buyer.get("/cart/summary").json == {
+        "lines": 3,
+        "totals": [
+            {"currency": "KRW", "totalAmount": 20_600},
+            {"currency": "USD", "totalAmount": 999},
+        ],
+    }
 
 
 def test_cart_shows_the_current_prices(shop: ShopHarness, buyer: Person) -> None:
@@ -55,7 +74,7 @@ def test_cart_shows_the_current_prices(shop: ShopHarness, buyer: Person) -> None
 
     cart = buyer.get("/cart").json
 
-    assert cart["items"][0] == {
+    assert cart[0] == {
         "productId": first,
         "name": "첫째",
         "price": 1500,
@@ -65,8 +84,11 @@ def test_cart_shows_the_current_prices(shop: ShopHarness, buyer: Person) -> None
         "stockQuantity": 1,
         "available": False,
     }
-    assert cart["items"][1]["available"] is True
-    assert (cart["totalAmount"], cart["currency"]) == (3300, "KRW")
+    assert cart[1]["available"] is True
+    assert buyer.get("/cart/summary").json == {
+        "lines": 2,
+        "totals": [{"currency": "KRW", "totalAmount": 3300}],
+    }
 
 
 def test_withdrawn_product_is_shown_as_unavailable(shop: ShopHarness, buyer: Person) -> None:
@@ -74,7 +96,7 @@ def test_withdrawn_product_is_shown_as_unavailable(shop: ShopHarness, buyer: Per
     add(buyer, product)
     shop.sql("update shop.products set active = false where product_id = %s", product)
 
-    (line,) = buyer.get("/cart").json["items"]
+    (line,) = buyer.get("/cart").json
 
     assert line["available"] is False
     assert buyer.patch(f"/cart/items/{product}", {"quantity": 2}).status == 409
@@ -113,6 +135,7 @@ def test_row_policies_separate_the_carts_of_two_customers(shop: ShopHarness, buy
 def test_request_without_a_token_gets_401(shop: ShopHarness) -> None:
     for method, path, body in [
         ("GET", "/cart", None),
+        ("GET", "/cart/summary", None),
         ("POST", "/cart/items", {"productId": 1, "quantity": 1}),
         ("PATCH", "/cart/items/1", {"quantity": 1}),
         ("DELETE", "/cart/items/1", None),

@@ -372,7 +372,7 @@ def test_method_override_header_is_ignored(samples: Samples) -> None:
     for header in ("x-http-method-override", "x-http-method", "x-method-override"):
         answer = samples.owner.get("/cart", headers={header: "DELETE"})
         assert answer.status == 200
-    assert len(samples.owner.get("/cart").json["items"]) == 1
+    assert len(samples.owner.get("/cart").json) == 1
 
 
 def test_every_route_rejects_unknown_query_parameters(samples: Samples) -> None:
@@ -490,7 +490,7 @@ def test_identity_headers_are_ignored(samples: Samples) -> None:
 
     me = somebody.get("/users/me", headers=forged(victim))
     assert me.json["id"] == somebody.user_id
-    assert somebody.get("/cart", headers=forged(victim)).json["items"] == []
+    assert somebody.get("/cart", headers=forged(victim)).json == []
     assert somebody.post("/categories", {"name": "x"}, headers=forged(victim)).status == 403
     assert samples.rows() == before
 

@@ -19,7 +19,7 @@ from shop.products p join shop.stock s using (product_id) order by p.product_id
 def test_seed_contains_three_products_with_stock(rows: Rows) -> None:
     assert rows(PRODUCTS)[:3] == [
         (1, "테스트 상품 A", "전자", 10_000, "KRW", 100, ["INITIAL 100"]),
-        (2, "테스트 상품 B", "생활", 15_000, "KRW", 50, ["INITIAL 50"]),
+        (2, "테스트 상품 B", "생활", 25_000, "KRW", 50, ["INITIAL 50"]),
         (3, "테스트 상품 C", "식품", 5_000, "KRW", 5, ["INITIAL 5"]),
     ]
 

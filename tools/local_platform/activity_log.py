@@ -36,6 +36,14 @@ class ActivityLog:
         """Adds to a counter."""
         self.counts[name] += times
 
+    def metrics(self) -> str:
+        """The counters in the text format of Prometheus."""
+        lines: list[str] = []
+        for name in SUMMARY:
+            metric = f"shop_local_{name.replace(' ', '_')}_total"
+            lines += [f"# TYPE {metric} counter", f"{metric} {self.counts[name]}"]
+        return "\n".join(lines) + "\n"
+
     def summary(self) -> str:
         """The counters as one line."""
         return "summary: " + ", ".join(f"{self.counts[name]} {name}" for name in SUMMARY)

@@ -27,7 +27,9 @@ from tools.local_platform.http_messages import Headers, HttpRequest, HttpRespons
 from tools.local_platform.problem import problem
 
 BODY_BYTES_MAX = 64 * 1024 + 1024
-LIVENESS = "/health/liveness"
+# /actuator is where clients of the replaced system look; only the edges for development serve it
+HEALTH = ("/health/liveness", "/actuator/health")
+METRICS = "/actuator/prometheus"
 PARAMETER = re.compile(r"\{[A-Za-z]+\}")
 SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 PRIVATE = frozenset(("/events", "/metrics"))
@@ -104,18 +106,31 @@ def edge(
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         activity_log.count("requests")
         on_traffic()
-        response = await _respond(routes, activator, scope, receive)
+        response = _own_resource(activity_log, scope)
+        if response is None:
+            response = await _respond(routes, activator, scope, receive)
         await reply(send, _without_hop_by_hop(response), is_head=scope["method"] == "HEAD")
 
     return application
+
+
+def _own_resource(activity_log: ActivityLog, scope: Scope) -> HttpResponse | None:
+    """The response to a request for the edge's own health or counters, None for another."""
+    raw_path = scope["raw_path"].decode("latin-1")
+    if scope["method"] not in ("GET", "HEAD"):
+        return None
+    if raw_path in HEALTH:
+        return HttpResponse(200, [(b"content-type", b"application/json")], b'{"status":"UP"}')
+    if raw_path == METRICS:
+        media_type = b"text/plain; version=0.0.4; charset=utf-8"
+        return HttpResponse(200, [(b"content-type", media_type)], activity_log.metrics().encode())
+    return None
 
 
 async def _respond(
     routes: RouteTable, activator: Activator, scope: Scope, receive: Receive
 ) -> HttpResponse:
     raw_path, method = scope["raw_path"].decode("latin-1"), scope["method"]
-    if raw_path == LIVENESS and method in ("GET", "HEAD"):
-        return HttpResponse(200, [(b"content-type", b"application/json")], b'{"status":"UP"}')
     match = routes.find(raw_path)
     if not match.functions:
         return problem(404, "NOT_FOUND", "There is nothing at this path", raw_path)

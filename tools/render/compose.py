@@ -39,7 +39,8 @@ SETTINGS = {
     "JWT_ISSUER": "https://shop.local",
     "JWT_AUDIENCE": "shop",
     "RATE_LIMIT_PER_MINUTE": "${RATE_LIMIT_PER_MINUTE:-120}",
-    "SETTLEMENTS_AUTH": "${SETTLEMENTS_AUTH:-finance}",
+    # clients of the replaced system read settlements without a token
+    "SETTLEMENTS_AUTH": "${SETTLEMENTS_AUTH:-public}",
     "COMMON_PASSWORDS_ALLOWED": "${COMMON_PASSWORDS_ALLOWED:-true}",
     "IDEMPOTENCY_KEY_REQUIRED": "${IDEMPOTENCY_KEY_REQUIRED:-false}",
     "BUSINESS_TIME_ZONE": "${BUSINESS_TIME_ZONE:-Asia/Seoul}",

@@ -26,6 +26,7 @@ COMPOSE_FILE = Path("infra/compose/envoy.yaml")
 PARAMETER = re.compile(r"\{[A-Za-z]+\}")
 SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 LIVENESS = "/health/liveness"
+METRICS = "/stats/prometheus"
 BODY_BYTES_MAX = 64 * 1024
 HEADERS_KIB_MAX = 16
 CONNECTIONS_MAX = 10_000
@@ -98,6 +99,8 @@ class EdgeSettings:
     client_burst: int = 1200
     client_per_second: int = 400
     host: str = "0.0.0.0"  # noqa: S104 (the only address of a container)
+    # health and metrics of the edge at the paths of the replaced system; for development only
+    has_actuator: bool = False
 
 
 def render() -> dict[Path, str]:
@@ -109,6 +112,7 @@ def render() -> dict[Path, str]:
     compose = EdgeSettings(
         address_of=lambda spec: (spec.name.replace("_", "-"), 8080),
         traces=("otel-collector", 4318),
+        has_actuator=True,
     )
     return {
         CLUSTER_FILE: yaml_text(bootstrap(all_specs(), cluster)),
@@ -201,7 +205,7 @@ def _listener(name: str, address: Config, manager: Config) -> Config:
 
 def _metrics() -> Config:
     """Exposes the metrics path of the admin port, and no other path of it."""
-    route = {"match": {"path": "/stats/prometheus"}, "route": {"cluster": "admin"}}
+    route = {"match": {"path": METRICS}, "route": {"cluster": "admin"}}
     return _typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="metrics",
@@ -219,6 +223,7 @@ def _metrics() -> Config:
 
 
 def _connection_manager(specs: list[FunctionSpec], settings: EdgeSettings) -> Config:
+    table = [*(_actuator() if settings.has_actuator else ()), *routes(specs)]
     return _typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="edge",
@@ -251,7 +256,7 @@ def _connection_manager(specs: list[FunctionSpec], settings: EdgeSettings) -> Co
         local_reply_config=_local_replies(),
         route_config={
             "name": "shop",
-            "virtual_hosts": [{"name": "shop", "domains": ["*"], "routes": routes(specs)}],
+            "virtual_hosts": [{"name": "shop", "domains": ["*"], "routes": table}],
             "response_headers_to_remove": ["server"],
         },
         http_filters=_filters(specs, settings),
@@ -349,18 +354,28 @@ def routes(specs: list[FunctionSpec]) -> list[Config]:
         for route in spec.routes:
             by_path.setdefault(route.path, []).append((spec, route))
     # a path without parameters takes precedence over one with
-    table = [_liveness()]
+    table = [_health(LIVENESS)]
     for path in sorted(by_path, key=lambda path: ("{" in path, path)):
         table += [_route(spec, route) for spec, route in by_path[path]]
         table += _other_methods(path, by_path[path])
     return [*table, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
 
 
-def _liveness() -> Config:
+def _actuator() -> list[Config]:
+    """Health and metrics of the edge at the paths that clients of the replaced system call."""
+    read = [_method("GET", "HEAD")]
+    metrics = {
+        "match": {"path": "/actuator/prometheus", "headers": read},
+        "route": {"cluster": "admin", "prefix_rewrite": METRICS},
+    }
+    return [_health("/actuator/health"), metrics]
+
+
+def _health(path: str) -> Config:
     response = {"status": 200, "body": {"inline_string": '{"status":"UP"}'}}
     as_json = {"header": {"key": "content-type", "value": "application/json"}}
     return {
-        "match": {"path": LIVENESS, "headers": [_method("GET", "HEAD")]},
+        "match": {"path": path, "headers": [_method("GET", "HEAD")]},
         "direct_response": response,
         "response_headers_to_add": [
             {**as_json, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},

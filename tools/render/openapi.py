@@ -76,6 +76,7 @@ PHRASES: Mapping[int, str] = {
     201: "Created",
     202: "Accepted",
     204: "No Content",
+    302: "Found",
     304: "Not Modified",
     400: "Bad Request",
     401: "Unauthorized",
@@ -95,8 +96,8 @@ PHRASES: Mapping[int, str] = {
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
-CREATED = 201
-NO_CONTENT = 204
+WITH_LOCATION = (201, 302)
+WITHOUT_CONTENT = (204, 302)
 PROBLEM_SCHEMA: Schema = {
     "title": "Problem",
     "description": "RFC 9457, plus error (a code for programs) and message (for people).",
@@ -205,7 +206,8 @@ def operation(spec: FunctionSpec, route: Route, collected: Models) -> Schema:
         content: Schema = {"schema": collected.reference(spec, route.body, "validation")}
         if "body" in example:
             content["example"] = example["body"]
-        shown["requestBody"] = {"required": True, "content": {"application/json": content}}
+        required = not route.body_is_optional
+        shown["requestBody"] = {"required": required, "content": {"application/json": content}}
     return shown
 
 
@@ -301,7 +303,7 @@ def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) 
     headers = _headers(route)
     if headers:
         shown["headers"] = headers
-    if route.status == NO_CONTENT:
+    if route.status in WITHOUT_CONTENT:
         return shown
     content: Schema = {}
     if route.response:
@@ -316,7 +318,7 @@ def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) 
 
 def _headers(route: Route) -> Schema:
     headers: Schema = {}
-    if route.status == CREATED:
+    if route.status in WITH_LOCATION:
         headers["Location"] = {"schema": {"type": "string", "format": "uri-reference"}}
     if {304, 412} & set(route.error_statuses):
         headers["ETag"] = {"schema": {"type": "string"}}

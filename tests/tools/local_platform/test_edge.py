@@ -98,6 +98,22 @@ def test_other_spelling_of_a_path_is_unknown(path: str) -> None:
     assert TABLE.find(path).functions == {}
 
 
+def test_health_and_counters_are_served_at_the_paths_of_the_replaced_system(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            health = await send(platform.port, "GET", "/actuator/health")
+            metrics = await send(platform.port, "GET", "/actuator/prometheus")
+            posted = await send(platform.port, "POST", "/actuator/health")
+
+        assert (health.status, json.loads(health.body)) == (200, {"status": "UP"})
+        assert "shop_local_requests_total 2" in metrics.body.decode().splitlines()
+        assert posted.status == 404
+
+    asyncio.run(scenario())
+
+
 def test_allow_lists_the_methods_of_the_path() -> None:
     assert TABLE.find("/orders").allow == "OPTIONS, POST"
     assert TABLE.find("/orders/7").allow == "GET, HEAD, OPTIONS, PATCH"
