@@ -42,6 +42,8 @@ def test_order_is_pending_reserves_stock_and_emits_order_placed(shop: ShopHarnes
     assert order | {"id": "", "createdAt": ""} == {
         "id": "",
         "userId": buyer.user_id,
+        "productId": product,
+        "quantity": 3,
         "status": "PENDING",
         "totalAmount": 7500,
         "currency": "KRW",
@@ -398,6 +400,28 @@ def test_expired_reservation_is_released_for_the_next_buyer(
     )
     assert row["actor"] == "expiry", "the history must not name the next buyer"
     assert_idle_and_consistent(flow)
+
+
+@pytest.mark.parametrize("body", [None, {}], ids=["no body", "empty object"])
+def test_cart_is_ordered_by_card_when_nothing_else_is_given(
+    shop: ShopHarness, body: dict[str, object] | None
+) -> None:
+    buyer = shop.person()
+    buyer.post("/cart/items", {"productId": shop.product(), "quantity": 2})
+
+    answer = buyer.post("/orders/from-cart", body)
+
+    assert (answer.status, answer.json["paymentMethod"]) == (201, "CARD")
+    assert buyer.get("/cart").body == b"[]"
+
+
+def test_order_of_several_lines_has_no_product_at_the_top(shop: ShopHarness) -> None:
+    buyer = shop.person()
+    items = [{"productId": shop.product(), "quantity": 1} for _ in range(2)]
+
+    order = buyer.post("/orders", {"items": items, "paymentMethod": "CARD"}).json
+
+    assert {"productId", "quantity"} & order.keys() == set()
 
 
 @pytest.mark.parametrize("key", KEYS)
