@@ -520,7 +520,8 @@ def test_other_spelling_of_a_path_reaches_no_route(samples: Samples, path: str) 
     "path",
     [
         "/metrics", "/docs", "/openapi.json", "/redoc", "/debug", "/debug/pprof/", "/.git/config",
-        "/actuator/health", "/actuator/env", "/actuator/prometheus", "/h2-console", "/internal/stocks",
+        "/actuator/health", "/actuator/env", "/actuator/prometheus", "/h2-console",
+        "/internal/stocks",
         "/internal/stocks/reserve", "/payments", "/admin", "/server-status", "/.env", "/health",
         "/_/functions", "/api-docs/../spec.py", "/api-docs/..%2fspec.py", "/api-docs/start.py",
         "/v3/api-docs/..", "/schemas/..", "/schemas/order.placed", "/wp-login.php",
