@@ -24,6 +24,17 @@ app.add_typer(order, name="order")
 app.add_typer(alerts, name="alarms")
 app.add_typer(unmatched, name="ghosts")
 
+
+def _time_zone(name: str) -> str:
+    from shop.runtime.setting_checks import check_time_zone
+
+    try:
+        check_time_zone(name)
+    except ValueError as error:
+        raise typer.BadParameter(f"{name!r} {error}") from None
+    return name
+
+
 Probability = Annotated[float, typer.Option(min=0.0, max=1.0, help="probability of the fault")]
 # Pass secrets as variables: other users of the machine can read a command line.
 Database = Annotated[
@@ -45,7 +56,10 @@ ProviderApiKey = Annotated[
     str, typer.Option(envvar="PAYMENT_PROVIDER_API_KEY", help="API key of the payment provider")
 ]
 BusinessTimeZone = Annotated[
-    str, typer.Option(envvar="BUSINESS_TIME_ZONE", help="time zone of the business day")
+    str,
+    typer.Option(
+        envvar="BUSINESS_TIME_ZONE", help="time zone of the business day", callback=_time_zone
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 SEOUL = "Asia/Seoul"
@@ -101,7 +115,7 @@ def e2e(
         Path | None,
         typer.Option(help="file with the webhook secret; without it signed webhooks are skipped"),
     ] = None,
-    time_zone: Annotated[str, typer.Option(help="the shop's business time zone")] = "Asia/Seoul",
+    time_zone: BusinessTimeZone = SEOUL,
 ) -> None:
     """Run the end-to-end scenarios against a shop; the last line is "N passed, N failed"."""
     from tools.e2e.run import run_e2e
@@ -368,7 +382,7 @@ def migrate(
     """Migrate the database at DATABASE_URL (an administrator's) to this version."""
     from tools.compose.database import run_migrate
 
-    raise typer.Exit(run_migrate(passwords=passwords, with_seed=seed))
+    _exit(lambda: run_migrate(passwords=passwords, with_seed=seed))
 
 
 @app.command()
@@ -385,7 +399,7 @@ def broker(
     """Run the broker and the clock for functions that run in containers."""
     from tools.compose.broker import run_broker
 
-    raise typer.Exit(run_broker(host=host, port=port, data=data, functions=functions))
+    _exit(lambda: run_broker(host=host, port=port, data=data, functions=functions))
 
 
 @app.command()

@@ -15,6 +15,7 @@ import psycopg
 from shop.accounts import email_key
 from shop.adapters.passwords import hash_password
 from shop.primitives.spec import ROLES
+from shop.runtime.config import ConfigurationError
 
 # (role, e-mail, password) of each account; the end-to-end run logs in with them
 LOCAL_ACCOUNTS = tuple((role, f"{role}@shop.local", f"local-only-{role}") for role in ROLES)
@@ -80,7 +81,7 @@ PRODUCTS = (
 )
 
 
-class SeedNotAllowed(Exception):
+class SeedNotAllowed(ConfigurationError):
     """The ``prod`` profile does not allow seeding."""
 
 

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     """
     try:
         options = _options().parse_args(arguments)
-        settings = config.load(needs=("events",))
+        settings = config.load(needs=("signs",), sources=(SOURCE,))
         if options.every is None:
             return _tick_once(options.schedule, options.sink, settings)
         return _tick_until_stopped(options.schedule, options.sink, settings, options.every)

@@ -15,7 +15,7 @@ import socket
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 if TYPE_CHECKING:
     import ssl
@@ -197,24 +197,30 @@ class Cache:
         connection.close()
 
 
+def read_url(url: str) -> tuple[SplitResult, int]:
+    """The parts of a Redis address and its database; ``ValueError`` when it is not one."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname or parts.port == 0:
+        raise ValueError("is not an address such as redis://host:6379/0")
+    database = parts.path.strip("/") or "0"
+    if not database.isascii() or not database.isdigit() or parts.query or parts.fragment:
+        raise ValueError("does not end with the number of a database")
+    return parts, int(database)
+
+
 class _Server:
     """The address of Redis, and how to open an authenticated connection."""
 
     def __init__(self, url: str, connect_seconds: float) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-            raise ValueError("a Redis address looks like redis://host:6379/0")
-        database = parts.path.strip("/") or "0"
-        if not database.isascii() or not database.isdigit():
-            raise ValueError("the database of a Redis address is a number")
-        self._host = parts.hostname
+        parts, database = read_url(url)
+        self._host = parts.hostname or ""
         self._port = parts.port or 6379
         self._handshake: list[Command] = []
         if parts.password:
             user = (unquote(parts.username),) if parts.username else ()
             self._handshake.append(("AUTH", *user, unquote(parts.password)))
-        if database != "0":
-            self._handshake.append(("SELECT", int(database)))
+        if database:
+            self._handshake.append(("SELECT", database))
         self._connect_seconds = connect_seconds
         self._tls = _tls_context() if parts.scheme == "rediss" else None
         self._addresses: Sequence[Address] = ()

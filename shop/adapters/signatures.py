@@ -20,13 +20,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, cast
 
 from events.records import frozen
+from shop.adapters.ed25519 import load_private_key
 from shop.primitives.errors import ClientError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-        Ed25519PrivateKey,
-        Ed25519PublicKey,
-    )
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from events.envelope import CloudEvent
 
@@ -69,7 +67,7 @@ class Signer:
         if not 0 < len(kid) <= KEY_ID_CHARACTERS_MAX:
             raise ValueError(f"a key id has 1 to {KEY_ID_CHARACTERS_MAX} characters")
         self.kid = kid
-        self._private = _load_private_key(private_key_pem)
+        self._private = load_private_key(private_key_pem)
 
     def sign(self, event: CloudEvent) -> CloudEvent:
         """The same event with ``sigkid`` and ``sig``; an event without a time raises ValueError."""
@@ -133,14 +131,18 @@ def verifier_from_json(text: str) -> Verifier:
     return Verifier({kid: _event_key(kid, member) for kid, member in _members(text).items()})
 
 
-def key_id_of(private_key_pem: str, event_keys: str) -> str:
+def key_id_of(private_key_pem: str, event_keys: str, sources: tuple[str, ...] = ()) -> str:
     """The key id under which EVENT_KEYS lists the public half of a private key.
 
-    Raises ValueError when it lists none: no receiver would accept its signatures.
+    Raises ValueError when it lists none, or none that may sign for all ``sources``: no receiver
+    would accept its signatures.
     """
-    public = _load_private_key(private_key_pem).public_key().public_bytes_raw()
+    public = load_private_key(private_key_pem).public_key().public_bytes_raw()
     for kid, member in _members(event_keys).items():
-        if _event_key(kid, member).public == public:
+        key = _event_key(kid, member)
+        if key.public == public:
+            if refused := [source for source in sources if not key.may_sign_for(source)]:
+                raise ValueError(f"EVENT_KEYS does not allow {kid!r} to sign for {refused[0]}")
             return kid
     raise ValueError("EVENT_KEYS does not list the public half of EVENT_SIGNING_KEY")
 
@@ -199,23 +201,6 @@ def _event_key(kid: str, member: object) -> EventKey:
         return EventKey(_from_base64url(x if isinstance(x, str) else ""), names)
     except ValueError as error:
         raise ValueError(f"EVENT_KEYS: {kid!r}: {error}") from error
-
-
-def _load_private_key(pem: str) -> Ed25519PrivateKey:
-    # imported here: the PEM reader and its key types are needed by publishers only
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        key = load_pem_private_key(pem.encode(), password=None)
-    except (ValueError, TypeError):  # TypeError: the key is encrypted
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        # from None: an error of the library may quote the text
-        raise ValueError(
-            "the event signing key must be an unencrypted Ed25519 key, PKCS #8 in PEM"
-        ) from None
-    return key
 
 
 def _to_base64url(raw: bytes) -> str:

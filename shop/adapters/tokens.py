@@ -22,6 +22,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, cast
 from uuid import UUID
 
+from shop.adapters.ed25519 import load_private_key
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid, parse_uuid
 from shop.primitives.messages import Caller
@@ -62,15 +63,8 @@ class TokenIssuer:
         audience: str,
         clock: Callable[[], datetime],
     ) -> None:
-        # imported here: only the function that issues tokens needs the PEM reader
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-        key = load_pem_private_key(private_key_pem.encode(), password=None)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError("the token key is not an Ed25519 key")
-        self._key = key
-        self._jwk = public_jwk(key.public_key().public_bytes_raw())
+        self._key = load_private_key(private_key_pem)
+        self._jwk = public_jwk(self._key.public_key().public_bytes_raw())
         self._issuer = issuer
         self._audience = audience
         self._clock = clock
@@ -208,6 +202,13 @@ def read_jwks(jwks_json: str) -> dict[str, bytes]:
             raise ValueError("a kid occurs twice in the key set")
         table[key_id] = raw
     return table
+
+
+def check_listed(private_key_pem: str, jwks_json: str) -> None:
+    """``ValueError`` unless the key set lists the public half under the ``kid`` of our tokens."""
+    raw = load_private_key(private_key_pem).public_key().public_bytes_raw()
+    if read_jwks(jwks_json).get(public_jwk(raw)["kid"]) != raw:
+        raise ValueError("JWT_JWKS does not list its public half under its RFC 7638 thumbprint")
 
 
 def public_keys(jwks_json: str) -> dict[str, list[dict[str, str]]]:

@@ -9,16 +9,20 @@ from shop.runtime.app import App
 from shop.runtime.services import Services
 
 
-def make_app(specs: tuple[FunctionSpec, ...]) -> App:
-    """The app of one process; ``ConfigurationError`` lists every invalid setting."""
-    settings = settings_of(specs)
+def make_app(specs: tuple[FunctionSpec, ...], settings: config.Settings | None = None) -> App:
+    """The app of one process; ``ConfigurationError`` lists every invalid setting.
+
+    Without ``settings``, which ``settings_of`` has checked, the environment's are read.
+    """
+    settings = settings or settings_of(specs)
     services = Services(settings, source=specs[0].source)
     return App(specs, services)
 
 
 def settings_of(specs: tuple[FunctionSpec, ...]) -> config.Settings:
     """The settings of these functions; a failpoint of another function is an error."""
-    settings = config.load(needs=needs_of(specs))
+    sources = tuple(spec.source for spec in specs if spec.emits)
+    settings = config.load(needs=needs_of(specs), sources=sources)
     if settings.crash and [failpoints.parse(settings.crash).function] != [
         spec.name for spec in specs
     ]:

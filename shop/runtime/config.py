@@ -2,23 +2,23 @@
 
 Each setting ``NAME`` may be given as the variable ``NAME``, as ``NAME_FILE`` (a path), or as a file
 ``name`` (lower case, dashes) in ``SHOP_SECRETS_DIR`` or one of ``SECRET_FOLDERS``.  The ``prod``
-profile rejects every default that is for development only.
+profile rejects values for development.  What needs no I/O is checked here (``setting_checks``).
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from typing import Any, Literal, NoReturn
 
 from events.records import frozen
 from shop.primitives import failpoints
+from shop.runtime import setting_checks
 
 SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
-CURRENCY = re.compile(r"[A-Z]{3}")
 LOCAL_ISSUER = "https://shop.local"
+WHOLE_DIGITS_MAX = 10
 
 SettlementsAuth = Literal["finance", "customer", "public"]
 
@@ -94,6 +94,8 @@ class Settings:
     open_orders_max: int = 10
     order_soft_expiry_seconds: int = 900
     order_hard_expiry_seconds: int = 3600
+    host: str = "0.0.0.0"  # noqa: S104 (a container's only address)
+    port: int = 8080
     threads: int = 0
     metrics_port: int = 0
     otel_exporter_otlp_endpoint: str = ""
@@ -112,17 +114,23 @@ WHERE_NEEDED: dict[str, tuple[str, ...]] = {
     "provider": ("payment_provider_url", "payment_provider_api_key"),
     "tokens": ("jwt_jwks",),
     "events": ("event_keys",),
+    "signs": ("event_signing_key", "event_keys"),
     "announces": ("event_signing_key", "event_keys"),
     "webhook": ("payment_webhook_secret",),
     "issues_tokens": ("jwt_private_key", "jwt_jwks"),
 }
 
 
-def load(environment: Mapping[str, str] | None = None, *, needs: tuple[str, ...] = ()) -> Settings:
+def load(
+    environment: Mapping[str, str] | None = None,
+    *,
+    needs: tuple[str, ...] = (),
+    sources: tuple[str, ...] = (),
+) -> Settings:
     """The settings of this process; ``needs`` are keys of ``WHERE_NEEDED`` that must be present.
 
-    Raises ``ConfigurationError`` with every setting that is missing, malformed, or a default that
-    the ``prod`` profile rejects.
+    EVENT_SIGNING_KEY must be allowed to sign for ``sources``.  Raises ``ConfigurationError`` with
+    every setting that is missing, malformed, or that the ``prod`` profile rejects.
     """
     environment = os.environ if environment is None else environment
     mistakes: list[str] = []
@@ -132,11 +140,12 @@ def load(environment: Mapping[str, str] | None = None, *, needs: tuple[str, ...]
         if text is not None:
             values[field.name] = _parse(field.name, str(field.type), text, mistakes)
     settings = Settings(**values)
-    if not CURRENCY.fullmatch(settings.currency):
-        mistakes.append("CURRENCY is not three capital letters (ISO 4217)")
+    malformed = {line.split()[0] for line in mistakes}
+    checked = setting_checks.mistakes_in(settings, needs, sources)
+    mistakes += [line for line in checked if line.split()[0] not in malformed]
     mistakes += _crash_mistakes(settings) + _missing(settings, needs)
     if settings.profile == "prod":
-        mistakes += _rejected_defaults(settings, values, needs)
+        mistakes += _rejected_in_prod(settings, values, needs)
     if mistakes:
         raise ConfigurationError("\n".join(sorted(set(mistakes))))
     return settings
@@ -191,10 +200,9 @@ def _parse_bool(text: str) -> bool:
 
 
 def _parse_whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
+    if not text.isascii() or not text.isdigit() or len(text) > WHOLE_DIGITS_MAX:
+        raise ValueError(text)  # int() also accepts signs, spaces, underscores and other scripts
+    return int(text)
 
 
 def _parse_seconds(text: str) -> float:
@@ -230,22 +238,26 @@ def _missing(settings: Settings, needs: tuple[str, ...]) -> list[str]:
     return [f"{n.upper()} is missing" for n in names if not len(getattr(settings, n))]
 
 
-def _rejected_defaults(
-    settings: Settings, values: Mapping[str, Any], needs: tuple[str, ...]
+def _rejected_in_prod(
+    settings: Settings, given: Collection[str], needs: tuple[str, ...]
 ) -> list[str]:
-    mistakes: list[str] = []
-    if settings.crash:
-        mistakes.append("SHOP_CRASH must not be given in the prod profile")
-    if {"tokens", "issues_tokens"} & set(needs) and "jwt_issuer" not in values:
-        mistakes.append("JWT_ISSUER must be given in the prod profile")
-    if {"tokens", "issues_tokens"} & set(needs) and "jwt_audience" not in values:
-        mistakes.append("JWT_AUDIENCE must be given in the prod profile")
-    if "provider" in needs and settings.payment_provider == "sandbox":
-        mistakes.append("PAYMENT_PROVIDER must not be sandbox in the prod profile")
-    if settings.settlements_auth == "public":
-        mistakes.append("SETTLEMENTS_AUTH must not be public in the prod profile")
-    if settings.common_passwords_allowed:
-        mistakes.append("COMMON_PASSWORDS_ALLOWED must not be true in the prod profile")
-    if "announces" in needs and not settings.broker_url:
-        mistakes.append("BROKER_URL (or K_SINK) must be given in the prod profile")
-    return mistakes
+    """What the ``prod`` profile rejects: values for development, and protections switched off."""
+    is_token_user = bool({"tokens", "issues_tokens"} & set(needs))
+    uses_provider = bool({"provider", "webhook"} & set(needs))
+    rejected = {
+        "SHOP_CRASH must not be given": bool(settings.crash),
+        "JWT_ISSUER must be given": is_token_user and "jwt_issuer" not in given,
+        "JWT_ISSUER must not be a placeholder": is_token_user
+        and "jwt_issuer" in given
+        and setting_checks.is_placeholder(settings.jwt_issuer),
+        "JWT_AUDIENCE must be given": is_token_user and "jwt_audience" not in given,
+        "PAYMENT_PROVIDER must not be sandbox": uses_provider
+        and settings.payment_provider == "sandbox",
+        "PAYMENT_PROVIDER_URL must begin with https": "provider" in needs
+        and settings.payment_provider_url.startswith("http:"),
+        "SETTLEMENTS_AUTH must be finance": settings.settlements_auth != "finance",
+        "COMMON_PASSWORDS_ALLOWED must not be true": settings.common_passwords_allowed,
+        "RATE_LIMIT_PER_MINUTE must not be 0": settings.rate_limit_per_minute == 0,
+        "BROKER_URL (or K_SINK) must be given": "announces" in needs and not settings.broker_url,
+    }
+    return [f"{rule} in the prod profile" for rule, is_broken in rejected.items() if is_broken]

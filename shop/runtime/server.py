@@ -45,20 +45,22 @@ def serve(names: list[str]) -> int:
     threads = settings.threads or sum(spec.scale.concurrency for spec in specs)
     gc.disable()  # collections during imports free nothing and take 8 to 10 % of a cold start
     read_end, write_end = os.pipe()
-    server = _server(threads)
-    server.serve(target_loader=lambda: _load(specs, read_end, write_end), wrap_loader=False)
+    server = _server(settings, threads)
+    server.serve(
+        target_loader=lambda: _load(specs, settings, read_end, write_end), wrap_loader=False
+    )
     return 0
 
 
-def _server(threads: int) -> MPServer | MTServer:
+def _server(settings: config.Settings, threads: int) -> MPServer | MTServer:
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
     from granian.server import Server
 
     return Server(
         "shop.runtime",
-        address=os.environ.get("HOST", "0.0.0.0"),  # noqa: S104 (a container's only address)
-        port=int(os.environ.get("PORT", "8080")),
+        address=settings.host,
+        port=settings.port,
         interface=Interfaces.WSGI,
         workers=1,
         blocking_threads=threads + 1,
@@ -72,11 +74,13 @@ def _server(threads: int) -> MPServer | MTServer:
     )
 
 
-def _load(specs: tuple[FunctionSpec, ...], read_end: int, write_end: int) -> WSGIApplication:
+def _load(
+    specs: tuple[FunctionSpec, ...], settings: config.Settings, read_end: int, write_end: int
+) -> WSGIApplication:
     """Runs in the worker: builds the app while a thread opens the first connection."""
     os.close(write_end)
     threading.Thread(target=_exit_with_parent, args=(read_end,), daemon=True).start()
-    app = make_app(specs)
+    app = make_app(specs, settings)
     failpoints.arm(app.services.settings.crash, parent=os.getppid())
     # not atexit: a child of multiprocessing exits without it
     Finalize(None, app.telemetry.stop, exitpriority=10)

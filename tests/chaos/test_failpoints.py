@@ -16,6 +16,7 @@ from shop.primitives.failpoints import CrashPlan, Failpoint
 from shop.registry import all_specs, spec_of
 from shop.runtime.bootstrap import make_app
 from shop.runtime.config import ConfigurationError, load
+from tools.local_platform.secrets import Secrets
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = {"SHOP_PROFILE": "local"}
@@ -59,12 +60,14 @@ def test_prod_profile_rejects_the_setting() -> None:
 
 @pytest.mark.parametrize("names", [("cart",), ("api_docs", "charge")])
 def test_setting_for_another_function_is_a_configuration_error(
-    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, secrets: Secrets
 ) -> None:
     for name, text in {**LOCAL, "SHOP_CRASH": "api_docs:W7:1"}.items():
         monkeypatch.setenv(name, text)
-    for name in ("DATABASE_URL", "JWT_JWKS", "EVENT_KEYS", "EVENT_SIGNING_KEY"):
-        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:9/shop")
+    monkeypatch.setenv("JWT_JWKS", secrets.jwks)
+    monkeypatch.setenv("EVENT_KEYS", secrets.event_key_set)
+    monkeypatch.setenv("EVENT_SIGNING_KEY", secrets.event_keys["payment"])
     monkeypatch.setenv("PAYMENT_PROVIDER_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("PAYMENT_PROVIDER_API_KEY", "x")
 

@@ -43,6 +43,7 @@ CHART = ROOT / "helm" / "msa-shop"
 DIGEST = "sha256:" + "1" * 64
 # The production values require digests, which a pipeline sets.
 PINNED = ("image", "toolsImage", "pgbouncer.image")
+HOST = "shop.co.kr"
 VALUES = ("values.yaml", "values-ghcr.yaml", "values-prod.yaml")
 # each name of ``deployed_manifests`` with its folder and components
 KUSTOMIZED = {
@@ -101,6 +102,7 @@ def check_helm(helm: Path, _: Path) -> str:
         options = ["--values", str(CHART / values)]
         if values == "values-prod.yaml":
             options += [f"--set={path}.digest={DIGEST}" for path in PINNED]
+            options += [f"--set=gateway.host={HOST}", f"--set=settings.JWT_ISSUER=https://{HOST}"]
         run([str(helm), "lint", "--strict", str(CHART), *options])
         command = [str(helm), "template", "shop", str(CHART), "--namespace=shop"]
         rendered = run([*command, *options, *(f"--api-versions={api}" for api in APIS)])

@@ -18,12 +18,15 @@ from jsonschema import Draft7Validator
 from tools.manifest_rules.__main__ import ROOT, findings
 from tools.manifest_rules.manifests import Manifest, ManifestSet, parse, section
 from tools.manifest_rules.serving import RELEASE_LABELS
+from tools.render import gateway
 from tools.render.documents import Json
 from tools.render.eventing import CLASSES, broker_objects
 from tools.render.knative import COMPONENTS, FOLDER, base_files, component_objects, render
 
 CHART = ROOT / "helm" / "msa-shop"
 DIGEST = "sha256:" + "1" * 64
+HOST = "shop.co.kr"
+OWN_HOST = {"gateway": {"host": HOST}, "settings": {"JWT_ISSUER": f"https://{HOST}"}}
 PINNED = {
     "image": {"digest": DIGEST},
     "toolsImage": {"digest": DIGEST},
@@ -101,7 +104,7 @@ def chart_manifests(configuration: str) -> ManifestSet:
                 yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8"))
             )
         case "prod":
-            return render_chart(values_of("values-prod.yaml"), PINNED, assume=APIS)
+            return render_chart(values_of("values-prod.yaml"), OWN_HOST, PINNED, assume=APIS)
         case "observability":
             return render_chart({"observability": {"enabled": True}}, assume=APIS)
         case "rabbitmq":
@@ -142,6 +145,7 @@ def test_core_objects_match_the_kubernetes_schema(configuration: str) -> None:
 def test_chart_and_kustomize_deploy_equal_objects(kind: str) -> None:
     chart = render_chart(
         AS_KUSTOMIZED,
+        OWN_HOST,
         {
             "broker": {"class": kind},
             "pgbouncer": {"enabled": False},
@@ -156,7 +160,10 @@ def test_chart_and_kustomize_deploy_equal_objects(kind: str) -> None:
     parts = component_objects()
     others = [*keda, *parts["gateway"], *parts["monitoring"], *broker_objects(kind)]
 
-    expected = _comparable([*base, *others], kind)
+    # the placeholder, which the chart rejects in this profile
+    own = json.loads(json.dumps([*base, *others]).replace(gateway.HOST, HOST))
+
+    expected = _comparable(own, kind)
     assert _comparable(chart.objects, kind) == expected
 
 
@@ -238,6 +245,24 @@ def _objects_of(schema: Json) -> Iterator[dict[str, Json]]:
         # `global` is Helm's, for parent charts
         if schema.get("type") == "object" and schema != {"type": "object"}:
             yield schema
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"gateway": {"host": "shop.example.com"}}, "gateway.host is the placeholder"),
+        ({"gateway": {"tls": False}}, "gateway.tls=false"),
+        ({"settings": {"JWT_ISSUER": "https://id.example.org/"}}, "settings.JWT_ISSUER is the pla"),
+        ({"settings": {"PAYMENT_PROVIDER": "sandbox"}}, "PAYMENT_PROVIDER=sandbox"),
+        ({"settings": {"RATE_LIMIT_PER_MINUTE": "0"}}, "RATE_LIMIT_PER_MINUTE=0"),
+        ({"settings": {"SETTLEMENTS_AUTH": "customer"}}, "SETTLEMENTS_AUTH other than finance"),
+        ({"sandbox": {"enabled": True}}, "sandbox.enabled"),
+        ({"migration": {"seed": True}}, "migration.seed"),
+    ],
+)
+def test_production_values_reject(values: dict[str, Any], why: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=why):
+        render_chart(values_of("values-prod.yaml"), OWN_HOST, PINNED, values, assume=APIS)
 
 
 @pytest.mark.parametrize(

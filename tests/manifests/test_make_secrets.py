@@ -32,13 +32,14 @@ def printed(keys: Path, capsys: pytest.CaptureFixture[str], *options: str) -> Pr
 def test_function_starts_in_prod_with_its_own_secrets_only(
     spec: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = printed(tmp_path / "keys", capsys)
+    made = printed(tmp_path / "keys", capsys, "--provider=https://api.stripe.com")
     folder = tmp_path / "mounted"
     folder.mkdir()
     for name in secrets_of(spec):
         for key, value in made["Secret", name]["stringData"].items():
             (folder / key).write_text(value)
-    environment = SETTING_VALUES | made["ConfigMap", "shop-public-keys"]["data"]
+    environment = SETTING_VALUES | {"JWT_ISSUER": "https://shop.co.kr"}
+    environment |= made["ConfigMap", "shop-public-keys"]["data"]
 
     settings = config.load(
         {**environment, "SHOP_SECRETS_DIR": str(folder)}, needs=needs_of((spec,))

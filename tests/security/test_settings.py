@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import re
 import subprocess
+import sys
 import traceback
 from contextlib import redirect_stdout
 from copy import copy
@@ -14,13 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from shop.registry import all_specs
+from shop.adapters.ed25519 import load_private_key
+from shop.adapters.tokens import public_jwk
+from shop.registry import all_specs, spec_of
 from shop.runtime import config, log
 from shop.runtime.bootstrap import needs_of
 from shop.runtime.config import ConfigurationError, Secret, Settings, load
+from tools.local_platform.secrets import new_key
 
 SECRET = "postgresql://shop:correct-horse@db/shop"
 LOCAL = {"SHOP_PROFILE": "local"}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def mistakes(environment: dict[str, str], *needs: str) -> list[str]:
@@ -30,15 +36,15 @@ def mistakes(environment: dict[str, str], *needs: str) -> list[str]:
 
 
 def test_setting_is_read_from_variable_file_or_secrets_folder(tmp_path: Path) -> None:
-    (tmp_path / "database-url").write_text("from the folder\n")
-    (tmp_path / "url").write_text("from the file\r\n")
+    (tmp_path / "database-url").write_text("postgresql://folder/shop\n")
+    (tmp_path / "url").write_text("postgresql://file/shop\r\n")
     in_folder = LOCAL | {"SHOP_SECRETS_DIR": str(tmp_path)}
     named = in_folder | {"DATABASE_URL_FILE": str(tmp_path / "url")}
-    given = named | {"DATABASE_URL": "from the variable"}
+    given = named | {"DATABASE_URL": "postgresql://variable/shop"}
 
     found = [load(e).database_url.reveal() for e in (in_folder, named, given)]
 
-    assert found == ["from the folder", "from the file", "from the variable"]
+    assert found == [f"postgresql://{name}/shop" for name in ("folder", "file", "variable")]
 
 
 def test_openfaas_and_shop_secret_folders_are_read(
@@ -70,6 +76,7 @@ def test_error_names_every_mistake_and_no_value(tmp_path: Path) -> None:
             "IDEMPOTENCY_KEY_REQUIRED": "hunter2",
             "PAYMENT_PROVIDER_TIMEOUT_SECONDS": "nan",
             "CURRENCY": "won",
+            "BUSINESS_TIME_ZONE": "Hunter2/Seoul",
             "REDIS_URL_FILE": str(tmp_path / "missing"),
             "EVENT_KEYS_FILE": str(tmp_path / "event-keys"),
             "SHOP_SECRETS_DIR": str(tmp_path),
@@ -81,10 +88,10 @@ def test_error_names_every_mistake_and_no_value(tmp_path: Path) -> None:
     assert {line.split()[0].removeprefix(f"{tmp_path}/") for line in found} == {
         "SHOP_PROFILE", "PAYMENT_PROVIDER", "SETTLEMENTS_AUTH", "RATE_LIMIT_PER_MINUTE",
         "TRUSTED_HOPS", "IDEMPOTENCY_KEY_REQUIRED", "PAYMENT_PROVIDER_TIMEOUT_SECONDS",
-        "CURRENCY", "REDIS_URL_FILE", "EVENT_KEYS_FILE", "jwt-jwks", "DATABASE_URL",
-        "PAYMENT_WEBHOOK_SECRET",
+        "CURRENCY", "BUSINESS_TIME_ZONE", "REDIS_URL_FILE", "EVENT_KEYS_FILE", "jwt-jwks",
+        "DATABASE_URL", "PAYMENT_WEBHOOK_SECRET",
     }  # fmt: skip
-    assert "hunter2" not in "\n".join(found)
+    assert "hunter2" not in "\n".join(found).lower()
 
 
 @pytest.mark.parametrize("text", ["Local", "PROD", "dev", "local ", "default"])
@@ -96,15 +103,27 @@ def test_default_profile_is_prod() -> None:
     assert load({}).profile == "prod"
 
 
+EVENT_KEY, TOKEN_KEY, OTHER_KEY = new_key(), new_key(), new_key()
+SOURCE = "/shop/charge"
+
+
+def public_of(pem: str) -> dict[str, str]:
+    return public_jwk(load_private_key(pem).public_key().public_bytes_raw())
+
+
+def event_keys(pem: str, *sources: str) -> str:
+    return json.dumps({"payment": {"x": public_of(pem)["x"], "sources": sources}})
+
+
 PROD = {
     "DATABASE_URL": SECRET,
     "BROKER_URL": "https://broker",
-    "JWT_PRIVATE_KEY": "key",
-    "JWT_JWKS": '{"keys":[]}',
-    "JWT_ISSUER": "https://shop.example",
+    "JWT_PRIVATE_KEY": TOKEN_KEY,
+    "JWT_JWKS": json.dumps({"keys": [public_of(TOKEN_KEY)]}),
+    "JWT_ISSUER": "https://shop.co.kr",
     "JWT_AUDIENCE": "shop-prod",
-    "EVENT_SIGNING_KEY": "key",
-    "EVENT_KEYS": "{}",
+    "EVENT_SIGNING_KEY": EVENT_KEY,
+    "EVENT_KEYS": event_keys(EVENT_KEY, SOURCE),
     "PAYMENT_PROVIDER": "stripe",
     "PAYMENT_PROVIDER_URL": "https://api.stripe.com",
     "PAYMENT_PROVIDER_API_KEY": "sk",
@@ -114,7 +133,7 @@ NEEDS = tuple(config.WHERE_NEEDED)
 
 
 def test_prod_accepts_a_complete_configuration() -> None:
-    assert load(PROD, needs=NEEDS).profile == "prod"
+    assert load(PROD, needs=NEEDS, sources=(SOURCE,)).profile == "prod"
 
 
 @pytest.mark.parametrize("name", PROD)
@@ -128,14 +147,172 @@ def test_prod_requires(name: str) -> None:
     ("name", "value"),
     [
         ("PAYMENT_PROVIDER", "sandbox"),
+        ("PAYMENT_PROVIDER_URL", "http://api.stripe.com"),
         ("SETTLEMENTS_AUTH", "public"),
+        ("SETTLEMENTS_AUTH", "customer"),
         ("COMMON_PASSWORDS_ALLOWED", "true"),
+        ("RATE_LIMIT_PER_MINUTE", "0"),
+        ("SHOP_CRASH", "charge:W7:1"),
+        ("JWT_ISSUER", "https://shop.local"),
+        ("JWT_ISSUER", "https://shop.example.com"),
+        ("JWT_ISSUER", "https://SHOP.EXAMPLE"),
+        ("JWT_ISSUER", "http://localhost:8080"),
+        ("JWT_ISSUER", "shop.test"),
     ],
 )
 def test_prod_rejects_local_values(name: str, value: str) -> None:
     (mistake,) = mistakes(PROD | {name: value}, *NEEDS)
 
     assert mistake.startswith(name) and "prod" in mistake
+
+
+def test_simulator_webhooks_are_rejected_in_prod() -> None:
+    needs = needs_of((spec_of("payment_webhook"),))
+    (mistake,) = mistakes({k: v for k, v in PROD.items() if k != "PAYMENT_PROVIDER"}, *needs)
+
+    assert mistake == "PAYMENT_PROVIDER must not be sandbox in the prod profile"
+
+
+WRONG = [
+    ("DATABASE_URL", "localhost:5432"),
+    ("DATABASE_URL", "mysql://db/shop"),
+    ("DATABASE_URL", "postgresql://db:port/shop"),
+    ("REDIS_URL", "redis"),
+    ("REDIS_URL", "http://cache:6379"),
+    ("REDIS_URL", "redis://cache:sixthousand/0"),
+    ("REDIS_URL", "redis://cache:6379/first"),
+    ("BROKER_URL", "broker.shop.svc"),
+    ("BROKER_URL", "ftp://broker"),
+    ("BROKER_URL", "http://broker:99999"),
+    ("JWT_JWKS", "garbage"),
+    ("JWT_JWKS", '{"keys":[]}'),
+    ("JWT_JWKS", '{"keys":[{"kty":"RSA"}]}'),
+    ("JWT_JWKS", "[" * 100_000),
+    ("JWT_ISSUER", "https://shop.co.kr "),
+    ("JWT_AUDIENCE", "the shop"),
+    ("JWT_PRIVATE_KEY", "garbage"),
+    ("JWT_PRIVATE_KEY", OTHER_KEY),
+    ("EVENT_KEYS", "garbage"),
+    ("EVENT_KEYS", "{}"),
+    ("EVENT_KEYS", '{"payment":{"x":"AA","sources":["/shop/charge"]}}'),
+    ("EVENT_SIGNING_KEY", "garbage"),
+    ("EVENT_SIGNING_KEY", OTHER_KEY),
+    ("PAYMENT_PROVIDER_URL", "api.stripe.com"),
+    ("PAYMENT_PROVIDER_API_KEY", "sk live"),
+    ("PAYMENT_WEBHOOK_SECRET", "whsec\x00"),
+    ("BUSINESS_TIME_ZONE", "Asia/Soul"),
+    ("BUSINESS_TIME_ZONE", "Asia"),
+    ("BUSINESS_TIME_ZONE", "../../etc/passwd"),
+    ("CURRENCY", "krw"),
+    ("PORT", "http"),
+    ("PORT", "0"),
+    ("PORT", "65536"),
+    ("METRICS_PORT", "8080"),
+    ("METRICS_PORT", "70000"),
+    ("THREADS", "1_0"),
+    ("THREADS", "99999"),
+    ("TRUSTED_HOPS", "\uff11"),
+    ("TRUSTED_HOPS", "99"),
+    ("OPEN_ORDERS_MAX", "9" * 5_000),
+    ("ORDER_SOFT_EXPIRY_SECONDS", "0"),
+    ("ORDER_SOFT_EXPIRY_SECONDS", "7200"),
+    ("ORDER_HARD_EXPIRY_SECONDS", "0"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=lambda text: text[:40])
+def test_wrong_setting_is_one_line_that_begins_with_its_name(name: str, value: str) -> None:
+    found = mistakes(PROD | {name: value}, *NEEDS)
+
+    assert [line.split()[0] for line in found if line.startswith(name)] == [name]
+    assert value not in "".join(found) or len(value) <= len("redis")
+    assert len(found) == 1 + (name == "ORDER_HARD_EXPIRY_SECONDS")
+
+
+def test_signing_key_of_another_domain_is_rejected_before_the_first_event() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(PROD, needs=NEEDS, sources=("/shop/place_order",))
+
+    assert str(caught.value) == (
+        "EVENT_SIGNING_KEY cannot be used: "
+        "EVENT_KEYS does not allow 'payment' to sign for /shop/place_order"
+    )
+
+
+def test_database_address_may_name_several_hosts_or_a_unix_socket() -> None:
+    for url in (
+        "postgresql://shop:p%40ss@a:5432,b:5433/shop?target_session_attrs=read-write",
+        "postgres://shop@[::1]/shop?sslmode=verify-full",
+        "postgresql://shop@/shop?host=%2Frun%2Fpostgresql",
+    ):
+        assert load(LOCAL | {"DATABASE_URL": url}).database_url.reveal() == url
+
+
+def run(*command: str, **environment: str) -> tuple[int, str]:
+    """Exit status and standard error of a process that must end on its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in all_specs()])
+def test_function_with_wrong_settings_ends_with_status_2_and_one_line_each(name: str) -> None:
+    needs = needs_of((spec_of(name),))
+    wrong = {"PORT": "x", "BUSINESS_TIME_ZONE": "Mars/Base", "REDIS_URL": "x"}
+    wrong |= {"EVENT_KEYS": "x"} if {"events", "announces"} & set(needs) else {}
+    wrong |= {"JWT_JWKS": "x"} if {"tokens", "issues_tokens"} & set(needs) else {}
+    right = {k: v for k, v in PROD.items() if k not in wrong}
+
+    status, error = run("shop.runtime", name, **right, **wrong)
+
+    first, *lines = error.splitlines()
+    assert (status, first) == (2, "the settings are wrong:")
+    assert [line.split()[0] for line in lines] == sorted(wrong)
+
+
+BAD_ZONE = {"BUSINESS_TIME_ZONE": "Mars/Base"}
+DATABASE = {"DATABASE_URL": "postgresql://db.invalid/shop"}
+
+
+@pytest.mark.parametrize(
+    ("command", "environment"),
+    [
+        ("tools.cli migrate", {"SHOP_PROFILE": "local", **DATABASE, **BAD_ZONE}),
+        ("tools.cli migrate", {"DATABASE_URL": "garbage"}),
+        ("tools.cli broker", {"SHOP_PROFILE": "local", **DATABASE, "EVENT_KEYS": "garbage"}),
+        ("tools.cli dev --data /nonexistent", BAD_ZONE),
+        ("tools.cli reconcile --date 2026-01-02", {**DATABASE, **BAD_ZONE}),
+        ("tools.cli order explain 1", {**DATABASE, **BAD_ZONE}),
+        ("tools.cli e2e --time-zone Mars/Base", {}),
+        ("tools.cli check", {"DATABASE_URL": "garbage"}),
+        ("tools.exporter", {"DATABASE_URL": "garbage"}),
+        ("tools.tick t http://f/events", {"EVENT_KEYS": "garbage", "EVENT_SIGNING_KEY": "x"}),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_tool_with_a_wrong_setting_ends_with_status_2_and_no_traceback(
+    command: str, environment: dict[str, str]
+) -> None:
+    status, error = run(*command.split(), **environment)
+
+    assert status == 2
+    assert "Traceback" not in error
+    assert any(name in error for name in (*environment, "--time-zone", "missing")), error
+
+
+def test_simulator_with_an_unreadable_secret_file_names_the_variable() -> None:
+    status, error = run("tools.payment_simulator", PAYMENT_PROVIDER_API_KEY_FILE="/nonexistent/key")
+
+    assert status == 1
+    assert error == "PAYMENT_PROVIDER_API_KEY_FILE cannot be read, or is not text in UTF-8\n"
 
 
 def test_no_function_starts_in_prod_without_settings() -> None:
@@ -195,9 +372,6 @@ def test_secret_is_not_a_string() -> None:
     with pytest.raises(TypeError):
         pickle.dumps(secret)
     assert (len(secret), bool(Secret("")), secret == Secret(SECRET)) == (len(SECRET), False, True)
-
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_no_secret_has_a_default_in_code_or_in_a_tracked_file() -> None:

@@ -233,7 +233,7 @@ def test_a_key_is_read_in_every_spelling_of_its_pem() -> None:
     ],
 )
 def test_a_key_that_is_not_ed25519_raises_an_error_that_does_not_show_it(text: str) -> None:
-    with pytest.raises(ValueError, match="event signing key") as raised:
+    with pytest.raises(ValueError, match="not an unencrypted Ed25519 key") as raised:
         Signer("k", text)
     assert not text or text not in str(raised.value)
 

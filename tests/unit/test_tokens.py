@@ -252,7 +252,7 @@ def test_key_set_with_a_private_key_or_a_repeated_kid_raises_value_error(
 
 
 def test_issuer_rejects_other_key_types() -> None:
-    with pytest.raises(ValueError, match="not an Ed25519 key"):
+    with pytest.raises(ValueError, match="not an unencrypted Ed25519 key"):
         TokenIssuer(make_pem(generate_private_key(SECP256R1())), ISSUER, AUDIENCE, lambda: NOW)
 
 

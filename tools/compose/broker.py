@@ -19,7 +19,7 @@ from shop.runtime.config import Settings
 from shop.runtime.publisher import signer_of
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.broker import Broker
-from tools.local_platform.clock import Clock, DueWork
+from tools.local_platform.clock import SOURCE, Clock, DueWork
 from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.delivery_store import DeliveryStore
 from tools.local_platform.http_listener import listen, serving
@@ -32,7 +32,7 @@ def run_broker(*, host: str, port: int, data: Path, functions: str) -> int:
 
     Settings: DATABASE_URL (role relay), EVENT_SIGNING_KEY (the clock's) and EVENT_KEYS.
     """
-    settings = config.load(needs=("postgres", "announces"))
+    settings = config.load(needs=("postgres", "signs"), sources=(SOURCE,))
     data.mkdir(parents=True, exist_ok=True)
     asyncio.run(_serve(settings, (host, port), data, functions))
     return 0

@@ -24,6 +24,7 @@ from psycopg import sql
 
 from shop.adapters.signatures import Signer
 from shop.primitives.spec import FunctionSpec
+from shop.runtime.config import ConfigurationError, load
 from tools.local_platform.activator import Activator, FunctionLaunch, ScalingLimits
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.broker import Broker, DeliveryRule
@@ -72,10 +73,11 @@ class ServerUrls:
 
 
 def run(config: PlatformConfig) -> int:
-    """Runs until Ctrl-C or SIGTERM; returns 0, or 1 when it cannot start."""
+    """Runs until Ctrl-C or SIGTERM; returns 0, 1 when it cannot start, or 2 for wrong settings."""
     activity_log = ActivityLog()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        _check_settings()
         with ExitStack() as stack:
             config.data.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(config.data))
@@ -89,7 +91,16 @@ def run(config: PlatformConfig) -> int:
     except (StartupFailed, ServerFailed) as error:
         print(f"shop dev: {error}", file=sys.stderr, flush=True)
         return 1
+    except ConfigurationError as error:
+        print(f"the settings are wrong:\n{error}", file=sys.stderr, flush=True)
+        return 2
     return 0
+
+
+def _check_settings() -> None:
+    """Checks what functions will inherit: a mistake ends the start and not each function."""
+    servers = {n: os.environ[n] for n in ("DATABASE_URL", "REDIS_URL") if n in os.environ}
+    load(inherited(os.environ) | servers | {"SHOP_PROFILE": "local"})
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

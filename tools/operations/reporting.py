@@ -10,6 +10,7 @@ from datetime import date, datetime
 import psycopg
 
 from shop.primitives.errors import Unavailable
+from shop.runtime.config import ConfigurationError
 
 EXIT_OK = 0
 EXIT_FOUND = 1  # a difference, a violation or an unknown id
@@ -20,6 +21,9 @@ def run_command(command: Callable[[], int]) -> int:
     """Runs a command and returns its exit code; prints an expected error and returns 2 for it."""
     try:
         return command()
+    except ConfigurationError as error:
+        print(f"the settings are wrong:\n{error}", file=sys.stderr)
+        return EXIT_FAILED
     except (psycopg.Error, Unavailable, ValueError, OSError) as error:
         print(f"failed: {type(error).__name__}: {str(error).strip()}", file=sys.stderr)
         return EXIT_FAILED

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -49,7 +50,12 @@ def main(arguments: list[str] | None = None) -> None:
 def _setting(name: str) -> str | None:
     """The value of a variable, or the content of the file named by ``<name>_FILE``."""
     file = os.environ.get(f"{name}_FILE")
-    return os.environ.get(name) or (Path(file).read_text("utf-8").strip() if file else None)
+    if os.environ.get(name) or not file:
+        return os.environ.get(name)
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        sys.exit(f"{name}_FILE cannot be read, or is not text in UTF-8")
 
 
 def _read_options(arguments: list[str] | None) -> argparse.Namespace:

@@ -27,30 +27,40 @@ DESCRIPTIONS = {
         "CloudEvents ingress of the broker; `202` means accepted. Required in `prod` for functions "
         "that emit events."
     ),
-    "jwt_private_key": "Ed25519 key (PEM, PKCS 8) that signs access tokens; only `login` has it.",
+    "jwt_private_key": (
+        "Ed25519 key (PEM, PKCS 8) that signs access tokens; only `login` has it. Its public half "
+        "must be in `JWT_JWKS`."
+    ),
     "jwt_jwks": "Public keys of access tokens, as a JSON Web Key Set.",
-    "jwt_issuer": "The `iss` of access tokens. `prod` rejects the default.",
+    "jwt_issuer": "The `iss` of access tokens. `prod` rejects placeholders (`example.com`).",
     "jwt_audience": "The `aud` of access tokens. `prod` rejects the default.",
-    "event_signing_key": "Ed25519 key (PEM) that signs this trust domain's events.",
+    "event_signing_key": (
+        "Ed25519 key (PEM, PKCS 8) that signs this trust domain's events. `EVENT_KEYS` must allow "
+        "its public half to sign for the function."
+    ),
     "event_keys": 'Public keys of events: `{kid: {"x": …, "sources": [...]}}`.',
     "payment_provider": "Which payment provider. `prod` rejects the simulator (`sandbox`).",
-    "payment_provider_url": "Base URL of the payment provider.",
+    "payment_provider_url": "Base URL of the payment provider. `prod` requires `https`.",
     "payment_provider_api_key": "API key for the payment provider.",
     "payment_provider_timeout_seconds": "Timeout of one call to the provider.",
     "payment_webhook_secret": "Key with which the provider signs webhooks.",
-    "rate_limit_per_minute": "Requests per client and minute; 0 disables the limit.",
+    "rate_limit_per_minute": (
+        "Requests per client and minute; 0 disables the limit, which `prod` rejects."
+    ),
     "idempotency_key_required": "Reject unsafe requests without an `Idempotency-Key`.",
-    "settlements_auth": "Who may read settlements. `prod` rejects `public`.",
     "common_passwords_allowed": (
         "Accept passwords that are easy to guess. `prod` rejects `true`, which the local platform "
         "and Compose set."
     ),
+    "settlements_auth": "Who may read settlements. `prod` accepts `finance` only.",
     "trusted_hops": "Number of last entries of `X-Forwarded-For` that trusted proxies wrote.",
     "business_time_zone": "Time zone of the business day; fixed once the first day is closed.",
     "currency": "The shop's currency, ISO 4217.",
     "open_orders_max": "Open orders per account at most; 0 is no limit.",
     "order_soft_expiry_seconds": "Time after which an order without a running payment expires.",
     "order_hard_expiry_seconds": "Time after which every unpaid order expires.",
+    "host": "Address on which a function listens.",
+    "port": "Port on which a function listens.",
     "threads": "Concurrent requests per process; 0 means the value of the spec.",
     "metrics_port": "Port of `/metrics`, other than the public port; 0 disables it.",
     "crash": (

@@ -105,8 +105,28 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- end -}}
 {{- end -}}
 
+{{/* Fails in the prod profile for values that functions would reject, and for placeholders. */}}
+{{- define "shop.checkProfile" -}}
+{{- if eq .Values.profile "prod" -}}
+{{- $reserved := `^([a-z]+://)?([^/:]+\.)?(example(\.(com|net|org))?|local|localhost|test|invalid)([/:].*)?$` -}}
+{{- range $name, $value := dict "settings.JWT_ISSUER" .Values.settings.JWT_ISSUER "gateway.host" .Values.gateway.host -}}
+{{- if regexMatch $reserved ($value | lower) -}}
+{{- fail (printf "%s is the placeholder %s, which the prod profile rejects: set your own" $name $value) -}}
+{{- end -}}
+{{- end -}}
+{{- $settings := .Values.settings -}}
+{{- $wrong := dict "settings.PAYMENT_PROVIDER=sandbox" (eq $settings.PAYMENT_PROVIDER "sandbox") "settings.SETTLEMENTS_AUTH other than finance" (ne $settings.SETTLEMENTS_AUTH "finance") "settings.RATE_LIMIT_PER_MINUTE=0" (eq (toString $settings.RATE_LIMIT_PER_MINUTE) "0") "sandbox.enabled" .Values.sandbox.enabled "gateway.tls=false" (not .Values.gateway.tls) "migration.seed" .Values.migration.seed -}}
+{{- range $name, $is_wrong := $wrong -}}
+{{- if $is_wrong -}}
+{{- fail (printf "the prod profile rejects %s" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The settings of all functions that are not secret. */}}
 {{- define "shop.settings" -}}
+{{- include "shop.checkProfile" . -}}
 SHOP_PROFILE: {{ .Values.profile }}
 BROKER_URL: {{ include "shop.brokerUrl" . | quote }}
 DATABASE_PREPARE: {{ ternary "off" "on" .Values.pgbouncer.transactionMode | quote }}

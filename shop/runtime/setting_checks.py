@@ -1,0 +1,190 @@
+"""Checks of settings that need no I/O: each returns what is wrong with a value, or nothing.
+
+They run before the port is opened, so that a process with a wrong setting never becomes ready.
+A message names the setting and never quotes its value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from shop.runtime.config import Settings
+
+PORTS = range(1, 65_536)
+WHOLE_NUMBERS = range(2**31)
+RANGES = {
+    "port": PORTS,
+    "metrics_port": range(65_536),
+    "threads": range(1_001),
+    "trusted_hops": range(33),
+    "order_soft_expiry_seconds": range(1, 2**31),
+    "order_hard_expiry_seconds": range(1, 2**31),
+}
+HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+HTTP_URL = re.compile(rf"https?://{HOST}(?:/[!-~]*)?")
+# one host, several, or none: libpq then reads the host, a folder for a Unix socket, from the query
+POSTGRESQL_URL = re.compile(
+    rf"postgres(?:ql)?://(?:[^@/\s]+@)?(?:{HOST}(?:,{HOST})*)?(?:/[^\s?]*)?(?:\?[^\s]*)?"
+)
+CURRENCY = re.compile(r"[A-Z]{3}")
+PRINTABLE = re.compile(r"[!-~]+")
+# RFC 2606 and RFC 6761: names that belong to no shop
+PLACEHOLDER_HOST = re.compile(
+    r"(?:.+\.)?(?:example(?:\.(?:com|net|org))?|local|localhost|test|invalid)"
+)
+
+
+def mistakes_in(settings: Settings, needs: tuple[str, ...], sources: tuple[str, ...]) -> list[str]:
+    """What is wrong with the given settings, each line beginning with the setting's name.
+
+    ``sources`` are the event sources for which EVENT_SIGNING_KEY must be allowed to sign.
+    """
+    reasons = {
+        name: reason
+        for name, check in CHECKS.items()
+        if (text := _given(settings, name)) and (reason := _reason(check, text))
+    }
+    reasons |= {
+        name: f"is not from {allowed[0]} to {allowed[-1]}"
+        for name, allowed in RANGES.items()
+        if getattr(settings, name) not in allowed
+    }
+    if settings.order_soft_expiry_seconds > settings.order_hard_expiry_seconds:
+        reasons["order_soft_expiry_seconds"] = "is longer than ORDER_HARD_EXPIRY_SECONDS"
+    if settings.metrics_port and settings.metrics_port == settings.port:
+        reasons["metrics_port"] = "is the public port"
+    if {"signs", "announces"} & set(needs) and "event_keys" not in reasons:
+        reasons |= _signing_key_mistake(settings, sources)
+    if "issues_tokens" in needs and "jwt_jwks" not in reasons:
+        reasons |= _token_key_mistake(settings)
+    return [f"{name.upper()} {reason}" for name, reason in reasons.items()]
+
+
+def is_placeholder(issuer: str) -> bool:
+    """Whether an issuer's host is one of the names reserved for documentation and tests."""
+    host = urlsplit(issuer).hostname or issuer
+    return PLACEHOLDER_HOST.fullmatch(host.lower()) is not None
+
+
+def _given(settings: Settings, name: str) -> str:
+    """The text of a setting, empty when it has its default, which needs no check."""
+    value = getattr(settings, name)
+    if value == getattr(type(settings), name):
+        return ""
+    return value if isinstance(value, str) else value.reveal()
+
+
+def _reason(check: Callable[[str], None], text: str) -> str:
+    try:
+        check(text)
+    except RecursionError:
+        return "is nested too deeply"
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _signing_key_mistake(settings: Settings, sources: tuple[str, ...]) -> dict[str, str]:
+    if not settings.event_signing_key or not settings.event_keys:
+        return {}
+    from shop.adapters.signatures import key_id_of
+
+    def check(pem: str) -> None:
+        key_id_of(pem, settings.event_keys, sources)
+
+    reason = _reason(check, settings.event_signing_key.reveal())
+    return {"event_signing_key": f"cannot be used: {reason}"} if reason else {}
+
+
+def _token_key_mistake(settings: Settings) -> dict[str, str]:
+    if not settings.jwt_private_key or not settings.jwt_jwks:
+        return {}
+    from shop.adapters.tokens import check_listed
+
+    def check(pem: str) -> None:
+        check_listed(pem, settings.jwt_jwks)
+
+    reason = _reason(check, settings.jwt_private_key.reveal())
+    return {"jwt_private_key": f"cannot be used: {reason}"} if reason else {}
+
+
+def _check_http_url(text: str) -> None:
+    if not HTTP_URL.fullmatch(text) or not _has_valid_port(text):
+        raise ValueError("is not an address such as https://host:port/path")
+
+
+def _check_postgresql_url(text: str) -> None:
+    if not POSTGRESQL_URL.fullmatch(text):
+        raise ValueError("is not an address such as postgresql://user:password@host:5432/shop")
+
+
+def _check_redis_url(text: str) -> None:
+    from shop.adapters.cache import read_url
+
+    read_url(text)
+
+
+def _check_jwks(text: str) -> None:
+    from shop.adapters.tokens import read_jwks
+
+    try:
+        read_jwks(text)
+    except ValueError as error:
+        raise ValueError(f"is not a set of Ed25519 public keys: {error}") from None
+
+
+def _check_event_keys(text: str) -> None:
+    from shop.adapters.signatures import verifier_from_json
+
+    try:
+        verifier_from_json(text)
+    except ValueError as error:
+        raise ValueError(f"cannot be used: {error}") from None
+
+
+def check_time_zone(text: str) -> None:
+    """``ValueError`` unless the text names a zone of the IANA time zone database."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError, LookupError):  # not found, a folder, or outside the database
+        raise ValueError("is not an IANA time zone such as Asia/Seoul") from None
+
+
+def _check_currency(text: str) -> None:
+    if not CURRENCY.fullmatch(text):
+        raise ValueError("is not three capital letters (ISO 4217)")
+
+
+def _check_printable(text: str) -> None:
+    if not PRINTABLE.fullmatch(text):
+        raise ValueError("contains a space, a control character or a character outside ASCII")
+
+
+def _has_valid_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+CHECKS: dict[str, Callable[[str], None]] = {
+    "database_url": _check_postgresql_url,
+    "redis_url": _check_redis_url,
+    "broker_url": _check_http_url,
+    "jwt_jwks": _check_jwks,
+    "jwt_issuer": _check_printable,
+    "jwt_audience": _check_printable,
+    "event_keys": _check_event_keys,
+    "payment_provider_url": _check_http_url,
+    "payment_provider_api_key": _check_printable,
+    "payment_webhook_secret": _check_printable,
+    "business_time_zone": check_time_zone,
+    "currency": _check_currency,
+    "otel_exporter_otlp_endpoint": _check_http_url,
+}
