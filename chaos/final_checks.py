@@ -36,9 +36,10 @@ ADVANCE_TIMERS_EVERY = 10
 
 OPEN_WORK: LiteralString = """
 select 'order ' || order_id || ' ' || status from shop.orders o
-where status not in ('PAID', 'CANCELLED')
+where status not in ('PAID', 'REFUNDED', 'CANCELLED')
   and not exists (select from shop.payments p join shop.refunds r using (payment_id)
-    where p.order_id = o.order_id and r.status = 'REJECTED')
+    where p.order_id = o.order_id and p.refund_reserved_minor < p.amount_minor
+      and r.status in ('REJECTED', 'REVERSED'))
 union all select 'payment ' || payment_id || ' ' || status from shop.payments
   where status in ('INTENT', 'UNKNOWN')
 union all select 'refund ' || refund_id || ' ' || status from shop.refunds

@@ -27,6 +27,15 @@ class OrderPaid(ShopEvent):
 
 
 @frozen(kw_only=True)
+class OrderRefunded(ShopEvent):
+    """All money of a paid order was returned without cancelling it; the order is closed."""
+
+    name: ClassVar[str] = "order.refunded"
+
+    order_id: UUID
+
+
+@frozen(kw_only=True)
 class OrderCancelling(ShopEvent):
     """An order is being cancelled; a payment may still have to be refunded."""
 

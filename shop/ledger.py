@@ -14,6 +14,9 @@ from shop.primitives.statuses import PostingKind
 ACCOUNTS = {
     PostingKind.CAPTURE: ("psp_receivable", "order_escrow"),
     PostingKind.REFUND: ("order_escrow", "psp_receivable"),
+    PostingKind.REFUND_REVERSED: ("psp_receivable", "order_escrow"),
+    PostingKind.REFUND_BY_OTHER_MEANS: ("order_escrow", "other_means"),
+    PostingKind.WRITE_OFF: ("order_escrow", "written_off"),
 }
 
 # chain, chain_seq, prev_hash and hash are set by the trigger chain_posting
@@ -31,7 +34,7 @@ returning seq
 def post(
     *, kind: PostingKind, source_id: UUID, order_id: UUID, amount_minor: int, currency: str
 ) -> Statement[Row]:
-    """Posts one capture or refund; posting a source twice violates a unique constraint."""
+    """Posts a movement of an order's money; a source posted twice violates a unique constraint."""
     debit, credit = ACCOUNTS[kind]
     return POST(
         kind=kind,

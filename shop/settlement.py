@@ -1,8 +1,10 @@
 """Settlement: business days and months, derived from the ledger alone.
 
 A day is closed once, oldest first, when nothing can be posted to it any more; a closed day never
-changes, and later postings belong to a later day.  Open days are computed from the ledger when they
-are read.  The business time zone determines when a day begins; it is fixed by the first closed day.
+changes, and later postings belong to a later day.  A refund that the provider reversed is deducted
+from the refunds of the day of the reversal; money that is written off stays captured.  Open days
+are computed from the ledger when they are read.  The business time zone determines when a day
+begins; it is fixed by the first closed day.
 """
 
 from __future__ import annotations
@@ -104,7 +106,8 @@ closed as (
   insert into shop.settlements (day, currency, captures_minor, refunds_minor, captures, n)
   select %(day)s::date, currency,
     coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0),
-    coalesce(sum(amount_minor) filter (where kind = 'REFUND'), 0),
+    coalesce(sum(case kind when 'REFUND_REVERSED' then -amount_minor else amount_minor end)
+      filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0),
     count(*) filter (where kind = 'CAPTURE'),
     count(*)
   from posting group by currency
@@ -142,8 +145,9 @@ from shop.settlements
 where currency = %(currency)s and (%(day)s::date is null or day = %(day)s::date)
 union all
 select coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0)::bigint,
-  coalesce(sum(amount_minor) filter (where kind = 'REFUND'), 0)::bigint,
-  count(*) filter (where kind = 'CAPTURE'), count(*) filter (where kind = 'REFUND'), false, day
+  coalesce(sum(case kind when 'REFUND_REVERSED' then -amount_minor else amount_minor end)
+      filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0)::bigint,
+  count(*) filter (where kind = 'CAPTURE'), count(*) filter (where kind <> 'CAPTURE'), false, day
 from unsettled
 where %(day)s::date is null or day = %(day)s::date
 group by day
@@ -173,8 +177,9 @@ day as (
   from shop.settlements where currency = %(currency)s
   union all
   select day, coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0),
-    coalesce(sum(amount_minor) filter (where kind = 'REFUND'), 0),
-    count(*) filter (where kind = 'CAPTURE'), count(*) filter (where kind = 'REFUND'), false
+    coalesce(sum(case kind when 'REFUND_REVERSED' then -amount_minor else amount_minor end)
+      filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0),
+    count(*) filter (where kind = 'CAPTURE'), count(*) filter (where kind <> 'CAPTURE'), false
   from unsettled group by day)
 select sum(captured)::bigint as captured, sum(refunded)::bigint as refunded,
   sum(payments)::bigint as payments, sum(refunds)::bigint as refunds,

@@ -16,6 +16,7 @@ from shop.orders.effects import Effect, Effects
 from shop.orders.messages import Message
 from shop.orders.states import Order, OrderState, Payment, Refund
 from shop.primitives.statuses import (
+    FAILED_REFUND,
     OPEN_PAYMENT,
     OPEN_REFUND,
     OrderStatus,
@@ -47,6 +48,8 @@ class IllegalWrite(AssertionError):
 
 
 INITIAL_STOCK = 1_000
+RECEIVED = (PostingKind.CAPTURE, PostingKind.REFUND_REVERSED)
+FINAL = (OrderStatus.PAID, OrderStatus.REFUNDED, OrderStatus.CANCELLED)
 FREED = {(HELD, RELEASED), (COMMITTED, RETURNED)}
 
 
@@ -78,9 +81,12 @@ class ModelOrder:
 
     def balance(self) -> int:
         """The money of this order according to the ledger."""
-        return sum(
-            amount if kind == PostingKind.CAPTURE else -amount for kind, _, amount in self.ledger
-        )
+        return sum(amount if kind in RECEIVED else -amount for kind, _, amount in self.ledger)
+
+    def at_provider(self) -> int:
+        """The provider's part in it: what is paid back or written off stays with the provider."""
+        kept = (PostingKind.REFUND_BY_OTHER_MEANS, PostingKind.WRITE_OFF)
+        return self.balance() + sum(amount for kind, _, amount in self.ledger if kind in kept)
 
 
 def placed(lines: Iterable[tuple[int, int]] = ((1, 1),)) -> ModelOrder:
@@ -195,6 +201,8 @@ def _open_refund(model: ModelOrder, opened: effects.OpenRefund) -> ModelOrder:
         opened.payment_id,
         opened.amount_minor,
         RefundStatus.INTENT,
+        opened.means,
+        opened.restock,
     )
     refunds = (*model.state.refunds, refund)
     return replace(model, state=replace(model.state, refunds=refunds))
@@ -215,7 +223,7 @@ def _reserve(model: ModelOrder, payment_id: UUID, amount_minor: int) -> ModelOrd
 def _change_refund(model: ModelOrder, change: effects.ChangeRefundStatus) -> ModelOrder:
     refund = model.state.refund(change.refund_id)
     _require(refund is not None and refund.status == change.from_status, f"{refund}: {change}")
-    if change.to_status == RefundStatus.REJECTED:
+    if change.to_status in FAILED_REFUND:
         model = _reserve(model, change.payment_id, -change.amount_minor)
     refunds = tuple(
         replace(r, status=change.to_status) if r.refund_id == change.refund_id else r
@@ -294,9 +302,11 @@ def _refunds_of(model: ModelOrder, payment: Payment) -> list[Refund]:
 
 def _stock_fits(model: ModelOrder) -> bool:
     status = model.state.order.status
-    allowed = {OrderStatus.PENDING: (HELD,), OrderStatus.PAID: (COMMITTED,)}.get(
-        status, (RELEASED, RETURNED)
-    )
+    allowed = {
+        OrderStatus.PENDING: (HELD,),
+        OrderStatus.PAID: (COMMITTED,),
+        OrderStatus.REFUNDED: (COMMITTED, RETURNED),
+    }.get(status, (RELEASED, RETURNED))
     return all(line.status in allowed for line in model.lines)
 
 
@@ -320,7 +330,8 @@ def _total_fits(model: ModelOrder) -> bool:
 
 def _money_fits(model: ModelOrder) -> bool:
     status, settling = model.state.order.status, _settling(model)
-    return not (status == OrderStatus.PAID and settling != 1) and not (
+    needs_capture = status in (OrderStatus.PAID, OrderStatus.REFUNDED)
+    return not (needs_capture and settling != 1) and not (
         status == OrderStatus.PENDING and settling
     )
 
@@ -331,13 +342,18 @@ def _settling(model: ModelOrder) -> int:
 
 def _ledger_mirrors(model: ModelOrder) -> bool:
     captured = sorted((PostingKind.CAPTURE, p.payment_id, p.amount_minor) for p in _captures(model))
-    refunded = sorted(
-        (PostingKind.REFUND, r.refund_id, r.amount_minor)
+    returned = [
+        (decide.POSTED_AS[r.means], r.refund_id, r.amount_minor)
         for r in model.state.refunds
-        if r.status == RefundStatus.SUCCEEDED
-    )
+        if r.status in (RefundStatus.SUCCEEDED, RefundStatus.REVERSED)
+    ]
+    reversed_ = [
+        (PostingKind.REFUND_REVERSED, r.refund_id, r.amount_minor)
+        for r in model.state.refunds
+        if r.status == RefundStatus.REVERSED
+    ]
     posted = sorted(model.ledger, key=str)
-    return posted == sorted([*captured, *refunded], key=str)
+    return posted == sorted([*captured, *returned, *reversed_], key=str)
 
 
 def _late_captures_are_refunded(model: ModelOrder) -> bool:
@@ -354,7 +370,7 @@ def _late_captures_are_refunded(model: ModelOrder) -> bool:
 def _reserved_is_sum(model: ModelOrder) -> bool:
     return all(
         p.refund_reserved_minor
-        == sum(r.amount_minor for r in _refunds_of(model, p) if r.status != RefundStatus.REJECTED)
+        == sum(r.amount_minor for r in _refunds_of(model, p) if r.status not in FAILED_REFUND)
         <= (p.amount_minor if p.status == PaymentStatus.CAPTURED else 0)
         for p in model.state.payments
     )
@@ -391,17 +407,22 @@ def faults_when_final(model: ModelOrder, held_by_provider: int) -> list[str]:
     state = model.state
     status = state.order.status
     faults = violations(model)
-    needs_operator = any(r.status == RefundStatus.REJECTED for r in state.refunds)
-    if status not in (OrderStatus.PAID, OrderStatus.CANCELLED) and not needs_operator:
+    failed = {r.payment_id for r in state.refunds if r.status in FAILED_REFUND}
+    needs_operator = any(p.payment_id in failed and p.rest_minor for p in state.payments)
+    if status not in FINAL and not needs_operator:
         faults.append(f"the order's status is not final: {status}")
     if state.open_payment is not None:
         faults.append("a payment is open")
     if any(r.status in OPEN_REFUND for r in state.refunds):
         faults.append("a refund is open")
-    if model.balance() != held_by_provider:
-        faults.append(f"ledger {model.balance()}, provider {held_by_provider}")
-    if status == OrderStatus.CANCELLED and held_by_provider and not needs_operator:
-        faults.append(f"CANCELLED, yet the provider holds {held_by_provider}")
+    if model.at_provider() != held_by_provider:
+        faults.append(f"ledger {model.at_provider()}, provider {held_by_provider}")
+    if status not in (OrderStatus.PAID, OrderStatus.PENDING) and (
+        model.balance() and not needs_operator
+    ):
+        faults.append(f"{status}, yet {model.balance()} are kept")
+    if status == OrderStatus.PAID and not model.balance():
+        faults.append("PAID, yet nothing is kept")
     if status == OrderStatus.PAID and state.settling_payment is None:
         faults.append("PAID without a capture")
     return faults

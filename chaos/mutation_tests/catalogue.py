@@ -591,7 +591,7 @@ _REFUNDS = (
         (
             _without(
                 DECIDE,
-                "        PostToLedger(PostingKind.REFUND, refund.refund_id, "
+                "        PostToLedger(POSTED_AS[refund.means], refund.refund_id, "
                 "refund.amount_minor, currency),\n",
             ),
         ),

@@ -1,4 +1,4 @@
-"""Cancels an order, or refunds a part of it (``POST /orders/{orderId}/refunds``).
+"""Cancels an order, or returns money of it (``POST /orders/{orderId}/refunds``).
 
 Both operations only change rows.  The functions ``charge`` and ``refund`` call the provider
 afterwards, when they consume the events.
@@ -34,9 +34,9 @@ def cancel_order(request: Request[None, None], context: RequestContext) -> Respo
 
 
 def refund_order(request: Request[RefundOrder, None], context: RequestContext) -> Response:
-    """201 with the accepted refund; 409 EXCEEDS_CAPTURE or NOT_REFUNDABLE; 422 another currency.
+    """201 with the accepted refund; 422 for another currency, 403 for an order of one's own.
 
-    403 when the order is the support agent's.
+    409 EXCEEDS_CAPTURE, NOT_REFUNDABLE or RESTOCK_NEEDS_FULL_REFUND.
     """
     tx = context.tx
     order_id = queries.id_in(request.path)
@@ -45,17 +45,24 @@ def refund_order(request: Request[RefundOrder, None], context: RequestContext) -
         rows = apply.lock(tx, order_id)
     except apply.UnknownOrder as error:
         raise not_found("the order") from error
-    decided = apply.decide_on(rows, RefundRequested(body.amount, body.reason))
+    requested = RefundRequested(
+        body.amount, body.reason, body.means, body.reference, restock=body.restock
+    )
+    decided = apply.decide_on(rows, requested)
     if body.currency not in (None, rows.order.currency):
         raise ClientError(422, "OTHER_CURRENCY", "the order was paid in another currency")
     if rows.order.user_id == request.user_id:
         raise ClientError(403, "FORBIDDEN", "nobody refunds an order of their own")
     apply.write(tx, rows, decided, requested_by=request.user_id)
-    refund = {
+    refund: dict[str, object] = {
         "orderId": str(order_id),
         "amount": body.amount,
         "currency": rows.order.currency,
         "status": RefundStatus.INTENT,
         "reason": body.reason,
+        "means": body.means,
+        "restock": body.restock,
     }
+    if body.reference is not None:
+        refund["reference"] = body.reference
     return Response(201, refund, {"Location": f"/orders/{order_id}/timeline"})

@@ -4,29 +4,50 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from shop.primitives.money import ORDER_TOTAL_MAX
-from shop.primitives.statuses import RefundStatus
+from shop.primitives.statuses import RefundMeans, RefundStatus
 from shop.response_models import Order as Order
 from shop.runtime.model import Model
 
+OneLine = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+
 
 class RefundOrder(Model):
-    """How much to refund, and why; a ``currency`` must be the order's."""
+    """How much to return, why and by which means; a ``currency`` must be the order's.
+
+    ``reference`` names the payment by other means, such as a bank transfer's number.  ``restock``
+    returns the goods to the stock when the refund of all that is left has succeeded.
+    """
 
     amount: Annotated[int, Field(ge=1, le=ORDER_TOTAL_MAX)]
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = None
-    reason: Annotated[
-        str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
-    ] = "SUPPORT"
+    reason: OneLine = "SUPPORT"
+    # not strict: JSON has text, not a member of the enum
+    means: Annotated[RefundMeans, Field(strict=False)] = RefundMeans.PROVIDER
+    reference: OneLine | None = None
+    restock: bool = False
+
+    @model_validator(mode="after")
+    def _explained(self) -> RefundOrder:
+        if (self.means == RefundMeans.OTHER_MEANS) != (self.reference is not None):
+            raise ValueError("OTHER_MEANS needs a reference, other means have none")
+        if self.means != RefundMeans.PROVIDER and "reason" not in self.model_fields_set:
+            raise ValueError("give the reason why the provider does not return the money")
+        return self
 
 
 class Refund(Model):
-    """A refund that was accepted; the provider is called next."""
+    """A refund that was accepted and is executed next."""
 
     order_id: str
     amount: int
     currency: str
     status: Literal[RefundStatus.INTENT]
     reason: str
+    means: RefundMeans
+    reference: str | None = None
+    restock: bool

@@ -1,4 +1,4 @@
-"""Cancel an order; refund part of a paid order.
+"""Cancel an order; return money of an order.
 
 ``POST /orders/{orderId}/refunds`` is served here; the function ``refund`` sends refunds to the
 payment provider.
@@ -10,7 +10,7 @@ from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="cancel_order",
-    summary="Cancel an order; refund part of a paid order (POST /orders/{orderId}/refunds).",
+    summary="Cancel an order; return money of an order (POST /orders/{orderId}/refunds).",
     database_role="ordering",
     needs=("postgres",),
     emits=("order.cancelled", "order.cancelling", "refund.requested"),
@@ -34,7 +34,9 @@ SPEC = FunctionSpec(
             handler="refund_order",
             auth="support",
             group="orders",
-            summary="Refund part of a paid order.",
+            summary=(
+                "Return money of an order: by the provider or by other means; or write it off."
+            ),
             body="RefundOrder",
             response="Refund",
             status=201,

@@ -15,6 +15,7 @@ SPEC = FunctionSpec(
         "order.paid",
         "order.cancelling",
         "order.cancelled",
+        "order.refunded",
         "refund.requested",
         "refund.succeeded",
         "refund.rejected",

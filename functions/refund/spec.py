@@ -16,6 +16,7 @@ SPEC = FunctionSpec(
         "refund.succeeded",
         "refund.rejected",
         "order.cancelled",
+        "order.refunded",
     ),
     scale=Scale(concurrency=4, max_scale=10),
     timeout_seconds=40,

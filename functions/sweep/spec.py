@@ -13,6 +13,7 @@ SPEC = FunctionSpec(
         "order.paid",
         "order.cancelling",
         "order.cancelled",
+        "order.refunded",
         "payment.captured",
         "payment.declined",
         "refund.requested",

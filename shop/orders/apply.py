@@ -31,6 +31,7 @@ from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import new_uuid
 from shop.primitives.statuses import (
     CREATED,
+    FAILED_REFUND,
     CancelReason,
     OrderStatus,
     PaymentStatus,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 ANNOUNCED_AS: dict[tuple[Entity, Status], str] = {
     ("order", OrderStatus.PAID): "order.paid",
+    ("order", OrderStatus.REFUNDED): "order.refunded",
     ("order", OrderStatus.CANCELLING): "order.cancelling",
     ("order", OrderStatus.CANCELLED): "order.cancelled",
     ("payment", PaymentStatus.CAPTURED): "payment.captured",
@@ -52,6 +54,7 @@ ANNOUNCED_AS: dict[tuple[Entity, Status], str] = {
     ("refund", RefundStatus.INTENT): "refund.requested",
     ("refund", RefundStatus.SUCCEEDED): "refund.succeeded",
     ("refund", RefundStatus.REJECTED): "refund.rejected",
+    ("refund", RefundStatus.REVERSED): "refund.rejected",
 }
 
 CONFLICT = 409
@@ -198,7 +201,15 @@ def _state(order: LockedOrder, attempts: list[PaymentRow], returned: list[Refund
             for row in attempts
         ),
         tuple(
-            Refund(row.refund_id, row.payment_id, row.amount_minor, row.status) for row in returned
+            Refund(
+                row.refund_id,
+                row.payment_id,
+                row.amount_minor,
+                row.status,
+                row.means,
+                row.restock,
+            )
+            for row in returned
         ),
     )
 
@@ -362,6 +373,9 @@ def _open_refund(batch: _Batch, opened: effects.OpenRefund) -> None:
             amount_minor=opened.amount_minor,
             reason=opened.reason,
             requested_by=batch.requested_by,
+            means=opened.means,
+            reference=opened.reference,
+            restock=opened.restock,
         )
     )
     batch.record(
@@ -377,7 +391,7 @@ def _change_refund(batch: _Batch, change: effects.ChangeRefundStatus) -> None:
             change.refund_id, from_status=change.from_status, to_status=change.to_status
         )
     )
-    if change.to_status == RefundStatus.REJECTED:
+    if change.to_status in FAILED_REFUND:
         batch.add(payments.reserve_refund(change.payment_id, -change.amount_minor))
     batch.record(
         StatusChange("refund", change.refund_id, change.from_status, change.to_status),

@@ -51,18 +51,25 @@ from shop.orders.messages import (
 )
 from shop.orders.states import OrderState, Payment, Refund
 from shop.primitives.statuses import (
+    FAILED_REFUND,
     OPEN_PAYMENT,
     OPEN_REFUND,
     CancelReason,
     OrderStatus,
     PaymentStatus,
     PostingKind,
+    RefundMeans,
     RefundStatus,
     ReservationStatus,
 )
 
 ATTEMPTS_MAX = 3
 CLOSED_ORDER: Final = (OrderStatus.CANCELLING, OrderStatus.CANCELLED)
+POSTED_AS: Final = {
+    RefundMeans.PROVIDER: PostingKind.REFUND,
+    RefundMeans.OTHER_MEANS: PostingKind.REFUND_BY_OTHER_MEANS,
+    RefundMeans.WRITE_OFF: PostingKind.WRITE_OFF,
+}
 # the id of a row that ``after_effects`` adds: the real one is generated when the row is written
 NEW_ID = UUID(int=0)
 
@@ -74,7 +81,7 @@ def decide(state: OrderState, message: Message) -> Effects:
 
     Effects are in the order in which they are written.  A ``Reject`` is always the only effect.
     """
-    return _cancel_if_settled(state, _effects_of(state, message))
+    return _close_if_returned(state, _effects_of(state, message))
 
 
 def provider_call(state: OrderState, payment: Payment) -> ProviderCall:
@@ -115,7 +122,7 @@ def _effects_of(state: OrderState, message: Message) -> Effects:  # noqa: C901
         case RefundFound():
             return _refund_found(state, message)
         case FinishDue():
-            return NOTHING  # ``_cancel_if_settled`` completes the order
+            return NOTHING  # ``_close_if_returned`` completes the order
         case _:
             assert_never(message)
 
@@ -229,6 +236,8 @@ def _cancel_requested(state: OrderState, message: CancelRequested) -> Effects:
     status = state.order.status
     if status in CLOSED_ORDER:
         return (Reject("NOT_CANCELLABLE", "the order is cancelled already"),)
+    if status == OrderStatus.REFUNDED:
+        return (Reject("NOT_CANCELLABLE", "the order is refunded already"),)
     if status == OrderStatus.PENDING:
         return (
             ChangeReservations(ReservationStatus.HELD, ReservationStatus.RELEASED),
@@ -236,7 +245,7 @@ def _cancel_requested(state: OrderState, message: CancelRequested) -> Effects:
         )
     settling = state.settling_payment
     assert settling is not None, "a PAID order has a settling capture"
-    rest = settling.amount_minor - settling.refund_reserved_minor
+    rest = settling.rest_minor
     refund = (OpenRefund(settling.payment_id, rest, message.reason),) if rest else NOTHING
     return (
         ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED),
@@ -257,17 +266,40 @@ def _expiry_due(state: OrderState) -> Effects:
 
 
 def _refund_requested(state: OrderState, message: RefundRequested) -> Effects:
-    settling = state.settling_payment
-    if state.order.status != OrderStatus.PAID or settling is None:
-        return (Reject("NOT_REFUNDABLE", "only a paid order can be refunded"),)
-    if settling.refund_reserved_minor + message.amount_minor > settling.amount_minor:
+    """Also the next attempt after a refund failed, however the order ended."""
+    is_paid = state.order.status == OrderStatus.PAID
+    payment = _payment_to_refund(state)
+    if payment is None or not (is_paid or payment.rest_minor):
+        return (Reject("NOT_REFUNDABLE", "there is no payment that can be refunded"),)
+    if message.amount_minor > payment.rest_minor:
         return (Reject("EXCEEDS_CAPTURE", "the refund is more than what is left of the payment"),)
-    return (OpenRefund(settling.payment_id, message.amount_minor, message.reason),)
+    is_kept = is_paid and not payment.late_capture
+    if message.means == RefundMeans.WRITE_OFF and is_kept:
+        return (Reject("NOT_REFUNDABLE", "only money that must be returned can be written off"),)
+    if message.restock and not (is_kept and message.amount_minor == payment.rest_minor):
+        return (Reject("RESTOCK_NEEDS_FULL_REFUND", "only a refund of all that is left restocks"),)
+    refund = OpenRefund(
+        payment.payment_id,
+        message.amount_minor,
+        message.reason,
+        means=message.means,
+        reference=message.reference,
+        restock=message.restock,
+    )
+    return (refund,)
+
+
+def _payment_to_refund(state: OrderState) -> Payment | None:
+    """A late capture of which something is left, since all of it must be returned; else the kept
+    capture."""
+    late = (p for p in state.captures if p.late_capture and p.rest_minor)
+    return next(late, state.settling_payment)
 
 
 def _refunded(state: OrderState, message: Refunded) -> Effects:
     refund = state.refund(message.refund_id)
-    if refund is None or refund.status == RefundStatus.SUCCEEDED:
+    # a reversed refund succeeded before, so this is a late copy of that message
+    if refund is None or refund.status in (RefundStatus.SUCCEEDED, RefundStatus.REVERSED):
         return NOTHING
     currency = state.order.currency
     ours, named = (refund.amount_minor, currency), (message.amount_minor, message.currency)
@@ -284,25 +316,30 @@ def _refunded(state: OrderState, message: Refunded) -> Effects:
         )
     return (
         _change_refund(refund, RefundStatus.SUCCEEDED),
-        PostToLedger(PostingKind.REFUND, refund.refund_id, refund.amount_minor, currency),
+        PostToLedger(POSTED_AS[refund.means], refund.refund_id, refund.amount_minor, currency),
     )
 
 
 def _refund_rejected(state: OrderState, message: RefundRejected) -> Effects:
     refund = state.refund(message.refund_id)
     if refund is not None and refund.status == RefundStatus.SUCCEEDED:
-        # Stripe can reverse a succeeded refund (a closed account): the shop has the money again
-        return (
-            RaiseAlert(
-                "rejection_after_refund", refund.refund_id, "the provider reversed a refund"
-            ),
-        )
+        return _refund_reversed(state, refund)
     if refund is None or refund.status not in OPEN_REFUND:
         return NOTHING
     alert = RaiseAlert(
         "refund_rejected", refund.refund_id, message.detail or "the provider rejected it"
     )
     return (_change_refund(refund, RefundStatus.REJECTED), alert)
+
+
+def _refund_reversed(state: OrderState, refund: Refund) -> Effects:
+    """Stripe can reverse a succeeded refund (a closed account): the shop has the money again."""
+    currency = state.order.currency
+    return (
+        _change_refund(refund, RefundStatus.REVERSED),
+        PostToLedger(PostingKind.REFUND_REVERSED, refund.refund_id, refund.amount_minor, currency),
+        RaiseAlert("refund_reversed", refund.refund_id, "the provider reversed a refund"),
+    )
 
 
 def _refund_unknown(state: OrderState, message: RefundUnknown) -> Effects:
@@ -320,7 +357,7 @@ def _refund_found(state: OrderState, message: RefundFound) -> Effects:
     payment = state.payment(message.payment_id)
     if payment is None or state.refund(message.refund_id) is not None:
         return NOTHING
-    rest = payment.amount_minor - payment.refund_reserved_minor
+    rest = payment.rest_minor
     fits = message.currency == payment.currency and message.amount_minor <= rest
     if payment.status != PaymentStatus.CAPTURED or not fits:
         detail = f"the provider refunded {message.amount_minor} {message.currency}"
@@ -359,13 +396,23 @@ def _change_refund(refund: Refund, to_status: RefundStatus) -> ChangeRefundStatu
     )
 
 
-def _cancel_if_settled(state: OrderState, effects: Effects) -> Effects:
-    """A cancelling order whose payments are closed and refunded is cancelled in the same step."""
+def _close_if_returned(state: OrderState, effects: Effects) -> Effects:
+    """Closes an order in the step that returns the last of its money: CANCELLED or REFUNDED."""
     after = after_effects(state, effects)
-    if after.order.status == OrderStatus.CANCELLING and after.is_settled:
+    status, settling = after.order.status, after.settling_payment
+    if status == OrderStatus.CANCELLING and after.is_settled:
         return (
             *effects,
             ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, after.order.reason),
+        )
+    if status == OrderStatus.PAID and settling is not None and after.is_refunded(settling):
+        restock = any(r.restock for r in after.succeeded_refunds(settling.payment_id))
+        back = ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED)
+        # stock before the ledger, as in ``_captured``
+        return (
+            *((back,) if restock else NOTHING),
+            *effects,
+            ChangeOrderStatus(OrderStatus.PAID, OrderStatus.REFUNDED),
         )
     return effects
 
@@ -426,7 +473,12 @@ def _with_payment_status(state: OrderState, change: ChangePaymentStatus) -> Orde
 
 def _with_new_refund(state: OrderState, opened: OpenRefund) -> OrderState:
     refund = Refund(
-        opened.refund_id or NEW_ID, opened.payment_id, opened.amount_minor, RefundStatus.INTENT
+        opened.refund_id or NEW_ID,
+        opened.payment_id,
+        opened.amount_minor,
+        RefundStatus.INTENT,
+        opened.means,
+        opened.restock,
     )
     state = _with_reserved(state, opened.payment_id, opened.amount_minor)
     return replace(state, refunds=(*state.refunds, refund))
@@ -437,7 +489,7 @@ def _with_refund_status(state: OrderState, change: ChangeRefundStatus) -> OrderS
         replace(r, status=change.to_status) if r.refund_id == change.refund_id else r
         for r in state.refunds
     )
-    if change.to_status == RefundStatus.REJECTED:
+    if change.to_status in FAILED_REFUND:
         state = _with_reserved(state, change.payment_id, -change.amount_minor)
     return replace(state, refunds=refunds)
 

@@ -10,6 +10,7 @@ from shop.primitives.statuses import (
     OrderStatus,
     PaymentStatus,
     PostingKind,
+    RefundMeans,
     RefundStatus,
     ReservationStatus,
 )
@@ -68,11 +69,14 @@ class OpenRefund:
     amount_minor: int
     reason: str
     refund_id: UUID | None = None
+    means: RefundMeans = RefundMeans.PROVIDER
+    reference: str | None = None
+    restock: bool = False
 
 
 @frozen
 class ChangeRefundStatus:
-    """Changes a refund's status; a rejected one frees its amount on the payment."""
+    """Changes a refund's status; one that failed frees its amount on the payment."""
 
     refund_id: UUID
     payment_id: UUID
@@ -90,7 +94,7 @@ class PostponeRefund:
 
 @frozen
 class PostToLedger:
-    """Posts a capture or a refund in the ledger."""
+    """Posts a movement of the order's money in the ledger."""
 
     kind: PostingKind
     source_id: UUID

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from events.records import frozen
-from shop.primitives.statuses import CancelReason
+from shop.primitives.statuses import CancelReason, RefundMeans
 
 
 @frozen
@@ -73,10 +73,17 @@ class ExpiryDue:
 
 @frozen
 class RefundRequested:
-    """Support requested to refund a part of the payment."""
+    """Support requested to return an amount, or to write it off.
+
+    ``reference`` names the payment by other means.  ``restock`` returns the goods to the stock once
+    all money is returned.
+    """
 
     amount_minor: int
     reason: str
+    means: RefundMeans = RefundMeans.PROVIDER
+    reference: str | None = None
+    restock: bool = False
 
 
 @frozen
@@ -90,7 +97,7 @@ class Refunded:
 
 @frozen
 class RefundRejected:
-    """The provider rejected a refund; this is definitive."""
+    """The provider rejected a refund, or reversed one that had succeeded; this is definitive."""
 
     refund_id: UUID
     detail: str = ""

@@ -52,7 +52,8 @@ select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.p
     where p.order_id = o.order_id order by p.attempt desc limit 1) as payment,
   (select coalesce(sum(r.amount_minor), 0)::bigint from shop.refunds r
     join shop.payments p using (payment_id)
-    where p.order_id = o.order_id and r.status = 'SUCCEEDED') as refunded_minor
+    where p.order_id = o.order_id and r.status = 'SUCCEEDED' and r.means <> 'WRITE_OFF')
+    as refunded_minor
 from shop.orders o
 """
 

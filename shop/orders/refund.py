@@ -1,4 +1,8 @@
-"""Executes refunds: read the committed intent, call the provider, record the outcome."""
+"""Executes refunds: read the committed intent, call the provider, record the outcome.
+
+A refund by other means, or a write-off, needs no call: an operator has returned the money, or
+decided that it is kept.  It is recorded here because only this role posts to the ledger.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
 from shop.orders import apply, messages, refunds
 from shop.orders.messages import Message
 from shop.primitives.messages import Event
-from shop.primitives.statuses import OPEN_REFUND
+from shop.primitives.statuses import OPEN_REFUND, RefundMeans
 
 if TYPE_CHECKING:
     from shop.adapters.db import Transaction
@@ -21,11 +25,14 @@ if TYPE_CHECKING:
 
 @frozen
 class PendingRefund:
-    """A refund to send; ``is_repeated`` if it may have been sent before."""
+    """A refund to send; ``is_repeated`` if it may have been sent before.
+
+    ``call`` is None when the provider has no part in it.
+    """
 
     order_id: UUID
     refund_id: UUID
-    call: RefundCall
+    call: RefundCall | None
     is_repeated: bool
 
 
@@ -39,6 +46,8 @@ def prepare(tx: Transaction, refund_id: UUID) -> PendingRefund | None:
     if refund.status not in OPEN_REFUND:
         return None
     tx.execute(refunds.postpone(refund_id))
+    if refund.means != RefundMeans.PROVIDER:
+        return PendingRefund(found.order_id, refund_id, None, is_repeated=False)
     payment = next(row for row in rows.payments if row.payment_id == refund.payment_id)
     call = RefundCall(
         key=refund.provider_key,
@@ -56,6 +65,8 @@ def execute(provider: Provider, pending: PendingRefund, _: OpenTransaction) -> R
     A refund that may have been sent before is looked up first: a provider that no longer keeps the
     key (Stripe keeps it for 24 h) would execute it a second time.
     """
+    if pending.call is None:
+        return RefundOutcome("succeeded")
     if pending.is_repeated:
         found = provider.find_refund(pending.call)
         if found.kind != "missing":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from shop.adapters.statements import Query, Row, Statement, enum_column
-from shop.primitives.statuses import RefundStatus
+from shop.primitives.statuses import RefundMeans, RefundStatus
 
 KEY_PREFIX = "refund:"
 
@@ -18,6 +18,8 @@ class RefundRow(Row):
     amount_minor: int
     currency: str
     status: RefundStatus = enum_column(RefundStatus)
+    means: RefundMeans = enum_column(RefundMeans)
+    restock: bool
     provider_key: str
     tries: int
 
@@ -44,7 +46,8 @@ class KnownKey(Row):
 OF_ORDER = Query(
     RefundRow,
     """
-select r.refund_id, r.payment_id, r.amount_minor, r.currency, r.status, r.provider_key, r.tries
+select r.refund_id, r.payment_id, r.amount_minor, r.currency, r.status, r.means, r.restock,
+  r.provider_key, r.tries
 from shop.refunds r join shop.payments p using (payment_id)
 where p.order_id = %(order_id)s::uuid order by r.refund_id
 """,
@@ -54,9 +57,10 @@ OPEN = Query(
     Row,
     """
 insert into shop.refunds (refund_id, payment_id, amount_minor, currency, status, reason,
-  requested_by, provider_key, next_try_at)
+  requested_by, means, reference, restock, provider_key, next_try_at)
 select %(refund_id)s::uuid, payment_id, %(amount_minor)s, currency, 'INTENT', %(reason)s,
-  %(requested_by)s, 'refund:' || %(refund_id)s::text, now() + interval '10 seconds'
+  %(requested_by)s, %(means)s, %(reference)s, %(restock)s, 'refund:' || %(refund_id)s::text,
+  now() + interval '10 seconds'
 from shop.payments where payment_id = %(payment_id)s::uuid
 returning refund_id
 """,
@@ -118,6 +122,9 @@ def open_refund(
     amount_minor: int,
     reason: str,
     requested_by: int | None,
+    means: RefundMeans,
+    reference: str | None,
+    restock: bool,
 ) -> Statement[Row]:
     """Creates a refund, with a provider key made of its id."""
     return OPEN(
@@ -126,6 +133,9 @@ def open_refund(
         amount_minor=amount_minor,
         reason=reason,
         requested_by=requested_by,
+        means=means,
+        reference=reference,
+        restock=restock,
     )
 
 

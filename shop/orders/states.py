@@ -10,6 +10,7 @@ from shop.primitives.statuses import (
     CancelReason,
     OrderStatus,
     PaymentStatus,
+    RefundMeans,
     RefundStatus,
 )
 
@@ -43,6 +44,11 @@ class Payment:
     refund_reserved_minor: int = 0
     may_charge: bool = True
 
+    @property
+    def rest_minor(self) -> int:
+        """What no refund returns or is about to return; meaningful for a capture."""
+        return self.amount_minor - self.refund_reserved_minor
+
 
 @frozen
 class Refund:
@@ -52,6 +58,8 @@ class Refund:
     payment_id: UUID
     amount_minor: int
     status: RefundStatus
+    means: RefundMeans = RefundMeans.PROVIDER
+    restock: bool = False
 
 
 @frozen
@@ -78,22 +86,28 @@ class OrderState:
     @property
     def settling_payment(self) -> Payment | None:
         """The capture that pays for the order."""
-        return next((p for p in self._captures if not p.late_capture), None)
+        return next((p for p in self.captures if not p.late_capture), None)
+
+    @property
+    def captures(self) -> list[Payment]:
+        """The payments that took money, oldest first."""
+        return [p for p in self.payments if p.status == PaymentStatus.CAPTURED]
 
     @property
     def is_settled(self) -> bool:
         """True when no payment is open and every capture was refunded in full."""
-        return self.open_payment is None and all(
-            p.amount_minor == self._refunded_minor(p) for p in self._captures
+        return self.open_payment is None and all(map(self.is_refunded, self.captures))
+
+    def is_refunded(self, capture: Payment) -> bool:
+        """True when all money of a capture was returned or written off."""
+        return capture.amount_minor == sum(
+            r.amount_minor for r in self.succeeded_refunds(capture.payment_id)
         )
 
-    @property
-    def _captures(self) -> list[Payment]:
-        return [p for p in self.payments if p.status == PaymentStatus.CAPTURED]
-
-    def _refunded_minor(self, payment: Payment) -> int:
-        return sum(
-            r.amount_minor
+    def succeeded_refunds(self, payment_id: UUID) -> list[Refund]:
+        """The refunds of a payment that returned money."""
+        return [
+            r
             for r in self.refunds
-            if r.payment_id == payment.payment_id and r.status == RefundStatus.SUCCEEDED
-        )
+            if r.payment_id == payment_id and r.status == RefundStatus.SUCCEEDED
+        ]

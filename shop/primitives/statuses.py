@@ -14,10 +14,14 @@ CREATED: Final = "-"
 
 
 class OrderStatus(StrEnum):
-    """An order's status; PAID orders can still be cancelled, CANCELLING ones wait for payments."""
+    """An order's status; PAID orders can still be cancelled, CANCELLING ones wait for payments.
+
+    REFUNDED: was delivered or may be, and all its money was returned.
+    """
 
     PENDING = "PENDING"
     PAID = "PAID"
+    REFUNDED = "REFUNDED"
     CANCELLING = "CANCELLING"
     CANCELLED = "CANCELLED"
 
@@ -42,12 +46,24 @@ class PaymentStatus(StrEnum):
 
 
 class RefundStatus(StrEnum):
-    """Money to return; UNKNOWN means that a call had no clear outcome."""
+    """Money to return; UNKNOWN means that a call had no clear outcome.
+
+    REVERSED: it succeeded, and later the money came back (the customer's account is closed).
+    """
 
     INTENT = "INTENT"
     UNKNOWN = "UNKNOWN"
     SUCCEEDED = "SUCCEEDED"
     REJECTED = "REJECTED"
+    REVERSED = "REVERSED"
+
+
+class RefundMeans(StrEnum):
+    """How money is returned; WRITE_OFF closes the account of money that cannot be returned."""
+
+    PROVIDER = "PROVIDER"
+    OTHER_MEANS = "OTHER_MEANS"
+    WRITE_OFF = "WRITE_OFF"
 
 
 class ReservationStatus(StrEnum):
@@ -73,6 +89,9 @@ class PostingKind(StrEnum):
 
     CAPTURE = "CAPTURE"
     REFUND = "REFUND"
+    REFUND_REVERSED = "REFUND_REVERSED"
+    REFUND_BY_OTHER_MEANS = "REFUND_BY_OTHER_MEANS"
+    WRITE_OFF = "WRITE_OFF"
 
 
 class KeyState(StrEnum):
@@ -85,3 +104,5 @@ class KeyState(StrEnum):
 Status = OrderStatus | PaymentStatus | RefundStatus
 OPEN_PAYMENT: Final = (PaymentStatus.INTENT, PaymentStatus.UNKNOWN)
 OPEN_REFUND: Final = (RefundStatus.INTENT, RefundStatus.UNKNOWN)
+# These returned no money: their amount can be refunded again.
+FAILED_REFUND: Final = (RefundStatus.REJECTED, RefundStatus.REVERSED)

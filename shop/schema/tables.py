@@ -39,6 +39,7 @@ from shop.primitives.statuses import (
     OrderStatus,
     PaymentStatus,
     PostingKind,
+    RefundMeans,
     RefundStatus,
     ReservationStatus,
     StockMove,
@@ -339,6 +340,9 @@ refunds = Table(
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("requested_by", BigInteger),
+    Column("means", Text, nullable=False, server_default=text("'PROVIDER'")),
+    Column("reference", Text),
+    Column("restock", Boolean, nullable=False, server_default=text("false")),
     Column("provider_key", Text, nullable=False),
     Column("tries", Integer, nullable=False, server_default=text("0")),
     _when("created_at"),
@@ -348,6 +352,10 @@ refunds = Table(
     CheckConstraint(
         _one_of("status", RefundStatus),
         name="known_refund_status",
+    ),
+    CheckConstraint(_one_of("means", RefundMeans), name="known_refund_means"),
+    CheckConstraint(
+        "(means = 'OTHER_MEANS') = (reference is not null)", name="other_means_has_a_reference"
     ),
     UniqueConstraint("provider_key", name="one_refund_key"),
     Index("refunds_by_payment", "payment_id"),

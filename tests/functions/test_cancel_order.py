@@ -250,6 +250,43 @@ def test_cancel_after_partial_refunds_refunds_exactly_the_rest(flow: FlowHarness
     assert shown["refundedAmount"] == 1000
 
 
+def test_full_refund_makes_the_order_refunded_and_keeps_the_goods_sold(flow: FlowHarness) -> None:
+    buyer, support = flow.shop.person(), flow.shop.person("support")
+    product = flow.shop.product(price=1000, stock=5)
+    order = buyer.paid_order(product)
+
+    support.post(f"/orders/{order['id']}/refunds", {"amount": 1000, "reason": "late"})
+    assert_idle_and_consistent(flow)
+
+    assert flow.outcome(order) == ("REFUNDED", ["CAPTURED"], ["SUCCEEDED"], ["COMMITTED"])
+    assert flow.shop.stock_of(product) == (4, 0)
+    shown = buyer.get(f"/orders/{order['id']}").json
+    assert (shown["status"], shown["refundedAmount"]) == ("REFUNDED", 1000)
+    cancelled = buyer.patch(f"/orders/{order['id']}/cancel")
+    assert (cancelled.status, cancelled.error) == (409, "NOT_CANCELLABLE")
+    events = flow.shop.sql("select type from shop.outbox where type = 'order.refunded'")
+    assert len(events) == 1
+
+
+def test_full_refund_with_restock_returns_the_goods_when_it_succeeds(flow: FlowHarness) -> None:
+    buyer, support = flow.shop.person(), flow.shop.person("support")
+    product = flow.shop.product(price=1000, stock=5)
+    order = buyer.paid_order(product)
+    path = f"/orders/{order['id']}/refunds"
+    support.post(path, {"amount": 300, "reason": "dented"})
+
+    partial = support.post(path, {"amount": 699, "reason": "returned", "restock": True})
+    accepted = support.post(path, {"amount": 700, "reason": "returned", "restock": True})
+
+    assert (partial.status, partial.error) == (409, "RESTOCK_NEEDS_FULL_REFUND")
+    assert accepted.status == 201
+    assert flow.shop.stock_of(product) == (4, 0)
+    assert_idle_and_consistent(flow)
+    assert flow.outcome(order)[0] == "REFUNDED"
+    assert flow.outcome(order)[3] == ["RETURNED"]
+    assert flow.shop.stock_of(product) == (5, 0)
+
+
 def test_cancel_after_a_full_refund_creates_no_other_refund(flow: FlowHarness) -> None:
     buyer, support = flow.shop.person(), flow.shop.person("support")
     order = buyer.paid_order(flow.shop.product(price=1000))

@@ -49,6 +49,7 @@ from shop.primitives.statuses import (
     OrderStatus,
     PaymentStatus,
     PostingKind,
+    RefundMeans,
     RefundStatus,
     ReservationStatus,
 )
@@ -65,11 +66,16 @@ PAID = replace(PENDING, status=OrderStatus.PAID)
 CANCELLING = replace(PENDING, status=OrderStatus.CANCELLING, reason=CancelReason.USER)
 CANCELLED = replace(PENDING, status=OrderStatus.CANCELLED, reason=CancelReason.USER)
 
+REFUNDED = replace(PENDING, status=OrderStatus.REFUNDED)
+
 RELEASE = ChangeReservations(ReservationStatus.HELD, ReservationStatus.RELEASED)
 COMMIT = ChangeReservations(ReservationStatus.HELD, ReservationStatus.COMMITTED)
 RETURN = ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED)
 CAPTURE_POSTED = PostToLedger(PostingKind.CAPTURE, P1, TOTAL, "KRW")
 FOUND_ALERT = RaiseAlert("refund_found", R9, "a refund whose row was lost")
+BY_BANK = RefundRequested(TOTAL, "card closed", RefundMeans.OTHER_MEANS, "transfer 7")
+WRITE_OFF = RefundRequested(TOTAL, "heirs unknown", RefundMeans.WRITE_OFF)
+WITH_RESTOCK = RefundRequested(TOTAL, "returned", restock=True)
 CAPTURED_1 = Captured(P1, TOTAL, "KRW", "ch_1")
 
 
@@ -77,8 +83,8 @@ def payment(status: PaymentStatus, number: int = 1, **more: Any) -> Payment:
     return Payment(UUID(int=number), number, status, TOTAL, "KRW", **more)
 
 
-def refund(status: RefundStatus, amount: int = TOTAL, number: int = 1) -> Refund:
-    return Refund(UUID(int=100 + number), P1, amount, status)
+def refund(status: RefundStatus, amount: int = TOTAL, number: int = 1, **more: Any) -> Refund:
+    return Refund(UUID(int=100 + number), P1, amount, status, **more)
 
 
 def state_of(order: Order, *rows: Payment | Refund) -> OrderState:
@@ -470,12 +476,119 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
     "a refund of an unpaid order is rejected": (
         state_of(PENDING, OPEN),
         RefundRequested(1, "x"),
-        (Reject("NOT_REFUNDABLE", "only a paid order can be refunded"),),
+        (Reject("NOT_REFUNDABLE", "there is no payment that can be refunded"),),
     ),
     "a refund of a cancelled order is rejected": (
         state_of(CANCELLING, ALL_RESERVED, refund(RefundStatus.INTENT)),
         RefundRequested(1, "x"),
-        (Reject("NOT_REFUNDABLE", "only a paid order can be refunded"),),
+        (Reject("NOT_REFUNDABLE", "there is no payment that can be refunded"),),
+    ),
+    "a refund after a rejected one is opened again": (
+        state_of(CANCELLING, SETTLING, refund(RefundStatus.REJECTED)),
+        RefundRequested(TOTAL, "another try"),
+        (OpenRefund(P1, TOTAL, "another try"),),
+    ),
+    "a refund after a reversed one is opened again": (
+        state_of(CANCELLED, SETTLING, refund(RefundStatus.REVERSED)),
+        RefundRequested(TOTAL, "another try"),
+        (OpenRefund(P1, TOTAL, "another try"),),
+    ),
+    "a rejected refund of a late capture is opened again before that of the kept one": (
+        state_of(
+            PAID,
+            payment(PaymentStatus.CAPTURED, late_capture=True),
+            payment(PaymentStatus.CAPTURED, 2),
+            refund(RefundStatus.REJECTED),
+        ),
+        RefundRequested(TOTAL, "another try"),
+        (OpenRefund(P1, TOTAL, "another try"),),
+    ),
+    "a refund by other means is opened": (
+        state_of(CANCELLING, SETTLING, refund(RefundStatus.REJECTED)),
+        BY_BANK,
+        (
+            OpenRefund(
+                P1, TOTAL, "card closed", means=RefundMeans.OTHER_MEANS, reference="transfer 7"
+            ),
+        ),
+    ),
+    "a write-off of what a cancelled order keeps is opened": (
+        state_of(CANCELLING, SETTLING, refund(RefundStatus.REJECTED)),
+        WRITE_OFF,
+        (OpenRefund(P1, TOTAL, "heirs unknown", means=RefundMeans.WRITE_OFF),),
+    ),
+    "a write-off of a paid order is rejected": (
+        state_of(PAID, SETTLING),
+        WRITE_OFF,
+        (Reject("NOT_REFUNDABLE", "only money that must be returned can be written off"),),
+    ),
+    "a full refund with restock is opened": (
+        state_of(PAID, SETTLING),
+        WITH_RESTOCK,
+        (OpenRefund(P1, TOTAL, "returned", restock=True),),
+    ),
+    "a partial refund with restock is rejected": (
+        state_of(PAID, SETTLING),
+        replace(WITH_RESTOCK, amount_minor=TOTAL - 1),
+        (Reject("RESTOCK_NEEDS_FULL_REFUND", "only a refund of all that is left restocks"),),
+    ),
+    "a refund of a cancelled order with restock is rejected": (
+        state_of(CANCELLING, SETTLING, refund(RefundStatus.REJECTED)),
+        WITH_RESTOCK,
+        (Reject("RESTOCK_NEEDS_FULL_REFUND", "only a refund of all that is left restocks"),),
+    ),
+    "a full refund that succeeds makes the order refunded": (
+        state_of(PAID, ALL_RESERVED, refund(RefundStatus.INTENT)),
+        Refunded(R1),
+        (
+            refund_change(RefundStatus.INTENT, RefundStatus.SUCCEEDED),
+            PostToLedger(PostingKind.REFUND, R1, TOTAL, "KRW"),
+            ChangeOrderStatus(OrderStatus.PAID, OrderStatus.REFUNDED),
+        ),
+    ),
+    "a full refund with restock that succeeds returns the stock": (
+        state_of(PAID, ALL_RESERVED, refund(RefundStatus.INTENT, restock=True)),
+        Refunded(R1),
+        (
+            RETURN,
+            refund_change(RefundStatus.INTENT, RefundStatus.SUCCEEDED),
+            PostToLedger(PostingKind.REFUND, R1, TOTAL, "KRW"),
+            ChangeOrderStatus(OrderStatus.PAID, OrderStatus.REFUNDED),
+        ),
+    ),
+    "a refund by other means is posted to its own account and closes the order": (
+        state_of(
+            CANCELLING,
+            ALL_RESERVED,
+            refund(RefundStatus.INTENT, means=RefundMeans.OTHER_MEANS),
+        ),
+        Refunded(R1),
+        (
+            refund_change(RefundStatus.INTENT, RefundStatus.SUCCEEDED),
+            PostToLedger(PostingKind.REFUND_BY_OTHER_MEANS, R1, TOTAL, "KRW"),
+            ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),
+        ),
+    ),
+    "a write-off is posted to its own account and closes the order": (
+        state_of(
+            CANCELLING, ALL_RESERVED, refund(RefundStatus.INTENT, means=RefundMeans.WRITE_OFF)
+        ),
+        Refunded(R1),
+        (
+            refund_change(RefundStatus.INTENT, RefundStatus.SUCCEEDED),
+            PostToLedger(PostingKind.WRITE_OFF, R1, TOTAL, "KRW"),
+            ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),
+        ),
+    ),
+    "cancel of a refunded order is rejected": (
+        state_of(REFUNDED, ALL_RESERVED, refund(RefundStatus.SUCCEEDED)),
+        CancelRequested(CancelReason.USER),
+        (Reject("NOT_CANCELLABLE", "the order is refunded already"),),
+    ),
+    "refunded after a reversal changes nothing": (
+        state_of(CANCELLED, SETTLING, refund(RefundStatus.REVERSED)),
+        Refunded(R1),
+        NOTHING,
     ),
     "refunded is posted": (
         state_of(
@@ -550,7 +663,7 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         ),
     ),
     "refunded again changes nothing": (
-        state_of(PAID, SETTLING, refund(RefundStatus.SUCCEEDED)),
+        state_of(REFUNDED, ALL_RESERVED, refund(RefundStatus.SUCCEEDED)),
         Refunded(R1),
         NOTHING,
     ),
@@ -571,10 +684,14 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
             RaiseAlert("refund_rejected", R1, "account closed"),
         ),
     ),
-    "rejected after success raises an alert": (
+    "rejected after success reverses the posting and raises an alert": (
         state_of(CANCELLED, ALL_RESERVED, refund(RefundStatus.SUCCEEDED)),
         RefundRejected(R1),
-        (RaiseAlert("rejection_after_refund", R1, "the provider reversed a refund"),),
+        (
+            refund_change(RefundStatus.SUCCEEDED, RefundStatus.REVERSED),
+            PostToLedger(PostingKind.REFUND_REVERSED, R1, TOTAL, "KRW"),
+            RaiseAlert("refund_reversed", R1, "the provider reversed a refund"),
+        ),
     ),
     "rejected again changes nothing": (
         state_of(PAID, SETTLING, refund(RefundStatus.REJECTED)),

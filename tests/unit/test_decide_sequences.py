@@ -38,6 +38,7 @@ from shop.primitives.statuses import (
     OrderStatus,
     PaymentStatus,
     PostingKind,
+    RefundMeans,
     RefundStatus,
 )
 from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
@@ -82,6 +83,9 @@ class Provider:
         if self.stores_cancellations:
             return self.charges.setdefault(payment_id, "voided")
         return self.charges.get(payment_id, "voided")
+
+    def reverse(self, refund_id: UUID) -> None:
+        self.refunds[refund_id] = "reversed"
 
     def refund(self, refund: Refund, *, accepts: bool) -> None:
         self.amounts[refund.refund_id] = refund.amount_minor
@@ -172,10 +176,20 @@ class OneOrder(RuleBasedStateMachine):
         if is_meant:
             self.apply_message(messages.CancelRequested(reason))
 
-    @precondition(lambda self: self.model.state.settling_payment)
-    @rule(amount=st.integers(min_value=1, max_value=REFUND_MAX))
-    def request_refund(self, amount: int) -> None:
-        self.apply_message(messages.RefundRequested(amount, "support"))
+    @precondition(lambda self: self.model.state.captures)
+    @rule(
+        amount=st.integers(min_value=1, max_value=REFUND_MAX),
+        means=st.sampled_from([RefundMeans.PROVIDER, *RefundMeans]),
+        restock=st.booleans(),
+    )
+    def request_refund(self, amount: int, means: RefundMeans, restock: bool) -> None:
+        self.apply_message(messages.RefundRequested(amount, "support", means, restock=restock))
+
+    @precondition(lambda self: any(p.rest_minor for p in self.model.state.captures))
+    @rule(means=st.sampled_from(RefundMeans), restock=st.booleans())
+    def request_refund_of_the_rest(self, means: RefundMeans, restock: bool) -> None:
+        rest = next(p.rest_minor for p in self.model.state.captures if p.rest_minor)
+        self.apply_message(messages.RefundRequested(rest, "support", means, restock=restock))
 
     @precondition(lambda self: len(self.model.state.payments) > 1)
     @rule(hard=st.booleans())
@@ -237,11 +251,23 @@ class OneOrder(RuleBasedStateMachine):
     def provider_receives_refund(self, number: int, is_rejected: bool, has_response: bool) -> None:
         refund = self.pick(self.refunds_in_flight, number)
         self.refunds_in_flight.remove(refund)
+        if refund.means != RefundMeans.PROVIDER:
+            self.messages.append(messages.Refunded(refund.refund_id))
+            return
         self.provider.refund(refund, accepts=not is_rejected)
         if has_response:
             self.messages.append(self.refund_message(refund))
         else:
             self.messages.append(messages.RefundUnknown(refund.refund_id))
+
+    @precondition(lambda self: "succeeded" in self.provider.refunds.values())
+    @rule(number=PICK)
+    def provider_reverses_refund(self, number: int) -> None:
+        succeeded = [key for key, status in self.provider.refunds.items() if status == "succeeded"]
+        refund_id = self.pick(succeeded, number)
+        self.provider.reverse(refund_id)
+        self.apply_message(messages.Refunded(refund_id))
+        self.messages.append(messages.RefundRejected(refund_id))
 
     # ------------------------------------------------------------ messages
 
@@ -289,7 +315,7 @@ class OneOrder(RuleBasedStateMachine):
                 return messages.Voided(payment_id)
 
     def refund_message(self, refund: Refund) -> Message:
-        if self.provider.refunds[refund.refund_id] == "succeeded":
+        if self.provider.refunds.get(refund.refund_id, "succeeded") == "succeeded":
             return messages.Refunded(refund.refund_id)
         return messages.RefundRejected(refund.refund_id)
 
@@ -309,7 +335,7 @@ class OneOrder(RuleBasedStateMachine):
         refunded_minor = sum(
             self.provider.amounts[key]
             for key, status in self.provider.refunds.items()
-            if status == "succeeded"
+            if status in ("succeeded", "reversed")
         )
         captures = sum(a for kind, _, a in self.model.ledger if kind == PostingKind.CAPTURE)
         assert refunds_posted <= refunded_minor
@@ -333,7 +359,8 @@ class OneOrder(RuleBasedStateMachine):
             self.resolve(payment)
         for refund in self.model.state.refunds:
             if refund.status in OPEN_REFUND:
-                self.provider.refund(refund, accepts=True)
+                if refund.means == RefundMeans.PROVIDER:
+                    self.provider.refund(refund, accepts=True)
                 self.apply_message(self.refund_message(refund))
         self.reconcile()
         self.model = order_model.with_expiry(self.model, hard=True)
@@ -354,8 +381,11 @@ class OneOrder(RuleBasedStateMachine):
             if status == "captured":
                 self.apply_message(self.outcome_message(payment_id))
         for refund in self.model.state.refunds:
-            if self.provider.refunds.get(refund.refund_id) == "succeeded":
+            status = self.provider.refunds.get(refund.refund_id)
+            if status in ("succeeded", "reversed"):
                 self.apply_message(messages.Refunded(refund.refund_id))
+            if status == "reversed":
+                self.apply_message(messages.RefundRejected(refund.refund_id))
 
 
 OneOrder.TestCase.settings = settings(

@@ -40,6 +40,7 @@ EVENTS = st.sampled_from(vocabulary.EVENTS).flatmap(
 CATALOGUE = [
     ("order.placed", False, ["orderId"]),
     ("order.paid", True, ["orderId"]),
+    ("order.refunded", True, ["orderId"]),
     ("order.cancelling", True, ["orderId"]),
     ("order.cancelled", True, ["orderId"]),
     ("payment.captured", True, ["orderId", "paymentId"]),

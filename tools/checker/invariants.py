@@ -96,6 +96,7 @@ select l.order_id from shop.order_lines l join shop.orders o using (order_id)
 left join shop.reservations r using (order_id, product_id)
 where r.reservation_id is null or r.qty <> l.qty or not case o.status
   when 'PENDING' then r.status = 'HELD' when 'PAID' then r.status = 'COMMITTED'
+  when 'REFUNDED' then r.status in ('COMMITTED', 'RETURNED')
   else r.status in ('RELEASED', 'RETURNED') end
 """,
     ),
@@ -130,12 +131,12 @@ select p.order_id from shop.payments p where p.late and (p.status <> 'CAPTURED' 
     ),
     Invariant(
         "I-10",
-        "an order is PAID only with one settling payment; a PENDING order has none",
+        "an order is PAID or REFUNDED only with one settling payment; a PENDING order has none",
         """
 select o.order_id from shop.orders o
 left join shop.payments p on p.order_id = o.order_id and p.status = 'CAPTURED' and not p.late
 group by o.order_id, o.status
-having (o.status = 'PAID' and count(p.payment_id) <> 1)
+having (o.status in ('PAID', 'REFUNDED') and count(p.payment_id) <> 1)
   or (o.status = 'PENDING' and count(p.payment_id) <> 0)
 """,
     ),
@@ -155,7 +156,8 @@ where coalesce(p.provider_key, g.provider_key) is null
         "refunds never exceed the capture, and refund_reserved_minor is their sum",
         """
 select p.payment_id from shop.payments p
-left join shop.refunds r on r.payment_id = p.payment_id and r.status <> 'REJECTED'
+left join shop.refunds r
+  on r.payment_id = p.payment_id and r.status not in ('REJECTED', 'REVERSED')
 group by p.payment_id, p.status, p.amount_minor, p.refund_reserved_minor
 having coalesce(sum(r.amount_minor), 0) <> p.refund_reserved_minor
   or coalesce(sum(r.amount_minor), 0)
@@ -164,7 +166,7 @@ having coalesce(sum(r.amount_minor), 0) <> p.refund_reserved_minor
     ),
     Invariant(
         "I-13",
-        "the ledger has exactly one posting per capture and refund, with the same amount",
+        "the ledger has exactly one posting per capture, refund and reversal, with the same amount",
         """
 select coalesce(p.payment_id, l.source_id)
 from (select * from shop.payments where status = 'CAPTURED') p
@@ -173,8 +175,16 @@ where p.payment_id is null or l.source_id is null or p.amount_minor <> l.amount_
   or p.order_id <> l.order_id or p.currency <> l.currency
 union all
 select coalesce(r.refund_id, l.source_id)
-from (select * from shop.refunds where status = 'SUCCEEDED') r
-full join (select * from shop.ledger where kind = 'REFUND') l on l.source_id = r.refund_id
+from (select * from shop.refunds where status in ('SUCCEEDED', 'REVERSED')) r
+full join (select * from shop.ledger
+  where kind in ('REFUND', 'REFUND_BY_OTHER_MEANS', 'WRITE_OFF')) l on l.source_id = r.refund_id
+where r.refund_id is null or l.source_id is null or r.amount_minor <> l.amount_minor
+  or r.currency <> l.currency or l.kind <> case r.means when 'PROVIDER' then 'REFUND'
+    when 'OTHER_MEANS' then 'REFUND_BY_OTHER_MEANS' else r.means end
+union all
+select coalesce(r.refund_id, l.source_id)
+from (select * from shop.refunds where status = 'REVERSED') r
+full join (select * from shop.ledger where kind = 'REFUND_REVERSED') l on l.source_id = r.refund_id
 where r.refund_id is null or l.source_id is null or r.amount_minor <> l.amount_minor
   or r.currency <> l.currency
 union all
@@ -190,10 +200,14 @@ select currency::text from (select currency, amount_minor a from shop.ledger
 group by currency having sum(a) <> 0
 union all
 select seq::text from shop.ledger where (kind, debit, credit) not in (
-  ('CAPTURE', 'psp_receivable', 'order_escrow'), ('REFUND', 'order_escrow', 'psp_receivable'))
+  ('CAPTURE', 'psp_receivable', 'order_escrow'), ('REFUND', 'order_escrow', 'psp_receivable'),
+  ('REFUND_REVERSED', 'psp_receivable', 'order_escrow'),
+  ('REFUND_BY_OTHER_MEANS', 'order_escrow', 'other_means'),
+  ('WRITE_OFF', 'order_escrow', 'written_off'))
 union all
 select order_id::text from shop.ledger group by order_id
-having sum(case kind when 'CAPTURE' then amount_minor else -amount_minor end) < 0
+having sum(case 'order_escrow' when credit then amount_minor when debit then -amount_minor
+  else 0 end) < 0
 """,
     ),
     # Of two concurrent inserts with "on conflict do nothing" the later removes its row again, which
@@ -272,7 +286,8 @@ where o.idem_key is not null and o.created_at > now() - interval '7 days' and i.
         """
 select s.day::text from shop.settlements s left join (
   select sl.day, sl.currency, sum(l.amount_minor) filter (where kind = 'CAPTURE') as c,
-    sum(l.amount_minor) filter (where kind = 'REFUND') as r, count(*) as n,
+    sum(case kind when 'REFUND_REVERSED' then -l.amount_minor else l.amount_minor end)
+      filter (where kind not in ('CAPTURE', 'WRITE_OFF')) as r, count(*) as n,
     count(*) filter (where kind = 'CAPTURE') as captures
   from shop.settlement_lines sl join shop.ledger l using (seq) group by 1, 2
 ) x using (day, currency)
@@ -349,14 +364,16 @@ where s.product_id is null
 """,
     ),
     # ------------------------------------------------------------ only when no work is pending
-    # An order whose refund the provider rejected permanently stays open for an operator.
+    # What a failed refund left to return stays for an operator, who refunds it again, by other
+    # means, or writes it off.
     Invariant(
         "Q-01",
-        "every order is PAID or CANCELLED",
+        "every order is PAID, REFUNDED or CANCELLED, except while an operator has to return money",
         """
-select o.order_id from shop.orders o where o.status not in ('PAID', 'CANCELLED')
+select o.order_id from shop.orders o where o.status not in ('PAID', 'REFUNDED', 'CANCELLED')
   and not exists (select from shop.payments p join shop.refunds r using (payment_id)
-    where p.order_id = o.order_id and r.status = 'REJECTED')
+    where p.order_id = o.order_id and p.refund_reserved_minor < p.amount_minor
+      and r.status in ('REJECTED', 'REVERSED'))
 """,
     ),
     Invariant(
@@ -379,15 +396,16 @@ select product_id::text from shop.stock where reserved <> 0
     ),
     Invariant(
         "Q-04",
-        "a cancelled order keeps no money",
+        "a cancelled or refunded order keeps no money, except what an operator has to return",
         """
 select o.order_id from shop.orders o left join shop.ledger l using (order_id)
-where o.status = 'CANCELLED'
+where o.status in ('CANCELLED', 'REFUNDED')
   and not exists (select from shop.payments p join shop.refunds r using (payment_id)
-    where p.order_id = o.order_id and r.status = 'REJECTED')
+    where p.order_id = o.order_id and p.refund_reserved_minor < p.amount_minor
+      and r.status in ('REJECTED', 'REVERSED'))
 group by o.order_id
-having coalesce(sum(case l.kind when 'CAPTURE' then l.amount_minor else -l.amount_minor end), 0)
-  <> 0
+having coalesce(sum(case 'order_escrow' when l.credit then l.amount_minor
+  when l.debit then -l.amount_minor else 0 end), 0) <> 0
 """,
     ),
     Invariant(
@@ -403,10 +421,11 @@ select o.order_id from shop.orders o join shop.ledger l using (order_id)
 left join refunded g using (order_id)
 where o.status = 'PAID'
   and not exists (select from shop.payments p join shop.refunds r using (payment_id)
-    where p.order_id = o.order_id and p.late and r.status = 'REJECTED')
+    where p.order_id = o.order_id and p.late and p.refund_reserved_minor < p.amount_minor
+      and r.status in ('REJECTED', 'REVERSED'))
 group by o.order_id, o.total_minor, g.minor
-having sum(case l.kind when 'CAPTURE' then l.amount_minor else -l.amount_minor end)
-  <> o.total_minor - coalesce(g.minor, 0)
+having sum(case 'order_escrow' when l.credit then l.amount_minor when l.debit then -l.amount_minor
+  else 0 end) <> o.total_minor - coalesce(g.minor, 0)
 """,
     ),
     Invariant(
@@ -424,7 +443,7 @@ left join psp_charges c on c.key = g.provider_key and c.status = 'CAPTURED'
 where coalesce(c.amount_minor, 0) <> g.amount_minor or g.amount_minor <> coalesce((
   select sum(r.amount_minor) from psp_refunds r where r.charge_key = g.provider_key), 0)
 union all
-select coalesce(r.provider_key, c.key) from shop.refunds r
+select coalesce(r.provider_key, c.key) from (select * from shop.refunds where means = 'PROVIDER') r
 full join psp_refunds c on c.key = r.provider_key
 where ((coalesce(r.status, '') = 'SUCCEEDED') <> (c.key is not null)
     or (c.key is not null and c.amount_minor <> r.amount_minor))

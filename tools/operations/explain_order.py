@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,13 @@ from tools.operations.snapshot import snapshot
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 
+# An operator alert names an order, one of its payments or one of its refunds.
+ORDER_OF: LiteralString = """
+select order_id from shop.payments where payment_id = %(id)s
+union all
+select p.order_id from shop.refunds r join shop.payments p using (payment_id)
+where r.refund_id = %(id)s
+"""
 ORDER: LiteralString = """
 select order_id, user_id, status, reason, total_minor, currency::text as currency, payment_method,
   idem_key, created_at, updated_at, expires_at, hard_expires_at
@@ -34,7 +42,8 @@ from shop.payments where order_id = %(order_id)s order by attempt
 """
 REFUNDS: LiteralString = """
 select r.refund_id, r.payment_id, r.amount_minor, r.currency::text as currency, r.status, r.reason,
-  r.requested_by, r.provider_key, r.tries, r.created_at, r.updated_at
+  r.requested_by, r.means, r.reference, r.restock, r.provider_key, r.tries, r.created_at,
+  r.updated_at
 from shop.refunds r join shop.payments p using (payment_id)
 where p.order_id = %(order_id)s order by r.created_at, r.refund_id
 """
@@ -151,9 +160,14 @@ def run_explain(database_url: str, order_id: str, *, time_zone: str, as_json: bo
 
 
 def read_records(url: str, order_id: UUID) -> OrderRecords | None:
-    """All rows about the order, from one snapshot; None for an unknown order."""
+    """All rows about the order with this id, or with a payment or refund of this id.
+
+    From one snapshot; None when there is no such order.
+    """
     with snapshot(url) as connection:
         cursor = connection.cursor(row_factory=dict_row)
+        found = cursor.execute(ORDER_OF, {"id": order_id}).fetchone()
+        order_id = found["order_id"] if found else order_id
         parameters = {"order_id": order_id}
         order = cursor.execute(ORDER, parameters).fetchone()
         if order is None:
@@ -283,19 +297,20 @@ def _entity_names(order: Row, tables: Tables) -> dict[UUID, str]:
 
 def _current_state(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
     order, tables = records.order, records.tables
-    sums = {
-        kind: sum(row["amount_minor"] for row in tables["postings"] if row["kind"] == kind)
-        for kind in ("CAPTURE", "REFUND")
-    }
+    sums = Counter[str]()
+    for row in tables["postings"]:
+        sums[row["kind"]] += row["amount_minor"]
+    refunded = sums["REFUND"] + sums["REFUND_BY_OTHER_MEANS"] - sums["REFUND_REVERSED"]
+    written_off = f", {_amount(sums['WRITE_OFF'], order)} written off" if sums["WRITE_OFF"] else ""
     reason = f" ({order['reason']})" if order["reason"] else ""
     yield (
         f"Now {order['status']}{reason}: {_amount(sums['CAPTURE'], order)} captured, "
-        f"{_amount(sums['REFUND'], order)} refunded"
+        f"{_amount(refunded, order)} refunded{written_off}"
     )
     for row in tables["payments"]:
         yield f"  payment {row['attempt']} {row['status']} {row['payment_id']}, {_provider(row)}"
     for row in tables["refunds"]:
-        yield f"  refund {row['status']} {row['refund_id']}, {_provider(row)}: {row['reason']}"
+        yield f"  refund {row['status']} {row['refund_id']}, {_means(row)}: {row['reason']}"
     for row in tables["deliveries"]:
         if not row["received_at"]:
             yield f"  {row['consumer']} has not consumed {row['type']} ({row['event_id']})"
@@ -303,6 +318,14 @@ def _current_state(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
         yield f"  due: {row['kind']} {row['id']} at {row['due_at'].astimezone(zone):%F %T}"
     open_alerts = [row for row in tables["alarms"] if not row["resolved_at"]]
     yield f"  {len(tables['due'])} due jobs, {len(open_alerts)} open operator alerts"
+
+
+def _means(refund: Row) -> str:
+    by = f", requested by user {refund['requested_by']}" if refund["requested_by"] else ""
+    if refund["means"] == "PROVIDER":
+        return f"{_provider(refund)}{by}"
+    reference = f", reference {refund['reference']}" if refund["reference"] else ""
+    return f"{refund['means']}{reference}{by}"
 
 
 def _provider(row: Row) -> str:

@@ -48,7 +48,7 @@ with day as (
   union all
   select 'refund', r.provider_key, r.refund_id, p.order_id, r.status, r.amount_minor,
     r.currency::text, p.provider_key
-  from shop.refunds r join shop.payments p using (payment_id)
+  from shop.refunds r join shop.payments p using (payment_id) where r.means = 'PROVIDER'
 ), dated as (
   select o.*, t.at from ours o left join lateral (
     select min(t.at) as at from shop.transitions t
@@ -56,7 +56,8 @@ with day as (
 ), posted as (
   select case l.kind when 'CAPTURE' then 'charge' else 'refund' end as kind, l.source_id,
     l.order_id, l.amount_minor, l.currency::text as currency, l.posted_at, l.seq
-  from shop.ledger l
+  from shop.ledger l where l.kind = 'CAPTURE' or l.kind = 'REFUND' and not exists (
+    select from shop.ledger r where r.kind = 'REFUND_REVERSED' and r.source_id = l.source_id)
 )
 select coalesce(p.kind, o.kind, l.kind) as kind, coalesce(p.key, o.key) as key,
   coalesce(o.order_id, l.order_id) as order_id, coalesce(o.id, l.source_id) as id, l.seq,
@@ -81,7 +82,8 @@ order by coalesce(p.at, o.at, l.posted_at), 1, 2
 CLOSED: LiteralString = """
 select s.currency::text as currency, s.captures_minor, s.refunds_minor,
   coalesce(sum(l.amount_minor) filter (where l.kind = 'CAPTURE'), 0)::bigint as captured,
-  coalesce(sum(l.amount_minor) filter (where l.kind = 'REFUND'), 0)::bigint as refunded
+  coalesce(sum(case l.kind when 'REFUND_REVERSED' then -l.amount_minor else l.amount_minor end)
+    filter (where l.kind not in ('CAPTURE', 'WRITE_OFF')), 0)::bigint as refunded
 from shop.settlements s
 left join shop.ledger l on l.currency = s.currency
   and (l.posted_at at time zone %(time_zone)s)::date = s.day
