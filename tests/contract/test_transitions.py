@@ -71,6 +71,7 @@ def test_every_message_to_every_reachable_state_can_be_written() -> None:
         stock = {
             OrderStatus.PENDING: ReservationStatus.HELD,
             OrderStatus.PAID: ReservationStatus.COMMITTED,
+            OrderStatus.REFUNDED: ReservationStatus.RETURNED,
         }.get(state.order.status, ReservationStatus.RELEASED)
         model = order_model.ModelOrder(state, (order_model.Line(status=stock),))
         for message in _messages(state):

@@ -35,6 +35,7 @@ pytestmark = pytest.mark.no_cover
 ATTEMPTS = decide.ATTEMPTS_MAX
 ATTEMPTS_WITH_MUTANT = 2
 IN_FLIGHT = 2
+REQUESTS = ("cancel", "pay again", "request refund")
 UNKNOWN_KEY, CAPTURED, DECLINED, VOIDED, REFUNDED, REFUNDED_TWICE = "-KDTFG"
 
 Decide = Callable[[OrderState, Message], Effects]
@@ -102,6 +103,8 @@ def _requests(state: State, rules: Rules) -> Iterator[Step]:
     if len(order_state.payments) < len(state.attempts):
         yield "pay again", _apply(state, messages.PayAgainRequested("CARD"), rules)
     yield "cancel", _apply(state, messages.CancelRequested(CancelReason.USER), rules)
+    refund = messages.RefundRequested(order_state.order.total_minor, "support", restock=True)
+    yield "request refund", _apply(state, refund, rules)
     yield "finish", _apply(state, messages.FinishDue(), rules)
     for hard in (False, True):
         late = replace(state, model=order_model.with_expiry(state.model, hard=hard))
@@ -199,7 +202,7 @@ def timer_steps(state: State, rules: Rules) -> Iterator[Step]:
     order_state = state.model.state
     for name, after in steps(state, rules):
         verb, _, number = name.rpartition(" ")
-        if name in ("cancel", "pay again") or verb.startswith(("lose", "unknown")):
+        if name in REQUESTS or verb.startswith(("lose", "unknown")):
             continue
         if name == "charge" and not order_state.order.charge_requested:
             continue
