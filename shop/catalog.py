@@ -115,6 +115,11 @@ select '[' || coalesce(string_agg((select row_to_json(item)::text from (
 from numbered
 """
 
+# a cursor has no room for a long name: without the key, it is the product's present name
+_NAME_OF_LAST: LiteralString = """(coalesce(%(after_key)s::text,
+      (select k.name from shop.products k where k.product_id = %(after_id)s::bigint)),
+      %(after_id)s::bigint)"""
+
 # per sort: the condition for rows after a position, ORDER BY, ORDER BY of the page's columns
 _SORTS: dict[str, tuple[LiteralString, LiteralString, LiteralString]] = {
     "id": ("p.product_id > %(after_id)s::bigint", "p.product_id", "id"),
@@ -130,12 +135,12 @@ _SORTS: dict[str, tuple[LiteralString, LiteralString, LiteralString]] = {
         "price desc, id desc",
     ),
     "name": (
-        "(p.name, p.product_id) > (%(after_key)s::text, %(after_id)s::bigint)",
+        "(p.name, p.product_id) > " + _NAME_OF_LAST,
         "p.name, p.product_id",
         "name, id",
     ),
     "-name": (
-        "(p.name, p.product_id) < (%(after_key)s::text, %(after_id)s::bigint)",
+        "(p.name, p.product_id) < " + _NAME_OF_LAST,
         "p.name desc, p.product_id desc",
         "name desc, id desc",
     ),
@@ -250,9 +255,12 @@ class Filter:
 
 @frozen
 class Position:
-    """The last product of a page, by the sort's key (a price or a name) and its id."""
+    """The last product of a page, by the sort's key (a price or a name) and its id.
 
-    key: int | str
+    Without a key the name is the one that the product has when the next page is read.
+    """
+
+    key: int | str | None
     product_id: int
 
 

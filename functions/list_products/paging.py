@@ -2,7 +2,8 @@
 
 A cursor holds the last product's sort key and id, with a checksum over them, the sort and the
 filters: one that was made up, truncated, or issued for another list is rejected.  The checksum
-needs no secret, because the products are public.
+needs no secret, because the products are public.  A name for which it has no room is left out and
+read from the product, so that a link with the longest filters still fits in a request.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from functions.list_products.schema import ListProducts
 
 CHECKSUM_BYTES = 8
-NAME_LENGTH_MAX = 200
+PLACE_BYTES_MAX = 280
+CURSOR_LENGTH_MAX = 4 * (CHECKSUM_BYTES + PLACE_BYTES_MAX) // 3
 
 
 @frozen
@@ -78,8 +80,10 @@ def link_to_next(page_request: PageRequest, last: Position) -> str:
 
 
 def write_cursor(sort: str, filters: Filter, last: Position) -> str:
-    """The opaque text of a position in this list."""
+    """The opaque text of a position in this list, at most CURSOR_LENGTH_MAX characters."""
     place = _canonical(last.key, last.product_id)
+    if len(place) > PLACE_BYTES_MAX:
+        place = _canonical(None, last.product_id)
     return base64.urlsafe_b64encode(_checksum(sort, filters, place) + place).decode().rstrip("=")
 
 
@@ -102,8 +106,7 @@ def _is_possible(position: Position, sort: str) -> bool:
         return False
     if sort not in ("name", "-name"):
         return _is_number(position.key)
-    key = position.key
-    return isinstance(key, str) and len(key) <= NAME_LENGTH_MAX and _is_storable(key)
+    return position.key is None or (isinstance(position.key, str) and _is_storable(position.key))
 
 
 def _is_number(value: object) -> bool:
@@ -120,7 +123,7 @@ def _checksum(sort: str, filters: Filter, place: bytes) -> bytes:
 
 def _canonical(*parts: object) -> bytes:
     plain = [astuple(part) if isinstance(part, Filter) else part for part in parts]
-    return json.dumps(plain, separators=(",", ":")).encode()
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _bad_cursor() -> ClientError:

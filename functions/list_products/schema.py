@@ -7,23 +7,33 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, RootModel
 
+from functions.list_products.paging import CURSOR_LENGTH_MAX
 from shop.runtime.model import Model, PageSize, QueryModel, QueryNumber
 
 AMOUNT_MAX = 1_000_000_000_000
+SEARCH_LENGTH_MAX = 64
 
 
 def _as_stored(text: str) -> str:
     """The text in the stored form of names: composed (macOS sends 한글 decomposed).
 
-    PostgreSQL has no NUL in text, and product names have no control characters.
+    PostgreSQL has no NUL in text, and product names have no control characters.  The length is that
+    of the composed text, which a link to the next page repeats.
     """
+    text = unicodedata.normalize("NFC", text)
+    if len(text) > SEARCH_LENGTH_MAX:
+        raise ValueError(f"must have at most {SEARCH_LENGTH_MAX} characters")
     if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in text):
         raise ValueError("must not contain control characters")
-    return unicodedata.normalize("NFC", text)
+    return text
 
 
 Amount = Annotated[QueryNumber, Field(ge=0, le=AMOUNT_MAX)]
-SearchText = Annotated[str, Field(max_length=64), AfterValidator(_as_stored)]
+SearchText = Annotated[
+    str,
+    AfterValidator(_as_stored),
+    Field(json_schema_extra={"maxLength": SEARCH_LENGTH_MAX}),
+]
 Sort = Literal["id", "-id", "price", "-price", "name", "-name"]
 
 
@@ -33,7 +43,7 @@ class ListProducts(QueryModel):
     limit: PageSize = 20
     cursor: str | None = Field(
         default=None,
-        max_length=1_400,
+        max_length=CURSOR_LENGTH_MAX,
         description="From the Link header of the page before.",
     )
     name: SearchText | None = Field(

@@ -22,7 +22,7 @@ import pytest
 import redis as oracle
 
 from functions.list_products.page_cache import PageCache, make_page, pack
-from functions.list_products.paging import write_cursor
+from functions.list_products.paging import CURSOR_LENGTH_MAX, write_cursor
 from shop import catalog
 from shop.adapters.cache import Cache
 from shop.adapters.statements import Query
@@ -186,7 +186,7 @@ BAD_QUERIES = [
     "category=" + "a" * 65,
     "cursor=garbage",
     "cursor=",
-    "cursor=" + "A" * 1401,
+    "cursor=" + "A" * (CURSOR_LENGTH_MAX + 1),
     "cursor=%F0%9F%92%A5",
     "cursor=" + base64.urlsafe_b64encode(b"12345678[1,1]").decode().rstrip("="),
     "cursor=" + forged("id", 0, 0),
@@ -197,8 +197,6 @@ BAD_QUERIES = [
     "sort=price&cursor=" + forged("price", "1", 1),
     "sort=name&cursor=" + forged("name", 1, 1),
     "sort=name&cursor=" + forged("name", "a\0", 1),
-    "sort=name&cursor=" + forged("name", "\ud800", 1),
-    "sort=name&cursor=" + forged("name", "a" * 201, 1),
 ]
 
 
