@@ -14,7 +14,7 @@ from functions.list_products.paging import PageRequest, link_to_next, page_reque
 from shop import catalog
 from shop.catalog import Position
 from shop.primitives.errors import not_found
-from shop.primitives.etags import is_known, tag_of_bytes
+from shop.primitives.etags import check_if_match, is_known, tag_of_bytes
 from shop.primitives.ids import parse_product_id
 from shop.primitives.messages import Event, Request, Response
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # A copy may be stored, but must be revalidated, mostly by an empty 304.
 REVALIDATE = "public, no-cache"
+# A proxy that compresses a response may weaken its tag, with which no product can be changed.
+UNCHANGED_BY_PROXIES = f"{REVALIDATE}, no-transform"
 
 LISTS = PageCache()
 
@@ -52,7 +54,8 @@ def show_product(request: Request[None, None], context: RequestContext) -> Respo
     if row is None:
         raise not_found("the product")
     etag = catalog.etag_of(version=row.version, available=row.available)
-    return _conditional(request.headers, row.body.encode(), etag, {})
+    headers = {"cache-control": UNCHANGED_BY_PROXIES}
+    return _conditional(request.headers, row.body.encode(), etag, headers)
 
 
 def list_categories(request: Request[None, None], context: RequestContext) -> Response:
@@ -90,7 +93,8 @@ def _read_page(tx: Transaction, page_request: PageRequest) -> Page:
 def _conditional(
     request_headers: Mapping[str, str], body: bytes, etag: str, headers: dict[str, str]
 ) -> Response:
-    headers = {**headers, "etag": etag, "cache-control": REVALIDATE}
+    check_if_match(request_headers.get("if-match"), etag)
+    headers = {"cache-control": REVALIDATE, **headers, "etag": etag}
     if is_known(request_headers.get("if-none-match"), etag):
         return Response(304, None, headers)
     return Response(200, body, headers)

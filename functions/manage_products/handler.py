@@ -14,7 +14,7 @@ from events.catalog import ProductChanged
 from shop import catalog, inventory
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
-from shop.primitives.etags import strong_tags
+from shop.primitives.etags import is_known, precondition_failed, strong_tags
 from shop.primitives.ids import parse_product_id
 from shop.primitives.messages import Request, Response
 
@@ -85,6 +85,9 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
         raise not_found("the product")
     if not changed:
         raise _why_unchanged(now[0].version, versions)
+    before = catalog.etag_of(version=changed[0].version - 1, available=now[0].available)
+    if is_known(request.headers.get("if-none-match"), before):
+        raise precondition_failed("If-None-Match names the present state of the product")
     tx.execute(_announcement(tx, product_id, changed[0].version))
     _invalidate_lists_after_commit(context)
     return _response(now[0])
@@ -144,10 +147,8 @@ def _accepted_versions(if_match: str | None) -> list[int] | None:
 
 def _why_unchanged(version: int, versions: list[int] | None) -> ClientError:
     if versions is not None and version not in versions:
-        return ClientError(
-            412,
-            "PRECONDITION_FAILED",
-            "the product was changed since you read it; read it again",
+        return precondition_failed(
+            "If-Match names no strong tag of the present version; read the product again"
         )
     return _unknown_category()
 

@@ -359,15 +359,33 @@ def test_unchanged_product_gets_304(shop: ShopHarness) -> None:
     path = f"/products/{product}"
     etag = shop.call("GET", path).headers["etag"]
 
-    for header in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+    for header in (etag, f"W/{etag}", f'"x", {etag}', "*", f'W/{etag[:-1]}-gzip"'):
         known = shop.call("GET", path, headers={"if-none-match": header})
         assert (known.status, known.body, known.headers["etag"]) == (304, b"", etag), header
     for header in ('"x"', "garbage", ""):
         assert shop.call("GET", path, headers={"if-none-match": header}).status == 200, header
 
+    many = ", ".join(f'"{number}"' for number in range(21))
+    assert shop.call("GET", path, headers={"if-none-match": many}).status == 400
+
     shop.sql("update shop.stock set reserved = 1 where product_id = %s", product)
     changed = shop.call("GET", path, headers={"if-none-match": etag})
     assert (changed.status, changed.headers["etag"]) == (200, '"1.3"')
+
+
+def test_read_of_another_state_than_if_match_names_gets_412(shop: ShopHarness) -> None:
+    path = f"/products/{shop.product()}"
+    etag = shop.call("GET", path).headers["etag"]
+
+    for header, status in ((etag, 200), ("*", 200), ('"x"', 412), (f"W/{etag}", 412)):
+        both = {"if-match": header, "if-none-match": '"y"'}
+        assert shop.call("GET", path, headers=both).status == status, header
+
+
+def test_proxies_may_not_transform_a_product_so_its_tag_stays_strong(shop: ShopHarness) -> None:
+    answer = shop.call("GET", f"/products/{shop.product()}")
+
+    assert answer.headers["cache-control"] == "public, no-cache, no-transform"
 
 
 def test_unchanged_list_gets_304(shop: ShopHarness) -> None:

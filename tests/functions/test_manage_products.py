@@ -246,9 +246,11 @@ def test_change_without_the_current_version_gets_an_error(shop: ShopHarness, sta
 
     missing = patch(staff, product, {"price": 200}, None)
     assert (missing.status, missing.error) == (428, "PRECONDITION_REQUIRED")
-    for stale in ('"2.10"', '"0.10"', 'W/"1.10"', '"1"', "1.10", "garbage", "", '"99999999999.1"'):
+    for stale in ('"2.10"', '"0.10"', 'W/"1.10"', '"1"', "", '"99999999999.1"'):
         answer = patch(staff, product, {"price": 200}, stale)
         assert (answer.status, answer.error) == (412, "PRECONDITION_FAILED"), stale
+    for malformed in ("1.10", "garbage"):
+        assert patch(staff, product, {"price": 200}, malformed).status == 400, malformed
     assert state(shop) == before
 
     assert patch(staff, product, {"price": 200}, '"7.1", "1.10"').status == 200
@@ -306,6 +308,20 @@ def test_invalid_change_gets_422(shop: ShopHarness, staff: Person) -> None:
         answer = staff.patch(f"/products/{product}", body, headers={"if-match": etag})
         assert answer.status == status, (product, body, etag, answer.body)
     assert state(shop) == before
+
+
+def test_tags_are_compared_as_rfc_9110_requires(shop: ShopHarness, staff: Person) -> None:
+    product = shop.product(stock=4)
+    many = ", ".join(f'"{number}.4"' for number in range(21))
+    none_match = {"if-match": "*", "if-none-match": 'W/"1.4"'}
+    before = state(shop)
+
+    for etag, status in (('W/"1.4"', 412), ('"1.4" x', 400), (many, 400), ('"9.4", "8.4"', 412)):
+        assert patch(staff, product, {"price": 5}, etag).status == status, etag
+    known = staff.patch(f"/products/{product}", {"price": 5}, headers=none_match)
+
+    assert (known.status, state(shop)) == (412, before)
+    assert patch(staff, product, {"price": 5}, '"9.9", "1.4-gzip"').headers["etag"] == '"2.4"'
 
 
 # ---------------------------------------------------------------- restocking

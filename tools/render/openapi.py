@@ -53,7 +53,10 @@ IF_MATCH: Schema = {
     "name": "If-Match",
     "in": "header",
     "required": True,
-    "description": "The ETag of the version to change: 428 without it, 412 when it is stale.",
+    "description": (
+        "The strong ETag of the version to change, or a list of at most 20: 428 without it, 412 "
+        "when it is stale or weak, 400 when it is malformed."
+    ),
     "schema": {"type": "string"},
 }
 IF_NONE_MATCH: Schema = {
