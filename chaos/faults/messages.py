@@ -37,33 +37,47 @@ RACES_PER_INJECTION = 8
 
 
 async def send_poison(environment: Environment) -> str:
-    """Sends events that must be rejected (F-19): each becomes a dead letter and changes nothing."""
+    """Sends events that must be rejected (F-19) and change nothing.
+
+    Those that one of our keys signed for their source become dead letters, the forged ones do not.
+    """
     async with environment.database() as database:
         row = await (await database.execute(NEWEST_ORDER)).fetchone()
-    events = _poison_events(environment, row[0] if row else str(new_uuid()))
+    order_id = row[0] if row else str(new_uuid())
+    signed = _signed_poison(environment, order_id)
+    events = [*_forged_events(environment, order_id), *signed]
     previous, environment.message_faults.lose = environment.message_faults.lose, 0.0
     try:
         for event in events:
             headers, body = to_binary(event)
-            environment.poison_events.append((event.id, event.source))
+            if event in signed:
+                environment.poison_events.append((event.id, event.source))
             await environment.platform.broker.accept(headers, body)
     finally:
         environment.message_faults.lose = previous
     return f"{len(events)} poison events"
 
 
-def _poison_events(environment: Environment, order_id: str) -> list[CloudEvent]:
-    """Events about an existing order, each with one defect for which it must be rejected."""
+def _forged_events(environment: Environment, order_id: str) -> list[CloudEvent]:
+    """Events about an existing order without a signature that holds for their source."""
     signer = Signer(DOMAIN, environment.secrets.event_keys[DOMAIN])
     other_domain = Signer("payment", environment.secrets.event_keys["payment"])
     unknown_key = Signer(DOMAIN, new_key())
-    other_source = replace(_event(order_id), source="/shop/charge")
     return [
         _event(order_id),  # unsigned
         unknown_key.sign(_event(order_id)),
         other_domain.sign(_event(order_id)),  # a valid key of another domain than the source's
-        other_domain.sign(other_source),  # a source that does not emit this event type
         replace(signer.sign(_event(order_id)), subject=str(new_uuid())),  # changed after signing
+    ]
+
+
+def _signed_poison(environment: Environment, order_id: str) -> list[CloudEvent]:
+    """Events that our keys signed, each with one defect for which it must be rejected."""
+    signer = Signer(DOMAIN, environment.secrets.event_keys[DOMAIN])
+    other_domain = Signer("payment", environment.secrets.event_keys["payment"])
+    other_source = replace(_event(order_id), source="/shop/charge")
+    return [
+        other_domain.sign(other_source),  # a source that does not emit this event type
         signer.sign(_event(str(new_uuid()))),  # unknown order
         signer.sign(replace(_event(order_id), data=b"{not json")),
         signer.sign(replace(_event(order_id), data=b"{}")),

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def store(letter: DeadLetter, context: EventContext) -> None:
-    """Stores the letter and raises one alert for it; a repeated letter changes nothing.
+    """Stores the letter and raises one alert for its event; a repeated letter changes nothing.
 
-    Nothing in the letter is validated, since invalid events become dead letters too.
+    Only the signature is validated, since invalid events become dead letters too.
     """
     # !a: an attacker may have written this text, so operators see printable ASCII only
     detail = (

@@ -4,7 +4,7 @@ from shop.primitives.spec import FunctionSpec, Scale
 
 SPEC = FunctionSpec(
     name="dead_letter",
-    summary="Store every event that ran out of retries, and raise an operator alert.",
+    summary="Store every signed event that ran out of retries, and raise an operator alert.",
     database_role="ops",
     needs=("postgres",),
     receives_dead_letters=True,

@@ -1,6 +1,8 @@
 """Dead letters: events that ran out of retries or could never be processed, stored whole.
 
-A dead letter is stored without any validation, since invalid events become dead letters too.
+Apart from the signature nothing is validated, since invalid events become dead letters too.  What
+the signature does not cover (destination and failure) is bounded in size by ``events.envelope`` and
+in number here.
 Replaying one sends its bytes again; the consumer's inbox makes that safe.
 """
 
@@ -23,13 +25,18 @@ NUL_SHOWN = "\N{SYMBOL FOR NULL}"
 # three of these fit into one row of the unique index (2,704 bytes)
 IDENTITY_BYTES_MAX = 500
 
+# more than there are functions
+DESTINATIONS_MAX = 32
+
 # A letter that fails again after its replay is open again.
 STORE = Command(
     """
 insert into shop.dead_letters (dead_letter_id, event_id, source, type, subject, destination,
   error_code, error_data, headers, body)
-values (%(dead_letter_id)s, %(event_id)s, %(source)s, %(type)s, %(subject)s, %(destination)s,
-  %(error_code)s, %(error_data)s, %(headers)s::jsonb, %(body)s)
+select %(dead_letter_id)s::uuid, %(event_id)s, %(source)s, %(type)s, %(subject)s, %(destination)s,
+  %(error_code)s, %(error_data)s, %(headers)s::jsonb, %(body)s::bytea
+where (select count(*) from shop.dead_letters where source = %(source)s
+    and event_id = %(event_id)s and destination <> %(destination)s) < %(destinations_max)s
 on conflict on constraint one_dead_letter_per_consumer
   do update set replayed_at = null where dead_letters.replayed_at is not null
 """
@@ -48,7 +55,7 @@ returning dead_letter_id
 
 
 def store(letter: DeadLetter) -> Statement[Row]:
-    """Stores a letter; the same event is stored once for each destination."""
+    """Stores a letter; the same event is stored once for each of ``DESTINATIONS_MAX``."""
     return STORE(
         dead_letter_id=new_uuid(),
         event_id=_identity(letter.event_id),
@@ -60,6 +67,7 @@ def store(letter: DeadLetter) -> Statement[Row]:
         error_data=_storable_or_none(letter.error_data),
         headers=json.dumps({_storable(k): _storable(v) for k, v in letter.headers.items()}),
         body=letter.body,
+        destinations_max=DESTINATIONS_MAX,
     )
 
 
@@ -69,10 +77,8 @@ def mark_replayed(dead_letter_id: UUID) -> Statement[Row]:
 
 
 def name_of(letter: DeadLetter) -> str:
-    """A dead letter's unique name: the event's source and id, and the failed destination."""
-    return " ".join(
-        _identity(part) for part in (letter.source, letter.event_id, letter.destination)
-    )
+    """The source and id of the event, which its signature covers: one alert for all its letters."""
+    return f"{_identity(letter.source)} {_identity(letter.event_id)}"
 
 
 def _identity(text: str) -> str:

@@ -36,7 +36,7 @@ def needs_of(specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
     for spec in specs:
         needs |= set(spec.needs)
         needs |= {"tokens"} if _reads_tokens(spec) else set()
-        needs |= {"events"} if spec.subscriptions or spec.schedules else set()
+        needs |= {"events"} if spec.receives_events else set()
         needs |= {"announces"} if spec.emits else set()
         needs |= {"webhook"} if any(r.auth == "provider" for r in spec.routes) else set()
         needs |= {"issues_tokens"} if spec.issues_tokens else set()

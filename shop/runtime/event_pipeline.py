@@ -1,8 +1,9 @@
 """One delivery of an event: the policies between ``POST /events`` and its 204, in this order.
 
 1. body limit and CloudEvents parsing (``http_messages``, ``events.envelope``)
-2. a dead letter is stored as it is; a clock tick runs its schedule; other events continue
-3. signature, age and source of the event (``_authenticate``, ``_check_source``)
+2. signature, age and source of the event (``_authenticate``, ``_check_source``); a dead letter may
+   be of any age
+3. a dead letter is stored; a clock tick runs its schedule; other events continue
 4. one transaction per consumer: claim the event in the inbox, run the handler, commit
 5. publication of what that transaction emitted (``EventContext``)
 
@@ -13,7 +14,7 @@ the event a dead letter.  503 is delivered again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ CLOCK = "/shop/clock"
 CLOCK_TICKED = "clock.ticked"
 DEAD_LETTER = "dead letter"
 EVENT_ID_LENGTH_MAX = 64
+EVENT_HEADERS = ("content-type", "traceparent", "tracestate")
 FAILED_DESTINATION = "knativeerrordest"
 RETRIED_BY_BROKERS = (404, 408, 409, 429)
 TICK_AGE_MAX = timedelta(minutes=10)
@@ -234,6 +236,15 @@ def _find_schedule(specs: tuple[FunctionSpec, ...], name: str) -> tuple[Function
 # ---------------------------------------------------------------- dead letters
 
 
+def event_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that are part of an event; credentials and cookies of its sender are not."""
+    return {
+        name: text
+        for name, text in headers.items()
+        if name.startswith("ce-") or name in EVENT_HEADERS
+    }
+
+
 def _store_dead_letter(
     services: Services,
     spec: FunctionSpec,
@@ -242,7 +253,12 @@ def _store_dead_letter(
     body: bytes,
     message_context: MessageContext,
 ) -> HttpResponse:
-    """Stores any event, even without a valid signature: a dead letter must not be lost."""
+    """Stores an event that one of our functions signed, whatever else is wrong with it.
+
+    Others are rejected before the database is used: this path can be reached by more than the
+    broker.  None of ours is lost, because the outbox publishes it until it is consumed.
+    """
+    services.events.verify(event, utc_now(), known_to_outbox=True)
     message_context.function, message_context.event_type = spec.name, DEAD_LETTER
     letter = DeadLetter(
         event_id=event.id,
@@ -252,7 +268,7 @@ def _store_dead_letter(
         destination=event.extensions.get(FAILED_DESTINATION, ""),
         error_code=event.extensions.get("knativeerrorcode"),
         error_data=event.extensions.get("knativeerrordata"),
-        headers=dict(http_request.headers),
+        headers=event_headers(http_request.headers),
         body=body,
     )
     failpoints.hit(Failpoint.MESSAGE_READ)

@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
+from tests.functions.test_dead_letter import send as send_dead_letter
 from tests.harness import FlowHarness, Person, assert_invariants
 from tests.waiting import wait_for
 from tools.checker import evaluate
@@ -320,7 +321,7 @@ def _history(flow: FlowHarness) -> dict[str, Any]:
     buyer.patch(f"/orders/{returned}/cancel")
     refund = {"amount": 500, "reason": "dented"}
     flow.shop.person("support").post(f"/orders/{partly}/refunds", refund)
-    flow.shop.post_event("dead_letter", {**flow.broker.all[0][0], "ce-id": "p1"}, b"{}")
+    assert send_dead_letter(flow.shop, id="p1").status == 204
     flow.injected_poison.append(("p1", "/shop/place_order"))
     flow.run_until_idle()
     flow.shop.sql(SETTLE_TODAY)

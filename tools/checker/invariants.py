@@ -473,7 +473,7 @@ select key from shop.idempotency where state <> 'DONE'
     ),
     Invariant(
         "Q-09",
-        "the open dead letters are exactly the invalid events that were injected",
+        "the open dead letters are exactly the signed invalid events that were injected",
         """
 (select event_id, source from shop.dead_letters where replayed_at is null
   except select event_id, source from injected_poison)

@@ -77,6 +77,8 @@ def _function(members: tuple[FunctionSpec, ...]) -> dict[str, Any]:
             "SHOP_PROFILE": "${SHOP_PROFILE:-prod}",
             "SHOP_SECRETS_DIR": SECRETS_PATH,
             "THREADS": str(concurrency),
+            # the gateway passes a client's own X-Forwarded-For on, so by default none is trusted
+            "TRUSTED_HOPS": "${TRUSTED_HOPS:-0}",
             "exec_timeout": f"{timeout}s",
             "read_timeout": f"{timeout + 1}s",
             "write_timeout": f"{timeout + 1}s",

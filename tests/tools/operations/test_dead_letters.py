@@ -16,6 +16,7 @@ import pytest
 from events import envelope
 from events.vocabulary import class_of
 from shop.adapters.signatures import Signer
+from tests.functions.test_dead_letter import send as send_dead_letter
 from tests.harness import FlowHarness, Message, assert_invariants
 from tests.tools.operations.conftest import CommandLine
 from tests.waiting import wait_for
@@ -255,13 +256,13 @@ def test_letter_is_listed_and_shown_with_all_fields(
 
 
 def test_control_characters_are_escaped_in_output(flow: FlowHarness, operator: CommandLine) -> None:
-    _, message, _ = _order_with_dead_letter(flow)
-    poison = {**message[0], "ce-id": "p", "ce-subject": "%1B%5D0;title%07"}
-    flow.shop.post_event("dead_letter", poison, b"\x1b[2J{")
+    sent = send_dead_letter(flow.shop, b"\x1b[2J{", id="p")
+    assert sent.status == 204
     rows = flow.shop.sql(
         "select dead_letter_id::text as id from shop.dead_letters where event_id = 'p'"
     )
 
+    assert len(rows) == 1
     for row in rows:
         assert "\x1b" not in operator.run("dlq", "show", row["id"]).stdout
     assert "\x1b" not in operator.run("dlq", "list").stdout
