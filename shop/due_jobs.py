@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 from uuid import UUID
 
-from shop import accounts, operator_alerts, reconciliation, unmatched_charges
+from shop import accounts, login_failures, operator_alerts, reconciliation, unmatched_charges
 from shop.adapters import db
 from shop.adapters.statements import Query, Row, Statement, enum_column
 from shop.messaging import idempotency, outbox
@@ -323,6 +323,7 @@ def _delete_old(context: EventContext, what: str) -> None:
 
 _RETENTION: dict[str, Callable[[int], Statement[Row]]] = {
     "idempotency": idempotency.delete_old,
+    "login_failures": login_failures.delete_old,
     "outbox": outbox.delete_old,
     "sessions": accounts.delete_old_sessions,
 }

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ENTRY_SECONDS = 1.0
 COPY_SECONDS = 1.0
+# Redis also counts requests, and must not be filled with lists; longer ones have copies only
+ENTRY_BYTES_MAX = 64 * 1024
 COPIES_MAX = 256
 COPIES_BYTES_MAX = 8 * 1024 * 1024
 
@@ -72,7 +74,7 @@ class PageCache:
         read_at = monotonic()
         if page is None:
             page = read()
-            if token is not None:
+            if token is not None and len(page.body) <= ENTRY_BYTES_MAX:
                 cache.set(_key(token, digest), pack(page), ENTRY_SECONDS)
         self._keep(digest, _Copy(page, token, read_at))
         return page

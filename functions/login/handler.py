@@ -6,21 +6,22 @@ connection is held while Argon2 runs, and a rejected refresh must commit the end
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from functions.login import attempt_limit
-from shop import accounts
+from functions.login.device import DeviceProof
+from shop import accounts, login_failures
 from shop.adapters.passwords import DUMMY_HASH, hash_password, is_password, needs_rehash
 from shop.adapters.tokens import public_keys, unauthenticated
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
 from shop.primitives.messages import Caller, Request, Response
+from shop.runtime.rate_limit import network_of
 
 if TYPE_CHECKING:
     from functions.login.schema import Login, Logout, Refresh
     from shop.accounts import Credentials
     from shop.adapters.tokens import TokenIssuer
+    from shop.login_failures import Attempt
     from shop.runtime.request_context import RequestContext
 
 NO_STORE = {"cache-control": "no-store"}
@@ -31,28 +32,19 @@ def log_in(request: Request[Login, None], context: RequestContext) -> Response:
     """200 with a pair of tokens; 401 for wrong credentials, 429 after too many attempts.
 
     An unknown e-mail, a closed account and a wrong password get the same response after the same
-    work.
+    work.  A device that has logged in before is recognised by its cookie, and gets the next one.
     """
-    account = _verify_credentials(request, context)
-    password = request.body.password.get_secret_value()
-    new_hash = hash_password(password) if needs_rehash(account.password_hash) else None
-    caller = Caller(account.user_id, account.role, new_uuid())
-    refresh_token = accounts.new_refresh_token()
-    with context.transaction() as tx:
-        tx.execute(
-            accounts.start_session(
-                session_id=caller.session_id, user_id=caller.user_id, refresh_token=refresh_token
-            )
-        )
-        if new_hash is not None:
-            tx.execute(
-                accounts.renew_hash(
-                    user_id=account.user_id,
-                    old_hash=account.password_hash,
-                    new_hash=new_hash,
-                )
-            )
-    return _token_pair(context.services.token_issuer, caller, refresh_token)
+    email_key = accounts.email_key(request.body.email)
+    issuer = context.services.token_issuer
+    proof = DeviceProof(issuer.derive_key("login device"), email_key, request.now)
+    device = proof.device_in(request.headers.get("cookie"))
+    attempt = login_failures.attempt_on(
+        email_key, device=device, network=network_of(request.client)
+    )
+    account = _verify_credentials(request, context, attempt)
+    caller, refresh_token = _open_session(request, context, attempt, account)
+    set_cookie = proof.set_cookie(device or new_uuid().hex)
+    return _token_pair(issuer, caller, refresh_token, set_cookie=set_cookie)
 
 
 def refresh(request: Request[Refresh, None], context: RequestContext) -> Response:
@@ -95,22 +87,59 @@ def show_keys(_request: Request[None, None], context: RequestContext) -> Respons
     return Response(200, public_keys(context.settings.jwt_jwks), headers=PUBLIC_FOR_FIVE_MINUTES)
 
 
-def _verify_credentials(request: Request[Login, None], context: RequestContext) -> Credentials:
-    """The account with this e-mail and password; counts the attempt and its result."""
-    counters = context.services.counters
-    email_key = accounts.email_key(request.body.email)
-    attempt_limit.count_attempt(counters, email_key, request.client)
-    with ExitStack() as without_verdict:
-        without_verdict.callback(attempt_limit.take_back_attempt, counters, email_key)
-        with context.transaction() as tx:
-            found = tx.fetch_one(accounts.find_by_email(request.body.email))
-        account = _matching_account(found, request.body.password.get_secret_value())
-        without_verdict.pop_all()
-    if account is None:
-        attempt_limit.count_failure(counters, request.client)
-        raise _invalid("INVALID_CREDENTIALS", "e-mail or password is wrong")
-    attempt_limit.count_success(counters, email_key)
-    return account
+def _verify_credentials(
+    request: Request[Login, None], context: RequestContext, attempt: Attempt
+) -> Credentials:
+    """The account with this e-mail and password; counts the attempt if there is none."""
+    with context.transaction() as tx:
+        waits, found = tx.pipeline(
+            login_failures.check(attempt), accounts.find_by_email(request.body.email)
+        )
+    login_failures.check_allowed(waits)
+    account = _matching_account(
+        found[0] if found else None, request.body.password.get_secret_value()
+    )
+    if account is not None:
+        return account
+    with context.transaction() as tx:
+        _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.record(attempt))
+    login_failures.check_allowed(waits)
+    raise _invalid("INVALID_CREDENTIALS", "e-mail or password is wrong")
+
+
+def _open_session(
+    request: Request[Login, None],
+    context: RequestContext,
+    attempt: Attempt,
+    account: Credentials,
+) -> tuple[Caller, str]:
+    """A new session and its refresh token.
+
+    429 if concurrent failures reached a limit while the password was verified.
+    """
+    password = request.body.password.get_secret_value()
+    new_hash = hash_password(password) if needs_rehash(account.password_hash) else None
+    caller = Caller(account.user_id, account.role, new_uuid())
+    refresh_token = accounts.new_refresh_token()
+    with context.transaction() as tx:
+        _, waits, *_ = tx.pipeline(
+            login_failures.lock(attempt),
+            login_failures.check(attempt),
+            login_failures.disregard(attempt),
+            accounts.start_session(
+                session_id=caller.session_id, user_id=caller.user_id, refresh_token=refresh_token
+            ),
+        )
+        login_failures.check_allowed(waits)
+        if new_hash is not None:
+            tx.execute(
+                accounts.renew_hash(
+                    user_id=account.user_id,
+                    old_hash=account.password_hash,
+                    new_hash=new_hash,
+                )
+            )
+    return caller, refresh_token
 
 
 def _matching_account(found: Credentials | None, password: str) -> Credentials | None:
@@ -120,7 +149,13 @@ def _matching_account(found: Credentials | None, password: str) -> Credentials |
     return account if is_password(password, stored_hash) else None
 
 
-def _token_pair(issuer: TokenIssuer, caller: Caller, refresh_token: str) -> Response:
+def _token_pair(
+    issuer: TokenIssuer,
+    caller: Caller,
+    refresh_token: str,
+    *,
+    set_cookie: str | None = None,
+) -> Response:
     access_token, expires_in = issuer.issue(caller.user_id, caller.role, caller.session_id)
     pair = {
         "accessToken": access_token,
@@ -128,7 +163,8 @@ def _token_pair(issuer: TokenIssuer, caller: Caller, refresh_token: str) -> Resp
         "tokenType": "Bearer",
         "expiresIn": expires_in,
     }
-    return Response(200, pair, headers=NO_STORE)
+    headers = NO_STORE if set_cookie is None else {**NO_STORE, "set-cookie": set_cookie}
+    return Response(200, pair, headers=headers)
 
 
 def _invalid(code: str, message: str) -> ClientError:

@@ -61,7 +61,7 @@ SPEC = FunctionSpec(
             group="auth",
         ),
     ),
-    needs=("postgres", "redis"),
+    needs=("postgres",),
     issues_tokens=True,
     # 80 MiB for the process and 19 MiB for each of four concurrent hashes fit
     scale=Scale(concurrency=8, max_scale=5, memory_mib=256),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from functions.place_order.schema import PayAgain, PlaceOrder, PlaceOrderFromCart
     from shop.adapters.db import Transaction
     from shop.adapters.statements import Statement
-    from shop.orders.orders import PlacedLine, ProductPrice
+    from shop.orders.orders import OpenOrders, PlacedLine, ProductPrice
     from shop.runtime.config import Settings
     from shop.runtime.request_context import RequestContext
 
@@ -47,7 +47,7 @@ class Written:
 
     order: OrderView | None
     held: set[int]
-    open_orders: int
+    open_orders: OpenOrders
 
 
 def place_order(request: Request[PlaceOrder, None], context: RequestContext) -> Response:
@@ -113,7 +113,7 @@ def _write(request: PlacingRequest, context: RequestContext, lines: Lines) -> Wr
     return Written(
         order=order[0] if len(written) == len(lines) else None,
         held={row.product_id for row in held},
-        open_orders=open_orders[0].open_orders,
+        open_orders=open_orders[0],
     )
 
 
@@ -215,11 +215,11 @@ def _check_expected_total(expected_total: int | None, order: OrderView) -> None:
         )
 
 
-def _check_open_order_limit(limit: int, open_orders: int) -> None:
-    if limit and open_orders > limit:
+def _check_open_order_limit(limit: int, found: OpenOrders) -> None:
+    if limit and found.open_orders > limit:
         raise ClientError(
             429,
             "TOO_MANY_OPEN_ORDERS",
             f"at most {limit} unpaid orders at a time",
-            headers={"retry-after": "5"},
+            headers={"retry-after": str(max(1, found.seconds_left or 0))},
         )

@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from events.accounts import UserRegistered
-from shop import accounts
+from shop import accounts, login_failures
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.messages import Request, Response
@@ -38,7 +38,8 @@ def register(request: Request[Registration, None], context: RequestContext) -> R
     if account is None:
         raise ClientError(409, "EMAIL_TAKEN", "there is an account with this e-mail", stored=True)
     announcement, _ = emit(tx, UserRegistered(user_id=account.user_id))
-    tx.execute(announcement)
+    forget_guesses = login_failures.disregard_account(accounts.email_key(body.email))
+    tx.pipeline(announcement, forget_guesses)
     return Response(201, _represent(account), headers={"Location": "/users/me"})
 
 

@@ -1,9 +1,9 @@
 """Redis as a cache that may be empty, slow or unavailable: a minimal RESP2 client.
 
-The shop needs ten commands and one guarantee: **a cache never raises and never delays a request for
-long**.  Whatever fails (no server, no response in time, undecodable bytes, a key of another type),
-the result is ``None``; after a failure nothing is sent for a second.  ADR 0005 compares the import
-time with redis-py's.
+The shop needs seven commands and one guarantee: **a cache never raises and never delays a request
+for long**.  Whatever fails (no server, no response in time, undecodable bytes, a key of another
+type), the result is ``None``; after a failure nothing is sent for a second.  ADR 0005 compares the
+import time with redis-py's.
 
 Protocol: RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec/).  Works with Redis 7
 or later (``PEXPIRE … NX``) and Valkey.
@@ -91,33 +91,13 @@ class Cache:
             return None
         return replies[0] == "OK"  # nil: the key existed
 
-    def delete(self, *keys: str) -> int | None:
-        """How many of the keys existed; None on failure."""
-        reply = self._send(("DEL", *keys)) if keys else 0
-        return reply if isinstance(reply, int) else None
-
-    def increment(self, key: str, ttl_seconds: float) -> int | None:
-        """Adds one and returns the count; None on failure.
-
-        The counter expires ``ttl_seconds`` after its first increment: INCR and PEXPIRE NX are
-        sent together, so a counter that lost its expiry gets one with the next increment.
-        """
-        counted = self.increment_beside(key, "", ttl_seconds)
-        return counted[0] if counted else None
-
-    def decrement(self, key: str, ttl_seconds: float) -> int | None:
-        """Subtracts one and returns the count; None on failure.
-
-        A counter that expired meanwhile starts at -1 and expires like any other.
-        """
-        expire = ("PEXPIRE", key, _milliseconds(ttl_seconds), "NX")
-        replies = self._send_all(("DECR", key), expire)
-        return replies[0] if replies and isinstance(replies[0], int) else None
-
     def increment_beside(self, key: str, other: str, ttl_seconds: float) -> tuple[int, int] | None:
         """Adds one and reads another counter (0 when it does not exist) in one round trip.
 
-        A sliding window is computed from the counts of this window and of the one before.
+        A sliding window is computed from the counts of this window and of the one before.  The
+        counter expires ``ttl_seconds`` after its first increment: INCR and PEXPIRE NX are sent
+        together, so a counter that lost its expiry gets one with the next increment.  None on
+        failure.
         """
         expire = ("PEXPIRE", key, _milliseconds(ttl_seconds), "NX")
         replies = self._send_all(("INCR", key), expire, ("GET", other))
@@ -127,11 +107,6 @@ class Cache:
         if not isinstance(beside, bytes) or not beside.isdigit() or len(beside) > COUNT_DIGITS_MAX:
             return replies[0], 0
         return replies[0], int(beside)
-
-    def expires_in(self, key: str) -> float | None:
-        """Seconds until a key expires; None without key or expiry, or on failure."""
-        reply = self._send(("PTTL", key))
-        return reply / 1_000 if isinstance(reply, int) and reply >= 0 else None
 
     def close(self) -> None:
         """Closes the idle connections, at the end of the process."""

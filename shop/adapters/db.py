@@ -123,6 +123,15 @@ class Transaction:
         second: Statement[R2],
         third: Statement[R3],
         fourth: Statement[R4],
+        /,
+    ) -> tuple[list[R1], list[R2], list[R3], list[R4]]: ...
+    @overload
+    def pipeline(
+        self,
+        first: Statement[R1],
+        second: Statement[R2],
+        third: Statement[R3],
+        fourth: Statement[R4],
         fifth: Statement[R5],
         /,
         *more: Statement[Row],

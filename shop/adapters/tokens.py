@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import re
 import threading
@@ -89,6 +90,10 @@ class TokenIssuer:
         }
         header = {"typ": TOKEN_TYPE, "kid": self._jwk["kid"]}
         return jwt.encode(claims, self._key, ALGORITHM, header), LIFETIME_SECONDS
+
+    def derive_key(self, purpose: str) -> bytes:
+        """A secret for another purpose, which does not disclose the private key."""
+        return hmac.digest(self._key.private_bytes_raw(), purpose.encode(), hashlib.sha256)
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """The public key as a JWK set (RFC 7517)."""

@@ -16,9 +16,10 @@ class PlacedLine(Row):
 
 
 class OpenOrders(Row):
-    """How many orders of a user are PENDING."""
+    """How many orders of a user are PENDING, and the seconds until the first of them expires."""
 
     open_orders: int
+    seconds_left: int | None
 
 
 class OrderId(Row):
@@ -84,7 +85,9 @@ returning product_id
 COUNT_OPEN = Query(
     OpenOrders,
     """
-select count(*) as open_orders from shop.orders
+select count(*) as open_orders,
+  ceil(extract(epoch from min(expires_at) - now()))::int as seconds_left
+from shop.orders
 where user_id = %(user_id)s and status = 'PENDING'
 """,
 )

@@ -1,8 +1,8 @@
 """The rights of each database role: one role per trust domain, with the least privileges.
 
 A test proves that the database grants exactly this matrix.
-Column tuples limit a right to columns; ``ALL`` means the whole table.  Only two roles may delete:
-``shop_relay`` expired rows, and ``shop_ordering`` cart lines.
+Column tuples limit a right to columns; ``ALL`` means the whole table.  Only three roles may delete:
+``shop_relay`` expired rows, ``shop_ordering`` cart lines, and ``shop_identity`` failed log-ins.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "users": {"select": ALL, "insert": ALL, "update": ("password_hash", "name")},
         "sessions": {"select": ALL, "insert": ALL, "update": ("revoked_at", "expires_at")},
         "refresh_tokens": {"select": ALL, "insert": ALL, "update": ("used_at",)},
+        "login_failures": {"select": ALL, "insert": ALL, "delete": ALL},
         **_IDEMPOTENCY,
         **_ANNOUNCE,
     },
@@ -180,6 +181,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "idempotency": {"select": ("user_id", "scope", "key", "created_at"), "delete": ALL},
         "sessions": {"select": ("session_id", "expires_at"), "delete": ALL},
         "refresh_tokens": {"select": ("session_id",), "delete": ALL},
+        "login_failures": {"select": ("failure_id", "failed_at"), "delete": ALL},
     },
     "shop_ops": {
         "dead_letters": {"select": ALL, "insert": ALL, "update": ("replayed_at",)},

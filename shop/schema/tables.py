@@ -113,6 +113,22 @@ refresh_tokens = Table(
     comment="writer: accounts",
 )
 
+login_failures = Table(
+    "login_failures",
+    METADATA,
+    Column("failure_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("account", LargeBinary, nullable=False),
+    Column("source", LargeBinary, nullable=False),
+    Column("is_known_device", Boolean, nullable=False),
+    _when("failed_at"),
+    Index("login_failures_by_account", "account", "failed_at"),
+    Index("login_failures_by_source", "source", "failed_at"),
+    Index("login_failures_by_time", "failed_at"),
+    CheckConstraint("octet_length(account) = 32", name="account_is_sha256"),
+    CheckConstraint("octet_length(source) = 32", name="source_is_sha256"),
+    comment="writer: login_failures",
+)
+
 # ---------------------------------------------------------------- catalogue and stock
 
 categories = Table(

@@ -57,6 +57,9 @@ create or replace view shop.due_work (kind, id, due_at) as
   select 'retention', 'idempotency', oldest + interval '7 days 1 hour'
     from (select min(created_at) as oldest from shop.idempotency) i where oldest is not null
   union all
+  select 'retention', 'login_failures', oldest + interval '1 hour'
+    from (select min(failed_at) as oldest from shop.login_failures) f where oldest is not null
+  union all
   select 'retention', 'outbox', oldest + interval '30 days 1 hour'
     from (select min(done_at) as oldest from shop.outbox where done_at is not null) o
     where oldest is not null

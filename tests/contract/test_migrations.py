@@ -38,6 +38,11 @@ FILL_TABLES_WITH_A_RETENTION: dict[str, LiteralString] = {
     select 1, 's', n::text, '', 'STARTED', now() - n * interval '1 second'
     from generate_series(1, 5000) n
     """,
+    "login_failures": """
+    insert into shop.login_failures (account, source, is_known_device, failed_at)
+    select sha256(n::text::bytea), sha256(''), false, now() - n * interval '1 second'
+    from generate_series(1, 5000) n
+    """,
     "sessions": """
     insert into shop.sessions (session_id, user_id, expires_at)
     select gen_random_uuid(), 1, now() + n * interval '1 second' from generate_series(1, 5000) n

@@ -21,7 +21,13 @@ import psycopg
 import pytest
 import redis as oracle
 
-from functions.list_products.page_cache import PageCache, make_page, pack
+from functions.list_products.page_cache import (
+    ENTRY_BYTES_MAX,
+    ENTRY_SECONDS,
+    PageCache,
+    make_page,
+    pack,
+)
 from functions.list_products.paging import CURSOR_LENGTH_MAX, write_cursor
 from shop import catalog
 from shop.adapters.cache import Cache
@@ -30,6 +36,7 @@ from shop.catalog import Filter, Position
 from shop.runtime.config import Secret
 from tests.harness import Response, ShopHarness
 from tests.sample_requests import Samples
+from tools.local_platform.servers import redis as embedded_redis
 
 UNREACHABLE_REDIS = "redis://127.0.0.1:1"
 NO_DATABASE = Secret("postgresql://shop_catalog_ro@127.0.0.1:1/none")
@@ -434,6 +441,29 @@ def test_list_is_shared_between_processes_through_redis(shop: ShopHarness, redis
         there.find_or_make(cache, "digest", lambda: page)
 
         assert here.find_or_make(cache, "digest", refuse_to_make) == page
+
+
+def test_long_list_is_not_stored_in_redis(redis_url: str, redis: oracle.Redis) -> None:
+    long = make_page(f"[{'1' * ENTRY_BYTES_MAX}]", "")
+    with closing(Cache(redis_url, PATIENT_SECONDS)) as cache:
+        assert PageCache().find_or_make(cache, "long", lambda: long) == long
+
+    assert redis.keys("catalog:*:long") == []
+
+
+def test_three_hundred_long_lists_do_not_reset_the_rate_limit() -> None:
+    """On the local platform's Redis, whose policy is that of the chart and of Compose."""
+    with embedded_redis() as url, closing(Cache(url, PATIENT_SECONDS)) as cache:
+        counts = [cache.increment_beside("rate:address:1", "none", 120) for _ in range(7)]
+        for number in range(300):
+            page = make_page(f"[{'1' * 600_000}]", "")
+            PageCache().find_or_make(cache, str(number), lambda page=page: page)
+        # also when they are short enough to be stored and fill the memory
+        for number in range(2_000):
+            cache.set(f"catalog:token:{number}", b"1" * ENTRY_BYTES_MAX, ENTRY_SECONDS)
+
+        assert counts[-1] == (7, 0)
+        assert cache.increment_beside("rate:address:1", "none", 120) == (8, 0)
 
 
 def refuse_to_make() -> Any:

@@ -115,38 +115,19 @@ def test_set_if_absent_succeeds_for_the_first_caller_only(
     assert 0 < redis.pttl("once") <= 5_000
 
 
-def test_delete_returns_the_number_of_deleted_keys(cache: Cache, redis: oracle.Redis) -> None:
-    redis.mset({"a": "1", "b": "2"})
-
-    assert cache.delete("a", "b", "c") == 2
-    assert redis.exists("a", "b") == 0
-
-
 def test_counter_expires_after_its_first_increment(cache: Cache, redis: oracle.Redis) -> None:
-    assert cache.increment("count", 60) == 1
+    assert cache.increment_beside("count", "none", 60) == (1, 0)
     redis.pexpire("count", 5_000)
-    assert cache.increment("count", 60) == 2
+    assert cache.increment_beside("count", "none", 60) == (2, 0)
 
-    assert redis.pttl("count") <= 5_000, "a later count must not prolong the window"
-    left = cache.expires_in("count")
-    assert left is not None and 0 < left <= 5
+    assert 0 < redis.pttl("count") <= 5_000, "a later count must not prolong the window"
 
 
 def test_counter_without_expiry_gets_an_expiry(cache: Cache, redis: oracle.Redis) -> None:
     redis.set("count", 41)
 
-    assert cache.expires_in("count") is None
-    assert cache.increment("count", 60) == 42
+    assert cache.increment_beside("count", "none", 60) == (42, 0)
     assert 0 < redis.pttl("count") <= 60_000
-
-
-def test_decrement_reverts_an_increment(cache: Cache, redis: oracle.Redis) -> None:
-    redis.set("count", 3, px=5_000)
-
-    assert cache.decrement("count", 60) == 2
-    assert redis.pttl("count") <= 5_000, "taking back must not prolong the window"
-    assert cache.decrement("never counted", 60) == -1
-    assert 0 < redis.pttl("never counted") <= 60_000
 
 
 def test_increment_beside_reads_the_other_counter(cache: Cache, redis: oracle.Redis) -> None:
@@ -161,8 +142,7 @@ def test_key_of_another_type_is_a_miss_and_no_failure(cache: Cache, redis: oracl
     redis.lpush("list", "x")
 
     assert cache.get("list") is None
-    assert cache.increment("list", 60) is None
-    assert cache.decrement("list", 60) is None
+    assert cache.increment_beside("list", "none", 60) is None
     assert cache.failures == 0
     assert cache.set("key", "v", 5), "the server is still used"
 
@@ -234,11 +214,7 @@ def assert_every_operation_misses(cache: Cache) -> None:
     assert cache.get_many("a", "b") == [None, None]
     assert cache.set("key", "v", 5) is False
     assert cache.set_if_absent("key", "v", 5) is None
-    assert cache.delete("key") is None
-    assert cache.increment("key", 5) is None
-    assert cache.decrement("key", 5) is None
     assert cache.increment_beside("key", "other", 5) is None
-    assert cache.expires_in("key") is None
     assert time.monotonic() - began < NOT_WAITED_SECONDS
 
 

@@ -27,3 +27,15 @@ def test_after_retry_after_the_next_request_passes(current: int, last: int, elap
     if then >= WINDOW_SECONDS:
         used = 1 + int(current * max(0.0, 2 - then / WINDOW_SECONDS))
     assert used <= LIMIT
+
+
+@pytest.mark.parametrize(("current", "last", "elapsed"), REJECTED)
+def test_a_second_before_retry_after_the_next_request_is_rejected(
+    current: int, last: int, elapsed: float
+) -> None:
+    then = elapsed + retry_after_seconds(LIMIT, current, last, elapsed) - 1
+    if then >= WINDOW_SECONDS:
+        used = 1 + int(current * (2 - then / WINDOW_SECONDS))
+    else:
+        used = 1 + current + int(last * (1 - then / WINDOW_SECONDS))
+    assert used > LIMIT

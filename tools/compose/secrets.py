@@ -29,7 +29,7 @@ protected-mode yes
 save ""
 appendonly no
 maxmemory 64mb
-maxmemory-policy allkeys-lru
+maxmemory-policy volatile-ttl
 """
 
 

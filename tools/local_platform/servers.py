@@ -192,8 +192,9 @@ class RedisServer:
         """Starts the server, waits until it listens, returns its URL."""
         with tempfile.TemporaryFile() as log:
             command = [str(_redis_program()), "--port", str(self.port), "--bind", "127.0.0.1"]
+            # what expires first is evicted first: lists after a second, counters after two minutes
             command += ["--save", "", "--appendonly", "no", "--maxmemory", "64mb"]
-            command += ["--maxmemory-policy", "allkeys-lru", "--dir", tempfile.gettempdir()]
+            command += ["--maxmemory-policy", "volatile-ttl", "--dir", tempfile.gettempdir()]
             self._process = start_server(command, log)
             try:
                 _wait_for_port(self._process, self.port, log)
