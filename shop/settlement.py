@@ -2,9 +2,12 @@
 
 A day is closed once, oldest first, when nothing can be posted to it any more; a closed day never
 changes, and later postings belong to a later day.  A refund that the provider reversed is deducted
-from the refunds of the day of the reversal; money that is written off stays captured.  Open days
-are computed from the ledger when they are read.  The business time zone determines when a day
-begins; it is fixed by the first closed day.
+from the refunds of the day of the reversal; money that is written off stays captured.
+
+A day's postings are settled in batches, each in a transaction of its own that also writes the
+batch's sums and where it ends; the day is closed with the sums of its batches in the transaction of
+the last one.  Until then readers see it open.  Open days are computed from the ledger when they are
+read.  The business time zone determines when a day begins; it is fixed by the first closed day.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from shop.adapters.statements import Query, Row, Statement
 
 DAYS_LISTED = 30
 MONTHS_LISTED = 12
-# bounds a tick; after a year without ticks, four of them close everything
-DAYS_PER_TICK = 100
+# a batch takes about 0.3 s; the role's statements may take 3 s
+BATCH_POSTINGS = 10_000
+SETTLE_LOCK = 7_203_116
 
 
 class OpenDay(Row):
@@ -25,10 +29,22 @@ class OpenDay(Row):
     day: date
 
 
+class Locked(Row):
+    """Whether this transaction is the only one that settles."""
+
+    locked: bool
+
+
 class DayIsOver(Row):
     """Whether nothing can be posted to a day any more."""
 
     over: bool
+
+
+class SettledBatch(Row):
+    """How many postings a batch settled."""
+
+    postings: int
 
 
 class ClosedCurrency(Row):
@@ -62,19 +78,24 @@ class MonthSettlement(_Totals):
     month: str
 
 
-# Days close in order, so nothing before the newest closed day is open.
-OPEN_DAYS = Query(
+# Released at the end of the transaction; of concurrent ticks, one settles a batch.
+LOCK = Query(
+    Locked,
+    """
+select pg_try_advisory_xact_lock(%(lock)s::bigint) as locked
+""",
+)
+
+# Days close in order, so the first posting after the newest closed day is on the oldest open day.
+OLDEST_OPEN_DAY = Query(
     OpenDay,
     """
-with closed as (select max(day) as newest from shop.settlements)
-select distinct (l.posted_at at time zone %(time_zone)s)::date as day
-from shop.ledger l
-where l.posted_at >= coalesce(
-    (select newest::timestamp at time zone %(time_zone)s from closed), '-infinity')
+select (l.posted_at at time zone %(time_zone)s)::date as day from (
+  select min(l.posted_at) as posted_at from shop.ledger l
+  where l.posted_at >= coalesce((select (max(s.day) + 1)::timestamp at time zone %(time_zone)s
+      from shop.settlements s), '-infinity')
   and l.posted_at < date_trunc('day', now() at time zone %(time_zone)s) at time zone %(time_zone)s
-  and not exists (select from shop.settlement_lines s where s.seq = l.seq)
-order by day
-limit %(days)s
+) l where l.posted_at is not null
 """,
 )
 
@@ -94,29 +115,57 @@ from day
 """,
 )
 
+# The postings after the day's newest batch.  Postings have equal times, so a batch ends at a time
+# and a seq.
+SETTLE_BATCH = Query(
+    SettledBatch,
+    """
+with newest as (
+  select batch, last_posted_at, last_seq from shop.settlement_batches
+  where day = %(day)s::date order by batch desc limit 1),
+posting as (
+  select l.seq, l.kind, l.amount_minor, l.currency, l.posted_at from shop.ledger l
+  where l.posted_at >= %(day)s::date::timestamp at time zone %(time_zone)s
+    and l.posted_at < (%(day)s::date + 1)::timestamp at time zone %(time_zone)s
+    and (l.posted_at, l.seq) > (coalesce((select last_posted_at from newest), '-infinity'),
+      coalesce((select last_seq from newest), 0))
+  order by l.posted_at, l.seq limit %(postings)s::bigint),
+last as (
+  select posted_at, seq from posting order by posted_at desc, seq desc limit 1),
+batch as (
+  insert into shop.settlement_batches (day, batch, currency, captures_minor, refunds_minor,
+    captures, n, last_posted_at, last_seq)
+  select %(day)s::date, coalesce((select batch from newest), 0) + 1, p.currency,
+    coalesce(sum(p.amount_minor) filter (where p.kind = 'CAPTURE'), 0),
+    coalesce(sum(case p.kind when 'REFUND_REVERSED' then -p.amount_minor else p.amount_minor end)
+      filter (where p.kind not in ('CAPTURE', 'WRITE_OFF')), 0),
+    count(*) filter (where p.kind = 'CAPTURE'), count(*), min(last.posted_at), min(last.seq)
+  from posting p cross join last group by p.currency),
+line as (
+  insert into shop.settlement_lines (seq, day, currency)
+  select seq, %(day)s::date, currency from posting order by seq)
+select count(*) as postings from posting
+""",
+)
+
+# No row while the day has postings after its newest batch.
 CLOSE = Query(
     ClosedCurrency,
     """
-with posting as (
-  select l.seq, l.kind, l.amount_minor, l.currency from shop.ledger l
-  where l.posted_at >= %(day)s::date::timestamp at time zone %(time_zone)s
-    and l.posted_at < (%(day)s::date + 1)::timestamp at time zone %(time_zone)s
-    and not exists (select from shop.settlement_lines s where s.seq = l.seq)),
+with newest as (
+  select last_posted_at, last_seq from shop.settlement_batches
+  where day = %(day)s::date order by batch desc limit 1),
 closed as (
   insert into shop.settlements (day, currency, captures_minor, refunds_minor, captures, n)
-  select %(day)s::date, currency,
-    coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0),
-    coalesce(sum(case kind when 'REFUND_REVERSED' then -amount_minor else amount_minor end)
-      filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0),
-    count(*) filter (where kind = 'CAPTURE'),
-    count(*)
-  from posting group by currency
+  select b.day, b.currency, sum(b.captures_minor), sum(b.refunds_minor), sum(b.captures), sum(b.n)
+  from shop.settlement_batches b
+  where b.day = %(day)s::date and not exists (select from shop.ledger l
+    where l.posted_at < (%(day)s::date + 1)::timestamp at time zone %(time_zone)s
+      and (l.posted_at, l.seq) >
+        ((select last_posted_at from newest), (select last_seq from newest)))
+  group by b.day, b.currency
   on conflict do nothing
-  returning day, currency),
-line as (
-  insert into shop.settlement_lines (seq, day, currency)
-  select posting.seq, closed.day, closed.currency from posting join closed using (currency)
-  order by posting.seq)
+  returning currency)
 select currency from closed order by currency
 """,
 )
@@ -131,12 +180,11 @@ unsettled as (
   select (l.posted_at at time zone %(time_zone)s)::date as day, l.kind, l.amount_minor
   from shop.ledger l
   where l.currency = %(currency)s
-    and l.posted_at >= coalesce((select newest::timestamp at time zone %(time_zone)s from closed),
-      '-infinity')
+    and l.posted_at >= coalesce(
+      (select (newest + 1)::timestamp at time zone %(time_zone)s from closed), '-infinity')
     and l.posted_at >= coalesce(%(day)s::date::timestamp at time zone %(time_zone)s, '-infinity')
     and l.posted_at < coalesce((%(day)s::date + 1)::timestamp at time zone %(time_zone)s,
       'infinity')
-    and not exists (select from shop.settlement_lines s where s.seq = l.seq)
   union all
   select day, null, 0 from today)
 select captures_minor as captured, refunds_minor as refunded, captures as payments,
@@ -166,9 +214,8 @@ unsettled as (
   select (l.posted_at at time zone %(time_zone)s)::date as day, l.kind, l.amount_minor
   from shop.ledger l
   where l.currency = %(currency)s
-    and l.posted_at >= coalesce((select newest::timestamp at time zone %(time_zone)s from closed),
-      '-infinity')
-    and not exists (select from shop.settlement_lines s where s.seq = l.seq)
+    and l.posted_at >= coalesce(
+      (select (newest + 1)::timestamp at time zone %(time_zone)s from closed), '-infinity')
   union all
   select day, null, 0 from today),
 day as (
@@ -196,9 +243,14 @@ limit %(months)s
 )
 
 
-def open_days(*, time_zone: str) -> Statement[OpenDay]:
-    """Business days before today with postings that are in no settlement, oldest first."""
-    return OPEN_DAYS(time_zone=time_zone, days=DAYS_PER_TICK)
+def lock() -> Statement[Locked]:
+    """Makes this transaction the only one that settles, or returns false at once."""
+    return LOCK(lock=SETTLE_LOCK)
+
+
+def oldest_open_day(*, time_zone: str) -> Statement[OpenDay]:
+    """The oldest business day before today that has postings and is not closed, if there is one."""
+    return OLDEST_OPEN_DAY(time_zone=time_zone)
 
 
 def is_over(day: date, *, time_zone: str) -> Statement[DayIsOver]:
@@ -206,11 +258,19 @@ def is_over(day: date, *, time_zone: str) -> Statement[DayIsOver]:
     return IS_OVER(day=day, time_zone=time_zone)
 
 
-def close_day(day: date, *, time_zone: str) -> Statement[ClosedCurrency]:
-    """Closes ``day`` in every currency with postings; no row when it is closed already.
+def settle_batch(day: date, *, time_zone: str) -> Statement[SettledBatch]:
+    """Settles the next postings of ``day``, the oldest open one, and records their sums.
 
-    Send it after ``is_over`` in a pipeline of its own: the postings have to be read by a later
-    snapshot than the one that found the day to be over.
+    Send it under ``lock`` and after ``is_over`` in a pipeline of its own: the postings have to be
+    read by a later snapshot than the one that found the day to be over.
+    """
+    return SETTLE_BATCH(day=day, time_zone=time_zone, postings=BATCH_POSTINGS)
+
+
+def close_day(day: date, *, time_zone: str) -> Statement[ClosedCurrency]:
+    """Closes ``day`` in every currency with postings, once all of them are settled.
+
+    Send it after ``settle_batch``; no row when postings are left or the day is closed already.
     """
     return CLOSE(day=day, time_zone=time_zone)
 

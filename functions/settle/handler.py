@@ -17,37 +17,62 @@ if TYPE_CHECKING:
     from shop.runtime.event_context import EventContext
 
 STUCK = "stuck_close_day"
+# Bounds a tick, which may take 60 s; what is left is due, so the next tick continues.
+BATCHES_PER_TICK = 100
 
 
 def close_days(context: EventContext) -> None:
-    """Closes every finished business day with unsettled postings, oldest first.
+    """Settles the postings of finished business days, oldest first, and closes each settled day.
 
-    Stops at the first day that cannot be closed, since days are closed in order; a later tick
-    continues.  An operator is alerted unless that day is only not over yet.
+    Stops at the first day that cannot be closed, since days are closed in order, and while another
+    tick settles; a later tick continues.  An operator is alerted when settling a day fails.
     """
     time_zone = context.settings.business_time_zone
-    with context.transaction() as tx:
-        days = tx.fetch_all(settlement.open_days(time_zone=time_zone))
-    for row in days:
-        closed = context.attempt(
-            f"close_day {row.day}", partial(_close, context, row.day, time_zone)
-        )
-        if isinstance(closed, Exception):
-            with context.transaction() as tx:
-                tx.execute(operator_alerts.about_failure(STUCK, str(row.day), closed))
-        if closed is not True:
+    for _ in range(BATCHES_PER_TICK):
+        settled = context.attempt("close_day", partial(_settle_next_batch, context, time_zone))
+        if isinstance(settled, Exception):
+            _alert(context, settled, time_zone)
+        if settled is not True:
             break
 
 
-def _close(context: EventContext, day: date, time_zone: str) -> bool:
+def _settle_next_batch(context: EventContext, time_zone: str) -> bool:
+    """Settles one batch of the oldest open day's postings; False when there is none to settle.
+
+    The batch that is the day's last closes the day and announces it.
+    """
     with context.transaction() as tx:
-        is_over = tx.fetch_one(settlement.is_over(day, time_zone=time_zone))
-        if is_over is None or not is_over.over:
+        day = _day_to_settle(tx, time_zone)
+        if day is None:
             return False
-        closed = tx.fetch_all(settlement.close_day(day, time_zone=time_zone))
+        _, closed = tx.pipeline(
+            settlement.settle_batch(day, time_zone=time_zone),
+            settlement.close_day(day, time_zone=time_zone),
+        )
         if closed:
             tx.pipeline(*_announce(context, tx, day, [row.currency for row in closed]))
     return True
+
+
+def _day_to_settle(tx: Transaction, time_zone: str) -> date | None:
+    """The oldest open day if it is over and no other tick settles; the lock precedes every read."""
+    (lock,), open_days = tx.pipeline(
+        settlement.lock(), settlement.oldest_open_day(time_zone=time_zone)
+    )
+    if not lock.locked or not open_days:
+        return None
+    day = open_days[0].day
+    is_over = tx.fetch_one(settlement.is_over(day, time_zone=time_zone))
+    if is_over is None or not is_over.over:
+        return None
+    return day
+
+
+def _alert(context: EventContext, failure: Exception, time_zone: str) -> None:
+    with context.transaction() as tx:
+        open_days = tx.fetch_all(settlement.oldest_open_day(time_zone=time_zone))
+        for row in open_days:
+            tx.execute(operator_alerts.about_failure(STUCK, str(row.day), failure))
 
 
 def _announce(

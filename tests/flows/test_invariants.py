@@ -207,6 +207,15 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "update shop.settlements set refunds_minor = 0",
         "I-19",
     ),
+    "batch recorded other sums than its lines": (
+        "insert into shop.settlement_batches select day, 1, currency, captures_minor + 1, "
+        "refunds_minor, captures, n, now(), 0 from shop.settlements",
+        "I-19",
+    ),
+    "day half closed": (
+        "delete from shop.settlements",
+        "I-19",
+    ),
     "settled on the wrong day (time zone)": (
         "update shop.ledger set posted_at = posted_at - interval '1 day' where seq = %(seq)s",
         "I-19",

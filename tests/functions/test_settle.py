@@ -9,9 +9,12 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+from functions.settle import handler
 from shop import settlement
 from shop.adapters.db import Database
 from shop.adapters.statements import Query
+from shop.primitives import failpoints
+from shop.primitives.failpoints import Failpoint
 from tests.harness import (
     FlowHarness,
     MakeShop,
@@ -22,6 +25,7 @@ from tests.harness import (
 from tests.ledger_postings import insert_posting
 from tests.sample_requests import Samples
 from tests.waiting import wait_for
+from tools.checker.invariants import INVARIANTS
 
 SEOUL = "Asia/Seoul"
 
@@ -36,6 +40,10 @@ create view planted.pg_stat_activity as
 grant usage on schema planted to shop_settlement;
 grant select on planted.pg_stat_activity to shop_settlement;
 """
+
+
+class ProcessEnds(BaseException):
+    """What no handler catches: like a kill, it leaves a transaction where it is."""
 
 
 def settlements(shop: ShopHarness) -> list[tuple[Any, ...]]:
@@ -216,6 +224,114 @@ def test_eight_concurrent_ticks_close_each_day_once(shop: ShopHarness) -> None:
     assert len(shop.outbox(undone=False)) == 4
 
 
+def violations(shop: ShopHarness) -> list[Any]:
+    """What breaks the invariants of settlements (the postings of these tests have no orders)."""
+    queries = [rule.query for rule in INVARIANTS if rule.id in ("I-19", "Q-10")]
+    assert len(queries) == 2
+    return [row for query in queries for row in shop.sql(query)]
+
+
+def insert_two_days(shop: ShopHarness) -> None:
+    """Nine postings of two currencies on 1 February, most at the same time, and one on the 2nd."""
+    for amount in (1, 2, 4, 8, 16):
+        insert_posting(shop, "CAPTURE", amount, "2026-02-01 12:00+09")
+    insert_posting(shop, "REFUND", 5, "2026-02-01 12:00+09")
+    insert_posting(shop, "CAPTURE", 700, "2026-02-01 12:00+09", currency="USD")
+    insert_posting(shop, "CAPTURE", 32, "2026-02-01 11:00+09")
+    insert_posting(shop, "CAPTURE", 64, "2026-02-01 23:00+09")
+    insert_posting(shop, "CAPTURE", 10_000, "2026-02-02 12:00+09")
+
+
+TWO_DAYS = [
+    ("2026-02-01", "KRW", 127, 5, 7, 8),
+    ("2026-02-01", "USD", 700, 0, 1, 1),
+    ("2026-02-02", "KRW", 10_000, 0, 1, 1),
+]
+
+
+def test_day_is_open_with_all_its_postings_until_its_last_batch_is_settled(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement, "BATCH_POSTINGS", 2)
+    monkeypatch.setattr(handler, "BATCHES_PER_TICK", 1)
+    insert_two_days(samples.shop)
+    finance = samples.people["finance"]
+
+    read: list[tuple[bool, int, int]] = []
+    for _ in range(6):
+        day = finance.get("/settlements/daily?date=2026-02-01").json
+        read.append((day["closed"], day["totalAmount"], day["paymentCount"]))
+        month = finance.get("/settlements/monthly?yearMonth=2026-02").json
+        assert (month["totalAmount"], month["refundCount"]) == (10_122, 1)
+        samples.shop.tick("settle")
+
+    assert read == [(False, 122, 7)] * 5 + [(True, 122, 7)]
+    assert settlements(samples.shop) == TWO_DAYS
+    batches = samples.shop.sql("select count(distinct batch) as n from shop.settlement_batches")
+    assert batches == [{"n": 5}]
+
+
+@pytest.mark.parametrize(
+    "failpoint", [Failpoint.BEFORE_COMMIT, Failpoint.COMMIT_SENT, Failpoint.COMMITTED]
+)
+@pytest.mark.parametrize("batch", [1, 3, 5, 6])
+def test_tick_that_ends_between_two_batches_is_continued_to_the_exact_sums(
+    shop: ShopHarness, monkeypatch: pytest.MonkeyPatch, failpoint: Failpoint, batch: int
+) -> None:
+    monkeypatch.setattr(settlement, "BATCH_POSTINGS", 2)
+    insert_two_days(shop)
+    reached: list[Failpoint] = []
+
+    def end_at_the_batch(hit: Failpoint) -> None:
+        reached.append(hit)
+        if reached.count(failpoint) == batch and hit == failpoint:
+            raise ProcessEnds
+
+    with monkeypatch.context() as killed, pytest.raises(ProcessEnds):
+        killed.setattr(failpoints, "hit", end_at_the_batch)
+        shop.tick("settle")
+    assert violations(shop) == []
+    shop.close()  # as a new process would begin
+    continued = shop.tick("settle")
+
+    assert continued.status == 204
+    assert settlements(shop) == TWO_DAYS
+    announced = sorted(
+        (event["data"]["settlementDate"], event["data"]["currency"])
+        for event in shop.outbox(undone=False)
+    )
+    assert announced == [row[:2] for row in TWO_DAYS]
+    assert violations(shop) == []
+
+
+def test_day_with_a_settled_batch_cannot_be_closed_with_other_sums(
+    shop: ShopHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 0.1.0, which closes a day with the rest of its postings, may still be running."""
+    monkeypatch.setattr(settlement, "BATCH_POSTINGS", 2)
+    monkeypatch.setattr(handler, "BATCHES_PER_TICK", 1)
+    insert_two_days(shop)
+    shop.tick("settle")
+
+    with pytest.raises(psycopg.errors.IntegrityConstraintViolation, match="differs from its batch"):
+        shop.sql(
+            "insert into shop.settlements (day, currency, captures_minor, refunds_minor, captures, "
+            "n) values ('2026-02-01', 'KRW', 94, 5, 5, 6) returning day"
+        )
+
+
+def test_concurrent_ticks_settle_each_posting_once(
+    shop: ShopHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement, "BATCH_POSTINGS", 2)
+    insert_two_days(shop)
+
+    answers = run_concurrently(*[lambda: shop.tick("settle").status] * 4)
+
+    assert answers == [204] * 4
+    assert settlements(shop) == TWO_DAYS
+
+
 def test_concurrent_ticks_close_the_business_day_of_the_time_zone_once(samples: Samples) -> None:
     """Any number of ticks close a day once, in the time zone of the business."""
     samples.owner.paid_order(samples.product)
@@ -241,11 +357,16 @@ def test_concurrent_ticks_close_the_business_day_of_the_time_zone_once(samples: 
 def _close(flow: FlowHarness, day: Any, zone: str) -> list[str] | None:
     database = flow.shop.apps["settle"].services.database
     with database.transaction() as session:
+        lock = session.tx.fetch_one(settlement.lock())
         is_over = session.tx.fetch_one(settlement.is_over(day, time_zone=zone))
-        assert is_over is not None
+        assert lock is not None and is_over is not None
+        if not lock.locked:
+            return []
         if not is_over.over:
             return None
-        closed = session.tx.fetch_all(settlement.close_day(day, time_zone=zone))
+        _, closed = session.tx.pipeline(
+            settlement.settle_batch(day, time_zone=zone), settlement.close_day(day, time_zone=zone)
+        )
         session.commit()
     return [row.currency for row in closed]
 

@@ -217,7 +217,8 @@ having sum(case 'order_escrow' when credit then amount_minor when debit then -am
         "append-only tables were never updated or deleted from (statistics, reset by a crash)",
         """
 select relname::text from pg_stat_user_tables where schemaname = 'shop' and relname in (
-  'ledger', 'stock_moves', 'transitions', 'settlements', 'settlement_lines', 'inbox', 'ghosts')
+  'ledger', 'stock_moves', 'transitions', 'settlements', 'settlement_batches', 'settlement_lines',
+  'inbox', 'ghosts')
   and (n_tup_upd > 0 or n_tup_del > 0 and relname not in ('inbox', 'settlements', 'ghosts'))
 """,
     ),
@@ -282,17 +283,31 @@ where o.idem_key is not null and o.created_at > now() - interval '7 days' and i.
     ),
     Invariant(
         "I-19",
-        "a settlement equals its lines; each posting is settled at most once, on its own day",
+        "a settlement equals its lines, as do its batches; each posting is settled at most once, "
+        "on its own day; at most one day is settled in part, after all closed ones",
         """
-select s.day::text from shop.settlements s left join (
-  select sl.day, sl.currency, sum(l.amount_minor) filter (where kind = 'CAPTURE') as c,
-    sum(case kind when 'REFUND_REVERSED' then -l.amount_minor else l.amount_minor end)
-      filter (where kind not in ('CAPTURE', 'WRITE_OFF')) as r, count(*) as n,
+with line as (
+  select sl.day, sl.currency, coalesce(sum(l.amount_minor) filter (where kind = 'CAPTURE'), 0) as c,
+    coalesce(sum(case kind when 'REFUND_REVERSED' then -l.amount_minor else l.amount_minor end)
+      filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0) as r, count(*) as n,
     count(*) filter (where kind = 'CAPTURE') as captures
   from shop.settlement_lines sl join shop.ledger l using (seq) group by 1, 2
-) x using (day, currency)
+), batch as (
+  select day, currency, sum(captures_minor) as c, sum(refunds_minor) as r, sum(n) as n,
+    sum(captures) as captures
+  from shop.settlement_batches group by 1, 2
+)
+select s.day::text from shop.settlements s left join line x using (day, currency)
 where (s.captures_minor, s.refunds_minor, s.n, s.captures) is distinct from
   (coalesce(x.c, 0), coalesce(x.r, 0), coalesce(x.n, 0), coalesce(x.captures, 0))
+union all
+select b.day::text from batch b left join line x using (day, currency)
+where (b.c, b.r, b.n, b.captures) is distinct from (x.c, x.r, x.n, x.captures)
+union all
+select x.day::text from line x left join batch b using (day, currency)
+left join shop.settlements s using (day, currency)
+where s.day is null and (b.day is null or exists (select from shop.settlements c
+  where c.day >= x.day) or exists (select from line y where y.day > x.day))
 union all
 select sl.seq::text from shop.settlement_lines sl join shop.ledger l using (seq)
 where l.currency <> sl.currency or sl.day <> (l.posted_at at time zone
