@@ -84,7 +84,7 @@ bench-orders: setup ## Measure POST /orders against pgbench with the same SQL
 bench-catalog: setup ## Measure the product list: cached, uncached and 304
 	$(BIN)/python -m tools.bench.catalog $(ARGS)
 
-bench-servers: setup ## Compare the WSGI servers gunicorn and granian on one app
+bench-servers: setup ## Compare gunicorn and the server of shop.runtime on one app
 	$(BIN)/python -m tools.bench.servers $(ARGS)
 
 image: ## Build the images of functions and tools (IMAGE=, TOOLS_IMAGE=, PYTHON_IMAGE=)

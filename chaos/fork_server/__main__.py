@@ -32,8 +32,6 @@ from shop.runtime.server import serve
 # Modules that are imported on first use; and those that no function of a run needs.
 IMPORTED_ON_USE = (
     "cryptography.hazmat.primitives.asymmetric.ed25519",
-    "granian.http",
-    "granian.server",
     "jwt",
     "shop.adapters.payment_provider.simulator",
 )

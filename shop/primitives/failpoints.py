@@ -50,7 +50,7 @@ class Failpoint(StrEnum):
 
 
 SETTING = re.compile(r"([a-z][a-z0-9_]*):(W[0-9]|W10):([1-9][0-9]{0,8})")
-# the server sends the first half of a response from another thread
+# the event loop sends the first half of a response
 SEND_SECONDS = 0.3
 
 
@@ -66,9 +66,8 @@ class CrashPlan:
 class _Armed:
     """Counts the passes of one failpoint and kills the process at the planned one; thread-safe."""
 
-    def __init__(self, plan: CrashPlan, parent: int | None) -> None:
+    def __init__(self, plan: CrashPlan) -> None:
         self.plan = plan
-        self._parent = parent
         self._passes = 0
         self._lock = threading.Lock()
 
@@ -85,9 +84,7 @@ class _Armed:
         if self.plan.failpoint is Failpoint.HALF_RESPONSE_SENT:
             time.sleep(SEND_SECONDS)
         os.write(2, self._log_line())
-        # the parent first: it holds the port, and would keep it open without a worker
-        for process in filter(None, (self._parent, os.getpid())):
-            os.kill(process, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _log_line(self) -> bytes:
         fields = {
@@ -111,13 +108,10 @@ def parse(text: str) -> CrashPlan:
     return CrashPlan(match[1], Failpoint(match[2]), int(match[3]))
 
 
-def arm(text: str, *, parent: int | None = None) -> None:
-    """Arms the plan in ``text``; an empty text disarms.
-
-    ``parent`` is a process that is killed first, because it must not outlive this one.
-    """
+def arm(text: str) -> None:
+    """Arms the plan in ``text``; an empty text disarms."""
     global _armed
-    _armed = _Armed(parse(text), parent) if text else None
+    _armed = _Armed(parse(text)) if text else None
 
 
 def hit(failpoint: Failpoint) -> None:

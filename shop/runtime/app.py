@@ -86,10 +86,15 @@ class App:
         except Exception as error:
             client_error = _unexpected(error, message.route)
             response = problem(client_error, instance=http_request.path[:200])
-        for name, text in SECURITY_HEADERS.items():
-            response.headers.setdefault(name, text)
-        self._conclude(message, response)
-        return response
+        return self._conclude(message, response)
+
+    def reject(self, http_request: HttpRequest, error: ClientError) -> HttpResponse:
+        """The server's own error in response to a request that is not begun."""
+        message = self.telemetry.begin(
+            http_request.method, http_request.headers.get("traceparent", "")
+        )
+        message_context.begin(message)
+        return self._conclude(message, problem(error, instance=http_request.path[:200]))
 
     def _dispatch(self, http_request: HttpRequest, message: MessageContext) -> HttpResponse:
         """Routes the request to its pipeline; notes the route for the log and the metrics."""
@@ -122,8 +127,10 @@ class App:
 
         return handle_delivery(self.services, self.specs, http_request, message)
 
-    def _conclude(self, message: MessageContext, response: HttpResponse) -> None:
+    def _conclude(self, message: MessageContext, response: HttpResponse) -> HttpResponse:
         """Writes the request's line to the log and passes its record to metrics and traces."""
+        for name, text in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, text)
         is_first, self._has_responded = not self._has_responded, True
         message.finish(response.status)
         if is_first and self.ready_seconds is not None:
@@ -146,6 +153,7 @@ class App:
         )
         message_context.end()
         self.telemetry.finish(message)
+        return response
 
 
 def _milliseconds(seconds: float | None) -> int | None:

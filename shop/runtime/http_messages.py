@@ -61,6 +61,26 @@ def read_body(http_request: HttpRequest) -> bytes:
     return body
 
 
+def incomplete_request() -> ClientError:
+    """400 for a message that ended early or is malformed; it must not run (RFC 9112 section 8)."""
+    return ClientError(
+        400,
+        "BAD_REQUEST",
+        "this is not a complete request",
+        headers={"connection": "close"},
+    )
+
+
+def request_timeout() -> ClientError:
+    """408 for a request that did not arrive completely in time."""
+    return ClientError(
+        408,
+        "REQUEST_TIMEOUT",
+        "the request did not arrive in time",
+        headers={"connection": "close"},
+    )
+
+
 def check_limits(http_request: HttpRequest) -> None:
     """414 for long paths, 431 for many headers, 415 for compressed bodies."""
     if len(http_request.path) + len(http_request.query) > PATH_MAX:

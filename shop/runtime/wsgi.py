@@ -25,7 +25,7 @@ def wsgi(app: App) -> WSGIApplication:
         http_request = http_request_of(environ)
         response = app.answer(http_request)
         start_response(REASONS[response.status], headers_of(response))
-        return [b""] if http_request.method == "HEAD" else body_of(http_request, response)
+        return body_of(http_request, response)
 
     return application
 
@@ -52,7 +52,9 @@ def http_request_of(environ: WSGIEnvironment) -> HttpRequest:
 
 
 def body_of(http_request: HttpRequest, response: HttpResponse) -> Iterable[bytes]:
-    """The body in one piece, or in two where a failpoint between them is armed."""
+    """The body in one piece, or in two where a failpoint between them is armed; HEAD has none."""
+    if http_request.method == "HEAD":
+        return [b""]
     is_write = http_request.method not in SAFE_METHODS and response.status < HTTPStatus.BAD_REQUEST
     if is_write and response.body and failpoints.is_armed(Failpoint.HALF_RESPONSE_SENT):
         return _halves(response.body)

@@ -37,8 +37,8 @@ ALLOWED_IMPORTERS: dict[str, tuple[str, ...]] = {
     ),
     "flask": ("shop/runtime/", "functions/*/main.py"),
     "functions_framework": ("shop/runtime/", "functions/*/main.py", "tools/bench/"),
-    "granian": ("shop/runtime/", "tools/bench/"),
     "gunicorn": ("shop/runtime/", "tools/bench/"),
+    "httptools": ("shop/runtime/", "tools/local_platform/", "chaos/proxy/"),
     "httpx": (
         "tools/",
         "chaos/",

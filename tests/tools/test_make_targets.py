@@ -29,7 +29,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "bench-orders": ("--rounds 1 --seconds 1 --clients 1 --users 20", "round trips to PostgreSQL"),
     "bench-servers": (
         "--rounds 1 --load-rounds 1 --seconds 0.1 --clients 1 --no-idle",
-        "granian: run_as_first_process",
+        "shop.runtime: run_as_first_process",
     ),
     "dev": ("--help", "Usage: shop dev"),
     "e2e": ("--help", "Usage: shop e2e"),

@@ -29,7 +29,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def machine_description() -> str:
     """One line about the date, the versions and the machine of a measurement."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("granian", "psycopg", "pydantic"))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("httptools", "psycopg", "pydantic"))
     return (
         f"{datetime.now(UTC):%Y-%m-%d} · Python {platform.python_version()} · {versions} · "
         f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"

@@ -1,4 +1,4 @@
-"""Compares two WSGI servers on one app: gunicorn with threads, and granian.
+"""Compares two servers on one app: gunicorn with threads, and the one of ``shop.runtime``.
 
     python -m tools.bench.servers [--rounds N] [--seconds S] [--clients N]
 
@@ -44,7 +44,7 @@ GUNICORN = [
     *("--workers", "1", "--threads", str(THREADS), "--keep-alive", "120"),
     *("--graceful-timeout", "20", "--no-control-socket", "--worker-tmp-dir", SHARED_MEMORY),
 ]
-GRANIAN = [sys.executable, "-m", "shop.runtime", FUNCTION]
+OWN = [sys.executable, "-m", "shop.runtime", FUNCTION]
 
 
 @dataclass
@@ -188,7 +188,7 @@ def main() -> int:
         "--no-idle", action="store_true", help="skip the check that waits for 95 seconds"
     )
     options = parser.parse_args()
-    servers = [Server("gunicorn gthread", GUNICORN), Server("granian", GRANIAN)]
+    servers = [Server("gunicorn gthread", GUNICORN), Server("shop.runtime", OWN)]
     with bench_environment() as environment:
         for _ in range(options.rounds):
             for server in servers:

@@ -1,4 +1,4 @@
-"""The app of one function for WSGI servers that load an app by name, built as granian's worker."""
+"""The app of one function, for WSGI servers that load an app by name."""
 
 from __future__ import annotations
 

@@ -1,0 +1,53 @@
+"""A function process whose requests to ``/blocked`` run until ``/release`` is called.
+
+``python -m tests.flows.blocking_server NAME=VALUE …`` sets limits of the server first, so that
+deadlines pass in a test's time.  ``/begun`` says how many blocked requests have begun; it and
+``/release`` are answered by the event loop, as health probes are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+
+from shop.registry import spec_of
+from shop.runtime import http_server, server
+from shop.runtime.bootstrap import make_app
+from shop.runtime.http_messages import HttpRequest, HttpResponse
+
+THREADS = 2
+
+
+def main(settings: list[str]) -> None:
+    """Serves until SIGTERM."""
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        assert hasattr(http_server, name), name
+        setattr(http_server, name, float(value))
+    app = make_app((spec_of("api_docs"),))
+    app_answer, released, begun = app.answer, threading.Event(), list[str]()
+
+    def answer(http_request: HttpRequest) -> HttpResponse:
+        match http_request.path:
+            case "/blocked":
+                begun.append(http_request.method)
+                released.wait(30)
+                return HttpResponse(200, http_request.read(100))
+            case "/begun":
+                return HttpResponse(200, str(len(begun)).encode())
+            case "/release":
+                released.set()
+                return HttpResponse(204)
+            case "/echo":
+                return HttpResponse(200, http_request.read(100_000), {"x-path": http_request.query})
+            case _:
+                return app_answer(http_request)
+
+    app.answer = answer
+    http_server.HEALTH_PATHS |= {"/begun", "/release"}
+    asyncio.run(server.run(app, THREADS, server.listen(app.services.settings)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
