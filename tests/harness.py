@@ -530,13 +530,19 @@ class FlowHarness:
             self.sweep_all()
         raise AssertionError(f"unfinished: {self.shop.sql(UNFINISHED_WORK)}")
 
-    def expire_order(self, order_id: str, *, hard: bool = False) -> None:
-        """Moves the order's soft (or also its hard) expiry into the past, without a sweep."""
+    def expire_order(
+        self, order_id: str, *, hard: bool = False, waits_for_charge: bool = False
+    ) -> None:
+        """Moves the order's soft (or also its hard) expiry into the past, without a sweep.
+
+        An order that ``waits_for_charge`` does not expire before the charge was tried.
+        """
         self.shop.sql(
             "update shop.orders set expires_at = now() - interval '1 second', hard_expires_at = "
-            "case when %s then now() - interval '1 second' else hard_expires_at end "
-            "where order_id = %s",
+            "case when %s then now() - interval '1 second' else hard_expires_at end, "
+            "charge_at = case when %s then charge_at end where order_id = %s",
             hard,
+            waits_for_charge,
             order_id,
         )
 

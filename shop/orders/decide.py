@@ -255,9 +255,11 @@ def _cancel_requested(state: OrderState, message: CancelRequested) -> Effects:
 
 
 def _expiry_due(state: OrderState) -> Effects:
+    """A charge that was accepted is tried first, however late; it then delays only the soft
+    expiry."""
     order = state.order
     is_due = order.is_hard_expired or (order.is_soft_expired and state.open_payment is None)
-    if order.status != OrderStatus.PENDING or not is_due:
+    if order.status != OrderStatus.PENDING or order.charge_requested or not is_due:
         return NOTHING
     return _cancel_requested(state, CancelRequested(CancelReason.EXPIRED))
 

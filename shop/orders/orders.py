@@ -131,7 +131,7 @@ EXPIRED_HOLDERS = Query(
     OrderId,
     """
 select o.order_id from shop.orders o
-where o.status = 'PENDING' and o.expires_at <= now()
+where o.status = 'PENDING' and o.expires_at <= now() and o.charge_at is null
   and exists (select from shop.reservations r where r.order_id = o.order_id
     and r.status = 'HELD' and r.product_id = any(%(product_ids)s::bigint[]))
   and not exists (select from shop.payments p where p.order_id = o.order_id
@@ -226,7 +226,7 @@ def lock_or_skip(order_id: UUID) -> Statement[OrderId]:
 
 
 def lock_expired_holders(product_ids: list[int], *, limit: int) -> Statement[OrderId]:
-    """Locks PENDING orders past their soft expiry that hold any of these products."""
+    """Locks expired PENDING orders that hold any of these products and wait for no charge."""
     return EXPIRED_HOLDERS(product_ids=product_ids, limit=limit)
 
 

@@ -31,7 +31,7 @@ create or replace view shop.due_work (kind, id, due_at) as
       case when p.payment_id is null then o.expires_at else o.hard_expires_at end
     from shop.orders o
     left join shop.payments p on p.order_id = o.order_id and p.status in ('INTENT', 'UNKNOWN')
-    where o.status = 'PENDING'
+    where o.status = 'PENDING' and o.charge_at is null
   union all
   select 'finish', o.order_id::text, o.updated_at + interval '30 seconds' from shop.orders o
     where o.status = 'CANCELLING' and not exists (

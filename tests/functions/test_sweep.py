@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -17,10 +16,12 @@ from shop.adapters.payment_provider.protocol import ProviderTransaction
 from shop.primitives.errors import Unavailable
 from shop.runtime.event_context import EventContext
 from tests.harness import (
+    PAID,
     UNREACHABLE,
     FlowHarness,
     MakeShop,
     assert_idle_and_consistent,
+    order_body,
     run_concurrently,
 )
 from tests.sample_requests import Samples
@@ -58,6 +59,7 @@ def test_expired_order_is_cancelled_and_its_stock_released(make_shop: MakeShop) 
     order = samples.order()
     (held,) = samples.shop.sql("select order_id::text, status from shop.reservations")
     assert held == {"order_id": order, "status": "HELD"}
+    samples.shop.sql("update shop.orders set charge_at = null")  # the charge was tried
 
     assert samples.shop.tick("sweep").status == 204
 
@@ -96,23 +98,40 @@ def test_open_payment_delays_expiry_until_the_hard_limit(flow: FlowHarness) -> N
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "20"))
 
 
-def test_concurrent_expiry_and_charge_end_paid_or_cancelled(flow: FlowHarness) -> None:
+def test_concurrent_expiry_and_accepted_charge_end_paid(flow: FlowHarness) -> None:
     buyer, product = flow.shop.person(), flow.shop.product(stock=ROUNDS)
-    ends: Counter[str] = Counter()
     for _ in range(ROUNDS):
         order = buyer.order(product)
         charge = flow.take_charge_delivery()
-        flow.expire_order(order["id"])
+        flow.expire_order(order["id"], waits_for_charge=True)
 
         run_concurrently(charge, lambda: flow.shop.tick("sweep"))
 
         flow.run_until_idle()
-        row = flow.order_state(order["id"])
-        assert (row["status"], row["payments"], row["stock"]) in (
-            ("PAID", ["CAPTURED"], ["COMMITTED"]),
-            ("CANCELLED", [], ["RELEASED"]),
-        )
-        ends[row["status"]] += 1
+        assert flow.outcome(order) == PAID
+    assert_idle_and_consistent(flow)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_payment_accepted_before_the_expiry_is_tried_after_it(
+    flow: FlowHarness, hard: bool
+) -> None:
+    """Neither the timer nor the next buyer takes the stock of an accepted payment."""
+    buyer, other, product = flow.shop.person(), flow.shop.person(), flow.shop.product(stock=1)
+    order = buyer.order(product, method="CARD_DECLINED")
+    flow.deliver()
+    accepted = buyer.post(f"/orders/{order['id']}/payments", {"paymentMethod": "CARD"})
+    flow.discard_events()
+    flow.expire_order(order["id"], hard=hard, waits_for_charge=True)
+
+    assert "expire" not in flow.due_jobs()
+    refused = other.post("/orders", order_body(product))
+    flow.shop.sql("update shop.orders set charge_at = now()")
+    flow.shop.tick("sweep")
+
+    assert accepted.status == 201
+    assert (refused.status, refused.error) == (409, "OUT_OF_STOCK")
+    assert flow.outcome(order) == ("PAID", ["DECLINED", "CAPTURED"], [], ["COMMITTED"])
     assert_idle_and_consistent(flow)
 
 

