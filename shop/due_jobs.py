@@ -18,7 +18,7 @@ from uuid import UUID
 from shop import accounts, login_failures, operator_alerts, reconciliation, unmatched_charges
 from shop.adapters import db
 from shop.adapters.statements import Query, Row, Statement, enum_column
-from shop.messaging import idempotency, outbox
+from shop.messaging import dead_letters, idempotency, inbox, outbox
 from shop.messaging.outbox import DueEvent
 from shop.orders import apply, charge, messages, payments, refund, refunds
 from shop.orders.messages import Message
@@ -322,8 +322,12 @@ def _delete_old(context: EventContext, what: str) -> None:
 
 
 _RETENTION: dict[str, Callable[[int], Statement[Row]]] = {
+    "alarms": operator_alerts.delete_old,
+    "dead_letters": dead_letters.delete_old,
     "idempotency": idempotency.delete_old,
+    "inbox": inbox.delete_old,
     "login_failures": login_failures.delete_old,
     "outbox": outbox.delete_old,
+    "quarantined": outbox.delete_quarantined,
     "sessions": accounts.delete_old_sessions,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from shop.adapters.statements import Query, Row, Statement
+from shop.adapters.statements import Command, Query, Row, Statement
 from shop.primitives.ids import new_uuid
 
 RAISE = Query(
@@ -35,6 +35,14 @@ returning kind, subject
 """,
 )
 
+DELETE_OLD = Command(
+    """
+delete from shop.alarms where alarm_id in (
+  select alarm_id from shop.alarms
+  where resolved_at < now() - interval '180 days' limit %(batch)s)
+"""
+)
+
 
 def raise_alert(*, kind: str, subject: str, detail: str) -> Statement[Row]:
     """Raises an alert; no row means that one of this kind and subject is open already."""
@@ -54,3 +62,8 @@ def resolve(alarm_id: UUID) -> Statement[Row]:
 def resolve_about(kind: str, subjects: list[str]) -> Statement[Row]:
     """Closes every open alert of this kind about one of these subjects."""
     return RESOLVE_ABOUT(kind=kind, subjects=subjects)
+
+
+def delete_old(batch: int) -> Statement[Row]:
+    """Deletes at most ``batch`` alerts that were resolved more than 180 days ago."""
+    return DELETE_OLD(batch=batch)

@@ -53,6 +53,14 @@ returning dead_letter_id
 """,
 )
 
+DELETE_OLD = Command(
+    """
+delete from shop.dead_letters where dead_letter_id in (
+  select dead_letter_id from shop.dead_letters
+  where received_at < now() - interval '90 days' limit %(batch)s)
+"""
+)
+
 
 def store(letter: DeadLetter) -> Statement[Row]:
     """Stores a letter; the same event is stored once for each of ``DESTINATIONS_MAX``."""
@@ -74,6 +82,11 @@ def store(letter: DeadLetter) -> Statement[Row]:
 def mark_replayed(dead_letter_id: UUID) -> Statement[Row]:
     """Records a replay; no row: there is no such letter, or another operator replays it now."""
     return MARK_REPLAYED(dead_letter_id=dead_letter_id)
+
+
+def delete_old(batch: int) -> Statement[Row]:
+    """Deletes at most ``batch`` dead letters of more than 90 days ago."""
+    return DELETE_OLD(batch=batch)
 
 
 def name_of(letter: DeadLetter) -> str:

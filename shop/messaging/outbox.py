@@ -139,6 +139,13 @@ delete from shop.outbox where event_id in (
 """
 )
 
+DELETE_QUARANTINED = Command(
+    """
+delete from shop.outbox where event_id in (
+  select event_id from shop.outbox where parked_at < now() - interval '30 days' limit %(batch)s)
+"""
+)
+
 
 def emit(tx: Transaction, *events: ShopEvent) -> tuple[Statement[Row], list[UUID]]:
     """The statement that stores ``events`` in the outbox, and the ids they will have.
@@ -207,3 +214,8 @@ def release(event_ids: list[UUID]) -> Statement[ReleasedEvent]:
 def delete_old(batch: int) -> Statement[Row]:
     """Deletes at most ``batch`` events that were done more than 30 days ago."""
     return DELETE_OLD(batch=batch)
+
+
+def delete_quarantined(batch: int) -> Statement[Row]:
+    """Deletes at most ``batch`` events that were quarantined more than 30 days ago."""
+    return DELETE_QUARANTINED(batch=batch)

@@ -178,8 +178,10 @@ GRANTS: dict[str, dict[str, Rights]] = {
         },
         "ghosts": READ,
         "due_work": READ,
-        "inbox": {"select": ALL, "insert": ALL},
+        "inbox": {"select": ALL, "insert": ALL, "delete": ALL},
         "outbox": {"select": ALL, "insert": ALL, "update": _OUTBOX_UPDATE, "delete": ALL},
+        "alarms": {"select": ALL, "insert": ALL, "delete": ALL},
+        "dead_letters": {"select": ("dead_letter_id", "received_at"), "delete": ALL},
         "idempotency": {"select": ("user_id", "scope", "key", "created_at"), "delete": ALL},
         "sessions": {"select": ("session_id", "expires_at"), "delete": ALL},
         "refresh_tokens": {"select": ("session_id",), "delete": ALL},
@@ -232,7 +234,6 @@ APPEND_ONLY = (
     "settlements",
     "settlement_batches",
     "settlement_lines",
-    "inbox",
     "ghosts",
 )
 

@@ -1,12 +1,14 @@
 """Every table of the shop, as SQLAlchemy Core metadata.
 
 Tests prove that the migrations create exactly these tables.  No function imports this module, since
-SQLAlchemy would slow every cold start.  The comment on each table names its one writer.
+SQLAlchemy would slow every cold start.  The comment on each table names its one writer, and its
+``info`` says what keeps it from growing for ever: see ``retention_of``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import (
     BigInteger,
@@ -46,6 +48,64 @@ from shop.primitives.statuses import (
 )
 
 METADATA = MetaData(schema="shop")
+RETENTION = "retention"
+
+
+@dataclass(frozen=True)
+class DeletedAfter:
+    """The due job ``retention`` of that name deletes rows whose ``column`` is older than ``age``.
+
+    ``age`` is a PostgreSQL interval.  The job is due an hour later, to delete many rows at once.
+    """
+
+    age: str
+    column: str
+    job: str
+
+
+@dataclass(frozen=True)
+class DeletedWith:
+    """Rows are deleted with the row of another table that they belong to."""
+
+    table: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows are never deleted: why, and how the table is partitioned when it has become large."""
+
+    reason: str
+    partition_plan: str
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """The table does not grow with orders, events or requests."""
+
+    by: str
+
+
+Retention = tuple[DeletedAfter, ...] | DeletedWith | Kept | Bounded
+
+
+def retention_of(table: Table) -> Retention:
+    """What keeps a table from growing for ever; KeyError for a table that does not declare it."""
+    retention: Retention = table.info[RETENTION]
+    return retention
+
+
+def deletions_of(table: Table) -> tuple[DeletedAfter, ...]:
+    """The rules by which the due job ``retention`` deletes rows of a table."""
+    retention = retention_of(table)
+    return retention if isinstance(retention, tuple) else ()
+
+
+# Korean law (the Act on Consumer Protection in Electronic Commerce, enforcement decree article 6)
+# demands records of contracts and payments for five years; the checks compare all of them.
+_RECORDS = "record of a contract or a payment, to be kept for five years and compared by the checks"
+_BY_ORDER = "range of order_id, a UUIDv7 and so a time: one partition a quarter, old ones detached"
+_BY_OWN_ID = "range of the primary key, a UUIDv7 and so a time: one partition a quarter"
+_BY_SEQ = "range of seq, which grows with time: one partition for every 100,000,000 rows"
 
 NOW = text("now()")
 
@@ -81,6 +141,11 @@ users = Table(
     CheckConstraint(_one_of("role", ROLES), name="known_role"),
     CheckConstraint("email_key = lower(email_key)", name="email_key_is_folded"),
     comment="writer: accounts",
+    info={
+        RETENTION: Kept(
+            "accounts; closing one deactivates it", "hash of user_id, from 100,000,000 accounts on"
+        )
+    },
 )
 
 sessions = Table(
@@ -94,6 +159,7 @@ sessions = Table(
     Index("sessions_by_user", "user_id", postgresql_where=text("revoked_at is null")),
     Index("sessions_by_expiry", "expires_at"),
     comment="writer: accounts",
+    info={RETENTION: (DeletedAfter("30 days", "expires_at", "sessions"),)},
 )
 
 refresh_tokens = Table(
@@ -111,6 +177,7 @@ refresh_tokens = Table(
     Index("refresh_tokens_by_session", "session_id"),
     CheckConstraint("octet_length(token_hash) = 32", name="token_hash_is_sha256"),
     comment="writer: accounts",
+    info={RETENTION: DeletedWith("sessions")},
 )
 
 login_failures = Table(
@@ -127,6 +194,7 @@ login_failures = Table(
     CheckConstraint("octet_length(account) = 32", name="account_is_sha256"),
     CheckConstraint("octet_length(source) = 32", name="source_is_sha256"),
     comment="writer: login_failures",
+    info={RETENTION: (DeletedAfter("15 minutes", "failed_at", "login_failures"),)},
 )
 
 # ---------------------------------------------------------------- catalogue and stock
@@ -138,6 +206,7 @@ categories = Table(
     _when("created_at"),
     CheckConstraint("char_length(name) between 1 and 50", name="category_name_length"),
     comment="writer: catalog",
+    info={RETENTION: Bounded("the range of goods")},
 )
 
 products = Table(
@@ -165,6 +234,11 @@ products = Table(
     Index("products_by_category", "category", "product_id", postgresql_where=text("active")),
     Index("products_by_price", "price_minor", "product_id", postgresql_where=text("active")),
     comment="writer: catalog",
+    info={
+        RETENTION: Bounded(
+            "the range of goods; products are deactivated, since orders refer to them"
+        )
+    },
 )
 
 stock = Table(
@@ -177,6 +251,7 @@ stock = Table(
     CheckConstraint("reserved >= 0", name="reserved_not_negative"),
     CheckConstraint("reserved <= on_hand", name="reserved_le_on_hand"),
     comment="writer: inventory",
+    info={RETENTION: Bounded("one row a product")},
 )
 
 cart_items = Table(
@@ -189,6 +264,7 @@ cart_items = Table(
     PrimaryKeyConstraint("user_id", "product_id"),
     CheckConstraint("qty between 1 and 1000", name="cart_qty_range"),
     comment="writer: carts",
+    info={RETENTION: Bounded("50 lines an account")},
 )
 
 # ---------------------------------------------------------------- orders
@@ -231,6 +307,7 @@ orders = Table(
     Index("orders_to_expire", "expires_at", postgresql_where=text("status = 'PENDING'")),
     Index("orders_to_finish", "updated_at", postgresql_where=text("status = 'CANCELLING'")),
     comment="writer: ordering.orders",
+    info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
 )
 
 order_lines = Table(
@@ -246,6 +323,7 @@ order_lines = Table(
     CheckConstraint("qty between 1 and 1000", name="line_qty_range"),
     CheckConstraint("unit_price_minor > 0", name="unit_price_is_positive"),
     comment="writer: ordering.orders",
+    info={RETENTION: Kept(_RECORDS, _BY_ORDER)},
 )
 
 reservations = Table(
@@ -264,6 +342,7 @@ reservations = Table(
     UniqueConstraint("order_id", "product_id", name="one_reservation_per_line"),
     Index("reservations_held", "product_id", postgresql_where=text("status = 'HELD'")),
     comment="writer: inventory",
+    info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
 )
 
 stock_moves = Table(
@@ -286,6 +365,7 @@ stock_moves = Table(
     UniqueConstraint("reservation_id", "kind", name="one_move_per_reservation"),
     Index("stock_moves_by_product", "product_id"),
     comment="writer: inventory; append only",
+    info={RETENTION: Kept("the sum of a product's moves is its stock", _BY_SEQ)},
 )
 
 # ---------------------------------------------------------------- money
@@ -344,6 +424,7 @@ payments = Table(
     ),
     Index("payments_by_age", "created_at"),
     comment="writer: ordering.payments",
+    info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
 )
 
 refunds = Table(
@@ -381,6 +462,7 @@ refunds = Table(
         postgresql_where=text("status in ('INTENT', 'UNKNOWN')"),
     ),
     comment="writer: ordering.refunds",
+    info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
 )
 
 ledger = Table(
@@ -407,6 +489,7 @@ ledger = Table(
     Index("ledger_by_order", "order_id"),
     Index("ledger_by_time", "posted_at"),
     comment="writer: ledger; append only; chained by trigger",
+    info={RETENTION: Kept("every posting is a link of a hash chain", _BY_SEQ)},
 )
 
 ledger_chains = Table(
@@ -416,6 +499,7 @@ ledger_chains = Table(
     Column("chain_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("hash", LargeBinary, nullable=False),
     comment="writer: the trigger on ledger",
+    info={RETENTION: Bounded("the sixteen chains")},
 )
 
 settlements = Table(
@@ -430,6 +514,7 @@ settlements = Table(
     _when("closed_at"),
     PrimaryKeyConstraint("day", "currency"),
     comment="writer: settlement; append only",
+    info={RETENTION: Bounded("one row a day and currency")},
 )
 
 # A day's postings in the order of their times; its settlement is the sum of its batches.
@@ -448,6 +533,7 @@ settlement_batches = Table(
     _when("settled_at"),
     PrimaryKeyConstraint("day", "batch", "currency"),
     comment="writer: settlement; append only",
+    info={RETENTION: Bounded("a few rows a day and currency")},
 )
 
 # Written before the day's row in settlements, so there is no foreign key; invariant I-19 compares.
@@ -459,6 +545,7 @@ settlement_lines = Table(
     Column("currency", CHAR(3), nullable=False),
     Index("settlement_lines_by_day", "day", "currency"),
     comment="writer: settlement; append only",
+    info={RETENTION: Kept("which postings a closed day contains", _BY_SEQ)},
 )
 
 # ---------------------------------------------------------------- events and idempotency keys
@@ -486,7 +573,14 @@ outbox = Table(
     ),
     Index("outbox_by_order", "order_id"),
     Index("outbox_done", "done_at", postgresql_where=text("done_at is not null")),
+    Index("outbox_quarantined", "parked_at", postgresql_where=text("parked_at is not null")),
     comment="writer: outbox",
+    info={
+        RETENTION: (
+            DeletedAfter("30 days", "done_at", "outbox"),
+            DeletedAfter("30 days", "parked_at", "quarantined"),
+        )
+    },
 )
 
 subscriptions = Table(
@@ -496,6 +590,7 @@ subscriptions = Table(
     Column("consumer", Text, nullable=False),
     PrimaryKeyConstraint("type", "consumer"),
     comment="writer: tools.migrate (from the specs)",
+    info={RETENTION: Bounded("the subscriptions of the specs")},
 )
 
 inbox = Table(
@@ -509,6 +604,7 @@ inbox = Table(
     PrimaryKeyConstraint("consumer", "source", "event_id"),
     Index("inbox_by_age", "received_at"),
     comment="writer: inbox; append only",
+    info={RETENTION: (DeletedAfter("60 days", "received_at", "inbox"),)},
 )
 
 idempotency = Table(
@@ -531,6 +627,7 @@ idempotency = Table(
     ),
     Index("idempotency_by_age", "created_at"),
     comment="writer: idempotency",
+    info={RETENTION: (DeletedAfter("7 days", "created_at", "idempotency"),)},
 )
 
 allowed_transitions = Table(
@@ -542,6 +639,7 @@ allowed_transitions = Table(
     Column("event_type", Text),
     PrimaryKeyConstraint("entity", "from_status", "to_status"),
     comment="writer: the migrations",
+    info={RETENTION: Bounded("the declared transitions")},
 )
 
 transitions = Table(
@@ -569,6 +667,7 @@ transitions = Table(
     Index("transitions_by_entity", "entity_id", "seq"),
     Index("transitions_by_order", "order_id", "seq"),
     comment="writer: transitions; append only",
+    info={RETENTION: Kept("the history of every order, compared by the checks", _BY_SEQ)},
 )
 
 # ---------------------------------------------------------------- operations
@@ -589,7 +688,9 @@ dead_letters = Table(
     _when("received_at"),
     _when("replayed_at", nullable=True),
     UniqueConstraint("source", "event_id", "destination", name="one_dead_letter_per_consumer"),
+    Index("dead_letters_by_age", "received_at"),
     comment="writer: dead_letters",
+    info={RETENTION: (DeletedAfter("90 days", "received_at", "dead_letters"),)},
 )
 
 alarms = Table(
@@ -602,6 +703,7 @@ alarms = Table(
     _when("raised_at"),
     _when("resolved_at", nullable=True),
     Index("alarms_open", "raised_at", postgresql_where=text("resolved_at is null")),
+    Index("alerts_resolved", "resolved_at", postgresql_where=text("resolved_at is not null")),
     Index(
         "one_open_alarm",
         "kind",
@@ -610,6 +712,7 @@ alarms = Table(
         postgresql_where=text("resolved_at is null"),
     ),
     comment="writer: alarms",
+    info={RETENTION: (DeletedAfter("180 days", "resolved_at", "alarms"),)},
 )
 
 reconciliation = Table(
@@ -620,6 +723,7 @@ reconciliation = Table(
     _when("ran_at"),
     _when("next_run_at", default=False),
     comment="writer: reconciliation",
+    info={RETENTION: Bounded("one row a payment provider")},
 )
 
 ghosts = Table(
@@ -632,4 +736,5 @@ ghosts = Table(
     CheckConstraint("amount_minor >= 0", name="ghost_amount_is_not_negative"),
     CheckConstraint("(amount_minor > 0) = (currency is not null)", name="money_has_a_currency"),
     comment="writer: ghosts; append only",
+    info={RETENTION: Bounded("the unmatched charges that operators close by hand")},
 )

@@ -5,6 +5,8 @@ Their columns never change, so each can be replaced while functions read it.
 
 from __future__ import annotations
 
+from shop.schema.tables import METADATA, deletions_of
+
 # Everything that has to happen without a request; an idle shop has no due row.
 #
 # Each branch reads the rows that are due by a partial index, or one end of an index by a scalar
@@ -13,7 +15,7 @@ from __future__ import annotations
 #
 # Days are closed oldest first, so the first posting after the last closed day is on the only day
 # that can be due.
-DUE_WORK = """
+_DUE_STATES = """
 create or replace view shop.due_work (kind, id, due_at) as
   select 'outbox', event_id::text, next_try_at from shop.outbox
     where done_at is null and parked_at is null
@@ -53,19 +55,23 @@ create or replace view shop.due_work (kind, id, due_at) as
   select 'reconcile', r.provider, least(r.next_run_at, interval '5 minutes' + (
       select min(p.created_at) from shop.payments p where p.created_at > r.ran_at))
     from shop.reconciliation r
-  union all
-  select 'retention', 'idempotency', oldest + interval '7 days 1 hour'
-    from (select min(created_at) as oldest from shop.idempotency) i where oldest is not null
-  union all
-  select 'retention', 'login_failures', oldest + interval '1 hour'
-    from (select min(failed_at) as oldest from shop.login_failures) f where oldest is not null
-  union all
-  select 'retention', 'outbox', oldest + interval '30 days 1 hour'
-    from (select min(done_at) as oldest from shop.outbox where done_at is not null) o
-    where oldest is not null
-  union all
-  select 'retention', 'sessions', oldest + interval '30 days 1 hour'
-    from (select min(expires_at) as oldest from shop.sessions) s where oldest is not null
 """
 
-VIEWS = (DUE_WORK,)
+# A partial index on the column is only used when the query says that it is not null.
+_DUE_DELETIONS = """
+  union all
+  select 'retention', '{job}', oldest + interval '{age}' + interval '1 hour'
+    from (select min({column}) as oldest from shop.{table} where {column} is not null) r
+    where oldest is not null
+"""
+
+
+def _due_deletions() -> str:
+    return "".join(
+        _DUE_DELETIONS.format(job=rule.job, age=rule.age, column=rule.column, table=table.name)
+        for table in METADATA.sorted_tables
+        for rule in deletions_of(table)
+    )
+
+
+VIEWS = (_DUE_STATES + _due_deletions(),)

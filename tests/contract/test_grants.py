@@ -60,6 +60,13 @@ def test_no_role_updates_or_deletes_append_only_rows() -> None:
             assert not {"update", "delete", "truncate"} & set(tables.get(table, {})), (role, table)
 
 
+def test_only_the_relay_deletes_rows_of_the_inbox_and_no_role_updates_them() -> None:
+    rights = {(role, right) for role, tables in GRANTS.items() for right in tables.get("inbox", {})}
+
+    assert {role for role, right in rights if right in ("delete", "truncate")} == {"shop_relay"}
+    assert not {role for role, right in rights if right == "update"}
+
+
 def test_row_security_is_forced(database_url: str) -> None:
     rows = _rows(
         database_url,

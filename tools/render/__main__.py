@@ -24,6 +24,7 @@ RENDERERS = (
     "observability",
     "openfaas",
     "reference",
+    "tables",
 )
 # these folders hold generated files and READMEs only: any other file is an orphan
 GENERATED_FOLDERS = (
