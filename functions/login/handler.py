@@ -15,7 +15,6 @@ from shop.adapters.tokens import public_keys, unauthenticated
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
 from shop.primitives.messages import Caller, Request, Response
-from shop.runtime.rate_limit import network_of
 
 if TYPE_CHECKING:
     from functions.login.schema import Login, Logout, Refresh
@@ -38,9 +37,7 @@ def log_in(request: Request[Login, None], context: RequestContext) -> Response:
     issuer = context.services.token_issuer
     proof = DeviceProof(issuer.derive_key("login device"), email_key, request.now)
     device = proof.device_in(request.headers.get("cookie"))
-    attempt = login_failures.attempt_on(
-        email_key, device=device, network=network_of(request.client)
-    )
+    attempt = login_failures.attempt_on(email_key, device=device, network=request.client)
     account = _verify_credentials(request, context, attempt)
     caller, refresh_token = _open_session(request, context, attempt, account)
     set_cookie = proof.set_cookie(device or new_uuid().hex)

@@ -21,6 +21,7 @@ LOCAL_ISSUER = "https://shop.local"
 WHOLE_DIGITS_MAX = 10
 
 SettlementsAuth = Literal["finance", "customer", "public"]
+ForwardedHeader = Literal["x-forwarded-for", "forwarded"]
 
 
 class ConfigurationError(Exception):
@@ -89,6 +90,7 @@ class Settings:
     settlements_auth: SettlementsAuth = "finance"
     common_passwords_allowed: bool = False
     trusted_hops: int = 1
+    forwarded_header: ForwardedHeader = "x-forwarded-for"
     business_time_zone: str = "Asia/Seoul"
     currency: str = "KRW"
     open_orders_max: int = 10
@@ -106,6 +108,7 @@ CHOICES = {
     "profile": ("local", "prod"),
     "payment_provider": ("sandbox", "stripe"),
     "settlements_auth": ("finance", "customer", "public"),
+    "forwarded_header": ("x-forwarded-for", "forwarded"),
 }
 VARIABLES = {"profile": "SHOP_PROFILE", "crash": "SHOP_CRASH"}
 ALIASES = {"broker_url": "K_SINK"}

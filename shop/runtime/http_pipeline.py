@@ -23,6 +23,7 @@ from shop.primitives.failpoints import Failpoint
 from shop.primitives.messages import Caller, Request, Response
 from shop.runtime import authentication, log, rate_limit, request_validation
 from shop.runtime import http_messages as http
+from shop.runtime.client_address import client_network
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.idempotency_policy import KeyClaim, request_in_progress
 from shop.runtime.request_context import RequestContext
@@ -102,7 +103,7 @@ def _validate(
         route=operation.route.path,
         path=path,
         headers=http_request.headers,
-        client=rate_limit.client_address(http_request, settings.trusted_hops),
+        client=client_network(http_request, settings),
         now=utc_now(),
         traceparent=traceparent,
         query=request_validation.parse_query(operation, http_request),

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from shop.primitives.errors import ClientError
+from shop.runtime.client_address import client_network
 
 if TYPE_CHECKING:
     from shop.primitives.messages import Caller
@@ -34,8 +35,8 @@ def count_request(
     limit = services.settings.rate_limit_per_minute * (PROVIDER_FACTOR if is_provider else 1)
     if limit == 0:
         return {}
-    address = client_address(http_request, services.settings.trusted_hops)
-    client = f"user:{caller.user_id}" if caller else f"address:{network_of(address)}"
+    network = client_network(http_request, services.settings)
+    client = f"user:{caller.user_id}" if caller else f"address:{network}"
     now = time.time()
     window, elapsed = int(now // WINDOW_SECONDS), now % WINDOW_SECONDS
     current, previous = services.counters.increment_and_read(
@@ -68,27 +69,3 @@ def retry_after_seconds(limit: int, current: int, previous: int, elapsed: float)
         return int(WINDOW_SECONDS * (1 - (limit - current) / previous) - elapsed) + 1
     next_window = WINDOW_SECONDS - elapsed
     return int(next_window + WINDOW_SECONDS * (1 - limit / current)) + 1
-
-
-def client_address(http_request: HttpRequest, trusted_hops: int) -> str:
-    """The address that the outermost trusted hop saw; what clients wrote before it is ignored."""
-    if trusted_hops <= 0:
-        return http_request.peer
-    listed = http_request.headers.get("x-forwarded-for", "").split(",")
-    hops = [hop.strip() for hop in listed if hop.strip()]
-    return hops[-trusted_hops] if len(hops) >= trusted_hops else http_request.peer
-
-
-def network_of(address: str) -> str:
-    """The client's network: its IPv4 address, or the /64 of its IPv6 address."""
-    if ":" not in address:
-        return address
-    import ipaddress  # needed for IPv6 clients only
-
-    try:
-        parsed = ipaddress.IPv6Address(address.strip("[]").partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((parsed, 64), strict=False))

@@ -24,7 +24,7 @@ from shop.adapters.passwords import HASHES_AT_ONCE
 from shop.adapters.tokens import TokenVerifier
 from shop.login_failures import NETWORK_FAILURES_MAX, attempt_on
 from shop.registry import all_specs, spec_of
-from shop.runtime.rate_limit import network_of
+from shop.runtime.client_address import network_of
 from tests.harness import (
     AUDIENCE,
     ISSUER,

@@ -130,9 +130,47 @@ def test_ipv6_clients_are_counted_per_network(make_shop: MakeShop, clock: Clock)
     answers = [ask(shop, f"{network}::{i:x}").status for i in range(1, 6)]
 
     assert answers == [200] * 3 + [429] * 2
-    assert rate_limit.network_of("::ffff:192.0.2.1") == "192.0.2.1"
-    assert rate_limit.network_of("[2001:db8::1]") == "2001:db8::/64"
-    assert rate_limit.network_of("not:an:address") == "not:an:address"
+
+
+@pytest.mark.parametrize("form", ["{}:{}", "[::ffff:{}]:{}", '"[::ffff:{}]:{}"'])
+def test_client_is_counted_once_whatever_port_its_proxy_writes(
+    make_shop: MakeShop, clock: Clock, form: str
+) -> None:
+    header = "forwarded" if form.startswith('"') else "x-forwarded-for"
+    prefix = "proto=https;For=" if header == "forwarded" else ""
+    shop, client = make_shop(rate_limit_per_minute=3, forwarded_header=header), address()
+
+    answers = [
+        shop.call("GET", "/categories", headers={header: prefix + form.format(client, port)}).status
+        for port in range(40_001, 40_006)
+    ]
+
+    assert answers == [200] * 3 + [429] * 2
+
+
+def test_clients_with_unreadable_addresses_share_one_limit(
+    make_shop: MakeShop, clock: Clock
+) -> None:
+    shop = make_shop(rate_limit_per_minute=3)
+
+    answers = [ask(shop, f"_hidden{i}").status for i in range(5)]
+
+    assert answers == [200] * 3 + [429] * 2
+
+
+def test_header_that_the_proxies_do_not_write_is_ignored(make_shop: MakeShop, clock: Clock) -> None:
+    shop, client = make_shop(rate_limit_per_minute=3), address()
+
+    answers = [
+        shop.call(
+            "GET",
+            "/categories",
+            headers={"x-forwarded-for": client, "forwarded": f"for={address()}"},
+        ).status
+        for _ in range(5)
+    ]
+
+    assert answers == [200] * 3 + [429] * 2
 
 
 @pytest.mark.parametrize("redis_is", ["there", "gone"])

@@ -53,7 +53,8 @@ DESCRIPTIONS = {
         "and Compose set."
     ),
     "settlements_auth": "Who may read settlements. `prod` accepts `finance` only.",
-    "trusted_hops": "Number of last entries of `X-Forwarded-For` that trusted proxies wrote.",
+    "trusted_hops": "Number of last entries of the forwarding header that trusted proxies wrote.",
+    "forwarded_header": "The header to which those proxies append; the other one is ignored.",
     "business_time_zone": "Time zone of the business day; fixed once the first day is closed.",
     "currency": "The shop's currency, ISO 4217.",
     "open_orders_max": "Open orders per account at most; 0 is no limit.",
