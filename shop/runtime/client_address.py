@@ -1,8 +1,8 @@
 """The network of a client, which limits count by: an IPv4 address, or the /64 of an IPv6 address.
 
 Proxies append the address that they saw to ``X-Forwarded-For`` or to ``Forwarded`` (RFC 7239), in
-various forms: with a port, in brackets, quoted, or as an IPv4-mapped IPv6 address.  Only the entries
-that trusted hops appended are used.
+various forms: with a port, in brackets, quoted, or as an IPv4-mapped IPv6 address.  Only the
+entries that trusted hops appended are used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The client's network: every form in which proxies write addresses, and one bucket for the rest."""
+"""The client's network: every form that proxies write, and one bucket for the rest."""
 
 # That a warning was logged is not visible otherwise.
 # pyright: reportPrivateUsage=false
