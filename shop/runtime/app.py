@@ -7,6 +7,7 @@ line in the log.
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from shop.runtime.routing import Router, allow_header, method_not_allowed
 from shop.runtime.telemetry import Telemetry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from shop.primitives.spec import FunctionSpec
     from shop.runtime.message_context import MessageContext
     from shop.runtime.services import Services
@@ -45,6 +48,7 @@ class App:
         # from the start of the process until it was ready, set by the server
         self.ready_seconds: float | None = None
         self.router = Router(specs)
+        self._cors = _cors_of(services)
         self._receives_events = any(spec.receives_events for spec in specs)
         self._has_responded = False
 
@@ -86,7 +90,7 @@ class App:
         except Exception as error:
             client_error = _unexpected(error, message.route)
             response = problem(client_error, instance=http_request.path[:200])
-        return self._conclude(message, response)
+        return self._conclude(http_request, message, response)
 
     def reject(self, http_request: HttpRequest, error: ClientError) -> HttpResponse:
         """The server's own error in response to a request that is not begun."""
@@ -94,7 +98,9 @@ class App:
             http_request.method, http_request.headers.get("traceparent", "")
         )
         message_context.begin(message)
-        return self._conclude(message, problem(error, instance=http_request.path[:200]))
+        return self._conclude(
+            http_request, message, problem(error, instance=http_request.path[:200])
+        )
 
     def _dispatch(self, http_request: HttpRequest, message: MessageContext) -> HttpResponse:
         """Routes the request to its pipeline; notes the route for the log and the metrics."""
@@ -127,10 +133,14 @@ class App:
 
         return handle_delivery(self.services, self.specs, http_request, message)
 
-    def _conclude(self, message: MessageContext, response: HttpResponse) -> HttpResponse:
+    def _conclude(
+        self, http_request: HttpRequest, message: MessageContext, response: HttpResponse
+    ) -> HttpResponse:
         """Writes the request's line to the log and passes its record to metrics and traces."""
         for name, text in SECURITY_HEADERS.items():
             response.headers.setdefault(name, text)
+        if self._cors is not None:
+            response.headers |= self._cors(http_request.method, http_request.headers)
         is_first, self._has_responded = not self._has_responded, True
         message.finish(response.status)
         if is_first and self.ready_seconds is not None:
@@ -154,6 +164,16 @@ class App:
         message_context.end()
         self.telemetry.finish(message)
         return response
+
+
+def _cors_of(services: Services) -> Callable[[str, Mapping[str, str]], dict[str, str]] | None:
+    """What makes the headers of CORS, None where no origin is allowed."""
+    if not services.settings.cors_origins:
+        return None
+    from shop.primitives import cors
+
+    origins = cors.parse_origins(services.settings.cors_origins)
+    return partial(cors.response_headers, origins)
 
 
 def _milliseconds(seconds: float | None) -> int | None:

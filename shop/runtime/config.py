@@ -89,6 +89,8 @@ class Settings:
     idempotency_key_required: bool = False
     settlements_auth: SettlementsAuth = "finance"
     common_passwords_allowed: bool = False
+    unknown_query_parameters_ignored: bool = True
+    cors_origins: str = ""
     trusted_hops: int = 1
     forwarded_header: ForwardedHeader = "x-forwarded-for"
     business_time_zone: str = "Asia/Seoul"
@@ -260,6 +262,7 @@ def _rejected_in_prod(
         and settings.payment_provider_url.startswith("http:"),
         "SETTLEMENTS_AUTH must be finance": settings.settlements_auth != "finance",
         "COMMON_PASSWORDS_ALLOWED must not be true": settings.common_passwords_allowed,
+        "CORS_ORIGINS must begin with https": "http:" in settings.cors_origins,
         "RATE_LIMIT_PER_MINUTE must not be 0": settings.rate_limit_per_minute == 0,
         "BROKER_URL (or K_SINK) must be given": "announces" in needs and not settings.broker_url,
     }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import NoReturn, cast
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 from shop.primitives.errors import ClientError
 
@@ -168,8 +168,14 @@ def _depth(document: object) -> int:
     return deepest
 
 
-def parse_query(query: str) -> dict[str, str]:
-    """The query's parameters; 400 when one is repeated or not UTF-8."""
+def parse_query(query: str, *, known: Collection[str] | None = None) -> dict[str, str]:
+    """The query's parameters; 400 when one is repeated or not UTF-8.
+
+    With ``known`` all others are left out unread, whatever their values are encoded in.
+    """
+    if known is not None:
+        fields = query.split("&")
+        query = "&".join(f for f in fields if unquote_plus(f.partition("=")[0]) in known)
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=50)
     except (ValueError, UnicodeDecodeError) as error:

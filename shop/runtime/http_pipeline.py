@@ -106,7 +106,9 @@ def _validate(
         client=client_network(http_request, settings),
         now=utc_now(),
         traceparent=traceparent,
-        query=request_validation.parse_query(operation, http_request),
+        query=request_validation.parse_query(
+            operation, http_request, ignores_unknown=settings.unknown_query_parameters_ignored
+        ),
         body=request_validation.parse_body(operation, http_request, raw_body),
         raw_body=raw_body,
         caller=caller,

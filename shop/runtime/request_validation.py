@@ -27,9 +27,14 @@ def parse_body(operation: Operation, http_request: HttpRequest, raw_body: bytes)
     return _validate(operation.body_model, document, status=422, code="INVALID")
 
 
-def parse_query(operation: Operation, http_request: HttpRequest) -> Any:
-    """The validated query, None where the route has none; 400 for anything else."""
-    parameters = http.parse_query(http_request.query)
+def parse_query(operation: Operation, http_request: HttpRequest, *, ignores_unknown: bool) -> Any:
+    """The validated query, None where the route has none; 400 for anything else.
+
+    Public reads may ignore unknown parameters: those that trackers add to links.
+    """
+    is_public_read = operation.route.auth == "public" and operation.route.method == "GET"
+    known = operation.query_names if ignores_unknown and is_public_read else None
+    parameters = http.parse_query(http_request.query, known=known)
     if operation.query_model is not None:
         return _validate(operation.query_model, parameters, status=400, code="BAD_QUERY")
     if parameters:

@@ -48,6 +48,13 @@ class Operation:
         """The model of the query string, or None."""
         return getattr(self._module("schema"), self.route.query) if self.route.query else None
 
+    @cached_property
+    def query_names(self) -> frozenset[str]:
+        """The names of the query's parameters."""
+        model = self.query_model
+        fields = model.model_fields if model else {}
+        return frozenset(field.alias or name for name, field in fields.items())
+
     @property
     def scope(self) -> str:
         """Method and route: the scope of an idempotency key, and the route's name in the log."""

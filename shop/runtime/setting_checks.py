@@ -156,6 +156,12 @@ def check_time_zone(text: str) -> None:
         raise ValueError("is not an IANA time zone such as Asia/Seoul") from None
 
 
+def _check_origins(text: str) -> None:
+    from shop.primitives.cors import parse_origins
+
+    parse_origins(text)
+
+
 def _check_currency(text: str) -> None:
     if not CURRENCY.fullmatch(text):
         raise ValueError("is not three capital letters (ISO 4217)")
@@ -186,5 +192,6 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "payment_webhook_secret": _check_printable,
     "business_time_zone": check_time_zone,
     "currency": _check_currency,
+    "cors_origins": _check_origins,
     "otel_exporter_otlp_endpoint": _check_http_url,
 }

@@ -16,6 +16,15 @@ import pytest
 
 from shop.registry import all_specs
 from tests.flows.envoy_process import ENVOY, Edge, echo, edge
+from tests.flows.test_cors import (
+    MAY_CALL,
+    MAY_NOT,
+    MAY_READ,
+    OTHER,
+    OURS,
+    PREFLIGHT,
+    cors_in,
+)
 from tests.function_process import ProcessHarness, running_function
 from tests.harness import cloned_database
 from tests.tools.payment_simulator.simulator_process import SimulatorProcess
@@ -252,6 +261,37 @@ def test_requests_above_the_rate_of_one_address_get_429(front: Front, tmp_path: 
     assert 30 <= len(refused) <= 40
     assert problem(refused[0])["error"] == "RATE_LIMITED"
     assert refused[0][1]["retry-after"] == "1"
+
+
+def test_scripts_of_allowed_origins_may_call_functions_and_read_the_edges_own_errors(
+    front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", f"{OURS}, http://localhost:3000")
+    place = front.edge.place
+    ports = {spec.name: place.address_of(spec)[1] for spec in all_specs()}
+    addresses = {name: ports[name] for name in ("login", ECHOING)}
+    with edge(tmp_path, addresses) as allowing:
+        for method, path, status in (
+            ("GET", "/api-docs", 200),
+            ("GET", "/cart", 401),
+            ("GET", "/nothing", 404),
+            ("DELETE", "/products", 405),
+            ("GET", "/products", 503),
+        ):
+            for origin, expected in ((OURS, MAY_READ), (OTHER, MAY_NOT)):
+                seen, headers, _ = allowing.request(method, path, headers={"origin": origin})
+                assert (seen, cors_in(headers)) == (status, expected), (path, origin)
+        for origin, expected in ((OURS, MAY_CALL), (OTHER, MAY_NOT)):
+            asked = {"origin": origin, **PREFLIGHT}
+            seen, headers, _ = allowing.request("OPTIONS", "/products/1", headers=asked)
+            assert (seen, cors_in(headers)) == (204, expected), origin
+
+
+def test_edge_sends_no_header_of_cors_by_default(front: Front) -> None:
+    for method in ("GET", "OPTIONS"):
+        asked = {"origin": OURS, **PREFLIGHT}
+        _, headers, _ = front.edge.request(method, "/cart", headers=asked)
+        assert cors_in(headers) == {}
 
 
 def test_metrics_port_serves_metrics_and_no_admin_path(

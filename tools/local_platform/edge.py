@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from shop.primitives.cors import response_headers
 from shop.primitives.spec import FunctionSpec
 from tools.local_platform.activator import Activator
 from tools.local_platform.activity_log import ActivityLog
@@ -100,8 +101,12 @@ def edge(
     activator: Activator,
     activity_log: ActivityLog,
     on_traffic: Callable[[], None],
+    cors_origins: frozenset[str] = frozenset(),
 ) -> Application:
-    """The ASGI application of the public port."""
+    """The ASGI application of the public port.
+
+    Scripts of ``cors_origins`` may read its own responses, as functions allow for theirs.
+    """
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         activity_log.count("requests")
@@ -109,9 +114,23 @@ def edge(
         response = _own_resource(activity_log, scope)
         if response is None:
             response = await _respond(routes, activator, scope, receive)
+        if cors_origins:
+            response = _with_cors(response, cors_origins, scope)
         await reply(send, _without_hop_by_hop(response), is_head=scope["method"] == "HEAD")
 
     return application
+
+
+def _with_cors(response: HttpResponse, origins: frozenset[str], scope: Scope) -> HttpResponse:
+    """The response with the headers of CORS that it does not have yet."""
+    received = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+    present = {name.lower() for name, _ in response.headers}
+    added = [
+        (name.encode(), value.encode())
+        for name, value in response_headers(origins, scope["method"], received).items()
+        if name.encode() not in present
+    ]
+    return HttpResponse(response.status, [*response.headers, *added], response.body)
 
 
 def _own_resource(activity_log: ActivityLog, scope: Scope) -> HttpResponse | None:

@@ -23,6 +23,7 @@ import psycopg
 from psycopg import sql
 
 from shop.adapters.signatures import Signer
+from shop.primitives.cors import parse_origins
 from shop.primitives.spec import FunctionSpec
 from shop.runtime.config import ConfigurationError, load
 from tools.local_platform.activator import Activator, FunctionLaunch, ScalingLimits
@@ -250,10 +251,21 @@ async def start_platform(
     await stack.enter_async_context(loops)
     _write_addresses(config.data, endpoints)
     application = edge(
-        RouteTable(config.specs), activator, activity_log, platform.clock.note_traffic
+        RouteTable(config.specs),
+        activator,
+        activity_log,
+        platform.clock.note_traffic,
+        _cors_origins(),
     )
     await stack.enter_async_context(serving(application, public))
     return platform
+
+
+def _cors_origins() -> frozenset[str]:
+    try:
+        return parse_origins(os.environ.get("CORS_ORIGINS", ""))
+    except ValueError as error:
+        raise StartupFailed(f"CORS_ORIGINS {error}") from None
 
 
 def _write_addresses(data: Path, endpoints: Endpoints) -> None:

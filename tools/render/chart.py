@@ -13,7 +13,7 @@ from tools.render.dashboards import dashboard_files
 from tools.render.documents import yaml_text
 from tools.render.eventing import clock_name, event_type_name, trigger_name
 from tools.render.events import schema_of
-from tools.render.gateway import match
+from tools.render.gateway import matches
 from tools.render.keda import SWEEPER, due_query
 from tools.render.objects import (
     domain_of,
@@ -78,6 +78,6 @@ def _function(spec: FunctionSpec) -> dict[str, Any]:
         "schedules": [
             {"name": clock_name(s), "schedule": s.name, "cron": s.cron} for s in spec.schedules
         ],
-        "routes": [match(route) for route in spec.routes],
+        "routes": matches(spec),
     }
     return {**described, "dueQuery": due_query(spec)} if spec.name == SWEEPER else described

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from shop.primitives import cors
 from shop.primitives.spec import FunctionSpec, Route
 from shop.registry import all_specs
 from tools.render.documents import yaml_text
@@ -79,6 +80,42 @@ WITH_RETRY_AFTER = (429, 503)
 # Functions validate optional tokens; for settlements a setting decides whether one is required.
 TOKEN_REQUIRED = ("customer", "staff", "support", "finance")
 TOKEN_OPTIONAL = "settlements"  # noqa: S105 (the name of a policy)
+
+# Envoy's filter for CORS has its origins in the configuration; this one reads the environment of
+# the edge, where they are a setting.  Scripts of an origin may read the edge's own errors too.
+CORS = f"""
+local allowed = {{}}
+for origin in string.gmatch(os.getenv("CORS_ORIGINS") or "", "[^,%s]+") do
+  allowed[origin] = true
+end
+local is_on = next(allowed) ~= nil
+
+function envoy_on_request(handle)
+  if not is_on then return end
+  local headers = handle:headers()
+  local seen = handle:streamInfo():dynamicMetadata()
+  seen:set("cors", "origin", headers:get("origin") or "")
+  local is_preflight = headers:get(":method") == "OPTIONS"
+    and headers:get("access-control-request-method") ~= nil
+  seen:set("cors", "is_preflight", is_preflight)
+end
+
+function envoy_on_response(handle)
+  if not is_on then return end
+  local headers = handle:headers()
+  headers:replace("vary", "Origin")
+  local seen = handle:streamInfo():dynamicMetadata():get("cors")
+  if seen == nil or not allowed[seen["origin"]] then return end
+  headers:replace("access-control-allow-origin", seen["origin"])
+  if seen["is_preflight"] then
+    headers:replace("access-control-allow-methods", "{cors.METHODS}")
+    headers:replace("access-control-allow-headers", "{cors.REQUEST_HEADERS}")
+    headers:replace("access-control-max-age", "{cors.PREFLIGHT_SECONDS}")
+  else
+    headers:replace("access-control-expose-headers", "{cors.RESPONSE_HEADERS}")
+  end
+end
+"""
 
 Config = dict[str, Any]
 
@@ -265,6 +302,7 @@ def _connection_manager(specs: list[FunctionSpec], settings: EdgeSettings) -> Co
 
 def _filters(specs: list[FunctionSpec], settings: EdgeSettings) -> list[Config]:
     filters = {
+        "lua": _typed("filters.http.lua.v3.Lua", default_source_code={"inline_string": CORS}),
         "header_mutation": _header_removal(),
         "local_ratelimit": _rate_limit(settings),
         "jwt_authn": _token_validation(specs, settings),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from shop.primitives.spec import FunctionSpec, Route
+from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
 from tools.render.objects import (
     COLD_START_SECONDS,
@@ -60,7 +60,7 @@ def http_route(spec: FunctionSpec) -> Manifest:
     """The routes of one function, as matches of one rule."""
     host = f"{name_of(spec)}.{NAMESPACE}.svc.cluster.local"
     rule = {
-        "matches": [match(route) for route in spec.routes],
+        "matches": matches(spec),
         "filters": [
             {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [*STRIPPED]}},
             {"type": "URLRewrite", "urlRewrite": {"hostname": host}},
@@ -80,17 +80,30 @@ def http_route(spec: FunctionSpec) -> Manifest:
     }
 
 
-def match(route: Route) -> Manifest:
+def matches(spec: FunctionSpec) -> list[Manifest]:
+    """A match per route, and one for the OPTIONS requests of each path that no other spec has.
+
+    A function answers OPTIONS, and so the preflights of browsers, alike for all methods of a path.
+    """
+    owners = {route.path: other.name for other in reversed(all_specs()) for route in other.routes}
+    own_paths = dict.fromkeys(r.path for r in spec.routes if owners[r.path] == spec.name)
+    return [
+        *(_match(route.path, route.method) for route in spec.routes),
+        *(_match(path, "OPTIONS") for path in own_paths),
+    ]
+
+
+def _match(path: str, method: str) -> Manifest:
     """An exact match, or for a path with parameters an expression of one segment each."""
-    parts = [re.escape(part) for part in PARAMETER.split(route.path)]
+    parts = [re.escape(part) for part in PARAMETER.split(path)]
     expression = "[^/]+".join(parts).replace("\\-", "-")
-    is_exact = not PARAMETER.search(route.path)
-    path = (
-        {"type": "Exact", "value": route.path}
+    is_exact = not PARAMETER.search(path)
+    shape = (
+        {"type": "Exact", "value": path}
         if is_exact
         else {"type": "RegularExpression", "value": expression}
     )
-    return {"path": path, "method": route.method}
+    return {"path": shape, "method": method}
 
 
 def reference_grant() -> Manifest:

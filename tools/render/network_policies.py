@@ -22,6 +22,7 @@ SETTING_VALUES = {
     "BROKER_URL": INGRESS["imc"],
     "BUSINESS_TIME_ZONE": "Asia/Seoul",
     "COMMON_PASSWORDS_ALLOWED": "false",
+    "CORS_ORIGINS": "",
     "CURRENCY": "KRW",
     "DATABASE_PREPARE": "off",
     "IDEMPOTENCY_KEY_REQUIRED": "false",
@@ -34,6 +35,7 @@ SETTING_VALUES = {
     "RATE_LIMIT_PER_MINUTE": "120",
     "SETTLEMENTS_AUTH": "finance",
     "TRUSTED_HOPS": str(TRUSTED_HOPS),
+    "UNKNOWN_QUERY_PARAMETERS_IGNORED": "true",
 }
 
 

@@ -52,6 +52,14 @@ DESCRIPTIONS = {
         "Accept passwords that are easy to guess. `prod` rejects `true`, which the local platform "
         "and Compose set."
     ),
+    "unknown_query_parameters_ignored": (
+        "Public reads ignore query parameters that they do not know, such as those of trackers "
+        "(`fbclid`, `utm_source`); all other routes reject them always."
+    ),
+    "cors_origins": (
+        "Origins whose pages may call the shop from a browser, with commas between, such as "
+        "`https://www.shop.kr`; none by default, and no wildcard. `prod` requires `https`."
+    ),
     "settlements_auth": "Who may read settlements. `prod` accepts `finance` only.",
     "trusted_hops": "Number of last entries of the forwarding header that trusted proxies wrote.",
     "forwarded_header": "The header to which those proxies append; the other one is ignored.",

@@ -108,6 +108,7 @@ async def running_platform(
     limits: ScalingLimits | None = None,
     faults: DeliveryFaults | None = None,
     rule: DeliveryRule = FAST,
+    cors_origins: frozenset[str] = frozenset(),
 ) -> AsyncGenerator[PlatformUnderTest]:
     """Edge, activator and broker over the stub functions, with their files in ``folder``."""
     activity_log, faults = ActivityLog(quiet=True), faults or DeliveryFaults()
@@ -124,7 +125,7 @@ async def running_platform(
         broker = Broker(SPECS, activator, store, faults, activity_log, rule)
         idle = asyncio.create_task(activator.retire_idle_forever())
         await broker.resume()
-        application = edge(RouteTable(SPECS), activator, activity_log, lambda: None)
+        application = edge(RouteTable(SPECS), activator, activity_log, lambda: None, cors_origins)
         try:
             async with (
                 serving(application, public),
