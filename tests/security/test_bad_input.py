@@ -104,7 +104,10 @@ def schema_of(route: Route) -> dict[str, Any]:
 
 def rules_of(route: Route) -> Iterator[tuple[str, dict[str, Any], bool]]:
     """Name, rule and whether null is allowed, of each property of the body."""
-    for name, rule in schema_of(route)["properties"].items():
+    schema = schema_of(route)
+    for name, rule in schema["properties"].items():
+        if "$ref" in rule:
+            rule = schema["$defs"][rule["$ref"].removeprefix("#/$defs/")]
         options = rule.get("anyOf", [rule])
         plain = [option for option in options if option.get("type") != "null"]
         yield name, plain[0], len(plain) != len(options)
