@@ -2,13 +2,15 @@
 
 Writer of ``users``, ``sessions`` and ``refresh_tokens``.  A session is opened by a password,
 renewed by refresh tokens that are valid once each, and ended by log-out, by age, or by the reuse of
-a refresh token, which shows that it was copied (RFC 9700 section 4.14.2).
+a refresh token, which shows that it was copied (RFC 9700 section 4.14.2).  A client that sends one
+refresh token from two tabs at once, or again after a lost response, gets the same successor twice.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import os
 import re
 import unicodedata
@@ -22,6 +24,7 @@ NAME_LENGTH_MAX = 100
 MARKS_MAX = 4
 SESSION_DAYS = 30
 REFRESH_TOKEN_BYTES = 32
+REPETITION_SECONDS = 10
 
 # A dot-atom of at most 64 characters and a domain of letters, digits and hyphens with at least two
 # labels, ASCII only.  So two spellings that look alike cannot be two accounts, and lower case is
@@ -134,6 +137,22 @@ select session_id, user_id, role from used
 """,
 )
 
+# After a token's successor was used, no honest client repeats it.
+REPEAT = Query(
+    RenewedSession,
+    """
+select s.session_id, s.user_id, u.role
+from shop.refresh_tokens used
+join shop.refresh_tokens successor on successor.token_hash = %(new_hash)s
+  and successor.session_id = used.session_id and successor.used_at is null
+join shop.sessions s on s.session_id = used.session_id
+join shop.users u using (user_id)
+where used.token_hash = %(token_hash)s
+  and used.used_at > now() - make_interval(secs => %(seconds)s)
+  and s.revoked_at is null and s.expires_at > now() and u.active
+""",
+)
+
 REVOKE_REUSED = Command(
     """
 update shop.sessions set revoked_at = now()
@@ -232,6 +251,19 @@ def rotate(refresh_token: str, *, replacement: str) -> Statement[RenewedSession]
     return ROTATE(token_hash=_token_hash(refresh_token), new_hash=_token_hash(replacement))
 
 
+def repeat(refresh_token: str, *, replacement: str) -> Statement[RenewedSession]:
+    """Reads the session of a token replaced in the last seconds, whose successor is unused.
+
+    Send it after ``rotate`` returned no row: of two concurrent requests the second finds the
+    successor that the first one stored.
+    """
+    return REPEAT(
+        token_hash=_token_hash(refresh_token),
+        new_hash=_token_hash(replacement),
+        seconds=REPETITION_SECONDS,
+    )
+
+
 def revoke_reused(refresh_token: str) -> Statement[Row]:
     """Ends the session of a refresh token that was used before; commit it with the 401."""
     return REVOKE_REUSED(token_hash=_token_hash(refresh_token))
@@ -254,7 +286,16 @@ def delete_old_sessions(batch: int) -> Statement[Row]:
 
 def new_refresh_token() -> str:
     """A random refresh token of 256 bits."""
-    return base64.urlsafe_b64encode(os.urandom(REFRESH_TOKEN_BYTES)).rstrip(b"=").decode()
+    return _encode(os.urandom(REFRESH_TOKEN_BYTES))
+
+
+def successor_of(refresh_token: str, key: bytes) -> str:
+    """The one token that replaces a refresh token; computed with a secret key, so not stored."""
+    return _encode(hmac.digest(key, refresh_token.encode(), hashlib.sha256))
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _token_hash(refresh_token: str) -> bytes:

@@ -47,17 +47,22 @@ def log_in(request: Request[Login, None], context: RequestContext) -> Response:
 def refresh(request: Request[Refresh, None], context: RequestContext) -> Response:
     """200 with the next pair; 401 for a token that is unknown, ended or already used.
 
-    A used token also ends its session.
+    A used token also ends its session, unless it was used seconds ago and its successor is unused:
+    then two tabs sent it at once, or its response was lost, and the same successor is returned.
     """
-    used, replacement = request.body.refresh_token.get_secret_value(), accounts.new_refresh_token()
+    issuer = context.services.token_issuer
+    used = request.body.refresh_token.get_secret_value()
+    replacement = accounts.successor_of(used, issuer.derive_key("refresh token"))
     with context.transaction() as tx:
         renewed = tx.fetch_one(accounts.rotate(used, replacement=replacement))
+        if renewed is None:
+            renewed = tx.fetch_one(accounts.repeat(used, replacement=replacement))
         if renewed is None:
             tx.execute(accounts.revoke_reused(used))
     if renewed is None:
         raise _invalid("INVALID_REFRESH_TOKEN", "the refresh token is not valid")
     caller = Caller(renewed.user_id, renewed.role, renewed.session_id)
-    return _token_pair(context.services.token_issuer, caller, replacement)
+    return _token_pair(issuer, caller, replacement)
 
 
 def log_out(request: Request[Logout, None], context: RequestContext) -> Response:

@@ -28,7 +28,7 @@ class Login(Model):
 
 
 class Refresh(Model):
-    """A refresh token; it is valid once, and using it again ends its session."""
+    """A refresh token; it is valid once, and using it again after 10 seconds ends its session."""
 
     refresh_token: RefreshToken
 

@@ -20,6 +20,7 @@ from argon2 import PasswordHasher
 from psycopg import OperationalError
 
 from functions.login import handler
+from shop.accounts import REPETITION_SECONDS
 from shop.adapters.passwords import HASHES_AT_ONCE
 from shop.adapters.tokens import TokenVerifier
 from shop.login_failures import NETWORK_FAILURES_MAX, attempt_on
@@ -520,12 +521,23 @@ def test_refresh_does_not_extend_the_session(
     assert rows(ends, session_of(accounts, first)) == before
 
 
+def let_the_repetition_end(rows: Rows, token: str) -> None:
+    """As if the token had been used so long ago that no honest client repeats it."""
+    rows(
+        "update shop.refresh_tokens set used_at = used_at - make_interval(secs => %s)"
+        " where token_hash = sha256(%s::text::bytea) returning session_id",
+        REPETITION_SECONDS,
+        token,
+    )
+
+
 def test_reused_refresh_token_ends_the_session(
     accounts: ShopHarness, rows: Rows, email: str, client: str
 ) -> None:
     first = accounts.log_in(email, client=client)
     second = refresh(accounts, first.json["refreshToken"])
     assert is_signed_in(accounts, second)
+    let_the_repetition_end(rows, first.json["refreshToken"])
 
     stolen = refresh(accounts, first.json["refreshToken"])
 
@@ -540,7 +552,7 @@ def test_reused_refresh_token_ends_the_session(
     assert revoked is True
 
 
-def test_concurrent_uses_of_a_refresh_token_succeed_once_and_end_the_session(
+def test_concurrent_uses_of_a_refresh_token_get_one_successor(
     accounts: ShopHarness, rows: Rows, email: str, client: str
 ) -> None:
     first = accounts.log_in(email, client=client)
@@ -548,15 +560,51 @@ def test_concurrent_uses_of_a_refresh_token_succeed_once_and_end_the_session(
 
     answers = run_concurrently(*[lambda: refresh(accounts, token)] * 10)
 
-    assert sorted(answer.status for answer in answers) == [200] + [401] * 9
-    (winner,) = [answer for answer in answers if answer.status == 200]
-    assert not is_signed_in(accounts, winner)
-    assert refresh(accounts, winner.json["refreshToken"]).status == 401
+    assert [answer.status for answer in answers] == [200] * 10
+    (successor,) = {answer.json["refreshToken"] for answer in answers}
+    assert all(is_signed_in(accounts, answer) for answer in answers)
     kept = rows(
         "select count(*) from shop.refresh_tokens where session_id = %s",
         session_of(accounts, first),
     )
     assert kept == [(2,)]
+    assert refresh(accounts, successor).status == 200
+
+
+def test_refresh_token_repeated_after_its_successor_was_used_ends_the_session(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
+    first = accounts.log_in(email, client=client)
+    second = refresh(accounts, first.json["refreshToken"])
+    third = refresh(accounts, second.json["refreshToken"])
+
+    assert refresh(accounts, first.json["refreshToken"]).status == 401
+    assert not is_signed_in(accounts, third)
+
+
+def test_stolen_token_that_is_repeated_at_once_ends_the_session_at_the_next_rotation(
+    accounts: ShopHarness, rows: Rows, email: str, client: str
+) -> None:
+    first = accounts.log_in(email, client=client)
+    owner, thief = (refresh(accounts, first.json["refreshToken"]) for _ in range(2))
+    successor = owner.json["refreshToken"]
+    assert thief.json["refreshToken"] == successor
+
+    assert refresh(accounts, successor).status == 200
+    let_the_repetition_end(rows, successor)
+    assert refresh(accounts, successor).status == 401
+    assert not is_signed_in(accounts, owner)
+    assert not is_signed_in(accounts, thief)
+
+
+def test_refresh_token_repeated_after_log_out_gets_401(
+    accounts: ShopHarness, email: str, client: str
+) -> None:
+    first = accounts.log_in(email, client=client)
+    second = refresh(accounts, first.json["refreshToken"])
+    accounts.call("POST", "/auth/logout", {"refreshToken": second.json["refreshToken"]})
+
+    assert refresh(accounts, first.json["refreshToken"]).status == 401
 
 
 @pytest.mark.parametrize("kind", ["unknown", "short", "access token", "odd"])

@@ -72,7 +72,7 @@ def login_requires_the_right_password(context: ScenarioContext) -> None:
 
 
 def refresh_token_works_once(context: ScenarioContext) -> None:
-    """Each refresh token works once; a second use revokes the whole session."""
+    """A refresh token has one successor; its use after that of the successor ends the session."""
     first = log_in(context.run.client, context.customer(1).credentials)
     response = _refresh(context, first["refreshToken"])
     context.check.status("refresh answers 200", response, 200)
@@ -83,10 +83,19 @@ def refresh_token_works_once(context: ScenarioContext) -> None:
     context.check.status(
         "the new access token is accepted", _me(context, second["accessToken"]), 200
     )
+    repeated = _refresh(context, first["refreshToken"])
+    context.check.status("a repetition at once answers 200", repeated, 200)
+    context.check.equal(
+        "a repetition at once returns the same refresh token",
+        repeated.json()["refreshToken"],
+        second["refreshToken"],
+    )
+    newest = _refresh(context, second["refreshToken"])
+    context.check.status("the new refresh token is accepted", newest, 200)
     reused = _refresh(context, first["refreshToken"])
     context.check.problem("a reused refresh token answers 401", reused, 401)
-    newer = _refresh(context, second["refreshToken"])
-    context.check.problem("after reuse the newer refresh token answers 401", newer, 401)
+    newer = _refresh(context, newest.json()["refreshToken"])
+    context.check.problem("after reuse the newest refresh token answers 401", newer, 401)
     context.check.problem(
         "after reuse the access token answers 401", _me(context, second["accessToken"]), 401
     )
