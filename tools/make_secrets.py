@@ -63,9 +63,7 @@ def secret_data(
         "shop-database-admin": {"database-url": _url(ADMIN, passwords[ADMIN], options.database)},
         "shop-grafana": {"admin-password": passwords["grafana"]},
         "shop-jwt": {"jwt-private-key": secrets.jwt_private_key},
-        "shop-keda": {
-            "connection": _url("shop_ops", passwords["ops"], _database_for_keda(options))
-        },
+        "shop-keda": {"connection": _keda_url(passwords["ops"], options)},
         "shop-payment-provider": {
             "payment-provider-api-key": options.provider_key or secrets.provider_api_key,
             "payment-provider-url": options.provider,
@@ -75,7 +73,7 @@ def secret_data(
         },
         "shop-pgbouncer": {"userlist.txt": userlist},
         "shop-postgresql": {"password": passwords[ADMIN]},
-        "shop-redis": {"redis-url": f"redis://:{quote(passwords['redis'])}@{options.redis}/0"},
+        "shop-redis": {"redis-url": _redis_url(passwords["redis"], options.redis)},
         "shop-redis-server": {"password": passwords["redis"]},
         "shop-role-passwords": {f"password-{role}": text for role, text in roles.items()},
     }
@@ -120,14 +118,22 @@ def _passwords(folder: Path) -> dict[str, str]:
 
 
 def _url(user: str, password: str, address: str) -> str:
-    return f"postgresql://{user}:{quote(password)}@{address}/shop"
+    """The address of a database; one of another network must verify the server's certificate."""
+    tls = "?sslmode=verify-full&sslrootcert=system" if "." in address else ""
+    return f"postgresql://{user}:{quote(password)}@{address}/shop{tls}"
 
 
-def _database_for_keda(options: argparse.Namespace) -> str:
+def _redis_url(password: str, address: str) -> str:
+    return f"{'rediss' if '.' in address else 'redis'}://:{quote(password)}@{address}/0"
+
+
+def _keda_url(password: str, options: argparse.Namespace) -> str:
     """PostgreSQL's fully qualified address, because KEDA's operator runs in another namespace."""
     host, _, port = options.database.partition(":")
-    is_short = "." not in host
-    return f"{host}.{options.namespace}.svc.cluster.local:{port}" if is_short else options.database
+    if "." in host:
+        return _url("shop_ops", password, options.database)
+    namespaced = f"{host}.{options.namespace}.svc.cluster.local:{port}"
+    return _url("shop_ops", password, options.database).replace(options.database, namespaced)
 
 
 def _object(

@@ -37,6 +37,15 @@ select 'alter database ' || quote_ident(current_database())
 from pg_timezone_names where name = %(zone)s
 """
 
+# Each role's own defaults, and whether it has others in this database.
+ROLE_SETTINGS_STATEMENT = """
+select r.rolname, max(s.setconfig) filter (where s.setdatabase = 0), bool_or(s.setdatabase <> 0)
+from pg_roles r join pg_db_role_setting s on s.setrole = r.oid
+left join pg_database d on d.oid = s.setdatabase
+where r.rolname = any(:names) and (s.setdatabase = 0 or d.datname = current_database())
+group by r.rolname
+"""
+
 
 def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
     """Applies missing migrations, then the declared views, roles, rights and subscriptions.
@@ -89,7 +98,35 @@ def _apply_declarations(admin_url: str) -> None:
             for statement in statements:
                 connection.exec_driver_sql(statement)
             connection.exec_driver_sql(f"comment on schema shop is 'declared {digest}'")
+        _restore_role_settings(connection)
     engine.dispose()
+
+
+def _restore_role_settings(connection: Connection) -> None:
+    """Undoes what a role changed of its own defaults, which PostgreSQL cannot forbid.
+
+    A role may also change its timeout for a session: PgBouncer's ``query_timeout`` ends that.
+    """
+    database = connection.execute(text("select quote_ident(current_database())")).scalar_one()
+    declared = sorted(f"{name}={value}" for name, value in ROLE_SETTINGS.items())
+    rows = connection.execute(text(ROLE_SETTINGS_STATEMENT), {"names": sorted(GRANTS)})
+    found: dict[str, tuple[list[str] | None, bool]] = {
+        name: (settings, own) for name, settings, own in rows
+    }
+    for role in sorted(GRANTS):
+        settings, own = found.get(role, ([], False))
+        if sorted(_lower_name(each) for each in settings or []) == declared and not own:
+            continue
+        connection.exec_driver_sql(f"alter role {role} in database {database} reset all")
+        connection.exec_driver_sql(f"alter role {role} reset all")
+        for name, value in ROLE_SETTINGS.items():
+            connection.exec_driver_sql(f"alter role {role} set {name} = '{value}'")
+
+
+def _lower_name(setting: str) -> str:
+    """``TimeZone=UTC``, as PostgreSQL spells it, becomes ``timezone=UTC``."""
+    name, _, value = setting.partition("=")
+    return f"{name.lower()}={value}"
 
 
 def _declarations() -> list[str]:
@@ -102,7 +139,6 @@ def _declarations() -> list[str]:
     ]
     for role in roles:
         statements.append(f"revoke all on all tables in schema shop from {role}")
-        statements += [f"alter role {role} set {k} = '{v}'" for k, v in ROLE_SETTINGS.items()]
     statements += [f"grant pg_read_all_stats to {role}" for role in READS_ACTIVITY]
     for table in ROW_SECURITY_TABLES:
         statements += [f"drop policy if exists {policy} on shop.{table}" for policy in POLICIES]

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 AGE_MAX = timedelta(hours=24)
 KEY_ID_CHARACTERS_MAX = 128
+# its ticks are commands: only a key that names this source may sign them
+CLOCK = "/shop/clock"
 
 _DOMAIN = b"msashop/event-signature/v1\n"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,9 +51,9 @@ class EventKey:
             raise ValueError("sources must be a list of names; only a final /* is a wildcard")
 
     def may_sign_for(self, source: str) -> bool:
-        """Whether this key may sign events of this source."""
-        return any(
-            allowed == source or (allowed.endswith("/*") and source.startswith(allowed[:-1]))
+        """Whether this key may sign events of this source; no wildcard includes the clock's."""
+        return source in self.sources or any(
+            allowed.endswith("/*") and source.startswith(allowed[:-1]) and source != CLOCK
             for allowed in self.sources
         )
 

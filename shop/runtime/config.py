@@ -260,6 +260,12 @@ def _rejected_in_prod(
         and settings.payment_provider == "sandbox",
         "PAYMENT_PROVIDER_URL must begin with https": "provider" in needs
         and settings.payment_provider_url.startswith("http:"),
+        "DATABASE_URL must have sslmode=verify-full for a host of another network": (
+            setting_checks.is_unverified_database(settings.database_url.reveal())
+        ),
+        "REDIS_URL must begin with rediss for a host of another network": (
+            setting_checks.is_unverified_redis(settings.redis_url.reveal())
+        ),
         "SETTLEMENTS_AUTH must be finance": settings.settlements_auth != "finance",
         "COMMON_PASSWORDS_ALLOWED must not be true": settings.common_passwords_allowed,
         "CORS_ORIGINS must begin with https": "http:" in settings.cors_origins,

@@ -23,6 +23,7 @@ from events import envelope, vocabulary
 from events.errors import Malformed
 from shop.adapters import db
 from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
+from shop.adapters.signatures import CLOCK
 from shop.adapters.statements import Query, Row
 from shop.messaging import inbox, outbox
 from shop.primitives import failpoints
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 EventHandler = Callable[[Event, EventContext], None] | TwoPhaseCall[Any, Any]
 
 NO_CONTENT = 204
-CLOCK = "/shop/clock"
 CLOCK_TICKED = "clock.ticked"
 DEAD_LETTER = "dead letter"
 EVENT_ID_LENGTH_MAX = 64

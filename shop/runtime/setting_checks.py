@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
     from shop.runtime.config import Settings
@@ -68,6 +68,24 @@ def is_placeholder(issuer: str) -> bool:
     """Whether an issuer's host is one of the names reserved for documentation and tests."""
     host = urlsplit(issuer).hostname or issuer
     return PLACEHOLDER_HOST.fullmatch(host.lower()) is not None
+
+
+def is_unverified_database(url: str) -> bool:
+    """Whether a connection to another network would not verify the server's certificate."""
+    parts = urlsplit(url.replace(",", "%2C"))
+    hosts = unquote(parts.netloc.rpartition("@")[2]).split(",")
+    has_remote = any(_is_remote(host.rpartition(":")[0] or host) for host in hosts)
+    return has_remote and "verify-full" not in parse_qs(parts.query).get("sslmode", [])
+
+
+def is_unverified_redis(url: str) -> bool:
+    """Whether Redis in another network would be reached without TLS."""
+    return url.startswith("redis:") and _is_remote(urlsplit(url).hostname or "")
+
+
+def _is_remote(host: str) -> bool:
+    """A host without a dot is a Service of the same namespace, or a container beside this one."""
+    return "." in host and not host.startswith("127.")
 
 
 def _given(settings: Settings, name: str) -> str:

@@ -187,3 +187,29 @@ def test_check_constraints_are_the_declared_ones(database_url: str) -> None:
         ).fetchall()
 
     assert {(table.removeprefix("shop."), name) for table, name in rows} == declared
+
+
+def test_timeouts_that_a_role_lifted_itself_are_restored_by_the_next_migration(
+    database_url: str,
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        database = Identifier(connection.info.dbname)
+        connection.execute("set role shop_auditor")
+        connection.execute("alter role shop_auditor set statement_timeout = 0")
+        connection.execute(
+            SQL("alter role shop_auditor in database {} set lock_timeout = 0").format(database)
+        )
+        connection.execute("reset role")
+
+        migrate(database_url)
+
+        rows = connection.execute(
+            "select setdatabase, setconfig from pg_db_role_setting "
+            "where setrole = 'shop_auditor'::regrole "
+            "and setdatabase in "
+            "(0, (select oid from pg_database where datname = current_database()))"
+        ).fetchall()
+
+    ((database_oid, settings),) = rows
+    assert database_oid == 0
+    assert {"statement_timeout=3s", "lock_timeout=1s"} <= set(settings)

@@ -102,6 +102,9 @@ def check_helm(helm: Path, _: Path) -> str:
         options = ["--values", str(CHART / values)]
         if values == "values-prod.yaml":
             options += [f"--set={path}.digest={DIGEST}" for path in PINNED]
+            options += [
+                f"--set=networkPolicy.{n}Networks={{10.1.2.0/24}}" for n in ("database", "redis")
+            ]
             options += [f"--set=gateway.host={HOST}", f"--set=settings.JWT_ISSUER=https://{HOST}"]
         run([str(helm), "lint", "--strict", str(CHART), *options])
         command = [str(helm), "template", "shop", str(CHART), "--namespace=shop"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from functools import cache
@@ -15,10 +16,11 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from shop.schema.grants import ROLE_SETTINGS
 from tools.manifest_rules.__main__ import ROOT, findings
 from tools.manifest_rules.manifests import Manifest, ManifestSet, parse, section
 from tools.manifest_rules.serving import RELEASE_LABELS
-from tools.render import gateway
+from tools.render import gateway, network_policies
 from tools.render.documents import Json
 from tools.render.eventing import CLASSES, broker_objects
 from tools.render.knative import COMPONENTS, FOLDER, base_files, component_objects, render
@@ -39,6 +41,9 @@ APIS = [
     "monitoring.coreos.com/v1/PodMonitor",
 ]
 # the values that correspond to infra/knative
+NETWORKS = {
+    "networkPolicy": {"databaseNetworks": ["10.1.2.0/24"], "redisNetworks": ["10.1.3.0/24"]}
+}
 AS_KUSTOMIZED: dict[str, Any] = {
     "image": {"pullPolicy": ""},
     "profile": "prod",
@@ -48,7 +53,7 @@ AS_KUSTOMIZED: dict[str, Any] = {
     "sandbox": {"enabled": False},
     "migration": {"enabled": False},
     "test": {"enabled": False},
-    "networkPolicy": {"providerPorts": [443]},
+    **NETWORKS,
 }
 CORE = ("v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1")
 
@@ -104,7 +109,9 @@ def chart_manifests(configuration: str) -> ManifestSet:
                 yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8"))
             )
         case "prod":
-            return render_chart(values_of("values-prod.yaml"), OWN_HOST, PINNED, assume=APIS)
+            return render_chart(
+                values_of("values-prod.yaml"), OWN_HOST, PINNED, NETWORKS, assume=APIS
+            )
         case "observability":
             return render_chart({"observability": {"enabled": True}}, assume=APIS)
         case "rabbitmq":
@@ -177,6 +184,9 @@ def _comparable(objects: Iterable[Manifest], kind: str) -> dict[tuple[str, str],
         copy = deepcopy(manifest)
         labels = copy["metadata"]["labels"]
         copy["metadata"]["labels"] = {k: v for k, v in labels.items() if k not in RELEASE_LABELS}
+        if key[1] in ("shop-database-out", "shop-redis-out"):
+            # only the chart's values name the networks
+            copy["spec"]["egress"][0].pop("to", None)
         if key == ("ConfigMap", "shop-settings"):
             # patched in kustomize; another test compares the values
             patched = ("BROKER_URL", "METRICS_PORT")
@@ -258,11 +268,14 @@ def _objects_of(schema: Json) -> Iterator[dict[str, Json]]:
         ({"settings": {"SETTLEMENTS_AUTH": "customer"}}, "SETTLEMENTS_AUTH other than finance"),
         ({"sandbox": {"enabled": True}}, "sandbox.enabled"),
         ({"migration": {"seed": True}}, "migration.seed"),
+        ({"pgbouncer": {"serverTls": "require"}}, "serverTls other than verify-full"),
+        ({"networkPolicy": {"databaseNetworks": []}}, "an empty networkPolicy.databaseNetworks"),
+        ({"networkPolicy": {"redisNetworks": []}}, "an empty networkPolicy.redisNetworks"),
     ],
 )
 def test_production_values_reject(values: dict[str, Any], why: str) -> None:
     with pytest.raises(helm_python.HelmError, match=why):
-        render_chart(values_of("values-prod.yaml"), OWN_HOST, PINNED, values, assume=APIS)
+        render_chart(values_of("values-prod.yaml"), OWN_HOST, PINNED, NETWORKS, values, assume=APIS)
 
 
 @pytest.mark.parametrize(
@@ -354,3 +367,138 @@ def test_production_images_are_pinned_by_digest() -> None:
     assert images
     assert all(image.endswith(f"@{DIGEST}") for image in images)
     assert Path(CHART / "files/functions.yaml").is_file()
+
+
+# ---------------------------------------------------------------- network, TLS, secrets
+
+
+def policy(manifests: ManifestSet, name: str) -> dict[str, Any]:
+    (found,) = (p for p in manifests.kind("NetworkPolicy") if p["metadata"]["name"] == name)
+    spec: dict[str, Any] = found["spec"]
+    return spec
+
+
+def pods_of(rules: list[dict[str, Any]], key: str) -> list[str]:
+    """The names of the pods that rules select as peers."""
+    peers = [peer for rule in rules for peer in rule[key] if "podSelector" in peer]
+    return [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in peers]
+
+
+def test_functions_reach_bundled_servers_only() -> None:
+    manifests = chart_manifests("values")
+
+    reached = {
+        name: pods_of(policy(manifests, f"shop-{name}-out")["egress"], "to")
+        for name in ("database", "redis", "provider")
+    }
+
+    assert reached == {
+        "database": ["shop-pgbouncer"],
+        "redis": ["shop-redis"],
+        "provider": ["shop-sandbox"],
+    }
+    assert pods_of(policy(manifests, "shop-migration-out")["egress"], "to") == ["shop-postgresql"]
+    assert pods_of(policy(manifests, "shop-postgresql-in")["ingress"], "from") == [
+        "shop-pgbouncer",
+        "shop-migration",
+    ]
+
+
+def test_external_servers_are_reached_in_their_networks_and_the_provider_on_the_internet() -> None:
+    manifests = chart_manifests("prod")
+
+    (pooler,) = policy(manifests, "shop-pgbouncer")["egress"]
+    (redis,) = policy(manifests, "shop-redis-out")["egress"]
+    (provider,) = policy(manifests, "shop-provider-out")["egress"]
+
+    assert pooler["to"] == [{"ipBlock": {"cidr": "10.1.2.0/24"}}]
+    assert redis["to"] == [{"ipBlock": {"cidr": "10.1.3.0/24"}}]
+    assert provider == {
+        "to": [network_policies.INTERNET],
+        "ports": [{"port": 443, "protocol": "TCP"}],
+    }
+    assert "169.254.0.0/16" in provider["to"][0]["ipBlock"]["except"]
+
+
+def pooler_settings(manifests: ManifestSet) -> dict[str, str]:
+    (found,) = (
+        c["data"]["pgbouncer.ini"]
+        for c in manifests.kind("ConfigMap")
+        if c["metadata"]["name"] == "shop-pgbouncer"
+    )
+    lines = (line.partition(" = ") for line in found.splitlines())
+    return {name: value for name, _, value in lines}
+
+
+def test_pooler_verifies_the_certificate_of_an_external_database() -> None:
+    public = pooler_settings(chart_manifests("prod"))
+    own = render_chart({"pgbouncer": {"serverTls": "verify-full", "serverCaSecret": "ca"}})
+
+    assert public["server_tls_sslmode"] == "verify-full"
+    assert public["server_tls_ca_file"] == "/etc/ssl/certs/ca-certificates.crt"
+    assert pooler_settings(own)["server_tls_ca_file"] == "/run/secrets/database-ca/ca.crt"
+
+
+def test_pooler_ends_a_query_whose_role_lifted_its_statement_timeout() -> None:
+    limit = int(pooler_settings(chart_manifests("values"))["query_timeout"])
+
+    assert int(ROLE_SETTINGS["statement_timeout"].removesuffix("s")) < limit <= 5
+
+
+def test_password_of_redis_is_read_from_its_file_by_the_shell(tmp_path: Path) -> None:
+    (redis,) = (
+        d
+        for d in chart_manifests("values").kind("Deployment")
+        if d["metadata"]["name"] == "shop-redis"
+    )
+    (container,) = redis["spec"]["template"]["spec"]["containers"]
+    (tmp_path / "password").write_text("p4ss-w_rd\n")
+    (tmp_path / "valkey-server").write_text('#!/bin/sh\necho "$@"; cat\n')
+    (tmp_path / "valkey-server").chmod(0o755)
+    script = container["args"][0].replace("/run/secrets/redis", str(tmp_path))
+
+    done = subprocess.run(
+        [*container["command"], script],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "env" not in container
+    assert done.stdout.splitlines()[:2] == ["-", 'requirepass "p4ss-w_rd"']
+
+
+def test_metrics_port_is_open_only_where_something_scrapes_it() -> None:
+    def is_open(*values: dict[str, Any], assume: list[str] | None = None) -> bool:
+        manifests = render_chart(*values, assume=assume)
+        (settings,) = (
+            c for c in manifests.kind("ConfigMap") if c["metadata"]["name"] == "shop-settings"
+        )
+        names = {p["metadata"]["name"] for p in manifests.kind("NetworkPolicy")}
+        is_allowed = bool(names & {"shop-metrics-in", "shop-functions-scraped"})
+        assert ("METRICS_PORT" in settings["data"]) == is_allowed
+        return is_allowed
+
+    own: dict[str, Any] = {"observability": {"enabled": True}}
+    pushed: dict[str, Any] = {"observability": {"enabled": True, "kubernetesApi": False}}
+    assert not is_open()
+    assert not is_open(pushed)
+    assert not is_open({"podMonitor": {"enabled": False}}, assume=APIS)
+    assert is_open(own)
+    assert is_open(assume=APIS)
+
+
+def test_browsers_are_asked_for_https_where_the_gateway_has_it() -> None:
+    def answered(manifests: ManifestSet) -> list[Any]:
+        return [
+            filter_["responseHeaderModifier"]["set"]
+            for route in manifests.kind("HTTPRoute")
+            for filter_ in route["spec"]["rules"][0]["filters"]
+            if filter_["type"] == "ResponseHeaderModifier"
+        ]
+
+    routes = list(chart_manifests("prod").kind("HTTPRoute"))
+
+    assert answered(chart_manifests("prod")) == [[gateway.HSTS]] * len(routes)
+    assert answered(render_chart({"gateway": {"tls": False}}, assume=APIS)) == []

@@ -89,4 +89,4 @@ def test_public_keys_match_the_private_keys(
     assert keys["clock"]["sources"] == ["/shop/clock"]
     assert public["metadata"]["namespace"] == "other"
     connection = made["Secret", "shop-keda"]["stringData"]["connection"]
-    assert connection.endswith("@db.example.com:5432/shop")
+    assert connection.endswith("@db.example.com:5432/shop?sslmode=verify-full&sslrootcert=system")

@@ -151,6 +151,9 @@ def test_prod_requires(name: str) -> None:
         ("SETTLEMENTS_AUTH", "public"),
         ("SETTLEMENTS_AUTH", "customer"),
         ("COMMON_PASSWORDS_ALLOWED", "true"),
+        ("DATABASE_URL", "postgresql://shop:x@db.kr.example:5432/shop"),
+        ("DATABASE_URL", "postgresql://shop:x@db,10.0.0.7:5432/shop?sslmode=require"),
+        ("REDIS_URL", "redis://:x@cache.kr.example:6379/0"),
         ("RATE_LIMIT_PER_MINUTE", "0"),
         ("SHOP_CRASH", "charge:W7:1"),
         ("JWT_ISSUER", "https://shop.local"),
@@ -164,6 +167,15 @@ def test_prod_rejects_local_values(name: str, value: str) -> None:
     (mistake,) = mistakes(PROD | {name: value}, *NEEDS)
 
     assert mistake.startswith(name) and "prod" in mistake
+
+
+def test_prod_accepts_verified_tls_to_another_network() -> None:
+    urls = {
+        "DATABASE_URL": "postgresql://s:x@db.co.kr/shop?sslmode=verify-full&sslrootcert=system",
+        "REDIS_URL": "rediss://:x@cache.kr.example:6379/0",
+    }
+
+    assert load(PROD | urls, needs=NEEDS).redis_url.reveal() == urls["REDIS_URL"]
 
 
 def test_simulator_webhooks_are_rejected_in_prod() -> None:

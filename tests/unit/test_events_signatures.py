@@ -157,6 +157,14 @@ def test_a_day_of_clock_difference_is_accepted_and_a_microsecond_more_is_stale(h
     VERIFIER.verify(stale, NOW, known_to_outbox=True)
 
 
+def test_a_wildcard_source_does_not_allow_the_clock() -> None:
+    wildcard = EventKey(public(PAYMENT), ("/shop/*",))
+
+    assert wildcard.may_sign_for("/shop/charge")
+    assert not wildcard.may_sign_for("/shop/clock")
+    assert EventKey(public(PAYMENT), ("/shop/*", "/shop/clock")).may_sign_for("/shop/clock")
+
+
 def test_a_wildcard_source_allows_every_function() -> None:
     VERIFIER.verify(Signer("tests", pem(PAYMENT)).sign(EVENT), NOW)
 

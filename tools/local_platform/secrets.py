@@ -69,12 +69,15 @@ def local_secrets(folder: Path, specs: Iterable[FunctionSpec]) -> Secrets:
 
 
 def _key_set(keys: dict[str, str], specs: Iterable[FunctionSpec]) -> dict[str, dict[str, object]]:
-    """The event sources that each key may sign for: its role's functions, or all for the relay."""
+    """The event sources that each key may sign for: its role's functions, or all for the relay.
+
+    The relay publishes what functions left in the outbox; the clock's ticks are not among it.
+    """
     sources: dict[str, list[str]] = {CLOCK: ["/shop/clock"]}
     for spec in specs:
         if spec.database_role:
             sources.setdefault(spec.database_role, []).append(spec.source)
-    sources[RELAY] = ["/shop/*"]
+    sources[RELAY] = [spec.source for spec in specs if spec.database_role]
     return {
         domain: {"x": _public(keys[domain]), "sources": allowed}
         for domain, allowed in sources.items()

@@ -31,6 +31,15 @@ SECRET_NAME = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEY|PRIVATE_KEY|SIGNING_KE
 WITH_PASSWORD = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
 SCALED_NAME_MAX, NAME_MAX = 54, 63
 MUTABLE_TAG = "latest"
+# servers that only the operator can name, as networks, which the chart's prod profile requires; and
+# the Kubernetes API, which no selector names
+WITHOUT_PEERS = {
+    "shop-database-out",
+    "shop-migration-out",
+    "shop-observability",
+    "shop-pgbouncer",
+    "shop-redis-out",
+}
 # read by the OpenTelemetry library
 TELEMETRY = "OTEL_"
 
@@ -104,6 +113,29 @@ def secrets_are_not_in_the_environment(manifests: ManifestSet) -> Iterator[str]:
                     yield f"{describe(manifest)}: {name} has a literal value"
                 elif WITH_PASSWORD.search(value):
                     yield f"{describe(manifest)}: {name} holds a password"
+
+
+def secrets_are_not_arguments(manifests: ManifestSet) -> Iterator[str]:
+    """Every process of the node's pod can read a command line, so none contains a secret."""
+    for manifest, template in manifests.pods():
+        for container in containers_of(template):
+            secret = {
+                variable["name"]
+                for variable in container.get("env", ())
+                if "secretKeyRef" in variable.get("valueFrom", {})
+            }
+            words = " ".join([*container.get("command", ()), *container.get("args", ())])
+            for name in sorted(secret & set(re.findall(r"\$\((\w+)\)", words))):
+                yield f"{describe(manifest)}: {name} is part of the command line"
+
+
+def egress_names_its_peers(manifests: ManifestSet) -> Iterator[str]:
+    """A rule without peers allows every address: the metadata service, other tenants, the API."""
+    for manifest in manifests.kind("NetworkPolicy"):
+        is_known = name_of(manifest) in WITHOUT_PEERS
+        for rule in manifest["spec"].get("egress", ()):
+            if not rule.get("to") and not is_known:
+                yield f"{describe(manifest)}: allows egress to any address"
 
 
 def network_traffic_is_denied_by_default(manifests: ManifestSet) -> Iterator[str]:
@@ -233,6 +265,7 @@ def settings_are_known(manifests: ManifestSet) -> Iterator[str]:
         rejected = {
             "PAYMENT_PROVIDER": "sandbox",
             "SETTLEMENTS_AUTH": "public",
+            "RATE_LIMIT_PER_MINUTE": "0",
             "COMMON_PASSWORDS_ALLOWED": "true",
         }
         for name, value in rejected.items():
@@ -278,6 +311,8 @@ RULES: tuple[Rule, ...] = (
     pods_have_resource_limits,
     images_have_a_version,
     secrets_are_not_in_the_environment,
+    secrets_are_not_arguments,
+    egress_names_its_peers,
     network_traffic_is_denied_by_default,
     functions_accept_ingress,
     database_connections_fit,

@@ -29,6 +29,8 @@ BACKEND = "kourier-internal"
 BACKEND_NAMESPACE = "kourier-system"
 # identity headers that only the platform may set
 STRIPPED = ("Ce-Id", "Ce-Source", "Ce-Specversion", "Ce-Type", "X-User-Id", "X-User-Role")
+# RFC 6797: browsers use HTTPS only, for a year
+HSTS = {"name": "Strict-Transport-Security", "value": "max-age=31536000"}
 PARAMETER = re.compile(r"\{\w+\}")
 
 
@@ -63,6 +65,7 @@ def http_route(spec: FunctionSpec) -> Manifest:
         "matches": matches(spec),
         "filters": [
             {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [*STRIPPED]}},
+            {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [HSTS]}},
             {"type": "URLRewrite", "urlRewrite": {"hostname": host}},
         ],
         "timeouts": {"request": f"{request_seconds(spec) + COLD_START_SECONDS}s"},

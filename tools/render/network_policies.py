@@ -15,6 +15,20 @@ DATABASE_PORTS = (5432, 6432)
 TRUSTED_HOPS = 3
 # Σ(max-scale × pool) must not exceed what PgBouncer (or PostgreSQL) accepts (tools.manifest_rules)
 CONNECTIONS_MAX = 2000
+# nothing of the cluster, its nodes or the cloud's metadata service
+INTERNET: Manifest = {
+    "ipBlock": {
+        "cidr": "0.0.0.0/0",
+        "except": [
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+        ],
+    }
+}
 PLATFORM_NAMESPACES = ("knative-serving", "kourier-system")
 
 SETTING_VALUES = {
@@ -100,7 +114,7 @@ def network_policies() -> list[Manifest]:
         _egress("broker", _reaches("broker"), [_namespaces("knative-eventing"), _broker_pods()]),
         _egress("database", _reaches("database"), None, *DATABASE_PORTS),
         _egress("redis", _reaches("redis"), None, 6379),
-        _egress("provider", _reaches("provider"), None, 443),
+        _egress("provider", _reaches("provider"), [INTERNET], 443),
         *_rabbitmq(),
     ]
 

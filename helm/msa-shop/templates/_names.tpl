@@ -53,6 +53,16 @@ msa-shop/trust-domain: {{ (index . 1).domain }}
 {{- if and .Values.keda.enabled (include "shop.has" (list . "keda.sh/v1alpha1/ScaledObject")) -}}true{{- end -}}
 {{- end -}}
 
+{{/* Whether the Prometheus operator scrapes the metrics port. */}}
+{{- define "shop.hasPodMonitor" -}}
+{{- if and .Values.podMonitor.enabled (include "shop.has" (list . "monitoring.coreos.com/v1/PodMonitor")) }}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the bundled Prometheus does: without the Kubernetes API functions push their metrics. */}}
+{{- define "shop.hasPrometheus" -}}
+{{- if and .Values.observability.enabled .Values.observability.kubernetesApi }}true{{- end -}}
+{{- end -}}
+
 {{/* The address that functions publish events to. */}}
 {{- define "shop.brokerUrl" -}}
 {{- $in := printf "%s/%s" .Release.Namespace .Values.broker.name -}}
@@ -115,7 +125,7 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- end -}}
 {{- end -}}
 {{- $settings := .Values.settings -}}
-{{- $wrong := dict "settings.PAYMENT_PROVIDER=sandbox" (eq $settings.PAYMENT_PROVIDER "sandbox") "settings.SETTLEMENTS_AUTH other than finance" (ne $settings.SETTLEMENTS_AUTH "finance") "settings.RATE_LIMIT_PER_MINUTE=0" (eq (toString $settings.RATE_LIMIT_PER_MINUTE) "0") "sandbox.enabled" .Values.sandbox.enabled "gateway.tls=false" (not .Values.gateway.tls) "migration.seed" .Values.migration.seed -}}
+{{- $wrong := dict "settings.PAYMENT_PROVIDER=sandbox" (eq $settings.PAYMENT_PROVIDER "sandbox") "settings.SETTLEMENTS_AUTH other than finance" (ne $settings.SETTLEMENTS_AUTH "finance") "settings.RATE_LIMIT_PER_MINUTE=0" (eq (toString $settings.RATE_LIMIT_PER_MINUTE) "0") "sandbox.enabled" .Values.sandbox.enabled "gateway.tls=false" (not .Values.gateway.tls) "migration.seed" .Values.migration.seed "pgbouncer.serverTls other than verify-full for an external database" (and .Values.pgbouncer.enabled (not .Values.postgresql.bundled) (ne .Values.pgbouncer.serverTls "verify-full")) "an empty networkPolicy.databaseNetworks for an external database" (and .Values.networkPolicy.enabled (not .Values.postgresql.bundled) (not .Values.networkPolicy.databaseNetworks)) "an empty networkPolicy.redisNetworks for an external Redis" (and .Values.networkPolicy.enabled (not .Values.redis.bundled) (not .Values.networkPolicy.redisNetworks)) -}}
 {{- range $name, $is_wrong := $wrong -}}
 {{- if $is_wrong -}}
 {{- fail (printf "the prod profile rejects %s" $name) -}}
@@ -133,8 +143,7 @@ DATABASE_PREPARE: {{ ternary "off" "on" .Values.pgbouncer.transactionMode | quot
 {{- range $name, $value := .Values.settings }}
 {{ $name }}: {{ $value | quote }}
 {{- end }}
-{{- $scraped := and .Values.podMonitor.enabled (include "shop.has" (list . "monitoring.coreos.com/v1/PodMonitor")) }}
-{{- if or $scraped .Values.observability.enabled }}
+{{- if or (include "shop.hasPodMonitor" .) (include "shop.hasPrometheus" .) }}
 METRICS_PORT: "9095"
 {{- end }}
 {{- if .Values.observability.enabled }}

@@ -17,6 +17,25 @@ namespaceSelector:
       values: {{ toYaml . | nindent 8 }}
 {{- end -}}
 
+{{/* An egress rule to the pods of one of the chart's servers: list [name, port]. */}}
+{{- define "shop.toPods" -}}
+to:
+  - podSelector:
+      matchLabels: {app.kubernetes.io/name: {{ index . 0 }}}
+ports:
+  - {port: {{ int (index . 1) }}, protocol: TCP}
+{{- end -}}
+
+{{/* An egress rule to PostgreSQL itself: list [root, ports of an external one]. */}}
+{{- define "shop.toDatabase" -}}
+{{- $values := (index . 0).Values -}}
+{{- if $values.postgresql.bundled -}}
+{{ include "shop.toPods" (list "shop-postgresql" 5432) }}
+{{- else -}}
+{{ include "shop.outTo" (list $values.networkPolicy.databaseNetworks (index . 1)) }}
+{{- end -}}
+{{- end -}}
+
 {{/* An egress rule to ports, anywhere or only to networks: list [networks, ports]. */}}
 {{- define "shop.outTo" -}}
 {{- if index . 0 -}}

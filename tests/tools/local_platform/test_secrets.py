@@ -27,6 +27,6 @@ def test_event_key_may_sign_for_the_functions_of_its_role(tmp_path: Path) -> Non
     assert {kid: key["sources"] for kid, key in keys.items()} == {
         "identity": ["/shop/login"],
         "payment": ["/shop/charge"],
-        "relay": ["/shop/*"],
+        "relay": ["/shop/login", "/shop/charge"],
         "clock": ["/shop/clock"],
     }
