@@ -184,7 +184,11 @@ select session_id from named
 
 
 def check_email(email: str) -> str:
-    """The address itself; ``ValueError`` when it does not match ``EMAIL``."""
+    """The address without the spaces around it, which keyboards of phones add after a completion.
+
+    ``ValueError`` when it does not match ``EMAIL``.
+    """
+    email = email.strip(" ")
     if len(email) > EMAIL_LENGTH_MAX or EMAIL.fullmatch(email) is None:
         raise ValueError("an e-mail address is written name@domain, in ASCII")
     return email

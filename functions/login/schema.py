@@ -23,7 +23,9 @@ RefreshToken = Annotated[
 class Login(Model):
     """E-mail and password of an account."""
 
-    email: Annotated[str, Field(max_length=EMAIL_LENGTH_MAX), AfterValidator(check_email)]
+    email: Annotated[
+        str, AfterValidator(check_email), Field(json_schema_extra={"maxLength": EMAIL_LENGTH_MAX})
+    ]
     password: Annotated[SecretStr, Field(min_length=1, max_length=LENGTH_MAX)]
 
 

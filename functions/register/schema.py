@@ -21,12 +21,12 @@ class Registration(Model):
 
     email: Annotated[
         str,
+        AfterValidator(check_email),
         Field(
-            max_length=EMAIL_LENGTH_MAX,
             description="Address in ASCII; upper and lower case are the same address.",
             examples=["kim@example.com"],
+            json_schema_extra={"maxLength": EMAIL_LENGTH_MAX},
         ),
-        AfterValidator(check_email),
     ]
     password: Annotated[
         SecretStr,

@@ -21,6 +21,8 @@ DEPTH_MAX = 32
 NOT_ACCEPTABLE = re.compile(r"q\s*=\s*0(?:\.0{0,3})?")
 
 JSON = "application/json"
+# the second is no registered name, but what some clients send
+UTF_8 = ("charset=utf-8", "charset=utf8")
 PROBLEM = "application/problem+json"
 
 
@@ -114,7 +116,7 @@ def parse_json(http_request: HttpRequest, body: bytes) -> object:
     """
     content_type = http_request.headers.get("content-type", "")
     sent, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    if sent != JSON or any(p and p.replace('"', "") != "charset=utf-8" for p in parameters):
+    if sent != JSON or any(p and p.replace('"', "") not in UTF_8 for p in parameters):
         raise ClientError(
             415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json in UTF-8"
         )

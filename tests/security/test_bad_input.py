@@ -288,7 +288,12 @@ def test_every_route_rejects_other_media_types_and_compressed_bodies(samples: Sa
 
 def test_charset_utf_8_is_accepted(samples: Samples) -> None:
     sent = sample_request(samples, ROUTES["POST", "/orders"])
-    for media_type in ('application/json; charset="utf-8"', "Application/JSON;charset=UTF-8"):
+    for media_type in (
+        'application/json; charset="utf-8"',
+        "Application/JSON;charset=UTF-8",
+        "application/json; charset=utf8",
+        'application/json;Charset="UTF8"',
+    ):
         answer = samples.owner.post(sent.path, sent.body, headers={"content-type": media_type})
         assert answer.status == 201, media_type
 
