@@ -1,10 +1,14 @@
 """Carts: what customers intend to buy.  Writer of ``cart_items``.
 
 A cart reserves no stock: a product that is available now may be sold before the order is placed.
+Units that the customer's own declined orders hold are available to them: the next order frees them.
 Row-level security shows only the rows of ``shop.user_id``, so with another user id a cart is empty.
 """
 
 from __future__ import annotations
+
+from typing import LiteralString
+from uuid import UUID
 
 from shop.adapters.statements import Command, Query, Row, Statement
 
@@ -65,12 +69,23 @@ select pg_advisory_xact_lock(hashtextextended('shop.cart', %(user_id)s::bigint))
 """,
 )
 
+# What can be sold of stock row ``s`` to the cart's customer.
+_AVAILABLE: LiteralString = """
+(s.on_hand - s.reserved + coalesce((
+    select sum(r.qty) from shop.orders o join shop.reservations r using (order_id)
+    where o.user_id = %(user_id)s::bigint and o.status = 'PENDING' and o.charge_at is null
+      and r.product_id = s.product_id and r.status = 'HELD'
+      and not exists (select from shop.payments y where y.order_id = o.order_id
+        and y.status in ('INTENT', 'UNKNOWN'))), 0))::int"""
+
 # No row: no such product is for sale.
 ADD = Query(
     AddedLine,
     """
 with product as (
-  select p.product_id, p.name, p.price_minor, p.currency, s.on_hand - s.reserved as available
+  select p.product_id, p.name, p.price_minor, p.currency,"""
+    + _AVAILABLE
+    + """ as available
   from shop.products p join shop.stock s using (product_id)
   where p.product_id = %(product_id)s::bigint and p.active
 ), cart as (
@@ -99,7 +114,9 @@ SET_QTY = Query(
     """
 with line as (
   select c.product_id, p.name, p.price_minor, p.currency, p.active,
-    case when p.active then s.on_hand - s.reserved else 0 end as available
+    case when p.active then"""
+    + _AVAILABLE
+    + """ else 0 end as available
   from shop.cart_items c
   join shop.products p using (product_id) join shop.stock s using (product_id)
   where c.user_id = %(user_id)s::bigint and c.product_id = %(product_id)s::bigint
@@ -129,11 +146,31 @@ delete from shop.cart_items where user_id = %(user_id)s::bigint returning produc
 """,
 )
 
+# The order's customer may have put the product into the cart again meanwhile.
+RETURN_LINES = Command(
+    """
+insert into shop.cart_items (user_id, product_id, qty)
+select user_id, product_id, qty from shop.order_lines where order_id = %(order_id)s::uuid
+on conflict do nothing
+"""
+)
+
+# Lines that the customer changed after they were returned stay.
+TAKE_AGAIN = Command(
+    """
+delete from shop.cart_items c using shop.order_lines l, shop.orders o
+where o.order_id = %(order_id)s::uuid and o.cart_taken and l.order_id = o.order_id
+  and c.user_id = l.user_id and c.product_id = l.product_id and c.qty = l.qty
+"""
+)
+
 LINES = Query(
     Line,
     """
 select c.product_id, c.qty, p.name, p.price_minor, p.currency, p.active,
-  s.on_hand - s.reserved as available
+"""
+    + _AVAILABLE
+    + """ as available
 from shop.cart_items c
 join shop.products p using (product_id) join shop.stock s using (product_id)
 where c.user_id = %(user_id)s::bigint
@@ -176,3 +213,13 @@ def empty(user_id: int) -> Statement[TakenLine]:
 def lines(user_id: int) -> Statement[Line]:
     """The cart's lines, oldest first."""
     return LINES(user_id=user_id)
+
+
+def return_lines(order_id: UUID) -> Statement[Row]:
+    """Puts the lines of an order that was not paid into its customer's cart again."""
+    return RETURN_LINES(order_id=order_id)
+
+
+def take_again(order_id: UUID) -> Statement[Row]:
+    """Takes the unchanged lines of an order from the cart that is paid again, if it had them."""
+    return TAKE_AGAIN(order_id=order_id)

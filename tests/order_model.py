@@ -19,6 +19,7 @@ from shop.primitives.statuses import (
     FAILED_REFUND,
     OPEN_PAYMENT,
     OPEN_REFUND,
+    CancelReason,
     OrderStatus,
     PaymentStatus,
     PostingKind,
@@ -74,6 +75,7 @@ class ModelOrder:
     lines: tuple[Line, ...] = (Line(),)
     ledger: tuple[tuple[PostingKind, UUID, int], ...] = ()
     alerts: frozenset[tuple[str, UUID | str]] = frozenset()
+    is_from_cart: bool = True
 
     def posted(self, kind: PostingKind, source_id: UUID) -> int:
         """How often this source was posted."""
@@ -93,7 +95,8 @@ def placed(lines: Iterable[tuple[int, int]] = ((1, 1),)) -> ModelOrder:
     """An order as ``place_order`` leaves it; ``lines`` are quantities and unit prices."""
     held = tuple(Line(qty, price, reserved=qty) for qty, price in lines)
     total_minor = sum(line.qty * line.unit_price_minor for line in held)
-    return ModelOrder(OrderState(Order(OrderStatus.PENDING, total_minor, "KRW")), held)
+    order = Order(OrderStatus.PENDING, total_minor, "KRW", has_cart_lines=True)
+    return ModelOrder(OrderState(order), held)
 
 
 def apply_message(
@@ -243,8 +246,15 @@ def _request_charge(model: ModelOrder, _: effects.RequestCharge) -> ModelOrder:
     _require(
         order.status == OrderStatus.PENDING and not order.charge_requested, "charge_at is null"
     )
-    state = replace(model.state, order=replace(order, charge_requested=True))
-    return replace(model, state=state)
+    order = replace(order, charge_requested=True, has_cart_lines=model.is_from_cart)
+    return replace(model, state=replace(model.state, order=order))
+
+
+def _return_cart(model: ModelOrder, _: effects.ReturnCart) -> ModelOrder:
+    order = model.state.order
+    _require(order.has_cart_lines, "the lines are in the cart already")
+    order = replace(order, has_cart_lines=False)
+    return replace(model, state=replace(model.state, order=order))
 
 
 def _alert(model: ModelOrder, alert: effects.RaiseAlert) -> ModelOrder:
@@ -270,6 +280,8 @@ def _write(model: ModelOrder, effect: Effect) -> ModelOrder:  # noqa: C901
             return _post(model, effect)
         case effects.RequestCharge():
             return _request_charge(model, effect)
+        case effects.ReturnCart():
+            return _return_cart(model, effect)
         case effects.RaiseAlert():
             return _alert(model, effect)
         case effects.PostponePayment() | effects.PostponeRefund() | effects.Reject():
@@ -376,6 +388,15 @@ def _reserved_is_sum(model: ModelOrder) -> bool:
     )
 
 
+def _cart_is_kept(model: ModelOrder) -> bool:
+    """An order that was not paid, and that nothing is about to pay, holds no lines of the cart."""
+    order, may_be_paid = model.state.order, model.state.open_payment is not None
+    if order.status == OrderStatus.PENDING:
+        return not order.has_cart_lines or order.charge_requested or may_be_paid
+    was_not_paid = order.reason in (CancelReason.DECLINED, CancelReason.EXPIRED)
+    return not (order.has_cart_lines and was_not_paid)
+
+
 _SAFETY: dict[str, Callable[[ModelOrder], bool]] = {
     "stock was given back at most once": lambda m: all(line.times_freed <= 1 for line in m.lines),
     "I-01 I-02 I-03 stock's counters are their sums": lambda m: all(map(_counters_fit, m.lines)),
@@ -393,6 +414,7 @@ _SAFETY: dict[str, Callable[[ModelOrder], bool]] = {
     "I-09 every late capture is refunded": _late_captures_are_refunded,
     "I-13 the ledger mirrors captures and refunds": _ledger_mirrors,
     "I-14 the ledger never returns more than it received": lambda m: m.balance() >= 0,
+    "the cart is kept until the order is paid or placed again": _cart_is_kept,
     "a reason iff cancelled": lambda m: (
         (m.state.order.reason is not None) == (m.state.order.status in decide.CLOSED_ORDER)
     ),

@@ -52,7 +52,7 @@ class Written:
 
 def place_order(request: Request[PlaceOrder, None], context: RequestContext) -> Response:
     """201 with the PENDING order; 409 OUT_OF_STOCK or PRICE_CHANGED; 422 for unknown products."""
-    return _place(request, context, request.body.lines)
+    return _place(request, context, request.body.lines, is_from_cart=False)
 
 
 def place_order_from_cart(
@@ -63,7 +63,9 @@ def place_order_from_cart(
     lines = sorted((line.product_id, line.qty) for line in taken)
     if not lines:
         raise ClientError(400, "CART_EMPTY", "there is nothing in the cart", stored=True)
-    return _place(request, context, lines)
+    if len(lines) > carts.LINES_MAX:  # lines of an unpaid order were returned to a full cart
+        raise ClientError(422, "INVALID", f"an order may have at most {carts.LINES_MAX} lines")
+    return _place(request, context, lines, is_from_cart=True)
 
 
 def pay_again(request: Request[PayAgain, None], context: RequestContext) -> Response:
@@ -76,13 +78,15 @@ def pay_again(request: Request[PayAgain, None], context: RequestContext) -> Resp
     return _created(tx, order_id)
 
 
-def _place(request: PlacingRequest, context: RequestContext, lines: Lines) -> Response:
+def _place(
+    request: PlacingRequest, context: RequestContext, lines: Lines, *, is_from_cart: bool
+) -> Response:
     tx = context.tx
-    written = _write(request, context, lines)
+    written = _write(request, context, lines, is_from_cart=is_from_cart)
     if written.order is None:
         return _not_written(request, tx, lines)
-    if len(written.held) != len(lines) and _cancel_expired_holders(request, tx, lines):
-        written = _write(request, context, lines)
+    if len(written.held) != len(lines) and _cancel_unpaid_holders(request, tx, lines):
+        written = _write(request, context, lines, is_from_cart=is_from_cart)
     order = written.order
     assert order is not None, "an order with these lines was written a moment ago"
     _check_stock(tx, lines, held=written.held)
@@ -92,7 +96,9 @@ def _place(request: PlacingRequest, context: RequestContext, lines: Lines) -> Re
     return Response(201, queries.represent(order), location)
 
 
-def _write(request: PlacingRequest, context: RequestContext, lines: Lines) -> Written:
+def _write(
+    request: PlacingRequest, context: RequestContext, lines: Lines, *, is_from_cart: bool
+) -> Written:
     """Writes the order with its reservations and reads it back; one round trip."""
     tx = context.tx
     order_id = new_uuid()
@@ -100,7 +106,7 @@ def _write(request: PlacingRequest, context: RequestContext, lines: Lines) -> Wr
     placed = StatusChange("order", order_id, CREATED, OrderStatus.PENDING, event_id)
     _, written, held, order, open_orders, *_ = tx.pipeline(
         SAVEPOINT(),
-        _order(request, context.settings, order_id, lines),
+        _order(request, context.settings, order_id, lines, is_from_cart=is_from_cart),
         inventory.hold(order_id, lines),
         queries.order(order_id),
         orders.count_open(request.user_id),
@@ -118,7 +124,12 @@ def _write(request: PlacingRequest, context: RequestContext, lines: Lines) -> Wr
 
 
 def _order(
-    request: PlacingRequest, settings: Settings, order_id: UUID, lines: Lines
+    request: PlacingRequest,
+    settings: Settings,
+    order_id: UUID,
+    lines: Lines,
+    *,
+    is_from_cart: bool,
 ) -> Statement[PlacedLine]:
     key = request.idempotency_key
     return orders.place(
@@ -126,6 +137,7 @@ def _order(
         user_id=request.user_id,
         lines=lines,
         payment_method=request.body.payment_method,
+        is_from_cart=is_from_cart,
         idem_scope=_scope(request) if key else None,
         idem_key=key,
         soft_seconds=settings.order_soft_expiry_seconds,
@@ -138,12 +150,15 @@ def _scope(request: PlacingRequest) -> str:
     return f"{request.method} {request.route}"
 
 
-def _cancel_expired_holders(request: PlacingRequest, tx: Transaction, lines: Lines) -> int:
-    """Undoes an order that lacks stock; cancels and counts the expired orders that hold it."""
+def _cancel_unpaid_holders(request: PlacingRequest, tx: Transaction, lines: Lines) -> int:
+    """Undoes an order that lacks stock; cancels and counts the unpaid orders that hold it."""
     assert request.caller is not None, "the route requires a token"
     tx.rollback_to_savepoint()
-    return apply.cancel_expired_holders(
-        tx, [product_id for product_id, _ in lines], role=request.caller.role
+    return apply.cancel_unpaid_holders(
+        tx,
+        [product_id for product_id, _ in lines],
+        user_id=request.user_id,
+        role=request.caller.role,
     )
 
 

@@ -17,12 +17,12 @@ from uuid import UUID
 
 from events.records import frozen
 from events.vocabulary import class_of
-from shop import inventory, ledger, operator_alerts, status_history
+from shop import carts, inventory, ledger, operator_alerts, status_history
 from shop.adapters.statements import Query, Row, Statement
 from shop.messaging import outbox
 from shop.orders import decide, effects, orders, payments, refunds
 from shop.orders.effects import Effect, Effects
-from shop.orders.messages import ExpiryDue, Message
+from shop.orders.messages import ExpiryDue, Message, OrderReplaced
 from shop.orders.orders import LockedOrder
 from shop.orders.payments import PaymentRow
 from shop.orders.refunds import RefundRow
@@ -154,23 +154,28 @@ def lock_or_skip(tx: Transaction, order_id: UUID) -> bool:
     return tx.fetch_one(orders.lock_or_skip(order_id)) is not None
 
 
-def cancel_expired_holders(tx: Transaction, product_ids: list[int], *, role: str) -> int:
-    """Cancels expired orders that still hold these products; returns how many.
+def cancel_unpaid_holders(
+    tx: Transaction, product_ids: list[int], *, user_id: int, role: str
+) -> int:
+    """Cancels unpaid orders that still hold these products: expired ones, and the user's declined.
 
-    They may belong to other customers, so the transaction has the role ``expiry`` meanwhile and
-    ``role`` afterwards.  Locks are taken in the order of every transaction: first orders, without
-    waiting, then all their stock rows in ascending product id.  The caller must not have locked
-    any stock yet.
+    Returns how many.  Expired ones may belong to other customers, so the transaction has the role
+    ``expiry`` meanwhile and ``role`` afterwards.  Locks are taken in the order of every
+    transaction: first orders, without waiting, then all their stock rows in ascending product id.
+    The caller must not have locked any stock yet.
     """
     _, holders = tx.pipeline(
-        SET_ROLE(role=EXPIRY_ROLE), orders.lock_expired_holders(product_ids, limit=HOLDERS_MAX)
+        SET_ROLE(role=EXPIRY_ROLE),
+        orders.lock_unpaid_holders(product_ids, user_id=user_id, limit=HOLDERS_MAX),
     )
     order_ids = [row.order_id for row in holders]
     if order_ids:
         tx.execute(inventory.lock_stock_of(order_ids, product_ids))
-        actor, tx.actor = tx.actor, EXPIRY_ROLE
-        for order_id in order_ids:
-            apply_message(tx, order_id, ExpiryDue())
+        actor = tx.actor
+        for holder in holders:
+            tx.actor = actor if holder.is_own else EXPIRY_ROLE
+            message = OrderReplaced() if holder.is_own else ExpiryDue()
+            apply_message(tx, holder.order_id, message)
         tx.actor = actor
     tx.execute(SET_ROLE(role=role))
     return len(order_ids)
@@ -186,6 +191,7 @@ def _state(order: LockedOrder, attempts: list[PaymentRow], returned: list[Refund
             charge_requested=order.charge_requested,
             is_soft_expired=order.is_soft_expired,
             is_hard_expired=order.is_hard_expired,
+            has_cart_lines=order.has_cart_lines,
         ),
         tuple(
             Payment(
@@ -300,7 +306,11 @@ def _add(batch: _Batch, effect: Effect) -> None:  # noqa: C901
             _post(batch, effect)
         case effects.RequestCharge():
             batch.add(orders.request_charge(batch.order_id, payment_method=effect.payment_method))
+            batch.add_unguarded(carts.take_again(batch.order_id))
             batch.announce("payment.retry-requested")
+        case effects.ReturnCart():
+            batch.add(orders.cart_returned(batch.order_id))
+            batch.add_unguarded(carts.return_lines(batch.order_id))
         case effects.RaiseAlert():
             _raise_alert(batch, effect)
         case effects.Reject():

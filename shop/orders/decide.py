@@ -30,6 +30,7 @@ from shop.orders.effects import (
     RaiseAlert,
     Reject,
     RequestCharge,
+    ReturnCart,
 )
 from shop.orders.messages import (
     CancelRequested,
@@ -39,6 +40,7 @@ from shop.orders.messages import (
     ExpiryDue,
     FinishDue,
     Message,
+    OrderReplaced,
     PayAgainRequested,
     PaymentMismatched,
     PaymentUnknown,
@@ -109,6 +111,8 @@ def _effects_of(state: OrderState, message: Message) -> Effects:  # noqa: C901
             return _pay_again_requested(state, message)
         case CancelRequested():
             return _cancel_requested(state, message)
+        case OrderReplaced():
+            return _order_replaced(state)
         case ExpiryDue():
             return _expiry_due(state)
         case RefundRequested():
@@ -186,15 +190,17 @@ def _declined(state: OrderState, message: Declined) -> Effects:
             ChangeOrderStatus(
                 OrderStatus.PENDING, _cancel_target(state, without=payment), CancelReason.DECLINED
             ),
+            *_returned_cart(state),
         )
-    return (change,)
+    return (change, *_returned_cart(state))
 
 
 def _voided(state: OrderState, message: Voided) -> Effects:
     payment = state.payment(message.payment_id)
     if payment is None or payment.status not in OPEN_PAYMENT:
         return NOTHING
-    return (ChangePaymentStatus(payment.payment_id, payment.status, PaymentStatus.VOIDED),)
+    change = ChangePaymentStatus(payment.payment_id, payment.status, PaymentStatus.VOIDED)
+    return (change, *_returned_cart(state))
 
 
 def _payment_unknown(state: OrderState, message: PaymentUnknown) -> Effects:
@@ -261,7 +267,22 @@ def _expiry_due(state: OrderState) -> Effects:
     is_due = order.is_hard_expired or (order.is_soft_expired and state.open_payment is None)
     if order.status != OrderStatus.PENDING or order.charge_requested or not is_due:
         return NOTHING
-    return _cancel_requested(state, CancelRequested(CancelReason.EXPIRED))
+    cancel = _cancel_requested(state, CancelRequested(CancelReason.EXPIRED))
+    return (*cancel, *_returned_cart(state))
+
+
+def _order_replaced(state: OrderState) -> Effects:
+    """Frees the stock of an order that was not paid, unless a payment of it may still succeed."""
+    order = state.order
+    if order.status != OrderStatus.PENDING or order.charge_requested or state.open_payment:
+        return NOTHING
+    return _cancel_requested(state, CancelRequested(CancelReason.DECLINED))
+
+
+def _returned_cart(state: OrderState) -> Effects:
+    """The cart is the customer's until the order is paid, or cancelled by themselves."""
+    is_unpaid = state.order.status == OrderStatus.PENDING
+    return (ReturnCart(),) if is_unpaid and state.order.has_cart_lines else NOTHING
 
 
 # ---------------------------------------------------------------- refunds
@@ -442,6 +463,8 @@ def _after(state: OrderState, effect: Effect) -> OrderState:
             return _with_refund_status(state, effect)
         case RequestCharge():
             return replace(state, order=replace(state.order, charge_requested=True))
+        case ReturnCart():
+            return replace(state, order=replace(state.order, has_cart_lines=False))
         case (
             ChangeReservations()
             | PostponePayment()

@@ -110,6 +110,11 @@ class RequestCharge:
 
 
 @frozen
+class ReturnCart:
+    """Puts the lines that the order took from the cart back, since it was not paid."""
+
+
+@frozen
 class RaiseAlert:
     """Raises an operator alert."""
 
@@ -137,6 +142,7 @@ Effect = (
     | PostponeRefund
     | PostToLedger
     | RequestCharge
+    | ReturnCart
     | RaiseAlert
     | Reject
 )

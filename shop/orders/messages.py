@@ -67,6 +67,11 @@ class CancelRequested:
 
 
 @frozen
+class OrderReplaced:
+    """The customer places another order for products that this declined one still holds."""
+
+
+@frozen
 class ExpiryDue:
     """A timer found that the time to pay is over."""
 
@@ -134,6 +139,7 @@ Message = (
     | PaymentMismatched
     | PayAgainRequested
     | CancelRequested
+    | OrderReplaced
     | ExpiryDue
     | RefundRequested
     | Refunded

@@ -28,6 +28,13 @@ class OrderId(Row):
     order_id: UUID
 
 
+class Holder(Row):
+    """An unpaid order that holds stock, and whether it is the asking customer's."""
+
+    order_id: UUID
+    is_own: bool
+
+
 class ProductPrice(Row):
     """The present price of a product for sale."""
 
@@ -49,6 +56,7 @@ class LockedOrder(Row):
     charge_requested: bool
     is_soft_expired: bool
     is_hard_expired: bool
+    has_cart_lines: bool
 
 
 # No rows: a product is not for sale, the currencies differ, the total is too large, or the key was
@@ -64,11 +72,12 @@ with requested as (
   from requested a join shop.products p using (product_id) where p.active
 ), placed as (
   insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method,
-    idem_scope, idem_key, expires_at, hard_expires_at, charge_at)
+    idem_scope, idem_key, expires_at, hard_expires_at, charge_at, cart_taken)
   select %(order_id)s::uuid, %(user_id)s, 'PENDING', sum(qty * price_minor), min(currency),
     %(payment_method)s, %(idem_scope)s, %(idem_key)s,
     now() + make_interval(secs => %(soft_seconds)s),
-    now() + make_interval(secs => %(hard_seconds)s), now() + interval '5 seconds'
+    now() + make_interval(secs => %(hard_seconds)s), now() + interval '5 seconds',
+    case when %(is_from_cart)s then true end
   from priced
   having count(*) = cardinality(%(product_ids)s::bigint[])
     and count(distinct currency) = 1 and sum(qty * price_minor) <= %(total_max)s
@@ -113,7 +122,8 @@ LOCK = Query(
     """
 select order_id, user_id, status, reason, total_minor, currency, payment_method,
   charge_at is not null as charge_requested,
-  expires_at <= now() as is_soft_expired, hard_expires_at <= now() as is_hard_expired
+  expires_at <= now() as is_soft_expired, hard_expires_at <= now() as is_hard_expired,
+  coalesce(cart_taken, false) as has_cart_lines
 from shop.orders where order_id = %(order_id)s::uuid
 for update
 """,
@@ -127,11 +137,12 @@ select order_id from shop.orders where order_id = %(order_id)s::uuid for update 
 )
 
 # Locked orders are skipped: the transaction that holds the lock is about to change them.
-EXPIRED_HOLDERS = Query(
-    OrderId,
+UNPAID_HOLDERS = Query(
+    Holder,
     """
-select o.order_id from shop.orders o
-where o.status = 'PENDING' and o.expires_at <= now() and o.charge_at is null
+select o.order_id, o.user_id = %(user_id)s as is_own from shop.orders o
+where o.status = 'PENDING' and o.charge_at is null
+  and (o.expires_at <= now() or o.user_id = %(user_id)s)
   and exists (select from shop.reservations r where r.order_id = o.order_id
     and r.status = 'HELD' and r.product_id = any(%(product_ids)s::bigint[]))
   and not exists (select from shop.payments p where p.order_id = o.order_id
@@ -163,8 +174,18 @@ REQUEST_CHARGE = Query(
     Row,
     """
 update shop.orders set charge_at = now() + interval '5 seconds',
-  payment_method = %(payment_method)s, updated_at = now(), version = version + 1
+  payment_method = %(payment_method)s, updated_at = now(), version = version + 1,
+  cart_taken = case when cart_taken is not null then true end
 where order_id = %(order_id)s::uuid and status = 'PENDING' and charge_at is null
+returning order_id
+""",
+)
+
+
+CART_RETURNED = Query(
+    Row,
+    """
+update shop.orders set cart_taken = false where order_id = %(order_id)s::uuid and cart_taken
 returning order_id
 """,
 )
@@ -176,6 +197,7 @@ def place(
     user_id: int,
     lines: Sequence[tuple[int, int]],
     payment_method: str,
+    is_from_cart: bool,
     idem_scope: str | None,
     idem_key: str | None,
     soft_seconds: int,
@@ -192,6 +214,7 @@ def place(
         product_ids=[product_id for product_id, _ in lines],
         quantities=[qty for _, qty in lines],
         payment_method=payment_method,
+        is_from_cart=is_from_cart,
         idem_scope=idem_scope,
         idem_key=idem_key,
         soft_seconds=soft_seconds,
@@ -225,9 +248,12 @@ def lock_or_skip(order_id: UUID) -> Statement[OrderId]:
     return LOCK_OR_SKIP(order_id=order_id)
 
 
-def lock_expired_holders(product_ids: list[int], *, limit: int) -> Statement[OrderId]:
-    """Locks expired PENDING orders that hold any of these products and wait for no charge."""
-    return EXPIRED_HOLDERS(product_ids=product_ids, limit=limit)
+def lock_unpaid_holders(product_ids: list[int], *, user_id: int, limit: int) -> Statement[Holder]:
+    """Locks PENDING orders that hold any of these products and wait for no payment.
+
+    They are past their soft expiry, or they are this user's.
+    """
+    return UNPAID_HOLDERS(product_ids=product_ids, user_id=user_id, limit=limit)
 
 
 def change_status(
@@ -251,3 +277,8 @@ def charge_started(order_id: UUID) -> Statement[Row]:
 def request_charge(order_id: UUID, *, payment_method: str) -> Statement[Row]:
     """Requests another charge of a PENDING order; no row when one is requested already."""
     return REQUEST_CHARGE(order_id=order_id, payment_method=payment_method)
+
+
+def cart_returned(order_id: UUID) -> Statement[Row]:
+    """Records that the lines taken from the cart are in it again; no row when they are already."""
+    return CART_RETURNED(order_id=order_id)

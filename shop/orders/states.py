@@ -17,7 +17,10 @@ from shop.primitives.statuses import (
 
 @frozen
 class Order:
-    """An order's row; the database compares its times, so they are booleans here."""
+    """An order's row; the database compares its times, so they are booleans here.
+
+    ``has_cart_lines``: it was placed from the cart, to which its lines have not been returned.
+    """
 
     status: OrderStatus
     total_minor: int
@@ -26,6 +29,7 @@ class Order:
     charge_requested: bool = True
     is_soft_expired: bool = False
     is_hard_expired: bool = False
+    has_cart_lines: bool = False
 
 
 @frozen

@@ -36,7 +36,15 @@ _ORDER_TABLES: dict[str, Rights] = {
     "transitions": READ_APPEND,
     "allowed_transitions": READ,
 }
-_ORDER_UPDATE = ("status", "reason", "version", "updated_at", "charge_at", "payment_method")
+_ORDER_UPDATE = (
+    "status",
+    "reason",
+    "version",
+    "updated_at",
+    "charge_at",
+    "payment_method",
+    "cart_taken",
+)
 _PAYMENT_UPDATE = (
     "status",
     "late",
@@ -58,6 +66,7 @@ _MONEY: dict[str, Rights] = {
     "reservations": {"select": ALL, "update": ("status",)},
     "ledger": READ_APPEND,
     "alarms": {"select": ALL, "insert": ALL},
+    "cart_items": {"insert": ("user_id", "product_id", "qty")},
     **_ORDER_TABLES,
     **_CONSUME,
 }
@@ -221,6 +230,7 @@ POLICIES = (
     "support_rows",
     "back_office",
     "expired_rows",
+    "returned_lines",
     "owner_reads",
     "auditor_reads",
 )
@@ -274,7 +284,7 @@ def policy_statements() -> list[str]:
                 f"create policy back_office on shop.{table} to {', '.join(SEES_ALL_ROWS)} "
                 "using (true) with check (true)"
             )
-    return statements + _expiry_policies()
+    return [*statements, *_expiry_policies(), _returned_lines_policy()]
 
 
 def _expiry_policies() -> list[str]:
@@ -291,3 +301,13 @@ def _expiry_policies() -> list[str]:
         "create policy expired_rows on shop.payments for select to shop_ordering "
         f"using ({expiring} and {of_such})",
     ]
+
+
+def _returned_lines_policy() -> str:
+    """Who records that an order was not paid puts its lines, and nothing else, into the cart."""
+    return (
+        "create policy returned_lines on shop.cart_items for insert to shop_payment, shop_relay "
+        "with check (exists (select from shop.orders o join shop.order_lines l using (order_id) "
+        "where o.user_id = cart_items.user_id and o.cart_taken is not null "
+        "and l.product_id = cart_items.product_id and l.qty = cart_items.qty))"
+    )

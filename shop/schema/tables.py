@@ -287,6 +287,8 @@ orders = Table(
     _when("expires_at", default=False),
     _when("hard_expires_at", default=False),
     _when("charge_at", nullable=True),
+    # null: not placed from the cart; false: its lines were returned to the cart
+    Column("cart_taken", Boolean),
     CheckConstraint(_one_of("status", OrderStatus), name="known_order_status"),
     CheckConstraint(_one_of("reason", CancelReason), name="known_reason"),
     CheckConstraint("total_minor > 0", name="total_is_positive"),

@@ -12,6 +12,7 @@ import pytest
 
 from shop.primitives.ids import new_uuid
 from tests.harness import (
+    PAID,
     UNREACHABLE,
     FlowHarness,
     MakeShop,
@@ -535,3 +536,74 @@ def test_row_policies_show_expired_orders_to_the_expiry_role_only(flow: FlowHarn
 
     assert seen == {"customer": [], "expiry": [expired["id"]]}
     assert fresh["id"] not in seen["expiry"]
+
+
+def test_declined_cart_order_returns_the_lines_and_its_stock_to_the_customer(
+    flow: FlowHarness,
+) -> None:
+    """The last unit, which the declined order holds, can be put into the cart and ordered."""
+    buyer, product = flow.shop.person(), flow.shop.product(stock=1)
+    buyer.post("/cart/items", {"productId": product, "quantity": 1})
+    first = buyer.post("/orders/from-cart", {"paymentMethod": "CARD_DECLINED"}).json
+    assert buyer.get("/cart").json == []
+    flow.deliver()
+
+    (line,) = buyer.get("/cart").json
+    seen_by_others = flow.shop.person().post("/cart/items", {"productId": product, "quantity": 1})
+    second = buyer.post("/orders/from-cart", {"paymentMethod": "CARD"})
+    assert_idle_and_consistent(flow)
+
+    assert (line["productId"], line["quantity"], line["available"]) == (product, 1, True)
+    assert (seen_by_others.status, seen_by_others.error) == (409, "OUT_OF_STOCK")
+    assert second.status == 201
+    assert buyer.get("/cart").json == []
+    assert flow.outcome(first) == ("CANCELLED", ["DECLINED"], [], ["RELEASED"])
+    assert flow.order_state(first["id"])["reason"] == "DECLINED"
+    assert flow.outcome(second.json) == PAID
+
+
+def test_own_declined_order_does_not_block_the_next_order(flow: FlowHarness) -> None:
+    buyer, other, product = flow.shop.person(), flow.shop.person(), flow.shop.product(stock=1)
+    first = buyer.order(product, method="CARD_DECLINED")
+    flow.deliver()
+
+    refused = other.post("/orders", order_body(product))
+    second = buyer.post("/orders", order_body(product))
+    actors = flow.shop.sql(
+        "select actor from shop.transitions where entity_id = %s and to_status = 'CANCELLED'",
+        first["id"],
+    )
+    assert_idle_and_consistent(flow)
+
+    assert (refused.status, refused.error) == (409, "OUT_OF_STOCK")
+    assert second.status == 201
+    assert actors == [{"actor": f"user:{buyer.user_id}"}]
+    assert flow.outcome(second.json) == PAID
+
+
+def test_own_order_that_may_still_be_paid_is_not_replaced(flow: FlowHarness) -> None:
+    buyer, product = flow.shop.person(), flow.shop.product(stock=1)
+    untried = buyer.order(product)
+
+    second = buyer.post("/orders", order_body(product))
+
+    assert (second.status, second.error) == (409, "OUT_OF_STOCK")
+    assert_idle_and_consistent(flow)
+    assert flow.outcome(untried) == PAID
+
+
+def test_paying_a_declined_cart_order_takes_its_lines_again(flow: FlowHarness) -> None:
+    buyer = flow.shop.person()
+    kept, taken = flow.shop.product(), flow.shop.product()
+    buyer.post("/cart/items", {"productId": taken, "quantity": 2})
+    order = buyer.post("/orders/from-cart", {"paymentMethod": "CARD_DECLINED"}).json
+    flow.deliver()
+    buyer.post("/cart/items", {"productId": kept, "quantity": 1})
+    assert [line["productId"] for line in buyer.get("/cart").json] == [taken, kept]
+
+    buyer.post(f"/orders/{order['id']}/payments", {"paymentMethod": "CARD"})
+
+    assert [line["productId"] for line in buyer.get("/cart").json] == [kept]
+    assert_idle_and_consistent(flow)
+    assert flow.order_state(order["id"])["status"] == "PAID"
+    assert [line["productId"] for line in buyer.get("/cart").json] == [kept]

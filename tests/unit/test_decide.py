@@ -24,6 +24,7 @@ from shop.orders.effects import (
     RaiseAlert,
     Reject,
     RequestCharge,
+    ReturnCart,
 )
 from shop.orders.messages import (
     CancelRequested,
@@ -33,6 +34,7 @@ from shop.orders.messages import (
     ExpiryDue,
     FinishDue,
     Message,
+    OrderReplaced,
     PayAgainRequested,
     PaymentMismatched,
     PaymentUnknown,
@@ -389,6 +391,50 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         state_of(CANCELLED),
         CancelRequested(CancelReason.USER),
         (Reject("NOT_CANCELLABLE", "the order is cancelled already"),),
+    ),
+    "a declined order that another replaces is cancelled": (
+        state_of(PENDING, DECLINED),
+        OrderReplaced(),
+        (
+            RELEASE,
+            ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLED, CancelReason.DECLINED),
+        ),
+    ),
+    "an order with an open payment is not replaced": (
+        state_of(PENDING, OPEN),
+        OrderReplaced(),
+        NOTHING,
+    ),
+    "an order that is to be charged is not replaced": (
+        state_of(FRESH, DECLINED),
+        OrderReplaced(),
+        NOTHING,
+    ),
+    "a paid order is not replaced": (state_of(PAID, SETTLING), OrderReplaced(), NOTHING),
+    "a decline returns the lines of the cart": (
+        state_of(replace(PENDING, has_cart_lines=True), OPEN),
+        Declined(P1),
+        (payment_change(PaymentStatus.INTENT, PaymentStatus.DECLINED), ReturnCart()),
+    ),
+    "a decline of a cancelled order returns no lines": (
+        state_of(replace(CANCELLING, has_cart_lines=True), OPEN, VOIDED),
+        Declined(P1),
+        (
+            payment_change(PaymentStatus.INTENT, PaymentStatus.DECLINED),
+            ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),
+        ),
+    ),
+    "hard expiry returns the lines of the cart": (
+        state_of(
+            replace(PENDING, is_soft_expired=True, is_hard_expired=True, has_cart_lines=True),
+            OPEN,
+        ),
+        ExpiryDue(),
+        (
+            RELEASE,
+            ChangeOrderStatus(OrderStatus.PENDING, OrderStatus.CANCELLING, CancelReason.EXPIRED),
+            ReturnCart(),
+        ),
     ),
     "expiry due before the time changes nothing": (state_of(FRESH), ExpiryDue(), NOTHING),
     "soft expiry cancels": (

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.no_cover
 ATTEMPTS = decide.ATTEMPTS_MAX
 ATTEMPTS_WITH_MUTANT = 2
 IN_FLIGHT = 2
-REQUESTS = ("cancel", "pay again", "request refund")
+REQUESTS = ("cancel", "pay again", "replace", "request refund")
 UNKNOWN_KEY, CAPTURED, DECLINED, VOIDED, REFUNDED, REFUNDED_TWICE = "-KDTFG"
 
 Decide = Callable[[OrderState, Message], Effects]
@@ -106,6 +106,7 @@ def _requests(state: State, rules: Rules) -> Iterator[Step]:
     refund = messages.RefundRequested(order_state.order.total_minor, "support", restock=True)
     yield "request refund", _apply(state, refund, rules)
     yield "finish", _apply(state, messages.FinishDue(), rules)
+    yield "replace", _apply(state, messages.OrderReplaced(), rules)
     for hard in (False, True):
         late = replace(state, model=order_model.with_expiry(state.model, hard=hard))
         after = _apply(late, messages.ExpiryDue(), rules)
@@ -394,7 +395,13 @@ def expires_before_the_requested_charge(order_state: OrderState, message: Messag
     return decide.decide(order_state, message)
 
 
+def keeps_the_cart_of_a_declined_order(order_state: OrderState, message: Message) -> Effects:
+    decided = decide.decide(order_state, message)
+    return tuple(e for e in decided if not isinstance(e, effects.ReturnCart))
+
+
 MUTANTS = {
+    "a declined order keeps the cart": Rules(decision=keeps_the_cart_of_a_declined_order),
     "expiry before a requested charge was tried": Rules(
         decision=expires_before_the_requested_charge
     ),

@@ -202,6 +202,15 @@ class OneOrder(RuleBasedStateMachine):
         self.apply_message(messages.ExpiryDue())
         assert self.model == before or not before.state.order.charge_requested
 
+    @precondition(lambda self: self.model.state.payments)
+    @rule()
+    def order_is_replaced(self) -> None:
+        """A payment that may still succeed is not given up for another order."""
+        before = self.model
+        self.apply_message(messages.OrderReplaced())
+        may_succeed = before.state.open_payment or before.state.order.charge_requested
+        assert self.model == before or not may_succeed
+
     # ------------------------------------------------------------ processes
 
     @precondition(lambda self: self.model.state.open_payment)
