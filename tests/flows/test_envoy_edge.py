@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.secrets import Secrets
 from tools.render.envoy import BODY_BYTES_MAX, CLAIMS, render
 
+EDGE_TIMEOUT = "x-envoy-expected-rq-timeout-ms"
 ROOT = Path(__file__).resolve().parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 REAL = ("login", "cart", "list_products")
@@ -210,7 +212,14 @@ def test_identity_headers_of_a_client_are_removed(front: Front, claim: str) -> N
 
     arrived = front.headers(**{name: "1", f"{name}-Name": "admin", "X_User_Id": "1"})
 
-    assert not [header for header in arrived if header.startswith(claim) or "_" in header]
+    claimed = [header for header in arrived if header.startswith(claim) or "_" in header]
+    assert claimed == ([EDGE_TIMEOUT] if claim == "x-envoy-" else [])
+
+
+def test_function_learns_how_long_the_edge_waits(front: Front) -> None:
+    arrived = front.headers(**{EDGE_TIMEOUT: "1"})
+
+    assert arrived[EDGE_TIMEOUT] == "45000"
 
 
 def test_peer_address_is_appended_to_x_forwarded_for(front: Front) -> None:
@@ -303,6 +312,51 @@ def test_metrics_port_serves_metrics_and_no_admin_path(
     assert b"envoy_http_downstream_rq_total" in metrics.request("GET", "/stats/prometheus")[2]
     assert metrics.request("POST", "/quitquitquit")[0] == 404
     assert metrics.request("GET", "/config_dump")[0] == 404
+
+
+def test_every_order_of_a_flood_was_answered_with_201(front: Front, tmp_path: Path) -> None:
+    """What got an error does not run afterwards, and gets it at once."""
+    processes = front.processes
+    environment = processes.environment("place_order", OPEN_ORDERS_MAX="0")
+    ((product,),) = processes.sql("select max(product_id) from shop.products")
+    processes.sql("update shop.stock set on_hand = on_hand + 1000 where product_id = %s", product)
+    order = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
+    customer = processes.customer()
+    answers: list[tuple[int, dict[str, str], bytes]] = []
+    with ExitStack() as stack:
+        function = stack.enter_context(running_function("container", "place_order", environment))
+        addresses = {
+            "place_order": function.port,
+            "login": front.edge.place.address_of(_login())[1],
+        }
+        flooded = stack.enter_context(edge(tmp_path, addresses, scales=False))
+        before = processes.sql(ORDERS)[0][0]
+        start = threading.Barrier(FLOOD)
+
+        def place() -> None:
+            start.wait(30)
+            answers.append(flooded.request("POST", "/orders", order, customer))
+
+        clients = [threading.Thread(target=place) for _ in range(FLOOD)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(60)
+        created = [answer for answer in answers if answer[0] == 201]
+        at_once = processes.sql(ORDERS)[0][0] - before
+        assert flooded.request("POST", "/orders", order, customer)[0] == 201
+        later = processes.sql(ORDERS)[0][0] - before
+
+    assert len(answers) == FLOOD
+    assert (at_once, later) == (len(created), len(created) + 1)
+    for status, headers, body in answers:
+        assert status in (201, 503), body
+        assert status == 201 or headers["retry-after"] == "1"
+    assert not [header for _, headers, _ in answers for header in headers if "envoy" in header]
+
+
+FLOOD = 150
+ORDERS = "select count(*) from shop.orders"
 
 
 def _login() -> Any:

@@ -174,6 +174,32 @@ def test_chart_and_kustomize_deploy_equal_objects(kind: str) -> None:
     assert _comparable(chart.objects, kind) == expected
 
 
+def test_chart_renders_the_policies_of_envoy_gateway_where_it_is_installed() -> None:
+    policies = "gateway.envoyproxy.io/v1alpha1/BackendTrafficPolicy"
+    chart = render_chart(OWN_HOST, assume=[*APIS, policies])
+
+    rendered = [each for each in chart.objects if each["apiVersion"].startswith("gateway.envoy")]
+    expected = gateway.envoy_gateway_policies()
+
+    assert {(o["kind"], o["metadata"]["name"]): o["spec"] for o in rendered} == {
+        (o["kind"], o["metadata"]["name"]): o["spec"] for o in expected
+    }
+
+
+def test_policies_of_envoy_gateway_follow_the_scale_of_a_function() -> None:
+    policies = "gateway.envoyproxy.io/v1alpha1/BackendTrafficPolicy"
+    scaled = {"functions": {"place_order": {"maxScale": 2, "concurrency": 3}}}
+    chart = render_chart(OWN_HOST, scaled, assume=[*APIS, policies])
+
+    (policy,) = [
+        each
+        for each in chart.objects
+        if each["kind"] == "BackendTrafficPolicy" and each["metadata"]["name"] == "shop-place-order"
+    ]
+
+    assert policy["spec"]["circuitBreaker"]["maxParallelRequests"] == 2 * 3 * 11
+
+
 def _comparable(objects: Iterable[Manifest], kind: str) -> dict[tuple[str, str], Manifest]:
     """Objects by kind and name, without release labels and what only one of the two has."""
     found: dict[tuple[str, str], Manifest] = {}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shop.primitives.http_limits import QUEUED_PER_THREAD
 from shop.primitives.spec import FunctionSpec
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.child_processes import ChildProcess, ChildProcesses
@@ -27,7 +28,6 @@ from tools.local_platform.http_messages import (
 from tools.local_platform.problem import problem
 from tools.local_platform.servers import free_port
 
-QUEUED_PER_SLOT_MAX = 10
 POLL_SECONDS = 0.015
 EXIT_NOTICE_SECONDS = 0.05
 CRASH_PAUSE_SECONDS_MAX = 10.0
@@ -259,7 +259,7 @@ class FunctionPool:
         if self._has_no_process() and now < self._paused_until:
             raise NoProcessAvailable(f"{self.spec.name} does not start; see its log")
         slots = self.spec.scale.concurrency * max(1, len(self.processes))
-        if len(self._queue) >= QUEUED_PER_SLOT_MAX * slots:
+        if len(self._queue) >= QUEUED_PER_THREAD * slots:
             raise NoProcessAvailable(f"too many requests wait for {self.spec.name}")
 
     def _release(self, process: FunctionProcess) -> None:

@@ -20,6 +20,8 @@ RENDERERS = (
     "events",
     "edge",
     "envoy",
+    "gateway",
+    "http_limits",
     "knative",
     "observability",
     "openfaas",

@@ -7,22 +7,26 @@ from typing import Any
 
 from events.event import ShopEvent
 from events.vocabulary import EVENTS, class_of
+from shop.primitives.http_limits import (
+    EDGE_CLIENT_IDLE_SECONDS,
+    EDGE_CONNECTIONS_MAX,
+    EDGE_FUNCTION_IDLE_SECONDS,
+    EDGE_REQUEST_SECONDS,
+    EDGE_STREAM_IDLE_SECONDS,
+    QUEUED_PER_THREAD,
+    edge_seconds,
+    request_seconds,
+)
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
+from shop.runtime.http_messages import BODY_MAX
 from tools.render.dashboards import dashboard_files
 from tools.render.documents import yaml_text
 from tools.render.eventing import clock_name, event_type_name, trigger_name
 from tools.render.events import schema_of
 from tools.render.gateway import matches
 from tools.render.keda import SWEEPER, due_query
-from tools.render.objects import (
-    domain_of,
-    domains,
-    name_of,
-    pod_labels,
-    request_seconds,
-    secrets_of,
-)
+from tools.render.objects import domain_of, domains, name_of, pod_labels, secrets_of
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = Path("helm/msa-shop/files")
@@ -37,6 +41,15 @@ def render() -> dict[Path, str]:
         "domains": list(domains()),
         "events": [_event(event) for event in EVENTS],
         "functions": [_function(spec) for spec in all_specs()],
+        "edge": {
+            "bodyKib": BODY_MAX // 1024,
+            "clientIdleSeconds": EDGE_CLIENT_IDLE_SECONDS,
+            "connectionsMax": EDGE_CONNECTIONS_MAX,
+            "functionIdleSeconds": EDGE_FUNCTION_IDLE_SECONDS,
+            "requestSeconds": EDGE_REQUEST_SECONDS,
+            "requestsPerThread": 1 + QUEUED_PER_THREAD,
+            "streamIdleSeconds": EDGE_STREAM_IDLE_SECONDS,
+        },
     }
     return {LIST: yaml_text(content), **_copies()}
 
@@ -67,6 +80,7 @@ def _function(spec: FunctionSpec) -> dict[str, Any]:
         "concurrency": spec.scale.concurrency,
         "maxScale": spec.scale.max_scale,
         "requestSeconds": request_seconds(spec),
+        "edgeSeconds": edge_seconds(spec),
         "cpuMillis": spec.scale.cpu_millis,
         "memoryMib": spec.scale.memory_mib,
         "secrets": secrets_of(spec),

@@ -17,10 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from shop.primitives import cors
+from shop.primitives.http_limits import (
+    EDGE_CLIENT_IDLE_SECONDS,
+    EDGE_CONNECTIONS_MAX,
+    EDGE_FUNCTION_IDLE_SECONDS,
+    EDGE_HEAD_SECONDS,
+    EDGE_REQUEST_SECONDS,
+    EDGE_STREAM_IDLE_SECONDS,
+    edge_seconds,
+    requests_max,
+)
 from shop.primitives.spec import FunctionSpec, Route
 from shop.registry import all_specs
 from tools.render.documents import yaml_text
-from tools.render.objects import COLD_START_SECONDS, NAMESPACE, name_of, request_seconds
+from tools.render.objects import NAMESPACE, name_of
 
 CLUSTER_FILE = Path("infra/edge/envoy.yaml")
 COMPOSE_FILE = Path("infra/compose/envoy.yaml")
@@ -30,11 +40,9 @@ LIVENESS = "/health/liveness"
 METRICS = "/stats/prometheus"
 BODY_BYTES_MAX = 64 * 1024
 HEADERS_KIB_MAX = 16
-CONNECTIONS_MAX = 10_000
 EDGE_BURST, EDGE_PER_SECOND = 4000, 2000
 ADDRESSES_MAX = 20_000
 JWKS_CACHE_SECONDS = 300
-UPSTREAM_IDLE_SECONDS = 60  # functions keep idle connections for 120: the edge closes first
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
 
 # Headers of clients that claim an identity, or another path than the request line.
@@ -59,6 +67,12 @@ CLAIMS = (
     "x-rewrite-",
     "x-role",
     "x-user",
+)
+# With its headers Envoy says how long it waits (x-envoy-expected-rq-timeout-ms); clients see none.
+ENVOY_HEADERS = (
+    "x-envoy-upstream-service-time",
+    "x-envoy-overloaded",
+    "x-envoy-attempt-count",
 )
 # Responses of the edge itself: error code and message by status.
 ERRORS = {
@@ -136,6 +150,8 @@ class EdgeSettings:
     client_burst: int = 1200
     client_per_second: int = 400
     host: str = "0.0.0.0"  # noqa: S104 (the only address of a container)
+    # False: each function has one process, as in Compose
+    scales: bool = True
     # health and metrics of the edge at the paths of the replaced system; for development only
     has_actuator: bool = False
 
@@ -149,6 +165,7 @@ def render() -> dict[Path, str]:
     compose = EdgeSettings(
         address_of=lambda spec: (spec.name.replace("_", "-"), 8080),
         traces=("otel-collector", 4318),
+        scales=False,
         has_actuator=True,
     )
     return {
@@ -160,7 +177,10 @@ def render() -> dict[Path, str]:
 def bootstrap(specs: tuple[FunctionSpec, ...], settings: EdgeSettings) -> Config:
     """Envoy's configuration for the routes of these functions; it does not route events."""
     routed = [spec for spec in specs if spec.routes]
-    clusters = [_cluster(spec.name, settings.address_of(spec)) for spec in routed]
+    clusters = [
+        {**_cluster(spec.name, settings.address_of(spec)), **_circuit_breaker(spec, settings)}
+        for spec in routed
+    ]
     clusters.append(_cluster("traces", settings.traces))
     clusters.append(_cluster("admin", ("127.0.0.1", settings.admin_port)))
     listeners = [
@@ -178,7 +198,7 @@ def bootstrap(specs: tuple[FunctionSpec, ...], settings: EdgeSettings) -> Config
                     "name": "envoy.resource_monitors.global_downstream_max_connections",
                     "typed_config": _typed(
                         "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                        max_active_downstream_connections=CONNECTIONS_MAX,
+                        max_active_downstream_connections=EDGE_CONNECTIONS_MAX,
                     ),
                 }
             ]
@@ -206,7 +226,7 @@ def _cluster(name: str, address: tuple[str, int]) -> Config:
     endpoint = {"endpoint": {"address": _address(*address)}}
     http: Config = {
         "explicit_http_config": {"http_protocol_options": {}},
-        "common_http_protocol_options": {"idle_timeout": _seconds(UPSTREAM_IDLE_SECONDS)},
+        "common_http_protocol_options": {"idle_timeout": _seconds(EDGE_FUNCTION_IDLE_SECONDS)},
     }
     resolution = _typed(
         "clusters.dns.v3.DnsCluster",
@@ -225,6 +245,14 @@ def _cluster(name: str, address: tuple[str, int]) -> Config:
             f"envoy.extensions.{options}": _typed(options, **http)
         },
     }
+
+
+def _circuit_breaker(spec: FunctionSpec, settings: EdgeSettings) -> Config:
+    """Rejects with 503 at once what would wait in front of the function's processes."""
+    processes = spec.scale.max_scale if settings.scales else 1
+    limit = requests_max(spec, processes=processes)
+    limits = {"max_connections": limit, "max_pending_requests": limit, "max_requests": limit}
+    return {"circuit_breakers": {"thresholds": [limits]}}
 
 
 # ---------------------------------------------------------------- downstream: clients
@@ -273,12 +301,12 @@ def _connection_manager(specs: list[FunctionSpec], settings: EdgeSettings) -> Co
         merge_slashes=False,
         path_with_escaped_slashes_action="REJECT_REQUEST",
         max_request_headers_kb=HEADERS_KIB_MAX,
-        request_headers_timeout="10s",
-        request_timeout="15s",
-        stream_idle_timeout="60s",
+        request_headers_timeout=_seconds(EDGE_HEAD_SECONDS),
+        request_timeout=_seconds(EDGE_REQUEST_SECONDS),
+        stream_idle_timeout=_seconds(EDGE_STREAM_IDLE_SECONDS),
         drain_timeout="5s",
         common_http_protocol_options={
-            "idle_timeout": "75s",
+            "idle_timeout": _seconds(EDGE_CLIENT_IDLE_SECONDS),
             # WSGI cannot distinguish x_user from x-user
             "headers_with_underscores_action": "DROP_HEADER",
             "max_headers_count": 100,
@@ -294,7 +322,7 @@ def _connection_manager(specs: list[FunctionSpec], settings: EdgeSettings) -> Co
         route_config={
             "name": "shop",
             "virtual_hosts": [{"name": "shop", "domains": ["*"], "routes": table}],
-            "response_headers_to_remove": ["server"],
+            "response_headers_to_remove": ["server", *ENVOY_HEADERS],
         },
         http_filters=_filters(specs, settings),
     )
@@ -307,7 +335,7 @@ def _filters(specs: list[FunctionSpec], settings: EdgeSettings) -> list[Config]:
         "local_ratelimit": _rate_limit(settings),
         "jwt_authn": _token_validation(specs, settings),
         "buffer": _typed("filters.http.buffer.v3.Buffer", max_request_bytes=BODY_BYTES_MAX),
-        "router": _typed("filters.http.router.v3.Router", suppress_envoy_headers=True),
+        "router": _typed("filters.http.router.v3.Router"),
     }
     return [
         {"name": f"envoy.filters.http.{name}", "typed_config": config}
@@ -432,7 +460,7 @@ def _route(spec: FunctionSpec, route: Route) -> Config:
         "route": {
             "cluster": spec.name,
             "auto_host_rewrite": True,
-            "timeout": _seconds(request_seconds(spec) + COLD_START_SECONDS),
+            "timeout": _seconds(edge_seconds(spec)),
             # retries only requests that cannot have reached the function
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
         },

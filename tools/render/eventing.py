@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from events.event import ShopEvent
 from events.vocabulary import class_of
+from shop.primitives.http_limits import COLD_START_SECONDS, REQUEST_SECONDS_MIN, request_seconds
 from shop.primitives.spec import FunctionSpec, Schedule
 from shop.registry import all_specs
 from tools.render.events import schema_of
 from tools.render.objects import (
     CLOCK_DOMAIN,
-    COLD_START_SECONDS,
     ENVIRONMENT,
     HARDENED,
     IMAGE,
     NAMESPACE,
-    REQUEST_SECONDS_MIN,
     SECRETS_MOUNT,
     TMP_MOUNT,
     TMP_VOLUME,
@@ -23,7 +22,6 @@ from tools.render.objects import (
     labels_of,
     metadata,
     name_of,
-    request_seconds,
 )
 
 BROKER = "shop"

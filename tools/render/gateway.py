@@ -3,24 +3,33 @@
 Knative routes by host only, so each rule rewrites the host to the function's and forwards to
 Kourier's internal Service; scaling from zero and traffic splits stay with Knative.  ``/events`` has
 no route.
+
+The Gateway API has no field for buffering, connection limits and idle times.  Envoy Gateway's own
+policies have, and are rendered beside it; another implementation needs the same limits in its own
+form (docs/reference/http-limits.md).
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from shop.primitives.http_limits import (
+    EDGE_CLIENT_IDLE_SECONDS,
+    EDGE_CONNECTIONS_MAX,
+    EDGE_FUNCTION_IDLE_SECONDS,
+    EDGE_REQUEST_SECONDS,
+    EDGE_STREAM_IDLE_SECONDS,
+    edge_seconds,
+    requests_max,
+)
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
-from tools.render.objects import (
-    COLD_START_SECONDS,
-    NAMESPACE,
-    Manifest,
-    labels_of,
-    metadata,
-    name_of,
-    request_seconds,
-)
+from shop.runtime.http_messages import BODY_MAX
+from tools.render.documents import yaml_text
+from tools.render.objects import NAMESPACE, Manifest, labels_of, metadata, name_of
 
+POLICIES_FILE = Path("infra/edge/envoy-gateway.yaml")
 GATEWAY = "shop"
 GATEWAY_CLASS = "envoy"
 HOST = "shop.example.com"
@@ -32,6 +41,11 @@ STRIPPED = ("Ce-Id", "Ce-Source", "Ce-Specversion", "Ce-Type", "X-User-Id", "X-U
 # RFC 6797: browsers use HTTPS only, for a year
 HSTS = {"name": "Strict-Transport-Security", "value": "max-age=31536000"}
 PARAMETER = re.compile(r"\{\w+\}")
+
+
+def render() -> dict[Path, str]:
+    """The policies for Envoy Gateway; the other objects are a component of ``infra/knative``."""
+    return {POLICIES_FILE: yaml_text(*envoy_gateway_policies())}
 
 
 def objects() -> list[Manifest]:
@@ -68,7 +82,7 @@ def http_route(spec: FunctionSpec) -> Manifest:
             {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [HSTS]}},
             {"type": "URLRewrite", "urlRewrite": {"hostname": host}},
         ],
-        "timeouts": {"request": f"{request_seconds(spec) + COLD_START_SECONDS}s"},
+        "timeouts": {"request": f"{edge_seconds(spec)}s"},
         "backendRefs": [{"name": BACKEND, "namespace": BACKEND_NAMESPACE, "port": 80}],
     }
     return {
@@ -118,3 +132,48 @@ def reference_grant() -> Manifest:
         "metadata": metadata("shop-to-kourier", namespace=BACKEND_NAMESPACE),
         "spec": {"from": [source], "to": [{"group": "", "kind": "Service", "name": BACKEND}]},
     }
+
+
+def envoy_gateway_policies() -> list[Manifest]:
+    """Envoy Gateway's policies: one for clients, and one for the route of each function."""
+    return [_client_policy(), *(_route_policy(spec) for spec in all_specs() if spec.routes)]
+
+
+def _client_policy() -> Manifest:
+    timeouts = {
+        "requestReceivedTimeout": f"{EDGE_REQUEST_SECONDS}s",
+        "idleTimeout": f"{EDGE_CLIENT_IDLE_SECONDS}s",
+        "streamIdleTimeout": f"{EDGE_STREAM_IDLE_SECONDS}s",
+    }
+    spec = {
+        "targetRefs": [_target("Gateway", GATEWAY)],
+        "timeout": {"http": timeouts},
+        "connection": {"connectionLimit": {"value": EDGE_CONNECTIONS_MAX}},
+    }
+    return _policy("ClientTrafficPolicy", GATEWAY, spec)
+
+
+def _route_policy(spec: FunctionSpec) -> Manifest:
+    limit = requests_max(spec, processes=spec.scale.max_scale)
+    breaker = {"maxConnections": limit, "maxPendingRequests": limit, "maxParallelRequests": limit}
+    policy = {
+        "targetRefs": [_target("HTTPRoute", name_of(spec))],
+        # a request is forwarded when it is complete
+        "requestBuffer": {"limit": f"{BODY_MAX // 1024}Ki"},
+        "circuitBreaker": breaker,
+        "timeout": {"http": {"connectionIdleTimeout": f"{EDGE_FUNCTION_IDLE_SECONDS}s"}},
+    }
+    return _policy("BackendTrafficPolicy", name_of(spec), policy)
+
+
+def _policy(kind: str, name: str, spec: Manifest) -> Manifest:
+    return {
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": kind,
+        "metadata": metadata(name),
+        "spec": spec,
+    }
+
+
+def _target(kind: str, name: str) -> Manifest:
+    return {"group": "gateway.networking.k8s.io", "kind": kind, "name": name}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import LiteralString
 
+from shop.primitives.http_limits import COLD_START_SECONDS, request_seconds
 from shop.primitives.spec import FunctionSpec
 from shop.registry import spec_of
 from tools.render.eventing import broker_ref, clock_name, tick_container
 from tools.render.objects import (
-    COLD_START_SECONDS,
     NAMESPACE,
     Manifest,
     account_of,
@@ -23,7 +23,6 @@ from tools.render.objects import (
     metadata,
     name_of,
     pod_labels,
-    request_seconds,
     volumes_of,
 )
 

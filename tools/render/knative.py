@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from events.vocabulary import EVENTS
+from shop.primitives.http_limits import TERMINATION_SECONDS, request_seconds
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
 from tools.render import eventing, gateway, keda, network_policies
@@ -27,15 +28,12 @@ from tools.render.objects import (
     metadata,
     name_of,
     pod_labels,
-    request_seconds,
     volumes_of,
 )
 
 FOLDER = Path("infra/knative")
 BASE = FOLDER / "base"
 COMPONENTS = FOLDER / "components"
-# SIGTERM reaches a function 30 seconds after termination starts: the grace period must be longer
-TERMINATION_SECONDS = 30
 
 
 def render() -> dict[Path, str]:

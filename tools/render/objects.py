@@ -15,8 +15,6 @@ SECRETS_PATH = "/var/run/shop/secrets"
 SETTINGS = "shop-settings"
 # JWT_JWKS and EVENT_KEYS: public, but created with the private keys, so never in Git
 PUBLIC_KEYS = "shop-public-keys"
-REQUEST_SECONDS_MIN = 30
-COLD_START_SECONDS = 15
 NO_DOMAIN = "docs"
 CLOCK_DOMAIN = "clock"
 
@@ -84,11 +82,6 @@ def pod_labels(spec: FunctionSpec) -> dict[str, str]:
 def reads_redis(spec: FunctionSpec) -> bool:
     """True for functions with a cache or with routes, whose rate limit is in Redis."""
     return "redis" in spec.needs or bool(spec.routes)
-
-
-def request_seconds(spec: FunctionSpec) -> int:
-    """The longest time until the first byte of a response."""
-    return max(REQUEST_SECONDS_MIN, spec.timeout_seconds)
 
 
 def secrets_of(spec: FunctionSpec) -> list[str]:
