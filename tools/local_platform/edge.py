@@ -6,6 +6,7 @@ exactly one spelling.  Headers in which a client claims an identity or an origin
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -170,9 +171,28 @@ async def _respond(
         return problem(
             408, "REQUEST_TIMEOUT", "The body did not arrive in time", raw_path, connection="close"
         )
-    return await activator.send(
-        function, HttpRequest(method, _target(scope), _forwarded_headers(scope), body)
-    )
+    request = HttpRequest(method, _target(scope), _forwarded_headers(scope), body)
+    return await _send_while_connected(activator, function, request, receive)
+
+
+async def _send_while_connected(
+    activator: Activator, function: str, request: HttpRequest, receive: Receive
+) -> HttpResponse:
+    """The function's response; drops the request when the client disconnects before it.
+
+    A request that has not begun then does not run: the queue forgets it, or the function sees that
+    its connection was closed.
+    """
+    sending = asyncio.ensure_future(activator.send(function, request))
+    leaving = asyncio.ensure_future(receive())  # after the body the next message is a disconnect
+    try:
+        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not sending.done():
+            return HttpResponse(499)  # nginx's status of a client that left; nothing is sent
+        return await sending
+    finally:
+        sending.cancel()
+        leaving.cancel()
 
 
 def _target(scope: Scope) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 from shop.primitives.spec import FunctionSpec, Schedule
 from tests.tools.local_platform.platform_under_test import route, running_platform, send
 from tests.waiting import wait_until
+from tools.local_platform.activator import ScalingLimits
 from tools.local_platform.edge import RouteTable
 
 TABLE = RouteTable(
@@ -246,5 +247,28 @@ def test_disconnected_client_frees_its_slot(tmp_path: Path) -> None:
             await wait_until(lambda: all(process.in_flight == 0 for process in pool.processes))
 
             assert (await platform.get("/echo")).status == 200
+
+    asyncio.run(scenario())
+
+
+def test_queued_request_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, limits=ScalingLimits(processes_max=1)) as platform:
+            await platform.get("/echo")
+            pool = platform.activator.pools["web"]
+            busy = [asyncio.create_task(platform.get("/slow?seconds=1")) for _ in range(2)]
+            await wait_until(lambda: sum(each.in_flight for each in pool.processes) == 2)
+            writers: list[asyncio.StreamWriter] = []
+            for _ in range(3):
+                _, writer = await asyncio.open_connection("127.0.0.1", platform.port)
+                writer.write(b"GET /slow?seconds=5 HTTP/1.1\r\nhost: a\r\n\r\n")
+                writers.append(writer)
+            await wait_until(lambda: pool.queued == 3)
+            for writer in writers:
+                writer.close()
+            await wait_until(lambda: pool.queued == 0)
+
+            assert [response.status for response in await asyncio.gather(*busy)] == [200, 200]
+            assert sum(each.in_flight for each in pool.processes) == 0
 
     asyncio.run(scenario())
