@@ -45,6 +45,8 @@ EDGE_CLIENT_IDLE_SECONDS = 75
 EDGE_FUNCTION_IDLE_SECONDS = 30
 """How long the edge keeps idle connections to functions."""
 EDGE_CONNECTIONS_MAX = 10_000
+EDGE_TIMEOUT = "x-envoy-expected-rq-timeout-ms"
+"""The header in which the edge says how long it waits for a response."""
 
 
 def request_seconds(spec: FunctionSpec) -> int:

@@ -25,6 +25,7 @@ from shop.primitives.errors import ClientError
 from shop.primitives.http_limits import (
     CONNECTIONS_MAX,
     DRAIN_SECONDS,
+    EDGE_TIMEOUT,
     QUEUE_SECONDS,
     QUEUED_PER_THREAD,
     READ_SECONDS,
@@ -53,7 +54,6 @@ LINGER_SECONDS = 2.0
 SWEEP_SECONDS = 0.5
 INVALID_IN_HEADERS = re.compile(r"[\r\n\0]")
 ABSOLUTE_FORM = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
-EDGE_TIMEOUT = "x-envoy-expected-rq-timeout-ms"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 HEAD_TOO_LARGE = ClientError(431, "HEADERS_TOO_LARGE", "the headers may have at most 16384 bytes")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from shop.primitives.http_limits import EDGE_TIMEOUT
 from shop.registry import all_specs
 from tests.flows.envoy_process import ENVOY, Edge, echo, edge
 from tests.flows.test_cors import (
@@ -33,7 +34,6 @@ from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.secrets import Secrets
 from tools.render.envoy import BODY_BYTES_MAX, CLAIMS, render
 
-EDGE_TIMEOUT = "x-envoy-expected-rq-timeout-ms"
 ROOT = Path(__file__).resolve().parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 REAL = ("login", "cart", "list_products")
@@ -213,8 +213,8 @@ def test_identity_headers_of_a_client_are_removed(front: Front, claim: str) -> N
     arrived = front.headers(**{name: "1", f"{name}-Name": "admin", "X_User_Id": "1"})
 
     claimed = [header for header in arrived if header.startswith(claim) or "_" in header]
-    own = {EDGE_TIMEOUT, "x-envoy-original-host"} if claim == "x-envoy-" else set[str]()
-    assert set(claimed) == own, "Envoy's own headers describe the route and the Host"
+    own = {EDGE_TIMEOUT} if claim == "x-envoy-" else set[str]()
+    assert set(claimed) == own, "the edge states its own timeout"
 
 
 def test_function_learns_how_long_the_edge_waits(front: Front) -> None:

@@ -24,6 +24,7 @@ from shop.primitives.http_limits import (
     EDGE_HEAD_SECONDS,
     EDGE_REQUEST_SECONDS,
     EDGE_STREAM_IDLE_SECONDS,
+    EDGE_TIMEOUT,
     edge_seconds,
     requests_max,
 )
@@ -67,12 +68,6 @@ CLAIMS = (
     "x-rewrite-",
     "x-role",
     "x-user",
-)
-# With its headers Envoy says how long it waits (x-envoy-expected-rq-timeout-ms); clients see none.
-ENVOY_HEADERS = (
-    "x-envoy-upstream-service-time",
-    "x-envoy-overloaded",
-    "x-envoy-attempt-count",
 )
 # Responses of the edge itself: error code and message by status.
 ERRORS = {
@@ -322,7 +317,7 @@ def _connection_manager(specs: list[FunctionSpec], settings: EdgeSettings) -> Co
         route_config={
             "name": "shop",
             "virtual_hosts": [{"name": "shop", "domains": ["*"], "routes": table}],
-            "response_headers_to_remove": ["server", *ENVOY_HEADERS],
+            "response_headers_to_remove": ["server"],
         },
         http_filters=_filters(specs, settings),
     )
@@ -335,7 +330,7 @@ def _filters(specs: list[FunctionSpec], settings: EdgeSettings) -> list[Config]:
         "local_ratelimit": _rate_limit(settings),
         "jwt_authn": _token_validation(specs, settings),
         "buffer": _typed("filters.http.buffer.v3.Buffer", max_request_bytes=BODY_BYTES_MAX),
-        "router": _typed("filters.http.router.v3.Router"),
+        "router": _typed("filters.http.router.v3.Router", suppress_envoy_headers=True),
     }
     return [
         {"name": f"envoy.filters.http.{name}", "typed_config": config}
@@ -464,8 +459,15 @@ def _route(spec: FunctionSpec, route: Route) -> Config:
             # retries only requests that cannot have reached the function
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
         },
+        # the router's own header of this name comes with others that disclose Envoy to clients
+        "request_headers_to_add": [_edge_timeout(spec)],
         "typed_per_filter_config": {jwt: per_route},
     }
+
+
+def _edge_timeout(spec: FunctionSpec) -> Config:
+    milliseconds = {"key": EDGE_TIMEOUT, "value": str(edge_seconds(spec) * 1000)}
+    return {"header": milliseconds, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _requirement(route: Route) -> Config:
