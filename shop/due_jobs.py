@@ -56,6 +56,7 @@ class JobKind(StrEnum):
     FINISH = "finish"
     RECONCILE = "reconcile"
     RETENTION = "retention"
+    AGE_LIMIT = "age_limit"
 
 
 class DueRow(Row):
@@ -131,6 +132,9 @@ def _run(context: EventContext, kind: JobKind, subject: str) -> None:
             _reconcile(context, subject)
         case JobKind.RETENTION:
             _delete_old(context, subject)
+        case JobKind.AGE_LIMIT:
+            with context.transaction() as tx:
+                tx.pipeline(*operator_alerts.check_age_limit(subject, BATCH))
         case _:
             assert_never(kind)
 

@@ -35,6 +35,28 @@ returning kind, subject
 """,
 )
 
+# Age limits (shop/schema/age_limits.py): one alert for each row that exceeds its limit, once.
+RAISE_OVERDUE = Command(
+    """
+insert into shop.alarms (alarm_id, kind, subject, detail)
+select gen_random_uuid(), o.kind, o.subject,
+  'since ' || to_char(o.since at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"Z"')
+from shop.overdue o
+where o.kind = %(kind)s and not exists (select from shop.alarms a where a.kind = o.kind
+  and a.subject = o.subject and (a.resolved_at is null or a.raised_at >= o.since))
+order by o.since limit %(batch)s
+on conflict (kind, subject) where resolved_at is null do nothing
+"""
+)
+
+RESOLVE_DONE = Command(
+    """
+update shop.alarms a set resolved_at = now()
+where a.kind = %(kind)s and a.resolved_at is null and not exists (
+  select from shop.overdue o where o.kind = a.kind and o.subject = a.subject)
+"""
+)
+
 DELETE_OLD = Command(
     """
 delete from shop.alarms where alarm_id in (
@@ -62,6 +84,11 @@ def resolve(alarm_id: UUID) -> Statement[Row]:
 def resolve_about(kind: str, subjects: list[str]) -> Statement[Row]:
     """Closes every open alert of this kind about one of these subjects."""
     return RESOLVE_ABOUT(kind=kind, subjects=subjects)
+
+
+def check_age_limit(kind: str, batch: int) -> tuple[Statement[Row], Statement[Row]]:
+    """Raises at most ``batch`` alerts about rows over the limit, and resolves those of the rest."""
+    return RAISE_OVERDUE(kind=kind, batch=batch), RESOLVE_DONE(kind=kind)
 
 
 def delete_old(batch: int) -> Statement[Row]:

@@ -54,6 +54,8 @@ union all
 select 'shop_due_work_oldest_seconds', array[kind], extract(epoch from now() - min(due_at))
   from due group by kind
 union all
+select 'shop_overdue', array[kind], count(*) from shop.overdue group by kind
+union all
 select 'shop_dead_letters_open', '{}', count(*) from shop.dead_letters where replayed_at is null
 union all
 select 'shop_alarms_open', array[kind], count(*)
@@ -77,6 +79,7 @@ FAMILIES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "shop_due_work": (("kind",), "Jobs that are due now."),
     "shop_due_work_oldest_seconds": (("kind",), "Time since the oldest due job became due."),
+    "shop_overdue": (("kind",), "Rows over their age limit, by the kind of their alert."),
     "shop_dead_letters_open": ((), "Dead letters that are not replayed."),
     "shop_alarms_open": (("kind",), "Open operator alerts."),
     "shop_ledger_minor": (("kind", "currency"), "Sum of the ledger, in minor units."),

@@ -37,6 +37,7 @@ SPEC = FunctionSpec(
                 "finish",
                 "reconcile",
                 "retention",
+                "age_limit",
             ),
         ),
     ),

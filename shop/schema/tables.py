@@ -425,6 +425,11 @@ payments = Table(
         postgresql_where=text("status in ('INTENT', 'UNKNOWN')"),
     ),
     Index("payments_by_age", "created_at"),
+    Index(
+        "payments_open_by_age",
+        "created_at",
+        postgresql_where=text("status in ('INTENT', 'UNKNOWN')"),
+    ),
     comment="writer: ordering.payments",
     info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
 )
@@ -458,6 +463,11 @@ refunds = Table(
     ),
     UniqueConstraint("provider_key", name="one_refund_key"),
     Index("refunds_by_payment", "payment_id"),
+    Index(
+        "refunds_open_by_age",
+        "created_at",
+        postgresql_where=text("status in ('INTENT', 'UNKNOWN')"),
+    ),
     Index(
         "refunds_to_resolve",
         "next_try_at",
@@ -571,6 +581,11 @@ outbox = Table(
     Index(
         "outbox_open",
         "next_try_at",
+        postgresql_where=text("done_at is null and parked_at is null"),
+    ),
+    Index(
+        "outbox_open_by_age",
+        "created_at",
         postgresql_where=text("done_at is null and parked_at is null"),
     ),
     Index("outbox_by_order", "order_id"),
@@ -691,6 +706,7 @@ dead_letters = Table(
     _when("replayed_at", nullable=True),
     UniqueConstraint("source", "event_id", "destination", name="one_dead_letter_per_consumer"),
     Index("dead_letters_by_age", "received_at"),
+    Index("dead_letters_open", "received_at", postgresql_where=text("replayed_at is null")),
     comment="writer: dead_letters",
     info={RETENTION: (DeletedAfter("90 days", "received_at", "dead_letters"),)},
 )
@@ -705,6 +721,7 @@ alarms = Table(
     _when("raised_at"),
     _when("resolved_at", nullable=True),
     Index("alarms_open", "raised_at", postgresql_where=text("resolved_at is null")),
+    Index("alerts_by_subject", "kind", "subject"),
     Index("alerts_resolved", "resolved_at", postgresql_where=text("resolved_at is not null")),
     Index(
         "one_open_alarm",

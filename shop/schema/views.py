@@ -5,9 +5,11 @@ Their columns never change, so each can be replaced while functions read it.
 
 from __future__ import annotations
 
+from shop.schema.age_limits import AGE_LIMITS
 from shop.schema.tables import METADATA, deletions_of
 
-# Everything that has to happen without a request; an idle shop has no due row.
+# Everything that has to happen without a request, but for the age limits, which also limit how long
+# these rows may be due; an idle shop has no due row.
 #
 # Each branch reads the rows that are due by a partial index, or one end of an index by a scalar
 # ``min`` or ``max``, which PostgreSQL turns into a look-up.  An aggregate with HAVING would read
@@ -15,8 +17,8 @@ from shop.schema.tables import METADATA, deletions_of
 #
 # Days are closed oldest first, so the first posting after the last closed day is on the only day
 # that can be due.
-_DUE_STATES = """
-create or replace view shop.due_work (kind, id, due_at) as
+_DUE_ROWS = """
+create or replace view shop.due_rows (kind, id, due_at) as
   select 'outbox', event_id::text, next_try_at from shop.outbox
     where done_at is null and parked_at is null
   union all
@@ -74,4 +76,48 @@ def _due_deletions() -> str:
     )
 
 
-VIEWS = (_DUE_STATES + _due_deletions(),)
+# Every row that exceeds its age limit now.
+_OVERDUE = """
+  select '{alert_kind}', ({subject})::text, {since} from shop.{table} t
+    where {is_open} and {since} <= now() - interval '{age}'
+"""
+
+# Two rows at most for each limit: the oldest row without an alert, when it will exceed the limit,
+# and an alert whose row is done.  An alert is raised once: not again after an operator resolved it.
+# The scalar subqueries are look-ups by an index, whatever PostgreSQL estimates.
+_DUE_AGE_LIMIT = """
+  union all
+  select 'age_limit', '{alert_kind}', oldest.since + interval '{age}'
+    from (select (select {since} from shop.{table} t
+      where {is_open} and not coalesce((select true from shop.alarms a
+        where a.kind = '{alert_kind}' and a.subject = ({subject})::text
+          and (a.resolved_at is null or a.raised_at >= {since}) limit 1), false)
+      order by {since} limit 1) as since) oldest
+    where oldest.since is not null
+  union all
+  select 'age_limit', '{alert_kind}', a.raised_at from shop.alarms a
+    where a.kind = '{alert_kind}' and a.resolved_at is null
+      and not coalesce((select true from shop.{table} t where {subject} = a.subject::{key_type}
+        and {is_open} and {since} <= now() - interval '{age}' limit 1), false)
+"""
+
+
+def _overdue() -> str:
+    branches = (_OVERDUE.format(**vars(limit), alert_kind=limit.alert_kind) for limit in AGE_LIMITS)
+    return "create or replace view shop.overdue (kind, subject, since) as" + "  union all".join(
+        branches
+    )
+
+
+def _due_age_limits() -> str:
+    return "".join(
+        _DUE_AGE_LIMIT.format(**vars(limit), alert_kind=limit.alert_kind) for limit in AGE_LIMITS
+    )
+
+
+VIEWS = (
+    _DUE_ROWS + _due_deletions(),
+    _overdue(),
+    "create or replace view shop.due_work (kind, id, due_at) as select kind, id, due_at "
+    "from shop.due_rows" + _due_age_limits(),
+)

@@ -56,7 +56,13 @@ def _published(broker: EventBroker) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in JobKind if kind not in (JobKind.OUTBOX, JobKind.RECONCILE)]
+    "kind",
+    [
+        kind
+        for kind in JobKind
+        # their ids are not read, or an unknown name means no work
+        if kind not in (JobKind.OUTBOX, JobKind.RECONCILE, JobKind.AGE_LIMIT)
+    ],
 )
 def test_due_job_with_an_unparsable_id_raises_an_alert_and_the_others_run(
     flow: FlowHarness, kind: JobKind

@@ -22,7 +22,7 @@ from tools.manifest_rules.__main__ import ROOT
 
 SOURCES = ROOT / "infra" / "compose" / "local"
 COMPOSE = ROOT / "infra" / "compose" / "observability"
-ALERTS = ROOT / "infra" / "observability" / "alerts" / "shop.yaml"
+ALERTS = ROOT / "infra" / "observability" / "alerts"
 # only the service discovery that the chart uses: the others take minutes to build
 TAGS = "remove_all_sd,enable_kubernetes_sd"
 ALERT_TESTS = ROOT / "tests" / "tools" / "observability" / "alerts.yaml"
@@ -49,7 +49,16 @@ def check_promtool(folder: Path) -> str:
     """Alerts, their tests and both configurations of Prometheus."""
     package = "github.com/prometheus/prometheus/cmd/promtool"
     promtool = str(build(SOURCES / "prometheus", package, folder / "promtool", tags=TAGS))
-    run([promtool, "check", "rules", "--lint=all", "--lint-fatal", str(ALERTS)])
+    run(
+        [
+            promtool,
+            "check",
+            "rules",
+            "--lint=all",
+            "--lint-fatal",
+            *map(str, sorted(ALERTS.glob("*"))),
+        ]
+    )
     run([promtool, "test", "rules", str(ALERT_TESTS)])
     configurations = (of_compose(folder / "compose"), of_chart(folder / "chart"))
     for configuration in configurations:
@@ -77,7 +86,8 @@ def of_compose(folder: Path) -> Path:
         {
             "prometheus.yaml": (COMPOSE / "prometheus.yml").read_text("utf-8"),
             "functions.yml": (COMPOSE / "functions.yml").read_text("utf-8"),
-            "alerts.yaml": ALERTS.read_text("utf-8"),
+            "alerts.yaml": (ALERTS / "shop.yaml").read_text("utf-8"),
+            "age-limits.yaml": (ALERTS / "age-limits.yaml").read_text("utf-8"),
         },
         mounted="/etc/shop",
     )

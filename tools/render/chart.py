@@ -20,6 +20,7 @@ from shop.primitives.http_limits import (
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
 from shop.runtime.http_messages import BODY_MAX
+from tools.render import age_limits
 from tools.render.dashboards import dashboard_files
 from tools.render.documents import yaml_text
 from tools.render.eventing import clock_name, event_type_name, trigger_name
@@ -59,6 +60,7 @@ def _copies() -> dict[Path, str]:
         FILES / "alerts" / path.name: path.read_text("utf-8")
         for path in (ROOT / ALERTS).glob("*.yaml")
     }
+    alerts[FILES / "alerts" / age_limits.PATH.name] = age_limits.alert_rules()
     return alerts | {FILES / "dashboards" / name: text for name, text in dashboard_files().items()}
 
 

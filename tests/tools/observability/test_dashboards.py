@@ -12,11 +12,12 @@ import yaml
 from shop.registry import all_specs
 from shop.runtime.metrics import LIVE_METRICS, METRICS
 from tools.exporter import EXPORTER_METRICS, FAMILIES
+from tools.render import age_limits
 from tools.render.chart import FILES
 from tools.render.observability import DASHBOARDS, TARGETS
 
 ROOT = Path(__file__).resolve().parents[3]
-ALERTS = Path("infra/observability/alerts/shop.yaml")
+ALERTS = (Path("infra/observability/alerts/shop.yaml"), age_limits.PATH)
 ALERT_TESTS = Path(__file__).parent / "alerts.yaml"  # promtool runs it, in `make deploy-check`
 NAME = re.compile(r"\b(?:shop|cold_start|process)_[a-z_]+\b")
 LABELS = re.compile(r"\b([a-z_]+)\{([^}]*)\}")
@@ -45,9 +46,8 @@ def queries() -> list[str]:
 
 
 def alerts() -> list[dict[str, Any]]:
-    (group,) = yaml.safe_load((ROOT / ALERTS).read_text("utf-8"))["groups"]
-    rules: list[dict[str, Any]] = group["rules"]
-    return rules
+    groups = [yaml.safe_load((ROOT / path).read_text("utf-8"))["groups"] for path in ALERTS]
+    return [rule for (group,) in groups for rule in group["rules"]]
 
 
 def test_every_metric_in_a_query_is_exported() -> None:
@@ -93,9 +93,10 @@ def test_every_alert_has_a_runbook_page() -> None:
 
 
 def test_alert_tests_name_the_rules_that_they_test() -> None:
-    (rules,) = yaml.safe_load(ALERT_TESTS.read_text("utf-8"))["rule_files"]
+    rules = yaml.safe_load(ALERT_TESTS.read_text("utf-8"))["rule_files"]
 
-    assert (ALERT_TESTS.parent / rules).resolve() == (ROOT / ALERTS).resolve()
+    tested = [(ALERT_TESTS.parent / path).resolve() for path in rules]
+    assert tested == [(ROOT / path).resolve() for path in ALERTS]
 
 
 def test_every_alert_is_tested_firing_and_not_firing() -> None:
@@ -155,9 +156,9 @@ def test_chart_and_compose_use_the_same_files() -> None:
     )
     (targets,) = yaml.safe_load((ROOT / TARGETS).read_text("utf-8"))
 
-    assert (ROOT / FILES / "alerts/shop.yaml").read_text("utf-8") == (ROOT / ALERTS).read_text(
-        "utf-8"
-    )
+    for path in ALERTS:
+        copy = ROOT / FILES / "alerts" / path.name
+        assert copy.read_text("utf-8") == (ROOT / path).read_text("utf-8")
     assert len(targets["targets"]) == len(all_specs())
     mounted = {v.split(":")[1]: v.split(":")[0] for v in compose["prometheus"]["volumes"]}
     for path in (*prometheus["rule_files"], "/etc/shop/functions.yml"):

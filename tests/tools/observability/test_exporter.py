@@ -76,6 +76,7 @@ EXACT = {
     "shop_refunds": "select status, count(*) from shop.refunds group by 1",
     "shop_outbox_open": "select count(*) from shop.outbox where done_at is null",
     "shop_due_work": "select kind, count(*) from shop.due_work where due_at <= now() group by 1",
+    "shop_overdue": "select kind, count(*) from shop.overdue group by 1",
     "shop_dead_letters_open": "select count(*) from shop.dead_letters where replayed_at is null",
     "shop_alarms_open": "select kind, count(*) from shop.alarms group by 1",
     "shop_ledger_minor": "select kind, currency, sum(amount_minor) from shop.ledger group by 1, 2",
