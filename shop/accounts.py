@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import os
 import re
-import unicodedata
 from datetime import datetime
 from uuid import UUID
 
@@ -21,7 +20,6 @@ from shop.adapters.statements import Command, Query, Row, Statement
 
 EMAIL_LENGTH_MAX = 254  # RFC 5321 section 4.5.3.1.3, without the angle brackets
 NAME_LENGTH_MAX = 100
-MARKS_MAX = 4
 SESSION_DAYS = 30
 REFRESH_TOKEN_BYTES = 32
 REPETITION_SECONDS = 10
@@ -34,10 +32,6 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _TOP = r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])"
 EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+{_TOP}", re.ASCII)
-
-# Control, format (bidirectional overrides, zero width), surrogate, private use, unassigned and line
-# separators are not part of a name and can make one name look like another.
-_NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 class Account(Row):
@@ -192,23 +186,6 @@ def check_email(email: str) -> str:
     if len(email) > EMAIL_LENGTH_MAX or EMAIL.fullmatch(email) is None:
         raise ValueError("an e-mail address is written name@domain, in ASCII")
     return email
-
-
-def check_name(name: str) -> str:
-    """The name itself; ``ValueError`` unless it is 1 to 100 visible characters, not only spaces.
-
-    Letters of every script and single emoji are allowed; control, bidirectional and zero-width
-    characters and more than four combining marks in a row are not.
-    """
-    if not 1 <= len(name) <= NAME_LENGTH_MAX or not name.strip():
-        raise ValueError(f"a name has 1 to {NAME_LENGTH_MAX} characters")
-    categories = [unicodedata.category(character) for character in name]
-    if any(category in _NOT_IN_NAMES for category in categories):
-        raise ValueError("a name has no control, invisible or unassigned characters")
-    marks = "".join("M" if category in ("Mn", "Me") else " " for category in categories)
-    if "M" * (MARKS_MAX + 1) in marks:
-        raise ValueError("a name has no piles of combining marks")
-    return name
 
 
 def email_key(email: str) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from shop.primitives.money import ORDER_TOTAL_MAX
 from shop.primitives.statuses import RefundMeans, RefundStatus
+from shop.primitives.text import one_line
 from shop.response_models import Order as Order
 from shop.runtime.model import Model
 
+REASON_LENGTH_MAX = 200
 OneLine = Annotated[
-    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+    str,
+    AfterValidator(partial(one_line, length_max=REASON_LENGTH_MAX)),
+    Field(min_length=1, max_length=REASON_LENGTH_MAX),
 ]
 
 

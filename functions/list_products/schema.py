@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, RootModel
 
 from functions.list_products.paging import CURSOR_LENGTH_MAX
+from shop.primitives.text import compose
 from shop.runtime.model import Model, PageSize, QueryModel, QueryNumber
 
 AMOUNT_MAX = 1_000_000_000_000
@@ -20,9 +20,7 @@ def _as_stored(text: str) -> str:
     PostgreSQL has no NUL in text, and product names have no control characters.  The length is that
     of the composed text, which a link to the next page repeats.
     """
-    text = unicodedata.normalize("NFC", text)
-    if len(text) > SEARCH_LENGTH_MAX:
-        raise ValueError(f"must have at most {SEARCH_LENGTH_MAX} characters")
+    text = compose(text, length_max=SEARCH_LENGTH_MAX)
     if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in text):
         raise ValueError("must not contain control characters")
     return text
@@ -32,7 +30,7 @@ Amount = Annotated[QueryNumber, Field(ge=0, le=AMOUNT_MAX)]
 SearchText = Annotated[
     str,
     AfterValidator(_as_stored),
-    Field(json_schema_extra={"maxLength": SEARCH_LENGTH_MAX}),
+    Field(max_length=SEARCH_LENGTH_MAX),
 ]
 Sort = Literal["id", "-id", "price", "-price", "name", "-name"]
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from functions.login.device import DeviceProof
 from shop import accounts, login_failures
-from shop.adapters.passwords import DUMMY_HASH, hash_password, is_password, needs_rehash
+from shop.adapters.passwords import (
+    DUMMY_HASH,
+    hash_password,
+    matching_form,
+    needs_rehash,
+    prepare,
+)
 from shop.adapters.tokens import public_keys, unauthenticated
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
@@ -38,8 +44,11 @@ def log_in(request: Request[Login, None], context: RequestContext) -> Response:
     proof = DeviceProof(issuer.derive_key("login device"), email_key, request.now)
     device = proof.device_in(request.headers.get("cookie"))
     attempt = login_failures.attempt_on(email_key, device=device, network=request.client)
-    account = _verify_credentials(request, context, attempt)
-    caller, refresh_token = _open_session(request, context, attempt, account)
+    account, form = _verify_credentials(request, context, attempt)
+    prepared = prepare(form)
+    is_current = form == prepared and not needs_rehash(account.password_hash)
+    new_hash = None if is_current else hash_password(prepared)
+    caller, refresh_token = _open_session(context, attempt, account, new_hash)
     set_cookie = proof.set_cookie(device or new_uuid().hex)
     return _token_pair(issuer, caller, refresh_token, set_cookie=set_cookie)
 
@@ -91,18 +100,22 @@ def show_keys(_request: Request[None, None], context: RequestContext) -> Respons
 
 def _verify_credentials(
     request: Request[Login, None], context: RequestContext, attempt: Attempt
-) -> Credentials:
-    """The account with this e-mail and password; counts the attempt if there is none."""
+) -> tuple[Credentials, str]:
+    """The account with this e-mail and password, and the form of the password that was hashed.
+
+    401, counted, if there is none.
+    """
     with context.transaction() as tx:
         waits, found = tx.pipeline(
             login_failures.check(attempt), accounts.find_by_email(request.body.email)
         )
     login_failures.check_allowed(waits)
-    account = _matching_account(
-        found[0] if found else None, request.body.password.get_secret_value()
-    )
-    if account is not None:
-        return account
+    account = found[0] if found and found[0].active else None
+    # also without an account, so that it takes as long
+    stored_hash = DUMMY_HASH if account is None else account.password_hash
+    form = matching_form(request.body.password.get_secret_value(), stored_hash)
+    if account is not None and form is not None:
+        return account, form
     with context.transaction() as tx:
         _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.record(attempt))
     login_failures.check_allowed(waits)
@@ -110,17 +123,15 @@ def _verify_credentials(
 
 
 def _open_session(
-    request: Request[Login, None],
     context: RequestContext,
     attempt: Attempt,
     account: Credentials,
+    new_hash: str | None,
 ) -> tuple[Caller, str]:
     """A new session and its refresh token.
 
     429 if concurrent failures reached a limit while the password was verified.
     """
-    password = request.body.password.get_secret_value()
-    new_hash = hash_password(password) if needs_rehash(account.password_hash) else None
     caller = Caller(account.user_id, account.role, new_uuid())
     refresh_token = accounts.new_refresh_token()
     with context.transaction() as tx:
@@ -142,13 +153,6 @@ def _open_session(
                 )
             )
     return caller, refresh_token
-
-
-def _matching_account(found: Credentials | None, password: str) -> Credentials | None:
-    """The account, if it is active and has this password; always takes the time of one hash."""
-    account = found if found is not None and found.active else None
-    stored_hash = DUMMY_HASH if account is None else account.password_hash
-    return account if is_password(password, stored_hash) else None
 
 
 def _token_pair(

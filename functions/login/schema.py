@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from shop.accounts import EMAIL_LENGTH_MAX, check_email
-from shop.adapters.passwords import LENGTH_MAX
+from shop.adapters.passwords import LENGTH_MAX, prepare
 from shop.runtime.model import Model
 
 RefreshToken = Annotated[
@@ -20,13 +20,26 @@ RefreshToken = Annotated[
 ]
 
 
+def _of_possible_length(password: SecretStr) -> SecretStr:
+    """The password as typed, since older hashes are of that form."""
+    if not prepare(password.get_secret_value()):
+        raise ValueError("must not be empty")
+    return password
+
+
 class Login(Model):
     """E-mail and password of an account."""
 
     email: Annotated[
-        str, AfterValidator(check_email), Field(json_schema_extra={"maxLength": EMAIL_LENGTH_MAX})
+        str,
+        AfterValidator(check_email),
+        Field(max_length=EMAIL_LENGTH_MAX),
     ]
-    password: Annotated[SecretStr, Field(min_length=1, max_length=LENGTH_MAX)]
+    password: Annotated[
+        SecretStr,
+        AfterValidator(_of_possible_length),
+        Field(json_schema_extra={"minLength": 1, "maxLength": LENGTH_MAX}),
+    ]
 
 
 class Refresh(Model):

@@ -2,56 +2,44 @@
 
 from __future__ import annotations
 
-import unicodedata
+from functools import partial
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from shop.primitives.text import many_lines, one_line
 from shop.runtime.model import Model
 
 PRICE_MAX = 1_000_000_000
 STOCK_MAX = 1_000_000
-MARKS_MAX = 4  # combining marks on one character; Vietnamese needs two
-
-# controls, formats (bidi overrides, zero-width, soft hyphen, tags), surrogates, private use, and
-# the two separators that some programs treat as line ends
-HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+NAME_LENGTH_MAX = 200
+DESCRIPTION_LENGTH_MAX = 2_000
+CATEGORY_LENGTH_MAX = 50
 
 
-def _one_line(text: str) -> str:
-    """Unambiguous text: no hidden characters, one normal form, few combining marks."""
+def _without_spaces_around(text: str) -> str:
     if text != text.strip():
         raise ValueError("must not begin or end with a space")
-    return _readable(text)
-
-
-def _many_lines(text: str) -> str:
-    _readable(text.replace("\n", " "))
     return text
 
 
-def _readable(text: str) -> str:
-    if text.isascii() and text.isprintable():
-        return text
-    if any(unicodedata.category(c) in HIDDEN or _is_no_character(ord(c)) for c in text):
-        raise ValueError("must not contain control, zero-width or direction characters")
-    if not unicodedata.is_normalized("NFC", text):
-        raise ValueError("must be in Unicode normalization form C")
-    marks = 0
-    for c in text:
-        marks = marks + 1 if unicodedata.combining(c) else 0
-        if marks > MARKS_MAX:
-            raise ValueError("must not pile up combining marks")
-    return text
-
-
-def _is_no_character(code: int) -> bool:
-    return 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
-
-
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
-Description = Annotated[str, Field(max_length=2_000), AfterValidator(_many_lines)]
-CategoryName = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(_one_line)]
+Name = Annotated[
+    str,
+    AfterValidator(partial(one_line, length_max=NAME_LENGTH_MAX)),
+    AfterValidator(_without_spaces_around),
+    Field(min_length=1, max_length=NAME_LENGTH_MAX),
+]
+Description = Annotated[
+    str,
+    AfterValidator(partial(many_lines, length_max=DESCRIPTION_LENGTH_MAX)),
+    Field(max_length=DESCRIPTION_LENGTH_MAX),
+]
+CategoryName = Annotated[
+    str,
+    AfterValidator(partial(one_line, length_max=CATEGORY_LENGTH_MAX)),
+    AfterValidator(_without_spaces_around),
+    Field(min_length=1, max_length=CATEGORY_LENGTH_MAX),
+]
 Price = Annotated[int, Field(ge=1, le=PRICE_MAX, description="In the currency's minor unit.")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217; the shop's own.")]
 

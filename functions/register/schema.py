@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from shop.accounts import EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email, check_name
-from shop.adapters.passwords import LENGTH_MAX, LENGTH_MIN
+from shop.accounts import EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email
+from shop.adapters.passwords import LENGTH_MAX, LENGTH_MIN, prepare_new
+from shop.primitives.text import one_line
 from shop.runtime.model import Model
+
+
+def _prepared(password: SecretStr) -> SecretStr:
+    return SecretStr(prepare_new(password.get_secret_value()))
 
 
 class Registration(Model):
@@ -31,15 +37,23 @@ class Registration(Model):
     password: Annotated[
         SecretStr,
         Field(
-            min_length=LENGTH_MIN,
-            max_length=LENGTH_MAX,
-            description="8 to 128 characters, not a well-known one, not the e-mail address.",
+            description=(
+                "8 to 128 characters in Unicode normalization form C, without control characters; "
+                "not a well-known one, not the e-mail address."
+            ),
+            json_schema_extra={"minLength": LENGTH_MIN, "maxLength": LENGTH_MAX},
         ),
+        AfterValidator(_prepared),
     ]
     name: Annotated[
         str,
-        Field(min_length=1, max_length=NAME_LENGTH_MAX, examples=["김철수"]),
-        AfterValidator(check_name),
+        AfterValidator(partial(one_line, length_max=NAME_LENGTH_MAX)),
+        Field(
+            min_length=1,
+            max_length=NAME_LENGTH_MAX,
+            description="Stored, and counted, in Unicode normalization form C.",
+            examples=["김철수"],
+        ),
     ]
 
 

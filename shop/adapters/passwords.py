@@ -1,5 +1,9 @@
 """Password hashes with Argon2id (RFC 9106, OWASP parameters), and a list of common passwords.
 
+A password is prepared as an OpaqueString (RFC 8265) before it is hashed, so that é typed on macOS
+and on Windows is one password.  Hashes made before this rule are of passwords as they were typed;
+``matching_form`` compares that form too, and log-in then renews the hash.
+
 A hash takes 19 MiB and about 22 ms of one core.  ``HASHES_AT_ONCE`` dedicated threads compute them,
 which limits the memory: no more blocks are in use at a time, and because the allocator keeps a
 freed block with its thread, no more are kept either (measured with 50 concurrent log-ins: 447 MiB
@@ -10,10 +14,13 @@ from __future__ import annotations
 
 import os
 import threading
+import unicodedata
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from shop.primitives.errors import ClientError, Unavailable
+from shop.primitives.text import compose
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -42,16 +49,41 @@ _creating = threading.Lock()
 
 
 def hash_password(password: str) -> str:
-    """The Argon2id hash in PHC form, with a fresh salt; every byte of the password counts.
+    """The Argon2id hash in PHC form, with a fresh salt, of a prepared password; every byte counts.
 
     Raises ``Unavailable`` when the process is busy with other hashes for ``WAIT_SECONDS``.
     """
     return _run_in_pool(lambda: _hash(password))
 
 
-def is_password(password: str, stored_hash: str) -> bool:
-    """Whether ``stored_hash`` is of ``password``; ``Unavailable`` as in ``hash_password``."""
-    return _run_in_pool(lambda: _verify(password, stored_hash))
+def matching_form(password: str, stored_hash: str) -> str | None:
+    """The form of ``password`` that was hashed, prepared or else as typed; None for neither.
+
+    ``Unavailable`` as in ``hash_password``.
+    """
+    for form in dict.fromkeys((prepare(password), password)):
+        if _run_in_pool(partial(_verify, form, stored_hash)):
+            return form
+    return None
+
+
+def prepare(password: str) -> str:
+    """The password as an OpaqueString: spaces of other kinds are spaces, letters are composed.
+
+    ``ValueError`` when it is longer than ``LENGTH_MAX``.
+    """
+    spaced = "".join(" " if unicodedata.category(c) == "Zs" else c for c in password)
+    return compose(spaced, length_max=LENGTH_MAX)
+
+
+def prepare_new(password: str) -> str:
+    """A prepared password of 8 to 128 code points without control characters, or ``ValueError``."""
+    prepared = prepare(password)
+    if len(prepared) < LENGTH_MIN:
+        raise ValueError(f"a password has {LENGTH_MIN} to {LENGTH_MAX} characters")
+    if any(unicodedata.category(c) == "Cc" for c in prepared):
+        raise ValueError("a password has no control characters")
+    return prepared
 
 
 def needs_rehash(stored_hash: str) -> bool:

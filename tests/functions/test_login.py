@@ -21,7 +21,7 @@ from psycopg import OperationalError
 
 from functions.login import handler
 from shop.accounts import REPETITION_SECONDS
-from shop.adapters.passwords import HASHES_AT_ONCE
+from shop.adapters.passwords import HASHES_AT_ONCE, hash_password
 from shop.adapters.tokens import TokenVerifier
 from shop.login_failures import NETWORK_FAILURES_MAX, attempt_on
 from shop.registry import all_specs, spec_of
@@ -117,13 +117,13 @@ def test_unknown_email_wrong_password_and_closed_account_get_the_same_401_after_
     accounts.register(closed)
     rows("update shop.users set active = false where email = %s returning user_id", closed)
     compared: list[str] = []
-    really = handler.is_password
+    really = handler.matching_form
 
-    def counted(password: str, stored_hash: str) -> bool:
+    def counted(password: str, stored_hash: str) -> str | None:
         compared.append(stored_hash[:31])
         return really(password, stored_hash)
 
-    monkeypatch.setattr(handler, "is_password", counted)
+    monkeypatch.setattr(handler, "matching_form", counted)
 
     answers = [
         accounts.log_in(f"unknown.{uuid4().hex[:12]}@example.com", client=client),
@@ -152,6 +152,41 @@ def test_hash_with_older_parameters_is_renewed(
     ((stored,),) = rows("select password_hash from shop.users where email = %s", email)
     assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert accounts.log_in(email, client=client).status == 200
+
+
+DECOMPOSED, COMPOSED = "cafe\u0301 \u1112\u1161\u11ab\u1100\u1173\u11af", "caf\u00e9 \ud55c\uae00"
+
+
+@pytest.mark.parametrize("registered", [DECOMPOSED, COMPOSED, COMPOSED.replace(" ", "\u3000")])
+def test_password_is_the_same_however_its_letters_and_spaces_are_encoded(
+    accounts: ShopHarness, client: str, registered: str
+) -> None:
+    email = f"nfc.{uuid4().hex[:12]}@example.com"
+    assert accounts.register(email, registered + "12").status == 201
+
+    for typed in (DECOMPOSED, COMPOSED, COMPOSED.replace(" ", "\u00a0")):
+        assert accounts.log_in(email, typed + "12", client=client).status == 200
+    assert accounts.log_in(email, "cafe 한글12", client=client).status == 401
+
+
+def test_hash_of_a_password_as_typed_is_accepted_and_renewed(
+    accounts: ShopHarness, rows: Rows, email: str, client: str
+) -> None:
+    """Version 0.1.0 hashed passwords without composing them."""
+    rows(
+        "update shop.users set password_hash = %s where email = %s returning user_id",
+        hash_password(DECOMPOSED),
+        email,
+    )
+    assert accounts.log_in(email, COMPOSED, client=client).status == 401
+
+    assert accounts.log_in(email, DECOMPOSED, client=client).status == 200
+    assert accounts.log_in(email, COMPOSED, client=client).status == 200
+    assert accounts.log_in(email, DECOMPOSED, client=client).status == 200
+
+
+def test_space_around_the_email_is_ignored(accounts: ShopHarness, email: str, client: str) -> None:
+    assert accounts.log_in(f" {email}  ", client=client).status == 200
 
 
 @pytest.mark.parametrize(
@@ -381,15 +416,15 @@ def test_correct_password_among_concurrent_guesses_gets_no_result_beyond_the_lim
     accounts: ShopHarness, rows: Rows, email: str, client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is reached while the password is being verified."""
-    really = handler.is_password
+    really = handler.matching_form
 
-    def guessed_meanwhile(password: str, stored_hash: str) -> bool:
-        monkeypatch.setattr(handler, "is_password", really)
+    def guessed_meanwhile(password: str, stored_hash: str) -> str | None:
+        monkeypatch.setattr(handler, "matching_form", really)
         for _ in range(5):
             assert accounts.log_in(email, WRONG, client=client).status == 401
         return really(password, stored_hash)
 
-    monkeypatch.setattr(handler, "is_password", guessed_meanwhile)
+    monkeypatch.setattr(handler, "matching_form", guessed_meanwhile)
     sessions = "select count(*) from shop.sessions"
     before = rows(sessions)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -149,8 +150,12 @@ NAMES_REFUSED = [
     "\ufeffbom",
     "line\u2028break",
     "nonchar\ufffe",
-    "\U0001f468\u200d\U0001f469",
-    "Z" + "\u0301" * 5,
+    "zero\u200dwidth",
+    "\u200d\U0001f469",
+    "\U0001f468\u200d",
+    "\u06a9\u200c",
+    "한\u200c글",
+    "Z" + "\u0301" * 6,
 ]
 NAMES_ACCEPTED = [
     "김",
@@ -159,8 +164,12 @@ NAMES_ACCEPTED = [
     "İstanbul ß",
     "{{7*7}} ${jndi:ldap://x}",
     "<script>alert(1)</script>",
-    "Cafe\u0301",
     "Café",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "\u2764\ufe0f\u200d\U0001f525 \U0001f469\U0001f3fd\u200d\U0001f680",
+    "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627",
+    "\u0dc1\u0dca\u200d\u0dbb\u0dd3",
+    "\u0d15\u0d4d\u200d \u0915\u094d\u200c\u0937",
     "\U0001f600 smile",
     "Việt Nguyễn",
 ]
@@ -191,6 +200,18 @@ def test_invisible_name_gets_422(accounts: ShopHarness, rows: Rows, name: str) -
 
     assert answer.status == 422
     assert accounts_of(rows, email) == 0
+
+
+@pytest.mark.parametrize("name", ["김철수", "José", "Nguyễn " * 12, "e\u0301" * 100])
+def test_decomposed_name_is_composed_before_its_length_is_checked(
+    accounts: ShopHarness, name: str
+) -> None:
+    decomposed = unicodedata.normalize("NFD", name)
+    body = {"email": some_email(), "password": PASSWORD, "name": decomposed}
+
+    answer = accounts.call("POST", "/users", body)
+
+    assert (answer.status, answer.json["name"]) == (201, unicodedata.normalize("NFC", name))
 
 
 @pytest.mark.parametrize("name", NAMES_ACCEPTED)

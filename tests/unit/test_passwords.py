@@ -9,7 +9,14 @@ import pytest
 from argon2 import extract_parameters
 
 from shop.adapters import passwords
-from shop.adapters.passwords import COMMON, DUMMY_HASH, check_not_common, hash_password, is_password
+from shop.adapters.passwords import (
+    COMMON,
+    DUMMY_HASH,
+    check_not_common,
+    hash_password,
+    matching_form,
+    prepare_new,
+)
 from shop.primitives.errors import ClientError, Unavailable
 
 EMAIL = "kim.chulsoo@example.com"
@@ -27,26 +34,42 @@ def test_hash_has_the_declared_parameters_and_its_own_salt() -> None:
 
 @pytest.mark.parametrize(
     "password",
-    ["correct horse", "비밀번호는길어야합니다", "🔐" * 8, "x" * 128, "with\ttab and ' quote"],
+    ["correct horse", "비밀번호는길어야합니다", "🔐" * 8, "x" * 127, "with\ttab and ' quote"],
 )
 def test_only_the_same_password_matches(password: str) -> None:
     stored = hash_password(password)
 
-    assert is_password(password, stored) is True
-    assert is_password(password + " ", stored) is False
-    assert is_password(password[:-1], stored) is False
+    assert matching_form(password, stored) == password
+    assert matching_form(password + " ", stored) is None
+    assert matching_form(password[:-1], stored) is None
 
 
 def test_password_that_differs_in_byte_73_does_not_match() -> None:
     stored = hash_password("a" * 72 + "b")
 
-    assert is_password("a" * 72 + "c", stored) is False
+    assert matching_form("a" * 72 + "c", stored) is None
 
 
-def test_composed_and_decomposed_letters_are_different_passwords() -> None:
-    stored = hash_password("caf\u00e9 caf\u00e9")
+def test_composed_form_is_compared_first_and_the_typed_one_after_it() -> None:
+    composed, decomposed = "caf\u00e9 caf\u00e9", "cafe\u0301\u3000cafe\u0301"
 
-    assert is_password("cafe\u0301 cafe\u0301", stored) is False
+    assert matching_form(decomposed, hash_password(composed)) == composed
+    assert matching_form(decomposed, hash_password(decomposed)) == decomposed
+    assert matching_form(composed, hash_password(decomposed)) is None
+
+
+@pytest.mark.parametrize("password", ["a\tpassword", "a password\x00", "seven 7", "x" * 129])
+def test_new_password_with_control_character_or_of_wrong_length_is_a_value_error(
+    password: str,
+) -> None:
+    with pytest.raises(ValueError):
+        prepare_new(password)
+
+
+def test_length_is_that_of_the_composed_password() -> None:
+    assert prepare_new("e\u0301" * 128) == "\u00e9" * 128
+    with pytest.raises(ValueError):
+        prepare_new("e\u0301" * 7)
 
 
 def test_dummy_hash_costs_a_full_hash_and_matches_no_password() -> None:
@@ -54,7 +77,7 @@ def test_dummy_hash_costs_a_full_hash_and_matches_no_password() -> None:
 
     assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (19_456, 2, 1)
     assert (parameters.salt_len, parameters.hash_len) == (16, 32)
-    assert is_password("", DUMMY_HASH) is False
+    assert matching_form("", DUMMY_HASH) is None
 
 
 def test_hash_with_former_parameters_needs_rehash() -> None:
@@ -123,4 +146,4 @@ def test_at_most_four_hashes_run_at_once_and_none_waits_indefinitely(
             caller.join()
 
     assert sorted(running) == ["held 0", "held 1", "held 2", "held 3"]
-    assert is_password("correct horse", hash_password("correct horse"))
+    assert matching_form("correct horse", hash_password("correct horse"))
