@@ -42,6 +42,7 @@ from shop.runtime.services import Services
 from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
 from tools.checker.evaluate import ExternalRecords, Violation, find_violations
 from tools.checker.provider_transactions import provider_records
+from tools.local_platform.function_environment import url_of_role
 from tools.local_platform.secrets import Secrets
 
 ISSUER, AUDIENCE = "https://shop.test", "shop"
@@ -139,8 +140,8 @@ class ShopHarness:
         return Settings(**(values | self.overrides))
 
     def role_url(self, role: str) -> str:
-        address = self.database_address or self.admin_url.split("@")[1]
-        return f"postgresql://shop_{role}@{address}"
+        own = url_of_role(self.admin_url, f"shop_{role}")
+        return f"{own.rpartition('@')[0]}@{self.database_address}" if self.database_address else own
 
     # ------------------------------------------------------------ accounts and products
 

@@ -10,7 +10,10 @@ import pytest
 
 from shop.schema.grants import ALL, APPEND_ONLY, GRANTS, ROW_SECURITY_TABLES
 from tests.harness import ShopHarness
+from tools.local_platform.function_environment import url_of_role
 from tools.migrate import migrate
+
+PASSWORD = "of-the-owner"
 
 TABLE_RIGHTS = """
 select coalesce(r.rolname, 'public'), c.relname, lower(a.privilege_type), '*'
@@ -116,18 +119,20 @@ def test_due_work_shows_all_rows_when_the_owner_is_not_a_superuser(
 ) -> None:
     """As on a managed server; forced row security must not hide rows from the view ``due_work``."""
     assert template_url, "the roles are there: they belong to all databases of a server"
-    owner, host = f"owner_{uuid4().hex[:8]}", postgres_url.split("@")[1].rsplit("/", 1)[0]
+    owner = f"owner_{uuid4().hex[:8]}"
+    own_url = f"{url_of_role(postgres_url, owner, PASSWORD).rsplit('/', 1)[0]}/{owner}"
+    relay_url = f"{url_of_role(postgres_url, 'shop_relay').rsplit('/', 1)[0]}/{owner}"
     with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute(f"create role {owner} login createrole".encode())
+        admin.execute(f"create role {owner} login createrole password '{PASSWORD}'".encode())
         admin.execute(f"grant pg_read_all_stats to {owner} with admin option".encode())
         for role in sorted(GRANTS):  # as PostgreSQL gives it to a role that creates another
             how = "with admin true, inherit false, set false"
             admin.execute(f"grant {role} to {owner} {how}".encode())
         admin.execute(f"create database {owner} owner {owner}".encode())
         try:
-            migrate(f"postgresql://{owner}@{host}/{owner}")
-            _an_order_to_charge(host, owner)
-            with psycopg.connect(f"postgresql://shop_relay@{host}/{owner}") as connection:
+            migrate(own_url)
+            _an_order_to_charge(own_url, url_of_role(relay_url, "shop_ordering"))
+            with psycopg.connect(relay_url) as connection:
                 due = connection.execute("select kind from shop.due_work").fetchall()
         finally:
             admin.execute(f"drop database {owner} with (force)".encode())
@@ -137,15 +142,15 @@ def test_due_work_shows_all_rows_when_the_owner_is_not_a_superuser(
     assert {"charge", "reconcile"} <= {kind for (kind,) in due}
 
 
-def _an_order_to_charge(host: str, owner: str) -> None:
+def _an_order_to_charge(own_url: str, ordering_url: str) -> None:
     """Written as the function's own role, since not even the owner may write customers' rows."""
-    with psycopg.connect(f"postgresql://{owner}@{host}/{owner}") as connection:
+    with psycopg.connect(own_url) as connection:
         row = connection.execute(
             "insert into shop.users (email, email_key, name, password_hash) "
             "values ('a@b.kr', 'a@b.kr', 'A', '!') returning user_id"
         ).fetchone()
     assert row is not None
-    with psycopg.connect(f"postgresql://shop_ordering@{host}/{owner}") as connection:
+    with psycopg.connect(ordering_url) as connection:
         connection.execute("select set_config('shop.user_id', %s, true)", (str(row[0]),))
         connection.execute(
             "insert into shop.orders (order_id, user_id, status, total_minor, currency, "

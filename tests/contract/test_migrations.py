@@ -16,6 +16,7 @@ from sqlalchemy import CheckConstraint, create_engine
 
 from shop.schema.tables import METADATA, deletions_of
 from tests.ledger_postings import INSERT_POSTING
+from tools.local_platform.function_environment import url_of_role
 from tools.migrate import migrate
 
 # xmin tells whether the row of the catalogue was ever touched, even with the same values.
@@ -161,7 +162,7 @@ def test_functions_read_times_in_utc(database_url: str) -> None:
         connection.execute(
             SQL("alter database {} set timezone = 'Asia/Seoul'").format(Identifier(name))
         )
-    as_ordering = "postgresql://shop_ordering@" + database_url.split("@")[1]
+    as_ordering = url_of_role(database_url, "shop_ordering")
 
     with psycopg.connect(as_ordering) as connection:
         assert connection.execute("show timezone").fetchone() == ("UTC",)

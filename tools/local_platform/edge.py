@@ -27,7 +27,11 @@ from tools.local_platform.http_listener import (
 )
 from tools.local_platform.http_messages import Headers, HttpRequest, HttpResponse
 from tools.local_platform.problem import problem
+from tools.render.envoy import HEADERS_KIB_MAX
 
+HEADERS_COUNT_MAX = 100
+# RFC 9110 section 7.2: a name or an address, with or without a port
+HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 BODY_BYTES_MAX = 64 * 1024 + 1024
 # /actuator is where clients of the replaced system look; only the edges for development serve it
 HEALTH = ("/health/liveness", "/actuator/health")
@@ -151,6 +155,8 @@ async def _respond(
     routes: RouteTable, activator: Activator, scope: Scope, receive: Receive
 ) -> HttpResponse:
     raw_path, method = scope["raw_path"].decode("latin-1"), scope["method"]
+    if refused := _refused_head(scope["headers"], raw_path):
+        return refused
     match = routes.find(raw_path)
     if not match.functions:
         return problem(404, "NOT_FOUND", "There is nothing at this path", raw_path)
@@ -193,6 +199,19 @@ async def _send_while_connected(
     finally:
         sending.cancel()
         leaving.cancel()
+
+
+def _refused_head(headers: Headers, raw_path: str) -> HttpResponse | None:
+    """400 or 431 for headers that the edge of a deployment rejects (``tools.render.envoy``)."""
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) != 1 or not HOST.fullmatch(hosts[0]):
+        return problem(400, "BAD_REQUEST", "One valid Host is needed", raw_path, connection="close")
+    size = sum(len(name) + len(value) + 4 for name, value in headers)
+    if size > HEADERS_KIB_MAX * 1024 or len(headers) > HEADERS_COUNT_MAX:
+        return problem(
+            431, "HEADERS_TOO_LARGE", "The headers are too long", raw_path, connection="close"
+        )
+    return None
 
 
 def _target(scope: Scope) -> bytes:

@@ -62,11 +62,10 @@ class Endpoints:
         return values | self._trust_domain_variables(spec) | self._provider_variables(spec)
 
     def database_url(self, role: str) -> str:
-        """The database URL of ``shop_<role>``; only external servers need a password."""
-        parts = urlsplit(self.admin_url)
-        password = f":{quote(self.secrets.database_password)}" if not self.has_own_database else ""
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=f"shop_{role}{password}@{host}"))
+        """The database URL of ``shop_<role>``; all roles of our own server have its password."""
+        if self.has_own_database:
+            return url_of_role(self.admin_url, f"shop_{role}")
+        return url_of_role(self.admin_url, f"shop_{role}", quote(self.secrets.database_password))
 
     def _trust_domain_variables(self, spec: FunctionSpec) -> dict[str, str]:
         if spec.database_role is None:
@@ -87,6 +86,14 @@ class Endpoints:
         if any(route.auth == "provider" for route in spec.routes):
             values["PAYMENT_WEBHOOK_SECRET"] = self.secrets.webhook_secret
         return values | {"PAYMENT_PROVIDER": "sandbox"} if values else values
+
+
+def url_of_role(admin_url: str, role: str, password: str | None = None) -> str:
+    """The URL of another role on the same server, by default with the administrator's password."""
+    parts = urlsplit(admin_url)
+    own, _, host = parts.netloc.rpartition("@")
+    password = own.partition(":")[2] if password is None else password
+    return urlunsplit(parts._replace(netloc=f"{role}{':' if password else ''}{password}@{host}"))
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:

@@ -6,11 +6,14 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tools.local_platform.http_messages import HttpResponse
+from tools.local_platform.problem import problem
 
 # Any: the values of ASGI messages depend on their keys.
 Scope = MutableMapping[str, Any]
@@ -21,11 +24,48 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 KEEP_ALIVE_SECONDS = 75
 SHUTDOWN_SECONDS = 5
 BODY_SECONDS = 10.0
+HEAD_BYTES_MAX = 64 * 1024
 NO_BODY = (204, 304)
 
 
 class TooLarge(Exception):
     """The body is longer than allowed."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """Answers what is not HTTP with a problem document, and limits the head of a request.
+
+    The head is limited while it arrives: a client may send one that never ends.
+    """
+
+    _head_bytes = 0
+    _reads_head = False
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._head_bytes = self._head_bytes + len(data) if self._reads_head else 0
+        if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._refuse(431, "HEADERS_TOO_LARGE", "The headers are too long")
+
+    def on_message_begin(self) -> None:
+        self._reads_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._reads_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Replaces uvicorn's plain text, the reason in ``msg`` too."""
+        self._refuse(400, "BAD_REQUEST", "This is not HTTP")
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        response = problem(status, code, message, "", connection="close")
+        length = (b"content-length", b"%d" % len(response.body))
+        head = b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode())
+        lines = [name + b": " + value + b"\r\n" for name, value in [*response.headers, length]]
+        self.transport.write(b"".join((head, *lines, b"\r\n", response.body)))
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -55,7 +95,7 @@ async def serving(application: Application, listener: socket.socket) -> AsyncGen
     """Serves an application until the block ends; open requests have five seconds to finish."""
     config = uvicorn.Config(
         application,
-        http="httptools",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_level="critical",

@@ -79,6 +79,7 @@ def run(config: PlatformConfig) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _check_settings()
+        os.umask(0o077)  # logs, events and addresses are for the developer only
         with ExitStack() as stack:
             config.data.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(config.data))
@@ -279,7 +280,8 @@ def _write_addresses(data: Path, endpoints: Endpoints) -> None:
         "PAYMENT_PROVIDER_API_KEY": endpoints.secrets.provider_api_key,
     }
     file = data / "operator.env"
-    file.touch(mode=0o600)
+    file.touch()
+    file.chmod(0o600)
     lines = [f"export {name}={quote(value)}" for name, value in values.items()]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -314,8 +316,12 @@ async def payment_simulator(
     command = [*config.simulator_command, "--port", str(port)]
     command += ["--data", str((config.data / "provider.sqlite").resolve())]
     command += ["--webhook-url", f"http://127.0.0.1:{config.port}/payments/webhook"]
-    command += ["--webhook-secret", secrets.webhook_secret, "--api-key", secrets.provider_api_key]
-    child = await children.start(command, inherited(os.environ), logs / "payment-simulator.log")
+    # not arguments: every user of the machine can read a command line
+    environment = inherited(os.environ) | {
+        "PAYMENT_WEBHOOK_SECRET": secrets.webhook_secret,
+        "PAYMENT_PROVIDER_API_KEY": secrets.provider_api_key,
+    }
+    child = await children.start(command, environment, logs / "payment-simulator.log")
     try:
         if not await _is_healthy(port, child.ended):
             raise StartupFailed(f"the payment simulator does not start:\n{child.log_tail()}")

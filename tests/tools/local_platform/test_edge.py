@@ -272,3 +272,48 @@ def test_queued_request_of_a_client_that_left_is_dropped(tmp_path: Path) -> None
             assert sum(each.in_flight for each in pool.processes) == 0
 
     asyncio.run(scenario())
+
+
+HEAD = b"GET /orders/me HTTP/1.1\r\n"
+REJECTED = {
+    "no host": (HEAD + b"\r\n", 400),
+    "two hosts": (HEAD + b"host: a\r\nhost: b\r\n\r\n", 400),
+    "host with a path": (HEAD + b"host: a/b\r\n\r\n", 400),
+    "host with credentials": (HEAD + b"host: a@b\r\n\r\n", 400),
+    "not HTTP": (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),
+    "header without a name": (HEAD + b"host: a\r\n: x\r\n\r\n", 400),
+    "101 headers": (HEAD + b"host: a\r\n" + b"x: y\r\n" * 100 + b"\r\n", 431),
+    "17 KiB of headers": (HEAD + b"host: a\r\nx: " + b"y" * 17_000 + b"\r\n\r\n", 431),
+    "a head that does not end": (HEAD + b"x: " + b"y" * 70_000, 431),
+}
+
+
+@pytest.mark.parametrize("case", REJECTED)
+def test_rejected_head_is_answered_with_a_problem_document(case: str, tmp_path: Path) -> None:
+    sent, status = REJECTED[case]
+
+    async def exchange() -> bytes:
+        async with running_platform(tmp_path) as platform:
+            reader, writer = await asyncio.open_connection("127.0.0.1", platform.port)
+            writer.write(sent)
+            async with asyncio.timeout(10):
+                received = await reader.read()
+            writer.close()
+            return received
+
+    head, _, body = asyncio.run(exchange()).partition(b"\r\n\r\n")
+
+    assert head.split(b" ")[1] == str(status).encode()
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b"connection: close" in head.lower()
+    assert json.loads(body)["status"] == status
+
+
+def test_head_within_the_limits_reaches_the_function(tmp_path: Path) -> None:
+    async def exchange() -> int:
+        async with running_platform(tmp_path) as platform:
+            headers = {f"x-{number}": "y" * 150 for number in range(90)}
+            response = await platform.get("/echo", **headers)
+            return response.status
+
+    assert asyncio.run(exchange()) == 200

@@ -60,13 +60,13 @@ def test_local_platform_accepts_common_passwords_unless_the_shell_says_otherwise
     assert shared.environment_for(LOGIN)["COMMON_PASSWORDS_ALLOWED"] == "false"
 
 
-def test_database_url_names_the_role_and_has_a_password_for_external_servers(
+def test_database_url_names_the_role_and_has_the_password_of_its_server(
     tmp_path: Path,
 ) -> None:
     own = endpoints(tmp_path).database_url("payment")
     external = endpoints(tmp_path, has_own_database=False).database_url("payment")
 
-    assert own == "postgresql://shop_payment@db.test:5433/shop?sslmode=disable"
+    assert own == "postgresql://shop_payment:secret@db.test:5433/shop?sslmode=disable"
     assert external.startswith("postgresql://shop_payment:")
     assert "secret" not in external
     assert external.endswith("@db.test:5433/shop?sslmode=disable")

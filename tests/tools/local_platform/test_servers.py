@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 import tools.local_platform.servers as servers
+from tools.local_platform.function_environment import url_of_role
 from tools.local_platform.servers import PostgresServer, postgres, redis
 
 ROOT = Path(__file__).parents[3]
@@ -52,8 +53,9 @@ def test_postgres_restarts_while_a_backend_of_the_killed_server_runs(tmp_path: P
     """PostgreSQL does not open the cluster until that backend has exited."""
     server = PostgresServer(tmp_path, durable=False)
     with ThreadPoolExecutor(1) as executor, closing_server(server):
-        work = executor.submit(run_busy_query, server.start())
-        wait_for_busy_query(server)
+        url = server.start()
+        work = executor.submit(run_busy_query, url)
+        wait_for_busy_query(url)
 
         server.stop(signal.SIGKILL)
         assert server.has_ended
@@ -73,9 +75,8 @@ def run_busy_query(url: str) -> None:
         connection.execute("select sum(n) from generate_series(1, 1000000000) n")
 
 
-def wait_for_busy_query(server: PostgresServer) -> None:
+def wait_for_busy_query(url: str) -> None:
     """Returns once the backend runs the query."""
-    url = f"postgresql://postgres@127.0.0.1:{server.port}/shop"
     running = "select from pg_stat_activity where query ~ 'generate_series' and pid <> %s"
     with psycopg.connect(url, autocommit=True) as connection:
         while connection.execute(running, (connection.info.backend_pid,)).fetchone() is None:
@@ -89,6 +90,44 @@ def closing_server(server: PostgresServer) -> Generator[None]:
         yield
     finally:
         server.stop()
+
+
+def test_other_users_of_the_machine_cannot_log_in_to_postgres(tmp_path: Path) -> None:
+    with postgres(tmp_path, durable=False) as url:
+        parts = urlsplit(url)
+        file = tmp_path / servers.PASSWORD_FILE
+        for user in ("postgres", "shop_ops", "shop_relay"):
+            for password in ("", ":", ":postgres@", ":wrong@"):
+                other = f"postgresql://{user}{password.rstrip('@')}@127.0.0.1:{parts.port}/shop"
+                with pytest.raises(psycopg.OperationalError, match="password"):
+                    psycopg.connect(other, connect_timeout=5).close()
+        with psycopg.connect(url_of_role(url, "shop_ops")) as connection:
+            assert connection.execute("select current_user").fetchone() == ("shop_ops",)
+        command_lines = [
+            path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
+        ]
+
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert parts.password == file.read_text()
+    assert not any((parts.password or "").encode() in line for line in command_lines)
+
+
+def test_cluster_of_an_earlier_version_asks_for_a_password_after_its_next_start(
+    tmp_path: Path,
+) -> None:
+    with postgres(tmp_path, durable=False) as url, psycopg.connect(url) as connection:
+        connection.execute("create table kept ()")
+    server = PostgresServer(tmp_path, durable=False)
+    (tmp_path / servers.PASSWORD_FILE).unlink()
+    (server.cluster / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
+
+    with postgres(tmp_path, durable=False) as again, psycopg.connect(again) as connection:
+        assert connection.execute("select from kept").fetchall() == []
+        parts = urlsplit(again)
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(f"postgresql://postgres@127.0.0.1:{parts.port}/shop").close()
+
+    assert again != url
 
 
 def test_korean_text_has_trigrams(tmp_path: Path) -> None:
