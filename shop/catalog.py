@@ -75,6 +75,7 @@ class Product(Row):
     price_minor: int
     currency: str
     active: bool
+    flash_sale: bool
     version: int
     available: int
 
@@ -205,8 +206,9 @@ insert into shop.categories (name) values (%(name)s) on conflict do nothing retu
 ADD_PRODUCT = Query(
     AddedProduct,
     """
-insert into shop.products (name, description, category, price_minor, currency)
-select %(name)s::text, %(description)s::text, c.name, %(price_minor)s::bigint, %(currency)s::text
+insert into shop.products (name, description, category, price_minor, currency, flash_sale)
+select %(name)s::text, %(description)s::text, c.name, %(price_minor)s::bigint, %(currency)s::text,
+  %(flash_sale)s::boolean
 from shop.categories c where c.name = %(category)s::text
 returning product_id, version
 """,
@@ -223,6 +225,7 @@ update shop.products p set
   category = coalesce(%(category)s::text, p.category),
   price_minor = coalesce(%(price_minor)s::bigint, p.price_minor),
   active = coalesce(%(active)s::boolean, p.active),
+  flash_sale = coalesce(%(flash_sale)s::boolean, p.flash_sale),
   version = p.version + 1, updated_at = now()
 where p.product_id = %(product_id)s::bigint
   and (%(versions)s::int[] is null or p.version = any(%(versions)s::int[]))
@@ -236,7 +239,7 @@ READ_PRODUCT = Query(
     Product,
     """
 select p.product_id, p.name, p.description, p.category, p.price_minor, p.currency, p.active,
-  p.version, s.on_hand - s.reserved as available
+  p.flash_sale, p.version, s.on_hand - s.reserved as available
 from shop.products p join shop.stock s using (product_id)
 where p.product_id = %(product_id)s::bigint
 """,
@@ -273,6 +276,7 @@ class Change:
     category: str | None = None
     price_minor: int | None = None
     active: bool | None = None
+    flash_sale: bool | None = None
 
 
 def page(
@@ -325,7 +329,13 @@ def add_category(name: str) -> Statement[Row]:
 
 
 def add_product(
-    *, name: str, description: str, category: str, price_minor: int, currency: str
+    *,
+    name: str,
+    description: str,
+    category: str,
+    price_minor: int,
+    currency: str,
+    flash_sale: bool,
 ) -> Statement[AddedProduct]:
     """Adds a product; no row when the category is unknown."""
     return ADD_PRODUCT(
@@ -334,6 +344,7 @@ def add_product(
         category=category,
         price_minor=price_minor,
         currency=currency,
+        flash_sale=flash_sale,
     )
 
 
@@ -349,6 +360,7 @@ def change_product(
         category=change.category,
         price_minor=change.price_minor,
         active=change.active,
+        flash_sale=change.flash_sale,
     )
 
 

@@ -136,6 +136,7 @@ class ShopHarness:
             "payment_webhook_secret": Secret(self.webhook_secret),
             "rate_limit_per_minute": 0,
             "open_orders_max": 0,
+            "unpaid_stock_percent": 0,
         }
         return Settings(**(values | self.overrides))
 

@@ -47,6 +47,7 @@ def add_product(request: Request[NewProduct, None], context: RequestContext) -> 
         category=body.category,
         price_minor=body.price,
         currency=currency,
+        flash_sale=body.flash_sale,
     )
     added = tx.fetch_one(add)
     if added is None:
@@ -76,6 +77,7 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
         category=request.body.category,
         price_minor=request.body.price,
         active=request.body.active,
+        flash_sale=request.body.flash_sale,
     )
     changed, now = tx.pipeline(
         catalog.change_product(product_id, change, versions=versions),
@@ -173,6 +175,7 @@ def _response(
         "currency": product.currency,
         "stockQuantity": product.available,
         "active": product.active,
+        "flashSale": product.flash_sale,
     }
     etag = catalog.etag_of(version=product.version, available=product.available)
     return Response(status, body, {**(headers or {}), "etag": etag})

@@ -65,6 +65,7 @@ class NewProduct(Model):
     price: Price
     currency: Currency | None = None
     stock_quantity: Annotated[int, Field(ge=0, le=STOCK_MAX)]
+    flash_sale: bool = False  # an account may have two unpaid orders of it at a time
 
 
 class ProductChange(Model):
@@ -75,6 +76,7 @@ class ProductChange(Model):
     category: CategoryName = _OPTIONAL
     price: Price = _OPTIONAL
     active: bool = _OPTIONAL  # false ends the sale of the product
+    flash_sale: bool = _OPTIONAL
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
@@ -112,3 +114,4 @@ class StaffProduct(Model):
     currency: str
     stock_quantity: int
     active: bool
+    flash_sale: bool

@@ -17,6 +17,7 @@ from shop.adapters.db import SAVEPOINT
 from shop.messaging import outbox
 from shop.orders import apply, orders, queries
 from shop.orders.messages import PayAgainRequested
+from shop.orders.orders import UnpaidOrders
 from shop.orders.queries import OrderView
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from functions.place_order.schema import PayAgain, PlaceOrder, PlaceOrderFromCart
     from shop.adapters.db import Transaction
     from shop.adapters.statements import Statement
-    from shop.orders.orders import OpenOrders, PlacedLine, ProductPrice
+    from shop.orders.orders import PlacedLine, ProductPrice
     from shop.runtime.config import Settings
     from shop.runtime.request_context import RequestContext
 
@@ -37,17 +38,22 @@ if TYPE_CHECKING:
 
 Lines = Sequence[tuple[int, int]]
 
+# An account's unpaid orders of a product in a flash sale, at most.
+FLASH_ORDERS_MAX = 2
+# Any account may hold as many units of a product unpaid, however small the stock is.
+FREE_UNITS = 10
+
 
 @frozen
 class Written:
-    """A written order, the products held for it, and its customer's number of open orders.
+    """A written order, the products held for it, and its customer's unpaid orders.
 
     ``order`` is None when not all of its lines could be written.
     """
 
     order: OrderView | None
     held: set[int]
-    open_orders: OpenOrders
+    unpaid: UnpaidOrders
 
 
 def place_order(request: Request[PlaceOrder, None], context: RequestContext) -> Response:
@@ -91,7 +97,7 @@ def _place(
     assert order is not None, "an order with these lines was written a moment ago"
     _check_stock(tx, lines, held=written.held)
     _check_expected_total(request.body.expected_total_amount, order)
-    _check_open_order_limit(context.settings.open_orders_max, written.open_orders)
+    _check_limits(context.settings.open_orders_max, written.unpaid)
     location = {"Location": f"/orders/{order.order_id}"}
     return Response(201, queries.represent(order), location)
 
@@ -104,12 +110,19 @@ def _write(
     order_id = new_uuid()
     announcement, (event_id,) = outbox.emit(tx, OrderPlaced(order_id=order_id))
     placed = StatusChange("order", order_id, CREATED, OrderStatus.PENDING, event_id)
-    _, written, held, order, open_orders, *_ = tx.pipeline(
+    _, _, _, held, order, *others = tx.pipeline(
+        orders.lock_account(request.user_id),
         SAVEPOINT(),
         _order(request, context.settings, order_id, lines, is_from_cart=is_from_cart),
         inventory.hold(order_id, lines),
         queries.order(order_id),
-        orders.count_open(request.user_id),
+        orders.unpaid(
+            request.user_id,
+            [product_id for product_id, _ in lines],
+            flash_orders_max=FLASH_ORDERS_MAX,
+            share_percent=context.settings.unpaid_stock_percent,
+            free_units=FREE_UNITS,
+        ),
         announcement,
         status_history.record(tx, order_id, [placed]),
         status_history.record_reservations(
@@ -117,9 +130,9 @@ def _write(
         ),
     )
     return Written(
-        order=order[0] if len(written) == len(lines) else None,
+        order=order[0] if order else None,
         held={row.product_id for row in held},
-        open_orders=open_orders[0],
+        unpaid=next(row for rows in others for row in rows if isinstance(row, UnpaidOrders)),
     )
 
 
@@ -230,11 +243,23 @@ def _check_expected_total(expected_total: int | None, order: OrderView) -> None:
         )
 
 
-def _check_open_order_limit(limit: int, found: OpenOrders) -> None:
-    if limit and found.open_orders > limit:
-        raise ClientError(
-            429,
-            "TOO_MANY_OPEN_ORDERS",
-            f"at most {limit} unpaid orders at a time",
-            headers={"retry-after": str(max(1, found.seconds_left or 0))},
-        )
+def _check_limits(open_orders_max: int, unpaid: UnpaidOrders) -> None:
+    """Unpaid orders hold stock that others could buy, so an account has few of them."""
+    if open_orders_max and unpaid.open_orders > open_orders_max:
+        message = f"at most {open_orders_max} unpaid orders at a time"
+        raise _too_many("TOO_MANY_OPEN_ORDERS", message, [], unpaid)
+    if unpaid.flash_products:
+        message = f"at most {FLASH_ORDERS_MAX} unpaid orders of a product in a flash sale"
+        raise _too_many("TOO_MANY_OPEN_ORDERS", message, unpaid.flash_products, unpaid)
+    if unpaid.products_beyond_share:
+        message = "one account may not hold that much of a product unpaid"
+        raise _too_many("TOO_MUCH_UNPAID", message, unpaid.products_beyond_share, unpaid)
+
+
+def _too_many(code: str, message: str, product_ids: list[int], unpaid: UnpaidOrders) -> ClientError:
+    """429; Retry-After only when other orders count, since waiting does not help a single one."""
+    wait = {"retry-after": str(max(1, unpaid.seconds_left or 0))} if unpaid.open_orders > 1 else {}
+    products = [{"productId": product_id} for product_id in product_ids]
+    return ClientError(
+        429, code, message, extra={"products": products} if products else {}, headers=wait
+    )

@@ -15,11 +15,16 @@ class PlacedLine(Row):
     product_id: int
 
 
-class OpenOrders(Row):
-    """How many orders of a user are PENDING, and the seconds until the first of them expires."""
+class UnpaidOrders(Row):
+    """A user's PENDING orders, the seconds until the first expires, and what they hold too much of.
+
+    ``flash_products`` are in too many of them; of the others more is held than one account's share.
+    """
 
     open_orders: int
     seconds_left: int | None
+    flash_products: list[int]
+    products_beyond_share: list[int]
 
 
 class OrderId(Row):
@@ -91,13 +96,36 @@ returning product_id
 """,
 )
 
-COUNT_OPEN = Query(
-    OpenOrders,
+# Orders of one account are placed one after the other, so that each counts those before it.
+LOCK_ACCOUNT = Query(
+    Row,
     """
-select count(*) as open_orders,
-  ceil(extract(epoch from min(expires_at) - now()))::int as seconds_left
-from shop.orders
-where user_id = %(user_id)s and status = 'PENDING'
+select pg_advisory_xact_lock(hashtextextended('shop.orders', %(user_id)s::bigint))
+""",
+)
+
+UNPAID = Query(
+    UnpaidOrders,
+    """
+with unpaid as (
+  select order_id, expires_at from shop.orders
+  where user_id = %(user_id)s and status = 'PENDING'
+), held as (
+  select r.product_id, count(*) as orders, sum(r.qty) as qty
+  from unpaid join shop.reservations r using (order_id)
+  where r.status = 'HELD' and r.product_id = any(%(product_ids)s::bigint[])
+  group by r.product_id
+)
+select (select count(*) from unpaid) as open_orders,
+  (select ceil(extract(epoch from min(expires_at) - now()))::int from unpaid) as seconds_left,
+  (select coalesce(json_agg(product_id order by product_id), '[]')
+    from held join shop.products p using (product_id)
+    where p.flash_sale and held.orders > %(flash_orders_max)s) as flash_products,
+  (select coalesce(json_agg(product_id order by product_id), '[]')
+    from held join shop.stock s using (product_id)
+    where %(share_percent)s > 0 and held.qty
+      > greatest(%(free_units)s, ceil(s.on_hand * %(share_percent)s / 100.0)))
+    as products_beyond_share
 """,
 )
 
@@ -223,9 +251,30 @@ def place(
     )
 
 
-def count_open(user_id: int) -> Statement[OpenOrders]:
-    """How many orders of a user are PENDING; always one row."""
-    return COUNT_OPEN(user_id=user_id)
+def lock_account(user_id: int) -> Statement[Row]:
+    """Lets a user place one order at a time; send it before anything else is locked."""
+    return LOCK_ACCOUNT(user_id=user_id)
+
+
+def unpaid(
+    user_id: int,
+    product_ids: list[int],
+    *,
+    flash_orders_max: int,
+    share_percent: int,
+    free_units: int,
+) -> Statement[UnpaidOrders]:
+    """What a user's PENDING orders hold of these products; always one row.
+
+    The share is of the stock on hand, but at least ``free_units``; 0 percent is no limit.
+    """
+    return UNPAID(
+        user_id=user_id,
+        product_ids=product_ids,
+        flash_orders_max=flash_orders_max,
+        share_percent=share_percent,
+        free_units=free_units,
+    )
 
 
 def with_key(user_id: int, *, idem_scope: str, idem_key: str) -> Statement[OrderId]:

@@ -96,6 +96,7 @@ class Settings:
     business_time_zone: str = "Asia/Seoul"
     currency: str = "KRW"
     open_orders_max: int = 10
+    unpaid_stock_percent: int = 50
     order_soft_expiry_seconds: int = 900
     order_hard_expiry_seconds: int = 3600
     host: str = "0.0.0.0"  # noqa: S104 (a container's only address)

@@ -159,6 +159,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
                 "category",
                 "price_minor",
                 "active",
+                "flash_sale",
                 "version",
                 "updated_at",
             ),

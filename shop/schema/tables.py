@@ -219,6 +219,7 @@ products = Table(
     Column("price_minor", BigInteger, nullable=False),
     Column("currency", CHAR(3), nullable=False),
     Column("active", Boolean, nullable=False, server_default=text("true")),
+    Column("flash_sale", Boolean, nullable=False, server_default=text("false")),
     Column("version", Integer, nullable=False, server_default=text("1")),
     _when("created_at"),
     _when("updated_at"),

@@ -81,7 +81,7 @@ def test_new_product_is_for_sale_with_stock_and_an_event(shop: ShopHarness, staf
         "stockQuantity": 7,
     }
     assert answer.status == 201
-    assert answer.json == expected | {"active": True}
+    assert answer.json == expected | {"active": True, "flashSale": False}
     assert answer.headers["location"] == f"/products/{product}"
     assert answer.headers["etag"] == '"1.7"'
     shown = shop.call("GET", f"/products/{product}")
@@ -237,6 +237,7 @@ def test_each_change_increments_the_version(shop: ShopHarness, staff: Person) ->
         "currency": "KRW",
         "stockQuantity": 4,
         "active": True,
+        "flashSale": False,
     }
     assert changes_announced(shop) == [
         ("product.changed", {"productId": product, "productVersion": 2}),
@@ -283,6 +284,17 @@ def test_concurrent_changes_of_one_version_succeed_once(shop: ShopHarness, staff
 
     assert sorted(answers) == [200, 412, 412, 412]
     assert len(changes_announced(shop)) == 1
+
+
+def test_flash_sale_of_a_product_begins_and_ends(shop: ShopHarness, staff: Person) -> None:
+    product = shop.product()
+
+    begun = patch(staff, product, {"flashSale": True})
+    ended = patch(staff, product, {"flashSale": False})
+
+    assert (begun.status, begun.json["flashSale"]) == (200, True)
+    assert (ended.status, ended.json["flashSale"]) == (200, False)
+    assert patch(staff, product, {"flashSale": None}).status == 422
 
 
 def test_withdrawn_product_can_be_restored(shop: ShopHarness, staff: Person) -> None:

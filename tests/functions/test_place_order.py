@@ -150,6 +150,67 @@ def test_eleventh_open_order_gets_429_until_the_first_of_the_others_expires(
     assert samples.rows() == before
 
 
+def test_parallel_orders_of_one_account_do_not_exceed_the_open_order_limit(
+    make_shop: MakeShop,
+) -> None:
+    samples = Samples(make_shop(open_orders_max=3))
+    body = {"productId": samples.product, "quantity": 1, "paymentMethod": "CARD"}
+
+    answers = run_concurrently(*[lambda: samples.owner.post("/orders", body)] * 8)
+
+    assert sorted(a.status for a in answers) == [201] * 3 + [429] * 5
+    (count,) = samples.shop.sql("select count(*) as n from shop.orders where status = 'PENDING'")
+    assert count["n"] == 3
+
+
+def test_third_unpaid_order_of_a_flash_product_gets_429(make_shop: MakeShop) -> None:
+    samples = Samples(make_shop())
+    staff, other = samples.people["staff"], samples.shop.person()
+    samples.shop.sql("insert into shop.categories (name) values ('flash') on conflict do nothing")
+    product = {"name": "A", "category": "flash", "price": 900, "stockQuantity": 50}
+    flash = staff.post("/products", {**product, "flashSale": True}).json["id"]
+    calm = staff.post("/products", product).json["id"]
+    orders = [samples.owner.post("/orders", order_body(flash)) for _ in range(3)]
+
+    assert [order.status for order in orders] == [201, 201, 429]
+    assert orders[2].error == "TOO_MANY_OPEN_ORDERS"
+    assert orders[2].json["products"] == [{"productId": flash}]
+    assert 0 < int(orders[2].headers["retry-after"]) <= 900
+    assert other.post("/orders", order_body(flash)).status == 201
+    assert [samples.owner.post("/orders", order_body(calm)).status for _ in range(3)] == [201] * 3
+    assert samples.shop.stock_of(flash) == (50, 3)
+    samples.owner.patch(f"/orders/{orders[0].json['id']}/cancel")
+    assert samples.owner.post("/orders", order_body(flash)).status == 201
+
+
+@pytest.mark.parametrize(
+    ("stock", "quantities", "statuses"),
+    [
+        (10, [10], [201]),
+        (100, [50], [201]),
+        (100, [51], [429]),
+        (100, [20, 30, 1], [201, 201, 429]),
+        (21, [10, 1, 1], [201, 201, 429]),
+    ],
+)
+def test_account_holds_at_most_its_share_of_a_products_stock_unpaid(
+    make_shop: MakeShop, stock: int, quantities: list[int], statuses: list[int]
+) -> None:
+    shop = make_shop(unpaid_stock_percent=50)
+    buyer, product = shop.person(), shop.product(stock=stock)
+
+    answers = [buyer.post("/orders", order_body(product, quantity)) for quantity in quantities]
+
+    assert [answer.status for answer in answers] == statuses
+    held = sum(q for q, status in zip(quantities, statuses, strict=True) if status == 201)
+    assert shop.stock_of(product) == (stock, held)
+    for answer in answers:
+        if answer.status == 429:
+            assert answer.error == "TOO_MUCH_UNPAID"
+            assert answer.json["products"] == [{"productId": product}]
+            assert ("retry-after" in answer.headers) == (len(answers) > 1)
+
+
 def test_new_payment_while_one_is_open_or_after_the_end_gets_409(samples: Samples) -> None:
     pay = {"paymentMethod": "CARD"}
     pending, cancelled = samples.order(), samples.order()

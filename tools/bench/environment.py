@@ -92,6 +92,7 @@ class BenchEnvironment:
             "HOST": "127.0.0.1",
             "RATE_LIMIT_PER_MINUTE": "0",
             "OPEN_ORDERS_MAX": "0",
+            "UNPAID_STOCK_PERCENT": "0",
         }
         values |= settings
         values.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -66,6 +66,10 @@ DESCRIPTIONS = {
     "business_time_zone": "Time zone of the business day; fixed once the first day is closed.",
     "currency": "The shop's currency, ISO 4217.",
     "open_orders_max": "Open orders per account at most; 0 is no limit.",
+    "unpaid_stock_percent": (
+        "Share of a product's stock that one account may hold unpaid, but at least 10 units; "
+        "0 is no limit."
+    ),
     "order_soft_expiry_seconds": "Time after which an order without a running payment expires.",
     "order_hard_expiry_seconds": "Time after which every unpaid order expires.",
     "host": "Address on which a function listens.",
