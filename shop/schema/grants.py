@@ -7,6 +7,11 @@ Column tuples limit a right to columns; ``ALL`` means the whole table.  Only thr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from shop.primitives.spec import FunctionSpec
+from shop.registry import all_specs
+
 ALL = ("*",)
 
 Rights = dict[str, tuple[str, ...]]
@@ -106,7 +111,7 @@ _AUDIT: dict[str, Rights] = {
     ),
     "users": {"select": ("user_id", "role", "active", "created_at")},
     "idempotency": {
-        "select": ("user_id", "scope", "key", "state", "status_code", "body", "created_at"),
+        "select": ("user_id", "scope", "key", "state", "status_code", "created_at"),
     },
 }
 
@@ -120,7 +125,12 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "outbox": {"select": ALL, "update": ("sent_at", "done_at")},
     },
     "shop_identity": {
-        "users": {"select": ALL, "insert": ALL, "update": ("password_hash", "name")},
+        # without role and active: an account that registers is a customer's
+        "users": {
+            "select": ALL,
+            "insert": ("email", "email_key", "name", "password_hash"),
+            "update": ("password_hash", "name"),
+        },
         "sessions": {"select": ALL, "insert": ALL, "update": ("revoked_at", "expires_at")},
         "refresh_tokens": {"select": ALL, "insert": ALL, "update": ("used_at",)},
         "login_failures": {"select": ALL, "insert": ALL, "delete": ALL},
@@ -237,8 +247,14 @@ POLICIES = (
     "returned_lines",
     "owner_reads",
     "auditor_reads",
+    "every_row_select",
+    "every_row_update",
+    "every_row_delete",
+    "expired_keys",
+    *(f"domain_of_{role}" for role in sorted(GRANTS)),
 )
-ROW_SECURITY_TABLES = ("orders", "order_lines", "payments", "cart_items")
+CUSTOMER_TABLES = ("orders", "order_lines", "payments", "cart_items")
+ROW_SECURITY_TABLES = (*CUSTOMER_TABLES, "idempotency", "outbox")
 SEES_ALL_ROWS = ("shop_payment", "shop_settlement", "shop_relay", "shop_ops")
 
 APPEND_ONLY = (
@@ -276,6 +292,9 @@ def policy_statements() -> list[str]:
             # the due_work view reads as its owner, who on a managed server is no superuser
             f"create policy owner_reads on shop.{table} for select to current_user using (true)",
             f"create policy auditor_reads on shop.{table} for select to shop_auditor using (true)",
+        ]
+    for table in CUSTOMER_TABLES:
+        statements += [
             f"create policy own_rows on shop.{table} to shop_ordering "
             f"using ({own}) with check ({own})",
         ]
@@ -288,7 +307,13 @@ def policy_statements() -> list[str]:
                 f"create policy back_office on shop.{table} to {', '.join(SEES_ALL_ROWS)} "
                 "using (true) with check (true)"
             )
-    return [*statements, *_expiry_policies(), _returned_lines_policy()]
+    return [
+        *statements,
+        *_expiry_policies(),
+        _returned_lines_policy(),
+        *_idempotency_policies(),
+        *_outbox_policies(),
+    ]
 
 
 def _expiry_policies() -> list[str]:
@@ -315,3 +340,50 @@ def _returned_lines_policy() -> str:
         "where o.user_id = cart_items.user_id and o.cart_taken is not null "
         "and l.product_id = cart_items.product_id and l.qty = cart_items.qty))"
     )
+
+
+def _idempotency_policies() -> list[str]:
+    """Stored responses are visible to the trust domain whose routes made them, and to no other."""
+    statements = [
+        "create policy expired_keys on shop.idempotency to shop_relay using (true)",
+    ]
+    for role in sorted(GRANTS):
+        scopes = _quoted(
+            f"{route.method} {route.path}" for spec in _functions_of(role) for route in spec.routes
+        )
+        if scopes and "insert" in GRANTS[role].get("idempotency", {}):
+            statements.append(
+                f"create policy domain_of_{role} on shop.idempotency to {role} "
+                f"using (scope in ({scopes})) with check (scope in ({scopes}))"
+            )
+    return statements
+
+
+def _outbox_policies() -> list[str]:
+    """A role writes only events that its functions declare, in the name of one of them."""
+    rights = {role: tables["outbox"] for role, tables in GRANTS.items() if "outbox" in tables}
+    statements: list[str] = []
+    for right in ("select", "update", "delete"):
+        # the auditor has its policy already
+        roles = sorted(r for r in rights if right in rights[r] and r != "shop_auditor")
+        statements.append(
+            f"create policy every_row_{right} on shop.outbox for {right} "
+            f"to {', '.join(roles)} using (true)"
+        )
+    for role in sorted(role for role in rights if "insert" in rights[role]):
+        specs = [spec for spec in _functions_of(role) if spec.emits]
+        sources = _quoted(spec.source for spec in specs)
+        types = _quoted(sorted({name for spec in specs for name in spec.emits}))
+        statements.append(
+            f"create policy domain_of_{role} on shop.outbox for insert to {role} "
+            f"with check (source in ({sources}) and type in ({types}))"
+        )
+    return statements
+
+
+def _functions_of(role: str) -> list[FunctionSpec]:
+    return [spec for spec in all_specs() if f"shop_{spec.database_role}" == role]
+
+
+def _quoted(texts: Iterable[str]) -> str:
+    return ", ".join(f"'{text}'" for text in texts)

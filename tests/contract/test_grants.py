@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from shop.schema.grants import ALL, APPEND_ONLY, GRANTS, ROW_SECURITY_TABLES
+from shop.registry import all_specs
+from shop.schema.grants import ALL, APPEND_ONLY, CUSTOMER_TABLES, GRANTS, ROW_SECURITY_TABLES
 from tests.harness import ShopHarness
 from tools.local_platform.function_environment import url_of_role
 from tools.migrate import migrate
@@ -90,7 +91,7 @@ def test_without_a_caller_the_ordering_role_sees_nothing(
     with psycopg.connect(shop.role_url("ordering")) as connection:
         if user_id is not None:
             connection.execute("select set_config('shop.user_id', %s, true)", (user_id,))
-        for table in ROW_SECURITY_TABLES:
+        for table in CUSTOMER_TABLES:
             rows = connection.execute(f"select * from shop.{table}".encode()).fetchall()
             assert rows == [], table
 
@@ -158,3 +159,97 @@ def _an_order_to_charge(own_url: str, ordering_url: str) -> None:
             "(gen_random_uuid(), %s, 'PENDING', 1, 'KRW', 'CARD', now(), now(), now())",
             row,
         )
+
+
+INSERT_EVENT: LiteralString = (
+    "insert into shop.outbox (event_id, source, type, subject, data, traceparent, next_try_at) "
+    "values (gen_random_uuid(), %s, %s, '1', '{}', '', now())"
+)
+EMITTING_ROLES = sorted(
+    role for role, tables in GRANTS.items() if "insert" in tables.get("outbox", {})
+)
+
+
+@pytest.mark.parametrize("role", EMITTING_ROLES)
+def test_role_writes_only_declared_events_in_the_name_of_its_own_functions(
+    shop: ShopHarness, role: str
+) -> None:
+    declared = {
+        (spec.source, name)
+        for spec in all_specs()
+        if f"shop_{spec.database_role}" == role
+        for name in spec.emits
+    }
+    foreign = {
+        (spec.source, name)
+        for spec in all_specs()
+        if f"shop_{spec.database_role}" != role
+        for name in spec.emits
+    }
+    own_source = min(declared)[0]
+    url = shop.role_url(role.removeprefix("shop_"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        for event in sorted(declared):
+            connection.execute(INSERT_EVENT, event)
+        for event in [*sorted(foreign), (own_source, "order.teleported"), ("/shop/clock", "x")]:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(INSERT_EVENT, event)
+
+
+@pytest.mark.parametrize("column", ["role", "active", "created_at"])
+def test_identity_cannot_insert_an_account_with_rights(shop: ShopHarness, column: str) -> None:
+    values = {"role": "'staff'", "active": "false", "created_at": "now()"}
+    statement = (
+        f"insert into shop.users (email, email_key, name, password_hash, {column}) "
+        f"values ('a@b.kr', 'a@b.kr', 'A', '!', {values[column]})"
+    )
+    with (
+        psycopg.connect(shop.role_url("identity")) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize("role", ["identity", "ordering", "stock"])
+def test_stored_responses_are_visible_to_their_trust_domain_only(
+    shop: ShopHarness, role: str
+) -> None:
+    """The stored response of a registration has the customer's e-mail address and name."""
+    own = {"identity": "POST /users", "ordering": "POST /orders", "stock": "POST /products"}
+    for scope in own.values():
+        shop.sql(
+            "insert into shop.idempotency (user_id, scope, key, fingerprint, state, status_code, "
+            "body) values (0, %s, 'k', '', 'DONE', 201, 'personal')",
+            scope,
+        )
+
+    with psycopg.connect(shop.role_url(role)) as connection:
+        rows = connection.execute("select scope, body from shop.idempotency").fetchall()
+        foreign = next(scope for name, scope in own.items() if name != role)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(
+                "insert into shop.idempotency (user_id, scope, key, fingerprint, state) "
+                "values (0, %s, 'other', '', 'STARTED')",
+                (foreign,),
+            )
+
+    assert rows == [(own[role], b"personal")]
+
+
+@pytest.mark.parametrize("role", sorted(set(GRANTS) - {"shop_identity"}))
+def test_no_other_role_reads_addresses_names_or_stored_registrations(
+    shop: ShopHarness, role: str
+) -> None:
+    shop.register("personal@test.kr", headers={"idempotency-key": "a-key-of-sixteen-characters"})
+    (stored,) = shop.sql("select scope, body from shop.idempotency")
+    assert b"personal@test.kr" in stored["body"]
+    rights = GRANTS[role]
+    assert not {"email", "email_key", "name", "*"} & set(rights.get("users", {}).get("select", ()))
+
+    with psycopg.connect(shop.role_url(role.removeprefix("shop_"))) as connection:
+        try:
+            rows = connection.execute("select body from shop.idempotency").fetchall()
+        except psycopg.errors.InsufficientPrivilege:
+            rows = []
+
+    assert rows == []

@@ -273,7 +273,7 @@ select user_id::text || idem_key from shop.orders where idem_key is not null
 group by user_id, idem_scope, idem_key having count(*) > 1
 union all
 select key from shop.idempotency
-where (state = 'DONE') <> (status_code is not null and body is not null)
+where (state = 'DONE') <> (status_code is not null)
 union all
 select o.order_id::text from shop.orders o
 left join shop.idempotency i
