@@ -104,7 +104,7 @@ START_SESSION = Command(
     """
 with opened as (
   insert into shop.sessions (session_id, user_id, expires_at)
-  values (%(session_id)s, %(user_id)s, now() + make_interval(days => %(days)s))
+  values (%(session_id)s, %(user_id)s, now() + make_interval(days => %(days)s::int))
   returning session_id
 )
 insert into shop.refresh_tokens (token_hash, session_id)

@@ -82,8 +82,8 @@ class Product(Row):
 
 # One page in one round trip, its JSON made by PostgreSQL.  There is a query for each combination of
 # filters, so that a generic plan is as good as a custom one: with "… is null or …" PostgreSQL
-# scanned from the first row for a page in the middle (measured).  Stock is joined after the limit,
-# because a join before it read stock from the first row too.  lower() runs in PostgreSQL for both
+# scanned from the first row for a page in the middle (measured).  Stock is looked up row by row
+# after the limit, because every other join read all of it.  lower() runs in PostgreSQL for both
 # operands, since Python's differs for İ and ß.
 _PRODUCTS: LiteralString = """
 with page as (
@@ -102,9 +102,10 @@ _ORDERED: LiteralString = """
 _NUMBERED: LiteralString = """
   limit %(limit)s::int + 1
 ), numbered as (
-  select page.*, s.on_hand - s.reserved as "stockQuantity", row_number() over (order by """
+  select page.*, s.available as "stockQuantity", row_number() over (order by """
 _AS_JSON: LiteralString = """) as place
-  from page join shop.stock s on s.product_id = page.id
+  from page cross join lateral (select on_hand - reserved as available from shop.stock
+    where product_id = page.id limit 1) s
 )
 select '[' || coalesce(string_agg((select row_to_json(item)::text from (
     select id, name, description, category, price, currency, "stockQuantity") item),

@@ -159,10 +159,11 @@ closed as (
   insert into shop.settlements (day, currency, captures_minor, refunds_minor, captures, n)
   select b.day, b.currency, sum(b.captures_minor), sum(b.refunds_minor), sum(b.captures), sum(b.n)
   from shop.settlement_batches b
-  where b.day = %(day)s::date and not exists (select from shop.ledger l
+  where b.day = %(day)s::date and (select l.seq from shop.ledger l
     where l.posted_at < (%(day)s::date + 1)::timestamp at time zone %(time_zone)s
       and (l.posted_at, l.seq) >
-        ((select last_posted_at from newest), (select last_seq from newest)))
+        ((select last_posted_at from newest), (select last_seq from newest))
+    order by l.posted_at limit 1) is null
   group by b.day, b.currency
   on conflict do nothing
   returning currency)
@@ -180,13 +181,13 @@ unsettled as (
   select (l.posted_at at time zone %(time_zone)s)::date as day, l.kind, l.amount_minor
   from shop.ledger l
   where l.currency = %(currency)s
-    and l.posted_at >= coalesce(
-      (select (newest + 1)::timestamp at time zone %(time_zone)s from closed), '-infinity')
-    and l.posted_at >= coalesce(%(day)s::date::timestamp at time zone %(time_zone)s, '-infinity')
+    and l.posted_at >= greatest(
+      (select (newest + 1)::timestamp at time zone %(time_zone)s from closed),
+      %(day)s::date::timestamp at time zone %(time_zone)s, '-infinity')
     and l.posted_at < coalesce((%(day)s::date + 1)::timestamp at time zone %(time_zone)s,
       'infinity')
   union all
-  select day, null, 0 from today)
+  select day, null, 0 from today where %(day)s::date is null or day = %(day)s::date)
 select captures_minor as captured, refunds_minor as refunded, captures as payments,
   n - captures as refunds, true as closed, day
 from shop.settlements
@@ -197,7 +198,6 @@ select coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0)::bigint,
       filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0)::bigint,
   count(*) filter (where kind = 'CAPTURE'), count(*) filter (where kind <> 'CAPTURE'), false, day
 from unsettled
-where %(day)s::date is null or day = %(day)s::date
 group by day
 order by day desc
 limit %(days)s

@@ -18,10 +18,10 @@ from shop.schema.grants import (
     GRANTS,
     POLICIES,
     READS_ACTIVITY,
-    ROLE_SETTINGS,
     ROW_SECURITY_TABLES,
     grant_statements,
     policy_statements,
+    role_settings,
 )
 from shop.schema.views import VIEWS
 
@@ -42,7 +42,7 @@ ROLE_SETTINGS_STATEMENT = """
 select r.rolname, max(s.setconfig) filter (where s.setdatabase = 0), bool_or(s.setdatabase <> 0)
 from pg_roles r join pg_db_role_setting s on s.setrole = r.oid
 left join pg_database d on d.oid = s.setdatabase
-where r.rolname = any(:names) and (s.setdatabase = 0 or d.datname = current_database())
+where r.rolname = any(%(names)s) and (s.setdatabase = 0 or d.datname = current_database())
 group by r.rolname
 """
 
@@ -108,18 +108,19 @@ def _restore_role_settings(connection: Connection) -> None:
     A role may also change its timeout for a session: PgBouncer's ``query_timeout`` ends that.
     """
     database = connection.execute(text("select quote_ident(current_database())")).scalar_one()
-    declared = sorted(f"{name}={value}" for name, value in ROLE_SETTINGS.items())
-    rows = connection.execute(text(ROLE_SETTINGS_STATEMENT), {"names": sorted(GRANTS)})
+    rows = connection.exec_driver_sql(ROLE_SETTINGS_STATEMENT, {"names": sorted(GRANTS)})
     found: dict[str, tuple[list[str] | None, bool]] = {
         name: (settings, own) for name, settings, own in rows
     }
     for role in sorted(GRANTS):
+        declared = role_settings(role)
         settings, own = found.get(role, ([], False))
-        if sorted(_lower_name(each) for each in settings or []) == declared and not own:
+        as_declared = sorted(f"{name}={value}" for name, value in declared.items())
+        if sorted(_lower_name(each) for each in settings or []) == as_declared and not own:
             continue
         connection.exec_driver_sql(f"alter role {role} in database {database} reset all")
         connection.exec_driver_sql(f"alter role {role} reset all")
-        for name, value in ROLE_SETTINGS.items():
+        for name, value in declared.items():
             connection.exec_driver_sql(f"alter role {role} set {name} = '{value}'")
 
 

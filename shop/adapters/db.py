@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeVar, cast,
 import psycopg
 from psycopg import errors as pg
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
+from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
 from shop.adapters.statements import Command, Row, Statement
 from shop.primitives import failpoints
@@ -45,7 +46,8 @@ R5 = TypeVar("R5", bound=Row)
 
 CONNECT_TIMEOUT_SECONDS = 5
 RESPONSE_TIMEOUT_SECONDS = 10
-PREPARED_MAX = 200
+# How many statements a connection keeps prepared; the one unused for longest is closed first.
+PREPARED_MAX = 100
 PARAMETER = re.compile(r"%\((\w+)\)s")
 
 BEGIN = Command("begin")
@@ -56,6 +58,9 @@ SAVEPOINT_AFTER_CLAIM = Command("savepoint after_claim")
 ROLLBACK_TO_CLAIM = Command("rollback to savepoint after_claim")
 SAVEPOINT = Command("savepoint before_order")
 ROLLBACK_TO_SAVEPOINT = Command("rollback to savepoint before_order")
+
+# Errors after which a statement has to be prepared again: it is unknown, or its result has changed.
+PREPARED_AGAIN = (pg.InvalidSqlStatementName.sqlstate, pg.FeatureNotSupported.sqlstate)
 
 SUCCESSFUL = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 UNFINISHED = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
@@ -175,6 +180,7 @@ class Connection:
     """One connection in pipeline mode: everything is written, then everything is read.
 
     Statements are prepared under a name when they are first sent, unless ``prepare`` is off.
+    Integers are sent as bigint whatever their value, since each type would be another statement.
     """
 
     def __init__(self, url: str, *, source: str, prepare: bool) -> None:
@@ -186,10 +192,14 @@ class Connection:
         )
         self._libpq = self._psycopg.pgconn
         self._libpq.enter_pipeline_mode()
+        for dumper in (Int8Dumper, Int8BinaryDumper):  # of an array's elements, of single values
+            self._psycopg.adapters.register_dumper(int, dumper)
         self._values = Transformer(self._psycopg)
         self._prepare = prepare
         self._prepared = 0
+        # the statement that was used last is the last
         self._names: dict[tuple[str, tuple[int, ...]], bytes] = {}
+        self._unclosed: list[bytes] = []
         self._is_idle = True
         self.round_trips = 0
         self._readable, self._read_or_write = select.poll(), select.poll()
@@ -219,7 +229,7 @@ class Connection:
         # every value is converted before anything is sent: a pipeline cannot be sent in part
         bound = [self._bind(statement) for statement in statements]
         self._is_idle = False
-        is_new = [self._queue(each) for each in bound]
+        preparations = [self._queue(each) for each in bound]
         self.round_trips += 1
         self._libpq.pipeline_sync()
         self._flush()
@@ -227,7 +237,7 @@ class Connection:
             failpoints.hit(failpoint)
         responses = self._read()
         self._is_idle = True
-        return self._results(bound, is_new, responses)
+        return self._results(bound, preparations, responses)
 
     def close(self) -> None:
         """Closes the connection."""
@@ -243,20 +253,31 @@ class Connection:
         key = (sql, tuple(self._values.types or ()))
         return _Bound(key, text, values, self._values.formats, statement.row_type)
 
-    def _queue(self, bound: _Bound) -> bool:
-        """Queues one statement; True when a PREPARE with its own response precedes it."""
-        name = self._names.get(bound.key)
-        if name is not None:
-            self._libpq.send_query_prepared(name, bound.values, bound.formats)
-            return False
-        if not self._prepare or len(self._names) >= PREPARED_MAX:
+    def _queue(self, bound: _Bound) -> _Preparation:
+        """Queues one statement, after closing and preparing what it needs."""
+        if not self._prepare:
             self._libpq.send_query_params(bound.text, bound.values, bound.key[1], bound.formats)
-            return False
-        self._prepared += 1
-        name = self._names[bound.key] = b"s%d" % self._prepared
-        self._libpq.send_prepare(name, bound.text, bound.key[1])
+            return _Preparation()
+        closed: list[bytes] = []
+        name = self._names.pop(bound.key, None)
+        is_new = name is None
+        if name is None:
+            closed = self._close_for_another()
+            self._prepared += 1
+            name = b"s%d" % self._prepared
+            self._libpq.send_prepare(name, bound.text, bound.key[1])
+        self._names[bound.key] = name  # the newest is the last
         self._libpq.send_query_prepared(name, bound.values, bound.formats)
-        return True
+        return _Preparation(closed, is_new=is_new)
+
+    def _close_for_another(self) -> list[bytes]:
+        """Queues the closing of statements, so that one more can be prepared; their names."""
+        closed, self._unclosed = self._unclosed, []
+        if len(self._names) >= PREPARED_MAX:
+            closed.append(self._names.pop(next(iter(self._names))))
+        for name in closed:
+            self._libpq.send_close_prepared(name)
+        return closed
 
     def _flush(self) -> None:
         """Writes everything, and reads meanwhile, so that the server can go on reading."""
@@ -288,30 +309,37 @@ class Connection:
                 results.append(result)
 
     def _results(
-        self, bound: list[_Bound], is_new: list[bool], responses: list[PGresult]
+        self, bound: list[_Bound], preparations: list[_Preparation], responses: list[PGresult]
     ) -> list[Result]:
         results: list[Result] = []
         failure: PGresult | None = None
         following = iter(responses)
-        for each, was_prepared in zip(bound, is_new, strict=True):
-            if was_prepared:
-                failure = self._failure(each, next(following), failure)
+        for each, preparation in zip(bound, preparations, strict=True):
+            for name in preparation.closed:
+                if next(following).status not in SUCCESSFUL:
+                    self._unclosed.append(name)  # skipped after an earlier failure
+            if preparation.is_new:
+                prepared = next(following)
+                if prepared.status not in SUCCESSFUL:
+                    self._names.pop(each.key, None)
+                    failure = failure or prepared
             response = next(following)
-            failure = self._failure(each, response, failure)
+            if response.status not in SUCCESSFUL:
+                failure = failure or response
+                self._forget_if_outdated(each, response)
             if failure is None:
                 results.append(self._result(each, response))
         if failure is not None:
             raise pg.error_from_result(failure, "utf-8")
         return results
 
-    def _failure(
-        self, bound: _Bound, response: PGresult, earlier: PGresult | None
-    ) -> PGresult | None:
-        """The earlier failure, or this response if it failed and there was none."""
-        if response.status in SUCCESSFUL:
-            return earlier
-        self._names.pop(bound.key, None)  # a failed statement may not be prepared
-        return earlier or response
+    def _forget_if_outdated(self, bound: _Bound, response: PGresult) -> None:
+        """Forgets a prepared statement that can never be executed again under its name."""
+        sqlstate = response.error_field(DiagnosticField.SQLSTATE)
+        if sqlstate is not None and sqlstate.decode() in PREPARED_AGAIN:
+            name = self._names.pop(bound.key, None)
+            if name is not None:
+                self._unclosed.append(name)
 
     def _result(self, bound: _Bound, response: PGresult) -> Result:
         touched = response.command_tuples or 0
@@ -320,6 +348,13 @@ class Connection:
         self._values.set_pgresult(response)
         make_row = partial(Row.__new__, bound.row_type)
         return Result(self._values.load_rows(0, response.ntuples, make_row), touched)
+
+
+class _Preparation(NamedTuple):
+    """What was queued before a statement: the names that were closed, and whether a PREPARE."""
+
+    closed: Sequence[bytes] = ()
+    is_new: bool = False
 
 
 class _Bound(NamedTuple):

@@ -64,6 +64,8 @@ class LockedOrder(Row):
     has_cart_lines: bool
 
 
+# PostgreSQL expects ten rows of an array, but one with this LIMIT; for ten it scans all products.
+#
 # No rows: a product is not for sale, the currencies differ, the total is too large, or the key was
 # used before.  Otherwise one row per line.
 PLACE = Query(
@@ -72,6 +74,7 @@ PLACE = Query(
 with requested as (
   select product_id, qty
   from unnest(%(product_ids)s::bigint[], %(quantities)s::int[]) as a(product_id, qty)
+  limit cardinality(%(product_ids)s::bigint[])
 ), priced as (
   select p.product_id, a.qty, p.price_minor, p.currency
   from requested a join shop.products p using (product_id) where p.active

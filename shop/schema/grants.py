@@ -236,6 +236,11 @@ ROLE_SETTINGS = {
     # responses contain times as they are read, so they must not depend on the server's zone
     "timezone": "UTC",
 }
+# The statements of these roles are planned for their values: a search depends on what is searched,
+# and the auditor's statements are not repeated.  All others are planned once in a connection; left
+# to itself, PostgreSQL plans statements that take arrays anew at each execution.
+PLANNED_FOR_VALUES = ("shop_catalog_ro", "shop_auditor")
+
 # to find open transactions: settlement those that began before midnight, the auditor all
 READS_ACTIVITY = ("shop_settlement", "shop_auditor")
 
@@ -266,6 +271,12 @@ APPEND_ONLY = (
     "settlement_lines",
     "ghosts",
 )
+
+
+def role_settings(role: str) -> dict[str, str]:
+    """A role's own defaults of PostgreSQL's settings."""
+    mode = "auto" if role in PLANNED_FOR_VALUES else "force_generic_plan"
+    return {**ROLE_SETTINGS, "plan_cache_mode": mode}
 
 
 def grant_statements() -> list[str]:

@@ -41,6 +41,7 @@ TYPES: dict[str, type] = {
     "json": object,
     "jsonb": object,
 }
+BIGINT = 20  # as which shop/adapters/db.py sends every integer
 TYPE_NAMES = "select oid::int, typname from pg_type"
 NULLABLE = """
 select attrelid::int, attnum::int, not attnotnull
@@ -81,6 +82,12 @@ class Schema:
         if prepared.error_message:
             yield f"{constant}: {prepared.get_error_message()}"
             return
+        types = [libpq.describe_prepared(b"").param_type(n) for n in range(_parameters(constant))]
+        as_sent = [BIGINT if self._types[oid] in ("int2", "int4") else oid for oid in types]
+        again = libpq.prepare(b"", numbered(constant.text).encode(), as_sent)
+        if again.error_message:
+            yield f"{constant}: with integers as bigint: {again.get_error_message()}"
+            return
         row_type = constant.row_type
         if row_type is None or not row_type.columns:
             return
@@ -95,6 +102,10 @@ class Schema:
             is_nullable = self._nullable.get((result.ftable(number), result.ftablecol(number)))
             if fault := _mismatch(hints[name], expected, is_nullable):
                 yield f"{constant}: {row_type.__name__}.{name} {fault}"
+
+
+def _parameters(constant: SqlConstant) -> int:
+    return len(set(PARAMETER.findall(constant.text)))
 
 
 def _mismatch(hint: Any, expected: type, is_nullable: bool | None) -> str | None:

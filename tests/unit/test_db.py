@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, LiteralString
+from typing import LiteralString
 from uuid import UUID, uuid4
 
 import psycopg
@@ -56,6 +56,19 @@ class ColouredNumber(Coloured):
 SELECT_TEXT = Query(Text, "select %(text)s::text as text")
 SELECT_NUMBER = Query(Number, "select %(n)s::int as n")
 SELECT_PID = Query(Number, "select pg_backend_pid() as n")
+PREPARED = Query(Name, "select statement as name from pg_prepared_statements")
+SENT_AS_BIGINT = "select $1::bigint + cardinality($2::bigint[]) as n"
+DIVIDE = Query(Number, "select 1 / %(n)s::int as n")
+OTHERS: tuple[LiteralString, ...] = (
+    "select %(n)s::int + 0 * 1 as n",
+    "select %(n)s::int + 0 * 2 as n",
+    "select %(n)s::int + 0 * 3 as n",
+    "select %(n)s::int + 0 * 4 as n",
+    "select %(n)s::int + 0 * 5 as n",
+    "select %(n)s::int + 0 * 6 as n",
+    "select %(n)s::int + 0 * 7 as n",
+    "select %(n)s::int + 0 * 8 as n",
+)
 ADD_CATEGORY = Command("insert into shop.categories (name) values (%(name)s)")
 
 
@@ -185,18 +198,64 @@ def test_a_server_that_cannot_write_is_an_unavailable_error(
         assert session.tx.fetch_one(SELECT_NUMBER(n=1)) == (1,)
 
 
-def test_a_statement_is_prepared_once(database_url: str) -> None:
+def test_a_statement_is_prepared_once_whatever_the_size_of_its_integers(database_url: str) -> None:
     database = Database(database_url, source="/shop/test", prepare=True)
-    names: list[Any] = []
-    prepared = Query(
-        Name,
-        "select name from pg_prepared_statements where statement like 'select $1::int%%'",
-    )
-    for number in range(5):
+    select = Query(Number, "select %(n)s::bigint + cardinality(%(l)s::bigint[]) as n")
+    for number in (0, -1, 2**15, 2**31, 2**40):
         with database.transaction() as session:
-            session.tx.fetch_one(SELECT_NUMBER(n=number))
-            names = session.tx.fetch_all(prepared())
-    assert len(names) == 1
+            assert session.tx.fetch_one(select(n=number, l=[number, 1])) == (number + 2,)
+            names = session.tx.fetch_all(PREPARED())
+    assert [name for name in names if "cardinality" in name.name] == [(SENT_AS_BIGINT,)]
+    database.close()
+
+
+def test_a_statement_that_fails_stays_prepared(database_url: str) -> None:
+    database = Database(database_url, source="/shop/test", prepare=True)
+    for _ in range(3):
+        with database.transaction() as session, pytest.raises(psycopg.errors.UniqueViolation):
+            session.tx.pipeline(ADD_CATEGORY(name="same"), ADD_CATEGORY(name="same"))
+    with database.transaction() as session:
+        names = session.tx.fetch_all(PREPARED())
+    assert len([name for name in names if "shop.categories" in name.name]) == 1
+    database.close()
+
+
+def test_the_statement_that_was_unused_for_longest_is_closed_for_another(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "PREPARED_MAX", 6)
+    database = Database(database_url, source="/shop/test", prepare=True)
+    others = [Query(Number, text) for text in OTHERS]
+
+    names: list[Name] = []
+    for other in others:
+        with database.transaction() as session:
+            first, second, _ = session.tx.pipeline(
+                SELECT_TEXT(text="a"), other(n=1), SELECT_TEXT(text="b")
+            )
+            assert (first, second) == ([("a",)], [(1,)])
+            names = session.tx.fetch_all(PREPARED())
+
+    kept = [name.name for name in names]
+    assert len(kept) <= 6
+    assert SELECT_TEXT.sql.replace("%(text)s", "$1") in kept
+    assert OTHERS[-1].replace("%(n)s", "$1") in kept and OTHERS[0] not in kept
+    database.close()
+
+
+def test_closing_that_was_skipped_after_a_failure_is_repeated(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "PREPARED_MAX", 4)
+    database = Database(database_url, source="/shop/test", prepare=True)
+    others = [Query(Number, text) for text in OTHERS]
+    for other in others:
+        with database.transaction() as session, pytest.raises(psycopg.errors.DivisionByZero):
+            session.tx.pipeline(DIVIDE(n=0), other(n=1))
+    with database.transaction() as session:
+        session.tx.pipeline(*(other(n=1) for other in others))
+        names = session.tx.fetch_all(PREPARED())
+    assert len(names) <= 4
     database.close()
 
 

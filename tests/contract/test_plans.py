@@ -1,0 +1,312 @@
+"""Statements read what they need, whatever the size of the shop.
+
+Every SQL constant of the functions and of what runs beside them is executed on 1,000 products and
+100,000 orders, planned as its role plans it.  The plan must not scan a growing table, read more
+rows than a request may, or rest on an estimate that is wrong by more than a factor of 100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import DictRow, dict_row
+from psycopg.sql import SQL, Composable, Literal
+
+from tests.contract.sql_constants import SqlConstant, prepared_constants
+from tests.contract.test_sql_constants import PARAMETER, numbered
+from tests.harness import cloned_database
+from tools.bench import large_data
+
+PRODUCTS, ORDERS = 1_000, 100_000
+PLACES = ("shop/", "functions/", "tools/exporter.py", "tools/render/keda.py")
+# A table with more rows than this is one that grows.
+GROWING_ROWS = 900
+READ_MAX = 900
+FACTOR = 100
+# shop_catalog_ro plans for values (shop/schema/grants.py)
+PLANNED_FOR_VALUES = "shop/catalog.py"
+
+# Statements that read many rows by design, and why.
+READS_MANY = {
+    "shop/settlement.py:SETTLE_BATCH": "settles 10,000 postings",
+    "shop/settlement.py:DAILY": "sums the postings of open days",
+    "shop/settlement.py:MONTHLY": "sums the postings of open days",
+    "tools/exporter.py:METRICS": "counts by status; a large shop points it at a replica",
+}
+
+SAMPLE_ORDER = """
+select o.order_id, o.user_id, p.payment_id, r.refund_id, p.provider_key, s.session_id,
+  t.token_hash, e.event_id, e.type
+from shop.orders o join shop.payments p using (order_id) join shop.refunds r using (payment_id)
+join shop.sessions s on s.user_id = o.user_id join shop.refresh_tokens t using (session_id)
+join shop.outbox e on e.order_id = o.order_id
+order by o.order_id desc limit 1 offset 50
+"""
+SAMPLE_PRODUCTS = "select product_id from shop.products order by product_id desc limit 2 offset 100"
+GROWING = """
+select relname::text from pg_class
+where relnamespace = 'shop'::regnamespace and relkind = 'r' and reltuples > %s
+"""
+
+
+class NoValue(LookupError):
+    """A parameter for which this test has no value."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a plan that was executed: rows are those of one loop."""
+
+    kind: str
+    table: str
+    estimated: float
+    found: float
+    read_in_all: float
+    # False below a node that stops its children early, which therefore return fewer rows
+    is_complete: bool
+
+
+class LargeShop:
+    """A shop with many orders, and the values of the parameters of its statements."""
+
+    def __init__(self, connection: psycopg.Connection[DictRow]) -> None:
+        self._connection = connection
+        sample = connection.execute(SAMPLE_ORDER).fetchone()
+        assert sample is not None
+        products = [row["product_id"] for row in connection.execute(SAMPLE_PRODUCTS)]
+        self._values = _values(sample, products)
+        rows = connection.execute(GROWING, (GROWING_ROWS,))
+        self._growing = {row["relname"] for row in rows}
+        assert {"orders", "products", "stock", "outbox", "inbox", "ledger"} <= self._growing
+
+    def faults(self, constant: SqlConstant) -> Iterator[str]:
+        """What is wrong with the plan of a statement."""
+        for node in _nodes(self._plan(constant), is_complete=True):
+            what = f"{constant} {node.kind} {node.table}".rstrip()
+            if str(constant) in READS_MANY:
+                continue
+            if node.kind == "Seq Scan" and node.table in self._growing:
+                yield f"{what}: scans a growing table"
+            if node.table and node.read_in_all > READ_MAX:
+                yield f"{what}: reads {node.read_in_all:.0f} rows"
+            found, estimated = max(node.found, 1), max(node.estimated, 1)
+            is_over = node.is_complete and estimated > found * FACTOR
+            if found > estimated * FACTOR or is_over:
+                yield f"{what}: {estimated:.0f} rows estimated, {found:.0f} found"
+
+    def _plan(self, constant: SqlConstant) -> dict[str, Any]:
+        """The executed plan; only planned if what the statement inserts exists already."""
+        mode = "auto" if constant.path == PLANNED_FOR_VALUES else "force_generic_plan"
+        with self._connection.transaction(force_rollback=True):
+            self._connection.execute(SQL("set local plan_cache_mode = {}").format(Literal(mode)))
+            self._connection.execute(f"prepare planned as {numbered(constant.text)}".encode())
+            try:
+                with self._connection.transaction():
+                    return self._explain(constant, "analyze, format json")
+            except psycopg.IntegrityError:
+                return self._explain(constant, "format json")
+            finally:
+                self._connection.execute("deallocate planned")
+
+    def _explain(self, constant: SqlConstant, options: str) -> dict[str, Any]:
+        names = dict.fromkeys(match[1] for match in PARAMETER.finditer(constant.text))
+        values = [self._value(constant, name) for name in names]
+        arguments: Composable = SQL(", ").join(values)
+        call = SQL("execute planned({})").format(arguments) if values else SQL("execute planned")
+        explain = f"explain ({options}) ".encode()
+        row = self._connection.execute(explain + call.as_bytes(self._connection)).fetchone()
+        assert row is not None
+        plan: dict[str, Any] = row["QUERY PLAN"][0]["Plan"]
+        return plan
+
+    def _value(self, constant: SqlConstant, name: str) -> Literal:
+        special = SPECIAL_VALUES.get((str(constant), name))
+        if special is None and name not in self._values:
+            raise NoValue(f"{constant} has the parameter {name}: add a value")
+        return Literal(self._values[name] if special is None else special)
+
+
+SPECIAL_VALUES: dict[tuple[str, str], object] = {
+    ("shop/orders/orders.py:PLACE", "order_id"): uuid4(),
+    ("shop/messaging/idempotency.py:FINISH", "status"): 201,
+    ("shop/messaging/idempotency.py:FINISH", "body"): b"{}",
+    ("shop/login_failures.py:LOCK", "key"): 1,
+}
+
+
+VALUES: dict[str, object] = {
+    "account": "a",
+    "account_max": 5,
+    "active": True,
+    "actor": "test",
+    "after_key": "1500",
+    "alarm_id": uuid4(),
+    "amount_minor": 1,
+    "attempt": 2,
+    "batch": 100,
+    "body": "{}",
+    "category": "분류 3",
+    "consumer": "charge",
+    "credit": "order_escrow",
+    "currency": "KRW",
+    "cursor": "1",
+    "data": ["{}"],
+    "day": datetime.now(UTC).date(),
+    "days": 30,
+    "dead_letter_id": uuid4(),
+    "debit": "psp_receivable",
+    "description": "description",
+    "destination": "charge",
+    "destinations_max": 10,
+    "detail": "detail",
+    "email": "new@shop.local",
+    "email_key": "large5@shop.local",
+    "entities": ["order"],
+    "error_code": "500",
+    "error_data": "",
+    "fingerprint": b"1",
+    "found": True,
+    "from_status": "PAID",
+    "froms": ["PAID"],
+    "hard_seconds": 3600,
+    "has_failed": True,
+    "headers": "{}",
+    "idem_key": "new",
+    "idem_scope": "POST /orders",
+    "is_known_device": False,
+    "key": "key-5",
+    "kind": "CAPTURE",
+    "kinds": ["outbox", "charge"],
+    "late": False,
+    "limit": 20,
+    "lines_max": 100,
+    "lock": 1,
+    "means": "PROVIDER",
+    "month": f"{datetime.now(UTC):%Y-%m}",
+    "months": 12,
+    "name": "의자 99",
+    "network_max": 100,
+    "new_hash": b"2" * 32,
+    "old_hash": "!",
+    "password_hash": "!",
+    "pattern": "%의자 99%",
+    "payment_method": "CARD",
+    "postings": 10_000,
+    "price_max": 2100,
+    "price_min": 2000,
+    "price_minor": 100,
+    "provider": "stripe",
+    "provider_ref": "new",
+    "qty": 1,
+    "qty_max": 1000,
+    "quantities": [1, 2],
+    "reason": "USER",
+    "reference": "reference",
+    "requested_by": 1,
+    "reservation_ids": [uuid4(), uuid4()],
+    "restock": False,
+    "role": "customer",
+    "scope": "POST /orders",
+    "soft_seconds": 900,
+    "source": "/shop/sweep",
+    "source_id": uuid4(),
+    "source_max": 100,
+    "status": "DONE",
+    "time_zone": "Asia/Seoul",
+    "to_status": "CANCELLING",
+    "tos": ["CANCELLING"],
+    "total_max": 10**15,
+    "traceparent": "",
+    "versions": [1],
+    "window": 900,
+    "window_seconds": 900,
+}
+
+
+def _values(sample: dict[str, Any], products: list[int]) -> dict[str, object]:
+    order_id = sample["order_id"]
+    return {
+        **VALUES,
+        **sample,
+        "after_id": products[0],
+        "before": order_id,
+        "entity_ids": [order_id],
+        "event_ids": [sample["event_id"]],
+        "order_ids": [order_id],
+        "product_id": products[0],
+        "product_ids": products,
+        "provider_keys": [sample["provider_key"]],
+        "subject": str(order_id),
+        "subjects": [str(order_id)],
+        "types": [sample["type"]],
+    }
+
+
+def _nodes(plan: dict[str, Any], *, is_complete: bool) -> Iterator[Node]:
+    loops = plan.get("Actual Loops", 0)
+    found = plan.get("Actual Rows", plan["Plan Rows"])
+    dropped = sum(plan.get(f"Rows Removed by {by}", 0) for by in ("Filter", "Index Recheck"))
+    if loops or "Actual Rows" not in plan:
+        yield Node(
+            plan["Node Type"],
+            plan.get("Relation Name", ""),
+            plan["Plan Rows"],
+            found,
+            (found + dropped) * loops,
+            is_complete,
+        )
+    stops_early = plan["Node Type"] == "Limit" or plan.get("Join Type") in ("Semi", "Anti")
+    for child in plan.get("Plans", ()):
+        is_part = child.get("Parent Relationship") in ("InitPlan", "SubPlan")
+        yield from _nodes(child, is_complete=is_complete and not stops_early and not is_part)
+
+
+@pytest.fixture(scope="module")
+def large_shop(postgres_url: str, template_url: str) -> Iterator[LargeShop]:
+    with cloned_database(postgres_url, template_url) as url:
+        large_data.fill(url, products=PRODUCTS, orders=ORDERS)
+        with psycopg.Connection[DictRow].connect(
+            url, autocommit=True, row_factory=dict_row
+        ) as connection:
+            yield LargeShop(connection)
+
+
+def test_no_statement_scans_a_growing_table_or_rests_on_a_wrong_estimate(
+    large_shop: LargeShop,
+) -> None:
+    constants = [c for c in prepared_constants() if c.path.startswith(PLACES)]
+    assert len(constants) > 150, "the constants were not found"
+
+    faults = {fault for constant in constants for fault in large_shop.faults(constant)}
+
+    assert not faults, "\n".join(sorted(faults))
+    assert {str(constant) for constant in constants} >= READS_MANY.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "select from shop.stock where on_hand > %(qty)s",
+            "x.py:X Seq Scan stock: scans a growing table",
+        ),
+        (
+            "select hash from shop.ledger where seq > %(qty)s order by seq limit 1000",
+            "x.py:X Index Scan ledger: reads 1000 rows",
+        ),
+        (
+            "select from generate_series(1, %(qty)s::int * 500000) n",
+            "x.py:X Function Scan: 1000 rows estimated, 500000 found",
+        ),
+    ],
+)
+def test_plan_that_reads_or_estimates_wrongly_is_found(
+    large_shop: LargeShop, text: str, fault: str
+) -> None:
+    assert fault in list(large_shop.faults(SqlConstant("x.py", "X", text)))
