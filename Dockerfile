@@ -10,12 +10,10 @@ WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
-# requirements/otel.txt adds the exporters of traces and metrics.
-ARG REQUIREMENTS=requirements/functions.txt
 COPY requirements requirements
 # Only wheels with the locked hashes; nothing is built, so no compiler is needed.
 RUN pip install --require-hashes --only-binary=:all: --no-compile --prefix=/functions \
-        -r "${REQUIREMENTS}" \
+        -r requirements/functions.txt \
  && pip install --require-hashes --only-binary=:all: --no-compile --prefix=/tools \
         -r requirements/tools.txt \
  # .pth files for namespaces that Python finds without them, and unused commands

@@ -96,9 +96,7 @@ new: setup ## Create a function from the template: make new name=list_reviews
 
 locks: setup ## Compile the locks of requirements/ (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(UPGRADE) --extra stripe -o requirements/functions.txt pyproject.toml
-	$(COMPILE) $(UPGRADE) --extra stripe --extra otel \
-		-c requirements/functions.txt -o requirements/otel.txt pyproject.toml
-	$(COMPILE) $(UPGRADE) --extra stripe --extra otel --extra servers --extra tools --extra dev \
+	$(COMPILE) $(UPGRADE) --extra stripe --extra servers --extra tools --extra dev \
 		-c requirements/functions.txt -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --extra stripe --extra tools \
 		-c requirements/dev.txt -o requirements/tools.txt pyproject.toml

@@ -20,7 +20,7 @@ PEM = re.compile(
 def load_private_key(pem: str) -> Ed25519PrivateKey:
     """The key in an unencrypted PKCS #8 PEM; any other text raises ValueError without quoting it.
 
-    Read here because cryptography's PEM reader takes 9 ms to import (ADR 0024).
+    Read here because cryptography's PEM reader takes 9 ms to import (ADR 0026).
     """
     # imported here: only processes that sign have a private key
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -1,8 +1,8 @@
 """Metrics and traces, off the request path: finished messages are queued and exported later.
 
-While a message is handled this costs one ``append``.  The libraries (prometheus-client, and
-OpenTelemetry where it is installed) are imported by a background thread after the first response,
-or after an idle start, and only with METRICS_PORT or OTEL_EXPORTER_OTLP_ENDPOINT.
+While a message is handled this costs one ``append``.  The exporters (prometheus-client, and
+our own of OTLP) are imported by a background thread after the first response, or after an idle
+start, and only with METRICS_PORT or OTEL_EXPORTER_OTLP_ENDPOINT.
 """
 
 from __future__ import annotations
@@ -141,16 +141,13 @@ class Telemetry:
         return len(self.in_flight), *self.services.database_metrics()
 
     def _otlp(self) -> TelemetryExporter | None:
-        if not self.services.settings.otel_exporter_otlp_endpoint:
+        endpoint = self.services.settings.otel_exporter_otlp_endpoint
+        if not endpoint:
             return None
-        try:
-            # imported here: an optional extra that takes 300 ms
-            from shop.runtime.otlp import OtlpExporter
+        # imported here: only processes that push need it
+        from shop.runtime.otlp import OtlpExporter
 
-            return OtlpExporter(self.names)
-        except ImportError as error:
-            log.write("no traces", missing=error.name)
-        return None
+        return OtlpExporter(self.names, endpoint)
 
     def _close(self) -> None:
         self._load()

@@ -138,7 +138,7 @@ def test_locks_of_the_dockerfile_are_in_the_build_context() -> None:
     included = (ROOT / ".dockerignore").read_text().splitlines()
     named = re.findall(r"requirements/[a-z]+\.txt", (ROOT / "Dockerfile").read_text())
 
-    assert set(named) == {f"requirements/{name}.txt" for name in ("functions", "otel", "tools")}
+    assert set(named) == {f"requirements/{name}.txt" for name in ("functions", "tools")}
     for lock in named:
         assert (ROOT / lock).is_file(), lock
         assert f"!{lock}" in included, lock

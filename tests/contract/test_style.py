@@ -44,7 +44,6 @@ ALLOWED_IMPORTERS: dict[str, tuple[str, ...]] = {
         "chaos/",
     ),
     "jwt": ("shop/adapters/tokens.py",),
-    "opentelemetry": ("shop/runtime/",),
     "prometheus_client": ("shop/runtime/prometheus.py", "tools/exporter.py"),
     "psycopg": ("shop/adapters/db.py", "shop/schema/", "tools/", "chaos/"),
     "pydantic": (

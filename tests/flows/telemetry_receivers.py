@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, TypeVar
 
+from google.protobuf import json_format
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
@@ -56,6 +61,26 @@ class HttpServer:
         self._server.server_close()
 
 
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+IDS = ("traceId", "spanId", "parentSpanId")
+
+
+def _parse(body: bytes, message: AnyMessage) -> AnyMessage:
+    """OTLP's JSON by OpenTelemetry's own definition; an unknown member is an error.
+
+    OTLP writes ids in hexadecimal, unlike the JSON of other protocol buffers (base64).
+    """
+    pairs = json.loads(body, object_pairs_hook=_with_ids_in_base64)
+    return json_format.ParseDict(pairs, message)
+
+
+def _with_ids_in_base64(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {
+        name: base64.b64encode(bytes.fromhex(value)).decode() if name in IDS else value
+        for name, value in pairs
+    }
+
+
 class Collector(HttpServer):
     """Stores received OTLP; does not respond while ``may_respond`` is cleared."""
 
@@ -63,6 +88,7 @@ class Collector(HttpServer):
         self.spans: list[Span] = []
         self.metrics: dict[str, Metric] = {}
         self.resources: list[dict[str, str]] = []
+        self.headers: list[dict[str, str]] = []
         self.may_respond = threading.Event()
         self.may_respond.set()
         super().__init__()
@@ -71,13 +97,15 @@ class Collector(HttpServer):
         self, method: str, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, bytes]:
         self.may_respond.wait(30)
+        self.headers.append(headers)
         if path == "/v1/traces":
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            assert headers["content-type"] == "application/json"
+            for resource in _parse(body, ExportTraceServiceRequest()).resource_spans:
                 attributes = resource.resource.attributes
                 self.resources.append({a.key: a.value.string_value for a in attributes})
                 self.spans += [span for scope in resource.scope_spans for span in scope.spans]
         if path == "/v1/metrics":
-            for each in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+            for each in _parse(body, ExportMetricsServiceRequest()).resource_metrics:
                 self.metrics |= {m.name: m for scope in each.scope_metrics for m in scope.metrics}
         return 200, b""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -38,7 +39,7 @@ from shop.runtime import server
 from shop.runtime.bootstrap import make_app
 from shop.runtime.http_messages import HttpRequest
 
-LIBRARIES = ("prometheus_client", "opentelemetry")
+LIBRARIES = ("prometheus_client", "shop.runtime.otlp")
 
 def loaded():
     return [name for name in LIBRARIES if name in sys.modules]
@@ -105,7 +106,7 @@ def test_telemetry_libraries_load_after_the_first_response(
     assert done.returncode == 0, done.stderr
     before, at_once, later, status = json.loads(done.stdout.splitlines()[-1])
     assert (before, at_once, status) == ([], [], 404)
-    assert later == ["prometheus_client", "opentelemetry"]
+    assert later == ["prometheus_client", "shop.runtime.otlp"]
 
 
 def test_idle_process_serves_metrics_after_a_delay(
@@ -166,8 +167,14 @@ def test_process_counts_requests_events_and_transactions(processes: ProcessHarne
 
 def test_metrics_port_in_use_does_not_stop_the_function(processes: ProcessHarness) -> None:
     environment = processes.environment("list_products")
-    environment["METRICS_PORT"] = environment["PORT"]
-    with running_function("container", "list_products", environment) as running:
+    with (
+        socket.create_server(("0.0.0.0", 0)) as taken,
+        running_function(
+            "container",
+            "list_products",
+            environment | {"METRICS_PORT": str(taken.getsockname()[1])},
+        ) as running,
+    ):
         statuses = {running.request("GET", "/categories")[0] for _ in range(3)}
 
     assert statuses == {200}

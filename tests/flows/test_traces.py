@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +18,24 @@ from shop.runtime.metrics import samples_of
 from shop.runtime.otlp import OtlpExporter
 from shop.runtime.telemetry import STOP_SECONDS, Telemetry
 from tests.flows.telemetry_receivers import Collector, RecordingProxy
-from tests.function_process import ProcessHarness, running_function
+from tests.function_process import ROOT, ProcessHarness, running_function
 from tests.harness import EventBroker, ShopHarness
+from tests.waiting import wait_for
 
+# As in the published image: other packages of the development environment do not exist.
+ONLY_INSTALLED = """
+import importlib.metadata, sys
+installed = set({installed})
+names = importlib.metadata.packages_distributions()
+normal = {{name: {{d.lower().replace("_", "-") for d in own}} for name, own in names.items()}}
+extra = {{name for name, own in normal.items() if not own & installed}}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in extra and top not in ("shop", "events", "functions", "tools", "chaos"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+"""
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = f"00-{TRACE}-00f067aa0ba902b7-01"
 
@@ -179,10 +196,9 @@ def test_event_without_effect_is_a_noop(shop: ShopHarness) -> None:
 
 
 @pytest.fixture
-def push(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> OtlpExporter:
+def push(collector: Collector) -> OtlpExporter:
     """Exports to the collector."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-    return OtlpExporter(("charge",))
+    return OtlpExporter(("charge",), collector.url)
 
 
 def test_exported_spans_have_the_propagated_ids(
@@ -268,6 +284,70 @@ def test_remaining_spans_are_exported_when_the_process_ends(
     assert (ended, names) == (0, ["GET /categories"] * 3)
     (cold,) = collector.metrics["cold_start_seconds"].gauge.data_points
     assert 0 < cold.as_double < 30
+
+
+def test_published_image_exports_with_its_own_requirements(
+    processes: ProcessHarness, collector: Collector, tmp_path: Path
+) -> None:
+    """No package that the lock of the functions image lacks can be imported."""
+    lock = (ROOT / "requirements/functions.txt").read_text("utf-8")
+    installed = re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE)
+    (tmp_path / "sitecustomize.py").write_text(ONLY_INSTALLED.format(installed=installed))
+    environment = processes.environment("list_products", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    environment["PYTHONPATH"] = f"{tmp_path}:{environment['PYTHONPATH']}"
+
+    with running_function("container", "list_products", environment) as running:
+        assert running.request("GET", "/categories")[0] == 200
+        wait_for(lambda: collector.spans != [], "spans at the collector")
+
+    assert "opentelemetry-sdk" not in installed
+    assert {span.name for span in collector.spans} >= {"GET /categories", "transaction"}
+
+
+def test_share_of_traces_is_exported_completely(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
+    push = OtlpExporter(("charge",), collector.url)
+    kept, dropped = f"{'1' * 16}{'0' * 16}", f"{'1' * 16}{'f' * 16}"
+    for trace_id, flag in ((kept, "01"), (dropped, "01"), (kept, "00")):
+        message = MessageContext("charge", "POST", f"00-{trace_id}-{'2' * 16}-{flag}", print)
+        message_context.begin(message)
+        with span("transaction"):
+            pass
+        message_context.end()
+        message.finish(200)
+        push.export("charge", message, message.spans)
+    push.close()
+
+    assert [each.trace_id.hex() for each in collector.spans] == [kept, kept]
+
+
+def test_headers_and_attributes_of_the_operator_are_sent(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20b, x-other=c")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=prod")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop-charge")
+    push = OtlpExporter(("charge",), collector.url)
+    message = MessageContext("charge", "POST", CALLER)
+    message.finish(503)
+    push.export("charge", message, [])
+    push.close()
+
+    assert collector.headers[0].items() >= {"x-key": "a b", "x-other": "c"}.items()
+    assert (
+        collector.resources[0].items()
+        >= {
+            "deployment.environment": "prod",
+            "service.name": "shop-charge",
+        }.items()
+    )
+    (exported,) = collector.spans
+    assert exported.status.code == exported.status.STATUS_CODE_ERROR
+    duration = collector.metrics["shop_request_duration_seconds"].histogram.data_points[0]
+    assert (duration.count, sum(duration.bucket_counts)) == (1, 1)
 
 
 def test_hanging_collector_delays_the_end_by_at_most_two_seconds(

@@ -15,7 +15,7 @@ FILE = Path("infra/compose/functions.yaml")
 FUNCTIONS_IMAGE = "${SHOP_IMAGE:-msa-shop:local}"
 TOOLS_IMAGE = "${SHOP_TOOLS_IMAGE:-msa-shop-tools:local}"
 CONTEXT = "../.."
-IMAGE_ARGUMENTS = {"PYTHON_IMAGE": None, "REQUIREMENTS": None}
+IMAGE_ARGUMENTS = {"PYTHON_IMAGE": None}
 # services other than functions that have secrets
 SERVICES_WITH_SECRETS = (
     "broker",
@@ -48,7 +48,7 @@ SETTINGS = {
     "BUSINESS_TIME_ZONE": "${BUSINESS_TIME_ZONE:-Asia/Seoul}",
     "CURRENCY": "${CURRENCY:-KRW}",
     "TRUSTED_HOPS": "1",
-    # Prometheus runs in the profile observability; traces need an image with the extra `otel`
+    # Prometheus and the collector run in the profile observability
     "METRICS_PORT": f"${{METRICS_PORT:-{METRICS_PORT}}}",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "${OTEL_EXPORTER_OTLP_ENDPOINT:-}",
     "OTEL_METRICS_EXPORTER": "none",

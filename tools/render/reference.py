@@ -80,9 +80,7 @@ DESCRIPTIONS = {
         "For fault tests: `<function>:<code>:<nth>`, where the process kills itself "
         "(`shop/primitives/failpoints.py`). `prod` rejects it."
     ),
-    "otel_exporter_otlp_endpoint": (
-        "Endpoint for traces and metrics over OTLP; needs the extra `otel`."
-    ),
+    "otel_exporter_otlp_endpoint": "Endpoint for traces and metrics over OTLP (HTTP, JSON).",
 }
 
 

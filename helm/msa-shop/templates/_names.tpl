@@ -147,7 +147,7 @@ DATABASE_PREPARE: {{ ternary "off" "on" .Values.pgbouncer.transactionMode | quot
 METRICS_PORT: "9095"
 {{- end }}
 {{- if .Values.observability.enabled }}
-# traces, from an image with the extra `otel`; metrics too where pods cannot be discovered
+# traces; metrics too where pods cannot be discovered
 OTEL_EXPORTER_OTLP_ENDPOINT: http://shop-collector:4318
 OTEL_METRICS_EXPORTER: {{ ternary "none" "otlp" .Values.observability.kubernetesApi }}
 OTEL_TRACES_SAMPLER: parentbased_traceidratio
