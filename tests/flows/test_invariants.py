@@ -311,7 +311,7 @@ def _placed_with_key(flow: FlowHarness, buyer: Person, product: int, key: str) -
 
 def _history(flow: FlowHarness) -> dict[str, Any]:
     """Paid; cancelled unpaid; cancelled when paid; declined then paid; late; partly refunded."""
-    flow.simulator.set_faults(late_seconds=0.3, probabilities={"tombstone_ignored": 1})
+    flow.simulator.set_faults(late_seconds=2, probabilities={"tombstone_ignored": 1})
     buyer, product = flow.shop.person(), flow.shop.product(price=1000, stock=100)
     cancelled = _placed_with_key(flow, buyer, product, KEYS[1])
     buyer.patch(f"/orders/{cancelled}/cancel")

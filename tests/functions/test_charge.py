@@ -76,7 +76,7 @@ def test_unknown_outcome_is_retried_with_the_same_key(flow: FlowHarness, method:
 
 
 def test_voided_key_rejects_a_late_charge(flow: FlowHarness) -> None:
-    flow.simulator.set_faults(late_seconds=0.5)
+    flow.simulator.set_faults(late_seconds=2)
     buyer = flow.shop.person()
     order = buyer.order(flow.shop.product(), method="CARD_LATE")
     flow.deliver()
