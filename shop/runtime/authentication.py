@@ -8,21 +8,53 @@ from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shop.primitives.messages import Caller
     from shop.primitives.spec import Auth
     from shop.runtime.http_messages import HttpRequest
     from shop.runtime.services import Services
+    from shop.sessions import SessionAccount
 
 
 def authenticate(services: Services, required: Auth, http_request: HttpRequest) -> Caller | None:
-    """The caller of a protected route, None on a public one; 401 without a token, 403 by role."""
+    """The caller of a protected route, None on a public one; 401 without a token, 403 by role.
+
+    The session is checked with BEGIN, so it is checked here only before a 403: a token whose
+    session has ended gets 401 on every route.
+    """
     needed = services.settings.settlements_auth if required == "settlements" else required
     if needed in ("public", "provider"):
         return None
     caller = services.tokens.verify(http_request.headers.get("authorization"), utc_now())
     if needed not in ("customer", caller.role):
+        _check_session(services, caller)
         raise ClientError(403, "FORBIDDEN", f"this needs the role {needed}")
     return caller
+
+
+def check_session(caller: Caller, rows: Sequence[SessionAccount]) -> None:
+    """401 unless the account of the caller's open session was found, and with the token's role."""
+    if not rows or rows[0].role != caller.role:
+        raise ClientError(
+            401,
+            "UNAUTHENTICATED",
+            "the session has ended",
+            headers={"www-authenticate": 'Bearer error="invalid_token"'},
+        )
+
+
+def _check_session(services: Services, caller: Caller) -> None:
+    from shop.adapters import db
+    from shop.sessions import open_session
+
+    query = open_session(caller.session_id, caller.user_id)
+    try:
+        with services.database.transaction(opening=(query,), is_read_only=True) as session:
+            rows = session.rows_of(query)
+    except db.UNAVAILABLE_ERRORS as error:
+        raise db.unavailable() from error
+    check_session(caller, rows)
 
 
 def caller_of_optional_token(services: Services, http_request: HttpRequest) -> Caller | None:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shop.adapters.statements import Query, Row, Statement
-from shop.primitives.errors import ClientError
 from shop.runtime import log
+from shop.runtime.authentication import check_session
 from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class RequestContext:
             ) as session,
         ):
             if self._caller is not None and open_session is not None:
-                _check_session(self._caller, session.rows_of(open_session))
+                check_session(self._caller, session.rows_of(open_session))
             self._tx = session.tx
             try:
                 yield session
@@ -136,13 +136,3 @@ class RequestContext:
         caller = self._caller
         user_id = str(caller.user_id) if caller else ""
         return SET_CALLER(user_id=user_id, role=caller.role if caller else "")
-
-
-def _check_session(caller: Caller, rows: list[SessionAccount]) -> None:
-    if not rows or rows[0].role != caller.role:
-        raise ClientError(
-            401,
-            "UNAUTHENTICATED",
-            "the session has ended",
-            headers={"www-authenticate": 'Bearer error="invalid_token"'},
-        )

@@ -154,6 +154,23 @@ def test_every_route_responds_to_the_principal_as_the_table_states(
     assert wrong == []
 
 
+@pytest.mark.parametrize("lost_by", WITHOUT_ACCESS)
+def test_token_of_an_ended_session_gets_401_where_its_role_would_get_403(
+    samples: Samples, lost_by: str
+) -> None:
+    routes = [ROUTES[key] for key in MATRIX if ROUTES[key].auth in ROLE_OF]
+    assert len(routes) >= 7
+    wrong: list[str] = []
+    for route in routes:
+        without_role = samples.shop.person("customer")
+        body = sample_request(samples, route, without_role)
+        who = WITHOUT_ACCESS[lost_by](without_role)
+        answer = samples.send(route, body, token=who.token)
+        if (answer.status, answer.error) != (401, "UNAUTHENTICATED"):
+            wrong.append(f"{route.method} {route.path}: {answer.status} {answer.error}")
+    assert wrong == []
+
+
 @pytest.mark.parametrize(
     ("policy", "row"),
     [
