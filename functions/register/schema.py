@@ -21,8 +21,8 @@ def _prepared(password: SecretStr) -> SecretStr:
 class Registration(Model):
     """A new customer.  It has no role: staff accounts are created by an operator.
 
-    The password is a ``SecretStr``, so neither a log, nor an error, nor the fingerprint kept with
-    an idempotency key contains anything computed from it; only the Argon2id hash does.
+    The password is a ``SecretStr``, so no log and no error contains it.  The fingerprint kept with
+    an idempotency key covers it by a digest under a key that the database does not have.
     """
 
     email: Annotated[

@@ -128,7 +128,11 @@ def _run_in_transaction(
     from shop.adapters import db
 
     key = request.idempotency_key
-    claim = KeyClaim(request, operation.scope, key) if key is not None else None
+    # every function whose routes honour keys announces events
+    secret_key = context.settings.event_signing_key.reveal().encode()
+    claim = (
+        KeyClaim(request, operation.scope, key, secret_key=secret_key) if key is not None else None
+    )
     failure: db.DatabaseError | None = None
     for _ in range(ATTEMPTS_MAX):
         try:

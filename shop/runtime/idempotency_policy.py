@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from typing import TYPE_CHECKING
 
 from shop.messaging import idempotency
@@ -23,8 +25,15 @@ STORED_HEADERS = ("location", "content-type", "etag")
 class KeyClaim:
     """The claim of one idempotency key by one request, inside the request's transaction."""
 
-    def __init__(self, request: Request[BaseModel | None, object], scope: str, key: str) -> None:
-        body = request.body.model_dump(mode="json") if request.body is not None else None
+    def __init__(
+        self,
+        request: Request[BaseModel | None, object],
+        scope: str,
+        key: str,
+        *,
+        secret_key: bytes,
+    ) -> None:
+        body = comparable(request.body, secret_key) if request.body is not None else None
         self._user_id = request.caller.user_id if request.caller else ANONYMOUS
         self._scope = scope
         self._key = key
@@ -70,6 +79,23 @@ class KeyClaim:
             headers={k: v for k, v in response.headers.items() if k in STORED_HEADERS},
             body=response.body,
         )
+
+
+def comparable(body: BaseModel, secret_key: bytes) -> object:
+    """The body as its fingerprint covers it; secrets, which JSON masks, as keyed digests.
+
+    A fingerprint without a key would let a reader of the database try passwords faster than their
+    Argon2id hash does.
+    """
+    from pydantic import SecretStr  # the body's model has imported it already
+
+    digests = {
+        name: hmac.digest(secret_key, value.get_secret_value().encode(), hashlib.sha256).hex()
+        for name, value in body
+        if isinstance(value, SecretStr)
+    }
+    document = body.model_dump(mode="json")
+    return [document, digests] if digests else document
 
 
 def request_in_progress() -> ClientError:

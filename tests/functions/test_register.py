@@ -11,7 +11,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
+from functions.register.schema import Registration
+from shop.messaging.idempotency import fingerprint
+from shop.runtime.idempotency_policy import comparable
 from tests.harness import PASSWORD, Rows, ShopHarness, run_concurrently
 from tests.sample_requests import Samples
 
@@ -94,17 +98,32 @@ def test_repeated_key_gets_the_stored_response(accounts: ShopHarness, rows: Rows
     assert accounts_of(rows, email) == 1
 
 
-def test_idempotency_fingerprint_excludes_the_password(accounts: ShopHarness, rows: Rows) -> None:
+def test_repeated_key_with_another_password_gets_422(accounts: ShopHarness, rows: Rows) -> None:
+    email, key = some_email(), uuid4().hex
+    first = accounts.register(email, key=key)
+
+    other = accounts.register(email, "another password altogether", key=key)
+    again = accounts.register(email, key=key)
+
+    assert (first.status, other.status, again.status) == (201, 422, 201)
+    assert other.json["error"] == "IDEMPOTENCY_KEY_REUSED"
+    assert again.body == first.body
+    assert accounts.log_in(email).status == 200
+
+
+def test_fingerprint_of_a_registration_cannot_be_computed_without_the_signing_key(
+    accounts: ShopHarness, rows: Rows
+) -> None:
     email, key = some_email(), uuid4().hex
     accounts.register(email, key=key)
-    accounts.register(email, "another password altogether", key=key)
 
-    stored = rows("select state, status_code from shop.idempotency where key = %s", key)
+    ((stored,),) = rows("select fingerprint from shop.idempotency where key = %s", key)
 
-    # were the password part of the fingerprint, the second request would have got 422
-    assert stored == [("DONE", 201)]
-    assert accounts.register(email, "a third password", key=key).status == 201
-    assert accounts.log_in(email).status == 200
+    body = Registration(email=email, password=SecretStr(PASSWORD), name="김철수")
+    signing_key = accounts.secrets.event_keys["identity"].encode()
+    for guess in (b"", b"x", signing_key):
+        computed = fingerprint({}, comparable(body, guess))
+        assert (bytes(stored) == computed) == (guess == signing_key)
 
 
 EMAILS_REFUSED = [
