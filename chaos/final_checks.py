@@ -216,6 +216,7 @@ def _evaluate_invariants(environment: Environment) -> list[InvariantResult]:
         known.refunds,
         tuple(operations(environment.client_log)),
         tuple(environment.poison_events),
+        known.disputes,
     )
     return evaluate_invariants(environment.admin_url, records, at_rest=True, skipped={})
 

@@ -192,7 +192,7 @@ def _results(environment: Environment, *, at_rest: bool) -> list[InvariantResult
     known = provider_transactions.external_records(_access(environment))
     reason = "the clients' log contains requests that the restore undid"
     skipped = {"Q-11": reason, "Q-12": reason}
-    records = ExternalRecords(known.charges, known.refunds)
+    records = ExternalRecords(known.charges, known.refunds, disputes=known.disputes)
     return evaluate_invariants(environment.admin_url, records, at_rest=at_rest, skipped=skipped)
 
 

@@ -20,7 +20,16 @@ from shop.adapters import db
 from shop.adapters.statements import Query, Row, Statement, enum_column
 from shop.messaging import dead_letters, idempotency, inbox, outbox
 from shop.messaging.outbox import DueEvent
-from shop.orders import apply, charge, messages, payments, refund, refunds
+from shop.orders import (
+    apply,
+    charge,
+    disputes,
+    messages,
+    payments,
+    provider_records,
+    refund,
+    refunds,
+)
 from shop.orders.messages import Message
 from shop.primitives.errors import Unavailable
 from shop.primitives.messages import OutboxRow
@@ -30,9 +39,11 @@ if TYPE_CHECKING:
 
     from shop.adapters.db import Transaction
     from shop.adapters.payment_provider.protocol import (
+        DisputeReport,
         ProviderTransaction,
         ProviderTransactionPage,
     )
+    from shop.primitives.statuses import DisputeStatus
     from shop.runtime.event_context import EventContext
     from shop.runtime.publisher import Publication
 
@@ -226,7 +237,8 @@ def _reconcile(context: EventContext, provider: str) -> None:
             return
         page = context.provider.list_since(cursor, PAGE)
         _compare_page(context, page)
-        found = found or bool(page.entries)
+        # disputes are listed again for months, which is no reason to look again soon
+        found = found or any(entry.kind != "dispute" for entry in page.entries)
         cursor, has_more = page.next_cursor, page.has_more
         if has_more:
             _save(context, reconciliation.save_position(provider, cursor))
@@ -258,46 +270,32 @@ def _unrecorded(
     """Drops the transactions that are recorded already, which are nearly all, in one round trip."""
     keys = [entry.key for entry in entries]
     with context.transaction() as tx:
-        captured, refunded = tx.pipeline(payments.captured_keys(keys), refunds.succeeded_keys(keys))
+        captured, refunded, disputed = tx.pipeline(
+            payments.captured_keys(keys), refunds.succeeded_keys(keys), disputes.recorded(keys)
+        )
     known = {row.provider_key for row in (*captured, *refunded)}
-    return [entry for entry in entries if entry.key not in known]
+    reported = {row.provider_ref: (row.status, row.postings) for row in disputed}
+    return [
+        entry
+        for entry in entries
+        if entry.key not in known
+        and (entry.dispute is None or reported.get(entry.key) != _extent(entry.dispute))
+    ]
+
+
+def _extent(report: DisputeReport) -> tuple[DisputeStatus, int]:
+    """What tells a report about a dispute from an earlier one."""
+    return report.status, len(report.transactions)
 
 
 def _compare(context: EventContext, entry: ProviderTransaction) -> None:
+    """Applies an entry to its order; one of another shop on the same account is ignored."""
     with context.transaction() as tx:
-        if entry.kind == "refund":
-            _apply_refund(tx, entry)
-        else:
-            _apply_charge(tx, entry)
-
-
-def _apply_charge(tx: Transaction, entry: ProviderTransaction) -> None:
-    payment = tx.fetch_one(payments.with_key(entry.key))
-    if payment is None:
-        _alert_unmatched(tx, entry)
-        return
-    captured = messages.Captured(
-        payment.payment_id, entry.amount_minor, entry.currency, entry.provider_ref
-    )
-    apply.apply_message(tx, payment.order_id, captured)
-
-
-def _apply_refund(tx: Transaction, entry: ProviderTransaction) -> None:
-    """Applies a refund; one whose row was lost by a restore is inserted first."""
-    known = tx.fetch_one(refunds.with_key(entry.key))
-    if known is not None:
-        refunded = messages.Refunded(known.refund_id, entry.amount_minor, entry.currency)
-        apply.apply_message(tx, known.order_id, refunded)
-        return
-    refund_id = refunds.id_of_key(entry.key)
-    payment = tx.fetch_one(payments.with_key(entry.charge_key)) if refund_id else None
-    if refund_id is None or payment is None:
-        _alert_unmatched(tx, entry)
-        return
-    amount = (entry.amount_minor, entry.currency)
-    found = messages.RefundFound(refund_id, payment.payment_id, *amount)
-    apply.apply_message(tx, payment.order_id, found)
-    apply.apply_message(tx, payment.order_id, messages.Refunded(refund_id, *amount))
+        found = provider_records.message_of(tx, entry)
+        if found is not None:
+            apply.apply_message(tx, found.order_id, found.message)
+        elif provider_records.has_key_of_shop(entry):
+            _alert_unmatched(tx, entry)
 
 
 def _alert_unmatched(tx: Transaction, entry: ProviderTransaction) -> None:

@@ -17,6 +17,11 @@ ACCOUNTS = {
     PostingKind.REFUND_REVERSED: ("psp_receivable", "order_escrow"),
     PostingKind.REFUND_BY_OTHER_MEANS: ("order_escrow", "other_means"),
     PostingKind.WRITE_OFF: ("order_escrow", "written_off"),
+    # withdrawn by the provider when a customer disputes, and paid back when the shop wins
+    PostingKind.DISPUTE: ("disputed_funds", "psp_receivable"),
+    PostingKind.DISPUTE_REVERSAL: ("psp_receivable", "disputed_funds"),
+    PostingKind.DISPUTE_FEE: ("dispute_fees", "psp_receivable"),
+    PostingKind.DISPUTE_FEE_REVERSAL: ("psp_receivable", "dispute_fees"),
 }
 
 # chain, chain_seq, prev_hash and hash are set by the trigger chain_posting

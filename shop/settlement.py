@@ -137,7 +137,8 @@ batch as (
     captures, n, last_posted_at, last_seq)
   select %(day)s::date, coalesce((select batch from newest), 0) + 1, p.currency,
     coalesce(sum(p.amount_minor) filter (where p.kind = 'CAPTURE'), 0),
-    coalesce(sum(case p.kind when 'REFUND_REVERSED' then -p.amount_minor else p.amount_minor end)
+    coalesce(sum(case when p.kind in ('REFUND_REVERSED', 'DISPUTE_REVERSAL', 'DISPUTE_FEE_REVERSAL')
+      then -p.amount_minor else p.amount_minor end)
       filter (where p.kind not in ('CAPTURE', 'WRITE_OFF')), 0),
     count(*) filter (where p.kind = 'CAPTURE'), count(*), min(last.posted_at), min(last.seq)
   from posting p cross join last group by p.currency),
@@ -194,7 +195,8 @@ from shop.settlements
 where currency = %(currency)s and (%(day)s::date is null or day = %(day)s::date)
 union all
 select coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0)::bigint,
-  coalesce(sum(case kind when 'REFUND_REVERSED' then -amount_minor else amount_minor end)
+  coalesce(sum(case when kind in ('REFUND_REVERSED', 'DISPUTE_REVERSAL', 'DISPUTE_FEE_REVERSAL')
+      then -amount_minor else amount_minor end)
       filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0)::bigint,
   count(*) filter (where kind = 'CAPTURE'), count(*) filter (where kind <> 'CAPTURE'), false, day
 from unsettled
@@ -224,7 +226,8 @@ day as (
   from shop.settlements where currency = %(currency)s
   union all
   select day, coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0),
-    coalesce(sum(case kind when 'REFUND_REVERSED' then -amount_minor else amount_minor end)
+    coalesce(sum(case when kind in ('REFUND_REVERSED', 'DISPUTE_REVERSAL', 'DISPUTE_FEE_REVERSAL')
+      then -amount_minor else amount_minor end)
       filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0),
     count(*) filter (where kind = 'CAPTURE'), count(*) filter (where kind <> 'CAPTURE'), false
   from unsettled group by day)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shop.adapters.db import Transaction
     from shop.primitives.statuses import ReservationStatus, Status
 
-Entity = Literal["order", "payment", "refund"]
+Entity = Literal["order", "payment", "refund", "dispute"]
 
 RECORD = Command(
     """
@@ -40,7 +40,7 @@ order by product_id
 
 @frozen
 class StatusChange:
-    """One status change of an order, a payment or a refund, and the event that announces it."""
+    """One status change of a row of an order, and the event that announces it."""
 
     entity: Entity
     entity_id: UUID

@@ -36,6 +36,11 @@ def refund_key(provider_key: str) -> str:
     return f"{REFUND_PREFIX}{provider_key}"
 
 
+def is_key_of_shop(provider_key: str) -> bool:
+    """Whether a charge has a key of this shop; other shops may share the provider's account."""
+    return provider_key.startswith(KEY_PREFIX)
+
+
 def is_closed(provider_key: str) -> Statement[Row]:
     """Returns a row if the charge was recorded as closed."""
     return IS_CLOSED(provider_key=provider_key)

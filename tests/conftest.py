@@ -201,7 +201,14 @@ def flow(
     records = simulator.records()
     newest = max((entry["entry_id"] for entry in records["entries"]), default=0)
     shop.sql("update shop.reconciliation set cursor = %s", str(newest))
-    yield FlowHarness(shop, broker, simulator, len(records["intents"]), len(records["refunds"]))
+    yield FlowHarness(
+        shop,
+        broker,
+        simulator,
+        len(records["intents"]),
+        len(records["refunds"]),
+        len(records["disputes"]),
+    )
     simulator.set_faults()
     broker.close()
 

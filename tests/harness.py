@@ -41,7 +41,7 @@ from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.services import Services
 from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
 from tools.checker.evaluate import ExternalRecords, Violation, find_violations
-from tools.checker.provider_transactions import provider_records
+from tools.checker.provider_transactions import dispute_records, provider_records
 from tools.local_platform.function_environment import url_of_role
 from tools.local_platform.secrets import Secrets
 
@@ -272,9 +272,21 @@ class ShopHarness:
             "provider_ref": f"ch_{key}",
             "status": event_type.partition(".")[2],
             "charge_key": key,
+            "charge_ref": f"ch_{key}",
         }
+        return self.send_webhook_about(event_type, data, event_id=event_id)
+
+    def send_webhook_about(
+        self, event_type: str, data: Mapping[str, object], *, event_id: str = ""
+    ) -> Response:
+        """Sends a webhook with this data as the provider signs it; returns the response."""
         event_id = event_id or f"evt_{uuid4().hex}"
-        event = {"id": event_id, "type": event_type, "created": 0, "data": data}
+        event = {
+            "id": event_id,
+            "type": event_type,
+            "created": int(time.time()),
+            "data": dict(data),
+        }
         body = json.dumps(event).encode()
         now = int(time.time())
         digest = hmac.new(SECRET.encode(), f"{now}.".encode() + body, hashlib.sha256)
@@ -453,6 +465,7 @@ class FlowHarness:
     simulator: SimulatorProcess
     known_intents: int
     known_refunds: int
+    known_disputes: int
     client_operations: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
     injected_poison: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
@@ -604,7 +617,11 @@ class FlowHarness:
             records["intents"][self.known_intents :], records["refunds"][self.known_refunds :]
         )
         return ExternalRecords(
-            charges, refunds, tuple(self.client_operations), tuple(self.injected_poison)
+            charges,
+            refunds,
+            tuple(self.client_operations),
+            tuple(self.injected_poison),
+            dispute_records(records["disputes"][self.known_disputes :]),
         )
 
 

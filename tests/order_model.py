@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 from uuid import UUID
 
+from shop.ledger import ACCOUNTS
 from shop.orders import decide, effects
 from shop.orders.effects import Effect, Effects
 from shop.orders.messages import Message
-from shop.orders.states import Order, OrderState, Payment, Refund
+from shop.orders.states import Dispute, Order, OrderState, Payment, Refund
 from shop.primitives.statuses import (
     FAILED_REFUND,
     OPEN_PAYMENT,
     OPEN_REFUND,
     CancelReason,
+    DisputeStatus,
     OrderStatus,
     PaymentStatus,
     PostingKind,
@@ -44,13 +46,23 @@ def refund_id(attempt: int, number: int) -> UUID:
     return UUID(int=attempt * 1000 + number)
 
 
+def provider_refund_id(attempt: int) -> UUID:
+    """The id of the refund that the provider made of a payment by itself."""
+    return UUID(int=attempt * 1000 + 900)
+
+
+def dispute_id(attempt: int) -> UUID:
+    """The id of the dispute about a payment."""
+    return UUID(int=attempt * 1000 + 800)
+
+
 class IllegalWrite(AssertionError):
     """An effect whose guard finds no row, or that violates a constraint."""
 
 
 INITIAL_STOCK = 1_000
-RECEIVED = (PostingKind.CAPTURE, PostingKind.REFUND_REVERSED)
 FINAL = (OrderStatus.PAID, OrderStatus.REFUNDED, OrderStatus.CANCELLED)
+FEES = (PostingKind.DISPUTE_FEE, PostingKind.DISPUTE_FEE_REVERSAL)
 FREED = {(HELD, RELEASED), (COMMITTED, RETURNED)}
 
 
@@ -82,13 +94,21 @@ class ModelOrder:
         return sum(1 for k, s, _ in self.ledger if (k, s) == (kind, source_id))
 
     def balance(self) -> int:
-        """The money of this order according to the ledger."""
-        return sum(amount if kind in RECEIVED else -amount for kind, _, amount in self.ledger)
+        """What the order keeps according to the ledger."""
+        return -self._account("order_escrow")
 
     def at_provider(self) -> int:
-        """The provider's part in it: what is paid back or written off stays with the provider."""
-        kept = (PostingKind.REFUND_BY_OTHER_MEANS, PostingKind.WRITE_OFF)
-        return self.balance() + sum(amount for kind, _, amount in self.ledger if kind in kept)
+        """The provider's part in it: what is paid back or written off stays with the provider.
+
+        Without the fees of disputes, which are not the order's money.
+        """
+        return self._account("psp_receivable")
+
+    def _account(self, name: str) -> int:
+        movements = ((ACCOUNTS[kind], minor) for kind, _, minor in self.ledger if kind not in FEES)
+        return sum(
+            minor * ((name == debit) - (name == credit)) for (debit, credit), minor in movements
+        )
 
 
 def placed(lines: Iterable[tuple[int, int]] = ((1, 1),)) -> ModelOrder:
@@ -197,16 +217,25 @@ def _change_payment(model: ModelOrder, change: effects.ChangePaymentStatus) -> M
 
 
 def _open_refund(model: ModelOrder, opened: effects.OpenRefund) -> ModelOrder:
-    model = _reserve(model, opened.payment_id, opened.amount_minor)
-    number = sum(1 for r in model.state.refunds if r.payment_id == opened.payment_id) + 1
-    refund = Refund(
-        opened.refund_id or refund_id(opened.payment_id.int, number),
-        opened.payment_id,
-        opened.amount_minor,
-        RefundStatus.INTENT,
-        opened.means,
-        opened.restock,
+    payment = model.state.payment(opened.payment_id)
+    _require(
+        payment is not None and opened.amount_minor <= model.state.refundable_minor(payment),
+        "the shop refunds nothing that a dispute has withdrawn",
     )
+    number = sum(1 for r in model.state.refunds if r.payment_id == opened.payment_id) + 1
+    new_id = refund_id(opened.payment_id.int, number)
+    row = (new_id, opened.payment_id, opened.amount_minor, RefundStatus.INTENT)
+    return _with_refund(model, Refund(*row, opened.means, opened.restock))
+
+
+def _record_refund(model: ModelOrder, executed: effects.RecordRefund) -> ModelOrder:
+    _require(model.state.refund(executed.refund_id) is None, "refunds_pkey")
+    row = (executed.refund_id, executed.payment_id, executed.amount_minor)
+    return _with_refund(model, Refund(*row, RefundStatus.SUCCEEDED))
+
+
+def _with_refund(model: ModelOrder, refund: Refund) -> ModelOrder:
+    model = _reserve(model, refund.payment_id, refund.amount_minor)
     refunds = (*model.state.refunds, refund)
     return replace(model, state=replace(model.state, refunds=refunds))
 
@@ -226,8 +255,7 @@ def _reserve(model: ModelOrder, payment_id: UUID, amount_minor: int) -> ModelOrd
 def _change_refund(model: ModelOrder, change: effects.ChangeRefundStatus) -> ModelOrder:
     refund = model.state.refund(change.refund_id)
     _require(refund is not None and refund.status == change.from_status, f"{refund}: {change}")
-    if change.to_status in FAILED_REFUND:
-        model = _reserve(model, change.payment_id, -change.amount_minor)
+    model = _reserve(model, change.payment_id, decide.reserved_by(change))
     refunds = tuple(
         replace(r, status=change.to_status) if r.refund_id == change.refund_id else r
         for r in model.state.refunds
@@ -235,10 +263,26 @@ def _change_refund(model: ModelOrder, change: effects.ChangeRefundStatus) -> Mod
     return replace(model, state=replace(model.state, refunds=refunds))
 
 
+def _open_dispute(model: ModelOrder, opened: effects.OpenDispute) -> ModelOrder:
+    _require(model.state.dispute(opened.dispute_id) is None, "disputes_pkey")
+    row = Dispute(opened.dispute_id, opened.payment_id)
+    disputes = (*model.state.disputes, row)
+    return replace(model, state=replace(model.state, disputes=disputes))
+
+
+def _change_dispute(model: ModelOrder, change: effects.ChangeDisputeStatus) -> ModelOrder:
+    dispute = model.state.dispute(change.dispute_id)
+    _require(dispute is not None and dispute.status == change.from_status, f"{dispute}: {change}")
+    state = decide.with_dispute(model.state, change.dispute_id, status=change.to_status)
+    return replace(model, state=state)
+
+
 def _post(model: ModelOrder, posting: effects.PostToLedger) -> ModelOrder:
+    """A dispute's row is read with what is posted for it."""
     _require(model.posted(posting.kind, posting.source_id) == 0, "one_posting_per_source")
     row = (posting.kind, posting.source_id, posting.amount_minor)
-    return replace(model, ledger=(*model.ledger, row))
+    state = decide.after_effects(model.state, (posting,))
+    return replace(model, ledger=(*model.ledger, row), state=state)
 
 
 def _request_charge(model: ModelOrder, _: effects.RequestCharge) -> ModelOrder:
@@ -274,8 +318,14 @@ def _write(model: ModelOrder, effect: Effect) -> ModelOrder:  # noqa: C901
             return _change_payment(model, effect)
         case effects.OpenRefund():
             return _open_refund(model, effect)
+        case effects.RecordRefund():
+            return _record_refund(model, effect)
         case effects.ChangeRefundStatus():
             return _change_refund(model, effect)
+        case effects.OpenDispute():
+            return _open_dispute(model, effect)
+        case effects.ChangeDisputeStatus():
+            return _change_dispute(model, effect)
         case effects.PostToLedger():
             return _post(model, effect)
         case effects.RequestCharge():
@@ -364,7 +414,8 @@ def _ledger_mirrors(model: ModelOrder) -> bool:
         for r in model.state.refunds
         if r.status == RefundStatus.REVERSED
     ]
-    posted = sorted(model.ledger, key=str)
+    disputes = {d.dispute_id for d in model.state.disputes}
+    posted = sorted((row for row in model.ledger if row[1] not in disputes), key=str)
     return posted == sorted([*captured, *returned, *reversed_], key=str)
 
 
@@ -439,10 +490,12 @@ def faults_when_final(model: ModelOrder, held_by_provider: int) -> list[str]:
         faults.append("a refund is open")
     if model.at_provider() != held_by_provider:
         faults.append(f"ledger {model.at_provider()}, provider {held_by_provider}")
+    lost_minor = sum(d.withheld_minor for d in state.disputes if d.status == DisputeStatus.LOST)
+    kept_minor = model.balance() - lost_minor
     if status not in (OrderStatus.PAID, OrderStatus.PENDING) and (
-        model.balance() and not needs_operator
+        kept_minor > 0 and not needs_operator
     ):
-        faults.append(f"{status}, yet {model.balance()} are kept")
+        faults.append(f"{status}, yet {kept_minor} are kept")
     if status == OrderStatus.PAID and not model.balance():
         faults.append("PAID, yet nothing is kept")
     if status == OrderStatus.PAID and state.settling_payment is None:

@@ -23,7 +23,7 @@ CONTINUOUS_FAULTS = {
     "F-06": "reordered events",
     "F-07": "events lost after the acknowledgement",
     "F-10": "ambiguous commits, duplicate requests",
-    "F-15": "provider timeouts, 5xx, 429, wrong responses, webhook faults",
+    "F-15": "provider timeouts, 5xx, 429, wrong responses, webhook faults, refunds and disputes",
 }
 # Run after the workload, in a separate environment.
 POST_RUN_FAULTS = {"F-28": "restore to a point in the middle of a run"}

@@ -25,6 +25,10 @@ PROVIDER_PROBABILITIES = {
     "webhook_lost": 0.1,
     "webhook_duplicated": 0.2,
     "webhook_reordered": 0.2,
+    # what staff and customers do without a request of the shop
+    "provider_refund": 0.01,
+    "dispute": 0.01,
+    "other_shop": 0.01,
 }
 COMMIT_REPLY_DROPPED = 0.006
 REQUEST_DUPLICATED = 0.02
@@ -44,6 +48,7 @@ async def start_continuous_faults(environment: Environment, selected: frozenset[
             slow_seconds=1.0,
             late_seconds=20 * scale,
             reorder_seconds=10 * scale,
+            unrequested_seconds=20 * scale,
             hang_seconds=5.0,
         )
     if "F-10" in selected:

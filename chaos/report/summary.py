@@ -10,7 +10,10 @@ from chaos.faults.catalogue import NOT_IMPLEMENTED, POST_RUN_FAULTS, SCHEDULED_F
 from chaos.report.record import FaultSummary, Injection, RunRecord
 from chaos.schedule import FaultSchedule
 
-PROVIDER_FAULTS = ("timeout", "error", "rate_limited", "slow", "late", "wrong", "webhook")
+PROVIDER_FAULTS = (
+    "timeout", "error", "rate_limited", "slow", "late", "wrong", "webhook", "provider_refund",
+    "dispute", "other_shop",
+)  # fmt: skip
 UNKNOWN_OUTCOMES = ("timeout", "error", "rate_limited", "late")
 COUNT_DEAD_LETTERS: LiteralString = "select count(distinct event_id) from shop.dead_letters"
 SHOW_FSYNC: LiteralString = "show fsync"

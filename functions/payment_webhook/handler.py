@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
+from shop import unmatched_charges
 from shop.adapters.payment_provider.webhook import WebhookNotice, verify
 from shop.messaging import inbox
-from shop.orders import apply, messages, payments, refunds
-from shop.orders.effects import Effects, RaiseAlert
+from shop.orders import apply, messages, payments, provider_records, refunds
+from shop.orders.effects import RaiseAlert
+from shop.orders.provider_records import OrderMessage
 from shop.primitives import failpoints
-from shop.primitives.errors import ClientError
+from shop.primitives.errors import ClientError, Unavailable
 from shop.primitives.failpoints import Failpoint
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
     from shop.adapters.db import Transaction
+    from shop.adapters.payment_provider.protocol import ProviderTransaction
     from shop.runtime.request_context import RequestContext
 
 
 def handle_webhook(request: Request[None, None], context: RequestContext) -> Response:
     """204 when applied, repeated or irrelevant; 202 when it raised an operator alert.
 
-    401 without a valid and recent signature, 422 for a key that is not ours.
+    401 without a valid and recent signature, 422 for a key of ours without a row, 503 for a refund
+    or dispute whose charge is not recorded yet: the provider sends it again.
     """
     secret = context.settings.payment_webhook_secret.reveal()
     notice = verify(request.headers, request.raw_body, secret, request.now)
     if notice.kind == "ignored":
         return Response(204)
     with context.transaction() as tx:
-        if not _is_new(tx, notice, provider=context.settings.payment_provider):
+        found = _message_of(tx, notice)
+        if found is None or not _is_new(tx, notice, provider=context.settings.payment_provider):
             return Response(204)
         failpoints.hit(Failpoint.CLAIMED)
-        effects = _apply(tx, notice)
-    has_alert = any(isinstance(effect, RaiseAlert) for effect in effects)
+        applied = apply.apply_message(tx, found.order_id, found.message)
+    has_alert = any(isinstance(effect, RaiseAlert) for effect in applied.effects)
     return Response(202 if has_alert else 204)
 
 
@@ -45,47 +51,51 @@ def _is_new(tx: Transaction, notice: WebhookNotice, *, provider: str) -> bool:
     return tx.fetch_one(claim) is not None
 
 
-def _apply(tx: Transaction, notice: WebhookNotice) -> Effects:
-    return _apply_refund(tx, notice) if notice.is_refund else _apply_payment(tx, notice)
-
-
-def _apply_payment(tx: Transaction, notice: WebhookNotice) -> Effects:
+def _message_of(tx: Transaction, notice: WebhookNotice) -> OrderMessage | None:
+    """The message about a notice; None for one of another shop on the same account."""
+    if notice.entry is not None:
+        return _message_of_entry(tx, notice.entry)
+    if notice.kind == "rejected":
+        return _message_of_rejection(tx, notice)
     payment = tx.fetch_one(payments.with_key(notice.key))
     if payment is None:
+        if unmatched_charges.is_key_of_shop(notice.key):
+            raise _unknown_key()
+        return None
+    return OrderMessage(payment.order_id, _payment_message(payment.payment_id, notice))
+
+
+def _message_of_entry(tx: Transaction, entry: ProviderTransaction) -> OrderMessage | None:
+    found = provider_records.message_of(tx, entry)
+    if found is None and provider_records.has_key_of_shop(entry):
         raise _unknown_key()
-    message: messages.Message
-    match notice.kind:
-        case "captured":
-            message = messages.Captured(
-                payment.payment_id, notice.amount_minor, notice.currency, notice.provider_ref
-            )
-        case "declined":
-            message = messages.Declined(payment.payment_id)
-        case "voided":
-            message = messages.Voided(payment.payment_id)
-        case _:
-            raise _unknown_kind()
-    return apply.apply_message(tx, payment.order_id, message).effects
+    if found is not None and found.is_early:
+        raise Unavailable("the charge of this refund or dispute is not recorded yet")
+    return found
 
 
-def _apply_refund(tx: Transaction, notice: WebhookNotice) -> Effects:
+def _message_of_rejection(tx: Transaction, notice: WebhookNotice) -> OrderMessage | None:
     refund = tx.fetch_one(refunds.with_key(notice.key))
     if refund is None:
-        raise _unknown_key()
-    message: messages.Message
+        if refunds.id_of_key(notice.key) is not None:
+            raise _unknown_key()
+        return None
+    return OrderMessage(refund.order_id, messages.RefundRejected(refund.refund_id))
+
+
+def _payment_message(payment_id: UUID, notice: WebhookNotice) -> messages.Message:
     match notice.kind:
-        case "succeeded":
-            message = messages.Refunded(refund.refund_id, notice.amount_minor, notice.currency)
-        case "rejected":
-            message = messages.RefundRejected(refund.refund_id)
+        case "captured":
+            return messages.Captured(
+                payment_id, notice.amount_minor, notice.currency, notice.provider_ref
+            )
+        case "declined":
+            return messages.Declined(payment_id)
+        case "voided":
+            return messages.Voided(payment_id)
         case _:
-            raise _unknown_kind()
-    return apply.apply_message(tx, refund.order_id, message).effects
+            raise ClientError(400, "BAD_NOTICE", "this kind of notice is not known")
 
 
 def _unknown_key() -> ClientError:
     return ClientError(422, "UNKNOWN_KEY", "this key is not one of ours")
-
-
-def _unknown_kind() -> ClientError:
-    return ClientError(400, "BAD_NOTICE", "this kind of notice is not known")

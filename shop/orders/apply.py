@@ -18,21 +18,23 @@ from uuid import UUID
 from events.records import frozen
 from events.vocabulary import class_of
 from shop import carts, inventory, ledger, operator_alerts, status_history
+from shop.adapters import db
 from shop.adapters.statements import Query, Row, Statement
 from shop.messaging import outbox
-from shop.orders import decide, effects, orders, payments, refunds
+from shop.orders import decide, disputes, effects, orders, payments, refunds
+from shop.orders.disputes import DisputeRow
 from shop.orders.effects import Effect, Effects
 from shop.orders.messages import ExpiryDue, Message, OrderReplaced
 from shop.orders.orders import LockedOrder
 from shop.orders.payments import PaymentRow
 from shop.orders.refunds import RefundRow
-from shop.orders.states import Order, OrderState, Payment, Refund
+from shop.orders.states import Dispute, Order, OrderState, Payment, Refund
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import new_uuid
 from shop.primitives.statuses import (
     CREATED,
-    FAILED_REFUND,
     CancelReason,
+    DisputeStatus,
     OrderStatus,
     PaymentStatus,
     RefundStatus,
@@ -58,6 +60,15 @@ ANNOUNCED_AS: dict[tuple[Entity, Status], str] = {
 }
 
 CONFLICT = 409
+# Ids that the provider assigns, and rows whose id is made of one: the rules see one order, so only
+# the database notices that another order has them.
+REFERENCE_CONSTRAINTS = (
+    "one_provider_ref",
+    "one_refund_key",
+    "refunds_pkey",
+    "one_dispute_ref",
+    "disputes_pkey",
+)
 
 # At most this many expired orders are cancelled in one request, which must stay short.
 HOLDERS_MAX = 20
@@ -85,6 +96,7 @@ class OrderRows:
     order: LockedOrder
     payments: list[PaymentRow]
     refunds: list[RefundRow]
+    disputes: list[DisputeRow]
     state: OrderState
 
 
@@ -100,21 +112,33 @@ def apply_message(tx: Transaction, order_id: UUID, message: Message) -> ApplyRes
     """Applies a message to an order.
 
     Raises ``UnknownOrder`` (422), or ``ClientError`` (409) when the order's rules reject the
-    message; then nothing was written.
+    message; then nothing was written.  A message that names what belongs to another order changes
+    nothing but raises an operator alert.
     """
     rows = lock(tx, order_id)
     decided = decide_on(rows, message)
-    return ApplyResult(decided, write(tx, rows, decided))
+    try:
+        return ApplyResult(decided, write(tx, rows, decided))
+    except db.UniqueViolation as error:
+        if error.diag.constraint_name not in REFERENCE_CONSTRAINTS:
+            raise
+    tx.rollback_to_savepoint()
+    alert = _reference_conflict(decided)
+    return ApplyResult((alert,), write(tx, rows, (alert,)))
 
 
 def lock(tx: Transaction, order_id: UUID) -> OrderRows:
     """Locks the order and reads its rows; one round trip."""
-    found, attempts, returned = tx.pipeline(
-        orders.lock(order_id), payments.of_order(order_id), refunds.of_order(order_id)
+    found, attempts, returned, disputed = tx.pipeline(
+        orders.lock(order_id),
+        payments.of_order(order_id),
+        refunds.of_order(order_id),
+        disputes.of_order(order_id),
     )
     if not found:
         raise UnknownOrder()
-    return OrderRows(found[0], attempts, returned, _state(found[0], attempts, returned))
+    state = _state(found[0], attempts, returned, disputed)
+    return OrderRows(found[0], attempts, returned, disputed, state)
 
 
 def lock_own(tx: Transaction, order_id: UUID, user_id: int) -> OrderRows:
@@ -144,9 +168,30 @@ def write(
     if not decided:
         return None
     batch = _Batch(tx, rows.order.order_id, requested_by)
+    if any(map(_reference_in, decided)):
+        batch.open_with(db.SAVEPOINT())
     for effect in decided:
         _add(batch, effect)
     return batch.send()
+
+
+def _reference_in(effect: Effect) -> str | None:
+    """The provider's reference that an effect stores; the database holds each once."""
+    match effect:
+        case effects.ChangePaymentStatus():
+            return effect.provider_ref
+        case effects.RecordRefund():
+            return effect.provider_key
+        case effects.OpenDispute():
+            return effect.provider_ref
+        case _:
+            return None
+
+
+def _reference_conflict(decided: Effects) -> effects.RaiseAlert:
+    reference = next(filter(None, map(_reference_in, decided)))
+    detail = "the provider names it for two payments; the second is not booked"
+    return effects.RaiseAlert("reference_conflict", reference, detail)
 
 
 def lock_or_skip(tx: Transaction, order_id: UUID) -> bool:
@@ -181,7 +226,12 @@ def cancel_unpaid_holders(
     return len(order_ids)
 
 
-def _state(order: LockedOrder, attempts: list[PaymentRow], returned: list[RefundRow]) -> OrderState:
+def _state(
+    order: LockedOrder,
+    attempts: list[PaymentRow],
+    returned: list[RefundRow],
+    disputed: list[DisputeRow],
+) -> OrderState:
     return OrderState(
         Order(
             status=order.status,
@@ -217,6 +267,19 @@ def _state(order: LockedOrder, attempts: list[PaymentRow], returned: list[Refund
             )
             for row in returned
         ),
+        tuple(map(_dispute, disputed)),
+    )
+
+
+def _dispute(row: DisputeRow) -> Dispute:
+    return Dispute(
+        row.dispute_id,
+        row.payment_id,
+        row.status,
+        row.withdrawn_minor,
+        row.reinstated_minor,
+        row.fee_minor,
+        row.fee_reversed_minor,
     )
 
 
@@ -227,6 +290,7 @@ class _Batch:
         self.tx = tx
         self.order_id = order_id
         self.requested_by = requested_by
+        self._opening: list[Statement[Row]] = []
         self._guarded: list[Statement[Row]] = []
         self._unguarded: list[Statement[Row]] = []
         self._changes: list[tuple[StatusChange, int | None]] = []
@@ -235,6 +299,10 @@ class _Batch:
     def add(self, statement: Statement[Row]) -> None:
         """Adds a guarded statement: one that must return a row, since the order is locked."""
         self._guarded.append(statement)
+
+    def open_with(self, statement: Statement[Row]) -> None:
+        """Sends a statement before all others."""
+        self._opening.append(statement)
 
     def add_unguarded(self, statement: Statement[Row]) -> None:
         """Adds a statement that may find nothing to do."""
@@ -254,7 +322,7 @@ class _Batch:
     def send(self) -> PaymentRow | None:
         """Sends everything in one round trip; returns the payment that was opened."""
         statements = [*self._guarded, *self._announcements(), *self._unguarded]
-        results = self.tx.pipeline(*statements)
+        results = self.tx.pipeline(*self._opening, *statements)[len(self._opening) :]
         for statement, rows in zip(self._guarded, results, strict=False):
             assert rows, f"a guarded statement returned no row: {statement}"
         opened = (row for rows in results for row in rows if isinstance(row, PaymentRow))
@@ -298,10 +366,16 @@ def _add(batch: _Batch, effect: Effect) -> None:  # noqa: C901
             batch.add(payments.postpone(effect.payment_id))
         case effects.OpenRefund():
             _open_refund(batch, effect)
+        case effects.RecordRefund():
+            _record_refund(batch, effect)
         case effects.ChangeRefundStatus():
             _change_refund(batch, effect)
         case effects.PostponeRefund():
             batch.add(refunds.postpone(effect.refund_id))
+        case effects.OpenDispute():
+            _open_dispute(batch, effect)
+        case effects.ChangeDisputeStatus():
+            _change_dispute(batch, effect)
         case effects.PostToLedger():
             _post(batch, effect)
         case effects.RequestCharge():
@@ -374,7 +448,7 @@ def _change_payment(batch: _Batch, change: effects.ChangePaymentStatus) -> None:
 
 
 def _open_refund(batch: _Batch, opened: effects.OpenRefund) -> None:
-    refund_id = opened.refund_id or new_uuid()
+    refund_id = new_uuid()
     batch.add(payments.reserve_refund(opened.payment_id, opened.amount_minor))
     batch.add(
         refunds.open_refund(
@@ -395,19 +469,59 @@ def _open_refund(batch: _Batch, opened: effects.OpenRefund) -> None:
     )
 
 
+def _record_refund(batch: _Batch, executed: effects.RecordRefund) -> None:
+    batch.add(payments.reserve_refund(executed.payment_id, executed.amount_minor))
+    batch.add(
+        refunds.record_executed(
+            refund_id=executed.refund_id,
+            payment_id=executed.payment_id,
+            amount_minor=executed.amount_minor,
+            provider_key=executed.provider_key,
+            origin=executed.origin,
+        )
+    )
+    batch.record(
+        StatusChange("refund", executed.refund_id, CREATED, RefundStatus.SUCCEEDED),
+        payment_id=executed.payment_id,
+        refund_id=executed.refund_id,
+    )
+
+
 def _change_refund(batch: _Batch, change: effects.ChangeRefundStatus) -> None:
     batch.add(
         refunds.change_status(
             change.refund_id, from_status=change.from_status, to_status=change.to_status
         )
     )
-    if change.to_status in FAILED_REFUND:
-        batch.add(payments.reserve_refund(change.payment_id, -change.amount_minor))
+    if added_minor := decide.reserved_by(change):
+        batch.add(payments.reserve_refund(change.payment_id, added_minor))
     batch.record(
         StatusChange("refund", change.refund_id, change.from_status, change.to_status),
         payment_id=change.payment_id,
         refund_id=change.refund_id,
     )
+
+
+def _open_dispute(batch: _Batch, opened: effects.OpenDispute) -> None:
+    batch.add(
+        disputes.open_dispute(
+            dispute_id=opened.dispute_id,
+            payment_id=opened.payment_id,
+            provider_ref=opened.provider_ref,
+            amount_minor=opened.amount_minor,
+            currency=opened.currency,
+        )
+    )
+    batch.record(StatusChange("dispute", opened.dispute_id, CREATED, DisputeStatus.OPEN))
+
+
+def _change_dispute(batch: _Batch, change: effects.ChangeDisputeStatus) -> None:
+    batch.add(
+        disputes.change_status(
+            change.dispute_id, from_status=change.from_status, to_status=change.to_status
+        )
+    )
+    batch.record(StatusChange("dispute", change.dispute_id, change.from_status, change.to_status))
 
 
 def _post(batch: _Batch, posting: effects.PostToLedger) -> None:

@@ -11,23 +11,26 @@ nothing.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 from uuid import UUID
 
 from shop.orders.effects import (
     NOTHING,
+    ChangeDisputeStatus,
     ChangeOrderStatus,
     ChangePaymentStatus,
     ChangeRefundStatus,
     ChangeReservations,
     Effect,
     Effects,
+    OpenDispute,
     OpenPayment,
     OpenRefund,
     PostponePayment,
     PostponeRefund,
     PostToLedger,
     RaiseAlert,
+    RecordRefund,
     Reject,
     RequestCharge,
     ReturnCart,
@@ -37,6 +40,7 @@ from shop.orders.messages import (
     Captured,
     ChargeDue,
     Declined,
+    DisputeReported,
     ExpiryDue,
     FinishDue,
     Message,
@@ -51,16 +55,18 @@ from shop.orders.messages import (
     RefundUnknown,
     Voided,
 )
-from shop.orders.states import OrderState, Payment, Refund
+from shop.orders.states import Dispute, OrderState, Payment, Refund
 from shop.primitives.statuses import (
     FAILED_REFUND,
     OPEN_PAYMENT,
     OPEN_REFUND,
     CancelReason,
+    DisputeStatus,
     OrderStatus,
     PaymentStatus,
     PostingKind,
     RefundMeans,
+    RefundOrigin,
     RefundStatus,
     ReservationStatus,
 )
@@ -125,6 +131,8 @@ def _effects_of(state: OrderState, message: Message) -> Effects:  # noqa: C901
             return _refund_unknown(state, message)
         case RefundFound():
             return _refund_found(state, message)
+        case DisputeReported():
+            return _dispute_reported(state, message)
         case FinishDue():
             return NOTHING  # ``_close_if_returned`` completes the order
         case _:
@@ -251,8 +259,8 @@ def _cancel_requested(state: OrderState, message: CancelRequested) -> Effects:
         )
     settling = state.settling_payment
     assert settling is not None, "a PAID order has a settling capture"
-    rest = settling.rest_minor
-    refund = (OpenRefund(settling.payment_id, rest, message.reason),) if rest else NOTHING
+    rest = state.refundable_minor(settling)
+    refund = (OpenRefund(settling.payment_id, rest, message.reason),) if rest > 0 else NOTHING
     return (
         ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED),
         ChangeOrderStatus(OrderStatus.PAID, OrderStatus.CANCELLING, message.reason),
@@ -292,14 +300,15 @@ def _refund_requested(state: OrderState, message: RefundRequested) -> Effects:
     """Also the next attempt after a refund failed, however the order ended."""
     is_paid = state.order.status == OrderStatus.PAID
     payment = _payment_to_refund(state)
-    if payment is None or not (is_paid or payment.rest_minor):
+    left = state.refundable_minor(payment) if payment else 0
+    if payment is None or not (is_paid or left > 0):
         return (Reject("NOT_REFUNDABLE", "there is no payment that can be refunded"),)
-    if message.amount_minor > payment.rest_minor:
+    if message.amount_minor > left:
         return (Reject("EXCEEDS_CAPTURE", "the refund is more than what is left of the payment"),)
     is_kept = is_paid and not payment.late_capture
     if message.means == RefundMeans.WRITE_OFF and is_kept:
         return (Reject("NOT_REFUNDABLE", "only money that must be returned can be written off"),)
-    if message.restock and not (is_kept and message.amount_minor == payment.rest_minor):
+    if message.restock and not (is_kept and message.amount_minor == left):
         return (Reject("RESTOCK_NEEDS_FULL_REFUND", "only a refund of all that is left restocks"),)
     refund = OpenRefund(
         payment.payment_id,
@@ -315,7 +324,7 @@ def _refund_requested(state: OrderState, message: RefundRequested) -> Effects:
 def _payment_to_refund(state: OrderState) -> Payment | None:
     """A late capture of which something is left, since all of it must be returned; else the kept
     capture."""
-    late = (p for p in state.captures if p.late_capture and p.rest_minor)
+    late = (p for p in state.captures if p.late_capture and state.refundable_minor(p) > 0)
     return next(late, state.settling_payment)
 
 
@@ -329,18 +338,18 @@ def _refunded(state: OrderState, message: Refunded) -> Effects:
     if message.amount_minor is not None and named != ours:
         detail = f"the provider reports {message.amount_minor} {message.currency} were refunded"
         return (RaiseAlert("amount_mismatch", refund.refund_id, detail),)
-    if refund.status == RefundStatus.REJECTED:
-        return (
-            RaiseAlert(
-                "refund_after_rejection",
-                refund.refund_id,
-                "the provider executed a refund that it had rejected",
-            ),
-        )
-    return (
+    booked = (
         _change_refund(refund, RefundStatus.SUCCEEDED),
         PostToLedger(POSTED_AS[refund.means], refund.refund_id, refund.amount_minor, currency),
     )
+    if refund.status != RefundStatus.REJECTED:
+        return booked
+    alert = RaiseAlert(
+        "refund_after_rejection",
+        refund.refund_id,
+        "the provider executed a refund that it had rejected",
+    )
+    return _beside_open_refunds(state, refund.payment_id, refund.amount_minor, booked, alert)
 
 
 def _refund_rejected(state: OrderState, message: RefundRejected) -> Effects:
@@ -376,30 +385,162 @@ def _refund_unknown(state: OrderState, message: RefundUnknown) -> Effects:
 
 
 def _refund_found(state: OrderState, message: RefundFound) -> Effects:
-    """Restores a refund's row under its old id; a full refund also cancels the order."""
+    """Records a refund that the provider has executed; a full one of ours cancels the order."""
     payment = state.payment(message.payment_id)
     if payment is None or state.refund(message.refund_id) is not None:
         return NOTHING
-    rest = payment.rest_minor
-    fits = message.currency == payment.currency and message.amount_minor <= rest
-    if payment.status != PaymentStatus.CAPTURED or not fits:
-        detail = f"the provider refunded {message.amount_minor} {message.currency}"
-        return (RaiseAlert("ghost_refund", f"refund:{message.refund_id}", detail),)
-    alert = RaiseAlert("refund_found", message.refund_id, "a refund whose row was lost")
-    refund = OpenRefund(payment.payment_id, message.amount_minor, "FOUND", message.refund_id)
-    if (
-        state.order.status == OrderStatus.PAID
-        and payment == state.settling_payment
-        and message.amount_minor == rest
-    ):
-        closing = ChangeOrderStatus(OrderStatus.PAID, OrderStatus.CANCELLING, CancelReason.OPERATOR)
-        return (
-            ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED),
-            closing,
-            refund,
-            alert,
+    if payment.status != PaymentStatus.CAPTURED or message.currency != payment.currency:
+        return (_unmatched_refund(message),)
+    booked = (
+        RecordRefund(
+            message.refund_id,
+            payment.payment_id,
+            message.amount_minor,
+            message.provider_key,
+            message.origin,
+        ),
+        PostToLedger(PostingKind.REFUND, message.refund_id, message.amount_minor, payment.currency),
+    )
+    if message.origin == RefundOrigin.PROVIDER:
+        detail = f"the provider refunded {message.amount_minor} {message.currency} by itself"
+        alert = RaiseAlert("provider_refund", message.refund_id, detail)
+    else:
+        alert = RaiseAlert("refund_found", message.refund_id, "a refund whose row was lost")
+        booked = (*_cancelled_by(state, payment, message), *booked)
+    effects = _beside_open_refunds(state, payment.payment_id, message.amount_minor, booked, alert)
+    return effects if effects != (alert,) else (_unmatched_refund(message),)
+
+
+def _unmatched_refund(message: RefundFound) -> RaiseAlert:
+    detail = f"the provider refunded {message.amount_minor} {message.currency}"
+    return RaiseAlert("ghost_refund", message.provider_key, detail)
+
+
+def _cancelled_by(state: OrderState, payment: Payment, message: RefundFound) -> Effects:
+    """The cancellation that requested a lost refund of everything that was left."""
+    is_full = payment == state.settling_payment and message.amount_minor == payment.rest_minor
+    if state.order.status != OrderStatus.PAID or not is_full:
+        return NOTHING
+    return (
+        ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED),
+        ChangeOrderStatus(OrderStatus.PAID, OrderStatus.CANCELLING, CancelReason.OPERATOR),
+    )
+
+
+def _beside_open_refunds(
+    state: OrderState, payment_id: UUID, amount_minor: int, booked: Effects, alert: RaiseAlert
+) -> Effects:
+    """Records a refund that the provider has executed, whatever the shop has requested beside it.
+
+    A provider never returns more than it captured, so open refunds that do not fit beside this one
+    were not executed: the newest are closed as rejected, until it fits.  If one of them turns out
+    to be executed, it is booked in the same way.  The alert alone: the provider cannot have
+    executed this one.
+    """
+    payment = state.payment(payment_id)
+    assert payment is not None, "a refund belongs to a payment"
+    free_minor = payment.rest_minor
+    closed: Effects = ()
+    for refund in reversed(state.open_refunds(payment_id)):
+        if amount_minor <= free_minor:
+            break
+        free_minor += refund.amount_minor
+        detail = "the provider returned the money in another refund"
+        closed += (
+            _change_refund(refund, RefundStatus.REJECTED),
+            RaiseAlert("refund_rejected", refund.refund_id, detail),
         )
-    return (refund, alert)
+    if amount_minor > free_minor:
+        return (alert,)
+    return _with_rest_returned(state, payment_id, (*closed, *booked, alert))
+
+
+def _with_rest_returned(state: OrderState, payment_id: UUID, effects: Effects) -> Effects:
+    """Adds the refund of what the shop may not keep, unless a refund is open."""
+    after = after_effects(state, effects)
+    payment = after.payment(payment_id)
+    assert payment is not None, "the effects concern this payment"
+    is_kept = after.order.status not in CLOSED_ORDER and not payment.late_capture
+    rest = after.refundable_minor(payment)
+    if is_kept or rest <= 0 or after.open_refunds(payment_id):
+        return effects
+    return (*effects, OpenRefund(payment_id, rest, "REST"))
+
+
+# ---------------------------------------------------------------- disputes
+
+
+def _dispute_reported(state: OrderState, message: DisputeReported) -> Effects:
+    """Records what a report has beyond the rows, so that reports may come in any order."""
+    payment = state.payment(message.payment_id)
+    if payment is None:
+        return NOTHING
+    if payment.status != PaymentStatus.CAPTURED:
+        detail = f"the customer disputes a payment that is {payment.status}"
+        return (RaiseAlert("ghost_dispute", message.provider_ref, detail),)
+    known = state.dispute(message.dispute_id)
+    dispute = known or Dispute(message.dispute_id, message.payment_id)
+    effects = (
+        *(NOTHING if known else _dispute_opened(message)),
+        *_movements(dispute, message),
+        *_dispute_closed(dispute, message),
+    )
+    if any(map(_gives_money_back, effects)):
+        return _with_rest_returned(state, payment.payment_id, effects)
+    return effects
+
+
+def _gives_money_back(effect: Effect) -> bool:
+    """Whether a dispute no longer withholds its amount, or will not withdraw it."""
+    match effect:
+        case PostToLedger():
+            return effect.kind == PostingKind.DISPUTE_REVERSAL
+        case ChangeDisputeStatus():
+            return effect.to_status == DisputeStatus.WON
+        case _:
+            return False
+
+
+def _dispute_opened(message: DisputeReported) -> Effects:
+    detail = f"the customer disputes {message.amount_minor} {message.currency}"
+    return (
+        OpenDispute(
+            message.dispute_id,
+            message.payment_id,
+            message.provider_ref,
+            message.amount_minor,
+            message.currency,
+        ),
+        RaiseAlert("dispute_opened", message.dispute_id, detail),
+    )
+
+
+def _movements(dispute: Dispute, message: DisputeReported) -> Effects:
+    effects: Effects = ()
+    for moved in message.movements:
+        posted_minor = dispute.posted(moved.kind)
+        if posted_minor == 0:
+            effects += (
+                PostToLedger(moved.kind, dispute.dispute_id, moved.amount_minor, moved.currency),
+            )
+        elif posted_minor != moved.amount_minor:
+            detail = f"the provider reports {moved.amount_minor} {moved.currency}, {moved.kind}"
+            effects += (RaiseAlert("amount_mismatch", dispute.dispute_id, detail),)
+    return effects
+
+
+def _dispute_closed(dispute: Dispute, message: DisputeReported) -> Effects:
+    if message.status in (DisputeStatus.OPEN, dispute.status):
+        return NOTHING
+    if dispute.status != DisputeStatus.OPEN:
+        detail = f"the provider reports {message.status}, ours is {dispute.status}"
+        return (RaiseAlert("dispute_changed", dispute.dispute_id, detail),)
+    kind = "dispute_won" if message.status == DisputeStatus.WON else "dispute_lost"
+    detail = f"the dispute about {message.amount_minor} {message.currency} is closed"
+    return (
+        ChangeDisputeStatus(dispute.dispute_id, dispute.status, message.status),
+        RaiseAlert(kind, dispute.dispute_id, detail),
+    )
 
 
 # ---------------------------------------------------------------- consequences of effects
@@ -447,7 +588,8 @@ def after_effects(state: OrderState, effects: Effects) -> OrderState:
     return state
 
 
-def _after(state: OrderState, effect: Effect) -> OrderState:
+# C901: one case for each member of the union
+def _after(state: OrderState, effect: Effect) -> OrderState:  # noqa: C901
     match effect:
         case ChangeOrderStatus():
             reason = effect.reason or state.order.reason
@@ -458,21 +600,25 @@ def _after(state: OrderState, effect: Effect) -> OrderState:
         case ChangePaymentStatus():
             return _with_payment_status(state, effect)
         case OpenRefund():
-            return _with_new_refund(state, effect)
+            row = (NEW_ID, effect.payment_id, effect.amount_minor, RefundStatus.INTENT)
+            return _with_new_refund(state, Refund(*row, effect.means, effect.restock))
+        case RecordRefund():
+            row = (effect.refund_id, effect.payment_id, effect.amount_minor)
+            return _with_new_refund(state, Refund(*row, RefundStatus.SUCCEEDED))
         case ChangeRefundStatus():
             return _with_refund_status(state, effect)
+        case OpenDispute():
+            opened = Dispute(effect.dispute_id, effect.payment_id)
+            return replace(state, disputes=(*state.disputes, opened))
+        case ChangeDisputeStatus():
+            return with_dispute(state, effect.dispute_id, status=effect.to_status)
+        case PostToLedger():
+            return _with_posting(state, effect)
         case RequestCharge():
             return replace(state, order=replace(state.order, charge_requested=True))
         case ReturnCart():
             return replace(state, order=replace(state.order, has_cart_lines=False))
-        case (
-            ChangeReservations()
-            | PostponePayment()
-            | PostponeRefund()
-            | PostToLedger()
-            | RaiseAlert()
-            | Reject()
-        ):
+        case ChangeReservations() | PostponePayment() | PostponeRefund() | RaiseAlert() | Reject():
             return state
         case _:
             assert_never(effect)
@@ -496,16 +642,8 @@ def _with_payment_status(state: OrderState, change: ChangePaymentStatus) -> Orde
     return replace(state, payments=payments)
 
 
-def _with_new_refund(state: OrderState, opened: OpenRefund) -> OrderState:
-    refund = Refund(
-        opened.refund_id or NEW_ID,
-        opened.payment_id,
-        opened.amount_minor,
-        RefundStatus.INTENT,
-        opened.means,
-        opened.restock,
-    )
-    state = _with_reserved(state, opened.payment_id, opened.amount_minor)
+def _with_new_refund(state: OrderState, refund: Refund) -> OrderState:
+    state = _with_reserved(state, refund.payment_id, refund.amount_minor)
     return replace(state, refunds=(*state.refunds, refund))
 
 
@@ -514,9 +652,39 @@ def _with_refund_status(state: OrderState, change: ChangeRefundStatus) -> OrderS
         replace(r, status=change.to_status) if r.refund_id == change.refund_id else r
         for r in state.refunds
     )
-    if change.to_status in FAILED_REFUND:
-        state = _with_reserved(state, change.payment_id, -change.amount_minor)
+    state = _with_reserved(state, change.payment_id, reserved_by(change))
     return replace(state, refunds=refunds)
+
+
+def reserved_by(change: ChangeRefundStatus) -> int:
+    """What a refund's change of status adds to the amount that is reserved on its payment."""
+    if change.to_status in FAILED_REFUND:
+        return -change.amount_minor
+    return change.amount_minor if change.from_status in FAILED_REFUND else 0
+
+
+def _with_posting(state: OrderState, posting: PostToLedger) -> OrderState:
+    amount = posting.amount_minor
+    match posting.kind:
+        case PostingKind.DISPUTE:
+            return with_dispute(state, posting.source_id, withdrawn_minor=amount)
+        case PostingKind.DISPUTE_REVERSAL:
+            return with_dispute(state, posting.source_id, reinstated_minor=amount)
+        case PostingKind.DISPUTE_FEE:
+            return with_dispute(state, posting.source_id, fee_minor=amount)
+        case PostingKind.DISPUTE_FEE_REVERSAL:
+            return with_dispute(state, posting.source_id, fee_reversed_minor=amount)
+        case _:
+            return state  # the statuses of payment and refund say the same
+
+
+# Any: the fields of a dispute's row, checked by ``replace``
+def with_dispute(state: OrderState, dispute_id: UUID, **changes: Any) -> OrderState:
+    """The state with these fields of a dispute changed."""
+    disputes = tuple(
+        replace(d, **changes) if d.dispute_id == dispute_id else d for d in state.disputes
+    )
+    return replace(state, disputes=disputes)
 
 
 def _with_reserved(state: OrderState, payment_id: UUID, amount_minor: int) -> OrderState:

@@ -7,10 +7,12 @@ from uuid import UUID
 from events.records import frozen
 from shop.primitives.statuses import (
     CancelReason,
+    DisputeStatus,
     OrderStatus,
     PaymentStatus,
     PostingKind,
     RefundMeans,
+    RefundOrigin,
     RefundStatus,
     ReservationStatus,
 )
@@ -60,18 +62,25 @@ class PostponePayment:
 
 @frozen
 class OpenRefund:
-    """Creates a refund as an intent and reserves its amount on the payment.
-
-    ``refund_id`` is set for a refund whose row was lost; None creates a new id.
-    """
+    """Creates a refund as an intent and reserves its amount on the payment."""
 
     payment_id: UUID
     amount_minor: int
     reason: str
-    refund_id: UUID | None = None
     means: RefundMeans = RefundMeans.PROVIDER
     reference: str | None = None
     restock: bool = False
+
+
+@frozen
+class RecordRefund:
+    """Creates a refund that the provider has executed, and reserves its amount on the payment."""
+
+    refund_id: UUID
+    payment_id: UUID
+    amount_minor: int
+    provider_key: str
+    origin: RefundOrigin
 
 
 @frozen
@@ -90,6 +99,26 @@ class PostponeRefund:
     """Schedules the next try of an open refund, with a longer delay after each try."""
 
     refund_id: UUID
+
+
+@frozen
+class OpenDispute:
+    """Creates the row of a dispute."""
+
+    dispute_id: UUID
+    payment_id: UUID
+    provider_ref: str
+    amount_minor: int
+    currency: str
+
+
+@frozen
+class ChangeDisputeStatus:
+    """Closes a dispute as won or lost."""
+
+    dispute_id: UUID
+    from_status: DisputeStatus
+    to_status: DisputeStatus
 
 
 @frozen
@@ -138,8 +167,11 @@ Effect = (
     | ChangePaymentStatus
     | PostponePayment
     | OpenRefund
+    | RecordRefund
     | ChangeRefundStatus
     | PostponeRefund
+    | OpenDispute
+    | ChangeDisputeStatus
     | PostToLedger
     | RequestCharge
     | ReturnCart

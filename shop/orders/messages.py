@@ -5,7 +5,13 @@ from __future__ import annotations
 from uuid import UUID
 
 from events.records import frozen
-from shop.primitives.statuses import CancelReason, RefundMeans
+from shop.primitives.statuses import (
+    CancelReason,
+    DisputeStatus,
+    PostingKind,
+    RefundMeans,
+    RefundOrigin,
+)
 
 
 @frozen
@@ -117,12 +123,39 @@ class RefundUnknown:
 
 @frozen
 class RefundFound:
-    """The provider executed a refund whose row was lost by a restore."""
+    """The provider executed a refund that has no row: made by itself, or lost by a restore.
+
+    ``provider_key`` is the shop's key of a lost refund, and the provider's own id of another.
+    """
 
     refund_id: UUID
     payment_id: UUID
     amount_minor: int
     currency: str
+    provider_key: str
+    origin: RefundOrigin
+
+
+@frozen
+class DisputeMovement:
+    """Money that a dispute moved; its kind is one of the four of disputes, each at most once."""
+
+    kind: PostingKind
+    amount_minor: int
+    currency: str
+
+
+@frozen
+class DisputeReported:
+    """The provider reports a dispute about a payment, with everything that it has moved so far."""
+
+    dispute_id: UUID
+    payment_id: UUID
+    provider_ref: str
+    status: DisputeStatus
+    amount_minor: int
+    currency: str
+    movements: tuple[DisputeMovement, ...] = ()
 
 
 @frozen
@@ -146,5 +179,6 @@ Message = (
     | RefundRejected
     | RefundUnknown
     | RefundFound
+    | DisputeReported
     | FinishDue
 )

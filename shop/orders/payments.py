@@ -40,6 +40,7 @@ class PaymentOfKey(Row):
 
     order_id: UUID
     payment_id: UUID
+    status: PaymentStatus = enum_column(PaymentStatus)
 
 
 class KnownKey(Row):
@@ -125,7 +126,17 @@ where payment_id = %(payment_id)s::uuid and next_try_at <= now()
 WITH_KEY = Query(
     PaymentOfKey,
     """
-select order_id, payment_id from shop.payments where provider_key = %(provider_key)s
+select order_id, payment_id, status from shop.payments where provider_key = %(provider_key)s
+""",
+)
+
+# what staff do in the provider's dashboard has the provider's reference, but no key of ours
+OF_CHARGE = Query(
+    PaymentOfKey,
+    """
+select order_id, payment_id, status from shop.payments
+where provider_key = %(provider_key)s or provider_ref = %(provider_ref)s
+order by provider_key = %(provider_key)s desc limit 1
 """,
 )
 
@@ -203,6 +214,11 @@ def due(payment_id: UUID) -> Statement[OrderOfPayment]:
 def with_key(provider_key: str) -> Statement[PaymentOfKey]:
     """The payment with a provider key."""
     return WITH_KEY(provider_key=provider_key)
+
+
+def of_charge(*, provider_key: str, provider_ref: str) -> Statement[PaymentOfKey]:
+    """The payment with this provider key, else the one with this reference of the provider."""
+    return OF_CHARGE(provider_key=provider_key, provider_ref=provider_ref)
 
 
 def captured_keys(provider_keys: list[str]) -> Statement[KnownKey]:

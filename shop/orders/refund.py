@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 class PendingRefund:
     """A refund to send; ``is_repeated`` if it may have been sent before.
 
-    ``call`` is None when the provider has no part in it.
+    ``call`` is None when the provider has no part in it.  One that is not ``is_covered`` would
+    return money that a dispute has withdrawn already.
     """
 
     order_id: UUID
     refund_id: UUID
     call: RefundCall | None
     is_repeated: bool
+    is_covered: bool
 
 
 def prepare(tx: Transaction, refund_id: UUID) -> PendingRefund | None:
@@ -47,7 +49,7 @@ def prepare(tx: Transaction, refund_id: UUID) -> PendingRefund | None:
         return None
     tx.execute(refunds.postpone(refund_id))
     if refund.means != RefundMeans.PROVIDER:
-        return PendingRefund(found.order_id, refund_id, None, is_repeated=False)
+        return PendingRefund(found.order_id, refund_id, None, is_repeated=False, is_covered=True)
     payment = next(row for row in rows.payments if row.payment_id == refund.payment_id)
     call = RefundCall(
         key=refund.provider_key,
@@ -56,21 +58,32 @@ def prepare(tx: Transaction, refund_id: UUID) -> PendingRefund | None:
         amount_minor=refund.amount_minor,
         currency=refund.currency,
     )
-    return PendingRefund(found.order_id, refund_id, call, is_repeated=refund.tries > 0)
+    of_payment = rows.state.payment(refund.payment_id)
+    assert of_payment is not None, "a refund belongs to a payment"
+    return PendingRefund(
+        found.order_id,
+        refund_id,
+        call,
+        is_repeated=refund.tries > 0,
+        is_covered=rows.state.refundable_minor(of_payment) >= 0,
+    )
 
 
 def execute(provider: Provider, pending: PendingRefund, _: OpenTransaction) -> RefundOutcome:
     """Sends the refund; a response that does not match is checked against its transactions.
 
     A refund that may have been sent before is looked up first: a provider that no longer keeps the
-    key (Stripe keeps it for 24 h) would execute it a second time.
+    key (Stripe keeps it for 24 h) would execute it a second time.  One that is not covered is only
+    looked up.
     """
     if pending.call is None:
         return RefundOutcome("succeeded")
-    if pending.is_repeated:
+    if pending.is_repeated or not pending.is_covered:
         found = provider.find_refund(pending.call)
         if found.kind != "missing":
             return found
+    if not pending.is_covered:
+        return RefundOutcome("rejected", reason="a dispute has withdrawn the money")
     outcome = provider.refund(pending.call)
     if outcome.kind == "mismatch":
         return provider.find_refund(pending.call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from shop.adapters.statements import Query, Row, Statement, enum_column
-from shop.primitives.statuses import RefundMeans, RefundStatus
+from shop.primitives.statuses import RefundMeans, RefundOrigin, RefundStatus
 
 KEY_PREFIX = "refund:"
 
@@ -49,7 +49,7 @@ OF_ORDER = Query(
 select r.refund_id, r.payment_id, r.amount_minor, r.currency, r.status, r.means, r.restock,
   r.provider_key, r.tries
 from shop.refunds r join shop.payments p using (payment_id)
-where p.order_id = %(order_id)s::uuid order by r.refund_id
+where p.order_id = %(order_id)s::uuid order by r.created_at, r.refund_id
 """,
 )
 
@@ -61,6 +61,18 @@ insert into shop.refunds (refund_id, payment_id, amount_minor, currency, status,
 select %(refund_id)s::uuid, payment_id, %(amount_minor)s, currency, 'INTENT', %(reason)s,
   %(requested_by)s, %(means)s, %(reference)s, %(restock)s, 'refund:' || %(refund_id)s::text,
   now() + interval '10 seconds'
+from shop.payments where payment_id = %(payment_id)s::uuid
+returning refund_id
+""",
+)
+
+RECORD_EXECUTED = Query(
+    Row,
+    """
+insert into shop.refunds (refund_id, payment_id, amount_minor, currency, status, reason, origin,
+  provider_key, next_try_at)
+select %(refund_id)s::uuid, payment_id, %(amount_minor)s, currency, 'SUCCEEDED', 'FOUND',
+  %(origin)s, %(provider_key)s, now()
 from shop.payments where payment_id = %(payment_id)s::uuid
 returning refund_id
 """,
@@ -136,6 +148,24 @@ def open_refund(
         means=means,
         reference=reference,
         restock=restock,
+    )
+
+
+def record_executed(
+    *,
+    refund_id: UUID,
+    payment_id: UUID,
+    amount_minor: int,
+    provider_key: str,
+    origin: RefundOrigin,
+) -> Statement[Row]:
+    """Creates a refund that the provider has executed; one key twice violates a constraint."""
+    return RECORD_EXECUTED(
+        refund_id=refund_id,
+        payment_id=payment_id,
+        amount_minor=amount_minor,
+        provider_key=provider_key,
+        origin=origin,
     )
 
 

@@ -7,9 +7,12 @@ from uuid import UUID
 from events.records import frozen
 from shop.primitives.statuses import (
     OPEN_PAYMENT,
+    OPEN_REFUND,
     CancelReason,
+    DisputeStatus,
     OrderStatus,
     PaymentStatus,
+    PostingKind,
     RefundMeans,
     RefundStatus,
 )
@@ -67,12 +70,40 @@ class Refund:
 
 
 @frozen
+class Dispute:
+    """A customer's dispute about a payment, and what it has moved; 0: not posted."""
+
+    dispute_id: UUID
+    payment_id: UUID
+    status: DisputeStatus = DisputeStatus.OPEN
+    withdrawn_minor: int = 0
+    reinstated_minor: int = 0
+    fee_minor: int = 0
+    fee_reversed_minor: int = 0
+
+    @property
+    def withheld_minor(self) -> int:
+        """What the provider has withdrawn and not paid back."""
+        return self.withdrawn_minor - self.reinstated_minor
+
+    def posted(self, kind: PostingKind) -> int:
+        """The amount that is posted of this kind, or 0."""
+        return {
+            PostingKind.DISPUTE: self.withdrawn_minor,
+            PostingKind.DISPUTE_REVERSAL: self.reinstated_minor,
+            PostingKind.DISPUTE_FEE: self.fee_minor,
+            PostingKind.DISPUTE_FEE_REVERSAL: self.fee_reversed_minor,
+        }[kind]
+
+
+@frozen
 class OrderState:
     """All rows of one order that decisions depend on."""
 
     order: Order
     payments: tuple[Payment, ...] = ()
     refunds: tuple[Refund, ...] = ()
+    disputes: tuple[Dispute, ...] = ()
 
     def payment(self, payment_id: UUID) -> Payment | None:
         """The payment with this id, or None."""
@@ -81,6 +112,10 @@ class OrderState:
     def refund(self, refund_id: UUID) -> Refund | None:
         """The refund with this id, or None."""
         return next((r for r in self.refunds if r.refund_id == refund_id), None)
+
+    def dispute(self, dispute_id: UUID) -> Dispute | None:
+        """The dispute with this id, or None."""
+        return next((d for d in self.disputes if d.dispute_id == dispute_id), None)
 
     @property
     def open_payment(self) -> Payment | None:
@@ -99,14 +134,19 @@ class OrderState:
 
     @property
     def is_settled(self) -> bool:
-        """True when no payment is open and every capture was refunded in full."""
-        return self.open_payment is None and all(map(self.is_refunded, self.captures))
+        """True when nothing is open and no capture is kept.
+
+        A capture is not kept once its refunds, write-offs and lost disputes cover it.
+        """
+        return (
+            self.open_payment is None
+            and not any(r.status in OPEN_REFUND for r in self.refunds)
+            and all(p.amount_minor <= self._returned_minor(p) for p in self.captures)
+        )
 
     def is_refunded(self, capture: Payment) -> bool:
         """True when all money of a capture was returned or written off."""
-        return capture.amount_minor == sum(
-            r.amount_minor for r in self.succeeded_refunds(capture.payment_id)
-        )
+        return capture.amount_minor == self._refunded_minor(capture)
 
     def succeeded_refunds(self, payment_id: UUID) -> list[Refund]:
         """The refunds of a payment that returned money."""
@@ -115,3 +155,28 @@ class OrderState:
             for r in self.refunds
             if r.payment_id == payment_id and r.status == RefundStatus.SUCCEEDED
         ]
+
+    def open_refunds(self, payment_id: UUID) -> list[Refund]:
+        """The refunds of a payment whose outcome is not known yet, oldest first."""
+        return [r for r in self.refunds if r.payment_id == payment_id and r.status in OPEN_REFUND]
+
+    def refundable_minor(self, payment: Payment) -> int:
+        """What can still be refunded: neither reserved for a refund nor withheld by a dispute.
+
+        Negative when a dispute withheld money that was returned, or is being returned, as well.
+        """
+        withheld_minor = sum(
+            d.withheld_minor for d in self.disputes if d.payment_id == payment.payment_id
+        )
+        return payment.rest_minor - withheld_minor
+
+    def _refunded_minor(self, payment: Payment) -> int:
+        return sum(r.amount_minor for r in self.succeeded_refunds(payment.payment_id))
+
+    def _returned_minor(self, payment: Payment) -> int:
+        lost_minor = sum(
+            d.withheld_minor
+            for d in self.disputes
+            if d.payment_id == payment.payment_id and d.status == DisputeStatus.LOST
+        )
+        return self._refunded_minor(payment) + lost_minor

@@ -66,6 +66,21 @@ class RefundMeans(StrEnum):
     WRITE_OFF = "WRITE_OFF"
 
 
+class RefundOrigin(StrEnum):
+    """Who returned the money: the shop, or the provider without a request of the shop."""
+
+    SHOP = "SHOP"
+    PROVIDER = "PROVIDER"
+
+
+class DisputeStatus(StrEnum):
+    """A dispute about a payment; WON means decided for the shop, or closed without a loss."""
+
+    OPEN = "OPEN"
+    WON = "WON"
+    LOST = "LOST"
+
+
 class ReservationStatus(StrEnum):
     """Stock of one line of an order: held for it, committed to it, released or returned."""
 
@@ -92,6 +107,10 @@ class PostingKind(StrEnum):
     REFUND_REVERSED = "REFUND_REVERSED"
     REFUND_BY_OTHER_MEANS = "REFUND_BY_OTHER_MEANS"
     WRITE_OFF = "WRITE_OFF"
+    DISPUTE = "DISPUTE"
+    DISPUTE_REVERSAL = "DISPUTE_REVERSAL"
+    DISPUTE_FEE = "DISPUTE_FEE"
+    DISPUTE_FEE_REVERSAL = "DISPUTE_FEE_REVERSAL"
 
 
 class KeyState(StrEnum):
@@ -101,7 +120,7 @@ class KeyState(StrEnum):
     DONE = "DONE"
 
 
-Status = OrderStatus | PaymentStatus | RefundStatus
+Status = OrderStatus | PaymentStatus | RefundStatus | DisputeStatus
 OPEN_PAYMENT: Final = (PaymentStatus.INTENT, PaymentStatus.UNKNOWN)
 OPEN_REFUND: Final = (RefundStatus.INTENT, RefundStatus.UNKNOWN)
 # These returned no money: their amount can be refunded again.

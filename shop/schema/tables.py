@@ -37,11 +37,13 @@ from sqlalchemy.dialects.postgresql import CHAR, JSONB, UUID
 from shop.primitives.spec import ROLES
 from shop.primitives.statuses import (
     CancelReason,
+    DisputeStatus,
     KeyState,
     OrderStatus,
     PaymentStatus,
     PostingKind,
     RefundMeans,
+    RefundOrigin,
     RefundStatus,
     ReservationStatus,
     StockMove,
@@ -444,6 +446,7 @@ refunds = Table(
     Column("currency", CHAR(3), nullable=False),
     Column("status", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("origin", Text, nullable=False, server_default=text("'SHOP'")),
     Column("requested_by", BigInteger),
     Column("means", Text, nullable=False, server_default=text("'PROVIDER'")),
     Column("reference", Text),
@@ -462,6 +465,7 @@ refunds = Table(
     CheckConstraint(
         "(means = 'OTHER_MEANS') = (reference is not null)", name="other_means_has_a_reference"
     ),
+    CheckConstraint(_one_of("origin", RefundOrigin), name="known_refund_origin"),
     UniqueConstraint("provider_key", name="one_refund_key"),
     Index("refunds_by_payment", "payment_id"),
     Index(
@@ -475,6 +479,25 @@ refunds = Table(
         postgresql_where=text("status in ('INTENT', 'UNKNOWN')"),
     ),
     comment="writer: ordering.refunds",
+    info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
+)
+
+disputes = Table(
+    "disputes",
+    METADATA,
+    Column("dispute_id", UUID, primary_key=True),
+    Column("payment_id", UUID, ForeignKey("shop.payments.payment_id"), nullable=False),
+    Column("provider_ref", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("status", Text, nullable=False),
+    _when("created_at"),
+    _when("updated_at"),
+    CheckConstraint("amount_minor > 0", name="dispute_amount_is_positive"),
+    CheckConstraint(_one_of("status", DisputeStatus), name="known_dispute_status"),
+    UniqueConstraint("provider_ref", name="one_dispute_ref"),
+    Index("disputes_by_payment", "payment_id"),
+    comment="writer: ordering.disputes",
     info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
 )
 

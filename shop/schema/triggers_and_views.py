@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from shop.primitives.statuses import (
     CREATED,
+    DisputeStatus,
     OrderStatus,
     PaymentStatus,
     RefundStatus,
@@ -41,6 +42,13 @@ ALLOWED_TRANSITIONS = (
     ("refund", RefundStatus.INTENT, RefundStatus.REJECTED, "refund.rejected"),
     ("refund", RefundStatus.UNKNOWN, RefundStatus.REJECTED, "refund.rejected"),
     ("refund", RefundStatus.SUCCEEDED, RefundStatus.REVERSED, "refund.rejected"),
+    # made by the provider without a request, or lost by a restore
+    ("refund", CREATED, RefundStatus.SUCCEEDED, "refund.succeeded"),
+    # executed by the provider after all
+    ("refund", RefundStatus.REJECTED, RefundStatus.SUCCEEDED, "refund.succeeded"),
+    ("dispute", CREATED, DisputeStatus.OPEN, None),
+    ("dispute", DisputeStatus.OPEN, DisputeStatus.WON, None),
+    ("dispute", DisputeStatus.OPEN, DisputeStatus.LOST, None),
     ("reservation", CREATED, ReservationStatus.HELD, None),
     ("reservation", ReservationStatus.HELD, ReservationStatus.COMMITTED, None),
     ("reservation", ReservationStatus.HELD, ReservationStatus.RELEASED, None),

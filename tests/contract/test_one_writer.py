@@ -24,6 +24,7 @@ MOVED = {
     "ghosts": "unmatched_charges",
     "idempotency": "messaging/idempotency",
     "inbox": "messaging/inbox",
+    "ordering.disputes": "orders/disputes",
     "ordering.orders": "orders/orders",
     "ordering.payments": "orders/payments",
     "ordering.refunds": "orders/refunds",

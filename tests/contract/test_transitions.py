@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from functools import cache
 
 from shop.orders import apply, decide, messages
 from shop.orders.messages import Message
 from shop.orders.states import OrderState
-from shop.primitives.statuses import CREATED, CancelReason, OrderStatus, ReservationStatus
+from shop.primitives.statuses import (
+    CREATED,
+    CancelReason,
+    DisputeStatus,
+    OrderStatus,
+    ReservationStatus,
+)
 from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
 from tests import order_model
 from tests.order_model import IllegalWrite
@@ -18,17 +25,25 @@ from tests.unit.test_decide_sequences import status_change_of
 PLACED = {("order", CREATED, OrderStatus.PENDING), ("reservation", CREATED, ReservationStatus.HELD)}
 
 
-def _reachable_states() -> set[OrderState]:
-    """All states of two attempts, with a provider that does not remember a void."""
-    rules = interleavings.Rules(treats_404_as_final=True)
-    first = interleavings.State(order_model.placed(), (interleavings.Attempt(),) * 2)
+@cache
+def _reachable_states() -> frozenset[OrderState]:
+    """All states of two attempts, and of one with a provider that acts without a request.
+
+    The provider does not remember a void.
+    """
+    return _states(2, provider_acts=False) | _states(1, provider_acts=True)
+
+
+def _states(attempts: int, *, provider_acts: bool) -> frozenset[OrderState]:
+    rules = interleavings.Rules(treats_404_as_final=True, provider_acts=provider_acts)
+    first = interleavings.State(order_model.placed(), (interleavings.Attempt(),) * attempts)
     seen, queue = {first}, deque([first])
     while queue:
         for _, after in interleavings.steps(queue.popleft(), rules):
             if after not in seen:
                 seen.add(after)
                 queue.append(after)
-    return {each.model.state for each in seen}
+    return frozenset(each.model.state for each in seen)
 
 
 def _messages(state: OrderState) -> Iterator[Message]:
@@ -45,6 +60,9 @@ def _messages(state: OrderState) -> Iterator[Message]:
         yield messages.Declined(payment.payment_id)
         yield messages.Voided(payment.payment_id)
         yield messages.PaymentUnknown(payment.payment_id)
+        yield interleavings.found(payment)
+        for status in DisputeStatus:
+            yield from interleavings.reports(payment, status)
     for refund in state.refunds:
         yield messages.Refunded(refund.refund_id)
         yield messages.RefundRejected(refund.refund_id)

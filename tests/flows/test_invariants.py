@@ -249,6 +249,16 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "insert into psp_refunds values ('refund:unmatched', 'shop:x', 1)",
         "Q-06",
     ),
+    "provider has a dispute, we do not know": (
+        "insert into psp_disputes values ('dp_unmatched', 'shop:x', 'DISPUTE', 1)",
+        "Q-06",
+    ),
+    "dispute in another currency than its payment": (
+        "insert into shop.disputes (dispute_id, payment_id, provider_ref, amount_minor, currency, "
+        "status) select gen_random_uuid(), payment_id, 'dp_1', 1, 'USD', 'LOST' "
+        "from shop.payments where order_id = %(paid)s",
+        "I-16 I-25",
+    ),
     "consumer never got it": (
         "delete from shop.inbox where consumer = 'refund'",
         "Q-07",
@@ -432,7 +442,7 @@ def test_append_only_tables_reject_changes(flow: FlowHarness, table: str) -> Non
 
 def test_every_invariant_is_violated_by_a_corruption() -> None:
     ids = {invariant.id for invariant in INVARIANTS}
-    assert ids == {f"I-{n:02}" for n in range(1, 25)} | {f"Q-{n:02}" for n in range(1, 14)}
+    assert ids == {f"I-{n:02}" for n in range(1, 26)} | {f"Q-{n:02}" for n in range(1, 14)}
 
     bitten = {id_ for _, expected in CORRUPTIONS.values() for id_ in expected.split()}
 

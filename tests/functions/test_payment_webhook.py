@@ -40,7 +40,11 @@ def webhook_body(payment: dict[str, Any], **changes: Any) -> bytes:
         "currency": "KRW",
         "provider_ref": f"ch_{uuid4().hex}",
     }
-    event = {"id": f"evt_{uuid4().hex}", "type": changes.pop("type", "charge.captured")}
+    event = {
+        "id": f"evt_{uuid4().hex}",
+        "type": changes.pop("type", "charge.captured"),
+        "created": int(time.time()),
+    }
     return json.dumps({**event, "data": data | changes}).encode()
 
 
@@ -103,20 +107,46 @@ def test_duplicate_webhook_pays_the_order_once(
     assert ledger["count"] == 1
 
 
-def test_unknown_payment_key_gets_422_and_is_not_recorded_as_received(
+def test_unknown_key_of_the_shop_gets_422_and_is_not_recorded_as_received(
     unpaid: tuple[Samples, str, dict[str, Any]],
 ) -> None:
     samples, _, payment = unpaid
     before = samples.rows()
-    for key in ("shop:unknown", "' or 1=1--", str(uuid4()), "x" * 255):
-        for kind in ("charge.captured", "refund.succeeded"):
-            body = webhook_body(payment, key=key, type=kind)
-            answers = [post_webhook(samples, body) for _ in range(2)]
-            assert [(a.status, a.error) for a in answers] == [(422, "UNKNOWN_KEY")] * 2
+    unknown, refund = f"shop:{uuid4()}", f"refund:{uuid4()}"
+    for change in (
+        {"key": "shop:unknown"},
+        {"key": refund, "type": "refund.rejected"},
+        {"key": refund, "charge_key": "other", "charge_ref": "x", "type": "refund.succeeded"},
+        {"key": "re_1", "charge_key": unknown, "charge_ref": "x", "type": "refund.succeeded"},
+    ):
+        body = webhook_body(payment, **change)
+        answers = [post_webhook(samples, body) for _ in range(2)]
+        assert [(a.status, a.error) for a in answers] == [(422, "UNKNOWN_KEY")] * 2
     assert samples.rows() == before
     assert (
         samples.shop.sql("select consumer from shop.inbox where consumer = 'payment_webhook'") == []
     )
+
+
+def test_webhook_about_another_shop_on_the_account_changes_nothing(
+    unpaid: tuple[Samples, str, dict[str, Any]],
+) -> None:
+    samples, _, payment = unpaid
+    before = samples.rows()
+    other = {"charge_key": "other-shop:1", "charge_ref": "ch_other"}
+    for change in (
+        {"key": "other-shop:1"},
+        {"key": "' or 1=1--"},
+        {"key": str(uuid4()), "type": "charge.declined"},
+        {"key": "x" * 255, "type": "charge.voided"},
+        {"key": "re_1", "type": "refund.succeeded", **other},
+        {"key": "re_1", "type": "refund.rejected", **other},
+        {"key": "dp_1", "type": "dispute.opened", "status": "open", "transactions": [], **other},
+        {"type": "payout.paid"},
+    ):
+        answers = [post_webhook(samples, webhook_body(payment, **change)) for _ in range(2)]
+        assert [a.status for a in answers] == [204, 204], change
+    assert samples.rows() == before
 
 
 def test_signed_but_invalid_webhook_gets_400(

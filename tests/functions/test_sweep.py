@@ -152,7 +152,7 @@ def test_concurrent_sweeps_and_deliveries_charge_each_order_once(flow: FlowHarne
     assert all(flow.simulator.captures(row["provider_key"]) == 1 for row in captured)
 
 
-def test_row_that_violates_a_constraint_raises_an_alert_and_the_others_are_swept(
+def test_payment_with_the_reference_of_another_raises_an_alert_and_the_others_are_swept(
     flow: FlowHarness,
 ) -> None:
     """The provider returns one reference for two payments, which a unique constraint rejects."""
@@ -166,6 +166,28 @@ def test_row_that_violates_a_constraint_raises_an_alert_and_the_others_are_swept
         "update shop.payments set provider_ref = %s where order_id = %s",
         intents[stuck_key],
         first["id"],
+    )
+
+    flow.sweep_all()
+    flow.reconcile()
+
+    assert flow.order_state(free["id"])["status"] == "PAID"
+    assert flow.order_state(stuck["id"])["status"] == "PENDING"
+    assert flow.operator_alerts() == ["reference_conflict"]
+
+
+def test_row_that_violates_a_constraint_raises_an_alert_and_the_others_are_swept(
+    flow: FlowHarness,
+) -> None:
+    """A posting without its capture, which a bug could write, collides with the real one."""
+    buyer, product = flow.shop.person(), flow.shop.product(price=900, stock=9)
+    stuck, free = (buyer.order(product, method="CARD_TIMEOUT_AFTER") for _ in range(2))
+    flow.deliver()
+    flow.shop.sql(
+        "insert into shop.ledger (kind, source_id, order_id, debit, credit, amount_minor, "
+        "currency) select 'CAPTURE', payment_id, order_id, 'psp_receivable', 'order_escrow', 900, "
+        "'KRW' from shop.payments where order_id = %s",
+        stuck["id"],
     )
 
     flow.sweep_all()

@@ -24,6 +24,7 @@ class FakeStripe:
         self.intents: dict[str, dict[str, Any]] = {}
         self.charges: dict[str, dict[str, Any]] = {}
         self.refunds: dict[str, dict[str, Any]] = {}
+        self.disputes: dict[str, dict[str, Any]] = {}
         self.faults: list[tuple[str, str]] = []
         self.requests: list[tuple[str, str]] = []
         self.refund_status = "succeeded"
@@ -48,6 +49,50 @@ class FakeStripe:
     def captures(self, key: str) -> int:
         return sum(charge["metadata"]["shop_key"] == key and charge["captured"]
                    for charge in self.charges.values())  # fmt: skip
+
+    # ------------------------------------------------ what is done in Stripe's dashboard
+
+    def refund_by_hand(self, key: str, amount: int) -> dict[str, Any]:
+        """Staff refund a charge; the refund has no metadata of the shop."""
+        form = {"payment_intent": self._intent_of(key)["id"], "amount": str(amount)}
+        status, refund = self._refund(form)
+        assert status == 200, refund
+        return refund
+
+    def open_dispute(self, key: str, fee: int) -> dict[str, Any]:
+        """The customer disputes a charge: Stripe withdraws its amount and a fee."""
+        intent = self._intent_of(key)
+        dispute: dict[str, Any] = {
+            "id": f"dp_{uuid4().hex}", "object": "dispute", "amount": intent["amount"],
+            "currency": intent["currency"], "created": int(time.time()), "metadata": {},
+            "payment_intent": intent["id"], "charge": f"ch_{uuid4().hex}",
+            "status": "needs_response",
+            "balance_transactions": [_balance(-intent["amount"], fee, intent["currency"])],
+        }  # fmt: skip
+        self.disputes[dispute["id"]] = dispute
+        return dispute
+
+    def close_dispute(self, dispute_id: str, *, is_won: bool) -> dict[str, Any]:
+        """Stripe closes a dispute; a won one pays the amount back, and not the fee."""
+        dispute = self.disputes[dispute_id]
+        dispute["status"] = "won" if is_won else "lost"
+        if is_won:
+            paid_back = _balance(dispute["amount"], 0, dispute["currency"])
+            dispute["balance_transactions"].append(paid_back)
+        return dispute
+
+    def charge_of_other_shop(self, amount: int) -> dict[str, Any]:
+        """Another shop on the same account charges."""
+        charge: dict[str, Any] = {
+            "id": f"ch_{uuid4().hex}", "object": "charge", "amount": amount,
+            "amount_captured": amount, "captured": True, "status": "succeeded", "currency": "krw",
+            "created": int(time.time()), "payment_intent": f"pi_{uuid4().hex}", "metadata": {},
+        }  # fmt: skip
+        self.charges[charge["id"]] = charge
+        return charge
+
+    def _intent_of(self, key: str) -> dict[str, Any]:
+        return next(i for i in self.intents.values() if i["metadata"]["shop_key"] == key)
 
     def respond(self, method: str, path: str, form: dict[str, Any], key: str) -> Response | None:
         with self._lock:
@@ -146,14 +191,20 @@ class FakeStripe:
             return _error(400, "resource_missing")
         given = sum(refund["amount"] for refund in self.refunds.values()
                     if refund["payment_intent"] == of_intent)  # fmt: skip
+        withheld = sum(dispute["amount"] for dispute in self.disputes.values()
+                       if dispute["payment_intent"] == of_intent
+                       and dispute["status"] in ("needs_response", "lost"))  # fmt: skip
+        if withheld and given + withheld + int(form["amount"]) > charges[0]["amount"]:
+            return _error(400, "charge_disputed")
         if given == charges[0]["amount"]:
             return _error(400, "charge_already_refunded")
         if given + int(form["amount"]) > charges[0]["amount"]:
-            return _error(400, None)
+            return _error(400, None, param="amount")
         refund: dict[str, Any] = {
             "id": f"re_{uuid4().hex}", "object": "refund", "amount": int(form["amount"]),
             "currency": charges[0]["currency"], "created": int(time.time()),
-            "payment_intent": of_intent, "status": self.refund_status, "metadata": form["metadata"],
+            "payment_intent": of_intent, "status": self.refund_status,
+            "metadata": form.get("metadata", {}),
         }  # fmt: skip
         self.refunds[refund["id"]] = refund
         return 200, refund
@@ -168,7 +219,8 @@ class FakeStripe:
         if parts[0] == "payment_intents":
             found_intent = self.intents.get(parts[1])
             return (200, found_intent) if found_intent else _error(404, "resource_missing")
-        return self._list(path, self.charges if parts == ["charges"] else self.refunds, query)
+        listed = {"charges": self.charges, "refunds": self.refunds, "disputes": self.disputes}
+        return self._list(path, listed[parts[0]], query)
 
     def _list(self, path: str, objects: dict[str, Any], query: dict[str, Any]) -> Response:
         created = query.get("created", {})
@@ -184,6 +236,13 @@ class FakeStripe:
         limit = int(query.get("limit", 10))
         page = {"object": "list", "url": path, "data": rows[:limit], "has_more": len(rows) > limit}
         return 200, page
+
+
+def _balance(amount: int, fee: int, currency: str) -> dict[str, Any]:
+    return {
+        "id": f"txn_{uuid4().hex}", "object": "balance_transaction", "amount": amount, "fee": fee,
+        "net": amount - fee, "currency": currency, "created": int(time.time()),
+    }  # fmt: skip
 
 
 def _error(

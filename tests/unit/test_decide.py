@@ -11,17 +11,20 @@ import pytest
 from shop.orders.decide import ATTEMPTS_MAX, after_effects, decide, provider_call
 from shop.orders.effects import (
     NOTHING,
+    ChangeDisputeStatus,
     ChangeOrderStatus,
     ChangePaymentStatus,
     ChangeRefundStatus,
     ChangeReservations,
     Effects,
+    OpenDispute,
     OpenPayment,
     OpenRefund,
     PostponePayment,
     PostponeRefund,
     PostToLedger,
     RaiseAlert,
+    RecordRefund,
     Reject,
     RequestCharge,
     ReturnCart,
@@ -31,6 +34,8 @@ from shop.orders.messages import (
     Captured,
     ChargeDue,
     Declined,
+    DisputeMovement,
+    DisputeReported,
     ExpiryDue,
     FinishDue,
     Message,
@@ -45,13 +50,15 @@ from shop.orders.messages import (
     RefundUnknown,
     Voided,
 )
-from shop.orders.states import Order, OrderState, Payment, Refund
+from shop.orders.states import Dispute, Order, OrderState, Payment, Refund
 from shop.primitives.statuses import (
     CancelReason,
+    DisputeStatus,
     OrderStatus,
     PaymentStatus,
     PostingKind,
     RefundMeans,
+    RefundOrigin,
     RefundStatus,
     ReservationStatus,
 )
@@ -59,7 +66,9 @@ from shop.primitives.statuses import (
 P1 = UUID(int=1)
 P3 = UUID(int=ATTEMPTS_MAX)
 R1 = UUID(int=101)
+R2 = UUID(int=102)
 R9 = UUID(int=109)
+D1 = UUID(int=201)
 
 TOTAL = 1000
 PENDING = Order(OrderStatus.PENDING, TOTAL, "KRW", charge_requested=False)
@@ -78,6 +87,11 @@ FOUND_ALERT = RaiseAlert("refund_found", R9, "a refund whose row was lost")
 BY_BANK = RefundRequested(TOTAL, "card closed", RefundMeans.OTHER_MEANS, "transfer 7")
 WRITE_OFF = RefundRequested(TOTAL, "heirs unknown", RefundMeans.WRITE_OFF)
 WITH_RESTOCK = RefundRequested(TOTAL, "returned", restock=True)
+REFUND_AFTER_REJECTION = RaiseAlert(
+    "refund_after_rejection", R1, "the provider executed a refund that it had rejected"
+)
+SUPERSEDED = "the provider returned the money in another refund"
+FEE = PostToLedger(PostingKind.DISPUTE_FEE, D1, 15, "KRW")
 CAPTURED_1 = Captured(P1, TOTAL, "KRW", "ch_1")
 
 
@@ -89,12 +103,60 @@ def refund(status: RefundStatus, amount: int = TOTAL, number: int = 1, **more: A
     return Refund(UUID(int=100 + number), P1, amount, status, **more)
 
 
-def state_of(order: Order, *rows: Payment | Refund) -> OrderState:
+def state_of(order: Order, *rows: Payment | Refund | Dispute) -> OrderState:
     return OrderState(
         order,
         tuple(r for r in rows if isinstance(r, Payment)),
         tuple(r for r in rows if isinstance(r, Refund)),
+        tuple(r for r in rows if isinstance(r, Dispute)),
     )
+
+
+def lost_refund(amount: int, currency: str = "KRW", refund_id: UUID = R9) -> RefundFound:
+    key = f"refund:{refund_id}"
+    return RefundFound(refund_id, P1, amount, currency, key, RefundOrigin.SHOP)
+
+
+def provider_refund(amount: int, currency: str = "KRW") -> RefundFound:
+    return RefundFound(R9, P1, amount, currency, "re_1", RefundOrigin.PROVIDER)
+
+
+def recorded(amount: int, *, by_provider: bool) -> tuple[RecordRefund, PostToLedger]:
+    key, origin = f"refund:{R9}", RefundOrigin.SHOP
+    if by_provider:
+        key, origin = "re_1", RefundOrigin.PROVIDER
+    posting = PostToLedger(PostingKind.REFUND, R9, amount, "KRW")
+    return RecordRefund(R9, P1, amount, key, origin), posting
+
+
+def provider_alert(amount: int) -> RaiseAlert:
+    return RaiseAlert("provider_refund", R9, f"the provider refunded {amount} KRW by itself")
+
+
+def dispute(status: DisputeStatus = DisputeStatus.OPEN, **moved: int) -> Dispute:
+    return Dispute(D1, P1, status, **moved)
+
+
+def reported(status: DisputeStatus, *moved: tuple[PostingKind, int]) -> DisputeReported:
+    movements = tuple(DisputeMovement(kind, amount, "KRW") for kind, amount in moved)
+    return DisputeReported(D1, P1, "dp_1", status, TOTAL, "KRW", movements)
+
+
+WITHDRAWN = (PostingKind.DISPUTE, TOTAL)
+FEE_CHARGED = (PostingKind.DISPUTE_FEE, 15)
+REINSTATED = (PostingKind.DISPUTE_REVERSAL, TOTAL)
+DISPUTE_OPENED = (
+    OpenDispute(D1, P1, "dp_1", TOTAL, "KRW"),
+    RaiseAlert("dispute_opened", D1, "the customer disputes 1000 KRW"),
+)
+WITHDRAWAL_POSTED = PostToLedger(PostingKind.DISPUTE, D1, TOTAL, "KRW")
+REINSTATEMENT_POSTED = PostToLedger(PostingKind.DISPUTE_REVERSAL, D1, TOTAL, "KRW")
+
+
+def dispute_closed(status: DisputeStatus) -> tuple[ChangeDisputeStatus, RaiseAlert]:
+    detail = "the dispute about 1000 KRW is closed"
+    change = ChangeDisputeStatus(D1, DisputeStatus.OPEN, status)
+    return change, RaiseAlert(f"dispute_{status.lower()}", D1, detail)
 
 
 def payment_change(
@@ -469,38 +531,222 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         NOTHING,
     ),
     # ------------------------------------------------------------ refunds
-    "a found refund is restored under its id": (
+    "a lost refund is restored under its id": (
         state_of(PAID, SETTLING),
-        RefundFound(R9, P1, 300, "KRW"),
-        (OpenRefund(P1, 300, "FOUND", R9), FOUND_ALERT),
+        lost_refund(300),
+        (*recorded(300, by_provider=False), FOUND_ALERT),
     ),
-    "a found full refund cancels the order": (
+    "a lost full refund cancels the order": (
         state_of(
             PAID, replace(SETTLING, refund_reserved_minor=300), refund(RefundStatus.SUCCEEDED, 300)
         ),
-        RefundFound(R9, P1, 700, "KRW"),
+        lost_refund(700),
         (
             RETURN,
             ChangeOrderStatus(OrderStatus.PAID, OrderStatus.CANCELLING, CancelReason.OPERATOR),
-            OpenRefund(P1, 700, "FOUND", R9),
+            *recorded(700, by_provider=False),
             FOUND_ALERT,
+            ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.OPERATOR),
         ),
     ),
-    "a found refund beyond the capture raises an alert": (
-        state_of(PAID, replace(SETTLING, refund_reserved_minor=TOTAL), refund(RefundStatus.INTENT)),
-        RefundFound(R9, P1, TOTAL, "KRW"),
-        (RaiseAlert("ghost_refund", f"refund:{R9}", "the provider refunded 1000 KRW"),),
+    "a refund of the provider beyond the capture raises an alert": (
+        state_of(REFUNDED, ALL_RESERVED, refund(RefundStatus.SUCCEEDED)),
+        provider_refund(1),
+        (RaiseAlert("ghost_refund", "re_1", "the provider refunded 1 KRW"),),
     ),
-    "a found refund in another currency raises an alert": (
+    "a refund of the provider in another currency raises an alert": (
         state_of(PAID, SETTLING),
-        RefundFound(R9, P1, 300, "USD"),
-        (RaiseAlert("ghost_refund", f"refund:{R9}", "the provider refunded 300 USD"),),
+        provider_refund(300, "USD"),
+        (RaiseAlert("ghost_refund", "re_1", "the provider refunded 300 USD"),),
     ),
-    "a found refund that is known changes nothing": (
+    "a refund of the provider before the capture raises an alert": (
+        state_of(PENDING, UNKNOWN),
+        provider_refund(300),
+        (RaiseAlert("ghost_refund", "re_1", "the provider refunded 300 KRW"),),
+    ),
+    "a lost refund that is known changes nothing": (
         state_of(PAID, replace(SETTLING, refund_reserved_minor=TOTAL), refund(RefundStatus.INTENT)),
-        RefundFound(R1, P1, TOTAL, "KRW"),
+        lost_refund(TOTAL, refund_id=R1),
         NOTHING,
     ),
+    # ------------------------------------------------------------ refunds made by the provider
+    "a partial refund of the provider is booked beside the shop's": (
+        state_of(
+            PAID, replace(SETTLING, refund_reserved_minor=700), refund(RefundStatus.INTENT, 700)
+        ),
+        provider_refund(300),
+        (*recorded(300, by_provider=True), provider_alert(300)),
+    ),
+    "a full refund of the provider closes the order as refunded": (
+        state_of(PAID, SETTLING),
+        provider_refund(TOTAL),
+        (
+            *recorded(TOTAL, by_provider=True),
+            provider_alert(TOTAL),
+            ChangeOrderStatus(OrderStatus.PAID, OrderStatus.REFUNDED),
+        ),
+    ),
+    "a provider refund that was reversed and is reported again changes nothing": (
+        state_of(PAID, SETTLING, replace(refund(RefundStatus.REVERSED), refund_id=R9)),
+        provider_refund(TOTAL),
+        NOTHING,
+    ),
+    "a refund of the provider closes the open refund that no longer fits and returns the rest": (
+        state_of(CANCELLING, ALL_RESERVED, refund(RefundStatus.UNKNOWN)),
+        provider_refund(300),
+        (
+            refund_change(RefundStatus.UNKNOWN, RefundStatus.REJECTED),
+            RaiseAlert("refund_rejected", R1, SUPERSEDED),
+            *recorded(300, by_provider=True),
+            provider_alert(300),
+            OpenRefund(P1, 700, "REST"),
+        ),
+    ),
+    "a full refund of the provider cancels a cancelling order": (
+        state_of(CANCELLING, ALL_RESERVED, refund(RefundStatus.INTENT)),
+        provider_refund(TOTAL),
+        (
+            refund_change(RefundStatus.INTENT, RefundStatus.REJECTED),
+            RaiseAlert("refund_rejected", R1, SUPERSEDED),
+            *recorded(TOTAL, by_provider=True),
+            provider_alert(TOTAL),
+            ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),
+        ),
+    ),
+    "a refund of the provider after a rejection returns the rest": (
+        state_of(CANCELLING, SETTLING, refund(RefundStatus.REJECTED)),
+        provider_refund(300),
+        (*recorded(300, by_provider=True), provider_alert(300), OpenRefund(P1, 700, "REST")),
+    ),
+    "a refund of the provider closes only as many open refunds as it must, the newest first": (
+        state_of(
+            PAID,
+            ALL_RESERVED,
+            refund(RefundStatus.UNKNOWN, 400),
+            refund(RefundStatus.UNKNOWN, 600, 2),
+        ),
+        provider_refund(500),
+        (
+            ChangeRefundStatus(R2, P1, 600, RefundStatus.UNKNOWN, RefundStatus.REJECTED),
+            RaiseAlert("refund_rejected", R2, SUPERSEDED),
+            *recorded(500, by_provider=True),
+            provider_alert(500),
+        ),
+    ),
+    "cancelling after a partial refund of the provider refunds the rest": (
+        state_of(
+            PAID, replace(SETTLING, refund_reserved_minor=300), refund(RefundStatus.SUCCEEDED, 300)
+        ),
+        CancelRequested(CancelReason.USER),
+        (
+            RETURN,
+            ChangeOrderStatus(OrderStatus.PAID, OrderStatus.CANCELLING, CancelReason.USER),
+            OpenRefund(P1, 700, "USER"),
+        ),
+    ),
+    # ------------------------------------------------------------ disputes
+    "a dispute is opened with its withdrawal and fee": (
+        state_of(PAID, SETTLING),
+        reported(DisputeStatus.OPEN, WITHDRAWN, FEE_CHARGED),
+        (*DISPUTE_OPENED, WITHDRAWAL_POSTED, FEE),
+    ),
+    "an inquiry is opened without a posting": (
+        state_of(PAID, SETTLING),
+        reported(DisputeStatus.OPEN),
+        DISPUTE_OPENED,
+    ),
+    "an older report of a closed dispute changes nothing": (
+        state_of(
+            PAID,
+            SETTLING,
+            dispute(DisputeStatus.WON, withdrawn_minor=TOTAL, reinstated_minor=TOTAL),
+        ),
+        reported(DisputeStatus.OPEN, WITHDRAWN),
+        NOTHING,
+    ),
+    "the first report of a won dispute is posted completely": (
+        state_of(PAID, SETTLING),
+        reported(DisputeStatus.WON, WITHDRAWN, REINSTATED),
+        (
+            *DISPUTE_OPENED,
+            WITHDRAWAL_POSTED,
+            REINSTATEMENT_POSTED,
+            *dispute_closed(DisputeStatus.WON),
+        ),
+    ),
+    "a lost dispute keeps the order paid": (
+        state_of(PAID, SETTLING, dispute(withdrawn_minor=TOTAL)),
+        reported(DisputeStatus.LOST, WITHDRAWN),
+        dispute_closed(DisputeStatus.LOST),
+    ),
+    "a lost dispute returns the money of a cancelling order": (
+        state_of(CANCELLING, SETTLING, dispute(withdrawn_minor=TOTAL)),
+        reported(DisputeStatus.LOST, WITHDRAWN),
+        (
+            *dispute_closed(DisputeStatus.LOST),
+            ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),
+        ),
+    ),
+    "a lost dispute waits for an open refund": (
+        state_of(
+            CANCELLING, ALL_RESERVED, refund(RefundStatus.UNKNOWN), dispute(withdrawn_minor=TOTAL)
+        ),
+        reported(DisputeStatus.LOST, WITHDRAWN),
+        dispute_closed(DisputeStatus.LOST),
+    ),
+    "a won dispute of a cancelling order is refunded when the money is back": (
+        state_of(CANCELLING, SETTLING, dispute(withdrawn_minor=TOTAL)),
+        reported(DisputeStatus.WON, WITHDRAWN, REINSTATED),
+        (
+            REINSTATEMENT_POSTED,
+            *dispute_closed(DisputeStatus.WON),
+            OpenRefund(P1, TOTAL, "REST"),
+        ),
+    ),
+    "a won dispute whose money is not back yet is not refunded": (
+        state_of(CANCELLING, SETTLING, dispute(withdrawn_minor=TOTAL)),
+        reported(DisputeStatus.WON, WITHDRAWN),
+        dispute_closed(DisputeStatus.WON),
+    ),
+    "a dispute with another result raises an alert": (
+        state_of(PAID, SETTLING, dispute(DisputeStatus.LOST, withdrawn_minor=TOTAL)),
+        reported(DisputeStatus.WON, WITHDRAWN),
+        (RaiseAlert("dispute_changed", D1, "the provider reports WON, ours is LOST"),),
+    ),
+    "a dispute with another amount raises an alert": (
+        state_of(PAID, SETTLING, dispute(withdrawn_minor=TOTAL - 1)),
+        reported(DisputeStatus.OPEN, WITHDRAWN),
+        (RaiseAlert("amount_mismatch", D1, "the provider reports 1000 KRW, DISPUTE"),),
+    ),
+    "a dispute about a payment without a capture raises an alert": (
+        state_of(CANCELLED, VOIDED),
+        reported(DisputeStatus.OPEN, WITHDRAWN),
+        (RaiseAlert("ghost_dispute", "dp_1", "the customer disputes a payment that is VOIDED"),),
+    ),
+    "a dispute about an unknown payment changes nothing": (
+        state_of(PENDING),
+        reported(DisputeStatus.OPEN, WITHDRAWN),
+        NOTHING,
+    ),
+    "cancelling a disputed order refunds nothing that the dispute has withdrawn": (
+        state_of(PAID, SETTLING, dispute(withdrawn_minor=TOTAL)),
+        CancelRequested(CancelReason.USER),
+        (
+            RETURN,
+            ChangeOrderStatus(OrderStatus.PAID, OrderStatus.CANCELLING, CancelReason.USER),
+        ),
+    ),
+    "a refund of what a dispute has withdrawn is rejected": (
+        state_of(PAID, SETTLING, dispute(withdrawn_minor=TOTAL - 100)),
+        RefundRequested(101, "x"),
+        (Reject("EXCEEDS_CAPTURE", "the refund is more than what is left of the payment"),),
+    ),
+    "a refund beside a partial dispute is opened": (
+        state_of(PAID, SETTLING, dispute(withdrawn_minor=TOTAL - 100)),
+        RefundRequested(100, "x"),
+        (OpenRefund(P1, 100, "x"),),
+    ),
+    # ------------------------------------------------------------ refunds of the shop
     "a partial refund is opened": (
         state_of(PAID, SETTLING),
         RefundRequested(300, "dented"),
@@ -718,14 +964,42 @@ RULES: dict[str, tuple[OrderState, Message, Effects]] = {
         Refunded(R1),
         NOTHING,
     ),
-    "refunded after a rejection raises an alert": (
+    "refunded after a rejection is booked with an alert": (
         state_of(PAID, SETTLING, refund(RefundStatus.REJECTED)),
         Refunded(R1),
         (
-            RaiseAlert(
-                "refund_after_rejection", R1, "the provider executed a refund that it had rejected"
-            ),
+            refund_change(RefundStatus.REJECTED, RefundStatus.SUCCEEDED),
+            PostToLedger(PostingKind.REFUND, R1, TOTAL, "KRW"),
+            REFUND_AFTER_REJECTION,
+            ChangeOrderStatus(OrderStatus.PAID, OrderStatus.REFUNDED),
         ),
+    ),
+    "refunded after a rejection closes the refund that replaced it": (
+        state_of(
+            CANCELLING,
+            ALL_RESERVED,
+            refund(RefundStatus.REJECTED),
+            refund(RefundStatus.INTENT, number=2),
+        ),
+        Refunded(R1),
+        (
+            ChangeRefundStatus(R2, P1, TOTAL, RefundStatus.INTENT, RefundStatus.REJECTED),
+            RaiseAlert("refund_rejected", R2, SUPERSEDED),
+            refund_change(RefundStatus.REJECTED, RefundStatus.SUCCEEDED),
+            PostToLedger(PostingKind.REFUND, R1, TOTAL, "KRW"),
+            REFUND_AFTER_REJECTION,
+            ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, CancelReason.USER),
+        ),
+    ),
+    "refunded after a rejection beyond the capture raises an alert": (
+        state_of(
+            REFUNDED,
+            ALL_RESERVED,
+            refund(RefundStatus.REJECTED),
+            refund(RefundStatus.SUCCEEDED, number=2),
+        ),
+        Refunded(R1),
+        (REFUND_AFTER_REJECTION,),
     ),
     "rejected frees the amount and raises an alert": (
         state_of(CANCELLING, ALL_RESERVED, refund(RefundStatus.INTENT)),

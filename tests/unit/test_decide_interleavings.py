@@ -2,7 +2,8 @@
 
 One order, one line, full refunds; events lost, repeated and late; crashes between any two steps; up
 to two charge and two refund requests in flight per attempt; cancellation and expiry at any time; as
-many attempts to pay as the shop allows.
+many attempts to pay as the shop allows.  In a search of its own the provider also acts without a
+request: it refunds, and a customer disputes the charge and wins or loses.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from shop.primitives.statuses import (
     OPEN_PAYMENT,
     OPEN_REFUND,
     CancelReason,
+    DisputeStatus,
     OrderStatus,
+    PaymentStatus,
     PostingKind,
+    RefundOrigin,
+    RefundStatus,
     ReservationStatus,
 )
 from tests import order_model
@@ -35,8 +40,14 @@ pytestmark = pytest.mark.no_cover
 ATTEMPTS = decide.ATTEMPTS_MAX
 ATTEMPTS_WITH_MUTANT = 2
 IN_FLIGHT = 2
+# a rejected refund may be requested again
+REFUNDS_REQUESTED_MAX = 2
 REQUESTS = ("cancel", "pay again", "replace", "request refund")
 UNKNOWN_KEY, CAPTURED, DECLINED, VOIDED, REFUNDED, REFUNDED_TWICE = "-KDTFG"
+REFUNDED_BY_PROVIDER = "P"
+ENVIRONMENT = ("refund without a request", "dispute")
+NO_DISPUTE = ""
+WITHHELD = (DisputeStatus.OPEN, DisputeStatus.LOST)
 
 Decide = Callable[[OrderState, Message], Effects]
 
@@ -52,6 +63,7 @@ class Rules:
     declines_on_timeout: bool = False
     new_attempt_after_timeout: bool = False
     new_refund_keys: bool = False
+    provider_acts: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class Attempt:
     """The provider's record of an attempt's charge, and the requests in flight."""
 
     charge: str = UNKNOWN_KEY
+    dispute: str = NO_DISPUTE
     charges: int = 0
     voids: int = 0
     refunds: int = 0
@@ -88,6 +101,8 @@ def steps(state: State, rules: Rules) -> Iterator[Step]:
         yield from _charge_steps(state, payment)
         yield from _void_steps(state, payment, rules)
         yield from _result_steps(state, payment, rules)
+        if rules.provider_acts:
+            yield from _provider_steps(state, payment, rules)
     for refund in state.model.state.refunds:
         yield from _refund_steps(state, refund, rules)
 
@@ -104,7 +119,8 @@ def _requests(state: State, rules: Rules) -> Iterator[Step]:
         yield "pay again", _apply(state, messages.PayAgainRequested("CARD"), rules)
     yield "cancel", _apply(state, messages.CancelRequested(CancelReason.USER), rules)
     refund = messages.RefundRequested(order_state.order.total_minor, "support", restock=True)
-    yield "request refund", _apply(state, refund, rules)
+    if len(order_state.refunds) < REFUNDS_REQUESTED_MAX:
+        yield "request refund", _apply(state, refund, rules)
     yield "finish", _apply(state, messages.FinishDue(), rules)
     yield "replace", _apply(state, messages.OrderReplaced(), rules)
     for hard in (False, True):
@@ -156,7 +172,8 @@ def _result_steps(state: State, payment: Payment, rules: Rules) -> Iterator[Step
     number = payment.attempt
     is_open = payment.status in OPEN_PAYMENT
     charge = state.at(number).charge
-    if charge in (CAPTURED, REFUNDED) and (is_open or rules.reconciles):
+    is_captured = charge in (CAPTURED, REFUNDED, REFUNDED_BY_PROVIDER)
+    if is_captured and (is_open or rules.reconciles):
         captured = messages.Captured(payment.payment_id, payment.amount_minor, payment.currency)
         yield f"captured {number}", _apply(state, captured, rules)
     if charge == DECLINED:
@@ -187,12 +204,18 @@ def _refund_steps(state: State, refund: Refund, rules: Rules) -> Iterator[Step]:
     if attempt.refunds:
         arrived = state.with_attempt(number, refunds=attempt.refunds - 1)
         yield f"lose refund {number}", arrived
-        if attempt.charge == CAPTURED:
+        is_free = attempt.charge == CAPTURED and attempt.dispute not in WITHHELD
+        if is_free and refund.status != RefundStatus.REJECTED:
             yield f"provider refunds {number}", arrived.with_attempt(number, charge=REFUNDED)
         if attempt.charge == REFUNDED and rules.new_refund_keys:
             yield f"provider refunds {number}", arrived.with_attempt(number, charge=REFUNDED_TWICE)
-    if attempt.charge == REFUNDED:
+    if refund.refund_id == order_model.provider_refund_id(number):
+        return
+    if attempt.charge == REFUNDED and refund.status != RefundStatus.REJECTED:
         yield f"refunded {number}", _apply(state, messages.Refunded(refund.refund_id), rules)
+    is_taken = attempt.charge == CAPTURED and attempt.dispute in WITHHELD
+    if attempt.charge == REFUNDED_BY_PROVIDER or is_taken:
+        yield f"rejected {number}", _apply(state, messages.RefundRejected(refund.refund_id), rules)
     if refund.status in OPEN_REFUND:
         yield (
             f"unknown refund {number}",
@@ -200,12 +223,63 @@ def _refund_steps(state: State, refund: Refund, rules: Rules) -> Iterator[Step]:
         )
 
 
+def _provider_steps(state: State, payment: Payment, rules: Rules) -> Iterator[Step]:
+    """What the provider does without a request, and its reports, in any order and repeatedly."""
+    number = payment.attempt
+    attempt = state.at(number)
+    is_free = attempt.charge == CAPTURED and attempt.dispute not in WITHHELD
+    if is_free:
+        refunded = state.with_attempt(number, charge=REFUNDED_BY_PROVIDER)
+        yield f"refund without a request {number}", refunded
+    if attempt.charge in (CAPTURED, REFUNDED) and attempt.dispute == NO_DISPUTE:
+        yield f"dispute {number}", state.with_attempt(number, dispute=DisputeStatus.OPEN)
+    if attempt.dispute == DisputeStatus.OPEN:
+        yield f"won {number}", state.with_attempt(number, dispute=DisputeStatus.WON)
+        yield f"lost {number}", state.with_attempt(number, dispute=DisputeStatus.LOST)
+    if payment.status != PaymentStatus.CAPTURED:
+        return  # reports about it are early: they are repeated once it is captured
+    if attempt.charge == REFUNDED_BY_PROVIDER:
+        yield f"found {number}", _apply(state, found(payment), rules)
+    if attempt.dispute != NO_DISPUTE:
+        for message in reports(payment, DisputeStatus(attempt.dispute)):
+            yield f"reported {message.status} {number}", _apply(state, message, rules)
+
+
+def found(payment: Payment) -> messages.RefundFound:
+    """The report about a refund that the provider made by itself."""
+    refund_id = order_model.provider_refund_id(payment.attempt)
+    amount = (payment.amount_minor, payment.currency)
+    return messages.RefundFound(
+        refund_id, payment.payment_id, *amount, f"re_{payment.attempt}", RefundOrigin.PROVIDER
+    )
+
+
+def reports(payment: Payment, status: DisputeStatus) -> Iterator[messages.DisputeReported]:
+    """The present report about a dispute, and the one with which it began."""
+    amount = (payment.amount_minor, payment.currency)
+    withdrawn = messages.DisputeMovement(PostingKind.DISPUTE, *amount)
+    reinstated = messages.DisputeMovement(PostingKind.DISPUTE_REVERSAL, *amount)
+    first = messages.DisputeReported(
+        order_model.dispute_id(payment.attempt),
+        payment.payment_id,
+        f"dp_{payment.attempt}",
+        DisputeStatus.OPEN,
+        *amount,
+        (withdrawn,),
+    )
+    yield first
+    if status != DisputeStatus.OPEN:
+        is_won = status == DisputeStatus.WON
+        movements = (withdrawn, reinstated) if is_won else (withdrawn,)
+        yield replace(first, status=status, movements=movements)
+
+
 def timer_steps(state: State, rules: Rules) -> Iterator[Step]:
     """The steps of the timers alone: nothing is lost and nothing is requested."""
     order_state = state.model.state
     for name, after in steps(state, rules):
         verb, _, number = name.rpartition(" ")
-        if name in REQUESTS or verb.startswith(("lose", "unknown")):
+        if name in REQUESTS or verb in ENVIRONMENT or verb.startswith(("lose ", "unknown")):
             continue
         if name == "charge" and not order_state.order.charge_requested:
             continue
@@ -291,7 +365,11 @@ def _never_final(
         if not following:
             final.append(state)
             held = sum(attempt.charge == CAPTURED for attempt in state.attempts)
-            if faults := order_model.faults_when_final(state.model, held):
+            held -= sum(attempt.dispute in WITHHELD for attempt in state.attempts)
+            faults = order_model.faults_when_final(state.model, held)
+            if rules.provider_acts and not _is_closed(state):
+                faults.append("waits for an operator, though the provider has settled everything")
+            if faults:
                 return state, [f"final: {fault}" for fault in faults]
     reaches_final, queue = set(final), deque(final)
     while queue:
@@ -301,6 +379,10 @@ def _never_final(
                 queue.append(state)
     lost = next((state for state in predecessors if state not in reaches_final), None)
     return lost, ["the timers never reach a final state"]
+
+
+def _is_closed(state: State) -> bool:
+    return state.model.state.order.status in order_model.FINAL
 
 
 def _path_to(predecessors: dict[State, Step | None], state: State) -> tuple[str, ...]:
@@ -321,6 +403,13 @@ def test_no_interleaving_violates_a_rule_and_timers_always_reach_a_final_state()
 
     assert (found.path, found.faults) == ((), ())
     assert found.states > 4_000 and found.steps > 50_000, "the model explores too little"
+
+
+def test_what_the_provider_does_without_a_request_violates_no_rule_in_any_order() -> None:
+    found = explore(Rules(provider_acts=True, treats_404_as_final=True), attempts=1)
+
+    assert (found.path, found.faults) == ((), ())
+    assert found.states > 1_000, "the model explores too little"
 
 
 @pytest.mark.parametrize("ignored", ["charge after 404", "timeout taken as decline"])
@@ -400,6 +489,31 @@ def keeps_the_cart_of_a_declined_order(order_state: OrderState, message: Message
     return tuple(e for e in decided if not isinstance(e, effects.ReturnCart))
 
 
+def ignores_refunds_without_a_request(order_state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.RefundFound):
+        return ()
+    return decide.decide(order_state, message)
+
+
+def refunds_what_a_dispute_has_withdrawn(order_state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.CancelRequested):
+        return decide.decide(replace(order_state, disputes=()), message)
+    return decide.decide(order_state, message)
+
+
+def ignores_reinstatements(order_state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.DisputeReported):
+        message = replace(message, movements=message.movements[:1])
+    return decide.decide(order_state, message)
+
+
+def keeps_what_a_won_dispute_gives_back(order_state: OrderState, message: Message) -> Effects:
+    decided = decide.decide(order_state, message)
+    if isinstance(message, messages.DisputeReported):
+        return tuple(e for e in decided if not isinstance(e, effects.OpenRefund))
+    return decided
+
+
 MUTANTS = {
     "a declined order keeps the cart": Rules(decision=keeps_the_cart_of_a_declined_order),
     "expiry before a requested charge was tried": Rules(
@@ -422,11 +536,22 @@ MUTANTS = {
     "no posting key": Rules(decision=posts_every_message),
     "decline applied by order, not by payment": Rules(decision=declines_the_order_not_the_payment),
     "refund with a fresh key per try": Rules(new_refund_keys=True),
+    "refunds without a request ignored": Rules(
+        decision=ignores_refunds_without_a_request, provider_acts=True
+    ),
+    "refund of what a dispute has withdrawn": Rules(
+        decision=refunds_what_a_dispute_has_withdrawn, provider_acts=True
+    ),
+    "reinstatements ignored": Rules(decision=ignores_reinstatements, provider_acts=True),
+    "money of a won dispute kept": Rules(
+        decision=keeps_what_a_won_dispute_gives_back, provider_acts=True
+    ),
 }
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_each_mutant_violates_a_rule(name: str) -> None:
-    found = explore(MUTANTS[name], ATTEMPTS_WITH_MUTANT)
+    rules = MUTANTS[name]
+    found = explore(rules, 1 if rules.provider_acts else ATTEMPTS_WITH_MUTANT)
 
     assert found.faults, f"{name}: {found.states} states and nothing found"

@@ -35,6 +35,7 @@ from shop.primitives.statuses import (
     CREATED,
     OPEN_REFUND,
     CancelReason,
+    DisputeStatus,
     OrderStatus,
     PaymentStatus,
     PostingKind,
@@ -115,6 +116,12 @@ def status_change_of(effect: Effect) -> tuple[str, str, str] | None:
             return "payment", CREATED, PaymentStatus.INTENT
         case effects.OpenRefund():
             return "refund", CREATED, RefundStatus.INTENT
+        case effects.RecordRefund():
+            return "refund", CREATED, RefundStatus.SUCCEEDED
+        case effects.OpenDispute():
+            return "dispute", CREATED, DisputeStatus.OPEN
+        case effects.ChangeDisputeStatus():
+            return "dispute", effect.from_status, effect.to_status
         case _:
             return None
 

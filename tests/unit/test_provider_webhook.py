@@ -52,58 +52,143 @@ def error_status(headers: dict[str, str], body: bytes, secret: str = SECRET) -> 
 def test_simulator_capture_is_read() -> None:
     headers, body = signed(simulator_event())
     assert verify(headers, body, SECRET, NOW) == WebhookNotice(
-        "evt_1", "captured", "shop:1", 10_000, "KRW", "ch_1", is_refund=False
+        "evt_1", "captured", "shop:1", 10_000, "KRW", "ch_1"
     )
 
 
 def test_stripe_capture_gives_the_same_notice() -> None:
     headers, body = signed(stripe_event(), "Stripe-Signature")
     assert verify(headers, body, SECRET, NOW) == WebhookNotice(
-        "evt_1", "captured", "shop:1", 10_000, "KRW", "pi_1", is_refund=False
+        "evt_1", "captured", "shop:1", 10_000, "KRW", "pi_1"
     )
 
 
 @pytest.mark.parametrize(
-    ("event_type", "kind", "is_refund"),
+    ("event_type", "kind"),
     [
-        ("charge.captured", "captured", False),
-        ("charge.declined", "declined", False),
-        ("charge.voided", "voided", False),
-        ("refund.succeeded", "succeeded", True),
-        ("refund.rejected", "rejected", True),
+        ("charge.captured", "captured"),
+        ("charge.declined", "declined"),
+        ("charge.voided", "voided"),
+        ("refund.succeeded", "succeeded"),
+        ("refund.rejected", "rejected"),
+        ("dispute.opened", "dispute"),
+        ("dispute.won", "dispute"),
+        ("dispute.lost", "dispute"),
+        ("payout.paid", "ignored"),
     ],
 )
-def test_simulator_event_type_maps_to_the_notice(
-    event_type: str, kind: str, is_refund: bool
-) -> None:
-    notice = verify(*signed(simulator_event(event_type)), SECRET, NOW)
-    assert (notice.kind, notice.is_refund) == (kind, is_refund)
+def test_simulator_event_type_maps_to_the_notice(event_type: str, kind: str) -> None:
+    event = simulator_event(event_type, charge_key="shop:1", charge_ref="ch_1")
+    event["data"] |= {"status": "open", "transactions": []}
+    assert verify(*signed(event), SECRET, NOW).kind == kind
 
 
 @pytest.mark.parametrize(
-    ("event_type", "status", "kind", "is_refund"),
+    ("event_type", "status", "kind"),
     [
-        ("payment_intent.succeeded", "succeeded", "captured", False),
-        ("payment_intent.payment_failed", "requires_payment_method", "declined", False),
-        ("payment_intent.canceled", "canceled", "voided", False),
-        ("refund.created", "succeeded", "succeeded", True),
-        ("refund.updated", "failed", "rejected", True),
-        ("refund.failed", "failed", "rejected", True),
-        ("refund.updated", "canceled", "rejected", True),
+        ("payment_intent.succeeded", "succeeded", "captured"),
+        ("payment_intent.payment_failed", "requires_payment_method", "declined"),
+        ("payment_intent.canceled", "canceled", "voided"),
+        ("refund.created", "succeeded", "succeeded"),
+        ("refund.updated", "failed", "rejected"),
+        ("refund.failed", "failed", "rejected"),
+        ("refund.updated", "canceled", "rejected"),
+        ("charge.dispute.created", "needs_response", "dispute"),
+        ("charge.dispute.closed", "won", "dispute"),
+        ("charge.dispute.funds_reinstated", "won", "dispute"),
+        ("payout.paid", "paid", "ignored"),
     ],
 )
 def test_stripe_event_type_and_status_map_to_the_notice(
-    event_type: str, status: str, kind: str, is_refund: bool
+    event_type: str, status: str, kind: str
 ) -> None:
-    event = stripe_event(event_type, status=status)
+    event = stripe_event(event_type, status=status, created=STAMP)
+    assert verify(*signed(event, "Stripe-Signature"), SECRET, NOW).kind == kind
+
+
+def test_stripe_refund_made_in_the_dashboard_has_its_own_id_as_key() -> None:
+    event = stripe_event(
+        "refund.created", id="re_1", payment_intent="pi_1", metadata={}, created=STAMP
+    )
+
     notice = verify(*signed(event, "Stripe-Signature"), SECRET, NOW)
-    assert (notice.kind, notice.is_refund) == (kind, is_refund)
+
+    assert (notice.kind, notice.key) == ("succeeded", "re_1")
+    assert notice.entry is not None
+    assert (notice.entry.charge_key, notice.entry.charge_ref) == ("", "pi_1")
+
+
+def stripe_dispute(status: str, *balance: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    fields = {
+        "id": "dp_1", "amount": 10_000, "currency": "krw", "charge": "ch_1",
+        "payment_intent": "pi_1", "status": status, "created": STAMP,
+        "balance_transactions": list(balance),
+    }  # fmt: skip
+    return {
+        "id": "evt_1", "type": "charge.dispute.updated", "data": {"object": {**fields, **changes}}
+    }  # fmt: skip
+
+
+WITHDRAWN = {"amount": -10_000, "fee": 20_000, "currency": "krw", "created": STAMP + 1}
+REINSTATED = {"amount": 10_000, "fee": -20_000, "currency": "krw", "created": STAMP + 2}
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "moved"),
+    [
+        (stripe_dispute("warning_needs_response"), "OPEN", []),
+        (stripe_dispute("warning_closed"), "WON", []),
+        (
+            stripe_dispute("needs_response", WITHDRAWN),
+            "OPEN",
+            [("DISPUTE", 10_000, "KRW"), ("DISPUTE_FEE", 20_000, "KRW")],
+        ),
+        (
+            stripe_dispute("lost", {**WITHDRAWN, "fee": 0}),
+            "LOST",
+            [("DISPUTE", 10_000, "KRW")],
+        ),
+        (
+            stripe_dispute("won", WITHDRAWN, REINSTATED),
+            "WON",
+            [
+                ("DISPUTE", 10_000, "KRW"),
+                ("DISPUTE_FEE", 20_000, "KRW"),
+                ("DISPUTE_REVERSAL", 10_000, "KRW"),
+                ("DISPUTE_FEE_REVERSAL", 20_000, "KRW"),
+            ],
+        ),
+        (
+            # the account's balance is in another currency than the charge
+            stripe_dispute("lost", {**WITHDRAWN, "amount": -700, "fee": 1_500, "currency": "usd"}),
+            "LOST",
+            [("DISPUTE", 10_000, "KRW"), ("DISPUTE_FEE", 1_500, "USD")],
+        ),
+    ],
+)
+def test_stripe_dispute_has_the_money_that_it_moved(
+    event: dict[str, Any], status: str, moved: list[tuple[str, int, str]]
+) -> None:
+    notice = verify(*signed(event, "Stripe-Signature"), SECRET, NOW)
+
+    assert notice.entry is not None and notice.entry.dispute is not None
+    assert (notice.key, notice.entry.charge_ref, notice.entry.dispute.status) == (
+        "dp_1", "pi_1", status
+    )  # fmt: skip
+    assert [
+        (each.kind, each.amount_minor, each.currency) for each in notice.entry.dispute.transactions
+    ] == moved
+
+
+def test_stripe_dispute_in_a_currency_that_the_shop_cannot_have_is_ignored() -> None:
+    event = stripe_dispute("lost", WITHDRAWN, currency="mga")
+    assert verify(*signed(event, "Stripe-Signature"), SECRET, NOW).kind == "ignored"
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        stripe_event("charge.dispute.created"),
+        stripe_event("payout.paid"),
         stripe_event("refund.created", status="pending"),
         stripe_event(metadata={}),
         stripe_event(metadata=None),
@@ -111,11 +196,28 @@ def test_stripe_event_type_and_status_map_to_the_notice(
 )
 def test_authentic_event_that_is_not_relevant_is_ignored(event: dict[str, Any]) -> None:
     notice = verify(*signed(event, "Stripe-Signature"), SECRET, NOW)
-    assert notice == WebhookNotice("evt_1", "ignored", "", 0, "", "", is_refund=False)
+    assert notice == WebhookNotice("evt_1", "ignored", "", 0, "", "")
 
 
 def test_unknown_simulator_event_type_is_ignored() -> None:
-    assert verify(*signed(simulator_event("charge.disputed")), SECRET, NOW).kind == "ignored"
+    assert verify(*signed(simulator_event("charge.updated")), SECRET, NOW).kind == "ignored"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "closed"},
+        {"transactions": None},
+        {"transactions": [{"kind": "withdrawn", "amount_minor": 0, "currency": "KRW", "at": 1}]},
+        {"transactions": [{"kind": "other", "amount_minor": 1, "currency": "KRW", "at": 1}]},
+        {"charge_ref": None},
+        {"amount_minor": 0},
+    ],
+)
+def test_invalid_simulator_dispute_is_400(change: dict[str, Any]) -> None:
+    event = simulator_event("dispute.opened", charge_key="shop:1", charge_ref="ch_1")
+    event["data"] |= {"status": "open", "transactions": []} | change
+    assert error_status(*signed(event)) == 400
 
 
 def test_stripe_amounts_become_minor_units() -> None:

@@ -39,8 +39,10 @@ def no_transaction() -> AbstractContextManager[Transaction]:
     raise AssertionError("a refund opens no transaction")
 
 
-def execute(provider: ExpiredKeysProvider, *, is_repeated: bool) -> RefundOutcome:
-    pending = PendingRefund(REFUND_ID, REFUND_ID, CALL, is_repeated)
+def execute(
+    provider: ExpiredKeysProvider, *, is_repeated: bool, is_covered: bool = True
+) -> RefundOutcome:
+    pending = PendingRefund(REFUND_ID, REFUND_ID, CALL, is_repeated, is_covered)
     # the double has the two methods that a refund calls
     return refund.execute(cast("Provider", provider), pending, no_transaction)
 
@@ -66,6 +68,21 @@ def test_repeated_try_is_not_sent_when_the_lookup_is_unclear_or_finds_it(
     provider = ExpiredKeysProvider(known)
 
     assert execute(provider, is_repeated=True) == known
+    assert provider.calls == [f"find {CALL.key}"]
+
+
+def test_refund_of_what_a_dispute_has_withdrawn_is_not_sent() -> None:
+    provider = ExpiredKeysProvider(RefundOutcome("missing"))
+
+    outcome = execute(provider, is_repeated=False, is_covered=False)
+
+    assert (outcome.kind, provider.calls) == ("rejected", [f"find {CALL.key}"])
+
+
+def test_refund_executed_before_a_dispute_is_found() -> None:
+    provider = ExpiredKeysProvider(SUCCEEDED)
+
+    assert execute(provider, is_repeated=False, is_covered=False) == SUCCEEDED
     assert provider.calls == [f"find {CALL.key}"]
 
 

@@ -18,6 +18,8 @@ State = Literal["holds", "broken", "skipped"]
 # (key, amount in minor units, status), (key, charge key, amount in minor units), (event id, source)
 ChargeRow = tuple[str, int | None, str]
 RefundRow = tuple[str, str, int]
+# (key, charge key, kind of the posting, amount in minor units)
+DisputeRow = tuple[str, str, str, int]
 PoisonRow = tuple[str, str]
 
 ROWS_SHOWN = 5
@@ -36,6 +38,7 @@ class ExternalRecords:
     # (user id, scope, key, status code, SHA-256 of the body, order id) of each HTTP attempt
     client_ops: tuple[tuple[object, ...], ...] = ()
     poison: tuple[PoisonRow, ...] = ()
+    disputes: tuple[DisputeRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def load_external_records(
     with connection.cursor() as cursor:
         cursor.executemany("insert into psp_charges values (%s, %s, %s)", external.charges)
         cursor.executemany("insert into psp_refunds values (%s, %s, %s)", external.refunds)
+        cursor.executemany("insert into psp_disputes values (%s, %s, %s, %s)", external.disputes)
         cursor.executemany(
             "insert into client_ops (user_id, scope, key, status_code, body_sha256, order_id) "
             "values (%s, %s, %s, %s, %s, %s)",

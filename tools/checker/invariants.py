@@ -31,11 +31,13 @@ create temporary table if not exists psp_charges
   (key text primary key, amount_minor bigint, status text);
 create temporary table if not exists psp_refunds
   (key text primary key, charge_key text, amount_minor bigint);
+create temporary table if not exists psp_disputes
+  (key text, charge_key text, kind text, amount_minor bigint, primary key (key, kind));
 create temporary table if not exists client_ops
   (op bigint generated always as identity primary key, user_id bigint, scope text, key text,
    status_code int, body_sha256 text, order_id uuid);
 create temporary table if not exists injected_poison (event_id text, source text);
-truncate psp_charges, psp_refunds, client_ops, injected_poison;
+truncate psp_charges, psp_refunds, psp_disputes, client_ops, injected_poison;
 """
 
 INVARIANTS = (
@@ -125,8 +127,9 @@ select order_id from shop.payments group by order_id
 having count(*) filter (where status in ('INTENT', 'UNKNOWN')) > 1
   or count(*) filter (where status = 'CAPTURED' and not late) > 1
 union all
-select p.order_id from shop.payments p where p.late and (p.status <> 'CAPTURED' or not exists (
-  select from shop.refunds r where r.payment_id = p.payment_id and r.amount_minor = p.amount_minor))
+select p.order_id from shop.payments p where p.late and (p.status <> 'CAPTURED'
+  or p.amount_minor > (select coalesce(sum(r.amount_minor), 0) from shop.refunds r
+    where r.payment_id = p.payment_id))
 """,
     ),
     Invariant(
@@ -203,7 +206,11 @@ select seq::text from shop.ledger where (kind, debit, credit) not in (
   ('CAPTURE', 'psp_receivable', 'order_escrow'), ('REFUND', 'order_escrow', 'psp_receivable'),
   ('REFUND_REVERSED', 'psp_receivable', 'order_escrow'),
   ('REFUND_BY_OTHER_MEANS', 'order_escrow', 'other_means'),
-  ('WRITE_OFF', 'order_escrow', 'written_off'))
+  ('WRITE_OFF', 'order_escrow', 'written_off'),
+  ('DISPUTE', 'disputed_funds', 'psp_receivable'),
+  ('DISPUTE_REVERSAL', 'psp_receivable', 'disputed_funds'),
+  ('DISPUTE_FEE', 'dispute_fees', 'psp_receivable'),
+  ('DISPUTE_FEE_REVERSAL', 'psp_receivable', 'dispute_fees'))
 union all
 select order_id::text from shop.ledger group by order_id
 having sum(case 'order_escrow' when credit then amount_minor when debit then -amount_minor
@@ -235,6 +242,7 @@ with t as (
   select 'order' as entity, order_id as id, status from shop.orders
   union all select 'payment', payment_id, status from shop.payments
   union all select 'refund', refund_id, status from shop.refunds
+  union all select 'dispute', dispute_id, status from shop.disputes
   union all select 'reservation', reservation_id, status from shop.reservations
 )
 select t.entity_id from t
@@ -288,7 +296,8 @@ where o.idem_key is not null and o.created_at > now() - interval '7 days' and i.
         """
 with line as (
   select sl.day, sl.currency, coalesce(sum(l.amount_minor) filter (where kind = 'CAPTURE'), 0) as c,
-    coalesce(sum(case kind when 'REFUND_REVERSED' then -l.amount_minor else l.amount_minor end)
+    coalesce(sum(case when kind in ('REFUND_REVERSED', 'DISPUTE_REVERSAL', 'DISPUTE_FEE_REVERSAL')
+        then -l.amount_minor else l.amount_minor end)
       filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0) as r, count(*) as n,
     count(*) filter (where kind = 'CAPTURE') as captures
   from shop.settlement_lines sl join shop.ledger l using (seq) group by 1, 2
@@ -378,14 +387,36 @@ select p.product_id from shop.products p left join shop.stock s using (product_i
 where s.product_id is null
 """,
     ),
+    Invariant(
+        "I-25",
+        "what a dispute moved belongs to its order, and nothing is paid back that was not taken",
+        """
+select l.seq::text from shop.ledger l
+left join shop.disputes d on d.dispute_id = l.source_id
+left join shop.payments p using (payment_id)
+where l.kind like 'DISPUTE%' and p.order_id is distinct from l.order_id
+union all
+select d.dispute_id::text from shop.disputes d join shop.payments p using (payment_id)
+left join shop.ledger l on l.order_id = p.order_id and l.source_id = d.dispute_id
+group by d.dispute_id, d.currency, p.payment_id, p.status, p.currency
+having p.status <> 'CAPTURED' or d.currency <> p.currency
+  or coalesce(sum(l.amount_minor) filter (where l.kind = 'DISPUTE'), 0)
+    < coalesce(sum(l.amount_minor) filter (where l.kind = 'DISPUTE_REVERSAL'), 0)
+  or coalesce(sum(l.amount_minor) filter (where l.kind = 'DISPUTE_FEE'), 0)
+    < coalesce(sum(l.amount_minor) filter (where l.kind = 'DISPUTE_FEE_REVERSAL'), 0)
+""",
+    ),
     # ------------------------------------------------------------ only when no work is pending
     # What a failed refund left to return stays for an operator, who refunds it again, by other
     # means, or writes it off.
     Invariant(
         "Q-01",
-        "every order is PAID, REFUNDED or CANCELLED, except while an operator has to return money",
+        "every order is PAID, REFUNDED or CANCELLED, except while an operator or an open dispute "
+        "decides about its money",
         """
 select o.order_id from shop.orders o where o.status not in ('PAID', 'REFUNDED', 'CANCELLED')
+  and not exists (select from shop.payments p join shop.disputes d using (payment_id)
+    where p.order_id = o.order_id and d.status = 'OPEN')
   and not exists (select from shop.payments p join shop.refunds r using (payment_id)
     where p.order_id = o.order_id and p.refund_reserved_minor < p.amount_minor
       and r.status in ('REJECTED', 'REVERSED'))
@@ -413,14 +444,23 @@ select product_id::text from shop.stock where reserved <> 0
         "Q-04",
         "a cancelled or refunded order keeps no money, except what an operator has to return",
         """
+with lost as (
+  select p.order_id, sum(case l.kind when 'DISPUTE' then l.amount_minor else -l.amount_minor end)
+    as minor
+  from shop.disputes d join shop.payments p using (payment_id)
+  join shop.ledger l on l.order_id = p.order_id and l.source_id = d.dispute_id
+  where d.status = 'LOST' and l.kind in ('DISPUTE', 'DISPUTE_REVERSAL')
+  group by p.order_id
+)
 select o.order_id from shop.orders o left join shop.ledger l using (order_id)
+left join lost using (order_id)
 where o.status in ('CANCELLED', 'REFUNDED')
   and not exists (select from shop.payments p join shop.refunds r using (payment_id)
     where p.order_id = o.order_id and p.refund_reserved_minor < p.amount_minor
       and r.status in ('REJECTED', 'REVERSED'))
-group by o.order_id
+group by o.order_id, lost.minor
 having coalesce(sum(case 'order_escrow' when l.credit then l.amount_minor
-  when l.debit then -l.amount_minor else 0 end), 0) <> 0
+  when l.debit then -l.amount_minor else 0 end), 0) > coalesce(lost.minor, 0)
 """,
     ),
     Invariant(
@@ -445,7 +485,7 @@ having sum(case 'order_escrow' when l.credit then l.amount_minor when l.debit th
     ),
     Invariant(
         "Q-06",
-        "the provider has the same charges and refunds",
+        "the provider has the same charges, refunds and movements of disputes",
         """
 select coalesce(p.provider_key, c.key) from shop.payments p
 full join psp_charges c on c.key = p.provider_key
@@ -464,6 +504,15 @@ where ((coalesce(r.status, '') = 'SUCCEEDED') <> (c.key is not null)
     or (c.key is not null and c.amount_minor <> r.amount_minor))
   and not (r.refund_id is null
     and exists (select from shop.ghosts g where g.provider_key = c.charge_key))
+union all
+select coalesce(o.provider_ref, m.key) from (
+  select d.provider_ref, l.kind, l.amount_minor from shop.disputes d
+  join shop.payments p using (payment_id)
+  join shop.ledger l on l.order_id = p.order_id and l.source_id = d.dispute_id) o
+full join psp_disputes m on m.key = o.provider_ref and m.kind = o.kind
+where o.amount_minor is distinct from m.amount_minor
+  and not (o.provider_ref is null
+    and exists (select from shop.ghosts g where g.provider_key = m.charge_key))
 """,
     ),
     Invariant(

@@ -12,8 +12,10 @@ import httpx
 
 from shop.adapters.payment_provider.factory import open_provider
 from shop.adapters.payment_provider.protocol import ProviderTransaction
+from shop.adapters.payment_provider.simulator_objects import read_transaction
 from shop.primitives.errors import Unavailable
-from tools.checker.evaluate import ChargeRow, ExternalRecords, RefundRow
+from shop.unmatched_charges import is_key_of_shop
+from tools.checker.evaluate import ChargeRow, DisputeRow, ExternalRecords, RefundRow
 
 TIMEOUT_SECONDS = 30.0
 PAGE_SIZE = 500
@@ -65,10 +67,12 @@ def external_records(access: ProviderAccess) -> ExternalRecords:
     The payment simulator also lists charges without a capture, other providers do not.
     """
     if access.kind == "sandbox":
-        return ExternalRecords(*_simulator_records(access))
+        return _simulator_records(access)
     charges: dict[str, ChargeRow] = {}
     refunds: list[RefundRow] = []
     for entry in list_transactions(access):
+        if not is_key_of_shop(entry.charge_key) or entry.kind == "dispute":
+            continue
         if entry.kind == "refund":
             refunds.append((entry.key, entry.charge_key, entry.amount_minor))
             continue
@@ -77,9 +81,7 @@ def external_records(access: ProviderAccess) -> ExternalRecords:
     return ExternalRecords(tuple(charges.values()), number_repeated_refunds(refunds))
 
 
-def _simulator_records(
-    access: ProviderAccess,
-) -> tuple[tuple[ChargeRow, ...], tuple[RefundRow, ...]]:
+def _simulator_records(access: ProviderAccess) -> ExternalRecords:
     headers = {"Authorization": f"Bearer {access.api_key}"}
     try:
         response = httpx.get(
@@ -87,7 +89,9 @@ def _simulator_records(
         )
         response.raise_for_status()
         document = response.json()
-        return provider_records(document["intents"], document["refunds"])
+        charges, refunds = provider_records(document["intents"], document["refunds"])
+        disputes = dispute_records(document["disputes"])
+        return ExternalRecords(charges, refunds, disputes=disputes)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
         raise Unavailable(f"cannot read the payment provider's transactions: {error}") from error
 
@@ -99,10 +103,13 @@ def provider_records(
     """The payment simulator's records as rows of ``psp_charges`` and ``psp_refunds``.
 
     A key may have several intents after the simulator discarded it.  A capture has precedence.  A
-    second capture gets a new key without a payment row, so that the invariants report it.
+    second capture gets a new key without a payment row, so that the invariants report it.  Those of
+    other shops on the same account are left out.
     """
     charges: dict[str, ChargeRow] = {}
     for intent in intents:
+        if not is_key_of_shop(intent["key"]):
+            continue
         key, status = intent["key"], intent["status"].upper()
         is_captured = charges.get(key, ("", 0, ""))[2] == "CAPTURED"
         if is_captured and status == "CAPTURED":
@@ -112,9 +119,25 @@ def provider_records(
     succeeded = [
         (r["key"], r["charge_key"], r["amount_minor"])
         for r in refunds
-        if r["status"] == "succeeded"
+        if r["status"] == "succeeded" and is_key_of_shop(r["charge_key"])
     ]
     return tuple(charges.values()), number_repeated_refunds(succeeded)
+
+
+# Any: as in ``provider_records``
+def dispute_records(disputes: Iterable[Mapping[str, Any]]) -> tuple[DisputeRow, ...]:
+    """What the payment simulator's disputes moved, as rows of ``psp_disputes``."""
+    rows: list[DisputeRow] = []
+    for dispute in disputes:
+        entry = read_transaction("dispute", dict(dispute))
+        if entry is None or entry.dispute is None:
+            raise ValueError(f"invalid dispute {dispute}")
+        if is_key_of_shop(entry.charge_key):
+            rows += [
+                (entry.key, entry.charge_key, moved.kind, moved.amount_minor)
+                for moved in entry.dispute.transactions
+            ]
+    return tuple(rows)
 
 
 def number_repeated_refunds(refunds: Iterable[RefundRow]) -> tuple[RefundRow, ...]:

@@ -19,12 +19,15 @@ from tools.operations.snapshot import snapshot
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 
-# An operator alert names an order, one of its payments or one of its refunds.
+# An operator alert names an order, or one of its payments, refunds or disputes.
 ORDER_OF: LiteralString = """
 select order_id from shop.payments where payment_id = %(id)s
 union all
 select p.order_id from shop.refunds r join shop.payments p using (payment_id)
 where r.refund_id = %(id)s
+union all
+select p.order_id from shop.disputes d join shop.payments p using (payment_id)
+where d.dispute_id = %(id)s
 """
 ORDER: LiteralString = """
 select order_id, user_id, status, reason, total_minor, currency::text as currency, payment_method,
@@ -42,10 +45,16 @@ from shop.payments where order_id = %(order_id)s order by attempt
 """
 REFUNDS: LiteralString = """
 select r.refund_id, r.payment_id, r.amount_minor, r.currency::text as currency, r.status, r.reason,
-  r.requested_by, r.means, r.reference, r.restock, r.provider_key, r.tries, r.created_at,
+  r.requested_by, r.origin, r.means, r.reference, r.restock, r.provider_key, r.tries, r.created_at,
   r.updated_at
 from shop.refunds r join shop.payments p using (payment_id)
 where p.order_id = %(order_id)s order by r.created_at, r.refund_id
+"""
+DISPUTES: LiteralString = """
+select d.dispute_id, d.payment_id, d.provider_ref, d.amount_minor, d.currency::text as currency,
+  d.status, d.created_at, d.updated_at
+from shop.disputes d join shop.payments p using (payment_id)
+where p.order_id = %(order_id)s order by d.created_at, d.dispute_id
 """
 RESERVATIONS: LiteralString = """
 select reservation_id, product_id, qty, status from shop.reservations
@@ -92,6 +101,8 @@ with names(id) as (
   union all select payment_id::text from shop.payments where order_id = %(order_id)s
   union all select r.refund_id::text from shop.refunds r join shop.payments p using (payment_id)
     where p.order_id = %(order_id)s
+  union all select d.dispute_id::text from shop.disputes d join shop.payments p using (payment_id)
+    where p.order_id = %(order_id)s
   union all select event_id::text from shop.outbox where order_id = %(order_id)s)
 select a.alarm_id, a.kind, a.subject, a.detail, a.raised_at, a.resolved_at from shop.alarms a
 where exists (select from names where position(names.id in a.subject) > 0) order by a.raised_at
@@ -110,6 +121,7 @@ QUERIES: dict[str, LiteralString] = {
     "lines": LINES,
     "payments": PAYMENTS,
     "refunds": REFUNDS,
+    "disputes": DISPUTES,
     "reservations": RESERVATIONS,
     "moves": STOCK_MOVES,
     "transitions": STATUS_HISTORY,
@@ -290,6 +302,8 @@ def _entity_names(order: Row, tables: Tables) -> dict[UUID, str]:
         )
     for row in tables["refunds"]:
         names[row["refund_id"]] = f"refund of {_amount(row['amount_minor'], row)}"
+    for row in tables["disputes"]:
+        names[row["dispute_id"]] = f"dispute about {_amount(row['amount_minor'], row)}"
     for row in tables["reservations"]:
         names[row["reservation_id"]] = f"reservation of {row['qty']} × product {row['product_id']}"
     return names
@@ -311,6 +325,8 @@ def _current_state(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
         yield f"  payment {row['attempt']} {row['status']} {row['payment_id']}, {_provider(row)}"
     for row in tables["refunds"]:
         yield f"  refund {row['status']} {row['refund_id']}, {_means(row)}: {row['reason']}"
+    for row in tables["disputes"]:
+        yield f"  dispute {row['status']} {row['dispute_id']}, {row['provider_ref']}"
     for row in tables["deliveries"]:
         if not row["received_at"]:
             yield f"  {row['consumer']} has not consumed {row['type']} ({row['event_id']})"

@@ -1,8 +1,9 @@
 """``shop reconcile --date``: compares one business day in three sources and lists every difference.
 
-The sources are the provider's transactions, the shop's payments and refunds, and the ledger.  A
-charge or refund is compared if any source dates it to the day; a date that differs between provider
-and ledger is reported as a note, not as a difference.
+The sources are the provider's transactions, the shop's payments, refunds and disputes, and the
+ledger.  A charge, a refund or a movement of a dispute is compared if any source dates it to the
+day; a date that differs between provider and ledger is reported as a note, not as a difference.
+Those of other shops on the same account are left out.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from tools.operations.snapshot import snapshot
 DAY = timedelta(days=1)
 # The sources may date a charge or refund days apart: a charge may be sent again for 20 hours.
 MARGIN = timedelta(days=2)
-COMPLETED = ("CAPTURED", "SUCCEEDED")
+COMPLETED = ("CAPTURED", "SUCCEEDED", "POSTED")
+RECEIVED = ("charge", "dispute_reversal", "dispute_fee_reversal")
 
-# One row for each charge or refund that any source dates to the day.  A key that the provider
-# charged twice is one row with two entries.
+# One row for each charge, refund or movement of a dispute that any source dates to the day.  A key
+# that the provider charged twice is one row with two entries.
 COMPARE: LiteralString = """
 with day as (
   select %(day)s::date::timestamp at time zone %(time_zone)s as begins,
@@ -38,8 +40,12 @@ with day as (
   select kind, key, count(*) as entries, sum(amount_minor)::bigint as amount_minor,
     min(currency) as currency, min(at) as at, max(charge_key) as charge_key
   from unnest(%(kinds)s::text[], %(keys)s::text[], %(charge_keys)s::text[],
-    %(amounts)s::bigint[], %(currencies)s::text[], %(moments)s::timestamptz[])
-    as e(kind, key, charge_key, amount_minor, currency, at)
+    %(charge_refs)s::text[], %(amounts)s::bigint[], %(currencies)s::text[],
+    %(moments)s::timestamptz[])
+    as e(kind, key, charge_key, charge_ref, amount_minor, currency, at)
+  -- not those of other shops on the same account
+  where charge_key like 'shop:%%' or key like 'refund:%%'
+    or exists (select from shop.payments p where p.provider_ref = e.charge_ref)
   group by kind, key
 ), ours as (
   select 'charge' as kind, p.provider_key as key, p.payment_id as id, p.order_id, p.status,
@@ -49,14 +55,20 @@ with day as (
   select 'refund', r.provider_key, r.refund_id, p.order_id, r.status, r.amount_minor,
     r.currency::text, p.provider_key
   from shop.refunds r join shop.payments p using (payment_id) where r.means = 'PROVIDER'
+  union all
+  select lower(l.kind), d.provider_ref, d.dispute_id, p.order_id, 'POSTED', l.amount_minor,
+    l.currency::text, p.provider_key
+  from shop.disputes d join shop.payments p using (payment_id)
+  join shop.ledger l on l.order_id = p.order_id and l.source_id = d.dispute_id
 ), dated as (
   select o.*, t.at from ours o left join lateral (
     select min(t.at) as at from shop.transitions t
     where t.entity_id = o.id and t.to_status in ('CAPTURED', 'SUCCEEDED')) t on true
 ), posted as (
-  select case l.kind when 'CAPTURE' then 'charge' else 'refund' end as kind, l.source_id,
+  select case l.kind when 'CAPTURE' then 'charge' else lower(l.kind) end as kind, l.source_id,
     l.order_id, l.amount_minor, l.currency::text as currency, l.posted_at, l.seq
-  from shop.ledger l where l.kind = 'CAPTURE' or l.kind = 'REFUND' and not exists (
+  from shop.ledger l
+  where l.kind = 'CAPTURE' or l.kind like 'DISPUTE%%' or l.kind = 'REFUND' and not exists (
     select from shop.ledger r where r.kind = 'REFUND_REVERSED' and r.source_id = l.source_id)
 )
 select coalesce(p.kind, o.kind, l.kind) as kind, coalesce(p.key, o.key) as key,
@@ -82,7 +94,8 @@ order by coalesce(p.at, o.at, l.posted_at), 1, 2
 CLOSED: LiteralString = """
 select s.currency::text as currency, s.captures_minor, s.refunds_minor,
   coalesce(sum(l.amount_minor) filter (where l.kind = 'CAPTURE'), 0)::bigint as captured,
-  coalesce(sum(case l.kind when 'REFUND_REVERSED' then -l.amount_minor else l.amount_minor end)
+  coalesce(sum(case when l.kind in ('REFUND_REVERSED', 'DISPUTE_REVERSAL', 'DISPUTE_FEE_REVERSAL')
+      then -l.amount_minor else l.amount_minor end)
     filter (where l.kind not in ('CAPTURE', 'WRITE_OFF')), 0)::bigint as refunded
 from shop.settlements s
 left join shop.ledger l on l.currency = s.currency
@@ -185,14 +198,40 @@ def compare(
 
 
 def _columns(entries: Sequence[ProviderTransaction]) -> dict[str, list[object]]:
+    rows = [row for entry in entries for row in _rows(entry)]
     return {
-        "kinds": [e.kind for e in entries],
-        "keys": [e.key for e in entries],
-        "charge_keys": [e.charge_key for e in entries],
-        "amounts": [e.amount_minor for e in entries],
-        "currencies": [e.currency for e in entries],
-        "moments": [e.at for e in entries],
+        "kinds": [row.kind for row in rows],
+        "keys": [row.key for row in rows],
+        "charge_keys": [row.charge_key for row in rows],
+        "charge_refs": [row.charge_ref for row in rows],
+        "amounts": [row.amount_minor for row in rows],
+        "currencies": [row.currency for row in rows],
+        "moments": [row.at for row in rows],
     }
+
+
+@dataclass(frozen=True)
+class ProviderRow:
+    """One movement of money at the provider."""
+
+    kind: str
+    key: str
+    charge_key: str
+    charge_ref: str
+    amount_minor: int
+    currency: str
+    at: datetime
+
+
+def _rows(entry: ProviderTransaction) -> list[ProviderRow]:
+    """A charge or refund as one row, a dispute as one for each movement."""
+    of = (entry.key, entry.charge_key, entry.charge_ref)
+    if entry.dispute is None:
+        return [ProviderRow(entry.kind, *of, entry.amount_minor, entry.currency, entry.at)]
+    return [
+        ProviderRow(moved.kind.lower(), *of, moved.amount_minor, moved.currency, moved.at)
+        for moved in entry.dispute.transactions
+    ]
 
 
 def _mismatches(row: Movement) -> list[str]:
@@ -226,7 +265,7 @@ def _provider_mismatches(row: Movement) -> list[str]:
         found.append("the provider has another amount")
     if row.provider_currency != row.ours_currency:
         found.append(f"the provider has {row.provider_currency}, ours is {row.ours_currency}")
-    if row.charge_key != row.ours_charge_key:
+    if row.charge_key not in ("", row.ours_charge_key):
         found.append(f"the provider refunded {row.charge_key}")
     return found
 
@@ -274,11 +313,11 @@ def _difference(row: Movement, what: str) -> Difference:
 
 
 def _totals(movements: Iterable[Movement], day: date) -> dict[str, dict[str, int]]:
-    """The day's captures minus refunds by source and currency, by the date in each source."""
+    """The day's balance by source and currency, by the date in each source."""
     provider: Counter[str] = Counter()
     ledger: Counter[str] = Counter()
     for row in movements:
-        sign = 1 if row.kind == "charge" else -1
+        sign = 1 if row.kind in RECEIVED else -1
         if row.provider_day == day and row.provider_currency is not None:
             provider[row.provider_currency] += sign * (row.provider_minor or 0)
         if row.ledger_day == day and row.ledger_currency is not None:

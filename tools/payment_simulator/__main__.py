@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from tools.payment_simulator.dashboard import plan_unrequested
 from tools.payment_simulator.faults import FaultSource, read_fault_settings
 from tools.payment_simulator.records import ProviderRecords
 from tools.payment_simulator.server import SimulatorServer, plan_webhook
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     fault_source = FaultSource(settings)
     records.key_life_seconds = settings.key_life_seconds
     records.plan_webhook = functools.partial(plan_webhook, fault_source)
+    records.plan_unrequested = functools.partial(plan_unrequested, fault_source)
     webhook_sender = WebhookSender(records, options.webhook_url, options.webhook_secret)
     server = SimulatorServer((options.host, options.port), records, fault_source, options.api_key)
     webhook_sender.start()

@@ -30,6 +30,9 @@ class Fault(StrEnum):
     WEBHOOK_DUPLICATED = "webhook_duplicated"
     WEBHOOK_REORDERED = "webhook_reordered"
     TOMBSTONE_IGNORED = "tombstone_ignored"
+    PROVIDER_REFUND = "provider_refund"
+    DISPUTE = "dispute"
+    OTHER_SHOP = "other_shop"
 
 
 CALL_FAULTS = (
@@ -83,6 +86,7 @@ class FaultSettings:
     hang_seconds: float = 30.0
     reorder_seconds: float = 5.0
     key_life_seconds: float = KEY_LIFE_SECONDS_DEFAULT
+    unrequested_seconds: float = 5.0
 
 
 def fault_of_method(payment_method: str) -> Fault | None:
@@ -112,6 +116,7 @@ def read_fault_settings(body: Mapping[str, object]) -> FaultSettings:
         hang_seconds=_seconds(body, "hang_seconds", default.hang_seconds),
         reorder_seconds=_seconds(body, "reorder_seconds", default.reorder_seconds),
         key_life_seconds=_seconds(body, "key_life_seconds", default.key_life_seconds),
+        unrequested_seconds=_seconds(body, "unrequested_seconds", default.unrequested_seconds),
     )
 
 

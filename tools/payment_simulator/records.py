@@ -23,7 +23,12 @@ from tools.payment_simulator.faults import (
     METHOD_REFUND_REJECTED,
     decline_reason,
 )
-from tools.payment_simulator.tables import TABLES
+from tools.payment_simulator.tables import (
+    COPY_OLD_ENTRIES,
+    HAS_OLD_ENTRIES,
+    RENAME_OLD_ENTRIES,
+    TABLES,
+)
 
 Body = dict[str, object]
 Response = tuple[int, Body]
@@ -74,10 +79,10 @@ VOID_CREATED = """
 update intents set status = 'voided', reason = 'cancelled', closed_at = :now
 where key = :key and status = 'created'"""
 INSERT_ENTRY = """
-insert into entries (kind, key, charge_key, amount_minor, currency, provider_ref, at)
-values (:kind, :key, :charge_key, :amount_minor, :currency, :provider_ref, :at)"""
+insert into entries (kind, key, charge_key, charge_ref, amount_minor, currency, provider_ref, at)
+values (:kind, :key, :charge_key, :charge_ref, :amount_minor, :currency, :provider_ref, :at)"""
 ENTRIES = """
-select entry_id, kind, key, charge_key, amount_minor, currency, provider_ref, at
+select entry_id, kind, key, charge_key, charge_ref, amount_minor, currency, provider_ref, at
 from entries"""
 ENTRIES_SINCE = (
     ENTRIES
@@ -103,6 +108,17 @@ order by status = 'succeeded' desc, refund_id desc limit 1"""
 REFUNDED_SUM = """
 select coalesce(sum(amount_minor), 0) from refunds
 where charge_ref = :charge_ref and status = 'succeeded'"""
+DISPUTES = """
+select dispute_id, provider_ref, charge_key, charge_ref, status, amount_minor, currency, fee_minor,
+  opened_at, closed_at
+from disputes"""
+DISPUTE_BY_REF = DISPUTES + " where provider_ref = :provider_ref"
+WITHHELD_SUM = """
+select coalesce(sum(amount_minor), 0) from disputes
+where charge_ref = :charge_ref and status in ('open', 'lost')"""
+INSERT_UNREQUESTED = """
+insert into unrequested (charge_key, action, amount_minor, due_at)
+values (:charge_key, :action, :amount_minor, :due_at)"""
 INSERT_REFUND = """
 insert into refunds (key, charge_key, charge_ref, provider_ref, status, amount_minor, currency,
                      reason, created_at)
@@ -127,6 +143,7 @@ order by due_at limit 1"""
 DELETE_LATE = "delete from late_confirms where late_id = :late_id"
 ALL_INTENTS = INTENTS + " order by intent_id"
 ALL_REFUNDS = REFUNDS + " order by refund_id"
+ALL_DISPUTES = DISPUTES + " order by dispute_id"
 ALL_ENTRIES = ENTRIES + " order by entry_id"
 SETTING = "select value from settings where name = :name"
 STORE_SETTING = "insert or replace into settings (name, value) values (:name, :value)"
@@ -138,6 +155,15 @@ class WebhookPlan:
 
     copies: int = 1
     delay_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Unrequested:
+    """What happens to a captured charge without a request of the shop, after a delay."""
+
+    action: str
+    amount_minor: int
+    delay_seconds: float
 
 
 class IntentFields(TypedDict):
@@ -175,12 +201,21 @@ class ProviderRecords:
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma synchronous = full")
         self._connection.execute("pragma busy_timeout = 5000")
-        self._connection.executescript(TABLES)
+        self._create_tables()
         self._sends_webhooks = sends_webhooks
         self.key_life_seconds = KEY_LIFE_SECONDS_DEFAULT
         self._has_due_work = False
         self.plan_webhook: Callable[[], WebhookPlan] = WebhookPlan
+        self.plan_unrequested: Callable[[int], list[Unrequested]] = lambda _: []
         self.wake: Callable[[], None] = lambda: None
+
+    def _create_tables(self) -> None:
+        has_old_entries = self.one(HAS_OLD_ENTRIES) is not None
+        if has_old_entries:
+            self._connection.execute(RENAME_OLD_ENTRIES)
+        self._connection.executescript(TABLES)
+        if has_old_entries:
+            self._connection.executescript(COPY_OLD_ENTRIES)
 
     def close(self) -> None:
         """Waits for a running transaction, then closes the file."""
@@ -192,63 +227,63 @@ class ProviderRecords:
 
         A key that was cancelled returns its voided intent, the tombstone.
         """
-        with self._transaction() as now:
+        with self.transaction() as now:
             stored = self._find_response("intent", fields, now)
-            tombstone = self._one(INTENT_VOIDED, key=fields["key"])
+            tombstone = self.one(INTENT_VOIDED, key=fields["key"])
             if stored is not None and (stored[0] == 422 or tombstone is None):
                 return stored
             if tombstone is not None:
                 return 200, intent_body(tombstone)
-            self._run(INSERT_INTENT, **fields, provider_ref=f"ch_{token_hex(12)}", now=now)
-            body = intent_body(self._found(INTENT_NEWEST, key=fields["key"]))
+            self.run(INSERT_INTENT, **fields, provider_ref=f"ch_{token_hex(12)}", now=now)
+            body = intent_body(self.found(INTENT_NEWEST, key=fields["key"]))
             self._store_response("intent", fields, body, now)
             return 200, body
 
     def newest_intent(self, key: str) -> sqlite3.Row | None:
         """The newest intent with the key, or None."""
         with self._lock:
-            return self._one(INTENT_NEWEST, key=key)
+            return self.one(INTENT_NEWEST, key=key)
 
     def is_first_try(self, intent_id: int) -> bool:
         """Counts a confirmation, across restarts; True for the intent's first."""
-        with self._transaction():
-            self._run(COUNT_TRY, intent_id=intent_id)
-            tries: int = self._found(INTENT_BY_ID, intent_id=intent_id)["tries"]
+        with self.transaction():
+            self.run(COUNT_TRY, intent_id=intent_id)
+            tries: int = self.found(INTENT_BY_ID, intent_id=intent_id)["tries"]
             return tries == 1
 
     def confirm(self, key: str) -> Response:
         """Captures once and returns the intent; 404 for an unknown key."""
-        with self._transaction() as now:
-            intent = self._one(INTENT_NEWEST, key=key)
+        with self.transaction() as now:
+            intent = self.one(INTENT_NEWEST, key=key)
             if intent is None:
                 return 404, {"error": "no such intent"}
             return 200, intent_body(self._execute(intent, now, also_from="created"))
 
     def cancel(self, key: str) -> Response:
         """Voids the key's open intent, or returns it as it is; unknown keys get a tombstone."""
-        with self._transaction() as now:
-            voided = self._run(VOID_CREATED, key=key, now=now)
-            intent = self._one(INTENT_BY_KEY, key=key)
+        with self.transaction() as now:
+            voided = self.run(VOID_CREATED, key=key, now=now)
+            intent = self.one(INTENT_BY_KEY, key=key)
             if intent is None:
-                self._run(INSERT_TOMBSTONE, key=key, provider_ref=f"ch_{token_hex(12)}", now=now)
-                return 200, intent_body(self._found(INTENT_NEWEST, key=key))
+                self.run(INSERT_TOMBSTONE, key=key, provider_ref=f"ch_{token_hex(12)}", now=now)
+                return 200, intent_body(self.found(INTENT_NEWEST, key=key))
             if voided and intent["status"] == "voided":
-                self._add_webhook("charge.voided", intent_body(intent), now)
+                self.add_webhook("charge.voided", intent_body(intent), now)
             return 200, intent_body(intent)
 
     def intent(self, key: str) -> Response:
         """The intent with the key; a captured one takes precedence."""
         with self._lock:
-            intent = self._one(INTENT_BY_KEY, key=key)
+            intent = self.one(INTENT_BY_KEY, key=key)
         return (404, {"error": "no such intent"}) if intent is None else (200, intent_body(intent))
 
     def refund(self, fields: RefundFields) -> Response:
         """Refunds or rejects permanently; the sum of all refunds never exceeds the capture."""
-        with self._transaction() as now:
+        with self.transaction() as now:
             stored = self._find_response("refund", fields, now)
             if stored is not None:
                 return stored
-            charge = self._one(
+            charge = self.one(
                 CAPTURED_BY_KEY_OR_REF,
                 charge_key=fields["charge_key"],
                 provider_ref=fields["provider_ref"],
@@ -256,24 +291,24 @@ class ProviderRecords:
             if charge is None:
                 return 404, {"error": "no such capture"}
             self._write_refund(fields, charge, now)
-            body = refund_body(self._found(REFUND_BY_KEY, key=fields["key"]))
+            body = refund_body(self.found(REFUND_BY_KEY, key=fields["key"]))
             self._store_response("refund", fields, body, now)
-            self._add_webhook(f"refund.{body['status']}", body, now)
+            self.add_webhook(f"refund.{body['status']}", body, now)
             return 200, body
 
     def refund_by_key(self, key: str) -> Response:
         """The refund with the key; a successful one takes precedence."""
         with self._lock:
-            refund = self._one(REFUND_BY_KEY, key=key)
+            refund = self.one(REFUND_BY_KEY, key=key)
         return (404, {"error": "no such refund"}) if refund is None else (200, refund_body(refund))
 
     def entries_since(self, since: int, limit: int) -> Response:
-        """Captures and refunds after the cursor, in commit order."""
+        """Captures, refunds and disputes after the cursor, in commit order."""
         with self._lock:
-            rows = self._all(ENTRIES_SINCE, since=since, limit=limit + 1)
-        page = rows[:limit]
-        next_cursor = str(page[-1]["entry_id"] if page else since)
-        entries = [dict(row) for row in page]
+            rows = self.all(ENTRIES_SINCE, since=since, limit=limit + 1)
+            page = rows[:limit]
+            next_cursor = str(page[-1]["entry_id"] if page else since)
+            entries = [self._entry_body(row) for row in page]
         return 200, {
             "entries": entries,
             "next_cursor": next_cursor,
@@ -284,16 +319,17 @@ class ProviderRecords:
         """All records, for the checker (``GET /records``)."""
         with self._lock:
             return 200, {
-                "intents": [dict(row) for row in self._all(ALL_INTENTS)],
-                "refunds": [dict(row) for row in self._all(ALL_REFUNDS)],
-                "entries": [dict(row) for row in self._all(ALL_ENTRIES)],
-                "webhooks": {row[0]: row[1] for row in self._all(WEBHOOK_COUNTS)},
+                "intents": [dict(row) for row in self.all(ALL_INTENTS)],
+                "refunds": [dict(row) for row in self.all(ALL_REFUNDS)],
+                "disputes": [dispute_body(row) for row in self.all(ALL_DISPUTES)],
+                "entries": [dict(row) for row in self.all(ALL_ENTRIES)],
+                "webhooks": {row[0]: row[1] for row in self.all(WEBHOOK_COUNTS)},
             }
 
     def postpone_confirm(self, intent_id: int, due_at: float, *, ignores_tombstone: bool) -> None:
         """Stores a confirmation that is executed later."""
-        with self._transaction():
-            self._run(
+        with self.transaction():
+            self.run(
                 INSERT_LATE,
                 intent_id=intent_id,
                 ignores_tombstone=int(ignores_tombstone),
@@ -304,45 +340,45 @@ class ProviderRecords:
     def confirm_late(self, now: float) -> float | None:
         """Executes the late confirmations that are due; returns the time of the next, or None."""
         while True:
-            with self._transaction():
-                late = self._one(LATE_NEXT)
+            with self.transaction():
+                late = self.one(LATE_NEXT)
                 if late is None or late["due_at"] > now:
                     return None if late is None else late["due_at"]
                 also_from = "voided" if late["ignores_tombstone"] else "created"
-                intent = self._found(INTENT_BY_ID, intent_id=late["intent_id"])
+                intent = self.found(INTENT_BY_ID, intent_id=late["intent_id"])
                 self._execute(intent, time.time(), also_from=also_from)
-                self._run(DELETE_LATE, late_id=late["late_id"])
+                self.run(DELETE_LATE, late_id=late["late_id"])
 
     def pending_webhooks(self) -> list[sqlite3.Row]:
         """The next webhooks to send, by due time."""
         with self._lock:
-            return self._all(WEBHOOKS_DUE)
+            return self.all(WEBHOOKS_DUE)
 
     def close_webhook(self, webhook_id: int, tries: int, status: str) -> None:
         """Records a webhook as ``delivered``, or as ``parked`` when no retries are left."""
-        with self._transaction():
-            self._run(WEBHOOK_DONE, webhook_id=webhook_id, tries=tries, status=status)
+        with self.transaction():
+            self.run(WEBHOOK_DONE, webhook_id=webhook_id, tries=tries, status=status)
 
     def delay_webhook(self, webhook_id: int, tries: int, next_at: float) -> None:
         """Schedules the next try of a webhook."""
-        with self._transaction():
-            self._run(WEBHOOK_LATER, webhook_id=webhook_id, tries=tries, next_at=next_at)
+        with self.transaction():
+            self.run(WEBHOOK_LATER, webhook_id=webhook_id, tries=tries, next_at=next_at)
 
     def setting(self, name: str) -> str | None:
         """A stored setting, or None."""
         with self._lock:
-            row = self._one(SETTING, name=name)
+            row = self.one(SETTING, name=name)
         return None if row is None else row["value"]
 
     def store_setting(self, name: str, value: str) -> None:
         """Stores a setting."""
-        with self._transaction():
-            self._run(STORE_SETTING, name=name, value=value)
+        with self.transaction():
+            self.run(STORE_SETTING, name=name, value=value)
 
     def _execute(self, intent: sqlite3.Row, now: float, *, also_from: str) -> sqlite3.Row:
         """Captures or declines the intent if it is still open; returns it as it is then."""
         reason = decline_reason(intent["payment_method"])
-        changed = self._run(
+        changed = self.run(
             CLOSE_INTENT,
             intent_id=intent["intent_id"],
             status="declined" if reason else "captured",
@@ -350,16 +386,18 @@ class ProviderRecords:
             also_from=also_from,
             now=now,
         )
-        closed = self._found(INTENT_BY_ID, intent_id=intent["intent_id"])
+        closed = self.found(INTENT_BY_ID, intent_id=intent["intent_id"])
         if changed:
             body = intent_body(closed)
             if closed["status"] == "captured":
-                self._add_entry("charge", body, now)
-            self._add_webhook(f"charge.{closed['status']}", body, now)
+                self.add_entry("charge", body, now)
+                self._schedule_unrequested(closed, now)
+            self.add_webhook(f"charge.{closed['status']}", body, now)
         return closed
 
     def _write_refund(self, fields: RefundFields, charge: sqlite3.Row, now: float) -> None:
-        refunded = self._found(REFUNDED_SUM, charge_ref=charge["provider_ref"])[0]
+        refunded = self.found(REFUNDED_SUM, charge_ref=charge["provider_ref"])[0]
+        withheld = self.found(WITHHELD_SUM, charge_ref=charge["provider_ref"])[0]
         reason = None
         if charge["payment_method"].upper() == METHOD_REFUND_REJECTED:
             reason = "refund_rejected"
@@ -367,6 +405,8 @@ class ProviderRecords:
             reason = "other_currency"
         elif refunded + fields["amount_minor"] > charge["amount_minor"]:
             reason = "exceeds_capture"
+        elif refunded + withheld + fields["amount_minor"] > charge["amount_minor"]:
+            reason = "charge_disputed"
         row: Body = {
             **fields,
             "charge_ref": charge["provider_ref"],
@@ -374,29 +414,50 @@ class ProviderRecords:
             "status": "rejected" if reason else "succeeded",
             "reason": reason,
         }
-        self._run(INSERT_REFUND, **row, now=now)
+        self.run(INSERT_REFUND, **row, now=now)
         if reason is None:
-            self._add_entry("refund", row, now)
+            self.add_entry("refund", row, now)
 
-    def _add_entry(self, kind: str, movement: Body, now: float) -> None:
-        self._run(
+    def _schedule_unrequested(self, charge: sqlite3.Row, now: float) -> None:
+        for planned in self.plan_unrequested(charge["amount_minor"]):
+            self.run(
+                INSERT_UNREQUESTED,
+                charge_key=charge["key"],
+                action=planned.action,
+                amount_minor=planned.amount_minor,
+                due_at=now + planned.delay_seconds,
+            )
+            self._has_due_work = True
+
+    def _entry_body(self, entry: sqlite3.Row) -> Body:
+        """An entry of the list; a dispute as it is now."""
+        if entry["kind"] != "dispute":
+            return dict(entry)
+        dispute = self.found(DISPUTE_BY_REF, provider_ref=entry["provider_ref"])
+        return {**dict(entry), **dispute_body(dispute)}
+
+    def add_entry(self, kind: str, movement: Body, now: float) -> None:
+        """Adds an entry to the list, in the running transaction."""
+        self.run(
             INSERT_ENTRY,
             kind=kind,
             key=movement["key"],
             charge_key=movement.get("charge_key", movement["key"]),
+            charge_ref=movement.get("charge_ref", movement["provider_ref"]),
             amount_minor=movement["amount_minor"],
             currency=movement["currency"],
             provider_ref=movement["provider_ref"],
             at=int(now),
         )
 
-    def _add_webhook(self, event_type: str, data: Body, now: float) -> None:
+    def add_webhook(self, event_type: str, data: Body, now: float) -> None:
+        """Adds a webhook, in the running transaction; sent after the commit."""
         if not self._sends_webhooks:
             return
         event_id = f"evt_{token_hex(12)}"
         body = {"id": event_id, "type": event_type, "created": int(now), "data": data}
         plan = self.plan_webhook()
-        self._run(
+        self.run(
             INSERT_WEBHOOK,
             event_id=event_id,
             body=json.dumps(body, separators=(",", ":")),
@@ -410,7 +471,7 @@ class ProviderRecords:
     def _find_response(
         self, scope: str, fields: IntentFields | RefundFields, now: float
     ) -> Response | None:
-        stored = self._one(
+        stored = self.one(
             RESPONSE_BY_KEY,
             scope=scope,
             key=fields["key"],
@@ -425,7 +486,7 @@ class ProviderRecords:
     def _store_response(
         self, scope: str, fields: IntentFields | RefundFields, body: Body, now: float
     ) -> None:
-        self._run(
+        self.run(
             STORE_RESPONSE,
             scope=scope,
             key=fields["key"],
@@ -436,7 +497,7 @@ class ProviderRecords:
         )
 
     @contextmanager
-    def _transaction(self) -> Generator[float]:
+    def transaction(self) -> Generator[float]:
         """One immediate transaction; yields its time, then wakes the webhook sender if needed."""
         with self._lock:
             self._has_due_work = False
@@ -451,19 +512,23 @@ class ProviderRecords:
         if has_due_work:
             self.wake()
 
-    def _run(self, sql: str, **values: object) -> int:
+    def run(self, sql: str, **values: object) -> int:
+        """Runs a statement in the running transaction; returns how many rows it changed."""
         return self._connection.execute(sql, values).rowcount
 
-    def _one(self, sql: str, **values: object) -> sqlite3.Row | None:
+    def one(self, sql: str, **values: object) -> sqlite3.Row | None:
+        """The first row, or None."""
         row: sqlite3.Row | None = self._connection.execute(sql, values).fetchone()
         return row
 
-    def _found(self, sql: str, **values: object) -> sqlite3.Row:
-        row = self._one(sql, **values)
+    def found(self, sql: str, **values: object) -> sqlite3.Row:
+        """The first row of a statement that has one."""
+        row = self.one(sql, **values)
         assert row is not None, "the running transaction wrote the row"
         return row
 
-    def _all(self, sql: str, **values: object) -> list[sqlite3.Row]:
+    def all(self, sql: str, **values: object) -> list[sqlite3.Row]:
+        """Every row."""
         return self._connection.execute(sql, values).fetchall()
 
 
@@ -492,6 +557,33 @@ def refund_body(refund: sqlite3.Row) -> Body:
         "amount_minor": refund["amount_minor"],
         "currency": refund["currency"],
         "reason": refund["reason"],
+    }
+
+
+def dispute_body(dispute: sqlite3.Row) -> Body:
+    """A dispute as the API shows it, with the money that it has moved; its own id is its key.
+
+    The provider withdraws the amount and a fee at once, and pays both back when the shop wins.
+    """
+    opened_at, closed_at = int(dispute["opened_at"]), int(dispute["closed_at"] or 0)
+    amount, fee = dispute["amount_minor"], dispute["fee_minor"]
+    moved = [("withdrawn", amount, opened_at), ("fee", fee, opened_at)]
+    if dispute["status"] == "won":
+        moved += [("reinstated", amount, closed_at), ("fee_reversed", fee, closed_at)]
+    return {
+        "key": dispute["provider_ref"],
+        "charge_key": dispute["charge_key"],
+        "charge_ref": dispute["charge_ref"],
+        "provider_ref": dispute["provider_ref"],
+        "status": dispute["status"],
+        "amount_minor": amount,
+        "currency": dispute["currency"],
+        "at": opened_at,
+        "transactions": [
+            {"kind": kind, "amount_minor": minor, "currency": dispute["currency"], "at": at}
+            for kind, minor, at in moved
+            if minor
+        ],
     }
 
 

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from shop.adapters.payment_provider.response_fields import amount_in, currency_in, text_in
+from tools.payment_simulator.dashboard import Dashboard
 from tools.payment_simulator.faults import (
     Fault,
     FaultSource,
@@ -66,6 +67,7 @@ class SimulatorServer(ThreadingHTTPServer):
     ) -> None:
         super().__init__(address, SimulatorHandler)
         self.records = records
+        self.dashboard = Dashboard(records)
         self.fault_source = fault_source
         self.api_key = api_key
 
@@ -92,7 +94,7 @@ class SimulatorHandler(BaseHTTPRequestHandler):
         self._serve(self._read)
 
     def do_POST(self) -> None:
-        """Creates, confirms and cancels intents, creates refunds, and loads fault settings."""
+        """Changes intents and creates refunds, also from the dashboard, and loads faults."""
         self._serve(self._write)
 
     def log_message(self, format: str, *args: object) -> None:
@@ -144,12 +146,36 @@ class SimulatorHandler(BaseHTTPRequestHandler):
             return self._with_faults("refund", None, lambda: records.refund(refund))
         if path == "/faults":
             return self._load_faults(body)
+        if path.startswith("/dashboard/"):
+            return self._use_dashboard(path.removeprefix("/dashboard/"), body)
         collection, key, step = _split_path(path)
         if collection == "intents" and key and step == "confirm":
             return self._with_faults("confirm", key, lambda: records.confirm(key))
         if collection == "intents" and key and step == "cancel":
             return self._with_faults("cancel", None, lambda: records.cancel(key))
         raise RequestError(404, "no such route")
+
+    def _use_dashboard(self, path: str, body: Body) -> Response:
+        """What happens without a request of the shop; never with a fault."""
+        dashboard = self._simulator.dashboard
+        match path.split("/"):
+            case ["refunds"]:
+                return dashboard.refund(*_charge_and_amount(body))
+            case ["disputes"]:
+                fee_minor = _optional(body, "fee_minor", amount_in) or 0
+                return dashboard.dispute(*_charge_and_amount(body), fee_minor)
+            case ["disputes", reference, ("won" | "lost") as result]:
+                return dashboard.close_dispute(unquote(reference), result)
+            case ["intents", key, "capture"]:
+                return self._simulator.records.confirm(unquote(key))
+            case [("other-shop-charges" | "payouts") as what]:
+                amount_minor = _required(body, "amount_minor", amount_in)
+                currency = _required(body, "currency", currency_in)
+                is_payout = what == "payouts"
+                act = dashboard.payout if is_payout else dashboard.charge_of_other_shop
+                return act(amount_minor, currency)
+            case _:
+                raise RequestError(404, "no such route")
 
     def _with_faults(
         self, step: Step, confirmed_key: str | None, operation: Callable[[], Response]
@@ -326,14 +352,22 @@ def _intent_fields(body: Body) -> IntentFields:
 
 def _refund_fields(body: Body) -> RefundFields:
     _check_names(body, RefundFields)
-    has_provider_ref = body.get("provider_ref") is not None
     return RefundFields(
         key=_required(body, "key", text_in),
         charge_key=_required(body, "charge_key", text_in),
-        provider_ref=_required(body, "provider_ref", text_in) if has_provider_ref else None,
+        provider_ref=_optional(body, "provider_ref", text_in),
         amount_minor=_required(body, "amount_minor", amount_in),
         currency=_required(body, "currency", currency_in),
     )
+
+
+def _charge_and_amount(body: Body) -> tuple[str, int | None]:
+    charge_key = _required(body, "charge_key", text_in)
+    return charge_key, _optional(body, "amount_minor", amount_in)
+
+
+def _optional(body: Body, name: str, read: Callable[[object], T | None]) -> T | None:
+    return None if body.get(name) is None else _required(body, name, read)
 
 
 def _check_names(body: Body, fields: type[IntentFields] | type[RefundFields]) -> None:

@@ -46,15 +46,40 @@ create table if not exists responses (
     primary key (scope, key)
 );
 
+create table if not exists disputes (
+    dispute_id integer primary key autoincrement,
+    provider_ref text not null unique,
+    charge_key text not null,
+    charge_ref text not null,
+    status text not null check (status in ('open', 'won', 'lost')),
+    amount_minor integer not null check (amount_minor > 0),
+    currency text not null,
+    fee_minor integer not null,
+    opened_at real not null,
+    closed_at real
+);
+create index if not exists disputes_by_charge on disputes (charge_ref);
+
+-- one entry for each charge and refund, and for each change of a dispute
 create table if not exists entries (
     entry_id integer primary key autoincrement,
-    kind text not null check (kind in ('charge', 'refund')),
+    kind text not null check (kind in ('charge', 'refund', 'dispute')),
     key text not null,
     charge_key text not null,
+    charge_ref text not null,
     amount_minor integer not null,
     currency text not null,
     provider_ref text not null,
     at integer not null
+);
+
+-- what staff and customers will do without a request of the shop, drawn when a charge is captured
+create table if not exists unrequested (
+    action_id integer primary key autoincrement,
+    charge_key text not null,
+    action text not null,
+    amount_minor integer not null,
+    due_at real not null
 );
 
 create table if not exists late_confirms (
@@ -80,4 +105,18 @@ create table if not exists settings (
     name text primary key,
     value text not null
 );
+"""
+
+# The entries of a file that was written before there were disputes: they are copied.
+HAS_OLD_ENTRIES = """
+select 1 from sqlite_master where name = 'entries' and sql not like '%dispute%'
+"""
+RENAME_OLD_ENTRIES = "alter table entries rename to old_entries"
+COPY_OLD_ENTRIES = """
+insert into entries
+select entry_id, kind, key, charge_key,
+  coalesce((select charge_ref from refunds r where r.provider_ref = e.provider_ref), provider_ref),
+  amount_minor, currency, provider_ref, at
+from old_entries e;
+drop table old_entries;
 """

@@ -1,4 +1,4 @@
-"""Sends webhooks at least once, and executes late confirmations; waits while nothing is due."""
+"""Sends webhooks at least once, and executes what is due later; waits while nothing is due."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from sqlite3 import Row
 from urllib.parse import urlsplit
 
+from tools.payment_simulator.dashboard import Dashboard
 from tools.payment_simulator.records import ProviderRecords
 
 WORKERS = 4
@@ -20,7 +21,7 @@ RETRY_WINDOW_SECONDS = 24 * 3600.0
 
 
 class WebhookSender:
-    """Threads that send due webhooks and execute due confirmations.
+    """Threads that send due webhooks, execute due confirmations and drawn actions.
 
     A webhook is retried after 1, 2, 4, … seconds, at most an hour apart, until a 2xx response.
     After 24 hours it gets the status ``parked``.
@@ -28,6 +29,7 @@ class WebhookSender:
 
     def __init__(self, records: ProviderRecords, url: str | None, secret: str) -> None:
         self._records = records
+        self._dashboard = Dashboard(records)
         self._url = url
         self._secret = secret
         self._changed = threading.Condition()
@@ -63,8 +65,9 @@ class WebhookSender:
     def _run_late(self) -> None:
         while not self._is_stopping:
             seen = self._version
-            due_at = self._records.confirm_late(time.time())
-            self._wait(seen, due_at)
+            now = time.time()
+            due = (self._records.confirm_late(now), self._dashboard.run_due(now))
+            self._wait(seen, min((at for at in due if at is not None), default=None))
 
     def _run_webhooks(self) -> None:
         while not self._is_stopping:

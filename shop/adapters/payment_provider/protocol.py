@@ -16,11 +16,12 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from events.records import frozen
+from shop.primitives.statuses import DisputeStatus, PostingKind
 
 IntentKind = Literal["created", "captured", "declined", "voided", "unknown", "mismatch"]
 OutcomeKind = Literal["captured", "declined", "voided", "unknown", "mismatch"]
 RefundKind = Literal["succeeded", "rejected", "unknown", "mismatch", "missing"]
-EntryKind = Literal["charge", "refund"]
+EntryKind = Literal["charge", "refund", "dispute"]
 
 
 @frozen
@@ -91,19 +92,42 @@ class RefundOutcome:
 
 
 @frozen
-class ProviderTransaction:
-    """A charge or refund in the provider's records.
+class DisputeTransaction:
+    """Money that a dispute moved: withdrawn or paid back, or a fee charged or paid back."""
 
-    ``charge_key`` is ``key`` for a charge, and the key of the refunded charge for a refund.
+    kind: PostingKind
+    amount_minor: int
+    currency: str
+    at: datetime
+
+
+@frozen
+class DisputeReport:
+    """A dispute's status and everything that it has moved so far, each kind at most once."""
+
+    status: DisputeStatus
+    transactions: tuple[DisputeTransaction, ...] = ()
+
+
+@frozen
+class ProviderTransaction:
+    """A charge, a refund or a dispute in the provider's records, requested by the shop or not.
+
+    ``key`` is the shop's key, and the provider's own reference of what has none: a refund made in
+    the provider's dashboard, and every dispute.  ``charge_key`` is the key of the charge that it
+    concerns, empty if the provider does not say; ``charge_ref`` is the provider's reference of that
+    charge.  Only a dispute has a ``dispute``.
     """
 
     kind: EntryKind
     key: str
     charge_key: str
+    charge_ref: str
     amount_minor: int
     currency: str
     provider_ref: str
     at: datetime
+    dispute: DisputeReport | None = None
 
 
 @frozen
@@ -161,8 +185,10 @@ class Provider(Protocol):
         ...
 
     def list_since(self, cursor: str, limit: int) -> ProviderTransactionPage:
-        """Charges and refunds after ``cursor`` (empty: from the first one kept).
+        """Charges, refunds and disputes after ``cursor`` (empty: from the first one kept).
 
+        Also those that the shop did not request, and refunds and disputes of other shops on the
+        same account.  A dispute is listed again when it changes.
         Raises Unavailable when the provider is unreachable or its response is invalid.
         """
         ...

@@ -30,6 +30,7 @@ from shop.adapters.payment_provider.response_fields import (
     object_in,
     text_in,
 )
+from shop.adapters.payment_provider.simulator_objects import read_transaction
 from shop.primitives.errors import Unavailable
 
 RESPONSE_BYTES_MAX = 1_048_576
@@ -114,7 +115,7 @@ class SimulatorProvider:
         return _refund_outcome(response, call)
 
     def list_since(self, cursor: str, limit: int) -> ProviderTransactionPage:
-        """Charges and refunds in commit order; raises Unavailable when they cannot be read."""
+        """Entries in commit order; raises Unavailable when they cannot be read."""
         bounded = max(1, min(limit, PAGE_LIMIT_MAX))
         with self._open() as exchange:
             response = exchange.send(
@@ -309,15 +310,7 @@ def _page(response: _Response) -> ProviderTransactionPage:
 def _entry(item: dict[str, object]) -> ProviderTransaction | None:
     """The entry, or None if it is invalid."""
     kind = item.get("kind")
-    if kind not in ("charge", "refund"):
-        return None
-    key, charge_key = text_in(item.get("key")), text_in(item.get("charge_key"))
-    amount_minor, currency = amount_in(item.get("amount_minor")), currency_in(item.get("currency"))
-    provider_ref, at = text_in(item.get("provider_ref")), amount_in(item.get("at"))
-    if not (key and charge_key and amount_minor and currency and provider_ref and at):
-        return None
-    moment = datetime.fromtimestamp(at, UTC)
-    return ProviderTransaction(kind, key, charge_key, amount_minor, currency, provider_ref, moment)
+    return read_transaction(kind, item) if kind in ("charge", "refund", "dispute") else None
 
 
 def _difference(body: dict[str, object], key: str, amount_minor: int, currency: str) -> str | None:

@@ -35,11 +35,13 @@ from shop.adapters.payment_provider.response_fields import (
     text_in,
 )
 from shop.adapters.payment_provider.stripe_currency import amount_from_stripe, amount_to_stripe
+from shop.adapters.payment_provider.stripe_objects import read_dispute, read_refund
 from shop.primitives.errors import Unavailable
 
 FIRST_LIST_SECONDS = 7 * 24 * 3600
 LIST_OVERLAP_SECONDS = 3600
 LIST_WINDOW_SECONDS = 6 * 3600
+DISPUTE_LIFE_SECONDS = 120 * 24 * 3600
 LIST_ENTRIES_MAX = 10_000
 PAGE_LIMIT_MAX = 100
 REFUNDS_PER_CHARGE_MAX = 1_000
@@ -74,6 +76,7 @@ class StripeProvider:
         self._intents = client.v1.payment_intents
         self._refunds = client.v1.refunds
         self._charges = client.v1.charges
+        self._disputes = client.v1.disputes
 
     def create(self, call: ChargeCall) -> Intent:
         """Creates an unconfirmed PaymentIntent; a body that Stripe rejects is ``declined``."""
@@ -148,40 +151,37 @@ class StripeProvider:
             return self._find_refund(call)
 
     def list_since(self, cursor: str, limit: int) -> ProviderTransactionPage:
-        """Charges and refunds of at most six hours; each page overlaps the previous by an hour.
+        """Charges, refunds and disputes of at most six hours, overlapping by an hour.
 
-        ``limit`` is the page size of the requests to Stripe. Raises Unavailable.
+        The page that reaches the present has every dispute of the last four months, since a dispute
+        changes for that long.  ``limit`` is the page size of the requests to Stripe.  Raises
+        Unavailable.
         """
         now = int(time.time())
         if cursor and not (cursor.isascii() and cursor.isdigit()):
             raise Unavailable("the cursor of the payment provider's list is invalid")
         since = int(cursor) if cursor else now - FIRST_LIST_SECONDS
         until = min(now, since + LIST_WINDOW_SECONDS)
-        params: Any = {
-            "created": {"gte": since - LIST_OVERLAP_SECONDS, "lte": until},
-            "limit": max(1, min(limit, PAGE_LIMIT_MAX)),
-        }
+        begin = since - LIST_OVERLAP_SECONDS
+        disputes_begin = begin if until < now else min(begin, now - DISPUTE_LIFE_SECONDS)
+        page_size = max(1, min(limit, PAGE_LIMIT_MAX))
         with self._deadline():
             try:
-                charges = _all_pages(self._charges.list(params), LIST_ENTRIES_MAX)
-                refunds = _all_pages(self._refunds.list(params), LIST_ENTRIES_MAX)
+                charges = _list(self._charges, begin, until, page_size)
+                refunds = _list(self._refunds, begin, until, page_size)
+                disputes = _list(self._disputes, disputes_begin, until, page_size)
             except stripe.StripeError as error:
                 raise Unavailable(
                     f"the payment provider's list is unavailable: {_reason(error)}"
                 ) from error
-        entries: list[ProviderTransaction] = []
-        invalid: list[str] = []
-        for read, items in ((_charge_entry, charges), (_refund_entry, refunds)):
-            for item in items:
-                try:
-                    entry = read(item)
-                except _InvalidEntry:
-                    invalid.append(name_of_invalid(item))
-                    continue
-                if entry is not None:
-                    entries.append(entry)
-        listed = sorted(entries, key=lambda entry: entry.at)
-        return ProviderTransactionPage(tuple(listed), str(until), until < now, tuple(invalid))
+        listed = [(item, _charge_entry(item)) for item in charges if _is_captured_by_shop(item)]
+        listed += [(item, read_refund(item)) for item in refunds if item["status"] == "succeeded"]
+        listed += [(item, read_dispute(item)) for item in disputes]
+        entries = sorted((entry for _, entry in listed if entry), key=lambda entry: entry.at)
+        invalid = [
+            name_of_invalid(item) for item, entry in listed if entry is None and _has_key(item)
+        ]
+        return ProviderTransactionPage(tuple(entries), str(until), until < now, tuple(invalid))
 
     def _create(self, call: ChargeCall, *, ignores_time: bool = False) -> dict[str, Any] | Outcome:
         """The created intent of the key, or the outcome if there is none."""
@@ -350,6 +350,9 @@ def _refund_failure(error: stripe.StripeError) -> RefundOutcome:
         return RefundOutcome("mismatch" if is_mismatch else "unknown", reason=outcome.reason)
     if error.code in _REFUND_REJECTIONS:
         return RefundOutcome("rejected", reason=error.code)
+    if error.http_status == 400 and getattr(error, "param", None) == "amount":
+        # part of the charge was refunded in the dashboard: this amount is more than what is left
+        return RefundOutcome("rejected", reason="more than is left of the charge")
     return RefundOutcome("unknown", reason=_reason(error))
 
 
@@ -359,38 +362,32 @@ def _idempotency_outcome(error: stripe.IdempotencyError) -> Outcome:
     return Outcome("mismatch", reason="the key was used for another call")
 
 
+def _has_key(item: dict[str, Any]) -> bool:
+    return _metadata(item, "shop_key") is not None
+
+
+def _is_captured_by_shop(charge: dict[str, Any]) -> bool:
+    """False also for a charge of another shop on the same account, which has no key of ours."""
+    is_captured = charge.get("status") == "succeeded" and charge.get("captured") is True
+    return is_captured and _has_key(charge)
+
+
 def _charge_entry(charge: dict[str, Any]) -> ProviderTransaction | None:
-    """The entry of a captured charge of the shop; None for other charges of the account."""
+    """The entry of a captured charge of the shop; None when a field is invalid."""
     key = text_in(_metadata(charge, "shop_key"))
-    if key is None or charge.get("status") != "succeeded" or charge.get("captured") is not True:
+    currency = currency_in(charge.get("currency"))
+    amount = amount_in(charge.get("amount_captured", charge.get("amount")))
+    amount_minor = amount_from_stripe(amount, currency)
+    ref, created = text_in(charge.get("payment_intent")), amount_in(charge.get("created"))
+    if not (key and currency and ref and amount_minor and created):
         return None
-    amount = charge.get("amount_captured", charge.get("amount"))
-    return _entry("charge", key, key, charge, amount, charge.get("payment_intent"))
-
-
-def _refund_entry(refund: dict[str, Any]) -> ProviderTransaction | None:
-    key, charge_key = _metadata(refund, "shop_key"), _metadata(refund, "charge_key")
-    if not text_in(key) or not text_in(charge_key) or refund.get("status") != "succeeded":
-        return None
-    return _entry(
-        "refund", str(key), str(charge_key), refund, refund.get("amount"), refund.get("id")
-    )
-
-
-def _entry(
-    kind: Any, key: str, charge_key: str, item: dict[str, Any], amount: object, ref: object
-) -> ProviderTransaction:
-    currency, provider_ref = currency_in(item.get("currency")), text_in(ref)
-    amount_minor = amount_from_stripe(amount_in(amount), currency)
-    created = amount_in(item.get("created"))
-    if not (currency and provider_ref and amount_minor and created):
-        raise _InvalidEntry
     moment = datetime.fromtimestamp(created, UTC)
-    return ProviderTransaction(kind, key, charge_key, amount_minor, currency, provider_ref, moment)
+    return ProviderTransaction("charge", key, key, ref, amount_minor, currency, ref, moment)
 
 
-class _InvalidEntry(Exception):
-    """A charge or refund of the shop without a valid amount, currency, reference or time."""
+def _list(resource: Any, begin: int, until: int, page_size: int) -> list[dict[str, Any]]:
+    params: Any = {"created": {"gte": begin, "lte": until}, "limit": page_size}
+    return _all_pages(resource.list(params), LIST_ENTRIES_MAX)
 
 
 def _all_pages(first: Any, items_max: int) -> list[dict[str, Any]]:

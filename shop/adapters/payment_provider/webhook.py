@@ -15,27 +15,35 @@ from datetime import datetime
 from typing import Literal
 
 from events.records import frozen
+from shop.adapters.payment_provider.protocol import ProviderTransaction
 from shop.adapters.payment_provider.response_fields import (
     amount_in,
     currency_in,
     object_in,
     text_in,
 )
+from shop.adapters.payment_provider.simulator_objects import read_transaction
 from shop.adapters.payment_provider.stripe_currency import amount_from_stripe
+from shop.adapters.payment_provider.stripe_objects import read_dispute, read_refund
 from shop.primitives.errors import ClientError
 
 AGE_SECONDS_MAX = 300
 TIMESTAMP_DIGITS_MAX = 12
 SIGNATURES_MAX = 8
 
-NoticeKind = Literal["captured", "declined", "voided", "succeeded", "rejected", "ignored"]
+NoticeKind = Literal[
+    "captured", "declined", "voided", "succeeded", "rejected", "dispute", "ignored"
+]
 
-_SIMULATOR_KINDS: dict[str, tuple[NoticeKind, bool]] = {
-    "charge.captured": ("captured", False),
-    "charge.declined": ("declined", False),
-    "charge.voided": ("voided", False),
-    "refund.succeeded": ("succeeded", True),
-    "refund.rejected": ("rejected", True),
+_SIMULATOR_KINDS: dict[str, NoticeKind] = {
+    "charge.captured": "captured",
+    "charge.declined": "declined",
+    "charge.voided": "voided",
+    "refund.succeeded": "succeeded",
+    "refund.rejected": "rejected",
+    "dispute.opened": "dispute",
+    "dispute.won": "dispute",
+    "dispute.lost": "dispute",
 }
 _STRIPE_INTENT_KINDS: dict[str, NoticeKind] = {
     "payment_intent.succeeded": "captured",
@@ -48,14 +56,17 @@ _STRIPE_REFUND_KINDS: dict[str, NoticeKind] = {
     "failed": "rejected",
     "canceled": "rejected",
 }
+_STRIPE_DISPUTE_PREFIX = "charge.dispute."
 
 
 @frozen
 class WebhookNotice:
     """What a webhook reports; the caller compares it with the payment or refund.
 
-    ``key`` is the charge's or the refund's idempotency key. ``ignored`` notices are authentic but
-    not relevant (another type, another shop's payment): their key is empty, their amount 0.
+    ``key`` is the charge's or the refund's idempotency key, and the provider's own reference of
+    what has none. ``entry`` is set for an executed refund and a dispute, as the provider's list has
+    it. ``ignored`` notices are authentic but not relevant (another type, another shop's payment):
+    their key is empty, their amount 0.
     """
 
     event_id: str
@@ -64,7 +75,7 @@ class WebhookNotice:
     amount_minor: int
     currency: str
     provider_ref: str
-    is_refund: bool
+    entry: ProviderTransaction | None = None
 
 
 def verify(headers: Mapping[str, str], body: bytes, secret: str, now: datetime) -> WebhookNotice:
@@ -119,13 +130,17 @@ def _simulator_notice(event: dict[str, object]) -> WebhookNotice:
     data = object_in(event.get("data"))
     if event_id is None or event_type is None or data is None:
         raise _malformed("id, type or data is missing")
-    if event_type not in _SIMULATOR_KINDS:
+    kind = _SIMULATOR_KINDS.get(event_type)
+    if kind is None:
         return _ignored(event_id)
-    kind, is_refund = _SIMULATOR_KINDS[event_type]
-    return _notice(
-        event_id, kind, data, amount_in(data.get("amount_minor")), data.get("provider_ref"),
-        is_refund=is_refund, key=data.get("key"),
-    )  # fmt: skip
+    if kind in ("succeeded", "dispute"):
+        dated = {"at": event.get("created"), **data}
+        entry = read_transaction("refund" if kind == "succeeded" else "dispute", dated)
+        if entry is None:
+            raise _malformed("a field of the refund or dispute is missing or unreadable")
+        return _entry_notice(event_id, kind, entry)
+    amount_minor = amount_in(data.get("amount_minor"))
+    return _notice(event_id, kind, data, amount_minor, data.get("provider_ref"), data.get("key"))
 
 
 def _stripe_notice(event: dict[str, object]) -> WebhookNotice:
@@ -134,15 +149,36 @@ def _stripe_notice(event: dict[str, object]) -> WebhookNotice:
     item = object_in(data.get("object"))
     if event_id is None or event_type is None or item is None:
         raise _malformed("id, type or data.object is missing")
-    is_refund = event_type in _STRIPE_REFUND_EVENTS
-    status = str(item.get("status"))
-    kind = _STRIPE_REFUND_KINDS.get(status) if is_refund else _STRIPE_INTENT_KINDS.get(event_type)
+    if event_type.startswith(_STRIPE_DISPUTE_PREFIX):
+        entry = read_dispute(item)
+        return _entry_notice(event_id, "dispute", entry) if entry else _ignored(event_id)
+    if event_type in _STRIPE_REFUND_EVENTS:
+        return _stripe_refund_notice(event_id, item)
+    kind = _STRIPE_INTENT_KINDS.get(event_type)
     key = (object_in(item.get("metadata")) or {}).get("shop_key")
     if kind is None or key is None:
         return _ignored(event_id)
     amount = item.get("amount_received") if kind == "captured" else item.get("amount")
     amount_minor = amount_from_stripe(amount_in(amount), currency_in(item.get("currency")))
-    return _notice(event_id, kind, item, amount_minor, item.get("id"), is_refund=is_refund, key=key)
+    return _notice(event_id, kind, item, amount_minor, item.get("id"), key)
+
+
+def _stripe_refund_notice(event_id: str, refund: dict[str, object]) -> WebhookNotice:
+    kind = _STRIPE_REFUND_KINDS.get(str(refund.get("status")))
+    if kind is None:
+        return _ignored(event_id)
+    if kind == "succeeded":
+        entry = read_refund(refund)
+        return _entry_notice(event_id, kind, entry) if entry else _ignored(event_id)
+    key = (object_in(refund.get("metadata")) or {}).get("shop_key") or refund.get("id")
+    amount = amount_in(refund.get("amount"))
+    amount_minor = amount_from_stripe(amount, currency_in(refund.get("currency")))
+    return _notice(event_id, kind, refund, amount_minor, refund.get("id"), key)
+
+
+def _entry_notice(event_id: str, kind: NoticeKind, entry: ProviderTransaction) -> WebhookNotice:
+    amount = (entry.amount_minor, entry.currency)
+    return WebhookNotice(event_id, kind, entry.key, *amount, entry.provider_ref, entry)
 
 
 def _notice(
@@ -151,8 +187,6 @@ def _notice(
     data: dict[str, object],
     amount_minor: int | None,
     provider_ref: object,
-    *,
-    is_refund: bool,
     key: object,
 ) -> WebhookNotice:
     currency, ref, known_key = (
@@ -162,11 +196,11 @@ def _notice(
     )
     if amount_minor is None or currency is None or ref is None or known_key is None:
         raise _malformed("key, amount, currency or reference is missing or unreadable")
-    return WebhookNotice(event_id, kind, known_key, amount_minor, currency, ref, is_refund)
+    return WebhookNotice(event_id, kind, known_key, amount_minor, currency, ref)
 
 
 def _ignored(event_id: str) -> WebhookNotice:
-    return WebhookNotice(event_id, "ignored", "", 0, "", "", is_refund=False)
+    return WebhookNotice(event_id, "ignored", "", 0, "", "")
 
 
 def _not_authentic(message: str) -> ClientError:

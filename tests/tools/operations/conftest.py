@@ -36,7 +36,7 @@ def flow(
         payment_provider_url=own_simulator.url,
         payment_provider_timeout_seconds=2.0,
     )
-    yield FlowHarness(shop, broker, own_simulator, 0, 0)
+    yield FlowHarness(shop, broker, own_simulator, 0, 0, 0)
     broker.close()
 
 

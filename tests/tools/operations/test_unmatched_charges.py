@@ -62,7 +62,7 @@ def open_flow(
             secrets=secrets,
             overrides={"broker_url": broker.url},
         )
-        opened.append(FlowHarness(shop, broker, own_simulator, 0, 0))
+        opened.append(FlowHarness(shop, broker, own_simulator, 0, 0, 0))
         return opened[-1]
 
     yield open_one
