@@ -71,6 +71,7 @@ class Settings:
 
     profile: str = "prod"
     database_url: Secret = NOT_GIVEN
+    database_replica_url: Secret = NOT_GIVEN
     database_prepare: bool = True
     redis_url: Secret = NOT_GIVEN
     broker_url: str = ""
@@ -263,6 +264,9 @@ def _rejected_in_prod(
         and settings.payment_provider_url.startswith("http:"),
         "DATABASE_URL must have sslmode=verify-full for a host of another network": (
             setting_checks.is_unverified_database(settings.database_url.reveal())
+        ),
+        "DATABASE_REPLICA_URL must have sslmode=verify-full for a host of another network": (
+            setting_checks.is_unverified_database(settings.database_replica_url.reveal())
         ),
         "REDIS_URL must begin with rediss for a host of another network": (
             setting_checks.is_unverified_redis(settings.redis_url.reveal())

@@ -12,7 +12,7 @@ from shop.runtime.authentication import check_session
 from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
-    from shop.adapters.db import Session, Transaction
+    from shop.adapters.db import Database, Session, Transaction
     from shop.primitives.messages import Caller, OutboxRow
     from shop.runtime.config import Settings
     from shop.runtime.services import Services
@@ -99,7 +99,7 @@ class RequestContext:
             opening.insert(0, self._set_caller())
         with (
             span("transaction"),
-            self.services.database.transaction(
+            self._database().transaction(
                 opening=tuple(opening),
                 traceparent=self._traceparent,
                 actor=f"user:{self._caller.user_id}" if self._caller else "anonymous",
@@ -131,6 +131,11 @@ class RequestContext:
         """Drops what a rolled-back attempt emitted and registered."""
         self.emitted.clear()
         self._actions.clear()
+
+    def _database(self) -> Database:
+        """Public reads may lag; what a customer or an operator reads may not."""
+        may_lag = self._is_read_only and self._caller is None
+        return self.services.replica if may_lag else self.services.database
 
     def _set_caller(self) -> Statement[Row]:
         caller = self._caller

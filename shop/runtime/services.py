@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shop.adapters.payment_provider.protocol import Provider
     from shop.adapters.signatures import Verifier
     from shop.adapters.tokens import TokenIssuer, TokenVerifier
+    from shop.runtime.config import Secret
     from shop.runtime.publisher import Publisher
 
 Service = TypeVar("Service")
@@ -77,27 +78,40 @@ class Services:
         """Publishes this process's events to the broker."""
         return self._once("publisher", self._open_publisher)
 
+    @property
+    def replica(self) -> Database:
+        """Where rows may be read that lag; the database itself without DATABASE_REPLICA_URL."""
+        if not self.settings.database_replica_url.reveal():
+            return self.database
+        return self._once("replica", self._open_replica)
+
     def database_metrics(self) -> tuple[int, int]:
         """Round trips to PostgreSQL and transactions so far."""
-        if "database" not in self._instances:
-            return 0, 0
-        return self.database.round_trips, self.database.transactions
+        opened = [self.database] if "database" in self._instances else []
+        if "replica" in self._instances:
+            opened.append(self.replica)
+        return sum(one.round_trips for one in opened), sum(one.transactions for one in opened)
 
     def close(self) -> None:
         """Closes the connections, at the end of the process."""
         if "database" in self._instances:
             self.database.close()
+        if "replica" in self._instances:
+            self.replica.close()
         if "cache" in self._instances:
             self.cache.close()
 
     def _open_database(self) -> Database:
+        return self._connect(self.settings.database_url)
+
+    def _open_replica(self) -> Database:
+        return self._connect(self.settings.database_replica_url)
+
+    def _connect(self, url: Secret) -> Database:
         # imported here: a function without a database loads no driver
         from shop.adapters.db import Database
 
-        settings = self.settings
-        return Database(
-            settings.database_url.reveal(), source=self.source, prepare=settings.database_prepare
-        )
+        return Database(url.reveal(), source=self.source, prepare=self.settings.database_prepare)
 
     def _open_cache(self) -> Cache:
         from shop.adapters.cache import Cache

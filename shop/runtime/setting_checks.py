@@ -199,6 +199,7 @@ def _has_valid_port(url: str) -> bool:
 
 CHECKS: dict[str, Callable[[str], None]] = {
     "database_url": _check_postgresql_url,
+    "database_replica_url": _check_postgresql_url,
     "redis_url": _check_redis_url,
     "broker_url": _check_http_url,
     "jwt_jwks": _check_jwks,

@@ -34,7 +34,7 @@ from shop.adapters.cache import Cache
 from shop.adapters.statements import Query
 from shop.catalog import Filter, Position
 from shop.runtime.config import Secret
-from tests.harness import Response, ShopHarness
+from tests.harness import MakeShop, Response, ShopHarness, cloned_database
 from tests.sample_requests import Samples
 from tools.local_platform.servers import redis as embedded_redis
 
@@ -588,6 +588,34 @@ def test_lists_are_read_from_the_database_without_redis(
             return
         patience.wait(0.01)
     raise AssertionError("a copy outlived the second it may live without Redis")
+
+
+def test_lists_are_read_from_the_replica_and_events_claimed_at_the_primary(
+    make_shop: MakeShop, postgres_url: str, template_url: str, redis: oracle.Redis
+) -> None:
+    """The replica rejects writes, as a standby does, and has a product that the primary lacks."""
+    with cloned_database(postgres_url, template_url) as replica:
+        address = replica.split("@")[1]
+        read_only = "options=-c%20default_transaction_read_only%3Don"
+        shop = make_shop(
+            database_replica_url=Secret(f"postgresql://shop_catalog_ro@{address}?{read_only}")
+        )
+        with psycopg.connect(replica, autocommit=True) as connection:
+            connection.execute("update shop.products set name = 'only in the replica'")
+        product, staff = shop.product(price=100), shop.person("staff")
+        staff.patch(f"/products/{product}", {"price": 200}, headers={"if-match": "*"})
+        before = redis.get(catalog.VERSION_KEY)
+        (event,) = [row for row in shop.outbox() if row["type"] == "product.changed"]
+
+        listed = {item["name"] for item in shop.call("GET", "/products").json}
+        answer = shop.deliver(event, "list_products")
+
+        assert listed == {"only in the replica"}
+        assert shop.call("GET", f"/products/{product}").status == 404, "it lags"
+        assert (answer.status, shop.outbox()) == (204, [])
+        assert redis.get(catalog.VERSION_KEY) != before
+        for app in shop.apps.values():
+            app.services.close()
 
 
 def test_product_changed_event_invalidates_lists(shop: ShopHarness, redis: oracle.Redis) -> None:

@@ -21,6 +21,10 @@ FOLDER = Path("docs/reference")
 DESCRIPTIONS = {
     "profile": "Which defaults are allowed: `prod` rejects those for development.",
     "database_url": "PostgreSQL, as the function's own role.",
+    "database_replica_url": (
+        "A read replica, for reads of routes without a token (`list_products`); events are always "
+        "claimed at `DATABASE_URL`."
+    ),
     "database_prepare": "Named prepared statements; off behind PgBouncer before 1.21.",
     "redis_url": "Redis, `redis://host:port/0`; without it each process limits rates on its own.",
     "broker_url": (
