@@ -52,6 +52,12 @@ class CategoryList(Row):
     body: str
 
 
+class PricedIn(Row):
+    """The currency of the shop's products."""
+
+    currency: str
+
+
 class AddedProduct(Row):
     """The id and version of a new product."""
 
@@ -203,7 +209,7 @@ insert into shop.categories (name) values (%(name)s) on conflict do nothing retu
 """,
 )
 
-# no row: the category is unknown
+# no row: the category is unknown, or the shop's products are priced in another currency
 ADD_PRODUCT = Query(
     AddedProduct,
     """
@@ -211,7 +217,17 @@ insert into shop.products (name, description, category, price_minor, currency, f
 select %(name)s::text, %(description)s::text, c.name, %(price_minor)s::bigint, %(currency)s::text,
   %(flash_sale)s::boolean
 from shop.categories c where c.name = %(category)s::text
+  and %(currency)s::text = coalesce(
+    (select p.currency::text from shop.products p order by p.product_id limit 1),
+    %(currency)s::text)
 returning product_id, version
+""",
+)
+
+CURRENCY_OF_PRODUCTS = Query(
+    PricedIn,
+    """
+select p.currency::text as currency from shop.products p order by p.product_id limit 1
 """,
 )
 
@@ -327,6 +343,11 @@ def categories() -> Statement[CategoryList]:
 def add_category(name: str) -> Statement[Row]:
     """Adds a category; no row when the name is taken."""
     return ADD_CATEGORY(name=name)
+
+
+def currency_of_products() -> Statement[PricedIn]:
+    """The currency of all products; no row while there is none."""
+    return CURRENCY_OF_PRODUCTS()
 
 
 def add_product(

@@ -61,6 +61,7 @@ def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
         connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         try:
             _upgrade(admin_url)
+            _check_currency(connection)
             _apply_declarations(admin_url)
             _set_time_zone(connection, zone)
         finally:
@@ -154,6 +155,19 @@ def _applied_digest(connection: Connection) -> str:
         text("select count(*) from pg_roles where rolname = any(:names)"), {"names": sorted(GRANTS)}
     ).scalar_one()
     return (comment or "").removeprefix("declared ") if roles == len(GRANTS) else ""
+
+
+def _check_currency(connection: Connection) -> None:
+    """Raises ValueError when CURRENCY is not that of the shop's products: it cannot be changed."""
+    wanted = os.environ.get("CURRENCY")
+    priced = connection.execute(
+        text("select currency from shop.products order by product_id limit 1")
+    ).scalar()
+    if wanted and priced and priced != wanted:
+        raise ValueError(
+            f"CURRENCY: this shop's products are priced in {priced}; "
+            f"for {wanted}, use a new database"
+        )
 
 
 def _set_time_zone(connection: Connection, zone: str) -> None:

@@ -15,7 +15,7 @@ import psycopg
 from shop.accounts import email_key
 from shop.adapters.passwords import hash_password
 from shop.primitives.spec import ROLES
-from shop.runtime.config import ConfigurationError
+from shop.runtime.config import ConfigurationError, Settings
 
 # (role, e-mail, password) of each account; the end-to-end run logs in with them
 LOCAL_ACCOUNTS = tuple((role, f"{role}@shop.local", f"local-only-{role}") for role in ROLES)
@@ -33,7 +33,8 @@ INSERT_PRODUCT: LiteralString = """
 with product as (
   insert into shop.products (product_id, name, description, category, price_minor, currency)
   overriding system value
-  values (%(product_id)s, %(name)s, %(description)s, %(category)s, %(price_minor)s, 'KRW')
+  values (%(product_id)s, %(name)s, %(description)s, %(category)s, %(price_minor)s,
+    %(currency)s)
   on conflict (product_id) do nothing
   returning product_id
 ), inserted_stock as (
@@ -65,7 +66,7 @@ on conflict (email_key) do nothing
 
 @dataclass(frozen=True)
 class Product:
-    """A seeded product; the price is in KRW, which has no minor unit."""
+    """A seeded product; the price is in the minor unit of the shop's currency."""
 
     product_id: int
     name: str
@@ -112,6 +113,7 @@ def _insert_product(connection: psycopg.Connection, product: Product) -> None:
             "description": f"{product.name}: {product.category}",
             "category": product.category,
             "price_minor": product.price_minor,
+            "currency": os.environ.get("CURRENCY") or Settings.currency,
             "on_hand": product.on_hand,
         },
     )

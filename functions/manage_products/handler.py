@@ -51,7 +51,7 @@ def add_product(request: Request[NewProduct, None], context: RequestContext) -> 
     )
     added = tx.fetch_one(add)
     if added is None:
-        raise _unknown_category()
+        raise _why_not_added(tx, currency)
     _, now, _ = tx.pipeline(
         inventory.create_stock(added.product_id, body.stock_quantity),
         catalog.read_product(added.product_id),
@@ -125,6 +125,14 @@ def add_category(request: Request[NewCategory, None], context: RequestContext) -
 def _announcement(tx: Transaction, product_id: int, version: int) -> Statement[Row]:
     statement, _ = emit(tx, ProductChanged(product_id=product_id, product_version=version))
     return statement
+
+
+def _why_not_added(tx: Transaction, currency: str) -> ClientError:
+    """A shop has one currency: sums over two would be wrong, so a new setting changes nothing."""
+    priced = tx.fetch_one(catalog.currency_of_products())
+    if priced is not None and priced.currency != currency:
+        return ClientError(422, "INVALID", f"this shop's products are priced in {priced.currency}")
+    return _unknown_category()
 
 
 def _product_id(path: Mapping[str, str]) -> int:

@@ -36,6 +36,7 @@ from shop.catalog import Filter, Position
 from shop.runtime.config import Secret
 from tests.harness import MakeShop, Response, ShopHarness, cloned_database
 from tests.sample_requests import Samples
+from tools.local_platform.function_environment import url_of_role
 from tools.local_platform.servers import redis as embedded_redis
 
 UNREACHABLE_REDIS = "redis://127.0.0.1:1"
@@ -595,11 +596,9 @@ def test_lists_are_read_from_the_replica_and_events_claimed_at_the_primary(
 ) -> None:
     """The replica rejects writes, as a standby does, and has a product that the primary lacks."""
     with cloned_database(postgres_url, template_url) as replica:
-        address = replica.split("@")[1]
         read_only = "options=-c%20default_transaction_read_only%3Don"
-        shop = make_shop(
-            database_replica_url=Secret(f"postgresql://shop_catalog_ro@{address}?{read_only}")
-        )
+        url = url_of_role(replica, "shop_catalog_ro")
+        shop = make_shop(database_replica_url=Secret(f"{url}?{read_only}"))
         with psycopg.connect(replica, autocommit=True) as connection:
             connection.execute("update shop.products set name = 'only in the replica'")
         product, staff = shop.product(price=100), shop.person("staff")

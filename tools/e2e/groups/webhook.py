@@ -66,7 +66,7 @@ def duplicate_and_late_webhooks_change_nothing(context: ScenarioContext) -> None
     timeline = expect(context.get(f"/orders/{order['id']}/timeline", customer), 200).json()
     payment_id = next(move["id"] for move in timeline if move["entity"] == "payment")
     for name, event_type in (("captured", "charge.captured"), ("declined", "charge.declined")):
-        body = _webhook_body(f"shop:{payment_id}", event_type)
+        body = _webhook_body(f"shop:{payment_id}", event_type, product["currency"])
         for delivery in ("first", "second"):
             response = _deliver(context, body, sign(body, secret, int(time.time())))
             context.check.status(
@@ -83,13 +83,13 @@ def sign(body: bytes, secret: str, at: int) -> str:
     return f"t={at},v1={digest}"
 
 
-def _webhook_body(key: str, event_type: str = "charge.captured") -> bytes:
+def _webhook_body(key: str, event_type: str = "charge.captured", currency: str = "KRW") -> bytes:
     data = {
         "key": key,
         "provider_ref": f"ch_{uuid.uuid4().hex}",
         "status": event_type.partition(".")[2],
         "amount_minor": 1000,
-        "currency": "KRW",
+        "currency": currency,
         "order_id": str(uuid.uuid4()),
         "payment_id": str(uuid.uuid4()),
         "reason": None,
