@@ -7,7 +7,7 @@ pydantic.
 from __future__ import annotations
 
 from shop.primitives.statuses import CancelReason, OrderStatus, PaymentStatus
-from shop.runtime.model import Model
+from shop.runtime.model import CurrencyCode, Model, Timestamp, Uuid
 
 
 class OrderItem(Model):
@@ -29,16 +29,16 @@ class OrderPayment(Model):
 class Order(Model):
     """An order as every response shows it; ``productId`` and ``quantity`` of its only line."""
 
-    id: str
+    id: Uuid
     user_id: int
     product_id: int | None = None
     quantity: int | None = None
     status: OrderStatus
     reason: CancelReason | None = None
     total_amount: int
-    currency: str
+    currency: CurrencyCode
     payment_method: str
-    created_at: str
+    created_at: Timestamp
     items: list[OrderItem]
     payment: OrderPayment | None
     refunded_amount: int

@@ -39,6 +39,7 @@ from shop.runtime.app import App
 from shop.runtime.config import Secret, Settings
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.services import Services
+from tests.openapi_document import undocumented
 from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
 from tools.checker.evaluate import ExternalRecords, Violation, find_violations
 from tools.checker.provider_transactions import dispute_records, provider_records
@@ -240,7 +241,11 @@ class ShopHarness:
         request = HttpRequest(
             method, path, query, sent, "203.0.113.7", io.BytesIO(body).read, len(body)
         )
-        return _response(app.answer(request))
+        response = _response(app.answer(request))
+        if any(operation.pattern.fullmatch(path) for operation in app.router.operations):
+            flaws = undocumented(method, path, response.status, response.headers)
+            assert flaws == [], f"the OpenAPI document is incomplete: {flaws}"
+        return response
 
     def _route(self, method: str, path: str) -> App:
         for app in self.apps.values():

@@ -2,6 +2,8 @@
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
+PAGE_HEADERS = ("Content-Security-Policy", "Referrer-Policy")
+
 SPEC = FunctionSpec(
     name="api_docs",
     summary="Serve API documents of all functions: OpenAPI, Swagger UI, AsyncAPI, event schemas.",
@@ -14,6 +16,7 @@ SPEC = FunctionSpec(
             auth="public",
             summary="Swagger UI for all functions.",
             media_type="text/html",
+            headers=PAGE_HEADERS,
             transaction=False,
             group="docs",
         ),
@@ -24,6 +27,7 @@ SPEC = FunctionSpec(
             auth="public",
             summary="Redirects to /api-docs: the address of the page in the replaced system.",
             status=302,
+            headers=("Location", *PAGE_HEADERS),
             transaction=False,
             group="docs",
         ),
@@ -34,6 +38,7 @@ SPEC = FunctionSpec(
             auth="public",
             summary="Redirects to /api-docs: the address of the page in the replaced system.",
             status=302,
+            headers=("Location", *PAGE_HEADERS),
             transaction=False,
             group="docs",
         ),
@@ -45,6 +50,7 @@ SPEC = FunctionSpec(
             summary="A file of the pages, or OpenAPI by a service's name in the replaced system.",
             error_statuses=(404,),
             media_type="application/octet-stream",
+            headers=PAGE_HEADERS,
             transaction=False,
             group="docs",
         ),
@@ -54,6 +60,7 @@ SPEC = FunctionSpec(
             handler="show_openapi",
             auth="public",
             summary="OpenAPI 3.1 of all functions.",
+            headers=PAGE_HEADERS,
             transaction=False,
             group="docs",
         ),
@@ -64,6 +71,7 @@ SPEC = FunctionSpec(
             auth="public",
             summary="OpenAPI 3.1 of one group of functions.",
             error_statuses=(404,),
+            headers=PAGE_HEADERS,
             transaction=False,
             group="docs",
         ),
@@ -74,6 +82,7 @@ SPEC = FunctionSpec(
             auth="public",
             summary="A page of every event: its data, its producers and its consumers.",
             media_type="text/html",
+            headers=PAGE_HEADERS,
             transaction=False,
             group="docs",
         ),
@@ -83,6 +92,7 @@ SPEC = FunctionSpec(
             handler="show_asyncapi",
             auth="public",
             summary="AsyncAPI 3.0 of all events.",
+            headers=PAGE_HEADERS,
             transaction=False,
             group="docs",
         ),
@@ -94,6 +104,7 @@ SPEC = FunctionSpec(
             summary="The JSON Schema that an event's dataschema names.",
             error_statuses=(404,),
             media_type="application/schema+json",
+            headers=PAGE_HEADERS,
             transaction=False,
             group="docs",
         ),

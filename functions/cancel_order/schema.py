@@ -11,7 +11,7 @@ from shop.primitives.money import ORDER_TOTAL_MAX
 from shop.primitives.statuses import RefundMeans, RefundStatus
 from shop.primitives.text import one_line
 from shop.response_models import Order as Order
-from shop.runtime.model import Model
+from shop.runtime.model import CurrencyCode, Model, Uuid
 
 REASON_LENGTH_MAX = 200
 OneLine = Annotated[
@@ -48,9 +48,9 @@ class RefundOrder(Model):
 class Refund(Model):
     """A refund that was accepted and is executed next."""
 
-    order_id: str
+    order_id: Uuid
     amount: int
-    currency: str
+    currency: CurrencyCode
     status: Literal[RefundStatus.INTENT]
     reason: str
     means: RefundMeans

@@ -41,6 +41,7 @@ SPEC = FunctionSpec(
             response="Refund",
             status=201,
             error_statuses=(404, 409, 422),
+            headers=("Location",),
             idempotent=True,
             writes=True,
         ),

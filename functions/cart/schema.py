@@ -8,7 +8,7 @@ from pydantic import Field, RootModel
 
 from shop.carts import QUANTITY_MAX
 from shop.primitives.ids import PRODUCT_ID_MAX
-from shop.runtime.model import Model
+from shop.runtime.model import CurrencyCode, Model
 
 
 class NewItem(Model):
@@ -30,7 +30,7 @@ class Line(Model):
     product_id: int
     name: str
     price: int
-    currency: str
+    currency: CurrencyCode
     quantity: int
     line_amount: int
     stock_quantity: int
@@ -44,7 +44,7 @@ class Cart(RootModel[list[Line]]):
 class CurrencyTotal(Model):
     """The sum of the lines in one currency."""
 
-    currency: str
+    currency: CurrencyCode
     total_amount: int
 
 

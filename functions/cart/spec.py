@@ -47,6 +47,7 @@ SPEC = FunctionSpec(
             summary="Set a line's quantity; a quantity of 0 or less removes it (204).",
             body="ItemChange",
             response="Line",
+            other_statuses=(204,),
             error_statuses=(404, 409, 422),
             idempotent=True,
             writes=True,

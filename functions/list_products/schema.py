@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, RootModel
 
 from functions.list_products.paging import CURSOR_LENGTH_MAX
 from shop.primitives.text import compose
-from shop.runtime.model import Model, PageSize, QueryModel, QueryNumber
+from shop.runtime.model import ONE_LINE, CurrencyCode, Model, PageSize, QueryModel, QueryNumber
 
 AMOUNT_MAX = 1_000_000_000_000
 SEARCH_LENGTH_MAX = 64
@@ -29,6 +29,7 @@ def _as_stored(text: str) -> str:
 Amount = Annotated[QueryNumber, Field(ge=0, le=AMOUNT_MAX)]
 SearchText = Annotated[
     str,
+    Field(pattern=ONE_LINE),
     AfterValidator(_as_stored),
     Field(max_length=SEARCH_LENGTH_MAX),
 ]
@@ -43,6 +44,7 @@ class ListProducts(QueryModel):
         default=None,
         max_length=CURSOR_LENGTH_MAX,
         description="From the Link header of the page before.",
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
     )
     name: SearchText | None = Field(
         default=None,
@@ -62,7 +64,7 @@ class Product(Model):
     description: str
     category: str
     price: int
-    currency: str
+    currency: CurrencyCode
     stock_quantity: int
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from shop.accounts import EMAIL_LENGTH_MAX, check_email
+from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, check_email
 from shop.adapters.passwords import LENGTH_MAX, prepare
 from shop.runtime.model import Model
 
@@ -33,7 +33,10 @@ class Login(Model):
     email: Annotated[
         str,
         AfterValidator(check_email),
-        Field(max_length=EMAIL_LENGTH_MAX),
+        Field(
+            max_length=EMAIL_LENGTH_MAX,
+            json_schema_extra={"pattern": rf"^ *{EMAIL.pattern} *$"},
+        ),
     ]
     password: Annotated[
         SecretStr,
@@ -57,7 +60,7 @@ class Logout(Model):
 class TokenPair(Model):
     """An access token for ten minutes and the refresh token that renews it once."""
 
-    access_token: str
+    access_token: Annotated[str, Field(pattern=r"^[\w-]+\.[\w-]+\.[\w-]+$")]
     refresh_token: str
     token_type: Literal["Bearer"]
     expires_in: int

@@ -19,6 +19,7 @@ SPEC = FunctionSpec(
             body="Login",
             response="TokenPair",
             error_statuses=(401, 422, 429, 503),
+            headers=("Set-Cookie",),
             writes=True,
             transaction=False,
             group="auth",

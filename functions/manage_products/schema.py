@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from shop.primitives.text import many_lines, one_line
-from shop.runtime.model import Model
+from shop.runtime.model import ONE_LINE, CurrencyCode, Model
 
 PRICE_MAX = 1_000_000_000
 STOCK_MAX = 1_000_000
@@ -25,6 +25,7 @@ def _without_spaces_around(text: str) -> str:
 
 Name = Annotated[
     str,
+    Field(pattern=ONE_LINE),
     AfterValidator(partial(one_line, length_max=NAME_LENGTH_MAX)),
     AfterValidator(_without_spaces_around),
     Field(min_length=1, max_length=NAME_LENGTH_MAX),
@@ -36,6 +37,7 @@ Description = Annotated[
 ]
 CategoryName = Annotated[
     str,
+    Field(pattern=ONE_LINE),
     AfterValidator(partial(one_line, length_max=CATEGORY_LENGTH_MAX)),
     AfterValidator(_without_spaces_around),
     Field(min_length=1, max_length=CATEGORY_LENGTH_MAX),
@@ -111,7 +113,7 @@ class StaffProduct(Model):
     description: str
     category: str
     price: int
-    currency: str
+    currency: CurrencyCode
     stock_quantity: int
     active: bool
     flash_sale: bool

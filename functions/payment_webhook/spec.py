@@ -30,6 +30,7 @@ SPEC = FunctionSpec(
             group="payments",
             summary="Process a webhook signed by the provider; a duplicate changes nothing.",
             status=204,
+            other_statuses=(202,),
             error_statuses=(400, 401, 422),
             writes=True,
             transaction=False,

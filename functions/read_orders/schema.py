@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel, StringConstraints
 
 from shop.response_models import Order
-from shop.runtime.model import Model, PageSize, QueryModel
+from shop.runtime.model import Model, PageSize, QueryModel, Timestamp, Uuid
 
 
 class ListOrders(QueryModel):
@@ -24,9 +24,9 @@ class Orders(RootModel[list[Order]]):
 class TimelineEntry(Model):
     """One status change; ``actor`` is ``user`` or the function that made it."""
 
-    at: str
+    at: Timestamp
     entity: Literal["order", "payment", "refund", "reservation"]
-    id: str
+    id: Uuid
     from_: Annotated[str, Field(alias="from")]
     to: str
     actor: str

@@ -21,6 +21,7 @@ SPEC = FunctionSpec(
             query="ListOrders",
             response="Orders",
             error_statuses=(400,),
+            headers=("Link",),
         ),
         Route(
             method="GET",
@@ -31,6 +32,7 @@ SPEC = FunctionSpec(
             summary="One order; with Prefer: wait=N, as soon as it is no longer PENDING.",
             response="Order",
             error_statuses=(400, 404),
+            headers=("Preference-Applied",),
             transaction=False,
         ),
         Route(

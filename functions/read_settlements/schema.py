@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, RootModel
 
-from shop.runtime.model import Model, QueryModel
+from shop.runtime.model import CurrencyCode, Model, QueryModel
 
 # a year outside this century is taken for a typing error
 DAY = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}$"
@@ -53,7 +53,7 @@ class Totals(Model):
     refunded_amount: int
     payment_count: int
     refund_count: int
-    currency: str
+    currency: CurrencyCode
     closed: bool
 
 
@@ -66,7 +66,7 @@ class DailySettlement(Totals):
 class MonthlySettlement(Totals):
     """One month; closed when it is over and all of its days are closed."""
 
-    year_month: str
+    year_month: YearMonth
 
 
 class DailySettlements(RootModel[DailySettlement | list[DailySettlement]]):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from shop.accounts import EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email
+from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email
 from shop.adapters.passwords import LENGTH_MAX, LENGTH_MIN, prepare_new
 from shop.primitives.text import one_line
 from shop.runtime.model import Model
@@ -31,7 +31,7 @@ class Registration(Model):
         Field(
             description="Address in ASCII; upper and lower case are the same address.",
             examples=["kim@example.com"],
-            json_schema_extra={"maxLength": EMAIL_LENGTH_MAX},
+            json_schema_extra={"maxLength": EMAIL_LENGTH_MAX, "pattern": rf"^ *{EMAIL.pattern} *$"},
         ),
     ]
     password: Annotated[

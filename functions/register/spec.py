@@ -17,6 +17,7 @@ SPEC = FunctionSpec(
             response="AccountView",
             status=201,
             error_statuses=(409, 422, 503),
+            headers=("Location",),
             idempotent=True,
             writes=True,
             group="users",

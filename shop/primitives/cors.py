@@ -1,7 +1,8 @@
 """Cross-origin requests of browsers (CORS; the Fetch standard, section 3.2).
 
-Callers send a token in ``Authorization`` and never a cookie, so no response allows credentials.
-Origins are compared as a whole: there is no wildcard.
+Callers send a token in ``Authorization``, and the cookie of a known device is for the shop's own
+pages only, so no response allows credentials.  Origins are compared as a whole: there is no
+wildcard.
 """
 
 from __future__ import annotations

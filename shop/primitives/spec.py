@@ -33,12 +33,14 @@ class Route:
     """One HTTP operation of a function.
 
     ``handler`` names a function in ``handler.py``; ``body``, ``query`` and ``response`` name models
-    in ``schema.py``.  A body that is optional and missing is read as ``{}``.  ``auth`` says who
-    may call: ``public``, ``customer`` (any signed-in account), one role, ``settlements`` (set by
+    in ``schema.py``.  A body that is optional and missing is read as ``{}``.  ``auth`` says who may
+    call: ``public``, ``customer`` (any signed-in account), one role, ``settlements`` (set by
     SETTLEMENTS_AUTH) or ``provider`` (the handler verifies a signature).  An ``idempotent`` route
     honours ``Idempotency-Key``.  The transactions of a route without ``writes`` are read-only.
     With ``transaction=False`` the handler opens its own transactions (it waits, or has several
-    steps).
+    steps).  ``status`` and ``other_statuses``, which have no body, are those of success,
+    ``headers`` those of their responses, and ``error_statuses`` those that the runtime does not add
+    itself.
     """
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]
@@ -51,7 +53,9 @@ class Route:
     query: str | None = None
     response: str | None = None
     status: int = 200
+    other_statuses: tuple[int, ...] = ()
     error_statuses: tuple[int, ...] = ()
+    headers: tuple[str, ...] = ()
     idempotent: bool = False
     writes: bool = False
     transaction: bool = True

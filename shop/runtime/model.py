@@ -36,5 +36,12 @@ def _in_digits(text: object) -> object:
     return text
 
 
+# Formats of values that the shop makes itself: for the API document, not checked again.
+CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+# a part of what handlers check, in the form that every reader of JSON Schema understands
+ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+
 QueryNumber = Annotated[int, BeforeValidator(_in_digits)]
 PageSize = Annotated[QueryNumber, Field(ge=1, le=100)]

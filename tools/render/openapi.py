@@ -20,6 +20,7 @@ from tools.render.models import REFERENCE, Models, Schema
 ASSETS = Path("functions/api_docs/assets/rendered")
 FUNCTIONS = Path(__file__).parent.parent.parent / "functions"
 RESPONSES = "#/components/responses/"
+HEADER_REFERENCE = "#/components/headers/"
 PROBLEM = "application/problem+json"
 VERSION = "1.0.0"
 DESCRIPTION = (
@@ -28,9 +29,60 @@ DESCRIPTION = (
 )
 
 # statuses that the runtime may return for every route
-ALWAYS = (400, 406, 414, 429, 431)
-WITH_BODY = (413, 415, 422)
+ALWAYS = (400, 406, 408, 413, 414, 415, 429, 431, 500, 503)
+WITH_BODY = (422,)
 WITH_KEY = (409, 422)
+# headers of every response, and of errors
+ALWAYS_SENT = ("Cache-Control", "RateLimit", "RateLimit-Policy", "X-Content-Type-Options")
+SENT_WITH: Mapping[int, tuple[str, ...]] = {
+    400: ("Idempotent-Replayed",),
+    401: ("WWW-Authenticate",),
+    404: ("Idempotent-Replayed",),
+    409: ("Idempotent-Replayed", "Retry-After"),
+    422: ("Idempotent-Replayed",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+HEADERS: Mapping[str, Schema] = {
+    "Cache-Control": {"schema": {"type": "string"}},
+    "Content-Security-Policy": {"schema": {"type": "string"}},
+    "ETag": {
+        "description": "A strong tag of the state that the response shows.",
+        "schema": {"type": "string", "pattern": '^"[!#-~]+"$'},
+    },
+    "Idempotent-Replayed": {
+        "description": "The response was stored under the Idempotency-Key before.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "Link": {
+        "description": "RFC 8288: the next page, if there is one.",
+        "schema": {"type": "string", "pattern": '^<[!-;=?-~]+>; rel="next"$'},
+    },
+    "Location": {"schema": {"type": "string", "format": "uri-reference"}},
+    "Preference-Applied": {
+        "description": "RFC 7240: how long the response would have waited.",
+        "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
+    },
+    "RateLimit": {
+        "description": "IETF draft: requests that are left, and seconds until the limit recovers.",
+        "schema": {"type": "string", "pattern": '^"default";r=[0-9]+;t=[0-9]+$'},
+    },
+    "RateLimit-Policy": {
+        "description": "IETF draft: requests in a window of seconds; absent without a limit.",
+        "schema": {"type": "string", "pattern": '^"default";q=[0-9]+;w=[0-9]+$'},
+    },
+    "Referrer-Policy": {"schema": {"type": "string", "const": "no-referrer"}},
+    "Retry-After": {
+        "description": "Seconds after which the same request may succeed.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "Set-Cookie": {
+        "description": "Marks the device as known to the account.",
+        "schema": {"type": "string"},
+    },
+    "WWW-Authenticate": {"schema": {"type": "string", "pattern": "^Bearer"}},
+    "X-Content-Type-Options": {"schema": {"type": "string", "const": "nosniff"}},
+}
 UUID: Schema = {"type": "string", "format": "uuid"}
 BIGINT: Schema = {"type": "integer", "format": "int64", "minimum": 1}
 PATH_PARAMETERS: Mapping[str, Schema] = {
@@ -88,6 +140,7 @@ PHRASES: Mapping[int, str] = {
     404: "Not Found",
     405: "Method Not Allowed",
     406: "Not Acceptable",
+    408: "Request Timeout",
     409: "Conflict",
     412: "Precondition Failed",
     413: "Content Too Large",
@@ -97,9 +150,9 @@ PHRASES: Mapping[int, str] = {
     428: "Precondition Required",
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
     503: "Service Unavailable",
 }
-WITH_LOCATION = (201, 302)
 WITHOUT_CONTENT = (204, 302)
 PROBLEM_SCHEMA: Schema = {
     "title": "Problem",
@@ -115,6 +168,15 @@ PROBLEM_SCHEMA: Schema = {
         "message": {"type": "string"},
     },
     "required": ["type", "title", "status", "detail", "instance", "error", "message"],
+}
+# operations whose response has the value of a path parameter of others (OpenAPI links)
+LINKS: Mapping[str, tuple[str, str]] = {
+    "place_order": ("orderId", "$response.body#/id"),
+    "place_order_from_cart": ("orderId", "$response.body#/id"),
+    "list_my_orders": ("orderId", "$response.body#/0/id"),
+    "add_product": ("productId", "$response.body#/id"),
+    "list_products": ("productId", "$response.body#/0/id"),
+    "add_item": ("productId", "$response.body#/productId"),
 }
 SECURITY_SCHEMES: Schema = {
     "bearer": {
@@ -171,6 +233,7 @@ def document(
             paths.setdefault(route.path, {})[route.method.lower()] = operation(
                 spec, route, collected
             )
+    _add_links(paths)
     return {
         "openapi": "3.1.1",
         "jsonSchemaDialect": "https://spec.openapis.org/oas/3.1/dialect/base",
@@ -184,12 +247,31 @@ def document(
         "tags": _tags(specs, group),
         "paths": paths,
         "components": {
+            "headers": dict(HEADERS),
             "responses": _used_responses(paths),
             "schemas": {"Problem": PROBLEM_SCHEMA, **_used_schemas(paths, collected)},
             "securitySchemes": SECURITY_SCHEMES,
         },
         "x-comment": MARK,
     }
+
+
+def _add_links(paths: dict[str, Schema]) -> None:
+    """Links from the responses of LINKS to the operations of the document with that parameter."""
+    operations = [(path, shown) for path, methods in paths.items() for shown in methods.values()]
+    for _, source in operations:
+        parameter, value = LINKS.get(source["operationId"], ("", ""))
+        links = {
+            target["operationId"]: {
+                "operationId": target["operationId"],
+                "parameters": {parameter: value},
+            }
+            for path, target in operations
+            if parameter and f"{{{parameter}}}" in path
+        }
+        if links:
+            success = min(source["responses"])
+            source["responses"][success]["links"] = links
 
 
 def operation(spec: FunctionSpec, route: Route, collected: Models) -> Schema:
@@ -234,9 +316,9 @@ def _parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schem
         found += _query_parameters(spec, route, example)
     if route.idempotent:
         found.append(IDEMPOTENCY_KEY)
-    if {412, 428} & set(route.error_statuses):
-        found.append(IF_MATCH)
-    if 304 in route.error_statuses:
+    if 412 in route.error_statuses:
+        found.append(IF_MATCH if 428 in route.error_statuses else IF_MATCH | {"required": False})
+    if 304 in route.other_statuses:
         found.append(IF_NONE_MATCH)
     if _waits(route):
         found.append(PREFER)
@@ -272,40 +354,35 @@ def _without_null(shape: Schema) -> Schema:
     return {**options[0], **rest}
 
 
-def error_statuses_of(spec: FunctionSpec, route: Route) -> list[int]:
+def error_statuses_of(route: Route) -> list[int]:
     """Every error status of a route, from the runtime and from its spec."""
-    statuses = {*ALWAYS, *route.error_statuses} - {304}
+    statuses = {*ALWAYS, *route.error_statuses}
     if route.auth not in ("public", "provider"):
         statuses.add(401)
     if route.auth not in ("public", "provider", "customer"):
         statuses.add(403)
     if route.auth == "provider":
         statuses.add(401)
-    if route.body or route.method != "GET":
-        statuses.update(WITH_BODY if route.body else WITH_BODY[:2])
+    if route.body:
+        statuses.update(WITH_BODY)
     if route.idempotent:
         statuses.update(WITH_KEY)
     if "{" in route.path:
         statuses.add(404)
-    if spec.needs:
-        statuses.add(503)
     return sorted(statuses)
 
 
 def _responses(spec: FunctionSpec, route: Route, collected: Models, example: Any) -> Schema:
     shown = {str(route.status): _success(spec, route, collected, example)}
-    if 304 in route.error_statuses:
-        shown["304"] = {"description": PHRASES[304]}
-    for status in error_statuses_of(spec, route):
+    for status in route.other_statuses:
+        shown[str(status)] = {"description": PHRASES[status], "headers": _headers(route)}
+    for status in error_statuses_of(route):
         shown[str(status)] = {"$ref": f"{RESPONSES}Problem{status}"}
     return shown
 
 
 def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) -> Schema:
-    shown: Schema = {"description": PHRASES[route.status]}
-    headers = _headers(route)
-    if headers:
-        shown["headers"] = headers
+    shown: Schema = {"description": PHRASES[route.status], "headers": _headers(route)}
     if route.status in WITHOUT_CONTENT:
         return shown
     content: Schema = {}
@@ -320,24 +397,20 @@ def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) 
 
 
 def _headers(route: Route) -> Schema:
-    headers: Schema = {}
-    if route.status in WITH_LOCATION:
-        headers["Location"] = {"schema": {"type": "string", "format": "uri-reference"}}
-    if {304, 412} & set(route.error_statuses):
-        headers["ETag"] = {"schema": {"type": "string"}}
-    if route.idempotent:
-        headers["Idempotent-Replayed"] = {"schema": {"type": "string", "const": "true"}}
-    return headers
+    replayed = ("Idempotent-Replayed",) if route.idempotent else ()
+    return _header_references(*route.headers, *replayed)
+
+
+def _header_references(*names: str) -> Schema:
+    return {name: {"$ref": HEADER_REFERENCE + name} for name in sorted({*ALWAYS_SENT, *names})}
 
 
 def _error_response(status: int) -> Schema:
-    shown: Schema = {
+    return {
         "description": PHRASES[status],
+        "headers": _header_references(*SENT_WITH.get(status, ())),
         "content": {PROBLEM: {"schema": {"$ref": f"{REFERENCE}Problem"}}},
     }
-    if status in (429, 503):
-        shown["headers"] = {"Retry-After": {"schema": {"type": "integer", "minimum": 0}}}
-    return shown
 
 
 def _tags(specs: tuple[FunctionSpec, ...], group: str | None) -> list[Schema]:
@@ -351,7 +424,8 @@ def _tags(specs: tuple[FunctionSpec, ...], group: str | None) -> list[Schema]:
 
 def _used_schemas(paths: Schema, collected: Models) -> Schema:
     used: Schema = {}
-    waiting = [name for name in models.targets(paths) if not name.startswith(RESPONSES)]
+    components = (RESPONSES, HEADER_REFERENCE)
+    waiting = [name for name in models.targets(paths) if not name.startswith(components)]
     while waiting:
         name = waiting.pop()
         if name not in used:

@@ -13,7 +13,7 @@ from shop.registry import all_specs
 from shop.runtime.bootstrap import needs_of
 from shop.runtime.config import ALIASES, CHOICES, VARIABLES, WHERE_NEEDED, Secret, Settings
 from tools.render.documents import MARK
-from tools.render.openapi import AUTH_NOTES, error_statuses_of
+from tools.render.openapi import ALWAYS, AUTH_NOTES, error_statuses_of
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = Path("docs/reference")
@@ -103,6 +103,7 @@ def functions_page(specs: tuple[FunctionSpec, ...]) -> str:
         "Each folder of `functions/` is one deployable function. It uses the database role of its\n"
         "trust domain and scales from zero. The round trips to PostgreSQL are those of an open\n"
         "connection and filled caches; publishing the events of a command takes one more.\n\n"
+        f"Every route may also return {', '.join(map(str, ALWAYS))}.\n\n"
         "| function | what it does | role | needs | concurrent requests | processes at most |\n"
         "|---|---|---|---|---|---|\n"
     )
@@ -119,7 +120,7 @@ def _section(spec: FunctionSpec) -> str:
     if spec.routes:
         head = "route | authentication | what it does | statuses | round trips"
         parts.append(f"\n| {head} |\n|---|---|---|---|---|\n")
-        parts += [_route_row(spec, route) for route in spec.routes]
+        parts += [_route_row(route) for route in spec.routes]
     if spec.subscriptions or spec.schedules:
         parts.append("\n| event or schedule | what it does | round trips |\n|---|---|---|\n")
         counts = round_trips()
@@ -139,9 +140,10 @@ def _section(spec: FunctionSpec) -> str:
     return "".join(parts)
 
 
-def _route_row(spec: FunctionSpec, route: Route) -> str:
+def _route_row(route: Route) -> str:
     authentication = AUTH_NOTES.get(route.auth, f"Needs the role {route.auth}.")
-    statuses = ", ".join(str(status) for status in (route.status, *error_statuses_of(spec, route)))
+    own = [status for status in error_statuses_of(route) if status not in ALWAYS]
+    statuses = ", ".join(map(str, (route.status, *route.other_statuses, *own)))
     name = f"{route.method} {route.path}"
     cells = (f"`{name}`", authentication, route.summary, statuses, round_trips()[name])
     return "| " + " | ".join(str(cell) for cell in cells) + " |\n"
