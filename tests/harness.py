@@ -242,7 +242,7 @@ class ShopHarness:
             method, path, query, sent, "203.0.113.7", io.BytesIO(body).read, len(body)
         )
         response = _response(app.answer(request))
-        if any(operation.pattern.fullmatch(path) for operation in app.router.operations):
+        if response.status != 405 and any(o.pattern.fullmatch(path) for o in app.router.operations):
             flaws = undocumented(method, path, response.status, response.headers)
             assert flaws == [], f"the OpenAPI document is incomplete: {flaws}"
         return response

@@ -121,7 +121,7 @@ def signed_in(samples: Samples, statuses: list[int]) -> Callable[..., Iterable[b
     return application
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_sequences_of_requests_match_the_openapi_document(samples: Samples) -> None:
     """Signed-in callers create resources and follow the document's links from their responses."""
     statuses: list[int] = []
