@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from shop.runtime.request_context import RequestContext
 
 WAIT_SECONDS_MAX = 20
-POLL_SECONDS = (0.05, 0.1, 0.2, 0.4)
 TIMELINE_MAX = 1000
 # a separate preference: not a parameter of another one, and not inside quoted text
 PREFER_WAIT = re.compile(
@@ -36,18 +34,15 @@ def read_order(request: Request[None, None], context: RequestContext) -> Respons
     """
     order_id = queries.id_in(request.path)
     wait = wait_seconds(request.headers.get("prefer", ""))
-    deadline = time.monotonic() + (wait or 0)
-    polls = 0
-    while True:
-        with context.transaction() as tx:
-            row = _visible(tx, request, order_id)
-        left = deadline - time.monotonic()
-        if left <= 0 or not is_waiting(row):
-            break
-        time.sleep(min(left, POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)]))
-        polls += 1
+    with context.transaction() as tx:
+        row = _visible(tx, request, order_id)
     headers = {"preference-applied": f"wait={wait}"} if wait is not None else {}
-    return Response(200, queries.represent(row), headers)
+    return Response(
+        200,
+        queries.represent(row),
+        headers,
+        wait_seconds=wait if wait and is_waiting(row) else 0,
+    )
 
 
 def list_my_orders(request: Request[None, ListOrders], context: RequestContext) -> Response:

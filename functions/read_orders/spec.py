@@ -9,7 +9,7 @@ SPEC = FunctionSpec(
     summary="Read the caller's orders, wait for a payment, and show an order's timeline.",
     database_role="ordering",
     needs=("postgres",),
-    scale=Scale(concurrency=8, max_scale=10),
+    scale=Scale(concurrency=8, waiting_max=8, max_scale=10),
     routes=(
         Route(
             method="GET",

@@ -62,6 +62,8 @@ def edge_seconds(spec: FunctionSpec) -> int:
 def requests_max(spec: FunctionSpec, *, processes: int) -> int:
     """How many requests of a function the edge sends at the same time; further ones get 503.
 
-    They are those that the processes run, and those that wait for their threads.
+    They are those that the processes run, those that wait for their threads, and those that wait
+    for a final response.
     """
-    return processes * spec.scale.concurrency * (1 + QUEUED_PER_THREAD)
+    scale = spec.scale
+    return processes * (scale.concurrency * (1 + QUEUED_PER_THREAD) + scale.waiting_max)

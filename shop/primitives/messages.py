@@ -52,12 +52,17 @@ class Request(Generic[Body, Query]):
 
 @frozen
 class Response:
-    """An HTTP response: ``body`` is a JSON-serialisable value, ready bytes, or None for no body."""
+    """An HTTP response: ``body`` is a JSON-serialisable value, ready bytes, or None for no body.
+
+    With ``wait_seconds`` the response is preliminary, and the caller asked to wait that long for a
+    final one: the runtime calls the handler again, unless too many requests wait already.
+    """
 
     status: int = 200
     body: object = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     media_type: str = "application/json"
+    wait_seconds: int = 0
 
 
 @frozen

@@ -90,12 +90,22 @@ class Schedule:
 
 @frozen(kw_only=True)
 class Scale:
-    """Concurrent requests of one process, the maximum of processes, and their resources."""
+    """Concurrent requests of one process, the maximum of processes, and their resources.
+
+    ``concurrency`` requests run, each in a thread with a database connection; beside them
+    ``waiting_max`` may wait for a final response (``Prefer: wait``), which needs neither.
+    """
 
     concurrency: int = 4
+    waiting_max: int = 0
     max_scale: int = 5
     cpu_millis: int = 100
     memory_mib: int = 192
+
+    @property
+    def in_flight_max(self) -> int:
+        """The requests of one process at the same time, running and waiting."""
+        return self.concurrency + self.waiting_max
 
 
 @frozen(kw_only=True)

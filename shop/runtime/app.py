@@ -7,6 +7,8 @@ line in the log.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from shop.runtime import log, message_context, trace
 from shop.runtime.http_messages import HttpRequest, HttpResponse, check_limits, problem
 from shop.runtime.routing import Router, allow_header, method_not_allowed
 from shop.runtime.telemetry import Telemetry
+from shop.runtime.waiting import WaitingLimit, WaitingRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 HEALTH_PATHS = frozenset({"/health/liveness", "/health/readiness", "/_/health", "/_/ready"})
 EVENTS_PATH = "/events"
+CLIENT_LEFT = 499  # in the log only, as of nginx
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # Python has no exception type for a thread that cannot start or a library that cannot be loaded.
 OUT_OF_RESOURCES = (
@@ -48,6 +52,7 @@ class App:
         # from the start of the process until it was ready, set by the server
         self.ready_seconds: float | None = None
         self.router = Router(specs)
+        self.waiting = WaitingLimit(sum(spec.scale.waiting_max for spec in specs))
         self._cors = _cors_of(services)
         self._receives_events = any(spec.receives_events for spec in specs)
         self._has_responded = False
@@ -70,7 +75,15 @@ class App:
                 import_module("shop.runtime.event_pipeline")
 
     def answer(self, http_request: HttpRequest) -> HttpResponse:
-        """The response to one request; never raises."""
+        """The response to one request, waited for in this thread; never raises."""
+        result = self.start(http_request)
+        while isinstance(result, WaitingRequest):
+            time.sleep(result.next_pause_seconds())
+            result = self.resume(result)
+        return result
+
+    def start(self, http_request: HttpRequest) -> HttpResponse | WaitingRequest:
+        """The response to one request, or the request if it waits for one; never raises."""
         if http_request.path in HEALTH_PATHS and http_request.method in ("GET", "HEAD"):
             self.telemetry.on_probe()
             return HttpResponse(200, b'{"status":"UP"}', {"content-type": "application/json"})
@@ -78,19 +91,56 @@ class App:
             http_request.method, http_request.headers.get("traceparent", "")
         )
         message_context.begin(message)
+        response = self._run(http_request, message, lambda: self._handle(http_request, message))
+        pending = response.pending
+        if pending is not None and self.waiting.admit(pending.account):
+            message_context.end()
+            deadline = time.monotonic() + pending.seconds
+            return WaitingRequest(http_request, message, pending, response.headers, deadline)
+        if pending is not None:
+            response.headers.pop("preference-applied", None)
+        return self._conclude(http_request, message, response)
+
+    def resume(
+        self, waiting: WaitingRequest, *, is_last: bool = False
+    ) -> HttpResponse | WaitingRequest:
+        """Looks again for a final response; gives the preliminary one at the deadline."""
+        message_context.begin(waiting.message)
+        response = self._run(waiting.http_request, waiting.message, waiting.pending.again)
+        is_late = is_last or time.monotonic() >= waiting.deadline
+        if response.pending is not None and not is_late:
+            message_context.end()
+            return waiting
+        self.waiting.release(waiting.pending.account)
+        response.headers = {**waiting.headers, **response.headers}
+        return self._conclude(waiting.http_request, waiting.message, response)
+
+    def abandon(self, waiting: WaitingRequest) -> None:
+        """Ends a request whose client left while it waited."""
+        self.waiting.release(waiting.pending.account)
+        message_context.begin(waiting.message)
+        self._conclude(waiting.http_request, waiting.message, HttpResponse(CLIENT_LEFT))
+
+    def _handle(self, http_request: HttpRequest, message: MessageContext) -> HttpResponse:
+        check_limits(http_request)
+        response = self._dispatch(http_request, message)
+        if http_request.method not in SAFE_METHODS:
+            failpoints.hit(Failpoint.BEFORE_RESPONSE)
+        return response
+
+    def _run(
+        self, http_request: HttpRequest, message: MessageContext, act: Callable[[], HttpResponse]
+    ) -> HttpResponse:
+        """The response, or the problem document of the error that was raised instead."""
         try:
-            check_limits(http_request)
-            response = self._dispatch(http_request, message)
-            if http_request.method not in SAFE_METHODS:
-                failpoints.hit(Failpoint.BEFORE_RESPONSE)
+            return act()
         except ClientError as error:
-            response = problem(error, instance=http_request.path[:200])
+            return problem(error, instance=http_request.path[:200])
         except Unavailable as error:
-            response = problem(unavailable(error), instance=http_request.path[:200])
+            return problem(unavailable(error), instance=http_request.path[:200])
         except Exception as error:
             client_error = _unexpected(error, message.route)
-            response = problem(client_error, instance=http_request.path[:200])
-        return self._conclude(http_request, message, response)
+            return problem(client_error, instance=http_request.path[:200])
 
     def reject(self, http_request: HttpRequest, error: ClientError) -> HttpResponse:
         """The server's own error in response to a request that is not begun."""

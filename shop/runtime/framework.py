@@ -22,6 +22,7 @@ from shop.registry import spec_of
 from shop.runtime.bootstrap import make_app
 from shop.runtime.http_messages import incomplete_request, request_timeout
 from shop.runtime.telemetry import seconds_since_start
+from shop.runtime.waiting import WaitingLimit
 from shop.runtime.wsgi import NO_BODY, body_of, http_request_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ def entry_point(name: str) -> Callable[[flask.Request], flask.Response]:
                 apps.append(make_app((spec_of(name),)))
                 if loaded_seconds is not None:
                     apps[0].ready_seconds = loaded_seconds + time.monotonic() - began
+                # here a request waits in its thread
+                apps[0].waiting = WaitingLimit(
+                    max(1, (apps[0].services.settings.threads or 4) // 2)
+                )
                 failpoints.arm(apps[0].services.settings.crash)
                 atexit.register(apps[0].telemetry.stop)
         http_request = http_request_of(request.environ)

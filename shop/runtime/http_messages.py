@@ -41,11 +41,21 @@ class HttpRequest:
 
 @dataclass
 class HttpResponse:
-    """A response: status, lower-case header names, and bytes."""
+    """A response: status, lower-case header names, and bytes; ``pending`` while preliminary."""
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict[str, str])
+    pending: Pending | None = None
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An account waits up to ``seconds`` for a final response; ``again`` looks for it."""
+
+    account: int
+    seconds: float
+    again: Callable[[], HttpResponse]
 
 
 def read_body(http_request: HttpRequest) -> bytes:

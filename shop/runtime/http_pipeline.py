@@ -61,10 +61,25 @@ def handle_request(
     if operation.route.transaction:
         response = _run_in_transaction(operation, http_request, request, context)
     else:
-        response = encode_response(operation.handler(request, context))
+        response = _run_own_transactions(operation, request, context)
     context.publish()
     context.run_after_commit()
     response.headers.update({k: v for k, v in rate_headers.items() if k not in response.headers})
+    return response
+
+
+def _run_own_transactions(
+    operation: Operation, request: Request[Any, Any], context: RequestContext
+) -> HttpResponse:
+    """Runs a handler that opens its own transactions; a preliminary response can be run again."""
+    result: Response = operation.handler(request, context)
+    response = encode_response(result)
+    if result.wait_seconds and request.caller is not None:
+        response.pending = http.Pending(
+            request.caller.user_id,
+            result.wait_seconds,
+            lambda: _run_own_transactions(operation, request, context),
+        )
     return response
 
 

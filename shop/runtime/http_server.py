@@ -41,6 +41,7 @@ from shop.runtime.http_messages import (
     problem,
     request_timeout,
 )
+from shop.runtime.waiting import WaitingRequest
 from shop.runtime.wsgi import REASONS, body_of, headers_of
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Work(NamedTuple):
     connection: Connection
     request: HttpRequest
     begin_before: float
+    waiting: WaitingRequest | None = None
 
 
 class HttpServer:
@@ -89,6 +91,7 @@ class HttpServer:
         self.is_draining = False
         self._threads = threads
         self._unfinished = 0
+        self._parked = 0
         self._queue: SimpleQueue[Work] = SimpleQueue()
         self._stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -113,10 +116,13 @@ class HttpServer:
             connection.close_if_idle()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while self._unfinished or any(each.is_sending for each in self.connections):
+                while self._unfinished or self._parked or self._is_sending():
                     await asyncio.sleep(0.01)
         except TimeoutError:
             log.write("stopped before the end of requests", unfinished=self._unfinished)
+
+    def _is_sending(self) -> bool:
+        return any(connection.is_sending for connection in self.connections)
 
     async def _enforce_deadlines(self) -> None:
         while True:
@@ -150,27 +156,51 @@ class HttpServer:
             work = self._queue.get()
             rest = b""
             try:
-                if not work.connection.has_left:
-                    rest = self._respond(work)
+                result = self._result_of(work)
+                if isinstance(result, WaitingRequest):
+                    self._loop.call_soon_threadsafe(self._park, work, result)
+                    continue
+                if result is not None:
+                    rest = self._send(work, result)
             except Exception as error:
                 log.bug(error)
                 self._loop.call_soon_threadsafe(work.connection.abort)
             self._loop.call_soon_threadsafe(self._finish, work.connection, rest)
 
-    def _respond(self, work: Work) -> bytes:
-        """Runs the application; returns what remains to be sent of the response."""
-        connection, request, begin_before = work
-        if time.monotonic() > begin_before:
-            response = self.app.reject(request, TOO_LATE)
-        else:
-            response = self.app.answer(request)
-        head, body = connection.head_of(response), body_of(request, response)
+    def _result_of(self, work: Work) -> HttpResponse | WaitingRequest | None:
+        """Runs the application, unless the client has left or the request is too late."""
+        if work.connection.has_left:
+            if work.waiting is not None:
+                self.app.abandon(work.waiting)
+            return None
+        if work.waiting is not None:
+            return self.app.resume(work.waiting, is_last=self.is_draining)
+        if time.monotonic() > work.begin_before:
+            return self.app.reject(work.request, TOO_LATE)
+        return self.app.start(work.request)
+
+    def _send(self, work: Work, response: HttpResponse) -> bytes:
+        """Sends all but the last part of a response; returns that part."""
+        connection = work.connection
+        head, body = connection.head_of(response), body_of(work.request, response)
         if isinstance(body, list):
             return head + body[0]
         for part in body:  # a failpoint follows the first part
             self._loop.call_soon_threadsafe(connection.write, head + part)
             head = b""
         return b""
+
+    def _park(self, work: Work, waiting: WaitingRequest) -> None:
+        """Holds a waiting request without a thread until its next look."""
+        self._unfinished -= 1
+        self._parked += 1
+        later = Work(work.connection, work.request, math.inf, waiting)
+        self._loop.call_later(waiting.next_pause_seconds(), self._unpark, later)
+
+    def _unpark(self, work: Work) -> None:
+        self._parked -= 1
+        self._unfinished += 1
+        self._queue.put(work)
 
     def _finish(self, connection: Connection, rest: bytes) -> None:
         self._unfinished -= 1

@@ -60,7 +60,8 @@ def test_edge_sends_no_more_than_run_and_wait(path: str, spec: FunctionSpec) -> 
     processes = 1 if "compose" in path else spec.scale.max_scale
     (breaker,) = clusters_of(path)[spec.name]["circuit_breakers"]["thresholds"]
 
-    room = processes * spec.scale.concurrency * (1 + limits.QUEUED_PER_THREAD)
+    waiting = spec.scale.waiting_max
+    room = processes * (spec.scale.concurrency * (1 + limits.QUEUED_PER_THREAD) + waiting)
 
     assert set(breaker.values()) == {room}
     assert room // processes <= limits.CONNECTIONS_MAX

@@ -222,7 +222,7 @@ class FunctionPool:
             for process in self.processes
             if process.is_ready
             and not process.is_stopping
-            and process.in_flight < self.spec.scale.concurrency
+            and process.in_flight < self.spec.scale.in_flight_max
         ]
         return min(free, key=lambda process: process.in_flight, default=None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from shop.registry import all_specs
 from tools.manifest_rules.manifests import (
     GO_DURATION,
     Manifest,
@@ -132,7 +133,10 @@ def max_scale_is_set(manifests: ManifestSet) -> Iterator[str]:
 
 
 def concurrency_equals_threads(manifests: ManifestSet) -> Iterator[str]:
-    """THREADS sets threads and connection pool; further requests would wait in an unseen queue."""
+    """THREADS sets threads and connection pool; further requests would wait in an unseen queue.
+
+    Requests that may wait for a final response (``Scale.waiting_max``) need no thread.
+    """
     for manifest in manifests.functions():
         pod = manifest["spec"]["template"]["spec"]
         limit = pod.get("containerConcurrency", 0)
@@ -140,8 +144,13 @@ def concurrency_equals_threads(manifests: ManifestSet) -> Iterator[str]:
             yield f"{describe(manifest)}: containerConcurrency {limit} exceeds {CONCURRENCY_MAX}"
         for container in containers_of(manifest["spec"]["template"]):
             threads = environment_of(container).get("THREADS")
-            if threads != str(limit):
+            if threads != str(limit - _waiting_max(container)):
                 yield f"{describe(manifest)}: THREADS is {threads}, containerConcurrency {limit}"
+
+
+def _waiting_max(container: Manifest) -> int:
+    names = {spec.name: spec.scale.waiting_max for spec in all_specs()}
+    return sum(names.get(name, 0) for name in container.get("args", ()))
 
 
 def timeouts_leave_time_to_stop(manifests: ManifestSet) -> Iterator[str]:

@@ -80,6 +80,7 @@ def _function(spec: FunctionSpec) -> dict[str, Any]:
         "domain": domain_of(spec),
         "podLabels": pod_labels(spec),
         "concurrency": spec.scale.concurrency,
+        "waitingMax": spec.scale.waiting_max,
         "maxScale": spec.scale.max_scale,
         "requestSeconds": request_seconds(spec),
         "edgeSeconds": edge_seconds(spec),

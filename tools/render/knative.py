@@ -160,7 +160,7 @@ def _pod(spec: FunctionSpec) -> Manifest:
         "serviceAccountName": account_of(domain_of(spec)),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "containerConcurrency": spec.scale.concurrency,
+        "containerConcurrency": spec.scale.in_flight_max,
         "timeoutSeconds": seconds + TERMINATION_SECONDS,
         "responseStartTimeoutSeconds": seconds,
         "containers": [container_of(spec)],

@@ -122,7 +122,10 @@ PREFER: Schema = {
     "name": "Prefer",
     "in": "header",
     "required": False,
-    "description": "wait=N (RFC 7240), at most 20 s: respond once the order is not PENDING.",
+    "description": (
+        "wait=N (RFC 7240), at most 20 s: respond once the order is not PENDING. Without "
+        "Preference-Applied in the response too many requests waited: repeat it later."
+    ),
     "schema": {"type": "string", "examples": ["wait=10"]},
 }
 # reason phrases of RFC 9110; those of Python's http module differ between versions
