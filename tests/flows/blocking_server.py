@@ -15,6 +15,7 @@ from shop.registry import spec_of
 from shop.runtime import http_server, server
 from shop.runtime.bootstrap import make_app
 from shop.runtime.http_messages import HttpRequest, HttpResponse
+from shop.runtime.waiting import WaitingRequest
 
 THREADS = 2
 
@@ -26,9 +27,9 @@ def main(settings: list[str]) -> None:
         assert hasattr(http_server, name), name
         setattr(http_server, name, float(value))
     app = make_app((spec_of("api_docs"),))
-    app_answer, released, begun = app.answer, threading.Event(), list[str]()
+    app_start, released, begun = app.start, threading.Event(), list[str]()
 
-    def answer(http_request: HttpRequest) -> HttpResponse:
+    def start(http_request: HttpRequest) -> HttpResponse | WaitingRequest:
         match http_request.path:
             case "/blocked":
                 begun.append(http_request.method)
@@ -42,9 +43,9 @@ def main(settings: list[str]) -> None:
             case "/echo":
                 return HttpResponse(200, http_request.read(100_000), {"x-path": http_request.query})
             case _:
-                return app_answer(http_request)
+                return app_start(http_request)
 
-    app.answer = answer
+    app.start = start
     http_server.HEALTH_PATHS |= {"/begun", "/release"}
     asyncio.run(server.run(app, THREADS, server.listen(app.services.settings)))
 
