@@ -253,7 +253,7 @@ def test_function_is_a_cluster_local_service_that_scales_from_zero(
         assert scaling["autoscaling.knative.dev/min-scale"] == "0"
         assert scaling["autoscaling.knative.dev/max-scale"] == str(spec.scale.max_scale)
         assert container["args"] == [spec.name]
-        assert pod["containerConcurrency"] == spec.scale.concurrency
+        assert pod["containerConcurrency"] == spec.scale.in_flight_max
         assert pod["timeoutSeconds"] >= 60
         assert pod["responseStartTimeoutSeconds"] >= spec.timeout_seconds
         assert pod["responseStartTimeoutSeconds"] < pod["timeoutSeconds"]
