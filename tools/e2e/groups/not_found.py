@@ -12,7 +12,6 @@ UNKNOWN = ("/nothing", "/products/", "/orders/", "/ORDERS", "/orders;x=1", "/api
 INTERNAL_PATHS = (
     "/metrics",
     "/events",
-    "/actuator/health",
     "/actuator/env",
     "/internal/stocks/reserve",
     "/h2-console",

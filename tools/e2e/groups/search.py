@@ -81,7 +81,7 @@ def pagination_visits_every_product_once(context: ScenarioContext) -> None:
 
 
 def invalid_query_parameters_answer_400(context: ScenarioContext) -> None:
-    """Invalid limits, cursors and unknown parameters: 400."""
+    """Invalid limits and cursors answer 400; others are ignored."""
     customer = context.customer(1)
     for query in (
         "limit=0",
@@ -94,10 +94,11 @@ def invalid_query_parameters_answer_400(context: ScenarioContext) -> None:
         "cursor=",
         "minPrice=x",
         "sort=password",
-        "unknown=1",
     ):
         response = context.get(f"/products?{query}", customer)
         context.check.problem(f"products?{query}: 400", response, 400)
+    tracked = context.get("/products?utm_source=news&limit=1", customer)
+    context.check.that("the parameter of a tracker is ignored", tracked.status_code == 200)
 
 
 def unchanged_product_answers_304(context: ScenarioContext) -> None:
