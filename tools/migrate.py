@@ -78,6 +78,7 @@ def _upgrade(admin_url: str) -> None:
     with engine.begin() as connection:
         connection.execute(text("create schema if not exists shop"))
         connection.execute(text("create extension if not exists pg_trgm with schema public"))
+        _require_korean_letters(connection)
         connection.execute(text("set local client_min_messages = warning"))
     with engine.connect() as connection:
         config = Config()
@@ -85,6 +86,15 @@ def _upgrade(admin_url: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     engine.dispose()
+
+
+def _require_korean_letters(connection: Connection) -> None:
+    """Raises ValueError if the database's locale has no letters but ASCII's: no search by index."""
+    if not connection.execute(text("select show_trgm('상품')")).scalar_one():
+        raise ValueError(
+            "the locale of this database knows no Korean letters, so searching them would use no "
+            "index: create the database with LC_CTYPE = 'C.UTF-8' or another UTF-8 locale"
+        )
 
 
 def _apply_declarations(admin_url: str) -> None:

@@ -155,6 +155,21 @@ def test_migrate_with_an_unknown_time_zone_raises_value_error(database_url: str)
         migrate(database_url, business_time_zone="Asia/Soul")
 
 
+def test_migrate_rejects_a_locale_without_korean_letters(postgres_url: str) -> None:
+    """With it, the trigram index contains no Korean name, and every search scans all products."""
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            SQL(
+                "create database {} template template0 encoding 'UTF8' locale_provider libc "
+                "lc_collate 'C' lc_ctype 'C'"
+            ).format(Identifier(name))
+        )
+        with pytest.raises(ValueError, match="knows no Korean letters"):
+            migrate(postgres_url.rsplit("/", 1)[0] + f"/{name}")
+        connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
+
+
 def test_functions_read_times_in_utc(database_url: str) -> None:
     """Times in responses do not depend on the time zone of the server."""
     with psycopg.connect(database_url, autocommit=True) as connection:
