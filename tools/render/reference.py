@@ -68,7 +68,7 @@ DESCRIPTIONS = {
     "trusted_hops": "Number of last entries of the forwarding header that trusted proxies wrote.",
     "forwarded_header": "The header to which those proxies append; the other one is ignored.",
     "business_time_zone": "Time zone of the business day; fixed once the first day is closed.",
-    "currency": "The shop's currency, ISO 4217.",
+    "currency": "The shop's currency, ISO 4217; fixed once there is a product.",
     "open_orders_max": "Open orders per account at most; 0 is no limit.",
     "unpaid_stock_percent": (
         "Share of a product's stock that one account may hold unpaid, but at least 10 units; "
