@@ -219,3 +219,10 @@ def test_documents_that_the_sources_cite_exist() -> None:
         paths = set(cited.findall(text_of(name))) - CITED_BY_TESTS
         missing += [f"{name}: {path}" for path in sorted(paths) if not any(ROOT.glob(f"{path}*"))]
     assert missing == []
+
+
+def test_decision_records_are_numbered_in_sequence_and_titled_with_their_number() -> None:
+    names = sorted(path.name for path in (ROOT / "docs/adr").glob("*.md"))
+    numbers = [int(name.split("-")[0]) for name in names]
+    titled = [int(text_of(f"docs/adr/{name}").split(".")[0].removeprefix("# ")) for name in names]
+    assert numbers == titled == list(range(1, len(names) + 1))

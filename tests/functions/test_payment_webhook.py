@@ -134,7 +134,7 @@ def test_webhook_about_another_shop_on_the_account_changes_nothing(
     samples, _, payment = unpaid
     before = samples.rows()
     other = {"charge_key": "other-shop:1", "charge_ref": "ch_other"}
-    for change in (
+    changes: tuple[dict[str, Any], ...] = (
         {"key": "other-shop:1"},
         {"key": "' or 1=1--"},
         {"key": str(uuid4()), "type": "charge.declined"},
@@ -143,7 +143,8 @@ def test_webhook_about_another_shop_on_the_account_changes_nothing(
         {"key": "re_1", "type": "refund.rejected", **other},
         {"key": "dp_1", "type": "dispute.opened", "status": "open", "transactions": [], **other},
         {"type": "payout.paid"},
-    ):
+    )
+    for change in changes:
         answers = [post_webhook(samples, webhook_body(payment, **change)) for _ in range(2)]
         assert [a.status for a in answers] == [204, 204], change
     assert samples.rows() == before
