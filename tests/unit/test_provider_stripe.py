@@ -152,6 +152,48 @@ def test_list_reads_all_pages_and_continues_from_its_cursor(fake: FakeStripe) ->
     assert repeated.entries == second.entries
 
 
+def test_list_has_what_was_made_in_the_dashboard_and_not_the_charges_of_other_shops(
+    fake: FakeStripe,
+) -> None:
+    provider, call = _provider(fake), charge_call("pm_card_visa")
+    charged = provider.charge(call)
+    refund = fake.refund_by_hand(call.key, 3_000)
+    dispute = fake.open_dispute(call.key, fee=15)
+    fake.close_dispute(dispute["id"], is_won=True)
+    fake.charge_of_other_shop(500)
+
+    page = provider.list_since(str(int(time.time())), 100)
+
+    listed = {(entry.kind, entry.key, entry.charge_ref) for entry in page.entries}
+    assert listed == {
+        ("charge", call.key, charged.provider_ref),
+        ("refund", refund["id"], charged.provider_ref),
+        ("dispute", dispute["id"], charged.provider_ref),
+    }
+    (report,) = [entry.dispute for entry in page.entries if entry.dispute]
+    assert (report.status, [(each.kind, each.amount_minor) for each in report.transactions]) == (
+        "WON",
+        [("DISPUTE", 10_000), ("DISPUTE_FEE", 15), ("DISPUTE_REVERSAL", 10_000)],
+    )
+
+
+def test_refund_of_more_than_the_dashboard_left_is_rejected(fake: FakeStripe) -> None:
+    provider, call = _provider(fake), charge_call("pm_card_visa")
+    ref = provider.charge(call).provider_ref or ""
+    fake.refund_by_hand(call.key, 3_000)
+
+    assert provider.refund(refund_call(call, ref, 10_000)).kind == "rejected"
+    assert provider.refund(refund_call(call, ref, 7_000)).kind == "succeeded"
+
+
+def test_refund_of_a_disputed_charge_is_rejected(fake: FakeStripe) -> None:
+    provider, call = _provider(fake), charge_call("pm_card_visa")
+    ref = provider.charge(call).provider_ref or ""
+    fake.open_dispute(call.key, fee=15)
+
+    assert provider.refund(refund_call(call, ref, 10_000)).kind == "rejected"
+
+
 @pytest.fixture(scope="module")
 def localstripe_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     with socket.socket(socket.AF_INET6) as free:
