@@ -203,17 +203,17 @@ def test_released_event_is_published_and_its_alert_resolved(flow: FlowHarness) -
 def test_transaction_that_a_constraint_rejects_does_not_stop_reconciliation(
     flow: FlowHarness,
 ) -> None:
-    """The shop holds the reference of the first capture for another payment."""
     buyer, product = flow.shop.person(), flow.shop.product()
-    other = buyer.paid_order(product)
     stuck = buyer.order(product, method="CARD_TIMEOUT_AFTER")
     flow.deliver()
     stuck_key = flow.payment_key(stuck["id"])
-    (intent,) = [i for i in flow.simulator.records()["intents"] if i["key"] == stuck_key]
     flow.shop.sql(
-        "update shop.payments set provider_ref = %s where order_id = %s",
-        intent["provider_ref"],
-        other["id"],
+        "create function shop.reject() returns trigger language plpgsql as "
+        "$$ begin raise exception using errcode = 'check_violation'; end $$"
+    )
+    flow.shop.sql(
+        "create trigger reject before insert on shop.transitions for each row "
+        f"when (new.order_id = '{stuck['id']}') execute function shop.reject()"
     )
     unmatched = charge_call()
     assert flow.simulator.provider().charge(unmatched).kind == "captured"
@@ -256,14 +256,17 @@ def test_invalid_entry_of_the_provider_raises_an_alert_and_the_others_are_compar
 ) -> None:
     entry = {
         "kind": "charge",
-        "key": "k-valid",
-        "charge_key": "k-valid",
+        "key": "shop:valid",
+        "charge_key": "shop:valid",
         "amount_minor": 500,
         "currency": "KRW",
         "provider_ref": "r-1",
         "at": 1_700_000_000,
     }
-    invalid = ({"key": "k-kind", "kind": "dispute"}, entry | {"key": "k-money", "currency": "₩"})
+    invalid = (
+        {"key": "shop:kind", "kind": "dispute"},
+        entry | {"key": "shop:money", "currency": "₩"},
+    )
     with _provider_listing(*(entry | change for change in invalid), entry) as url:
         shop = make_shop(payment_provider_url=url)
         shop.sql("update shop.reconciliation set next_run_at = now()")
@@ -272,9 +275,9 @@ def test_invalid_entry_of_the_provider_raises_an_alert_and_the_others_are_compar
 
     alerts = shop.sql("select kind, subject from shop.alarms order by subject")
     assert [tuple(alert.values()) for alert in alerts] == [
-        ("stuck_reconcile", "k-kind"),
-        ("stuck_reconcile", "k-money"),
-        ("ghost_charge", "k-valid"),
+        ("stuck_reconcile", "shop:kind"),
+        ("stuck_reconcile", "shop:money"),
+        ("ghost_charge", "shop:valid"),
     ]
     (row,) = shop.sql("select cursor from shop.reconciliation")
     assert row["cursor"] == "9"
