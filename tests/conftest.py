@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -35,8 +36,10 @@ from tests.harness import (
     cloned_database,
     shop_of_module,
 )
+from tests.remaining_processes import PROC, orphans_since
 from tests.sample_requests import Samples
 from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
+from tests.waiting import wait_for
 from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.secrets import Secrets, local_secrets
 from tools.local_platform.servers import postgres as embedded_postgres
@@ -89,6 +92,21 @@ def _docker_error(image: str) -> str:
     except (DockerException, RequestException) as error:
         return str(error) or type(error).__name__
     return ""
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Fails a run that leaves processes behind, once its workers have ended."""
+    yield
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if is_worker or not PROC.exists():
+        return
+    try:
+        wait_for(lambda: not orphans_since(os.getpid()), "processes that the tests started end")
+    except AssertionError as error:
+        left = "\n".join(f"{each.pid} {each.command}" for each in orphans_since(os.getpid()))
+        sys.stderr.write(f"\n{error}; left behind:\n{left}\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

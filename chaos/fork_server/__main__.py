@@ -4,7 +4,7 @@ It imports what the functions need, prints ``{"ready": true}`` and reads command
 input, one JSON line each: ``{"id": …, "do": "fork", "function": …, "environment": {…}, "log": …}``.
 It replies with the process id.  When a process exits it prints ``{"exited": <pid>, "code": …}``,
 with a negative code for a signal.  It has one thread, because only the forking thread survives a
-fork, and exits at the end of its input.
+fork.  At the end of its input, or at SIGTERM, it kills the processes that still run, and exits.
 """
 
 from __future__ import annotations
@@ -48,21 +48,32 @@ def main() -> None:
     exits, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
     signal.signal(signal.SIGCHLD, _ignore_signal)
+    signal.signal(signal.SIGTERM, _exit)
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     _print({"ready": True})
+    running: set[int] = set()
+    try:
+        _serve(exits, running)
+    finally:
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _serve(exits: int, running: set[int]) -> None:
+    """Forks and reports exits until the end of input; keeps ``running`` up to date."""
     rest = b""
     while True:
         readable, _, _ = select.select([0, exits], [], [])
         if exits in readable:
             os.read(exits, CHUNK)
-            _report_exits()
+            _report_exits(running)
         if 0 in readable:
             chunk = os.read(0, CHUNK)
             if not chunk:
                 return
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                _fork(json.loads(line))
+                running.add(_fork(json.loads(line)))
 
 
 def import_functions() -> None:
@@ -83,11 +94,16 @@ def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
     """SIGCHLD needs a handler, so that the wakeup descriptor is written to."""
 
 
-def _fork(command: JsonObject) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
+
+
+def _fork(command: JsonObject) -> int:
     pid = os.fork()
     if pid == 0:
         _run_function(command)
     _print({"id": command["id"], "pid": pid})
+    return pid
 
 
 def _run_function(command: JsonObject) -> NoReturn:
@@ -95,7 +111,8 @@ def _run_function(command: JsonObject) -> NoReturn:
     code = 1
     try:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         os.setsid()
         log = os.open(command["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         null = os.open(os.devnull, os.O_RDONLY)
@@ -111,7 +128,7 @@ def _run_function(command: JsonObject) -> NoReturn:
         os._exit(code)  # without the cleanup of the interpreter that it was forked from
 
 
-def _report_exits() -> None:
+def _report_exits(running: set[int]) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -119,6 +136,7 @@ def _report_exits() -> None:
             return
         if pid == 0:
             return
+        running.remove(pid)
         _print({"exited": pid, "code": os.waitstatus_to_exitcode(status)})
 
 

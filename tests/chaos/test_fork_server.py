@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from chaos.fork_server.client import ForkedProcess, ForkServer
 from tools.local_platform.servers import free_port
@@ -75,6 +76,18 @@ def test_killed_process_has_a_negative_exit_code(tmp_path: Path) -> None:
             assert await process.wait() == -signal.SIGKILL
 
     with_process(tmp_path, act)
+
+
+def test_process_that_still_runs_ends_with_the_fork_server(tmp_path: Path) -> None:
+    addresses: list[str] = []
+
+    async def act(_: ForkedProcess, url: str) -> None:
+        addresses.append(url)
+
+    with_process(tmp_path, act)
+
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{addresses[0]}/health/liveness")
 
 
 def test_wrong_settings_end_a_forked_process_with_2(tmp_path: Path) -> None:

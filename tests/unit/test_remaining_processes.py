@@ -1,0 +1,36 @@
+"""The check at the end of a test run finds the processes that tests leave behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+from tests.remaining_processes import ROOT, orphans_since
+from tests.waiting import wait_for
+
+LEAVE_A_PROCESS = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(child.pid)
+"""
+
+
+def test_process_whose_parent_has_exited_is_found_until_it_ends() -> None:
+    command = [sys.executable, "-c", LEAVE_A_PROCESS]
+    left = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    pid = int(left)
+
+    found = [each for each in orphans_since(os.getpid()) if each.pid == pid]
+    os.kill(pid, signal.SIGKILL)
+
+    assert [each.command.split()[1:3] for each in found] == [["-c", "import"]]
+    wait_for(lambda: pid not in {each.pid for each in orphans_since(os.getpid())}, "its end")
+
+
+def test_process_that_still_has_its_parent_is_not_found() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid not in {each.pid for each in orphans_since(os.getpid())}
+        child.communicate(b"\n")
