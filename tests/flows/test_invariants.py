@@ -386,6 +386,31 @@ def _found(
     return found
 
 
+def test_invariant_broken_by_many_rows_is_evaluated_for_the_first_five(flow: FlowHarness) -> None:
+    with psycopg.connect(flow.shop.admin_url) as connection:
+        connection.execute("create temporary sequence computed")
+
+        rows = evaluate.first_rows(
+            connection, "select nextval('computed') from generate_series(1, 1000) -- rows"
+        )
+
+        assert rows == [(1,), (2,), (3,), (4,), (5,)]
+        assert connection.execute("select last_value from computed").fetchone() == (5,)
+
+
+def test_two_connections_evaluate_every_invariant_in_order(flow: FlowHarness) -> None:
+    product = flow.shop.product()
+    flow.shop.sql("update shop.stock set on_hand = on_hand + 1 where product_id = %s", product)
+
+    results = evaluate.evaluate_invariants(
+        flow.shop.admin_url, flow.external_records(), at_rest=True, skipped={"Q-11": "no log"}
+    )
+
+    assert [result.invariant for result in results] == list(INVARIANTS)
+    states = {result.invariant.id: result.state for result in results if result.state != "holds"}
+    assert states == {"I-03": "broken", "Q-11": "skipped"}
+
+
 def test_changed_append_only_row_is_a_violation(flow: FlowHarness) -> None:
     flow.shop.person().paid_order(flow.shop.product())
     flow.run_until_idle()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Literal, LiteralString
 
 import psycopg
@@ -23,11 +25,11 @@ DisputeRow = tuple[str, str, str, int]
 PoisonRow = tuple[str, str]
 
 # PostgreSQL plans a materialized query for all of its rows, but evaluates it only as far as it is
-# read: neither side keeps more rows than these, however many rows break an invariant.
-FIRST_ROWS: tuple[LiteralString, LiteralString] = (
-    "with violation as materialized (",
-    ") select * from violation limit 5",
-)
+# read: neither side keeps more than these rows, however many rows break an invariant.
+FIRST_ROWS: LiteralString = """
+with violation as materialized ({}
+) select * from violation limit 5
+"""
 
 
 @dataclass(frozen=True)
@@ -99,22 +101,30 @@ def evaluate_each(
     ``skipped`` maps the id of each invariant that cannot be evaluated to the reason.
     """
     for invariant in INVARIANTS:
-        reason = (skipped or {}).get(invariant.id, "")
-        if invariant.at_rest_only and not at_rest:
-            reason = "only at rest"
-        if reason:
-            yield InvariantResult(invariant, "skipped", reason=reason)
-            continue
-        began = time.monotonic()
-        rows = first_rows(connection, invariant.query)
-        state: State = "broken" if rows else "holds"
-        yield InvariantResult(invariant, state, tuple(rows), time.monotonic() - began)
+        yield _evaluate(connection, invariant, at_rest=at_rest, skipped=skipped or {})
+
+
+def _evaluate(
+    connection: psycopg.Connection[TupleRow],
+    invariant: Invariant,
+    *,
+    at_rest: bool,
+    skipped: Mapping[str, str],
+) -> InvariantResult:
+    reason = skipped.get(invariant.id, "")
+    if invariant.at_rest_only and not at_rest:
+        reason = "only at rest"
+    if reason:
+        return InvariantResult(invariant, "skipped", reason=reason)
+    began = time.monotonic()
+    rows = first_rows(connection, invariant.query)
+    state: State = "broken" if rows else "holds"
+    return InvariantResult(invariant, state, tuple(rows), time.monotonic() - began)
 
 
 def first_rows(connection: psycopg.Connection[TupleRow], query: LiteralString) -> list[TupleRow]:
     """The first five rows of a query; the others are not computed."""
-    begin, end = FIRST_ROWS
-    return connection.execute(begin + query + end).fetchall()
+    return connection.execute(FIRST_ROWS.format(query)).fetchall()
 
 
 def violations_in(connection: psycopg.Connection[TupleRow], *, at_rest: bool) -> list[Violation]:
@@ -135,12 +145,35 @@ def find_violations(url: str, external: ExternalRecords, *, at_rest: bool) -> li
 def evaluate_invariants(
     url: str, external: ExternalRecords, *, at_rest: bool, skipped: Mapping[str, str]
 ) -> list[InvariantResult]:
-    """The result of every invariant, in one read-only snapshot of the database at ``url``."""
-    with _snapshot_with(url, external) as connection:
-        return list(evaluate_each(connection, at_rest=at_rest, skipped=skipped))
+    """The result of every invariant, in one read-only snapshot of the database at ``url``.
+
+    Two connections share the snapshot and the invariants.
+    """
+    with (
+        _snapshot_with(url, external) as first,
+        _snapshot_with(url, external, same_as=first) as second,
+        ThreadPoolExecutor(max_workers=2) as threads,
+    ):
+        free = SimpleQueue[psycopg.Connection[TupleRow]]()
+        free.put(first)
+        free.put(second)
+
+        def evaluate(invariant: Invariant) -> InvariantResult:
+            connection = free.get()
+            try:
+                return _evaluate(connection, invariant, at_rest=at_rest, skipped=skipped)
+            finally:
+                free.put(connection)
+
+        return list(threads.map(evaluate, INVARIANTS))
 
 
 def _snapshot_with(
-    url: str, external: ExternalRecords
+    url: str,
+    external: ExternalRecords,
+    same_as: psycopg.Connection[TupleRow] | None = None,
 ) -> AbstractContextManager[psycopg.Connection[TupleRow]]:
-    return snapshot(url, prepare=lambda connection: load_external_records(connection, external))
+    def prepare(connection: psycopg.Connection[TupleRow]) -> None:
+        load_external_records(connection, external)
+
+    return snapshot(url, prepare=prepare, same_as=same_as)

@@ -7,20 +7,24 @@ from contextlib import contextmanager
 from typing import LiteralString
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import TupleRow
 
 CONNECT_SECONDS = 5
 
 BEGIN: LiteralString = "begin isolation level repeatable read"
-# The shop's roles have timeouts of seconds; reading all rows may take minutes.
+# The shop's roles have timeouts of seconds; reading all rows may take minutes, and a connection may
+# wait for the statement of another one.
 SETTINGS: LiteralString = """
 set local statement_timeout = '30min';
-set local idle_in_transaction_session_timeout = '5min';
+set local idle_in_transaction_session_timeout = '30min';
 set local timezone = 'UTC';
 set local work_mem = '64MB';
 set local jit = off
 """
 READ_ONLY: LiteralString = "set transaction read only"
+EXPORT: LiteralString = "select pg_export_snapshot()"
+IMPORT: LiteralString = "set transaction snapshot {}"
 
 # Row security hides rows silently, and a check cannot report a hidden row.
 HIDDEN: LiteralString = """
@@ -37,18 +41,25 @@ order by 1
 
 @contextmanager
 def snapshot(
-    url: str, *, prepare: Callable[[psycopg.Connection[TupleRow]], None] | None = None
+    url: str,
+    *,
+    prepare: Callable[[psycopg.Connection[TupleRow]], None] | None = None,
+    same_as: psycopg.Connection[TupleRow] | None = None,
 ) -> Generator[psycopg.Connection[TupleRow]]:
     """A connection in one REPEATABLE READ, READ ONLY transaction, rolled back at the end.
 
-    ``prepare`` fills temporary tables before the transaction is made read only.  Everything is one
-    transaction, so it works through a connection pooler.  Raises psycopg.Error, and ValueError for
-    a role from which row security hides rows.
+    ``prepare`` fills temporary tables before the transaction is made read only.  ``same_as`` is a
+    connection of this function to the same server: both then read the same snapshot.  Everything is
+    one transaction, so it works through a connection pooler.  Raises psycopg.Error, and ValueError
+    for a role from which row security hides rows.
     """
     with psycopg.connect(
         url, autocommit=True, connect_timeout=CONNECT_SECONDS, prepare_threshold=None
     ) as connection:
         connection.execute(BEGIN)
+        if same_as is not None:
+            exported = same_as.execute(EXPORT).fetchone() or ()
+            connection.execute(sql.SQL(IMPORT).format(*exported))
         connection.execute(SETTINGS)
         require_all_rows_visible(connection)
         if prepare is not None:

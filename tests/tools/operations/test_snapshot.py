@@ -24,6 +24,13 @@ def test_concurrent_commit_is_invisible_in_the_snapshot(shop: ShopHarness) -> No
         assert connection.execute(COUNT).fetchone() == (1,)
 
 
+def test_second_connection_to_a_snapshot_sees_no_later_commit(shop: ShopHarness) -> None:
+    with snapshot(shop.role_url("auditor")) as first:
+        shop.sql(INSERT_ALERT)
+        with snapshot(shop.role_url("auditor"), same_as=first) as second:
+            assert second.execute(COUNT).fetchone() == (0,)
+
+
 def test_administrator_cannot_write_in_the_snapshot(shop: ShopHarness) -> None:
     with (
         snapshot(shop.admin_url) as connection,
