@@ -105,7 +105,10 @@ def test_charge_without_payment_row_breaks_i_11(flow: FlowHarness, auditor: Comm
 def test_unavailable_database_or_provider_exits_2(flow: FlowHarness, auditor: CommandLine) -> None:
     ordering = auditor.run("check", DATABASE_URL=flow.shop.role_url("ordering"))
     assert (ordering.exit_code, ordering.stdout) == (2, "")
-    assert "hides rows from this role: cart_items, order_lines, orders, payments" in ordering.stderr
+    assert (
+        "hides rows from this role: cart_items, idempotency, order_lines, orders, payments"
+        in ordering.stderr
+    )
 
     unreachable = auditor.run("check", DATABASE_URL="postgresql://user@127.0.0.1:1/none")
     assert (unreachable.exit_code, unreachable.stdout) == (2, "")
