@@ -82,6 +82,17 @@ AGE_LIMITS = (
         severity="page",
     ),
     AgeLimit(
+        name="dispute",
+        table="disputes",
+        subject="t.dispute_id",
+        key_type="uuid",
+        since="t.created_at",
+        is_open="t.status = 'OPEN'",
+        # banks decide within two to three months
+        age="90 days",
+        summary="disputes have had no result for 90 days",
+    ),
+    AgeLimit(
         name="unmatched_charge",
         table="alarms",
         subject="t.subject",

@@ -497,6 +497,7 @@ disputes = Table(
     CheckConstraint(_one_of("status", DisputeStatus), name="known_dispute_status"),
     UniqueConstraint("provider_ref", name="one_dispute_ref"),
     Index("disputes_by_payment", "payment_id"),
+    Index("disputes_open_by_age", "created_at", postgresql_where=text("status = 'OPEN'")),
     comment="writer: ordering.disputes",
     info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
 )

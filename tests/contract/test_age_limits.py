@@ -11,7 +11,12 @@ import pytest
 import yaml
 
 from shop import operator_alerts
-from shop.primitives.statuses import OPEN_PAYMENT, OPEN_REFUND, OrderStatus
+from shop.primitives.statuses import (
+    OPEN_PAYMENT,
+    OPEN_REFUND,
+    DisputeStatus,
+    OrderStatus,
+)
 from shop.runtime.event_context import EventContext
 from shop.schema.age_limits import AGE_LIMITS, AgeLimit
 from tests.harness import ShopHarness
@@ -47,6 +52,11 @@ OPEN_AND_DONE: dict[str, tuple[LiteralString, LiteralString]] = {
         "provider_key, created_at, next_try_at) values (%(id)s, %(id)s, 1, 'KRW', 'UNKNOWN', 'x', "
         "'k', now() - %(age)s, now() + interval '1 day')",
         "update shop.refunds set status = 'SUCCEEDED' where refund_id = %(id)s",
+    ),
+    "dispute": (
+        "insert into shop.disputes (dispute_id, payment_id, provider_ref, amount_minor, currency, "
+        "status, created_at) values (%(id)s, %(id)s, 'dp', 1, 'KRW', 'OPEN', now() - %(age)s)",
+        "update shop.disputes set status = 'LOST' where dispute_id = %(id)s",
     ),
     "unmatched_charge": (
         "insert into shop.alarms (alarm_id, kind, subject, detail, raised_at) "
@@ -172,7 +182,11 @@ def test_every_status_that_is_not_final_has_an_age_limit() -> None:
 
     for status in set(OrderStatus) - FINAL_ORDER:
         assert any(f"'{status}'" in limited[name] for name in ("order", "cancellation")), status
-    for statuses, name in ((OPEN_PAYMENT, "payment"), (OPEN_REFUND, "refund")):
+    for statuses, name in (
+        (OPEN_PAYMENT, "payment"),
+        (OPEN_REFUND, "refund"),
+        ((DisputeStatus.OPEN,), "dispute"),
+    ):
         assert all(f"'{status}'" in limited[name] for status in statuses)
     assert {limit.name for limit in AGE_LIMITS} == set(OPEN_AND_DONE)
 
