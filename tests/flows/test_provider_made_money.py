@@ -35,24 +35,18 @@ def report(request: pytest.FixtureRequest, flow: FlowHarness) -> Report:
     return send
 
 
-def dashboard(flow: FlowHarness, path: str, **body: Any) -> dict[str, Any]:
-    status, response = flow.simulator.request("POST", f"/dashboard/{path}", body)
-    assert status == 200, response
-    return response
-
-
 def refund_by_hand(flow: FlowHarness, order: dict[str, Any], amount: int) -> dict[str, Any]:
     key = flow.payment_key(order["id"])
-    return dashboard(flow, "refunds", charge_key=key, amount_minor=amount)
+    return flow.simulator.act("refunds", charge_key=key, amount_minor=amount)
 
 
 def open_dispute(flow: FlowHarness, order: dict[str, Any], fee: int = 15) -> dict[str, Any]:
     key = flow.payment_key(order["id"])
-    return dashboard(flow, "disputes", charge_key=key, fee_minor=fee)
+    return flow.simulator.act("disputes", charge_key=key, fee_minor=fee)
 
 
 def close_dispute(flow: FlowHarness, dispute: dict[str, Any], result: str) -> dict[str, Any]:
-    return dashboard(flow, f"disputes/{dispute['key']}/{result}")
+    return flow.simulator.act(f"disputes/{dispute['key']}/{result}")
 
 
 def paid_order(flow: FlowHarness) -> tuple[Person, dict[str, Any]]:
@@ -179,7 +173,7 @@ def test_capture_made_in_the_dashboard_pays_the_order(flow: FlowHarness, report:
     flow.deliver()
     key = flow.payment_key(order["id"])
 
-    report("charge.captured", dashboard(flow, f"intents/{key}/capture"))
+    report("charge.captured", flow.simulator.act(f"intents/{key}/capture"))
 
     assert shown(buyer, order) == ("PAID", 0)
     assert ledger(flow) == [("CAPTURE", TOTAL)]
@@ -268,8 +262,8 @@ def test_reports_in_any_order_have_the_same_result(
 ) -> None:
     buyer, order = paid_order(flow)
     reports = [("refund.succeeded", refund_by_hand(flow, order, 300))]
-    dispute = dashboard(
-        flow, "disputes", charge_key=flow.payment_key(order["id"]), amount_minor=700, fee_minor=15
+    dispute = flow.simulator.act(
+        "disputes", charge_key=flow.payment_key(order["id"]), amount_minor=700, fee_minor=15
     )
     reports += [
         ("dispute.opened", dispute),
@@ -297,14 +291,14 @@ def test_reports_in_any_order_have_the_same_result(
 def test_charges_refunds_disputes_and_payouts_of_other_shops_are_ignored(
     flow: FlowHarness, report: Report
 ) -> None:
-    charge = dashboard(flow, "other-shop-charges", amount_minor=500, currency="KRW")
-    refund = dashboard(flow, "refunds", charge_key=charge["key"], amount_minor=200)
-    dispute = dashboard(flow, "disputes", charge_key=charge["key"])
+    charge = flow.simulator.act("other-shop-charges", amount_minor=500, currency="KRW")
+    refund = flow.simulator.act("refunds", charge_key=charge["key"], amount_minor=200)
+    dispute = flow.simulator.act("disputes", charge_key=charge["key"])
 
     report("charge.captured", charge)
     report("refund.succeeded", refund)
     report("dispute.opened", dispute)
-    payout = dashboard(flow, "payouts", amount_minor=300, currency="KRW")
+    payout = flow.simulator.act("payouts", amount_minor=300, currency="KRW")
     assert flow.shop.send_webhook_about("payout.paid", payout).status == 204
 
     assert (ledger(flow), flow.operator_alerts()) == ([], [])

@@ -114,6 +114,45 @@ def test_each_difference_is_listed_once(flow: FlowHarness, auditor: CommandLine)
     )
 
 
+def test_what_the_provider_did_without_a_request_is_listed_by_name_until_it_is_booked(
+    flow: FlowHarness, auditor: CommandLine
+) -> None:
+    customer, product = flow.shop.person(), flow.shop.product()
+    refunded, disputed = (customer.paid_order(product)["id"] for _ in range(2))
+    refund = flow.simulator.act("refunds", charge_key=flow.payment_key(refunded), amount_minor=300)
+    dispute = flow.simulator.act("disputes", charge_key=flow.payment_key(disputed), fee_minor=15)
+
+    unbooked = _reconcile(auditor, _today(flow))
+    flow.reconcile()
+    booked = _reconcile(auditor, _today(flow))
+
+    status, _, found = unbooked
+    assert status == 1
+    assert sorted(
+        (d["what"], d["kind"], d["key"], d["provider_minor"]) for d in found["differences"]
+    ) == [
+        ("only the provider has it", "dispute", dispute["key"], 1000),
+        ("only the provider has it", "dispute_fee", dispute["key"], 15),
+        ("only the provider has it", "refund", refund["key"], 300),
+    ]
+    assert booked[:2] == (0, [])
+    assert booked[2]["totals"] == {"provider": {"KRW": 685}, "ledger": {"KRW": 685}}
+
+
+def test_what_other_shops_on_the_account_did_is_left_out(
+    flow: FlowHarness, auditor: CommandLine
+) -> None:
+    flow.shop.person().paid_order(flow.shop.product())
+    other = flow.simulator.act("other-shop-charges", amount_minor=70, currency="KRW")
+    flow.simulator.act("refunds", charge_key=other["key"], amount_minor=5)
+    flow.simulator.act("disputes", charge_key=other["key"], amount_minor=65)
+
+    status, differences, found = _reconcile(auditor, _today(flow))
+
+    assert (status, differences) == (0, [])
+    assert found["totals"] == {"provider": {"KRW": 1000}, "ledger": {"KRW": 1000}}
+
+
 def test_charge_executed_twice_is_listed(flow: FlowHarness, auditor: CommandLine) -> None:
     """The provider discards keys soon, so a second call with the same key charges again."""
     order = flow.shop.person().paid_order(flow.shop.product())

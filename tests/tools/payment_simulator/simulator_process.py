@@ -82,6 +82,12 @@ class SimulatorProcess:
         status, response = self.request("POST", "/faults", settings)
         assert status == 200, response
 
+    def act(self, path: str, **body: Any) -> dict[str, Any]:
+        """What staff, customers or other shops do in the provider's dashboard."""
+        status, response = self.request("POST", f"/dashboard/{path}", body)
+        assert status == 200, response
+        return response
+
     def records(self) -> dict[str, Any]:
         status, records = self.request("GET", "/records")
         assert status == 200
