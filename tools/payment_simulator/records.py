@@ -211,11 +211,9 @@ class ProviderRecords:
 
     def _create_tables(self) -> None:
         has_old_entries = self.one(HAS_OLD_ENTRIES) is not None
-        if has_old_entries:
-            self._connection.execute(RENAME_OLD_ENTRIES)
-        self._connection.executescript(TABLES)
-        if has_old_entries:
-            self._connection.executescript(COPY_OLD_ENTRIES)
+        script = RENAME_OLD_ENTRIES + TABLES + COPY_OLD_ENTRIES if has_old_entries else TABLES
+        # one transaction: a process killed in between would leave the entries out
+        self._connection.executescript(f"begin immediate;{script}commit;")
 
     def close(self) -> None:
         """Waits for a running transaction, then closes the file."""

@@ -111,7 +111,7 @@ create table if not exists settings (
 HAS_OLD_ENTRIES = """
 select 1 from sqlite_master where name = 'entries' and sql not like '%dispute%'
 """
-RENAME_OLD_ENTRIES = "alter table entries rename to old_entries"
+RENAME_OLD_ENTRIES = "alter table entries rename to old_entries;"
 COPY_OLD_ENTRIES = """
 insert into entries
 select entry_id, kind, key, charge_key,
