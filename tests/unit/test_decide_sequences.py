@@ -2,7 +2,8 @@
 
 They cover what the exhaustive model leaves out: several lines, partial and rejected refunds,
 responses that name another amount, a provider that stores cancelled intents and one that does
-not.  Messages are lost, repeated and late; processes crash between any two steps.
+not.  Messages are lost, repeated and late; processes crash between any two steps.  The provider
+also refunds without a request, and customers dispute charges and win or lose.
 
 300 sequences of 60 steps; ``HYPOTHESIS_PROFILE=long`` runs 2,000 of 100.
 """
@@ -40,6 +41,7 @@ from shop.primitives.statuses import (
     PaymentStatus,
     PostingKind,
     RefundMeans,
+    RefundOrigin,
     RefundStatus,
 )
 from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
@@ -67,6 +69,8 @@ class Provider:
         self.charges: dict[UUID, str] = {}
         self.refunds: dict[UUID, str] = {}
         self.amounts: dict[UUID, int] = {}
+        self.payment_of: dict[UUID, UUID] = {}
+        self.disputes: dict[UUID, messages.DisputeReported] = {}
 
     @property
     def held(self) -> int:
@@ -74,7 +78,19 @@ class Provider:
         refunded_minor = sum(
             self.amounts[key] for key, status in self.refunds.items() if status == "succeeded"
         )
-        return captured - refunded_minor
+        return captured - refunded_minor - sum(map(withheld, self.disputes.values()))
+
+    def free(self, payment_id: UUID) -> int:
+        """What of a charge is neither returned nor withheld."""
+        if self.charges.get(payment_id) != "captured":
+            return 0
+        returned_minor = sum(
+            self.amounts[key]
+            for key, status in self.refunds.items()
+            if status == "succeeded" and self.payment_of[key] == payment_id
+        )
+        disputed = self.disputes.get(payment_id)
+        return self.total_minor - returned_minor - (withheld(disputed) if disputed else 0)
 
     def charge(self, payment_id: UUID, *, approves: bool) -> None:
         self.charges.setdefault(payment_id, "captured" if approves else "declined")
@@ -89,8 +105,45 @@ class Provider:
         self.refunds[refund_id] = "reversed"
 
     def refund(self, refund: Refund, *, accepts: bool) -> None:
-        self.amounts[refund.refund_id] = refund.amount_minor
-        self.refunds.setdefault(refund.refund_id, "succeeded" if accepts else "rejected")
+        if refund.refund_id in self.refunds:
+            return
+        is_left = refund.amount_minor <= self.free(refund.payment_id)
+        self.record_refund(refund.refund_id, refund.payment_id, refund.amount_minor)
+        if not (accepts and is_left):
+            self.refunds[refund.refund_id] = "rejected"
+
+    def record_refund(self, refund_id: UUID, payment_id: UUID, amount_minor: int) -> None:
+        self.refunds[refund_id] = "succeeded"
+        self.amounts[refund_id] = amount_minor
+        self.payment_of[refund_id] = payment_id
+
+    def dispute(self, payment_id: UUID, amount_minor: int) -> None:
+        """Withdraws the amount and a fee."""
+        amount = (amount_minor, "KRW")
+        self.disputes[payment_id] = messages.DisputeReported(
+            order_model.dispute_id(payment_id.int),
+            payment_id,
+            f"dp_{payment_id.int}",
+            DisputeStatus.OPEN,
+            *amount,
+            (
+                messages.DisputeMovement(PostingKind.DISPUTE, *amount),
+                messages.DisputeMovement(PostingKind.DISPUTE_FEE, 1, "KRW"),
+            ),
+        )
+
+    def close_dispute(self, payment_id: UUID, status: DisputeStatus) -> None:
+        """A won dispute pays the amount back."""
+        report = self.disputes[payment_id]
+        back = messages.DisputeMovement(
+            PostingKind.DISPUTE_REVERSAL, report.amount_minor, report.currency
+        )
+        movements = (*report.movements, back) if status == DisputeStatus.WON else report.movements
+        self.disputes[payment_id] = replace(report, status=status, movements=movements)
+
+
+def withheld(report: messages.DisputeReported) -> int:
+    return 0 if report.status == DisputeStatus.WON else report.amount_minor
 
 
 def checked(state: OrderState, message: Message) -> Effects:
@@ -281,14 +334,84 @@ class OneOrder(RuleBasedStateMachine):
         else:
             self.messages.append(messages.RefundUnknown(refund.refund_id))
 
-    @precondition(lambda self: "succeeded" in self.provider.refunds.values())
+    @precondition(lambda self: self.reversible)
     @rule(number=PICK)
     def provider_reverses_refund(self, number: int) -> None:
-        succeeded = [key for key, status in self.provider.refunds.items() if status == "succeeded"]
-        refund_id = self.pick(succeeded, number)
+        refund_id = self.pick(self.reversible, number)
         self.provider.reverse(refund_id)
         self.apply_message(messages.Refunded(refund_id))
         self.messages.append(messages.RefundRejected(refund_id))
+
+    @property
+    def reversible(self) -> list[UUID]:
+        """The executed refunds of which the shop has a row."""
+        return [
+            key
+            for key, status in self.provider.refunds.items()
+            if status == "succeeded" and self.model.state.refund(key)
+        ]
+
+    # ------------------------------------------------------------ without a request of the shop
+
+    @property
+    def refundable_by_hand(self) -> list[UUID]:
+        return [
+            payment_id
+            for payment_id in self.provider.charges
+            if self.provider.free(payment_id) > 0
+            and order_model.provider_refund_id(payment_id.int) not in self.provider.refunds
+        ]
+
+    @property
+    def disputable(self) -> list[UUID]:
+        return [
+            payment_id
+            for payment_id, outcome in self.provider.charges.items()
+            if outcome == "captured" and payment_id not in self.provider.disputes
+        ]
+
+    @property
+    def open_disputes(self) -> list[UUID]:
+        return [
+            payment_id
+            for payment_id, report in self.provider.disputes.items()
+            if report.status == DisputeStatus.OPEN
+        ]
+
+    @precondition(lambda self: self.refundable_by_hand)
+    @rule(number=PICK, amount=st.integers(min_value=1, max_value=REFUND_MAX))
+    def provider_refunds_by_itself(self, number: int, amount: int) -> None:
+        """A part or all of what is left; the report is late, repeated or lost."""
+        payment_id = self.pick(self.refundable_by_hand, number)
+        refund_id = order_model.provider_refund_id(payment_id.int)
+        amount_minor = min(amount, self.provider.free(payment_id))
+        self.provider.record_refund(refund_id, payment_id, amount_minor)
+        self.messages.append(self.found_message(refund_id))
+
+    @precondition(lambda self: self.disputable)
+    @rule(number=PICK, amount=st.integers(min_value=1, max_value=REFUND_MAX))
+    def customer_disputes_charge(self, number: int, amount: int) -> None:
+        """Also a charge that was refunded already."""
+        payment_id = self.pick(self.disputable, number)
+        self.provider.dispute(payment_id, min(amount, self.total))
+        self.messages.append(self.provider.disputes[payment_id])
+
+    @precondition(lambda self: self.open_disputes)
+    @rule(number=PICK, status=st.sampled_from([DisputeStatus.WON, DisputeStatus.LOST]))
+    def bank_decides_dispute(self, number: int, status: DisputeStatus) -> None:
+        payment_id = self.pick(self.open_disputes, number)
+        self.provider.close_dispute(payment_id, status)
+        self.messages.append(self.provider.disputes[payment_id])
+
+    def found_message(self, refund_id: UUID) -> Message:
+        return messages.RefundFound(
+            refund_id,
+            self.provider.payment_of[refund_id],
+            self.provider.amounts[refund_id],
+            "KRW",
+            f"re_{refund_id.int}",
+            RefundOrigin.PROVIDER,
+        )
 
     # ------------------------------------------------------------ messages
 
@@ -351,7 +474,9 @@ class OneOrder(RuleBasedStateMachine):
         """Every transaction of the provider has a row, and every posting a transaction (I-11)."""
         known = {p.payment_id for p in self.model.state.payments}
         assert self.provider.charges.keys() <= known
-        assert self.provider.refunds.keys() <= {r.refund_id for r in self.model.state.refunds}
+        by_hand = {order_model.provider_refund_id(p.int) for p in self.provider.charges}
+        requested = {r.refund_id for r in self.model.state.refunds}
+        assert self.provider.refunds.keys() <= requested | by_hand
         refunds_posted = sum(a for kind, _, a in self.model.ledger if kind == PostingKind.REFUND)
         refunded_minor = sum(
             self.provider.amounts[key]
@@ -366,12 +491,29 @@ class OneOrder(RuleBasedStateMachine):
         """With timers alone and nothing lost, the order becomes final and matches the provider."""
         for payment_id in self.charges_in_flight:
             self.provider.charge(payment_id, approves=True)
+        for payment_id in self.open_disputes:
+            self.provider.close_dispute(payment_id, DisputeStatus.LOST)
         for _ in range(TIMER_ROUNDS_MAX):
             before = self.model
             self.timers()
             if self.model == before:
                 break
-        assert order_model.faults_when_final(self.model, self.provider.held) == []
+        held_minor = self.provider.held + self.unrecorded_minor()
+        assert order_model.faults_when_final(self.model, held_minor) == []
+
+    def unrecorded_minor(self) -> int:
+        """What the provider returned beside money that the shop returned by other means or wrote
+        off: it fits into no capture, so an operator is alerted."""
+        sum_minor = 0
+        for key, status in self.provider.refunds.items():
+            row = self.model.state.refund(key)
+            if status == "succeeded" and (row is None or row.status == RefundStatus.REJECTED):
+                subjects = {subject for _, subject in self.model.alerts}
+                assert subjects & {key, f"re_{key.int}"}
+                others = [r for r in self.model.state.refunds if r.means != RefundMeans.PROVIDER]
+                assert any(r.payment_id == self.provider.payment_of[key] for r in others)
+                sum_minor += self.provider.amounts[key]
+        return sum_minor
 
     def timers(self) -> None:
         self.apply_message(messages.ChargeDue())
@@ -401,12 +543,17 @@ class OneOrder(RuleBasedStateMachine):
         for payment_id, status in self.provider.charges.items():
             if status == "captured":
                 self.apply_message(self.outcome_message(payment_id))
-        for refund in self.model.state.refunds:
-            status = self.provider.refunds.get(refund.refund_id)
+        for refund_id, status in self.provider.refunds.items():
             if status in ("succeeded", "reversed"):
-                self.apply_message(messages.Refunded(refund.refund_id))
+                if refund_id == order_model.provider_refund_id(
+                    self.provider.payment_of[refund_id].int
+                ):
+                    self.apply_message(self.found_message(refund_id))
+                self.apply_message(messages.Refunded(refund_id))
             if status == "reversed":
-                self.apply_message(messages.RefundRejected(refund.refund_id))
+                self.apply_message(messages.RefundRejected(refund_id))
+        for report in self.provider.disputes.values():
+            self.apply_message(report)
 
 
 OneOrder.TestCase.settings = settings(
@@ -463,6 +610,22 @@ def posts_the_total(state: OrderState, message: Message) -> Effects:
     )
 
 
+def ignores_refunds_without_a_request(state: OrderState, message: Message) -> Effects:
+    return () if isinstance(message, messages.RefundFound) else shipped(state, message)
+
+
+def refunds_what_a_dispute_withholds(state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.RefundRequested | messages.CancelRequested):
+        state = replace(state, disputes=())
+    return shipped(state, message)
+
+
+def posts_no_movement_of_a_dispute(state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.DisputeReported):
+        message = replace(message, movements=())
+    return shipped(state, message)
+
+
 def accepts_any_amount(state: OrderState, message: Message) -> Effects:
     if isinstance(message, messages.Captured):
         message = replace(message, amount_minor=state.order.total_minor)
@@ -476,6 +639,9 @@ def accepts_any_amount(state: OrderState, message: Message) -> Effects:
         refunds_more_than_was_captured,
         expires_before_the_requested_charge,
         posts_the_total,
+        ignores_refunds_without_a_request,
+        refunds_what_a_dispute_withholds,
+        posts_no_movement_of_a_dispute,
         accepts_any_amount,
     ],
 )
