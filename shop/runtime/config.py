@@ -75,6 +75,7 @@ class Settings:
     database_prepare: bool = True
     redis_url: Secret = NOT_GIVEN
     broker_url: str = ""
+    broker_token_path: str = ""
     jwt_private_key: Secret = NOT_GIVEN
     jwt_jwks: str = ""
     jwt_issuer: str = LOCAL_ISSUER

@@ -119,6 +119,7 @@ class Publisher:
         """Never raises: the transaction is committed, so its response must not change."""
         try:
             signer = self._ready_signer()
+            authorization = self._authorization()
         except Exception as error:  # a fault of the settings, not of this row
             log.bug(error, route=f"publish {row.name}")
             return _Attempt.UNAVAILABLE
@@ -128,7 +129,7 @@ class Publisher:
             log.bug(error, route=f"publish {row.name}")
             return _Attempt.INVALID
         try:
-            return self._post(headers, body, timeout_seconds)
+            return self._post(headers | authorization, body, timeout_seconds)
         except Exception as error:
             log.bug(error, route=f"publish {row.name}")
             return _Attempt.UNAVAILABLE
@@ -151,6 +152,17 @@ class Publisher:
         if self._signer is None:
             self._signer = signer_of(self._settings)
         return self._signer
+
+    def _authorization(self) -> dict[str, str]:
+        """The header with the token of BROKER_TOKEN_PATH, as it is in the file now."""
+        path = self._settings.broker_token_path
+        if not path:
+            return {}
+        with open(path, encoding="ascii") as file:
+            tokens = file.read().split()
+        if len(tokens) != 1:
+            raise ValueError("the file of BROKER_TOKEN_PATH does not have exactly one token")
+        return {"Authorization": f"Bearer {tokens[0]}"}
 
     def _connection(self, timeout_seconds: float, *, fresh: bool) -> http.client.HTTPConnection:
         held: _ThreadConnection | None = getattr(self._threads, "held", None)

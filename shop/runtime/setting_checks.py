@@ -190,6 +190,11 @@ def _check_printable(text: str) -> None:
         raise ValueError("contains a space, a control character or a character outside ASCII")
 
 
+def _check_absolute_path(text: str) -> None:
+    if not text.startswith("/") or not PRINTABLE.fullmatch(text):
+        raise ValueError("is not the absolute path of a file")
+
+
 def _has_valid_port(url: str) -> bool:
     try:
         return urlsplit(url).port != 0
@@ -202,6 +207,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "database_replica_url": _check_postgresql_url,
     "redis_url": _check_redis_url,
     "broker_url": _check_http_url,
+    "broker_token_path": _check_absolute_path,
     "jwt_jwks": _check_jwks,
     "jwt_issuer": _check_printable,
     "jwt_audience": _check_printable,

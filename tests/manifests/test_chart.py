@@ -16,6 +16,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from shop.registry import all_specs
 from shop.schema.grants import ROLE_SETTINGS
 from tools.manifest_rules.__main__ import ROOT, findings
 from tools.manifest_rules.manifests import Manifest, ManifestSet, parse, section
@@ -24,6 +25,7 @@ from tools.render import gateway, network_policies
 from tools.render.documents import Json
 from tools.render.eventing import CLASSES, broker_objects
 from tools.render.knative import COMPONENTS, FOLDER, base_files, component_objects, render
+from tools.render.objects import name_of
 
 CHART = ROOT / "helm" / "msa-shop"
 DIGEST = "sha256:" + "1" * 64
@@ -55,6 +57,8 @@ AS_KUSTOMIZED: dict[str, Any] = {
     "test": {"enabled": False},
     **NETWORKS,
 }
+EVENT_POLICIES = "eventing.knative.dev/v1alpha1/EventPolicy"
+EVENT_POLICY = {"broker": {"eventPolicy": True}}
 CORE = ("v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1")
 
 
@@ -93,6 +97,7 @@ CONFIGURATIONS = (
     "observability",
     "rabbitmq",
     "kafka, no pooler",
+    "event policy",
 )
 
 
@@ -122,6 +127,8 @@ def chart_manifests(configuration: str) -> ManifestSet:
                 {"broker": {"class": "kafka"}, "pgbouncer": own},
                 {"postgresql": {"maxConnections": 600}},
             )
+        case "event policy":
+            return render_chart(EVENT_POLICY, assume=[*APIS, EVENT_POLICIES])
         case _:
             return render_chart()
 
@@ -314,6 +321,9 @@ def test_production_values_reject(values: dict[str, Any], why: str) -> None:
         ({"secrets": {"source": "externalSecrets"}}, "install the External Secrets Operator"),
         ({"broker": {"class": "nats"}}, "/broker/class"),
         ({"image": {"digest": "sha256:1"}}, "/image/digest"),
+        (EVENT_POLICY, "this cluster has no EventPolicy"),
+        ({"broker": {"eventPolicy": True, "class": "rabbitmq"}}, "class rabbitmq check no tokens"),
+        ({"broker": {"eventPolicy": True, "url": "http://b"}}, "broker.url is not one of this"),
     ],
 )
 def test_invalid_value_is_rejected_with_its_name(values: dict[str, Any], why: str) -> None:
@@ -528,3 +538,74 @@ def test_browsers_are_asked_for_https_where_the_gateway_has_it() -> None:
 
     assert answered(chart_manifests("prod")) == [[gateway.HSTS]] * len(routes)
     assert answered(render_chart({"gateway": {"tls": False}}, assume=APIS)) == []
+
+
+# ---------------------------------------------------------------- EventPolicy
+
+
+def broker_tokens(manifests: ManifestSet) -> dict[str, dict[str, Any]]:
+    """The projected tokens by path in the folder of secrets, by the pod's owner."""
+    return {
+        manifest["metadata"]["name"]: source["serviceAccountToken"]
+        for manifest, template in manifests.pods()
+        for volume in template["spec"]["volumes"]
+        if volume["name"] == "secrets"
+        for source in section(volume, "projected").get("sources", [])
+        if "serviceAccountToken" in source
+    }
+
+
+@pytest.mark.parametrize("assumed", [APIS, []], ids=["with KEDA", "without KEDA"])
+def test_event_policy_admits_exactly_the_functions_that_emit_events(assumed: list[str]) -> None:
+    manifests = render_chart(EVENT_POLICY, assume=[*assumed, EVENT_POLICIES])
+    (event_policy,) = manifests.kind("EventPolicy")
+    senders = {name_of(spec) for spec in all_specs() if spec.emits}
+    accounts = {
+        template["spec"]["serviceAccountName"]
+        for manifest, template in manifests.pods()
+        if manifest["metadata"]["name"] in senders
+    }
+
+    assert event_policy["spec"]["to"] == [
+        {"ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "shop"}}
+    ]
+    assert event_policy["spec"]["from"] == [
+        {"sub": f"system:serviceaccount:shop:{account}"} for account in sorted(accounts)
+    ]
+    assert "shop-clock" not in accounts
+    assert broker_tokens(manifests).keys() == senders
+
+
+def test_token_of_a_sender_is_for_the_broker_and_where_the_setting_says() -> None:
+    manifests = chart_manifests("event policy")
+    (settings,) = (
+        c for c in manifests.kind("ConfigMap") if c["metadata"]["name"] == "shop-settings"
+    )
+    folder, _, file = settings["data"]["BROKER_TOKEN_PATH"].rpartition("/")
+    (mounted,) = (
+        mount["mountPath"]
+        for _, template in manifests.pods()
+        if template["metadata"]["labels"].get("app.kubernetes.io/name") == "shop-place-order"
+        for mount in template["spec"]["containers"][0]["volumeMounts"]
+        if mount["name"] == "secrets"
+    )
+
+    assert folder == mounted
+    for token in broker_tokens(manifests).values():
+        assert token == {
+            "path": file,
+            "audience": "eventing.knative.dev/broker/shop/shop",
+            "expirationSeconds": 3600,
+        }
+
+
+@pytest.mark.parametrize("configuration", ["values", "prod"])
+def test_no_token_is_mounted_or_sent_by_default(configuration: str) -> None:
+    manifests = chart_manifests(configuration)
+    (settings,) = (
+        c for c in manifests.kind("ConfigMap") if c["metadata"]["name"] == "shop-settings"
+    )
+
+    assert list(manifests.kind("EventPolicy")) == []
+    assert broker_tokens(manifests) == {}
+    assert "BROKER_TOKEN_PATH" not in settings["data"]

@@ -196,6 +196,8 @@ WRONG = [
     ("BROKER_URL", "broker.shop.svc"),
     ("BROKER_URL", "ftp://broker"),
     ("BROKER_URL", "http://broker:99999"),
+    ("BROKER_TOKEN_PATH", "run/token"),
+    ("BROKER_TOKEN_PATH", "/run/my token"),
     ("JWT_JWKS", "garbage"),
     ("JWT_JWKS", '{"keys":[]}'),
     ("JWT_JWKS", '{"keys":[{"kty":"RSA"}]}'),

@@ -31,6 +31,10 @@ DESCRIPTIONS = {
         "CloudEvents ingress of the broker; `202` means accepted. Required in `prod` for functions "
         "that emit events."
     ),
+    "broker_token_path": (
+        "File with a bearer token for the broker, such as a projected service account token; read "
+        "before each event, so a rotated token is used at once. Empty: no token is sent."
+    ),
     "jwt_private_key": (
         "Ed25519 key (PEM, PKCS 8) that signs access tokens; only `login` has it. Its public half "
         "must be in `JWT_JWKS`."

@@ -77,6 +77,19 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- end -}}
 {{- end -}}
 
+{{/* Fails where the broker would not enforce an EventPolicy. */}}
+{{- define "shop.checkEventPolicy" -}}
+{{- if eq .Values.broker.class "rabbitmq" -}}
+{{- fail "broker.eventPolicy: brokers of the class rabbitmq check no tokens" -}}
+{{- end -}}
+{{- if .Values.broker.url -}}
+{{- fail "broker.eventPolicy: the broker at broker.url is not one of this namespace" -}}
+{{- end -}}
+{{- if not (include "shop.has" (list . "eventing.knative.dev/v1alpha1/EventPolicy")) -}}
+{{- fail "broker.eventPolicy: this cluster has no EventPolicy; Knative Eventing has it from 1.15 on" -}}
+{{- end -}}
+{{- end -}}
+
 {{/* One function of the list, with its values merged over its spec: list [root, function]. */}}
 {{- define "shop.sized" -}}
 {{- $root := index . 0 -}}
@@ -139,6 +152,9 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- include "shop.checkProfile" . -}}
 SHOP_PROFILE: {{ .Values.profile }}
 BROKER_URL: {{ include "shop.brokerUrl" . | quote }}
+{{- if .Values.broker.eventPolicy }}
+BROKER_TOKEN_PATH: /var/run/shop/secrets/broker-token
+{{- end }}
 DATABASE_PREPARE: {{ ternary "off" "on" .Values.pgbouncer.transactionMode | quote }}
 {{- range $name, $value := .Values.settings }}
 {{ $name }}: {{ $value | quote }}

@@ -54,6 +54,8 @@ securityContext: {{ include "shop.hardened" $root | nindent 2 }}
 
 {{/* The volumes of a function: list [root, function]. */}}
 {{- define "shop.volumes" -}}
+{{- $root := index . 0 -}}
+{{- $isSender := hasKey (index . 1).podLabels "msa-shop/reaches-broker" -}}
 - name: tmp
   emptyDir:
     sizeLimit: 32Mi
@@ -64,6 +66,13 @@ securityContext: {{ include "shop.hardened" $root | nindent 2 }}
       {{- range . }}
       - secret:
           name: {{ . }}
+      {{- end }}
+      {{- if and $root.Values.broker.eventPolicy $isSender }}
+      # valid for the broker only; kubelet renews it
+      - serviceAccountToken:
+          path: broker-token
+          audience: {{ printf "eventing.knative.dev/broker/%s/%s" $root.Release.Namespace $root.Values.broker.name | lower }}
+          expirationSeconds: 3600
       {{- end }}
 {{- end }}
 {{- end -}}

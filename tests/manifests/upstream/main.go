@@ -18,6 +18,7 @@ import (
 
 	keda "github.com/kedacore/keda/v2/apis/keda/v1alpha1"
 	eventing "knative.dev/eventing/pkg/apis/eventing/v1"
+	eventpolicy "knative.dev/eventing/pkg/apis/eventing/v1alpha1"
 	eventtype "knative.dev/eventing/pkg/apis/eventing/v1beta3"
 	"knative.dev/eventing/pkg/apis/feature"
 	sources "knative.dev/eventing/pkg/apis/sources/v1"
@@ -34,6 +35,7 @@ var known = map[string]func() any{
 	"serving.knative.dev/v1 Service":                   func() any { return &serving.Service{} },
 	"eventing.knative.dev/v1 Broker":                   func() any { return &eventing.Broker{} },
 	"eventing.knative.dev/v1 Trigger":                  func() any { return &eventing.Trigger{} },
+	"eventing.knative.dev/v1alpha1 EventPolicy":        func() any { return &eventpolicy.EventPolicy{} },
 	"eventing.knative.dev/v1beta3 EventType":           func() any { return &eventtype.EventType{} },
 	"sources.knative.dev/v1 SinkBinding":               func() any { return &sources.SinkBinding{} },
 	"sources.knative.dev/v1 PingSource":                func() any { return &sources.PingSource{} },
@@ -92,8 +94,11 @@ func admit(object any, document []byte) error {
 	if err := decoder.Decode(object); err != nil {
 		return err
 	}
-	// enabled by default in config-features of Knative Eventing
-	flags := feature.Flags{feature.DeliveryTimeout: feature.Enabled}
+	// the first is enabled by default in config-features of Knative Eventing, policies need the other
+	flags := feature.Flags{
+		feature.DeliveryTimeout:    feature.Enabled,
+		feature.OIDCAuthentication: feature.Enabled,
+	}
 	ctx := feature.ToContext(apis.WithinCreate(context.Background()), flags)
 	if defaulted, ok := object.(apis.Defaultable); ok {
 		defaulted.SetDefaults(ctx)
