@@ -178,7 +178,7 @@ async def _check_revoked_token(results: RunResults, environment: Environment) ->
         responses.append(await client.get("/users/me", headers=headers))
         refresh = {"refreshToken": tokens.get("refreshToken")}
         responses.append(await client.post("/auth/logout", json=refresh))
-        await redis_admin.execute(environment.redis.port, "FLUSHALL")
+        await redis_admin.execute(environment.endpoints.redis_url, "FLUSHALL")
         responses.append(await client.get("/users/me", headers=headers))
     statuses = [response.status_code for response in responses]
     title = "a revoked token is rejected after FLUSHALL"

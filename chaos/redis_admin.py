@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 Reply = str | int | None | list["Reply"]
 
@@ -11,17 +12,28 @@ class RedisError(RuntimeError):
     """Redis replied with an error."""
 
 
-async def execute(port: int, *arguments: str) -> Reply:
-    """The reply to one command; raises OSError without a server and RedisError for an error."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def execute(url: str, *arguments: str) -> Reply:
+    """The reply to one command; raises OSError without a server and RedisError for an error.
+
+    ``url`` has a port, and a password that needs no escapes, as that of a ``RedisServer``.
+    """
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:
-        parts = [f"*{len(arguments)}\r\n"]
-        parts += [f"${len(argument.encode())}\r\n{argument}\r\n" for argument in arguments]
-        writer.write("".join(parts).encode())
+        if address.password:
+            writer.write(_encode("AUTH", address.password))
+            await _read(reader)
+        writer.write(_encode(*arguments))
         await writer.drain()
         return await _read(reader)
     finally:
         writer.close()
+
+
+def _encode(*arguments: str) -> bytes:
+    parts = [f"*{len(arguments)}\r\n"]
+    parts += [f"${len(argument.encode())}\r\n{argument}\r\n" for argument in arguments]
+    return "".join(parts).encode()
 
 
 async def _read(reader: asyncio.StreamReader) -> Reply:

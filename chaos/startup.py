@@ -236,7 +236,7 @@ async def _open_proxies(direct: Endpoints, proxies: Proxies) -> Endpoints:
     return replace(
         direct,
         admin_url=direct.admin_url.replace(f":{_port(direct.admin_url)}/", f":{database}/"),
-        redis_url=f"redis://127.0.0.1:{redis}/0",
+        redis_url=direct.redis_url.replace(f":{_port(direct.redis_url)}/", f":{redis}/"),
         provider_url=f"http://127.0.0.1:{provider}",
         broker_url=f"http://127.0.0.1:{broker}/",
     )

@@ -210,39 +210,39 @@ async def _wait_until_writable(environment: Environment) -> None:
 
 async def break_redis(environment: Environment) -> str:
     """Kills, empties, blocks, fills or disconnects Redis, or changes the types of keys (F-14)."""
-    port, scale = environment.redis.port, environment.tier.duration_scale
+    url, scale = environment.endpoints.redis_url, environment.tier.duration_scale
     method = environment.random.choice(("kill", "flush", "sleep", "memory", "types", "down"))
     if method == "kill":
         await environment.restart_redis(signal.SIGKILL, down_seconds=3 * scale)
     elif method == "flush":
-        await execute(port, "FLUSHALL")
+        await execute(url, "FLUSHALL")
     elif method == "sleep":
-        await _block_redis(port, 4 * scale)
+        await _block_redis(url, 4 * scale)
     elif method == "memory":
-        await execute(port, "CONFIG", "SET", "maxmemory", "1")
+        await execute(url, "CONFIG", "SET", "maxmemory", "1")
         await asyncio.sleep(5 * scale)
-        await execute(port, "CONFIG", "SET", "maxmemory", "64mb")
+        await execute(url, "CONFIG", "SET", "maxmemory", "64mb")
     elif method == "types":
-        await _change_key_types(port)
+        await _change_key_types(url)
     else:
         await _with_toxic(environment, REDIS, Toxic(kind="down"), 5 * scale)
     return f"redis: {method}"
 
 
-async def _block_redis(port: int, seconds: float) -> None:
+async def _block_redis(url: str, seconds: float) -> None:
     """Runs scripts in sequence, which block Redis for other clients (DEBUG SLEEP is disabled)."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while loop.time() < end:
-        await execute(port, "EVAL", BUSY_SCRIPT, "0")
+        await execute(url, "EVAL", BUSY_SCRIPT, "0")
 
 
-async def _change_key_types(port: int) -> None:
+async def _change_key_types(url: str) -> None:
     """Replaces the text under up to 500 present keys by a list."""
-    keys = await execute(port, "KEYS", "*")
+    keys = await execute(url, "KEYS", "*")
     for key in keys[:500] if isinstance(keys, list) else []:
-        await execute(port, "DEL", str(key))
-        await execute(port, "RPUSH", str(key), "not", "text")
+        await execute(url, "DEL", str(key))
+        await execute(url, "RPUSH", str(key), "not", "text")
 
 
 # ---------------------------------------------------------------- network

@@ -186,16 +186,15 @@ def test_children_of_a_process_are_found() -> None:
 
 def test_redis_commands_return_replies_or_raise() -> None:
     with redis() as url:
-        port = int(url.rpartition(":")[2].partition("/")[0])
 
         async def run() -> None:
-            assert await execute(port, "SET", "한", "글") == "OK"
-            assert await execute(port, "GET", "한") == "글"
-            assert await execute(port, "GET", "nothing") is None
-            assert await execute(port, "RPUSH", "list", "a", "b") == 2
-            assert await execute(port, "LRANGE", "list", "0", "-1") == ["a", "b"]
+            assert await execute(url, "SET", "한", "글") == "OK"
+            assert await execute(url, "GET", "한") == "글"
+            assert await execute(url, "GET", "nothing") is None
+            assert await execute(url, "RPUSH", "list", "a", "b") == 2
+            assert await execute(url, "LRANGE", "list", "0", "-1") == ["a", "b"]
             with pytest.raises(RedisError, match="wrong number"):
-                await execute(port, "GET")
+                await execute(url, "GET")
 
         asyncio.run(run())
 

@@ -6,6 +6,7 @@ them when the parent thread exits: start them from the main thread).
 
 PostgreSQL asks for a password, which is generated and kept in the file ``postgres.password`` beside
 the cluster: every user of the machine can reach its port.  The roles of the shop have the same one.
+Redis asks for a generated password too; as nothing of Redis is kept, each server has a new one.
 
 PostgreSQL does not run as root, so root starts it as the system user ``nobody``.  If that user
 cannot read the programs or the data (a checkout below /root), both are placed in folders that it
@@ -225,22 +226,26 @@ class RedisServer:
 
     def __init__(self) -> None:
         self.port = free_port()
+        self._password = token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
-        """Starts the server, waits until it listens, returns its URL."""
-        with tempfile.TemporaryFile() as log:
-            command = [str(_redis_program()), "--port", str(self.port), "--bind", "127.0.0.1"]
+        """Starts the server, waits until it listens, returns its URL with the password."""
+        with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as configuration:
+            # not an argument: every user of the machine can read a command line
+            configuration.write(f"requirepass {self._password}\n".encode("ascii"))
+            configuration.seek(0)
+            command = [str(_redis_program()), "-", "--port", str(self.port), "--bind", "127.0.0.1"]
             # what expires first is evicted first: lists after a second, counters after two minutes
             command += ["--save", "", "--appendonly", "no", "--maxmemory", "64mb"]
             command += ["--maxmemory-policy", "volatile-ttl", "--dir", tempfile.gettempdir()]
-            self._process = start_server(command, log)
+            self._process = start_server(command, log, stdin=configuration)
             try:
                 _wait_for_port(self._process, self.port, log)
             except BaseException:
                 self.stop()
                 raise
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def stop(self, *signals: int) -> None:
         """Stops the server: SIGTERM, or the given signals."""

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -92,6 +92,15 @@ def closing_server(server: PostgresServer) -> Generator[None]:
         server.stop()
 
 
+def command_lines_of_all_processes() -> list[bytes]:
+    """What every user of the machine can read."""
+    found: list[bytes] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # the process has ended
+            found.append(path.read_bytes())
+    return found
+
+
 def test_other_users_of_the_machine_cannot_log_in_to_postgres(tmp_path: Path) -> None:
     with postgres(tmp_path, durable=False) as url:
         parts = urlsplit(url)
@@ -103,9 +112,7 @@ def test_other_users_of_the_machine_cannot_log_in_to_postgres(tmp_path: Path) ->
                     psycopg.connect(other, connect_timeout=5).close()
         with psycopg.connect(url_of_role(url, "shop_ops")) as connection:
             assert connection.execute("select current_user").fetchone() == ("shop_ops",)
-        command_lines = [
-            path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
-        ]
+        command_lines = command_lines_of_all_processes()
 
     assert file.stat().st_mode & 0o777 == 0o600
     assert parts.password == file.read_text()
@@ -166,14 +173,39 @@ def test_data_folder_may_be_accessible_to_its_owner_only(closed_folder: Path) ->
     assert not cluster.exists()
 
 
-def test_redis_answers_and_stops_after_the_block() -> None:
+def test_redis_answers_who_has_its_password_and_stops_after_the_block() -> None:
     with redis() as url:
         parts = urlsplit(url)
         with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
+            connection.sendall(f"AUTH {parts.password}\r\n".encode())
+            assert connection.recv(64) == b"+OK\r\n"
             connection.sendall(b"PING\r\n")
             assert connection.recv(64) == b"+PONG\r\n"
 
     assert refuses_connections(url)
+
+
+def test_other_users_of_the_machine_cannot_read_redis_or_its_password() -> None:
+    with redis() as url:
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
+            for command, reply in (("PING", b"-NOAUTH"), ("AUTH wrong", b"-WRONGPASS")):
+                connection.sendall(f"{command}\r\n".encode())
+                assert connection.recv(128).startswith(reply)
+        command_lines = command_lines_of_all_processes()
+
+    assert len(parts.password or "") >= 32
+    assert not any((parts.password or "").encode() in line for line in command_lines)
+
+
+def test_restarted_redis_keeps_its_address_and_password() -> None:
+    server = servers.RedisServer()
+    try:
+        first = server.start()
+        server.stop(signal.SIGKILL)
+        assert server.start() == first
+    finally:
+        server.stop()
 
 
 def test_servers_exit_with_the_process_that_started_them(tmp_path: Path) -> None:
