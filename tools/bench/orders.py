@@ -11,6 +11,7 @@ on.  The function, the load generator and PostgreSQL share the machine.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from tools.bench.environment import BenchEnvironment, bench_environment
 from tools.bench.first_requests import http_request
@@ -123,9 +124,13 @@ def measure_pgbench(bench: Bench, script: str, run: int, measurements: Measureme
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "order.sql"
         file.write_text(script)
-        command = _pgbench(bench, file, run)
+        url = urlsplit(bench.environment.of_function("place_order")["DATABASE_URL"])
+        command = _pgbench(bench, url, file, run)
+        environment = {**os.environ, "PGPASSWORD": unquote(url.password or "")}
         postgres, began = cpu_seconds_of_tree(postmaster), perf_counter()
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
         seconds = min(perf_counter() - began, bench.seconds + 1)
         postgres = cpu_seconds_of_tree(postmaster) - postgres
         if done.returncode != 0 or "number of failed transactions: 0 " not in done.stdout:
@@ -135,8 +140,7 @@ def measure_pgbench(bench: Bench, script: str, run: int, measurements: Measureme
     measurements.add(latencies, min(seconds, bench.seconds), 0.0, postgres)
 
 
-def _pgbench(bench: Bench, file: Path, run: int) -> list[str]:
-    url = urlsplit(bench.environment.of_function("place_order")["DATABASE_URL"])
+def _pgbench(bench: Bench, url: SplitResult, file: Path, run: int) -> list[str]:
     variables = {
         "n": 0,
         "run": run,
