@@ -52,6 +52,7 @@ from tests.order_model import ModelOrder
 pytestmark = pytest.mark.no_cover
 
 EXAMPLES, STEPS = (2_000, 100) if os.environ.get("HYPOTHESIS_PROFILE") == "long" else (300, 60)
+MUTANT_EXAMPLES = 3_000
 TIMER_ROUNDS_MAX = 60
 PICK = st.integers(min_value=0, max_value=1_000)
 # quantities and unit prices
@@ -651,6 +652,8 @@ def test_each_mutant_violates_a_rule(
     monkeypatch.setattr(decide, "decide", mutant)
     quick = settings(
         OneOrder.TestCase.settings,
+        # it ends at the first violation, after about 200 sequences at most on average
+        max_examples=MUTANT_EXAMPLES,
         phases=[Phase.generate],
         report_multiple_bugs=False,
         derandomize=True,
