@@ -652,7 +652,7 @@ def test_each_mutant_violates_a_rule(
     monkeypatch.setattr(decide, "decide", mutant)
     quick = settings(
         OneOrder.TestCase.settings,
-        # it ends at the first violation, after about 200 sequences at most on average
+        # it ends at the first violation; the rarest needs about 140 sequences on average
         max_examples=MUTANT_EXAMPLES,
         phases=[Phase.generate],
         report_multiple_bugs=False,
