@@ -59,6 +59,7 @@ class _Totals(Row):
     payments: int
     refunds: int
     closed: bool
+    currency: str
 
     @property
     def total_minor(self) -> int:
@@ -67,13 +68,13 @@ class _Totals(Row):
 
 
 class DaySettlement(_Totals):
-    """The totals of one day."""
+    """The totals of one day in one currency."""
 
     day: date
 
 
 class MonthSettlement(_Totals):
-    """The totals of one month (``2026-02``)."""
+    """The totals of one month (``2026-02``) in one currency."""
 
     month: str
 
@@ -179,29 +180,32 @@ DAILY = Query(
 with today as (select (now() at time zone %(time_zone)s)::date as day),
 closed as (select max(day) as newest from shop.settlements),
 unsettled as (
-  select (l.posted_at at time zone %(time_zone)s)::date as day, l.kind, l.amount_minor
+  select (l.posted_at at time zone %(time_zone)s)::date as day, l.currency, l.kind, l.amount_minor
   from shop.ledger l
-  where l.currency = %(currency)s
+  where (%(currency)s::text is null or l.currency = %(currency)s)
     and l.posted_at >= greatest(
       (select (newest + 1)::timestamp at time zone %(time_zone)s from closed),
       %(day)s::date::timestamp at time zone %(time_zone)s, '-infinity')
     and l.posted_at < coalesce((%(day)s::date + 1)::timestamp at time zone %(time_zone)s,
       'infinity')
   union all
-  select day, null, 0 from today where %(day)s::date is null or day = %(day)s::date)
+  select day, coalesce(%(currency)s, %(default_currency)s), null, 0 from today
+  where %(day)s::date is null or day = %(day)s::date)
 select captures_minor as captured, refunds_minor as refunded, captures as payments,
-  n - captures as refunds, true as closed, day
+  n - captures as refunds, true as closed, currency, day
 from shop.settlements
-where currency = %(currency)s and (%(day)s::date is null or day = %(day)s::date)
+where (%(currency)s::text is null or currency = %(currency)s)
+  and (%(day)s::date is null or day = %(day)s::date)
 union all
 select coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0)::bigint,
   coalesce(sum(case when kind in ('REFUND_REVERSED', 'DISPUTE_REVERSAL', 'DISPUTE_FEE_REVERSAL')
       then -amount_minor else amount_minor end)
       filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0)::bigint,
-  count(*) filter (where kind = 'CAPTURE'), count(*) filter (where kind <> 'CAPTURE'), false, day
+  count(*) filter (where kind = 'CAPTURE'), count(*) filter (where kind <> 'CAPTURE'), false,
+  currency, day
 from unsettled
-group by day
-order by day desc
+group by day, currency
+order by day desc, currency
 limit %(days)s
 """,
 )
@@ -213,34 +217,34 @@ MONTHLY = Query(
 with today as (select (now() at time zone %(time_zone)s)::date as day),
 closed as (select max(day) as newest from shop.settlements),
 unsettled as (
-  select (l.posted_at at time zone %(time_zone)s)::date as day, l.kind, l.amount_minor
+  select (l.posted_at at time zone %(time_zone)s)::date as day, l.currency, l.kind, l.amount_minor
   from shop.ledger l
-  where l.currency = %(currency)s
+  where (%(currency)s::text is null or l.currency = %(currency)s)
     and l.posted_at >= coalesce(
       (select (newest + 1)::timestamp at time zone %(time_zone)s from closed), '-infinity')
   union all
-  select day, null, 0 from today),
+  select day, coalesce(%(currency)s, %(default_currency)s), null, 0 from today),
 day as (
-  select day, captures_minor as captured, refunds_minor as refunded, captures as payments,
+  select day, currency, captures_minor as captured, refunds_minor as refunded, captures as payments,
     n - captures as refunds, true as closed
-  from shop.settlements where currency = %(currency)s
+  from shop.settlements where %(currency)s::text is null or currency = %(currency)s
   union all
-  select day, coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0),
+  select day, currency, coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0),
     coalesce(sum(case when kind in ('REFUND_REVERSED', 'DISPUTE_REVERSAL', 'DISPUTE_FEE_REVERSAL')
       then -amount_minor else amount_minor end)
       filter (where kind not in ('CAPTURE', 'WRITE_OFF')), 0),
     count(*) filter (where kind = 'CAPTURE'), count(*) filter (where kind <> 'CAPTURE'), false
-  from unsettled group by day)
+  from unsettled group by day, currency)
 select sum(captured)::bigint as captured, sum(refunded)::bigint as refunded,
   sum(payments)::bigint as payments, sum(refunds)::bigint as refunds,
   bool_and(closed) and now() >= interval '2 minutes' +
     ((date_trunc('month', min(day)) + interval '1 month') at time zone %(time_zone)s) as closed,
-  to_char(day, 'YYYY-MM') as month
+  currency, to_char(day, 'YYYY-MM') as month
 from day
 where %(month)s::text is null or (day >= to_date(%(month)s::text, 'YYYY-MM')
   and day < to_date(%(month)s::text, 'YYYY-MM') + interval '1 month')
-group by month
-order by month desc
+group by month, currency
+order by month desc, currency
 limit %(months)s
 """,
 )
@@ -278,11 +282,34 @@ def close_day(day: date, *, time_zone: str) -> Statement[ClosedCurrency]:
     return CLOSE(day=day, time_zone=time_zone)
 
 
-def daily(*, day: date | None, time_zone: str, currency: str) -> Statement[DaySettlement]:
-    """The settlement of ``day`` (none or one), or of the newest 30 days."""
-    return DAILY(day=day, time_zone=time_zone, currency=currency, days=DAYS_LISTED)
+def daily(
+    *, day: date | None, time_zone: str, currency: str | None, default_currency: str
+) -> Statement[DaySettlement]:
+    """The settlement of ``day`` or of the newest days, 30 rows at most.
+
+    One row for each currency, or only that of ``currency``; today has a row in
+    ``default_currency`` even without postings.
+    """
+    return DAILY(
+        day=day,
+        time_zone=time_zone,
+        currency=currency,
+        default_currency=default_currency,
+        days=DAYS_LISTED,
+    )
 
 
-def monthly(*, month: str | None, time_zone: str, currency: str) -> Statement[MonthSettlement]:
-    """The settlement of ``month`` (``yyyy-MM``; none or one), or of the newest 12 months."""
-    return MONTHLY(month=month, time_zone=time_zone, currency=currency, months=MONTHS_LISTED)
+def monthly(
+    *, month: str | None, time_zone: str, currency: str | None, default_currency: str
+) -> Statement[MonthSettlement]:
+    """The settlement of ``month`` (``yyyy-MM``) or of the newest months, 12 rows at most.
+
+    Currencies as in ``daily``.
+    """
+    return MONTHLY(
+        month=month,
+        time_zone=time_zone,
+        currency=currency,
+        default_currency=default_currency,
+        months=MONTHS_LISTED,
+    )

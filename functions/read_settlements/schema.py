@@ -33,14 +33,20 @@ YearMonth = Annotated[
 ]
 
 
-class DailyQuery(QueryModel):
-    """Without a date: the newest 30 days, today first."""
+class _SettlementQuery(QueryModel):
+    currency: CurrencyCode | None = Field(
+        default=None, description="Only this currency; without it, one row for each."
+    )
+
+
+class DailyQuery(_SettlementQuery):
+    """Without a date: the newest days, today first, 30 rows at most."""
 
     day: BusinessDay | None = Field(default=None, alias="date")
 
 
-class MonthlyQuery(QueryModel):
-    """Without a month: the newest 12."""
+class MonthlyQuery(_SettlementQuery):
+    """Without a month: the newest months, 12 rows at most."""
 
     year_month: YearMonth | None = None
 

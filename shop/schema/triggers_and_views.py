@@ -1,4 +1,4 @@
-"""What tables alone cannot express: triggers, the legal transitions and the first views.
+"""What tables alone cannot express: triggers and the legal transitions.
 
 The SQL of migration 0001; later migrations contain theirs.  ``views.py`` has the views of today.
 """
@@ -99,56 +99,4 @@ create trigger never_emptied before truncate on shop.{table}
 
 RECONCILIATION = """
 insert into shop.reconciliation (provider, cursor, next_run_at) values ('books', '', '9999-01-01')
-"""
-
-# The view as migration 0001 created it; ``views.py`` replaces it.
-DUE_WORK = """
-create view shop.due_work (kind, id, due_at) as
-  select 'outbox', event_id::text, next_try_at from shop.outbox
-    where done_at is null and parked_at is null
-  union all
-  select 'charge', order_id::text, charge_at from shop.orders
-    where status = 'PENDING' and charge_at is not null
-  union all
-  select 'payment', payment_id::text, next_try_at from shop.payments
-    where status in ('INTENT', 'UNKNOWN')
-  union all
-  select 'refund', refund_id::text, next_try_at from shop.refunds
-    where status in ('INTENT', 'UNKNOWN')
-  union all
-  select 'expire', o.order_id::text,
-      case when p.payment_id is null then o.expires_at else o.hard_expires_at end
-    from shop.orders o
-    left join shop.payments p on p.order_id = o.order_id and p.status in ('INTENT', 'UNKNOWN')
-    where o.status = 'PENDING'
-  union all
-  select 'finish', o.order_id::text, o.updated_at + interval '30 seconds' from shop.orders o
-    where o.status = 'CANCELLING' and not exists (
-      select from shop.payments p where p.order_id = o.order_id and (
-        p.status in ('INTENT', 'UNKNOWN') or p.status = 'CAPTURED' and p.amount_minor > (
-          select coalesce(sum(r.amount_minor), 0) from shop.refunds r
-          where r.payment_id = p.payment_id and r.status = 'SUCCEEDED')))
-  union all
-  select 'close_day', d.day::text, ((d.day + 1)::timestamp at time zone z.name)
-      + interval '2 minutes'
-    from (select coalesce(nullif(current_setting('shop.business_time_zone', true), ''),
-      'Asia/Seoul') as name) z
-    cross join lateral (
-      select (min(l.posted_at) at time zone z.name)::date as day from shop.ledger l
-      where l.posted_at >= coalesce((select (max(s.day) + 1)::timestamp at time zone z.name
-        from shop.settlements s), '-infinity')) d
-    where d.day is not null
-  union all
-  select 'reconcile', r.provider, least(r.next_run_at, interval '5 minutes' + (
-      select min(p.created_at) from shop.payments p where p.created_at > r.ran_at))
-    from shop.reconciliation r
-  union all
-  select 'retention', 'idempotency', min(created_at) + interval '7 days 1 hour'
-    from shop.idempotency having count(*) > 0
-  union all
-  select 'retention', 'outbox', min(done_at) + interval '30 days 1 hour'
-    from shop.outbox where done_at is not null having count(*) > 0
-  union all
-  select 'retention', 'sessions', min(expires_at) + interval '30 days 1 hour'
-    from shop.sessions having count(*) > 0
 """

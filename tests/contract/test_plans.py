@@ -23,6 +23,9 @@ from tests.contract.test_sql_constants import PARAMETER, numbered
 from tests.harness import cloned_database
 from tools.bench import large_data
 
+# filling the database takes a minute of CPU
+pytestmark = pytest.mark.timeout(900)
+
 PRODUCTS, ORDERS = 1_000, 100_000
 PLACES = ("shop/", "functions/", "tools/exporter.py", "tools/render/keda.py")
 # A table with more rows than this is one that grows.
@@ -157,6 +160,7 @@ VALUES: dict[str, object] = {
     "currency": "KRW",
     "cursor": "1",
     "data": ["{}"],
+    "default_currency": "KRW",
     "day": datetime.now(UTC).date(),
     "days": 30,
     "dead_letter_id": uuid4(),

@@ -52,7 +52,6 @@ def test_day_has_the_same_values_open_and_closed(shop: ShopHarness) -> None:
     insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 00:00+09")
     insert_posting(shop, "REFUND", 12_000, "2026-02-01 23:59:59+09")
     insert_posting(shop, "CAPTURE", 99, "2026-02-02 00:00+09")
-    insert_posting(shop, "CAPTURE", 25, "2026-02-01 12:00+09", currency="USD")
 
     live = finance.get("/settlements/daily?date=2026-02-01").json
     shop.tick("settle")
@@ -104,6 +103,30 @@ def test_request_without_a_month_lists_the_sums_of_the_newest_12_months(shop: Sh
     ]
     assert december == {"yearMonth": "2024-12"} | values(12_000, 1, (1, 1), closed=True)
     assert [month["closed"] for month in newest] == [False] + [True] * 11
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_currencies_of_a_period_are_shown_separately(shop: ShopHarness, *, settled: bool) -> None:
+    finance = shop.person("finance")
+    insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
+    insert_posting(shop, "CAPTURE", 25, "2026-02-01 12:00+09", currency="USD")
+    if settled:
+        shop.tick("settle")
+    won = values(10_000, 0, (1, 0), closed=settled)
+    dollars = values(25, 0, (1, 0), closed=settled) | {"currency": "USD"}
+
+    for path, query, period in (
+        ("/settlements/daily", "date=2026-02-01", {"settlementDate": "2026-02-01"}),
+        ("/settlements/monthly", "yearMonth=2026-02", {"yearMonth": "2026-02"}),
+    ):
+        either = finance.get(f"{path}?{query}")
+
+        assert finance.get(path).json[1:] == [period | won, period | dollars]
+        assert (either.status, either.error) == (400, "CURRENCY_REQUIRED")
+        assert finance.get(f"{path}?{query}&currency=KRW").json == period | won
+        assert finance.get(f"{path}?{query}&currency=USD").json == period | dollars
+        assert finance.get(f"{path}?{query}&currency=EUR").status == 404
+        assert finance.get(f"{path}?{query}&currency=usd").status == 400
 
 
 def test_month_with_an_open_day_is_open(shop: ShopHarness) -> None:
