@@ -36,7 +36,7 @@ from tests.order_model import IllegalWrite, ModelOrder
 
 # Coverage would double the time of this search, and adds nothing to that of the other tests.
 # The longest one visits 130,000 steps, which takes minutes on a loaded machine.
-pytestmark = (pytest.mark.no_cover, pytest.mark.timeout(600))
+pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(600)]
 
 ATTEMPTS = decide.ATTEMPTS_MAX
 ATTEMPTS_WITH_MUTANT = 2
