@@ -408,15 +408,21 @@ class Database:
         opening: tuple[Statement[Row], ...] = (),
         traceparent: str = "",
         actor: str = "system",
+        source: str = "",
         is_read_only: bool = False,
     ) -> Generator[Session]:
         """A transaction whose ``opening`` statements are sent with BEGIN.
 
+        Its events have this ``source``, by default that of the process.
         Rolled back unless ``commit`` was called.  Raises one of ``UNAVAILABLE_ERRORS`` when
         PostgreSQL does not respond, is out of connections, or a lock was not granted in time.
         """
         begin = BEGIN_READ_ONLY() if is_read_only else BEGIN()
-        session = self._begin(begin, opening, traceparent, actor)
+        connection, results = self._begin(begin, opening)
+        tx = Transaction(
+            connection, source=source or self._source, traceparent=traceparent, actor=actor
+        )
+        session = Session(connection, tx, dict(zip(opening, results, strict=True)))
         session.writes = not is_read_only
         try:
             yield session
@@ -440,12 +446,8 @@ class Database:
             connection.close()
 
     def _begin(
-        self,
-        begin: Statement[Row],
-        opening: tuple[Statement[Row], ...],
-        traceparent: str,
-        actor: str,
-    ) -> Session:
+        self, begin: Statement[Row], opening: tuple[Statement[Row], ...]
+    ) -> tuple[Connection, list[Result]]:
         while True:
             connection, is_new = self._borrow()
             try:
@@ -459,8 +461,7 @@ class Database:
             except BaseException:
                 self._give_back(connection)
                 raise
-            tx = Transaction(connection, source=self._source, traceparent=traceparent, actor=actor)
-            return Session(connection, tx, dict(zip(opening, results, strict=True)))
+            return connection, results
 
     def _borrow(self) -> tuple[Connection, bool]:
         with self._lock:

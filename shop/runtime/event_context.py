@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
     from shop.adapters.statements import Row, Statement
     from shop.primitives.messages import OutboxRow
+    from shop.primitives.spec import FunctionSpec
     from shop.runtime.config import Settings
     from shop.runtime.publisher import Publication
     from shop.runtime.services import Services
@@ -37,10 +38,10 @@ class EventContext:
     own with ``transaction()``.
     """
 
-    def __init__(self, services: Services, *, traceparent: str, actor: str) -> None:
+    def __init__(self, services: Services, spec: FunctionSpec, *, traceparent: str = "") -> None:
         self.services = services
+        self._spec = spec
         self._traceparent = traceparent
-        self._actor = actor
         self._tx: Transaction | None = None
 
     @property
@@ -81,7 +82,10 @@ class EventContext:
         with (
             span("transaction"),
             self.services.database.transaction(
-                opening=opening, traceparent=self._traceparent, actor=self._actor
+                opening=opening,
+                traceparent=self._traceparent,
+                actor=self._spec.name,
+                source=self._spec.source,
             ) as session,
         ):
             self._tx = session.tx
@@ -115,12 +119,12 @@ class EventContext:
         except (Unavailable, *db.UNAVAILABLE_ERRORS):
             raise
         except Exception as error:
-            log.bug(error, function=self._actor, what=what)
+            log.bug(error, function=self._spec.name, what=what)
             return error
 
     def log_postponed(self, what: str) -> None:
         """Logs that a job failed and stays due."""
-        log.write("left for later", function=self._actor, what=what)
+        log.write("left for later", function=self._spec.name, what=what)
 
     def run(self, two_phase_call: TwoPhaseCall[Call, Outcome], subject: UUID) -> None:
         """Runs all three steps for one subject: prepare, execute, record."""

@@ -178,7 +178,7 @@ def _deliver(
     """Claims the event in the inbox and runs the handler in the same transaction; the outcome."""
     failpoints.hit(Failpoint.MESSAGE_READ)
     handler: EventHandler = _handler(spec, subscription.handler)
-    context = EventContext(services, traceparent=event.traceparent, actor=spec.name)
+    context = EventContext(services, spec, traceparent=event.traceparent)
     claim = inbox.claim(consumer=spec.name, source=event.source, event_id=event.id)
     call = None
     with context.session((claim, outbox.mark_consumed(event.id, spec.name))) as session:
@@ -220,7 +220,7 @@ def _run_schedule(
     handler: Callable[[EventContext], None] = _handler(spec, schedule.handler)
     message_context.function, message_context.event_type = spec.name, CLOCK_TICKED
     failpoints.hit(Failpoint.MESSAGE_READ)
-    handler(EventContext(services, traceparent="", actor=spec.name))
+    handler(EventContext(services, spec))
     message_context.outcomes[spec.name] = TAKEN
     return HttpResponse(NO_CONTENT)
 
@@ -272,7 +272,7 @@ def _store_dead_letter(
         body=body,
     )
     failpoints.hit(Failpoint.MESSAGE_READ)
-    context = EventContext(services, traceparent="", actor=spec.name)
+    context = EventContext(services, spec)
     with context.session():
         _handler(spec, "store")(letter, context)
     message_context.outcomes[spec.name] = TAKEN

@@ -51,6 +51,7 @@ def handle_request(
     request = _validate(services, operation, http_request, path, traceparent, caller)
     context = RequestContext(
         services,
+        source=operation.spec.source,
         caller=caller,
         traceparent=traceparent,
         has_database=operation.spec.database_role is not None,

@@ -39,6 +39,7 @@ class RequestContext:
         self,
         services: Services,
         *,
+        source: str,
         caller: Caller | None,
         traceparent: str,
         has_database: bool,
@@ -46,6 +47,7 @@ class RequestContext:
     ) -> None:
         self.services = services
         self.emitted: list[OutboxRow] = []
+        self._source = source
         self._caller = caller
         self._traceparent = traceparent
         self._has_database = has_database
@@ -103,6 +105,7 @@ class RequestContext:
                 opening=tuple(opening),
                 traceparent=self._traceparent,
                 actor=f"user:{self._caller.user_id}" if self._caller else "anonymous",
+                source=self._source,
                 is_read_only=self._is_read_only,
             ) as session,
         ):

@@ -17,6 +17,7 @@ from shop.primitives.statuses import (
     DisputeStatus,
     OrderStatus,
 )
+from shop.registry import spec_of
 from shop.runtime.event_context import EventContext
 from shop.schema.age_limits import AGE_LIMITS, AgeLimit
 from tests.harness import ShopHarness
@@ -123,7 +124,7 @@ def _check(shop: ShopHarness, limit: AgeLimit) -> list[dict[str, Any]]:
         limit.alert_kind,
     )
     if due:
-        context = EventContext(shop.apps["sweep"].services, traceparent="", actor="sweep")
+        context = EventContext(shop.apps["sweep"].services, spec_of("sweep"))
         with context.transaction() as tx:
             tx.pipeline(*operator_alerts.check_age_limit(limit.alert_kind, 100))
     return shop.sql(

@@ -17,7 +17,7 @@ import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from events.vocabulary import EVENTS, class_of
-from shop.primitives.spec import FunctionSpec, Route, Scale
+from shop.primitives.spec import DATABASE_ROLES, FunctionSpec, Route
 from shop.registry import all_specs
 from tools.render import models, openapi, openfaas
 from tools.render.__main__ import ROOT, drift, main, render_all, write
@@ -377,11 +377,36 @@ def test_group_of_two_trust_domains_is_an_error() -> None:
         openfaas.stack((cart, reading))
 
 
-def test_sixteenth_function_is_an_error() -> None:
+def test_sixteenth_function_shares_a_process_with_one_of_its_role() -> None:
+    new = [
+        FunctionSpec(name=f"new_{number}", summary="s", database_role=role)
+        for number, role in enumerate(("stock", "ops", "relay", "catalog_ro"))
+    ]
+    alone = openfaas.FUNCTIONS_MAX - len(openfaas.grouped(all_specs()))
+
+    stack = openfaas.stack((*all_specs(), *new[: alone + 1]))["functions"]
+
+    assert len(stack) == openfaas.FUNCTIONS_MAX
+    # of all pairs of one role these gain no secret and have the fewest threads
+    assert stack["shop-charge"]["environment"]["FUNCTION_NAME"] == "charge refund"
+    assert "shop-refund" not in stack
+
+
+def test_groups_of_many_functions_keep_to_one_role_each() -> None:
     many = tuple(
-        FunctionSpec(name=f"f_{n}", summary="s", database_role=None, scale=Scale())
-        for n in range(16)
+        FunctionSpec(name=f"f_{role}_{n}", summary="s", database_role=role)
+        for role in (*DATABASE_ROLES, None)
+        for n in range(4)
     )
 
-    with pytest.raises(ValueError, match="more than OpenFaaS CE's 15"):
-        openfaas.stack(many)
+    groups = openfaas.grouped(many)
+
+    assert len(groups) == openfaas.FUNCTIONS_MAX
+    assert sorted(spec.name for members in groups.values() for spec in members) == sorted(
+        spec.name for spec in many
+    )
+    assert all(len({spec.database_role for spec in members}) == 1 for members in groups.values())
+
+
+def test_one_group_per_role_fits_the_community_edition() -> None:
+    assert len(DATABASE_ROLES) + 1 <= openfaas.FUNCTIONS_MAX

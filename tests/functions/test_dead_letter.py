@@ -14,6 +14,7 @@ from events.envelope import CloudEvent
 from functions.dead_letter import handler
 from shop.adapters.signatures import Signer
 from shop.primitives.messages import DeadLetter
+from shop.registry import spec_of
 from shop.runtime.event_context import EventContext
 from tests.harness import (
     PAID,
@@ -194,7 +195,7 @@ def test_control_characters_are_stored_escaped(shop: ShopHarness, poison: str) -
         body=b"\x00",
     )
     services = shop.apps["dead_letter"].services
-    context = EventContext(services, traceparent="", actor="dead_letter")
+    context = EventContext(services, spec_of("dead_letter"))
 
     with context.transaction():
         handler.store(letter, context)

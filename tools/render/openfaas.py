@@ -1,7 +1,12 @@
-"""Renders OpenFaaS's ``stack.yml``; grouped functions keep within the 15 of CE."""
+"""Renders OpenFaaS's ``stack.yml``: the Community Edition runs 15 functions of at most 5 replicas.
+
+The functions of a group share a process.  ``GROUPS`` names the groups that always exist; beyond 15
+functions ``grouped`` merges more of them, always within one database role.
+"""
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,6 @@ FUNCTIONS_MAX = 15  # OpenFaaS CE
 REPLICAS_MAX = 5  # OpenFaaS CE
 SECRETS_PATH = "/var/openfaas/secrets"
 
-# the functions of a group share a process, and so a database role
 GROUPS: dict[str, tuple[str, ...]] = {
     "orders": ("cart", "read_orders"),
     "settlements": ("read_settlements", "settle"),
@@ -30,6 +34,8 @@ FILES: dict[str, tuple[str, ...]] = {
 OWN = ("database-url", "event-signing-key")
 SETTINGS = ("broker-url", "event-keys", "jwt-audience", "jwt-issuer", "jwt-jwks")
 
+Groups = dict[str, tuple[FunctionSpec, ...]]
+
 
 def render() -> dict[Path, str]:
     """The stack file of all functions."""
@@ -37,20 +43,23 @@ def render() -> dict[Path, str]:
 
 
 def stack(specs: tuple[FunctionSpec, ...]) -> dict[str, Any]:
-    """The stack; raises ValueError for too many functions for CE or a group of two domains."""
-    groups = grouped(specs)
-    if len(groups) > FUNCTIONS_MAX:
-        raise ValueError(f"{len(groups)} functions are more than OpenFaaS CE's {FUNCTIONS_MAX}")
+    """The stack; raises ValueError for a group of two database roles."""
+    functions = {f"shop-{name}": _function(members) for name, members in grouped(specs).items()}
     return {
         "version": "1.0",
         "provider": {"name": "openfaas", "gateway": "http://127.0.0.1:8080"},
-        "functions": {f"shop-{name}": _function(members) for name, members in groups.items()},
+        "functions": functions,
     }
 
 
-def grouped(specs: tuple[FunctionSpec, ...]) -> dict[str, tuple[FunctionSpec, ...]]:
-    """Each function in its group, or alone under its own name."""
-    groups: dict[str, tuple[FunctionSpec, ...]] = {}
+def grouped(specs: tuple[FunctionSpec, ...]) -> Groups:
+    """Each function in its group, or alone under its own name; at most ``FUNCTIONS_MAX`` groups.
+
+    Beyond that, groups of one database role are merged under the name of the first: those that gain
+    the fewest secrets by it, and of these the pair with the fewest threads.  The result is longer
+    only for more database roles than ``FUNCTIONS_MAX``.
+    """
+    groups: Groups = {}
     for spec in specs:
         name = next((g for g, names in GROUPS.items() if spec.name in names), None)
         key = name or spec.name.replace("_", "-")
@@ -58,7 +67,24 @@ def grouped(specs: tuple[FunctionSpec, ...]) -> dict[str, tuple[FunctionSpec, ..
     for key, members in groups.items():
         if len({member.database_role for member in members}) > 1:
             raise ValueError(f"the functions of {key} have different database roles")
+    while len(groups) > FUNCTIONS_MAX and (pairs := _mergeable(groups)):
+        _, _, first, second = min(pairs)
+        groups[first] += groups.pop(second)
     return groups
+
+
+def _mergeable(groups: Groups) -> list[tuple[int, int, str, str]]:
+    """The pairs of groups with one database role: secrets gained, threads, and their names."""
+    return [
+        (
+            len(set(_secrets(groups[first])) ^ set(_secrets(groups[second]))),
+            sum(spec.scale.concurrency for spec in groups[first] + groups[second]),
+            first,
+            second,
+        )
+        for first, second in combinations(sorted(groups), 2)
+        if groups[first][0].database_role == groups[second][0].database_role
+    ]
 
 
 def _function(members: tuple[FunctionSpec, ...]) -> dict[str, Any]:
