@@ -1,8 +1,10 @@
 """Generates all keys and passwords of a deployment: ``python -m tools.make_secrets --keys DIR``.
 
-Prints Secrets (and the ConfigMap of the public keys) for ``kubectl apply -f -``.  Generated values
-are stored in DIR, mode 0600, so that a second run prints the same: keep DIR out of Git, or pass the
-output to kubeseal, a vault or an external store and delete DIR.
+Prints Secrets (and the ConfigMap of the public keys) for ``kubectl apply -f -``.  With ``--openfaas
+FOLDER`` it writes files instead: FOLDER/functions has one for each secret of ``stack.yml``,
+FOLDER/broker and FOLDER/migrate have those of these two programs.  Generated values are stored in
+DIR, mode 0600, so that a second run prints the same: keep DIR out of Git, or pass the output to
+kubeseal, a vault or an external store and delete DIR.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from shop.primitives.spec import DATABASE_ROLES
 from shop.registry import all_specs
 from tools.local_platform.secrets import Secrets, local_secrets
 from tools.render.objects import PUBLIC_KEYS
+from tools.render.openfaas import FILES, OWN, secret_names
 
 ADMIN = "postgres"
+OPENFAAS_BROKER = "http://shop-broker:8080/"
 PASSWORDS = "passwords.json"
 
 SecretData = dict[str, dict[str, str]]
@@ -31,10 +35,18 @@ SecretData = dict[str, dict[str, str]]
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints the manifests; argparse exits with 2 for invalid arguments."""
-    options = _options().parse_args(arguments)
+    parser = _options()
+    options = parser.parse_args(arguments)
+    if options.openfaas is not None and not options.issuer:
+        parser.error("--openfaas needs --issuer, the public URL of the shop")
     secrets = local_secrets(options.keys, all_specs())
     passwords = _passwords(options.keys)
     data = secret_data(options, secrets, passwords)
+    if options.openfaas is not None:
+        for name, files in openfaas_files(options, secrets, data).items():
+            _write(options.openfaas / name, files)
+            print(f"{len(files)} files in {options.openfaas / name}")
+        return 0
     public = {"JWT_JWKS": secrets.jwks, "EVENT_KEYS": secrets.event_key_set}
     documents = [_object("ConfigMap", PUBLIC_KEYS, options.namespace, "data", public)]
     documents += [
@@ -79,6 +91,48 @@ def secret_data(
     }
 
 
+def openfaas_files(
+    options: argparse.Namespace, secrets: Secrets, data: SecretData
+) -> dict[str, Mapping[str, str]]:
+    """The files of each folder; those of ``functions`` are named as in ``stack.yml``."""
+    shared = {file: data[name][file] for name, files in FILES.items() for file in files}
+    own = {
+        f"{name}-{file}": values[file]
+        for name, values in data.items()
+        if set(OWN) <= values.keys()
+        for file in OWN
+    }
+    given = {
+        "broker-url": options.broker,
+        "event-keys": secrets.event_key_set,
+        "jwt-audience": options.audience,
+        "jwt-issuer": options.issuer,
+        "jwt-jwks": secrets.jwks,
+    }
+    available = {**shared, **own, **given}
+    return {
+        "functions": {name: available[name] for name in secret_names(all_specs())},
+        "broker": {
+            "database-url": data["shop-relay"]["database-url"],
+            "event-keys": secrets.event_key_set,
+            **data["shop-clock"],
+        },
+        "migrate": {**data["shop-database-admin"], **data["shop-role-passwords"]},
+    }
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes the files, readable by their owner only; removes files of an earlier version."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, text in files.items():
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as output:
+            output.write(text)
+    for path in folder.iterdir():
+        if path.name not in files:
+            path.unlink()
+
+
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.make_secrets", description=__doc__)
     parser.add_argument("--keys", type=Path, required=True, help="folder of the generated values")
@@ -95,6 +149,12 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--provider", default="http://shop-sandbox:8099", help="URL of the payment provider"
     )
+    parser.add_argument(
+        "--openfaas", type=Path, metavar="FOLDER", help="write the secret files of OpenFaaS"
+    )
+    parser.add_argument("--broker", default=OPENFAAS_BROKER, help="URL of the broker (OpenFaaS)")
+    parser.add_argument("--issuer", default="", help="JWT_ISSUER (OpenFaaS)")
+    parser.add_argument("--audience", default="shop", help="JWT_AUDIENCE (OpenFaaS)")
     # from the environment, which other users of the machine cannot read
     environment = os.environ
     parser.set_defaults(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from tools.manifest_rules.manifests import GO_DURATION, Manifest, ManifestSet, Rule, is_whole
+from tools.manifest_rules.manifests import Manifest, ManifestSet, Rule, is_whole
 
 FUNCTIONS_MAX, REPLICAS_MAX, NAME_MAX = 15, 5, 63
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 # the schema of faas-cli (go-sdk/stack/schema.go); its YAML decoder ignores every other key
 KEYS = {
     "annotations",
@@ -30,8 +32,12 @@ KEYS = {
     "secrets",
     "skip_build",
 }
-LABELS = {f"com.openfaas.scale.{name}" for name in ("max", "min", "zero", "zero-duration")}
-TIMEOUTS = ("exec_timeout", "read_timeout", "write_timeout")
+# the labels of its scaling that the validator of faas-netes accepts in the Community Edition
+LABELS = ("com.openfaas.scale.max", "com.openfaas.scale.min")
+# faas-netes rejects annotations of these providers, and a topic that is a list
+CLOUD_ANNOTATIONS = ("amazonaws.com", "gke.io")
+# read by OpenFaaS's watchdog only, which the image does not have
+WATCHDOG = ("exec_timeout", "read_timeout", "write_timeout")
 
 
 def stack_fits_the_community_edition(manifests: ManifestSet) -> Iterator[str]:
@@ -40,9 +46,27 @@ def stack_fits_the_community_edition(manifests: ManifestSet) -> Iterator[str]:
     if len(functions) > FUNCTIONS_MAX:
         yield f"stack.yml: {len(functions)} functions are more than {FUNCTIONS_MAX}"
     for name, function in functions.items():
-        replicas = function.get("labels", {}).get("com.openfaas.scale.max", "0")
-        if not is_whole(replicas) or not 1 <= int(replicas) <= REPLICAS_MAX:
-            yield f"{name}: scale.max {replicas} is not 1 to {REPLICAS_MAX}"
+        labels = function.get("labels", {})
+        for label in LABELS:
+            replicas = labels.get(label, "1")
+            if not is_whole(replicas) or not 1 <= int(replicas) <= REPLICAS_MAX:
+                yield f"{name}: {label} {replicas} is not 1 to {REPLICAS_MAX}"
+
+
+def stack_is_accepted_by_the_community_edition(manifests: ManifestSet) -> Iterator[str]:
+    """What makes faas-netes reject a function with 400: labels, annotations, names."""
+    for name, function in _functions(manifests).items():
+        if not DNS_LABEL.fullmatch(name):
+            yield f"{name}: is not a DNS label"
+        if not function.get("image"):
+            yield f"{name}: has no image"
+        for label in sorted(set(function.get("labels", {})) - set(LABELS)):
+            yield f"{name}: {label} is not a label of the Community Edition"
+        for key, value in function.get("annotations", {}).items():
+            if any(provider in key for provider in CLOUD_ANNOTATIONS):
+                yield f"{name}: {key} is not an annotation of the Community Edition"
+            elif key == "topic" and "," in value:
+                yield f"{name}: has more than one topic"
 
 
 def stack_keys_are_known(manifests: ManifestSet) -> Iterator[str]:
@@ -52,8 +76,6 @@ def stack_keys_are_known(manifests: ManifestSet) -> Iterator[str]:
     for name, function in _functions(manifests).items():
         for key in sorted(function.keys() - KEYS):
             yield f"{name}: {key} is not a key of a stack file"
-        for key in sorted(set(function.get("labels", {})) - LABELS):
-            yield f"{name}: {key} is not a label of OpenFaaS"
 
 
 def stack_variables_are_text(manifests: ManifestSet) -> Iterator[str]:
@@ -62,8 +84,8 @@ def stack_variables_are_text(manifests: ManifestSet) -> Iterator[str]:
         for variable, value in function.get("environment", {}).items():
             if not isinstance(value, str):
                 yield f"{name}: {variable} is {value!r}, not text"
-            elif variable in TIMEOUTS and not GO_DURATION.fullmatch(value):
-                yield f"{name}: {variable} is {value!r}, not a Go duration"
+            elif variable in WATCHDOG:
+                yield f"{name}: {variable} has no effect without a watchdog"
 
 
 def stack_secret_files_are_declared(manifests: ManifestSet) -> Iterator[str]:
@@ -93,6 +115,7 @@ def _functions(manifests: ManifestSet) -> dict[str, Manifest]:
 
 RULES: tuple[Rule, ...] = (
     stack_fits_the_community_edition,
+    stack_is_accepted_by_the_community_edition,
     stack_keys_are_known,
     stack_variables_are_text,
     stack_secret_files_are_declared,

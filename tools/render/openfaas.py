@@ -33,6 +33,22 @@ FILES: dict[str, tuple[str, ...]] = {
 }
 OWN = ("database-url", "event-signing-key")
 SETTINGS = ("broker-url", "event-keys", "jwt-audience", "jwt-issuer", "jwt-jwks")
+VARIABLES = (
+    "BUSINESS_TIME_ZONE",
+    "COMMON_PASSWORDS_ALLOWED",
+    "CORS_ORIGINS",
+    "CURRENCY",
+    "DATABASE_PREPARE",
+    "IDEMPOTENCY_KEY_REQUIRED",
+    "OPEN_ORDERS_MAX",
+    "ORDER_HARD_EXPIRY_SECONDS",
+    "ORDER_SOFT_EXPIRY_SECONDS",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "RATE_LIMIT_PER_MINUTE",
+    "SETTLEMENTS_AUTH",
+    "UNKNOWN_QUERY_PARAMETERS_IGNORED",
+    "UNPAID_STOCK_PERCENT",
+)
 
 Groups = dict[str, tuple[FunctionSpec, ...]]
 
@@ -50,6 +66,11 @@ def stack(specs: tuple[FunctionSpec, ...]) -> dict[str, Any]:
         "provider": {"name": "openfaas", "gateway": "http://127.0.0.1:8080"},
         "functions": functions,
     }
+
+
+def secret_names(specs: tuple[FunctionSpec, ...]) -> list[str]:
+    """The names of all secrets of the stack, each a file of that name."""
+    return sorted({name for members in grouped(specs).values() for name in _secrets(members)})
 
 
 def grouped(specs: tuple[FunctionSpec, ...]) -> Groups:
@@ -88,7 +109,6 @@ def _mergeable(groups: Groups) -> list[tuple[int, int, str, str]]:
 
 
 def _function(members: tuple[FunctionSpec, ...]) -> dict[str, Any]:
-    timeout = max(member.timeout_seconds for member in members)
     concurrency = sum(member.scale.concurrency for member in members)
     memory = max(member.scale.memory_mib for member in members)
     replicas = min(REPLICAS_MAX, max(member.scale.max_scale for member in members))
@@ -105,18 +125,12 @@ def _function(members: tuple[FunctionSpec, ...]) -> dict[str, Any]:
             "THREADS": str(concurrency),
             # the gateway passes a client's own X-Forwarded-For on, so by default none is trusted
             "TRUSTED_HOPS": "${TRUSTED_HOPS:-0}",
-            "exec_timeout": f"{timeout}s",
-            "read_timeout": f"{timeout + 1}s",
-            "write_timeout": f"{timeout + 1}s",
+            **{name: f"${{{name}:-}}" for name in _settings(members)},
             **_own_files(members[0]),
         },
         "secrets": _secrets(members),
-        "labels": {
-            "com.openfaas.scale.min": "1",
-            "com.openfaas.scale.max": str(replicas),
-            "com.openfaas.scale.zero": "true",
-            "com.openfaas.scale.zero-duration": "5m",
-        },
+        # the Community Edition rejects a function with any other label of this prefix
+        "labels": {"com.openfaas.scale.min": "1", "com.openfaas.scale.max": str(replicas)},
         "requests": {
             "cpu": f"{max(member.scale.cpu_millis for member in members)}m",
             "memory": f"{memory}Mi",
@@ -124,6 +138,14 @@ def _function(members: tuple[FunctionSpec, ...]) -> dict[str, Any]:
         "limits": {"memory": f"{2 * memory}Mi"},
         "readonly_root_filesystem": True,
     }
+
+
+def _settings(members: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
+    """The settings that the environment of ``faas-cli deploy`` may give; empty is not given."""
+    uses_provider = {"shop-payment-provider", "shop-payment-webhook"} & {
+        name for member in members for name in secrets_of(member)
+    }
+    return (*VARIABLES, "PAYMENT_PROVIDER") if uses_provider else VARIABLES
 
 
 def _secrets(members: tuple[FunctionSpec, ...]) -> list[str]:
