@@ -123,6 +123,7 @@ class ShopHarness:
         role = spec.database_role
         values: dict[str, Any] = {
             "profile": "local",
+            "broker_class": "local",
             "database_url": Secret(self.role_url(role) if role else ""),
             "redis_url": Secret(self.redis_url),
             "jwt_private_key": Secret(self.secrets.jwt_private_key),

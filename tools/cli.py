@@ -85,13 +85,27 @@ def dev(
     lose: Probability = 0.0,
     kill: Probability = 0.0,
     seed: Annotated[int, typer.Option(help="random seed of the faults")] = 0,
+    broker: Annotated[
+        str,
+        typer.Option(help="local stores events; imc delivers as Knative's in-memory broker"),
+    ] = "local",
 ) -> None:
     """Run the whole shop on this machine; Ctrl-C stops it."""
+    from tools.local_platform.broker import LocalBrokerClass
     from tools.local_platform.command import run_local_platform
 
+    if broker not in tuple(LocalBrokerClass):
+        raise typer.BadParameter("must be local or imc", param_hint="--broker")
     faults = {"duplicate": duplicate, "reorder": reorder, "lose": lose, "kill": kill}
     raise typer.Exit(
-        run_local_platform(port=port, data=data, idle_seconds=idle, seed=seed, **faults)
+        run_local_platform(
+            port=port,
+            data=data,
+            idle_seconds=idle,
+            seed=seed,
+            broker_class=LocalBrokerClass(broker),
+            **faults,
+        )
     )
 
 

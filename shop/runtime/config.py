@@ -21,6 +21,7 @@ LOCAL_ISSUER = "https://shop.local"
 WHOLE_DIGITS_MAX = 10
 
 SettlementsAuth = Literal["finance", "customer", "public"]
+BrokerClass = Literal["imc", "kafka", "rabbitmq", "local"]
 ForwardedHeader = Literal["x-forwarded-for", "forwarded"]
 
 
@@ -75,6 +76,8 @@ class Settings:
     database_prepare: bool = True
     redis_url: Secret = NOT_GIVEN
     broker_url: str = ""
+    # the default is safe with every broker: it never ends a request that delivers an event
+    broker_class: BrokerClass = "imc"
     broker_token_path: str = ""
     jwt_private_key: Secret = NOT_GIVEN
     jwt_jwks: str = ""
@@ -111,6 +114,7 @@ class Settings:
 
 CHOICES = {
     "profile": ("local", "prod"),
+    "broker_class": ("imc", "kafka", "rabbitmq", "local"),
     "payment_provider": ("sandbox", "stripe"),
     "settlements_auth": ("finance", "customer", "public"),
     "forwarded_header": ("x-forwarded-for", "forwarded"),

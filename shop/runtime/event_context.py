@@ -102,7 +102,10 @@ class EventContext:
     def relay(self, rows: list[OutboxRow]) -> Publication:
         """Publishes rows of earlier transactions and marks those that the broker accepted."""
         return self.services.publisher.publish_and_mark_sent(
-            self.services.database, rows, budget_seconds=RELAY_BUDGET_SECONDS
+            self.services.database,
+            rows,
+            budget_seconds=RELAY_BUDGET_SECONDS,
+            awaits_deliveries=True,
         )
 
     def attempt(self, what: str, job: Callable[[], Done]) -> Done | Exception:

@@ -116,13 +116,21 @@ class HttpServer:
             connection.close_if_idle()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while self._unfinished or self._parked or self._is_sending():
+                while self._is_busy():
                     await asyncio.sleep(0.01)
         except TimeoutError:
-            log.write("stopped before the end of requests", unfinished=self._unfinished)
+            log.write(
+                "stopped before the end of requests",
+                unfinished=self._unfinished,
+                deliveries=self.app.services.open_deliveries,
+            )
 
-    def _is_sending(self) -> bool:
-        return any(connection.is_sending for connection in self.connections)
+    def _is_busy(self) -> bool:
+        """True while a request runs, waits or is answered, or an event is being delivered."""
+        is_sending = any(connection.is_sending for connection in self.connections)
+        return bool(
+            self._unfinished or self._parked or is_sending or self.app.services.open_deliveries
+        )
 
     async def _enforce_deadlines(self) -> None:
         while True:

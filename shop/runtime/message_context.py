@@ -60,6 +60,9 @@ class Span:
         return max(0, self.ended_ns - self.began_ns) / 1e9
 
 
+ExportSpans = Callable[[list[Span]], None]
+
+
 class MessageContext:
     """The record of one message: when it arrived, its trace, its spans and its outcome."""
 
@@ -88,7 +91,7 @@ class MessageContext:
         function: str,
         method: str,
         traceparent_header: str,
-        export_spans: Callable[[list[Span]], None] | None = None,
+        export_spans: ExportSpans | None = None,
     ) -> None:
         """``export_spans`` takes the first spans of a long message; without it none are kept."""
         self.function = function
@@ -189,6 +192,25 @@ def span(
         if len(message.spans) >= SPANS_MAX:
             full, message.spans = message.spans, []
             message.export_spans(full)
+
+
+@contextmanager
+def background_span(
+    export_spans: ExportSpans | None, name: str, kind: SpanKind, parent: str, **attributes: object
+) -> Generator[Span]:
+    """Records the block as a span that may end after its message, and exports it."""
+    if export_spans is None:
+        yield _UNRECORDED
+        return
+    recorded = Span(name, kind, parent, attributes)
+    try:
+        yield recorded
+    except BaseException as error:
+        recorded.outcome = type(error).__name__
+        raise
+    finally:
+        recorded.ended_ns = time.time_ns()
+        export_spans([recorded])
 
 
 _UNRECORDED = Span("unrecorded", "internal", "", {})

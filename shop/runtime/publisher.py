@@ -1,14 +1,18 @@
-"""Publishing after the commit: best effort, within 300 ms.  The outbox guarantees delivery."""
+"""Publishing after the commit: best effort.  The outbox guarantees delivery.
+
+A broker that stores an event before it responds is given 300 ms.  Knative's in-memory broker
+(``BROKER_CLASS`` imc) responds when every subscriber has handled the event, so the caller does not
+wait for its response (docs/adr/0033).
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
-import threading
 import time
-import weakref
 from collections.abc import Sequence
-from enum import Enum, auto
+from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,16 +21,21 @@ from events.vocabulary import class_of
 from shop.primitives import failpoints
 from shop.primitives.clock import utc_now
 from shop.primitives.failpoints import Failpoint
-from shop.runtime import log, trace
-from shop.runtime.message_context import span
+from shop.runtime import log, message_context, trace
+from shop.runtime.message_context import background_span, span
 
 if TYPE_CHECKING:
     from shop.adapters.db import Database
     from shop.adapters.signatures import Signer
     from shop.primitives.messages import OutboxRow
     from shop.runtime.config import Settings
+    from shop.runtime.message_context import ExportSpans
+    from shop.runtime.open_deliveries import Delivery, OpenDeliveries
 
 BUDGET_SECONDS = 0.3
+# The in-memory channel gives up its own request after 15 minutes (fanout handler of Eventing).
+DELIVERY_SECONDS_MAX = 900.0
+IDLE_MAX = 8
 ACCEPTED = range(200, 300)
 # These statuses are about the event; others, such as 401 or 404, are about the broker or its URL.
 REJECTED = (400, 413, 415, 422)
@@ -44,19 +53,28 @@ class Publication(NamedTuple):
     invalid: list[OutboxRow]
 
 
-class _Attempt(Enum):
-    ACCEPTED = auto()
-    REJECTED = auto()
-    INVALID = auto()
-    UNAVAILABLE = auto()
+class _Attempt(StrEnum):
+    """The outcome of one request, as in the metric of publications."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    INVALID = "invalid"
+    UNAVAILABLE = "left"
 
 
-class _ThreadConnection:
-    """A thread's connection, closed when the thread ends or takes another connection."""
+class _Posting:
+    """The request for one row, and its outcome so far; without headers it cannot be sent."""
 
-    def __init__(self, http_connection: http.client.HTTPConnection) -> None:
-        self.http_connection = http_connection
-        weakref.finalize(self, http_connection.close)
+    def __init__(
+        self,
+        row: OutboxRow,
+        headers: dict[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        attempt: _Attempt = _Attempt.UNAVAILABLE,
+    ) -> None:
+        self.row, self.headers, self.body = row, headers or {}, body
+        self.attempt = attempt
 
 
 class Publisher:
@@ -66,7 +84,18 @@ class Publisher:
         self._settings = settings
         self._url = urlsplit(settings.broker_url)
         self._signer: Signer | None = None
-        self._threads = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
+        self._deliveries: OpenDeliveries | None = None
+        if settings.broker_class == "imc":
+            # imported here: other brokers need no threads
+            from shop.runtime.open_deliveries import OpenDeliveries
+
+            self._deliveries = OpenDeliveries()
+
+    @property
+    def open_deliveries(self) -> int:
+        """How many requests go on that nothing waits for."""
+        return len(self._deliveries) if self._deliveries is not None else 0
 
     def publish(
         self, rows: Sequence[OutboxRow], *, budget_seconds: float = BUDGET_SECONDS
@@ -84,9 +113,7 @@ class Publisher:
             attributes = {"type": row.name, "event": row.event_id}
             with span(f"publish {row.name}", "producer", row.traceparent, **attributes) as sending:
                 attempt = self._try_to_post(row, left) if left > 0 else _Attempt.UNAVAILABLE
-                sending.outcome = (
-                    "left" if attempt is _Attempt.UNAVAILABLE else attempt.name.lower()
-                )
+                sending.outcome = attempt.value
             if attempt is _Attempt.UNAVAILABLE:
                 break
             _list_of(result, attempt).append(row)
@@ -98,11 +125,18 @@ class Publisher:
         rows: Sequence[OutboxRow],
         *,
         budget_seconds: float = BUDGET_SECONDS,
+        awaits_deliveries: bool = False,
     ) -> Publication:
         """Publishes committed rows and marks those that the broker accepted.
 
         Rows that are not accepted or not marked stay due, and the sweep publishes them again.
+        With a broker that delivers while a request is open, the requests go on after this returns,
+        which is at once unless ``awaits_deliveries``; rows of open requests are in no list.
         """
+        if self._deliveries is not None:
+            ends_by = time.monotonic() + budget_seconds
+            result, started = self._deliver(self._deliveries, database, rows, ends_by)
+            return _add_ended(result, started, ends_by) if awaits_deliveries else result
         from shop.adapters import db
         from shop.messaging import outbox
 
@@ -115,38 +149,90 @@ class Publisher:
                 log.write("not marked sent", error=type(error).__name__)
         return result
 
+    def _deliver(
+        self,
+        deliveries: OpenDeliveries,
+        database: Database,
+        rows: Sequence[OutboxRow],
+        ends_by: float,
+    ) -> tuple[Publication, list[tuple[_Posting, Delivery]]]:
+        """Starts a request for each row, as long as a thread is free by the given time."""
+        result = Publication([], [], [])
+        started: list[tuple[_Posting, Delivery]] = []
+        message = message_context.current()
+        for row in rows if self._url.netloc else ():
+            posting = self._posting_of(row)
+            post = partial(self._post_in_thread, posting, message and message.export_spans)
+            delivery = None
+            if posting.headers:
+                left = ends_by - time.monotonic()
+                delivery = deliveries.start(database, row.event_id, post, wait_seconds=left)
+            if delivery is not None:
+                started.append((posting, delivery))
+            elif posting.attempt is _Attempt.INVALID:
+                result.invalid.append(row)
+            else:
+                break
+        return result, started
+
+    def _post_in_thread(self, posting: _Posting, export_spans: ExportSpans | None) -> bool:
+        row = posting.row
+        attributes = {"type": row.name, "event": row.event_id}
+        with background_span(
+            export_spans, f"publish {row.name}", "producer", row.traceparent, **attributes
+        ) as sending:
+            posting.attempt = self._post(posting, DELIVERY_SECONDS_MAX)
+            sending.outcome = posting.attempt.value
+        return posting.attempt is _Attempt.ACCEPTED
+
     def _try_to_post(self, row: OutboxRow, timeout_seconds: float) -> _Attempt:
         """Never raises: the transaction is committed, so its response must not change."""
+        posting = self._posting_of(row)
+        if not posting.headers:
+            return posting.attempt
+        try:
+            return self._post(posting, timeout_seconds)
+        except Exception as error:
+            log.bug(error, route=f"publish {row.name}")
+            return _Attempt.UNAVAILABLE
+
+    def _posting_of(self, row: OutboxRow) -> _Posting:
+        """The request for a row; without headers when it cannot be made.  Never raises."""
         try:
             signer = self._ready_signer()
             authorization = self._authorization()
         except Exception as error:  # a fault of the settings, not of this row
             log.bug(error, route=f"publish {row.name}")
-            return _Attempt.UNAVAILABLE
+            return _Posting(row)
         try:
             headers, body = _message(row, signer)
         except Exception as error:
             log.bug(error, route=f"publish {row.name}")
-            return _Attempt.INVALID
-        try:
-            return self._post(headers | authorization, body, timeout_seconds)
-        except Exception as error:
-            log.bug(error, route=f"publish {row.name}")
-            return _Attempt.UNAVAILABLE
+            return _Posting(row, attempt=_Attempt.INVALID)
+        return _Posting(row, headers | authorization, body)
 
-    def _post(self, headers: dict[str, str], body: bytes, timeout_seconds: float) -> _Attempt:
-        for fresh in (False, True):
-            connection = self._connection(timeout_seconds, fresh=fresh)
+    def _post(self, posting: _Posting, timeout_seconds: float) -> _Attempt:
+        """Sends the request, again only on the failure of a connection that was kept from before.
+
+        Such a connection may have been closed before the request reached the broker.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            connection, is_kept = self._connection(deadline - time.monotonic())
             try:
-                connection.request("POST", self._url.path or "/", body, headers)
+                connection.request("POST", self._url.path or "/", posting.body, posting.headers)
                 response = connection.getresponse()
                 response.read()
-                return _attempt_of(response.status)
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if isinstance(error, TimeoutError):
-                    break
-        return _Attempt.UNAVAILABLE
+                if is_kept and not isinstance(error, TimeoutError):
+                    continue
+                return _Attempt.UNAVAILABLE
+            if len(self._idle) < IDLE_MAX:
+                self._idle.append(connection)
+            else:
+                connection.close()
+            return _attempt_of(response.status)
 
     def _ready_signer(self) -> Signer:
         if self._signer is None:
@@ -164,27 +250,40 @@ class Publisher:
             raise ValueError("the file of BROKER_TOKEN_PATH does not have exactly one token")
         return {"Authorization": f"Bearer {tokens[0]}"}
 
-    def _connection(self, timeout_seconds: float, *, fresh: bool) -> http.client.HTTPConnection:
-        held: _ThreadConnection | None = getattr(self._threads, "held", None)
-        if held is None or fresh:
+    def _connection(self, timeout_seconds: float) -> tuple[http.client.HTTPConnection, bool]:
+        """A connection, and whether it was kept from an earlier request."""
+        timeout_seconds = max(timeout_seconds, 0.001)  # 0 would make the socket non-blocking
+        try:
+            connection = self._idle.pop()
+        except IndexError:
             connection_class = (
                 http.client.HTTPSConnection
                 if self._url.scheme == "https"
                 else http.client.HTTPConnection
             )
-            held = _ThreadConnection(connection_class(self._url.hostname or "", self._url.port))
-            self._threads.held = held
-        connection = held.http_connection
+            connection = connection_class(self._url.hostname or "", self._url.port)
         connection.timeout = timeout_seconds
-        if connection.sock is not None:
-            connection.sock.settimeout(timeout_seconds)
-        return connection
+        if connection.sock is None:
+            return connection, False
+        connection.sock.settimeout(timeout_seconds)
+        return connection, True
 
 
 def _list_of(publication: Publication, attempt: _Attempt) -> list[OutboxRow]:
     if attempt is _Attempt.ACCEPTED:
         return publication.accepted
     return publication.rejected if attempt is _Attempt.REJECTED else publication.invalid
+
+
+def _add_ended(
+    result: Publication, started: list[tuple[_Posting, Delivery]], ends_by: float
+) -> Publication:
+    """Waits for requests until the given time and adds the rows of those that have ended."""
+    for posting, delivery in started:
+        has_ended = delivery.ended.wait(max(0.0, ends_by - time.monotonic()))
+        if has_ended and posting.attempt is not _Attempt.UNAVAILABLE:
+            _list_of(result, posting.attempt).append(posting.row)
+    return result
 
 
 def _attempt_of(status: int) -> _Attempt:

@@ -92,6 +92,11 @@ class Services:
             opened.append(self.replica)
         return sum(one.round_trips for one in opened), sum(one.transactions for one in opened)
 
+    @property
+    def open_deliveries(self) -> int:
+        """How many requests to the broker go on after the requests that caused them."""
+        return self.publisher.open_deliveries if "publisher" in self._instances else 0
+
     def close(self) -> None:
         """Closes the connections, at the end of the process."""
         if "database" in self._instances:

@@ -30,6 +30,8 @@ HTTP_URL = re.compile(rf"https?://{HOST}(?:/[!-~]*)?")
 POSTGRESQL_URL = re.compile(
     rf"postgres(?:ql)?://(?:[^@/\s]+@)?(?:{HOST}(?:,{HOST})*)?(?:/[^\s?]*)?(?:\?[^\s]*)?"
 )
+# the ingress of brokers of the class MTChannelBasedBroker, whatever their channel
+CHANNEL_BROKER = re.compile(r"https?://broker-ingress\.knative-eventing\.")
 CURRENCY = re.compile(r"[A-Z]{3}")
 PRINTABLE = re.compile(r"[!-~]+")
 # RFC 2606 and RFC 6761: names that belong to no shop
@@ -53,6 +55,8 @@ def mistakes_in(settings: Settings, needs: tuple[str, ...], sources: tuple[str, 
         for name, allowed in RANGES.items()
         if getattr(settings, name) not in allowed
     }
+    if settings.broker_class != "imc" and CHANNEL_BROKER.match(settings.broker_url):
+        reasons["broker_class"] = "is not imc, but BROKER_URL is that of a channel-based broker"
     if settings.order_soft_expiry_seconds > settings.order_hard_expiry_seconds:
         reasons["order_soft_expiry_seconds"] = "is longer than ORDER_HARD_EXPIRY_SECONDS"
     if settings.metrics_port and settings.metrics_port == settings.port:

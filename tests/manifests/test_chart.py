@@ -222,7 +222,7 @@ def _comparable(objects: Iterable[Manifest], kind: str) -> dict[tuple[str, str],
             copy["spec"]["egress"][0].pop("to", None)
         if key == ("ConfigMap", "shop-settings"):
             # patched in kustomize; another test compares the values
-            patched = ("BROKER_URL", "METRICS_PORT")
+            patched = ("BROKER_CLASS", "BROKER_URL", "METRICS_PORT")
             copy["data"] = {k: v for k, v in copy["data"].items() if k not in patched}
         template = copy.get("spec", {}).get("template", {}).get("metadata", {})
         template.get("annotations", {}).pop("msa-shop/settings", None)

@@ -196,6 +196,7 @@ WRONG = [
     ("BROKER_URL", "broker.shop.svc"),
     ("BROKER_URL", "ftp://broker"),
     ("BROKER_URL", "http://broker:99999"),
+    ("BROKER_CLASS", "inmemory"),
     ("BROKER_TOKEN_PATH", "run/token"),
     ("BROKER_TOKEN_PATH", "/run/my token"),
     ("JWT_JWKS", "garbage"),
@@ -233,6 +234,17 @@ WRONG = [
     ("ORDER_HARD_EXPIRY_SECONDS", "0"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
 ]
+
+
+def test_address_of_a_channel_based_broker_requires_its_class() -> None:
+    """Any other class would end requests that deliver events."""
+    address = "http://broker-ingress.knative-eventing.svc.cluster.local/shop/shop"
+    wrong = PROD | {"BROKER_URL": address, "BROKER_CLASS": "kafka"}
+
+    assert mistakes(wrong, *NEEDS) == [
+        "BROKER_CLASS is not imc, but BROKER_URL is that of a channel-based broker"
+    ]
+    assert load(wrong | {"BROKER_CLASS": "imc"}, needs=NEEDS).broker_class == "imc"
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG, ids=lambda text: text[:40])

@@ -4,6 +4,10 @@ Retries follow eventing's ``SelectiveRetry`` and ``delivery`` block: no response
 and 429 are retried after ``delay * 2 ** n`` with n from 0; any other error is sent directly to the
 function that receives dead letters.  A 2xx response with a body that is not a CloudEvent counts as
 502, as in the broker's filter.
+
+A broker of the class ``local`` stores an event before it accepts it.  One of the class ``imc``
+behaves as Knative's in-memory channel: it delivers while the publisher's request is open, keeps
+nothing, and cancels the deliveries and their dead letters when the publisher hangs up.
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
-from events.envelope import CloudEvent, parse, to_binary
+from events.envelope import CloudEvent, parse, to_binary, write_time
 from events.errors import Malformed
+from shop.primitives.clock import utc_now
 from shop.primitives.spec import FunctionSpec
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.delivery_faults import DeliveryFaults
@@ -26,9 +32,18 @@ from tools.local_platform.function_client import FunctionClient
 from tools.local_platform.http_messages import HttpRequest, HttpResponse, header_map
 
 RETRIED = frozenset((404, 408, 409, 429))
-ERROR_DATA_BYTES_MAX = 1024
+# of the base64 text, not of the data
+ERROR_DATA_CHARACTERS_MAX = 1024
+HOPS_MAX = 255
 RECENT_MAX = 100
 EVENT_TYPE = re.compile(r"com\.msashop\.(?P<name>.+)\.v[0-9]+")
+
+
+class LocalBrokerClass(StrEnum):
+    """The broker that the local platform behaves as; ``BROKER_CLASS`` of its functions."""
+
+    LOCAL = "local"
+    IMC = "imc"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +66,8 @@ class DeliveryResult:
     code: int
     data: bytes = b""
     reply: CloudEvent | None = None
+    # False where the filter of a channel-based broker does not pass on what the subscriber said
+    is_described: bool = True
 
     @property
     def is_success(self) -> bool:
@@ -74,7 +91,7 @@ def delivery_result(response: HttpResponse) -> DeliveryResult:
     try:
         return DeliveryResult(response.status, reply=parse(headers, response.body))
     except Malformed:
-        return DeliveryResult(502, response.body)
+        return DeliveryResult(502, response.body, is_described=False)
 
 
 class Broker:
@@ -88,6 +105,7 @@ class Broker:
         faults: DeliveryFaults,
         activity_log: ActivityLog,
         rule: DeliveryRule | None = None,
+        broker_class: LocalBrokerClass = LocalBrokerClass.LOCAL,
     ) -> None:
         self._specs = tuple(specs)
         self._functions = functions
@@ -95,7 +113,8 @@ class Broker:
         self._faults = faults
         self._activity_log = activity_log
         self._rule = rule or DeliveryRule()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[bool]] = set()
+        self.broker_class = broker_class
         # kept for fault injection, which publishes them again
         self.recent: deque[tuple[dict[str, str], bytes]] = deque(maxlen=RECENT_MAX)
         self._slots = {
@@ -110,6 +129,21 @@ class Broker:
     async def accept(self, headers: dict[str, str], body: bytes) -> None:
         """Stores an event durably for delivery; raises Malformed if it is not a CloudEvent."""
         await self._publish(parse(headers, body))
+
+    async def deliver(self, headers: dict[str, str], body: bytes) -> bool:
+        """Delivers an event; False when a subscriber and the dead letter function both failed it.
+
+        Cancelling this cancels every delivery.  Raises Malformed if it is not a CloudEvent.
+        """
+        event = parse(headers, body)
+        arrived = {**event.extensions, "knativearrivaltime": write_time(utc_now())}
+        deliveries = await self._publish(replace(event, extensions=arrived))
+        return all(await asyncio.gather(*deliveries))
+
+    def note_hang_up(self) -> None:
+        """Logs that a publisher ended its request before the deliveries were complete."""
+        self._activity_log.count("hang-ups")
+        self._activity_log.write("the publisher hung up: deliveries cancelled")
 
     async def resume(self) -> None:
         """Continues the deliveries that an earlier run did not finish."""
@@ -126,12 +160,12 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _publish(self, event: CloudEvent) -> None:
+    async def _publish(self, event: CloudEvent) -> list[asyncio.Task[bool]]:
         self._activity_log.count("events")
         if self._faults.loses(event.type):
             self._activity_log.count("lost")
             self._activity_log.write(f"lose {short_name(event.type)}")
-            return
+            return []
         headers, body = to_binary(event)
         self.recent.append((headers, body))
         deliveries = [
@@ -139,8 +173,7 @@ class Broker:
             for target in self._targets(event.type)
             for due_at in self._due_times(event.type, target)
         ]
-        if deliveries:
-            self._start_deliveries(await self._store.add(deliveries))
+        return self._start_deliveries(await self._store.add(deliveries)) if deliveries else []
 
     def _targets(self, event_type: str) -> list[str]:
         name = short_name(event_type)
@@ -157,13 +190,15 @@ class Broker:
         now = time.time()
         return [now + delay for delay in delays]
 
-    def _start_deliveries(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            task = asyncio.create_task(self._deliver(delivery))
+    def _start_deliveries(self, deliveries: list[Delivery]) -> list[asyncio.Task[bool]]:
+        tasks = [asyncio.create_task(self._deliver(delivery)) for delivery in deliveries]
+        for task in tasks:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        return tasks
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: Delivery) -> bool:
+        """Tries until a subscriber, or the dead letter function, has taken the event."""
         while True:
             await asyncio.sleep(max(0.0, delivery.due_at - time.time()))
             async with self._slots[delivery.target]:
@@ -172,11 +207,14 @@ class Broker:
                 if result.reply is not None:
                     await self._publish(result.reply)
                 await self._store.delete(delivery)
-                return
-            if not result.is_retried or delivery.attempt >= self._rule.retries_max:
-                await self._send_to_dead_letters(delivery, result)
-                return
-            delivery = await self._postpone(delivery, result)
+                return True
+            if result.is_retried and delivery.attempt < self._rule.retries_max:
+                delivery = await self._postpone(delivery, result)
+                continue
+            letter = await self._dead_letter(delivery, result)
+            if letter is None:
+                return False
+            delivery = letter
 
     async def _attempt(self, delivery: Delivery) -> DeliveryResult:
         began = time.monotonic()
@@ -189,7 +227,7 @@ class Broker:
             async with asyncio.timeout(self._rule.timeout_seconds):
                 result = delivery_result(await self._functions.send(delivery.target, request))
         except TimeoutError:
-            result = DeliveryResult(500, b"dispatch error: timeout")
+            result = DeliveryResult(500, b"dispatch error: timeout", is_described=False)
         self._activity_log.count("deliveries")
         took = (time.monotonic() - began) * 1000
         self._activity_log.write(f"deliver {_route(delivery)} {result.code} ({took:.0f} ms)")
@@ -203,29 +241,44 @@ class Broker:
         await self._store.postpone(later)
         return later
 
-    async def _send_to_dead_letters(self, delivery: Delivery, result: DeliveryResult) -> None:
-        """Delivers a failed event to the dead letter function; keeps a dead letter that fails."""
+    async def _dead_letter(self, delivery: Delivery, result: DeliveryResult) -> Delivery | None:
+        """The delivery of a failed event to the dead letter function, stored in its place.
+
+        None for a dead letter that failed itself, which is kept.
+        """
         receiver = next((spec.name for spec in self._specs if spec.receives_dead_letters), None)
         if delivery.is_dead_letter or receiver is None:
             self._activity_log.count("failed dead letters")
             self._activity_log.write(f"dead letter failed: {_route(delivery)} {result.code}")
             await self._store.give_up(delivery)
-            return
+            return None
         self._activity_log.count("dead letters")
         self._activity_log.write(f"dead letter {_route(delivery)} {result.code}")
-        headers = delivery.headers | {
-            "ce-knativeerrordest": f"http://{delivery.target}/events",
-            "ce-knativeerrorcode": str(result.code),
-            "ce-knativeerrordata": b64encode(result.data[:ERROR_DATA_BYTES_MAX]).decode("ascii"),
-        }
         letter = Delivery(
             target=receiver,
-            headers=headers,
+            headers=delivery.headers | self._error_attributes(delivery, result),
             body=delivery.body,
             due_at=time.time(),
             is_dead_letter=True,
         )
-        self._start_deliveries(await self._store.add([letter], replaces=delivery.id))
+        (stored,) = await self._store.add([letter], replaces=delivery.id)
+        return stored
+
+    def _error_attributes(self, delivery: Delivery, result: DeliveryResult) -> dict[str, str]:
+        """What Knative adds to a dead letter.
+
+        A channel-based broker does not say what failed after a timeout or a body that is no event.
+        """
+        is_channel = self.broker_class is LocalBrokerClass.IMC
+        hops = {"ce-knativebrokerttl": str(HOPS_MAX)} if is_channel else {}
+        if is_channel and not result.is_described:
+            return hops
+        data = b64encode(result.data).decode("ascii")
+        return hops | {
+            "ce-knativeerrordest": f"http://{delivery.target}/events",
+            "ce-knativeerrorcode": str(result.code),
+            "ce-knativeerrordata": data[:ERROR_DATA_CHARACTERS_MAX],
+        }
 
 
 def short_name(event_type: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import functions
 from shop.registry import all_specs
 from tools.local_platform.activator import ScalingLimits
+from tools.local_platform.broker import LocalBrokerClass
 from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.platform import PlatformConfig, run
 from tools.migrate import migrate
@@ -27,6 +28,7 @@ def run_local_platform(
     lose: float,
     kill: float,
     seed: int,
+    broker_class: LocalBrokerClass,
 ) -> int:
     """Runs the shop until it is interrupted; returns the exit code."""
     compile_code()
@@ -42,6 +44,7 @@ def run_local_platform(
         faults=DeliveryFaults(
             duplicate=duplicate, reorder=reorder, lose=lose, kill=kill, seed=seed
         ),
+        broker_class=broker_class,
     )
     return run(config)
 

@@ -45,11 +45,13 @@ class Endpoints:
     provider_url: str
     secrets: Secrets
     has_own_database: bool
+    broker_class: str = "local"
 
     def environment_for(self, spec: FunctionSpec) -> dict[str, str]:
         """The environment variables of one function's processes."""
         values = inherited(os.environ) | {
             "SHOP_PROFILE": "local",
+            "BROKER_CLASS": self.broker_class,
             "BROKER_URL": self.broker_url,
             "JWT_JWKS": self.secrets.jwks,
             "JWT_ISSUER": ISSUER,

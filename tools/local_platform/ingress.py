@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 
 from events.envelope import BODY_BYTES_MAX
 from events.errors import Malformed
-from tools.local_platform.broker import Broker
+from tools.local_platform.broker import Broker, LocalBrokerClass
 from tools.local_platform.http_listener import (
     Application,
     Receive,
@@ -47,7 +48,10 @@ def ingress(broker: Broker, status: Callable[[], dict[str, object]]) -> Applicat
 async def _accept(broker: Broker, scope: Scope, receive: Receive) -> HttpResponse:
     try:
         body = await read_body(receive, BODY_BYTES_MAX + STRUCTURED_SLACK_BYTES)
-        await broker.accept(header_map(scope["headers"]), body)
+        headers = header_map(scope["headers"])
+        if broker.broker_class is LocalBrokerClass.IMC:
+            return await _deliver(broker, headers, body, receive)
+        await broker.accept(headers, body)
     except Malformed as error:
         return problem(error.status, "INVALID_EVENT", error.reason, "/")
     except TooLarge:
@@ -55,3 +59,20 @@ async def _accept(broker: Broker, scope: Scope, receive: Receive) -> HttpRespons
     except TimeoutError:
         return problem(408, "REQUEST_TIMEOUT", "The event did not arrive in time", "/")
     return HttpResponse(202)
+
+
+async def _deliver(
+    broker: Broker, headers: dict[str, str], body: bytes, receive: Receive
+) -> HttpResponse:
+    """Delivers the event for as long as the publisher waits, as an in-memory channel does."""
+    delivery = asyncio.ensure_future(broker.deliver(headers, body))
+    hang_up = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((delivery, hang_up), return_when=asyncio.FIRST_COMPLETED)
+        if not delivery.done():
+            broker.note_hang_up()
+            return HttpResponse(499)  # never sent
+        return HttpResponse(202 if await delivery else 500)
+    finally:
+        delivery.cancel()
+        hang_up.cancel()

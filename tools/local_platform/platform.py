@@ -28,7 +28,7 @@ from shop.primitives.spec import FunctionSpec
 from shop.runtime.config import ConfigurationError, load
 from tools.local_platform.activator import Activator, FunctionLaunch, ScalingLimits
 from tools.local_platform.activity_log import ActivityLog
-from tools.local_platform.broker import Broker, DeliveryRule
+from tools.local_platform.broker import Broker, DeliveryRule, LocalBrokerClass
 from tools.local_platform.child_processes import ChildProcesses
 from tools.local_platform.clock import Clock, DueWork
 from tools.local_platform.delivery_faults import DeliveryFaults
@@ -63,6 +63,7 @@ class PlatformConfig:
     limits: ScalingLimits = field(default_factory=ScalingLimits)
     faults: DeliveryFaults = field(default_factory=DeliveryFaults)
     rule: DeliveryRule = field(default_factory=DeliveryRule)
+    broker_class: LocalBrokerClass = LocalBrokerClass.LOCAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +196,7 @@ async def _serve(
         simulator = payment_simulator(config, children, secrets, logs)
         provider_url = await stack.enter_async_context(simulator)
         internal = stack.enter_context(listen(0))
-        endpoints = _endpoints(server_urls, internal, provider_url, secrets)
+        endpoints = _endpoints(server_urls, internal, provider_url, secrets, config.broker_class)
         launch = FunctionLaunch(
             command=config.function_command, environment=endpoints.environment_for, logs=logs
         )
@@ -209,7 +210,11 @@ async def _serve(
 
 
 def _endpoints(
-    server_urls: ServerUrls, internal: socket.socket, provider_url: str, secrets: Secrets
+    server_urls: ServerUrls,
+    internal: socket.socket,
+    provider_url: str,
+    secrets: Secrets,
+    broker_class: LocalBrokerClass,
 ) -> Endpoints:
     return Endpoints(
         admin_url=server_urls.postgres,
@@ -217,6 +222,7 @@ def _endpoints(
         broker_url=f"http://127.0.0.1:{internal.getsockname()[1]}/",
         provider_url=provider_url,
         secrets=secrets,
+        broker_class=broker_class,
         has_own_database=not os.environ.get("DATABASE_URL"),
     )
 
@@ -239,9 +245,18 @@ async def start_platform(
         config.specs, launch, config.limits, config.faults, activity_log, children
     )
     stack.push_async_callback(activator.close)
-    store = DeliveryStore(config.data / "broker.sqlite")
+    is_in_memory = config.broker_class is LocalBrokerClass.IMC
+    store = DeliveryStore(Path(":memory:") if is_in_memory else config.data / "broker.sqlite")
     stack.callback(store.close)
-    broker = Broker(config.specs, activator, store, config.faults, activity_log, config.rule)
+    broker = Broker(
+        config.specs,
+        activator,
+        store,
+        config.faults,
+        activity_log,
+        config.rule,
+        config.broker_class,
+    )
     stack.push_async_callback(broker.close)
     platform = Platform(activator, broker, _clock(config, activity_log, activator, endpoints))
     await broker.resume()

@@ -166,21 +166,27 @@ def functions_accept_ingress(manifests: ManifestSet) -> Iterator[str]:
 
 
 def database_connections_fit(manifests: ManifestSet) -> Iterator[str]:
-    """Σ(max-scale × pool) of all functions with a database is within the declared maximum."""
-    total = sum(_connections(manifest) for manifest in manifests.functions())
+    """Σ(max-scale × connections) of all functions with a database is within the maximum.
+
+    A process has a connection for each request, and with the broker class ``imc`` one more for the
+    events that it delivers.
+    """
     for manifest in manifests.kind("ConfigMap"):
         declared = annotations_of(manifest).get(CONNECTIONS)
+        delivers = manifest.get("data", {}).get("BROKER_CLASS") == "imc"
+        total = sum(_connections(each, delivers=delivers) for each in manifests.functions())
         if declared is not None and total > int(declared):
             yield f"{describe(manifest)}: functions may open {total} connections of {declared}"
 
 
-def _connections(function: Manifest) -> int:
+def _connections(function: Manifest, *, delivers: bool) -> int:
     template = function["spec"]["template"]
     if not is_true(labels_of(template).get("msa-shop/reaches-database")):
         return 0
     max_scale = annotations_of(template).get(f"{SCALING}max-scale", "0")
     pool = template["spec"].get("containerConcurrency", 0)
-    return int(max_scale) * pool if is_whole(max_scale) else 0
+    emits = is_true(labels_of(template).get("msa-shop/reaches-broker"))
+    return int(max_scale) * (pool + (delivers and emits)) if is_whole(max_scale) else 0
 
 
 def keda_does_not_scale_functions(manifests: ManifestSet) -> Iterator[str]:

@@ -35,6 +35,7 @@ Service = dict[str, Any]
 # development defaults; the environment or .env overrides them
 SETTINGS = {
     "SHOP_PROFILE": "local",
+    "BROKER_CLASS": "local",
     "BROKER_URL": "http://broker:8080/",
     "JWT_ISSUER": "https://shop.local",
     "JWT_AUDIENCE": "shop",

@@ -108,7 +108,7 @@ def _broker_address(kind: str) -> Manifest:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(SETTINGS),
-        "data": {"BROKER_URL": eventing.INGRESS[kind]},
+        "data": {"BROKER_CLASS": kind, "BROKER_URL": eventing.INGRESS[kind]},
     }
 
 

@@ -33,6 +33,7 @@ PLATFORM_NAMESPACES = ("knative-serving", "kourier-system")
 
 SETTING_VALUES = {
     "SHOP_PROFILE": "prod",
+    "BROKER_CLASS": "imc",
     "BROKER_URL": INGRESS["imc"],
     "BUSINESS_TIME_ZONE": "Asia/Seoul",
     "COMMON_PASSWORDS_ALLOWED": "false",

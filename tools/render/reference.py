@@ -31,6 +31,11 @@ DESCRIPTIONS = {
         "CloudEvents ingress of the broker; `202` means accepted. Required in `prod` for functions "
         "that emit events."
     ),
+    "broker_class": (
+        "When the broker responds: `imc` after every subscriber has handled the event, so a "
+        "function answers its client at once and holds the request open; `kafka`, `rabbitmq` and "
+        "`local` (`shop dev`, `shop broker`) once the event is stored."
+    ),
     "broker_token_path": (
         "File with a bearer token for the broker, such as a projected service account token; read "
         "before each event, so a rotated token is used at once. Empty: no token is sent."

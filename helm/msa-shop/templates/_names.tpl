@@ -151,6 +151,7 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- define "shop.settings" -}}
 {{- include "shop.checkProfile" . -}}
 SHOP_PROFILE: {{ .Values.profile }}
+BROKER_CLASS: {{ .Values.broker.class }}
 BROKER_URL: {{ include "shop.brokerUrl" . | quote }}
 {{- if .Values.broker.eventPolicy }}
 BROKER_TOKEN_PATH: /var/run/shop/secrets/broker-token

@@ -16,7 +16,7 @@ from shop.primitives.spec import FunctionSpec, Route, Scale, Subscription
 from tests.waiting import wait_until
 from tools.local_platform.activator import Activator, FunctionLaunch, ScalingLimits
 from tools.local_platform.activity_log import ActivityLog
-from tools.local_platform.broker import Broker, DeliveryRule
+from tools.local_platform.broker import Broker, DeliveryRule, LocalBrokerClass
 from tools.local_platform.child_processes import ChildProcesses
 from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.delivery_store import DeliveryStore
@@ -109,6 +109,7 @@ async def running_platform(
     faults: DeliveryFaults | None = None,
     rule: DeliveryRule = FAST,
     cors_origins: frozenset[str] = frozenset(),
+    broker_class: LocalBrokerClass = LocalBrokerClass.LOCAL,
 ) -> AsyncGenerator[PlatformUnderTest]:
     """Edge, activator and broker over the stub functions, with their files in ``folder``."""
     activity_log, faults = ActivityLog(quiet=True), faults or DeliveryFaults()
@@ -122,7 +123,7 @@ async def running_platform(
         limits = limits or ScalingLimits()
         activator = Activator(SPECS, launch, limits, faults, activity_log, children)
         store = DeliveryStore(folder / "broker.sqlite")
-        broker = Broker(SPECS, activator, store, faults, activity_log, rule)
+        broker = Broker(SPECS, activator, store, faults, activity_log, rule, broker_class)
         idle = asyncio.create_task(activator.retire_idle_forever())
         await broker.resume()
         application = edge(RouteTable(SPECS), activator, activity_log, lambda: None, cors_origins)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.tools.local_platform.platform_under_test import FAST, running_platform, send
 from tests.waiting import wait_until
-from tools.local_platform.broker import DeliveryRule, delivery_result
+from tools.local_platform.broker import DeliveryRule, LocalBrokerClass, delivery_result
 from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.http_messages import HttpResponse
 
@@ -96,7 +96,7 @@ def test_event_with_a_client_error_becomes_a_dead_letter_at_once(tmp_path: Path)
             attributes = letter["event"]
             assert attributes["knativeerrorcode"] == "422"
             assert attributes["knativeerrordest"] == "http://subscriber/events"
-            assert b64decode(attributes["knativeerrordata"]) == b"x" * 1024
+            assert b64decode(attributes["knativeerrordata"]) == b"x" * 768  # 1,024 in base64
             assert (attributes["id"], attributes["source"]) == ("1", "/shop/test")
             assert attributes["partitionkey"] == "42"
             assert letter["body"] == '{"orderId":1}'
@@ -269,3 +269,68 @@ def test_no_probabilities_give_no_faults() -> None:
     }
 
     assert drawn == {(False, 0.0, None)}
+
+
+# ---------------------------------------------------------------- class imc
+
+
+def test_request_of_the_publisher_lasts_until_the_last_retry(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, broker_class=LocalBrokerClass.IMC) as platform:
+            assert (await platform.send_event("503,503,204")).status == 202
+
+            assert len(platform.events("subscriber")) == 3
+            assert platform.broker.pending == 0
+
+    asyncio.run(scenario())
+
+
+def test_hang_up_of_the_publisher_cancels_retries_and_the_dead_letter(tmp_path: Path) -> None:
+    slow = DeliveryRule(retries_max=1, delay_seconds=0.5, timeout_seconds=5)
+
+    async def scenario() -> None:
+        async with running_platform(
+            tmp_path, rule=slow, broker_class=LocalBrokerClass.IMC
+        ) as platform:
+            request = asyncio.ensure_future(platform.send_event("503"))
+            await wait_until(lambda: platform.activity_log.counts["retries"] == 1)
+            request.cancel()
+            await wait_until(lambda: platform.activity_log.counts["hang-ups"] == 1)
+            await wait_until(lambda: platform.broker.pending == 0)
+
+            assert len(platform.events("subscriber")) == 1
+            assert platform.events("dead_letters") == []
+
+    asyncio.run(scenario())
+
+
+def test_dead_letter_is_delivered_while_the_publisher_waits(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, broker_class=LocalBrokerClass.IMC) as platform:
+            assert (await platform.send_event("422")).status == 202
+
+            (letter,) = platform.events("dead_letters")
+            assert letter["event"]["knativeerrorcode"] == "422"
+            assert letter["event"]["knativebrokerttl"] == "255"
+            assert "knativearrivaltime" in letter["event"]
+
+    asyncio.run(scenario())
+
+
+def test_publisher_gets_500_when_the_dead_letter_fails_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, broker_class=LocalBrokerClass.IMC) as platform:
+            assert (await platform.send_event("422,503", id="undeliverable")).status == 500
+
+    asyncio.run(scenario())
+
+
+def test_dead_letter_after_a_body_that_is_no_event_does_not_say_what_failed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path, broker_class=LocalBrokerClass.IMC) as platform:
+            assert (await platform.send_event("body")).status == 202
+
+            (letter,) = platform.events("dead_letters")
+            assert [name for name in letter["event"] if name.startswith("knativeerror")] == []
+
+    asyncio.run(scenario())
