@@ -402,7 +402,8 @@ def migrate(
 @app.command()
 def broker(
     functions: Annotated[
-        str, typer.Option(help="URL pattern of the functions")
+        str,
+        typer.Option(help="URL of a function, with {name}, or {group} for its group in stack.yml"),
     ] = "http://{name}:8080",
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0 selects a free one")] = 8080,

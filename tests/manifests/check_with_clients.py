@@ -54,6 +54,13 @@ KUSTOMIZED = {
 }
 OWN_IMAGE = "registry.example/msa-shop/functions"
 IMAGE = f"{OWN_IMAGE}:1.0"
+# settings that faas-cli takes from its environment, with the types that YAML might make of them
+SETTINGS = {
+    "CORS_ORIGINS": "https://a.co.kr, https://b.co.kr",
+    "IDEMPOTENCY_KEY_REQUIRED": "true",
+    "PAYMENT_PROVIDER": "stripe",
+    "RATE_LIMIT_PER_MINUTE": "60",
+}
 
 
 class ClientMismatchError(Exception):
@@ -165,7 +172,7 @@ def check_faas_cli(faas_cli: Path, folder: Path) -> str:
     """Generates the custom resources, and deploys to a gateway that records requests."""
     stack = ROOT / "stack.yml"
     wanted = yaml.safe_load(stack.read_text("utf-8"))["functions"]
-    environment = {"IMAGE": IMAGE, "SHOP_PROFILE": "prod", "HOME": str(folder)}
+    environment = {**SETTINGS, "IMAGE": IMAGE, "SHOP_PROFILE": "prod", "HOME": str(folder)}
     generated = run(
         [str(faas_cli), "generate", "--yaml", str(stack), "--api=openfaas.com/v1"], environment
     )
@@ -195,7 +202,9 @@ def _compare(name: str, wanted: dict[str, Any], deployed: dict[str, Any] | None)
     sent = {key: deployed.get(key) for key in expected} | {"memory": deployed["limits"]["memory"]}
     if sent != expected:
         raise ClientMismatchError(f"{name} was deployed as {sent}, but expected {expected}")
-    if deployed["envVars"].get("FUNCTION_NAME") != wanted["environment"]["FUNCTION_NAME"]:
+    given = {key: text for key, text in SETTINGS.items() if key in wanted["environment"]}
+    expected = {"FUNCTION_NAME": wanted["environment"]["FUNCTION_NAME"], **given}
+    if {key: deployed["envVars"].get(key) for key in expected} != expected:
         raise ClientMismatchError(f"{name} was deployed without its environment")
 
 

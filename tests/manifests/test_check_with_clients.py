@@ -14,7 +14,13 @@ import pytest
 import yaml
 
 from tests.manifests import check_with_clients
-from tests.manifests.check_with_clients import IMAGE, PACKAGES, TOOLS, ClientMismatchError
+from tests.manifests.check_with_clients import (
+    IMAGE,
+    PACKAGES,
+    SETTINGS,
+    TOOLS,
+    ClientMismatchError,
+)
 from tools.manifest_rules.__main__ import ROOT
 from tools.render.documents import Json
 
@@ -32,7 +38,7 @@ def deployed_function() -> dict[str, Any]:
         "readOnlyRootFilesystem": True,
         "labels": wanted["labels"],
         "limits": {"memory": wanted["limits"]["memory"]},
-        "envVars": wanted["environment"],
+        "envVars": wanted["environment"] | SETTINGS,
     }
 
 
@@ -55,6 +61,7 @@ def test_gateway_records_deployed_functions() -> None:
         ("labels", {}),
         ("limits", {"memory": "1Gi"}),
         ("envVars", {}),
+        ("envVars", STACK[NAME]["environment"]),
     ],
 )
 def test_changed_value_of_a_deployed_function_is_reported(key: str, value: Any) -> None:

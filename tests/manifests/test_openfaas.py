@@ -23,7 +23,7 @@ from tools.render.openfaas import SECRETS_PATH
 
 STACK = ROOT / "stack.yml"
 FUNCTIONS: dict[str, dict[str, Any]] = yaml.safe_load(STACK.read_text("utf-8"))["functions"]
-VARIABLE = re.compile(r"\$\{(?P<name>\w+):-(?P<default>[^}]*)\}")
+VARIABLE = re.compile(r"\$\{(\w+)(:-([^}]*))?\}")
 ISSUER = "https://shop.co.kr"
 DEPLOYMENT = {"PAYMENT_PROVIDER": "stripe", "TRUSTED_HOPS": "1"}
 USES_PROVIDER = {"shop-charge", "shop-payment-webhook", "shop-refund", "shop-sweep"}
@@ -45,7 +45,9 @@ def settings_in_the_container(
 ) -> Settings:
     """The settings of a deployed function; faas-cli replaces the variables of the stack file."""
     environment = {
-        key: VARIABLE.sub(lambda found: deployment.get(found["name"]) or found["default"], text)
+        key: VARIABLE.sub(
+            lambda found: deployment.get(found["name"]) or found["default"] or "", text
+        )
         for key, text in FUNCTIONS[name]["environment"].items()
     }
     mounted = secrets.parent / f"mounted-{name}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from tools.local_platform.delivery_store import DeliveryStore
 from tools.local_platform.http_listener import listen, serving
 from tools.local_platform.ingress import ingress
 from tools.local_platform.running_functions import RunningFunctions
+
+CHECK_SECONDS = 5.0
 
 
 def run_broker(*, host: str, port: int, data: Path, functions: str) -> int:
@@ -59,17 +61,50 @@ async def _serve(settings: Settings, address: tuple[str, int], data: Path, patte
         def status() -> dict[str, object]:
             return {"pending": broker.pending, "counters": dict(activity_log.counts)}
 
+        receivers = [spec.name for spec in specs if spec.receives_events]
+        unanswered = await _check_addresses(functions, receivers)
         await broker.resume()
-        await stack.enter_async_context(_ticking(clock))
+        await stack.enter_async_context(_running(clock.run()))
+        await stack.enter_async_context(
+            _running(_report_answers(functions, unanswered, activity_log))
+        )
         await stack.enter_async_context(serving(ingress(broker, status), listener))
         activity_log.write(f"broker ready at port {address[1]}")
         await stopped.wait()
     activity_log.write(activity_log.summary())
 
 
+async def _check_addresses(functions: RunningFunctions, receivers: list[str]) -> dict[str, str]:
+    """The functions that cannot be reached now; ValueError for addresses that are wrong.
+
+    A function that is down or starts later gets its events by retries.  A 4xx comes from a server
+    that does not know the function: every delivery would fail.
+    """
+    unanswered = await functions.unanswered(receivers)
+    wrong = [f"{name}: {found}" for name, found in unanswered.items() if found.startswith("4")]
+    if wrong:
+        raise ValueError("no function at the address of " + "; ".join(wrong))
+    return unanswered
+
+
+async def _report_answers(
+    functions: RunningFunctions, unanswered: dict[str, str], activity_log: ActivityLog
+) -> None:
+    """Logs which functions do not answer, again after each change, until all do."""
+    while unanswered:
+        found = ", ".join(f"{name} ({what})" for name, what in unanswered.items())
+        activity_log.write(f"not answering, events are retried: {found}")
+        before = unanswered
+        while unanswered and unanswered.keys() == before.keys():
+            await asyncio.sleep(CHECK_SECONDS)
+            unanswered = await functions.unanswered(before)
+    activity_log.write("every function that receives events answers")
+
+
 @asynccontextmanager
-async def _ticking(clock: Clock) -> AsyncGenerator[None]:
-    task = asyncio.create_task(clock.run())
+async def _running(job: Coroutine[None, None, None]) -> AsyncGenerator[None]:
+    """Runs a job in the background until the block ends."""
+    task = asyncio.create_task(job)
     try:
         yield
     finally:

@@ -125,7 +125,7 @@ def _function(members: tuple[FunctionSpec, ...]) -> dict[str, Any]:
             "THREADS": str(concurrency),
             # the gateway passes a client's own X-Forwarded-For on, so by default none is trusted
             "TRUSTED_HOPS": "${TRUSTED_HOPS:-0}",
-            **{name: f"${{{name}:-}}" for name in _settings(members)},
+            **{name: f"${{{name}}}" for name in _settings(members)},
             **_own_files(members[0]),
         },
         "secrets": _secrets(members),

@@ -26,12 +26,10 @@ values (gen_random_uuid(), '/shop/place_order', 'order.placed', 'x', '{}', '', n
 """
 
 
-@contextmanager
-def running_broker(
-    folder: Path, pattern: str, database_url: str, secrets: Secrets
-) -> Generator[int]:
-    """Runs ``shop broker`` and yields its port; afterwards it must exit with 0."""
-    port = free_port()
+def started_broker(
+    port: int, folder: Path, pattern: str, database_url: str, secrets: Secrets
+) -> subprocess.Popen[bytes]:
+    """A process of ``shop broker``; it may not be ready yet."""
     environment = {
         "PATH": os.environ["PATH"],
         "SHOP_PROFILE": "local",
@@ -41,7 +39,17 @@ def running_broker(
     }
     command = [sys.executable, "-m", "tools.cli", "broker", "--port", str(port)]
     command += ["--data", str(folder), "--functions", pattern]
-    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
+    with (folder / "stdout").open("wb") as output, (folder / "stderr").open("wb") as errors:
+        return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=output, stderr=errors)
+
+
+@contextmanager
+def running_broker(
+    folder: Path, pattern: str, database_url: str, secrets: Secrets
+) -> Generator[int]:
+    """Runs ``shop broker`` and yields its port; afterwards it must exit with 0."""
+    port = free_port()
+    process = started_broker(port, folder, pattern, database_url, secrets)
     try:
         wait_for(lambda: status_of(port, process), "the broker's status")
         yield port
@@ -106,6 +114,37 @@ def test_undelivered_event_is_delivered_after_a_restart(
         running_broker(tmp_path, pattern, database_url, secrets),
     ):
         wait_for(lambda: of_type(received, "order.placed"), "the delivery")
+
+
+def test_subscriber_that_its_server_does_not_know_stops_the_start(
+    tmp_path: Path, database_url: str, secrets: Secrets
+) -> None:
+    with function_server() as (pattern, _):
+        address = pattern.replace("{name}@", "") + "/function/shop-{group}"
+        process = started_broker(free_port(), tmp_path, address, database_url, secrets)
+        assert process.wait(timeout=60) == 2
+
+    message = (tmp_path / "stderr").read_text("utf-8")
+    assert "no function at the address of" in message
+    assert "settle: 404 from http://127.0.0.1" in message
+    assert "/function/shop-settlements" in message
+
+
+def test_subscriber_that_is_down_at_the_start_is_named_until_it_answers(
+    tmp_path: Path, database_url: str, secrets: Secrets
+) -> None:
+    health = {"/health/readiness": 503}
+    with (
+        function_server(health=health) as (pattern, _),
+        running_broker(tmp_path, pattern, database_url, secrets),
+    ):
+        output = tmp_path / "stdout"
+        wait_for(lambda: "not answering, events are retried" in output.read_text(), "the functions")
+        assert "settle (503 from" in output.read_text()
+
+        health["/health/readiness"] = 200
+
+        wait_for(lambda: "receives events answers" in output.read_text(), "the answers")
 
 
 def test_due_work_is_ticked(tmp_path: Path, database_url: str, secrets: Secrets) -> None:

@@ -14,10 +14,17 @@ class FunctionHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     received: list[dict[str, str]]
     statuses: list[int]
+    health: dict[str, int]
+
+    def do_GET(self) -> None:
+        self.send_response(self.health.get(self.path, 404))
+        self.send_header("content-length", "0")
+        self.end_headers()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        self.received.append({name.lower(): value for name, value in self.headers.items()})
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.received.append({**headers, ":path": self.path})
         status = self.statuses.pop(0) if self.statuses else 204
         if status == 0:
             self.close_connection = True
@@ -32,9 +39,18 @@ class FunctionHandler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def function_server(*statuses: int) -> Generator[tuple[str, list[dict[str, str]]]]:
-    """Yields an address pattern for all functions, and the headers of received requests."""
-    attributes = {"received": [], "statuses": list(statuses)}
+def function_server(
+    *statuses: int, health: dict[str, int] | None = None
+) -> Generator[tuple[str, list[dict[str, str]]]]:
+    """Yields an address pattern for all functions, and the headers of received requests.
+
+    ``health`` has the statuses of health checks by path; others are 404.
+    """
+    attributes = {
+        "received": [],
+        "statuses": list(statuses),
+        "health": {"/health/readiness": 200} if health is None else health,
+    }
     handler = type("OwnHandler", (FunctionHandler,), attributes)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
