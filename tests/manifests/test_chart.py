@@ -18,6 +18,7 @@ from jsonschema import Draft7Validator
 
 from shop.registry import all_specs
 from shop.schema.grants import ROLE_SETTINGS
+from tests.manifests.autoscaler import Decision, decide
 from tools.manifest_rules.__main__ import ROOT, findings
 from tools.manifest_rules.manifests import Manifest, ManifestSet, parse, section
 from tools.manifest_rules.serving import RELEASE_LABELS
@@ -403,6 +404,68 @@ def test_production_images_are_pinned_by_digest() -> None:
     assert images
     assert all(image.endswith(f"@{DIGEST}") for image in images)
     assert Path(CHART / "files/functions.yaml").is_file()
+
+
+# ---------------------------------------------------------------- scale
+
+
+def decisions(manifests: ManifestSet, *, observed: float, ready: int) -> dict[str, Decision]:
+    """The autoscaler's decision for each function at this concurrency."""
+    return {
+        manifest["metadata"]["name"]: decide(
+            manifest["spec"]["template"]["metadata"]["annotations"],
+            manifest["spec"]["template"]["spec"]["containerConcurrency"],
+            observed=observed,
+            ready=ready,
+        )
+        for manifest in manifests.functions()
+    }
+
+
+@pytest.mark.parametrize("ready", [0, 1])
+@pytest.mark.parametrize("configuration", ["values", "values, all APIs", "prod"])
+def test_one_tick_or_request_needs_one_pod_and_no_panic(configuration: str, ready: int) -> None:
+    manifests = chart_manifests(configuration)
+    activated = {"shop-place-order": 2} if configuration == "prod" else {}
+
+    for name, decision in decisions(manifests, observed=1, ready=ready).items():
+        assert decision == Decision(activated.get(name, 1), is_panic=False), name
+
+
+def test_at_seventy_percent_of_one_request_the_autoscaler_panics() -> None:
+    annotations = {"autoscaling.knative.dev/target-utilization-percentage": "70"}
+
+    assert decide(annotations, 1, observed=1, ready=1) == Decision(2, is_panic=True)
+
+
+def test_no_initial_pod_is_asked_for_only_where_the_cluster_allows_zero() -> None:
+    def initial(manifests: ManifestSet) -> set[str | None]:
+        templates = [each["spec"]["template"] for each in manifests.functions()]
+        key = "autoscaling.knative.dev/initial-scale"
+        return {template["metadata"]["annotations"].get(key) for template in templates}
+
+    assert initial(chart_manifests("values")) == {None}
+    assert initial(render_chart({"initialScale": 0})) == {"0"}
+
+
+def test_revision_may_wait_for_a_node_for_half_an_hour() -> None:
+    deadlines = {
+        each["spec"]["template"]["metadata"]["annotations"]["serving.knative.dev/progress-deadline"]
+        for each in chart_manifests("values").functions()
+    }
+
+    assert deadlines == {"1800s"}
+
+
+def test_traffic_moves_step_by_step_in_production_and_at_once_elsewhere() -> None:
+    def durations(configuration: str) -> set[str | None]:
+        return {
+            each["metadata"].get("annotations", {}).get("serving.knative.dev/rollout-duration")
+            for each in chart_manifests(configuration).functions()
+        }
+
+    assert durations("values") == {None}
+    assert durations("prod") == {"120s"}
 
 
 # ---------------------------------------------------------------- network, TLS, secrets
