@@ -1,17 +1,14 @@
-"""Sends signed clock ticks: ``python -m tools.tick <schedule> <function's /events URL>``.
+"""Sends one signed clock tick: ``python -m tools.tick <schedule> <function's /events URL>``.
 
-Sends one tick, for a CronJob; with ``--every=SECONDS`` repeated ticks until SIGTERM, for a
-container next to a function that KEDA scales.  Settings: EVENT_SIGNING_KEY (the clock's) and
-EVENT_KEYS.  A tick has no data, so the next one replaces a lost one.
+Cron or KEDA runs it.  Settings: EVENT_SIGNING_KEY (the clock's) and EVENT_KEYS.  A tick has no
+data, so the next one replaces a lost one.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
-import signal
 import sys
-import threading
 from urllib.parse import urlsplit
 
 from events import envelope
@@ -52,16 +49,11 @@ def tick(schedule: str, sink: str, settings: Settings) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Sends the ticks and returns the exit code, 2 for invalid arguments or settings.
-
-    One tick returns 0 when the function responds 204, else 1; ``--every`` returns 0 when stopped.
-    """
+    """The exit code: 0 when the function responds 204, else 1; 2 for invalid arguments."""
     try:
         options = _options().parse_args(arguments)
         settings = config.load(needs=("signs",), sources=(SOURCE,))
-        if options.every is None:
-            return _tick_once(options.schedule, options.sink, settings)
-        return _tick_until_stopped(options.schedule, options.sink, settings, options.every)
+        return _tick_once(options.schedule, options.sink, settings)
     except SystemExit as exit_:  # argparse has printed the error
         return int(exit_.code or 0)
     except (config.ConfigurationError, ValueError) as error:
@@ -73,7 +65,6 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.tick")
     parser.add_argument("schedule")
     parser.add_argument("sink")
-    parser.add_argument("--every", type=float, metavar="SECONDS")
     return parser
 
 
@@ -85,16 +76,6 @@ def _tick_once(schedule: str, sink: str, settings: Settings) -> int:
         return 1
     sys.stdout.write(f"{schedule}: {status}\n")
     return 0 if status == PROCESSED else 1
-
-
-def _tick_until_stopped(schedule: str, sink: str, settings: Settings, seconds: float) -> int:
-    stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: stopped.set())
-    signal.signal(signal.SIGINT, lambda _number, _frame: stopped.set())
-    while not stopped.is_set():
-        _tick_once(schedule, sink, settings)
-        stopped.wait(seconds)
-    return 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ SPEC = FunctionSpec(
     schedules=(
         Schedule(
             name="close-days",
-            cron="*/10 * * * *",
+            # two minutes after a day ends in any time zone of a whole or half hour
+            cron="3,33 * * * *",
+            poll_seconds=300,
             handler="close_days",
             summary="Close every finished business day with unsettled postings.",
             due_kinds=("close_day",),

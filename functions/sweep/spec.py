@@ -25,7 +25,8 @@ SPEC = FunctionSpec(
     schedules=(
         Schedule(
             name="sweep",
-            cron="* * * * *",
+            cron="*/5 * * * *",
+            poll_seconds=75,
             handler="sweep",
             summary="Run every job that is due.",
             due_kinds=(

@@ -76,7 +76,8 @@ class Subscription:
 class Schedule:
     """A scheduled run: a five-field ``cron`` expression in UTC.
 
-    With ``due_kinds`` it runs only while ``due_work`` has due rows of those kinds, and at once.
+    With ``due_kinds`` it runs only while ``due_work`` has due rows of those kinds, where a platform
+    can ask for them: every ``poll_seconds``, and together at most once a minute.
     """
 
     name: str
@@ -84,7 +85,8 @@ class Schedule:
     handler: str
     summary: str
     due_kinds: tuple[str, ...] = ()
-    # KEDA adds one process for each such number of due rows
+    poll_seconds: int = 60
+    # one more tick at the same time for each such number of due rows
     rows_per_process: int = 200
 
 

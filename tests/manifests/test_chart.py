@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from jsonschema import Draft7Validator
 from shop.registry import all_specs
 from shop.schema.grants import ROLE_SETTINGS
 from tests.manifests.autoscaler import Decision, decide
+from tools.local_platform.clock import Cron
 from tools.manifest_rules.__main__ import ROOT, findings
 from tools.manifest_rules.manifests import Manifest, ManifestSet, parse, section
 from tools.manifest_rules.serving import RELEASE_LABELS
 from tools.render import gateway, network_policies
 from tools.render.documents import Json
 from tools.render.eventing import CLASSES, broker_objects
+from tools.render.keda import due_query, due_schedules, patches
 from tools.render.knative import COMPONENTS, FOLDER, base_files, component_objects, render
 from tools.render.objects import name_of
 
@@ -40,7 +43,7 @@ PINNED = {
 APIS = [
     "external-secrets.io/v1/ExternalSecret",
     "gateway.networking.k8s.io/v1/HTTPRoute",
-    "keda.sh/v1alpha1/ScaledObject",
+    "keda.sh/v1alpha1/ScaledJob",
     "monitoring.coreos.com/v1/PodMonitor",
 ]
 # the values that correspond to infra/knative
@@ -168,12 +171,11 @@ def test_chart_and_kustomize_deploy_equal_objects(kind: str) -> None:
         },
         assume=APIS,
     )
-    keda = component_objects()["keda"]
-    replaced = {("Service", "shop-sweep"), ("CronJob", "shop-clock-sweep")}
+    replaced = {(patch["kind"], patch["metadata"]["name"]) for patch in patches()}
     base = [each for objects in base_files().values() for each in objects]
     base = [t for t in base if (t["kind"], t["metadata"]["name"]) not in replaced]
     parts = component_objects()
-    others = [*keda, *parts["gateway"], *parts["monitoring"], *broker_objects(kind)]
+    others = [*parts["keda"], *parts["gateway"], *parts["monitoring"], *broker_objects(kind)]
 
     # the placeholder, which the chart rejects in this profile
     own = json.loads(json.dumps([*base, *others]).replace(gateway.HOST, HOST))
@@ -240,12 +242,12 @@ def test_chart_has_the_settings_that_kustomize_patches(kind: str) -> None:
     files = render()
     name = "patch-configmap-shop-settings.yaml"
 
-    patches = [
+    changes = [
         yaml.safe_load(files[folder / name])["data"]
         for folder in (FOLDER / kind, COMPONENTS / "monitoring")
     ]
 
-    for patch in patches:
+    for patch in changes:
         assert patch.items() <= settings["data"].items()
 
 
@@ -337,7 +339,7 @@ def test_invalid_value_is_rejected_with_its_name(values: dict[str, Any], why: st
 
 def test_kinds_without_an_api_are_not_rendered() -> None:
     optional = {"ExternalSecret", "Gateway", "HTTPRoute", "PodMonitor", "ReferenceGrant"}
-    optional |= {"ScaledObject", "SinkBinding", "TriggerAuthentication"}
+    optional |= {"ScaledJob", "TriggerAuthentication"}
 
     bare = {manifest["kind"] for manifest in chart_manifests("values").objects}
     whole = {manifest["kind"] for manifest in chart_manifests("prod").objects}
@@ -346,13 +348,83 @@ def test_kinds_without_an_api_are_not_rendered() -> None:
     assert optional <= whole
 
 
-def test_sweeper_is_a_deployment_with_keda_and_a_function_without() -> None:
-    bare, whole = chart_manifests("values"), chart_manifests("values, all APIs")
+# what can start a pod or keep one although nothing is due, by kind and name
+def woken_without_work(manifests: ManifestSet) -> set[tuple[str, str]]:
+    """CronJobs and PingSources, minimum scales, and scalers that are active without a due row."""
+    found = {(o["kind"], o["metadata"]["name"]) for o in manifests.kind("CronJob", "PingSource")}
+    for manifest in manifests.functions():
+        scale = manifest["spec"]["template"]["metadata"]["annotations"]
+        if scale["autoscaling.knative.dev/min-scale"] != "0":
+            found.add(("Service", manifest["metadata"]["name"]))
+    queries = [due_query(schedule) for _, schedule in due_schedules()]
+    for manifest in manifests.kind("ScaledJob", "ScaledObject"):
+        spec = manifest["spec"]
+        triggers = [trigger["metadata"] for trigger in spec["triggers"]]
+        is_asleep = spec["minReplicaCount"] == 0 and all(
+            trigger["query"] in queries and trigger["activationTargetQueryValue"] == "0"
+            for trigger in triggers
+        )
+        if not is_asleep:
+            found.add((manifest["kind"], manifest["metadata"]["name"]))
+    return found
 
-    assert bare.function("shop-sweep") is not None
-    assert "shop-clock-sweep" in {t["metadata"]["name"] for t in bare.kind("CronJob")}
-    assert whole.function("shop-sweep") is None
-    assert "shop-sweep" in {t["metadata"]["name"] for t in whole.kind("Deployment")}
+
+def test_with_keda_nothing_wakes_a_pod_while_nothing_is_due() -> None:
+    manifests = chart_manifests("values, all APIs")
+
+    assert woken_without_work(manifests) == set()
+    assert {each["metadata"]["name"] for each in manifests.kind("ScaledJob")} == {
+        "shop-clock-sweep",
+        "shop-clock-close-days",
+    }
+
+
+def test_with_keda_due_work_is_queried_at_most_once_a_minute_in_all() -> None:
+    intervals = [
+        each["spec"]["pollingInterval"]
+        for each in chart_manifests("values, all APIs").kind("ScaledJob")
+    ]
+
+    assert sum(60 / seconds for seconds in intervals) <= 1
+
+
+def test_without_keda_the_clock_alone_wakes_pods_and_as_often_as_documented() -> None:
+    manifests = chart_manifests("values")
+    midnight = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def ticks(manifest: Manifest) -> int:
+        cron, moment, count = Cron.parse(manifest["spec"]["schedule"]), midnight, 0
+        while (moment := cron.next_after(moment)) <= midnight + timedelta(days=1):
+            count += 1
+        return count
+
+    per_day = sum(ticks(manifest) for manifest in manifests.kind("CronJob"))
+    documented = (ROOT / "docs/KNATIVE.md").read_text("utf-8")
+
+    assert woken_without_work(manifests) == {
+        ("CronJob", "shop-clock-sweep"),
+        ("CronJob", "shop-clock-close-days"),
+    }
+    assert f"{per_day} tick pods a day" in documented
+
+
+def test_every_function_is_one_service_with_keda_and_without() -> None:
+    for configuration in ("values", "values, all APIs"):
+        names = {each["metadata"]["name"] for each in chart_manifests(configuration).functions()}
+        assert names == {name_of(spec) for spec in all_specs()}
+
+
+def test_schedules_follow_the_values() -> None:
+    own = {"keda": {"pollSeconds": {"sweep": 10}}, "clock": {"close-days": "0 * * * *"}}
+    with_keda, without = render_chart(own, assume=APIS), render_chart(own)
+
+    assert {
+        each["metadata"]["name"]: each["spec"]["pollingInterval"]
+        for each in with_keda.kind("ScaledJob")
+    } == {"shop-clock-sweep": 10, "shop-clock-close-days": 300}
+    assert {
+        each["metadata"]["name"]: each["spec"]["schedule"] for each in without.kind("CronJob")
+    } == {"shop-clock-sweep": "*/5 * * * *", "shop-clock-close-days": "0 * * * *"}
 
 
 def test_new_release_keeps_the_pod_templates() -> None:

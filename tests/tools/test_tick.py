@@ -1,16 +1,11 @@
-"""tools.tick: sends signed ticks over HTTP, once or at an interval."""
+"""tools.tick: sends a signed tick over HTTP."""
 
 from __future__ import annotations
 
 import io
-import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -91,36 +86,3 @@ def test_rejected_or_undelivered_tick_exits_with_one(
 @pytest.mark.parametrize("arguments", [[], ["close-days"], ["close-days", "https://else.example"]])
 def test_invalid_arguments_exit_with_two(arguments: list[str]) -> None:
     assert main(arguments) == 2
-
-
-@pytest.mark.usefixtures("clock")
-def test_interval_ticks_continue_after_an_error_until_sigterm() -> None:
-    ticks: list[str] = []
-    is_repeated = threading.Event()
-
-    class Sink(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            ticks.append(self.headers["ce-subject"])
-            # the first tick is rejected, which must not stop the clock
-            self.send_response(204 if len(ticks) > 1 else 503)
-            self.end_headers()
-            if len(ticks) > 2:
-                is_repeated.set()
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Logs nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Sink) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/events"
-        command = [sys.executable, "-m", "tools.tick", "sweep", url, "--every=0.05"]
-        process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL)
-        try:
-            assert is_repeated.wait(30)
-            process.send_signal(signal.SIGTERM)
-            status = process.wait(10)
-        finally:
-            process.kill()
-            server.shutdown()
-
-    assert (status, set(ticks)) == (0, {"sweep"})

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 
-from shop.registry import spec_of
 from shop.runtime.config import Settings
 from tools.manifest_rules.manifests import (
     Manifest,
@@ -23,7 +22,8 @@ from tools.manifest_rules.manifests import (
     section,
 )
 from tools.manifest_rules.serving import RESERVED_PORTS, SCALING
-from tools.render.keda import due_query
+from tools.render.eventing import clock_name
+from tools.render.keda import due_query, due_schedules
 
 CONNECTIONS = "msa-shop/database-connections-max"
 QUERY_KEYS = {"activationTargetQueryValue", "query", "targetQueryValue"}
@@ -201,22 +201,23 @@ def keda_does_not_scale_functions(manifests: ManifestSet) -> Iterator[str]:
 
 def keda_query_counts_due_work(manifests: ManifestSet) -> Iterator[str]:
     """The schema does not check trigger metadata: a misspelt key fails at run time only."""
-    query = due_query(spec_of("sweep"))
-    for manifest in manifests.kind("ScaledObject"):
+    queries = {clock_name(schedule): due_query(schedule) for _, schedule in due_schedules()}
+    for manifest in manifests.kind("ScaledJob"):
         if len(name_of(manifest)) > SCALED_NAME_MAX:
             yield f"{describe(manifest)}: the name is longer than {SCALED_NAME_MAX}"
+        query = queries.get(name_of(manifest))
         for trigger in manifest["spec"]["triggers"]:
             metadata = trigger["metadata"]
             for key in metadata.keys() ^ QUERY_KEYS:
                 yield f"{describe(manifest)}: {key} is missing or unknown to the postgresql scaler"
             if metadata.get("query", query) != query:
-                yield f"{describe(manifest)}: does not count the due_work of sweep"
+                yield f"{describe(manifest)}: does not count the due_work of its schedule"
 
 
 def no_other_autoscaler_is_used(manifests: ManifestSet) -> Iterator[str]:
-    """Knative scales functions, KEDA the sweeper; a HorizontalPodAutoscaler conflicts with both."""
+    """Knative scales functions; a HorizontalPodAutoscaler of a revision conflicts with it."""
     for manifest in manifests.kind("HorizontalPodAutoscaler"):
-        yield f"{describe(manifest)}: conflicts with the autoscalers of Knative and KEDA"
+        yield f"{describe(manifest)}: conflicts with the autoscaler of Knative"
 
 
 def routes_lead_to_functions(manifests: ManifestSet) -> Iterator[str]:
@@ -247,7 +248,7 @@ def reference_grants_exist(manifests: ManifestSet) -> Iterator[str]:
 
 
 def cron_jobs_do_not_overlap(manifests: ManifestSet) -> Iterator[str]:
-    """Ticks do not overlap, have a deadline, and state their time zone."""
+    """The ticks of a CronJob do not overlap, have a deadline, and state their time zone."""
     for manifest in manifests.kind("CronJob"):
         spec = manifest["spec"]
         job = spec["jobTemplate"]["spec"]

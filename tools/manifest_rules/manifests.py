@@ -117,6 +117,8 @@ def _template_of(manifest: Manifest) -> Manifest | None:
         return manifest
     if manifest.get("kind") == "CronJob":
         spec = section(spec, "jobTemplate", "spec")
+    if manifest.get("kind") == "ScaledJob":
+        spec = section(spec, "jobTargetRef")
     is_ours = manifest.get("kind") != "Service" or manifest.get("apiVersion", "").startswith(
         SERVING
     )

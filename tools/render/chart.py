@@ -17,7 +17,7 @@ from shop.primitives.http_limits import (
     edge_seconds,
     request_seconds,
 )
-from shop.primitives.spec import FunctionSpec
+from shop.primitives.spec import FunctionSpec, Schedule
 from shop.registry import all_specs
 from shop.runtime.http_messages import BODY_MAX
 from tools.render import age_limits
@@ -26,7 +26,7 @@ from tools.render.documents import yaml_text
 from tools.render.eventing import clock_name, event_type_name, trigger_name
 from tools.render.events import schema_of
 from tools.render.gateway import matches
-from tools.render.keda import SWEEPER, due_query
+from tools.render.keda import due_query
 from tools.render.objects import domain_of, domains, name_of, pod_labels, secrets_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -74,7 +74,7 @@ def _event(event: type[ShopEvent]) -> dict[str, Any]:
 
 
 def _function(spec: FunctionSpec) -> dict[str, Any]:
-    described: dict[str, Any] = {
+    return {
         "name": name_of(spec),
         "function": spec.name,
         "domain": domain_of(spec),
@@ -92,9 +92,22 @@ def _function(spec: FunctionSpec) -> dict[str, Any]:
             {"name": trigger_name(spec, s.event), "type": class_of(s.event).type}
             for s in spec.subscriptions
         ],
-        "schedules": [
-            {"name": clock_name(s), "schedule": s.name, "cron": s.cron} for s in spec.schedules
-        ],
+        "schedules": [_schedule(each) for each in spec.schedules],
         "routes": matches(spec),
     }
-    return {**described, "dueQuery": due_query(spec)} if spec.name == SWEEPER else described
+
+
+def _schedule(schedule: Schedule) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": clock_name(schedule),
+        "schedule": schedule.name,
+        "cron": schedule.cron,
+    }
+    if not schedule.due_kinds:
+        return described
+    return {
+        **described,
+        "dueQuery": due_query(schedule),
+        "pollSeconds": schedule.poll_seconds,
+        "rowsPerTick": schedule.rows_per_process,
+    }

@@ -25,6 +25,7 @@ from tools.render.objects import (
 )
 
 BROKER = "shop"
+TICK_TRIES = 3
 # delays of 0.5 s, doubled eight times: 127 s with channels, 255 s with Kafka; a failover is shorter
 RETRIES = 8
 DELAY = "PT0.5S"
@@ -208,7 +209,7 @@ def clock(spec: FunctionSpec, schedule: Schedule) -> Manifest:
             "startingDeadlineSeconds": 60,
             "successfulJobsHistoryLimit": 1,
             "failedJobsHistoryLimit": 3,
-            "jobTemplate": {"spec": _tick_job(spec, schedule)},
+            "jobTemplate": {"spec": tick_job(spec, schedule)},
         },
     }
 
@@ -218,19 +219,20 @@ def clock_labels(spec: FunctionSpec) -> dict[str, str]:
     return {**labels_of(spec), "msa-shop/trust-domain": CLOCK_DOMAIN}
 
 
-def _tick_job(spec: FunctionSpec, schedule: Schedule) -> Manifest:
+def tick_job(spec: FunctionSpec, schedule: Schedule) -> Manifest:
+    """The Job of one tick; a tick without success is sent again by a restarted container."""
     sink = f"http://{name_of(spec)}.{NAMESPACE}.svc.cluster.local/events"
     return {
-        "backoffLimit": 0,
-        "activeDeadlineSeconds": request_seconds(spec) + COLD_START_SECONDS,
+        "backoffLimit": TICK_TRIES - 1,
+        "activeDeadlineSeconds": TICK_TRIES * (request_seconds(spec) + COLD_START_SECONDS),
         "template": {
             "metadata": {"labels": {**clock_labels(spec), "msa-shop/kind": "tick"}},
             "spec": {
                 "serviceAccountName": account_of(CLOCK_DOMAIN),
                 "automountServiceAccountToken": False,
                 "enableServiceLinks": False,
-                "restartPolicy": "Never",
-                "containers": [tick_container([schedule.name, sink])],
+                "restartPolicy": "OnFailure",
+                "containers": [_tick_container([schedule.name, sink])],
                 "volumes": [
                     TMP_VOLUME,
                     {"name": "secrets", "secret": {"secretName": "shop-clock"}},
@@ -240,7 +242,7 @@ def _tick_job(spec: FunctionSpec, schedule: Schedule) -> Manifest:
     }
 
 
-def tick_container(arguments: list[str], *, secrets: str = "secrets") -> Manifest:
+def _tick_container(arguments: list[str]) -> Manifest:
     """The container that sends ticks; the only one with the clock's key."""
     return {
         "name": "tick",
@@ -248,7 +250,7 @@ def tick_container(arguments: list[str], *, secrets: str = "secrets") -> Manifes
         "command": ["python", "-m", "tools.tick"],
         "args": arguments,
         "envFrom": ENVIRONMENT,
-        "volumeMounts": [TMP_MOUNT, {**SECRETS_MOUNT, "name": secrets}],
+        "volumeMounts": [TMP_MOUNT, SECRETS_MOUNT],
         "resources": {
             "requests": {"cpu": "50m", "memory": "64Mi"},
             "limits": {"cpu": "1", "memory": "128Mi"},

@@ -48,9 +48,9 @@ msa-shop/trust-domain: {{ (index . 1).domain }}
 {{- if or ($root.Capabilities.APIVersions.Has $api) (has $api $root.Values.assumeApis) -}}true{{- end -}}
 {{- end -}}
 
-{{/* Whether the sweeper is a Deployment that KEDA scales. */}}
+{{/* Whether KEDA starts the ticks. */}}
 {{- define "shop.hasKeda" -}}
-{{- if and .Values.keda.enabled (include "shop.has" (list . "keda.sh/v1alpha1/ScaledObject")) -}}true{{- end -}}
+{{- if and .Values.keda.enabled (include "shop.has" (list . "keda.sh/v1alpha1/ScaledJob")) -}}true{{- end -}}
 {{- end -}}
 
 {{/* Whether the Prometheus operator scrapes the metrics port. */}}

@@ -77,27 +77,48 @@ securityContext: {{ include "shop.hardened" $root | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* The container that sends ticks: list [root, arguments, name of its volume of secrets]. */}}
-{{- define "shop.tickContainer" -}}
+{{/* The Job of one tick: list [root, function, schedule]. */}}
+{{- define "shop.tickJob" -}}
 {{- $root := index . 0 -}}
-name: tick
-image: {{ include "shop.imageOf" (list $root $root.Values.image) }}
-{{- with $root.Values.image.pullPolicy }}
-imagePullPolicy: {{ . }}
-{{- end }}
-command: [python, -m, tools.tick]
-args: {{ toYaml (index . 1) | nindent 2 }}
-envFrom: {{ include "shop.environment" $root | nindent 2 }}
-volumeMounts:
-  - name: tmp
-    mountPath: /tmp
-  - name: {{ index . 2 }}
-    mountPath: /var/run/shop/secrets
-    readOnly: true
-resources:
-  requests: {cpu: 50m, memory: 64Mi}
-  limits: {cpu: "1", memory: 128Mi}
-securityContext: {{ include "shop.hardened" $root | nindent 2 }}
+{{- $function := index . 1 -}}
+backoffLimit: 2
+activeDeadlineSeconds: {{ mul 3 (add (int $function.requestSeconds) 15) }}
+template:
+  metadata:
+    labels:
+      app.kubernetes.io/name: {{ $function.name }}
+      app.kubernetes.io/part-of: msa-shop
+      msa-shop/kind: tick
+      msa-shop/trust-domain: clock
+  spec:
+    serviceAccountName: shop-clock
+    {{- include "shop.podBasics" $root | nindent 4 }}
+    # a tick without success is sent again
+    restartPolicy: OnFailure
+    containers:
+      - name: tick
+        image: {{ include "shop.imageOf" (list $root $root.Values.image) }}
+        {{- with $root.Values.image.pullPolicy }}
+        imagePullPolicy: {{ . }}
+        {{- end }}
+        command: [python, -m, tools.tick]
+        args: [{{ index . 2 }}, "http://{{ $function.name }}.{{ $root.Release.Namespace }}.svc.cluster.local/events"]
+        envFrom: {{ include "shop.environment" $root | nindent 10 }}
+        volumeMounts:
+          - name: tmp
+            mountPath: /tmp
+          - name: secrets
+            mountPath: /var/run/shop/secrets
+            readOnly: true
+        resources:
+          requests: {cpu: 50m, memory: 64Mi}
+          limits: {cpu: "1", memory: 128Mi}
+        securityContext: {{ include "shop.hardened" $root | nindent 10 }}
+    volumes:
+      - name: tmp
+        emptyDir: {sizeLimit: 32Mi}
+      - name: secrets
+        secret: {secretName: shop-clock}
 {{- end -}}
 
 {{/* The complete delivery block for requests of this duration: list [root, seconds]. */}}

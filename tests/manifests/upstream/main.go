@@ -37,8 +37,8 @@ var known = map[string]func() any{
 	"eventing.knative.dev/v1 Trigger":                  func() any { return &eventing.Trigger{} },
 	"eventing.knative.dev/v1alpha1 EventPolicy":        func() any { return &eventpolicy.EventPolicy{} },
 	"eventing.knative.dev/v1beta3 EventType":           func() any { return &eventtype.EventType{} },
-	"sources.knative.dev/v1 SinkBinding":               func() any { return &sources.SinkBinding{} },
 	"sources.knative.dev/v1 PingSource":                func() any { return &sources.PingSource{} },
+	"keda.sh/v1alpha1 ScaledJob":                       func() any { return &keda.ScaledJob{} },
 	"keda.sh/v1alpha1 ScaledObject":                    func() any { return &keda.ScaledObject{} },
 	"keda.sh/v1alpha1 TriggerAuthentication":           func() any { return &keda.TriggerAuthentication{} },
 	"gateway.networking.k8s.io/v1 Gateway":             func() any { return &gateway.Gateway{} },
@@ -108,11 +108,8 @@ func admit(object any, document []byte) error {
 			return fault
 		}
 	}
-	if scaled, ok := object.(*keda.ScaledObject); ok {
-		return errors.Join(
-			keda.CheckReplicaCountBoundsAreValid(scaled),
-			keda.CheckFallbackValid(scaled),
-		)
+	if scaled, ok := object.(*keda.ScaledJob); ok {
+		return keda.ValidateTriggers(scaled.Spec.Triggers)
 	}
 	return nil
 }
