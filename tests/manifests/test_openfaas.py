@@ -45,9 +45,7 @@ def settings_in_the_container(
 ) -> Settings:
     """The settings of a deployed function; faas-cli replaces the variables of the stack file."""
     environment = {
-        key: VARIABLE.sub(
-            lambda found: deployment.get(found["name"]) or found["default"] or "", text
-        )
+        key: VARIABLE.sub(lambda found: deployment.get(found[1], found[3] or ""), text)
         for key, text in FUNCTIONS[name]["environment"].items()
     }
     mounted = secrets.parent / f"mounted-{name}"
