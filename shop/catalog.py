@@ -20,6 +20,8 @@ from events.records import frozen
 from shop.adapters.statements import Query, Row, Statement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shop.adapters.cache import Cache
 
 PRICE_MAX = 2**63 - 1
@@ -97,16 +99,15 @@ with page as (
     p.currency
   from shop.products p
   where p.active"""
-_NAMED: LiteralString = """
-    and lower(p.name) like lower(%(pattern)s::text)"""
 _OF_CATEGORY: LiteralString = """
     and p.category = %(category)s::text"""
 _PRICED: LiteralString = """
     and p.price_minor between %(price_min)s::bigint and %(price_max)s::bigint"""
 _ORDERED: LiteralString = """
   order by """
+_LIMITED: LiteralString = """
+  limit %(limit)s::int + 1"""
 _NUMBERED: LiteralString = """
-  limit %(limit)s::int + 1
 ), numbered as (
   select page.*, s.available as "stockQuantity", row_number() over (order by """
 _AS_JSON: LiteralString = """) as place
@@ -122,6 +123,33 @@ select '[' || coalesce(string_agg((select row_to_json(item)::text from (
   max(name) filter (where place = %(limit)s::int) as last_name
 from numbered
 """
+
+# A search reads the first 8,000 products in the order of the page, which fill it when the text is
+# common; otherwise it reads all products with the text's pairs of characters (or with its only
+# character) from an index and sorts them.  PostgreSQL cannot choose, since it does not know how
+# many products match (ADR 35).  The conditions are on strpos, which is in no index, unlike LIKE,
+# and outside of a limit or "offset 0", so that they change no plan.
+_FIRST: LiteralString = """
+with first as materialized (
+  select p.product_id from (
+    select p.product_id, p.name, p.category, p.price_minor from shop.products p
+    where p.active"""
+_MATCHING: LiteralString = """
+  ) p
+  where strpos(lower(p.name), lower(%(name)s::text)) > 0"""
+_IN_INDEX: LiteralString = """
+), indexed as materialized (
+  select p.product_id from (
+    select p.product_id, p.name, p.category, p.price_minor from shop.products p
+    where p.active and (select count(*) from first) <= %(limit)s::int
+      and (shop.ngrams(p.name, 1) || shop.ngrams(p.name, 2))
+        @> shop.ngrams(%(name)s::text, %(ngram_length)s::int)
+    offset 0"""
+_FOUND: LiteralString = """
+), page as (
+  select p.product_id as id, p.name, p.description, p.category, p.price_minor as price, p.currency
+  from (select product_id from first union select product_id from indexed) found
+  cross join lateral (select * from shop.products where product_id = found.product_id limit 1) p"""
 
 # a cursor has no room for a long name: without the key, it is the product's present name
 _NAME_OF_LAST: LiteralString = """(coalesce(%(after_key)s::text,
@@ -154,32 +182,47 @@ _SORTS: dict[str, tuple[LiteralString, LiteralString, LiteralString]] = {
     ),
 }
 
-# the sort, and whether there is a filter by name, category and price, and a position to start after
-Shape = tuple[str, bool, bool, bool, bool]
+# the sort, and whether there is a filter by category and price, and a position to start after
+Shape = tuple[str, bool, bool, bool]
 _EITHER = (False, True)
 
 
-def _page_sql(shape: Shape) -> LiteralString:
-    sort, named, of_category, priced, continued = shape
-    after, order, items = _SORTS[sort]
-    return (
-        _PRODUCTS
-        + (_NAMED if named else "")
-        + (_OF_CATEGORY if of_category else "")
-        + (_PRICED if priced else "")
-        + ("\n    and " + after if continued else "")
-        + _ORDERED
-        + order
-        + _NUMBERED
-        + items
-        + _AS_JSON
-    )
+def _list_sql(shape: Shape) -> LiteralString:
+    _, order, _ = _SORTS[shape[0]]
+    return _PRODUCTS + _filters(shape) + _ORDERED + order + _LIMITED + _as_json(shape)
 
 
-PAGES: dict[Shape, Query[ProductPage]] = {
-    shape: Query(ProductPage, _page_sql(shape))
-    for shape in product(_SORTS, _EITHER, _EITHER, _EITHER, _EITHER)
-}
+def _search_sql(shape: Shape) -> LiteralString:
+    _, order, _ = _SORTS[shape[0]]
+    read = _FIRST + _continued(shape) + _ORDERED + order + "\n    limit 8000"
+    matching = _MATCHING + _filters(shape) + _ORDERED + order + _LIMITED
+    return read + matching + _IN_INDEX + matching + _FOUND + _as_json(shape)
+
+
+def _filters(shape: Shape) -> LiteralString:
+    _, of_category, priced, _ = shape
+    filters = (_OF_CATEGORY if of_category else "") + (_PRICED if priced else "")
+    return filters + _continued(shape)
+
+
+def _continued(shape: Shape) -> LiteralString:
+    sort, _, _, continued = shape
+    after, _, _ = _SORTS[sort]
+    return "\n    and " + after if continued else ""
+
+
+def _as_json(shape: Shape) -> LiteralString:
+    _, _, items = _SORTS[shape[0]]
+    return _NUMBERED + items + _AS_JSON
+
+
+def _queries(sql: Callable[[Shape], LiteralString]) -> dict[Shape, Query[ProductPage]]:
+    shapes = product(_SORTS, _EITHER, _EITHER, _EITHER)
+    return {shape: Query(ProductPage, sql(shape)) for shape in shapes}
+
+
+LISTS = _queries(_list_sql)
+SEARCHES = _queries(_search_sql)
 
 PRODUCT_FOR_SALE = Query(
     ProductForSale,
@@ -301,9 +344,11 @@ def page(
 ) -> Statement[ProductPage]:
     """One page of products; ``sort`` is ``id``, ``price`` or ``name``, descending after a ``-``."""
     priced = filters.price_min is not None or filters.price_max is not None
-    shape = (sort, bool(filters.name), filters.category is not None, priced, after is not None)
-    return PAGES[shape](
-        pattern=substring_pattern(filters.name or ""),
+    name = filters.name or ""
+    queries = SEARCHES if name else LISTS
+    return queries[sort, filters.category is not None, priced, after is not None](
+        name=name,
+        ngram_length=min(len(name), 2),
         category=filters.category,
         price_min=filters.price_min or 0,
         price_max=PRICE_MAX if filters.price_max is None else filters.price_max,
@@ -311,12 +356,6 @@ def page(
         after_id=after.product_id if after else None,
         limit=limit,
     )
-
-
-def substring_pattern(text: str) -> str:
-    r"""The LIKE pattern that finds ``text`` literally: ``%``, ``_`` and ``\`` are escaped."""
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
 
 
 def etag_of(*, version: int, available: int) -> str:

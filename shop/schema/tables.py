@@ -32,7 +32,7 @@ from sqlalchemy import (
     literal_column,
     text,
 )
-from sqlalchemy.dialects.postgresql import CHAR, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, CHAR, JSONB, UUID
 
 from shop.primitives.spec import ROLES
 from shop.primitives.statuses import (
@@ -227,6 +227,14 @@ products = Table(
     _when("updated_at"),
     CheckConstraint("price_minor > 0", name="price_is_positive"),
     CheckConstraint("char_length(name) between 1 and 200", name="product_name_length"),
+    # without a list of pending entries, which every search would read
+    Index(
+        "products_by_name_ngram",
+        literal_column("(shop.ngrams(name, 1) || shop.ngrams(name, 2))", ARRAY(Text())),
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+    ),
+    # for functions of the version before
     Index(
         "products_by_name_trigram",
         literal_column("lower(name)", Text()).label("lower_name"),
@@ -235,7 +243,13 @@ products = Table(
     ),
     Index("products_by_name", "name", "product_id", postgresql_where=text("active")),
     Index("products_by_category", "category", "product_id", postgresql_where=text("active")),
-    Index("products_by_price", "price_minor", "product_id", postgresql_where=text("active")),
+    Index(
+        "products_by_price_with_name",
+        "price_minor",
+        "product_id",
+        postgresql_include=["name"],
+        postgresql_where=text("active"),
+    ),
     comment="writer: catalog",
     info={
         RETENTION: Bounded(

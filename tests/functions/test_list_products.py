@@ -251,6 +251,12 @@ FOUND: list[tuple[str, list[str]]] = [
     ("甲", ["테스트 상품 甲"]),
     ("phone", ["Phone 5%", "my PHONE_x"]),
     ("PHONE", ["Phone 5%", "my PHONE_x"]),
+    ("HO", ["Phone 5%", "my PHONE_x"]),
+    ("5%", ["Phone 5%"]),
+    ("품 ", ["테스트 상품 甲"]),
+    ("품상", []),
+    ("SS", []),
+    ("k\\", ["back\\slash"]),
     ("%", ["Phone 5%"]),
     ("_", ["my PHONE_x"]),
     ("\\", ["back\\slash"]),
@@ -308,25 +314,6 @@ def test_price_filter_includes_its_bounds(shop: ShopHarness) -> None:
 
 def test_empty_price_range_gets_400(shop: ShopHarness) -> None:
     assert shop.call("GET", "/products?minPrice=2&maxPrice=1").status == 422
-
-
-def test_korean_search_uses_the_trigram_index(shop: ShopHarness) -> None:
-    shop.product()
-    shop.sql(
-        "with made as (insert into shop.products (name, category, price_minor, currency) "
-        "select '물건 ' || n, '시험', 1, 'KRW' from generate_series(1, 5000) n "
-        "returning product_id) "
-        "insert into shop.stock (product_id, on_hand) select product_id, 1 from made"
-    )
-    shop.sql("vacuum analyze shop.products, shop.stock")
-    page = catalog.page(sort="id", filters=Filter(name="테스트 상품"), after=None, limit=20)
-
-    with psycopg.connect(shop.role_url("catalog_ro")) as connection:
-        trigrams = connection.execute("select show_trgm('상품')").fetchone()
-        plan = connection.execute(b"explain " + page.sql.encode(), page.parameters).fetchall()
-
-    assert trigrams is not None and trigrams[0], "the database's locale knows no Korean letters"
-    assert any("products_by_name_trigram" in line for (line,) in plan), plan
 
 
 # ---------------------------------------------------------------- one product, categories
