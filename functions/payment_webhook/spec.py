@@ -8,6 +8,7 @@ SPEC = FunctionSpec(
     name="payment_webhook",
     summary="Receive the payment provider's signed webhooks.",
     database_role="payment",
+    cold_start_budget=1.3,
     needs=("postgres",),
     emits=(
         "payment.captured",

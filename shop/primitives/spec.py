@@ -112,7 +112,11 @@ class Scale:
 
 @frozen(kw_only=True)
 class FunctionSpec:
-    """One deployable function."""
+    """One deployable function.
+
+    ``cold_start_budget`` limits the CPU time from the start of a process to its first response, as
+    a multiple of that of functions-framework's hello-world in the same run (``make bench-cold``).
+    """
 
     name: str
     summary: str
@@ -126,6 +130,7 @@ class FunctionSpec:
     issues_tokens: bool = False
     scale: Scale = field(default_factory=Scale)
     timeout_seconds: int = 30
+    cold_start_budget: float = 1.3
 
     @property
     def source(self) -> str:

@@ -65,9 +65,9 @@ METRICS = (
     ),
     MetricDefinition(
         "cold_start_seconds",
-        "gauge",
+        "histogram",
         ("function",),
-        "Duration of the first response, with the start of the process; idle time is excluded.",
+        "Start of a process and its first response, without the idle time between; one a process.",
     ),
 )
 

@@ -162,7 +162,8 @@ def test_process_counts_requests_events_and_transactions(processes: ProcessHarne
     assert value(page, "shop_requests_in_flight", **of) == 0
     assert value(page, "shop_database_transactions_total", **of) == 2
     assert 4 <= (value(page, "shop_database_round_trips_total", **of) or 0) <= 8
-    assert 0.05 < (value(page, "cold_start_seconds", **of) or 0) < 30
+    assert value(page, "cold_start_seconds_count", **of) == 1
+    assert 0.05 < (value(page, "cold_start_seconds_sum", **of) or 0) < 30
 
 
 def test_metrics_port_in_use_does_not_stop_the_function(processes: ProcessHarness) -> None:

@@ -25,7 +25,7 @@ TARGETS = set(re.findall(r"^([a-z0-9-]+):(?=.*##)", MAKEFILE, re.MULTILINE))
 # Target, arguments, and a text of its output.
 RUNS: dict[str, tuple[str, str]] = {
     "bench-catalog": ("--rounds 1 --seconds 0.1 --clients 1", "list of 20, not modified"),
-    "bench-cold": ("--rounds 1 --function login", "slowest (login) / hello"),
+    "bench-cold": ("--rounds 1 --function login", "CPU of login / hello"),
     "bench-orders": ("--rounds 1 --seconds 1 --clients 1 --users 20", "round trips to PostgreSQL"),
     "bench-servers": (
         "--rounds 1 --load-rounds 1 --seconds 0.1 --clients 1 --no-idle",

@@ -7,6 +7,10 @@ under the framework with the usual libraries imported at start.  Rounds are inte
 baseline is measured again before every third candidate, so that load of other programs affects all
 of them.  Times are medians over the rounds; each ratio is the median of the ratios to the baseline
 measured just before.
+
+``--check`` compares each function's ratio of CPU time with the budget in its spec.  CPU time, since
+wall time also measures how many other programs run.  Functions above their budget are measured
+once more, with twice the rounds; the second result counts.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
+from shop.registry import spec_of
 from tools.bench.environment import BenchEnvironment, bench_environment, specs_named
 from tools.bench.first_requests import first_request, http_request
 from tools.bench.processes import Process
@@ -26,8 +31,6 @@ from tools.local_platform.servers import free_port
 
 BASELINES = Path(__file__).parent / "baselines"
 HELLO, EAGER = "framework hello, no database", "framework, all eager, place_order"
-TARGETS = {"place_order": 1.7, "list_products": 1.6}
-TARGET_SLOWEST = 2.2
 CANDIDATES_PER_BASELINE = 3
 
 
@@ -39,7 +42,8 @@ class Candidate:
     prepare: Callable[[], tuple[bytes, int]]
     command: Callable[[int], list[str]]
     environment: Mapping[str, str]
-    ratios: list[float] = field(default_factory=list)
+    wall_ratios: list[float] = field(default_factory=list)
+    cpu_ratios: list[float] = field(default_factory=list)
     wall_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
     rss_mib: list[float] = field(default_factory=list)
@@ -65,10 +69,17 @@ class Candidate:
         self.rss_mib.append(rss / 1024)
         self.pss_mib.append(pss / 1024)
 
+    def compare_with(self, baseline: Candidate) -> None:
+        """Adds the ratios of the last start to the baseline's last start."""
+        self.wall_ratios.append(self.wall_ms[-1] / baseline.wall_ms[-1])
+        self.cpu_ratios.append(self.cpu_ms[-1] / baseline.cpu_ms[-1])
+
     def reset(self) -> None:
         """Discards the measured values."""
-        for values in (self.ratios, self.wall_ms, self.cpu_ms, self.rss_mib, self.pss_mib):
+        for values in (self.wall_ratios, self.cpu_ratios, self.wall_ms, self.cpu_ms):
             values.clear()
+        self.rss_mib.clear()
+        self.pss_mib.clear()
 
 
 def framework(
@@ -107,7 +118,7 @@ def measure(hello: Candidate, others: list[Candidate], rounds: int) -> None:
             if position % CANDIDATES_PER_BASELINE == 0:
                 hello.start_once()
             candidate.start_once()
-            candidate.ratios.append(candidate.wall_ms[-1] / hello.wall_ms[-1])
+            candidate.compare_with(hello)
         sys.stderr.write(".")
         sys.stderr.flush()
     sys.stderr.write("\n")
@@ -119,9 +130,9 @@ def show(hello: Candidate, others: list[Candidate]) -> str:
         (
             each.name,
             f"{median(each.wall_ms):.0f}",
-            f"{median(each.ratios):.2f}" if each.ratios else "1.00",
+            f"{median(each.wall_ratios or [1.0]):.2f}",
             f"{median(each.cpu_ms):.0f}",
-            f"{median(each.cpu_ms) / median(hello.cpu_ms):.2f}",
+            f"{median(each.cpu_ratios or [1.0]):.2f}",
             f"{median(each.rss_mib):.0f}",
             f"{median(each.pss_mib):.0f}",
         )
@@ -131,38 +142,52 @@ def show(hello: Candidate, others: list[Candidate]) -> str:
     return table(headings, rows)
 
 
-def target_results(measured: list[Candidate]) -> list[str]:
-    """One line for each target: reached or missed."""
-    functions = {each.name: median(each.ratios) for each in measured}
-    lines = [
-        compare_with_target(f"{name} / hello", functions[name], limit)
-        for name, limit in TARGETS.items()
-        if name in functions
-    ]
-    slowest = max(functions, key=lambda name: functions[name])
+def is_above_budget(candidate: Candidate) -> bool:
+    """Whether a function uses more CPU time, relative to the baseline, than its spec allows."""
+    return median(candidate.cpu_ratios) > spec_of(candidate.name).cold_start_budget
+
+
+def budget_results(measured: list[Candidate]) -> list[str]:
+    """One line for each function: its budget is reached or missed."""
     return [
-        *lines,
-        compare_with_target(f"slowest ({slowest}) / hello", functions[slowest], TARGET_SLOWEST),
+        compare_with_target(
+            f"CPU of {each.name} / hello",
+            median(each.cpu_ratios),
+            spec_of(each.name).cold_start_budget,
+        )
+        for each in measured
     ]
+
+
+def repeat_above_budget(hello: Candidate, measured: list[Candidate], rounds: int) -> bool:
+    """Measures functions above their budget again; whether one of them still is."""
+    above = [each for each in measured if is_above_budget(each)]
+    if not above:
+        return False
+    print(f"measured again: {', '.join(each.name for each in above)}\n")
+    measure(hello, above, 2 * rounds)
+    print("\n".join(budget_results(above)))
+    return any(map(is_above_budget, above))
 
 
 def main() -> int:
-    """The exit status: 1 when a target was missed and ``--check`` is given, else 0."""
+    """The exit status: 1 when ``--check`` is given and a budget was missed twice, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench.cold")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--function", action="append", default=[], metavar="NAME")
-    parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
+    parser.add_argument(
+        "--check", action="store_true", help="exit 1 when a function is above its budget"
+    )
     options = parser.parse_args()
     with bench_environment() as environment:
         hello = framework(HELLO, "hello", environment, (http_request("GET", "/"), 200))
-        eager = framework(EAGER, "eager", environment, None)
+        eager = [] if options.check else [framework(EAGER, "eager", environment, None)]
         ours = [function(spec.name, environment) for spec in specs_named(options.function)]
-        measure(hello, [eager, *ours], options.rounds)
-    print(f"{machine_description()} · medians of {options.rounds} interleaved rounds\n")
-    print(show(hello, [eager, *ours]))
-    results = target_results(ours)
-    print("\n" + "\n".join(results))
-    return int(options.check and any(line.startswith("MISSED") for line in results))
+        measure(hello, [*eager, *ours], options.rounds)
+        print(f"{machine_description()} · medians of {options.rounds} interleaved rounds\n")
+        print(show(hello, [*eager, *ours]))
+        print("\n" + "\n".join(budget_results(ours)) + "\n")
+        return int(options.check and repeat_above_budget(hello, ours, options.rounds))
 
 
 if __name__ == "__main__":

@@ -111,14 +111,17 @@ def functions_page(specs: tuple[FunctionSpec, ...]) -> str:
         f"<!-- {MARK} -->\n\n# Functions\n\n"
         "Each folder of `functions/` is one deployable function. It uses the database role of its\n"
         "trust domain and scales from zero. The round trips to PostgreSQL are those of an open\n"
-        "connection and filled caches; publishing the events of a command takes one more.\n\n"
+        "connection and filled caches; publishing the events of a command takes one more. A cold start's\n"
+        "CPU time is limited to a multiple of that of functions-framework's hello-world.\n\n"
         f"Every route may also return {', '.join(map(str, ALWAYS))}.\n\n"
-        "| function | what it does | role | needs | concurrent requests | processes at most |\n"
-        "|---|---|---|---|---|---|\n"
+        "| function | what it does | role | needs | concurrent requests | processes at most "
+        "| cold start at most, × hello |\n"
+        "|---|---|---|---|---|---|---|\n"
     )
     rows = "".join(
         f"| [`{s.name}`](#{s.name}) | {s.summary} | {_code([s.database_role or ''])} "
-        f"| {_code(s.needs)} | {s.scale.concurrency} | {s.scale.max_scale} |\n"
+        f"| {_code(s.needs)} | {s.scale.concurrency} | {s.scale.max_scale} "
+        f"| {s.cold_start_budget:g} |\n"
         for s in specs
     )
     return head + rows + "".join(_section(spec) for spec in specs)
