@@ -23,6 +23,11 @@ app.add_typer(dlq, name="dlq")
 app.add_typer(order, name="order")
 app.add_typer(alerts, name="alarms")
 app.add_typer(unmatched, name="ghosts")
+rollout = typer.Typer(
+    no_args_is_help=True,
+    help="Move requests to new revisions step by step, or return them (Knative, through kubectl).",
+)
+app.add_typer(rollout, name="rollout")
 
 
 def _time_zone(name: str) -> str:
@@ -377,6 +382,138 @@ def exporter(
     from tools.exporter import run_exporter
 
     _exit(lambda: run_exporter(database_url, host=host, port=port))
+
+
+Functions = Annotated[
+    list[str] | None, typer.Argument(help="functions, such as place_order; all by default")
+]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="namespace of the shop")]
+Context = Annotated[str, typer.Option(help="context of kubectl; the current one by default")]
+
+
+@rollout.command("pin")
+def rollout_pin(
+    functions: Functions = None, namespace: Namespace = "shop", context: Context = ""
+) -> None:
+    """Keep all requests at today's revisions, so that an upgrade's new ones receive none."""
+    from tools.rollout.cluster import Cluster
+    from tools.rollout.command import run_pin
+
+    _exit(lambda: run_pin(Cluster(namespace, context), functions or ()))
+
+
+@rollout.command("unpin")
+def rollout_unpin(
+    functions: Functions = None, namespace: Namespace = "shop", context: Context = ""
+) -> None:
+    """Let each new revision receive all requests at once, Knative's default."""
+    from tools.rollout.cluster import Cluster
+    from tools.rollout.command import run_unpin
+
+    _exit(lambda: run_unpin(Cluster(namespace, context), functions or ()))
+
+
+StepSeconds = Annotated[
+    float, typer.Option(min=0, help="seconds that each step is watched at least")
+]
+StepSecondsMax = Annotated[
+    float, typer.Option(min=0, help="and at most, while there are too few requests to judge")
+]
+CheckSeconds = Annotated[float, typer.Option(min=0.1, max=20, help="seconds between two checks")]
+ReadySeconds = Annotated[float, typer.Option(min=1, help="seconds for a revision to become Ready")]
+RequestsMin = Annotated[int, typer.Option(min=0, help="requests that a step needs")]
+ErrorPercent = Annotated[
+    float, typer.Option(min=0, max=100, help="share of 5xx at most; 3 errors decide at least")
+]
+LatencyRatio = Annotated[
+    float, typer.Option(min=1, help="95th percentile at most, x the stable revision's")
+]
+ColdStartSeconds = Annotated[
+    float, typer.Option(min=0, help="95th percentile of cold starts at most")
+]
+Prometheus = Annotated[
+    str,
+    typer.Option(
+        envvar="PROMETHEUS",
+        help="URL, or namespace/service:port; without it the functions' logs are read",
+    ),
+]
+SmokeFrom = Annotated[
+    str, typer.Option(help="workload that sends the smoke requests; empty: this machine")
+]
+
+
+@rollout.command("run")
+def rollout_run(
+    functions: Functions = None,
+    namespace: Namespace = "shop",
+    context: Context = "",
+    steps: Annotated[str, typer.Option(help="percents of the steps")] = "1,10,50,100",
+    step_seconds: StepSeconds = 60.0,
+    step_seconds_max: StepSecondsMax = 300.0,
+    check_seconds: CheckSeconds = 5.0,
+    ready_seconds: ReadySeconds = 300.0,
+    requests_min: RequestsMin = 20,
+    error_percent: ErrorPercent = 1.0,
+    latency_ratio: LatencyRatio = 2.0,
+    cold_start_seconds: ColdStartSeconds = 5.0,
+    prometheus: Prometheus = "",
+    smoke_from: SmokeFrom = "deploy/shop-tools",
+) -> None:
+    """Move requests to the newest revisions; exits 1 when they were returned.
+
+    Ctrl-C returns them.  A roll-out that was killed is continued by the next, or ended by "return".
+    """
+    from tools.rollout.cluster import Cluster
+    from tools.rollout.command import run_rollout
+    from tools.rollout.limits import Limits
+    from tools.rollout.steps import Pace
+
+    pace = (step_seconds, max(step_seconds, step_seconds_max), check_seconds, ready_seconds)
+    limits = Limits(error_percent, latency_ratio, cold_start_seconds, requests_min)
+    _exit(
+        lambda: run_rollout(
+            Cluster(namespace, context),
+            functions or (),
+            pace=Pace.of(steps, *pace),
+            limits=limits,
+            prometheus=prometheus,
+            smoke_from=smoke_from,
+        )
+    )
+
+
+@rollout.command("return")
+def rollout_return(
+    functions: Functions = None, namespace: Namespace = "shop", context: Context = ""
+) -> None:
+    """Send all requests to the revisions before the last; exits 1 when there are none."""
+    from tools.rollout.cluster import Cluster
+    from tools.rollout.command import run_return
+
+    _exit(lambda: run_return(Cluster(namespace, context), functions or ()))
+
+
+@rollout.command("status")
+def rollout_status(
+    functions: Functions = None,
+    namespace: Namespace = "shop",
+    context: Context = "",
+    as_json: AsJson = False,
+) -> None:
+    """Print how requests are divided; exits 1 while a roll-out is in progress."""
+    from tools.rollout.cluster import Cluster
+    from tools.rollout.command import run_status
+
+    _exit(lambda: run_status(Cluster(namespace, context), functions or (), as_json=as_json))
+
+
+@rollout.command("smoke")
+def rollout_smoke(function: str, url: str) -> None:
+    """Send requests that change nothing to one revision; exits 1 when one is answered wrongly."""
+    from tools.rollout.command import run_smoke
+
+    _exit(lambda: run_smoke(function, url))
 
 
 def _exit(command: Callable[[], int]) -> None:

@@ -1,0 +1,254 @@
+"""``shop rollout`` with the real ``kubectl``: steps, limits, interruptions, two at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from subprocess import Popen
+
+import pytest
+
+from tests.tools.rollout.conftest import CANDIDATE, FAST, SERVICE, STABLE, Pod, Shop
+from tests.waiting import wait_for
+from tools.rollout.traffic import ANNOTATION
+
+RUN = ("run", "list_products", *FAST)
+# What the smoke requests to a stub do not cover is answered with its status.
+ONLY_STABLE, ONLY_CANDIDATE = {STABLE: 100}, {CANDIDATE: 100}
+
+
+def annotation(shop: Shop) -> str | None:
+    """The claim of a roll-out."""
+    return shop.serving.services[SERVICE]["metadata"]["annotations"].get(ANNOTATION)
+
+
+def recorded_targets(shop: Shop) -> list[dict[str, int]]:
+    """The divisions of requests before each patch, in a list that grows."""
+    seen: list[dict[str, int]] = []
+    shop.serving.on_patch = lambda name: seen.append(shop.serving.targets(name))
+    return seen
+
+
+def test_healthy_revision_receives_all_requests_in_steps(shop: Shop) -> None:
+    seen = recorded_targets(shop)
+    shop.deploy(CANDIDATE, Pod())
+
+    with shop.customers():
+        result = shop.rollout(*RUN, "--steps=10,50,100")
+
+    assert result.returncode == 0, result.stderr
+    shares = [targets.get(CANDIDATE, 0) for targets in seen]
+    assert sorted(set(shares)) == [0, 10, 50, 100]
+    assert shares == sorted(shares)
+    assert shop.serving.targets(SERVICE) == ONLY_CANDIDATE
+    assert annotation(shop) is None
+    assert set(shop.statuses) == {200}
+    assert "$ kubectl --namespace=shop patch services.serving.knative.dev" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [
+        (Pod(status=503), "responses are 5xx"),
+        (Pod(milliseconds=400.0), "times the stable revision's"),
+        (Pod(startup_ms=9000), "cold starts take 9.00 s"),
+    ],
+    ids=["errors", "latency", "cold start"],
+)
+def test_revision_above_a_limit_is_returned_at_its_first_step(
+    shop: Shop, pod: Pod, reason: str
+) -> None:
+    seen: list[dict[str, int]] = []
+
+    # the fault shows with customers' requests only, as one of data or load does
+    def break_before_the_first_step(name: str) -> None:
+        seen.append(shop.serving.targets(name))
+        if len(seen) == 3:
+            shop.deploy(CANDIDATE, pod)
+
+    shop.serving.on_patch = break_before_the_first_step
+    shop.deploy(CANDIDATE, Pod())
+    with shop.customers():
+        result = shop.rollout(*RUN, "--steps=20,100")
+
+    assert result.returncode == 1, result.stderr
+    assert reason in result.stderr
+    assert max(targets.get(CANDIDATE, 0) for targets in seen) == 20
+    assert shop.serving.targets(SERVICE) == ONLY_STABLE
+    assert annotation(shop) is None
+
+
+def test_revision_that_fails_its_smoke_requests_receives_no_request(shop: Shop) -> None:
+    seen = recorded_targets(shop)
+    shop.deploy(CANDIDATE, Pod(status=500))
+
+    result = shop.rollout(*RUN)
+
+    assert result.returncode == 1
+    assert "GET /products is answered with 500" in result.stderr
+    assert all(targets == ONLY_STABLE for targets in seen)
+    assert shop.serving.targets(SERVICE) == ONLY_STABLE
+
+
+def test_revision_that_is_not_ready_receives_no_request(shop: Shop) -> None:
+    shop.deploy(CANDIDATE, Pod(), ready="False", message="ImagePullBackOff")
+
+    result = shop.rollout(*RUN)
+
+    assert result.returncode == 1
+    assert f"{CANDIDATE} is not Ready: ImagePullBackOff" in result.stderr
+    assert shop.serving.targets(SERVICE) == ONLY_STABLE
+
+
+def test_revision_that_becomes_neither_ready_nor_failed_is_given_up(shop: Shop) -> None:
+    shop.deploy(CANDIDATE, Pod(), ready="Unknown")
+
+    result = shop.rollout(*RUN, "--ready-seconds=1")
+
+    assert result.returncode == 1
+    assert "was not Ready within 1 s" in result.stderr
+    assert shop.serving.targets(SERVICE) == ONLY_STABLE
+
+
+def started(shop: Shop) -> Popen[str]:
+    """A roll-out that stays at 10 %, since there are no customers."""
+    shop.deploy(CANDIDATE, Pod())
+    process = shop.start(*RUN, "--steps=10,50,100", "--step-seconds-max=600")
+    wait_for(lambda: shop.serving.targets(SERVICE).get(CANDIDATE) == 10, "10 %", 60)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_roll_out_returns_the_requests(shop: Shop, number: int) -> None:
+    process = started(shop)
+
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 1, output
+    assert "returning: interrupted" in output
+    assert shop.serving.targets(SERVICE) == ONLY_STABLE
+    assert annotation(shop) is None
+
+
+def test_killed_roll_out_is_continued_at_its_step_once_its_claim_is_old(shop: Shop) -> None:
+    process = started(shop)
+    process.kill()
+    process.communicate(timeout=60)
+
+    too_early = shop.rollout(*RUN)
+    claim = json.loads(annotation(shop) or "{}")
+    claim["renewedAt"] = "2026-01-01T00:00:00+00:00"
+    shop.serving.services[SERVICE]["metadata"]["annotations"][ANNOTATION] = json.dumps(claim)
+    seen = recorded_targets(shop)
+    with shop.customers():
+        continued = shop.rollout(*RUN, "--steps=10,50,100")
+
+    assert too_early.returncode == 2
+    assert "is in a roll-out of" in too_early.stderr
+    assert continued.returncode == 0, continued.stderr
+    assert min(targets.get(CANDIDATE, 0) for targets in seen) == 10
+    assert shop.serving.targets(SERVICE) == ONLY_CANDIDATE
+
+
+def test_return_ends_a_roll_out_whose_process_then_stops(shop: Shop) -> None:
+    process = started(shop)
+
+    second = shop.rollout(*RUN)
+    returned = shop.rollout("return", "list_products")
+    output, _ = process.communicate(timeout=60)
+
+    assert second.returncode == 2
+    assert (returned.returncode, returned.stdout) == (0, f"{SERVICE}: {STABLE}\n")
+    assert process.returncode == 2
+    assert "was taken over by another command" in output
+    assert shop.serving.targets(SERVICE) == ONLY_STABLE
+
+
+def test_return_after_a_roll_out_restores_the_previous_revision(shop: Shop) -> None:
+    shop.deploy(CANDIDATE, Pod())
+    with shop.customers():
+        assert shop.rollout(*RUN, "--steps=100").returncode == 0
+
+    returned = shop.rollout("return")
+
+    assert (returned.returncode, returned.stdout) == (0, f"{SERVICE}: {STABLE}\n")
+    assert shop.serving.targets(SERVICE) == ONLY_STABLE
+    assert shop.rollout("return").returncode == 1
+
+
+def test_change_between_read_and_patch_is_repeated(shop: Shop) -> None:
+    shop.deploy(CANDIDATE, Pod())
+    shop.serving.has_status_updates = True
+
+    with shop.customers():
+        result = shop.rollout(*RUN, "--steps=100")
+
+    assert result.returncode == 0, result.stderr
+    assert shop.serving.has_status_updates is False
+
+
+def test_pin_keeps_the_requests_of_the_next_upgrade(make_shop: Callable[[], Shop]) -> None:
+    shop = make_shop()
+    shop.deploy(STABLE, Pod())
+
+    unpinned = shop.rollout("status", "--json")
+    assert shop.rollout("pin").returncode == 0
+    shop.deploy(CANDIDATE, Pod())
+
+    assert json.loads(unpinned.stdout)[0]["stablePercent"] == 100
+    assert shop.serving.targets(SERVICE) == ONLY_STABLE
+    (row,) = json.loads(shop.rollout("status", "--json").stdout)
+    assert (row["stable"], row["candidate"], row["candidatePercent"]) == (STABLE, CANDIDATE, 0)
+    assert shop.rollout("unpin").returncode == 0
+    assert shop.serving.targets(SERVICE) == ONLY_CANDIDATE
+
+
+def test_upgrade_without_pin_is_rejected_with_what_to_do(make_shop: Callable[[], Shop]) -> None:
+    shop = make_shop()
+    shop.deploy(STABLE, Pod())
+    shop.deploy(CANDIDATE, Pod(), ready="Unknown")
+
+    result = shop.rollout(*RUN)
+
+    assert result.returncode == 2
+    assert "run `shop rollout pin` before the upgrade" in result.stderr
+
+
+def test_nothing_new_is_no_failure(shop: Shop) -> None:
+    result = shop.rollout(*RUN)
+
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_figures_of_prometheus_decide_through_the_api_server(shop: Shop) -> None:
+    queries: list[str] = []
+
+    def answer(query: str) -> list[dict[str, object]]:
+        queries.append(query)
+        if "shop_requests_total" not in query:
+            return []
+        return [
+            {"metric": {"revision": CANDIDATE, "status": status}, "value": [time.time(), value]}
+            for status, value in (("2xx", "90"), ("5xx", "10"))
+        ]
+
+    shop.serving.prometheus = answer
+    shop.deploy(CANDIDATE, Pod())
+
+    result = shop.rollout(*RUN, "--prometheus=monitoring/prometheus-operated:9090")
+
+    assert result.returncode == 1
+    assert "10 of 100 responses are 5xx (10.0 %, limit 1 %)" in result.stderr
+    assert all(f'pod=~"({STABLE}|{CANDIDATE})-deployment-.+"' in query for query in queries)
+    assert shop.serving.targets(SERVICE) == ONLY_STABLE
+
+
+@pytest.mark.parametrize("steps", ["10,5,100", "0,100", "10,50", "10,10,100"])
+def test_steps_that_do_not_rise_to_100_are_rejected(shop: Shop, steps: str) -> None:
+    result = shop.rollout(*RUN, f"--steps={steps}")
+
+    assert result.returncode != 0
+    assert "percent" in result.stderr

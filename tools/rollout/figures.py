@@ -1,0 +1,149 @@
+"""What a revision did since a time: requests, errors, latency, cold starts.
+
+From Prometheus where there is one, else from the functions' own log lines, which every pod has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import isnan
+from typing import Any, cast
+from urllib.parse import quote
+
+import httpx
+
+from tools.rollout.cluster import Cluster
+
+QUERY_SECONDS = 10.0
+PODS = "-deployment-"  # between the name of a revision and the rest of its pods' names
+
+
+@dataclass
+class Figures:
+    """Figures of one revision; seconds are None without a sample."""
+
+    requests: int = 0
+    errors: int = 0
+    p95_seconds: float | None = None
+    cold_start_seconds: float | None = None
+
+
+Source = Callable[[Iterable[str], datetime], Mapping[str, Figures]]
+
+# The growth of a counter since a time.  increase() would not see what a new process counted before
+# its first scrape, nor a process that has ended.
+_GROWTH = (
+    "sum by (revision, {label}) (label_replace(clamp_min("
+    "last_over_time({name}{{{pods}}}[{seconds}s]) - ({name}{{{pods}}} offset {seconds}s)"
+    " or last_over_time({name}{{{pods}}}[{seconds}s]), 0),"
+    ' "revision", "$1", "pod", "(.+)-deployment-.+"))'
+)
+
+
+def growth_query(name: str, label: str, revisions: Iterable[str], seconds: int) -> str:
+    """The growth of a counter by revision and one other label."""
+    pods = f'pod=~"({"|".join(revisions)}){PODS}.+"'
+    return _GROWTH.format(name=name, label=label, pods=pods, seconds=seconds)
+
+
+def quantile_query(name: str, revisions: Iterable[str], seconds: int) -> str:
+    """The 95th percentile of a histogram by revision."""
+    return f"histogram_quantile(0.95, {growth_query(f'{name}_bucket', 'le', revisions, seconds)})"
+
+
+def from_prometheus(address: str, cluster: Cluster) -> Source:
+    """Reads Prometheus at a URL, or at ``namespace/service:port`` through the API server."""
+
+    def query(text: str) -> Any:
+        path = f"/api/v1/query?query={quote(text, safe='')}"
+        if "://" in address:
+            return _fetch(address.rstrip("/") + path)["data"]["result"]
+        namespace, _, service = address.partition("/")
+        proxy = f"/api/v1/namespaces/{namespace}/services/{service}/proxy"
+        return cluster.get_raw(proxy + path)["data"]["result"]
+
+    def read(revisions: Iterable[str], since: datetime) -> Mapping[str, Figures]:
+        names = list(revisions)
+        seconds = max(1, round((datetime.now(UTC) - since).total_seconds()))
+        found: dict[str, Figures] = defaultdict(Figures)
+        for labels, value in _values(
+            query(growth_query("shop_requests_total", "status", names, seconds))
+        ):
+            found[labels["revision"]].requests += round(value)
+            found[labels["revision"]].errors += round(value) * (labels["status"] == "5xx")
+        for labels, value in _values(
+            query(quantile_query("shop_request_duration_seconds", names, seconds))
+        ):
+            found[labels["revision"]].p95_seconds = value
+        for labels, value in _values(query(quantile_query("cold_start_seconds", names, seconds))):
+            found[labels["revision"]].cold_start_seconds = value
+        return found
+
+    return read
+
+
+def _fetch(url: str) -> Any:
+    try:
+        return httpx.get(url, timeout=QUERY_SECONDS).raise_for_status().json()
+    except httpx.HTTPError as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _values(result: Any) -> Iterable[tuple[Mapping[str, str], float]]:
+    for series in result:
+        value = float(series["value"][1])
+        if not isnan(value):
+            yield series["metric"], value
+
+
+@dataclass
+class _Lines:
+    statuses: list[int] = field(default_factory=list)
+    warm_seconds: list[float] = field(default_factory=list)
+    cold_seconds: list[float] = field(default_factory=list)
+
+
+def from_logs(cluster: Cluster) -> Source:
+    """Reads the log lines of the running pods with ``kubectl logs``."""
+
+    def read(revisions: Iterable[str], since: datetime) -> Mapping[str, Figures]:
+        found: dict[str, _Lines] = defaultdict(_Lines)
+        for pod, line in cluster.logs(revisions, since):
+            answered = _answered(line)
+            if answered is not None:
+                _add(found[pod.rpartition(PODS)[0]], answered)
+        return {revision: _figures(lines) for revision, lines in found.items()}
+
+    return read
+
+
+def _answered(line: str) -> dict[str, Any] | None:
+    try:
+        document: object = json.loads(line)
+    except ValueError:
+        return None
+    # json.loads returns dictionaries with string keys only
+    fields = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+    return fields if fields.get("message") == "answered" else None
+
+
+def _add(lines: _Lines, answered: dict[str, Any]) -> None:
+    lines.statuses.append(answered["status"])
+    if answered.get("startup_ms") is not None:
+        lines.cold_seconds.append(answered["startup_ms"] / 1000)
+    elif not answered.get("cold"):
+        lines.warm_seconds.append(answered["milliseconds"] / 1000)
+
+
+def _figures(lines: _Lines) -> Figures:
+    errors = sum(status >= 500 for status in lines.statuses)
+    return Figures(len(lines.statuses), errors, _p95(lines.warm_seconds), _p95(lines.cold_seconds))
+
+
+def _p95(values: list[float]) -> float | None:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))] if ordered else None
