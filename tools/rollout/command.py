@@ -6,10 +6,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from shop.registry import all_specs, spec_of
 from tools.operations.reporting import EXIT_FAILED, EXIT_FOUND, EXIT_OK, show_json, show_table
@@ -80,8 +79,11 @@ def run_pin(cluster: Cluster, functions: Sequence[str]) -> int:
 
 def run_unpin(cluster: Cluster, functions: Sequence[str]) -> int:
     """Lets each new revision receive all requests at once, Knative's default."""
-    latest = [{"latestRevision": True, "percent": 100}]
-    return _change_each(cluster, functions, lambda _state: (latest, None))
+
+    def unpinned(_state: ServiceState) -> Change:
+        return [{"latestRevision": True, "percent": 100}], None
+
+    return _change_each(cluster, functions, unpinned)
 
 
 def run_return(cluster: Cluster, functions: Sequence[str]) -> int:
@@ -127,7 +129,9 @@ def _function_of(service: str) -> str:
     return next(spec.name for spec in all_specs() if name_of(spec) == service)
 
 
-def _change_each(cluster: Cluster, functions: Sequence[str], change: Any) -> int:
+def _change_each(
+    cluster: Cluster, functions: Sequence[str], change: Callable[[ServiceState], Change]
+) -> int:
     # Where KEDA scales the sweep it is a Deployment: Kubernetes rolls that out by itself.
     for name in cluster.services(_names(functions)):
         update(cluster, name, change)
@@ -165,7 +169,7 @@ def _returned(rollout: Rollout, reason: str) -> int:
 
 
 @contextmanager
-def _interrupted_by_termination() -> Iterator[None]:
+def _interrupted_by_termination() -> Generator[None]:
     """SIGTERM, as of a CI job that is cancelled, is handled like Ctrl-C."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -93,7 +93,7 @@ class Shop:
         )
 
     @contextmanager
-    def customers(self) -> Iterator[None]:
+    def customers(self) -> Generator[None]:
         """Requests through the ingress, one after another, while the block runs."""
         ended, random = threading.Event(), Random(7)
 

@@ -10,8 +10,11 @@ from subprocess import Popen
 
 import pytest
 
-from tests.tools.rollout.conftest import CANDIDATE, FAST, SERVICE, STABLE, Pod, Shop
+from shop.primitives.spec import FunctionSpec
+from shop.registry import all_specs
+from tests.tools.rollout.conftest import CANDIDATE, FAST, ROOT, SERVICE, STABLE, Pod, Shop
 from tests.waiting import wait_for
+from tools.render.knative import service
 from tools.rollout.traffic import ANNOTATION
 
 RUN = ("run", "list_products", *FAST)
@@ -252,3 +255,11 @@ def test_steps_that_do_not_rise_to_100_are_rejected(shop: Shop, steps: str) -> N
 
     assert result.returncode != 0
     assert "percent" in result.stderr
+
+
+@pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.name)
+def test_chart_and_manifests_leave_the_traffic_to_the_roll_out(spec: FunctionSpec) -> None:
+    templates = (ROOT / "helm/msa-shop/templates/functions.yaml").read_text("utf-8")
+
+    assert "traffic" not in service(spec)["spec"]
+    assert "traffic:" not in templates
