@@ -62,6 +62,12 @@ class ProviderFaults:
         fired: dict[str, int] = response.json()["fired"]
         return self._occurrences + Counter(fired)
 
+    async def scheduled_actions(self) -> int:
+        """How many late captures, refunds and disputes the simulator has yet to execute."""
+        response = await self._client.get("/scheduled")
+        scheduled: dict[str, int] = response.raise_for_status().json()
+        return sum(scheduled.values())
+
     async def close(self) -> None:
         await self._client.aclose()
 

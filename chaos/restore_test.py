@@ -24,6 +24,7 @@ import psycopg
 
 from chaos.environment import Environment
 from chaos.kill_plan import KillPlan
+from chaos.reconciliation import reconcile_completely
 from chaos.restore import current_time, restore, take_base_backup
 from chaos.startup import RunSettings, open_environment
 from chaos.tiers import TIERS
@@ -47,11 +48,6 @@ select (select count(*) from shop.orders where status in ('PENDING', 'CANCELLING
 """
 COUNT_ORDERS: LiteralString = "select count(*) from shop.orders"
 COUNT_UNMATCHED_CHARGES: LiteralString = "select count(*) from shop.ghosts"
-RECONCILE_NOW: LiteralString = "update shop.reconciliation set next_run_at = now()"
-# During a reconciliation the next run is two minutes away, afterwards an hour or more.
-IS_RECONCILED: LiteralString = """
-select bool_and(next_run_at > now() + interval '10 minutes') from shop.reconciliation
-"""
 
 
 @dataclass(kw_only=True)
@@ -149,7 +145,7 @@ async def _recover(environment: Environment, result: RestoreResult, target: date
     """Reconciles, refunds the unmatched charges and checks every invariant."""
     for pool in environment.pools():
         pool.is_disabled = False
-    await _reconcile(environment)
+    await _reconcile(environment, result)
     await _wait_for_quiescence(environment, result)
     for _ in range(2):  # the second time there must be nothing left to refund
         await asyncio.to_thread(
@@ -160,18 +156,14 @@ async def _recover(environment: Environment, result: RestoreResult, target: date
             as_json=False,
         )
     result.unmatched_charges = await _value(environment, COUNT_UNMATCHED_CHARGES)
-    await _reconcile(environment)
+    await _reconcile(environment, result)
     await _wait_for_quiescence(environment, result)
     result.violations += _violations(await asyncio.to_thread(_results, environment, at_rest=True))
 
 
-async def _reconcile(environment: Environment) -> None:
-    """Starts a reconciliation with the provider and waits for its end."""
-    async with environment.database() as database:
-        await database.execute(RECONCILE_NOW)
-    async with asyncio.timeout(QUIESCENCE_SECONDS_MAX):
-        while not await _value(environment, IS_RECONCILED):
-            await asyncio.sleep(POLL_SECONDS)
+async def _reconcile(environment: Environment, result: RestoreResult) -> None:
+    if not await reconcile_completely(environment, seconds_max=QUIESCENCE_SECONDS_MAX):
+        result.violations.append(f"quiescence: not reconciled after {QUIESCENCE_SECONDS_MAX:g} s")
 
 
 async def _wait_for_quiescence(environment: Environment, result: RestoreResult) -> None:

@@ -14,6 +14,7 @@ from chaos.faults.catalogue import SCHEDULED_FAULTS
 from chaos.faults.continuous import start_continuous_faults
 from chaos.kill_driver import drive_kills, measure_message_rates
 from chaos.monitor import BackgroundMonitor
+from chaos.reconciliation import reconcile_often
 from chaos.report import summary
 from chaos.results import RunResults
 from chaos.sampling import SAMPLE_SECONDS
@@ -53,6 +54,7 @@ class Run:
                 environment.supervise_postgres,
                 lambda: self._sample(environment, schedule, monitor),
                 lambda: measure_message_rates(environment),
+                lambda: reconcile_often(environment),
             ):
                 await self._until_violation(self._run_workload(environment, schedule))
                 counts = await environment.provider_faults.occurrences()

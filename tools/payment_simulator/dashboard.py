@@ -160,7 +160,7 @@ class Dashboard:
                 if due is None or due["due_at"] > now:
                     return None if due is None else due["due_at"]
                 records.run(DELETE_UNREQUESTED, action_id=due["action_id"])
-            self._act(due)
+                self._act(due)
 
     def _act(self, due: sqlite3.Row) -> None:
         """One drawn action; one that is not possible any more does nothing."""

@@ -141,6 +141,9 @@ LATE_NEXT = """
 select late_id, intent_id, ignores_tombstone, due_at from late_confirms
 order by due_at limit 1"""
 DELETE_LATE = "delete from late_confirms where late_id = :late_id"
+SCHEDULED = """
+select (select count(*) from late_confirms) as late_confirms,
+  (select count(*) from unrequested) as unrequested"""
 ALL_INTENTS = INTENTS + " order by intent_id"
 ALL_REFUNDS = REFUNDS + " order by refund_id"
 ALL_DISPUTES = DISPUTES + " order by dispute_id"
@@ -324,6 +327,11 @@ class ProviderRecords:
                 "webhooks": {row[0]: row[1] for row in self.all(WEBHOOK_COUNTS)},
             }
 
+    def scheduled(self) -> Response:
+        """How many actions will be executed without another request (``GET /scheduled``)."""
+        with self._lock:
+            return 200, dict(self.found(SCHEDULED))
+
     def postpone_confirm(self, intent_id: int, due_at: float, *, ignores_tombstone: bool) -> None:
         """Stores a confirmation that is executed later."""
         with self.transaction():
@@ -496,8 +504,14 @@ class ProviderRecords:
 
     @contextmanager
     def transaction(self) -> Generator[float]:
-        """One immediate transaction; yields its time, then wakes the webhook sender if needed."""
+        """One immediate transaction; yields its time, then wakes the webhook sender if needed.
+
+        Inside another one, the block becomes a part of that.
+        """
         with self._lock:
+            if self._connection.in_transaction:
+                yield time.time()
+                return
             self._has_due_work = False
             self._connection.execute("begin immediate")
             try:

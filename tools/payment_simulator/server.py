@@ -127,6 +127,8 @@ class SimulatorHandler(BaseHTTPRequestHandler):
             return records.all_records()
         if path == "/faults":
             return 200, self._simulator.fault_source.report()
+        if path == "/scheduled":
+            return records.scheduled()
         if path == "/charges":
             return records.entries_since(_parse_cursor(query), _parse_limit(query))
         collection, key, step = _split_path(path)

@@ -76,7 +76,9 @@ def test_late_charge_answers_404_and_is_captured_later(simulator: SimulatorProce
     first = provider.charge(call)
     assert (first.kind, first.reason) == ("unknown", "HTTP 404")
     assert provider.find(call).kind == "unknown"
+    assert simulator.request("GET", "/scheduled")[1]["late_confirms"] == 1
     wait_for(lambda: provider.find(call).kind == "captured", "the late capture")
+    assert simulator.request("GET", "/scheduled")[1]["late_confirms"] == 0
     assert simulator.captures(call.key) == 1
 
 

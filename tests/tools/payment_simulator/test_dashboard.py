@@ -34,9 +34,8 @@ def _change_file(simulator: SimulatorProcess, statement: str) -> None:
 
 def _planned(simulator: SimulatorProcess) -> int:
     """How many drawn actions are not executed yet."""
-    with closing(sqlite3.connect(simulator.data)) as file:
-        count: int = file.execute("select count(*) from unrequested").fetchone()[0]
-        return count
+    _, scheduled = simulator.request("GET", "/scheduled")
+    return scheduled["unrequested"]
 
 
 def test_drawn_refund_is_executed_without_a_key_of_the_shop(
