@@ -122,7 +122,7 @@ def _try(context: EventContext, kind: JobKind, subject: str) -> None:
         if isinstance(failure, Exception):
             _save(context, operator_alerts.about_failure(f"stuck_{kind}", subject, failure))
     except (Unavailable, *db.UNAVAILABLE_ERRORS) as error:
-        context.log_postponed(f"{name}: {type(error).__name__}")
+        context.log_postponed(name, error)
 
 
 def _run(context: EventContext, kind: JobKind, subject: str) -> None:

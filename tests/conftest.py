@@ -38,6 +38,7 @@ from tests.harness import (
 )
 from tests.remaining_processes import PROC, orphans_since
 from tests.sample_requests import Samples
+from tests.shared_server import ServerState, changes_since, server_state
 from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
 from tests.waiting import wait_for
 from tools.local_platform.function_environment import Endpoints
@@ -54,6 +55,8 @@ hypothesis.settings.load_profile("untimed")
 POSTGRES_IMAGE = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:17-alpine")
 REDIS_IMAGE = os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine")
 TEMPLATE = "shop_template"
+# The administrator's URL of the shared PostgreSQL server, and its state before the first test.
+SERVER = pytest.StashKey[tuple[str, ServerState]]()
 
 
 # "embedded" or "containers" (pulled when missing) decides; without it, whichever is there.
@@ -144,7 +147,7 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def template_url(postgres_url: str) -> str:
+def template_url(postgres_url: str, pytestconfig: pytest.Config) -> str:
     """A migrated and seeded database that every test's own is cloned from."""
     url = _in_database(postgres_url, TEMPLATE)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
@@ -152,7 +155,20 @@ def template_url(postgres_url: str) -> str:
         connection.execute(f"create database {TEMPLATE}")
     migrate(url)
     seed(url)
+    pytestconfig.stash[SERVER] = (postgres_url, server_state(postgres_url))
     return url
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_server_is_left_as_it_was(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Fails a module that changes roles or leaves connections open, which later modules need."""
+    yield
+    if SERVER not in pytestconfig.stash:
+        return  # no test of this process has needed the server yet
+    url, before = pytestconfig.stash[SERVER]
+    changes = changes_since(before, url)
+    pytestconfig.stash[SERVER] = (url, server_state(url))
+    assert not changes, changes
 
 
 @pytest.fixture

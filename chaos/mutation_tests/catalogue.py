@@ -474,7 +474,7 @@ _PAYMENTS = (
             Edit(
                 DUE_JOBS,
                 "context.run(charge.RESOLVE, UUID(subject))",
-                "context.log_postponed(subject)",
+                'context.log_postponed(subject, Unavailable("never"))',
             ),
         ),
         ("Q-01", "Q-02", "quiescence"),
@@ -558,7 +558,7 @@ _REFUNDS = (
             Edit(
                 DUE_JOBS,
                 "context.run(refund.REFUND, UUID(subject))",
-                "context.log_postponed(subject)",
+                'context.log_postponed(subject, Unavailable("never"))',
             ),
         ),
         ("Q-01", "Q-02", "quiescence"),
@@ -682,7 +682,7 @@ returning event_id
             Edit(
                 DUE_JOBS,
                 "context.relay([_as_outbox_row(row) for row in due])",
-                'context.log_postponed(f"{len(due)} events are due")',
+                'context.log_postponed(f"{len(due)} events", Unavailable("never"))',
             ),
         ),
         ("Q-07", "quiescence"),

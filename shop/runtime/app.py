@@ -137,6 +137,7 @@ class App:
         except ClientError as error:
             return problem(error, instance=http_request.path[:200])
         except Unavailable as error:
+            log.unavailable("unavailable", error, route=message.route)
             return problem(unavailable(error), instance=http_request.path[:200])
         except Exception as error:
             client_error = _unexpected(error, message.route)

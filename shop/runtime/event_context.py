@@ -125,9 +125,9 @@ class EventContext:
             log.bug(error, function=self._spec.name, what=what)
             return error
 
-    def log_postponed(self, what: str) -> None:
-        """Logs that a job failed and stays due."""
-        log.write("left for later", function=self._spec.name, what=what)
+    def log_postponed(self, what: str, error: Exception) -> None:
+        """Logs why a job could not be done and stays due."""
+        log.unavailable("left for later", error, function=self._spec.name, what=what)
 
     def run(self, two_phase_call: TwoPhaseCall[Call, Outcome], subject: UUID) -> None:
         """Runs all three steps for one subject: prepare, execute, record."""

@@ -33,7 +33,6 @@ from shop.primitives.failpoints import Failpoint
 from shop.primitives.ids import parse_uuid
 from shop.primitives.messages import DeadLetter, Event
 from shop.registry import spec_of
-from shop.runtime import log
 from shop.runtime.event_context import EventContext
 from shop.runtime.http_messages import HttpRequest, HttpResponse, read_body
 from shop.runtime.message_context import DUPLICATE, NOOP, TAKEN, MessageContext, Outcome
@@ -92,7 +91,6 @@ def handle_delivery(
     except Malformed as error:
         raise ClientError(error.status, "BAD_EVENT", error.reason) from error
     except db.UNAVAILABLE_ERRORS as error:
-        log.write("database", error=type(error).__name__, route="/events")
         raise db.unavailable() from error
     except ClientError as error:
         if error.status in RETRIED_BY_BROKERS:

@@ -21,7 +21,7 @@ from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError, Unavailable
 from shop.primitives.failpoints import Failpoint
 from shop.primitives.messages import Caller, Request, Response
-from shop.runtime import authentication, log, rate_limit, request_validation
+from shop.runtime import authentication, rate_limit, request_validation
 from shop.runtime import http_messages as http
 from shop.runtime.client_address import client_network
 from shop.runtime.http_messages import HttpRequest, HttpResponse
@@ -157,7 +157,6 @@ def _run_in_transaction(
             failure = error
             context.discard_attempt()
         except db.UNAVAILABLE_ERRORS as error:
-            log.write("database", error=type(error).__name__, route=operation.scope)
             raise db.unavailable() from error
     raise Unavailable("the database is busy") from failure
 

@@ -12,6 +12,7 @@ from shop.runtime import message_context, trace
 
 # A traceback may quote an error of the database, which quotes rows.
 PRIVATE = re.compile(r"(?m)^DETAIL:.*$|[^\s@'\"(<]+@[^\s@'\")>]+|eyJ[\w-]+\.[\w-]+\.[\w-]+")
+REASON_LENGTH_MAX = 500
 
 
 def write(message: str, **fields: object) -> None:
@@ -26,6 +27,13 @@ def write(message: str, **fields: object) -> None:
     line |= {name: value for name, value in fields.items() if value is not None}
     sys.stdout.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
     sys.stdout.flush()
+
+
+def unavailable(message: str, error: BaseException, **fields: object) -> None:
+    """Writes that a dependency does not respond, with the class and text of the error behind it."""
+    cause = error.__cause__ or error
+    reason = " ".join(PRIVATE.sub("***", str(cause)).split())[:REASON_LENGTH_MAX]
+    write(message, error=type(cause).__name__, reason=reason, **fields)
 
 
 def bug(error: BaseException, **fields: object) -> None:

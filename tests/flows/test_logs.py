@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 
 from shop.runtime import log
+from shop.runtime.config import Secret
 from shop.runtime.routing import Operation
-from tests.harness import ShopHarness
+from tests.harness import MakeShop, ShopHarness
 
 PASSWORD = "a secret password 알다"
 NAME = "김비밀"
@@ -95,6 +96,21 @@ def test_line_of_503_has_retry_after(shop: ShopHarness, capsys: pytest.CaptureFi
     (*_, line) = lines_of(capsys)
     assert (response.status, line["status"]) == (503, 503)
     assert line["retry_after"] == response.headers["retry-after"]
+
+
+def test_503_logs_the_reason_of_the_database(
+    make_shop: MakeShop, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = database_url.rpartition("@")[2]
+    shop = make_shop(database_url=Secret(f"postgresql://shop_unknown:a-password@{address}"))
+
+    assert shop.call("GET", "/categories").status == 503
+
+    unavailable, request = lines_of(capsys)
+    assert (unavailable["message"], unavailable["error"]) == ("unavailable", "OperationalError")
+    assert unavailable["route"] == request["route"] == "GET /categories"
+    assert "shop_unknown" in unavailable["reason"]
+    assert "a-password" not in unavailable["reason"]
 
 
 def test_traceback_of_a_bug_is_logged_without_row_data(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier, Literal
 
 from shop.primitives.spec import DATABASE_ROLES
 from shop.runtime.config import ConfigurationError
@@ -34,6 +35,7 @@ def test_each_role_gets_the_password_in_its_file(deployed: str, tmp_path: Path) 
     for role in ROLES:
         (tmp_path / f"password-{role}").write_text(f"it's of {role}\n")
     (tmp_path / "database-url").write_text("not a password")
+    before = passwords_of(deployed)
 
     try:
         assert run_migrate(passwords=tmp_path, with_seed=False) == 0
@@ -43,8 +45,9 @@ def test_each_role_gets_the_password_in_its_file(deployed: str, tmp_path: Path) 
         assert all((text or "").startswith("SCRAM-SHA-256$") for text in given.values())
     finally:
         with psycopg.connect(deployed, autocommit=True) as connection:
-            for role in ROLES:
-                connection.execute(f"alter role {role} password null".encode())
+            for role, password in before.items():
+                statement = SQL("alter role {} password {}")
+                connection.execute(statement.format(Identifier(role), Literal(password)))
 
 
 def test_password_for_an_unknown_role_changes_none(deployed: str, tmp_path: Path) -> None:
