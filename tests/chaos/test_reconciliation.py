@@ -19,7 +19,6 @@ from shop.adapters.statements import Row, Statement
 from tests.waiting import WAIT_SECONDS
 
 Connection = psycopg.AsyncConnection[TupleRow]
-PROVIDER = "books"
 
 
 @pytest.fixture
@@ -32,6 +31,12 @@ def environment(database_url: str) -> Environment:
             yield connection
 
     return cast(Environment, SimpleNamespace(database=database))
+
+
+async def _provider(connection: Connection) -> str:
+    row = await (await connection.execute("select provider from shop.reconciliation")).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 async def _run(connection: Connection, statement: Statement[Row]) -> int:
@@ -48,16 +53,17 @@ async def _wait_until_due(connection: Connection) -> None:
 def test_reconciliation_that_began_before_the_call_does_not_count(environment: Environment) -> None:
     async def run() -> bool:
         async with environment.database() as sweep:
+            provider = await _provider(sweep)
             await sweep.execute("update shop.reconciliation set next_run_at = now()")
-            assert await _run(sweep, reconciliation.take(PROVIDER)) == 1
+            assert await _run(sweep, reconciliation.take(provider)) == 1
 
             waiting = asyncio.create_task(reconcile_completely(environment, seconds_max=30))
             await _wait_until_due(sweep)
-            await _run(sweep, reconciliation.finish(PROVIDER, "7", found=True))
+            await _run(sweep, reconciliation.finish(provider, "7", found=True))
             await _wait_until_due(sweep)
-            assert await _run(sweep, reconciliation.take(PROVIDER)) == 1
+            assert await _run(sweep, reconciliation.take(provider)) == 1
             assert not waiting.done()
-            await _run(sweep, reconciliation.finish(PROVIDER, "8", found=False))
+            await _run(sweep, reconciliation.finish(provider, "8", found=False))
             return await waiting
 
     assert asyncio.run(run())
