@@ -66,5 +66,5 @@ SPEC = FunctionSpec(
     needs=("postgres",),
     issues_tokens=True,
     # 80 MiB for the process and 19 MiB for each of four concurrent hashes fit
-    scale=Scale(concurrency=8, max_scale=5, memory_mib=256),
+    scale=Scale(concurrency=8, max_scale=5, cpu_millis=35, memory_mib=160),
 )

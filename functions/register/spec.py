@@ -36,5 +36,5 @@ SPEC = FunctionSpec(
     emits=("user.registered",),
     needs=("postgres",),
     # 80 MiB for the process and 19 MiB for each of four hashes at once, fit
-    scale=Scale(concurrency=8, max_scale=5, memory_mib=256),
+    scale=Scale(concurrency=8, max_scale=5, cpu_millis=35, memory_mib=160),
 )

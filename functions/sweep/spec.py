@@ -21,7 +21,7 @@ SPEC = FunctionSpec(
         "refund.succeeded",
         "refund.rejected",
     ),
-    scale=Scale(concurrency=1, max_scale=2, memory_mib=256),
+    scale=Scale(concurrency=1, max_scale=2),
     timeout_seconds=60,
     schedules=(
         Schedule(

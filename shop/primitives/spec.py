@@ -101,8 +101,9 @@ class Scale:
     concurrency: int = 4
     waiting_max: int = 0
     max_scale: int = 5
-    cpu_millis: int = 100
-    memory_mib: int = 192
+    # what is reserved, measured by tools.bench.resources: one request a second; a start uses more
+    cpu_millis: int = 10
+    memory_mib: int = 96
 
     @property
     def in_flight_max(self) -> int:

@@ -529,6 +529,42 @@ def test_revision_may_wait_for_a_node_for_half_an_hour() -> None:
     assert deadlines == {"1800s"}
 
 
+# what a kind node with 2 CPUs has left, in thousandths: its own pods request 950, the 16 of Knative
+# and Kourier 20 each as scripts/kind-up sets them, Envoy Gateway and its Envoy 210
+KIND_NODE_FREE = 2000 - 950 - 16 * 20 - 210
+# half of such a node, where something else than kind runs it
+FRESH_INSTALL_MAX = 1000
+
+
+def cpu_millis(manifests: ManifestSet, *, function_pods: int) -> int:
+    """What the pods of an installed release request, with this many pods of each function."""
+    total = 0
+    for manifest, template in manifests.pods():
+        if manifest["kind"] not in ("Service", "Deployment", "StatefulSet", "Job"):
+            continue
+        requests = [c["resources"]["requests"]["cpu"] for c in template["spec"]["containers"]]
+        is_function = manifest["kind"] == "Service"
+        if is_function:
+            sidecar = "queue.sidecar.serving.knative.dev/cpu-resource-request"
+            requests.append(template["metadata"]["annotations"][sidecar])
+        pods = function_pods if is_function else manifest["spec"].get("replicas", 1)
+        total += pods * sum(int(request.removesuffix("m")) for request in requests)
+    return total
+
+
+def test_fresh_install_fits_a_node_with_two_cpus_beside_knative() -> None:
+    assert cpu_millis(chart_manifests("values"), function_pods=1) <= FRESH_INSTALL_MAX
+    # all functions awake, with an end-to-end run
+    assert cpu_millis(chart_manifests("kind"), function_pods=1) <= KIND_NODE_FREE
+
+
+def test_kind_installs_no_function_pod() -> None:
+    values = yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8"))
+
+    assert values["initialScale"] == 0
+    assert "allow-zero-initial-scale" in (ROOT / "scripts/kind-up").read_text("utf-8")
+
+
 def test_traffic_moves_step_by_step_in_production_and_at_once_elsewhere() -> None:
     def durations(configuration: str) -> set[str | None]:
         return {

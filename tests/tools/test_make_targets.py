@@ -27,6 +27,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "bench-catalog": ("--rounds 1 --seconds 0.1 --clients 1", "list of 20, not modified"),
     "bench-cold": ("--rounds 1 --function login", "CPU of login / hello"),
     "bench-orders": ("--rounds 1 --seconds 1 --clients 1 --users 20", "round trips to PostgreSQL"),
+    "bench-resources": ("--requests 2 --function api_docs", "peak RSS MiB"),
     "bench-servers": (
         "--rounds 1 --load-rounds 1 --seconds 0.1 --clients 1 --no-idle",
         "shop.runtime: run_as_first_process",

@@ -24,7 +24,7 @@ from tools.bench.processes import Process, read_response
 from tools.bench.report import machine_description, table
 from tools.local_platform.servers import free_port
 
-REQUESTS_PER_SECOND = 2
+REQUESTS_PER_SECOND = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -252,7 +252,7 @@ def _tick_container(arguments: list[str]) -> Manifest:
         "envFrom": ENVIRONMENT,
         "volumeMounts": [TMP_MOUNT, SECRETS_MOUNT],
         "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi"},
+            "requests": {"cpu": "10m", "memory": "64Mi"},
             "limits": {"cpu": "1", "memory": "128Mi"},
         },
         "securityContext": HARDENED,

@@ -146,8 +146,8 @@ def _scaling(spec: FunctionSpec) -> dict[str, str]:
         f"{scaling}/target-burst-capacity": "-1",
         # a revision that exceeds it has failed for good, and a new node may take long
         "serving.knative.dev/progress-deadline": "1800s",
-        f"{sidecar}/cpu-resource-request": "25m",
-        f"{sidecar}/memory-resource-request": "50Mi",
+        f"{sidecar}/cpu-resource-request": "5m",
+        f"{sidecar}/memory-resource-request": "16Mi",
         f"{sidecar}/memory-resource-limit": "200Mi",
     }
 

@@ -111,7 +111,7 @@ template:
             mountPath: /var/run/shop/secrets
             readOnly: true
         resources:
-          requests: {cpu: 50m, memory: 64Mi}
+          requests: {cpu: 10m, memory: 64Mi}
           limits: {cpu: "1", memory: 128Mi}
         securityContext: {{ include "shop.hardened" $root | nindent 10 }}
     volumes:
