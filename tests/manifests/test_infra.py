@@ -140,9 +140,50 @@ def test_actionlint_reports_nothing(path: Path) -> None:
     assert run("actionlint", "-no-color", str(path)) == (0, "")
 
 
-@pytest.mark.parametrize("script", ["scripts/kind-up", "scripts/setup.sh", "infra/secrets/seal"])
+@pytest.mark.parametrize(
+    "script", ["scripts/helm-upgrade", "scripts/kind-up", "scripts/setup.sh", "infra/secrets/seal"]
+)
 def test_shellcheck_reports_nothing(script: str) -> None:
     assert run("shellcheck", str(ROOT / script)) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("v3.20.2", ["--install", "--wait", "--atomic"]),
+        (
+            "v4.1.0",
+            [
+                "--install",
+                "--wait",
+                "--rollback-on-failure",
+                "--server-side=true",
+                "--force-conflicts",
+            ],
+        ),
+    ],
+)
+def test_upgrade_is_rolled_back_when_it_fails_and_says_what_to_do(
+    tmp_path: Path, version: str, expected: list[str]
+) -> None:
+    called = tmp_path / "called"
+    (tmp_path / "helm").write_text(
+        f'#!/bin/sh\n[ "$1" = version ] && echo {version} && exit\necho "$@" >{called}; exit 1\n'
+    )
+    (tmp_path / "helm").chmod(0o755)
+
+    failed = subprocess.run(
+        [str(ROOT / "scripts/helm-upgrade"), "--namespace", "other"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    words = called.read_text().split()
+    assert words == ["upgrade", "shop", "helm/msa-shop", *expected, "--namespace", "other"]
+    assert failed.returncode == 1
+    assert "helm rollback shop" in failed.stderr
 
 
 def run(tool: str, *arguments: str) -> tuple[int, str]:
