@@ -14,7 +14,7 @@ from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
 
 ROOT = Path(__file__).resolve().parents[2]
-EDGES = ("infra/edge/envoy.yaml", "infra/compose/envoy.yaml")
+EDGES = ("infra/edge/envoy.yaml", "infra/compose/envoy.yaml", "infra/openfaas/envoy.yaml")
 ROUTED = [spec for spec in all_specs() if spec.routes]
 
 

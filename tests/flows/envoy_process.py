@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from http.client import HTTPConnection
@@ -85,16 +85,18 @@ def edge(folder: Path, addresses: dict[str, int], **changes: Any) -> Generator[E
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers what it was asked: path and headers, as JSON; and keeps the paths."""
+    """Answers what it was asked, path and headers as JSON, or ``answers``; and keeps the paths."""
 
     protocol_version = "HTTP/1.1"
     seen: list[str]
+    answers: Mapping[str, str]
 
     def do_GET(self) -> None:
         """Any GET."""
         self.seen.append(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        body = json.dumps({"path": self.path, "headers": headers}).encode()
+        asked = json.dumps({"path": self.path, "headers": headers})
+        body = self.answers.get(self.path, asked).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
@@ -106,9 +108,9 @@ class Echo(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def echo() -> Generator[tuple[int, list[str]]]:
+def echo(answers: Mapping[str, str] | None = None) -> Generator[tuple[int, list[str]]]:
     """A function that echoes: its port, and the paths that reached it."""
-    handler = type("OwnEcho", (Echo,), {"seen": []})
+    handler = type("OwnEcho", (Echo,), {"seen": [], "answers": answers or {}})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

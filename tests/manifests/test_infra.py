@@ -19,10 +19,11 @@ from tools.manifest_rules.__main__ import ROOT
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 INFRA = [
     path
-    for folder in ("argocd", "kind", "secrets")
+    for folder in ("argocd", "kind", "openfaas", "secrets")
     for path in sorted((ROOT / "infra" / folder).rglob("*.yaml"))
-    if path.name != "values.yaml"
+    if path.name not in ("values.yaml", "kustomization.yaml", "compose.yaml", "envoy.yaml")
 ]
+BUILT_IN = ("v1", "apps/v1", "batch/v1", "networking.k8s.io/v1")
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
 # the permissions of jobs that need more than reading the code
 PERMISSIONS = {"image": {"contents": "read", "packages": "write", "id-token": "write"}}
@@ -89,7 +90,7 @@ def test_object_has_a_name_and_a_namespace(path: Path) -> None:
             continue
         assert {"apiVersion", "kind", "metadata", "spec"} - manifest.keys() <= {"spec"}
         assert manifest["kind"] == "GatewayClass" or manifest["metadata"].get("namespace")
-        if manifest["apiVersion"] == "v1":
+        if manifest["apiVersion"] in BUILT_IN:
             kubernetes_validate.validate(manifest, "1.33", strict=True)
 
 

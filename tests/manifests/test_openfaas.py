@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 import yaml
 
-from shop.registry import spec_of
+from shop.registry import all_specs, spec_of
 from shop.runtime.bootstrap import settings_of
 from shop.runtime.config import ConfigurationError, Settings
 from tools.make_secrets import main
 from tools.manifest_rules import openfaas as rules
-from tools.manifest_rules.__main__ import ROOT
+from tools.manifest_rules.__main__ import ROOT, findings
 from tools.manifest_rules.manifests import read
-from tools.render.openfaas import SECRETS_PATH
+from tools.render.openfaas import SECRETS_PATH, grouped
 
 STACK = ROOT / "stack.yml"
+OPENFAAS = ROOT / "infra/openfaas"
 FUNCTIONS: dict[str, dict[str, Any]] = yaml.safe_load(STACK.read_text("utf-8"))["functions"]
 VARIABLE = re.compile(r"\$\{(\w+)(:-([^}]*))?\}")
 ISSUER = "https://shop.co.kr"
@@ -138,3 +139,30 @@ def test_function_whose_name_is_no_dns_label_is_found() -> None:
     assert list(rules.stack_is_accepted_by_the_community_edition(rejected)) == [
         "shop_cart: is not a DNS label"
     ]
+
+
+def test_pods_beside_the_functions_are_confined_and_have_a_version() -> None:
+    manifests = read([OPENFAAS / "broker.yaml", OPENFAAS / "edge.yaml", OPENFAAS / "migrate"])
+
+    assert findings(manifests) == []
+
+
+def test_kustomization_has_the_files_of_its_folder() -> None:
+    kustomization = yaml.safe_load((OPENFAAS / "kustomization.yaml").read_text("utf-8"))
+
+    assert set(kustomization["resources"]) == {"broker.yaml", "edge.yaml"}
+    assert kustomization["configMapGenerator"][0]["files"] == ["envoy.yaml"]
+
+
+def test_broker_reaches_each_function_by_the_name_of_its_service() -> None:
+    (deployment,) = read([OPENFAAS / "broker.yaml"]).kind("Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (pattern,) = (
+        argument.partition("=")[2]
+        for argument in container["args"]
+        if argument.startswith("--functions=")
+    )
+
+    hosts = {pattern.format(group=group) for group in grouped(all_specs())}
+
+    assert hosts == {f"http://{name}:8080" for name in FUNCTIONS}

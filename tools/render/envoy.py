@@ -1,10 +1,10 @@
-"""Renders Envoy as the edge of a cluster (``infra/edge``) and of Compose (``infra/compose``).
+"""Renders Envoy as the edge of a cluster, of Compose and of OpenFaaS (``infra/*/envoy.yaml``).
 
-It is the edge where a cluster has no Gateway API.  It routes the paths of the specs only, and
-matches them byte for byte, so that no other spelling of a path reaches a function.  It removes
-identity headers of clients, requires a token where a route needs one, and limits request rate,
-body size and slow clients.  Functions do not rely on it: they check tokens, roles, sizes and limits
-themselves.
+It is the edge where a cluster has no Gateway API, and the only entrance on OpenFaaS.  It routes the
+paths of the specs only, and matches them byte for byte, so that no other spelling of a path reaches
+a function.  It removes identity headers of clients, requires a token where a route needs one, and
+limits request rate, body size and slow clients.  Functions do not rely on it: they check tokens,
+roles, sizes and limits themselves.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ from shop.primitives.spec import FunctionSpec, Route
 from shop.registry import all_specs
 from tools.render.documents import yaml_text
 from tools.render.objects import NAMESPACE, name_of
+from tools.render.openfaas import grouped
 
 CLUSTER_FILE = Path("infra/edge/envoy.yaml")
 COMPOSE_FILE = Path("infra/compose/envoy.yaml")
+OPENFAAS_FILE = Path("infra/openfaas/envoy.yaml")
+# the gateway of OpenFaaS's chart
+OPENFAAS_GATEWAY = ("gateway.openfaas.svc.cluster.local", 8080)
 PARAMETER = re.compile(r"\{[A-Za-z]+\}")
 SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 LIVENESS = "/health/liveness"
@@ -89,6 +93,10 @@ WITH_RETRY_AFTER = (429, 503)
 # Functions validate optional tokens; for settlements a setting decides whether one is required.
 TOKEN_REQUIRED = ("customer", "staff", "support", "finance")
 TOKEN_OPTIONAL = "settlements"  # noqa: S105 (the name of a policy)
+CLIENT_ADDRESS = {
+    "header": {"key": "x-forwarded-for", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
 
 # Envoy's filter for CORS has its origins in the configuration; this one reads the environment of
 # the edge, where they are a setting.  Scripts of an origin may read the edge's own errors too.
@@ -145,6 +153,10 @@ class EdgeSettings:
     client_burst: int = 1200
     client_per_second: int = 400
     host: str = "0.0.0.0"  # noqa: S104 (the only address of a container)
+    # what precedes the path of a request to a function
+    path_of: Callable[[FunctionSpec], str] = lambda _: ""
+    # True: replaces X-Forwarded-For, which proxies behind the edge pass on without an own address
+    is_first_hop: bool = False
     # False: each function has one process, as in Compose
     scales: bool = True
     # health and metrics of the edge at the paths of the replaced system; for development only
@@ -152,7 +164,7 @@ class EdgeSettings:
 
 
 def render() -> dict[Path, str]:
-    """The configurations for a cluster and for Compose."""
+    """The configurations for a cluster, for Compose and for OpenFaaS."""
     cluster = EdgeSettings(
         address_of=lambda spec: (f"{name_of(spec)}.{NAMESPACE}.svc.cluster.local", 80),
         traces=(f"otel-collector.{NAMESPACE}.svc.cluster.local", 4318),
@@ -166,7 +178,19 @@ def render() -> dict[Path, str]:
     return {
         CLUSTER_FILE: yaml_text(bootstrap(all_specs(), cluster)),
         COMPOSE_FILE: yaml_text(bootstrap(all_specs(), compose)),
+        OPENFAAS_FILE: yaml_text(bootstrap(all_specs(), openfaas_edge(all_specs()))),
     }
+
+
+def openfaas_edge(specs: tuple[FunctionSpec, ...]) -> EdgeSettings:
+    """The edge in front of OpenFaaS's gateway, which knows functions by path, not by host."""
+    groups = {spec.name: group for group, members in grouped(specs).items() for spec in members}
+    return EdgeSettings(
+        address_of=lambda _: OPENFAAS_GATEWAY,
+        path_of=lambda spec: f"/function/shop-{groups[spec.name]}",
+        traces=("otel-collector", 4318),
+        is_first_hop=True,
+    )
 
 
 def bootstrap(specs: tuple[FunctionSpec, ...], settings: EdgeSettings) -> Config:
@@ -283,12 +307,13 @@ def _metrics() -> Config:
 
 
 def _connection_manager(specs: list[FunctionSpec], settings: EdgeSettings) -> Config:
-    table = [*(_actuator() if settings.has_actuator else ()), *routes(specs)]
+    table = [*(_actuator() if settings.has_actuator else ()), *routes(specs, settings)]
     return _typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="edge",
         # the peer's address is appended to X-Forwarded-For; no address counts as internal
         use_remote_address=True,
+        **({"skip_xff_append": True} if settings.is_first_hop else {}),
         internal_address_config={"unix_sockets": False},
         server_header_transformation="PASS_THROUGH",
         # paths are forwarded unchanged; those with an escaped slash are rejected
@@ -386,7 +411,7 @@ def _token_validation(specs: list[FunctionSpec], settings: EdgeSettings) -> Conf
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
         "remote_jwks": {
             "http_uri": {
-                "uri": f"http://{host}:{port}/.well-known/jwks.json",
+                "uri": f"http://{host}:{port}{settings.path_of(issuer)}/.well-known/jwks.json",
                 "cluster": issuer.name,
                 "timeout": _seconds(issuer.timeout_seconds),
             },
@@ -408,7 +433,7 @@ def _token_validation(specs: list[FunctionSpec], settings: EdgeSettings) -> Conf
 # ---------------------------------------------------------------- routes
 
 
-def routes(specs: list[FunctionSpec]) -> list[Config]:
+def routes(specs: list[FunctionSpec], settings: EdgeSettings) -> list[Config]:
     """The route table; an unknown path gets 404, an unknown method of a path 405."""
     by_path: dict[str, list[tuple[FunctionSpec, Route]]] = {}
     for spec in specs:
@@ -417,7 +442,7 @@ def routes(specs: list[FunctionSpec]) -> list[Config]:
     # a path without parameters takes precedence over one with
     table = [_health(LIVENESS)]
     for path in sorted(by_path, key=lambda path: ("{" in path, path)):
-        table += [_route(spec, route) for spec, route in by_path[path]]
+        table += [_route(spec, route, settings) for spec, route in by_path[path]]
         table += _other_methods(path, by_path[path])
     return [*table, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}]
 
@@ -444,7 +469,7 @@ def _health(path: str) -> Config:
     }
 
 
-def _route(spec: FunctionSpec, route: Route) -> Config:
+def _route(spec: FunctionSpec, route: Route, settings: EdgeSettings) -> Config:
     methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
     jwt = "envoy.filters.http.jwt_authn"
     requirement = _requirement(route)
@@ -455,14 +480,24 @@ def _route(spec: FunctionSpec, route: Route) -> Config:
         "route": {
             "cluster": spec.name,
             "auto_host_rewrite": True,
+            **_rewrite(settings.path_of(spec)),
             "timeout": _seconds(edge_seconds(spec)),
             # retries only requests that cannot have reached the function
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
         },
         # the router's own header of this name comes with others that disclose Envoy to clients
-        "request_headers_to_add": [_edge_timeout(spec)],
+        "request_headers_to_add": [
+            _edge_timeout(spec),
+            *([CLIENT_ADDRESS] if settings.is_first_hop else ()),
+        ],
         "typed_per_filter_config": {jwt: per_route},
     }
+
+
+def _rewrite(prefix: str) -> Config:
+    """Puts a prefix before the path; nothing without one."""
+    rewrite = {"pattern": {"regex": "^/"}, "substitution": f"{prefix}/"}
+    return {"regex_rewrite": rewrite} if prefix else {}
 
 
 def _edge_timeout(spec: FunctionSpec) -> Config:
