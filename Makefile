@@ -26,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export CUSTOM_COMPILE_COMMAND := make locks
 
 .PHONY: help setup dev test check format e2e faults render render-check bench-cold bench-orders \
-	bench-catalog bench-resources bench-servers deploy-check image new locks clean
+	bench-catalog bench-resources bench-servers deploy-check image new migration locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,8 +94,11 @@ image: ## Build the images of functions and tools (IMAGE=, TOOLS_IMAGE=, PYTHON_
 	docker build $(IMAGE_ARGS) --target functions -t $(IMAGE) .
 	docker build $(IMAGE_ARGS) --target tools -t $(TOOLS_IMAGE) .
 
-new: setup ## Create a function from the template: make new name=list_reviews
-	@$(BIN)/python -m tools.new_function $(name)
+new: setup ## Create a function: make new name=list_reviews, or for the clock: kind=tick
+	@$(BIN)/python -m tools.new_function $(name) $(if $(kind),--kind $(kind))
+
+migration: setup ## Create the frame of the next migration: make migration name=reviews
+	@$(BIN)/python -m tools.new_migration $(name)
 
 locks: setup ## Compile the locks of requirements/ (UPGRADE=--upgrade for newer versions)
 	$(COMPILE) $(UPGRADE) --extra stripe -o requirements/functions.txt pyproject.toml

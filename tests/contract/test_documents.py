@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from shop.primitives.failpoints import Failpoint
-from shop.registry import all_specs
 from tools.checker.invariants import INVARIANTS
 from tools.cli import app
 from tools.e2e.run import GROUPS
@@ -192,22 +191,6 @@ def test_invariants_and_failpoints_are_described_as_in_the_code() -> None:
 def test_end_to_end_guide_lists_every_group_in_order() -> None:
     listed = re.findall(r"^\| `([a-z-]+)` \|", text_of("docs/how-to/end-to-end.md"), re.MULTILINE)
     assert listed == list(GROUPS)
-
-
-def test_openapi_guide_lists_every_group() -> None:
-    rendered = {
-        name.removeprefix("functions/api_docs/assets/rendered/openapi-").removesuffix(".json")
-        for name in TRACKED
-        if "/rendered/openapi-" in name
-    }
-    (listed,) = re.findall(r"one group: ([a-z, ]+)", text_of("docs/OPENAPI.md"))
-    assert set(listed.strip().split(", ")) == rendered
-
-
-def test_expansion_guide_states_the_sum_of_connections() -> None:
-    scales = [spec.scale for spec in all_specs() if spec.database_role is not None]
-    total = sum(scale.concurrency * scale.max_scale for scale in scales)
-    assert f"is {total} with the specs as they are" in text_of("docs/K8S-EXPANSION.md")
 
 
 def test_documents_that_the_sources_cite_exist() -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tools.new_function import FunctionNotCreated, make_function, path_of
+from tools.new_function import (
+    MATRIX,
+    ROUND_TRIPS,
+    FunctionNotCreated,
+    make_function,
+    path_of,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,7 +25,9 @@ def tree(tmp_path: Path) -> Path:
     """A copy of the packages that a function needs, in which to create one."""
     for package in ("events", "functions", "shop"):
         shutil.copytree(ROOT / package, tmp_path / package)
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for file in (Path("pyproject.toml"), MATRIX, ROUND_TRIPS):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
     return tmp_path
 
 

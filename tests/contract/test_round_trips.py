@@ -116,9 +116,10 @@ def count_events_and_ticks(counter: Counter) -> None:
         staff.patch(f"/products/{product}", {"price": 1000}, headers={"if-match": "*"})
         counter.count_event("product.changed", "list_products")
         counter.count("dead_letter: dead letter", partial(send_dead_letter, shop))
-        counter.count("settle: close-days", partial(shop.tick, "settle"))
-        shop.tick("sweep")
-        counter.count("sweep: sweep", partial(shop.tick, "sweep"))
+        for spec in all_specs():
+            for schedule in spec.schedules:
+                shop.tick(spec.name)  # what is due
+                counter.count(f"{spec.name}: {schedule.name}", partial(shop.tick, spec.name))
 
 
 def operations() -> set[str]:

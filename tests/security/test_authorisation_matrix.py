@@ -79,7 +79,7 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
 
 
 def test_table_has_one_row_for_every_route() -> None:
-    assert set(MATRIX) == set(ROUTES) == set(SAMPLES)
+    assert set(MATRIX) == set(ROUTES) >= set(SAMPLES)
     assert {len(row) for row in MATRIX.values()} == {len(PRINCIPALS)}
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from shop.accounts import EMAIL_LENGTH_MAX
 from shop.runtime.http_messages import PATH_MAX
 from tests.harness import Response, ShopHarness, shop_of_module
-from tests.sample_requests import ROUTES, SAMPLES, Samples, sample_request
+from tests.sample_requests import ROUTES, Samples, sample_request
 
 ID_MAX = 2**63 - 1
 NAME_MAX, CATEGORY_MAX, SEARCH_MAX = 200, 50, 64
@@ -144,7 +144,7 @@ def test_location_of_every_created_resource_is_readable(samples: Samples) -> Non
 def test_every_entity_tag_is_known_when_it_is_sent_back(samples: Samples) -> None:
     tagged = 0
     for key, route in ROUTES.items():
-        if route.method != "GET" or key not in SAMPLES:
+        if route.method != "GET":
             continue
         person = samples.person_for(route)
         token = person.token if person else None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from events.event import ShopEvent, properties_of
 from events.vocabulary import EVENTS
@@ -17,15 +19,15 @@ from shop.registry import all_specs, consumers_of
 
 FROZEN_SHAPES = Path("tests/contract/event-shapes.json")
 
-_EXAMPLES: Mapping[str, str | int] = {
-    "orderId": "01920000-0000-7000-8000-00000000000a",
+# by the type of a property, and by its name where two of one type stand beside each other
+_EXAMPLES: Mapping[type | str, str | int] = {
+    UUID: "01920000-0000-7000-8000-00000000000a",
+    int: 1,
+    date: "2026-01-31",
+    str: "KRW",
     "paymentId": "01920000-0000-7000-8000-00000000000b",
     "refundId": "01920000-0000-7000-8000-00000000000c",
-    "productId": 1,
     "productVersion": 2,
-    "userId": 1,
-    "settlementDate": "2026-01-31",
-    "currency": "KRW",
 }
 
 
@@ -66,7 +68,10 @@ def shape_of(event_class: type[ShopEvent]) -> dict[str, Any]:
 
 def example_of(event_class: type[ShopEvent]) -> dict[str, str | int]:
     """Constant valid data of an event."""
-    return {name: _EXAMPLES[name] for _, name, _ in properties_of(event_class)}
+    return {
+        name: _EXAMPLES.get(name, _EXAMPLES[form.python])
+        for _, name, form in properties_of(event_class)
+    }
 
 
 def frozen_with_new(frozen: Mapping[str, Any]) -> dict[str, Any]:

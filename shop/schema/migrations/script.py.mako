@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-${imports if imports else ""}
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
+
+revision = "${up_revision}"
+down_revision = "${down_revision}"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
+    # expand only: the release before this one runs on the new schema too
     op.execute("set local lock_timeout = '2s'")
-    ${upgrades if upgrades else "pass"}
