@@ -1,7 +1,7 @@
 """Creates a function from a template: ``make new name=list_reviews``, or with ``kind=tick``.
 
-The new function runs at once: it reads the time from the database, in one public GET route or at a
-time of the day.  The tables of all routes and schedules get its row, so that every test passes
+The new function runs at once: a public GET route counts the categories, or a run once a day reads
+the database's time.  The tables of all routes and schedules get its row, so that every test passes
 before it is edited.
 """
 

@@ -30,7 +30,7 @@ DOCUMENTS = tuple(
 )
 ROOTS = tuple({name.split("/")[0] for name in TRACKED if "/" in name})
 # Names that the how-to for a new function invents.
-INVENTED = re.compile(r"list_reviews|<[a-z_]+>")
+INVENTED = re.compile(r"reviews|<[a-z_]+>")
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")

@@ -138,7 +138,7 @@ def chart_manifests(configuration: str) -> ManifestSet:
             own = {"enabled": False}
             return render_chart(
                 {"broker": {"class": "kafka"}, "pgbouncer": own},
-                {"postgresql": {"maxConnections": 600}},
+                {"postgresql": {"maxConnections": connections_max() + 100}},
             )
         case "event policy":
             return render_chart(EVENT_POLICY, assume=[*APIS, EVENT_POLICIES])
