@@ -93,14 +93,14 @@ class Reader:
 
 
 def run(tree: Path, command: str) -> None:
-    """Runs a command line of the page in the copy, with the interpreter of this test."""
-    make = f'make() {{ command make -o setup VENV={sys.prefix} "$@"; }}; '
+    """Runs a command line in the copy."""
+    make = 'make() { command make -o setup "$@"; }; '
     # tests of the copy migrate another schema: they have servers of their own
     environment = {**os.environ, "PYTHONPATH": str(tree), "TEST_SERVERS": "embedded"}
     for inherited in ("PYTEST_XDIST_WORKER", "TEST_DATABASE_URL", "TEST_REDIS_URL"):
         environment.pop(inherited, None)
     result = subprocess.run(
-        ["bash", "-c", make + command.replace(".venv/bin/", f"{sys.prefix}/bin/")],
+        ["bash", "-c", make + command],
         cwd=tree,
         env=environment,
         capture_output=True,
@@ -112,7 +112,7 @@ def run(tree: Path, command: str) -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[Path]:
-    """A copy of what git tracks, as it is in the working tree."""
+    """A copy of what git tracks in the working tree, with the environment of this test."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -125,6 +125,7 @@ def tree(tmp_path: Path) -> Iterator[Path]:
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
+    (copy / ".venv").symlink_to(sys.prefix)
     yield copy
     shutil.rmtree(copy)
 
