@@ -128,17 +128,11 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- end -}}
 {{- end -}}
 
-{{/* Fails in the prod profile for values that functions would reject, and for placeholders. */}}
+{{/* Fails in the prod profile for values that functions would reject; values.schema.json has more. */}}
 {{- define "shop.checkProfile" -}}
 {{- if eq .Values.profile "prod" -}}
-{{- $reserved := `^([a-z]+://)?([^/:]+\.)?(example(\.(com|net|org))?|local|localhost|test|invalid)([/:].*)?$` -}}
-{{- range $name, $value := dict "settings.JWT_ISSUER" .Values.settings.JWT_ISSUER "gateway.host" .Values.gateway.host -}}
-{{- if regexMatch $reserved ($value | lower) -}}
-{{- fail (printf "%s is the placeholder %s, which the prod profile rejects: set your own" $name $value) -}}
-{{- end -}}
-{{- end -}}
 {{- $settings := .Values.settings -}}
-{{- $wrong := dict "settings.PAYMENT_PROVIDER=sandbox" (eq $settings.PAYMENT_PROVIDER "sandbox") "settings.SETTLEMENTS_AUTH other than finance" (ne $settings.SETTLEMENTS_AUTH "finance") "settings.RATE_LIMIT_PER_MINUTE=0" (eq (toString $settings.RATE_LIMIT_PER_MINUTE) "0") "sandbox.enabled" .Values.sandbox.enabled "gateway.tls=false" (not .Values.gateway.tls) "migration.seed" .Values.migration.seed "pgbouncer.serverTls other than verify-full for an external database" (and .Values.pgbouncer.enabled (not .Values.postgresql.bundled) (ne .Values.pgbouncer.serverTls "verify-full")) "an empty networkPolicy.databaseNetworks for an external database" (and .Values.networkPolicy.enabled (not .Values.postgresql.bundled) (not .Values.networkPolicy.databaseNetworks)) "an empty networkPolicy.redisNetworks for an external Redis" (and .Values.networkPolicy.enabled (not .Values.redis.bundled) (not .Values.networkPolicy.redisNetworks)) -}}
+{{- $wrong := dict "settings.SETTLEMENTS_AUTH other than finance" (ne $settings.SETTLEMENTS_AUTH "finance") "settings.RATE_LIMIT_PER_MINUTE=0" (eq (toString $settings.RATE_LIMIT_PER_MINUTE) "0") "gateway.tls=false" (not .Values.gateway.tls) "migration.seed" .Values.migration.seed "pgbouncer.serverTls other than verify-full for an external database" (and .Values.pgbouncer.enabled (not .Values.postgresql.bundled) (ne .Values.pgbouncer.serverTls "verify-full")) "an empty networkPolicy.databaseNetworks for an external database" (and .Values.networkPolicy.enabled (not .Values.postgresql.bundled) (not .Values.networkPolicy.databaseNetworks)) "an empty networkPolicy.redisNetworks for an external Redis" (and .Values.networkPolicy.enabled (not .Values.redis.bundled) (not .Values.networkPolicy.redisNetworks)) -}}
 {{- range $name, $is_wrong := $wrong -}}
 {{- if $is_wrong -}}
 {{- fail (printf "the prod profile rejects %s" $name) -}}
