@@ -1,7 +1,8 @@
 """Renders Knative Services, and all objects that they need, as kustomize folders.
 
 ``base`` is the shop without a broker; ``imc``, ``kafka`` and ``rabbitmq`` are the base with one;
-``components`` are for clusters that have KEDA, a Gateway API or the Prometheus operator.
+``components`` are for clusters that have KEDA, a Gateway API or the Prometheus operator, and one is
+the Job that migrates the database.
 
 All Services are cluster-local: clients reach them through the edge only.  Settings come from
 ConfigMaps, secrets as files from one Secret per trust domain, so that no function can read the key
@@ -16,7 +17,7 @@ from events.vocabulary import EVENTS
 from shop.primitives.http_limits import TERMINATION_SECONDS, request_seconds
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
-from tools.render import eventing, gateway, keda, network_policies
+from tools.render import eventing, gateway, keda, migration, network_policies
 from tools.render.documents import yaml_text
 from tools.render.objects import (
     SETTINGS,
@@ -61,6 +62,7 @@ def component_objects() -> dict[str, list[Manifest]]:
     return {
         "keda": keda.objects(),
         "gateway": gateway.objects(),
+        "migration": migration.objects(),
         "monitoring": [network_policies.pod_monitor(), network_policies.scrape_policy()],
     }
 
