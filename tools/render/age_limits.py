@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shop.schema.age_limits import AGE_LIMITS, AgeLimit
+from tools.render.dashboards import runbook_url
 from tools.render.documents import yaml_text
 
 PATH = Path("infra/observability/alerts/age-limits.yaml")
@@ -24,7 +25,7 @@ def _rule(limit: AgeLimit) -> dict[str, object]:
         "labels": {"severity": limit.severity},
         "annotations": {
             "summary": f"{{{{ $value }}}} {limit.summary}",
-            "runbook": f"docs/RUNBOOK.md#{limit.rule.lower()}",
+            "runbook_url": runbook_url(limit.rule),
         },
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from shop.runtime.metrics import LIVE_METRICS, METRICS
 from tools.exporter import EXPORTER_METRICS, FAMILIES
 from tools.render import age_limits
 from tools.render.chart import FILES
+from tools.render.dashboards import DASHBOARDS as DESCRIBED
+from tools.render.dashboards import RUNBOOK, runbook_url
 from tools.render.observability import DASHBOARDS, TARGETS
 
 ROOT = Path(__file__).resolve().parents[3]
 ALERTS = (Path("infra/observability/alerts/shop.yaml"), age_limits.PATH)
 ALERT_TESTS = Path(__file__).parent / "alerts.yaml"  # promtool runs it, in `make deploy-check`
+SERIES = re.compile(r"\b(?:pg|pgbouncer|redis|shop|cold|process)_[a-z_]+\b")
 NAME = re.compile(r"\b(?:shop|cold_start|process)_[a-z_]+\b")
 LABELS = re.compile(r"\b([a-z_]+)\{([^}]*)\}")
 
@@ -34,6 +38,10 @@ def exported() -> dict[str, tuple[str, ...]]:
         else:
             found[measure.name] = measure.labels
     return found
+
+
+# Of the exporters that are common for these servers.
+OF_SERVERS = ("pg_", "pgbouncer_", "redis_")
 
 
 def dashboards() -> dict[str, Any]:
@@ -84,7 +92,7 @@ def test_every_alert_has_a_runbook_page() -> None:
     headings = {line[3:].lower() for line in runbook.splitlines() if line.startswith("## ")}
 
     for rule in alerts():
-        assert rule["annotations"]["runbook"] == f"docs/RUNBOOK.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == runbook_url(rule["alert"])
         assert rule["alert"].lower() in headings
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"]["summary"]
@@ -138,6 +146,31 @@ def test_prometheus_can_scrape_the_charts_collector() -> None:
 
     assert listens["host"] == "0.0.0.0"  # the default is the pod's own loopback
     assert f'targets: ["shop-collector:{listens["port"]}"]' in text
+
+
+def test_every_panel_has_a_description_and_links_to_existing_runbook_pages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert f"{project['urls']['Homepage']}/blob/main/docs/RUNBOOK.md" == RUNBOOK
+
+    rules = {rule["alert"] for rule in alerts()}
+    for described in DESCRIBED.values():
+        for panel in (*described.tiles, *described.graphs):
+            assert panel.description.endswith("."), panel.title
+            assert set(panel.alerts) <= rules, panel.title
+
+
+def test_every_dashboard_has_tiles_with_thresholds() -> None:
+    for name, dashboard in dashboards().items():
+        tiles = [panel for panel in dashboard["panels"] if panel["type"] == "stat"]
+        steps = [len(p["fieldConfig"]["defaults"]["thresholds"]["steps"]) for p in tiles]
+        assert len(tiles) == 6 and max(steps) == 3, name
+
+
+def test_dashboard_of_servers_uses_their_exporters_only() -> None:
+    panels = dashboards()["servers"]["panels"]
+    named = [n for p in panels for t in p["targets"] for n in SERIES.findall(t["expr"])]
+
+    assert {name.split("_")[0] + "_" for name in named} == set(OF_SERVERS)
 
 
 def test_panels_do_not_overlap_and_ids_are_unique() -> None:
