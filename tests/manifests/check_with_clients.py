@@ -50,7 +50,7 @@ KUSTOMIZED = {
     "infra/knative/imc": ("imc", "gateway"),
     "infra/knative/kafka": ("kafka", "gateway"),
     "infra/knative/rabbitmq": ("rabbitmq", "gateway"),
-    "infra/knative/imc with every component": ("imc", "gateway", "keda", "monitoring"),
+    "infra/knative/imc with every component": ("imc", "gateway", "keda", "migration", "monitoring"),
 }
 OWN_IMAGE = "registry.example/msa-shop/functions"
 IMAGE = f"{OWN_IMAGE}:1.0"

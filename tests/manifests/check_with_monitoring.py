@@ -4,7 +4,8 @@
 
 ``promtool`` checks the alerts, runs the test of each (tests/tools/observability/alerts.yaml) and
 reads the configurations of Prometheus; the collector reads its own.  Compose and the chart have one
-of each.  Built from the sources that ``infra/compose/local`` pins; needs Go 1.25 or newer.
+of each.  ``amtool`` checks the example for Alertmanager and routes every alert with it.  Built from
+the sources that ``infra/compose/local`` and ``tools/amtool`` pin; needs Go 1.25 or newer.
 
 Exits 1 when a program rejects a file, 2 without Go.
 """
@@ -16,12 +17,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.manifests.check_with_clients import ClientMismatchError, build, run
+from tests.manifests.check_with_clients import TOOLS, ClientMismatchError, build, run
 from tests.manifests.test_chart import chart_manifests
+from tests.tools.observability.test_dashboards import alerts
 from tools.manifest_rules.__main__ import ROOT
 
 SOURCES = ROOT / "infra" / "compose" / "local"
 COMPOSE = ROOT / "infra" / "compose" / "observability"
+ALERTMANAGER = ROOT / "infra" / "observability" / "alertmanager.yaml"
 ALERTS = ROOT / "infra" / "observability" / "alerts"
 # only the service discovery that the chart uses: the others take minutes to build
 TAGS = "remove_all_sd,enable_kubernetes_sd"
@@ -35,7 +38,7 @@ def main() -> int:
         return 2
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        for check in (check_promtool, check_collector):
+        for check in (check_promtool, check_amtool, check_collector):
             try:
                 result = check(Path(folder))
             except ClientMismatchError as error:
@@ -64,6 +67,19 @@ def check_promtool(folder: Path) -> str:
     for configuration in configurations:
         run([promtool, "check", "config", "--lint-fatal", str(configuration / "prometheus.yaml")])
     return f"promtool: alerts, their tests and {len(configurations)} configurations accepted"
+
+
+def check_amtool(folder: Path) -> str:
+    """The example for Alertmanager, and that pages and tickets reach different receivers."""
+    package = "github.com/prometheus/alertmanager/cmd/amtool"
+    amtool = str(build(TOOLS / "amtool", package, folder / "amtool"))
+    run([amtool, "check-config", str(ALERTMANAGER)])
+    for alert in alerts():
+        severity = alert["labels"]["severity"]
+        labels = [f"severity={severity}", f"alertname={alert['alert']}"]
+        options = [f"--config.file={ALERTMANAGER}", f"--verify.receivers={severity}s"]
+        run([amtool, "config", "routes", "test", *options, *labels])
+    return f"amtool: {len(alerts())} alerts routed"
 
 
 def check_collector(folder: Path) -> str:

@@ -32,7 +32,8 @@ def deployed_manifests() -> dict[str, ManifestSet]:
     manifest_sets = {
         f"infra/knative/{broker}": read((*parts, folder / broker)) for broker in BROKERS
     }
-    everything = read((*parts, folder / "imc", components / "keda", components / "monitoring"))
+    others = (components / name for name in ("keda", "migration", "monitoring"))
+    everything = read((*parts, folder / "imc", *others))
     deleted = read(components.rglob("patch-*.yaml"))
     return {
         **manifest_sets,

@@ -100,6 +100,19 @@ def test_every_alert_has_a_runbook_page() -> None:
         assert runbook.count(part) == len(alerts()), part
 
 
+def test_alertmanager_example_hides_and_routes_existing_alerts_only() -> None:
+    example = yaml.safe_load((ROOT / "infra/observability/alertmanager.yaml").read_text("utf-8"))
+    names = {rule["alert"] for rule in alerts()}
+
+    for rule in example["inhibit_rules"]:
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
+            _, operator, pattern = re.split("(=~?)", matcher.replace('"', ""), maxsplit=1)
+            assert any(re.fullmatch(pattern, name) for name in names), matcher
+            assert operator == "=~" or pattern in names, matcher
+    used = {example["route"]["receiver"], *(r["receiver"] for r in example["route"]["routes"])}
+    assert used == {receiver["name"] for receiver in example["receivers"]}
+
+
 def test_alert_tests_name_the_rules_that_they_test() -> None:
     rules = yaml.safe_load(ALERT_TESTS.read_text("utf-8"))["rule_files"]
 
