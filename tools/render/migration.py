@@ -67,7 +67,7 @@ def _pod() -> Manifest:
                     {"name": "roles", "mountPath": PASSWORDS_PATH, "readOnly": True},
                 ],
                 "resources": {
-                    "requests": {"cpu": "100m", "memory": "192Mi"},
+                    "requests": {"cpu": "50m", "memory": "192Mi"},
                     "limits": {"cpu": "1", "memory": "384Mi"},
                 },
                 "securityContext": HARDENED,
