@@ -197,12 +197,13 @@ def test_chart_renders_the_policies_of_envoy_gateway_where_it_is_installed() -> 
     policies = "gateway.envoyproxy.io/v1alpha1/BackendTrafficPolicy"
     chart = render_chart(OWN_HOST, assume=[*APIS, policies])
 
-    rendered = [each for each in chart.objects if each["apiVersion"].startswith("gateway.envoy")]
-    expected = gateway.envoy_gateway_policies()
+    rendered = {(o["kind"], o["metadata"]["name"]): o.get("spec") for o in chart.objects}
+    own = {key for key in rendered if key[0].endswith(("TrafficPolicy", "HTTPRouteFilter"))}
+    text = json.dumps(gateway.envoy_gateway_objects()).replace(gateway.HOST, HOST)
+    expected = {(o["kind"], o["metadata"]["name"]): o["spec"] for o in json.loads(text)}
 
-    assert {(o["kind"], o["metadata"]["name"]): o["spec"] for o in rendered} == {
-        (o["kind"], o["metadata"]["name"]): o["spec"] for o in expected
-    }
+    assert own | {("HTTPRoute", "shop-unmatched")} == expected.keys()
+    assert {key: rendered[key] for key in expected} == expected
 
 
 def test_policies_of_envoy_gateway_follow_the_scale_of_a_function() -> None:

@@ -136,6 +136,41 @@ def test_kind_up_loads_the_images_of_its_values() -> None:
     assert (ROOT / "scripts/kind-up").stat().st_mode & 0o111
 
 
+def test_edge_of_a_cluster_is_envoy_with_its_rendered_configuration() -> None:
+    deployment, service, _ = documents(ROOT / "infra/edge/deployment.yaml")
+    (kustomization,) = documents(ROOT / "infra/edge/kustomization.yaml")
+    (envoy,) = documents(ROOT / "infra/edge/envoy.yaml")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (generated,) = kustomization["configMapGenerator"]
+    listening = {
+        listener["address"]["socket_address"]["port_value"]
+        for listener in envoy["static_resources"]["listeners"]
+    }
+
+    for manifest in (deployment, service):
+        kubernetes_validate.validate(manifest, "1.33", strict=True)
+    assert {port["containerPort"] for port in container["ports"]} == listening
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+    (config, _) = deployment["spec"]["template"]["spec"]["volumes"]
+    assert config["configMap"]["name"] == generated["name"]
+    assert container["command"][-1].endswith(generated["files"][0])
+
+
+def test_kind_maps_the_port_of_the_gateway_to_the_machine() -> None:
+    (cluster,) = documents(ROOT / "infra/kind/cluster.yaml")
+    _, proxy = documents(ROOT / "infra/kind/gateway-class.yaml")
+    script = (ROOT / "scripts/kind-up").read_text("utf-8")
+    service = proxy["spec"]["provider"]["kubernetes"]["envoyService"]
+
+    (mapping,) = cluster["nodes"][0]["extraPortMappings"]
+    (port,) = service["patch"]["value"]["spec"]["ports"]
+
+    assert service["type"] == "NodePort"
+    assert mapping["containerPort"] == port["nodePort"]
+    assert f"hostPort: {mapping['hostPort']}" in script
+    assert "port-forward" not in script
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_actionlint_reports_nothing(path: Path) -> None:
     assert run("actionlint", "-no-color", str(path)) == (0, "")

@@ -38,6 +38,7 @@ def deployed_manifests() -> dict[str, ManifestSet]:
     return {
         **manifest_sets,
         "infra/knative/imc with every component": everything.without(deleted),
+        "infra/edge with the base": read((folder / "base", ROOT / "infra/edge/deployment.yaml")),
         "stack.yml": read((ROOT / "stack.yml",)),
     }
 

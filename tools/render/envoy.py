@@ -10,7 +10,7 @@ roles, sizes and limits themselves.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -42,6 +42,7 @@ OPENFAAS_GATEWAY = ("gateway.openfaas.svc.cluster.local", 8080)
 PARAMETER = re.compile(r"\{[A-Za-z]+\}")
 SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 LIVENESS = "/health/liveness"
+PROBLEM = "application/problem+json"
 METRICS = "/stats/prometheus"
 BODY_BYTES_MAX = 64 * 1024
 HEADERS_KIB_MAX = 16
@@ -167,7 +168,7 @@ def render() -> dict[Path, str]:
     """The configurations for a cluster, for Compose and for OpenFaaS."""
     cluster = EdgeSettings(
         address_of=lambda spec: (f"{name_of(spec)}.{NAMESPACE}.svc.cluster.local", 80),
-        traces=(f"otel-collector.{NAMESPACE}.svc.cluster.local", 4318),
+        traces=(f"shop-collector.{NAMESPACE}.svc.cluster.local", 4318),
     )
     compose = EdgeSettings(
         address_of=lambda spec: (spec.name.replace("_", "-"), 8080),
@@ -511,12 +512,15 @@ def _requirement(route: Route) -> Config:
     return {"requirement_name": "optional"} if route.auth == TOKEN_OPTIONAL else {"disabled": True}
 
 
+def allowed_methods(methods: Iterable[str]) -> str:
+    """The value of Allow for a path whose routes have these methods."""
+    allowed = {*methods, "OPTIONS"}
+    return ", ".join(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
+
+
 def _other_methods(path: str, known: list[tuple[FunctionSpec, Route]]) -> list[Config]:
-    methods = {route.method for _, route in known}
-    allow = {*methods, "OPTIONS"}
-    if "GET" in methods:
-        allow.add("HEAD")
-    header = {"header": {"key": "allow", "value": ", ".join(sorted(allow))}}
+    allow = allowed_methods(route.method for _, route in known)
+    header = {"header": {"key": "allow", "value": allow}}
     common: Config = {"response_headers_to_add": [header]}
     options = {**_path(path), "headers": [_method("OPTIONS")]}
     return [
@@ -566,17 +570,19 @@ def _mapper(status: int) -> Config:
 
 
 def _problem(code: str, message: str, title: str) -> Config:
+    members = problem_members(code, message, title)
+    shown = {"status": "%RESPONSE_CODE%", "instance": "%PATH(NQ)%"}
+    return {"content_type": PROBLEM, "json_format": {**members, **shown}}
+
+
+def problem_members(code: str, message: str, title: str) -> Config:
+    """A problem document (RFC 9457) without ``status`` and ``instance``."""
     return {
-        "content_type": "application/problem+json",
-        "json_format": {
-            "type": f"urn:msa-shop:problem:{code.lower().replace('_', '-')}",
-            "title": title,
-            "status": "%RESPONSE_CODE%",
-            "detail": message,
-            "instance": "%PATH(NQ)%",
-            "error": code,
-            "message": message,
-        },
+        "type": f"urn:msa-shop:problem:{code.lower().replace('_', '-')}",
+        "title": title,
+        "detail": message,
+        "error": code,
+        "message": message,
     }
 
 

@@ -4,14 +4,16 @@ Knative routes by host only, so each rule rewrites the host to the function's an
 Kourier's internal Service; scaling from zero and traffic splits stay with Knative.  ``/events`` has
 no route.
 
-The Gateway API has no field for buffering, connection limits and idle times.  Envoy Gateway's own
-policies have, and are rendered beside it; another implementation needs the same limits in its own
-form (docs/reference/http-limits.md).
+The Gateway API has no field for buffering, connection limits, idle times, and responses of the
+gateway itself.  Envoy Gateway's own kinds have, and are rendered beside it; another implementation
+needs the same in its own form (docs/reference/http-limits.md).
 """
 
 from __future__ import annotations
 
+import json
 import re
+from http import HTTPStatus
 from pathlib import Path
 
 from shop.primitives.http_limits import (
@@ -27,6 +29,7 @@ from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
 from shop.runtime.http_messages import BODY_MAX
 from tools.render.documents import yaml_text
+from tools.render.envoy import ERRORS, LIVENESS, PROBLEM, allowed_methods, problem_members
 from tools.render.objects import NAMESPACE, Manifest, labels_of, metadata, name_of
 
 POLICIES_FILE = Path("infra/edge/envoy-gateway.yaml")
@@ -40,12 +43,13 @@ BACKEND_NAMESPACE = "kourier-system"
 STRIPPED = ("Ce-Id", "Ce-Source", "Ce-Specversion", "Ce-Type", "X-User-Id", "X-User-Role")
 # RFC 6797: browsers use HTTPS only, for a year
 HSTS = {"name": "Strict-Transport-Security", "value": "max-age=31536000"}
+UNMATCHED, NOT_FOUND, HEALTH = "shop-unmatched", "shop-not-found", "shop-health"
 PARAMETER = re.compile(r"\{\w+\}")
 
 
 def render() -> dict[Path, str]:
     """The policies for Envoy Gateway; the other objects are a component of ``infra/knative``."""
-    return {POLICIES_FILE: yaml_text(*envoy_gateway_policies())}
+    return {POLICIES_FILE: yaml_text(*envoy_gateway_objects())}
 
 
 def objects() -> list[Manifest]:
@@ -98,7 +102,7 @@ def http_route(spec: FunctionSpec) -> Manifest:
 
 
 def matches(spec: FunctionSpec) -> list[Manifest]:
-    """A match per route, and one for the OPTIONS requests of each path that no other spec has.
+    """A match per route (two for GET), and one for OPTIONS of each path that no other spec has.
 
     A function answers OPTIONS, and so the preflights of browsers, alike for all methods of a path.
     """
@@ -106,21 +110,22 @@ def matches(spec: FunctionSpec) -> list[Manifest]:
     own_paths = dict.fromkeys(r.path for r in spec.routes if owners[r.path] == spec.name)
     return [
         *(_match(route.path, route.method) for route in spec.routes),
+        *(_match(route.path, "HEAD") for route in spec.routes if route.method == "GET"),
         *(_match(path, "OPTIONS") for path in own_paths),
     ]
 
 
 def _match(path: str, method: str) -> Manifest:
+    return {"path": _path(path), "method": method}
+
+
+def _path(path: str) -> Manifest:
     """An exact match, or for a path with parameters an expression of one segment each."""
     parts = [re.escape(part) for part in PARAMETER.split(path)]
     expression = "[^/]+".join(parts).replace("\\-", "-")
-    is_exact = not PARAMETER.search(path)
-    shape = (
-        {"type": "Exact", "value": path}
-        if is_exact
-        else {"type": "RegularExpression", "value": expression}
-    )
-    return {"path": shape, "method": method}
+    if PARAMETER.search(path):
+        return {"type": "RegularExpression", "value": expression}
+    return {"type": "Exact", "value": path}
 
 
 def reference_grant() -> Manifest:
@@ -134,9 +139,21 @@ def reference_grant() -> Manifest:
     }
 
 
-def envoy_gateway_policies() -> list[Manifest]:
-    """Envoy Gateway's policies: one for clients, and one for the route of each function."""
-    return [_client_policy(), *(_route_policy(spec) for spec in all_specs() if spec.routes)]
+def envoy_gateway_objects() -> list[Manifest]:
+    """Envoy Gateway's policies, for clients and for each function, and responses of its own."""
+    policies = [_route_policy(spec) for spec in all_specs() if spec.routes]
+    filters = [_policy("HTTPRouteFilter", name, spec) for name, spec in own_responses().items()]
+    unmatched = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": metadata(UNMATCHED),
+        "spec": {
+            "parentRefs": [{"name": GATEWAY}],
+            "hostnames": [HOST],
+            "rules": unmatched_rules(),
+        },
+    }
+    return [_client_policy(), *policies, *filters, unmatched]
 
 
 def _client_policy() -> Manifest:
@@ -164,6 +181,78 @@ def _route_policy(spec: FunctionSpec) -> Manifest:
         "timeout": {"http": {"connectionIdleTimeout": f"{EDGE_FUNCTION_IDLE_SECONDS}s"}},
     }
     return _policy("BackendTrafficPolicy", name_of(spec), policy)
+
+
+# ---------------------------------------------------------------- responses of the gateway
+
+
+def own_responses() -> dict[str, Manifest]:
+    """The HTTPRouteFilters of responses without a function, by name: 404, 405 and health."""
+    wrong_methods = {
+        _filter_name(allow): _own_problem(HTTPStatus.METHOD_NOT_ALLOWED, allow=allow)
+        for allow in _paths_by_allow()
+    }
+    health = _direct_response(HTTPStatus.OK, "application/json", {"status": "UP"})
+    return {NOT_FOUND: _own_problem(HTTPStatus.NOT_FOUND), HEALTH: health, **wrong_methods}
+
+
+def unmatched_rules() -> list[Manifest]:
+    """Rules for what no function serves; a match with a method takes precedence over one without.
+
+    So a known path with another method gets 405, and everything else 404.
+    """
+    health = [{"path": _path(LIVENESS), "method": method} for method in ("GET", "HEAD")]
+    everything = [{"path": {"type": "PathPrefix", "value": "/"}}]
+    wrong_methods = [
+        _own_rule(_filter_name(allow), [{"path": _path(path)} for path in paths])
+        for allow, paths in _paths_by_allow().items()
+    ]
+    return [_own_rule(HEALTH, health), *wrong_methods, _own_rule(NOT_FOUND, everything)]
+
+
+def _paths_by_allow() -> dict[str, list[str]]:
+    methods: dict[str, set[str]] = {}
+    for spec in all_specs():
+        for route in spec.routes:
+            methods.setdefault(route.path, set()).add(route.method)
+    paths: dict[str, list[str]] = {}
+    for path in sorted(methods):
+        paths.setdefault(allowed_methods(methods[path]), []).append(path)
+    return paths
+
+
+def _filter_name(allow: str) -> str:
+    return f"shop-allow-{allow.lower().replace(', ', '-')}"
+
+
+def _own_rule(name: str, matches: list[Manifest]) -> Manifest:
+    reference = {"group": "gateway.envoyproxy.io", "kind": "HTTPRouteFilter", "name": name}
+    return {
+        "matches": matches,
+        "filters": [{"type": "ExtensionRef", "extensionRef": reference}],
+    }
+
+
+def _own_problem(status: HTTPStatus, *, allow: str = "") -> Manifest:
+    """A problem document; its empty ``instance`` refers to the request's own URL."""
+    members = problem_members(*ERRORS[status], status.phrase)
+    headers = {"Cache-Control": "no-store", **({"Allow": allow} if allow else {})}
+    body = {**members, "status": int(status), "instance": ""}
+    return _direct_response(status, PROBLEM, body, headers)
+
+
+def _direct_response(
+    status: HTTPStatus, media_type: str, body: Manifest, headers: dict[str, str] | None = None
+) -> Manifest:
+    response: Manifest = {
+        "statusCode": int(status),
+        "contentType": media_type,
+        "body": {"type": "Inline", "inline": json.dumps(body)},
+    }
+    if headers:
+        fields = [{"name": name, "value": value} for name, value in headers.items()]
+        response["header"] = {"set": fields}
+    return {"directResponse": response}
 
 
 def _policy(kind: str, name: str, spec: Manifest) -> Manifest:
