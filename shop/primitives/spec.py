@@ -91,6 +91,16 @@ class Schedule:
 
 
 @frozen(kw_only=True)
+class WarmHours:
+    """Hours in which ``min_scale`` pods stay ready: cron expressions in a time zone."""
+
+    start: str
+    end: str
+    time_zone: str
+    min_scale: int = 1
+
+
+@frozen(kw_only=True)
 class Scale:
     """Concurrent requests of one process, the maximum of processes, and their resources.
 
@@ -104,6 +114,7 @@ class Scale:
     # what is reserved, measured by tools.bench.resources: one request a second; a start uses more
     cpu_millis: int = 10
     memory_mib: int = 96
+    warm_hours: tuple[WarmHours, ...] = ()
 
     @property
     def in_flight_max(self) -> int:

@@ -580,6 +580,45 @@ def test_kind_installs_no_function_pod() -> None:
     assert "allow-zero-initial-scale" in (ROOT / "scripts/kind-up").read_text("utf-8")
 
 
+OFFICE = {"start": "0 9 * * 1-5", "end": "0 18 * * 1-5", "timeZone": "Asia/Seoul", "minScale": 1}
+
+
+def test_warm_hours_are_set_at_each_start_and_end_and_after_a_release() -> None:
+    windows = {"place_order": {"warmHours": [OFFICE]}, "login": {"warmHours": [OFFICE]}}
+    manifests = render_chart({"functions": windows})
+    jobs = [
+        each
+        for each in manifests.kind("CronJob", "Job")
+        if each["metadata"]["name"].startswith("shop-warm-hours")
+    ]
+    crons = {
+        (each["spec"]["schedule"], each["spec"]["timeZone"])
+        for each in jobs
+        if each["kind"] == "CronJob"
+    }
+    templates = [t for manifest, t in manifests.pods() if manifest in jobs]
+    (hook,) = (each for each in jobs if each["kind"] == "Job")
+
+    assert findings(manifests) == []
+    assert crons == {("0 9 * * 1-5", "Asia/Seoul"), ("0 18 * * 1-5", "Asia/Seoul")}
+    assert "post-upgrade" in hook["metadata"]["annotations"]["helm.sh/hook"]
+    for template in templates:
+        namespace, hours = template["spec"]["containers"][0]["args"]
+        assert (namespace, json.loads(hours)) == (
+            "shop",
+            {"shop-login": [OFFICE], "shop-place-order": [OFFICE]},
+        )
+    # no revision changes at the start or the end of a window
+    services = [each["spec"] for each in manifests.functions()]
+    assert services == [each["spec"] for each in chart_manifests("values").functions()]
+
+
+def test_without_warm_hours_no_object_of_them_exists() -> None:
+    names = [each["metadata"]["name"] for each in chart_manifests("values, all APIs").objects]
+
+    assert [name for name in names if "warm-hours" in name] == []
+
+
 def test_traffic_moves_step_by_step_in_production_and_at_once_elsewhere() -> None:
     def durations(configuration: str) -> set[str | None]:
         return {

@@ -17,7 +17,7 @@ from shop.primitives.http_limits import (
     edge_seconds,
     request_seconds,
 )
-from shop.primitives.spec import FunctionSpec, Schedule
+from shop.primitives.spec import FunctionSpec, Schedule, WarmHours
 from shop.registry import all_specs
 from shop.runtime.http_messages import BODY_MAX
 from tools.render import age_limits
@@ -88,6 +88,7 @@ def _function(spec: FunctionSpec) -> dict[str, Any]:
         "edgeSeconds": edge_seconds(spec),
         "cpuMillis": spec.scale.cpu_millis,
         "memoryMib": spec.scale.memory_mib,
+        "warmHours": [_window(each) for each in spec.scale.warm_hours],
         "secrets": secrets_of(spec),
         "receivesDeadLetters": spec.receives_dead_letters,
         "subscriptions": [
@@ -96,6 +97,15 @@ def _function(spec: FunctionSpec) -> dict[str, Any]:
         ],
         "schedules": [_schedule(each) for each in spec.schedules],
         "routes": matches(spec),
+    }
+
+
+def _window(hours: WarmHours) -> dict[str, Any]:
+    return {
+        "start": hours.start,
+        "end": hours.end,
+        "timeZone": hours.time_zone,
+        "minScale": hours.min_scale,
     }
 
 
