@@ -700,6 +700,15 @@ def test_pooler_verifies_the_certificate_of_an_external_database() -> None:
     assert pooler_settings(own)["server_tls_ca_file"] == "/run/secrets/database-ca/ca.crt"
 
 
+def test_restarted_database_is_tried_after_a_second_and_keeps_its_files() -> None:
+    manifests = chart_manifests("values")
+    (database,) = manifests.kind("StatefulSet")
+
+    assert pooler_settings(manifests)["server_login_retry"] == "1"
+    context = database["spec"]["template"]["spec"]["securityContext"]
+    assert context["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
 def test_pooler_ends_a_query_whose_role_lifted_its_statement_timeout() -> None:
     limit = int(pooler_settings(chart_manifests("values"))["query_timeout"])
 
