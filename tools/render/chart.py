@@ -25,7 +25,7 @@ from tools.render.dashboards import dashboard_files
 from tools.render.documents import yaml_text
 from tools.render.eventing import clock_name, event_type_name, trigger_name
 from tools.render.events import schema_of
-from tools.render.gateway import matches, own_responses, unmatched_rules
+from tools.render.gateway import local_errors, matches, own_responses, unmatched_rules
 from tools.render.keda import due_query
 from tools.render.objects import domain_of, domains, name_of, pod_labels, secrets_of
 
@@ -45,6 +45,7 @@ def render() -> dict[Path, str]:
         "edge": {
             "bodyKib": BODY_MAX // 1024,
             "clientIdleSeconds": EDGE_CLIENT_IDLE_SECONDS,
+            "localErrors": local_errors(),
             "ownResponses": own_responses(),
             "unmatchedRules": unmatched_rules(),
             "connectionsMax": EDGE_CONNECTIONS_MAX,

@@ -29,7 +29,14 @@ from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
 from shop.runtime.http_messages import BODY_MAX
 from tools.render.documents import yaml_text
-from tools.render.envoy import ERRORS, LIVENESS, PROBLEM, allowed_methods, problem_members
+from tools.render.envoy import (
+    ERRORS,
+    LIVENESS,
+    PROBLEM,
+    WITH_RETRY_AFTER,
+    allowed_methods,
+    problem_members,
+)
 from tools.render.objects import NAMESPACE, Manifest, labels_of, metadata, name_of
 
 POLICIES_FILE = Path("infra/edge/envoy-gateway.yaml")
@@ -43,6 +50,13 @@ BACKEND_NAMESPACE = "kourier-system"
 STRIPPED = ("Ce-Id", "Ce-Source", "Ce-Specversion", "Ce-Type", "X-User-Id", "X-User-Role")
 # RFC 6797: browsers use HTTPS only, for a year
 HSTS = {"name": "Strict-Transport-Security", "value": "max-age=31536000"}
+# of a routed request: its body is too long, or the function cannot be reached in time
+LOCAL_ERRORS = (
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
 UNMATCHED, NOT_FOUND, HEALTH = "shop-unmatched", "shop-not-found", "shop-health"
 PARAMETER = re.compile(r"\{\w+\}")
 
@@ -178,6 +192,7 @@ def _route_policy(spec: FunctionSpec) -> Manifest:
         # a request is forwarded when it is complete
         "requestBuffer": {"limit": f"{BODY_MAX // 1024}Ki"},
         "circuitBreaker": breaker,
+        "responseOverride": local_errors(),
         "timeout": {"http": {"connectionIdleTimeout": f"{EDGE_FUNCTION_IDLE_SECONDS}s"}},
     }
     return _policy("BackendTrafficPolicy", name_of(spec), policy)
@@ -188,12 +203,25 @@ def _route_policy(spec: FunctionSpec) -> Manifest:
 
 def own_responses() -> dict[str, Manifest]:
     """The HTTPRouteFilters of responses without a function, by name: 404, 405 and health."""
-    wrong_methods = {
-        _filter_name(allow): _own_problem(HTTPStatus.METHOD_NOT_ALLOWED, allow=allow)
-        for allow in _paths_by_allow()
+    responses = {
+        NOT_FOUND: _own_problem(HTTPStatus.NOT_FOUND),
+        HEALTH: _response(HTTPStatus.OK, "application/json", {"status": "UP"}),
     }
-    health = _direct_response(HTTPStatus.OK, "application/json", {"status": "UP"})
-    return {NOT_FOUND: _own_problem(HTTPStatus.NOT_FOUND), HEALTH: health, **wrong_methods}
+    for allow in _paths_by_allow():
+        responses[_filter_name(allow)] = _own_problem(HTTPStatus.METHOD_NOT_ALLOWED, allow=allow)
+    return {name: {"directResponse": response} for name, response in responses.items()}
+
+
+def local_errors() -> list[Manifest]:
+    """What the gateway says instead of a function, as problem documents; not what functions say."""
+    return [
+        {
+            "match": {"statusCodes": [{"type": "Value", "value": int(status)}]},
+            "source": "Local",
+            "response": _own_problem(status),
+        }
+        for status in LOCAL_ERRORS
+    ]
 
 
 def unmatched_rules() -> list[Manifest]:
@@ -236,12 +264,15 @@ def _own_rule(name: str, matches: list[Manifest]) -> Manifest:
 def _own_problem(status: HTTPStatus, *, allow: str = "") -> Manifest:
     """A problem document; its empty ``instance`` refers to the request's own URL."""
     members = problem_members(*ERRORS[status], status.phrase)
-    headers = {"Cache-Control": "no-store", **({"Allow": allow} if allow else {})}
-    body = {**members, "status": int(status), "instance": ""}
-    return _direct_response(status, PROBLEM, body, headers)
+    headers = {"Cache-Control": "no-store"}
+    if allow:
+        headers["Allow"] = allow
+    if status in WITH_RETRY_AFTER:
+        headers["Retry-After"] = "1"
+    return _response(status, PROBLEM, {**members, "status": int(status), "instance": ""}, headers)
 
 
-def _direct_response(
+def _response(
     status: HTTPStatus, media_type: str, body: Manifest, headers: dict[str, str] | None = None
 ) -> Manifest:
     response: Manifest = {
@@ -252,7 +283,7 @@ def _direct_response(
     if headers:
         fields = [{"name": name, "value": value} for name, value in headers.items()]
         response["header"] = {"set": fields}
-    return {"directResponse": response}
+    return response
 
 
 def _policy(kind: str, name: str, spec: Manifest) -> Manifest:

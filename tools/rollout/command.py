@@ -132,7 +132,6 @@ def _function_of(service: str) -> str:
 def _change_each(
     cluster: Cluster, functions: Sequence[str], change: Callable[[ServiceState], Change]
 ) -> int:
-    # Where KEDA scales the sweep it is a Deployment: Kubernetes rolls that out by itself.
     for name in cluster.services(_names(functions)):
         update(cluster, name, change)
     return EXIT_OK
