@@ -248,7 +248,8 @@ def test_function_is_a_cluster_local_service_that_scales_from_zero(
         pod = template["spec"]
         (container,) = pod["containers"]
         assert metadata["labels"]["networking.knative.dev/visibility"] == "cluster-local"
-        assert not [a for a in metadata["annotations"] if a.startswith("autoscaling")]
+        annotations = metadata.get("annotations", {})
+        assert not [name for name in annotations if name.startswith("autoscaling")]
         assert not [name for name in template["metadata"]["labels"] if "version" in name]
         assert scaling["autoscaling.knative.dev/min-scale"] == "0"
         assert scaling["autoscaling.knative.dev/max-scale"] == str(spec.scale.max_scale)
