@@ -58,6 +58,7 @@ FROM base AS tools
 COPY --from=packages /tools /usr/local
 COPY --from=packages /app /app
 COPY tools /app/tools
+COPY --chmod=0755 infra/image/shop /usr/local/bin/shop
 RUN --mount=type=bind,source=infra/image/compile.py,target=/mnt/compile.py \
     python /mnt/compile.py /app/tools \
  # a volume of the broker or the payment simulator takes over this owner
@@ -65,7 +66,7 @@ RUN --mount=type=bind,source=infra/image/compile.py,target=/mnt/compile.py \
 LABEL org.opencontainers.image.title="msa-shop tools" \
       org.opencontainers.image.description="Migrations, payment simulator, checks, end-to-end tests."
 USER 65532:65532
-ENTRYPOINT ["python", "-m", "tools.cli"]
+ENTRYPOINT ["shop"]
 CMD ["--help"]
 
 # ---------------------------------------------------------------- functions

@@ -35,6 +35,15 @@ returning kind, subject
 """,
 )
 
+RESOLVE_CLOSED = Command(
+    """
+update shop.alarms a set resolved_at = now()
+where a.kind = 'dead_letter' and a.subject = any(%(subjects)s) and a.resolved_at is null
+  and not exists (select from shop.dead_letters d where d.source || ' ' || d.event_id = a.subject
+    and d.replayed_at is null and d.dropped_at is null)
+"""
+)
+
 # Age limits (shop/schema/age_limits.py): one alert for each row that exceeds its limit, once.
 RAISE_OVERDUE = Command(
     """
@@ -84,6 +93,11 @@ def resolve(alarm_id: UUID) -> Statement[Row]:
 def resolve_about(kind: str, subjects: list[str]) -> Statement[Row]:
     """Closes every open alert of this kind about one of these subjects."""
     return RESOLVE_ABOUT(kind=kind, subjects=subjects)
+
+
+def resolve_closed(subjects: list[str]) -> Statement[Row]:
+    """Closes the alerts about events, by their names, of which no dead letter is open any more."""
+    return RESOLVE_CLOSED(subjects=subjects)
 
 
 def check_age_limit(kind: str, batch: int) -> tuple[Statement[Row], Statement[Row]]:

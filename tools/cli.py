@@ -2,76 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import date, datetime
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-ledger = typer.Typer(no_args_is_help=True, help="Verify the ledger's hash chains.")
-dlq = typer.Typer(
-    no_args_is_help=True, help="List, show and replay dead letters: events that ran out of retries."
+from tools.command_line import (
+    AsJson,
+    BusinessTimeZone,
+    Commands,
+    OperatorUrl,
+    ProviderApiKey,
+    ProviderKind,
+    ProviderUrl,
+    ReaderUrl,
+    Record,
+    recorded,
+    setting,
 )
-order = typer.Typer(no_args_is_help=True, help="Inspect one order.")
-alerts = typer.Typer(no_args_is_help=True, help="List and resolve operator alerts.")
-unmatched = typer.Typer(no_args_is_help=True, help="List and refund charges without a payment row.")
+
+app = Commands(no_args_is_help=True, pretty_exceptions_enable=False)
+ledger = Commands(no_args_is_help=True, help="Verify the ledger's hash chains.")
+dlq = Commands(
+    no_args_is_help=True,
+    help="List, show, replay and drop dead letters: events that ran out of retries.",
+)
+order = Commands(no_args_is_help=True, help="List orders, and inspect one.")
+alerts = Commands(no_args_is_help=True, help="List and resolve operator alerts.")
+unmatched = Commands(no_args_is_help=True, help="List and refund charges without a payment row.")
 app.add_typer(ledger, name="ledger")
 app.add_typer(dlq, name="dlq")
 app.add_typer(order, name="order")
 app.add_typer(alerts, name="alarms")
 app.add_typer(unmatched, name="ghosts")
-rollout = typer.Typer(
+rollout = Commands(
     no_args_is_help=True,
     help="Move requests to new revisions step by step, or return them (Knative, through kubectl).",
 )
 app.add_typer(rollout, name="rollout")
 
-
-def _time_zone(name: str) -> str:
-    from shop.runtime.setting_checks import check_time_zone
-
-    try:
-        check_time_zone(name)
-    except ValueError as error:
-        raise typer.BadParameter(f"{name!r} {error}") from None
-    return name
-
-
 Probability = Annotated[float, typer.Option(min=0.0, max=1.0, help="probability of the fault")]
-# Pass secrets as variables: other users of the machine can read a command line.
-Database = Annotated[
-    str,
-    typer.Option(
-        envvar="DATABASE_URL", show_envvar=True, help="PostgreSQL URL", show_default=False
-    ),
-]
-ProviderKind = Annotated[
-    str,
-    typer.Option(
-        envvar="PAYMENT_PROVIDER", help="payment provider: sandbox (the simulator) or stripe"
-    ),
-]
-ProviderUrl = Annotated[
-    str, typer.Option(envvar="PAYMENT_PROVIDER_URL", help="URL of the payment provider")
-]
-ProviderApiKey = Annotated[
-    str, typer.Option(envvar="PAYMENT_PROVIDER_API_KEY", help="API key of the payment provider")
-]
-BusinessTimeZone = Annotated[
-    str,
-    typer.Option(
-        envvar="BUSINESS_TIME_ZONE", help="time zone of the business day", callback=_time_zone
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="print one JSON document")]
-SEOUL = "Asia/Seoul"
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(version("msa-shop"))
+        raise typer.Exit
 
 
 @app.callback()
-def shop() -> None:
+def shop(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="print the version"),
+    ] = False,
+) -> None:
     """Run, test and operate the shop.
 
     Exit codes: 0 success; 1 a problem was found or a check failed; 2 the command could not run.
@@ -94,7 +84,7 @@ def dev(
         str,
         typer.Option(help="local stores events; imc delivers as Knative's in-memory broker"),
     ] = "local",
-) -> None:
+) -> int:
     """Run the whole shop on this machine; Ctrl-C stops it."""
     from tools.local_platform.broker import LocalBrokerClass
     from tools.local_platform.command import run_local_platform
@@ -102,20 +92,19 @@ def dev(
     if broker not in tuple(LocalBrokerClass):
         raise typer.BadParameter("must be local or imc", param_hint="--broker")
     faults = {"duplicate": duplicate, "reorder": reorder, "lose": lose, "kill": kill}
-    raise typer.Exit(
-        run_local_platform(
-            port=port,
-            data=data,
-            idle_seconds=idle,
-            seed=seed,
-            broker_class=LocalBrokerClass(broker),
-            **faults,
-        )
+    return run_local_platform(
+        port=port,
+        data=data,
+        idle_seconds=idle,
+        seed=seed,
+        broker_class=LocalBrokerClass(broker),
+        **faults,
     )
 
 
 @app.command()
 def e2e(
+    *,
     url: Annotated[str, typer.Option(help="public URL of the shop")] = "http://127.0.0.1:8080",
     group: Annotated[
         list[str] | None, typer.Option(help="group to run, repeatable; all by default")
@@ -134,12 +123,12 @@ def e2e(
         Path | None,
         typer.Option(help="file with the webhook secret; without it signed webhooks are skipped"),
     ] = None,
-    time_zone: BusinessTimeZone = SEOUL,
-) -> None:
+    time_zone: BusinessTimeZone,
+) -> int:
     """Run the end-to-end scenarios against a shop; the last line is "N passed, N failed"."""
     from tools.e2e.run import run_e2e
 
-    exit_code = run_e2e(
+    return run_e2e(
         url=url,
         groups=group or (),
         accounts=accounts,
@@ -147,26 +136,36 @@ def e2e(
         webhook_secret_file=webhook_secret_file,
         time_zone=time_zone,
     )
-    raise typer.Exit(exit_code)
 
 
 @app.command()
 def check(
-    database_url: Database,
+    *,
+    database_url: ReaderUrl,
     at_rest: Annotated[
-        bool, typer.Option(help="also check the invariants that hold only when no work is pending")
+        bool,
+        typer.Option(
+            "--at-rest", help="also check the invariants that hold only when no work is pending"
+        ),
     ] = False,
-    provider: ProviderKind = "sandbox",
-    provider_url: ProviderUrl = "",
-    api_key: ProviderApiKey = "",
+    only_broken: Annotated[
+        bool, typer.Option("--only-broken", help="print broken invariants only")
+    ] = False,
+    provider: ProviderKind,
+    provider_url: ProviderUrl,
+    api_key: ProviderApiKey,
+    record: Record = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Check every invariant in one snapshot; exits 1 when one is broken."""
     from tools.checker.command import run_check
     from tools.checker.provider_transactions import ProviderAccess
 
     access = ProviderAccess(provider, provider_url, api_key) if provider_url or api_key else None
-    _exit(lambda: run_check(database_url, access, at_rest=at_rest, as_json=as_json))
+    code = run_check(
+        database_url, access, at_rest=at_rest, only_broken=only_broken, as_json=as_json
+    )
+    return recorded("check", code) if record else code
 
 
 def faults(
@@ -183,20 +182,18 @@ def faults(
     ] = "",
     out: Annotated[Path, typer.Option(help="folder for the reports")] = Path(".shop/faults"),
     fail_fast: Annotated[bool, typer.Option("--fail-fast/--keep-going")] = True,
-) -> None:
+) -> int:
     """Inject every fault under load and check the invariants; exits 1 when one is broken."""
     from chaos.command import run_faults
 
-    _exit(
-        lambda: run_faults(
-            tier=tier,
-            seed=seed,
-            orders=orders,
-            seconds=seconds,
-            kinds=kinds,
-            out=out,
-            fail_fast=fail_fast,
-        )
+    return run_faults(
+        tier=tier,
+        seed=seed,
+        orders=orders,
+        seconds=seconds,
+        kinds=kinds,
+        out=out,
+        fail_fast=fail_fast,
     )
 
 
@@ -207,125 +204,151 @@ if find_spec("chaos") is not None:
 
 @ledger.command("verify")
 def ledger_verify(
-    database_url: Database,
+    database_url: ReaderUrl,
     anchor: Annotated[
         Path | None,
         typer.Option(help="file with the chain heads of the last verification; updated on success"),
     ] = None,
+    record: Record = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Verify the hash chains and report each chain's first error; exits 1 when there is one."""
     from tools.operations.ledger import run_verify
 
-    _exit(lambda: run_verify(database_url, anchor=anchor, as_json=as_json))
+    code = run_verify(database_url, anchor=anchor, as_json=as_json)
+    return recorded("ledger verify", code) if record else code
 
 
 @app.command()
 def reconcile(
-    database_url: Database,
-    day: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="business day")],
-    provider: ProviderKind = "sandbox",
-    provider_url: ProviderUrl = "",
-    api_key: ProviderApiKey = "",
-    time_zone: BusinessTimeZone = SEOUL,
+    *,
+    database_url: ReaderUrl,
+    day: Annotated[
+        datetime | None,
+        typer.Option("--date", formats=["%Y-%m-%d"], help="business day; yesterday by default"),
+    ] = None,
+    provider: ProviderKind,
+    provider_url: ProviderUrl,
+    api_key: ProviderApiKey,
+    time_zone: BusinessTimeZone,
+    record: Record = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """List the differences between provider, payments and ledger; exits 1 when there is one."""
     from tools.checker.provider_transactions import ProviderAccess
     from tools.operations.reconcile import run_reconcile
 
     access = ProviderAccess(provider, provider_url, api_key)
-    business_day: date = day.date()
-    _exit(
-        lambda: run_reconcile(
-            database_url, access, day=business_day, time_zone=time_zone, as_json=as_json
-        )
+    code = run_reconcile(
+        database_url,
+        access,
+        day=day.date() if day else None,
+        time_zone=time_zone,
+        as_json=as_json,
     )
+    return recorded("reconcile", code) if record else code
 
 
 @dlq.command("list")
 def dlq_list(
-    database_url: Database,
-    replayed: Annotated[bool, typer.Option(help="include replayed dead letters")] = False,
+    database_url: ReaderUrl,
+    closed: Annotated[
+        bool, typer.Option("--closed", help="include those that were replayed or dropped")
+    ] = False,
     as_json: AsJson = False,
-) -> None:
-    """List the dead letters that are not replayed, newest first."""
+) -> int:
+    """List the open dead letters, newest first."""
     from tools.operations.dead_letters import run_list
 
-    _exit(lambda: run_list(database_url, include_replayed=replayed, as_json=as_json))
+    return run_list(database_url, include_closed=closed, as_json=as_json)
 
 
 @dlq.command("show")
-def dlq_show(letter_id: str, database_url: Database, as_json: AsJson = False) -> None:
-    """Print all fields of one dead letter."""
+def dlq_show(letter_id: str, database_url: ReaderUrl, as_json: AsJson = False) -> int:
+    """Print all fields of one dead letter, and why its consumer rejected it."""
     from tools.operations.dead_letters import run_show
 
-    _exit(lambda: run_show(database_url, letter_id, as_json=as_json))
+    return run_show(database_url, letter_id, as_json=as_json)
 
 
 @dlq.command("replay")
 def dlq_replay(
-    database_url: Database,
+    *,
+    database_url: OperatorUrl,
     letter_ids: Annotated[list[str] | None, typer.Argument()] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="all that are not replayed, oldest first")
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="all open ones, oldest first")] = False,
     url: Annotated[
         str,
-        typer.Option(
-            "--to",
-            envvar=["BROKER_URL", "K_SINK"],
-            help="URL of the broker or of a function's /events",
+        setting(
+            "BROKER_URL",
+            "K_SINK",
+            option="--to",
+            what="URL of the broker or of a function's /events",
         ),
-    ] = "",
-    dry_run: Annotated[bool, typer.Option(help="print what would be sent")] = False,
-) -> None:
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be sent")] = False,
+    as_json: AsJson = False,
+) -> int:
     """Send dead letters again, to the broker or to one function; exits 1 when one is rejected."""
     from tools.operations.dead_letters import run_replay
 
     selected = letter_ids or ()
-    _exit(lambda: run_replay(database_url, url, selected, every=every, dry_run=dry_run))
+    return run_replay(database_url, url, selected, every=every, dry_run=dry_run, as_json=as_json)
+
+
+@dlq.command("drop")
+def dlq_drop(
+    letter_ids: list[str],
+    database_url: OperatorUrl,
+    reason: Annotated[str, typer.Option(help="why it will never be processed, and who decided it")],
+    as_json: AsJson = False,
+) -> int:
+    """Close dead letters that will never be processed; exits 1 when one is not open."""
+    from tools.operations.dead_letters import run_drop
+
+    return run_drop(database_url, letter_ids, reason=reason, as_json=as_json)
 
 
 @dlq.command("release")
-def dlq_release(event_ids: list[str], database_url: Database) -> None:
+def dlq_release(event_ids: list[str], database_url: OperatorUrl, as_json: AsJson = False) -> int:
     """Publish quarantined events again; exits 1 when one is not quarantined."""
     from tools.operations.quarantine import run_release
 
-    _exit(lambda: run_release(database_url, event_ids))
+    return run_release(database_url, event_ids, as_json=as_json)
 
 
 @order.command("explain")
 def order_explain(
     order_id: str,
-    database_url: Database,
-    time_zone: BusinessTimeZone = SEOUL,
+    *,
+    database_url: ReaderUrl,
+    time_zone: BusinessTimeZone,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Print an order's timeline: status changes, stock, payments, ledger, events and alerts."""
     from tools.operations.explain_order import run_explain
 
-    _exit(lambda: run_explain(database_url, order_id, time_zone=time_zone, as_json=as_json))
+    return run_explain(database_url, order_id, time_zone=time_zone, as_json=as_json)
 
 
 @alerts.command("list")
 def alerts_list(
-    database_url: Database,
-    resolved: Annotated[bool, typer.Option(help="include resolved alerts")] = False,
+    database_url: ReaderUrl,
+    resolved: Annotated[bool, typer.Option("--resolved", help="include resolved alerts")] = False,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """List the open operator alerts, newest first."""
     from tools.operations.operator_alerts import run_list
 
-    _exit(lambda: run_list(database_url, include_resolved=resolved, as_json=as_json))
+    return run_list(database_url, include_resolved=resolved, as_json=as_json)
 
 
 @alerts.command("resolve")
-def alerts_resolve(alert_ids: list[str], database_url: Database) -> None:
+def alerts_resolve(alert_ids: list[str], database_url: OperatorUrl, as_json: AsJson = False) -> int:
     """Resolve operator alerts; afterwards the same alert can be raised again."""
     from tools.operations.operator_alerts import run_resolve
 
-    _exit(lambda: run_resolve(database_url, alert_ids))
+    return run_resolve(database_url, alert_ids, as_json=as_json)
 
 
 Since = Annotated[
@@ -340,48 +363,50 @@ Since = Annotated[
 
 @unmatched.command("list")
 def unmatched_list(
-    database_url: Database,
+    *,
+    database_url: ReaderUrl,
     since: Since,
-    provider: ProviderKind = "sandbox",
-    provider_url: ProviderUrl = "",
-    api_key: ProviderApiKey = "",
+    provider: ProviderKind,
+    provider_url: ProviderUrl,
+    api_key: ProviderApiKey,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """List charges without a payment row since the restore time; exits 1 when there is one."""
     from tools.checker.provider_transactions import ProviderAccess
     from tools.operations.unmatched_charges import run_list
 
     access = ProviderAccess(provider, provider_url, api_key)
-    _exit(lambda: run_list(database_url, access, since=since, as_json=as_json))
+    return run_list(database_url, access, since=since, as_json=as_json)
 
 
 @unmatched.command("return")
 def unmatched_return(
-    database_url: Database,
+    *,
+    database_url: OperatorUrl,
     since: Since,
-    provider: ProviderKind = "sandbox",
-    provider_url: ProviderUrl = "",
-    api_key: ProviderApiKey = "",
+    provider: ProviderKind,
+    provider_url: ProviderUrl,
+    api_key: ProviderApiKey,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Refund charges without a payment row, each exactly once; exits 1 when one stays open."""
     from tools.checker.provider_transactions import ProviderAccess
     from tools.operations.unmatched_charges import run_return
 
     access = ProviderAccess(provider, provider_url, api_key)
-    _exit(lambda: run_return(database_url, access, since=since, as_json=as_json))
+    return run_return(database_url, access, since=since, as_json=as_json)
 
 
 @app.command()
 def exporter(
-    database_url: Database,
+    database_url: OperatorUrl,
     port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0 selects a free one")] = 9187,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-) -> None:
+) -> int:
     """Serve business metrics to Prometheus, as the role shop_ops; Ctrl-C stops it."""
     from tools.exporter import run_exporter
 
-    _exit(lambda: run_exporter(database_url, host=host, port=port))
+    return run_exporter(database_url, host=host, port=port)
 
 
 Functions = Annotated[
@@ -394,23 +419,23 @@ Context = Annotated[str, typer.Option(help="context of kubectl; the current one 
 @rollout.command("pin")
 def rollout_pin(
     functions: Functions = None, namespace: Namespace = "shop", context: Context = ""
-) -> None:
+) -> int:
     """Keep all requests at today's revisions, so that an upgrade's new ones receive none."""
     from tools.rollout.cluster import Cluster
     from tools.rollout.command import run_pin
 
-    _exit(lambda: run_pin(Cluster(namespace, context), functions or ()))
+    return run_pin(Cluster(namespace, context), functions or ())
 
 
 @rollout.command("unpin")
 def rollout_unpin(
     functions: Functions = None, namespace: Namespace = "shop", context: Context = ""
-) -> None:
+) -> int:
     """Let each new revision receive all requests at once, Knative's default."""
     from tools.rollout.cluster import Cluster
     from tools.rollout.command import run_unpin
 
-    _exit(lambda: run_unpin(Cluster(namespace, context), functions or ()))
+    return run_unpin(Cluster(namespace, context), functions or ())
 
 
 StepSeconds = Annotated[
@@ -459,7 +484,7 @@ def rollout_run(
     cold_start_seconds: ColdStartSeconds = 5.0,
     prometheus: Prometheus = "",
     smoke_from: SmokeFrom = "deploy/shop-tools",
-) -> None:
+) -> int:
     """Move requests to the newest revisions; exits 1 when they were returned.
 
     Ctrl-C returns them.  A roll-out that was killed is continued by the next, or ended by "return".
@@ -471,27 +496,25 @@ def rollout_run(
 
     pace = (step_seconds, max(step_seconds, step_seconds_max), check_seconds, ready_seconds)
     limits = Limits(error_percent, latency_ratio, cold_start_seconds, requests_min)
-    _exit(
-        lambda: run_rollout(
-            Cluster(namespace, context),
-            functions or (),
-            pace=Pace.of(steps, *pace),
-            limits=limits,
-            prometheus=prometheus,
-            smoke_from=smoke_from,
-        )
+    return run_rollout(
+        Cluster(namespace, context),
+        functions or (),
+        pace=Pace.of(steps, *pace),
+        limits=limits,
+        prometheus=prometheus,
+        smoke_from=smoke_from,
     )
 
 
 @rollout.command("return")
 def rollout_return(
     functions: Functions = None, namespace: Namespace = "shop", context: Context = ""
-) -> None:
+) -> int:
     """Send all requests to the revisions before the last; exits 1 when there are none."""
     from tools.rollout.cluster import Cluster
     from tools.rollout.command import run_return
 
-    _exit(lambda: run_return(Cluster(namespace, context), functions or ()))
+    return run_return(Cluster(namespace, context), functions or ())
 
 
 @rollout.command("status")
@@ -500,26 +523,20 @@ def rollout_status(
     namespace: Namespace = "shop",
     context: Context = "",
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Print how requests are divided; exits 1 while a roll-out is in progress."""
     from tools.rollout.cluster import Cluster
     from tools.rollout.command import run_status
 
-    _exit(lambda: run_status(Cluster(namespace, context), functions or (), as_json=as_json))
+    return run_status(Cluster(namespace, context), functions or (), as_json=as_json)
 
 
 @rollout.command("smoke")
-def rollout_smoke(function: str, url: str) -> None:
+def rollout_smoke(function: str, url: str) -> int:
     """Send requests that change nothing to one revision; exits 1 when one is answered wrongly."""
     from tools.rollout.command import run_smoke
 
-    _exit(lambda: run_smoke(function, url))
-
-
-def _exit(command: Callable[[], int]) -> None:
-    from tools.operations.reporting import run_command
-
-    raise typer.Exit(run_command(command))
+    return run_smoke(function, url)
 
 
 @app.command()
@@ -528,12 +545,14 @@ def migrate(
         Path | None,
         typer.Option(help="folder of files password-<role> that set the roles' passwords"),
     ] = None,
-    seed: Annotated[bool, typer.Option(help="add the local accounts and products")] = False,
-) -> None:
+    seed: Annotated[
+        bool, typer.Option("--seed", help="add the local accounts and products")
+    ] = False,
+) -> int:
     """Migrate the database at DATABASE_URL (an administrator's) to this version."""
     from tools.compose.database import run_migrate
 
-    _exit(lambda: run_migrate(passwords=passwords, with_seed=seed))
+    return run_migrate(passwords=passwords, with_seed=seed)
 
 
 @app.command()
@@ -547,19 +566,20 @@ def broker(
     data: Annotated[Path, typer.Option(help="folder that keeps undelivered events")] = Path(
         ".shop"
     ),
-) -> None:
+) -> int:
     """Run the broker and the clock for functions that run in containers."""
     from tools.compose.broker import run_broker
 
-    _exit(lambda: run_broker(host=host, port=port, data=data, functions=functions))
+    return run_broker(host=host, port=port, data=data, functions=functions)
 
 
 @app.command()
-def compose_secrets(folder: Annotated[Path, typer.Option(help="one folder per service")]) -> None:
+def compose_secrets(folder: Annotated[Path, typer.Option(help="one folder per service")]) -> int:
     """Write the secrets of a Compose deployment, one folder per service."""
     from tools.compose.secrets import write_secrets
 
     print(f"wrote the secrets of {write_secrets(folder)} services")
+    return 0
 
 
 if __name__ == "__main__":

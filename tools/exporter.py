@@ -56,7 +56,15 @@ select 'shop_due_work_oldest_seconds', array[kind], extract(epoch from now() - m
 union all
 select 'shop_overdue', array[kind], count(*) from shop.overdue group by kind
 union all
-select 'shop_dead_letters_open', '{}', count(*) from shop.dead_letters where replayed_at is null
+select 'shop_dead_letters_open', '{}', count(*)
+  from shop.dead_letters where replayed_at is null and dropped_at is null
+union all
+select 'shop_dead_letters_dropped', '{}', count(*)
+  from shop.dead_letters where dropped_at is not null
+union all
+select 'shop_audit_found', array[name], found::int from shop.audits
+union all
+select 'shop_audit_age_seconds', array[name], extract(epoch from now() - ran_at) from shop.audits
 union all
 select 'shop_alarms_open', array[kind], count(*)
   from shop.alarms where resolved_at is null group by kind
@@ -80,7 +88,13 @@ FAMILIES: dict[str, tuple[tuple[str, ...], str]] = {
     "shop_due_work": (("kind",), "Jobs that are due now."),
     "shop_due_work_oldest_seconds": (("kind",), "Time since the oldest due job became due."),
     "shop_overdue": (("kind",), "Rows over their age limit, by the kind of their alert."),
-    "shop_dead_letters_open": ((), "Dead letters that are not replayed."),
+    "shop_dead_letters_open": ((), "Dead letters that are neither replayed nor dropped."),
+    "shop_dead_letters_dropped": (
+        (),
+        "Dead letters that an operator dropped, of the last 90 days.",
+    ),
+    "shop_audit_found": (("audit",), "1 when the last run of an audit found something."),
+    "shop_audit_age_seconds": (("audit",), "Time since the last run of an audit."),
     "shop_alarms_open": (("kind",), "Open operator alerts."),
     "shop_ledger_minor": (("kind", "currency"), "Sum of the ledger, in minor units."),
     "shop_ledger_postings": (("kind", "currency"), "Postings in the ledger."),

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import yaml
 
-from shop.primitives.spec import DATABASE_ROLES
+from shop.primitives.spec import DATABASE_ROLES, LOGIN_ROLES
 from shop.registry import all_specs
 from tools.local_platform.secrets import Secrets, local_secrets
 from tools.render.objects import PUBLIC_KEYS
@@ -68,9 +68,13 @@ def secret_data(
         }
         for role in DATABASE_ROLES
     }
-    roles = {f"shop_{role}": passwords[role] for role in DATABASE_ROLES}
+    roles = {f"shop_{role}": passwords[role] for role in LOGIN_ROLES}
     userlist = "".join(f'"{role}" "{password}"\n' for role, password in roles.items())
     return data | {
+        # past PgBouncer: the auditor's statements take minutes
+        "shop-auditor": {
+            "database-url": _url("shop_auditor", passwords["auditor"], options.database)
+        },
         "shop-clock": {"event-signing-key": secrets.event_keys["clock"]},
         "shop-database-admin": {"database-url": _url(ADMIN, passwords[ADMIN], options.database)},
         "shop-grafana": {"admin-password": passwords["grafana"]},
@@ -168,7 +172,7 @@ def _passwords(folder: Path) -> dict[str, str]:
     """A password for each role and server, generated once and stored."""
     file = folder / PASSWORDS
     stored: dict[str, str] = json.loads(file.read_text("ascii")) if file.exists() else {}
-    names = (*DATABASE_ROLES, ADMIN, "redis", "grafana")
+    names = (*LOGIN_ROLES, ADMIN, "redis", "grafana")
     passwords = {name: stored.get(name) or token_urlsafe(24) for name in names}
     if passwords != stored:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

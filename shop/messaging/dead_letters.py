@@ -28,7 +28,7 @@ IDENTITY_BYTES_MAX = 500
 # more than there are functions
 DESTINATIONS_MAX = 32
 
-# A letter that fails again after its replay is open again.
+# A letter that fails again after its replay is open again; one that was dropped is not.
 STORE = Command(
     """
 insert into shop.dead_letters (dead_letter_id, event_id, source, type, subject, destination,
@@ -46,10 +46,28 @@ on conflict on constraint one_dead_letter_per_consumer
 MARK_REPLAYED = Query(
     Row,
     """
-update shop.dead_letters set replayed_at = now() where dead_letter_id = (
+update shop.dead_letters set replayed_at = now(), dropped_at = null, dropped_reason = null
+where dead_letter_id = (
   select dead_letter_id from shop.dead_letters where dead_letter_id = %(dead_letter_id)s
   for update skip locked)
 returning dead_letter_id
+""",
+)
+
+
+class Dropped(Row):
+    """A letter that was dropped now, and the name of its event, about which there is an alert."""
+
+    dead_letter_id: UUID
+    name: str
+
+
+DROP = Query(
+    Dropped,
+    """
+update shop.dead_letters set dropped_at = now(), dropped_reason = %(reason)s
+where dead_letter_id = any(%(dead_letter_ids)s) and replayed_at is null and dropped_at is null
+returning dead_letter_id, source || ' ' || event_id as name
 """,
 )
 
@@ -80,8 +98,16 @@ def store(letter: DeadLetter) -> Statement[Row]:
 
 
 def mark_replayed(dead_letter_id: UUID) -> Statement[Row]:
-    """Records a replay; no row: there is no such letter, or another operator replays it now."""
+    """Records a replay, also of a letter that was dropped.
+
+    No row: there is no such letter, or another operator replays it now.
+    """
     return MARK_REPLAYED(dead_letter_id=dead_letter_id)
+
+
+def drop(dead_letter_ids: list[UUID], reason: str) -> Statement[Dropped]:
+    """Closes open letters that will never be processed; no row for one that is not open."""
+    return DROP(dead_letter_ids=dead_letter_ids, reason=_storable(reason))
 
 
 def delete_old(batch: int) -> Statement[Row]:

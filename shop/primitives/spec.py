@@ -26,6 +26,8 @@ DATABASE_ROLES = (
     "relay",
     "ops",
 )
+# every role that logs in: shop_auditor belongs to people and runs no function
+LOGIN_ROLES = (*DATABASE_ROLES, "auditor")
 
 
 @frozen(kw_only=True)

@@ -163,6 +163,18 @@ def load(
     return settings
 
 
+def look_up(name: str) -> str | None:
+    """The text of a setting from this process's variables or secret files; None if not given.
+
+    Raises ``ConfigurationError`` when its file cannot be read.
+    """
+    mistakes: list[str] = []
+    text = _lookup(os.environ, name, mistakes)
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes))
+    return text
+
+
 def _lookup(environment: Mapping[str, str], name: str, mistakes: list[str]) -> str | None:
     for variable in (VARIABLES.get(name, name.upper()), ALIASES.get(name, "")):
         if environment.get(variable):

@@ -139,7 +139,7 @@ AGE_LIMITS = (
         subject="t.dead_letter_id",
         key_type="uuid",
         since="t.received_at",
-        is_open="t.replayed_at is null",
+        is_open="t.replayed_at is null and t.dropped_at is null",
         age="72 hours",
         summary="dead letters have been open for three days",
     ),

@@ -105,6 +105,7 @@ _AUDIT: dict[str, Rights] = {
             "dead_letters",
             "alarms",
             "reconciliation",
+            "audits",
             "ghosts",
             "due_work",
             "overdue",
@@ -213,8 +214,13 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "login_failures": {"select": ("failure_id", "failed_at"), "delete": ALL},
     },
     "shop_ops": {
-        "dead_letters": {"select": ALL, "insert": ALL, "update": ("replayed_at",)},
+        "dead_letters": {
+            "select": ALL,
+            "insert": ALL,
+            "update": ("replayed_at", "dropped_at", "dropped_reason"),
+        },
         "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
+        "audits": {"select": ALL, "insert": ALL, "update": ("ran_at", "found")},
         "ghosts": READ_APPEND,
         "reconciliation": {"select": ALL, "update": ("cursor", "next_run_at")},
         "due_work": READ,

@@ -743,6 +743,9 @@ dead_letters = Table(
     Column("body", LargeBinary, nullable=False),
     _when("received_at"),
     _when("replayed_at", nullable=True),
+    _when("dropped_at", nullable=True),
+    Column("dropped_reason", Text),
+    CheckConstraint("(dropped_at is null) = (dropped_reason is null)", name="dropped_for_a_reason"),
     UniqueConstraint("source", "event_id", "destination", name="one_dead_letter_per_consumer"),
     Index("dead_letters_by_age", "received_at"),
     Index("dead_letters_open", "received_at", postgresql_where=text("replayed_at is null")),
@@ -782,6 +785,16 @@ reconciliation = Table(
     _when("next_run_at", default=False),
     comment="writer: reconciliation",
     info={RETENTION: Bounded("one row a payment provider")},
+)
+
+audits = Table(
+    "audits",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    _when("ran_at"),
+    Column("found", Boolean, nullable=False),
+    comment="writer: audits",
+    info={RETENTION: Bounded("one row an audit")},
 )
 
 ghosts = Table(

@@ -285,6 +285,13 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "'{}', '', at from (values ('taken', now()), ('back', null)) as letter(id, at)",
         "Q-09",
     ),
+    "dropped letter that is not open beside one that is": (
+        "insert into shop.dead_letters (dead_letter_id, event_id, source, type, destination, "
+        "headers, body, dropped_at, dropped_reason) select gen_random_uuid(), id, '/shop/charge', "
+        "'x', 'refund', '{}', '', at, reason from (values ('dropped', now(), 'unsigned'), "
+        "('open', null, null)) as letter(id, at, reason)",
+        "Q-09",
+    ),
     "posting never settled": (
         "delete from shop.settlement_lines where seq = %(seq)s",
         "I-19 Q-10",

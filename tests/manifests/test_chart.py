@@ -16,10 +16,13 @@ import kubernetes_validate
 import pytest
 import yaml
 from jsonschema import Draft7Validator
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from shop.registry import all_specs
 from shop.schema.grants import ROLE_SETTINGS
 from tests.manifests.autoscaler import Decision, decide
+from tools.cli import app
 from tools.local_platform.clock import Cron
 from tools.manifest_rules.__main__ import ROOT, findings
 from tools.manifest_rules.manifests import Manifest, ManifestSet, parse, section
@@ -58,6 +61,8 @@ AS_KUSTOMIZED: dict[str, Any] = {
     "redis": {"bundled": False},
     "sandbox": {"enabled": False},
     "migration": {"enabled": False},
+    "tools": {"enabled": False},
+    "audits": {"enabled": False},
     "test": {"enabled": False},
     **NETWORKS,
 }
@@ -630,6 +635,61 @@ def test_traffic_moves_step_by_step_in_production_and_at_once_elsewhere() -> Non
     assert durations("prod") == {"120s"}
 
 
+# ---------------------------------------------------------------- operators
+
+
+def test_operators_pod_is_at_zero_and_has_the_roles_of_operators_only() -> None:
+    manifests = chart_manifests("prod")
+    (tools,) = [d for d in manifests.kind("Deployment") if d["metadata"]["name"] == "shop-tools"]
+
+    pod = tools["spec"]["template"]["spec"]
+
+    assert tools["spec"]["replicas"] == 0
+    (secrets,) = [v["projected"]["sources"] for v in pod["volumes"] if v["name"] == "secrets"]
+    assert [source["secret"]["name"] for source in secrets] == [
+        "shop-auditor",
+        "shop-ops",
+        "shop-redis",
+        "shop-payment-provider",
+    ]
+    files = [item["path"] for source in secrets for item in source["secret"].get("items", [])]
+    assert files == ["auditor-database-url", "ops-database-url"]
+
+
+def test_audits_run_existing_commands_once_a_day_and_store_their_results() -> None:
+    shop = get_command(app)
+    audits = {
+        job["metadata"]["name"]: job["spec"]
+        for job in chart_manifests("prod").kind("CronJob")
+        if job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"].get(
+            "app.kubernetes.io/name"
+        )
+        == "shop-audit"
+    }
+
+    assert set(audits) == {"shop-check", "shop-reconcile", "shop-ledger-verify"}
+    for spec in audits.values():
+        (container,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        *words, option = container["args"]
+        command: object = shop
+        for word in words:
+            assert isinstance(command, TyperGroup)
+            command = command.commands[word]
+        assert container["command"] == ["shop"]
+        assert option in {name for one in getattr(command, "params", ()) for name in one.opts}
+        assert spec["schedule"].endswith(" * * *")
+        assert spec["timeZone"] == "Asia/Seoul"
+        assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0
+
+
+def test_nothing_for_operators_is_rendered_when_it_is_off() -> None:
+    off = render_chart({"tools": {"enabled": False}, "audits": {"enabled": False}})
+
+    names = {manifest["metadata"]["name"] for manifest in off.objects}
+
+    assert not names & {"shop-tools", "shop-tools-out", "shop-check"}
+
+
 # ---------------------------------------------------------------- network, TLS, secrets
 
 
@@ -642,7 +702,7 @@ def policy(manifests: ManifestSet, name: str) -> dict[str, Any]:
 def pods_of(rules: list[dict[str, Any]], key: str) -> list[str]:
     """The names of the pods that rules select as peers."""
     peers = [peer for rule in rules for peer in rule[key] if "podSelector" in peer]
-    return [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in peers]
+    return [next(iter(peer["podSelector"]["matchLabels"].values())) for peer in peers]
 
 
 def test_functions_reach_bundled_servers_only() -> None:
@@ -662,7 +722,9 @@ def test_functions_reach_bundled_servers_only() -> None:
     assert pods_of(policy(manifests, "shop-postgresql-in")["ingress"], "from") == [
         "shop-pgbouncer",
         "shop-migration",
+        "tools",
     ]
+    assert pods_of(policy(manifests, "shop-tools-out")["egress"], "to") == ["shop-postgresql"]
 
 
 def test_external_servers_are_reached_in_their_networks_and_the_provider_on_the_internet() -> None:

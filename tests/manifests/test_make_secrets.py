@@ -65,6 +65,18 @@ def test_chart_lists_every_secret_with_its_keys(
     } == values["secrets"]["names"] | {"shop-grafana": ["admin-password"]}
 
 
+def test_auditor_connects_past_the_pooler_which_also_knows_its_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = printed(tmp_path, capsys)
+
+    url = made["Secret", "shop-auditor"]["stringData"]["database-url"]
+    password = made["Secret", "shop-role-passwords"]["stringData"]["password-shop_auditor"]
+    users = made["Secret", "shop-pgbouncer"]["stringData"]["userlist.txt"]
+    assert url == f"postgresql://shop_auditor:{password}@shop-postgresql:5432/shop"
+    assert f'"shop_auditor" "{password}"' in users
+
+
 def test_second_run_prints_the_same_and_keys_are_private(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,12 +8,12 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier, Literal
 
-from shop.primitives.spec import DATABASE_ROLES
+from shop.primitives.spec import LOGIN_ROLES
 from shop.runtime.config import ConfigurationError
 from tools.compose.database import run_migrate
 from tools.seed import LOCAL_ACCOUNTS, SeedNotAllowed
 
-ROLES = [f"shop_{role}" for role in DATABASE_ROLES]
+ROLES = [f"shop_{role}" for role in LOGIN_ROLES]
 # other tests share the server, so the previous passwords are restored
 PASSWORDS = "select rolname, rolpassword from pg_authid where rolname = any(%s)"
 

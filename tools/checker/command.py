@@ -13,9 +13,16 @@ NEED_CLIENTS = ("Q-11", "Q-12")
 
 
 def run_check(
-    database_url: str, access: ProviderAccess | None, *, at_rest: bool, as_json: bool
+    database_url: str,
+    access: ProviderAccess | None,
+    *,
+    at_rest: bool,
+    only_broken: bool,
+    as_json: bool,
 ) -> int:
-    """Evaluates and prints every invariant; returns 0 when none is broken, else 1.
+    """Evaluates every invariant; returns 0 when none is broken, else 1.
+
+    Prints them all, or only the broken ones.
 
     The provider's transactions are read before the snapshot: a payment's row is committed before
     the provider is called, so the snapshot contains the row of every transaction that was read.
@@ -27,11 +34,16 @@ def run_check(
     elif access.kind != "sandbox":
         skipped["Q-06"] = "the provider lists only its last days; use shop reconcile"
     results = evaluate_invariants(database_url, external, at_rest=at_rest, skipped=skipped)
+    broken = [result for result in results if result.state == "broken"]
+    shown = broken if only_broken else results
     if as_json:
-        show_json([_as_dict(result) for result in results])
+        show_json([_as_dict(result) for result in shown])
     else:
-        _show(results)
-    return EXIT_FOUND if any(result.state == "broken" for result in results) else EXIT_OK
+        _show(shown)
+        holds = sum(result.state == "holds" for result in results)
+        rest = len(results) - holds - len(broken)
+        print(f"{holds} hold, {len(broken)} broken, {rest} skipped")
+    return EXIT_FOUND if broken else EXIT_OK
 
 
 def _show(results: list[InvariantResult]) -> None:
@@ -42,9 +54,6 @@ def _show(results: list[InvariantResult]) -> None:
             for r in results
         ],
     )
-    broken = sum(result.state == "broken" for result in results)
-    holds = sum(result.state == "holds" for result in results)
-    print(f"{holds} hold, {broken} broken, {len(results) - holds - broken} skipped")
 
 
 def _rows(result: InvariantResult) -> str:

@@ -540,7 +540,7 @@ select key from shop.idempotency where state <> 'DONE'
         "Q-09",
         "the open dead letters are exactly the signed invalid events that were injected",
         """
-(select event_id, source from shop.dead_letters where replayed_at is null
+(select event_id, source from shop.dead_letters where replayed_at is null and dropped_at is null
   except select event_id, source from injected_poison)
 union all
 (select event_id, source from injected_poison

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from secrets import token_urlsafe
 
-from shop.primitives.spec import DATABASE_ROLES, FunctionSpec
+from shop.primitives.spec import LOGIN_ROLES, FunctionSpec
 from shop.registry import all_specs
 from tools.local_platform.secrets import CLOCK, RELAY, Secrets, local_secrets, read_or_create
 from tools.render.objects import reads_redis
@@ -42,7 +42,7 @@ def write_secrets(folder: Path) -> int:
     secrets = local_secrets(master, all_specs())
     passwords = {
         role: read_or_create(master / f"password-{role}", lambda: token_urlsafe(24))
-        for role in (*DATABASE_ROLES, ADMIN, "redis", "grafana")
+        for role in (*LOGIN_ROLES, ADMIN, "redis", "grafana")
     }
     services = _functions(secrets, passwords) | _other_services(secrets, passwords)
     for service, files in services.items():
@@ -74,7 +74,7 @@ def _function_files(spec: FunctionSpec, secrets: Secrets, passwords: Files) -> F
 
 
 def _other_services(secrets: Secrets, passwords: Files) -> dict[str, Files]:
-    roles = {f"password-shop_{role}": passwords[role] for role in DATABASE_ROLES}
+    roles = {f"password-shop_{role}": passwords[role] for role in LOGIN_ROLES}
     administrator = f"postgresql://{ADMIN}:{passwords[ADMIN]}@postgres:5432/shop"
     return {
         "broker": {
@@ -92,7 +92,8 @@ def _other_services(secrets: Secrets, passwords: Files) -> dict[str, Files]:
             "payment-webhook-secret": secrets.webhook_secret,
         },
         "tools": {
-            "database-url": administrator,
+            "auditor-database-url": _database_url("auditor", passwords),
+            "ops-database-url": _database_url("ops", passwords),
             "payment-provider-api-key": secrets.provider_api_key,
             "payment-webhook-secret": secrets.webhook_secret,
         },

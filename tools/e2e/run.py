@@ -78,10 +78,10 @@ def run_e2e(
 ) -> int:
     """Runs groups (all but ``original`` if none is named) against a shop and returns the exit code.
 
-    The exit code is 0, 1 when a check failed, 2 for an invalid argument.  The last line printed is
-    ``N passed, N failed``.  ``accounts`` is a JSON file of credentials by role (the local seed's by
-    default), ``without`` names roles whose scenarios are skipped, and ``time_zone`` is the shop's
-    BUSINESS_TIME_ZONE.
+    The exit code is 0, 1 when a check failed, 2 for an invalid argument or when no shop responds.
+    The last line printed is ``N passed, N failed``.  ``accounts`` is a JSON file of credentials by
+    role (the local seed's by default), ``without`` names roles whose scenarios are skipped, and
+    ``time_zone`` is the shop's BUSINESS_TIME_ZONE.
     """
     try:
         secret = webhook_secret_file and webhook_secret_file.read_text(encoding="utf-8").strip()
@@ -92,11 +92,11 @@ def run_e2e(
         )
         client = Client(url.rstrip("/"), on_wait=_print_wait)
     except (ValueError, OSError, httpx.InvalidURL) as error:
-        return _abort(str(error), exit_code=2)
+        return _abort(str(error))
     try:
         problem = wait_for_shop(client)
         if problem is not None:
-            return _abort(f"no shop responds at {url}: {problem}", exit_code=1)
+            return _abort(f"no shop responds at {url}: {problem}")
         return 1 if run_groups(options, client) else 0
     finally:
         client.close()
@@ -159,10 +159,10 @@ def wait_for_shop(client: Client) -> str | None:
         time.sleep(POLL_SECONDS)
 
 
-def _abort(message: str, *, exit_code: int) -> int:
+def _abort(message: str) -> int:
     print(f"shop e2e: {message}", file=sys.stderr, flush=True)
     _print(CheckCounter(_print).summary)
-    return exit_code
+    return 2
 
 
 def _print(line: str) -> None:

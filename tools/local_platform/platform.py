@@ -289,6 +289,8 @@ def _write_addresses(data: Path, endpoints: Endpoints) -> None:
     (data / "internal.url").write_text(endpoints.broker_url, encoding="ascii")
     values = {
         "DATABASE_URL": endpoints.admin_url,
+        "AUDITOR_DATABASE_URL": endpoints.database_url("auditor"),
+        "OPS_DATABASE_URL": endpoints.database_url("ops"),
         "BROKER_URL": endpoints.broker_url,
         "PAYMENT_PROVIDER": "sandbox",
         "PAYMENT_PROVIDER_URL": endpoints.provider_url,

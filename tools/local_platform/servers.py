@@ -74,7 +74,7 @@ DATABASE_EXISTS = "select 1 from pg_database where datname = %(name)s"
 CREATE_DATABASE = "create database shop"
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(OSError):
     """A server did not start; the message contains the end of its log."""
 
 

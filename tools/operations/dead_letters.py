@@ -1,4 +1,4 @@
-"""``shop dlq``: lists dead letters, shows them, and sends them again.
+"""``shop dlq``: lists dead letters, shows them, sends them again, and drops them.
 
 A replay sends the original event with its signature, so a consumer that has processed it already
 finds it in its inbox and ignores it.  Consumers accept an event older than a day when it is in the
@@ -7,11 +7,14 @@ outbox.
 
 from __future__ import annotations
 
+import binascii
 import http.client
+import json
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import LiteralString
+from typing import LiteralString, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -19,31 +22,40 @@ import psycopg
 from psycopg.rows import TupleRow, class_row
 
 from events import envelope
+from shop import operator_alerts
 from shop.messaging import dead_letters
-from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
+from tools.operations.reporting import (
+    EXIT_FOUND,
+    EXIT_OK,
+    Outcome,
+    show_json,
+    show_outcomes,
+    show_table,
+)
 
 CONNECT_SECONDS = 5
 TIMEOUT_SECONDS = 20
 LISTED_MAX = 500
+REASON_MAX = 500
 ACCEPTED = range(200, 300)
 # The broker adds these after its last attempt; they are not part of the original event.
 FAILURE_EXTENSIONS = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
 
 LIST: LiteralString = """
-select dead_letter_id, type, subject, destination, error_code, received_at, replayed_at
+select dead_letter_id, type, subject, destination, error_code, received_at, replayed_at, dropped_at
 from shop.dead_letters
-where replayed_at is null or %(include_replayed)s
+where (replayed_at is null and dropped_at is null) or %(include_closed)s
 order by received_at desc limit %(limit)s
 """
 
 SHOW: LiteralString = """
 select dead_letter_id, event_id, source, type, subject, destination, error_code, error_data,
-  headers, body, received_at, replayed_at
+  headers, body, received_at, replayed_at, dropped_at, dropped_reason
 from shop.dead_letters where dead_letter_id = %(dead_letter_id)s
 """
 
 OPEN: LiteralString = """
-select dead_letter_id from shop.dead_letters where replayed_at is null
+select dead_letter_id from shop.dead_letters where replayed_at is null and dropped_at is null
 order by received_at, dead_letter_id
 """
 
@@ -62,6 +74,7 @@ class DeadLetterSummary:
     error_code: str | None
     received_at: datetime
     replayed_at: datetime | None
+    dropped_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -80,13 +93,15 @@ class DeadLetter:
     body: bytes
     received_at: datetime
     replayed_at: datetime | None
+    dropped_at: datetime | None
+    dropped_reason: str | None
 
 
-def run_list(database_url: str, *, include_replayed: bool, as_json: bool) -> int:
-    """Lists the dead letters that are not replayed, or all, newest first."""
+def run_list(database_url: str, *, include_closed: bool, as_json: bool) -> int:
+    """Lists the dead letters that are neither replayed nor dropped, or all, newest first."""
     with _connect(database_url) as connection:
         cursor = connection.cursor(row_factory=class_row(DeadLetterSummary))
-        values = {"include_replayed": include_replayed, "limit": LISTED_MAX}
+        values = {"include_closed": include_closed, "limit": LISTED_MAX}
         letters = cursor.execute(LIST, values).fetchall()
     if as_json:
         show_json([vars(letter) for letter in letters])
@@ -94,7 +109,7 @@ def run_list(database_url: str, *, include_replayed: bool, as_json: bool) -> int
     if len(letters) == LISTED_MAX:
         print(f"the newest {LISTED_MAX} only")
     show_table(
-        ("dead letter", "type", "subject", "status", "received", "replayed", "destination"),
+        ("dead letter", "type", "subject", "status", "received", "closed", "destination"),
         [
             (
                 letter.dead_letter_id,
@@ -102,7 +117,7 @@ def run_list(database_url: str, *, include_replayed: bool, as_json: bool) -> int
                 letter.subject,
                 letter.error_code,
                 f"{letter.received_at:%Y-%m-%d %H:%M:%S%z}",
-                "yes" if letter.replayed_at else "",
+                "replayed" if letter.replayed_at else "dropped" if letter.dropped_at else "",
                 letter.destination,
             )
             for letter in letters
@@ -112,28 +127,75 @@ def run_list(database_url: str, *, include_replayed: bool, as_json: bool) -> int
 
 
 def run_show(database_url: str, letter_id: str, *, as_json: bool) -> int:
-    """Prints all fields of one dead letter; returns 1 when the id is unknown."""
+    """Prints all fields of one dead letter and its consumer's response; 1 for an unknown id."""
     with _connect(database_url) as connection:
         letter = _read(connection, UUID(letter_id))
     if letter is None:
         print(f"{letter_id}: unknown dead letter")
         return EXIT_FOUND
+    response = response_of(letter.error_data)
     if as_json:
-        show_json(vars(letter))
+        show_json(vars(letter) | {"response": response})
         return EXIT_OK
-    fields = {k: v for k, v in vars(letter).items() if k not in ("headers", "body")}
+    fields = {k: v for k, v in vars(letter).items() if k not in ("headers", "body", "error_data")}
+    for name, text in response.items() if isinstance(response, dict) else [("", response)]:
+        fields[f"response {name}".rstrip()] = text
     headers = {f"header {name}": text for name, text in sorted(letter.headers.items())}
     body = letter.body.decode("utf-8", "backslashreplace")
     show_table(("field", "value"), [*fields.items(), *headers.items(), ("body", body)])
     return EXIT_OK
 
 
+def response_of(error_data: str | None) -> dict[str, object] | str:
+    """The consumer's response, decoded: the members of a JSON object, otherwise its text.
+
+    A broker sends base64 of the first 1,024 bytes, so the end of a long response is missing.
+    """
+    try:
+        text = b64decode(error_data or "", validate=True).decode("utf-8", "backslashreplace")
+    except (binascii.Error, ValueError):
+        return error_data or ""
+    try:
+        document: object = json.loads(text)
+    except ValueError:
+        return text
+    return cast("dict[str, object]", document) if isinstance(document, dict) else text
+
+
+def run_drop(database_url: str, letter_ids: Sequence[str], *, reason: str, as_json: bool) -> int:
+    """Closes dead letters that will never be processed; returns 1 when one of them is not open.
+
+    The alert about an event is resolved with its last open letter.  Raises ValueError for an
+    invalid id, and without a reason.
+    """
+    if not reason.strip() or len(reason) > REASON_MAX:
+        raise ValueError(f"--reason must have 1 to {REASON_MAX} characters")
+    selected = [UUID(text) for text in letter_ids]
+    with _connect(database_url) as connection:
+        drop = dead_letters.drop(selected, reason.strip())
+        rows = connection.execute(drop.sql, drop.parameters).fetchall()
+        dropped = {letter_id for letter_id, _ in rows}
+        resolve = operator_alerts.resolve_closed([name for _, name in rows])
+        connection.execute(resolve.sql, resolve.parameters)
+    outcomes = [
+        Outcome(str(one), one in dropped, "dropped" if one in dropped else "is not open")
+        for one in selected
+    ]
+    return show_outcomes(outcomes, as_json=as_json)
+
+
 def run_replay(
-    database_url: str, url: str, letter_ids: Sequence[str], *, every: bool, dry_run: bool
+    database_url: str,
+    url: str,
+    letter_ids: Sequence[str],
+    *,
+    every: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Sends dead letters to ``url``, the broker's ingress or a consumer's /events.
 
-    ``every`` selects all that are not replayed, oldest first.  Returns 1 when at least one was not
+    ``every`` selects all that are open, oldest first.  Returns 1 when at least one was not
     accepted; it stays open.
     """
     if every == bool(letter_ids):
@@ -144,14 +206,14 @@ def run_replay(
             selected = [letter_id for (letter_id,) in connection.execute(OPEN)]
             connection.commit()
         outcomes = [_replay(connection, url, one, dry_run=dry_run) for one in selected]
-    if not outcomes:
+    if not outcomes and not as_json:
         print("no open dead letters")
-    return EXIT_OK if all(outcomes) else EXIT_FOUND
+    return show_outcomes(outcomes, as_json=as_json)
 
 
 def _replay(
     connection: psycopg.Connection[TupleRow], url: str, letter_id: UUID, *, dry_run: bool
-) -> bool:
+) -> Outcome:
     """Sends one dead letter while its row is locked, an exception to rule 26 of the house style.
 
     A receiver that fails stores the same dead letter again; that write waits for our commit and
@@ -161,26 +223,22 @@ def _replay(
     letter = _read(connection, letter_id)
     if letter is None:
         connection.rollback()
-        print(f"{letter_id}: unknown dead letter")
-        return False
+        return Outcome(str(letter_id), is_done=False, what="unknown dead letter")
     headers, body = original_event(letter.headers, letter.body)
     if dry_run:
         connection.rollback()
-        print(f"{letter_id}: would send {letter.type} to {url}, {len(body)} bytes")
-        return True
+        what = f"would send {letter.type} to {url}, {len(body)} bytes"
+        return Outcome(str(letter_id), is_done=True, what=what)
     mark = dead_letters.mark_replayed(letter_id)
     if connection.execute(mark.sql, mark.parameters).fetchone() is None:
         connection.rollback()
-        print(f"{letter_id}: another replay is in progress")
-        return False
+        return Outcome(str(letter_id), is_done=False, what="another replay is in progress")
     failure = _send(url, headers, body)
     if failure is not None:
         connection.rollback()
-        print(f"{letter_id}: not accepted, {failure}")
-        return False
+        return Outcome(str(letter_id), is_done=False, what=f"not accepted, {failure}")
     connection.commit()
-    print(f"{letter_id}: sent {letter.type} {letter.subject}")
-    return True
+    return Outcome(str(letter_id), is_done=True, what=f"sent {letter.type} {letter.subject}")
 
 
 def original_event(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:

@@ -88,7 +88,7 @@ where o.order_id = %(order_id)s order by i.received_at, s.consumer
 """
 DEAD_LETTERS: LiteralString = """
 select d.dead_letter_id, d.event_id, d.type, d.destination, d.error_code, d.received_at,
-  d.replayed_at
+  d.replayed_at, d.dropped_at, d.dropped_reason
 from shop.dead_letters d
 where d.subject = %(order_id)s::uuid::text or exists (select from shop.outbox o
   where o.order_id = %(order_id)s and o.event_id::text = d.event_id)
@@ -271,6 +271,9 @@ def _dead_letters(tables: Tables) -> Iterator[TimelineEntry]:
         if row["replayed_at"]:
             replayed = f"dead letter {row['dead_letter_id']} replayed"
             yield TimelineEntry(row["replayed_at"], 5, 1, replayed)
+        if row["dropped_at"]:
+            dropped = f"dead letter {row['dead_letter_id']} dropped: {row['dropped_reason']}"
+            yield TimelineEntry(row["dropped_at"], 5, 1, dropped)
 
 
 def _alerts(tables: Tables) -> Iterator[TimelineEntry]:

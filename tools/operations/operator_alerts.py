@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from shop import operator_alerts
-from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
+from tools.operations.reporting import EXIT_OK, Outcome, show_json, show_outcomes, show_table
 
 CONNECT_SECONDS = 5
 LISTED_MAX = 500
@@ -64,18 +64,18 @@ def run_list(database_url: str, *, include_resolved: bool, as_json: bool) -> int
     return EXIT_OK
 
 
-def run_resolve(database_url: str, alert_ids: Sequence[str]) -> int:
+def run_resolve(database_url: str, alert_ids: Sequence[str], *, as_json: bool) -> int:
     """Resolves operator alerts; returns 1 when one of them is unknown or already resolved.
 
     Afterwards an alert of the same kind and subject can be raised again.  Raises ValueError for an
     invalid id.
     """
     selected = [UUID(alert_id) for alert_id in alert_ids]
-    status = EXIT_OK
+    outcomes: list[Outcome] = []
     with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS) as connection:
         for alert_id in selected:
             resolve = operator_alerts.resolve(alert_id)
             row = connection.execute(resolve.sql, resolve.parameters).fetchone()
-            print(f"{alert_id}: {f'resolved {row[0]} {row[1]}' if row else 'is not open'}")
-            status = status if row else EXIT_FOUND
-    return status
+            what = f"resolved {row[0]} {row[1]}" if row else "is not open"
+            outcomes.append(Outcome(str(alert_id), row is not None, what))
+    return show_outcomes(outcomes, as_json=as_json)

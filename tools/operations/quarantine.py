@@ -9,12 +9,12 @@ import psycopg
 
 from shop import operator_alerts
 from shop.messaging import outbox
-from tools.operations.reporting import EXIT_FOUND, EXIT_OK
+from tools.operations.reporting import Outcome, show_outcomes
 
 CONNECT_SECONDS = 5
 
 
-def run_release(database_url: str, event_ids: Sequence[str]) -> int:
+def run_release(database_url: str, event_ids: Sequence[str], *, as_json: bool) -> int:
     """Makes quarantined events due now; returns 1 when one of them is not quarantined.
 
     Their operator alerts are resolved; ``sweep`` raises them again for an event that is still
@@ -27,6 +27,8 @@ def run_release(database_url: str, event_ids: Sequence[str]) -> int:
         names = [str(event_id) for event_id in released]
         resolve = operator_alerts.resolve_about(outbox.QUARANTINED, names)
         connection.execute(resolve.sql, resolve.parameters)
-    for event_id in selected:
-        print(f"{event_id}: {'released' if event_id in released else 'is not quarantined'}")
-    return EXIT_OK if released.issuperset(selected) else EXIT_FOUND
+    outcomes = [
+        Outcome(str(one), one in released, "released" if one in released else "is not quarantined")
+        for one in selected
+    ]
+    return show_outcomes(outcomes, as_json=as_json)

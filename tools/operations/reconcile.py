@@ -166,9 +166,10 @@ class Comparison:
 
 
 def run_reconcile(
-    database_url: str, access: ProviderAccess, *, day: date, time_zone: str, as_json: bool
+    database_url: str, access: ProviderAccess, *, day: date | None, time_zone: str, as_json: bool
 ) -> int:
-    """Compares the sources for a day, prints the differences; returns 1 when there is one."""
+    """Compares the sources for a day, by default yesterday; returns 1 for a difference."""
+    day = day or datetime.now(ZoneInfo(time_zone)).date() - DAY
     begins = datetime.combine(day, time(), tzinfo=ZoneInfo(time_zone))
     listed = provider_transactions.list_transactions(
         access, since=begins - MARGIN, until=begins + DAY + MARGIN

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-
-import psycopg
-
-from shop.primitives.errors import Unavailable
-from shop.runtime.config import ConfigurationError
+from typing import NamedTuple
 
 EXIT_OK = 0
 EXIT_FOUND = 1  # a difference, a violation or an unknown id
-EXIT_FAILED = 2  # invalid arguments, or the database or provider is unavailable
+EXIT_FAILED = 2  # invalid arguments or settings, or the database or provider is unavailable
 
 
-def run_command(command: Callable[[], int]) -> int:
-    """Runs a command and returns its exit code; prints an expected error and returns 2 for it."""
-    try:
-        return command()
-    except ConfigurationError as error:
-        print(f"the settings are wrong:\n{error}", file=sys.stderr)
-        return EXIT_FAILED
-    except (psycopg.Error, Unavailable, ValueError, OSError) as error:
-        print(f"failed: {type(error).__name__}: {str(error).strip()}", file=sys.stderr)
-        return EXIT_FAILED
+class Outcome(NamedTuple):
+    """What became of one of the things that a command was asked to change."""
+
+    id: str
+    is_done: bool
+    what: str
+
+
+def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> int:
+    """Prints what became of each and returns the exit code: 1 when one was not done."""
+    if as_json:
+        show_json([{"id": one.id, "done": one.is_done, "what": one.what} for one in outcomes])
+    else:
+        for one in outcomes:
+            print(printable(f"{one.id}: {one.what}"))
+    return EXIT_OK if all(one.is_done for one in outcomes) else EXIT_FOUND
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -39,6 +39,10 @@ order by 1
 """
 
 
+class HiddenRows(ValueError):
+    """Row security hides rows from the role of the connection."""
+
+
 @contextmanager
 def snapshot(
     url: str,
@@ -50,7 +54,7 @@ def snapshot(
 
     ``prepare`` fills temporary tables before the transaction is made read only.  ``same_as`` is a
     connection of this function to the same server: both then read the same snapshot.  Everything is
-    one transaction, so it works through a connection pooler.  Raises psycopg.Error, and ValueError
+    one transaction, so it works through a connection pooler.  Raises psycopg.Error, and HiddenRows
     for a role from which row security hides rows.
     """
     with psycopg.connect(
@@ -73,7 +77,7 @@ def snapshot(
 
 
 def require_all_rows_visible(connection: psycopg.Connection[TupleRow]) -> None:
-    """Raises ValueError when row security hides rows from the connection's role."""
+    """Raises HiddenRows when row security hides rows from the connection's role."""
     hidden = [name for (name,) in connection.execute(HIDDEN)]
     if hidden:
-        raise ValueError(f"row security hides rows from this role: {', '.join(hidden)}")
+        raise HiddenRows(f"row security hides rows from this role: {', '.join(hidden)}")

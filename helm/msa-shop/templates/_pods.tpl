@@ -140,3 +140,49 @@ deadLetterSink:
 {{- end }}
 {{- end }}
 {{- end -}}
+
+
+{{/* Labels of pods with the operators' commands; network policies select by what a pod reaches. */}}
+{{- define "shop.toolsLabels" -}}
+app.kubernetes.io/part-of: msa-shop
+msa-shop/kind: tools
+msa-shop/reaches-database: "true"
+msa-shop/reaches-provider: "true"
+{{- end -}}
+
+{{/* A pod with the operators' commands and the roles shop_auditor and shop_ops: list [root, command, arguments]. */}}
+{{- define "shop.toolsPod" -}}
+{{- $root := index . 0 -}}
+serviceAccountName: shop-tools
+{{ include "shop.podBasics" $root }}
+containers:
+  - name: shop
+    image: {{ include "shop.imageOf" (list $root $root.Values.toolsImage) }}
+    {{- with $root.Values.toolsImage.pullPolicy }}
+    imagePullPolicy: {{ . }}
+    {{- end }}
+    command: [{{ index . 1 }}]
+    args: {{ toJson (index . 2) }}
+    envFrom: {{ include "shop.environment" $root | nindent 6 }}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+      - {name: secrets, mountPath: /var/run/shop/secrets, readOnly: true}
+    resources: {{ toYaml $root.Values.tools.resources | nindent 6 }}
+    securityContext: {{ include "shop.hardened" $root | nindent 6 }}
+volumes:
+  - name: tmp
+    emptyDir: {sizeLimit: 32Mi}
+  - name: secrets
+    projected:
+      sources:
+        - secret:
+            name: shop-auditor
+            items: [{key: database-url, path: auditor-database-url}]
+        - secret:
+            name: shop-ops
+            items: [{key: database-url, path: ops-database-url}]
+        - secret:
+            name: shop-redis
+        - secret:
+            name: shop-payment-provider
+{{- end -}}

@@ -168,7 +168,7 @@ def test_groups_run_in_fixed_order() -> None:
         select_groups(("nothing",))
 
 
-def test_unreachable_shop_exits_1_with_reason(
+def test_unreachable_shop_exits_2_with_reason(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tools.e2e.run.START_SECONDS", 0.0)
@@ -176,7 +176,7 @@ def test_unreachable_shop_exits_1_with_reason(
     status = _run("http://127.0.0.1:1", "flow")
 
     out, err = capsys.readouterr()
-    assert status == 1
+    assert status == 2
     assert "no shop responds at http://127.0.0.1:1" in err
     assert out.splitlines()[-1] == "0 passed, 0 failed"
 

@@ -60,6 +60,7 @@ def busy(shop: ShopHarness) -> ShopHarness:
             kind,
             uuid4().hex,
         )
+    shop.sql("insert into shop.audits (name, found) values ('check', true)")
     for replayed in ("now()", "null"):
         shop.sql(
             "insert into shop.dead_letters (dead_letter_id, event_id, source, type, destination, "
@@ -78,6 +79,7 @@ EXACT = {
     "shop_due_work": "select kind, count(*) from shop.due_work where due_at <= now() group by 1",
     "shop_overdue": "select kind, count(*) from shop.overdue group by 1",
     "shop_dead_letters_open": "select count(*) from shop.dead_letters where replayed_at is null",
+    "shop_audit_found": "select name, found::int from shop.audits",
     "shop_alarms_open": "select kind, count(*) from shop.alarms group by 1",
     "shop_ledger_minor": "select kind, currency, sum(amount_minor) from shop.ledger group by 1, 2",
     "shop_ledger_postings": "select kind, currency, count(*) from shop.ledger group by 1, 2",
@@ -95,7 +97,11 @@ def test_metrics_equal_the_database(busy: ShopHarness) -> None:
     assert scraped["shop_orders"] == {("PAID",): 3, ("CANCELLED",): 1, ("PENDING",): 2}
     assert 89 < scraped["shop_outbox_lag_seconds"][()] < 150
     assert 3599 < scraped["shop_due_work_oldest_seconds"]["charge",] < 3660
+    assert 0 <= scraped["shop_audit_age_seconds"]["check",] < 60
+    assert scraped["shop_dead_letters_dropped"] == {(): 0}
     assert scraped.keys() - EXACT.keys() == {
+        "shop_audit_age_seconds",
+        "shop_dead_letters_dropped",
         "shop_exporter_up",
         "shop_exporter_seconds",
         "shop_outbox_lag_seconds",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -252,7 +253,97 @@ def test_letter_is_listed_and_shown_with_all_fields(
     assert as_json["body"] == message[1].decode()
     operator.run("dlq", "replay", letter_id)
     assert len(operator.run("dlq", "list").stdout.splitlines()) == 1
-    assert len(operator.run("dlq", "list", "--replayed").stdout.splitlines()) == 2
+    assert len(operator.run("dlq", "list", "--closed").stdout.splitlines()) == 2
+
+
+def test_dropped_letter_is_closed_with_its_reason_and_its_alert_is_resolved(
+    flow: FlowHarness, operator: CommandLine, auditor: CommandLine
+) -> None:
+    order, _, letter_id = _order_with_dead_letter(flow)
+    flow.run_until_idle()
+    assert _q09(auditor) == "broken"
+
+    dropped = operator.run("dlq", "drop", letter_id, "--reason", "sent by a test; Kim decided")
+    again = operator.run("dlq", "drop", letter_id, "--reason", "twice")
+
+    assert (dropped.exit_code, dropped.stdout) == (0, f"{letter_id}: dropped\n")
+    assert (again.exit_code, again.stdout) == (1, f"{letter_id}: is not open\n")
+    assert _q09(auditor) == "holds"
+    assert _open_alerts(flow) == []
+    assert len(operator.run("dlq", "list").stdout.splitlines()) == 1
+    (listed,) = json.loads(operator.run("dlq", "list", "--closed", "--json").stdout)
+    shown = json.loads(operator.run("dlq", "show", letter_id, "--json").stdout)
+    assert listed["dropped_at"] == shown["dropped_at"]
+    assert shown["dropped_reason"] == "sent by a test; Kim decided"
+    assert "dropped: sent by a test" in auditor.run("order", "explain", order["id"]).stdout
+    assert operator.run("dlq", "replay", "--all").stdout == "no open dead letters\n"
+
+
+def _open_alerts(flow: FlowHarness) -> list[str]:
+    """The kinds of the operator alerts that are not resolved."""
+    return [
+        row["kind"]
+        for row in flow.shop.sql("select kind from shop.alarms where resolved_at is null")
+    ]
+
+
+def _q09(auditor: CommandLine) -> str:
+    """The state of the invariant about open dead letters."""
+    results = json.loads(auditor.run("check", "--at-rest", "--json").stdout)
+    (state,) = [result["state"] for result in results if result["id"] == "Q-09"]
+    return str(state)
+
+
+def test_alert_stays_open_while_one_letter_of_the_event_is_open(
+    flow: FlowHarness, operator: CommandLine
+) -> None:
+    send_dead_letter(flow.shop)
+    send_dead_letter(flow.shop, headers={"ce-knativeerrordest": "http://shop-refund/events"})
+    rows = flow.shop.sql("select dead_letter_id::text as id from shop.dead_letters")
+
+    states: list[list[str]] = []
+    for row in rows:
+        assert operator.run("dlq", "drop", row["id"], "--reason", "poison").exit_code == 0
+        states.append(_open_alerts(flow))
+
+    assert states == [["dead_letter"], []]
+
+
+def test_dropped_letter_that_is_stored_again_stays_dropped_and_can_be_replayed(
+    flow: FlowHarness, operator: CommandLine
+) -> None:
+    _, message, letter_id = _order_with_dead_letter(flow)
+    assert operator.run("dlq", "drop", letter_id, "--reason", "no").exit_code == 0
+
+    _store_dead_letter(flow, message)
+    replayed = operator.run("dlq", "replay", letter_id, "--json")
+
+    assert json.loads(replayed.stdout)[0]["done"] is True
+    (row,) = flow.shop.sql("select replayed_at, dropped_at, dropped_reason from shop.dead_letters")
+    assert row["replayed_at"] is not None
+    assert (row["dropped_at"], row["dropped_reason"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "response"),
+    [
+        (b64encode(b'{"error": "BAD_EVENT", "status": 422}').decode(), ["BAD_EVENT", "422"]),
+        (b64encode(b'{"error": "BAD_EV').decode(), ['{"error": "BAD_EV']),
+        (b64encode("상품".encode()).decode(), ["상품"]),
+        ("no base64!", ["no base64!"]),
+    ],
+    ids=["JSON", "cut off", "text", "as sent"],
+)
+def test_show_decodes_the_response_of_the_consumer(
+    flow: FlowHarness, operator: CommandLine, data: str, response: list[str]
+) -> None:
+    send_dead_letter(flow.shop, headers={"ce-knativeerrordata": data})
+    (row,) = flow.shop.sql("select dead_letter_id::text as id from shop.dead_letters")
+
+    shown = operator.run("dlq", "show", row["id"])
+
+    lines = [line for line in shown.stdout.splitlines() if line.startswith("response")]
+    assert all(any(text in line for line in lines) for text in response)
 
 
 def test_control_characters_are_escaped_in_output(flow: FlowHarness, operator: CommandLine) -> None:
@@ -276,6 +367,10 @@ def test_control_characters_are_escaped_in_output(flow: FlowHarness, operator: C
         (("replay", "no-id"), 2),
         (("replay", "0199aa00-0000-7000-8000-000000000000"), 1),
         (("show", "0199aa00-0000-7000-8000-000000000000"), 1),
+        (("drop", "0199aa00-0000-7000-8000-000000000000", "--reason", "gone"), 1),
+        (("drop", "0199aa00-0000-7000-8000-000000000000"), 2),
+        (("drop", "0199aa00-0000-7000-8000-000000000000", "--reason", " "), 2),
+        (("drop", "no-id", "--reason", "gone"), 2),
     ],
 )
 def test_invalid_arguments_exit_2_and_unknown_ids_exit_1(
