@@ -165,6 +165,7 @@ VALUES: dict[str, object] = {
     "day": datetime.now(UTC).date(),
     "days": 30,
     "dead_letter_id": uuid4(),
+    "dead_letter_ids": [uuid4()],
     "debit": "psp_receivable",
     "description": "description",
     "destination": "charge",
