@@ -80,7 +80,8 @@ def _described(error: Exception, command: Callable[..., int]) -> str:
     text = f"failed: {type(error).__name__}: {str(error).strip()}"
     if isinstance(error, InsufficientPrivilege | HiddenRows):
         return f"{text}\n{_right_role(command)}"
-    if isinstance(error, Error | HTTPError | Unavailable | ValueError | OSError):
+    expected = isinstance(error, Error | HTTPError | Unavailable | ValueError | OSError)
+    if expected or type(error) is LookupError:
         return text
     return f"{text}\nthis is a bug; {TRACEBACK}=1 prints where it happened"
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from shop.registry import all_specs, spec_of
+from shop.runtime import setting_checks
 from tools.operations.reporting import EXIT_FAILED, EXIT_FOUND, EXIT_OK, show_json, show_table
 from tools.render.objects import name_of
 from tools.rollout import traffic
@@ -113,7 +114,11 @@ def run_status(cluster: Cluster, functions: Sequence[str], *, as_json: bool) -> 
 
 
 def run_smoke(function: str, url: str) -> int:
-    """Sends the smoke requests to a URL of a function; 1 when one is answered wrongly."""
+    """Sends the smoke requests to a URL of a function; 1 when one is answered wrongly.
+
+    Raises ValueError for what is not a URL.
+    """
+    setting_checks.CHECKS["broker_url"](url)
     wrong = smoke(spec_of(function), url)
     for line in wrong:
         print(line)
