@@ -50,16 +50,17 @@ def _exit_code_of(command: Callable[..., int], call: Callable[[], int]) -> int:
         # the reader is gone; without this the interpreter reports the rest at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    except typer.BadParameter:
+    except (typer.BadParameter, typer.Exit):
         raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_FAILED
     except Exception as error:
+        # the last place before a person would see a traceback
         if os.environ.get(TRACEBACK):
             raise
         print(_described(error, command), file=sys.stderr)
-        return EXIT_FAILED
+        raise typer.Exit(EXIT_FAILED) from None
 
 
 def _described(error: Exception, command: Callable[..., int]) -> str:

@@ -23,10 +23,11 @@ from tools.cli import app
 
 ID = "0199aa00-0000-7000-8000-000000000000"
 SINCE = ("--since", "2026-11-28T00:00:00+0000")
+ALERTS, UNMATCHED = "alarms", "ghosts"
 # what each command needs to run
 ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "alarms list": (),
-    "alarms resolve": (ID,),
+    f"{ALERTS} list": (),
+    f"{ALERTS} resolve": (ID,),
     "broker": (),
     "check": (),
     "compose-secrets": ("--folder", "/dev/null/x"),
@@ -39,8 +40,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "e2e": ("--url", "not an address"),
     "exporter": (),
     "faults": ("--out", "/dev/null/x"),
-    "ghosts list": SINCE,
-    "ghosts return": SINCE,
+    f"{UNMATCHED} list": SINCE,
+    f"{UNMATCHED} return": SINCE,
     "ledger verify": (),
     "migrate": (),
     "order explain": (ID,),
@@ -52,13 +53,13 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "rollout status": (),
     "rollout unpin": (),
 }
-ACTS = ("alarms resolve", "dlq drop", "dlq release", "dlq replay", "ghosts return")
+ACTS = (f"{ALERTS} resolve", "dlq drop", "dlq release", "dlq replay", f"{UNMATCHED} return")
 READS = (
-    "alarms list",
+    f"{ALERTS} list",
     "check",
     "dlq list",
     "dlq show",
-    "ghosts list",
+    f"{UNMATCHED} list",
     "ledger verify",
     "order explain",
     "reconcile",
@@ -124,7 +125,7 @@ def test_unreachable_database_exits_2() -> None:
     wrong = [
         name
         for name in (*READS, *ACTS, "migrate")
-        if name not in ("ghosts list", "ghosts return", "reconcile")
+        if name not in (f"{UNMATCHED} list", f"{UNMATCHED} return", "reconcile")
         and not fails(run(name, DATABASE_URL=NOWHERE), "failed: OperationalError:", "refused")
     ]
     assert wrong == []
