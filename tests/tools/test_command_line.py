@@ -132,11 +132,11 @@ def test_unreachable_database_exits_2() -> None:
 
 
 def test_unknown_account_exits_2(shop: ShopHarness, provider: dict[str, str]) -> None:
-    url = shop.role_url("nobody")
+    url = shop.role_url("unknown")
     wrong = [
         name
         for name in (*READS, *ACTS, "migrate")
-        if not fails(run(name, DATABASE_URL=url, **provider), "OperationalError", "shop_nobody")
+        if not fails(run(name, DATABASE_URL=url, **provider), "OperationalError", "shop_unknown")
     ]
     assert wrong == []
 
