@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import select
 import threading
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -202,6 +203,7 @@ class Connection:
         self._unclosed: list[bytes] = []
         self._is_idle = True
         self.round_trips = 0
+        self.waiting_seconds = 0.0
         self._readable, self._read_or_write = select.poll(), select.poll()
         self._readable.register(self._libpq.socket, select.POLLIN)
         self._read_or_write.register(self._libpq.socket, select.POLLIN | select.POLLOUT)
@@ -231,11 +233,13 @@ class Connection:
         self._is_idle = False
         preparations = [self._queue(each) for each in bound]
         self.round_trips += 1
+        began = time.monotonic()
         self._libpq.pipeline_sync()
         self._flush()
         if failpoint is not None:
             failpoints.hit(failpoint)
         responses = self._read()
+        self.waiting_seconds += time.monotonic() - began
         self._is_idle = True
         return self._results(bound, preparations, responses)
 
@@ -391,6 +395,7 @@ class Database:
         # since the process started; a transaction is counted when its connection is returned
         self.round_trips = 0
         self.transactions = 0
+        self.waiting_seconds = 0.0
 
     def warm(self) -> None:
         """Opens one connection ahead of the first query; a failure is left for that query."""
@@ -482,7 +487,8 @@ class Database:
         with self._lock:
             self.transactions += 1
             self.round_trips += connection.round_trips
-            connection.round_trips = 0
+            self.waiting_seconds += connection.waiting_seconds
+            connection.round_trips, connection.waiting_seconds = 0, 0.0
             if is_usable:
                 self._idle.append(connection)
         if not is_usable:

@@ -85,6 +85,9 @@ LIVE_METRICS = (
     MetricDefinition(
         "shop_database_transactions_total", "counter", ("function",), "Transactions begun."
     ),
+    MetricDefinition(
+        "shop_database_seconds_total", "counter", ("function",), "Time waited for PostgreSQL."
+    ),
 )
 
 

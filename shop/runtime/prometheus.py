@@ -32,7 +32,7 @@ from shop.runtime.metrics import (
 if TYPE_CHECKING:
     from shop.runtime.message_context import MessageContext, Span
 
-LiveValues = Callable[[], tuple[int, int, int]]
+LiveValues = Callable[[], tuple[float, ...]]
 
 
 class PrometheusExporter:

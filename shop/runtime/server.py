@@ -18,7 +18,7 @@ from types import FrameType
 from shop.primitives import failpoints
 from shop.primitives.spec import FunctionSpec
 from shop.registry import spec_of
-from shop.runtime import config
+from shop.runtime import config, log
 from shop.runtime.app import App
 from shop.runtime.bootstrap import make_app, settings_of
 from shop.runtime.http_server import HttpServer
@@ -46,6 +46,7 @@ def serve(names: list[str]) -> int:
         asyncio.run(run(app, threads, listener))
     finally:
         app.telemetry.stop()
+        _log_usage(app)
     return 0
 
 
@@ -75,6 +76,18 @@ def _load(specs: tuple[FunctionSpec, ...], settings: config.Settings) -> App:
     gc.freeze()
     gc.enable()
     return app
+
+
+def _log_usage(app: App) -> None:
+    """What the process has used, for ``shop cost``."""
+    seconds = seconds_since_start(os.getpid())
+    _, _, database_seconds = app.services.database_metrics()
+    log.write(
+        "ended",
+        function=",".join(spec.name for spec in app.specs),
+        seconds=None if seconds is None else round(seconds, 3),
+        database_seconds=round(database_seconds, 4),
+    )
 
 
 def _connect(app: App) -> None:

@@ -85,12 +85,16 @@ class Services:
             return self.database
         return self._once("replica", self._open_replica)
 
-    def database_metrics(self) -> tuple[int, int]:
-        """Round trips to PostgreSQL and transactions so far."""
+    def database_metrics(self) -> tuple[int, int, float]:
+        """Round trips to PostgreSQL, transactions, and seconds waited for it so far."""
         opened = [self.database] if "database" in self._instances else []
         if "replica" in self._instances:
             opened.append(self.replica)
-        return sum(one.round_trips for one in opened), sum(one.transactions for one in opened)
+        return (
+            sum(one.round_trips for one in opened),
+            sum(one.transactions for one in opened),
+            sum(one.waiting_seconds for one in opened),
+        )
 
     @property
     def open_deliveries(self) -> int:

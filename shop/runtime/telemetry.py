@@ -135,8 +135,8 @@ class Telemetry:
             log.write("no metrics", error=str(error), port=port)
         return None
 
-    def _live_values(self) -> tuple[int, int, int]:
-        """In flight, round trips and transactions, after the queued messages are counted."""
+    def _live_values(self) -> tuple[float, ...]:
+        """The values of ``LIVE_METRICS``, after the queued messages are counted."""
         self.export()
         return len(self.in_flight), *self.services.database_metrics()
 

@@ -114,7 +114,7 @@ def test_idle_process_serves_metrics_after_a_delay(
 ) -> None:
     port = free_port()
     settings = SimpleNamespace(metrics_port=port, otel_exporter_otlp_endpoint="")
-    services = SimpleNamespace(settings=settings, database_metrics=lambda: (0, 0))
+    services = SimpleNamespace(settings=settings, database_metrics=lambda: (0, 0, 0.0))
     idle = Telemetry(("settle",), cast(Services, services))
 
     idle.on_probe()
@@ -162,6 +162,7 @@ def test_process_counts_requests_events_and_transactions(processes: ProcessHarne
     assert value(page, "shop_requests_in_flight", **of) == 0
     assert value(page, "shop_database_transactions_total", **of) == 2
     assert 4 <= (value(page, "shop_database_round_trips_total", **of) or 0) <= 8
+    assert 0 < (value(page, "shop_database_seconds_total", **of) or 0) < 30
     assert value(page, "cold_start_seconds_count", **of) == 1
     assert 0.05 < (value(page, "cold_start_seconds_sum", **of) or 0) < 30
 

@@ -305,6 +305,7 @@ class FunctionPool:
         else:
             process.child.kill()
         code = await process.child.ended
+        self.activity_log.add_process(self.spec.name, loop.time() - began)
         process.close()
         if process in self.processes:
             self.processes.remove(process)

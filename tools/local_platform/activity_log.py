@@ -26,6 +26,7 @@ class ActivityLog:
 
     quiet: bool = False
     counts: Counter[str] = field(default_factory=Counter[str])
+    process_seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     def write(self, line: str) -> None:
         """Prints one line on standard output and flushes it."""
@@ -36,14 +37,24 @@ class ActivityLog:
         """Adds to a counter."""
         self.counts[name] += times
 
+    def add_process(self, function: str, seconds: float) -> None:
+        """Adds the time from the start of a function's process to its exit."""
+        self.process_seconds[function] = self.process_seconds.get(function, 0.0) + seconds
+
     def metrics(self) -> str:
         """The counters in the text format of Prometheus."""
         lines: list[str] = []
         for name in SUMMARY:
             metric = f"shop_local_{name.replace(' ', '_')}_total"
             lines += [f"# TYPE {metric} counter", f"{metric} {self.counts[name]}"]
+        lines.append("# TYPE shop_local_process_seconds_total counter")
+        for function, seconds in self.process_seconds.items():
+            labels = f'{{function="{function}"}}'
+            lines.append(f"shop_local_process_seconds_total{labels} {seconds:.3f}")
         return "\n".join(lines) + "\n"
 
     def summary(self) -> str:
         """The counters as one line."""
-        return "summary: " + ", ".join(f"{self.counts[name]} {name}" for name in SUMMARY)
+        seconds = sum(self.process_seconds.values())
+        counts = ", ".join(f"{self.counts[name]} {name}" for name in SUMMARY)
+        return f"summary: {counts}, {seconds:.1f} process seconds"

@@ -10,15 +10,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import isnan
 from typing import Any, cast
-from urllib.parse import quote
 
-import httpx
-
+from tools.prometheus_queries import fetch, growth, path_of, values
 from tools.rollout.cluster import Cluster
 
-QUERY_SECONDS = 10.0
 PODS = "-deployment-"  # between the name of a revision and the rest of its pods' names
 
 
@@ -34,20 +30,12 @@ class Figures:
 
 Source = Callable[[Iterable[str], datetime], Mapping[str, Figures]]
 
-# The growth of a counter since a time.  increase() would not see what a new process counted before
-# its first scrape, nor a process that has ended.
-_GROWTH = (
-    "sum by (revision, {label}) (label_replace(clamp_min("
-    "last_over_time({name}{{{pods}}}[{seconds}s]) - ({name}{{{pods}}} offset {seconds}s)"
-    " or last_over_time({name}{{{pods}}}[{seconds}s]), 0),"
-    ' "revision", "$1", "pod", "(.+)-deployment-.+"))'
-)
-
 
 def growth_query(name: str, label: str, revisions: Iterable[str], seconds: int) -> str:
     """The growth of a counter by revision and one other label."""
-    pods = f'pod=~"({"|".join(revisions)}){PODS}.+"'
-    return _GROWTH.format(name=name, label=label, pods=pods, seconds=seconds)
+    grown = growth(name, f'{{pod=~"({"|".join(revisions)}){PODS}.+"}}', seconds)
+    revision = f'label_replace({grown}, "revision", "$1", "pod", "(.+){PODS}.+")'
+    return f"sum by (revision, {label}) ({revision})"
 
 
 def quantile_query(name: str, revisions: Iterable[str], seconds: int) -> str:
@@ -59,45 +47,30 @@ def from_prometheus(address: str, cluster: Cluster) -> Source:
     """Reads Prometheus at a URL, or at ``namespace/service:port`` through the API server."""
 
     def query(text: str) -> Any:
-        path = f"/api/v1/query?query={quote(text, safe='')}"
         if "://" in address:
-            return _fetch(address.rstrip("/") + path)["data"]["result"]
+            return fetch(address, text)
         namespace, _, service = address.partition("/")
         proxy = f"/api/v1/namespaces/{namespace}/services/{service}/proxy"
-        return cluster.get_raw(proxy + path)["data"]["result"]
+        return cluster.get_raw(proxy + path_of(text))["data"]["result"]
 
     def read(revisions: Iterable[str], since: datetime) -> Mapping[str, Figures]:
         names = list(revisions)
         seconds = max(1, round((datetime.now(UTC) - since).total_seconds()))
         found: dict[str, Figures] = defaultdict(Figures)
-        for labels, value in _values(
+        for labels, value in values(
             query(growth_query("shop_requests_total", "status", names, seconds))
         ):
             found[labels["revision"]].requests += round(value)
             found[labels["revision"]].errors += round(value) * (labels["status"] == "5xx")
-        for labels, value in _values(
+        for labels, value in values(
             query(quantile_query("shop_request_duration_seconds", names, seconds))
         ):
             found[labels["revision"]].p95_seconds = value
-        for labels, value in _values(query(quantile_query("cold_start_seconds", names, seconds))):
+        for labels, value in values(query(quantile_query("cold_start_seconds", names, seconds))):
             found[labels["revision"]].cold_start_seconds = value
         return found
 
     return read
-
-
-def _fetch(url: str) -> Any:
-    try:
-        return httpx.get(url, timeout=QUERY_SECONDS).raise_for_status().json()
-    except httpx.HTTPError as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
-
-
-def _values(result: Any) -> Iterable[tuple[Mapping[str, str], float]]:
-    for series in result:
-        value = float(series["value"][1])
-        if not isnan(value):
-            yield series["metric"], value
 
 
 @dataclass
@@ -144,6 +117,6 @@ def _figures(lines: _Lines) -> Figures:
     return Figures(len(lines.statuses), errors, _p95(lines.warm_seconds), _p95(lines.cold_seconds))
 
 
-def _p95(values: list[float]) -> float | None:
-    ordered = sorted(values)
+def _p95(seconds: list[float]) -> float | None:
+    ordered = sorted(seconds)
     return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))] if ordered else None

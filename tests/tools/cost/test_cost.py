@@ -1,0 +1,166 @@
+"""``shop cost``: sums and prices by hand, and a local platform's own record of its processes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from shop.registry import spec_of
+from tests.tools.e2e.running_shop import SHOP, running_shop
+from tests.waiting import wait_for
+from tools.cost.command import as_document, chart
+from tools.cost.report import Prices, cost_report, pods_at
+from tools.cost.usage import FunctionUsage, Usage, from_document, from_logs, from_prometheus
+
+SCALE = spec_of("place_order").scale
+MEMORY = SCALE.memory_mib / 1024
+# An hour: 1 for the processor of a process and as much for its sidecar's, 0.5 for the platform.
+PRICES = Prices(
+    vcpu_hour=1000 / SCALE.cpu_millis,
+    gib_hour=1.0,
+    sidecar_cpu_millis=SCALE.cpu_millis,
+    sidecar_memory_mib=0,
+    platform_cpu_millis=0,
+    platform_memory_mib=512,
+    replicas=1,
+)
+POD, REPLICA, PLATFORM = 2 + MEMORY, 1 + MEMORY, 0.5
+USED = FunctionUsage(process_seconds=1800, requests=50, events=10, database_seconds=3)
+USAGE = Usage(seconds=7200, orders=20, functions={"place_order": USED})
+ORDERS = ("POST /orders", "POST /orders/from-cart")
+PROCESS_SECONDS = re.compile(r'process_seconds_total\{function="(\w+)"\} ([\d.]+)')
+
+
+def log_line(message: str, second: int, **fields: object) -> str:
+    """A line of a function's log."""
+    at = f"2026-02-01T09:00:{second:02d}+00:00"
+    return json.dumps({"at": at, "message": message, "function": "place_order", **fields})
+
+
+def answered(second: int, route: str, status: int, **fields: object) -> str:
+    """The line of one response."""
+    return log_line("answered", second, route=route, status=status, **fields)
+
+
+def test_costs_are_times_and_resources_at_their_prices() -> None:
+    report = cost_report(USAGE, PRICES)
+
+    (place_order,) = report.functions
+    assert place_order.scaled_to_zero == pytest.approx(0.5 * POD)
+    assert place_order.always_on == pytest.approx(2 * REPLICA)
+    assert report.platform == pytest.approx(2 * PLATFORM)
+    assert report.order == pytest.approx((0.5 * POD + 2 * PLATFORM) / 20)
+
+
+def test_break_even_is_where_both_cost_the_same() -> None:
+    report = cost_report(USAGE, PRICES)
+
+    rate = report.break_even_orders_hour
+    assert rate is not None
+    # 10 orders an hour needed a quarter of a pod
+    assert PLATFORM + POD * pods_at(0.25, rate / 10) == pytest.approx(REPLICA)
+
+
+def test_there_is_no_break_even_when_replicas_cost_more_at_every_rate() -> None:
+    many = replace(PRICES, replicas=5)
+
+    assert cost_report(USAGE, many).break_even_orders_hour is None
+
+
+def test_report_without_orders_names_no_cost_of_an_order() -> None:
+    report = cost_report(Usage(7200, 0, 0, {"place_order": USED}), PRICES)
+
+    assert (report.order, report.break_even_orders_hour) == (None, None)
+
+
+def test_json_of_a_report_is_read_again_with_other_prices(tmp_path: Path) -> None:
+    document = json.loads(json.dumps(as_document(cost_report(USAGE, PRICES), PRICES)))
+    (tmp_path / "day.json").write_text(json.dumps(document))
+
+    assert from_document(document) == USAGE
+    command = [*SHOP, "cost", f"--usage={tmp_path}/day.json", "--vcpu-hour=0", "--gib-hour=0"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "one order       0.000000" in result.stdout
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"usage": {"functions": {"cart": {"x": 1}}}}'])
+def test_other_json_is_rejected(text: str) -> None:
+    with pytest.raises(ValueError, match="not a document of"):
+        from_document(json.loads(text))
+
+
+def test_logs_are_counted_by_what_each_line_records(tmp_path: Path) -> None:
+    lines = [
+        answered(1, ORDERS[0], 201, cold=True),
+        answered(2, ORDERS[1], 201),
+        answered(3, ORDERS[0], 409),
+        answered(4, "/events", 204),
+        "no JSON",
+        log_line("ended", 30, seconds=29.5, database_seconds=0.25),
+        answered(31, ORDERS[0], 503, cold=True),
+    ]
+    (tmp_path / "place_order.log").write_text("\n".join(lines))
+
+    usage = from_logs([tmp_path / "place_order.log"])
+
+    assert usage.functions == {"place_order": FunctionUsage(29.5, 4, 1, 0.25)}
+    assert (usage.orders, usage.seconds, usage.processes_without_end) == (2, 30.0, 1)
+
+
+def test_prometheus_is_asked_for_pods_requests_events_database_time_and_orders() -> None:
+    answers = {
+        "sum_over_time(count by (function) (shop_requests_in_flight)[3600s:15s]) * 15": 900.0,
+        'route!="/events"': 70.0,
+        'route="/events"': 30.0,
+        "shop_database_seconds_total": 4.5,
+        'status="2xx"': 20.0,
+    }
+
+    def query(text: str) -> list[dict[str, object]]:
+        (value,) = [value for part, value in answers.items() if part in text]
+        return [{"metric": {"function": "place_order"}, "value": [0, str(value)]}]
+
+    usage = from_prometheus(query, hours=1)
+
+    assert usage == Usage(3600.0, 20, 0, {"place_order": FunctionUsage(900.0, 70, 30, 4.5)})
+
+
+def test_chart_is_proportional_to_the_largest_value() -> None:
+    assert chart([("cart", 20.0), ("charge", 5.0), ("login", 0.0)]) == [
+        f"cart    {'#' * 40} 20.0",
+        f"charge  {'#' * 10} 5.0",
+        "login    0.0",
+    ]
+
+
+def test_report_agrees_with_the_local_platforms_processes_within_five_percent(
+    tmp_path: Path,
+) -> None:
+    with running_shop(tmp_path, "--idle", "8") as shop:
+        for path in ("/products", "/categories", "/v3/api-docs", "/products"):
+            with urlopen(f"{shop.url}{path}", timeout=60) as response:
+                response.read()
+
+        def recorded() -> dict[str, float]:
+            with urlopen(f"{shop.url}/actuator/prometheus", timeout=10) as page:
+                text = page.read().decode()
+            return {name: float(seconds) for name, seconds in PROCESS_SECONDS.findall(text)}
+
+        wanted = {"list_products", "api_docs"}
+        wait_for(lambda: recorded().keys() >= wanted, "the processes were stopped", 90)
+        platform = recorded()
+
+    command = [*SHOP, "cost", f"--logs={tmp_path}/log", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    used = json.loads(result.stdout)["usage"]["functions"]
+    assert {name: used[name]["requests"] for name in wanted} == {"list_products": 3, "api_docs": 1}
+    for name in wanted:
+        assert used[name]["process_seconds"] == pytest.approx(platform[name], rel=0.05)
+    assert used["list_products"]["database_seconds"] > 0
