@@ -419,15 +419,15 @@ def cost(
     usage: Annotated[Path | None, typer.Option(help="file that --json wrote")] = None,
     vcpu_hour: Annotated[float, typer.Option(min=0, help="price of a vCPU for an hour")] = 0.04,
     gib_hour: Annotated[float, typer.Option(min=0, help="price of a GiB for an hour")] = 0.0045,
-    sidecar_cpu_millis: Annotated[int, typer.Option(min=0, help="of queue-proxy, per pod")] = 25,
-    sidecar_memory_mib: Annotated[int, typer.Option(min=0, help="of queue-proxy, per pod")] = 50,
+    sidecar_cpu_millis: Annotated[int, typer.Option(min=0, help="of queue-proxy, per pod")] = 5,
+    sidecar_memory_mib: Annotated[int, typer.Option(min=0, help="of queue-proxy, per pod")] = 16,
     platform_cpu_millis: Annotated[int, typer.Option(min=0, help="of Knative itself")] = 600,
     platform_memory_mib: Annotated[int, typer.Option(min=0, help="of Knative itself")] = 360,
     replicas: Annotated[
         int, typer.Option(min=1, help="always-on replicas of each function, for comparison")
     ] = 1,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Print what the functions used, what one order costs, and the break-even with replicas."""
     from tools.cost.command import run_cost
     from tools.cost.report import Prices
@@ -435,15 +435,13 @@ def cost(
     sidecar = (sidecar_cpu_millis, sidecar_memory_mib)
     platform = (platform_cpu_millis, platform_memory_mib)
     prices = Prices(vcpu_hour, gib_hour, *sidecar, *platform, replicas)
-    _exit(
-        lambda: run_cost(
-            prices,
-            prometheus=prometheus,
-            hours=hours,
-            logs=logs,
-            usage_file=usage,
-            as_json=as_json,
-        )
+    return run_cost(
+        prices,
+        prometheus=prometheus,
+        hours=hours,
+        logs=logs,
+        usage_file=usage,
+        as_json=as_json,
     )
 
 

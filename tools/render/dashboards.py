@@ -212,6 +212,13 @@ FUNCTIONS = Dashboard(
             alerts=("ShopSlow",),
         ),
         Panel(
+            "Time waited for PostgreSQL, per second",
+            "s",
+            ((_by("function", "shop_database_seconds_total"), "{{function}}"),),
+            "Seconds that all processes of a function waited, within a second.",
+            alerts=("ShopSlow",),
+        ),
+        Panel(
             "Events published by outcome",
             "ops",
             ((_by("type, outcome", "shop_outbox_published_total"), "{{type}} {{outcome}}"),),
