@@ -687,7 +687,18 @@ def test_nothing_for_operators_is_rendered_when_it_is_off() -> None:
 
     names = {manifest["metadata"]["name"] for manifest in off.objects}
 
-    assert not names & {"shop-tools", "shop-tools-out", "shop-check"}
+    assert not names & {"shop-tools", "shop-tools-out", "shop-smoke-out", "shop-check"}
+
+
+def test_operators_pod_reaches_the_functions_for_smoke_requests() -> None:
+    manifests = chart_manifests("prod")
+
+    (functions,) = policy(manifests, "shop-ticks-out")["egress"]
+
+    assert policy(manifests, "shop-smoke-out")["egress"] == [functions]
+    assert policy(manifests, "shop-smoke-out")["podSelector"] == {
+        "matchLabels": {"app.kubernetes.io/name": "shop-tools"}
+    }
 
 
 # ---------------------------------------------------------------- network, TLS, secrets

@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "broker": (),
     "check": (),
     "compose-secrets": ("--folder", "/dev/null/x"),
+    "cost": (),
     "dev": ("--data", "/dev/null/x"),
     "dlq drop": (ID, "--reason", "test"),
     "dlq list": (),
@@ -180,7 +181,7 @@ def test_unknown_option_exits_2(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("broker", "compose-secrets", "dev", "e2e", "faults"),
+        *("broker", "compose-secrets", "cost", "dev", "e2e", "faults"),
         *(name for name in ARGUMENTS if name.startswith("rollout")),
     ],
 )

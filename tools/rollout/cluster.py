@@ -17,10 +17,11 @@ SERVICES = "services.serving.knative.dev"
 REVISIONS = "revisions.serving.knative.dev"
 KUBECTL_SECONDS = 30
 PODS_MAX = 500
+LINES_MAX = 5
 
 
 class KubectlError(OSError):
-    """``kubectl`` failed; the text is its last line."""
+    """``kubectl`` failed; the text is the end of its output."""
 
 
 class ChangedByOthersError(OSError):
@@ -115,7 +116,9 @@ class Cluster:
             raise KubectlError(f"kubectl has not answered in {KUBECTL_SECONDS} s") from None
         if result.returncode == 0:
             return result.stdout
-        reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        # a command that was executed in the cluster writes what it found to its output
+        lines = (result.stdout + result.stderr).strip().splitlines()
+        reason = "; ".join(lines[-LINES_MAX:]) or "no message"
         if "(Conflict)" in result.stderr or "object has been modified" in result.stderr:
             raise ChangedByOthersError(reason)
         raise KubectlError(reason)
