@@ -191,8 +191,8 @@ def test_released_event_is_published_and_its_alert_resolved(flow: FlowHarness) -
     flow.shop.tick("sweep")
     flow.shop.sql("update shop.outbox set type = 'product.changed'")
 
-    released = run_release(flow.shop.role_url("ops"), [str(event)])
-    again = run_release(flow.shop.role_url("ops"), [str(event)])
+    released = run_release(flow.shop.role_url("ops"), [str(event)], as_json=False)
+    again = run_release(flow.shop.role_url("ops"), [str(event)], as_json=False)
     flow.shop.tick("sweep")
 
     assert (released, again) == (0, 1)
