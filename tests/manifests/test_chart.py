@@ -211,6 +211,31 @@ def test_chart_renders_the_policies_of_envoy_gateway_where_it_is_installed() -> 
     assert {key: rendered[key] for key in expected} == expected
 
 
+def test_gateway_responds_to_each_known_path_with_405_and_to_any_other_with_404() -> None:
+    methods: dict[str, set[str]] = {}
+    for spec in all_specs():
+        for match in gateway.matches(spec):
+            methods.setdefault(match["path"]["value"], set()).add(match["method"])
+    responses = gateway.own_responses()
+    found: dict[str, set[str]] = {}
+    *others, last = gateway.unmatched_rules()
+    for rule in others:
+        response = responses[rule["filters"][0]["extensionRef"]["name"]]["directResponse"]
+        if response["statusCode"] == 405:
+            fields = {each["name"]: each["value"] for each in response["header"]["set"]}
+            for match in rule["matches"]:
+                # without a method: the routes' own matches take precedence
+                assert "method" not in match
+                found[match["path"]["value"]] = set(fields["Allow"].split(", "))
+
+    assert found == methods
+    assert last["matches"] == [{"path": {"type": "PathPrefix", "value": "/"}}]
+    assert responses[gateway.NOT_FOUND]["directResponse"]["statusCode"] == 404
+    # limits of the Gateway API
+    assert len(others) < 16
+    assert all(len(rule["matches"]) <= 64 for rule in others)
+
+
 def test_policies_of_envoy_gateway_follow_the_scale_of_a_function() -> None:
     policies = "gateway.envoyproxy.io/v1alpha1/BackendTrafficPolicy"
     scaled = {"functions": {"place_order": {"maxScale": 2, "concurrency": 3}}}

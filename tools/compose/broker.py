@@ -7,9 +7,8 @@ letters.  Undelivered events are kept in the folder ``data`` across restarts.  S
 from __future__ import annotations
 
 import asyncio
-import math
 import signal
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -22,7 +21,14 @@ from tools.local_platform.broker import Broker
 from tools.local_platform.clock import SOURCE, Clock, DueWork
 from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.delivery_store import DeliveryStore
-from tools.local_platform.http_listener import listen, serving
+from tools.local_platform.http_listener import (
+    Application,
+    Receive,
+    Scope,
+    Send,
+    listen,
+    serving,
+)
 from tools.local_platform.ingress import ingress
 from tools.local_platform.running_functions import RunningFunctions
 
@@ -53,10 +59,8 @@ async def _serve(settings: Settings, address: tuple[str, int], data: Path, patte
         stack.callback(store.close)
         broker = Broker(specs, functions, store, DeliveryFaults(), activity_log)
         stack.push_async_callback(broker.close)
-        # requests do not pass through this process, so due_work is always polled every second
         due_work = DueWork(settings.database_url.reveal())
-        signer = signer_of(settings)
-        clock = Clock(specs, functions, activity_log, signer, due_work, busy_seconds=math.inf)
+        clock = Clock(specs, functions, activity_log, signer_of(settings), due_work)
 
         def status() -> dict[str, object]:
             return {"pending": broker.pending, "counters": dict(activity_log.counts)}
@@ -68,10 +72,22 @@ async def _serve(settings: Settings, address: tuple[str, int], data: Path, patte
         await stack.enter_async_context(
             _running(_report_answers(functions, unanswered, activity_log))
         )
-        await stack.enter_async_context(serving(ingress(broker, status), listener))
+        application = noting_events(ingress(broker, status), clock.note_traffic)
+        await stack.enter_async_context(serving(application, listener))
         activity_log.write(f"broker ready at port {address[1]}")
         await stopped.wait()
     activity_log.write(activity_log.summary())
+
+
+def noting_events(application: Application, note: Callable[[], None]) -> Application:
+    """Notes each event: requests do not pass through this process, but their events do."""
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST":
+            note()
+        await application(scope, receive, send)
+
+    return noting
 
 
 async def _check_addresses(functions: RunningFunctions, receivers: list[str]) -> dict[str, str]:

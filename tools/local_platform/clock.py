@@ -35,6 +35,8 @@ POLL_SECONDS = 1.0
 # A tick that took this long made progress, even if as many rows are due afterwards.
 PROGRESS_SECONDS = 2.0
 SLEEP_SECONDS_MAX = 60.0
+# without traffic: two schedules send two queries each, together one a minute
+IDLE_SECONDS_MAX = 240.0
 SEARCH_DAYS = 366 * 5
 FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 
@@ -239,7 +241,7 @@ class Clock:
         if time.monotonic() - self._traffic_at < self._busy_seconds:
             return POLL_SECONDS
         until_next = await self._due_work.seconds_to_next(schedule.due_kinds)
-        return min(SLEEP_SECONDS_MAX, until_next if until_next is not None else SLEEP_SECONDS_MAX)
+        return min(IDLE_SECONDS_MAX, until_next if until_next is not None else IDLE_SECONDS_MAX)
 
     async def _sleep(self, seconds: float, *, ends_with_traffic: bool) -> None:
         """Sleeps; traffic can end the sleep early, but not within the first ``POLL_SECONDS``."""

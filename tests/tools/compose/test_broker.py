@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,11 +12,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from tests.tools.local_platform.function_server import function_server
 from tests.waiting import wait_for
+from tools.compose.broker import noting_events
+from tools.local_platform.http_listener import Receive, Scope, Send
 from tools.local_platform.secrets import CLOCK, Secrets
 from tools.local_platform.servers import free_port
 
@@ -158,3 +162,24 @@ def test_due_work_is_ticked(tmp_path: Path, database_url: str, secrets: Secrets)
         wait_for(lambda: of_type(received, "clock.ticked"), "a tick")
 
     assert {headers["host"] for headers in of_type(received, "clock.ticked")} == {"sweep"}
+
+
+def test_event_is_noted_as_traffic_and_a_status_request_is_not() -> None:
+    noted: list[str] = []
+    seen: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["method"])
+
+    async def unused(*_: object) -> Any:
+        raise AssertionError
+
+    noting = noting_events(application, lambda: noted.append("event"))
+
+    async def scenario() -> None:
+        for method in ("POST", "GET"):
+            await noting({"type": "http", "method": method, "path": "/"}, unused, unused)
+
+    asyncio.run(scenario())
+
+    assert (seen, noted) == (["POST", "GET"], ["event"])

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -245,3 +246,40 @@ def test_due_work_reconnects_after_a_broken_connection(url: str) -> None:
         return before, after
 
     assert asyncio.run(scenario()) == (1, 1)
+
+
+def test_idle_clock_queries_due_work_at_most_once_a_minute_for_two_schedules(
+    url: str, secrets: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(url, "insert into shop.due_work values ('x', '1', now() + interval '1 day')")
+    queries, pauses = [0], list[float]()
+    query = DueWork._query  # pyright: ignore[reportPrivateUsage]
+
+    async def counted(
+        due_work: DueWork, statement: LiteralString, kinds: tuple[str, ...]
+    ) -> float | None:
+        queries[0] += 1
+        return await query(due_work, statement, kinds)
+
+    async def record(_: Clock, seconds: float, *, ends_with_traffic: bool) -> None:
+        assert ends_with_traffic
+        pauses.append(seconds)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(DueWork, "_query", counted)
+    monkeypatch.setattr(Clock, "_sleep", record)
+
+    async def scenario() -> None:
+        signer = Signer(CLOCK, secrets.event_keys[CLOCK])
+        recorder = Recorder(url, drains=False)
+        clock = Clock(
+            (SWEEP,), recorder, ActivityLog(quiet=True), signer, DueWork(url), busy_seconds=0
+        )
+        running = asyncio.create_task(clock.run())
+        await wait_until(lambda: bool(pauses))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+    assert 2 * queries[0] <= pauses[0] / 60
