@@ -66,6 +66,7 @@ AS_KUSTOMIZED: dict[str, Any] = {
     "test": {"enabled": False},
     **NETWORKS,
 }
+ENVOY_POLICIES = "gateway.envoyproxy.io/v1alpha1/BackendTrafficPolicy"
 EVENT_POLICIES = "eventing.knative.dev/v1alpha1/EventPolicy"
 EVENT_POLICY = {"broker": {"eventPolicy": True}}
 CORE = ("v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1")
@@ -109,6 +110,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 CONFIGURATIONS = (
     "values",
     "values, all APIs",
+    "Envoy Gateway",
     "ghcr",
     "kind",
     "prod",
@@ -125,6 +127,8 @@ def chart_manifests(configuration: str) -> ManifestSet:
     match configuration:
         case "values, all APIs":
             return render_chart(assume=APIS)
+        case "Envoy Gateway":
+            return render_chart(assume=[*APIS, ENVOY_POLICIES])
         case "ghcr":
             return render_chart(values_of("values-ghcr.yaml"))
         case "kind":
@@ -199,8 +203,7 @@ def test_chart_and_kustomize_deploy_equal_objects(kind: str) -> None:
 
 
 def test_chart_renders_the_policies_of_envoy_gateway_where_it_is_installed() -> None:
-    policies = "gateway.envoyproxy.io/v1alpha1/BackendTrafficPolicy"
-    chart = render_chart(OWN_HOST, assume=[*APIS, policies])
+    chart = render_chart(OWN_HOST, assume=[*APIS, ENVOY_POLICIES])
 
     rendered = {(o["kind"], o["metadata"]["name"]): o.get("spec") for o in chart.objects}
     own = {key for key in rendered if key[0].endswith(("TrafficPolicy", "HTTPRouteFilter"))}
@@ -237,9 +240,8 @@ def test_gateway_responds_to_each_known_path_with_405_and_to_any_other_with_404(
 
 
 def test_policies_of_envoy_gateway_follow_the_scale_of_a_function() -> None:
-    policies = "gateway.envoyproxy.io/v1alpha1/BackendTrafficPolicy"
     scaled = {"functions": {"place_order": {"maxScale": 2, "concurrency": 3}}}
-    chart = render_chart(OWN_HOST, scaled, assume=[*APIS, policies])
+    chart = render_chart(OWN_HOST, scaled, assume=[*APIS, ENVOY_POLICIES])
 
     (policy,) = [
         each

@@ -23,6 +23,7 @@ import (
 	"knative.dev/eventing/pkg/apis/feature"
 	sources "knative.dev/eventing/pkg/apis/sources/v1"
 	"knative.dev/pkg/apis"
+	"knative.dev/serving/pkg/apis/config"
 	serving "knative.dev/serving/pkg/apis/serving/v1"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 	grant "sigs.k8s.io/gateway-api/apis/v1beta1"
@@ -100,6 +101,10 @@ func admit(object any, document []byte) error {
 		feature.OIDCAuthentication: feature.Enabled,
 	}
 	ctx := feature.ToContext(apis.WithinCreate(context.Background()), flags)
+	// as scripts/kind-up sets it in config-autoscaler, for the chart's initialScale: 0
+	settings := config.FromContextOrDefaults(ctx)
+	settings.Autoscaler.AllowZeroInitialScale = true
+	ctx = config.ToContext(ctx, settings)
 	if defaulted, ok := object.(apis.Defaultable); ok {
 		defaulted.SetDefaults(ctx)
 	}
