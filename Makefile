@@ -26,7 +26,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export CUSTOM_COMPILE_COMMAND := make locks
 
 .PHONY: help setup dev test check format e2e faults render render-check bench-cold bench-orders \
-	bench-catalog bench-resources bench-servers deploy-check image new migration locks clean
+	bench-catalog bench-growth bench-relay bench-resources bench-servers deploy-check \
+	image new migration locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +84,12 @@ bench-orders: setup ## Measure POST /orders against pgbench with the same SQL
 
 bench-catalog: setup ## Measure the product list: cached, uncached and 304
 	$(BIN)/python -m tools.bench.catalog $(ARGS)
+
+bench-growth: setup ## Measure storage, due work, invariants and search of a large shop
+	$(BIN)/python -m tools.bench.growth $(ARGS)
+
+bench-relay: setup ## Measure how fast sweepers relay due events of the outbox
+	$(BIN)/python -m tools.bench.relay $(ARGS)
 
 bench-resources: setup ## Measure CPU and memory, from which requests of resources are chosen
 	$(BIN)/python -m tools.bench.resources $(ARGS)

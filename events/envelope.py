@@ -15,6 +15,7 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from dataclasses import field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
@@ -50,6 +51,8 @@ _RFC_3339 = (
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?"
     r"([Zz]|[+-][0-9]{2}:[0-5][0-9])"
 )
+# what is sent as it is in a header
+_PLAIN = r"[!#$&-~]+"
 _FORBIDDEN = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 
 
@@ -175,6 +178,8 @@ def write_time(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
+# few sources and schemas are in many events
+@lru_cache(maxsize=256)
 def is_uri_reference(text: str) -> bool:
     """Whether ``text`` is a URI-reference (RFC 3986 section 4.1) and not empty."""
     match = re.fullmatch(_URI_REFERENCE, text)
@@ -184,6 +189,7 @@ def is_uri_reference(text: str) -> bool:
     return match["scheme"] is not None or ":" not in first_segment
 
 
+@lru_cache(maxsize=256)
 def is_absolute_uri(text: str) -> bool:
     """Whether ``text`` is an absolute URI (RFC 3986 section 4.3): a scheme, and no fragment."""
     has_scheme = re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:", text) is not None
@@ -319,6 +325,8 @@ def _check_characters(name: str, text: str) -> None:
 
 def _percent_encode(text: str) -> str:
     """One header value (HTTP binding 3.1.3.2): printable ASCII as is, but space, " and %."""
+    if re.fullmatch(_PLAIN, text):
+        return text
     return quote(text, safe="!#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 

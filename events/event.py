@@ -10,6 +10,7 @@ Modules with event classes must not postpone annotations: the forms are looked u
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import date
+from functools import cache
 from typing import Any, ClassVar, NewType, Self
 from uuid import UUID
 
@@ -87,6 +88,7 @@ class ShopEvent:
         }
 
 
+@cache
 def properties_of(event_class: type[ShopEvent]) -> tuple[tuple[str, str, Form], ...]:
     """Attribute, JSON name and form of each property of an event, in order."""
     return tuple((f.name, _camel_case(f.name), _FORMS[f.type]) for f in fields(event_class))

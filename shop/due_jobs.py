@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 BATCH = 100
 TICK_SECONDS = 25.0
+RELAY_BATCH = 1000
+RELAY_SECONDS = 5.0
 PAGE = 200
 # A tick that outlasts its request is sent a second time, so the next tick reads the rest.
 RECONCILE_SECONDS = 15.0
@@ -160,12 +162,20 @@ def _apply_unless_locked(context: EventContext, order_id: UUID, message: Message
 
 
 def _relay_outbox(context: EventContext) -> None:
+    """Relays due events in batches, for a time that leaves enough for the other jobs."""
+    deadline = time.monotonic() + RELAY_SECONDS
+    while _relay_batch(context) and time.monotonic() < deadline:
+        pass
+
+
+def _relay_batch(context: EventContext) -> bool:
     """Leases due events, then sends them outside any transaction.
 
-    Those that are too old or no event of this version are quarantined.
+    Those that are too old or no event of this version are quarantined.  Returns whether more may
+    be due and the broker takes them.
     """
     with context.transaction() as tx:
-        rows = tx.fetch_all(outbox.take_due(BATCH))
+        rows = tx.fetch_all(outbox.take_due(RELAY_BATCH))
         done = [row.event_id for row in rows if row.consumed]
         too_old = [row for row in rows if row.too_old and not row.consumed]
         due = [row for row in rows if not row.consumed and not row.too_old]
@@ -178,6 +188,7 @@ def _relay_outbox(context: EventContext) -> None:
     result = context.relay([_as_outbox_row(row) for row in due])
     if result.invalid or result.rejected:
         _quarantine_invalid(context, result)
+    return len(rows) == RELAY_BATCH and sum(map(len, result)) == len(due)
 
 
 def _quarantine_invalid(context: EventContext, result: Publication) -> None:

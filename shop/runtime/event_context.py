@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from shop.runtime.publisher import Publication
     from shop.runtime.services import Services
 
-RELAY_BUDGET_SECONDS = 5.0
-
 Call = TypeVar("Call")
 Done = TypeVar("Done")
 Outcome = TypeVar("Outcome")
@@ -100,13 +98,8 @@ class EventContext:
             )
 
     def relay(self, rows: list[OutboxRow]) -> Publication:
-        """Publishes rows of earlier transactions and marks those that the broker accepted."""
-        return self.services.publisher.publish_and_mark_sent(
-            self.services.database,
-            rows,
-            budget_seconds=RELAY_BUDGET_SECONDS,
-            awaits_deliveries=True,
-        )
+        """Publishes rows of earlier transactions, several at once, and marks those accepted."""
+        return self.services.publisher.relay(self.services.database, rows)
 
     def attempt(self, what: str, job: Callable[[], Done]) -> Done | Exception:
         """Runs one of several independent jobs; returns its result, or the failure that it causes.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,7 +22,7 @@ from shop.primitives import failpoints
 from shop.primitives.clock import utc_now
 from shop.primitives.failpoints import Failpoint
 from shop.runtime import log, message_context, trace
-from shop.runtime.message_context import background_span, span
+from shop.runtime.message_context import Span, background_span, span
 
 if TYPE_CHECKING:
     from shop.adapters.db import Database
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from shop.runtime.open_deliveries import Delivery, OpenDeliveries
 
 BUDGET_SECONDS = 0.3
+# shorter than the lease of the rows
+RELAY_SECONDS = 5.0
 # The in-memory channel gives up its own request after 15 minutes (fanout handler of Eventing).
 DELIVERY_SECONDS_MAX = 900.0
 IDLE_MAX = 8
@@ -77,6 +79,53 @@ class _Posting:
         self.attempt = attempt
 
 
+class _Relay:
+    """Rows that are published concurrently, and what has become of them."""
+
+    def __init__(self, postings: Iterator[_Posting], export_spans: ExportSpans | None) -> None:
+        self.result = Publication([], [], [])
+        self._postings = postings
+        self._export_spans = export_spans
+        self._open: dict[_Posting, Span] = {}
+        self._ended: list[Span] = []
+
+    def postings(self) -> Iterator[_Posting]:
+        """What to send, made when it is sent."""
+        for posting in self._postings:
+            row = posting.row
+            if posting.headers:
+                attributes: dict[str, object] = {"type": row.name, "event": row.event_id}
+                name = f"publish {row.name}"
+                self._open[posting] = Span(name, "producer", row.traceparent, attributes)
+                yield posting
+            elif posting.attempt is _Attempt.INVALID:
+                self.result.invalid.append(row)
+            else:
+                return
+
+    def record(self, posting: _Posting, status: int) -> bool:
+        """Records a response; False when the broker is unavailable."""
+        posting.attempt = _attempt_of(status)
+        self._end(posting)
+        if posting.attempt is _Attempt.UNAVAILABLE:
+            return False
+        _list_of(self.result, posting.attempt).append(posting.row)
+        return True
+
+    def end(self) -> None:
+        """Records that the other requests got no response, and exports the spans."""
+        for posting in list(self._open):
+            self._end(posting)
+        if self._export_spans is not None:
+            self._export_spans(self._ended)
+
+    def _end(self, posting: _Posting) -> None:
+        ended = self._open.pop(posting)
+        ended.outcome = posting.attempt.value
+        ended.ended_ns = time.time_ns()
+        self._ended.append(ended)
+
+
 class Publisher:
     """Signs outbox rows as CloudEvents and posts them to the broker's ingress in binary mode."""
 
@@ -119,35 +168,56 @@ class Publisher:
             _list_of(result, attempt).append(row)
         return result
 
-    def publish_and_mark_sent(
-        self,
-        database: Database,
-        rows: Sequence[OutboxRow],
-        *,
-        budget_seconds: float = BUDGET_SECONDS,
-        awaits_deliveries: bool = False,
-    ) -> Publication:
+    def publish_and_mark_sent(self, database: Database, rows: Sequence[OutboxRow]) -> None:
         """Publishes committed rows and marks those that the broker accepted.
 
         Rows that are not accepted or not marked stay due, and the sweep publishes them again.
-        With a broker that delivers while a request is open, the requests go on after this returns,
-        which is at once unless ``awaits_deliveries``; rows of open requests are in no list.
+        With a broker that delivers while a request is open, this returns at once.
         """
         if self._deliveries is not None:
-            ends_by = time.monotonic() + budget_seconds
+            ends_by = time.monotonic() + BUDGET_SECONDS
+            self._deliver(self._deliveries, database, rows, ends_by)
+        else:
+            self._mark_sent(database, self.publish(rows))
+
+    def relay(self, database: Database, rows: Sequence[OutboxRow]) -> Publication:
+        """Publishes rows of earlier transactions, several at once, and marks those accepted.
+
+        Rows of requests that are open when the time is over are in no list.
+        """
+        if self._deliveries is not None:
+            ends_by = time.monotonic() + RELAY_SECONDS
             result, started = self._deliver(self._deliveries, database, rows, ends_by)
-            return _add_ended(result, started, ends_by) if awaits_deliveries else result
+            return _add_ended(result, started, ends_by)
+        result = self._publish_concurrently(rows)
+        self._mark_sent(database, result)
+        return result
+
+    def _mark_sent(self, database: Database, result: Publication) -> None:
         from shop.adapters import db
         from shop.messaging import outbox
 
-        result = self.publish(rows, budget_seconds=budget_seconds)
         if result.accepted:
             failpoints.hit(Failpoint.PUBLISHED)
             try:
                 database.run_now(outbox.mark_sent([row.event_id for row in result.accepted]))
             except db.DatabaseError as error:
                 log.write("not marked sent", error=type(error).__name__)
-        return result
+
+    def _publish_concurrently(self, rows: Sequence[OutboxRow]) -> Publication:
+        """Like ``publish``, over several connections and in no certain order; never raises."""
+        # imported here: only the sweep publishes many rows
+        from shop.runtime.concurrent_posts import post_all
+
+        message = message_context.current()
+        relay = _Relay(map(self._posting_of, rows), message and message.export_spans)
+        if self._url.netloc:
+            try:
+                post_all(self._url, relay.postings(), relay.record, seconds=RELAY_SECONDS)
+            except Exception as error:
+                log.bug(error, route="publish")
+            relay.end()
+        return relay.result
 
     def _deliver(
         self,

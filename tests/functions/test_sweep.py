@@ -39,6 +39,24 @@ def test_unconsumed_event_is_sent_again_with_the_same_id(flow: FlowHarness) -> N
     assert first and first <= again
 
 
+def test_one_tick_relays_every_due_event_once(flow: FlowHarness) -> None:
+    """More than one batch, all due at the same time."""
+    events = due_jobs.RELAY_BATCH + 500
+    flow.shop.sql(
+        "insert into shop.outbox (event_id, source, type, subject, data, traceparent, next_try_at) "
+        "select gen_random_uuid(), '/shop/place_order', 'order.placed', id::text, "
+        "jsonb_build_object('orderId', id), '', now() "
+        "from (select gen_random_uuid() as id from generate_series(1, %s)) o",
+        events,
+    )
+
+    flow.shop.tick("sweep")
+
+    published = [headers["ce-id"] for headers, _ in flow.broker.take()]
+    assert len(published) == len(set(published)) == events
+    assert flow.shop.sql("select count(*) from shop.outbox where sent_at is null") == [{"count": 0}]
+
+
 def test_unreachable_broker_keeps_the_event_due(make_shop: MakeShop) -> None:
     """The outbox row stays due until the broker accepts the event."""
     samples = Samples(make_shop(broker_url=UNREACHABLE))

@@ -3,7 +3,8 @@
 The rows are those that the functions would have written: every invariant holds, hash chains
 included.  Of 20 orders, 17 are paid, one is cancelled and refunded, one expired and one declined;
 every third order has two lines; the newest ``pending`` orders are not paid yet.  Days before
-yesterday are settled.
+yesterday are settled.  The second word of a product's name is one of 20,000 words of two or three
+syllables, which are as unequally frequent as those of a language (Zipf's law).
 """
 
 from __future__ import annotations
@@ -54,12 +55,21 @@ insert into shop.refresh_tokens (token_hash, session_id)
 select sha256(uuid_send(session_id)), session_id from signed_in
 """
 
+WORDS: LiteralString = """
+create function pg_temp.word(rank int) returns text language sql immutable as $$
+  select string_agg(
+    chr(44032 + ('x' || substr(md5(rank || '/' || k), 1, 4))::bit(16)::int % 11172), '')
+  from generate_series(1, 2 + rank % 2) k
+$$;
+"""
+
 PRODUCTS: LiteralString = """
 with category as (
   insert into shop.categories (name) select '분류 ' || n from generate_series(1, 20) n
 ), product as (
   insert into shop.products (name, description, category, price_minor, currency, created_at)
   select concat_ws(' ', (array['무선', '가죽', '접이식', '휴대용', '대형', '수제'])[1 + n / 7 %% 6],
+      pg_temp.word(power(20000, n * 0.618034 %% 1)::int),
       (array['의자', '이어폰', '가방', '책상', '자전거', '시계', '상품'])[1 + n %% 7], n),
     repeat('설명 ' || n || ' ', 20), '분류 ' || 1 + n %% 20, 1000 + n %% 9000, 'KRW',
     now() - interval '90 days'
@@ -269,7 +279,7 @@ def fill(url: str, *, products: int, orders: int, pending: int = 100, days: int 
     """Fills the new shop at ``url`` (an administrator's) with orders of the last ``days`` days."""
     parameters = {"products": products, "orders": orders, "pending": pending, "days": days}
     with psycopg.connect(url, autocommit=True) as connection:
-        for part in (SETTINGS, IDS, CHAINS):
+        for part in (SETTINGS, IDS, CHAINS, WORDS):
             connection.execute(part)
         # values are inserted by the client, since a text of several statements has no parameters
         client = psycopg.ClientCursor(connection)

@@ -1,0 +1,126 @@
+"""Measures a shop with many orders and products: storage, due work, invariants and search.
+
+    python -m tools.bench.growth [--orders N] [--products N] [--searches N]
+
+The database is filled by ``tools/bench/large_data.py`` (12 minutes and 6 GB for 1,000,000 orders)
+and deleted afterwards.  Searches are for words of two syllables from the names, as frequent as
+there, each sent to PostgreSQL once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import LiteralString
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from shop import catalog
+from shop.catalog import Filter
+from shop.due_jobs import BATCH, TAKE, JobKind
+from tools.bench import large_data
+from tools.bench.report import machine_description, median, percentile, table
+from tools.checker.evaluate import ExternalRecords, evaluate_invariants
+from tools.checker.invariants import INVARIANTS
+from tools.local_platform.function_environment import url_of_role
+from tools.local_platform.servers import postgres
+from tools.migrate import migrate
+
+Connection = psycopg.Connection[TupleRow]
+SORTS = ("id", "price", "-price", "name", "-name")
+LOOKS = 20
+TABLES_MAX = 12
+
+SIZES: LiteralString = """
+select relname, pg_table_size(oid), pg_indexes_size(oid) from pg_class
+where relnamespace = 'shop'::regnamespace and relkind = 'r'
+order by pg_total_relation_size(oid) desc
+"""
+WORDS: LiteralString = """
+select word from (select product_id, split_part(name, ' ', 2) as word from shop.products) p
+where char_length(word) = 2 order by md5(product_id::text) limit %(count)s
+"""
+
+
+def storage(connection: Connection, orders: int) -> Iterator[tuple[str, ...]]:
+    """A row for each large table, and one for the sum."""
+    sizes = [(name, data / orders, indexes / orders) for name, data, indexes in _sizes(connection)]
+    total = ("all", sum(data for _, data, _ in sizes), sum(indexes for *_, indexes in sizes))
+    for name, data, indexes in [*sizes[:TABLES_MAX], total]:
+        yield name, f"{data:,.0f}", f"{indexes:,.0f}", f"{data + indexes:,.0f}"
+
+
+def _sizes(connection: Connection) -> list[tuple[str, int, int]]:
+    return [(name, int(data), int(indexes)) for name, data, indexes in connection.execute(SIZES)]
+
+
+def due_work_ms(url: str) -> tuple[float, float]:
+    """The first look at due work of a connection, which plans the query, and a later one."""
+    look = TAKE(kinds=list(JobKind), batch=BATCH)
+    with psycopg.connect(url_of_role(url, "shop_relay"), autocommit=True) as connection:
+        times = [_milliseconds(connection, look.sql, look.parameters) for _ in range(LOOKS)]
+    return times[0], median(times[1:])
+
+
+def check_seconds(url: str) -> float:
+    """The time of all invariants that hold while orders are open; RuntimeError if one is broken."""
+    skipped = {each.id: "no such records" for each in INVARIANTS if each.id == "I-11"}
+    began = perf_counter()
+    results = evaluate_invariants(url, ExternalRecords(), at_rest=False, skipped=skipped)
+    if broken := [result.invariant.id for result in results if result.state == "broken"]:
+        raise RuntimeError(f"broken: {broken}")
+    return perf_counter() - began
+
+
+def searches(connection: Connection, words: list[str]) -> Iterator[tuple[str, ...]]:
+    """A row for each sort."""
+    for sort in SORTS:
+        times: list[float] = []
+        for word in words:
+            page = catalog.page(sort=sort, filters=Filter(name=word), after=None, limit=20)
+            times.append(_milliseconds(connection, page.sql, page.parameters))
+        times.sort()
+        yield sort, *(f"{percentile(times, share):.1f}" for share in (0.5, 0.95, 1.0))
+
+
+def _milliseconds(
+    connection: Connection, sql: LiteralString, parameters: Mapping[str, object]
+) -> float:
+    began = perf_counter()
+    connection.execute(sql, parameters, prepare=True).fetchall()
+    return (perf_counter() - began) * 1000
+
+
+def main() -> int:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.growth")
+    parser.add_argument("--orders", type=int, default=1_000_000)
+    parser.add_argument("--products", type=int, default=1_000)
+    parser.add_argument("--searches", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="shop-bench-") as folder, postgres(Path(folder)) as url:
+        migrate(url)
+        large_data.fill(url, products=options.products, orders=options.orders)
+        print(
+            f"{machine_description()} · {options.orders:,} orders, {options.products:,} products\n"
+        )
+        with psycopg.connect(url, autocommit=True) as connection:
+            headings = ("bytes an order", "rows", "indexes", "sum")
+            print(table(headings, storage(connection, options.orders)))
+            words = [row[0] for row in connection.execute(WORDS, {"count": options.searches})]
+        first, later = due_work_ms(url)
+        print(f"\nlook at due work: {later:.1f} ms, the first one of a connection {first:.1f} ms")
+        print(f"invariants (shop check): {check_seconds(url):.1f} s\n")
+        with psycopg.connect(url_of_role(url, "shop_catalog_ro"), autocommit=True) as connection:
+            headings = ("search, two syllables", "p50 ms", "p95 ms", "max ms")
+            print(table(headings, searches(connection, words)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
