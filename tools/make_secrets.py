@@ -114,6 +114,9 @@ def openfaas_files(
         "jwt-jwks": secrets.jwks,
     }
     available = {**shared, **own, **given}
+    if options.redis_url:
+        available["redis-url"] = options.redis_url
+    admin = options.admin_url or data["shop-database-admin"]["database-url"]
     return {
         "functions": {name: available[name] for name in secret_names(all_specs())},
         "broker": {
@@ -121,7 +124,7 @@ def openfaas_files(
             "event-keys": secrets.event_key_set,
             **data["shop-clock"],
         },
-        "migrate": {**data["shop-database-admin"], **data["shop-role-passwords"]},
+        "migrate": {"database-url": admin, **data["shop-role-passwords"]},
     }
 
 
@@ -162,6 +165,8 @@ def _options() -> argparse.ArgumentParser:
     # from the environment, which other users of the machine cannot read
     environment = os.environ
     parser.set_defaults(
+        admin_url=environment.get("ADMIN_DATABASE_URL"),
+        redis_url=environment.get("REDIS_URL"),
         provider_key=environment.get("PAYMENT_PROVIDER_API_KEY"),
         webhook_secret=environment.get("PAYMENT_WEBHOOK_SECRET"),
     )

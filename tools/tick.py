@@ -23,6 +23,9 @@ from shop.runtime.publisher import signer_of
 SOURCE = "/shop/clock"
 TIMEOUT_SECONDS = 60
 PROCESSED = 204
+# of a queue in front of the function, such as OpenFaaS's /async-function/
+QUEUED = 202
+CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
 def tick(schedule: str, sink: str, settings: Settings) -> int:
@@ -38,9 +41,9 @@ def tick(schedule: str, sink: str, settings: Settings) -> int:
     )
     headers, body = envelope.to_binary(signer_of(settings).sign(event))
     url = urlsplit(sink)
-    if url.scheme != "http" or not url.hostname:
-        raise ValueError(f"not the http URL of a function: {sink!r}")
-    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=TIMEOUT_SECONDS)
+    if url.scheme not in CONNECTIONS or not url.hostname:
+        raise ValueError(f"not the URL of a function: {sink!r}")
+    connection = CONNECTIONS[url.scheme](url.hostname, url.port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("POST", url.path or "/", body, headers)
         return connection.getresponse().status
@@ -49,7 +52,7 @@ def tick(schedule: str, sink: str, settings: Settings) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 0 when the function responds 204, else 1; 2 for invalid arguments."""
+    """The exit code: 0 if the tick was processed (204) or queued (202), else 1; 2 for wrong options."""
     try:
         options = _options().parse_args(arguments)
         settings = config.load(needs=("signs",), sources=(SOURCE,))
@@ -75,7 +78,7 @@ def _tick_once(schedule: str, sink: str, settings: Settings) -> int:
         sys.stderr.write(f"no response from {sink}: {error}\n")
         return 1
     sys.stdout.write(f"{schedule}: {status}\n")
-    return 0 if status == PROCESSED else 1
+    return 0 if status in (PROCESSED, QUEUED) else 1
 
 
 if __name__ == "__main__":

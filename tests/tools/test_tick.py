@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
+import ssl
 import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from shop.runtime.wsgi import wsgi
 from tests.harness import ShopHarness
 from tests.ledger_postings import insert_posting
+from tests.tools.local_platform.function_server import function_server
 from tools.local_platform.servers import free_port
 from tools.tick import main
 
@@ -33,15 +41,37 @@ def _with_bounded_body(app: Callable[..., Iterable[bytes]]) -> Callable[..., Ite
     return application
 
 
+def self_signed_certificate(folder: Path) -> Path:
+    """A file with a certificate of localhost and its private key."""
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1)).add_extension(
+        names, critical=False
+    )
+    certificate = builder.not_valid_after(now + timedelta(hours=1)).sign(key, None)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file = folder / "certificate.pem"
+    file.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    return file
+
+
 @contextmanager
-def served(shop: ShopHarness, function: str) -> Generator[str]:
-    """Serves a function over HTTP; yields the URL of its events."""
+def served(shop: ShopHarness, function: str, certificate: Path | None = None) -> Generator[str]:
+    """Serves a function over HTTP, or over TLS with a certificate; yields the URL of its events."""
     app = _with_bounded_body(wsgi(shop.apps[function]))
     with make_server("127.0.0.1", 0, app, handler_class=_NoLogHandler) as server:
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/events"
+            scheme = "https" if certificate else "http"
+            yield f"{scheme}://localhost:{server.server_port}/events"
         finally:
             server.shutdown()
             thread.join()
@@ -67,6 +97,33 @@ def test_tick_closes_finished_days(shop: ShopHarness) -> None:
 
 
 @pytest.mark.usefixtures("clock")
+def test_tick_over_tls_verifies_the_certificate(
+    shop: ShopHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 12:00+09")
+    certificate = self_signed_certificate(tmp_path)
+
+    with served(shop, "settle", certificate) as url:
+        unknown_issuer = main(["close-days", url])
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        status = main(["close-days", url])
+
+    assert (unknown_issuer, status) == (1, 0)
+    assert shop.sql("select captures_minor from shop.settlements") == [{"captures_minor": 10_000}]
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(("status", "exit_status"), [(202, 0), (200, 1), (503, 1)])
+def test_tick_that_a_queue_accepted_exits_with_zero(status: int, exit_status: int) -> None:
+    with function_server(status) as (pattern, received):
+        url = pattern.replace("{name}@", "") + "/async-function/shop-sweep/events"
+
+        assert main(["sweep", url]) == exit_status
+
+    assert [headers[":path"] for headers in received] == ["/async-function/shop-sweep/events"]
+
+
+@pytest.mark.usefixtures("clock")
 def test_rejected_or_undelivered_tick_exits_with_one(
     shop: ShopHarness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +140,6 @@ def test_rejected_or_undelivered_tick_exits_with_one(
 
 
 @pytest.mark.usefixtures("clock")
-@pytest.mark.parametrize("arguments", [[], ["close-days"], ["close-days", "https://else.example"]])
+@pytest.mark.parametrize("arguments", [[], ["close-days"], ["close-days", "ftp://else.example"]])
 def test_invalid_arguments_exit_with_two(arguments: list[str]) -> None:
     assert main(arguments) == 2
