@@ -52,7 +52,7 @@ def tick(schedule: str, sink: str, settings: Settings) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 0 if the tick was processed (204) or queued (202), else 1; 2 for wrong options."""
+    """The exit code: 0 for a tick processed (204) or queued (202), else 1; 2 for wrong options."""
     try:
         options = _options().parse_args(arguments)
         settings = config.load(needs=("signs",), sources=(SOURCE,))
