@@ -29,6 +29,7 @@ ALERTS = ROOT / "infra" / "observability" / "alerts"
 # only the service discovery that the chart uses: the others take minutes to build
 TAGS = "remove_all_sd,enable_kubernetes_sd"
 ALERT_TESTS = ROOT / "tests" / "tools" / "observability" / "alerts.yaml"
+QUERY_TESTS = ALERT_TESTS.with_name("rollout_queries.yaml")
 
 
 def main() -> int:
@@ -62,7 +63,7 @@ def check_promtool(folder: Path) -> str:
             *map(str, sorted(ALERTS.glob("*"))),
         ]
     )
-    run([promtool, "test", "rules", str(ALERT_TESTS)])
+    run([promtool, "test", "rules", str(ALERT_TESTS), str(QUERY_TESTS)])
     configurations = (of_compose(folder / "compose"), of_chart(folder / "chart"))
     for configuration in configurations:
         run([promtool, "check", "config", "--lint-fatal", str(configuration / "prometheus.yaml")])

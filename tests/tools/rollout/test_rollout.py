@@ -9,12 +9,14 @@ from collections.abc import Callable
 from subprocess import Popen
 
 import pytest
+import yaml
 
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
 from tests.tools.rollout.conftest import CANDIDATE, FAST, ROOT, SERVICE, STABLE, Pod, Shop
 from tests.waiting import wait_for
 from tools.render.knative import service
+from tools.rollout.figures import growth_query, quantile_query
 from tools.rollout.traffic import ANNOTATION
 
 RUN = ("run", "list_products", *FAST)
@@ -247,6 +249,16 @@ def test_figures_of_prometheus_decide_through_the_api_server(shop: Shop) -> None
     assert "10 of 100 responses are 5xx (10.0 %, limit 1 %)" in result.stderr
     assert all(f'pod=~"({STABLE}|{CANDIDATE})-deployment-.+"' in query for query in queries)
     assert shop.serving.targets(SERVICE) == ONLY_STABLE
+
+
+def test_queries_that_promtool_evaluates_are_those_of_the_roll_out() -> None:
+    path = ROOT / "tests/tools/observability/rollout_queries.yaml"
+    (test,) = yaml.safe_load(path.read_text("utf-8"))["tests"]
+
+    assert [each["expr"] for each in test["promql_expr_test"]] == [
+        growth_query("shop_requests_total", "status", ["a-1", "a-2"], 60),
+        quantile_query("cold_start_seconds", ["a-1", "a-2"], 60),
+    ]
 
 
 @pytest.mark.parametrize("steps", ["10,5,100", "0,100", "10,50", "10,10,100"])
