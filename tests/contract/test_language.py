@@ -44,7 +44,8 @@ PLURALS = {"story": "stories"}
 # External names that keep a word: the schema, commands, metrics, and terms of other products.
 EXTERNAL_NAMES = re.compile(
     # tables, their columns and indexes, commands, metrics and alert rules
-    r"shop\.alarms|shop alarms|shop_alarms\w*|ShopAlarm\w*|alarms_open|one_open_alarm|\balarm_id\b"
+    r"shop\.alarms|(?:shop|tools) alarms|shop_alarms\w*|ShopAlarm\w*|alarms_open|one_open_alarm"
+    r"|\balarm_id\b"
     r"|shop\.ghosts|shop ghosts|shop_ghosts\w*|ghosts return|\bghost_\w*|\bghost_id\b|\bghost:"
     r"|(?:alarms|ghosts) = Table|writer: (?:alarms|ghosts)|[\"'`](?:alarms|ghosts?)[\"'`]"
     # a path of the payment simulator, a row of reconciliation, an account of the system

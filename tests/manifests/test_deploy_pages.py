@@ -25,7 +25,7 @@ from tools.render.documents import Json
 from tools.render.knative import base_files, component_objects
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("docs/deploy/helm.md", "docs/deploy/kustomize.md", "docs/RUNBOOK.md")
+PAGES = ("docs/deploy/helm.md", "docs/deploy/kustomize.md")
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 # as kubectl spells the kinds, with those of a cluster that no manifest here contains
 ALIASES = {
@@ -134,7 +134,7 @@ def _nested(path: str, value: str) -> dict[str, Any]:
     return made
 
 
-@pytest.mark.parametrize("page", PAGES[:2])
+@pytest.mark.parametrize("page", PAGES)
 def test_make_secrets_of_a_page_prints_the_secrets_of_the_chart(page: str, tmp_path: Path) -> None:
     (words,) = commands(page, ".venv/bin/python")
     arguments = [str(tmp_path) if word == ".shop/keys" else word for word in words[1:]]
