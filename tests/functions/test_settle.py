@@ -259,9 +259,9 @@ def test_day_is_open_with_all_its_postings_until_its_last_batch_is_settled(
 
     read: list[tuple[bool, int, int]] = []
     for _ in range(6):
-        day = finance.get("/settlements/daily?date=2026-02-01").json
+        day = finance.get("/settlements/daily?date=2026-02-01&currency=KRW").json
         read.append((day["closed"], day["totalAmount"], day["paymentCount"]))
-        month = finance.get("/settlements/monthly?yearMonth=2026-02").json
+        month = finance.get("/settlements/monthly?yearMonth=2026-02&currency=KRW").json
         assert (month["totalAmount"], month["refundCount"]) == (10_122, 1)
         samples.shop.tick("settle")
 
