@@ -47,6 +47,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 ARG VERSION=0.0.0
 ARG REVISION=unknown
 ARG SOURCE=unknown
+# printed by shop --version
+ENV SHOP_VERSION=${VERSION}
 LABEL org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="${SOURCE}" \

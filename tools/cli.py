@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import os
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
+from shop.primitives.statuses import OrderStatus
 from tools.command_line import (
     AsJson,
     BusinessTimeZone,
@@ -30,11 +33,13 @@ dlq = Commands(
     help="List, show, replay and drop dead letters: events that ran out of retries.",
 )
 order = Commands(no_args_is_help=True, help="List orders, and inspect one.")
+events = Commands(no_args_is_help=True, help="Watch the events of the shop.")
 alerts = Commands(no_args_is_help=True, help="List and resolve operator alerts.")
 unmatched = Commands(no_args_is_help=True, help="List and refund charges without a payment row.")
 app.add_typer(ledger, name="ledger")
 app.add_typer(dlq, name="dlq")
 app.add_typer(order, name="order")
+app.add_typer(events, name="events")
 app.add_typer(alerts, name="alarms")
 app.add_typer(unmatched, name="ghosts")
 rollout = Commands(
@@ -43,6 +48,8 @@ rollout = Commands(
 )
 app.add_typer(rollout, name="rollout")
 
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="namespace of the shop")]
+Context = Annotated[str, typer.Option(help="context of kubectl; the current one by default")]
 Probability = Annotated[float, typer.Option(min=0.0, max=1.0, help="probability of the fault")]
 
 
@@ -50,7 +57,8 @@ def _show_version(is_asked: bool) -> None:
     if is_asked:
         from importlib.metadata import version
 
-        print(version("msa-shop"))
+        # an image has the code without the package's metadata
+        print(os.environ.get("SHOP_VERSION") or version("msa-shop"))
         raise typer.Exit
 
 
@@ -202,6 +210,32 @@ if find_spec("chaos") is not None:
     app.command()(faults)
 
 
+@app.command()
+def status(
+    database_url: ReaderUrl,
+    namespace: Namespace = "shop",
+    context: Context = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="repeat every two seconds until Ctrl-C")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Print the state of the shop on one screen; exits 1 when something needs an operator."""
+    from tools.operations.status import run_status
+
+    return run_status(
+        database_url, namespace=namespace, context=context, watch=watch, as_json=as_json
+    )
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> int:
+    """Examine settings, roles and what they reach; exits 1 when something is missing or wrong."""
+    from tools.operations.doctor import run_doctor
+
+    return run_doctor(as_json=as_json)
+
+
 @ledger.command("verify")
 def ledger_verify(
     database_url: ReaderUrl,
@@ -315,6 +349,60 @@ def dlq_release(event_ids: list[str], database_url: OperatorUrl, as_json: AsJson
     from tools.operations.quarantine import run_release
 
     return run_release(database_url, event_ids, as_json=as_json)
+
+
+@order.command("list")
+def order_list(
+    database_url: ReaderUrl,
+    status: Annotated[
+        OrderStatus | None, typer.Option(case_sensitive=False, help="orders in this status only")
+    ] = None,
+    older_than: Annotated[
+        float, typer.Option(min=0, help="orders that were placed so many minutes ago or earlier")
+    ] = 0.0,
+    product: Annotated[int | None, typer.Option(help="orders with this product id only")] = None,
+    customer: Annotated[int | None, typer.Option(help="orders of this user id only")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="orders at most")] = 50,
+    as_json: AsJson = False,
+) -> int:
+    """List orders, newest first."""
+    from tools.operations.list_orders import run_list
+
+    return run_list(
+        database_url,
+        status=status,
+        older_than=timedelta(minutes=older_than),
+        product_id=product,
+        user_id=customer,
+        limit=limit,
+        as_json=as_json,
+    )
+
+
+@events.command("tail")
+def events_tail(
+    database_url: ReaderUrl,
+    since: Annotated[float, typer.Option(min=0, help="begin so many seconds ago")] = 60.0,
+    event_type: Annotated[
+        str | None, typer.Option("--type", help="events of this type only, such as order.paid")
+    ] = None,
+    order_id: Annotated[
+        str | None, typer.Option("--order", help="events of this order only")
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="go on until Ctrl-C")] = True,
+    as_json: AsJson = False,
+) -> int:
+    """Print events as functions write them; with --json one document a line."""
+    from tools.operations.tail_events import run_tail
+
+    return run_tail(
+        database_url,
+        since_seconds=since,
+        event_type=event_type,
+        order_id=UUID(order_id) if order_id else None,
+        follow=follow,
+        as_json=as_json,
+    )
 
 
 @order.command("explain")
@@ -448,8 +536,6 @@ def cost(
 Functions = Annotated[
     list[str] | None, typer.Argument(help="functions, such as place_order; all by default")
 ]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="namespace of the shop")]
-Context = Annotated[str, typer.Option(help="context of kubectl; the current one by default")]
 
 
 @rollout.command("pin")

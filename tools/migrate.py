@@ -103,10 +103,9 @@ def _apply_declarations(admin_url: str) -> None:
         # a long read of a view or table must not make functions queue behind this transaction
         connection.exec_driver_sql("set local lock_timeout = '2s'")
         _subscribe(connection)
-        statements = _declarations()
-        digest = hashlib.sha256("\n".join(statements).encode()).hexdigest()
+        digest = declared_digest()
         if _applied_digest(connection) != digest:
-            for statement in statements:
+            for statement in _declarations():
                 connection.exec_driver_sql(statement)
             connection.exec_driver_sql(f"comment on schema shop is 'declared {digest}'")
         _restore_role_settings(connection)
@@ -139,6 +138,11 @@ def _lower_name(setting: str) -> str:
     """``TimeZone=UTC``, as PostgreSQL spells it, becomes ``timezone=UTC``."""
     name, _, value = setting.partition("=")
     return f"{name.lower()}={value}"
+
+
+def declared_digest() -> str:
+    """The digest of this version's views, roles and rights, which the schema's comment names."""
+    return hashlib.sha256("\n".join(_declarations()).encode()).hexdigest()
 
 
 def _declarations() -> list[str]:

@@ -45,7 +45,11 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     f"{UNMATCHED} return": SINCE,
     "ledger verify": (),
     "migrate": (),
+    "doctor": (),
+    "events tail": ("--no-follow",),
     "order explain": (ID,),
+    "order list": (),
+    "status": (),
     "reconcile": ("--date", "2026-11-28"),
     "rollout pin": (),
     "rollout return": (),
@@ -62,8 +66,11 @@ READS = (
     "dlq show",
     f"{UNMATCHED} list",
     "ledger verify",
+    "events tail",
     "order explain",
+    "order list",
     "reconcile",
+    "status",
 )
 # they run until they are stopped, or have no result
 WITHOUT_JSON = {

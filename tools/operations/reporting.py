@@ -45,7 +45,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 def show_json(value: object) -> None:
     """Prints one JSON document; times and ids as text."""
-    print(json.dumps(value, default=_as_json, ensure_ascii=False, indent=2))
+    print(json.dumps(value, default=as_text, ensure_ascii=False, indent=2))
 
 
 def _show_rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:
@@ -68,7 +68,8 @@ def printable(cell: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _as_json(value: object) -> str:
+def as_text(value: object) -> str:
+    """How JSON output spells a value that JSON does not have."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return value.isoformat() if isinstance(value, date | datetime) else str(value)
