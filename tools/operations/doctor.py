@@ -23,6 +23,7 @@ from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_tabl
 TIMEOUT_SECONDS = 5.0
 SKEW_SECONDS_MAX = 2.0
 POSTGRESQL_MIN = 150_000
+GATEWAY_ERRORS = (502, 503, 504)
 ROLES = {"AUDITOR_DATABASE_URL": "shop_auditor", "OPS_DATABASE_URL": "shop_ops"}
 
 
@@ -156,9 +157,11 @@ def _provider(url: str) -> Iterator[Finding]:
 
 
 def _broker(url: str) -> Iterator[Finding]:
-    # an event would be delivered; the ingress answers any other method with a 4xx
+    # a POST would be delivered; brokers reject other methods
     status = httpx.get(url, timeout=TIMEOUT_SECONDS).status_code
-    yield Finding("broker", f"answers ({status} to GET)", status < 500)
+    is_right = status not in GATEWAY_ERRORS
+    advice = "" if is_right else "nothing is behind this address: is the broker ready?"
+    yield Finding("broker", f"answers ({status} to GET)", is_right, advice)
 
 
 def _redis(url: str) -> Iterator[Finding]:
