@@ -12,17 +12,17 @@ CHUNK = 65_536
 
 
 class CountingProxy:
-    """Listens on a free port of 127.0.0.1 and forwards bytes; a context manager.
+    """Listens on ``own_port`` (by default a free one) of 127.0.0.1 and forwards bytes.
 
     ``round_trips`` counts, over all connections, each time that the client sends something for the
     first time or after a reply, which is how often it waits for the network.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, own_port: int = 0) -> None:
         self._target = (host, port)
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", own_port))
         self.port: int = self._listener.getsockname()[1]
         self.round_trips = 0
         self.connections = 0

@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import http.client
 import sys
+import time
 from urllib.parse import urlsplit
 
 from events import envelope
 from events.envelope import CloudEvent
 from events.vocabulary import CLOCK_TICKED
+from shop.adapters.connection_attempts import ConnectionAttempts
 from shop.primitives.clock import utc_now
 from shop.primitives.ids import new_uuid
 from shop.runtime import config
@@ -22,6 +24,8 @@ from shop.runtime.publisher import signer_of
 
 SOURCE = "/shop/clock"
 TIMEOUT_SECONDS = 60
+# a Job's pod is new at each tick, so its first connections may be refused
+CONNECT_SECONDS = 10.0
 PROCESSED = 204
 # of a queue in front of the function, such as OpenFaaS's /async-function/
 QUEUED = 202
@@ -44,7 +48,9 @@ def tick(schedule: str, sink: str, settings: Settings) -> int:
     if url.scheme not in CONNECTIONS or not url.hostname:
         raise ValueError(f"not the URL of a function: {sink!r}")
     connection = CONNECTIONS[url.scheme](url.hostname, url.port, timeout=TIMEOUT_SECONDS)
+    attempts = ConnectionAttempts(CONNECT_SECONDS)
     try:
+        attempts.open(connection.connect, until=time.monotonic() + TIMEOUT_SECONDS)
         connection.request("POST", url.path or "/", body, headers)
         return connection.getresponse().status
     finally:

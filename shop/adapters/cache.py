@@ -17,6 +17,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from shop.adapters.connection_attempts import ConnectionAttempts
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Sequence
@@ -60,8 +62,14 @@ class Cache:
     nothing is sent for ``BREAKER_SECONDS``; then one caller tries while the others get ``None``.
     """
 
-    def __init__(self, url: str | None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        self._server = _Server(url, timeout_seconds * CONNECT_TIMEOUTS) if url else None
+    def __init__(
+        self,
+        url: str | None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        attempts: ConnectionAttempts | None = None,
+    ) -> None:
+        attempts = attempts or ConnectionAttempts()
+        self._server = _Server(url, timeout_seconds * CONNECT_TIMEOUTS, attempts) if url else None
         self._timeout_seconds = timeout_seconds
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
@@ -186,7 +194,7 @@ def read_url(url: str) -> tuple[SplitResult, int]:
 class _Server:
     """The address of Redis, and how to open an authenticated connection."""
 
-    def __init__(self, url: str, connect_seconds: float) -> None:
+    def __init__(self, url: str, connect_seconds: float, attempts: ConnectionAttempts) -> None:
         parts, database = read_url(url)
         self._host = parts.hostname or ""
         self._port = parts.port or 6379
@@ -197,6 +205,7 @@ class _Server:
         if database:
             self._handshake.append(("SELECT", database))
         self._connect_seconds = connect_seconds
+        self._attempts = attempts
         self._tls = _tls_context() if parts.scheme == "rediss" else None
         self._addresses: Sequence[Address] = ()
         self._resolved_at = -ADDRESSES_SECONDS
@@ -204,6 +213,9 @@ class _Server:
     def connect(self) -> _Connection:
         """A new authenticated connection; OSError or _ProtocolError within the connect timeout."""
         deadline = monotonic() + self._connect_seconds
+        return self._attempts.open(lambda: self._connect_by(deadline), until=deadline)
+
+    def _connect_by(self, deadline: float) -> _Connection:
         failure: Exception = OSError("the server's name does not resolve")
         for address in self._resolve(deadline):  # some may not accept connections
             try:

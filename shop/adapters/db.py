@@ -26,6 +26,7 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
+from shop.adapters.connection_attempts import ConnectionAttempts
 from shop.adapters.statements import Command, Row, Statement
 from shop.primitives import failpoints
 from shop.primitives.errors import Unavailable
@@ -386,8 +387,16 @@ class Database:
     transaction mode.
     """
 
-    def __init__(self, url: str, *, source: str, prepare: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        source: str,
+        prepare: bool = True,
+        attempts: ConnectionAttempts | None = None,
+    ) -> None:
         self._url = url
+        self._attempts = attempts or ConnectionAttempts()
         self._source = source
         self._prepare = prepare
         self._idle: list[Connection] = []
@@ -475,7 +484,9 @@ class Database:
         return self._open(), True
 
     def _open(self) -> Connection:
-        return Connection(self._url, source=self._source, prepare=self._prepare)
+        return self._attempts.open(
+            lambda: Connection(self._url, source=self._source, prepare=self._prepare)
+        )
 
     def _give_back(self, connection: Connection) -> None:
         try:

@@ -5,7 +5,7 @@ Loaded after the first response.  ``infra/observability`` uses these names; a te
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from events.records import frozen
@@ -71,6 +71,9 @@ METRICS = (
     ),
 )
 
+# The values of one metric, by its labels after ``function``.
+LiveValue = Mapping[tuple[str, ...], float]
+
 # Read at each scrape instead of counted per message.
 LIVE_METRICS = (
     MetricDefinition(
@@ -87,6 +90,12 @@ LIVE_METRICS = (
     ),
     MetricDefinition(
         "shop_database_seconds_total", "counter", ("function",), "Time waited for PostgreSQL."
+    ),
+    MetricDefinition(
+        "shop_connections_repeated_total",
+        "counter",
+        ("function", "server"),
+        "Refused connections that were opened again: postgres, redis, provider or broker.",
     ),
 )
 

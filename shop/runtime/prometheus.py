@@ -25,6 +25,7 @@ from shop.runtime.metrics import (
     BUCKETS_SECONDS,
     LIVE_METRICS,
     METRICS,
+    LiveValue,
     MetricDefinition,
     samples_of,
 )
@@ -32,7 +33,7 @@ from shop.runtime.metrics import (
 if TYPE_CHECKING:
     from shop.runtime.message_context import MessageContext, Span
 
-LiveValues = Callable[[], tuple[float, ...]]
+LiveValues = Callable[[], tuple[LiveValue, ...]]
 
 
 class PrometheusExporter:
@@ -84,9 +85,10 @@ class _LiveCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics with their values of now."""
-        for definition, value in zip(LIVE_METRICS, self._live_values(), strict=True):
+        for definition, values in zip(LIVE_METRICS, self._live_values(), strict=True):
             family = _live_metric_family(definition)
-            family.add_metric([self._function], value)
+            for labels, value in values.items():
+                family.add_metric([self._function, *labels], value)
             yield family
 
 

@@ -25,6 +25,7 @@ from shop.runtime import log, message_context, trace
 from shop.runtime.message_context import Span, background_span, span
 
 if TYPE_CHECKING:
+    from shop.adapters.connection_attempts import ConnectionAttempts
     from shop.adapters.db import Database
     from shop.adapters.signatures import Signer
     from shop.primitives.messages import OutboxRow
@@ -129,8 +130,9 @@ class _Relay:
 class Publisher:
     """Signs outbox rows as CloudEvents and posts them to the broker's ingress in binary mode."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, attempts: ConnectionAttempts) -> None:
         self._settings = settings
+        self._attempts = attempts
         self._url = urlsplit(settings.broker_url)
         self._signer: Signer | None = None
         self._idle: list[http.client.HTTPConnection] = []
@@ -290,6 +292,8 @@ class Publisher:
         while True:
             connection, is_kept = self._connection(deadline - time.monotonic())
             try:
+                if not is_kept:
+                    self._attempts.open(connection.connect, until=deadline)
                 connection.request("POST", self._url.path or "/", posting.body, posting.headers)
                 response = connection.getresponse()
                 response.read()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from shop.adapters.connection_attempts import ConnectionAttempts
 from shop.runtime.config import Settings
 from shop.runtime.message_context import traceparent_now
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 Service = TypeVar("Service")
 
+DEPENDENCIES = ("postgres", "redis", "provider", "broker")
+
 
 class Services:
     """The services that handlers and the runtime share; thread-safe."""
@@ -30,6 +33,7 @@ class Services:
         self.source = source
         self._instances: dict[str, object] = {}
         self._lock = threading.RLock()
+        self._attempts = {name: ConnectionAttempts() for name in DEPENDENCIES}
 
     def _once(self, name: str, open_service: Callable[[], Service]) -> Service:
         if name not in self._instances:
@@ -96,6 +100,10 @@ class Services:
             sum(one.waiting_seconds for one in opened),
         )
 
+    def repeated_connections(self) -> dict[tuple[str, ...], int]:
+        """How often a refused connection was opened again so far, by server."""
+        return {(name,): attempts.repeated for name, attempts in self._attempts.items()}
+
     @property
     def open_deliveries(self) -> int:
         """How many requests to the broker go on after the requests that caused them."""
@@ -120,12 +128,17 @@ class Services:
         # imported here: a function without a database loads no driver
         from shop.adapters.db import Database
 
-        return Database(url.reveal(), source=self.source, prepare=self.settings.database_prepare)
+        return Database(
+            url.reveal(),
+            source=self.source,
+            prepare=self.settings.database_prepare,
+            attempts=self._attempts["postgres"],
+        )
 
     def _open_cache(self) -> Cache:
         from shop.adapters.cache import Cache
 
-        return Cache(self.settings.redis_url.reveal() or None)
+        return Cache(self.settings.redis_url.reveal() or None, attempts=self._attempts["redis"])
 
     def _open_counters(self) -> Counters:
         from shop.adapters.counters import Counters
@@ -143,6 +156,7 @@ class Services:
             settings.payment_provider_api_key.reveal(),
             settings.payment_provider_timeout_seconds,
             traceparent_now,
+            self._attempts["provider"],
         )
         return InstrumentedProvider(provider)
 
@@ -169,4 +183,4 @@ class Services:
     def _open_publisher(self) -> Publisher:
         from shop.runtime.publisher import Publisher
 
-        return Publisher(self.settings)
+        return Publisher(self.settings, self._attempts["broker"])

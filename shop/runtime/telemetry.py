@@ -17,6 +17,7 @@ from shop.runtime import log
 from shop.runtime.message_context import MessageContext, Span
 
 if TYPE_CHECKING:
+    from shop.runtime.metrics import LiveValue
     from shop.runtime.services import Services
 
 FINISHED_MAX = 20_000
@@ -135,10 +136,11 @@ class Telemetry:
             log.write("no metrics", error=str(error), port=port)
         return None
 
-    def _live_values(self) -> tuple[float, ...]:
+    def _live_values(self) -> tuple[LiveValue, ...]:
         """The values of ``LIVE_METRICS``, after the queued messages are counted."""
         self.export()
-        return len(self.in_flight), *self.services.database_metrics()
+        of_database = ({(): value} for value in self.services.database_metrics())
+        return {(): len(self.in_flight)}, *of_database, self.services.repeated_connections()
 
     def _otlp(self) -> TelemetryExporter | None:
         endpoint = self.services.settings.otel_exporter_otlp_endpoint

@@ -6,10 +6,11 @@ import io
 import ssl
 import threading
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
@@ -18,7 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from shop.adapters import connection_attempts
 from shop.runtime.wsgi import wsgi
+from tests.counting_proxy import CountingProxy
 from tests.harness import ShopHarness
 from tests.ledger_postings import insert_posting
 from tests.tools.local_platform.function_server import function_server
@@ -132,11 +135,28 @@ def test_rejected_or_undelivered_tick_exits_with_one(
         monkeypatch.setenv("EVENT_SIGNING_KEY", shop.secrets.event_keys["ordering"])
         foreign = main(["close-days", url])
     monkeypatch.setenv("EVENT_SIGNING_KEY", shop.secrets.event_keys["clock"])
+    monkeypatch.setattr("tools.tick.CONNECT_SECONDS", 0.05)
     unreachable = main(["close-days", f"http://127.0.0.1:{free_port()}/events"])
 
     assert (unknown, unreachable) == (1, 1)
     assert "no response from" in capsys.readouterr().err
     assert foreign == 2
+
+
+@pytest.mark.usefixtures("clock")
+def test_tick_is_sent_when_the_port_of_the_function_opens_late(
+    shop: ShopHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for the pod of a Job whose NetworkPolicy is not programmed yet."""
+    with served(shop, "settle") as url, ExitStack() as opened:
+        port, late = urlsplit(url).port or 0, free_port()
+
+        def open_port(_pause: float) -> None:
+            opened.enter_context(CountingProxy("127.0.0.1", port, late))
+
+        monkeypatch.setattr(connection_attempts, "sleep", open_port)
+
+        assert main(["close-days", f"http://127.0.0.1:{late}/events"]) == 0
 
 
 @pytest.mark.usefixtures("clock")

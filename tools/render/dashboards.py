@@ -226,6 +226,16 @@ FUNCTIONS = Dashboard(
             alerts=("ShopPublishingFails",),
         ),
     ),
+    (
+        "Refused connections opened again",
+        "ops",
+        (
+            (
+                _by("function, server", "shop_connections_repeated_total"),
+                "{{function}} {{server}}",
+            ),
+        ),
+    ),
 )
 
 BUSINESS = Dashboard(

@@ -12,6 +12,7 @@ from socket import SHUT_RDWR, socket
 from typing import cast
 from urllib.parse import quote, urlsplit
 
+from shop.adapters.connection_attempts import ConnectionAttempts
 from shop.adapters.payment_provider.protocol import (
     ChargeCall,
     Intent,
@@ -42,7 +43,7 @@ _NO_SUCH_REFUND = "no such refund"
 
 
 class SimulatorProvider:
-    """Sends JSON over HTTP: one connection and one deadline per call, no retries.
+    """Sends JSON over HTTP: one connection and one deadline per call, no request twice.
 
     Has no state between calls, so threads may share it.
     """
@@ -54,6 +55,7 @@ class SimulatorProvider:
         api_key: str,
         timeout_seconds: float,
         traceparent: Callable[[], str] | None = None,
+        attempts: ConnectionAttempts | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -64,6 +66,7 @@ class SimulatorProvider:
         self._base_path = parts.path.rstrip("/")
         self._api_key = api_key
         self._traceparent = traceparent
+        self._attempts = attempts or ConnectionAttempts()
         self._timeout_seconds = timeout_seconds
 
     def create(self, call: ChargeCall) -> Intent:
@@ -130,7 +133,9 @@ class SimulatorProvider:
         traceparent = self._traceparent() if self._traceparent else ""
         if traceparent:
             headers["traceparent"] = traceparent
-        return _Exchange(connection, self._base_path, headers, self._timeout_seconds)
+        return _Exchange(
+            connection, self._base_path, headers, self._timeout_seconds, self._attempts
+        )
 
 
 class _Response:
@@ -151,8 +156,10 @@ class _Exchange:
         base_path: str,
         headers: dict[str, str],
         timeout_seconds: float,
+        attempts: ConnectionAttempts,
     ) -> None:
         self._connection = connection
+        self._attempts = attempts
         self._sock: socket | None = None
         self._base_path = base_path
         self._headers = headers
@@ -201,7 +208,7 @@ class _Exchange:
         """
         if self._connection.sock is None:
             self._connection.timeout = left
-            self._connection.connect()
+            self._attempts.open(self._connection.connect, until=self._deadline)
         self._sock = self._connection.sock
 
     def _shut(self) -> None:

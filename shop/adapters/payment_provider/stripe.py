@@ -17,7 +17,9 @@ from typing import Any
 
 import requests
 import stripe
+from urllib3.exceptions import NewConnectionError
 
+from shop.adapters.connection_attempts import ConnectionAttempts, is_refused
 from shop.adapters.payment_provider.protocol import (
     ChargeCall,
     Intent,
@@ -63,9 +65,10 @@ class StripeProvider:
         api_key: str,
         timeout_seconds: float,
         traceparent: Callable[[], str] | None = None,
+        attempts: ConnectionAttempts | None = None,
     ) -> None:
         self._timeout_seconds = timeout_seconds
-        self._session = _DeadlineSession(traceparent)
+        self._session = _DeadlineSession(traceparent, attempts or ConnectionAttempts())
         base_addresses: dict[str, str] = {"api": url.rstrip("/")} if url else {}
         client = stripe.StripeClient(
             api_key,
@@ -262,8 +265,9 @@ class StripeProvider:
 class _DeadlineSession(requests.Session):
     """Limits each request to the remaining time of its thread's call."""
 
-    def __init__(self, traceparent: Callable[[], str] | None) -> None:
+    def __init__(self, traceparent: Callable[[], str] | None, attempts: ConnectionAttempts) -> None:
         super().__init__()
+        self._attempts = attempts
         self._running = threading.local()
         self._traceparent = traceparent
 
@@ -272,7 +276,14 @@ class _DeadlineSession(requests.Session):
         self._running.deadline = time.monotonic() + seconds
 
     def request(self, *args: Any, **options: Any) -> requests.Response:
-        """Sends one request within the remaining time."""
+        """Sends one request within the remaining time; only connecting is repeated."""
+        return self._attempts.open(
+            lambda: self._request_once(*args, **options),
+            until=self._running.deadline,
+            is_refused=_is_not_connected,
+        )
+
+    def _request_once(self, *args: Any, **options: Any) -> requests.Response:
         left = self._running.deadline - time.monotonic()
         if left <= 0:
             raise requests.Timeout("the call's time is over")
@@ -281,6 +292,13 @@ class _DeadlineSession(requests.Session):
         if traceparent:
             options["headers"] = {**(options.get("headers") or {}), "traceparent": traceparent}
         return super().request(*args, **options)
+
+
+def _is_not_connected(error: Exception) -> bool:
+    """Whether the request was not sent because no connection could be opened."""
+    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    is_unsent = isinstance(getattr(cause, "reason", None), NewConnectionError)
+    return is_unsent and is_refused(error)
 
 
 def _outcome(intent: dict[str, Any], call: ChargeCall) -> Outcome:
