@@ -317,18 +317,23 @@ def test_schedule_is_a_cron_job_that_ticks_its_function(
     }
 
 
-def test_event_has_an_event_type_and_kustomization_lists_every_file(
+def test_event_has_an_event_type_of_each_source_and_kustomization_lists_every_file(
     files: dict[Path, str], manifests: list[dict[str, Any]]
 ) -> None:
     types = of_kind(manifests, "EventType")
     kustomization = next(m for m in manifests if m["kind"] == "Kustomization")
 
-    assert {
-        attribute["value"]
-        for manifest in types.values()
-        for attribute in manifest["spec"]["attributes"]
-        if attribute["name"] == "type"
-    } == {event.type for event in EVENTS}
+    declared = [
+        {attribute["name"]: attribute.get("value") for attribute in each["spec"]["attributes"]}
+        for each in types.values()
+    ]
+    assert sorted((each["type"], each["source"]) for each in declared) == sorted(
+        (event.type, spec.source)
+        for event in EVENTS
+        for spec in all_specs()
+        if event.name in spec.emits
+    )
+    assert {each["type"] for each in declared} == {event.type for event in EVENTS}
     assert kustomization["resources"] == sorted(
         path.name
         for path in files

@@ -809,6 +809,21 @@ def test_restarted_database_is_tried_after_a_second_and_keeps_its_files() -> Non
     assert context["fsGroupChangePolicy"] == "OnRootMismatch"
 
 
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_volumes_keep_the_mode_that_their_program_needs(configuration: str) -> None:
+    """Otherwise a restart makes PostgreSQL's folder readable for its group, and it exits."""
+    contexts = [
+        context
+        for manifest in chart_manifests(configuration).objects
+        for context in [
+            manifest.get("spec", {}).get("template", {}).get("spec", {}).get("securityContext", {})
+        ]
+        if "fsGroup" in context
+    ]
+
+    assert {context.get("fsGroupChangePolicy") for context in contexts} <= {"OnRootMismatch"}
+
+
 def test_pooler_ends_a_query_whose_role_lifted_its_statement_timeout() -> None:
     limit = int(pooler_settings(chart_manifests("values"))["query_timeout"])
 

@@ -22,6 +22,7 @@ from tools import http_retries
 TRIES_MAX = 6
 BACKOFF_FIRST_SECONDS = 0.2
 BACKOFF_MAX_SECONDS = 5.0
+RETRY_AFTER_SECONDS_MAX = 30.0
 RATE_LIMIT_WAIT_SECONDS_MAX = 180.0
 # Rejected calls count too: threads that retry at the same moment exceed the limit again.
 RATE_LIMIT_SPREAD_SECONDS = 2.0
@@ -34,7 +35,14 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class NoResponse(RuntimeError):
-    """The call may or may not have been executed and must not be repeated unchanged."""
+    """The call may or may not have been executed and must not be repeated unchanged.
+
+    ``retry_after_seconds`` is what the response asked for, 0 without one.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class RetriesExhausted(RuntimeError):
@@ -119,7 +127,8 @@ class Client:
             ) from error
         if response.status_code in http_retries.UNAVAILABLE:
             raise NoResponse(
-                f"{call.method} {call.path}: {response.status_code} {response.text[:200]}"
+                f"{call.method} {call.path}: {response.status_code} {response.text[:200]}",
+                http_retries.retry_after_seconds(response.headers.get("Retry-After")),
             )
         return response
 
@@ -140,18 +149,19 @@ class Client:
                 if not call.is_repeatable:
                     raise
                 tries, last = tries + 1, str(error)
-                self._back_off(tries)
+                self.back_off(tries, error.retry_after_seconds)
                 continue
             if response.status_code == 429:
                 self._note_rate_limit(call, response, waited)
             elif not http_retries.is_definite(response.status_code, response.content):
                 tries, last = tries + 1, f"{call.method} {call.path}: still in progress"
-                self._back_off(tries)
+                self.back_off(tries, retry_after_seconds(response))
             else:
                 return response
         raise RetriesExhausted(f"no definitive response in {TRIES_MAX} attempts; the last: {last}")
 
-    def _back_off(self, tries: int) -> None:
+    def back_off(self, tries: int, retry_after_seconds: float) -> None:
+        """Waits after an attempt: as long as the shop asks, within a limit, and with jitter."""
         with self._lock:
             seconds = http_retries.backoff_seconds(
                 tries,
@@ -159,7 +169,7 @@ class Client:
                 max_seconds=BACKOFF_MAX_SECONDS,
                 random=self._random,
             )
-        time.sleep(seconds)
+        time.sleep(seconds + min(retry_after_seconds, RETRY_AFTER_SECONDS_MAX))
 
     def _note_rate_limit(self, call: Call, response: httpx.Response, waited: float) -> None:
         """Delays all calls of this account until ``Retry-After``: they share its limit."""

@@ -29,11 +29,11 @@ class Scenario:
 def run_scenario(group: str, scenario: Scenario, run: RunContext) -> list[Check]:
     """Runs a scenario and returns its checks; an aborted scenario is a failed check.
 
-    A call that may not be repeated and got no response restarts the scenario with new names, and
-    the checks made so far are discarded.
+    A call that may not be repeated and got no response restarts the scenario with new names, after
+    the time that the response asked for, and the checks made so far are discarded.
     """
     reason, checks = "", Checks(group)
-    for _ in range(STARTS_MAX):
+    for start in range(1, STARTS_MAX + 1):
         checks = Checks(group)
         context = ScenarioContext(run, checks)
         try:
@@ -42,6 +42,8 @@ def run_scenario(group: str, scenario: Scenario, run: RunContext) -> list[Check]
             return checks.made
         except NoResponse as error:
             reason = f"started {STARTS_MAX} times without reaching the end: {error}"
+            if start < STARTS_MAX:
+                run.client.back_off(start, error.retry_after_seconds)
         except (MissingAccount, RetriesExhausted, UnexpectedResponse) as error:
             reason = str(error)
             break

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from events.event import ShopEvent
-from events.vocabulary import EVENTS, class_of
+from events.vocabulary import class_of
 from shop.primitives.http_limits import (
     EDGE_CLIENT_IDLE_SECONDS,
     EDGE_CONNECTIONS_MAX,
@@ -23,7 +23,7 @@ from shop.runtime.http_messages import BODY_MAX
 from tools.render import age_limits
 from tools.render.dashboards import dashboard_files
 from tools.render.documents import yaml_text
-from tools.render.eventing import clock_name, event_type_name, trigger_name
+from tools.render.eventing import clock_name, event_sources, event_type_name, trigger_name
 from tools.render.events import schema_of
 from tools.render.gateway import local_errors, matches, own_responses, unmatched_rules
 from tools.render.keda import due_query
@@ -40,7 +40,7 @@ def render() -> dict[Path, str]:
     """The list of functions and events, and copies of the dashboards and alert rules."""
     content = {
         "domains": list(domains()),
-        "events": [_event(event) for event in EVENTS],
+        "events": [_event(event, spec) for event, spec in event_sources()],
         "functions": [_function(spec) for spec in all_specs()],
         "edge": {
             "bodyKib": BODY_MAX // 1024,
@@ -67,10 +67,11 @@ def _copies() -> dict[Path, str]:
     return alerts | {FILES / "dashboards" / name: text for name, text in dashboard_files().items()}
 
 
-def _event(event: type[ShopEvent]) -> dict[str, Any]:
+def _event(event: type[ShopEvent], spec: FunctionSpec) -> dict[str, Any]:
     return {
-        "name": event_type_name(event),
+        "name": event_type_name(event, spec),
         "type": event.type,
+        "source": spec.source,
         "dataschema": event.dataschema,
         "description": schema_of(event)["description"],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from events.event import ShopEvent
-from events.vocabulary import class_of
+from events.vocabulary import EVENTS, class_of
 from shop.primitives.http_limits import COLD_START_SECONDS, REQUEST_SECONDS_MIN, request_seconds
 from shop.primitives.spec import FunctionSpec, Schedule
 from shop.registry import all_specs
@@ -155,24 +155,30 @@ def broker_ref() -> Manifest:
     }
 
 
-def event_type_name(event: type[ShopEvent]) -> str:
-    """The name of an event's EventType."""
-    return f"shop-{event.name.replace('.', '-')}-v{event.version}"
+def event_sources() -> list[tuple[type[ShopEvent], FunctionSpec]]:
+    """Each event with each function that emits it."""
+    return [(event, spec) for event in EVENTS for spec in all_specs() if event.name in spec.emits]
 
 
-def event_type(event: type[ShopEvent]) -> Manifest:
-    """The EventType of an event."""
+def event_type_name(event: type[ShopEvent], spec: FunctionSpec) -> str:
+    """The name of an event's EventType; its spec is immutable, so the name has the source."""
+    name = event.name.replace(".", "-")
+    return f"shop-{name}-v{event.version}-from-{spec.name.replace('_', '-')}"
+
+
+def event_type(event: type[ShopEvent], spec: FunctionSpec) -> Manifest:
+    """The EventType of an event that a function emits: a source is no template."""
     return {
         "apiVersion": "eventing.knative.dev/v1beta3",
         "kind": "EventType",
-        "metadata": metadata(event_type_name(event)),
+        "metadata": metadata(event_type_name(event, spec)),
         "spec": {
             "reference": broker_ref(),
             "description": schema_of(event)["description"],
             "attributes": [
                 {"name": "specversion", "required": True, "value": "1.0"},
                 {"name": "type", "required": True, "value": event.type},
-                {"name": "source", "required": True, "value": "/shop/{function}"},
+                {"name": "source", "required": True, "value": spec.source},
                 {"name": "id", "required": True},
                 {"name": "subject", "required": True},
                 {"name": "dataschema", "required": True, "value": event.dataschema},

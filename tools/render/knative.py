@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from events.vocabulary import EVENTS
 from shop.primitives.http_limits import TERMINATION_SECONDS, request_seconds
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
@@ -70,7 +69,9 @@ def component_objects() -> dict[str, list[Manifest]]:
 def base_files() -> dict[str, list[Manifest]]:
     """The objects of the base, by file: one file per function, and the shared ones."""
     files = {f"{name_of(spec)}.yaml": function_objects(spec) for spec in all_specs()}
-    files["event-types.yaml"] = [eventing.event_type(event) for event in EVENTS]
+    files["event-types.yaml"] = [
+        eventing.event_type(event, spec) for event, spec in eventing.event_sources()
+    ]
     files["namespace.yaml"] = [network_policies.namespace()]
     files["network-policies.yaml"] = network_policies.network_policies()
     files["service-accounts.yaml"] = network_policies.service_accounts()

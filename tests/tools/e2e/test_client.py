@@ -50,6 +50,17 @@ def test_unsafe_call_is_repeated_with_the_same_key(failure: ScriptedResponse) ->
     assert {body for *_, body in script.requests} == {b'{"a":1}'}
 
 
+def test_repetition_waits_for_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("tools.e2e.client.time.sleep", pauses.append)
+    busy: ScriptedResponse = (503, {"Retry-After": "7"}, None)
+    forever: ScriptedResponse = (503, {"Retry-After": "86400"}, None)
+    with scripted_server(busy, forever, OK) as script, _client(script) as (client, _):
+        client.send(Call("GET", "/products"))
+
+    assert [int(pause) for pause in pauses] == [7, 30]
+
+
 def test_unsafe_call_without_key_is_sent_once() -> None:
     with scripted_server(BAD_GATEWAY, OK) as script, _client(script) as (client, _):
         with pytest.raises(NoResponse, match="502"):

@@ -108,6 +108,21 @@ def test_scenario_without_response_restarts_and_discards_its_checks() -> None:
     assert [check.title for check in checks] == ["start 2"]
 
 
+def test_scenario_restarts_after_the_time_that_the_response_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("tools.e2e.client.time.sleep", pauses.append)
+    monkeypatch.setattr("tools.e2e.client.BACKOFF_MAX_SECONDS", 0.01)
+
+    def unavailable(context: ScenarioContext) -> None:
+        raise NoResponse("503", retry_after_seconds=1.0)
+
+    run_scenario("auth", Scenario(unavailable), _run_context())
+
+    assert [int(pause) for pause in pauses] == [1] * (STARTS_MAX - 1)
+
+
 def test_scenario_that_never_ends_is_a_failed_check() -> None:
     starts: list[int] = []
 
