@@ -123,6 +123,8 @@ def test_event_is_leased_while_its_delivery_goes_on(
     shop.tick("sweep")
 
     assert broker.requests == 1, "the sweep does not publish it again"
+    late = "select from shop.outbox where next_try_at > now() + interval '10 seconds'"
+    assert shop.sql(late) == [], "a killed process's events are due within ten seconds"
 
 
 @pytest.mark.parametrize("status", [500, 0])

@@ -21,6 +21,8 @@ from tests.tools.payment_simulator.simulator_process import API_KEY, SimulatorPr
 from tests.unit.fake_stripe import FakeStripe
 from tests.waiting import wait_for
 from tools.local_platform.servers import free_port
+from tools.migrate import migrate
+from tools.operations.snapshot import snapshot
 
 # Opens a port that leads to the server of a URL after the first refused attempts.
 OpenLate = Callable[[str], int]
@@ -170,3 +172,17 @@ def test_rejected_password_is_no_refused_connection(database_url: str) -> None:
     with pytest.raises(psycopg.OperationalError):
         attempts.open(lambda: psycopg.connect(wrong))
     assert attempts.repeated == 0
+
+
+def test_migration_and_snapshot_succeed_when_the_database_port_opens_late(
+    database_url: str, open_late: OpenLate
+) -> None:
+    """As in the first seconds of a Job's pod."""
+    parts = urlsplit(database_url)
+
+    def late() -> str:
+        return database_url.replace(f":{parts.port}", f":{open_late(database_url)}")
+
+    migrate(late())
+    with snapshot(late()) as connection:
+        assert connection.execute("select count(*) from shop.orders").fetchone() == (0,)

@@ -10,6 +10,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
+from shop.adapters.connection_attempts import ConnectionAttempts
+
 CONNECT_SECONDS = 5
 
 BEGIN: LiteralString = "begin isolation level repeatable read"
@@ -57,9 +59,7 @@ def snapshot(
     one transaction, so it works through a connection pooler.  Raises psycopg.Error, and HiddenRows
     for a role from which row security hides rows.
     """
-    with psycopg.connect(
-        url, autocommit=True, connect_timeout=CONNECT_SECONDS, prepare_threshold=None
-    ) as connection:
+    with ConnectionAttempts().open(lambda: _connect(url)) as connection:
         connection.execute(BEGIN)
         if same_as is not None:
             exported = same_as.execute(EXPORT).fetchone() or ()
@@ -74,6 +74,12 @@ def snapshot(
         finally:
             if not connection.closed:
                 connection.execute("rollback")
+
+
+def _connect(url: str) -> psycopg.Connection[TupleRow]:
+    return psycopg.connect(
+        url, autocommit=True, connect_timeout=CONNECT_SECONDS, prepare_threshold=None
+    )
 
 
 def require_all_rows_visible(connection: psycopg.Connection[TupleRow]) -> None:
