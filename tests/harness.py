@@ -419,10 +419,12 @@ class Person:
 class EventBroker:
     """An HTTP ingress that answers every event with 202 and keeps it until the test takes it.
 
-    ``statuses`` has other answers, by the event's id; those events are not kept.
+    ``status`` is another answer to all, ``statuses`` has some by the event's id; events with
+    another answer than 202 are not kept.
     """
 
     def __init__(self) -> None:
+        self.status = 202
         self.statuses: dict[str, int] = {}
         self.messages: list[Message] = []
         self.all: list[Message] = []
@@ -434,7 +436,7 @@ class EventBroker:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 message = ({k.lower(): v for k, v in self.headers.items()}, body)
-                status = broker.statuses.get(message[0]["ce-id"], 202)
+                status = broker.statuses.get(message[0]["ce-id"], broker.status)
                 if status == 202:
                     broker.messages.append(message)
                     broker.all.append(message)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shop.runtime import message_context, trace
-from shop.runtime.message_context import MessageContext, span
+from shop.runtime.message_context import MessageContext, Span, span
 from shop.runtime.metrics import samples_of
 from shop.runtime.otlp import OtlpExporter
 from shop.runtime.telemetry import STOP_SECONDS, Telemetry
@@ -43,13 +43,23 @@ CALLER = f"00-{TRACE}-00f067aa0ba902b7-01"
 class RecordedTelemetry(Telemetry):
     """Records every finished message and exports none."""
 
-    def __init__(self, shop: ShopHarness, function: str, messages: list[MessageContext]) -> None:
+    def __init__(
+        self,
+        shop: ShopHarness,
+        function: str,
+        messages: list[MessageContext],
+        late_spans: list[Span] | None = None,
+    ) -> None:
         super().__init__((function,), shop.apps[function].services)
         self.is_on = True
         self._messages = messages
+        self._late_spans = [] if late_spans is None else late_spans
 
     def finish(self, message: MessageContext) -> None:
         self._messages.append(message)
+
+    def _queue_spans(self, spans: list[Span]) -> None:
+        self._late_spans.extend(spans)
 
 
 def record_messages(shop: ShopHarness) -> list[MessageContext]:
@@ -127,6 +137,29 @@ def test_published_event_has_traceparent_as_header_and_attribute(
     ((headers, _),) = broker.all
     assert headers["traceparent"] == headers["ce-traceparent"]
     assert trace.id_of(headers["traceparent"]) == TRACE
+
+
+@pytest.mark.parametrize("status", [202, 500])
+def test_publication_that_ends_after_its_request_is_a_span_of_the_trace(
+    make_shop: Callable[..., ShopHarness], status: int
+) -> None:
+    broker = EventBroker()
+    broker.status = status
+    shop = make_shop(broker_url=broker.url, broker_class="imc")
+    exported: list[Span] = []
+    app = shop.apps["place_order"]
+    app.telemetry = RecordedTelemetry(shop, "place_order", [], exported)
+
+    shop.person().order(shop.product(), headers={"traceparent": CALLER})
+    wait_for(lambda: exported and not app.services.open_deliveries, "the delivery ends")
+    broker.close()
+
+    (published,) = exported
+    assert (published.name, trace.id_of(published.traceparent)) == ("publish order.placed", TRACE)
+    outcome = {202: "accepted", 500: "left"}[status]
+    assert list(samples_of("place_order", None, exported)) == [
+        ("shop_outbox_published_total", ("place_order", "order.placed", outcome), 1)
+    ]
 
 
 def test_order_continued_by_the_sweep_stays_in_its_trace(shop: ShopHarness) -> None:
