@@ -12,6 +12,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from shop.adapters.connection_attempts import ConnectionAttempts
 from shop.registry import all_specs
@@ -58,7 +59,7 @@ def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
     """
     zone = business_time_zone or os.environ.get("BUSINESS_TIME_ZONE") or DEFAULT_TIME_ZONE
     engine = create_engine(_sqlalchemy_url(admin_url), isolation_level="AUTOCOMMIT")
-    with ConnectionAttempts().open(engine.connect) as connection:
+    with ConnectionAttempts().open(engine.connect, errors=(OperationalError,)) as connection:
         connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         try:
             _upgrade(admin_url)

@@ -16,7 +16,7 @@ OUTAGE_SECONDS = 2.0
 PAUSE_SECONDS = 0.02
 PAUSE_SECONDS_MAX = 0.25
 # The texts of ECONNREFUSED, EHOSTUNREACH, ENETUNREACH and EAI_AGAIN: libpq reports nothing else.
-REFUSALS = (
+REFUSED_TEXTS = (
     "Connection refused",
     "No route to host",
     "Network is unreachable",
@@ -29,7 +29,7 @@ Opened = TypeVar("Opened")
 def is_refused(error: Exception) -> bool:
     """Whether nothing listens at the address, or its name cannot be resolved now."""
     text = str(error)
-    return any(refusal in text for refusal in REFUSALS)
+    return any(refused in text for refused in REFUSED_TEXTS)
 
 
 class ConnectionAttempts:
@@ -49,10 +49,11 @@ class ConnectionAttempts:
         self,
         connect: Callable[[], Opened],
         *,
+        errors: tuple[type[Exception], ...] = (OSError,),
         until: float = math.inf,
         is_refused: Callable[[Exception], bool] = is_refused,
     ) -> Opened:
-        """What ``connect`` returns, called again while it is refused.
+        """What ``connect`` returns, called again while it is refused with one of ``errors``.
 
         Raises the last error, no later than at ``until`` of the monotonic clock.
         """
@@ -60,7 +61,7 @@ class ConnectionAttempts:
         while True:
             try:
                 opened = connect()
-            except Exception as error:
+            except errors as error:
                 if not is_refused(error) or not self._may_repeat(until - pause):
                     raise
             else:

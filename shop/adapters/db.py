@@ -485,7 +485,8 @@ class Database:
 
     def _open(self) -> Connection:
         return self._attempts.open(
-            lambda: Connection(self._url, source=self._source, prepare=self._prepare)
+            lambda: Connection(self._url, source=self._source, prepare=self._prepare),
+            errors=(psycopg.OperationalError,),
         )
 
     def _give_back(self, connection: Connection) -> None:

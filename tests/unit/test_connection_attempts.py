@@ -28,7 +28,7 @@ from tools.operations.snapshot import snapshot
 OpenLate = Callable[[str], int]
 
 
-class OtherError(Exception):
+class OtherError(OSError):
     """An error that has nothing to do with a connection."""
 
 
@@ -170,7 +170,7 @@ def test_rejected_password_is_no_refused_connection(database_url: str) -> None:
     attempts = ConnectionAttempts()
 
     with pytest.raises(psycopg.OperationalError):
-        attempts.open(lambda: psycopg.connect(wrong))
+        attempts.open(lambda: psycopg.connect(wrong), errors=(psycopg.OperationalError,))
     assert attempts.repeated == 0
 
 

@@ -59,7 +59,9 @@ def snapshot(
     one transaction, so it works through a connection pooler.  Raises psycopg.Error, and HiddenRows
     for a role from which row security hides rows.
     """
-    with ConnectionAttempts().open(lambda: _connect(url)) as connection:
+    with ConnectionAttempts().open(
+        lambda: _connect(url), errors=(psycopg.OperationalError,)
+    ) as connection:
         connection.execute(BEGIN)
         if same_as is not None:
             exported = same_as.execute(EXPORT).fetchone() or ()
