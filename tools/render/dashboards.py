@@ -225,15 +225,17 @@ FUNCTIONS = Dashboard(
             "left: the broker did not accept the event, and sweep publishes it again.",
             alerts=("ShopPublishingFails",),
         ),
-    ),
-    (
-        "Refused connections opened again",
-        "ops",
-        (
+        Panel(
+            "Refused connections opened again",
+            "ops",
             (
-                _by("function, server", "shop_connections_repeated_total"),
-                "{{function}} {{server}}",
+                (
+                    _by("function, server", "shop_connections_repeated_total"),
+                    "{{function}} {{server}}",
+                ),
             ),
+            "A few at a cold start: its NetworkPolicy comes late. More: a server is down.",
+            alerts=("ShopErrors",),
         ),
     ),
 )
