@@ -153,7 +153,7 @@ def test_successful_connection_ends_an_outage() -> None:
     assert (attempts.repeated, patient.repeated) == (0, 1)
 
 
-def test_other_error_than_a_refusal_is_raised_at_once() -> None:
+def test_other_error_than_a_refused_connection_is_raised_at_once() -> None:
     attempts = ConnectionAttempts()
 
     def connect() -> None:
