@@ -32,7 +32,9 @@ def write(message: str, **fields: object) -> None:
 def unavailable(message: str, error: BaseException, **fields: object) -> None:
     """Writes that a dependency does not respond, with the class and text of the error behind it."""
     cause = error.__cause__ or error
-    reason = " ".join(PRIVATE.sub("***", str(cause)).split())[:REASON_LENGTH_MAX]
+    # some errors have no text, such as TimeoutError
+    text = str(cause) or str(error)
+    reason = " ".join(PRIVATE.sub("***", text).split())[:REASON_LENGTH_MAX]
     write(message, error=type(cause).__name__, reason=reason, **fields)
 
 

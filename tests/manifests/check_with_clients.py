@@ -227,19 +227,19 @@ def check_kn(kn: Path, folder: Path) -> str:
         if len(written) != 1:
             raise ClientMismatchError(f"{name} was written to {len(written)} files")
         kept = yaml.safe_load(written[0].read_text("utf-8"))
-        if lost := list(_lost(service["spec"], kept["spec"], "spec")):
+        if lost := list(lost_values(service["spec"], kept["spec"], "spec")):
             raise ClientMismatchError(f"{name} was written without {', '.join(lost[:5])}")
     return f"{len(services)} Services created"
 
 
-def _lost(wanted: Json, kept: Json, path: str) -> Iterator[str]:
+def lost_values(wanted: Json, kept: Json, path: str) -> Iterator[str]:
     """The paths at which ``kept`` lacks a value of ``wanted``; a client may add others."""
     if isinstance(wanted, dict) and isinstance(kept, dict):
         for key, value in wanted.items():
-            yield from _lost(value, kept.get(key), f"{path}.{key}")
+            yield from lost_values(value, kept.get(key), f"{path}.{key}")
     elif isinstance(wanted, list) and isinstance(kept, list) and len(wanted) == len(kept):
         for number, (one, other) in enumerate(zip(wanted, kept, strict=True)):
-            yield from _lost(one, other, f"{path}[{number}]")
+            yield from lost_values(one, other, f"{path}[{number}]")
     elif wanted != kept:
         yield path
 

@@ -92,5 +92,7 @@ def test_removed_value_is_a_loss_and_added_value_is_not() -> None:
     }
     less: Json = {"containers": [{"args": ["sweep"], "ports": []}]}
 
-    assert list(check_with_clients._lost(wanted, more, "spec")) == []
-    assert list(check_with_clients._lost(wanted, less, "spec")) == ["spec.containers[0].ports"]
+    assert list(check_with_clients.lost_values(wanted, more, "spec")) == []
+    assert list(check_with_clients.lost_values(wanted, less, "spec")) == [
+        "spec.containers[0].ports"
+    ]

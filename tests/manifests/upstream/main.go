@@ -2,6 +2,7 @@
 // and validation, as the webhooks of Knative do, without a cluster.
 //
 //	helm template … | go run .        or        go run . FILE…
+//	go run . serve ADDRESS CERTIFICATE KEY      as a validating webhook of an API server
 //
 // Kinds without an upstream type are counted, not checked: kubernetes-validate checks the core kinds.
 package main
@@ -56,6 +57,10 @@ type head struct {
 }
 
 func main() {
+	if len(os.Args) == 5 && os.Args[1] == "serve" {
+		fmt.Fprintln(os.Stderr, serve(os.Args[2], os.Args[3], os.Args[4]))
+		os.Exit(2)
+	}
 	checked, unknown := map[string]int{}, map[string]int{}
 	faults := 0
 	err := eachDocument(os.Args[1:], func(document []byte) error {
