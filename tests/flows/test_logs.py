@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from shop.primitives.errors import Unavailable
 from shop.runtime import log
 from shop.runtime.config import Secret
 from shop.runtime.routing import Operation
@@ -111,6 +112,18 @@ def test_503_logs_the_reason_of_the_database(
     assert unavailable["route"] == request["route"] == "GET /categories"
     assert "shop_unknown" in unavailable["reason"]
     assert "a-password" not in unavailable["reason"]
+
+
+def test_error_without_a_text_is_explained_by_the_message(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = Unavailable("too many log-ins at once")
+    error.__cause__ = TimeoutError()
+
+    log.unavailable("unavailable", error)
+
+    (line,) = lines_of(capsys)
+    assert (line["error"], line["reason"]) == ("TimeoutError", "too many log-ins at once")
 
 
 def test_traceback_of_a_bug_is_logged_without_row_data(
