@@ -3,10 +3,10 @@
     python -m tests.manifests.check_with_api_server
 
 Builds etcd, the API server and Helm from the sources that ``tools/`` pins; needs Go.  The custom
-resources of Knative, KEDA and the Gateway API are defined as in the modules that ``upstream/`` pins,
-and its program is a webhook of the server, with the validation of upstream's own.  Each object is
-created with strict validation in a namespace that enforces the Pod Security level ``restricted``,
-and is then compared with what is stored.  There is no node: nothing runs.
+resources of Knative, KEDA and the Gateway API are defined as in the modules that ``upstream/``
+pins, and its program is a webhook of the server, with the validation of upstream's own.  Each
+object is created with strict validation in a namespace that enforces the Pod Security level
+``restricted``, and is then compared with what is stored.  There is no node: nothing runs.
 
 Exits 1 when the server rejects an object, warns about it, or stores less than it was sent.
 """

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.manifests.check_with_clients import build
 from tests.manifests.test_chart import CONFIGURATIONS, chart_manifests
 from tests.manifests.test_rules import FIXTURES
 from tools.manifest_rules.__main__ import deployed_manifests
@@ -41,13 +42,11 @@ FAULTS = 1
 
 def main() -> int:
     """Prints a line for each deployment and each unexpected result; returns the exit status."""
-    go = shutil.which("go")
-    if go is None:
+    if shutil.which("go") is None:
         print("go is missing", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "webhooks"
-        subprocess.run([go, "build", "-o", str(program), "."], cwd=PROGRAM, check=True)
+        program = build(PROGRAM, ".", Path(folder) / "webhooks")
         deployments = {name: each for name, each in deployed_manifests().items() if each.objects}
         deployments |= {f"chart, {name}": chart_manifests(name) for name in CONFIGURATIONS}
         failed = sum(not _is_accepted(program, name, each) for name, each in deployments.items())
