@@ -19,12 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from tests.manifests.api_server import (
     NAMESPACE,
@@ -57,17 +55,18 @@ PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kubernetes": "k8s.io/kubernetes/cmd/kube-apiserver",
     "helm": CLIENTS["helm"],
+    "kustomize": CLIENTS["kustomize"],
 }
-# Folders with CustomResourceDefinitions, in the modules of ``upstream/``.
+# Folders with CustomResourceDefinitions, in the modules of ``upstream/``; KEDA patches its own.
 DEFINITIONS = {
     "knative.dev/serving": "config/core/300-resources",
     "knative.dev/eventing": "config/core/resources",
-    "github.com/kedacore/keda/v2": "config/crd/bases",
+    "github.com/kedacore/keda/v2": "config/crd",
     "sigs.k8s.io/gateway-api": "config/crd/standard",
 }
 # These definitions are in no module of ``upstream/``.
 UNDEFINED = {"ExternalSecret", "PodMonitor", "RabbitmqBrokerConfig"}
-NAMESPACES = (NAMESPACE, "gateway", "istio-system", "monitoring")
+NAMESPACES = (NAMESPACE, "knative-eventing", "kourier-system")
 RESTRICTED = {
     f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")
 }
@@ -114,7 +113,7 @@ def main() -> int:
             running_webhook(webhook, folder) as configuration,
             running_api_server(programs["etcd"], programs["kubernetes"], folder) as server,
         ):
-            define_resources(server)
+            define_resources(server, programs["kustomize"])
             server.create(configuration)
             failed = _report("fixtures", check_fixtures(server))
             failed += sum(
@@ -128,7 +127,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def define_resources(server: ApiServer) -> None:
+def define_resources(server: ApiServer, kustomize: Path) -> None:
     """Creates the namespaces and the definitions of all custom resources."""
     for namespace in NAMESPACES:
         metadata = {"name": namespace, "labels": RESTRICTED}
@@ -138,7 +137,7 @@ def define_resources(server: ApiServer) -> None:
     used = {
         (each["kind"], each["apiVersion"]) for m in _deployments().values() for each in m.objects
     }
-    definitions = [_for_version(each, used) for each in _definitions()]
+    definitions = [_for_version(each, used) for each in _definitions(kustomize)]
     for definition in definitions:
         server.apply(definition)
     for definition in definitions:
@@ -215,16 +214,15 @@ def _deployments() -> dict[str, ManifestSet]:
     return deployments | {f"chart, {name}": chart_manifests(name) for name in CONFIGURATIONS}
 
 
-def _definitions() -> Iterator[Manifest]:
+def _definitions(kustomize: Path) -> Iterator[Manifest]:
     """The CustomResourceDefinitions of the pinned modules."""
     subprocess.run(["go", "mod", "download", *DEFINITIONS], cwd=UPSTREAM, check=True)
     for module, folder in DEFINITIONS.items():
         root = run(["go", "-C", str(UPSTREAM), "list", "-m", "-f", "{{.Dir}}", module]).strip()
-        for path in sorted((Path(root) / folder).glob("*.yaml")):
-            documents: Iterable[Manifest | None] = yaml.safe_load_all(path.read_text("utf-8"))
-            for document in documents:
-                if document and document["kind"] == "CustomResourceDefinition":
-                    yield document
+        path = Path(root) / folder
+        is_kustomized = (path / "kustomization.yaml").exists()
+        built = parse(run([str(kustomize), "build", str(path)])) if is_kustomized else read((path,))
+        yield from built.kind("CustomResourceDefinition")
 
 
 def _for_version(definition: Manifest, used: set[tuple[str, str]]) -> Manifest:
