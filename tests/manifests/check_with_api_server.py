@@ -1,8 +1,8 @@
-"""Creates every object that is deployed in a live Kubernetes API server, and installs the chart.
+"""Creates every object that is deployed in a live Kubernetes API server.
 
     python -m tests.manifests.check_with_api_server
 
-Builds etcd, the API server and Helm from the sources that ``tools/`` pins; needs Go.  The custom
+Builds etcd and the API server from the sources that ``tools/`` pins; needs Go.  The custom
 resources of Knative, KEDA and the Gateway API are defined as in the modules that ``upstream/``
 pins, and its program is a webhook of the server, with the validation of upstream's own.  Each
 object is created with strict validation in a namespace that enforces the Pod Security level
@@ -31,18 +31,13 @@ from tests.manifests.api_server import (
     running_api_server,
     running_webhook,
 )
+from tests.manifests.check_with_clients import PACKAGES as CLIENTS
 from tests.manifests.check_with_clients import (
-    CHART,
-    DIGEST,
-    HOST,
-    PINNED,
     TOOLS,
-    ClientMismatchError,
     build,
     lost_values,
     run,
 )
-from tests.manifests.check_with_clients import PACKAGES as CLIENTS
 from tests.manifests.check_with_upstream_webhooks import PROGRAM as UPSTREAM
 from tests.manifests.check_with_upstream_webhooks import REJECTED
 from tests.manifests.test_chart import CONFIGURATIONS, chart_manifests
@@ -54,7 +49,6 @@ from tools.render.documents import Json
 PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kubernetes": "k8s.io/kubernetes/cmd/kube-apiserver",
-    "helm": CLIENTS["helm"],
     "kustomize": CLIENTS["kustomize"],
 }
 # Folders with CustomResourceDefinitions, in the modules of ``upstream/``; KEDA patches its own.
@@ -65,7 +59,10 @@ DEFINITIONS = {
     "sigs.k8s.io/gateway-api": "config/crd/standard",
 }
 # These definitions are in no module of ``upstream/``.
-UNDEFINED = {"ExternalSecret", "PodMonitor", "RabbitmqBrokerConfig"}
+UNDEFINED = {
+    *("BackendTrafficPolicy", "ClientTrafficPolicy", "HTTPRouteFilter"),
+    *("ExternalSecret", "PodMonitor", "RabbitmqBrokerConfig"),
+}
 NAMESPACES = (NAMESPACE, "knative-eventing", "kourier-system")
 RESTRICTED = {
     f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")
@@ -86,14 +83,6 @@ FACTORS = {
 # Fields of a revision's template that a pod does not have; Knative gives probes their ports.
 REVISION_FIELDS = ("containerConcurrency", "timeoutSeconds", "responseStartTimeoutSeconds")
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
-PRODUCTION = [
-    f"--values={CHART / 'values-prod.yaml'}",
-    *(f"--set={path}.digest={DIGEST}" for path in PINNED),
-    *(f"--set=networkPolicy.{name}Networks={{10.1.2.0/24}}" for name in ("database", "redis")),
-    f"--set=gateway.host={HOST}",
-    f"--set=settings.JWT_ISSUER=https://{HOST}",
-]
-INSTALLED: dict[str, list[str]] = {"values.yaml": [], "values-prod.yaml": PRODUCTION}
 
 
 def main() -> int:
@@ -119,10 +108,6 @@ def main() -> int:
             failed += sum(
                 _report(deployment, check_objects(server, manifests))
                 for deployment, manifests in _deployments().items()
-            )
-            failed += sum(
-                _report(f"helm install, {values}", check_chart(server, programs["helm"], options))
-                for values, options in INSTALLED.items()
             )
     return 1 if failed else 0
 
@@ -174,31 +159,6 @@ def check_fixtures(server: ApiServer) -> list[str]:
         for name in sorted(REJECTED)
         if not check_objects(server, read((FIXTURES / f"{name}.yaml",)))
     ]
-
-
-def check_chart(server: ApiServer, helm: Path, options: list[str]) -> list[str]:
-    """Installs, upgrades, rolls back and uninstalls the chart, without its hooks.
-
-    Returns the problems of what is installed.
-    """
-    connection = [
-        f"--kube-apiserver={server.url}",
-        f"--kube-token={server.token}",
-        f"--kube-ca-file={server.certificate}",
-        f"--namespace={NAMESPACE}",
-    ]
-    release = ["shop", str(CHART), "--no-hooks", *options]
-    home = {"HOME": str(server.certificate.parent)}
-    try:
-        run([str(helm), "install", *release, *connection], home)
-        installed = parse(run([str(helm), "get", "manifest", "shop", *connection], home))
-        problems = [problem for each in installed.objects for problem in _differences(server, each)]
-        run([str(helm), "upgrade", *release, *connection], home)
-        run([str(helm), "rollback", "shop", "1", "--no-hooks", *connection], home)
-        run([str(helm), "uninstall", "shop", "--no-hooks", *connection], home)
-    except (ClientMismatchError, Rejected) as error:
-        return [str(error)]
-    return problems
 
 
 def _report(name: str, problems: list[str]) -> bool:
