@@ -8,7 +8,7 @@ SPEC = FunctionSpec(
     name="api_docs",
     summary="Serve API documents of all functions: OpenAPI, Swagger UI, AsyncAPI, event schemas.",
     database_role=None,
-    cold_start_budget=0.6,
+    cold_start_budget=0.7,
     routes=(
         Route(
             method="GET",

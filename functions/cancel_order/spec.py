@@ -12,7 +12,7 @@ SPEC = FunctionSpec(
     name="cancel_order",
     summary="Cancel an order; return money of an order (POST /orders/{orderId}/refunds).",
     database_role="ordering",
-    cold_start_budget=1.15,
+    cold_start_budget=1.3,
     needs=("postgres",),
     emits=("order.cancelled", "order.cancelling", "refund.requested"),
     scale=Scale(concurrency=8, max_scale=5),

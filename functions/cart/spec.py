@@ -6,7 +6,7 @@ SPEC = FunctionSpec(
     name="cart",
     summary="Keep a customer's cart: at most 50 lines of at most 1,000, priced when it is read.",
     database_role="ordering",
-    cold_start_budget=1.4,
+    cold_start_budget=1.6,
     routes=(
         Route(
             method="GET",

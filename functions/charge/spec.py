@@ -8,7 +8,7 @@ SPEC = FunctionSpec(
     name="charge",
     summary="Charge an order at the payment provider.",
     database_role="payment",
-    cold_start_budget=1.15,
+    cold_start_budget=1.3,
     needs=("postgres", "provider"),
     emits=(
         "payment.captured",

@@ -8,7 +8,7 @@ SPEC = FunctionSpec(
     name="place_order",
     summary="Place an order: reserve its stock, fix its prices; never wait for the payment.",
     database_role="ordering",
-    cold_start_budget=1.5,
+    cold_start_budget=1.75,
     needs=("postgres",),
     emits=("order.placed", "payment.retry-requested", "order.cancelling", "order.cancelled"),
     scale=Scale(concurrency=8, max_scale=10),

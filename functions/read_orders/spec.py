@@ -8,7 +8,7 @@ SPEC = FunctionSpec(
     name="read_orders",
     summary="Read the caller's orders, wait for a payment, and show an order's timeline.",
     database_role="ordering",
-    cold_start_budget=1.15,
+    cold_start_budget=1.35,
     needs=("postgres",),
     scale=Scale(concurrency=8, waiting_max=8, max_scale=10),
     routes=(

@@ -11,7 +11,7 @@ SPEC = FunctionSpec(
     name="refund",
     summary="Send a refund to the payment provider.",
     database_role="payment",
-    cold_start_budget=1.15,
+    cold_start_budget=1.35,
     needs=("postgres", "provider"),
     emits=(
         "refund.succeeded",

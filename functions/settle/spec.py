@@ -6,7 +6,7 @@ SPEC = FunctionSpec(
     name="settle",
     summary="Close finished business days with what was captured and refunded, from the ledger.",
     database_role="settlement",
-    cold_start_budget=1.15,
+    cold_start_budget=1.2,
     schedules=(
         Schedule(
             name="close-days",

@@ -8,7 +8,7 @@ SPEC = FunctionSpec(
     name="sweep",
     summary="Run due jobs: unsent events, open payments and refunds, expiries, reconciliation.",
     database_role="relay",
-    cold_start_budget=1.25,
+    cold_start_budget=1.45,
     needs=("postgres", "provider"),
     emits=(
         "order.paid",

@@ -52,8 +52,11 @@ KUSTOMIZED = {
     "infra/knative/rabbitmq": ("rabbitmq", "gateway"),
     "infra/knative/imc with every component": ("imc", "gateway", "keda", "migration", "monitoring"),
 }
-OWN_IMAGE = "registry.example/msa-shop/functions"
-IMAGE = f"{OWN_IMAGE}:1.0"
+OWN_IMAGES = {
+    f"dev.local/msa-shop/{image}": f"registry.example/msa-shop/{image}"
+    for image in ("functions", "tools")
+}
+IMAGE = f"{OWN_IMAGES['dev.local/msa-shop/functions']}:1.0"
 # settings that faas-cli takes from its environment, with the types that YAML might make of them
 SETTINGS = {
     "CORS_ORIGINS": "https://a.co.kr, https://b.co.kr",
@@ -139,7 +142,7 @@ def check_kustomize(kustomize: Path, folder: Path) -> str:
         if found := findings(built):
             raise ClientMismatchError(f"{name}: {'; '.join(found[:5])}")
         images = {c["image"] for _, pod in built.pods() for c in pod["spec"]["containers"]}
-        if images != {f"{OWN_IMAGE}@{DIGEST}"}:
+        if not images <= {f"{image}@{DIGEST}" for image in OWN_IMAGES.values()}:
             raise ClientMismatchError(f"{name}: has the images {sorted(images)}")
         counts.append(f"{len(built.objects)} objects with {' + '.join(parts)}")
     return ", ".join(counts)
@@ -154,11 +157,8 @@ def _kustomization(user: Path, broker: str, *components: str) -> str:
             "resources": [f"{there}/{broker}"],
             "components": [f"{there}/components/{each}" for each in components],
             "images": [
-                {
-                    "name": "dev.local/msa-shop/functions",
-                    "newName": OWN_IMAGE,
-                    "digest": DIGEST,
-                }
+                {"name": name, "newName": image, "digest": DIGEST}
+                for name, image in OWN_IMAGES.items()
             ],
         }
     )
