@@ -356,9 +356,10 @@ BUSINESS = Dashboard(
             "short",
             (
                 ("max(shop_dead_letters_open)", "dead letters"),
+                ("max(shop_dead_letters_dropped)", "dropped dead letters"),
                 ("max by (kind) (shop_alarms_open)", "alert {{kind}}"),
             ),
-            "Both need a person.",
+            "Both need a person, except dropped dead letters.",
             alerts=("ShopDeadLetters", "ShopAlarms"),
             critical=1,
         ),
