@@ -96,10 +96,12 @@ class Rollout:
         for name in self._claims:
             _smoke(smoke, name, self._url_of(name))
         for percent in self._pace.percents:
+            # the first requests may come, and start the revision's first pod, before _set returns
+            since = datetime.now(UTC)
             if percent > self._percent:
                 self._set(percent)
             if percent == self._percent:
-                self._watch(source, percent)
+                self._watch(source, percent, since)
         for name in self._claims:
             update(self._cluster, name, self._finish)
 
@@ -163,9 +165,9 @@ class Rollout:
             raise CandidateFailedError(f"{name}: Knative has given the new revision no URL")
         return str(target["url"])
 
-    def _watch(self, source: Source, percent: int) -> None:
+    def _watch(self, source: Source, percent: int, since: datetime) -> None:
         """Until the step's time is over and there were enough requests, or no more time."""
-        began, since = time.monotonic(), datetime.now(UTC)
+        began = time.monotonic()
         renewal, seconds, figures = Renewal(self._renew), 0.0, dict[str, Figures]()
         while seconds < self._pace.step_seconds or (
             seconds < self._pace.step_seconds_max and self._is_short_of_requests(figures)
