@@ -36,6 +36,7 @@ from chaos.tiers import TIERS, Tier
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import Unavailable
 from shop.registry import all_specs
+from tools.local_platform.broker import LocalBrokerClass
 from tools.local_platform.servers import ServerFailed
 from tools.operations.reporting import EXIT_FOUND, EXIT_OK
 
@@ -59,24 +60,40 @@ def run_faults(
     orders: int | None,
     seconds: float | None,
     kinds: str,
+    broker: str,
     out: Path,
     fail_fast: bool,
 ) -> int:
     """Executes a run; writes ``report.txt``, ``run.jsonl`` and ``report.html`` to ``out``.
 
     ``orders`` and ``seconds`` replace the tier's values.  ``kinds`` are the ids of the selected
-    faults, separated by commas, or empty for all.  The data of the run (database, logs, clients'
-    log) stays in ``out/data`` after a violation, until the next run into the same folder.
+    faults, separated by commas, or empty for all.  ``broker`` is the class of the local platform's
+    broker, or empty: then odd seeds use imc and even ones local.  The data of the run (database,
+    logs, clients' log) stays in ``out/data`` after a violation, until the next run into the same
+    folder.
 
-    Returns 0 when all checks pass, 1 after a violation.  Raises ValueError for an unknown tier or
-    fault and Unavailable when the harness fails.
+    Returns 0 when all checks pass, 1 after a violation.  Raises ValueError for an unknown
+    tier, fault or class and Unavailable when the harness fails.
     """
     sized = _sized(tier, orders, seconds)
     selected = _selected(kinds, sized)
+    broker_class = _broker_class(broker, seed)
     out.mkdir(parents=True, exist_ok=True)
     # the data of an earlier run must not mix with this one's
     shutil.rmtree(out / DATA_FOLDER, ignore_errors=True)
-    run = _new_run(sized, selected, seed=seed, data=out / DATA_FOLDER, is_fail_fast=fail_fast)
+    settings = RunSettings(
+        tier=sized,
+        seed=seed,
+        data=out / DATA_FOLDER,
+        kill_plan=_kill_plan(sized, seed),
+        time_zone=_time_zone_of_next_midnight(utc_now()),
+        broker_class=broker_class,
+    )
+    run = Run(
+        settings=settings,
+        results=_new_results(settings, selected),
+        is_fail_fast=fail_fast,
+    )
     try:
         asyncio.run(run.execute())
         if "F-28" in selected and (run.results.record.has_passed or not fail_fast):
@@ -90,31 +107,22 @@ def run_faults(
     return EXIT_OK if run.results.record.has_passed else EXIT_FOUND
 
 
-def _new_run(
-    tier: Tier, selected: frozenset[str], *, seed: int, data: Path, is_fail_fast: bool
-) -> Run:
-    plan = KillPlan(
+def _kill_plan(tier: Tier, seed: int) -> KillPlan:
+    return KillPlan(
         failpoint_pairs(all_specs()),
         kills_per_pair=tier.kills_per_pair,
         seconds=tier.load_seconds * tier.kill_share,
         random=Random(seed),  # noqa: S311 (repeatable, not secret)
     )
-    settings = RunSettings(
-        tier=tier,
-        seed=seed,
-        data=data,
-        kill_plan=plan,
-        time_zone=_time_zone_of_next_midnight(utc_now()),
-    )
+
+
+def _new_results(settings: RunSettings, selected: frozenset[str]) -> RunResults:
+    tier = settings.tier
     seconds_max = tier.load_seconds + tier.quiescence_seconds_max
-    return Run(
-        settings=settings,
-        results=RunResults(
-            selected=selected,
-            record=_new_record(settings),
-            progress=Progress(sys.stdout, seconds_max, tier.orders),
-        ),
-        is_fail_fast=is_fail_fast,
+    return RunResults(
+        selected=selected,
+        record=_new_record(settings),
+        progress=Progress(sys.stdout, seconds_max, tier.orders),
     )
 
 
@@ -143,6 +151,14 @@ def _selected(kinds: str, tier: Tier) -> frozenset[str]:
         raise ValueError(f"unknown fault {', '.join(unknown)}; known faults: {known}")
     every_fault = ALL_FAULT_IDS if tier.includes_restore else ALL_FAULT_IDS - {*POST_RUN_FAULTS}
     return selected or every_fault
+
+
+def _broker_class(name: str, seed: int) -> LocalBrokerClass:
+    if name and name not in tuple(LocalBrokerClass):
+        raise ValueError(f"unknown broker {name}; known brokers: {', '.join(LocalBrokerClass)}")
+    if name:
+        return LocalBrokerClass(name)
+    return LocalBrokerClass.IMC if seed % 2 else LocalBrokerClass.LOCAL
 
 
 def _sized(name: str, orders: int | None, seconds: float | None) -> Tier:

@@ -32,7 +32,7 @@ from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
 from tools.local_platform.activator import FunctionLaunch, ScalingLimits
 from tools.local_platform.activity_log import ActivityLog
-from tools.local_platform.broker import DeliveryRule
+from tools.local_platform.broker import DeliveryRule, LocalBrokerClass
 from tools.local_platform.child_processes import ChildProcesses
 from tools.local_platform.command import compile_code
 from tools.local_platform.delivery_faults import DeliveryFaults
@@ -76,7 +76,8 @@ class RunSettings:
     """The parameters of an environment.
 
     ``time_zone`` is the business time zone: its midnight should fall into the run.
-    ``has_wal_archive``: PostgreSQL archives its WAL.  ``accounts`` is the number of customers.
+    ``broker_class`` is what the platform's broker behaves as.  ``has_wal_archive``: PostgreSQL
+    archives its WAL.  ``accounts`` is the number of customers.
     """
 
     tier: Tier
@@ -84,6 +85,7 @@ class RunSettings:
     data: Path
     kill_plan: KillPlan
     time_zone: str
+    broker_class: LocalBrokerClass = LocalBrokerClass.LOCAL
     has_wal_archive: bool = False
     accounts: int = 120
 
@@ -95,6 +97,7 @@ class RunSettings:
             "ORDER_SOFT_EXPIRY_SECONDS": str(soft),
             "ORDER_HARD_EXPIRY_SECONDS": str(hard),
             "BUSINESS_TIME_ZONE": self.time_zone,
+            "BROKER_CLASS": self.broker_class,
         }
 
 
@@ -144,6 +147,7 @@ async def _start(
             broker_url=f"http://127.0.0.1:{internal.getsockname()[1]}/",
             provider_url=provider_url,
             secrets=secrets,
+            broker_class=settings.broker_class,
             has_own_database=True,
         ),
         proxies=await stack.enter_async_context(Proxies(seed=settings.seed)),
@@ -224,6 +228,7 @@ def _platform_plan(settings: RunSettings) -> PlatformConfig:
         ),
         faults=DeliveryFaults(seed=settings.seed),
         rule=DeliveryRule(),
+        broker_class=settings.broker_class,
     )
 
 

@@ -188,6 +188,9 @@ def faults(
     kinds: Annotated[
         str, typer.Option(help="ids of faults, such as F-01,F-09; all by default")
     ] = "",
+    broker: Annotated[
+        str, typer.Option(help="local or imc; by default imc for odd seeds, local for even ones")
+    ] = "",
     out: Annotated[Path, typer.Option(help="folder for the reports")] = Path(".shop/faults"),
     fail_fast: Annotated[bool, typer.Option("--fail-fast/--keep-going")] = True,
 ) -> int:
@@ -200,6 +203,7 @@ def faults(
         orders=orders,
         seconds=seconds,
         kinds=kinds,
+        broker=broker,
         out=out,
         fail_fast=fail_fast,
     )

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from chaos.command import _time_zone_of_next_midnight, run_faults
+from chaos.command import _broker_class, _time_zone_of_next_midnight, run_faults
 from chaos.environment import Environment
 from chaos.faults import processes, provider
 from chaos.faults.catalogue import ALL_FAULT_IDS, NOT_IMPLEMENTED, SCHEDULED_FAULTS, TITLES
@@ -145,19 +145,37 @@ def test_clock_of_a_sleeping_function_is_not_shifted(
 
 
 @pytest.mark.parametrize(
-    ("tier", "kinds", "name"), [("smoke", "F-99", "F-99"), ("huge", "", "huge")]
+    ("tier", "kinds", "broker", "name"),
+    [("smoke", "F-99", "", "F-99"), ("huge", "", "", "huge"), ("smoke", "", "kafka", "kafka")],
 )
-def test_unknown_fault_or_tier_is_an_error_before_the_run(
-    tmp_path: Path, tier: str, kinds: str, name: str
+def test_unknown_fault_tier_or_broker_is_an_error_before_the_run(
+    tmp_path: Path, tier: str, kinds: str, broker: str, name: str
 ) -> None:
     out = tmp_path / "out"
 
     with pytest.raises(ValueError, match=f"unknown .*{name}"):
         run_faults(
-            tier=tier, seed=1, orders=None, seconds=None, kinds=kinds, out=out, fail_fast=True
+            tier=tier,
+            seed=1,
+            orders=None,
+            seconds=None,
+            kinds=kinds,
+            broker=broker,
+            out=out,
+            fail_fast=True,
         )
 
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("broker", "seed", "expected"),
+    [("", 1, "imc"), ("", 2, "local"), ("local", 1, "local"), ("imc", 2, "imc")],
+)
+def test_broker_class_alternates_by_seed_unless_one_is_selected(
+    broker: str, seed: int, expected: str
+) -> None:
+    assert _broker_class(broker, seed) == expected
 
 
 @pytest.mark.parametrize("minute", [0, 14, 31, 59])
