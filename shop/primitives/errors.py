@@ -6,12 +6,22 @@
     ├── ClientError      4xx: the request cannot be carried out as it is
     └── Unavailable      503: nothing was decided, the same request may succeed later
 
-Any other exception is a bug: 500, and its text stays in the log.
+Any other exception is a bug: 500, and its text stays in the log.  A process without memory, threads
+or files is no bug but 503 (``is_out_of_resources``).
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
+
+_OUT_OF_RESOURCES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+# Python has no exception type for a thread that cannot start or a library that cannot be loaded.
+_TEXTS_OUT_OF_RESOURCES = (
+    "can't start new thread",
+    "failed to map segment",
+    "Cannot allocate memory",
+)
 
 
 class ShopError(Exception):
@@ -51,6 +61,22 @@ class Unavailable(ShopError):
         super().__init__(message)
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+
+
+def is_out_of_resources(error: BaseException | None) -> bool:
+    """Whether the process had no memory, threads or files left, here or in an error before it."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        is_known_text = any(text in str(error) for text in _TEXTS_OUT_OF_RESOURCES)
+        if isinstance(error, MemoryError) or number in _OUT_OF_RESOURCES or is_known_text:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def out_of_resources() -> Unavailable:
+    """The process has no memory, threads or files left; another one may have."""
+    return Unavailable("this process has no memory, threads or files left")
 
 
 def not_found(what: str) -> ClientError:

@@ -14,7 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from shop.primitives import failpoints
-from shop.primitives.errors import ClientError, Unavailable
+from shop.primitives.errors import (
+    ClientError,
+    Unavailable,
+    is_out_of_resources,
+    out_of_resources,
+)
 from shop.primitives.failpoints import Failpoint
 from shop.runtime import log, message_context, trace
 from shop.runtime.http_messages import HttpRequest, HttpResponse, check_limits, problem
@@ -33,12 +38,6 @@ HEALTH_PATHS = frozenset({"/health/liveness", "/health/readiness", "/_/health", 
 EVENTS_PATH = "/events"
 CLIENT_LEFT = 499  # in the log only, as of nginx
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-# Python has no exception type for a thread that cannot start or a library that cannot be loaded.
-OUT_OF_RESOURCES = (
-    "can't start new thread",
-    "failed to map segment",
-    "Cannot allocate memory",
-)
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
@@ -242,8 +241,8 @@ def unavailable(error: Unavailable) -> ClientError:
 
 
 def _unexpected(error: Exception, route: str) -> ClientError:
-    """503 where the process is out of memory or threads, else 500; logs the error."""
-    log.bug(error, route=route)
-    if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_RESOURCES):
-        return unavailable(Unavailable("this process has no memory or threads left"))
+    """503 where the process is out of resources, else 500; logs the error."""
+    log.unexpected(error, route=route)
+    if is_out_of_resources(error):
+        return unavailable(out_of_resources())
     return ClientError(500, "INTERNAL", "something went wrong on our side")

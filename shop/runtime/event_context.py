@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from shop.primitives import failpoints
-from shop.primitives.errors import Unavailable
+from shop.primitives.errors import Unavailable, is_out_of_resources, out_of_resources
 from shop.primitives.failpoints import Failpoint
 from shop.runtime import log
 from shop.runtime.message_context import span
@@ -105,7 +105,8 @@ class EventContext:
         """Runs one of several independent jobs; returns its result, or the failure that it causes.
 
         The failure is logged, so that the caller can alert an operator and go on with the others.
-        Raises ``Unavailable`` or one of ``db.UNAVAILABLE_ERRORS`` when a dependency is the cause.
+        Raises ``Unavailable`` or one of ``db.UNAVAILABLE_ERRORS`` when a dependency, or the want of
+        memory, threads or files, is the cause.
         """
         # imported here: a function that only consumes events never runs a job
         from shop.adapters import db
@@ -115,7 +116,9 @@ class EventContext:
         except (Unavailable, *db.UNAVAILABLE_ERRORS):
             raise
         except Exception as error:
-            log.bug(error, function=self._spec.name, what=what)
+            log.unexpected(error, function=self._spec.name, what=what)
+            if is_out_of_resources(error):
+                raise out_of_resources() from error
             return error
 
     def log_postponed(self, what: str, error: Exception) -> None:

@@ -9,6 +9,7 @@ has waited in it for too long, gets 503 and is not begun.
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import math
 import re
@@ -171,7 +172,7 @@ class HttpServer:
                 if result is not None:
                     rest = self._send(work, result)
             except Exception as error:
-                log.bug(error)
+                log.unexpected(error)
                 self._loop.call_soon_threadsafe(work.connection.abort)
             self._loop.call_soon_threadsafe(self._finish, work.connection, rest)
 
@@ -455,7 +456,15 @@ def _date() -> str:
 
 def _log_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
-    if isinstance(error, Exception):
-        log.bug(error)
+    if _is_of_lost_connection(error):
+        log.write("connection lost", error=repr(error))
+    elif isinstance(error, Exception):
+        log.unexpected(error)
     else:
         log.write("event loop", error=context["message"])
+
+
+def _is_of_lost_connection(error: object) -> bool:
+    """Whether the client reset its connection; ending a response on it is then ENOTCONN."""
+    is_not_connected = isinstance(error, OSError) and error.errno == errno.ENOTCONN
+    return is_not_connected or isinstance(error, ConnectionError)

@@ -8,6 +8,7 @@ import sys
 import traceback
 
 from shop.primitives.clock import utc_now
+from shop.primitives.errors import is_out_of_resources
 from shop.runtime import message_context, trace
 
 # A traceback may quote an error of the database, which quotes rows.
@@ -38,7 +39,11 @@ def unavailable(message: str, error: BaseException, **fields: object) -> None:
     write(message, error=type(cause).__name__, reason=reason, **fields)
 
 
-def bug(error: BaseException, **fields: object) -> None:
-    """Writes an unexpected error with its traceback; the caller never sees it."""
+def unexpected(error: BaseException, **fields: object) -> None:
+    """Writes an error that nothing handles, with its traceback; the caller never sees it.
+
+    The message is ``bug`` unless the process had no memory, threads or files left.
+    """
     text = PRIVATE.sub("***", "".join(traceback.format_exception(error)))[-8000:]
-    write("bug", error=type(error).__name__, traceback=text, **fields)
+    message = "out of resources" if is_out_of_resources(error) else "bug"
+    write(message, error=type(error).__name__, traceback=text, **fields)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from shop.primitives import failpoints
@@ -49,7 +48,7 @@ class OpenDeliveries:
 
     def __init__(self) -> None:
         self._slots = threading.Semaphore(OPEN_MAX)
-        self._notices: SimpleQueue[Delivery] = SimpleQueue()
+        self._has_changed = threading.Event()
         self._open: set[Delivery] = set()
         self._recorder: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -71,20 +70,20 @@ class OpenDeliveries:
         try:
             self._start_recorder(database)
             threading.Thread(target=self._hold, args=(delivery, post), daemon=True).start()
-        except RuntimeError as error:  # the process has no threads left
-            log.bug(error, route="publish")
+        except (RuntimeError, MemoryError) as error:  # no threads left
+            log.unexpected(error, route="publish")
             self._end(delivery)
             return None
-        self._notices.put(delivery)
+        self._has_changed.set()
         return delivery
 
     def _hold(self, delivery: Delivery, post: Callable[[], bool]) -> None:
         try:
             delivery.is_accepted = post()
         except Exception as error:
-            log.bug(error, route="publish")
+            log.unexpected(error, route="publish")
         delivery.ended.set()
-        self._notices.put(delivery)
+        self._has_changed.set()
 
     def _start_recorder(self, database: Database) -> None:
         with self._lock:
@@ -98,26 +97,29 @@ class OpenDeliveries:
     def _record(self, database: Database) -> None:
         """The thread that writes to the database; idle while no request is open."""
         while True:
-            ended = [each for each in self._changed() if each.ended.is_set() and each in self._open]
-            renewable = time.monotonic() - RENEWAL_SECONDS
-            late = [
-                each
-                for each in tuple(self._open)
-                if not each.ended.is_set() and each.renewed_at <= renewable
-            ]
+            try:
+                self._wait_for_change()
+                self._record_changes(database)
+            except Exception as error:  # without this thread no delivery would end
+                log.unexpected(error, route="publish")
+
+    def _wait_for_change(self) -> None:
+        """Waits until a delivery begins or ends, or a renewal is due."""
+        self._has_changed.wait(RENEWAL_SECONDS if self._open else None)
+        self._has_changed.clear()
+
+    def _record_changes(self, database: Database) -> None:
+        deliveries = tuple(self._open)
+        ended = [each for each in deliveries if each.ended.is_set()]
+        renewable = time.monotonic() - RENEWAL_SECONDS
+        late = [
+            each for each in deliveries if not each.ended.is_set() and each.renewed_at <= renewable
+        ]
+        try:
             self._write(database, [each.event_id for each in ended if each.is_accepted], late)
+        finally:
             for each in ended:
                 self._end(each)
-
-    def _changed(self) -> set[Delivery]:
-        """The deliveries that began or ended; none when a renewal is due before."""
-        try:
-            changed = {self._notices.get(timeout=RENEWAL_SECONDS if self._open else None)}
-            while not self._notices.empty():
-                changed.add(self._notices.get())
-        except Empty:
-            return set()
-        return changed
 
     def _write(self, database: Database, accepted: list[UUID], late: list[Delivery]) -> None:
         # imported here: a cold start that publishes nothing needs neither

@@ -217,7 +217,7 @@ class Publisher:
             try:
                 post_all(self._url, relay.postings(), relay.record, seconds=RELAY_SECONDS)
             except Exception as error:
-                log.bug(error, route="publish")
+                log.unexpected(error, route="publish")
             relay.end()
         return relay.result
 
@@ -265,7 +265,7 @@ class Publisher:
         try:
             return self._post(posting, timeout_seconds)
         except Exception as error:
-            log.bug(error, route=f"publish {row.name}")
+            log.unexpected(error, route=f"publish {row.name}")
             return _Attempt.UNAVAILABLE
 
     def _posting_of(self, row: OutboxRow) -> _Posting:
@@ -274,12 +274,12 @@ class Publisher:
             signer = self._ready_signer()
             authorization = self._authorization()
         except Exception as error:  # a fault of the settings, not of this row
-            log.bug(error, route=f"publish {row.name}")
+            log.unexpected(error, route=f"publish {row.name}")
             return _Posting(row)
         try:
             headers, body = _message(row, signer)
         except Exception as error:
-            log.bug(error, route=f"publish {row.name}")
+            log.unexpected(error, route=f"publish {row.name}")
             return _Posting(row, attempt=_Attempt.INVALID)
         return _Posting(row, headers | authorization, body)
 

@@ -128,7 +128,7 @@ class RequestContext:
             try:
                 action()
             except Exception as error:
-                log.bug(error)
+                log.unexpected(error)
 
     def discard_attempt(self) -> None:
         """Drops what a rolled-back attempt emitted and registered."""

@@ -1,4 +1,4 @@
-"""Log lines of unexpected errors are kept when the data of a run is deleted."""
+"""An error that a function does not expect fails the run, and its log line is kept."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def record() -> RunRecord:
 @pytest.fixture
 def bug_line(capsys: pytest.CaptureFixture[str]) -> str:
     """A line as the shop logs it."""
-    log.bug(KeyError("x"), route="/cart")
+    log.unexpected(KeyError("x"), route="/cart")
     return capsys.readouterr().out
 
 
-def test_complete_lines_are_copied_and_counted_by_error(
+def test_bug_in_a_log_fails_the_run_and_complete_lines_are_copied(
     record: RunRecord, bug_line: str, tmp_path: Path
 ) -> None:
     logs = tmp_path / "log"
@@ -37,8 +37,23 @@ def test_complete_lines_are_copied_and_counted_by_error(
 
     assert (tmp_path / FILE).read_text() == bug_line * 2
     assert [(check.id, check.detail) for check in record.checks] == [
-        ("unexpected-errors", "2 x KeyError (bugs.jsonl)")
+        ("bugs", "2 x KeyError (bugs.jsonl)")
     ]
+    assert not record.has_passed
+
+
+def test_process_without_memory_is_no_bug(
+    record: RunRecord, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    logs = tmp_path / "log"
+    logs.mkdir()
+    log.unexpected(MemoryError(), route="/cart")
+    (logs / "cart.log").write_text(capsys.readouterr().out)
+
+    collect_unexpected_errors(record, logs, tmp_path)
+
+    assert record.has_passed
+    assert not (tmp_path / FILE).exists()
 
 
 def test_file_of_an_earlier_run_is_removed(record: RunRecord, tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 from uuid import uuid4
 
 import pytest
@@ -31,7 +33,9 @@ ENTRIES = ("container", "framework")
 
 
 @contextmanager
-def blocking_server(**limits: float) -> Generator[FunctionProcess]:
+def blocking_server(
+    log: int | IO[bytes] = subprocess.DEVNULL, **limits: float
+) -> Generator[FunctionProcess]:
     """A process of ``tests.flows.blocking_server`` with these limits of the server."""
     port = _free_port()
     process = subprocess.Popen(
@@ -39,7 +43,7 @@ def blocking_server(**limits: float) -> Generator[FunctionProcess]:
         + [f"{name}={value}" for name, value in limits.items()],
         env={"HOST": "127.0.0.1", "PORT": str(port), "SHOP_PROFILE": "local"},
         cwd=ROOT,
-        stdout=subprocess.DEVNULL,
+        stdout=log,
         stderr=subprocess.DEVNULL,
     )
     running = FunctionProcess(process, port)
@@ -305,6 +309,28 @@ def test_queued_request_of_a_client_that_left_is_not_begun() -> None:
         ran = begun(running)
 
     assert (last, ran) == (200, THREADS + 1)
+
+
+def test_connection_that_its_client_resets_is_lost_and_no_bug(tmp_path: Path) -> None:
+    """As after SIGKILL of the client: the end of its request arrived, and then a reset."""
+    log = tmp_path / "log"
+    with log.open("wb") as file, blocking_server(file) as running, ExitStack() as stack:
+        blocked = in_background(THREADS, lambda: running.request("POST", "/blocked", b"x"))
+        wait_for(lambda: begun(running) == THREADS, "the threads are busy")
+        request = b"POST /blocked HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+        queued = open_connection(stack, running, request)
+        queued.shutdown(socket.SHUT_WR)
+        for _ in range(2):  # the event loop has read the end
+            assert begun(running) == THREADS
+        queued.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        queued.close()
+        running.request("POST", "/release")
+        for thread in blocked:
+            thread.join(20)
+        wait_for(lambda: "connection lost" in log.read_text(), "the loss is logged")
+
+        assert running.request("GET", HEALTH)[0] == 200
+    assert '"bug"' not in log.read_text()
 
 
 def test_idle_connections_beyond_the_maximum_are_closed_for_new_ones() -> None:

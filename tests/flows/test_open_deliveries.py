@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from shop.messaging import outbox
 from shop.registry import all_specs
 from shop.runtime import open_deliveries
 from tests.function_process import ProcessHarness, running_function
@@ -157,6 +158,32 @@ def test_event_without_a_free_thread_is_left_to_the_sweep(
     shop.tick("sweep")
 
     assert [row["sent_at"] for row in shop.outbox() if row["sent_at"] is None] == []
+
+
+def test_failure_to_mark_an_event_frees_its_thread_and_leaves_it_due(
+    make_shop: MakeShop, broker: HoldingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one thread, the second event is sent only if the first delivery ended."""
+    monkeypatch.setattr(open_deliveries, "OPEN_MAX", 1)
+    broker.released.set()
+    shop = make_shop(broker_url=broker.url, broker_class="imc")
+    product = shop.product()
+    with monkeypatch.context() as starved:
+        starved.setattr(outbox, "mark_sent", raise_memory_error)
+        shop.person().order(product)
+        wait_for(lambda: broker.requests and open_in(shop) == 0, "the first delivery ends")
+
+    shop.person().order(product)
+
+    wait_for(lambda: order_placed(shop)["sent_at"] is not None, "the second event is marked")
+    assert [row["sent_at"] is None for row in shop.outbox() if row["type"] == "order.placed"] == [
+        True,
+        False,
+    ]
+
+
+def raise_memory_error(*_: object) -> None:
+    raise MemoryError
 
 
 def test_sweep_alerts_about_an_event_that_the_broker_rejects(

@@ -376,7 +376,7 @@ def test_secret_is_masked_in_every_representation() -> None:
         try:
             raise ValueError(settings, secret)
         except ValueError as error:
-            log.bug(error)
+            log.unexpected(error)
             shown.append("".join(traceback.format_exception(error)))
 
     for text in [*shown, output.getvalue()]:
