@@ -77,18 +77,10 @@ def run_faults(
     """
     sized = _sized(tier, orders, seconds)
     selected = _selected(kinds, sized)
-    broker_class = _broker_class(broker, seed)
+    settings = _settings(sized, seed, _broker_class(broker, seed), out / DATA_FOLDER)
     out.mkdir(parents=True, exist_ok=True)
     # the data of an earlier run must not mix with this one's
     shutil.rmtree(out / DATA_FOLDER, ignore_errors=True)
-    settings = RunSettings(
-        tier=sized,
-        seed=seed,
-        data=out / DATA_FOLDER,
-        kill_plan=_kill_plan(sized, seed),
-        time_zone=_time_zone_of_next_midnight(utc_now()),
-        broker_class=broker_class,
-    )
     run = Run(
         settings=settings,
         results=_new_results(settings, selected),
@@ -107,12 +99,20 @@ def run_faults(
     return EXIT_OK if run.results.record.has_passed else EXIT_FOUND
 
 
-def _kill_plan(tier: Tier, seed: int) -> KillPlan:
-    return KillPlan(
+def _settings(tier: Tier, seed: int, broker_class: LocalBrokerClass, data: Path) -> RunSettings:
+    plan = KillPlan(
         failpoint_pairs(all_specs()),
         kills_per_pair=tier.kills_per_pair,
         seconds=tier.load_seconds * tier.kill_share,
         random=Random(seed),  # noqa: S311 (repeatable, not secret)
+    )
+    return RunSettings(
+        tier=tier,
+        seed=seed,
+        data=data,
+        kill_plan=plan,
+        time_zone=_time_zone_of_next_midnight(utc_now()),
+        broker_class=broker_class,
     )
 
 
