@@ -306,6 +306,18 @@ where p.product_id = %(product_id)s::bigint
 )
 
 
+LOCK_PRODUCT = Query(
+    Product,
+    """
+select p.product_id, p.name, p.description, p.category, p.price_minor, p.currency, p.active,
+  p.flash_sale, p.version, s.on_hand - s.reserved as available
+from shop.products p join shop.stock s using (product_id)
+where p.product_id = %(product_id)s::bigint
+for update of p
+""",
+)
+
+
 @frozen(kw_only=True)
 class Filter:
     """The filters of a list; ``name`` is a substring, prices are inclusive minor units."""
@@ -428,6 +440,11 @@ def change_product(
 def read_product(product_id: int) -> Statement[Product]:
     """A product as staff see it; no row when there is none."""
     return READ_PRODUCT(product_id=product_id)
+
+
+def lock_product(product_id: int) -> Statement[Product]:
+    """A product as it is until this transaction changes it."""
+    return LOCK_PRODUCT(product_id=product_id)
 
 
 def invalidate_lists(cache: Cache) -> None:

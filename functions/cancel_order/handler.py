@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shop import audit_log
+from shop.audit_log import Action
 from shop.orders import apply, queries
 from shop.orders.messages import CancelRequested, RefundRequested
 from shop.primitives.errors import ClientError, not_found
@@ -53,7 +55,6 @@ def refund_order(request: Request[RefundOrder, None], context: RequestContext) -
         raise ClientError(422, "OTHER_CURRENCY", "the order was paid in another currency")
     if rows.order.user_id == request.user_id:
         raise ClientError(403, "FORBIDDEN", "nobody refunds an order of their own")
-    apply.write(tx, rows, decided, requested_by=request.user_id)
     refund: dict[str, object] = {
         "orderId": str(order_id),
         "amount": body.amount,
@@ -65,4 +66,8 @@ def refund_order(request: Request[RefundOrder, None], context: RequestContext) -
     }
     if body.reference is not None:
         refund["reference"] = body.reference
+    entry = audit_log.record(
+        audit_log.actor_of(request), Action.ORDER_REFUNDED, order_id, after=refund
+    )
+    apply.write(tx, rows, decided, requested_by=request.user_id, audit=entry)
     return Response(201, refund, {"Location": f"/orders/{order_id}/timeline"})

@@ -2,7 +2,8 @@
 
 Each change of a product increments its version and emits product.changed in its transaction.  A
 restock emits the event too but keeps the version: the version is for concurrent edits (If-Match),
-and stock is not edited.  After the commit the cached lists are invalidated.
+and stock is not edited.  After the commit the cached lists are invalidated.  Each write has an
+entry in the audit log.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from events.catalog import ProductChanged
-from shop import catalog, inventory
+from shop import audit_log, catalog, inventory
+from shop.audit_log import Action, actor_of
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import is_known, precondition_failed, strong_tags
@@ -52,10 +54,16 @@ def add_product(request: Request[NewProduct, None], context: RequestContext) -> 
     added = tx.fetch_one(add)
     if added is None:
         raise _why_not_added(tx, currency)
-    _, now, _ = tx.pipeline(
+    _, now, _, _ = tx.pipeline(
         inventory.create_stock(added.product_id, body.stock_quantity),
         catalog.read_product(added.product_id),
         _announcement(tx, added.product_id, added.version),
+        audit_log.record(
+            actor_of(request),
+            Action.PRODUCT_ADDED,
+            added.product_id,
+            after=body.model_dump(by_alias=True),
+        ),
     )
     _invalidate_lists_after_commit(context)
     location = {"location": f"/products/{added.product_id}"}
@@ -79,7 +87,8 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
         active=request.body.active,
         flash_sale=request.body.flash_sale,
     )
-    changed, now = tx.pipeline(
+    locked, changed, now = tx.pipeline(
+        catalog.lock_product(product_id),
         catalog.change_product(product_id, change, versions=versions),
         catalog.read_product(product_id),
     )
@@ -90,7 +99,17 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
     before = catalog.etag_of(version=changed[0].version - 1, available=now[0].available)
     if is_known(request.headers.get("if-none-match"), before):
         raise precondition_failed("If-None-Match names the present state of the product")
-    tx.execute(_announcement(tx, product_id, changed[0].version))
+    after = request.body.model_dump(by_alias=True)
+    tx.pipeline(
+        _announcement(tx, product_id, changed[0].version),
+        audit_log.record(
+            actor_of(request),
+            Action.PRODUCT_CHANGED,
+            product_id,
+            before={name: _representation(locked[0])[name] for name in after},
+            after=after,
+        ),
+    )
     _invalidate_lists_after_commit(context)
     return _response(now[0])
 
@@ -110,16 +129,29 @@ def restock(request: Request[Restock, None], context: RequestContext) -> Respons
         raise not_found("the product")
     if not restocked:
         raise ClientError(422, "INVALID", "the shelf cannot hold that many")
-    tx.execute(_announcement(tx, product_id, now[0].version))
+    tx.pipeline(
+        _announcement(tx, product_id, now[0].version),
+        audit_log.record(
+            actor_of(request),
+            Action.PRODUCT_RESTOCKED,
+            product_id,
+            after={"quantity": request.body.quantity},
+        ),
+    )
     _invalidate_lists_after_commit(context)
     return _response(now[0])
 
 
 def add_category(request: Request[NewCategory, None], context: RequestContext) -> Response:
     """201 with the category; 409 when there is one of that name."""
-    if context.tx.fetch_one(catalog.add_category(request.body.name)) is None:
+    name, actor = request.body.name, actor_of(request)
+    added, _ = context.tx.pipeline(
+        catalog.add_category(name),
+        audit_log.record(actor, Action.CATEGORY_ADDED, name, after={"name": name}),
+    )
+    if not added:
         raise ClientError(409, "CONFLICT", "there is a category of this name")
-    return Response(201, {"name": request.body.name})
+    return Response(201, {"name": name})
 
 
 def _announcement(tx: Transaction, product_id: int, version: int) -> Statement[Row]:
@@ -174,7 +206,12 @@ def _invalidate_lists_after_commit(context: RequestContext) -> None:
 def _response(
     product: Product, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    body = {
+    etag = catalog.etag_of(version=product.version, available=product.available)
+    return Response(status, _representation(product), {**(headers or {}), "etag": etag})
+
+
+def _representation(product: Product) -> dict[str, object]:
+    return {
         "id": product.product_id,
         "name": product.name,
         "description": product.description,
@@ -185,5 +222,3 @@ def _response(
         "active": product.active,
         "flashSale": product.flash_sale,
     }
-    etag = catalog.etag_of(version=product.version, available=product.available)
-    return Response(status, body, {**(headers or {}), "etag": etag})

@@ -162,14 +162,24 @@ def decide_on(rows: OrderRows, message: Message) -> Effects:
 
 
 def write(
-    tx: Transaction, rows: OrderRows, decided: Effects, *, requested_by: int | None = None
+    tx: Transaction,
+    rows: OrderRows,
+    decided: Effects,
+    *,
+    requested_by: int | None = None,
+    audit: Statement[Row] | None = None,
 ) -> PaymentRow | None:
-    """Writes effects in one round trip; returns the payment that they open."""
+    """Writes effects in one round trip; returns the payment that they open.
+
+    ``audit`` is the entry of the audit log about an operator's request.
+    """
     if not decided:
         return None
     batch = _Batch(tx, rows.order.order_id, requested_by)
     if any(map(_reference_in, decided)):
         batch.open_with(db.SAVEPOINT())
+    if audit is not None:
+        batch.add_unguarded(audit)
     for effect in decided:
         _add(batch, effect)
     return batch.send()

@@ -113,6 +113,14 @@ class PostingKind(StrEnum):
     DISPUTE_FEE_REVERSAL = "DISPUTE_FEE_REVERSAL"
 
 
+class ActorKind(StrEnum):
+    """Who made an audited change: a person, a service account, or a command of an operator."""
+
+    PERSON = "PERSON"
+    SERVICE = "SERVICE"
+    COMMAND = "COMMAND"
+
+
 class KeyState(StrEnum):
     """Whether the response of the request with an idempotency key is stored (DONE)."""
 

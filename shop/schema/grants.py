@@ -41,6 +41,22 @@ _ORDER_TABLES: dict[str, Rights] = {
     "transitions": READ_APPEND,
     "allowed_transitions": READ,
 }
+# Who writes an entry reads none, not even its own.
+_RECORD: dict[str, Rights] = {
+    "audit_log": {
+        "insert": (
+            "actor_kind",
+            "actor_id",
+            "actor_role",
+            "action",
+            "object_kind",
+            "object_id",
+            "before",
+            "after",
+            "trace_id",
+        ),
+    },
+}
 _ORDER_UPDATE = (
     "status",
     "reason",
@@ -106,6 +122,7 @@ _AUDIT: dict[str, Rights] = {
             "alarms",
             "reconciliation",
             "audits",
+            "audit_log",
             "ghosts",
             "due_work",
             "overdue",
@@ -157,6 +174,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "disputes": READ,
         "ledger": READ,
         **_ORDER_TABLES,
+        **_RECORD,
         **_IDEMPOTENCY,
         **_ANNOUNCE,
     },
@@ -180,6 +198,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         },
         "stock": {"select": ALL, "insert": ALL, "update": _STOCK_UPDATE},
         "stock_moves": READ_APPEND,
+        **_RECORD,
         **_IDEMPOTENCY,
         **_ANNOUNCE,
     },
@@ -280,6 +299,7 @@ APPEND_ONLY = (
     "settlement_batches",
     "settlement_lines",
     "ghosts",
+    "audit_log",
 )
 
 

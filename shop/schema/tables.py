@@ -36,6 +36,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, CHAR, JSONB, UUID
 
 from shop.primitives.spec import ROLES
 from shop.primitives.statuses import (
+    ActorKind,
     CancelReason,
     DisputeStatus,
     KeyState,
@@ -785,6 +786,29 @@ reconciliation = Table(
     _when("next_run_at", default=False),
     comment="writer: reconciliation",
     info={RETENTION: Bounded("one row a payment provider")},
+)
+
+audit_log = Table(
+    "audit_log",
+    METADATA,
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    _when("at"),
+    Column("actor_kind", Text, nullable=False),
+    Column("actor_id", BigInteger),
+    Column("actor_role", Text),
+    Column("action", Text, nullable=False),
+    Column("object_kind", Text, nullable=False),
+    Column("object_id", Text, nullable=False),
+    Column("before", JSONB),
+    Column("after", JSONB),
+    Column("trace_id", Text, nullable=False),
+    CheckConstraint(_one_of("actor_kind", ActorKind), name="known_actor_kind"),
+    CheckConstraint("(actor_kind = 'COMMAND') = (actor_id is null)", name="command_has_no_id"),
+    Index("audit_log_by_actor", "actor_id", "seq"),
+    Index("audit_log_by_action", "action", "seq"),
+    Index("audit_log_by_object", "object_kind", "object_id", "seq"),
+    comment="writer: audit_log; append only",
+    info={RETENTION: Kept("who changed what; it has ids and no personal data", _BY_SEQ)},
 )
 
 audits = Table(

@@ -148,12 +148,21 @@ SPECIAL_VALUES: dict[tuple[str, str], object] = {
     ("shop/messaging/idempotency.py:FINISH", "status"): 201,
     ("shop/messaging/idempotency.py:FINISH", "body"): b"{}",
     ("shop/login_failures.py:LOCK", "key"): 1,
+    ("shop/audit_log.py:RECORD", "before"): "{}",
+    ("shop/audit_log.py:RECORD", "after"): "{}",
     ("tools/operations/list_orders.py:ORDERS", "status"): "PAID",
 }
 
 
 VALUES: dict[str, object] = {
     "account": "a",
+    "action": "product.changed",
+    "actor_id": 1,
+    "actor_kind": "PERSON",
+    "actor_role": "staff",
+    "object_id": "1",
+    "object_kind": "product",
+    "trace_id": "",
     "account_max": 5,
     "active": True,
     "actor": "test",

@@ -175,6 +175,14 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "values ('x', '시험', 1, 'KRW')",
         "I-24",
     ),
+    "refund by an operator without an entry in the audit log": (
+        "delete from shop.audit_log where action = 'order.refunded'",
+        "I-26",
+    ),
+    "audit log without its beginning": (
+        "delete from shop.audit_log where action = 'audit_log.started'",
+        "I-26",
+    ),
     "status changed behind the log": (
         "update shop.orders set status = 'PAID', reason = null where order_id = %(cancelled)s",
         "I-06 I-10 I-16",
@@ -461,7 +469,7 @@ def test_function_between_two_statements_is_no_violation(flow: FlowHarness) -> N
         wait_for(nothing_is_found, "a look at a transaction that has just asked something")
 
 
-@pytest.mark.parametrize("table", ["ledger", "stock_moves", "transitions", "inbox"])
+@pytest.mark.parametrize("table", ["ledger", "stock_moves", "transitions", "inbox", "audit_log"])
 def test_append_only_tables_reject_changes(flow: FlowHarness, table: str) -> None:
     flow.shop.person().paid_order(flow.shop.product())
     flow.deliver()
@@ -474,7 +482,7 @@ def test_append_only_tables_reject_changes(flow: FlowHarness, table: str) -> Non
 
 def test_every_invariant_is_violated_by_a_corruption() -> None:
     ids = {invariant.id for invariant in INVARIANTS}
-    assert ids == {f"I-{n:02}" for n in range(1, 26)} | {f"Q-{n:02}" for n in range(1, 14)}
+    assert ids == {f"I-{n:02}" for n in range(1, 27)} | {f"Q-{n:02}" for n in range(1, 14)}
 
     bitten = {id_ for _, expected in CORRUPTIONS.values() for id_ in expected.split()}
 

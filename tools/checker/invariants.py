@@ -225,7 +225,7 @@ having sum(case 'order_escrow' when credit then amount_minor when debit then -am
         """
 select relname::text from pg_stat_user_tables where schemaname = 'shop' and relname in (
   'ledger', 'stock_moves', 'transitions', 'settlements', 'settlement_batches', 'settlement_lines',
-  'inbox', 'ghosts')
+  'inbox', 'ghosts', 'audit_log')
   and (n_tup_upd > 0 or n_tup_del > 0 and relname not in ('inbox', 'settlements', 'ghosts'))
 """,
     ),
@@ -405,6 +405,22 @@ having p.status <> 'CAPTURED' or d.currency <> p.currency
     < coalesce(sum(l.amount_minor) filter (where l.kind = 'DISPUTE_REVERSAL'), 0)
   or coalesce(sum(l.amount_minor) filter (where l.kind = 'DISPUTE_FEE'), 0)
     < coalesce(sum(l.amount_minor) filter (where l.kind = 'DISPUTE_FEE_REVERSAL'), 0)
+""",
+    ),
+    # An entry is written in the transaction of its change, so both have the same time.
+    Invariant(
+        "I-26",
+        "every change by an operator since the audit log began has an entry in it",
+        """
+select 'audit_log.started' as missing
+where not exists (select from shop.audit_log where action = 'audit_log.started')
+union all
+select r.refund_id::text from shop.refunds r join shop.payments p using (payment_id)
+where r.requested_by is not null
+  and r.created_at > (select at from shop.audit_log where action = 'audit_log.started')
+  and not exists (select from shop.audit_log a where a.object_kind = 'order'
+    and a.object_id = p.order_id::text and a.action = 'order.refunded'
+    and a.actor_id = r.requested_by and a.at = r.created_at)
 """,
     ),
     # ------------------------------------------------------------ only when no work is pending

@@ -1,0 +1,107 @@
+"""Who changed what, when, and from which values to which.  Writer of ``audit_log``.
+
+Every write of an operator has one entry, stored in its transaction: by a person with a role, a
+service account, or a command.  Rows are only ever appended, so an entry holds ids and values of the
+shop, no secret and no personal data: of an e-mail address it says that it changed, not the address.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from events.records import frozen
+from shop.adapters.statements import Command, Row, Statement
+from shop.primitives.statuses import ActorKind
+
+if TYPE_CHECKING:
+    from shop.primitives.messages import Request
+
+# what no entry may hold, by a part of its name
+FORBIDDEN_NAMES = ("password", "secret", "token", "hash", "email")
+TRACE_ID = slice(3, 35)  # of a traceparent, which has a fixed form (W3C Trace Context)
+
+
+class Action(StrEnum):
+    """What was done; the first word is the kind of the object that it was done to."""
+
+    AUDIT_LOG_STARTED = "audit_log.started"
+    PRODUCT_ADDED = "product.added"
+    PRODUCT_CHANGED = "product.changed"
+    PRODUCT_RESTOCKED = "product.restocked"
+    CATEGORY_ADDED = "category.added"
+    ORDER_REFUNDED = "order.refunded"
+
+
+@frozen(kw_only=True)
+class Actor:
+    """Who acts, and the trace of the request in which they do; a command has no account."""
+
+    kind: ActorKind
+    account_id: int | None = None
+    role: str | None = None
+    trace_id: str = ""
+
+
+COMMAND: Final = Actor(kind=ActorKind.COMMAND)
+
+RECORD = Command(
+    """
+insert into shop.audit_log (actor_kind, actor_id, actor_role, action, object_kind, object_id,
+  before, after, trace_id)
+values (%(actor_kind)s, %(actor_id)s, %(actor_role)s, %(action)s, %(object_kind)s, %(object_id)s,
+  %(before)s::jsonb, %(after)s::jsonb, %(trace_id)s)
+"""
+)
+
+
+# Any: the body and query of a request, which are not read
+def actor_of(request: Request[Any, Any]) -> Actor:
+    """The account that sends a request with a token."""
+    assert request.caller is not None, "this route requires no token"
+    return Actor(
+        kind=ActorKind.PERSON,
+        account_id=request.caller.user_id,
+        role=request.caller.role,
+        trace_id=request.traceparent[TRACE_ID],
+    )
+
+
+def record(
+    actor: Actor,
+    action: Action,
+    object_id: object,
+    *,
+    before: Mapping[str, object] | None = None,
+    after: Mapping[str, object] | None = None,
+) -> Statement[Row]:
+    """Records a write; send it in the transaction, and best in the pipeline, of the write itself.
+
+    ``before`` and ``after`` have what the write changed, as JSON values; None where the object did
+    not exist.  ``ValueError`` for the name of a secret or of an e-mail address.
+    """
+    _check_names(before or {})
+    _check_names(after or {})
+    return RECORD(
+        actor_kind=actor.kind,
+        actor_id=actor.account_id,
+        actor_role=actor.role,
+        action=action,
+        object_kind=action.partition(".")[0],
+        object_id=str(object_id),
+        before=_json(before),
+        after=_json(after),
+        trace_id=actor.trace_id,
+    )
+
+
+def _check_names(values: Mapping[str, object]) -> None:
+    for name in values:
+        if any(part in name.lower() for part in FORBIDDEN_NAMES):
+            raise ValueError(f"the audit log does not hold {name}")
+
+
+def _json(values: Mapping[str, object] | None) -> str | None:
+    return None if values is None else json.dumps(values, ensure_ascii=False)
