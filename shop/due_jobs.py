@@ -234,26 +234,28 @@ def _as_outbox_row(row: DueEvent) -> OutboxRow:
 def _reconcile(context: EventContext, provider: str) -> None:
     """Reads the provider's new transactions and applies those that the orders lack.
 
-    The position is saved after every page, so that a crash does not lose what was read.
+    The position is saved after every page, so that a crash does not lose what was read.  Ends when
+    a later run was claimed or everything is to be read again.
     """
     deadline = time.monotonic() + RECONCILE_SECONDS
     with context.transaction() as tx:
         position = tx.fetch_one(reconciliation.take(provider))
     if position is None:
         return
+    run = (provider, position.run_number)
     cursor, found, has_more = position.cursor, False, True
     while has_more:
         if time.monotonic() >= deadline:
-            _save(context, reconciliation.continue_now(provider))
+            _save(context, reconciliation.continue_now(*run))
             return
         page = context.provider.list_since(cursor, PAGE)
         _compare_page(context, page)
         # disputes are listed again for months, which is no reason to look again soon
         found = found or any(entry.kind != "dispute" for entry in page.entries)
         cursor, has_more = page.next_cursor, page.has_more
-        if has_more:
-            _save(context, reconciliation.save_position(provider, cursor))
-    _save(context, reconciliation.finish(provider, cursor, found=found))
+        if has_more and not _is_saved(context, reconciliation.save_position(*run, cursor)):
+            return
+    _save(context, reconciliation.finish(*run, cursor, found=found))
 
 
 def _compare_page(context: EventContext, page: ProviderTransactionPage) -> None:
@@ -273,6 +275,11 @@ def _compare_page(context: EventContext, page: ProviderTransactionPage) -> None:
 def _save(context: EventContext, statement: Statement[Row]) -> None:
     with context.transaction() as tx:
         tx.execute(statement)
+
+
+def _is_saved(context: EventContext, statement: Statement[Row]) -> bool:
+    with context.transaction() as tx:
+        return tx.fetch_one(statement) is not None
 
 
 def _unrecorded(

@@ -218,7 +218,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "reconciliation": {
             "select": ALL,
             "insert": ALL,
-            "update": ("cursor", "ran_at", "next_run_at"),
+            "update": ("cursor", "ran_at", "next_run_at", "run_number"),
         },
         "ghosts": READ,
         "due_work": READ,
@@ -241,7 +241,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
         "audits": {"select": ALL, "insert": ALL, "update": ("ran_at", "found")},
         "ghosts": READ_APPEND,
-        "reconciliation": {"select": ALL, "update": ("cursor", "next_run_at")},
+        "reconciliation": {"select": ALL, "update": ("cursor", "next_run_at", "run_number")},
         "due_work": READ,
         "overdue": READ,
         "outbox": {"select": ALL, "update": ("parked_at", "tries", "next_try_at")},

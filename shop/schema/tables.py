@@ -784,6 +784,7 @@ reconciliation = Table(
     Column("cursor", Text, nullable=False),
     _when("ran_at"),
     _when("next_run_at", default=False),
+    Column("run_number", BigInteger, nullable=False, server_default=text("0")),
     comment="writer: reconciliation",
     info={RETENTION: Bounded("one row a payment provider")},
 )

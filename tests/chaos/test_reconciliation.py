@@ -59,11 +59,11 @@ def test_reconciliation_that_began_before_the_call_does_not_count(environment: E
 
             waiting = asyncio.create_task(reconcile_completely(environment, seconds_max=30))
             await _wait_until_due(sweep)
-            await _run(sweep, reconciliation.finish(provider, "7", found=True))
+            await _run(sweep, reconciliation.finish(provider, 1, "7", found=True))
             await _wait_until_due(sweep)
             assert await _run(sweep, reconciliation.take(provider)) == 1
             assert not waiting.done()
-            await _run(sweep, reconciliation.finish(provider, "8", found=False))
+            await _run(sweep, reconciliation.finish(provider, 2, "8", found=False))
             return await waiting
 
     assert asyncio.run(run())

@@ -242,6 +242,7 @@ VALUES: dict[str, object] = {
     "reservation_ids": [uuid4(), uuid4()],
     "restock": False,
     "role": "customer",
+    "run_number": 1,
     "scope": "POST /orders",
     "seconds": 10,
     "share_percent": 50,

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
 
 from shop import due_jobs, reconciliation
 from shop.adapters.payment_provider.protocol import ProviderTransaction
+from shop.adapters.statements import Statement
 from shop.primitives.errors import Unavailable
 from shop.runtime.event_context import EventContext
 from tests.harness import (
@@ -255,6 +257,61 @@ def test_reconciliation_is_claimed_by_one_of_two_sweeps(flow: FlowHarness) -> No
         sweepers = [connection.execute(reconciliation.TAKE.sql, provider) for _ in range(2)]
 
     assert [sweeper.rowcount for sweeper in sweepers] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("page", "read"), [(2, [0, 1, 0, 1]), (1, [0, 0, 1])], ids=["at its end", "after a page"]
+)
+def test_start_over_during_a_reconciliation_is_not_overwritten_by_it(
+    flow: FlowHarness, monkeypatch: pytest.MonkeyPatch, page: int, read: list[int]
+) -> None:
+    """The operator starts over after the run has read a page and before it saves its position."""
+    charges = [charge_call() for _ in range(2)]
+    for charge in charges:
+        assert flow.simulator.provider().charge(charge).kind == "captured"
+    keys = [charge.key for charge in charges]
+    compared: list[str] = []
+
+    def start_over_at_the_first(_context: EventContext, entry: ProviderTransaction) -> None:
+        if not compared:
+            flow.shop.sql(reconciliation.start_over().sql)
+        compared.append(entry.key)
+
+    monkeypatch.setattr(due_jobs, "PAGE", page)
+    monkeypatch.setattr(due_jobs, "_compare", start_over_at_the_first)
+    flow.shop.sql("update shop.reconciliation set next_run_at = now()")
+
+    flow.shop.tick("sweep")
+    flow.shop.tick("sweep")
+
+    assert [keys.index(key) for key in compared if key in keys] == read
+
+
+def test_run_that_a_later_one_has_overtaken_changes_nothing(flow: FlowHarness) -> None:
+    (provider,) = (
+        row["provider"] for row in flow.shop.sql("select provider from shop.reconciliation")
+    )
+    with psycopg.connect(flow.shop.admin_url, autocommit=True) as connection:
+
+        def run(statement: Statement[Any]) -> list[tuple[Any, ...]]:
+            cursor = connection.execute(statement.sql, statement.parameters)
+            return cursor.fetchall() if cursor.description else []
+
+        def claim() -> int:
+            connection.execute("update shop.reconciliation set next_run_at = now()")
+            return int(run(reconciliation.take(provider))[0][0])
+
+        paused, later = claim(), claim()
+        assert run(reconciliation.save_position(provider, later, "later")) == [(provider,)]
+        assert run(reconciliation.save_position(provider, paused, "paused")) == []
+        run(reconciliation.continue_now(provider, paused))
+        run(reconciliation.finish(provider, paused, "paused", found=True))
+
+    (row,) = flow.shop.sql(
+        "select cursor, next_run_at - now() between interval '1 minute' and interval '2 minutes' "
+        "as is_claimed from shop.reconciliation"
+    )
+    assert row == {"cursor": "later", "is_claimed": True}
 
 
 def _record_compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
