@@ -22,6 +22,7 @@ from tools.command_line import (
     ProviderUrl,
     ReaderUrl,
     Record,
+    ReplicaUrl,
     recorded,
     setting,
 )
@@ -217,6 +218,7 @@ if find_spec("chaos") is not None:
 @app.command()
 def status(
     database_url: ReaderUrl,
+    replica_url: ReplicaUrl,
     namespace: Namespace = "shop",
     context: Context = "",
     watch: Annotated[
@@ -228,7 +230,12 @@ def status(
     from tools.operations.status import run_status
 
     return run_status(
-        database_url, namespace=namespace, context=context, watch=watch, as_json=as_json
+        database_url,
+        replica_url,
+        namespace=namespace,
+        context=context,
+        watch=watch,
+        as_json=as_json,
     )
 
 
@@ -358,6 +365,7 @@ def dlq_release(event_ids: list[str], database_url: OperatorUrl, as_json: AsJson
 @order.command("list")
 def order_list(
     database_url: ReaderUrl,
+    replica_url: ReplicaUrl,
     status: Annotated[
         OrderStatus | None, typer.Option(case_sensitive=False, help="orders in this status only")
     ] = None,
@@ -374,6 +382,7 @@ def order_list(
 
     return run_list(
         database_url,
+        replica_url,
         status=status,
         older_than=timedelta(minutes=older_than),
         product_id=product,

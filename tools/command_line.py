@@ -18,6 +18,7 @@ P = ParamSpec("P")
 # set to any text, it prints the traceback of an error
 TRACEBACK = "SHOP_TRACEBACK"
 SEOUL = "Asia/Seoul"
+REPLICA_VARIABLE = "AUDITOR_DATABASE_REPLICA_URL"
 
 
 class Commands(typer.Typer):
@@ -129,6 +130,16 @@ def setting(
     )
 
 
+def _check_replica(url: str) -> str:
+    if url:
+        try:
+            setting_checks.CHECKS["database_replica_url"](url)
+        except ValueError as error:
+            # without the URL, which has a password
+            raise typer.BadParameter(f"{REPLICA_VARIABLE} {error}") from None
+    return url
+
+
 def _database(role: str) -> Any:
     """The option ``--database-url`` of a command for this role."""
     variable = _variable(role)
@@ -174,6 +185,14 @@ ROLES = {role: _database(role) for role in ("shop_auditor", "shop_ops")}
 
 # Pass secrets as variables or files: other users of the machine can read a command line.
 ReaderUrl = Annotated[str, ROLES["shop_auditor"]]
+ReplicaUrl = Annotated[
+    str,
+    setting(
+        REPLICA_VARIABLE,
+        what="URL of shop_auditor at a streaming replica, which is read instead while it is close",
+        check=_check_replica,
+    ),
+]
 OperatorUrl = Annotated[str, ROLES["shop_ops"]]
 ProviderKind = Annotated[
     str,

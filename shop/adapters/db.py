@@ -70,7 +70,13 @@ UNFINISHED = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 DatabaseError = psycopg.Error
 UniqueViolation = pg.UniqueViolation
 LockNotAvailable = pg.LockNotAvailable
-RETRYABLE_ERRORS = (pg.DeadlockDetected, pg.SerializationFailure)
+
+
+class ReplicaFailed(psycopg.OperationalError):
+    """A read at the replica failed, and can be repeated at the primary."""
+
+
+RETRYABLE_ERRORS = (pg.DeadlockDetected, pg.SerializationFailure, ReplicaFailed)
 CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
 UNAVAILABLE_ERRORS = (
     *CONNECTION_ERRORS,

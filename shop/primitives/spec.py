@@ -39,6 +39,8 @@ class Route:
     call: ``public``, ``customer`` (any signed-in account), one role, ``settlements`` (set by
     SETTLEMENTS_AUTH) or ``provider`` (the handler verifies a signature).  An ``idempotent`` route
     honours ``Idempotency-Key``.  The transactions of a route without ``writes`` are read-only.
+    With ``may_lag`` they run at the streaming replica, where one is given: only for what no caller
+    of the route can change, since the replica may be DATABASE_REPLICA_LAG_SECONDS behind.
     With ``transaction=False`` the handler opens its own transactions (it waits, or has several
     steps).  ``status`` and ``other_statuses``, which have no body, are those of success,
     ``headers`` those of their responses, and ``error_statuses`` those that the runtime does not add
@@ -60,6 +62,7 @@ class Route:
     headers: tuple[str, ...] = ()
     idempotent: bool = False
     writes: bool = False
+    may_lag: bool = False
     transaction: bool = True
     media_type: str = "application/json"
     group: str = ""
@@ -150,6 +153,11 @@ class FunctionSpec:
     def source(self) -> str:
         """The CloudEvents ``source`` of the events that this function emits."""
         return f"/shop/{self.name}"
+
+    @property
+    def reads_replica(self) -> bool:
+        """True when a streaming replica may answer some of the function's routes."""
+        return any(route.may_lag for route in self.routes)
 
     @property
     def receives_events(self) -> bool:

@@ -28,7 +28,7 @@ def authenticate(services: Services, required: Auth, http_request: HttpRequest) 
         return None
     caller = services.tokens.verify(http_request.headers.get("authorization"), utc_now())
     if needed not in ("customer", caller.role):
-        _check_session(services, caller)
+        check_session_now(services, caller)
         raise ClientError(403, "FORBIDDEN", f"this needs the role {needed}")
     return caller
 
@@ -44,7 +44,8 @@ def check_session(caller: Caller, rows: Sequence[SessionAccount]) -> None:
         )
 
 
-def _check_session(services: Services, caller: Caller) -> None:
+def check_session_now(services: Services, caller: Caller) -> None:
+    """Checks the caller's session at the primary (one round trip), as ``check_session`` does."""
     from shop.adapters import db
     from shop.sessions import open_session
 

@@ -73,6 +73,7 @@ class Settings:
     profile: str = "prod"
     database_url: Secret = NOT_GIVEN
     database_replica_url: Secret = NOT_GIVEN
+    database_replica_lag_seconds: float = 10.0
     database_prepare: bool = True
     redis_url: Secret = NOT_GIVEN
     broker_url: str = ""

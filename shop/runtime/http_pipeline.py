@@ -56,6 +56,7 @@ def handle_request(
         traceparent=traceparent,
         has_database=operation.spec.database_role is not None,
         is_read_only=not operation.route.writes,
+        may_lag=operation.route.may_lag,
     )
     if operation.route.writes:
         failpoints.hit(Failpoint.MESSAGE_READ)

@@ -97,6 +97,12 @@ LIVE_METRICS = (
         ("function", "server"),
         "Refused connections that were opened again: postgres, redis, provider or broker.",
     ),
+    MetricDefinition(
+        "shop_replica_reads_total",
+        "counter",
+        ("function", "outcome"),
+        "Reads that may lag: replica, or at the primary because it was lagging, failed or paused.",
+    ),
 )
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from shop.adapters.statements import Query, Row, Statement
 from shop.runtime import log
-from shop.runtime.authentication import check_session
+from shop.runtime.authentication import check_session, check_session_now
 from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
-    from shop.adapters.db import Database, Session, Transaction
+    from shop.adapters.db import Session, Transaction
     from shop.primitives.messages import Caller, OutboxRow
     from shop.runtime.config import Settings
     from shop.runtime.services import Services
@@ -44,6 +44,7 @@ class RequestContext:
         traceparent: str,
         has_database: bool,
         is_read_only: bool,
+        may_lag: bool = False,
     ) -> None:
         self.services = services
         self.emitted: list[OutboxRow] = []
@@ -52,6 +53,7 @@ class RequestContext:
         self._traceparent = traceparent
         self._has_database = has_database
         self._is_read_only = is_read_only
+        self._may_lag = may_lag
         self._tx: Transaction | None = None
         self._actions: list[Callable[[], None]] = []
 
@@ -88,8 +90,19 @@ class RequestContext:
         """Begins a transaction; only the runtime may commit it.
 
         BEGIN, the caller's identity, the check that the caller's session is still open, and the
-        statements of ``claim`` take one round trip.
+        statements of ``claim`` take one round trip.  At the replica the session is checked in
+        another one before, at the primary: a log-out takes effect at once.
         """
+        with span("transaction"), ExitStack() as stack:
+            session = self._begin_at_replica(stack) if self._may_lag else None
+            session = session or self._begin(stack, claim)
+            self._tx = session.tx
+            try:
+                yield session
+            finally:
+                self._tx = None
+
+    def _begin(self, stack: ExitStack, claim: tuple[Statement[Row], ...]) -> Session:
         opening = [*claim]
         open_session: Statement[SessionAccount] | None = None
         if self._caller is not None:
@@ -99,23 +112,37 @@ class RequestContext:
             opening.insert(0, open_session)
         if self._has_database:
             opening.insert(0, self._set_caller())
-        with (
-            span("transaction"),
-            self._database().transaction(
+        session = stack.enter_context(
+            self.services.database.transaction(
                 opening=tuple(opening),
                 traceparent=self._traceparent,
-                actor=f"user:{self._caller.user_id}" if self._caller else "anonymous",
+                actor=self._actor,
                 source=self._source,
                 is_read_only=self._is_read_only,
-            ) as session,
-        ):
-            if self._caller is not None and open_session is not None:
-                check_session(self._caller, session.rows_of(open_session))
-            self._tx = session.tx
-            try:
-                yield session
-            finally:
-                self._tx = None
+            )
+        )
+        if self._caller is not None and open_session is not None:
+            check_session(self._caller, session.rows_of(open_session))
+        return session
+
+    def _begin_at_replica(self, stack: ExitStack) -> Session | None:
+        """None where the primary has to answer."""
+        replica = self.services.replica
+        if replica is None or not replica.may_be_asked():
+            return None
+        if self._caller is not None:
+            check_session_now(self.services, self._caller)
+        return replica.begin(
+            stack,
+            opening=(self._set_caller(),),
+            traceparent=self._traceparent,
+            actor=self._actor,
+            source=self._source,
+        )
+
+    @property
+    def _actor(self) -> str:
+        return f"user:{self._caller.user_id}" if self._caller else "anonymous"
 
     def publish(self) -> None:
         """Publishes the events of committed transactions."""
@@ -134,11 +161,6 @@ class RequestContext:
         """Drops what a rolled-back attempt emitted and registered."""
         self.emitted.clear()
         self._actions.clear()
-
-    def _database(self) -> Database:
-        """Public reads may lag; what a customer or an operator reads may not."""
-        may_lag = self._is_read_only and self._caller is None
-        return self.services.replica if may_lag else self.services.database
 
     def _set_caller(self) -> Statement[Row]:
         caller = self._caller

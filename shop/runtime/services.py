@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shop.adapters.counters import Counters
     from shop.adapters.db import Database
     from shop.adapters.payment_provider.protocol import Provider
+    from shop.adapters.replica import Replica
     from shop.adapters.signatures import Verifier
     from shop.adapters.tokens import TokenIssuer, TokenVerifier
     from shop.runtime.config import Secret
@@ -83,22 +84,27 @@ class Services:
         return self._once("publisher", self._open_publisher)
 
     @property
-    def replica(self) -> Database:
-        """Where rows may be read that lag; the database itself without DATABASE_REPLICA_URL."""
+    def replica(self) -> Replica | None:
+        """The streaming replica; None without DATABASE_REPLICA_URL."""
         if not self.settings.database_replica_url.reveal():
-            return self.database
+            return None
         return self._once("replica", self._open_replica)
 
     def database_metrics(self) -> tuple[int, int, float]:
         """Round trips to PostgreSQL, transactions, and seconds waited for it so far."""
         opened = [self.database] if "database" in self._instances else []
-        if "replica" in self._instances:
-            opened.append(self.replica)
+        if self._opened_replica is not None:
+            opened.append(self._opened_replica.database)
         return (
             sum(one.round_trips for one in opened),
             sum(one.transactions for one in opened),
             sum(one.waiting_seconds for one in opened),
         )
+
+    def replica_reads(self) -> dict[tuple[str, ...], int]:
+        """The reads that may lag so far, by what answered them or why the replica did not."""
+        replica = self._opened_replica
+        return {(name,): count for name, count in replica.reads.items()} if replica else {}
 
     def repeated_connections(self) -> dict[tuple[str, ...], int]:
         """How often a refused connection was opened again so far, by server."""
@@ -113,18 +119,28 @@ class Services:
         """Closes the connections, at the end of the process."""
         if "database" in self._instances:
             self.database.close()
-        if "replica" in self._instances:
-            self.replica.close()
+        if self._opened_replica is not None:
+            self._opened_replica.database.close()
         if "cache" in self._instances:
             self.cache.close()
 
+    @property
+    def _opened_replica(self) -> Replica | None:
+        return self.replica if "replica" in self._instances else None
+
     def _open_database(self) -> Database:
-        return self._connect(self.settings.database_url)
+        return self._connect(self.settings.database_url, self._attempts["postgres"])
 
-    def _open_replica(self) -> Database:
-        return self._connect(self.settings.database_replica_url)
+    def _open_replica(self) -> Replica:
+        from shop.adapters.replica import Replica
 
-    def _connect(self, url: Secret) -> Database:
+        settings = self.settings
+        # refused once, the primary is asked instead
+        once = ConnectionAttempts(outage_seconds=0)
+        database = self._connect(settings.database_replica_url, once)
+        return Replica(database, lag_seconds_max=settings.database_replica_lag_seconds)
+
+    def _connect(self, url: Secret, attempts: ConnectionAttempts) -> Database:
         # imported here: a function without a database loads no driver
         from shop.adapters.db import Database
 
@@ -132,7 +148,7 @@ class Services:
             url.reveal(),
             source=self.source,
             prepare=self.settings.database_prepare,
-            attempts=self._attempts["postgres"],
+            attempts=attempts,
         )
 
     def _open_cache(self) -> Cache:

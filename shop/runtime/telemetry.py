@@ -140,7 +140,9 @@ class Telemetry:
         """The values of ``LIVE_METRICS``, after the queued messages are counted."""
         self.export()
         of_database = ({(): value} for value in self.services.database_metrics())
-        return {(): len(self.in_flight)}, *of_database, self.services.repeated_connections()
+        services = self.services
+        by_label = services.repeated_connections(), services.replica_reads()
+        return {(): len(self.in_flight)}, *of_database, *by_label
 
     def _otlp(self) -> TelemetryExporter | None:
         endpoint = self.services.settings.otel_exporter_otlp_endpoint

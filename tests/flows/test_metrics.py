@@ -115,7 +115,10 @@ def test_idle_process_serves_metrics_after_a_delay(
     port = free_port()
     settings = SimpleNamespace(metrics_port=port, otel_exporter_otlp_endpoint="")
     services = SimpleNamespace(
-        settings=settings, database_metrics=lambda: (0, 0, 0.0), repeated_connections=dict
+        settings=settings,
+        database_metrics=lambda: (0, 0, 0.0),
+        repeated_connections=dict,
+        replica_reads=dict,
     )
     idle = Telemetry(("settle",), cast(Services, services))
 

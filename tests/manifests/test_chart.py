@@ -350,6 +350,7 @@ def _objects_of(schema: Json) -> Iterator[dict[str, Json]]:
         ({"migration": {"seed": True}}, "migration.seed"),
         ({"pgbouncer": {"serverTls": "require"}}, "serverTls other than verify-full"),
         ({"networkPolicy": {"databaseNetworks": []}}, "an empty networkPolicy.databaseNetworks"),
+        ({"databaseReplica": {"enabled": True}}, "an empty databaseReplica.networks"),
         ({"networkPolicy": {"redisNetworks": []}}, "an empty networkPolicy.redisNetworks"),
     ],
 )
@@ -779,6 +780,35 @@ def test_external_servers_are_reached_in_their_networks_and_the_provider_on_the_
         "ports": [{"port": 443, "protocol": "TCP"}],
     }
     assert "169.254.0.0/16" in provider["to"][0]["ipBlock"]["except"]
+
+
+def test_replica_is_reached_by_its_readers_only_with_their_own_roles() -> None:
+    replica = {"enabled": True, "lagSeconds": 5, "networks": ["10.1.4.0/24"]}
+    values = values_of("values-prod.yaml"), OWN_HOST, PINNED, NETWORKS, {"databaseReplica": replica}
+
+    manifests = render_chart(*values, assume=APIS)
+
+    out = policy(manifests, "shop-replica-out")
+    label, readers = out["podSelector"]["matchLabels"], ("list-products", "read-settlements")
+    pods = {
+        each["metadata"]["name"]: each["spec"]["template"]
+        for each in (*manifests.kind("Service"), *manifests.kind("Deployment"))
+        if "template" in each["spec"]
+    }
+    assert [rule["to"] for rule in out["egress"]] == [[{"ipBlock": {"cidr": "10.1.4.0/24"}}]]
+    assert {
+        name for name, pod in pods.items() if label.items() <= pod["metadata"]["labels"].items()
+    } == {*readers, "shop-tools"}
+    assert {
+        each["metadata"]["name"]
+        for each in manifests.kind("ExternalSecret")
+        if "database-replica-url" in [item["secretKey"] for item in each["spec"]["data"]]
+    } == {"shop-catalog-ro", "shop-settlement", "shop-auditor"}
+    secrets = json.dumps(pods["shop-tools"]["spec"]["volumes"])
+    assert '{"key": "database-replica-url", "path": "auditor-database-replica-url"}' in secrets
+    assert "shop-replica-out" not in {
+        each["metadata"]["name"] for each in chart_manifests("prod").kind("NetworkPolicy")
+    }
 
 
 def pooler_settings(manifests: ManifestSet) -> dict[str, str]:

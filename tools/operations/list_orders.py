@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shop.adapters.statements import Query, Row
-from tools.operations.reader import connect, fetch_all, first_id_at
+from tools.operations.reader import connect_at_replica, fetch_all, first_id_at
 from tools.operations.reporting import EXIT_OK, show_json, show_table
 
 
@@ -43,6 +43,7 @@ order by o.order_id desc limit %(limit)s
 
 def run_list(
     database_url: str,
+    replica_url: str,
     *,
     status: str | None,
     older_than: timedelta,
@@ -59,7 +60,7 @@ def run_list(
         product_id=product_id,
         limit=limit,
     )
-    with connect(database_url) as connection:
+    with connect_at_replica(database_url, replica_url) as connection:
         orders = fetch_all(connection, statement)
     if as_json:
         show_json([dict(zip(ListedOrder.columns, order, strict=True)) for order in orders])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
 import psycopg
 
+from shop.adapters.replica import LAG
 from shop.adapters.statements import Row, Statement
+from shop.runtime.config import Settings, look_up
 
 CONNECT_SECONDS = 5
 
@@ -25,6 +28,22 @@ def connect(url: str) -> psycopg.Connection:
     )
     connection.read_only = True
     return connection
+
+
+def connect_at_replica(url: str, replica_url: str) -> psycopg.Connection:
+    """A read-only connection to the replica; to ``url`` while it is away, lags, or is not given.
+
+    For what no operator's command changes: a change may be missing there for a while.
+    """
+    if replica_url:
+        lag_max = look_up("database_replica_lag_seconds")
+        with suppress(psycopg.OperationalError):
+            connection = connect(replica_url)
+            (lag,) = fetch_all(connection, LAG())
+            if lag.seconds <= float(lag_max or Settings.database_replica_lag_seconds):
+                return connection
+            connection.close()
+    return connect(url)
 
 
 def fetch_all(connection: psycopg.Connection, statement: Statement[R]) -> list[R]:

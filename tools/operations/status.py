@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from shop.registry import all_specs
 from tools.exporter import METRICS
-from tools.operations.reader import connect
+from tools.operations.reader import connect_at_replica
 from tools.operations.reporting import EXIT_FOUND, EXIT_OK, printable, show_json
 from tools.render.objects import name_of
 from tools.rollout.cluster import Cluster, KubectlError
@@ -24,7 +24,13 @@ ATTENTION = ("shop_alarms_open", "shop_dead_letters_open", "shop_overdue", "shop
 
 
 def run_status(
-    database_url: str, *, namespace: str, context: str, watch: bool, as_json: bool
+    database_url: str,
+    replica_url: str,
+    *,
+    namespace: str,
+    context: str,
+    watch: bool,
+    as_json: bool,
 ) -> int:
     """Prints the shop's state; returns 1 when something needs an operator.
 
@@ -32,7 +38,7 @@ def run_status(
     """
 
     def show() -> int:
-        metrics = read_metrics(database_url)
+        metrics = read_metrics(database_url, replica_url)
         functions = read_functions(Cluster(namespace, context))
         if as_json:
             show_json({"functions": functions, "metrics": metrics})
@@ -54,10 +60,10 @@ def _repeat(show: Callable[[], int]) -> int:
         return EXIT_OK
 
 
-def read_metrics(url: str) -> Metrics:
+def read_metrics(url: str, replica_url: str) -> Metrics:
     """The exporter's figures, read now: by name and labels."""
     metrics: Metrics = defaultdict(dict)
-    with connect(url) as connection:
+    with connect_at_replica(url, replica_url) as connection:
         for name, labels, value in connection.execute(METRICS):
             metrics[name][" ".join(labels)] = float(value)
     return metrics

@@ -237,6 +237,18 @@ FUNCTIONS = Dashboard(
             "A few at a cold start: its NetworkPolicy comes late. More: a server is down.",
             alerts=("ShopErrors",),
         ),
+        Panel(
+            "Reads that may lag",
+            "ops",
+            (
+                (
+                    _by("function, outcome", "shop_replica_reads_total"),
+                    "{{function}} {{outcome}}",
+                ),
+            ),
+            "replica, or the primary because the replica was lagging, had failed or was paused. "
+            "A primary that commits nothing makes its replica seem to lag.",
+        ),
     ),
 )
 

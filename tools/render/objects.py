@@ -72,6 +72,7 @@ def pod_labels(spec: FunctionSpec) -> dict[str, str]:
     reaches = {
         "msa-shop/kind": "function",
         **({"msa-shop/reaches-database": "true"} if spec.database_role else {}),
+        **({"msa-shop/reaches-replica": "true"} if spec.reads_replica else {}),
         **({"msa-shop/reaches-redis": "true"} if reads_redis(spec) else {}),
         **({"msa-shop/reaches-broker": "true"} if spec.emits else {}),
         **({"msa-shop/reaches-provider": "true"} if "provider" in spec.needs else {}),

@@ -22,8 +22,12 @@ DESCRIPTIONS = {
     "profile": "Which defaults are allowed: `prod` rejects those for development.",
     "database_url": "PostgreSQL, as the function's own role.",
     "database_replica_url": (
-        "A read replica, for reads of routes without a token (`list_products`); events are always "
-        "claimed at `DATABASE_URL`."
+        "A streaming replica, as the same role, for the routes whose specs say `may_lag`: the "
+        "catalogue and the settlements. Sessions are checked and events claimed at `DATABASE_URL`."
+    ),
+    "database_replica_lag_seconds": (
+        "A replica whose last replayed transaction is older is not asked for ten seconds; nor is "
+        "one that fails. The primary answers instead."
     ),
     "database_prepare": "Named prepared statements; off behind PgBouncer before 1.21.",
     "redis_url": "Redis, `redis://host:port/0`; without it each process limits rates on its own.",

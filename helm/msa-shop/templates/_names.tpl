@@ -132,7 +132,7 @@ http://broker-ingress.knative-eventing.svc.cluster.local/{{ $in }}
 {{- define "shop.checkProfile" -}}
 {{- if eq .Values.profile "prod" -}}
 {{- $settings := .Values.settings -}}
-{{- $wrong := dict "settings.SETTLEMENTS_AUTH other than finance" (ne $settings.SETTLEMENTS_AUTH "finance") "settings.RATE_LIMIT_PER_MINUTE=0" (eq (toString $settings.RATE_LIMIT_PER_MINUTE) "0") "gateway.tls=false" (not .Values.gateway.tls) "migration.seed" .Values.migration.seed "pgbouncer.serverTls other than verify-full for an external database" (and .Values.pgbouncer.enabled (not .Values.postgresql.bundled) (ne .Values.pgbouncer.serverTls "verify-full")) "an empty networkPolicy.databaseNetworks for an external database" (and .Values.networkPolicy.enabled (not .Values.postgresql.bundled) (not .Values.networkPolicy.databaseNetworks)) "an empty networkPolicy.redisNetworks for an external Redis" (and .Values.networkPolicy.enabled (not .Values.redis.bundled) (not .Values.networkPolicy.redisNetworks)) -}}
+{{- $wrong := dict "settings.SETTLEMENTS_AUTH other than finance" (ne $settings.SETTLEMENTS_AUTH "finance") "settings.RATE_LIMIT_PER_MINUTE=0" (eq (toString $settings.RATE_LIMIT_PER_MINUTE) "0") "gateway.tls=false" (not .Values.gateway.tls) "migration.seed" .Values.migration.seed "pgbouncer.serverTls other than verify-full for an external database" (and .Values.pgbouncer.enabled (not .Values.postgresql.bundled) (ne .Values.pgbouncer.serverTls "verify-full")) "an empty networkPolicy.databaseNetworks for an external database" (and .Values.networkPolicy.enabled (not .Values.postgresql.bundled) (not .Values.networkPolicy.databaseNetworks)) "an empty databaseReplica.networks" (and .Values.networkPolicy.enabled .Values.databaseReplica.enabled (not .Values.databaseReplica.networks)) "an empty networkPolicy.redisNetworks for an external Redis" (and .Values.networkPolicy.enabled (not .Values.redis.bundled) (not .Values.networkPolicy.redisNetworks)) -}}
 {{- range $name, $is_wrong := $wrong -}}
 {{- if $is_wrong -}}
 {{- fail (printf "the prod profile rejects %s" $name) -}}
@@ -149,6 +149,9 @@ BROKER_CLASS: {{ .Values.broker.class }}
 BROKER_URL: {{ include "shop.brokerUrl" . | quote }}
 {{- if .Values.broker.eventPolicy }}
 BROKER_TOKEN_PATH: /var/run/shop/secrets/broker-token
+{{- end }}
+{{- if .Values.databaseReplica.enabled }}
+DATABASE_REPLICA_LAG_SECONDS: {{ .Values.databaseReplica.lagSeconds | quote }}
 {{- end }}
 DATABASE_PREPARE: {{ ternary "off" "on" .Values.pgbouncer.transactionMode | quote }}
 {{- range $name, $value := .Values.settings }}

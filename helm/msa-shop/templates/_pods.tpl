@@ -148,6 +148,9 @@ app.kubernetes.io/part-of: msa-shop
 msa-shop/kind: tools
 msa-shop/reaches-database: "true"
 msa-shop/reaches-provider: "true"
+{{- if .Values.databaseReplica.enabled }}
+msa-shop/reaches-replica: "true"
+{{- end }}
 {{- end -}}
 
 {{/* A pod with the operators' commands and the roles shop_auditor and shop_ops: list [root, command, arguments]. */}}
@@ -177,7 +180,11 @@ volumes:
       sources:
         - secret:
             name: shop-auditor
-            items: [{key: database-url, path: auditor-database-url}]
+            items:
+              - {key: database-url, path: auditor-database-url}
+              {{- if $root.Values.databaseReplica.enabled }}
+              - {key: database-replica-url, path: auditor-database-replica-url}
+              {{- end }}
         - secret:
             name: shop-ops
             items: [{key: database-url, path: ops-database-url}]
