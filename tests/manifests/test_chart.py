@@ -789,7 +789,10 @@ def test_replica_is_reached_by_its_readers_only_with_their_own_roles() -> None:
     manifests = render_chart(*values, assume=APIS)
 
     out = policy(manifests, "shop-replica-out")
-    label, readers = out["podSelector"]["matchLabels"], ("list-products", "read-settlements")
+    label, readers = (
+        out["podSelector"]["matchLabels"],
+        ("shop-list-products", "shop-read-settlements"),
+    )
     pods = {
         each["metadata"]["name"]: each["spec"]["template"]
         for each in (*manifests.kind("Service"), *manifests.kind("Deployment"))
