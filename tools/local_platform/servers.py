@@ -380,19 +380,35 @@ def _cluster_folder(data_dir: Path, account: Account | None) -> Path:
     remove_orphaned_clusters()
     home = Path(tempfile.mkdtemp(dir=CLUSTERS))
     home.chmod(0o755)
-    (home / "owner").write_text(f"{data_dir}\n", encoding="utf-8")
     reason = "# PostgreSQL runs as the user nobody, which cannot read this folder\n"
-    location.write_text(f"{home / 'postgres'}\n{reason}", encoding="utf-8")
+    # in this order: another process removes a cluster whose owner does not use it
+    _write_whole(location, f"{home / 'postgres'}\n{reason}")
+    _write_whole(home / "owner", f"{data_dir}\n")
     return home / "postgres"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes a file that other processes see with all of its text or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.rename(path)
 
 
 def remove_orphaned_clusters() -> None:
     """Removes clusters whose data folder no longer exists or uses another cluster."""
     for owner in CLUSTERS.glob("*/owner"):
-        location = Path(owner.read_text(encoding="utf-8").strip()) / "postgres.location"
-        path = str(owner.parent / "postgres")
-        if not location.exists() or not location.read_text(encoding="utf-8").startswith(path):
+        if not _is_used(owner):
             shutil.rmtree(owner.parent, ignore_errors=True)
+
+
+def _is_used(owner: Path) -> bool:
+    """Whether the data folder that the file names uses the cluster beside the file."""
+    try:
+        location = Path(owner.read_text(encoding="utf-8").strip()) / "postgres.location"
+        used = location.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):  # also removed by another process just now
+        return False
+    return used.startswith(str(owner.parent / "postgres"))
 
 
 def _create_cluster(programs: Path, cluster: Path, account: Account | None) -> None:

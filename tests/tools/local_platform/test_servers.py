@@ -1,5 +1,8 @@
 """The embedded PostgreSQL and Redis: data, restarts, and exit with their parent process."""
 
+# Files are written one at a time while another process looks at them.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import os
@@ -171,6 +174,26 @@ def test_data_folder_may_be_accessible_to_its_owner_only(closed_folder: Path) ->
     servers.remove_orphaned_clusters()
 
     assert not cluster.exists()
+
+
+def test_new_cluster_is_not_removed_by_a_process_that_starts_meanwhile(
+    closed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process looks for orphaned clusters before and after each file is written."""
+    write = servers._write_whole
+
+    def write_between_removals(path: Path, text: str) -> None:
+        servers.remove_orphaned_clusters()
+        write(path, text)
+        servers.remove_orphaned_clusters()
+
+    monkeypatch.setattr(servers, "CLUSTERS", tmp_path / "clusters")
+    monkeypatch.setattr(servers, "_write_whole", write_between_removals)
+
+    cluster = servers._cluster_folder(closed_folder, servers.Account(os.getuid(), os.getgid()))
+    servers.remove_orphaned_clusters()
+
+    assert cluster.parent.is_dir()
 
 
 def test_redis_answers_who_has_its_password_and_stops_after_the_block() -> None:
