@@ -164,10 +164,8 @@ def _broker_class(name: str, seed: int) -> LocalBrokerClass:
 def _sized(name: str, orders: int | None, seconds: float | None) -> Tier:
     if name not in TIERS:
         raise ValueError(f"unknown tier {name}; known tiers: {', '.join(TIERS)}")
-    tier = TIERS[name]
-    if orders:
-        tier = replace(tier, orders=orders)
-    return replace(tier, load_seconds=seconds) if seconds else tier
+    tier = TIERS[name] if seconds is None else TIERS[name].of_length(seconds)
+    return tier if orders is None else replace(tier, orders=orders)
 
 
 def _new_record(settings: RunSettings) -> RunRecord:

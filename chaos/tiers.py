@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,19 @@ class Tier:
     expiry_seconds: tuple[int, int]
     repetitions: Mapping[str, int]
     includes_restore: bool = False
+
+    def of_length(self, seconds: float) -> Tier:
+        """The tier with another time of load; a shorter one has fewer kills and repetitions."""
+        share = min(1.0, seconds / self.load_seconds)
+        return replace(
+            self,
+            load_seconds=seconds,
+            kills_per_pair=max(1, round(self.kills_per_pair * share)),
+            repetitions={
+                fault_id: max(1, round(count * share))
+                for fault_id, count in self.repetitions.items()
+            },
+        )
 
 
 SMOKE_REPETITIONS = {

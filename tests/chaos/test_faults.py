@@ -60,6 +60,17 @@ def test_every_tier_repeats_every_scheduled_fault(tier: Tier) -> None:
     assert all(count > 0 for count in tier.repetitions.values())
 
 
+def test_shorter_load_has_fewer_kills_and_repetitions_but_every_fault() -> None:
+    full = TIERS["full"]
+
+    third = full.of_length(full.load_seconds / 3)
+
+    assert (third.kills_per_pair, third.load_seconds) == (10, 900)
+    assert (third.repetitions["F-02"], third.repetitions["F-13"]) == (67, 1)
+    assert third.repetitions.keys() == full.repetitions.keys()
+    assert full.of_length(2 * full.load_seconds).repetitions == full.repetitions
+
+
 def test_tiers_have_the_documented_sizes() -> None:
     smoke, full = TIERS["smoke"], TIERS["full"]
 
