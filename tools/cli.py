@@ -514,6 +514,9 @@ def exporter(
 def cost(
     prometheus: Annotated[str, typer.Option(envvar="PROMETHEUS", help="URL of Prometheus")] = "",
     hours: Annotated[float, typer.Option(min=0.1, help="hours of metrics until now")] = 24.0,
+    scrape_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Prometheus's interval for the functions")
+    ] = 15.0,
     logs: Annotated[
         Path | None, typer.Option(help="folder of the functions' logs, such as .shop/log")
     ] = None,
@@ -540,6 +543,7 @@ def cost(
         prices,
         prometheus=prometheus,
         hours=hours,
+        scrape_seconds=scrape_seconds,
         logs=logs,
         usage_file=usage,
         as_json=as_json,

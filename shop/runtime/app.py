@@ -54,7 +54,7 @@ class App:
         self.waiting = WaitingLimit(sum(spec.scale.waiting_max for spec in specs))
         self._cors = _cors_of(services)
         self._receives_events = any(spec.receives_events for spec in specs)
-        self._has_responded = False
+        self.has_responded = False
 
     def warm(self) -> None:
         """Imports what the first request certainly needs.
@@ -191,7 +191,7 @@ class App:
             response.headers.setdefault(name, text)
         if self._cors is not None:
             response.headers |= self._cors(http_request.method, http_request.headers)
-        is_first, self._has_responded = not self._has_responded, True
+        is_first, self.has_responded = not self.has_responded, True
         message.finish(response.status)
         if is_first and self.ready_seconds is not None:
             # idle time between ready and the first request is excluded

@@ -87,6 +87,7 @@ def _log_usage(app: App) -> None:
         function=",".join(spec.name for spec in app.specs),
         seconds=None if seconds is None else round(seconds, 3),
         database_seconds=round(database_seconds, 4),
+        answered=app.has_responded,
     )
 
 

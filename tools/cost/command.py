@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tools.cost.report import CostReport, Prices, cost_report
-from tools.cost.usage import Usage, from_document, from_logs, from_prometheus
+from tools.cost.usage import SCRAPE_SECONDS, Usage, from_document, from_logs, from_prometheus
 from tools.operations.reporting import EXIT_OK, show_json, show_table
 from tools.prometheus_queries import fetch
 
@@ -16,6 +16,8 @@ COLUMNS = (
     "function",
     "requests",
     "events",
+    "cold starts",
+    "mean seconds",
     "pod seconds",
     "database seconds",
     "scaled to zero",
@@ -29,12 +31,13 @@ def run_cost(
     *,
     prometheus: str = "",
     hours: float = 24.0,
+    scrape_seconds: float = SCRAPE_SECONDS,
     logs: Path | None = None,
     usage_file: Path | None = None,
     as_json: bool = False,
 ) -> int:
     """Prints the report of one source; ValueError unless exactly one is given."""
-    usage = _usage(prometheus, hours, logs, usage_file)
+    usage = _usage(prometheus, hours, scrape_seconds, logs, usage_file)
     report = cost_report(usage, prices)
     if as_json:
         show_json(as_document(report, prices))
@@ -43,10 +46,16 @@ def run_cost(
     return EXIT_OK
 
 
-def _usage(prometheus: str, hours: float, logs: Path | None, usage_file: Path | None) -> Usage:
+def _usage(
+    prometheus: str,
+    hours: float,
+    scrape_seconds: float,
+    logs: Path | None,
+    usage_file: Path | None,
+) -> Usage:
     match bool(prometheus), logs, usage_file:
         case True, None, None:
-            return from_prometheus(lambda query: fetch(prometheus, query), hours)
+            return from_prometheus(lambda query: fetch(prometheus, query), hours, scrape_seconds)
         case False, Path() as folder, None:
             return from_logs(sorted(folder.glob("*.log")))
         case False, None, Path() as path:
@@ -82,6 +91,8 @@ def _show(report: CostReport) -> None:
     show_table(COLUMNS, _rows(report))
     if usage.processes_without_end > 0:
         print(f"\nnot included: {usage.processes_without_end} processes whose end is not recorded")
+    if usage.processes_killed:
+        print(f"\nnot included: the database seconds of {usage.processes_killed} killed processes")
     print("\npod seconds")
     for line in chart([(e.function, e.usage.process_seconds) for e in report.functions]):
         print(line)
@@ -97,6 +108,8 @@ def _rows(report: CostReport) -> list[tuple[object, ...]]:
             each.function,
             each.usage.requests,
             each.usage.events,
+            each.usage.cold_starts,
+            _mean(each.usage.cold_start_seconds, each.usage.cold_starts),
             f"{each.usage.process_seconds:.1f}",
             f"{each.usage.database_seconds:.2f}",
             f"{each.scaled_to_zero:.6f}",
@@ -109,12 +122,18 @@ def _rows(report: CostReport) -> list[tuple[object, ...]]:
         "total",
         sum(each.requests for each in used),
         sum(each.events for each in used),
+        sum(each.cold_starts for each in used),
+        _mean(sum(each.cold_start_seconds for each in used), sum(e.cold_starts for e in used)),
         f"{sum(each.process_seconds for each in used):.1f}",
         f"{sum(each.database_seconds for each in used):.2f}",
         f"{report.scaled_to_zero - report.platform:.6f}",
         f"{report.always_on:.6f}",
     )
     return [*rows, total]
+
+
+def _mean(total: float, count: int) -> str:
+    return f"{total / count:.2f}" if count else ""
 
 
 def _break_even(report: CostReport) -> str:

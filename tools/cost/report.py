@@ -86,6 +86,7 @@ def cost_report(usage: Usage, prices: Prices) -> CostReport:
     """The costs of a usage; ValueError without a duration or a function of the shop."""
     if usage.seconds <= 0 or not usage.functions:
         raise ValueError("the usage has no duration or no function")
+    usage = usage.by_process()
     costs = tuple(
         _function_cost(name, each, usage, prices) for name, each in sorted(usage.functions.items())
     )
@@ -94,8 +95,12 @@ def cost_report(usage: Usage, prices: Prices) -> CostReport:
 
 
 def _scale_of(name: str) -> Scale:
-    """The resources of a process, those of its largest function where it serves several."""
-    return max((spec_of(one).scale for one in name.split(",")), key=lambda s: s.memory_mib)
+    """The resources of a process, the highest of each where it serves several functions."""
+    scales = [spec_of(one).scale for one in name.split(",")]
+    return Scale(
+        cpu_millis=max(scale.cpu_millis for scale in scales),
+        memory_mib=max(scale.memory_mib for scale in scales),
+    )
 
 
 def _function_cost(name: str, used: FunctionUsage, usage: Usage, prices: Prices) -> FunctionCost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -12,35 +12,60 @@ from typing import Any, cast
 from tools.prometheus_queries import Query, growth, values
 
 # The interval of the chart's PodMonitor: a pod is counted with each scrape.
-SCRAPE_SECONDS = 15
+SCRAPE_SECONDS = 15.0
 ORDER_ROUTES = ("POST /orders", "POST /orders/from-cart")
 
 
 @dataclass
 class FunctionUsage:
-    """What the processes of one function did and used."""
+    """What the processes of one function did and used.
+
+    ``cold_start_seconds`` are those of all ``cold_starts`` together.
+    """
 
     process_seconds: float = 0.0
     requests: int = 0
     events: int = 0
     database_seconds: float = 0.0
+    cold_starts: int = 0
+    cold_start_seconds: float = 0.0
+
+    def __add__(self, other: FunctionUsage) -> FunctionUsage:
+        return FunctionUsage(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass
 class Usage:
     """The usage of all functions within ``seconds``.
 
-    ``processes_without_end`` still run or were killed: a log does not say how long they ran.
+    ``processes_without_end`` still run, or were killed where nothing recorded it: a log does not
+    say how long they ran.  ``processes_killed`` could not record their database seconds.
     """
 
     seconds: float = 0.0
     orders: int = 0
     processes_without_end: int = 0
     functions: dict[str, FunctionUsage] = field(default_factory=dict[str, FunctionUsage])
+    processes_killed: int = 0
 
     def of(self, function: str) -> FunctionUsage:
         """The usage of one function, to add to."""
         return self.functions.setdefault(function, FunctionUsage())
+
+    def by_process(self) -> Usage:
+        """The same with one entry for each kind of process.
+
+        A process that serves several functions, as on OpenFaaS, is recorded by their names with
+        commas between them, and its requests by the function of each.
+        """
+        process_of = {
+            name: group for group in self.functions if "," in group for name in group.split(",")
+        }
+        merged = dict[str, FunctionUsage]()
+        for name, used in self.functions.items():
+            process = process_of.get(name, name)
+            merged[process] = merged.get(process, FunctionUsage()) + used
+        return replace(self, functions=merged)
 
     def as_document(self) -> dict[str, Any]:
         """What ``from_document`` reads."""
@@ -52,20 +77,29 @@ def from_document(document: Any) -> Usage:
     try:
         fields = document["usage"]
         functions = {name: FunctionUsage(**f) for name, f in fields["functions"].items()}
-        without_end = fields["processes_without_end"]
-        return Usage(fields["seconds"], fields["orders"], without_end, functions)
+        without_end, killed = fields["processes_without_end"], fields.get("processes_killed", 0)
+        return Usage(fields["seconds"], fields["orders"], without_end, functions, killed)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a document of `shop cost --json`: {error}") from error
 
 
-def from_prometheus(query: Query, hours: float) -> Usage:
-    """The usage of the last hours."""
+def from_prometheus(query: Query, hours: float, scrape_seconds: float = SCRAPE_SECONDS) -> Usage:
+    """The usage of the last hours.
+
+    A process has no metrics before its first response: its cold start is added to the scrapes.
+    """
     seconds = round(hours * 3600)
     usage = Usage(seconds=float(seconds))
     pods = "count by (function) (shop_requests_in_flight)"
-    held = f"sum_over_time({pods}[{seconds}s:{SCRAPE_SECONDS}s]) * {SCRAPE_SECONDS}"
+    step = f"{round(scrape_seconds * 1000)}ms"
+    held = f"sum_over_time({pods}[{seconds}s:{step}]) * {scrape_seconds:g}"
     for labels, value in values(query(held)):
         usage.of(labels["function"]).process_seconds = value
+    for function, value in _growth(query, "cold_start_seconds_count", "", seconds):
+        usage.of(function).cold_starts = round(value)
+    for function, value in _growth(query, "cold_start_seconds_sum", "", seconds):
+        usage.of(function).cold_start_seconds = value
+        usage.of(function).process_seconds += value
     for function, value in _growth(query, "shop_requests_total", '{route!="/events"}', seconds):
         usage.of(function).requests = round(value)
     for function, value in _growth(query, "shop_requests_total", '{route="/events"}', seconds):
@@ -114,10 +148,14 @@ def _add(usage: Usage, fields: dict[str, Any]) -> None:
     function = usage.of(fields["function"])
     if fields["message"] == "ended":
         function.process_seconds += fields.get("seconds", 0.0)
-        function.database_seconds += fields["database_seconds"]
-        usage.processes_without_end -= 1
+        function.database_seconds += fields.get("database_seconds", 0.0)
+        usage.processes_without_end -= fields.get("answered", True)
+        usage.processes_killed += "database_seconds" not in fields
         return
     usage.processes_without_end += fields.get("cold", False)
+    if "startup_ms" in fields:
+        function.cold_starts += 1
+        function.cold_start_seconds += fields["startup_ms"] / 1000
     if fields["route"] == "/events":
         function.events += 1
     else:

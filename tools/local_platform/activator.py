@@ -61,10 +61,11 @@ class FunctionLaunch:
 class FunctionProcess:
     """One process of a function and the connections to it."""
 
-    def __init__(self, number: int, port: int, child: ChildProcess) -> None:
+    def __init__(self, number: int, port: int, child: ChildProcess, began_at: float) -> None:
         self.number = number
         self.child = child
         self.port = port
+        self.began_at = began_at
         self.is_ready = False
         self.is_stopping = False
         self.has_responded = False
@@ -295,7 +296,7 @@ class FunctionPool:
         """Starts one process and waits for its exit."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        process = await self._launch()
+        process = await self._launch(began)
         if await process.wait_until_ready(began + self.limits.start_seconds_max):
             process.idle_since = loop.time()
             took = (loop.time() - began) * 1000
@@ -305,13 +306,13 @@ class FunctionPool:
         else:
             process.child.kill()
         code = await process.child.ended
-        self.activity_log.add_process(self.spec.name, loop.time() - began)
+        self._record_end(process, code)
         process.close()
         if process in self.processes:
             self.processes.remove(process)
             self._handle_exit(process, code)
 
-    async def _launch(self) -> FunctionProcess:
+    async def _launch(self, began: float) -> FunctionProcess:
         port = free_port()
         environment = {**self.launch.environment(self.spec), "PORT": str(port), "HOST": "127.0.0.1"}
         log = self.launch.logs / f"{self.spec.name}.log"
@@ -321,12 +322,25 @@ class FunctionPool:
             self._starting -= 1
         self._starts += 1
         self.activity_log.count("starts")
-        process = FunctionProcess(self._starts, port, child)
+        process = FunctionProcess(self._starts, port, child, began)
         if self._is_closing:
             child.kill()
         else:
             self.processes.append(process)
         return process
+
+    def _record_end(self, process: FunctionProcess, code: int) -> None:
+        """Counts the time of a process; a killed one could not log its own line ``ended``."""
+        seconds = asyncio.get_running_loop().time() - process.began_at
+        self.activity_log.add_process(self.spec.name, seconds)
+        if code < 0:
+            process.child.log_line(
+                "ended",
+                function=self.spec.name,
+                seconds=round(seconds, 3),
+                signal=-code,
+                answered=process.has_responded,
+            )
 
     def _handle_exit(self, process: FunctionProcess, code: int) -> None:
         """Replaces a process that exited unexpectedly; backs off if it never responded."""

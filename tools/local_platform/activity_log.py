@@ -27,6 +27,7 @@ class ActivityLog:
     quiet: bool = False
     counts: Counter[str] = field(default_factory=Counter[str])
     process_seconds: dict[str, float] = field(default_factory=dict[str, float])
+    ended_processes: int = 0
 
     def write(self, line: str) -> None:
         """Prints one line on standard output and flushes it."""
@@ -40,6 +41,7 @@ class ActivityLog:
     def add_process(self, function: str, seconds: float) -> None:
         """Adds the time from the start of a function's process to its exit."""
         self.process_seconds[function] = self.process_seconds.get(function, 0.0) + seconds
+        self.ended_processes += 1
 
     def metrics(self) -> str:
         """The counters in the text format of Prometheus."""

@@ -8,6 +8,7 @@ kills every group that is still registered when the pipe closes, even after a ki
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
+
+from shop.primitives.clock import utc_now
 
 WATCHDOG = """
 import os, signal, sys
@@ -149,6 +152,12 @@ class ChildProcess:
         if not done:
             self.kill()
             await asyncio.wait([self.ended])
+
+    def log_line(self, message: str, **fields: object) -> None:
+        """Appends a line to the log of the process, in the form of the process's own lines."""
+        line = {"at": utc_now().isoformat(), "message": message, **fields}
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def log_tail(self) -> str:
         """The last 2,000 bytes that this process has written to its log."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+import yaml
 
-from shop.registry import spec_of
+from shop.registry import all_specs, spec_of
 from tests.tools.e2e.running_shop import SHOP, running_shop
 from tests.waiting import wait_for
 from tools.cost.command import as_document, chart
 from tools.cost.report import Prices, cost_report, pods_at
 from tools.cost.usage import FunctionUsage, Usage, from_document, from_logs, from_prometheus
+from tools.render.openfaas import grouped
 
+ROOT = Path(__file__).resolve().parents[3]
 SCALE = spec_of("place_order").scale
 MEMORY = SCALE.memory_mib / 1024
 # An hour: 1 for the processor of a process and as much for its sidecar's, 0.5 for the platform.
@@ -46,6 +51,11 @@ def log_line(message: str, second: int, **fields: object) -> str:
 def answered(second: int, route: str, status: int, **fields: object) -> str:
     """The line of one response."""
     return log_line("answered", second, route=route, status=status, **fields)
+
+
+def internal_url(data: Path) -> str:
+    """The address of the local platform's internal port."""
+    return (data / "internal.url").read_text("ascii")
 
 
 def test_costs_are_times_and_resources_at_their_prices() -> None:
@@ -79,6 +89,37 @@ def test_report_without_orders_names_no_cost_of_an_order() -> None:
     assert (report.order, report.break_even_orders_hour) == (None, None)
 
 
+def test_functions_of_one_process_are_one_row_with_one_replica() -> None:
+    used = {
+        "cart": FunctionUsage(requests=30),
+        "cart,read_orders": FunctionUsage(process_seconds=7200, database_seconds=2),
+        "read_orders": FunctionUsage(requests=12, events=1),
+        "login": FunctionUsage(process_seconds=60, requests=1),
+    }
+
+    report = cost_report(Usage(7200, 1, 0, used), PRICES)
+
+    group, login = report.functions
+    assert (group.function, login.function) == ("cart,read_orders", "login")
+    assert group.usage == FunctionUsage(7200, 42, 1, 2)
+    largest = max(spec_of(name).scale.memory_mib for name in ("cart", "read_orders")) / 1024
+    assert group.always_on == pytest.approx(2 * (1 + largest))
+
+
+def test_each_group_of_openfaas_costs_what_its_deployment_requests() -> None:
+    groups = [",".join(each.name for each in members) for members in grouped(all_specs()).values()]
+    deployed = yaml.safe_load((ROOT / "stack.yml").read_text("utf-8"))["functions"]
+    used = {name: FunctionUsage(process_seconds=3600) for name in groups}
+    free = Prices(1.0, 1.0, 0, 0, 0, 0, replicas=1)
+
+    report = cost_report(Usage(3600, 0, 0, used), free)
+
+    requests = [function["requests"] for function in deployed.values()]
+    cpus = sum(int(each["cpu"].removesuffix("m")) for each in requests) / 1000
+    memory = sum(int(each["memory"].removesuffix("Mi")) for each in requests) / 1024
+    assert report.always_on == pytest.approx(cpus + memory)
+
+
 def test_json_of_a_report_is_read_again_with_other_prices(tmp_path: Path) -> None:
     document = json.loads(json.dumps(as_document(cost_report(USAGE, PRICES), PRICES)))
     (tmp_path / "day.json").write_text(json.dumps(document))
@@ -98,25 +139,31 @@ def test_other_json_is_rejected(text: str) -> None:
 
 def test_logs_are_counted_by_what_each_line_records(tmp_path: Path) -> None:
     lines = [
-        answered(1, ORDERS[0], 201, cold=True),
+        answered(1, ORDERS[0], 201, cold=True, startup_ms=250),
         answered(2, ORDERS[1], 201),
         answered(3, ORDERS[0], 409),
         answered(4, "/events", 204),
         "no JSON",
         log_line("ended", 30, seconds=29.5, database_seconds=0.25),
+        log_line("ended", 30, seconds=2.0, database_seconds=0.0, answered=False),
+        answered(30, "/events", 204, cold=True),
+        log_line("ended", 31, seconds=4.0, signal=9, answered=True),
         answered(31, ORDERS[0], 503, cold=True),
     ]
     (tmp_path / "place_order.log").write_text("\n".join(lines))
 
     usage = from_logs([tmp_path / "place_order.log"])
 
-    assert usage.functions == {"place_order": FunctionUsage(29.5, 4, 1, 0.25)}
-    assert (usage.orders, usage.seconds, usage.processes_without_end) == (2, 30.0, 1)
+    assert usage.functions == {"place_order": FunctionUsage(35.5, 4, 2, 0.25, 1, 0.25)}
+    assert (usage.orders, usage.seconds) == (2, 30.0)
+    assert (usage.processes_without_end, usage.processes_killed) == (1, 1)
 
 
-def test_prometheus_is_asked_for_pods_requests_events_database_time_and_orders() -> None:
+def test_prometheus_is_asked_for_pods_starts_requests_events_database_time_and_orders() -> None:
     answers = {
-        "sum_over_time(count by (function) (shop_requests_in_flight)[3600s:15s]) * 15": 900.0,
+        "sum_over_time(count by (function) (shop_requests_in_flight)[3600s:15000ms]) * 15": 900.0,
+        "cold_start_seconds_count": 20.0,
+        "cold_start_seconds_sum": 12.0,
         'route!="/events"': 70.0,
         'route="/events"': 30.0,
         "shop_database_seconds_total": 4.5,
@@ -129,7 +176,8 @@ def test_prometheus_is_asked_for_pods_requests_events_database_time_and_orders()
 
     usage = from_prometheus(query, hours=1)
 
-    assert usage == Usage(3600.0, 20, 0, {"place_order": FunctionUsage(900.0, 70, 30, 4.5)})
+    used = FunctionUsage(912.0, 70, 30, 4.5, 20, 12.0)
+    assert usage == Usage(3600.0, 20, 0, {"place_order": used})
 
 
 def test_chart_is_proportional_to_the_largest_value() -> None:
@@ -140,13 +188,17 @@ def test_chart_is_proportional_to_the_largest_value() -> None:
     ]
 
 
-def test_report_agrees_with_the_local_platforms_processes_within_five_percent(
+def test_report_agrees_with_the_local_platforms_processes_and_a_killed_one_within_five_percent(
     tmp_path: Path,
 ) -> None:
     with running_shop(tmp_path, "--idle", "8") as shop:
         for path in ("/products", "/categories", "/v3/api-docs", "/products"):
             with urlopen(f"{shop.url}{path}", timeout=60) as response:
                 response.read()
+        # as the kernel does to a process that exceeds its memory
+        with urlopen(f"{internal_url(tmp_path)}status", timeout=10) as page:
+            (killed,) = json.load(page)["processes"]["api_docs"]
+        os.kill(killed, signal.SIGKILL)
 
         def recorded() -> dict[str, float]:
             with urlopen(f"{shop.url}/actuator/prometheus", timeout=10) as page:
@@ -159,7 +211,9 @@ def test_report_agrees_with_the_local_platforms_processes_within_five_percent(
 
     command = [*SHOP, "cost", f"--logs={tmp_path}/log", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    used = json.loads(result.stdout)["usage"]["functions"]
+    usage = json.loads(result.stdout)["usage"]
+    used = usage["functions"]
+    assert (usage["processes_killed"], usage["processes_without_end"]) == (1, 0)
     assert {name: used[name]["requests"] for name in wanted} == {"list_products": 3, "api_docs": 1}
     for name in wanted:
         assert used[name]["process_seconds"] == pytest.approx(platform[name], rel=0.05)

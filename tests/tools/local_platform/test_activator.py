@@ -46,6 +46,25 @@ def test_first_request_starts_a_process_and_idle_time_stops_it(tmp_path: Path) -
     asyncio.run(scenario())
 
 
+def test_killed_process_has_its_last_line_in_the_log_written_by_the_platform(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with running_platform(tmp_path) as platform:
+            await platform.get("/echo")
+            await platform.get("/crash")
+            await wait_until(lambda: "web" in platform.activity_log.process_seconds)
+
+            log = (tmp_path / "web.log").read_text("utf-8").splitlines()
+            (ended,) = [json.loads(line) for line in log if '"ended"' in line]
+            fields = {key: ended[key] for key in ("function", "signal", "answered")}
+            assert fields == {"function": "web", "signal": 9, "answered": True}
+            seconds = platform.activity_log.process_seconds["web"]
+            assert ended["seconds"] == pytest.approx(seconds, abs=0.001)
+
+    asyncio.run(scenario())
+
+
 def test_process_with_traffic_is_not_stopped(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running_platform(tmp_path, limits=ScalingLimits(idle_seconds=0.6)) as platform:
