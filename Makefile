@@ -26,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export CUSTOM_COMPILE_COMMAND := make locks
 
 .PHONY: help setup dev test check format e2e faults render render-check bench-cold bench-orders \
-	bench-catalog bench-growth bench-relay bench-resources bench-servers deploy-check \
+	bench-catalog bench-growth bench-idle bench-relay bench-resources bench-servers deploy-check \
 	cluster-check image new migration locks clean
 
 help: ## List the targets
@@ -91,6 +91,9 @@ bench-catalog: setup ## Measure the product list: cached, uncached and 304
 
 bench-growth: setup ## Measure storage, due work, invariants and search of a large shop
 	$(BIN)/python -m tools.bench.growth $(ARGS)
+
+bench-idle: setup ## Measure what runs and queries while nothing is due: an hour, or --minutes
+	$(BIN)/python -m tools.bench.idle $(ARGS)
 
 bench-relay: setup ## Measure how fast sweepers relay due events of the outbox
 	$(BIN)/python -m tools.bench.relay $(ARGS)

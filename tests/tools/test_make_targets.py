@@ -28,6 +28,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "bench-catalog": ("--rounds 1 --seconds 0.1 --clients 1", "list of 20, not modified"),
     "bench-cold": ("--rounds 1 --function login", "CPU of login / hello"),
     "bench-growth": ("--orders 100 --products 100 --searches 2", "search, two syllables"),
+    "bench-idle": ("--minutes 0.05 --check", "reached: function processes started 0.00"),
     "bench-orders": ("--rounds 1 --seconds 1 --clients 1 --users 20", "round trips to PostgreSQL"),
     "bench-relay": ("--rounds 1 --events 200", "sweeper CPU ms"),
     "bench-resources": ("--requests 2 --function api_docs", "peak RSS MiB"),
