@@ -296,7 +296,7 @@ def _unrecorded(
     return [
         entry
         for entry in entries
-        if entry.key not in known
+        if (entry.key not in known or entry.kind == "failed_refund")
         and (entry.dispute is None or reported.get(entry.key) != _extent(entry.dispute))
     ]
 
@@ -312,7 +312,7 @@ def _compare(context: EventContext, entry: ProviderTransaction) -> None:
         found = provider_records.message_of(tx, entry)
         if found is not None:
             apply.apply_message(tx, found.order_id, found.message)
-        elif provider_records.has_key_of_shop(entry):
+        elif entry.kind != "failed_refund" and provider_records.has_key_of_shop(entry):
             _alert_unmatched(tx, entry)
 
 

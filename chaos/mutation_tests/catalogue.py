@@ -37,6 +37,9 @@ SCHEMA = "shop/schema/migrations/versions/0001_the_shop.py"
 SETTLE = "functions/settle/handler.py"
 SETTLEMENT = "shop/settlement.py"
 SIGNATURES = "shop/adapters/signatures.py"
+OPEN_DELIVERIES = "shop/runtime/open_deliveries.py"
+PROVIDER_RECORDS = "shop/orders/provider_records.py"
+SWEEP_SPEC = "functions/sweep/spec.py"
 
 
 def _without(file: str, text: str) -> Edit:
@@ -819,7 +822,52 @@ _ACCESS = (
     ),
 )
 
-MUTANTS = (*_KEYS, *_STOCK, *_PAYMENTS, *_REFUNDS, *_EVENTS, *_ACCESS)
+# ---------------------------------------------------------------- scaling to zero
+
+_AT_ZERO = (
+    Mutant(
+        "M-49",
+        "ADR 33",
+        "the thread of a delivery is never free again, so a process publishes 32 events at most",
+        (_without(OPEN_DELIVERIES, "        self._slots.release()\n"),),
+        ("Q-07", "quiescence"),
+    ),
+    Mutant(
+        "M-50",
+        "ADR 34",
+        "a due reconciliation starts no tick",
+        (_without(SWEEP_SPEC, '                "reconcile",\n'),),
+        ("quiescence",),
+    ),
+)
+
+# ---------------------------------------------------------------- the provider's own transactions
+
+_PROVIDER = (
+    Mutant(
+        "M-51",
+        "rule 4",
+        "a refund that was made in the provider's dashboard is not booked",
+        (
+            Edit(
+                PROVIDER_RECORDS,
+                "    if payment is None:\n        return None\n    is_early",
+                '    if payment is None or entry.kind == "refund":\n        return None\n'
+                "    is_early",
+            ),
+        ),
+        ("Q-06",),
+    ),
+    Mutant(
+        "M-52",
+        "rule 4",
+        "reconciliation reads the provider's list and applies nothing: lost webhooks stay unknown",
+        (Edit(DUE_JOBS, "for entry in _unrecorded(context, page.entries):", "for entry in ():"),),
+        ("Q-06",),
+    ),
+)
+
+MUTANTS = (*_KEYS, *_STOCK, *_PAYMENTS, *_REFUNDS, *_EVENTS, *_ACCESS, *_AT_ZERO, *_PROVIDER)
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.
 NOT_APPLICABLE: dict[str, str] = {

@@ -32,11 +32,12 @@ class OrderMessage:
 
 def message_of(tx: Transaction, entry: ProviderTransaction) -> OrderMessage | None:
     """The message about an entry; None when it concerns no payment of the shop."""
-    if entry.kind == "refund":
+    if entry.kind in ("refund", "failed_refund"):
         known = tx.fetch_one(refunds.with_key(entry.key))
         if known is not None:
-            amount = (entry.amount_minor, entry.currency)
-            return OrderMessage(known.order_id, messages.Refunded(known.refund_id, *amount))
+            return OrderMessage(known.order_id, _refund_message(entry, known.refund_id))
+    if entry.kind == "failed_refund":
+        return None
     payment = tx.fetch_one(
         payments.of_charge(provider_key=entry.charge_key, provider_ref=entry.charge_ref)
     )
@@ -57,6 +58,12 @@ def has_key_of_shop(entry: ProviderTransaction) -> bool:
     )
 
 
+def _refund_message(entry: ProviderTransaction, refund_id: UUID) -> Message:
+    if entry.kind == "failed_refund":
+        return messages.RefundRejected(refund_id)
+    return messages.Refunded(refund_id, entry.amount_minor, entry.currency)
+
+
 def _message(entry: ProviderTransaction, payment: PaymentOfKey) -> Message:
     amount = (entry.amount_minor, entry.currency)
     match entry.kind:
@@ -73,6 +80,8 @@ def _message(entry: ProviderTransaction, payment: PaymentOfKey) -> Message:
             )
         case "dispute":
             return _dispute_message(entry, payment)
+        case "failed_refund":
+            raise ValueError("a refund that failed moved no money of a payment")
         case _:
             assert_never(entry.kind)
 

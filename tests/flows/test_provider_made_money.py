@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.harness import FlowHarness, Person, assert_idle_and_consistent, assert_invariants
+from shop.runtime.config import Secret
+from tests.harness import (
+    FlowHarness,
+    MakeShop,
+    Person,
+    ShopHarness,
+    assert_idle_and_consistent,
+    assert_invariants,
+)
+from tests.unit.fake_stripe import FakeStripe
+from tools.checker.evaluate import ExternalRecords, find_violations
 
 TOTAL = 1000
 WAYS = ("webhook", "reconciliation", "both, repeatedly")
@@ -84,6 +94,90 @@ def test_partial_refund_made_in_the_dashboard_is_booked(flow: FlowHarness, repor
     (row,) = flow.shop.sql("select origin, requested_by from shop.refunds")
     assert row == {"origin": "PROVIDER", "requested_by": None}
     assert_idle_and_consistent(flow)
+
+
+@pytest.mark.parametrize("amount", [300, TOTAL])
+def test_refund_that_fails_after_it_succeeded_is_posted_back(
+    flow: FlowHarness, report: Report, amount: int
+) -> None:
+    _, order = paid_order(flow)
+    refund = refund_by_hand(flow, order, amount)
+    report("refund.succeeded", refund)
+
+    failed = flow.simulator.act(f"refunds/{refund['key']}/failed")
+    report("refund.rejected", failed)
+
+    assert ledger(flow) == [("CAPTURE", TOTAL), ("REFUND", amount), ("REFUND_REVERSED", amount)]
+    assert "refund_reversed" in flow.operator_alerts()
+    assert flow.order_state(order["id"])["refunds"] == ["REVERSED"]
+    assert_invariants(flow)
+
+
+def test_refund_of_the_shop_that_fails_after_it_succeeded_is_posted_back(
+    flow: FlowHarness, report: Report
+) -> None:
+    buyer, order = paid_order(flow)
+    assert buyer.patch(f"/orders/{order['id']}/cancel").status == 200
+    flow.run_until_idle()
+    (refund,) = [r for r in flow.simulator.records()["refunds"] if r["status"] == "succeeded"][-1:]
+
+    failed = flow.simulator.act(f"refunds/{refund['provider_ref']}/failed")
+    report("refund.rejected", failed)
+
+    assert ledger(flow) == [("CAPTURE", TOTAL), ("REFUND", TOTAL), ("REFUND_REVERSED", TOTAL)]
+    assert flow.order_state(order["id"])["refunds"] == ["REVERSED"]
+    assert_invariants(flow)
+
+
+@pytest.mark.parametrize("amount", [300, TOTAL])
+def test_refund_that_was_pending_for_hours_at_stripe_is_booked_without_its_webhook(
+    make_shop: MakeShop, amount: int
+) -> None:
+    stripe = FakeStripe()
+    shop = make_shop(
+        payment_provider="stripe",
+        payment_provider_url=stripe.url,
+        payment_provider_api_key=Secret("sk_test_fake"),
+    )
+    buyer = shop.person()
+    order = buyer.order(shop.product(price=TOTAL, stock=9), method="pm_card_visa")
+    shop.deliver_all()
+    stripe.refund_status = "pending"
+    refund = stripe.refund_by_hand(stripe_key(shop), amount)
+    refund["created"] -= 2 * 3600
+
+    booked = [reconciled(shop)]
+    for status in ("succeeded", "failed"):
+        stripe.change_refund(refund["id"], status)
+        booked.append(reconciled(shop))
+    stripe.close()
+
+    assert booked == [["CAPTURE"], ["CAPTURE", "REFUND"], ["CAPTURE", "REFUND", "REFUND_REVERSED"]]
+    assert find_violations(shop.admin_url, stripe_records(stripe), at_rest=False) == []
+    shown_order = buyer.get(f"/orders/{order['id']}").json
+    assert shown_order["refundedAmount"] == 0
+
+
+def stripe_records(stripe: FakeStripe) -> ExternalRecords:
+    """Stripe's charges; the refund has failed."""
+    charges = [
+        (each["metadata"]["shop_key"], each["amount"], "CAPTURED")
+        for each in stripe.charges.values()
+    ]
+    return ExternalRecords(tuple(charges), ())
+
+
+def stripe_key(shop: ShopHarness) -> str:
+    (row,) = shop.sql("select provider_key from shop.payments")
+    key: str = row["provider_key"]
+    return key
+
+
+def reconciled(shop: ShopHarness) -> list[str]:
+    """The kinds of the ledger's postings after a reconciliation."""
+    shop.sql("update shop.reconciliation set next_run_at = now()")
+    assert shop.tick("sweep").status == 204
+    return [row["kind"] for row in shop.sql("select kind from shop.ledger order by kind")]
 
 
 def test_full_refund_made_in_the_dashboard_closes_the_order(

@@ -25,6 +25,7 @@ class FakeStripe:
         self.charges: dict[str, dict[str, Any]] = {}
         self.refunds: dict[str, dict[str, Any]] = {}
         self.disputes: dict[str, dict[str, Any]] = {}
+        self.events: dict[str, dict[str, Any]] = {}
         self.faults: list[tuple[str, str]] = []
         self.requests: list[tuple[str, str]] = []
         self.refund_status = "succeeded"
@@ -57,6 +58,19 @@ class FakeStripe:
         form = {"payment_intent": self._intent_of(key)["id"], "amount": str(amount)}
         status, refund = self._refund(form)
         assert status == 200, refund
+        return refund
+
+    def change_refund(self, refund_id: str, status: str) -> dict[str, Any]:
+        """The bank executes a pending refund, or returns the money of one that had succeeded."""
+        refund = self.refunds[refund_id]
+        refund["status"] = status
+        names = ("refund.updated", "refund.failed") if status == "failed" else ("refund.updated",)
+        for name in names:
+            event: dict[str, Any] = {
+                "id": f"evt_{uuid4().hex}", "object": "event", "type": name,
+                "created": int(time.time()), "data": {"object": dict(refund)},
+            }  # fmt: skip
+            self.events[event["id"]] = event
         return refund
 
     def open_dispute(self, key: str, fee: int) -> dict[str, Any]:
@@ -219,7 +233,12 @@ class FakeStripe:
         if parts[0] == "payment_intents":
             found_intent = self.intents.get(parts[1])
             return (200, found_intent) if found_intent else _error(404, "resource_missing")
-        listed = {"charges": self.charges, "refunds": self.refunds, "disputes": self.disputes}
+        listed = {
+            "charges": self.charges,
+            "refunds": self.refunds,
+            "disputes": self.disputes,
+            "events": self.events,
+        }
         return self._list(path, listed[parts[0]], query)
 
     def _list(self, path: str, objects: dict[str, Any], query: dict[str, Any]) -> Response:
@@ -227,7 +246,8 @@ class FakeStripe:
         rows = [
             item
             for item in reversed(list(objects.values()))
-            if query.get("payment_intent") in (None, item["payment_intent"])
+            if query.get("payment_intent") in (None, item.get("payment_intent"))
+            and ("types" not in query or item["type"] in query["types"].values())
             and int(created.get("gte", 0)) <= item["created"] <= int(created.get("lte", 10**12))
         ]
         if "starting_after" in query:

@@ -33,6 +33,9 @@ class ProviderUnderTest:
     accepted: str
     declined: str
     captures: Callable[[str], int]
+    # made two hours ago in the dashboard, and executed or failed only now
+    refund_late: Callable[[str, int], str]
+    fail_refund: Callable[[str], object]
 
     def call(self, amount_minor: int = 10_000) -> ChargeCall:
         return charge_call(self.accepted, amount_minor)
@@ -47,14 +50,41 @@ def case(
         with running_simulator(data) as simulator:
             provider = open_provider("sandbox", simulator.url, API_KEY, 5)
             yield ProviderUnderTest(
-                "sandbox", simulator.url, provider, "CARD", "CARD_DECLINED", simulator.captures
+                "sandbox",
+                simulator.url,
+                provider,
+                "CARD",
+                "CARD_DECLINED",
+                simulator.captures,
+                # its list has a refund from when it is executed
+                lambda key, amount: simulator.act("refunds", charge_key=key, amount_minor=amount)[
+                    "key"
+                ],
+                lambda refund: simulator.act(f"refunds/{refund}/failed"),
             )
         return
     fake = FakeStripe()
     provider = open_provider("stripe", fake.url, "sk_test_fake", 5)
     declined = "pm_card_visa_chargeDeclined"
-    yield ProviderUnderTest("stripe", fake.url, provider, "pm_card_visa", declined, fake.captures)
+    yield ProviderUnderTest(
+        "stripe",
+        fake.url,
+        provider,
+        "pm_card_visa",
+        declined,
+        fake.captures,
+        lambda key, amount: _refund_late(fake, key, amount),
+        lambda refund: fake.change_refund(refund, "failed"),
+    )
     fake.close()
+
+
+def _refund_late(fake: FakeStripe, key: str, amount: int) -> str:
+    """A refund that was pending for two hours, longer than pages of the list overlap."""
+    refund = fake.refund_by_hand(key, amount)
+    refund["created"] -= 2 * 3600
+    refund["status"] = "pending"
+    return str(fake.change_refund(refund["id"], "succeeded")["id"])
 
 
 def test_create_captures_nothing_and_confirm_captures_once(case: ProviderUnderTest) -> None:
@@ -181,6 +211,32 @@ def test_list_contains_every_capture_and_refund(case: ProviderUnderTest) -> None
     )  # fmt: skip
     assert abs(charge_entry.at - datetime.now(UTC)) < timedelta(minutes=1)
     assert declined.key not in entries
+
+
+def test_refund_of_the_dashboard_is_listed_once_it_is_executed_and_again_when_it_fails(
+    case: ProviderUnderTest,
+) -> None:
+    call = case.call(7_000)
+    case.provider.charge(call)
+    cursor = _end_of_list(case)
+    refund = case.refund_late(call.key, 2_000)
+
+    succeeded = case.provider.list_since(cursor, 100)
+    case.fail_refund(refund)
+    failed = case.provider.list_since(succeeded.next_cursor, 100)
+
+    for page, kind in ((succeeded, "refund"), (failed, "failed_refund")):
+        listed = {(entry.kind, entry.amount_minor) for entry in page.entries if entry.key == refund}
+        assert listed == {(kind, 2_000)}
+        assert page.invalid == ()
+
+
+def _end_of_list(case: ProviderUnderTest) -> str:
+    cursor, has_more = "", True
+    while has_more:
+        page = case.provider.list_since(cursor, 100)
+        cursor, has_more = page.next_cursor, page.has_more
+    return cursor
 
 
 def test_wrong_api_key_is_unknown_for_every_call(case: ProviderUnderTest) -> None:

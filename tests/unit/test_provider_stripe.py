@@ -177,6 +177,44 @@ def test_list_has_what_was_made_in_the_dashboard_and_not_the_charges_of_other_sh
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "listed"),
+    [
+        (["succeeded"], ["refund"]),
+        (["failed"], ["failed_refund"]),
+        (["canceled"], ["failed_refund"]),
+        (["succeeded", "failed"], ["failed_refund"]),
+        (["requires_action"], []),
+    ],
+    ids="-".join,
+)
+def test_refund_made_before_the_page_is_listed_by_its_last_final_status(
+    fake: FakeStripe, changes: list[str], listed: list[str]
+) -> None:
+    provider, call = _provider(fake), charge_call("pm_card_visa")
+    provider.charge(call)
+    fake.refund_status = "pending"
+    refund = fake.refund_by_hand(call.key, 3_000)
+    refund["created"] -= 2 * 3600
+    for status in changes:
+        fake.change_refund(refund["id"], status)
+
+    page = provider.list_since(str(int(time.time())), 100)
+
+    assert [entry.kind for entry in page.entries if entry.key == refund["id"]] == listed
+
+
+def test_pending_refund_is_not_listed(fake: FakeStripe) -> None:
+    provider, call = _provider(fake), charge_call("pm_card_visa")
+    provider.charge(call)
+    fake.refund_status = "pending"
+    fake.refund_by_hand(call.key, 3_000)
+
+    page = provider.list_since(str(int(time.time())), 100)
+
+    assert ([entry.kind for entry in page.entries], page.invalid) == (["charge"], ())
+
+
 def test_refund_of_more_than_the_dashboard_left_is_rejected(fake: FakeStripe) -> None:
     provider, call = _provider(fake), charge_call("pm_card_visa")
     ref = provider.charge(call).provider_ref or ""

@@ -19,6 +19,7 @@ from tools.checker.evaluate import ChargeRow, DisputeRow, ExternalRecords, Refun
 
 TIMEOUT_SECONDS = 30.0
 PAGE_SIZE = 500
+NOT_COUNTED = ("dispute", "failed_refund")
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,7 +72,7 @@ def external_records(access: ProviderAccess) -> ExternalRecords:
     charges: dict[str, ChargeRow] = {}
     refunds: list[RefundRow] = []
     for entry in list_transactions(access):
-        if not is_key_of_shop(entry.charge_key) or entry.kind == "dispute":
+        if not is_key_of_shop(entry.charge_key) or entry.kind in NOT_COUNTED:
             continue
         if entry.kind == "refund":
             refunds.append((entry.key, entry.charge_key, entry.amount_minor))

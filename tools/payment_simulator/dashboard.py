@@ -17,6 +17,7 @@ from tools.payment_simulator.records import (
     DISPUTE_BY_REF,
     INSERT_REFUND,
     INTENT_BY_KEY,
+    REFUND_BY_REF,
     REFUNDED_SUM,
     WITHHELD_SUM,
     Body,
@@ -34,10 +35,6 @@ UNREQUESTED = {Fault.PROVIDER_REFUND, Fault.DISPUTE, Fault.OTHER_SHOP}
 
 Result = Literal["won", "lost"]
 
-REFUND_BY_REF = """
-select refund_id, key, charge_key, charge_ref, provider_ref, status, amount_minor, currency,
-  reason, created_at
-from refunds where provider_ref = :provider_ref"""
 INSERT_DISPUTE = """
 insert into disputes (provider_ref, charge_key, charge_ref, status, amount_minor, currency,
                       fee_minor, opened_at)
@@ -53,6 +50,9 @@ INSERT_OTHER_CHARGE = """
 insert into intents (key, provider_ref, status, amount_minor, currency, payment_method, order_id,
                      payment_id, created_at, closed_at)
 values (:key, :provider_ref, 'captured', :amount_minor, :currency, 'CARD', '', '', :now, :now)"""
+FAIL_REFUND = """
+update refunds set status = 'rejected', reason = 'lost_or_stolen_card'
+where provider_ref = :provider_ref and status = 'succeeded'"""
 UNREQUESTED_DUE = """
 select action_id, charge_key, action, amount_minor, due_at from unrequested
 order by due_at, action_id limit 1"""
@@ -91,6 +91,17 @@ class Dashboard:
             records.add_entry("refund", row, now)
             body = refund_body(records.found(REFUND_BY_REF, provider_ref=provider_ref))
             records.add_webhook("refund.succeeded", body, now)
+            return 200, body
+
+    def fail_refund(self, provider_ref: str) -> Response:
+        """The customer's bank returns the money of a refund that had succeeded."""
+        records = self._records
+        with records.transaction() as now:
+            if not records.run(FAIL_REFUND, provider_ref=provider_ref):
+                return 409, {"error": "no such succeeded refund"}
+            body = refund_body(records.found(REFUND_BY_REF, provider_ref=provider_ref))
+            records.add_entry("refund", body, now)
+            records.add_webhook("refund.rejected", body, now)
             return 200, body
 
     def dispute(self, charge_key: str, amount_minor: int | None, fee_minor: int) -> Response:

@@ -105,6 +105,7 @@ REFUND_BY_KEY = (
 where key = :key
 order by status = 'succeeded' desc, refund_id desc limit 1"""
 )
+REFUND_BY_REF = REFUNDS + " where provider_ref = :provider_ref"
 REFUNDED_SUM = """
 select coalesce(sum(amount_minor), 0) from refunds
 where charge_ref = :charge_ref and status = 'succeeded'"""
@@ -436,9 +437,12 @@ class ProviderRecords:
             self._has_due_work = True
 
     def _entry_body(self, entry: sqlite3.Row) -> Body:
-        """An entry of the list; a dispute as it is now."""
-        if entry["kind"] != "dispute":
+        """An entry of the list; a refund and a dispute as they are now."""
+        if entry["kind"] == "charge":
             return dict(entry)
+        if entry["kind"] == "refund":
+            refund = self.found(REFUND_BY_REF, provider_ref=entry["provider_ref"])
+            return {**dict(entry), "status": refund["status"]}
         dispute = self.found(DISPUTE_BY_REF, provider_ref=entry["provider_ref"])
         return {**dict(entry), **dispute_body(dispute)}
 

@@ -163,6 +163,8 @@ class SimulatorHandler(BaseHTTPRequestHandler):
         match path.split("/"):
             case ["refunds"]:
                 return dashboard.refund(*_charge_and_amount(body))
+            case ["refunds", reference, "failed"]:
+                return dashboard.fail_refund(unquote(reference))
             case ["disputes"]:
                 fee_minor = _optional(body, "fee_minor", amount_in) or 0
                 return dashboard.dispute(*_charge_and_amount(body), fee_minor)

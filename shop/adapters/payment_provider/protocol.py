@@ -21,7 +21,7 @@ from shop.primitives.statuses import DisputeStatus, PostingKind
 IntentKind = Literal["created", "captured", "declined", "voided", "unknown", "mismatch"]
 OutcomeKind = Literal["captured", "declined", "voided", "unknown", "mismatch"]
 RefundKind = Literal["succeeded", "rejected", "unknown", "mismatch", "missing"]
-EntryKind = Literal["charge", "refund", "dispute"]
+EntryKind = Literal["charge", "refund", "failed_refund", "dispute"]
 
 
 @frozen
@@ -113,6 +113,7 @@ class DisputeReport:
 class ProviderTransaction:
     """A charge, a refund or a dispute in the provider's records, requested by the shop or not.
 
+    A ``failed_refund`` gave no money back, or no longer does: it may have succeeded before.
     ``key`` is the shop's key, and the provider's own reference of what has none: a refund made in
     the provider's dashboard, and every dispute.  ``charge_key`` is the key of the charge that it
     concerns, empty if the provider does not say; ``charge_ref`` is the provider's reference of that
@@ -188,7 +189,8 @@ class Provider(Protocol):
         """Charges, refunds and disputes after ``cursor`` (empty: from the first one kept).
 
         Also those that the shop did not request, and refunds and disputes of other shops on the
-        same account.  A dispute is listed again when it changes.
+        same account.  A refund that is not final is listed once it is; a refund that fails after
+        it succeeded, and a dispute, are listed again when they change, however old they are.
         Raises Unavailable when the provider is unreachable or its response is invalid.
         """
         ...

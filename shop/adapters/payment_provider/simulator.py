@@ -317,7 +317,10 @@ def _page(response: _Response) -> ProviderTransactionPage:
 def _entry(item: dict[str, object]) -> ProviderTransaction | None:
     """The entry, or None if it is invalid."""
     kind = item.get("kind")
-    return read_transaction(kind, item) if kind in ("charge", "refund", "dispute") else None
+    if kind == "refund" and item.get("status") == "rejected":
+        kind = "failed_refund"
+    is_known = kind in ("charge", "refund", "failed_refund", "dispute")
+    return read_transaction(kind, item) if is_known else None
 
 
 def _difference(body: dict[str, object], key: str, amount_minor: int, currency: str) -> str | None:

@@ -37,7 +37,11 @@ from shop.adapters.payment_provider.response_fields import (
     text_in,
 )
 from shop.adapters.payment_provider.stripe_currency import amount_from_stripe, amount_to_stripe
-from shop.adapters.payment_provider.stripe_objects import read_dispute, read_refund
+from shop.adapters.payment_provider.stripe_objects import (
+    kind_of_refund,
+    read_dispute,
+    read_refund,
+)
 from shop.primitives.errors import Unavailable
 
 FIRST_LIST_SECONDS = 7 * 24 * 3600
@@ -47,6 +51,9 @@ DISPUTE_LIFE_SECONDS = 120 * 24 * 3600
 LIST_ENTRIES_MAX = 10_000
 PAGE_LIMIT_MAX = 100
 REFUNDS_PER_CHARGE_MAX = 1_000
+
+# The last is what API versions before 2024-10-28 call it.
+REFUND_EVENTS = ("refund.updated", "refund.failed", "charge.refund.updated")
 
 _REFUND_REJECTIONS = ("charge_already_refunded", "charge_disputed", "refund_disputed_payment")
 
@@ -80,6 +87,7 @@ class StripeProvider:
         self._refunds = client.v1.refunds
         self._charges = client.v1.charges
         self._disputes = client.v1.disputes
+        self._events = client.v1.events
 
     def create(self, call: ChargeCall) -> Intent:
         """Creates an unconfirmed PaymentIntent; a body that Stripe rejects is ``declined``."""
@@ -156,9 +164,10 @@ class StripeProvider:
     def list_since(self, cursor: str, limit: int) -> ProviderTransactionPage:
         """Charges, refunds and disputes of at most six hours, overlapping by an hour.
 
-        The page that reaches the present has every dispute of the last four months, since a dispute
-        changes for that long.  ``limit`` is the page size of the requests to Stripe.  Raises
-        Unavailable.
+        Refunds that were made earlier and changed in these hours are found in Stripe's events,
+        which it keeps for 30 days.  The page that reaches the present has every dispute of the last
+        four months, since a dispute changes for that long.  ``limit`` is the page size of the
+        requests to Stripe.  Raises Unavailable.
         """
         now = int(time.time())
         if cursor and not (cursor.isascii() and cursor.isdigit()):
@@ -171,6 +180,7 @@ class StripeProvider:
         with self._deadline():
             try:
                 charges = _list(self._charges, begin, until, page_size)
+                changes = _list(self._events, begin, until, page_size, types=REFUND_EVENTS)
                 refunds = _list(self._refunds, begin, until, page_size)
                 disputes = _list(self._disputes, disputes_begin, until, page_size)
             except stripe.StripeError as error:
@@ -178,7 +188,7 @@ class StripeProvider:
                     f"the payment provider's list is unavailable: {_reason(error)}"
                 ) from error
         listed = [(item, _charge_entry(item)) for item in charges if _is_captured_by_shop(item)]
-        listed += [(item, read_refund(item)) for item in refunds if item["status"] == "succeeded"]
+        listed += [(item, read_refund(item)) for item in _final_refunds(refunds, changes)]
         listed += [(item, read_dispute(item)) for item in disputes]
         entries = sorted((entry for _, entry in listed if entry), key=lambda entry: entry.at)
         invalid = [
@@ -403,8 +413,24 @@ def _charge_entry(charge: dict[str, Any]) -> ProviderTransaction | None:
     return ProviderTransaction("charge", key, key, ref, amount_minor, currency, ref, moment)
 
 
-def _list(resource: Any, begin: int, until: int, page_size: int) -> list[dict[str, Any]]:
-    params: Any = {"created": {"gte": begin, "lte": until}, "limit": page_size}
+def _final_refunds(
+    refunds: list[dict[str, Any]], events: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Refunds in a final status: as they are now, or as events left those that were made earlier.
+
+    A refund may fail after it succeeded, never the other way, so the order of events is irrelevant.
+    """
+    changed = [event["data"]["object"] for event in events]
+    changed.sort(key=lambda refund: kind_of_refund(refund) == "failed_refund")
+    last = {str(refund["id"]): refund for refund in (*changed, *refunds) if kind_of_refund(refund)}
+    pending = {str(refund["id"]) for refund in refunds if not kind_of_refund(refund)}
+    return [refund for refund_id, refund in last.items() if refund_id not in pending]
+
+
+def _list(
+    resource: Any, begin: int, until: int, page_size: int, **filters: object
+) -> list[dict[str, Any]]:
+    params: Any = {"created": {"gte": begin, "lte": until}, "limit": page_size, **filters}
     return _all_pages(resource.list(params), LIST_ENTRIES_MAX)
 
 

@@ -11,6 +11,7 @@ from typing import cast
 from shop.adapters.payment_provider.protocol import (
     DisputeReport,
     DisputeTransaction,
+    EntryKind,
     ProviderTransaction,
 )
 from shop.adapters.payment_provider.response_fields import (
@@ -30,20 +31,30 @@ _STATUSES = {
 }
 
 
+def kind_of_refund(refund: dict[str, object]) -> EntryKind | None:
+    """What a refund in a final status is; None while it is pending or requires an action."""
+    match refund.get("status"):
+        case "succeeded":
+            return "refund"
+        case "failed" | "canceled":
+            return "failed_refund"
+        case _:
+            return None
+
+
 def read_refund(refund: dict[str, object]) -> ProviderTransaction | None:
-    """A refund that succeeded; None for another, or one in a currency that the shop cannot have.
+    """A refund in a final status; None for another, or in a currency that the shop cannot have.
 
     A refund made in the dashboard has no metadata of the shop: its key is Stripe's id.
     """
     provider_ref, currency = text_in(refund.get("id")), currency_in(refund.get("currency"))
     amount_minor = amount_from_stripe(amount_in(refund.get("amount")), currency)
     created = amount_in(refund.get("created"))
-    if refund.get("status") != "succeeded":
-        return None
-    if not (provider_ref and currency and amount_minor and created):
+    kind = kind_of_refund(refund)
+    if not (kind and provider_ref and currency and amount_minor and created):
         return None
     return ProviderTransaction(
-        kind="refund",
+        kind=kind,
         key=text_in(_metadata(refund, "shop_key")) or provider_ref,
         charge_key=text_in(_metadata(refund, "charge_key")) or "",
         charge_ref=_charge_ref(refund),
