@@ -169,7 +169,10 @@ async def _check_liveness(results: RunResults, environment: Environment) -> None
     result = await environment.workload.call("check_liveness", count=ATTEMPTS_PER_OPERATION)
     failed = [str(each) for each in result["failed"]]
     title = f"every operation succeeds {ATTEMPTS_PER_OPERATION} times at the first attempt"
-    detail = f"{result['requested']} requests, {len(failed)} failed"
+    detail = (
+        f"{result['requested']} requests, {len(failed)} failed; "
+        f"the client waited for a processor for at most {result['waited']:.1f} s"
+    )
     _add(results, Check(id="liveness", title=title, has_passed=not failed, detail=detail), failed)
 
 

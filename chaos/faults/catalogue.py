@@ -30,7 +30,7 @@ POST_RUN_FAULTS = {"F-28": "restore to a point in the middle of a run"}
 
 # Title and reason.
 NOT_IMPLEMENTED = {
-    "F-21": ("deployment during traffic", "this is the first release: no earlier version exists"),
+    "F-21": ("deployment during traffic", "the harness starts one version of the shop"),
 }
 
 TITLES = {

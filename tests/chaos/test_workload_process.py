@@ -101,6 +101,7 @@ def test_short_load_places_its_orders_and_replays_them(shop: str, tmp_path: Path
     assert ORDERS <= load["accepted"] <= ORDERS + 64
     assert (race["races"], race["wrong"]) == (2, [])
     assert (liveness["failed"], liveness["requested"]) == ([], OPERATIONS)
+    assert liveness["waited"] > 0
     assert replay["replayed"] > ORDERS
     assert (replay["different"], replay["unanswered"]) == ([], 0)
     assert totals["unexpected_responses"] == {}
