@@ -10,7 +10,7 @@ import argparse
 import http.client
 import sys
 import time
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from events import envelope
 from events.envelope import CloudEvent
@@ -23,7 +23,8 @@ from shop.runtime.config import Settings
 from shop.runtime.publisher import signer_of
 
 SOURCE = "/shop/clock"
-TIMEOUT_SECONDS = 60
+# the limit of a function with a schedule, and its cold start
+TIMEOUT_SECONDS = 75
 # a Job's pod is new at each tick, so its first connections may be refused
 CONNECT_SECONDS = 10.0
 PROCESSED = 204
@@ -44,13 +45,29 @@ def tick(schedule: str, sink: str, settings: Settings) -> int:
         data=b"{}",
     )
     headers, body = envelope.to_binary(signer_of(settings).sign(event))
-    url = urlsplit(sink)
+    return post_event(url_of(sink), headers, body, seconds=TIMEOUT_SECONDS)
+
+
+def url_of(text: str) -> SplitResult:
+    """The URL of a broker or of a function's events; raises ValueError for another."""
+    url = urlsplit(text)
     if url.scheme not in CONNECTIONS or not url.hostname:
-        raise ValueError(f"not the URL of a function: {sink!r}")
-    connection = CONNECTIONS[url.scheme](url.hostname, url.port, timeout=TIMEOUT_SECONDS)
-    attempts = ConnectionAttempts(CONNECT_SECONDS)
+        raise ValueError(f"not the URL of a broker or a function: {text!r}")
+    return url
+
+
+def post_event(url: SplitResult, headers: dict[str, str], body: bytes, *, seconds: float) -> int:
+    """Posts an event, returns the response's status; waits for it at most ``seconds``.
+
+    Raises OSError or HTTPException when there is no response, ValueError for headers that HTTP does
+    not allow.  Only the opening of a connection is repeated, so nothing is sent twice.
+    """
+    connection = CONNECTIONS[url.scheme](url.hostname or "", url.port, timeout=CONNECT_SECONDS)
     try:
-        attempts.open(connection.connect, until=time.monotonic() + TIMEOUT_SECONDS)
+        ConnectionAttempts(CONNECT_SECONDS).open(
+            connection.connect, until=time.monotonic() + seconds
+        )
+        connection.sock.settimeout(seconds)
         connection.request("POST", url.path or "/", body, headers)
         return connection.getresponse().status
     finally:
@@ -80,7 +97,7 @@ def _options() -> argparse.ArgumentParser:
 def _tick_once(schedule: str, sink: str, settings: Settings) -> int:
     try:
         status = tick(schedule, sink, settings)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         sys.stderr.write(f"no response from {sink}: {error}\n")
         return 1
     sys.stdout.write(f"{schedule}: {status}\n")

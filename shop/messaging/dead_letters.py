@@ -28,7 +28,8 @@ IDENTITY_BYTES_MAX = 500
 # more than there are functions
 DESTINATIONS_MAX = 32
 
-# A letter that fails again after its replay is open again; one that was dropped is not.
+# A letter that fails again after its replay is open again; one that was dropped is not.  The update
+# of an open one changes its version only, by which a replay sees that it failed.
 STORE = Command(
     """
 insert into shop.dead_letters (dead_letter_id, event_id, source, type, subject, destination,
@@ -38,18 +39,16 @@ select %(dead_letter_id)s::uuid, %(event_id)s, %(source)s, %(type)s, %(subject)s
 where (select count(*) from shop.dead_letters where source = %(source)s
     and event_id = %(event_id)s and destination <> %(destination)s) < %(destinations_max)s
 on conflict on constraint one_dead_letter_per_consumer
-  do update set replayed_at = null where dead_letters.replayed_at is not null
+  do update set replayed_at = null
 """
 )
 
-# A second operator who replays the same letter gets no row instead of waiting for the lock.
+# xmin is the transaction that wrote this version of the row.
 MARK_REPLAYED = Query(
     Row,
     """
 update shop.dead_letters set replayed_at = now(), dropped_at = null, dropped_reason = null
-where dead_letter_id = (
-  select dead_letter_id from shop.dead_letters where dead_letter_id = %(dead_letter_id)s
-  for update skip locked)
+where dead_letter_id = %(dead_letter_id)s and xmin::text = %(version)s
 returning dead_letter_id
 """,
 )
@@ -97,12 +96,12 @@ def store(letter: DeadLetter) -> Statement[Row]:
     )
 
 
-def mark_replayed(dead_letter_id: UUID) -> Statement[Row]:
+def mark_replayed(dead_letter_id: UUID, version: str) -> Statement[Row]:
     """Records a replay, also of a letter that was dropped.
 
-    No row: there is no such letter, or another operator replays it now.
+    No row: since it was read, with this ``xmin``, the letter was stored again or closed.
     """
-    return MARK_REPLAYED(dead_letter_id=dead_letter_id)
+    return MARK_REPLAYED(dead_letter_id=dead_letter_id, version=version)
 
 
 def drop(dead_letter_ids: list[UUID], reason: str) -> Statement[Dropped]:

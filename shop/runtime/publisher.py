@@ -272,7 +272,7 @@ class Publisher:
         """The request for a row; without headers when it cannot be made.  Never raises."""
         try:
             signer = self._ready_signer()
-            authorization = self._authorization()
+            authorization = authorization_of(self._settings.broker_token_path)
         except Exception as error:  # a fault of the settings, not of this row
             log.unexpected(error, route=f"publish {row.name}")
             return _Posting(row)
@@ -312,17 +312,6 @@ class Publisher:
         if self._signer is None:
             self._signer = signer_of(self._settings)
         return self._signer
-
-    def _authorization(self) -> dict[str, str]:
-        """The header with the token of BROKER_TOKEN_PATH, as it is in the file now."""
-        path = self._settings.broker_token_path
-        if not path:
-            return {}
-        with open(path, encoding="ascii") as file:
-            tokens = file.read().split()
-        if len(tokens) != 1:
-            raise ValueError("the file of BROKER_TOKEN_PATH does not have exactly one token")
-        return {"Authorization": f"Bearer {tokens[0]}"}
 
     def _connection(self, timeout_seconds: float) -> tuple[http.client.HTTPConnection, bool]:
         """A connection, and whether it was kept from an earlier request."""
@@ -380,6 +369,20 @@ def _message(row: OutboxRow, signer: Signer) -> tuple[dict[str, str], bytes]:
     )
     headers, body = envelope.to_binary(signer.sign(cloud_event))
     return headers | ({"traceparent": traceparent} if traceparent else {}), body
+
+
+def authorization_of(token_path: str) -> dict[str, str]:
+    """The header with the token of BROKER_TOKEN_PATH, as it is in the file now; none without one.
+
+    Raises OSError or ValueError for a file without exactly one token.
+    """
+    if not token_path:
+        return {}
+    with open(token_path, encoding="ascii") as file:
+        tokens = file.read().split()
+    if len(tokens) != 1:
+        raise ValueError("the file of BROKER_TOKEN_PATH does not have exactly one token")
+    return {"Authorization": f"Bearer {tokens[0]}"}
 
 
 def signer_of(settings: Settings) -> Signer:

@@ -938,10 +938,12 @@ def broker_tokens(manifests: ManifestSet) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("assumed", [APIS, []], ids=["with KEDA", "without KEDA"])
-def test_event_policy_admits_exactly_the_functions_that_emit_events(assumed: list[str]) -> None:
+def test_event_policy_admits_the_functions_that_emit_events_and_replays(
+    assumed: list[str],
+) -> None:
     manifests = render_chart(EVENT_POLICY, assume=[*assumed, EVENT_POLICIES])
     (event_policy,) = manifests.kind("EventPolicy")
-    senders = {name_of(spec) for spec in all_specs() if spec.emits}
+    senders = {name_of(spec) for spec in all_specs() if spec.emits} | {"shop-tools"}
     accounts = {
         template["spec"]["serviceAccountName"]
         for manifest, template in manifests.pods()

@@ -20,13 +20,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from shop.adapters import connection_attempts
+from shop.primitives.http_limits import edge_seconds
+from shop.registry import all_specs
 from shop.runtime.wsgi import wsgi
 from tests.counting_proxy import CountingProxy
 from tests.harness import ShopHarness
 from tests.ledger_postings import insert_posting
 from tests.tools.local_platform.function_server import function_server
 from tools.local_platform.servers import free_port
-from tools.tick import main
+from tools.tick import TIMEOUT_SECONDS, main
 
 
 class _NoLogHandler(WSGIRequestHandler):
@@ -78,6 +80,12 @@ def served(shop: ShopHarness, function: str, certificate: Path | None = None) ->
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_tick_waits_for_the_longest_request_of_a_function_with_a_schedule() -> None:
+    longest = max(edge_seconds(spec) for spec in all_specs() if spec.schedules)
+
+    assert longest == TIMEOUT_SECONDS
 
 
 @pytest.fixture

@@ -3,19 +3,21 @@
 A replay sends the original event with its signature, so a consumer that has processed it already
 finds it in its inbox and ignores it.  Consumers accept an event older than a day when it is in the
 outbox.
+A broker of class imc responds when every consumer has handled the event, so a replay waits for as
+long as that broker does, and holds no lock meanwhile: a consumer that fails stores the letter again.
 """
 
 from __future__ import annotations
 
 import binascii
-import http.client
 import json
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from http.client import HTTPException
 from typing import LiteralString, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult
 from uuid import UUID
 
 import psycopg
@@ -24,6 +26,8 @@ from psycopg.rows import TupleRow, class_row
 from events import envelope
 from shop import operator_alerts
 from shop.messaging import dead_letters
+from shop.runtime.config import look_up
+from shop.runtime.publisher import ACCEPTED, DELIVERY_SECONDS_MAX, authorization_of
 from tools.operations.reporting import (
     EXIT_FOUND,
     EXIT_OK,
@@ -32,14 +36,14 @@ from tools.operations.reporting import (
     show_outcomes,
     show_table,
 )
+from tools.tick import post_event, url_of
 
 CONNECT_SECONDS = 5
-TIMEOUT_SECONDS = 20
 LISTED_MAX = 500
 REASON_MAX = 500
-ACCEPTED = range(200, 300)
-# The broker adds these after its last attempt; they are not part of the original event.
-FAILURE_EXTENSIONS = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
+# Of attributes that a broker adds: when the event arrived, how many more brokers it may pass, and
+# what its last attempt failed by.  They are not part of the original event.
+BROKER_EXTENSIONS = ("knativearrivaltime", "knativebrokerttl", "knativeerror")
 
 LIST: LiteralString = """
 select dead_letter_id, type, subject, destination, error_code, received_at, replayed_at, dropped_at
@@ -50,7 +54,7 @@ order by received_at desc limit %(limit)s
 
 SHOW: LiteralString = """
 select dead_letter_id, event_id, source, type, subject, destination, error_code, error_data,
-  headers, body, received_at, replayed_at, dropped_at, dropped_reason
+  headers, body, received_at, replayed_at, dropped_at, dropped_reason, xmin::text as version
 from shop.dead_letters where dead_letter_id = %(dead_letter_id)s
 """
 
@@ -58,9 +62,6 @@ OPEN: LiteralString = """
 select dead_letter_id from shop.dead_letters where replayed_at is null and dropped_at is null
 order by received_at, dead_letter_id
 """
-
-# The row stays locked while the event is sent, for at most the HTTP timeout.
-REPLAY_SETTINGS: LiteralString = "set local idle_in_transaction_session_timeout = '1min'"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class DeadLetter:
     replayed_at: datetime | None
     dropped_at: datetime | None
     dropped_reason: str | None
+    version: str
 
 
 def run_list(database_url: str, *, include_closed: bool, as_json: bool) -> int:
@@ -134,10 +136,11 @@ def run_show(database_url: str, letter_id: str, *, as_json: bool) -> int:
         print(f"{letter_id}: unknown dead letter")
         return EXIT_FOUND
     response = response_of(letter.error_data)
+    shown = {k: v for k, v in vars(letter).items() if k != "version"}
     if as_json:
-        show_json(vars(letter) | {"response": response})
+        show_json(shown | {"response": response})
         return EXIT_OK
-    fields = {k: v for k, v in vars(letter).items() if k not in ("headers", "body", "error_data")}
+    fields = {k: v for k, v in shown.items() if k not in ("headers", "body", "error_data")}
     for name, text in response.items() if isinstance(response, dict) else [("", response)]:
         fields[f"response {name}".rstrip()] = text
     headers = {f"header {name}": text for name, text in sorted(letter.headers.items())}
@@ -200,78 +203,64 @@ def run_replay(
     """
     if every == bool(letter_ids):
         raise ValueError("give the ids of dead letters, or --all")
+    selected, to = [UUID(text) for text in letter_ids], url_of(url)
     with _connect(database_url) as connection:
-        selected = [UUID(text) for text in letter_ids]
+        connection.autocommit = True
         if every:
             selected = [letter_id for (letter_id,) in connection.execute(OPEN)]
-            connection.commit()
-        outcomes = [_replay(connection, url, one, dry_run=dry_run) for one in selected]
-    if not outcomes and not as_json:
-        print("no open dead letters")
-    return show_outcomes(outcomes, as_json=as_json)
+        if not selected and not as_json:
+            print("no open dead letters")
+        outcomes = (_replay(connection, to, one, dry_run=dry_run) for one in selected)
+        return show_outcomes(outcomes, as_json=as_json)
 
 
 def _replay(
-    connection: psycopg.Connection[TupleRow], url: str, letter_id: UUID, *, dry_run: bool
+    connection: psycopg.Connection[TupleRow], url: SplitResult, letter_id: UUID, *, dry_run: bool
 ) -> Outcome:
-    """Sends one dead letter while its row is locked, an exception to rule 26 of the house style.
+    """Sends one dead letter, and marks it as replayed if it was not stored again meanwhile.
 
-    A receiver that fails stores the same dead letter again; that write waits for our commit and
-    reopens it.  If this process crashes, the row is not marked as replayed.
+    If this process crashes, the letter stays open, and its event may have been processed.
     """
-    connection.execute(REPLAY_SETTINGS)
     letter = _read(connection, letter_id)
     if letter is None:
-        connection.rollback()
         return Outcome(str(letter_id), is_done=False, what="unknown dead letter")
     headers, body = original_event(letter.headers, letter.body)
     if dry_run:
-        connection.rollback()
-        what = f"would send {letter.type} to {url}, {len(body)} bytes"
+        what = f"would send {letter.type} to {url.geturl()}, {len(body)} bytes"
         return Outcome(str(letter_id), is_done=True, what=what)
-    mark = dead_letters.mark_replayed(letter_id)
-    if connection.execute(mark.sql, mark.parameters).fetchone() is None:
-        connection.rollback()
-        return Outcome(str(letter_id), is_done=False, what="another replay is in progress")
     failure = _send(url, headers, body)
     if failure is not None:
-        connection.rollback()
         return Outcome(str(letter_id), is_done=False, what=f"not accepted, {failure}")
-    connection.commit()
+    mark = dead_letters.mark_replayed(letter_id, letter.version)
+    if connection.execute(mark.sql, mark.parameters).fetchone() is None:
+        what = "sent, and meanwhile it failed again or another operator closed it"
+        return Outcome(str(letter_id), is_done=False, what=what)
     return Outcome(str(letter_id), is_done=True, what=f"sent {letter.type} {letter.subject}")
 
 
 def original_event(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
-    """The event as first published, without transport headers and the broker's failure data."""
+    """The event as first published, without transport headers and the broker's attributes."""
     if any(name.startswith("ce-") for name in headers):
-        failure_headers = {f"ce-{name}" for name in FAILURE_EXTENSIONS}
+        added = tuple(f"ce-{name}" for name in BROKER_EXTENSIONS)
         event_headers = {
             name: text
             for name, text in headers.items()
-            if (name.startswith("ce-") and name not in failure_headers) or name == "content-type"
+            if (name.startswith("ce-") and not name.startswith(added)) or name == "content-type"
         }
         return event_headers, body
     event = envelope.parse(headers, body)
-    extensions = {n: text for n, text in event.extensions.items() if n not in FAILURE_EXTENSIONS}
-    return envelope.to_binary(replace(event, extensions=extensions))
+    original = {n: t for n, t in event.extensions.items() if not n.startswith(BROKER_EXTENSIONS)}
+    return envelope.to_binary(replace(event, extensions=original))
 
 
-def _send(url: str, headers: dict[str, str], body: bytes) -> str | None:
+def _send(url: SplitResult, headers: dict[str, str], body: bytes) -> str | None:
     """Sends an event; None when it was accepted, otherwise the reason."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"not the URL of a broker or a function: {url!r}")
-    is_secure = parts.scheme == "https"
-    connect = http.client.HTTPSConnection if is_secure else http.client.HTTPConnection
-    connection = connect(parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
+    authorization = authorization_of(look_up("broker_token_path") or "")
     try:
-        connection.request("POST", parts.path or "/", body, headers)
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException, ValueError) as error:
+        status = post_event(url, headers | authorization, body, seconds=DELIVERY_SECONDS_MAX)
+    except (OSError, HTTPException, ValueError) as error:
         # ValueError: a malformed event may have headers that are invalid in HTTP
         return f"{type(error).__name__}: {error}"
-    finally:
-        connection.close()
     return None if status in ACCEPTED else f"status {status}"
 
 

@@ -21,14 +21,16 @@ class Outcome(NamedTuple):
     what: str
 
 
-def show_outcomes(outcomes: Sequence[Outcome], *, as_json: bool) -> int:
-    """Prints what became of each and returns the exit code: 1 when one was not done."""
+def show_outcomes(outcomes: Iterable[Outcome], *, as_json: bool) -> int:
+    """Prints what becomes of each, as lines at once, and returns 1 when one was not done."""
+    shown: list[Outcome] = []
+    for one in outcomes:
+        shown.append(one)
+        if not as_json:
+            print(printable(f"{one.id}: {one.what}"), flush=True)
     if as_json:
-        show_json([{"id": one.id, "done": one.is_done, "what": one.what} for one in outcomes])
-    else:
-        for one in outcomes:
-            print(printable(f"{one.id}: {one.what}"))
-    return EXIT_OK if all(one.is_done for one in outcomes) else EXIT_FOUND
+        show_json([{"id": one.id, "done": one.is_done, "what": one.what} for one in shown])
+    return EXIT_OK if all(one.is_done for one in shown) else EXIT_FOUND
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

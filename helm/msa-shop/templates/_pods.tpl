@@ -52,6 +52,15 @@ resources: {{ toYaml $sized.resources | nindent 2 }}
 securityContext: {{ include "shop.hardened" $root | nindent 2 }}
 {{- end -}}
 
+{{/* A source of a projected volume: the token for the broker. */}}
+{{- define "shop.brokerToken" -}}
+# valid for the broker only; kubelet renews it
+- serviceAccountToken:
+    path: broker-token
+    audience: {{ printf "eventing.knative.dev/broker/%s/%s" .Release.Namespace .Values.broker.name | lower }}
+    expirationSeconds: 3600
+{{- end -}}
+
 {{/* The volumes of a function: list [root, function]. */}}
 {{- define "shop.volumes" -}}
 {{- $root := index . 0 -}}
@@ -68,11 +77,7 @@ securityContext: {{ include "shop.hardened" $root | nindent 2 }}
           name: {{ . }}
       {{- end }}
       {{- if and $root.Values.broker.eventPolicy $isSender }}
-      # valid for the broker only; kubelet renews it
-      - serviceAccountToken:
-          path: broker-token
-          audience: {{ printf "eventing.knative.dev/broker/%s/%s" $root.Release.Namespace $root.Values.broker.name | lower }}
-          expirationSeconds: 3600
+      {{- include "shop.brokerToken" $root | nindent 6 }}
       {{- end }}
 {{- end }}
 {{- end -}}
@@ -192,4 +197,7 @@ volumes:
             name: shop-redis
         - secret:
             name: shop-payment-provider
+        {{- if $root.Values.broker.eventPolicy }}
+        {{- include "shop.brokerToken" $root | nindent 8 }}
+        {{- end }}
 {{- end -}}
