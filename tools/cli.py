@@ -133,6 +133,7 @@ def e2e(
         typer.Option(help="file with the webhook secret; without it signed webhooks are skipped"),
     ] = None,
     time_zone: BusinessTimeZone,
+    as_json: AsJson = False,
 ) -> int:
     """Run the end-to-end scenarios against a shop; the last line is "N passed, N failed"."""
     from tools.e2e.run import run_e2e
@@ -144,6 +145,7 @@ def e2e(
         without=without or (),
         webhook_secret_file=webhook_secret_file,
         time_zone=time_zone,
+        as_json=as_json,
     )
 
 
@@ -194,20 +196,26 @@ def faults(
     ] = "",
     out: Annotated[Path, typer.Option(help="folder for the reports")] = Path(".shop/faults"),
     fail_fast: Annotated[bool, typer.Option("--fail-fast/--keep-going")] = True,
+    as_json: AsJson = False,
 ) -> int:
     """Inject every fault under load and check the invariants; exits 1 when one is broken."""
     from chaos.command import run_faults
+    from tools.operations.reporting import progress_apart
 
-    return run_faults(
-        tier=tier,
-        seed=seed,
-        orders=orders,
-        seconds=seconds,
-        kinds=kinds,
-        broker=broker,
-        out=out,
-        fail_fast=fail_fast,
-    )
+    with progress_apart(as_json=as_json):
+        code = run_faults(
+            tier=tier,
+            seed=seed,
+            orders=orders,
+            seconds=seconds,
+            kinds=kinds,
+            broker=broker,
+            out=out,
+            fail_fast=fail_fast,
+        )
+    if as_json:
+        print((out / "run.jsonl").read_text("ascii"), end="")
+    return code
 
 
 # The tools image does not contain the package chaos, so it has no such command.
@@ -557,24 +565,30 @@ Functions = Annotated[
 
 @rollout.command("pin")
 def rollout_pin(
-    functions: Functions = None, namespace: Namespace = "shop", context: Context = ""
+    functions: Functions = None,
+    namespace: Namespace = "shop",
+    context: Context = "",
+    as_json: AsJson = False,
 ) -> int:
     """Keep all requests at today's revisions, so that an upgrade's new ones receive none."""
     from tools.rollout.cluster import Cluster
     from tools.rollout.command import run_pin
 
-    return run_pin(Cluster(namespace, context), functions or ())
+    return run_pin(Cluster(namespace, context), functions or (), as_json=as_json)
 
 
 @rollout.command("unpin")
 def rollout_unpin(
-    functions: Functions = None, namespace: Namespace = "shop", context: Context = ""
+    functions: Functions = None,
+    namespace: Namespace = "shop",
+    context: Context = "",
+    as_json: AsJson = False,
 ) -> int:
     """Let each new revision receive all requests at once, Knative's default."""
     from tools.rollout.cluster import Cluster
     from tools.rollout.command import run_unpin
 
-    return run_unpin(Cluster(namespace, context), functions or ())
+    return run_unpin(Cluster(namespace, context), functions or (), as_json=as_json)
 
 
 StepSeconds = Annotated[
@@ -623,6 +637,7 @@ def rollout_run(
     cold_start_seconds: ColdStartSeconds = 5.0,
     prometheus: Prometheus = "",
     smoke_from: SmokeFrom = "deploy/shop-tools",
+    as_json: AsJson = False,
 ) -> int:
     """Move requests to the newest revisions; exits 1 when they were returned.
 
@@ -642,18 +657,22 @@ def rollout_run(
         limits=limits,
         prometheus=prometheus,
         smoke_from=smoke_from,
+        as_json=as_json,
     )
 
 
 @rollout.command("return")
 def rollout_return(
-    functions: Functions = None, namespace: Namespace = "shop", context: Context = ""
+    functions: Functions = None,
+    namespace: Namespace = "shop",
+    context: Context = "",
+    as_json: AsJson = False,
 ) -> int:
     """Send all requests to the revisions before the last; exits 1 when there are none."""
     from tools.rollout.cluster import Cluster
     from tools.rollout.command import run_return
 
-    return run_return(Cluster(namespace, context), functions or ())
+    return run_return(Cluster(namespace, context), functions or (), as_json=as_json)
 
 
 @rollout.command("status")
@@ -671,11 +690,11 @@ def rollout_status(
 
 
 @rollout.command("smoke")
-def rollout_smoke(function: str, url: str) -> int:
+def rollout_smoke(function: str, url: str, as_json: AsJson = False) -> int:
     """Send requests that change nothing to one revision; exits 1 when one is answered wrongly."""
     from tools.rollout.command import run_smoke
 
-    return run_smoke(function, url)
+    return run_smoke(function, url, as_json=as_json)
 
 
 @app.command()
@@ -687,11 +706,12 @@ def migrate(
     seed: Annotated[
         bool, typer.Option("--seed", help="add the local accounts and products")
     ] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Migrate the database at DATABASE_URL (an administrator's) to this version."""
     from tools.compose.database import run_migrate
 
-    return run_migrate(passwords=passwords, with_seed=seed)
+    return run_migrate(passwords=passwords, with_seed=seed, as_json=as_json)
 
 
 @app.command()
@@ -713,11 +733,18 @@ def broker(
 
 
 @app.command()
-def compose_secrets(folder: Annotated[Path, typer.Option(help="one folder per service")]) -> int:
+def compose_secrets(
+    folder: Annotated[Path, typer.Option(help="one folder per service")], as_json: AsJson = False
+) -> int:
     """Write the secrets of a Compose deployment, one folder per service."""
     from tools.compose.secrets import write_secrets
+    from tools.operations.reporting import show_json
 
-    print(f"wrote the secrets of {write_secrets(folder)} services")
+    count = write_secrets(folder)
+    if as_json:
+        show_json({"services": count})
+    else:
+        print(f"wrote the secrets of {count} services")
     return 0
 
 

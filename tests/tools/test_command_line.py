@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,9 +11,11 @@ import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 
 import pytest
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperGroup, TyperOption
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
@@ -22,83 +25,88 @@ from tests.tools.payment_simulator.simulator_process import API_KEY
 from tools.cli import app
 
 ID = "0199aa00-0000-7000-8000-000000000000"
-SINCE = ("--since", "2026-11-28T00:00:00+0000")
-ALERTS, UNMATCHED = "alarms", "ghosts"
-# what each command needs to run
-ARGUMENTS: dict[str, tuple[str, ...]] = {
-    f"{ALERTS} list": (),
-    f"{ALERTS} resolve": (ID,),
-    "broker": (),
-    "check": (),
-    "compose-secrets": ("--folder", "/dev/null/x"),
-    "cost": (),
-    "dev": ("--data", "/dev/null/x"),
-    "dlq drop": (ID, "--reason", "test"),
-    "dlq list": (),
-    "dlq release": (ID,),
-    "dlq replay": ("--all",),
-    "dlq show": (ID,),
-    "e2e": ("--url", "not an address"),
-    "exporter": (),
-    "faults": ("--out", "/dev/null/x"),
-    f"{UNMATCHED} list": SINCE,
-    f"{UNMATCHED} return": SINCE,
-    "ledger verify": (),
-    "migrate": (),
-    "doctor": (),
-    "events tail": ("--no-follow",),
-    "order explain": (ID,),
-    "order list": (),
-    "status": (),
-    "reconcile": ("--date", "2026-11-28"),
-    "rollout pin": (),
-    "rollout return": (),
-    "rollout run": (),
-    "rollout smoke": ("login", "not an address"),
-    "rollout status": (),
-    "rollout unpin": (),
+# a value of each type of parameter; a Path is one that cannot be written
+VALUES: dict[object, str] = {
+    datetime: "2026-11-28T00:00:00+0000",
+    int: "1",
+    float: "1",
+    Path: "/dev/null/x",
 }
-ACTS = (f"{ALERTS} resolve", "dlq drop", "dlq release", "dlq replay", f"{UNMATCHED} return")
-READS = (
-    f"{ALERTS} list",
-    "check",
-    "dlq list",
-    "dlq show",
-    f"{UNMATCHED} list",
-    "ledger verify",
-    "events tail",
-    "order explain",
-    "order list",
-    "reconcile",
-    "status",
-)
-# they run until they are stopped, or have no result
-WITHOUT_JSON = {
-    *("broker", "compose-secrets", "dev", "e2e", "exporter", "faults", "migrate"),
-    *(f"rollout {name}" for name in ("pin", "return", "run", "smoke", "unpin")),
-}
+# parameters whose value must be another than that of their type
+NAMED = {"url": "not an address", "function": "login"}
+# they run until they are stopped, and what they print is a log
+SERVERS = {"broker", "dev", "exporter"}
+# without it their output has no end
+ENDED_BY = {"events tail": ("--no-follow",)}
 NOWHERE = "postgresql://shop_auditor@127.0.0.1:9/shop"
 
 
-def commands() -> dict[str, set[str]]:
-    """The options of every command."""
-    return dict(_commands(get_command(app), ""))
+Parameters = list[TyperOption | TyperArgument]
 
 
-def _commands(command: object, name: str) -> Iterator[tuple[str, set[str]]]:
+def _commands(command: object, name: str) -> Iterator[tuple[str, Parameters]]:
     assert isinstance(command, TyperGroup)
     for word, member in command.commands.items():
         if isinstance(member, TyperGroup):
             yield from _commands(member, f"{word} ")
         else:
-            yield name + word, {option for one in member.params for option in one.opts}
+            options = [each for each in member.params if isinstance(each, TyperOption)]
+            arguments = [each for each in member.params if isinstance(each, TyperArgument)]
+            yield name + word, [*options, *arguments]
+
+
+COMMANDS = dict(_commands(get_command(app), ""))
+
+
+def _type(parameter: TyperOption | TyperArgument) -> object:
+    return parameter.type_descriptor.annotation
+
+
+def _is_id(parameter: TyperOption | TyperArgument) -> bool:
+    return (parameter.name or "").removesuffix("s").endswith("_id")
+
+
+def _text_for(parameter: TyperOption | TyperArgument) -> str:
+    if _is_id(parameter):
+        return ID
+    return NAMED.get(parameter.name or "") or VALUES.get(_type(parameter)) or "text"
+
+
+def arguments_of(name: str) -> list[str]:
+    """What a command needs to run; without a database it needs its paths and ``--url``."""
+    made: list[str] = []
+    has_database = any(parameter.name == "database_url" for parameter in COMMANDS[name])
+    for parameter in COMMANDS[name]:
+        is_address = _type(parameter) is Path or parameter.name == "url"
+        if isinstance(parameter, TyperArgument):
+            made += [_text_for(parameter)] if parameter.required or _is_id(parameter) else []
+        elif parameter.required or (is_address and not has_database):
+            made += [parameter.opts[0], _text_for(parameter)]
+    return [*made, *ENDED_BY.get(name, ())]
+
+
+def _read_by(variable: str) -> list[str]:
+    """The commands with an option that is read from this variable."""
+    return [
+        name
+        for name, parameters in COMMANDS.items()
+        if any(variable in (parameter.envvar or ()) for parameter in parameters)
+    ]
+
+
+READS = _read_by("AUDITOR_DATABASE_URL")
+ACTS = [name for name in _read_by("OPS_DATABASE_URL") if name not in SERVERS]
+
+
+# these ask the provider before the database
+ASKS_PROVIDER = {name for name in _read_by("PAYMENT_PROVIDER_URL") if name != "check"}
 
 
 def run(command: str, *arguments: str, **environment: str) -> Result:
-    """Runs a command of the table with these variables only."""
+    """Runs a command with these arguments, or its own, and with these variables only."""
     cleared = dict.fromkeys(os.environ, None) | environment
     return CliRunner().invoke(
-        app, [*command.split(), *(arguments or ARGUMENTS[command])], env=cleared
+        app, [*command.split(), *(arguments or arguments_of(command))], env=cleared
     )
 
 
@@ -119,21 +127,46 @@ def provider(shop: ShopHarness) -> dict[str, str]:
     return {"PAYMENT_PROVIDER_URL": shop.provider_url, "PAYMENT_PROVIDER_API_KEY": API_KEY}
 
 
-def test_table_has_every_command() -> None:
-    assert set(ARGUMENTS) == set(commands())
+def test_every_command_but_servers_prints_json_on_demand() -> None:
+    without = {n for n, ps in COMMANDS.items() if not any("--json" in one.opts for one in ps)}
+
+    assert without == SERVERS
+    assert READS and ACTS
 
 
-def test_every_command_with_a_result_prints_json_on_demand() -> None:
-    without = {name for name, options in commands().items() if "--json" not in options}
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in SERVERS])
+def test_output_with_json_is_one_document_or_one_a_line(
+    shop: ShopHarness, provider: dict[str, str], name: str
+) -> None:
+    roles = {f"{role.upper()}_DATABASE_URL": shop.role_url(role) for role in ("auditor", "ops")}
+    broker = {"BROKER_URL": "http://127.0.0.1:9/"}
 
-    assert without == WITHOUT_JSON
+    result = run(name, *arguments_of(name), "--json", **roles, **provider, **broker)
+
+    assert result.exit_code in (0, 1, 2) and isinstance(result.exception, SystemExit | None)
+    assert "Traceback" not in result.output
+    if result.exit_code == 2:
+        assert (result.stdout, bool(result.stderr)) == ("", True)
+    elif name != "events tail" or result.stdout:
+        assert _documents(result.stdout)
+    if name in READS:
+        assert result.exit_code in (0, 1), result.output
+
+
+def _documents(text: str) -> int:
+    """How many JSON documents a text is; raises ValueError when it is anything else."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return len([json.loads(line) for line in text.splitlines()])
+    return 1
 
 
 def test_unreachable_database_exits_2() -> None:
     wrong = [
         name
         for name in (*READS, *ACTS, "migrate")
-        if name not in (f"{UNMATCHED} list", f"{UNMATCHED} return", "reconcile")
+        if name not in ASKS_PROVIDER
         and not fails(run(name, DATABASE_URL=NOWHERE), "failed: OperationalError:", "refused")
     ]
     assert wrong == []
@@ -145,6 +178,22 @@ def test_unknown_account_exits_2(shop: ShopHarness, provider: dict[str, str]) ->
         name
         for name in (*READS, *ACTS, "migrate")
         if not fails(run(name, DATABASE_URL=url, **provider), "OperationalError", "shop_unknown")
+    ]
+    assert wrong == []
+
+
+def test_wrong_password_exits_2_and_is_not_printed(shop: ShopHarness) -> None:
+    address = shop.role_url("auditor").rpartition("@")[2]
+    url = f"postgresql://shop_auditor:wrong-word@{address}"
+    results = {name: run(name, DATABASE_URL=url) for name in (*READS, *ACTS, "migrate")}
+    wrong = [
+        name
+        for name, result in results.items()
+        if name not in ASKS_PROVIDER
+        and (
+            not fails(result, "OperationalError", "password authentication failed")
+            or "wrong-word" in result.output
+        )
     ]
     assert wrong == []
 
@@ -182,17 +231,22 @@ def test_missing_setting_exits_2_and_names_the_variable_and_the_file() -> None:
     assert fails(run("exporter"), "OPS_DATABASE_URL")
 
 
-@pytest.mark.parametrize("name", sorted(ARGUMENTS))
-def test_unknown_option_exits_2(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_unknown_option_and_value_of_a_wrong_type_exit_2(name: str) -> None:
+    wrong = [
+        parameter.opts[0]
+        for parameter in COMMANDS[name]
+        if isinstance(parameter, TyperOption)
+        and _type(parameter) in {*VALUES} - {Path}
+        and not fails(run(name, parameter.opts[0], "no", DATABASE_URL=NOWHERE), parameter.opts[0])
+    ]
+
+    assert wrong == []
     assert fails(run(name, "--no-such-option", DATABASE_URL=NOWHERE), "--no-such-option")
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        *("broker", "compose-secrets", "cost", "dev", "e2e", "faults"),
-        *(name for name in ARGUMENTS if name.startswith("rollout")),
-    ],
+    "name", sorted(COMMANDS.keys() - {*READS, *ACTS, "doctor", "exporter", "migrate"})
 )
 def test_wrong_argument_or_setting_exits_2(name: str) -> None:
     assert fails(run(name))
@@ -237,7 +291,7 @@ def silent_server() -> Generator[tuple[str, threading.Event]]:
         yield f"postgresql://shop_auditor@127.0.0.1:{listener.getsockname()[1]}/shop", accepted
 
 
-@pytest.mark.parametrize("name", [name for name in (*READS, *ACTS) if "ghosts" not in name])
+@pytest.mark.parametrize("name", [*READS, *ACTS])
 def test_interrupt_exits_2(name: str, provider: dict[str, str]) -> None:
     with silent_server() as (url, accepted):
         main = threading.main_thread().ident
@@ -248,28 +302,32 @@ def test_interrupt_exits_2(name: str, provider: dict[str, str]) -> None:
                 signal.pthread_kill(main, signal.SIGINT)
 
         threading.Thread(target=interrupt, daemon=True).start()
-        result = run(name, DATABASE_URL=url, **provider)
+        address = url.replace("postgresql://shop_auditor@", "http://").removesuffix("/shop")
+        asked = {"PAYMENT_PROVIDER_URL": address} if name in ASKS_PROVIDER else {}
+        result = run(name, DATABASE_URL=url, **provider | asked)
 
     assert fails(result, "interrupted")
 
 
-@pytest.mark.parametrize("name", ["check", "dlq list", "ledger verify"])
-def test_closed_output_exits_2_silently(shop: ShopHarness, name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in READS if name not in ENDED_BY])
+def test_closed_output_exits_2_silently(
+    shop: ShopHarness,
+    provider: dict[str, str],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "tools.cli", *name.split()],
-            env={"PATH": os.environ["PATH"], "DATABASE_URL": shop.role_url("auditor")},
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    finally:
-        os.close(writing)
+    variables = {"DATABASE_URL": shop.role_url("auditor"), **provider}
+    for variable, text in variables.items():
+        monkeypatch.setenv(variable, text)
+    with os.fdopen(writing, "w") as output, monkeypatch.context() as changed:
+        changed.setattr(sys, "stdout", output)
+        with pytest.raises(SystemExit) as ended:
+            app([*name.split(), *arguments_of(name), "--json"])
 
-    assert (ended.returncode, ended.stderr) == (2, "")
+    assert (ended.value.code, capfd.readouterr().err) == (2, "")
 
 
 def test_bug_is_reported_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,13 @@ from psycopg import sql
 
 from shop.runtime import config
 from tools.migrate import migrate
+from tools.operations.reporting import show_json
 from tools.seed import seed
 
 PASSWORD_FILE_PREFIX = "password-"  # noqa: S105 (a prefix of file names)
 
 
-def run_migrate(*, passwords: Path | None, with_seed: bool) -> int:
+def run_migrate(*, passwords: Path | None, with_seed: bool, as_json: bool = False) -> int:
     """Migrates the database, sets the roles' passwords and optionally seeds.
 
     DATABASE_URL is an administrator's.  ``passwords`` is a folder with files ``password-<role>``.
@@ -23,12 +24,16 @@ def run_migrate(*, passwords: Path | None, with_seed: bool) -> int:
     """
     url = config.load(needs=("postgres",)).database_url.reveal()
     migrate(url)
+    count = set_passwords(url, passwords) if passwords is not None else None
+    accounts = [(role, email) for role, email, _ in seed(url)] if with_seed else []
+    if as_json:
+        show_json({"migrated": True, "passwords": count or 0, "accounts": dict(accounts)})
+        return 0
     print("migrated")
-    if passwords is not None:
-        print(f"{set_passwords(url, passwords)} role passwords set")
-    if with_seed:
-        for role, email, _ in seed(url):
-            print(f"account {role}: {email}")
+    if count is not None:
+        print(f"{count} role passwords set")
+    for role, email in accounts:
+        print(f"account {role}: {email}")
     return 0
 
 

@@ -33,11 +33,11 @@ class Check:
 
 @dataclass
 class CheckCounter:
-    """Prints and counts checks."""
+    """Prints and counts checks, and keeps those that failed."""
 
     print_line: Callable[[str], None]
     passed: int = 0
-    failed: int = 0
+    failures: list[Check] = field(default_factory=list)
 
     def count(self, checks: Iterable[Check]) -> None:
         """Prints and counts checks."""
@@ -46,7 +46,12 @@ class CheckCounter:
             if check.problem is None:
                 self.passed += 1
             else:
-                self.failed += 1
+                self.failures.append(check)
+
+    @property
+    def failed(self) -> int:
+        """How many checks failed."""
+        return len(self.failures)
 
     @property
     def summary(self) -> str:

@@ -32,6 +32,13 @@ from tools.e2e.groups import (
     webhook,
 )
 from tools.e2e.scenario import Scenario, missing_roles, run_scenario
+from tools.operations.reporting import (
+    EXIT_FAILED,
+    EXIT_FOUND,
+    EXIT_OK,
+    progress_apart,
+    show_json,
+)
 
 # In ``needs`` of scenarios that sign webhooks; available with --webhook-secret-file.
 WEBHOOK_CREDENTIAL = "webhook secret"
@@ -75,31 +82,38 @@ def run_e2e(
     without: Sequence[str],
     webhook_secret_file: Path | None,
     time_zone: str,
+    as_json: bool = False,
 ) -> int:
     """Runs groups (all but ``original`` if none is named) against a shop and returns the exit code.
 
     The exit code is 0, 1 when a check failed, 2 for an invalid argument or when no shop responds.
-    The last line printed is ``N passed, N failed``.  ``accounts`` is a JSON file of credentials by
-    role (the local seed's by default), ``without`` names roles whose scenarios are skipped, and
-    ``time_zone`` is the shop's BUSINESS_TIME_ZONE.
+    The last line printed is ``N passed, N failed``; with ``as_json`` one document of these numbers
+    and the failed checks is printed, and the rest goes to standard error.  ``accounts`` is a JSON
+    file of credentials by role (the local seed's by default), ``without`` names roles whose
+    scenarios are skipped, and ``time_zone`` is the shop's BUSINESS_TIME_ZONE.
     """
-    try:
-        secret = webhook_secret_file and webhook_secret_file.read_text(encoding="utf-8").strip()
-        credentials = load_credentials(accounts, os.environ)
-        business_day(time_zone)
-        options = Options(
-            select_groups(groups), parse_roles(without), credentials, secret or None, time_zone
-        )
-        client = Client(url.rstrip("/"), on_wait=_print_wait)
-    except (ValueError, OSError, httpx.InvalidURL) as error:
-        return _abort(str(error))
-    try:
-        problem = wait_for_shop(client)
-        if problem is not None:
-            return _abort(f"no shop responds at {url}: {problem}")
-        return 1 if run_groups(options, client) else 0
-    finally:
-        client.close()
+    with progress_apart(as_json=as_json):
+        try:
+            secret = webhook_secret_file and webhook_secret_file.read_text(encoding="utf-8").strip()
+            credentials = load_credentials(accounts, os.environ)
+            business_day(time_zone)
+            options = Options(
+                select_groups(groups), parse_roles(without), credentials, secret or None, time_zone
+            )
+            client = Client(url.rstrip("/"), on_wait=_print_wait)
+        except (ValueError, OSError, httpx.InvalidURL) as error:
+            return _abort(str(error))
+        try:
+            problem = wait_for_shop(client)
+            if problem is not None:
+                return _abort(f"no shop responds at {url}: {problem}")
+            counter = run_groups(options, client)
+        finally:
+            client.close()
+    if as_json:
+        failures = [vars(check) for check in counter.failures]
+        show_json({"passed": counter.passed, "failed": counter.failed, "failures": failures})
+    return EXIT_FOUND if counter.failed else EXIT_OK
 
 
 def select_groups(names: Sequence[str]) -> tuple[str, ...]:
@@ -113,8 +127,8 @@ def select_groups(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in GROUPS if name in (names or GROUPS.keys() - ONLY_WHEN_NAMED))
 
 
-def run_groups(options: Options, client: Client) -> int:
-    """Runs groups one after the other and prints their checks; returns how many failed."""
+def run_groups(options: Options, client: Client) -> CheckCounter:
+    """Runs groups one after the other and prints their checks; returns what they counted."""
     run = RunContext(
         client,
         options.credentials,
@@ -137,7 +151,7 @@ def run_groups(options: Options, client: Client) -> int:
     seconds = time.monotonic() - started
     _print(f"--  {seconds:.0f} s, {client.sent} requests, {client.repeated} of them repeated")
     _print(counter.summary)
-    return counter.failed
+    return counter
 
 
 def wait_for_shop(client: Client) -> str | None:
@@ -162,7 +176,7 @@ def wait_for_shop(client: Client) -> str | None:
 def _abort(message: str) -> int:
     print(f"shop e2e: {message}", file=sys.stderr, flush=True)
     _print(CheckCounter(_print).summary)
-    return 2
+    return EXIT_FAILED
 
 
 def _print(line: str) -> None:

@@ -3,8 +3,8 @@
 A replay sends the original event with its signature, so a consumer that has processed it already
 finds it in its inbox and ignores it.  Consumers accept an event older than a day when it is in the
 outbox.
-A broker of class imc responds when every consumer has handled the event, so a replay waits for as
-long as that broker does, and holds no lock meanwhile: a consumer that fails stores the letter again.
+A broker of class imc responds when every consumer has handled the event, so a replay waits as long
+as that broker does, without a lock: when a consumer fails, the letter is stored again meanwhile.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from shop.messaging import dead_letters
 from shop.runtime.config import look_up
 from shop.runtime.publisher import ACCEPTED, DELIVERY_SECONDS_MAX, authorization_of
 from tools.operations.reporting import (
-    EXIT_FOUND,
     EXIT_OK,
     Outcome,
     show_json,
     show_outcomes,
     show_table,
+    show_unknown,
 )
 from tools.tick import post_event, url_of
 
@@ -133,8 +133,7 @@ def run_show(database_url: str, letter_id: str, *, as_json: bool) -> int:
     with _connect(database_url) as connection:
         letter = _read(connection, UUID(letter_id))
     if letter is None:
-        print(f"{letter_id}: unknown dead letter")
-        return EXIT_FOUND
+        return show_unknown(f"dead letter {letter_id}", as_json=as_json)
     response = response_of(letter.error_data)
     shown = {k: v for k, v in vars(letter).items() if k != "version"}
     if as_json:
@@ -203,9 +202,9 @@ def run_replay(
     """
     if every == bool(letter_ids):
         raise ValueError("give the ids of dead letters, or --all")
-    selected, to = [UUID(text) for text in letter_ids], url_of(url)
+    selected = [UUID(text) for text in letter_ids]
     with _connect(database_url) as connection:
-        connection.autocommit = True
+        connection.autocommit, to = True, url_of(url)
         if every:
             selected = [letter_id for (letter_id,) in connection.execute(OPEN)]
         if not selected and not as_json:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg.rows import dict_row
 
-from tools.operations.reporting import EXIT_FOUND, EXIT_OK, printable, show_json
+from tools.operations.reporting import EXIT_OK, printable, show_json, show_unknown
 from tools.operations.snapshot import snapshot
 
 # Any: the columns differ by query, and the JSON output has all of them as they are.
@@ -162,8 +162,7 @@ def run_explain(database_url: str, order_id: str, *, time_zone: str, as_json: bo
     zone = ZoneInfo(time_zone)
     records = read_records(database_url, UUID(order_id))
     if records is None:
-        print(f"{order_id}: unknown order")
-        return EXIT_FOUND
+        return show_unknown(f"order {order_id}", as_json=as_json)
     if as_json:
         show_json({"order": records.order, **records.tables, "trace_ids": records.trace_ids})
     else:

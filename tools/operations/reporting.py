@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -48,6 +49,25 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 def show_json(value: object) -> None:
     """Prints one JSON document; times and ids as text."""
     print(json.dumps(value, default=as_text, ensure_ascii=False, indent=2))
+
+
+def show_json_line(value: object) -> None:
+    """Prints one JSON document as one line of several, at once."""
+    print(json.dumps(value, default=as_text), flush=True)
+
+
+def show_unknown(what: str, *, as_json: bool) -> int:
+    """Prints that something does not exist, as JSON ``null``; returns 1."""
+    if as_json:
+        show_json(None)
+    else:
+        print(printable(f"unknown {what}"))
+    return EXIT_FOUND
+
+
+def progress_apart(*, as_json: bool) -> AbstractContextManager[object]:
+    """With JSON, what is printed inside is progress: it goes to standard error."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
 def _show_rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from shop.registry import all_specs
 from tools.exporter import METRICS
 from tools.operations.reader import connect_at_replica
-from tools.operations.reporting import EXIT_FOUND, EXIT_OK, printable, show_json
+from tools.operations.reporting import EXIT_FOUND, EXIT_OK, printable, show_json, show_json_line
 from tools.render.objects import name_of
 from tools.rollout.cluster import Cluster, KubectlError
 
@@ -34,15 +34,19 @@ def run_status(
 ) -> int:
     """Prints the shop's state; returns 1 when something needs an operator.
 
-    ``watch`` repeats that until Ctrl-C and returns 0.
+    ``watch`` repeats that until Ctrl-C and returns 0; JSON is then one document a line.
     """
 
     def show() -> int:
         metrics = read_metrics(database_url, replica_url)
         functions = read_functions(Cluster(namespace, context))
-        if as_json:
-            show_json({"functions": functions, "metrics": metrics})
+        document = {"functions": functions, "metrics": metrics}
+        if as_json and watch:
+            show_json_line(document)
+        elif as_json:
+            show_json(document)
         else:
+            print(CLEAR if watch else "", end="")
             print("\n".join(printable(line) for line in describe(metrics, functions)), flush=True)
         needs_operator = any(value for name in ATTENTION for value in metrics[name].values())
         return EXIT_FOUND if needs_operator else EXIT_OK
@@ -53,7 +57,6 @@ def run_status(
 def _repeat(show: Callable[[], int]) -> int:
     try:
         while True:
-            print(CLEAR, end="")
             show()
             time.sleep(REFRESH_SECONDS)
     except KeyboardInterrupt:

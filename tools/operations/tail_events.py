@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +10,7 @@ import psycopg
 
 from shop.adapters.statements import Query, Row
 from tools.operations.reader import connect, fetch_all, first_id_at
-from tools.operations.reporting import EXIT_OK, as_text, printable
+from tools.operations.reporting import EXIT_OK, printable, show_json_line
 
 POLL_SECONDS = 1.0
 # An id is made before its transaction commits, so an older id may appear after a newer one.
@@ -65,7 +64,7 @@ def run_tail(
                 found = _read_new(connection, after, event_type, order_id)
                 new = [event for event in found if event.event_id not in printed]
                 for event in new:
-                    print(_line(event, as_json=as_json), flush=True)
+                    _show(event, as_json=as_json)
                 printed.update(event.event_id for event in new)
                 if len(found) == READ_MAX:
                     after = found[-1].event_id
@@ -86,11 +85,13 @@ def _read_new(
     return fetch_all(connection, statement)
 
 
-def _line(event: TailedEvent, *, as_json: bool) -> str:
+def _show(event: TailedEvent, *, as_json: bool) -> None:
     if as_json:
-        return json.dumps(dict(zip(TailedEvent.columns, event, strict=True)), default=as_text)
+        show_json_line(dict(zip(TailedEvent.columns, event, strict=True)))
+        return
     when = f"{event.created_at:%Y-%m-%d %H:%M:%S}"
-    return printable(
+    text = (
         f"{when}  {event.state:11}  {event.type:25}  {event.subject}  {event.source}  "
         f"{event.event_id}"
     )
+    print(printable(text), flush=True)

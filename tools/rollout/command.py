@@ -42,29 +42,30 @@ def run_rollout(
     limits: Limits,
     prometheus: str = "",
     smoke_from: str = "",
+    as_json: bool = False,
 ) -> int:
     """Moves the requests of functions to their new revisions; 1 when they were returned."""
     owner = f"{socket.gethostname()}-{os.getpid()}"
     rollout = Rollout(cluster, _names(functions), owner, pace=pace, limits=limits)
     if not rollout.names:
-        print("every function's newest revision has all requests")
-        return EXIT_OK
+        return _end(
+            "nothing to do", "every function's newest revision has all requests", as_json=as_json
+        )
     source: Source = from_prometheus(prometheus, cluster) if prometheus else from_logs(cluster)
     try:
         with _interrupted_by_termination():
             rollout.run(_smoke_from(smoke_from, cluster), source)
     except CandidateFailedError as error:
-        return _returned(rollout, str(error))
+        return _returned(rollout, str(error), as_json=as_json)
     except KeyboardInterrupt:
-        return _returned(rollout, "interrupted")
+        return _returned(rollout, "interrupted", as_json=as_json)
     except BaseException:
         rollout.give_back()
         raise
-    print(f"rolled out: {', '.join(rollout.names)}")
-    return EXIT_OK
+    return _end("rolled out", functions=rollout.names, as_json=as_json)
 
 
-def run_pin(cluster: Cluster, functions: Sequence[str]) -> int:
+def run_pin(cluster: Cluster, functions: Sequence[str], *, as_json: bool = False) -> int:
     """Names the revisions that receive all requests, so that the next one receives none."""
 
     def pinned(state: ServiceState) -> Change:
@@ -75,19 +76,19 @@ def run_pin(cluster: Cluster, functions: Sequence[str]) -> int:
         targets = traffic.only(state.stable) if state.follows_latest else list(state.targets)
         return targets, None
 
-    return _change_each(cluster, functions, pinned)
+    return _change_each(cluster, functions, pinned, as_json=as_json)
 
 
-def run_unpin(cluster: Cluster, functions: Sequence[str]) -> int:
+def run_unpin(cluster: Cluster, functions: Sequence[str], *, as_json: bool = False) -> int:
     """Lets each new revision receive all requests at once, Knative's default."""
 
     def unpinned(_state: ServiceState) -> Change:
         return [{"latestRevision": True, "percent": 100}], None
 
-    return _change_each(cluster, functions, unpinned)
+    return _change_each(cluster, functions, unpinned, as_json=as_json)
 
 
-def run_return(cluster: Cluster, functions: Sequence[str]) -> int:
+def run_return(cluster: Cluster, functions: Sequence[str], *, as_json: bool = False) -> int:
     """Ends roll-outs in progress, and sends all requests to the revisions before the last."""
     targets = dict[str, str]()
     for name, state in cluster.services(_names(functions)).items():
@@ -97,8 +98,11 @@ def run_return(cluster: Cluster, functions: Sequence[str]) -> int:
         elif previous is not None:
             targets[name] = str(previous["revisionName"])
     give_back(cluster, targets)
-    for name, revision in targets.items():
-        print(f"{name}: {revision}")
+    if as_json:
+        show_json(targets)
+    else:
+        for name, revision in targets.items():
+            print(f"{name}: {revision}")
     return EXIT_OK if targets else EXIT_FOUND
 
 
@@ -113,15 +117,18 @@ def run_status(cluster: Cluster, functions: Sequence[str], *, as_json: bool) -> 
     return EXIT_FOUND if any(state.claim for state in states) else EXIT_OK
 
 
-def run_smoke(function: str, url: str) -> int:
+def run_smoke(function: str, url: str, *, as_json: bool = False) -> int:
     """Sends the smoke requests to a URL of a function; 1 when one is answered wrongly.
 
     Raises ValueError for what is not a URL.
     """
     setting_checks.CHECKS["broker_url"](url)
     wrong = smoke(spec_of(function), url)
-    for line in wrong:
-        print(line)
+    if as_json:
+        show_json({"wrong": wrong})
+    else:
+        for line in wrong:
+            print(line)
     return EXIT_FOUND if wrong else EXIT_OK
 
 
@@ -135,10 +142,26 @@ def _function_of(service: str) -> str:
 
 
 def _change_each(
-    cluster: Cluster, functions: Sequence[str], change: Callable[[ServiceState], Change]
+    cluster: Cluster,
+    functions: Sequence[str],
+    change: Callable[[ServiceState], Change],
+    *,
+    as_json: bool,
 ) -> int:
-    for name in cluster.services(_names(functions)):
+    names = list(cluster.services(_names(functions)))
+    for name in names:
         update(cluster, name, change)
+    if as_json:
+        show_json(names)
+    return EXIT_OK
+
+
+def _end(result: str, reason: str = "", *, functions: Sequence[str] = (), as_json: bool) -> int:
+    """Prints how a roll-out ended."""
+    if as_json:
+        show_json({"result": result, "reason": reason, "functions": list(functions)})
+    else:
+        print(f"{result}: {', '.join(functions) or reason}")
     return EXIT_OK
 
 
@@ -159,7 +182,7 @@ def _smoke_from(workload: str, cluster: Cluster) -> Smoke:
     return from_cluster if workload else from_here
 
 
-def _returned(rollout: Rollout, reason: str) -> int:
+def _returned(rollout: Rollout, reason: str, *, as_json: bool) -> int:
     print(f"returning: {reason}", file=sys.stderr)
     # a second Ctrl-C must not leave the requests divided
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -168,7 +191,7 @@ def _returned(rollout: Rollout, reason: str) -> int:
     except OSError as error:
         print(f"not returned, run `shop rollout return`: {error}", file=sys.stderr)
         return EXIT_FAILED
-    print(f"returned to the stable revisions: {', '.join(rollout.names)}")
+    _end("returned to the stable revisions", reason, functions=rollout.names, as_json=as_json)
     return EXIT_FOUND
 
 
