@@ -49,7 +49,10 @@ rollout = Commands(
 )
 app.add_typer(rollout, name="rollout")
 
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="namespace of the shop")]
+Namespace = Annotated[
+    str,
+    typer.Option("--namespace", "-n", envvar="SHOP_NAMESPACE", help="namespace of the shop"),
+]
 Context = Annotated[str, typer.Option(help="context of kubectl; the current one by default")]
 Probability = Annotated[float, typer.Option(min=0.0, max=1.0, help="probability of the fault")]
 

@@ -79,7 +79,7 @@ def secret_data(
         "shop-database-admin": {"database-url": _url(ADMIN, passwords[ADMIN], options.database)},
         "shop-grafana": {"admin-password": passwords["grafana"]},
         "shop-jwt": {"jwt-private-key": secrets.jwt_private_key},
-        "shop-keda": {"connection": _keda_url(passwords["ops"], options)},
+        "shop-keda": {"connection": _keda_url(passwords["scaler"], options)},
         "shop-payment-provider": {
             "payment-provider-api-key": options.provider_key or secrets.provider_api_key,
             "payment-provider-url": options.provider,
@@ -200,9 +200,9 @@ def _keda_url(password: str, options: argparse.Namespace) -> str:
     """PostgreSQL's fully qualified address, because KEDA's operator runs in another namespace."""
     host, _, port = options.database.partition(":")
     if "." in host:
-        return _url("shop_ops", password, options.database)
+        return _url("shop_scaler", password, options.database)
     namespaced = f"{host}.{options.namespace}.svc.cluster.local:{port}"
-    return _url("shop_ops", password, options.database).replace(options.database, namespaced)
+    return _url("shop_scaler", password, options.database).replace(options.database, namespaced)
 
 
 def _object(

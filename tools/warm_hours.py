@@ -11,24 +11,18 @@ chart runs this at each start and end, and after each release.
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
-import ssl
 import sys
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from shop.primitives.clock import utc_now
+from tools.kubernetes_api import SERVING, KubernetesApi
 from tools.local_platform.clock import Cron
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-SERVING = "/apis/serving.knative.dev/v1/namespaces"
 MIN_SCALE = "autoscaling.knative.dev/min-scale"
-TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -61,30 +55,6 @@ def min_scale_at(windows: list[Window], moment: datetime) -> int:
     return max((each.min_scale for each in windows if each.contains(moment)), default=0)
 
 
-class KubernetesApi:
-    """Requests of the pod's service account to the API server."""
-
-    def __init__(self, host: str, port: int, account: Path) -> None:
-        context = ssl.create_default_context(cafile=str(account / "ca.crt"))
-        self._connection = http.client.HTTPSConnection(
-            host, port, timeout=TIMEOUT_SECONDS, context=context
-        )
-        self._token = (account / "token").read_text("ascii").strip()
-
-    def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The object of the response; OSError when there is none or its status is no success."""
-        headers = {
-            "Authorization": f"Bearer {self._token}",
-            "Content-Type": "application/merge-patch+json",
-        }
-        self._connection.request(method, path, json.dumps(body) if body else None, headers)
-        response = self._connection.getresponse()
-        content = response.read()
-        if response.status != http.HTTPStatus.OK:
-            raise OSError(f"{method} {path}: {response.status} {content[:300]!r}")
-        return json.loads(content)
-
-
 def set_min_scale(api: KubernetesApi, namespace: str, service: str, scale: int) -> list[str]:
     """Annotates the revisions of a Service that get traffic; returns their names."""
     found = api.request("GET", f"{SERVING}/{namespace}/services/{service}")
@@ -108,13 +78,12 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"warm_hours: invalid arguments: {error}\n")
         return 2
     try:
-        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
-        api = KubernetesApi(host, int(port), ACCOUNT)
+        api = KubernetesApi.of_this_pod()
         for service, windows in hours.items():
             scale = min_scale_at(windows, utc_now())
             names = set_min_scale(api, namespace, service, scale)
             sys.stdout.write(f"{service}: min-scale {scale} ({', '.join(names) or 'no traffic'})\n")
-    except (KeyError, OSError, http.client.HTTPException) as error:
+    except OSError as error:
         sys.stderr.write(f"warm_hours: {error}\n")
         return 1
     return 0

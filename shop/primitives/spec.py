@@ -26,8 +26,8 @@ DATABASE_ROLES = (
     "relay",
     "ops",
 )
-# every role that logs in: shop_auditor belongs to people and runs no function
-LOGIN_ROLES = (*DATABASE_ROLES, "auditor")
+# every role that logs in: shop_auditor belongs to people and shop_scaler to KEDA, not to functions
+LOGIN_ROLES = (*DATABASE_ROLES, "auditor", "scaler")
 
 
 @frozen(kw_only=True)

@@ -13,6 +13,7 @@ from shop.schema.grants import ALL, APPEND_ONLY, CUSTOMER_TABLES, GRANTS, ROW_SE
 from tests.harness import ShopHarness
 from tools.local_platform.function_environment import url_of_role
 from tools.migrate import migrate
+from tools.render.keda import due_query, due_schedules
 
 PASSWORD = "of-the-owner"
 
@@ -47,6 +48,16 @@ def test_each_role_has_exactly_the_declared_rights(database_url: str) -> None:
 
     assert actual - declared == set(), "surplus rights"
     assert declared - actual == set(), "missing rights"
+
+
+def test_scaler_counts_due_rows_and_reads_nothing_else(database_url: str) -> None:
+    url = url_of_role(database_url, "shop_scaler")
+
+    for _, schedule in due_schedules():
+        assert _rows(url, due_query(schedule)) == {(0,)}
+    for query in ("select id from shop.due_work", "select kind from shop.overdue"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            _rows(url, query)
 
 
 def test_no_function_role_bypasses_row_security(database_url: str) -> None:

@@ -50,7 +50,10 @@ KUSTOMIZED = {
     "infra/knative/imc": ("imc", "gateway"),
     "infra/knative/kafka": ("kafka", "gateway"),
     "infra/knative/rabbitmq": ("rabbitmq", "gateway"),
-    "infra/knative/imc with every component": ("imc", "gateway", "keda", "migration", "monitoring"),
+    "infra/knative/imc with every component": (
+        "imc",
+        *("gateway", "keda", "migration", "monitoring", "tools", "audits", "warm-hours"),
+    ),
 }
 OWN_IMAGES = {
     f"dev.local/msa-shop/{image}": f"registry.example/msa-shop/{image}"

@@ -33,6 +33,7 @@ from tools.render.eventing import CLASSES, broker_objects
 from tools.render.keda import due_query, due_schedules, patches
 from tools.render.knative import COMPONENTS, FOLDER, base_files, component_objects, render
 from tools.render.objects import name_of
+from tools.render.operators import HOURS
 
 CHART = ROOT / "helm" / "msa-shop"
 DIGEST = "sha256:" + "1" * 64
@@ -200,6 +201,33 @@ def test_chart_and_kustomize_deploy_equal_objects(kind: str) -> None:
 
     expected = _comparable(own, kind)
     assert _comparable(chart.objects, kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("component", "values"),
+    [
+        ("tools", {"tools": {"enabled": True}}),
+        ("audits", {"audits": {"enabled": True}}),
+        ("warm-hours", {"functions": {"place_order": {"warmHours": HOURS["shop-place-order"]}}}),
+    ],
+)
+def test_component_of_kustomize_has_the_objects_that_a_value_adds(
+    component: str, values: dict[str, Any]
+) -> None:
+    kustomized = {"toolsImage": {"pullPolicy": ""}, "pgbouncer": {"enabled": False}}
+    kustomized |= {"postgresql": {"maxConnections": 2010}}
+    without = render_chart(AS_KUSTOMIZED, OWN_HOST, kustomized)
+    chart = render_chart(AS_KUSTOMIZED, OWN_HOST, kustomized, values)
+    before = {(each["kind"], each["metadata"]["name"]) for each in without.objects}
+    added = _comparable(chart.objects, "imc")
+    # Helm's own: the database's network, and what runs after a release
+    only_of_helm = {("NetworkPolicy", "shop-tools-out"), ("Job", "shop-warm-hours")}
+    if component == "audits":
+        only_of_helm.add(("ServiceAccount", "shop-tools"))
+
+    expected = _comparable(component_objects()[component], "imc")
+    found = {k: v for k, v in added.items() if k not in before | only_of_helm}
+    assert found == expected
 
 
 def test_chart_renders_the_policies_of_envoy_gateway_where_it_is_installed() -> None:

@@ -104,7 +104,8 @@ ASKS_PROVIDER = {name for name in _read_by("PAYMENT_PROVIDER_URL") if name != "c
 
 def run(command: str, *arguments: str, **environment: str) -> Result:
     """Runs a command with these arguments, or its own, and with these variables only."""
-    cleared = dict.fromkeys(os.environ, None) | environment
+    # kubectl, where there is one, keeps a cache in HOME
+    cleared = dict.fromkeys(os.environ, None) | {"HOME": "/dev/null"} | environment
     return CliRunner().invoke(
         app, [*command.split(), *(arguments or arguments_of(command))], env=cleared
     )

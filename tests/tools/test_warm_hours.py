@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from tools import warm_hours
+from tools import kubernetes_api, warm_hours
+from tools.kubernetes_api import SERVING
+from tools.rollout.cluster import Cluster
 from tools.warm_hours import Window, min_scale_at
 
 OFFICE = {"start": "0 9 * * 1-5", "end": "0 18 * * 1-5", "timeZone": "Asia/Seoul", "minScale": 2}
@@ -74,7 +76,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[list[Any]]
 
     _make_certificate(tmp_path)
     (tmp_path / "token").write_text("t0ken\n")
-    monkeypatch.setattr(warm_hours, "ACCOUNT", tmp_path)
+    monkeypatch.setattr(kubernetes_api, "ACCOUNT", tmp_path)
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tmp_path / "ca.crt", tmp_path / "key")
@@ -128,3 +130,25 @@ def test_missing_service_exits_with_one_and_changes_nothing(
 )
 def test_invalid_arguments_exit_with_two(arguments: list[str]) -> None:
     assert warm_hours.main(arguments) == 2
+
+
+def test_cluster_is_read_with_the_account_of_the_pod_where_there_is_no_kubectl(
+    api: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    cluster = Cluster("shop")
+
+    assert cluster.get_raw(f"{SERVING}/shop/services/shop-login")["status"]["traffic"] == TRAFFIC
+    with pytest.raises(OSError, match="404"):
+        cluster.get_raw(f"{SERVING}/shop/services")
+    assert api == []
+
+
+def test_cluster_cannot_be_read_outside_of_a_pod_without_kubectl(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+    with pytest.raises(OSError, match="no pod of a cluster"):
+        Cluster("shop").get_raw(f"{SERVING}/shop/services")

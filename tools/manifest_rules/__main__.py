@@ -32,7 +32,10 @@ def deployed_manifests() -> dict[str, ManifestSet]:
     manifest_sets = {
         f"infra/knative/{broker}": read((*parts, folder / broker)) for broker in BROKERS
     }
-    others = (components / name for name in ("keda", "migration", "monitoring"))
+    others = (
+        components / name
+        for name in ("keda", "migration", "monitoring", "tools", "audits", "warm-hours")
+    )
     everything = read((*parts, folder / "imc", *others))
     deleted = read(components.rglob("patch-*.yaml"))
     return {

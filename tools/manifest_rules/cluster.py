@@ -39,6 +39,7 @@ WITHOUT_PEERS = {
     "shop-observability",
     "shop-pgbouncer",
     "shop-redis-out",
+    "shop-tools-api-out",
     "shop-warm-hours-out",
 }
 # read by the OpenTelemetry library

@@ -1,8 +1,8 @@
 """Renders Knative Services, and all objects that they need, as kustomize folders.
 
 ``base`` is the shop without a broker; ``imc``, ``kafka`` and ``rabbitmq`` are the base with one;
-``components`` are for clusters that have KEDA, a Gateway API or the Prometheus operator, and one is
-the Job that migrates the database.
+``components`` are for clusters that have KEDA, a Gateway API or the Prometheus operator; others are
+the Job that migrates the database, the operators' pod, the daily audits and the warm hours.
 
 All Services are cluster-local: clients reach them through the edge only.  Settings come from
 ConfigMaps, secrets as files from one Secret per trust domain, so that no function can read the key
@@ -16,7 +16,7 @@ from pathlib import Path
 from shop.primitives.http_limits import TERMINATION_SECONDS, request_seconds
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
-from tools.render import eventing, gateway, keda, migration, network_policies
+from tools.render import eventing, gateway, keda, migration, network_policies, operators
 from tools.render.documents import yaml_text
 from tools.render.objects import (
     SETTINGS,
@@ -63,6 +63,9 @@ def component_objects() -> dict[str, list[Manifest]]:
         "gateway": gateway.objects(),
         "migration": migration.objects(),
         "monitoring": [network_policies.pod_monitor(), network_policies.scrape_policy()],
+        "tools": operators.tools_objects(),
+        "audits": operators.audit_objects(),
+        "warm-hours": operators.warm_hours_objects(),
     }
 
 

@@ -121,6 +121,16 @@ def network_policies() -> list[Manifest]:
     ]
 
 
+def api_policy(app: str, name: str) -> Manifest:
+    """Allows the pods of an app to reach the Kubernetes API, which no selector names."""
+    return _egress(name, {"app.kubernetes.io/name": app}, None, 443, 6443)
+
+
+def smoke_policy(app: str) -> Manifest:
+    """Allows the pods of an app to send smoke requests to functions."""
+    return _egress("smoke", {"app.kubernetes.io/name": app}, [_namespaces(*PLATFORM_NAMESPACES)])
+
+
 def scrape_policy() -> Manifest:
     """Allows Prometheus to read the metrics port."""
     rule = {"from": [_namespaces("monitoring")], "ports": _ports(METRICS_PORT)}

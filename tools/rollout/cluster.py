@@ -1,9 +1,13 @@
-"""The cluster, through ``kubectl``; each command that changes something is printed."""
+"""The cluster, through ``kubectl``; each command that changes something is printed.
+
+Where there is no ``kubectl``, as in the operators' pod, a pod's service account reads what it may.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -11,10 +15,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tools.kubernetes_api import SERVING, KubernetesApi
 from tools.rollout.traffic import ANNOTATION, Claim, Json, ServiceState, service_state
 
 SERVICES = "services.serving.knative.dev"
-REVISIONS = "revisions.serving.knative.dev"
 KUBECTL_SECONDS = 30
 PODS_MAX = 500
 LINES_MAX = 5
@@ -37,14 +41,14 @@ class Cluster:
 
     def services(self, names: Iterable[str]) -> dict[str, ServiceState]:
         """The Services with these names; those that do not exist are missing."""
-        listed = self._json("get", SERVICES, "--output=json")
+        listed = self.get_raw(f"{SERVING}/{self.namespace}/services")
         wanted = set(names)
         states = map(service_state, listed["items"])
         return {state.name: state for state in states if state.name in wanted}
 
     def readiness_of(self, revision: str) -> tuple[bool | None, str]:
         """Whether a revision is Ready, None while that is unknown, and the reason."""
-        document = self._json("get", REVISIONS, revision, "--output=json")
+        document = self.get_raw(f"{SERVING}/{self.namespace}/revisions/{revision}")
         for condition in document.get("status", {}).get("conditions", ()):
             if condition["type"] == "Ready":
                 value = {"True": True, "False": False}.get(condition["status"])
@@ -87,11 +91,10 @@ class Cluster:
         return self._run("exec", workload, "--", *command)
 
     def get_raw(self, path: str) -> Any:
-        """The document at a path of the API server, such as a Service that it forwards to."""
-        return self._json("get", f"--raw={path}")
-
-    def _json(self, *arguments: str) -> Any:
-        return json.loads(self._run(*arguments))
+        """The document at a path of the API server; OSError when there is none."""
+        if shutil.which("kubectl") is None and not self.context:
+            return KubernetesApi.of_this_pod().request("GET", path)
+        return json.loads(self._run("get", f"--raw={path}"))
 
     def _change(self, *arguments: str) -> None:
         print(f"$ {shlex.join(self._command(*arguments))}", file=sys.stderr)

@@ -158,7 +158,18 @@ msa-shop/reaches-replica: "true"
 {{- end }}
 {{- end -}}
 
-{{/* A pod with the operators' commands and the roles shop_auditor and shop_ops: list [root, command, arguments]. */}}
+{{/* A volume with the token of the service account for the Kubernetes API. */}}
+{{- define "shop.apiToken" -}}
+- name: token
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3600}
+      - configMap:
+          name: kube-root-ca.crt
+          items: [{key: ca.crt, path: ca.crt}]
+{{- end -}}
+
+{{/* A pod with the operators' commands and the roles shop_auditor and shop_ops: list [root, command, arguments, whether it reaches the Kubernetes API]. */}}
 {{- define "shop.toolsPod" -}}
 {{- $root := index . 0 -}}
 serviceAccountName: shop-tools
@@ -172,9 +183,16 @@ containers:
     command: [{{ index . 1 }}]
     args: {{ toJson (index . 2) }}
     envFrom: {{ include "shop.environment" $root | nindent 6 }}
+    {{- if index . 3 }}
+    env:
+      - {name: SHOP_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+    {{- end }}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
       - {name: secrets, mountPath: /var/run/shop/secrets, readOnly: true}
+      {{- if index . 3 }}
+      - {name: token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+      {{- end }}
     resources: {{ toYaml $root.Values.tools.resources | nindent 6 }}
     securityContext: {{ include "shop.hardened" $root | nindent 6 }}
 volumes:
@@ -200,4 +218,7 @@ volumes:
         {{- if $root.Values.broker.eventPolicy }}
         {{- include "shop.brokerToken" $root | nindent 8 }}
         {{- end }}
+  {{- if index . 3 }}
+  {{- include "shop.apiToken" $root | nindent 2 }}
+  {{- end }}
 {{- end -}}

@@ -49,3 +49,16 @@ ports:
   - {port: {{ int . }}, protocol: TCP}
   {{- end }}
 {{- end -}}
+
+{{/* Lets the pods of an app reach the Kubernetes API, which no selector names: list [root, app, name]. */}}
+{{- define "shop.apiPolicy" -}}
+{{ include "shop.policy" (list (index . 0) (index . 2)) }}
+spec:
+  podSelector:
+    matchLabels: {app.kubernetes.io/name: {{ index . 1 }}}
+  policyTypes: [Egress]
+  egress:
+    - ports:
+        - {port: 443, protocol: TCP}
+        - {port: 6443, protocol: TCP}
+{{- end -}}
