@@ -204,17 +204,17 @@ def run_replay(
         raise ValueError("give the ids of dead letters, or --all")
     selected = [UUID(text) for text in letter_ids]
     with _connect(database_url) as connection:
-        connection.autocommit, to = True, url_of(url)
+        connection.autocommit = True
         if every:
             selected = [letter_id for (letter_id,) in connection.execute(OPEN)]
         if not selected and not as_json:
             print("no open dead letters")
-        outcomes = (_replay(connection, to, one, dry_run=dry_run) for one in selected)
+        outcomes = (_replay(connection, url, one, dry_run=dry_run) for one in selected)
         return show_outcomes(outcomes, as_json=as_json)
 
 
 def _replay(
-    connection: psycopg.Connection[TupleRow], url: SplitResult, letter_id: UUID, *, dry_run: bool
+    connection: psycopg.Connection[TupleRow], url: str, letter_id: UUID, *, dry_run: bool
 ) -> Outcome:
     """Sends one dead letter, and marks it as replayed if it was not stored again meanwhile.
 
@@ -223,11 +223,12 @@ def _replay(
     letter = _read(connection, letter_id)
     if letter is None:
         return Outcome(str(letter_id), is_done=False, what="unknown dead letter")
+    to = url_of(url)
     headers, body = original_event(letter.headers, letter.body)
     if dry_run:
-        what = f"would send {letter.type} to {url.geturl()}, {len(body)} bytes"
+        what = f"would send {letter.type} to {url}, {len(body)} bytes"
         return Outcome(str(letter_id), is_done=True, what=what)
-    failure = _send(url, headers, body)
+    failure = _send(to, headers, body)
     if failure is not None:
         return Outcome(str(letter_id), is_done=False, what=f"not accepted, {failure}")
     mark = dead_letters.mark_replayed(letter_id, letter.version)

