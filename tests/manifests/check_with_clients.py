@@ -4,8 +4,9 @@
 
 ``helm`` lints and renders the chart with every values file, ``kustomize`` builds the folders of
 ``infra/knative`` as a user would, ``faas-cli`` reads ``stack.yml`` and deploys it to a gateway that
-only records requests, ``kn`` writes every Knative Service to a folder (its GitOps mode).  All are
-built from the sources that ``tools/`` pins; needs Go 1.24 or newer.
+only records requests, ``kn`` writes every Knative Service to a folder (its GitOps mode).  Each is
+asked for the options of the pages about deploying.  All are built from the sources that ``tools/``
+pins; needs Go 1.24 or newer.
 
 Exits 1 when a client rejects a manifest or changes it; 2 without Go.
 """
@@ -27,6 +28,7 @@ from typing import Any
 
 import yaml
 
+from tests.manifests.documented_commands import PAGES, lines_of, refusal_of, words_of
 from tests.manifests.test_chart import APIS
 from tools.manifest_rules.__main__ import ROOT, deployed_manifests, findings
 from tools.manifest_rules.manifests import ManifestSet, parse
@@ -89,7 +91,7 @@ def main() -> int:
         for name, check in checks.items():
             try:
                 program = build(TOOLS / name, PACKAGES[name], Path(folder) / name)
-                result = check(program, Path(folder))
+                result = f"{check(program, Path(folder))}; {check_lines(name, program)}"
             except ClientMismatchError as error:
                 failed += 1
                 result = f"FAILED: {error}"
@@ -106,6 +108,20 @@ def build(module: Path, package: str, program: Path, *, tags: str = "") -> Path:
     environment = {**os.environ, "CGO_ENABLED": "0"}
     subprocess.run(command, cwd=module, env=environment, check=True)
     return program
+
+
+def check_lines(client: str, program: Path) -> str:
+    """Asks a client whether it has the commands and options that the pages show."""
+    lines = [line for page in PAGES for line in lines_of(page)]
+    found = [words for line in lines for words in words_of(line, client)]
+    if client == "helm":
+        script = "scripts/helm-upgrade"
+        shown = [words[1:] for line in lines for words in words_of(line, script)]
+        found += [["helm", "upgrade", "shop", "helm/msa-shop", *words] for words in shown]
+    for words in found:
+        if refusal := refusal_of(str(program), words):
+            raise ClientMismatchError(f"{' '.join(words)}: {refusal}")
+    return f"{len(found)} documented lines accepted"
 
 
 def check_helm(helm: Path, _: Path) -> str:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from itertools import pairwise
 from pathlib import Path
+from tempfile import gettempdir
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
@@ -56,19 +57,16 @@ def refusal_of(path: str, words: list[str]) -> str:
     """
     end = words.index("--") if "--" in words else len(words)
     asked = [path, *words[1:end], "--help"]
+    # helm and kubectl look for their files there
+    home = {"HOME": gettempdir()}
     done = subprocess.run(
-        asked,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-        env={"HOME": "/dev/null"},
+        asked, capture_output=True, text=True, check=False, timeout=SECONDS, env=home
     )
     values = {after for option, after in pairwise(words) if option in ("-n", "--namespace")}
     command = next(word for word in words[1:] if word[0] != "-" and word not in values)
     text = done.stdout + done.stderr
     if done.returncode != 0:
-        return text.strip().splitlines()[0]
+        return text.strip().splitlines()[-1]
     usage = re.search(
         r"usage:\s+\S*" + re.escape(words[0]) + r" .*\b" + command, text, re.IGNORECASE
     )

@@ -7,6 +7,8 @@ every kubectl command names objects that the repository deploys.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import subprocess
@@ -16,13 +18,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import helm_python
 import pytest
 import yaml
 
+from shop.primitives.spec import FunctionSpec
+from shop.registry import all_specs
+from shop.runtime.bootstrap import settings_of
+from shop.runtime.config import ConfigurationError
 from tests.manifests.test_chart import APIS, CHART, DIGEST, render_chart, values_of
 from tools.manifest_rules.manifests import read
+from tools.render import gateway, network_policies
 from tools.render.documents import Json
 from tools.render.knative import base_files, component_objects
+from tools.render.objects import secrets_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("docs/deploy/helm.md", "docs/deploy/kustomize.md")
@@ -146,6 +155,90 @@ def test_make_secrets_of_a_page_prints_the_secrets_of_the_chart(page: str, tmp_p
     made = {each["metadata"]["name"] for each in yaml.safe_load_all(printed)}
     assert set(values_of("values.yaml")["secrets"]["names"]) <= made
     assert "shop-public-keys" in made
+
+
+@pytest.mark.parametrize(
+    ("changed", "refused"),
+    [
+        ({}, {"JWT_ISSUER must not be a placeholder in the prod profile"}),
+        ({"JWT_ISSUER": "https://shop.co.kr"}, set[str]()),
+        (
+            {"JWT_ISSUER": "https://shop.co.kr", "PAYMENT_PROVIDER": "sandbox"},
+            {"PAYMENT_PROVIDER must not be sandbox in the prod profile"},
+        ),
+    ],
+    ids=["as rendered", "as the page patches them", "with the simulator"],
+)
+def test_settings_of_kustomize_start_functions_only_as_the_page_patches_them(
+    changed: dict[str, str], refused: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = subprocess.run(
+        [
+            *(sys.executable, "-m", "tools.make_secrets", f"--keys={tmp_path / 'keys'}"),
+            "--provider=https://api.stripe.com",
+        ],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    made = {each["metadata"]["name"]: each for each in yaml.safe_load_all(printed)}
+    found: set[str] = set()
+    for spec in all_specs():
+        folder = tmp_path / spec.name
+        folder.mkdir()
+        files = {k: v for name in secrets_of(spec) for k, v in made[name]["stringData"].items()}
+        for name, text in files.items():
+            (folder / name).write_text(text, "utf-8")
+        given = {**network_policies.SETTING_VALUES, **made["shop-public-keys"]["data"], **changed}
+        monkeypatch.setattr(os, "environ", given | {"SHOP_SECRETS_DIR": str(folder)})
+        found |= _refusals(spec)
+
+    assert found == refused
+
+
+def _refusals(spec: FunctionSpec) -> set[str]:
+    try:
+        settings_of((spec,))
+    except ConfigurationError as error:
+        return set(str(error).splitlines())
+    return set()
+
+
+def test_host_of_the_gateway_is_patched_where_the_placeholder_is() -> None:
+    (kustomization,) = [yaml.safe_load(b) for b in blocks("docs/deploy/kustomize.md", "yaml")]
+    patched = {patch["target"]["kind"] for patch in kustomization["patches"]}
+    holders = {
+        each["kind"] for each in component_objects()["gateway"] if gateway.HOST in json.dumps(each)
+    }
+
+    assert holders <= patched
+
+
+@pytest.mark.parametrize(
+    ("values", "assume", "shown"),
+    [
+        ({"gateway": {"host": "shop.co.kr"}}, APIS, "  https://shop.co.kr\n"),
+        ({"gateway": {"host": "shop.co.kr", "tls": False}}, APIS, "  http://shop.co.kr\n"),
+        ({}, [], "This cluster has no Gateway API: the shop is not reachable"),
+        ({"gateway": {"enabled": False}}, APIS, "gateway.enabled is false"),
+    ],
+    ids=["TLS", "no TLS", "no Gateway API", "disabled"],
+)
+def test_notes_have_the_url_and_the_next_command(
+    values: dict[str, Any], assume: list[str], shown: str
+) -> None:
+    with helm_python.Chart.load(CHART) as chart:
+        texts = chart.render({**values, "assumeApis": assume}, name="shop", namespace="shop")
+    (notes,) = [text for path, text in texts.items() if path.endswith("NOTES.txt")]
+
+    assert shown in notes
+    assert "\n  helm test shop -n shop\n" in notes
+    lines = [line.split() for line in notes.splitlines() if line.startswith("  kubectl ")]
+    assert lines
+    assert [word for words in lines for word in unknown_names(words)] == []
+    pages = re.findall(r"docs/[\w/.-]+\.md", notes)
+    assert [page for page in pages if not (ROOT / page).is_file()] == []
 
 
 def test_kustomization_of_the_page_names_what_exists() -> None:

@@ -28,7 +28,7 @@ from tools.bench.load import KEY, Load, load
 from tools.bench.processes import Process, cpu_seconds_of_tree
 from tools.bench.report import machine_description, median, percentile, table
 from tools.bench.statements import as_pgbench, order_request, record_order
-from tools.local_platform.servers import free_port, pgbench_program
+from tools.local_platform.servers import free_port, postgres_program
 
 READY = http_request("GET", "/health/readiness")
 PRODUCTS = 1000
@@ -150,7 +150,7 @@ def _pgbench(bench: Bench, url: SplitResult, file: Path, run: int) -> list[str]:
         "product_last": bench.products[-1],
     }
     return [
-        str(pgbench_program()),
+        str(postgres_program("pgbench")),
         *("-h", url.hostname or "", "-p", str(url.port), "-U", url.username or ""),
         *("--no-vacuum", "--protocol", "prepared", "--log", "--log-prefix", "latency"),
         *("--client", str(bench.clients), "--jobs", "2", "--time", f"{bench.seconds:.0f}"),

@@ -253,9 +253,9 @@ class RedisServer:
             stop_server(self._process, *(signals or (signal.SIGTERM,)), signal.SIGKILL)
 
 
-def pgbench_program() -> Path:
-    """The path of pgbench, of the version that ``postgres`` starts."""
-    return _postgres_programs(_server_account()) / "pgbench"
+def postgres_program(name: str) -> Path:
+    """The path of a program such as pgbench, of the version that ``postgres`` starts."""
+    return _postgres_programs(_server_account()) / name
 
 
 def free_port() -> int:
