@@ -66,7 +66,8 @@ def refusal_of(path: str, words: list[str]) -> str:
     command = next(word for word in words[1:] if word[0] != "-" and word not in values)
     text = done.stdout + done.stderr
     if done.returncode != 0:
-        return text.strip().splitlines()[-1]
+        lines = text.strip().splitlines() or ["no message"]
+        return next((line for line in lines if "unknown" in line), lines[-1])
     usage = re.search(
         r"usage:\s+\S*" + re.escape(words[0]) + r" .*\b" + command, text, re.IGNORECASE
     )
