@@ -28,7 +28,7 @@ from typing import Any
 
 import yaml
 
-from tests.manifests.documented_commands import PAGES, lines_of, refusal_of, words_of
+from tests.manifests.documented_commands import PAGES, lines_of, rejection_of, words_of
 from tests.manifests.test_chart import APIS
 from tools.manifest_rules.__main__ import ROOT, deployed_manifests, findings
 from tools.manifest_rules.manifests import ManifestSet, parse
@@ -119,8 +119,8 @@ def check_lines(client: str, program: Path) -> str:
         shown = [words[1:] for line in lines for words in words_of(line, script)]
         found += [["helm", "upgrade", "shop", "helm/msa-shop", *words] for words in shown]
     for words in found:
-        if refusal := refusal_of(str(program), words):
-            raise ClientMismatchError(f"{' '.join(words)}: {refusal}")
+        if rejection := rejection_of(str(program), words):
+            raise ClientMismatchError(f"{' '.join(words)}: {rejection}")
     return f"{len(found)} documented lines accepted"
 
 

@@ -50,7 +50,7 @@ def words_of(line: str, program: str) -> list[list[str]]:
     return found
 
 
-def refusal_of(path: str, words: list[str]) -> str:
+def rejection_of(path: str, words: list[str]) -> str:
     """Why a program does not accept these words, empty when it does.  Nothing is executed.
 
     With ``--help`` it checks command and options, and prints the help of that command.

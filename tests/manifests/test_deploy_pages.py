@@ -158,7 +158,7 @@ def test_make_secrets_of_a_page_prints_the_secrets_of_the_chart(page: str, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("changed", "refused"),
+    ("changed", "rejected"),
     [
         ({}, {"JWT_ISSUER must not be a placeholder in the prod profile"}),
         ({"JWT_ISSUER": "https://shop.co.kr"}, set[str]()),
@@ -170,7 +170,7 @@ def test_make_secrets_of_a_page_prints_the_secrets_of_the_chart(page: str, tmp_p
     ids=["as rendered", "as the page patches them", "with the simulator"],
 )
 def test_settings_of_kustomize_start_functions_only_as_the_page_patches_them(
-    changed: dict[str, str], refused: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changed: dict[str, str], rejected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = subprocess.run(
         [
@@ -192,12 +192,12 @@ def test_settings_of_kustomize_start_functions_only_as_the_page_patches_them(
             (folder / name).write_text(text, "utf-8")
         given = {**network_policies.SETTING_VALUES, **made["shop-public-keys"]["data"], **changed}
         monkeypatch.setattr(os, "environ", given | {"SHOP_SECRETS_DIR": str(folder)})
-        found |= _refusals(spec)
+        found |= _rejections(spec)
 
-    assert found == refused
+    assert found == rejected
 
 
-def _refusals(spec: FunctionSpec) -> set[str]:
+def _rejections(spec: FunctionSpec) -> set[str]:
     try:
         settings_of((spec,))
     except ConfigurationError as error:

@@ -21,6 +21,7 @@ from shop.adapters.signatures import Signer
 from tests.functions.test_dead_letter import send as send_dead_letter
 from tests.harness import FlowHarness, Message, assert_invariants
 from tests.tools.operations.conftest import CommandLine
+from tests.waiting import wait_for
 from tools.operations import dead_letters
 
 CHARGE = "http://shop-charge.shop.svc.cluster.local/events"
@@ -210,7 +211,8 @@ def test_replay_waits_for_a_delivery_longer_than_for_a_connection(
 ) -> None:
     _, _, letter_id = _order_with_dead_letter(flow)
     monkeypatch.setattr("tools.tick.CONNECT_SECONDS", 0.1)
-    with _broker(lambda: time.sleep(0.3)) as url:
+    enough = time.monotonic() + 0.3
+    with _broker(lambda: wait_for(lambda: time.monotonic() > enough, "more time")) as url:
         result = operator.run("dlq", "replay", letter_id, "--to", url)
 
     assert (result.exit_code, _is_open(flow, letter_id)) == (0, False)
