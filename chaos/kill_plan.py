@@ -31,6 +31,8 @@ ASSIGNED_FIRST = frozenset(
         FailpointPair("sweep", Failpoint.BEFORE_RESPONSE),
     )
 )
+# After as many misses in a row it has its turn like the other pairs.
+MISSES_MAX = 3
 # One tick of sweep passes these failpoints once per row: killed at the first row each time, it
 # would never process the rows behind it.  A run with few kills has no time for many rows; in a run
 # with many kills, half as many rows let the sweep fall behind the workload.
@@ -106,7 +108,7 @@ class KillPlan:
         if not self.is_active or not missing:
             return None
         most = max(self._missing(pair) for pair in missing)
-        first = [pair for pair in missing if pair in ASSIGNED_FIRST]
+        first = [p for p in missing if p in ASSIGNED_FIRST and self._misses[p] < MISSES_MAX]
         pair = self._random.choice(first or [p for p in missing if self._missing(p) == most])
         self._assigned[pair] += 1
         self._assigned_at[function] = time.monotonic()

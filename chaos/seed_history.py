@@ -18,8 +18,12 @@ from psycopg.rows import TupleRow
 from chaos.environment import Environment
 from shop.primitives.clock import utc_now
 from shop.primitives.ids import new_uuid
+from tools.local_platform.broker import LocalBrokerClass
 
 FIRST_DAYS_AGO = 40
+# A process that is killed after it has published is killed at its first day, or, where a thread
+# publishes (ADR 33), some days later.
+DAYS_PER_KILL = {LocalBrokerClass.LOCAL: 2, LocalBrokerClass.IMC: 6}
 CALL_SECONDS = 10.0
 
 CUSTOMER: LiteralString = "select user_id from shop.users where email = 'customer@shop.local'"
@@ -110,7 +114,8 @@ class Sale(TypedDict):
 
 async def write_history(environment: Environment) -> None:
     """Writes one paid order on each of as many past days as the kills of ``settle`` need."""
-    days = 2 * environment.tier.kills_per_pair + 2
+    days_per_kill = DAYS_PER_KILL[environment.platform.broker.broker_class]
+    days = days_per_kill * environment.tier.kills_per_pair + 2
     async with environment.database() as database:
         sales = [await _sale(database, FIRST_DAYS_AGO + number) for number in range(days)]
         for sale in sales:

@@ -100,3 +100,18 @@ def test_tick_of_sweep_processes_rows_before_its_kill() -> None:
 
     assert {many.choose_pass(SWEEP_CALL) for _ in range(2000)} == set(range(1, 121))
     assert max(few.choose_pass(SWEEP_CALL) for _ in range(2000)) == 4
+
+
+def test_pair_that_is_assigned_first_gives_way_after_misses() -> None:
+    """A closed day cannot be closed again: its pair must not keep the others from their kills."""
+    published = FailpointPair("settle", Failpoint.PUBLISHED)
+    read = FailpointPair("settle", Failpoint.MESSAGE_READ)
+    plan = KillPlan((published, read), kills_per_pair=1, seconds=1.0, random=Random(1))
+    plan.start()
+
+    for _ in range(3):
+        assert plan.assign("settle") == published
+        plan.record_exit(published, was_killed=False)
+    others = {plan.assign("settle"), plan.assign("settle")}
+
+    assert others == {published, read}
