@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import sys
 import time
 from urllib.parse import SplitResult, urlsplit
@@ -79,7 +80,7 @@ def main(arguments: list[str]) -> int:
     try:
         options = _options().parse_args(arguments)
         settings = config.load(needs=("signs",), sources=(SOURCE,))
-        return _tick_once(options.schedule, options.sink, settings)
+        return _tick_once(options.schedule, options.sink, settings, as_json=options.json)
     except SystemExit as exit_:  # argparse has printed the error
         return int(exit_.code or 0)
     except (config.ConfigurationError, ValueError) as error:
@@ -91,16 +92,18 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.tick")
     parser.add_argument("schedule")
     parser.add_argument("sink")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
-def _tick_once(schedule: str, sink: str, settings: Settings) -> int:
+def _tick_once(schedule: str, sink: str, settings: Settings, *, as_json: bool) -> int:
     try:
         status = tick(schedule, sink, settings)
     except (OSError, http.client.HTTPException) as error:
         sys.stderr.write(f"no response from {sink}: {error}\n")
         return 1
-    sys.stdout.write(f"{schedule}: {status}\n")
+    document = json.dumps({"schedule": schedule, "status": status})
+    sys.stdout.write(f"{document if as_json else f'{schedule}: {status}'}\n")
     return 0 if status in (PROCESSED, QUEUED) else 1
 
 

@@ -32,6 +32,7 @@ COVERED = {
     r"(helm|kn|faas-cli) ": "tests/manifests/check_with_clients.py (make deploy-check)",
     r"git .* && make image && docker compose up": "test_upgrade_of_compose_builds_then_replaces",
     r"docker compose ": "test_services_of_compose_lines_exist",
+    r"scripts/kind-up": "tests/manifests/test_infra.py",
     r"scripts/helm-upgrade ": "tests/manifests/test_deploy_pages.py, test_infra.py",
     r"(\w+=\S+ )*(\.venv/bin/)?python -m tools\.make_secrets ": "test_deploy_pages.py",
     r"(\$ )?shop ": "tests/contract/test_documents.py",
@@ -41,7 +42,6 @@ COVERED = {
 }
 # exact beginnings, each with the reason why nothing runs the line
 NOT_RUN = {
-    "scripts/kind-up": "needs Docker and kind, and downloads Knative",
     "argocd app": "needs Argo CD in a cluster",
     "SHOP=https://": "the first order needs a shop at a public address; README's is the same",
     'curl -s "$SHOP': "the first order needs a shop at a public address",

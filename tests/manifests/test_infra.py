@@ -171,6 +171,36 @@ def test_kind_maps_the_port_of_the_gateway_to_the_machine() -> None:
     assert "port-forward" not in script
 
 
+def test_kind_up_run_again_keeps_cluster_and_url_and_upgrades_the_release(tmp_path: Path) -> None:
+    """Its commands are recorded; the cluster exists and was created with the port 9090."""
+    for folder in ("scripts", "bin", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/kind-up", tmp_path / "scripts")
+    (tmp_path / "infra").symlink_to(ROOT / "infra")
+    record = f'echo "${{0##*/}} $*" >>{tmp_path}/calls'
+    outputs = {"kind": "echo msa-shop", "docker": '[ "$1" = port ] && echo 127.0.0.1:9090'}
+    programs = [f"bin/{name}" for name in ("docker", "kind", "kubectl", "helm", "curl")]
+    for name in (*programs, "scripts/helm-upgrade", ".venv/bin/python", ".venv/bin/shop"):
+        output = outputs.get(Path(name).name, ":")
+        (tmp_path / name).write_text(f"#!/bin/sh\n{record}\n{output}\nexit 0\n", "utf-8")
+        (tmp_path / name).chmod(0o755)
+
+    done = subprocess.run(
+        [str(tmp_path / "scripts/kind-up")],
+        env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    calls = (tmp_path / "calls").read_text("utf-8").splitlines()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("The shop is at http://localhost:9090\n")
+    assert calls[-1] == "shop e2e --url http://localhost:9090"
+    assert [call for call in calls if call.startswith("kind create")] == []
+    assert any(call.startswith("helm-upgrade --namespace shop ") for call in calls)
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_actionlint_reports_nothing(path: Path) -> None:
     assert run("actionlint", "-no-color", str(path)) == (0, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import ssl
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -125,12 +126,15 @@ def test_tick_over_tls_verifies_the_certificate(
 
 @pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(("status", "exit_status"), [(202, 0), (200, 1), (503, 1)])
-def test_tick_that_a_queue_accepted_exits_with_zero(status: int, exit_status: int) -> None:
+def test_tick_that_a_queue_accepted_exits_with_zero(
+    status: int, exit_status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     with function_server(status) as (pattern, received):
         url = pattern.replace("{name}@", "") + "/async-function/shop-sweep/events"
 
-        assert main(["sweep", url]) == exit_status
+        assert main(["sweep", url, "--json"]) == exit_status
 
+    assert json.loads(capsys.readouterr().out) == {"schedule": "sweep", "status": status}
     assert [headers[":path"] for headers in received] == ["/async-function/shop-sweep/events"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
@@ -33,7 +34,7 @@ def _run_context() -> RunContext:
     )
 
 
-def _run(url: str, *groups: str, without: tuple[str, ...] = ()) -> int:
+def _run(url: str, *groups: str, without: tuple[str, ...] = (), as_json: bool = False) -> int:
     return run_e2e(
         url=url,
         groups=groups,
@@ -41,6 +42,7 @@ def _run(url: str, *groups: str, without: tuple[str, ...] = ()) -> int:
         without=without,
         webhook_secret_file=None,
         time_zone="Asia/Seoul",
+        as_json=as_json,
     )
 
 
@@ -223,3 +225,18 @@ def test_skipping_every_scenario_exits_1(capsys: pytest.CaptureFixture[str]) -> 
     assert status == 1
     assert "skipped without staff: ordering the cart empties it" in out
     assert out.splitlines()[-1] == "0 passed, 1 failed"
+
+
+def test_json_has_the_numbers_and_the_failed_checks(capsys: pytest.CaptureFixture[str]) -> None:
+    with scripted_server((200, {"Content-Type": "application/json"}, [])) as script:
+        status = _run(script.url, "cart", without=("staff",), as_json=True)
+
+    out, err = capsys.readouterr()
+    failure = {
+        "group": "run",
+        "title": "at least one scenario ran",
+        "problem": "every scenario was skipped",
+    }
+    assert status == 1
+    assert json.loads(out) == {"passed": 0, "failed": 1, "failures": [failure]}
+    assert "0 passed, 1 failed" in err

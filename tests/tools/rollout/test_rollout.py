@@ -41,9 +41,11 @@ def test_healthy_revision_receives_all_requests_in_steps(shop: Shop) -> None:
     shop.deploy(CANDIDATE, Pod())
 
     with shop.customers():
-        result = shop.rollout(*RUN, "--steps=10,50,100")
+        result = shop.rollout(*RUN, "--steps=10,50,100", "--json")
 
     assert result.returncode == 0, result.stderr
+    document = {"result": "rolled out", "reason": "", "functions": [SERVICE]}
+    assert json.loads(result.stdout) == document
     shares = [targets.get(CANDIDATE, 0) for targets in seen]
     assert sorted(set(shares)) == [0, 10, 50, 100]
     assert shares == sorted(shares)
