@@ -9,9 +9,13 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from shop.adapters.connection_attempts import ConnectionAttempts
+
 SERVING = "/apis/serving.knative.dev/v1/namespaces"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TIMEOUT_SECONDS = 30
+# the first connections of a new pod, such as a Job's, may be refused
+CONNECT_SECONDS = 10.0
 
 
 class KubernetesApi:
@@ -22,6 +26,7 @@ class KubernetesApi:
         self._connection = http.client.HTTPSConnection(
             host, port, timeout=TIMEOUT_SECONDS, context=context
         )
+        self._attempts = ConnectionAttempts(CONNECT_SECONDS)
         self._token = (account / "token").read_text("ascii").strip()
 
     @classmethod
@@ -41,6 +46,8 @@ class KubernetesApi:
             "Content-Type": "application/merge-patch+json",
         }
         try:
+            if self._connection.sock is None:
+                self._attempts.open(self._connection.connect)
             self._connection.request(method, path, json.dumps(body) if body else None, headers)
             response = self._connection.getresponse()
             content = response.read()

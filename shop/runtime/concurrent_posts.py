@@ -7,12 +7,18 @@ after the other, and RFC 9112 section 9.3.2 advises against pipelining POST.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Generic, Protocol, TypeVar
+from itertools import chain
+from time import monotonic
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from urllib.parse import SplitResult
 
 from httptools import HttpParserError, HttpResponseParser
+
+if TYPE_CHECKING:
+    from shop.adapters.connection_attempts import ConnectionAttempts
 
 CONNECTIONS_MAX = 16
 
@@ -35,26 +41,51 @@ M = TypeVar("M", bound=Message)
 
 
 def post_all(
-    url: SplitResult, messages: Iterator[M], on_status: Callable[[M, int], bool], *, seconds: float
+    url: SplitResult,
+    messages: Iterator[M],
+    on_status: Callable[[M, int], bool],
+    *,
+    seconds: float,
+    attempts: ConnectionAttempts,
 ) -> None:
     """Posts the messages, at most ``CONNECTIONS_MAX`` at a time, for at most ``seconds``.
 
     ``on_status`` gets the status of each response; no message is sent any more when it returns
-    False or when the server cannot be connected.  A message without a response may have been
-    received all the same, since its connection was lost or the time was over.
+    False or when the server cannot be connected: the first connection is opened with ``attempts``.
+    A message without a response may have been received all the same, since its connection was lost
+    or the time was over.
     """
-    asyncio.run(_Posts(url, messages, on_status).run(seconds))
+    ends_by = monotonic() + seconds
+    message = next(messages, None)
+    if message is None:
+        return
+
+    def connect() -> socket.socket:
+        return socket.create_connection((url.hostname or "", _port_of(url)), timeout=seconds)
+
+    with suppress(OSError), attempts.open(connect, until=ends_by) as first:
+        posts = _Posts(url, chain((message,), messages), on_status, first)
+        asyncio.run(posts.run(ends_by - monotonic()))
+
+
+def _port_of(url: SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
 
 
 class _Posts(Generic[M]):
     """The messages that are not sent yet, and the connections that take them."""
 
     def __init__(
-        self, url: SplitResult, messages: Iterator[M], on_status: Callable[[M, int], bool]
+        self,
+        url: SplitResult,
+        messages: Iterator[M],
+        on_status: Callable[[M, int], bool],
+        first: socket.socket,
     ) -> None:
         self._url = url
         self._messages = messages
         self._on_status = on_status
+        self._first: socket.socket | None = first
         self._has_ended = False
         self.head = f"POST {url.path or '/'} HTTP/1.1\r\nHost: {url.netloc.rpartition('@')[2]}\r\n"
 
@@ -85,12 +116,16 @@ class _Posts(Generic[M]):
                 connection.abort()
 
     async def _connect(self, connection: _Connection[M]) -> None:
+        host = self._url.hostname or ""
+        opened, self._first = self._first, None
         is_https = self._url.scheme == "https"
         await asyncio.get_running_loop().create_connection(
             lambda: connection,
-            self._url.hostname or "",
-            self._url.port or (443 if is_https else 80),
+            None if opened else host,
+            None if opened else _port_of(self._url),
+            sock=opened,
             ssl=True if is_https else None,
+            server_hostname=host if is_https else None,
         )
 
 

@@ -215,7 +215,13 @@ class Publisher:
         relay = _Relay(map(self._posting_of, rows), message and message.export_spans)
         if self._url.netloc:
             try:
-                post_all(self._url, relay.postings(), relay.record, seconds=RELAY_SECONDS)
+                post_all(
+                    self._url,
+                    relay.postings(),
+                    relay.record,
+                    seconds=RELAY_SECONDS,
+                    attempts=self._attempts,
+                )
             except Exception as error:
                 log.unexpected(error, route="publish")
             relay.end()

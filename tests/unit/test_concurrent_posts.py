@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from shop.adapters.connection_attempts import ConnectionAttempts
 from shop.runtime.concurrent_posts import CONNECTIONS_MAX, post_all
 
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
@@ -88,7 +89,8 @@ def post(server: Server, count: int, *, seconds: float = SECONDS) -> dict[int, i
         statuses[message.number] = status
         return status != 503
 
-    post_all(server.url, map(Message, range(count)), record, seconds=seconds)
+    messages = map(Message, range(count))
+    post_all(server.url, messages, record, seconds=seconds, attempts=ConnectionAttempts())
     return statuses
 
 

@@ -117,6 +117,25 @@ def test_first_event_is_published_when_the_port_of_the_broker_opens_late(
     broker.close()
 
 
+def test_due_events_are_relayed_when_the_port_of_the_broker_opens_late(
+    make_shop: MakeShop, open_late: OpenLate
+) -> None:
+    broker = EventBroker()
+    shop = make_shop()
+    shop.person().order(shop.product())
+    shop.sql("update shop.outbox set next_try_at = now()")
+    url = f"http://127.0.0.1:{open_late(broker.url)}/"
+    late = replace(shop, overrides={"broker_url": url, "broker_class": "kafka"}, apps={})
+
+    late.tick("sweep")
+
+    published = {message[0]["ce-id"] for message in broker.take()}
+    broker.close()
+    late.close()
+    assert {str(row["event_id"]) for row in shop.outbox()} <= published
+    assert repeated(late, "sweep", "broker") == 2
+
+
 def test_attempts_are_not_repeated_after_the_first_seconds_of_an_outage() -> None:
     attempts, calls = ConnectionAttempts(outage_seconds=0.05), [0]
 
