@@ -181,13 +181,10 @@ def span(
     recorded = Span(name, kind, parent or message.traceparent, attributes)
     enclosing, message.current_span = message.current_span, recorded
     try:
-        yield recorded
-    except BaseException as error:
-        recorded.outcome = type(error).__name__
-        raise
+        with _timed(recorded):
+            yield recorded
     finally:
         message.current_span = enclosing
-        recorded.ended_ns = time.time_ns()
         message.spans.append(recorded)
         if len(message.spans) >= SPANS_MAX:
             full, message.spans = message.spans, []
@@ -204,13 +201,22 @@ def background_span(
         return
     recorded = Span(name, kind, parent, attributes)
     try:
-        yield recorded
+        with _timed(recorded):
+            yield recorded
+    finally:
+        export_spans([recorded])
+
+
+@contextmanager
+def _timed(recorded: Span) -> Generator[None]:
+    """Ends the span with the block; an exception is its outcome."""
+    try:
+        yield
     except BaseException as error:
         recorded.outcome = type(error).__name__
         raise
     finally:
         recorded.ended_ns = time.time_ns()
-        export_spans([recorded])
 
 
 _UNRECORDED = Span("unrecorded", "internal", "", {})
