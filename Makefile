@@ -26,8 +26,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export CUSTOM_COMPILE_COMMAND := make locks
 
 .PHONY: help setup dev test check format e2e faults render render-check bench-cold bench-orders \
-	bench-catalog bench-growth bench-idle bench-relay bench-resources bench-servers deploy-check \
-	cluster-check image new migration locks clean
+	bench-catalog bench-growth bench-idle bench-paid-orders bench-relay bench-resources \
+	bench-servers deploy-check cluster-check image new migration locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ bench-growth: setup ## Measure storage, due work, invariants and search of a lar
 
 bench-idle: setup ## Measure what runs and queries while nothing is due: an hour, or --minutes
 	$(BIN)/python -m tools.bench.idle $(ARGS)
+
+bench-paid-orders: setup ## Measure what PostgreSQL spends on one paid order, events included
+	$(BIN)/python -m tools.bench.paid_orders $(ARGS)
 
 bench-relay: setup ## Measure how fast sweepers relay due events of the outbox
 	$(BIN)/python -m tools.bench.relay $(ARGS)

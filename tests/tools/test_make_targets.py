@@ -30,6 +30,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "bench-growth": ("--orders 100 --products 100 --searches 2", "search, two syllables"),
     "bench-idle": ("--minutes 0.05 --check", "reached: function processes started 0.00"),
     "bench-orders": ("--rounds 1 --seconds 1 --clients 1 --users 20", "round trips to PostgreSQL"),
+    "bench-paid-orders": ("--orders 20 --clients 2", "write-ahead log bytes"),
     "bench-relay": ("--rounds 1 --events 200", "sweeper CPU ms"),
     "bench-resources": ("--requests 2 --function api_docs", "peak RSS MiB"),
     "bench-servers": (

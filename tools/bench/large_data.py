@@ -9,6 +9,7 @@ syllables, which are as unequally frequent as those of a language (Zipf's law).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import LiteralString
 
 import psycopg
@@ -275,14 +276,26 @@ STATEMENTS: tuple[LiteralString, ...] = (
 )
 
 
-def fill(url: str, *, products: int, orders: int, pending: int = 100, days: int = 6) -> None:
-    """Fills the new shop at ``url`` (an administrator's) with orders of the last ``days`` days."""
+def fill(
+    url: str,
+    *,
+    products: int,
+    orders: int,
+    pending: int = 100,
+    days: int = 6,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Fills the new shop at ``url`` (an administrator's) with orders of the last ``days`` days.
+
+    ``on_step`` gets a text about each statement that has ended.
+    """
     parameters = {"products": products, "orders": orders, "pending": pending, "days": days}
     with psycopg.connect(url, autocommit=True) as connection:
         for part in (SETTINGS, IDS, CHAINS, WORDS):
             connection.execute(part)
         # values are inserted by the client, since a text of several statements has no parameters
         client = psycopg.ClientCursor(connection)
-        for statement in STATEMENTS:
+        for number, statement in enumerate(STATEMENTS, start=1):
             client.execute(statement, parameters)
+            on_step(f"filled by {number} of {len(STATEMENTS)} statements")
         connection.execute("vacuum analyze")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from time import perf_counter
+
+BEGAN = perf_counter()
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -34,6 +38,11 @@ def machine_description() -> str:
         f"{datetime.now(UTC):%Y-%m-%d} · Python {platform.python_version()} · {versions} · "
         f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
     )
+
+
+def show_progress(text: str) -> None:
+    """Prints what has been done so far to stderr, with the seconds since the bench began."""
+    print(f"{perf_counter() - BEGAN:6.0f} s  {text}", file=sys.stderr, flush=True)
 
 
 def median(values: Iterable[float]) -> float:
