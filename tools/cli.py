@@ -54,6 +54,7 @@ Namespace = Annotated[
     typer.Option("--namespace", "-n", envvar="SHOP_NAMESPACE", help="namespace of the shop"),
 ]
 Context = Annotated[str, typer.Option(help="context of kubectl; the current one by default")]
+MINUTES_MAX = 52_560_000  # a century
 Probability = Annotated[float, typer.Option(min=0.0, max=1.0, help="probability of the fault")]
 
 
@@ -381,7 +382,12 @@ def order_list(
         OrderStatus | None, typer.Option(case_sensitive=False, help="orders in this status only")
     ] = None,
     older_than: Annotated[
-        float, typer.Option(min=0, help="orders that were placed so many minutes ago or earlier")
+        float,
+        typer.Option(
+            min=0,
+            max=MINUTES_MAX,
+            help="orders that were placed so many minutes ago or earlier",
+        ),
     ] = 0.0,
     product: Annotated[int | None, typer.Option(help="orders with this product id only")] = None,
     customer: Annotated[int | None, typer.Option(help="orders of this user id only")] = None,
@@ -389,18 +395,17 @@ def order_list(
     as_json: AsJson = False,
 ) -> int:
     """List orders, newest first."""
+    from shop.orders.search import Criteria
+    from shop.primitives.clock import utc_now
     from tools.operations.list_orders import run_list
 
-    return run_list(
-        database_url,
-        replica_url,
-        status=status,
-        older_than=timedelta(minutes=older_than),
-        product_id=product,
+    criteria = Criteria(
         user_id=customer,
-        limit=limit,
-        as_json=as_json,
+        product_id=product,
+        status=status,
+        placed_before=utc_now() - timedelta(minutes=older_than),
     )
+    return run_list(database_url, replica_url, criteria, limit=limit, as_json=as_json)
 
 
 @events.command("tail")

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import re
 import time
+from typing import TYPE_CHECKING
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 PRODUCT_ID_MAX = 2**63 - 1
 PRODUCT_ID = re.compile(r"[1-9][0-9]{0,18}")
@@ -18,6 +22,11 @@ def new_uuid() -> UUID:
     value = value & ~(0xF << 76) | 7 << 76
     value = value & ~(0x3 << 62) | 2 << 62
     return UUID(int=value)
+
+
+def first_uuid_at(at: datetime) -> UUID:
+    """The lowest UUIDv7 of a millisecond, to compare ids with a time."""
+    return UUID(int=max(0, int(at.timestamp() * 1000)) << 80)
 
 
 def parse_uuid(text: str) -> UUID | None:

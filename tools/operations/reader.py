@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TypeVar
-from uuid import UUID
 
 import psycopg
 
@@ -50,8 +49,3 @@ def fetch_all(connection: psycopg.Connection, statement: Statement[R]) -> list[R
     """The rows of a statement."""
     rows = connection.execute(statement.sql, statement.parameters).fetchall()
     return [statement.row_type(row) for row in rows]
-
-
-def first_id_at(unix_seconds: float) -> UUID:
-    """The lowest UUIDv7 of a time, which compares like the time at which an id was made."""
-    return UUID(int=int(unix_seconds * 1000) << 80)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import psycopg
 
 from shop.adapters.statements import Query, Row
-from tools.operations.reader import connect, fetch_all, first_id_at
+from shop.primitives.clock import utc_now
+from shop.primitives.ids import first_uuid_at
+from tools.operations.reader import connect, fetch_all
 from tools.operations.reporting import EXIT_OK, printable, show_json_line
 
 POLL_SECONDS = 1.0
@@ -57,7 +59,7 @@ def run_tail(
     Each event is printed once, with its state at that moment.  JSON is one document a line.
     """
     printed: set[UUID] = set()
-    after = first_id_at(time.time() - since_seconds)
+    after = first_uuid_at(utc_now() - timedelta(seconds=since_seconds))
     with connect(database_url) as connection:
         try:
             while True:
@@ -71,7 +73,7 @@ def run_tail(
                     continue
                 if not follow:
                     return EXIT_OK
-                after = max(after, first_id_at(time.time() - COMMIT_SECONDS))
+                after = max(after, first_uuid_at(utc_now() - timedelta(seconds=COMMIT_SECONDS)))
                 printed = {event_id for event_id in printed if event_id > after}
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
