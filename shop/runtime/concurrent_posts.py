@@ -116,17 +116,17 @@ class _Posts(Generic[M]):
                 connection.abort()
 
     async def _connect(self, connection: _Connection[M]) -> None:
-        host = self._url.hostname or ""
+        """Takes over the connection that is open already, or opens another one."""
+        loop = asyncio.get_running_loop()
+        host, tls = self._url.hostname or "", True if self._url.scheme == "https" else None
         opened, self._first = self._first, None
-        is_https = self._url.scheme == "https"
-        await asyncio.get_running_loop().create_connection(
-            lambda: connection,
-            None if opened else host,
-            None if opened else _port_of(self._url),
-            sock=opened,
-            ssl=True if is_https else None,
-            server_hostname=host if is_https else None,
-        )
+        if opened is None:
+            await loop.create_connection(lambda: connection, host, _port_of(self._url), ssl=tls)
+        else:
+            name = host if tls else None
+            await loop.create_connection(
+                lambda: connection, sock=opened, ssl=tls, server_hostname=name
+            )
 
 
 class _Connection(asyncio.Protocol, Generic[M]):
