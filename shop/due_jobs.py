@@ -15,7 +15,14 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 from uuid import UUID
 
-from shop import accounts, login_failures, operator_alerts, reconciliation, unmatched_charges
+from shop import (
+    accounts,
+    login_failures,
+    operator_alerts,
+    partitions,
+    reconciliation,
+    unmatched_charges,
+)
 from shop.adapters import db
 from shop.adapters.statements import Query, Row, Statement, enum_column
 from shop.messaging import dead_letters, idempotency, inbox, outbox
@@ -70,6 +77,7 @@ class JobKind(StrEnum):
     RECONCILE = "reconcile"
     RETENTION = "retention"
     AGE_LIMIT = "age_limit"
+    PARTITIONS = "partitions"
 
 
 class DueRow(Row):
@@ -137,10 +145,9 @@ def _run(context: EventContext, kind: JobKind, subject: str) -> None:
             context.run(charge.RESOLVE, UUID(subject))
         case JobKind.REFUND:
             context.run(refund.REFUND, UUID(subject))
-        case JobKind.EXPIRE:
-            _apply_unless_locked(context, UUID(subject), messages.ExpiryDue())
-        case JobKind.FINISH:
-            _apply_unless_locked(context, UUID(subject), messages.FinishDue())
+        case JobKind.EXPIRE | JobKind.FINISH:
+            message = messages.ExpiryDue() if kind == JobKind.EXPIRE else messages.FinishDue()
+            _apply_unless_locked(context, UUID(subject), message)
         case JobKind.RECONCILE:
             _reconcile(context, subject)
         case JobKind.RETENTION:
@@ -148,6 +155,8 @@ def _run(context: EventContext, kind: JobKind, subject: str) -> None:
         case JobKind.AGE_LIMIT:
             with context.transaction() as tx:
                 tx.pipeline(*operator_alerts.check_age_limit(subject, BATCH))
+        case JobKind.PARTITIONS:
+            _maintain_partitions(context, subject)
         case _:
             assert_never(kind)
 
@@ -339,6 +348,12 @@ def _delete_old(context: EventContext, what: str) -> None:
     while deleted == DELETE_BATCH:
         with context.transaction() as tx:
             deleted = tx.execute(_RETENTION[what](DELETE_BATCH))
+
+
+def _maintain_partitions(context: EventContext, table: str) -> None:
+    """Two transactions, because both lock tables, which they could do in different orders."""
+    _save(context, partitions.create_months(table))
+    _save(context, partitions.drop_past_months(table))
 
 
 _RETENTION: dict[str, Callable[[int], Statement[Row]]] = {

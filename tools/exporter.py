@@ -66,6 +66,9 @@ select 'shop_audit_found', array[name], found::int from shop.audits
 union all
 select 'shop_audit_age_seconds', array[name], extract(epoch from now() - ran_at) from shop.audits
 union all
+select 'shop_partitions_end_seconds', array[table_name], extract(epoch from max(ends_at) - now())
+  from shop.months group by table_name
+union all
 select 'shop_alarms_open', array[kind], count(*)
   from shop.alarms where resolved_at is null group by kind
 union all
@@ -95,6 +98,10 @@ FAMILIES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "shop_audit_found": (("audit",), "1 when the last run of an audit found something."),
     "shop_audit_age_seconds": (("audit",), "Time since the last run of an audit."),
+    "shop_partitions_end_seconds": (
+        ("table",),
+        "Time until the end of the last month that has a partition.",
+    ),
     "shop_alarms_open": (("kind",), "Open operator alerts."),
     "shop_ledger_minor": (("kind", "currency"), "Sum of the ledger, in minor units."),
     "shop_ledger_postings": (("kind", "currency"), "Postings in the ledger."),

@@ -25,6 +25,7 @@ from shop.schema.grants import (
     policy_statements,
     role_settings,
 )
+from shop.schema.partitions import partition_grants, partitioned_tables
 from shop.schema.views import VIEWS
 
 MIGRATIONS = Path(__file__).parent.parent / "shop" / "schema" / "migrations"
@@ -108,9 +109,14 @@ def _apply_declarations(admin_url: str) -> None:
         digest = declared_digest()
         if _applied_digest(connection) != digest:
             for statement in _declarations():
-                connection.exec_driver_sql(statement)
+                # a function's text contains % for its own use
+                connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
             connection.exec_driver_sql(f"comment on schema shop is 'declared {digest}'")
         _restore_role_settings(connection)
+        for table, _ in partitioned_tables():
+            connection.execute(
+                text("select from shop.create_partitions(:table)"), {"table": table.name}
+            )
     engine.dispose()
 
 
@@ -160,7 +166,7 @@ def _declarations() -> list[str]:
     statements += [f"grant pg_read_all_stats to {role}" for role in READS_ACTIVITY]
     for table in ROW_SECURITY_TABLES:
         statements += [f"drop policy if exists {policy} on shop.{table}" for policy in POLICIES]
-    return statements + grant_statements() + policy_statements()
+    return statements + grant_statements() + partition_grants() + policy_statements()
 
 
 def _applied_digest(connection: Connection) -> str:

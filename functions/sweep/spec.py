@@ -40,6 +40,7 @@ SPEC = FunctionSpec(
                 "reconcile",
                 "retention",
                 "age_limit",
+                "partitions",
             ),
         ),
     ),

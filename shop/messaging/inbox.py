@@ -19,12 +19,17 @@ returning event_id
 """,
 )
 
-# The ids of the provider's webhooks are not UUIDs.
+# The ids of the provider's webhooks are not UUIDs, and so in no month's partition; a month is
+# dropped as a whole (shop/partitions.py).
 DELETE_OLD = Command(
     """
 delete from shop.inbox where (consumer, source, event_id) in (
   select i.consumer, i.source, i.event_id from shop.inbox i
   where i.received_at < now() - interval '60 days'
+    and (i.event_id < shop.uuid_at((select min(starts_at) from shop.months
+        where table_name = 'inbox'))::text
+      or i.event_id >= shop.uuid_at((select max(ends_at) from shop.months
+        where table_name = 'inbox'))::text)
     and not exists (select from shop.outbox o where o.source = i.source and o.event_id =
       case when i.event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
         then i.event_id::uuid end)
@@ -39,5 +44,8 @@ def claim(*, consumer: str, source: str, event_id: str) -> Statement[Row]:
 
 
 def delete_old(batch: int) -> Statement[Row]:
-    """Deletes at most ``batch`` claims of 60 days ago whose events are in the outbox no more."""
+    """Deletes at most ``batch`` claims that are in no month's partition.
+
+    They are of 60 days ago, and their events are in the outbox no more.
+    """
     return DELETE_OLD(batch=batch)

@@ -58,6 +58,8 @@ from unnest(%(event_ids)s::uuid[], %(types)s::text[], %(subjects)s::text[],
 )
 
 # An event without subscribers is done once it is sent.
+#
+# In a prepared statement, an array selects no partition; its first and last id, in order, do.
 MARK_SENT = Command(
     """
 update shop.outbox o set sent_at = coalesce(sent_at, now()), tries = tries + 1,
@@ -66,6 +68,8 @@ update shop.outbox o set sent_at = coalesce(sent_at, now()), tries = tries + 1,
   done_at = case when exists (select from shop.subscriptions s where s.type = o.type)
     then done_at else now() end
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null
+  and event_id >= (%(event_ids)s::uuid[])[1]
+  and event_id <= (%(event_ids)s::uuid[])[cardinality(%(event_ids)s::uuid[])]
 """
 )
 
@@ -77,7 +81,7 @@ update shop.outbox o set done_at = now(), sent_at = coalesce(sent_at, now())
 where event_id = %(event_id)s::uuid and done_at is null and not exists (
   select from shop.subscriptions s where s.type = o.type and s.consumer <> %(consumer)s
   and not exists (select from shop.inbox i where i.consumer = s.consumer
-    and i.source = o.source and i.event_id = o.event_id::text))
+    and i.source = o.source and i.event_id = (%(event_id)s::uuid)::text))
 """
 )
 
@@ -105,6 +109,8 @@ LEASE = Command(
     """
 update shop.outbox set next_try_at = now() + interval '10 seconds'
 where event_id = any(%(event_ids)s::uuid[])
+  and event_id >= (%(event_ids)s::uuid[])[1]
+  and event_id <= (%(event_ids)s::uuid[])[cardinality(%(event_ids)s::uuid[])]
 """
 )
 
@@ -112,6 +118,8 @@ MARK_DONE = Command(
     """
 update shop.outbox set done_at = now(), sent_at = coalesce(sent_at, now())
 where event_id = any(%(event_ids)s::uuid[]) and done_at is null
+  and event_id >= (%(event_ids)s::uuid[])[1]
+  and event_id <= (%(event_ids)s::uuid[])[cardinality(%(event_ids)s::uuid[])]
 """
 )
 
@@ -132,17 +140,28 @@ returning event_id
 """,
 )
 
+# Only rows that are in no month's partition: a month is dropped as a whole (shop/partitions.py).
 DELETE_OLD = Command(
     """
 delete from shop.outbox where event_id in (
-  select event_id from shop.outbox where done_at < now() - interval '30 days' limit %(batch)s)
+  select event_id from shop.outbox where done_at < now() - interval '30 days'
+    and (event_id < shop.uuid_at((select min(starts_at) from shop.months
+        where table_name = 'outbox'))
+      or event_id >= shop.uuid_at((select max(ends_at) from shop.months
+        where table_name = 'outbox')))
+  limit %(batch)s)
 """
 )
 
 DELETE_QUARANTINED = Command(
     """
 delete from shop.outbox where event_id in (
-  select event_id from shop.outbox where parked_at < now() - interval '30 days' limit %(batch)s)
+  select event_id from shop.outbox where parked_at < now() - interval '30 days'
+    and (event_id < shop.uuid_at((select min(starts_at) from shop.months
+        where table_name = 'outbox'))
+      or event_id >= shop.uuid_at((select max(ends_at) from shop.months
+        where table_name = 'outbox')))
+  limit %(batch)s)
 """
 )
 
@@ -183,12 +202,12 @@ def take_due(batch: int) -> Statement[DueEvent]:
 
 def lease(event_ids: list[UUID]) -> Statement[Row]:
     """Postpones events that are about to be sent, so that other relays skip them."""
-    return LEASE(event_ids=event_ids)
+    return LEASE(event_ids=sorted(event_ids))
 
 
 def mark_sent(event_ids: list[UUID]) -> Statement[Row]:
     """Records that the broker accepted events, which does not mean that they were consumed."""
-    return MARK_SENT(event_ids=event_ids)
+    return MARK_SENT(event_ids=sorted(event_ids))
 
 
 def mark_consumed(event_id: str, consumer: str) -> Statement[Row]:
@@ -198,7 +217,7 @@ def mark_consumed(event_id: str, consumer: str) -> Statement[Row]:
 
 def mark_done(event_ids: list[UUID]) -> Statement[Row]:
     """Marks events done that every subscriber has consumed."""
-    return MARK_DONE(event_ids=event_ids)
+    return MARK_DONE(event_ids=sorted(event_ids))
 
 
 def quarantine(event_ids: list[UUID]) -> Statement[Row]:
@@ -212,10 +231,10 @@ def release(event_ids: list[UUID]) -> Statement[ReleasedEvent]:
 
 
 def delete_old(batch: int) -> Statement[Row]:
-    """Deletes at most ``batch`` events that were done more than 30 days ago."""
+    """Deletes at most ``batch`` events of no month that were done more than 30 days ago."""
     return DELETE_OLD(batch=batch)
 
 
 def delete_quarantined(batch: int) -> Statement[Row]:
-    """Deletes at most ``batch`` events that were quarantined more than 30 days ago."""
+    """Deletes at most ``batch`` events of no month that were quarantined over 30 days ago."""
     return DELETE_QUARANTINED(batch=batch)

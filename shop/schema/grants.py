@@ -3,6 +3,7 @@
 A test proves that the database grants exactly this matrix.
 Column tuples limit a right to columns; ``ALL`` means the whole table.  Only three roles may delete:
 ``shop_relay`` expired rows, ``shop_ordering`` cart lines, and ``shop_identity`` failed log-ins.
+``shop_relay`` may also call the functions of ``partitions.py``, and has no right on a partition.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ _AUDIT: dict[str, Rights] = {
             "ghosts",
             "due_work",
             "overdue",
+            "months",
         ),
         READ,
     ),
@@ -223,6 +225,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "ghosts": READ,
         "due_work": READ,
         "overdue": READ,
+        "months": READ,
         "inbox": {"select": ALL, "insert": ALL, "delete": ALL},
         "outbox": {"select": ALL, "insert": ALL, "update": _OUTBOX_UPDATE, "delete": ALL},
         "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",), "delete": ALL},
@@ -244,6 +247,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "reconciliation": {"select": ALL, "update": ("cursor", "next_run_at", "run_number")},
         "due_work": READ,
         "overdue": READ,
+        "months": READ,
         "outbox": {"select": ALL, "update": ("parked_at", "tries", "next_try_at")},
         "inbox": READ,
         "subscriptions": READ,

@@ -52,6 +52,20 @@ from shop.primitives.statuses import (
 
 METADATA = MetaData(schema="shop")
 RETENTION = "retention"
+PARTITIONED = "partitioned"
+
+
+@dataclass(frozen=True)
+class Monthly:
+    """The table has one partition for each month of ``key``, a UUIDv7 and so a time.
+
+    The due job ``partitions`` drops a month once all of its rows are past their retention, unless
+    ``kept_while``, from which rows are selected, has one: ``%1$I`` is the partition, and its keys
+    are from ``$1`` up to ``$2``, as uuid.
+    """
+
+    key: str
+    kept_while: str
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,7 @@ class DeletedAfter:
     """The due job ``retention`` of that name deletes rows whose ``column`` is older than ``age``.
 
     ``age`` is a PostgreSQL interval.  The job is due an hour later, to delete many rows at once.
+    Rows of a monthly partition stay until the whole month is dropped.
     """
 
     age: str
@@ -101,6 +116,12 @@ def deletions_of(table: Table) -> tuple[DeletedAfter, ...]:
     """The rules by which the due job ``retention`` deletes rows of a table."""
     retention = retention_of(table)
     return retention if isinstance(retention, tuple) else ()
+
+
+def partitions_of(table: Table) -> Monthly | None:
+    """How a table is partitioned; None if it is not."""
+    partitions: Monthly | None = table.info.get(PARTITIONED)
+    return partitions
 
 
 # Korean law (the Act on Consumer Protection in Electronic Commerce, enforcement decree article 6)
@@ -641,7 +662,11 @@ outbox = Table(
         RETENTION: (
             DeletedAfter("30 days", "done_at", "outbox"),
             DeletedAfter("30 days", "parked_at", "quarantined"),
-        )
+        ),
+        PARTITIONED: Monthly(
+            "event_id",
+            "shop.%1$I where done_at is null and parked_at is null order by next_try_at",
+        ),
     },
 )
 
@@ -666,7 +691,11 @@ inbox = Table(
     PrimaryKeyConstraint("consumer", "source", "event_id"),
     Index("inbox_by_age", "received_at"),
     comment="writer: inbox; append only",
-    info={RETENTION: (DeletedAfter("60 days", "received_at", "inbox"),)},
+    info={
+        RETENTION: (DeletedAfter("60 days", "received_at", "inbox"),),
+        # an event that is in the outbox can be delivered again, however old it is
+        PARTITIONED: Monthly("event_id", "shop.outbox where event_id >= $1 and event_id < $2"),
+    },
 )
 
 idempotency = Table(

@@ -5,8 +5,11 @@ Their columns never change, so each can be replaced while functions read it.
 
 from __future__ import annotations
 
+from sqlalchemy import Table
+
 from shop.schema.age_limits import AGE_LIMITS
-from shop.schema.tables import METADATA, deletions_of
+from shop.schema.partitions import outside_months, partition_statements, partitioned_tables
+from shop.schema.tables import METADATA, DeletedAfter, deletions_of, partitions_of
 
 # Everything that has to happen without a request, but for the age limits, which also limit how long
 # these rows may be due; an idle shop has no due row.
@@ -63,17 +66,35 @@ create or replace view shop.due_rows (kind, id, due_at) as
 _DUE_DELETIONS = """
   union all
   select 'retention', '{job}', oldest + interval '{age}' + interval '1 hour'
-    from (select min({column}) as oldest from shop.{table} where {column} is not null) r
+    from (select {oldest} as oldest) r
     where oldest is not null
+"""
+_OLDEST = "(select min({column}) from shop.{table} where {column} is not null)"
+
+# Creates the months ahead, and drops the first month when its rows are past their retention.
+_DUE_PARTITIONS = """
+  union all
+  select 'partitions', '{table}', least(create_at, drop_at) from shop.partitions_due('{table}')
 """
 
 
 def _due_deletions() -> str:
     return "".join(
-        _DUE_DELETIONS.format(job=rule.job, age=rule.age, column=rule.column, table=table.name)
+        _DUE_DELETIONS.format(job=rule.job, age=rule.age, oldest=_oldest(table, rule))
         for table in METADATA.sorted_tables
         for rule in deletions_of(table)
     )
+
+
+def _oldest(table: Table, rule: DeletedAfter) -> str:
+    """Rows in a month's partition are not deleted: the month is dropped."""
+    names = [table.name] if partitions_of(table) is None else outside_months(table)
+    oldest = (_OLDEST.format(column=rule.column, table=name) for name in names)
+    return f"least({', '.join(oldest)})"
+
+
+def _due_partitions() -> str:
+    return "".join(_DUE_PARTITIONS.format(table=table.name) for table, _ in partitioned_tables())
 
 
 # Every row that exceeds its age limit now.
@@ -116,7 +137,8 @@ def _due_age_limits() -> str:
 
 
 VIEWS = (
-    _DUE_ROWS + _due_deletions(),
+    *partition_statements(),
+    _DUE_ROWS + _due_deletions() + _due_partitions(),
     _overdue(),
     "create or replace view shop.due_work (kind, id, due_at) as select kind, id, due_at "
     "from shop.due_rows" + _due_age_limits(),

@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import CheckConstraint, create_engine
 
+from shop.schema.partitions import partitioned_tables
 from shop.schema.tables import METADATA, deletions_of
 from tests.ledger_postings import INSERT_POSTING
 from tools.local_platform.function_environment import url_of_role
@@ -73,7 +74,12 @@ FILL_TABLES_WITH_A_RETENTION: dict[str, LiteralString] = {
 def _is_ours(name: str | None, kind: str, _: dict[str, Any]) -> bool:
     if kind == "schema":
         return name == "shop"
-    return not (kind == "table" and name == "alembic_version")
+    return not (kind == "table" and (name == "alembic_version" or _is_partition(name)))
+
+
+def _is_partition(name: str | None) -> bool:
+    tables = [table.name for table, _ in partitioned_tables()]
+    return any(name is not None and name.startswith(f"{table}_") for table in tables)
 
 
 def test_the_migrated_schema_is_the_declared_one(database_url: str) -> None:
@@ -138,7 +144,9 @@ def test_looking_at_due_work_reads_one_row_of_each_table_with_a_retention(
     assert row is not None
     read = dict(_rows_read(row[0][0]["Plan"]))
     assert {table: rows for table, rows in read.items() if rows > 1} == {}
-    assert FILL_TABLES_WITH_A_RETENTION.keys() <= read.keys()
+    # rows of partitioned tables are in the partition for ids of no month
+    names = {table if table in read else f"{table}_other" for table in FILL_TABLES_WITH_A_RETENTION}
+    assert names <= read.keys()
 
 
 def _rows_read(plan: dict[str, Any]) -> Iterator[tuple[str, float]]:

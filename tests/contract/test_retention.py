@@ -48,6 +48,15 @@ INSERTS: dict[str, LiteralString] = {
     "sessions": "insert into shop.sessions (session_id, user_id, expires_at) "
     "values (gen_random_uuid(), %(user)s, now() - %(age)s::interval)",
 }
+# As if the ids had been made before the months that have partitions.
+MAKE_IDS_OLD: tuple[LiteralString, ...] = (
+    "update shop.outbox set event_id = "
+    "(left(shop.uuid_at('2020-01-01')::text, 13) || right(event_id::text, 23))::uuid",
+    "update shop.transitions set event_id = "
+    "(left(shop.uuid_at('2020-01-01')::text, 13) || right(event_id::text, 23))::uuid",
+    "update shop.inbox set event_id = "
+    "left(shop.uuid_at('2020-01-01')::text, 13) || right(event_id, 23)",
+)
 RULES = [(table, rule) for table in METADATA.sorted_tables for rule in deletions_of(table)]
 
 
@@ -107,7 +116,7 @@ def test_claim_is_kept_while_its_event_is_in_the_outbox(shop: ShopHarness) -> No
         "insert into shop.inbox (consumer, source, event_id, outcome, received_at) "
         "values ('c', '/shop/x', %s, 'taken', now() - interval '61 days')"
     )
-    for event_id in (event["id"], "01a20680-883c-7def-a582-8efff12f0746"):
+    for event_id in (event["id"], "01800000-883c-7def-a582-8efff12f0746"):
         shop.sql(claim, event_id)
 
     shop.tick("sweep")
@@ -153,6 +162,8 @@ def test_invariants_hold_for_an_order_whose_events_were_deleted(flow: FlowHarnes
             update = SQL("update shop.{} set {} = {} - interval '61 days'")
             names = (Identifier(table), Identifier(column), Identifier(column))
             connection.execute(update.format(*names))
+        for statement in MAKE_IDS_OLD:
+            connection.execute(statement)
 
     (placed,) = [row for row in flow.shop.outbox(undone=False) if row["type"] == "order.placed"]
     assert flow.shop.deliver(placed, "charge").status == 204, "a known event, consumed before"

@@ -16,6 +16,7 @@ from shop import due_jobs, reconciliation
 from shop.adapters.payment_provider.protocol import ProviderTransaction
 from shop.adapters.statements import Statement
 from shop.primitives.errors import Unavailable
+from shop.registry import spec_of
 from shop.runtime.event_context import EventContext
 from tests.harness import (
     PAID,
@@ -428,3 +429,9 @@ def test_retention_deletes_in_short_transactions(
 
     deletions = flow.shop.sql("select count(*) as n from shop.deletions group by transaction_id")
     assert sorted(row["n"] for row in deletions) == [1, 2, 2]
+
+
+def test_every_kind_of_due_job_starts_a_tick() -> None:
+    (schedule,) = spec_of("sweep").schedules
+
+    assert set(schedule.due_kinds) == set(due_jobs.JobKind)

@@ -41,9 +41,10 @@ LOOKS = 20
 TABLES_MAX = 12
 
 SIZES: LiteralString = """
-select relname, pg_table_size(oid), pg_indexes_size(oid) from pg_class
-where relnamespace = 'shop'::regnamespace and relkind = 'r'
-order by pg_total_relation_size(oid) desc
+select t.relname, sum(pg_table_size(p.oid)), sum(pg_indexes_size(p.oid)) from pg_class p
+join pg_class t on t.oid = coalesce(pg_partition_root(p.oid), p.oid)
+where t.relnamespace = 'shop'::regnamespace and p.relkind = 'r'
+group by t.relname order by sum(pg_total_relation_size(p.oid)) desc
 """
 SAMPLES: LiteralString = """
 select o.user_id, u.email, l.product_id, o.total_minor, o.created_at

@@ -56,6 +56,23 @@ select current_user::text as role, current_setting('server_version_num')::int as
 )
 
 
+class LastMonth(Row):
+    """The last month of a table that has a partition, and whether the next one is missing."""
+
+    table_name: str
+    ends_at: datetime
+    is_missing: bool
+
+
+LAST_MONTHS = Query(
+    LastMonth,
+    """
+select table_name, max(ends_at) as ends_at, max(ends_at) < now() + interval '31 days' as is_missing
+from shop.months group by table_name order by table_name
+""",
+)
+
+
 def run_doctor(*, as_json: bool) -> int:
     """Prints every finding; returns 1 when one is not right."""
     findings = list(examine())
@@ -107,6 +124,8 @@ def _database(url: str, role: str) -> Iterator[Finding]:
     began = time.time()
     with connect(url) as connection:
         (server,) = fetch_all(connection, SERVER())
+        is_same = _declarations(server.declared).is_right
+        months = fetch_all(connection, LAST_MONTHS()) if is_same else []
     is_role = server.role == role
     yield Finding(
         f"database as {role}",
@@ -116,6 +135,7 @@ def _database(url: str, role: str) -> Iterator[Finding]:
     )
     if role == "shop_auditor":
         yield from _server(server)
+        yield from map(_last_month, months)
 
 
 def _server(server: Server) -> Iterator[Finding]:
@@ -138,6 +158,17 @@ def _declarations(declared: str | None) -> Finding:
     state = "of this version" if is_same else "of another version of the shop"
     advice = "" if is_same else "run shop migrate, or use the tools of the functions' version"
     return Finding("views and rights", state, is_same, advice)
+
+
+def _last_month(month: LastMonth) -> Finding:
+    """Rows of a month without a partition are stored too, but such a month is not dropped."""
+    advice = "see that sweep runs, or run shop migrate, which creates them" * month.is_missing
+    return Finding(
+        f"partitions of {month.table_name}",
+        f"until {month.ends_at:%Y-%m-%d}",
+        not month.is_missing,
+        advice,
+    )
 
 
 def _provider(url: str) -> Iterator[Finding]:

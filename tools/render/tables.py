@@ -6,7 +6,14 @@ from pathlib import Path
 
 from sqlalchemy import Table
 
-from shop.schema.tables import METADATA, Bounded, DeletedWith, Kept, retention_of
+from shop.schema.tables import (
+    METADATA,
+    Bounded,
+    DeletedWith,
+    Kept,
+    partitions_of,
+    retention_of,
+)
 from tools.render.documents import MARK
 
 PATH = Path("docs/reference/tables.md")
@@ -16,10 +23,12 @@ HEAD = f"""<!-- {MARK} -->
 # Tables
 
 What keeps each table of `shop/schema/tables.py` from growing for ever. Rows are deleted in batches
-by the due job `retention` of `sweep`. Tables that grow with orders for good have a partition plan,
-which is to be carried out when they no longer fit the database's memory; none is partitioned today.
+by the due job `retention` of `sweep`, except those in monthly partitions: the job `partitions`
+creates months ahead and drops one when all of its rows are past their retention ([ADR
+42](../adr/0042-outbox-and-inbox-have-monthly-partitions.md)). Tables that grow with orders for good
+have a plan, which is to be carried out when they no longer fit the database's memory.
 
-| table | rows are deleted, or why not | partition plan |
+| table | rows are deleted, or why not | partitions, or the plan |
 |---|---|---|
 """
 
@@ -44,4 +53,6 @@ def _retention(table: Table) -> tuple[str, str]:
         case DeletedWith(parent):
             return f"with their row of `{parent}`", ""
         case rules:
-            return "; ".join(f"{rule.age} after `{rule.column}`" for rule in rules), ""
+            monthly = partitions_of(table)
+            partitions = f"a partition for each month of `{monthly.key}`" if monthly else ""
+            return "; ".join(f"{rule.age} after `{rule.column}`" for rule in rules), partitions

@@ -99,6 +99,9 @@ def test_metrics_equal_the_database(busy: ShopHarness) -> None:
     assert 3599 < scraped["shop_due_work_oldest_seconds"]["charge",] < 3660
     assert 0 <= scraped["shop_audit_age_seconds"]["check",] < 60
     assert scraped["shop_dead_letters_dropped"] == {(): 0}
+    ends = scraped["shop_partitions_end_seconds"]
+    assert ends.keys() == {("inbox",), ("outbox",)}
+    assert 58 < ends["inbox",] / 86_400 < 93, "two months ahead"
     assert scraped.keys() - EXACT.keys() == {
         "shop_audit_age_seconds",
         "shop_dead_letters_dropped",
@@ -106,6 +109,7 @@ def test_metrics_equal_the_database(busy: ShopHarness) -> None:
         "shop_exporter_seconds",
         "shop_outbox_lag_seconds",
         "shop_due_work_oldest_seconds",
+        "shop_partitions_end_seconds",
     }
 
 

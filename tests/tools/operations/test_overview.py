@@ -130,6 +130,8 @@ def test_doctor_finds_nothing_wrong_with_a_complete_set_up(
         "clock",
         "business time zone",
         "views and rights",
+        "partitions of inbox",
+        "partitions of outbox",
         "payment provider",
         "broker",
         "Redis",

@@ -1,0 +1,215 @@
+"""Migration 0018 partitions tables that are in use: no row copied, no right or policy lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import create_engine
+
+from shop.schema.grants import grant_statements, policy_statements
+from tests.contract.test_partitions import event_id, month
+from tests.harness import ShopHarness
+from tools.local_platform.function_environment import url_of_role
+from tools.migrate import MIGRATIONS, migrate
+
+BEFORE, AFTER = "0017", "0018"
+EVENT = (
+    "insert into shop.outbox (event_id, source, type, subject, data, traceparent, next_try_at) "
+    "values (%s, '/shop/place_order', 'order.placed', '1', '{}', '', now())"
+)
+CLAIM = (
+    "insert into shop.inbox (consumer, source, event_id, outcome) "
+    "values ('charge', '/shop/place_order', %s, 'taken') on conflict do nothing returning 1"
+)
+RIGHTS = """
+select a.grantee::regrole::text, a.privilege_type, '' from pg_class c
+  cross join lateral aclexplode(c.relacl) a where c.oid = %(table)s::regclass
+  and a.grantee <> c.relowner
+union all
+select a.grantee::regrole::text, a.privilege_type, t.attname from pg_attribute t
+  cross join lateral aclexplode(t.attacl) a where t.attrelid = %(table)s::regclass
+union all
+select p.policyname, p.cmd, concat_ws('|', p.roles, p.qual, p.with_check) from pg_policies p
+  where format('%%I.%%I', p.schemaname, p.tablename) = %(table)s::text
+union all
+select 'row security', relrowsecurity::text, relforcerowsecurity::text from pg_class
+  where oid = %(table)s::regclass
+union all
+select 'trigger', tgname, pg_get_triggerdef(oid) from pg_trigger where tgrelid = %(table)s::regclass
+union all
+select 'index', indexname, replace(indexdef, ' ONLY', '') from pg_indexes
+  where format('%%I.%%I', schemaname, tablename) = %(table)s::text
+"""
+
+
+@pytest.fixture
+def old_url(postgres_url: str, template_url: str) -> Iterator[str]:
+    """A database of the version before, with its rights and policies of both tables."""
+    assert template_url, "the roles are there: they belong to all databases of a server"
+    database = f"test_{uuid4().hex[:12]}"
+    url = f"{postgres_url.rsplit('/', 1)[0]}/{database}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(SQL("create database {} template template0").format(Identifier(database)))
+        try:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("create schema shop")
+                connection.execute("create extension pg_trgm with schema public")
+                _upgrade(url, BEFORE)
+                for statement in (*grant_statements(), *policy_statements()):
+                    if "shop.outbox" in statement or "shop.inbox" in statement:
+                        connection.execute(statement.encode())
+                connection.execute("grant usage on schema shop to shop_relay, shop_payment")
+                connection.execute("grant select on shop.subscriptions to shop_relay")
+            yield url
+        finally:
+            admin.execute(SQL("drop database {} with (force)").format(Identifier(database)))
+
+
+def _upgrade(url: str, revision: str) -> list[str]:
+    """Runs migrations alone; returns what PostgreSQL reported of constraints that it proved."""
+    reports: list[str] = []
+
+    def record(diagnostic: psycopg.errors.Diagnostic) -> None:
+        reports.append(diagnostic.message_primary or "")
+
+    engine = create_engine("postgresql+psycopg://" + url.split("://", 1)[1])
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.add_notice_handler(record)
+        connection.exec_driver_sql("set client_min_messages = debug1")
+        connection.commit()
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+    return [report for report in reports if "implied by existing constraints" in report]
+
+
+def _rights(url: str, table: str) -> set[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return set(connection.execute(RIGHTS, {"table": f"shop.{table}"}).fetchall())
+
+
+def _partitions(url: str, table: str) -> dict[str, str]:
+    """The partition of each row, by its id."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            SQL("select event_id::text, tableoid::regclass::text from shop.{}").format(
+                Identifier(table)
+            )
+        )
+        return {key: partition.removeprefix("shop.") for key, partition in rows}
+
+
+def _fill(url: str) -> list[str]:
+    """Events and claims of the version before, and a claim of a webhook; their ids."""
+    now = datetime.now(UTC)
+    ids = [event_id(now - timedelta(days=days)) for days in (0, 20, 70)]
+    with psycopg.connect(url, autocommit=True) as connection:
+        for each in ids:
+            connection.execute(EVENT.encode(), (each,))
+            connection.execute(CLAIM.encode(), (str(each),))
+        connection.execute(CLAIM.encode(), ("evt_1",))
+    return [str(each) for each in ids]
+
+
+def test_tables_in_use_become_partitions_with_their_rows_files_and_rights(old_url: str) -> None:
+    ids = _fill(old_url)
+    rights = {table: _rights(old_url, table) for table in ("inbox", "outbox")}
+    with psycopg.connect(old_url) as connection:
+        files = connection.execute(
+            "select pg_relation_filenode('shop.inbox'), pg_relation_filenode('shop.outbox')"
+        ).fetchone()
+
+    proven = _upgrade(old_url, AFTER)
+
+    assert {table: _rights(old_url, table) for table in rights} == rights
+    with psycopg.connect(old_url) as connection:
+        assert (
+            files
+            == connection.execute(
+                "select pg_relation_filenode('shop.inbox_other'), "
+                "pg_relation_filenode('shop.outbox_other')"
+            ).fetchone()
+        ), "no row was copied"
+    assert [report.split('"')[1] for report in proven] == ["inbox_other", "outbox_other"]
+    assert _partitions(old_url, "outbox") == dict.fromkeys(ids, "outbox_other")
+    assert _partitions(old_url, "inbox") == dict.fromkeys([*ids, "evt_1"], "inbox_other")
+    for table in rights:
+        partition = _rights(old_url, f"{table}_other")
+        assert {row[0] for row in partition} <= {"row security", "trigger", "index"}
+        assert ("row security", "false", "false") in partition
+
+
+def test_functions_of_the_version_before_use_the_migrated_tables(old_url: str) -> None:
+    """Before the views and rights of this version are applied."""
+    ids = _fill(old_url)
+    _upgrade(old_url, AFTER)
+    new, later = event_id(datetime.now(UTC)), event_id(month(2))
+
+    with psycopg.connect(url_of_role(old_url, "shop_relay"), autocommit=True) as relay:
+        for each in (*ids, str(new), str(later), "evt_1", "evt_2"):
+            assert len(relay.execute(CLAIM.encode(), (each,)).fetchall()) == (
+                each not in (*ids, "evt_1")
+            )
+        taken = relay.execute(
+            "select event_id::text from shop.outbox where done_at is null and parked_at is null "
+            "order by next_try_at for update skip locked"
+        ).fetchall()
+        relay.execute("update shop.outbox set sent_at = now() where event_id = %s", (ids[0],))
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            relay.execute("delete from shop.inbox where event_id = %s", (str(later),))
+
+    assert {key for (key,) in taken} == set(ids)
+    assert _partitions(old_url, "inbox")[str(new)] == "inbox_other"
+    assert _partitions(old_url, "inbox")[str(later)] == f"inbox_{month(2):%Y_%m}"
+
+
+def test_months_begin_after_the_ids_of_a_clock_that_was_ahead(old_url: str) -> None:
+    ahead = event_id(month(6))
+    with psycopg.connect(old_url, autocommit=True) as connection:
+        connection.execute(EVENT.encode(), (ahead,))
+
+    migrate(old_url)
+
+    with psycopg.connect(old_url) as connection:
+        first = connection.execute(
+            "select pg_get_expr(relpartbound, oid) from pg_class where relname = 'outbox_months'"
+        ).fetchone()
+    bound = UUID(int=int(month(7).timestamp()) * 1000 << 80)
+    assert first is not None and f"FROM ('{bound}')" in first[0]
+    assert _partitions(old_url, "outbox") == {str(ahead): "outbox_other"}
+
+
+def test_interrupted_migration_is_repeated(old_url: str) -> None:
+    _fill(old_url)
+    with psycopg.connect(old_url) as other:
+        other.execute("lock table shop.outbox in row exclusive mode")
+        with pytest.raises(Exception, match="lock timeout"):
+            _upgrade(old_url, AFTER)
+    assert _rights(old_url, "outbox")
+
+    migrate(old_url)
+
+    assert len(_partitions(old_url, "outbox")) == 3
+
+
+def test_rows_of_the_version_before_are_deleted_by_age(
+    shop: ShopHarness,
+) -> None:
+    """The old table, a partition now, is emptied in batches as before."""
+    shop.sql(EVENT, event_id(month(-40)))
+    shop.sql("update shop.outbox set sent_at = now(), done_at = now() - interval '31 days'")
+
+    assert shop.tick("sweep").status == 204
+
+    assert shop.sql("select 1 from shop.outbox") == []
