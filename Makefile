@@ -27,7 +27,7 @@ export CUSTOM_COMPILE_COMMAND := make locks
 
 .PHONY: help setup dev test check format e2e faults render render-check bench-cold bench-orders \
 	bench-catalog bench-growth bench-idle bench-paid-orders bench-relay bench-resources \
-	bench-servers deploy-check cluster-check image new migration locks clean
+	bench-servers deploy-check cluster-check node-check image new migration locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ deploy-check: setup $(GO) ## Check manifests with upstream's programs (10 minute
 cluster-check: export PATH := $(CURDIR)/$(BIN):$(PATH)
 cluster-check: setup $(GO) ## Create every object in a live API server (10 minutes the first time)
 	$(BIN)/python -m tests.manifests.check_with_api_server
+
+node-check: setup ## Run the shop on a real node, built from registries; by hand, as root
+	$(BIN)/python -m tests.node.check $(or $(FOLDER),.shop/node) $(ARGS)
 
 bench-cold: setup ## Measure cold starts against the bare framework
 	$(BIN)/python -m tools.bench.cold $(ARGS)

@@ -207,7 +207,11 @@ def test_actionlint_reports_nothing(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["scripts/helm-upgrade", "scripts/kind-up", "scripts/setup.sh", "infra/secrets/seal"]
+    "script",
+    [
+        *("scripts/helm-upgrade", "scripts/kind-up", "scripts/setup.sh", "infra/secrets/seal"),
+        *("tests/node/node", "tests/node/start-postgresql"),
+    ],
 )
 def test_shellcheck_reports_nothing(script: str) -> None:
     assert run("shellcheck", str(ROOT / script)) == (0, "")

@@ -1,0 +1,3 @@
+module msa-shop/node/pause
+
+go 1.21
