@@ -37,6 +37,7 @@ from tools.migrate import migrate
 
 PRODUCTS = 1000
 READY = http_request("GET", "/products?limit=1")
+PLATFORM_SECONDS = 90.0
 STOP_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
 REQUEST_SECONDS = 60.0
@@ -85,7 +86,7 @@ def platform(folder: Path, admin_url: str, redis_url: str) -> Generator[tuple[Pr
     process = Process(command, variables, cwd=str(Path.cwd()))
     process.start()
     try:
-        process.first_response(port, READY)
+        process.first_response(port, READY, start_seconds=PLATFORM_SECONDS)
         yield process, port
     finally:
         process.kill()

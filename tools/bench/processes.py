@@ -43,9 +43,11 @@ class Process:
         )
         self.pid = self._popen.pid
 
-    def first_response(self, port: int, request: bytes) -> bytes:
+    def first_response(
+        self, port: int, request: bytes, *, start_seconds: float = START_SECONDS
+    ) -> bytes:
         """The response to a request that is sent as soon as the port accepts a connection."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + start_seconds
         while time.monotonic() < deadline:
             try:
                 with socket.create_connection(
