@@ -4,9 +4,10 @@
 
 ``helm`` lints and renders the chart with every values file, ``kustomize`` builds the folders of
 ``infra/knative`` as a user would, ``faas-cli`` reads ``stack.yml`` and deploys it to a gateway that
-only records requests, ``kn`` writes every Knative Service to a folder (its GitOps mode).  Each is
-asked for the options of the pages about deploying.  All are built from the sources that ``tools/``
-pins; needs Go 1.24 or newer.
+only records requests, ``kn`` writes every Knative Service to a folder (its GitOps mode), and runs
+the lines of docs/how-to/upgrade-and-roll-back.md against a stand-in of Serving.  Each is asked for
+the options of the pages about deploying.  All are built from the sources that ``tools/`` pins;
+needs Go 1.24 or newer.
 
 Exits 1 when a client rejects a manifest or changes it; 2 without Go.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,6 +32,7 @@ import yaml
 
 from tests.manifests.documented_commands import PAGES, lines_of, rejection_of, words_of
 from tests.manifests.test_chart import APIS
+from tests.tools.rollout.serving import Revision, Serving, api_server, write_kubeconfig
 from tools.manifest_rules.__main__ import ROOT, deployed_manifests, findings
 from tools.manifest_rules.manifests import ManifestSet, parse
 from tools.render.documents import Json
@@ -45,6 +48,8 @@ CHART = ROOT / "helm" / "msa-shop"
 DIGEST = "sha256:" + "1" * 64
 # The production values require digests, which a pipeline sets.
 PINNED = ("image", "toolsImage", "pgbouncer.image")
+KN_SERVICE = "shop-charge"
+KN_PAGE = ROOT / "docs" / "how-to" / "upgrade-and-roll-back.md"
 HOST = "shop.co.kr"
 VALUES = ("values.yaml", "values-ghcr.yaml", "values-prod.yaml")
 # each name of ``deployed_manifests`` with its folder and components
@@ -248,7 +253,34 @@ def check_kn(kn: Path, folder: Path) -> str:
         kept = yaml.safe_load(written[0].read_text("utf-8"))
         if lost := list(lost_values(service["spec"], kept["spec"], "spec")):
             raise ClientMismatchError(f"{name} was written without {', '.join(lost[:5])}")
-    return f"{len(services)} Services created"
+    return f"{len(services)} Services created, {check_kn_traffic(kn, folder)}"
+
+
+def check_kn_traffic(kn: Path, folder: Path) -> str:
+    """Runs the page's lines one after another; each must leave the division that it states."""
+    serving = Serving()
+    for number in (1, 2):
+        name = f"{KN_SERVICE}-0000{number}"
+        serving.deploy(KN_SERVICE, Revision(name, f"http://{name}.example"))
+        if number == 1:
+            serving.services[KN_SERVICE]["spec"]["traffic"] = [
+                {"revisionName": name, "percent": 100}
+            ]
+    lines = [line for line in KN_PAGE.read_text("utf-8").splitlines() if line.startswith("kn ")]
+    divisions: list[dict[str, int]] = []
+    with api_server(serving) as url:
+        kubeconfig = write_kubeconfig(folder / "kubeconfig", url)
+        for line in lines:
+            command = [str(kn), *shlex.split(line)[1:]]
+            run(command, {"HOME": str(folder), "KUBECONFIG": str(kubeconfig)})
+            divisions.append(serving.targets(KN_SERVICE))
+    first, second = f"{KN_SERVICE}-00001", f"{KN_SERVICE}-00002"
+    everything = {first: 100}
+    if divisions != [everything, everything, {first: 90, second: 10}, everything]:
+        raise ClientMismatchError(f"the lines of {KN_PAGE.name} divide requests as {divisions}")
+    if any("tag" in target for target in serving.services[KN_SERVICE]["spec"]["traffic"]):
+        raise ClientMismatchError(f"a tag is left after the lines of {KN_PAGE.name}")
+    return f"{len(lines)} lines of {KN_PAGE.name} executed"
 
 
 def lost_values(wanted: Json, kept: Json, path: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ Where there is no ``kubectl``, as in the operators' pod, a pod's service account
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -19,7 +20,10 @@ from tools.kubernetes_api import SERVING, KubernetesApi
 from tools.rollout.traffic import ANNOTATION, Claim, Json, ServiceState, service_state
 
 SERVICES = "services.serving.knative.dev"
-KUBECTL_SECONDS = 30
+KUBECTL_SECONDS = 15
+# a command in a container, such as requests that start a function's first pod
+EXECUTION_SECONDS = 120
+POD_SECONDS = 10
 PODS_MAX = 500
 LINES_MAX = 5
 
@@ -87,12 +91,17 @@ class Cluster:
             yield prefix.removeprefix("[pod/").partition("/")[0], rest
 
     def execute(self, workload: str, *command: str) -> str:
-        """The output of a command in a container of the cluster, such as ``deploy/shop-tools``."""
-        return self._run("exec", workload, "--", *command)
+        """The output of a command in a container of the cluster, such as ``deploy/shop-tools``.
+
+        Raises KubectlError when it fails, or when the workload has no running pod.
+        """
+        running = f"--pod-running-timeout={POD_SECONDS}s"
+        return self._run("exec", running, workload, "--", *command, seconds=EXECUTION_SECONDS)
 
     def get_raw(self, path: str) -> Any:
         """The document at a path of the API server; OSError when there is none."""
-        if shutil.which("kubectl") is None and not self.context:
+        is_in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+        if is_in_pod and shutil.which("kubectl") is None and not self.context:
             return KubernetesApi.of_this_pod().request("GET", path)
         return json.loads(self._run("get", f"--raw={path}"))
 
@@ -104,19 +113,21 @@ class Cluster:
         context = [f"--context={self.context}"] if self.context else []
         return ["kubectl", *context, f"--namespace={self.namespace}", *arguments]
 
-    def _run(self, *arguments: str) -> str:
+    def _run(self, *arguments: str, seconds: int = KUBECTL_SECONDS) -> str:
         try:
             result = subprocess.run(
                 self._command(*arguments),
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=KUBECTL_SECONDS,
+                timeout=seconds,
                 # Ctrl-C ends the roll-out, not the command that returns the requests
                 start_new_session=True,
             )
         except subprocess.TimeoutExpired:
-            raise KubectlError(f"kubectl has not answered in {KUBECTL_SECONDS} s") from None
+            raise KubectlError(f"kubectl has not answered in {seconds} s") from None
+        except FileNotFoundError:
+            raise KubectlError("kubectl is not installed, or not on the PATH") from None
         if result.returncode == 0:
             return result.stdout
         # a command that was executed in the cluster writes what it found to its output

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -15,7 +15,7 @@ from shop.runtime import setting_checks
 from tools.operations.reporting import EXIT_FAILED, EXIT_FOUND, EXIT_OK, show_json, show_table
 from tools.render.objects import name_of
 from tools.rollout import traffic
-from tools.rollout.cluster import Cluster
+from tools.rollout.cluster import Cluster, KubectlError
 from tools.rollout.figures import Source, from_logs, from_prometheus
 from tools.rollout.limits import Limits
 from tools.rollout.smoke import smoke
@@ -46,11 +46,14 @@ def run_rollout(
 ) -> int:
     """Moves the requests of functions to their new revisions; 1 when they were returned."""
     owner = f"{socket.gethostname()}-{os.getpid()}"
-    rollout = Rollout(cluster, _names(functions), owner, pace=pace, limits=limits)
+    names = _existing(cluster, functions)
+    rollout = Rollout(cluster, names, owner, pace=pace, limits=limits)
     if not rollout.names:
         return _end(
             "nothing to do", "every function's newest revision has all requests", as_json=as_json
         )
+    if smoke_from:
+        _check_workload(smoke_from, cluster)
     source: Source = from_prometheus(prometheus, cluster) if prometheus else from_logs(cluster)
     try:
         with _interrupted_by_termination():
@@ -91,7 +94,7 @@ def run_unpin(cluster: Cluster, functions: Sequence[str], *, as_json: bool = Fal
 def run_return(cluster: Cluster, functions: Sequence[str], *, as_json: bool = False) -> int:
     """Ends roll-outs in progress, and sends all requests to the revisions before the last."""
     targets = dict[str, str]()
-    for name, state in cluster.services(_names(functions)).items():
+    for name, state in _existing(cluster, functions).items():
         previous = state.tagged(traffic.PREVIOUS)
         if state.claim is not None:
             targets[name] = state.claim.stable
@@ -108,7 +111,7 @@ def run_return(cluster: Cluster, functions: Sequence[str], *, as_json: bool = Fa
 
 def run_status(cluster: Cluster, functions: Sequence[str], *, as_json: bool) -> int:
     """Prints how each function's requests are divided; 1 when a roll-out is in progress."""
-    states = cluster.services(_names(functions)).values()
+    states = _existing(cluster, functions).values()
     rows = [_status_row(state) for state in states]
     if as_json:
         show_json([_status_document(row) for row in rows])
@@ -132,9 +135,20 @@ def run_smoke(function: str, url: str, *, as_json: bool = False) -> int:
     return EXIT_FOUND if wrong else EXIT_OK
 
 
-def _names(functions: Sequence[str]) -> Iterable[str]:
-    specs = [spec_of(name) for name in functions] or all_specs()
-    return [name_of(spec) for spec in specs]
+def _existing(cluster: Cluster, functions: Sequence[str]) -> dict[str, ServiceState]:
+    """The Services of these functions, by default of all that the namespace has.
+
+    Raises RolloutRejectedError for one that is named and missing, and when there is none.
+    """
+    names = [name_of(spec_of(function)) for function in functions]
+    states = cluster.services(names or [name_of(spec) for spec in all_specs()])
+    missing = [name for name in names if name not in states]
+    if missing or not states:
+        raise RolloutRejectedError(
+            f"the namespace {cluster.namespace} has no Knative Service "
+            f"{', '.join(missing) or 'of the shop'}: is --namespace or --context another?"
+        )
+    return states
 
 
 def _function_of(service: str) -> str:
@@ -148,7 +162,7 @@ def _change_each(
     *,
     as_json: bool,
 ) -> int:
-    names = list(cluster.services(_names(functions)))
+    names = list(_existing(cluster, functions))
     for name in names:
         update(cluster, name, change)
     if as_json:
@@ -163,6 +177,17 @@ def _end(result: str, reason: str = "", *, functions: Sequence[str] = (), as_jso
     else:
         print(f"{result}: {', '.join(functions) or reason}")
     return EXIT_OK
+
+
+def _check_workload(workload: str, cluster: Cluster) -> None:
+    """Raises KubectlError unless the workload can send the smoke requests."""
+    try:
+        cluster.execute(workload, "shop", "--version")
+    except KubectlError as error:
+        raise KubectlError(
+            f"{workload} cannot send the smoke requests: {error}; give it a pod with "
+            f"`kubectl scale {workload} --replicas=1 --namespace={cluster.namespace}`"
+        ) from error
 
 
 def _smoke_from(workload: str, cluster: Cluster) -> Smoke:

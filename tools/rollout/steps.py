@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from tools.rollout.traffic import Claim, Json, ServiceState
 CLAIM_SECONDS = 60.0
 RENEWAL_SECONDS = 20.0
 RETURN_SECONDS = 45.0
+RETURNS_AT_ONCE = 16
 # Time without figures after which the new revision is withdrawn.
 FIGURES_SECONDS = 30.0
 UPDATES_MAX = 10
@@ -238,7 +240,8 @@ def update(cluster: Cluster, name: str, change: Callable[[ServiceState], Change]
 def give_back(cluster: Cluster, stable: Mapping[str, str], *, owner: str | None = None) -> None:
     """Sends all requests of each Service to a revision, and ends its roll-out.
 
-    With an owner only where the owner still has the claim.  Repeats failures for 45 seconds.
+    With an owner only where the owner still has the claim.  All Services at the same time, so that
+    one that cannot be changed delays no other; each repeats failures for 45 seconds.
     """
     deadline = time.monotonic() + RETURN_SECONDS
 
@@ -247,16 +250,19 @@ def give_back(cluster: Cluster, stable: Mapping[str, str], *, owner: str | None 
             raise RolloutRejectedError(f"{state.name} is not claimed by this roll-out")
         return traffic.only(stable[state.name]), None
 
-    remaining = list(stable)
-    while remaining:
-        try:
-            with suppress(RolloutRejectedError):
-                update(cluster, remaining[0], returned)
-            remaining.pop(0)
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1.0)
+    def give_back_one(name: str) -> None:
+        while True:
+            try:
+                with suppress(RolloutRejectedError):
+                    update(cluster, name, returned)
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
+
+    with ThreadPoolExecutor(RETURNS_AT_ONCE) as threads:
+        list(threads.map(give_back_one, stable))
 
 
 def wait_until_applied(cluster: Cluster, name: str, targets: list[Json], seconds: float) -> None:

@@ -19,7 +19,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.tools.rollout.serving import Revision, Serving, api_server, serve
+from tests.tools.rollout.serving import Revision, Serving, api_server, serve, write_kubeconfig
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVICE = "shop-list-products"
@@ -59,11 +59,19 @@ class Shop:
         programs = f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}"
         self.environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": programs}
 
-    def deploy(self, name: str, pod: Pod, *, ready: str = "True", message: str = "") -> None:
+    def deploy(
+        self,
+        name: str,
+        pod: Pod,
+        *,
+        ready: str = "True",
+        message: str = "",
+        service: str = SERVICE,
+    ) -> None:
         """A new revision with one pod."""
         url = self._stack.enter_context(pod_server(pod))
         revision = Revision(name, url, ready, message, lambda: list(pod.lines))
-        self.serving.deploy(SERVICE, revision)
+        self.serving.deploy(service, revision)
 
     def command(self, *arguments: str) -> list[str]:
         """A ``shop rollout`` command line."""
@@ -151,12 +159,7 @@ def make_shop(tmp_path: Path) -> Generator[Callable[[], Shop]]:
         def make() -> Shop:
             serving = Serving()
             url = stack.enter_context(api_server(serving))
-            kubeconfig = tmp_path / "kubeconfig"
-            cluster = {"name": "stand-in", "cluster": {"server": url}}
-            context = {"name": "stand-in", "context": {"cluster": "stand-in", "user": ""}}
-            document = {"clusters": [cluster], "contexts": [context]}
-            kubeconfig.write_text(json.dumps({**document, "current-context": "stand-in"}))
-            return Shop(serving, kubeconfig, stack)
+            return Shop(serving, write_kubeconfig(tmp_path / "kubeconfig", url), stack)
 
         yield make
 

@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.tools.rollout.pod_exec import execute
 
 Json = dict[str, Any]
 
@@ -23,13 +26,26 @@ GROUP = "/apis/serving.knative.dev/v1"
 SERVICES = f"{GROUP}/namespaces/shop/services"
 REVISIONS = f"{GROUP}/namespaces/shop/revisions/"
 PODS = "/api/v1/namespaces/shop/pods"
+TOOLS = "shop-tools"
+TOOLS_POD = f"{TOOLS}-5d-x"
+DEPLOYMENT = f"/apis/apps/v1/namespaces/shop/deployments/{TOOLS}"
 RESOURCES = [
     {"name": name, "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": ["get"]}
     for name, kind in (("services", "Service"), ("revisions", "Revision"))
 ]
 POD_RESOURCES = [
     {"name": name, "singularName": "", "namespaced": True, "kind": "Pod", "verbs": ["get"]}
-    for name in ("pods", "pods/log")
+    for name in ("pods", "pods/exec", "pods/log")
+]
+APPS_RESOURCES = [
+    {
+        "name": "deployments",
+        "singularName": "deployment",
+        "shortNames": ["deploy"],
+        "namespaced": True,
+        "kind": "Deployment",
+        "verbs": ["get"],
+    }
 ]
 
 
@@ -54,6 +70,9 @@ class Serving:
     on_patch: Callable[[str], None] = lambda _name: None
     has_status_updates: bool = False
     prometheus: Callable[[str], list[Json]] = lambda _query: []
+    has_tools_pod: bool = True
+    # the requests of kubectl, in their order
+    requests: list[str] = field(default_factory=list[str])
     lock: Any = field(default_factory=threading.RLock)
 
     def deploy(self, service: str, revision: Revision) -> None:
@@ -95,6 +114,24 @@ class Serving:
             document["spec"] |= patch["spec"]
             self._reconcile(document)
             return 200, document
+
+    def replace(self, name: str, document: Json) -> tuple[int, Json]:
+        """A PUT of a whole Service, as ``kn`` sends it; the status is Serving's own."""
+        with self.lock:
+            held = self.services[name]
+            if document["metadata"]["resourceVersion"] != held["metadata"]["resourceVersion"]:
+                return 409, _failure(409, "Conflict", "the object has been modified")
+            held["spec"] = document["spec"]
+            self._reconcile(held)
+            return 200, held
+
+    def ready_event(self, name: str) -> Json:
+        """What a watch of a Service reports once its traffic is as specified."""
+        with self.lock:
+            document = self.services[name]
+            ready = {"type": "Ready", "status": "True"}
+            status = {**document["status"], "conditions": [ready]}
+            return {"type": "MODIFIED", "object": {**document, "status": status}}
 
     def _reconcile(self, document: Json) -> None:
         status, latest = document["status"], document["status"]["latestCreatedRevisionName"]
@@ -150,14 +187,36 @@ def api_server(serving: Serving) -> Generator[str]:
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
+            serving.requests.append(f"GET {url.path}")
+            if url.path == f"{PODS}/{TOOLS_POD}/exec":
+                return execute(self, parse_qs(url.query)["command"])
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            if "watch" in query:
+                return self._watch(query.get("fieldSelector", ""))
             self._answer(*answer_to(serving, url.path, query))
+            return None
 
         def do_PATCH(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             name = urlsplit(self.path).path.rpartition("/")[2]
+            serving.requests.append(f"PATCH {name}")
             assert self.headers["content-type"] == "application/merge-patch+json"
             self._answer(*serving.patch(name, json.loads(body)))
+
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            name = urlsplit(self.path).path.rpartition("/")[2]
+            self._answer(*serving.replace(name, json.loads(body)))
+
+        def _watch(self, selector: str) -> None:
+            """One event of a Service that ``kn`` waits for; none of pods."""
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            if selector:
+                event = serving.ready_event(selector.removeprefix("metadata.name="))
+                self.wfile.write(json.dumps(event).encode() + b"\n")
 
         def _answer(self, status: int, document: Json | str) -> None:
             is_text = isinstance(document, str)
@@ -173,6 +232,15 @@ def api_server(serving: Serving) -> Generator[str]:
 
     with serve(Handler) as url:
         yield url
+
+
+def write_kubeconfig(path: Path, url: str) -> Path:
+    """The configuration with which ``kubectl`` and ``kn`` reach an API server."""
+    cluster = {"name": "stand-in", "cluster": {"server": url}}
+    context = {"name": "stand-in", "context": {"cluster": "stand-in", "user": ""}}
+    document = {"clusters": [cluster], "contexts": [context], "current-context": "stand-in"}
+    path.write_text(json.dumps(document), "utf-8")
+    return path
 
 
 @contextmanager
@@ -199,8 +267,14 @@ def answer_to(serving: Serving, path: str, query: dict[str, str]) -> tuple[int, 
             return 200, {**kind, "metadata": {}, "items": items}
         if path.startswith(f"{SERVICES}/"):
             return 200, serving.services[path.rpartition("/")[2]]
+        if path == REVISIONS.rstrip("/"):
+            items = [_revision_document(each) for each in serving.revisions.values()]
+            kind = {"apiVersion": "serving.knative.dev/v1", "kind": "RevisionList"}
+            return 200, {**kind, "metadata": {}, "items": items}
         if path.startswith(REVISIONS):
             return 200, _revision_document(serving.revisions[path.removeprefix(REVISIONS)])
+        if path == DEPLOYMENT:
+            return 200, _tools_deployment()
         if path.startswith(PODS):
             return _pods(serving, path.removeprefix(PODS), query)
         if "/proxy/api/v1/query" in path:
@@ -226,20 +300,38 @@ def _pods(serving: Serving, path: str, query: dict[str, str]) -> tuple[int, Json
         revision = serving.revisions[path.strip("/").partition("-deployment-")[0]]
         since = datetime.fromisoformat(query["sinceTime"])
         return 200, "".join(f"{line}\n" for line in revision.log() if _at(line) >= since)
+    if path == f"/{TOOLS_POD}":
+        return 200, _pod(TOOLS_POD)
+    if TOOLS in query["labelSelector"]:
+        return 200, _pod_list([_pod(TOOLS_POD)] if serving.has_tools_pod else [])
     names = query["labelSelector"].partition("(")[2].rstrip(")").split(",")
-    pods = [_pod(name) for name in names if name in serving.revisions]
-    return 200, {"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": pods}
+    pods = [_pod(f"{name}-deployment-5d-x") for name in names if name in serving.revisions]
+    return 200, _pod_list(pods)
+
+
+def _pod_list(pods: list[Json]) -> Json:
+    return {"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": pods}
+
+
+def _tools_deployment() -> Json:
+    labels = {"app.kubernetes.io/name": TOOLS}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": TOOLS, "namespace": "shop"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}}},
+    }
 
 
 def _at(line: str) -> datetime:
     return datetime.fromisoformat(json.loads(line)["at"]).astimezone(UTC)
 
 
-def _pod(revision: str) -> Json:
+def _pod(name: str) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": f"{revision}-deployment-5d-x", "namespace": "shop"},
+        "metadata": {"name": name, "namespace": "shop"},
         "spec": {"containers": [{"name": "user-container"}, {"name": "queue-proxy"}]},
         "status": {"phase": "Running"},
     }
@@ -248,14 +340,19 @@ def _pod(revision: str) -> Json:
 def _discovery(path: str) -> tuple[int, Json]:
     version = {"groupVersion": "serving.knative.dev/v1", "version": "v1"}
     group = {"name": "serving.knative.dev", "versions": [version], "preferredVersion": version}
+    apps_version = {"groupVersion": "apps/v1", "version": "v1"}
+    apps = {"name": "apps", "versions": [apps_version], "preferredVersion": apps_version}
     match path:
         case "/api":
             return 200, {"kind": "APIVersions", "versions": ["v1"]}
         case "/apis":
-            return 200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]}
+            return 200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group, apps]}
         case "/api/v1":
             listed = {"kind": "APIResourceList", "groupVersion": "v1"}
             return 200, {**listed, "resources": POD_RESOURCES}
+        case "/apis/apps/v1":
+            listed = {"kind": "APIResourceList", "groupVersion": "apps/v1"}
+            return 200, {**listed, "resources": APPS_RESOURCES}
         case "/apis/serving.knative.dev/v1":
             listed = {"kind": "APIResourceList", "groupVersion": "serving.knative.dev/v1"}
             return 200, {**listed, "resources": RESOURCES}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -56,6 +57,7 @@ class Customers:
         self._ended = threading.Event()
         self.placed: list[str] = []
         self.repeated: list[int] = []
+        self.failed_at = float("inf")
 
     @contextmanager
     def ordering(self) -> Generator[None]:
@@ -78,6 +80,7 @@ class Customers:
             key = {"Idempotency-Key": uuid4().hex}
             while (status := self._send(random, order, signed_in | key)) != 201:
                 self.repeated.append(status)
+                self.failed_at = min(self.failed_at, time.monotonic())
             self.placed.append(key["Idempotency-Key"])
 
     def _send(self, random: Random, order: object, headers: dict[str, str]) -> int:
@@ -111,6 +114,8 @@ def test_every_order_is_placed_once_when_the_new_version_has_no_database(
         deploy(shop, STABLE, pods[STABLE], logs[STABLE])
         assert shop.rollout("pin", "place_order").returncode == 0
         deploy(shop, CANDIDATE, pods[CANDIDATE], logs[CANDIDATE])
+        patched_at: list[float] = []
+        shop.serving.on_patch = lambda _name: patched_at.append(time.monotonic())
         with customers.ordering():
             result = shop.rollout("run", "place_order", *FAST, "--steps=40,100")
 
@@ -119,5 +124,9 @@ def test_every_order_is_placed_once_when_the_new_version_has_no_database(
     assert "responses are 5xx" in result.stderr
     assert shop.serving.targets(SERVICE) == {STABLE: 100}
     assert set(customers.repeated) == {503}
+    # with the default intervals a check comes 5 s later at most, and Prometheus's scrape 15 s
+    returned_after = patched_at[-1] - customers.failed_at
+    print(f"returned {returned_after:.1f} s after the first failed request")
+    assert 0 < returned_after < 60 - 5 - 15
     ((orders,),) = processes.sql("select count(*) from shop.orders")
     assert orders == len(customers.placed) > 0

@@ -6,6 +6,8 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
 from subprocess import Popen
 
 import pytest
@@ -14,12 +16,17 @@ import yaml
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
 from tests.tools.rollout.conftest import CANDIDATE, FAST, ROOT, SERVICE, STABLE, Pod, Shop
+from tests.tools.rollout.serving import PODS, SERVICES, TOOLS_POD, write_kubeconfig
 from tests.waiting import wait_for
+from tools.cli import rollout_run
+from tools.cost.usage import SCRAPE_SECONDS
+from tools.local_platform.servers import free_port
 from tools.render.knative import service
 from tools.rollout.figures import growth_query, quantile_query
 from tools.rollout.traffic import ANNOTATION
 
 RUN = ("run", "list_products", *FAST)
+RETURN_SECONDS_MAX = 60  # of docs/how-to/upgrade-and-roll-back.md
 # What the smoke requests to a stub do not cover is answered with its status.
 ONLY_STABLE, ONLY_CANDIDATE = {STABLE: 100}, {CANDIDATE: 100}
 
@@ -87,6 +94,39 @@ def test_revision_above_a_limit_is_returned_at_its_first_step(
     assert annotation(shop) is None
 
 
+def test_return_is_one_read_and_one_patch_of_each_function_after_the_figures(shop: Shop) -> None:
+    second = "shop-api-docs"
+    shop.deploy(f"{second}-00001", Pod(), service=second)
+    assert shop.rollout("pin", "api_docs").returncode == 0
+    shop.deploy(CANDIDATE, Pod())
+    shop.deploy(f"{second}-00002", Pod(), service=second)
+    shop.serving.prometheus = lambda _query: [
+        {"metric": {"revision": CANDIDATE, "status": "5xx"}, "value": [time.time(), "9"]}
+    ]
+
+    options = (*FAST, "--prometheus=monitoring/prometheus-operated:9090")
+    result = shop.rollout("run", "list_products", "api_docs", *options)
+
+    assert result.returncode == 1, result.stderr
+    for name in (SERVICE, second):
+        assert shop.serving.targets(name) == {f"{name}-00001": 100}
+    # discovery apart, which kubectl keeps; its patch reads the object first
+    calls = [r for r in shop.serving.requests if "/services" in r or r.startswith("PATCH")]
+    last_figures = max(n for n, call in enumerate(calls) if "/proxy/" in call)
+    of_each = [
+        [f"GET {SERVICES}", f"GET {SERVICES}/{name}", f"PATCH {name}"] for name in (SERVICE, second)
+    ]
+    assert sorted(calls[last_figures + 1 :]) == sorted(of_each[0] + of_each[1])
+
+
+def test_default_settings_return_within_60_seconds_when_each_call_takes_eight() -> None:
+    queries, read, patch, call_seconds = 3, 1, 1, 8
+    check_seconds = signature(rollout_run).parameters["check_seconds"].default
+
+    calls = (queries + read + patch) * call_seconds
+    assert check_seconds + SCRAPE_SECONDS + calls <= RETURN_SECONDS_MAX
+
+
 def test_revision_that_fails_its_smoke_requests_receives_no_request(shop: Shop) -> None:
     seen = recorded_targets(shop)
     shop.deploy(CANDIDATE, Pod(status=500))
@@ -97,6 +137,40 @@ def test_revision_that_fails_its_smoke_requests_receives_no_request(shop: Shop) 
     assert "GET /products is answered with 500" in result.stderr
     assert all(targets == ONLY_STABLE for targets in seen)
     assert shop.serving.targets(SERVICE) == ONLY_STABLE
+
+
+IN_CLUSTER = tuple(option for option in FAST if option != "--smoke-from=")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "text"),
+    [(200, 0, "answers as it should"), (500, 1, "GET /products is answered with 500")],
+)
+def test_smoke_requests_are_sent_by_the_operators_pod(
+    shop: Shop, status: int, code: int, text: str
+) -> None:
+    shop.deploy(CANDIDATE, Pod(status=status))
+
+    with shop.customers():
+        result = shop.rollout("run", "list_products", *IN_CLUSTER, "--steps=100")
+
+    assert result.returncode == code, result.stderr
+    assert text in result.stderr
+    assert shop.serving.targets(SERVICE) == (ONLY_STABLE if code else ONLY_CANDIDATE)
+    assert f"GET {PODS}/{TOOLS_POD}/exec" in shop.serving.requests
+
+
+def test_without_the_operators_pod_nothing_begins_and_the_command_that_starts_it_is_named(
+    shop: Shop,
+) -> None:
+    shop.serving.has_tools_pod = False
+    shop.deploy(CANDIDATE, Pod())
+
+    result = shop.rollout("run", "list_products", *IN_CLUSTER)
+
+    assert result.returncode == 2
+    assert "`kubectl scale deploy/shop-tools --replicas=1 --namespace=shop`" in result.stderr
+    assert not any(request.startswith("PATCH") for request in shop.serving.requests)
 
 
 def test_revision_that_is_not_ready_receives_no_request(shop: Shop) -> None:
@@ -222,6 +296,52 @@ def test_upgrade_without_pin_is_rejected_with_what_to_do(make_shop: Callable[[],
 
     assert result.returncode == 2
     assert "run `shop rollout pin` before the upgrade" in result.stderr
+
+
+COMMANDS = ("pin", "unpin", "run", "return", "status")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_function_that_the_cluster_does_not_have_exits_2_and_is_named(
+    shop: Shop, command: str
+) -> None:
+    missing = shop.rollout(command, "list_products", "charge")
+    unknown = shop.rollout(command, "list_product")
+
+    assert (missing.returncode, unknown.returncode) == (2, 2)
+    assert "the namespace shop has no Knative Service shop-charge" in missing.stderr
+    assert "list_product" in unknown.stderr
+    assert shop.serving.targets(SERVICE) == ONLY_STABLE
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_namespace_without_the_shop_exits_2(make_shop: Callable[[], Shop], command: str) -> None:
+    result = make_shop().rollout(command)
+
+    assert result.returncode == 2
+    assert "no Knative Service of the shop: is --namespace or --context another?" in result.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_cluster_that_cannot_be_reached_exits_2_with_the_reason(
+    shop: Shop, tmp_path: Path, command: str
+) -> None:
+    write_kubeconfig(tmp_path / "kubeconfig", f"http://127.0.0.1:{free_port()}")
+
+    result = shop.rollout(command)
+
+    assert result.returncode == 2
+    assert "refused" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_machine_without_kubectl_exits_2_and_names_it(shop: Shop, tmp_path: Path) -> None:
+    shop.environment["PATH"] = str(tmp_path)
+
+    result = shop.rollout("status")
+
+    assert result.returncode == 2
+    assert "kubectl is not installed, or not on the PATH" in result.stderr
 
 
 def test_nothing_new_is_no_failure(shop: Shop) -> None:
