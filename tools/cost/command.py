@@ -140,7 +140,11 @@ def _break_even(report: CostReport) -> str:
     rate = report.break_even_orders_hour
     if not report.usage.orders:
         return "unknown without orders"
-    return "none: cheaper at every rate" if rate is None else f"{rate:.1f} orders an hour"
+    if rate is None:
+        return "none: scaling to zero costs less at every rate"
+    if rate == 0:
+        return "none: always-on replicas cost less at every rate"
+    return f"{rate:.1f} orders an hour"
 
 
 def chart(values: Sequence[tuple[str, float]]) -> list[str]:

@@ -63,7 +63,7 @@ class CostReport:
     usage: Usage
     functions: tuple[FunctionCost, ...]
     platform: float
-    # orders an hour from which always-on replicas cost less; None: at no rate
+    # orders an hour from which always-on replicas cost less; 0: at every rate, None: at none
     break_even_orders_hour: float | None
 
     @property
@@ -115,10 +115,12 @@ def _function_cost(name: str, used: FunctionUsage, usage: Usage, prices: Prices)
 
 
 def _break_even(usage: Usage, prices: Prices) -> float | None:
-    """Orders an hour at which both cost the same, None when there is no such rate."""
+    """Orders an hour from which always-on replicas cost less: 0 at every rate, None at none."""
     low, high = 0.0, RATE_FACTOR_MAX
     if not usage.orders or _saved_hourly(usage, prices, high) > 0:
         return None
+    if _saved_hourly(usage, prices, low) <= 0:
+        return 0.0
     for _ in range(100):
         middle = (low + high) / 2
         is_cheaper = _saved_hourly(usage, prices, middle) > 0

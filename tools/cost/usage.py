@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
+from shop.registry import all_specs
 from tools.prometheus_queries import Query, growth, values
 
 # The interval of the chart's PodMonitor: a pod is counted with each scrape.
@@ -67,6 +68,12 @@ class Usage:
             merged[process] = merged.get(process, FunctionUsage()) + used
         return replace(self, functions=merged)
 
+    def with_idle_functions(self) -> Usage:
+        """The same with the functions that did not run, of which always-on replicas would."""
+        named = {name for process in self.functions for name in process.split(",")}
+        idle = {s.name: FunctionUsage() for s in all_specs() if named and s.name not in named}
+        return replace(self, functions=self.functions | idle)
+
     def as_document(self) -> dict[str, Any]:
         """What ``from_document`` reads."""
         return asdict(self)
@@ -110,7 +117,7 @@ def from_prometheus(query: Query, hours: float, scrape_seconds: float = SCRAPE_S
     usage.orders = sum(
         round(value) for _, value in _growth(query, "shop_requests_total", placed, seconds)
     )
-    return usage
+    return usage.with_idle_functions()
 
 
 def _growth(query: Query, name: str, selector: str, seconds: int) -> Iterator[tuple[str, float]]:
@@ -131,7 +138,7 @@ def from_logs(paths: Iterable[Path]) -> Usage:
     if not times:
         raise ValueError("the logs have no line of a function")
     usage.seconds = (max(times) - min(times)).total_seconds()
-    return usage
+    return usage.with_idle_functions()
 
 
 def _fields(line: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import yaml
 from shop.registry import all_specs, spec_of
 from tests.tools.e2e.running_shop import SHOP, running_shop
 from tests.waiting import wait_for
-from tools.cost.command import as_document, chart
+from tools.cost.command import as_document, chart, run_cost
 from tools.cost.report import Prices, cost_report, pods_at
 from tools.cost.usage import FunctionUsage, Usage, from_document, from_logs, from_prometheus
 from tools.render.openfaas import grouped
@@ -83,6 +83,18 @@ def test_there_is_no_break_even_when_replicas_cost_more_at_every_rate() -> None:
     assert cost_report(USAGE, many).break_even_orders_hour is None
 
 
+def test_platform_that_costs_more_than_the_replicas_has_no_break_even(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    large = replace(PRICES, platform_memory_mib=8192)
+    recorded = as_document(cost_report(USAGE, PRICES), PRICES)
+    (tmp_path / "day.json").write_text(json.dumps(recorded))
+
+    assert cost_report(USAGE, large).break_even_orders_hour == 0
+    assert run_cost(large, usage_file=tmp_path / "day.json") == 0
+    assert "always-on replicas cost less at every rate" in capsys.readouterr().out
+
+
 def test_report_without_orders_names_no_cost_of_an_order() -> None:
     report = cost_report(Usage(7200, 0, 0, {"place_order": USED}), PRICES)
 
@@ -104,6 +116,19 @@ def test_functions_of_one_process_are_one_row_with_one_replica() -> None:
     assert group.usage == FunctionUsage(7200, 42, 1, 2)
     largest = max(spec_of(name).scale.memory_mib for name in ("cart", "read_orders")) / 1024
     assert group.always_on == pytest.approx(2 * (1 + largest))
+
+
+def test_functions_that_did_not_run_would_have_always_on_replicas() -> None:
+    used = {"place_order": USED, "cart,read_orders": FunctionUsage()}
+
+    usage = Usage(7200, 20, 0, used).with_idle_functions()
+
+    assert usage.functions.pop("place_order") == USED
+    idle = {spec.name for spec in all_specs()} - {"place_order", "cart", "read_orders"}
+    assert usage.functions.keys() == {"cart,read_orders", *idle}
+    report = cost_report(Usage(7200, 0, 0, {"login": FunctionUsage()}), PRICES)
+    assert report.always_on > 0
+    assert Usage().with_idle_functions() == Usage()
 
 
 def test_each_group_of_openfaas_costs_what_its_deployment_requests() -> None:
@@ -154,7 +179,8 @@ def test_logs_are_counted_by_what_each_line_records(tmp_path: Path) -> None:
 
     usage = from_logs([tmp_path / "place_order.log"])
 
-    assert usage.functions == {"place_order": FunctionUsage(35.5, 4, 2, 0.25, 1, 0.25)}
+    assert usage.functions.pop("place_order") == FunctionUsage(35.5, 4, 2, 0.25, 1, 0.25)
+    assert all(used == FunctionUsage() for used in usage.functions.values())
     assert (usage.orders, usage.seconds) == (2, 30.0)
     assert (usage.processes_without_end, usage.processes_killed) == (1, 1)
 
@@ -176,8 +202,8 @@ def test_prometheus_is_asked_for_pods_starts_requests_events_database_time_and_o
 
     usage = from_prometheus(query, hours=1)
 
-    used = FunctionUsage(912.0, 70, 30, 4.5, 20, 12.0)
-    assert usage == Usage(3600.0, 20, 0, {"place_order": used})
+    assert (usage.seconds, usage.orders) == (3600.0, 20)
+    assert usage.functions["place_order"] == FunctionUsage(912.0, 70, 30, 4.5, 20, 12.0)
 
 
 def test_chart_is_proportional_to_the_largest_value() -> None:
