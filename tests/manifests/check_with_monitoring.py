@@ -4,22 +4,27 @@
 
 ``promtool`` checks the alerts, runs the test of each (tests/tools/observability/alerts.yaml) and
 reads the configurations of Prometheus; the collector reads its own.  Compose and the chart have one
-of each.  ``amtool`` checks the example for Alertmanager and routes every alert with it.  Built from
-the sources that ``infra/compose/local`` and ``tools/amtool`` pin; needs Go 1.25 or newer.
+of each.  A real Prometheus scrapes a shop on the local platform for a minute, and ``shop cost``
+must report what that platform recorded, within 5 %.  ``amtool`` checks the example for Alertmanager
+and routes every alert with it.  Built from the sources that ``infra/compose/local`` and
+``tools/amtool`` pin; needs Go 1.25 or newer.
 
 Exits 1 when a program rejects a file, 2 without Go.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.manifests.check_with_clients import TOOLS, ClientMismatchError, build, run
+from tests.manifests.scraped_shop import READS, figures
 from tests.manifests.test_chart import chart_manifests
 from tests.tools.observability.test_dashboards import alerts
+from tools.cost.usage import Usage
 from tools.manifest_rules.__main__ import ROOT
 
 SOURCES = ROOT / "infra" / "compose" / "local"
@@ -28,6 +33,7 @@ ALERTMANAGER = ROOT / "infra" / "observability" / "alertmanager.yaml"
 ALERTS = ROOT / "infra" / "observability" / "alerts"
 # only the service discovery that the chart uses: the others take minutes to build
 TAGS = "remove_all_sd,enable_kubernetes_sd"
+TOLERANCE = 0.05
 ALERT_TESTS = ROOT / "tests" / "tools" / "observability" / "alerts.yaml"
 QUERY_TESTS = ALERT_TESTS.with_name("rollout_queries.yaml")
 
@@ -39,7 +45,7 @@ def main() -> int:
         return 2
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        for check in (check_promtool, check_amtool, check_collector):
+        for check in (check_promtool, check_cost, check_amtool, check_collector):
             try:
                 result = check(Path(folder))
             except ClientMismatchError as error:
@@ -68,6 +74,29 @@ def check_promtool(folder: Path) -> str:
     for configuration in configurations:
         run([promtool, "check", "config", "--lint-fatal", str(configuration / "prometheus.yaml")])
     return f"promtool: alerts, their tests and {len(configurations)} configurations accepted"
+
+
+def check_cost(folder: Path) -> str:
+    """The figures of ``shop cost`` from Prometheus, against the local platform's own."""
+    package = "github.com/prometheus/prometheus/cmd/prometheus"
+    program = build(SOURCES / "prometheus", package, folder / "prometheus", tags=TAGS)
+    found = asyncio.run(figures(program, folder))
+    own, reported = found.own, found.reported
+    if (reported.orders, messages_of(reported)) != (own.orders, messages_of(own)):
+        raise ClientMismatchError(f"{messages_of(reported)} of {messages_of(own)} were reported")
+    for name in READS:
+        seconds = own.functions[name].process_seconds
+        if abs(reported.functions[name].process_seconds / seconds - 1) > TOLERANCE:
+            raise ClientMismatchError(f"{name}: {reported.functions[name]} of {seconds:.1f} s")
+    if found.cold_starts_by_budget.keys() != own.functions.keys():
+        raise ClientMismatchError(f"cold starts of {sorted(found.cold_starts_by_budget)} only")
+    return f"shop cost: pod seconds and messages of {len(own.functions)} functions agree"
+
+
+def messages_of(usage: Usage) -> dict[str, int]:
+    """Requests and events of each function that ran."""
+    counts = {name: used.requests + used.events for name, used in usage.functions.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def check_amtool(folder: Path) -> str:

@@ -237,7 +237,9 @@ def no_settings(_spec: FunctionSpec) -> dict[str, str]:
 
 @asynccontextmanager
 async def idle_shop(
-    folder: Path, settings_of: Callable[[FunctionSpec], dict[str, str]] = no_settings
+    folder: Path,
+    settings_of: Callable[[FunctionSpec], dict[str, str]] = no_settings,
+    idle_seconds: float = IDLE_SECONDS,
 ) -> AsyncGenerator[IdleShop]:
     """A running shop with an empty database, whose business day ends in twelve hours.
 
@@ -250,7 +252,7 @@ async def idle_shop(
         admin_url = await asyncio.to_thread(server.start)
         await asyncio.to_thread(migrate, admin_url, business_time_zone=zone_at_noon())
         await asyncio.to_thread(seed_database, admin_url)
-        yield await _start(folder, stack, admin_url, settings_of)
+        yield await _start(_config(folder, idle_seconds), stack, admin_url, settings_of)
 
 
 def zone_at_noon() -> str:
@@ -260,12 +262,12 @@ def zone_at_noon() -> str:
 
 
 async def _start(
-    folder: Path,
+    config: PlatformConfig,
     stack: AsyncExitStack,
     admin_url: str,
     settings_of: Callable[[FunctionSpec], dict[str, str]],
 ) -> IdleShop:
-    config, log = _config(folder), ActivityLog(quiet=True)
+    folder, log = config.data, ActivityLog(quiet=True)
     secrets = local_secrets(folder / "secrets", all_specs())
     children = stack.enter_context(ChildProcesses())
     simulator = payment_simulator(config, children, secrets, folder)
@@ -314,7 +316,7 @@ async def _connect(stack: AsyncExitStack, url: str) -> psycopg.AsyncConnection[A
     return await stack.enter_async_context(connection)
 
 
-def _config(folder: Path) -> PlatformConfig:
+def _config(folder: Path, idle_seconds: float) -> PlatformConfig:
     return PlatformConfig(
         # without schedules the platform's own clock does nothing
         specs=tuple(replace(spec, schedules=()) for spec in all_specs()),
@@ -324,7 +326,7 @@ def _config(folder: Path) -> PlatformConfig:
         seed=seed_database,
         port=free_port(),
         data=folder,
-        limits=ScalingLimits(idle_seconds=IDLE_SECONDS),
+        limits=ScalingLimits(idle_seconds=idle_seconds),
     )
 
 

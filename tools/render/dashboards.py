@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 from events.records import frozen
+from shop.registry import all_specs
 from tools.render.documents import json_text
 
 RUNBOOK = "https://github.com/msa-shop/msa-shop/blob/main/docs/RUNBOOK.md"
@@ -79,6 +80,24 @@ def _cold_start(share: float, *labels: str) -> str:
     # A process counts one cold start before its first scrape, which rate() would not see.
     by, started = ", ".join(("le", *labels)), "max_over_time(cold_start_seconds_bucket[1h])"
     return f"histogram_quantile({share}, sum by ({by}) ({started}))"
+
+
+def cold_starts_by_budget() -> str:
+    """The mean cold start of each function by its budget, as a multiple of all functions' median.
+
+    A budget is a multiple of the bare framework's start, which is not measured on a live platform:
+    the other functions take its place.
+    """
+    mean = " / ".join(
+        f"sum by (function) (max_over_time(cold_start_seconds_{part}[1h]))"
+        for part in ("sum", "count")
+    )
+    budgets = " or ".join(
+        f'label_replace(vector({spec.cold_start_budget:g}), "function", "{spec.name}", "", "")'
+        for spec in all_specs()
+    )
+    shares = f"({mean}) / on (function) ({budgets})"
+    return f"({shares}) / scalar(quantile(0.5, {shares}))"
 
 
 ERRORS = f'sum(rate(shop_requests_total{{status="5xx"}}{RATE})) or vector(0)'
@@ -178,6 +197,16 @@ FUNCTIONS = Dashboard(
             "Start of a process and its first response, without idle time.",
             alerts=("ShopColdStartSlow",),
             critical=5,
+        ),
+        Panel(
+            "Cold starts of the last hour against their budgets",
+            "short",
+            ((cold_starts_by_budget(), "{{function}}"),),
+            "Mean by the budget in the function's spec; 1 is the median of all functions. One far "
+            "above starts more slowly than its budget allows: make bench-cold ARGS=--check.",
+            alerts=("ShopColdStartSlow",),
+            warning=1.25,
+            critical=1.5,
         ),
         Panel(
             "Processes",

@@ -87,6 +87,26 @@ def test_every_exported_metric_is_used() -> None:
     assert unused == {"shop_ledger_postings"}
 
 
+def test_each_function_s_cold_start_is_compared_with_the_budget_of_its_spec() -> None:
+    panels = [
+        p for p in dashboards()["functions"]["panels"] if "against their budgets" in p["title"]
+    ]
+
+    (panel,) = panels
+    (target,) = panel["targets"]
+    budgets = re.findall(r'vector\(([\d.]+)\), "function", "(\w+)"', target["expr"])
+    assert {(name, float(budget)) for budget, name in budgets} == {
+        (spec.name, spec.cold_start_budget) for spec in all_specs()
+    }
+    assert [step["value"] for step in steps_of(panel)] == [None, 1.25, 1.5]
+
+
+def steps_of(panel: dict[str, Any]) -> list[dict[str, Any]]:
+    """The thresholds of a panel."""
+    steps: list[dict[str, Any]] = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    return steps
+
+
 def test_every_alert_has_a_runbook_page() -> None:
     runbook = (ROOT / "docs" / "RUNBOOK.md").read_text("utf-8")
     headings = {line[3:].lower() for line in runbook.splitlines() if line.startswith("## ")}
