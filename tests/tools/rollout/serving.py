@@ -192,7 +192,7 @@ def api_server(serving: Serving) -> Generator[str]:
                 return execute(self, parse_qs(url.query)["command"])
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
             if "watch" in query:
-                return self._watch(query.get("fieldSelector", ""))
+                return watch(self, serving, query.get("fieldSelector", ""))
             self._answer(*answer_to(serving, url.path, query))
             return None
 
@@ -208,16 +208,6 @@ def api_server(serving: Serving) -> Generator[str]:
             name = urlsplit(self.path).path.rpartition("/")[2]
             self._answer(*serving.replace(name, json.loads(body)))
 
-        def _watch(self, selector: str) -> None:
-            """One event of a Service that ``kn`` waits for; none of pods."""
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Connection", "close")
-            self.end_headers()
-            if selector:
-                event = serving.ready_event(selector.removeprefix("metadata.name="))
-                self.wfile.write(json.dumps(event).encode() + b"\n")
-
         def _answer(self, status: int, document: Json | str) -> None:
             is_text = isinstance(document, str)
             content = (document if is_text else json.dumps(document)).encode()
@@ -232,6 +222,17 @@ def api_server(serving: Serving) -> Generator[str]:
 
     with serve(Handler) as url:
         yield url
+
+
+def watch(handler: BaseHTTPRequestHandler, serving: Serving, selector: str) -> None:
+    """One event of a Service that ``kn`` waits for; none of pods."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    if selector:
+        event = serving.ready_event(selector.removeprefix("metadata.name="))
+        handler.wfile.write(json.dumps(event).encode() + b"\n")
 
 
 def write_kubeconfig(path: Path, url: str) -> Path:
