@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,6 @@ from tools.checker.evaluate import ChargeRow, DisputeRow, ExternalRecords, Refun
 
 TIMEOUT_SECONDS = 30.0
 PAGE_SIZE = 500
-NOT_COUNTED = ("dispute", "failed_refund")
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,28 +32,28 @@ class ProviderAccess:
 
 def list_transactions(
     access: ProviderAccess, *, since: datetime | None = None, until: datetime | None = None
-) -> Iterator[ProviderTransaction]:
-    """Every charge and refund that the provider lists from ``since`` to ``until``, each once.
+) -> list[ProviderTransaction]:
+    """Every charge, refund and dispute that the provider lists from ``since`` to ``until``, once.
 
-    Some transactions outside the range may be included.  Without ``since`` Stripe lists its last
-    seven days.  Raises ValueError for an invalid access, Unavailable when the provider does not
-    respond or rejects the key.
+    Refunds that failed are left out, also those that had succeeded before: the money was not given
+    back.  Some transactions outside the range may be included.  Without ``since`` Stripe lists its
+    last seven days.  Raises ValueError for an invalid access, Unavailable when the provider does
+    not respond or rejects the key.
     """
     provider = open_provider(access.kind, access.url, access.api_key, TIMEOUT_SECONDS)
-    seen: set[tuple[str, str, str]] = set()
+    listed: dict[tuple[str, str, str], ProviderTransaction] = {}
     cursor, has_more = _first_cursor(access, since), True
     while has_more:
         page = provider.list_since(cursor, PAGE_SIZE)
         if page.invalid:
             raise Unavailable(f"the payment provider lists an invalid entry: {page.invalid[0]}")
         for entry in page.entries:
-            name = (entry.kind, entry.key, entry.provider_ref)
-            if name not in seen:
-                seen.add(name)
-                yield entry
+            listed.setdefault((entry.kind, entry.key, entry.provider_ref), entry)
         cursor, has_more = page.next_cursor, page.has_more
         if until and page.entries and min(entry.at for entry in page.entries) > until:
-            return
+            break
+    failed = {each.provider_ref for each in listed.values() if each.kind == "failed_refund"}
+    return [entry for entry in listed.values() if entry.provider_ref not in failed]
 
 
 def _first_cursor(access: ProviderAccess, since: datetime | None) -> str:
@@ -72,7 +71,7 @@ def external_records(access: ProviderAccess) -> ExternalRecords:
     charges: dict[str, ChargeRow] = {}
     refunds: list[RefundRow] = []
     for entry in list_transactions(access):
-        if not is_key_of_shop(entry.charge_key) or entry.kind in NOT_COUNTED:
+        if not is_key_of_shop(entry.charge_key) or entry.kind == "dispute":
             continue
         if entry.kind == "refund":
             refunds.append((entry.key, entry.charge_key, entry.amount_minor))

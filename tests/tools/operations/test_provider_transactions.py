@@ -86,7 +86,7 @@ def test_unreachable_provider_raises_unavailable(kind: str) -> None:
     access = ProviderAccess(kind, "http://127.0.0.1:1", "key")
 
     with pytest.raises(Unavailable):
-        list(list_transactions(access))
+        list_transactions(access)
     with pytest.raises(Unavailable):
         external_records(access)
 

@@ -139,6 +139,23 @@ def test_what_the_provider_did_without_a_request_is_listed_by_name_until_it_is_b
     assert booked[2]["totals"] == {"provider": {"KRW": 685}, "ledger": {"KRW": 685}}
 
 
+def test_refund_that_failed_after_it_succeeded_is_a_difference_until_it_is_posted_back(
+    flow: FlowHarness, auditor: CommandLine
+) -> None:
+    order = flow.shop.person().paid_order(flow.shop.product())["id"]
+    refund = flow.simulator.act("refunds", charge_key=flow.payment_key(order), amount_minor=300)
+    flow.reconcile()
+    flow.simulator.act(f"refunds/{refund['key']}/failed")
+
+    unbooked = _reconcile(auditor, _today(flow))
+    flow.reconcile()
+    booked = _reconcile(auditor, _today(flow))
+
+    assert [key for _, key in unbooked[1]] == [order]
+    assert booked[:2] == (0, [])
+    assert booked[2]["totals"] == {"provider": {"KRW": 1000}, "ledger": {"KRW": 1000}}
+
+
 def test_what_other_shops_on_the_account_did_is_left_out(
     flow: FlowHarness, auditor: CommandLine
 ) -> None:
