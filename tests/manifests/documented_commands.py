@@ -41,12 +41,14 @@ def lines_of(page: str) -> list[str]:
 def words_of(line: str, program: str) -> list[list[str]]:
     """The words of each command of a program in a line, without redirections."""
     found: list[list[str]] = []
+    # a value that the shell computes
+    line = re.sub(r'"\$\([^)]*\)"', "VALUE", line)
     for part in re.split(r"\s(?:\||&&)\s|\$\(|;\s", line):
-        if program not in part:
+        command = re.sub(r"^(?:\$ |\w+=\S+ )*", "", part.strip())
+        if command.partition(" ")[0] != program:
             continue
-        words = shlex.split(part.partition("  #")[0].rstrip(")&"), comments=True)
-        if program in words:
-            found.append([word for word in words[words.index(program) :] if word not in "<>"])
+        words = shlex.split(command.rstrip(")&"), comments=True)
+        found.append([word for word in words if word not in "<>"])
     return found
 
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from tests.harness import ShopHarness
+from tests.manifests.check_with_clients import PACKAGES
 from tests.manifests.documented_commands import PAGES, ROOT, lines_of, rejection_of, words_of
 from tests.manifests.test_deploy_pages import unknown_names
 from tools.local_platform.servers import postgres_program
@@ -188,3 +189,10 @@ def test_words_of_a_line_are_those_of_each_program_in_it() -> None:
     assert words_of(line, "kubectl") == [["kubectl", "apply", "-f", "-"]]
     assert words_of(line, "helm") == []
     assert shlex.join(words_of("A=1 kn list -n shop", "kn")[0]) == "kn list -n shop"
+
+
+def test_lines_of_every_client_can_be_read() -> None:
+    lines = [line for page in PAGES for line in lines_of(page)]
+    found = {client: [w for line in lines for w in words_of(line, client)] for client in PACKAGES}
+
+    assert {client for client, commands in found.items() if commands} == {"faas-cli", "helm", "kn"}
