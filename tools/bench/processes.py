@@ -51,7 +51,7 @@ class Process:
         while time.monotonic() < deadline:
             try:
                 with socket.create_connection(
-                    ("127.0.0.1", port), timeout=START_SECONDS
+                    ("127.0.0.1", port), timeout=start_seconds
                 ) as connection:
                     connection.sendall(request)
                     return read_response(connection)
