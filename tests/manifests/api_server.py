@@ -6,24 +6,17 @@ Neither controllers nor kubelets run, so no pod starts and no custom resource be
 from __future__ import annotations
 
 import secrets
-import socket
 import ssl
 import subprocess
 import time
-from base64 import b64encode
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from tools.local_platform.servers import ServerFailed, free_port, start_server, stop_server
 from tools.manifest_rules.manifests import Manifest
@@ -36,13 +29,6 @@ REQUEST_SECONDS = 30.0
 ADVERTISED = "192.0.2.1"
 SERVICE_NETWORK = "10.96.0.0/16"
 NAMESPACE = "shop"
-VALIDATED_GROUPS = (
-    "serving.knative.dev",
-    "eventing.knative.dev",
-    "sources.knative.dev",
-    "keda.sh",
-    "gateway.networking.k8s.io",
-)
 
 
 class Rejected(Exception):
@@ -74,10 +60,6 @@ class ApiServer:
         """Closes the connections."""
         self._http.close()
 
-    def serves(self, manifest: Manifest) -> bool:
-        """Whether the server knows the manifest's kind."""
-        return self._resource(manifest) is not None
-
     def create(self, manifest: Manifest, *, is_dry_run: bool = False) -> None:
         """Creates an object; raises ``Rejected`` for unknown fields and for every warning."""
         parameters = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if is_dry_run else {})
@@ -98,6 +80,10 @@ class ApiServer:
         """The object as it is stored; raises ``Rejected`` when there is none."""
         return self._accepted(self._http.get(self._object(manifest)), manifest)
 
+    def has(self, manifest: Manifest) -> bool:
+        """Whether an object of this kind and name is stored."""
+        return self._http.get(self._object(manifest)).status_code == 200
+
     def delete(self, manifest: Manifest) -> None:
         """Deletes an object at once."""
         options = {"propagationPolicy": "Background", "gracePeriodSeconds": 0}
@@ -110,6 +96,17 @@ class ApiServer:
             if time.monotonic() > deadline:
                 raise Rejected(f"{definition['metadata']['name']} is not established")
             time.sleep(POLL_SECONDS)
+
+    def wait_until_rejected(self, manifest: Manifest) -> None:
+        """Waits until the server uses a webhook that rejects the object."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                self.create(manifest, is_dry_run=True)
+            except Rejected:
+                return
+            time.sleep(POLL_SECONDS)
+        raise ServerFailed(f"{manifest['kind']} {manifest['metadata']['name']} is accepted")
 
     def is_ready(self) -> bool:
         """Whether every check of the server passes."""
@@ -158,45 +155,6 @@ def namespace_of(manifest: Manifest) -> str:
     """The namespace that an object names, or that it is installed into."""
     namespace: str = manifest["metadata"].get("namespace", NAMESPACE)
     return namespace
-
-
-@contextmanager
-def running_webhook(program: Path, folder: Path) -> Generator[Manifest]:
-    """Starts upstream's validation as a webhook; yields the configuration that registers it."""
-    port, certificate, key = free_port(), folder / "webhook.crt", folder / "webhook.key"
-    _write_certificate(certificate, key)
-    command = [str(program), "serve", f"{HOST}:{port}", str(certificate), str(key)]
-    with (folder / "webhook.log").open("wb") as log:
-        process = start_server(command, log)
-    try:
-        _wait_for_port(port)
-        yield {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "ValidatingWebhookConfiguration",
-            "metadata": {"name": "upstream"},
-            "webhooks": [
-                {
-                    "name": "upstream.check.local",
-                    "admissionReviewVersions": ["v1"],
-                    "sideEffects": "None",
-                    "failurePolicy": "Fail",
-                    "clientConfig": {
-                        "url": f"https://{HOST}:{port}/",
-                        "caBundle": b64encode(certificate.read_bytes()).decode(),
-                    },
-                    "rules": [
-                        {
-                            "operations": ["CREATE", "UPDATE"],
-                            "apiGroups": list(VALIDATED_GROUPS),
-                            "apiVersions": ["*"],
-                            "resources": ["*"],
-                        }
-                    ],
-                }
-            ],
-        }
-    finally:
-        stop_server(process, 15, 9)
 
 
 @contextmanager
@@ -259,32 +217,6 @@ def _server_settings(folder: Path, etcd: int, port: int, token: str) -> Mapping[
         "service-account-key-file": key,
         "service-account-signing-key-file": key,
     }
-
-
-def _write_certificate(certificate: Path, key: Path) -> None:
-    """A key and its self-signed certificate for ``HOST``, valid for a day."""
-    private_key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-    signed = (
-        x509.CertificateBuilder(name, name, private_key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST))]), False)
-        .sign(private_key, SHA256())
-    )
-    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
-    key.write_bytes(private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-
-
-def _wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        with suppress(OSError):
-            socket.create_connection((HOST, port), timeout=1).close()
-            return
-        time.sleep(POLL_SECONDS)
-    raise ServerFailed(f"the webhook does not listen on port {port}")
 
 
 def _options(settings: Mapping[str, object]) -> list[str]:

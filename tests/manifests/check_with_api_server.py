@@ -1,67 +1,60 @@
-"""Creates every object that is deployed in a live Kubernetes API server.
+"""Creates every object that is deployed in a live Kubernetes API server, and installs the chart.
 
     python -m tests.manifests.check_with_api_server
 
-Builds etcd and the API server from the sources that ``tools/`` pins; needs Go.  The custom
-resources of Knative, KEDA and the Gateway API are defined as in the modules that ``upstream/``
-pins, and its program is a webhook of the server, with the validation of upstream's own.  Each
-object is created with strict validation in a namespace that enforces the Pod Security level
-``restricted``, and is then compared with what is stored.  There is no node: nothing runs.
+Builds etcd, the API server, Helm and KEDA's webhooks from pinned sources; needs Go.  The custom
+resources of Knative, KEDA, the Gateway API, Envoy Gateway, External Secrets and Prometheus Operator
+are upstream's, and so are the webhooks that every object passes.  Namespaces enforce the Pod
+Security level ``restricted``.  There is no node: nothing runs.
+
+Each object is created with strict validation and compared with what is stored.  Helm installs,
+upgrades, rolls back and uninstalls each configuration of the chart, first with Knative alone, then
+with every API.  Objects with errors must be rejected, and ``scripts/helm-upgrade`` must undo an
+upgrade that is.
 
 Exits 1 when the server rejects an object, warns about it, or stores less than it was sent.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tests.manifests.api_server import (
-    NAMESPACE,
-    ApiServer,
-    Rejected,
-    running_api_server,
-    running_webhook,
-)
+import yaml
+
+from tests.manifests.api_server import NAMESPACE, ApiServer, Rejected, running_api_server
 from tests.manifests.check_with_clients import PACKAGES as CLIENTS
-from tests.manifests.check_with_clients import (
-    TOOLS,
-    build,
-    lost_values,
-    run,
-)
+from tests.manifests.check_with_clients import PROGRAMS, TOOLS, build
 from tests.manifests.check_with_upstream_webhooks import PROGRAM as UPSTREAM
-from tests.manifests.check_with_upstream_webhooks import REJECTED
-from tests.manifests.test_chart import CONFIGURATIONS, chart_manifests
+from tests.manifests.check_with_upstream_webhooks import REJECTED, all_deployments
+from tests.manifests.comparison import differences
+from tests.manifests.definitions import definitions, keda_registration
+from tests.manifests.releases import Helm, check_rejected_upgrade, check_release
+from tests.manifests.test_chart import (
+    AS_KUSTOMIZED,
+    CONFIGURATIONS,
+    OWN_HOST,
+    configured_values,
+    merged,
+)
 from tests.manifests.test_rules import FIXTURES
-from tools.manifest_rules.__main__ import deployed_manifests
-from tools.manifest_rules.manifests import Manifest, ManifestSet, parse, read
-from tools.render.documents import Json
+from tests.manifests.webhooks import running_keda_webhooks, running_webhooks
+from tools.manifest_rules.manifests import Manifest, ManifestSet, read
 
-PACKAGES = {
-    "etcd": "go.etcd.io/etcd/server/v3",
-    "kubernetes": "k8s.io/kubernetes/cmd/kube-apiserver",
-    "kustomize": CLIENTS["kustomize"],
-}
-# Folders with CustomResourceDefinitions, in the modules of ``upstream/``; KEDA patches its own.
-DEFINITIONS = {
-    "knative.dev/serving": "config/core/300-resources",
-    "knative.dev/eventing": "config/core/resources",
-    "github.com/kedacore/keda/v2": "config/crd",
-    "sigs.k8s.io/gateway-api": "config/crd/standard",
-}
-# These definitions are in no module of ``upstream/``.
-UNDEFINED = {
-    *("BackendTrafficPolicy", "ClientTrafficPolicy", "HTTPRouteFilter"),
-    *("ExternalSecret", "PodMonitor", "RabbitmqBrokerConfig"),
+# Name of the program: module and package.
+BUILDS = {
+    "etcd": (TOOLS / "etcd", "go.etcd.io/etcd/server/v3"),
+    "kube-apiserver": (TOOLS / "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    "helm": (TOOLS / "helm", CLIENTS["helm"]),
+    "kustomize": (TOOLS / "kustomize", CLIENTS["kustomize"]),
+    "webhooks": (UPSTREAM, "."),
+    "keda-webhooks": (UPSTREAM, "github.com/kedacore/keda/v2/cmd/webhooks"),
 }
 NAMESPACES = (NAMESPACE, "knative-eventing", "kourier-system")
 RESTRICTED = {
@@ -69,20 +62,46 @@ RESTRICTED = {
 }
 # Objects that others need come first; the order of the rest does not matter.
 FIRST = ("Namespace", "ServiceAccount")
-QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(m|k|M|G|Ki|Mi|Gi)?")
-FACTORS = {
-    None: Decimal(1),
-    "m": Decimal("0.001"),
-    "k": Decimal(10**3),
-    "M": Decimal(10**6),
-    "G": Decimal(10**9),
-    "Ki": Decimal(2**10),
-    "Mi": Decimal(2**20),
-    "Gi": Decimal(2**30),
-}
 # Fields of a revision's template that a pod does not have; Knative gives probes their ports.
 REVISION_FIELDS = ("containerConcurrency", "timeoutSeconds", "responseStartTimeoutSeconds")
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+# The group of the APIs that every installation has.
+KNATIVE = "knative.dev"
+# A release without pods, for which Helm has nothing to wait for.
+WITHOUT_PODS = {
+    "broker": {"class": "imc"},
+    "pgbouncer": {"enabled": False},
+    "postgresql": {"maxConnections": 2010},
+}
+
+
+class Fault(NamedTuple):
+    """A change that makes the first object of a kind one that must be rejected."""
+
+    kind: str
+    path: str
+    value: Any
+
+
+# Objects of the chart with every API.
+FAULTS = (
+    Fault("Service", "metadata.label", {}),
+    Fault("Service", "spec.template.spec.containers.0.imagePullPolcy", "Always"),
+    Fault("Service", "spec.template.spec.containers.0.securityContext.privileged", True),
+    Fault("Broker", "spec.delivery.backoffPolicy", "quadratic"),
+    Fault("Trigger", "spec.delivery.retries", 3),
+    Fault("NetworkPolicy", "spec.policytypes", ["Egress"]),
+    Fault("NetworkPolicy", "spec.egress", [{"ports": [{"port": "port_of_database"}]}]),
+    Fault("Deployment", "spec.template.spec.containers.0.resources.limits.memory", "1GB"),
+    Fault("Deployment", "spec.template.spec.securityContext.runAsNonRoot", False),
+    Fault("StatefulSet", "spec.selector.matchLabels", {"app.kubernetes.io/name": "other"}),
+    Fault("ScaledJob", "spec.triggers.0.type", "cron"),
+    Fault("HTTPRoute", "spec.rules.0.matches.0.method", "FETCH"),
+    Fault("ExternalSecret", "spec.data.0.remoteref", {"key": "other"}),
+    Fault("PodMonitor", "spec.podMetricsEndpoints.0.intervall", "30s"),
+    Fault("BackendTrafficPolicy", "spec.circuitBreaker.maxRequests", 10),
+    Fault("Role", "rules.0.verbs", []),
+)
 
 
 def main() -> int:
@@ -90,44 +109,67 @@ def main() -> int:
     if shutil.which("go") is None:
         print("go is missing", file=sys.stderr)
         return 2
+    began = time.monotonic()
+    programs = {name: build(*what, PROGRAMS / name) for name, what in BUILDS.items()}
+    print(f"built in {time.monotonic() - began:.0f} s", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        folder, began = Path(name), time.monotonic()
-        programs = {
-            tool: build(TOOLS / tool, package, folder / f"{tool}-program")
-            for tool, package in PACKAGES.items()
-        }
-        webhook = build(UPSTREAM, ".", folder / "webhook-program")
-        print(f"built in {time.monotonic() - began:.0f} s", flush=True)
+        folder = Path(name)
         with (
-            running_webhook(webhook, folder) as configuration,
-            running_api_server(programs["etcd"], programs["kubernetes"], folder) as server,
+            running_webhooks(programs["webhooks"], folder) as registrations,
+            running_api_server(programs["etcd"], programs["kube-apiserver"], folder) as server,
         ):
-            define_resources(server, programs["kustomize"])
-            server.create(configuration)
-            failed = _report("fixtures", check_fixtures(server))
-            failed += sum(
-                _report(deployment, check_objects(server, manifests))
-                for deployment, manifests in _deployments().items()
-            )
+            failed = check(server, programs, registrations, folder)
+    print(f"checked in {time.monotonic() - began:.0f} s")
     return 1 if failed else 0
 
 
-def define_resources(server: ApiServer, kustomize: Path) -> None:
-    """Creates the namespaces and the definitions of all custom resources."""
+def check(
+    server: ApiServer, programs: dict[str, Path], registrations: list[Manifest], folder: Path
+) -> int:
+    """Checks everything, first with Knative alone; the number of checks that fail."""
+    helm = Helm(programs["helm"], server, folder)
+    deployments = all_deployments()
+    needs_all = {name for name in CONFIGURATIONS if "assumeApis" in configured_values(name)}
+    every = definitions(programs["kustomize"], deployments.values())
+    knative = [each for each in every if each["spec"]["group"].endswith(KNATIVE)]
+    create_namespaces(server)
+    define(server, knative)
+    for registration in registrations:
+        server.create(registration)
+    server.wait_until_rejected(read((FIXTURES / f"{min(REJECTED)}.yaml",)).objects[0])
+    failed = _check_releases(helm, [each for each in CONFIGURATIONS if each not in needs_all])
+    define(server, [each for each in every if each not in knative])
+    with running_keda_webhooks(
+        programs["keda-webhooks"], keda_registration(), server, folder
+    ) as registration:
+        server.create(registration)
+        failed += _report("errors", check_faults(server, helm))
+        failed += sum(
+            _report(name, check_objects(server, each)) for name, each in deployments.items()
+        )
+        failed += _check_releases(helm, sorted(needs_all))
+        values = merged(AS_KUSTOMIZED, OWN_HOST, WITHOUT_PODS)
+        failed += _report("scripts/helm-upgrade", check_rejected_upgrade(helm, values))
+    return failed
+
+
+def create_namespaces(server: ApiServer) -> None:
+    """Creates the namespaces with their default accounts, as a controller would."""
     for namespace in NAMESPACES:
         metadata = {"name": namespace, "labels": RESTRICTED}
         server.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         account = {"name": "default", "namespace": namespace}
         server.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
-    used = {
-        (each["kind"], each["apiVersion"]) for m in _deployments().values() for each in m.objects
-    }
-    definitions = [_for_version(each, used) for each in _definitions(kustomize)]
-    for definition in definitions:
+
+
+def define(server: ApiServer, wanted: Iterable[Manifest]) -> None:
+    """Creates custom resources and waits until the server has their APIs."""
+    created = list(wanted)
+    for definition in created:
         server.apply(definition)
-    for definition in definitions:
+    for definition in created:
         server.wait_until_established(definition)
-    print(f"{len(definitions)} custom resources defined", flush=True)
+    print(f"{len(created)} custom resources defined", flush=True)
 
 
 def check_objects(server: ApiServer, manifests: ManifestSet) -> list[str]:
@@ -135,15 +177,13 @@ def check_objects(server: ApiServer, manifests: ManifestSet) -> list[str]:
     problems: list[str] = []
     created: list[Manifest] = []
     for manifest in sorted(manifests.objects, key=_rank):
-        if manifest["kind"] in UNDEFINED:
-            continue
         try:
             if manifest["kind"] == "Namespace":
                 server.apply(manifest)
             else:
                 server.create(manifest)
                 created.append(manifest)
-            problems += _differences(server, manifest)
+            problems += differences(server, manifest)
         except Rejected as error:
             problems.append(str(error))
     problems += _rejected_pods(server, manifests)
@@ -152,13 +192,47 @@ def check_objects(server: ApiServer, manifests: ManifestSet) -> list[str]:
     return problems
 
 
-def check_fixtures(server: ApiServer) -> list[str]:
-    """The fixtures that upstream's webhooks reject but this server accepts."""
-    return [
+def check_faults(server: ApiServer, helm: Helm) -> list[str]:
+    """The errors that are not detected: in fixtures, in changed objects, and in a chart."""
+    problems = [
         f"{name} is accepted"
         for name in sorted(REJECTED)
         if not check_objects(server, read((FIXTURES / f"{name}.yaml",)))
     ]
+    for fault in FAULTS:
+        changed = with_fault(all_deployments(), fault)
+        if not check_objects(server, ManifestSet((changed,))):
+            problems.append(f"{fault.kind} with {fault.path} is accepted")
+    chart = _chart_with_fault(helm.folder / "chart")
+    if not any("imagePullPolcy" in each for each in check_release(helm, {}, chart)):
+        problems.append("a misspelt key in a chart is accepted")
+    return problems
+
+
+def with_fault(deployments: dict[str, ManifestSet], fault: Fault) -> Manifest:
+    """The first object of the kind that has the place of the fault, with the fault."""
+    for manifests in deployments.values():
+        for manifest in manifests.kind(fault.kind):
+            changed = deepcopy(manifest)
+            *keys, last = fault.path.split(".")
+            place: Any = changed
+            try:
+                for key in keys:
+                    place = place[int(key) if key.isdecimal() else key]
+            except (KeyError, IndexError):
+                continue
+            place[last] = fault.value
+            return changed
+    raise LookupError(f"no {fault.kind} has the place of {fault.path}")
+
+
+def _check_releases(helm: Helm, configurations: Iterable[str]) -> int:
+    failed = 0
+    for name in configurations:
+        # Helm asks the server
+        values = merged(configured_values(name), {"assumeApis": []})
+        failed += _report(f"helm, {name}", check_release(helm, values))
+    return failed
 
 
 def _report(name: str, problems: list[str]) -> bool:
@@ -169,57 +243,17 @@ def _report(name: str, problems: list[str]) -> bool:
     return bool(problems)
 
 
-def _deployments() -> dict[str, ManifestSet]:
-    deployments = {name: each for name, each in deployed_manifests().items() if each.objects}
-    return deployments | {f"chart, {name}": chart_manifests(name) for name in CONFIGURATIONS}
-
-
-def _definitions(kustomize: Path) -> Iterator[Manifest]:
-    """The CustomResourceDefinitions of the pinned modules."""
-    subprocess.run(["go", "mod", "download", *DEFINITIONS], cwd=UPSTREAM, check=True)
-    for module, folder in DEFINITIONS.items():
-        root = run(["go", "-C", str(UPSTREAM), "list", "-m", "-f", "{{.Dir}}", module]).strip()
-        path = Path(root) / folder
-        is_kustomized = (path / "kustomization.yaml").exists()
-        built = parse(run([str(kustomize), "build", str(path)])) if is_kustomized else read((path,))
-        yield from built.kind("CustomResourceDefinition")
-
-
-def _for_version(definition: Manifest, used: set[tuple[str, str]]) -> Manifest:
-    """The definition, stored in the version that is used.
-
-    A conversion between versions would be a request to a webhook of Knative, which does not run.
-    """
-    spec = definition["spec"]
-    spec.pop("conversion", None)
-    names = [each["name"] for each in spec["versions"]]
-    wanted = [name for name in names if (spec["names"]["kind"], f"{spec['group']}/{name}") in used]
-    if wanted:
-        for each in spec["versions"]:
-            each["storage"] = each["name"] == wanted[0]
-    return definition
+def _chart_with_fault(folder: Path) -> Path:
+    """A chart of one function with a misspelt key, which Helm sends and the server drops."""
+    function = with_fault(all_deployments(), FAULTS[1])
+    (folder / "templates").mkdir(parents=True)
+    (folder / "Chart.yaml").write_text("{apiVersion: v2, name: fault, version: 0.1.0}", "utf-8")
+    (folder / "templates" / "function.yaml").write_text(yaml.safe_dump(function), "utf-8")
+    return folder
 
 
 def _rank(manifest: Manifest) -> int:
     return FIRST.index(manifest["kind"]) if manifest["kind"] in FIRST else len(FIRST)
-
-
-def _differences(server: ApiServer, manifest: Manifest) -> list[str]:
-    """What of the object is not stored."""
-    wanted, kept = _comparable(manifest), _comparable(server.stored(manifest))
-    name = f"{manifest['kind']} {manifest['metadata']['name']}"
-    return [f"{name}: {path} is not stored" for path in lost_values(wanted, kept, "")]
-
-
-def _comparable(value: Json) -> Json:
-    """The value without empty fields, which may be left out, and with quantities as numbers."""
-    if isinstance(value, dict):
-        compared = {key: _comparable(each) for key, each in value.items()}
-        return {key: each for key, each in compared.items() if each not in (None, "", {}, [])}
-    if isinstance(value, list):
-        return [_comparable(each) for each in value]
-    found = QUANTITY.fullmatch(value) if isinstance(value, str) else None
-    return str((Decimal(found[1]) * FACTORS[found[2]]).normalize()) if found else value
 
 
 def _rejected_pods(server: ApiServer, manifests: ManifestSet) -> list[str]:

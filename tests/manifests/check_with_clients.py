@@ -51,6 +51,8 @@ PINNED = ("image", "toolsImage", "pgbouncer.image")
 KN_SERVICE = "shop-charge"
 KN_PAGE = ROOT / "docs" / "how-to" / "upgrade-and-roll-back.md"
 HOST = "shop.co.kr"
+# `go build` links a program there only when its sources changed
+PROGRAMS = ROOT / "build" / "programs"
 VALUES = ("values.yaml", "values-ghcr.yaml", "values-prod.yaml")
 # each name of ``deployed_manifests`` with its folder and components
 KUSTOMIZED = {
@@ -95,7 +97,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name, check in checks.items():
             try:
-                program = build(TOOLS / name, PACKAGES[name], Path(folder) / name)
+                program = build(TOOLS / name, PACKAGES[name], PROGRAMS / name)
                 result = f"{check(program, Path(folder))}; {check_lines(name, program)}"
             except ClientMismatchError as error:
                 failed += 1
@@ -107,9 +109,11 @@ def main() -> int:
 def build(module: Path, package: str, program: Path, *, tags: str = "") -> Path:
     """Builds a statically linked program from the sources that a Go module pins.
 
-    Raises ``CalledProcessError`` when Go cannot download or build them.
+    All checks use the same options, so that they share Go's cache.
+    Raises ``CalledProcessError`` when Go cannot download or build the sources.
     """
-    command = ["go", "build", "-buildvcs=false", "-tags", tags, "-o", str(program), package]
+    options = ["-buildvcs=false", "-ldflags=-s -w", "-tags", tags]
+    command = ["go", "build", *options, "-o", str(program), package]
     environment = {**os.environ, "CGO_ENABLED": "0"}
     subprocess.run(command, cwd=module, env=environment, check=True)
     return program

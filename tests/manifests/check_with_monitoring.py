@@ -20,7 +20,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.manifests.check_with_clients import TOOLS, ClientMismatchError, build, run
+from tests.manifests.check_with_clients import (
+    PROGRAMS,
+    TOOLS,
+    ClientMismatchError,
+    build,
+    run,
+)
 from tests.manifests.scraped_shop import READS, figures
 from tests.manifests.test_chart import chart_manifests
 from tests.tools.observability.test_dashboards import alerts
@@ -58,7 +64,7 @@ def main() -> int:
 def check_promtool(folder: Path) -> str:
     """Alerts, their tests and both configurations of Prometheus."""
     package = "github.com/prometheus/prometheus/cmd/promtool"
-    promtool = str(build(SOURCES / "prometheus", package, folder / "promtool", tags=TAGS))
+    promtool = str(build(SOURCES / "prometheus", package, PROGRAMS / "promtool", tags=TAGS))
     run(
         [
             promtool,
@@ -102,7 +108,7 @@ def messages_of(usage: Usage) -> dict[str, int]:
 def check_amtool(folder: Path) -> str:
     """The example for Alertmanager, and that pages and tickets reach different receivers."""
     package = "github.com/prometheus/alertmanager/cmd/amtool"
-    amtool = str(build(TOOLS / "amtool", package, folder / "amtool"))
+    amtool = str(build(TOOLS / "amtool", package, PROGRAMS / "amtool"))
     run([amtool, "check-config", str(ALERTMANAGER)])
     for alert in alerts():
         severity = alert["labels"]["severity"]
@@ -115,7 +121,7 @@ def check_amtool(folder: Path) -> str:
 def check_collector(folder: Path) -> str:
     """Both configurations of the collector, with every component that they name."""
     package = "msa-shop/local/otel-collector"
-    collector = str(build(SOURCES / "otel-collector", package, folder / "otelcol"))
+    collector = str(build(SOURCES / "otel-collector", package, PROGRAMS / "otelcol"))
     configurations = (
         COMPOSE / "otel-collector.yaml",
         of_chart(folder / "chart") / "collector.yaml",

@@ -12,12 +12,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import yaml
 
-from tests.manifests.check_with_clients import build
+from tests.manifests.check_with_clients import PROGRAMS, build
 from tests.manifests.test_chart import CONFIGURATIONS, chart_manifests
 from tests.manifests.test_rules import FIXTURES
 from tools.manifest_rules.__main__ import deployed_manifests
@@ -45,18 +44,22 @@ def main() -> int:
     if shutil.which("go") is None:
         print("go is missing", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder:
-        program = build(PROGRAM, ".", Path(folder) / "webhooks")
-        deployments = {name: each for name, each in deployed_manifests().items() if each.objects}
-        deployments |= {f"chart, {name}": chart_manifests(name) for name in CONFIGURATIONS}
-        failed = sum(not _is_accepted(program, name, each) for name, each in deployments.items())
-        rejected = {
-            path.stem for path in FIXTURES.glob("*.yaml") if _rejects(program, path.read_text())
-        }
+    program = build(PROGRAM, ".", PROGRAMS / "webhooks")
+    deployments = all_deployments()
+    failed = sum(not _is_accepted(program, name, each) for name, each in deployments.items())
+    rejected = {
+        path.stem for path in FIXTURES.glob("*.yaml") if _rejects(program, path.read_text())
+    }
     for name in sorted(rejected ^ REJECTED):
         print(f"{name}: {'rejected' if name in rejected else 'accepted'} unexpectedly")
     print(f"{len(deployments)} deployments, {failed} rejected; {len(rejected)} fixtures rejected")
     return 1 if failed or rejected != REJECTED else 0
+
+
+def all_deployments() -> dict[str, ManifestSet]:
+    """The objects of kustomize, and of the chart in each configuration, by display name."""
+    deployments = {name: each for name, each in deployed_manifests().items() if each.objects}
+    return deployments | {f"chart, {name}": chart_manifests(name) for name in CONFIGURATIONS}
 
 
 def _is_accepted(program: Path, name: str, manifests: ManifestSet) -> bool:

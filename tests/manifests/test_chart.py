@@ -75,9 +75,7 @@ CORE = ("v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "rbac.authorization
 
 def render_chart(*values: dict[str, Any], assume: list[str] | None = None) -> ManifestSet:
     """All objects that the chart renders with these values; later ones override."""
-    whole: dict[str, Any] = {"assumeApis": assume or []}
-    for value in values:
-        whole = _merged(whole, value)
+    whole = merged({"assumeApis": assume or []}, *values)
     with helm_python.Chart.load(CHART) as chart:
         texts = chart.render(whole, name="shop", namespace="shop")
     manifests = [text for path, text in texts.items() if path.endswith(".yaml")]
@@ -98,62 +96,50 @@ def values_of(name: str) -> dict[str, Any]:
     return yaml.safe_load((CHART / name).read_text("utf-8"))
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    whole = deepcopy(below)
-    for key, value in above.items():
-        if isinstance(value, dict) and isinstance(whole.get(key), dict):
-            whole[key] = _merged(whole[key], section(above, key))
-        else:
-            whole[key] = value
+def merged(*values: dict[str, Any]) -> dict[str, Any]:
+    """One mapping; later values override, and mappings are merged."""
+    whole: dict[str, Any] = {}
+    for above in deepcopy(values):
+        for key, value in above.items():
+            if isinstance(value, dict) and isinstance(whole.get(key), dict):
+                whole[key] = merged(section(whole, key), section(above, key))
+            else:
+                whole[key] = value
     return whole
 
 
-CONFIGURATIONS = (
-    "values",
-    "values, all APIs",
-    "Envoy Gateway",
-    "ghcr",
-    "kind",
-    "prod",
-    "observability",
-    "rabbitmq",
-    "kafka, no pooler",
-    "event policy",
-)
+ALL_APIS: dict[str, Any] = {"assumeApis": APIS}
+OFFICE = {"start": "0 9 * * 1-5", "end": "0 18 * * 1-5", "timeZone": "Asia/Seoul", "minScale": 1}
+# Files and values, of which later ones override; ``assumeApis`` has the APIs of the cluster.
+CONFIGURATIONS: dict[str, tuple[str | dict[str, Any], ...]] = {
+    "values": (),
+    "values, all APIs": (ALL_APIS,),
+    "Envoy Gateway": ({"assumeApis": [*APIS, ENVOY_POLICIES]},),
+    "without KEDA": (ALL_APIS, {"keda": {"enabled": False}}),
+    "ghcr": ("values-ghcr.yaml",),
+    "kind": ("../../infra/kind/values.yaml",),
+    "prod": ("values-prod.yaml", OWN_HOST, PINNED, NETWORKS, ALL_APIS),
+    "observability": (ALL_APIS, {"observability": {"enabled": True}}),
+    "rabbitmq": ({"broker": {"class": "rabbitmq"}},),
+    "kafka, no pooler": (
+        {"broker": {"class": "kafka"}, "pgbouncer": {"enabled": False}},
+        {"postgresql": {"maxConnections": 5000}},
+    ),
+    "event policy": (EVENT_POLICY, {"assumeApis": [*APIS, EVENT_POLICIES]}),
+    "warm hours": ({"functions": {"place_order": {"warmHours": [OFFICE]}}},),
+}
 
 
 @cache
 def chart_manifests(configuration: str) -> ManifestSet:
-    """The objects of the chart for a values file or a set of APIs of the cluster."""
-    match configuration:
-        case "values, all APIs":
-            return render_chart(assume=APIS)
-        case "Envoy Gateway":
-            return render_chart(assume=[*APIS, ENVOY_POLICIES])
-        case "ghcr":
-            return render_chart(values_of("values-ghcr.yaml"))
-        case "kind":
-            return render_chart(
-                yaml.safe_load((ROOT / "infra/kind/values.yaml").read_text("utf-8"))
-            )
-        case "prod":
-            return render_chart(
-                values_of("values-prod.yaml"), OWN_HOST, PINNED, NETWORKS, assume=APIS
-            )
-        case "observability":
-            return render_chart({"observability": {"enabled": True}}, assume=APIS)
-        case "rabbitmq":
-            return render_chart({"broker": {"class": "rabbitmq"}})
-        case "kafka, no pooler":
-            own = {"enabled": False}
-            return render_chart(
-                {"broker": {"class": "kafka"}, "pgbouncer": own},
-                {"postgresql": {"maxConnections": connections_max() + 100}},
-            )
-        case "event policy":
-            return render_chart(EVENT_POLICY, assume=[*APIS, EVENT_POLICIES])
-        case _:
-            return render_chart()
+    """The objects of the chart in a configuration."""
+    return render_chart(configured_values(configuration))
+
+
+def configured_values(configuration: str) -> dict[str, Any]:
+    """The values of a configuration that differ from the chart's own."""
+    parts = CONFIGURATIONS[configuration]
+    return merged(*(values_of(each) if isinstance(each, str) else each for each in parts))
 
 
 def test_helm_lint_reports_nothing() -> None:
@@ -641,9 +627,6 @@ def test_kind_installs_no_function_pod() -> None:
 
     assert values["initialScale"] == 0
     assert "allow-zero-initial-scale" in (ROOT / "scripts/kind-up").read_text("utf-8")
-
-
-OFFICE = {"start": "0 9 * * 1-5", "end": "0 18 * * 1-5", "timeZone": "Asia/Seoul", "minScale": 1}
 
 
 def test_warm_hours_are_set_at_each_start_and_end_and_after_a_release() -> None:

@@ -1,8 +1,5 @@
 """The comparisons of check_with_api_server detect differences; the server itself needs Go."""
 
-# Tests the comparisons without a server, which needs Go.
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from typing import Any
@@ -11,9 +8,11 @@ import pytest
 
 from tests.manifests import check_with_api_server
 from tests.manifests.api_server import ApiServer
-from tests.manifests.check_with_api_server import DEFINITIONS, UNDEFINED
-from tests.manifests.check_with_upstream_webhooks import PROGRAM
-from tests.manifests.test_chart import chart_manifests
+from tests.manifests.check_with_api_server import FAULTS, Fault
+from tests.manifests.check_with_upstream_webhooks import PROGRAM, all_deployments
+from tests.manifests.comparison import comparable, contents
+from tests.manifests.definitions import PINNED, UNDEFINED, for_version
+from tests.manifests.test_chart import CHART, CONFIGURATIONS, chart_manifests
 from tools.manifest_rules.manifests import Manifest, ManifestSet
 from tools.render.documents import Json
 
@@ -64,14 +63,10 @@ def test_field_that_the_server_prunes_is_a_problem() -> None:
     ],
 )
 def test_values_of_equal_meaning_are_equal(sent: Json, stored: Json) -> None:
-    comparable = check_with_api_server._comparable
-
     assert comparable(sent) == comparable(stored)
 
 
 def test_values_of_other_meaning_are_different() -> None:
-    comparable = check_with_api_server._comparable
-
     assert comparable({"cpu": "100m"}) != comparable({"cpu": "100"})
     assert comparable({"enabled": False}) != comparable({})
 
@@ -87,7 +82,7 @@ def test_definition_is_stored_in_the_version_that_is_used() -> None:
     }
 
     used = {("EventType", "eventing.knative.dev/v1beta3")}
-    changed = check_with_api_server._for_version(definition, used)
+    changed = for_version(definition, used)
 
     assert [each["storage"] for each in changed["spec"]["versions"]] == [True, False]
     assert "conversion" not in changed["spec"]
@@ -96,14 +91,43 @@ def test_definition_is_stored_in_the_version_that_is_used() -> None:
 def test_every_module_with_definitions_is_pinned() -> None:
     pinned = (PROGRAM / "go.mod").read_text("utf-8")
 
-    assert all(f"\t{module} v" in pinned for module in DEFINITIONS)
+    assert all(f"\t{module} v" in pinned for module in PINNED)
 
 
 def test_kinds_without_a_definition_are_deployed() -> None:
     deployed = {
-        each["kind"]
-        for manifests in check_with_api_server._deployments().values()
+        (each["kind"], each["apiVersion"])
+        for manifests in all_deployments().values()
         for each in manifests.objects
     }
 
-    assert deployed >= UNDEFINED
+    assert deployed >= set(UNDEFINED.items())
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind} {fault.path}")
+def test_object_with_an_error_is_none_of_the_deployed_objects(fault: Fault) -> None:
+    deployments = all_deployments()
+
+    changed = check_with_api_server.with_fault(deployments, fault)
+
+    assert all(changed not in manifests.objects for manifests in deployments.values())
+
+
+def test_error_whose_place_no_object_has_is_not_ignored() -> None:
+    with pytest.raises(LookupError, match="Broker"):
+        check_with_api_server.with_fault(all_deployments(), Fault("Broker", "spec.missing.key", 1))
+
+
+def test_change_of_a_label_changes_the_contents_and_a_new_version_does_not() -> None:
+    (service,) = services().objects
+    metadata = {**service["metadata"], "resourceVersion": "2", "generation": 2}
+    labelled = {**service["metadata"], "labels": {"app": "other"}}
+
+    assert contents({**service, "metadata": metadata, "status": {}}) == contents(service)
+    assert contents({**service, "metadata": labelled}) != contents(service)
+
+
+def test_every_value_file_is_installed() -> None:
+    files = {each for parts in CONFIGURATIONS.values() for each in parts if isinstance(each, str)}
+
+    assert {path.name for path in CHART.glob("values-*.yaml")} <= files

@@ -2,7 +2,7 @@
 // and validation, as the webhooks of Knative do, without a cluster.
 //
 //	helm template … | go run .        or        go run . FILE…
-//	go run . serve ADDRESS CERTIFICATE KEY      as a validating webhook of an API server
+//	go run . serve ADDRESS CERTIFICATE KEY      as the webhooks of an API server: /default, /validate
 //
 // Kinds without an upstream type are counted, not checked: kubernetes-validate checks the core kinds.
 package main
@@ -75,7 +75,7 @@ func main() {
 			return nil
 		}
 		checked[kind]++
-		if err := admit(newObject(), document); err != nil {
+		if err := admit(apis.WithinCreate(context.Background()), newObject(), document); err != nil {
 			faults++
 			fmt.Fprintf(os.Stderr, "%s/%s: %v\n", what.Kind, what.Metadata.Name, err)
 		}
@@ -93,25 +93,11 @@ func main() {
 	}
 }
 
-// admit decodes, defaults and validates a new object, as a webhook does.
-func admit(object any, document []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(document))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(object); err != nil {
+// admit decodes, defaults and validates an object that is created or changed, as ctx says.
+func admit(ctx context.Context, object any, document []byte) error {
+	ctx = withConfiguration(ctx)
+	if err := defaulted(ctx, object, document); err != nil {
 		return err
-	}
-	// the first is enabled by default in config-features of Knative Eventing, policies need the other
-	flags := feature.Flags{
-		feature.DeliveryTimeout:    feature.Enabled,
-		feature.OIDCAuthentication: feature.Enabled,
-	}
-	ctx := feature.ToContext(apis.WithinCreate(context.Background()), flags)
-	// as scripts/kind-up sets it in config-autoscaler, for the chart's initialScale: 0
-	settings := config.FromContextOrDefaults(ctx)
-	settings.Autoscaler.AllowZeroInitialScale = true
-	ctx = config.ToContext(ctx, settings)
-	if defaulted, ok := object.(apis.Defaultable); ok {
-		defaulted.SetDefaults(ctx)
 	}
 	if validated, ok := object.(apis.Validatable); ok {
 		if fault := validated.Validate(ctx).Filter(apis.ErrorLevel); fault != nil {
@@ -122,6 +108,33 @@ func admit(object any, document []byte) error {
 		return keda.ValidateTriggers(scaled.Spec.Triggers)
 	}
 	return nil
+}
+
+// defaulted decodes the document into the object and sets upstream's defaults.
+func defaulted(ctx context.Context, object any, document []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(document))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(object); err != nil {
+		return err
+	}
+	if defaulted, ok := object.(apis.Defaultable); ok {
+		defaulted.SetDefaults(withConfiguration(ctx))
+	}
+	return nil
+}
+
+// withConfiguration adds the ConfigMaps of the cluster that differ from upstream's.
+func withConfiguration(ctx context.Context) context.Context {
+	// the first is enabled by default in config-features of Knative Eventing, policies need the other
+	flags := feature.Flags{
+		feature.DeliveryTimeout:    feature.Enabled,
+		feature.OIDCAuthentication: feature.Enabled,
+	}
+	ctx = feature.ToContext(ctx, flags)
+	// as scripts/kind-up sets it in config-autoscaler, for the chart's initialScale: 0
+	settings := config.FromContextOrDefaults(ctx)
+	settings.Autoscaler.AllowZeroInitialScale = true
+	return config.ToContext(ctx, settings)
 }
 
 // eachDocument calls visit with every document of the files, or of standard input, as JSON.
