@@ -143,7 +143,7 @@ def check(
         programs["keda-webhooks"], keda_registration(), server, folder
     ) as registration:
         server.create(registration)
-        failed += _report("errors", check_faults(server, helm))
+        failed += _report("errors", check_faults(server, helm, deployments))
         failed += sum(
             _report(name, check_objects(server, each)) for name, each in deployments.items()
         )
@@ -192,7 +192,7 @@ def check_objects(server: ApiServer, manifests: ManifestSet) -> list[str]:
     return problems
 
 
-def check_faults(server: ApiServer, helm: Helm) -> list[str]:
+def check_faults(server: ApiServer, helm: Helm, deployments: dict[str, ManifestSet]) -> list[str]:
     """The errors that are not detected: in fixtures, in changed objects, and in a chart."""
     problems = [
         f"{name} is accepted"
@@ -200,10 +200,10 @@ def check_faults(server: ApiServer, helm: Helm) -> list[str]:
         if not check_objects(server, read((FIXTURES / f"{name}.yaml",)))
     ]
     for fault in FAULTS:
-        changed = with_fault(all_deployments(), fault)
+        changed = with_fault(deployments, fault)
         if not check_objects(server, ManifestSet((changed,))):
             problems.append(f"{fault.kind} with {fault.path} is accepted")
-    chart = _chart_with_fault(helm.folder / "chart")
+    chart = _chart_of(with_fault(deployments, FAULTS[1]), helm.folder / "chart")
     if not any("imagePullPolcy" in each for each in check_release(helm, {}, chart)):
         problems.append("a misspelt key in a chart is accepted")
     return problems
@@ -243,12 +243,11 @@ def _report(name: str, problems: list[str]) -> bool:
     return bool(problems)
 
 
-def _chart_with_fault(folder: Path) -> Path:
-    """A chart of one function with a misspelt key, which Helm sends and the server drops."""
-    function = with_fault(all_deployments(), FAULTS[1])
+def _chart_of(manifest: Manifest, folder: Path) -> Path:
+    """A chart of one object; Helm sends it without strict validation."""
     (folder / "templates").mkdir(parents=True)
     (folder / "Chart.yaml").write_text("{apiVersion: v2, name: fault, version: 0.1.0}", "utf-8")
-    (folder / "templates" / "function.yaml").write_text(yaml.safe_dump(function), "utf-8")
+    (folder / "templates" / "object.yaml").write_text(yaml.safe_dump(manifest), "utf-8")
     return folder
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -56,6 +57,7 @@ def main() -> int:
     return 1 if failed or rejected != REJECTED else 0
 
 
+@cache
 def all_deployments() -> dict[str, ManifestSet]:
     """The objects of kustomize, and of the chart in each configuration, by display name."""
     deployments = {name: each for name, each in deployed_manifests().items() if each.objects}

@@ -20,7 +20,7 @@ from tools.manifest_rules.manifests import Manifest, describe, parse
 RELEASE = "shop"
 # An upgrade that changes ConfigMaps and the templates of functions.
 CHANGES = (
-    "--set=settings.RATE_LIMIT_PER_MINUTE=60",
+    "--set-string=settings.RATE_LIMIT_PER_MINUTE=60",
     "--set=functions.list_products.maxScale=3",
     "--set=retentionPeriod=3m",
 )

@@ -106,11 +106,9 @@ def test_kinds_without_a_definition_are_deployed() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind} {fault.path}")
 def test_object_with_an_error_is_none_of_the_deployed_objects(fault: Fault) -> None:
-    deployments = all_deployments()
+    changed = check_with_api_server.with_fault(all_deployments(), fault)
 
-    changed = check_with_api_server.with_fault(deployments, fault)
-
-    assert all(changed not in manifests.objects for manifests in deployments.values())
+    assert all(changed not in manifests.objects for manifests in all_deployments().values())
 
 
 def test_error_whose_place_no_object_has_is_not_ignored() -> None:
