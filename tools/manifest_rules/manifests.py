@@ -94,7 +94,7 @@ def emitted_types() -> frozenset[str]:
 
 
 def _documents(text: str) -> Iterator[Manifest]:
-    documents: Iterator[Manifest | None] = yaml.safe_load_all(text)
+    documents: Iterator[Manifest | None] = yaml.load_all(text, Loader=yaml.CSafeLoader)
     return (document for document in documents if document)
 
 
