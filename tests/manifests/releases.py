@@ -27,7 +27,7 @@ CHANGES = (
 # Knative's webhook rejects another class for a Broker that exists.
 REJECTED_CHANGE = "--set=broker.class=kafka"
 UPGRADE = str(ROOT / "scripts" / "helm-upgrade")
-UPGRADE_SECONDS = 120
+UPGRADE_SECONDS = 600
 
 
 class Helm(NamedTuple):
