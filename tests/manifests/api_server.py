@@ -22,7 +22,7 @@ from tools.local_platform.servers import ServerFailed, free_port, start_server, 
 from tools.manifest_rules.manifests import Manifest
 
 HOST = "127.0.0.1"
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 POLL_SECONDS = 0.1
 REQUEST_SECONDS = 30.0
 # The address that the server announces to nodes, of which there are none (RFC 5737).
@@ -173,7 +173,7 @@ def running_api_server(etcd: Path, apiserver: Path, folder: Path) -> Generator[A
                 processes.append(start_server(command, log))
         certificate = folder / "certificates" / "apiserver.crt"
         deadline = time.monotonic() + START_SECONDS
-        while not certificate.exists() and time.monotonic() < deadline:
+        while not _is_written(certificate) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         server = ApiServer(f"https://{HOST}:{port}", certificate, token)
         while not server.is_ready():
@@ -217,6 +217,10 @@ def _server_settings(folder: Path, etcd: int, port: int, token: str) -> Mapping[
         "service-account-key-file": key,
         "service-account-signing-key-file": key,
     }
+
+
+def _is_written(certificate: Path) -> bool:
+    return certificate.exists() and "-----END CERTIFICATE-----" in certificate.read_text("utf-8")
 
 
 def _options(settings: Mapping[str, object]) -> list[str]:

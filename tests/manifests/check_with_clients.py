@@ -307,7 +307,7 @@ def run(command: list[str], environment: dict[str, str] | None = None) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     if result.returncode != 0:
         raise ClientMismatchError(
