@@ -95,7 +95,7 @@ FAULTS = (
     Fault("Deployment", "spec.template.spec.containers.0.resources.limits.memory", "1GB"),
     Fault("Deployment", "spec.template.spec.securityContext.runAsNonRoot", False),
     Fault("StatefulSet", "spec.selector.matchLabels", {"app.kubernetes.io/name": "other"}),
-    Fault("ScaledJob", "spec.triggers.0.type", "cron"),
+    Fault("ScaledJob", "spec.triggers", [{"type": "cron", "name": "same", "metadata": {}}] * 2),
     Fault("HTTPRoute", "spec.rules.0.matches.0.method", "FETCH"),
     Fault("ExternalSecret", "spec.data.0.remoteref", {"key": "other"}),
     Fault("PodMonitor", "spec.podMetricsEndpoints.0.intervall", "30s"),
