@@ -13,3 +13,12 @@ class UserRegistered(ShopEvent):
     name: ClassVar[str] = "user.registered"
 
     user_id: int
+
+
+@frozen(kw_only=True)
+class UserPasswordChanged(ShopEvent):
+    """The owner of an account has replaced its password."""
+
+    name: ClassVar[str] = "user.password-changed"
+
+    user_id: int

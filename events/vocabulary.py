@@ -1,6 +1,6 @@
 """Every event of the shop, found by its name, its type or its CloudEvent.
 
-``EVENTS`` is all classes.  Creating all fourteen takes milliseconds of a cold start, so a module
+``EVENTS`` is all classes.  Creating all of them takes milliseconds of a cold start, so a module
 with event classes is imported when one of them is first needed.
 """
 

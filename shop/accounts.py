@@ -16,13 +16,18 @@ import re
 from datetime import datetime
 from uuid import UUID
 
-from shop.adapters.statements import Command, Query, Row, Statement
+from shop.adapters.statements import Command, Query, Row, Statement, enum_column
+from shop.primitives.ids import USER_ID_MAX
+from shop.primitives.statuses import AccountState
 
 EMAIL_LENGTH_MAX = 254  # RFC 5321 section 4.5.3.1.3, without the angle brackets
 NAME_LENGTH_MAX = 100
 SESSION_DAYS = 30
 REFRESH_TOKEN_BYTES = 32
 REPETITION_SECONDS = 10
+LAST_ID = UUID(int=2**128 - 1)
+# of which a password must not consist, beside the name in the setting JWT_ISSUER
+SHOP_NAMES = ("msa-shop", "msashop")
 
 # A dot-atom of at most 64 characters and a domain of letters, digits and hyphens with at least two
 # labels, ASCII only.  So two spellings that look alike cannot be two accounts, and lower case is
@@ -53,6 +58,42 @@ class Credentials(Row):
     password_hash: str
 
 
+class ManagedAccount(Row):
+    """An account as operators see it."""
+
+    user_id: int
+    email: str
+    name: str
+    role: str
+    state: AccountState = enum_column(AccountState)
+    language: str
+    is_verified: bool
+    created_at: datetime
+
+
+class AccountId(Row):
+    """The id of an account."""
+
+    user_id: int
+
+
+class OwnCredentials(Row):
+    """What an account's owner proves a password with."""
+
+    email: str
+    email_key: str
+    password_hash: str
+
+
+class OpenSession(Row):
+    """An open session as its owner sees it; ``renewed_at`` is when it last got a refresh token."""
+
+    session_id: UUID
+    created_at: datetime
+    renewed_at: datetime
+    expires_at: datetime
+
+
 class RenewedSession(Row):
     """The session that a refresh token renewed."""
 
@@ -60,6 +101,112 @@ class RenewedSession(Row):
     user_id: int
     role: str
 
+
+# Planned for its values: what is not asked for is left out of the plan.
+LIST_ACCOUNTS = Query(
+    ManagedAccount,
+    """
+select user_id, email, name, role, state, language, email_verified_at is not null as is_verified,
+  created_at
+from shop.users
+where (%(email_key)s::text is null or email_key = %(email_key)s)
+  and (%(role)s::text is null or role = %(role)s)
+  and (%(state)s::text is null or state = %(state)s)
+  and user_id < %(before)s::bigint
+order by user_id desc limit %(limit)s::int
+""",
+)
+
+READ_MANAGED = Query(
+    ManagedAccount,
+    """
+select user_id, email, name, role, state, language, email_verified_at is not null as is_verified,
+  created_at
+from shop.users where user_id = %(user_id)s::bigint
+""",
+)
+
+LOCK_MANAGED = Query(
+    ManagedAccount,
+    """
+select user_id, email, name, role, state, language, email_verified_at is not null as is_verified,
+  created_at
+from shop.users where user_id = %(user_id)s::bigint for update
+""",
+)
+
+LOCK_ADMINS = Query(
+    AccountId,
+    """
+select user_id from shop.users where role = 'admin' and state = 'ACTIVE'
+order by user_id for update
+""",
+)
+
+ADD_OPERATOR = Query(
+    AccountId,
+    """
+insert into shop.users (email, email_key, name, password_hash, role)
+values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s, %(role)s)
+on conflict (email_key) do nothing
+returning user_id
+""",
+)
+
+CHANGE_ACCOUNT = Command(
+    """
+with changed as (
+  update shop.users set role = %(role)s, state = %(state)s::text,
+    active = %(state)s::text = 'ACTIVE'
+  where user_id = %(user_id)s
+  returning user_id, active
+)
+update shop.sessions s set revoked_at = now() from changed c
+where s.user_id = c.user_id and not c.active and s.revoked_at is null
+"""
+)
+
+SET_PASSWORD = Command(
+    """
+update shop.users set password_hash = %(new_hash)s where user_id = %(user_id)s
+"""
+)
+
+READ_CREDENTIALS = Query(
+    OwnCredentials,
+    """
+select email, email_key, password_hash from shop.users where user_id = %(user_id)s
+""",
+)
+
+REPLACE_PASSWORD = Query(
+    AccountId,
+    """
+update shop.users set password_hash = %(new_hash)s
+where user_id = %(user_id)s and password_hash = %(old_hash)s
+returning user_id
+""",
+)
+
+OPEN_SESSIONS = Query(
+    OpenSession,
+    """
+select s.session_id, s.created_at, coalesce((select max(t.created_at) from shop.refresh_tokens t
+    where t.session_id = s.session_id), s.created_at) as renewed_at, s.expires_at
+from shop.sessions s
+where s.user_id = %(user_id)s and s.revoked_at is null and s.expires_at > now()
+  and s.session_id < %(before)s::uuid
+order by s.session_id desc limit %(limit)s::int
+""",
+)
+
+END_SESSIONS = Command(
+    """
+update shop.sessions set revoked_at = now()
+where user_id = %(user_id)s and revoked_at is null
+  and session_id is distinct from %(but)s::uuid
+"""
+)
 
 DELETE_OLD_SESSIONS = Command(
     """
@@ -205,6 +352,79 @@ def register(*, email: str, name: str, password_hash: str) -> Statement[Account]
 def read_account(user_id: int) -> Statement[Account]:
     """Reads an account."""
     return READ_ACCOUNT(user_id=user_id)
+
+
+def list_accounts(
+    *,
+    email: str | None = None,
+    role: str | None = None,
+    state: str | None = None,
+    before: int | None = None,
+    limit: int,
+) -> Statement[ManagedAccount]:
+    """Accounts with this e-mail, role and state, newest first; those before an account's id."""
+    return LIST_ACCOUNTS(
+        email_key=None if email is None else email_key(email),
+        role=role,
+        state=state,
+        before=USER_ID_MAX if before is None else before,
+        limit=limit,
+    )
+
+
+def read_managed(user_id: int) -> Statement[ManagedAccount]:
+    """An account as operators see it."""
+    return READ_MANAGED(user_id=user_id)
+
+
+def lock_managed(user_id: int) -> Statement[ManagedAccount]:
+    """An account as it is until this transaction changes it; send ``lock_admins`` before it."""
+    return LOCK_MANAGED(user_id=user_id)
+
+
+def lock_admins() -> Statement[AccountId]:
+    """Locks the active administrators, whose number one transaction at a time may reduce."""
+    return LOCK_ADMINS()
+
+
+def add_operator(*, email: str, name: str, password_hash: str, role: str) -> Statement[AccountId]:
+    """Creates an account with a role; no row when the e-mail has one already."""
+    return ADD_OPERATOR(
+        email=email, email_key=email_key(email), name=name, password_hash=password_hash, role=role
+    )
+
+
+def change_account(user_id: int, *, role: str, state: AccountState) -> Statement[Row]:
+    """Sets role and state of a locked account, and ends its sessions unless it is active.
+
+    Tokens with another role are rejected from then on.
+    """
+    return CHANGE_ACCOUNT(user_id=user_id, role=role, state=state)
+
+
+def set_password(user_id: int, *, new_hash: str) -> Statement[Row]:
+    """Replaces the password of an account."""
+    return SET_PASSWORD(user_id=user_id, new_hash=new_hash)
+
+
+def end_sessions(user_id: int, *, but: UUID | None = None) -> Statement[Row]:
+    """Ends every session of an account but one; their access tokens are rejected from then on."""
+    return END_SESSIONS(user_id=user_id, but=but)
+
+
+def read_credentials(user_id: int) -> Statement[OwnCredentials]:
+    """Reads what is needed to check the password of a signed-in account."""
+    return READ_CREDENTIALS(user_id=user_id)
+
+
+def replace_password(*, user_id: int, old_hash: str, new_hash: str) -> Statement[AccountId]:
+    """Replaces the hash of the password that was checked; no row when it was changed meanwhile."""
+    return REPLACE_PASSWORD(user_id=user_id, old_hash=old_hash, new_hash=new_hash)
+
+
+def open_sessions(user_id: int, *, before: UUID | None, limit: int) -> Statement[OpenSession]:
+    """The open sessions of an account, newest first; those before a session's id."""
+    return OPEN_SESSIONS(user_id=user_id, before=before or LAST_ID, limit=limit)
 
 
 def find_by_email(email: str) -> Statement[Credentials]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from events.records import frozen
-from shop.adapters.statements import Command, Row, Statement
+from shop.adapters.statements import Command, Query, Row, Statement
 from shop.primitives.statuses import ActorKind
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ class Action(StrEnum):
     """What was done; the first word is the kind of the object that it was done to."""
 
     AUDIT_LOG_STARTED = "audit_log.started"
+    USER_RECORDED = "user.recorded"
+    USER_CREATED = "user.created"
+    USER_CHANGED = "user.changed"
+    USER_PASSWORD_SET = "user.password_set"  # noqa: S105 (a name)
     PRODUCT_ADDED = "product.added"
     PRODUCT_CHANGED = "product.changed"
     PRODUCT_RESTOCKED = "product.restocked"
@@ -46,6 +51,39 @@ class Actor:
 
 
 COMMAND: Final = Actor(kind=ActorKind.COMMAND)
+
+
+class Entry(Row):
+    """An entry as administrators read it."""
+
+    seq: int
+    at: datetime
+    actor_kind: str
+    actor_id: int | None
+    actor_role: str | None
+    action: str
+    object_kind: str
+    object_id: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    trace_id: str
+
+
+# Planned for its values: what is not asked for is left out of the plan.
+LIST = Query(
+    Entry,
+    """
+select seq, at, actor_kind, actor_id, actor_role, action, object_kind, object_id, before, after,
+  trace_id
+from shop.audit_log
+where (%(actor_id)s::bigint is null or actor_id = %(actor_id)s)
+  and (%(action)s::text is null or action = %(action)s)
+  and (%(object_kind)s::text is null or object_kind = %(object_kind)s)
+  and (%(object_id)s::text is null or object_id = %(object_id)s)
+  and (%(before)s::bigint is null or seq < %(before)s)
+order by seq desc limit %(limit)s::int
+""",
+)
 
 RECORD = Command(
     """
@@ -94,6 +132,26 @@ def record(
         before=_json(before),
         after=_json(after),
         trace_id=actor.trace_id,
+    )
+
+
+def list_entries(
+    *,
+    actor_id: int | None = None,
+    action: str | None = None,
+    object_kind: str | None = None,
+    object_id: str | None = None,
+    before: int | None = None,
+    limit: int,
+) -> Statement[Entry]:
+    """Entries that match, newest first; those before an entry's seq."""
+    return LIST(
+        actor_id=actor_id,
+        action=action,
+        object_kind=object_kind,
+        object_id=object_id,
+        before=before,
+        limit=limit,
     )
 
 

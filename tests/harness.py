@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -31,6 +32,7 @@ from psycopg.sql import SQL, Identifier
 
 from events import envelope
 from events.vocabulary import class_of
+from shop.adapters.passwords import hash_password
 from shop.adapters.signatures import Signer
 from shop.adapters.tokens import TokenIssuer
 from shop.primitives.spec import FunctionSpec
@@ -169,13 +171,18 @@ class ShopHarness:
         return key
 
     def person(self, role: str = "customer") -> Person:
-        """A new account with a token; its password hash is invalid, so no password opens it."""
+        """A new account with a token, whose password is ``PASSWORD``."""
         email = f"{uuid4().hex}@test.kr"
         (row,) = self.sql(
-            "insert into shop.users (email, email_key, name, password_hash, role) "
-            "values (%s, %s, 'Test', '!', %s) returning user_id",
+            "with created as (insert into shop.users (email, email_key, name, password_hash, role) "
+            "values (%s, %s, 'Test', %s, %s) returning user_id, role), "
+            "recorded as (insert into shop.audit_log (actor_kind, action, object_kind, object_id, "
+            "after, trace_id) select 'COMMAND', 'user.created', 'user', user_id::text, "
+            "jsonb_build_object('role', role, 'state', 'ACTIVE'), '' from created "
+            "where role <> 'customer') select user_id from created",
             email,
             email,
+            password_hash(),
             role,
         )
         return Person(self, row["user_id"], self.token(row["user_id"], role))
@@ -631,6 +638,12 @@ class FlowHarness:
             tuple(self.injected_poison),
             dispute_records(records["disputes"][self.known_disputes :]),
         )
+
+
+@cache
+def password_hash() -> str:
+    """A hash of ``PASSWORD``, computed once in a process."""
+    return hash_password(PASSWORD)
 
 
 def order_body(product_id: int, quantity: int = 1) -> dict[str, Any]:

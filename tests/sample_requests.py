@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
-from shop.primitives.spec import Route
+from shop.primitives.spec import ROLES, Route
 from shop.registry import all_specs
 from tests.harness import PASSWORD, Person, Response, ShopHarness
 
@@ -72,6 +72,16 @@ class Samples:
         assert response.status == 200, response.body
         return str(response.json["refreshToken"])
 
+    def session_of_owner(self) -> str:
+        """Opens a session of the owner; returns its id."""
+        self.shop.token(self.owner.user_id)
+        (session,) = self.shop.sql(
+            "select session_id from shop.sessions where user_id = %s and revoked_at is null "
+            "order by created_at desc limit 1",
+            self.owner.user_id,
+        )
+        return str(session["session_id"])
+
     def rows(self) -> dict[str, int]:
         """The row count of each table, to prove that an error response wrote nothing."""
         (counts,) = self.shop.sql(COUNT_ROWS)
@@ -87,7 +97,7 @@ class Samples:
 
     @cached_property
     def people(self) -> dict[str, Person]:
-        return {role: self.shop.person(role) for role in ("staff", "support", "finance")}
+        return {role: self.shop.person(role) for role in ROLES}
 
     def send(
         self, route: Route, sent: SampleRequest, *, token: str | None = None, **options: Any
@@ -125,6 +135,13 @@ def _new_product(_samples: Samples, _person: Person) -> SampleRequest:
 SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("POST", "/users"): lambda s, p: SampleRequest(
         "/users", {"email": f"{uuid4().hex}@test.kr", "password": PASSWORD, "name": "Kim"}
+    ),
+    ("POST", "/users/me/password"): lambda s, p: SampleRequest(
+        "/users/me/password", {"currentPassword": PASSWORD, "newPassword": PASSWORD}
+    ),
+    ("DELETE", "/users/me/sessions"): lambda s, p: SampleRequest("/users/me/sessions"),
+    ("DELETE", "/users/me/sessions/{sessionId}"): lambda s, p: SampleRequest(
+        f"/users/me/sessions/{s.session_of_owner()}"
     ),
     ("POST", "/auth/login"): lambda s, p: SampleRequest("/auth/login", s.account),
     ("POST", "/auth/refresh"): lambda s, p: SampleRequest(
@@ -167,6 +184,10 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
         f"/orders/{s.paid}/refunds", {"amount": 1, "reason": "SUPPORT"}
     ),
     ("POST", "/payments/webhook"): lambda s, p: SampleRequest("/payments/webhook", {"id": "evt"}),
+    ("GET", "/admin/users/{userId}"): lambda s, p: SampleRequest(f"/admin/users/{s.owner.user_id}"),
+    ("PATCH", "/admin/users/{userId}"): lambda s, p: SampleRequest(
+        f"/admin/users/{s.shop.person().user_id}", {"role": "support"}, {"if-match": "*"}
+    ),
     ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/papers.css"),
     ("GET", "/v3/api-docs/{group}"): lambda s, p: SampleRequest("/v3/api-docs/auth"),
     ("GET", "/schemas/{name}"): lambda s, p: SampleRequest("/schemas/order.placed.v1.json"),

@@ -11,8 +11,10 @@ from uuid import UUID
 
 import typer
 
-from shop.primitives.statuses import OrderStatus
+from shop.primitives.spec import ROLES
+from shop.primitives.statuses import AccountState, OrderStatus
 from tools.command_line import (
+    AccountsUrl,
     AsJson,
     BusinessTimeZone,
     Commands,
@@ -34,12 +36,14 @@ dlq = Commands(
     help="List, show, replay and drop dead letters: events that ran out of retries.",
 )
 order = Commands(no_args_is_help=True, help="List orders, and inspect one.")
+account = Commands(no_args_is_help=True, help="Create and change the accounts of operators.")
 events = Commands(no_args_is_help=True, help="Watch the events of the shop.")
 alerts = Commands(no_args_is_help=True, help="List and resolve operator alerts.")
 unmatched = Commands(no_args_is_help=True, help="List and refund charges without a payment row.")
 app.add_typer(ledger, name="ledger")
 app.add_typer(dlq, name="dlq")
 app.add_typer(order, name="order")
+app.add_typer(account, name="account")
 app.add_typer(events, name="events")
 app.add_typer(alerts, name="alarms")
 app.add_typer(unmatched, name="ghosts")
@@ -129,7 +133,7 @@ def e2e(
     without: Annotated[
         list[str] | None,
         typer.Option(
-            help="role whose scenarios are skipped, repeatable: staff, support or finance"
+            help="role whose scenarios are skipped, repeatable: staff, support, finance or admin"
         ),
     ] = None,
     webhook_secret_file: Annotated[
@@ -406,6 +410,97 @@ def order_list(
         placed_before=utc_now() - timedelta(minutes=older_than),
     )
     return run_list(database_url, replica_url, criteria, limit=limit, as_json=as_json)
+
+
+Email = Annotated[str, typer.Argument(help="its e-mail address")]
+PasswordFromStdin = Annotated[
+    bool,
+    typer.Option("--password-stdin", help="read the password from the standard input"),
+]
+
+
+def _role(name: str | None) -> str | None:
+    if name is not None and name not in ROLES:
+        raise typer.BadParameter(f"must be one of {', '.join(ROLES)}")
+    return name
+
+
+@account.command("create")
+def account_create(
+    email: Email,
+    database_url: AccountsUrl,
+    role: Annotated[str, typer.Option(help="what it may do", callback=_role)],
+    name: Annotated[str, typer.Option(help="the person's name")],
+    from_stdin: PasswordFromStdin = False,
+    as_json: AsJson = False,
+) -> int:
+    """Create an account with a role; the password is typed or read from the standard input."""
+    from tools.operations.accounts import read_password, run_create
+
+    password = read_password(from_stdin=from_stdin)
+    return run_create(database_url, email, name=name, role=role, password=password, as_json=as_json)
+
+
+@account.command("list")
+def account_list(
+    database_url: AccountsUrl,
+    email: Annotated[str | None, typer.Option(help="the account of this address only")] = None,
+    role: Annotated[
+        str | None, typer.Option(help="accounts with this role only", callback=_role)
+    ] = None,
+    state: Annotated[
+        AccountState | None, typer.Option(case_sensitive=False, help="accounts in this state only")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="accounts at most")] = 50,
+    as_json: AsJson = False,
+) -> int:
+    """List accounts, newest first."""
+    from tools.operations.accounts import run_list
+
+    return run_list(database_url, email=email, role=role, state=state, limit=limit, as_json=as_json)
+
+
+@account.command("role")
+def account_role(
+    email: Email,
+    role: Annotated[str, typer.Argument(help="what it may do from now on", callback=_role)],
+    database_url: AccountsUrl,
+    as_json: AsJson = False,
+) -> int:
+    """Change the role of an account; tokens with the old role are rejected at once."""
+    from tools.operations.accounts import run_change
+
+    return run_change(database_url, email, role=role, as_json=as_json)
+
+
+@account.command("disable")
+def account_disable(email: Email, database_url: AccountsUrl, as_json: AsJson = False) -> int:
+    """Disable an account and end its sessions; exits 1 for the last active administrator."""
+    from tools.operations.accounts import run_change
+
+    return run_change(database_url, email, state=AccountState.DISABLED, as_json=as_json)
+
+
+@account.command("enable")
+def account_enable(email: Email, database_url: AccountsUrl, as_json: AsJson = False) -> int:
+    """Enable an account that was disabled."""
+    from tools.operations.accounts import run_change
+
+    return run_change(database_url, email, state=AccountState.ACTIVE, as_json=as_json)
+
+
+@account.command("reset-password")
+def account_reset_password(
+    email: Email,
+    database_url: AccountsUrl,
+    from_stdin: PasswordFromStdin = False,
+    as_json: AsJson = False,
+) -> int:
+    """Replace the password of an account and end its sessions."""
+    from tools.operations.accounts import read_password, run_reset
+
+    password = read_password(from_stdin=from_stdin)
+    return run_reset(database_url, email, password=password, as_json=as_json)
 
 
 @events.command("tail")

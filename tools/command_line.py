@@ -180,8 +180,8 @@ def _time_zone(name: str) -> str:
     return name
 
 
-# the roles that read and that act (shop/schema/grants.py), with their options
-ROLES = {role: _database(role) for role in ("shop_auditor", "shop_ops")}
+# the roles that read, that act and that manage accounts (shop/schema/grants.py), with their options
+ROLES = {role: _database(role) for role in ("shop_auditor", "shop_ops", "shop_accounts")}
 
 # Pass secrets as variables or files: other users of the machine can read a command line.
 ReaderUrl = Annotated[str, ROLES["shop_auditor"]]
@@ -194,6 +194,7 @@ ReplicaUrl = Annotated[
     ),
 ]
 OperatorUrl = Annotated[str, ROLES["shop_ops"]]
+AccountsUrl = Annotated[str, ROLES["shop_accounts"]]
 ProviderKind = Annotated[
     str,
     setting(

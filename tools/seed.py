@@ -20,7 +20,13 @@ from shop.runtime.config import ConfigurationError, Settings
 # (role, e-mail, password) of each account; the end-to-end run logs in with them
 LOCAL_ACCOUNTS = tuple((role, f"{role}@shop.local", f"local-only-{role}") for role in ROLES)
 CATEGORIES = ("전자", "생활", "식품")
-NAMES = {"customer": "김손님", "staff": "이상품", "support": "박상담", "finance": "최정산"}
+NAMES = {
+    "customer": "김손님",
+    "staff": "이상품",
+    "support": "박상담",
+    "finance": "최정산",
+    "admin": "한관리",
+}
 
 # Serializes concurrent runs, which would otherwise hash the same passwords, a slow operation.
 LOCK: LiteralString = "select pg_advisory_xact_lock(hashtext('shop.seed'))"
@@ -58,9 +64,16 @@ select email_key from shop.users where email_key = any(%(email_keys)s::text[])
 """
 
 INSERT_ACCOUNT: LiteralString = """
-insert into shop.users (email, email_key, name, password_hash, role)
-values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s, %(role)s)
-on conflict (email_key) do nothing
+with created as (
+  insert into shop.users (email, email_key, name, password_hash, role)
+  values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s, %(role)s)
+  on conflict (email_key) do nothing
+  returning user_id, role, state
+)
+insert into shop.audit_log (actor_kind, action, object_kind, object_id, after, trace_id)
+select 'COMMAND', 'user.created', 'user', user_id::text,
+  jsonb_build_object('role', role, 'state', state), ''
+from created where role <> 'customer'
 """
 
 

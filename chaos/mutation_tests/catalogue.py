@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from chaos.mutation_tests.mutant import Edit, Mutant
 
+CANCEL_ORDER = "functions/cancel_order/handler.py"
 DEAD_LETTER = "functions/dead_letter/handler.py"
 PLACE_ORDER = "functions/place_order/handler.py"
 READ_ORDERS = "functions/read_orders/handler.py"
@@ -819,6 +820,13 @@ _ACCESS = (
             ),
         ),
         ("probes", "Q-06"),
+    ),
+    Mutant(
+        "M-53",
+        "no audit entry",
+        "a refund of an operator has no entry in the audit log",
+        (Edit(CANCEL_ORDER, ", audit=entry)", ")"),),
+        ("I-26",),
     ),
 )
 

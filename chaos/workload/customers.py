@@ -1,4 +1,4 @@
-"""The actions of customers and staff: browse, cart, order, cancel, refund, sessions, products.
+"""The actions of customers and staff: browse, cart, order, cancel, refund, sessions, accounts.
 
 Each action draws its choices from the random generator that it is given, so a seed decides them.
 A cancellation, a refund or a declined payment is logged before it is sent: the final checks
@@ -218,18 +218,30 @@ class Customers:
 
     async def _session(self, random: Random, account: Account) -> None:
         chance = random.random()
+        make = self._calls.make
         try:
-            if chance < 0.6:
+            if chance < 0.5:
                 await account.refresh()
+                return
+            if chance < 0.55:
+                # by the same one, since a response that is lost does not say which is valid
+                same = {"currentPassword": account.password, "newPassword": account.password}
+                await self._client.send(make("change_password", body=same), account)
+                return
+            if chance < 0.6:
+                await self._client.send(make("end_other_sessions"), account)
                 return
             outcome = await account.log_in()
         except LoginFailed:
             return  # the failed attempts have been counted
         if outcome.status == 200 and chance < 0.8:
             body = {"refreshToken": outcome.document["refreshToken"]}
-            await self._client.send(self._calls.make("log_out", body=body))
+            await self._client.send(make("log_out", body=body))
 
     async def _administer(self, random: Random, _account: Account) -> None:
+        if random.random() < 0.2:
+            await self._change_role()
+            return
         chance = random.random()
         if chance < 0.35:
             product, quantity = random.choice(self._dataset.flash_products), 5
@@ -244,6 +256,18 @@ class Customers:
             return
         price = max(100, product.price + random.choice((-100, 100, 200)))
         await self.change_price(product.product_id, price)
+
+    async def _change_role(self) -> None:
+        """Gives the account that makes no requests the other of two roles."""
+        admin, make = self._dataset.admin, self._calls.make
+        user_id = self._dataset.managed_id
+        seen = await self._client.send(make("read_account", userId=user_id), admin)
+        if seen.status != 200:
+            return
+        body = {"role": "customer" if seen.document["role"] == "support" else "support"}
+        headers = {"if-match": seen.header(b"etag") or '"none"'}
+        call = make("change_account", body=body, headers=headers, userId=user_id)
+        await self._client.send(call, admin)
 
     async def change_price(self, product_id: int, price: int) -> Outcome:
         """Changes a price with the ETag of the product that was read before."""

@@ -56,6 +56,8 @@ class Dataset:
         default_factory=lambda: deque[PlacedOrder](maxlen=RECENT_ORDERS_MAX)
     )
     weights: list[float] = field(default_factory=list[float])
+    # the account whose role administrators change; it makes no requests
+    managed_id: int = 0
 
     @property
     def staff(self) -> Account:
@@ -66,6 +68,11 @@ class Dataset:
     def support(self) -> Account:
         """The account that refunds."""
         return self.staff_by_role["support"]
+
+    @property
+    def admin(self) -> Account:
+        """The account with role admin."""
+        return self.staff_by_role["admin"]
 
     @property
     def finance(self) -> Account:
@@ -126,6 +133,7 @@ async def create_dataset(client: Client, *, accounts: int, seed: int) -> Dataset
     for first in range(0, accounts, CONCURRENT_REGISTRATIONS):
         numbers = range(first, min(first + CONCURRENT_REGISTRATIONS, accounts))
         dataset.customers += await asyncio.gather(*map(dataset.add_customer, numbers))
+    dataset.managed_id = (await dataset.add_customer(accounts)).user_id
     return dataset
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from shop.accounts import Account
     from shop.runtime.request_context import RequestContext
 
-SHOP_NAMES = ("msa-shop", "msashop")
-
 
 def register(request: Request[Registration, None], context: RequestContext) -> Response:
     """201 with the account; 409 for a taken e-mail, 422 for a password that is easy to guess,
@@ -33,7 +31,7 @@ def register(request: Request[Registration, None], context: RequestContext) -> R
     body = request.body
     password = body.password.get_secret_value()
     if not context.settings.common_passwords_allowed:
-        shop_names = (*SHOP_NAMES, context.settings.jwt_issuer)
+        shop_names = (*accounts.SHOP_NAMES, context.settings.jwt_issuer)
         check_not_common(password, email=body.email, shop_names=shop_names)
     account = tx.fetch_one(
         accounts.register(email=body.email, name=body.name, password_hash=hash_password(password))

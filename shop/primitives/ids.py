@@ -11,7 +11,7 @@ from uuid import UUID
 if TYPE_CHECKING:
     from datetime import datetime
 
-PRODUCT_ID_MAX = 2**63 - 1
+PRODUCT_ID_MAX = USER_ID_MAX = 2**63 - 1
 PRODUCT_ID = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -46,3 +46,8 @@ def parse_product_id(text: str) -> int | None:
         return None
     number = int(text)
     return number if number <= PRODUCT_ID_MAX else None
+
+
+def parse_user_id(text: str) -> int | None:
+    """The account id in ``text``, or None; the form is that of product ids."""
+    return parse_product_id(text)

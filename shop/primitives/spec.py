@@ -12,13 +12,16 @@ from typing import Literal
 
 from events.records import frozen
 
-Auth = Literal["public", "customer", "staff", "support", "finance", "settlements", "provider"]
+Auth = Literal[
+    "public", "customer", "staff", "support", "finance", "admin", "settlements", "provider"
+]
 Need = Literal["postgres", "redis", "provider"]
 
-ROLES = ("customer", "staff", "support", "finance")
+ROLES = ("customer", "staff", "support", "finance", "admin")
 DATABASE_ROLES = (
     "catalog_ro",
     "identity",
+    "accounts",
     "ordering",
     "payment",
     "stock",

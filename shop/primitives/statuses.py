@@ -113,6 +113,14 @@ class PostingKind(StrEnum):
     DISPUTE_FEE_REVERSAL = "DISPUTE_FEE_REVERSAL"
 
 
+class AccountState(StrEnum):
+    """Whether an account may be used; CLOSED is final, and was its owner's wish."""
+
+    ACTIVE = "ACTIVE"
+    DISABLED = "DISABLED"
+    CLOSED = "CLOSED"
+
+
 class ActorKind(StrEnum):
     """Who made an audited change: a person, a service account, or a command of an operator."""
 

@@ -38,6 +38,8 @@ def needs_of(specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
         needs |= {"tokens"} if _reads_tokens(spec) else set()
         needs |= {"events"} if spec.receives_events else set()
         needs |= {"announces"} if spec.emits else set()
+        # the fingerprint of an idempotent request is made with the signing key
+        needs |= {"signs"} if any(route.idempotent for route in spec.routes) else set()
         needs |= {"webhook"} if any(r.auth == "provider" for r in spec.routes) else set()
         needs |= {"issues_tokens"} if spec.issues_tokens else set()
     return tuple(sorted(needs))

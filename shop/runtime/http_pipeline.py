@@ -145,7 +145,7 @@ def _run_in_transaction(
     from shop.adapters import db
 
     key = request.idempotency_key
-    # every function whose routes honour keys announces events
+    # every function whose routes honour keys has one (needs_of)
     secret_key = context.settings.event_signing_key.reveal().encode()
     claim = (
         KeyClaim(request, operation.scope, key, secret_key=secret_key) if key is not None else None

@@ -131,7 +131,7 @@ _AUDIT: dict[str, Rights] = {
         ),
         READ,
     ),
-    "users": {"select": ("user_id", "role", "active", "created_at")},
+    "users": {"select": ("user_id", "role", "active", "state", "created_at")},
     "idempotency": {
         "select": ("user_id", "scope", "key", "state", "status_code", "created_at"),
     },
@@ -158,6 +158,31 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "login_failures": {"select": ALL, "insert": ALL, "delete": ALL},
         **_IDEMPOTENCY,
         **_ANNOUNCE,
+    },
+    # Operators' accounts: of a password it can write the hash only.
+    "shop_accounts": {
+        "users": {
+            "select": (
+                "user_id",
+                "email",
+                "email_key",
+                "name",
+                "role",
+                "active",
+                "state",
+                "language",
+                "email_verified_at",
+                "created_at",
+            ),
+            "insert": ("email", "email_key", "name", "password_hash", "role"),
+            "update": ("password_hash", "role", "active", "state"),
+        },
+        "sessions": {
+            "select": ("session_id", "user_id", "revoked_at", "expires_at"),
+            "update": ("revoked_at",),
+        },
+        "audit_log": {**_RECORD["audit_log"], "select": ALL},
+        "idempotency": _IDEMPOTENCY["idempotency"],
     },
     "shop_ordering": {
         **_SESSION_CHECK,
@@ -274,7 +299,7 @@ ROLE_SETTINGS = {
 # The statements of these roles are planned for their values: a search depends on what is searched,
 # and the auditor's statements are not repeated.  All others are planned once in a connection; left
 # to itself, PostgreSQL plans statements that take arrays anew at each execution.
-PLANNED_FOR_VALUES = ("shop_catalog_ro", "shop_auditor")
+PLANNED_FOR_VALUES = ("shop_accounts", "shop_catalog_ro", "shop_auditor")
 
 # to find open transactions: settlement those that began before midnight, the auditor all
 READS_ACTIVITY = ("shop_settlement", "shop_auditor")

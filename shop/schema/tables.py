@@ -36,6 +36,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, CHAR, JSONB, UUID
 
 from shop.primitives.spec import ROLES
 from shop.primitives.statuses import (
+    AccountState,
     ActorKind,
     CancelReason,
     DisputeStatus,
@@ -160,9 +161,17 @@ users = Table(
     Column("password_hash", Text, nullable=False),
     Column("role", Text, nullable=False, server_default=text("'customer'")),
     Column("active", Boolean, nullable=False, server_default=text("true")),
+    Column("state", Text, nullable=False, server_default=text("'ACTIVE'")),
+    Column("language", Text, nullable=False, server_default=text("'ko'")),
+    _when("email_verified_at", nullable=True),
     _when("created_at"),
     UniqueConstraint("email_key", name="one_account_per_email"),
     CheckConstraint(_one_of("role", ROLES), name="known_role"),
+    CheckConstraint(_one_of("state", AccountState), name="known_account_state"),
+    # functions of the version before read active, and write neither
+    CheckConstraint("active = (state = 'ACTIVE')", name="active_is_a_state"),
+    CheckConstraint("language in ('ko', 'en')", name="known_language"),
+    Index("users_by_role", "role", "user_id"),
     CheckConstraint("email_key = lower(email_key)", name="email_key_is_folded"),
     comment="writer: accounts",
     info={

@@ -37,7 +37,7 @@ CODE = re.compile(r"`([^`\n]+)`")
 MAKE = re.compile(r"\bmake ([a-z][a-z0-9-]*)")
 COMMAND = re.compile(
     r"^(?:[A-Z_]+=\S+ )*(?:(?:\.venv/bin/)?shop|make|docker compose run --rm tools)"
-    r" ([a-z][a-z0-9-]*)(?: ([a-z]+))?"
+    r" ([a-z][a-z0-9-]*)(?: ([a-z][a-z-]*))?"
 )
 OPTION = re.compile(r"--[a-z][a-z-]*")
 MODULE = re.compile(r"\bpython -m ((?:shop|tools|chaos|tests|functions)[\w.]*)")

@@ -247,7 +247,7 @@ def test_stored_responses_are_visible_to_their_trust_domain_only(
     assert rows == [(own[role], b"personal")]
 
 
-@pytest.mark.parametrize("role", sorted(set(GRANTS) - {"shop_identity"}))
+@pytest.mark.parametrize("role", sorted(set(GRANTS) - {"shop_identity", "shop_accounts"}))
 def test_no_other_role_reads_addresses_names_or_stored_registrations(
     shop: ShopHarness, role: str
 ) -> None:

@@ -179,6 +179,16 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "delete from shop.audit_log where action = 'order.refunded'",
         "I-26",
     ),
+    "role changed without an entry in the audit log": (
+        "update shop.users set role = 'admin' where user_id = (select max(user_id) "
+        "from shop.users)",
+        "I-26",
+    ),
+    "account disabled without an entry in the audit log": (
+        "update shop.users set state = 'DISABLED', active = false where user_id = "
+        "(select max(user_id) from shop.users)",
+        "I-26",
+    ),
     "audit log without its beginning": (
         "delete from shop.audit_log where action = 'audit_log.started'",
         "I-26",

@@ -55,6 +55,9 @@ def client() -> str:
     return f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}::1"
 
 
+DISABLED = "active = false, state = 'DISABLED'"
+
+
 def session_of(accounts: ShopHarness, answer: Response) -> UUID:
     """The session of an access token."""
     keys = json.dumps({"keys": accounts.call("GET", "/.well-known/jwks.json").json["keys"]})
@@ -115,7 +118,7 @@ def test_unknown_email_wrong_password_and_closed_account_get_the_same_401_after_
 ) -> None:
     closed = f"closed.{uuid4().hex[:12]}@example.com"
     accounts.register(closed)
-    rows("update shop.users set active = false where email = %s returning user_id", closed)
+    rows(f"update shop.users set {DISABLED} where email = %s returning user_id", closed)
     compared: list[str] = []
     really = handler.matching_form
 
@@ -663,7 +666,7 @@ def test_unknown_refresh_token_gets_401_and_changes_nothing(
     [
         "update shop.sessions set expires_at = now() where session_id = %s returning session_id",
         "update shop.sessions set revoked_at = now() where session_id = %s returning session_id",
-        "update shop.users set active = false where user_id = (select user_id from shop.sessions"
+        f"update shop.users set {DISABLED} where user_id = (select user_id from shop.sessions"
         " where session_id = %s) returning user_id",
     ],
     ids=["expired", "ended", "account closed"],

@@ -15,7 +15,7 @@ from tests.harness import AUDIENCE, ISSUER, Person, ShopHarness
 from tests.sample_requests import ROUTES, SAMPLES, Samples, sample_request
 
 PRINCIPALS = (
-    "anonymous", "owner", "other", "staff", "support", "finance",
+    "anonymous", "owner", "other", "staff", "support", "finance", "admin",
     "expired", "revoked", "logged out", "disabled",
 )  # fmt: skip
 
@@ -24,29 +24,37 @@ def open_to_all(status: int) -> tuple[int, ...]:
     return (status,) * len(PRINCIPALS)
 
 
-def signed_in(owner: int, other: int, staff: int, support: int, finance: int) -> tuple[int, ...]:
-    return (401, owner, other, staff, support, finance, 401, 401, 401, 401)
+def signed_in(
+    owner: int, other: int, staff: int, support: int, finance: int, admin: int
+) -> tuple[int, ...]:
+    return (401, owner, other, staff, support, finance, admin, 401, 401, 401, 401)
 
 
-EVERYBODY_200 = signed_in(200, 200, 200, 200, 200)
-EVERYBODY_201 = signed_in(201, 201, 201, 201, 201)
-EVERYBODY_204 = signed_in(204, 204, 204, 204, 204)
+EVERYBODY_200 = signed_in(200, 200, 200, 200, 200, 200)
+EVERYBODY_201 = signed_in(201, 201, 201, 201, 201, 201)
+ADMIN_200 = signed_in(403, 403, 403, 403, 403, 200)
+EVERYBODY_204 = signed_in(204, 204, 204, 204, 204, 204)
 
 MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/users"): open_to_all(201),
     ("GET", "/users/me"): EVERYBODY_200,
+    ("POST", "/users/me/password"): EVERYBODY_204,
+    ("GET", "/users/me/sessions"): EVERYBODY_200,
+    ("DELETE", "/users/me/sessions"): EVERYBODY_204,
+    # the session is the owner's
+    ("DELETE", "/users/me/sessions/{sessionId}"): signed_in(204, 404, 404, 404, 404, 404),
     ("POST", "/auth/login"): open_to_all(200),
     ("POST", "/auth/refresh"): open_to_all(200),
     # a session that is over already is over: 204 again
-    ("POST", "/auth/logout"): (401, 204, 204, 204, 204, 204, 401, 204, 204, 204),
+    ("POST", "/auth/logout"): (401, 204, 204, 204, 204, 204, 204, 401, 204, 204, 204),
     ("GET", "/.well-known/jwks.json"): open_to_all(200),
     ("GET", "/products"): open_to_all(200),
     ("GET", "/products/{productId}"): open_to_all(200),
     ("GET", "/categories"): open_to_all(200),
-    ("POST", "/products"): signed_in(403, 403, 201, 403, 403),
-    ("PATCH", "/products/{productId}"): signed_in(403, 403, 200, 403, 403),
-    ("POST", "/products/{productId}/stock"): signed_in(403, 403, 200, 403, 403),
-    ("POST", "/categories"): signed_in(403, 403, 201, 403, 403),
+    ("POST", "/products"): signed_in(403, 403, 201, 403, 403, 403),
+    ("PATCH", "/products/{productId}"): signed_in(403, 403, 200, 403, 403, 403),
+    ("POST", "/products/{productId}/stock"): signed_in(403, 403, 200, 403, 403, 403),
+    ("POST", "/categories"): signed_in(403, 403, 201, 403, 403, 403),
     ("GET", "/cart"): EVERYBODY_200,
     ("GET", "/cart/summary"): EVERYBODY_200,
     ("POST", "/cart/items"): EVERYBODY_201,
@@ -56,16 +64,20 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/orders"): EVERYBODY_201,
     ("POST", "/orders/from-cart"): EVERYBODY_201,
     # 409: it is the owner's to pay, but a payment is on its way already
-    ("POST", "/orders/{orderId}/payments"): signed_in(409, 404, 404, 404, 404),
+    ("POST", "/orders/{orderId}/payments"): signed_in(409, 404, 404, 404, 404, 404),
     ("GET", "/orders/me"): EVERYBODY_200,
-    ("GET", "/orders/{orderId}"): signed_in(200, 404, 404, 200, 404),
-    ("GET", "/orders/{orderId}/timeline"): signed_in(200, 404, 404, 200, 404),
-    ("PATCH", "/orders/{orderId}/cancel"): signed_in(200, 404, 404, 404, 404),
-    ("POST", "/orders/{orderId}/refunds"): signed_in(403, 403, 403, 201, 403),
+    ("GET", "/orders/{orderId}"): signed_in(200, 404, 404, 200, 404, 404),
+    ("GET", "/orders/{orderId}/timeline"): signed_in(200, 404, 404, 200, 404, 404),
+    ("PATCH", "/orders/{orderId}/cancel"): signed_in(200, 404, 404, 404, 404, 404),
+    ("POST", "/orders/{orderId}/refunds"): signed_in(403, 403, 403, 201, 403, 403),
     # a token does not replace the provider's signature
     ("POST", "/payments/webhook"): open_to_all(401),
-    ("GET", "/settlements/daily"): signed_in(403, 403, 403, 403, 200),
-    ("GET", "/settlements/monthly"): signed_in(403, 403, 403, 403, 200),
+    ("GET", "/settlements/daily"): signed_in(403, 403, 403, 403, 200, 403),
+    ("GET", "/settlements/monthly"): signed_in(403, 403, 403, 403, 200, 403),
+    ("GET", "/admin/users"): ADMIN_200,
+    ("GET", "/admin/users/{userId}"): ADMIN_200,
+    ("PATCH", "/admin/users/{userId}"): ADMIN_200,
+    ("GET", "/admin/audit-log"): ADMIN_200,
     ("GET", "/api-docs"): open_to_all(200),
     ("GET", "/swagger-ui.html"): open_to_all(302),
     ("GET", "/api-docs.html"): open_to_all(302),
@@ -111,7 +123,10 @@ def logged_out(person: Person) -> Person:
 
 
 def disabled(person: Person) -> Person:
-    person.shop.sql("update shop.users set active = false where user_id = %s", person.user_id)
+    person.shop.sql(
+        "update shop.users set active = false, state = 'DISABLED' where user_id = %s",
+        person.user_id,
+    )
     return person
 
 
@@ -119,7 +134,11 @@ def disabled(person: Person) -> Person:
 WITHOUT_ACCESS: dict[str, Callable[[Person], Person]] = {
     "expired": expired, "revoked": revoked, "logged out": logged_out, "disabled": disabled,
 }  # fmt: skip
-ROLE_OF = {"staff": "staff", "support": "support", "settlements": "finance"}
+# of the account that the other samples need
+ENDS_SESSIONS = ("/users/me/password", "/users/me/sessions")
+ROLE_OF = {
+    "staff": "staff", "support": "support", "settlements": "finance", "admin": "admin",
+}  # fmt: skip
 
 
 def principal(samples: Samples, name: str, route: Route) -> Person | None:
@@ -128,6 +147,8 @@ def principal(samples: Samples, name: str, route: Route) -> Person | None:
         return None
     if name in WITHOUT_ACCESS:
         return WITHOUT_ACCESS[name](samples.shop.person(ROLE_OF.get(route.auth, "customer")))
+    if name == "owner" and route.path in ENDS_SESSIONS:
+        return samples.shop.person()
     if name == "owner":
         return Person(
             samples.shop, samples.owner.user_id, samples.shop.token(samples.owner.user_id)
@@ -174,8 +195,8 @@ def test_token_of_an_ended_session_gets_401_where_its_role_would_get_403(
 @pytest.mark.parametrize(
     ("policy", "row"),
     [
-        ("customer", (401, 200, 200, 200, 200, 200, 401, 401, 401, 401)),
-        ("public", (200,) * 10),
+        ("customer", (401, 200, 200, 200, 200, 200, 200, 401, 401, 401, 401)),
+        ("public", (200,) * len(PRINCIPALS)),
     ],
 )
 def test_settlements_policy_changes_the_permitted_roles(

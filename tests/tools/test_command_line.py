@@ -20,7 +20,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from shop.runtime.config import look_up
-from tests.harness import ShopHarness
+from tests.harness import PASSWORD, ShopHarness
 from tests.tools.payment_simulator.simulator_process import API_KEY
 from tools.cli import app
 
@@ -33,11 +33,18 @@ VALUES: dict[object, str] = {
     Path: "/dev/null/x",
 }
 # parameters whose value must be another than that of their type
-NAMED = {"url": "not an address", "function": "login"}
+NAMED = {
+    "url": "not an address",
+    "function": "login",
+    "email": "kim@example.kr",
+    "role": "staff",
+}
 # they run until they are stopped, and what they print is a log
 SERVERS = {"broker", "dev", "exporter"}
 # without it their output has no end
 ENDED_BY = {"events tail": ("--no-follow",)}
+# without it they ask at a terminal
+READ_A_PASSWORD = dict.fromkeys(("account create", "account reset-password"), "--password-stdin")
 NOWHERE = "postgresql://shop_auditor@127.0.0.1:9/shop"
 
 
@@ -82,7 +89,8 @@ def arguments_of(name: str) -> list[str]:
             made += [_text_for(parameter)] if parameter.required or _is_id(parameter) else []
         elif parameter.required or (is_address and not has_database):
             made += [parameter.opts[0], _text_for(parameter)]
-    return [*made, *ENDED_BY.get(name, ())]
+    password = [READ_A_PASSWORD[name]] if name in READ_A_PASSWORD else []
+    return [*made, *ENDED_BY.get(name, ()), *password]
 
 
 def _read_by(variable: str) -> list[str]:
@@ -96,6 +104,7 @@ def _read_by(variable: str) -> list[str]:
 
 READS = _read_by("AUDITOR_DATABASE_URL")
 ACTS = [name for name in _read_by("OPS_DATABASE_URL") if name not in SERVERS]
+MANAGES = _read_by("ACCOUNTS_DATABASE_URL")
 
 
 # these ask the provider before the database
@@ -107,7 +116,10 @@ def run(command: str, *arguments: str, **environment: str) -> Result:
     # kubectl, where there is one, keeps a cache in HOME
     cleared = dict.fromkeys(os.environ, None) | {"HOME": "/dev/null"} | environment
     return CliRunner().invoke(
-        app, [*command.split(), *(arguments or arguments_of(command))], env=cleared
+        app,
+        [*command.split(), *(arguments or arguments_of(command))],
+        env=cleared,
+        input=f"{PASSWORD}\n",
     )
 
 
@@ -139,7 +151,8 @@ def test_every_command_but_servers_prints_json_on_demand() -> None:
 def test_output_with_json_is_one_document_or_one_a_line(
     shop: ShopHarness, provider: dict[str, str], name: str
 ) -> None:
-    roles = {f"{role.upper()}_DATABASE_URL": shop.role_url(role) for role in ("auditor", "ops")}
+    names = ("auditor", "ops", "accounts")
+    roles = {f"{role.upper()}_DATABASE_URL": shop.role_url(role) for role in names}
     broker = {"BROKER_URL": "http://127.0.0.1:9/"}
 
     result = run(name, *arguments_of(name), "--json", **roles, **provider, **broker)
@@ -166,7 +179,7 @@ def _documents(text: str) -> int:
 def test_unreachable_database_exits_2() -> None:
     wrong = [
         name
-        for name in (*READS, *ACTS, "migrate")
+        for name in (*READS, *ACTS, *MANAGES, "migrate")
         if name not in ASKS_PROVIDER
         and not fails(run(name, DATABASE_URL=NOWHERE), "failed: OperationalError:", "refused")
     ]
@@ -177,7 +190,7 @@ def test_unknown_account_exits_2(shop: ShopHarness, provider: dict[str, str]) ->
     url = shop.role_url("unknown")
     wrong = [
         name
-        for name in (*READS, *ACTS, "migrate")
+        for name in (*READS, *ACTS, *MANAGES, "migrate")
         if not fails(run(name, DATABASE_URL=url, **provider), "OperationalError", "shop_unknown")
     ]
     assert wrong == []
@@ -213,6 +226,9 @@ def test_wrong_role_exits_2_and_names_the_right_one(
         for name, words in right.items()
         if not fails(run(name, DATABASE_URL=url, **provider), f"this command needs {words}")
     ]
+    manages = "this command needs the role shop_accounts: set ACCOUNTS_DATABASE_URL"
+    url = shop.role_url("settlement")
+    wrong += [name for name in MANAGES if not fails(run(name, DATABASE_URL=url), manages)]
     assert wrong == []
 
 
@@ -225,7 +241,9 @@ def test_reader_that_may_not_see_all_rows_is_sent_to_the_auditor(shop: ShopHarne
 def test_missing_setting_exits_2_and_names_the_variable_and_the_file() -> None:
     readers = dict.fromkeys(READS, ("AUDITOR_DATABASE_URL", "auditor-database-url"))
     operators = dict.fromkeys(ACTS, ("OPS_DATABASE_URL", "ops-database-url"))
-    wrong = [name for name, words in (readers | operators).items() if not fails(run(name), *words)]
+    managers = dict.fromkeys(MANAGES, ("ACCOUNTS_DATABASE_URL", "accounts-database-url"))
+    needed = readers | operators | managers
+    wrong = [name for name, words in needed.items() if not fails(run(name), *words)]
 
     assert wrong == []
     assert fails(run("migrate"), "DATABASE_URL is missing")
@@ -247,7 +265,7 @@ def test_unknown_option_and_value_of_a_wrong_type_exit_2(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(COMMANDS.keys() - {*READS, *ACTS, "doctor", "exporter", "migrate"})
+    "name", sorted(COMMANDS.keys() - {*READS, *ACTS, *MANAGES, "doctor", "exporter", "migrate"})
 )
 def test_wrong_argument_or_setting_exits_2(name: str) -> None:
     assert fails(run(name))

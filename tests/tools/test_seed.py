@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import tools.seed as seeding
+from shop.primitives.spec import ROLES
 from tests.harness import Rows, ShopHarness
 from tools.seed import SeedNotAllowed, seed
 
@@ -27,7 +28,7 @@ def test_seed_contains_three_products_with_stock(rows: Rows) -> None:
 def test_seeded_account_of_each_role_can_log_in(accounts: ShopHarness) -> None:
     seeded = seed(accounts.admin_url)
 
-    assert [role for role, _, _ in seeded] == ["customer", "staff", "support", "finance"]
+    assert [role for role, _, _ in seeded] == list(ROLES)
     for role, email, password in seeded:
         token = accounts.log_in(email, password).json["accessToken"]
         assert accounts.call("GET", "/users/me", token=token).json["role"] == role

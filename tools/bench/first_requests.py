@@ -230,6 +230,7 @@ def _place(environment: BenchEnvironment) -> UUID:
 
 _ORDER = {"productId": 1, "quantity": 1, "paymentMethod": "CARD"}
 _REQUESTS: dict[str, Callable[[BenchEnvironment], tuple[bytes, int]]] = {
+    "account": _authenticated("GET", "/users/me/sessions"),
     "api_docs": _public("GET", "/v3/api-docs"),
     "cancel_order": _cancel,
     "cart": _authenticated("POST", "/cart/items", {"productId": 2, "quantity": 1}, status=201),
@@ -237,6 +238,7 @@ _REQUESTS: dict[str, Callable[[BenchEnvironment], tuple[bytes, int]]] = {
     "dead_letter": _dead_letter,
     "list_products": _public("GET", "/products"),
     "login": _login,
+    "manage_accounts": _authenticated("GET", "/admin/users", role="admin"),
     "manage_products": _authenticated(
         "POST", "/products/1/stock", {"quantity": 1}, role="staff", status=200
     ),

@@ -421,6 +421,14 @@ where r.requested_by is not null
   and not exists (select from shop.audit_log a where a.object_kind = 'order'
     and a.object_id = p.order_id::text and a.action = 'order.refunded'
     and a.actor_id = r.requested_by and a.at = r.created_at)
+union all
+select u.user_id::text from shop.users u
+left join (select distinct on (object_id) object_id, after ->> 'role' as role,
+    after ->> 'state' as state
+  from shop.audit_log where object_kind = 'user' and after ? 'role'
+  order by object_id, seq desc) a on a.object_id = u.user_id::text
+where u.role <> coalesce(a.role, 'customer')
+  or u.state <> 'CLOSED' and u.state <> coalesce(a.state, 'ACTIVE')
 """,
     ),
     # ------------------------------------------------------------ only when no work is pending

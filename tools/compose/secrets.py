@@ -92,6 +92,7 @@ def _other_services(secrets: Secrets, passwords: Files) -> dict[str, Files]:
             "payment-webhook-secret": secrets.webhook_secret,
         },
         "tools": {
+            "accounts-database-url": _database_url("accounts", passwords),
             "auditor-database-url": _database_url("auditor", passwords),
             "ops-database-url": _database_url("ops", passwords),
             "payment-provider-api-key": secrets.provider_api_key,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tools.e2e.client import Call, Client, JsonObject, RetriesExhausted, new_key
 
-STAFF_ROLES = ("staff", "support", "finance")
+STAFF_ROLES = ("staff", "support", "finance", "admin")
 # A token is replaced before its last half minute, so that none expires between two tries of a call.
 TOKEN_MARGIN_SECONDS = 30.0
 

@@ -112,6 +112,10 @@ class ScenarioContext:
         """The account with role finance."""
         return self.run.staff_account("finance")
 
+    def admin(self) -> Account:
+        """The account with role admin."""
+        return self.run.staff_account("admin")
+
     # ---- calls
 
     def get(self, path: str, by: Account | None = None, **headers: str) -> httpx.Response:

@@ -17,6 +17,9 @@ from tools.e2e.client import Call, Client, NoResponse
 from tools.e2e.context import RunContext, parse_roles, unique
 from tools.e2e.days import business_day
 from tools.e2e.groups import (
+    accounts as accounts_group,
+)
+from tools.e2e.groups import (
     auth,
     cancel_race,
     cart,
@@ -45,6 +48,7 @@ WEBHOOK_CREDENTIAL = "webhook secret"
 GROUPS: dict[str, tuple[Scenario, ...]] = {
     "flow": flow.SCENARIOS,
     "auth": auth.SCENARIOS,
+    "accounts": accounts_group.SCENARIOS,
     "order": order.SCENARIOS,
     "cart": cart.SCENARIOS,
     "failure": failure.SCENARIOS,

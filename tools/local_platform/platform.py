@@ -291,6 +291,7 @@ def _write_addresses(data: Path, endpoints: Endpoints) -> None:
         "DATABASE_URL": endpoints.admin_url,
         "AUDITOR_DATABASE_URL": endpoints.database_url("auditor"),
         "OPS_DATABASE_URL": endpoints.database_url("ops"),
+        "ACCOUNTS_DATABASE_URL": endpoints.database_url("accounts"),
         "BROKER_URL": endpoints.broker_url,
         "PAYMENT_PROVIDER": "sandbox",
         "PAYMENT_PROVIDER_URL": endpoints.provider_url,

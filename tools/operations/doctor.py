@@ -24,7 +24,11 @@ TIMEOUT_SECONDS = 5.0
 SKEW_SECONDS_MAX = 2.0
 POSTGRESQL_MIN = 150_000
 GATEWAY_ERRORS = (502, 503, 504)
-ROLES = {"AUDITOR_DATABASE_URL": "shop_auditor", "OPS_DATABASE_URL": "shop_ops"}
+ROLES = {
+    "AUDITOR_DATABASE_URL": "shop_auditor",
+    "OPS_DATABASE_URL": "shop_ops",
+    "ACCOUNTS_DATABASE_URL": "shop_accounts",
+}
 
 
 class Finding(NamedTuple):

@@ -92,7 +92,7 @@ ERRORS = {
 }
 WITH_RETRY_AFTER = (429, 503)
 # Functions validate optional tokens; for settlements a setting decides whether one is required.
-TOKEN_REQUIRED = ("customer", "staff", "support", "finance")
+TOKEN_REQUIRED = ("customer", "staff", "support", "finance", "admin")
 TOKEN_OPTIONAL = "settlements"  # noqa: S105 (the name of a policy)
 CLIENT_ADDRESS = {
     "header": {"key": "x-forwarded-for", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},

@@ -23,6 +23,7 @@ SECRETS_PATH = "/var/openfaas/secrets"
 GROUPS: dict[str, tuple[str, ...]] = {
     "orders": ("cart", "read_orders"),
     "settlements": ("read_settlements", "settle"),
+    "users": ("account", "register"),
 }
 # OpenFaaS's secrets are single files of one namespace; the files of each Knative Secret
 FILES: dict[str, tuple[str, ...]] = {

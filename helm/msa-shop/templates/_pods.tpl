@@ -169,7 +169,7 @@ msa-shop/reaches-replica: "true"
           items: [{key: ca.crt, path: ca.crt}]
 {{- end -}}
 
-{{/* A pod with the operators' commands and the roles shop_auditor and shop_ops: list [root, command, arguments, whether it reaches the Kubernetes API]. */}}
+{{/* A pod with the operators' commands and their database roles: list [root, command, arguments, whether it reaches the Kubernetes API]. */}}
 {{- define "shop.toolsPod" -}}
 {{- $root := index . 0 -}}
 serviceAccountName: shop-tools
@@ -211,6 +211,12 @@ volumes:
         - secret:
             name: shop-ops
             items: [{key: database-url, path: ops-database-url}]
+        {{- if eq (index . 1) "sleep" }}
+        # not for the audits, which manage no accounts
+        - secret:
+            name: shop-accounts
+            items: [{key: database-url, path: accounts-database-url}]
+        {{- end }}
         - secret:
             name: shop-redis
         - secret:

@@ -117,6 +117,7 @@ def test_doctor_finds_nothing_wrong_with_a_complete_set_up(
     status, findings = _findings(
         auditor,
         OPS_DATABASE_URL=flow.shop.role_url("ops"),
+        ACCOUNTS_DATABASE_URL=flow.shop.role_url("accounts"),
         BROKER_URL=flow.broker.url,
         REDIS_URL=flow.shop.redis_url,
     )
@@ -126,6 +127,7 @@ def test_doctor_finds_nothing_wrong_with_a_complete_set_up(
     assert set(findings) == {
         "database as shop_auditor",
         "database as shop_ops",
+        "database as shop_accounts",
         "PostgreSQL",
         "clock",
         "business time zone",
@@ -155,6 +157,7 @@ def test_doctor_says_what_is_missing_and_how_to_give_it(
     assert set(wrong) == {
         "AUDITOR_DATABASE_URL",
         "database as shop_ops",
+        "ACCOUNTS_DATABASE_URL",
         "PAYMENT_PROVIDER_URL",
         "BROKER_URL",
         "REDIS_URL",

@@ -1,0 +1,135 @@
+"""Changes the password of an account, and lists and ends its sessions."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from events.accounts import UserPasswordChanged
+from shop import accounts, login_failures
+from shop.messaging.outbox import emit
+from shop.primitives.errors import ClientError, not_found
+from shop.primitives.ids import parse_uuid
+from shop.primitives.messages import Request, Response
+
+if TYPE_CHECKING:
+    from functions.account.schema import ListSessions, PasswordChange
+    from shop.accounts import OpenSession, OwnCredentials
+    from shop.login_failures import Attempt
+    from shop.primitives.messages import Caller
+    from shop.runtime.request_context import RequestContext
+
+
+def change_password(request: Request[PasswordChange, None], context: RequestContext) -> Response:
+    """204 once the password is replaced and every other session has ended.
+
+    403 WRONG_PASSWORD, counted for this session only, so that guesses with a stolen token do not
+    lock the owner out; 429 after five of them in 15 minutes.  422 for a password that is easy to
+    guess; 409 when another request has changed it meanwhile.  No transaction is open while Argon2
+    runs.
+    """
+    # imported here: sessions are listed and ended without argon2
+    from shop.adapters.passwords import check_not_common, hash_password, matching_form
+
+    caller, body = _caller(request), request.body
+    account, attempt = _begin_attempt(request, context)
+    new_password = body.new_password.get_secret_value()
+    if not context.settings.common_passwords_allowed:
+        shop_names = (*accounts.SHOP_NAMES, context.settings.jwt_issuer)
+        check_not_common(new_password, email=account.email, shop_names=shop_names)
+    if matching_form(body.current_password.get_secret_value(), account.password_hash) is None:
+        with context.transaction() as tx:
+            _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.record(attempt))
+        login_failures.check_allowed(waits)
+        raise ClientError(403, "WRONG_PASSWORD", "currentPassword is not the account's password")
+    _replace(context, caller, account, attempt, hash_password(new_password))
+    return Response(204)
+
+
+def list_sessions(request: Request[None, ListSessions], context: RequestContext) -> Response:
+    """200 with a page of the caller's open sessions, newest first, and the next one in ``Link``."""
+    caller = _caller(request)
+    limit, cursor = request.query.limit, request.query.cursor
+    before = parse_uuid(cursor) if cursor else None
+    if cursor and before is None:
+        raise ClientError(400, "BAD_QUERY", "cursor: not one of ours")
+    rows = context.tx.fetch_all(
+        accounts.open_sessions(caller.user_id, before=before, limit=limit + 1)
+    )
+    page = rows[:limit]
+    headers: dict[str, str] = {}
+    if len(rows) > limit:
+        link = f"/users/me/sessions?limit={limit}&cursor={page[-1].session_id}"
+        headers["link"] = f'<{link}>; rel="next"'
+    return Response(200, [_represent(row, caller) for row in page], headers)
+
+
+def end_session(request: Request[None, None], context: RequestContext) -> Response:
+    """204 once the session has ended; the same 404 for one that is not open or another's."""
+    session_id = parse_uuid(request.path["sessionId"])
+    if session_id is None:
+        raise not_found("the session")
+    ended = context.tx.execute(accounts.end_session(session_id=session_id, user_id=request.user_id))
+    if not ended:
+        raise not_found("the session")
+    return Response(204)
+
+
+def end_other_sessions(request: Request[None, None], context: RequestContext) -> Response:
+    """204 once the session of this request is the caller's only one."""
+    caller = _caller(request)
+    context.tx.execute(accounts.end_sessions(caller.user_id, but=caller.session_id))
+    return Response(204)
+
+
+# Any: the body and query of a request, which are not read
+def _caller(request: Request[Any, Any]) -> Caller:
+    assert request.caller is not None, "these routes require a token"
+    return request.caller
+
+
+def _begin_attempt(
+    request: Request[PasswordChange, None], context: RequestContext
+) -> tuple[OwnCredentials, Attempt]:
+    """The caller's credentials, and the attempt to prove the password; 429 after too many."""
+    caller = _caller(request)
+    with context.transaction() as tx:
+        account = tx.fetch_one(accounts.read_credentials(caller.user_id))
+        assert account is not None, "the session was checked with BEGIN"
+        attempt = login_failures.attempt_on(
+            account.email_key, device=f"session {caller.session_id}", network=request.client
+        )
+        waits = tx.fetch_all(login_failures.check(attempt))
+    login_failures.check_allowed(waits)
+    return account, attempt
+
+
+def _replace(
+    context: RequestContext,
+    caller: Caller,
+    account: OwnCredentials,
+    attempt: Attempt,
+    new_hash: str,
+) -> None:
+    with context.transaction() as tx:
+        announcement, _ = emit(tx, UserPasswordChanged(user_id=caller.user_id))
+        replaced, *_ = tx.pipeline(
+            accounts.replace_password(
+                user_id=caller.user_id, old_hash=account.password_hash, new_hash=new_hash
+            ),
+            accounts.end_sessions(caller.user_id, but=caller.session_id),
+            login_failures.disregard(attempt),
+            announcement,
+        )
+        if not replaced:
+            raise ClientError(409, "CONFLICT", "the password was changed meanwhile")
+
+
+def _represent(session: OpenSession, caller: Caller) -> dict[str, object]:
+    return {
+        "id": str(session.session_id),
+        "createdAt": session.created_at.astimezone(UTC).isoformat(),
+        "renewedAt": session.renewed_at.astimezone(UTC).isoformat(),
+        "expiresAt": session.expires_at.astimezone(UTC).isoformat(),
+        "current": session.session_id == caller.session_id,
+    }

@@ -1,0 +1,60 @@
+"""Requests and responses of account."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, RootModel, SecretStr, StringConstraints
+
+from shop.adapters.passwords import LENGTH_MAX, LENGTH_MIN, prepare, prepare_new
+from shop.runtime.model import Model, PageSize, QueryModel, Timestamp, Uuid
+
+
+def _prepared(password: SecretStr) -> SecretStr:
+    return SecretStr(prepare_new(password.get_secret_value()))
+
+
+def _of_possible_length(password: SecretStr) -> SecretStr:
+    """The password as typed, since older hashes are of that form."""
+    if not prepare(password.get_secret_value()):
+        raise ValueError("must not be empty")
+    return password
+
+
+class PasswordChange(Model):
+    """The password until now and the next one."""
+
+    current_password: Annotated[
+        SecretStr,
+        AfterValidator(_of_possible_length),
+        Field(json_schema_extra={"minLength": 1, "maxLength": LENGTH_MAX}),
+    ]
+    new_password: Annotated[
+        SecretStr,
+        Field(
+            description="As at registration.",
+            json_schema_extra={"minLength": LENGTH_MIN, "maxLength": LENGTH_MAX},
+        ),
+        AfterValidator(_prepared),
+    ]
+
+
+class ListSessions(QueryModel):
+    """Keyset paging: ``cursor`` is the id of the last session of the page before."""
+
+    limit: PageSize = 20
+    cursor: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")] | None = None
+
+
+class SessionView(Model):
+    """An open session; ``current`` is that of the request itself."""
+
+    id: Uuid
+    created_at: Timestamp
+    renewed_at: Timestamp
+    expires_at: Timestamp
+    current: bool
+
+
+class Sessions(RootModel[list[SessionView]]):
+    """A page of sessions, newest first."""

@@ -1,0 +1,113 @@
+"""Requests and responses of manage_accounts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, RootModel, StringConstraints, model_validator
+
+from shop.accounts import EMAIL_LENGTH_MAX, check_email
+from shop.primitives.statuses import AccountState, ActorKind
+from shop.runtime.model import Model, PageSize, QueryModel, QueryNumber, Timestamp
+
+Role = Literal["customer", "staff", "support", "finance", "admin"]
+Email = Annotated[str, AfterValidator(check_email), Field(max_length=EMAIL_LENGTH_MAX)]
+Cursor = Annotated[QueryNumber, Field(ge=1)]
+ObjectKind = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
+ObjectId = Annotated[str, Field(min_length=1, max_length=100)]
+ActionName = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}\.[a-z_]{1,40}$")]
+
+
+class ListAccounts(QueryModel):
+    """Filters are combined; keyset paging: ``cursor`` is the id of the last account before."""
+
+    email: Email | None = None
+    role: Role | None = None
+    state: Literal["ACTIVE", "DISABLED", "CLOSED"] | None = None
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+# null is rejected; None means that the property is absent
+_OPTIONAL: Any = Field(
+    default=None,
+    exclude_if=lambda value: value is None,
+    json_schema_extra=_without_default,
+)
+
+
+class AccountChange(Model):
+    """The properties to change, at least one; an account is closed by its owner only."""
+
+    role: Role = _OPTIONAL
+    state: Literal["ACTIVE", "DISABLED"] = _OPTIONAL
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("there is nothing to change")
+        return self
+
+
+class ManagedAccount(Model):
+    """An account as administrators see it."""
+
+    id: int
+    email: str
+    name: str
+    role: Role
+    state: AccountState
+    language: Literal["ko", "en"]
+    email_verified: bool
+    created_at: Timestamp
+
+
+class Accounts(RootModel[list[ManagedAccount]]):
+    """A page of accounts, newest first."""
+
+
+class ListEntries(QueryModel):
+    """Filters are combined; keyset paging: ``cursor`` is the seq of the last entry before."""
+
+    actor_id: Annotated[QueryNumber, Field(ge=1)] | None = None
+    action: ActionName | None = None
+    object_kind: ObjectKind | None = None
+    object_id: ObjectId | None = None
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+
+
+class Actor(Model):
+    """Who acted; a command has neither id nor role."""
+
+    kind: ActorKind
+    id: int | None
+    role: str | None
+
+
+class Object(Model):
+    """What was changed."""
+
+    kind: str
+    id: str
+
+
+class Entry(Model):
+    """One write of an operator; ``before`` and ``after`` have what it changed."""
+
+    seq: int
+    at: Timestamp
+    actor: Actor
+    action: str
+    object: Object
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    trace_id: str
+
+
+class Entries(RootModel[list[Entry]]):
+    """A page of the audit log, newest first."""

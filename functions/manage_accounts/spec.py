@@ -1,0 +1,62 @@
+"""Administrators find, change and disable accounts, and read the audit log."""
+
+from shop.primitives.spec import FunctionSpec, Route, Scale
+
+SPEC = FunctionSpec(
+    name="manage_accounts",
+    summary="Let administrators find, change and disable accounts, and read the audit log.",
+    database_role="accounts",
+    cold_start_budget=1.6,
+    routes=(
+        Route(
+            method="GET",
+            path="/admin/users",
+            handler="list_accounts",
+            auth="admin",
+            summary="Accounts by e-mail, role and state, newest first.",
+            query="ListAccounts",
+            response="Accounts",
+            headers=("Link",),
+            group="admin",
+        ),
+        Route(
+            method="GET",
+            path="/admin/users/{userId}",
+            handler="read_account",
+            auth="admin",
+            summary="One account.",
+            response="ManagedAccount",
+            error_statuses=(404,),
+            headers=("ETag",),
+            group="admin",
+        ),
+        Route(
+            method="PATCH",
+            path="/admin/users/{userId}",
+            handler="change_account",
+            auth="admin",
+            summary="Change an account's role; disable it, which ends its sessions, or enable it.",
+            body="AccountChange",
+            response="ManagedAccount",
+            error_statuses=(404, 409, 412, 422, 428),
+            headers=("ETag",),
+            idempotent=True,
+            writes=True,
+            group="admin",
+        ),
+        Route(
+            method="GET",
+            path="/admin/audit-log",
+            handler="list_entries",
+            auth="admin",
+            summary="Who changed what, newest first.",
+            query="ListEntries",
+            response="Entries",
+            headers=("Link",),
+            group="admin",
+        ),
+    ),
+    needs=("postgres",),
+    scale=Scale(concurrency=2, max_scale=2),
+    timeout_seconds=10,
+)

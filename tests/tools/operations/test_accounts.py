@@ -1,0 +1,137 @@
+"""``shop account``: the first accounts of a shop, and every later change, each with an entry."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.harness import PASSWORD, ShopHarness
+from tools.cli import app
+
+NEW_PASSWORD = "another long pass phrase"
+
+
+@pytest.fixture
+def email() -> str:
+    """An address without an account."""
+    return f"kim.{uuid4().hex[:12]}@example.kr"
+
+
+def run(shop: ShopHarness, *arguments: str, password: str | None = None) -> Result:
+    """Runs ``shop account`` as shop_accounts; ``password`` is the standard input."""
+    environment = {"ACCOUNTS_DATABASE_URL": shop.role_url("accounts")}
+    typed = None if password is None else f"{password}\n"
+    return CliRunner().invoke(app, ["account", *arguments], env=environment, input=typed)
+
+
+def create(shop: ShopHarness, email: str, role: str, *, password: str = PASSWORD) -> Result:
+    options = ("--role", role, "--name", "Kim", "--password-stdin")
+    return run(shop, "create", email, *options, password=password)
+
+
+def entries(shop: ShopHarness) -> list[tuple[Any, ...]]:
+    rows = shop.sql(
+        "select action, before, after from shop.audit_log where actor_kind = 'COMMAND' "
+        "and object_kind = 'user' order by seq"
+    )
+    return [tuple(row.values()) for row in rows]
+
+
+@pytest.mark.parametrize("role", ["staff", "support", "finance", "admin"])
+def test_created_account_logs_in_with_its_role_and_has_an_entry(
+    accounts: ShopHarness, email: str, role: str
+) -> None:
+    before = len(entries(accounts))
+
+    result = create(accounts, email, role)
+
+    assert result.exit_code == 0, result.output
+    token = accounts.log_in(email).json["accessToken"]
+    assert accounts.call("GET", "/users/me", token=token).json["role"] == role
+    assert entries(accounts)[before:] == [
+        ("user.created", None, {"role": role, "state": "ACTIVE"}),
+    ]
+
+
+def test_second_account_of_an_address_is_not_created(accounts: ShopHarness, email: str) -> None:
+    create(accounts, email, "staff")
+
+    result = create(accounts, email.upper(), "admin")
+
+    assert (result.exit_code, "there is an account" in result.output) == (1, True)
+
+
+@pytest.mark.parametrize("password", ["short", "password1", ""])
+def test_weak_password_creates_no_account(accounts: ShopHarness, email: str, password: str) -> None:
+    result = create(accounts, email, "staff", password=password)
+
+    assert result.exit_code in (1, 2)
+    assert accounts.sql("select 1 from shop.users where email = %s", email) == []
+
+
+def test_password_needs_a_terminal_or_the_standard_input(accounts: ShopHarness, email: str) -> None:
+    result = run(accounts, "create", email, "--role", "staff", "--name", "Kim")
+
+    assert (result.exit_code, "--password-stdin" in result.output) == (2, True)
+
+
+def test_listed_accounts_are_those_of_role_and_state(accounts: ShopHarness, email: str) -> None:
+    create(accounts, email, "finance")
+    run(accounts, "disable", email)
+
+    result = run(accounts, "list", "--role", "finance", "--state", "disabled", "--json")
+
+    assert [one["email"] for one in json.loads(result.stdout)] == [email]
+    assert "hash" not in result.stdout
+
+
+def test_role_disable_and_enable_have_entries_with_before_and_after(
+    accounts: ShopHarness, email: str
+) -> None:
+    create(accounts, email, "staff")
+    before = len(entries(accounts))
+
+    codes = [
+        run(accounts, "role", email, "support").exit_code,
+        run(accounts, "disable", email).exit_code,
+        run(accounts, "disable", email).exit_code,
+        run(accounts, "enable", email).exit_code,
+    ]
+
+    staff, support = ({"role": role, "state": "ACTIVE"} for role in ("staff", "support"))
+    disabled = {"role": "support", "state": "DISABLED"}
+    assert codes == [0, 0, 0, 0]
+    assert entries(accounts)[before:] == [
+        ("user.changed", staff, support),
+        ("user.changed", support, disabled),
+        ("user.changed", disabled, support),
+    ]
+
+
+def test_reset_password_ends_sessions_and_the_old_password(
+    accounts: ShopHarness, email: str
+) -> None:
+    create(accounts, email, "staff")
+    token = accounts.log_in(email).json["accessToken"]
+
+    result = run(accounts, "reset-password", email, "--password-stdin", password=NEW_PASSWORD)
+
+    assert result.exit_code == 0, result.output
+    assert accounts.call("GET", "/users/me", token=token).status == 401
+    assert accounts.log_in(email).status == 401
+    assert accounts.log_in(email, NEW_PASSWORD).status == 200
+    assert entries(accounts)[-1] == ("user.password_set", None, None)
+
+
+def test_unknown_address_exits_1(accounts: ShopHarness) -> None:
+    result = run(accounts, "disable", "unknown@example.kr")
+
+    assert (result.exit_code, "no account" in result.output) == (1, True)
+
+
+def test_unknown_role_exits_2(accounts: ShopHarness, email: str) -> None:
+    assert create(accounts, email, "root").exit_code == 2

@@ -1,0 +1,77 @@
+"""Accounts: passwords and sessions of customers, and what administrators do to accounts."""
+
+from __future__ import annotations
+
+from tools.e2e.accounts import Credentials, log_in
+from tools.e2e.client import Call, new_key
+from tools.e2e.context import PASSWORD, ScenarioContext, expect
+from tools.e2e.scenario import Scenario
+
+NEW_PASSWORD = f"{PASSWORD} replaced"
+
+
+def changed_password_ends_the_other_sessions(context: ScenarioContext) -> None:
+    """The old password and the other sessions end; the session of the request stays."""
+    client, account = context.run.client, context.new_customer()
+    here, there = (log_in(client, account.credentials)["accessToken"] for _ in range(2))
+    body = {"currentPassword": "a wrong pass phrase", "newPassword": NEW_PASSWORD}
+    wrong = context.send_once(Call("POST", "/users/me/password", json=body, token=here))
+    context.check.problem("a wrong current password answers 403", wrong, 403)
+    body["currentPassword"] = account.credentials.password
+    changed = context.send_once(Call("POST", "/users/me/password", json=body, token=here))
+    context.check.status("the right one answers 204", changed, 204)
+    mine = context.send(Call("GET", "/users/me", token=here))
+    context.check.status("the session of the request stays", mine, 200)
+    other = context.send(Call("GET", "/users/me", token=there))
+    context.check.problem("another session answers 401", other, 401)
+    session = log_in(client, Credentials(account.email, NEW_PASSWORD))
+    context.check.equal("the new password logs in", session["tokenType"], "Bearer")
+
+
+def own_sessions_are_listed_and_ended(context: ScenarioContext) -> None:
+    """A session that its owner ends is rejected at once; another's answers 404."""
+    client, account = context.run.client, context.new_customer()
+    here, there = (log_in(client, account.credentials)["accessToken"] for _ in range(2))
+    listed = expect(context.send(Call("GET", "/users/me/sessions", token=here)), 200).json()
+    current = [session["id"] for session in listed if session["current"]]
+    context.check.equal("one of them is the present one", len(current), 1)
+    foreign = context.write("DELETE", f"/users/me/sessions/{current[0]}", None, context.customer(1))
+    context.check.problem("another account's session answers 404", foreign, 404)
+    call = Call("DELETE", "/users/me/sessions", key=new_key(), token=here)
+    context.check.status("ending all others answers 204", context.send(call), 204)
+    other = context.send(Call("GET", "/users/me", token=there))
+    context.check.problem("an ended session answers 401", other, 401)
+
+
+def administrator_disables_and_enables_an_account(context: ScenarioContext) -> None:
+    """A disabled account loses its sessions and cannot log in until it is enabled."""
+    admin, account = context.admin(), context.new_customer()
+    token = account.token()
+    path = f"/admin/users/{account.user_id}"
+    found = context.get(f"/admin/users?email={account.email}", admin)
+    context.check.equal("it is found by its address", found.json()[0]["id"], account.user_id)
+    customer = context.get(path, context.customer(1))
+    context.check.problem("a customer reads no account: 403", customer, 403)
+    etag = expect(context.get(path, admin), 200).headers["ETag"]
+    stale = context.write("PATCH", path, {"state": "DISABLED"}, admin, if_match='"stale"')
+    context.check.problem("a stale If-Match answers 412", stale, 412)
+    disabled = context.write("PATCH", path, {"state": "DISABLED"}, admin, if_match=etag)
+    context.check.status("disabling answers 200", disabled, 200)
+    ended = context.send(Call("GET", "/users/me", token=token))
+    context.check.problem("its access token answers 401", ended, 401)
+    enabled = context.write(
+        "PATCH", path, {"state": "ACTIVE"}, admin, if_match=disabled.headers["ETag"]
+    )
+    context.check.status("enabling answers 200", enabled, 200)
+    session = log_in(context.run.client, account.credentials)
+    context.check.equal("it logs in again", session["tokenType"], "Bearer")
+    entries = context.get(f"/admin/audit-log?objectKind=user&objectId={account.user_id}", admin)
+    states = [entry["after"]["state"] for entry in entries.json()]
+    context.check.equal("the audit log has both changes", states, ["ACTIVE", "DISABLED"])
+
+
+SCENARIOS = (
+    Scenario(changed_password_ends_the_other_sessions),
+    Scenario(own_sessions_are_listed_and_ended),
+    Scenario(administrator_disables_and_enables_an_account, needs=("admin",)),
+)

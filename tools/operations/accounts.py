@@ -1,0 +1,153 @@
+"""``shop account``: creates and changes operators' accounts, as the role shop_accounts.
+
+The first accounts of a shop are made here; afterwards administrators may also use ``/admin/users``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import typer
+
+from shop import account_management, accounts
+from shop.adapters.db import Database, Transaction
+from shop.adapters.passwords import check_not_common, hash_password, prepare_new
+from shop.audit_log import COMMAND
+from shop.primitives.errors import ClientError
+from shop.primitives.statuses import AccountState
+from shop.primitives.text import one_line
+from tools.operations.reporting import EXIT_OK, Outcome, show_json, show_outcomes, show_table
+
+
+def read_password(*, from_stdin: bool) -> str:
+    """A new password: the first line of the standard input, or typed twice at a terminal.
+
+    ``BadParameter`` where neither is possible, and for a password that would not be accepted.
+    """
+    if not from_stdin and not sys.stdin.isatty():
+        raise typer.BadParameter("there is no terminal to ask for a password: --password-stdin")
+    if from_stdin:
+        typed = sys.stdin.readline().rstrip("\r\n")
+    else:
+        typed = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    try:
+        return prepare_new(typed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def run_create(
+    database_url: str, email: str, *, name: str, role: str, password: str, as_json: bool
+) -> int:
+    """Creates an account with a role; returns 1 when the e-mail address has one already."""
+    address, shown_name = accounts.check_email(email), one_line(name, length_max=100)
+
+    def create(tx: Transaction) -> str:
+        check_not_common(password, email=address, shop_names=accounts.SHOP_NAMES)
+        user_id = account_management.create(
+            tx,
+            COMMAND,
+            email=address,
+            name=shown_name,
+            role=role,
+            password_hash=hash_password(password),
+        )
+        return f"created as account {user_id} with the role {role}"
+
+    return _run(database_url, email, create, as_json=as_json)
+
+
+def run_list(
+    database_url: str,
+    *,
+    email: str | None,
+    role: str | None,
+    state: str | None,
+    limit: int,
+    as_json: bool,
+) -> int:
+    """Lists accounts, newest first; always returns 0."""
+    statement = accounts.list_accounts(email=email, role=role, state=state, limit=limit)
+    with _transaction(database_url) as tx:
+        rows = tx.fetch_all(statement)
+    if as_json:
+        show_json([dict(zip(accounts.ManagedAccount.columns, row, strict=True)) for row in rows])
+        return EXIT_OK
+    show_table(
+        ("account", "e-mail", "name", "role", "state", "created"),
+        [
+            (
+                row.user_id,
+                row.email,
+                row.name,
+                row.role,
+                row.state,
+                f"{row.created_at:%Y-%m-%d %H:%M:%S%z}",
+            )
+            for row in rows
+        ],
+    )
+    if len(rows) == limit:
+        print(f"the newest {limit} only")
+    return EXIT_OK
+
+
+def run_change(
+    database_url: str,
+    email: str,
+    *,
+    role: str | None = None,
+    state: AccountState | None = None,
+    as_json: bool,
+) -> int:
+    """Sets the role or state of an account; 1 when it is unknown or the last administrator."""
+
+    def change(tx: Transaction) -> str:
+        user_id = _id_of(tx, email)
+        account = account_management.change(tx, COMMAND, user_id, role=role, state=state)
+        return f"account {user_id} is {account.state} with the role {account.role}"
+
+    return _run(database_url, email, change, as_json=as_json)
+
+
+def run_reset(database_url: str, email: str, *, password: str, as_json: bool) -> int:
+    """Replaces the password of an account and ends its sessions; 1 when it is unknown."""
+
+    def reset(tx: Transaction) -> str:
+        check_not_common(password, email=email, shop_names=accounts.SHOP_NAMES)
+        user_id = _id_of(tx, email)
+        account_management.set_password(tx, COMMAND, user_id, new_hash=hash_password(password))
+        return f"account {user_id} has a new password; its sessions have ended"
+
+    return _run(database_url, email, reset, as_json=as_json)
+
+
+def _run(
+    database_url: str, email: str, work: Callable[[Transaction], str], *, as_json: bool
+) -> int:
+    try:
+        with _transaction(database_url) as tx:
+            outcome = Outcome(email, is_done=True, what=work(tx))
+    except ClientError as error:
+        outcome = Outcome(email, is_done=False, what=error.message)
+    return show_outcomes([outcome], as_json=as_json)
+
+
+@contextmanager
+def _transaction(database_url: str) -> Generator[Transaction]:
+    database = Database(database_url, source="shop account")
+    try:
+        with database.transaction(actor="command") as session:
+            yield session.tx
+            session.commit()
+    finally:
+        database.close()
+
+
+def _id_of(tx: Transaction, email: str) -> int:
+    found = tx.fetch_one(accounts.list_accounts(email=email, limit=1))
+    if found is None:
+        raise ClientError(404, "NOT_FOUND", "there is no account with this e-mail")
+    return found.user_id
