@@ -183,6 +183,7 @@ SPECIAL_VALUES: dict[tuple[str, str], object] = {
 VALUES: dict[str, object] = {
     "account": "a",
     "action": "product.changed",
+    "version": 1,
     "actor_id": 1,
     "actor_kind": "PERSON",
     "actor_role": "staff",
