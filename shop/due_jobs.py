@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 from uuid import UUID
 
 from shop import (
@@ -78,6 +78,11 @@ class JobKind(StrEnum):
     RETENTION = "retention"
     AGE_LIMIT = "age_limit"
     PARTITIONS = "partitions"
+    DEAD_LETTER = "dead_letter"
+
+
+# Jobs that keep the tables in order; the others complete what an order or a provider began.
+Maintenance = Literal[JobKind.RETENTION, JobKind.AGE_LIMIT, JobKind.PARTITIONS, JobKind.DEAD_LETTER]
 
 
 class DueRow(Row):
@@ -150,6 +155,14 @@ def _run(context: EventContext, kind: JobKind, subject: str) -> None:
             _apply_unless_locked(context, UUID(subject), message)
         case JobKind.RECONCILE:
             _reconcile(context, subject)
+        case JobKind.RETENTION | JobKind.AGE_LIMIT | JobKind.PARTITIONS | JobKind.DEAD_LETTER:
+            _maintain(context, kind, subject)
+        case _:
+            assert_never(kind)
+
+
+def _maintain(context: EventContext, kind: Maintenance, subject: str) -> None:
+    match kind:
         case JobKind.RETENTION:
             _delete_old(context, subject)
         case JobKind.AGE_LIMIT:
@@ -157,6 +170,8 @@ def _run(context: EventContext, kind: JobKind, subject: str) -> None:
                 tx.pipeline(*operator_alerts.check_age_limit(subject, BATCH))
         case JobKind.PARTITIONS:
             _maintain_partitions(context, subject)
+        case JobKind.DEAD_LETTER:
+            _close_dead_letter(context, UUID(subject))
         case _:
             assert_never(kind)
 
@@ -354,6 +369,12 @@ def _maintain_partitions(context: EventContext, table: str) -> None:
     """Two transactions, because both lock tables, which they could do in different orders."""
     _save(context, partitions.create_months(table))
     _save(context, partitions.drop_past_months(table))
+
+
+def _close_dead_letter(context: EventContext, dead_letter_id: UUID) -> None:
+    with context.transaction() as tx:
+        if (closed := tx.fetch_one(dead_letters.close_consumed(dead_letter_id))) is not None:
+            tx.execute(operator_alerts.resolve_closed([closed.name]))
 
 
 _RETENTION: dict[str, Callable[[int], Statement[Row]]] = {

@@ -41,6 +41,7 @@ SPEC = FunctionSpec(
                 "retention",
                 "age_limit",
                 "partitions",
+                "dead_letter",
             ),
         ),
     ),

@@ -54,18 +54,27 @@ returning dead_letter_id
 )
 
 
-class Dropped(Row):
-    """A letter that was dropped now, and the name of its event, about which there is an alert."""
+class Closed(Row):
+    """A letter that was closed now, and the name of its event, about which there is an alert."""
 
     dead_letter_id: UUID
     name: str
 
 
 DROP = Query(
-    Dropped,
+    Closed,
     """
 update shop.dead_letters set dropped_at = now(), dropped_reason = %(reason)s
 where dead_letter_id = any(%(dead_letter_ids)s) and replayed_at is null and dropped_at is null
+returning dead_letter_id, source || ' ' || event_id as name
+""",
+)
+
+CLOSE_CONSUMED = Query(
+    Closed,
+    """
+update shop.dead_letters set replayed_at = now()
+where dead_letter_id = %(dead_letter_id)s::uuid and replayed_at is null and dropped_at is null
 returning dead_letter_id, source || ' ' || event_id as name
 """,
 )
@@ -104,9 +113,14 @@ def mark_replayed(dead_letter_id: UUID, version: str) -> Statement[Row]:
     return MARK_REPLAYED(dead_letter_id=dead_letter_id, version=version)
 
 
-def drop(dead_letter_ids: list[UUID], reason: str) -> Statement[Dropped]:
+def drop(dead_letter_ids: list[UUID], reason: str) -> Statement[Closed]:
     """Closes open letters that will never be processed; no row for one that is not open."""
     return DROP(dead_letter_ids=dead_letter_ids, reason=_storable(reason))
+
+
+def close_consumed(dead_letter_id: UUID) -> Statement[Closed]:
+    """Closes an open letter, whose event another delivery brought to every subscriber."""
+    return CLOSE_CONSUMED(dead_letter_id=dead_letter_id)
 
 
 def delete_old(batch: int) -> Statement[Row]:

@@ -71,6 +71,18 @@ _DUE_DELETIONS = """
 """
 _OLDEST = "(select min({column}) from shop.{table} where {column} is not null)"
 
+# An event that ran out of retries may have been consumed since, or by another of its deliveries.
+_DUE_DEAD_LETTERS = """
+  union all
+  select 'dead_letter', d.dead_letter_id::text, greatest(d.received_at, o.done_at)
+    from shop.dead_letters d cross join lateral (
+      select e.done_at from shop.outbox e
+      where e.event_id = case when d.event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+          then d.event_id::uuid end
+        and e.source = d.source and e.done_at is not null limit 1) o
+    where d.replayed_at is null and d.dropped_at is null
+"""
+
 # Creates the months ahead, and drops the first month when its rows are past their retention.
 _DUE_PARTITIONS = """
   union all
@@ -138,7 +150,7 @@ def _due_age_limits() -> str:
 
 VIEWS = (
     *partition_statements(),
-    _DUE_ROWS + _due_deletions() + _due_partitions(),
+    _DUE_ROWS + _DUE_DEAD_LETTERS + _due_deletions() + _due_partitions(),
     _overdue(),
     "create or replace view shop.due_work (kind, id, due_at) as select kind, id, due_at "
     "from shop.due_rows" + _due_age_limits(),

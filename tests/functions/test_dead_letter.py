@@ -233,3 +233,33 @@ def test_repeated_poison_event_is_stored_once_beside_normal_traffic(flow: FlowHa
     flow.deliver()
     assert flow.outcome(order) == PAID
     assert_idle_and_consistent(flow)
+
+
+def test_dead_letter_is_closed_when_another_delivery_of_its_event_is_consumed(
+    flow: FlowHarness,
+) -> None:
+    """One delivery ran out of retries while the database was away; another came through."""
+    order = flow.shop.person().order(flow.shop.product())
+    headers, body = flow.broker.all[0]
+    assert flow.shop.post_event("dead_letter", headers | FAILURE, body).status == 204
+    flow.shop.tick("sweep")
+    assert [letter["replayed_at"] for letter in letters(flow.shop)] == [None]
+
+    flow.deliver()
+    assert flow.due_jobs() == ["dead_letter"]
+    flow.shop.tick("sweep")
+
+    assert [letter["replayed_at"] is None for letter in letters(flow.shop)] == [False]
+    assert flow.shop.sql("select kind from shop.alarms where resolved_at is null") == []
+    assert flow.outcome(order) == PAID
+    assert_idle_and_consistent(flow)
+
+
+def test_dropped_dead_letter_of_a_consumed_event_stays_dropped(flow: FlowHarness) -> None:
+    flow.shop.person().order(flow.shop.product())
+    headers, body = flow.broker.all[0]
+    flow.deliver()
+    assert flow.shop.post_event("dead_letter", headers | FAILURE, body).status == 204
+    flow.shop.sql("update shop.dead_letters set dropped_at = now(), dropped_reason = 'known'")
+
+    assert flow.due_jobs() == []
