@@ -821,13 +821,6 @@ _ACCESS = (
         ),
         ("probes", "Q-06"),
     ),
-    Mutant(
-        "M-53",
-        "no audit entry",
-        "a refund of an operator has no entry in the audit log",
-        (Edit(CANCEL_ORDER, ", audit=entry)", ")"),),
-        ("I-26",),
-    ),
 )
 
 # ---------------------------------------------------------------- scaling to zero
@@ -875,7 +868,29 @@ _PROVIDER = (
     ),
 )
 
-MUTANTS = (*_KEYS, *_STOCK, *_PAYMENTS, *_REFUNDS, *_EVENTS, *_ACCESS, *_AT_ZERO, *_PROVIDER)
+# ---------------------------------------------------------------- audit log
+
+_AUDIT = (
+    Mutant(
+        "M-53",
+        "no audit entry",
+        "a refund of an operator has no entry in the audit log",
+        (Edit(CANCEL_ORDER, ", audit=entry)", ")"),),
+        ("I-26",),
+    ),
+)
+
+MUTANTS = (
+    *_KEYS,
+    *_STOCK,
+    *_PAYMENTS,
+    *_REFUNDS,
+    *_EVENTS,
+    *_ACCESS,
+    *_AT_ZERO,
+    *_PROVIDER,
+    *_AUDIT,
+)
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.
 NOT_APPLICABLE: dict[str, str] = {

@@ -68,7 +68,9 @@ class Servers:
     def catch_up(self) -> None:
         """Resumes the replay and waits until all of the primary's commits are at the replica."""
         with psycopg.connect(self.primary_url, autocommit=True) as connection:
-            row = connection.execute("select pg_current_wal_lsn()::text").fetchone()
+            # a replica knows its lag once it has replayed a commit
+            connection.execute("select pg_current_xact_id()")
+            row = connection.execute("select pg_current_wal_insert_lsn()::text").fetchone()
             assert row is not None
         resume = "select case when pg_is_wal_replay_paused() then pg_wal_replay_resume() end"
         self.at_replica(resume)

@@ -51,6 +51,7 @@ CATALOGUE = [
     ("refund.rejected", True, ["orderId", "paymentId", "refundId"]),
     ("product.changed", False, ["productId", "productVersion"]),
     ("user.registered", True, ["userId"]),
+    ("user.password-changed", True, ["userId"]),
     ("settlement.closed", True, ["settlementDate", "currency"]),
 ]
 EXAMPLES: dict[object, object] = {UUID: ORDER, int: 7, date: date(2026, 1, 31), Currency: "KRW"}

@@ -25,10 +25,14 @@ def test_process_whose_parent_has_exited_is_found_until_it_ends() -> None:
     left = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     pid = int(left)
 
-    found = [each for each in orphans_since(os.getpid()) if each.pid == pid]
+    def commands() -> list[list[str]]:
+        found = [each for each in orphans_since(os.getpid()) if each.pid == pid]
+        return [each.command.split()[1:3] for each in found]
+
+    # a program that has just started may have no arguments in /proc yet
+    wait_for(lambda: commands() == [["-c", "import"]], "the process is found")
     os.kill(pid, signal.SIGKILL)
 
-    assert [each.command.split()[1:3] for each in found] == [["-c", "import"]]
     wait_for(lambda: pid not in {each.pid for each in orphans_since(os.getpid())}, "its end")
 
 

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,13 +86,11 @@ class Process:
 
     def kill(self) -> float:
         """Kills the process tree; returns the CPU seconds it used, with microsecond resolution."""
-        adopt_orphans()
         tree = self.tree()
-        for pid in tree:
-            _signal(pid, signal.SIGKILL)
-        used = 0.0
-        for pid in tree:
-            used += _reap(pid)
+        with adopting_orphans():
+            for pid in tree:
+                _signal(pid, signal.SIGKILL)
+            used = sum(_reap(pid) for pid in tree)
         self._popen.returncode = -signal.SIGKILL
         return used
 
@@ -100,10 +99,19 @@ class Process:
         return self._popen.wait(timeout_seconds)
 
 
-def adopt_orphans() -> None:
+@contextmanager
+def adopting_orphans() -> Generator[None]:
     """Makes this process the parent of orphaned descendants, so that wait4 reports their usage."""
+    _set_subreaper(1)
+    try:
+        yield
+    finally:
+        _set_subreaper(0)
+
+
+def _set_subreaper(value: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, value, 0, 0, 0)
 
 
 def read_response(connection: socket.socket) -> bytes:
