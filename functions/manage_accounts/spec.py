@@ -6,7 +6,7 @@ SPEC = FunctionSpec(
     name="manage_accounts",
     summary="Let administrators find, change and disable accounts, and read the audit log.",
     database_role="accounts",
-    cold_start_budget=1.6,
+    cold_start_budget=1.75,
     routes=(
         Route(
             method="GET",

@@ -6,7 +6,7 @@ SPEC = FunctionSpec(
     name="manage_products",
     summary="Let staff add and change categories and products, and add stock.",
     database_role="stock",
-    cold_start_budget=1.6,
+    cold_start_budget=1.85,
     routes=(
         Route(
             method="POST",

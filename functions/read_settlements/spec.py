@@ -6,7 +6,7 @@ SPEC = FunctionSpec(
     name="read_settlements",
     summary="Show daily and monthly settlements; an open day is computed from the ledger.",
     database_role="settlement",
-    cold_start_budget=1.6,
+    cold_start_budget=1.7,
     routes=(
         Route(
             method="GET",
