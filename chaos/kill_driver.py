@@ -23,6 +23,7 @@ EVERY_SECONDS = 0.5
 RATE_SECONDS = 5.0
 CALL_SECONDS = 8.0
 ATTEMPTS_MAX = 5
+CUSTOMER = {"email": "customer@shop.local", "password": "local-only-customer"}
 PASSWORD = "a long enough password"  # noqa: S105 (of accounts that exist during a run only)
 
 Send = Callable[[], Awaitable[object]]
@@ -82,6 +83,7 @@ def _message_senders(environment: Environment, client: httpx.AsyncClient) -> Map
     return {
         "register": lambda: _register(client),
         "login": lambda: _log_in(client),
+        "account": lambda: _change_password(client),
         "dead_letter": lambda: send_poison(environment),
         "settle": tick("settle"),
         "sweep": tick("sweep"),
@@ -101,11 +103,19 @@ async def _register(client: httpx.AsyncClient) -> None:
 
 
 async def _log_in(client: httpx.AsyncClient) -> None:
-    body = {"email": "customer@shop.local", "password": "local-only-customer"}
-    response = await client.post("/auth/login", json=body)
+    response = await client.post("/auth/login", json=CUSTOMER)
     if response.status_code == 200:
         refresh = {"refreshToken": response.json()["refreshToken"]}
         await client.post("/auth/refresh", json=refresh)
+
+
+async def _change_password(client: httpx.AsyncClient) -> None:
+    """Replaces a password by the same one, which ends the account's other sessions."""
+    response = await client.post("/auth/login", json=CUSTOMER)
+    if response.status_code == 200:
+        headers = {"authorization": f"Bearer {response.json()['accessToken']}"}
+        body = {"currentPassword": CUSTOMER["password"], "newPassword": CUSTOMER["password"]}
+        await client.post("/users/me/password", json=body, headers=headers)
 
 
 async def _send_quietly(send: Send) -> None:
