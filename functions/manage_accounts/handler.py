@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from shop import account_management, accounts, audit_log
 from shop.audit_log import actor_of
 from shop.primitives.errors import ClientError, not_found
+from shop.primitives.etags import is_known
 from shop.primitives.ids import parse_user_id
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import AccountState
@@ -42,10 +43,13 @@ def list_accounts(request: Request[None, ListAccounts], context: RequestContext)
 
 
 def read_account(request: Request[None, None], context: RequestContext) -> Response:
-    """200 with the account and its ETag, which a change must name."""
+    """200 with the account and its ETag, which a change must name; 304 to one who has it."""
     account = context.tx.fetch_one(accounts.read_managed(_user_id(request.path)))
     if account is None:
         raise not_found("the account")
+    etag = account_management.etag_of(account)
+    if is_known(request.headers.get("if-none-match"), etag):
+        return Response(304, None, {"etag": etag})
     return _response(account)
 
 

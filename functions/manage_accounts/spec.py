@@ -27,6 +27,7 @@ SPEC = FunctionSpec(
             summary="One account.",
             response="ManagedAccount",
             error_statuses=(404,),
+            other_statuses=(304,),
             headers=("ETag",),
             group="admin",
         ),

@@ -150,5 +150,5 @@ def test_cluster_cannot_be_read_outside_of_a_pod_without_kubectl(
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
 
-    with pytest.raises(OSError, match="no pod of a cluster"):
+    with pytest.raises(OSError, match="kubectl is not installed"):
         Cluster("shop").get_raw(f"{SERVING}/shop/services")
