@@ -46,7 +46,8 @@ HOURS: dict[str, list[dict[str, object]]] = {
 
 def tools_objects() -> list[Manifest]:
     """The pod with the operators' commands, at zero, which may read the revisions."""
-    pod = _tools_pod("sleep", ["infinity"])
+    # the accounts' role is not for the audits, which manage no accounts
+    pod = _tools_pod("sleep", ["infinity"], roles=("auditor", "ops", "accounts"))
     container = pod["containers"][0]
     container["env"] = [
         {"name": "SHOP_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
@@ -117,7 +118,8 @@ _READ = ["get", "list"]
 
 
 def _audit(name: str, schedule: str, command: list[str]) -> Manifest:
-    pod = {"restartPolicy": "Never", **_tools_pod("shop", [*command, "--record"])}
+    tools = _tools_pod("shop", [*command, "--record"], roles=("auditor", "ops"))
+    pod = {"restartPolicy": "Never", **tools}
     labels = {"app.kubernetes.io/name": "shop-audit", **_tools_labels()}
     job: Manifest = {
         # 1 is a finding, which a second run would only repeat
@@ -156,8 +158,8 @@ def _tools_labels() -> dict[str, str]:
     }
 
 
-def _tools_pod(command: str, arguments: list[str]) -> Manifest:
-    """A pod with the roles shop_auditor and shop_ops."""
+def _tools_pod(command: str, arguments: list[str], *, roles: tuple[str, ...]) -> Manifest:
+    """A pod with the database URLs of these roles."""
     urls = [
         {
             "secret": {
@@ -165,7 +167,7 @@ def _tools_pod(command: str, arguments: list[str]) -> Manifest:
                 "items": [{"key": "database-url", "path": f"{role}-database-url"}],
             }
         }
-        for role in ("auditor", "ops")
+        for role in roles
     ]
     others = [{"secret": {"name": name}} for name in ("shop-redis", "shop-payment-provider")]
     container = {
