@@ -39,6 +39,7 @@ COVERED = {
     r"(\$ )?shop ": "tests/contract/test_documents.py",
     r"make ": "tests/contract/test_documents.py",
     r"SHOP_SECRETS_DIR=\S+ python -m tools\.tick ": "tests/tools/test_tick.py",
+    r'curl -fsS "\$SHOP/(categories|orders)" ': "tests/flows/test_first_order.py",
     r"export |for file in |for name in |done$|curl --fail ": "test_openfaas_page.py",
 }
 # exact beginnings, each with the reason why nothing runs the line
