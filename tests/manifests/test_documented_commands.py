@@ -103,32 +103,31 @@ def dumps() -> list[tuple[str, ...]]:
     return [tuple(found) for found in pages if any("pg_restore" in line for line in found)]
 
 
-@pytest.mark.parametrize("lines", dumps(), ids=lambda lines: lines[0][:14])
-def test_dump_and_restore_of_a_page_keep_every_row(
-    shop: ShopHarness, tmp_path: Path, lines: tuple[str, ...]
-) -> None:
-    shop.person().order(shop.product())
-    address = urlsplit(shop.admin_url)
-    # what the container would run, with this test's database instead of "shop"
-    for name in ("pg_dump", "pg_restore", "psql"):
-        script = 'words=(); for word; do words+=("${word/#shop/$PGDATABASE}"); done\n'
-        _program(tmp_path, name, f'{script}exec {postgres_program(name)} "${{words[@]}}"')
-    skipped = 'while [ "$1" != "--" ]; do shift; done; shift; exec "$@"'
-    _program(tmp_path, "kubectl", skipped)
-    _program(tmp_path, "docker", 'shift 4; exec "$@"')
-    environment = {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "PGHOST": address.hostname or "",
-        "PGPORT": str(address.port),
-        "PGDATABASE": address.path.strip("/"),
-        "PGPASSWORD": unquote(address.password or ""),
-    }
+class Containers:
+    """Runs lines of a page with PostgreSQL's programs, and a test's database instead of "shop"."""
 
-    def execute(line: str) -> str:
+    def __init__(self, folder: Path, shop: ShopHarness) -> None:
+        self._folder = folder
+        for name in ("pg_dump", "pg_restore", "psql"):
+            script = 'words=(); for word; do words+=("${word/#shop/$PGDATABASE}"); done\n'
+            _program(folder, name, f'{script}exec {postgres_program(name)} "${{words[@]}}"')
+        _program(folder, "kubectl", 'while [ "$1" != "--" ]; do shift; done; shift; exec "$@"')
+        _program(folder, "docker", 'shift 4; exec "$@"')
+        address = urlsplit(shop.admin_url)
+        self._environment = {
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "PGHOST": address.hostname or "",
+            "PGPORT": str(address.port),
+            "PGDATABASE": address.path.strip("/"),
+            "PGPASSWORD": unquote(address.password or ""),
+        }
+
+    def execute(self, line: str) -> str:
+        """The output of a line, which must succeed without a warning."""
         done = subprocess.run(
             ["bash", "-c", line],
-            cwd=tmp_path,
-            env=environment,
+            cwd=self._folder,
+            env=self._environment,
             capture_output=True,
             text=True,
             check=False,
@@ -136,23 +135,31 @@ def test_dump_and_restore_of_a_page_keep_every_row(
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    def content() -> list[str]:
+    def content(self) -> list[str]:
         """Every object, right and row; the lines that restrict psql have a new key each time."""
-        text = execute("pg_dump -U postgres shop")
+        text = self.execute("pg_dump -U postgres shop")
         return [line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unr"))]
 
+
+@pytest.mark.parametrize("lines", dumps(), ids=lambda lines: lines[0][:14])
+def test_dump_and_restore_of_a_page_keep_every_row(
+    shop: ShopHarness, tmp_path: Path, lines: tuple[str, ...]
+) -> None:
+    shop.person().order(shop.product())
+    containers = Containers(tmp_path, shop)
     dump, *restore = lines
-    before = content()
-    execute(dump)
+    before = containers.content()
+
+    containers.execute(dump)
     shop.sql("drop table shop.order_lines cascade")
     shop.sql("delete from shop.reservations")
     # what a later version would have created
     shop.sql("create table shop.later ()")
     for line in restore:
-        execute(line)
+        containers.execute(line)
 
     assert len(restore) == 2
-    assert content() == before
+    assert containers.content() == before
     # functions that stayed connected
     assert shop.person().order(shop.product())["status"]
 
