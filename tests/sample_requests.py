@@ -72,6 +72,11 @@ class Samples:
         assert response.status == 200, response.body
         return str(response.json["refreshToken"])
 
+    def new_token(self, person: Person) -> str:
+        """An access token of a new session of the account, with its present role."""
+        (account,) = self.shop.sql("select role from shop.users where user_id = %s", person.user_id)
+        return self.shop.token(person.user_id, account["role"])
+
     def session_of_owner(self) -> str:
         """Opens a session of the owner; returns its id."""
         self.shop.token(self.owner.user_id)

@@ -6,7 +6,7 @@ SPEC = FunctionSpec(
     name="list_products",
     summary="List, search and show products; lists are cached and never show an outdated price.",
     database_role="catalog_ro",
-    cold_start_budget=1.5,
+    cold_start_budget=1.6,
     routes=(
         Route(
             method="GET",

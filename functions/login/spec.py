@@ -9,7 +9,7 @@ SPEC = FunctionSpec(
     name="login",
     summary="Open, renew and end sessions; publish the keys that verify access tokens.",
     database_role="identity",
-    cold_start_budget=2.05,
+    cold_start_budget=2.2,
     routes=(
         Route(
             method="POST",

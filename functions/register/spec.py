@@ -6,7 +6,7 @@ SPEC = FunctionSpec(
     name="register",
     summary="Create customers' accounts and show the caller's own.",
     database_role="identity",
-    cold_start_budget=2.15,
+    cold_start_budget=2.0,
     routes=(
         Route(
             method="POST",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -102,7 +103,10 @@ def route(shop: ShopHarness, method: str, path: str) -> Any:
 
 
 def signed_in(samples: Samples, statuses: list[int]) -> Callable[..., Iterable[bytes]]:
-    """The edge for callers who may use every route; collects the statuses of their requests."""
+    """The edge for callers who may use every route; collects the statuses of their requests.
+
+    A caller whose session was ended by a request of the sequence logs in again.
+    """
     edge = edge_of(samples.shop)
 
     def application(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -114,6 +118,8 @@ def signed_in(samples: Samples, statuses: list[int]) -> Callable[..., Iterable[b
 
         def start(status: str, *rest: Any) -> Any:
             statuses.append(int(status.split()[0]))
+            if person is not None and statuses[-1] == HTTPStatus.UNAUTHORIZED:
+                person.token = samples.new_token(person)
             return start_response(status, *rest)
 
         return edge(environ, start)

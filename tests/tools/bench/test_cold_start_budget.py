@@ -15,6 +15,8 @@ from tools.bench.cold import Candidate
 from tools.bench.first_requests import http_request
 
 ROOT = Path(__file__).resolve().parents[3]
+# below what `make bench-cold` measured for an eager import (3.85, docs/reference/benchmarks.md)
+EAGER_RATIO = 3
 # A second of CPU time is many times a cold start on any machine.
 SLOW_IMPORT = """
 import sys, time
@@ -96,4 +98,5 @@ def test_function_within_its_budget_is_not_measured_again() -> None:
 
 
 def test_each_function_has_a_budget_below_the_eager_import_of_everything() -> None:
-    assert {spec.name for spec in all_specs() if not 0 < spec.cold_start_budget <= 2} == set()
+    budgets = {spec.name: spec.cold_start_budget for spec in all_specs()}
+    assert {name for name, budget in budgets.items() if not 0 < budget < EAGER_RATIO} == set()
