@@ -37,7 +37,7 @@ def api_docs(processes: ProcessHarness, **settings: str) -> Candidate:
         "api_docs",
         lambda: (http_request("GET", "/v3/api-docs"), 200),
         lambda _port: [sys.executable, "-m", "shop.runtime", "api_docs"],
-        processes.environment("api_docs") | settings,
+        processes.environment("api_docs", PYTHONDONTWRITEBYTECODE="") | settings,
         cpu_ratios=[9.0],
     )
 
