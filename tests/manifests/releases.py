@@ -56,7 +56,9 @@ class Helm(NamedTuple):
         return parse(self.run("get", "manifest", RELEASE, *options)).objects
 
 
-def check_release(helm: Helm, values: Manifest, chart: Path = CHART) -> list[str]:
+def check_release(
+    helm: Helm, values: Manifest, chart: Path = CHART, *, is_upgraded: bool = False
+) -> list[str]:
     """The problems of a chart from its installation to its removal, with these values."""
     file = helm.folder / "values.yaml"
     file.write_text(yaml.safe_dump(values), "utf-8")
@@ -66,14 +68,8 @@ def check_release(helm: Helm, values: Manifest, chart: Path = CHART) -> list[str
         helm.run("install", *options)
         sent = helm.installed()
         problems = _differences(helm.server, sent)
-        before = _contents(helm.server, sent)
-        helm.run("upgrade", *options, *CHANGES)
-        upgraded = helm.installed()
-        problems += _differences(helm.server, upgraded)
-        if upgraded == sent:
-            problems.append("the upgrade changes nothing")
-        helm.run("rollback", RELEASE, "1", "--no-hooks")
-        problems += _changed(before, helm.server, sent, "the roll-back")
+        if is_upgraded:
+            problems += _check_upgrade(helm, options, sent)
         helm.run("uninstall", RELEASE, "--no-hooks")
     except (ClientMismatchError, Rejected) as error:
         _remove(helm)
@@ -112,6 +108,18 @@ def check_rejected_upgrade(helm: Helm, values: Manifest) -> list[str]:
     finally:
         _remove(helm)
     return problems
+
+
+def _check_upgrade(helm: Helm, options: tuple[str, ...], sent: tuple[Manifest, ...]) -> list[str]:
+    """The problems of an upgrade of the installed objects, and of the way back."""
+    before = _contents(helm.server, sent)
+    helm.run("upgrade", *options, *CHANGES)
+    upgraded = helm.installed()
+    problems = _differences(helm.server, upgraded)
+    if upgraded == sent:
+        problems.append("the upgrade changes nothing")
+    helm.run("rollback", RELEASE, "1", "--no-hooks")
+    return problems + _changed(before, helm.server, sent, "the roll-back")
 
 
 def _added(helm: Helm, sent: tuple[Manifest, ...]) -> list[str]:

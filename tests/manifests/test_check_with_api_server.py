@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.manifests import check_with_api_server
-from tests.manifests.api_server import ApiServer
-from tests.manifests.check_with_api_server import FAULTS, Fault
+from tests.manifests.api_server import ApiServer, Rejected
+from tests.manifests.check_with_api_server import FAULTS, UPGRADED, Fault
 from tests.manifests.check_with_upstream_webhooks import PROGRAM, all_deployments
 from tests.manifests.comparison import comparable, contents
 from tests.manifests.definitions import PINNED, UNDEFINED, for_version
@@ -20,13 +20,18 @@ from tools.render.documents import Json
 class RecordingServer(ApiServer):
     """Stores objects without the fields in ``pruned``, and knows no request."""
 
-    def __init__(self, *pruned: str) -> None:
-        self.pruned = pruned
+    def __init__(self, *pruned: str, warning: str = "") -> None:
+        self.pruned, self.warning = pruned, warning
         self.objects: list[Manifest] = []
 
     def create(self, manifest: Manifest, *, is_dry_run: bool = False) -> None:
         if not is_dry_run:
             self.objects.append(manifest)
+        if self.warning:
+            raise Rejected(self.warning)
+
+    def has(self, manifest: Manifest) -> bool:
+        return manifest in self.objects
 
     def stored(self, manifest: Manifest) -> Manifest:
         spec = {key: value for key, value in manifest["spec"].items() if key not in self.pruned}
@@ -52,6 +57,13 @@ def test_field_that_the_server_prunes_is_a_problem() -> None:
     (problem,) = check_with_api_server.check_objects(RecordingServer("ports"), services())
 
     assert problem.endswith(".spec.ports is not stored")
+
+
+def test_object_that_the_server_stores_with_a_warning_is_a_problem_and_is_deleted() -> None:
+    server = RecordingServer(warning="would violate PodSecurity")
+
+    assert check_with_api_server.check_objects(server, services()) == ["would violate PodSecurity"]
+    assert server.objects == []
 
 
 @pytest.mark.parametrize(
@@ -129,3 +141,7 @@ def test_every_value_file_is_installed() -> None:
     files = {each for parts in CONFIGURATIONS.values() for each in parts if isinstance(each, str)}
 
     assert {path.name for path in CHART.glob("values-*.yaml")} <= files
+
+
+def test_configurations_that_are_upgraded_exist() -> None:
+    assert CONFIGURATIONS.keys() >= UPGRADED
