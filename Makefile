@@ -77,7 +77,7 @@ deploy-check: setup $(GO) ## Check manifests with upstream's programs (10 minute
 	$(BIN)/python -m tests.manifests.check_with_monitoring
 
 cluster-check: export PATH := $(CURDIR)/$(BIN):$(PATH)
-cluster-check: setup $(GO) ## Install the chart in a live API server (15 minutes the first time)
+cluster-check: setup $(GO) ## Install the chart in a live API server (10 minutes the first time)
 	$(BIN)/python -m tests.manifests.check_with_api_server
 
 node-check: setup ## Run the shop on a real node, built from registries; by hand, as root

@@ -55,7 +55,7 @@ def test_jobs_have_least_permissions_and_a_timeout(path: Path) -> None:
     assert yaml.safe_load(path.read_text("utf-8"))["permissions"] == {}
     for name, job in jobs_of(path).items():
         assert job["permissions"] == PERMISSIONS.get(name, {"contents": "read"}), name
-        assert job["timeout-minutes"] <= 60
+        assert job["timeout-minutes"] <= 90
         checkouts = [s for s in job["steps"] if "actions/checkout" in s.get("uses", "")]
         assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
