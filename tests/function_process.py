@@ -21,6 +21,7 @@ import psycopg
 from shop.adapters.tokens import TokenIssuer
 from shop.registry import spec_of
 from tests.openapi_document import undocumented
+from tests.rows import rows_of
 from tests.waiting import wait_for
 from tools.local_platform.function_environment import AUDIENCE, ISSUER, Endpoints
 from tools.local_platform.servers import free_port
@@ -105,8 +106,7 @@ class ProcessHarness:
     def sql(self, statement: str, *parameters: Any) -> list[Any]:
         """Runs a statement as the administrator."""
         with psycopg.connect(self.endpoints.admin_url, autocommit=True) as connection:
-            cursor = connection.execute(statement.encode(), parameters)
-            return cursor.fetchall() if cursor.description else []
+            return rows_of(connection.execute(statement.encode(), parameters))
 
     def customer(self) -> dict[str, str]:
         """The Authorization header of a new customer."""

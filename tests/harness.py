@@ -42,6 +42,7 @@ from shop.runtime.config import Secret, Settings
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.services import Services
 from tests.openapi_document import undocumented
+from tests.rows import rows_of
 from tests.tools.payment_simulator.simulator_process import API_KEY, SECRET, SimulatorProcess
 from tools.checker.evaluate import ExternalRecords, Violation, find_violations
 from tools.checker.provider_transactions import dispute_records, provider_records
@@ -377,8 +378,7 @@ class ShopHarness:
         """Runs a statement as the administrator, whom no row policy restricts."""
         with psycopg.connect(self.admin_url, autocommit=True) as connection:
             cursor = connection.cursor(row_factory=dict_row)
-            cursor.execute(statement.encode(), parameters or None)
-            return cursor.fetchall() if cursor.description else []
+            return rows_of(cursor.execute(statement.encode(), parameters or None))
 
     def close(self) -> None:
         for app in self.apps.values():

@@ -27,6 +27,7 @@ from tests.harness import (
     order_body,
     run_concurrently,
 )
+from tests.rows import rows_of
 from tests.sample_requests import Samples
 from tests.tools.payment_simulator.simulator_process import charge_call
 
@@ -295,8 +296,7 @@ def test_run_that_a_later_one_has_overtaken_changes_nothing(flow: FlowHarness) -
     with psycopg.connect(flow.shop.admin_url, autocommit=True) as connection:
 
         def run(statement: Statement[Any]) -> list[tuple[Any, ...]]:
-            cursor = connection.execute(statement.sql, statement.parameters)
-            return cursor.fetchall() if cursor.description else []
+            return rows_of(connection.execute(statement.sql, statement.parameters))
 
         def claim() -> int:
             connection.execute("update shop.reconciliation set next_run_at = now()")

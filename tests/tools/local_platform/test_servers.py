@@ -80,7 +80,7 @@ def run_busy_query(url: str) -> None:
 
 def wait_for_busy_query(url: str) -> None:
     """Returns once the backend runs the query."""
-    running = "select from pg_stat_activity where query ~ 'generate_series' and pid <> %s"
+    running = "select pid from pg_stat_activity where query ~ 'generate_series' and pid <> %s"
     with psycopg.connect(url, autocommit=True) as connection:
         while connection.execute(running, (connection.info.backend_pid,)).fetchone() is None:
             time.sleep(0.01)
@@ -132,7 +132,7 @@ def test_cluster_of_an_earlier_version_asks_for_a_password_after_its_next_start(
     (server.cluster / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
 
     with postgres(tmp_path, durable=False) as again, psycopg.connect(again) as connection:
-        assert connection.execute("select from kept").fetchall() == []
+        assert connection.execute("select * from kept").fetchall() == []
         parts = urlsplit(again)
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(f"postgresql://postgres@127.0.0.1:{parts.port}/shop").close()
