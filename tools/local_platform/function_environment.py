@@ -77,7 +77,7 @@ class Endpoints:
             "DATABASE_URL": self.database_url(spec.database_role),
             "EVENT_SIGNING_KEY": self.secrets.event_keys[spec.database_role],
         }
-        if spec.database_role == "identity":
+        if spec.issues_tokens:
             values["JWT_PRIVATE_KEY"] = self.secrets.jwt_private_key
         return values
 

@@ -12,7 +12,11 @@ from tools.local_platform.function_environment import Endpoints, inherited
 from tools.local_platform.secrets import local_secrets
 
 LOGIN = FunctionSpec(
-    name="login", summary="s", database_role="identity", needs=("postgres", "redis")
+    name="login",
+    summary="s",
+    database_role="identity",
+    needs=("postgres", "redis"),
+    issues_tokens=True,
 )
 CHARGE = FunctionSpec(
     name="charge", summary="s", database_role="payment", needs=("postgres", "provider")
