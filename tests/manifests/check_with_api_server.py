@@ -46,6 +46,7 @@ from tests.manifests.test_chart import (
 from tests.manifests.test_rules import FIXTURES
 from tests.manifests.webhooks import running_keda_webhooks, running_webhooks
 from tools.manifest_rules.manifests import Manifest, ManifestSet, read
+from tools.render import gateway
 
 # Name of the program: module and package.
 BUILDS = {
@@ -99,6 +100,9 @@ FAULTS = (
     Fault("StatefulSet", "spec.selector.matchLabels", {"app.kubernetes.io/name": "other"}),
     Fault("ScaledJob", "spec.triggers", [{"type": "cron", "name": "same", "metadata": {}}] * 2),
     Fault("HTTPRoute", "spec.rules.0.matches.0.method", "FETCH"),
+    Fault("HTTPRoute", "spec.hostnames", [gateway.HOST]),
+    Fault("Gateway", "spec.listeners.0.hostname", gateway.HOST),
+    Fault("Gateway", "spec.listeners.0.hostname", ""),
     Fault("ExternalSecret", "spec.data.0.remoteref", {"key": "other"}),
     Fault("PodMonitor", "spec.podMetricsEndpoints.0.intervall", "30s"),
     Fault("BackendTrafficPolicy", "spec.circuitBreaker.maxRequests", 10),

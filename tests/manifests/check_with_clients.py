@@ -49,6 +49,7 @@ DIGEST = "sha256:" + "1" * 64
 # The production values require digests, which a pipeline sets.
 PINNED = ("image", "toolsImage", "pgbouncer.image")
 KN_SERVICE = "shop-charge"
+KUSTOMIZE_PAGE = ROOT / "docs" / "deploy" / "kustomize.md"
 KN_PAGE = ROOT / "docs" / "how-to" / "upgrade-and-roll-back.md"
 HOST = "shop.co.kr"
 # `go build` links a program there only when its sources changed
@@ -184,12 +185,21 @@ def _kustomization(user: Path, broker: str, *components: str) -> str:
             "kind": "Kustomization",
             "resources": [f"{there}/{broker}"],
             "components": [f"{there}/components/{each}" for each in components],
+            "patches": documented_patches(),
             "images": [
                 {"name": name, "newName": image, "digest": DIGEST}
                 for name, image in OWN_IMAGES.items()
             ],
         }
     )
+
+
+def documented_patches() -> list[Json]:
+    """The patches with which the page about kustomize gives the shop its host."""
+    page = KUSTOMIZE_PAGE.read_text("utf-8")
+    block = page.partition("```yaml\n")[2].partition("```")[0]
+    patches: list[Json] = yaml.safe_load(block)["patches"]
+    return patches
 
 
 def _names(manifests: ManifestSet) -> set[tuple[str, str, str]]:

@@ -182,8 +182,9 @@ def test_chart_and_kustomize_deploy_equal_objects(kind: str) -> None:
     parts = component_objects()
     others = [*parts["keda"], *parts["gateway"], *parts["monitoring"], *broker_objects(kind)]
 
-    # the placeholder, which the chart rejects in this profile
-    own = json.loads(json.dumps([*base, *others]).replace(gateway.HOST, HOST))
+    # the placeholders, which the chart rejects in this profile
+    text = json.dumps([*base, *others]).replace(gateway.HOST, HOST)
+    own = json.loads(text.replace(network_policies.SETTING_VALUES["JWT_ISSUER"], f"https://{HOST}"))
 
     expected = _comparable(own, kind)
     assert _comparable(chart.objects, kind) == expected

@@ -28,6 +28,7 @@ from tools.local_platform.servers import postgres_program
 COVERED = {
     r".* (--|-T postgres) (pg_|psql)": "test_dump_and_restore_of_a_page_keep_every_row",
     r"kubectl (?!kustomize )": "test_kubectl_accepts_the_line",
+    r"kubectl kustomize infra/shop ": "tests/manifests/test_deploy_pages.py",
     r"kubectl kustomize infra/openfaas": "tests/manifests/test_openfaas_page.py",
     r"(helm|kn|faas-cli) ": "tests/manifests/check_with_clients.py (make deploy-check)",
     r"git .* && make image && docker compose up": "test_upgrade_of_compose_builds_then_replaces",

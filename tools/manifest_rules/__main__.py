@@ -8,15 +8,19 @@ input (``helm template … | python -m tools.manifest_rules -``).  Exits 1 on fi
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tools.manifest_rules import cluster, eventing, openfaas, serving
 from tools.manifest_rules.manifests import ManifestSet, Rule, parse, read
+from tools.render import gateway
 
 ROOT = Path(__file__).parent.parent.parent
 RULES: tuple[Rule, ...] = (*serving.RULES, *eventing.RULES, *cluster.RULES, *openfaas.RULES)
 BROKERS = ("imc", "kafka", "rabbitmq")
+OWN_HOST = "shop.co.kr"
 
 
 def findings(manifests: ManifestSet) -> list[str]:
@@ -25,18 +29,18 @@ def findings(manifests: ManifestSet) -> list[str]:
 
 
 def deployed_manifests() -> dict[str, ManifestSet]:
-    """Everything that this repository deploys without Helm, by display name."""
+    """Everything that this repository deploys without Helm, by display name, with a host."""
     folder = ROOT / "infra" / "knative"
     components = folder / "components"
     parts = (folder / "base", components / "gateway")
     manifest_sets = {
-        f"infra/knative/{broker}": read((*parts, folder / broker)) for broker in BROKERS
+        f"infra/knative/{broker}": _with_host(read((*parts, folder / broker))) for broker in BROKERS
     }
     others = (
         components / name
         for name in ("keda", "migration", "monitoring", "tools", "audits", "warm-hours")
     )
-    everything = read((*parts, folder / "imc", *others))
+    everything = _with_host(read((*parts, folder / "imc", *others)))
     deleted = read(components.rglob("patch-*.yaml"))
     return {
         **manifest_sets,
@@ -44,6 +48,12 @@ def deployed_manifests() -> dict[str, ManifestSet]:
         "infra/edge with the base": read((folder / "base", ROOT / "infra/edge/deployment.yaml")),
         "stack.yml": read((ROOT / "stack.yml",)),
     }
+
+
+def _with_host(manifests: ManifestSet) -> ManifestSet:
+    """The manifests with the placeholder replaced, as by the kustomization of a user."""
+    text = json.dumps(manifests.objects).replace(gateway.HOST, OWN_HOST)
+    return replace(manifests, objects=tuple(json.loads(text)))
 
 
 def main(arguments: list[str]) -> int:

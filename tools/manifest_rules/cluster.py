@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from shop.runtime.config import Settings
+from shop.runtime.setting_checks import is_placeholder
 from tools.manifest_rules.manifests import (
     Manifest,
     ManifestSet,
@@ -23,6 +24,7 @@ from tools.manifest_rules.manifests import (
 )
 from tools.manifest_rules.serving import RESERVED_PORTS, SCALING
 from tools.render.eventing import clock_name
+from tools.render.gateway import HOST
 from tools.render.keda import due_query, due_schedules
 
 CONNECTIONS = "msa-shop/database-connections-max"
@@ -284,6 +286,22 @@ def settings_are_known(manifests: ManifestSet) -> Iterator[str]:
                 yield f"{describe(manifest)}: {name}={value} is rejected by the prod profile"
 
 
+def gateways_have_a_host(manifests: ManifestSet) -> Iterator[str]:
+    """Without a host a Gateway serves every name, and with one for examples no client of a shop.
+
+    The API server rejects the placeholder of ``infra/knative``, but no other of these.
+    """
+    profiles = {each.get("data", {}).get("SHOP_PROFILE") for each in manifests.kind("ConfigMap")}
+    if "local" in profiles:
+        return
+    for manifest in manifests.kind("Gateway", "HTTPRoute"):
+        spec = manifest["spec"]
+        listeners = [each.get("hostname", "") for each in spec.get("listeners", ())]
+        for host in (*listeners, *spec.get("hostnames", ())):
+            if host in ("", HOST) or is_placeholder(host):
+                yield f"{describe(manifest)}: the host {host!r} is not one of your own"
+
+
 def metrics_use_a_separate_port(manifests: ManifestSet) -> Iterator[str]:
     """A scrape through queue-proxy's ports counts as traffic and prevents scaling to zero."""
     for manifest in manifests.kind("PodMonitor"):
@@ -334,6 +352,7 @@ RULES: tuple[Rule, ...] = (
     reference_grants_exist,
     cron_jobs_do_not_overlap,
     settings_are_known,
+    gateways_have_a_host,
     metrics_use_a_separate_port,
     names_are_short_enough,
     names_are_unique,

@@ -42,7 +42,8 @@ from tools.render.objects import NAMESPACE, Manifest, labels_of, metadata, name_
 POLICIES_FILE = Path("infra/edge/envoy-gateway.yaml")
 GATEWAY = "shop"
 GATEWAY_CLASS = "envoy"
-HOST = "shop.example.com"
+# to be replaced by a host of one's own: not a valid name, so that the API server rejects it
+HOST = "SHOP_HOST"
 CERTIFICATE = "shop-tls"
 BACKEND = "kourier-internal"
 BACKEND_NAMESPACE = "kourier-system"
