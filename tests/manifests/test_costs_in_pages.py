@@ -68,11 +68,11 @@ def _always_on(manifests: ManifestSet) -> Iterator[dict[str, str]]:
                 yield container["resources"]["requests"]
 
 
-def clock_month() -> float:
+def clock_month(configuration: str = "values") -> float:
     """What ticks without KEDA cost in a month: their pods, and those of the woken functions."""
     schedules = {f"shop-clock-{each.name}": spec for spec, each in due_schedules()}
     day = 0.0
-    for manifest, pod in chart_manifests("values").pods():
+    for manifest, pod in chart_manifests(configuration).pods():
         if manifest["kind"] == "CronJob":
             tick = total(each["resources"]["requests"] for each in pod["spec"]["containers"])
             price = PRICES.of_hour(tick.cpu_millis, tick.memory_mib) * TICK_SECONDS / HOUR
@@ -102,6 +102,37 @@ def test_pages_of_knative_say_what_the_clock_costs_without_keda_and_what_keda_co
     for page in ("docs/KNATIVE.md", "docs/deploy/helm.md", "docs/deploy/kustomize.md"):
         assert_page(page, f"{clock_month():.2f} a month")
     assert_page("docs/KNATIVE.md", f"request {keda}")
+
+
+def test_page_of_kind_says_what_servers_knative_and_clock_cost_at_rest() -> None:
+    servers = at_rest(chart_manifests("kind"))
+    knative = Requests(PRICES.platform_cpu_millis, PRICES.platform_memory_mib)
+    clock = f"{clock_month('kind'):.2f} a month"
+
+    assert_page("infra/kind/README.md", f"request {servers}", f"requests {knative}", clock)
+
+
+def test_page_of_compose_says_what_functions_reserve_and_all_containers_may_use() -> None:
+    functions = total(
+        {"cpu": f"{each.scale.cpu_millis}m", "memory": f"{each.scale.memory_mib}Mi"}
+        for each in all_specs()
+    )
+    files = (ROOT / "compose.yaml", ROOT / "infra/compose/functions.yaml")
+    services = [
+        service
+        for file in files
+        for service in yaml.safe_load(file.read_text("utf-8"))["services"].values()
+    ]
+    limits = [
+        each["mem_limit"] for each in services if "profiles" not in each and "mem_limit" in each
+    ]
+    all_mib = sum(1024 if each == "1g" else int(each.removesuffix("m")) for each in limits)
+
+    assert_page(
+        "docs/how-to/run-with-compose.md",
+        f"{len(all_specs())} functions reserve {functions}",
+        f"{len(limits)} containers may use {all_mib / 1024:.2f} GiB",
+    )
 
 
 def test_page_of_openfaas_says_what_its_functions_broker_and_edge_cost() -> None:
