@@ -246,7 +246,7 @@ def _check_releases(helm: Helm, configurations: Iterable[str]) -> int:
 
 def _report(name: str, problems: list[str]) -> bool:
     """Prints the result of one deployment; True when it has problems."""
-    print(f"{name}: {f'{len(problems)} problems' if problems else 'accepted'}", flush=True)
+    print(f"{name}: {len(problems) or 'no'} problems", flush=True)
     for problem in problems[:20]:
         print(f"    {problem[:500]}")
     return bool(problems)

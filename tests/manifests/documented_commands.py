@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from tempfile import gettempdir
 
 ROOT = Path(__file__).resolve().parents[2]
+# of the lock: the machine may have none, or another version
+KUBECTL = str(Path(sys.executable).parent / "kubectl")
 PAGES = (
     "README.md",
     "docs/deploy/helm.md",

@@ -26,6 +26,7 @@ from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs
 from shop.runtime.bootstrap import settings_of
 from shop.runtime.config import ConfigurationError
+from tests.manifests.documented_commands import KUBECTL
 from tests.manifests.test_chart import APIS, CHART, DIGEST, render_chart, values_of
 from tools.manifest_rules.manifests import read
 from tools.render import gateway, network_policies
@@ -262,7 +263,7 @@ def checked(folder: Path, kustomization: Json) -> subprocess.CompletedProcess[st
     there = os.path.relpath(ROOT / "infra" / "knative", folder.resolve())
     text = yaml.safe_dump(kustomization).replace("../knative", there)
     (folder / "kustomization.yaml").write_text(text, "utf-8")
-    built = run_here(["kubectl", "kustomize", str(folder)])
+    built = run_here([KUBECTL, "kustomize", str(folder)])
     assert built.returncode == 0, built.stderr
     return run_here([sys.executable, "-m", "tools.manifest_rules", "-"], built.stdout)
 

@@ -20,7 +20,14 @@ import yaml
 
 from tests.harness import ShopHarness
 from tests.manifests.check_with_clients import PACKAGES
-from tests.manifests.documented_commands import PAGES, ROOT, lines_of, rejection_of, words_of
+from tests.manifests.documented_commands import (
+    KUBECTL,
+    PAGES,
+    ROOT,
+    lines_of,
+    rejection_of,
+    words_of,
+)
 from tests.manifests.test_deploy_pages import unknown_names
 from tools.local_platform.servers import postgres_program
 
@@ -85,13 +92,13 @@ def test_kubectl_accepts_the_line(page: str) -> None:
     found = [words for line in lines_of(page) for words in words_of(line, "kubectl")]
     named = found if "OPENFAAS" not in page else []
 
-    assert {" ".join(words): no for words in found if (no := rejection_of("kubectl", words))} == {}
+    assert {" ".join(words): no for words in found if (no := rejection_of(KUBECTL, words))} == {}
     assert {" ".join(words): no for words in named if (no := unknown_names(words))} == {}
 
 
 @pytest.mark.parametrize("line", ["kubectl get pods --no-such", "kubectl aply -f x"])
 def test_unknown_option_and_command_of_kubectl_are_found(line: str) -> None:
-    assert rejection_of("kubectl", line.split())
+    assert rejection_of(KUBECTL, line.split())
 
 
 # the words that begin a program of PostgreSQL in a line
