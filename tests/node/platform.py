@@ -152,7 +152,15 @@ def manifests(project: str) -> list[Json]:
         if each["kind"] == "Deployment":
             for container in each["spec"]["template"]["spec"]["containers"]:
                 container |= {"resources": {"requests": REQUESTS}, "imagePullPolicy": "Never"}
-    return sorted(objects, key=lambda o: FIRST.index(o["kind"]) if o["kind"] in FIRST else 9)
+    return sorted(objects, key=_position)
+
+
+def _position(each: Json) -> int:
+    """Where an object is in the order: webhooks last, since they do not answer yet."""
+    kind = each["kind"]
+    if kind in FIRST:
+        return FIRST.index(kind)
+    return len(FIRST) + kind.endswith("WebhookConfiguration")
 
 
 def _read(folder: Path) -> str:
