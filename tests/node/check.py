@@ -34,6 +34,7 @@ from tests.node.platform import (
     SERVERS,
     build_images,
     build_programs,
+    keda_manifests,
     manifests,
 )
 from tools.manifest_rules.__main__ import ROOT
@@ -48,6 +49,9 @@ RATE = "600"
 REVISION_FIELDS = {"containerConcurrency", "timeoutSeconds", "responseStartTimeoutSeconds"}
 PROBES = {"livenessProbe", "readinessProbe"}
 COMMAND_SECONDS = 1200
+REST_SECONDS = 600
+# until the last function is scaled to zero
+AWAKE_SECONDS = 300
 VALUES = (ROOT / "infra/kind/values.yaml", HERE / "values.yaml")
 STRANGER = """
 import socket, sys, time
@@ -419,6 +423,54 @@ def _rollout(node: Node, *, is_failure: bool) -> str:
     return f"{seconds:.0f} s, {customers.paid} orders paid, {statuses}; {last}; shop check: {check}"
 
 
+def keda(node: Node) -> str:
+    """Installs KEDA, and upgrades the release: ticks start while work is due, and no CronJob."""
+    node.apply(*keda_manifests())
+    wait = ("wait", "--for=condition=Available", "deployment", "--all", "--timeout=300s")
+    node.run("kubectl", "--namespace=keda", *wait)
+    node.upgrade()
+    node.kubectl("wait", "--for=condition=Ready", "scaledjob", "--all", "--timeout=120s")
+    if clock := [each["metadata"]["name"] for each in node.objects("cronjob")]:
+        raise StepFailed(f"CronJobs are left: {', '.join(clock)}")
+    return f"{len(node.objects('scaledjob'))} ScaledJobs are Ready"
+
+
+def at_rest(node: Node) -> str:
+    """Once the last function has gone no pod of ours starts, and the database has little to do."""
+    began = time.monotonic()
+    while awake := _pods(node, "msa-shop/kind in (function,tick)"):
+        if time.monotonic() - began > AWAKE_SECONDS:
+            raise StepFailed(f"still awake: {', '.join(awake)}")
+        time.sleep(5)
+    waited, before, transactions = time.monotonic() - began, _scheduled(node), _transactions(node)
+    time.sleep(REST_SECONDS)
+    if started := _scheduled(node) - before:
+        raise StepFailed(f"started: {', '.join(sorted(started))}")
+    count = _transactions(node) - transactions
+    return (
+        f"no pod of ours after {waited:.0f} s, none started in {REST_SECONDS} s, "
+        f"{count} transactions of the database"
+    )
+
+
+def _pods(node: Node, labels: str) -> list[str]:
+    """The pods with these labels that have not ended."""
+    left = "--field-selector=status.phase!=Succeeded,status.phase!=Failed"
+    return [each["metadata"]["name"] for each in node.objects("pod", f"--selector={labels}", left)]
+
+
+def _scheduled(node: Node) -> set[str]:
+    """The events by which pods got their node."""
+    events = node.objects("events", "--field-selector=reason=Scheduled")
+    return {each["metadata"]["name"] for each in events}
+
+
+def _transactions(node: Node) -> int:
+    query = "select xact_commit + xact_rollback from pg_stat_database where datname = 'shop'"
+    psql = ("psql", "-qXAt", "-U", "postgres", "-c", query)
+    return int(node.kubectl("exec", "statefulset/shop-postgresql", "--", *psql))
+
+
 def back_up(node: Node) -> str:
     """The three lines of docs/deploy/helm.md: a dump, dropping the schema, and the restore."""
     dump = node.folder / "shop.dump"
@@ -453,7 +505,7 @@ def down(node: Node) -> str:
 STEPS: tuple[Callable[[Node], str], ...] = (
     *(build, up, definitions, knative, install, ready, operators_pod, policies, function_pod),
     *(edge, e2e, ticks, upgrade, ready, divide_with_kn, failed_upgrade, rollback, ready),
-    *(good_rollout, bad_rollout, back_up, uninstall, down),
+    *(good_rollout, bad_rollout, keda, at_rest, back_up, uninstall, down),
 )
 
 
@@ -469,7 +521,12 @@ def main(folder: Path, names: list[str]) -> int:
         began = time.monotonic()
         try:
             result = steps[name](node)
-        except (StepFailed, ClientMismatchError, httpx.HTTPError, subprocess.SubprocessError) as error:
+        except (
+            StepFailed,
+            ClientMismatchError,
+            httpx.HTTPError,
+            subprocess.SubprocessError,
+        ) as error:
             failed += 1
             result = f"FAILED: {error}"
         print(f"{name} ({time.monotonic() - began:.0f} s): {result}", flush=True)

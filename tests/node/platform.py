@@ -30,6 +30,7 @@ IMAGES = {"functions": "dev.local/msa-shop/functions:dev", "tools": "dev.local/m
 SERVERS = "dev.local/servers:1"
 # a version of the functions in which placing an order fails
 BAD = "dev.local/msa-shop/functions:bad"
+KEDA = "github.com/kedacore/keda/v2"
 PLATFORM = {
     "etcd": (TOOLS / "etcd", "go.etcd.io/etcd/server/v3"),
     **{
@@ -73,6 +74,9 @@ CONTAINERS = {
         for project, commands in COMMANDS.items()
         for command in commands
     },
+    # their manifests start them by these names
+    "keda": (PROGRAMS / "keda", f"{KEDA}/cmd/operator"),
+    "keda-adapter": (PROGRAMS / "keda", f"{KEDA}/cmd/adapter"),
 }
 # Where each module has its manifests; what needs the programs that are left out is not applied.
 MANIFESTS = {
@@ -87,6 +91,7 @@ MANIFESTS = {
         ("knative.dev/eventing", "config/brokers/mt-channel-broker"),
     ),
 }
+KEDA_IMAGES = {"keda": "keda", "keda-metrics-apiserver": "keda-adapter"}
 # kubelet and API server compare the versions that they are linked with
 VERSIONED = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 LEFT_OUT = {"HorizontalPodAutoscaler", "PodDisruptionBudget", "Kustomization"}
@@ -150,8 +155,7 @@ def manifests(project: str) -> list[Json]:
     objects = [each for each in yaml.safe_load_all(text) if each and _is_applied(each)]
     for each in objects:
         if each["kind"] == "Deployment":
-            for container in each["spec"]["template"]["spec"]["containers"]:
-                container |= {"resources": {"requests": REQUESTS}, "imagePullPolicy": "Never"}
+            _fit(each)
     return sorted(objects, key=_position)
 
 
@@ -163,13 +167,34 @@ def _position(each: Json) -> int:
     return len(FIRST) + kind.endswith("WebhookConfiguration")
 
 
+def keda_manifests() -> list[Json]:
+    """The objects of KEDA without its webhooks, with this node's images."""
+    text = run(["kubectl", "kustomize", str(_source(KEDA, "keda") / "config/minimal")])
+    for image, program in KEDA_IMAGES.items():
+        text = re.sub(rf"ghcr\.io/kedacore/{image}:\S+", f"dev.local/{program}:1", text)
+    objects = [each for each in yaml.safe_load_all(text) if each]
+    for each in objects:
+        if each["kind"] == "Deployment":
+            _fit(each)
+            if each["metadata"]["name"] == "keda-operator":
+                (container,) = each["spec"]["template"]["spec"]["containers"]
+                container["args"].append("--enable-webhook-patching=false")
+    return sorted(objects, key=_position)
+
+
+def _fit(deployment: Json) -> None:
+    """Makes the Deployment use the loaded images, and request what the node has."""
+    for container in deployment["spec"]["template"]["spec"]["containers"]:
+        container |= {"resources": {"requests": REQUESTS}, "imagePullPolicy": "Never"}
+
+
 def _read(folder: Path) -> str:
     """The manifests of a folder, as one text."""
     return "\n---\n".join(path.read_text("utf-8") for path in sorted(folder.rglob("*.yaml")))
 
 
-def _source(module: str) -> Path:
-    command = ["go", "-C", str(PROGRAMS / "knative"), "list", "-m", "-f", "{{.Dir}}", module]
+def _source(module: str, program: str = "knative") -> Path:
+    command = ["go", "-C", str(PROGRAMS / program), "list", "-m", "-f", "{{.Dir}}", module]
     return Path(run(command).strip())
 
 
