@@ -71,6 +71,9 @@ class StepFailed(Exception):
     """What a step found wrong, or the end of the output of a command that failed."""
 
 
+FAILURES = (StepFailed, ClientMismatchError, httpx.HTTPError, subprocess.SubprocessError)
+
+
 @dataclass(frozen=True)
 class Node:
     """The node whose state is in a folder."""
