@@ -122,7 +122,9 @@ class Node:
         self.run(*command, text=text)  # the objects name their namespaces
 
     def shop(self, *arguments: str) -> str:
-        """The output of a command of ``shop`` in the operator's pod."""
+        """The output of a command of ``shop`` in the operator's pod, which an upgrade ends."""
+        self.kubectl("scale", "deploy/shop-tools", "--replicas=1")
+        self.kubectl("rollout", "status", "deploy/shop-tools", "--timeout=120s")
         return self.kubectl("exec", "deploy/shop-tools", "--", "shop", *arguments)
 
     def upgrade(self, *options: str, is_failure: bool = False) -> str:
@@ -217,8 +219,6 @@ def ready(node: Node) -> str:
 
 def operators_pod(node: Node) -> str:
     """Follows docs/how-to/operate.md in the operator's pod."""
-    node.kubectl("scale", "deploy/shop-tools", "--replicas=1")
-    node.kubectl("rollout", "status", "deploy/shop-tools", "--timeout=120s")
     check = node.shop("check").splitlines()[-1]
     node.shop("status")
     node.shop("doctor")
@@ -229,6 +229,7 @@ def policies(node: Node) -> str:
     """A pod without labels reaches no server; the operator's pod reaches PostgreSQL."""
     servers = {"shop-postgresql": 5432, "shop-pgbouncer": 6432, "shop-redis": 6379}
     servers |= {"shop-sandbox": 8099}
+    node.shop("--version")  # starts the operator's pod
     node.kubectl(
         "exec", "deploy/shop-tools", "--", "python", "-c", PROBE, "shop-postgresql", "5432"
     )
@@ -308,7 +309,9 @@ def edge(node: Node) -> str:
 
 def products(node: Node) -> None:
     """Reads the list of products; StepFailed unless it is there."""
-    response = httpx.get(f"{url(node)}/products", timeout=60)
+    # kube-proxy learns late that the edge is ready
+    with httpx.Client(transport=httpx.HTTPTransport(retries=6), timeout=60) as client:
+        response = client.get(f"{url(node)}/products")
     if not response.is_success:
         raise StepFailed(f"GET /products is answered with {response.status_code}")
 
