@@ -93,6 +93,7 @@ class App:
         response = self._run(http_request, message, lambda: self._handle(http_request, message))
         pending = response.pending
         if pending is not None and self.waiting.admit(pending.account):
+            message.wait()
             message_context.end()
             deadline = time.monotonic() + pending.seconds
             return WaitingRequest(http_request, message, pending, response.headers, deadline)
@@ -193,9 +194,9 @@ class App:
             response.headers |= self._cors(http_request.method, http_request.headers)
         is_first, self.has_responded = not self.has_responded, True
         message.finish(response.status)
-        if is_first and self.ready_seconds is not None:
-            # idle time between ready and the first request is excluded
-            message.cold_start_seconds = self.ready_seconds + message.seconds
+        if is_first and self.ready_seconds is not None and message.handled_seconds is not None:
+            # idle time before the first request is excluded, and what a client asked to wait
+            message.cold_start_seconds = self.ready_seconds + message.handled_seconds
         log.write(
             "answered",
             function=message.function,

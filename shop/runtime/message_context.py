@@ -75,6 +75,7 @@ class MessageContext:
         "event_type",
         "export_spans",
         "function",
+        "handled_seconds",
         "links",
         "method",
         "outcomes",
@@ -108,6 +109,7 @@ class MessageContext:
         self.outcomes: dict[str, Outcome] = {}
         self.status = 0
         self.cold_start_seconds: float | None = None
+        self.handled_seconds: float | None = None
         self.seconds = 0.0
         self.began_ns = time.time_ns()
         self._clock = time.monotonic()
@@ -122,9 +124,15 @@ class MessageContext:
         self.parent = traceparent
         self.traceparent = trace.continue_or_start(traceparent)
 
+    def wait(self) -> None:
+        """Records that a preliminary response was ready: from here on the request waits."""
+        self.handled_seconds = time.monotonic() - self._clock
+
     def finish(self, status: int) -> None:
         """Records the response; a rejected event's outcome says whether the broker retries it."""
         self.seconds = time.monotonic() - self._clock
+        if self.handled_seconds is None:
+            self.handled_seconds = self.seconds
         self.status = status
         if self.event_id is not None and status >= 300:
             self.outcomes[self.function] = RETRIED if status >= 500 else REFUSED

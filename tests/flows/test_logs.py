@@ -83,6 +83,19 @@ def test_line_has_route_status_duration_trace_and_cold_start(
         assert len(line["trace"]) == 32 and line["milliseconds"] >= 0
 
 
+def test_cold_start_excludes_the_time_that_the_client_asked_to_wait(
+    shop: ShopHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    customer = shop.person()
+    order = customer.order(shop.product())
+    shop.apps["read_orders"].ready_seconds = 0.25
+    customer.get(f"/orders/{order['id']}", headers={"prefer": "wait=1"})
+
+    (*_, line) = lines_of(capsys)
+    assert line["milliseconds"] >= 1000
+    assert line["startup_ms"] <= 250 + line["milliseconds"] - 999
+
+
 def test_line_of_503_has_retry_after(shop: ShopHarness, capsys: pytest.CaptureFixture[str]) -> None:
     services = shop.apps["read_orders"].services
     services._instances.clear()

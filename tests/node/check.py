@@ -389,6 +389,7 @@ def rollback(node: Node) -> str:
 
 def good_rollout(node: Node) -> str:
     """A new revision of place_order that works gets all requests; no order is lost."""
+    node.shop("--version")  # starts the operator's pod, which sends the smoke requests
     node.run("shop", "rollout", "pin")
     _new_revision(node, IMAGES["functions"])
     return _rollout(node, is_failure=False)

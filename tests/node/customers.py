@@ -11,12 +11,16 @@ from uuid import uuid4
 
 import httpx
 
+from tools.seed import CATEGORIES, LOCAL_ACCOUNTS
+
 CUSTOMERS = 4
 PAUSE_SECONDS = 0.2
 RETRY_SECONDS = 0.5
 PAID_SECONDS = 120.0
 TRY_LATER = {429}
 PASSWORD = "a long enough password"
+# seed data has 50 of a product, and the end-to-end run sells them
+STOCK = 100_000
 
 
 class Customers:
@@ -25,12 +29,14 @@ class Customers:
     def __init__(self, url: str) -> None:
         self._url = url
         self._end = threading.Event()
+        self._product = 0
         self._threads = [threading.Thread(target=self._buy) for _ in range(CUSTOMERS)]
         self.statuses: Counter[int] = Counter()
         self.lost: list[str] = []
         self.paid = 0
 
     def __enter__(self) -> Customers:
+        self._product = self._made_product()
         for thread in self._threads:
             thread.start()
         return self
@@ -45,18 +51,30 @@ class Customers:
         for thread in self._threads:
             thread.join()
 
+    def _made_product(self) -> int:
+        """A new product with stock for all."""
+        ((email, password),) = [each[1:] for each in LOCAL_ACCOUNTS if each[0] == "staff"]
+        body = {"name": "A", "category": CATEGORIES[0], "price": 1000, "stockQuantity": STOCK}
+        with httpx.Client(base_url=self._url, timeout=30) as client:
+            self._log_in(client, email, password)
+            number: int = self._post(client, "/products", body).raise_for_status().json()["id"]
+        return number
+
+    def _log_in(self, client: httpx.Client, email: str, password: str) -> None:
+        login = self._post(client, "/auth/login", {"email": email, "password": password})
+        client.headers["authorization"] = f"Bearer {login.raise_for_status().json()['accessToken']}"
+
     def _buy(self) -> None:
         email = f"{uuid4().hex}@example.com"
         with httpx.Client(base_url=self._url, timeout=30) as client:
             self._post(client, "/users", {"email": email, "password": PASSWORD, "name": "A"})
-            login = self._post(client, "/auth/login", {"email": email, "password": PASSWORD})
-            client.headers["authorization"] = f"Bearer {login.json()['accessToken']}"
+            self._log_in(client, email, PASSWORD)
             while not self._end.is_set():
                 self._order(client)
                 time.sleep(PAUSE_SECONDS)
 
     def _order(self, client: httpx.Client) -> None:
-        body = {"productId": 1, "quantity": 1, "paymentMethod": "CARD"}
+        body = {"productId": self._product, "quantity": 1, "paymentMethod": "CARD"}
         response = self._post(client, "/orders", body)
         if not response.is_success:
             self.lost.append(f"{response.status_code} {response.text[:200]}")
