@@ -3,8 +3,9 @@
 ``tools.migrate`` applies these statements after the migrations, like the views.  A partitioned
 table ``t`` consists of
 
-* ``t_other``: keys of no month, such as the ids of a provider's webhooks, and the rows that were
-  older than the partitions when a migration created them
+* ``t_other``: keys of no month, such as the ids of a provider's webhooks and the absent reservation
+  of a product's first stock, and the rows that were older than the partitions when a migration
+  created them
 * ``t_months``, which consists of ``t_2027_01`` and so on, and ``t_without_month`` for keys of
   months that have no partition yet or no more: a row is never rejected for want of a partition.
 
@@ -62,7 +63,7 @@ begin
     into first_month, first_at, ends_at, months, create_at
     from shop.months m where m.table_name = of_table;
   if months > 1 and ends_at <= now() then
-    execute format(case of_table {queries} end, first_month)
+    execute format(case of_table {queries} else 'select null::timestamptz' end, first_month)
       into drop_at using shop.uuid_at(first_at), shop.uuid_at(ends_at), ends_at;
   end if;
 end $$
@@ -87,6 +88,7 @@ declare
   after text;
   partition text;
   rest constant text := of_table || '_without_month';
+  key constant text := case of_table {keys} end;
 begin
   if of_table is null or of_table not in ({tables}) then
     raise exception 'shop.% is not partitioned', of_table using errcode = 'invalid_parameter_value';
@@ -98,11 +100,12 @@ begin
     partition := of_table || to_char(month, '_YYYY_MM');
     first := shop.uuid_at(month);
     after := shop.uuid_at(month + interval '1 month');
-    execute format('create table shop.%I (like shop.%I including all)', partition, of_table);
+    execute format('create table shop.%I (like shop.%I including all excluding identity)',
+      partition, of_table);
     execute format('lock table shop.%I in access exclusive mode', rest);
     execute format('alter table shop.%I disable trigger user', rest);
-    execute format('with moved as (delete from shop.%I where {key} >= %L and {key} < %L '
-      'returning *) insert into shop.%I select * from moved', rest, first, after, partition);
+    execute format('with moved as (delete from shop.%1$I where %2$I >= %3$L and %2$I < %4$L '
+      'returning *) insert into shop.%5$I select * from moved', rest, key, first, after, partition);
     execute format('alter table shop.%I enable trigger user', rest);
     if exists (select from pg_trigger where tgname = 'never_emptied'
         and tgrelid = format('shop.%I', of_table)::regclass) then
@@ -152,19 +155,23 @@ def partition_statements() -> list[str]:
     """The views and functions, without the right to call them."""
     tables = [table.name for table, _ in partitioned_tables()]
     parents = ", ".join(f"'{name}_months'" for name in tables)
-    (key,) = {monthly.key for _, monthly in partitioned_tables()}
     texts = {
         "tables": ", ".join(f"'{name}'" for name in tables),
         "ahead": MONTHS_AHEAD,
         "lock_timeout": LOCK_TIMEOUT,
-        "key": key,
+        "keys": " ".join(
+            f"when '{table.name}' then '{monthly.key}'" for table, monthly in partitioned_tables()
+        ),
     }
     functions = ("create_partitions", "drop_partitions")
     return [
         UUID_AT,
         MONTHS.format(parents=parents),
         PARTITIONS_DUE.format(
-            ahead=MONTHS_AHEAD, queries="".join(_query(*each) for each in partitioned_tables())
+            ahead=MONTHS_AHEAD,
+            queries="".join(
+                _query(*each) for each in partitioned_tables() if deletions_of(each[0])
+            ),
         ),
         CREATE.format(**texts),
         DROP.format(**texts),

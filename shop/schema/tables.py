@@ -62,11 +62,11 @@ class Monthly:
 
     The due job ``partitions`` drops a month once all of its rows are past their retention, unless
     ``kept_while``, from which rows are selected, has one: ``%1$I`` is the partition, and its keys
-    are from ``$1`` up to ``$2``, as uuid.
+    are from ``$1`` up to ``$2``, as uuid.  Months of a table whose rows are kept are not dropped.
     """
 
     key: str
-    kept_while: str
+    kept_while: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,10 @@ class DeletedWith:
 
 @dataclass(frozen=True)
 class Kept:
-    """Rows are never deleted: why, and how the table is partitioned when it has become large."""
+    """Rows are never deleted: why, and how the table is partitioned when it has become large.
+
+    For a table that is partitioned, the plan is what becomes of its months.
+    """
 
     reason: str
     partition_plan: str
@@ -130,6 +133,7 @@ def partitions_of(table: Table) -> Monthly | None:
 _RECORDS = "record of a contract or a payment, to be kept for five years and compared by the checks"
 _BY_ORDER = "range of order_id, a UUIDv7 and so a time: one partition a quarter, old ones detached"
 _BY_OWN_ID = "range of the primary key, a UUIDv7 and so a time: one partition a quarter"
+_MONTHS_KEPT = "all kept"
 _BY_SEQ = "range of seq, which grows with time: one partition for every 100,000,000 rows"
 
 NOW = text("now()")
@@ -403,7 +407,7 @@ reservations = Table(
 stock_moves = Table(
     "stock_moves",
     METADATA,
-    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("seq", BigInteger, Identity(always=True), nullable=False),
     Column("product_id", BigInteger, ForeignKey("shop.stock.product_id"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("qty", Integer, nullable=False),
@@ -420,7 +424,11 @@ stock_moves = Table(
     UniqueConstraint("reservation_id", "kind", name="one_move_per_reservation"),
     Index("stock_moves_by_product", "product_id"),
     comment="writer: inventory; append only",
-    info={RETENTION: Kept("the sum of a product's moves is its stock", _BY_SEQ)},
+    # moves without a reservation, of which there are few, are of no month
+    info={
+        RETENTION: Kept("the sum of a product's moves is its stock", _MONTHS_KEPT),
+        PARTITIONED: Monthly("reservation_id"),
+    },
 )
 
 # ---------------------------------------------------------------- money
@@ -745,7 +753,7 @@ allowed_transitions = Table(
 transitions = Table(
     "transitions",
     METADATA,
-    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("seq", BigInteger, Identity(always=True), nullable=False),
     Column("entity", Text, nullable=False),
     Column("entity_id", UUID, nullable=False),
     Column("order_id", UUID, nullable=False),
@@ -763,11 +771,15 @@ transitions = Table(
         ],
         name="transition_is_allowed",
     ),
-    UniqueConstraint("event_id", name="one_transition_per_event"),
+    PrimaryKeyConstraint("order_id", "seq"),
+    # of all orders by the primary key of outbox, and by I-17
+    UniqueConstraint("order_id", "event_id", name="one_transition_per_event"),
     Index("transitions_by_entity", "entity_id", "seq"),
-    Index("transitions_by_order", "order_id", "seq"),
     comment="writer: transitions; append only",
-    info={RETENTION: Kept("the history of every order, compared by the checks", _BY_SEQ)},
+    info={
+        RETENTION: Kept("the history of every order, compared by the checks", _MONTHS_KEPT),
+        PARTITIONED: Monthly("order_id"),
+    },
 )
 
 # ---------------------------------------------------------------- operations

@@ -1,4 +1,4 @@
-"""Monthly partitions of outbox and inbox: rows, uniqueness, and the job that maintains them."""
+"""Monthly partitions: rows, uniqueness, and the job that maintains them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 from shop.adapters.statements import Query, Row
 from shop.messaging import inbox, outbox
+from shop.orders import queries
 from shop.runtime.event_pipeline import KNOWN_TO_OUTBOX
 from shop.schema.grants import GRANTS
 from shop.schema.partitions import partitioned_tables
-from shop.schema.tables import METADATA
 from tests.contract.test_sql_constants import PARAMETER, numbered
 from tests.harness import ShopHarness
 from tools.operations import doctor
@@ -31,6 +31,15 @@ CLAIM: LiteralString = (
     "insert into shop.inbox (consumer, source, event_id, outcome, received_at) "
     "values ('c', '/shop/x', %s, 'taken', now() - %s::interval)"
 )
+CHANGE: LiteralString = (
+    "insert into shop.transitions (entity, entity_id, order_id, from_status, to_status, event_id, "
+    "actor) values ('order', %s, %s, '-', 'PENDING', %s, 'x')"
+)
+MOVE: LiteralString = (
+    "insert into shop.stock_moves (product_id, kind, qty, reservation_id) "
+    "values (%s, 'COMMIT', -1, %s)"
+)
+KEY = {table.name: monthly.key for table, monthly in partitioned_tables()}
 DONE = ("31 days", "31 days", None)
 NOW = datetime.now(UTC)
 
@@ -56,6 +65,27 @@ def months(shop: ShopHarness, table: str) -> list[str]:
     """The names of the months that have a partition."""
     rows = shop.sql("select name from shop.months where table_name = %s order by 1", table)
     return [row["name"] for row in rows]
+
+
+def store(shop: ShopHarness, table: str, key: UUID) -> None:
+    """Stores a row of ``table`` with this key."""
+    match table:
+        case "outbox":
+            shop.sql(EVENT, key, "0", "0", None)
+        case "inbox":
+            shop.sql(CLAIM, str(key), "0")
+        case "transitions":
+            shop.sql(CHANGE, key, key, uuid4())
+        case _:
+            product = shop.product()
+            shop.person().order(product)
+            shop.sql(
+                "update shop.reservations set reservation_id = %s, status = 'COMMITTED' "
+                "where product_id = %s",
+                key,
+                product,
+            )
+            shop.sql(MOVE, product, key)
 
 
 def remove_months(shop: ShopHarness, table: str, *offsets: int) -> None:
@@ -98,11 +128,9 @@ def test_tables_are_partitioned_as_declared(shop: ShopHarness) -> None:
 
     declared = {table.name: f"RANGE ({monthly.key})" for table, monthly in partitioned_tables()}
     assert {row["relname"]: row["key"] for row in rows} == declared
+    assert set(TABLES) == {"inbox", "outbox", "stock_moves", "transitions"}
     for table in TABLES:
         assert months(shop, table) == [name(table, offset) for offset in range(3)]
-        assert METADATA.tables[f"shop.{table}"].primary_key.contains_column(
-            METADATA.tables[f"shop.{table}"].c.event_id
-        ), "the key of a row decides its partition, so that a primary key stays unique"
 
 
 KEYS: dict[str, tuple[Callable[[], object], str]] = {
@@ -151,10 +179,7 @@ def test_sweep_creates_missing_months_and_moves_their_rows(shop: ShopHarness, ta
     remove_months(shop, table, 1, 2)
     ids = [event_id(month(offset)) for offset in (0, 1, 2, 8)]
     for each in ids:
-        if table == "outbox":
-            shop.sql(EVENT, each, "0", "0", None)
-        else:
-            shop.sql(CLAIM, str(each), "0")
+        store(shop, table, each)
     assert shop.sql(
         "select 1 from shop.due_work where kind = 'partitions' and id = %s and due_at <= now()",
         table,
@@ -164,7 +189,9 @@ def test_sweep_creates_missing_months_and_moves_their_rows(shop: ShopHarness, ta
 
     assert months(shop, table) == [name(table, offset) for offset in range(3)]
     rows = shop.sql(
-        f"select event_id::text as id, tableoid::regclass::text as partition from shop.{table}"
+        f"select {KEY[table]}::text as id, tableoid::regclass::text as partition "
+        f"from shop.{table} where {KEY[table]}::text = any(%s)",
+        [str(each) for each in ids],
     )
     expected = [name(table, 0), name(table, 1), name(table, 2), f"{table}_without_month"]
     assert {row["id"]: row["partition"] for row in rows} == {
@@ -201,16 +228,20 @@ def test_created_month_has_the_indexes_and_triggers_of_the_others(shop: ShopHarn
             rows = shop.sql(
                 "select replace(indexdef, %s, '') as text from pg_indexes where tablename = %s "
                 "union all select replace(pg_get_triggerdef(t.oid), %s, '') from pg_trigger t "
-                "where tgrelid = %s::regclass order by 1",
+                "where tgrelid = %s::regclass and not tgisinternal "
+                "union all select pg_get_constraintdef(oid) from pg_constraint "
+                "where conrelid = %s::regclass order by 1",
                 partition,
                 partition,
                 partition,
                 f"shop.{partition}",
+                f"shop.{partition}",
             )
             described.append([row["text"] for row in rows])
         assert described[0] == described[1]
-    with pytest.raises(psycopg.errors.RestrictViolation):
-        shop.sql(f"truncate shop.{name('inbox', 2)}")
+    for table in ("inbox", "transitions", "stock_moves"):
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            shop.sql(f"truncate shop.{name(table, 2)}")
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -335,12 +366,85 @@ def test_only_the_relay_may_create_and_drop_partitions_and_only_of_partitioned_t
             connection.execute("select shop.drop_partitions(%s)", (table,))
 
 
+def test_month_of_a_table_whose_rows_are_kept_is_not_dropped(old_shop: ShopHarness) -> None:
+    store(old_shop, "transitions", event_id(month(-4)))
+
+    assert old_shop.tick("sweep").status == 204
+
+    for table in ("transitions", "stock_moves"):
+        assert months(old_shop, table)[0] == name(table, -5)
+    assert len(old_shop.sql("select 1 from shop.transitions")) == 1
+
+
+@pytest.mark.parametrize("offset", [0, 2, 9, -40])
+def test_second_move_of_a_reservation_and_second_change_by_an_event_are_rejected(
+    shop: ShopHarness, offset: int
+) -> None:
+    key = event_id(month(offset))
+    store(shop, "stock_moves", key)
+    shop.sql(CHANGE, key, key, key)
+
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        shop.sql(
+            "insert into shop.stock_moves (product_id, kind, qty, reservation_id) "
+            "select product_id, kind, qty, reservation_id from shop.stock_moves "
+            "where reservation_id = %s",
+            key,
+        )
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        shop.sql(CHANGE, key, key, key)
+
+
+@pytest.mark.parametrize("offset", [0, 9, -40])
+def test_move_of_no_reservation_and_change_that_is_not_allowed_are_rejected_in_every_partition(
+    shop: ShopHarness, offset: int
+) -> None:
+    key = event_id(month(offset))
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        shop.sql(MOVE, shop.product(), key)
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        shop.sql(CHANGE.replace("PENDING", "REFUNDED"), key, key, None)
+
+
+@pytest.mark.parametrize("table", ["transitions", "stock_moves"])
+@pytest.mark.parametrize("offset", [0, 9, -40])
+def test_row_of_an_append_only_partition_is_not_changed_or_deleted(
+    shop: ShopHarness, table: str, offset: int
+) -> None:
+    store(shop, table, event_id(month(offset)))
+    rows = shop.sql(
+        f"select distinct tableoid::regclass::text as partition from shop.{table} "
+        f"where {KEY[table]} is not null"
+    )
+    for partition in (row["partition"] for row in rows):
+        for statement in ("update {} set seq = default", "delete from {}", "truncate {}"):
+            with pytest.raises(psycopg.errors.RestrictViolation):
+                shop.sql(statement.format(partition))
+
+
+def test_first_stock_and_restocking_are_of_no_month(shop: ShopHarness) -> None:
+    product = shop.product()
+    shop.sql(
+        "insert into shop.stock_moves (product_id, kind, qty) values (%s, 'RESTOCK', 1)", product
+    )
+
+    rows = shop.sql(
+        "select kind, tableoid::regclass::text as partition from shop.stock_moves "
+        "where product_id = %s order by seq",
+        product,
+    )
+    assert rows == [
+        {"kind": kind, "partition": "shop.stock_moves_other"} for kind in ("INITIAL", "RESTOCK")
+    ]
+
+
 BY_KEY: dict[str, Query[Any]] = {
     "KNOWN_TO_OUTBOX": KNOWN_TO_OUTBOX,
     "MARK_CONSUMED": outbox.MARK_CONSUMED,
     "MARK_SENT": outbox.MARK_SENT,
     "MARK_DONE": outbox.MARK_DONE,
     "LEASE": outbox.LEASE,
+    "STATUS_HISTORY": queries.STATUS_HISTORY,
 }
 
 
@@ -355,6 +459,8 @@ def test_prepared_statement_by_key_reads_the_one_partition_of_its_month(
         "event_ids": f"{{{key}}}",
         "source": "/shop/x",
         "consumer": "charge",
+        "order_id": key,
+        "limit": "100",
     }
     arguments = ", ".join(f"'{values[each]}'" for each in names)
     with psycopg.connect(shop.admin_url, autocommit=True) as connection:
@@ -365,9 +471,9 @@ def test_prepared_statement_by_key_reads_the_one_partition_of_its_month(
 
     lines = [each for each in plan.splitlines() if "Scan" in each and "Bitmap Index" not in each]
     scans = {each.split(" on ")[1].split()[0] for each in lines}
-    read = {table for table in scans if table.startswith(("outbox_", "inbox_"))}
-    assert read <= {name("outbox", 2), name("inbox", 2)}, plan
-    assert name("outbox", 2) in read, plan
+    read = {table for table in scans if table.startswith(tuple(f"{table}_" for table in TABLES))}
+    assert read, plan
+    assert read <= {name(table, 2) for table in TABLES}, plan
 
 
 def _drop(shop: ShopHarness, table: str) -> None:

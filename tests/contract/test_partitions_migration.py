@@ -1,4 +1,4 @@
-"""Migration 0018 partitions tables that are in use: no row copied, no right or policy lost."""
+"""Migrations 0018 and 0022 partition tables in use: no row copied, no right or policy lost."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ from tools.local_platform.function_environment import url_of_role
 from tools.migrate import MIGRATIONS, migrate
 
 BEFORE, AFTER = "0017", "0018"
+HISTORY_BEFORE, HISTORY_AFTER = "0021", "0022"
+TABLES = ("outbox", "inbox", "transitions", "stock_moves")
+HISTORY = ("stock_moves", "transitions")
+CHANGE = (
+    "insert into shop.transitions (entity, entity_id, order_id, from_status, to_status, event_id, "
+    "actor) values ('order', %(id)s, %(id)s, '-', 'PENDING', %(event_id)s, 'x') returning seq"
+)
+MOVE = (
+    "insert into shop.stock_moves (product_id, kind, qty, reservation_id) "
+    "values (1, %s, case %s when 'COMMIT' then -1 else 1 end, %s) returning seq"
+)
 EVENT = (
     "insert into shop.outbox (event_id, source, type, subject, data, traceparent, next_try_at) "
     "values (%s, '/shop/place_order', 'order.placed', '1', '{}', '', now())"
@@ -64,7 +75,7 @@ def old_url(postgres_url: str, template_url: str) -> Iterator[str]:
                 connection.execute("create extension pg_trgm with schema public")
                 _upgrade(url, BEFORE)
                 for statement in (*grant_statements(), *policy_statements()):
-                    if "shop.outbox" in statement or "shop.inbox" in statement:
+                    if any(f"shop.{table}" in statement for table in TABLES):
                         connection.execute(statement.encode())
                 connection.execute("grant usage on schema shop to shop_relay, shop_payment")
                 connection.execute("grant select on shop.subscriptions to shop_relay")
@@ -213,3 +224,89 @@ def test_rows_of_the_version_before_are_deleted_by_age(
     assert shop.tick("sweep").status == 204
 
     assert shop.sql("select 1 from shop.outbox") == []
+
+
+def _fill_history(url: str) -> list[UUID]:
+    """Changes and moves of the version before, which name no existing order; their ids."""
+    ids = [event_id(datetime.now(UTC) - timedelta(days=days)) for days in (0, 70)]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("set session_replication_role = replica")
+        for each in ids:
+            _change(connection, each)
+            connection.execute(MOVE.encode(), ("COMMIT", "COMMIT", each))
+        connection.execute(MOVE.encode(), ("INITIAL", "INITIAL", None))
+    return ids
+
+
+def _change(connection: psycopg.Connection, order_id: UUID) -> int:
+    row = connection.execute(CHANGE.encode(), {"id": order_id, "event_id": uuid4()}).fetchone()
+    assert row is not None
+    seq: int = row[0]
+    return seq
+
+
+def _file(connection: psycopg.Connection, table: str) -> tuple[Any, ...] | None:
+    return connection.execute("select pg_relation_filenode(%s)", (f"shop.{table}",)).fetchone()
+
+
+def test_history_in_use_becomes_partitions_with_its_rows_files_rights_and_sequence(
+    old_url: str,
+) -> None:
+    _upgrade(old_url, HISTORY_BEFORE)
+    _fill_history(old_url)
+    kinds = {"index", "trigger"}
+    rights = {table: {r for r in _rights(old_url, table) if r[0] not in kinds} for table in HISTORY}
+    with psycopg.connect(old_url) as connection:
+        files = [_file(connection, table) for table in HISTORY]
+
+    proven = _upgrade(old_url, HISTORY_AFTER)
+
+    assert [report.split('"')[1] for report in proven] == ["stock_moves_other", "transitions_other"]
+    assert len(rights["transitions"]) > 5
+    for table in HISTORY:
+        assert {r for r in _rights(old_url, table) if r[0] not in kinds} == rights[table]
+        assert {r[0] for r in _rights(old_url, f"{table}_other")} <= {*kinds, "row security"}
+    with psycopg.connect(old_url) as connection:
+        assert [_file(connection, f"{table}_other") for table in HISTORY] == files, "no row copied"
+        for table in HISTORY:
+            rows = connection.execute(
+                SQL("select distinct tableoid::regclass::text from shop.{}").format(
+                    Identifier(table)
+                )
+            ).fetchall()
+            assert rows == [(f"shop.{table}_other",)]
+        connection.execute("set session_replication_role = replica")
+        assert _change(connection, event_id(month(2))) == 3, "the sequence goes on"
+
+
+def test_functions_of_the_version_before_write_the_migrated_history(old_url: str) -> None:
+    """Before the views and rights of this version are applied."""
+    _upgrade(old_url, HISTORY_BEFORE)
+    ids = _fill_history(old_url)
+    _upgrade(old_url, HISTORY_AFTER)
+
+    with psycopg.connect(url_of_role(old_url, "shop_payment"), autocommit=True) as payment:
+        for each in (*ids, event_id(datetime.now(UTC)), event_id(month(2))):
+            _change(payment, each)
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            payment.execute(MOVE.encode(), ("COMMIT", "COMMIT", event_id(month(2))))
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            payment.execute(MOVE.encode(), ("COMMIT", "COMMIT", ids[0]))
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            payment.execute("select 1 from shop.transitions_other")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            payment.execute("delete from shop.stock_moves")
+
+
+def test_interrupted_migration_of_the_history_is_repeated(old_url: str) -> None:
+    _upgrade(old_url, HISTORY_BEFORE)
+    _fill_history(old_url)
+    with psycopg.connect(old_url) as other:
+        other.execute("lock table shop.stock in row exclusive mode")
+        with pytest.raises(Exception, match="lock timeout"):
+            _upgrade(old_url, HISTORY_AFTER)
+
+    _upgrade(old_url, HISTORY_AFTER)
+
+    with psycopg.connect(old_url) as connection:
+        assert connection.execute("select count(*) from shop.transitions").fetchone() == (2,)

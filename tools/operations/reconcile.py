@@ -63,7 +63,8 @@ with day as (
 ), dated as (
   select o.*, t.at from ours o left join lateral (
     select min(t.at) as at from shop.transitions t
-    where t.entity_id = o.id and t.to_status in ('CAPTURED', 'SUCCEEDED')) t on true
+    where t.order_id = o.order_id and t.entity_id = o.id
+      and t.to_status in ('CAPTURED', 'SUCCEEDED')) t on true
 ), posted as (
   select case l.kind when 'CAPTURE' then 'charge' else lower(l.kind) end as kind, l.source_id,
     l.order_id, l.amount_minor, l.currency::text as currency, l.posted_at, l.seq

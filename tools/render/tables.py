@@ -24,7 +24,7 @@ HEAD = f"""<!-- {MARK} -->
 
 What keeps each table of `shop/schema/tables.py` from growing for ever. Rows are deleted in batches
 by the due job `retention` of `sweep`, except those in monthly partitions: the job `partitions`
-creates months ahead and drops one when all of its rows are past their retention ([ADR
+creates months ahead, and drops one when all of its rows are past their retention ([ADR
 42](../adr/0042-outbox-and-inbox-have-monthly-partitions.md)). Tables that grow with orders for good
 have a plan, which is to be carried out when they no longer fit the database's memory.
 
@@ -47,12 +47,16 @@ def _row(table: Table) -> str:
 def _retention(table: Table) -> tuple[str, str]:
     match retention_of(table):
         case Kept(reason, partition_plan):
-            return f"kept: {reason}", partition_plan
+            return f"kept: {reason}", "; ".join((*_months(table), partition_plan))
         case Bounded(by):
             return f"does not grow with orders: {by}", ""
         case DeletedWith(parent):
             return f"with their row of `{parent}`", ""
         case rules:
-            monthly = partitions_of(table)
-            partitions = f"a partition for each month of `{monthly.key}`" if monthly else ""
-            return "; ".join(f"{rule.age} after `{rule.column}`" for rule in rules), partitions
+            ages = "; ".join(f"{rule.age} after `{rule.column}`" for rule in rules)
+            return ages, "".join(_months(table))
+
+
+def _months(table: Table) -> list[str]:
+    monthly = partitions_of(table)
+    return [f"a partition for each month of `{monthly.key}`"] if monthly else []

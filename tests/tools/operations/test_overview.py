@@ -134,6 +134,8 @@ def test_doctor_finds_nothing_wrong_with_a_complete_set_up(
         "views and rights",
         "partitions of inbox",
         "partitions of outbox",
+        "partitions of stock_moves",
+        "partitions of transitions",
         "payment provider",
         "broker",
         "Redis",
