@@ -21,7 +21,7 @@ KEYS = ("key-of-the-paid-one", "key-of-the-cancelled-one")
 
 DROP_CONSTRAINTS = """
 select format('alter table %s drop constraint if exists %I cascade', conrelid::regclass, conname)
-from pg_constraint where connamespace = 'shop'::regnamespace and contype <> 'n' and conparentid = 0
+from pg_constraint where connamespace = 'shop'::regnamespace and contype <> 'n' and coninhcount = 0
 order by contype = 'p', contype = 'u'
 """
 DROP_INDEXES = """
