@@ -1,6 +1,7 @@
 """Events about accounts."""
 
 from typing import ClassVar
+from uuid import UUID
 
 from events.event import ShopEvent
 from events.records import frozen
@@ -22,3 +23,21 @@ class UserPasswordChanged(ShopEvent):
     name: ClassVar[str] = "user.password-changed"
 
     user_id: int
+
+
+@frozen(kw_only=True)
+class UserPasswordResetRequested(ShopEvent):
+    """A link to reset a password was made; it has no account where the address has none."""
+
+    name: ClassVar[str] = "user.password-reset-requested"
+
+    link_id: UUID
+
+
+@frozen(kw_only=True)
+class UserInvited(ShopEvent):
+    """An administrator made an account without a password, and a link to set one."""
+
+    name: ClassVar[str] = "user.invited"
+
+    link_id: UUID

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shop import accounts, audit_log
+from shop import accounts, audit_log, one_time_links
 from shop.audit_log import Action
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import check_if_match, tag_of_bytes
+from shop.primitives.ids import new_uuid
 from shop.primitives.statuses import AccountState
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
     from shop.accounts import ManagedAccount
     from shop.adapters.db import Transaction
     from shop.audit_log import Actor
@@ -27,9 +31,12 @@ def etag_of(account: ManagedAccount) -> str:
 
 
 def create(
-    tx: Transaction, actor: Actor, *, email: str, name: str, role: str, password_hash: str
+    tx: Transaction, actor: Actor, *, email: str, name: str, role: str, password_hash: str = ""
 ) -> int:
-    """The id of a new account with a role; 409 when the e-mail address has an account already."""
+    """The id of a new account with a role; 409 when the e-mail address has an account already.
+
+    Without a hash it has no password, and cannot be used until its owner sets one by a link.
+    """
     added = tx.fetch_one(
         accounts.add_operator(email=email, name=name, role=role, password_hash=password_hash)
     )
@@ -83,3 +90,15 @@ def set_password(tx: Transaction, actor: Actor, user_id: int, *, new_hash: str) 
         accounts.end_sessions(user_id),
         audit_log.record(actor, Action.USER_PASSWORD_SET, user_id),
     )
+
+
+def make_link(
+    tx: Transaction, actor: Actor, user_id: int, *, minutes: int
+) -> tuple[UUID, datetime]:
+    """A new link with which the account's owner sets the password, and when it expires."""
+    link_id = new_uuid()
+    (made,), _ = tx.pipeline(
+        one_time_links.make(link_id, user_id, minutes=minutes),
+        audit_log.record(actor, Action.USER_LINK_MADE, user_id, after={"minutes": minutes}),
+    )
+    return link_id, made.expires_at

@@ -50,7 +50,7 @@ class Account(Row):
 
 
 class Credentials(Row):
-    """The columns that log-in checks; ``active`` is false for a closed account."""
+    """The columns that log-in checks; ``active`` is false also for one without a password."""
 
     user_id: int
     role: str
@@ -236,7 +236,8 @@ select user_id, email, name, role, created_at from shop.users where user_id = %(
 FIND_BY_EMAIL = Query(
     Credentials,
     """
-select user_id, role, active, password_hash from shop.users where email_key = %(email_key)s
+select user_id, role, active and password_hash <> '' as active, password_hash
+from shop.users where email_key = %(email_key)s
 """,
 )
 
@@ -388,7 +389,10 @@ def lock_admins() -> Statement[AccountId]:
 
 
 def add_operator(*, email: str, name: str, password_hash: str, role: str) -> Statement[AccountId]:
-    """Creates an account with a role; no row when the e-mail has one already."""
+    """Creates an account with a role; no row when the e-mail has one already.
+
+    An empty hash is that of no password.
+    """
     return ADD_OPERATOR(
         email=email, email_key=email_key(email), name=name, password_hash=password_hash, role=role
     )

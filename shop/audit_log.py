@@ -33,6 +33,7 @@ class Action(StrEnum):
     USER_CREATED = "user.created"
     USER_CHANGED = "user.changed"
     USER_PASSWORD_SET = "user.password_set"  # noqa: S105 (a name)
+    USER_LINK_MADE = "user.link_made"
     PRODUCT_ADDED = "product.added"
     PRODUCT_CHANGED = "product.changed"
     PRODUCT_RESTOCKED = "product.restocked"

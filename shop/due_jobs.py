@@ -18,6 +18,7 @@ from uuid import UUID
 from shop import (
     accounts,
     login_failures,
+    one_time_links,
     operator_alerts,
     partitions,
     reconciliation,
@@ -383,6 +384,7 @@ _RETENTION: dict[str, Callable[[int], Statement[Row]]] = {
     "idempotency": idempotency.delete_old,
     "inbox": inbox.delete_old,
     "login_failures": login_failures.delete_old,
+    "one_time_links": one_time_links.delete_old,
     "outbox": outbox.delete_old,
     "quarantined": outbox.delete_quarantined,
     "sessions": accounts.delete_old_sessions,

@@ -133,6 +133,7 @@ class ShopHarness:
             "jwt_jwks": self.secrets.jwks,
             "jwt_issuer": ISSUER,
             "jwt_audience": AUDIENCE,
+            "link_key": Secret(self.secrets.link_key),
             "event_keys": self.secrets.event_key_set,
             "event_signing_key": Secret(self.secrets.event_keys[role]) if role else Secret(""),
             "payment_provider_url": self.provider_url,

@@ -8,11 +8,22 @@ from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
+from shop.one_time_links import token_of
+from shop.primitives.ids import new_uuid
 from shop.primitives.spec import ROLES, Route
 from shop.registry import all_specs
 from tests.harness import PASSWORD, Person, Response, ShopHarness
 
-COUNTED = ("orders", "users", "products", "outbox", "idempotency", "cart_items", "refunds")
+COUNTED = (
+    "orders",
+    "users",
+    "products",
+    "outbox",
+    "idempotency",
+    "cart_items",
+    "refunds",
+    "one_time_links",
+)
 COUNT_ROWS = "select " + ", ".join(f"(select count(*) from shop.{t}) as {t}" for t in COUNTED)
 
 ROUTES: dict[tuple[str, str], Route] = {
@@ -87,6 +98,17 @@ class Samples:
         )
         return str(session["session_id"])
 
+    def link_token(self) -> str:
+        """The token of a new link to set the password of a new account."""
+        link_id = new_uuid()
+        self.shop.sql(
+            "insert into shop.one_time_links (link_id, purpose, user_id, expires_at) "
+            "values (%s, 'SET_PASSWORD', %s, now() + interval '30 minutes')",
+            link_id,
+            self.shop.person().user_id,
+        )
+        return token_of(link_id, self.shop.secrets.link_key)
+
     def rows(self) -> dict[str, int]:
         """The row count of each table, to prove that an error response wrote nothing."""
         (counts,) = self.shop.sql(COUNT_ROWS)
@@ -148,6 +170,12 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("DELETE", "/users/me/sessions/{sessionId}"): lambda s, p: SampleRequest(
         f"/users/me/sessions/{s.session_of_owner()}"
     ),
+    ("POST", "/auth/password-reset"): lambda s, p: SampleRequest(
+        "/auth/password-reset", {"email": f"{uuid4().hex}@test.kr"}
+    ),
+    ("POST", "/auth/password-reset/confirm"): lambda s, p: SampleRequest(
+        "/auth/password-reset/confirm", {"token": s.link_token(), "newPassword": PASSWORD}
+    ),
     ("POST", "/auth/login"): lambda s, p: SampleRequest("/auth/login", s.account),
     ("POST", "/auth/refresh"): lambda s, p: SampleRequest(
         "/auth/refresh", {"refreshToken": s.refresh_token()}
@@ -189,6 +217,9 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
         f"/orders/{s.paid}/refunds", {"amount": 1, "reason": "SUPPORT"}
     ),
     ("POST", "/payments/webhook"): lambda s, p: SampleRequest("/payments/webhook", {"id": "evt"}),
+    ("POST", "/admin/users"): lambda s, p: SampleRequest(
+        "/admin/users", {"email": f"{uuid4().hex}@test.kr", "name": "Kim", "role": "staff"}
+    ),
     ("GET", "/admin/users/{userId}"): lambda s, p: SampleRequest(f"/admin/users/{s.owner.user_id}"),
     ("PATCH", "/admin/users/{userId}"): lambda s, p: SampleRequest(
         f"/admin/users/{s.shop.person().user_id}", {"role": "support"}, {"if-match": "*"}

@@ -18,6 +18,7 @@ from tools.command_line import (
     AsJson,
     BusinessTimeZone,
     Commands,
+    LinkKey,
     OperatorUrl,
     ProviderApiKey,
     ProviderKind,
@@ -418,6 +419,10 @@ PasswordFromStdin = Annotated[
     typer.Option("--password-stdin", help="read the password from the standard input"),
 ]
 
+ByLink = Annotated[
+    bool, typer.Option("--link", help="print the token of a link by which its owner sets it")
+]
+
 
 def _role(name: str | None) -> str | None:
     if name is not None and name not in ROLES:
@@ -431,14 +436,16 @@ def account_create(
     database_url: AccountsUrl,
     role: Annotated[str, typer.Option(help="what it may do", callback=_role)],
     name: Annotated[str, typer.Option(help="the person's name")],
+    link_key: LinkKey,
     from_stdin: PasswordFromStdin = False,
+    by_link: ByLink = False,
     as_json: AsJson = False,
 ) -> int:
-    """Create an account with a role; the password is typed or read from the standard input."""
-    from tools.operations.accounts import read_password, run_create
+    """Create an account with a role; the password is typed, read, or set by its owner."""
+    from tools.operations.accounts import password_or_key, run_create
 
-    password = read_password(from_stdin=from_stdin)
-    return run_create(database_url, email, name=name, role=role, password=password, as_json=as_json)
+    secret = password_or_key(from_stdin=from_stdin, by_link=by_link, link_key=link_key)
+    return run_create(database_url, email, name=name, role=role, secret=secret, as_json=as_json)
 
 
 @account.command("list")
@@ -493,14 +500,16 @@ def account_enable(email: Email, database_url: AccountsUrl, as_json: AsJson = Fa
 def account_reset_password(
     email: Email,
     database_url: AccountsUrl,
+    link_key: LinkKey,
     from_stdin: PasswordFromStdin = False,
+    by_link: ByLink = False,
     as_json: AsJson = False,
 ) -> int:
-    """Replace the password of an account and end its sessions."""
-    from tools.operations.accounts import read_password, run_reset
+    """Replace the password of an account and end its sessions, or let its owner do it."""
+    from tools.operations.accounts import password_or_key, run_reset
 
-    password = read_password(from_stdin=from_stdin)
-    return run_reset(database_url, email, password=password, as_json=as_json)
+    secret = password_or_key(from_stdin=from_stdin, by_link=by_link, link_key=link_key)
+    return run_reset(database_url, email, secret=secret, as_json=as_json)
 
 
 @events.command("tail")

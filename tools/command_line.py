@@ -195,6 +195,7 @@ ReplicaUrl = Annotated[
 ]
 OperatorUrl = Annotated[str, ROLES["shop_ops"]]
 AccountsUrl = Annotated[str, ROLES["shop_accounts"]]
+LinkKey = Annotated[str, setting("LINK_KEY", what="key of one-time links, which --link needs")]
 ProviderKind = Annotated[
     str,
     setting(

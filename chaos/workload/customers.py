@@ -23,6 +23,7 @@ from chaos.workload.client import (
 )
 from chaos.workload.dataset import Dataset
 from chaos.workload.operations import Call
+from shop.primitives.ids import new_uuid
 
 LINES_MAX = 4
 QUANTITY_MAX = 3
@@ -240,7 +241,7 @@ class Customers:
 
     async def _administer(self, random: Random, _account: Account) -> None:
         if random.random() < 0.2:
-            await self._change_role()
+            await (self._change_role() if random.random() < 0.7 else self._invite())
             return
         chance = random.random()
         if chance < 0.35:
@@ -268,6 +269,11 @@ class Customers:
         headers = {"if-match": seen.header(b"etag") or '"none"'}
         call = make("change_account", body=body, headers=headers, userId=user_id)
         await self._client.send(call, admin)
+
+    async def _invite(self) -> None:
+        """Makes an account of an address that has none."""
+        body = {"email": f"{new_uuid()}@faults.example", "name": "Invited", "role": "staff"}
+        await self._client.send(self._calls.make("invite", body=body), self._dataset.admin)
 
     async def change_price(self, product_id: int, price: int) -> Outcome:
         """Changes a price with the ETag of the product that was read before."""

@@ -1,21 +1,29 @@
-"""Changes the password of an account, and lists and ends its sessions."""
+"""Changes or resets the password of an account, and lists and ends its sessions."""
 
 from __future__ import annotations
 
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from events.accounts import UserPasswordChanged
-from shop import accounts, login_failures
+from events.accounts import UserPasswordChanged, UserPasswordResetRequested
+from shop import accounts, login_failures, one_time_links
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
-from shop.primitives.ids import parse_uuid
+from shop.primitives.ids import new_uuid, parse_uuid
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
-    from functions.account.schema import ListSessions, PasswordChange
+    from uuid import UUID
+
+    from functions.account.schema import (
+        ListSessions,
+        PasswordChange,
+        PasswordReset,
+        PasswordResetRequest,
+    )
     from shop.accounts import OpenSession, OwnCredentials
     from shop.login_failures import Attempt
+    from shop.one_time_links import LinkedAccount
     from shop.primitives.messages import Caller
     from shop.runtime.request_context import RequestContext
 
@@ -29,20 +37,68 @@ def change_password(request: Request[PasswordChange, None], context: RequestCont
     runs.
     """
     # imported here: sessions are listed and ended without argon2
-    from shop.adapters.passwords import check_not_common, hash_password, matching_form
+    from shop.adapters.passwords import hash_password, matching_form
 
     caller, body = _caller(request), request.body
     account, attempt = _begin_attempt(request, context)
     new_password = body.new_password.get_secret_value()
-    if not context.settings.common_passwords_allowed:
-        shop_names = (*accounts.SHOP_NAMES, context.settings.jwt_issuer)
-        check_not_common(new_password, email=account.email, shop_names=shop_names)
+    _check_new_password(context, new_password, account.email)
     if matching_form(body.current_password.get_secret_value(), account.password_hash) is None:
         with context.transaction() as tx:
             _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.record(attempt))
         login_failures.check_allowed(waits)
         raise ClientError(403, "WRONG_PASSWORD", "currentPassword is not the account's password")
     _replace(context, caller, account, attempt, hash_password(new_password))
+    return Response(204)
+
+
+def request_password_reset(
+    request: Request[PasswordResetRequest, None], context: RequestContext
+) -> Response:
+    """202, whether or not the address has an account, after the same work.
+
+    The event names a link, and the link an account or none; neither has the token.  Of one address
+    there are at most three links an hour, and further requests make none; 429 after 100 links an
+    hour from one network.
+    """
+    tx, email_key = context.tx, accounts.email_key(request.body.email)
+    key = context.settings.link_key.reveal()
+    by = one_time_links.requester(email_key=email_key, network=request.client, key=key)
+    link_id = new_uuid()
+    _, requested = tx.pipeline(
+        one_time_links.lock(by), one_time_links.request(link_id, by, email_key=email_key)
+    )
+    one_time_links.check_allowed(requested)
+    if requested[0].is_made:
+        announcement, _ = emit(tx, UserPasswordResetRequested(link_id=link_id))
+        tx.execute(announcement)
+    return Response(202)
+
+
+def reset_password(request: Request[PasswordReset, None], context: RequestContext) -> Response:
+    """204 once the account of the link has the password, and no session; failed log-ins are over.
+
+    The same 403 for a link that was used, has expired or never existed; 422 for a password that
+    is easy to guess, after which the link is still valid.  No transaction is open while Argon2
+    runs.
+    """
+    # imported here: sessions are listed and ended without argon2
+    from shop.adapters.passwords import hash_password
+
+    link_id, account = _open_link(request.body.token.get_secret_value(), context)
+    new_password = request.body.new_password.get_secret_value()
+    _check_new_password(context, new_password, account.email)
+    new_hash = hash_password(new_password)
+    with context.transaction() as tx:
+        if tx.fetch_one(one_time_links.use(link_id)) is None:
+            raise _invalid_link()
+        announcement, _ = emit(tx, UserPasswordChanged(user_id=account.user_id))
+        tx.pipeline(
+            accounts.set_password(account.user_id, new_hash=new_hash),
+            accounts.end_sessions(account.user_id),
+            login_failures.disregard_account(account.email_key),
+            announcement,
+        )
     return Response(204)
 
 
@@ -86,6 +142,32 @@ def end_other_sessions(request: Request[None, None], context: RequestContext) ->
 def _caller(request: Request[Any, Any]) -> Caller:
     assert request.caller is not None, "these routes require a token"
     return request.caller
+
+
+def _check_new_password(context: RequestContext, password: str, email: str) -> None:
+    """422 for a password that is easy to guess, unless ``COMMON_PASSWORDS_ALLOWED``."""
+    from shop.adapters.passwords import check_not_common
+
+    if not context.settings.common_passwords_allowed:
+        shop_names = (*accounts.SHOP_NAMES, context.settings.jwt_issuer)
+        check_not_common(password, email=email, shop_names=shop_names)
+
+
+def _open_link(token: str, context: RequestContext) -> tuple[UUID, LinkedAccount]:
+    """The link of a token, and its account; 403 unless both are valid."""
+    link_id = one_time_links.link_of(token, context.settings.link_key.reveal())
+    if link_id is None:
+        raise _invalid_link()
+    with context.transaction() as tx:
+        account = tx.fetch_one(one_time_links.find(link_id))
+    if account is None:
+        raise _invalid_link()
+    return link_id, account
+
+
+def _invalid_link() -> ClientError:
+    message = "the link was used, has expired or never existed"
+    return ClientError(403, "INVALID_LINK", message)
 
 
 def _begin_attempt(

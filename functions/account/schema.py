@@ -6,7 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, RootModel, SecretStr, StringConstraints
 
+from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, check_email
 from shop.adapters.passwords import LENGTH_MAX, LENGTH_MIN, prepare, prepare_new
+from shop.one_time_links import TOKEN_LENGTH
 from shop.runtime.model import Model, PageSize, QueryModel, Timestamp, Uuid
 
 
@@ -21,6 +23,16 @@ def _of_possible_length(password: SecretStr) -> SecretStr:
     return password
 
 
+NewPassword = Annotated[
+    SecretStr,
+    Field(
+        description="As at registration.",
+        json_schema_extra={"minLength": LENGTH_MIN, "maxLength": LENGTH_MAX},
+    ),
+    AfterValidator(_prepared),
+]
+
+
 class PasswordChange(Model):
     """The password until now and the next one."""
 
@@ -29,14 +41,26 @@ class PasswordChange(Model):
         AfterValidator(_of_possible_length),
         Field(json_schema_extra={"minLength": 1, "maxLength": LENGTH_MAX}),
     ]
-    new_password: Annotated[
-        SecretStr,
+    new_password: NewPassword
+
+
+class PasswordResetRequest(Model):
+    """The address of the account."""
+
+    email: Annotated[
+        str,
+        AfterValidator(check_email),
         Field(
-            description="As at registration.",
-            json_schema_extra={"minLength": LENGTH_MIN, "maxLength": LENGTH_MAX},
+            json_schema_extra={"maxLength": EMAIL_LENGTH_MAX, "pattern": rf"^ *{EMAIL.pattern} *$"}
         ),
-        AfterValidator(_prepared),
     ]
+
+
+class PasswordReset(Model):
+    """The token of a link, and the next password."""
+
+    token: Annotated[SecretStr, Field(min_length=TOKEN_LENGTH, max_length=TOKEN_LENGTH)]
+    new_password: NewPassword
 
 
 class ListSessions(QueryModel):

@@ -1,12 +1,13 @@
-"""Account holders change their password, and list and end their sessions."""
+"""Account holders change or reset their password, and list and end their sessions."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
 # Changing a password honours no Idempotency-Key: a rejected attempt is counted in a transaction of
 # its own.  A repetition after success gets 403, since the old password is wrong then.
+# Requesting a link again makes another one, within its limits; using one again gets 403.
 SPEC = FunctionSpec(
     name="account",
-    summary="Let account holders change their password, and list and end their sessions.",
+    summary="Let account holders change or reset their password, and list and end their sessions.",
     database_role="identity",
     cold_start_budget=2.0,
     routes=(
@@ -57,9 +58,35 @@ SPEC = FunctionSpec(
             writes=True,
             group="users",
         ),
+        Route(
+            method="POST",
+            path="/auth/password-reset",
+            handler="request_password_reset",
+            auth="public",
+            summary="Send a link to reset the password, if the address has an account.",
+            body="PasswordResetRequest",
+            status=202,
+            error_statuses=(422, 429),
+            writes=True,
+            group="auth",
+        ),
+        Route(
+            method="POST",
+            path="/auth/password-reset/confirm",
+            handler="reset_password",
+            auth="public",
+            summary="Set the password with the token of a link; all sessions end.",
+            body="PasswordReset",
+            status=204,
+            error_statuses=(403, 422, 503),
+            writes=True,
+            transaction=False,
+            group="auth",
+        ),
     ),
-    emits=("user.password-changed",),
+    emits=("user.password-changed", "user.password-reset-requested"),
     needs=("postgres",),
+    reads_links=True,
     # as login: 19 MiB for each of four concurrent hashes
     scale=Scale(concurrency=4, max_scale=3, cpu_millis=20, memory_mib=160),
 )

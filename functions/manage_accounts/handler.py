@@ -1,4 +1,4 @@
-"""Finds, changes and disables accounts for administrators, and shows the audit log."""
+"""Invites, finds, changes and disables accounts for administrators; shows the audit log."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from shop import account_management, accounts, audit_log
+from events.accounts import UserInvited
+from shop import account_management, accounts, audit_log, one_time_links
 from shop.audit_log import actor_of
+from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import is_known
 from shop.primitives.ids import parse_user_id
@@ -17,7 +19,12 @@ from shop.primitives.statuses import AccountState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from functions.manage_accounts.schema import AccountChange, ListAccounts, ListEntries
+    from functions.manage_accounts.schema import (
+        AccountChange,
+        Invitation,
+        ListAccounts,
+        ListEntries,
+    )
     from shop.accounts import ManagedAccount
     from shop.audit_log import Entry
     from shop.runtime.request_context import RequestContext
@@ -40,6 +47,22 @@ def list_accounts(request: Request[None, ListAccounts], context: RequestContext)
     is_last = len(rows) <= query.limit
     headers = {} if is_last else _link("/admin/users", filters, query.limit, page[-1].user_id)
     return Response(200, [_represent(account) for account in page], headers)
+
+
+def invite(request: Request[Invitation, None], context: RequestContext) -> Response:
+    """201 with the account, which cannot be used until its owner has set a password by a link.
+
+    The event names the link, which is valid for 72 hours.  409 when the address has an account.
+    """
+    tx, actor, body = context.tx, actor_of(request), request.body
+    user_id = account_management.create(tx, actor, email=body.email, name=body.name, role=body.role)
+    link_id, _ = account_management.make_link(
+        tx, actor, user_id, minutes=one_time_links.INVITATION_MINUTES
+    )
+    announcement, _ = emit(tx, UserInvited(link_id=link_id))
+    (account,), _ = tx.pipeline(accounts.read_managed(user_id), announcement)
+    headers = {"etag": account_management.etag_of(account), "location": f"/admin/users/{user_id}"}
+    return Response(201, _represent(account), headers)
 
 
 def read_account(request: Request[None, None], context: RequestContext) -> Response:

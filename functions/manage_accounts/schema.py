@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, RootModel, StringConstraints, model_validator
 
-from shop.accounts import EMAIL_LENGTH_MAX, check_email
+from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email
 from shop.primitives.statuses import AccountState, ActorKind
+from shop.primitives.text import one_line
 from shop.runtime.model import Model, PageSize, QueryModel, QueryNumber, Timestamp
 
 Role = Literal["customer", "staff", "support", "finance", "admin"]
@@ -38,6 +40,24 @@ _OPTIONAL: Any = Field(
     exclude_if=lambda value: value is None,
     json_schema_extra=_without_default,
 )
+
+
+class Invitation(Model):
+    """A new account, whose owner sets the password."""
+
+    email: Annotated[
+        str,
+        AfterValidator(check_email),
+        Field(
+            json_schema_extra={"maxLength": EMAIL_LENGTH_MAX, "pattern": rf"^ *{EMAIL.pattern} *$"}
+        ),
+    ]
+    name: Annotated[
+        str,
+        AfterValidator(partial(one_line, length_max=NAME_LENGTH_MAX)),
+        Field(min_length=1, max_length=NAME_LENGTH_MAX),
+    ]
+    role: Role
 
 
 class AccountChange(Model):

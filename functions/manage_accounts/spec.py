@@ -1,10 +1,10 @@
-"""Administrators find, change and disable accounts, and read the audit log."""
+"""Administrators invite, find, change and disable accounts, and read the audit log."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="manage_accounts",
-    summary="Let administrators find, change and disable accounts, and read the audit log.",
+    summary="Let administrators invite, find, change and disable accounts, and read the audit log.",
     database_role="accounts",
     cold_start_budget=1.75,
     routes=(
@@ -17,6 +17,21 @@ SPEC = FunctionSpec(
             query="ListAccounts",
             response="Accounts",
             headers=("Link",),
+            group="admin",
+        ),
+        Route(
+            method="POST",
+            path="/admin/users",
+            handler="invite",
+            auth="admin",
+            summary="Create an account without a password, and a link for its owner to set one.",
+            body="Invitation",
+            response="ManagedAccount",
+            status=201,
+            error_statuses=(409, 422),
+            headers=("ETag", "Location"),
+            idempotent=True,
+            writes=True,
             group="admin",
         ),
         Route(
@@ -57,6 +72,7 @@ SPEC = FunctionSpec(
             group="admin",
         ),
     ),
+    emits=("user.invited",),
     needs=("postgres",),
     scale=Scale(concurrency=2, max_scale=2),
     timeout_seconds=10,

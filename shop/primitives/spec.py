@@ -148,6 +148,7 @@ class FunctionSpec:
     needs: tuple[Need, ...] = ()
     receives_dead_letters: bool = False
     issues_tokens: bool = False
+    reads_links: bool = False
     scale: Scale = field(default_factory=Scale)
     timeout_seconds: int = 30
     cold_start_budget: float = 1.3

@@ -121,6 +121,12 @@ class AccountState(StrEnum):
     CLOSED = "CLOSED"
 
 
+class LinkPurpose(StrEnum):
+    """What a one-time link is for."""
+
+    SET_PASSWORD = "SET_PASSWORD"  # noqa: S105 (a name)
+
+
 class ActorKind(StrEnum):
     """Who made an audited change: a person, a service account, or a command of an operator."""
 

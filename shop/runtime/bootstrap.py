@@ -42,6 +42,7 @@ def needs_of(specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
         needs |= {"signs"} if any(route.idempotent for route in spec.routes) else set()
         needs |= {"webhook"} if any(r.auth == "provider" for r in spec.routes) else set()
         needs |= {"issues_tokens"} if spec.issues_tokens else set()
+        needs |= {"links"} if spec.reads_links else set()
     return tuple(sorted(needs))
 
 

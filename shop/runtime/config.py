@@ -84,6 +84,7 @@ class Settings:
     jwt_jwks: str = ""
     jwt_issuer: str = LOCAL_ISSUER
     jwt_audience: str = "shop"
+    link_key: Secret = NOT_GIVEN
     event_signing_key: Secret = NOT_GIVEN
     event_keys: str = ""
     payment_provider: str = "sandbox"
@@ -131,6 +132,7 @@ WHERE_NEEDED: dict[str, tuple[str, ...]] = {
     "announces": ("event_signing_key", "event_keys"),
     "webhook": ("payment_webhook_secret",),
     "issues_tokens": ("jwt_private_key", "jwt_jwks"),
+    "links": ("link_key",),
 }
 
 

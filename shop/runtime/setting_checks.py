@@ -34,6 +34,7 @@ POSTGRESQL_URL = re.compile(
 CHANNEL_BROKER = re.compile(r"https?://broker-ingress\.knative-eventing\.")
 CURRENCY = re.compile(r"[A-Z]{3}")
 PRINTABLE = re.compile(r"[!-~]+")
+KEY_LENGTH_MIN = 32
 # RFC 2606 and RFC 6761: names that belong to no shop
 PLACEHOLDER_HOST = re.compile(
     r"(?:.+\.)?(?:example(?:\.(?:com|net|org))?|local|localhost|test|invalid)"
@@ -194,6 +195,13 @@ def _check_printable(text: str) -> None:
         raise ValueError("contains a space, a control character or a character outside ASCII")
 
 
+def check_key(text: str) -> None:
+    """``ValueError`` unless the text can be a random key of 32 characters or more."""
+    _check_printable(text)
+    if len(text) < KEY_LENGTH_MIN:
+        raise ValueError(f"is shorter than {KEY_LENGTH_MIN} characters")
+
+
 def _check_absolute_path(text: str) -> None:
     if not text.startswith("/") or not PRINTABLE.fullmatch(text):
         raise ValueError("is not the absolute path of a file")
@@ -215,6 +223,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "jwt_jwks": _check_jwks,
     "jwt_issuer": _check_printable,
     "jwt_audience": _check_printable,
+    "link_key": check_key,
     "event_keys": _check_event_keys,
     "payment_provider_url": _check_http_url,
     "payment_provider_api_key": _check_printable,

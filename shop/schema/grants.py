@@ -156,6 +156,11 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "sessions": {"select": ALL, "insert": ALL, "update": ("revoked_at", "expires_at")},
         "refresh_tokens": {"select": ALL, "insert": ALL, "update": ("used_at",)},
         "login_failures": {"select": ALL, "insert": ALL, "delete": ALL},
+        "one_time_links": {
+            "select": ALL,
+            "insert": ("link_id", "purpose", "user_id", "recipient", "network", "expires_at"),
+            "update": ("ended_at",),
+        },
         **_IDEMPOTENCY,
         **_ANNOUNCE,
     },
@@ -181,8 +186,13 @@ GRANTS: dict[str, dict[str, Rights]] = {
             "select": ("session_id", "user_id", "revoked_at", "expires_at"),
             "update": ("revoked_at",),
         },
+        "one_time_links": {
+            "select": ("expires_at",),
+            "insert": ("link_id", "purpose", "user_id", "expires_at"),
+        },
         "audit_log": {**_RECORD["audit_log"], "select": ALL},
-        "idempotency": _IDEMPOTENCY["idempotency"],
+        **_IDEMPOTENCY,
+        **_ANNOUNCE,
     },
     "shop_ordering": {
         **_SESSION_CHECK,
@@ -270,6 +280,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "sessions": {"select": ("session_id", "expires_at"), "delete": ALL},
         "refresh_tokens": {"select": ("session_id",), "delete": ALL},
         "login_failures": {"select": ("failure_id", "failed_at"), "delete": ALL},
+        "one_time_links": {"select": ("link_id", "expires_at"), "delete": ALL},
     },
     "shop_ops": {
         "dead_letters": {

@@ -41,6 +41,7 @@ from shop.primitives.statuses import (
     CancelReason,
     DisputeStatus,
     KeyState,
+    LinkPurpose,
     OrderStatus,
     PaymentStatus,
     PostingKind,
@@ -232,6 +233,30 @@ login_failures = Table(
     CheckConstraint("octet_length(source) = 32", name="source_is_sha256"),
     comment="writer: login_failures",
     info={RETENTION: (DeletedAfter("15 minutes", "failed_at", "login_failures"),)},
+)
+
+one_time_links = Table(
+    "one_time_links",
+    METADATA,
+    Column("link_id", UUID, primary_key=True),
+    Column("purpose", Text, nullable=False),
+    # No foreign key, whose check would take time only where the address has an account.
+    Column("user_id", BigInteger),
+    Column("recipient", LargeBinary),
+    Column("network", LargeBinary),
+    _when("created_at"),
+    _when("expires_at", default=False),
+    _when("ended_at", nullable=True),
+    Index("one_time_links_by_user", "user_id", postgresql_where=text("ended_at is null")),
+    Index("one_time_links_by_recipient", "recipient", "created_at"),
+    Index("one_time_links_by_network", "network", "created_at"),
+    Index("one_time_links_by_expiry", "expires_at"),
+    CheckConstraint(_one_of("purpose", LinkPurpose), name="known_link_purpose"),
+    CheckConstraint("octet_length(recipient) = 32", name="recipient_is_sha256"),
+    CheckConstraint("octet_length(network) = 32", name="network_is_sha256"),
+    CheckConstraint("(recipient is null) = (network is null)", name="requested_or_made"),
+    comment="writer: one_time_links",
+    info={RETENTION: (DeletedAfter("1 day", "expires_at", "one_time_links"),)},
 )
 
 # ---------------------------------------------------------------- catalogue and stock

@@ -348,6 +348,7 @@ def test_only_login_mounts_the_key_that_signs_tokens() -> None:
             holders[name].append(spec.name)
 
     assert holders["shop-jwt"] == ["login"]
+    assert holders["shop-links"] == ["account"]
     assert holders["shop-payment-webhook"] == ["payment_webhook"]
     assert holders["shop-payment-provider"] == [
         spec.name for spec in all_specs() if "provider" in spec.needs

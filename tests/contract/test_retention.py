@@ -39,6 +39,8 @@ INSERTS: dict[str, LiteralString] = {
     "now() - %(age)s::interval)",
     "login_failures": "insert into shop.login_failures (account, source, is_known_device, "
     "failed_at) values (sha256('a'), sha256('s'), false, now() - %(age)s::interval)",
+    "one_time_links": "insert into shop.one_time_links (link_id, purpose, expires_at) "
+    "values (gen_random_uuid(), 'SET_PASSWORD', now() - %(age)s::interval)",
     "outbox": "insert into shop.outbox (event_id, source, type, subject, data, traceparent, "
     "next_try_at, sent_at, done_at) values (gen_random_uuid(), 's', 't', '1', '{}', '', now(), "
     "now() - %(age)s::interval, now() - %(age)s::interval)",

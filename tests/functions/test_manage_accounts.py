@@ -1,13 +1,14 @@
-"""manage_accounts: administrators find, change and disable accounts, and read the audit log."""
+"""manage_accounts: administrators invite, find and change accounts, and read the audit log."""
 
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
-from tests.harness import Person, Response, ShopHarness, run_concurrently
+from shop.one_time_links import token_of
+from tests.harness import PASSWORD, Person, Response, ShopHarness, run_concurrently
 
 ANY = {"if-match": "*"}
 
@@ -63,6 +64,73 @@ def test_pages_of_accounts_have_each_account_once_newest_first(shop: ShopHarness
 
     assert [one["id"] for one in (*first.json, *second.json)] == sorted(made, reverse=True)[:4]
     assert "password" not in first.body.decode().lower()
+
+
+def invite(admin: Person, email: str, role: str = "staff", **options: Any) -> Response:
+    body = {"email": email, "name": "박초대", "role": role}
+    return admin.post("/admin/users", body, **options)
+
+
+def set_password(shop: ShopHarness, link_id: str) -> int:
+    token = token_of(UUID(link_id), shop.secrets.link_key)
+    body = {"token": token, "newPassword": PASSWORD}
+    return shop.call("POST", "/auth/password-reset/confirm", body).status
+
+
+@pytest.mark.parametrize("role", ["customer", "staff", "admin"])
+def test_invited_account_logs_in_with_its_role_after_its_owner_has_set_the_password(
+    shop: ShopHarness, email: str, role: str
+) -> None:
+    admin = shop.person("admin")
+
+    answer = invite(admin, email, role)
+
+    assert (answer.status, answer.json["role"], answer.json["email"]) == (201, role, email)
+    read = admin.get(answer.headers["location"])
+    assert (read.json, read.headers["etag"]) == (answer.json, answer.headers["etag"])
+    assert shop.log_in(email).status == 401
+    event = shop.outbox(undone=False)[-1]
+    assert (event["type"], event["data"].keys()) == ("user.invited", {"linkId"})
+    assert set_password(shop, event["data"]["linkId"]) == 204
+    assert shop.log_in(email).status == 200
+    actor = (admin.user_id, "admin")
+    assert entries_of(shop, answer.json["id"]) == [
+        (*actor, "user.created", None, {"role": role, "state": "ACTIVE"}),
+        (*actor, "user.link_made", None, {"minutes": 4320}),
+    ]
+
+
+def test_invitation_of_an_address_with_an_account_is_409_and_writes_nothing(
+    shop: ShopHarness, email: str
+) -> None:
+    admin = shop.person("admin")
+    assert invite(admin, email).status == 201
+    before = shop.sql("select count(*) from shop.one_time_links")
+
+    answer = invite(admin, email.upper(), "admin")
+
+    assert (answer.status, answer.error) == (409, "EMAIL_TAKEN")
+    assert shop.sql("select count(*) from shop.one_time_links") == before
+
+
+def test_repeated_invitation_with_one_key_makes_one_account(shop: ShopHarness, email: str) -> None:
+    admin, key = shop.person("admin"), uuid4().hex
+
+    first, second = (invite(admin, email, key=key) for _ in range(2))
+
+    assert (first.status, second.status, second.body) == (201, 201, first.body)
+    assert len(entries_of(shop, first.json["id"])) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"role": "root"}, {"email": "no address"}, {"name": ""}, {"password": "x"}]
+)
+def test_invitation_with_a_wrong_property_is_422(
+    shop: ShopHarness, email: str, wrong: dict[str, str]
+) -> None:
+    body = {"email": email, "name": "Park", "role": "staff"} | wrong
+
+    assert shop.person("admin").post("/admin/users", body).status == 422
 
 
 @pytest.mark.parametrize("user_id", ["0", "01", "x", "999999", str(2**63)])

@@ -692,6 +692,7 @@ def test_operators_pod_is_at_zero_and_has_the_roles_of_operators_only() -> None:
         "shop-auditor",
         "shop-ops",
         "shop-accounts",
+        "shop-links",
         "shop-redis",
         "shop-payment-provider",
     ]
@@ -699,6 +700,7 @@ def test_operators_pod_is_at_zero_and_has_the_roles_of_operators_only() -> None:
     assert files == ["auditor-database-url", "ops-database-url", "accounts-database-url"]
     for job in (each for each in manifests.kind("CronJob") if "audit" in json.dumps(each)):
         assert "shop-accounts" not in json.dumps(job), job["metadata"]["name"]
+        assert "shop-links" not in json.dumps(job), job["metadata"]["name"]
 
 
 def test_audits_run_existing_commands_once_a_day_and_store_their_results() -> None:

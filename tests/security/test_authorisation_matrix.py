@@ -43,6 +43,8 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("DELETE", "/users/me/sessions"): EVERYBODY_204,
     # the session is the owner's
     ("DELETE", "/users/me/sessions/{sessionId}"): signed_in(204, 404, 404, 404, 404, 404),
+    ("POST", "/auth/password-reset"): open_to_all(202),
+    ("POST", "/auth/password-reset/confirm"): open_to_all(204),
     ("POST", "/auth/login"): open_to_all(200),
     ("POST", "/auth/refresh"): open_to_all(200),
     # a session that is over already is over: 204 again
@@ -75,6 +77,7 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("GET", "/settlements/daily"): signed_in(403, 403, 403, 403, 200, 403),
     ("GET", "/settlements/monthly"): signed_in(403, 403, 403, 403, 200, 403),
     ("GET", "/admin/users"): ADMIN_200,
+    ("POST", "/admin/users"): signed_in(403, 403, 403, 403, 403, 201),
     ("GET", "/admin/users/{userId}"): ADMIN_200,
     ("PATCH", "/admin/users/{userId}"): ADMIN_200,
     ("GET", "/admin/audit-log"): ADMIN_200,

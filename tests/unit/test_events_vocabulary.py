@@ -52,6 +52,8 @@ CATALOGUE = [
     ("product.changed", False, ["productId", "productVersion"]),
     ("user.registered", True, ["userId"]),
     ("user.password-changed", True, ["userId"]),
+    ("user.password-reset-requested", True, ["linkId"]),
+    ("user.invited", True, ["linkId"]),
     ("settlement.closed", True, ["settlementDate", "currency"]),
 ]
 EXAMPLES: dict[object, object] = {UUID: ORDER, int: 7, date: date(2026, 1, 31), Currency: "KRW"}

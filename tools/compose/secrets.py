@@ -70,6 +70,8 @@ def _function_files(spec: FunctionSpec, secrets: Secrets, passwords: Files) -> F
         files["payment-webhook-secret"] = secrets.webhook_secret
     if spec.issues_tokens:
         files["jwt-private-key"] = secrets.jwt_private_key
+    if spec.reads_links:
+        files["link-key"] = secrets.link_key
     return files
 
 
@@ -94,6 +96,7 @@ def _other_services(secrets: Secrets, passwords: Files) -> dict[str, Files]:
         "tools": {
             "accounts-database-url": _database_url("accounts", passwords),
             "auditor-database-url": _database_url("auditor", passwords),
+            "link-key": secrets.link_key,
             "ops-database-url": _database_url("ops", passwords),
             "payment-provider-api-key": secrets.provider_api_key,
             "payment-webhook-secret": secrets.webhook_secret,

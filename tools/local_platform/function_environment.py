@@ -79,6 +79,8 @@ class Endpoints:
         }
         if spec.issues_tokens:
             values["JWT_PRIVATE_KEY"] = self.secrets.jwt_private_key
+        if spec.reads_links:
+            values["LINK_KEY"] = self.secrets.link_key
         return values
 
     def _provider_variables(self, spec: FunctionSpec) -> dict[str, str]:

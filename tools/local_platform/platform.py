@@ -292,6 +292,7 @@ def _write_addresses(data: Path, endpoints: Endpoints) -> None:
         "AUDITOR_DATABASE_URL": endpoints.database_url("auditor"),
         "OPS_DATABASE_URL": endpoints.database_url("ops"),
         "ACCOUNTS_DATABASE_URL": endpoints.database_url("accounts"),
+        "LINK_KEY": endpoints.secrets.link_key,
         "BROKER_URL": endpoints.broker_url,
         "PAYMENT_PROVIDER": "sandbox",
         "PAYMENT_PROVIDER_URL": endpoints.provider_url,

@@ -8,17 +8,47 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import typer
 
-from shop import account_management, accounts
+from shop import account_management, accounts, one_time_links
 from shop.adapters.db import Database, Transaction
 from shop.adapters.passwords import check_not_common, hash_password, prepare_new
 from shop.audit_log import COMMAND
 from shop.primitives.errors import ClientError
 from shop.primitives.statuses import AccountState
 from shop.primitives.text import one_line
+from shop.runtime import setting_checks
 from tools.operations.reporting import EXIT_OK, Outcome, show_json, show_outcomes, show_table
+
+
+class Password(NamedTuple):
+    """A password that an operator has chosen."""
+
+    text: str
+
+
+class LinkKey(NamedTuple):
+    """The key of one-time links, with one of which an account's owner chooses the password."""
+
+    text: str
+
+
+def password_or_key(*, from_stdin: bool, by_link: bool, link_key: str) -> Password | LinkKey:
+    """What an account gets: a password that is read, or a link, which needs the key.
+
+    ``BadParameter`` for both and for a key that is missing or too short.
+    """
+    if not by_link:
+        return Password(read_password(from_stdin=from_stdin))
+    if from_stdin:
+        raise typer.BadParameter("--link and --password-stdin exclude each other")
+    try:
+        setting_checks.check_key(link_key)
+    except ValueError:
+        raise typer.BadParameter("--link needs LINK_KEY, or the secret file link-key") from None
+    return LinkKey(link_key)
 
 
 def read_password(*, from_stdin: bool) -> str:
@@ -39,22 +69,34 @@ def read_password(*, from_stdin: bool) -> str:
 
 
 def run_create(
-    database_url: str, email: str, *, name: str, role: str, password: str, as_json: bool
+    database_url: str,
+    email: str,
+    *,
+    name: str,
+    role: str,
+    secret: Password | LinkKey,
+    as_json: bool,
 ) -> int:
-    """Creates an account with a role; returns 1 when the e-mail address has one already."""
+    """Creates an account with a role; returns 1 when the e-mail address has one already.
+
+    With the key of links, it has no password and a link to set one is printed.
+    """
     address, shown_name = accounts.check_email(email), one_line(name, length_max=100)
 
     def create(tx: Transaction) -> str:
-        check_not_common(password, email=address, shop_names=accounts.SHOP_NAMES)
         user_id = account_management.create(
             tx,
             COMMAND,
             email=address,
             name=shown_name,
             role=role,
-            password_hash=hash_password(password),
+            password_hash=_hash(secret, address) if isinstance(secret, Password) else "",
         )
-        return f"created as account {user_id} with the role {role}"
+        created = f"created as account {user_id} with the role {role}"
+        if isinstance(secret, Password):
+            return created
+        link = _make_link(tx, user_id, secret, minutes=one_time_links.INVITATION_MINUTES)
+        return f"{created}; {link}"
 
     return _run(database_url, email, create, as_json=as_json)
 
@@ -112,16 +154,34 @@ def run_change(
     return _run(database_url, email, change, as_json=as_json)
 
 
-def run_reset(database_url: str, email: str, *, password: str, as_json: bool) -> int:
-    """Replaces the password of an account and ends its sessions; 1 when it is unknown."""
+def run_reset(database_url: str, email: str, *, secret: Password | LinkKey, as_json: bool) -> int:
+    """Replaces the password of an account and ends its sessions; 1 when it is unknown.
+
+    With the key of links, a link for its owner to do so is printed, and nothing else changes.
+    """
 
     def reset(tx: Transaction) -> str:
-        check_not_common(password, email=email, shop_names=accounts.SHOP_NAMES)
         user_id = _id_of(tx, email)
-        account_management.set_password(tx, COMMAND, user_id, new_hash=hash_password(password))
+        if isinstance(secret, LinkKey):
+            link = _make_link(tx, user_id, secret, minutes=one_time_links.RESET_MINUTES)
+            return f"account {user_id}: {link}"
+        new_hash = _hash(secret, email)
+        account_management.set_password(tx, COMMAND, user_id, new_hash=new_hash)
         return f"account {user_id} has a new password; its sessions have ended"
 
     return _run(database_url, email, reset, as_json=as_json)
+
+
+def _hash(password: Password, email: str) -> str:
+    check_not_common(password.text, email=email, shop_names=accounts.SHOP_NAMES)
+    return hash_password(password.text)
+
+
+def _make_link(tx: Transaction, user_id: int, key: LinkKey, *, minutes: int) -> str:
+    link_id, expires_at = account_management.make_link(tx, COMMAND, user_id, minutes=minutes)
+    token = one_time_links.token_of(link_id, key.text)
+    until = f"{expires_at:%Y-%m-%d %H:%M:%S%z}"
+    return f"POST /auth/password-reset/confirm takes, once and until {until}, the token {token}"
 
 
 def _run(

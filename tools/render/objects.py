@@ -98,6 +98,8 @@ def secrets_of(spec: FunctionSpec) -> list[str]:
         names.append("shop-payment-webhook")
     if spec.issues_tokens:
         names.append("shop-jwt")
+    if spec.reads_links:
+        names.append("shop-links")
     return names
 
 

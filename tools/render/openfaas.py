@@ -31,6 +31,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "shop-payment-provider": ("payment-provider-url", "payment-provider-api-key"),
     "shop-payment-webhook": ("payment-webhook-secret",),
     "shop-jwt": ("jwt-private-key",),
+    "shop-links": ("link-key",),
 }
 OWN = ("database-url", "event-signing-key")
 SETTINGS = ("broker-url", "event-keys", "jwt-audience", "jwt-issuer", "jwt-jwks")

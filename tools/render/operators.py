@@ -31,6 +31,7 @@ AUDITS: tuple[tuple[str, str, list[str]], ...] = (
     ("ledger-verify", "57 4 * * *", ["ledger", "verify"]),
 )
 AUDIT_SECONDS = 3600
+AUDIT_SECRETS = ("shop-redis", "shop-payment-provider")
 # an example, to be patched
 HOURS: dict[str, list[dict[str, object]]] = {
     "shop-place-order": [
@@ -46,8 +47,13 @@ HOURS: dict[str, list[dict[str, object]]] = {
 
 def tools_objects() -> list[Manifest]:
     """The pod with the operators' commands, at zero, which may read the revisions."""
-    # the accounts' role is not for the audits, which manage no accounts
-    pod = _tools_pod("sleep", ["infinity"], roles=("auditor", "ops", "accounts"))
+    # the accounts' role and the key of links are not for the audits, which manage no accounts
+    pod = _tools_pod(
+        "sleep",
+        ["infinity"],
+        roles=("auditor", "ops", "accounts"),
+        secrets=("shop-links", *AUDIT_SECRETS),
+    )
     container = pod["containers"][0]
     container["env"] = [
         {"name": "SHOP_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
@@ -118,7 +124,9 @@ _READ = ["get", "list"]
 
 
 def _audit(name: str, schedule: str, command: list[str]) -> Manifest:
-    tools = _tools_pod("shop", [*command, "--record"], roles=("auditor", "ops"))
+    tools = _tools_pod(
+        "shop", [*command, "--record"], roles=("auditor", "ops"), secrets=AUDIT_SECRETS
+    )
     pod = {"restartPolicy": "Never", **tools}
     labels = {"app.kubernetes.io/name": "shop-audit", **_tools_labels()}
     job: Manifest = {
@@ -158,8 +166,10 @@ def _tools_labels() -> dict[str, str]:
     }
 
 
-def _tools_pod(command: str, arguments: list[str], *, roles: tuple[str, ...]) -> Manifest:
-    """A pod with the database URLs of these roles."""
+def _tools_pod(
+    command: str, arguments: list[str], *, roles: tuple[str, ...], secrets: tuple[str, ...]
+) -> Manifest:
+    """A pod with the database URLs of these roles and with these Secrets."""
     urls = [
         {
             "secret": {
@@ -169,7 +179,7 @@ def _tools_pod(command: str, arguments: list[str], *, roles: tuple[str, ...]) ->
         }
         for role in roles
     ]
-    others = [{"secret": {"name": name}} for name in ("shop-redis", "shop-payment-provider")]
+    others = [{"secret": {"name": name}} for name in secrets]
     container = {
         "name": "shop",
         "image": TOOLS_IMAGE,
@@ -183,8 +193,8 @@ def _tools_pod(command: str, arguments: list[str], *, roles: tuple[str, ...]) ->
         },
         "securityContext": HARDENED,
     }
-    secrets = {"name": "secrets", "projected": {"sources": [*urls, *others]}}
-    return {**_pod_basics(TOOLS), "containers": [container], "volumes": [TMP_VOLUME, secrets]}
+    volume = {"name": "secrets", "projected": {"sources": [*urls, *others]}}
+    return {**_pod_basics(TOOLS), "containers": [container], "volumes": [TMP_VOLUME, volume]}
 
 
 def _warm_hours_pod() -> Manifest:

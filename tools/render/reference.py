@@ -51,6 +51,9 @@ DESCRIPTIONS = {
     "jwt_jwks": "Public keys of access tokens, as a JSON Web Key Set.",
     "jwt_issuer": "The `iss` of access tokens. `prod` rejects placeholders (`example.com`).",
     "jwt_audience": "The `aud` of access tokens. `prod` rejects the default.",
+    "link_key": (
+        "Key of at least 32 random characters, with which the tokens of one-time links are made."
+    ),
     "event_signing_key": (
         "Ed25519 key (PEM, PKCS 8) that signs this trust domain's events. `EVENT_KEYS` must allow "
         "its public half to sign for the function."

@@ -212,10 +212,12 @@ volumes:
             name: shop-ops
             items: [{key: database-url, path: ops-database-url}]
         {{- if eq (index . 1) "sleep" }}
-        # not for the audits, which manage no accounts
+        # neither is for the audits, which manage no accounts
         - secret:
             name: shop-accounts
             items: [{key: database-url, path: accounts-database-url}]
+        - secret:
+            name: shop-links
         {{- end }}
         - secret:
             name: shop-redis

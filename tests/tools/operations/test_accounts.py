@@ -21,9 +21,11 @@ def email() -> str:
     return f"kim.{uuid4().hex[:12]}@example.kr"
 
 
-def run(shop: ShopHarness, *arguments: str, password: str | None = None) -> Result:
+def run(
+    shop: ShopHarness, *arguments: str, password: str | None = None, link_key: str | None = None
+) -> Result:
     """Runs ``shop account`` as shop_accounts; ``password`` is the standard input."""
-    environment = {"ACCOUNTS_DATABASE_URL": shop.role_url("accounts")}
+    environment = {"ACCOUNTS_DATABASE_URL": shop.role_url("accounts"), "LINK_KEY": link_key}
     typed = None if password is None else f"{password}\n"
     return CliRunner().invoke(app, ["account", *arguments], env=environment, input=typed)
 
@@ -125,6 +127,57 @@ def test_reset_password_ends_sessions_and_the_old_password(
     assert accounts.log_in(email).status == 401
     assert accounts.log_in(email, NEW_PASSWORD).status == 200
     assert entries(accounts)[-1] == ("user.password_set", None, None)
+
+
+def set_password(shop: ShopHarness, token: str) -> int:
+    body = {"token": token, "newPassword": NEW_PASSWORD}
+    return shop.call("POST", "/auth/password-reset/confirm", body).status
+
+
+def test_account_created_by_link_logs_in_only_after_its_owner_has_set_the_password(
+    accounts: ShopHarness, email: str
+) -> None:
+    key = accounts.secrets.link_key
+
+    result = run(
+        accounts, "create", email, "--role", "staff", "--name", "Kim", "--link", link_key=key
+    )
+
+    assert result.exit_code == 0, result.output
+    token = result.stdout.split()[-1]
+    answer = accounts.log_in(email, NEW_PASSWORD)
+    assert (answer.status, answer.error) == (401, "INVALID_CREDENTIALS")
+    assert [set_password(accounts, token) for _ in range(2)] == [204, 403]
+    assert accounts.log_in(email, NEW_PASSWORD).status == 200
+    assert entries(accounts)[-2:] == [
+        ("user.created", None, {"role": "staff", "state": "ACTIVE"}),
+        ("user.link_made", None, {"minutes": 4320}),
+    ]
+
+
+def test_reset_by_link_changes_nothing_until_it_is_used(accounts: ShopHarness, email: str) -> None:
+    create(accounts, email, "staff")
+
+    result = run(accounts, "reset-password", email, "--link", link_key=accounts.secrets.link_key)
+
+    assert result.exit_code == 0, result.output
+    session = accounts.log_in(email).json["accessToken"]
+    assert set_password(accounts, result.stdout.split()[-1]) == 204
+    assert accounts.call("GET", "/users/me", token=session).status == 401
+    assert entries(accounts)[-1] == ("user.link_made", None, {"minutes": 30})
+
+
+@pytest.mark.parametrize("key", [None, "too short"])
+def test_link_without_the_key_exits_2_and_makes_nothing(
+    accounts: ShopHarness, email: str, key: str | None
+) -> None:
+    create(accounts, email, "staff")
+
+    result = run(accounts, "reset-password", email, "--link", link_key=key)
+
+    assert (result.exit_code, "LINK_KEY" in result.output) == (2, True)
+    both = run(accounts, "reset-password", email, "--link", "--password-stdin", password="x")
+    assert both.exit_code == 2
 
 
 def test_unknown_address_exits_1(accounts: ShopHarness) -> None:

@@ -43,6 +43,23 @@ def own_sessions_are_listed_and_ended(context: ScenarioContext) -> None:
     context.check.problem("an ended session answers 401", other, 401)
 
 
+def password_is_reset_only_by_a_valid_link(context: ScenarioContext) -> None:
+    """Known and unknown addresses get one answer; a token that was not sent sets no password."""
+    account = context.new_customer()
+    bodies: list[bytes] = []
+    for email in (account.email, f"unknown-{account.email}"):
+        call = Call("POST", "/auth/password-reset", json={"email": email})
+        requested = context.send_once(call)
+        context.check.status("requesting a link answers 202", requested, 202)
+        bodies.append(requested.content)
+    context.check.equal("both answers are equal", bodies[0], bodies[1])
+    body = {"token": "A" * 64, "newPassword": NEW_PASSWORD}
+    forged = context.send_once(Call("POST", "/auth/password-reset/confirm", json=body))
+    context.check.problem("a forged token answers 403", forged, 403)
+    session = log_in(context.run.client, account.credentials)
+    context.check.equal("the password is the same", session["tokenType"], "Bearer")
+
+
 def administrator_disables_and_enables_an_account(context: ScenarioContext) -> None:
     """A disabled account loses its sessions and cannot log in until it is enabled."""
     admin, account = context.admin(), context.new_customer()
@@ -70,8 +87,24 @@ def administrator_disables_and_enables_an_account(context: ScenarioContext) -> N
     context.check.equal("the audit log has both changes", states, ["ACTIVE", "DISABLED"])
 
 
+def administrator_invites_an_account(context: ScenarioContext) -> None:
+    """An invited account exists once, and cannot log in before it has a password."""
+    admin, email = context.admin(), f"invited-{context.new_customer().email}"
+    body = {"email": email, "name": "Invited", "role": "staff"}
+    customer = context.write("POST", "/admin/users", body, context.customer(1))
+    context.check.problem("a customer invites no account: 403", customer, 403)
+    invited = context.write("POST", "/admin/users", body, admin)
+    context.check.status("inviting answers 201", invited, 201)
+    again = context.write("POST", "/admin/users", body, admin)
+    context.check.problem("inviting the address again answers 409", again, 409)
+    call = Call("POST", "/auth/login", json={"email": email, "password": NEW_PASSWORD})
+    context.check.problem("it cannot log in", context.send_once(call), 401)
+
+
 SCENARIOS = (
     Scenario(changed_password_ends_the_other_sessions),
     Scenario(own_sessions_are_listed_and_ended),
+    Scenario(password_is_reset_only_by_a_valid_link),
     Scenario(administrator_disables_and_enables_an_account, needs=("admin",)),
+    Scenario(administrator_invites_an_account, needs=("admin",)),
 )

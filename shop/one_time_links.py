@@ -1,0 +1,221 @@
+"""Links that are valid once, for a short time: to set the password of an account.
+
+Writer of ``one_time_links``.  The token of a link is its id and an HMAC of it under a key that the
+database does not have, so no row holds anything that a reader could use, and a sender of
+the link computes the token.
+
+A request for an address without an account makes a link of no account: it takes the same work and
+gives the same answer, so it does not show who has an account.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from events.records import frozen
+from shop.adapters.statements import Command, Query, Row, Statement
+from shop.primitives.errors import ClientError
+
+RESET_MINUTES = 30
+INVITATION_MINUTES = 72 * 60
+TOKEN_LENGTH = 64
+TOKEN_PATTERN = rf"^[A-Za-z0-9_-]{{{TOKEN_LENGTH}}}$"
+WINDOW_SECONDS = 3600
+# of one address: further requests make no link, and get the same answer
+ADDRESS_LINKS_MAX = 3
+# from one network, which may be an office or a mobile carrier
+NETWORK_LINKS_MAX = 100
+
+
+@frozen
+class Requester:
+    """For which address and from where a link is requested; both are keyed hashes."""
+
+    recipient: bytes
+    network: bytes
+
+
+class Requested(Row):
+    """Whether a link was made, and the seconds until this network may request another one."""
+
+    is_made: bool
+    seconds: int | None
+
+
+class LinkedAccount(Row):
+    """The active account of a link that is valid now."""
+
+    user_id: int
+    email: str
+    email_key: str
+
+
+class MadeLink(Row):
+    """A link that an operator made."""
+
+    expires_at: datetime
+
+
+class UsedLink(Row):
+    """A link that was valid until now."""
+
+    link_id: UUID
+
+
+# Without it, concurrent requests for one address could together exceed its limit.
+LOCK = Query(
+    Row,
+    """
+select pg_advisory_xact_lock(%(key)s::bigint)
+""",
+)
+
+REQUEST = Query(
+    Requested,
+    """
+with wait as (
+  select
+    (select count(*) from shop.one_time_links where recipient = %(recipient)s::bytea
+     and created_at > now() - make_interval(secs => %(window)s::int)) as of_address,
+    ceil(extract(epoch from
+      (select created_at from shop.one_time_links where network = %(network)s::bytea
+       order by created_at desc offset %(network_max)s::int - 1 limit 1)
+      + make_interval(secs => %(window)s::int) - now()))::int as seconds
+), made as (
+  insert into shop.one_time_links (link_id, purpose, user_id, recipient, network, expires_at)
+  select %(link_id)s::uuid, 'SET_PASSWORD',
+    (select user_id from shop.users where email_key = %(email_key)s and active),
+    %(recipient)s::bytea, %(network)s::bytea,
+    now() + make_interval(mins => %(minutes)s::int)
+  from wait where of_address < %(address_max)s::int and coalesce(seconds, 0) <= 0
+  returning link_id
+)
+select exists (select from made) as is_made, seconds from wait
+""",
+)
+
+MAKE = Query(
+    MadeLink,
+    """
+insert into shop.one_time_links (link_id, purpose, user_id, expires_at)
+values (%(link_id)s, 'SET_PASSWORD', %(user_id)s, now() + make_interval(mins => %(minutes)s::int))
+returning expires_at
+""",
+)
+
+FIND = Query(
+    LinkedAccount,
+    """
+select u.user_id, u.email, u.email_key
+from shop.one_time_links l join shop.users u using (user_id)
+where l.link_id = %(link_id)s and l.purpose = 'SET_PASSWORD' and l.ended_at is null
+  and l.expires_at > now() and u.active
+""",
+)
+
+# All links of the account end, so that none of them can undo this use.  They are locked in one
+# order, and those that another transaction has ended meanwhile are not among them.
+USE = Query(
+    UsedLink,
+    """
+with valid as (
+  select link_id from shop.one_time_links
+  where user_id = (select user_id from shop.one_time_links where link_id = %(link_id)s)
+    and purpose = 'SET_PASSWORD' and ended_at is null and expires_at > now()
+  order by link_id for update
+), ended as (
+  update shop.one_time_links set ended_at = now()
+  where link_id in (select link_id from valid)
+    and exists (select from valid where link_id = %(link_id)s)
+)
+select link_id from valid where link_id = %(link_id)s
+""",
+)
+
+
+DELETE_OLD = Command(
+    """
+delete from shop.one_time_links where link_id in (
+  select link_id from shop.one_time_links
+  where expires_at < now() - interval '1 day' limit %(batch)s)
+"""
+)
+
+
+def requester(*, email_key: str, network: str, key: str) -> Requester:
+    """Who requests a link, without an address that could be read from the row."""
+    return Requester(_digest("recipient", email_key, key), _digest("network", network, key))
+
+
+def lock(by: Requester) -> Statement[Row]:
+    """Serialises the requests for one address until the end of the transaction."""
+    return LOCK(key=int.from_bytes(by.recipient[:8], "big", signed=True))
+
+
+def request(link_id: UUID, by: Requester, *, email_key: str) -> Statement[Requested]:
+    """Makes a link to reset the password of an address, within the limits; send ``lock`` first."""
+    return REQUEST(
+        link_id=link_id,
+        email_key=email_key,
+        recipient=by.recipient,
+        network=by.network,
+        minutes=RESET_MINUTES,
+        window=WINDOW_SECONDS,
+        address_max=ADDRESS_LINKS_MAX,
+        network_max=NETWORK_LINKS_MAX,
+    )
+
+
+def make(link_id: UUID, user_id: int, *, minutes: int) -> Statement[MadeLink]:
+    """Makes a link to set the password of an account, as an operator."""
+    return MAKE(link_id=link_id, user_id=user_id, minutes=minutes)
+
+
+def find(link_id: UUID) -> Statement[LinkedAccount]:
+    """The account whose password a link may set; no row unless link and account are valid."""
+    return FIND(link_id=link_id)
+
+
+def use(link_id: UUID) -> Statement[UsedLink]:
+    """Ends a valid link, and all others of its account; no row for any other link."""
+    return USE(link_id=link_id)
+
+
+def delete_old(batch: int) -> Statement[Row]:
+    """Deletes at most ``batch`` links that expired more than a day ago."""
+    return DELETE_OLD(batch=batch)
+
+
+def check_allowed(requested: Sequence[Requested]) -> None:
+    """429 with Retry-After while the network has reached its limit."""
+    seconds = requested[0].seconds or 0
+    if seconds > 0:
+        raise ClientError(
+            429,
+            "TOO_MANY_ATTEMPTS",
+            "too many links were requested, try again later",
+            headers={"retry-after": str(seconds)},
+        )
+
+
+def token_of(link_id: UUID, key: str) -> str:
+    """The token of a link: its id and 32 bytes that only holders of the key can compute."""
+    return base64.urlsafe_b64encode(link_id.bytes + _digest("link", str(link_id), key)).decode()
+
+
+def link_of(token: str, key: str) -> UUID | None:
+    """The id of a token's link, or None for a token that was not made with the key."""
+    try:
+        link_id = UUID(bytes=base64.urlsafe_b64decode(token)[:16])
+    except ValueError:
+        return None
+    return link_id if hmac.compare_digest(token_of(link_id, key), token) else None
+
+
+def _digest(kind: str, name: str, key: str) -> bytes:
+    return hmac.digest(key.encode(), f"{kind}:{name}".encode(), hashlib.sha256)
