@@ -24,6 +24,11 @@ def growth(name: str, selector: str, seconds: int) -> str:
     return f"clamp_min({last} - ({name}{selector} offset {seconds}s) or {last}, 0)"
 
 
+def new(name: str, seconds: int) -> str:
+    """The last value of each series that began within the last seconds."""
+    return f"last_over_time({name}[{seconds}s]) unless {name} offset {seconds}s"
+
+
 def fetch(address: str, query: str) -> Any:
     """The result of a query to the Prometheus at a URL; OSError when there is none."""
     try:

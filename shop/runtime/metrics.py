@@ -80,6 +80,9 @@ LIVE_METRICS = (
         "shop_requests_in_flight", "gauge", ("function",), "Messages that are being handled."
     ),
     MetricDefinition(
+        "shop_process_seconds_total", "counter", ("function",), "Time since the process's start."
+    ),
+    MetricDefinition(
         "shop_database_round_trips_total",
         "counter",
         ("function",),

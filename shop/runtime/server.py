@@ -31,22 +31,23 @@ BAD_SETTINGS = 2
 def serve(names: list[str]) -> int:
     """Serves the named functions until SIGTERM; returns the exit status."""
     specs = tuple(spec_of(name) for name in names)
+    # process 1 of a container ignores SIGTERM unless it has a handler
+    signal.signal(signal.SIGTERM, _exit)
+    app: App | None = None
     try:
         settings = settings_of(specs)
+        listener = listen(settings)
+        gc.disable()  # collections during imports free nothing and take 8 to 10 % of a cold start
+        app = _load(specs, settings)
+        threads = settings.threads or sum(spec.scale.concurrency for spec in specs)
+        asyncio.run(run(app, threads, listener))
     except config.ConfigurationError as error:
         sys.stderr.write(f"the settings are wrong:\n{error}\n")
         return BAD_SETTINGS
-    # process 1 of a container ignores SIGTERM unless it has a handler
-    signal.signal(signal.SIGTERM, _exit)
-    listener = listen(settings)
-    gc.disable()  # collections during imports free nothing and take 8 to 10 % of a cold start
-    app = _load(specs, settings)
-    threads = settings.threads or sum(spec.scale.concurrency for spec in specs)
-    try:
-        asyncio.run(run(app, threads, listener))
     finally:
-        app.telemetry.stop()
-        _log_usage(app)
+        if app is not None:
+            app.telemetry.stop()
+        _log_usage(specs, app)
     return 0
 
 
@@ -78,16 +79,16 @@ def _load(specs: tuple[FunctionSpec, ...], settings: config.Settings) -> App:
     return app
 
 
-def _log_usage(app: App) -> None:
-    """What the process has used, for ``shop cost``."""
+def _log_usage(specs: tuple[FunctionSpec, ...], app: App | None) -> None:
+    """What the process has used, for ``shop cost``; without an app when it was never loaded."""
     seconds = seconds_since_start(os.getpid())
-    _, _, database_seconds = app.services.database_metrics()
+    _, _, database_seconds = app.services.database_metrics() if app is not None else (0, 0, 0.0)
     log.write(
         "ended",
-        function=",".join(spec.name for spec in app.specs),
+        function=",".join(spec.name for spec in specs),
         seconds=None if seconds is None else round(seconds, 3),
         database_seconds=round(database_seconds, 4),
-        answered=app.has_responded,
+        answered=app is not None and app.has_responded,
     )
 
 

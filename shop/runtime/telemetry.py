@@ -139,10 +139,12 @@ class Telemetry:
     def _live_values(self) -> tuple[LiveValue, ...]:
         """The values of ``LIVE_METRICS``, after the queued messages are counted."""
         self.export()
+        seconds = seconds_since_start(os.getpid())
+        of_process = {} if seconds is None else {(): seconds}
         of_database = ({(): value} for value in self.services.database_metrics())
         services = self.services
         by_label = services.repeated_connections(), services.replica_reads()
-        return {(): len(self.in_flight)}, *of_database, *by_label
+        return {(): len(self.in_flight)}, of_process, *of_database, *by_label
 
     def _otlp(self) -> TelemetryExporter | None:
         endpoint = self.services.settings.otel_exporter_otlp_endpoint

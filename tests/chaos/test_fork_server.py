@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -99,4 +100,8 @@ def test_wrong_settings_end_a_forked_process_with_2(tmp_path: Path) -> None:
                 return await process.wait()
 
     assert asyncio.run(run()) == 2
-    assert "the settings are wrong" in (tmp_path / "function.log").read_text("utf-8")
+    error, usage = (tmp_path / "function.log").read_text("utf-8").rsplit("\n{", 1)
+    assert "the settings are wrong" in error
+    ended = json.loads("{" + usage)
+    assert (ended["message"], ended["function"], ended["answered"]) == ("ended", FUNCTION, False)
+    assert 0 < ended["seconds"] < READY_SECONDS

@@ -33,6 +33,7 @@ from tests.function_process import (
 from tests.harness import MakeShop
 from tests.sample_requests import PASSWORD
 from tests.waiting import wait_for
+from tools.local_platform.servers import free_port
 
 ENTRIES = ("container", "framework")
 HEALTH = ("/health/liveness", "/health/readiness", "/_/health", "/_/ready")
@@ -204,6 +205,44 @@ def test_sigterm_completes_the_running_request_and_exits_with_zero(
 IS_READING = """
 select 1 from pg_stat_activity where usename = 'shop_ordering' and datname = current_database()
   and state = 'idle' and query ilike 'commit'
+"""
+
+
+def test_sigterm_while_a_process_loads_exits_with_zero_and_records_its_end() -> None:
+    environment = {"PATH": os.environ["PATH"], "SHOP_PROFILE": "local"}
+    environment["PORT"] = str(free_port())
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED_WHILE_LOADING],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    (ended,) = [json.loads(line) for line in done.stdout.splitlines()]
+    fields = {name: ended[name] for name in ("message", "function", "database_seconds", "answered")}
+    assert fields == {
+        "message": "ended",
+        "function": "api_docs",
+        "database_seconds": 0.0,
+        "answered": False,
+    }
+    assert 0 < ended["seconds"] < 60
+
+
+ENDED_WHILE_LOADING = """
+import os, signal, sys, time
+from shop.runtime import server
+
+def load(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+
+server._load = load
+sys.exit(server.serve(["api_docs"]))
 """
 
 

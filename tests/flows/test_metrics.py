@@ -165,6 +165,8 @@ def test_process_counts_requests_events_and_transactions(processes: ProcessHarne
     left = {**of, "type": "order.placed", "outcome": "left"}
     assert value(page, "shop_outbox_published_total", **left) == 2, "the broker is unreachable"
     assert value(page, "shop_requests_in_flight", **of) == 0
+    loaded = value(page, "cold_start_seconds_sum", **of) or 0
+    assert loaded < (value(page, "shop_process_seconds_total", **of) or 0) < 60
     assert value(page, "shop_database_transactions_total", **of) == 2
     assert 4 <= (value(page, "shop_database_round_trips_total", **of) or 0) <= 8
     assert 0 < (value(page, "shop_database_seconds_total", **of) or 0) < 30

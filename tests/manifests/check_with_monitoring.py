@@ -90,13 +90,20 @@ def check_cost(folder: Path) -> str:
     own, reported = found.own, found.reported
     if (reported.orders, messages_of(reported)) != (own.orders, messages_of(own)):
         raise ClientMismatchError(f"{messages_of(reported)} of {messages_of(own)} were reported")
-    for name in READS:
-        seconds = own.functions[name].process_seconds
-        if abs(reported.functions[name].process_seconds / seconds - 1) > TOLERANCE:
-            raise ClientMismatchError(f"{name}: {reported.functions[name]} of {seconds:.1f} s")
+    seconds, reported_seconds = process_seconds_of(own), process_seconds_of(reported)
+    for name in (*READS, "all"):
+        if abs(reported_seconds[name] / seconds[name] - 1) > TOLERANCE:
+            raise ClientMismatchError(f"{name}: {reported_seconds} of {seconds}")
     if found.cold_starts_by_budget.keys() != own.functions.keys():
         raise ClientMismatchError(f"cold starts of {sorted(found.cold_starts_by_budget)} only")
-    return f"shop cost: pod seconds and messages of {len(own.functions)} functions agree"
+    error = reported_seconds["all"] / seconds["all"] - 1
+    return f"shop cost: messages of {len(own.functions)} functions, pod seconds {error:+.1%}"
+
+
+def process_seconds_of(usage: Usage) -> dict[str, float]:
+    """Those of each function, and of all together."""
+    by_name = {name: used.process_seconds for name, used in usage.functions.items()}
+    return {"all": sum(by_name.values()), **by_name}
 
 
 def messages_of(usage: Usage) -> dict[str, int]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from shop.registry import all_specs
-from tools.prometheus_queries import Query, growth, values
+from tools.prometheus_queries import Query, growth, new, values
 
-# The interval of the chart's PodMonitor: a pod is counted with each scrape.
+# The interval of the chart's PodMonitor.
 SCRAPE_SECONDS = 15.0
+PROCESS_SECONDS = "shop_process_seconds_total"
 ORDER_ROUTES = ("POST /orders", "POST /orders/from-cart")
 
 
@@ -93,20 +94,19 @@ def from_document(document: Any) -> Usage:
 def from_prometheus(query: Query, hours: float, scrape_seconds: float = SCRAPE_SECONDS) -> Usage:
     """The usage of the last hours.
 
-    A process has no metrics before its first response: its cold start is added to the scrapes.
+    A process ends half an interval after its last scrape on average.  That of one which began
+    earlier is made up for by the time since the last scrape before the hours.
     """
     seconds = round(hours * 3600)
     usage = Usage(seconds=float(seconds))
-    pods = "count by (function) (shop_requests_in_flight)"
-    step = f"{round(scrape_seconds * 1000)}ms"
-    held = f"sum_over_time({pods}[{seconds}s:{step}]) * {scrape_seconds:g}"
-    for labels, value in values(query(held)):
-        usage.of(labels["function"]).process_seconds = value
+    for function, value in _growth(query, PROCESS_SECONDS, "", seconds):
+        usage.of(function).process_seconds = value
+    for labels, value in values(query(f"count by (function) ({new(PROCESS_SECONDS, seconds)})")):
+        usage.of(labels["function"]).process_seconds += value * scrape_seconds / 2
     for function, value in _growth(query, "cold_start_seconds_count", "", seconds):
         usage.of(function).cold_starts = round(value)
     for function, value in _growth(query, "cold_start_seconds_sum", "", seconds):
         usage.of(function).cold_start_seconds = value
-        usage.of(function).process_seconds += value
     for function, value in _growth(query, "shop_requests_total", '{route!="/events"}', seconds):
         usage.of(function).requests = round(value)
     for function, value in _growth(query, "shop_requests_total", '{route="/events"}', seconds):
