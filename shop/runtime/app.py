@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 HEALTH_PATHS = frozenset({"/health/liveness", "/health/readiness", "/_/health", "/_/ready"})
 EVENTS_PATH = "/events"
+INSTANCE_LENGTH_MAX = 200
 CLIENT_LEFT = 499  # in the log only, as of nginx
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
@@ -135,13 +136,13 @@ class App:
         try:
             return act()
         except ClientError as error:
-            return problem(error, instance=http_request.path[:200])
+            return problem(error, instance=_instance_of(http_request))
         except Unavailable as error:
             log.unavailable("unavailable", error, route=message.route)
-            return problem(unavailable(error), instance=http_request.path[:200])
+            return problem(unavailable(error), instance=_instance_of(http_request))
         except Exception as error:
             client_error = _unexpected(error, message.route)
-            return problem(client_error, instance=http_request.path[:200])
+            return problem(client_error, instance=_instance_of(http_request))
 
     def reject(self, http_request: HttpRequest, error: ClientError) -> HttpResponse:
         """The server's own error in response to a request that is not begun."""
@@ -150,7 +151,7 @@ class App:
         )
         message_context.begin(message)
         return self._conclude(
-            http_request, message, problem(error, instance=http_request.path[:200])
+            http_request, message, problem(error, instance=_instance_of(http_request))
         )
 
     def _dispatch(self, http_request: HttpRequest, message: MessageContext) -> HttpResponse:
@@ -239,6 +240,13 @@ def unavailable(error: Unavailable) -> ClientError:
         error.message,
         headers={"retry-after": str(error.retry_after_seconds)},
     )
+
+
+def _instance_of(http_request: HttpRequest) -> str:
+    """The path for a problem document, cut before an escape that would be incomplete."""
+    shown = http_request.path[:INSTANCE_LENGTH_MAX]
+    head, percent, escaped = shown.rpartition("%")
+    return head if percent and len(escaped) < 2 else shown
 
 
 def _unexpected(error: Exception, route: str) -> ClientError:

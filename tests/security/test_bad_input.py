@@ -310,6 +310,18 @@ def test_body_above_64_kib_gets_413(samples: Samples) -> None:
     assert samples.owner.post("/orders", raw=full).status == 201
 
 
+@pytest.mark.parametrize("length", [196, 197, 198, 199])
+def test_long_path_of_a_problem_is_cut_between_escapes(samples: Samples, length: int) -> None:
+    path = "/".ljust(length, "x")
+
+    answer = samples.shop.call("GET", f"{path}%ED%95%9C", function="cart")
+
+    shown = answer.json["instance"]
+    assert answer.status == 404
+    assert re.fullmatch(r"(?:[^%]|%[0-9A-F]{2})*", shown), shown
+    assert 197 <= len(shown) <= 200
+
+
 def test_injections_are_stored_literally_or_rejected(samples: Samples) -> None:
     fine = {200, 201, 204, 401, 403, 404, 409, 422}  # 403: not the present password
     sent = 0
