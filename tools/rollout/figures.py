@@ -20,7 +20,11 @@ PODS = "-deployment-"  # between the name of a revision and the rest of its pods
 
 @dataclass
 class Figures:
-    """Figures of one revision; seconds are None without a sample."""
+    """Figures of one revision; seconds are None without a sample.
+
+    ``requests`` are without client errors: many of those are rejected before the function's own
+    code, such as requests over the rate limit, and say nothing about a revision.
+    """
 
     requests: int = 0
     errors: int = 0
@@ -60,8 +64,9 @@ def from_prometheus(address: str, cluster: Cluster) -> Source:
         for labels, value in values(
             query(growth_query("shop_requests_total", "status", names, seconds))
         ):
-            found[labels["revision"]].requests += round(value)
-            found[labels["revision"]].errors += round(value) * (labels["status"] == "5xx")
+            counted = found[labels["revision"]]
+            counted.requests += round(value) * (labels["status"] != "4xx")
+            counted.errors += round(value) * (labels["status"] == "5xx")
         for labels, value in values(
             query(quantile_query("shop_request_duration_seconds", names, seconds))
         ):
@@ -114,7 +119,8 @@ def _add(lines: _Lines, answered: dict[str, Any]) -> None:
 
 def _figures(lines: _Lines) -> Figures:
     errors = sum(status >= 500 for status in lines.statuses)
-    return Figures(len(lines.statuses), errors, _p95(lines.warm_seconds), _p95(lines.cold_seconds))
+    requests = sum(not 400 <= status < 500 for status in lines.statuses)
+    return Figures(requests, errors, _p95(lines.warm_seconds), _p95(lines.cold_seconds))
 
 
 def _p95(seconds: list[float]) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from inspect import signature
 from pathlib import Path
 from subprocess import Popen
@@ -23,13 +24,14 @@ from tools.cost.usage import SCRAPE_SECONDS
 from tools.local_platform.servers import free_port
 from tools.render.knative import service
 from tools.rollout.cluster import Cluster
-from tools.rollout.figures import growth_query, quantile_query
+from tools.rollout.figures import from_logs, growth_query, quantile_query
 from tools.rollout.steps import give_back
 from tools.rollout.traffic import ANNOTATION
 
 RUN = ("run", "list_products", *FAST)
 RETURN_SECONDS_MAX = 60  # of docs/how-to/upgrade-and-roll-back.md
 # What the smoke requests to a stub do not cover is answered with its status.
+WARM = {"milliseconds": 5.0}
 ONLY_STABLE, ONLY_CANDIDATE = {STABLE: 100}, {CANDIDATE: 100}
 
 
@@ -356,7 +358,7 @@ def test_figures_of_prometheus_decide_through_the_api_server(shop: Shop) -> None
             return []
         return [
             {"metric": {"revision": CANDIDATE, "status": status}, "value": [time.time(), value]}
-            for status, value in (("2xx", "90"), ("5xx", "10"))
+            for status, value in (("2xx", "90"), ("4xx", "400"), ("5xx", "10"))
         ]
 
     shop.serving.prometheus = answer
@@ -368,6 +370,21 @@ def test_figures_of_prometheus_decide_through_the_api_server(shop: Shop) -> None
     assert "10 of 100 responses are 5xx (10.0 %, limit 1 %)" in result.stderr
     assert all(f'pod=~"({STABLE}|{CANDIDATE})-deployment-.+"' in query for query in queries)
     assert shop.serving.targets(SERVICE) == ONLY_STABLE
+
+
+def test_client_errors_in_logs_are_no_requests_that_a_revision_answered() -> None:
+    lines = [
+        (f"{CANDIDATE}-deployment-1", json.dumps({"message": "answered", "status": status} | WARM))
+        for status in (200, 201, 401, 429, 429, 503)
+    ]
+
+    class Logs(Cluster):
+        def logs(self, revisions: Iterable[str], since: datetime) -> Iterable[tuple[str, str]]:
+            return lines
+
+    figures = from_logs(Logs("shop"))([CANDIDATE], datetime.now(UTC))
+
+    assert (figures[CANDIDATE].requests, figures[CANDIDATE].errors) == (3, 1)
 
 
 def test_queries_that_promtool_evaluates_are_those_of_the_roll_out() -> None:
