@@ -156,6 +156,14 @@ def test_edge_of_a_cluster_is_envoy_with_its_rendered_configuration() -> None:
     assert container["command"][-1].endswith(generated["files"][0])
 
 
+@pytest.mark.parametrize("place", ["compose", "edge", "openfaas"])
+def test_edge_without_requests_wakes_functions_once_a_day(place: str) -> None:
+    text = (ROOT / "infra" / place / "envoy.yaml").read_text("utf-8")
+
+    assert re.findall(r"cache_duration: (.+)", text) == [f"{24 * 3600}s"]
+    assert "health_checks" not in text
+
+
 def test_kind_maps_the_port_of_the_gateway_to_the_machine() -> None:
     (cluster,) = documents(ROOT / "infra/kind/cluster.yaml")
     _, proxy = documents(ROOT / "infra/kind/gateway-class.yaml")

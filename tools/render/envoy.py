@@ -48,7 +48,8 @@ BODY_BYTES_MAX = 64 * 1024
 HEADERS_KIB_MAX = 16
 EDGE_BURST, EDGE_PER_SECOND = 4000, 2000
 ADDRESSES_MAX = 20_000
-JWKS_CACHE_SECONDS = 300
+# each edge fetches the keys this often, also without requests, and the fetch wakes login
+JWKS_CACHE_SECONDS = 24 * 3600
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
 
 # Headers of clients that claim an identity, or another path than the request line.
