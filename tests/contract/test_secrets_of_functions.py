@@ -29,6 +29,7 @@ NEEDED: dict[str, Callable[[FunctionSpec], bool]] = {
     "database_url": lambda spec: spec.database_role is not None,
     "event_signing_key": lambda spec: spec.database_role is not None,
     "jwt_private_key": lambda spec: spec.issues_tokens,
+    "link_key": lambda spec: spec.reads_links,
     "payment_provider_api_key": lambda spec: "provider" in spec.needs,
     "payment_webhook_secret": lambda spec: any(r.auth == "provider" for r in spec.routes),
     "redis_url": reads_redis,
