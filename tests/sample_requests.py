@@ -14,6 +14,9 @@ from shop.primitives.spec import ROLES, Route
 from shop.registry import all_specs
 from tests.harness import PASSWORD, Person, Response, ShopHarness
 
+# an account that may use the routes of a policy or of several roles
+ROLE_OF = {"settlements": "finance", "operator": "support"}
+
 COUNTED = (
     "orders",
     "users",
@@ -120,7 +123,7 @@ class Samples:
             return None
         if route.auth == "customer":
             return self.owner
-        return self.people["finance" if route.auth == "settlements" else route.auth]
+        return self.people[ROLE_OF.get(route.auth, route.auth)]
 
     @cached_property
     def people(self) -> dict[str, Person]:

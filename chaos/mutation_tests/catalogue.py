@@ -801,7 +801,7 @@ _ACCESS = (
         (
             Edit(
                 AUTHENTICATION,
-                'if needed not in ("customer", caller.role):',
+                'if needed != "customer" and caller.role not in permitted:',
                 'if needed == "none":',
             ),
         ),

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, RootModel
+from pydantic import Field, RootModel
 
-from shop.runtime.model import CurrencyCode, Model, QueryModel
+from shop.runtime.model import BusinessDay, CurrencyCode, Model, QueryModel
 
 # a year outside this century is taken for a typing error
-DAY = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}$"
 MONTH = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"
 
 
-def _calendar_day(text: object) -> object:
-    """Only yyyy-MM-dd: pydantic would also accept seconds since 1970."""
-    if isinstance(text, str) and not re.fullmatch(DAY, text):
-        raise ValueError("must be a date such as 2026-02-01")
-    return text
-
-
-BusinessDay = Annotated[
-    date,
-    BeforeValidator(_calendar_day),
-    Field(description="Business day, yyyy-MM-dd.", json_schema_extra={"pattern": DAY}),
-]
 YearMonth = Annotated[
     str,
     Field(pattern=MONTH, description="Month, yyyy-MM."),

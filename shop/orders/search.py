@@ -1,7 +1,7 @@
-"""Finds orders by customer, product, status, time and total, newest first.  Writes nothing.
+"""Finds orders by id, customer, product, status, time and total, newest first.  Writes nothing.
 
 For operators: the statements read the orders of all customers, as far as row-level security lets
-the role see them.  One order by its id is in ``queries``.
+the role see them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from shop.primitives.statuses import OrderStatus
 
 LAST_ID = UUID(int=2**128 - 1)
 TOTAL_MAX = 2**63 - 1
+# as far as orders are counted, so that a count reads no more than a bounded number of matches
+COUNT_MAX = 1_000
 
 
 class FoundOrder(Row):
@@ -33,6 +35,12 @@ class FoundOrder(Row):
     created_at: datetime
 
 
+class Count(Row):
+    """How many orders were counted."""
+
+    orders: int
+
+
 @frozen(kw_only=True)
 class Criteria:
     """What an order must have; None accepts every order.
@@ -41,6 +49,7 @@ class Criteria:
     inclusive minor units.
     """
 
+    order_id: UUID | None = None
     user_id: int | None = None
     email: str | None = None
     product_id: int | None = None
@@ -77,6 +86,11 @@ _WITH_TOTAL: LiteralString = """
 _NEWEST: LiteralString = """
 order by order_id desc limit %(limit)s::int
 """
+_COUNT: LiteralString = """
+select count(*) as orders from ("""
+_AT_MOST: LiteralString = """
+limit %(limit)s::int) found
+"""
 
 _CUSTOMERS: tuple[LiteralString, ...] = ("", _OF_USER, _OF_EMAIL)
 # whether there is a product, the condition on the customer, and whether on status and total
@@ -91,13 +105,15 @@ def _sql(shape: Shape) -> LiteralString:
         + of_customer
         + (_IN_STATUS if in_status else "")
         + (_WITH_TOTAL if with_total else "")
-        + _NEWEST
     )
 
 
+_SHAPES = tuple(product(_EITHER, _CUSTOMERS, _EITHER, _EITHER))
 SEARCHES: dict[Shape, Query[FoundOrder]] = {
-    shape: Query(FoundOrder, _sql(shape))
-    for shape in product(_EITHER, _CUSTOMERS, _EITHER, _EITHER)
+    shape: Query(FoundOrder, _sql(shape) + _NEWEST) for shape in _SHAPES
+}
+COUNTS: dict[Shape, Query[Count]] = {
+    shape: Query(Count, _COUNT + _sql(shape) + _AT_MOST) for shape in _SHAPES
 }
 
 
@@ -107,13 +123,21 @@ def page(criteria: Criteria, *, before: UUID | None = None, limit: int) -> State
     A customer is given by id or by e-mail address; the role needs the right to read addresses for
     the latter.
     """
+    shape, parameters = _shape_and_parameters(criteria)
+    if before is not None:
+        parameters["before"] = min(before, _end_of(criteria))
+    return SEARCHES[shape](**parameters, limit=limit)
+
+
+def count(criteria: Criteria) -> Statement[Count]:
+    """How many orders meet all criteria, ``COUNT_MAX + 1`` for more than ``COUNT_MAX``."""
+    shape, parameters = _shape_and_parameters(criteria)
+    return COUNTS[shape](**parameters, limit=COUNT_MAX + 1)
+
+
+def _shape_and_parameters(criteria: Criteria) -> tuple[Shape, dict[str, object]]:
     assert criteria.user_id is None or criteria.email is None, "one way to name the customer"
-    last = first_uuid_at(criteria.placed_before) if criteria.placed_before else LAST_ID
-    parameters: dict[str, object] = {
-        "first": first_uuid_at(criteria.placed_from) if criteria.placed_from else UUID(int=0),
-        "before": min(before, last) if before else last,
-        "limit": limit,
-    }
+    parameters: dict[str, object] = {"first": _first_of(criteria), "before": _end_of(criteria)}
     of_customer: LiteralString = ""
     if criteria.user_id is not None:
         of_customer, parameters["user_id"] = _OF_USER, criteria.user_id
@@ -128,4 +152,16 @@ def page(criteria: Criteria, *, before: UUID | None = None, limit: int) -> State
         parameters["total_min"] = criteria.total_min or 0
         parameters["total_max"] = TOTAL_MAX if criteria.total_max is None else criteria.total_max
     shape = (criteria.product_id is not None, of_customer, criteria.status is not None, with_total)
-    return SEARCHES[shape](**parameters)
+    return shape, parameters
+
+
+def _first_of(criteria: Criteria) -> UUID:
+    first = first_uuid_at(criteria.placed_from) if criteria.placed_from else UUID(int=0)
+    return max(first, criteria.order_id) if criteria.order_id else first
+
+
+def _end_of(criteria: Criteria) -> UUID:
+    """The id before which all orders that meet the criteria come."""
+    end = first_uuid_at(criteria.placed_before) if criteria.placed_before else LAST_ID
+    following = UUID(int=min(criteria.order_id.int + 1, LAST_ID.int)) if criteria.order_id else end
+    return min(end, following)

@@ -13,16 +13,26 @@ from typing import Literal
 from events.records import frozen
 
 Auth = Literal[
-    "public", "customer", "staff", "support", "finance", "admin", "settlements", "provider"
+    "public",
+    "customer",
+    "staff",
+    "support",
+    "finance",
+    "operator",
+    "admin",
+    "settlements",
+    "provider",
 ]
 Need = Literal["postgres", "redis", "provider"]
 
 ROLES = ("customer", "staff", "support", "finance", "admin")
+OPERATOR_ROLES = ("staff", "support", "finance")
 DATABASE_ROLES = (
     "catalog_ro",
     "identity",
     "accounts",
     "ordering",
+    "back_office",
     "payment",
     "stock",
     "settlement",
@@ -39,8 +49,9 @@ class Route:
 
     ``handler`` names a function in ``handler.py``; ``body``, ``query`` and ``response`` name models
     in ``schema.py``.  A body that is optional and missing is read as ``{}``.  ``auth`` says who may
-    call: ``public``, ``customer`` (any signed-in account), one role, ``settlements`` (set by
-    SETTLEMENTS_AUTH) or ``provider`` (the handler verifies a signature).  An ``idempotent`` route
+    call: ``public``, ``customer`` (any signed-in account), one role, ``operator`` (any of
+    ``OPERATOR_ROLES``), ``settlements`` (set by SETTLEMENTS_AUTH) or ``provider`` (the handler
+    verifies a signature).  An ``idempotent`` route
     honours ``Idempotency-Key``.  The transactions of a route without ``writes`` are read-only.
     With ``may_lag`` they run at the streaming replica, where one is given: only for what no caller
     of the route can change, since the replica may be DATABASE_REPLICA_LAG_SECONDS behind.

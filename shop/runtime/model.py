@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -36,6 +37,17 @@ def _in_digits(text: object) -> object:
     return text
 
 
+# a year outside this century is taken for a typing error
+DAY = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}$"
+
+
+def _calendar_day(text: object) -> object:
+    """Only yyyy-MM-dd: pydantic would also accept seconds since 1970."""
+    if isinstance(text, str) and not re.fullmatch(DAY, text):
+        raise ValueError("must be a date such as 2026-02-01")
+    return text
+
+
 # Formats of values that the shop makes itself: for the API document, not checked again.
 CurrencyCode = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -45,3 +57,8 @@ ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 QueryNumber = Annotated[int, BeforeValidator(_in_digits)]
 PageSize = Annotated[QueryNumber, Field(ge=1, le=100)]
+BusinessDay = Annotated[
+    date,
+    BeforeValidator(_calendar_day),
+    Field(description="Business day, yyyy-MM-dd.", json_schema_extra={"pattern": DAY}),
+]

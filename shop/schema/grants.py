@@ -215,6 +215,13 @@ GRANTS: dict[str, dict[str, Rights]] = {
         **_IDEMPOTENCY,
         **_ANNOUNCE,
     },
+    # Operators' orders: of an account it can read which one an e-mail address belongs to.
+    "shop_back_office": {
+        "users": {"select": ("user_id", "active", "role", "email_key")},
+        "sessions": _SESSION_CHECK["sessions"],
+        "orders": READ,
+        "order_lines": READ,
+    },
     "shop_payment": _MONEY,
     "shop_stock": {
         **_SESSION_CHECK,
@@ -321,7 +328,7 @@ ROLE_SETTINGS = {
 # The statements of these roles are planned for their values: a search depends on what is searched,
 # and the auditor's statements are not repeated.  All others are planned once in a connection; left
 # to itself, PostgreSQL plans statements that take arrays anew at each execution.
-PLANNED_FOR_VALUES = ("shop_accounts", "shop_catalog_ro", "shop_auditor")
+PLANNED_FOR_VALUES = ("shop_accounts", "shop_back_office", "shop_catalog_ro", "shop_auditor")
 
 # to find open transactions: settlement those that began before midnight, the auditor all
 READS_ACTIVITY = ("shop_settlement", "shop_auditor")
@@ -342,7 +349,7 @@ POLICIES = (
 )
 CUSTOMER_TABLES = ("orders", "order_lines", "payments", "cart_items")
 ROW_SECURITY_TABLES = (*CUSTOMER_TABLES, "idempotency", "outbox")
-SEES_ALL_ROWS = ("shop_payment", "shop_settlement", "shop_relay", "shop_ops")
+SEES_ALL_ROWS = ("shop_back_office", "shop_payment", "shop_settlement", "shop_relay", "shop_ops")
 
 APPEND_ONLY = (
     "ledger",

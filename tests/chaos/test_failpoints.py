@@ -162,6 +162,7 @@ def test_every_failpoint_is_placed_in_the_code() -> None:
         ("settle", "0 2 3 4 5 6"),
         ("sweep", "0 2 3 4 5 6 7 8 9"),
         ("api_docs", ""),
+        ("manage_orders", ""),
         ("read_orders", ""),
         ("read_settlements", ""),
     ],

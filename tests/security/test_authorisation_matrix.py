@@ -32,6 +32,7 @@ def signed_in(
 
 EVERYBODY_200 = signed_in(200, 200, 200, 200, 200, 200)
 EVERYBODY_201 = signed_in(201, 201, 201, 201, 201, 201)
+OPERATORS_200 = signed_in(403, 403, 200, 200, 200, 403)
 ADMIN_200 = signed_in(403, 403, 403, 403, 403, 200)
 EVERYBODY_204 = signed_in(204, 204, 204, 204, 204, 204)
 
@@ -76,6 +77,7 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/payments/webhook"): open_to_all(401),
     ("GET", "/settlements/daily"): signed_in(403, 403, 403, 403, 200, 403),
     ("GET", "/settlements/monthly"): signed_in(403, 403, 403, 403, 200, 403),
+    ("GET", "/admin/orders"): OPERATORS_200,
     ("GET", "/admin/users"): ADMIN_200,
     ("POST", "/admin/users"): signed_in(403, 403, 403, 403, 403, 201),
     ("GET", "/admin/users/{userId}"): ADMIN_200,
@@ -140,7 +142,8 @@ WITHOUT_ACCESS: dict[str, Callable[[Person], Person]] = {
 # of the account that the other samples need
 ENDS_SESSIONS = ("/users/me/password", "/users/me/sessions")
 ROLE_OF = {
-    "staff": "staff", "support": "support", "settlements": "finance", "admin": "admin",
+    "staff": "staff", "support": "support", "operator": "support", "settlements": "finance",
+    "admin": "admin",
 }  # fmt: skip
 
 

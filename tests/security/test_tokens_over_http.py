@@ -16,10 +16,9 @@ import redis
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import ROLES, Route
 from tests.harness import AUDIENCE, ISSUER, ShopHarness
-from tests.sample_requests import ROUTES, Samples, sample_request
+from tests.sample_requests import ROLE_OF, ROUTES, Samples, sample_request
 from tests.security.test_token_corpus import ATTACKS, SESSION_ATTACKS, TokenFactory
 
-ROLE_OF = {"customer": "customer", "settlements": "finance"}
 PROTECTED = [route for route in ROUTES.values() if route.auth not in ("public", "provider")]
 
 

@@ -21,6 +21,7 @@ from tools.e2e.groups import (
 )
 from tools.e2e.groups import (
     auth,
+    back_office,
     cancel_race,
     cart,
     failure,
@@ -50,6 +51,7 @@ GROUPS: dict[str, tuple[Scenario, ...]] = {
     "auth": auth.SCENARIOS,
     "accounts": accounts_group.SCENARIOS,
     "order": order.SCENARIOS,
+    "back-office": back_office.SCENARIOS,
     "cart": cart.SCENARIOS,
     "failure": failure.SCENARIOS,
     "not-found": not_found.SCENARIOS,

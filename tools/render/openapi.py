@@ -198,6 +198,7 @@ SECURITY_SCHEMES: Schema = {
 AUTH_NOTES: Mapping[str, str] = {
     "public": "No authentication.",
     "customer": "Any signed-in account; it accesses its own data only.",
+    "operator": "Needs one of the roles staff, support and finance.",
     "settlements": "Policy setting SETTLEMENTS_AUTH: finance (default), customer or public.",
     "provider": "Signed by the payment provider.",
 }

@@ -21,7 +21,7 @@ REPLICAS_MAX = 5  # OpenFaaS CE
 SECRETS_PATH = "/var/openfaas/secrets"
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "orders": ("cart", "read_orders"),
+    "orders": ("cancel_order", "cart", "read_orders"),
     "settlements": ("read_settlements", "settle"),
     "users": ("account", "register"),
 }
