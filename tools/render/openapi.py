@@ -156,7 +156,7 @@ PHRASES: Mapping[int, str] = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
-WITHOUT_CONTENT = (204, 302)
+WITHOUT_CONTENT = (202, 204, 302)
 PROBLEM_SCHEMA: Schema = {
     "title": "Problem",
     "description": "RFC 9457, plus error (a code for programs) and message (for people).",
