@@ -106,8 +106,6 @@ def totals(record: RunRecord) -> list[str]:
     """The totals, the bounds that follow from them, and the environment of the run."""
     counts = [count for kills in record.kills.values() for count in kills.values()]
     kills = sum(counts)
-    seconds = max(1.0, record.samples[-1].at if record.samples else record.seconds)
-    loaded = max(1.0, record.load_seconds)
     return [
         f"orders {record.orders}, operations {record.operations}, events {record.events} "
         f"(of these {record.events_duplicated} duplicates, {record.events_reordered} reordered, "
@@ -117,14 +115,25 @@ def totals(record: RunRecord) -> list[str]:
         f"seed {record.seed}, evaluations {record.evaluations} x {record.invariants} invariants, "
         f"violations {len(record.violations)}",
         *_bounds(record, kills),
-        f"throughput {record.orders / loaded:.1f} orders/s, "
-        f"{record.operations / loaded:.1f} operations/s over {loaded:.0f} s of workload, "
-        f"{seconds:.0f} s in all",
+        _throughput(record),
         f"machine {record.machine}; PostgreSQL fsync {record.fsync or 'not recorded'}; "
         f"commit {record.commit}",
         "versions " + ", ".join(f"{name} {text}" for name, text in record.versions.items()),
         "settings " + ", ".join(f"{name}={text}" for name, text in record.settings.items()),
     ]
+
+
+def _throughput(record: RunRecord) -> str:
+    """The rates of the workload, whose results are not known when a violation has stopped it."""
+    seconds = max(1.0, record.samples[-1].at if record.samples else record.seconds)
+    loaded = record.load_seconds
+    if not loaded:
+        return f"stopped after {seconds:.0f} s: orders and operations were not counted"
+    return (
+        f"throughput {record.orders / loaded:.1f} orders/s, "
+        f"{record.operations / loaded:.1f} operations/s over {loaded:.0f} s of workload, "
+        f"{seconds:.0f} s in all"
+    )
 
 
 def reasons(record: RunRecord) -> list[str]:

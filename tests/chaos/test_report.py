@@ -283,6 +283,16 @@ def test_progress_updates_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch
     assert stream.getvalue().endswith("\rdone\n")
 
 
+def test_run_that_a_violation_has_stopped_has_no_throughput() -> None:
+    made = new_record()
+    made.load_seconds = 0.0
+
+    text = as_text(made)
+
+    assert "orders and operations were not counted" in text
+    assert "throughput" not in text
+
+
 def test_throughput_is_relative_to_the_duration_of_the_load() -> None:
     """On a busy machine there are fewer samples than seconds."""
     made = new_record()
