@@ -56,6 +56,7 @@ class Credentials(Row):
     role: str
     active: bool
     password_hash: str
+    password_changed_at: datetime | None
 
 
 class ManagedAccount(Row):
@@ -92,6 +93,12 @@ class OpenSession(Row):
     created_at: datetime
     renewed_at: datetime
     expires_at: datetime
+
+
+class StartedSession(Row):
+    """A session that was opened."""
+
+    session_id: UUID
 
 
 class RenewedSession(Row):
@@ -168,7 +175,8 @@ where s.user_id = c.user_id and not c.active and s.revoked_at is null
 
 SET_PASSWORD = Command(
     """
-update shop.users set password_hash = %(new_hash)s where user_id = %(user_id)s
+update shop.users set password_hash = %(new_hash)s, password_changed_at = now()
+where user_id = %(user_id)s
 """
 )
 
@@ -182,7 +190,7 @@ select email, email_key, password_hash from shop.users where user_id = %(user_id
 REPLACE_PASSWORD = Query(
     AccountId,
     """
-update shop.users set password_hash = %(new_hash)s
+update shop.users set password_hash = %(new_hash)s, password_changed_at = now()
 where user_id = %(user_id)s and password_hash = %(old_hash)s
 returning user_id
 """,
@@ -236,7 +244,7 @@ select user_id, email, name, role, created_at from shop.users where user_id = %(
 FIND_BY_EMAIL = Query(
     Credentials,
     """
-select user_id, role, active and password_hash <> '' as active, password_hash
+select user_id, role, active and password_hash <> '' as active, password_hash, password_changed_at
 from shop.users where email_key = %(email_key)s
 """,
 )
@@ -248,16 +256,26 @@ where user_id = %(user_id)s and password_hash = %(old_hash)s
 """
 )
 
-START_SESSION = Command(
+# A change of the password waits for the lock and then ends the session too, or has committed before
+# and is seen here.
+START_SESSION = Query(
+    StartedSession,
     """
-with opened as (
+with account as (
+  select user_id from shop.users
+  where user_id = %(user_id)s and active
+    and password_changed_at is not distinct from %(password_changed_at)s::timestamptz
+  for share
+), opened as (
   insert into shop.sessions (session_id, user_id, expires_at)
-  values (%(session_id)s, %(user_id)s, now() + make_interval(days => %(days)s::int))
+  select %(session_id)s::uuid, user_id, now() + make_interval(days => %(days)s::int) from account
   returning session_id
+), renewable as (
+  insert into shop.refresh_tokens (token_hash, session_id)
+  select %(token_hash)s, session_id from opened
 )
-insert into shop.refresh_tokens (token_hash, session_id)
-select %(token_hash)s, session_id from opened
-"""
+select session_id from opened
+""",
 )
 
 # One statement, so that only one of several concurrent requests with a token succeeds: the others
@@ -441,11 +459,18 @@ def renew_hash(*, user_id: int, old_hash: str, new_hash: str) -> Statement[Row]:
     return RENEW_HASH(user_id=user_id, old_hash=old_hash, new_hash=new_hash)
 
 
-def start_session(*, session_id: UUID, user_id: int, refresh_token: str) -> Statement[Row]:
-    """Opens a session that ends in 30 days, however often it is renewed."""
+def start_session(
+    *, session_id: UUID, user_id: int, password_changed_at: datetime | None, refresh_token: str
+) -> Statement[StartedSession]:
+    """Opens a session that ends in 30 days, however often it is renewed.
+
+    No row unless the account is active and still has the password that was verified, which was set
+    at ``password_changed_at``.
+    """
     return START_SESSION(
         session_id=session_id,
         user_id=user_id,
+        password_changed_at=password_changed_at,
         days=SESSION_DAYS,
         token_hash=_token_hash(refresh_token),
     )

@@ -129,7 +129,7 @@ with valid as (
     and purpose = 'SET_PASSWORD' and ended_at is null and expires_at > now()
   order by link_id for update
 ), ended as (
-  update shop.one_time_links set ended_at = now()
+  update shop.one_time_links set ended_at = now(), uses = uses + (link_id = %(link_id)s)::int
   where link_id in (select link_id from valid)
     and exists (select from valid where link_id = %(link_id)s)
 )

@@ -19,6 +19,7 @@ import httpx
 
 from chaos.environment import Environment
 from chaos.faults.fault import Fault
+from shop.one_time_links import token_of
 from shop.primitives.ids import new_uuid
 
 CALL_SECONDS = 10.0
@@ -30,6 +31,11 @@ select order_id::text, user_id::text from shop.orders order by created_at desc l
 OPEN_PAYMENT: LiteralString = """
 select p.provider_key, p.amount_minor, p.currency::text, p.order_id::text, p.payment_id::text
 from shop.payments p where p.status in ('INTENT', 'UNKNOWN') order by p.created_at desc limit 1
+"""
+
+
+LINK_OF_ACCOUNT: LiteralString = """
+select link_id from shop.one_time_links join shop.users using (user_id) where email = %(email)s
 """
 
 
@@ -180,6 +186,30 @@ async def _reused_idempotency_key(attacker: Attacker) -> list[ProbeResult]:
     return [ProbeResult("the same key for another order", (422, 409), other)]
 
 
+async def _used_link(attacker: Attacker) -> list[ProbeResult]:
+    """Uses a link twice to reset a password, and then the session from before."""
+    client, key = attacker.client, attacker.environment.secrets.link_key
+    email, password = f"{new_uuid()}@faults.example", str(new_uuid())
+    new_account = {"email": email, "password": password, "name": "Reset"}
+    registered = await client.post("/users", json=new_account)
+    opened = await client.post("/auth/login", json={"email": email, "password": password})
+    await client.post("/auth/password-reset", json={"email": email})
+    async with attacker.environment.database() as database:
+        row = await (await database.execute(LINK_OF_ACCOUNT, {"email": email})).fetchone()
+    if (registered.status_code, opened.status_code) != (201, 200) or row is None:
+        return []
+    body = {"token": token_of(row[0], key), "newPassword": str(new_uuid())}
+    confirm = "/auth/password-reset/confirm"
+    used = await client.post(confirm, json=body)
+    if used.status_code != 204:
+        return [ProbeResult("a link", (204,), used)]
+    session = {"authorization": f"Bearer {opened.json()['accessToken']}"}
+    return [
+        ProbeResult("a used link", (403,), await client.post(confirm, json=body)),
+        ProbeResult("an ended session", (401,), await client.get("/users/me", headers=session)),
+    ]
+
+
 async def _forged_webhooks(attacker: Attacker) -> list[ProbeResult]:
     """Sends a capture webhook for an open payment, unsigned and with a wrong signature."""
     async with attacker.environment.database() as database:
@@ -226,6 +256,7 @@ PROBES: tuple[Callable[[Attacker], Awaitable[list[ProbeResult]]], ...] = (
     _other_customers_orders,
     _staff_operations,
     _reused_idempotency_key,
+    _used_link,
     _forged_webhooks,
 )
 FAULTS = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from chaos.mutation_tests.mutant import Edit, Mutant
 
+ACCOUNT = "functions/account/handler.py"
 CANCEL_ORDER = "functions/cancel_order/handler.py"
 DEAD_LETTER = "functions/dead_letter/handler.py"
 PLACE_ORDER = "functions/place_order/handler.py"
@@ -18,6 +19,8 @@ DUE_JOBS = "shop/due_jobs.py"
 IDEMPOTENCY = "shop/messaging/idempotency.py"
 INBOX = "shop/messaging/inbox.py"
 INVENTORY = "shop/inventory.py"
+ONE_TIME_LINKS = "shop/one_time_links.py"
+LINKS_SCHEMA = "shop/schema/migrations/versions/0024_used_links.py"
 DECIDE = "shop/orders/decide.py"
 ORDERS = "shop/orders/orders.py"
 OUTBOX = "shop/messaging/outbox.py"
@@ -880,6 +883,28 @@ _AUDIT = (
     ),
 )
 
+# ---------------------------------------------------------------- one-time links
+
+_LINKS = (
+    Mutant(
+        "M-54",
+        "ADR 44",
+        "a password that is reset by a link leaves the sessions of its account open",
+        (_without(ACCOUNT, "            accounts.end_sessions(account.user_id),\n"),),
+        ("I-27", "probes"),
+    ),
+    Mutant(
+        "M-55",
+        "ADR 44",
+        "a link that was used is still valid",
+        (
+            _without(ONE_TIME_LINKS, "ended_at = now(), "),
+            Edit(LINKS_SCHEMA, "uses in (0, 1)", "uses >= 0"),
+        ),
+        ("I-27", "probes"),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -890,6 +915,7 @@ MUTANTS = (
     *_AT_ZERO,
     *_PROVIDER,
     *_AUDIT,
+    *_LINKS,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

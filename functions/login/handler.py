@@ -119,7 +119,7 @@ def _verify_credentials(
     with context.transaction() as tx:
         _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.record(attempt))
     login_failures.check_allowed(waits)
-    raise _invalid("INVALID_CREDENTIALS", "e-mail or password is wrong")
+    raise _invalid_credentials()
 
 
 def _open_session(
@@ -130,20 +130,27 @@ def _open_session(
 ) -> tuple[Caller, str]:
     """A new session and its refresh token.
 
-    429 if concurrent failures reached a limit while the password was verified.
+    429 if concurrent failures reached a limit while the password was verified; 401 if the password
+    was changed, or the account disabled, meanwhile.
     """
     caller = Caller(account.user_id, account.role, new_uuid())
     refresh_token = accounts.new_refresh_token()
     with context.transaction() as tx:
-        _, waits, *_ = tx.pipeline(
+        # the account before its failures, as a change of the password locks them
+        _, waits, started, _ = tx.pipeline(
             login_failures.lock(attempt),
             login_failures.check(attempt),
-            login_failures.disregard(attempt),
             accounts.start_session(
-                session_id=caller.session_id, user_id=caller.user_id, refresh_token=refresh_token
+                session_id=caller.session_id,
+                user_id=caller.user_id,
+                password_changed_at=account.password_changed_at,
+                refresh_token=refresh_token,
             ),
+            login_failures.disregard(attempt),
         )
         login_failures.check_allowed(waits)
+        if not started:
+            raise _invalid_credentials()
         if new_hash is not None:
             tx.execute(
                 accounts.renew_hash(
@@ -171,6 +178,10 @@ def _token_pair(
     }
     headers = NO_STORE if set_cookie is None else {**NO_STORE, "set-cookie": set_cookie}
     return Response(200, pair, headers=headers)
+
+
+def _invalid_credentials() -> ClientError:
+    return _invalid("INVALID_CREDENTIALS", "e-mail or password is wrong")
 
 
 def _invalid(code: str, message: str) -> ClientError:

@@ -131,7 +131,13 @@ _AUDIT: dict[str, Rights] = {
         ),
         READ,
     ),
-    "users": {"select": ("user_id", "role", "active", "state", "created_at")},
+    "users": {
+        "select": ("user_id", "role", "active", "state", "created_at", "password_changed_at"),
+    },
+    "sessions": {"select": ("session_id", "user_id", "created_at", "revoked_at")},
+    "one_time_links": {
+        "select": ("link_id", "purpose", "user_id", "expires_at", "ended_at", "uses"),
+    },
     "idempotency": {
         "select": ("user_id", "scope", "key", "state", "status_code", "created_at"),
     },
@@ -151,7 +157,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "users": {
             "select": ALL,
             "insert": ("email", "email_key", "name", "password_hash"),
-            "update": ("password_hash", "name"),
+            "update": ("password_hash", "password_changed_at", "name"),
         },
         "sessions": {"select": ALL, "insert": ALL, "update": ("revoked_at", "expires_at")},
         "refresh_tokens": {"select": ALL, "insert": ALL, "update": ("used_at",)},
@@ -159,7 +165,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "one_time_links": {
             "select": ALL,
             "insert": ("link_id", "purpose", "user_id", "recipient", "network", "expires_at"),
-            "update": ("ended_at",),
+            "update": ("ended_at", "uses"),
         },
         **_IDEMPOTENCY,
         **_ANNOUNCE,
@@ -180,7 +186,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
                 "created_at",
             ),
             "insert": ("email", "email_key", "name", "password_hash", "role"),
-            "update": ("password_hash", "role", "active", "state"),
+            "update": ("password_hash", "password_changed_at", "role", "active", "state"),
         },
         "sessions": {
             "select": ("session_id", "user_id", "revoked_at", "expires_at"),

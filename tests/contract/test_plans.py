@@ -261,6 +261,7 @@ VALUES: dict[str, object] = {
     "new_hash": b"2" * 32,
     "old_hash": "!",
     "origin": "PROVIDER",
+    "password_changed_at": None,
     "password_hash": "!",
     "payment_method": "CARD",
     "postings": 10_000,

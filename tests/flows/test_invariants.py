@@ -11,8 +11,9 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
+from shop.one_time_links import token_of
 from tests.functions.test_dead_letter import send as send_dead_letter
-from tests.harness import FlowHarness, Person, assert_invariants
+from tests.harness import FlowHarness, Person, ShopHarness, assert_invariants
 from tests.waiting import wait_for
 from tools.checker import evaluate
 from tools.checker.invariants import INVARIANTS
@@ -193,6 +194,28 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "delete from shop.audit_log where action = 'audit_log.started'",
         "I-26",
     ),
+    "link used twice": (
+        "update shop.one_time_links set uses = 2 where uses = 1",
+        "I-27",
+    ),
+    "link used after it expired": (
+        "update shop.one_time_links set expires_at = ended_at where uses = 1",
+        "I-27",
+    ),
+    "used link that is still valid": (
+        "update shop.one_time_links set ended_at = null where uses = 1",
+        "I-27",
+    ),
+    "password reset that set no password": (
+        "update shop.users u set password_changed_at = null from shop.one_time_links l "
+        "where l.user_id = u.user_id and l.uses = 1",
+        "I-27",
+    ),
+    "password reset that ended no session": (
+        "update shop.sessions s set revoked_at = null from shop.one_time_links l "
+        "where l.user_id = s.user_id and l.uses = 1",
+        "I-27",
+    ),
     "status changed behind the log": (
         "update shop.orders set status = 'PAID', reason = null where order_id = %(cancelled)s",
         "I-06 I-10 I-16",
@@ -344,6 +367,17 @@ def _placed_with_key(flow: FlowHarness, buyer: Person, product: int, key: str) -
     return order_id
 
 
+def _reset_password(shop: ShopHarness) -> None:
+    """A customer with an open session sets the password by a link."""
+    email = "reset@example.kr"
+    assert (shop.register(email).status, shop.log_in(email).status) == (201, 200)
+    assert shop.call("POST", "/auth/password-reset", {"email": email}).status == 202
+    (link,) = shop.sql("select link_id from shop.one_time_links where user_id is not null")
+    token = token_of(link["link_id"], shop.secrets.link_key)
+    body = {"token": token, "newPassword": "another long pass phrase"}
+    assert shop.call("POST", "/auth/password-reset/confirm", body).status == 204
+
+
 def _history(flow: FlowHarness) -> dict[str, Any]:
     """Paid; cancelled unpaid; cancelled when paid; declined then paid; late; partly refunded."""
     flow.simulator.set_faults(late_seconds=2, probabilities={"tombstone_ignored": 1})
@@ -367,6 +401,7 @@ def _history(flow: FlowHarness) -> dict[str, Any]:
     flow.shop.person("support").post(f"/orders/{partly}/refunds", refund)
     assert send_dead_letter(flow.shop, id="p1").status == 204
     flow.injected_poison.append(("p1", "/shop/place_order"))
+    _reset_password(flow.shop)
     flow.run_until_idle()
     flow.shop.sql(SETTLE_TODAY)
     (refund_row,) = flow.shop.sql("select refund_id from shop.refunds where reason = 'dented'")
@@ -495,7 +530,7 @@ def test_append_only_tables_reject_changes(flow: FlowHarness, table: str) -> Non
 
 def test_every_invariant_is_violated_by_a_corruption() -> None:
     ids = {invariant.id for invariant in INVARIANTS}
-    assert ids == {f"I-{n:02}" for n in range(1, 27)} | {f"Q-{n:02}" for n in range(1, 14)}
+    assert ids == {f"I-{n:02}" for n in range(1, 28)} | {f"Q-{n:02}" for n in range(1, 14)}
 
     bitten = {id_ for _, expected in CORRUPTIONS.values() for id_ in expected.split()}
 

@@ -435,6 +435,33 @@ def test_correct_password_among_concurrent_guesses_gets_no_result_beyond_the_lim
     assert rows(sessions) == before
 
 
+@pytest.mark.parametrize(
+    "change", ["password_changed_at = now()", "active = false, state = 'DISABLED'"]
+)
+def test_account_changed_while_the_password_is_verified_gets_no_session(
+    accounts: ShopHarness,
+    rows: Rows,
+    email: str,
+    client: str,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    really = handler.matching_form
+
+    def changed_meanwhile(password: str, stored_hash: str) -> str | None:
+        accounts.sql(f"update shop.users set {change} where email = %s returning user_id", email)
+        return really(password, stored_hash)
+
+    monkeypatch.setattr(handler, "matching_form", changed_meanwhile)
+    sessions = "select count(*) from shop.sessions"
+    before = rows(sessions)
+
+    answer = accounts.log_in(email, client=client)
+
+    assert (answer.status, answer.error) == (401, "INVALID_CREDENTIALS")
+    assert rows(sessions) == before
+
+
 def test_failures_across_accounts_lock_the_network_but_no_known_device(
     accounts: ShopHarness, rows: Rows, email: str
 ) -> None:

@@ -116,6 +116,21 @@ def test_of_concurrent_uses_one_succeeds(shop: ShopHarness) -> None:
     assert sorted(answer.status for answer in answers) == [204, 403, 403, 403]
 
 
+def test_log_in_beside_a_reset_leaves_no_session_of_the_old_password(shop: ShopHarness) -> None:
+    email = registered(shop)
+    token = token_for(shop, email)
+
+    reset, *opened = run_concurrently(
+        lambda: confirm(shop, token), *[lambda: shop.log_in(email)] * 3
+    )
+
+    assert reset.status == 204
+    tokens = [answer.json["accessToken"] for answer in opened if answer.status == 200]
+    assert [shop.call("GET", "/users/me", token=each).status for each in tokens] == [401] * len(
+        tokens
+    )
+
+
 def test_use_of_one_link_ends_the_others_of_the_account_and_none_of_another(
     shop: ShopHarness,
 ) -> None:

@@ -434,6 +434,25 @@ where u.role <> coalesce(a.role, 'customer')
   or u.state <> 'CLOSED' and u.state <> coalesce(a.state, 'ACTIVE')
 """,
     ),
+    # A link, the password and the ends of sessions are written in one transaction, so all have its
+    # time.  A link is deleted a day after it expired.
+    Invariant(
+        "I-27",
+        "a one-time link is used at most once, while it is valid; its use sets the password of the "
+        "account and ends every session that was open",
+        """
+select link_id::text from shop.one_time_links
+where uses > 1 or uses > 0 and (ended_at is null or ended_at >= expires_at)
+union all
+select l.link_id::text from shop.one_time_links l left join shop.users u using (user_id)
+where l.uses > 0 and l.purpose = 'SET_PASSWORD'
+  and (u.password_changed_at is null or u.password_changed_at < l.ended_at)
+union all
+select s.session_id::text from shop.one_time_links l join shop.sessions s using (user_id)
+where l.uses > 0 and l.purpose = 'SET_PASSWORD'
+  and s.revoked_at is null and s.created_at < l.ended_at
+""",
+    ),
     # ------------------------------------------------------------ only when no work is pending
     # What a failed refund left to return stays for an operator, who refunds it again, by other
     # means, or writes it off.
