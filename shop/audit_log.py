@@ -37,6 +37,7 @@ class Action(StrEnum):
     PRODUCT_ADDED = "product.added"
     PRODUCT_CHANGED = "product.changed"
     PRODUCT_RESTOCKED = "product.restocked"
+    PRODUCT_STOCK_ADJUSTED = "product.stock_adjusted"
     CATEGORY_ADDED = "category.added"
     ORDER_REFUNDED = "order.refunded"
 

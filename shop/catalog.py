@@ -305,6 +305,24 @@ where p.product_id = %(product_id)s::bigint
 """,
 )
 
+_ALL_PRODUCTS: LiteralString = """
+with page as (
+  select product_id, name, description, category, price_minor, currency, active, flash_sale, version
+  from shop.products
+  where product_id < coalesce(%(before_id)s::bigint, 9223372036854775807)"""
+_NEWEST_FIRST: LiteralString = """
+  order by product_id desc limit %(limit)s::int
+)
+select page.*, s.available from page cross join lateral (select on_hand - reserved as available
+  from shop.stock where product_id = page.product_id limit 1) s
+order by page.product_id desc
+"""
+# by whether the products are for sale; None: whether or not
+ALL_PRODUCTS: dict[bool | None, Query[Product]] = {
+    None: Query(Product, _ALL_PRODUCTS + _NEWEST_FIRST),
+    True: Query(Product, _ALL_PRODUCTS + " and active" + _NEWEST_FIRST),
+    False: Query(Product, _ALL_PRODUCTS + " and not active" + _NEWEST_FIRST),
+}
 
 LOCK_PRODUCT = Query(
     Product,
@@ -440,6 +458,11 @@ def change_product(
 def read_product(product_id: int) -> Statement[Product]:
     """A product as staff see it; no row when there is none."""
     return READ_PRODUCT(product_id=product_id)
+
+
+def all_products(*, active: bool | None, before: int | None, limit: int) -> Statement[Product]:
+    """Products as staff see them, newest first; those before a product's id."""
+    return ALL_PRODUCTS[active](before_id=before, limit=limit)
 
 
 def lock_product(product_id: int) -> Statement[Product]:

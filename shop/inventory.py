@@ -8,17 +8,35 @@ status changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from shop.adapters.statements import Query, Row, Statement
 from shop.primitives.ids import new_uuid
-from shop.primitives.statuses import ReservationStatus
+from shop.primitives.statuses import ReservationStatus, StockMove
 
 
 class HeldProduct(Row):
     """A product whose ordered quantity is held."""
 
     product_id: int
+
+
+class Stock(Row):
+    """What is on hand of a product, and how much of that is reserved."""
+
+    on_hand: int
+    reserved: int
+
+
+class Move(Row):
+    """A change of a product's stock on hand; ``order_id`` is that of a sale or its return."""
+
+    seq: int
+    kind: str
+    qty: int
+    moved_at: datetime
+    order_id: UUID | None
 
 
 class Availability(Row):
@@ -145,19 +163,44 @@ select on_hand from opened
 """,
 )
 
-# At most two billion on hand, which leaves room in the integer for returned goods.
-RESTOCK = Query(
+# At most two billion on hand, which leaves room in the integer for returned goods.  Reserved goods
+# stay on hand.
+ADJUST = Query(
     Row,
     """
 with counted as (
   update shop.stock set on_hand = on_hand + %(qty)s::int
-  where product_id = %(product_id)s and on_hand <= 2000000000 - %(qty)s::int
-  returning product_id, on_hand, reserved
+  where product_id = %(product_id)s and on_hand + %(qty)s::int >= reserved
+    and (%(qty)s::int < 0 or on_hand <= 2000000000 - %(qty)s::int)
+  returning product_id, on_hand
 ), moved as (
   insert into shop.stock_moves (product_id, kind, qty)
-  select product_id, 'RESTOCK', %(qty)s::int from counted
+  select product_id, %(kind)s, %(qty)s::int from counted
 )
 select on_hand from counted
+""",
+)
+
+READ_STOCK = Query(
+    Stock,
+    """
+select on_hand, reserved from shop.stock where product_id = %(product_id)s
+""",
+)
+
+# seq grows in the order in which moves were written, which may differ from that of their commits
+MOVES = Query(
+    Move,
+    """
+with page as (
+  select seq, kind, qty, moved_at, reservation_id from shop.stock_moves
+  where product_id = %(product_id)s::bigint
+    and seq < coalesce(%(before_seq)s::bigint, 9223372036854775807)
+  order by seq desc limit %(limit)s::int
+)
+select m.seq, m.kind, m.qty, m.moved_at, (
+  select order_id from shop.reservations where reservation_id = m.reservation_id) as order_id
+from page m order by m.seq desc
 """,
 )
 
@@ -201,6 +244,19 @@ def create_stock(product_id: int, qty: int) -> Statement[Row]:
     return CREATE_STOCK(product_id=product_id, qty=qty)
 
 
-def restock(product_id: int, qty: int) -> Statement[Row]:
-    """Adds ``qty`` to the stock; no row: no such product, or more than the maximum."""
-    return RESTOCK(product_id=product_id, qty=qty)
+def adjust(product_id: int, qty: int, reason: StockMove) -> Statement[Row]:
+    """Adds ``qty``, which may be negative, to the stock on hand.
+
+    No row: no such product, more than the maximum, or less than is reserved.
+    """
+    return ADJUST(product_id=product_id, qty=qty, kind=reason)
+
+
+def read_stock(product_id: int) -> Statement[Stock]:
+    """A product's stock; no row when there is no such product."""
+    return READ_STOCK(product_id=product_id)
+
+
+def moves(product_id: int, *, before: int | None, limit: int) -> Statement[Move]:
+    """Changes of a product's stock, newest first; those before a move's seq."""
+    return MOVES(product_id=product_id, before_seq=before, limit=limit)

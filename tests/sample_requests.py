@@ -193,6 +193,12 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("POST", "/products/{productId}/stock"): lambda s, p: SampleRequest(
         f"/products/{s.product}/stock", {"quantity": 1}
     ),
+    ("GET", "/admin/products/{productId}"): lambda s, p: SampleRequest(
+        f"/admin/products/{s.product}"
+    ),
+    ("GET", "/admin/products/{productId}/stock-moves"): lambda s, p: SampleRequest(
+        f"/admin/products/{s.product}/stock-moves"
+    ),
     ("POST", "/categories"): lambda s, p: SampleRequest("/categories", {"name": uuid4().hex}),
     ("POST", "/cart/items"): lambda s, p: SampleRequest(
         "/cart/items", {"productId": s.product, "quantity": 1}

@@ -252,7 +252,7 @@ class Customers:
             product, quantity = self._dataset.choose_product(random), random.randint(1, 50)
         if chance < 0.7:
             body = {"quantity": quantity}
-            call = self._calls.make("restock", body=body, productId=product.product_id)
+            call = self._calls.make("change_stock", body=body, productId=product.product_id)
             await self._client.send(call, self._dataset.staff)
             return
         price = max(100, product.price + random.choice((-100, 100, 200)))

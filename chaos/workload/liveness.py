@@ -124,7 +124,7 @@ class LivenessCheck:
             "change_item": self._plain("change_item", account, body=one, productId=number),
             "remove_item": self._plain("remove_item", account, productId=number),
             "empty_cart": self._plain("empty_cart", account),
-            "restock": self._plain("restock", staff, body=one, productId=number),
+            "change_stock": self._plain("change_stock", staff, body=one, productId=number),
             "add_product": self._add_product,
             "add_category": self._add_category,
             "change_product": self._change_product,

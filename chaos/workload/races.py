@@ -138,7 +138,10 @@ class Races:
     async def _restock_reserve(self, random: Random) -> list[str]:
         product = await self._product(stock=STOCK)
         body = {"quantity": RESTOCKED}
-        restock = (self._calls.make("restock", body=body, productId=product), self._dataset.staff)
+        restock = (
+            self._calls.make("change_stock", body=body, productId=product),
+            self._dataset.staff,
+        )
         orders = [(self._order(product), self._customer(random)) for _ in range(ORDERS)]
         restocked, *responses = await self._together([restock, *orders])
         self._log_orders(orders, responses)

@@ -1,14 +1,15 @@
-"""Adds and changes products, categories and stock for staff.
+"""Adds and changes products, categories and stock for staff, and shows them to operators.
 
 Each change of a product increments its version and emits product.changed in its transaction.  A
-restock emits the event too but keeps the version: the version is for concurrent edits (If-Match),
-and stock is not edited.  After the commit the cached lists are invalidated.  Each write has an
-entry in the audit log.
+change of its stock emits the event too but keeps the version: the version is for concurrent edits
+(If-Match), and stock is not edited.  After the commit the cached lists are invalidated.  Each write
+has an entry in the audit log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from events.catalog import ProductChanged
@@ -19,17 +20,22 @@ from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import is_known, precondition_failed, strong_tags
 from shop.primitives.ids import parse_product_id
 from shop.primitives.messages import Request, Response
+from shop.primitives.paging import next_page
+from shop.primitives.statuses import StockMove
 
 if TYPE_CHECKING:
     from functions.manage_products.schema import (
+        ListMoves,
+        ListProducts,
         NewCategory,
         NewProduct,
         ProductChange,
-        Restock,
+        StockChange,
     )
     from shop.adapters.db import Transaction
     from shop.adapters.statements import Row, Statement
     from shop.catalog import Product
+    from shop.inventory import Move
     from shop.runtime.request_context import RequestContext
 
 
@@ -114,32 +120,75 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
     return _response(now[0])
 
 
-def restock(request: Request[Restock, None], context: RequestContext) -> Response:
+def list_all_products(request: Request[None, ListProducts], context: RequestContext) -> Response:
+    """200 with a page of products, for sale or withdrawn, newest first."""
+    query = request.query
+    active = None if query.active is None else query.active == "true"
+    rows = context.tx.fetch_all(
+        catalog.all_products(active=active, before=query.cursor, limit=query.limit + 1)
+    )
+    page = rows[: query.limit]
+    body = [_representation(product) for product in page]
+    if len(rows) <= query.limit:
+        return Response(200, body)
+    more = {"active": query.active, "limit": query.limit, "cursor": page[-1].product_id}
+    return Response(200, body, next_page("/admin/products", more))
+
+
+def show_any_product(request: Request[None, None], context: RequestContext) -> Response:
+    """200 with the product, for sale or withdrawn, and its ETag; 304 to one who has it."""
+    product = context.tx.fetch_one(catalog.read_product(_product_id(request.path)))
+    if product is None:
+        raise not_found("the product")
+    etag = catalog.etag_of(version=product.version, available=product.available)
+    if is_known(request.headers.get("if-none-match"), etag):
+        return Response(304, None, {"etag": etag})
+    return _response(product)
+
+
+def change_stock(request: Request[StockChange, None], context: RequestContext) -> Response:
     """200 with the product and its new stock; 404 when there is none, 422 above the maximum.
 
-    Four round trips, with BEGIN and COMMIT.
+    409 STOCK_RESERVED, which says how many are available, when more would be taken than that.  Four
+    round trips, with BEGIN and COMMIT.
     """
     tx = context.tx
     product_id = _product_id(request.path)
-    restocked, now = tx.pipeline(
-        inventory.restock(product_id, request.body.quantity),
-        catalog.read_product(product_id),
+    quantity, reason = request.body.quantity, request.body.reason
+    adjusted, now = tx.pipeline(
+        inventory.adjust(product_id, quantity, reason), catalog.read_product(product_id)
     )
     if not now:
         raise not_found("the product")
-    if not restocked:
-        raise ClientError(422, "INVALID", "the shelf cannot hold that many")
+    if not adjusted:
+        raise _why_not_adjusted(quantity, now[0].available)
     tx.pipeline(
         _announcement(tx, product_id, now[0].version),
-        audit_log.record(
-            actor_of(request),
-            Action.PRODUCT_RESTOCKED,
-            product_id,
-            after={"quantity": request.body.quantity},
-        ),
+        _record_of_adjustment(request, product_id, now[0].available),
     )
     _invalidate_lists_after_commit(context)
     return _response(now[0])
+
+
+def list_stock_moves(request: Request[None, ListMoves], context: RequestContext) -> Response:
+    """200 with the stock and a page of its changes, newest first; 404 without the product."""
+    query, product_id = request.query, _product_id(request.path)
+    stock, rows = context.tx.pipeline(
+        inventory.read_stock(product_id),
+        inventory.moves(product_id, before=query.cursor, limit=query.limit + 1),
+    )
+    if not stock:
+        raise not_found("the product")
+    page = rows[: query.limit]
+    body = {
+        "onHand": stock[0].on_hand,
+        "reserved": stock[0].reserved,
+        "moves": [_represent_move(move) for move in page],
+    }
+    if len(rows) <= query.limit:
+        return Response(200, body)
+    more = {"limit": query.limit, "cursor": page[-1].seq}
+    return Response(200, body, next_page(f"/admin/products/{product_id}/stock-moves", more))
 
 
 def add_category(request: Request[NewCategory, None], context: RequestContext) -> Response:
@@ -157,6 +206,29 @@ def add_category(request: Request[NewCategory, None], context: RequestContext) -
 def _announcement(tx: Transaction, product_id: int, version: int) -> Statement[Row]:
     statement, _ = emit(tx, ProductChanged(product_id=product_id, product_version=version))
     return statement
+
+
+def _why_not_adjusted(quantity: int, available: int) -> ClientError:
+    if quantity > 0:
+        return ClientError(422, "INVALID", "the shelf cannot hold that many")
+    message = f"{available} are available: the others are reserved for orders"
+    return ClientError(409, "STOCK_RESERVED", message, extra={"available": available})
+
+
+def _record_of_adjustment(
+    request: Request[StockChange, None], product_id: int, available: int
+) -> Statement[Row]:
+    quantity, reason = request.body.quantity, request.body.reason
+    if reason == StockMove.RESTOCK:
+        action, after = Action.PRODUCT_RESTOCKED, {"quantity": quantity}
+        return audit_log.record(actor_of(request), action, product_id, after=after)
+    return audit_log.record(
+        actor_of(request),
+        Action.PRODUCT_STOCK_ADJUSTED,
+        product_id,
+        before={"stockQuantity": available - quantity},
+        after={"stockQuantity": available, "quantity": quantity, "reason": reason},
+    )
 
 
 def _why_not_added(tx: Transaction, currency: str) -> ClientError:
@@ -221,4 +293,14 @@ def _representation(product: Product) -> dict[str, object]:
         "stockQuantity": product.available,
         "active": product.active,
         "flashSale": product.flash_sale,
+    }
+
+
+def _represent_move(move: Move) -> dict[str, object]:
+    return {
+        "seq": move.seq,
+        "kind": move.kind,
+        "quantity": move.qty,
+        "orderId": None if move.order_id is None else str(move.order_id),
+        "movedAt": move.moved_at.astimezone(UTC).isoformat(),
     }

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, RootModel, model_validator
 
+from shop.primitives.statuses import STOCK_DECREASES, StockMove
 from shop.primitives.text import many_lines, one_line
-from shop.runtime.model import ONE_LINE, CurrencyCode, Model
+from shop.runtime.model import (
+    ONE_LINE,
+    CurrencyCode,
+    Model,
+    PageSize,
+    QueryModel,
+    QueryNumber,
+    Timestamp,
+    Uuid,
+)
 
 PRICE_MAX = 1_000_000_000
 STOCK_MAX = 1_000_000
@@ -44,6 +54,26 @@ CategoryName = Annotated[
 ]
 Price = Annotated[int, Field(ge=1, le=PRICE_MAX, description="In the currency's minor unit.")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217; the shop's own.")]
+
+
+def _reason(text: object) -> object:
+    """Why staff change the stock: not the kinds of moves that orders make."""
+    return StockMove(text) if isinstance(text, str) and text in _REASONS else text
+
+
+_REASONS = ("RESTOCK", "DAMAGE", "LOSS", "SUPPLIER_RETURN", "CUSTOMER_RETURN", "COUNT")
+StockReason = Annotated[
+    Literal[
+        StockMove.RESTOCK,
+        StockMove.DAMAGE,
+        StockMove.LOSS,
+        StockMove.SUPPLIER_RETURN,
+        StockMove.CUSTOMER_RETURN,
+        StockMove.COUNT,
+    ],
+    BeforeValidator(_reason),
+]
+Cursor = Annotated[QueryNumber, Field(ge=1)]
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -87,10 +117,57 @@ class ProductChange(Model):
         return self
 
 
-class Restock(Model):
-    """The quantity to add to the stock."""
+class StockChange(Model):
+    """The quantity to add to the stock, negative to take it away, and why.
 
-    quantity: Annotated[int, Field(ge=1, le=STOCK_MAX)]
+    ``DAMAGE``, ``LOSS`` and ``SUPPLIER_RETURN`` take away, ``COUNT`` does either, others add.
+    """
+
+    quantity: Annotated[int, Field(ge=-STOCK_MAX, le=STOCK_MAX)]
+    reason: StockReason = StockMove.RESTOCK
+
+    @model_validator(mode="after")
+    def _changes_as_the_reason_says(self) -> Self:
+        adds, takes = self.quantity > 0, self.quantity < 0
+        if not (adds or takes):
+            raise ValueError("quantity must not be 0")
+        if self.reason != StockMove.COUNT and takes != (self.reason in STOCK_DECREASES):
+            sign = "negative" if adds else "positive"
+            raise ValueError(f"quantity must be {sign} for the reason {self.reason}")
+        return self
+
+
+class ListProducts(QueryModel):
+    """``active`` false lists withdrawn products; ``cursor`` is the id of the last one before."""
+
+    active: Literal["true", "false"] | None = None
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+
+
+class ListMoves(QueryModel):
+    """Keyset paging: ``cursor`` is the seq of the last move before."""
+
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+
+
+class Move(Model):
+    """A change of the stock on hand; ``COMMIT`` and ``RETURN`` are those of an order."""
+
+    seq: int
+    kind: StockMove
+    quantity: int
+    order_id: Uuid | None
+    moved_at: Timestamp
+
+
+class StockHistory(Model):
+    """What is on hand and how much of it is reserved now, and a page of changes, newest first."""
+
+    on_hand: int
+    reserved: int
+    moves: list[Move]
 
 
 class NewCategory(Model):
@@ -117,3 +194,7 @@ class StaffProduct(Model):
     stock_quantity: int
     active: bool
     flash_sale: bool
+
+
+class StaffProducts(RootModel[list[StaffProduct]]):
+    """A page of products, newest first."""

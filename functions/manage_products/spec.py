@@ -1,10 +1,10 @@
-"""Staff add and change products, categories and stock."""
+"""Staff add and change products, categories and stock; operators see all of them."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="manage_products",
-    summary="Let staff add and change categories and products, and add stock.",
+    summary="Let staff add and change categories, products and stock, and operators see them.",
     database_role="stock",
     cold_start_budget=1.85,
     routes=(
@@ -40,12 +40,12 @@ SPEC = FunctionSpec(
         Route(
             method="POST",
             path="/products/{productId}/stock",
-            handler="restock",
+            handler="change_stock",
             auth="staff",
-            summary="Add stock of a product.",
-            body="Restock",
+            summary="Add stock of a product or take it away, with a reason.",
+            body="StockChange",
             response="StaffProduct",
-            error_statuses=(404, 422),
+            error_statuses=(404, 409, 422),
             headers=("ETag",),
             idempotent=True,
             writes=True,
@@ -64,6 +64,41 @@ SPEC = FunctionSpec(
             idempotent=True,
             writes=True,
             group="catalog",
+        ),
+        Route(
+            method="GET",
+            path="/admin/products",
+            handler="list_all_products",
+            auth="operator",
+            summary="Products for sale and withdrawn, newest first.",
+            query="ListProducts",
+            response="StaffProducts",
+            headers=("Link",),
+            group="admin",
+        ),
+        Route(
+            method="GET",
+            path="/admin/products/{productId}",
+            handler="show_any_product",
+            auth="operator",
+            summary="One product, for sale or withdrawn, with its entity tag.",
+            response="StaffProduct",
+            other_statuses=(304,),
+            error_statuses=(404,),
+            headers=("ETag",),
+            group="admin",
+        ),
+        Route(
+            method="GET",
+            path="/admin/products/{productId}/stock-moves",
+            handler="list_stock_moves",
+            auth="operator",
+            summary="A product's stock and its changes, newest first.",
+            query="ListMoves",
+            response="StockHistory",
+            error_statuses=(404,),
+            headers=("Link",),
+            group="admin",
         ),
     ),
     emits=("product.changed",),

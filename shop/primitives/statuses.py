@@ -91,12 +91,21 @@ class ReservationStatus(StrEnum):
 
 
 class StockMove(StrEnum):
-    """Why a product's stock changed."""
+    """Why a product's stock changed: an order was paid (COMMIT) or undone (RETURN), or staff say.
+
+    COUNT corrects the stock to what was counted, up or down.  CUSTOMER_RETURN is of goods that
+    belong to no order that the shop undoes.
+    """
 
     INITIAL = "INITIAL"
     RESTOCK = "RESTOCK"
     COMMIT = "COMMIT"
     RETURN = "RETURN"
+    DAMAGE = "DAMAGE"
+    LOSS = "LOSS"
+    SUPPLIER_RETURN = "SUPPLIER_RETURN"
+    CUSTOMER_RETURN = "CUSTOMER_RETURN"
+    COUNT = "COUNT"
 
 
 class PostingKind(StrEnum):
@@ -147,3 +156,11 @@ OPEN_PAYMENT: Final = (PaymentStatus.INTENT, PaymentStatus.UNKNOWN)
 OPEN_REFUND: Final = (RefundStatus.INTENT, RefundStatus.UNKNOWN)
 # These returned no money: their amount can be refunded again.
 FAILED_REFUND: Final = (RefundStatus.REJECTED, RefundStatus.REVERSED)
+# These only take stock away, COUNT does either, and the others only add stock.
+STOCK_DECREASES: Final = (
+    StockMove.COMMIT,
+    StockMove.DAMAGE,
+    StockMove.LOSS,
+    StockMove.SUPPLIER_RETURN,
+)
+MOVES_OF_ORDERS: Final = (StockMove.COMMIT, StockMove.RETURN)

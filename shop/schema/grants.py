@@ -248,6 +248,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         },
         "stock": {"select": ALL, "insert": ALL, "update": _STOCK_UPDATE},
         "stock_moves": READ_APPEND,
+        "reservations": {"select": ("reservation_id", "order_id")},
         **_RECORD,
         **_IDEMPOTENCY,
         **_ANNOUNCE,

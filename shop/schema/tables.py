@@ -36,6 +36,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, CHAR, JSONB, UUID
 
 from shop.primitives.spec import ROLES
 from shop.primitives.statuses import (
+    MOVES_OF_ORDERS,
+    STOCK_DECREASES,
     AccountState,
     ActorKind,
     CancelReason,
@@ -307,6 +309,7 @@ products = Table(
         postgresql_ops={"lower_name": "gin_trgm_ops"},
     ),
     Index("products_by_name", "name", "product_id", postgresql_where=text("active")),
+    Index("products_withdrawn", "product_id", postgresql_where=text("not active")),
     Index("products_by_category", "category", "product_id", postgresql_where=text("active")),
     Index(
         "products_by_price_with_name",
@@ -444,14 +447,16 @@ stock_moves = Table(
     _when("moved_at"),
     CheckConstraint(_one_of("kind", StockMove), name="known_move"),
     CheckConstraint(
-        "(kind = 'COMMIT' and qty < 0) or (kind <> 'COMMIT' and qty > 0)", name="move_sign"
+        f"case when kind = 'COUNT' then qty <> 0 when {_one_of('kind', STOCK_DECREASES)} "
+        "then qty < 0 else qty > 0 end",
+        name="move_sign",
     ),
     CheckConstraint(
-        "(kind in ('COMMIT', 'RETURN')) = (reservation_id is not null)",
+        f"({_one_of('kind', MOVES_OF_ORDERS)}) = (reservation_id is not null)",
         name="reservation_iff_sold",
     ),
     UniqueConstraint("reservation_id", "kind", name="one_move_per_reservation"),
-    Index("stock_moves_by_product", "product_id"),
+    Index("stock_moves_of_product", "product_id", "seq"),
     comment="writer: inventory; append only",
     # moves without a reservation, of which there are few, are of no month
     info={

@@ -311,6 +311,8 @@ def _values(sample: dict[str, Any], products: list[int]) -> dict[str, object]:
         "after_id": products[0],
         "after": sample["event_id"],
         "before": order_id,
+        "before_id": None,
+        "before_seq": None,
         "entity_ids": [order_id],
         "event_ids": [sample["event_id"]],
         "order_ids": [order_id],

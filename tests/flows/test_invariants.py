@@ -66,6 +66,24 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "where status = 'RETURNED'",
         "I-03 I-05",
     ),
+    "damaged goods are written off twice": (
+        "insert into shop.stock_moves (product_id, kind, qty) values (%(product)s, 'DAMAGE', -1)",
+        "I-03 I-26",
+    ),
+    "stock adjusted without an entry in the audit log": (
+        "delete from shop.audit_log where action = 'product.stock_adjusted'",
+        "I-26",
+    ),
+    "stock adjusted for another reason than its entry has": (
+        "update shop.stock_moves set kind = 'LOSS' where kind = 'DAMAGE'",
+        "I-26",
+    ),
+    "sold goods are written off": (
+        "with moved as (insert into shop.stock_moves (product_id, kind, qty) "
+        "select product_id, 'LOSS', -on_hand - 1 from shop.stock where product_id = %(product)s) "
+        "update shop.stock set on_hand = -1 where product_id = %(product)s",
+        "I-01 I-04",
+    ),
     "sold more than ever existed": (
         "update shop.reservations set qty = 4000 where order_id = %(paid)s",
         "I-04 I-05 I-06",
@@ -382,6 +400,8 @@ def _history(flow: FlowHarness) -> dict[str, Any]:
     """Paid; cancelled unpaid; cancelled when paid; declined then paid; late; partly refunded."""
     flow.simulator.set_faults(late_seconds=2, probabilities={"tombstone_ignored": 1})
     buyer, product = flow.shop.person(), flow.shop.product(price=1000, stock=100)
+    damage = {"quantity": -1, "reason": "DAMAGE"}
+    assert flow.shop.person("staff").post(f"/products/{product}/stock", damage).status == 200
     cancelled = _placed_with_key(flow, buyer, product, KEYS[1])
     buyer.patch(f"/orders/{cancelled}/cancel")
     late = buyer.order(product, method="CARD_LATE")["id"]

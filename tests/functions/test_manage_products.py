@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shop.primitives.ids import new_uuid
-from tests.harness import Person, Response, ShopHarness
+from tests.harness import FlowHarness, Person, Response, ShopHarness
 
 KEY = "a-key-of-this-test-01"
 
@@ -304,6 +304,80 @@ def test_withdrawn_product_can_be_restored(shop: ShopHarness, staff: Person) -> 
     assert shop.call("GET", f"/products/{product}").status == 404
     assert patch(staff, product, {"active": True}).json["active"] is True
     assert shop.call("GET", f"/products/{product}").status == 200
+
+
+def test_withdrawn_product_is_shown_and_listed_to_operators_only(
+    shop: ShopHarness, staff: Person
+) -> None:
+    first, withdrawn, last = (shop.product(stock=4) for _ in range(3))
+    patch(staff, withdrawn, {"active": False})
+
+    for role in ("staff", "support", "finance"):
+        operator = shop.person(role)
+        shown = operator.get(f"/admin/products/{withdrawn}")
+        assert (shown.status, shown.json["active"]) == (200, False)
+        assert shown.headers["etag"] == '"2.4"'
+        etag = {"if-none-match": shown.headers["etag"]}
+        assert operator.get(f"/admin/products/{withdrawn}", headers=etag).status == 304
+        assert _listed(operator, "?active=false") == [withdrawn]
+        assert _listed(operator, "?active=true")[:2] == [last, first]
+        assert _listed(operator, "")[:3] == [last, withdrawn, first]
+    missing = staff.get("/admin/products/999999")
+    assert (missing.status, missing.error) == (404, "NOT_FOUND")
+    customers = shop.call("GET", "/products").json
+    assert [product["id"] for product in customers][-2:] == [first, last]
+
+
+def test_pages_of_all_products_have_each_one_once(shop: ShopHarness, staff: Person) -> None:
+    products = [shop.product() for _ in range(3)]
+
+    for product in products:
+        patch(staff, product, {"active": False})
+    first = staff.get("/admin/products?active=false&limit=2")
+    second = staff.get(first.headers["link"].partition("<")[2].partition(">")[0])
+
+    found = [product["id"] for page in (first, second) for product in page.json]
+    assert (found, "link" in second.headers) == (products[::-1], False)
+
+
+@pytest.mark.parametrize("query", ["active=yes", "active=", "active=1", "limit=0", "cursor=0"])
+def test_invalid_parameter_of_the_list_is_400(staff: Person, query: str) -> None:
+    answer = staff.get(f"/admin/products?{query}")
+
+    assert (answer.status, answer.error) == (400, "BAD_QUERY")
+    assert [error["field"] for error in answer.json["errors"]] == [query.partition("=")[0]]
+
+
+def test_withdrawal_leaves_orders_and_carts_and_ends_new_orders(
+    flow: FlowHarness,
+) -> None:
+    shop = flow.shop
+    staff, buyer, product = shop.person("staff"), shop.person(), shop.product(stock=9)
+    placed = buyer.order(product)["id"]
+    buyer.post("/cart/items", {"productId": product, "quantity": 2})
+
+    assert patch(staff, product, {"active": False}, '"1.8"').status == 200
+    flow.run_until_idle()
+
+    body = {"productId": product, "quantity": 1, "paymentMethod": "CARD"}
+    refused = buyer.post("/orders", body)
+    assert (refused.status, refused.error) == (422, "UNKNOWN_PRODUCT")
+    missing, withdrawn = (buyer.get(f"/products/{number}") for number in (999999, product))
+    assert withdrawn.status == missing.status == 404
+    assert withdrawn.json["detail"] == missing.json["detail"]
+    assert buyer.get(f"/orders/{placed}").json["status"] == "PAID"
+    assert [item["available"] for item in buyer.get("/cart").json] == [False]
+    assert staff.post(f"/products/{product}/stock", {"quantity": 1}).status == 200
+
+    assert patch(staff, product, {"active": True}, '"2.9"').status == 200
+    assert [item["available"] for item in buyer.get("/cart").json] == [True]
+    assert buyer.post("/orders", body).status == 201
+
+
+def _listed(operator: Person, query: str) -> list[int]:
+    answer = operator.get(f"/admin/products{query}")
+    assert answer.status == 200, answer.body
+    return [product["id"] for product in answer.json]
 
 
 NO_CHANGES: list[tuple[str, Any, str, int]] = [

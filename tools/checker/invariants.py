@@ -67,12 +67,13 @@ group by s.product_id, s.on_hand having s.on_hand <> coalesce(sum(m.qty), 0)
     ),
     Invariant(
         "I-04",
-        "no oversell: the reserved and sold quantity never exceeds the stocked quantity",
+        "no oversell: the reserved and sold quantity never exceeds the stocked quantity, "
+        "as adjusted by staff",
         """
 select o.product_id from (select product_id, sum(qty) n from shop.reservations
   where status in ('HELD', 'COMMITTED') group by 1) o
 left join (select product_id, sum(qty) n from shop.stock_moves
-  where kind in ('INITIAL', 'RESTOCK') group by 1) i using (product_id)
+  where kind not in ('COMMIT', 'RETURN') group by 1) i using (product_id)
 where o.n > coalesce(i.n, 0)
 """,
     ),
@@ -424,6 +425,14 @@ where r.requested_by is not null
   and not exists (select from shop.audit_log a where a.object_kind = 'order'
     and a.object_id = p.order_id::text and a.action = 'order.refunded'
     and a.actor_id = r.requested_by and a.at = r.created_at)
+union all
+select m.product_id::text from shop.stock_moves m
+where m.kind not in ('INITIAL', 'COMMIT', 'RETURN')
+  and m.moved_at > (select at from shop.audit_log where action = 'audit_log.started')
+  and not exists (select from shop.audit_log a where a.object_kind = 'product'
+    and a.object_id = m.product_id::text and a.at = m.moved_at
+    and (a.after ->> 'quantity')::int = m.qty
+    and coalesce(a.after ->> 'reason', 'RESTOCK') = m.kind)
 union all
 select u.user_id::text from shop.users u
 left join (select distinct on (object_id) object_id, after ->> 'role' as role,

@@ -1,4 +1,4 @@
-"""Back office: operators find the orders of all customers."""
+"""Back office: operators find the orders of all customers, and change products and stock."""
 
 from __future__ import annotations
 
@@ -31,4 +31,43 @@ def orders_are_found_by_every_criterion(context: ScenarioContext) -> None:
     context.check.problem("a customer finds no orders: 403", forbidden, 403)
 
 
-SCENARIOS = (Scenario(orders_are_found_by_every_criterion, needs=("staff", "support")),)
+def stock_is_adjusted_but_not_below_what_is_reserved(context: ScenarioContext) -> None:
+    """Staff write off damaged goods, all but those of an order, and read why the stock changed."""
+    staff, product = context.staff(), context.create_product(price=1_000, stock=10)
+    expect(context.post_order(context.customer(1), (product["id"], 2)), 201)
+    path = f"/products/{product['id']}"
+    more = {"quantity": -9, "reason": "DAMAGE"}
+    refused = context.post(f"{path}/stock", more, staff)
+    context.check.problem("more than is available answers 409", refused, 409)
+    context.check.equal("it says why", refused.json()["error"], "STOCK_RESERVED")
+    damaged = context.post(f"{path}/stock", {"quantity": -3, "reason": "DAMAGE"}, staff)
+    context.check.status("three damaged units answer 200", damaged, 200)
+    context.check.equal("five are available", damaged.json()["stockQuantity"], 5)
+    history = context.get(f"/admin{path}/stock-moves", context.support())
+    context.check.status("support reads the history", history, 200)
+    moves = [(move["kind"], move["quantity"]) for move in history.json()["moves"]]
+    context.check.that("it has the reason", ("DAMAGE", -3) in moves, moves)
+
+
+def product_is_withdrawn_and_brought_back(context: ScenarioContext) -> None:
+    """A withdrawn product is missing for customers, is listed to operators, and comes back."""
+    staff, customer = context.staff(), context.customer(1)
+    product = context.create_product(price=1_000, stock=10)
+    path = f"/products/{product['id']}"
+    for active, status in ((False, 404), (True, 200)):
+        seen = expect(context.get(f"/admin{path}", staff), 200)
+        etag = seen.headers["etag"]
+        changed = context.write("PATCH", path, {"active": active}, staff, if_match=etag)
+        context.check.status(f"active: {active} answers 200", changed, 200)
+        shown = context.get(path, customer)
+        context.check.status(f"then a customer gets {status}", shown, status)
+        listed = expect(context.get("/admin/products?active=false&limit=100", staff), 200).json()
+        is_listed = product["id"] in [each["id"] for each in listed]
+        context.check.equal("operators see whether it is withdrawn", is_listed, not active)
+
+
+SCENARIOS = (
+    Scenario(orders_are_found_by_every_criterion, needs=("staff", "support")),
+    Scenario(stock_is_adjusted_but_not_below_what_is_reserved, needs=("staff", "support")),
+    Scenario(product_is_withdrawn_and_brought_back, needs=("staff",)),
+)
