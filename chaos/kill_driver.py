@@ -83,7 +83,7 @@ def _message_senders(environment: Environment, client: httpx.AsyncClient) -> Map
     return {
         "register": lambda: _register(client),
         "login": lambda: _log_in(client),
-        "account": lambda: change_password(client),
+        "account": lambda: _change_password(client),
         "dead_letter": lambda: send_poison(environment),
         "settle": tick("settle"),
         "sweep": tick("sweep"),
@@ -109,8 +109,8 @@ async def _log_in(client: httpx.AsyncClient) -> None:
         await client.post("/auth/refresh", json=refresh)
 
 
-async def change_password(client: httpx.AsyncClient) -> None:
-    """Replaces a password by the same one, which ends all other sessions of the account."""
+async def _change_password(client: httpx.AsyncClient) -> None:
+    """Replaces a password by the same one, which ends the account's other sessions."""
     response = await client.post("/auth/login", json=CUSTOMER)
     if response.status_code == 200:
         headers = {"authorization": f"Bearer {response.json()['accessToken']}"}

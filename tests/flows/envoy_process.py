@@ -62,7 +62,6 @@ def edge(folder: Path, addresses: dict[str, int], **changes: Any) -> Generator[E
     gone = free_port()
     place = EdgeSettings(
         address_of=lambda spec: ("127.0.0.1", addresses.get(spec.name, gone)),
-        traces=("127.0.0.1", gone),
         port=free_port(),
         metrics_port=free_port(),
         admin_port=free_port(),

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from shop.primitives.http_limits import EDGE_TIMEOUT
 from shop.registry import all_specs
+from shop.runtime import trace
 from tests.flows.envoy_process import ENVOY, Edge, echo, edge
+from tests.flows.telemetry_receivers import HttpServer
 from tests.flows.test_cors import (
     MAY_CALL,
     MAY_NOT,
@@ -30,12 +33,16 @@ from tests.flows.test_cors import (
 from tests.function_process import ProcessHarness, running_function
 from tests.harness import cloned_database
 from tests.tools.payment_simulator.simulator_process import SimulatorProcess
+from tests.waiting import wait_for
 from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.secrets import Secrets
 from tools.render.envoy import BODY_BYTES_MAX, CLAIMS, render
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+JWKS = "/.well-known/jwks.json"
+# Envoy exports spans once it has so many, or after five seconds.
+FLUSHED_SPANS = 5
 REAL = ("login", "cart", "list_products")
 ECHOING = "api_docs"
 
@@ -245,6 +252,59 @@ def test_trace_context_of_the_client_is_forwarded_and_logged(front: Front) -> No
     assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", own["traceparent"])
     assert (line["trace"], line["status"], line["client"]) == (TRACE, 200, "127.0.0.1")
     assert "secret" not in json.dumps(line)
+
+
+class SpanReceiver(HttpServer):
+    """Stores the names of spans in OTLP's binary form, which Envoy exports."""
+
+    def __init__(self) -> None:
+        self.services: set[str] = set()
+        self.spans: list[str] = []
+        super().__init__()
+
+    def respond(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, bytes]:
+        assert (method, path) == ("POST", "/v1/traces")
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
+            self.services.add(attributes["service.name"])
+            self.spans += [span.name for scope in resource.scope_spans for span in scope.spans]
+        return 200, b""
+
+
+@pytest.fixture
+def span_receiver() -> Iterator[SpanReceiver]:
+    made = SpanReceiver()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("has_collector", [True, False])
+def test_edge_exports_its_spans_only_where_a_collector_is_configured(
+    secrets: Secrets, tmp_path: Path, span_receiver: SpanReceiver, *, has_collector: bool
+) -> None:
+    address = ("127.0.0.1", span_receiver.port)
+    with echo({JWKS: secrets.jwks}) as (port, _):
+        addresses = {spec.name: port for spec in all_specs()}
+        with edge(tmp_path, addresses, collector=address if has_collector else None) as front:
+            answers = [front.request("GET", "/api-docs")[0] for _ in range(FLUSHED_SPANS)]
+            if has_collector:
+                wait_for(lambda: len(span_receiver.spans) >= FLUSHED_SPANS, "the edge's spans")
+            logged = front.log.with_suffix(".err").read_text()
+
+    assert answers == [200] * FLUSHED_SPANS
+    assert span_receiver.services == ({"edge"} if has_collector else set())
+    assert logged == ""
+
+
+@pytest.mark.parametrize("sent", ["", f"00-{TRACE[1:]}-b7ad6b7169203331-01", "01"])
+def test_edge_starts_a_trace_for_a_request_without_a_valid_one(front: Front, sent: str) -> None:
+    path = f"/api-docs/trace{len(sent)}"
+    answer = front.edge.request("GET", path, headers={"traceparent": sent} if sent else {})
+    arrived = json.loads(answer[2])["headers"]["traceparent"]
+
+    assert trace.id_of(arrived) == front.edge.line(path, 200)["trace"]
 
 
 def test_body_above_64_kib_gets_413_from_the_edge(front: Front) -> None:

@@ -49,6 +49,7 @@ DIGEST = "sha256:" + "1" * 64
 # The production values require digests, which a pipeline sets.
 PINNED = ("image", "toolsImage", "pgbouncer.image")
 KN_SERVICE = "shop-charge"
+EDGES = (ROOT / "infra" / "edge", ROOT / "infra" / "edge-traces")
 KUSTOMIZE_PAGE = ROOT / "docs" / "deploy" / "kustomize.md"
 KN_PAGE = ROOT / "docs" / "how-to" / "upgrade-and-roll-back.md"
 HOST = "shop.co.kr"
@@ -174,6 +175,12 @@ def check_kustomize(kustomize: Path, folder: Path) -> str:
         if not images <= {f"{image}@{DIGEST}" for image in OWN_IMAGES.values()}:
             raise ClientMismatchError(f"{name}: has the images {sorted(images)}")
         counts.append(f"{len(built.objects)} objects with {' + '.join(parts)}")
+    for edge in EDGES:
+        built = parse(run([str(kustomize), "build", str(edge)]))
+        (config,) = (each for each in built.objects if each["kind"] == "ConfigMap")
+        if config["data"]["envoy.yaml"] != (edge / "envoy.yaml").read_text("utf-8"):
+            raise ClientMismatchError(f"{edge.name}: has another configuration of Envoy")
+        counts.append(f"{len(built.objects)} objects of {edge.name}")
     return ", ".join(counts)
 
 

@@ -156,7 +156,36 @@ def test_edge_of_a_cluster_is_envoy_with_its_rendered_configuration() -> None:
     assert container["command"][-1].endswith(generated["files"][0])
 
 
-@pytest.mark.parametrize("place", ["compose", "edge", "openfaas"])
+def test_edge_with_a_collector_has_its_configuration_and_reaches_it() -> None:
+    (kustomization,) = documents(ROOT / "infra/edge-traces/kustomization.yaml")
+    (policy,) = documents(ROOT / "infra/edge-traces/network-policy.yaml")
+    (envoy,) = documents(ROOT / "infra/edge-traces/envoy.yaml")
+    (generated,) = kustomization["configMapGenerator"]
+    (base,) = documents(ROOT / "infra/edge/kustomization.yaml")
+    (rule,) = policy["spec"]["egress"]
+    (collector,) = (
+        each for each in envoy["static_resources"]["clusters"] if each["name"] == "collector"
+    )
+    (endpoint,) = collector["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    address = endpoint["endpoint"]["address"]["socket_address"]
+
+    kubernetes_validate.validate(policy, "1.33", strict=True)
+    assert generated["name"] == base["configMapGenerator"][0]["name"]
+    assert kustomization["resources"][0] == "../edge"
+    name = rule["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
+    assert address["address"].split(".")[0] == name
+    assert [address["port_value"]] == [port["port"] for port in rule["ports"]]
+
+
+@pytest.mark.parametrize("path", ["edge", "compose", "openfaas"])
+def test_edge_without_a_collector_exports_no_spans(path: str) -> None:
+    text = (ROOT / "infra" / path / "envoy.yaml").read_text("utf-8")
+
+    assert "4318" not in text
+    assert "http_service" not in text
+
+
+@pytest.mark.parametrize("place", ["compose", "edge", "edge-traces", "openfaas"])
 def test_edge_without_requests_wakes_functions_once_a_day(place: str) -> None:
     text = (ROOT / "infra" / place / "envoy.yaml").read_text("utf-8")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,11 @@ from tools.render.objects import NAMESPACE, name_of
 from tools.render.openfaas import grouped
 
 CLUSTER_FILE = Path("infra/edge/envoy.yaml")
+CLUSTER_TRACES_FILE = Path("infra/edge-traces/envoy.yaml")
 COMPOSE_FILE = Path("infra/compose/envoy.yaml")
+COMPOSE_TRACES_FILE = Path("infra/compose/traces/envoy.yaml")
 OPENFAAS_FILE = Path("infra/openfaas/envoy.yaml")
+OTLP_PORT = 4318
 # the gateway of OpenFaaS's chart
 OPENFAAS_GATEWAY = ("gateway.openfaas.svc.cluster.local", 8080)
 PARAMETER = re.compile(r"\{[A-Za-z]+\}")
@@ -136,6 +139,19 @@ function envoy_on_response(handle)
 end
 """
 
+# Starts a trace, or continues the client's, where no tracer does: a tracer of Envoy's must export.
+START_TRACE = """
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local trace = string.match(headers:get("traceparent") or "", "^00%-(%x+)%-%x+%-%x%x$")
+  if trace == nil or #trace ~= 32 then
+    trace = string.gsub(headers:get("x-request-id"), "%-", "")
+    headers:replace("traceparent", "00-" .. trace .. "-" .. string.sub(trace, 1, 16) .. "-01")
+  end
+  handle:streamInfo():dynamicMetadata():set("trace", "id", trace)
+end
+"""
+
 Config = dict[str, Any]
 
 
@@ -148,7 +164,8 @@ class EdgeSettings:
     """
 
     address_of: Callable[[FunctionSpec], tuple[str, int]]
-    traces: tuple[str, int]
+    # None: the edge has no spans, since Envoy would log each export that fails
+    collector: tuple[str, int] | None = None
     port: int = 8080
     metrics_port: int = 9095
     admin_port: int = 9901
@@ -166,22 +183,27 @@ class EdgeSettings:
 
 
 def render() -> dict[Path, str]:
-    """The configurations for a cluster, for Compose and for OpenFaaS."""
+    """The configurations for a cluster, for Compose and for OpenFaaS.
+
+    The first two have another one that exports spans to the collector of their platform.
+    """
     cluster = EdgeSettings(
         address_of=lambda spec: (f"{name_of(spec)}.{NAMESPACE}.svc.cluster.local", 80),
-        traces=(f"shop-collector.{NAMESPACE}.svc.cluster.local", 4318),
     )
     compose = EdgeSettings(
         address_of=lambda spec: (spec.name.replace("_", "-"), 8080),
-        traces=("otel-collector", 4318),
         scales=False,
         has_actuator=True,
     )
-    return {
-        CLUSTER_FILE: yaml_text(bootstrap(all_specs(), cluster)),
-        COMPOSE_FILE: yaml_text(bootstrap(all_specs(), compose)),
-        OPENFAAS_FILE: yaml_text(bootstrap(all_specs(), openfaas_edge(all_specs()))),
+    collector = f"shop-collector.{NAMESPACE}.svc.cluster.local"
+    edges = {
+        CLUSTER_FILE: cluster,
+        CLUSTER_TRACES_FILE: replace(cluster, collector=(collector, OTLP_PORT)),
+        COMPOSE_FILE: compose,
+        COMPOSE_TRACES_FILE: replace(compose, collector=("otel-collector", OTLP_PORT)),
+        OPENFAAS_FILE: openfaas_edge(all_specs()),
     }
+    return {path: yaml_text(bootstrap(all_specs(), edge)) for path, edge in edges.items()}
 
 
 def openfaas_edge(specs: tuple[FunctionSpec, ...]) -> EdgeSettings:
@@ -190,7 +212,6 @@ def openfaas_edge(specs: tuple[FunctionSpec, ...]) -> EdgeSettings:
     return EdgeSettings(
         address_of=lambda _: OPENFAAS_GATEWAY,
         path_of=lambda spec: f"/function/shop-{groups[spec.name]}",
-        traces=("otel-collector", 4318),
         is_first_hop=True,
     )
 
@@ -202,7 +223,8 @@ def bootstrap(specs: tuple[FunctionSpec, ...], settings: EdgeSettings) -> Config
         {**_cluster(spec.name, settings.address_of(spec)), **_circuit_breaker(spec, settings)}
         for spec in routed
     ]
-    clusters.append(_cluster("traces", settings.traces))
+    if settings.collector:
+        clusters.append(_cluster("collector", settings.collector))
     clusters.append(_cluster("admin", ("127.0.0.1", settings.admin_port)))
     listeners = [
         _listener(
@@ -338,8 +360,8 @@ def _connection_manager(specs: list[FunctionSpec], settings: EdgeSettings) -> Co
             "initial_stream_window_size": 65_536,
             "initial_connection_window_size": 1_048_576,
         },
-        tracing=_tracing(),
-        access_log=[_access_log()],
+        **({"tracing": _tracing()} if settings.collector else {}),
+        access_log=[_access_log(settings)],
         local_reply_config=_local_replies(),
         route_config={
             "name": "shop",
@@ -352,7 +374,8 @@ def _connection_manager(specs: list[FunctionSpec], settings: EdgeSettings) -> Co
 
 def _filters(specs: list[FunctionSpec], settings: EdgeSettings) -> list[Config]:
     filters = {
-        "lua": _typed("filters.http.lua.v3.Lua", default_source_code={"inline_string": CORS}),
+        "lua": _script(CORS),
+        **({} if settings.collector else {"lua.trace": _script(START_TRACE)}),
         "header_mutation": _header_removal(),
         "local_ratelimit": _rate_limit(settings),
         "jwt_authn": _token_validation(specs, settings),
@@ -363,6 +386,10 @@ def _filters(specs: list[FunctionSpec], settings: EdgeSettings) -> list[Config]:
         {"name": f"envoy.filters.http.{name}", "typed_config": config}
         for name, config in filters.items()
     ]
+
+
+def _script(text: str) -> Config:
+    return _typed("filters.http.lua.v3.Lua", default_source_code={"inline_string": text})
 
 
 def _header_removal() -> Config:
@@ -587,7 +614,7 @@ def problem_members(code: str, message: str, title: str) -> Config:
     }
 
 
-def _access_log() -> Config:
+def _access_log(settings: EdgeSettings) -> Config:
     """One line per request, without query, token and body."""
     line = {
         "at": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
@@ -603,7 +630,7 @@ def _access_log() -> Config:
         "received": "%BYTES_RECEIVED%",
         "sent": "%BYTES_SENT%",
         "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
-        "trace": "%TRACE_ID%",
+        "trace": "%TRACE_ID%" if settings.collector else "%DYNAMIC_METADATA(trace:id)%",
     }
     return {
         "name": "envoy.access_loggers.stdout",
@@ -615,9 +642,7 @@ def _access_log() -> Config:
 
 def _tracing() -> Config:
     """Starts a trace, or continues the client's; functions and events continue it."""
-    exporter = {
-        "http_uri": {"uri": "http://traces/v1/traces", "cluster": "traces", "timeout": "1s"}
-    }
+    uri = {"uri": "http://collector/v1/traces", "cluster": "collector", "timeout": "1s"}
     return {
         "random_sampling": {"value": 100},
         "provider": {
@@ -625,7 +650,7 @@ def _tracing() -> Config:
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
                 "service_name": "edge",
-                "http_service": exporter,
+                "http_service": {"http_uri": uri},
             },
         },
     }
