@@ -51,8 +51,6 @@ _RFC_3339 = (
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?"
     r"([Zz]|[+-][0-9]{2}:[0-5][0-9])"
 )
-# what is sent as it is in a header
-_PLAIN = r"[!#$&-~]+"
 _FORBIDDEN = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 
 
@@ -308,11 +306,17 @@ def _check_extensions(extensions: Mapping[str, str]) -> None:
     for name, text in extensions.items():
         if name in _CONTEXT or name in ("data", "data_base64"):
             raise Malformed(400, f"{name} is not the name of an extension")
-        if not re.fullmatch(rf"[a-z0-9]{{1,{NAME_CHARACTERS_MAX}}}", name):
+        if not _is_extension_name(name):
             raise Malformed(400, f"{_shown(name)} is not the name of an attribute")
         if len(text) > EXTENSION_CHARACTERS_MAX:
             raise Malformed(400, f"{name} is longer than {EXTENSION_CHARACTERS_MAX} characters")
         _check_characters(name, text)
+
+
+def _is_extension_name(name: str) -> bool:
+    """Lower-case letters and digits of ASCII (CloudEvents 1.0 section 3.1), and not too many."""
+    is_alphanumeric = name.isascii() and name.isalnum() and name == name.lower()
+    return is_alphanumeric and len(name) <= NAME_CHARACTERS_MAX
 
 
 def _check_characters(name: str, text: str) -> None:
@@ -325,7 +329,8 @@ def _check_characters(name: str, text: str) -> None:
 
 def _percent_encode(text: str) -> str:
     """One header value (HTTP binding 3.1.3.2): printable ASCII as is, but space, " and %."""
-    if re.fullmatch(_PLAIN, text):
+    is_plain = text.isascii() and text.isprintable()
+    if is_plain and " " not in text and '"' not in text and "%" not in text:
         return text
     return quote(text, safe="!#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
