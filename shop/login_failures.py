@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from events.records import frozen
 from shop.adapters.statements import Command, Query, Row, Statement
-from shop.primitives.errors import ClientError
+from shop.primitives.errors import check_wait
 
 WINDOW_SECONDS = 900
 # of one account, by one device or from one network
@@ -147,14 +147,7 @@ def delete_old(batch: int) -> Statement[Row]:
 
 def check_allowed(waits: Sequence[Wait]) -> None:
     """429 with Retry-After while a limit is reached; the request after that time is allowed."""
-    seconds = waits[0].seconds or 0
-    if seconds > 0:
-        raise ClientError(
-            429,
-            "TOO_MANY_ATTEMPTS",
-            "too many failed log-ins, try again later",
-            headers={"retry-after": str(seconds)},
-        )
+    check_wait(waits[0].seconds, "too many failed log-ins, try again later")
 
 
 def _check(attempt: Attempt, *, has_failed: bool) -> Statement[Wait]:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from events.records import frozen
 from shop.adapters.statements import Command, Query, Row, Statement
-from shop.primitives.errors import ClientError
+from shop.primitives.errors import check_wait
 
 RESET_MINUTES = 30
 INVITATION_MINUTES = 72 * 60
@@ -193,14 +193,7 @@ def delete_old(batch: int) -> Statement[Row]:
 
 def check_allowed(requested: Sequence[Requested]) -> None:
     """429 with Retry-After while the network has reached its limit."""
-    seconds = requested[0].seconds or 0
-    if seconds > 0:
-        raise ClientError(
-            429,
-            "TOO_MANY_ATTEMPTS",
-            "too many links were requested, try again later",
-            headers={"retry-after": str(seconds)},
-        )
+    check_wait(requested[0].seconds, "too many links were requested, try again later")
 
 
 def token_of(link_id: UUID, key: str) -> str:

@@ -82,3 +82,13 @@ def out_of_resources() -> Unavailable:
 def not_found(what: str) -> ClientError:
     """404, the same response for a missing resource and for another customer's."""
     return ClientError(404, "NOT_FOUND", f"{what} was not found")
+
+
+def check_wait(seconds: int | None, message: str) -> None:
+    """Raises 429 with Retry-After while another attempt is not allowed.
+
+    ``seconds`` are those until it is; none, zero or less: it is allowed now.
+    """
+    if seconds is not None and seconds > 0:
+        headers = {"retry-after": str(seconds)}
+        raise ClientError(429, "TOO_MANY_ATTEMPTS", message, headers=headers)
