@@ -35,6 +35,15 @@ class UserPasswordResetRequested(ShopEvent):
 
 
 @frozen(kw_only=True)
+class UserClosed(ShopEvent):
+    """The owner of an account has closed it; nothing else is known of the person any more."""
+
+    name: ClassVar[str] = "user.closed"
+
+    user_id: int
+
+
+@frozen(kw_only=True)
 class UserInvited(ShopEvent):
     """An administrator made an account without a password, and a link to set one."""
 

@@ -86,6 +86,19 @@ class OwnCredentials(Row):
     password_hash: str
 
 
+class ClosedAccount(Row):
+    """Whether an account was closed, and how many of its orders are not finished."""
+
+    is_closed: bool
+    open_orders: int
+
+
+class PersonalData(Row):
+    """What the shop holds of an account's person, as a JSON document; None once it is closed."""
+
+    document: str | None
+
+
 class OpenSession(Row):
     """An open session as its owner sees it; ``renewed_at`` is when it last got a refresh token."""
 
@@ -193,6 +206,34 @@ REPLACE_PASSWORD = Query(
 update shop.users set password_hash = %(new_hash)s, password_changed_at = now()
 where user_id = %(user_id)s and password_hash = %(old_hash)s
 returning user_id
+""",
+)
+
+# The functions of shop/schema/personal_data.py: what they read and write is what tables declare.
+EXPORT = Query(
+    PersonalData,
+    """
+select shop.personal_data() as document
+""",
+)
+
+CLOSE = Query(
+    ClosedAccount,
+    """
+select is_closed, open_orders from shop.close_account(%(known_hash)s::text)
+""",
+)
+
+ERASE = Command(
+    """
+select from shop.erase_account(%(user_id)s::bigint)
+"""
+)
+
+FIND_CLOSED = Query(
+    AccountId,
+    """
+select user_id from shop.users where user_id = %(user_id)s and state = 'CLOSED'
 """,
 )
 
@@ -442,6 +483,30 @@ def read_credentials(user_id: int) -> Statement[OwnCredentials]:
 def replace_password(*, user_id: int, old_hash: str, new_hash: str) -> Statement[AccountId]:
     """Replaces the hash of the password that was checked; no row when it was changed meanwhile."""
     return REPLACE_PASSWORD(user_id=user_id, old_hash=old_hash, new_hash=new_hash)
+
+
+def export() -> Statement[PersonalData]:
+    """Everything that the shop holds of the caller's person."""
+    return EXPORT()
+
+
+def close(*, known_hash: str) -> Statement[ClosedAccount]:
+    """Closes the caller's account and erases what it holds of the person.
+
+    Not while an order is open, for an operator's account, or when the password, of which
+    ``known_hash`` was checked, was replaced meanwhile.
+    """
+    return CLOSE(known_hash=known_hash)
+
+
+def erase(user_id: int) -> Statement[Row]:
+    """Erases what transactions that began before an account was closed have added to it."""
+    return ERASE(user_id=user_id)
+
+
+def find_closed(user_id: int) -> Statement[AccountId]:
+    """The account if it is closed."""
+    return FIND_CLOSED(user_id=user_id)
 
 
 def open_sessions(user_id: int, *, before: UUID | None, limit: int) -> Statement[OpenSession]:

@@ -80,10 +80,13 @@ class JobKind(StrEnum):
     AGE_LIMIT = "age_limit"
     PARTITIONS = "partitions"
     DEAD_LETTER = "dead_letter"
+    ERASE = "erase"
 
 
 # Jobs that keep the tables in order; the others complete what an order or a provider began.
-Maintenance = Literal[JobKind.RETENTION, JobKind.AGE_LIMIT, JobKind.PARTITIONS, JobKind.DEAD_LETTER]
+Maintenance = Literal[
+    JobKind.RETENTION, JobKind.AGE_LIMIT, JobKind.PARTITIONS, JobKind.DEAD_LETTER, JobKind.ERASE
+]
 
 
 class DueRow(Row):
@@ -156,7 +159,13 @@ def _run(context: EventContext, kind: JobKind, subject: str) -> None:
             _apply_unless_locked(context, UUID(subject), message)
         case JobKind.RECONCILE:
             _reconcile(context, subject)
-        case JobKind.RETENTION | JobKind.AGE_LIMIT | JobKind.PARTITIONS | JobKind.DEAD_LETTER:
+        case (
+            JobKind.RETENTION
+            | JobKind.AGE_LIMIT
+            | JobKind.PARTITIONS
+            | JobKind.DEAD_LETTER
+            | JobKind.ERASE
+        ):
             _maintain(context, kind, subject)
         case _:
             assert_never(kind)
@@ -173,6 +182,8 @@ def _maintain(context: EventContext, kind: Maintenance, subject: str) -> None:
             _maintain_partitions(context, subject)
         case JobKind.DEAD_LETTER:
             _close_dead_letter(context, UUID(subject))
+        case JobKind.ERASE:
+            _save(context, accounts.erase(int(subject)))
         case _:
             assert_never(kind)
 

@@ -403,8 +403,8 @@ class Person:
     def patch(self, path: str, body: Any = None, **options: Any) -> Response:
         return self.shop.call("PATCH", path, json_body=body, token=self.token, **options)
 
-    def delete(self, path: str, **options: Any) -> Response:
-        return self.shop.call("DELETE", path, token=self.token, **options)
+    def delete(self, path: str, body: Any = None, **options: Any) -> Response:
+        return self.shop.call("DELETE", path, json_body=body, token=self.token, **options)
 
     def order(
         self, product_id: int, quantity: int = 1, method: str = "CARD", **options: Any

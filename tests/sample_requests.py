@@ -169,6 +169,8 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("POST", "/users/me/password"): lambda s, p: SampleRequest(
         "/users/me/password", {"currentPassword": PASSWORD, "newPassword": PASSWORD}
     ),
+    ("POST", "/users/me/export"): lambda s, p: SampleRequest("/users/me/export"),
+    ("DELETE", "/users/me"): lambda s, p: SampleRequest("/users/me", {"password": PASSWORD}),
     ("DELETE", "/users/me/sessions"): lambda s, p: SampleRequest("/users/me/sessions"),
     ("DELETE", "/users/me/sessions/{sessionId}"): lambda s, p: SampleRequest(
         f"/users/me/sessions/{s.session_of_owner()}"

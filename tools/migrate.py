@@ -26,6 +26,7 @@ from shop.schema.grants import (
     role_settings,
 )
 from shop.schema.partitions import partition_grants, partitioned_tables
+from shop.schema.personal_data import erasure_policies, personal_data_grants
 from shop.schema.views import VIEWS
 
 MIGRATIONS = Path(__file__).parent.parent / "shop" / "schema" / "migrations"
@@ -166,7 +167,14 @@ def _declarations() -> list[str]:
     statements += [f"grant pg_read_all_stats to {role}" for role in READS_ACTIVITY]
     for table in ROW_SECURITY_TABLES:
         statements += [f"drop policy if exists {policy} on shop.{table}" for policy in POLICIES]
-    return statements + grant_statements() + partition_grants() + policy_statements()
+    return [
+        *statements,
+        *grant_statements(),
+        *partition_grants(),
+        *personal_data_grants(),
+        *policy_statements(),
+        *erasure_policies(),
+    ]
 
 
 def _applied_digest(connection: Connection) -> str:

@@ -1,11 +1,11 @@
-"""Changes or resets the password of an account, and lists and ends its sessions."""
+"""Changes or resets a password, lists and ends sessions, exports personal data, closes accounts."""
 
 from __future__ import annotations
 
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from events.accounts import UserPasswordChanged, UserPasswordResetRequested
+from events.accounts import UserClosed, UserPasswordChanged, UserPasswordResetRequested
 from shop import accounts, login_failures, one_time_links
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from functions.account.schema import (
+        AccountClosure,
         ListSessions,
         PasswordChange,
         PasswordReset,
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from shop.primitives.messages import Caller
     from shop.runtime.request_context import RequestContext
 
+CUSTOMER = "customer"
+NO_STORE = {"cache-control": "no-store"}
+
 
 def change_password(request: Request[PasswordChange, None], context: RequestContext) -> Response:
     """204 once the password is replaced and every other session has ended.
@@ -37,17 +41,14 @@ def change_password(request: Request[PasswordChange, None], context: RequestCont
     runs.
     """
     # imported here: sessions are listed and ended without argon2
-    from shop.adapters.passwords import hash_password, matching_form
+    from shop.adapters.passwords import hash_password
 
     caller, body = _caller(request), request.body
     account, attempt = _begin_attempt(request, context)
     new_password = body.new_password.get_secret_value()
     _check_new_password(context, new_password, account.email)
-    if matching_form(body.current_password.get_secret_value(), account.password_hash) is None:
-        with context.transaction() as tx:
-            _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.record(attempt))
-        login_failures.check_allowed(waits)
-        raise ClientError(403, "WRONG_PASSWORD", "currentPassword is not the account's password")
+    current_password = body.current_password.get_secret_value()
+    _check_password(context, current_password, account, attempt, field="currentPassword")
     _replace(context, caller, account, attempt, hash_password(new_password))
     return Response(204)
 
@@ -138,6 +139,28 @@ def end_other_sessions(request: Request[None, None], context: RequestContext) ->
     return Response(204)
 
 
+def export_data(_request: Request[None, None], context: RequestContext) -> Response:
+    """200 with every row that tables declare as personal data of the caller (docs/PRIVACY.md)."""
+    data = context.tx.fetch_one(accounts.export())
+    assert data is not None and data.document is not None, "the session was checked with BEGIN"
+    return Response(200, data.document.encode(), NO_STORE)
+
+
+def close_account(request: Request[AccountClosure, None], context: RequestContext) -> Response:
+    """204 once the account is closed, its sessions have ended and its personal data is erased.
+
+    Also when repeated, with a token of before.  403 WRONG_PASSWORD, counted as when changing it.
+    409 OPEN_ORDERS while an order, refund or dispute is open; OPERATOR_ACCOUNT for an account with
+    a role, which administrators answer for.  No transaction is open while Argon2 runs.
+    """
+    try:
+        _close_account(request, context)
+    except ClientError as error:
+        if error.status != 401 or not _is_closed(request, context):
+            raise
+    return Response(204)
+
+
 # Any: the body and query of a request, which are not read
 def _caller(request: Request[Any, Any]) -> Caller:
     assert request.caller is not None, "these routes require a token"
@@ -171,7 +194,7 @@ def _invalid_link() -> ClientError:
 
 
 def _begin_attempt(
-    request: Request[PasswordChange, None], context: RequestContext
+    request: Request[Any, None], context: RequestContext
 ) -> tuple[OwnCredentials, Attempt]:
     """The caller's credentials, and the attempt to prove the password; 429 after too many."""
     caller = _caller(request)
@@ -184,6 +207,42 @@ def _begin_attempt(
         waits = tx.fetch_all(login_failures.check(attempt))
     login_failures.check_allowed(waits)
     return account, attempt
+
+
+def _check_password(
+    context: RequestContext, password: str, account: OwnCredentials, attempt: Attempt, *, field: str
+) -> None:
+    """403 for another password than the account's, which is counted; 429 after too many."""
+    from shop.adapters.passwords import matching_form
+
+    if matching_form(password, account.password_hash) is None:
+        with context.transaction() as tx:
+            _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.record(attempt))
+        login_failures.check_allowed(waits)
+        raise ClientError(403, "WRONG_PASSWORD", f"{field} is not the account's password")
+
+
+def _is_closed(request: Request[AccountClosure, None], context: RequestContext) -> bool:
+    with context.transaction(session_may_be_over=True) as tx:
+        return tx.fetch_one(accounts.find_closed(_caller(request).user_id)) is not None
+
+
+def _close_account(request: Request[AccountClosure, None], context: RequestContext) -> None:
+    caller = _caller(request)
+    account, attempt = _begin_attempt(request, context)
+    if caller.role != CUSTOMER:
+        message = "an administrator must make this a customer's account before it can be closed"
+        raise ClientError(409, "OPERATOR_ACCOUNT", message)
+    password = request.body.password.get_secret_value()
+    _check_password(context, password, account, attempt, field="password")
+    with context.transaction() as tx:
+        announcement, _ = emit(tx, UserClosed(user_id=caller.user_id))
+        (result,), _ = tx.pipeline(accounts.close(known_hash=account.password_hash), announcement)
+        if result.open_orders:
+            message = f"{result.open_orders} orders are not finished: cancel them, or wait"
+            raise ClientError(409, "OPEN_ORDERS", message)
+        if not result.is_closed:
+            raise ClientError(409, "CONFLICT", "the account was changed meanwhile")
 
 
 def _replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, RootModel, SecretStr, StringConstraints
 
@@ -61,6 +61,20 @@ class PasswordReset(Model):
 
     token: Annotated[SecretStr, Field(min_length=TOKEN_LENGTH, max_length=TOKEN_LENGTH)]
     new_password: NewPassword
+
+
+class AccountClosure(Model):
+    """The account's password, as proof that its owner closes it."""
+
+    password: Annotated[
+        SecretStr,
+        AfterValidator(_of_possible_length),
+        Field(json_schema_extra={"minLength": 1, "maxLength": LENGTH_MAX}),
+    ]
+
+
+class PersonalData(RootModel[dict[str, list[dict[str, Any]]]]):
+    """The rows of each table that hold something of the caller, by the table's name."""
 
 
 class ListSessions(QueryModel):

@@ -1,13 +1,14 @@
-"""Account holders change or reset their password, and list and end their sessions."""
+"""Account holders manage password and sessions, export their data, and close the account."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
 # Changing a password honours no Idempotency-Key: a rejected attempt is counted in a transaction of
 # its own.  A repetition after success gets 403, since the old password is wrong then.
+# Closing an account again, with a token of before, gets 204 again.
 # Requesting a link again makes another one, within its limits; using one again gets 403.
 SPEC = FunctionSpec(
     name="account",
-    summary="Let account holders change or reset their password, and list and end their sessions.",
+    summary="Let account holders manage password and sessions, export data, close the account.",
     database_role="identity",
     cold_start_budget=2.0,
     routes=(
@@ -60,6 +61,28 @@ SPEC = FunctionSpec(
         ),
         Route(
             method="POST",
+            path="/users/me/export",
+            handler="export_data",
+            auth="customer",
+            summary="Everything that the shop holds of the caller, as one document.",
+            response="PersonalData",
+            group="users",
+        ),
+        Route(
+            method="DELETE",
+            path="/users/me",
+            handler="close_account",
+            auth="customer",
+            summary="Close the account, with the password; personal data is erased.",
+            body="AccountClosure",
+            status=204,
+            error_statuses=(403, 409, 422, 429, 503),
+            writes=True,
+            transaction=False,
+            group="users",
+        ),
+        Route(
+            method="POST",
             path="/auth/password-reset",
             handler="request_password_reset",
             auth="public",
@@ -84,7 +107,7 @@ SPEC = FunctionSpec(
             group="auth",
         ),
     ),
-    emits=("user.password-changed", "user.password-reset-requested"),
+    emits=("user.password-changed", "user.password-reset-requested", "user.closed"),
     needs=("postgres",),
     reads_links=True,
     # as login: 19 MiB for each of four concurrent hashes

@@ -66,8 +66,10 @@ def refund_order(request: Request[RefundOrder, None], context: RequestContext) -
     }
     if body.reference is not None:
         refund["reference"] = body.reference
+    # texts of support, which may name a person, are in the refund's row only
+    recorded = {name: refund[name] for name in refund if name not in ("reason", "reference")}
     entry = audit_log.record(
-        audit_log.actor_of(request), Action.ORDER_REFUNDED, order_id, after=refund
+        audit_log.actor_of(request), Action.ORDER_REFUNDED, order_id, after=recorded
     )
     apply.write(tx, rows, decided, requested_by=request.user_id, audit=entry)
     return Response(201, refund, {"Location": f"/orders/{order_id}/timeline"})

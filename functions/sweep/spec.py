@@ -42,6 +42,7 @@ SPEC = FunctionSpec(
                 "age_limit",
                 "partitions",
                 "dead_letter",
+                "erase",
             ),
         ),
     ),

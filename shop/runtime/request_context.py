@@ -73,12 +73,15 @@ class RequestContext:
         self._actions.append(action)
 
     @contextmanager
-    def transaction(self) -> Generator[Transaction]:
-        """A transaction for a handler that opens its own; commits when the block ends normally."""
+    def transaction(self, *, session_may_be_over: bool = False) -> Generator[Transaction]:
+        """A transaction for a handler that opens its own; commits when the block ends normally.
+
+        401 when the caller's session has ended, unless it may be over.
+        """
         from shop.adapters import db
 
         try:
-            with self.session() as session:
+            with self.session(session_may_be_over=session_may_be_over) as session:
                 yield session.tx
                 session.commit()
                 self.emitted.extend(session.tx.announced)
@@ -86,7 +89,9 @@ class RequestContext:
             raise db.unavailable() from error
 
     @contextmanager
-    def session(self, *claim: Statement[Row]) -> Generator[Session]:
+    def session(
+        self, *claim: Statement[Row], session_may_be_over: bool = False
+    ) -> Generator[Session]:
         """Begins a transaction; only the runtime may commit it.
 
         BEGIN, the caller's identity, the check that the caller's session is still open, and the
@@ -95,17 +100,19 @@ class RequestContext:
         """
         with span("transaction"), ExitStack() as stack:
             session = self._begin_at_replica(stack) if self._may_lag else None
-            session = session or self._begin(stack, claim)
+            session = session or self._begin(stack, claim, checks_session=not session_may_be_over)
             self._tx = session.tx
             try:
                 yield session
             finally:
                 self._tx = None
 
-    def _begin(self, stack: ExitStack, claim: tuple[Statement[Row], ...]) -> Session:
+    def _begin(
+        self, stack: ExitStack, claim: tuple[Statement[Row], ...], *, checks_session: bool
+    ) -> Session:
         opening = [*claim]
         open_session: Statement[SessionAccount] | None = None
-        if self._caller is not None:
+        if self._caller is not None and checks_session:
             from shop.sessions import open_session as open_session_of
 
             open_session = open_session_of(self._caller.session_id, self._caller.user_id)

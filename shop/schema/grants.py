@@ -4,6 +4,7 @@ A test proves that the database grants exactly this matrix.
 Column tuples limit a right to columns; ``ALL`` means the whole table.  Only three roles may delete:
 ``shop_relay`` expired rows, ``shop_ordering`` cart lines, and ``shop_identity`` failed log-ins.
 ``shop_relay`` may also call the functions of ``partitions.py``, and has no right on a partition.
+Who may call those of ``personal_data.py`` is in that file.
 """
 
 from __future__ import annotations
@@ -351,6 +352,7 @@ POLICIES = (
     "every_row_select",
     "every_row_update",
     "every_row_delete",
+    "owner_erases",
     "expired_keys",
     *(f"domain_of_{role}" for role in sorted(GRANTS)),
 )

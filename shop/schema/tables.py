@@ -2,12 +2,13 @@
 
 Tests prove that the migrations create exactly these tables.  No function imports this module, since
 SQLAlchemy would slow every cold start.  The comment on each table names its one writer, and its
-``info`` says what keeps it from growing for ever: see ``retention_of``.
+``info`` says what keeps it from growing for ever (``retention_of``) and what it holds of a person
+(``personal_data_of``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -56,6 +57,7 @@ from shop.primitives.statuses import (
 
 METADATA = MetaData(schema="shop")
 RETENTION = "retention"
+PERSONAL = "personal"
 PARTITIONED = "partitioned"
 
 
@@ -113,6 +115,53 @@ class Bounded:
 Retention = tuple[DeletedAfter, ...] | DeletedWith | Kept | Bounded
 
 
+@dataclass(frozen=True)
+class Erased:
+    """The rows are deleted when the account is closed."""
+
+
+@dataclass(frozen=True)
+class Overwritten:
+    """The rows stay, and these columns get these values, SQL expressions over the row ``t``."""
+
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Anonymous:
+    """The rows stay as they are, for this reason: they name a closed account by its number only."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonalData:
+    """What the rows ``t`` of a table hold of the person of the account ``u``, a row of ``users``.
+
+    ``rows`` is the SQL condition for these rows, ``why`` what they are held for.  ``held`` has the
+    columns of an export and what each is; ``left_out`` has all others, by the reason for that.
+    """
+
+    rows: str
+    why: str
+    held: Mapping[str, str]
+    left_out: Mapping[str, tuple[str, ...]]
+    on_closing: Erased | Overwritten | Anonymous
+
+
+@dataclass(frozen=True)
+class Impersonal:
+    """No row belongs to a person: what the table holds instead."""
+
+    holds: str
+
+
+def personal_data_of(table: Table) -> PersonalData | Impersonal:
+    """What a table holds of a person; KeyError for a table that does not declare it."""
+    personal: PersonalData | Impersonal = table.info[PERSONAL]
+    return personal
+
+
 def retention_of(table: Table) -> Retention:
     """What keeps a table from growing for ever; KeyError for a table that does not declare it."""
     retention: Retention = table.info[RETENTION]
@@ -137,6 +186,30 @@ _RECORDS = "record of a contract or a payment, to be kept for five years and com
 _BY_ORDER = "range of order_id, a UUIDv7 and so a time: one partition a quarter, old ones detached"
 _BY_OWN_ID = "range of the primary key, a UUIDv7 and so a time: one partition a quarter"
 _MONTHS_KEPT = "all kept"
+
+# What rows about an order and about an account have in common (PersonalData.rows).
+_OF_ORDERS = "t.order_id in (select o.order_id from shop.orders o where o.user_id = u.user_id)"
+_OF_PAYMENTS = """t.payment_id in (select p.payment_id from shop.orders o
+  join shop.payments p using (order_id) where o.user_id = u.user_id)"""
+_ENTRIES = """({0}.object_kind = 'user' and {0}.object_id = u.user_id::text
+  or {0}.object_kind = 'order' and {0}.object_id = any(array(
+    select o.order_id::text from shop.orders o where o.user_id = u.user_id)))"""
+# The response to a registration, or to an operator who wrote about the account or its orders, was
+# stored in the transaction of the write, and so at the same time.
+_RESPONSES = f"""t.user_id = u.user_id
+  or t.created_at = u.created_at and t.user_id = 0 and t.scope = 'POST /users'
+  or (t.created_at, t.user_id) in (
+    select a.at, a.actor_id from shop.audit_log a where {_ENTRIES.format("a")})"""
+_LAW = "the records of contracts and payments that commercial law demands"
+_SAME = "the same in every row"
+_TECHNICAL = "needed to process the row, and without a meaning for the person"
+_AMOUNTS = {
+    "amount_minor": "amount, in the currency's smallest unit",
+    "currency": "currency",
+    "status": "status",
+    "created_at": "when it was created",
+    "updated_at": "when it last changed",
+}
 _BY_SEQ = "range of seq, which grows with time: one partition for every 100,000,000 rows"
 
 NOW = text("now()")
@@ -173,6 +246,9 @@ users = Table(
     _when("email_verified_at", nullable=True),
     _when("password_changed_at", nullable=True),
     _when("created_at"),
+    _when("closed_at", nullable=True),
+    # after which no transaction that began before the closing can add a row
+    _when("erased_at", nullable=True),
     UniqueConstraint("email_key", name="one_account_per_email"),
     CheckConstraint(_one_of("role", ROLES), name="known_role"),
     CheckConstraint(_one_of("state", AccountState), name="known_account_state"),
@@ -180,12 +256,49 @@ users = Table(
     CheckConstraint("active = (state = 'ACTIVE')", name="active_is_a_state"),
     CheckConstraint("language in ('ko', 'en')", name="known_language"),
     Index("users_by_role", "role", "user_id"),
+    Index(
+        "users_to_erase",
+        "closed_at",
+        postgresql_where=text("closed_at is not null and erased_at is null"),
+    ),
     CheckConstraint("email_key = lower(email_key)", name="email_key_is_folded"),
     comment="writer: accounts",
     info={
+        PERSONAL: PersonalData(
+            rows="t.user_id = u.user_id",
+            why="to log in, to be written to and to be addressed by name",
+            held={
+                "user_id": "number of the account",
+                "email": "e-mail address",
+                "name": "name",
+                "role": "role",
+                "state": "state of the account",
+                "language": "preferred language",
+                "email_verified_at": "when the address was verified",
+                "created_at": "when the account was created",
+            },
+            left_out={
+                "the address again, in lower case": ("email_key",),
+                "a secret": ("password_hash",),
+                "the state again": ("active",),
+                "an open account has none": ("closed_at", "erased_at"),
+            },
+            on_closing=Overwritten(
+                {
+                    "email": "''",
+                    # no address, so it can never be that of another account
+                    "email_key": "'closed ' || t.user_id",
+                    "name": "''",
+                    "password_hash": "''",
+                    "language": "'ko'",
+                    "email_verified_at": "null::timestamptz",
+                }
+            ),
+        ),
         RETENTION: Kept(
-            "accounts; closing one deactivates it", "hash of user_id, from 100,000,000 accounts on"
-        )
+            "accounts; closing one erases what it holds of the person",
+            "hash of user_id, from 100,000,000 accounts on",
+        ),
     },
 )
 
@@ -197,10 +310,24 @@ sessions = Table(
     _when("created_at"),
     _when("expires_at", default=False),
     _when("revoked_at", nullable=True),
-    Index("sessions_by_user", "user_id", postgresql_where=text("revoked_at is null")),
+    Index("sessions_of_user", "user_id"),
     Index("sessions_by_expiry", "expires_at"),
     comment="writer: accounts",
-    info={RETENTION: (DeletedAfter("30 days", "expires_at", "sessions"),)},
+    info={
+        PERSONAL: PersonalData(
+            rows="t.user_id = u.user_id",
+            why="to stay logged in, and to see and end one's sessions",
+            held={
+                "session_id": "number of the session",
+                "created_at": "when it began",
+                "expires_at": "when it expires",
+                "revoked_at": "when it was ended",
+            },
+            left_out={_SAME: ("user_id",)},
+            on_closing=Erased(),
+        ),
+        RETENTION: (DeletedAfter("30 days", "expires_at", "sessions"),),
+    },
 )
 
 refresh_tokens = Table(
@@ -218,7 +345,21 @@ refresh_tokens = Table(
     Index("refresh_tokens_by_session", "session_id"),
     CheckConstraint("octet_length(token_hash) = 32", name="token_hash_is_sha256"),
     comment="writer: accounts",
-    info={RETENTION: DeletedWith("sessions")},
+    info={
+        PERSONAL: PersonalData(
+            rows="t.session_id in (select s.session_id from shop.sessions s "
+            "where s.user_id = u.user_id)",
+            why="to renew a session",
+            held={
+                "session_id": "number of the session",
+                "created_at": "when the session was renewed",
+                "used_at": "when it was renewed again",
+            },
+            left_out={"a secret": ("token_hash",)},
+            on_closing=Erased(),
+        ),
+        RETENTION: DeletedWith("sessions"),
+    },
 )
 
 login_failures = Table(
@@ -235,7 +376,23 @@ login_failures = Table(
     CheckConstraint("octet_length(account) = 32", name="account_is_sha256"),
     CheckConstraint("octet_length(source) = 32", name="source_is_sha256"),
     comment="writer: login_failures",
-    info={RETENTION: (DeletedAfter("15 minutes", "failed_at", "login_failures"),)},
+    info={
+        PERSONAL: PersonalData(
+            rows="t.account = sha256(convert_to('account:' || u.email_key, 'UTF8'))",
+            why="to limit attempts to guess a password",
+            held={
+                "failed_at": "when a log-in failed",
+                "is_known_device": "whether from a device that had logged in before",
+            },
+            left_out={
+                "a hash of the address": ("account",),
+                "a hash of the device or network": ("source",),
+                _TECHNICAL: ("failure_id",),
+            },
+            on_closing=Erased(),
+        ),
+        RETENTION: (DeletedAfter("15 minutes", "failed_at", "login_failures"),),
+    },
 )
 
 one_time_links = Table(
@@ -262,7 +419,25 @@ one_time_links = Table(
     CheckConstraint("octet_length(network) = 32", name="network_is_sha256"),
     CheckConstraint("(recipient is null) = (network is null)", name="requested_or_made"),
     comment="writer: one_time_links",
-    info={RETENTION: (DeletedAfter("1 day", "expires_at", "one_time_links"),)},
+    info={
+        PERSONAL: PersonalData(
+            rows="t.user_id = u.user_id",
+            why="to set a password by a link that was mailed",
+            held={
+                "purpose": "what the link is for",
+                "created_at": "when it was requested",
+                "expires_at": "when it expires",
+                "ended_at": "when it was used or replaced",
+            },
+            left_out={
+                "a part of the link's token": ("link_id",),
+                "keyed hashes of the address and the network": ("recipient", "network"),
+                _SAME: ("user_id",),
+            },
+            on_closing=Erased(),
+        ),
+        RETENTION: (DeletedAfter("1 day", "expires_at", "one_time_links"),),
+    },
 )
 
 # ---------------------------------------------------------------- catalogue and stock
@@ -274,7 +449,7 @@ categories = Table(
     _when("created_at"),
     CheckConstraint("char_length(name) between 1 and 50", name="category_name_length"),
     comment="writer: catalog",
-    info={RETENTION: Bounded("the range of goods")},
+    info={PERSONAL: Impersonal("the range of goods"), RETENTION: Bounded("the range of goods")},
 )
 
 products = Table(
@@ -320,9 +495,10 @@ products = Table(
     ),
     comment="writer: catalog",
     info={
+        PERSONAL: Impersonal("the range of goods"),
         RETENTION: Bounded(
             "the range of goods; products are deactivated, since orders refer to them"
-        )
+        ),
     },
 )
 
@@ -336,7 +512,10 @@ stock = Table(
     CheckConstraint("reserved >= 0", name="reserved_not_negative"),
     CheckConstraint("reserved <= on_hand", name="reserved_le_on_hand"),
     comment="writer: inventory",
-    info={RETENTION: Bounded("one row a product")},
+    info={
+        PERSONAL: Impersonal("how much there is of each product"),
+        RETENTION: Bounded("one row a product"),
+    },
 )
 
 cart_items = Table(
@@ -349,7 +528,20 @@ cart_items = Table(
     PrimaryKeyConstraint("user_id", "product_id"),
     CheckConstraint("qty between 1 and 1000", name="cart_qty_range"),
     comment="writer: carts",
-    info={RETENTION: Bounded("50 lines an account")},
+    info={
+        PERSONAL: PersonalData(
+            rows="t.user_id = u.user_id",
+            why="to keep what the customer intends to buy",
+            held={
+                "product_id": "number of the product",
+                "qty": "quantity",
+                "added_at": "when it was added",
+            },
+            left_out={_SAME: ("user_id",)},
+            on_closing=Erased(),
+        ),
+        RETENTION: Bounded("50 lines an account"),
+    },
 )
 
 # ---------------------------------------------------------------- orders
@@ -397,7 +589,30 @@ orders = Table(
     Index("orders_by_total", "total_minor", "order_id"),
     Index("orders_to_finish", "updated_at", postgresql_where=text("status = 'CANCELLING'")),
     comment="writer: ordering.orders",
-    info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
+    info={
+        PERSONAL: PersonalData(
+            rows="t.user_id = u.user_id",
+            why=f"to fulfil the order; {_LAW}",
+            held={
+                "order_id": "number of the order",
+                "status": "status",
+                "reason": "why it was cancelled",
+                "total_minor": "total, in the currency's smallest unit",
+                "currency": "currency",
+                "payment_method": "means of payment",
+                "created_at": "when it was placed",
+                "updated_at": "when it last changed",
+                "expires_at": "until when it could be paid",
+            },
+            left_out={
+                _SAME: ("user_id",),
+                "a random value of the client's": ("idem_scope", "idem_key"),
+                _TECHNICAL: ("version", "hard_expires_at", "charge_at", "cart_taken"),
+            },
+            on_closing=Anonymous(_RECORDS),
+        ),
+        RETENTION: Kept(_RECORDS, _BY_OWN_ID),
+    },
 )
 
 order_lines = Table(
@@ -414,7 +629,21 @@ order_lines = Table(
     CheckConstraint("qty between 1 and 1000", name="line_qty_range"),
     CheckConstraint("unit_price_minor > 0", name="unit_price_is_positive"),
     comment="writer: ordering.orders",
-    info={RETENTION: Kept(_RECORDS, _BY_ORDER)},
+    info={
+        PERSONAL: PersonalData(
+            rows=_OF_ORDERS,
+            why=f"to fulfil the order; {_LAW}",
+            held={
+                "order_id": "number of the order",
+                "product_id": "number of the product",
+                "qty": "quantity",
+                "unit_price_minor": "price of one, in the currency's smallest unit",
+            },
+            left_out={_SAME: ("user_id",)},
+            on_closing=Anonymous(_RECORDS),
+        ),
+        RETENTION: Kept(_RECORDS, _BY_ORDER),
+    },
 )
 
 reservations = Table(
@@ -433,7 +662,10 @@ reservations = Table(
     UniqueConstraint("order_id", "product_id", name="one_reservation_per_line"),
     Index("reservations_held", "product_id", postgresql_where=text("status = 'HELD'")),
     comment="writer: inventory",
-    info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
+    info={
+        PERSONAL: Impersonal("the stock that an order holds, by the number of the order"),
+        RETENTION: Kept(_RECORDS, _BY_OWN_ID),
+    },
 )
 
 stock_moves = Table(
@@ -460,6 +692,7 @@ stock_moves = Table(
     comment="writer: inventory; append only",
     # moves without a reservation, of which there are few, are of no month
     info={
+        PERSONAL: Impersonal("what changed the stock of each product"),
         RETENTION: Kept("the sum of a product's moves is its stock", _MONTHS_KEPT),
         PARTITIONED: Monthly("reservation_id"),
     },
@@ -526,7 +759,33 @@ payments = Table(
         postgresql_where=text("status in ('INTENT', 'UNKNOWN')"),
     ),
     comment="writer: ordering.payments",
-    info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
+    info={
+        PERSONAL: PersonalData(
+            rows=_OF_ORDERS,
+            why=f"to collect the total of the order; {_LAW}",
+            held={
+                **_AMOUNTS,
+                "payment_id": "number of the payment",
+                "order_id": "number of the order",
+                "attempt": "how many times payment was tried",
+                "payment_method": "means of payment",
+                "provider_ref": "number at the payment provider",
+                "refund_reserved_minor": "how much of it was returned",
+            },
+            left_out={
+                _SAME: ("user_id",),
+                _TECHNICAL: (
+                    "late",
+                    "provider_key",
+                    "tries",
+                    "charge_not_after",
+                    "next_try_at",
+                ),
+            },
+            on_closing=Anonymous(_RECORDS),
+        ),
+        RETENTION: Kept(_RECORDS, _BY_OWN_ID),
+    },
 )
 
 refunds = Table(
@@ -571,7 +830,27 @@ refunds = Table(
         postgresql_where=text("status in ('INTENT', 'UNKNOWN')"),
     ),
     comment="writer: ordering.refunds",
-    info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
+    info={
+        PERSONAL: PersonalData(
+            rows=_OF_PAYMENTS,
+            why=f"to return money; {_LAW}",
+            held={
+                **_AMOUNTS,
+                "refund_id": "number of the refund",
+                "payment_id": "number of the payment",
+                "reason": "why, as support noted it",
+                "origin": "who returned it",
+                "means": "how it was returned",
+                "reference": "number of a transfer by other means",
+            },
+            left_out={
+                "another person, of support": ("requested_by",),
+                _TECHNICAL: ("restock", "provider_key", "tries", "next_try_at"),
+            },
+            on_closing=Overwritten({"reason": "''"}),
+        ),
+        RETENTION: Kept(_RECORDS, _BY_OWN_ID),
+    },
 )
 
 disputes = Table(
@@ -591,7 +870,21 @@ disputes = Table(
     Index("disputes_by_payment", "payment_id"),
     Index("disputes_open_by_age", "created_at", postgresql_where=text("status = 'OPEN'")),
     comment="writer: ordering.disputes",
-    info={RETENTION: Kept(_RECORDS, _BY_OWN_ID)},
+    info={
+        PERSONAL: PersonalData(
+            rows=_OF_PAYMENTS,
+            why=f"to answer the customer's bank; {_LAW}",
+            held={
+                **_AMOUNTS,
+                "dispute_id": "number of the dispute",
+                "payment_id": "number of the payment",
+                "provider_ref": "number at the payment provider",
+            },
+            left_out={},
+            on_closing=Anonymous(_RECORDS),
+        ),
+        RETENTION: Kept(_RECORDS, _BY_OWN_ID),
+    },
 )
 
 ledger = Table(
@@ -618,7 +911,26 @@ ledger = Table(
     Index("ledger_by_order", "order_id"),
     Index("ledger_by_time", "posted_at"),
     comment="writer: ledger; append only; chained by trigger",
-    info={RETENTION: Kept("every posting is a link of a hash chain", _BY_SEQ)},
+    info={
+        PERSONAL: PersonalData(
+            rows=_OF_ORDERS,
+            why=_LAW,
+            held={
+                "kind": "what was posted",
+                "order_id": "number of the order",
+                "debit": "debited account",
+                "credit": "credited account",
+                "amount_minor": "amount, in the currency's smallest unit",
+                "currency": "currency",
+                "posted_at": "when it was posted",
+            },
+            left_out={
+                _TECHNICAL: ("seq", "source_id", "chain", "chain_seq", "prev_hash", "hash"),
+            },
+            on_closing=Anonymous(_RECORDS),
+        ),
+        RETENTION: Kept("every posting is a link of a hash chain", _BY_SEQ),
+    },
 )
 
 ledger_chains = Table(
@@ -628,7 +940,10 @@ ledger_chains = Table(
     Column("chain_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("hash", LargeBinary, nullable=False),
     comment="writer: the trigger on ledger",
-    info={RETENTION: Bounded("the sixteen chains")},
+    info={
+        PERSONAL: Impersonal("the last posting of each chain"),
+        RETENTION: Bounded("the sixteen chains"),
+    },
 )
 
 settlements = Table(
@@ -643,7 +958,7 @@ settlements = Table(
     _when("closed_at"),
     PrimaryKeyConstraint("day", "currency"),
     comment="writer: settlement; append only",
-    info={RETENTION: Bounded("one row a day and currency")},
+    info={PERSONAL: Impersonal("sums of a day"), RETENTION: Bounded("one row a day and currency")},
 )
 
 # A day's postings in the order of their times; its settlement is the sum of its batches.
@@ -662,7 +977,10 @@ settlement_batches = Table(
     _when("settled_at"),
     PrimaryKeyConstraint("day", "batch", "currency"),
     comment="writer: settlement; append only",
-    info={RETENTION: Bounded("a few rows a day and currency")},
+    info={
+        PERSONAL: Impersonal("sums of a day"),
+        RETENTION: Bounded("a few rows a day and currency"),
+    },
 )
 
 # Written before the day's row in settlements, so there is no foreign key; invariant I-19 compares.
@@ -674,7 +992,10 @@ settlement_lines = Table(
     Column("currency", CHAR(3), nullable=False),
     Index("settlement_lines_by_day", "day", "currency"),
     comment="writer: settlement; append only",
-    info={RETENTION: Kept("which postings a closed day contains", _BY_SEQ)},
+    info={
+        PERSONAL: Impersonal("which postings a day has, by their numbers"),
+        RETENTION: Kept("which postings a closed day contains", _BY_SEQ),
+    },
 )
 
 # ---------------------------------------------------------------- events and idempotency keys
@@ -710,6 +1031,7 @@ outbox = Table(
     Index("outbox_quarantined", "parked_at", postgresql_where=text("parked_at is not null")),
     comment="writer: outbox",
     info={
+        PERSONAL: Impersonal("events, which have numbers of accounts and orders and nothing else"),
         RETENTION: (
             DeletedAfter("30 days", "done_at", "outbox"),
             DeletedAfter("30 days", "parked_at", "quarantined"),
@@ -728,7 +1050,10 @@ subscriptions = Table(
     Column("consumer", Text, nullable=False),
     PrimaryKeyConstraint("type", "consumer"),
     comment="writer: tools.migrate (from the specs)",
-    info={RETENTION: Bounded("the subscriptions of the specs")},
+    info={
+        PERSONAL: Impersonal("which function consumes what"),
+        RETENTION: Bounded("the subscriptions of the specs"),
+    },
 )
 
 inbox = Table(
@@ -743,6 +1068,7 @@ inbox = Table(
     Index("inbox_by_age", "received_at"),
     comment="writer: inbox; append only",
     info={
+        PERSONAL: Impersonal("the numbers of consumed events"),
         RETENTION: (DeletedAfter("60 days", "received_at", "inbox"),),
         # an event that is in the outbox can be delivered again, however old it is
         PARTITIONED: Monthly("event_id", "shop.outbox where event_id >= $1 and event_id < $2"),
@@ -769,7 +1095,25 @@ idempotency = Table(
     ),
     Index("idempotency_by_age", "created_at"),
     comment="writer: idempotency",
-    info={RETENTION: (DeletedAfter("7 days", "created_at", "idempotency"),)},
+    info={
+        PERSONAL: PersonalData(
+            rows=_RESPONSES,
+            why="to answer a repeated request as the first one, and to do nothing twice",
+            held={
+                "scope": "the request",
+                "key": "its Idempotency-Key",
+                "status_code": "status of the response",
+                "body": "the response",
+                "created_at": "when it was received",
+            },
+            left_out={
+                "the account, or the operator who sent it": ("user_id",),
+                _TECHNICAL: ("fingerprint", "state", "headers"),
+            },
+            on_closing=Erased(),
+        ),
+        RETENTION: (DeletedAfter("7 days", "created_at", "idempotency"),),
+    },
 )
 
 allowed_transitions = Table(
@@ -781,7 +1125,10 @@ allowed_transitions = Table(
     Column("event_type", Text),
     PrimaryKeyConstraint("entity", "from_status", "to_status"),
     comment="writer: the migrations",
-    info={RETENTION: Bounded("the declared transitions")},
+    info={
+        PERSONAL: Impersonal("which status may follow which"),
+        RETENTION: Bounded("the declared transitions"),
+    },
 )
 
 transitions = Table(
@@ -811,6 +1158,23 @@ transitions = Table(
     Index("transitions_by_entity", "entity_id", "seq"),
     comment="writer: transitions; append only",
     info={
+        PERSONAL: PersonalData(
+            rows=_OF_ORDERS,
+            why=f"to explain what became of an order; {_LAW}",
+            held={
+                "entity": "order, payment, refund or reservation",
+                "entity_id": "its number",
+                "order_id": "number of the order",
+                "from_status": "status before",
+                "to_status": "status after",
+                "at": "when it changed",
+            },
+            left_out={
+                "may be another person, of support": ("actor",),
+                _TECHNICAL: ("seq", "event_id"),
+            },
+            on_closing=Anonymous(_RECORDS),
+        ),
         RETENTION: Kept("the history of every order, compared by the checks", _MONTHS_KEPT),
         PARTITIONED: Monthly("order_id"),
     },
@@ -840,7 +1204,10 @@ dead_letters = Table(
     Index("dead_letters_by_age", "received_at"),
     Index("dead_letters_open", "received_at", postgresql_where=text("replayed_at is null")),
     comment="writer: dead_letters",
-    info={RETENTION: (DeletedAfter("90 days", "received_at", "dead_letters"),)},
+    info={
+        PERSONAL: Impersonal("events that could not be processed, which have numbers only"),
+        RETENTION: (DeletedAfter("90 days", "received_at", "dead_letters"),),
+    },
 )
 
 alarms = Table(
@@ -863,7 +1230,10 @@ alarms = Table(
         postgresql_where=text("resolved_at is null"),
     ),
     comment="writer: alarms",
-    info={RETENTION: (DeletedAfter("180 days", "resolved_at", "alarms"),)},
+    info={
+        PERSONAL: Impersonal("what operators have to look at, by its number"),
+        RETENTION: (DeletedAfter("180 days", "resolved_at", "alarms"),),
+    },
 )
 
 reconciliation = Table(
@@ -875,7 +1245,10 @@ reconciliation = Table(
     _when("next_run_at", default=False),
     Column("run_number", BigInteger, nullable=False, server_default=text("0")),
     comment="writer: reconciliation",
-    info={RETENTION: Bounded("one row a payment provider")},
+    info={
+        PERSONAL: Impersonal("up to where the provider's records are compared"),
+        RETENTION: Bounded("one row a payment provider"),
+    },
 )
 
 audit_log = Table(
@@ -898,7 +1271,28 @@ audit_log = Table(
     Index("audit_log_by_action", "action", "seq"),
     Index("audit_log_by_object", "object_kind", "object_id", "seq"),
     comment="writer: audit_log; append only",
-    info={RETENTION: Kept("who changed what; it has ids and no personal data", _BY_SEQ)},
+    info={
+        PERSONAL: PersonalData(
+            rows=f"t.actor_id = u.user_id or {_ENTRIES.format('t')}",
+            why="to show who changed what",
+            held={
+                "at": "when it was done",
+                "actor_kind": "by a person, a service or a command",
+                "actor_role": "in which role",
+                "action": "what was done",
+                "object_kind": "to what",
+                "object_id": "its number",
+                "before": "values before",
+                "after": "values after",
+            },
+            left_out={
+                "may be another person, an operator": ("actor_id",),
+                _TECHNICAL: ("seq", "trace_id"),
+            },
+            on_closing=Anonymous("it has numbers only, and must not be changed"),
+        ),
+        RETENTION: Kept("who changed what; it has ids and no personal data", _BY_SEQ),
+    },
 )
 
 audits = Table(
@@ -908,7 +1302,7 @@ audits = Table(
     _when("ran_at"),
     Column("found", Boolean, nullable=False),
     comment="writer: audits",
-    info={RETENTION: Bounded("one row an audit")},
+    info={PERSONAL: Impersonal("when the audits ran"), RETENTION: Bounded("one row an audit")},
 )
 
 ghosts = Table(
@@ -921,5 +1315,8 @@ ghosts = Table(
     CheckConstraint("amount_minor >= 0", name="ghost_amount_is_not_negative"),
     CheckConstraint("(amount_minor > 0) = (currency is not null)", name="money_has_a_currency"),
     comment="writer: ghosts; append only",
-    info={RETENTION: Bounded("the unmatched charges that operators close by hand")},
+    info={
+        PERSONAL: Impersonal("charges that no order has"),
+        RETENTION: Bounded("the unmatched charges that operators close by hand"),
+    },
 )

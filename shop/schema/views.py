@@ -9,6 +9,7 @@ from sqlalchemy import Table
 
 from shop.schema.age_limits import AGE_LIMITS
 from shop.schema.partitions import outside_months, partition_statements, partitioned_tables
+from shop.schema.personal_data import ERASED_AGAIN_AFTER, personal_data_statements
 from shop.schema.tables import METADATA, DeletedAfter, deletions_of, partitions_of
 
 # Everything that has to happen without a request, but for the age limits, which also limit how long
@@ -60,6 +61,15 @@ create or replace view shop.due_rows (kind, id, due_at) as
   select 'reconcile', r.provider, least(r.next_run_at, interval '5 minutes' + (
       select min(p.created_at) from shop.payments p where p.created_at > r.ran_at))
     from shop.reconciliation r
+"""
+
+# A closed account's rows are erased again, once no order is open that was placed meanwhile: its
+# lines may return to the cart.
+_DUE_ERASURES = f"""
+  union all
+  select 'erase', u.user_id::text, u.closed_at + interval '{ERASED_AGAIN_AFTER}' from shop.users u
+    where u.closed_at is not null and u.erased_at is null and not exists (select from shop.orders o
+      where o.user_id = u.user_id and o.status in ('PENDING', 'CANCELLING'))
 """
 
 # A partial index on the column is only used when the query says that it is not null.
@@ -150,7 +160,8 @@ def _due_age_limits() -> str:
 
 VIEWS = (
     *partition_statements(),
-    _DUE_ROWS + _DUE_DEAD_LETTERS + _due_deletions() + _due_partitions(),
+    *personal_data_statements(),
+    _DUE_ROWS + _DUE_ERASURES + _DUE_DEAD_LETTERS + _due_deletions() + _due_partitions(),
     _overdue(),
     "create or replace view shop.due_work (kind, id, due_at) as select kind, id, due_at "
     "from shop.due_rows" + _due_age_limits(),

@@ -40,6 +40,9 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/users"): open_to_all(201),
     ("GET", "/users/me"): EVERYBODY_200,
     ("POST", "/users/me/password"): EVERYBODY_204,
+    ("POST", "/users/me/export"): EVERYBODY_200,
+    # an administrator answers for the accounts of operators
+    ("DELETE", "/users/me"): signed_in(204, 204, 409, 409, 409, 409),
     ("GET", "/users/me/sessions"): EVERYBODY_200,
     ("DELETE", "/users/me/sessions"): EVERYBODY_204,
     # the session is the owner's
@@ -143,7 +146,7 @@ WITHOUT_ACCESS: dict[str, Callable[[Person], Person]] = {
     "expired": expired, "revoked": revoked, "logged out": logged_out, "disabled": disabled,
 }  # fmt: skip
 # of the account that the other samples need
-ENDS_SESSIONS = ("/users/me/password", "/users/me/sessions")
+ENDS_SESSIONS = ("/users/me/password", "/users/me/sessions", "/users/me")
 ROLE_OF = {
     "staff": "staff", "support": "support", "operator": "support", "settlements": "finance",
     "admin": "admin",

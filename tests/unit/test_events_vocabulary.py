@@ -53,6 +53,7 @@ CATALOGUE = [
     ("user.registered", True, ["userId"]),
     ("user.password-changed", True, ["userId"]),
     ("user.password-reset-requested", True, ["linkId"]),
+    ("user.closed", True, ["userId"]),
     ("user.invited", True, ["linkId"]),
     ("settlement.closed", True, ["settlementDate", "currency"]),
 ]

@@ -26,6 +26,7 @@ RENDERERS = (
     "knative",
     "observability",
     "openfaas",
+    "privacy",
     "reference",
     "tables",
 )

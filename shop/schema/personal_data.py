@@ -1,0 +1,218 @@
+"""What the shop holds of a person: the functions that export it, and that close an account.
+
+They are made from what each table declares (``PersonalData``), so a table that declares personal
+data is exported, erased and checked without another line of code.  ``tools.migrate`` applies them
+after the migrations, like the views.  They run with the rights of the tables' owner, since no
+function's role may read all of a customer's rows, or write tables of several modules; the first two
+act for the account that the runtime has set for the transaction, and for no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from sqlalchemy import Column, LargeBinary, Table
+
+from shop.schema.grants import ROW_SECURITY_TABLES
+from shop.schema.tables import (
+    METADATA,
+    Anonymous,
+    Erased,
+    Overwritten,
+    PersonalData,
+    personal_data_of,
+)
+
+# A transaction that began before an account was closed may add a row until it ends, which takes
+# seconds (ROLE_SETTINGS in grants.py): rows are erased at once, and again after this time.
+ERASED_AGAIN_AFTER = "1 minute"
+CALLER = "nullif(current_setting('shop.user_id', true), '')::bigint"
+CALLED_BY = {
+    "personal_data()": "shop_identity",
+    "close_account(text)": "shop_identity",
+    "erase_account(bigint)": "shop_relay",
+    "personal_data_left()": "shop_auditor",
+}
+POLICY = "owner_erases"
+
+_SETTINGS = "set search_path = pg_catalog, pg_temp set timezone = 'UTC'"
+
+# The caller's data as a JSON text: a list of rows for each table; null without an open account.
+EXPORT = """
+create or replace function shop.personal_data() returns text
+language plpgsql stable security definer {settings} as $$
+declare u shop.users;
+begin
+  select * into u from shop.users where user_id = {caller} and state = 'ACTIVE';
+  if not found then
+    return null;
+  end if;
+  return json_build_object({tables})::text;
+end $$
+"""
+EXPORTED_TABLE = """
+    '{name}', (select coalesce(json_agg(json_build_object({columns}) order by {key}), '[]')
+      from shop.{table} t where {rows})"""
+
+# Closes the caller's account and erases the data, if it is a customer's, has the password that was
+# checked, and no order is open.  An order that is being placed holds a lock on the account's row:
+# it is counted here, or placed after the closing by a transaction that began before.
+CLOSE = """
+create or replace function shop.close_account(known_hash text,
+  out is_closed boolean, out open_orders int)
+language plpgsql security definer {settings} as $$
+declare account bigint;
+begin
+  select user_id into account from shop.users where user_id = {caller} and state = 'ACTIVE'
+    and role = 'customer' and password_hash = known_hash for update;
+  open_orders := (select count(*) from shop.orders o where o.user_id = account
+    and (o.status in ('PENDING', 'CANCELLING') or exists (select from shop.payments p
+      where p.order_id = o.order_id and (exists (select from shop.refunds r
+          where r.payment_id = p.payment_id and r.status in ('INTENT', 'UNKNOWN'))
+        or exists (select from shop.disputes d
+          where d.payment_id = p.payment_id and d.status = 'OPEN')))));
+  is_closed := account is not null and open_orders = 0;
+  if is_closed then
+    update shop.users set state = 'CLOSED', active = false, closed_at = now()
+      where user_id = account;
+    perform shop.erase_account(account);
+  end if;
+end $$
+"""
+
+# Erases what is held of a closed account's person; may be repeated.  The row of the account is
+# overwritten last, since others are found by its values.
+ERASE = """
+create or replace function shop.erase_account(account bigint) returns void
+language plpgsql security definer {settings} as $$
+declare u shop.users;
+begin
+  select * into u from shop.users where user_id = account and state = 'CLOSED' for update;
+  if not found then
+    return;
+  end if;{statements}
+  update shop.users set erased_at = now()
+    where user_id = account and erased_at is null and closed_at <= now() - interval '{again}';
+end $$
+"""
+DELETE = """
+  delete from shop.{table} t where {rows};"""
+OVERWRITE = """
+  update shop.{table} t set {values} where ({rows}) and ({differs});"""
+
+# Every closed account whose rows were erased, and each table that has personal data of it.
+LEFT = """
+create or replace function shop.personal_data_left()
+returns table (user_id bigint, table_name text)
+language plpgsql stable security definer {settings} as $$
+declare u shop.users;
+begin
+  for u in select * from shop.users a where a.state = 'CLOSED' and a.erased_at is not null loop
+    {queries};
+  end loop;
+end $$
+"""
+LEFT_IN_TABLE = (
+    "return query select u.user_id, '{table}' "
+    "where exists (select from shop.{table} t where {condition})"
+)
+
+
+def tables_of_persons() -> list[tuple[Table, PersonalData]]:
+    """Every table with personal data, those that refer to others first, ``users`` last."""
+    found = [
+        (table, personal)
+        for table in reversed(METADATA.sorted_tables)
+        if isinstance(personal := personal_data_of(table), PersonalData)
+    ]
+    return sorted(found, key=lambda each: each[0].name == "users")
+
+
+def personal_data_statements() -> list[str]:
+    """The functions, without the right to call them."""
+    tables = tables_of_persons()
+    erasures = (_erasure(table, personal) for table, personal in tables)
+    left = (_left(table, personal) for table, personal in tables)
+    texts = {"settings": _SETTINGS, "caller": CALLER}
+    exported = ",".join(_exported(table, personal) for table, personal in reversed(tables))
+    return [
+        EXPORT.format(tables=exported, **texts),
+        ERASE.format(statements="".join(erasures), again=ERASED_AGAIN_AFTER, **texts),
+        CLOSE.format(**texts),
+        LEFT.format(queries=";\n    ".join(query for query in left if query), **texts),
+        *(f"revoke all on function shop.{name} from public" for name in CALLED_BY),
+    ]
+
+
+def personal_data_grants() -> list[str]:
+    """The right to call each function, of the one role that does."""
+    return [f"grant execute on function shop.{name} to {role}" for name, role in CALLED_BY.items()]
+
+
+def erasure_policies() -> list[str]:
+    """The owner, who on a managed server is no superuser, deletes rows under row-level security."""
+    return [
+        f"create policy {POLICY} on shop.{table.name} for delete to current_user using (true)"
+        for table, personal in tables_of_persons()
+        if isinstance(personal.on_closing, Erased) and table.name in ROW_SECURITY_TABLES
+    ]
+
+
+def exported_name(name: str) -> str:
+    """A table or column as the export names it: ``order_lines`` is ``orderLines``."""
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def _exported(table: Table, personal: PersonalData) -> str:
+    columns = ", ".join(
+        f"'{exported_name(name)}', {_exported_value(table.columns[name])}" for name in personal.held
+    )
+    return EXPORTED_TABLE.format(
+        name=exported_name(table.name),
+        columns=columns,
+        key=", ".join(f"t.{column.name}" for column in table.primary_key),
+        table=table.name,
+        rows=personal.rows,
+    )
+
+
+def _exported_value(column: Column[object]) -> str:
+    if isinstance(column.type, LargeBinary):
+        return f"convert_from(t.{column.name}, 'UTF8')"
+    return f"t.{column.name}"
+
+
+def _erasure(table: Table, personal: PersonalData) -> str:
+    match personal.on_closing:
+        case Erased():
+            return DELETE.format(table=table.name, rows=personal.rows)
+        case Overwritten(values):
+            return OVERWRITE.format(
+                table=table.name,
+                values=", ".join(f"{column} = {value}" for column, value in values.items()),
+                rows=personal.rows,
+                differs=_differs(values),
+            )
+        case Anonymous():
+            return ""
+        case _:
+            assert_never(personal.on_closing)
+
+
+def _left(table: Table, personal: PersonalData) -> str:
+    match personal.on_closing:
+        case Erased():
+            return LEFT_IN_TABLE.format(table=table.name, condition=personal.rows)
+        case Overwritten(values):
+            condition = f"({personal.rows}) and ({_differs(values)})"
+            return LEFT_IN_TABLE.format(table=table.name, condition=condition)
+        case Anonymous():
+            return ""
+        case _:
+            assert_never(personal.on_closing)
+
+
+def _differs(values: Mapping[str, str]) -> str:
+    return " or ".join(f"t.{column} is distinct from {value}" for column, value in values.items())
