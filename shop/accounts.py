@@ -189,7 +189,7 @@ where s.user_id = c.user_id and not c.active and s.revoked_at is null
 SET_PASSWORD = Command(
     """
 update shop.users set password_hash = %(new_hash)s, password_changed_at = now()
-where user_id = %(user_id)s
+where user_id = %(user_id)s and state <> 'CLOSED'
 """
 )
 

@@ -20,6 +20,7 @@ IDEMPOTENCY = "shop/messaging/idempotency.py"
 INBOX = "shop/messaging/inbox.py"
 INVENTORY = "shop/inventory.py"
 ONE_TIME_LINKS = "shop/one_time_links.py"
+PERSONAL_DATA = "shop/schema/personal_data.py"
 LINKS_SCHEMA = "shop/schema/migrations/versions/0024_used_links.py"
 DECIDE = "shop/orders/decide.py"
 ORDERS = "shop/orders/orders.py"
@@ -905,6 +906,18 @@ _LINKS = (
     ),
 )
 
+# ---------------------------------------------------------------- closed accounts
+
+_PRIVACY = (
+    Mutant(
+        "M-56",
+        "ADR 46",
+        "a closed account keeps what it holds of the person",
+        (_without(PERSONAL_DATA, "    perform shop.erase_account(account);\n"),),
+        ("I-28",),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -916,6 +929,7 @@ MUTANTS = (
     *_PROVIDER,
     *_AUDIT,
     *_LINKS,
+    *_PRIVACY,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 
 from chaos.workload.arrivals import CLOSED_LOOP_CUSTOMERS, choose_action
@@ -21,7 +22,7 @@ from chaos.workload.client import (
     PlacedOrder,
     RetryPolicy,
 )
-from chaos.workload.dataset import Dataset
+from chaos.workload.dataset import PASSWORD, Dataset
 from chaos.workload.operations import Call
 from shop.primitives.ids import new_uuid
 
@@ -232,12 +233,33 @@ class Customers:
             if chance < 0.6:
                 await self._client.send(make("end_other_sessions"), account)
                 return
+            if chance < 0.65:
+                await self._leave(random)
+                return
             outcome = await account.log_in()
         except LoginFailed:
             return  # the failed attempts have been counted
         if outcome.status == 200 and chance < 0.8:
             body = {"refreshToken": outcome.document["refreshToken"]}
             await self._client.send(make("log_out", body=body))
+
+    async def _leave(self, random: Random) -> None:
+        """A new customer fills a cart, exports the data and closes the account, twice.
+
+        Without keys: a registration that is repeated after the closing makes another account.
+        """
+        make, email = self._calls.make, f"{new_uuid()}@faults.example"
+        person = {"email": email, "password": PASSWORD, "name": "Leaving"}
+        registered = await self._client.send(replace(make("register", body=person), key=None))
+        if registered.status != 201:
+            return
+        leaving = Account(self._client, email, PASSWORD, registered.document["id"])
+        item = {"productId": self._dataset.choose_product(random).product_id, "quantity": 1}
+        await self._client.send(replace(make("add_item", body=item), key=None), leaving)
+        await self._client.send(make("export_data"), leaving)
+        for _ in range(2):
+            call = make("close_account", body={"password": PASSWORD})
+            await self._client.send(call, leaving)
 
     async def _administer(self, random: Random, _account: Account) -> None:
         if random.random() < 0.2:

@@ -13,8 +13,9 @@ from shop.registry import all_specs
 
 # Every operation may be rate limited or unavailable, also at the gateway.
 ALWAYS_ALLOWED = frozenset({429, 502, 503, 504})
-# Operations without a key that may be repeated: a second session, a session that has ended.
-REPEATABLE = frozenset({"log_in", "log_out"})
+# Operations without a key that may be repeated: a second session, a session that has ended, an
+# account that is closed.
+REPEATABLE = frozenset({"log_in", "log_out", "close_account"})
 PLACING = frozenset({"place_order", "place_order_from_cart"})
 
 

@@ -101,22 +101,25 @@ DELETE = """
 OVERWRITE = """
   update shop.{table} t set {values} where ({rows}) and ({differs});"""
 
-# Every closed account whose rows were erased, and each table that has personal data of it.
+# Every closed account, and each table that has personal data of it.  Until they are erased again,
+# rows of most tables may be added by a transaction that began before the closing.
 LEFT = """
 create or replace function shop.personal_data_left()
 returns table (user_id bigint, table_name text)
 language plpgsql stable security definer {settings} as $$
 declare u shop.users;
 begin
-  for u in select * from shop.users a where a.state = 'CLOSED' and a.erased_at is not null loop
+  for u in select * from shop.users a where a.state = 'CLOSED' loop
     {queries};
   end loop;
 end $$
 """
 LEFT_IN_TABLE = (
-    "return query select u.user_id, '{table}' "
-    "where exists (select from shop.{table} t where {condition})"
+    "return query select u.user_id, '{table}' where {when} "
+    "and exists (select from shop.{table} t where {condition})"
 )
+# Rows that no transaction adds after the closing: it locks the row of the account, as they do.
+ERASED_AT_ONCE = ("users", "sessions")
 
 
 def tables_of_persons() -> list[tuple[Table, PersonalData]]:
@@ -204,14 +207,15 @@ def _erasure(table: Table, personal: PersonalData) -> str:
 def _left(table: Table, personal: PersonalData) -> str:
     match personal.on_closing:
         case Erased():
-            return LEFT_IN_TABLE.format(table=table.name, condition=personal.rows)
+            condition = personal.rows
         case Overwritten(values):
             condition = f"({personal.rows}) and ({_differs(values)})"
-            return LEFT_IN_TABLE.format(table=table.name, condition=condition)
         case Anonymous():
             return ""
         case _:
             assert_never(personal.on_closing)
+    when = "true" if table.name in ERASED_AT_ONCE else "u.erased_at is not null"
+    return LEFT_IN_TABLE.format(table=table.name, when=when, condition=condition)
 
 
 def _differs(values: Mapping[str, str]) -> str:

@@ -194,12 +194,14 @@ _OF_PAYMENTS = """t.payment_id in (select p.payment_id from shop.orders o
 _ENTRIES = """({0}.object_kind = 'user' and {0}.object_id = u.user_id::text
   or {0}.object_kind = 'order' and {0}.object_id = any(array(
     select o.order_id::text from shop.orders o where o.user_id = u.user_id)))"""
+# Operators go on writing about the orders of a closed account.
+_BEFORE_CLOSING = "(u.closed_at is null or {0} <= u.closed_at)"
 # The response to a registration, or to an operator who wrote about the account or its orders, was
 # stored in the transaction of the write, and so at the same time.
 _RESPONSES = f"""t.user_id = u.user_id
   or t.created_at = u.created_at and t.user_id = 0 and t.scope = 'POST /users'
-  or (t.created_at, t.user_id) in (
-    select a.at, a.actor_id from shop.audit_log a where {_ENTRIES.format("a")})"""
+  or (t.created_at, t.user_id) in (select a.at, a.actor_id from shop.audit_log a
+    where {_BEFORE_CLOSING.format("a.at")} and {_ENTRIES.format("a")})"""
 _LAW = "the records of contracts and payments that commercial law demands"
 _SAME = "the same in every row"
 _TECHNICAL = "needed to process the row, and without a meaning for the person"
@@ -275,6 +277,7 @@ users = Table(
                 "state": "state of the account",
                 "language": "preferred language",
                 "email_verified_at": "when the address was verified",
+                "password_changed_at": "when the password was last replaced",
                 "created_at": "when the account was created",
             },
             left_out={
@@ -428,6 +431,7 @@ one_time_links = Table(
                 "created_at": "when it was requested",
                 "expires_at": "when it expires",
                 "ended_at": "when it was used or replaced",
+                "uses": "how often it was used",
             },
             left_out={
                 "a part of the link's token": ("link_id",),
@@ -832,7 +836,7 @@ refunds = Table(
     comment="writer: ordering.refunds",
     info={
         PERSONAL: PersonalData(
-            rows=_OF_PAYMENTS,
+            rows=f"{_BEFORE_CLOSING.format('t.created_at')} and {_OF_PAYMENTS}",
             why=f"to return money; {_LAW}",
             held={
                 **_AMOUNTS,

@@ -13,7 +13,7 @@ import pytest
 
 from shop.one_time_links import token_of
 from tests.functions.test_dead_letter import send as send_dead_letter
-from tests.harness import FlowHarness, Person, ShopHarness, assert_invariants
+from tests.harness import PASSWORD, FlowHarness, Person, ShopHarness, assert_invariants
 from tests.waiting import wait_for
 from tools.checker import evaluate
 from tools.checker.invariants import INVARIANTS
@@ -234,6 +234,21 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "where l.user_id = s.user_id and l.uses = 1",
         "I-27",
     ),
+    "closed account with an address": (
+        "update shop.users set email = 'kim@example.kr' where state = 'CLOSED'",
+        "I-28",
+    ),
+    "closed account with a session": (
+        "insert into shop.sessions (session_id, user_id, expires_at, revoked_at) "
+        "select gen_random_uuid(), user_id, now(), now() from shop.users where state = 'CLOSED'",
+        "I-28",
+    ),
+    "erased account with a cart": (
+        "with erased as (update shop.users set erased_at = now() where state = 'CLOSED' "
+        "returning user_id) insert into shop.cart_items (user_id, product_id, qty) "
+        "select user_id, %(product)s, 1 from erased",
+        "I-28",
+    ),
     "status changed behind the log": (
         "update shop.orders set status = 'PAID', reason = null where order_id = %(cancelled)s",
         "I-06 I-10 I-16",
@@ -419,6 +434,8 @@ def _history(flow: FlowHarness) -> dict[str, Any]:
     buyer.patch(f"/orders/{returned}/cancel")
     refund = {"amount": 500, "reason": "dented"}
     flow.shop.person("support").post(f"/orders/{partly}/refunds", refund)
+    closing = flow.shop.person().delete("/users/me", {"password": PASSWORD})
+    assert closing.status == 204
     assert send_dead_letter(flow.shop, id="p1").status == 204
     flow.injected_poison.append(("p1", "/shop/place_order"))
     _reset_password(flow.shop)
@@ -550,7 +567,7 @@ def test_append_only_tables_reject_changes(flow: FlowHarness, table: str) -> Non
 
 def test_every_invariant_is_violated_by_a_corruption() -> None:
     ids = {invariant.id for invariant in INVARIANTS}
-    assert ids == {f"I-{n:02}" for n in range(1, 28)} | {f"Q-{n:02}" for n in range(1, 14)}
+    assert ids == {f"I-{n:02}" for n in range(1, 29)} | {f"Q-{n:02}" for n in range(1, 14)}
 
     bitten = {id_ for _, expected in CORRUPTIONS.values() for id_ in expected.split()}
 

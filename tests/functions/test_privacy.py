@@ -1,5 +1,8 @@
 """account: customers export what the shop holds of them, and close their account."""
 
+# redis-py does not type its keyword arguments.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import hashlib
@@ -13,6 +16,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import redis
+
 from psycopg.sql import SQL, Identifier
 
 from shop.login_failures import SOURCE_FAILURES_MAX

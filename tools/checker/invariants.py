@@ -277,7 +277,7 @@ select event_id from shop.transitions where event_id is not null
 group by event_id having count(*) > 1
 """,
     ),
-    # Keys are deleted after 7 days, their orders never.
+    # Keys are deleted after 7 days, or when the account is closed, their orders never.
     Invariant(
         "I-18",
         "one order per user and idempotency key; a finished key has its response",
@@ -289,9 +289,11 @@ select key from shop.idempotency
 where (state = 'DONE') <> (status_code is not null)
 union all
 select o.order_id::text from shop.orders o
+join shop.users u using (user_id)
 left join shop.idempotency i
   on i.user_id = o.user_id and i.scope = o.idem_scope and i.key = o.idem_key
 where o.idem_key is not null and o.created_at > now() - interval '7 days' and i.key is null
+  and u.state <> 'CLOSED'
 """,
     ),
     Invariant(
@@ -460,6 +462,15 @@ union all
 select s.session_id::text from shop.one_time_links l join shop.sessions s using (user_id)
 where l.uses > 0 and l.purpose = 'SET_PASSWORD'
   and s.revoked_at is null and s.created_at < l.ended_at
+""",
+    ),
+    # Made from what the tables declare (shop/schema/personal_data.py): the checks see numbers only.
+    Invariant(
+        "I-28",
+        "a closed account has no personal data and no session, and once it is erased nothing else "
+        "that its tables declare",
+        """
+select user_id::text || ' ' || table_name from shop.personal_data_left()
 """,
     ),
     # ------------------------------------------------------------ only when no work is pending
