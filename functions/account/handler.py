@@ -155,8 +155,9 @@ def close_account(request: Request[AccountClosure, None], context: RequestContex
     """
     try:
         _close_account(request, context)
-    except ClientError as error:
-        if error.status != 401 or not _is_closed(request, context):
+    except ClientError:
+        # also when another request has closed it meanwhile
+        if not _is_closed(request, context):
             raise
     return Response(204)
 

@@ -16,7 +16,6 @@ from uuid import uuid4
 import psycopg
 import pytest
 import redis
-
 from psycopg.sql import SQL, Identifier
 
 from shop.login_failures import SOURCE_FAILURES_MAX
