@@ -764,9 +764,8 @@ _ACCESS = (
             ),
             Edit(
                 REQUEST_CONTEXT,
-                "        if self._caller is not None:\n            from shop.sessions",
-                "        if self._caller is not None and self._caller.session_id.int:\n"
-                "            from shop.sessions",
+                "if self._caller is not None and checks_session:",
+                "if self._caller is not None and self._caller.session_id.int:",
             ),
         ),
         ("probes",),
