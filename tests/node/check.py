@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 
+from shop.runtime.config import Settings
 from tests.manifests.check_with_clients import ClientMismatchError
 from tests.node.customers import Customers
 from tests.node.platform import (
@@ -38,6 +39,7 @@ from tests.node.platform import (
     manifests,
 )
 from tools.manifest_rules.__main__ import ROOT
+from tools.render.keda import due_schedules
 
 Json = dict[str, Any]
 
@@ -52,6 +54,8 @@ COMMAND_SECONDS = 1200
 REST_SECONDS = 600
 # until the last function is scaled to zero
 AWAKE_SECONDS = 300
+# A job that is due must be done by then: KEDA asks once in the longest interval, then a tick runs.
+LATE_SECONDS = max(schedule.poll_seconds for _, schedule in due_schedules()) + 60
 VALUES = (ROOT / "infra/kind/values.yaml", HERE / "values.yaml")
 STRANGER = """
 import socket, sys, time
@@ -65,6 +69,12 @@ for each in sys.argv[1:]:
         pass
 """
 PROBE = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
+# per kind: how many are due within a time, and the seconds until the first and the last
+DUE_WITHIN = """
+select kind, count(*), ceil(extract(epoch from min(due_at) - now())),
+  ceil(extract(epoch from max(due_at) - now()))
+from shop.due_work where due_at < now() + interval '{seconds} seconds' group by kind order by kind
+"""
 
 
 class StepFailed(Exception):
@@ -443,11 +453,17 @@ def keda(node: Node) -> str:
 
 
 def at_rest(node: Node) -> str:
-    """Once the last function has gone no pod of ours starts, and the database has little to do."""
-    began = time.monotonic()
-    while awake := _pods(node, "msa-shop/kind in (function,tick)"):
-        if time.monotonic() - began > AWAKE_SECONDS:
-            raise StepFailed(f"still awake: {', '.join(awake)}")
+    """Once nothing is due and the last function has gone, no pod of ours starts.
+
+    What was ordered before has jobs due for as long as an order may stay unpaid.
+    """
+    began, limit = time.monotonic(), _expiry_seconds(node) + AWAKE_SECONDS
+    at_first = due(node, limit)
+    while awake := [*due(node, REST_SECONDS), *_pods(node, "msa-shop/kind in (function,tick)")]:
+        if time.monotonic() - began > limit:
+            raise StepFailed(f"still awake after {limit} s: {', '.join(map(str, awake))}")
+        if late := [job for job in awake if isinstance(job, DueJobs) and job.is_late]:
+            raise StepFailed(f"due, and not done: {', '.join(map(str, late))}")
         time.sleep(5)
     waited, before, transactions = time.monotonic() - began, _scheduled(node), _transactions(node)
     ends = time.monotonic() + REST_SECONDS
@@ -457,9 +473,40 @@ def at_rest(node: Node) -> str:
         time.sleep(5)
     count = _transactions(node) - transactions
     return (
-        f"no pod of ours after {waited:.0f} s, none started in {REST_SECONDS} s, "
-        f"{count} transactions of the database"
+        f"at first {', '.join(map(str, at_first)) or 'nothing is due'}; no pod of ours after "
+        f"{waited:.0f} s, none started in {REST_SECONDS} s, {count} transactions of the database"
     )
+
+
+@dataclass(frozen=True)
+class DueJobs:
+    """The jobs of a kind that are due soon, and the seconds until the first and the last is due."""
+
+    kind: str
+    count: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.kind} within {self.last} s"
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a job is due that a tick should have done."""
+        return self.first < -LATE_SECONDS
+
+
+def due(node: Node, seconds: int) -> list[DueJobs]:
+    """The jobs that are due within a time."""
+    rows = psql(node, DUE_WITHIN.format(seconds=seconds)).splitlines()
+    cells = (row.split("|") for row in rows)
+    return [DueJobs(kind, int(count), int(first), int(last)) for kind, count, first, last in cells]
+
+
+def _expiry_seconds(node: Node) -> int:
+    """How long an order may stay unpaid, by the settings of the release."""
+    settings = json.loads(node.kubectl("get", "configmap/shop-settings", "--output=json"))["data"]
+    return int(settings.get("ORDER_HARD_EXPIRY_SECONDS", Settings().order_hard_expiry_seconds))
 
 
 def _pods(node: Node, labels: str) -> list[str]:
@@ -476,8 +523,13 @@ def _scheduled(node: Node) -> set[str]:
 
 def _transactions(node: Node) -> int:
     query = "select xact_commit + xact_rollback from pg_stat_database where datname = 'shop'"
-    psql = ("psql", "-qXAt", "-U", "postgres", "-c", query)
-    return int(node.kubectl("exec", "statefulset/shop-postgresql", "--", *psql))
+    return int(psql(node, query))
+
+
+def psql(node: Node, query: str) -> str:
+    """The rows of a query in the bundled database, whose columns are separated by ``|``."""
+    command = ("psql", "-qXAt", "-U", "postgres", "-d", "shop", "-c", query)
+    return node.kubectl("exec", "statefulset/shop-postgresql", "--", *command)
 
 
 def back_up(node: Node) -> str:
@@ -524,21 +576,18 @@ def main(folder: Path, names: list[str]) -> int:
     if unknown := set(names) - steps.keys():
         print(f"no such step: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
-    node, failed = Node(folder.resolve()), 0
+    node, failed, at = Node(folder.resolve()), 0, time.monotonic()
     node.folder.mkdir(parents=True, exist_ok=True)
-    for name in names or [each.__name__ for each in STEPS]:
+    names = names or [each.__name__ for each in STEPS]
+    for name in names:
         began = time.monotonic()
         try:
             result = steps[name](node)
-        except (
-            StepFailed,
-            ClientMismatchError,
-            httpx.HTTPError,
-            subprocess.SubprocessError,
-        ) as error:
+        except FAILURES as error:
             failed += 1
             result = f"FAILED: {error}"
         print(f"{name} ({time.monotonic() - began:.0f} s): {result}", flush=True)
+    print(f"{len(names)} steps, {failed} failed ({time.monotonic() - at:.0f} s)")
     return 1 if failed else 0
 
 

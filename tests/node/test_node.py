@@ -12,9 +12,11 @@ from typing import Any
 
 import envoy
 import httpx
+import psycopg
 import pytest
 import yaml
 
+from tests.harness import ShopHarness
 from tests.node import check, ingress
 from tests.node.images import write_image
 from tests.node.platform import CONTAINERS, image_name
@@ -155,6 +157,30 @@ def test_unknown_step_is_rejected_before_anything_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "node").exists()
 
 
+def test_jobs_that_are_due_soon_are_found_and_those_that_were_not_done(
+    shop: ShopHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def psql(_: check.Node, query: str) -> str:
+        with psycopg.connect(shop.admin_url) as connection:
+            rows = connection.execute(query.encode()).fetchall()
+        return "\n".join("|".join(map(str, row)) for row in rows)
+
+    def expiring() -> list[check.DueJobs]:
+        return [jobs for jobs in check.due(check.Node(tmp_path), 1000) if jobs.kind == "expire"]
+
+    monkeypatch.setattr(check, "psql", psql)
+    shop.person().order(shop.product())
+    shop.sql("update shop.orders set charge_at = null")
+    (soon,) = expiring()
+    shop.sql("update shop.orders set expires_at = now() - interval '1 hour'")
+    (late,) = expiring()
+
+    assert (soon.count, soon.is_late) == (1, False)
+    assert 0 < soon.first <= soon.last <= 900
+    assert late.is_late
+    assert "expire" not in [jobs.kind for jobs in check.due(check.Node(tmp_path), -3700)]
+
+
 def test_failed_command_is_reported_and_the_next_step_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,4 +194,4 @@ def test_failed_command_is_reported_and_the_next_step_runs(
 
     assert check.main(tmp_path, []) == 1
     lines = [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()]
-    assert lines == ["FAILED: false: ", "ended"]
+    assert lines == ["FAILED: false: ", "ended", ""]
