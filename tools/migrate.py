@@ -31,6 +31,8 @@ from shop.schema.views import VIEWS
 
 MIGRATIONS = Path(__file__).parent.parent / "shop" / "schema" / "migrations"
 MIGRATION_LOCK = 7_203_115
+# The oldest major version that the project of PostgreSQL maintains, and that migrations accept.
+POSTGRESQL_MIN = 15
 # The time zone of the view due_work in a database without the setting.
 DEFAULT_TIME_ZONE = "Asia/Seoul"
 
@@ -56,12 +58,14 @@ def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
 
     ``admin_url`` is a PostgreSQL URL of a role that may create roles.  ``business_time_zone`` is
     the zone in which ``due_work`` ends a day, by default the environment's ``BUSINESS_TIME_ZONE``;
-    changing the database's zone requires a superuser.  Raises PostgreSQL's errors; each migration
-    is one transaction, so none is partially applied.
+    changing the database's zone requires a superuser.  Raises ValueError for a server or database
+    that the shop cannot use, and PostgreSQL's errors; each migration is one transaction, so none is
+    partially applied.
     """
     zone = business_time_zone or os.environ.get("BUSINESS_TIME_ZONE") or DEFAULT_TIME_ZONE
     engine = create_engine(_sqlalchemy_url(admin_url), isolation_level="AUTOCOMMIT")
     with ConnectionAttempts().open(engine.connect, errors=(OperationalError,)) as connection:
+        _require_version(connection)
         connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         try:
             _upgrade(admin_url)
@@ -71,6 +75,15 @@ def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
         finally:
             connection.execute(text("select pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})
     engine.dispose()
+
+
+def _require_version(connection: Connection) -> None:
+    """Raises ValueError for a server that is too old."""
+    number = connection.execute(text("select current_setting('server_version_num')::int"))
+    if (major := number.scalar_one() // 10_000) < POSTGRESQL_MIN:
+        raise ValueError(
+            f"this server is PostgreSQL {major}: use {POSTGRESQL_MIN} or newer; nothing was changed"
+        )
 
 
 def _sqlalchemy_url(url: str) -> str:

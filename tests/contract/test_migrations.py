@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, LiteralString
 from uuid import uuid4
 
@@ -18,8 +20,15 @@ from shop.schema.partitions import partitioned_tables
 from shop.schema.tables import METADATA, deletions_of
 from tests.ledger_postings import INSERT_POSTING
 from tools.local_platform.function_environment import url_of_role
-from tools.migrate import migrate
+from tools.migrate import POSTGRESQL_MIN, migrate
 
+ROOT = Path(__file__).resolve().parents[2]
+PAGES_WITH_A_VERSION = (
+    "docs/OPENFAAS.md",
+    "docs/deploy/README.md",
+    "docs/deploy/helm.md",
+    "docs/deploy/kustomize.md",
+)
 # xmin tells whether the row of the catalogue was ever touched, even with the same values.
 CATALOGUE = """
 select 'class', oid::text, relname::text, xmin::text from pg_class
@@ -166,6 +175,30 @@ def _rows_read(plan: dict[str, Any]) -> Iterator[tuple[str, float]]:
 def test_migrate_with_an_unknown_time_zone_raises_value_error(database_url: str) -> None:
     with pytest.raises(ValueError, match="unknown time zone 'Asia/Soul'"):
         migrate(database_url, business_time_zone="Asia/Soul")
+
+
+def test_migrate_rejects_a_server_that_is_too_old_and_changes_nothing(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"test_{uuid4().hex[:12]}"
+    url = postgres_url.rsplit("/", 1)[0] + f"/{name}"
+    monkeypatch.setattr("tools.migrate.POSTGRESQL_MIN", 99)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SQL("create database {}").format(Identifier(name)))
+        with pytest.raises(ValueError, match="use 99 or newer; nothing was changed"):
+            migrate(url)
+        with psycopg.connect(url) as other:
+            schemas = other.execute("select 1 from pg_namespace where nspname = 'shop'").fetchall()
+        connection.execute(SQL("drop database {} with (force)").format(Identifier(name)))
+
+    assert schemas == []
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_A_VERSION, ids=str)
+def test_oldest_version_of_the_server_is_that_of_the_migrations(page: str) -> None:
+    stated = re.findall(r"PostgreSQL (\d+) or newer", (ROOT / page).read_text("utf-8"))
+
+    assert stated == [str(POSTGRESQL_MIN)]
 
 
 def test_migrate_rejects_a_locale_without_korean_letters(postgres_url: str) -> None:

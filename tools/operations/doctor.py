@@ -16,13 +16,12 @@ from shop.adapters.statements import Query, Row
 from shop.primitives.errors import Unavailable
 from shop.runtime import setting_checks
 from shop.runtime.config import ConfigurationError, look_up
-from tools.migrate import declared_digest
+from tools.migrate import POSTGRESQL_MIN, declared_digest
 from tools.operations.reader import connect, fetch_all
 from tools.operations.reporting import EXIT_FOUND, EXIT_OK, show_json, show_table
 
 TIMEOUT_SECONDS = 5.0
 SKEW_SECONDS_MAX = 2.0
-POSTGRESQL_MIN = 150_000
 GATEWAY_ERRORS = (502, 503, 504)
 ROLES = {
     "AUDITOR_DATABASE_URL": "shop_auditor",
@@ -145,8 +144,9 @@ def _database(url: str, role: str) -> Iterator[Finding]:
 
 def _server(server: Server) -> Iterator[Finding]:
     version = f"{server.version // 10_000}.{server.version % 10_000}"
-    is_new = server.version >= POSTGRESQL_MIN
-    yield Finding("PostgreSQL", version, is_new, "" if is_new else "15 is the oldest supported")
+    is_new = server.version // 10_000 >= POSTGRESQL_MIN
+    advice = "" if is_new else f"{POSTGRESQL_MIN} is the oldest supported"
+    yield Finding("PostgreSQL", version, is_new, advice)
     skew = abs((datetime.now(UTC) - server.now).total_seconds())
     is_near = skew < SKEW_SECONDS_MAX
     advice = "" if is_near else "synchronize the clocks: tokens and events are refused by age"
