@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
@@ -621,6 +622,18 @@ def test_fresh_install_fits_a_node_with_two_cpus_beside_knative() -> None:
     assert cpu_millis(chart_manifests("values"), function_pods=1) <= FRESH_INSTALL_MAX
     # all functions awake, with an end-to-end run
     assert cpu_millis(chart_manifests("kind"), function_pods=1) <= KIND_NODE_FREE
+
+
+def test_page_about_kind_states_what_the_shop_requests_of_what_its_node_has_left() -> None:
+    page = (ROOT / "infra/kind/README.md").read_text("utf-8")
+    stated = re.search(
+        r"leaves the shop (0\.\d+) vCPU.*?request (0\.\d+) vCPU of it", page, re.DOTALL
+    )
+
+    assert stated is not None
+    left, requested = (round(1000 * float(text)) for text in stated.groups())
+    assert left == KIND_NODE_FREE
+    assert requested == cpu_millis(chart_manifests("kind"), function_pods=1)
 
 
 def test_kind_installs_no_function_pod() -> None:
