@@ -1159,7 +1159,6 @@ transitions = Table(
     PrimaryKeyConstraint("order_id", "seq"),
     # of all orders by the primary key of outbox, and by I-17
     UniqueConstraint("order_id", "event_id", name="one_transition_per_event"),
-    Index("transitions_by_entity", "entity_id", "seq"),
     comment="writer: transitions; append only",
     info={
         PERSONAL: PersonalData(
