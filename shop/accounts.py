@@ -261,7 +261,7 @@ DELETE_OLD_SESSIONS = Command(
     """
 delete from shop.sessions where session_id in (
   select session_id from shop.sessions
-  where expires_at < now() - interval '30 days' limit %(batch)s)
+  where expires_at < now() - shop.retention('sessions') limit %(batch)s)
 """
 )
 
@@ -575,7 +575,7 @@ def end_session_of_token(refresh_token: str) -> Statement[Row]:
 
 
 def delete_old_sessions(batch: int) -> Statement[Row]:
-    """Deletes at most ``batch`` sessions that expired more than 30 days ago."""
+    """Deletes at most ``batch`` sessions that expired longer ago than they are kept."""
     return DELETE_OLD_SESSIONS(batch=batch)
 
 

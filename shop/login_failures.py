@@ -100,7 +100,7 @@ DELETE_OLD = Command(
     """
 delete from shop.login_failures where failure_id in (
   select failure_id from shop.login_failures
-  where failed_at < now() - make_interval(secs => %(window)s) limit %(batch)s)
+  where failed_at < now() - shop.retention('login_failures') limit %(batch)s)
 """
 )
 
@@ -142,7 +142,7 @@ def disregard_account(email_key: str) -> Statement[Row]:
 
 def delete_old(batch: int) -> Statement[Row]:
     """Deletes at most ``batch`` failures that no longer count."""
-    return DELETE_OLD(window=WINDOW_SECONDS, batch=batch)
+    return DELETE_OLD(batch=batch)
 
 
 def check_allowed(waits: Sequence[Wait]) -> None:

@@ -142,7 +142,7 @@ DELETE_OLD = Command(
     """
 delete from shop.one_time_links where link_id in (
   select link_id from shop.one_time_links
-  where expires_at < now() - interval '1 day' limit %(batch)s)
+  where expires_at < now() - shop.retention('one_time_links') limit %(batch)s)
 """
 )
 
@@ -187,7 +187,7 @@ def use(link_id: UUID) -> Statement[UsedLink]:
 
 
 def delete_old(batch: int) -> Statement[Row]:
-    """Deletes at most ``batch`` links that expired more than a day ago."""
+    """Deletes at most ``batch`` links that expired longer ago than they are kept."""
     return DELETE_OLD(batch=batch)
 
 

@@ -70,7 +70,7 @@ DELETE_OLD = Command(
     """
 delete from shop.alarms where alarm_id in (
   select alarm_id from shop.alarms
-  where resolved_at < now() - interval '180 days' limit %(batch)s)
+  where resolved_at < now() - shop.retention('alarms') limit %(batch)s)
 """
 )
 
@@ -106,5 +106,5 @@ def check_age_limit(kind: str, batch: int) -> tuple[Statement[Row], Statement[Ro
 
 
 def delete_old(batch: int) -> Statement[Row]:
-    """Deletes at most ``batch`` alerts that were resolved more than 180 days ago."""
+    """Deletes at most ``batch`` alerts that were resolved longer ago than they are kept."""
     return DELETE_OLD(batch=batch)

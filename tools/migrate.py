@@ -27,6 +27,7 @@ from shop.schema.grants import (
 )
 from shop.schema.partitions import partition_grants, partitioned_tables
 from shop.schema.personal_data import erasure_policies, personal_data_grants
+from shop.schema.retention import retention_statement
 from shop.schema.views import VIEWS
 
 MIGRATIONS = Path(__file__).parent.parent / "shop" / "schema" / "migrations"
@@ -120,6 +121,8 @@ def _apply_declarations(admin_url: str) -> None:
         # a long read of a view or table must not make functions queue behind this transaction
         connection.exec_driver_sql("set local lock_timeout = '2s'")
         _subscribe(connection)
+        # not among the declarations, which do not depend on settings
+        connection.exec_driver_sql(retention_statement(os.environ.get("RETENTION", "")))
         digest = declared_digest()
         if _applied_digest(connection) != digest:
             for statement in _declarations():

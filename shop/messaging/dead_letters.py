@@ -83,7 +83,7 @@ DELETE_OLD = Command(
     """
 delete from shop.dead_letters where dead_letter_id in (
   select dead_letter_id from shop.dead_letters
-  where received_at < now() - interval '90 days' limit %(batch)s)
+  where received_at < now() - shop.retention('dead_letters') limit %(batch)s)
 """
 )
 
@@ -124,7 +124,7 @@ def close_consumed(dead_letter_id: UUID) -> Statement[Closed]:
 
 
 def delete_old(batch: int) -> Statement[Row]:
-    """Deletes at most ``batch`` dead letters of more than 90 days ago."""
+    """Deletes at most ``batch`` dead letters that are older than they are kept."""
     return DELETE_OLD(batch=batch)
 
 

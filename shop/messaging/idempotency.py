@@ -58,7 +58,7 @@ DELETE_OLD = Command(
     """
 delete from shop.idempotency where (user_id, scope, key) in (
   select user_id, scope, key from shop.idempotency
-  where created_at < now() - interval '7 days' limit %(batch)s)
+  where created_at < now() - shop.retention('idempotency') limit %(batch)s)
 """
 )
 
@@ -106,5 +106,5 @@ def finish(
 
 
 def delete_old(batch: int) -> Statement[Row]:
-    """Deletes at most ``batch`` keys that are older than 7 days."""
+    """Deletes at most ``batch`` keys that are older than they are kept."""
     return DELETE_OLD(batch=batch)

@@ -102,6 +102,7 @@ class Settings:
     forwarded_header: ForwardedHeader = "x-forwarded-for"
     business_time_zone: str = "Asia/Seoul"
     currency: str = "KRW"
+    retention: str = ""
     open_orders_max: int = 10
     unpaid_stock_percent: int = 50
     order_soft_expiry_seconds: int = 900

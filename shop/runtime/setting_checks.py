@@ -33,6 +33,7 @@ POSTGRESQL_URL = re.compile(
 # the ingress of brokers of the class MTChannelBasedBroker, whatever their channel
 CHANNEL_BROKER = re.compile(r"https?://broker-ingress\.knative-eventing\.")
 CURRENCY = re.compile(r"[A-Z]{3}")
+AGES = re.compile(r"(?:[a-z_]+=\d{1,6} (?:minute|hour|day)s?(?:, *|$))*")
 PRINTABLE = re.compile(r"[!-~]+")
 KEY_LENGTH_MIN = 32
 # RFC 2606 and RFC 6761: names that belong to no shop
@@ -190,6 +191,11 @@ def _check_currency(text: str) -> None:
         raise ValueError("is not three capital letters (ISO 4217)")
 
 
+def _check_retention(text: str) -> None:
+    if not AGES.fullmatch(text):
+        raise ValueError("is not like sessions=90 days, idempotency=14 days")
+
+
 def _check_printable(text: str) -> None:
     if not PRINTABLE.fullmatch(text):
         raise ValueError("contains a space, a control character or a character outside ASCII")
@@ -230,6 +236,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "payment_webhook_secret": _check_printable,
     "business_time_zone": check_time_zone,
     "currency": _check_currency,
+    "retention": _check_retention,
     "cors_origins": _check_origins,
     "otel_exporter_otlp_endpoint": _check_http_url,
 }

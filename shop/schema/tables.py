@@ -78,13 +78,15 @@ class Monthly:
 class DeletedAfter:
     """The due job ``retention`` of that name deletes rows whose ``column`` is older than ``age``.
 
-    ``age`` is a PostgreSQL interval.  The job is due an hour later, to delete many rows at once.
-    Rows of a monthly partition stay until the whole month is dropped.
+    ``age`` is a PostgreSQL interval, which the setting ``RETENTION`` may replace by one that is not
+    below ``least``.  The job is due an hour later, to delete many rows at once.  Rows of a monthly
+    partition stay until the whole month is dropped.
     """
 
     age: str
     column: str
     job: str
+    least: str = "1 day"
 
 
 @dataclass(frozen=True)
@@ -394,7 +396,10 @@ login_failures = Table(
             },
             on_closing=Erased(),
         ),
-        RETENTION: (DeletedAfter("15 minutes", "failed_at", "login_failures"),),
+        RETENTION: (
+            # the time in which failures count
+            DeletedAfter("15 minutes", "failed_at", "login_failures", least="15 minutes"),
+        ),
     },
 )
 

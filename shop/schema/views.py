@@ -75,7 +75,7 @@ _DUE_ERASURES = f"""
 # A partial index on the column is only used when the query says that it is not null.
 _DUE_DELETIONS = """
   union all
-  select 'retention', '{job}', oldest + interval '{age}' + interval '1 hour'
+  select 'retention', '{job}', oldest + {age} + interval '1 hour'
     from (select {oldest} as oldest) r
     where oldest is not null
 """
@@ -102,10 +102,15 @@ _DUE_PARTITIONS = """
 
 def _due_deletions() -> str:
     return "".join(
-        _DUE_DELETIONS.format(job=rule.job, age=rule.age, oldest=_oldest(table, rule))
+        _DUE_DELETIONS.format(job=rule.job, age=_age(table, rule), oldest=_oldest(table, rule))
         for table in METADATA.sorted_tables
         for rule in deletions_of(table)
     )
+
+
+def _age(table: Table, rule: DeletedAfter) -> str:
+    is_partitioned = partitions_of(table) is not None
+    return f"interval '{rule.age}'" if is_partitioned else f"shop.retention('{rule.job}')"
 
 
 def _oldest(table: Table, rule: DeletedAfter) -> str:

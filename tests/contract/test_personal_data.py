@@ -7,12 +7,16 @@ import pytest
 from sqlalchemy import Table
 
 from shop.schema.personal_data import CALLED_BY, tables_of_persons
+from shop.schema.retention import changeable
 from shop.schema.tables import (
     METADATA,
+    Bounded,
+    DeletedWith,
     Impersonal,
     Kept,
     Overwritten,
     PersonalData,
+    deletions_of,
     personal_data_of,
     retention_of,
 )
@@ -59,6 +63,18 @@ def test_rows_that_are_kept_after_closing_belong_to_a_record_that_is_kept(
         assert set(personal.on_closing.values) <= set(table.columns.keys())
     is_record = isinstance(retention_of(table), Kept)
     assert is_record or personal.on_closing.__class__.__name__ == "Erased"
+
+
+@pytest.mark.parametrize(("table", "personal"), PERSONS, ids=[t.name for t, _ in PERSONS])
+def test_how_long_a_persons_rows_are_kept_is_a_setting_or_a_record(
+    table: Table, personal: PersonalData
+) -> None:
+    jobs = {rule.job for rule in deletions_of(table)}
+
+    assert personal.why and jobs <= set(changeable())
+    if not jobs:
+        is_left = isinstance(retention_of(table), (Kept, Bounded, DeletedWith))
+        assert is_left and table.name not in changeable()
 
 
 def test_each_function_with_the_owners_rights_is_called_by_one_role(database_url: str) -> None:

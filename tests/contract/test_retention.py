@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import Table
 
 from shop import due_jobs
+from shop.schema.retention import changeable, retention_statement
 from shop.schema.tables import (
     METADATA,
     Bounded,
@@ -24,6 +25,7 @@ from shop.schema.tables import (
 )
 from tests.harness import FlowHarness, ShopHarness
 from tools.checker.evaluate import find_violations
+from tools.migrate import migrate
 
 # Inserts a row that is as old as %(age)s; %(user)s is an account.
 INSERTS: dict[str, LiteralString] = {
@@ -79,6 +81,41 @@ def test_every_table_has_a_retention_or_a_reason_to_be_kept(table: Table) -> Non
 
 def test_due_jobs_delete_exactly_what_the_tables_declare() -> None:
     assert {rule.job for _, rule in RULES} == set(due_jobs._RETENTION)
+
+
+@pytest.mark.parametrize("job", sorted(changeable()))
+def test_deletion_asks_the_database_how_long_rows_are_kept(job: str) -> None:
+    assert f"shop.retention('{job}')" in due_jobs._RETENTION[job](1).sql
+
+
+def test_setting_replaces_how_long_rows_are_kept(
+    shop: ShopHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETENTION", "idempotency=2 days, sessions=10 days")
+    insert = INSERTS["idempotency"]
+    with psycopg.connect(shop.admin_url) as connection:
+        connection.execute("delete from shop.idempotency")
+        for age in ("3 days", "1 day"):
+            connection.execute(insert, {"age": age})
+
+    shop.tick("sweep")
+    before = len(shop.sql("select 1 from shop.idempotency"))
+    migrate(shop.admin_url)
+    shop.tick("sweep")
+
+    assert (before, len(shop.sql("select 1 from shop.idempotency"))) == (2, 1)
+    ages = shop.sql("select shop.retention('sessions')::text, shop.retention('alarms')::text as a")
+    assert ages == [{"retention": "10 days", "a": "180 days"}]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["carts=1 day", "sessions", "sessions=", "sessions=long", "sessions=-1 days",
+     "sessions=1 month", "idempotency=1 hour", "login_failures=14 minutes", "outbox=90 days", "sessions=1 day'; x"],
+)  # fmt: skip
+def test_setting_that_is_no_retention_is_rejected_by_name(setting: str) -> None:
+    with pytest.raises(ValueError, match=r"^RETENTION: "):
+        retention_statement(setting)
 
 
 @pytest.mark.parametrize(("table", "rule"), RULES, ids=[rule.job for _, rule in RULES])

@@ -277,7 +277,7 @@ select event_id from shop.transitions where event_id is not null
 group by event_id having count(*) > 1
 """,
     ),
-    # Keys are deleted after 7 days, or when the account is closed, their orders never.
+    # Keys are deleted when they are old, or when the account is closed, their orders never.
     Invariant(
         "I-18",
         "one order per user and idempotency key; a finished key has its response",
@@ -292,7 +292,8 @@ select o.order_id::text from shop.orders o
 join shop.users u using (user_id)
 left join shop.idempotency i
   on i.user_id = o.user_id and i.scope = o.idem_scope and i.key = o.idem_key
-where o.idem_key is not null and o.created_at > now() - interval '7 days' and i.key is null
+where o.idem_key is not null and o.created_at > now() - shop.retention('idempotency')
+  and i.key is null
   and u.state <> 'CLOSED'
 """,
     ),

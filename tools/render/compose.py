@@ -48,6 +48,7 @@ SETTINGS = {
     "IDEMPOTENCY_KEY_REQUIRED": "${IDEMPOTENCY_KEY_REQUIRED:-false}",
     "BUSINESS_TIME_ZONE": "${BUSINESS_TIME_ZONE:-Asia/Seoul}",
     "CURRENCY": "${CURRENCY:-KRW}",
+    "RETENTION": "${RETENTION:-}",
     "TRUSTED_HOPS": "1",
     # Prometheus and the collector run in the profile observability
     "METRICS_PORT": f"${{METRICS_PORT:-{METRICS_PORT}}}",

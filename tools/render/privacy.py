@@ -42,6 +42,10 @@ changes the role first).
 
 ## How long, and what closing does
 
+The setting `RETENTION` replaces the times in days, hours or minutes, by the names in brackets, such
+as `sessions=90 days`; the due job `retention` deletes what is older
+([configuration](reference/configuration.md)). A closed account keeps its number for the records.
+
 | table | what for | how long | when the account is closed |
 |---|---|---|---|
 """
@@ -97,7 +101,10 @@ def _how_long(table: Table) -> str:
         case DeletedWith(parent):
             return f"as its row of `{parent}`"
         case rules:
-            return "; ".join(f"{rule.age} after `{rule.column}`" for rule in rules)
+            return "; ".join(
+                f"{rule.age} after `{rule.column}` (`{rule.job}`, at least {rule.least})"
+                for rule in rules
+            )
 
 
 def _when_closed(personal: PersonalData) -> str:

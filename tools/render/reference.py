@@ -85,6 +85,10 @@ DESCRIPTIONS = {
     "forwarded_header": "The header to which those proxies append; the other one is ignored.",
     "business_time_zone": "Time zone of the business day; fixed once the first day is closed.",
     "currency": "The shop's currency, ISO 4217; fixed once there is a product.",
+    "retention": (
+        "How long rows are kept, other than by default ([privacy](../PRIVACY.md)), such as "
+        "`sessions=90 days, idempotency=14 days`; the next migration applies it."
+    ),
     "open_orders_max": "Open orders per account at most; 0 is no limit.",
     "unpaid_stock_percent": (
         "Share of a product's stock that one account may hold unpaid, but at least 10 units; "
