@@ -111,7 +111,8 @@ def test_setting_replaces_how_long_rows_are_kept(
 @pytest.mark.parametrize(
     "setting",
     ["carts=1 day", "sessions", "sessions=", "sessions=long", "sessions=-1 days",
-     "sessions=1 month", "idempotency=1 hour", "login_failures=14 minutes", "outbox=90 days", "sessions=1 day'; x"],
+     "sessions=1 month", "idempotency=1 hour", "login_failures=14 minutes", "outbox=90 days",
+     "sessions=1 day'; x"],
 )  # fmt: skip
 def test_setting_that_is_no_retention_is_rejected_by_name(setting: str) -> None:
     with pytest.raises(ValueError, match=r"^RETENTION: "):
