@@ -44,7 +44,7 @@ changes the role first).
 
 The setting `RETENTION` replaces the times in days, hours or minutes, by the names in brackets, such
 as `sessions=90 days`; the due job `retention` deletes what is older
-([configuration](reference/configuration.md)). A closed account keeps its number for the records.
+([configuration](./reference/configuration.md)). A closed account keeps its number for the records.
 
 | table | what for | how long | when the account is closed |
 |---|---|---|---|
