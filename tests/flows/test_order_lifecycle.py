@@ -119,7 +119,7 @@ def test_lost_payment_retry_event_is_recovered_by_the_timers(flow: FlowHarness) 
 
 
 def test_capture_after_an_ignored_void_is_refunded(flow: FlowHarness) -> None:
-    flow.simulator.set_faults(late_seconds=0.8, probabilities={"tombstone_ignored": 1})
+    flow.simulator.set_faults(late_seconds=3, probabilities={"tombstone_ignored": 1})
     buyer = flow.shop.person()
     order = buyer.order(flow.shop.product(), method="CARD_LATE")
     flow.deliver()
