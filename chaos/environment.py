@@ -28,6 +28,7 @@ from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.platform import Platform
 from tools.local_platform.secrets import Secrets
 from tools.local_platform.servers import PostgresServer, RedisServer, ServerFailed
+from tools.webhook_receiver import Behaviour, Receiver
 
 DATABASE, REDIS, PROVIDER, BROKER, CLIENTS = "database", "redis", "provider", "broker", "clients"
 EDGES = (DATABASE, REDIS, PROVIDER, BROKER, CLIENTS)
@@ -67,6 +68,7 @@ class Environment:
     provider_faults: ProviderFaults
     second_jwt_key: str
     edge_url: str
+    receiver: Receiver
     platform: Platform = field(init=False)
     workload: ControlledProcess = field(init=False)
     extra_settings: Callable[[FunctionSpec], Mapping[str, str]] = no_extra_settings
@@ -170,6 +172,7 @@ class Environment:
     async def remove_all_faults(self) -> None:
         """Ends every fault; from then on the shop has to recover without help."""
         self.kill_plan.is_active = False
+        self.receiver.behaves(Behaviour.ACCEPT)
         self.continuous_toxics = {}
         self.extra_settings = no_extra_settings
         self.resume_paused()

@@ -1,7 +1,7 @@
 """The checks at the end of a run: the shop becomes quiescent and every invariant holds.
 
 Each check has an id, which the report and the mutation tests use: ``quiescence``, ``liveness``,
-``replays``, ``revoked-token``, ``invariants``, ``non-vacuity``, ``transitions``,
+``replays``, ``revoked-token``, ``webhooks``, ``invariants``, ``non-vacuity``, ``transitions``,
 ``unexpected-responses``, ``failpoint-pairs`` and ``faults``.
 """
 
@@ -46,6 +46,8 @@ union all select 'payment ' || payment_id || ' ' || status from shop.payments
 union all select 'refund ' || refund_id || ' ' || status from shop.refunds
   where status in ('INTENT', 'UNKNOWN')
 union all select 'event ' || event_id || ' ' || type from shop.outbox where done_at is null
+union all select 'webhook delivery ' || d.event_id from shop.webhook_deliveries d
+  join shop.webhooks w using (webhook_id) where d.state = 'PENDING' and w.url like '%/events'
 limit 20
 """
 # After several failures the next retry is minutes away.  The run does not wait for it: every timer
@@ -69,7 +71,23 @@ where status = 'PENDING' and charge_at is null and expires_at > now()
   and not exists (select from shop.payments p where p.order_id = o.order_id
     and p.status in ('INTENT', 'UNKNOWN', 'CAPTURED'))
 """
-ADVANCE_TIMERS = (ADVANCE_PAYMENTS, ADVANCE_REFUNDS, ADVANCE_EVENTS, ADVANCE_EXPIRIES)
+ADVANCE_DELIVERIES: LiteralString = """
+update shop.webhook_deliveries set next_try_at = now()
+where state = 'PENDING' and next_try_at > now() + interval '5 seconds'
+"""
+# but for a process that may be sending
+ADVANCE_WEBHOOKS: LiteralString = """
+update shop.webhooks set next_run_at = now()
+where state = 'ACTIVE' and failed_runs > 0 and next_run_at > now() + interval '5 seconds'
+"""
+ADVANCE_TIMERS = (
+    ADVANCE_PAYMENTS,
+    ADVANCE_REFUNDS,
+    ADVANCE_EVENTS,
+    ADVANCE_EXPIRIES,
+    ADVANCE_DELIVERIES,
+    ADVANCE_WEBHOOKS,
+)
 DUE_JOBS: LiteralString = """
 select kind || ': ' || count(*) filter (where due_at <= now()) || ' due of ' || count(*)
 from shop.due_work group by kind order by kind
@@ -78,6 +96,10 @@ UNUSED_TRANSITIONS: LiteralString = """
 select entity || ' ' || from_status || ' to ' || to_status from (
   select entity, from_status, to_status from shop.allowed_transitions
   except select entity, from_status, to_status from shop.transitions) x order by 1
+"""
+EVENTS_FOR_WEBHOOK: LiteralString = """
+select o.event_id::text from shop.webhooks w join shop.outbox o on o.type = any(w.event_types)
+where w.url like '%/events' and o.created_at > w.active_since
 """
 STATUS_OF_ORDERS: LiteralString = """
 select order_id::text, status from shop.orders where order_id = any(%(order_ids)s::uuid[])
@@ -95,6 +117,7 @@ async def run_all(
     await _check_replays(results, environment)
     await _check_revoked_token(results, environment)
     await _check_quiescence(results, environment, "quiescence after the replays")
+    await _check_webhooks(results, environment)
     async with monitor_lock:
         await _check_invariants(results, environment)
     await summary.count_dead_letters(results.record, environment)
@@ -209,6 +232,23 @@ async def _check_revoked_token(results: RunResults, environment: Environment) ->
     detail = f"statuses of register, log-in, profile, log-out, profile: {statuses}"
     has_passed = statuses == [201, 200, 200, 204, 401]
     _add(results, Check(id="revoked-token", title=title, has_passed=has_passed, detail=detail))
+
+
+async def _check_webhooks(results: RunResults, environment: Environment) -> None:
+    """Compares the events with what the receiver has accepted by its own record (F-30)."""
+    async with environment.database() as database:
+        rows = await (await database.execute(EVENTS_FOR_WEBHOOK)).fetchall()
+    events, receiver = {str(row[0]) for row in rows}, environment.receiver
+    accepted = receiver.accepted_ids()
+    different = [*(f"lost {e}" for e in events - accepted), *accepted - events]
+    title = "a receiver of webhooks has accepted every event and no other"
+    detail = f"{len(events)} events, {len(receiver.received())} requests, {len(different)} differ"
+    has_passed = bool(events) and not different
+    _add(
+        results,
+        Check(id="webhooks", title=title, has_passed=has_passed, detail=detail),
+        different,
+    )
 
 
 async def _check_invariants(results: RunResults, environment: Environment) -> None:

@@ -87,6 +87,7 @@ def _message_senders(environment: Environment, client: httpx.AsyncClient) -> Map
         "dead_letter": lambda: send_poison(environment),
         "settle": tick("settle"),
         "sweep": tick("sweep"),
+        "manage_webhooks": tick("manage_webhooks"),
     }
 
 

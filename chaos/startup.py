@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import IO
+from typing import IO, LiteralString
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -43,6 +43,7 @@ from tools.local_platform.secrets import Secrets, local_secrets, new_key
 from tools.local_platform.servers import PostgresServer, RedisServer, free_port
 from tools.migrate import migrate
 from tools.seed import seed as seed_database
+from tools.webhook_receiver import running_receiver
 
 # Two cores cannot start many processes at once: each start would take longer.
 PROCESSES_MAX = 2
@@ -50,6 +51,10 @@ SCALE_OUT_AFTER_SECONDS = 1.5
 IDLE_SECONDS = 60.0
 READY_SECONDS = 120.0
 # Raises the limits of the local profile that a run would exceed.
+ADD_WEBHOOK: LiteralString = """
+insert into shop.webhooks (webhook_id, url, event_types)
+values (gen_random_uuid(), %(url)s, '{order.paid,order.cancelled,refund.succeeded}')
+"""
 FUNCTION_SETTINGS = {
     "RATE_LIMIT_PER_MINUTE": "0",
     "OPEN_ORDERS_MAX": "100000",
@@ -156,8 +161,12 @@ async def _start(
         provider_faults=provider_faults,
         second_jwt_key=second_jwt_key,
         edge_url=f"http://127.0.0.1:{plan.port}",
+        receiver=stack.enter_context(running_receiver()),
     )
     await _start_platform(settings, stack, plan, environment, children, internal)
+    # after the history, whose events are of no receiver
+    async with environment.database() as database:
+        await database.execute(ADD_WEBHOOK, {"url": environment.receiver.url("/events")})
     return environment
 
 

@@ -63,6 +63,7 @@ SMOKE_REPETITIONS = {
     "F-26": 2,
     "F-27": 1,
     "F-29": 4,
+    "F-30": 4,
 }
 # The faults of each group take less than half of the time, so that the shop also runs without them.
 FULL_REPETITIONS = {
@@ -87,6 +88,7 @@ FULL_REPETITIONS = {
     "F-26": 10,
     "F-27": 6,
     "F-29": 60,
+    "F-30": 20,
 }
 
 TIERS = {

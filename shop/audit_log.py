@@ -40,6 +40,11 @@ class Action(StrEnum):
     PRODUCT_STOCK_ADJUSTED = "product.stock_adjusted"
     CATEGORY_ADDED = "category.added"
     ORDER_REFUNDED = "order.refunded"
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_KEY_ROTATED = "webhook.key_rotated"
+    WEBHOOK_DELETED = "webhook.deleted"
+    WEBHOOK_REDELIVERED = "webhook.redelivered"
 
 
 @frozen(kw_only=True)

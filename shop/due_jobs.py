@@ -23,6 +23,7 @@ from shop import (
     partitions,
     reconciliation,
     unmatched_charges,
+    webhooks,
 )
 from shop.adapters import db
 from shop.adapters.statements import Query, Row, Statement, enum_column
@@ -67,7 +68,7 @@ STUCK_RECONCILE = "stuck_reconcile"
 
 
 class JobKind(StrEnum):
-    """The values of ``due_work.kind``; ``settle`` runs the remaining one, ``close_day``."""
+    """The values of ``due_work.kind``; other functions run ``close_day`` and ``webhook``."""
 
     OUTBOX = "outbox"
     CHARGE = "charge"
@@ -399,4 +400,5 @@ _RETENTION: dict[str, Callable[[int], Statement[Row]]] = {
     "outbox": outbox.delete_old,
     "quarantined": outbox.delete_quarantined,
     "sessions": accounts.delete_old_sessions,
+    "webhook_deliveries": webhooks.delete_old,
 }

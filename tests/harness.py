@@ -134,6 +134,8 @@ class ShopHarness:
             "jwt_issuer": ISSUER,
             "jwt_audience": AUDIENCE,
             "link_key": Secret(self.secrets.link_key),
+            "webhook_key": Secret(self.secrets.webhook_key),
+            "webhook_networks_allowed": "127.0.0.0/8",
             "event_keys": self.secrets.event_key_set,
             "event_signing_key": Secret(self.secrets.event_keys[role]) if role else Secret(""),
             "payment_provider_url": self.provider_url,

@@ -114,6 +114,28 @@ class Samples:
         )
         return token_of(link_id, self.shop.secrets.link_key)
 
+    def webhook(self) -> str:
+        """The id of a new webhook whose receiver does not listen."""
+        webhook_id = str(new_uuid())
+        self.shop.sql(
+            "insert into shop.webhooks (webhook_id, url, event_types) "
+            "values (%s, 'http://127.0.0.1:9/' || %s, '{order.paid}')",
+            webhook_id,
+            webhook_id,
+        )
+        return webhook_id
+
+    def delivery(self) -> str:
+        """The path of a new delivery, below that of all webhooks."""
+        webhook_id, event_id = self.webhook(), str(new_uuid())
+        self.shop.sql(
+            "insert into shop.webhook_deliveries (webhook_id, event_id, type) "
+            "values (%s, %s, 'order.paid')",
+            webhook_id,
+            event_id,
+        )
+        return f"{webhook_id}/deliveries/{event_id}"
+
     def rows(self) -> dict[str, int]:
         """The row count of each table, to prove that an error response wrote nothing."""
         (counts,) = self.shop.sql(COUNT_ROWS)
@@ -238,6 +260,38 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("GET", "/admin/users/{userId}"): lambda s, p: SampleRequest(f"/admin/users/{s.owner.user_id}"),
     ("PATCH", "/admin/users/{userId}"): lambda s, p: SampleRequest(
         f"/admin/users/{s.shop.person().user_id}", {"role": "support"}, {"if-match": "*"}
+    ),
+    ("POST", "/admin/webhooks"): lambda s, p: SampleRequest(
+        "/admin/webhooks",
+        {"url": f"http://127.0.0.1:9/{uuid4().hex}", "eventTypes": ["order.paid"]},
+    ),
+    ("GET", "/admin/webhooks/{webhookId}"): lambda s, p: SampleRequest(
+        f"/admin/webhooks/{s.webhook()}"
+    ),
+    ("PATCH", "/admin/webhooks/{webhookId}"): lambda s, p: SampleRequest(
+        f"/admin/webhooks/{s.webhook()}", {"state": "DISABLED"}, {"if-match": "*"}
+    ),
+    ("DELETE", "/admin/webhooks/{webhookId}"): lambda s, p: SampleRequest(
+        f"/admin/webhooks/{s.webhook()}"
+    ),
+    ("POST", "/admin/webhooks/{webhookId}/secret"): lambda s, p: SampleRequest(
+        f"/admin/webhooks/{s.webhook()}/secret", {"overlapHours": 1}, {"if-match": "*"}
+    ),
+    ("POST", "/admin/webhooks/{webhookId}/test"): lambda s, p: SampleRequest(
+        f"/admin/webhooks/{s.webhook()}/test"
+    ),
+    ("GET", "/admin/webhooks/{webhookId}/deliveries"): lambda s, p: SampleRequest(
+        f"/admin/webhooks/{s.webhook()}/deliveries"
+    ),
+    ("GET", "/admin/webhooks/{webhookId}/deliveries/{eventId}"): lambda s, p: SampleRequest(
+        f"/admin/webhooks/{s.delivery()}"
+    ),
+    ("POST", "/admin/webhooks/{webhookId}/deliveries/{eventId}/redelivery"): (
+        lambda s, p: SampleRequest(f"/admin/webhooks/{s.delivery()}/redelivery")
+    ),
+    ("POST", "/admin/webhooks/{webhookId}/redeliveries"): lambda s, p: SampleRequest(
+        f"/admin/webhooks/{s.webhook()}/redeliveries",
+        {"fromTime": "2026-02-01T00:00:00Z", "toTime": "2026-02-02T00:00:00Z"},
     ),
     ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/papers.css"),
     ("GET", "/v3/api-docs/{group}"): lambda s, p: SampleRequest("/v3/api-docs/auth"),

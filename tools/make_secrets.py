@@ -81,6 +81,7 @@ def secret_data(
         "shop-jwt": {"jwt-private-key": secrets.jwt_private_key},
         "shop-keda": {"connection": _keda_url(passwords["scaler"], options)},
         "shop-links": {"link-key": secrets.link_key},
+        "shop-webhook-key": {"webhook-key": secrets.webhook_key},
         "shop-payment-provider": {
             "payment-provider-api-key": options.provider_key or secrets.provider_api_key,
             "payment-provider-url": options.provider,

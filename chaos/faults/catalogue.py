@@ -5,7 +5,7 @@ docs/how-to/run-fault-injection.md describes each fault; a test compares the two
 
 from __future__ import annotations
 
-from chaos.faults import messages, probes, processes, provider, servers
+from chaos.faults import messages, probes, processes, provider, servers, webhooks
 
 # Injected one at a time by the schedule of their group.
 SCHEDULED_FAULTS = (
@@ -14,6 +14,7 @@ SCHEDULED_FAULTS = (
     *provider.FAULTS,
     *messages.FAULTS,
     *probes.FAULTS,
+    *webhooks.FAULTS,
 )
 
 # Active during the whole workload.

@@ -8,7 +8,7 @@ from typing import Literal
 
 from chaos.environment import Environment
 
-FaultGroup = Literal["processes", "servers", "provider", "messages"]
+FaultGroup = Literal["processes", "servers", "provider", "messages", "webhooks"]
 
 
 class FaultUnavailable(Exception):

@@ -22,6 +22,8 @@ INVENTORY = "shop/inventory.py"
 ONE_TIME_LINKS = "shop/one_time_links.py"
 PERSONAL_DATA = "shop/schema/personal_data.py"
 LINKS_SCHEMA = "shop/schema/migrations/versions/0024_used_links.py"
+WEBHOOKS_SCHEMA = "shop/schema/migrations/versions/0029_webhooks.py"
+WEBHOOK_SENDING = "shop/webhook_sending.py"
 DECIDE = "shop/orders/decide.py"
 ORDERS = "shop/orders/orders.py"
 OUTBOX = "shop/messaging/outbox.py"
@@ -917,6 +919,31 @@ _PRIVACY = (
     ),
 )
 
+# ---------------------------------------------------------------- webhooks
+
+_WEBHOOKS = (
+    Mutant(
+        "M-57",
+        "ADR 47",
+        "an event is delivered only to the webhooks whose first event type it has",
+        (Edit(WEBHOOKS_SCHEMA, "e.type = any(w.event_types)", "e.type = w.event_types[1]"),),
+        ("I-29", "webhooks"),
+    ),
+    Mutant(
+        "M-58",
+        "ADR 47",
+        "a delivery counts as accepted whatever its receiver responds",
+        (
+            Edit(
+                WEBHOOK_SENDING,
+                "    if reply.is_success:\n        state",
+                "    if reply.status is not None:\n        state",
+            ),
+        ),
+        ("I-29", "webhooks"),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -929,6 +956,7 @@ MUTANTS = (
     *_AUDIT,
     *_LINKS,
     *_PRIVACY,
+    *_WEBHOOKS,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

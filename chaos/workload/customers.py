@@ -263,7 +263,8 @@ class Customers:
 
     async def _administer(self, random: Random, _account: Account) -> None:
         if random.random() < 0.2:
-            await (self._change_role() if random.random() < 0.7 else self._invite())
+            choices = (self._change_role, self._invite, self._change_webhook)
+            await random.choices(choices, weights=(4, 2, 4))[0]()
             return
         chance = random.random()
         if chance < 0.35:
@@ -290,6 +291,19 @@ class Customers:
         body = {"role": "customer" if seen.document["role"] == "support" else "support"}
         headers = {"if-match": seen.header(b"etag") or '"none"'}
         call = make("change_account", body=body, headers=headers, userId=user_id)
+        await self._client.send(call, admin)
+
+    async def _change_webhook(self) -> None:
+        """Gives the webhook without a receiver the other of two event types."""
+        admin, make = self._dataset.admin, self._calls.make
+        webhook_id = self._dataset.webhook_id
+        seen = await self._client.send(make("read_webhook", webhookId=webhook_id), admin)
+        if seen.status != 200:
+            return
+        is_first = seen.document["eventTypes"] == ["refund.rejected"]
+        body = {"eventTypes": ["payment.declined" if is_first else "refund.rejected"]}
+        headers = {"if-match": seen.header(b"etag") or '"none"'}
+        call = make("change_webhook", body=body, headers=headers, webhookId=webhook_id)
         await self._client.send(call, admin)
 
     async def _invite(self) -> None:

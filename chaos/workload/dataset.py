@@ -58,6 +58,8 @@ class Dataset:
     weights: list[float] = field(default_factory=list[float])
     # the account whose role administrators change; it makes no requests
     managed_id: int = 0
+    # the webhook that administrators change; nothing listens at its address
+    webhook_id: str = ""
 
     @property
     def staff(self) -> Account:
@@ -134,6 +136,9 @@ async def create_dataset(client: Client, *, accounts: int, seed: int) -> Dataset
         numbers = range(first, min(first + CONCURRENT_REGISTRATIONS, accounts))
         dataset.customers += await asyncio.gather(*map(dataset.add_customer, numbers))
     dataset.managed_id = (await dataset.add_customer(accounts)).user_id
+    body = {"url": "http://127.0.0.1:9/", "eventTypes": ["refund.rejected"]}
+    webhook = await client.send(client.calls.make("create_webhook", body=body), dataset.admin)
+    dataset.webhook_id = _expect(webhook, 201)["id"]
     return dataset
 
 

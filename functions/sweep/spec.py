@@ -27,7 +27,7 @@ SPEC = FunctionSpec(
         Schedule(
             name="sweep",
             cron="*/5 * * * *",
-            poll_seconds=75,
+            poll_seconds=90,
             handler="sweep",
             summary="Run every job that is due.",
             due_kinds=(

@@ -59,6 +59,8 @@ from shop.orders o
 
 ORDER = Query(OrderView, _VIEW + "where o.order_id = %(order_id)s::uuid")
 
+ORDERS_BY_ID = Query(OrderView, _VIEW + "where o.order_id = any(%(order_ids)s::uuid[])")
+
 ORDERS_OF_USER = Query(
     OrderView,
     _VIEW
@@ -82,6 +84,11 @@ order by seq limit %(limit)s
 def order(order_id: UUID) -> Statement[OrderView]:
     """One order."""
     return ORDER(order_id=order_id)
+
+
+def orders_by_id(order_ids: list[UUID]) -> Statement[OrderView]:
+    """Several orders, in no certain order."""
+    return ORDERS_BY_ID(order_ids=order_ids)
 
 
 def orders_of_user(user_id: int, *, before: UUID | None, limit: int) -> Statement[OrderView]:

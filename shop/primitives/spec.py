@@ -36,6 +36,7 @@ DATABASE_ROLES = (
     "payment",
     "stock",
     "settlement",
+    "webhooks",
     "relay",
     "ops",
 )
@@ -160,6 +161,7 @@ class FunctionSpec:
     receives_dead_letters: bool = False
     issues_tokens: bool = False
     reads_links: bool = False
+    sends_webhooks: bool = False
     scale: Scale = field(default_factory=Scale)
     timeout_seconds: int = 30
     cold_start_budget: float = 1.3

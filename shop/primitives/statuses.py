@@ -136,6 +136,30 @@ class LinkPurpose(StrEnum):
     SET_PASSWORD = "SET_PASSWORD"  # noqa: S105 (a name)
 
 
+class WebhookState(StrEnum):
+    """Whether a webhook gets events; DELETED is final."""
+
+    ACTIVE = "ACTIVE"
+    DISABLED = "DISABLED"
+    DELETED = "DELETED"
+
+
+class DisabledBy(StrEnum):
+    """Why a webhook is disabled: by an administrator, by status 410, or after long failure."""
+
+    ADMINISTRATOR = "ADMINISTRATOR"
+    GONE = "GONE"
+    FAILING = "FAILING"
+
+
+class DeliveryState(StrEnum):
+    """Whether an event has been delivered to a webhook; FAILED after three days of attempts."""
+
+    PENDING = "PENDING"
+    DELIVERED = "DELIVERED"
+    FAILED = "FAILED"
+
+
 class ActorKind(StrEnum):
     """Who made an audited change: a person, a service account, or a command of an operator."""
 

@@ -43,6 +43,7 @@ def needs_of(specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
         needs |= {"webhook"} if any(r.auth == "provider" for r in spec.routes) else set()
         needs |= {"issues_tokens"} if spec.issues_tokens else set()
         needs |= {"links"} if spec.reads_links else set()
+        needs |= {"signs_webhooks"} if spec.sends_webhooks else set()
     return tuple(sorted(needs))
 
 

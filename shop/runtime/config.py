@@ -85,6 +85,9 @@ class Settings:
     jwt_issuer: str = LOCAL_ISSUER
     jwt_audience: str = "shop"
     link_key: Secret = NOT_GIVEN
+    webhook_key: Secret = NOT_GIVEN
+    webhook_networks_allowed: str = ""
+    webhook_failing_hours_max: int = 72
     event_signing_key: Secret = NOT_GIVEN
     event_keys: str = ""
     payment_provider: str = "sandbox"
@@ -134,6 +137,7 @@ WHERE_NEEDED: dict[str, tuple[str, ...]] = {
     "webhook": ("payment_webhook_secret",),
     "issues_tokens": ("jwt_private_key", "jwt_jwks"),
     "links": ("link_key",),
+    "signs_webhooks": ("webhook_key",),
 }
 
 
@@ -294,6 +298,7 @@ def _rejected_in_prod(
         ),
         "SETTLEMENTS_AUTH must be finance": settings.settlements_auth != "finance",
         "COMMON_PASSWORDS_ALLOWED must not be true": settings.common_passwords_allowed,
+        "WEBHOOK_NETWORKS_ALLOWED must not be given": bool(settings.webhook_networks_allowed),
         "CORS_ORIGINS must begin with https": "http:" in settings.cors_origins,
         "RATE_LIMIT_PER_MINUTE must not be 0": settings.rate_limit_per_minute == 0,
         "BROKER_URL (or K_SINK) must be given": "announces" in needs and not settings.broker_url,

@@ -21,6 +21,7 @@ RANGES = {
     "metrics_port": range(65_536),
     "threads": range(1_001),
     "trusted_hops": range(33),
+    "webhook_failing_hours_max": range(1, 721),
     "order_soft_expiry_seconds": range(1, 2**31),
     "order_hard_expiry_seconds": range(1, 2**31),
 }
@@ -208,6 +209,13 @@ def check_key(text: str) -> None:
         raise ValueError(f"is shorter than {KEY_LENGTH_MIN} characters")
 
 
+def _check_networks(text: str) -> None:
+    from ipaddress import ip_network
+
+    for network in text.split(","):
+        ip_network(network.strip())
+
+
 def _check_absolute_path(text: str) -> None:
     if not text.startswith("/") or not PRINTABLE.fullmatch(text):
         raise ValueError("is not the absolute path of a file")
@@ -230,6 +238,8 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "jwt_issuer": _check_printable,
     "jwt_audience": _check_printable,
     "link_key": check_key,
+    "webhook_key": check_key,
+    "webhook_networks_allowed": _check_networks,
     "event_keys": _check_event_keys,
     "payment_provider_url": _check_http_url,
     "payment_provider_api_key": _check_printable,

@@ -129,6 +129,9 @@ _AUDIT: dict[str, Rights] = {
             "due_work",
             "overdue",
             "months",
+            "webhooks",
+            "webhook_deliveries",
+            "webhook_attempts",
         ),
         READ,
     ),
@@ -263,6 +266,48 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "alarms": READ_APPEND,
         **_CONSUME,
     },
+    # What leaves the shop: orders without their customers, and no right to change one.
+    "shop_webhooks": {
+        **_SESSION_CHECK,
+        "webhooks": {
+            "select": ALL,
+            "insert": ALL,
+            "update": (
+                "url",
+                "event_types",
+                "state",
+                "disabled_by",
+                "secret_number",
+                "previous_secret_until",
+                "active_since",
+                "failing_since",
+                "failed_runs",
+                "next_run_at",
+            ),
+        },
+        "webhook_deliveries": {
+            "select": ALL,
+            "insert": ALL,
+            "update": (
+                "state",
+                "scheduled_at",
+                "next_try_at",
+                "delivered_at",
+                "tries",
+                "attempts",
+            ),
+        },
+        "webhook_attempts": READ_APPEND,
+        "due_work": READ,
+        "outbox": READ,
+        "orders": READ,
+        "order_lines": READ,
+        "payments": READ,
+        "refunds": READ,
+        "alarms": READ_APPEND,
+        **_RECORD,
+        **_IDEMPOTENCY,
+    },
     "shop_relay": {
         **_MONEY,
         "settlements": READ,
@@ -296,6 +341,10 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "refresh_tokens": {"select": ("session_id",), "delete": ALL},
         "login_failures": {"select": ("failure_id", "failed_at"), "delete": ALL},
         "one_time_links": {"select": ("link_id", "expires_at"), "delete": ALL},
+        "webhook_deliveries": {
+            "select": ("webhook_id", "event_id", "created_at"),
+            "delete": ALL,
+        },
     },
     "shop_ops": {
         "dead_letters": {
@@ -358,7 +407,14 @@ POLICIES = (
 )
 CUSTOMER_TABLES = ("orders", "order_lines", "payments", "cart_items")
 ROW_SECURITY_TABLES = (*CUSTOMER_TABLES, "idempotency", "outbox")
-SEES_ALL_ROWS = ("shop_back_office", "shop_payment", "shop_settlement", "shop_relay", "shop_ops")
+SEES_ALL_ROWS = (
+    "shop_back_office",
+    "shop_payment",
+    "shop_settlement",
+    "shop_webhooks",
+    "shop_relay",
+    "shop_ops",
+)
 
 APPEND_ONLY = (
     "ledger",

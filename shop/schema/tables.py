@@ -42,6 +42,8 @@ from shop.primitives.statuses import (
     AccountState,
     ActorKind,
     CancelReason,
+    DeliveryState,
+    DisabledBy,
     DisputeStatus,
     KeyState,
     LinkPurpose,
@@ -53,6 +55,7 @@ from shop.primitives.statuses import (
     RefundStatus,
     ReservationStatus,
     StockMove,
+    WebhookState,
 )
 
 METADATA = MetaData(schema="shop")
@@ -1326,5 +1329,89 @@ ghosts = Table(
     info={
         PERSONAL: Impersonal("charges that no order has"),
         RETENTION: Bounded("the unmatched charges that operators close by hand"),
+    },
+)
+
+# ---------------------------------------------------------------- webhooks
+
+webhooks = Table(
+    "webhooks",
+    METADATA,
+    Column("webhook_id", UUID, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("event_types", ARRAY(Text), nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'ACTIVE'")),
+    Column("disabled_by", Text),
+    Column("secret_number", Integer, nullable=False, server_default=text("1")),
+    _when("previous_secret_until", nullable=True),
+    _when("created_at"),
+    _when("active_since"),
+    _when("failing_since", nullable=True),
+    Column("failed_runs", Integer, nullable=False, server_default=text("0")),
+    _when("next_run_at"),
+    CheckConstraint(_one_of("state", WebhookState), name="known_webhook_state"),
+    CheckConstraint(_one_of("disabled_by", DisabledBy), name="known_disabled_by"),
+    CheckConstraint("(state = 'DISABLED') = (disabled_by is not null)", name="disabled_by_one"),
+    CheckConstraint("char_length(url) between 1 and 500", name="webhook_url_length"),
+    CheckConstraint("cardinality(event_types) > 0", name="webhook_has_event_types"),
+    Index("one_webhook_per_url", "url", unique=True, postgresql_where=text("state <> 'DELETED'")),
+    comment="writer: webhooks",
+    info={
+        PERSONAL: Impersonal("addresses of other systems"),
+        RETENTION: Bounded("at most 50 that administrators have not deleted"),
+    },
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    METADATA,
+    Column("webhook_id", UUID, ForeignKey("shop.webhooks.webhook_id"), nullable=False),
+    Column("event_id", UUID, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'PENDING'")),
+    _when("created_at"),
+    _when("scheduled_at"),
+    _when("next_try_at"),
+    _when("delivered_at", nullable=True),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    PrimaryKeyConstraint("webhook_id", "event_id"),
+    CheckConstraint(_one_of("state", DeliveryState), name="known_delivery_state"),
+    Index(
+        "webhook_deliveries_open",
+        "webhook_id",
+        "next_try_at",
+        postgresql_where=text("state = 'PENDING'"),
+    ),
+    Index("webhook_deliveries_by_age", "created_at"),
+    comment="writer: webhooks; rows are added by the trigger on outbox",
+    info={
+        PERSONAL: Impersonal("which event is for which other system, by their numbers"),
+        RETENTION: (DeletedAfter("30 days", "created_at", "webhook_deliveries"),),
+    },
+)
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    METADATA,
+    Column("webhook_id", UUID, nullable=False),
+    Column("event_id", UUID, nullable=False),
+    Column("number", Integer, nullable=False),
+    _when("at"),
+    Column("milliseconds", Integer, nullable=False),
+    Column("status", SmallInteger),
+    Column("error", Text),
+    Column("request_head", Text, nullable=False),
+    Column("response_head", Text, nullable=False),
+    PrimaryKeyConstraint("webhook_id", "event_id", "number"),
+    ForeignKeyConstraint(
+        ["webhook_id", "event_id"],
+        ["shop.webhook_deliveries.webhook_id", "shop.webhook_deliveries.event_id"],
+        ondelete="CASCADE",
+    ),
+    comment="writer: webhooks",
+    info={
+        PERSONAL: Impersonal("heads of requests to other systems, with numbers of events"),
+        RETENTION: DeletedWith("webhook_deliveries"),
     },
 )

@@ -61,6 +61,12 @@ create or replace view shop.due_rows (kind, id, due_at) as
   select 'reconcile', r.provider, least(r.next_run_at, interval '5 minutes' + (
       select min(p.created_at) from shop.payments p where p.created_at > r.ran_at))
     from shop.reconciliation r
+  union all
+  select 'webhook', w.webhook_id::text, greatest(w.next_run_at, d.next_try_at)
+    from shop.webhooks w cross join lateral (
+      select min(next_try_at) as next_try_at from shop.webhook_deliveries
+      where webhook_id = w.webhook_id and state = 'PENDING') d
+    where w.state = 'ACTIVE' and d.next_try_at is not null
 """
 
 # A closed account's rows are erased again, once no order is open that was placed meanwhile: its

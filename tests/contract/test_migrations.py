@@ -76,6 +76,13 @@ FILL_TABLES_WITH_A_RETENTION: dict[str, LiteralString] = {
     insert into shop.sessions (session_id, user_id, expires_at)
     select gen_random_uuid(), 1, now() + n * interval '1 second' from generate_series(1, 5000) n
     """,
+    "webhook_deliveries": """
+    with webhook as (insert into shop.webhooks (webhook_id, url, event_types)
+      values (gen_random_uuid(), 'https://hooks.example.kr/', '{order.paid}') returning webhook_id)
+    insert into shop.webhook_deliveries (webhook_id, event_id, type, created_at)
+    select webhook_id, gen_random_uuid(), 'order.paid', now() - n * interval '1 second'
+    from webhook cross join generate_series(1, 5000) n
+    """,
     "outbox": """
     insert into shop.outbox (event_id, source, type, subject, data, traceparent, done_at,
       next_try_at)

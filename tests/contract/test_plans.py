@@ -55,6 +55,7 @@ READS_MANY = {
     "shop/settlement.py:SETTLE_BATCH": "settles 10,000 postings",
     "shop/settlement.py:DAILY": "sums the postings of open days",
     "shop/settlement.py:MONTHLY": "sums the postings of open days",
+    "shop/webhooks.py:REDELIVER_RANGE": "schedules up to 10,000 events",
     "tools/exporter.py:METRICS": "counts by status; a large shop points it at a replica",
 }
 
@@ -210,6 +211,9 @@ SPECIAL_VALUES: dict[tuple[str, str], object] = {
     ("shop/accounts.py:END_SESSIONS", "but"): "ffffffff-ffff-ffff-ffff-ffffffffffff",
     ("shop/accounts.py:CHANGE_ACCOUNT", "role"): "staff",
     ("shop/audit_log.py:LIST", "before"): 2**63 - 1,
+    ("shop/webhooks.py:DELIVERIES", "before"): "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    ("shop/webhooks.py:DELIVERIES", "state"): "PENDING",
+    ("shop/webhooks.py:CHANGE", "state"): "ACTIVE",
 }
 
 
@@ -224,6 +228,17 @@ VALUES: dict[str, object] = {
     "object_kind": "product",
     "trace_id": "",
     "account_max": 5,
+    "disabled_by": "GONE",
+    "end_id": "00000000-0000-0000-0000-000000000001",
+    "event_types": ["order.paid"],
+    "first_id": "00000000-0000-0000-0000-000000000000",
+    "hours": 24,
+    "hours_max": 72,
+    "lease_seconds": 60,
+    "outcomes": "[]",
+    "url": "https://hooks.example.kr/",
+    "webhook_id": uuid4(),
+    "with_delivered": False,
     "active": True,
     "actor": "test",
     "after_key": "1500",

@@ -33,6 +33,7 @@ NEEDED: dict[str, Callable[[FunctionSpec], bool]] = {
     "payment_provider_api_key": lambda spec: "provider" in spec.needs,
     "payment_webhook_secret": lambda spec: any(r.auth == "provider" for r in spec.routes),
     "redis_url": reads_redis,
+    "webhook_key": lambda spec: spec.sends_webhooks,
 }
 # a chart value and a setting of one's own; functions that read no replica ignore it
 OPTIONAL = {"database_replica_url"}

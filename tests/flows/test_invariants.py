@@ -249,6 +249,30 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "select user_id, %(product)s, 1 from erased",
         "I-28",
     ),
+    "event without a delivery to its webhook": (
+        "insert into shop.webhooks (webhook_id, url, event_types, active_since) "
+        "values (gen_random_uuid(), 'https://hooks.example.kr/', '{order.paid}', "
+        "now() - interval '1 day')",
+        "I-29",
+    ),
+    "delivery to a webhook without an attempt": (
+        "with w as (insert into shop.webhooks (webhook_id, url, event_types, state, disabled_by) "
+        "values (gen_random_uuid(), 'https://hooks.example.kr/', '{order.paid}', 'DISABLED', "
+        "'GONE') returning webhook_id) insert into shop.webhook_deliveries (webhook_id, event_id, "
+        "type, state, delivered_at) select webhook_id, gen_random_uuid(), 'order.paid', "
+        "'DELIVERED', now() from w",
+        "I-29",
+    ),
+    "delivery to a webhook that its receiver did not accept": (
+        "with w as (insert into shop.webhooks (webhook_id, url, event_types, state, disabled_by) "
+        "values (gen_random_uuid(), 'https://hooks.example.kr/', '{order.paid}', 'DISABLED', "
+        "'GONE') returning webhook_id), d as (insert into shop.webhook_deliveries (webhook_id, "
+        "event_id, type, state, delivered_at, attempts) select webhook_id, gen_random_uuid(), "
+        "'order.paid', 'DELIVERED', now(), 1 from w returning webhook_id, event_id) "
+        "insert into shop.webhook_attempts (webhook_id, event_id, number, milliseconds, status, "
+        "request_head, response_head) select webhook_id, event_id, 1, 1, 500, '', '' from d",
+        "I-29",
+    ),
     "status changed behind the log": (
         "update shop.orders set status = 'PAID', reason = null where order_id = %(cancelled)s",
         "I-06 I-10 I-16",
@@ -567,7 +591,7 @@ def test_append_only_tables_reject_changes(flow: FlowHarness, table: str) -> Non
 
 def test_every_invariant_is_violated_by_a_corruption() -> None:
     ids = {invariant.id for invariant in INVARIANTS}
-    assert ids == {f"I-{n:02}" for n in range(1, 29)} | {f"Q-{n:02}" for n in range(1, 14)}
+    assert ids == {f"I-{n:02}" for n in range(1, 30)} | {f"Q-{n:02}" for n in range(1, 14)}
 
     bitten = {id_ for _, expected in CORRUPTIONS.values() for id_ in expected.split()}
 

@@ -240,6 +240,7 @@ _REQUESTS: dict[str, Callable[[BenchEnvironment], tuple[bytes, int]]] = {
     "login": _login,
     "manage_accounts": _authenticated("GET", "/admin/users", role="admin"),
     "manage_orders": _authenticated("GET", "/admin/orders", role="support"),
+    "manage_webhooks": _authenticated("GET", "/admin/webhooks", role="admin"),
     "manage_products": _authenticated(
         "POST", "/products/1/stock", {"quantity": 1}, role="staff", status=200
     ),

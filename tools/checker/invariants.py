@@ -474,6 +474,36 @@ where l.uses > 0 and l.purpose = 'SET_PASSWORD'
 select user_id::text || ' ' || table_name from shop.personal_data_left()
 """,
     ),
+    # An event that is stored while a webhook is being changed may have a delivery or not.  Events
+    # and deliveries are kept for 30 days.
+    Invariant(
+        "I-29",
+        "each event of a webhook's types since it is active has a delivery to it; a delivery was "
+        "accepted by its receiver or is due at a time; every attempt is recorded",
+        """
+select o.event_id::text from shop.webhooks w
+join shop.outbox o on o.type = any(w.event_types)
+  and o.created_at > greatest(w.active_since + interval '1 minute', now() - interval '29 days')
+left join shop.webhook_deliveries d on d.webhook_id = w.webhook_id and d.event_id = o.event_id
+where w.state = 'ACTIVE' and d.event_id is null
+union all
+select d.event_id::text from shop.webhook_deliveries d
+where (d.state = 'DELIVERED') <> (d.delivered_at is not null)
+  or d.state = 'DELIVERED' and not exists (select from shop.webhook_attempts a
+    where a.webhook_id = d.webhook_id and a.event_id = d.event_id and a.number = d.attempts
+      and a.status between 200 and 299)
+union all
+select d.event_id::text from shop.webhook_deliveries d
+left join shop.webhook_attempts a using (webhook_id, event_id)
+group by d.webhook_id, d.event_id, d.attempts having count(a.number) <> d.attempts
+union all
+select w.webhook_id::text from shop.webhooks w
+where w.state = 'ACTIVE' and exists (select from shop.webhook_deliveries d
+    where d.webhook_id = w.webhook_id and d.state = 'PENDING')
+  and not exists (select from shop.due_rows r
+    where r.kind = 'webhook' and r.id = w.webhook_id::text)
+""",
+    ),
     # ------------------------------------------------------------ only when no work is pending
     # What a failed refund left to return stays for an operator, who refunds it again, by other
     # means, or writes it off.

@@ -72,6 +72,8 @@ def _function_files(spec: FunctionSpec, secrets: Secrets, passwords: Files) -> F
         files["jwt-private-key"] = secrets.jwt_private_key
     if spec.reads_links:
         files["link-key"] = secrets.link_key
+    if spec.sends_webhooks:
+        files["webhook-key"] = secrets.webhook_key
     return files
 
 

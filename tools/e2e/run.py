@@ -35,6 +35,7 @@ from tools.e2e.groups import (
     search,
     settlement,
     webhook,
+    webhooks,
 )
 from tools.e2e.scenario import Scenario, missing_roles, run_scenario
 from tools.operations.reporting import (
@@ -62,6 +63,7 @@ GROUPS: dict[str, tuple[Scenario, ...]] = {
     "idempotency": idempotency.SCENARIOS,
     "cancel-race": cancel_race.SCENARIOS,
     "webhook": webhook.SCENARIOS,
+    "webhooks": webhooks.SCENARIOS,
     "rate-limit": rate_limit.SCENARIOS,
     "original": original.SCENARIOS,
 }

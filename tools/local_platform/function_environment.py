@@ -82,6 +82,9 @@ class Endpoints:
             values["JWT_PRIVATE_KEY"] = self.secrets.jwt_private_key
         if spec.reads_links:
             values["LINK_KEY"] = self.secrets.link_key
+        if spec.sends_webhooks:
+            values["WEBHOOK_KEY"] = self.secrets.webhook_key
+            values["WEBHOOK_NETWORKS_ALLOWED"] = "127.0.0.0/8"
         return values
 
     def _provider_variables(self, spec: FunctionSpec) -> dict[str, str]:

@@ -118,6 +118,7 @@ def network_policies() -> list[Manifest]:
         _egress("database", _reaches("database"), None, *DATABASE_PORTS),
         _egress("redis", _reaches("redis"), None, 6379),
         _egress("provider", _reaches("provider"), [INTERNET], 443),
+        _egress("webhooks", _reaches("webhooks"), [INTERNET], 443),
         *_rabbitmq(),
     ]
 

@@ -76,6 +76,7 @@ def pod_labels(spec: FunctionSpec) -> dict[str, str]:
         **({"msa-shop/reaches-redis": "true"} if reads_redis(spec) else {}),
         **({"msa-shop/reaches-broker": "true"} if spec.emits else {}),
         **({"msa-shop/reaches-provider": "true"} if "provider" in spec.needs else {}),
+        **({"msa-shop/reaches-webhooks": "true"} if spec.sends_webhooks else {}),
     }
     return {**labels_of(spec), **reaches}
 
@@ -100,6 +101,8 @@ def secrets_of(spec: FunctionSpec) -> list[str]:
         names.append("shop-jwt")
     if spec.reads_links:
         names.append("shop-links")
+    if spec.sends_webhooks:
+        names.append("shop-webhook-key")
     return names
 
 

@@ -32,6 +32,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "shop-payment-webhook": ("payment-webhook-secret",),
     "shop-jwt": ("jwt-private-key",),
     "shop-links": ("link-key",),
+    "shop-webhook-key": ("webhook-key",),
 }
 OWN = ("database-url", "event-signing-key")
 SETTINGS = ("broker-url", "event-keys", "jwt-audience", "jwt-issuer", "jwt-jwks")

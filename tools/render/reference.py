@@ -54,6 +54,18 @@ DESCRIPTIONS = {
     "link_key": (
         "Key of at least 32 random characters, with which the tokens of one-time links are made."
     ),
+    "webhook_key": (
+        "Key of at least 32 random characters, from which the secrets of webhooks are made. "
+        "Another key changes all of them."
+    ),
+    "webhook_networks_allowed": (
+        "Networks in CIDR, with commas between, to which webhooks are sent although they are not "
+        "public, and over http too; for development and tests. `prod` rejects it."
+    ),
+    "webhook_failing_hours_max": (
+        "Hours in which no delivery to a webhook succeeds, after which it is disabled and an "
+        "operator is alerted."
+    ),
     "event_signing_key": (
         "Ed25519 key (PEM, PKCS 8) that signs this trust domain's events. `EVENT_KEYS` must allow "
         "its public half to sign for the function."
