@@ -44,6 +44,38 @@ class UserClosed(ShopEvent):
 
 
 @frozen(kw_only=True)
+class UserEmailVerificationRequested(ShopEvent):
+    """A link to verify the address of an account was made."""
+
+    name: ClassVar[str] = "user.email-verification-requested"
+
+    link_id: UUID
+
+
+@frozen(kw_only=True)
+class UserEmailChangeRequested(ShopEvent):
+    """A link to another address was made; it has no account where that address has one already.
+
+    The link is for the other address, a notice of the request for that of the account.
+    """
+
+    name: ClassVar[str] = "user.email-change-requested"
+
+    link_id: UUID
+    user_id: int
+
+
+@frozen(kw_only=True)
+class UserEmailChanged(ShopEvent):
+    """An account has another address; the link has the one before, which is to get a notice."""
+
+    name: ClassVar[str] = "user.email-changed"
+
+    user_id: int
+    link_id: UUID
+
+
+@frozen(kw_only=True)
 class UserInvited(ShopEvent):
     """An administrator made an account without a password, and a link to set one."""
 

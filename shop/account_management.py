@@ -12,7 +12,7 @@ from shop.audit_log import Action
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import check_if_match, tag_of_bytes
 from shop.primitives.ids import new_uuid
-from shop.primitives.statuses import AccountState
+from shop.primitives.statuses import AccountState, LinkPurpose
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -84,8 +84,9 @@ def change(
 
 
 def set_password(tx: Transaction, actor: Actor, user_id: int, *, new_hash: str) -> None:
-    """Replaces the password of an account and ends its sessions."""
+    """Replaces the password of an account and ends its sessions and its links."""
     tx.pipeline(
+        one_time_links.end_all(user_id),
         accounts.set_password(user_id, new_hash=new_hash),
         accounts.end_sessions(user_id),
         audit_log.record(actor, Action.USER_PASSWORD_SET, user_id),
@@ -98,7 +99,7 @@ def make_link(
     """A new link with which the account's owner sets the password, and when it expires."""
     link_id = new_uuid()
     (made,), _ = tx.pipeline(
-        one_time_links.make(link_id, user_id, minutes=minutes),
+        one_time_links.make(link_id, user_id, LinkPurpose.SET_PASSWORD, minutes=minutes),
         audit_log.record(actor, Action.USER_LINK_MADE, user_id, after={"minutes": minutes}),
     )
     return link_id, made.expires_at

@@ -46,15 +46,21 @@ class Account(Row):
     email: str
     name: str
     role: str
+    language: str
+    is_verified: bool
     created_at: datetime
 
 
 class Credentials(Row):
-    """The columns that log-in checks; ``active`` is false also for one without a password."""
+    """The columns that log-in checks; ``active`` is false also for one without a password.
+
+    Operators' accounts are vouched for by those who made them, and count as verified.
+    """
 
     user_id: int
     role: str
     active: bool
+    is_verified: bool
     password_hash: str
     password_changed_at: datetime | None
 
@@ -83,6 +89,7 @@ class OwnCredentials(Row):
 
     email: str
     email_key: str
+    is_verified: bool
     password_hash: str
 
 
@@ -196,7 +203,8 @@ where user_id = %(user_id)s and state <> 'CLOSED'
 READ_CREDENTIALS = Query(
     OwnCredentials,
     """
-select email, email_key, password_hash from shop.users where user_id = %(user_id)s
+select email, email_key, email_verified_at is not null as is_verified, password_hash
+from shop.users where user_id = %(user_id)s
 """,
 )
 
@@ -271,21 +279,63 @@ REGISTER = Query(
 insert into shop.users (email, email_key, name, password_hash)
 values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s)
 on conflict (email_key) do nothing
-returning user_id, email, name, role, created_at
+returning user_id, email, name, role, language, email_verified_at is not null as is_verified,
+  created_at
 """,
 )
 
 READ_ACCOUNT = Query(
     Account,
     """
-select user_id, email, name, role, created_at from shop.users where user_id = %(user_id)s
+select user_id, email, name, role, language, email_verified_at is not null as is_verified,
+  created_at
+from shop.users where user_id = %(user_id)s
+""",
+)
+
+LOCK_ACCOUNT = Query(
+    Account,
+    """
+select user_id, email, name, role, language, email_verified_at is not null as is_verified,
+  created_at
+from shop.users where user_id = %(user_id)s and active for no key update
+""",
+)
+
+CHANGE_PROFILE = Query(
+    Account,
+    """
+update shop.users set name = %(name)s, language = %(language)s where user_id = %(user_id)s
+returning user_id, email, name, role, language, email_verified_at is not null as is_verified,
+  created_at
+""",
+)
+
+VERIFY_EMAIL = Query(
+    AccountId,
+    """
+update shop.users set email_verified_at = coalesce(email_verified_at, now())
+where user_id = %(user_id)s and active
+returning user_id
+""",
+)
+
+CHANGE_EMAIL = Query(
+    AccountId,
+    """
+update shop.users set email = %(email)s, email_key = %(email_key)s, email_verified_at = now()
+where user_id = %(user_id)s and active
+  and not exists (select from shop.users where email_key = %(email_key)s)
+returning user_id
 """,
 )
 
 FIND_BY_EMAIL = Query(
     Credentials,
     """
-select user_id, role, active and password_hash <> '' as active, password_hash, password_changed_at
+select user_id, role, active and password_hash <> '' as active,
+  email_verified_at is not null or role <> 'customer' as is_verified, password_hash,
+  password_changed_at
 from shop.users where email_key = %(email_key)s
 """,
 )
@@ -412,6 +462,30 @@ def register(*, email: str, name: str, password_hash: str) -> Statement[Account]
 def read_account(user_id: int) -> Statement[Account]:
     """Reads an account."""
     return READ_ACCOUNT(user_id=user_id)
+
+
+def lock_account(user_id: int) -> Statement[Account]:
+    """An account as it is until this transaction changes it; no row when it is not active."""
+    return LOCK_ACCOUNT(user_id=user_id)
+
+
+def change_profile(user_id: int, *, name: str, language: str) -> Statement[Account]:
+    """Sets name and language of a locked account."""
+    return CHANGE_PROFILE(user_id=user_id, name=name, language=language)
+
+
+def verify_email(user_id: int) -> Statement[AccountId]:
+    """Records that the owner reads mail at the account's address; no row when it is not active."""
+    return VERIFY_EMAIL(user_id=user_id)
+
+
+def change_email(user_id: int, *, email: str) -> Statement[AccountId]:
+    """Gives an account another address, which counts as verified.
+
+    No row when the account is not active, or another one has the address; ``UniqueViolation`` when
+    another one gets it at the same time.
+    """
+    return CHANGE_EMAIL(user_id=user_id, email=email, email_key=email_key(email))
 
 
 def list_accounts(

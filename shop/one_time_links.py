@@ -1,11 +1,12 @@
-"""Links that are valid once, for a short time: to set the password of an account.
+"""Links that are valid once, for a short time: to set a password, to verify or change an address.
 
 Writer of ``one_time_links``.  The token of a link is its id and an HMAC of it under a key that the
 database does not have, so no row holds anything that a reader could use, and a sender of
 the link computes the token.
 
-A request for an address without an account makes a link of no account: it takes the same work and
-gives the same answer, so it does not show who has an account.
+A request to reset the password of an address without an account, or to change to the address of an
+account, makes a link of no account: it takes the same work and gives the same answer, so it does
+not show who has an account.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from datetime import datetime
 from uuid import UUID
 
 from events.records import frozen
-from shop.adapters.statements import Command, Query, Row, Statement
+from shop.adapters.statements import Command, Query, Row, Statement, enum_column
 from shop.primitives.errors import check_wait
+from shop.primitives.statuses import LinkPurpose
 
 RESET_MINUTES = 30
 INVITATION_MINUTES = 72 * 60
+# of a link to verify an address, or to change to it
+ADDRESS_MINUTES = 24 * 60
 TOKEN_LENGTH = 64
 TOKEN_PATTERN = rf"^[A-Za-z0-9_-]{{{TOKEN_LENGTH}}}$"
 WINDOW_SECONDS = 3600
-# of one address: further requests make no link, and get the same answer
+# of one address and purpose: further requests make no link, and get the same answer
 ADDRESS_LINKS_MAX = 3
 # from one network, which may be an office or a mobile carrier
 NETWORK_LINKS_MAX = 100
@@ -34,7 +38,7 @@ NETWORK_LINKS_MAX = 100
 
 @frozen
 class Requester:
-    """For which address and from where a link is requested; both are keyed hashes."""
+    """For which address, for what and from where a link is requested, as two keyed hashes."""
 
     recipient: bytes
     network: bytes
@@ -48,7 +52,7 @@ class Requested(Row):
 
 
 class LinkedAccount(Row):
-    """The active account of a link that is valid now."""
+    """The active account of a link to set its password that is valid now."""
 
     user_id: int
     email: str
@@ -62,9 +66,12 @@ class MadeLink(Row):
 
 
 class UsedLink(Row):
-    """A link that was valid until now."""
+    """A link that was valid until now; ``email`` is the address that a change is to."""
 
     link_id: UUID
+    user_id: int
+    purpose: LinkPurpose = enum_column(LinkPurpose)
+    email: str | None
 
 
 # Without it, concurrent requests for one address could together exceed its limit.
@@ -86,13 +93,21 @@ with wait as (
       (select created_at from shop.one_time_links where network = %(network)s::bytea
        order by created_at desc offset %(network_max)s::int - 1 limit 1)
       + make_interval(secs => %(window)s::int) - now()))::int as seconds
+), linked as (
+  select case %(purpose)s::text
+    when 'SET_PASSWORD' then
+      (select user_id from shop.users where email_key = %(email_key)s and active)
+    when 'CHANGE_EMAIL' then (select %(user_id)s::bigint
+      where not exists (select from shop.users where email_key = %(email_key)s))
+    else %(user_id)s::bigint end as user_id
 ), made as (
-  insert into shop.one_time_links (link_id, purpose, user_id, recipient, network, expires_at)
-  select %(link_id)s::uuid, 'SET_PASSWORD',
-    (select user_id from shop.users where email_key = %(email_key)s and active),
-    %(recipient)s::bytea, %(network)s::bytea,
-    now() + make_interval(mins => %(minutes)s::int)
-  from wait where of_address < %(address_max)s::int and coalesce(seconds, 0) <= 0
+  insert into shop.one_time_links (link_id, purpose, user_id, recipient, network, expires_at, email,
+    email_before)
+  select %(link_id)s::uuid, %(purpose)s::text, user_id, %(recipient)s::bytea, %(network)s::bytea,
+    now() + make_interval(mins => %(minutes)s::int),
+    case when user_id is not null then %(email)s::text end,
+    case when user_id is not null then %(email_before)s::text end
+  from wait, linked where of_address < %(address_max)s::int and coalesce(seconds, 0) <= 0
   returning link_id
 )
 select exists (select from made) as is_made, seconds from wait
@@ -103,7 +118,7 @@ MAKE = Query(
     MadeLink,
     """
 insert into shop.one_time_links (link_id, purpose, user_id, expires_at)
-values (%(link_id)s, 'SET_PASSWORD', %(user_id)s, now() + make_interval(mins => %(minutes)s::int))
+values (%(link_id)s, %(purpose)s, %(user_id)s, now() + make_interval(mins => %(minutes)s::int))
 returning expires_at
 """,
 )
@@ -118,25 +133,40 @@ where l.link_id = %(link_id)s and l.purpose = 'SET_PASSWORD' and l.ended_at is n
 """,
 )
 
-# All links of the account end, so that none of them can undo this use.  They are locked in one
-# order, and those that another transaction has ended meanwhile are not among them.
+# All links of the account end, so that none of them can undo this use; after a verification, which
+# changes nothing that another link could undo, only those to verify.  They are locked in one order,
+# and those that another transaction has ended meanwhile are not among them.
 USE = Query(
     UsedLink,
     """
 with valid as (
-  select link_id from shop.one_time_links
-  where user_id = (select user_id from shop.one_time_links where link_id = %(link_id)s)
-    and purpose = 'SET_PASSWORD' and ended_at is null and expires_at > now()
+  select link_id, user_id, purpose, email from shop.one_time_links
+  where user_id = (select user_id from shop.one_time_links
+      where link_id = %(link_id)s and purpose = any(%(purposes)s::text[]))
+    and (purpose = 'VERIFY_EMAIL' or 'VERIFY_EMAIL' <> (select purpose from shop.one_time_links
+      where link_id = %(link_id)s))
+    and ended_at is null and expires_at > now()
   order by link_id for update
 ), ended as (
   update shop.one_time_links set ended_at = now(), uses = uses + (link_id = %(link_id)s)::int
   where link_id in (select link_id from valid)
     and exists (select from valid where link_id = %(link_id)s)
 )
-select link_id from valid where link_id = %(link_id)s
+select v.link_id, u.user_id, v.purpose, v.email
+from valid v join shop.users u using (user_id) where v.link_id = %(link_id)s
 """,
 )
 
+END_ALL = Command(
+    """
+update shop.one_time_links set ended_at = now()
+where link_id in (
+  select link_id from shop.one_time_links
+  where user_id = %(user_id)s and purpose <> 'VERIFY_EMAIL' and ended_at is null
+    and expires_at > now()
+  order by link_id for update)
+"""
+)
 
 DELETE_OLD = Command(
     """
@@ -147,33 +177,48 @@ delete from shop.one_time_links where link_id in (
 )
 
 
-def requester(*, email_key: str, network: str, key: str) -> Requester:
+def requester(purpose: LinkPurpose, *, email_key: str, network: str, key: str) -> Requester:
     """Who requests a link, without an address that could be read from the row."""
-    return Requester(_digest("recipient", email_key, key), _digest("network", network, key))
+    recipient = _digest(f"recipient of {purpose}", email_key, key)
+    return Requester(recipient, _digest("network", network, key))
 
 
 def lock(by: Requester) -> Statement[Row]:
-    """Serialises the requests for one address until the end of the transaction."""
+    """Serialises the requests for one address and purpose until the end of the transaction."""
     return LOCK(key=int.from_bytes(by.recipient[:8], "big", signed=True))
 
 
-def request(link_id: UUID, by: Requester, *, email_key: str) -> Statement[Requested]:
+def request_reset(link_id: UUID, by: Requester, *, email_key: str) -> Statement[Requested]:
     """Makes a link to reset the password of an address, within the limits; send ``lock`` first."""
-    return REQUEST(
-        link_id=link_id,
-        email_key=email_key,
-        recipient=by.recipient,
-        network=by.network,
-        minutes=RESET_MINUTES,
-        window=WINDOW_SECONDS,
-        address_max=ADDRESS_LINKS_MAX,
-        network_max=NETWORK_LINKS_MAX,
+    return _request(
+        link_id, by, LinkPurpose.SET_PASSWORD, minutes=RESET_MINUTES, email_key=email_key
     )
 
 
-def make(link_id: UUID, user_id: int, *, minutes: int) -> Statement[MadeLink]:
-    """Makes a link to set the password of an account, as an operator."""
-    return MAKE(link_id=link_id, user_id=user_id, minutes=minutes)
+def request_verification(link_id: UUID, by: Requester, *, user_id: int) -> Statement[Requested]:
+    """Makes a link to verify the account's address, within the limits; send ``lock`` first."""
+    return _request(link_id, by, LinkPurpose.VERIFY_EMAIL, minutes=ADDRESS_MINUTES, user_id=user_id)
+
+
+def request_change(
+    link_id: UUID, by: Requester, *, user_id: int, email: str, email_key: str, email_before: str
+) -> Statement[Requested]:
+    """Makes a link to change the account's address, within the limits; send ``lock`` first."""
+    return _request(
+        link_id,
+        by,
+        LinkPurpose.CHANGE_EMAIL,
+        minutes=ADDRESS_MINUTES,
+        user_id=user_id,
+        email_key=email_key,
+        email=email,
+        email_before=email_before,
+    )
+
+
+def make(link_id: UUID, user_id: int, purpose: LinkPurpose, *, minutes: int) -> Statement[MadeLink]:
+    """Makes a link for an account without a request for it: an invitation, a first verification."""
+    return MAKE(link_id=link_id, user_id=user_id, purpose=purpose, minutes=minutes)
 
 
 def find(link_id: UUID) -> Statement[LinkedAccount]:
@@ -181,9 +226,17 @@ def find(link_id: UUID) -> Statement[LinkedAccount]:
     return FIND(link_id=link_id)
 
 
-def use(link_id: UUID) -> Statement[UsedLink]:
-    """Ends a valid link, and all others of its account; no row for any other link."""
-    return USE(link_id=link_id)
+def use(link_id: UUID, *purposes: LinkPurpose) -> Statement[UsedLink]:
+    """Ends a valid link of these purposes, and others of its account; no row for any other link."""
+    return USE(link_id=link_id, purposes=list(purposes))
+
+
+def end_all(user_id: int) -> Statement[Row]:
+    """Ends the links that could undo a change of the password or of the address.
+
+    Send it before the account is locked, as ``use``.
+    """
+    return END_ALL(user_id=user_id)
 
 
 def delete_old(batch: int) -> Statement[Row]:
@@ -208,6 +261,33 @@ def link_of(token: str, key: str) -> UUID | None:
     except ValueError:
         return None
     return link_id if hmac.compare_digest(token_of(link_id, key), token) else None
+
+
+def _request(
+    link_id: UUID,
+    by: Requester,
+    purpose: LinkPurpose,
+    *,
+    minutes: int,
+    user_id: int | None = None,
+    email_key: str | None = None,
+    email: str | None = None,
+    email_before: str | None = None,
+) -> Statement[Requested]:
+    return REQUEST(
+        link_id=link_id,
+        purpose=purpose,
+        user_id=user_id,
+        email_key=email_key,
+        email=email,
+        email_before=email_before,
+        recipient=by.recipient,
+        network=by.network,
+        minutes=minutes,
+        window=WINDOW_SECONDS,
+        address_max=ADDRESS_LINKS_MAX,
+        network_max=NETWORK_LINKS_MAX,
+    )
 
 
 def _digest(kind: str, name: str, key: str) -> bytes:

@@ -6,8 +6,22 @@ pydantic.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from shop.primitives.statuses import CancelReason, OrderStatus, PaymentStatus
 from shop.runtime.model import CurrencyCode, Model, Timestamp, Uuid
+
+
+class AccountView(Model):
+    """An account, as its owner sees it."""
+
+    id: int
+    email: str
+    name: str
+    role: str
+    language: Literal["ko", "en"]
+    email_verified: bool
+    created_at: Timestamp
 
 
 class OrderItem(Model):

@@ -103,13 +103,14 @@ class Samples:
         )
         return str(session["session_id"])
 
-    def link_token(self) -> str:
-        """The token of a new link to set the password of a new account."""
+    def link_token(self, purpose: str) -> str:
+        """The token of a new link of a new account."""
         link_id = new_uuid()
         self.shop.sql(
             "insert into shop.one_time_links (link_id, purpose, user_id, expires_at) "
-            "values (%s, 'SET_PASSWORD', %s, now() + interval '30 minutes')",
+            "values (%s, %s, %s, now() + interval '30 minutes')",
             link_id,
+            purpose,
             self.shop.person().user_id,
         )
         return token_of(link_id, self.shop.secrets.link_key)
@@ -205,7 +206,20 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
         "/auth/password-reset", {"email": f"{uuid4().hex}@test.kr"}
     ),
     ("POST", "/auth/password-reset/confirm"): lambda s, p: SampleRequest(
-        "/auth/password-reset/confirm", {"token": s.link_token(), "newPassword": PASSWORD}
+        "/auth/password-reset/confirm",
+        {"token": s.link_token("SET_PASSWORD"), "newPassword": PASSWORD},
+    ),
+    ("POST", "/auth/email-verification/confirm"): lambda s, p: SampleRequest(
+        "/auth/email-verification/confirm", {"token": s.link_token("VERIFY_EMAIL")}
+    ),
+    ("PATCH", "/users/me"): lambda s, p: SampleRequest(
+        "/users/me", {"language": "en"}, {"if-match": "*"}
+    ),
+    ("POST", "/users/me/email"): lambda s, p: SampleRequest(
+        "/users/me/email", {"email": f"{uuid4().hex}@test.kr", "password": PASSWORD}
+    ),
+    ("POST", "/users/me/email-verification"): lambda s, p: SampleRequest(
+        "/users/me/email-verification"
     ),
     ("POST", "/auth/login"): lambda s, p: SampleRequest("/auth/login", s.account),
     ("POST", "/auth/refresh"): lambda s, p: SampleRequest(

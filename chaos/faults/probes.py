@@ -36,7 +36,8 @@ from shop.payments p where p.status in ('INTENT', 'UNKNOWN') order by p.created_
 
 
 LINK_OF_ACCOUNT: LiteralString = """
-select link_id from shop.one_time_links join shop.users using (user_id) where email = %(email)s
+select l.link_id from shop.one_time_links l join shop.users u using (user_id)
+where u.email = %(email)s
 """
 
 

@@ -236,6 +236,14 @@ class Customers:
             if chance < 0.65:
                 await self._leave(random)
                 return
+            if chance < 0.68:
+                body, headers = {"language": random.choice(("ko", "en"))}, {"if-match": "*"}
+                call = make("change_profile", body=body, headers=headers)
+                await self._client.send(call, account)
+                return
+            if chance < 0.7:
+                await self._client.send(make("request_email_verification"), account)
+                return
             outcome = await account.log_in()
         except LoginFailed:
             return  # the failed attempts have been counted

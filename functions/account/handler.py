@@ -1,30 +1,44 @@
-"""Changes or resets a password, lists and ends sessions, exports personal data, closes accounts."""
+"""Manages an account for its holder: password, address, profile, sessions, export, closing."""
 
 from __future__ import annotations
 
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from events.accounts import UserClosed, UserPasswordChanged, UserPasswordResetRequested
-from shop import accounts, login_failures, one_time_links
+from events.accounts import (
+    UserClosed,
+    UserEmailChanged,
+    UserEmailChangeRequested,
+    UserEmailVerificationRequested,
+    UserPasswordChanged,
+    UserPasswordResetRequested,
+)
+from shop import accounts, login_failures, one_time_links, profiles
+from shop.adapters import db
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
+from shop.primitives.etags import check_if_match, require_if_match
 from shop.primitives.ids import new_uuid, parse_uuid
 from shop.primitives.messages import Request, Response
+from shop.primitives.statuses import LinkPurpose
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from functions.account.schema import (
         AccountClosure,
+        EmailChange,
+        EmailConfirmation,
         ListSessions,
         PasswordChange,
         PasswordReset,
         PasswordResetRequest,
+        ProfileChange,
     )
     from shop.accounts import OpenSession, OwnCredentials
+    from shop.adapters.db import Transaction
     from shop.login_failures import Attempt
-    from shop.one_time_links import LinkedAccount
+    from shop.one_time_links import LinkedAccount, Requester, UsedLink
     from shop.primitives.messages import Caller
     from shop.runtime.request_context import RequestContext
 
@@ -33,7 +47,7 @@ NO_STORE = {"cache-control": "no-store"}
 
 
 def change_password(request: Request[PasswordChange, None], context: RequestContext) -> Response:
-    """204 once the password is replaced and every other session has ended.
+    """204 once the password is replaced, and every other session and link has ended.
 
     403 WRONG_PASSWORD, counted for this session only, so that guesses with a stolen token do not
     lock the owner out; 429 after five of them in 15 minutes.  422 for a password that is easy to
@@ -63,11 +77,10 @@ def request_password_reset(
     hour from one network.
     """
     tx, email_key = context.tx, accounts.email_key(request.body.email)
-    key = context.settings.link_key.reveal()
-    by = one_time_links.requester(email_key=email_key, network=request.client, key=key)
+    by = _requester(request, context, LinkPurpose.SET_PASSWORD, email_key)
     link_id = new_uuid()
     _, requested = tx.pipeline(
-        one_time_links.lock(by), one_time_links.request(link_id, by, email_key=email_key)
+        one_time_links.lock(by), one_time_links.request_reset(link_id, by, email_key=email_key)
     )
     one_time_links.check_allowed(requested)
     if requested[0].is_made:
@@ -79,6 +92,7 @@ def request_password_reset(
 def reset_password(request: Request[PasswordReset, None], context: RequestContext) -> Response:
     """204 once the account of the link has the password, and no session; failed log-ins are over.
 
+    The address counts as verified, since the link was sent to it, or handed over by an operator.
     The same 403 for a link that was used, has expired or never existed; 422 for a password that
     is easy to guess, after which the link is still valid.  No transaction is open while Argon2
     runs.
@@ -91,15 +105,120 @@ def reset_password(request: Request[PasswordReset, None], context: RequestContex
     _check_new_password(context, new_password, account.email)
     new_hash = hash_password(new_password)
     with context.transaction() as tx:
-        if tx.fetch_one(one_time_links.use(link_id)) is None:
+        if tx.fetch_one(one_time_links.use(link_id, LinkPurpose.SET_PASSWORD)) is None:
             raise _invalid_link()
         announcement, _ = emit(tx, UserPasswordChanged(user_id=account.user_id))
         tx.pipeline(
             accounts.set_password(account.user_id, new_hash=new_hash),
+            accounts.verify_email(account.user_id),
             accounts.end_sessions(account.user_id),
             login_failures.disregard_account(account.email_key),
             announcement,
         )
+    return Response(204)
+
+
+def change_profile(request: Request[ProfileChange, None], context: RequestContext) -> Response:
+    """200 with the account; 428 without If-Match, 412 when it names another state of it."""
+    if_match = require_if_match(request.headers.get("if-match"), "account")
+    tx, body = context.tx, request.body
+    account = tx.fetch_one(accounts.lock_account(request.user_id))
+    if account is None:
+        raise not_found("the account")
+    check_if_match(if_match, profiles.etag_of(account))
+    changed = tx.fetch_one(
+        accounts.change_profile(
+            request.user_id,
+            name=body.name or account.name,
+            language=body.language or account.language,
+        )
+    )
+    assert changed is not None, "the account is locked"
+    return Response(200, profiles.represent(changed), {"etag": profiles.etag_of(changed)})
+
+
+def request_email_verification(request: Request[None, None], context: RequestContext) -> Response:
+    """202 once the event names a link with which the address is verified.
+
+    There are at most three links an hour, and further requests make none; 429 after 100 links an
+    hour from one network; 409 when the address is verified already.
+    """
+    tx = context.tx
+    account = tx.fetch_one(accounts.read_account(request.user_id))
+    assert account is not None, "the session was checked with BEGIN"
+    if account.is_verified:
+        raise ClientError(409, "EMAIL_VERIFIED", "the account's address is verified already")
+    email_key = accounts.email_key(account.email)
+    by = _requester(request, context, LinkPurpose.VERIFY_EMAIL, email_key)
+    link_id = new_uuid()
+    _, requested = tx.pipeline(
+        one_time_links.lock(by),
+        one_time_links.request_verification(link_id, by, user_id=account.user_id),
+    )
+    one_time_links.check_allowed(requested)
+    if requested[0].is_made:
+        announcement, _ = emit(tx, UserEmailVerificationRequested(link_id=link_id))
+        tx.execute(announcement)
+    return Response(202)
+
+
+def request_email_change(request: Request[EmailChange, None], context: RequestContext) -> Response:
+    """202, whether or not the next address has an account, after the same work.
+
+    The event names a link for that address and the account, whose own address is to get a notice.
+    403 WRONG_PASSWORD and 429 as for ``change_password``; 409 for the address that the account has;
+    of one address there are at most three links an hour, and further requests make none.
+    """
+    user_id, email = request.user_id, request.body.email
+    email_key = accounts.email_key(email)
+    account, attempt = _begin_attempt(request, context)
+    password = request.body.password.get_secret_value()
+    _check_password(context, password, account, attempt, field="password")
+    if email_key == account.email_key:
+        raise ClientError(409, "SAME_EMAIL", "the account has this address")
+    by = _requester(request, context, LinkPurpose.CHANGE_EMAIL, email_key)
+    link_id = new_uuid()
+    with context.transaction() as tx:
+        _, requested, _ = tx.pipeline(
+            one_time_links.lock(by),
+            one_time_links.request_change(
+                link_id,
+                by,
+                user_id=user_id,
+                email=email,
+                email_key=email_key,
+                email_before=account.email,
+            ),
+            login_failures.disregard(attempt),
+        )
+        one_time_links.check_allowed(requested)
+        if requested[0].is_made:
+            event = UserEmailChangeRequested(link_id=link_id, user_id=user_id)
+            announcement, _ = emit(tx, event)
+            tx.execute(announcement)
+    return Response(202)
+
+
+def confirm_email(request: Request[EmailConfirmation, None], context: RequestContext) -> Response:
+    """204 once the account's address is verified, or replaced by that of the link.
+
+    Sessions stay.  The same 403 for a link that was used, has expired or never existed, and for
+    an address that another account has got meanwhile.
+    """
+    tx = context.tx
+    token = request.body.token.get_secret_value()
+    link_id = one_time_links.link_of(token, context.settings.link_key.reveal())
+    if link_id is None:
+        raise _invalid_link()
+    link = tx.fetch_one(
+        one_time_links.use(link_id, LinkPurpose.VERIFY_EMAIL, LinkPurpose.CHANGE_EMAIL)
+    )
+    if link is None:
+        raise _invalid_link()
+    if link.email is not None:
+        _change_email(tx, link, link.email)
+    elif tx.fetch_one(accounts.verify_email(link.user_id)) is None:
+        raise _invalid_link()
     return Response(204)
 
 
@@ -166,6 +285,31 @@ def close_account(request: Request[AccountClosure, None], context: RequestContex
 def _caller(request: Request[Any, Any]) -> Caller:
     assert request.caller is not None, "these routes require a token"
     return request.caller
+
+
+def _requester(
+    # Any: the body and query of a request, which are not read
+    request: Request[Any, Any],
+    context: RequestContext,
+    purpose: LinkPurpose,
+    email_key: str,
+) -> Requester:
+    key = context.settings.link_key.reveal()
+    return one_time_links.requester(purpose, email_key=email_key, network=request.client, key=key)
+
+
+def _change_email(tx: Transaction, link: UsedLink, email: str) -> None:
+    announcement, _ = emit(tx, UserEmailChanged(user_id=link.user_id, link_id=link.link_id))
+    try:
+        changed, *_ = tx.pipeline(
+            accounts.change_email(link.user_id, email=email),
+            login_failures.disregard_account(accounts.email_key(email)),
+            announcement,
+        )
+    except db.UniqueViolation as error:
+        raise _invalid_link() from error
+    if not changed:
+        raise _invalid_link()
 
 
 def _check_new_password(context: RequestContext, password: str, email: str) -> None:
@@ -255,7 +399,8 @@ def _replace(
 ) -> None:
     with context.transaction() as tx:
         announcement, _ = emit(tx, UserPasswordChanged(user_id=caller.user_id))
-        replaced, *_ = tx.pipeline(
+        _, replaced, *_ = tx.pipeline(
+            one_time_links.end_all(caller.user_id),
             accounts.replace_password(
                 user_id=caller.user_id, old_hash=account.password_hash, new_hash=new_hash
             ),

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, RootModel, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    Field,
+    RootModel,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 
-from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, check_email
+from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email
 from shop.adapters.passwords import LENGTH_MAX, LENGTH_MIN, prepare, prepare_new
 from shop.one_time_links import TOKEN_LENGTH
+from shop.primitives.text import one_line
+from shop.response_models import AccountView as AccountView
 from shop.runtime.model import Model, PageSize, QueryModel, Timestamp, Uuid
 
 
@@ -33,48 +43,89 @@ NewPassword = Annotated[
 ]
 
 
+PresentPassword = Annotated[
+    SecretStr,
+    AfterValidator(_of_possible_length),
+    Field(json_schema_extra={"minLength": 1, "maxLength": LENGTH_MAX}),
+]
+Email = Annotated[
+    str,
+    AfterValidator(check_email),
+    Field(json_schema_extra={"maxLength": EMAIL_LENGTH_MAX, "pattern": rf"^ *{EMAIL.pattern} *$"}),
+]
+LinkToken = Annotated[SecretStr, Field(min_length=TOKEN_LENGTH, max_length=TOKEN_LENGTH)]
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+# null is rejected; None means that the property is absent
+_OPTIONAL: Any = Field(
+    default=None,
+    exclude_if=lambda value: value is None,
+    json_schema_extra=_without_default,
+)
+
+
 class PasswordChange(Model):
     """The password until now and the next one."""
 
-    current_password: Annotated[
-        SecretStr,
-        AfterValidator(_of_possible_length),
-        Field(json_schema_extra={"minLength": 1, "maxLength": LENGTH_MAX}),
-    ]
+    current_password: PresentPassword
     new_password: NewPassword
 
 
 class PasswordResetRequest(Model):
     """The address of the account."""
 
-    email: Annotated[
-        str,
-        AfterValidator(check_email),
-        Field(
-            json_schema_extra={"maxLength": EMAIL_LENGTH_MAX, "pattern": rf"^ *{EMAIL.pattern} *$"}
-        ),
-    ]
+    email: Email
 
 
 class PasswordReset(Model):
     """The token of a link, and the next password."""
 
-    token: Annotated[SecretStr, Field(min_length=TOKEN_LENGTH, max_length=TOKEN_LENGTH)]
+    token: LinkToken
     new_password: NewPassword
 
 
 class AccountClosure(Model):
     """The account's password, as proof that its owner closes it."""
 
-    password: Annotated[
-        SecretStr,
-        AfterValidator(_of_possible_length),
-        Field(json_schema_extra={"minLength": 1, "maxLength": LENGTH_MAX}),
-    ]
+    password: PresentPassword
 
 
 class PersonalData(RootModel[dict[str, list[dict[str, Any]]]]):
     """The rows of each table that hold something of the caller, by the table's name."""
+
+
+class EmailChange(Model):
+    """The next address, and the account's password."""
+
+    email: Email
+    password: PresentPassword
+
+
+class EmailConfirmation(Model):
+    """The token of a link."""
+
+    token: LinkToken
+
+
+class ProfileChange(Model):
+    """The properties to change, at least one."""
+
+    name: Annotated[
+        str,
+        AfterValidator(partial(one_line, length_max=NAME_LENGTH_MAX)),
+        Field(min_length=1, max_length=NAME_LENGTH_MAX),
+    ] = _OPTIONAL
+    language: Literal["ko", "en"] = _OPTIONAL
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("there is nothing to change")
+        return self
 
 
 class ListSessions(QueryModel):

@@ -1,14 +1,14 @@
-"""Account holders manage password and sessions, export their data, and close the account."""
+"""Account holders manage their password, address, profile and sessions, and close the account."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
-# Changing a password honours no Idempotency-Key: a rejected attempt is counted in a transaction of
-# its own.  A repetition after success gets 403, since the old password is wrong then.
+# What needs the password honours no Idempotency-Key: a rejected attempt is counted in a transaction
+# of its own.  A repeated change of the password gets 403, since the old one is wrong then.
 # Closing an account again, with a token of before, gets 204 again.
 # Requesting a link again makes another one, within its limits; using one again gets 403.
 SPEC = FunctionSpec(
     name="account",
-    summary="Let account holders manage password and sessions, export data, close the account.",
+    summary="Let account holders manage password, address, profile and sessions, export, close.",
     database_role="identity",
     cold_start_budget=2.0,
     routes=(
@@ -23,6 +23,44 @@ SPEC = FunctionSpec(
             error_statuses=(403, 409, 422, 429, 503),
             writes=True,
             transaction=False,
+            group="users",
+        ),
+        Route(
+            method="PATCH",
+            path="/users/me",
+            handler="change_profile",
+            auth="customer",
+            summary="Change the name or the language, in which mails are written.",
+            body="ProfileChange",
+            response="AccountView",
+            error_statuses=(412, 422, 428),
+            headers=("ETag",),
+            idempotent=True,
+            writes=True,
+            group="users",
+        ),
+        Route(
+            method="POST",
+            path="/users/me/email",
+            handler="request_email_change",
+            auth="customer",
+            summary="Send a link to another address, and a notice to the account's.",
+            body="EmailChange",
+            status=202,
+            error_statuses=(403, 409, 422, 429, 503),
+            writes=True,
+            transaction=False,
+            group="users",
+        ),
+        Route(
+            method="POST",
+            path="/users/me/email-verification",
+            handler="request_email_verification",
+            auth="customer",
+            summary="Send a link to verify the account's address.",
+            status=202,
+            error_statuses=(409, 429),
+            writes=True,
             group="users",
         ),
         Route(
@@ -106,8 +144,27 @@ SPEC = FunctionSpec(
             transaction=False,
             group="auth",
         ),
+        Route(
+            method="POST",
+            path="/auth/email-verification/confirm",
+            handler="confirm_email",
+            auth="public",
+            summary="Verify the account's address, or change it, with the token of a link.",
+            body="EmailConfirmation",
+            status=204,
+            error_statuses=(403, 422),
+            writes=True,
+            group="auth",
+        ),
     ),
-    emits=("user.password-changed", "user.password-reset-requested", "user.closed"),
+    emits=(
+        "user.password-changed",
+        "user.password-reset-requested",
+        "user.email-verification-requested",
+        "user.email-change-requested",
+        "user.email-changed",
+        "user.closed",
+    ),
     needs=("postgres",),
     reads_links=True,
     # as login: 19 MiB for each of four concurrent hashes

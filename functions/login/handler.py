@@ -38,6 +38,8 @@ def log_in(request: Request[Login, None], context: RequestContext) -> Response:
 
     An unknown e-mail, a closed account and a wrong password get the same response after the same
     work.  A device that has logged in before is recognised by its cookie, and gets the next one.
+    Where EMAIL_VERIFICATION is ``login``, the right password of an unverified customer gets 403;
+    resetting the password by a link verifies the address, too.
     """
     email_key = accounts.email_key(request.body.email)
     issuer = context.services.token_issuer
@@ -131,7 +133,7 @@ def _open_session(
     """A new session and its refresh token.
 
     429 if concurrent failures reached a limit while the password was verified; 401 if the password
-    was changed, or the account disabled, meanwhile.
+    was changed, or the account disabled, meanwhile; 403 if the address has to be verified before.
     """
     caller = Caller(account.user_id, account.role, new_uuid())
     refresh_token = accounts.new_refresh_token()
@@ -151,6 +153,8 @@ def _open_session(
         login_failures.check_allowed(waits)
         if not started:
             raise _invalid_credentials()
+        if context.settings.email_verification == "login" and not account.is_verified:
+            raise ClientError(403, "EMAIL_NOT_VERIFIED", "the e-mail address is not verified yet")
         if new_hash is not None:
             tx.execute(
                 accounts.renew_hash(

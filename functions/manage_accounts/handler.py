@@ -10,8 +10,8 @@ from events.accounts import UserInvited
 from shop import account_management, accounts, audit_log, one_time_links
 from shop.audit_log import actor_of
 from shop.messaging.outbox import emit
-from shop.primitives.errors import ClientError, not_found
-from shop.primitives.etags import is_known
+from shop.primitives.errors import not_found
+from shop.primitives.etags import is_known, require_if_match
 from shop.primitives.ids import parse_user_id
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import AccountState
@@ -83,10 +83,7 @@ def change_account(request: Request[AccountChange, None], context: RequestContex
     round trips, with BEGIN and COMMIT.
     """
     user_id = _user_id(request.path)
-    if_match = request.headers.get("if-match")
-    if if_match is None:
-        message = "If-Match must name the ETag of the account you read"
-        raise ClientError(428, "PRECONDITION_REQUIRED", message)
+    if_match = require_if_match(request.headers.get("if-match"), "account")
     body = request.body
     changed = account_management.change(
         context.tx,

@@ -17,7 +17,7 @@ from shop import audit_log, catalog, inventory
 from shop.audit_log import Action, actor_of
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
-from shop.primitives.etags import is_known, precondition_failed, strong_tags
+from shop.primitives.etags import is_known, precondition_failed, require_if_match, strong_tags
 from shop.primitives.ids import parse_product_id
 from shop.primitives.messages import Request, Response
 from shop.primitives.paging import next_page
@@ -247,13 +247,7 @@ def _product_id(path: Mapping[str, str]) -> int:
 
 
 def _accepted_versions(if_match: str | None) -> list[int] | None:
-    if if_match is None:
-        raise ClientError(
-            428,
-            "PRECONDITION_REQUIRED",
-            "If-Match must name the ETag of the product you read",
-        )
-    tags = strong_tags(if_match)
+    tags = strong_tags(require_if_match(if_match, "product"))
     if tags is None:
         return None
     return [version for tag in tags if (version := catalog.version_of_tag(tag)) is not None]

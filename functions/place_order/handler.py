@@ -17,7 +17,7 @@ from shop.adapters.db import SAVEPOINT
 from shop.messaging import outbox
 from shop.orders import apply, orders, queries
 from shop.orders.messages import PayAgainRequested
-from shop.orders.orders import UnpaidOrders
+from shop.orders.orders import UnpaidOrders, Verification
 from shop.orders.queries import OrderView
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
@@ -51,13 +51,17 @@ class Written:
     ``order`` is None when not all of its lines could be written.
     """
 
+    is_verified: bool
     order: OrderView | None
     held: set[int]
     unpaid: UnpaidOrders
 
 
 def place_order(request: Request[PlaceOrder, None], context: RequestContext) -> Response:
-    """201 with the PENDING order; 409 OUT_OF_STOCK or PRICE_CHANGED; 422 for unknown products."""
+    """201 with the PENDING order; 409 OUT_OF_STOCK or PRICE_CHANGED; 422 for unknown products.
+
+    403 EMAIL_NOT_VERIFIED where EMAIL_VERIFICATION requires an address that is verified.
+    """
     return _place(request, context, request.body.lines, is_from_cart=False)
 
 
@@ -89,6 +93,8 @@ def _place(
 ) -> Response:
     tx = context.tx
     written = _write(request, context, lines, is_from_cart=is_from_cart)
+    if not written.is_verified:
+        raise ClientError(403, "EMAIL_NOT_VERIFIED", "the e-mail address is not verified yet")
     if written.order is None:
         return _not_written(request, tx, lines)
     if len(written.held) != len(lines) and _cancel_unpaid_holders(request, tx, lines):
@@ -109,6 +115,8 @@ def _write(
     tx = context.tx
     order_id = new_uuid()
     announcement, (event_id,) = outbox.emit(tx, OrderPlaced(order_id=order_id))
+    is_checked = context.settings.email_verification != "off"
+    verification = (orders.verification(request.user_id),) if is_checked else ()
     placed = StatusChange("order", order_id, CREATED, OrderStatus.PENDING, event_id)
     _, _, _, held, order, *others = tx.pipeline(
         orders.lock_account(request.user_id),
@@ -128,11 +136,14 @@ def _write(
         status_history.record_reservations(
             tx, order_id, from_status=CREATED, to_status=ReservationStatus.HELD
         ),
+        *verification,
     )
+    rows = [row for each in others for row in each]
     return Written(
+        is_verified=all(row.is_verified for row in rows if isinstance(row, Verification)),
         order=order[0] if order else None,
         held={row.product_id for row in held},
-        unpaid=next(row for rows in others for row in rows if isinstance(row, UnpaidOrders)),
+        unpaid=next(row for row in rows if isinstance(row, UnpaidOrders)),
     )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import TYPE_CHECKING
 
-from events.accounts import UserRegistered
-from shop import accounts, login_failures
+from events.accounts import UserEmailVerificationRequested, UserRegistered
+from shop import accounts, login_failures, profiles
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
+from shop.primitives.etags import is_known
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
     from functions.register.schema import Registration
-    from shop.accounts import Account
+    from shop.adapters.statements import Row, Statement
     from shop.runtime.request_context import RequestContext
 
 
@@ -23,6 +23,7 @@ def register(request: Request[Registration, None], context: RequestContext) -> R
 
     The password is hashed also when the e-mail is taken.  The 409 discloses that it is, as the
     contract of the original shop does; the rate limit bounds how many addresses can be tried.
+    Unless EMAIL_VERIFICATION is ``off``, a link to verify the address is made and announced.
     """
     # imported here: read_me does not need argon2
     from shop.adapters.passwords import check_not_common, hash_password
@@ -40,23 +41,33 @@ def register(request: Request[Registration, None], context: RequestContext) -> R
         raise ClientError(409, "EMAIL_TAKEN", "there is an account with this e-mail", stored=True)
     announcement, _ = emit(tx, UserRegistered(user_id=account.user_id))
     forget_guesses = login_failures.disregard_account(accounts.email_key(body.email))
-    tx.pipeline(announcement, forget_guesses)
-    return Response(201, _represent(account), headers={"Location": "/users/me"})
+    tx.pipeline(announcement, forget_guesses, *_verification(context, account.user_id))
+    return Response(201, profiles.represent(account), headers={"Location": "/users/me"})
 
 
 def read_me(request: Request[None, None], context: RequestContext) -> Response:
-    """200 with the account of the session's owner."""
+    """200 with the account of the session's owner and its ETag; 304 to one who has it."""
     account = context.tx.fetch_one(accounts.read_account(request.user_id))
     if account is None:
         raise not_found("the account")
-    return Response(200, _represent(account))
+    etag = profiles.etag_of(account)
+    if is_known(request.headers.get("if-none-match"), etag):
+        return Response(304, None, {"etag": etag})
+    return Response(200, profiles.represent(account), {"etag": etag})
 
 
-def _represent(account: Account) -> dict[str, object]:
-    return {
-        "id": account.user_id,
-        "email": account.email,
-        "name": account.name,
-        "role": account.role,
-        "createdAt": account.created_at.astimezone(UTC).isoformat(),
-    }
+def _verification(context: RequestContext, user_id: int) -> tuple[Statement[Row], ...]:
+    """What makes and announces the first link to verify an address."""
+    if context.settings.email_verification == "off":
+        return ()
+    # imported here: without the policy no link is made
+    from shop import one_time_links
+    from shop.primitives.ids import new_uuid
+    from shop.primitives.statuses import LinkPurpose
+
+    link_id = new_uuid()
+    link = one_time_links.make(
+        link_id, user_id, LinkPurpose.VERIFY_EMAIL, minutes=one_time_links.ADDRESS_MINUTES
+    )
+    announcement, _ = emit(context.tx, UserEmailVerificationRequested(link_id=link_id))
+    return link, announcement

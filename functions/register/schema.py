@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email
 from shop.adapters.passwords import LENGTH_MAX, LENGTH_MIN, prepare_new
 from shop.primitives.text import one_line
+from shop.response_models import AccountView as AccountView
 from shop.runtime.model import Model
 
 
@@ -55,13 +55,3 @@ class Registration(Model):
             examples=["김철수"],
         ),
     ]
-
-
-class AccountView(Model):
-    """An account, as its owner sees it."""
-
-    id: int
-    email: str
-    name: str
-    role: str
-    created_at: datetime

@@ -30,10 +30,12 @@ SPEC = FunctionSpec(
             auth="customer",
             summary="The account of the caller.",
             response="AccountView",
+            other_statuses=(304,),
+            headers=("ETag",),
             group="users",
         ),
     ),
-    emits=("user.registered",),
+    emits=("user.registered", "user.email-verification-requested"),
     needs=("postgres",),
     # 80 MiB for the process and 19 MiB for each of four hashes at once, fit
     scale=Scale(concurrency=8, max_scale=5, cpu_millis=35, memory_mib=160),

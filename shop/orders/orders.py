@@ -27,6 +27,12 @@ class UnpaidOrders(Row):
     products_beyond_share: list[int]
 
 
+class Verification(Row):
+    """Whether an account may order where a verified address is needed."""
+
+    is_verified: bool
+
+
 class OrderId(Row):
     """An order's id."""
 
@@ -100,6 +106,14 @@ returning product_id
 )
 
 # Orders of one account are placed one after the other, so that each counts those before it.
+VERIFICATION = Query(
+    Verification,
+    """
+select email_verified_at is not null or role <> 'customer' as is_verified
+from shop.users where user_id = %(user_id)s
+""",
+)
+
 LOCK_ACCOUNT = Query(
     Row,
     """
@@ -257,6 +271,11 @@ def place(
 def lock_account(user_id: int) -> Statement[Row]:
     """Lets a user place one order at a time; send it before anything else is locked."""
     return LOCK_ACCOUNT(user_id=user_id)
+
+
+def verification(user_id: int) -> Statement[Verification]:
+    """Whether a customer has verified the account's address; other roles need not."""
+    return VERIFICATION(user_id=user_id)
 
 
 def unpaid(

@@ -59,6 +59,14 @@ def strong_tags(if_match: str) -> list[str] | None:
     return [tag.opaque for tag in tags if not tag.is_weak]
 
 
+def require_if_match(if_match: str | None, what: str) -> str:
+    """The ``If-Match`` header of a change; 428 without one."""
+    if if_match is None:
+        message = f"If-Match must name the ETag of the {what} you read"
+        raise ClientError(428, "PRECONDITION_REQUIRED", message)
+    return if_match
+
+
 def check_if_match(if_match: str | None, etag: str) -> None:
     """412 when ``If-Match`` is given and does not name ``etag``."""
     tags = None if if_match is None else strong_tags(if_match)

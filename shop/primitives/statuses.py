@@ -134,6 +134,8 @@ class LinkPurpose(StrEnum):
     """What a one-time link is for."""
 
     SET_PASSWORD = "SET_PASSWORD"  # noqa: S105 (a name)
+    VERIFY_EMAIL = "VERIFY_EMAIL"
+    CHANGE_EMAIL = "CHANGE_EMAIL"
 
 
 class WebhookState(StrEnum):

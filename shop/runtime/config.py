@@ -20,6 +20,7 @@ SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
 LOCAL_ISSUER = "https://shop.local"
 WHOLE_DIGITS_MAX = 10
 
+EmailVerification = Literal["off", "order", "login"]
 SettlementsAuth = Literal["finance", "customer", "public"]
 BrokerClass = Literal["imc", "kafka", "rabbitmq", "local"]
 ForwardedHeader = Literal["x-forwarded-for", "forwarded"]
@@ -98,6 +99,7 @@ class Settings:
     rate_limit_per_minute: int = 120
     idempotency_key_required: bool = False
     settlements_auth: SettlementsAuth = "finance"
+    email_verification: EmailVerification = "off"
     common_passwords_allowed: bool = False
     unknown_query_parameters_ignored: bool = True
     cors_origins: str = ""
@@ -123,6 +125,7 @@ CHOICES = {
     "broker_class": ("imc", "kafka", "rabbitmq", "local"),
     "payment_provider": ("sandbox", "stripe"),
     "settlements_auth": ("finance", "customer", "public"),
+    "email_verification": ("off", "order", "login"),
     "forwarded_header": ("x-forwarded-for", "forwarded"),
 }
 VARIABLES = {"profile": "SHOP_PROFILE", "crash": "SHOP_CRASH"}

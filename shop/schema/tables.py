@@ -420,6 +420,9 @@ one_time_links = Table(
     _when("ended_at", nullable=True),
     # of this link itself: it also ends when another one of its account is used
     Column("uses", SmallInteger, nullable=False, server_default=text("0")),
+    # the addresses after and before a change, since an event holds none
+    Column("email", Text),
+    Column("email_before", Text),
     Index("one_time_links_by_user", "user_id", postgresql_where=text("ended_at is null")),
     Index("one_time_links_by_recipient", "recipient", "created_at"),
     Index("one_time_links_by_network", "network", "created_at"),
@@ -429,17 +432,23 @@ one_time_links = Table(
     CheckConstraint("octet_length(recipient) = 32", name="recipient_is_sha256"),
     CheckConstraint("octet_length(network) = 32", name="network_is_sha256"),
     CheckConstraint("(recipient is null) = (network is null)", name="requested_or_made"),
+    CheckConstraint(
+        "(email is null) = (email_before is null) and (purpose = 'CHANGE_EMAIL' or email is null)",
+        name="addresses_of_a_change",
+    ),
     comment="writer: one_time_links",
     info={
         PERSONAL: PersonalData(
             rows="t.user_id = u.user_id",
-            why="to set a password by a link that was mailed",
+            why="to set a password, or verify or change an address, by a link that was mailed",
             held={
                 "purpose": "what the link is for",
                 "created_at": "when it was requested",
                 "expires_at": "when it expires",
                 "ended_at": "when it was used or replaced",
                 "uses": "how often it was used",
+                "email": "the address that a change is to",
+                "email_before": "the address before a change",
             },
             left_out={
                 "a part of the link's token": ("link_id",),

@@ -40,7 +40,8 @@ def test_new_account_is_a_customer_with_a_hashed_password(
     answer = accounts.register(email)
 
     assert answer.status == 201
-    assert set(answer.json) == {"id", "email", "name", "role", "createdAt"}
+    members = {"id", "email", "name", "role", "language", "emailVerified", "createdAt"}
+    assert set(answer.json) == members
     assert (answer.json["email"], answer.json["name"]) == (email, "김철수")
     assert answer.json["role"] == "customer"
     assert datetime.fromisoformat(answer.json["createdAt"]).utcoffset() == timedelta(0)

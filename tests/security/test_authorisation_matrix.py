@@ -31,6 +31,7 @@ def signed_in(
 
 
 EVERYBODY_200 = signed_in(200, 200, 200, 200, 200, 200)
+EVERYBODY_202 = signed_in(202, 202, 202, 202, 202, 202)
 EVERYBODY_201 = signed_in(201, 201, 201, 201, 201, 201)
 OPERATORS_200 = signed_in(403, 403, 200, 200, 200, 403)
 ADMIN_200 = signed_in(403, 403, 403, 403, 403, 200)
@@ -39,6 +40,9 @@ EVERYBODY_204 = signed_in(204, 204, 204, 204, 204, 204)
 MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/users"): open_to_all(201),
     ("GET", "/users/me"): EVERYBODY_200,
+    ("PATCH", "/users/me"): EVERYBODY_200,
+    ("POST", "/users/me/email"): EVERYBODY_202,
+    ("POST", "/users/me/email-verification"): EVERYBODY_202,
     ("POST", "/users/me/password"): EVERYBODY_204,
     ("POST", "/users/me/export"): EVERYBODY_200,
     # an administrator answers for the accounts of operators
@@ -49,6 +53,7 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("DELETE", "/users/me/sessions/{sessionId}"): signed_in(204, 404, 404, 404, 404, 404),
     ("POST", "/auth/password-reset"): open_to_all(202),
     ("POST", "/auth/password-reset/confirm"): open_to_all(204),
+    ("POST", "/auth/email-verification/confirm"): open_to_all(204),
     ("POST", "/auth/login"): open_to_all(200),
     ("POST", "/auth/refresh"): open_to_all(200),
     # a session that is over already is over: 204 again

@@ -54,6 +54,9 @@ CATALOGUE = [
     ("user.password-changed", True, ["userId"]),
     ("user.password-reset-requested", True, ["linkId"]),
     ("user.closed", True, ["userId"]),
+    ("user.email-verification-requested", True, ["linkId"]),
+    ("user.email-change-requested", True, ["linkId", "userId"]),
+    ("user.email-changed", True, ["userId", "linkId"]),
     ("user.invited", True, ["linkId"]),
     ("settlement.closed", True, ["settlementDate", "currency"]),
 ]

@@ -450,8 +450,8 @@ where u.role <> coalesce(a.role, 'customer')
     # time.  A link is deleted a day after it expired.
     Invariant(
         "I-27",
-        "a one-time link is used at most once, while it is valid; its use sets the password of the "
-        "account and ends every session that was open",
+        "a one-time link is used at most once, while it is valid; its use verifies the address of "
+        "the account, or sets its password and ends every session that was open",
         """
 select link_id::text from shop.one_time_links
 where uses > 1 or uses > 0 and (ended_at is null or ended_at >= expires_at)
@@ -459,6 +459,9 @@ union all
 select l.link_id::text from shop.one_time_links l left join shop.users u using (user_id)
 where l.uses > 0 and l.purpose = 'SET_PASSWORD'
   and (u.password_changed_at is null or u.password_changed_at < l.ended_at)
+union all
+select l.link_id::text from shop.one_time_links l left join shop.users u using (user_id)
+where l.uses > 0 and l.purpose <> 'SET_PASSWORD' and u.email_verified_at is null
 union all
 select s.session_id::text from shop.one_time_links l join shop.sessions s using (user_id)
 where l.uses > 0 and l.purpose = 'SET_PASSWORD'

@@ -40,6 +40,7 @@ SETTING_VALUES = {
     "CORS_ORIGINS": "",
     "CURRENCY": "KRW",
     "DATABASE_PREPARE": "off",
+    "EMAIL_VERIFICATION": "off",
     "IDEMPOTENCY_KEY_REQUIRED": "false",
     "JWT_AUDIENCE": "shop",
     "JWT_ISSUER": "https://shop.example.com",

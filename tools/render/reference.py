@@ -92,6 +92,10 @@ DESCRIPTIONS = {
         "Origins whose pages may call the shop from a browser, with commas between, such as "
         "`https://www.shop.kr`; none by default, and no wildcard. `prod` requires `https`."
     ),
+    "email_verification": (
+        "What a customer needs a verified address for: nothing, placing orders, or also logging "
+        "in. Other roles need none. Unless it is `off`, registration makes a link."
+    ),
     "settlements_auth": "Who may read settlements. `prod` accepts `finance` only.",
     "trusted_hops": "Number of last entries of the forwarding header that trusted proxies wrote.",
     "forwarded_header": "The header to which those proxies append; the other one is ignored.",

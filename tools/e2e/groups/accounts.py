@@ -60,6 +60,41 @@ def password_is_reset_only_by_a_valid_link(context: ScenarioContext) -> None:
     context.check.equal("the password is the same", session["tokenType"], "Bearer")
 
 
+def address_is_verified_and_changed_only_by_valid_links(context: ScenarioContext) -> None:
+    """Links are sent on request; a taken address gets the same answer as a free one."""
+    account = context.new_customer()
+    token = account.token()
+    me = expect(context.send(Call("GET", "/users/me", token=token)), 200).json()
+    context.check.that("a new address is not verified", me["emailVerified"] is False)
+    call = Call("POST", "/users/me/email-verification", token=token)
+    context.check.status("requesting a link answers 202", context.send_once(call), 202)
+    bodies: list[bytes] = []
+    for email in (f"next-{account.email}", context.customer(1).email):
+        body = {"email": email, "password": account.credentials.password}
+        requested = context.send_once(Call("POST", "/users/me/email", json=body, token=token))
+        context.check.status("requesting another address answers 202", requested, 202)
+        bodies.append(requested.content)
+    context.check.equal("free and taken addresses get one answer", bodies[0], bodies[1])
+    body = {"email": f"next-{account.email}", "password": "a wrong pass phrase"}
+    wrong = context.send_once(Call("POST", "/users/me/email", json=body, token=token))
+    context.check.problem("a wrong password answers 403", wrong, 403)
+    confirm = Call("POST", "/auth/email-verification/confirm", json={"token": "A" * 64})
+    context.check.problem("a forged token answers 403", context.send_once(confirm), 403)
+    after = expect(context.send(Call("GET", "/users/me", token=token)), 200).json()
+    context.check.equal("the account is the same", after, me)
+
+
+def own_profile_is_changed_with_its_etag(context: ScenarioContext) -> None:
+    """Name and language change with the ETag that was read, and not with an old one."""
+    account = context.new_customer()
+    etag = expect(context.get("/users/me", account), 200).headers["ETag"]
+    changed = context.write("PATCH", "/users/me", {"language": "en"}, account, if_match=etag)
+    context.check.status("changing the language answers 200", changed, 200)
+    context.check.equal("mails are in English", changed.json()["language"], "en")
+    stale = context.write("PATCH", "/users/me", {"name": "Kim"}, account, if_match=etag)
+    context.check.problem("an old ETag answers 412", stale, 412)
+
+
 def administrator_disables_and_enables_an_account(context: ScenarioContext) -> None:
     """A disabled account loses its sessions and cannot log in until it is enabled."""
     admin, account = context.admin(), context.new_customer()
@@ -105,6 +140,8 @@ SCENARIOS = (
     Scenario(changed_password_ends_the_other_sessions),
     Scenario(own_sessions_are_listed_and_ended),
     Scenario(password_is_reset_only_by_a_valid_link),
+    Scenario(address_is_verified_and_changed_only_by_valid_links),
+    Scenario(own_profile_is_changed_with_its_etag),
     Scenario(administrator_disables_and_enables_an_account, needs=("admin",)),
     Scenario(administrator_invites_an_account, needs=("admin",)),
 )
