@@ -197,8 +197,12 @@ class _Sender:
         """Sends a batch and records what became of it; whether there may be more to send now."""
         batch = 1 if failed_runs else BATCH
         with self._context.transaction() as tx:
-            due = tx.fetch_all(webhooks.take(webhook.webhook_id, batch))
+            taken = tx.fetch_all(webhooks.take(webhook.webhook_id, batch))
+            due = [row for row in taken if row.source]
             found = tx.fetch_all(queries.orders_by_id([row.order_id for row in due]))
+            if len(due) < len(taken):
+                deleted = [row.event_id for row in taken if not row.source]
+                tx.execute(webhooks.abandon(webhook.webhook_id, deleted))
         orders = {order.order_id: represent(order) for order in found}
         posts = (
             receiver.post(str(row.event_id), document_of(row, orders[row.order_id])) for row in due
@@ -206,7 +210,7 @@ class _Sender:
         replies = await asyncio.gather(*posts)
         outcomes = [_outcome(row, *reply) for row, reply in zip(due, replies, strict=True)]
         is_gone = any(reply.status == GONE for _, reply in replies)
-        has_more = len(due) == batch and time.monotonic() < self._ends_by
+        has_more = len(taken) == batch and time.monotonic() < self._ends_by
         with self._context.transaction() as tx:
             tx.execute(webhooks.record(webhook.webhook_id, outcomes))
             if is_gone:

@@ -83,7 +83,7 @@ class ClaimedWebhook(Row):
 
 
 class DueDelivery(Row):
-    """An event that is to be sent now; the last try if it is too old for another one."""
+    """An event that is to be sent now; without a source it has been deleted since."""
 
     event_id: UUID
     type: str
@@ -220,13 +220,22 @@ returning webhook_id, url, secret_number,
 TAKE = Query(
     DueDelivery,
     """
-select d.event_id, d.type, o.source, o.subject, o.data::text as data,
+select d.event_id, d.type, coalesce(o.source, '') as source, o.subject, o.data::text as data,
   o.created_at as occurred_at, o.order_id, d.tries,
   extract(epoch from now() - d.scheduled_at)::int as age_seconds
-from shop.webhook_deliveries d join shop.outbox o using (event_id)
+from shop.webhook_deliveries d left join shop.outbox o using (event_id)
 where d.webhook_id = %(webhook_id)s::uuid and d.state = 'PENDING' and d.next_try_at <= now()
 order by d.next_try_at limit %(batch)s
 """,
+)
+
+# Of an event that was deleted while its webhook was disabled.
+ABANDON = Command(
+    """
+update shop.webhook_deliveries set state = 'FAILED'
+where webhook_id = %(webhook_id)s::uuid and event_id = any(%(event_ids)s::uuid[])
+  and state = 'PENDING'
+"""
 )
 
 # What another process has delivered since is not recorded again.
@@ -355,7 +364,7 @@ DELETE_OLD = Command(
     """
 delete from shop.webhook_deliveries where (webhook_id, event_id) in (
   select webhook_id, event_id from shop.webhook_deliveries
-  where created_at < now() - interval '30 days' limit %(batch)s)
+  where created_at < now() - shop.retention('webhook_deliveries') limit %(batch)s)
 """
 )
 
@@ -422,6 +431,11 @@ def claim(webhook_id: UUID) -> Statement[ClaimedWebhook]:
 def take(webhook_id: UUID, batch: int) -> Statement[DueDelivery]:
     """At most ``batch`` deliveries of a claimed webhook that are due, oldest first."""
     return TAKE(webhook_id=webhook_id, batch=batch)
+
+
+def abandon(webhook_id: UUID, event_ids: list[UUID]) -> Statement[Row]:
+    """Gives up deliveries without an attempt: their events have been deleted."""
+    return ABANDON(webhook_id=webhook_id, event_ids=event_ids)
 
 
 def record(webhook_id: UUID, outcomes: Iterable[Mapping[str, Any]]) -> Statement[Row]:
@@ -492,7 +506,7 @@ def redeliver_range(
 
 
 def delete_old(batch: int) -> Statement[Row]:
-    """Deletes at most ``batch`` deliveries of events of more than 30 days ago."""
+    """Deletes at most ``batch`` deliveries that are past their retention."""
     return DELETE_OLD(batch=batch)
 
 

@@ -1396,7 +1396,15 @@ webhook_deliveries = Table(
     comment="writer: webhooks; rows are added by the trigger on outbox",
     info={
         PERSONAL: Impersonal("which event is for which other system, by their numbers"),
-        RETENTION: (DeletedAfter("30 days", "created_at", "webhook_deliveries"),),
+        RETENTION: (
+            DeletedAfter(
+                # longer than it is tried
+                "30 days",
+                "created_at",
+                "webhook_deliveries",
+                least="4 days",
+            ),
+        ),
     },
 )
 

@@ -49,6 +49,10 @@ INSERTS: dict[str, LiteralString] = {
     "quarantined": "insert into shop.outbox (event_id, source, type, subject, data, traceparent, "
     "next_try_at, parked_at) values (gen_random_uuid(), 's', 't', '1', '{}', '', now(), "
     "now() - %(age)s::interval)",
+    "webhook_deliveries": "with w as (insert into shop.webhooks (webhook_id, url, event_types) "
+    "values (gen_random_uuid(), gen_random_uuid()::text, '{order.paid}') returning webhook_id) "
+    "insert into shop.webhook_deliveries (webhook_id, event_id, type, created_at) "
+    "select webhook_id, gen_random_uuid(), 'order.paid', now() - %(age)s::interval from w",
     "sessions": "insert into shop.sessions (session_id, user_id, expires_at) "
     "values (gen_random_uuid(), %(user)s, now() - %(age)s::interval)",
 }
@@ -73,7 +77,7 @@ def test_every_table_has_a_retention_or_a_reason_to_be_kept(table: Table) -> Non
             assert by
         case DeletedWith(parent):
             keys = [key for key in table.foreign_keys if key.column.table.name == parent]
-            assert [key.ondelete for key in keys] == ["CASCADE"]
+            assert {key.ondelete for key in keys} == {"CASCADE"}
             assert isinstance(retention_of(METADATA.tables[f"shop.{parent}"]), tuple)
         case rules:
             assert rules and all(rule.column in table.columns for rule in rules)

@@ -253,6 +253,19 @@ def test_delivery_is_given_up_after_three_days_and_can_be_repeated(
     assert deliveries(shop) == [("DELIVERED", 2)]
 
 
+def test_delivery_of_a_deleted_event_is_given_up_without_an_attempt(
+    shop: ShopHarness, receiver: Receiver
+) -> None:
+    create(shop.person("admin"), receiver.url())
+    cancel_orders(shop)
+    shop.sql("delete from shop.outbox where type = 'order.cancelled'")
+
+    send(shop)
+
+    assert deliveries(shop) == [("FAILED", 0)] and receiver.received() == []
+    assert shop.sql("select id from shop.due_work where kind = 'webhook'") == []
+
+
 def test_tries_are_repeated_at_growing_intervals_for_three_days() -> None:
     age, delays = 0, list[int]()
     while (delay := webhooks.retry_seconds(len(delays) + 1, age)) is not None:
