@@ -60,7 +60,7 @@ def _failpoints_of(spec: FunctionSpec) -> set[Failpoint]:
         failpoints.add(Failpoint.CLAIMED)
     if spec.emits:
         failpoints.add(Failpoint.PUBLISHED)
-    if "provider" in spec.needs:
+    if {"provider", "smtp"} & set(spec.needs):
         failpoints |= OF_A_PROVIDER_CALL
     # Responses to events (204) and to webhooks (204 or 202) have no body that could be cut.
     if any(_has_response_body(route) for route in writing):

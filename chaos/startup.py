@@ -226,6 +226,7 @@ def _platform_plan(settings: RunSettings) -> PlatformConfig:
         specs=all_specs(),
         function_command=lambda function: [sys.executable, "-m", "shop.runtime", function],
         simulator_command=[sys.executable, "-m", "tools.payment_simulator"],
+        mail_catcher_command=[sys.executable, "-m", "tools.mail_catcher"],
         migrate=migrate,
         seed=seed_database,
         port=free_port(),

@@ -12,6 +12,7 @@ class UserRegistered(ShopEvent):
     """An account was created."""
 
     name: ClassVar[str] = "user.registered"
+    external: ClassVar[bool] = False
 
     user_id: int
 
@@ -30,6 +31,7 @@ class UserPasswordResetRequested(ShopEvent):
     """A link to reset a password was made; it has no account where the address has none."""
 
     name: ClassVar[str] = "user.password-reset-requested"
+    external: ClassVar[bool] = False
 
     link_id: UUID
 
@@ -80,5 +82,6 @@ class UserInvited(ShopEvent):
     """An administrator made an account without a password, and a link to set one."""
 
     name: ClassVar[str] = "user.invited"
+    external: ClassVar[bool] = False
 
     link_id: UUID

@@ -22,6 +22,7 @@ class OrderPaid(ShopEvent):
     """An order was paid and its reserved stock was committed."""
 
     name: ClassVar[str] = "order.paid"
+    external: ClassVar[bool] = False
 
     order_id: UUID
 
@@ -49,5 +50,6 @@ class OrderCancelled(ShopEvent):
     """An order was cancelled; its stock was returned and its payments were refunded."""
 
     name: ClassVar[str] = "order.cancelled"
+    external: ClassVar[bool] = False
 
     order_id: UUID

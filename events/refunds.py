@@ -24,6 +24,7 @@ class RefundSucceeded(ShopEvent):
     """The provider executed a refund."""
 
     name: ClassVar[str] = "refund.succeeded"
+    external: ClassVar[bool] = False
 
     order_id: UUID
     payment_id: UUID

@@ -18,6 +18,7 @@ from uuid import UUID
 from shop import (
     accounts,
     login_failures,
+    mails,
     one_time_links,
     operator_alerts,
     partitions,
@@ -68,7 +69,7 @@ STUCK_RECONCILE = "stuck_reconcile"
 
 
 class JobKind(StrEnum):
-    """The values of ``due_work.kind``; other functions run ``close_day`` and ``webhook``."""
+    """The values of ``due_work.kind``; others run ``close_day``, ``mail`` and ``webhook``."""
 
     OUTBOX = "outbox"
     CHARGE = "charge"
@@ -396,6 +397,7 @@ _RETENTION: dict[str, Callable[[int], Statement[Row]]] = {
     "idempotency": idempotency.delete_old,
     "inbox": inbox.delete_old,
     "login_failures": login_failures.delete_old,
+    "mails": mails.delete_old,
     "one_time_links": one_time_links.delete_old,
     "outbox": outbox.delete_old,
     "quarantined": outbox.delete_quarantined,

@@ -37,6 +37,7 @@ from tests.harness import (
     cloned_database,
     shop_of_module,
 )
+from tests.mail_server import MailServerOfTests, running_mail_server
 from tests.remaining_processes import PROC, orphans_since
 from tests.sample_requests import Samples
 from tests.shared_server import ServerState, changes_since, server_state
@@ -193,6 +194,13 @@ def simulator() -> Iterator[SimulatorProcess]:
 
 
 @pytest.fixture(scope="session")
+def mail_server() -> Iterator[MailServerOfTests]:
+    """A mail server that accepts every mail, for all tests of this process."""
+    with running_mail_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def secrets() -> Iterator[Secrets]:
     """Key material of this test run."""
     with tempfile.TemporaryDirectory(prefix="shop-secrets-") as folder:
@@ -201,7 +209,11 @@ def secrets() -> Iterator[Secrets]:
 
 @pytest.fixture
 def make_shop(
-    database_url: str, redis_url: str, simulator: SimulatorProcess, secrets: Secrets
+    database_url: str,
+    redis_url: str,
+    simulator: SimulatorProcess,
+    mail_server: MailServerOfTests,
+    secrets: Secrets,
 ) -> Iterator[Callable[..., ShopHarness]]:
     """Makes the shop on this test's database, with the given settings."""
     made: list[ShopHarness] = []
@@ -214,6 +226,7 @@ def make_shop(
             provider_api_key=API_KEY,
             webhook_secret=SECRET,
             secrets=secrets,
+            smtp_url=mail_server.url,
             overrides=overrides,
         )
         made.append(shop)

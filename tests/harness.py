@@ -111,6 +111,7 @@ class ShopHarness:
     provider_api_key: str
     webhook_secret: str
     secrets: Secrets
+    smtp_url: str = "smtp://127.0.0.1:9"  # nothing listens there: mails stay due
     overrides: dict[str, Any] = field(default_factory=dict)
     database_address: str = ""  # of the functions, if not that of admin_url
     apps: dict[str, App] = field(default_factory=dict)
@@ -136,6 +137,10 @@ class ShopHarness:
             "link_key": Secret(self.secrets.link_key),
             "webhook_key": Secret(self.secrets.webhook_key),
             "webhook_networks_allowed": "127.0.0.0/8",
+            "smtp_url": Secret(self.smtp_url),
+            "mail_from": "orders@shop.kr",
+            "shop_name": "Shop",
+            "shop_url": "https://shop.kr",
             "event_keys": self.secrets.event_key_set,
             "event_signing_key": Secret(self.secrets.event_keys[role]) if role else Secret(""),
             "payment_provider_url": self.provider_url,
@@ -712,6 +717,7 @@ def shop_of_module(request: pytest.FixtureRequest, **overrides: Any) -> Generato
             provider_api_key=API_KEY,
             webhook_secret=SECRET,
             secrets=request.getfixturevalue("secrets"),
+            smtp_url=request.getfixturevalue("mail_server").url,
             overrides=overrides,
         )
         try:

@@ -19,6 +19,7 @@ from tools.command_line import (
     BusinessTimeZone,
     Commands,
     LinkKey,
+    MailCatcherUrl,
     OperatorUrl,
     ProviderApiKey,
     ProviderKind,
@@ -40,6 +41,7 @@ order = Commands(no_args_is_help=True, help="List orders, and inspect one.")
 account = Commands(no_args_is_help=True, help="Create and change the accounts of operators.")
 events = Commands(no_args_is_help=True, help="Watch the events of the shop.")
 alerts = Commands(no_args_is_help=True, help="List and resolve operator alerts.")
+mail = Commands(no_args_is_help=True, help="Read the mails that the mail catcher has.")
 unmatched = Commands(no_args_is_help=True, help="List and refund charges without a payment row.")
 app.add_typer(ledger, name="ledger")
 app.add_typer(dlq, name="dlq")
@@ -47,6 +49,7 @@ app.add_typer(order, name="order")
 app.add_typer(account, name="account")
 app.add_typer(events, name="events")
 app.add_typer(alerts, name="alarms")
+app.add_typer(mail, name="mail")
 app.add_typer(unmatched, name="ghosts")
 rollout = Commands(
     no_args_is_help=True,
@@ -570,6 +573,26 @@ def alerts_resolve(alert_ids: list[str], database_url: OperatorUrl, as_json: AsJ
     from tools.operations.operator_alerts import run_resolve
 
     return run_resolve(database_url, alert_ids, as_json=as_json)
+
+
+@mail.command("list")
+def mail_list(
+    catcher_url: MailCatcherUrl,
+    to: Annotated[str, typer.Option(help="address of the recipient; all by default")] = "",
+    as_json: AsJson = False,
+) -> int:
+    """List the mails that the mail catcher has, newest first."""
+    from tools.operations.mails import run_list
+
+    return run_list(catcher_url, to=to, as_json=as_json)
+
+
+@mail.command("show")
+def mail_show(mail_id: int, catcher_url: MailCatcherUrl, as_json: AsJson = False) -> int:
+    """Show one mail with its text."""
+    from tools.operations.mails import run_show
+
+    return run_show(catcher_url, mail_id, as_json=as_json)
 
 
 Since = Annotated[

@@ -196,6 +196,12 @@ ReplicaUrl = Annotated[
 OperatorUrl = Annotated[str, ROLES["shop_ops"]]
 AccountsUrl = Annotated[str, ROLES["shop_accounts"]]
 LinkKey = Annotated[str, setting("LINK_KEY", what="key of one-time links, which --link needs")]
+MailCatcherUrl = Annotated[
+    str,
+    setting(
+        "MAIL_CATCHER_URL", default="http://127.0.0.1:8025", what="HTTP address of the mail catcher"
+    ),
+]
 ProviderKind = Annotated[
     str,
     setting(

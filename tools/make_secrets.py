@@ -27,6 +27,8 @@ from tools.render.objects import PUBLIC_KEYS
 from tools.render.openfaas import FILES, OWN, secret_names
 
 ADMIN = "postgres"
+# the chart's own mail server, which delivers nothing
+MAIL_CATCHER = "smtp://shop-mail:1025"
 OPENFAAS_BROKER = "http://shop-broker:8080/"
 PASSWORDS = "passwords.json"
 
@@ -82,6 +84,7 @@ def secret_data(
         "shop-keda": {"connection": _keda_url(passwords["scaler"], options)},
         "shop-links": {"link-key": secrets.link_key},
         "shop-webhook-key": {"webhook-key": secrets.webhook_key},
+        "shop-mail": {"smtp-url": options.smtp_url},
         "shop-payment-provider": {
             "payment-provider-api-key": options.provider_key or secrets.provider_api_key,
             "payment-provider-url": options.provider,
@@ -171,6 +174,7 @@ def _options() -> argparse.ArgumentParser:
         redis_url=environment.get("REDIS_URL"),
         provider_key=environment.get("PAYMENT_PROVIDER_API_KEY"),
         webhook_secret=environment.get("PAYMENT_WEBHOOK_SECRET"),
+        smtp_url=environment.get("SMTP_URL", MAIL_CATCHER),
     )
     return parser
 

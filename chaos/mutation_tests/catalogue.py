@@ -319,9 +319,12 @@ _PAYMENTS = (
             _without(EVENT_PIPELINE, "    context.execute_and_record(handler, call)\n"),
             Edit(
                 EVENT_CONTEXT,
-                "def execute_and_record(self, two_phase_call: TwoPhaseCall[Call, Outcome], "
-                "call: Call) -> None:",
-                "def execute_and_record(self, two_phase_call, call, inside=None) -> None:",
+                """    def execute_and_record(
+        self, two_phase_call: TwoPhaseCall[System, Subject, Call, Outcome], call: Call
+    ) -> Outcome:""",
+                """    def execute_and_record(
+        self, two_phase_call: TwoPhaseCall[System, Subject, Call, Outcome], call: Call, inside=None
+    ) -> Outcome:""",
             ),
             Edit(
                 EVENT_CONTEXT,
@@ -329,7 +332,7 @@ _PAYMENTS = (
             two_phase_call.record(tx, call, outcome)""",
                 """        if inside is not None:
             two_phase_call.record(inside, call, outcome)
-            return
+            return outcome
         with self.transaction(before_commit=Failpoint.OUTCOME_WRITTEN) as tx:
             two_phase_call.record(tx, call, outcome)""",
             ),

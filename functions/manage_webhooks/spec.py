@@ -151,7 +151,7 @@ SPEC = FunctionSpec(
         Schedule(
             name="send-webhooks",
             cron="*/5 * * * *",
-            poll_seconds=240,
+            poll_seconds=300,
             handler="send_due",
             summary="Send events to webhooks, and what could not be delivered again.",
             due_kinds=("webhook",),

@@ -12,7 +12,7 @@ SPEC = FunctionSpec(
             name="close-days",
             # two minutes after a day ends in any time zone of a whole or half hour
             cron="3,33 * * * *",
-            poll_seconds=720,
+            poll_seconds=900,
             handler="close_days",
             summary="Close every finished business day with unsettled postings.",
             due_kinds=("close_day",),

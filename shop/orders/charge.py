@@ -13,7 +13,7 @@ from uuid import UUID
 
 from events.records import frozen
 from shop.adapters.payment_provider.protocol import ChargeCall, Outcome
-from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
+from shop.adapters.two_phase_call import TwoPhaseCall
 from shop.orders import apply, decide, messages, payments
 from shop.orders.decide import ProviderCall
 from shop.orders.messages import Message
@@ -23,7 +23,7 @@ from shop.primitives.messages import Event
 if TYPE_CHECKING:
     from shop.adapters.db import Transaction
     from shop.adapters.payment_provider.protocol import Provider
-    from shop.adapters.payment_provider.two_phase_call import OpenTransaction
+    from shop.adapters.two_phase_call import OpenTransaction
 
 FRESH_SECONDS = 1.0
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from events.records import frozen
 from shop.adapters.payment_provider.protocol import RefundCall, RefundOutcome
-from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
+from shop.adapters.two_phase_call import TwoPhaseCall
 from shop.orders import apply, messages, refunds
 from shop.orders.messages import Message
 from shop.primitives.messages import Event
@@ -20,7 +20,7 @@ from shop.primitives.statuses import OPEN_REFUND, RefundMeans
 if TYPE_CHECKING:
     from shop.adapters.db import Transaction
     from shop.adapters.payment_provider.protocol import Provider
-    from shop.adapters.payment_provider.two_phase_call import OpenTransaction
+    from shop.adapters.two_phase_call import OpenTransaction
 
 
 @frozen

@@ -23,7 +23,7 @@ Auth = Literal[
     "settlements",
     "provider",
 ]
-Need = Literal["postgres", "redis", "provider"]
+Need = Literal["postgres", "redis", "provider", "smtp"]
 
 ROLES = ("customer", "staff", "support", "finance", "admin")
 OPERATOR_ROLES = ("staff", "support", "finance")
@@ -38,6 +38,7 @@ DATABASE_ROLES = (
     "settlement",
     "webhooks",
     "relay",
+    "notices",
     "ops",
 )
 # every role that logs in: shop_auditor belongs to people and shop_scaler to KEDA, not to functions

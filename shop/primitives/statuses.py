@@ -162,6 +162,44 @@ class DeliveryState(StrEnum):
     FAILED = "FAILED"
 
 
+class MailKind(StrEnum):
+    """What a mail is about; each has its templates (``functions/notify/templates``)."""
+
+    ORDER_PAID = "ORDER_PAID"
+    ORDER_CANCELLED = "ORDER_CANCELLED"
+    REFUND_SUCCEEDED = "REFUND_SUCCEEDED"
+    USER_REGISTERED = "USER_REGISTERED"
+    PASSWORD_RESET = "PASSWORD_RESET"  # noqa: S105 (a name)
+    INVITATION = "INVITATION"
+
+
+class MailStatus(StrEnum):
+    """A mail to send; UNKNOWN means that the server may have accepted it, so it is sent again.
+
+    SENDING: a process sends it, until its lease ends.  FAILED is final, as SENT is.
+    """
+
+    PENDING = "PENDING"
+    SENDING = "SENDING"
+    UNKNOWN = "UNKNOWN"
+    SENT = "SENT"
+    FAILED = "FAILED"
+
+
+class MailFailure(StrEnum):
+    """Why the last attempt to send a mail was not successful.
+
+    OBSOLETE: there was nothing to send any more, such as for a link that has ended.
+    """
+
+    UNREACHABLE = "UNREACHABLE"
+    POSTPONED = "POSTPONED"
+    NO_REPLY = "NO_REPLY"
+    REJECTED = "REJECTED"
+    EXHAUSTED = "EXHAUSTED"
+    OBSOLETE = "OBSOLETE"
+
+
 class ActorKind(StrEnum):
     """Who made an audited change: a person, a service account, or a command of an operator."""
 
@@ -180,6 +218,7 @@ class KeyState(StrEnum):
 Status = OrderStatus | PaymentStatus | RefundStatus | DisputeStatus
 OPEN_PAYMENT: Final = (PaymentStatus.INTENT, PaymentStatus.UNKNOWN)
 OPEN_REFUND: Final = (RefundStatus.INTENT, RefundStatus.UNKNOWN)
+OPEN_MAIL: Final = (MailStatus.PENDING, MailStatus.SENDING, MailStatus.UNKNOWN)
 # These returned no money: their amount can be refunded again.
 FAILED_REFUND: Final = (RefundStatus.REJECTED, RefundStatus.REVERSED)
 # These only take stock away, COUNT does either, and the others only add stock.

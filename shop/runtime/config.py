@@ -89,6 +89,10 @@ class Settings:
     webhook_key: Secret = NOT_GIVEN
     webhook_networks_allowed: str = ""
     webhook_failing_hours_max: int = 72
+    smtp_url: Secret = NOT_GIVEN
+    mail_from: str = ""
+    shop_name: str = "msa-shop"
+    shop_url: str = ""
     event_signing_key: Secret = NOT_GIVEN
     event_keys: str = ""
     payment_provider: str = "sandbox"
@@ -119,6 +123,18 @@ class Settings:
     otel_exporter_otlp_endpoint: str = ""
     crash: str = ""
 
+    @property
+    def shop_address(self) -> str:
+        """SHOP_URL, or the issuer of access tokens, which is the shop's public address."""
+        return (self.shop_url or self.jwt_issuer).rstrip("/")
+
+    @property
+    def mail_sender(self) -> str:
+        """MAIL_FROM, or ``no-reply`` at the host of the shop's address."""
+        from urllib.parse import urlsplit
+
+        return self.mail_from or f"no-reply@{urlsplit(self.shop_address).hostname}"
+
 
 CHOICES = {
     "profile": ("local", "prod"),
@@ -141,6 +157,7 @@ WHERE_NEEDED: dict[str, tuple[str, ...]] = {
     "issues_tokens": ("jwt_private_key", "jwt_jwks"),
     "links": ("link_key",),
     "signs_webhooks": ("webhook_key",),
+    "smtp": ("smtp_url",),
 }
 
 
@@ -299,6 +316,17 @@ def _rejected_in_prod(
         "REDIS_URL must begin with rediss for a host of another network": (
             setting_checks.is_unverified_redis(settings.redis_url.reveal())
         ),
+        "SMTP_URL must begin with smtps or smtp+starttls for a host of another network": (
+            setting_checks.is_unprotected_mail_server(settings.smtp_url.reveal())
+        ),
+        "MAIL_FROM must not be a placeholder": setting_checks.is_placeholder(
+            settings.mail_from.rpartition("@")[2]
+        ),
+        "SHOP_URL must begin with https": settings.shop_url.startswith("http:"),
+        # without it JWT_ISSUER is used, which is checked above where it has another use
+        "SHOP_URL must not be a placeholder": "smtp" in needs
+        and (bool(settings.shop_url) or not is_token_user)
+        and setting_checks.is_placeholder(settings.shop_address),
         "SETTLEMENTS_AUTH must be finance": settings.settlements_auth != "finance",
         "COMMON_PASSWORDS_ALLOWED must not be true": settings.common_passwords_allowed,
         "WEBHOOK_NETWORKS_ALLOWED must not be given": bool(settings.webhook_networks_allowed),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
-from uuid import UUID
 
 from shop.primitives import failpoints
 from shop.primitives.errors import Unavailable, is_out_of_resources, out_of_resources
@@ -16,14 +15,16 @@ from shop.runtime.message_context import span
 if TYPE_CHECKING:
     from shop.adapters.db import Session, Transaction
     from shop.adapters.payment_provider.protocol import Provider
-    from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
     from shop.adapters.statements import Row, Statement
+    from shop.adapters.two_phase_call import TwoPhaseCall
     from shop.primitives.messages import OutboxRow
     from shop.primitives.spec import FunctionSpec
     from shop.runtime.config import Settings
     from shop.runtime.publisher import Publication
     from shop.runtime.services import Services
 
+System = TypeVar("System")
+Subject = TypeVar("Subject")
 Call = TypeVar("Call")
 Done = TypeVar("Done")
 Outcome = TypeVar("Outcome")
@@ -125,16 +126,24 @@ class EventContext:
         """Logs why a job could not be done and stays due."""
         log.unavailable("left for later", error, function=self._spec.name, what=what)
 
-    def run(self, two_phase_call: TwoPhaseCall[Call, Outcome], subject: UUID) -> None:
-        """Runs all three steps for one subject: prepare, execute, record."""
+    def run(
+        self, two_phase_call: TwoPhaseCall[System, Subject, Call, Outcome], subject: Subject
+    ) -> Outcome | None:
+        """Runs all three steps for one subject: prepare, execute, record.
+
+        Returns the outcome; None when there was nothing to call for.
+        """
         with self.transaction() as tx:
             call = two_phase_call.prepare(tx, subject)
-        if call is not None:
-            self.execute_and_record(two_phase_call, call)
+        return None if call is None else self.execute_and_record(two_phase_call, call)
 
-    def execute_and_record(self, two_phase_call: TwoPhaseCall[Call, Outcome], call: Call) -> None:
-        """Calls the provider outside any transaction, then records the outcome in a new one."""
+    def execute_and_record(
+        self, two_phase_call: TwoPhaseCall[System, Subject, Call, Outcome], call: Call
+    ) -> Outcome:
+        """Calls the system outside any transaction, then records the outcome in a new one."""
         failpoints.hit(Failpoint.BEFORE_PROVIDER_CALL)
-        outcome = two_phase_call.execute(self.provider, call, self.transaction)
+        system: System = getattr(self.services, two_phase_call.system)
+        outcome = two_phase_call.execute(system, call, self.transaction)
         with self.transaction(before_commit=Failpoint.OUTCOME_WRITTEN) as tx:
             two_phase_call.record(tx, call, outcome)
+        return outcome

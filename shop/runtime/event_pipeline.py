@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from events import envelope, vocabulary
 from events.errors import Malformed
 from shop.adapters import db
-from shop.adapters.payment_provider.two_phase_call import TwoPhaseCall
 from shop.adapters.signatures import CLOCK
 from shop.adapters.statements import Query, Row
+from shop.adapters.two_phase_call import TwoPhaseCall
 from shop.messaging import inbox, outbox
 from shop.primitives import failpoints
 from shop.primitives.clock import utc_now
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from shop.primitives.spec import FunctionSpec, Schedule, Subscription
     from shop.runtime.services import Services
 
-# Any: the call and the outcome of a two-phase call, whose types the provider's module names.
-EventHandler = Callable[[Event, EventContext], None] | TwoPhaseCall[Any, Any]
+# Any: the types of a two-phase call, which its module names.
+EventHandler = Callable[[Event, EventContext], None] | TwoPhaseCall[Any, Any, Any, Any]
 
 NO_CONTENT = 204
 CLOCK_TICKED = "clock.ticked"

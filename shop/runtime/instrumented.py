@@ -1,4 +1,4 @@
-"""Records every call to the payment provider as a span: step, outcome and duration."""
+"""Records every call to the payment provider or the mail server as a span with its outcome."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from shop.primitives.failpoints import Failpoint
 from shop.runtime.message_context import span
 
 if TYPE_CHECKING:
+    from email.message import EmailMessage
+
+    from shop.adapters.mail_server import SendOutcome, Sends
     from shop.adapters.payment_provider.protocol import (
         ChargeCall,
         Intent,
@@ -60,6 +63,23 @@ class InstrumentedProvider:
             page = self._provider.list_since(cursor, limit)
             recorded.outcome = "read"
         return page
+
+
+class InstrumentedMailServer:
+    """A mail server that passes each mail to another one and records it."""
+
+    def __init__(self, server: Sends) -> None:
+        self._server = server
+
+    def send(self, message: EmailMessage) -> SendOutcome:
+        """See ``Sends``."""
+        with span("mail send", "client") as recorded:
+            outcome = self._server.send(message)
+            recorded.outcome = outcome.kind
+        # while it is not reachable, it has not received the mail
+        if outcome.kind != "unreachable":
+            failpoints.hit(Failpoint.AFTER_PROVIDER_CALL)
+        return outcome
 
 
 def _record(step: str, method: Callable[[Call], Result], call: Call) -> Result:

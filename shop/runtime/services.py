@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shop.adapters.cache import Cache
     from shop.adapters.counters import Counters
     from shop.adapters.db import Database
+    from shop.adapters.mail_server import Mailing
     from shop.adapters.payment_provider.protocol import Provider
     from shop.adapters.replica import Replica
     from shop.adapters.signatures import Verifier
@@ -62,6 +63,11 @@ class Services:
     def provider(self) -> Provider:
         """The payment provider."""
         return self._once("provider", self._open_provider)
+
+    @property
+    def mailing(self) -> Mailing:
+        """What mails are sent with."""
+        return self._once("mailing", self._open_mailing)
 
     @property
     def tokens(self) -> TokenVerifier:
@@ -175,6 +181,19 @@ class Services:
             self._attempts["provider"],
         )
         return InstrumentedProvider(provider)
+
+    def _open_mailing(self) -> Mailing:
+        from shop.adapters.mail_server import Mailing, MailServer
+        from shop.runtime.instrumented import InstrumentedMailServer
+
+        settings = self.settings
+        return Mailing(
+            server=InstrumentedMailServer(MailServer(settings.smtp_url.reveal())),
+            sender=settings.mail_sender,
+            shop_name=settings.shop_name,
+            shop_url=settings.shop_address,
+            link_key=settings.link_key.reveal(),
+        )
 
     def _open_tokens(self) -> TokenVerifier:
         from shop.adapters.tokens import TokenVerifier

@@ -36,6 +36,8 @@ CHANNEL_BROKER = re.compile(r"https?://broker-ingress\.knative-eventing\.")
 CURRENCY = re.compile(r"[A-Z]{3}")
 AGES = re.compile(r"(?:[a-z_]+=\d{1,6} (?:minute|hour|day)s?(?:, *|$))*")
 PRINTABLE = re.compile(r"[!-~]+")
+MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
+SHOP_NAME_LENGTH_MAX = 50
 KEY_LENGTH_MIN = 32
 # RFC 2606 and RFC 6761: names that belong to no shop
 PLACEHOLDER_HOST = re.compile(
@@ -88,6 +90,11 @@ def is_unverified_database(url: str) -> bool:
 def is_unverified_redis(url: str) -> bool:
     """Whether Redis in another network would be reached without TLS."""
     return url.startswith("redis:") and _is_remote(urlsplit(url).hostname or "")
+
+
+def is_unprotected_mail_server(url: str) -> bool:
+    """Whether mails would be sent to another network without TLS."""
+    return url.startswith("smtp:") and _is_remote(urlsplit(url).hostname or "")
 
 
 def _is_remote(host: str) -> bool:
@@ -151,6 +158,22 @@ def _check_redis_url(text: str) -> None:
     from shop.adapters.cache import read_url
 
     read_url(text)
+
+
+def _check_smtp_url(text: str) -> None:
+    from shop.adapters.mail_server import read_url
+
+    read_url(text)
+
+
+def _check_mail_address(text: str) -> None:
+    if not MAIL_ADDRESS.fullmatch(text):
+        raise ValueError("is not an address such as orders@shop.kr")
+
+
+def _check_shop_name(text: str) -> None:
+    if not text.isprintable() or len(text) > SHOP_NAME_LENGTH_MAX:
+        raise ValueError(f"is not one line of at most {SHOP_NAME_LENGTH_MAX} characters")
 
 
 def _check_jwks(text: str) -> None:
@@ -240,6 +263,10 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "link_key": check_key,
     "webhook_key": check_key,
     "webhook_networks_allowed": _check_networks,
+    "smtp_url": _check_smtp_url,
+    "mail_from": _check_mail_address,
+    "shop_name": _check_shop_name,
+    "shop_url": _check_http_url,
     "event_keys": _check_event_keys,
     "payment_provider_url": _check_http_url,
     "payment_provider_api_key": _check_printable,

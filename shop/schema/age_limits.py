@@ -134,6 +134,17 @@ AGE_LIMITS = (
         summary="events have not been consumed for a day",
     ),
     AgeLimit(
+        name="mail",
+        table="mails",
+        subject="t.event_id",
+        key_type="uuid",
+        since="t.created_at",
+        is_open="t.status in ('PENDING', 'SENDING', 'UNKNOWN')",
+        # mail servers may ask for a second attempt after some minutes
+        age="2 hours",
+        summary="mails have not been sent for two hours",
+    ),
+    AgeLimit(
         name="dead_letter",
         table="dead_letters",
         subject="t.dead_letter_id",

@@ -126,6 +126,7 @@ _AUDIT: dict[str, Rights] = {
             "audits",
             "audit_log",
             "ghosts",
+            "mails",
             "due_work",
             "overdue",
             "months",
@@ -372,6 +373,28 @@ GRANTS: dict[str, dict[str, Rights]] = {
             "select": ("webhook_id", "event_id", "created_at"),
             "delete": ALL,
         },
+        "mails": {"select": ("event_id", "created_at"), "delete": ALL},
+    },
+    # Mails: who a row is about, and what the mail says of it.
+    "shop_notices": {
+        "users": {"select": ("user_id", "email", "name", "language", "active")},
+        "one_time_links": {
+            "select": ("link_id", "user_id", "purpose", "expires_at", "ended_at"),
+        },
+        "orders": READ,
+        "order_lines": READ,
+        "products": {"select": ("product_id", "name")},
+        "payments": {"select": ("payment_id", "order_id")},
+        "refunds": {"select": ("refund_id", "payment_id", "amount_minor", "currency")},
+        "mails": {
+            "select": ALL,
+            "insert": ALL,
+            "update": ("status", "failure", "reply_code", "tries", "updated_at", "next_try_at"),
+        },
+        "alarms": READ_APPEND,
+        "subscriptions": READ,
+        "inbox": READ_APPEND,
+        "outbox": {"select": ALL, "update": ("sent_at", "done_at")},
     },
     "shop_ops": {
         "dead_letters": {
@@ -440,6 +463,7 @@ SEES_ALL_ROWS = (
     "shop_settlement",
     "shop_webhooks",
     "shop_relay",
+    "shop_notices",
     "shop_ops",
 )
 

@@ -47,6 +47,9 @@ from shop.primitives.statuses import (
     DisputeStatus,
     KeyState,
     LinkPurpose,
+    MailFailure,
+    MailKind,
+    MailStatus,
     OrderStatus,
     PaymentStatus,
     PostingKind,
@@ -1197,6 +1200,48 @@ transitions = Table(
         ),
         RETENTION: Kept("the history of every order, compared by the checks", _MONTHS_KEPT),
         PARTITIONED: Monthly("order_id"),
+    },
+)
+
+# One mail of an event.  Neither its text nor its address is stored: both are read when it is sent.
+mails = Table(
+    "mails",
+    METADATA,
+    Column("event_id", UUID, primary_key=True),
+    Column("kind", Text, nullable=False),
+    # of the order, refund, account or link that the mail is about
+    Column("subject_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("failure", Text),
+    Column("reply_code", SmallInteger),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    _when("created_at"),
+    _when("updated_at"),
+    _when("next_try_at", default=False),
+    CheckConstraint(_one_of("kind", MailKind), name="known_mail_kind"),
+    CheckConstraint(_one_of("status", MailStatus), name="known_mail_status"),
+    CheckConstraint(_one_of("failure", MailFailure), name="known_mail_failure"),
+    CheckConstraint("tries >= 0", name="mail_tries_not_negative"),
+    CheckConstraint(
+        "status <> 'FAILED' or failure in ('REJECTED', 'EXHAUSTED', 'OBSOLETE')",
+        name="failed_mail_has_a_final_failure",
+    ),
+    Index(
+        "mails_open",
+        "next_try_at",
+        postgresql_where=text("status in ('PENDING', 'SENDING', 'UNKNOWN')"),
+    ),
+    Index(
+        "mails_open_by_age",
+        "created_at",
+        postgresql_where=text("status in ('PENDING', 'SENDING', 'UNKNOWN')"),
+    ),
+    Index("mails_by_subject", "subject_id"),
+    Index("mails_by_age", "created_at"),
+    comment="writer: mails",
+    info={
+        PERSONAL: Impersonal("which mails were sent, by the numbers of orders, accounts and links"),
+        RETENTION: (DeletedAfter("90 days", "created_at", "mails"),),
     },
 )
 

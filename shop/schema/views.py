@@ -58,6 +58,9 @@ create or replace view shop.due_rows (kind, id, due_at) as
         from shop.settlements s), '-infinity')) d
     where d.day is not null
   union all
+  select 'mail', event_id::text, next_try_at from shop.mails
+    where status in ('PENDING', 'SENDING', 'UNKNOWN')
+  union all
   select 'reconcile', r.provider, least(r.next_run_at, interval '5 minutes' + (
       select min(p.created_at) from shop.payments p where p.created_at > r.ran_at))
     from shop.reconciliation r

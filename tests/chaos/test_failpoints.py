@@ -156,6 +156,7 @@ def test_every_failpoint_is_placed_in_the_code() -> None:
         ("manage_accounts", "0 1 2 3 4 5 6 10"),
         ("manage_products", "0 1 2 3 4 5 6 10"),
         ("manage_webhooks", "0 1 2 3 4 6 10"),
+        ("notify", "0 1 2 3 4 6 7 8 9"),
         ("payment_webhook", "0 1 2 3 4 5 6"),
         ("place_order", "0 1 2 3 4 5 6 10"),
         ("refund", "0 1 2 3 4 5 6 7 8 9"),

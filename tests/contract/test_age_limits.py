@@ -12,6 +12,7 @@ import yaml
 
 from shop import operator_alerts
 from shop.primitives.statuses import (
+    OPEN_MAIL,
     OPEN_PAYMENT,
     OPEN_REFUND,
     DisputeStatus,
@@ -58,6 +59,11 @@ OPEN_AND_DONE: dict[str, tuple[LiteralString, LiteralString]] = {
         "insert into shop.disputes (dispute_id, payment_id, provider_ref, amount_minor, currency, "
         "status, created_at) values (%(id)s, %(id)s, 'dp', 1, 'KRW', 'OPEN', now() - %(age)s)",
         "update shop.disputes set status = 'LOST' where dispute_id = %(id)s",
+    ),
+    "mail": (
+        "insert into shop.mails (event_id, kind, subject_id, status, created_at, next_try_at) "
+        "values (%(id)s, 'ORDER_PAID', 'x', 'PENDING', now() - %(age)s, now() + interval '1 day')",
+        "update shop.mails set status = 'SENT' where event_id = %(id)s",
     ),
     "unmatched_charge": (
         "insert into shop.alarms (alarm_id, kind, subject, detail, raised_at) "
@@ -187,6 +193,7 @@ def test_every_status_that_is_not_final_has_an_age_limit() -> None:
         (OPEN_PAYMENT, "payment"),
         (OPEN_REFUND, "refund"),
         ((DisputeStatus.OPEN,), "dispute"),
+        (OPEN_MAIL, "mail"),
     ):
         assert all(f"'{status}'" in limited[name] for status in statuses)
     assert {limit.name for limit in AGE_LIMITS} == set(OPEN_AND_DONE)

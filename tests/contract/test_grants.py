@@ -16,7 +16,7 @@ from tools.migrate import migrate
 from tools.render.keda import due_query, due_schedules
 
 PASSWORD = "of-the-owner"
-READS_ADDRESSES = {"shop_identity", "shop_accounts", "shop_back_office"}
+READS_ADDRESSES = {"shop_identity", "shop_accounts", "shop_back_office", "shop_notices"}
 
 TABLE_RIGHTS = """
 select coalesce(r.rolname, 'public'), c.relname, lower(a.privilege_type), '*'

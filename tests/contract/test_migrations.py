@@ -67,6 +67,11 @@ FILL_TABLES_WITH_A_RETENTION: dict[str, LiteralString] = {
     select sha256(n::text::bytea), sha256(''), false, now() - n * interval '1 second'
     from generate_series(1, 5000) n
     """,
+    "mails": """
+    insert into shop.mails (event_id, kind, subject_id, status, created_at, next_try_at)
+    select gen_random_uuid(), 'ORDER_PAID', n::text, 'SENT', now() + n * interval '1 second', now()
+    from generate_series(1, 5000) n
+    """,
     "one_time_links": """
     insert into shop.one_time_links (link_id, purpose, expires_at)
     select gen_random_uuid(), 'SET_PASSWORD', now() + n * interval '1 second'

@@ -299,6 +299,7 @@ VALUES: dict[str, object] = {
     "minutes": 30,
     "address_max": 3,
     "recipient": b"1" * 32,
+    "lease": 60,
     "lock": 1,
     "means": "PROVIDER",
     "month": f"{datetime.now(UTC):%Y-%m}",

@@ -41,6 +41,8 @@ INSERTS: dict[str, LiteralString] = {
     "now() - %(age)s::interval)",
     "login_failures": "insert into shop.login_failures (account, source, is_known_device, "
     "failed_at) values (sha256('a'), sha256('s'), false, now() - %(age)s::interval)",
+    "mails": "insert into shop.mails (event_id, kind, subject_id, status, created_at, next_try_at) "
+    "values (gen_random_uuid(), 'ORDER_PAID', 'x', 'SENT', now() - %(age)s::interval, now())",
     "one_time_links": "insert into shop.one_time_links (link_id, purpose, expires_at) "
     "values (gen_random_uuid(), 'SET_PASSWORD', now() - %(age)s::interval)",
     "outbox": "insert into shop.outbox (event_id, source, type, subject, data, traceparent, "

@@ -111,8 +111,12 @@ def count_events_and_ticks(counter: Counter) -> None:
         )
         webhook = partial(shop.send_webhook, "charge.captured", payment["provider_key"], 1000)
         counter.count("POST /payments/webhook", webhook)
+        counter.count_event("order.paid", "notify")
         buyer.patch(f"/orders/{order['id']}/cancel")
         counter.count_event("refund.requested", "refund")
+        counter.count_event("order.cancelled", "notify")
+        counter.count_event("refund.succeeded", "notify")
+        count_mails_of_accounts(counter)
         staff.patch(f"/products/{product}", {"price": 1000}, headers={"if-match": "*"})
         counter.count_event("product.changed", "list_products")
         counter.count("dead_letter: dead letter", partial(send_dead_letter, shop))
@@ -120,6 +124,18 @@ def count_events_and_ticks(counter: Counter) -> None:
             for schedule in spec.schedules:
                 shop.tick(spec.name)  # what is due
                 counter.count(f"{spec.name}: {schedule.name}", partial(shop.tick, spec.name))
+
+
+def count_mails_of_accounts(counter: Counter) -> None:
+    """Counts the mails of a new account and of links to set a password."""
+    shop, email = counter.shop, f"{uuid4().hex}@test.kr"
+    shop.register(email)
+    counter.count_event("user.registered", "notify")
+    shop.call("POST", "/auth/password-reset", {"email": email})
+    counter.count_event("user.password-reset-requested", "notify")
+    body = {"email": f"{uuid4().hex}@test.kr", "name": "Kim", "role": "staff"}
+    shop.person("admin").post("/admin/users", body, key=uuid4().hex)
+    counter.count_event("user.invited", "notify")
 
 
 def operations() -> set[str]:

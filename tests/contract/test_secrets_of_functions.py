@@ -34,6 +34,7 @@ NEEDED: dict[str, Callable[[FunctionSpec], bool]] = {
     "payment_webhook_secret": lambda spec: any(r.auth == "provider" for r in spec.routes),
     "redis_url": reads_redis,
     "webhook_key": lambda spec: spec.sends_webhooks,
+    "smtp_url": lambda spec: "smtp" in spec.needs,
 }
 # a chart value and a setting of one's own; functions that read no replica ignore it
 OPTIONAL = {"database_replica_url"}

@@ -440,6 +440,7 @@ def test_with_keda_nothing_wakes_a_pod_while_nothing_is_due() -> None:
     assert {each["metadata"]["name"] for each in manifests.kind("ScaledJob")} == {
         "shop-clock-sweep",
         "shop-clock-close-days",
+        "shop-clock-send-mails",
     }
 
 
@@ -470,6 +471,7 @@ def test_without_keda_the_clock_alone_wakes_pods_and_as_often_as_documented() ->
     assert woken_without_work(manifests) == {
         ("CronJob", "shop-clock-sweep"),
         ("CronJob", "shop-clock-close-days"),
+        ("CronJob", "shop-clock-send-mails"),
     }
     assert f"{per_day} tick pods a day" in documented
 
@@ -487,10 +489,18 @@ def test_schedules_follow_the_values() -> None:
     assert {
         each["metadata"]["name"]: each["spec"]["pollingInterval"]
         for each in with_keda.kind("ScaledJob")
-    } == {"shop-clock-sweep": 10, "shop-clock-close-days": 300}
+    } == {
+        "shop-clock-sweep": 10,
+        "shop-clock-close-days": 600,
+        "shop-clock-send-mails": 600,
+    }
     assert {
         each["metadata"]["name"]: each["spec"]["schedule"] for each in without.kind("CronJob")
-    } == {"shop-clock-sweep": "*/5 * * * *", "shop-clock-close-days": "0 * * * *"}
+    } == {
+        "shop-clock-sweep": "*/5 * * * *",
+        "shop-clock-close-days": "0 * * * *",
+        "shop-clock-send-mails": "4,14,24,34,44,54 * * * *",
+    }
 
 
 def test_new_release_keeps_the_pod_templates() -> None:

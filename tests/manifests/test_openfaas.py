@@ -27,7 +27,7 @@ FUNCTIONS: dict[str, dict[str, Any]] = yaml.safe_load(STACK.read_text("utf-8"))[
 VARIABLE = re.compile(r"\$\{(\w+)(:-([^}]*))?\}")
 ISSUER = "https://shop.co.kr"
 DEPLOYMENT = {"PAYMENT_PROVIDER": "stripe", "TRUSTED_HOPS": "1"}
-USES_PROVIDER = {"shop-charge", "shop-payment-webhook", "shop-refund", "shop-sweep"}
+USES_PROVIDER = {"shop-charge", "shop-sweep"}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from events import envelope
 from events.envelope import CloudEvent
-from events.orders import OrderPlaced
+from events.orders import OrderPaid, OrderPlaced
 from events.refunds import RefundRequested
 from events.vocabulary import CLOCK_TICKED
 from shop.adapters.signatures import Signer
@@ -194,6 +194,11 @@ def _dead_letter(environment: BenchEnvironment) -> tuple[bytes, int]:
     return _event(environment, event, "/shop/place_order", "ordering"), 204
 
 
+def _notify(environment: BenchEnvironment) -> tuple[bytes, int]:
+    event = OrderPaid(order_id=_place(environment))
+    return _event(environment, event, "/shop/charge", "payment"), 204
+
+
 def _tick(schedule: str) -> Callable[[BenchEnvironment], tuple[bytes, int]]:
     def make(environment: BenchEnvironment) -> tuple[bytes, int]:
         message = CloudEvent(
@@ -244,6 +249,7 @@ _REQUESTS: dict[str, Callable[[BenchEnvironment], tuple[bytes, int]]] = {
     "manage_products": _authenticated(
         "POST", "/products/1/stock", {"quantity": 1}, role="staff", status=200
     ),
+    "notify": _notify,
     "payment_webhook": _webhook,
     "place_order": _authenticated("POST", "/orders", _ORDER, status=201),
     "read_orders": _read_order,

@@ -322,6 +322,7 @@ def _config(folder: Path, idle_seconds: float) -> PlatformConfig:
         specs=tuple(replace(spec, schedules=()) for spec in all_specs()),
         function_command=lambda function: [sys.executable, "-m", "shop.runtime", function],
         simulator_command=[sys.executable, "-m", "tools.payment_simulator"],
+        mail_catcher_command=[sys.executable, "-m", "tools.mail_catcher"],
         migrate=migrate,
         seed=seed_database,
         port=free_port(),

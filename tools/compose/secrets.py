@@ -74,6 +74,8 @@ def _function_files(spec: FunctionSpec, secrets: Secrets, passwords: Files) -> F
         files["link-key"] = secrets.link_key
     if spec.sends_webhooks:
         files["webhook-key"] = secrets.webhook_key
+    if "smtp" in spec.needs:
+        files["smtp-url"] = "smtp://mail:1025"
     return files
 
 

@@ -36,6 +36,7 @@ def run_local_platform(
         specs=all_specs(),
         function_command=lambda function: [sys.executable, "-m", "shop.runtime", function],
         simulator_command=[sys.executable, "-m", "tools.payment_simulator"],
+        mail_catcher_command=[sys.executable, "-m", "tools.mail_catcher"],
         migrate=migrate,
         seed=seed_database,
         port=port,

@@ -28,6 +28,7 @@ SHOP_VARIABLES = (
     "RETENTION",
     "OPEN_ORDERS_MAX",
     "UNPAID_STOCK_PERCENT",
+    "SHOP_NAME",
     "ORDER_SOFT_EXPIRY_SECONDS",
     "ORDER_HARD_EXPIRY_SECONDS",
     "DATABASE_PREPARE",
@@ -47,6 +48,10 @@ class Endpoints:
     provider_url: str
     secrets: Secrets
     has_own_database: bool
+    # nothing listens at this default, so mails are stored and stay due
+    smtp_url: str = "smtp://127.0.0.1:9"
+    mails_url: str = ""
+    shop_url: str = "http://127.0.0.1:8080"
     broker_class: str = "local"
 
     def environment_for(self, spec: FunctionSpec) -> dict[str, str]:
@@ -86,6 +91,8 @@ class Endpoints:
         if spec.sends_webhooks:
             values["WEBHOOK_KEY"] = self.secrets.webhook_key
             values["WEBHOOK_NETWORKS_ALLOWED"] = "127.0.0.0/8"
+        if "smtp" in spec.needs:
+            values |= {"SMTP_URL": self.smtp_url, "SHOP_URL": self.shop_url}
         return values
 
     def _provider_variables(self, spec: FunctionSpec) -> dict[str, str]:

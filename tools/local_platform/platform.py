@@ -56,6 +56,7 @@ class PlatformConfig:
     specs: tuple[FunctionSpec, ...]
     function_command: Callable[[str], list[str]]
     simulator_command: list[str]
+    mail_catcher_command: list[str]
     migrate: Callable[[str], None]
     seed: Callable[[str], list[tuple[str, str, str]]]
     port: int = 8080
@@ -64,6 +65,14 @@ class PlatformConfig:
     faults: DeliveryFaults = field(default_factory=DeliveryFaults)
     rule: DeliveryRule = field(default_factory=DeliveryRule)
     broker_class: LocalBrokerClass = LocalBrokerClass.LOCAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailCatcherUrls:
+    """The address to which functions send mails, and the one where they can be read."""
+
+    smtp: str
+    pages: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,14 +204,16 @@ async def _serve(
         children = stack.enter_context(ChildProcesses())
         simulator = payment_simulator(config, children, secrets, logs)
         provider_url = await stack.enter_async_context(simulator)
+        mails = await stack.enter_async_context(mail_catcher(config, children, logs))
         internal = stack.enter_context(listen(0))
-        endpoints = _endpoints(server_urls, internal, provider_url, secrets, config.broker_class)
+        endpoints = _endpoints(config, server_urls, internal, provider_url, mails, secrets)
         launch = FunctionLaunch(
             command=config.function_command, environment=endpoints.environment_for, logs=logs
         )
         await start_platform(
             config, activity_log, stack, children, endpoints, launch, public, internal
         )
+        activity_log.write(f"mails {mails.pages}")
         activity_log.write(f"ready http://127.0.0.1:{config.port}")
         await stopped.wait()
         activity_log.write("stopping")
@@ -210,19 +221,23 @@ async def _serve(
 
 
 def _endpoints(
+    config: PlatformConfig,
     server_urls: ServerUrls,
     internal: socket.socket,
     provider_url: str,
+    mails: MailCatcherUrls,
     secrets: Secrets,
-    broker_class: LocalBrokerClass,
 ) -> Endpoints:
     return Endpoints(
         admin_url=server_urls.postgres,
         redis_url=server_urls.redis,
         broker_url=f"http://127.0.0.1:{internal.getsockname()[1]}/",
         provider_url=provider_url,
+        smtp_url=mails.smtp,
+        mails_url=mails.pages,
+        shop_url=f"http://127.0.0.1:{config.port}",
         secrets=secrets,
-        broker_class=broker_class,
+        broker_class=config.broker_class,
         has_own_database=not os.environ.get("DATABASE_URL"),
     )
 
@@ -294,6 +309,7 @@ def _write_addresses(data: Path, endpoints: Endpoints) -> None:
         "ACCOUNTS_DATABASE_URL": endpoints.database_url("accounts"),
         "LINK_KEY": endpoints.secrets.link_key,
         "BROKER_URL": endpoints.broker_url,
+        "MAIL_CATCHER_URL": endpoints.mails_url,
         "PAYMENT_PROVIDER": "sandbox",
         "PAYMENT_PROVIDER_URL": endpoints.provider_url,
         "PAYMENT_PROVIDER_API_KEY": endpoints.secrets.provider_api_key,
@@ -345,6 +361,24 @@ async def payment_simulator(
         if not await _is_healthy(port, child.ended):
             raise StartupFailed(f"the payment simulator does not start:\n{child.log_tail()}")
         yield f"http://127.0.0.1:{port}"
+    finally:
+        await child.stop(config.limits.grace_seconds)
+
+
+@asynccontextmanager
+async def mail_catcher(
+    config: PlatformConfig, children: ChildProcesses, logs: Path
+) -> AsyncGenerator[MailCatcherUrls]:
+    """Runs the mail catcher as a child process while the block runs; yields its addresses."""
+    smtp_port, port = free_port(), free_port()
+    command = [*config.mail_catcher_command, "--smtp-port", str(smtp_port), "--port", str(port)]
+    child = await children.start(command, inherited(os.environ), logs / "mail-catcher.log")
+    try:
+        if not await _is_healthy(port, child.ended):
+            raise StartupFailed(f"the mail catcher does not start:\n{child.log_tail()}")
+        yield MailCatcherUrls(
+            smtp=f"smtp://127.0.0.1:{smtp_port}", pages=f"http://127.0.0.1:{port}"
+        )
     finally:
         await child.stop(config.limits.grace_seconds)
 

@@ -85,6 +85,10 @@ def _function(spec: FunctionSpec) -> Service:
     if "provider" in spec.needs or any(route.auth == "provider" for route in spec.routes):
         settings["PAYMENT_PROVIDER"] = "sandbox"
         settings["PAYMENT_PROVIDER_URL"] = "http://sandbox:8080"
+    if "smtp" in spec.needs:
+        settings["MAIL_FROM"] = "${MAIL_FROM:-}"
+        settings["SHOP_NAME"] = "${SHOP_NAME:-msa-shop}"
+        settings["SHOP_URL"] = "${SHOP_URL:-http://127.0.0.1:8080}"
     return {
         "image": FUNCTIONS_IMAGE,
         "build": {"context": CONTEXT, "target": "functions", "args": IMAGE_ARGUMENTS},

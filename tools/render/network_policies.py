@@ -11,6 +11,8 @@ METRICS_PORT = 9095  # a separate port: a scrape through queue-proxy prevents sc
 # queue-proxy: HTTP, HTTP/2, TLS, and the metrics of the autoscaler
 PROXY_PORTS = (8012, 8013, 8112, 9090)
 DATABASE_PORTS = (5432, 6432)
+# submission with TLS from the first byte, and with STARTTLS
+MAIL_PORTS = (465, 587)
 # The gateway, the activator and queue-proxy each append the address of their caller.
 TRUSTED_HOPS = 3
 # Σ(max-scale × pool) must not exceed what PgBouncer (or PostgreSQL) accepts (tools.manifest_rules)
@@ -47,11 +49,14 @@ SETTING_VALUES = {
     "OPEN_ORDERS_MAX": "10",
     "ORDER_HARD_EXPIRY_SECONDS": "3600",
     "ORDER_SOFT_EXPIRY_SECONDS": "900",
+    "MAIL_FROM": "",
     "PAYMENT_PROVIDER": "stripe",
     "RATE_LIMIT_PER_MINUTE": "120",
     "RETENTION": "",
     "UNPAID_STOCK_PERCENT": "50",
     "SETTLEMENTS_AUTH": "finance",
+    "SHOP_NAME": "msa-shop",
+    "SHOP_URL": "",
     "TRUSTED_HOPS": str(TRUSTED_HOPS),
     "UNKNOWN_QUERY_PARAMETERS_IGNORED": "true",
 }
@@ -120,6 +125,7 @@ def network_policies() -> list[Manifest]:
         _egress("redis", _reaches("redis"), None, 6379),
         _egress("provider", _reaches("provider"), [INTERNET], 443),
         _egress("webhooks", _reaches("webhooks"), [INTERNET], 443),
+        _egress("mail", _reaches("mail"), [INTERNET], *MAIL_PORTS),
         *_rabbitmq(),
     ]
 

@@ -77,6 +77,7 @@ def pod_labels(spec: FunctionSpec) -> dict[str, str]:
         **({"msa-shop/reaches-broker": "true"} if spec.emits else {}),
         **({"msa-shop/reaches-provider": "true"} if "provider" in spec.needs else {}),
         **({"msa-shop/reaches-webhooks": "true"} if spec.sends_webhooks else {}),
+        **({"msa-shop/reaches-mail": "true"} if "smtp" in spec.needs else {}),
     }
     return {**labels_of(spec), **reaches}
 
@@ -103,6 +104,8 @@ def secrets_of(spec: FunctionSpec) -> list[str]:
         names.append("shop-links")
     if spec.sends_webhooks:
         names.append("shop-webhook-key")
+    if "smtp" in spec.needs:
+        names.append("shop-mail")
     return names
 
 

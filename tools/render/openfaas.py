@@ -21,6 +21,7 @@ REPLICAS_MAX = 5  # OpenFaaS CE
 SECRETS_PATH = "/var/openfaas/secrets"
 
 GROUPS: dict[str, tuple[str, ...]] = {
+    "charge": ("charge", "payment_webhook", "refund"),
     "orders": ("cancel_order", "cart", "read_orders"),
     "settlements": ("read_settlements", "settle"),
     "users": ("account", "register"),
@@ -33,6 +34,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "shop-jwt": ("jwt-private-key",),
     "shop-links": ("link-key",),
     "shop-webhook-key": ("webhook-key",),
+    "shop-mail": ("smtp-url",),
 }
 OWN = ("database-url", "event-signing-key")
 SETTINGS = ("broker-url", "event-keys", "jwt-audience", "jwt-issuer", "jwt-jwks")
@@ -150,7 +152,12 @@ def _settings(members: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
     uses_provider = {"shop-payment-provider", "shop-payment-webhook"} & {
         name for member in members for name in secrets_of(member)
     }
-    return (*VARIABLES, "PAYMENT_PROVIDER") if uses_provider else VARIABLES
+    sends_mails = any("smtp" in member.needs for member in members)
+    return (
+        *VARIABLES,
+        *(("PAYMENT_PROVIDER",) if uses_provider else ()),
+        *(("MAIL_FROM", "SHOP_NAME", "SHOP_URL") if sends_mails else ()),
+    )
 
 
 def _secrets(members: tuple[FunctionSpec, ...]) -> list[str]:

@@ -66,6 +66,18 @@ DESCRIPTIONS = {
         "Hours in which no delivery to a webhook succeeds, after which it is disabled and an "
         "operator is alerted."
     ),
+    "smtp_url": (
+        "Mail server, `smtps://user:password@host:465` (TLS, RFC 8314), `smtp+starttls://…:587` or "
+        "`smtp://…` without TLS, which `prod` rejects for a host of another network; user and "
+        "password percent-encoded. Certificates are verified with the system's authorities, or "
+        "with `SSL_CERT_FILE`."
+    ),
+    "mail_from": "Sender of mails; by default `no-reply` at the host of `SHOP_URL`.",
+    "shop_name": "Name of the shop in mails.",
+    "shop_url": (
+        "Address of the shop's pages, to which mails link: `/orders/{orderId}` and "
+        "`/set-password#token=…`; by default `JWT_ISSUER`. `prod` rejects placeholders and `http`."
+    ),
     "event_signing_key": (
         "Ed25519 key (PEM, PKCS 8) that signs this trust domain's events. `EVENT_KEYS` must allow "
         "its public half to sign for the function."

@@ -42,6 +42,7 @@ def config() -> PlatformConfig:
         specs=SPECS,
         function_command=lambda name: [*PYTHON, str(STUB), name, RECORD],
         simulator_command=[*PYTHON, str(Path(__file__).with_name("stub_simulator.py"))],
+        mail_catcher_command=[*PYTHON, str(Path(__file__).with_name("stub_simulator.py"))],
         migrate=migrate,
         seed=seed,
         port=PORT,

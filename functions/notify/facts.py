@@ -1,0 +1,129 @@
+"""What the mails of each kind say, read when a mail is sent: mails store ids only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from events.records import frozen
+from shop.adapters.statements import Query, Row
+from shop.primitives.statuses import MailKind
+
+if TYPE_CHECKING:
+    from shop.adapters.db import Transaction
+    from shop.mails import Mail
+
+LINES_MAX = 100
+
+
+class Recipient(Row):
+    """Whom a mail is sent to, and in which language."""
+
+    email: str
+    name: str
+    language: str
+
+
+class OrderFacts(Recipient):
+    """An order: what it costs, and why it was cancelled, if it was."""
+
+    order_id: UUID
+    total_minor: int
+    currency: str
+    reason: str
+
+
+class RefundFacts(Recipient):
+    """A refund of an order."""
+
+    order_id: UUID
+    amount_minor: int
+    currency: str
+
+
+class LinkFacts(Recipient):
+    """A one-time link, and the minutes for which it is still valid."""
+
+    link_id: UUID
+    minutes: int
+
+
+class Line(Row):
+    """A line of an order."""
+
+    product: str
+    qty: int
+    amount_minor: int
+
+
+@frozen
+class Facts:
+    """What a mail is about; ``lines`` are those of an order."""
+
+    about: OrderFacts | RefundFacts | LinkFacts | Recipient
+    lines: tuple[Line, ...] = ()
+
+
+ORDER = Query(
+    OrderFacts,
+    """
+select u.email, u.name, u.language, o.order_id, o.total_minor, o.currency,
+  coalesce(o.reason, '') as reason
+from shop.orders o join shop.users u using (user_id)
+where o.order_id = %(order_id)s and u.active
+""",
+)
+
+LINES = Query(
+    Line,
+    """
+select p.name as product, l.qty, l.qty * l.unit_price_minor as amount_minor
+from shop.order_lines l join shop.products p using (product_id)
+where l.order_id = %(order_id)s order by l.product_id limit %(lines_max)s
+""",
+)
+
+REFUND = Query(
+    RefundFacts,
+    """
+select u.email, u.name, u.language, o.order_id, r.amount_minor, r.currency
+from shop.refunds r join shop.payments p using (payment_id) join shop.orders o using (order_id)
+join shop.users u on u.user_id = o.user_id
+where r.refund_id = %(refund_id)s and u.active
+""",
+)
+
+LINK = Query(
+    LinkFacts,
+    """
+select u.email, u.name, u.language, l.link_id,
+  ceil(extract(epoch from l.expires_at - now()) / 60)::int as minutes
+from shop.one_time_links l join shop.users u using (user_id)
+where l.link_id = %(link_id)s and l.ended_at is null and l.expires_at > now() and u.active
+""",
+)
+
+ACCOUNT = Query(
+    Recipient,
+    """
+select email, name, language from shop.users where user_id = %(user_id)s and active
+""",
+)
+
+
+def read(tx: Transaction, mail: Mail) -> Facts | None:
+    """What the mail says (one round trip); None when there is nothing to send any more."""
+    match mail.kind:
+        case MailKind.ORDER_PAID | MailKind.ORDER_CANCELLED:
+            order_id = UUID(mail.subject_id)
+            orders, lines = tx.pipeline(
+                ORDER(order_id=order_id), LINES(order_id=order_id, lines_max=LINES_MAX)
+            )
+            return Facts(orders[0], tuple(lines)) if orders else None
+        case MailKind.REFUND_SUCCEEDED:
+            about = tx.fetch_one(REFUND(refund_id=UUID(mail.subject_id)))
+        case MailKind.PASSWORD_RESET | MailKind.INVITATION:
+            about = tx.fetch_one(LINK(link_id=UUID(mail.subject_id)))
+        case MailKind.USER_REGISTERED:
+            about = tx.fetch_one(ACCOUNT(user_id=int(mail.subject_id)))
+    return None if about is None else Facts(about)
