@@ -124,6 +124,7 @@ PROD = {
     "JWT_AUDIENCE": "shop-prod",
     "LINK_KEY": "k" * 32,
     "SMTP_URL": "smtps://shop:secret@mail.shop.co.kr:465",
+    "WEBHOOK_KEY": "w" * 32,
     "EVENT_SIGNING_KEY": EVENT_KEY,
     "EVENT_KEYS": event_keys(EVENT_KEY, SOURCE),
     "PAYMENT_PROVIDER": "stripe",
