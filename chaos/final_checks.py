@@ -1,8 +1,8 @@
 """The checks at the end of a run: the shop becomes quiescent and every invariant holds.
 
 Each check has an id, which the report and the mutation tests use: ``quiescence``, ``liveness``,
-``replays``, ``revoked-token``, ``webhooks``, ``invariants``, ``non-vacuity``, ``transitions``,
-``unexpected-responses``, ``failpoint-pairs`` and ``faults``.
+``replays``, ``revoked-token``, ``webhooks``, ``mails``, ``invariants``, ``non-vacuity``,
+``transitions``, ``unexpected-responses``, ``failpoint-pairs`` and ``faults``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import httpx
 
 from chaos import redis_admin
 from chaos.environment import Environment
+from chaos.mails import different_mails
 from chaos.reconciliation import reconcile_completely
 from chaos.report import summary
 from chaos.report.record import Check
@@ -48,6 +49,8 @@ union all select 'refund ' || refund_id || ' ' || status from shop.refunds
 union all select 'event ' || event_id || ' ' || type from shop.outbox where done_at is null
 union all select 'webhook delivery ' || d.event_id from shop.webhook_deliveries d
   join shop.webhooks w using (webhook_id) where d.state = 'PENDING' and w.url like '%/events'
+union all select 'mail ' || event_id || ' ' || status from shop.mails
+  where status in ('PENDING', 'SENDING', 'UNKNOWN')
 limit 20
 """
 # After several failures the next retry is minutes away.  The run does not wait for it: every timer
@@ -75,6 +78,10 @@ ADVANCE_DELIVERIES: LiteralString = """
 update shop.webhook_deliveries set next_try_at = now()
 where state = 'PENDING' and next_try_at > now() + interval '5 seconds'
 """
+ADVANCE_MAILS: LiteralString = """
+update shop.mails set next_try_at = now()
+where status in ('PENDING', 'UNKNOWN') and next_try_at > now() + interval '5 seconds'
+"""
 # but for a process that may be sending
 ADVANCE_WEBHOOKS: LiteralString = """
 update shop.webhooks set next_run_at = now()
@@ -87,6 +94,7 @@ ADVANCE_TIMERS = (
     ADVANCE_EXPIRIES,
     ADVANCE_DELIVERIES,
     ADVANCE_WEBHOOKS,
+    ADVANCE_MAILS,
 )
 DUE_JOBS: LiteralString = """
 select kind || ': ' || count(*) filter (where due_at <= now()) || ' due of ' || count(*)
@@ -118,6 +126,7 @@ async def run_all(
     await _check_revoked_token(results, environment)
     await _check_quiescence(results, environment, "quiescence after the replays")
     await _check_webhooks(results, environment)
+    await _check_mails(results, environment)
     async with monitor_lock:
         await _check_invariants(results, environment)
     await summary.count_dead_letters(results.record, environment)
@@ -249,6 +258,15 @@ async def _check_webhooks(results: RunResults, environment: Environment) -> None
         Check(id="webhooks", title=title, has_passed=has_passed, detail=detail),
         different,
     )
+
+
+async def _check_mails(results: RunResults, environment: Environment) -> None:
+    """Compares the mails with what the mail server has received by its own record."""
+    sent, different = await different_mails(environment)
+    title = "the mail server has received every sent mail, and a second copy only of a second try"
+    detail = f"{sent} mails sent, {len(different)} differ"
+    has_passed = bool(sent) and not different
+    _add(results, Check(id="mails", title=title, has_passed=has_passed, detail=detail), different)
 
 
 async def _check_invariants(results: RunResults, environment: Environment) -> None:

@@ -88,6 +88,7 @@ def _message_senders(environment: Environment, client: httpx.AsyncClient) -> Map
         "settle": tick("settle"),
         "sweep": tick("sweep"),
         "manage_webhooks": tick("manage_webhooks"),
+        "notify": tick("notify"),
     }
 
 

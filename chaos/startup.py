@@ -23,6 +23,7 @@ from chaos.environment import BROKER, CLIENTS, DATABASE, PROVIDER, REDIS, Enviro
 from chaos.faults.messages import second_key_settings
 from chaos.fork_server.client import ForkServer
 from chaos.kill_plan import KillPlan, KillPlanChildren
+from chaos.mails import set_mail_faults
 from chaos.provider_faults import ProviderFaults
 from chaos.proxy.client import Proxies
 from chaos.seed_history import write_history
@@ -38,7 +39,12 @@ from tools.local_platform.command import compile_code
 from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.function_environment import Endpoints
 from tools.local_platform.http_listener import listen
-from tools.local_platform.platform import PlatformConfig, payment_simulator, start_platform
+from tools.local_platform.platform import (
+    PlatformConfig,
+    mail_catcher,
+    payment_simulator,
+    start_platform,
+)
 from tools.local_platform.secrets import Secrets, local_secrets, new_key
 from tools.local_platform.servers import PostgresServer, RedisServer, free_port
 from tools.migrate import migrate
@@ -135,6 +141,8 @@ async def _start(
     provider_url = await stack.enter_async_context(
         payment_simulator(plan, children, secrets, settings.data / "log")
     )
+    mails = await stack.enter_async_context(mail_catcher(plan, children, settings.data / "log"))
+    await set_mail_faults(mails.pages)
     internal = listen(0)
     provider_faults = ProviderFaults(provider_url, secrets.provider_api_key, settings.seed)
     stack.push_async_callback(provider_faults.close)
@@ -151,6 +159,8 @@ async def _start(
             redis_url=redis_url,
             broker_url=f"http://127.0.0.1:{internal.getsockname()[1]}/",
             provider_url=provider_url,
+            smtp_url=mails.smtp,
+            mails_url=mails.pages,
             secrets=secrets,
             broker_class=settings.broker_class,
             has_own_database=True,

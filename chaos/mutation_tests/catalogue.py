@@ -23,6 +23,8 @@ ONE_TIME_LINKS = "shop/one_time_links.py"
 PERSONAL_DATA = "shop/schema/personal_data.py"
 LINKS_SCHEMA = "shop/schema/migrations/versions/0024_used_links.py"
 WEBHOOKS_SCHEMA = "shop/schema/migrations/versions/0029_webhooks.py"
+MAILS = "shop/mails.py"
+NOTIFY = "functions/notify/handler.py"
 WEBHOOK_SENDING = "shop/webhook_sending.py"
 DECIDE = "shop/orders/decide.py"
 ORDERS = "shop/orders/orders.py"
@@ -944,6 +946,33 @@ _WEBHOOKS = (
             ),
         ),
         ("I-29", "webhooks"),
+    ),
+    Mutant(
+        "M-59",
+        "ADR 48",
+        "a mail is not stored while the mail server is not reachable",
+        (
+            Edit(
+                MAILS,
+                "  from outage\n  on conflict",
+                "  from outage where not is_on\n  on conflict",
+            ),
+        ),
+        ("I-30",),
+    ),
+    Mutant(
+        "M-60",
+        "ADR 48",
+        "a mail counts as sent before the mail server was called",
+        (
+            Edit(
+                NOTIFY,
+                "    return None if stored is None else _with_facts(tx, stored)",
+                "    tx.execute(mails.sent(UUID(event.id)))\n"
+                "    return None if stored is None else _with_facts(tx, stored)",
+            ),
+        ),
+        ("mails",),
     ),
 )
 

@@ -273,6 +273,35 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "request_head, response_head) select webhook_id, event_id, 1, 1, 500, '', '' from d",
         "I-29",
     ),
+    "mail of a paid order was never stored": (
+        "delete from shop.mails where kind = 'ORDER_PAID' and subject_id = %(paid)s::text",
+        "I-30",
+    ),
+    "event has two mails": (
+        "insert into shop.mails (event_id, kind, subject_id, status, tries, next_try_at) "
+        "select event_id, kind, subject_id, 'SENT', 1, now() from shop.mails "
+        "where kind = 'ORDER_PAID' limit 1",
+        "I-30",
+    ),
+    "mail of an event that was not consumed": (
+        "insert into shop.mails (event_id, kind, subject_id, status, tries, next_try_at) "
+        "values (gen_random_uuid(), 'ORDER_PAID', 'x', 'SENT', 1, now())",
+        "I-30",
+    ),
+    "mail about another order": (
+        "update shop.mails set subject_id = %(cancelled)s::text "
+        "where kind = 'ORDER_PAID' and subject_id = %(paid)s::text",
+        "I-30",
+    ),
+    "mail counts as sent without an attempt": (
+        "update shop.mails set tries = 0 where status = 'SENT'",
+        "I-30",
+    ),
+    "mail is open for days": (
+        "update shop.mails set status = 'PENDING', created_at = now() - interval '4 days' "
+        "where kind = 'ORDER_PAID'",
+        "I-30",
+    ),
     "status changed behind the log": (
         "update shop.orders set status = 'PAID', reason = null where order_id = %(cancelled)s",
         "I-06 I-10 I-16",
@@ -591,7 +620,7 @@ def test_append_only_tables_reject_changes(flow: FlowHarness, table: str) -> Non
 
 def test_every_invariant_is_violated_by_a_corruption() -> None:
     ids = {invariant.id for invariant in INVARIANTS}
-    assert ids == {f"I-{n:02}" for n in range(1, 30)} | {f"Q-{n:02}" for n in range(1, 14)}
+    assert ids == {f"I-{n:02}" for n in range(1, 31)} | {f"Q-{n:02}" for n in range(1, 14)}
 
     bitten = {id_ for _, expected in CORRUPTIONS.values() for id_ in expected.split()}
 

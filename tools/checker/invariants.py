@@ -507,6 +507,29 @@ where w.state = 'ACTIVE' and exists (select from shop.webhook_deliveries d
     where r.kind = 'webhook' and r.id = w.webhook_id::text)
 """,
     ),
+    # The inbox is kept for 60 days and mails for 90.
+    Invariant(
+        "I-30",
+        "each event that notify has consumed has exactly one mail, about the order of the event; "
+        "only a mail that was tried is SENT, and none is open after it should have been given up",
+        """
+select i.event_id from shop.inbox i left join shop.mails m on m.event_id::text = i.event_id
+where i.consumer = 'notify' and m.event_id is null
+union all
+select event_id::text from shop.mails group by event_id having count(*) > 1
+union all
+select m.event_id::text from shop.mails m
+where m.created_at > now() - interval '50 days' and not exists (select from shop.inbox i
+  where i.consumer = 'notify' and i.event_id = m.event_id::text)
+union all
+select m.event_id::text from shop.mails m join shop.outbox o using (event_id)
+where o.type in ('order.paid', 'order.cancelled') and m.subject_id <> o.subject
+union all
+select event_id::text from shop.mails
+where status = 'SENT' and (tries = 0 or failure is not null)
+  or status in ('PENDING', 'SENDING', 'UNKNOWN') and created_at < now() - interval '3 days'
+""",
+    ),
     # ------------------------------------------------------------ only when no work is pending
     # What a failed refund left to return stays for an operator, who refunds it again, by other
     # means, or writes it off.

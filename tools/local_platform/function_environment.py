@@ -14,6 +14,7 @@ from tools.local_platform.secrets import Secrets
 
 ISSUER = "https://shop.local"
 AUDIENCE = "shop"
+MAIL_FROM = "no-reply@shop.local"
 SYSTEM_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 SHOP_VARIABLES = (
     "RATE_LIMIT_PER_MINUTE",
@@ -92,7 +93,11 @@ class Endpoints:
             values["WEBHOOK_KEY"] = self.secrets.webhook_key
             values["WEBHOOK_NETWORKS_ALLOWED"] = "127.0.0.0/8"
         if "smtp" in spec.needs:
-            values |= {"SMTP_URL": self.smtp_url, "SHOP_URL": self.shop_url}
+            values |= {
+                "SMTP_URL": self.smtp_url,
+                "MAIL_FROM": MAIL_FROM,
+                "SHOP_URL": self.shop_url,
+            }
         return values
 
     def _provider_variables(self, spec: FunctionSpec) -> dict[str, str]:

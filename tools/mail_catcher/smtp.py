@@ -8,9 +8,8 @@ import threading
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from aiosmtpd.controller import Controller
-
 if TYPE_CHECKING:
+    from aiosmtpd.controller import Controller
     from aiosmtpd.smtp import SMTP, Envelope, Session
 
     from tools.mail_catcher.messages import CaughtMails
@@ -99,4 +98,7 @@ class Catcher:
 
 def smtp_server(catcher: Catcher, host: str, port: int) -> Controller:
     """The server, in a thread of its own once it is started."""
+    # imported here: an environment that was set up before it was added can still collect its tests
+    from aiosmtpd.controller import Controller
+
     return Controller(catcher, hostname=host, port=port, ident="msa-shop mail catcher")
