@@ -69,6 +69,10 @@ select n.seq, 'CAPTURE', %(payment_id)s::uuid, %(order_id)s::uuid, 'psp_receivab
 from nextval(pg_get_serial_sequence('shop.ledger', 'seq')) as n(seq), shop.ledger_chains h
 where h.chain = get_byte(uuid_send(%(order_id)s::uuid), 15) %% 16
 """
+KEYS: LiteralString = """
+insert into shop.ledger_keys (seq, kind, source_id, chain, chain_seq)
+select seq, kind, source_id, chain, chain_seq from shop.ledger where order_id = %(order_id)s
+"""
 CHAIN: LiteralString = """
 update shop.ledger_chains h set chain_seq = l.chain_seq, hash = l.hash from shop.ledger l
 where l.source_id = %(payment_id)s and l.chain = h.chain
@@ -92,6 +96,7 @@ WRITE = (
     PAYMENT,
     DISABLE_TRIGGERS,
     POSTING,
+    KEYS,
     CHAIN,
     ENABLE_TRIGGERS,
     TRANSITIONS,

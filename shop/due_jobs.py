@@ -380,9 +380,10 @@ def _delete_old(context: EventContext, what: str) -> None:
 
 
 def _maintain_partitions(context: EventContext, table: str) -> None:
-    """Two transactions, because both lock tables, which they could do in different orders."""
+    """Three transactions, because all lock tables, which they could do in different orders."""
     _save(context, partitions.create_months(table))
     _save(context, partitions.drop_past_months(table))
+    _save(context, partitions.analyze(table))
 
 
 def _close_dead_letter(context: EventContext, dead_letter_id: UUID) -> None:

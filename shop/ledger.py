@@ -1,7 +1,8 @@
 """The ledger: append-only double-entry bookkeeping, from which settlements are computed.
 
 Each posting belongs to one of sixteen hash chains; a trigger of the database computes the hash, so
-that no code can write a posting outside a chain.  ``posted_at`` is the database's now().
+that no code can write a posting outside a chain.  ``posted_at`` is the transaction's now(), and
+selects the month's partition.  The trigger also writes ``ledger_keys``: what is unique for ever.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ ACCOUNTS = {
     PostingKind.DISPUTE_FEE_REVERSAL: ("psp_receivable", "dispute_fees"),
 }
 
-# chain, chain_seq, prev_hash and hash are set by the trigger chain_posting
+# chain, chain_seq, prev_hash and hash are set by the trigger chain_posting, which rejects another
+# posted_at than the default
 POST = Query(
     Row,
     """

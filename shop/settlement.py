@@ -150,7 +150,8 @@ select count(*) as postings from posting
 """,
 )
 
-# No row while the day has postings after its newest batch.
+# No row while the day has postings after its newest batch.  A comparison of rows alone selects no
+# partition.
 CLOSE = Query(
     ClosedCurrency,
     """
@@ -163,6 +164,7 @@ closed as (
   from shop.settlement_batches b
   where b.day = %(day)s::date and (select l.seq from shop.ledger l
     where l.posted_at < (%(day)s::date + 1)::timestamp at time zone %(time_zone)s
+      and l.posted_at >= (select last_posted_at from newest)
       and (l.posted_at, l.seq) >
         ((select last_posted_at from newest), (select last_seq from newest))
     order by l.posted_at limit 1) is null

@@ -72,6 +72,10 @@ def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
             _upgrade(admin_url)
             _check_currency(connection)
             _apply_declarations(admin_url)
+            for table, _ in partitioned_tables():
+                connection.execute(
+                    text("select from shop.analyze_partitioned(:table)"), {"table": table.name}
+                )
             _set_time_zone(connection, zone)
         finally:
             connection.execute(text("select pg_advisory_unlock(:lock)"), {"lock": MIGRATION_LOCK})

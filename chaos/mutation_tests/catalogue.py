@@ -48,6 +48,7 @@ SETTLEMENT = "shop/settlement.py"
 SIGNATURES = "shop/adapters/signatures.py"
 OPEN_DELIVERIES = "shop/runtime/open_deliveries.py"
 PROVIDER_RECORDS = "shop/orders/provider_records.py"
+LEDGER_KEYS = "shop/schema/migrations/versions/0032_partitioned_ledger.py"
 SWEEP_SPEC = "functions/sweep/spec.py"
 
 
@@ -74,7 +75,7 @@ NO_SINGLE_OPEN_PAYMENT = Edit(
         unique=False,""",
 )
 NO_UNIQUE_POSTING = _without(
-    SCHEMA, 'sa.UniqueConstraint("kind", "source_id", name="one_posting_per_source"),'
+    LEDGER_KEYS, "  constraint one_posting_per_source unique (kind, source_id),\n"
 )
 NO_ROW_SECURITY = Edit(
     GRANTS,

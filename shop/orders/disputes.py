@@ -42,7 +42,7 @@ select d.dispute_id, d.payment_id, d.status,
   coalesce(sum(l.amount_minor) filter (where l.kind = 'DISPUTE_FEE_REVERSAL'), 0)::bigint
     as fee_reversed_minor
 from shop.payments p join shop.disputes d using (payment_id)
-left join shop.ledger l on l.order_id = p.order_id and l.source_id = d.dispute_id
+left join lateral shop.postings_of(p.order_id, d.dispute_id) l on true
 where p.order_id = %(order_id)s::uuid
 group by d.dispute_id order by d.created_at, d.dispute_id
 """,
@@ -51,9 +51,9 @@ group by d.dispute_id order by d.created_at, d.dispute_id
 RECORDED = Query(
     RecordedDispute,
     """
-select d.provider_ref, d.status, count(l.seq)::int as postings
+select d.provider_ref, d.status, count(l.kind)::int as postings
 from shop.disputes d join shop.payments p using (payment_id)
-left join shop.ledger l on l.order_id = p.order_id and l.source_id = d.dispute_id
+left join lateral shop.postings_of(p.order_id, d.dispute_id) l on true
 where d.provider_ref = any(%(provider_refs)s)
 group by d.dispute_id
 """,

@@ -111,6 +111,7 @@ _AUDIT: dict[str, Rights] = {
             "refunds",
             "disputes",
             "ledger",
+            "ledger_keys",
             "ledger_chains",
             "settlements",
             "settlement_batches",
@@ -469,6 +470,7 @@ SEES_ALL_ROWS = (
 
 APPEND_ONLY = (
     "ledger",
+    "ledger_keys",
     "stock_moves",
     "transitions",
     "settlements",

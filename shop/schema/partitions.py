@@ -1,4 +1,4 @@
-"""Monthly partitions: the views that list them, and the functions that create and drop them.
+"""Monthly partitions: the views that list them, and the functions that maintain them.
 
 ``tools.migrate`` applies these statements after the migrations, like the views.  A partitioned
 table ``t`` consists of
@@ -10,12 +10,12 @@ table ``t`` consists of
   months that have no partition yet or no more: a row is never rejected for want of a partition.
 
 Months are those of UTC.  The functions run with the rights of the tables' owner, since no
-function's role may create or drop tables; they do nothing else, to no other table.
+function's role may create, drop or analyze tables; they do nothing else, to no other table.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Table
+from sqlalchemy import DateTime, Table
 
 from shop.schema.tables import METADATA, Monthly, deletions_of, partitions_of
 
@@ -89,6 +89,7 @@ declare
   partition text;
   rest constant text := of_table || '_without_month';
   key constant text := case of_table {keys} end;
+  is_by_time constant boolean := of_table in ({by_time});
 begin
   if of_table is null or of_table not in ({tables}) then
     raise exception 'shop.% is not partitioned', of_table using errcode = 'invalid_parameter_value';
@@ -98,8 +99,12 @@ begin
   select max(ends_at) into month from shop.months where table_name = of_table;
   while month <= date_trunc('month', now()) + interval '{ahead} months' loop
     partition := of_table || to_char(month, '_YYYY_MM');
-    first := shop.uuid_at(month);
-    after := shop.uuid_at(month + interval '1 month');
+    after := month + interval '1 month';
+    first := month;
+    if not is_by_time then
+      first := shop.uuid_at(first::timestamptz);
+      after := shop.uuid_at(after::timestamptz);
+    end if;
     execute format('create table shop.%I (like shop.%I including all excluding identity)',
       partition, of_table);
     execute format('lock table shop.%I in access exclusive mode', rest);
@@ -139,6 +144,28 @@ begin
 end $$
 """
 
+# Autovacuum analyzes partitions alone, so joins with the whole table would be planned without
+# statistics.  Once a month is enough, and a sample of 3,000 rows is read within the timeout of the
+# role's statements.  Before PostgreSQL 18 the partitions are analyzed as well.
+ANALYZE = """
+create or replace function shop.analyze_partitioned(of_table text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set lock_timeout = '2s' set timezone = 'UTC' set default_statistics_target = 10 as $$
+begin
+  if of_table is null or of_table not in ({tables}) then
+    raise exception 'shop.% is not partitioned', of_table using errcode = 'invalid_parameter_value';
+  end if;
+  if exists (select from pg_stat_user_tables where schemaname = 'shop' and relname = of_table
+      and last_analyze >= date_trunc('month', now())) then
+    return;
+  end if;
+  execute format(case when current_setting('server_version_num')::int >= 180000
+    then 'analyze only shop.%I' else 'analyze shop.%I' end, of_table);
+end $$
+"""
+
+FUNCTIONS = ("create_partitions", "drop_partitions", "analyze_partitioned")
+
 
 def partitioned_tables() -> list[tuple[Table, Monthly]]:
     """Every table that is partitioned, and how."""
@@ -162,8 +189,12 @@ def partition_statements() -> list[str]:
         "keys": " ".join(
             f"when '{table.name}' then '{monthly.key}'" for table, monthly in partitioned_tables()
         ),
+        "by_time": ", ".join(
+            f"'{table.name}'"
+            for table, monthly in partitioned_tables()
+            if isinstance(table.columns[monthly.key].type, DateTime)
+        ),
     }
-    functions = ("create_partitions", "drop_partitions")
     return [
         UUID_AT,
         MONTHS.format(parents=parents),
@@ -175,16 +206,14 @@ def partition_statements() -> list[str]:
         ),
         CREATE.format(**texts),
         DROP.format(**texts),
-        *(f"revoke all on function shop.{name}(text) from public" for name in functions),
+        ANALYZE.format(**texts),
+        *(f"revoke all on function shop.{name}(text) from public" for name in FUNCTIONS),
     ]
 
 
 def partition_grants() -> list[str]:
-    """The right to create and drop partitions, of the one role that runs the due jobs."""
-    return [
-        f"grant execute on function shop.{name}(text) to {CALLER}"
-        for name in ("create_partitions", "drop_partitions")
-    ]
+    """The right to maintain partitions, of the one role that runs the due jobs."""
+    return [f"grant execute on function shop.{name}(text) to {CALLER}" for name in FUNCTIONS]
 
 
 def _query(table: Table, monthly: Monthly) -> str:

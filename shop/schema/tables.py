@@ -69,7 +69,7 @@ PARTITIONED = "partitioned"
 
 @dataclass(frozen=True)
 class Monthly:
-    """The table has one partition for each month of ``key``, a UUIDv7 and so a time.
+    """The table has one partition for each month of ``key``: a time, or a UUIDv7 and so a time.
 
     The due job ``partitions`` drops a month once all of its rows are past their retention, unless
     ``kept_while``, from which rows are selected, has one: ``%1$I`` is the partition, and its keys
@@ -914,7 +914,7 @@ disputes = Table(
 ledger = Table(
     "ledger",
     METADATA,
-    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("seq", BigInteger, Identity(always=True), nullable=False),
     Column("kind", Text, nullable=False),
     Column("source_id", UUID, nullable=False),
     Column("order_id", UUID, ForeignKey("shop.orders.order_id"), nullable=False),
@@ -930,10 +930,9 @@ ledger = Table(
     CheckConstraint(_one_of("kind", PostingKind), name="known_posting"),
     CheckConstraint("amount_minor > 0", name="posting_amount_is_positive"),
     CheckConstraint("debit <> credit", name="two_sides"),
-    UniqueConstraint("kind", "source_id", name="one_posting_per_source"),
-    UniqueConstraint("chain", "chain_seq", name="one_link_per_place"),
+    # the order in which postings are settled; what is unique in all months is in ledger_keys
+    PrimaryKeyConstraint("posted_at", "seq"),
     Index("ledger_by_order", "order_id"),
-    Index("ledger_by_time", "posted_at"),
     comment="writer: ledger; append only; chained by trigger",
     info={
         PERSONAL: PersonalData(
@@ -953,7 +952,30 @@ ledger = Table(
             },
             on_closing=Anonymous(_RECORDS),
         ),
-        RETENTION: Kept("every posting is a link of a hash chain", _BY_SEQ),
+        RETENTION: Kept("every posting is a link of a hash chain", _MONTHS_KEPT),
+        PARTITIONED: Monthly("posted_at"),
+    },
+)
+
+# What is unique among the postings of all months; a unique key of ledger itself would have to
+# contain posted_at.
+ledger_keys = Table(
+    "ledger_keys",
+    METADATA,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("source_id", UUID, nullable=False),
+    Column("chain", SmallInteger, nullable=False),
+    Column("chain_seq", BigInteger, nullable=False),
+    UniqueConstraint("kind", "source_id", name="one_posting_per_source"),
+    UniqueConstraint("chain", "chain_seq", name="one_link_per_place"),
+    comment="writer: the trigger on ledger; append only",
+    info={
+        PERSONAL: Impersonal("the numbers of what was posted"),
+        RETENTION: Kept(
+            "the keys of every posting, which is posted once for ever",
+            "none: a partition would limit a unique key to its month",
+        ),
     },
 )
 
@@ -1011,7 +1033,9 @@ settlement_batches = Table(
 settlement_lines = Table(
     "settlement_lines",
     METADATA,
-    Column("seq", BigInteger, ForeignKey("shop.ledger.seq"), primary_key=True, autoincrement=False),
+    Column(
+        "seq", BigInteger, ForeignKey("shop.ledger_keys.seq"), primary_key=True, autoincrement=False
+    ),
     Column("day", Date, nullable=False),
     Column("currency", CHAR(3), nullable=False),
     Index("settlement_lines_by_day", "day", "currency"),

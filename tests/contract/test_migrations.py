@@ -104,8 +104,9 @@ def _is_ours(name: str | None, kind: str, _: dict[str, Any]) -> bool:
 
 
 def _is_partition(name: str | None) -> bool:
-    tables = [table.name for table, _ in partitioned_tables()]
-    return any(name is not None and name.startswith(f"{table}_") for table in tables)
+    tables = "|".join(table.name for table, _ in partitioned_tables())
+    suffixes = r"other|months|without_month|\d{4}_\d{2}"
+    return re.fullmatch(f"({tables})_({suffixes})", name or "") is not None
 
 
 def test_the_migrated_schema_is_the_declared_one(database_url: str) -> None:
@@ -141,7 +142,13 @@ def test_due_work_closes_days_in_the_business_time_zone(database_url: str) -> No
     migrate(database_url, business_time_zone="America/New_York")
 
     with psycopg.connect(database_url) as connection:
-        posting = {"kind": "CAPTURE", "id": uuid4(), "amount": 900, "currency": "KRW"}
+        posting = {
+            "kind": "CAPTURE",
+            "id": uuid4(),
+            "order_id": None,
+            "amount": 900,
+            "currency": "KRW",
+        }
         connection.execute("set session_replication_role = replica")  # a posting without its order
         connection.execute(INSERT_POSTING, posting | {"at": "2026-02-02 03:30:00+00"})
         row = connection.execute(

@@ -16,9 +16,11 @@ from shop.messaging import inbox, outbox
 from shop.orders import queries
 from shop.runtime.event_pipeline import KNOWN_TO_OUTBOX
 from shop.schema.grants import GRANTS
-from shop.schema.partitions import partitioned_tables
+from shop.schema.partitions import FUNCTIONS, partitioned_tables
 from tests.contract.test_sql_constants import PARAMETER, numbered
 from tests.harness import ShopHarness
+from tests.ledger_postings import insert_posting
+from tools.migrate import migrate
 from tools.operations import doctor
 
 TABLES = [table.name for table, _ in partitioned_tables()]
@@ -40,6 +42,9 @@ MOVE: LiteralString = (
     "values (%s, 'COMMIT', -1, %s)"
 )
 KEY = {table.name: monthly.key for table, monthly in partitioned_tables()}
+# the column in which ``store`` puts the id
+ID = KEY | {"ledger": "source_id"}
+KEPT = ("ledger", "stock_moves", "transitions")
 DONE = ("31 days", "31 days", None)
 NOW = datetime.now(UTC)
 
@@ -54,6 +59,14 @@ def event_id(time: datetime) -> UUID:
     """A UUIDv7 of ``time``, with random bits that sort after those of no other id."""
     milliseconds = round(time.timestamp() * 1000)
     return UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | uuid4().int & (1 << 62) - 1)
+
+
+def bound(table: str, offset: int) -> str:
+    """The least key of the month that is ``offset`` months from now."""
+    first = month(offset)
+    return (
+        first.isoformat() if table == "ledger" else str(UUID(int=event_id(first).int >> 80 << 80))
+    )
 
 
 def name(table: str, offset: int) -> str:
@@ -76,6 +89,10 @@ def store(shop: ShopHarness, table: str, key: UUID) -> None:
             shop.sql(CLAIM, str(key), "0")
         case "transitions":
             shop.sql(CHANGE, key, key, uuid4())
+        case "ledger":
+            at = datetime.fromtimestamp((key.int >> 80) / 1000, UTC).isoformat()
+            order = shop.person().order(shop.product())
+            insert_posting(shop, "CAPTURE", 1, at, source_id=key, order_id=order["id"])
         case _:
             product = shop.product()
             shop.person().order(product)
@@ -94,29 +111,30 @@ def remove_months(shop: ShopHarness, table: str, *offsets: int) -> None:
         shop.sql(f"drop table shop.{name(table, offset)}")
 
 
+def begin_months_earlier(shop: ShopHarness, table: str) -> None:
+    """As if the table's partitions had begun five months ago."""
+    (end,) = shop.sql(
+        "select pg_get_expr(relpartbound, oid) as bounds from pg_class "
+        f"where oid = 'shop.{table}_months'::regclass"
+    )
+    upper = end["bounds"].split(" TO ")[1]
+    shop.sql(f"alter table shop.{table} detach partition shop.{table}_months")
+    shop.sql(
+        f"alter table shop.{table} attach partition shop.{table}_months "
+        f"for values from ('{bound(table, -5)}') to {upper}"
+    )
+    for offset in range(-5, 0):
+        shop.sql(
+            f"create table shop.{name(table, offset)} partition of shop.{table}_months "
+            f"for values from ('{bound(table, offset)}') to ('{bound(table, offset + 1)}')"
+        )
+
+
 @pytest.fixture
 def old_shop(shop: ShopHarness) -> ShopHarness:
     """A shop whose partitions began five months ago."""
     for table in TABLES:
-        (end,) = shop.sql(
-            "select pg_get_expr(relpartbound, oid) as bounds from pg_class "
-            f"where oid = 'shop.{table}_months'::regclass"
-        )
-        upper = end["bounds"].split(" TO ")[1]
-        shop.sql(f"alter table shop.{table} detach partition shop.{table}_months")
-        lower = event_id(month(-5)).int >> 80 << 80
-        shop.sql(
-            f"alter table shop.{table} attach partition shop.{table}_months "
-            f"for values from ('{UUID(int=lower)}') to {upper}"
-        )
-        for offset in range(-5, 0):
-            bounds = [
-                f"'{UUID(int=event_id(month(o)).int >> 80 << 80)}'" for o in (offset, offset + 1)
-            ]
-            shop.sql(
-                f"create table shop.{name(table, offset)} partition of shop.{table}_months "
-                f"for values from ({bounds[0]}) to ({bounds[1]})"
-            )
+        begin_months_earlier(shop, table)
     return shop
 
 
@@ -128,7 +146,7 @@ def test_tables_are_partitioned_as_declared(shop: ShopHarness) -> None:
 
     declared = {table.name: f"RANGE ({monthly.key})" for table, monthly in partitioned_tables()}
     assert {row["relname"]: row["key"] for row in rows} == declared
-    assert set(TABLES) == {"inbox", "outbox", "stock_moves", "transitions"}
+    assert set(TABLES) == {"inbox", "ledger", "outbox", "stock_moves", "transitions"}
     for table in TABLES:
         assert months(shop, table) == [name(table, offset) for offset in range(3)]
 
@@ -189,8 +207,8 @@ def test_sweep_creates_missing_months_and_moves_their_rows(shop: ShopHarness, ta
 
     assert months(shop, table) == [name(table, offset) for offset in range(3)]
     rows = shop.sql(
-        f"select {KEY[table]}::text as id, tableoid::regclass::text as partition "
-        f"from shop.{table} where {KEY[table]}::text = any(%s)",
+        f"select {ID[table]}::text as id, tableoid::regclass::text as partition "
+        f"from shop.{table} where {ID[table]}::text = any(%s)",
         [str(each) for each in ids],
     )
     expected = [name(table, 0), name(table, 1), name(table, 2), f"{table}_without_month"]
@@ -200,7 +218,9 @@ def test_sweep_creates_missing_months_and_moves_their_rows(shop: ShopHarness, ta
     assert (
         shop.sql("select 1 from shop.due_work where kind = 'partitions' and due_at <= now()") == []
     )
-    assert shop.sql("select 1 from shop.alarms") == []
+    # postings of past days, which are not settled
+    alerts = shop.sql("select kind, subject, detail from shop.alarms")
+    assert [each for each in alerts if each["kind"] != "overdue_settlement_day"] == []
 
 
 def test_months_are_created_once_by_concurrent_jobs(shop: ShopHarness) -> None:
@@ -239,7 +259,7 @@ def test_created_month_has_the_indexes_and_triggers_of_the_others(shop: ShopHarn
             )
             described.append([row["text"] for row in rows])
         assert described[0] == described[1]
-    for table in ("inbox", "transitions", "stock_moves"):
+    for table in ("inbox", *KEPT):
         with pytest.raises(psycopg.errors.RestrictViolation):
             shop.sql(f"truncate shop.{name(table, 2)}")
 
@@ -340,12 +360,12 @@ def test_past_months_are_dropped_by_sweep_and_then_nothing_is_due(old_shop: Shop
     assert months(old_shop, "inbox")[0] in (name("inbox", -2), name("inbox", -3))
 
 
-def test_only_the_relay_may_create_and_drop_partitions_and_only_of_partitioned_tables(
+def test_only_the_relay_may_maintain_partitions_and_only_of_partitioned_tables(
     shop: ShopHarness,
 ) -> None:
     for role in sorted(GRANTS):
         with psycopg.connect(shop.role_url(role.removeprefix("shop_")), autocommit=True) as own:
-            for function in ("create_partitions", "drop_partitions"):
+            for function in FUNCTIONS:
                 call = f"select shop.{function}('outbox')".encode()
                 if role == "shop_relay":
                     own.execute(call)
@@ -360,20 +380,62 @@ def test_only_the_relay_may_create_and_drop_partitions_and_only_of_partitioned_t
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     own.execute(statement.encode())
     with psycopg.connect(shop.role_url("relay"), autocommit=True) as connection:
-        for table in ("ledger", "x; drop table shop.outbox", None):
-            with pytest.raises(psycopg.errors.InvalidParameterValue):
-                connection.execute("select shop.create_partitions(%s)", (table,))
+        for table in ("orders", "x; drop table shop.outbox", None):
+            for function in ("create_partitions", "analyze_partitioned"):
+                with pytest.raises(psycopg.errors.InvalidParameterValue):
+                    connection.execute(f"select shop.{function}(%s)".encode(), (table,))
             connection.execute("select shop.drop_partitions(%s)", (table,))
 
 
+def test_sweep_analyzes_partitioned_tables_once_a_month(shop: ShopHarness) -> None:
+    """Joins with the whole table are planned with its statistics, which autovacuum never makes."""
+    statistics = (
+        "select distinct tablename::text from pg_stats where schemaname = 'shop' and inherited "
+        "order by 1"
+    )
+    analyzed = (
+        "select last_analyze from pg_stat_user_tables where schemaname = 'shop' "
+        "and relname = 'transitions'"
+    )
+    for table in TABLES:
+        remove_months(shop, table, 2)
+        store(shop, table, event_id(NOW))
+    shop.sql("select pg_stat_reset()")
+    assert shop.sql(statistics) == []
+
+    assert shop.tick("sweep").status == 204
+
+    assert [row["tablename"] for row in shop.sql(statistics)] == sorted(TABLES)
+    first = shop.sql(analyzed)
+    assert first[0]["last_analyze"] is not None
+    remove_months(shop, "transitions", 2)
+    assert shop.tick("sweep").status == 204
+    assert shop.sql(analyzed) == first
+
+
+def test_migration_analyzes_partitioned_tables(shop: ShopHarness) -> None:
+    """A table that a migration has just partitioned has no statistics as a whole."""
+    store(shop, "transitions", event_id(NOW))
+    shop.sql("select pg_stat_reset()")
+
+    migrate(shop.admin_url)
+
+    statistics = "select tablename::text from pg_stats where tablename = %s and inherited limit 1"
+    assert shop.sql(statistics, "transitions") == [{"tablename": "transitions"}]
+
+
 def test_month_of_a_table_whose_rows_are_kept_is_not_dropped(old_shop: ShopHarness) -> None:
-    store(old_shop, "transitions", event_id(month(-4)))
+    kept = event_id(month(-4))
+    for table in ("transitions", "ledger"):
+        store(old_shop, table, kept)
 
     assert old_shop.tick("sweep").status == 204
 
-    for table in ("transitions", "stock_moves"):
+    for table in KEPT:
         assert months(old_shop, table)[0] == name(table, -5)
-    assert len(old_shop.sql("select 1 from shop.transitions")) == 1
+    for table in ("transitions", "ledger"):
+        where = f"where {ID[table]} = %s"
+        assert len(old_shop.sql(f"select 1 from shop.{table} {where}", kept)) == 1
 
 
 @pytest.mark.parametrize("offset", [0, 2, 9, -40])
@@ -406,7 +468,7 @@ def test_move_of_no_reservation_and_change_that_is_not_allowed_are_rejected_in_e
         shop.sql(CHANGE.replace("PENDING", "REFUNDED"), key, key, None)
 
 
-@pytest.mark.parametrize("table", ["transitions", "stock_moves"])
+@pytest.mark.parametrize("table", KEPT)
 @pytest.mark.parametrize("offset", [0, 9, -40])
 def test_row_of_an_append_only_partition_is_not_changed_or_deleted(
     shop: ShopHarness, table: str, offset: int

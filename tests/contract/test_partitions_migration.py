@@ -1,9 +1,10 @@
-"""Migrations 0018 and 0022 partition tables in use: no row copied, no right or policy lost."""
+"""Migrations that partition tables in use copy no row, and lose no right, policy or key."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,15 +15,19 @@ from alembic.config import Config
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import create_engine
 
+from shop import settlement
 from shop.schema.grants import grant_statements, policy_statements
 from tests.contract.test_partitions import event_id, month
 from tests.harness import ShopHarness
+from tools.checker.invariants import INVARIANTS
 from tools.local_platform.function_environment import url_of_role
 from tools.migrate import MIGRATIONS, migrate
 
 BEFORE, AFTER = "0017", "0018"
 HISTORY_BEFORE, HISTORY_AFTER = "0021", "0022"
-TABLES = ("outbox", "inbox", "transitions", "stock_moves")
+LEDGER_BEFORE, LEDGER_AFTER = "0031", "0032"
+SETTLEMENTS = ("settlements", "settlement_batches", "settlement_lines")
+TABLES = ("outbox", "inbox", "transitions", "stock_moves", "ledger", *SETTLEMENTS)
 HISTORY = ("stock_moves", "transitions")
 CHANGE = (
     "insert into shop.transitions (entity, entity_id, order_id, from_status, to_status, event_id, "
@@ -75,9 +80,12 @@ def old_url(postgres_url: str, template_url: str) -> Iterator[str]:
                 connection.execute("create extension pg_trgm with schema public")
                 _upgrade(url, BEFORE)
                 for statement in (*grant_statements(), *policy_statements()):
-                    if any(f"shop.{table}" in statement for table in TABLES):
+                    names = re.findall(r"shop\.(\w+)", statement)
+                    if any(name in TABLES for name in names):
                         connection.execute(statement.encode())
-                connection.execute("grant usage on schema shop to shop_relay, shop_payment")
+                connection.execute(
+                    "grant usage on schema shop to shop_relay, shop_payment, shop_settlement"
+                )
                 connection.execute("grant select on shop.subscriptions to shop_relay")
             yield url
         finally:
@@ -310,3 +318,164 @@ def test_interrupted_migration_of_the_history_is_repeated(old_url: str) -> None:
 
     with psycopg.connect(old_url) as connection:
         assert connection.execute("select count(*) from shop.transitions").fetchone() == (2,)
+
+
+POST = (
+    "insert into shop.ledger (kind, source_id, order_id, debit, credit, amount_minor, currency) "
+    "values ('CAPTURE', %s, %s, 'psp_receivable', 'order_escrow', 1, 'KRW') returning seq"
+)
+ORDER = (
+    "insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method, "
+    "expires_at, hard_expires_at) values (%s, 1, 'PAID', 1, 'KRW', 'CARD', now(), now())"
+)
+LINE = "insert into shop.settlement_lines (seq, day, currency) values (%s, '2026-02-01', 'KRW')"
+LINKS_ARE_VALID = next(each.query for each in INVARIANTS if each.id == "I-21")
+HEADS_ARE_VALID = next(each.query for each in INVARIANTS if each.id == "I-22")
+WITHOUT_KEYS = """
+select 1 from shop.ledger l full join shop.ledger_keys k using (seq)
+where (l.kind, l.source_id, l.chain, l.chain_seq)
+  is distinct from (k.kind, k.source_id, k.chain, k.chain_seq)
+"""
+
+
+def _orders(url: str, count: int) -> list[UUID]:
+    """Orders without an account; their ids."""
+    ids = [uuid4() for _ in range(count)]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("set session_replication_role = replica")
+        for each in ids:
+            connection.execute(ORDER.encode(), (each,))
+    return ids
+
+
+def _post(connection: psycopg.Connection, order_id: UUID) -> int:
+    """Posts a capture, whose source has the order's id, as the version before does."""
+    row = connection.execute(POST.encode(), (order_id, order_id)).fetchone()
+    assert row is not None
+    seq: int = row[0]
+    return seq
+
+
+def _settle_as_the_version_before(url: str, day: date) -> int:
+    """Settles a batch by the statement of the version before; returns how many postings."""
+    statement = settlement.settle_batch(day, time_zone="UTC")
+    assert "insert into shop.settlement_lines (seq, day, currency)" in statement.sql
+    with psycopg.connect(url_of_role(url, "shop_settlement"), autocommit=True) as connection:
+        row = connection.execute(statement.sql.encode(), statement.parameters).fetchone()
+    assert row is not None
+    count: int = row[0]
+    return count
+
+
+def _assert_ledger_is_valid(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        for query in (LINKS_ARE_VALID, HEADS_ARE_VALID, WITHOUT_KEYS):
+            assert connection.execute(query.encode()).fetchall() == [], query
+
+
+def test_ledger_in_use_becomes_a_partition_with_its_rows_file_rights_and_sequence(
+    old_url: str,
+) -> None:
+    _upgrade(old_url, LEDGER_BEFORE)
+    orders = _orders(old_url, 40)
+    with psycopg.connect(old_url, autocommit=True) as connection:
+        seqs = [_post(connection, each) for each in orders]
+        connection.execute(LINE.encode(), (seqs[0],))
+        file = _file(connection, "ledger")
+    kinds = {"index", "trigger"}
+    rights = {r for r in _rights(old_url, "ledger") if r[0] not in kinds}
+
+    proven = _upgrade(old_url, LEDGER_AFTER)
+
+    assert [report.split('"')[1] for report in proven] == ["ledger_other"]
+    assert {r for r in _rights(old_url, "ledger") if r[0] not in kinds} == rights
+    assert ("shop_payment", "INSERT", "") in rights
+    assert {r[0] for r in _rights(old_url, "ledger_other")} <= {*kinds, "row security"}
+    with psycopg.connect(old_url) as connection:
+        assert _file(connection, "ledger_other") == file, "no row copied"
+        rows = connection.execute(
+            "select tableoid::regclass::text, count(*), max(seq) from shop.ledger group by 1"
+        ).fetchall()
+        keys = connection.execute("select seq from shop.ledger_keys order by seq").fetchall()
+    assert rows == [("shop.ledger_other", 40, seqs[-1])]
+    assert [seq for (seq,) in keys] == seqs
+    _assert_ledger_is_valid(old_url)
+
+
+def test_functions_of_the_version_before_post_and_settle_in_the_migrated_ledger(
+    old_url: str,
+) -> None:
+    """Before the views and rights of this version are applied."""
+    _upgrade(old_url, LEDGER_BEFORE)
+    orders = _orders(old_url, 4)
+    day = datetime.now(UTC).date()
+    with psycopg.connect(old_url, autocommit=True) as connection:
+        _post(connection, orders[0])
+    assert _settle_as_the_version_before(old_url, day) == 1
+    _upgrade(old_url, LEDGER_AFTER)
+
+    with psycopg.connect(url_of_role(old_url, "shop_payment"), autocommit=True) as payment:
+        last = [_post(payment, each) for each in orders[1:]][-1]
+        for each in orders:
+            with pytest.raises(psycopg.errors.UniqueViolation, match="one_posting_per_source"):
+                _post(payment, each)
+        for table in ("ledger_other", "ledger_keys"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                payment.execute(f"select 1 from shop.{table}".encode())
+    assert _settle_as_the_version_before(old_url, day) == 3
+    with psycopg.connect(old_url, autocommit=True) as connection:
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            connection.execute(LINE.encode(), (last + 100,))
+        for statement in ("delete from shop.ledger", "truncate shop.ledger cascade"):
+            with pytest.raises(psycopg.errors.RestrictViolation):
+                connection.execute(statement.encode())
+    _assert_ledger_is_valid(old_url)
+
+
+@pytest.mark.parametrize("table", ["ledger", "orders"])
+def test_migration_of_the_ledger_that_waited_in_vain_is_repeated_and_misses_no_posting(
+    old_url: str, table: str
+) -> None:
+    """Interrupted before the keys are filled in, and when the table is to be replaced."""
+    _upgrade(old_url, LEDGER_BEFORE)
+    orders = _orders(old_url, 5)
+    with psycopg.connect(old_url) as open_posting, psycopg.connect(old_url) as other:
+        _post(open_posting, orders[0])
+        if table == "orders":
+            open_posting.commit()
+            other.execute("lock table shop.orders in row exclusive mode")
+        with pytest.raises(Exception, match="lock timeout"):
+            _upgrade(old_url, LEDGER_AFTER)
+        open_posting.commit()
+    with psycopg.connect(old_url, autocommit=True) as connection:
+        for each in orders[1:3]:
+            _post(connection, each)
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            _post(connection, orders[0])
+
+    _upgrade(old_url, LEDGER_AFTER)
+
+    with psycopg.connect(old_url, autocommit=True) as connection:
+        for each in orders[3:]:
+            _post(connection, each)
+        assert connection.execute("select count(*) from shop.ledger_keys").fetchone() == (5,)
+    _assert_ledger_is_valid(old_url)
+
+
+def test_posting_of_a_clock_that_was_ahead_stays_in_the_old_table(old_url: str) -> None:
+    _upgrade(old_url, LEDGER_BEFORE)
+    (order_id,) = _orders(old_url, 1)
+    with psycopg.connect(old_url, autocommit=True) as connection:
+        _post(connection, order_id)
+        connection.execute("set session_replication_role = replica")
+        connection.execute("update shop.ledger set posted_at = %s", (month(6),))
+
+    _upgrade(old_url, LEDGER_AFTER)
+
+    with psycopg.connect(old_url) as connection:
+        rows = connection.execute(
+            "select tableoid::regclass::text from shop.ledger union all "
+            "select pg_get_expr(relpartbound, oid) from pg_class where relname = 'ledger_months'"
+        ).fetchall()
+    assert rows[0] == ("shop.ledger_other",)
+    assert f"FROM ('{month(7):%Y-%m-%d}" in rows[1][0]

@@ -148,6 +148,14 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "where seq = %(seq)s",
         "I-13 Q-05",
     ),
+    "posting that could be made again": (
+        "delete from shop.ledger_keys where seq = %(seq)s",
+        "I-13",
+    ),
+    "keys of another posting": (
+        "update shop.ledger_keys set source_id = gen_random_uuid() where seq = %(seq)s",
+        "I-13",
+    ),
     "posted to the wrong account": (
         "update shop.ledger set credit = 'my_pocket' where seq = %(seq)s",
         "I-14 I-21",
@@ -607,7 +615,9 @@ def test_function_between_two_statements_is_no_violation(flow: FlowHarness) -> N
         wait_for(nothing_is_found, "a look at a transaction that has just asked something")
 
 
-@pytest.mark.parametrize("table", ["ledger", "stock_moves", "transitions", "inbox", "audit_log"])
+@pytest.mark.parametrize(
+    "table", ["ledger", "ledger_keys", "stock_moves", "transitions", "inbox", "audit_log"]
+)
 def test_append_only_tables_reject_changes(flow: FlowHarness, table: str) -> None:
     flow.shop.person().paid_order(flow.shop.product())
     flow.deliver()

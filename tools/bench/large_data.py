@@ -189,6 +189,8 @@ select seq, kind, source_id, order_id, debit, credit, total_minor, 'KRW', at, ch
   lag(hash, 1, sha256(convert_to('msa-shop ledger chain ' || chain, 'UTF8')))
     over (partition by chain order by seq), hash
 from hashed order by seq;
+insert into shop.ledger_keys (seq, kind, source_id, chain, chain_seq)
+select seq, kind, source_id, chain, chain_seq from shop.ledger order by seq;
 select setval(pg_get_serial_sequence('shop.ledger', 'seq'), max(seq)) from shop.ledger;
 update shop.ledger_chains c set chain_seq = l.chain_seq, hash = l.hash
 from (select distinct on (chain) chain, chain_seq, hash from shop.ledger

@@ -170,7 +170,8 @@ having coalesce(sum(r.amount_minor), 0) <> p.refund_reserved_minor
     ),
     Invariant(
         "I-13",
-        "the ledger has exactly one posting per capture, refund and reversal, with the same amount",
+        "the ledger has exactly one posting per capture, refund and reversal, with the same "
+        "amount; each posting has its keys",
         """
 select coalesce(p.payment_id, l.source_id)
 from (select * from shop.payments where status = 'CAPTURED') p
@@ -193,6 +194,11 @@ where r.refund_id is null or l.source_id is null or r.amount_minor <> l.amount_m
   or r.currency <> l.currency
 union all
 select source_id from shop.ledger group by kind, source_id having count(*) > 1
+union all
+select coalesce(l.source_id, k.source_id)
+from shop.ledger l full join shop.ledger_keys k using (seq)
+where (l.kind, l.source_id, l.chain, l.chain_seq)
+  is distinct from (k.kind, k.source_id, k.chain, k.chain_seq)
 """,
     ),
     Invariant(
@@ -227,8 +233,9 @@ having sum(case 'order_escrow' when credit then amount_minor when debit then -am
         """
 select s.relname::text from pg_stat_user_tables s
 join pg_class t on t.oid = coalesce(pg_partition_root(s.relid), s.relid)
-where s.schemaname = 'shop' and t.relname in ('ledger', 'stock_moves', 'transitions',
-    'settlements', 'settlement_batches', 'settlement_lines', 'inbox', 'ghosts', 'audit_log')
+where s.schemaname = 'shop' and t.relname in ('ledger', 'ledger_keys', 'stock_moves',
+    'transitions', 'settlements', 'settlement_batches', 'settlement_lines', 'inbox', 'ghosts',
+    'audit_log')
   and (s.n_tup_upd > 0 or s.n_tup_del > 0 and t.relname not in ('inbox', 'settlements', 'ghosts')
     and s.relname <> t.relname || '_without_month')
 """,

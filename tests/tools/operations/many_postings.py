@@ -35,6 +35,8 @@ begin
       overriding system value values (posting.seq, 'CAPTURE', posting.source_id,
         posting.order_id, 'psp_receivable', 'order_escrow', posting.amount_minor,
         posting.currency, posting.posted_at, chain, places[chain + 1], heads[chain + 1], link);
+      insert into shop.ledger_keys (seq, kind, source_id, chain, chain_seq)
+      values (posting.seq, 'CAPTURE', posting.source_id, chain, places[chain + 1]);
       heads[chain + 1] := link;
     end;
   end loop;

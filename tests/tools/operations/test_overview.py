@@ -133,6 +133,7 @@ def test_doctor_finds_nothing_wrong_with_a_complete_set_up(
         "business time zone",
         "views and rights",
         "partitions of inbox",
+        "partitions of ledger",
         "partitions of outbox",
         "partitions of stock_moves",
         "partitions of transitions",
