@@ -10,7 +10,7 @@ from uuid import UUID
 from shop import audit_log, webhooks
 from shop.audit_log import Action, actor_of
 from shop.primitives.errors import ClientError, not_found
-from shop.primitives.etags import check_if_match, tag_of_bytes
+from shop.primitives.etags import check_if_match, require_if_match, tag_of_bytes
 from shop.primitives.ids import first_uuid_at, new_uuid, parse_uuid
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import DeliveryState, WebhookState
@@ -258,10 +258,7 @@ def _lock(
 ) -> Webhook:
     """The webhook, locked; 428 without If-Match, 404 without a webhook, 412 for another state."""
     webhook_id = _webhook_id(request.path)
-    if_match = request.headers.get("if-match")
-    if if_match is None:
-        message = "If-Match must name the ETag of the webhook you read"
-        raise ClientError(428, "PRECONDITION_REQUIRED", message)
+    if_match = require_if_match(request.headers.get("if-match"), "webhook")
     webhook = tx.fetch_one(webhooks.lock(webhook_id))
     if webhook is None:
         raise not_found("the webhook")
