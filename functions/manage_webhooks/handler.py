@@ -82,8 +82,8 @@ def read_webhook(request: Request[None, None], context: RequestContext) -> Respo
 def change_webhook(request: Request[WebhookChange, None], context: RequestContext) -> Response:
     """200 with the webhook; 428 without If-Match, 412 when it names another state of it.
 
-    409 when another webhook has the new address.  What waits for a webhook that is enabled again is
-    due at once.  Four round trips, with BEGIN and COMMIT.
+    409 when another webhook has the new address.  What waits for another try is due at once, if the
+    webhook is active.  Four round trips, with BEGIN and COMMIT.
     """
     tx, body = context.tx, request.body
     webhook = _lock(tx, request)
@@ -91,9 +91,10 @@ def change_webhook(request: Request[WebhookChange, None], context: RequestContex
     _check_scheme(url, context.settings)
     types = list(body.event_types or webhook.event_types)
     state = WebhookState(body.state) if body.state else webhook.state
-    changed, now, _ = tx.pipeline(
+    changed, now, _, _ = tx.pipeline(
         webhooks.change(webhook.webhook_id, url=url, event_types=types, state=state),
         webhooks.read(webhook.webhook_id),
+        webhooks.hurry(webhook.webhook_id),
         audit_log.record(
             actor_of(request),
             Action.WEBHOOK_CHANGED,

@@ -333,7 +333,7 @@ def test_receiver_that_fails_for_days_is_disabled_and_enabled_sends_what_waits(
     change = {"state": "ACTIVE"}
     enabled = admin.patch(f"/admin/webhooks/{webhook['id']}", change, headers=ANY)
     ignored = len(receiver.received()) - requests
-    send(shop)
+    assert shop.tick("manage_webhooks").status == 204
 
     assert (now["state"], now["disabledBy"], ignored) == ("DISABLED", "FAILING", 0)
     assert [row["kind"] for row in shop.sql("select kind from shop.alarms")] == ["webhook_disabled"]
