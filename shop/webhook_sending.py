@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from shop.runtime.event_context import EventContext
     from shop.webhooks import ClaimedWebhook, DueDelivery, Webhook
 
-TICK_SECONDS = 30.0
+TICK_SECONDS = 15.0
 BATCH = 16
 CONCURRENCY = 8
 GONE = 410

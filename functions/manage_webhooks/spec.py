@@ -146,7 +146,8 @@ SPEC = FunctionSpec(
     sends_webhooks=True,
     # four: a test waits for its receiver, while others manage webhooks and a tick sends
     scale=Scale(concurrency=4, max_scale=2),
-    timeout_seconds=60,
+    # a tick starts no batch after 15 s, and a batch takes 20 s at most
+    timeout_seconds=40,
     schedules=(
         Schedule(
             name="send-webhooks",

@@ -29,6 +29,7 @@ ANSWERS = {
     "one_buyer_per_order": REQUEST,
     "one_order_per_key": REQUEST,
     "one_account_per_email": REQUEST,
+    "one_webhook_per_url": REQUEST,
     "one_open_alarm": NOTHING,
     "one_dead_letter_per_consumer": NOTHING,
 }

@@ -441,6 +441,7 @@ def test_with_keda_nothing_wakes_a_pod_while_nothing_is_due() -> None:
         "shop-clock-sweep",
         "shop-clock-close-days",
         "shop-clock-send-mails",
+        "shop-clock-send-webhooks",
     }
 
 
@@ -472,6 +473,7 @@ def test_without_keda_the_clock_alone_wakes_pods_and_as_often_as_documented() ->
         ("CronJob", "shop-clock-sweep"),
         ("CronJob", "shop-clock-close-days"),
         ("CronJob", "shop-clock-send-mails"),
+        ("CronJob", "shop-clock-send-webhooks"),
     }
     assert f"{per_day} tick pods a day" in documented
 
@@ -491,8 +493,9 @@ def test_schedules_follow_the_values() -> None:
         for each in with_keda.kind("ScaledJob")
     } == {
         "shop-clock-sweep": 10,
-        "shop-clock-close-days": 600,
-        "shop-clock-send-mails": 600,
+        "shop-clock-close-days": 900,
+        "shop-clock-send-mails": 900,
+        "shop-clock-send-webhooks": 300,
     }
     assert {
         each["metadata"]["name"]: each["spec"]["schedule"] for each in without.kind("CronJob")
@@ -500,6 +503,7 @@ def test_schedules_follow_the_values() -> None:
         "shop-clock-sweep": "*/5 * * * *",
         "shop-clock-close-days": "0 * * * *",
         "shop-clock-send-mails": "4,14,24,34,44,54 * * * *",
+        "shop-clock-send-webhooks": "*/5 * * * *",
     }
 
 
