@@ -204,12 +204,14 @@ _ENTRIES = """({0}.object_kind = 'user' and {0}.object_id = u.user_id::text
     select o.order_id::text from shop.orders o where o.user_id = u.user_id)))"""
 # Operators go on writing about the orders of a closed account.
 _BEFORE_CLOSING = "(u.closed_at is null or {0} <= u.closed_at)"
+_WRITES = f"""shop.audit_log a
+  where {_BEFORE_CLOSING.format("a.at")} and {_ENTRIES.format("a")}"""
 # The response to a registration, or to an operator who wrote about the account or its orders, was
-# stored in the transaction of the write, and so at the same time.
+# stored in the transaction of the write, and so at the same time.  An index answers for the array.
 _RESPONSES = f"""t.user_id = u.user_id
   or t.created_at = u.created_at and t.user_id = 0 and t.scope = 'POST /users'
-  or (t.created_at, t.user_id) in (select a.at, a.actor_id from shop.audit_log a
-    where {_BEFORE_CLOSING.format("a.at")} and {_ENTRIES.format("a")})"""
+  or t.created_at = any(array(select a.at from {_WRITES}))
+    and (t.created_at, t.user_id) in (select a.at, a.actor_id from {_WRITES})"""
 _LAW = "the records of contracts and payments that commercial law demands"
 _SAME = "the same in every row"
 _TECHNICAL = "needed to process the row, and without a meaning for the person"

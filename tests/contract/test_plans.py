@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,6 +20,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.sql import SQL, Composable, Literal
 
 from shop.primitives.statuses import OrderStatus
+from shop.schema.personal_data import tables_of_persons
 from tests.contract.sql_constants import SqlConstant, prepared_constants
 from tests.contract.test_sql_constants import PARAMETER, numbered
 from tests.harness import cloned_database
@@ -458,6 +460,24 @@ def test_postings_of_an_order_are_read_by_an_index_of_each_month(large_shop: Lar
     assert "ledger_by_order" in {
         large_shop.indexes()[index] for index in large_shop.indexes_of(constant)
     }
+
+
+def test_rows_of_a_person_are_found_by_indexes(large_shop: LargeShop) -> None:
+    """As the functions of ``shop/schema/personal_data.py`` find them, for one account."""
+    account = {
+        "u.user_id": "%(user_id)s::bigint",
+        "u.email_key": "%(email_key)s::text",
+        "u.created_at": "%(registered_at)s::timestamptz",
+        "u.closed_at": "null::timestamptz",
+    }
+    faults: list[str] = []
+    for table, personal in tables_of_persons():
+        rows = reduce(lambda text, name: text.replace(name, account[name]), account, personal.rows)
+        statement = f"select from shop.{table.name} t where {rows}"
+        constant = SqlConstant("shop/schema/tables.py", table.name, statement)
+        faults += large_shop.faults(constant, registered_at=datetime.now(UTC))
+
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize("status", OrderStatus)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ import redis
 from psycopg.sql import SQL, Identifier
 
 from shop.login_failures import SOURCE_FAILURES_MAX
-from shop.one_time_links import token_of
+from shop.one_time_links import requester, token_of
+from shop.primitives.statuses import LinkPurpose
 from shop.schema.personal_data import exported_name, tables_of_persons
 from tests.harness import (
     PASSWORD,
@@ -70,11 +70,12 @@ class Life:
 
     def traces(self) -> list[str]:
         """What would lead from a row, a line or a key to the person: as text, bytes or digest."""
-        key = self.person.shop.secrets.link_key.encode()
+        key = self.person.shop.secrets.link_key
+        by = requester(LinkPurpose.SET_PASSWORD, email_key=self.email, network="", key=key)
         texts = [self.mark, *self.secrets]
         digests = [
             hashlib.sha256(f"account:{self.email}".encode()).hexdigest(),
-            hmac.digest(key, f"recipient:{self.email}".encode(), hashlib.sha256).hex(),
+            by.recipient.hex(),
         ]
         return [*texts, *(text.encode().hex() for text in texts), *digests]
 
