@@ -12,15 +12,38 @@ read.  The business time zone determines when a day begins; it is fixed by the f
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
+from events.records import frozen
 from shop.adapters.statements import Query, Row, Statement
 
-DAYS_LISTED = 30
-MONTHS_LISTED = 12
 # a batch takes about 0.3 s; the role's statements may take 3 s
 BATCH_POSTINGS = 10_000
 SETTLE_LOCK = 7_203_116
+
+
+@frozen
+class Period:
+    """Business days from the first to the last; None: without a limit."""
+
+    first: date | None = None
+    last: date | None = None
+
+
+def day_of(day: date) -> Period:
+    """One day."""
+    return Period(day, day)
+
+
+def month_of(month: str) -> Period:
+    """The days of a month such as ``2026-02``."""
+    first = date.fromisoformat(f"{month}-01")
+    return Period(first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1))
+
+
+def year_of(year: int) -> Period:
+    """The days of a year."""
+    return Period(date(year, 1, 1), date(year, 12, 31))
 
 
 class OpenDay(Row):
@@ -187,17 +210,19 @@ unsettled as (
   where (%(currency)s::text is null or l.currency = %(currency)s)
     and l.posted_at >= greatest(
       (select (newest + 1)::timestamp at time zone %(time_zone)s from closed),
-      %(day)s::date::timestamp at time zone %(time_zone)s, '-infinity')
-    and l.posted_at < coalesce((%(day)s::date + 1)::timestamp at time zone %(time_zone)s,
+      %(first_day)s::date::timestamp at time zone %(time_zone)s, '-infinity')
+    and l.posted_at < coalesce((%(last_day)s::date + 1)::timestamp at time zone %(time_zone)s,
       'infinity')
   union all
   select day, coalesce(%(currency)s, %(default_currency)s), null, 0 from today
-  where %(day)s::date is null or day = %(day)s::date)
+  where day >= coalesce(%(first_day)s::date, '-infinity')
+    and day <= coalesce(%(last_day)s::date, 'infinity'))
 select captures_minor as captured, refunds_minor as refunded, captures as payments,
   n - captures as refunds, true as closed, currency, day
 from shop.settlements
 where (%(currency)s::text is null or currency = %(currency)s)
-  and (%(day)s::date is null or day = %(day)s::date)
+  and day >= coalesce(%(first_day)s::date, '-infinity')
+  and day <= coalesce(%(last_day)s::date, 'infinity')
 union all
 select coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0)::bigint,
   coalesce(sum(case when kind in ('REFUND_REVERSED', 'DISPUTE_REVERSAL', 'DISPUTE_FEE_REVERSAL')
@@ -208,7 +233,7 @@ select coalesce(sum(amount_minor) filter (where kind = 'CAPTURE'), 0)::bigint,
 from unsettled
 group by day, currency
 order by day desc, currency
-limit %(days)s
+limit %(rows)s
 """,
 )
 
@@ -243,11 +268,11 @@ select sum(captured)::bigint as captured, sum(refunded)::bigint as refunded,
     ((date_trunc('month', min(day)) + interval '1 month') at time zone %(time_zone)s) as closed,
   currency, to_char(day, 'YYYY-MM') as month
 from day
-where %(month)s::text is null or (day >= to_date(%(month)s::text, 'YYYY-MM')
-  and day < to_date(%(month)s::text, 'YYYY-MM') + interval '1 month')
+where day >= coalesce(%(first_day)s::date, '-infinity')
+  and day <= coalesce(%(last_day)s::date, 'infinity')
 group by month, currency
 order by month desc, currency
-limit %(months)s
+limit %(rows)s
 """,
 )
 
@@ -285,33 +310,35 @@ def close_day(day: date, *, time_zone: str) -> Statement[ClosedCurrency]:
 
 
 def daily(
-    *, day: date | None, time_zone: str, currency: str | None, default_currency: str
+    *, period: Period, time_zone: str, currency: str | None, default_currency: str, rows: int
 ) -> Statement[DaySettlement]:
-    """The settlement of ``day`` or of the newest days, 30 rows at most.
+    """The settlements of the days of a period, newest first, ``rows`` at most.
 
     One row for each currency, or only that of ``currency``; today has a row in
     ``default_currency`` even without postings.
     """
     return DAILY(
-        day=day,
+        first_day=period.first,
+        last_day=period.last,
         time_zone=time_zone,
         currency=currency,
         default_currency=default_currency,
-        days=DAYS_LISTED,
+        rows=rows,
     )
 
 
 def monthly(
-    *, month: str | None, time_zone: str, currency: str | None, default_currency: str
+    *, period: Period, time_zone: str, currency: str | None, default_currency: str, rows: int
 ) -> Statement[MonthSettlement]:
-    """The settlement of ``month`` (``yyyy-MM``) or of the newest months, 12 rows at most.
+    """The settlements of the months of a period of whole months, newest first, ``rows`` at most.
 
     Currencies as in ``daily``.
     """
     return MONTHLY(
-        month=month,
+        first_day=period.first,
+        last_day=period.last,
         time_zone=time_zone,
         currency=currency,
         default_currency=default_currency,
-        months=MONTHS_LISTED,
+        rows=rows,
     )

@@ -235,6 +235,12 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("POST", "/products/{productId}/stock"): lambda s, p: SampleRequest(
         f"/products/{s.product}/stock", {"quantity": 1}
     ),
+    ("GET", "/settlements/daily.csv"): lambda s, p: SampleRequest(
+        "/settlements/daily.csv?yearMonth=2026-02"
+    ),
+    ("GET", "/settlements/monthly.csv"): lambda s, p: SampleRequest(
+        "/settlements/monthly.csv?year=2026"
+    ),
     ("GET", "/admin/products/{productId}"): lambda s, p: SampleRequest(
         f"/admin/products/{s.product}"
     ),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from shop.runtime.model import BusinessDay, CurrencyCode, Model, QueryModel
+from shop.runtime.model import BusinessDay, CurrencyCode, Model, QueryModel, QueryNumber
 
 # a year outside this century is taken for a typing error
 MONTH = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"
@@ -35,6 +35,24 @@ class MonthlyQuery(_SettlementQuery):
     """Without a month: the newest months, 12 rows at most."""
 
     year_month: YearMonth | None = None
+
+
+class _Export(_SettlementQuery):
+    bom: Literal["true", "false"] = Field(
+        default="false", description="Begin with a byte order mark, for spreadsheets that need one."
+    )
+
+
+class DailyExport(_Export):
+    """The month whose days are exported."""
+
+    year_month: YearMonth
+
+
+class MonthlyExport(_Export):
+    """The year whose months are exported."""
+
+    year: Annotated[QueryNumber, Field(ge=2000, le=2099)]
 
 
 class Totals(Model):

@@ -1,5 +1,6 @@
 """Daily and monthly settlements."""
 
+from shop.primitives import csv_text
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
@@ -30,6 +31,30 @@ SPEC = FunctionSpec(
             query="MonthlyQuery",
             response="MonthlySettlements",
             error_statuses=(404,),
+            group="settlements",
+        ),
+        Route(
+            method="GET",
+            path="/settlements/daily.csv",
+            handler="export_daily",
+            auth="settlements",
+            may_lag=True,
+            summary="The business days of a month as CSV (RFC 4180), newest first.",
+            query="DailyExport",
+            media_type=csv_text.MEDIA_TYPE,
+            headers=("Content-Disposition",),
+            group="settlements",
+        ),
+        Route(
+            method="GET",
+            path="/settlements/monthly.csv",
+            handler="export_monthly",
+            auth="settlements",
+            may_lag=True,
+            summary="The months of a year as CSV (RFC 4180), newest first.",
+            query="MonthlyExport",
+            media_type=csv_text.MEDIA_TYPE,
+            headers=("Content-Disposition",),
             group="settlements",
         ),
     ),

@@ -238,3 +238,66 @@ def test_settlements_need_the_finance_role_by_default(
     assert samples.shop.call("GET", "/settlements/daily").status == 401
     assert samples.owner.get("/settlements/daily").status == 403
     assert samples.people["finance"].get("/settlements/monthly").status == 200
+
+
+# ---------------------------------------------------------------- CSV
+
+HEAD = "totalAmount,capturedAmount,refundedAmount,paymentCount,refundCount,currency,closed"
+
+
+def test_days_of_a_month_are_exported_newest_first(shop: ShopHarness) -> None:
+    finance = shop.person("finance")
+    insert_posting(shop, "CAPTURE", 10_000, "2026-02-01 00:00+09")
+    insert_posting(shop, "REFUND", 12_000, "2026-02-01 23:59:59+09")
+    shop.tick("settle")
+    insert_posting(shop, "CAPTURE", 99, "2026-02-28 23:59:59+09")
+    insert_posting(shop, "CAPTURE", 7, "2026-03-01 00:00+09")
+
+    answer = finance.get("/settlements/daily.csv?yearMonth=2026-02")
+
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    disposition = 'attachment; filename="settlements-2026-02.csv"'
+    assert answer.headers["content-disposition"] == disposition
+    assert answer.body.decode() == (
+        f"settlementDate,{HEAD}\r\n"
+        "2026-02-28,99,99,0,1,0,KRW,false\r\n"
+        "2026-02-01,-2000,10000,12000,1,1,KRW,true\r\n"
+    )
+    other = finance.get("/settlements/daily.csv?yearMonth=2026-02&currency=USD")
+    assert other.body.decode() == f"settlementDate,{HEAD}\r\n"
+
+
+def test_months_of_a_year_are_exported_with_a_byte_order_mark_on_request(
+    shop: ShopHarness,
+) -> None:
+    finance = shop.person("finance")
+    insert_posting(shop, "CAPTURE", 5, "2025-12-31 23:59:59+09")
+    insert_posting(shop, "CAPTURE", 7, "2026-01-01 00:00+09")
+    insert_posting(shop, "CAPTURE", 9, "2027-01-01 00:00+09")
+
+    plain = finance.get("/settlements/monthly.csv?year=2025")
+    marked = finance.get("/settlements/monthly.csv?year=2025&bom=true")
+
+    assert plain.body.decode().splitlines()[1:] == ["2025-12,5,5,0,1,0,KRW,false"]
+    assert marked.body == b"\xef\xbb\xbf" + plain.body
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("daily.csv", "yearMonth"),
+        ("daily.csv?yearMonth=2026-13", "yearMonth"),
+        ("daily.csv?yearMonth=2026-02&bom=1", "bom"),
+        ("daily.csv?yearMonth=2026-02&date=2026-02-01", "date"),
+        ("monthly.csv", "year"),
+        ("monthly.csv?year=1999", "year"),
+        ("monthly.csv?year=2026&currency=krw", "currency"),
+    ],
+)
+def test_invalid_parameter_of_an_export_is_400_and_named(
+    shop: ShopHarness, query: str, field: str
+) -> None:
+    answer = shop.person("finance").get(f"/settlements/{query}")
+
+    assert (answer.status, answer.error) == (400, "BAD_QUERY")
+    assert [error["field"] for error in answer.json["errors"]] == [field]

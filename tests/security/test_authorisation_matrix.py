@@ -85,6 +85,8 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/payments/webhook"): open_to_all(401),
     ("GET", "/settlements/daily"): signed_in(403, 403, 403, 403, 200, 403),
     ("GET", "/settlements/monthly"): signed_in(403, 403, 403, 403, 200, 403),
+    ("GET", "/settlements/daily.csv"): signed_in(403, 403, 403, 403, 200, 403),
+    ("GET", "/settlements/monthly.csv"): signed_in(403, 403, 403, 403, 200, 403),
     ("GET", "/admin/orders"): OPERATORS_200,
     ("GET", "/admin/products"): OPERATORS_200,
     ("GET", "/admin/products/{productId}"): OPERATORS_200,

@@ -45,6 +45,10 @@ SENT_WITH: Mapping[int, tuple[str, ...]] = {
 }
 HEADERS: Mapping[str, Schema] = {
     "Cache-Control": {"schema": {"type": "string"}},
+    "Content-Disposition": {
+        "description": "RFC 6266: the name of the file.",
+        "schema": {"type": "string"},
+    },
     "Content-Security-Policy": {"schema": {"type": "string"}},
     "ETag": {
         "description": "A strong tag of the state that the response shows.",
