@@ -977,6 +977,21 @@ _WEBHOOKS = (
     ),
 )
 
+# ---------------------------------------------------------------- products
+
+_PRODUCTS = (
+    Mutant(
+        "M-59",
+        "H-03",
+        "staff take away stock that orders have reserved",
+        (
+            _without(INVENTORY, " and on_hand + %(qty)s::int >= reserved"),
+            *NO_STOCK_CHECKS,
+        ),
+        ("I-01", "I-04"),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -990,6 +1005,7 @@ MUTANTS = (
     *_LINKS,
     *_PRIVACY,
     *_WEBHOOKS,
+    *_PRODUCTS,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

@@ -275,9 +275,15 @@ class Customers:
             await random.choices(choices, weights=(4, 2, 4))[0]()
             return
         chance = random.random()
-        if chance < 0.35:
+        if chance < 0.05:
+            await self._withdraw_or_bring_back()
+            return
+        if chance < 0.15:
+            await self._write_off(random)
+            return
+        if chance < 0.4:
             product, quantity = random.choice(self._dataset.flash_products), 5
-        elif chance < 0.4:
+        elif chance < 0.45:
             product, quantity = self._dataset.last_unit_products[0], 1
         else:
             product, quantity = self._dataset.choose_product(random), random.randint(1, 50)
@@ -288,6 +294,25 @@ class Customers:
             return
         price = max(100, product.price + random.choice((-100, 100, 200)))
         await self.change_price(product.product_id, price)
+
+    async def _write_off(self, random: Random) -> None:
+        """Takes stock away, of products that often have less than that, or less unreserved."""
+        product = random.choice((*self._dataset.flash_products, *self._dataset.last_unit_products))
+        body = {"quantity": -random.randint(1, 3), "reason": random.choice(("DAMAGE", "LOSS"))}
+        call = self._calls.make("change_stock", body=body, productId=product.product_id)
+        await self._client.send(call, self._dataset.staff)
+
+    async def _withdraw_or_bring_back(self) -> None:
+        """Withdraws the product that customers order least, or brings it back."""
+        staff, make = self._dataset.staff, self._calls.make
+        product_id = self._dataset.products[-1].product_id
+        seen = await self._client.send(make("show_any_product", productId=product_id), staff)
+        if seen.status != 200:
+            return
+        headers = {"if-match": seen.header(b"etag") or '"none"'}
+        body = {"active": not seen.document["active"]}
+        call = make("change_product", body=body, headers=headers, productId=product_id)
+        await self._client.send(call, staff)
 
     async def _change_role(self) -> None:
         """Gives the account that makes no requests the other of two roles."""
