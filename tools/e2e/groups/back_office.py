@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from tools.e2e.context import ScenarioContext, expect
@@ -66,7 +67,20 @@ def product_is_withdrawn_and_brought_back(context: ScenarioContext) -> None:
         context.check.equal("operators see whether it is withdrawn", is_listed, not active)
 
 
+def settlements_are_exported_as_csv(context: ScenarioContext) -> None:
+    """Finance exports the days of a month, with a byte order mark on request; others may not."""
+    month = f"{datetime.now(UTC):%Y-%m}"
+    path = f"/settlements/daily.csv?yearMonth={month}&bom=true"
+    exported = context.get(path, context.finance())
+    context.check.status("finance exports a month", exported, 200)
+    head = b"\xef\xbb\xbfsettlementDate,totalAmount,"
+    context.check.equal("it begins with the mark", exported.content[: len(head)], head)
+    forbidden = context.get(path, context.customer(1))
+    context.check.problem("a customer exports none: 403", forbidden, 403)
+
+
 SCENARIOS = (
+    Scenario(settlements_are_exported_as_csv, needs=("finance",)),
     Scenario(orders_are_found_by_every_criterion, needs=("staff", "support")),
     Scenario(stock_is_adjusted_but_not_below_what_is_reserved, needs=("staff", "support")),
     Scenario(product_is_withdrawn_and_brought_back, needs=("staff",)),
