@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WEBHOOKS_MAX = 50
 URL_LENGTH_MAX = 500
-# Events of orders that consumers outside the shop may rely on; a test compares with their classes.
+# Events of orders but for those that request work of the shop; a test compares with their classes.
 EVENT_TYPES = (
     "order.paid",
     "order.cancelling",
