@@ -50,6 +50,7 @@ class UserEmailVerificationRequested(ShopEvent):
     """A link to verify the address of an account was made."""
 
     name: ClassVar[str] = "user.email-verification-requested"
+    external: ClassVar[bool] = False
 
     link_id: UUID
 
@@ -62,6 +63,7 @@ class UserEmailChangeRequested(ShopEvent):
     """
 
     name: ClassVar[str] = "user.email-change-requested"
+    external: ClassVar[bool] = False
 
     link_id: UUID
     user_id: int
@@ -72,6 +74,7 @@ class UserEmailChanged(ShopEvent):
     """An account has another address; the link has the one before, which is to get a notice."""
 
     name: ClassVar[str] = "user.email-changed"
+    external: ClassVar[bool] = False
 
     user_id: int
     link_id: UUID

@@ -99,7 +99,28 @@ LINK = Query(
 select u.email, u.name, u.language, l.link_id,
   ceil(extract(epoch from l.expires_at - now()) / 60)::int as minutes
 from shop.one_time_links l join shop.users u using (user_id)
-where l.link_id = %(link_id)s and l.ended_at is null and l.expires_at > now() and u.active
+where l.link_id = %(link_id)s and l.email is null and l.ended_at is null
+  and l.expires_at > now() and u.active
+""",
+)
+
+NEW_ADDRESS = Query(
+    LinkFacts,
+    """
+select l.email, u.name, u.language, l.link_id,
+  ceil(extract(epoch from l.expires_at - now()) / 60)::int as minutes
+from shop.one_time_links l join shop.users u using (user_id)
+where l.link_id = %(link_id)s and l.email is not null and l.ended_at is null
+  and l.expires_at > now() and u.active
+""",
+)
+
+OLD_ADDRESS = Query(
+    Recipient,
+    """
+select l.email_before as email, u.name, u.language
+from shop.one_time_links l join shop.users u using (user_id)
+where l.link_id = %(link_id)s and l.email_before is not null and u.active
 """,
 )
 
@@ -122,8 +143,12 @@ def read(tx: Transaction, mail: Mail) -> Facts | None:
             return Facts(orders[0], tuple(lines)) if orders else None
         case MailKind.REFUND_SUCCEEDED:
             about = tx.fetch_one(REFUND(refund_id=UUID(mail.subject_id)))
-        case MailKind.PASSWORD_RESET | MailKind.INVITATION:
+        case MailKind.PASSWORD_RESET | MailKind.INVITATION | MailKind.EMAIL_VERIFICATION:
             about = tx.fetch_one(LINK(link_id=UUID(mail.subject_id)))
+        case MailKind.EMAIL_CHANGE:
+            about = tx.fetch_one(NEW_ADDRESS(link_id=UUID(mail.subject_id)))
+        case MailKind.EMAIL_CHANGED:
+            about = tx.fetch_one(OLD_ADDRESS(link_id=UUID(mail.subject_id)))
         case MailKind.USER_REGISTERED:
             about = tx.fetch_one(ACCOUNT(user_id=int(mail.subject_id)))
     return None if about is None else Facts(about)

@@ -40,6 +40,9 @@ KINDS = {
     "user.registered": (MailKind.USER_REGISTERED, "userId"),
     "user.password-reset-requested": (MailKind.PASSWORD_RESET, "linkId"),
     "user.invited": (MailKind.INVITATION, "linkId"),
+    "user.email-verification-requested": (MailKind.EMAIL_VERIFICATION, "linkId"),
+    "user.email-change-requested": (MailKind.EMAIL_CHANGE, "linkId"),
+    "user.email-changed": (MailKind.EMAIL_CHANGED, "linkId"),
 }
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from functions.notify.facts import LinkFacts, OrderFacts, RefundFacts
 from shop.adapters.mail_server import domain_of
 from shop.one_time_links import token_of
+from shop.primitives.statuses import MailKind
 
 if TYPE_CHECKING:
     from functions.notify.facts import Facts
@@ -30,6 +31,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 # so that a server without 8BITMIME (RFC 6152) takes it too
 SEVEN_BIT = SMTP.clone(cte_type="7bit")
 LANGUAGES = ("ko", "en")
+# the pages to which links lead
+PAGES = {
+    MailKind.PASSWORD_RESET: "set-password",
+    MailKind.INVITATION: "set-password",
+    MailKind.EMAIL_VERIFICATION: "verify-email",
+    MailKind.EMAIL_CHANGE: "verify-email",
+}
 # ISO 4217 currencies without a minor unit, or with three digits; all others have two.
 _NONE = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 _THREE = "BHD IQD JOD KWD LYD OMR TND"
@@ -45,7 +53,7 @@ def compose(mail: Mail, facts: Facts, mailing: Mailing) -> EmailMessage:
     Auto-Submitted (RFC 3834) keeps out-of-office programs from replying.
     """
     language, name = facts.about.language, mail.kind.lower()
-    values = _values(facts, mailing)
+    values = _values(mail, facts, mailing)
     text = _template(language, f"{name}.txt").substitute(values, lines=_lines(facts, "line.txt"))
     subject, _, body = text.partition("\n")
     html = {key: escape(value) for key, value in values.items()}
@@ -76,7 +84,7 @@ def money(amount_minor: int, currency: str, language: str) -> str:
     return Template(pattern).substitute(amount=amount, currency=currency)
 
 
-def _values(facts: Facts, mailing: Mailing) -> dict[str, str]:
+def _values(mail: Mail, facts: Facts, mailing: Mailing) -> dict[str, str]:
     """The values of the placeholders, as text."""
     about = facts.about
     values = {
@@ -94,7 +102,7 @@ def _values(facts: Facts, mailing: Mailing) -> dict[str, str]:
         case LinkFacts():
             # behind a # it is sent to no server, and so is in no access log
             token = token_of(about.link_id, mailing.link_key)
-            values["link"] = f"{mailing.shop_url}/set-password#token={token}"
+            values["link"] = f"{mailing.shop_url}/{PAGES[mail.kind]}#token={token}"
             values["validity"] = _validity(about.minutes, about.language)
         case _:
             pass

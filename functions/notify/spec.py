@@ -44,6 +44,21 @@ SPEC = FunctionSpec(
             handler="notify",
             summary="Send the link to set the password of a new account.",
         ),
+        Subscription(
+            event="user.email-verification-requested",
+            handler="notify",
+            summary="Send the link to verify an address.",
+        ),
+        Subscription(
+            event="user.email-change-requested",
+            handler="notify",
+            summary="Send the link to the address that an account is to have.",
+        ),
+        Subscription(
+            event="user.email-changed",
+            handler="notify",
+            summary="Say to the address before that the account has another one.",
+        ),
     ),
     schedules=(
         Schedule(

@@ -380,7 +380,15 @@ GRANTS: dict[str, dict[str, Rights]] = {
     "shop_notices": {
         "users": {"select": ("user_id", "email", "name", "language", "active")},
         "one_time_links": {
-            "select": ("link_id", "user_id", "purpose", "expires_at", "ended_at"),
+            "select": (
+                "link_id",
+                "user_id",
+                "purpose",
+                "expires_at",
+                "ended_at",
+                "email",
+                "email_before",
+            ),
         },
         "orders": READ,
         "order_lines": READ,

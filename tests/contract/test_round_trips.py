@@ -20,10 +20,11 @@ from uuid import uuid4
 import pytest
 
 from shop.adapters.statements import Query, Row
+from shop.one_time_links import token_of
 from shop.registry import all_specs
 from tests.counting_proxy import CountingProxy
 from tests.functions.test_dead_letter import send as send_dead_letter
-from tests.harness import MakeShop, Response, ShopHarness, order_body
+from tests.harness import PASSWORD, MakeShop, Response, ShopHarness, order_body
 from tests.sample_requests import ROUTES, Samples, sample_request
 
 COUNTS = Path(__file__).resolve().parents[2] / "docs" / "reference" / "round-trips.json"
@@ -133,6 +134,18 @@ def count_mails_of_accounts(counter: Counter) -> None:
     counter.count_event("user.registered", "notify")
     shop.call("POST", "/auth/password-reset", {"email": email})
     counter.count_event("user.password-reset-requested", "notify")
+    person, new = shop.person(), {"email": f"{uuid4().hex}@test.kr", "password": PASSWORD}
+    person.post("/users/me/email-verification")
+    counter.count_event("user.email-verification-requested", "notify")
+    person.post("/users/me/email", new)
+    counter.count_event("user.email-change-requested", "notify")
+    (link,) = shop.sql(
+        "select link_id from shop.one_time_links where email is not null "
+        "order by created_at desc limit 1"
+    )
+    token = {"token": token_of(link["link_id"], shop.secrets.link_key)}
+    shop.call("POST", "/auth/email-verification/confirm", token)
+    counter.count_event("user.email-changed", "notify")
     body = {"email": f"{uuid4().hex}@test.kr", "name": "Kim", "role": "staff"}
     shop.person("admin").post("/admin/users", body, key=uuid4().hex)
     counter.count_event("user.invited", "notify")

@@ -11,7 +11,7 @@ import pytest
 
 from shop.one_time_links import token_of
 from shop.runtime.config import Secret
-from tests.harness import Person, ShopHarness
+from tests.harness import PASSWORD, Person, ShopHarness
 from tests.mail_server import MailServerOfTests
 from tools.mail_catcher.messages import CaughtMail
 
@@ -148,6 +148,26 @@ def test_address_without_an_account_gets_no_mail(
 
     assert server.to(email) == []
     assert statuses(shop) == [("FAILED", "OBSOLETE")]
+
+
+def test_change_of_an_address_is_mailed_to_the_new_one_and_announced_to_the_old_one(
+    shop: ShopHarness, server: MailServerOfTests
+) -> None:
+    person, new = shop.person(), f"{uuid4().hex}@test.kr"
+    old = address_of(person)
+    body = {"email": new, "password": PASSWORD}
+    assert person.post("/users/me/email", body).status == 202
+    shop.deliver_all()
+
+    (mail,) = server.to(new)
+    found = re.search("https://shop.kr/verify-email#token=([A-Za-z0-9_-]{64})", mail.text)
+    assert found is not None
+    token = {"token": found[1]}
+    assert shop.call("POST", "/auth/email-verification/confirm", token).status == 204
+    shop.deliver_all()
+
+    assert address_of(person) == new
+    assert [each.subject for each in server.to(old)] == ["[Shop] 메일 주소가 바뀌었습니다"]
 
 
 def test_row_of_a_mail_has_no_address_and_no_token(

@@ -41,7 +41,9 @@ def facts_of(kind: MailKind, language: str, reason: str = "USER") -> Facts:
             return Facts(RefundFacts((*to, ID, 1_234_567, "USD")))
         case MailKind.PASSWORD_RESET | MailKind.INVITATION:
             return Facts(LinkFacts((*to, ID, 30 if kind == MailKind.PASSWORD_RESET else 4_320)))
-        case MailKind.USER_REGISTERED:
+        case MailKind.EMAIL_VERIFICATION | MailKind.EMAIL_CHANGE:
+            return Facts(LinkFacts((*to, ID, 1_440)))
+        case MailKind.USER_REGISTERED | MailKind.EMAIL_CHANGED:
             return Facts(Recipient(to))
 
 

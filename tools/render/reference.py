@@ -75,8 +75,9 @@ DESCRIPTIONS = {
     "mail_from": "Sender of mails; by default `no-reply` at the host of `SHOP_URL`.",
     "shop_name": "Name of the shop in mails.",
     "shop_url": (
-        "Address of the shop's pages, to which mails link: `/orders/{orderId}` and "
-        "`/set-password#token=…`; by default `JWT_ISSUER`. `prod` rejects placeholders and `http`."
+        "Address of the shop's pages, to which mails link: `/orders/{orderId}`, "
+        "`/set-password#token=…` and `/verify-email#token=…`; by default `JWT_ISSUER`. `prod` "
+        "rejects placeholders and `http`."
     ),
     "event_signing_key": (
         "Ed25519 key (PEM, PKCS 8) that signs this trust domain's events. `EVENT_KEYS` must allow "
