@@ -109,7 +109,8 @@ where event_id = %(event_id)s and status = 'SENDING'
 DELETE_OLD = Command(
     """
 delete from shop.mails where event_id in (
-  select event_id from shop.mails where created_at < now() - interval '90 days' limit %(batch)s)
+  select event_id from shop.mails
+  where created_at < now() - shop.retention('mails') limit %(batch)s)
 """
 )
 
@@ -161,5 +162,5 @@ def postpone(event_id: UUID, failure: MailFailure, reply_code: int | None) -> St
 
 
 def delete_old(batch: int) -> Statement[Row]:
-    """Deletes at most ``batch`` mails of more than 90 days ago."""
+    """Deletes at most ``batch`` mails that are older than they are kept."""
     return DELETE_OLD(batch=batch)
