@@ -9,7 +9,7 @@ from __future__ import annotations
 from shop.adapters.statements import Query, Row, Statement
 
 CREATE_MONTHS = Query(Row, "select from shop.create_partitions(%(table_name)s)")
-ANALYZE = Query(Row, "select from shop.analyze_partitioned(%(table_name)s)")
+ANALYZE = Query(Row, "select from shop.analyze_partitions(%(table_name)s)")
 DROP_PAST_MONTHS = Query(Row, "select from shop.drop_partitions(%(table_name)s)")
 
 

@@ -74,7 +74,7 @@ def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
             _apply_declarations(admin_url)
             for table, _ in partitioned_tables():
                 connection.execute(
-                    text("select from shop.analyze_partitioned(:table)"), {"table": table.name}
+                    text("select from shop.analyze_partitions(:table)"), {"table": table.name}
                 )
             _set_time_zone(connection, zone)
         finally:

@@ -148,7 +148,7 @@ end $$
 # statistics.  Once a month is enough, and a sample of 3,000 rows is read within the timeout of the
 # role's statements.  Before PostgreSQL 18 the partitions are analyzed as well.
 ANALYZE = """
-create or replace function shop.analyze_partitioned(of_table text) returns void
+create or replace function shop.analyze_partitions(of_table text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 set lock_timeout = '2s' set timezone = 'UTC' set default_statistics_target = 10 as $$
 begin
@@ -164,7 +164,7 @@ begin
 end $$
 """
 
-FUNCTIONS = ("create_partitions", "drop_partitions", "analyze_partitioned")
+FUNCTIONS = ("create_partitions", "drop_partitions", "analyze_partitions")
 
 
 def partitioned_tables() -> list[tuple[Table, Monthly]]:

@@ -381,7 +381,7 @@ def test_only_the_relay_may_maintain_partitions_and_only_of_partitioned_tables(
                     own.execute(statement.encode())
     with psycopg.connect(shop.role_url("relay"), autocommit=True) as connection:
         for table in ("orders", "x; drop table shop.outbox", None):
-            for function in ("create_partitions", "analyze_partitioned"):
+            for function in ("create_partitions", "analyze_partitions"):
                 with pytest.raises(psycopg.errors.InvalidParameterValue):
                     connection.execute(f"select shop.{function}(%s)".encode(), (table,))
             connection.execute("select shop.drop_partitions(%s)", (table,))
