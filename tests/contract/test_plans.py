@@ -205,6 +205,10 @@ class LargeShop:
 
 
 SPECIAL_VALUES: dict[tuple[str, str], object] = {
+    ("shop/mails.py:STORE", "kind"): "ORDER_PAID",
+    ("shop/mails.py:CLOSE", "status"): "SENT",
+    ("shop/mails.py:CLOSE", "failure"): None,
+    ("shop/mails.py:POSTPONE", "status"): "PENDING",
     ("shop/orders/orders.py:PLACE", "order_id"): uuid4(),
     ("shop/messaging/idempotency.py:FINISH", "status"): 201,
     ("shop/messaging/idempotency.py:FINISH", "body"): b"{}",
@@ -313,6 +317,11 @@ VALUES: dict[str, object] = {
     "address_max": 3,
     "recipient": b"1" * 32,
     "lease": 60,
+    "subject_id": "x",
+    "seconds_max": 3600,
+    "failure": "POSTPONED",
+    "reply_code": 451,
+    "refund_id": uuid4(),
     "lock": 1,
     "means": "PROVIDER",
     "rows": 30,
