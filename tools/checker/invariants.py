@@ -510,7 +510,7 @@ union all
 select w.webhook_id::text from shop.webhooks w
 where w.state = 'ACTIVE' and exists (select from shop.webhook_deliveries d
     where d.webhook_id = w.webhook_id and d.state = 'PENDING')
-  and not exists (select from shop.due_rows r
+  and not exists (select from shop.due_work r
     where r.kind = 'webhook' and r.id = w.webhook_id::text)
 """,
     ),
