@@ -24,6 +24,7 @@ RATE_SECONDS = 5.0
 CALL_SECONDS = 8.0
 ATTEMPTS_MAX = 5
 CUSTOMER = {"email": "customer@shop.local", "password": "local-only-customer"}
+SUPPORT = {"email": "support@shop.local", "password": "local-only-support"}
 PASSWORD = "a long enough password"  # noqa: S105 (of accounts that exist during a run only)
 
 Send = Callable[[], Awaitable[object]]
@@ -84,6 +85,7 @@ def _message_senders(environment: Environment, client: httpx.AsyncClient) -> Map
         "register": lambda: _register(client),
         "login": lambda: _log_in(client),
         "account": lambda: _change_password(client),
+        "manage_orders": lambda: _add_note(client),
         "dead_letter": lambda: send_poison(environment),
         "settle": tick("settle"),
         "sweep": tick("sweep"),
@@ -118,6 +120,18 @@ async def _change_password(client: httpx.AsyncClient) -> None:
         headers = {"authorization": f"Bearer {response.json()['accessToken']}"}
         body = {"currentPassword": CUSTOMER["password"], "newPassword": CUSTOMER["password"]}
         await client.post("/users/me/password", json=body, headers=headers)
+
+
+async def _add_note(client: httpx.AsyncClient) -> None:
+    """Adds a note about the account of support itself."""
+    response = await client.post("/auth/login", json=SUPPORT)
+    if response.status_code != 200:
+        return
+    headers = {"authorization": f"Bearer {response.json()['accessToken']}"}
+    me = await client.get("/users/me", headers=headers)
+    if me.status_code == 200:
+        path, body = f"/admin/customers/{me.json()['id']}/notes", {"text": "by a fault run"}
+        await client.post(path, json=body, headers={**headers, "idempotency-key": str(new_uuid())})
 
 
 async def _send_quietly(send: Send) -> None:

@@ -110,12 +110,17 @@ class ProcessHarness:
 
     def customer(self) -> dict[str, str]:
         """The Authorization header of a new customer."""
+        return self.account("customer")
+
+    def account(self, role: str) -> dict[str, str]:
+        """The Authorization header of a new account with this role."""
         email, session_id = f"{uuid4().hex}@test.kr", uuid4()
         ((user_id,),) = self.sql(
             "insert into shop.users (email, email_key, name, password_hash, role) "
-            "values (%s, %s, 'Test', '!', 'customer') returning user_id",
+            "values (%s, %s, 'Test', '!', %s) returning user_id",
             email,
             email,
+            role,
         )
         self.sql(
             "insert into shop.sessions (session_id, user_id, expires_at) "
@@ -125,7 +130,7 @@ class ProcessHarness:
         )
         key = self.endpoints.secrets.jwt_private_key
         issuer = TokenIssuer(key, ISSUER, AUDIENCE, lambda: datetime.now(UTC))
-        return {"Authorization": f"Bearer {issuer.issue(user_id, 'customer', session_id)[0]}"}
+        return {"Authorization": f"Bearer {issuer.issue(user_id, role, session_id)[0]}"}
 
 
 def command(entry: str, function: str, port: str) -> list[str]:

@@ -732,4 +732,5 @@ def event_name(message: Message) -> str:
 
 def _response(response: HttpResponse) -> Response:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(response.status, response.body, headers)
+    body = response.body if response.parts is None else b"".join(response.parts)
+    return Response(response.status, body, headers)

@@ -14,7 +14,16 @@ from shop.runtime.routing import Operation, Router
 DOCUMENT = Path(__file__).parent.parent / "functions/api_docs/assets/rendered/openapi.json"
 # Headers of the connection and of every representation; those of CORS are a setting.
 NOT_OF_THE_OPERATION = frozenset(
-    {"connection", "content-length", "content-type", "date", "keep-alive", "server", "vary"}
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "date",
+        "keep-alive",
+        "server",
+        "transfer-encoding",
+        "vary",
+    }
 )
 
 

@@ -15,7 +15,12 @@ from shop.registry import all_specs
 from tests.harness import PASSWORD, Person, Response, ShopHarness
 
 # an account that may use the routes of a policy or of several roles
-ROLE_OF = {"settlements": "finance", "operator": "support"}
+ROLE_OF = {
+    "settlements": "finance",
+    "operator": "support",
+    "operator_or_admin": "support",
+    "support_or_admin": "support",
+}
 
 # after which there is no account any more
 CLOSING = ("DELETE", "/users/me")
@@ -28,6 +33,7 @@ COUNTED = (
     "cart_items",
     "refunds",
     "one_time_links",
+    "notes",
 )
 COUNT_ROWS = "select " + ", ".join(f"(select count(*) from shop.{t}) as {t}" for t in COUNTED)
 
@@ -274,6 +280,19 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
         f"/orders/{s.paid}/refunds", {"amount": 1, "reason": "SUPPORT"}
     ),
     ("POST", "/payments/webhook"): lambda s, p: SampleRequest("/payments/webhook", {"id": "evt"}),
+    ("PATCH", "/admin/orders/{orderId}/cancel"): lambda s, p: SampleRequest(
+        f"/admin/orders/{s.order()}/cancel", {"reason": "ordered twice"}
+    ),
+    ("GET", "/admin/orders/{orderId}"): lambda s, p: SampleRequest(f"/admin/orders/{s.order()}"),
+    ("POST", "/admin/orders/{orderId}/notes"): lambda s, p: SampleRequest(
+        f"/admin/orders/{s.order()}/notes", {"text": "called twice"}
+    ),
+    ("GET", "/admin/customers/{userId}"): lambda s, p: SampleRequest(
+        f"/admin/customers/{s.owner.user_id}"
+    ),
+    ("POST", "/admin/customers/{userId}/notes"): lambda s, p: SampleRequest(
+        f"/admin/customers/{s.owner.user_id}/notes", {"text": "prefers to be called"}
+    ),
     ("POST", "/admin/users"): lambda s, p: SampleRequest(
         "/admin/users", {"email": f"{uuid4().hex}@test.kr", "name": "Kim", "role": "staff"}
     ),

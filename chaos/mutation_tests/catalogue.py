@@ -886,7 +886,14 @@ _AUDIT = (
         "M-53",
         "no audit entry",
         "a refund of an operator has no entry in the audit log",
-        (Edit(CANCEL_ORDER, ", audit=entry)", ")"),),
+        (Edit(CANCEL_ORDER, "request.user_id, audit=entry)", "request.user_id)"),),
+        ("I-26",),
+    ),
+    Mutant(
+        "M-56",
+        "no audit entry",
+        "a cancellation by an operator has no entry in the audit log",
+        (Edit(CANCEL_ORDER, "decided, audit=entry)", "decided)"),),
         ("I-26",),
     ),
 )

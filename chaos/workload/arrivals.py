@@ -29,11 +29,12 @@ ARRIVALS_MAX = 40
 WAIT_SECONDS_MAX = 0.5
 
 MIX = {
-    "browse": 40,
+    "browse": 38,
     "cart": 15,
     "place": 25,
-    "cancel": 8,
+    "cancel": 7,
     "refund": 4,
+    "support": 3,
     "session": 5,
     "admin": 3,
 }

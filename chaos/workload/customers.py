@@ -1,4 +1,4 @@
-"""The actions of customers and staff: browse, cart, order, cancel, refund, sessions, accounts.
+"""The actions of customers and staff: browse, cart, order, cancel, refund, sessions, support.
 
 Each action draws its choices from the random generator that it is given, so a seed decides them.
 A cancellation, a refund or a declined payment is logged before it is sent: the final checks
@@ -54,6 +54,7 @@ class Customers:
             "cancel": self._cancel,
             "refund": self._refund,
             "session": self._session,
+            "support": self._support,
             "admin": self._administer,
         }
 
@@ -215,6 +216,31 @@ class Customers:
         body = {"amount": amount, "reason": "LOAD"}
         call = self._calls.make("refund_order", body=body, orderId=placed.order_id)
         await self._client.send(call, self._dataset.support)
+
+    async def _support(self, random: Random, _account: Account) -> None:
+        """Support finds a recent order, adds a note to it, and cancels some for their customers."""
+        if not self._dataset.recent_orders:
+            return
+        placed, support = random.choice(self._dataset.recent_orders), self._dataset.support
+        make, order_id = self._calls.make, placed.order_id
+        chance = random.random()
+        if chance < 0.3:
+            await self._client.send(make("search_orders", query={"id": order_id}), support)
+            await self._client.send(make("read_order_records", orderId=order_id), support)
+            return
+        if chance < 0.4:
+            user_id = placed.account.user_id
+            await self._client.send(make("read_customer", userId=user_id), support)
+            return
+        if chance < 0.8:
+            note = {"text": f"called\nabout {placed.total}"}
+            call = make("add_note_to_order", body=note, orderId=order_id)
+            await self._client.send(call, support)
+            return
+        self._client.log.add_intervention(order_id, "cancel")
+        body = {"reason": "ordered twice"}
+        call = make("cancel_for_customer", body=body, orderId=order_id)
+        await self._client.send(call, support)
 
     # ---- sessions and staff
 

@@ -103,6 +103,10 @@ class LivenessCheck:
             "list_my_orders": self._plain("list_my_orders", account),
             "read_order": self._of_order("read_order"),
             "read_timeline": self._of_order("read_timeline"),
+            "search_orders": self._plain("search_orders", self.dataset.support),
+            "read_customer": self._plain(
+                "read_customer", self.dataset.support, userId=account.user_id
+            ),
             "read_daily": self._plain("read_daily", finance),
             "read_monthly": self._plain("read_monthly", finance),
         }
@@ -139,6 +143,9 @@ class LivenessCheck:
             "cancel_order": self._of_order("cancel_order"),
             "pay_again": self._pay_again,
             "refund_order": self._refund,
+            "read_order_records": self._by_support("read_order_records"),
+            "add_note_to_order": self._by_support("add_note_to_order", {"text": "called"}),
+            "cancel_for_customer": self._by_support("cancel_for_customer", {"reason": "called"}),
         }
 
     # ---- preparation
@@ -163,6 +170,16 @@ class LivenessCheck:
             if name == "cancel_order":
                 self.client.log.add_intervention(order_id, "cancel")
             return self.client.calls.make(name, orderId=order_id), account
+
+        return prepare
+
+    def _by_support(self, name: str, body: Mapping[str, object] | None = None) -> Prepare:
+        async def prepare() -> Request:
+            order_id, _ = await self._placed("CARD")
+            if name == "cancel_for_customer":
+                self.client.log.add_intervention(order_id, "cancel")
+            call = self.client.calls.make(name, body=body, orderId=order_id)
+            return call, self.dataset.support
 
         return prepare
 

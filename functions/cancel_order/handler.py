@@ -1,6 +1,6 @@
-"""Cancels an order, or returns money of it (``POST /orders/{orderId}/refunds``).
+"""Cancels an order, also for its customer by support, or returns money of it.
 
-Both operations only change rows.  The functions ``charge`` and ``refund`` call the provider
+The operations only change rows.  The functions ``charge`` and ``refund`` call the provider
 afterwards, when they consume the events.
 """
 
@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shop import audit_log
+from shop import audit_log, notes
 from shop.audit_log import Action
-from shop.orders import apply, queries
+from shop.orders import apply, decide, queries
 from shop.orders.messages import CancelRequested, RefundRequested
 from shop.primitives.errors import ClientError, not_found
+from shop.primitives.ids import new_uuid
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import CancelReason, RefundStatus
 
 if TYPE_CHECKING:
-    from functions.cancel_order.schema import RefundOrder
+    from uuid import UUID
+
+    from functions.cancel_order.schema import CancelForCustomer, RefundOrder
+    from shop.adapters.db import Transaction
+    from shop.orders.apply import OrderRows
     from shop.runtime.request_context import RequestContext
 
 
@@ -35,6 +40,37 @@ def cancel_order(request: Request[None, None], context: RequestContext) -> Respo
     return Response(200, queries.represent(order))
 
 
+def cancel_for_customer(
+    request: Request[CancelForCustomer, None], context: RequestContext
+) -> Response:
+    """200 with the order, CANCELLED or CANCELLING; 409 NOT_CANCELLABLE when it already is.
+
+    Its customer sees that the reason is OPERATOR; what the operator gives as reason becomes a note
+    about the order, which the audit log names.
+    """
+    tx = context.tx
+    order_id = queries.id_in(request.path)
+    rows = _lock(tx, order_id)
+    decided = apply.decide_on(rows, CancelRequested(CancelReason.OPERATOR))
+    note_id = new_uuid()
+    status = decide.after_effects(rows.state, decided).order.status
+    entry = audit_log.record(
+        audit_log.actor_of(request),
+        Action.ORDER_CANCELLED,
+        order_id,
+        before={"status": rows.order.status},
+        after={"status": status, "noteId": str(note_id)},
+    )
+    apply.write(tx, rows, decided, audit=entry)
+    _, (order,) = tx.pipeline(
+        notes.record(
+            note_id, order_id=order_id, author_id=request.user_id, text=request.body.reason
+        ),
+        queries.order(order_id),
+    )
+    return Response(200, queries.represent(order))
+
+
 def refund_order(request: Request[RefundOrder, None], context: RequestContext) -> Response:
     """201 with the accepted refund; 422 for another currency, 403 for an order of one's own.
 
@@ -43,10 +79,7 @@ def refund_order(request: Request[RefundOrder, None], context: RequestContext) -
     tx = context.tx
     order_id = queries.id_in(request.path)
     body = request.body
-    try:
-        rows = apply.lock(tx, order_id)
-    except apply.UnknownOrder as error:
-        raise not_found("the order") from error
+    rows = _lock(tx, order_id)
     requested = RefundRequested(
         body.amount, body.reason, body.means, body.reference, restock=body.restock
     )
@@ -73,3 +106,10 @@ def refund_order(request: Request[RefundOrder, None], context: RequestContext) -
     )
     apply.write(tx, rows, decided, requested_by=request.user_id, audit=entry)
     return Response(201, refund, {"Location": f"/orders/{order_id}/timeline"})
+
+
+def _lock(tx: Transaction, order_id: UUID) -> OrderRows:
+    try:
+        return apply.lock(tx, order_id)
+    except apply.UnknownOrder as error:
+        raise not_found("the order") from error

@@ -21,6 +21,12 @@ OneLine = Annotated[
 ]
 
 
+class CancelForCustomer(Model):
+    """Why an operator cancels a customer's order."""
+
+    reason: OneLine
+
+
 class RefundOrder(Model):
     """How much to return, why and by which means; a ``currency`` must be the order's.
 

@@ -1,4 +1,4 @@
-"""Cancel an order; return money of an order.
+"""Cancel an order, also for its customer; return money of an order.
 
 ``POST /orders/{orderId}/refunds`` is served here; the function ``refund`` sends refunds to the
 payment provider.
@@ -26,6 +26,19 @@ SPEC = FunctionSpec(
             summary="Cancel an order: the stock is released now, the refund is confirmed later.",
             response="Order",
             error_statuses=(404, 409),
+            idempotent=True,
+            writes=True,
+        ),
+        Route(
+            method="PATCH",
+            path="/admin/orders/{orderId}/cancel",
+            handler="cancel_for_customer",
+            auth="support",
+            group="admin",
+            summary="Cancel an order for its customer, with a reason.",
+            body="CancelForCustomer",
+            response="Order",
+            error_statuses=(404, 409, 422),
             idempotent=True,
             writes=True,
         ),

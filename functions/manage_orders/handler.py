@@ -1,21 +1,41 @@
-"""Finds the orders of all customers for operators."""
+"""Finds, reads, exports and annotates the orders of all customers, and reads customers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from shop.orders import search
+from functions.manage_orders import representation as represent
+from shop import accounts, audit_log, notes
+from shop.audit_log import Action
+from shop.orders import queries, records, search
 from shop.orders.search import COUNT_MAX, Criteria
+from shop.primitives import csv_text
 from shop.primitives.clock import start_of_day
-from shop.primitives.ids import parse_uuid
+from shop.primitives.csv_text import Value
+from shop.primitives.errors import not_found
+from shop.primitives.ids import new_uuid, parse_user_id, parse_uuid
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
-    from functions.manage_orders.schema import SearchOrders
+    from functions.manage_orders.schema import (
+        ExportOrders,
+        NewNote,
+        OrderCriteria,
+        ReadCustomer,
+        SearchOrders,
+    )
+    from shop.adapters.statements import Row, Statement
     from shop.orders.search import FoundOrder
     from shop.runtime.request_context import RequestContext
+
+NOTES_MAX = 100
+SESSIONS_MAX = 20
+EXPORT_BATCH = 1_000
+EXPORT_COLUMNS = ("id", "userId", "status", "reason", "totalAmount", "currency", "createdAt")
 
 
 def search_orders(request: Request[None, SearchOrders], context: RequestContext) -> Response:
@@ -31,12 +51,122 @@ def search_orders(request: Request[None, SearchOrders], context: RequestContext)
     )
     found, count = rows[: query.limit], counted[0].orders
     total = {"count": min(count, COUNT_MAX), "exact": count <= COUNT_MAX}
-    body = {"orders": [_represent(order) for order in found], "total": total}
+    body = {"orders": [represent.found_order(order) for order in found], "total": total}
     is_last = len(rows) <= query.limit
-    return Response(200, body, {} if is_last else _link(query, found[-1]))
+    return Response(200, body, {} if is_last else _link("/admin/orders", query, found[-1]))
 
 
-def _criteria(query: SearchOrders, time_zone: str) -> Criteria:
+def export_orders(request: Request[None, ExportOrders], context: RequestContext) -> Response:
+    """200 with all orders that meet the criteria, newest first, sent while they are read.
+
+    Each batch is a transaction of its own, in which the caller's session is checked again; orders
+    that are placed meanwhile are left out.  When the database fails, so does the response: at the
+    first batch with a problem document, later by the end of the connection.
+    """
+    criteria = _criteria(request.query, context.settings.business_time_zone)
+    batches = _batches(criteria, context)
+    mark = csv_text.BYTE_ORDER_MARK if request.query.bom == "true" else b""
+    beginning = mark + csv_text.encode([EXPORT_COLUMNS]) + next(batches)
+    return Response(
+        200,
+        chain((beginning,), batches),
+        {"Content-Disposition": 'attachment; filename="orders.csv"'},
+        csv_text.MEDIA_TYPE,
+    )
+
+
+def read_order_records(request: Request[None, None], context: RequestContext) -> Response:
+    """200 with the order and everything that refers to it.
+
+    Four round trips, with BEGIN and COMMIT.
+    """
+    tx, order_id = context.tx, queries.id_in(request.path)
+    found, lines, payments, refunds, disputes = tx.pipeline(
+        records.order(order_id),
+        records.lines(order_id),
+        records.payments(order_id),
+        records.refunds(order_id),
+        records.disputes(order_id),
+    )
+    if not found:
+        raise not_found("the order")
+    history, postings, events, deliveries, written = tx.pipeline(
+        records.status_history(order_id),
+        records.postings(order_id),
+        records.events(order_id),
+        records.deliveries(order_id),
+        notes.of_order(order_id, limit=NOTES_MAX),
+    )
+    body = {
+        **represent.order(found[0]),
+        "items": [represent.line(row) for row in lines],
+        "payments": [represent.payment(row) for row in payments],
+        "refunds": [represent.refund(row) for row in refunds],
+        "disputes": [represent.dispute(row) for row in disputes],
+        "statusHistory": [represent.status_change(row) for row in history],
+        "postings": [represent.posting(row) for row in postings],
+        "events": [represent.event(row, deliveries) for row in events],
+        "notes": [represent.note(row) for row in written],
+    }
+    return Response(200, body)
+
+
+def add_note_to_order(request: Request[NewNote, None], context: RequestContext) -> Response:
+    """201 with the note; 404 when there is no such order."""
+    order_id, note_id = queries.id_in(request.path), new_uuid()
+    added, _ = context.tx.pipeline(
+        notes.add_to_order(
+            note_id, order_id=order_id, author_id=request.user_id, text=request.body.text
+        ),
+        _entry(request, Action.ORDER_NOTED, order_id, note_id=str(note_id)),
+    )
+    if not added:
+        raise not_found("the order")
+    return Response(201, represent.note(added[0]), {"Location": f"/admin/orders/{order_id}"})
+
+
+def add_note_to_customer(request: Request[NewNote, None], context: RequestContext) -> Response:
+    """201 with the note; 404 when there is no such account."""
+    user_id, note_id = _user_id(request.path), new_uuid()
+    added, _ = context.tx.pipeline(
+        notes.add_to_user(
+            note_id, user_id=user_id, author_id=request.user_id, text=request.body.text
+        ),
+        _entry(request, Action.USER_NOTED, user_id, note_id=str(note_id)),
+    )
+    if not added:
+        raise not_found("the customer")
+    return Response(201, represent.note(added[0]), {"Location": f"/admin/customers/{user_id}"})
+
+
+def read_customer(request: Request[None, ReadCustomer], context: RequestContext) -> Response:
+    """200 with the account, a page of its orders, its open sessions and the notes about it.
+
+    The next page of orders is in ``Link``.  Three round trips, with BEGIN and COMMIT.
+    """
+    query, user_id = request.query, _user_id(request.path)
+    before = parse_uuid(query.cursor) if query.cursor else None
+    found, orders, sessions, written = context.tx.pipeline(
+        accounts.read_managed(user_id),
+        search.page(Criteria(user_id=user_id), before=before, limit=query.limit + 1),
+        accounts.open_sessions(user_id, before=None, limit=SESSIONS_MAX),
+        notes.of_user(user_id, limit=NOTES_MAX),
+    )
+    if not found:
+        raise not_found("the customer")
+    page = orders[: query.limit]
+    body = {
+        **represent.customer(found[0]),
+        "orders": [represent.found_order(row) for row in page],
+        "sessions": [represent.session(row) for row in sessions],
+        "notes": [represent.note(row) for row in written],
+    }
+    is_last = len(orders) <= query.limit
+    path = f"/admin/customers/{user_id}"
+    return Response(200, body, {} if is_last else _link(path, query, page[-1]))
+
+
+def _criteria(query: OrderCriteria, time_zone: str) -> Criteria:
     day_after = query.to_day + timedelta(days=1) if query.to_day else None
     return Criteria(
         order_id=parse_uuid(query.id) if query.id else None,
@@ -51,18 +181,47 @@ def _criteria(query: SearchOrders, time_zone: str) -> Criteria:
     )
 
 
-def _link(query: SearchOrders, last: FoundOrder) -> dict[str, str]:
+def _link(path: str, query: SearchOrders | ReadCustomer, last: FoundOrder) -> dict[str, str]:
     given = query.model_dump(mode="json", exclude_none=True) | {"cursor": str(last.order_id)}
-    return {"link": f'</admin/orders?{urlencode(given)}>; rel="next"'}
+    return {"link": f'<{path}?{urlencode(given)}>; rel="next"'}
 
 
-def _represent(order: FoundOrder) -> dict[str, object]:
-    return {
-        "id": str(order.order_id),
-        "userId": order.user_id,
-        "status": order.status,
-        "reason": order.reason,
-        "totalAmount": order.total_minor,
-        "currency": order.currency,
-        "createdAt": order.created_at.astimezone(UTC).isoformat(),
-    }
+def _batches(criteria: Criteria, context: RequestContext) -> Iterator[bytes]:
+    """The orders as CSV, in batches, so that a few of them are in memory."""
+    before = None
+    while True:
+        with context.transaction() as tx:
+            rows = tx.fetch_all(search.page(criteria, before=before, limit=EXPORT_BATCH))
+        yield csv_text.encode(map(_exported, rows))
+        if len(rows) < EXPORT_BATCH:
+            return
+        before = rows[-1].order_id
+
+
+def _exported(order: FoundOrder) -> tuple[Value, ...]:
+    """The fields of ``EXPORT_COLUMNS``."""
+    return (
+        str(order.order_id),
+        order.user_id,
+        order.status,
+        order.reason,
+        order.total_minor,
+        order.currency,
+        order.created_at.astimezone(UTC).isoformat(),
+    )
+
+
+def _entry(
+    request: Request[NewNote, None], action: Action, object_id: object, *, note_id: str
+) -> Statement[Row]:
+    """The audit log names the note, and does not hold its text."""
+    return audit_log.record(
+        audit_log.actor_of(request), action, object_id, after={"noteId": note_id}
+    )
+
+
+def _user_id(path: Mapping[str, str]) -> int:
+    user_id = parse_user_id(path["userId"])
+    if user_id is None:
+        raise not_found("the customer")
+    return user_id

@@ -54,6 +54,9 @@ class Request(Generic[Body, Query]):
 class Response:
     """An HTTP response: ``body`` is a JSON-serialisable value, ready bytes, or None for no body.
 
+    An iterator of bytes is sent while it runs, without a transaction of the request.  An error in
+    it ends the connection, so that a client sees that the body is not whole.
+
     With ``wait_seconds`` the response is preliminary, and the caller asked to wait that long for a
     final one: the runtime calls the handler again, unless too many requests wait already.
     """

@@ -7,6 +7,7 @@ the edge's routes, Triggers, schedules) is generated from these records.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal
 
@@ -19,6 +20,8 @@ Auth = Literal[
     "support",
     "finance",
     "operator",
+    "operator_or_admin",
+    "support_or_admin",
     "admin",
     "settlements",
     "provider",
@@ -27,6 +30,12 @@ Need = Literal["postgres", "redis", "provider", "smtp"]
 
 ROLES = ("customer", "staff", "support", "finance", "admin")
 OPERATOR_ROLES = ("staff", "support", "finance")
+# the values of Auth that permit several roles
+PERMITTED_ROLES: Mapping[Auth, tuple[str, ...]] = {
+    "operator": OPERATOR_ROLES,
+    "operator_or_admin": (*OPERATOR_ROLES, "admin"),
+    "support_or_admin": ("support", "admin"),
+}
 DATABASE_ROLES = (
     "catalog_ro",
     "identity",
@@ -51,8 +60,8 @@ class Route:
 
     ``handler`` names a function in ``handler.py``; ``body``, ``query`` and ``response`` name models
     in ``schema.py``.  A body that is optional and missing is read as ``{}``.  ``auth`` says who may
-    call: ``public``, ``customer`` (any signed-in account), one role, ``operator`` (any of
-    ``OPERATOR_ROLES``), ``settlements`` (set by SETTLEMENTS_AUTH) or ``provider`` (the handler
+    call: ``public``, ``customer`` (any signed-in account), one role, several (of
+    ``PERMITTED_ROLES``), ``settlements`` (set by SETTLEMENTS_AUTH) or ``provider`` (the handler
     verifies a signature).  An ``idempotent`` route
     honours ``Idempotency-Key``.  The transactions of a route without ``writes`` are read-only.
     With ``may_lag`` they run at the streaming replica, where one is given: only for what no caller

@@ -22,13 +22,19 @@ from shop.primitives.errors import (
 )
 from shop.primitives.failpoints import Failpoint
 from shop.runtime import log, message_context, trace
-from shop.runtime.http_messages import HttpRequest, HttpResponse, check_limits, problem
+from shop.runtime.http_messages import (
+    BrokenOff,
+    HttpRequest,
+    HttpResponse,
+    check_limits,
+    problem,
+)
 from shop.runtime.routing import Router, allow_header, method_not_allowed
 from shop.runtime.telemetry import Telemetry
 from shop.runtime.waiting import WaitingLimit, WaitingRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from shop.primitives.spec import FunctionSpec
     from shop.runtime.message_context import MessageContext
@@ -215,6 +221,8 @@ class App:
         )
         message_context.end()
         self.telemetry.finish(message)
+        if response.parts is not None:
+            response.parts = _with_logged_errors(response.parts, message.route)
         return response
 
 
@@ -226,6 +234,18 @@ def _cors_of(services: Services) -> Callable[[str, Mapping[str, str]], dict[str,
 
     origins = cors.parse_origins(services.settings.cors_origins)
     return partial(cors.response_headers, origins)
+
+
+def _with_logged_errors(parts: Iterator[bytes], route: str) -> Iterator[bytes]:
+    """The parts of a body; ``BrokenOff`` for an error, since a part may have been sent."""
+    try:
+        yield from parts
+    except (ClientError, Unavailable) as error:
+        log.unavailable("response broken off", error, route=route)
+        raise BrokenOff from error
+    except Exception as error:
+        log.unexpected(error, route=route)
+        raise BrokenOff from error
 
 
 def _milliseconds(seconds: float | None) -> int | None:

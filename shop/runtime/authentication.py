@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError
-from shop.primitives.spec import OPERATOR_ROLES
+from shop.primitives.spec import PERMITTED_ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def authenticate(services: Services, required: Auth, http_request: HttpRequest) 
     if needed in ("public", "provider"):
         return None
     caller = services.tokens.verify(http_request.headers.get("authorization"), utc_now())
-    permitted = OPERATOR_ROLES if needed == "operator" else (needed,)
+    permitted = PERMITTED_ROLES.get(required, (needed,))
     if needed != "customer" and caller.role not in permitted:
         check_session_now(services, caller)
         raise ClientError(403, "FORBIDDEN", f"this needs the role {' or '.join(permitted)}")

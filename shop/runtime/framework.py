@@ -61,7 +61,7 @@ def entry_point(name: str) -> Callable[[flask.Request], flask.Response]:
         flask_response = flask.Response(body, status=response.status, headers=response.headers)
         if response.status in NO_BODY:
             del flask_response.headers["content-type"]
-        else:
+        elif response.parts is None:
             flask_response.headers["content-length"] = str(len(response.body))
         return flask_response
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import NoReturn, cast
@@ -41,12 +41,20 @@ class HttpRequest:
 
 @dataclass
 class HttpResponse:
-    """A response: status, lower-case header names, and bytes; ``pending`` while preliminary."""
+    """A response: status, lower-case header names, and bytes; ``pending`` while preliminary.
+
+    ``parts`` is a body that is made while it is sent; its length is not known.
+    """
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict[str, str])
     pending: Pending | None = None
+    parts: Iterator[bytes] | None = None
+
+
+class BrokenOff(Exception):
+    """A body that is made while it is sent cannot be completed: the connection has to be ended."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ Size limits and routing come before (``app``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from shop.primitives import failpoints
 from shop.primitives.clock import utc_now
@@ -206,6 +207,10 @@ def encode_response(response: Response) -> HttpResponse:
     headers = {name.lower(): text for name, text in response.headers.items()}
     if response.body is None:
         return HttpResponse(response.status, b"", headers)
+    if isinstance(response.body, Iterator):
+        headers.setdefault("content-type", response.media_type)
+        parts = cast("Iterator[bytes]", response.body)
+        return HttpResponse(response.status, b"", headers, parts=parts)
     body = response.body if isinstance(response.body, bytes) else http.encode(response.body)
     headers.setdefault("content-type", response.media_type)
     return HttpResponse(response.status, body, headers)

@@ -14,6 +14,8 @@ import io
 import math
 import re
 import signal
+import socket
+import struct
 import threading
 import time
 from enum import StrEnum
@@ -26,6 +28,7 @@ from shop.primitives.errors import ClientError
 from shop.primitives.http_limits import (
     CONNECTIONS_MAX,
     DRAIN_SECONDS,
+    EDGE_STREAM_IDLE_SECONDS,
     EDGE_TIMEOUT,
     QUEUE_SECONDS,
     QUEUED_PER_THREAD,
@@ -36,6 +39,7 @@ from shop.runtime import log
 from shop.runtime.app import HEALTH_PATHS, SECURITY_HEADERS
 from shop.runtime.http_messages import (
     BODY_MAX,
+    BrokenOff,
     HttpRequest,
     HttpResponse,
     incomplete_request,
@@ -46,7 +50,7 @@ from shop.runtime.waiting import WaitingRequest
 from shop.runtime.wsgi import REASONS, body_of, headers_of
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Iterable
 
     from shop.runtime.app import App
 
@@ -57,6 +61,8 @@ SWEEP_SECONDS = 0.5
 INVALID_IN_HEADERS = re.compile(r"[\r\n\0]")
 ABSOLUTE_FORM = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: close sends RST
 
 HEAD_TOO_LARGE = ClientError(431, "HEADERS_TOO_LARGE", "the headers may have at most 16384 bytes")
 AGAIN = {"retry-after": "1"}
@@ -171,6 +177,8 @@ class HttpServer:
                     continue
                 if result is not None:
                     rest = self._send(work, result)
+            except BrokenOff:
+                self._loop.call_soon_threadsafe(work.connection.reset)
             except Exception as error:
                 log.unexpected(error)
                 self._loop.call_soon_threadsafe(work.connection.abort)
@@ -194,10 +202,28 @@ class HttpServer:
         head, body = connection.head_of(response), body_of(work.request, response)
         if isinstance(body, list):
             return head + body[0]
+        if response.parts is not None:
+            return self._stream(connection, head, body)
         for part in body:  # a failpoint follows the first part
             self._loop.call_soon_threadsafe(connection.write, head + part)
             head = b""
         return b""
+
+    def _stream(self, connection: Connection, head: bytes, parts: Iterable[bytes]) -> bytes:
+        """Sends a body while it is made; returns its end.
+
+        The next part is made when the client has read most of the one before, so that only a few
+        are in memory.
+        """
+        for part in parts:
+            sending = connection.send(head + connection.chunk(part))
+            head = b""
+            try:
+                asyncio.run_coroutine_threadsafe(sending, self._loop).result()
+            except OSError as error:
+                log.write("response broken off", reason="the client does not read it")
+                raise BrokenOff from error
+        return head + connection.last_chunk()
 
     def _park(self, work: Work, waiting: WaitingRequest) -> None:
         """Holds a waiting request without a thread until its next look."""
@@ -235,6 +261,8 @@ class Connection(asyncio.Protocol):
         self._hosts = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._may_write = asyncio.Event()
+        self._may_write.set()
 
     @property
     def is_running(self) -> bool:
@@ -264,6 +292,7 @@ class Connection(asyncio.Protocol):
         self.has_left = True
         self._state, self.deadline = State.CLOSING, math.inf
         self._server.connections.discard(self)
+        self._may_write.set()
 
     def data_received(self, data: bytes) -> None:
         if self._state in (State.RUNNING, State.CLOSING):
@@ -296,10 +325,12 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         assert self._transport is not None
         self._transport.pause_reading()
+        self._may_write.clear()
 
     def resume_writing(self) -> None:
         assert self._transport is not None
         self._transport.resume_reading()
+        self._may_write.set()
 
     # ------------------------------------------------------------------ called by the parser
 
@@ -351,10 +382,38 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(part)
 
+    async def send(self, part: bytes) -> None:
+        """Sends a part of a body, and waits while the client does not read.
+
+        OSError when it has left, or has read nothing for as long as the edge waits.
+        """
+        self.write(part)
+        async with asyncio.timeout(EDGE_STREAM_IDLE_SECONDS):
+            await self._may_write.wait()
+        if self._state is State.CLOSING:
+            raise ConnectionResetError("the client has left")
+
+    @property
+    def _takes_chunks(self) -> bool:
+        """False for HTTP/1.0, in which a body without a length ends with the connection."""
+        return self._parser.get_http_version() != "1.0"
+
+    def chunk(self, part: bytes) -> bytes:
+        """A part of a body without a length, as it is sent (RFC 9112 section 7.1)."""
+        return b"%x\r\n%b\r\n" % (len(part), part) if self._takes_chunks and part else part
+
+    def last_chunk(self) -> bytes:
+        """The end of a body without a length."""
+        return LAST_CHUNK if self._takes_chunks else b""
+
     def head_of(self, response: HttpResponse) -> bytes:
         """The status line and the headers of a response."""
         lines = [f"HTTP/1.1 {REASONS[response.status]}"]
         lines += [f"{name}: {_checked(text)}" for name, text in headers_of(response)]
+        if response.parts is not None and self._takes_chunks:
+            lines.append("transfer-encoding: chunked")
+        elif response.parts is not None:
+            self._closes = True
         lines.append(f"date: {_date()}")
         closes = self._closes or self._server.is_draining
         if closes and "connection" not in response.headers:
@@ -391,6 +450,13 @@ class Connection(asyncio.Protocol):
         self._server.connections.discard(self)
         if self._transport is not None:
             self._transport.abort()
+
+    def reset(self) -> None:
+        """Closes the connection by RST: no client takes what it has received for all of a body."""
+        if self._transport is not None and not self._transport.is_closing():
+            connected: socket.socket = self._transport.get_extra_info("socket")
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.abort()
 
     def _begin(self) -> None:
         self._state, self.deadline = State.RUNNING, math.inf

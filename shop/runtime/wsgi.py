@@ -52,9 +52,14 @@ def http_request_of(environ: WSGIEnvironment) -> HttpRequest:
 
 
 def body_of(http_request: HttpRequest, response: HttpResponse) -> Iterable[bytes]:
-    """The body in one piece, or in two where a failpoint between them is armed; HEAD has none."""
+    """The body in one piece, or in two where a failpoint between them is armed; HEAD has none.
+
+    A body that is made while it is sent is an iterator, which raises ``BrokenOff``.
+    """
     if http_request.method == "HEAD":
         return [b""]
+    if response.parts is not None:
+        return response.parts
     is_write = http_request.method not in SAFE_METHODS and response.status < HTTPStatus.BAD_REQUEST
     if is_write and response.body and failpoints.is_armed(Failpoint.HALF_RESPONSE_SENT):
         return _halves(response.body)
@@ -69,9 +74,9 @@ def _halves(body: bytes) -> Iterator[bytes]:
 
 
 def headers_of(response: HttpResponse) -> list[tuple[str, str]]:
-    """The response headers with Content-Length, which 204 and 304 do not have."""
+    """The response headers with Content-Length, where the body has one and its length is known."""
     headers = list(response.headers.items())
-    if response.status not in NO_BODY:
+    if response.status not in NO_BODY and response.parts is None:
         headers.append(("content-length", str(len(response.body))))
     return headers
 

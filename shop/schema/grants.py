@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from shop.primitives.spec import FunctionSpec
+from shop.primitives.spec import PERMITTED_ROLES, FunctionSpec
 from shop.registry import all_specs
 
 ALL = ("*",)
@@ -155,6 +155,7 @@ _AUDIT: dict[str, Rights] = {
     "idempotency": {
         "select": ("user_id", "scope", "key", "state", "status_code", "created_at"),
     },
+    "notes": {"select": ("note_id", "order_id", "user_id", "author_id", "at")},
 }
 
 GRANTS: dict[str, dict[str, Rights]] = {
@@ -249,17 +250,47 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "refunds": READ_APPEND,
         "disputes": READ,
         "ledger": READ,
+        "notes": {"insert": ("note_id", "order_id", "author_id", "text")},
         **_ORDER_TABLES,
         **_RECORD,
         **_IDEMPOTENCY,
         **_ANNOUNCE,
     },
-    # Operators' orders: of an account it can read which one an e-mail address belongs to.
+    # Operators' orders and customers: it writes notes, and can read no password and no token.
     "shop_back_office": {
-        "users": {"select": ("user_id", "active", "role", "email_key")},
-        "sessions": _SESSION_CHECK["sessions"],
+        "users": {
+            "select": (
+                "user_id",
+                "email",
+                "email_key",
+                "name",
+                "role",
+                "active",
+                "state",
+                "language",
+                "email_verified_at",
+                "created_at",
+            ),
+        },
+        "sessions": {
+            "select": ("session_id", "user_id", "created_at", "revoked_at", "expires_at"),
+        },
+        "refresh_tokens": {"select": ("session_id", "created_at")},
+        "products": {"select": ("product_id", "name")},
         "orders": READ,
         "order_lines": READ,
+        "payments": READ,
+        "refunds": READ,
+        "disputes": READ,
+        "transitions": READ,
+        "ledger": READ,
+        "settlement_lines": {"select": ("seq", "day")},
+        "outbox": READ,
+        "subscriptions": READ,
+        "inbox": READ,
+        "notes": READ_APPEND,
+        **_RECORD,
+        **_IDEMPOTENCY,
     },
     "shop_payment": _MONEY,
     "shop_stock": {
@@ -374,6 +405,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
             "select": ("webhook_id", "event_id", "created_at"),
             "delete": ALL,
         },
+        "notes": {"select": ("note_id", "at"), "delete": ALL},
         "mails": {"select": ("event_id", "created_at"), "delete": ALL},
     },
     # Mails: who a row is about, and what the mail says of it.
@@ -462,10 +494,13 @@ POLICIES = (
     "every_row_delete",
     "owner_erases",
     "expired_keys",
+    "operators_read",
+    "author_writes",
+    "expired_notes",
     *(f"domain_of_{role}" for role in sorted(GRANTS)),
 )
 CUSTOMER_TABLES = ("orders", "order_lines", "payments", "cart_items")
-ROW_SECURITY_TABLES = (*CUSTOMER_TABLES, "idempotency", "outbox")
+ROW_SECURITY_TABLES = (*CUSTOMER_TABLES, "idempotency", "notes", "outbox")
 SEES_ALL_ROWS = (
     "shop_back_office",
     "shop_payment",
@@ -539,6 +574,7 @@ def policy_statements() -> list[str]:
         *_expiry_policies(),
         _returned_lines_policy(),
         *_idempotency_policies(),
+        *_notes_policies(),
         *_outbox_policies(),
     ]
 
@@ -584,6 +620,18 @@ def _idempotency_policies() -> list[str]:
                 f"using (scope in ({scopes})) with check (scope in ({scopes}))"
             )
     return statements
+
+
+def _notes_policies() -> list[str]:
+    """The back office reads all notes; operators write them in their own name, customers none."""
+    operators = _quoted(PERMITTED_ROLES["operator_or_admin"])
+    own_notes = "author_id = nullif(current_setting('shop.user_id', true), '')::bigint"
+    return [
+        "create policy operators_read on shop.notes for select to shop_back_office using (true)",
+        "create policy author_writes on shop.notes for insert to shop_back_office, shop_ordering "
+        f"with check ({own_notes} and current_setting('shop.role', true) in ({operators}))",
+        "create policy expired_notes on shop.notes to shop_relay using (true)",
+    ]
 
 
 def _outbox_policies() -> list[str]:

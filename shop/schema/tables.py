@@ -1386,6 +1386,43 @@ audit_log = Table(
     },
 )
 
+# Free text of operators, which may name a person: kept as long as records of consumers' complaints
+# have to be (the same decree, article 6).
+notes = Table(
+    "notes",
+    METADATA,
+    Column("note_id", UUID, primary_key=True),
+    Column("order_id", UUID, ForeignKey("shop.orders.order_id")),
+    Column("user_id", BigInteger, ForeignKey("shop.users.user_id")),
+    Column("author_id", BigInteger, ForeignKey("shop.users.user_id"), nullable=False),
+    Column("text", Text, nullable=False),
+    _when("at"),
+    CheckConstraint("num_nonnulls(order_id, user_id) = 1", name="about_one"),
+    CheckConstraint("char_length(text) between 1 and 2000", name="note_length"),
+    Index("notes_by_order", "order_id", "note_id", postgresql_where=text("order_id is not null")),
+    Index("notes_by_user", "user_id", "note_id", postgresql_where=text("user_id is not null")),
+    Index("notes_by_age", "at"),
+    comment="writer: notes; append only",
+    info={
+        PERSONAL: PersonalData(
+            rows=f"(t.user_id = u.user_id or {_OF_ORDERS}) and {_BEFORE_CLOSING.format('t.at')}",
+            why="to know what operators have agreed with the customer",
+            held={
+                "order_id": "number of the order that an operator wrote about",
+                "at": "when it was written",
+            },
+            left_out={
+                "written by operators for each other": ("text",),
+                "the account of an operator": ("author_id",),
+                _SAME: ("user_id",),
+                _TECHNICAL: ("note_id",),
+            },
+            on_closing=Erased(),
+        ),
+        RETENTION: (DeletedAfter("1095 days", "at", "notes"),),
+    },
+)
+
 audits = Table(
     "audits",
     METADATA,

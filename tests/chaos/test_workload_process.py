@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 60.0
 ORDERS = 40
 SETTINGS = {"RATE_LIMIT_PER_MINUTE": "0", "OPEN_ORDERS_MAX": "100000"}
-OPERATIONS = 29
+OPERATIONS = 34
 
 
 @contextmanager

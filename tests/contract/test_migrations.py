@@ -72,6 +72,11 @@ FILL_TABLES_WITH_A_RETENTION: dict[str, LiteralString] = {
     select gen_random_uuid(), 'ORDER_PAID', n::text, 'SENT', now() + n * interval '1 second', now()
     from generate_series(1, 5000) n
     """,
+    "notes": """
+    insert into shop.notes (note_id, user_id, author_id, text, at)
+    select gen_random_uuid(), 1, 1, 'x', now() - n * interval '1 second'
+    from generate_series(1, 5000) n
+    """,
     "one_time_links": """
     insert into shop.one_time_links (link_id, purpose, expires_at)
     select gen_random_uuid(), 'SET_PASSWORD', now() + n * interval '1 second'

@@ -43,6 +43,8 @@ INSERTS: dict[str, LiteralString] = {
     "failed_at) values (sha256('a'), sha256('s'), false, now() - %(age)s::interval)",
     "mails": "insert into shop.mails (event_id, kind, subject_id, status, created_at, next_try_at) "
     "values (gen_random_uuid(), 'ORDER_PAID', 'x', 'SENT', now() - %(age)s::interval, now())",
+    "notes": "insert into shop.notes (note_id, user_id, author_id, text, at) "
+    "values (gen_random_uuid(), %(user)s, %(user)s, 'x', now() - %(age)s::interval)",
     "one_time_links": "insert into shop.one_time_links (link_id, purpose, expires_at) "
     "values (gen_random_uuid(), 'SET_PASSWORD', now() - %(age)s::interval)",
     "outbox": "insert into shop.outbox (event_id, source, type, subject, data, traceparent, "

@@ -2,7 +2,8 @@
 
 ``python -m tests.flows.blocking_server NAME=VALUE …`` sets limits of the server first, so that
 deadlines pass in a test's time.  ``/begun`` says how many blocked requests have begun; it and
-``/release`` are answered by the event loop, as health probes are.
+``/release`` are answered by the event loop, as health probes are.  ``/parts?3`` responds with a
+body of three parts, and ``/parts?3-`` fails after them; ``/begun`` counts them too.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections.abc import Iterator
 
 from shop.registry import spec_of
 from shop.runtime import http_server, server
 from shop.runtime.bootstrap import make_app
-from shop.runtime.http_messages import HttpRequest, HttpResponse
+from shop.runtime.http_messages import BrokenOff, HttpRequest, HttpResponse
 from shop.runtime.waiting import WaitingRequest
 
 THREADS = 2
+PART = b"x" * 65_536
 
 
 def main(settings: list[str]) -> None:
@@ -40,6 +43,8 @@ def main(settings: list[str]) -> None:
             case "/release":
                 released.set()
                 return HttpResponse(204)
+            case "/parts":
+                return HttpResponse(200, parts=_parts(http_request.query, begun))
             case "/echo":
                 return HttpResponse(200, http_request.read(100_000), {"x-path": http_request.query})
             case _:
@@ -48,6 +53,14 @@ def main(settings: list[str]) -> None:
     app.start = start
     http_server.HEALTH_PATHS |= {"/begun", "/release"}
     asyncio.run(server.run(app, THREADS, server.listen(app.services.settings)))
+
+
+def _parts(query: str, begun: list[str]) -> Iterator[bytes]:
+    for _ in range(int(query.rstrip("-"))):
+        begun.append("part")
+        yield PART
+    if query.endswith("-"):
+        raise BrokenOff
 
 
 if __name__ == "__main__":

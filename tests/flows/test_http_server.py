@@ -9,14 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
 import pytest
 
-from tests.flows.blocking_server import THREADS
+from tests.flows.blocking_server import PART, THREADS
 from tests.function_process import (
     ROOT,
     FunctionProcess,
@@ -423,3 +423,102 @@ def test_response_to_a_body_that_is_too_long_arrives(plain: FunctionProcess) -> 
     status, headers, _ = plain.request("POST", f"/{uuid4().hex}", b"x" * 5_000_000)
 
     assert (status, headers["connection"]) == (404, "close")
+
+
+# ---------------------------------------------------------------- bodies made while they are sent
+
+
+def test_body_in_parts_arrives_whole_and_the_connection_is_kept(plain: FunctionProcess) -> None:
+    connection = HTTPConnection("127.0.0.1", plain.port, timeout=20)
+    for count in (3, 0):
+        status, headers, body = request_on(connection, "GET", f"/parts?{count}")
+        assert (status, body) == (200, count * PART)
+        assert headers["transfer-encoding"] == "chunked"
+        assert "content-length" not in headers
+    assert request_on(connection, "HEAD", "/parts?3")[2] == b""
+    assert request_on(connection, "GET", "/parts?1")[2] == PART
+    connection.close()
+
+
+def test_body_that_fails_after_some_parts_is_an_incomplete_response(
+    plain: FunctionProcess,
+) -> None:
+    with pytest.raises((IncompleteRead, ConnectionError)):
+        plain.request("GET", "/parts?3-")
+    assert plain.request("GET", HEALTH)[0] == 200
+
+
+def test_http_1_0_gets_a_body_that_ends_with_the_connection_or_a_reset(
+    plain: FunctionProcess,
+) -> None:
+    with ExitStack() as stack:
+        whole = open_connection(stack, plain, b"GET /parts?2 HTTP/1.0\r\n\r\n")
+        head, _, body = read_to_end(whole).partition(b"\r\n\r\n")
+        failed = open_connection(stack, plain, b"GET /parts?2- HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            read_to_end(failed)
+
+    assert b"chunked" not in head and b"connection: close" in head
+    assert body == 2 * PART
+
+
+def test_body_is_not_made_ahead_of_a_client_that_does_not_read(tmp_path: Path) -> None:
+    log, request = tmp_path / "log", b"GET /parts?10000 HTTP/1.1\r\nHost: a\r\n\r\n"
+    with (
+        log.open("wb") as file,
+        blocking_server(file, EDGE_STREAM_IDLE_SECONDS=1) as running,
+        ExitStack() as stack,
+    ):
+        stalled = open_connection(stack, running, request)
+        wait_for(lambda: "does not read" in log.read_text(), "the response is broken off")
+        made = begun(running)
+        with pytest.raises(ConnectionResetError):
+            read_to_end(stalled)
+
+        assert running.request("GET", "/parts?1")[0] == 200, "the thread is free again"
+    # what the sockets of both sides hold is a few MiB
+    assert made < 500
+    assert '"bug"' not in log.read_text()
+
+
+def test_body_is_not_made_for_a_client_that_has_left() -> None:
+    request = b"GET /parts?100000 HTTP/1.1\r\nHost: a\r\n\r\n"
+    with blocking_server() as running, ExitStack() as stack:
+        for _ in range(THREADS):
+            left = open_connection(stack, running, request)
+            assert left.recv(1) == b"H"
+            left.close()
+
+        assert running.request("GET", "/parts?1")[0] == 200, "the threads are free again"
+        assert begun(running) < 100_000
+
+
+ADD_ORDERS = """
+insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method,
+  created_at, expires_at, hard_expires_at)
+select ('01990000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
+  (select max(user_id) from shop.users), 'PENDING', n, 'KRW', 'CARD',
+  now() - make_interval(secs => 2000 - n), now() + interval '1 day', now() + interval '1 day'
+from generate_series(1, 1500) n
+returning order_id
+"""
+# no time of Python: the driver cannot read it
+UNREADABLE = "update shop.orders set created_at = '-infinity' where total_minor = 1 returning 1"
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_export_arrives_whole_or_as_an_incomplete_response_under_both_entries(
+    processes: ProcessHarness, entry: str
+) -> None:
+    finance, environment = processes.account("finance"), processes.environment("manage_orders")
+    processes.sql("delete from shop.orders where total_minor < 1501 returning order_id")
+    assert len(processes.sql(ADD_ORDERS)) == 1_500
+
+    with running_function(entry, "manage_orders", environment) as running:
+        status, headers, body = running.request("GET", "/admin/orders.csv", headers=finance)
+        assert processes.sql(UNREADABLE) == [(1,)]
+        with pytest.raises((IncompleteRead, ConnectionError)):
+            running.request("GET", "/admin/orders.csv", headers=finance)
+
+    assert (status, headers["transfer-encoding"]) == (200, "chunked")
+    assert body.count(b"\r\n") == 1_501

@@ -206,6 +206,22 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "delete from shop.audit_log where action = 'order.refunded'",
         "I-26",
     ),
+    "entry in the audit log about a refund that no operator requested": (
+        "update shop.refunds set requested_by = null where refund_id = %(refund)s",
+        "I-26",
+    ),
+    "cancellation by an operator without an entry in the audit log": (
+        "delete from shop.audit_log where action = 'order.cancelled'",
+        "I-26",
+    ),
+    "entry in the audit log about a cancellation by somebody else": (
+        "update shop.orders set reason = 'USER' where order_id = %(for_customer)s",
+        "I-26",
+    ),
+    "note without an entry in the audit log": (
+        "delete from shop.audit_log where action = 'order.noted'",
+        "I-26",
+    ),
     "role changed without an entry in the audit log": (
         "update shop.users set role = 'admin' where user_id = (select max(user_id) "
         "from shop.users)",
@@ -473,7 +489,7 @@ def _reset_password(shop: ShopHarness) -> None:
 
 
 def _history(flow: FlowHarness) -> dict[str, Any]:
-    """Paid; cancelled unpaid; cancelled when paid; declined then paid; late; partly refunded."""
+    """Paid; cancelled unpaid, when paid, by support; declined then paid; late; partly refunded."""
     flow.simulator.set_faults(late_seconds=2, probabilities={"tombstone_ignored": 1})
     buyer, product = flow.shop.person(), flow.shop.product(price=1000, stock=100)
     damage = {"quantity": -1, "reason": "DAMAGE"}
@@ -493,8 +509,12 @@ def _history(flow: FlowHarness) -> dict[str, Any]:
     buyer.post(f"/orders/{declined}/payments", {"paymentMethod": "CARD"})
     returned, partly = buyer.paid_order(product)["id"], buyer.paid_order(product)["id"]
     buyer.patch(f"/orders/{returned}/cancel")
-    refund = {"amount": 500, "reason": "dented"}
-    flow.shop.person("support").post(f"/orders/{partly}/refunds", refund)
+    support, for_customer = flow.shop.person("support"), buyer.order(product)["id"]
+    support.post(f"/orders/{partly}/refunds", {"amount": 500, "reason": "dented"})
+    cancellation = support.patch(f"/admin/orders/{for_customer}/cancel", {"reason": "by phone"})
+    assert cancellation.status == 200, cancellation.body
+    noted = support.post(f"/admin/orders/{for_customer}/notes", {"text": "called twice"})
+    assert noted.status == 201, noted.body
     closing = flow.shop.person().delete("/users/me", {"password": PASSWORD})
     assert closing.status == 204
     assert send_dead_letter(flow.shop, id="p1").status == 204
@@ -509,6 +529,7 @@ def _history(flow: FlowHarness) -> dict[str, Any]:
         "paid": paid,
         "cancelled": cancelled,
         "returned": returned,
+        "for_customer": for_customer,
         "declined": declined,
         "refund": refund_row["refund_id"],
         "seq": posting["seq"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -338,4 +339,168 @@ def test_concurrent_refund_and_cancel_refund_exactly_the_capture(flow: FlowHarne
             order["id"],
         )
         assert row["total"] == 1000
+    assert_idle_and_consistent(flow)
+
+
+# ---------------------------------------------------------------- for a customer, by support
+
+REASON = {"reason": "ordered twice"}
+
+
+def cancel_for(support: Person, order_id: str, **options: Any) -> Response:
+    return support.patch(f"/admin/orders/{order_id}/cancel", REASON, **options)
+
+
+def cancellations(flow: FlowHarness) -> list[dict[str, Any]]:
+    return flow.shop.sql(
+        "select actor_id, object_id, before, after from shop.audit_log "
+        "where action = 'order.cancelled' order by seq"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "is_delivered", "before", "after"),
+    [
+        ("CARD", False, "PENDING", "CANCELLED"),
+        ("CARD_DECLINED", True, "PENDING", "CANCELLED"),
+        ("CARD_TIMEOUT_AFTER", True, "PENDING", "CANCELLING"),
+        ("CARD", True, "PAID", "CANCELLING"),
+    ],
+)
+def test_support_cancels_an_open_order_and_the_reason_is_a_note_with_an_audit_entry(
+    flow: FlowHarness, method: str, is_delivered: bool, before: str, after: str
+) -> None:
+    support, buyer = flow.shop.person("support"), flow.shop.person()
+    order = buyer.order(flow.shop.product(stock=1), method=method)
+    if is_delivered:
+        flow.deliver()
+
+    answer = cancel_for(support, order["id"])
+
+    assert (answer.status, answer.json["status"]) == (200, after)
+    assert answer.json["reason"] == "OPERATOR"
+    assert answer.json["userId"] == buyer.user_id
+    (note,) = flow.shop.sql("select note_id, order_id::text, author_id, text from shop.notes")
+    assert (note["order_id"], note["author_id"]) == (order["id"], support.user_id)
+    assert note["text"] == REASON["reason"]
+    assert cancellations(flow) == [
+        {
+            "actor_id": support.user_id,
+            "object_id": order["id"],
+            "before": {"status": before},
+            "after": {"status": after, "noteId": str(note["note_id"])},
+        }
+    ]
+    assert "ordered twice" not in buyer.get(f"/orders/{order['id']}").body.decode()
+    assert_idle_and_consistent(flow)
+    assert flow.outcome(order)[0] == "CANCELLED"
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "CANCELLING", "REFUNDED"])
+def test_support_gets_409_for_a_closed_order_and_nothing_is_written(
+    flow: FlowHarness, state: str
+) -> None:
+    support, buyer = flow.shop.person("support"), flow.shop.person()
+    order = buyer.order(flow.shop.product())
+    flow.deliver()
+    if state == "REFUNDED":
+        support.post(f"/orders/{order['id']}/refunds", {"amount": 1000, "reason": "dented"})
+    else:
+        buyer.patch(f"/orders/{order['id']}/cancel")
+    if state != "CANCELLING":
+        flow.run_until_idle()
+    assert buyer.get(f"/orders/{order['id']}").json["status"] == state
+
+    answer = cancel_for(support, order["id"])
+
+    assert (answer.status, answer.error) == (409, "NOT_CANCELLABLE")
+    assert cancellations(flow) == []
+
+
+def test_support_gets_404_for_an_order_that_does_not_exist(flow: FlowHarness) -> None:
+    support = flow.shop.person("support")
+
+    for order_id in (str(new_uuid()), "1"):
+        answer = cancel_for(support, order_id)
+        assert (answer.status, answer.error) == (404, "NOT_FOUND")
+    assert cancellations(flow) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "reason"),
+        ({"reason": " "}, "reason"),
+        ({"reason": "two\nlines"}, "reason"),
+        ({"reason": "x" * 201}, "reason"),
+        ({"reason": None}, "reason"),
+        ({"reason": "x", "status": "PAID"}, "status"),
+    ],
+)
+def test_cancellation_for_a_customer_needs_a_reason_of_one_line(
+    flow: FlowHarness, body: dict[str, Any], field: str
+) -> None:
+    order = flow.shop.person().order(flow.shop.product())
+
+    answer = flow.shop.person("support").patch(f"/admin/orders/{order['id']}/cancel", body)
+
+    assert answer.status == 422
+    assert [error["field"] for error in answer.json["errors"]] == [field]
+    assert cancellations(flow) == []
+
+
+def test_repeated_cancellation_for_a_customer_is_executed_and_audited_once(
+    flow: FlowHarness,
+) -> None:
+    support, order = flow.shop.person("support"), flow.shop.person().order(flow.shop.product())
+
+    first = cancel_for(support, order["id"], key="cancel-for-customer-1")
+    second = cancel_for(support, order["id"], key="cancel-for-customer-1")
+
+    assert (first.status, second.status) == (200, 200)
+    assert first.body == second.body
+    assert second.headers["idempotent-replayed"] == "true"
+    assert len(cancellations(flow)) == 1
+
+
+def test_cancellation_for_a_customer_beside_the_charge_returns_all_money(
+    flow: FlowHarness,
+) -> None:
+    support, buyer = flow.shop.person("support"), flow.shop.person()
+    product = flow.shop.product(stock=20)
+    orders = [buyer.order(product) for _ in range(6)]
+
+    def deliver() -> None:
+        flow.deliver(at_once=True)
+
+    def cancel(order_id: str) -> Response:
+        return cancel_for(support, order_id)
+
+    jobs: list[Callable[[], Response | None]] = [partial(cancel, each["id"]) for each in orders]
+    answers = [answer for answer in run_concurrently(deliver, *jobs) if answer is not None]
+    again = [
+        cancel(order["id"])
+        for order, answer in zip(orders, answers, strict=True)
+        if answer.status == 503
+    ]
+
+    assert {answer.status for answer in answers} <= {200, 503}
+    assert {answer.status for answer in again} <= {200}
+    assert_idle_and_consistent(flow)
+    assert {flow.outcome(order)[0] for order in orders} == {"CANCELLED"}
+    assert len(cancellations(flow)) == len(orders)
+
+
+def test_concurrent_cancellations_by_support_and_customer_succeed_once(flow: FlowHarness) -> None:
+    support, buyer = flow.shop.person("support"), flow.shop.person()
+    order = buyer.paid_order(flow.shop.product(stock=1))
+
+    answers = run_concurrently(
+        *[lambda: cancel_for(support, order["id"])] * 2,
+        *[lambda: buyer.patch(f"/orders/{order['id']}/cancel")] * 2,
+    )
+
+    assert sorted(answer.status for answer in answers) == [200, 409, 409, 409]
+    by_support = sum(answer.status == 200 for answer in answers[:2])
+    assert len(cancellations(flow)) == by_support
     assert_idle_and_consistent(flow)

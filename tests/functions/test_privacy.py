@@ -121,8 +121,16 @@ def lives(flow: FlowHarness, begin: Callable[[FlowHarness, str], tuple[str, list
     flow.deliver()
     refund = {"amount": 300, "reason": f"{mark} called"}
     path = f"/orders/{order['id']}/refunds"
-    refunded = shop.person("support").post(path, refund, key=uuid4().hex)
+    support = shop.person("support")
+    refunded = support.post(path, refund, key=uuid4().hex)
     assert refunded.status == 201
+    for about in (f"orders/{order['id']}", f"customers/{user_id}"):
+        note = {"text": f"{mark} called"}
+        noted = support.post(f"/admin/{about}/notes", note, key=uuid4().hex)
+        assert noted.status == 201
+    unwanted, reason = person.order(product)["id"], {"reason": f"{mark} ordered twice"}
+    cancelled = support.patch(f"/admin/orders/{unwanted}/cancel", reason, key=uuid4().hex)
+    assert cancelled.status == 200
     declined = person.order(product, method="CARD_DECLINED")
     flow.run_until_idle()
     assert person.patch(f"/orders/{declined['id']}/cancel").status == 200
@@ -369,7 +377,8 @@ def test_export_has_every_declared_table_and_no_secret(flow: FlowHarness) -> Non
     assert {row["status"] for row in document["orders"]} == {"PAID", "CANCELLED"}
     assert [row["amountMinor"] for row in document["refunds"]] == [300]
     assert {row["action"] for row in document["auditLog"]} == {
-        "user.created", "user.changed", "user.link_made", "order.refunded"
+        "user.created", "user.changed", "user.link_made", "user.noted", "order.refunded",
+        "order.noted", "order.cancelled",
     }  # fmt: skip
     text = answer.body.decode()
     for secret in (*life.secrets, "argon2", f'"userId" : {other.user_id}', "actorId"):

@@ -424,7 +424,8 @@ having p.status <> 'CAPTURED' or d.currency <> p.currency
     # An entry is written in the transaction of its change, so both have the same time.
     Invariant(
         "I-26",
-        "every change by an operator since the audit log began has an entry in it",
+        "every change by an operator since the audit log began has an entry in it, and entries "
+        "about refunds and cancellations are true",
         """
 select 'audit_log.started' as missing
 where not exists (select from shop.audit_log where action = 'audit_log.started')
@@ -435,6 +436,28 @@ where r.requested_by is not null
   and not exists (select from shop.audit_log a where a.object_kind = 'order'
     and a.object_id = p.order_id::text and a.action = 'order.refunded'
     and a.actor_id = r.requested_by and a.at = r.created_at)
+union all
+select a.object_id from shop.audit_log a
+where a.action = 'order.refunded' and not exists (
+  select from shop.refunds r join shop.payments p using (payment_id)
+  where p.order_id = a.object_id::uuid and r.requested_by = a.actor_id and r.created_at = a.at)
+union all
+select coalesce(t.order_id::text, a.object_id) from (
+  select t.order_id, t.actor, t.at from shop.transitions t join shop.orders o using (order_id)
+  where o.reason = 'OPERATOR' and t.entity = 'order' and t.from_status in ('PENDING', 'PAID')
+    and t.actor like 'user:%') t
+full join (select object_id, 'user:' || actor_id as actor, at from shop.audit_log
+  where action = 'order.cancelled') a
+  on a.object_id = t.order_id::text and a.actor = t.actor and a.at = t.at
+where t.order_id is null or a.object_id is null
+union all
+select n.note_id::text from shop.notes n
+where not exists (select from shop.audit_log a
+  where a.object_kind = case when n.order_id is null then 'user' else 'order' end
+    and a.object_id = coalesce(n.order_id::text, n.user_id::text)
+    and a.action in ('user.noted', 'order.noted', 'order.cancelled')
+    and a.after ->> 'noteId' = n.note_id::text
+    and a.actor_id = n.author_id and a.at = n.at)
 union all
 select m.product_id::text from shop.stock_moves m
 where m.kind not in ('INITIAL', 'COMMIT', 'RETURN')

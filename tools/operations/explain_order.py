@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg.rows import dict_row
 
+from shop.orders import records
 from tools.operations.reporting import EXIT_OK, printable, show_json, show_unknown
 from tools.operations.snapshot import snapshot
 
@@ -29,33 +30,6 @@ union all
 select p.order_id from shop.disputes d join shop.payments p using (payment_id)
 where d.dispute_id = %(id)s
 """
-ORDER: LiteralString = """
-select order_id, user_id, status, reason, total_minor, currency::text as currency, payment_method,
-  idem_key, created_at, updated_at, expires_at, hard_expires_at
-from shop.orders where order_id = %(order_id)s
-"""
-LINES: LiteralString = """
-select l.product_id, p.name, l.qty, l.unit_price_minor from shop.order_lines l
-join shop.products p using (product_id) where l.order_id = %(order_id)s order by l.product_id
-"""
-PAYMENTS: LiteralString = """
-select payment_id, attempt, status, amount_minor, currency::text as currency, payment_method, late,
-  provider_key, provider_ref, refund_reserved_minor, tries, created_at, updated_at
-from shop.payments where order_id = %(order_id)s order by attempt
-"""
-REFUNDS: LiteralString = """
-select r.refund_id, r.payment_id, r.amount_minor, r.currency::text as currency, r.status, r.reason,
-  r.requested_by, r.origin, r.means, r.reference, r.restock, r.provider_key, r.tries, r.created_at,
-  r.updated_at
-from shop.refunds r join shop.payments p using (payment_id)
-where p.order_id = %(order_id)s order by r.created_at, r.refund_id
-"""
-DISPUTES: LiteralString = """
-select d.dispute_id, d.payment_id, d.provider_ref, d.amount_minor, d.currency::text as currency,
-  d.status, d.created_at, d.updated_at
-from shop.disputes d join shop.payments p using (payment_id)
-where p.order_id = %(order_id)s order by d.created_at, d.dispute_id
-"""
 RESERVATIONS: LiteralString = """
 select reservation_id, product_id, qty, status from shop.reservations
 where order_id = %(order_id)s order by product_id
@@ -64,27 +38,6 @@ STOCK_MOVES: LiteralString = """
 select m.seq, m.moved_at, m.product_id, m.kind, m.qty from shop.stock_moves m
 join shop.reservations r using (reservation_id)
 where r.order_id = %(order_id)s order by m.seq
-"""
-STATUS_HISTORY: LiteralString = """
-select seq, at, entity, entity_id, from_status, to_status, actor, event_id from shop.transitions
-where order_id = %(order_id)s order by seq
-"""
-POSTINGS: LiteralString = """
-select l.seq, l.posted_at, l.kind, l.source_id, l.debit, l.credit, l.amount_minor,
-  l.currency::text as currency, l.chain, l.chain_seq, s.day as settled_on
-from shop.ledger l left join shop.settlement_lines s using (seq)
-where l.order_id = %(order_id)s order by l.seq
-"""
-EVENTS: LiteralString = """
-select event_id, source, type, data, traceparent, created_at, sent_at, done_at, parked_at, tries
-from shop.outbox where order_id = %(order_id)s order by created_at, event_id
-"""
-DELIVERIES: LiteralString = """
-select o.event_id, o.type, s.consumer, i.received_at from shop.outbox o
-join shop.subscriptions s using (type)
-left join shop.inbox i on i.consumer = s.consumer and i.source = o.source
-  and i.event_id = o.event_id::text
-where o.order_id = %(order_id)s order by i.received_at, s.consumer
 """
 DEAD_LETTERS: LiteralString = """
 select d.dead_letter_id, d.event_id, d.type, d.destination, d.error_code, d.received_at,
@@ -118,16 +71,16 @@ select d.kind, d.id, d.due_at from shop.due_work d join names using (id) order b
 """
 
 QUERIES: dict[str, LiteralString] = {
-    "lines": LINES,
-    "payments": PAYMENTS,
-    "refunds": REFUNDS,
-    "disputes": DISPUTES,
+    "lines": records.LINES.sql,
+    "payments": records.PAYMENTS.sql,
+    "refunds": records.REFUNDS.sql,
+    "disputes": records.DISPUTES.sql,
     "reservations": RESERVATIONS,
     "moves": STOCK_MOVES,
-    "transitions": STATUS_HISTORY,
-    "postings": POSTINGS,
-    "events": EVENTS,
-    "deliveries": DELIVERIES,
+    "transitions": records.STATUS_HISTORY.sql,
+    "postings": records.POSTINGS.sql,
+    "events": records.EVENTS.sql,
+    "deliveries": records.DELIVERIES.sql,
     "dead_letters": DEAD_LETTERS,
     "alarms": ALERTS,
     "due": DUE,
@@ -160,13 +113,13 @@ class TimelineEntry:
 def run_explain(database_url: str, order_id: str, *, time_zone: str, as_json: bool) -> int:
     """Prints the order's timeline; returns 1 when it is unknown; raises ValueError for a bad id."""
     zone = ZoneInfo(time_zone)
-    records = read_records(database_url, UUID(order_id))
-    if records is None:
+    found = read_records(database_url, UUID(order_id))
+    if found is None:
         return show_unknown(f"order {order_id}", as_json=as_json)
     if as_json:
-        show_json({"order": records.order, **records.tables, "trace_ids": records.trace_ids})
+        show_json({"order": found.order, **found.tables, "trace_ids": found.trace_ids})
     else:
-        print("\n".join(printable(line) for line in describe_records(records, zone)))
+        print("\n".join(printable(line) for line in describe_records(found, zone)))
     return EXIT_OK
 
 
@@ -180,7 +133,7 @@ def read_records(url: str, order_id: UUID) -> OrderRecords | None:
         found = cursor.execute(ORDER_OF, {"id": order_id}).fetchone()
         order_id = found["order_id"] if found else order_id
         parameters = {"order_id": order_id}
-        order = cursor.execute(ORDER, parameters).fetchone()
+        order = cursor.execute(records.ORDER.sql, parameters).fetchone()
         if order is None:
             return None
         tables = {

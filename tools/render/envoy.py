@@ -28,7 +28,7 @@ from shop.primitives.http_limits import (
     edge_seconds,
     requests_max,
 )
-from shop.primitives.spec import ROLES, FunctionSpec, Route
+from shop.primitives.spec import PERMITTED_ROLES, ROLES, FunctionSpec, Route
 from shop.registry import all_specs
 from tools.render.documents import yaml_text
 from tools.render.objects import NAMESPACE, name_of
@@ -96,7 +96,7 @@ ERRORS = {
 }
 WITH_RETRY_AFTER = (429, 503)
 # Functions validate optional tokens; for settlements a setting decides whether one is required.
-TOKEN_REQUIRED = (*ROLES, "operator")
+TOKEN_REQUIRED = (*ROLES, *PERMITTED_ROLES)
 TOKEN_OPTIONAL = "settlements"  # noqa: S105 (the name of a policy)
 CLIENT_ADDRESS = {
     "header": {"key": "x-forwarded-for", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},

@@ -203,6 +203,8 @@ AUTH_NOTES: Mapping[str, str] = {
     "public": "No authentication.",
     "customer": "Any signed-in account; it accesses its own data only.",
     "operator": "Needs one of the roles staff, support and finance.",
+    "operator_or_admin": "Needs one of the roles staff, support, finance and admin.",
+    "support_or_admin": "Needs the role support or admin.",
     "settlements": "Policy setting SETTLEMENTS_AUTH: finance (default), customer or public.",
     "provider": "Signed by the payment provider.",
 }

@@ -1,7 +1,9 @@
-"""Back office: operators find the orders of all customers, and change products and stock."""
+"""Back office: operators handle the orders of all customers, and change products and stock."""
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -79,9 +81,78 @@ def settlements_are_exported_as_csv(context: ScenarioContext) -> None:
     context.check.problem("a customer exports none: 403", forbidden, 403)
 
 
+def order_is_cancelled_for_its_customer_with_a_note(context: ScenarioContext) -> None:
+    """Support cancels a paid order with a reason; the page of the order shows it; no customer."""
+    support, customer = context.support(), context.customer(1)
+    product = context.create_product(price=3_300, stock=10)
+    order_id = context.place_paid_order(customer, (product["id"], 1))["id"]
+    path = f"/admin/orders/{order_id}"
+    unexplained = context.write("PATCH", f"{path}/cancel", {}, support)
+    context.check.problem("without a reason it answers 422", unexplained, 422)
+    by_customer = context.write("PATCH", f"{path}/cancel", {"reason": "x"}, customer)
+    context.check.problem("a customer may not: 403", by_customer, 403)
+    body = {"reason": "ordered twice"}
+    cancelled = context.write("PATCH", f"{path}/cancel", body, support)
+    context.check.status("support cancels it: 200", cancelled, 200)
+    context.check.equal("the reason is OPERATOR", cancelled.json()["reason"], "OPERATOR")
+    final = context.wait_for_final_status(customer, order_id)
+    context.check.equal("it is cancelled", final["status"], "CANCELLED")
+    context.check.equal("its money is returned", final["refundedAmount"], 3_300)
+    again = context.write("PATCH", f"{path}/cancel", body, support)
+    context.check.problem("a second time answers 409", again, 409)
+    note = context.post(f"{path}/notes", {"text": "called\ntwice"}, support)
+    context.check.status("a note is added: 201", note, 201)
+    page = expect(context.get(path, support), 200).json()
+    context.check.equal("the page has the note", page["notes"], [note.json()])
+    refunds = [(each["status"], each["amount"]) for each in page["refunds"]]
+    context.check.equal("and the refund", refunds, [("SUCCEEDED", 3_300)])
+    kinds = [posting["kind"] for posting in page["postings"]]
+    context.check.equal("and the postings", kinds, ["CAPTURE", "REFUND"])
+    changes = [(each["from"], each["to"]) for each in page["statusHistory"]]
+    ends = changes.count(("CANCELLING", "CANCELLED"))
+    context.check.equal("and the end of the cancellation", ends, 1)
+    missing = context.get("/admin/orders/00000000-0000-7000-8000-000000000000", support)
+    context.check.problem("an unknown order answers 404", missing, 404)
+
+
+def customer_has_a_page_for_support(context: ScenarioContext) -> None:
+    """Support sees a customer's account, orders and notes; staff do not."""
+    support, customer = context.support(), context.new_customer()
+    product = context.create_product(price=1_100, stock=10)
+    order = context.place_order(customer, (product["id"], 1))
+    path = f"/admin/customers/{order['userId']}"
+    note = context.post(f"{path}/notes", {"text": "prefers to be called"}, context.staff())
+    context.check.status("staff add a note: 201", note, 201)
+    page = expect(context.get(path, support), 200).json()
+    context.check.equal("the page has the address", page["email"], customer.email)
+    context.check.equal("and the order", [each["id"] for each in page["orders"]], [order["id"]])
+    context.check.equal("and the note", page["notes"], [note.json()])
+    context.check.that("and an open session", page["sessions"])
+    context.check.problem("staff do not see it: 403", context.get(path, context.staff()), 403)
+
+
+def orders_are_exported_as_csv(context: ScenarioContext) -> None:
+    """Finance exports the orders of one product; a spreadsheet can read the file."""
+    finance, customer = context.finance(), context.customer(1)
+    product = context.create_product(price=5_500, stock=10)
+    placed = [context.place_order(customer, (product["id"], 1))["id"] for _ in range(2)]
+    path = f"/admin/orders.csv?productId={product['id']}"
+    answer = expect(context.get(f"{path}&bom=true", finance), 200)
+    header, *rows = csv.reader(io.StringIO(answer.content.decode("utf-8-sig"), newline=""))
+    kind = answer.headers["content-type"]
+    context.check.equal("it is CSV in UTF-8", kind, "text/csv; charset=utf-8")
+    context.check.equal("it begins with a byte order mark", answer.content[:3], b"\xef\xbb\xbf")
+    context.check.equal("its first column is the id", header[0], "id")
+    context.check.equal("it has the orders", [row[0] for row in rows], placed[::-1])
+    context.check.problem("a customer gets none: 403", context.get(path, customer), 403)
+
+
 SCENARIOS = (
     Scenario(settlements_are_exported_as_csv, needs=("finance",)),
     Scenario(orders_are_found_by_every_criterion, needs=("staff", "support")),
     Scenario(stock_is_adjusted_but_not_below_what_is_reserved, needs=("staff", "support")),
     Scenario(product_is_withdrawn_and_brought_back, needs=("staff",)),
+    Scenario(order_is_cancelled_for_its_customer_with_a_note, needs=("staff", "support")),
+    Scenario(customer_has_a_page_for_support, needs=("staff", "support")),
+    Scenario(orders_are_exported_as_csv, needs=("staff", "finance")),
 )
