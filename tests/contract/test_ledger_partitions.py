@@ -358,6 +358,8 @@ def test_prepared_statement_reads_the_months_since_the_last_closed_day(
         old_ledger.sql(BATCH, DAY, month(-3) + timedelta(days=10, hours=1))
     values: dict[str, object] = {
         "day": DAY,
+        "first_day": DAY,
+        "last_day": DAY,
         "month": f"{month(0):%Y-%m}",
         "time_zone": "Asia/Seoul",
         "postings": 10,
