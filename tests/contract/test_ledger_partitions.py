@@ -360,6 +360,7 @@ def test_prepared_statement_reads_the_months_since_the_last_closed_day(
         "day": DAY,
         "first_day": DAY,
         "last_day": DAY,
+        "rows": 30,
         "month": f"{month(0):%Y-%m}",
         "time_zone": "Asia/Seoul",
         "postings": 10,
