@@ -107,7 +107,7 @@ where l.link_id = %(link_id)s and l.email is null and l.ended_at is null
 NEW_ADDRESS = Query(
     LinkFacts,
     """
-select l.email, u.name, u.language, l.link_id,
+select coalesce(l.email, '') as email, u.name, u.language, l.link_id,
   ceil(extract(epoch from l.expires_at - now()) / 60)::int as minutes
 from shop.one_time_links l join shop.users u using (user_id)
 where l.link_id = %(link_id)s and l.email is not null and l.ended_at is null
@@ -118,7 +118,7 @@ where l.link_id = %(link_id)s and l.email is not null and l.ended_at is null
 OLD_ADDRESS = Query(
     Recipient,
     """
-select l.email_before as email, u.name, u.language
+select coalesce(l.email_before, '') as email, u.name, u.language
 from shop.one_time_links l join shop.users u using (user_id)
 where l.link_id = %(link_id)s and l.email_before is not null and u.active
 """,

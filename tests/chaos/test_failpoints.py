@@ -146,7 +146,7 @@ def test_every_failpoint_is_placed_in_the_code() -> None:
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
-        ("account", "0 1 2 3 4 5 6"),
+        ("account", "0 1 2 3 4 5 6 10"),
         ("cancel_order", "0 1 2 3 4 5 6 10"),
         ("cart", "0 1 2 3 4 6 10"),
         ("charge", "0 1 2 3 4 5 6 7 8 9"),
@@ -191,7 +191,11 @@ def test_setting_of_a_pair_can_be_parsed() -> None:
 
 
 def test_routes_that_write_are_those_with_another_method_than_get() -> None:
-    """W6 and W10 are skipped for reads, which are recognized by their method."""
+    """W6 and W10 are skipped for reads, which are recognized by their method.
+
+    The export reads, but what it returns must not be cached, so it has another method.
+    """
     for spec in all_specs():
         for route in spec.routes:
-            assert route.writes == (route.method != "GET"), (spec.name, route.path)
+            is_read = route.method == "GET" or route.path == "/users/me/export"
+            assert route.writes != is_read, (spec.name, route.path)

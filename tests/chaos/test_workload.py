@@ -241,7 +241,7 @@ def test_allowed_statuses_are_those_that_the_route_declares() -> None:
 
     assert place.scope == "POST /orders"
     assert place.takes_key
-    assert place.allowed == {201, 409, 422, 429, 502, 503, 504}
+    assert place.allowed == {201, 403, 409, 422, 429, 502, 503, 504}
 
 
 # ---------------------------------------------------------------- replays
