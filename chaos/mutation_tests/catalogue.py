@@ -889,13 +889,6 @@ _AUDIT = (
         (Edit(CANCEL_ORDER, "request.user_id, audit=entry)", "request.user_id)"),),
         ("I-26",),
     ),
-    Mutant(
-        "M-56",
-        "no audit entry",
-        "a cancellation by an operator has no entry in the audit log",
-        (Edit(CANCEL_ORDER, "decided, audit=entry)", "decided)"),),
-        ("I-26",),
-    ),
 )
 
 # ---------------------------------------------------------------- one-time links
@@ -955,6 +948,11 @@ _WEBHOOKS = (
         ),
         ("I-29", "webhooks"),
     ),
+)
+
+# ---------------------------------------------------------------- mails
+
+_MAILS = (
     Mutant(
         "M-59",
         "ADR 48",
@@ -984,11 +982,11 @@ _WEBHOOKS = (
     ),
 )
 
-# ---------------------------------------------------------------- products
+# ---------------------------------------------------------------- products and orders of staff
 
-_PRODUCTS = (
+_BACK_OFFICE = (
     Mutant(
-        "M-59",
+        "M-61",
         "H-03",
         "staff take away stock that orders have reserved",
         (
@@ -996,6 +994,13 @@ _PRODUCTS = (
             *NO_STOCK_CHECKS,
         ),
         ("I-01", "I-04"),
+    ),
+    Mutant(
+        "M-62",
+        "no audit entry",
+        "a cancellation by an operator has no entry in the audit log",
+        (Edit(CANCEL_ORDER, "decided, audit=entry)", "decided)"),),
+        ("I-26",),
     ),
 )
 
@@ -1012,7 +1017,8 @@ MUTANTS = (
     *_LINKS,
     *_PRIVACY,
     *_WEBHOOKS,
-    *_PRODUCTS,
+    *_MAILS,
+    *_BACK_OFFICE,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

@@ -331,7 +331,8 @@ def test_injections_are_stored_literally_or_rejected(samples: Samples) -> None:
         for name, rule, _ in rules_of(route):
             for text in INJECTIONS if rule["type"] == "string" else ():
                 body = {**(attempts.good.body or dict[str, Any]()), name: text}
-                if route.path == "/users/me/password":  # so are those of a session, or one change
+                takes_password = route.path.startswith("/users/me") and "assword" in name
+                if takes_password:  # so are those of a session, or one change
                     token = samples.shop.person().token
                 if route.path == "/auth/login" and name != "email":
                     body["email"] = f"{uuid4().hex}@x.kr"  # five guesses at one account are all

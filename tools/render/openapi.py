@@ -160,7 +160,7 @@ PHRASES: Mapping[int, str] = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
-WITHOUT_CONTENT = (202, 204, 302)
+WITHOUT_CONTENT = (204, 302)
 PROBLEM_SCHEMA: Schema = {
     "title": "Problem",
     "description": "RFC 9457, plus error (a code for programs) and message (for people).",
@@ -393,7 +393,7 @@ def _responses(spec: FunctionSpec, route: Route, collected: Models, example: Any
 
 def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) -> Schema:
     shown: Schema = {"description": PHRASES[route.status], "headers": _headers(route)}
-    if route.status in WITHOUT_CONTENT:
+    if route.status in WITHOUT_CONTENT or (route.status == 202 and not route.response):
         return shown
     content: Schema = {}
     if route.response:
