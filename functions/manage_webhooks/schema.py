@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +22,22 @@ from shop.webhooks import EVENT_TYPES, URL_LENGTH_MAX
 
 # no user information, which would be logged, and no fragment, which would not be sent
 URL = r"^https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]{0,4})?(?:[/?][!-\"$-~]*)?$"
-Url = Annotated[str, StringConstraints(pattern=URL, max_length=URL_LENGTH_MAX)]
+
+
+def _check_host_and_port(url: str) -> str:
+    """ValueError for a host in brackets that is no address, or a port above 65535."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        raise ValueError("is no URL") from None
+    return url
+
+
+Url = Annotated[
+    str,
+    StringConstraints(pattern=URL, max_length=URL_LENGTH_MAX),
+    AfterValidator(_check_host_and_port),
+]
 EventType = Literal[
     "order.paid",
     "order.cancelling",

@@ -110,6 +110,7 @@ def test_refund_that_fails_after_it_succeeded_is_posted_back(
     assert ledger(flow) == [("CAPTURE", TOTAL), ("REFUND", amount), ("REFUND_REVERSED", amount)]
     assert "refund_reversed" in flow.operator_alerts()
     assert flow.order_state(order["id"])["refunds"] == ["REVERSED"]
+    flow.run_until_idle()
     assert_invariants(flow)
 
 

@@ -445,6 +445,8 @@ def test_http_is_rejected_outside_the_local_profile(make_shop: MakeShop) -> None
         ({"url": "https://hooks.example.kr/a b", "eventTypes": TYPES}, "url"),
         ({"url": "https://hooks.example.kr/\r\nx: y", "eventTypes": TYPES}, "url"),
         ({"url": "https://h.kr/" + "a" * 500, "eventTypes": TYPES}, "url"),
+        ({"url": "https://[9Ae1]/", "eventTypes": TYPES}, "url"),
+        ({"url": "https://hooks.example.kr:65536/", "eventTypes": TYPES}, "url"),
         ({"url": "https://hooks.example.kr/", "eventTypes": []}, "eventTypes"),
         ({"url": "https://hooks.example.kr/", "eventTypes": ["user.invited"]}, "eventTypes.0"),
         ({"url": "https://hooks.example.kr/", "eventTypes": TYPES * 2}, "eventTypes"),
