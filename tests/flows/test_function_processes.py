@@ -41,7 +41,7 @@ COMPARED = (
     "content-type", "allow", "www-authenticate", "retry-after", "cache-control", "etag", "link",
     "x-content-type-options", "idempotent-replayed", "location", "ratelimit-policy",
 )  # fmt: skip
-CHANGING = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[0-9:.+Z]+|[0-9a-f]{32}@")
+CHANGING = re.compile(r'[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[0-9:.+Z]+|[0-9a-f]{32}[@"]')
 
 
 # ---------------------------------------------------------------- one contract, two adapters
