@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from shop.one_time_links import token_of
 from shop.primitives.ids import new_uuid
@@ -109,17 +109,25 @@ class Samples:
         )
         return str(session["session_id"])
 
-    def link_token(self, purpose: str) -> str:
-        """The token of a new link of a new account."""
+    def link(self, purpose: str) -> UUID:
+        """The id of a new link of a new account; only a change has addresses."""
         link_id = new_uuid()
+        address = f"{uuid4().hex}@test.kr" if purpose == "CHANGE_EMAIL" else None
         self.shop.sql(
-            "insert into shop.one_time_links (link_id, purpose, user_id, expires_at) "
-            "values (%s, %s, %s, now() + interval '30 minutes')",
+            "insert into shop.one_time_links "
+            "(link_id, purpose, user_id, expires_at, email, email_before) "
+            "values (%s, %s, %s, now() + interval '30 minutes', %s, %s)",
             link_id,
             purpose,
             self.shop.person().user_id,
+            address,
+            address and f"before-{address}",
         )
-        return token_of(link_id, self.shop.secrets.link_key)
+        return link_id
+
+    def link_token(self, purpose: str) -> str:
+        """The token of a new link of a new account."""
+        return token_of(self.link(purpose), self.shop.secrets.link_key)
 
     def webhook(self) -> str:
         """The id of a new webhook whose receiver does not listen."""
