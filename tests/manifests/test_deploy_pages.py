@@ -162,7 +162,13 @@ def test_make_secrets_of_a_page_prints_the_secrets_of_the_chart(page: str, tmp_p
 @pytest.mark.parametrize(
     ("changed", "rejected"),
     [
-        ({}, {"JWT_ISSUER must not be a placeholder in the prod profile"}),
+        (
+            {},
+            {  # SHOP_URL is JWT_ISSUER unless it is given
+                "JWT_ISSUER must not be a placeholder in the prod profile",
+                "SHOP_URL must not be a placeholder in the prod profile",
+            },
+        ),
         ({"JWT_ISSUER": "https://shop.co.kr"}, set[str]()),
         (
             {"JWT_ISSUER": "https://shop.co.kr", "PAYMENT_PROVIDER": "sandbox"},
