@@ -6,7 +6,7 @@ SPEC = FunctionSpec(
     name="manage_webhooks",
     summary="Let administrators manage webhooks and their deliveries, and send events to them.",
     database_role="webhooks",
-    cold_start_budget=1.75,
+    cold_start_budget=1.4,
     routes=(
         Route(
             method="GET",

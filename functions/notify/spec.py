@@ -9,7 +9,7 @@ SPEC = FunctionSpec(
     summary="Send mails about orders, refunds and accounts.",
     database_role="notices",
     reads_links=True,
-    cold_start_budget=1.9,
+    cold_start_budget=1.3,
     needs=("postgres", "smtp"),
     scale=Scale(concurrency=4, max_scale=3),
     timeout_seconds=40,
