@@ -142,9 +142,10 @@ def test_location_of_every_created_resource_is_readable(samples: Samples) -> Non
 
 
 def test_every_entity_tag_is_known_when_it_is_sent_back(samples: Samples) -> None:
+    """But for a webhook's, which is for If-Match only: receivers change what is shown with it."""
     tagged = 0
     for key, route in ROUTES.items():
-        if route.method != "GET":
+        if route.method != "GET" or route.path == "/admin/webhooks/{webhookId}":
             continue
         person = samples.person_for(route)
         token = person.token if person else None

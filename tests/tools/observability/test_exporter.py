@@ -100,7 +100,7 @@ def test_metrics_equal_the_database(busy: ShopHarness) -> None:
     assert 0 <= scraped["shop_audit_age_seconds"]["check",] < 60
     assert scraped["shop_dead_letters_dropped"] == {(): 0}
     ends = scraped["shop_partitions_end_seconds"]
-    assert ends.keys() == {("inbox",), ("outbox",), ("stock_moves",), ("transitions",)}
+    assert ends.keys() == {("inbox",), ("ledger",), ("outbox",), ("stock_moves",), ("transitions",)}
     assert 58 < ends["inbox",] / 86_400 < 93, "two months ahead"
     assert scraped.keys() - EXACT.keys() == {
         "shop_audit_age_seconds",

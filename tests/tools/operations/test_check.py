@@ -62,7 +62,7 @@ def test_broken_invariant_is_listed_with_its_rows(flow: FlowHarness, auditor: Co
     assert (status, broken) == (1, {"I-03": [[str(product)]]})
     (line,) = [line for line in table.stdout.splitlines() if line.startswith("I-03")]
     assert line.split()[1] == "broken" and line.split()[-1] == str(product)
-    assert table.stdout.splitlines()[-1] == "25 hold, 1 broken, 13 skipped"
+    assert table.stdout.splitlines()[-1] == "29 hold, 1 broken, 13 skipped"
 
 
 def test_invariants_without_provider_records_are_skipped(
@@ -106,7 +106,7 @@ def test_unavailable_database_or_provider_exits_2(flow: FlowHarness, auditor: Co
     ordering = auditor.run("check", DATABASE_URL=flow.shop.role_url("ordering"))
     assert (ordering.exit_code, ordering.stdout) == (2, "")
     assert (
-        "hides rows from this role: cart_items, idempotency, order_lines, orders, payments"
+        "hides rows from this role: cart_items, idempotency, notes, order_lines, orders, payments"
         in ordering.stderr
     )
 
