@@ -62,7 +62,9 @@ def test_auditor_sees_every_order(shop: ShopHarness) -> None:
 @pytest.mark.parametrize("role", ["ops", "payment"])
 def test_role_without_access_to_carts_is_rejected(shop: ShopHarness, role: str) -> None:
     with (
-        pytest.raises(ValueError, match=r"hides rows from this role: cart_items, idempotency, notes$"),
+        pytest.raises(
+            ValueError, match=r"hides rows from this role: cart_items, idempotency, notes$"
+        ),
         snapshot(shop.role_url(role)),
     ):
         raise AssertionError("the snapshot was opened")
