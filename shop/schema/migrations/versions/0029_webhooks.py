@@ -69,6 +69,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("state <> 'DELETED'"),
     )
     _create_deliveries()
+    _create_attempts()
     op.execute(DELIVER)
 
 
@@ -103,6 +104,9 @@ def _create_deliveries() -> None:
     op.create_index(
         "webhook_deliveries_by_age", "webhook_deliveries", ["created_at"], schema="shop"
     )
+
+
+def _create_attempts() -> None:
     op.create_table(
         "webhook_attempts",
         sa.Column("webhook_id", sa.UUID(), nullable=False),
