@@ -276,8 +276,8 @@ delete from shop.sessions where session_id in (
 REGISTER = Query(
     Account,
     """
-insert into shop.users (email, email_key, name, password_hash)
-values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s)
+insert into shop.users (email, email_key, name, language, password_hash)
+values (%(email)s, %(email_key)s, %(name)s, %(language)s, %(password_hash)s)
 on conflict (email_key) do nothing
 returning user_id, email, name, role, language, email_verified_at is not null as is_verified,
   created_at
@@ -454,9 +454,15 @@ def email_key(email: str) -> str:
     return email.lower()
 
 
-def register(*, email: str, name: str, password_hash: str) -> Statement[Account]:
+def register(*, email: str, name: str, language: str, password_hash: str) -> Statement[Account]:
     """Creates a customer's account; no row when the e-mail has one already."""
-    return REGISTER(email=email, email_key=email_key(email), name=name, password_hash=password_hash)
+    return REGISTER(
+        email=email,
+        email_key=email_key(email),
+        name=name,
+        language=language,
+        password_hash=password_hash,
+    )
 
 
 def read_account(user_id: int) -> Statement[Account]:

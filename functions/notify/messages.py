@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 # so that a server without 8BITMIME (RFC 6152) takes it too
 SEVEN_BIT = SMTP.clone(cte_type="7bit")
-LANGUAGES = ("ko", "en")
 # the pages to which links lead
 PAGES = {
     MailKind.PASSWORD_RESET: "set-password",

@@ -9,6 +9,7 @@ from shop import accounts, login_failures, profiles
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import is_known
+from shop.primitives.languages import preferred_language
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def register(request: Request[Registration, None], context: RequestContext) -> R
 
     The password is hashed also when the e-mail is taken.  The 409 discloses that it is, as the
     contract of the original shop does; the rate limit bounds how many addresses can be tried.
+    The language of the account's mails is the one that ``Accept-Language`` prefers.
     Unless EMAIL_VERIFICATION is ``off``, a link to verify the address is made and announced.
     """
     # imported here: read_me does not need argon2
@@ -35,7 +37,12 @@ def register(request: Request[Registration, None], context: RequestContext) -> R
         shop_names = (*accounts.SHOP_NAMES, context.settings.jwt_issuer)
         check_not_common(password, email=body.email, shop_names=shop_names)
     account = tx.fetch_one(
-        accounts.register(email=body.email, name=body.name, password_hash=hash_password(password))
+        accounts.register(
+            email=body.email,
+            name=body.name,
+            language=preferred_language(request.headers.get("accept-language")),
+            password_hash=hash_password(password),
+        )
     )
     if account is None:
         raise ClientError(409, "EMAIL_TAKEN", "there is an account with this e-mail", stored=True)

@@ -171,7 +171,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         # without role and active: an account that registers is a customer's
         "users": {
             "select": ALL,
-            "insert": ("email", "email_key", "name", "password_hash"),
+            "insert": ("email", "email_key", "name", "language", "password_hash"),
             "update": (
                 "password_hash",
                 "password_changed_at",

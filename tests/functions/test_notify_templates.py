@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 
 from functions.notify.facts import Facts, Line, LinkFacts, OrderFacts, Recipient, RefundFacts
-from functions.notify.messages import LANGUAGES, TEMPLATES, compose, money
+from functions.notify.messages import TEMPLATES, compose, money
 from shop.adapters.mail_server import Mailing, SendOutcome
 from shop.mails import Mail
+from shop.primitives.languages import LANGUAGES
 from shop.primitives.statuses import CancelReason, MailKind
 
 ID = UUID("01a20646-999e-7e90-a7f9-d57a3f42295e")

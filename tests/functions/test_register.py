@@ -54,6 +54,19 @@ def test_new_account_is_a_customer_with_a_hashed_password(
     assert (key, role) == (email.lower(), "customer")
 
 
+@pytest.mark.parametrize(
+    ("accept_language", "expected"), [("en-GB,en;q=0.9,ko;q=0.8", "en"), ("ja", "ko")]
+)
+def test_language_of_a_new_account_is_what_accept_language_prefers(
+    accounts: ShopHarness, rows: Rows, accept_language: str, expected: str
+) -> None:
+    answer = accounts.register(some_email(), headers={"accept-language": accept_language})
+
+    assert answer.json["language"] == expected
+    stored = rows("select language from shop.users where user_id = %s", answer.json["id"])
+    assert stored == [(expected,)]
+
+
 def test_registration_event_contains_the_id_only(accounts: ShopHarness, rows: Rows) -> None:
     user_id = accounts.register(some_email()).json["id"]
 
