@@ -1,13 +1,13 @@
 """Makes overdue kills happen: replaces processes that have no failpoint and sends messages.
 
-The workload alone sends too few messages to ``settle`` or ``dead_letter`` for 30 kills at each of
-their failpoints.
+The workload alone sends too few messages to ``settle`` or ``manage_accounts`` for a kill at each of
+their failpoints, or for 30.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
 import httpx
@@ -15,19 +15,28 @@ import psycopg
 
 from chaos.environment import Environment
 from chaos.faults.messages import send_poison
-from shop.primitives.ids import new_uuid
+from chaos.kill_requests import Send, requests_by_function
 from tools.local_platform.activator import FunctionPool
 from tools.local_platform.servers import ServerFailed
 
 EVERY_SECONDS = 0.5
 RATE_SECONDS = 5.0
 CALL_SECONDS = 8.0
-ATTEMPTS_MAX = 5
-CUSTOMER = {"email": "customer@shop.local", "password": "local-only-customer"}
-SUPPORT = {"email": "support@shop.local", "password": "local-only-support"}
-PASSWORD = "a long enough password"  # noqa: S105 (of accounts that exist during a run only)
-
-Send = Callable[[], Awaitable[object]]
+# Customers and their orders reach every failpoint of these functions without help.
+BUSY = frozenset(
+    {
+        "cancel_order",
+        "cart",
+        "charge",
+        "list_products",
+        "manage_products",
+        "payment_webhook",
+        "place_order",
+        "refund",
+    }
+)
+# Their ticks; events, of which there are many, reach what no tick of notify does.
+WITH_TICKS = frozenset({"notify", "settle", "sweep"})
 
 
 async def drive_kills(environment: Environment) -> None:
@@ -75,63 +84,17 @@ def _replace_processes(environment: Environment, pool: FunctionPool) -> None:
 
 
 def _message_senders(environment: Environment, client: httpx.AsyncClient) -> Mapping[str, Send]:
-    """For each function that needs help, what sends one message to it."""
+    """For each function that is not busy, what sends it messages that reach its failpoints."""
 
     def tick(function: str) -> Send:
         spec = environment.platform.activator.pools[function].spec
         return lambda: environment.platform.clock.tick(spec, spec.schedules[0])
 
     return {
-        "register": lambda: _register(client),
-        "login": lambda: _log_in(client),
-        "account": lambda: _change_password(client),
-        "manage_orders": lambda: _add_note(client),
+        **requests_by_function(client),
+        **{function: tick(function) for function in WITH_TICKS},
         "dead_letter": lambda: send_poison(environment),
-        "settle": tick("settle"),
-        "sweep": tick("sweep"),
-        "manage_webhooks": tick("manage_webhooks"),
-        "notify": tick("notify"),
     }
-
-
-async def _register(client: httpx.AsyncClient) -> None:
-    """Registers a new account, with retries under the same idempotency key."""
-    body = {"email": f"{new_uuid()}@faults.example", "password": PASSWORD, "name": "누구나"}
-    headers = {"idempotency-key": str(new_uuid())}
-    for _ in range(ATTEMPTS_MAX):
-        with suppress(httpx.HTTPError):
-            response = await client.post("/users", json=body, headers=headers)
-            if response.status_code < 500:
-                return
-        await asyncio.sleep(0.2)
-
-
-async def _log_in(client: httpx.AsyncClient) -> None:
-    response = await client.post("/auth/login", json=CUSTOMER)
-    if response.status_code == 200:
-        refresh = {"refreshToken": response.json()["refreshToken"]}
-        await client.post("/auth/refresh", json=refresh)
-
-
-async def _change_password(client: httpx.AsyncClient) -> None:
-    """Replaces a password by the same one, which ends the account's other sessions."""
-    response = await client.post("/auth/login", json=CUSTOMER)
-    if response.status_code == 200:
-        headers = {"authorization": f"Bearer {response.json()['accessToken']}"}
-        body = {"currentPassword": CUSTOMER["password"], "newPassword": CUSTOMER["password"]}
-        await client.post("/users/me/password", json=body, headers=headers)
-
-
-async def _add_note(client: httpx.AsyncClient) -> None:
-    """Adds a note about the account of support itself."""
-    response = await client.post("/auth/login", json=SUPPORT)
-    if response.status_code != 200:
-        return
-    headers = {"authorization": f"Bearer {response.json()['accessToken']}"}
-    me = await client.get("/users/me", headers=headers)
-    if me.status_code == 200:
-        path, body = f"/admin/customers/{me.json()['id']}/notes", {"text": "by a fault run"}
-        await client.post(path, json=body, headers={**headers, "idempotency-key": str(new_uuid())})
 
 
 async def _send_quietly(send: Send) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import httpx
 import pytest
 
 from chaos.failpoint_pairs import FailpointPair, failpoint_pairs
+from chaos.kill_driver import BUSY, WITH_TICKS
+from chaos.kill_requests import PASSWORDS, Send, requests_by_function
 from shop.primitives import failpoints
 from shop.primitives.failpoints import Failpoint
-from shop.registry import all_specs
+from shop.registry import all_specs, spec_of
 from shop.runtime import message_context
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.wsgi import body_of
@@ -91,6 +96,63 @@ def _has_response_body(samples: Samples, method: str, path: str) -> bool:
         key=f"{method}-{path.count('/')}-{KEY}" if route.idempotent else None,
     )
     return response.status < 400 and bool(response.body)
+
+
+class _HarnessTransport(httpx.AsyncBaseTransport):
+    """Sends requests to the functions of the harness; lists those whose response has a body."""
+
+    def __init__(self, flow: FlowHarness) -> None:
+        self._flow = flow
+        self.written_with_body: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The response of the function that has the route."""
+        response = self._flow.shop.call(
+            request.method,
+            request.url.raw_path.decode(),
+            raw=await request.aread(),
+            headers={k: v for k, v in request.headers.items() if k != "content-length"},
+        )
+        assert response.status < 300, (request.url, response.body)
+        if request.method != "GET" and response.body:
+            self.written_with_body.append(request)
+        return httpx.Response(response.status, headers=response.headers, content=response.body)
+
+
+@pytest.mark.parametrize("function", list(requests_by_function(httpx.AsyncClient())))
+def test_requests_of_the_kill_driver_pass_every_failpoint_of_the_function(
+    flow: FlowHarness, passed: list[FailpointPair], function: str
+) -> None:
+    _add_seeded_accounts(flow)
+    Samples(flow.shop).webhook()
+    passed.clear()
+    transport = _HarnessTransport(flow)
+    client = httpx.AsyncClient(transport=transport, base_url="http://shop")
+
+    asyncio.run(_await(requests_by_function(client)[function]))
+
+    expected = set(failpoint_pairs((spec_of(function),)))
+    half = FailpointPair(function, Failpoint.HALF_RESPONSE_SENT)
+    assert bool(transport.written_with_body) or half not in expected
+    assert expected - {half} <= set(passed)
+
+
+def test_kill_driver_has_messages_for_every_function_that_is_not_busy() -> None:
+    with_pairs = {pair.function for pair in failpoint_pairs(all_specs())}
+
+    assert set(requests_by_function(httpx.AsyncClient())) | WITH_TICKS | BUSY == with_pairs - {
+        "dead_letter"
+    }
+
+
+def _add_seeded_accounts(flow: FlowHarness) -> None:
+    for role, (email, password) in PASSWORDS.items():
+        flow.shop.register(email, password)
+        flow.shop.sql("update shop.users set role = %s where email = %s", role, email)
+
+
+async def _await(send: Send) -> None:
+    await send()
 
 
 def _receive_webhook_before_the_response(flow: FlowHarness) -> None:
