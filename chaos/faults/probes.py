@@ -23,11 +23,10 @@ from shop.one_time_links import token_of
 from shop.primitives.ids import new_uuid
 
 CALL_SECONDS = 10.0
-CUSTOMER = {"email": "customer@shop.local", "password": "local-only-customer"}
+PASSWORD = "a long enough password"  # noqa: S105 (of accounts that exist during a run only)
+# The attacker's account is new: every order is another customer's.
 OTHERS_ORDER: LiteralString = """
-select order_id::text, user_id::text from shop.orders o
-where user_id <> (select user_id from shop.users where email = 'customer@shop.local')
-order by created_at desc limit 1
+select order_id::text, user_id::text from shop.orders order by created_at desc limit 1
 """
 OPEN_PAYMENT: LiteralString = """
 select p.provider_key, p.amount_minor, p.currency::text, p.order_id::text, p.payment_id::text
@@ -57,7 +56,10 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Attacker:
-    """A logged-in customer: the client and its authorization header."""
+    """A logged-in customer: the client and its authorization header.
+
+    The account is its own, since a fault or a kill may end the sessions of any other.
+    """
 
     environment: Environment
     client: httpx.AsyncClient
@@ -75,11 +77,10 @@ class Attacker:
 async def probe_authorization(environment: Environment) -> str:
     """Sends every probe once and reports each response that is not allowed."""
     async with httpx.AsyncClient(base_url=environment.edge_url, timeout=CALL_SECONDS) as client:
-        login = await client.post("/auth/login", json=CUSTOMER)
-        if login.status_code != 200:
+        token = await _log_in_with_new_account(client)
+        if token is None:
             return "log-in failed"
-        token = {"authorization": f"Bearer {login.json()['accessToken']}"}
-        attacker = Attacker(environment, client, token)
+        attacker = Attacker(environment, client, {"authorization": f"Bearer {token}"})
         results = [result for probe in PROBES for result in await probe(attacker)]
     for result in results:
         if result.is_violation:
@@ -87,6 +88,16 @@ async def probe_authorization(environment: Environment) -> str:
                 "probes", f"{result.name}: status {result.response.status_code}"
             )
     return f"{len(results)} requests"
+
+
+async def _log_in_with_new_account(client: httpx.AsyncClient) -> str | None:
+    """An access token of a new account; None when a fault prevents the registration or log-in."""
+    account = {"email": f"{new_uuid()}@faults.example", "password": PASSWORD}
+    registration = await client.post("/users", json={**account, "name": "누구나"})
+    login = await client.post("/auth/login", json=account)
+    if (registration.status_code, login.status_code) != (201, 200):
+        return None
+    return str(login.json()["accessToken"])
 
 
 async def _forged_user_headers(attacker: Attacker) -> list[ProbeResult]:

@@ -2,9 +2,10 @@
 
     python -m tools.bench.growth [--orders N] [--products N] [--searches N]
 
-The database is filled by ``tools/bench/large_data.py`` (12 minutes and 6 GB for 1,000,000 orders)
-and deleted afterwards.  Searches are for words of two syllables from the names, as frequent as
-there, each sent to PostgreSQL once.  Searches of orders are those of ``shop/orders/search.py``.
+The database is filled by ``tools/bench/large_data.py`` and deleted afterwards; 1,000,000 orders
+take 2 to 12 minutes and 6 GB.  Searches are for words of two syllables from the names, as
+frequent as there, each sent to PostgreSQL once.  Searches of orders are those of
+``shop/orders/search.py``.
 Progress is printed to stderr.
 """
 
