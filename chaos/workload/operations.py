@@ -65,6 +65,7 @@ class Calls:
     def make(
         self,
         name: str,
+        /,
         *,
         body: Mapping[str, object] | None = None,
         query: Mapping[str, str | int] | None = None,

@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 
 from chaos.controlled_process import JsonObject
+from chaos.workload.liveness_operations import NOT_SENT
+from chaos.workload.operations import known_operations
 from tools.local_platform.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 60.0
 ORDERS = 40
 SETTINGS = {"RATE_LIMIT_PER_MINUTE": "0", "OPEN_ORDERS_MAX": "100000"}
-OPERATIONS = 34
+OPERATIONS = len(known_operations().keys() - NOT_SENT.keys())
 
 
 @contextmanager

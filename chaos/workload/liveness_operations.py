@@ -1,0 +1,417 @@
+"""Every operation of the API with a valid request, for the liveness check."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from chaos.controlled_process import JsonObject
+from chaos.workload.client import Account, Client, Outcome
+from chaos.workload.customers import DECLINED_METHOD
+from chaos.workload.dataset import PASSWORD, Dataset
+from chaos.workload.operations import PLACING, Call
+
+WAIT_SECONDS_MAX = 30.0
+POLL_SECONDS = 0.1
+STOCK = 500_000
+# nothing listens there
+NO_RECEIVER = "http://127.0.0.1:9/liveness"
+NO_EVENTS = ["refund.rejected"]
+EVENTS = ["order.cancelling", "order.cancelled"]
+IF_ANY = {"if-match": "*"}
+
+# What a client of the shop cannot send by itself.
+NOT_SENT: Mapping[str, str] = {
+    "handle_webhook": "the payment provider signs its requests; the run counts its webhooks",
+    "confirm_email": "needs the token in a mail; e2e group accounts",
+    "reset_password": "needs the token in a mail; e2e group accounts",
+}
+
+Request = tuple[Call, Account | None]
+Prepare = Callable[[], Awaitable[Request]]
+
+
+class PreparationFailed(Exception):
+    """The precondition of an operation could not be established."""
+
+
+@dataclass(kw_only=True)
+class LivenessOperations:
+    """Prepares requests: each method that returns a mapping does so for a part of the API."""
+
+    client: Client
+    dataset: Dataset
+    product_id: int
+    owner: Account
+    webhook_id: str = ""
+
+    @staticmethod
+    async def begin(client: Client, dataset: Dataset) -> LivenessOperations:
+        """Adds a product to order, an account to change, and a webhook of cancelled orders."""
+        product = await dataset.add_product(price=1_000, stock=STOCK, name="Liveness")
+        owner = await _new_account(client)
+        dataset.accounts[owner.email] = owner
+        operations = LivenessOperations(
+            client=client, dataset=dataset, product_id=product.product_id, owner=owner
+        )
+        call, admin = await operations._new_webhook(f"{NO_RECEIVER}/cancelled", EVENTS)()
+        operations.webhook_id = (await client.send(call, admin)).document["id"]
+        return operations
+
+    async def end(self) -> None:
+        """Deletes the webhooks of the check, so that no delivery is left to be tried."""
+        admin, make = self.dataset.admin, self.client.calls.make
+        listed = await self.client.send(make("list_webhooks"), admin)
+        webhooks: list[JsonObject] = json.loads(listed.body) if listed.status == 200 else []
+        for webhook in webhooks:
+            if webhook["url"].startswith(NO_RECEIVER):
+                await self.client.send(make("delete_webhook", webhookId=webhook["id"]), admin)
+
+    def by_name(self) -> Mapping[str, Prepare]:
+        """All operations; those of a webhook come after those that cancel orders."""
+        return {
+            **self._documents(),
+            **self._reads(),
+            **self._sessions(),
+            **self._account(),
+            **self._writes(),
+            **self._orders(),
+            **self._administration(),
+            **self._webhooks(),
+        }
+
+    def log_order(self, call: Call, account: Account | None, outcome: Outcome) -> None:
+        """Enters a placed order in the clients' log."""
+        if call.operation.name in PLACING and account is not None:
+            order = outcome.document
+            self.client.log.add_order(order["id"], account.user_id, order["paymentMethod"])
+
+    def _documents(self) -> dict[str, Prepare]:
+        return {
+            "show_keys": self._plain("show_keys"),
+            "show_openapi": self._plain("show_openapi"),
+            "show_openapi_of_group": self._plain("show_openapi_of_group", group="auth"),
+            "show_asyncapi": self._plain("show_asyncapi"),
+            "show_asyncapi_page": self._plain("show_asyncapi_page"),
+            "show_api_docs": self._plain("show_api_docs"),
+            "show_asset": self._plain("show_asset", asset="papers.css"),
+            "show_event_schema": self._plain("show_event_schema", name="order.placed.v1.json"),
+            "redirect_api_docs": self._plain("redirect_api_docs"),
+            "redirect_swagger_ui": self._plain("redirect_swagger_ui"),
+        }
+
+    def _account(self) -> dict[str, Prepare]:
+        new = self.client.calls.new_key
+        passwords = {"currentPassword": PASSWORD, "newPassword": PASSWORD}
+        language = {"language": "en"}
+        return {
+            "change_profile": self._plain("change_profile", self.owner, language, headers=IF_ANY),
+            "change_password": self._plain("change_password", self.owner, passwords),
+            "list_sessions": self._plain("list_sessions", self.owner),
+            "end_session": self._end_session,
+            "end_other_sessions": self._plain("end_other_sessions", self.owner),
+            "request_email_verification": self._plain("request_email_verification", self.owner),
+            "request_email_change": self._plain(
+                "request_email_change",
+                self.owner,
+                {"email": f"{new()}@example.com", "password": PASSWORD},
+            ),
+            "request_password_reset": self._plain(
+                "request_password_reset", body={"email": f"{new()}@example.com"}
+            ),
+            "export_data": self._plain("export_data", self.owner),
+            "close_account": self._close_account,
+        }
+
+    def _administration(self) -> dict[str, Prepare]:
+        admin, staff, support = self.dataset.admin, self.dataset.staff, self.dataset.support
+        finance, owner, number = self.dataset.finance, self.owner.user_id, self.product_id
+        text = {"text": "called"}
+        return {
+            "list_accounts": self._plain("list_accounts", admin),
+            "invite": self._invite,
+            "read_account": self._plain("read_account", admin, userId=owner),
+            "change_account": self._plain(
+                "change_account", admin, {"state": "ACTIVE"}, headers=IF_ANY, userId=owner
+            ),
+            "list_entries": self._plain("list_entries", admin),
+            "list_all_products": self._plain("list_all_products", staff),
+            "show_any_product": self._plain("show_any_product", staff, productId=number),
+            "list_stock_moves": self._plain("list_stock_moves", staff, productId=number),
+            "read_customer": self._plain("read_customer", support, userId=owner),
+            "add_note_to_customer": self._plain(
+                "add_note_to_customer", support, text, userId=owner
+            ),
+            "search_orders": self._plain("search_orders", support),
+            "export_orders": self._plain("export_orders", support, query={"toDay": "2026-01-01"}),
+            "read_daily": self._plain("read_daily", finance),
+            "read_monthly": self._plain("read_monthly", finance),
+            "export_daily": self._plain("export_daily", finance, query={"yearMonth": "2026-02"}),
+            "export_monthly": self._plain("export_monthly", finance, query={"year": 2026}),
+        }
+
+    def _webhooks(self) -> dict[str, Prepare]:
+        of_one = self._of_webhook
+        hours = {"overlapHours": 1}
+        types = {"eventTypes": EVENTS}
+        times = {"fromTime": "2026-02-01T00:00:00Z", "toTime": "2026-02-02T00:00:00Z"}
+        return {
+            "create_webhook": self._new_webhook(NO_RECEIVER, NO_EVENTS),
+            "list_webhooks": self._plain("list_webhooks", self.dataset.admin),
+            "read_webhook": of_one("read_webhook"),
+            "change_webhook": of_one("change_webhook", types, headers=IF_ANY),
+            "rotate_secret": of_one("rotate_secret", hours, headers=IF_ANY),
+            "send_test": of_one("send_test"),
+            "list_deliveries": of_one("list_deliveries"),
+            "read_delivery": self._of_delivery("read_delivery"),
+            "redeliver": self._of_delivery("redeliver"),
+            "redeliver_range": of_one("redeliver_range", times),
+            "delete_webhook": self._delete_webhook,
+        }
+
+    def _reads(self) -> dict[str, Prepare]:
+        account = self.dataset.customers[0]
+        return {
+            "list_products": self._plain("list_products", query={"limit": 20}),
+            "show_product": self._plain("show_product", productId=self.product_id),
+            "list_categories": self._plain("list_categories"),
+            "read_me": self._plain("read_me", account),
+            "list_my_orders": self._plain("list_my_orders", account),
+            "read_order": self._of_order("read_order"),
+            "read_timeline": self._of_order("read_timeline"),
+        }
+
+    def _sessions(self) -> dict[str, Prepare]:
+        return {
+            "log_in": self._log_in,
+            "refresh": self._of_session("refresh"),
+            "log_out": self._of_session("log_out"),
+            "register": self._register,
+        }
+
+    def _writes(self) -> dict[str, Prepare]:
+        account, staff, number = self.dataset.customers[0], self.dataset.staff, self.product_id
+        one = {"quantity": 1}
+        return {
+            "add_item": self._plain("add_item", account, body={"productId": number, **one}),
+            "show_cart": self._plain("show_cart", account),
+            "summarise_cart": self._plain("summarise_cart", account),
+            "change_item": self._plain("change_item", account, body=one, productId=number),
+            "remove_item": self._plain("remove_item", account, productId=number),
+            "empty_cart": self._plain("empty_cart", account),
+            "change_stock": self._plain("change_stock", staff, body=one, productId=number),
+            "add_product": self._add_product,
+            "add_category": self._add_category,
+            "change_product": self._change_product,
+        }
+
+    def _orders(self) -> dict[str, Prepare]:
+        account = self.dataset.customers[0]
+        body = {"productId": self.product_id, "quantity": 1, "paymentMethod": "CARD"}
+        return {
+            "place_order": self._plain("place_order", account, body=body),
+            "place_order_from_cart": self._from_cart,
+            "cancel_order": self._of_order("cancel_order"),
+            "pay_again": self._pay_again,
+            "refund_order": self._refund,
+            "read_order_records": self._by_support("read_order_records"),
+            "add_note_to_order": self._by_support("add_note_to_order", {"text": "called"}),
+            "cancel_for_customer": self._by_support("cancel_for_customer", {"reason": "called"}),
+        }
+
+    # ---- preparation
+
+    def _plain(
+        self,
+        name: str,
+        /,
+        account: Account | None = None,
+        body: Mapping[str, object] | None = None,
+        query: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **path: str | int,
+    ) -> Prepare:
+        async def prepare() -> Request:
+            call = self.client.calls.make(name, body=body, query=query, headers=headers, **path)
+            return call, account
+
+        return prepare
+
+    def _of_order(self, name: str) -> Prepare:
+        async def prepare() -> Request:
+            order_id, account = await self._placed("CARD")
+            if name == "cancel_order":
+                self.client.log.add_intervention(order_id, "cancel")
+            return self.client.calls.make(name, orderId=order_id), account
+
+        return prepare
+
+    def _by_support(self, name: str, body: Mapping[str, object] | None = None) -> Prepare:
+        async def prepare() -> Request:
+            order_id, _ = await self._placed("CARD")
+            if name == "cancel_for_customer":
+                self.client.log.add_intervention(order_id, "cancel")
+            call = self.client.calls.make(name, body=body, orderId=order_id)
+            return call, self.dataset.support
+
+        return prepare
+
+    def _of_session(self, name: str) -> Prepare:
+        async def prepare() -> Request:
+            outcome = await self.dataset.customers[0].log_in()
+            if outcome.status != 200:
+                raise PreparationFailed(f"no session: {outcome.status}")
+            body = {"refreshToken": outcome.document["refreshToken"]}
+            return self.client.calls.make(name, body=body), None
+
+        return prepare
+
+    def _of_webhook(
+        self,
+        name: str,
+        body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Prepare:
+        return self._plain(
+            name, self.dataset.admin, body, headers=headers, webhookId=self.webhook_id
+        )
+
+    def _of_delivery(self, name: str) -> Prepare:
+        async def prepare() -> Request:
+            listed = self.client.calls.make("list_deliveries", webhookId=self.webhook_id)
+            event_id = _first(await self.client.send(listed, self.dataset.admin))["eventId"]
+            call = self.client.calls.make(name, webhookId=self.webhook_id, eventId=str(event_id))
+            return call, self.dataset.admin
+
+        return prepare
+
+    def _new_webhook(self, url: str, event_types: list[str]) -> Prepare:
+        body = {"url": url, "eventTypes": event_types}
+        return self._plain("create_webhook", self.dataset.admin, body)
+
+    async def _delete_webhook(self) -> Request:
+        """Of one that was created before."""
+        listed = self.client.calls.make("list_webhooks")
+        outcome = await self.client.send(listed, self.dataset.admin)
+        webhook_id = str(_first(outcome, url=NO_RECEIVER)["id"])
+        return self.client.calls.make("delete_webhook", webhookId=webhook_id), self.dataset.admin
+
+    async def _end_session(self) -> Request:
+        """Of two sessions of the owner, the one that made no request yet."""
+        await Account(self.client, self.owner.email, PASSWORD).log_in()
+        listed = await self.client.send(self.client.calls.make("list_sessions"), self.owner)
+        session_id = _first(listed, current=False)["id"]
+        return self.client.calls.make("end_session", sessionId=session_id), self.owner
+
+    async def _close_account(self) -> Request:
+        body = {"password": PASSWORD}
+        return self.client.calls.make("close_account", body=body), await _new_account(self.client)
+
+    async def _invite(self) -> Request:
+        email = f"{self.client.calls.new_key()}@example.com"
+        body = {"email": email, "name": "Liveness", "role": "staff"}
+        return self.client.calls.make("invite", body=body), self.dataset.admin
+
+    async def _log_in(self) -> Request:
+        body = {"email": self.dataset.customers[0].email, "password": PASSWORD}
+        return self.client.calls.make("log_in", body=body), None
+
+    async def _register(self) -> Request:
+        email = f"{self.client.calls.new_key()}@example.com"
+        body = {"email": email, "password": PASSWORD, "name": "Liveness"}
+        return self.client.calls.make("register", body=body), None
+
+    async def _add_product(self) -> Request:
+        name = f"Liveness {self.client.calls.new_key()}"
+        body = {"name": name, "category": self.dataset.category, "price": 500, "stockQuantity": 1}
+        return self.client.calls.make("add_product", body=body), self.dataset.staff
+
+    async def _add_category(self) -> Request:
+        body = {"name": self.client.calls.new_key()}
+        return self.client.calls.make("add_category", body=body), self.dataset.staff
+
+    async def _change_product(self) -> Request:
+        read = self.client.calls.make("show_product", productId=self.product_id)
+        response = await self.client.send(read, self.dataset.staff)
+        call = self.client.calls.make(
+            "change_product",
+            body={"price": 1_000},
+            headers={"if-match": response.header(b"etag") or '"none"'},
+            productId=self.product_id,
+        )
+        return call, self.dataset.staff
+
+    async def _from_cart(self) -> Request:
+        account = self.dataset.customers[0]
+        item = {"productId": self.product_id, "quantity": 1}
+        await self.client.send(self.client.calls.make("add_item", body=item), account)
+        body = {"paymentMethod": "CARD"}
+        return self.client.calls.make("place_order_from_cart", body=body), account
+
+    async def _pay_again(self) -> Request:
+        order_id, account = await self._placed(DECLINED_METHOD)
+        self.client.log.add_intervention(order_id, "decline")
+        await self._wait_until(order_id, account, _is_declined)
+        self.client.log.add_intervention(order_id, "pay_again")
+        body = {"paymentMethod": "CARD"}
+        return self.client.calls.make("pay_again", body=body, orderId=order_id), account
+
+    async def _refund(self) -> Request:
+        order_id, account = await self._placed("CARD")
+        await self._wait_until(order_id, account, _is_paid)
+        self.client.log.add_intervention(order_id, "refund")
+        call = self.client.calls.make("refund_order", body={"amount": 1}, orderId=order_id)
+        return call, self.dataset.support
+
+    async def _placed(self, method: str) -> tuple[str, Account]:
+        account = self.dataset.customers[0]
+        body = {"productId": self.product_id, "quantity": 1, "paymentMethod": method}
+        call = self.client.calls.make("place_order", body=body)
+        outcome = await self.client.send(call, account)
+        if outcome.status != 201:
+            raise PreparationFailed(f"no order: {outcome.status} {outcome.code}")
+        self.log_order(call, account, outcome)
+        return str(outcome.document["id"]), account
+
+    async def _wait_until(
+        self, order_id: str, account: Account, condition: Callable[[JsonObject], bool]
+    ) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while time.monotonic() < deadline:
+            read = self.client.calls.make("read_order", orderId=order_id)
+            response = await self.client.send(read, account)
+            if response.status == 200 and condition(response.document):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+        raise PreparationFailed(f"order {order_id} was not ready after {WAIT_SECONDS_MAX:.0f} s")
+
+
+async def _new_account(client: Client) -> Account:
+    """A customer that is logged in at its first request; a replay would make another account."""
+    email = f"{client.calls.new_key()}@example.com"
+    body = {"email": email, "password": PASSWORD, "name": "Liveness"}
+    outcome = await client.send(replace(client.calls.make("register", body=body), key=None))
+    if outcome.status != 201:
+        raise PreparationFailed(f"no account: {outcome.status} {outcome.code}")
+    return Account(client, email, PASSWORD, outcome.document["id"])
+
+
+def _first(listed: Outcome, **properties: object) -> JsonObject:
+    """The first item of a list that has the properties."""
+    items: list[JsonObject] = json.loads(listed.body) if listed.status == 200 else []
+    for item in items:
+        if all(item[name] == value for name, value in properties.items()):
+            return item
+    raise PreparationFailed(f"none of {len(items)} items has {properties}: {listed.status}")
+
+
+def _is_declined(order: JsonObject) -> bool:
+    payment: JsonObject = order["payment"] or {}
+    return payment.get("status") == "DECLINED"
+
+
+def _is_paid(order: JsonObject) -> bool:
+    return order["status"] == "PAID"
