@@ -18,8 +18,8 @@ WAIT_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.1
 STOCK = 500_000
 # nothing listens there
-NO_RECEIVER = "http://127.0.0.1:9/liveness"
-NO_EVENTS = ["refund.rejected"]
+NO_RECEIVER = "http://127.0.0.1:9/liveness/"
+NO_EVENTS = ["refund.succeeded", "refund.rejected"]
 EVENTS = ["order.cancelling", "order.cancelled"]
 IF_ANY = {"if-match": "*"}
 
@@ -57,8 +57,11 @@ class LivenessOperations:
         operations = LivenessOperations(
             client=client, dataset=dataset, product_id=product.product_id, owner=owner
         )
-        call, admin = await operations._new_webhook(f"{NO_RECEIVER}/cancelled", EVENTS)()
-        operations.webhook_id = (await client.send(call, admin)).document["id"]
+        call, admin = await operations._create_webhook(EVENTS)()
+        created = await client.send(call, admin)
+        if created.status != 201:
+            raise PreparationFailed(f"no webhook: {created.status} {created.code}")
+        operations.webhook_id = created.document["id"]
         return operations
 
     async def end(self) -> None:
@@ -159,7 +162,7 @@ class LivenessOperations:
         types = {"eventTypes": EVENTS}
         times = {"fromTime": "2026-02-01T00:00:00Z", "toTime": "2026-02-02T00:00:00Z"}
         return {
-            "create_webhook": self._new_webhook(NO_RECEIVER, NO_EVENTS),
+            "create_webhook": self._create_webhook(NO_EVENTS),
             "list_webhooks": self._plain("list_webhooks", self.dataset.admin),
             "read_webhook": of_one("read_webhook"),
             "change_webhook": of_one("change_webhook", types, headers=IF_ANY),
@@ -288,15 +291,18 @@ class LivenessOperations:
 
         return prepare
 
-    def _new_webhook(self, url: str, event_types: list[str]) -> Prepare:
-        body = {"url": url, "eventTypes": event_types}
-        return self._plain("create_webhook", self.dataset.admin, body)
+    def _create_webhook(self, event_types: list[str]) -> Prepare:
+        async def prepare() -> Request:
+            body = {"url": NO_RECEIVER + self.client.calls.new_key(), "eventTypes": event_types}
+            return self.client.calls.make("create_webhook", body=body), self.dataset.admin
+
+        return prepare
 
     async def _delete_webhook(self) -> Request:
-        """Of one that was created before."""
+        """Of one that was created before and has had no events."""
         listed = self.client.calls.make("list_webhooks")
         outcome = await self.client.send(listed, self.dataset.admin)
-        webhook_id = str(_first(outcome, url=NO_RECEIVER)["id"])
+        webhook_id = str(_first(outcome, eventTypes=NO_EVENTS)["id"])
         return self.client.calls.make("delete_webhook", webhookId=webhook_id), self.dataset.admin
 
     async def _end_session(self) -> Request:
