@@ -21,6 +21,7 @@ from tools.command_line import (
     LinkKey,
     MailCatcherUrl,
     OperatorUrl,
+    OptionalMailCatcherUrl,
     ProviderApiKey,
     ProviderKind,
     ProviderUrl,
@@ -144,6 +145,7 @@ def e2e(
         Path | None,
         typer.Option(help="file with the webhook secret; without it signed webhooks are skipped"),
     ] = None,
+    catcher_url: OptionalMailCatcherUrl,
     time_zone: BusinessTimeZone,
     as_json: AsJson = False,
 ) -> int:
@@ -156,6 +158,7 @@ def e2e(
         accounts=accounts,
         without=without or (),
         webhook_secret_file=webhook_secret_file,
+        catcher_url=catcher_url,
         time_zone=time_zone,
         as_json=as_json,
     )

@@ -172,6 +172,15 @@ def recorded(name: str, exit_code: int) -> int:
     return record(url, name, exit_code)
 
 
+def _required_catcher(url: str) -> str:
+    if not url:
+        raise typer.BadParameter(
+            "no mail catcher is given: set MAIL_CATCHER_URL. With make dev it is in "
+            ".shop/operator.env (run: . .shop/operator.env), with Compose http://127.0.0.1:8025"
+        )
+    return url
+
+
 def _time_zone(name: str) -> str:
     try:
         setting_checks.check_time_zone(name)
@@ -196,11 +205,10 @@ ReplicaUrl = Annotated[
 OperatorUrl = Annotated[str, ROLES["shop_ops"]]
 AccountsUrl = Annotated[str, ROLES["shop_accounts"]]
 LinkKey = Annotated[str, setting("LINK_KEY", what="key of one-time links, which --link needs")]
-MailCatcherUrl = Annotated[
-    str,
-    setting(
-        "MAIL_CATCHER_URL", default="http://127.0.0.1:8025", what="HTTP address of the mail catcher"
-    ),
+CATCHER_VARIABLE, CATCHER = "MAIL_CATCHER_URL", "HTTP address of the mail catcher"
+MailCatcherUrl = Annotated[str, setting(CATCHER_VARIABLE, what=CATCHER, check=_required_catcher)]
+OptionalMailCatcherUrl = Annotated[
+    str, setting(CATCHER_VARIABLE, what=f"{CATCHER}; without it no mails are read")
 ]
 ProviderKind = Annotated[
     str,

@@ -68,10 +68,13 @@ def log_in(client: Client, credentials: Credentials) -> JsonObject:
     return session
 
 
-def register(client: Client, credentials: Credentials, name: str) -> Account:
+def register(
+    client: Client, credentials: Credentials, name: str, accept_language: str = "ko"
+) -> Account:
     """Registers a customer.  409 means that an attempt whose response was lost succeeded."""
     body = {"email": credentials.email, "password": credentials.password, "name": name}
-    response = client.send(Call("POST", "/users", json=body, key=new_key()))
+    headers = {"Accept-Language": accept_language}
+    response = client.send(Call("POST", "/users", json=body, key=new_key(), headers=headers))
     if response.status_code not in (201, 409):
         raise RetriesExhausted(f"POST /users: {response.status_code} {response.text[:200]}")
     account = Account(client, credentials, name)

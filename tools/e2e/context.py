@@ -15,6 +15,7 @@ import httpx
 from tools.e2e.accounts import STAFF_ROLES, Account, Credentials, MissingAccount, register
 from tools.e2e.checks import Checks, describe
 from tools.e2e.client import Call, Client, JsonObject, new_key
+from tools.e2e.mails import Mail, MailCatcher
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class RunContext:
     credentials: Mapping[str, Credentials]
     run_id: str
     webhook_secret: str | None = None
+    mail_catcher: MailCatcher | None = None
     time_zone: str = "Asia/Seoul"
     _accounts: dict[str, Account] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -55,10 +57,10 @@ class RunContext:
                 self._accounts[name] = self.new_customer(f"{self.run_id}-{number}")
             return self._accounts[name]
 
-    def new_customer(self, mark: str) -> Account:
+    def new_customer(self, mark: str, name: str = "", accept_language: str = "ko") -> Account:
         """A newly registered customer."""
         credentials = Credentials(f"e2e-{mark}@example.com", PASSWORD)
-        return register(self.client, credentials, f"E2E {mark}")
+        return register(self.client, credentials, name or f"E2E {mark}", accept_language)
 
     def staff_account(self, role: str) -> Account:
         """The account of a staff role.  Raises MissingAccount without credentials."""
@@ -96,9 +98,9 @@ class ScenarioContext:
         """A customer of this run; the same number is the same account in every scenario."""
         return self.run.customer(number)
 
-    def new_customer(self) -> Account:
+    def new_customer(self, name: str = "", accept_language: str = "ko") -> Account:
         """A customer of this scenario only."""
-        return self.run.new_customer(unique())
+        return self.run.new_customer(unique(), name, accept_language)
 
     def staff(self) -> Account:
         """The account with role staff."""
@@ -243,6 +245,14 @@ class ScenarioContext:
         """The (from, to) status changes of one entity type in an order's timeline, oldest first."""
         timeline = expect(self.get(f"/orders/{order_id}/timeline", by), 200).json()
         return [(entry["from"], entry["to"]) for entry in timeline if entry["entity"] == entity]
+
+    # ---- mails
+
+    def mails_to(self, address: str) -> list[Mail]:
+        """The mails to an address, oldest first."""
+        catcher = self.run.mail_catcher
+        assert catcher is not None, "the runner skips this scenario without a mail catcher"
+        return catcher.mails_to(address)
 
     # ---- time
 

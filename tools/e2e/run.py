@@ -28,6 +28,7 @@ from tools.e2e.groups import (
     flow,
     idempotency,
     not_found,
+    notices,
     order,
     original,
     privacy,
@@ -37,6 +38,7 @@ from tools.e2e.groups import (
     webhook,
     webhooks,
 )
+from tools.e2e.mails import MailCatcher
 from tools.e2e.scenario import Scenario, missing_roles, run_scenario
 from tools.operations.reporting import (
     EXIT_FAILED,
@@ -48,11 +50,14 @@ from tools.operations.reporting import (
 
 # In ``needs`` of scenarios that sign webhooks; available with --webhook-secret-file.
 WEBHOOK_CREDENTIAL = "webhook secret"
+# In ``needs`` of scenarios that read mails; available with --catcher-url.
+MAIL_CATCHER = "mail catcher"
 GROUPS: dict[str, tuple[Scenario, ...]] = {
     "flow": flow.SCENARIOS,
     "auth": auth.SCENARIOS,
     "accounts": accounts_group.SCENARIOS,
     "privacy": privacy.SCENARIOS,
+    "notices": notices.SCENARIOS,
     "order": order.SCENARIOS,
     "back-office": back_office.SCENARIOS,
     "cart": cart.SCENARIOS,
@@ -81,6 +86,7 @@ class Options:
     without: frozenset[str]
     credentials: dict[str, Credentials]
     webhook_secret: str | None
+    catcher_url: str
     time_zone: str
 
 
@@ -91,6 +97,7 @@ def run_e2e(
     accounts: Path | None,
     without: Sequence[str],
     webhook_secret_file: Path | None,
+    catcher_url: str,
     time_zone: str,
     as_json: bool = False,
 ) -> int:
@@ -100,7 +107,8 @@ def run_e2e(
     The last line printed is ``N passed, N failed``; with ``as_json`` one document of these numbers
     and the failed checks is printed, and the rest goes to standard error.  ``accounts`` is a JSON
     file of credentials by role (the local seed's by default), ``without`` names roles whose
-    scenarios are skipped, and ``time_zone`` is the shop's BUSINESS_TIME_ZONE.
+    scenarios are skipped, ``catcher_url`` is the mail catcher's, without which no mails are read,
+    and ``time_zone`` is the shop's BUSINESS_TIME_ZONE.
     """
     with progress_apart(as_json=as_json):
         try:
@@ -108,7 +116,12 @@ def run_e2e(
             credentials = load_credentials(accounts, os.environ)
             business_day(time_zone)
             options = Options(
-                select_groups(groups), parse_roles(without), credentials, secret or None, time_zone
+                groups=select_groups(groups),
+                without=parse_roles(without),
+                credentials=credentials,
+                webhook_secret=secret or None,
+                catcher_url=catcher_url,
+                time_zone=time_zone,
             )
             client = Client(url.rstrip("/"), on_wait=_print_wait)
         except (ValueError, OSError, httpx.InvalidURL) as error:
@@ -144,10 +157,12 @@ def run_groups(options: Options, client: Client) -> CheckCounter:
         options.credentials,
         unique(),
         webhook_secret=options.webhook_secret,
+        mail_catcher=MailCatcher(options.catcher_url) if options.catcher_url else None,
         time_zone=options.time_zone,
     )
     counter, started = CheckCounter(_print), time.monotonic()
-    missing = options.without if run.webhook_secret else options.without | {WEBHOOK_CREDENTIAL}
+    given = {WEBHOOK_CREDENTIAL: run.webhook_secret, MAIL_CATCHER: run.mail_catcher}
+    missing = options.without | {name for name, value in given.items() if value is None}
     for name in options.groups:
         _print(f"--  {name}")
         for scenario in GROUPS[name]:

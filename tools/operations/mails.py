@@ -43,7 +43,13 @@ def run_show(catcher_url: str, mail_id: int, *, as_json: bool) -> int:
 
 
 def _get(catcher_url: str, path: str) -> httpx.Response:
-    answer = httpx.get(catcher_url.rstrip("/") + path, timeout=TIMEOUT_SECONDS)
+    try:
+        answer = httpx.get(catcher_url.rstrip("/") + path, timeout=TIMEOUT_SECONDS)
+    except httpx.TransportError as error:
+        raise ConnectionError(
+            f"no mail catcher responds at {catcher_url} ({error}): start the shop, and set "
+            "MAIL_CATCHER_URL to the address that it prints"
+        ) from error
     if answer.status_code != NOT_FOUND:
         answer.raise_for_status()
     return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,13 @@ class RunningShop:
     def url(self) -> str:
         """The address of its edge."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def mail_catcher_url(self) -> str:
+        """The address of its mail catcher."""
+        settings = (self.data / "operator.env").read_text("utf-8")
+        (url,) = re.findall("^export MAIL_CATCHER_URL=(.+)$", settings, re.MULTILINE)
+        return url
 
 
 @contextmanager
@@ -78,6 +86,7 @@ def run_group(shop: RunningShop, group: str, *, url: str = "") -> Result:
     """Runs one group, against another address of the shop if one is given."""
     secret = shop.data / "secrets" / "webhook-secret"
     options = ["--url", url or shop.url, "--group", group, "--webhook-secret-file", str(secret)]
+    options += ["--catcher-url", shop.mail_catcher_url]
     return subprocess.run(
         [*SHOP, "e2e", *options], capture_output=True, text=True, timeout=470, check=False
     )

@@ -41,6 +41,7 @@ def _run(url: str, *groups: str, without: tuple[str, ...] = (), as_json: bool = 
         accounts=None,
         without=without,
         webhook_secret_file=None,
+        catcher_url="",
         time_zone="Asia/Seoul",
         as_json=as_json,
     )

@@ -52,3 +52,20 @@ def test_show_prints_the_text_of_a_mail(catcher: tuple[MailServerOfTests, str]) 
     assert (shown.exit_code, "Subject: 주문" in shown.stdout) == (0, True)
     assert "24,000원" in shown.stdout
     assert (missing.exit_code, missing.stdout) == (1, "there is no mail 99\n")
+
+
+def test_missing_address_is_rejected_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MAIL_CATCHER_URL", raising=False)
+
+    result = CliRunner().invoke(app, ["mail", "list"], env={"COLUMNS": "400"})
+
+    assert result.exit_code == 2
+    assert ". .shop/operator.env" in result.stderr
+
+
+def test_catcher_that_does_not_respond_is_an_error_with_its_address() -> None:
+    environment = {"MAIL_CATCHER_URL": "http://127.0.0.1:9"}
+    result = CliRunner().invoke(app, ["mail", "list"], env=environment)
+
+    assert result.exit_code == 2
+    assert "no mail catcher responds at http://127.0.0.1:9 " in result.stderr
