@@ -39,6 +39,8 @@ class Action(StrEnum):
     PRODUCT_CHANGED = "product.changed"
     PRODUCT_RESTOCKED = "product.restocked"
     PRODUCT_STOCK_ADJUSTED = "product.stock_adjusted"
+    PRODUCT_PRICE_SCHEDULED = "product.price_scheduled"
+    PRODUCT_PRICE_SCHEDULE_CANCELLED = "product.price_schedule_cancelled"
     CATEGORY_ADDED = "category.added"
     ORDER_CANCELLED = "order.cancelled"
     ORDER_REFUNDED = "order.refunded"

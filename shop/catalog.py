@@ -1,6 +1,7 @@
 """The catalogue: products with their prices, and categories.
 
-Writer of ``categories`` and ``products``.  A product's ``version`` counts the changes of its row;
+Writer of ``categories`` and ``products``; a trigger writes each change of a price into
+``price_changes``.  A product's ``version`` counts the changes of its row;
 stock has another owner, so a restock leaves the version alone and changes only the second half of
 the entity tag (``"<version>.<available>"``).
 
@@ -15,6 +16,7 @@ import os
 import re
 from itertools import product
 from typing import TYPE_CHECKING, LiteralString
+from uuid import UUID
 
 from events.records import frozen
 from shop.adapters.statements import Query, Row, Statement
@@ -85,6 +87,7 @@ class Product(Row):
     active: bool
     flash_sale: bool
     version: int
+    price_schedule_id: UUID | None
     available: int
 
 
@@ -274,8 +277,8 @@ select p.currency::text as currency from shop.products p order by p.product_id l
 """,
 )
 
-# no row: there is no such product, its version is another one, or the category is unknown;
-# READ_PRODUCT in the same pipeline shows which
+# no row: there is no such product, its version is another one, its price is scheduled, or the
+# category is unknown; READ_PRODUCT in the same pipeline shows which
 CHANGE_PRODUCT = Query(
     ChangedProduct,
     """
@@ -289,9 +292,20 @@ update shop.products p set
   version = p.version + 1, updated_at = now()
 where p.product_id = %(product_id)s::bigint
   and (%(versions)s::int[] is null or p.version = any(%(versions)s::int[]))
+  and (%(price_minor)s::bigint is null or p.price_schedule_id is null)
   and (%(category)s::text is null
     or exists (select from shop.categories c where c.name = %(category)s::text))
 returning p.version
+""",
+)
+
+SET_PRICE = Query(
+    ChangedProduct,
+    """
+update shop.products set price_minor = %(price_minor)s::bigint,
+  price_schedule_id = %(schedule_id)s::uuid, version = version + 1, updated_at = now()
+where product_id = %(product_id)s::bigint
+returning version
 """,
 )
 
@@ -299,7 +313,7 @@ READ_PRODUCT = Query(
     Product,
     """
 select p.product_id, p.name, p.description, p.category, p.price_minor, p.currency, p.active,
-  p.flash_sale, p.version, s.on_hand - s.reserved as available
+  p.flash_sale, p.version, p.price_schedule_id, s.on_hand - s.reserved as available
 from shop.products p join shop.stock s using (product_id)
 where p.product_id = %(product_id)s::bigint
 """,
@@ -307,7 +321,8 @@ where p.product_id = %(product_id)s::bigint
 
 _ALL_PRODUCTS: LiteralString = """
 with page as (
-  select product_id, name, description, category, price_minor, currency, active, flash_sale, version
+  select product_id, name, description, category, price_minor, currency, active, flash_sale,
+    version, price_schedule_id
   from shop.products
   where product_id < coalesce(%(before_id)s::bigint, 9223372036854775807)"""
 _NEWEST_FIRST: LiteralString = """
@@ -328,7 +343,7 @@ LOCK_PRODUCT = Query(
     Product,
     """
 select p.product_id, p.name, p.description, p.category, p.price_minor, p.currency, p.active,
-  p.flash_sale, p.version, s.on_hand - s.reserved as available
+  p.flash_sale, p.version, p.price_schedule_id, s.on_hand - s.reserved as available
 from shop.products p join shop.stock s using (product_id)
 where p.product_id = %(product_id)s::bigint
 for update of p
@@ -442,7 +457,10 @@ def add_product(
 def change_product(
     product_id: int, change: Change, *, versions: list[int] | None
 ) -> Statement[ChangedProduct]:
-    """Changes a product that has one of these versions (None: any version)."""
+    """Changes a product that has one of these versions (None: any version).
+
+    No row when its price would change while a schedule sets it.
+    """
     return CHANGE_PRODUCT(
         product_id=product_id,
         versions=versions,
@@ -453,6 +471,13 @@ def change_product(
         active=change.active,
         flash_sale=change.flash_sale,
     )
+
+
+def set_price(
+    product_id: int, price_minor: int, *, schedule_id: UUID | None
+) -> Statement[ChangedProduct]:
+    """Sets the price by a schedule, or back to one without; the caller has locked the product."""
+    return SET_PRICE(product_id=product_id, price_minor=price_minor, schedule_id=schedule_id)
 
 
 def read_product(product_id: int) -> Statement[Product]:

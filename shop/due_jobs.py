@@ -78,6 +78,7 @@ class JobKind(StrEnum):
     REFUND = "refund"
     EXPIRE = "expire"
     FINISH = "finish"
+    PRICE = "price"
     RECONCILE = "reconcile"
     RETENTION = "retention"
     AGE_LIMIT = "age_limit"
@@ -160,6 +161,8 @@ def _run(context: EventContext, kind: JobKind, subject: str) -> None:
         case JobKind.EXPIRE | JobKind.FINISH:
             message = messages.ExpiryDue() if kind == JobKind.EXPIRE else messages.FinishDue()
             _apply_unless_locked(context, UUID(subject), message)
+        case JobKind.PRICE:
+            _carry_out_price_schedules(context, int(subject))
         case JobKind.RECONCILE:
             _reconcile(context, subject)
         case (
@@ -195,6 +198,17 @@ def _apply_unless_locked(context: EventContext, order_id: UUID, message: Message
     with context.transaction() as tx:
         if apply.lock_or_skip(tx, order_id):
             apply.apply_message(tx, order_id, message)
+
+
+def _carry_out_price_schedules(context: EventContext, product_id: int) -> None:
+    """Ends and begins the schedules of a product that are due, each in a transaction of its own."""
+    # imported here: most ticks have no such job, and the catalogue has many statements
+    from shop import price_schedules
+
+    is_done = True
+    while is_done:
+        with context.transaction() as tx:
+            is_done = price_schedules.carry_out_next(tx, product_id)
 
 
 # ---------------------------------------------------------------- events

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
@@ -108,6 +109,25 @@ class Samples:
             self.owner.user_id,
         )
         return str(session["session_id"])
+
+    def new_product(self) -> int:
+        """A product without price schedules."""
+        return self.shop.product()
+
+    @property
+    def price_schedule(self) -> dict[str, object]:
+        """A price for a time that has not begun."""
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        times = (tomorrow, tomorrow + timedelta(days=1))
+        starts_at, ends_at = (time.isoformat() for time in times)
+        return {"price": 900, "startsAt": starts_at, "endsAt": ends_at}
+
+    def planned_price(self) -> str:
+        """Plans a price; returns the path of its schedule."""
+        path = f"/admin/products/{self.new_product()}/price-schedules"
+        response = self.people["staff"].post(path, self.price_schedule)
+        assert response.status == 201, response.body
+        return f"{path}/{response.json['id']}"
 
     def link(self, purpose: str) -> UUID:
         """The id of a new link of a new account; only a change has addresses."""
@@ -260,6 +280,15 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ),
     ("GET", "/admin/products/{productId}/stock-moves"): lambda s, p: SampleRequest(
         f"/admin/products/{s.product}/stock-moves"
+    ),
+    ("GET", "/admin/products/{productId}/prices"): lambda s, p: SampleRequest(
+        f"/admin/products/{s.product}/prices"
+    ),
+    ("POST", "/admin/products/{productId}/price-schedules"): lambda s, p: SampleRequest(
+        f"/admin/products/{s.new_product()}/price-schedules", s.price_schedule
+    ),
+    ("DELETE", "/admin/products/{productId}/price-schedules/{scheduleId}"): lambda s, p: (
+        SampleRequest(s.planned_price())
     ),
     ("POST", "/categories"): lambda s, p: SampleRequest("/categories", {"name": uuid4().hex}),
     ("POST", "/cart/items"): lambda s, p: SampleRequest(

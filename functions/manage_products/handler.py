@@ -1,4 +1,4 @@
-"""Adds and changes products, categories and stock for staff, and shows them to operators.
+"""Adds and changes products, prices, categories and stock for staff, and shows them to operators.
 
 Each change of a product increments its version and emits product.changed in its transaction.  A
 change of its stock emits the event too but keeps the version: the version is for concurrent edits
@@ -13,21 +13,24 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from events.catalog import ProductChanged
-from shop import audit_log, catalog, inventory
+from shop import audit_log, catalog, inventory, price_schedules
 from shop.audit_log import Action, actor_of
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import is_known, precondition_failed, require_if_match, strong_tags
-from shop.primitives.ids import parse_product_id
+from shop.primitives.ids import parse_product_id, parse_uuid
 from shop.primitives.messages import Request, Response
 from shop.primitives.paging import next_page
-from shop.primitives.statuses import StockMove
+from shop.primitives.statuses import PriceScheduleState, StockMove
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from functions.manage_products.schema import (
-        ListMoves,
+        ListChanges,
         ListProducts,
         NewCategory,
+        NewPriceSchedule,
         NewProduct,
         ProductChange,
         StockChange,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from shop.adapters.statements import Row, Statement
     from shop.catalog import Product
     from shop.inventory import Move
+    from shop.price_schedules import Obstacle, PriceChange, PriceSchedule
     from shop.runtime.request_context import RequestContext
 
 
@@ -80,7 +84,8 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
     """200 with the product; 428 without If-Match, 412 when it does not name the present version.
 
     Only the version in an entity tag is compared: stock may change between reading and changing.
-    404, 412 and 422 are decided in this order.  Four round trips, with BEGIN and COMMIT.
+    404, 412, 409 PRICE_IS_SCHEDULED and 422 are decided in this order.  Four round trips, with
+    BEGIN and COMMIT.
     """
     tx = context.tx
     product_id = _product_id(request.path)
@@ -101,7 +106,7 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
     if not now:
         raise not_found("the product")
     if not changed:
-        raise _why_unchanged(now[0].version, versions)
+        raise _why_unchanged(now[0], request.body, versions)
     before = catalog.etag_of(version=changed[0].version - 1, available=now[0].available)
     if is_known(request.headers.get("if-none-match"), before):
         raise precondition_failed("If-None-Match names the present state of the product")
@@ -170,7 +175,7 @@ def change_stock(request: Request[StockChange, None], context: RequestContext) -
     return _response(now[0])
 
 
-def list_stock_moves(request: Request[None, ListMoves], context: RequestContext) -> Response:
+def list_stock_moves(request: Request[None, ListChanges], context: RequestContext) -> Response:
     """200 with the stock and a page of its changes, newest first; 404 without the product."""
     query, product_id = request.query, _product_id(request.path)
     stock, rows = context.tx.pipeline(
@@ -189,6 +194,90 @@ def list_stock_moves(request: Request[None, ListMoves], context: RequestContext)
         return Response(200, body)
     more = {"limit": query.limit, "cursor": page[-1].seq}
     return Response(200, body, next_page(f"/admin/products/{product_id}/stock-moves", more))
+
+
+def list_prices(request: Request[None, ListChanges], context: RequestContext) -> Response:
+    """200 with the price, its open schedules and a page of its history; 404 without the product."""
+    query, product_id = request.query, _product_id(request.path)
+    product, schedules, rows = context.tx.pipeline(
+        catalog.read_product(product_id),
+        price_schedules.open_schedules(product_id),
+        price_schedules.changes(product_id, before=query.cursor, limit=query.limit + 1),
+    )
+    if not product:
+        raise not_found("the product")
+    page = rows[: query.limit]
+    body = {
+        "price": product[0].price_minor,
+        "currency": product[0].currency,
+        "schedules": [_represent_schedule(schedule) for schedule in schedules],
+        "changes": [_represent_change(change) for change in page],
+    }
+    if len(rows) <= query.limit:
+        return Response(200, body)
+    more = {"limit": query.limit, "cursor": page[-1].seq}
+    return Response(200, body, next_page(f"/admin/products/{product_id}/prices", more))
+
+
+def schedule_price(request: Request[NewPriceSchedule, None], context: RequestContext) -> Response:
+    """201 with the schedule; 409 PRICE_SCHEDULE_OVERLAPS names the one that is in the way.
+
+    422 for a time that is over, 409 TOO_MANY_PRICE_SCHEDULES beyond 100 open ones.  Four round
+    trips, with BEGIN and COMMIT.
+    """
+    tx, actor, body = context.tx, actor_of(request), request.body
+    product_id = _product_id(request.path)
+    assert actor.account_id is not None, "the route requires an account"
+    plan = price_schedules.plan(
+        product_id,
+        price_minor=body.price,
+        starts_at=body.starts_at,
+        ends_at=body.ends_at,
+        created_by=actor.account_id,
+    )
+    obstacle = price_schedules.obstacle(product_id, starts_at=body.starts_at, ends_at=body.ends_at)
+    locked, obstacles, planned = tx.pipeline(catalog.lock_product(product_id), obstacle, plan)
+    if not locked:
+        raise not_found("the product")
+    if not planned:
+        raise _why_not_planned(obstacles[0])
+    schedule = _represent_schedule(planned[0])
+    action = Action.PRODUCT_PRICE_SCHEDULED
+    tx.execute(audit_log.record(actor, action, product_id, after=schedule))
+    return Response(201, schedule)
+
+
+def cancel_price_schedule(request: Request[None, None], context: RequestContext) -> Response:
+    """200 with the cancelled schedule, whose price is set back if it was active; also repeatedly.
+
+    404 when the product has no such schedule, 409 PRICE_SCHEDULE_ENDED when it is over.
+    """
+    tx, product_id = context.tx, _product_id(request.path)
+    schedule_id = parse_uuid(request.path["scheduleId"])
+    if schedule_id is None:
+        raise not_found("the price schedule")
+    locked, found = tx.pipeline(
+        catalog.lock_product(product_id), price_schedules.read(schedule_id, product_id)
+    )
+    if not locked or not found:
+        raise not_found("the price schedule")
+    schedule = found[0]
+    if schedule.state == PriceScheduleState.CANCELLED:
+        return Response(200, _represent_schedule(schedule))
+    if schedule.state not in (PriceScheduleState.PLANNED, PriceScheduleState.ACTIVE):
+        raise ClientError(409, "PRICE_SCHEDULE_ENDED", "the time of this price is over")
+    cancelled = price_schedules.cancel(tx, locked[0], schedule)
+    tx.execute(
+        audit_log.record(
+            actor_of(request),
+            Action.PRODUCT_PRICE_SCHEDULE_CANCELLED,
+            product_id,
+            before=_represent_schedule(schedule),
+            after=_represent_schedule(cancelled),
+        )
+    )
+    _invalidate_lists_after_commit(context)
+    return Response(200, _represent_schedule(cancelled))
 
 
 def add_category(request: Request[NewCategory, None], context: RequestContext) -> Response:
@@ -253,12 +342,29 @@ def _accepted_versions(if_match: str | None) -> list[int] | None:
     return [version for tag in tags if (version := catalog.version_of_tag(tag)) is not None]
 
 
-def _why_unchanged(version: int, versions: list[int] | None) -> ClientError:
-    if versions is not None and version not in versions:
+def _why_unchanged(
+    product: Product, change: ProductChange, versions: list[int] | None
+) -> ClientError:
+    if versions is not None and product.version not in versions:
         return precondition_failed(
             "If-Match names no strong tag of the present version; read the product again"
         )
+    if "price" in change.model_fields_set and product.price_schedule_id is not None:
+        message = "a schedule sets the price: cancel it first, or wait until its time is over"
+        extra = {"scheduleId": str(product.price_schedule_id)}
+        return ClientError(409, "PRICE_IS_SCHEDULED", message, extra=extra)
     return _unknown_category()
+
+
+def _why_not_planned(obstacle: Obstacle) -> ClientError:
+    if obstacle.is_over:
+        return ClientError(422, "INVALID", "endsAt must be in the future")
+    if obstacle.overlapping is not None:
+        message = "the product has another scheduled price in this time"
+        extra = {"scheduleId": str(obstacle.overlapping)}
+        return ClientError(409, "PRICE_SCHEDULE_OVERLAPS", message, extra=extra)
+    message = f"a product has at most {price_schedules.OPEN_MAX} open price schedules"
+    return ClientError(409, "TOO_MANY_PRICE_SCHEDULES", message)
 
 
 def _unknown_category() -> ClientError:
@@ -296,5 +402,32 @@ def _represent_move(move: Move) -> dict[str, object]:
         "kind": move.kind,
         "quantity": move.qty,
         "orderId": None if move.order_id is None else str(move.order_id),
-        "movedAt": move.moved_at.astimezone(UTC).isoformat(),
+        "movedAt": _time(move.moved_at),
     }
+
+
+def _represent_schedule(schedule: PriceSchedule) -> dict[str, object]:
+    return {
+        "id": str(schedule.schedule_id),
+        "price": schedule.price_minor,
+        "regularPrice": schedule.regular_minor,
+        "startsAt": _time(schedule.starts_at),
+        "endsAt": _time(schedule.ends_at),
+        "state": schedule.state,
+        "createdBy": schedule.created_by,
+    }
+
+
+def _represent_change(change: PriceChange) -> dict[str, object]:
+    return {
+        "seq": change.seq,
+        "from": change.from_minor,
+        "to": change.to_minor,
+        "changedAt": _time(change.changed_at),
+        "changedBy": change.changed_by,
+        "scheduleId": None if change.schedule_id is None else str(change.schedule_id),
+    }
+
+
+def _time(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, RootModel, model_validator
 
-from shop.primitives.statuses import STOCK_DECREASES, StockMove
+from shop.primitives.statuses import STOCK_DECREASES, PriceScheduleState, StockMove
 from shop.primitives.text import many_lines, one_line
 from shop.runtime.model import (
     ONE_LINE,
@@ -54,6 +56,26 @@ CategoryName = Annotated[
 ]
 Price = Annotated[int, Field(ge=1, le=PRICE_MAX, description="In the currency's minor unit.")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217; the shop's own.")]
+
+
+def _moment(text: object) -> object:
+    """A point in time as RFC 3339 writes it, with its offset, in this century."""
+    if not isinstance(text, str):
+        return text
+    if re.fullmatch(MOMENT, text) is None:
+        raise ValueError("must be a time with an offset, such as 2026-02-01T09:00:00+09:00")
+    return datetime.fromisoformat(text)
+
+
+MOMENT = (
+    r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
+    r"(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+)
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    Field(json_schema_extra={"format": "date-time", "pattern": MOMENT}),
+]
 
 
 def _reason(text: object) -> object:
@@ -145,8 +167,8 @@ class ListProducts(QueryModel):
     cursor: Cursor | None = None
 
 
-class ListMoves(QueryModel):
-    """Keyset paging: ``cursor`` is the seq of the last move before."""
+class ListChanges(QueryModel):
+    """Keyset paging: ``cursor`` is the seq of the last change before."""
 
     limit: PageSize = 20
     cursor: Cursor | None = None
@@ -168,6 +190,55 @@ class StockHistory(Model):
     on_hand: int
     reserved: int
     moves: list[Move]
+
+
+class NewPriceSchedule(Model):
+    """A price from ``startsAt`` until ``endsAt``, after which the price is what it was before."""
+
+    price: Price
+    starts_at: Moment
+    ends_at: Moment
+
+    @model_validator(mode="after")
+    def _starts_before_it_ends(self) -> Self:
+        if self.starts_at >= self.ends_at:
+            raise ValueError("startsAt must be before endsAt")
+        return self
+
+
+class PriceSchedule(Model):
+    """A price for a time; ``regularPrice`` is the price before, once the time has begun.
+
+    ``MISSED``: its whole time passed while no due job ran, so it changed no price.
+    """
+
+    id: Uuid
+    price: int
+    regular_price: int | None
+    starts_at: Timestamp
+    ends_at: Timestamp
+    state: PriceScheduleState
+    created_by: int
+
+
+class PriceChange(Model):
+    """A change of the price, by an account or by a schedule; ``from`` is null for the first one."""
+
+    seq: int
+    from_: Annotated[int | None, Field(alias="from")]
+    to: int
+    changed_at: Timestamp
+    changed_by: int | None
+    schedule_id: Uuid | None
+
+
+class Prices(Model):
+    """The price now, its planned and active schedules, and a page of its history, newest first."""
+
+    price: int
+    currency: CurrencyCode
+    schedules: list[PriceSchedule]
+    changes: list[PriceChange]
 
 
 class NewCategory(Model):

@@ -6,7 +6,8 @@ from shop.primitives.spec import FunctionSpec, Scale, Schedule
 
 SPEC = FunctionSpec(
     name="sweep",
-    summary="Run due jobs: unsent events, open payments and refunds, expiries, reconciliation.",
+    summary="Run due jobs: unsent events, open payments and refunds, expiries, scheduled prices, "
+    "reconciliation.",
     database_role="relay",
     cold_start_budget=1.45,
     needs=("postgres", "provider"),
@@ -20,6 +21,7 @@ SPEC = FunctionSpec(
         "refund.requested",
         "refund.succeeded",
         "refund.rejected",
+        "product.changed",
     ),
     scale=Scale(concurrency=1, max_scale=2),
     timeout_seconds=60,
@@ -37,6 +39,7 @@ SPEC = FunctionSpec(
                 "refund",
                 "expire",
                 "finish",
+                "price",
                 "reconcile",
                 "retention",
                 "age_limit",

@@ -108,6 +108,16 @@ class StockMove(StrEnum):
     COUNT = "COUNT"
 
 
+class PriceScheduleState(StrEnum):
+    """A price for a time; MISSED: its whole time passed before it was carried out."""
+
+    PLANNED = "PLANNED"
+    ACTIVE = "ACTIVE"
+    ENDED = "ENDED"
+    CANCELLED = "CANCELLED"
+    MISSED = "MISSED"
+
+
 class PostingKind(StrEnum):
     """What a posting of the ledger records."""
 

@@ -79,6 +79,7 @@ _PAYMENT_UPDATE = (
 )
 _REFUND_UPDATE = ("status", "tries", "updated_at", "next_try_at")
 _STOCK_UPDATE = ("on_hand", "reserved")
+_SCHEDULE_UPDATE = ("state", "regular_minor", "updated_at")
 _MONEY: dict[str, Rights] = {
     "orders": {"select": ALL, "update": _ORDER_UPDATE},
     "order_lines": READ,
@@ -101,6 +102,8 @@ _AUDIT: dict[str, Rights] = {
         (
             "categories",
             "products",
+            "price_schedules",
+            "price_changes",
             "stock",
             "stock_moves",
             "reservations",
@@ -308,7 +311,21 @@ GRANTS: dict[str, dict[str, Rights]] = {
                 "flash_sale",
                 "version",
                 "updated_at",
+                "price_schedule_id",
             ),
+        },
+        "price_changes": READ,
+        "price_schedules": {
+            "select": ALL,
+            "insert": (
+                "schedule_id",
+                "product_id",
+                "price_minor",
+                "starts_at",
+                "ends_at",
+                "created_by",
+            ),
+            "update": _SCHEDULE_UPDATE,
         },
         "stock": {"select": ALL, "insert": ALL, "update": _STOCK_UPDATE},
         "stock_moves": READ_APPEND,
@@ -370,6 +387,11 @@ GRANTS: dict[str, dict[str, Rights]] = {
     },
     "shop_relay": {
         **_MONEY,
+        "products": {
+            "select": ALL,
+            "update": ("price_minor", "price_schedule_id", "version", "updated_at"),
+        },
+        "price_schedules": {"select": ALL, "update": _SCHEDULE_UPDATE},
         "settlements": READ,
         "settlement_lines": READ,
         "reconciliation": {
@@ -521,6 +543,7 @@ APPEND_ONLY = (
     "settlement_lines",
     "ghosts",
     "audit_log",
+    "price_changes",
 )
 
 

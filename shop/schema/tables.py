@@ -53,6 +53,7 @@ from shop.primitives.statuses import (
     OrderStatus,
     PaymentStatus,
     PostingKind,
+    PriceScheduleState,
     RefundMeans,
     RefundOrigin,
     RefundStatus,
@@ -191,6 +192,7 @@ def partitions_of(table: Table) -> Monthly | None:
 # Korean law (the Act on Consumer Protection in Electronic Commerce, enforcement decree article 6)
 # demands records of contracts and payments for five years; the checks compare all of them.
 _RECORDS = "record of a contract or a payment, to be kept for five years and compared by the checks"
+_PRICES = "price history of every product; of an account it has the number only"
 _BY_ORDER = "range of order_id, a UUIDv7 and so a time: one partition a quarter, old ones detached"
 _BY_OWN_ID = "range of the primary key, a UUIDv7 and so a time: one partition a quarter"
 _MONTHS_KEPT = "all kept"
@@ -492,6 +494,8 @@ products = Table(
     Column("version", Integer, nullable=False, server_default=text("1")),
     _when("created_at"),
     _when("updated_at"),
+    # the schedule that has set the price; without a foreign key, since both tables would need one
+    Column("price_schedule_id", UUID),
     CheckConstraint("price_minor > 0", name="price_is_positive"),
     CheckConstraint("char_length(name) between 1 and 200", name="product_name_length"),
     # without a list of pending entries, which every search would read
@@ -525,6 +529,95 @@ products = Table(
         RETENTION: Bounded(
             "the range of goods; products are deactivated, since orders refer to them"
         ),
+    },
+)
+
+price_schedules = Table(
+    "price_schedules",
+    METADATA,
+    Column("schedule_id", UUID, primary_key=True),
+    Column("product_id", BigInteger, ForeignKey("shop.products.product_id"), nullable=False),
+    Column("price_minor", BigInteger, nullable=False),
+    Column("regular_minor", BigInteger),
+    _when("starts_at", default=False),
+    _when("ends_at", default=False),
+    Column("state", Text, nullable=False, server_default=text("'PLANNED'")),
+    Column("created_by", BigInteger, nullable=False),
+    _when("created_at"),
+    _when("updated_at"),
+    CheckConstraint("price_minor > 0", name="scheduled_price_is_positive"),
+    CheckConstraint("starts_at < ends_at", name="starts_before_it_ends"),
+    CheckConstraint(_one_of("state", PriceScheduleState), name="known_price_schedule_state"),
+    CheckConstraint(
+        "state not in ('ACTIVE', 'ENDED') or regular_minor is not null",
+        name="knows_the_price_before",
+    ),
+    Index(
+        "one_active_price_schedule",
+        "product_id",
+        unique=True,
+        postgresql_where=text("state = 'ACTIVE'"),
+    ),
+    Index(
+        "price_schedules_open",
+        "product_id",
+        "starts_at",
+        postgresql_where=text("state in ('PLANNED', 'ACTIVE')"),
+    ),
+    Index("price_schedules_to_start", "starts_at", postgresql_where=text("state = 'PLANNED'")),
+    Index("price_schedules_to_end", "ends_at", postgresql_where=text("state = 'ACTIVE'")),
+    comment="writer: price_schedules",
+    info={
+        PERSONAL: PersonalData(
+            rows="t.created_by = u.user_id",
+            why="to show who planned a price",
+            held={
+                "product_id": "the product",
+                "price_minor": "the price",
+                "starts_at": "from when",
+                "ends_at": "until when",
+                "state": "what became of it",
+                "created_at": "when it was planned",
+            },
+            left_out={
+                _SAME: ("created_by",),
+                _TECHNICAL: ("schedule_id", "regular_minor", "updated_at"),
+            },
+            on_closing=Anonymous(_PRICES),
+        ),
+        RETENTION: Kept(_PRICES, _BY_OWN_ID),
+    },
+)
+
+price_changes = Table(
+    "price_changes",
+    METADATA,
+    Column("seq", BigInteger, Identity(always=True), primary_key=True),
+    Column("product_id", BigInteger, ForeignKey("shop.products.product_id"), nullable=False),
+    Column("from_minor", BigInteger),
+    Column("to_minor", BigInteger, nullable=False),
+    _when("changed_at"),
+    Column("changed_by", BigInteger),
+    Column("schedule_id", UUID, ForeignKey("shop.price_schedules.schedule_id")),
+    Index("price_changes_of_product", "product_id", "seq"),
+    comment="writer: the trigger on products; append only",
+    info={
+        PERSONAL: PersonalData(
+            rows="t.changed_by = u.user_id",
+            why="to show who changed a price",
+            held={
+                "product_id": "the product",
+                "from_minor": "the price before",
+                "to_minor": "the price after",
+                "changed_at": "when it was changed",
+            },
+            left_out={
+                _SAME: ("changed_by",),
+                _TECHNICAL: ("seq", "schedule_id"),
+            },
+            on_closing=Anonymous(_PRICES),
+        ),
+        RETENTION: Kept(_PRICES, _BY_SEQ),
     },
 )
 

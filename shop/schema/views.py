@@ -85,6 +85,10 @@ create or replace view shop.due_rows (kind, id, due_at) as
   select 'mail', event_id::text, next_try_at from shop.mails
     where status in ('PENDING', 'SENDING', 'UNKNOWN')
   union all
+  select 'price', product_id::text, starts_at from shop.price_schedules where state = 'PLANNED'
+  union all
+  select 'price', product_id::text, ends_at from shop.price_schedules where state = 'ACTIVE'
+  union all
   select 'reconcile', r.provider, least(r.next_run_at, interval '5 minutes' + (
       select min(p.created_at) from shop.payments p where p.created_at > r.ran_at))
     from shop.reconciliation r

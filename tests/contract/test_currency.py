@@ -62,5 +62,5 @@ def test_seed_follows_the_currency_setting(
 def _delete_products(admin_url: str) -> None:
     with psycopg.connect(admin_url, autocommit=True) as connection:
         connection.execute("set session_replication_role = replica")
-        for table in ("stock_moves", "stock", "products"):
+        for table in ("stock_moves", "stock", "price_changes", "products"):
             connection.execute(f"delete from shop.{table}".encode())

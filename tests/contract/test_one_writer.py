@@ -13,6 +13,7 @@ WRITER = re.compile(r"writer: ([^;]+)")
 NOT_THE_SHOP = ("tools/seed.py", "chaos/", "shop/schema/")
 OTHER_WRITERS = {
     "the trigger on ledger": None,
+    "the trigger on products": None,
     "the migrations": None,
     "tools.migrate (from the specs)": "tools/migrate.py",
 }

@@ -24,7 +24,8 @@ from tools.local_platform.function_environment import url_of_role
 
 # columns that name a person wherever they are
 OF_A_PERSON = {
-    "user_id", "actor_id", "requested_by", "account_id", "customer_id", "author_id", "actor",
+    "user_id", "actor_id", "requested_by", "changed_by", "created_by", "account_id",
+    "customer_id", "author_id", "actor",
     "email", "email_key", "recipient", "address", "phone", "network",
 }  # fmt: skip
 FUNCTION_RIGHTS = """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any
 from uuid import UUID, uuid4
@@ -387,6 +387,14 @@ def _values(sample: dict[str, Any], products: list[int]) -> dict[str, object]:
         "before": order_id,
         "before_id": None,
         "before_seq": None,
+        "created_by": 1,
+        "ends_at": datetime.now(UTC) + timedelta(days=2),
+        "from_state": "PLANNED",
+        "open_max": 100,
+        "regular_minor": None,
+        "schedule_id": uuid4(),
+        "starts_at": datetime.now(UTC) + timedelta(days=1),
+        "to_state": "ACTIVE",
         "entity_ids": [order_id],
         "event_ids": [sample["event_id"]],
         "order_ids": [order_id],

@@ -326,6 +326,35 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "where kind = 'ORDER_PAID'",
         "I-30",
     ),
+    "price changed without a history": (
+        "update shop.products set price_minor = price_minor + 1 where product_id = %(product)s",
+        "I-31",
+    ),
+    "price history with a gap": (
+        "insert into shop.price_changes (product_id, from_minor, to_minor) "
+        "values (%(product)s, 77, 1000)",
+        "I-31",
+    ),
+    "price set by a schedule that is not active": (
+        "update shop.products set price_schedule_id = gen_random_uuid() "
+        "where product_id = %(product)s",
+        "I-32",
+    ),
+    "price schedules that overlap": (
+        "insert into shop.price_schedules (schedule_id, product_id, price_minor, starts_at, "
+        "ends_at, created_by) select gen_random_uuid(), %(product)s, 1, now() + interval '1 day', "
+        "now() + interval '2 days', 1 from generate_series(1, 2)",
+        "I-32",
+    ),
+    "price schedule carried out twice": (
+        "with planned as (insert into shop.price_schedules (schedule_id, product_id, price_minor, "
+        "regular_minor, starts_at, ends_at, state, created_by) values (gen_random_uuid(), "
+        "%(product)s, 1, 1000, now() - interval '2 days', now() - interval '1 day', 'ENDED', 1) "
+        "returning schedule_id) insert into shop.price_changes (product_id, from_minor, to_minor, "
+        "schedule_id) select %(product)s, price.before, price.after, schedule_id from planned, "
+        "(values (1000, 1), (1, 1000), (1000, 1), (1, 1000)) as price(before, after)",
+        "I-32",
+    ),
     "status changed behind the log": (
         "update shop.orders set status = 'PAID', reason = null where order_id = %(cancelled)s",
         "I-06 I-10 I-16",

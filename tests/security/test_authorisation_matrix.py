@@ -98,6 +98,13 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/admin/orders/{orderId}/notes"): NOTED_201,
     ("GET", "/admin/customers/{userId}"): signed_in(403, 403, 403, 200, 403, 200),
     ("POST", "/admin/customers/{userId}/notes"): NOTED_201,
+    ("GET", "/admin/products/{productId}/prices"): OPERATORS_200,
+    ("POST", "/admin/products/{productId}/price-schedules"): signed_in(
+        403, 403, 201, 403, 403, 403
+    ),
+    ("DELETE", "/admin/products/{productId}/price-schedules/{scheduleId}"): signed_in(
+        403, 403, 200, 403, 403, 403
+    ),
     ("GET", "/admin/users"): ADMIN_200,
     ("POST", "/admin/users"): signed_in(403, 403, 403, 403, 403, 201),
     ("GET", "/admin/users/{userId}"): ADMIN_200,

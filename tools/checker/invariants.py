@@ -235,7 +235,7 @@ select s.relname::text from pg_stat_user_tables s
 join pg_class t on t.oid = coalesce(pg_partition_root(s.relid), s.relid)
 where s.schemaname = 'shop' and t.relname in ('ledger', 'ledger_keys', 'stock_moves',
     'transitions', 'settlements', 'settlement_batches', 'settlement_lines', 'inbox', 'ghosts',
-    'audit_log')
+    'audit_log', 'price_changes')
   and (s.n_tup_upd > 0 or s.n_tup_del > 0 and t.relname not in ('inbox', 'settlements', 'ghosts')
     and s.relname <> t.relname || '_without_month')
 """,
@@ -558,6 +558,44 @@ union all
 select event_id::text from shop.mails
 where status = 'SENT' and (tries = 0 or failure is not null)
   or status in ('PENDING', 'SENDING', 'UNKNOWN') and created_at < now() - interval '3 days'
+""",
+    ),
+    Invariant(
+        "I-31",
+        "a product's price history is without gaps and ends in its price",
+        """
+select product_id from (
+  select product_id, from_minor,
+    lag(to_minor) over (partition by product_id order by seq) as before
+  from shop.price_changes) c
+where from_minor is distinct from before
+union all
+select p.product_id from shop.products p where p.price_minor is distinct from (
+  select to_minor from shop.price_changes c where c.product_id = p.product_id
+  order by seq desc limit 1)
+""",
+    ),
+    Invariant(
+        "I-32",
+        "open price schedules of a product do not overlap; the active one, and no other, sets its "
+        "price, and each sets it once and back once",
+        """
+select a.schedule_id::text from shop.price_schedules a join shop.price_schedules b
+  using (product_id)
+where a.schedule_id < b.schedule_id and a.starts_at < b.ends_at and b.starts_at < a.ends_at
+  and a.state in ('PLANNED', 'ACTIVE') and b.state in ('PLANNED', 'ACTIVE')
+union all
+select coalesce(s.schedule_id, p.price_schedule_id)::text
+from (select * from shop.price_schedules where state = 'ACTIVE') s
+full join (select * from shop.products where price_schedule_id is not null) p
+  on p.price_schedule_id = s.schedule_id and p.product_id = s.product_id
+where p.price_minor is distinct from s.price_minor
+union all
+select s.schedule_id::text from shop.price_schedules s
+left join shop.price_changes c using (schedule_id)
+group by s.schedule_id
+having count(c.seq) > case when s.state in ('PLANNED', 'MISSED') then 0
+  when s.state = 'ACTIVE' then 1 else 2 end
 """,
     ),
     # ------------------------------------------------------------ only when no work is pending

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from tools.e2e.context import ScenarioContext, expect
@@ -67,6 +67,34 @@ def product_is_withdrawn_and_brought_back(context: ScenarioContext) -> None:
         listed = expect(context.get("/admin/products?active=false&limit=100", staff), 200).json()
         is_listed = product["id"] in [each["id"] for each in listed]
         context.check.equal("operators see whether it is withdrawn", is_listed, not active)
+
+
+def price_is_scheduled_and_set_back(context: ScenarioContext) -> None:
+    """A due job sets a price at its time; cancelling the schedule sets it back at once."""
+    staff, customer = context.staff(), context.customer(1)
+    product = context.create_product(price=1_000, stock=10)
+    path, admin = f"/products/{product['id']}", f"/admin/products/{product['id']}"
+    now = datetime.now(UTC)
+    times = {"startsAt": now.isoformat(), "endsAt": (now + timedelta(days=1)).isoformat()}
+    planned = expect(context.post(f"{admin}/price-schedules", {"price": 700, **times}, staff), 201)
+    again = context.post(f"{admin}/price-schedules", {"price": 600, **times}, staff)
+    context.check.problem("an overlapping price answers 409", again, 409)
+
+    def price() -> int:
+        found: int = expect(context.get(path, customer), 200).json()["price"]
+        return found
+
+    seen = context.poll(price, lambda found: found == 700)
+    context.check.equal("the price is the scheduled one", seen, 700)
+    changed = context.write("PATCH", path, {"price": 650}, staff, if_match="*")
+    context.check.problem("changing it meanwhile answers 409", changed, 409)
+    schedule = f"{admin}/price-schedules/{planned.json()['id']}"
+    cancelled = context.write("DELETE", schedule, None, staff)
+    context.check.status("cancelling it answers 200", cancelled, 200)
+    context.check.equal("the price is what it was", price(), 1_000)
+    history = expect(context.get(f"{admin}/prices", staff), 200).json()["changes"]
+    changes = [change["to"] for change in history]
+    context.check.equal("the history has each change once", changes, [1_000, 700, 1_000])
 
 
 def settlements_are_exported_as_csv(context: ScenarioContext) -> None:
@@ -155,6 +183,7 @@ def orders_are_exported_as_csv(context: ScenarioContext) -> None:
 
 SCENARIOS = (
     Scenario(settlements_are_exported_as_csv, needs=("finance",)),
+    Scenario(price_is_scheduled_and_set_back, needs=("staff",)),
     Scenario(orders_are_found_by_every_criterion, needs=("staff", "support")),
     Scenario(stock_is_adjusted_but_not_below_what_is_reserved, needs=("staff", "support")),
     Scenario(product_is_withdrawn_and_brought_back, needs=("staff",)),
