@@ -20,6 +20,7 @@ IDEMPOTENCY = "shop/messaging/idempotency.py"
 INBOX = "shop/messaging/inbox.py"
 INVENTORY = "shop/inventory.py"
 ONE_TIME_LINKS = "shop/one_time_links.py"
+PRICE_SCHEDULES = "shop/price_schedules.py"
 PERSONAL_DATA = "shop/schema/personal_data.py"
 LINKS_SCHEMA = "shop/schema/migrations/versions/0024_used_links.py"
 WEBHOOKS_SCHEMA = "shop/schema/migrations/versions/0029_webhooks.py"
@@ -1001,6 +1002,20 @@ _BACK_OFFICE = (
         "a cancellation by an operator has no entry in the audit log",
         (Edit(CANCEL_ORDER, "decided, audit=entry)", "decided)"),),
         ("I-26",),
+    ),
+    Mutant(
+        "M-63",
+        "ADR 51",
+        "a price schedule that is over leaves its price",
+        (
+            Edit(
+                PRICE_SCHEDULES,
+                "PriceScheduleState.ENDED))\n"
+                "        _set_price(tx, product, _price_after(product, due), None)",
+                "PriceScheduleState.ENDED))",
+            ),
+        ),
+        ("I-32",),
     ),
 )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 from chaos.workload.arrivals import CLOSED_LOOP_CUSTOMERS, choose_action
@@ -304,7 +305,10 @@ class Customers:
         if chance < 0.05:
             await self._withdraw_or_bring_back()
             return
-        if chance < 0.15:
+        if chance < 0.1:
+            await self._schedule_price(random)
+            return
+        if chance < 0.2:
             await self._write_off(random)
             return
         if chance < 0.4:
@@ -326,6 +330,16 @@ class Customers:
         product = random.choice((*self._dataset.flash_products, *self._dataset.last_unit_products))
         body = {"quantity": -random.randint(1, 3), "reason": random.choice(("DAMAGE", "LOSS"))}
         call = self._calls.make("change_stock", body=body, productId=product.product_id)
+        await self._client.send(call, self._dataset.staff)
+
+    async def _schedule_price(self, random: Random) -> None:
+        """Plans a price for a few seconds; the product is one that customers order rarely."""
+        product = self._dataset.products[-2]
+        begin = datetime.now(UTC) + timedelta(seconds=random.uniform(-2, 5))
+        times = {"startsAt": begin, "endsAt": begin + timedelta(seconds=random.uniform(3, 9))}
+        body = {"price": product.price + random.choice((-50, 50))}
+        body |= {name: time.isoformat() for name, time in times.items()}
+        call = self._calls.make("schedule_price", body=body, productId=product.product_id)
         await self._client.send(call, self._dataset.staff)
 
     async def _withdraw_or_bring_back(self) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
 
 from chaos.controlled_process import JsonObject
 from chaos.workload.client import Account, Client, Outcome
@@ -47,6 +49,7 @@ class LivenessOperations:
     product_id: int
     owner: Account
     webhook_id: str = ""
+    hours: Iterator[int] = field(default_factory=count)
 
     @staticmethod
     async def begin(client: Client, dataset: Dataset) -> LivenessOperations:
@@ -144,6 +147,9 @@ class LivenessOperations:
             "list_all_products": self._plain("list_all_products", staff),
             "show_any_product": self._plain("show_any_product", staff, productId=number),
             "list_stock_moves": self._plain("list_stock_moves", staff, productId=number),
+            "list_prices": self._plain("list_prices", staff, productId=number),
+            "schedule_price": self._schedule_price,
+            "cancel_price_schedule": self._cancel_price_schedule,
             "read_customer": self._plain("read_customer", support, userId=owner),
             "add_note_to_customer": self._plain(
                 "add_note_to_customer", support, text, userId=owner
@@ -349,6 +355,25 @@ class LivenessOperations:
             productId=self.product_id,
         )
         return call, self.dataset.staff
+
+    async def _schedule_price(self) -> Request:
+        """A price for an hour that no other schedule of the product has."""
+        begin = datetime.now(UTC) + timedelta(days=1, hours=next(self.hours))
+        times = {"startsAt": begin, "endsAt": begin + timedelta(hours=1)}
+        body = {"price": 900, **{name: time.isoformat() for name, time in times.items()}}
+        call = self.client.calls.make("schedule_price", body=body, productId=self.product_id)
+        return call, self.dataset.staff
+
+    async def _cancel_price_schedule(self) -> Request:
+        call, staff = await self._schedule_price()
+        outcome = await self.client.send(call, staff)
+        if outcome.status != 201:
+            raise PreparationFailed(f"no schedule: {outcome.status} {outcome.code}")
+        schedule_id: str = outcome.document["id"]
+        call = self.client.calls.make(
+            "cancel_price_schedule", productId=self.product_id, scheduleId=schedule_id
+        )
+        return call, staff
 
     async def _from_cart(self) -> Request:
         account = self.dataset.customers[0]
