@@ -21,6 +21,7 @@ ANSWERS = {
     "one_attempt": LOCK,
     "one_live_payment": LOCK,
     "one_kept_capture": LOCK,
+    "one_active_price_schedule": "the lock of the product",
     "one_posting_per_source": LOCK,
     "one_link_per_place": "the lock of the chain's head",
     "one_move_per_reservation": LOCK,

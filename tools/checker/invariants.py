@@ -593,7 +593,7 @@ where p.price_minor is distinct from s.price_minor
 union all
 select s.schedule_id::text from shop.price_schedules s
 left join shop.price_changes c using (schedule_id)
-group by s.schedule_id
+group by s.schedule_id, s.state
 having count(c.seq) > case when s.state in ('PLANNED', 'MISSED') then 0
   when s.state = 'ACTIVE' then 1 else 2 end
 """,
