@@ -31,14 +31,27 @@ def etag_of(account: ManagedAccount) -> str:
 
 
 def create(
-    tx: Transaction, actor: Actor, *, email: str, name: str, role: str, password_hash: str = ""
+    tx: Transaction,
+    actor: Actor,
+    *,
+    email: str,
+    name: str,
+    role: str,
+    password_hash: str = "",
+    is_service: bool = False,
 ) -> int:
     """The id of a new account with a role; 409 when the e-mail address has an account already.
 
     Without a hash it has no password, and cannot be used until its owner sets one by a link.
     """
     added = tx.fetch_one(
-        accounts.add_operator(email=email, name=name, role=role, password_hash=password_hash)
+        accounts.add_operator(
+            email=email,
+            name=name,
+            role=role,
+            password_hash=password_hash,
+            is_service=is_service,
+        )
     )
     if added is None:
         raise ClientError(409, "EMAIL_TAKEN", "there is an account with this e-mail", stored=True)

@@ -75,6 +75,7 @@ class ManagedAccount(Row):
     state: AccountState = enum_column(AccountState)
     language: str
     is_verified: bool
+    is_service: bool
     created_at: datetime
 
 
@@ -134,7 +135,7 @@ LIST_ACCOUNTS = Query(
     ManagedAccount,
     """
 select user_id, email, name, role, state, language, email_verified_at is not null as is_verified,
-  created_at
+  is_service, created_at
 from shop.users
 where (%(email_key)s::text is null or email_key = %(email_key)s)
   and (%(role)s::text is null or role = %(role)s)
@@ -148,7 +149,7 @@ READ_MANAGED = Query(
     ManagedAccount,
     """
 select user_id, email, name, role, state, language, email_verified_at is not null as is_verified,
-  created_at
+  is_service, created_at
 from shop.users where user_id = %(user_id)s::bigint
 """,
 )
@@ -157,7 +158,7 @@ LOCK_MANAGED = Query(
     ManagedAccount,
     """
 select user_id, email, name, role, state, language, email_verified_at is not null as is_verified,
-  created_at
+  is_service, created_at
 from shop.users where user_id = %(user_id)s::bigint for update
 """,
 )
@@ -173,8 +174,8 @@ order by user_id for update
 ADD_OPERATOR = Query(
     AccountId,
     """
-insert into shop.users (email, email_key, name, password_hash, role)
-values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s, %(role)s)
+insert into shop.users (email, email_key, name, password_hash, role, is_service)
+values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s, %(role)s, %(is_service)s)
 on conflict (email_key) do nothing
 returning user_id
 """,
@@ -242,6 +243,24 @@ FIND_CLOSED = Query(
     AccountId,
     """
 select user_id from shop.users where user_id = %(user_id)s and state = 'CLOSED'
+""",
+)
+
+OPEN_KEY_SESSION = Command(
+    """
+insert into shop.sessions (session_id, user_id, expires_at)
+values (%(session_id)s, %(user_id)s, now() + make_interval(days => %(days)s::int))
+"""
+)
+
+SHORTEN_SESSION = Query(
+    StartedSession,
+    """
+update shop.sessions
+set expires_at = least(expires_at, now() + make_interval(hours => %(hours)s::int))
+where session_id = %(session_id)s and user_id = %(user_id)s and revoked_at is null
+  and expires_at > now()
+returning session_id
 """,
 )
 
@@ -333,7 +352,7 @@ returning user_id
 FIND_BY_EMAIL = Query(
     Credentials,
     """
-select user_id, role, active and password_hash <> '' as active,
+select user_id, role, active and password_hash <> '' and not is_service as active,
   email_verified_at is not null or role <> 'customer' as is_verified, password_hash,
   password_changed_at
 from shop.users where email_key = %(email_key)s
@@ -527,14 +546,31 @@ def lock_admins() -> Statement[AccountId]:
     return LOCK_ADMINS()
 
 
-def add_operator(*, email: str, name: str, password_hash: str, role: str) -> Statement[AccountId]:
+def add_operator(
+    *, email: str, name: str, password_hash: str, role: str, is_service: bool
+) -> Statement[AccountId]:
     """Creates an account with a role; no row when the e-mail has one already.
 
-    An empty hash is that of no password.
+    An empty hash is that of no password; a service account cannot log in with one either.
     """
     return ADD_OPERATOR(
-        email=email, email_key=email_key(email), name=name, password_hash=password_hash, role=role
+        email=email,
+        email_key=email_key(email),
+        name=name,
+        password_hash=password_hash,
+        role=role,
+        is_service=is_service,
     )
+
+
+def open_key_session(session_id: UUID, user_id: int, *, days: int) -> Statement[Row]:
+    """Opens the session of an API key, which nothing renews."""
+    return OPEN_KEY_SESSION(session_id=session_id, user_id=user_id, days=days)
+
+
+def shorten_session(session_id: UUID, user_id: int, *, hours: int) -> Statement[StartedSession]:
+    """Ends an open session in at most so many hours; no row when it has ended."""
+    return SHORTEN_SESSION(session_id=session_id, user_id=user_id, hours=hours)
 
 
 def change_account(user_id: int, *, role: str, state: AccountState) -> Statement[Row]:

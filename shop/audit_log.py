@@ -35,6 +35,9 @@ class Action(StrEnum):
     USER_PASSWORD_SET = "user.password_set"  # noqa: S105 (a name)
     USER_LINK_MADE = "user.link_made"
     USER_NOTED = "user.noted"
+    API_KEY_CREATED = "api_key.created"
+    API_KEY_ROTATED = "api_key.rotated"
+    API_KEY_ENDED = "api_key.ended"
     PRODUCT_ADDED = "product.added"
     PRODUCT_CHANGED = "product.changed"
     PRODUCT_RESTOCKED = "product.restocked"
@@ -111,8 +114,9 @@ values (%(actor_kind)s, %(actor_id)s, %(actor_role)s, %(action)s, %(object_kind)
 def actor_of(request: Request[Any, Any]) -> Actor:
     """The account that sends a request with a token."""
     assert request.caller is not None, "this route requires no token"
+    is_service = request.caller.scopes is not None
     return Actor(
-        kind=ActorKind.PERSON,
+        kind=ActorKind.SERVICE if is_service else ActorKind.PERSON,
         account_id=request.caller.user_id,
         role=request.caller.role,
         trace_id=request.traceparent[TRACE_ID],

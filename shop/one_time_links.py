@@ -96,7 +96,8 @@ with wait as (
 ), linked as (
   select case %(purpose)s::text
     when 'SET_PASSWORD' then
-      (select user_id from shop.users where email_key = %(email_key)s and active)
+      (select user_id from shop.users where email_key = %(email_key)s and active
+       and not is_service)
     when 'CHANGE_EMAIL' then (select %(user_id)s::bigint
       where not exists (select from shop.users where email_key = %(email_key)s))
     else %(user_id)s::bigint end as user_id

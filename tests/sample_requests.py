@@ -171,6 +171,20 @@ class Samples:
         )
         return f"{webhook_id}/deliveries/{event_id}"
 
+    def service(self) -> int:
+        """A new service account."""
+        body = {"name": f"s{uuid4().hex[:20]}", "role": "staff"}
+        created = self.people["admin"].post("/admin/service-accounts", body)
+        assert created.status == 201, created.body
+        return int(created.json["id"])
+
+    def api_key(self) -> str:
+        """The path of a new API key of a new service account."""
+        path = f"/admin/users/{self.service()}/api-keys"
+        created = self.people["admin"].post(path, {"scopes": ["catalog:read"]})
+        assert created.status == 201, created.body
+        return f"{path}/{created.json['id']}"
+
     def rows(self) -> dict[str, int]:
         """The row count of each table, to prove that an error response wrote nothing."""
         (counts,) = self.shop.sql(COUNT_ROWS)
@@ -369,6 +383,19 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
         f"/admin/webhooks/{s.webhook()}/redeliveries",
         {"fromTime": "2026-02-01T00:00:00Z", "toTime": "2026-02-02T00:00:00Z"},
     ),
+    ("POST", "/admin/service-accounts"): lambda s, p: SampleRequest(
+        "/admin/service-accounts", {"name": f"s{uuid4().hex[:20]}", "role": "staff"}
+    ),
+    ("GET", "/admin/users/{userId}/api-keys"): lambda s, p: SampleRequest(
+        f"/admin/users/{s.service()}/api-keys"
+    ),
+    ("POST", "/admin/users/{userId}/api-keys"): lambda s, p: SampleRequest(
+        f"/admin/users/{s.service()}/api-keys", {"scopes": ["catalog:read"]}
+    ),
+    ("POST", "/admin/users/{userId}/api-keys/{keyId}/rotate"): lambda s, p: SampleRequest(
+        f"{s.api_key()}/rotate", {"overlapHours": 1}
+    ),
+    ("DELETE", "/admin/users/{userId}/api-keys/{keyId}"): lambda s, p: SampleRequest(s.api_key()),
     ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/papers.css"),
     ("GET", "/v3/api-docs/{group}"): lambda s, p: SampleRequest("/v3/api-docs/auth"),
     ("GET", "/schemas/{name}"): lambda s, p: SampleRequest("/schemas/order.placed.v1.json"),

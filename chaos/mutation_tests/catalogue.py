@@ -760,15 +760,14 @@ _ACCESS = (
         (
             Edit(
                 AUTHENTICATION,
-                '    caller = services.tokens.verify(http_request.headers.get("authorization"), '
-                "utc_now())\n",
+                '    caller = _verify(services, http_request.headers.get("authorization"))\n',
                 """    claimed = http_request.headers.get("x-user-id", "")
     if claimed.isdigit():
         from uuid import UUID
         from shop.primitives.messages import Caller
 
         return Caller(int(claimed), needed, UUID(int=0))
-    caller = services.tokens.verify(http_request.headers.get("authorization"), utc_now())
+    caller = _verify(services, http_request.headers.get("authorization"))
 """,
             ),
             Edit(

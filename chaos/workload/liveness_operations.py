@@ -24,6 +24,7 @@ NO_RECEIVER = "http://127.0.0.1:9/liveness/"
 NO_EVENTS = ["refund.succeeded", "refund.rejected"]
 EVENTS = ["order.cancelling", "order.cancelled"]
 IF_ANY = {"if-match": "*"}
+SCOPES = {"scopes": ["orders:read"]}
 
 # What a client of the shop cannot send by itself.
 NOT_SENT: Mapping[str, str] = {
@@ -144,6 +145,11 @@ class LivenessOperations:
                 "change_account", admin, {"state": "ACTIVE"}, headers=IF_ANY, userId=owner
             ),
             "list_entries": self._plain("list_entries", admin),
+            "create_service": self._create_service,
+            "create_key": self._of_service("create_key", SCOPES),
+            "list_keys": self._of_service("list_keys"),
+            "rotate_key": self._of_key("rotate_key", {"overlapHours": 0}),
+            "end_key": self._of_key("end_key"),
             "list_all_products": self._plain("list_all_products", staff),
             "show_any_product": self._plain("show_any_product", staff, productId=number),
             "list_stock_moves": self._plain("list_stock_moves", staff, productId=number),
@@ -326,6 +332,36 @@ class LivenessOperations:
         email = f"{self.client.calls.new_key()}@example.com"
         body = {"email": email, "name": "Liveness", "role": "staff"}
         return self.client.calls.make("invite", body=body), self.dataset.admin
+
+    async def _create_service(self) -> Request:
+        body = {"name": self.client.calls.new_key().lower(), "role": "support"}
+        return self.client.calls.make("create_service", body=body), self.dataset.admin
+
+    def _of_service(self, name: str, body: Mapping[str, object] | None = None) -> Prepare:
+        async def prepare() -> Request:
+            user_id = await self._created(*await self._create_service())
+            call = self.client.calls.make(name, body=body, userId=str(user_id))
+            return call, self.dataset.admin
+
+        return prepare
+
+    def _of_key(self, name: str, body: Mapping[str, object] | None = None) -> Prepare:
+        async def prepare() -> Request:
+            make, admin = self.client.calls.make, self.dataset.admin
+            user_id = str(await self._created(*await self._create_service()))
+            key_id = str(
+                await self._created(make("create_key", body=SCOPES, userId=user_id), admin)
+            )
+            return make(name, body=body, userId=user_id, keyId=key_id), admin
+
+        return prepare
+
+    async def _created(self, call: Call, account: Account | None) -> object:
+        """The id of what a request creates."""
+        outcome = await self.client.send(call, account)
+        if outcome.status != 201:
+            raise PreparationFailed(f"{call.operation.name}: {outcome.status} {outcome.code}")
+        return outcome.document["id"]
 
     async def _log_in(self) -> Request:
         body = {"email": self.dataset.customers[0].email, "password": PASSWORD}

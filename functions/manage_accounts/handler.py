@@ -1,4 +1,4 @@
-"""Invites, finds, changes and disables accounts for administrators; shows the audit log."""
+"""Manages accounts and API keys for administrators; shows the audit log."""
 
 from __future__ import annotations
 
@@ -7,25 +7,39 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from events.accounts import UserInvited
-from shop import account_management, accounts, audit_log, one_time_links
+from shop import (
+    account_management,
+    accounts,
+    api_keys,
+    audit_log,
+    one_time_links,
+    service_accounts,
+)
 from shop.audit_log import actor_of
 from shop.messaging.outbox import emit
-from shop.primitives.errors import not_found
+from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import is_known, require_if_match
-from shop.primitives.ids import parse_user_id
+from shop.primitives.ids import parse_user_id, parse_uuid
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import AccountState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
+    from uuid import UUID
 
     from functions.manage_accounts.schema import (
         AccountChange,
         Invitation,
+        KeyRequest,
+        KeyRotation,
         ListAccounts,
         ListEntries,
+        ListKeys,
+        ServiceAccount,
     )
     from shop.accounts import ManagedAccount
+    from shop.api_keys import ApiKey
     from shop.audit_log import Entry
     from shop.runtime.request_context import RequestContext
 
@@ -96,6 +110,81 @@ def change_account(request: Request[AccountChange, None], context: RequestContex
     return _response(changed)
 
 
+def create_service(request: Request[ServiceAccount, None], context: RequestContext) -> Response:
+    """201 with a service account, which has no password and acts by API keys only.
+
+    409 when there is one with this name.
+    """
+    tx, body = context.tx, request.body
+    user_id = account_management.create(
+        tx,
+        actor_of(request),
+        email=service_accounts.address_of(body.name),
+        name=body.name,
+        role=body.role,
+        is_service=True,
+    )
+    (account,) = tx.fetch_all(accounts.read_managed(user_id))
+    headers = {"etag": account_management.etag_of(account), "location": f"/admin/users/{user_id}"}
+    return Response(201, _represent(account), headers)
+
+
+def create_key(request: Request[KeyRequest, None], context: RequestContext) -> Response:
+    """201 with a new API key, which is shown this once; 409 unless the account is an active service
+    account with fewer than ten keys.
+    """
+    body = request.body
+    key, stored = service_accounts.create_key(
+        context.tx,
+        actor_of(request),
+        _user_id(request.path),
+        scopes=sorted(set(body.scopes)),
+        days=body.days,
+    )
+    return _new_key(key, stored)
+
+
+def rotate_key(request: Request[KeyRotation, None], context: RequestContext) -> Response:
+    """201 with a new key of the same scopes; the old one ends after ``overlapHours``."""
+    body = request.body
+    key, stored = service_accounts.rotate_key(
+        context.tx,
+        actor_of(request),
+        _user_id(request.path),
+        _key_id(request.path),
+        days=body.days,
+        overlap_hours=body.overlap_hours,
+    )
+    return _new_key(key, stored)
+
+
+def end_key(request: Request[None, None], context: RequestContext) -> Response:
+    """204 once the key is rejected; 404 for one that has ended already."""
+    service_accounts.end_key(
+        context.tx, actor_of(request), _user_id(request.path), _key_id(request.path)
+    )
+    return Response(204)
+
+
+def list_keys(request: Request[None, ListKeys], context: RequestContext) -> Response:
+    """200 with a page of an account's keys, newest first, ended ones too; 404 for no account."""
+    user_id, query = _user_id(request.path), request.query
+    before = parse_uuid(query.cursor) if query.cursor else None
+    if query.cursor and before is None:
+        raise ClientError(400, "BAD_QUERY", "cursor: not one of ours")
+    account, rows = context.tx.pipeline(
+        accounts.read_managed(user_id),
+        api_keys.list_keys(user_id, before=before, limit=query.limit + 1),
+    )
+    if not account:
+        raise not_found("the account")
+    page = rows[: query.limit]
+    is_last = len(rows) <= query.limit
+    path = f"/admin/users/{user_id}/api-keys"
+    headers = {} if is_last else _link(path, {}, query.limit, page[-1].key_id)
+    return Response(200, [_represent_key(key) for key in page], headers)
+
+
 def list_entries(request: Request[None, ListEntries], context: RequestContext) -> Response:
     """200 with a page of the audit log, newest first, and the next page in ``Link``."""
     query = request.query
@@ -121,7 +210,7 @@ def list_entries(request: Request[None, ListEntries], context: RequestContext) -
     return Response(200, [_represent_entry(entry) for entry in page], headers)
 
 
-def _link(path: str, filters: Mapping[str, object], limit: int, cursor: int) -> dict[str, str]:
+def _link(path: str, filters: Mapping[str, object], limit: int, cursor: object) -> dict[str, str]:
     given = {name: value for name, value in filters.items() if value is not None}
     parameters = urlencode({**given, "limit": limit, "cursor": cursor})
     return {"link": f'<{path}?{parameters}>; rel="next"'}
@@ -132,6 +221,33 @@ def _user_id(path: Mapping[str, str]) -> int:
     if user_id is None:
         raise not_found("the account")
     return user_id
+
+
+def _key_id(path: Mapping[str, str]) -> UUID:
+    key_id = parse_uuid(path["keyId"])
+    if key_id is None:
+        raise not_found("the API key")
+    return key_id
+
+
+def _new_key(key: str, stored: ApiKey) -> Response:
+    return Response(201, {**_represent_key(stored), "key": key}, {"cache-control": "no-store"})
+
+
+def _represent_key(key: ApiKey) -> dict[str, object]:
+    return {
+        "id": str(key.key_id),
+        "prefix": key.prefix,
+        "scopes": key.scopes,
+        "createdAt": _time(key.created_at),
+        "expiresAt": _time(key.expires_at),
+        "endedAt": key.ended_at and _time(key.ended_at),
+        "lastUsedAt": key.last_used_at and _time(key.last_used_at),
+    }
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat()
 
 
 def _response(account: ManagedAccount) -> Response:
@@ -147,14 +263,15 @@ def _represent(account: ManagedAccount) -> dict[str, object]:
         "state": account.state,
         "language": account.language,
         "emailVerified": account.is_verified,
-        "createdAt": account.created_at.astimezone(UTC).isoformat(),
+        "service": account.is_service,
+        "createdAt": _time(account.created_at),
     }
 
 
 def _represent_entry(entry: Entry) -> dict[str, object]:
     return {
         "seq": entry.seq,
-        "at": entry.at.astimezone(UTC).isoformat(),
+        "at": _time(entry.at),
         "actor": {"kind": entry.actor_kind, "id": entry.actor_id, "role": entry.actor_role},
         "action": entry.action,
         "object": {"kind": entry.object_kind, "id": entry.object_id},

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, RootModel, StringConstraints, model_validator
 
 from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email
+from shop.primitives.spec import SCOPES
 from shop.primitives.statuses import AccountState, ActorKind
 from shop.primitives.text import one_line
-from shop.runtime.model import Model, PageSize, QueryModel, QueryNumber, Timestamp
+from shop.runtime.model import Model, PageSize, QueryModel, QueryNumber, Timestamp, Uuid
 
 Role = Literal["customer", "staff", "support", "finance", "admin"]
 Email = Annotated[str, AfterValidator(check_email), Field(max_length=EMAIL_LENGTH_MAX)]
@@ -73,6 +74,66 @@ class AccountChange(Model):
         return self
 
 
+class ServiceAccount(Model):
+    """A new account of a machine, which acts with API keys."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,39}$")]
+    role: Literal["staff", "support", "finance"]
+
+
+def _known(scope: str) -> str:
+    if scope not in SCOPES:
+        raise ValueError(f"must be one of {', '.join(SCOPES)}")
+    return scope
+
+
+Scope = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(SCOPES)})]
+Days = Annotated[int, Field(ge=1, le=365, description="Days until the key expires.")]
+
+
+class KeyRequest(Model):
+    """What a new API key is for: groups of routes, to read or to change what they show."""
+
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(SCOPES))]
+    days: Days = 90
+
+
+class KeyRotation(Model):
+    """How long the next key is valid, and the one before beside it."""
+
+    days: Days = 90
+    overlap_hours: Annotated[int, Field(ge=0, le=168)] = 24
+
+
+class ListKeys(QueryModel):
+    """Keyset paging: ``cursor`` is the id of the last key of the page before."""
+
+    limit: PageSize = 20
+    cursor: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")] | None = None
+
+
+class ApiKey(Model):
+    """An API key without its secret; ``lastUsedAt`` is up to an hour old."""
+
+    id: Uuid
+    prefix: str
+    scopes: list[str]
+    created_at: Timestamp
+    expires_at: Timestamp
+    ended_at: Timestamp | None
+    last_used_at: Timestamp | None
+
+
+class NewApiKey(ApiKey):
+    """An API key, which is shown this once: ``Authorization: Bearer msk_...``."""
+
+    key: str
+
+
+class ApiKeys(RootModel[list[ApiKey]]):
+    """A page of keys, newest first."""
+
+
 class ManagedAccount(Model):
     """An account as administrators see it."""
 
@@ -83,6 +144,7 @@ class ManagedAccount(Model):
     state: AccountState
     language: Literal["ko", "en"]
     email_verified: bool
+    service: bool
     created_at: Timestamp
 
 

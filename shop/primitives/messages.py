@@ -16,11 +16,15 @@ Query = TypeVar("Query")
 
 @frozen
 class Caller:
-    """The account, role and session of a verified access token."""
+    """The account, role and session of a verified access token or API key.
+
+    ``scopes`` are those of an API key; an access token may be used for every route of its role.
+    """
 
     user_id: int
     role: str
     session_id: UUID
+    scopes: frozenset[str] | None = None
 
 
 @frozen

@@ -36,6 +36,9 @@ PERMITTED_ROLES: Mapping[Auth, tuple[str, ...]] = {
     "operator_or_admin": (*OPERATOR_ROLES, "admin"),
     "support_or_admin": ("support", "admin"),
 }
+# The groups of routes that an API key may be for: none in which people manage their own account.
+KEY_GROUPS = ("admin", "cart", "catalog", "orders", "settlements")
+SCOPES = tuple(f"{group}:{right}" for group in KEY_GROUPS for right in ("read", "write"))
 DATABASE_ROLES = (
     "catalog_ro",
     "identity",
@@ -91,6 +94,11 @@ class Route:
     transaction: bool = True
     media_type: str = "application/json"
     group: str = ""
+
+    @property
+    def scope(self) -> str:
+        """What an API key must be for to call the route."""
+        return f"{self.group}:{'read' if self.method == 'GET' else 'write'}"
 
 
 @frozen(kw_only=True)

@@ -1,9 +1,10 @@
-"""Authentication and authorisation of a request: its access token, and the role its route needs."""
+"""Authentication and authorisation of a request: its token or API key, and what its route needs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shop.primitives import api_key
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError
 from shop.primitives.spec import PERMITTED_ROLES
@@ -12,26 +13,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shop.primitives.messages import Caller
-    from shop.primitives.spec import Auth
+    from shop.primitives.spec import Route
     from shop.runtime.http_messages import HttpRequest
     from shop.runtime.services import Services
     from shop.sessions import SessionAccount
 
 
-def authenticate(services: Services, required: Auth, http_request: HttpRequest) -> Caller | None:
-    """The caller of a protected route, None on a public one; 401 without a token, 403 by role.
+def authenticate(services: Services, route: Route, http_request: HttpRequest) -> Caller | None:
+    """The caller of a protected route, None on a public one; 401 without a token, 403 by role or
+    scope.
 
     The session is checked with BEGIN, so it is checked here only before a 403: a token whose
     session has ended gets 401 on every route.
     """
-    needed = services.settings.settlements_auth if required == "settlements" else required
+    is_policy = route.auth == "settlements"
+    needed = services.settings.settlements_auth if is_policy else route.auth
     if needed in ("public", "provider"):
         return None
-    caller = services.tokens.verify(http_request.headers.get("authorization"), utc_now())
-    permitted = PERMITTED_ROLES.get(required, (needed,))
+    caller = _verify(services, http_request.headers.get("authorization"))
+    permitted = PERMITTED_ROLES.get(route.auth, (needed,))
     if needed != "customer" and caller.role not in permitted:
         check_session_now(services, caller)
         raise ClientError(403, "FORBIDDEN", f"this needs the role {' or '.join(permitted)}")
+    if caller.scopes is not None and route.scope not in caller.scopes:
+        check_session_now(services, caller)
+        raise _insufficient_scope(route.scope)
     return caller
 
 
@@ -58,6 +64,24 @@ def check_session_now(services: Services, caller: Caller) -> None:
     except db.UNAVAILABLE_ERRORS as error:
         raise db.unavailable() from error
     check_session(caller, rows)
+
+
+def _verify(services: Services, authorization_header: str | None) -> Caller:
+    key = api_key.key_in(authorization_header)
+    if key is not None:
+        return services.key_callers.caller_of(key)
+    return services.tokens.verify(authorization_header, utc_now())
+
+
+def _insufficient_scope(scope: str) -> ClientError:
+    """RFC 6750 section 3.1."""
+    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+    return ClientError(
+        403,
+        "INSUFFICIENT_SCOPE",
+        f"the API key does not have the scope {scope}",
+        headers={"www-authenticate": challenge},
+    )
 
 
 def caller_of_optional_token(services: Services, http_request: HttpRequest) -> Caller | None:

@@ -95,7 +95,7 @@ def _admit(
     """
     is_provider = operation.route.auth == "provider"
     try:
-        caller = authentication.authenticate(services, operation.route.auth, http_request)
+        caller = authentication.authenticate(services, operation.route, http_request)
     except ClientError:
         rate_limit.count_request(services, http_request, None)
         raise

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shop.adapters.signatures import Verifier
     from shop.adapters.tokens import TokenIssuer, TokenVerifier
     from shop.runtime.config import Secret
+    from shop.runtime.key_callers import KeyCallers
     from shop.runtime.publisher import Publisher
 
 Service = TypeVar("Service")
@@ -73,6 +74,11 @@ class Services:
     def tokens(self) -> TokenVerifier:
         """Verifies access tokens."""
         return self._once("tokens", self._open_tokens)
+
+    @property
+    def key_callers(self) -> KeyCallers:
+        """Finds the callers of API keys."""
+        return self._once("key_callers", self._open_key_callers)
 
     @property
     def token_issuer(self) -> TokenIssuer:
@@ -200,6 +206,12 @@ class Services:
 
         settings = self.settings
         return TokenVerifier(settings.jwt_jwks, settings.jwt_issuer, settings.jwt_audience)
+
+    def _open_key_callers(self) -> KeyCallers:
+        # imported here: most processes are called with access tokens only
+        from shop.runtime.key_callers import KeyCallers
+
+        return KeyCallers(self.database)
 
     def _open_issuer(self) -> TokenIssuer:
         from shop.adapters.tokens import TokenIssuer

@@ -21,7 +21,13 @@ Rights = dict[str, tuple[str, ...]]
 READ: Rights = {"select": ALL}
 READ_APPEND: Rights = {"select": ALL, "insert": ALL}
 
+# of any role with protected routes: who a key is of, and that it is used
+_KEY_CHECK: Rights = {
+    "select": ("key_hash", "session_id", "scopes", "last_used_at"),
+    "update": ("last_used_at",),
+}
 _SESSION_CHECK: dict[str, Rights] = {
+    "api_keys": _KEY_CHECK,
     "sessions": {"select": ("session_id", "user_id", "revoked_at", "expires_at")},
     "users": {"select": ("user_id", "active", "role")},
 }
@@ -152,6 +158,7 @@ _AUDIT: dict[str, Rights] = {
         ),
     },
     "sessions": {"select": ("session_id", "user_id", "created_at", "revoked_at")},
+    "api_keys": {"select": ("session_id", "prefix", "scopes", "last_used_at")},
     "one_time_links": {
         "select": ("link_id", "purpose", "user_id", "expires_at", "ended_at", "uses"),
     },
@@ -187,6 +194,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         },
         "sessions": {"select": ALL, "insert": ALL, "update": ("revoked_at", "expires_at")},
         "refresh_tokens": {"select": ALL, "insert": ALL, "update": ("used_at",)},
+        "api_keys": _KEY_CHECK,
         "login_failures": {"select": ALL, "insert": ALL, "delete": ALL},
         "one_time_links": {
             "select": ALL,
@@ -218,14 +226,21 @@ GRANTS: dict[str, dict[str, Rights]] = {
                 "state",
                 "language",
                 "email_verified_at",
+                "is_service",
                 "created_at",
             ),
-            "insert": ("email", "email_key", "name", "password_hash", "role"),
+            "insert": ("email", "email_key", "name", "password_hash", "role", "is_service"),
             "update": ("password_hash", "password_changed_at", "role", "active", "state"),
         },
         "sessions": {
-            "select": ("session_id", "user_id", "revoked_at", "expires_at"),
-            "update": ("revoked_at",),
+            "select": ("session_id", "user_id", "created_at", "revoked_at", "expires_at"),
+            "insert": ("session_id", "user_id", "expires_at"),
+            "update": ("revoked_at", "expires_at"),
+        },
+        "api_keys": {
+            "select": ALL,
+            "insert": ("key_hash", "session_id", "prefix", "scopes"),
+            "update": ("last_used_at",),
         },
         "one_time_links": {
             "select": ("link_id", "purpose", "user_id", "expires_at", "ended_at"),
@@ -261,6 +276,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
     },
     # Operators' orders and customers: it writes notes, and can read no password and no token.
     "shop_back_office": {
+        "api_keys": _KEY_CHECK,
         "users": {
             "select": (
                 "user_id",
@@ -272,6 +288,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
                 "state",
                 "language",
                 "email_verified_at",
+                "is_service",
                 "created_at",
             ),
         },

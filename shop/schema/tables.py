@@ -259,6 +259,7 @@ users = Table(
     Column("language", Text, nullable=False, server_default=text("'ko'")),
     _when("email_verified_at", nullable=True),
     _when("password_changed_at", nullable=True),
+    Column("is_service", Boolean, nullable=False, server_default=text("false")),
     _when("created_at"),
     _when("closed_at", nullable=True),
     # after which no transaction that began before the closing can add a row
@@ -296,6 +297,7 @@ users = Table(
                 "the address again, in lower case": ("email_key",),
                 "a secret": ("password_hash",),
                 "the state again": ("active",),
+                "a person's account is none": ("is_service",),
                 "an open account has none": ("closed_at", "erased_at"),
             },
             on_closing=Overwritten(
@@ -373,6 +375,29 @@ refresh_tokens = Table(
             left_out={"a secret": ("token_hash",)},
             on_closing=Erased(),
         ),
+        RETENTION: DeletedWith("sessions"),
+    },
+)
+
+api_keys = Table(
+    "api_keys",
+    METADATA,
+    Column("key_hash", LargeBinary, primary_key=True),
+    Column(
+        "session_id",
+        UUID,
+        ForeignKey("shop.sessions.session_id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("prefix", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    _when("last_used_at", nullable=True),
+    Index("api_keys_by_session", "session_id"),
+    CheckConstraint("octet_length(key_hash) = 32", name="key_hash_is_sha256"),
+    CheckConstraint("cardinality(scopes) between 1 and 20", name="key_has_scopes"),
+    comment="writer: api_keys",
+    info={
+        PERSONAL: Impersonal("the keys of service accounts, which belong to no person"),
         RETENTION: DeletedWith("sessions"),
     },
 )

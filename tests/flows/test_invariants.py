@@ -232,6 +232,11 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "(select max(user_id) from shop.users)",
         "I-26",
     ),
+    "API key without an entry in the audit log": (
+        "insert into shop.api_keys (key_hash, session_id, prefix, scopes) "
+        "select sha256('x'), session_id, 'msk_x', '{orders:read}' from shop.sessions limit 1",
+        "I-26",
+    ),
     "audit log without its beginning": (
         "delete from shop.audit_log where action = 'audit_log.started'",
         "I-26",

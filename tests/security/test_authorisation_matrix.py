@@ -109,6 +109,13 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/admin/users"): signed_in(403, 403, 403, 403, 403, 201),
     ("GET", "/admin/users/{userId}"): ADMIN_200,
     ("PATCH", "/admin/users/{userId}"): ADMIN_200,
+    ("POST", "/admin/service-accounts"): signed_in(403, 403, 403, 403, 403, 201),
+    ("GET", "/admin/users/{userId}/api-keys"): ADMIN_200,
+    ("POST", "/admin/users/{userId}/api-keys"): signed_in(403, 403, 403, 403, 403, 201),
+    ("POST", "/admin/users/{userId}/api-keys/{keyId}/rotate"): signed_in(
+        403, 403, 403, 403, 403, 201
+    ),
+    ("DELETE", "/admin/users/{userId}/api-keys/{keyId}"): signed_in(403, 403, 403, 403, 403, 204),
     ("GET", "/admin/audit-log"): ADMIN_200,
     ("GET", "/admin/webhooks"): ADMIN_200,
     ("POST", "/admin/webhooks"): signed_in(403, 403, 403, 403, 403, 201),

@@ -474,6 +474,10 @@ left join (select distinct on (object_id) object_id, after ->> 'role' as role,
   order by object_id, seq desc) a on a.object_id = u.user_id::text
 where u.role <> coalesce(a.role, 'customer')
   or u.state <> 'CLOSED' and u.state <> coalesce(a.state, 'ACTIVE')
+union all
+select k.session_id::text from shop.api_keys k
+where not exists (select from shop.audit_log a where a.object_kind = 'api_key'
+  and a.object_id = k.session_id::text and a.action in ('api_key.created', 'api_key.rotated'))
 """,
     ),
     # A link, the password and the ends of sessions are written in one transaction, so all have its

@@ -37,6 +37,7 @@ ALWAYS_SENT = ("Cache-Control", "RateLimit", "RateLimit-Policy", "X-Content-Type
 SENT_WITH: Mapping[int, tuple[str, ...]] = {
     400: ("Idempotent-Replayed",),
     401: ("WWW-Authenticate",),
+    403: ("WWW-Authenticate",),
     404: ("Idempotent-Replayed",),
     409: ("Idempotent-Replayed", "Retry-After"),
     422: ("Idempotent-Replayed",),
@@ -368,9 +369,8 @@ def error_statuses_of(route: Route) -> list[int]:
     """Every error status of a route, from the runtime and from its spec."""
     statuses = {*ALWAYS, *route.error_statuses}
     if route.auth not in ("public", "provider"):
-        statuses.add(401)
-    if route.auth not in ("public", "provider", "customer"):
-        statuses.add(403)
+        # 403 by role, or by the scope of an API key
+        statuses.update((401, 403))
     if route.auth == "provider":
         statuses.add(401)
     if route.body:

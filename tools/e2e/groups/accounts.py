@@ -136,6 +136,27 @@ def administrator_invites_an_account(context: ScenarioContext) -> None:
     context.check.problem("it cannot log in", context.send_once(call), 401)
 
 
+def machine_acts_with_an_api_key(context: ScenarioContext) -> None:
+    """A key acts within its scope until it is ended; a customer makes none."""
+    admin = context.admin()
+    body = {"name": new_key(), "role": "support"}
+    created = expect(context.write("POST", "/admin/service-accounts", body, admin), 201).json()
+    path = f"/admin/users/{created['id']}/api-keys"
+    scopes = {"scopes": ["admin:read"]}
+    foreign = Call("POST", path, json=scopes, token=context.customer(1).token())
+    context.check.problem("a customer makes no key: 403", context.send_once(foreign), 403)
+    call = Call("POST", path, json=scopes, token=admin.token())
+    key = expect(context.send_once(call), 201).json()
+    found = context.send(Call("GET", "/admin/orders?limit=1", token=key["key"]))
+    context.check.status("the key finds orders", found, 200)
+    mine = context.send(Call("GET", "/orders/me", token=key["key"]))
+    context.check.problem("without the scope it answers 403", mine, 403)
+    ended = context.write("DELETE", f"{path}/{key['id']}", None, admin)
+    context.check.status("ending it answers 204", ended, 204)
+    after = context.send(Call("GET", "/admin/orders?limit=1", token=key["key"]))
+    context.check.problem("an ended key answers 401", after, 401)
+
+
 SCENARIOS = (
     Scenario(changed_password_ends_the_other_sessions),
     Scenario(own_sessions_are_listed_and_ended),
@@ -144,4 +165,5 @@ SCENARIOS = (
     Scenario(own_profile_is_changed_with_its_etag),
     Scenario(administrator_disables_and_enables_an_account, needs=("admin",)),
     Scenario(administrator_invites_an_account, needs=("admin",)),
+    Scenario(machine_acts_with_an_api_key, needs=("admin",)),
 )
