@@ -88,7 +88,7 @@ def execute(mailing: Mailing, leased: LeasedMail, _: OpenTransaction) -> SendOut
 def record(tx: Transaction, leased: LeasedMail, outcome: SendOutcome) -> None:
     """Records the outcome; an operator is alerted about a mail that will not be sent.
 
-    So is one about a server that rejects all mails, such as for a wrong password.
+    So is one about a server that takes no mail until a person acts, as after a wrong password.
     """
     mail = leased.mail
     match outcome.kind:
@@ -97,10 +97,9 @@ def record(tx: Transaction, leased: LeasedMail, outcome: SendOutcome) -> None:
         case "rejected":
             _give_up(tx, mail, MailFailure.REJECTED, outcome.code)
         case "unreachable":
-            if outcome.code is not None and outcome.code >= 500:
-                detail = f"the mail server rejects all mails with {outcome.code}"
+            if problem := _problem_of_server(outcome):
                 tx.execute(
-                    operator_alerts.raise_alert(kind=SERVER_ALERT, subject="SMTP", detail=detail)
+                    operator_alerts.raise_alert(kind=SERVER_ALERT, subject="SMTP", detail=problem)
                 )
             _postpone(tx, mail, MailFailure.UNREACHABLE, outcome.code)
         case "postponed":
@@ -109,6 +108,15 @@ def record(tx: Transaction, leased: LeasedMail, outcome: SendOutcome) -> None:
             _postpone(tx, mail, MailFailure.NO_REPLY, outcome.code)
         case _:
             assert_never(outcome.kind)
+
+
+def _problem_of_server(outcome: SendOutcome) -> str:
+    """What keeps all mails from being sent until a person acts; empty for an outage."""
+    if outcome.reason:
+        return f"the mail server cannot be used: {outcome.reason}"
+    if outcome.code is not None and outcome.code >= 500:
+        return f"the mail server rejects all mails with {outcome.code}"
+    return ""
 
 
 def _postpone(tx: Transaction, mail: Mail, failure: MailFailure, code: int | None) -> None:

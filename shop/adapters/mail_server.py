@@ -1,4 +1,4 @@
-"""Sends a mail through an SMTP server (RFC 5321), with TLS, within a time for the whole mail.
+"""Sends a mail through an SMTP server (RFC 5321), with TLS, in a limited time.
 
 ``MailServer`` opens a connection for each mail.  The outcome says whether the server accepted the
 mail, and if not, whether another attempt can succeed.  The texts of replies are not kept, since
@@ -8,8 +8,11 @@ they quote addresses.
 from __future__ import annotations
 
 import smtplib
+import socket
 import ssl
-from time import monotonic
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -18,13 +21,14 @@ from events.records import frozen
 if TYPE_CHECKING:
     from email.message import EmailMessage
 
-# Less than the lease of a mail (shop/mails.py).
+# With the time to connect less than the lease of a mail (shop/mails.py).
 SECONDS_MAX = 10.0
 PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
-SECONDS_MIN = 0.1
 ACCEPTED = 250
 RECIPIENT_ACCEPTED = (250, 251)
 PERMANENT = 500
+# of RFC 5321 section 4.2.1
+CODES = (200, 599)
 
 SendKind = Literal["sent", "rejected", "postponed", "unreachable", "no_reply"]
 
@@ -34,11 +38,13 @@ class SendOutcome:
     """What became of an attempt; ``code`` is that of the server's reply, if there was one.
 
     ``unreachable``: there was no session in which a mail could be sent; another mail would not have
-    been sent either.  ``no_reply``: the mail was sent, and no reply to it arrived.
+    been sent either.  ``no_reply``: the mail was sent, and no reply to it arrived.  ``reason`` is
+    given where the server lacks what SMTP_URL requires, which time does not change.
     """
 
     kind: SendKind
     code: int | None = None
+    reason: str = ""
 
 
 @frozen(kw_only=True)
@@ -97,7 +103,10 @@ class Mailing:
 
 
 class MailServer:
-    """An SMTP server; nothing is connected before the first mail."""
+    """An SMTP server; nothing is connected before the first mail.
+
+    ``seconds_max`` limits the session, and half of it the connection to each address of the server.
+    """
 
     def __init__(self, url: str, seconds_max: float = SECONDS_MAX) -> None:
         self._url = read_url(url)
@@ -105,18 +114,42 @@ class MailServer:
 
     def send(self, message: EmailMessage) -> SendOutcome:
         """Sends one mail to its one recipient, in a connection of its own; raises nothing."""
-        deadline = monotonic() + self._seconds_max
+        address = (self._url.host, self._url.port)
         try:
-            session = _open(self._url, deadline, name=domain_of(str(message["From"])))
+            connection = socket.create_connection(address, timeout=self._seconds_max / 2)
+        except OSError:
+            return SendOutcome("unreachable")
+        with _ends_after(connection, self._seconds_max):
+            return self._send(connection, message)
+
+    def _send(self, connection: socket.socket, message: EmailMessage) -> SendOutcome:
+        try:
+            session = _open(self._url, connection, name=domain_of(str(message["From"])))
         except smtplib.SMTPResponseException as error:
-            return SendOutcome("unreachable", error.smtp_code)
+            return SendOutcome("unreachable", _code(error.smtp_code))
+        except ssl.SSLCertVerificationError as error:
+            return SendOutcome("unreachable", reason=f"its certificate: {error.verify_message}")
+        except smtplib.SMTPNotSupportedError as error:
+            return SendOutcome("unreachable", reason=str(error))
         except (OSError, smtplib.SMTPException):
             return SendOutcome("unreachable")
         try:
-            return _send(session, message, deadline)
+            return _transfer(session, message)
         finally:
             # QUIT would wait for a reply that says nothing new
             session.close()
+
+
+class _Session(smtplib.SMTP):
+    """A session over a connection that is open already."""
+
+    def __init__(self, connection: socket.socket, url: MailServerUrl, name: str) -> None:
+        self._connection = connection
+        super().__init__(url.host, url.port, local_hostname=name)
+
+    # smtplib calls it to open the connection
+    def _get_socket(self, _host: str, _port: int, _timeout: float) -> socket.socket:
+        return self._connection
 
 
 def domain_of(address: str) -> str:
@@ -124,25 +157,43 @@ def domain_of(address: str) -> str:
     return address.rstrip(">").rpartition("@")[2]
 
 
-def _open(url: MailServerUrl, deadline: float, *, name: str) -> smtplib.SMTP:
+@contextmanager
+def _ends_after(connection: socket.socket, seconds: float) -> Generator[None]:
+    """Ends the connection after this time, also under a server that replies byte by byte.
+
+    Timeouts of sockets limit each read only.  The duplicate stays valid when TLS replaces the
+    socket object.
+    """
+    connection.settimeout(seconds)
+    with connection.dup() as duplicate:
+        timer = threading.Timer(seconds, _shut_down, (duplicate,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            connection.close()
+
+
+def _shut_down(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _open(url: MailServerUrl, connection: socket.socket, *, name: str) -> smtplib.SMTP:
     """A session that is ready for a mail: with TLS and the user logged in.
 
     ``name`` is what the session calls itself; without one smtplib asks the DNS for this host's.
     """
-    timeout = deadline - monotonic()
-    session: smtplib.SMTP
     if url.scheme == "smtps":
         context = ssl.create_default_context()
-        session = smtplib.SMTP_SSL(
-            url.host, url.port, local_hostname=name, timeout=timeout, context=context
-        )
-    else:
-        session = smtplib.SMTP(url.host, url.port, local_hostname=name, timeout=timeout)
+        connection = context.wrap_socket(connection, server_hostname=url.host)
+    session = _Session(connection, url, name)
     try:
         if url.scheme == "smtp+starttls":
-            _limit(session, deadline)
             session.starttls(context=ssl.create_default_context())
-        _limit(session, deadline)
         session.ehlo_or_helo_if_needed()
         if url.user:
             session.login(url.user, url.password)
@@ -152,38 +203,37 @@ def _open(url: MailServerUrl, deadline: float, *, name: str) -> smtplib.SMTP:
     return session
 
 
-def _send(session: smtplib.SMTP, message: EmailMessage, deadline: float) -> SendOutcome:
+def _transfer(session: smtplib.SMTP, message: EmailMessage) -> SendOutcome:
     """The mail transaction (RFC 5321 section 3.3)."""
     try:
-        _limit(session, deadline)
         code, _ = session.mail(_address_of(message["From"]))
         if code != ACCEPTED:
             # the server rejects the sender, who is that of all mails
-            return SendOutcome("unreachable", code)
+            return SendOutcome("unreachable", _code(code))
         code, _ = session.rcpt(_address_of(message["To"]))
         if code not in RECIPIENT_ACCEPTED:
             return _not_accepted(code)
     except (OSError, smtplib.SMTPException):
         return SendOutcome("unreachable")
     try:
-        _limit(session, deadline)
         code, _ = session.data(message.as_bytes())
     except smtplib.SMTPDataError as error:
         return _not_accepted(error.smtp_code)
     except (OSError, smtplib.SMTPException):
+        return SendOutcome("no_reply")
+    if _code(code) is None:
         return SendOutcome("no_reply")
     return SendOutcome("sent") if code == ACCEPTED else _not_accepted(code)
 
 
 def _not_accepted(code: int) -> SendOutcome:
     """A permanent reply is for this mail (RFC 5321 section 4.2.1), any other is temporary."""
-    return SendOutcome("rejected" if code >= PERMANENT else "postponed", code)
+    return SendOutcome("rejected" if code >= PERMANENT else "postponed", _code(code))
 
 
-def _limit(session: smtplib.SMTP, deadline: float) -> None:
-    """Limits each read of the socket by what is left of the mail's time."""
-    if session.sock is not None:
-        session.sock.settimeout(max(SECONDS_MIN, deadline - monotonic()))
+def _code(code: int) -> int | None:
+    """The code of a reply; None for what is no reply, as after half of its line."""
+    return code if CODES[0] <= code <= CODES[1] else None
 
 
 # Any: the type of a header's value, which has addresses, is known to the policy only.

@@ -321,3 +321,17 @@ def test_events_only_store_their_mails_while_the_server_is_not_reachable(
 
     assert [len(mails_to(server, buyer)) for buyer in buyers] == [1, 1, 1]
     assert statuses(up) == [("SENT", None)] * 3
+
+
+def test_server_without_what_the_setting_requires_is_an_operator_alert(
+    make_shop: Callable[..., ShopHarness], server: MailServerOfTests
+) -> None:
+    without_tls = make_shop(smtp_url=Secret(server.url.replace("smtp:", "smtp+starttls:")))
+    buyer = without_tls.person()
+
+    buyer.paid_order(without_tls.product())
+
+    assert statuses(without_tls) == [("PENDING", "UNREACHABLE")]
+    (alert,) = alerts(without_tls)
+    assert alert["kind"] == "mail_server" and "STARTTLS" in alert["detail"]
+    assert mails_to(server, buyer) == []

@@ -6,18 +6,15 @@ import asyncio
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from shop.primitives.webhook_signatures import headers_of
 from shop.runtime import webhook_client
 from shop.runtime.webhook_client import DeliveryError, NotReachable, is_allowed, parse_networks
+from tests.certificates import write_self_signed
 from tools.webhook_receiver import running_receiver
 
 NAME = "hooks.example.kr"
@@ -128,26 +125,7 @@ def test_signature_is_that_of_the_published_example() -> None:
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A file with a key and a certificate of ``NAME``, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path / "receiver.pem"
-    file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + signed.public_bytes(serialization.Encoding.PEM)
-    )
-    return file
+    return write_self_signed(tmp_path / "receiver.pem", NAME)
 
 
 class TlsReceiver:
