@@ -455,7 +455,7 @@ one_time_links = Table(
     # the addresses after and before a change, since an event holds none
     Column("email", Text),
     Column("email_before", Text),
-    Index("one_time_links_by_user", "user_id", postgresql_where=text("ended_at is null")),
+    Index("one_time_links_by_account", "user_id"),
     Index("one_time_links_by_recipient", "recipient", "created_at"),
     Index("one_time_links_by_network", "network", "created_at"),
     Index("one_time_links_by_expiry", "expires_at"),
@@ -1158,7 +1158,6 @@ settlement_lines = Table(
     ),
     Column("day", Date, nullable=False),
     Column("currency", CHAR(3), nullable=False),
-    Index("settlement_lines_by_day", "day", "currency"),
     comment="writer: settlement; append only",
     info={
         PERSONAL: Impersonal("which postings a day has, by their numbers"),
@@ -1380,7 +1379,6 @@ mails = Table(
         "created_at",
         postgresql_where=text("status in ('PENDING', 'SENDING', 'UNKNOWN')"),
     ),
-    Index("mails_by_subject", "subject_id"),
     Index("mails_by_age", "created_at"),
     comment="writer: mails",
     info={

@@ -56,6 +56,16 @@ insert into shop.refresh_tokens (token_hash, session_id)
 select sha256(uuid_send(session_id)), session_id from signed_in
 """
 
+LINKS: LiteralString = """
+insert into shop.one_time_links (link_id, purpose, user_id, recipient, network, created_at,
+  expires_at)
+select gen_random_uuid(), 'SET_PASSWORD', user_id, sha256(convert_to(user_id::text, 'UTF8')),
+  sha256(convert_to((user_id %% 1000)::text, 'UTF8')),
+  now() - user_id %% 1000 * interval '1 second',
+  now() + interval '30 minutes'
+from shop.users where role = 'customer'
+"""
+
 WORDS: LiteralString = """
 create function pg_temp.word(rank int) returns text language sql immutable as $$
   select string_agg(
@@ -265,6 +275,7 @@ select seq, day, currency from posting order by seq
 
 STATEMENTS: tuple[LiteralString, ...] = (
     ACCOUNTS,
+    LINKS,
     PRODUCTS,
     CARTS,
     PLAN,
