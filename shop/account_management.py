@@ -99,8 +99,8 @@ def change(
 def set_password(tx: Transaction, actor: Actor, user_id: int, *, new_hash: str) -> None:
     """Replaces the password of an account and ends its sessions and its links."""
     tx.pipeline(
-        one_time_links.end_all(user_id),
         accounts.set_password(user_id, new_hash=new_hash),
+        one_time_links.end_all(user_id),
         accounts.end_sessions(user_id),
         audit_log.record(actor, Action.USER_PASSWORD_SET, user_id),
     )

@@ -154,12 +154,14 @@ from shop.users where user_id = %(user_id)s::bigint
 """,
 )
 
+# As strong as the changes need, and no stronger: a row that refers to an account, such as a note of
+# its author and its subject, does not wait for them, so it cannot wait for two in another order.
 LOCK_MANAGED = Query(
     ManagedAccount,
     """
 select user_id, email, name, role, state, language, email_verified_at is not null as is_verified,
   is_service, created_at
-from shop.users where user_id = %(user_id)s::bigint for update
+from shop.users where user_id = %(user_id)s::bigint for no key update
 """,
 )
 
@@ -167,7 +169,7 @@ LOCK_ADMINS = Query(
     AccountId,
     """
 select user_id from shop.users where role = 'admin' and state = 'ACTIVE'
-order by user_id for update
+order by user_id for no key update
 """,
 )
 

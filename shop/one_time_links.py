@@ -135,15 +135,20 @@ where l.link_id = %(link_id)s and l.purpose = 'SET_PASSWORD' and l.ended_at is n
 )
 
 # All links of the account end, so that none of them can undo this use; after a verification, which
-# changes nothing that another link could undo, only those to verify.  They are locked in one order,
-# and those that another transaction has ended meanwhile are not among them.
+# changes nothing that another link could undo, only those to verify.  The account is locked before
+# its links, as by everything that locks both, such as its closing; those that another transaction
+# has ended meanwhile are not among them.
 USE = Query(
     UsedLink,
     """
-with valid as (
-  select link_id, user_id, purpose, email from shop.one_time_links
+with account as (
+  select user_id from shop.users
   where user_id = (select user_id from shop.one_time_links
       where link_id = %(link_id)s and purpose = any(%(purposes)s::text[]))
+  for no key update
+), valid as (
+  select link_id, user_id, purpose, email from shop.one_time_links
+  where user_id = (select user_id from account)
     and (purpose = 'VERIFY_EMAIL' or 'VERIFY_EMAIL' <> (select purpose from shop.one_time_links
       where link_id = %(link_id)s))
     and ended_at is null and expires_at > now()
@@ -153,8 +158,8 @@ with valid as (
   where link_id in (select link_id from valid)
     and exists (select from valid where link_id = %(link_id)s)
 )
-select v.link_id, u.user_id, v.purpose, v.email
-from valid v join shop.users u using (user_id) where v.link_id = %(link_id)s
+select v.link_id, a.user_id, v.purpose, v.email
+from valid v join account a using (user_id) where v.link_id = %(link_id)s
 """,
 )
 
@@ -233,9 +238,9 @@ def use(link_id: UUID, *purposes: LinkPurpose) -> Statement[UsedLink]:
 
 
 def end_all(user_id: int) -> Statement[Row]:
-    """Ends the links that could undo a change of the password or of the address.
+    """Ends the links that could undo a change of the password; send it after that change.
 
-    Send it before the account is locked, as ``use``.
+    The change locks the account, which ``use`` locks before the links, too.
     """
     return END_ALL(user_id=user_id)
 

@@ -399,11 +399,11 @@ def _replace(
 ) -> None:
     with context.transaction() as tx:
         announcement, _ = emit(tx, UserPasswordChanged(user_id=caller.user_id))
-        _, replaced, *_ = tx.pipeline(
-            one_time_links.end_all(caller.user_id),
+        replaced, *_ = tx.pipeline(
             accounts.replace_password(
                 user_id=caller.user_id, old_hash=account.password_hash, new_hash=new_hash
             ),
+            one_time_links.end_all(caller.user_id),
             accounts.end_sessions(caller.user_id, but=caller.session_id),
             login_failures.disregard(attempt),
             announcement,

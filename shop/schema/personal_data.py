@@ -56,14 +56,16 @@ EXPORTED_TABLE = """
       from shop.{table} t where {rows})"""
 
 # Closes the caller's account and erases the data, if it is a customer's, has the password that was
-# checked, and no order is open.  An order that is being placed holds a lock on the account's row:
-# it is counted here, or placed after the closing by a transaction that began before.
+# checked, and no order is open.  It waits for an order that is being placed, which takes the same
+# lock before the lines of the cart and the account's row (shop/orders/orders.py): the order is
+# counted here, or placed after the closing by a transaction that began before.
 CLOSE = """
 create or replace function shop.close_account(known_hash text,
   out is_closed boolean, out open_orders int)
 language plpgsql security definer {settings} as $$
 declare account bigint;
 begin
+  perform pg_advisory_xact_lock(hashtextextended('shop.orders', {caller}));
   select user_id into account from shop.users where user_id = {caller} and state = 'ACTIVE'
     and role = 'customer' and password_hash = known_hash for update;
   open_orders := (select count(*) from shop.orders o where o.user_id = account
