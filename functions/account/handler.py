@@ -19,6 +19,7 @@ from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import check_if_match, require_if_match
 from shop.primitives.ids import new_uuid, parse_uuid
+from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import LinkPurpose
 
@@ -364,7 +365,9 @@ def _check_password(
         with context.transaction() as tx:
             _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.record(attempt))
         login_failures.check_allowed(waits)
-        raise ClientError(403, "WRONG_PASSWORD", f"{field} is not the account's password")
+        raise ClientError(
+            403, "WRONG_PASSWORD", Phrase("{field} is not the account's password", field=field)
+        )
 
 
 def _is_closed(request: Request[AccountClosure, None], context: RequestContext) -> bool:
@@ -384,7 +387,9 @@ def _close_account(request: Request[AccountClosure, None], context: RequestConte
         announcement, _ = emit(tx, UserClosed(user_id=caller.user_id))
         (result,), _ = tx.pipeline(accounts.close(known_hash=account.password_hash), announcement)
         if result.open_orders:
-            message = f"{result.open_orders} orders are not finished: cancel them, or wait"
+            message = Phrase(
+                "{count} orders are not finished: cancel them, or wait", count=result.open_orders
+            )
             raise ClientError(409, "OPEN_ORDERS", message)
         if not result.is_closed:
             raise ClientError(409, "CONFLICT", "the account was changed meanwhile")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shop import carts
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import parse_product_id
+from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 
 if TYPE_CHECKING:
@@ -50,10 +51,14 @@ def add_item(request: Request[NewItem, None], context: RequestContext) -> Respon
         return Response(201, _represent(row, row.qty))
     if row.qty_before + body.quantity > carts.QUANTITY_MAX:
         raise ClientError(
-            422, "INVALID", f"a line may have at most {carts.QUANTITY_MAX} of a product"
+            422,
+            "INVALID",
+            Phrase("a line may have at most {quantity} of a product", quantity=carts.QUANTITY_MAX),
         )
     if row.qty_before == 0 and row.lines >= carts.LINES_MAX:
-        raise ClientError(422, "INVALID", f"a cart may have at most {carts.LINES_MAX} lines")
+        raise ClientError(
+            422, "INVALID", Phrase("a cart may have at most {lines} lines", lines=carts.LINES_MAX)
+        )
     raise _out_of_stock(row)
 
 

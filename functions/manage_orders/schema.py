@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from shop.accounts import EMAIL_LENGTH_MAX, check_email
 from shop.notes import TEXT_LENGTH_MAX
 from shop.primitives.ids import parse_uuid
+from shop.primitives.languages import Phrase
 from shop.primitives.statuses import (
     AccountState,
     DisputeStatus,
@@ -89,7 +90,12 @@ class ReadCustomer(QueryModel):
 def _note_text(text: str) -> str:
     text = many_lines(text, length_max=TEXT_LENGTH_MAX)
     if not text.strip():
-        raise ValueError(f"must have 1 to {TEXT_LENGTH_MAX} characters, not only spaces")
+        raise ValueError(
+            Phrase(
+                "must have 1 to {length_max} characters, not only spaces",
+                length_max=TEXT_LENGTH_MAX,
+            )
+        )
     return text
 
 

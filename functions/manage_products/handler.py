@@ -19,6 +19,7 @@ from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import is_known, precondition_failed, require_if_match, strong_tags
 from shop.primitives.ids import parse_product_id, parse_uuid
+from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.paging import next_page
 from shop.primitives.statuses import PriceScheduleState, StockMove
@@ -52,7 +53,11 @@ def add_product(request: Request[NewProduct, None], context: RequestContext) -> 
     body = request.body
     currency = body.currency or context.settings.currency
     if currency != context.settings.currency:
-        raise ClientError(422, "INVALID", f"this shop sells in {context.settings.currency}")
+        raise ClientError(
+            422,
+            "INVALID",
+            Phrase("this shop sells in {currency}", currency=context.settings.currency),
+        )
     add = catalog.add_product(
         name=body.name,
         description=body.description,
@@ -300,7 +305,9 @@ def _announcement(tx: Transaction, product_id: int, version: int) -> Statement[R
 def _why_not_adjusted(quantity: int, available: int) -> ClientError:
     if quantity > 0:
         return ClientError(422, "INVALID", "the shelf cannot hold that many")
-    message = f"{available} are available: the others are reserved for orders"
+    message = Phrase(
+        "{available} are available: the others are reserved for orders", available=available
+    )
     return ClientError(409, "STOCK_RESERVED", message, extra={"available": available})
 
 
@@ -324,7 +331,11 @@ def _why_not_added(tx: Transaction, currency: str) -> ClientError:
     """A shop has one currency: sums over two would be wrong, so a new setting changes nothing."""
     priced = tx.fetch_one(catalog.currency_of_products())
     if priced is not None and priced.currency != currency:
-        return ClientError(422, "INVALID", f"this shop's products are priced in {priced.currency}")
+        return ClientError(
+            422,
+            "INVALID",
+            Phrase("this shop's products are priced in {currency}", currency=priced.currency),
+        )
     return _unknown_category()
 
 

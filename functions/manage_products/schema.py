@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, RootModel, model_validator
 
+from shop.primitives.languages import Phrase
 from shop.primitives.statuses import STOCK_DECREASES, PriceScheduleState, StockMove
 from shop.primitives.text import many_lines, one_line
 from shop.runtime.model import (
@@ -155,7 +156,8 @@ class StockChange(Model):
             raise ValueError("quantity must not be 0")
         if self.reason != StockMove.COUNT and takes != (self.reason in STOCK_DECREASES):
             sign = "negative" if adds else "positive"
-            raise ValueError(f"quantity must be {sign} for the reason {self.reason}")
+            message = "quantity must be {sign} for the reason {reason}"
+            raise ValueError(Phrase(message, sign=sign, reason=self.reason))
         return self
 
 

@@ -12,6 +12,7 @@ from shop.audit_log import Action, actor_of
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import check_if_match, require_if_match, tag_of_bytes
 from shop.primitives.ids import first_uuid_at, new_uuid, parse_uuid
+from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import DeliveryState, WebhookState
 from shop.primitives.webhook_signatures import secret_of, written
@@ -63,7 +64,11 @@ def create_webhook(request: Request[NewWebhook, None], context: RequestContext) 
     if not created:
         raise _taken()
     if counted.rows >= WEBHOOKS_MAX:
-        raise ClientError(409, "TOO_MANY_WEBHOOKS", f"there are {WEBHOOKS_MAX} webhooks already")
+        raise ClientError(
+            409,
+            "TOO_MANY_WEBHOOKS",
+            Phrase("there are {count} webhooks already", count=WEBHOOKS_MAX),
+        )
     after = {"host": urlsplit(body.url).netloc, "eventTypes": list(body.event_types)}
     (webhook,), _ = tx.pipeline(
         webhooks.read(webhook_id),

@@ -79,7 +79,10 @@ def _moment(text: object) -> object:
     """Only RFC 3339 with a zone: a strict model accepts no text, and a lax one also numbers."""
     if not isinstance(text, str):
         raise ValueError("must be a time such as 2026-02-01T00:00:00Z")
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a time such as 2026-02-01T00:00:00Z") from None
     if moment.tzinfo is None or len(text) < len("2026-02-01T00:00:00Z"):
         raise ValueError("must be a time with a zone, such as 2026-02-01T00:00:00Z")
     return moment

@@ -21,6 +21,7 @@ from shop.orders.orders import UnpaidOrders, Verification
 from shop.orders.queries import OrderView
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
+from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.money import ORDER_TOTAL_MAX
 from shop.primitives.statuses import CREATED, OrderStatus, ReservationStatus
@@ -77,7 +78,9 @@ def place_order_from_cart(
     if not lines:
         raise ClientError(400, "CART_EMPTY", "there is nothing in the cart", stored=True)
     if len(lines) > carts.LINES_MAX:  # lines of an unpaid order were returned to a full cart
-        raise ClientError(422, "INVALID", f"an order may have at most {carts.LINES_MAX} lines")
+        raise ClientError(
+            422, "INVALID", Phrase("an order may have at most {lines} lines", lines=carts.LINES_MAX)
+        )
     return _place(request, context, lines, is_from_cart=True)
 
 
@@ -218,7 +221,12 @@ def _why_not_written(lines: Lines, prices: list[ProductPrice]) -> ClientError:
         )
     if len({price.currency for price in prices}) > 1:
         return ClientError(422, "MIXED_CURRENCIES", "one order has one currency", stored=True)
-    return ClientError(422, "TOTAL_TOO_LARGE", f"the total is over {ORDER_TOTAL_MAX}", stored=True)
+    return ClientError(
+        422,
+        "TOTAL_TOO_LARGE",
+        Phrase("the total is over {total}", total=ORDER_TOTAL_MAX),
+        stored=True,
+    )
 
 
 def _created(tx: Transaction, order_id: UUID) -> Response:
@@ -260,10 +268,12 @@ def _check_expected_total(expected_total: int | None, order: OrderView) -> None:
 def _check_limits(open_orders_max: int, unpaid: UnpaidOrders) -> None:
     """Unpaid orders hold stock that others could buy, so an account has few of them."""
     if open_orders_max and unpaid.open_orders > open_orders_max:
-        message = f"at most {open_orders_max} unpaid orders at a time"
+        message = Phrase("at most {count} unpaid orders at a time", count=open_orders_max)
         raise _too_many("TOO_MANY_OPEN_ORDERS", message, [], unpaid)
     if unpaid.flash_products:
-        message = f"at most {FLASH_ORDERS_MAX} unpaid orders of a product in a flash sale"
+        message = Phrase(
+            "at most {count} unpaid orders of a product in a flash sale", count=FLASH_ORDERS_MAX
+        )
         raise _too_many("TOO_MANY_OPEN_ORDERS", message, unpaid.flash_products, unpaid)
     if unpaid.products_beyond_share:
         message = "one account may not hold that much of a product unpaid"

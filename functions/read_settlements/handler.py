@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shop import settlement
 from shop.primitives import csv_text
 from shop.primitives.errors import ClientError, not_found
+from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.settlement import Period
 
@@ -129,7 +130,11 @@ def _response(found: list[dict[str, object]], *, is_single: bool) -> Response:
         raise not_found("the settlement")
     if len(found) > 1:
         currencies = ", ".join(str(row["currency"]) for row in found)
-        raise ClientError(400, "CURRENCY_REQUIRED", f"currency: choose one of {currencies}")
+        raise ClientError(
+            400,
+            "CURRENCY_REQUIRED",
+            Phrase("currency: choose one of {currencies}", currencies=currencies),
+        )
     return Response(200, found[0])
 
 

@@ -40,7 +40,7 @@ def register(request: Request[Registration, None], context: RequestContext) -> R
         accounts.register(
             email=body.email,
             name=body.name,
-            language=preferred_language(request.headers.get("accept-language")),
+            language=preferred_language(request.headers.get("accept-language"), default="ko"),
             password_hash=hash_password(password),
         )
     )

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from shop.primitives.errors import ClientError, Unavailable
+from shop.primitives.languages import Phrase
 from shop.primitives.text import compose
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ def prepare_new(password: str) -> str:
     """A prepared password of 8 to 128 code points without control characters, or ``ValueError``."""
     prepared = prepare(password)
     if len(prepared) < LENGTH_MIN:
-        raise ValueError(f"a password has {LENGTH_MIN} to {LENGTH_MAX} characters")
+        raise ValueError(
+            Phrase("a password has {least} to {most} characters", least=LENGTH_MIN, most=LENGTH_MAX)
+        )
     if any(unicodedata.category(c) == "Cc" for c in prepared):
         raise ValueError("a password has no control characters")
     return prepared

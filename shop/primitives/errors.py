@@ -81,7 +81,8 @@ def out_of_resources() -> Unavailable:
 
 def not_found(what: str) -> ClientError:
     """404, the same response for a missing resource and for another customer's."""
-    return ClientError(404, "NOT_FOUND", f"{what} was not found")
+    sentence = f"{what} was not found"
+    return ClientError(404, "NOT_FOUND", sentence)
 
 
 def check_wait(seconds: int | None, message: str) -> None:

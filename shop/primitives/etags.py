@@ -12,6 +12,7 @@ import re
 
 from events.records import frozen
 from shop.primitives.errors import ClientError
+from shop.primitives.languages import Phrase
 
 TAGS_MAX = 20
 # one member of a list, which may be empty (RFC 9110 section 5.6.1.2), with the comma after it
@@ -62,7 +63,7 @@ def strong_tags(if_match: str) -> list[str] | None:
 def require_if_match(if_match: str | None, what: str) -> str:
     """The ``If-Match`` header of a change; 428 without one."""
     if if_match is None:
-        message = f"If-Match must name the ETag of the {what} you read"
+        message = Phrase("If-Match must name the ETag of the {what} you read", what=what)
         raise ClientError(428, "PRECONDITION_REQUIRED", message)
     return if_match
 
@@ -92,5 +93,9 @@ def _tags(header: str) -> list[_Tag] | None:
             opaque = CODING_SUFFIX.sub("", member["opaque"])
             tags.append(_Tag(opaque, member["weak"] is not None))
         if len(tags) > TAGS_MAX:
-            raise ClientError(400, "BAD_REQUEST", f"at most {TAGS_MAX} entity tags may be listed")
+            raise ClientError(
+                400,
+                "BAD_REQUEST",
+                Phrase("at most {count} entity tags may be listed", count=TAGS_MAX),
+            )
     return tags

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from shop.primitives.languages import Phrase
+
 MARKS_MAX = 4  # combining marks on one letter; Vietnamese needs two
 # a code point of the composed form has at most four in the decomposed one
 DECOMPOSED_MAX = 4
@@ -28,7 +30,7 @@ def compose(text: str, *, length_max: int) -> str:
     # before normalizing, whose time grows with the square of a pile of combining marks
     composed = "" if len(text) > DECOMPOSED_MAX * length_max else unicodedata.normalize("NFC", text)
     if len(text) > DECOMPOSED_MAX * length_max or len(composed) > length_max:
-        raise ValueError(f"must have at most {length_max} characters")
+        raise ValueError(Phrase("must have at most {length_max} characters", length_max=length_max))
     return composed
 
 
@@ -41,7 +43,9 @@ def one_line(text: str, *, length_max: int) -> str:
     """
     text = compose(text, length_max=length_max)
     if not text.strip():
-        raise ValueError(f"must have 1 to {length_max} characters, not only spaces")
+        raise ValueError(
+            Phrase("must have 1 to {length_max} characters, not only spaces", length_max=length_max)
+        )
     _check_readable(text)
     return text
 

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 HEALTH_PATHS = frozenset({"/health/liveness", "/health/readiness", "/_/health", "/_/ready"})
 EVENTS_PATH = "/events"
-INSTANCE_LENGTH_MAX = 200
 CLIENT_LEFT = 499  # in the log only, as of nginx
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
@@ -142,13 +141,12 @@ class App:
         try:
             return act()
         except ClientError as error:
-            return problem(error, instance=_instance_of(http_request))
+            return problem(error, http_request)
         except Unavailable as error:
             log.unavailable("unavailable", error, route=message.route)
-            return problem(unavailable(error), instance=_instance_of(http_request))
+            return problem(unavailable(error), http_request)
         except Exception as error:
-            client_error = _unexpected(error, message.route)
-            return problem(client_error, instance=_instance_of(http_request))
+            return problem(_unexpected(error, message.route), http_request)
 
     def reject(self, http_request: HttpRequest, error: ClientError) -> HttpResponse:
         """The server's own error in response to a request that is not begun."""
@@ -156,9 +154,7 @@ class App:
             http_request.method, http_request.headers.get("traceparent", "")
         )
         message_context.begin(message)
-        return self._conclude(
-            http_request, message, problem(error, instance=_instance_of(http_request))
-        )
+        return self._conclude(http_request, message, problem(error, http_request))
 
     def _dispatch(self, http_request: HttpRequest, message: MessageContext) -> HttpResponse:
         """Routes the request to its pipeline; notes the route for the log and the metrics."""
@@ -198,7 +194,10 @@ class App:
         for name, text in SECURITY_HEADERS.items():
             response.headers.setdefault(name, text)
         if self._cors is not None:
+            vary = response.headers.get("vary")
             response.headers |= self._cors(http_request.method, http_request.headers)
+            if vary is not None:
+                response.headers["vary"] += f", {vary}"
         is_first, self.has_responded = not self.has_responded, True
         message.finish(response.status)
         if is_first and self.ready_seconds is not None and message.handled_seconds is not None:
@@ -260,13 +259,6 @@ def unavailable(error: Unavailable) -> ClientError:
         error.message,
         headers={"retry-after": str(error.retry_after_seconds)},
     )
-
-
-def _instance_of(http_request: HttpRequest) -> str:
-    """The path for a problem document, cut before an escape that would be incomplete."""
-    shown = http_request.path[:INSTANCE_LENGTH_MAX]
-    head, percent, escaped = shown.rpartition("%")
-    return head if percent and len(escaped) < 2 else shown
 
 
 def _unexpected(error: Exception, route: str) -> ClientError:

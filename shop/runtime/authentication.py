@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shop.primitives import api_key
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError
+from shop.primitives.languages import Phrase
 from shop.primitives.spec import PERMITTED_ROLES
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def authenticate(services: Services, route: Route, http_request: HttpRequest) ->
     permitted = PERMITTED_ROLES.get(route.auth, (needed,))
     if needed != "customer" and caller.role not in permitted:
         check_session_now(services, caller)
-        raise ClientError(403, "FORBIDDEN", f"this needs the role {' or '.join(permitted)}")
+        english = f"this needs the role {' or '.join(permitted)}"
+        message = Phrase("this needs the role {roles}", english=english, roles=", ".join(permitted))
+        raise ClientError(403, "FORBIDDEN", message)
     if caller.scopes is not None and route.scope not in caller.scopes:
         check_session_now(services, caller)
         raise _insufficient_scope(route.scope)

@@ -10,12 +10,15 @@ from http import HTTPStatus
 from typing import NoReturn, cast
 from urllib.parse import parse_qsl, unquote_plus
 
+from shop.primitives import languages
 from shop.primitives.errors import ClientError
+from shop.primitives.languages import ENGLISH, Phrase
 
 BODY_MAX = 64 * 1024
 PATH_MAX = 2 * 1024
 HEADERS_MAX = 16 * 1024
 DEPTH_MAX = 32
+INSTANCE_LENGTH_MAX = 200
 
 # a weight of zero (RFC 9110 section 12.4.2)
 NOT_ACCEPTABLE = re.compile(r"q\s*=\s*0(?:\.0{0,3})?")
@@ -124,7 +127,9 @@ def check_accept(http_request: HttpRequest, media_type: str) -> None:
             NOT_ACCEPTABLE.fullmatch(parameter) for parameter in parameters
         ):
             return
-    raise ClientError(406, "NOT_ACCEPTABLE", f"this resource is {main_type}")
+    raise ClientError(
+        406, "NOT_ACCEPTABLE", Phrase("this resource is {media_type}", media_type=main_type)
+    )
 
 
 def parse_json(http_request: HttpRequest, body: bytes) -> object:
@@ -211,17 +216,59 @@ def encode(document: object) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def problem(error: ClientError, *, instance: str) -> HttpResponse:
-    """RFC 9457 problem details, with the members ``error`` and ``message`` for older clients."""
+def problem(error: ClientError, http_request: HttpRequest) -> HttpResponse:
+    """RFC 9457 problem details, with the members ``error`` and ``message`` for older clients.
+
+    Sentences for people are in the language that the request prefers, if all of them are known in
+    it, else in English.
+    """
+    language = languages.preferred_language(
+        http_request.headers.get("accept-language"), default=ENGLISH
+    )
+    sentences = None if language == ENGLISH else _translate(error, language)
+    if sentences is None:
+        language = ENGLISH
+        sentences = HTTPStatus(error.status).phrase, error.message, error.extra
+    title, message, extra = sentences
     document = {
         "type": f"urn:msa-shop:problem:{error.code.lower().replace('_', '-')}",
-        "title": HTTPStatus(error.status).phrase,
+        "title": title,
         "status": error.status,
-        "detail": error.message,
-        "instance": instance,
+        "detail": message,
+        "instance": _instance_of(http_request),
         "error": error.code,
-        "message": error.message,
-        **error.extra,
+        "message": message,
+        **extra,
     }
-    headers = {"content-type": PROBLEM, "cache-control": "no-store", **error.headers}
+    headers = {
+        "content-type": PROBLEM,
+        "content-language": language,
+        "vary": "Accept-Language",
+        "cache-control": "no-store",
+        **error.headers,
+    }
     return HttpResponse(error.status, encode(document), headers)
+
+
+def _translate(error: ClientError, language: str) -> tuple[str, str, Mapping[str, object]] | None:
+    """Title, message and further members in a language; None when one of them is unknown in it."""
+    title = languages.title_in(language, error.status)
+    message = languages.translate(error.message, language)
+    if title is None or message is None:
+        return None
+    if "errors" not in error.extra:
+        return title, message, error.extra
+    mistakes = cast("list[dict[str, str]]", error.extra["errors"])
+    translated = [
+        {**each, "message": languages.translate(each["message"], language)} for each in mistakes
+    ]
+    if any(each["message"] is None for each in translated):
+        return None
+    return title, message, {**error.extra, "errors": translated}
+
+
+def _instance_of(http_request: HttpRequest) -> str:
+    """The path for a problem document, cut before an escape that would be incomplete."""
+    shown = http_request.path[:INSTANCE_LENGTH_MAX]
+    head, percent, escaped = shown.rpartition("%")
+    return head if percent and len(escaped) < 2 else shown

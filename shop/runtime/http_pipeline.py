@@ -187,7 +187,7 @@ def _attempt(
             except ClientError as error:
                 if claim is None or not error.stored:
                     raise
-                response = http.problem(error, instance=http_request.path)
+                response = http.problem(error, http_request)
                 session.tx.announced.clear()
                 closing = (db.ROLLBACK_TO_CLAIM(),)
             if claim is not None:

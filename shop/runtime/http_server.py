@@ -488,7 +488,7 @@ class Connection(asyncio.Protocol):
         log.write("rejected", status=error.status, reason=error.message)
         self._closes = True
         request = HttpRequest("", "/", "", {}, self._peer, io.BytesIO().read)
-        response = problem(error, instance="/")
+        response = problem(error, request)
         response.headers.update(SECURITY_HEADERS)
         self.respond(request, response)
 

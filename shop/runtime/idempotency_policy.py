@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shop.primitives.messages import Request
 
 ANONYMOUS = 0
-STORED_HEADERS = ("location", "content-type", "etag")
+STORED_HEADERS = ("location", "content-type", "content-language", "vary", "etag")
 
 
 class KeyClaim:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from shop.primitives.errors import ClientError
+from shop.primitives.languages import Phrase
 from shop.runtime.client_address import client_network
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def count_request(
         raise ClientError(
             429,
             "RATE_LIMITED",
-            f"at most {limit} requests a minute",
+            Phrase("at most {limit} requests a minute", limit=limit),
             headers={**headers, "retry-after": str(wait)},
         )
     return headers

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from shop.messaging import idempotency
 from shop.primitives.errors import ClientError
+from shop.primitives.languages import Phrase
 from shop.runtime import http_messages as http
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
 
     from shop.runtime.http_messages import HttpRequest
     from shop.runtime.routing import Operation
+
+ERRORS_MAX = 20
 
 
 # Any: the model of the route's schema.py; the handler's signature names its type.
@@ -64,10 +68,27 @@ def _validate(model: type[BaseModel], document: object, *, status: int, code: st
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        mistakes = [
-            {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
-            for item in error.errors(include_url=False, include_input=False)[:20]
-        ]
-        first = mistakes[0]
-        message = f"{first['field'] or 'body'}: {first['message']}"
+        found = error.errors(include_url=False, include_input=False)[:ERRORS_MAX]
+        mistakes = [_mistake(item) for item in found]
+        field, first = mistakes[0]["field"], mistakes[0]["message"]
+        message = (
+            Phrase("{field}: {message}", field=field, message=first)
+            if field
+            else Phrase("body: {message}", message=first)
+        )
         raise ClientError(status, code, message, extra={"errors": mistakes}) from error
+
+
+def _mistake(item: ErrorDetails) -> dict[str, str]:
+    """The field and what is wrong with it, in pydantic's words or in those of a validator."""
+    template, values = item["type"], item.get("ctx", {})
+    raised = values.get("error")
+    if isinstance(raised, ValueError):
+        said = raised.args[0] if raised.args else ""
+        template, values = said, {}
+        if isinstance(said, Phrase):
+            template, values = said.template, said.values
+    elif "expected" in values:
+        values = {"expected": values["expected"].replace(" or ", ", ")}
+    message = Phrase(str(template), english=item["msg"], **values)
+    return {"field": ".".join(str(part) for part in item["loc"]), "message": message}

@@ -60,6 +60,20 @@ def test_replay_has_the_same_bytes_and_a_replay_header(samples: Samples) -> None
     assert orders_of(samples) == 1
 
 
+def test_replay_is_in_the_language_of_the_first_response(samples: Samples) -> None:
+    body = {**order_body(samples), "expectedTotalAmount": 1}
+    korean, english = {"accept-language": "ko"}, {"accept-language": "en"}
+
+    first = samples.owner.post("/orders", body, key=KEY, headers=korean)
+    again = samples.owner.post("/orders", body, key=KEY, headers=english)
+
+    assert (first.status, first.error) == (409, "PRICE_CHANGED")
+    assert first.json["detail"] == "총액이 예상한 금액과 다릅니다"
+    assert (first.headers["content-language"], again.headers["content-language"]) == ("ko", "ko")
+    assert (again.body, again.headers["idempotent-replayed"]) == (first.body, "true")
+    assert again.headers["vary"] == "Accept-Language"
+
+
 def test_quoted_key_and_reordered_body_are_the_same_request(
     samples: Samples,
 ) -> None:

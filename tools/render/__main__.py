@@ -27,6 +27,7 @@ RENDERERS = (
     "observability",
     "openfaas",
     "privacy",
+    "problems",
     "reference",
     "tables",
 )

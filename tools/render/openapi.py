@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shop.primitives.languages import LANGUAGES
 from shop.primitives.spec import FunctionSpec, Route
 from shop.registry import all_specs
 from tools.render import models
@@ -51,6 +52,10 @@ HEADERS: Mapping[str, Schema] = {
         "schema": {"type": "string"},
     },
     "Content-Security-Policy": {"schema": {"type": "string"}},
+    "Content-Language": {
+        "description": "The language of title, detail and message; Accept-Language prefers it.",
+        "schema": {"type": "string", "enum": sorted(LANGUAGES)},
+    },
     "ETag": {
         "description": "A strong tag of the state that the response shows.",
         "schema": {"type": "string", "pattern": '^"[!#-~]+"$'},
@@ -418,7 +423,7 @@ def _header_references(*names: str) -> Schema:
 def _error_response(status: int) -> Schema:
     return {
         "description": PHRASES[status],
-        "headers": _header_references(*SENT_WITH.get(status, ())),
+        "headers": _header_references("Content-Language", *SENT_WITH.get(status, ())),
         "content": {PROBLEM: {"schema": {"$ref": f"{REFERENCE}Problem"}}},
     }
 

@@ -1,4 +1,4 @@
-"""Unknown paths, wrong methods, missing resources and internal paths."""
+"""Unknown paths, wrong methods, missing resources and internal paths; errors in Korean."""
 
 from __future__ import annotations
 
@@ -75,6 +75,26 @@ def missing_products_and_orders_answer_404(context: ScenarioContext) -> None:
     context.check.problem("cancelling a missing order: 404", cancel, 404, "NOT_FOUND")
 
 
+def errors_are_in_the_language_that_is_preferred(context: ScenarioContext) -> None:
+    """Sentences are Korean or English by Accept-Language; codes are the same."""
+    path, body = f"/orders/{uuid4()}", {"email": "x"}
+    for preferred, language, missing, empty in (
+        ("ko-KR,ko;q=0.9,en;q=0.8", "ko", "주문을 찾을 수 없습니다", "필수 항목입니다"),
+        ("en-US,en;q=0.9,ko;q=0.8", "en", "the order was not found", "Field required"),
+        ("fr", "en", "the order was not found", "Field required"),
+    ):
+        headers = {"Accept-Language": preferred}
+        found = context.send(Call("GET", path, headers=headers), context.customer(1))
+        context.check.problem(f"{preferred}: 404", found, 404, "NOT_FOUND")
+        context.check.equal(f"{preferred}: detail", found.json()["detail"], missing)
+        context.check.equal("its language", found.headers["Content-Language"], language)
+        call = Call("POST", "/auth/login", json=body, headers=headers, repeats=True)
+        invalid = context.send(call)
+        context.check.problem(f"{preferred}: 422", invalid, 422, "INVALID")
+        messages = {each["field"]: each["message"] for each in invalid.json()["errors"]}
+        context.check.equal(f"{preferred}: of a field", messages["password"], empty)
+
+
 def inactive_product_answers_404(context: ScenarioContext) -> None:
     """A deactivated product answers 404 and cannot be ordered."""
     product, customer = context.create_product(), context.customer(1)
@@ -90,5 +110,6 @@ SCENARIOS = (
     Scenario(internal_paths_answer_404),
     Scenario(wrong_method_answers_405_with_allow),
     Scenario(missing_products_and_orders_answer_404),
+    Scenario(errors_are_in_the_language_that_is_preferred),
     Scenario(inactive_product_answers_404, ("staff",)),
 )
