@@ -41,7 +41,6 @@ TICK_SECONDS = 15.0
 BATCH = 16
 CONCURRENCY = 8
 GONE = 410
-ALERT = "webhook_disabled"
 STUCK = "stuck_webhook"
 USER_AGENT = "msa-shop-webhooks/1"
 TEST_TYPE = "com.msashop.webhook.test.v1"
@@ -273,7 +272,9 @@ def _outcome(delivery: DueDelivery, head: str, reply: Reply) -> Outcome:
 
 
 def _alert(webhook_id: UUID, detail: str) -> Statement[Row]:
-    return operator_alerts.raise_alert(kind=ALERT, subject=str(webhook_id), detail=detail)
+    return operator_alerts.raise_alert(
+        kind=webhooks.DISABLED_ALERT, subject=str(webhook_id), detail=detail
+    )
 
 
 def _report(context: EventContext, webhook_id: UUID, failure: Exception) -> None:

@@ -44,6 +44,8 @@ PAUSE_SECONDS = (60, 120, 240, 480, 900)
 # longer than a batch takes at most
 LEASE_SECONDS = 60
 REDELIVERED_MAX = 10_000
+# raised when the shop disables a webhook, closed when an administrator changes or deletes it
+DISABLED_ALERT = "webhook_disabled"
 
 
 class Webhook(Row):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
-from shop import audit_log, webhooks
+from shop import audit_log, operator_alerts, webhooks
 from shop.audit_log import Action, actor_of
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import check_if_match, require_if_match, tag_of_bytes
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         WebhookChange,
     )
     from shop.adapters.db import Transaction
+    from shop.adapters.statements import Row, Statement
     from shop.runtime.config import Settings
     from shop.runtime.event_context import EventContext
     from shop.runtime.request_context import RequestContext
@@ -88,7 +89,8 @@ def change_webhook(request: Request[WebhookChange, None], context: RequestContex
     """200 with the webhook; 428 without If-Match, 412 when it names another state of it.
 
     409 when another webhook has the new address.  What waits for another try is due at once, if the
-    webhook is active.  Four round trips, with BEGIN and COMMIT.
+    webhook is active.  Closes the alert that the shop disabled it.  Four round trips, with BEGIN
+    and COMMIT.
     """
     tx, body = context.tx, request.body
     webhook = _lock(tx, request)
@@ -96,10 +98,11 @@ def change_webhook(request: Request[WebhookChange, None], context: RequestContex
     _check_scheme(url, context.settings)
     types = list(body.event_types or webhook.event_types)
     state = WebhookState(body.state) if body.state else webhook.state
-    changed, now, _, _ = tx.pipeline(
+    changed, now, *_ = tx.pipeline(
         webhooks.change(webhook.webhook_id, url=url, event_types=types, state=state),
         webhooks.read(webhook.webhook_id),
         webhooks.hurry(webhook.webhook_id),
+        _close_alert(webhook.webhook_id),
         audit_log.record(
             actor_of(request),
             Action.WEBHOOK_CHANGED,
@@ -114,10 +117,14 @@ def change_webhook(request: Request[WebhookChange, None], context: RequestContex
 
 
 def delete_webhook(request: Request[None, None], context: RequestContext) -> Response:
-    """204; the log of its deliveries is kept for its time, though no route shows it."""
+    """204; the log of its deliveries is kept for its time, though no route shows it.
+
+    Closes the alert that the shop disabled it.
+    """
     webhook = _read(context.tx, request.path)
     context.tx.pipeline(
         webhooks.delete(webhook.webhook_id),
+        _close_alert(webhook.webhook_id),
         audit_log.record(
             actor_of(request),
             Action.WEBHOOK_DELETED,
@@ -298,6 +305,11 @@ def _check_scheme(url: str, settings: Settings) -> None:
     if settings.profile != "local" and not url.startswith("https:"):
         errors = [{"field": "url", "message": "must begin with https"}]
         raise ClientError(422, "INVALID", "url: must begin with https", extra={"errors": errors})
+
+
+def _close_alert(webhook_id: UUID) -> Statement[Row]:
+    """Closes the alert that the shop disabled a webhook: an administrator has decided about it."""
+    return operator_alerts.resolve_about(webhooks.DISABLED_ALERT, [str(webhook_id)])
 
 
 def _taken() -> ClientError:

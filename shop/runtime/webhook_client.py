@@ -42,16 +42,14 @@ NOT_PUBLIC = tuple(
             "192.0.0.0/24",
             "192.88.99.0/24",
             "224.0.0.0/4",
-            "::/96",
-            "::ffff:0:0/96",
-            "64:ff9b::/32",
             "2001::/32",
             "2002::/16",
-            "fec0::/10",
-            "ff00::/8",
         ),
     )
 )
+# The only unicast addresses of IPv6 that are assigned (RFC 4291 section 2.4).  Outside of it are
+# addresses that contain one of IPv4: mapped, compatible, translated (RFC 2765) and NAT64.
+IPV6_PUBLIC = ip_network("2000::/3")
 
 
 class DeliveryError(StrEnum):
@@ -92,6 +90,8 @@ def is_allowed(address: IPv4Address | IPv6Address, networks: Sequence[Network]) 
     """Whether messages may be sent to an address: a public one, or one of ``networks``."""
     if any(address in network for network in networks):
         return True
+    if address.version == 6 and address not in IPV6_PUBLIC:
+        return False
     return address.is_global and not any(address in network for network in NOT_PUBLIC)
 
 

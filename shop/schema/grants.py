@@ -398,7 +398,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "order_lines": READ,
         "payments": READ,
         "refunds": READ,
-        "alarms": READ_APPEND,
+        "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
         **_RECORD,
         **_IDEMPOTENCY,
     },

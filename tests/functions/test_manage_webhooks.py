@@ -11,6 +11,7 @@ import pytest
 
 from events.vocabulary import EVENTS
 from shop import webhooks
+from shop.runtime import webhook_client
 from shop.runtime.config import Settings
 from tests.harness import MakeShop, Person, Response, ShopHarness
 from tests.waiting import wait_for
@@ -311,9 +312,29 @@ def test_receiver_that_is_gone_is_disabled_and_an_operator_alerted(
 
     now = admin.get(f"/admin/webhooks/{webhook['id']}").json
     assert (now["state"], now["disabledBy"]) == ("DISABLED", "GONE")
-    (alert,) = shop.sql("select kind, subject from shop.alarms")
-    assert alert == {"kind": "webhook_disabled", "subject": webhook["id"]}
+    alerts = shop.sql("select kind, subject, resolved_at from shop.alarms")
+    assert alerts == [{"kind": "webhook_disabled", "subject": webhook["id"], "resolved_at": None}]
     assert deliveries(shop) == [("FAILED", 1)]
+
+
+@pytest.mark.parametrize("way", ["deleted", "changed"])
+def test_alert_about_a_disabled_webhook_is_closed_when_an_administrator_decides(
+    shop: ShopHarness, receiver: Receiver, way: str
+) -> None:
+    admin = shop.person("admin")
+    receiver.behaves(Behaviour.GONE)
+    webhook, other = create(admin, receiver.url()), create(admin, receiver.url("/other"))
+    cancel_orders(shop)
+    send(shop)
+    path = f"/admin/webhooks/{webhook['id']}"
+
+    if way == "deleted":
+        assert admin.delete(path).status == 204
+    else:
+        assert admin.patch(path, {"state": "DISABLED"}, headers=ANY).status == 200
+
+    still_open = shop.sql("select subject from shop.alarms where resolved_at is null")
+    assert still_open == [{"subject": other["id"]}]
 
 
 def test_receiver_that_fails_for_days_is_disabled_and_enabled_sends_what_waits(
@@ -337,7 +358,8 @@ def test_receiver_that_fails_for_days_is_disabled_and_enabled_sends_what_waits(
     assert shop.tick("manage_webhooks").status == 204
 
     assert (now["state"], now["disabledBy"], ignored) == ("DISABLED", "FAILING", 0)
-    assert [row["kind"] for row in shop.sql("select kind from shop.alarms")] == ["webhook_disabled"]
+    (alert,) = shop.sql("select kind, resolved_at is not null as is_closed from shop.alarms")
+    assert alert == {"kind": "webhook_disabled", "is_closed": True}
     assert (enabled.json["state"], enabled.json["disabledBy"]) == ("ACTIVE", None)
     assert {state for state, _ in deliveries(shop)} == {"DELIVERED"}
 
@@ -408,6 +430,10 @@ def test_test_message_is_sent_at_once_and_its_response_shown(
         "http://10.1.2.3/",
         "http://169.254.169.254/latest/meta-data",
         "http://[::ffff:127.0.0.1]:80/",
+        "http://[64:ff9b::127.0.0.1]/",
+        "http://[2002:7f00:1::]/",
+        "http://100.64.0.1/",
+        "http://0.0.0.1/",
         "http://0x7f000001/",
     ],
 )
@@ -423,6 +449,35 @@ def test_address_that_is_not_public_gets_no_request(
 
     assert [answer["error"] for answer in answers] == ["ADDRESS_NOT_ALLOWED"] * 2
     assert receiver.received() == []
+
+
+def test_name_that_changes_its_address_is_resolved_once_for_all_messages_of_a_run(
+    shop: ShopHarness, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [["127.0.0.1"], ["10.0.0.1"]]
+    monkeypatch.setattr(webhook_client, "_addresses", lambda _host, _port: answers.pop(0))
+    create(shop.person("admin"), receiver.url().replace("127.0.0.1", "hooks.example.kr"))
+    cancel_orders(shop, 3)
+
+    send(shop)
+    received = len(receiver.received())
+    cancel_orders(shop)
+    send(shop)
+
+    assert (received, len(receiver.received()), answers) == (3, 3, [])
+    (error,) = shop.sql("select error from shop.webhook_attempts where error is not null")
+    assert error == {"error": "ADDRESS_NOT_ALLOWED"}
+
+
+def test_redirect_is_not_followed(shop: ShopHarness, receiver: Receiver) -> None:
+    receiver.behaves(Behaviour.REDIRECT)
+    create(shop.person("admin"), receiver.url("/hook"))
+    cancel_orders(shop)
+
+    send(shop)
+
+    assert [each.path for each in receiver.received()] == ["/hook"]
+    assert deliveries(shop) == [("PENDING", 1)]
 
 
 def test_http_is_rejected_outside_the_local_profile(make_shop: MakeShop) -> None:
@@ -446,6 +501,7 @@ def test_http_is_rejected_outside_the_local_profile(make_shop: MakeShop) -> None
         ({"url": "https://hooks.example.kr/\r\nx: y", "eventTypes": TYPES}, "url"),
         ({"url": "https://h.kr/" + "a" * 500, "eventTypes": TYPES}, "url"),
         ({"url": "https://[9Ae1]/", "eventTypes": TYPES}, "url"),
+        ({"url": "https://[fe80::1%25eth0]/", "eventTypes": TYPES}, "url"),
         ({"url": "https://hooks.example.kr:65536/", "eventTypes": TYPES}, "url"),
         ({"url": "https://hooks.example.kr/", "eventTypes": []}, "eventTypes"),
         ({"url": "https://hooks.example.kr/", "eventTypes": ["user.invited"]}, "eventTypes.0"),

@@ -20,9 +20,11 @@ from tools.webhook_receiver import running_receiver
 NAME = "hooks.example.kr"
 PRIVATE = (
     "0.0.0.0",
+    "0.1.2.3",
     "10.0.0.1",
     "100.64.0.1",
     "100.100.100.200",
+    "100.127.255.255",
     "127.0.0.1",
     "127.255.255.254",
     "168.63.129.16",
@@ -40,11 +42,16 @@ PRIVATE = (
     "::127.0.0.1",
     "::ffff:127.0.0.1",
     "::ffff:8.8.8.8",
+    "::ffff:a9fe:a9fe",
+    "::ffff:0:127.0.0.1",
     "64:ff9b::a00:1",
+    "64:ff9b::8.8.8.8",
     "64:ff9b:1::a00:1",
     "2001::1",
     "2001:db8::1",
     "2002:7f00:1::",
+    "2002:808:808::",
+    "5f00::1",
     "fc00::1",
     "fd00:ec2::254",
     "fe80::1",
@@ -91,12 +98,34 @@ def test_name_with_one_address_that_is_not_public_is_not_reachable(
     assert refused.value.reason == DeliveryError.ADDRESS_NOT_ALLOWED
 
 
-@pytest.mark.parametrize("host", ["localhost", "0x7f.1", "2130706433", "[::1]"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST.",
+        "0",
+        "127.1",
+        "0177.0.0.1",
+        "0x7f.1",
+        "2130706433",
+        "①②⑦.0.0.1",
+        "[::1]",
+        "[::]",
+        "[::ffff:7f00:1]",
+        "[::ffff:0:127.0.0.1]",
+    ],
+)
 def test_every_spelling_of_the_own_machine_is_not_reachable(host: str) -> None:
     with pytest.raises(NotReachable) as refused:
         resolve(f"http://{host}/")
 
     assert refused.value.reason == DeliveryError.ADDRESS_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("host", ["[fe80::1%251]", "[fe80::1%1]", "[::1%251]"])
+def test_address_with_a_zone_is_not_reachable(host: str) -> None:
+    with pytest.raises(NotReachable):
+        resolve(f"http://{host}/")
 
 
 def test_name_that_does_not_exist_is_not_resolved() -> None:
