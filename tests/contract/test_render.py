@@ -157,7 +157,13 @@ def test_error_responses_are_problem_documents_and_429_has_retry_after(
         ("application/problem+json",)
     }
     shown = {name: set(response["headers"]) for name, response in responses.items()}
-    always = {"Cache-Control", "RateLimit", "RateLimit-Policy", "X-Content-Type-Options"}
+    always = {
+        "Cache-Control",
+        "Content-Language",
+        "RateLimit",
+        "RateLimit-Policy",
+        "X-Content-Type-Options",
+    }
     assert shown["Problem429"] == shown["Problem503"] == always | {"Retry-After"}
     assert shown["Problem401"] == always | {"WWW-Authenticate"}
 

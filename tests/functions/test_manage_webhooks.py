@@ -455,7 +455,11 @@ def test_name_that_changes_its_address_is_resolved_once_for_all_messages_of_a_ru
     shop: ShopHarness, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [["127.0.0.1"], ["10.0.0.1"]]
-    monkeypatch.setattr(webhook_client, "_addresses", lambda _host, _port: answers.pop(0))
+
+    def next_answer(_host: str, _port: int) -> list[str]:
+        return answers.pop(0)
+
+    monkeypatch.setattr(webhook_client, "_addresses", next_answer)
     create(shop.person("admin"), receiver.url().replace("127.0.0.1", "hooks.example.kr"))
     cancel_orders(shop, 3)
 
