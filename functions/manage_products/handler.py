@@ -374,7 +374,9 @@ def _why_not_planned(obstacle: Obstacle) -> ClientError:
         message = "the product has another scheduled price in this time"
         extra = {"scheduleId": str(obstacle.overlapping)}
         return ClientError(409, "PRICE_SCHEDULE_OVERLAPS", message, extra=extra)
-    message = f"a product has at most {price_schedules.OPEN_MAX} open price schedules"
+    message = Phrase(
+        "a product has at most {count} open price schedules", count=price_schedules.OPEN_MAX
+    )
     return ClientError(409, "TOO_MANY_PRICE_SCHEDULES", message)
 
 
