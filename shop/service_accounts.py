@@ -8,6 +8,7 @@ from shop import accounts, api_keys, audit_log
 from shop.audit_log import Action
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import new_uuid
+from shop.primitives.languages import Phrase
 from shop.primitives.statuses import AccountState
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _lock_account(tx: Transaction, user_id: int) -> None:
         message = "only active service accounts have API keys"
         raise ClientError(409, "NOT_A_SERVICE", message)
     if counted[0].number >= OPEN_KEYS_MAX:
-        message = f"an account has at most {OPEN_KEYS_MAX} API keys"
+        message = Phrase("an account has at most {count} API keys", count=OPEN_KEYS_MAX)
         raise ClientError(409, "TOO_MANY_KEYS", message)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, RootModel, StringConstraints, model_validator
 
 from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email
+from shop.primitives.languages import Phrase
 from shop.primitives.spec import SCOPES
 from shop.primitives.statuses import AccountState, ActorKind
 from shop.primitives.text import one_line
@@ -83,7 +84,7 @@ class ServiceAccount(Model):
 
 def _known(scope: str) -> str:
     if scope not in SCOPES:
-        raise ValueError(f"must be one of {', '.join(SCOPES)}")
+        raise ValueError(Phrase("must be one of {scopes}", scopes=", ".join(SCOPES)))
     return scope
 
 

@@ -82,7 +82,7 @@ def _insufficient_scope(scope: str) -> ClientError:
     return ClientError(
         403,
         "INSUFFICIENT_SCOPE",
-        f"the API key does not have the scope {scope}",
+        Phrase("the API key does not have the scope {scope}", scope=scope),
         headers={"www-authenticate": challenge},
     )
 

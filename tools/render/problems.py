@@ -75,15 +75,18 @@ class Source:
 
     sentences: set[Sentence] = field(default_factory=set[Sentence])
     words: set[str] = field(default_factory=set[str])
+    unreadable: list[str] = field(default_factory=list[str])
 
     def read(self, root: Path = ROOT) -> Source:
-        """Reads all modules of functions and of the shop below a root."""
+        """Reads all modules of functions and of the shop below a root; ValueError for the rest."""
         trees = {path: ast.parse(path.read_text("utf-8")) for path in _modules(root)}
         shared = dict(ERRORS)
         for tree in trees.values():
             shared.update(_callables(tree))
         for path, tree in trees.items():
             self._read_module(tree, shared | dict(_callables(tree)), path)
+        if self.unreadable:
+            raise ValueError("\n".join(self.unreadable))
         return self
 
     def _read_module(self, tree: ast.Module, callables: dict[str, _Callable], path: Path) -> None:
@@ -148,7 +151,7 @@ class Source:
                 self._add(body, like, path)
                 self._add(orelse, like, path)
             case ast.JoinedStr() | ast.BinOp():
-                raise ValueError(
+                self.unreadable.append(
                     f"{path}:{expression.lineno}: give the sentence as a literal, or as a Phrase "
                     "with its values"
                 )
