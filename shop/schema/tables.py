@@ -591,6 +591,7 @@ price_schedules = Table(
     ),
     Index("price_schedules_to_start", "starts_at", postgresql_where=text("state = 'PLANNED'")),
     Index("price_schedules_to_end", "ends_at", postgresql_where=text("state = 'ACTIVE'")),
+    Index("price_schedules_by_account", "created_by"),
     comment="writer: price_schedules",
     info={
         PERSONAL: PersonalData(
@@ -625,6 +626,7 @@ price_changes = Table(
     Column("changed_by", BigInteger),
     Column("schedule_id", UUID, ForeignKey("shop.price_schedules.schedule_id")),
     Index("price_changes_of_product", "product_id", "seq"),
+    Index("price_changes_by_account", "changed_by"),
     comment="writer: the trigger on products; append only",
     info={
         PERSONAL: PersonalData(

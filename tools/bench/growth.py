@@ -5,8 +5,7 @@
 The database is filled by ``tools/bench/large_data.py`` and deleted afterwards; 1,000,000 orders
 take 2 to 12 minutes and 6 GB.  Searches are for words of two syllables from the names, as
 frequent as there, each sent to PostgreSQL once.  Searches of orders are those of
-``shop/orders/search.py``.
-Progress is printed to stderr.
+``shop/orders/search.py``; the plan of one of each kind is printed.  Progress is printed to stderr.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ SORTS = ("id", "price", "-price", "name", "-name")
 LOOKS = 20
 TABLES_MAX = 12
 
+EXPLAIN: LiteralString = "explain (analyze, costs off, timing off, buffers) "
 SIZES: LiteralString = """
 select t.relname, sum(pg_table_size(p.oid)), sum(pg_indexes_size(p.oid)) from pg_class p
 join pg_class t on t.oid = coalesce(pg_partition_root(p.oid), p.oid)
@@ -83,7 +83,7 @@ def check_seconds(url: str) -> float:
     skipped = {each.id: "no such records" for each in INVARIANTS if each.id == "I-11"}
     began = perf_counter()
     results = evaluate_invariants(url, ExternalRecords(), at_rest=False, skipped=skipped)
-    if broken := [result.invariant.id for result in results if result.state == "broken"]:
+    if broken := [(each.invariant.id, each.rows[:3]) for each in results if each.state == "broken"]:
         raise RuntimeError(f"broken: {broken}")
     return perf_counter() - began
 
@@ -99,8 +99,8 @@ def searches(connection: Connection, words: list[str]) -> Iterator[tuple[str, ..
         yield sort, *(f"{percentile(times, share):.1f}" for share in (0.5, 0.95, 1.0))
 
 
-def order_searches(connection: Connection, count: int) -> Iterator[tuple[str, ...]]:
-    """A row for each kind of search, of pages of 20 orders and counts, by random orders' values."""
+def searches_by_kind(connection: Connection, count: int) -> Mapping[str, list[Criteria]]:
+    """For each kind of search of orders, criteria by random orders' values."""
     sample = connection.execute(SAMPLES, {"count": count}).fetchall()
     kinds: dict[str, list[Criteria]] = {
         "customer": [Criteria(user_id=user) for user, *_ in sample],
@@ -114,9 +114,24 @@ def order_searches(connection: Connection, count: int) -> Iterator[tuple[str, ..
         kinds[f"product and {status}"] = [
             Criteria(product_id=product, status=status) for _, _, product, *_ in sample
         ]
+    return kinds
+
+
+def order_searches(
+    connection: Connection, kinds: Mapping[str, list[Criteria]]
+) -> Iterator[tuple[str, ...]]:
+    """A row for each kind of search, of pages of 20 orders and their counts."""
     for kind, criteria in kinds.items():
         times = sorted(_search_milliseconds(connection, each) for each in criteria)
         yield kind, *(f"{percentile(times, share):.1f}" for share in (0.5, 0.99, 1.0))
+
+
+def plans(connection: Connection, kinds: Mapping[str, list[Criteria]]) -> Iterator[str]:
+    """How PostgreSQL executes the first search of each kind."""
+    for kind, (criteria, *_) in kinds.items():
+        page = search.page(criteria, limit=20)
+        rows = connection.execute(EXPLAIN + page.sql, page.parameters).fetchall()
+        yield "\n".join([kind, *(f"  {line}" for (line,) in rows)])
 
 
 def _search_milliseconds(connection: Connection, criteria: Criteria) -> float:
@@ -164,7 +179,9 @@ def main() -> int:
         options_of_role = "-c plan_cache_mode=force_custom_plan"
         with psycopg.connect(url, autocommit=True, options=options_of_role) as connection:
             headings = ("search of orders by", "p50 ms", "p99 ms", "max ms")
-            print(table(headings, order_searches(connection, options.searches)))
+            kinds = searches_by_kind(connection, options.searches)
+            print(table(headings, order_searches(connection, kinds)) + "\n")
+            print("\n\n".join(plans(connection, kinds)))
     return 0
 
 

@@ -85,9 +85,12 @@ with category as (
     repeat('설명 ' || n || ' ', 20), '분류 ' || 1 + n %% 20, 1000 + n %% 9000, 'KRW',
     now() - interval '90 days'
   from generate_series(1, %(products)s) n
-  returning product_id
+  returning product_id, price_minor, created_at
 ), stocked as (
   insert into shop.stock (product_id, on_hand) select product_id, 100000000 from product
+), priced as (
+  insert into shop.price_changes (product_id, to_minor, changed_at)
+  select product_id, price_minor, created_at from product
 )
 insert into shop.stock_moves (product_id, kind, qty)
 select product_id, 'INITIAL', 100000000 from product
@@ -254,7 +257,13 @@ from steps where event_type is not null order by n, step;
 insert into shop.inbox (consumer, source, event_id, outcome, received_at)
 select consumer, source, event_id::text, 'PROCESSED', created_at
 from shop.outbox join shop.subscriptions using (type)
-where order_id is not null order by event_id
+where order_id is not null order by event_id;
+insert into shop.mails (event_id, kind, subject_id, status, tries, created_at, updated_at,
+  next_try_at)
+select event_id, upper(replace(type, '.', '_')), subject, 'SENT', 1, created_at, created_at,
+  created_at
+from shop.outbox join shop.subscriptions using (type)
+where order_id is not null and consumer = 'notify' order by event_id
 """
 
 SETTLEMENTS: LiteralString = """
