@@ -57,16 +57,24 @@ class UserEmailVerificationRequested(ShopEvent):
 
 @frozen(kw_only=True)
 class UserEmailChangeRequested(ShopEvent):
-    """A link to another address was made; it has no account where that address has one already.
-
-    The link is for the other address, a notice of the request for that of the account.
-    """
+    """A link to another address was made; it is sent unless that address has an account."""
 
     name: ClassVar[str] = "user.email-change-requested"
     external: ClassVar[bool] = False
 
     link_id: UUID
     user_id: int
+
+
+@frozen(kw_only=True)
+class UserEmailChangeStarted(ShopEvent):
+    """A change of the address was requested: the address of before, in the link, gets a notice."""
+
+    name: ClassVar[str] = "user.email-change-started"
+    external: ClassVar[bool] = False
+
+    user_id: int
+    link_id: UUID
 
 
 @frozen(kw_only=True)

@@ -4,9 +4,10 @@ Writer of ``one_time_links``.  The token of a link is its id and an HMAC of it u
 database does not have, so no row holds anything that a reader could use, and a sender of
 the link computes the token.
 
-A request to reset the password of an address without an account, or to change to the address of an
-account, makes a link of no account: it takes the same work and gives the same answer, so it does
-not show who has an account.
+A request to reset the password of an address without an account makes a link of no account: it
+takes the same work and gives the same answer, so it does not show who has an account.  Nor does a
+request to change to the address of an account: its link, which the export of the requester has, is
+like any other, but is not sent.
 """
 
 from __future__ import annotations
@@ -98,16 +99,13 @@ with wait as (
     when 'SET_PASSWORD' then
       (select user_id from shop.users where email_key = %(email_key)s and active
        and not is_service)
-    when 'CHANGE_EMAIL' then (select %(user_id)s::bigint
-      where not exists (select from shop.users where email_key = %(email_key)s))
     else %(user_id)s::bigint end as user_id
 ), made as (
   insert into shop.one_time_links (link_id, purpose, user_id, recipient, network, expires_at, email,
     email_before)
   select %(link_id)s::uuid, %(purpose)s::text, user_id, %(recipient)s::bytea, %(network)s::bytea,
     now() + make_interval(mins => %(minutes)s::int),
-    case when user_id is not null then %(email)s::text end,
-    case when user_id is not null then %(email_before)s::text end
+    %(email)s::text, %(email_before)s::text
   from wait, linked where of_address < %(address_max)s::int and coalesce(seconds, 0) <= 0
   returning link_id
 )
@@ -207,7 +205,7 @@ def request_verification(link_id: UUID, by: Requester, *, user_id: int) -> State
 
 
 def request_change(
-    link_id: UUID, by: Requester, *, user_id: int, email: str, email_key: str, email_before: str
+    link_id: UUID, by: Requester, *, user_id: int, email: str, email_before: str
 ) -> Statement[Requested]:
     """Makes a link to change the account's address, within the limits; send ``lock`` first."""
     return _request(
@@ -216,7 +214,6 @@ def request_change(
         LinkPurpose.CHANGE_EMAIL,
         minutes=ADDRESS_MINUTES,
         user_id=user_id,
-        email_key=email_key,
         email=email,
         email_before=email_before,
     )

@@ -9,6 +9,7 @@ from events.accounts import (
     UserClosed,
     UserEmailChanged,
     UserEmailChangeRequested,
+    UserEmailChangeStarted,
     UserEmailVerificationRequested,
     UserPasswordChanged,
     UserPasswordResetRequested,
@@ -166,7 +167,8 @@ def request_email_verification(request: Request[None, None], context: RequestCon
 def request_email_change(request: Request[EmailChange, None], context: RequestContext) -> Response:
     """202, whether or not the next address has an account, after the same work.
 
-    The event names a link for that address and the account, whose own address is to get a notice.
+    The events name a link, which that address gets unless it has an account, and the account, whose
+    own address gets a notice in either case.
     403 WRONG_PASSWORD and 429 as for ``change_password``; 409 for the address that the account has;
     of one address there are at most three links an hour, and further requests make none.
     """
@@ -187,15 +189,17 @@ def request_email_change(request: Request[EmailChange, None], context: RequestCo
                 by,
                 user_id=user_id,
                 email=email,
-                email_key=email_key,
                 email_before=account.email,
             ),
             login_failures.disregard(attempt),
         )
         one_time_links.check_allowed(requested)
         if requested[0].is_made:
-            event = UserEmailChangeRequested(link_id=link_id, user_id=user_id)
-            announcement, _ = emit(tx, event)
+            announcement, _ = emit(
+                tx,
+                UserEmailChangeRequested(link_id=link_id, user_id=user_id),
+                UserEmailChangeStarted(user_id=user_id, link_id=link_id),
+            )
             tx.execute(announcement)
     return Response(202)
 

@@ -104,6 +104,7 @@ where l.link_id = %(link_id)s and l.email is null and l.ended_at is null
 """,
 )
 
+# An address that has an account gets no link, with which nothing could be changed.
 NEW_ADDRESS = Query(
     LinkFacts,
     """
@@ -112,6 +113,7 @@ select coalesce(l.email, '') as email, u.name, u.language, l.link_id,
 from shop.one_time_links l join shop.users u using (user_id)
 where l.link_id = %(link_id)s and l.email is not null and l.ended_at is null
   and l.expires_at > now() and u.active
+  and not exists (select from shop.users where email_key = lower(l.email))
 """,
 )
 
@@ -147,7 +149,7 @@ def read(tx: Transaction, mail: Mail) -> Facts | None:
             about = tx.fetch_one(LINK(link_id=UUID(mail.subject_id)))
         case MailKind.EMAIL_CHANGE:
             about = tx.fetch_one(NEW_ADDRESS(link_id=UUID(mail.subject_id)))
-        case MailKind.EMAIL_CHANGED:
+        case MailKind.EMAIL_CHANGE_STARTED | MailKind.EMAIL_CHANGED:
             about = tx.fetch_one(OLD_ADDRESS(link_id=UUID(mail.subject_id)))
         case MailKind.USER_REGISTERED:
             about = tx.fetch_one(ACCOUNT(user_id=int(mail.subject_id)))

@@ -42,6 +42,7 @@ KINDS = {
     "user.invited": (MailKind.INVITATION, "linkId"),
     "user.email-verification-requested": (MailKind.EMAIL_VERIFICATION, "linkId"),
     "user.email-change-requested": (MailKind.EMAIL_CHANGE, "linkId"),
+    "user.email-change-started": (MailKind.EMAIL_CHANGE_STARTED, "linkId"),
     "user.email-changed": (MailKind.EMAIL_CHANGED, "linkId"),
 }
 

@@ -55,6 +55,11 @@ SPEC = FunctionSpec(
             summary="Send the link to the address that an account is to have.",
         ),
         Subscription(
+            event="user.email-change-started",
+            handler="notify",
+            summary="Say to an account's address that a change to another one was requested.",
+        ),
+        Subscription(
             event="user.email-changed",
             handler="notify",
             summary="Say to the address before that the account has another one.",

@@ -449,7 +449,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
     },
     # Mails: who a row is about, and what the mail says of it.
     "shop_notices": {
-        "users": {"select": ("user_id", "email", "name", "language", "active")},
+        "users": {"select": ("user_id", "email", "email_key", "name", "language", "active")},
         "one_time_links": {
             "select": (
                 "link_id",

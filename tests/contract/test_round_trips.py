@@ -139,6 +139,7 @@ def count_mails_of_accounts(counter: Counter) -> None:
     counter.count_event("user.email-verification-requested", "notify")
     person.post("/users/me/email", new)
     counter.count_event("user.email-change-requested", "notify")
+    counter.count_event("user.email-change-started", "notify")
     (link,) = shop.sql(
         "select link_id from shop.one_time_links where email is not null "
         "order by created_at desc limit 1"

@@ -259,7 +259,7 @@ def test_wrong_password_is_403_counted_and_changes_nothing(shop: ShopHarness) ->
     assert events(shop, CHANGE) == []
 
 
-def test_address_of_another_account_gets_the_same_answer_and_a_link_of_no_account(
+def test_address_of_another_account_gets_the_same_answer_and_the_same_rows(
     shop: ShopHarness,
 ) -> None:
     taken, free = new_address(), new_address()
@@ -271,7 +271,11 @@ def test_address_of_another_account_gets_the_same_answer_and_a_link_of_no_accoun
 
     assert [(answer.status, answer.body) for answer in answers] == [(202, b"")] * 2
     assert answers[0].headers.keys() == answers[1].headers.keys()
-    assert [data["userId"] for data in events(shop, CHANGE)[-2:]] == [person.user_id] * 2
+    for name in (CHANGE, "user.email-change-started"):
+        assert [data["userId"] for data in events(shop, name)] == [person.user_id] * 2
+    free_link, taken_link = person.post("/users/me/export").json["oneTimeLinks"][-2:]
+    assert free_link.keys() == taken_link.keys()
+    assert [free_link["email"], taken_link["email"]] == [free, taken.upper()]
     assert confirm(shop, token).status == 403
 
 

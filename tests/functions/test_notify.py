@@ -167,7 +167,42 @@ def test_change_of_an_address_is_mailed_to_the_new_one_and_announced_to_the_old_
     shop.deliver_all()
 
     assert address_of(person) == new
-    assert [each.subject for each in server.to(old)] == ["[Shop] 메일 주소가 바뀌었습니다"]
+    subjects = [each.subject for each in server.to(old)]
+    assert subjects == ["[Shop] 메일 주소 변경 요청", "[Shop] 메일 주소가 바뀌었습니다"]
+
+
+def test_request_for_the_address_of_an_account_is_announced_to_the_old_one_only(
+    shop: ShopHarness, server: MailServerOfTests
+) -> None:
+    """So that neither the answer nor a mail shows whether an address has an account."""
+    person, other = shop.person(), shop.person()
+    body = {"email": address_of(other), "password": PASSWORD}
+    assert person.post("/users/me/email", body).status == 202
+
+    shop.deliver_all()
+    shop.deliver_all()
+
+    (notice,) = server.to(address_of(person))
+    assert notice.subject == "[Shop] 메일 주소 변경 요청"
+    assert "#token=" not in notice.text
+    assert server.to(address_of(other)) == []
+
+
+def test_notice_of_a_change_that_was_confirmed_meanwhile_is_sent_to_the_address_before(
+    shop: ShopHarness, server: MailServerOfTests
+) -> None:
+    person, new = shop.person(), f"{uuid4().hex}@test.kr"
+    old = address_of(person)
+    person.post("/users/me/email", {"email": new, "password": PASSWORD})
+    (link,) = shop.sql("select link_id from shop.one_time_links where email is not null")
+    token = {"token": token_of(link["link_id"], shop.secrets.link_key)}
+    assert shop.call("POST", "/auth/email-verification/confirm", token).status == 204
+
+    shop.deliver_all()
+
+    subjects = sorted(each.subject for each in server.to(old))
+    assert subjects == ["[Shop] 메일 주소 변경 요청", "[Shop] 메일 주소가 바뀌었습니다"]
+    assert server.to(new) == []
 
 
 def test_row_of_a_mail_has_no_address_and_no_token(

@@ -44,7 +44,7 @@ def facts_of(kind: MailKind, language: str, reason: str = "USER") -> Facts:
             return Facts(LinkFacts((*to, ID, 30 if kind == MailKind.PASSWORD_RESET else 4_320)))
         case MailKind.EMAIL_VERIFICATION | MailKind.EMAIL_CHANGE:
             return Facts(LinkFacts((*to, ID, 1_440)))
-        case MailKind.USER_REGISTERED | MailKind.EMAIL_CHANGED:
+        case MailKind.USER_REGISTERED | MailKind.EMAIL_CHANGE_STARTED | MailKind.EMAIL_CHANGED:
             return Facts(Recipient(to))
 
 

@@ -44,6 +44,7 @@ PURPOSES = {
     "user.invited": "SET_PASSWORD",
     "user.email-verification-requested": "VERIFY_EMAIL",
     "user.email-change-requested": "CHANGE_EMAIL",
+    "user.email-change-started": "CHANGE_EMAIL",
     "user.email-changed": "CHANGE_EMAIL",
 }
 EFFECTS = ("payments", "ledger", "inbox", "transitions", "outbox", "refunds", "mails", "alarms")

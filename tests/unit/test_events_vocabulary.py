@@ -56,6 +56,7 @@ CATALOGUE = [
     ("user.closed", True, ["userId"]),
     ("user.email-verification-requested", False, ["linkId"]),
     ("user.email-change-requested", False, ["linkId", "userId"]),
+    ("user.email-change-started", False, ["userId", "linkId"]),
     ("user.email-changed", False, ["userId", "linkId"]),
     ("user.invited", False, ["linkId"]),
     ("settlement.closed", True, ["settlementDate", "currency"]),
