@@ -44,6 +44,8 @@ class Action(StrEnum):
     PRODUCT_STOCK_ADJUSTED = "product.stock_adjusted"
     PRODUCT_PRICE_SCHEDULED = "product.price_scheduled"
     PRODUCT_PRICE_SCHEDULE_CANCELLED = "product.price_schedule_cancelled"
+    PRODUCT_GROUP_ADDED = "product_group.added"
+    PRODUCT_GROUP_CHANGED = "product_group.changed"
     CATEGORY_ADDED = "category.added"
     ORDER_CANCELLED = "order.cancelled"
     ORDER_REFUNDED = "order.refunded"

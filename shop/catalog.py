@@ -1,9 +1,11 @@
 """The catalogue: products with their prices, and categories.
 
-Writer of ``categories`` and ``products``; a trigger writes each change of a price into
-``price_changes``.  A product's ``version`` counts the changes of its row;
-stock has another owner, so a restock leaves the version alone and changes only the second half of
-the entity tag (``"<version>.<available>"``).
+Writer of ``categories``, ``product_groups`` and ``products``; a trigger writes each change of a
+price into ``price_changes``.  A product's ``version`` counts the changes of its row.  The entity
+tag of its page (``"<version>.<available>.<group version>"``) has two more parts.  Stock has another
+owner, so a restock leaves the version alone.  The page shows the other products of the group too;
+a trigger counts the group's version when one joins, leaves, or is withdrawn.  Products without a
+group have no third part.
 
 Lists are cached as bytes under a version token (``catalog:version`` in Redis).  Every change of the
 catalogue sets a new random token.  Entries are stored under the token with which they were made, so
@@ -12,10 +14,11 @@ a late write of old content is never read, and old entries stay invalid when the
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from itertools import product
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
 
 from events.records import frozen
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from shop.adapters.cache import Cache
 
 PRICE_MAX = 2**63 - 1
+MEMBERS_MAX = 100  # of a group
 VERSION_KEY = "catalog:version"
 VERSION_SECONDS = 86_400
 TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -43,10 +47,11 @@ class ProductPage(Row):
 
 
 class ProductForSale(Row):
-    """A product as customers see it, as JSON."""
+    """A product as customers see it, as JSON; without a group it has no ``group_version``."""
 
     version: int
     available: int
+    group_version: int | None
     body: str
 
 
@@ -88,7 +93,28 @@ class Product(Row):
     flash_sale: bool
     version: int
     price_schedule_id: UUID | None
+    images: list[dict[str, str]]
     available: int
+    group_version: int | None
+    group: dict[str, Any] | None
+
+
+class Group(Row):
+    """Products that differ in the values of its options, such as size and colour."""
+
+    group_id: int
+    name: str
+    options: list[str]
+    version: int
+
+
+class Member(Row):
+    """A product of a group, for sale or not; its values are in the order of the options."""
+
+    product_id: int
+    option_values: list[str]
+    active: bool
+    version: int
 
 
 # One page in one round trip, its JSON made by PostgreSQL.  There is a query for each combination of
@@ -99,7 +125,7 @@ class Product(Row):
 _PRODUCTS: LiteralString = """
 with page as (
   select p.product_id as id, p.name, p.description, p.category, p.price_minor as price,
-    p.currency
+    p.currency, p.images, p.group_id, p.option_values
   from shop.products p
   where p.active"""
 _OF_CATEGORY: LiteralString = """
@@ -112,13 +138,18 @@ _LIMITED: LiteralString = """
   limit %(limit)s::int + 1"""
 _NUMBERED: LiteralString = """
 ), numbered as (
-  select page.*, s.available as "stockQuantity", row_number() over (order by """
+  select page.*, s.available as "stockQuantity", (
+      select jsonb_build_object('id', g.group_id, 'options',
+        jsonb_object(g.options, page.option_values))
+      from shop.product_groups g where g.group_id = page.group_id) as "group",
+    row_number() over (order by """
 _AS_JSON: LiteralString = """) as place
   from page cross join lateral (select on_hand - reserved as available from shop.stock
     where product_id = page.id limit 1) s
 )
 select '[' || coalesce(string_agg((select row_to_json(item)::text from (
-    select id, name, description, category, price, currency, "stockQuantity") item),
+    select id, name, description, category, price, currency, "stockQuantity", images,
+      "group") item),
     ',' order by place) filter (where place <= %(limit)s::int), '') || ']' as body,
   count(*) > %(limit)s::int as has_more,
   max(id) filter (where place = %(limit)s::int) as last_id,
@@ -150,7 +181,8 @@ _IN_INDEX: LiteralString = """
     offset 0"""
 _FOUND: LiteralString = """
 ), page as (
-  select p.product_id as id, p.name, p.description, p.category, p.price_minor as price, p.currency
+  select p.product_id as id, p.name, p.description, p.category, p.price_minor as price, p.currency,
+    p.images, p.group_id, p.option_values
   from (select product_id from first union select product_id from indexed) found
   cross join lateral (select * from shop.products where product_id = found.product_id limit 1) p"""
 
@@ -230,11 +262,18 @@ SEARCHES = _queries(_search_sql)
 PRODUCT_FOR_SALE = Query(
     ProductForSale,
     """
-select p.version, s.on_hand - s.reserved as available,
+select p.version, s.on_hand - s.reserved as available, g.version as group_version,
   (select row_to_json(item)::text from (select p.product_id as id, p.name, p.description,
     p.category, p.price_minor as price, p.currency,
-    s.on_hand - s.reserved as "stockQuantity") item) as body
-from shop.products p join shop.stock s using (product_id)
+    s.on_hand - s.reserved as "stockQuantity", p.images, (
+      select jsonb_build_object('id', g.group_id, 'name', g.name,
+        'options', jsonb_object(g.options, p.option_values),
+        'members', jsonb_agg(jsonb_build_object('productId', m.product_id,
+          'options', jsonb_object(g.options, m.option_values)) order by m.product_id))
+      from shop.products m where m.group_id = g.group_id and m.active having count(*) > 0
+    ) as "group") item) as body
+from shop.products p join shop.stock s using (product_id) left join shop.product_groups g
+  using (group_id)
 where p.product_id = %(product_id)s::bigint and p.active
 """,
 )
@@ -259,9 +298,9 @@ insert into shop.categories (name) values (%(name)s) on conflict do nothing retu
 ADD_PRODUCT = Query(
     AddedProduct,
     """
-insert into shop.products (name, description, category, price_minor, currency, flash_sale)
+insert into shop.products (name, description, category, price_minor, currency, flash_sale, images)
 select %(name)s::text, %(description)s::text, c.name, %(price_minor)s::bigint, %(currency)s::text,
-  %(flash_sale)s::boolean
+  %(flash_sale)s::boolean, %(images)s::jsonb
 from shop.categories c where c.name = %(category)s::text
   and %(currency)s::text = coalesce(
     (select p.currency::text from shop.products p order by p.product_id limit 1),
@@ -289,6 +328,10 @@ update shop.products p set
   price_minor = coalesce(%(price_minor)s::bigint, p.price_minor),
   active = coalesce(%(active)s::boolean, p.active),
   flash_sale = coalesce(%(flash_sale)s::boolean, p.flash_sale),
+  images = coalesce(%(images)s::jsonb, p.images),
+  group_id = case when %(is_regrouped)s::boolean then %(group_id)s::bigint else p.group_id end,
+  option_values = case when %(is_regrouped)s::boolean then %(option_values)s::text[]
+    else p.option_values end,
   version = p.version + 1, updated_at = now()
 where p.product_id = %(product_id)s::bigint
   and (%(versions)s::int[] is null or p.version = any(%(versions)s::int[]))
@@ -309,44 +352,113 @@ returning version
 """,
 )
 
-READ_PRODUCT = Query(
-    Product,
-    """
+_STAFF_PRODUCT: LiteralString = """
 select p.product_id, p.name, p.description, p.category, p.price_minor, p.currency, p.active,
-  p.flash_sale, p.version, p.price_schedule_id, s.on_hand - s.reserved as available
-from shop.products p join shop.stock s using (product_id)
+  p.flash_sale, p.version, p.price_schedule_id, p.images, s.on_hand - s.reserved as available,
+  g.version as group_version, case when p.group_id is not null then
+    jsonb_build_object('id', g.group_id, 'options', jsonb_object(g.options, p.option_values))
+    end as "group"
+from """
+_ONE_PRODUCT: LiteralString = """shop.products p join shop.stock s using (product_id)
+  left join shop.product_groups g on g.group_id = p.group_id
 where p.product_id = %(product_id)s::bigint
+"""
+READ_PRODUCT = Query(Product, _STAFF_PRODUCT + _ONE_PRODUCT)
+LOCK_PRODUCT = Query(Product, _STAFF_PRODUCT + _ONE_PRODUCT + "for update of p\n")
+
+_ALL_PRODUCTS: LiteralString = """
+with page as materialized (
+  select p.product_id from shop.products p
+  where p.product_id < coalesce(%(before_id)s::bigint, 9223372036854775807)"""
+# all matches are sorted, unlike those of a customer's search: operators search seldom
+_NAMED: LiteralString = """
+    and (shop.ngrams(p.name, 1) || shop.ngrams(p.name, 2))
+      @> shop.ngrams(%(name)s::text, %(ngram_length)s::int)
+    and strpos(lower(p.name), lower(%(name)s::text)) > 0"""
+_NEWEST_FIRST: LiteralString = """
+  order by p.product_id desc limit %(limit)s::int
+)"""
+_OF_PAGE: LiteralString = """page
+  cross join lateral (select * from shop.products where product_id = page.product_id limit 1) p
+  cross join lateral (select * from shop.stock where product_id = page.product_id limit 1) s
+  left join lateral (select * from shop.product_groups where group_id = p.group_id limit 1) g
+    on true
+order by page.product_id desc
+"""
+_FOR_SALE: dict[bool | None, LiteralString] = {
+    None: "",
+    True: " and p.active",
+    False: " and not p.active",
+}
+# by whether the products are for sale (None: whether or not), and whether a name is searched
+ALL_PRODUCTS: dict[tuple[bool | None, bool], Query[Product]] = {
+    (active, named): Query(
+        Product,
+        _ALL_PRODUCTS
+        + condition
+        + (_NAMED if named else "")
+        + _NEWEST_FIRST
+        + _STAFF_PRODUCT
+        + _OF_PAGE,
+    )
+    for active, condition in _FOR_SALE.items()
+    for named in _EITHER
+}
+
+_GROUP: LiteralString = """
+select group_id, name, options, version from shop.product_groups
+"""
+READ_GROUP = Query(Group, _GROUP + "where group_id = %(group_id)s::bigint\n")
+
+GROUPS = Query(
+    Group,
+    _GROUP
+    + """where group_id < coalesce(%(before_id)s::bigint, 9223372036854775807)
+order by group_id desc limit %(limit)s::int
 """,
 )
 
-_ALL_PRODUCTS: LiteralString = """
-with page as (
-  select product_id, name, description, category, price_minor, currency, active, flash_sale,
-    version, price_schedule_id
-  from shop.products
-  where product_id < coalesce(%(before_id)s::bigint, 9223372036854775807)"""
-_NEWEST_FIRST: LiteralString = """
-  order by product_id desc limit %(limit)s::int
-)
-select page.*, s.available from page cross join lateral (select on_hand - reserved as available
-  from shop.stock where product_id = page.product_id limit 1) s
-order by page.product_id desc
-"""
-# by whether the products are for sale; None: whether or not
-ALL_PRODUCTS: dict[bool | None, Query[Product]] = {
-    None: Query(Product, _ALL_PRODUCTS + _NEWEST_FIRST),
-    True: Query(Product, _ALL_PRODUCTS + " and active" + _NEWEST_FIRST),
-    False: Query(Product, _ALL_PRODUCTS + " and not active" + _NEWEST_FIRST),
-}
-
-LOCK_PRODUCT = Query(
-    Product,
+# The group that a locked product has and the one that it is to have, in the order in which the
+# trigger locks them; the second alone is returned.
+LOCK_GROUPS = Query(
+    Group,
     """
-select p.product_id, p.name, p.description, p.category, p.price_minor, p.currency, p.active,
-  p.flash_sale, p.version, p.price_schedule_id, s.on_hand - s.reserved as available
-from shop.products p join shop.stock s using (product_id)
-where p.product_id = %(product_id)s::bigint
-for update of p
+with locked as materialized (
+  select group_id, name, options, version from shop.product_groups
+  where group_id = %(group_id)s::bigint or group_id
+    = (select p.group_id from shop.products p where p.product_id = %(product_id)s::bigint)
+  order by group_id for update
+)
+select group_id, name, options, version from locked where group_id = %(group_id)s::bigint
+""",
+)
+
+LOCK_GROUP = Query(Group, _GROUP + "where group_id = %(group_id)s::bigint for update\n")
+
+# at most MEMBERS_MAX
+MEMBERS = Query(
+    Member,
+    """
+select product_id, option_values, active, version from shop.products
+where group_id = %(group_id)s::bigint order by product_id limit 100
+""",
+)
+
+ADD_GROUP = Query(
+    Group,
+    """
+insert into shop.product_groups (name, options) values (%(name)s, %(options)s::text[])
+returning group_id, name, options, version
+""",
+)
+
+CHANGE_GROUP = Query(
+    Group,
+    """
+update shop.product_groups set name = coalesce(%(name)s::text, name),
+  options = coalesce(%(options)s::text[], options), version = version + 1, updated_at = now()
+where group_id = %(group_id)s::bigint
+returning group_id, name, options, version
 """,
 )
 
@@ -373,6 +485,14 @@ class Position:
 
 
 @frozen(kw_only=True)
+class Membership:
+    """The group that a product is to be in, with the values of its options; None: in no group."""
+
+    group_id: int | None = None
+    values: list[str] | None = None
+
+
+@frozen(kw_only=True)
 class Change:
     """What a PATCH changes; None leaves the value as it is."""
 
@@ -382,6 +502,8 @@ class Change:
     price_minor: int | None = None
     active: bool | None = None
     flash_sale: bool | None = None
+    images: list[dict[str, str]] | None = None
+    membership: Membership | None = None
 
 
 def page(
@@ -403,14 +525,15 @@ def page(
     )
 
 
-def etag_of(*, version: int, available: int) -> str:
-    """A product's entity tag: it changes with the product's version and with its stock."""
-    return f'"{version}.{available}"'
+def etag_of(product: Product | ProductForSale) -> str:
+    """A product's entity tag: it changes with its version, its stock and its group's version."""
+    group = "" if product.group_version is None else f".{product.group_version}"
+    return f'"{product.version}.{product.available}{group}"'
 
 
 def version_of_tag(tag: str) -> int | None:
     """The version in a product's tag (without its quotes); None when the tag has another form."""
-    match = re.fullmatch(r"([1-9][0-9]{0,8})\.[0-9]{1,10}", tag)
+    match = re.fullmatch(r"([1-9][0-9]{0,8})\.[0-9]{1,10}(?:\.[0-9]{1,10})?", tag)
     return int(match[1]) if match else None
 
 
@@ -442,6 +565,7 @@ def add_product(
     price_minor: int,
     currency: str,
     flash_sale: bool,
+    images: list[dict[str, str]],
 ) -> Statement[AddedProduct]:
     """Adds a product; no row when the category is unknown."""
     return ADD_PRODUCT(
@@ -451,6 +575,7 @@ def add_product(
         price_minor=price_minor,
         currency=currency,
         flash_sale=flash_sale,
+        images=json.dumps(images, ensure_ascii=False),
     )
 
 
@@ -459,8 +584,10 @@ def change_product(
 ) -> Statement[ChangedProduct]:
     """Changes a product that has one of these versions (None: any version).
 
-    No row when its price would change while a schedule sets it.
+    No row when its price would change while a schedule sets it.  Before it joins a group, lock the
+    product and then the group with ``lock_groups``, and compare the values of its ``members``.
     """
+    membership = change.membership or Membership()
     return CHANGE_PRODUCT(
         product_id=product_id,
         versions=versions,
@@ -470,6 +597,10 @@ def change_product(
         price_minor=change.price_minor,
         active=change.active,
         flash_sale=change.flash_sale,
+        images=None if change.images is None else json.dumps(change.images, ensure_ascii=False),
+        is_regrouped=change.membership is not None,
+        group_id=membership.group_id,
+        option_values=membership.values,
     )
 
 
@@ -485,14 +616,54 @@ def read_product(product_id: int) -> Statement[Product]:
     return READ_PRODUCT(product_id=product_id)
 
 
-def all_products(*, active: bool | None, before: int | None, limit: int) -> Statement[Product]:
-    """Products as staff see them, newest first; those before a product's id."""
-    return ALL_PRODUCTS[active](before_id=before, limit=limit)
+def all_products(
+    *, active: bool | None, name: str | None, before: int | None, limit: int
+) -> Statement[Product]:
+    """Products as staff see them, newest first, before a product's id; ``name`` is part of one."""
+    name = name or ""
+    return ALL_PRODUCTS[active, name != ""](
+        name=name, ngram_length=min(len(name), 2), before_id=before, limit=limit
+    )
 
 
 def lock_product(product_id: int) -> Statement[Product]:
     """A product as it is until this transaction changes it."""
     return LOCK_PRODUCT(product_id=product_id)
+
+
+def add_group(name: str, options: list[str]) -> Statement[Group]:
+    """Adds a group, in which no product is yet."""
+    return ADD_GROUP(name=name, options=options)
+
+
+def change_group(group_id: int, *, name: str | None, options: list[str] | None) -> Statement[Group]:
+    """Changes a group that the caller has locked; None leaves the value as it is."""
+    return CHANGE_GROUP(group_id=group_id, name=name, options=options)
+
+
+def read_group(group_id: int) -> Statement[Group]:
+    """A group; no row when there is none."""
+    return READ_GROUP(group_id=group_id)
+
+
+def lock_group(group_id: int) -> Statement[Group]:
+    """A group as it and its members are until this transaction changes them."""
+    return LOCK_GROUP(group_id=group_id)
+
+
+def lock_groups(product_id: int, group_id: int | None) -> Statement[Group]:
+    """The group that a product is to join; the one that it leaves is locked with it."""
+    return LOCK_GROUPS(product_id=product_id, group_id=group_id)
+
+
+def groups(*, before: int | None, limit: int) -> Statement[Group]:
+    """Groups, newest first; those before a group's id."""
+    return GROUPS(before_id=before, limit=limit)
+
+
+def members(group_id: int | None) -> Statement[Member]:
+    """The products of a group, for sale or not, at most ``MEMBERS_MAX``."""
+    return MEMBERS(group_id=group_id)
 
 
 def invalidate_lists(cache: Cache) -> None:

@@ -122,6 +122,14 @@ class Samples:
         starts_at, ends_at = (time.isoformat() for time in times)
         return {"price": 900, "startsAt": starts_at, "endsAt": ends_at}
 
+    @cached_property
+    def product_group(self) -> str:
+        """The path of a group without products."""
+        body = {"name": "옷", "options": ["색"]}
+        response = self.people["staff"].post("/admin/product-groups", body)
+        assert response.status == 201, response.body
+        return f"/admin/product-groups/{response.json['id']}"
+
     def planned_price(self) -> str:
         """Plans a price; returns the path of its schedule."""
         path = f"/admin/products/{self.new_product()}/price-schedules"
@@ -303,6 +311,13 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ),
     ("DELETE", "/admin/products/{productId}/price-schedules/{scheduleId}"): lambda s, p: (
         SampleRequest(s.planned_price())
+    ),
+    ("POST", "/admin/product-groups"): lambda s, p: SampleRequest(
+        "/admin/product-groups", {"name": "옷", "options": ["색", "크기"]}
+    ),
+    ("GET", "/admin/product-groups/{groupId}"): lambda s, p: SampleRequest(s.product_group),
+    ("PATCH", "/admin/product-groups/{groupId}"): lambda s, p: SampleRequest(
+        s.product_group, {"name": "옷"}, {"if-match": "*"}
     ),
     ("POST", "/categories"): lambda s, p: SampleRequest("/categories", {"name": uuid4().hex}),
     ("POST", "/cart/items"): lambda s, p: SampleRequest(

@@ -153,6 +153,10 @@ class LivenessOperations:
             "list_all_products": self._plain("list_all_products", staff),
             "show_any_product": self._plain("show_any_product", staff, productId=number),
             "list_stock_moves": self._plain("list_stock_moves", staff, productId=number),
+            "add_group": self._plain("add_group", staff, {"name": "G", "options": ["size"]}),
+            "list_groups": self._plain("list_groups", staff),
+            "show_group": self._of_group("show_group"),
+            "change_group": self._of_group("change_group", {"name": "H"}, headers=IF_ANY),
             "list_prices": self._plain("list_prices", staff, productId=number),
             "schedule_price": self._schedule_price,
             "cancel_price_schedule": self._cancel_price_schedule,
@@ -391,6 +395,23 @@ class LivenessOperations:
             productId=self.product_id,
         )
         return call, self.dataset.staff
+
+    def _of_group(
+        self,
+        name: str,
+        body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Prepare:
+        async def prepare() -> Request:
+            make, staff = self.client.calls.make, self.dataset.staff
+            group = {"name": "G", "options": ["size"]}
+            outcome = await self.client.send(make("add_group", body=group), staff)
+            if outcome.status != 201:
+                raise PreparationFailed(f"no group: {outcome.status} {outcome.code}")
+            group_id: int = outcome.document["id"]
+            return make(name, body=body, headers=headers, groupId=group_id), staff
+
+        return prepare
 
     async def _schedule_price(self) -> Request:
         """A price for an hour that no other schedule of the product has."""

@@ -53,7 +53,7 @@ def show_product(request: Request[None, None], context: RequestContext) -> Respo
     row = context.tx.fetch_one(catalog.product_for_sale(product_id))
     if row is None:
         raise not_found("the product")
-    etag = catalog.etag_of(version=row.version, available=row.available)
+    etag = catalog.etag_of(row)
     headers = {"cache-control": UNCHANGED_BY_PROXIES}
     return _conditional(request.headers, row.body.encode(), etag, headers)
 

@@ -56,7 +56,35 @@ class ListProducts(QueryModel):
     sort: Sort = "id"
 
 
-class Product(Model):
+class Image(Model):
+    """An image elsewhere; ``alt`` is the text for those who cannot see it."""
+
+    url: str
+    alt: str
+
+
+class Membership(Model):
+    """The group of products that differ in options, and this one's value of each option."""
+
+    id: int
+    options: dict[str, str]
+
+
+class Member(Model):
+    """A product of a group that is for sale."""
+
+    product_id: int
+    options: dict[str, str]
+
+
+class Group(Membership):
+    """The group with its members for sale, this product among them."""
+
+    name: str
+    members: list[Member]
+
+
+class ProductForSale(Model):
     """A product for sale: ``price`` in minor units, ``stockQuantity`` neither sold nor held."""
 
     id: int
@@ -66,9 +94,22 @@ class Product(Model):
     price: int
     currency: CurrencyCode
     stock_quantity: int
+    images: list[Image]
 
 
-class Products(RootModel[list[Product]]):
+class Product(ProductForSale):
+    """A product with the other members of its group."""
+
+    group: Group | None
+
+
+class ListedProduct(ProductForSale):
+    """A product of a list, with its options only."""
+
+    group: Membership | None
+
+
+class Products(RootModel[list[ListedProduct]]):
     """One page."""
 
 

@@ -8,16 +8,23 @@ has an entry in the audit log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING
 
 from events.catalog import ProductChanged
+from functions.manage_products import groups
 from shop import audit_log, catalog, inventory, price_schedules
 from shop.audit_log import Action, actor_of
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
-from shop.primitives.etags import is_known, precondition_failed, require_if_match, strong_tags
+from shop.primitives.etags import (
+    check_if_match,
+    is_known,
+    precondition_failed,
+    require_if_match,
+    strong_tags,
+)
 from shop.primitives.ids import parse_product_id, parse_uuid
 from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
@@ -28,17 +35,21 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from functions.manage_products.schema import (
+        Image,
         ListChanges,
+        ListGroups,
         ListProducts,
         NewCategory,
         NewPriceSchedule,
         NewProduct,
+        NewProductGroup,
         ProductChange,
+        ProductGroupChange,
         StockChange,
     )
     from shop.adapters.db import Transaction
     from shop.adapters.statements import Row, Statement
-    from shop.catalog import Product
+    from shop.catalog import Member, Membership, Product
     from shop.inventory import Move
     from shop.price_schedules import Obstacle, PriceChange, PriceSchedule
     from shop.runtime.request_context import RequestContext
@@ -65,6 +76,7 @@ def add_product(request: Request[NewProduct, None], context: RequestContext) -> 
         price_minor=body.price,
         currency=currency,
         flash_sale=body.flash_sale,
+        images=_images(body.images),
     )
     added = tx.fetch_one(add)
     if added is None:
@@ -90,32 +102,25 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
 
     Only the version in an entity tag is compared: stock may change between reading and changing.
     404, 412, 409 PRICE_IS_SCHEDULED and 422 are decided in this order.  Four round trips, with
-    BEGIN and COMMIT.
+    BEGIN and COMMIT, and two more for a change of its group, which is decided after 412: 422 for an
+    unknown group or other options than the group's, 409 OPTIONS_TAKEN or GROUP_FULL.
     """
     tx = context.tx
     product_id = _product_id(request.path)
     versions = _accepted_versions(request.headers.get("if-match"))
-    change = catalog.Change(
-        name=request.body.name,
-        description=request.body.description,
-        category=request.body.category,
-        price_minor=request.body.price,
-        active=request.body.active,
-        flash_sale=request.body.flash_sale,
-    )
+    membership = _new_membership(request, tx, product_id, versions)
     locked, changed, now = tx.pipeline(
         catalog.lock_product(product_id),
-        catalog.change_product(product_id, change, versions=versions),
+        catalog.change_product(product_id, _change(request.body, membership), versions=versions),
         catalog.read_product(product_id),
     )
     if not now:
         raise not_found("the product")
     if not changed:
         raise _why_unchanged(now[0], request.body, versions)
-    before = catalog.etag_of(version=changed[0].version - 1, available=now[0].available)
-    if is_known(request.headers.get("if-none-match"), before):
+    if is_known(request.headers.get("if-none-match"), catalog.etag_of(locked[0])):
         raise precondition_failed("If-None-Match names the present state of the product")
-    after = request.body.model_dump(by_alias=True)
+    after = request.body.model_dump(by_alias=True, exclude_unset=True)
     tx.pipeline(
         _announcement(tx, product_id, changed[0].version),
         audit_log.record(
@@ -135,13 +140,20 @@ def list_all_products(request: Request[None, ListProducts], context: RequestCont
     query = request.query
     active = None if query.active is None else query.active == "true"
     rows = context.tx.fetch_all(
-        catalog.all_products(active=active, before=query.cursor, limit=query.limit + 1)
+        catalog.all_products(
+            active=active, name=query.name, before=query.cursor, limit=query.limit + 1
+        )
     )
     page = rows[: query.limit]
     body = [_representation(product) for product in page]
     if len(rows) <= query.limit:
         return Response(200, body)
-    more = {"active": query.active, "limit": query.limit, "cursor": page[-1].product_id}
+    more = {
+        "active": query.active,
+        "name": query.name,
+        "limit": query.limit,
+        "cursor": page[-1].product_id,
+    }
     return Response(200, body, next_page("/admin/products", more))
 
 
@@ -150,7 +162,7 @@ def show_any_product(request: Request[None, None], context: RequestContext) -> R
     product = context.tx.fetch_one(catalog.read_product(_product_id(request.path)))
     if product is None:
         raise not_found("the product")
-    etag = catalog.etag_of(version=product.version, available=product.available)
+    etag = catalog.etag_of(product)
     if is_known(request.headers.get("if-none-match"), etag):
         return Response(304, None, {"etag": etag})
     return _response(product)
@@ -285,6 +297,75 @@ def cancel_price_schedule(request: Request[None, None], context: RequestContext)
     return Response(200, _represent_schedule(cancelled))
 
 
+def add_group(request: Request[NewProductGroup, None], context: RequestContext) -> Response:
+    """201 with the group, in which no product is yet, and its Location."""
+    tx, body = context.tx, request.body
+    group = tx.fetch_one(catalog.add_group(body.name, body.options))
+    assert group is not None, "an insert without a condition returns its row"
+    after = body.model_dump(by_alias=True)
+    tx.execute(
+        audit_log.record(actor_of(request), Action.PRODUCT_GROUP_ADDED, group.group_id, after=after)
+    )
+    location = f"/admin/product-groups/{group.group_id}"
+    headers = {"location": location, "etag": groups.etag_of(group)}
+    return Response(201, groups.represent_with_members(group, []), headers)
+
+
+def list_groups(request: Request[None, ListGroups], context: RequestContext) -> Response:
+    """200 with a page of groups, newest first."""
+    query = request.query
+    rows = context.tx.fetch_all(catalog.groups(before=query.cursor, limit=query.limit + 1))
+    page = rows[: query.limit]
+    body = [groups.represent(group) for group in page]
+    if len(rows) <= query.limit:
+        return Response(200, body)
+    more = {"limit": query.limit, "cursor": page[-1].group_id}
+    return Response(200, body, next_page("/admin/product-groups", more))
+
+
+def show_group(request: Request[None, None], context: RequestContext) -> Response:
+    """200 with the group, its members and its ETag; 304 to one who has it."""
+    group_id = _group_id(request.path)
+    found, members = context.tx.pipeline(catalog.read_group(group_id), catalog.members(group_id))
+    if not found:
+        raise not_found("the product group")
+    headers = {"etag": groups.etag_of(found[0])}
+    if is_known(request.headers.get("if-none-match"), headers["etag"]):
+        return Response(304, None, headers)
+    return Response(200, groups.represent_with_members(found[0], members), headers)
+
+
+def change_group(request: Request[ProductGroupChange, None], context: RequestContext) -> Response:
+    """200 with the group; 428 without If-Match, 412 when it does not name the present version.
+
+    409 GROUP_HAS_PRODUCTS for another number of options while products are in it.  The pages of its
+    members change with it, so each of them is announced.
+    """
+    tx, body = context.tx, request.body
+    if_match = require_if_match(request.headers.get("if-match"), "product group")
+    before, members = groups.lock(tx, _group_id(request.path))
+    check_if_match(if_match, groups.etag_of(before))
+    if members and "options" in body.model_fields_set:
+        _check_number(body.options, before.options)
+    change = catalog.change_group(before.group_id, name=body.name, options=body.options)
+    changed = tx.fetch_one(change)
+    assert changed is not None, "the group is locked"
+    after = body.model_dump(by_alias=True, exclude_unset=True)
+    tx.pipeline(
+        audit_log.record(
+            actor_of(request),
+            Action.PRODUCT_GROUP_CHANGED,
+            before.group_id,
+            before={name: groups.represent(before)[name] for name in after},
+            after=after,
+        ),
+        *_announcements(tx, members),
+    )
+    _invalidate_lists_after_commit(context)
+    headers = {"etag": groups.etag_of(changed)}
+    return Response(200, groups.represent_with_members(changed, members), headers)
+
+
 def add_category(request: Request[NewCategory, None], context: RequestContext) -> Response:
     """201 with the category; 409 when there is one of that name."""
     name, actor = request.body.name, actor_of(request)
@@ -300,6 +381,55 @@ def add_category(request: Request[NewCategory, None], context: RequestContext) -
 def _announcement(tx: Transaction, product_id: int, version: int) -> Statement[Row]:
     statement, _ = emit(tx, ProductChanged(product_id=product_id, product_version=version))
     return statement
+
+
+def _announcements(tx: Transaction, members: Sequence[Member]) -> list[Statement[Row]]:
+    if not members:
+        return []
+    events = [
+        ProductChanged(product_id=member.product_id, product_version=member.version)
+        for member in members
+    ]
+    return [emit(tx, *events)[0]]
+
+
+def _check_number(options: list[str], before: list[str]) -> None:
+    if len(options) != len(before):
+        message = "the number of options cannot change while products are in the group"
+        raise ClientError(409, "GROUP_HAS_PRODUCTS", message)
+
+
+def _new_membership(
+    request: Request[ProductChange, None],
+    tx: Transaction,
+    product_id: int,
+    versions: list[int] | None,
+) -> Membership | None:
+    """The membership that the request asks for; None when it leaves it as it is."""
+    if "group" not in request.body.model_fields_set:
+        return None
+    product = tx.fetch_one(catalog.lock_product(product_id))
+    if product is None:
+        raise not_found("the product")
+    _check_version(product, versions)
+    return groups.membership_of(tx, product_id, request.body.group)
+
+
+def _change(body: ProductChange, membership: Membership | None) -> catalog.Change:
+    return catalog.Change(
+        name=body.name,
+        description=body.description,
+        category=body.category,
+        price_minor=body.price,
+        active=body.active,
+        flash_sale=body.flash_sale,
+        images=_images(body.images) if "images" in body.model_fields_set else None,
+        membership=membership,
+    )
+
+
+def _images(images: list[Image]) -> list[dict[str, str]]:
+    return [{"url": image.url, "alt": image.alt} for image in images]
 
 
 def _why_not_adjusted(quantity: int, available: int) -> ClientError:
@@ -346,6 +476,13 @@ def _product_id(path: Mapping[str, str]) -> int:
     return product_id
 
 
+def _group_id(path: Mapping[str, str]) -> int:
+    group_id = parse_product_id(path["groupId"])
+    if group_id is None:
+        raise not_found("the product group")
+    return group_id
+
+
 def _accepted_versions(if_match: str | None) -> list[int] | None:
     tags = strong_tags(require_if_match(if_match, "product"))
     if tags is None:
@@ -356,15 +493,19 @@ def _accepted_versions(if_match: str | None) -> list[int] | None:
 def _why_unchanged(
     product: Product, change: ProductChange, versions: list[int] | None
 ) -> ClientError:
-    if versions is not None and product.version not in versions:
-        return precondition_failed(
-            "If-Match names no strong tag of the present version; read the product again"
-        )
+    _check_version(product, versions)
     if "price" in change.model_fields_set and product.price_schedule_id is not None:
         message = "a schedule sets the price: cancel it first, or wait until its time is over"
         extra = {"scheduleId": str(product.price_schedule_id)}
         return ClientError(409, "PRICE_IS_SCHEDULED", message, extra=extra)
     return _unknown_category()
+
+
+def _check_version(product: Product, versions: list[int] | None) -> None:
+    if versions is not None and product.version not in versions:
+        raise precondition_failed(
+            "If-Match names no strong tag of the present version; read the product again"
+        )
 
 
 def _why_not_planned(obstacle: Obstacle) -> ClientError:
@@ -391,7 +532,7 @@ def _invalidate_lists_after_commit(context: RequestContext) -> None:
 def _response(
     product: Product, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    etag = catalog.etag_of(version=product.version, available=product.available)
+    etag = catalog.etag_of(product)
     return Response(status, _representation(product), {**(headers or {}), "etag": etag})
 
 
@@ -406,6 +547,8 @@ def _representation(product: Product) -> dict[str, object]:
         "stockQuantity": product.available,
         "active": product.active,
         "flashSale": product.flash_sale,
+        "images": product.images,
+        "group": product.group,
     }
 
 

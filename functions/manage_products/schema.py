@@ -7,7 +7,14 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, RootModel, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    RootModel,
+    StringConstraints,
+    model_validator,
+)
 
 from shop.primitives.languages import Phrase
 from shop.primitives.statuses import STOCK_DECREASES, PriceScheduleState, StockMove
@@ -28,6 +35,13 @@ STOCK_MAX = 1_000_000
 NAME_LENGTH_MAX = 200
 DESCRIPTION_LENGTH_MAX = 2_000
 CATEGORY_LENGTH_MAX = 50
+OPTION_LENGTH_MAX = 50
+OPTIONS_MAX = 5
+IMAGES_MAX = 10
+ALTERNATIVE_LENGTH_MAX = 300
+URL_LENGTH_MAX = 2_000
+# browsers block images of other protocols in pages of https
+IMAGE_URL = r"^https://[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*/[!#-;=?-\[\]_a-z~]*$"
 
 
 def _without_spaces_around(text: str) -> str:
@@ -55,6 +69,22 @@ CategoryName = Annotated[
     AfterValidator(_without_spaces_around),
     Field(min_length=1, max_length=CATEGORY_LENGTH_MAX),
 ]
+OptionName = Annotated[
+    str,
+    Field(pattern=ONE_LINE),
+    AfterValidator(partial(one_line, length_max=OPTION_LENGTH_MAX)),
+    AfterValidator(_without_spaces_around),
+    Field(min_length=1, max_length=OPTION_LENGTH_MAX),
+]
+AlternativeText = Annotated[
+    str,
+    Field(pattern=ONE_LINE),
+    AfterValidator(partial(one_line, length_max=ALTERNATIVE_LENGTH_MAX)),
+    Field(min_length=1, max_length=ALTERNATIVE_LENGTH_MAX),
+]
+
+
+ImageUrl = Annotated[str, StringConstraints(pattern=IMAGE_URL, max_length=URL_LENGTH_MAX)]
 Price = Annotated[int, Field(ge=1, le=PRICE_MAX, description="In the currency's minor unit.")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217; the shop's own.")]
 
@@ -99,6 +129,12 @@ StockReason = Annotated[
 Cursor = Annotated[QueryNumber, Field(ge=1)]
 
 
+def _without_repetition(options: list[str]) -> list[str]:
+    if len(set(options)) != len(options):
+        raise ValueError("must name each option once")
+    return options
+
+
 def _without_default(schema: dict[str, Any]) -> None:
     del schema["default"]
 
@@ -111,6 +147,23 @@ _OPTIONAL: Any = Field(
 )
 
 
+class Image(Model):
+    """An image elsewhere, and the text for those who cannot see it (WCAG 2.2, 1.1.1)."""
+
+    url: ImageUrl
+    alt: AlternativeText
+
+
+Images = Annotated[list[Image], Field(max_length=IMAGES_MAX)]
+
+
+class Membership(Model):
+    """The group that a product is in, and its value of each of the group's options."""
+
+    id: Annotated[int, Field(ge=1, le=2**63 - 1)]
+    options: Annotated[dict[OptionName, OptionName], Field(min_length=1, max_length=OPTIONS_MAX)]
+
+
 class NewProduct(Model):
     """A new product and its initial stock."""
 
@@ -120,11 +173,16 @@ class NewProduct(Model):
     price: Price
     currency: Currency | None = None
     stock_quantity: Annotated[int, Field(ge=0, le=STOCK_MAX)]
+    images: Images = Field(default_factory=list[Image])
     flash_sale: bool = False  # an account may have two unpaid orders of it at a time
 
 
 class ProductChange(Model):
-    """The properties to change, at least one; stock is changed by restocking."""
+    """The properties to change, at least one; stock is changed by restocking.
+
+    ``images`` replaces all of them, the first is the main one; ``group`` null takes the product out
+    of its group.
+    """
 
     name: Name = _OPTIONAL
     description: Description = _OPTIONAL
@@ -132,6 +190,8 @@ class ProductChange(Model):
     price: Price = _OPTIONAL
     active: bool = _OPTIONAL  # false ends the sale of the product
     flash_sale: bool = _OPTIONAL
+    images: Images = _OPTIONAL
+    group: Annotated[Membership | None, Field(json_schema_extra=_without_default)] = None
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
@@ -165,6 +225,9 @@ class ListProducts(QueryModel):
     """``active`` false lists withdrawn products; ``cursor`` is the id of the last one before."""
 
     active: Literal["true", "false"] | None = None
+    name: Annotated[
+        Name | None, Field(description="Part of the name, in either case; no pattern.")
+    ] = None
     limit: PageSize = 20
     cursor: Cursor | None = None
 
@@ -267,7 +330,72 @@ class StaffProduct(Model):
     stock_quantity: int
     active: bool
     flash_sale: bool
+    images: list[Image]
+    group: Membership | None
 
 
 class StaffProducts(RootModel[list[StaffProduct]]):
     """A page of products, newest first."""
+
+
+Options = Annotated[
+    list[OptionName],
+    AfterValidator(_without_repetition),
+    Field(min_length=1, max_length=OPTIONS_MAX),
+]
+
+
+class NewProductGroup(Model):
+    """A group of products that differ in the values of its options, such as size and colour."""
+
+    name: Name
+    options: Options
+
+
+class ProductGroupChange(Model):
+    """The properties to change, at least one; options are renamed in their order."""
+
+    name: Name = _OPTIONAL
+    options: Options = _OPTIONAL
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("there is nothing to change")
+        return self
+
+
+class ListGroups(QueryModel):
+    """Keyset paging: ``cursor`` is the id of the last group before."""
+
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+
+
+class GroupMember(Model):
+    """A product of a group, for sale (``active``) or not, with its value of each option."""
+
+    product_id: int
+    options: dict[str, str]
+    active: bool
+
+
+class ListedGroup(Model):
+    """A group without its members."""
+
+    id: int
+    name: str
+    options: list[str]
+
+
+class ProductGroups(RootModel[list[ListedGroup]]):
+    """A page of groups, newest first."""
+
+
+class ProductGroup(Model):
+    """A group with its members, by the ids of their products."""
+
+    id: int
+    name: str
+    options: list[str]
+    members: list[GroupMember]

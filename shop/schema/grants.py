@@ -107,6 +107,7 @@ _AUDIT: dict[str, Rights] = {
     **dict.fromkeys(
         (
             "categories",
+            "product_groups",
             "products",
             "price_schedules",
             "price_changes",
@@ -171,6 +172,7 @@ _AUDIT: dict[str, Rights] = {
 GRANTS: dict[str, dict[str, Rights]] = {
     "shop_catalog_ro": {
         "products": READ,
+        "product_groups": READ,
         "stock": READ,
         "categories": READ,
         "subscriptions": READ,
@@ -329,7 +331,15 @@ GRANTS: dict[str, dict[str, Rights]] = {
                 "version",
                 "updated_at",
                 "price_schedule_id",
+                "images",
+                "group_id",
+                "option_values",
             ),
+        },
+        "product_groups": {
+            "select": ALL,
+            "insert": ("name", "options"),
+            "update": ("name", "options", "version", "updated_at"),
         },
         "price_changes": READ,
         "price_schedules": {

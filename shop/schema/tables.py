@@ -505,6 +505,21 @@ categories = Table(
     info={PERSONAL: Impersonal("the range of goods"), RETENTION: Bounded("the range of goods")},
 )
 
+product_groups = Table(
+    "product_groups",
+    METADATA,
+    Column("group_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("options", ARRAY(Text), nullable=False),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    _when("created_at"),
+    _when("updated_at"),
+    CheckConstraint("char_length(name) between 1 and 200", name="group_name_length"),
+    CheckConstraint("cardinality(options) between 1 and 5", name="group_options"),
+    comment="writer: catalog",
+    info={PERSONAL: Impersonal("the range of goods"), RETENTION: Bounded("the range of goods")},
+)
+
 products = Table(
     "products",
     METADATA,
@@ -521,7 +536,12 @@ products = Table(
     _when("updated_at"),
     # the schedule that has set the price; without a foreign key, since both tables would need one
     Column("price_schedule_id", UUID),
+    Column("images", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("group_id", BigInteger, ForeignKey("shop.product_groups.group_id")),
+    # in the order of the group's options
+    Column("option_values", ARRAY(Text)),
     CheckConstraint("price_minor > 0", name="price_is_positive"),
+    CheckConstraint("(group_id is null) = (option_values is null)", name="values_iff_in_a_group"),
     CheckConstraint("char_length(name) between 1 and 200", name="product_name_length"),
     # without a list of pending entries, which every search would read
     Index(
@@ -537,6 +557,13 @@ products = Table(
         literal_column("lower(name)", Text()).label("lower_name"),
         postgresql_using="gin",
         postgresql_ops={"lower_name": "gin_trgm_ops"},
+    ),
+    Index(
+        "one_product_per_options",
+        "group_id",
+        "option_values",
+        unique=True,
+        postgresql_where=text("group_id is not null"),
     ),
     Index("products_by_name", "name", "product_id", postgresql_where=text("active")),
     Index("products_withdrawn", "product_id", postgresql_where=text("not active")),

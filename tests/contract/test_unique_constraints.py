@@ -22,6 +22,7 @@ ANSWERS = {
     "one_live_payment": LOCK,
     "one_kept_capture": LOCK,
     "one_active_price_schedule": "the lock of the product",
+    "one_product_per_options": "the lock of the group",
     "one_posting_per_source": LOCK,
     "one_link_per_place": "the lock of the chain's head",
     "one_move_per_reservation": LOCK,

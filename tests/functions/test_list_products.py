@@ -96,6 +96,8 @@ def test_list_is_an_array_of_products(shop: ShopHarness) -> None:
             "price": 2500,
             "currency": "KRW",
             "stockQuantity": 3,
+            "images": [],
+            "group": None,
         }
     ]
     assert answer.headers["content-type"] == "application/json"

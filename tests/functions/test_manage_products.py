@@ -79,6 +79,8 @@ def test_new_product_is_for_sale_with_stock_and_an_event(shop: ShopHarness, staf
         "price": 1500,
         "currency": "KRW",
         "stockQuantity": 7,
+        "images": [],
+        "group": None,
     }
     assert answer.status == 201
     assert answer.json == expected | {"active": True, "flashSale": False}
@@ -238,6 +240,8 @@ def test_each_change_increments_the_version(shop: ShopHarness, staff: Person) ->
         "stockQuantity": 4,
         "active": True,
         "flashSale": False,
+        "images": [],
+        "group": None,
     }
     assert changes_announced(shop) == [
         ("product.changed", {"productId": product, "productVersion": 2}),

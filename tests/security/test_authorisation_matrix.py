@@ -105,6 +105,10 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("DELETE", "/admin/products/{productId}/price-schedules/{scheduleId}"): signed_in(
         403, 403, 200, 403, 403, 403
     ),
+    ("POST", "/admin/product-groups"): signed_in(403, 403, 201, 403, 403, 403),
+    ("GET", "/admin/product-groups"): OPERATORS_200,
+    ("GET", "/admin/product-groups/{groupId}"): OPERATORS_200,
+    ("PATCH", "/admin/product-groups/{groupId}"): signed_in(403, 403, 200, 403, 403, 403),
     ("GET", "/admin/users"): ADMIN_200,
     ("POST", "/admin/users"): signed_in(403, 403, 403, 403, 403, 201),
     ("GET", "/admin/users/{userId}"): ADMIN_200,

@@ -97,6 +97,28 @@ def price_is_scheduled_and_set_back(context: ScenarioContext) -> None:
     context.check.equal("the history has each change once", changes, [1_000, 700, 1_000])
 
 
+def products_of_a_group_show_each_other(context: ScenarioContext) -> None:
+    """Two products with an image each differ in their size; their pages show both sizes."""
+    staff, customer = context.staff(), context.customer(1)
+    new = {"name": "Shirt", "options": ["size"]}
+    group = expect(context.post("/admin/product-groups", new, staff), 201).json()["id"]
+    products = [context.create_product(price=1_000, stock=10)["id"] for _ in range(2)]
+    image = {"url": "https://images.example.com/shirt.webp", "alt": "A shirt"}
+    for product, size in zip(products, ("M", "L"), strict=True):
+        seen = expect(context.get(f"/admin/products/{product}", staff), 200)
+        body = {"images": [image], "group": {"id": group, "options": {"size": size}}}
+        etag = seen.headers["etag"]
+        changed = context.write("PATCH", f"/products/{product}", body, staff, if_match=etag)
+        context.check.status(f"size {size} joins the group", changed, 200)
+    page = expect(context.get(f"/products/{products[0]}", customer), 200).json()
+    context.check.equal("the page shows the image", page["images"], [image])
+    sizes = [member["options"]["size"] for member in page["group"]["members"]]
+    context.check.equal("and the sizes of the group", sizes, ["M", "L"])
+    same = {"group": {"id": group, "options": {"size": "M"}}}
+    taken = context.write("PATCH", f"/products/{products[1]}", same, staff, if_match="*")
+    context.check.problem("a size of another product answers 409", taken, 409)
+
+
 def settlements_are_exported_as_csv(context: ScenarioContext) -> None:
     """Finance exports the days of a month, with a byte order mark on request.
 
@@ -184,6 +206,7 @@ def orders_are_exported_as_csv(context: ScenarioContext) -> None:
 SCENARIOS = (
     Scenario(settlements_are_exported_as_csv, needs=("finance",)),
     Scenario(price_is_scheduled_and_set_back, needs=("staff",)),
+    Scenario(products_of_a_group_show_each_other, needs=("staff",)),
     Scenario(orders_are_found_by_every_criterion, needs=("staff", "support")),
     Scenario(stock_is_adjusted_but_not_below_what_is_reserved, needs=("staff", "support")),
     Scenario(product_is_withdrawn_and_brought_back, needs=("staff",)),
