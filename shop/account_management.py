@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from events.accounts import UserClosed
 from shop import accounts, audit_log, one_time_links
 from shop.audit_log import Action
+from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import check_if_match, tag_of_bytes
 from shop.primitives.ids import new_uuid
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from shop.adapters.db import Transaction
     from shop.audit_log import Actor
 
-ADMIN = "admin"
+ADMIN, CUSTOMER = "admin", "customer"
 
 
 def etag_of(account: ManagedAccount) -> str:
@@ -94,6 +96,42 @@ def change(
         audit_log.record(actor, Action.USER_CHANGED, user_id, before=before, after=after),
     )
     return now[0]
+
+
+def close(tx: Transaction, actor: Actor, user_id: int) -> None:
+    """Closes a customer's account as its owner would, and announces it; a closed one stays closed.
+
+    404 without such an account; 409 OPEN_ORDERS while an order, refund or dispute of it is open,
+    OPERATOR_ACCOUNT for an account with another role and for a service account.
+    """
+    account = _account_to_close(tx, user_id)
+    if account is None:
+        return
+    # locks the account, after the lock that placing an order takes first
+    result = tx.fetch_one(accounts.close_customer(user_id))
+    assert result is not None, "the function returns a row"
+    accounts.check_no_open_orders(result)
+    if not result.is_closed:
+        if _account_to_close(tx, user_id) is None:
+            return
+        raise ClientError(409, "CONFLICT", "the account was changed meanwhile")
+    announcement, _ = emit(tx, UserClosed(user_id=user_id))
+    before, after = {"state": account.state}, {"state": AccountState.CLOSED}
+    entry = audit_log.record(actor, Action.USER_CLOSED, user_id, before=before, after=after)
+    tx.pipeline(announcement, entry)
+
+
+def _account_to_close(tx: Transaction, user_id: int) -> ManagedAccount | None:
+    """The account; None when it is closed already.  404, or 409 for an operator's."""
+    account = tx.fetch_one(accounts.read_managed(user_id))
+    if account is None:
+        raise not_found("the account")
+    if account.state == AccountState.CLOSED:
+        return None
+    if account.role != CUSTOMER or account.is_service:
+        message = "give the account the role customer first; a service account is disabled instead"
+        raise ClientError(409, "OPERATOR_ACCOUNT", message)
+    return account
 
 
 def set_password(tx: Transaction, actor: Actor, user_id: int, *, new_hash: str) -> None:

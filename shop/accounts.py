@@ -17,7 +17,9 @@ from datetime import datetime
 from uuid import UUID
 
 from shop.adapters.statements import Command, Query, Row, Statement, enum_column
+from shop.primitives.errors import ClientError
 from shop.primitives.ids import USER_ID_MAX
+from shop.primitives.languages import Phrase
 from shop.primitives.statuses import AccountState
 
 EMAIL_LENGTH_MAX = 254  # RFC 5321 section 4.5.3.1.3, without the angle brackets
@@ -232,6 +234,13 @@ CLOSE = Query(
     ClosedAccount,
     """
 select is_closed, open_orders from shop.close_account(%(known_hash)s::text)
+""",
+)
+
+CLOSE_CUSTOMER = Query(
+    ClosedAccount,
+    """
+select is_closed, open_orders from shop.close_customer(%(user_id)s::bigint)
 """,
 )
 
@@ -615,6 +624,23 @@ def close(*, known_hash: str) -> Statement[ClosedAccount]:
     ``known_hash`` was checked, was replaced meanwhile.
     """
     return CLOSE(known_hash=known_hash)
+
+
+def close_customer(user_id: int) -> Statement[ClosedAccount]:
+    """Closes a customer's account, which an operator may do, and erases what it holds.
+
+    Not while an order is open, for an operator's account, or for one that is closed.
+    """
+    return CLOSE_CUSTOMER(user_id=user_id)
+
+
+def check_no_open_orders(result: ClosedAccount) -> None:
+    """409 OPEN_ORDERS when the account was not closed, since orders of it are not finished."""
+    if result.open_orders:
+        message = Phrase(
+            "{count} orders are not finished: cancel them, or wait", count=result.open_orders
+        )
+        raise ClientError(409, "OPEN_ORDERS", message)
 
 
 def erase(user_id: int) -> Statement[Row]:

@@ -32,6 +32,7 @@ class Action(StrEnum):
     USER_RECORDED = "user.recorded"
     USER_CREATED = "user.created"
     USER_CHANGED = "user.changed"
+    USER_CLOSED = "user.closed"
     USER_PASSWORD_SET = "user.password_set"  # noqa: S105 (a name)
     USER_LINK_MADE = "user.link_made"
     USER_NOTED = "user.noted"

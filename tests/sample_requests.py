@@ -366,6 +366,9 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("PATCH", "/admin/users/{userId}"): lambda s, p: SampleRequest(
         f"/admin/users/{s.shop.person().user_id}", {"role": "support"}, {"if-match": "*"}
     ),
+    ("DELETE", "/admin/users/{userId}"): lambda s, p: SampleRequest(
+        f"/admin/users/{s.shop.person().user_id}"
+    ),
     ("POST", "/admin/webhooks"): lambda s, p: SampleRequest(
         "/admin/webhooks",
         {"url": f"http://127.0.0.1:9/{uuid4().hex}", "eventTypes": ["order.paid"]},

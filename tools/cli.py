@@ -502,6 +502,14 @@ def account_enable(email: Email, database_url: AccountsUrl, as_json: AsJson = Fa
     return run_change(database_url, email, state=AccountState.ACTIVE, as_json=as_json)
 
 
+@account.command("close")
+def account_close(email: Email, database_url: AccountsUrl, as_json: AsJson = False) -> int:
+    """Close a customer's account and erase its personal data; exits 1 while an order is open."""
+    from tools.operations.accounts import run_close
+
+    return run_close(database_url, email, as_json=as_json)
+
+
 @account.command("reset-password")
 def account_reset_password(
     email: Email,

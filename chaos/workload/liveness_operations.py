@@ -144,6 +144,7 @@ class LivenessOperations:
             "change_account": self._plain(
                 "change_account", admin, {"state": "ACTIVE"}, headers=IF_ANY, userId=owner
             ),
+            "close_customer": self._close_customer,
             "list_entries": self._plain("list_entries", admin),
             "create_service": self._create_service,
             "create_key": self._of_service("create_key", SCOPES),
@@ -331,6 +332,11 @@ class LivenessOperations:
     async def _close_account(self) -> Request:
         body = {"password": PASSWORD}
         return self.client.calls.make("close_account", body=body), await _new_account(self.client)
+
+    async def _close_customer(self) -> Request:
+        user_id = (await _new_account(self.client)).user_id
+        call = self.client.calls.make("close_customer", userId=str(user_id))
+        return call, self.dataset.admin
 
     async def _invite(self) -> Request:
         email = f"{self.client.calls.new_key()}@example.com"

@@ -390,11 +390,7 @@ def _close_account(request: Request[AccountClosure, None], context: RequestConte
     with context.transaction() as tx:
         announcement, _ = emit(tx, UserClosed(user_id=caller.user_id))
         (result,), _ = tx.pipeline(accounts.close(known_hash=account.password_hash), announcement)
-        if result.open_orders:
-            message = Phrase(
-                "{count} orders are not finished: cancel them, or wait", count=result.open_orders
-            )
-            raise ClientError(409, "OPEN_ORDERS", message)
+        accounts.check_no_open_orders(result)
         if not result.is_closed:
             raise ClientError(409, "CONFLICT", "the account was changed meanwhile")
 

@@ -110,6 +110,15 @@ def change_account(request: Request[AccountChange, None], context: RequestContex
     return _response(changed)
 
 
+def close_customer(request: Request[None, None], context: RequestContext) -> Response:
+    """204 once the account is closed and its personal data is erased; also when repeated.
+
+    409 OPEN_ORDERS while an order, refund or dispute is open, OPERATOR_ACCOUNT for other roles.
+    """
+    account_management.close(context.tx, actor_of(request), _user_id(request.path))
+    return Response(204)
+
+
 def create_service(request: Request[ServiceAccount, None], context: RequestContext) -> Response:
     """201 with a service account, which has no password and acts by API keys only.
 

@@ -3,8 +3,9 @@
 They are made from what each table declares (``PersonalData``), so a table that declares personal
 data is exported, erased and checked without another line of code.  ``tools.migrate`` applies them
 after the migrations, like the views.  They run with the rights of the tables' owner, since no
-function's role may read all of a customer's rows, or write tables of several modules; the first two
-act for the account that the runtime has set for the transaction, and for no other.
+function's role may read all of a customer's rows, or write tables of several modules.
+``personal_data`` and ``close_account`` act for the account that the runtime has set for the
+transaction, and for no other; administrators' functions close others by ``close_customer``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ CALLER = "nullif(current_setting('shop.user_id', true), '')::bigint"
 CALLED_BY = {
     "personal_data()": "shop_identity",
     "close_account(text)": "shop_identity",
+    "close_customer(bigint)": "shop_accounts",
     "erase_account(bigint)": "shop_relay",
     "personal_data_left()": "shop_auditor",
 }
@@ -55,19 +57,19 @@ EXPORTED_TABLE = """
     '{name}', (select coalesce(json_agg(json_build_object({columns}) order by {key}), '[]')
       from shop.{table} t where {rows})"""
 
-# Closes the caller's account and erases the data, if it is a customer's, has the password that was
-# checked, and no order is open.  It waits for an order that is being placed, which takes the same
-# lock before the lines of the cart and the account's row (shop/orders/orders.py): the order is
-# counted here, or placed after the closing by a transaction that began before.
-CLOSE = """
-create or replace function shop.close_account(known_hash text,
+# Closes a customer's account and erases the data, if no order is open: the one rule for owners and
+# operators.  It waits for an order that is being placed, which takes the same lock before the lines
+# of the cart and the account's row (shop/orders/orders.py): the order is counted here, or placed
+# after the closing by a transaction that began before.
+CLOSE_CUSTOMER = """
+create or replace function shop.close_customer(customer bigint,
   out is_closed boolean, out open_orders int)
 language plpgsql security definer {settings} as $$
 declare account bigint;
 begin
-  perform pg_advisory_xact_lock(hashtextextended('shop.orders', {caller}));
-  select user_id into account from shop.users where user_id = {caller} and state = 'ACTIVE'
-    and role = 'customer' and password_hash = known_hash for update;
+  perform pg_advisory_xact_lock(hashtextextended('shop.orders', customer));
+  select user_id into account from shop.users where user_id = customer and state <> 'CLOSED'
+    and role = 'customer' and not is_service for update;
   open_orders := (select count(*) from shop.orders o where o.user_id = account
     and (o.status in ('PENDING', 'CANCELLING') or exists (select from shop.payments p
       where p.order_id = o.order_id and (exists (select from shop.refunds r
@@ -80,6 +82,21 @@ begin
       where user_id = account;
     perform shop.erase_account(account);
   end if;
+end $$
+"""
+
+# Closes the caller's account, if it is active and has the password that was checked.
+CLOSE = """
+create or replace function shop.close_account(known_hash text,
+  out is_closed boolean, out open_orders int)
+language plpgsql security definer {settings} as $$
+declare account bigint;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('shop.orders', {caller}));
+  select user_id into account from shop.users where user_id = {caller} and state = 'ACTIVE'
+    and password_hash = known_hash for update;
+  select c.is_closed, c.open_orders into is_closed, open_orders
+    from shop.close_customer(account) c;
 end $$
 """
 
@@ -144,6 +161,7 @@ def personal_data_statements() -> list[str]:
     return [
         EXPORT.format(tables=exported, **texts),
         ERASE.format(statements="".join(erasures), again=ERASED_AGAIN_AFTER, **texts),
+        CLOSE_CUSTOMER.format(**texts),
         CLOSE.format(**texts),
         LEFT.format(queries=";\n    ".join(query for query in left if query), **texts),
         *(f"revoke all on function shop.{name} from public" for name in CALLED_BY),

@@ -144,6 +144,20 @@ def close(person: Person, **options: Any) -> Response:
     return person.delete("/users/me", CLOSING, **options)
 
 
+def close_by_admin(person: Person) -> Response:
+    return person.shop.person("admin").delete(f"/admin/users/{person.user_id}")
+
+
+def closings_of(shop: ShopHarness, user_id: int) -> list[tuple[Any, ...]]:
+    """The entries of closings in the audit log."""
+    rows = shop.sql(
+        "select actor_role, before, after from shop.audit_log "
+        "where action = 'user.closed' and object_id = %s",
+        str(user_id),
+    )
+    return [tuple(row.values()) for row in rows]
+
+
 def tables_with(shop: ShopHarness, traces: list[str]) -> set[str]:
     """Every table and partition that has a row with one of these, in any column."""
     found: set[str] = set()
@@ -172,11 +186,20 @@ def rows(shop: ShopHarness) -> dict[str, list[dict[str, Any]]]:
     return {table: shop.sql(query) for table, query in RECORDS.items()}
 
 
-@pytest.mark.parametrize("begin", [registered, invited])
+@pytest.mark.parametrize(
+    ("begin", "closing", "route"),
+    [
+        (registered, close, "DELETE /users/me"),
+        (invited, close, "DELETE /users/me"),
+        (registered, close_by_admin, "DELETE /admin/users/{userId}"),
+    ],
+)
 def test_nothing_of_a_closed_account_is_left_in_any_table_log_or_cache(
     flow: FlowHarness,
     capsys: pytest.CaptureFixture[str],
     begin: Callable[[FlowHarness, str], tuple[str, list[str]]],
+    closing: Callable[[Person], Response],
+    route: str,
 ) -> None:
     shop, life = flow.shop, lives(flow, begin)
     traces, before = life.traces(), rows(flow.shop)
@@ -184,14 +207,18 @@ def test_nothing_of_a_closed_account_is_left_in_any_table_log_or_cache(
     assert {"users", "idempotency", "login_failures", "one_time_links", "refunds"} <= held
     flow.run_until_idle()
 
-    assert close(life.person).status == 204
+    assert closing(life.person).status == 204
     flow.run_until_idle()
 
     assert tables_with(shop, traces) == set()
     log = capsys.readouterr().out
-    assert log.count("\n") > 10 and "DELETE /users/me" in log
+    assert log.count("\n") > 10 and route in log
     assert [trace for trace in traces if trace in log or trace in entries_of(shop.redis_url)] == []
-    assert rows(shop) == before
+    entries = closings_of(shop, life.person.user_id)
+    assert [entry[0] for entry in entries] == ["admin"] * (closing is close_by_admin)
+    after = rows(shop)
+    del after["audit_log"][len(before["audit_log"]) :]
+    assert after == before
     assert_invariants(flow)
 
 
@@ -289,6 +316,74 @@ def test_operators_account_is_not_closed_by_its_owner(shop: ShopHarness, role: s
 
     assert (answer.status, answer.error) == (409, "OPERATOR_ACCOUNT")
     assert person.get("/users/me").status == 200
+
+
+def test_administrator_closes_an_account_once_with_an_entry(shop: ShopHarness) -> None:
+    person, admin = shop.person(), shop.person("admin")
+    path, key = f"/admin/users/{person.user_id}", uuid4().hex
+
+    answers = [admin.delete(path, key=key), admin.delete(path, key=key), admin.delete(path)]
+
+    assert [(each.status, each.body) for each in answers] == [(204, b"")] * 3
+    assert person.get("/users/me").status == 401
+    assert [e["type"] for e in shop.outbox(undone=False)] == ["user.closed"]
+    entry = ("admin", {"state": "ACTIVE"}, {"state": "CLOSED"})
+    assert closings_of(shop, person.user_id) == [entry]
+    assert shop.sql("select * from shop.personal_data_left()") == []
+
+
+def test_administrator_closes_a_disabled_account(shop: ShopHarness) -> None:
+    person, admin = shop.person(), shop.person("admin")
+    path = f"/admin/users/{person.user_id}"
+    assert admin.patch(path, {"state": "DISABLED"}, headers={"if-match": "*"}).status == 200
+
+    assert admin.delete(path).status == 204
+
+    assert admin.get(path).json["state"] == "CLOSED"
+
+
+def test_account_with_an_open_order_is_not_closed_by_an_administrator(flow: FlowHarness) -> None:
+    person, product = flow.shop.person(), flow.shop.product()
+    order = person.order(product, method="CARD_DECLINED")
+
+    refused = close_by_admin(person)
+
+    assert (refused.status, refused.error) == (409, "OPEN_ORDERS")
+    assert person.get("/users/me").status == 200
+    assert closings_of(flow.shop, person.user_id) == []
+    assert [e["type"] for e in flow.shop.outbox(undone=False)] == ["order.placed"]
+    assert person.patch(f"/orders/{order['id']}/cancel").status == 200
+    flow.run_until_idle()
+    assert close_by_admin(person).status == 204
+
+
+@pytest.mark.parametrize("role", ["staff", "support", "finance", "admin"])
+def test_account_of_an_operator_is_closed_only_as_a_customers(shop: ShopHarness, role: str) -> None:
+    person, admin = shop.person(role), shop.person("admin")
+    path = f"/admin/users/{person.user_id}"
+
+    refused = admin.delete(path)
+    headers = {"if-match": "*"}
+    changed = admin.patch(path, {"role": "customer"}, headers=headers)
+
+    assert (refused.status, refused.error) == (409, "OPERATOR_ACCOUNT")
+    assert (changed.status, admin.delete(path).status) == (200, 204)
+
+
+@pytest.mark.parametrize("user_id", ["0", "x", "999999", str(2**63)])
+def test_closing_of_a_missing_account_is_404(shop: ShopHarness, user_id: str) -> None:
+    assert shop.person("admin").delete(f"/admin/users/{user_id}").status == 404
+
+
+def test_owner_and_administrator_close_at_the_same_time_once(shop: ShopHarness) -> None:
+    person, admin = shop.person(), shop.person("admin")
+    path = f"/admin/users/{person.user_id}"
+
+    by_admin = [lambda: admin.delete(path)] * 2
+    answers = run_concurrently(lambda: close(person), *by_admin)
+
+    assert [answer.status for answer in answers] == [204] * 3
+    assert [e["type"] for e in shop.outbox(undone=False)] == ["user.closed"]
 
 
 def test_order_placed_at_the_same_time_is_finished_before_the_rest_is_erased(

@@ -113,6 +113,7 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/admin/users"): signed_in(403, 403, 403, 403, 403, 201),
     ("GET", "/admin/users/{userId}"): ADMIN_200,
     ("PATCH", "/admin/users/{userId}"): ADMIN_200,
+    ("DELETE", "/admin/users/{userId}"): signed_in(403, 403, 403, 403, 403, 204),
     ("POST", "/admin/service-accounts"): signed_in(403, 403, 403, 403, 403, 201),
     ("GET", "/admin/users/{userId}/api-keys"): ADMIN_200,
     ("POST", "/admin/users/{userId}/api-keys"): signed_in(403, 403, 403, 403, 403, 201),

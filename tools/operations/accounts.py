@@ -22,6 +22,9 @@ from shop.primitives.text import one_line
 from shop.runtime import setting_checks
 from tools.operations.reporting import EXIT_OK, Outcome, show_json, show_outcomes, show_table
 
+# of the events of these commands: the function that does the same by HTTP
+SOURCE = "/shop/manage_accounts"
+
 
 class Password(NamedTuple):
     """A password that an operator has chosen."""
@@ -154,6 +157,17 @@ def run_change(
     return _run(database_url, email, change, as_json=as_json)
 
 
+def run_close(database_url: str, email: str, *, as_json: bool) -> int:
+    """Closes a customer's account; 1 when it is unknown, an operator's, or has open orders."""
+
+    def close(tx: Transaction) -> str:
+        user_id = _id_of(tx, email)
+        account_management.close(tx, COMMAND, user_id)
+        return f"account {user_id} is closed, and its personal data is erased"
+
+    return _run(database_url, email, close, as_json=as_json)
+
+
 def run_reset(database_url: str, email: str, *, secret: Password | LinkKey, as_json: bool) -> int:
     """Replaces the password of an account and ends its sessions; 1 when it is unknown.
 
@@ -197,7 +211,7 @@ def _run(
 
 @contextmanager
 def _transaction(database_url: str) -> Generator[Transaction]:
-    database = Database(database_url, source="shop account")
+    database = Database(database_url, source=SOURCE)
     try:
         with database.transaction(actor="command") as session:
             yield session.tx

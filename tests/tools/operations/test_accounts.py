@@ -188,3 +188,28 @@ def test_unknown_address_exits_1(accounts: ShopHarness) -> None:
 
 def test_unknown_role_exits_2(accounts: ShopHarness, email: str) -> None:
     assert create(accounts, email, "root").exit_code == 2
+
+
+def test_closed_account_is_erased_and_its_address_is_free(
+    accounts: ShopHarness, email: str
+) -> None:
+    create(accounts, email, "customer")
+    before = len(entries(accounts))
+
+    closed, unknown = run(accounts, "close", email), run(accounts, "close", email)
+
+    assert (closed.exit_code, unknown.exit_code) == (0, 1)
+    assert "is closed, and its personal data is erased" in closed.stdout
+    entry = ("user.closed", {"state": "ACTIVE"}, {"state": "CLOSED"})
+    assert entries(accounts)[before:] == [entry]
+    (event,) = [e for e in accounts.outbox(undone=False) if e["type"] == "user.closed"]
+    assert event["source"] == "/shop/manage_accounts"
+    assert accounts.register(email).status == 201
+
+
+def test_account_of_an_operator_is_not_closed(accounts: ShopHarness, email: str) -> None:
+    create(accounts, email, "staff")
+
+    result = run(accounts, "close", email)
+
+    assert (result.exit_code, "role customer first" in result.stdout) == (1, True)

@@ -61,6 +61,20 @@ def account_with_an_open_order_is_not_closed(context: ScenarioContext) -> None:
     context.check.status("after the cancellation: 204", context.send(close, account), 204)
 
 
+def administrator_closes_an_account(context: ScenarioContext) -> None:
+    """For a customer who asks for it; customers close no other account."""
+    account = context.new_customer()
+    path = f"/admin/users/{account.user_id}"
+    forbidden = context.write("DELETE", path, None, context.customer(1))
+    context.check.problem("a customer closes no other account: 403", forbidden, 403)
+    closed = context.write("DELETE", path, None, context.admin())
+    context.check.status("an administrator does: 204", closed, 204)
+    again = context.write("DELETE", path, None, context.admin())
+    context.check.status("again it answers 204", again, 204)
+    me = context.send(Call("GET", "/users/me", token=account.token()))
+    context.check.problem("its session answers 401", me, 401)
+
+
 def operators_account_is_not_closed(context: ScenarioContext) -> None:
     """An administrator answers for the accounts of operators."""
     body = {"password": context.staff().credentials.password}
@@ -74,5 +88,6 @@ SCENARIOS = (
     Scenario(export_has_the_account_and_its_orders, needs=("staff",)),
     Scenario(closed_account_is_gone_and_its_address_is_free),
     Scenario(account_with_an_open_order_is_not_closed, needs=("staff",)),
+    Scenario(administrator_closes_an_account, needs=("admin",)),
     Scenario(operators_account_is_not_closed, needs=("staff",)),
 )
