@@ -17,10 +17,11 @@ select event_id::text, status, tries from shop.mails
 """
 
 
-async def set_mail_faults(catcher_url: str) -> None:
-    """Lets the mail server refuse some mails and answer some not at all."""
+async def set_mail_faults(catcher_url: str, *, is_available: bool = True) -> None:
+    """Lets the mail server refuse some mails and answer some not at all, or take none."""
+    faults = FAULTS if is_available else {**FAULTS, "unavailable": 1.0}
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
-        (await client.post(f"{catcher_url}/faults", json=FAULTS)).raise_for_status()
+        (await client.post(f"{catcher_url}/faults", json=faults)).raise_for_status()
 
 
 async def different_mails(environment: Environment) -> tuple[int, list[str]]:

@@ -64,6 +64,7 @@ SMOKE_REPETITIONS = {
     "F-27": 1,
     "F-29": 4,
     "F-30": 4,
+    "F-31": 2,
 }
 # The faults of each group take less than half of the time, so that the shop also runs without them.
 FULL_REPETITIONS = {
@@ -89,6 +90,7 @@ FULL_REPETITIONS = {
     "F-27": 6,
     "F-29": 60,
     "F-30": 20,
+    "F-31": 10,
 }
 
 TIERS = {

@@ -5,7 +5,7 @@ docs/how-to/run-fault-injection.md describes each fault; a test compares the two
 
 from __future__ import annotations
 
-from chaos.faults import messages, probes, processes, provider, servers, webhooks
+from chaos.faults import mails, messages, probes, processes, provider, servers, webhooks
 
 # Injected one at a time by the schedule of their group.
 SCHEDULED_FAULTS = (
@@ -15,6 +15,7 @@ SCHEDULED_FAULTS = (
     *messages.FAULTS,
     *probes.FAULTS,
     *webhooks.FAULTS,
+    *mails.FAULTS,
 )
 
 # Active during the whole workload.

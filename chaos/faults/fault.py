@@ -8,7 +8,7 @@ from typing import Literal
 
 from chaos.environment import Environment
 
-FaultGroup = Literal["processes", "servers", "provider", "messages", "webhooks"]
+FaultGroup = Literal["processes", "servers", "provider", "messages", "webhooks", "mails"]
 
 
 class FaultUnavailable(Exception):

@@ -23,10 +23,12 @@ REPLIES = {"bounce": 550, "later": 451}
 class Faults:
     """What goes wrong with a share of all mails, from 0 to 1, each chosen by chance.
 
-    ``refused`` gets ``code`` instead of the mail's acceptance; ``unanswered`` is accepted, and the
-    connection ends without the reply; ``delay_seconds`` is waited before each reply to a mail.
+    ``unavailable`` gets 421 before its recipient is named; ``refused`` gets ``code`` instead of the
+    mail's acceptance; ``unanswered`` is accepted, and the connection ends without the reply;
+    ``delay_seconds`` is waited before each reply to a mail.
     """
 
+    unavailable: float = 0.0
     refused: float = 0.0
     code: int = 451
     unanswered: float = 0.0
@@ -43,7 +45,7 @@ def read_faults(settings: dict[str, object]) -> Faults:
         raise ValueError("the value of a fault is a number")
     code = values.pop("code", Faults.code)
     faults = Faults(**values, code=int(code))
-    if not (0 <= faults.refused <= 1 and 0 <= faults.unanswered <= 1):
+    if not all(0 <= each <= 1 for each in (faults.unavailable, faults.refused, faults.unanswered)):
         raise ValueError("a share is from 0 to 1")
     if not 400 <= faults.code <= 599 or not 0 <= faults.delay_seconds <= 60:
         raise ValueError("a code is from 400 to 599, and a delay from 0 to 60")
@@ -58,6 +60,20 @@ class Catcher:
         self._random = random.Random(seed)  # noqa: S311 (repeatable, not secret)
         self._lock = threading.Lock()
         self.faults = Faults()
+
+    async def handle_MAIL(  # noqa: N802 (aiosmtpd's name)
+        self,
+        _server: SMTP,
+        _session: Session,
+        envelope: Envelope,
+        address: str,
+        _options: list[str],
+    ) -> str:
+        """Accepts a sender, unless a fault makes the server unavailable."""
+        if self._is_hit(self.faults.unavailable):
+            return "421 not available"
+        envelope.mail_from = address
+        return "250 OK"
 
     async def handle_RCPT(  # noqa: N802 (aiosmtpd's name)
         self,
