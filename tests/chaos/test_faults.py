@@ -36,10 +36,10 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("docs/design/correctness.md", "docs/how-to/run-fault-injection.md")
 
 
-def test_catalogue_has_30_faults_of_which_one_is_not_implemented() -> None:
+def test_faults_are_numbered_without_gaps_and_one_is_not_implemented() -> None:
     ids = [fault.id for fault in SCHEDULED_FAULTS]
 
-    assert {f"F-{number:02}" for number in range(1, 31)} == ALL_FAULT_IDS
+    assert {f"F-{number:02}" for number in range(1, len(ALL_FAULT_IDS) + 1)} == ALL_FAULT_IDS
     assert len(ids) == len(set(ids))
     assert set(NOT_IMPLEMENTED) == {"F-21"}
     assert all(TITLES.values())
