@@ -7,6 +7,7 @@ response with a body.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,7 @@ def requests_by_function(client: httpx.AsyncClient) -> Mapping[str, Send]:
     """For each of these functions, what sends it the requests that reach all its failpoints."""
     senders = {
         "account": _change_account,
+        "fulfil_orders": _pack,
         "login": _refresh,
         "manage_accounts": _invite,
         "manage_orders": _add_note,
@@ -84,6 +86,22 @@ async def _add_note(client: httpx.AsyncClient) -> None:
     if me.status_code == 200:
         path, body = f"/admin/customers/{me.json()['id']}/notes", {"text": "by a fault run"}
         await client.post(path, json=body, headers=_headers(session))
+
+
+async def _pack(client: httpx.AsyncClient) -> None:
+    """Begins to pack a recent paid order, and stops, so that its customer may still cancel it."""
+    session = await _log_in(client, "staff")
+    if session is None:
+        return
+    listed = await client.get("/admin/orders?status=PAID&limit=50", headers=_headers(session))
+    if listed.status_code != 200 or not listed.json()["orders"]:
+        return
+    order = random.choice(listed.json()["orders"])  # noqa: S311 (not a secret)
+    path = f"/admin/orders/{order['id']}/shipments"
+    packed = await client.post(path, json={}, headers=_headers(session))
+    if packed.status_code == 201:
+        path, body = f"{path}/{packed.json()['id']}", {"status": "CANCELLED"}
+        await client.patch(path, json=body, headers=_headers(session))
 
 
 async def _change_webhook(client: httpx.AsyncClient) -> None:

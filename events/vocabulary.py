@@ -26,6 +26,7 @@ _MODULES: Mapping[str, str] = {
     "order": "events.orders",
     "payment": "events.payments",
     "refund": "events.refunds",
+    "shipment": "events.shipments",
     "product": "events.catalog",
     "user": "events.accounts",
     "settlement": "events.settlements",

@@ -51,6 +51,8 @@ class Action(StrEnum):
     ORDER_CANCELLED = "order.cancelled"
     ORDER_REFUNDED = "order.refunded"
     ORDER_NOTED = "order.noted"
+    ORDER_SHIPMENT_CREATED = "order.shipment_created"
+    ORDER_SHIPMENT_CHANGED = "order.shipment_changed"
     WEBHOOK_CREATED = "webhook.created"
     WEBHOOK_CHANGED = "webhook.changed"
     WEBHOOK_KEY_ROTATED = "webhook.key_rotated"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from shop.primitives.statuses import CancelReason, OrderStatus, PaymentStatus
+from shop.primitives.statuses import CancelReason, OrderStatus, PaymentStatus, ShipmentStatus
 from shop.runtime.model import CurrencyCode, Model, Timestamp, Uuid
 
 
@@ -40,8 +40,31 @@ class OrderPayment(Model):
     attempt: int
 
 
+class ShipmentItem(Model):
+    """How many units of a product are in a shipment."""
+
+    product_id: int
+    quantity: int
+
+
+class Shipment(Model):
+    """Lines of an order that are sent together; ``carrier`` is the code of the carrier."""
+
+    id: Uuid
+    status: ShipmentStatus
+    carrier: str | None
+    tracking_number: str | None
+    items: list[ShipmentItem]
+    created_at: Timestamp
+    shipped_at: Timestamp | None
+    delivered_at: Timestamp | None
+
+
 class Order(Model):
-    """An order as every response shows it; ``productId`` and ``quantity`` of its only line."""
+    """An order as every response shows it; ``productId`` and ``quantity`` of its only line.
+
+    ``shipments`` are shown from the first one on.
+    """
 
     id: Uuid
     user_id: int
@@ -56,3 +79,4 @@ class Order(Model):
     items: list[OrderItem]
     payment: OrderPayment | None
     refunded_amount: int
+    shipments: list[Shipment] | None = None

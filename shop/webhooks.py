@@ -34,6 +34,9 @@ EVENT_TYPES = (
     "payment.declined",
     "refund.succeeded",
     "refund.rejected",
+    "shipment.created",
+    "shipment.shipped",
+    "shipment.delivered",
 )
 # How long after an attempt the next one is due; the last value is repeated until GIVE_UP_SECONDS
 # after the event, or after it was scheduled again.

@@ -14,6 +14,7 @@ from uuid import UUID
 from shop.ledger import ACCOUNTS
 from shop.orders import decide, effects
 from shop.orders.effects import Effect, Effects
+from shop.orders.lines import Line as OrderedUnits
 from shop.orders.messages import Message
 from shop.orders.states import Dispute, Order, OrderState, Payment, Refund
 from shop.primitives.statuses import (
@@ -27,6 +28,7 @@ from shop.primitives.statuses import (
     PostingKind,
     RefundStatus,
     ReservationStatus,
+    ShipmentStatus,
     StockMove,
 )
 
@@ -54,6 +56,11 @@ def provider_refund_id(attempt: int) -> UUID:
 def dispute_id(attempt: int) -> UUID:
     """The id of the dispute about a payment."""
     return UUID(int=attempt * 1000 + 800)
+
+
+def shipment_id(number: int) -> UUID:
+    """The id of the first, second, … shipment."""
+    return UUID(int=9_000_000 + number)
 
 
 class IllegalWrite(AssertionError):
@@ -112,11 +119,15 @@ class ModelOrder:
 
 
 def placed(lines: Iterable[tuple[int, int]] = ((1, 1),)) -> ModelOrder:
-    """An order as ``place_order`` leaves it; ``lines`` are quantities and unit prices."""
+    """An order as ``place_order`` leaves it; ``lines`` are quantities and unit prices.
+
+    Its products have the numbers 1, 2, 3 …
+    """
     held = tuple(Line(qty, price, reserved=qty) for qty, price in lines)
     total_minor = sum(line.qty * line.unit_price_minor for line in held)
     order = Order(OrderStatus.PENDING, total_minor, "KRW", has_cart_lines=True)
-    return ModelOrder(OrderState(order), held)
+    ordered = tuple(OrderedUnits(number, line.qty) for number, line in enumerate(held, 1))
+    return ModelOrder(OrderState(order, lines=ordered), held)
 
 
 def apply_message(
@@ -277,6 +288,22 @@ def _change_dispute(model: ModelOrder, change: effects.ChangeDisputeStatus) -> M
     return replace(model, state=state)
 
 
+def _open_shipment(model: ModelOrder, opened: effects.OpenShipment) -> ModelOrder:
+    _require(model.state.shipment(opened.shipment_id) is None, "shipments_pkey")
+    _require(all(line.qty > 0 for line in opened.lines), "shipped_qty_is_positive")
+    return replace(model, state=decide.after_effects(model.state, (opened,)))
+
+
+def _change_shipment(model: ModelOrder, change: effects.ChangeShipmentStatus) -> ModelOrder:
+    shipment = model.state.shipment(change.shipment_id)
+    _require(
+        shipment is not None and shipment.status == change.from_status, f"{shipment}: {change}"
+    )
+    is_sent = change.to_status == ShipmentStatus.SHIPPED
+    _require(is_sent == (change.tracking_number is not None), "sent_iff_with_a_carrier")
+    return replace(model, state=decide.after_effects(model.state, (change,)))
+
+
 def _post(model: ModelOrder, posting: effects.PostToLedger) -> ModelOrder:
     """A dispute's row is read with what is posted for it."""
     _require(model.posted(posting.kind, posting.source_id) == 0, "one_posting_per_source")
@@ -326,6 +353,10 @@ def _write(model: ModelOrder, effect: Effect) -> ModelOrder:  # noqa: C901
             return _open_dispute(model, effect)
         case effects.ChangeDisputeStatus():
             return _change_dispute(model, effect)
+        case effects.OpenShipment():
+            return _open_shipment(model, effect)
+        case effects.ChangeShipmentStatus():
+            return _change_shipment(model, effect)
         case effects.PostToLedger():
             return _post(model, effect)
         case effects.RequestCharge():
@@ -448,6 +479,24 @@ def _cart_is_kept(model: ModelOrder) -> bool:
     return not (order.has_cart_lines and was_not_paid)
 
 
+def _shipped_is_ordered(model: ModelOrder) -> bool:
+    """No line is in shipments more often than it was ordered, and no other product is in one."""
+    products = {line.product_id for s in model.state.shipments for line in s.lines}
+    ordered = {line.product_id for line in model.state.lines}
+    return products <= ordered and all(model.state.unassigned(p) >= 0 for p in ordered)
+
+
+def _shipments_fit(model: ModelOrder) -> bool:
+    """Only a paid order is packed; what was sent is neither cancelled nor in the stock again."""
+    status = model.state.order.status
+    is_packed = bool(model.state.in_preparation)
+    can_be_sent = status in (OrderStatus.PAID, OrderStatus.REFUNDED)
+    is_away = all(line.status == COMMITTED for line in model.lines)
+    return not (is_packed and status != OrderStatus.PAID) and not (
+        model.state.is_sent and not (can_be_sent and is_away)
+    )
+
+
 _SAFETY: dict[str, Callable[[ModelOrder], bool]] = {
     "stock was given back at most once": lambda m: all(line.times_freed <= 1 for line in m.lines),
     "I-01 I-02 I-03 stock's counters are their sums": lambda m: all(map(_counters_fit, m.lines)),
@@ -466,6 +515,8 @@ _SAFETY: dict[str, Callable[[ModelOrder], bool]] = {
     "I-13 the ledger mirrors captures and refunds": _ledger_mirrors,
     "I-14 the ledger never returns more than it received": lambda m: m.balance() >= 0,
     "the cart is kept until the order is paid or placed again": _cart_is_kept,
+    "I-33 no more is shipped than was ordered": _shipped_is_ordered,
+    "I-34 only what is paid is packed, and what was sent is not in the stock": _shipments_fit,
     "a reason iff cancelled": lambda m: (
         (m.state.order.reason is not None) == (m.state.order.status in decide.CLOSED_ORDER)
     ),

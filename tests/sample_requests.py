@@ -33,6 +33,7 @@ COUNTED = (
     "idempotency",
     "cart_items",
     "refunds",
+    "shipments",
     "one_time_links",
     "notes",
 )
@@ -65,10 +66,21 @@ class Samples:
         return self.shop.product(stock=100_000)
 
     @cached_property
+    def expensive(self) -> int:
+        """The product of the order that is paid."""
+        return self.shop.product(price=1_000_000, stock=1_000)
+
+    @cached_property
     def paid(self) -> str:
-        """A paid order of the owner, large enough for many refunds."""
-        expensive = self.shop.product(price=1_000_000)
-        return str(self.owner.paid_order(expensive)["id"])
+        """A paid order of the owner, large enough for many refunds and shipments."""
+        return str(self.owner.paid_order(self.expensive, 500)["id"])
+
+    def shipment(self) -> str:
+        """Begins to pack one unit of the paid order; returns the id of the shipment."""
+        body = {"items": [{"productId": self.expensive, "quantity": 1}]}
+        packed = self.people["staff"].post(f"/admin/orders/{self.paid}/shipments", body)
+        assert packed.status == 201, packed.body
+        return str(packed.json["id"])
 
     def order(self) -> str:
         """Places a new order of the owner; returns its id."""
@@ -348,6 +360,14 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("POST", "/payments/webhook"): lambda s, p: SampleRequest("/payments/webhook", {"id": "evt"}),
     ("PATCH", "/admin/orders/{orderId}/cancel"): lambda s, p: SampleRequest(
         f"/admin/orders/{s.order()}/cancel", {"reason": "ordered twice"}
+    ),
+    ("POST", "/admin/orders/{orderId}/shipments"): lambda s, p: SampleRequest(
+        f"/admin/orders/{s.paid}/shipments",
+        {"items": [{"productId": s.expensive, "quantity": 1}]},
+    ),
+    ("PATCH", "/admin/orders/{orderId}/shipments/{shipmentId}"): lambda s, p: SampleRequest(
+        f"/admin/orders/{s.paid}/shipments/{s.shipment()}",
+        {"status": "SHIPPED", "carrier": "cj", "trackingNumber": uuid4().hex},
     ),
     ("GET", "/admin/orders/{orderId}"): lambda s, p: SampleRequest(f"/admin/orders/{s.order()}"),
     ("POST", "/admin/orders/{orderId}/notes"): lambda s, p: SampleRequest(

@@ -11,6 +11,7 @@ from chaos.mutation_tests.mutant import Edit, Mutant
 
 ACCOUNT = "functions/account/handler.py"
 CANCEL_ORDER = "functions/cancel_order/handler.py"
+FULFIL_ORDERS = "functions/fulfil_orders/handler.py"
 DEAD_LETTER = "functions/dead_letter/handler.py"
 PLACE_ORDER = "functions/place_order/handler.py"
 READ_ORDERS = "functions/read_orders/handler.py"
@@ -1018,6 +1019,42 @@ _BACK_OFFICE = (
     ),
 )
 
+_SHIPMENTS = (
+    Mutant(
+        "M-64",
+        "goods returned twice",
+        "goods that were sent are cancelled, and in the stock again",
+        (
+            Edit(
+                DECIDE,
+                "    if state.is_sent:\n        return (Reject(",
+                "    if False:\n        return (Reject(",
+            ),
+        ),
+        ("I-34",),
+    ),
+    Mutant(
+        "M-65",
+        "shipped twice",
+        "a line is packed again, whatever of it is in another shipment",
+        (Edit(DECIDE, "line.qty > state.unassigned(line.product_id)", "line.qty < 1"),),
+        ("I-33",),
+    ),
+    Mutant(
+        "M-66",
+        "no audit entry",
+        "packing an order has no entry in the audit log",
+        (
+            Edit(
+                FULFIL_ORDERS,
+                "decided, audit=entry)\n    location",
+                "decided)\n    location",
+            ),
+        ),
+        ("I-26",),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -1033,6 +1070,7 @@ MUTANTS = (
     *_WEBHOOKS,
     *_MAILS,
     *_BACK_OFFICE,
+    *_SHIPMENTS,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

@@ -36,6 +36,8 @@ METHODS = ("CARD", "CARD", "CARD", "TRANSFER")
 CHARGE_SECONDS = 0.05
 EXPECTS_TOTAL_SHARE = 0.1
 FOLLOW_UPS_MAX = 200
+# of the actions of staff and administrators
+SHIPMENTS_SHARE = 0.4
 
 Action = Callable[[Random, Account], Awaitable[None]]
 
@@ -297,6 +299,9 @@ class Customers:
             await self._client.send(call, leaving)
 
     async def _administer(self, random: Random, _account: Account) -> None:
+        if random.random() < SHIPMENTS_SHARE:
+            await self._ship(random)
+            return
         if random.random() < 0.2:
             choices = (self._change_role, self._invite, self._change_webhook)
             await random.choices(choices, weights=(4, 2, 4))[0]()
@@ -324,6 +329,46 @@ class Customers:
             return
         price = max(100, product.price + random.choice((-100, 100, 200)))
         await self.change_price(product.product_id, price)
+
+    async def _ship(self, random: Random) -> None:
+        """Staff pack a recent order, some of it twice, and send most of what they packed.
+
+        Some customers try to cancel what was sent.
+        """
+        if not self._dataset.recent_orders:
+            return
+        placed, staff = random.choice(self._dataset.recent_orders), self._dataset.staff
+        make, order_id = self._calls.make, placed.order_id
+        seen = await self._client.send(make("read_order", orderId=order_id), placed.account)
+        if seen.status != 200:
+            return
+        line = random.choice(seen.document["items"])
+        one = {"items": [{name: line[name] for name in ("productId", "quantity")}]}
+        requests = random.choice(((None,), (one,), (one, one), (one, None)))
+        packed = [
+            await self._client.send(make("create_shipment", body=body, orderId=order_id), staff)
+            for body in requests
+        ]
+        for outcome in packed:
+            if outcome.status == 201:
+                await self._send_shipment(random, order_id, outcome.document["id"])
+        if random.random() < 0.3:
+            await self._cancel_order(order_id, placed.account)
+
+    async def _send_shipment(self, random: Random, order_id: str, shipment_id: str) -> None:
+        """Of ten, one is dropped, one stays packed, and half of those that are sent arrive."""
+        chance = random.random()
+        number = {"carrier": "load", "trackingNumber": self._calls.new_key()}
+        changes: list[dict[str, object]] = []
+        if chance < 0.1:
+            changes = [{"status": "CANCELLED"}]
+        elif chance < 0.9:
+            changes = [{"status": "SHIPPED", **number}, {"status": "DELIVERED"}]
+        for change in changes[: random.randint(1, 2)]:
+            call = self._calls.make(
+                "change_shipment", body=change, orderId=order_id, shipmentId=shipment_id
+            )
+            await self._client.send(call, self._dataset.staff)
 
     async def _write_off(self, random: Random) -> None:
         """Takes stock away, of products that often have less than that, or less unreserved."""

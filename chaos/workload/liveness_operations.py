@@ -240,6 +240,8 @@ class LivenessOperations:
             "read_order_records": self._by_support("read_order_records"),
             "add_note_to_order": self._by_support("add_note_to_order", {"text": "called"}),
             "cancel_for_customer": self._by_support("cancel_for_customer", {"reason": "called"}),
+            "create_shipment": self._pack,
+            "change_shipment": self._send,
         }
 
     # ---- preparation
@@ -278,6 +280,22 @@ class LivenessOperations:
             return call, self.dataset.support
 
         return prepare
+
+    async def _pack(self) -> Request:
+        order_id = await self._paid()
+        return self.client.calls.make("create_shipment", orderId=order_id), self.dataset.staff
+
+    async def _send(self) -> Request:
+        call, staff = await self._pack()
+        packed = await self.client.send(call, staff)
+        if packed.status != call.operation.success or call.order_id is None:
+            raise PreparationFailed(f"no shipment: {packed.status}")
+        number = self.client.calls.new_key()
+        body = {"status": "SHIPPED", "carrier": "liveness", "trackingNumber": number}
+        shipment_id = packed.document["id"]
+        make = self.client.calls.make
+        change = make("change_shipment", body=body, orderId=call.order_id, shipmentId=shipment_id)
+        return change, staff
 
     def _of_session(self, name: str) -> Prepare:
         async def prepare() -> Request:
@@ -454,11 +472,15 @@ class LivenessOperations:
         return self.client.calls.make("pay_again", body=body, orderId=order_id), account
 
     async def _refund(self) -> Request:
-        order_id, account = await self._placed("CARD")
-        await self._wait_until(order_id, account, _is_paid)
+        order_id = await self._paid()
         self.client.log.add_intervention(order_id, "refund")
         call = self.client.calls.make("refund_order", body={"amount": 1}, orderId=order_id)
         return call, self.dataset.support
+
+    async def _paid(self) -> str:
+        order_id, account = await self._placed("CARD")
+        await self._wait_until(order_id, account, _is_paid)
+        return order_id
 
     async def _placed(self, method: str) -> tuple[str, Account]:
         account = self.dataset.customers[0]

@@ -12,22 +12,21 @@ from shop import audit_log, notes
 from shop.audit_log import Action
 from shop.orders import apply, decide, queries
 from shop.orders.messages import CancelRequested, RefundRequested
-from shop.primitives.errors import ClientError, not_found
+from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import CancelReason, RefundStatus
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from functions.cancel_order.schema import CancelForCustomer, RefundOrder
-    from shop.adapters.db import Transaction
-    from shop.orders.apply import OrderRows
     from shop.runtime.request_context import RequestContext
 
 
 def cancel_order(request: Request[None, None], context: RequestContext) -> Response:
-    """200 with the order, CANCELLED or CANCELLING; 409 NOT_CANCELLABLE when it already is."""
+    """200 with the order, CANCELLED or CANCELLING; 409 NOT_CANCELLABLE when it already is.
+
+    409 IN_PREPARATION once staff pack a part of it, ALREADY_SHIPPED once a part was sent.
+    """
     tx = context.tx
     order_id = queries.id_in(request.path)
     if request.raw_body.strip() not in (b"", b"{}"):
@@ -45,12 +44,13 @@ def cancel_for_customer(
 ) -> Response:
     """200 with the order, CANCELLED or CANCELLING; 409 NOT_CANCELLABLE when it already is.
 
-    Its customer sees that the reason is OPERATOR; what the operator gives as reason becomes a note
+    Shipments in preparation are stopped; 409 ALREADY_SHIPPED once a part was sent.  Its customer
+    sees that the reason is OPERATOR; what the operator gives as reason becomes a note
     about the order, which the audit log names.
     """
     tx = context.tx
     order_id = queries.id_in(request.path)
-    rows = _lock(tx, order_id)
+    rows = apply.lock_any(tx, order_id)
     decided = apply.decide_on(rows, CancelRequested(CancelReason.OPERATOR))
     note_id = new_uuid()
     status = decide.after_effects(rows.state, decided).order.status
@@ -79,7 +79,7 @@ def refund_order(request: Request[RefundOrder, None], context: RequestContext) -
     tx = context.tx
     order_id = queries.id_in(request.path)
     body = request.body
-    rows = _lock(tx, order_id)
+    rows = apply.lock_any(tx, order_id)
     requested = RefundRequested(
         body.amount, body.reason, body.means, body.reference, restock=body.restock
     )
@@ -106,10 +106,3 @@ def refund_order(request: Request[RefundOrder, None], context: RequestContext) -
     )
     apply.write(tx, rows, decided, requested_by=request.user_id, audit=entry)
     return Response(201, refund, {"Location": f"/orders/{order_id}/timeline"})
-
-
-def _lock(tx: Transaction, order_id: UUID) -> OrderRows:
-    try:
-        return apply.lock(tx, order_id)
-    except apply.UnknownOrder as error:
-        raise not_found("the order") from error

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from functions.manage_orders import representation as represent
 from shop import accounts, audit_log, notes
 from shop.audit_log import Action
-from shop.orders import queries, records, search
+from shop.orders import queries, records, search, shipments
 from shop.orders.search import COUNT_MAX, Criteria
 from shop.primitives import csv_text
 from shop.primitives.clock import start_of_day
@@ -81,12 +81,13 @@ def read_order_records(request: Request[None, None], context: RequestContext) ->
     Four round trips, with BEGIN and COMMIT.
     """
     tx, order_id = context.tx, queries.id_in(request.path)
-    found, lines, payments, refunds, disputes = tx.pipeline(
+    found, lines, payments, refunds, disputes, sent = tx.pipeline(
         records.order(order_id),
         records.lines(order_id),
         records.payments(order_id),
         records.refunds(order_id),
         records.disputes(order_id),
+        shipments.of_order(order_id),
     )
     if not found:
         raise not_found("the order")
@@ -103,6 +104,7 @@ def read_order_records(request: Request[None, None], context: RequestContext) ->
         "payments": [represent.payment(row) for row in payments],
         "refunds": [represent.refund(row) for row in refunds],
         "disputes": [represent.dispute(row) for row in disputes],
+        "shipments": [shipments.represent(row) for row in sent],
         "statusHistory": [represent.status_change(row) for row in history],
         "postings": [represent.posting(row) for row in postings],
         "events": [represent.event(row, deliveries) for row in events],

@@ -21,6 +21,7 @@ from shop.primitives.statuses import (
     RefundStatus,
 )
 from shop.primitives.text import many_lines
+from shop.response_models import Shipment
 from shop.runtime.model import (
     BusinessDay,
     CurrencyCode,
@@ -196,7 +197,7 @@ class StatusChange(Model):
     """A status change of the order or of what refers to it; ``actor`` is an account or function."""
 
     at: Timestamp
-    entity: Literal["order", "payment", "refund", "dispute", "reservation"]
+    entity: Literal["order", "payment", "refund", "dispute", "reservation", "shipment"]
     id: Uuid
     from_: Annotated[str, Field(alias="from")]
     to: str
@@ -265,6 +266,7 @@ class OrderRecords(Model):
     payments: list[Payment]
     refunds: list[Refund]
     disputes: list[Dispute]
+    shipments: list[Shipment]
     status_history: list[StatusChange]
     postings: list[Posting]
     events: list[Event]

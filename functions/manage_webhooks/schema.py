@@ -47,6 +47,9 @@ EventType = Literal[
     "payment.declined",
     "refund.succeeded",
     "refund.rejected",
+    "shipment.created",
+    "shipment.shipped",
+    "shipment.delivered",
 ]
 
 

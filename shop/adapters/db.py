@@ -45,6 +45,7 @@ R2 = TypeVar("R2", bound=Row)
 R3 = TypeVar("R3", bound=Row)
 R4 = TypeVar("R4", bound=Row)
 R5 = TypeVar("R5", bound=Row)
+R6 = TypeVar("R6", bound=Row)
 
 CONNECT_TIMEOUT_SECONDS = 5
 RESPONSE_TIMEOUT_SECONDS = 10
@@ -138,6 +139,17 @@ class Transaction:
         fourth: Statement[R4],
         /,
     ) -> tuple[list[R1], list[R2], list[R3], list[R4]]: ...
+    @overload
+    def pipeline(
+        self,
+        first: Statement[R1],
+        second: Statement[R2],
+        third: Statement[R3],
+        fourth: Statement[R4],
+        fifth: Statement[R5],
+        sixth: Statement[R6],
+        /,
+    ) -> tuple[list[R1], list[R2], list[R3], list[R4], list[R5], list[R6]]: ...
     @overload
     def pipeline(
         self,

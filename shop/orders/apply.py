@@ -21,14 +21,16 @@ from shop import carts, inventory, ledger, operator_alerts, status_history
 from shop.adapters import db
 from shop.adapters.statements import Query, Row, Statement
 from shop.messaging import outbox
-from shop.orders import decide, disputes, effects, orders, payments, refunds
+from shop.orders import decide, disputes, effects, orders, payments, refunds, shipments
 from shop.orders.disputes import DisputeRow
 from shop.orders.effects import Effect, Effects
+from shop.orders.lines import Line
 from shop.orders.messages import ExpiryDue, Message, OrderReplaced
 from shop.orders.orders import LockedOrder
 from shop.orders.payments import PaymentRow
 from shop.orders.refunds import RefundRow
-from shop.orders.states import Dispute, Order, OrderState, Payment, Refund
+from shop.orders.shipments import ShipmentRow
+from shop.orders.states import Dispute, Order, OrderState, Payment, Refund, Shipment
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import new_uuid
 from shop.primitives.statuses import (
@@ -38,6 +40,7 @@ from shop.primitives.statuses import (
     OrderStatus,
     PaymentStatus,
     RefundStatus,
+    ShipmentStatus,
     Status,
 )
 from shop.status_history import Entity, StatusChange
@@ -57,6 +60,9 @@ ANNOUNCED_AS: dict[tuple[Entity, Status], str] = {
     ("refund", RefundStatus.SUCCEEDED): "refund.succeeded",
     ("refund", RefundStatus.REJECTED): "refund.rejected",
     ("refund", RefundStatus.REVERSED): "refund.rejected",
+    ("shipment", ShipmentStatus.PREPARING): "shipment.created",
+    ("shipment", ShipmentStatus.SHIPPED): "shipment.shipped",
+    ("shipment", ShipmentStatus.DELIVERED): "shipment.delivered",
 }
 
 CONFLICT = 409
@@ -97,6 +103,7 @@ class OrderRows:
     payments: list[PaymentRow]
     refunds: list[RefundRow]
     disputes: list[DisputeRow]
+    shipments: list[ShipmentRow]
     state: OrderState
 
 
@@ -129,24 +136,30 @@ def apply_message(tx: Transaction, order_id: UUID, message: Message) -> ApplyRes
 
 def lock(tx: Transaction, order_id: UUID) -> OrderRows:
     """Locks the order and reads its rows; one round trip."""
-    found, attempts, returned, disputed = tx.pipeline(
+    found, attempts, returned, disputed, shipped = tx.pipeline(
         orders.lock(order_id),
         payments.of_order(order_id),
         refunds.of_order(order_id),
         disputes.of_order(order_id),
+        shipments.of_order(order_id),
     )
     if not found:
         raise UnknownOrder()
-    state = _state(found[0], attempts, returned, disputed)
-    return OrderRows(found[0], attempts, returned, disputed, state)
+    state = _state(found[0], attempts, returned, disputed, shipped)
+    return OrderRows(found[0], attempts, returned, disputed, shipped, state)
+
+
+def lock_any(tx: Transaction, order_id: UUID) -> OrderRows:
+    """As ``lock``, for an operator's request: 404 when there is no such order."""
+    try:
+        return lock(tx, order_id)
+    except UnknownOrder as error:
+        raise not_found("the order") from error
 
 
 def lock_own(tx: Transaction, order_id: UUID, user_id: int) -> OrderRows:
     """Locks an order of this user and reads its rows; 404 when the user has no such order."""
-    try:
-        rows = lock(tx, order_id)
-    except UnknownOrder as error:
-        raise not_found("the order") from error
+    rows = lock_any(tx, order_id)
     if rows.order.user_id != user_id:
         raise not_found("the order")
     return rows
@@ -241,6 +254,7 @@ def _state(
     attempts: list[PaymentRow],
     returned: list[RefundRow],
     disputed: list[DisputeRow],
+    shipped: list[ShipmentRow],
 ) -> OrderState:
     return OrderState(
         Order(
@@ -278,7 +292,13 @@ def _state(
             for row in returned
         ),
         tuple(map(_dispute, disputed)),
+        _lines(order.lines),
+        tuple(Shipment(row.shipment_id, row.status, _lines(row.lines)) for row in shipped),
     )
+
+
+def _lines(rows: list[dict[str, int]]) -> tuple[Line, ...]:
+    return tuple(Line(row["product_id"], row["qty"]) for row in rows)
 
 
 def _dispute(row: DisputeRow) -> Dispute:
@@ -386,6 +406,10 @@ def _add(batch: _Batch, effect: Effect) -> None:  # noqa: C901
             _open_dispute(batch, effect)
         case effects.ChangeDisputeStatus():
             _change_dispute(batch, effect)
+        case effects.OpenShipment():
+            _open_shipment(batch, effect)
+        case effects.ChangeShipmentStatus():
+            _change_shipment(batch, effect)
         case effects.PostToLedger():
             _post(batch, effect)
         case effects.RequestCharge():
@@ -532,6 +556,36 @@ def _change_dispute(batch: _Batch, change: effects.ChangeDisputeStatus) -> None:
         )
     )
     batch.record(StatusChange("dispute", change.dispute_id, change.from_status, change.to_status))
+
+
+def _open_shipment(batch: _Batch, opened: effects.OpenShipment) -> None:
+    batch.add(
+        shipments.open_shipment(
+            shipment_id=opened.shipment_id,
+            order_id=batch.order_id,
+            lines=[(line.product_id, line.qty) for line in opened.lines],
+        )
+    )
+    batch.record(
+        StatusChange("shipment", opened.shipment_id, CREATED, ShipmentStatus.PREPARING),
+        shipment_id=opened.shipment_id,
+    )
+
+
+def _change_shipment(batch: _Batch, change: effects.ChangeShipmentStatus) -> None:
+    batch.add(
+        shipments.change_status(
+            change.shipment_id,
+            from_status=change.from_status,
+            to_status=change.to_status,
+            carrier=change.carrier,
+            tracking_number=change.tracking_number,
+        )
+    )
+    batch.record(
+        StatusChange("shipment", change.shipment_id, change.from_status, change.to_status),
+        shipment_id=change.shipment_id,
+    )
 
 
 def _post(batch: _Batch, posting: effects.PostToLedger) -> None:

@@ -21,11 +21,13 @@ from shop.orders.effects import (
     ChangePaymentStatus,
     ChangeRefundStatus,
     ChangeReservations,
+    ChangeShipmentStatus,
     Effect,
     Effects,
     OpenDispute,
     OpenPayment,
     OpenRefund,
+    OpenShipment,
     PostponePayment,
     PostponeRefund,
     PostToLedger,
@@ -53,9 +55,13 @@ from shop.orders.messages import (
     RefundRejected,
     RefundRequested,
     RefundUnknown,
+    ShipmentArrived,
+    ShipmentDropped,
+    ShipmentRequested,
+    ShipmentSent,
     Voided,
 )
-from shop.orders.states import Dispute, OrderState, Payment, Refund
+from shop.orders.states import Dispute, OrderState, Payment, Refund, Shipment
 from shop.primitives.statuses import (
     FAILED_REFUND,
     OPEN_PAYMENT,
@@ -69,6 +75,7 @@ from shop.primitives.statuses import (
     RefundOrigin,
     RefundStatus,
     ReservationStatus,
+    ShipmentStatus,
 )
 
 ATTEMPTS_MAX = 3
@@ -89,7 +96,8 @@ def decide(state: OrderState, message: Message) -> Effects:
 
     Effects are in the order in which they are written.  A ``Reject`` is always the only effect.
     """
-    return _close_if_returned(state, _effects_of(state, message))
+    effects = _close_if_returned(state, _effects_of(state, message))
+    return _drop_shipments_if_closed(state, effects)
 
 
 def provider_call(state: OrderState, payment: Payment) -> ProviderCall:
@@ -133,6 +141,14 @@ def _effects_of(state: OrderState, message: Message) -> Effects:  # noqa: C901
             return _refund_found(state, message)
         case DisputeReported():
             return _dispute_reported(state, message)
+        case ShipmentRequested():
+            return _shipment_requested(state, message)
+        case ShipmentSent():
+            return _shipment_sent(state, message)
+        case ShipmentArrived():
+            return _shipment_arrived(state, message)
+        case ShipmentDropped():
+            return _shipment_dropped(state, message)
         case FinishDue():
             return NOTHING  # ``_close_if_returned`` completes the order
         case _:
@@ -257,6 +273,10 @@ def _cancel_requested(state: OrderState, message: CancelRequested) -> Effects:
             ChangeReservations(ReservationStatus.HELD, ReservationStatus.RELEASED),
             ChangeOrderStatus(OrderStatus.PENDING, _cancel_target(state), message.reason),
         )
+    if state.is_sent:
+        return (Reject("ALREADY_SHIPPED", "goods of the order have been shipped"),)
+    if state.in_preparation and message.reason == CancelReason.USER:
+        return (Reject("IN_PREPARATION", "goods of the order are being packed: ask the shop"),)
     settling = state.settling_payment
     assert settling is not None, "a PAID order has a settling capture"
     rest = state.refundable_minor(settling)
@@ -310,6 +330,8 @@ def _refund_requested(state: OrderState, message: RefundRequested) -> Effects:
         return (Reject("NOT_REFUNDABLE", "only money that must be returned can be written off"),)
     if message.restock and not (is_kept and message.amount_minor == left):
         return (Reject("RESTOCK_NEEDS_FULL_REFUND", "only a refund of all that is left restocks"),)
+    if message.restock and (state.is_sent or state.in_preparation):
+        return (Reject("RESTOCK_NEEDS_STOCK", "goods that are in a shipment are not restocked"),)
     refund = OpenRefund(
         payment.payment_id,
         message.amount_minor,
@@ -417,9 +439,12 @@ def _unmatched_refund(message: RefundFound) -> RaiseAlert:
 
 
 def _cancelled_by(state: OrderState, payment: Payment, message: RefundFound) -> Effects:
-    """The cancellation that requested a lost refund of everything that was left."""
+    """The cancellation that requested a lost refund of everything that was left.
+
+    What was shipped cannot be cancelled: such an order becomes REFUNDED instead.
+    """
     is_full = payment == state.settling_payment and message.amount_minor == payment.rest_minor
-    if state.order.status != OrderStatus.PAID or not is_full:
+    if state.order.status != OrderStatus.PAID or not is_full or state.is_sent:
         return NOTHING
     return (
         ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED),
@@ -543,6 +568,56 @@ def _dispute_closed(dispute: Dispute, message: DisputeReported) -> Effects:
     )
 
 
+# ---------------------------------------------------------------- shipments
+
+
+def _shipment_requested(state: OrderState, message: ShipmentRequested) -> Effects:
+    if (rejected := _not_shippable(state)) is not None:
+        return (rejected,)
+    if any(line.qty > state.unassigned(line.product_id) for line in message.lines):
+        return (Reject("EXCEEDS_ORDER", "more than what of the order is in no shipment"),)
+    return (OpenShipment(message.shipment_id, message.lines),)
+
+
+def _shipment_sent(state: OrderState, message: ShipmentSent) -> Effects:
+    shipment = state.shipment(message.shipment_id)
+    if shipment is None or shipment.status != ShipmentStatus.PREPARING:
+        return (Reject("NOT_PREPARING", "only a shipment in preparation can be sent"),)
+    if (rejected := _not_shippable(state)) is not None:
+        return (rejected,)
+    change = _change_shipment(shipment, ShipmentStatus.SHIPPED)
+    return (replace(change, carrier=message.carrier, tracking_number=message.tracking_number),)
+
+
+def _shipment_arrived(state: OrderState, message: ShipmentArrived) -> Effects:
+    """Whatever became of the order's money meanwhile; a repetition changes nothing."""
+    shipment = state.shipment(message.shipment_id)
+    if shipment is not None and shipment.status == ShipmentStatus.DELIVERED:
+        return NOTHING
+    if shipment is None or shipment.status != ShipmentStatus.SHIPPED:
+        return (Reject("NOT_SHIPPED", "only a shipment that was sent can be delivered"),)
+    return (_change_shipment(shipment, ShipmentStatus.DELIVERED),)
+
+
+def _shipment_dropped(state: OrderState, message: ShipmentDropped) -> Effects:
+    shipment = state.shipment(message.shipment_id)
+    if shipment is None or shipment.status != ShipmentStatus.PREPARING:
+        return (Reject("NOT_PREPARING", "only a shipment in preparation can be cancelled"),)
+    return (_change_shipment(shipment, ShipmentStatus.CANCELLED),)
+
+
+def _not_shippable(state: OrderState) -> Reject | None:
+    """Goods are sent for money that the shop keeps: not while all of it is being returned."""
+    settling = state.settling_payment
+    if state.order.status == OrderStatus.PAID and settling is not None and settling.rest_minor > 0:
+        return None
+    return Reject("NOT_SHIPPABLE", "only an order that is paid, and not refunded, is shipped")
+
+
+def _change_shipment(shipment: Shipment, to_status: ShipmentStatus) -> ChangeShipmentStatus:
+    return ChangeShipmentStatus(shipment.shipment_id, shipment.status, to_status)
+
+
 # ---------------------------------------------------------------- consequences of effects
 
 
@@ -570,7 +645,10 @@ def _close_if_returned(state: OrderState, effects: Effects) -> Effects:
             ChangeOrderStatus(OrderStatus.CANCELLING, OrderStatus.CANCELLED, after.order.reason),
         )
     if status == OrderStatus.PAID and settling is not None and after.is_refunded(settling):
-        restock = any(r.restock for r in after.succeeded_refunds(settling.payment_id))
+        # goods were sent if the provider had rejected the refund that restocks, and executes it now
+        restock = not after.is_sent and any(
+            r.restock for r in after.succeeded_refunds(settling.payment_id)
+        )
         back = ChangeReservations(ReservationStatus.COMMITTED, ReservationStatus.RETURNED)
         # stock before the ledger, as in ``_captured``
         return (
@@ -579,6 +657,16 @@ def _close_if_returned(state: OrderState, effects: Effects) -> Effects:
             ChangeOrderStatus(OrderStatus.PAID, OrderStatus.REFUNDED),
         )
     return effects
+
+
+def _drop_shipments_if_closed(state: OrderState, effects: Effects) -> Effects:
+    """Stops the packing of an order in the step that ends it, with the first of its rows."""
+    if state.order.status != OrderStatus.PAID or not state.in_preparation:
+        return effects
+    if after_effects(state, effects).order.status == OrderStatus.PAID:
+        return effects
+    dropped = (_change_shipment(s, ShipmentStatus.CANCELLED) for s in state.in_preparation)
+    return (*dropped, *effects)
 
 
 def after_effects(state: OrderState, effects: Effects) -> OrderState:
@@ -612,6 +700,11 @@ def _after(state: OrderState, effect: Effect) -> OrderState:  # noqa: C901
             return replace(state, disputes=(*state.disputes, opened))
         case ChangeDisputeStatus():
             return with_dispute(state, effect.dispute_id, status=effect.to_status)
+        case OpenShipment():
+            opened_shipment = Shipment(effect.shipment_id, ShipmentStatus.PREPARING, effect.lines)
+            return replace(state, shipments=(*state.shipments, opened_shipment))
+        case ChangeShipmentStatus():
+            return _with_shipment_status(state, effect)
         case PostToLedger():
             return _with_posting(state, effect)
         case RequestCharge():
@@ -661,6 +754,14 @@ def reserved_by(change: ChangeRefundStatus) -> int:
     if change.to_status in FAILED_REFUND:
         return -change.amount_minor
     return change.amount_minor if change.from_status in FAILED_REFUND else 0
+
+
+def _with_shipment_status(state: OrderState, change: ChangeShipmentStatus) -> OrderState:
+    shipments = tuple(
+        replace(s, status=change.to_status) if s.shipment_id == change.shipment_id else s
+        for s in state.shipments
+    )
+    return replace(state, shipments=shipments)
 
 
 def _with_posting(state: OrderState, posting: PostToLedger) -> OrderState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from events.records import frozen
@@ -15,7 +16,11 @@ from shop.primitives.statuses import (
     RefundOrigin,
     RefundStatus,
     ReservationStatus,
+    ShipmentStatus,
 )
+
+if TYPE_CHECKING:
+    from shop.orders.lines import Line
 
 
 @frozen
@@ -122,6 +127,25 @@ class ChangeDisputeStatus:
 
 
 @frozen
+class OpenShipment:
+    """Creates a shipment of these lines, which is PREPARING."""
+
+    shipment_id: UUID
+    lines: tuple[Line, ...]
+
+
+@frozen
+class ChangeShipmentStatus:
+    """Changes a shipment's status; one that is SHIPPED has a carrier and a tracking number."""
+
+    shipment_id: UUID
+    from_status: ShipmentStatus
+    to_status: ShipmentStatus
+    carrier: str | None = None
+    tracking_number: str | None = None
+
+
+@frozen
 class PostToLedger:
     """Posts a movement of the order's money in the ledger."""
 
@@ -172,6 +196,8 @@ Effect = (
     | PostponeRefund
     | OpenDispute
     | ChangeDisputeStatus
+    | OpenShipment
+    | ChangeShipmentStatus
     | PostToLedger
     | RequestCharge
     | ReturnCart

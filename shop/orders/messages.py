@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from events.records import frozen
@@ -12,6 +13,9 @@ from shop.primitives.statuses import (
     RefundMeans,
     RefundOrigin,
 )
+
+if TYPE_CHECKING:
+    from shop.orders.lines import Line
 
 
 @frozen
@@ -159,6 +163,37 @@ class DisputeReported:
 
 
 @frozen
+class ShipmentRequested:
+    """Staff begin to pack these lines together; none is named twice."""
+
+    shipment_id: UUID
+    lines: tuple[Line, ...]
+
+
+@frozen
+class ShipmentSent:
+    """Staff handed a shipment to a carrier."""
+
+    shipment_id: UUID
+    carrier: str
+    tracking_number: str
+
+
+@frozen
+class ShipmentArrived:
+    """The carrier, or staff, report that a shipment was delivered."""
+
+    shipment_id: UUID
+
+
+@frozen
+class ShipmentDropped:
+    """Staff do not send a shipment; its lines are free for another."""
+
+    shipment_id: UUID
+
+
+@frozen
 class FinishDue:
     """A timer found that a cancelled order has nothing left to wait for."""
 
@@ -180,5 +215,9 @@ Message = (
     | RefundUnknown
     | RefundFound
     | DisputeReported
+    | ShipmentRequested
+    | ShipmentSent
+    | ShipmentArrived
+    | ShipmentDropped
     | FinishDue
 )

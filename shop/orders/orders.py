@@ -68,6 +68,7 @@ class LockedOrder(Row):
     is_soft_expired: bool
     is_hard_expired: bool
     has_cart_lines: bool
+    lines: list[dict[str, int]]
 
 
 # PostgreSQL expects ten rows of an array, but one with this LIMIT; for ten it scans all products.
@@ -168,8 +169,11 @@ LOCK = Query(
 select order_id, user_id, status, reason, total_minor, currency, payment_method,
   charge_at is not null as charge_requested,
   expires_at <= now() as is_soft_expired, hard_expires_at <= now() as is_hard_expired,
-  coalesce(cart_taken, false) as has_cart_lines
-from shop.orders where order_id = %(order_id)s::uuid
+  coalesce(cart_taken, false) as has_cart_lines,
+  (select coalesce(json_agg(json_build_object('product_id', l.product_id, 'qty', l.qty)
+      order by l.product_id), '[]')
+    from shop.order_lines l where l.order_id = o.order_id) as lines
+from shop.orders o where order_id = %(order_id)s::uuid
 for update
 """,
 )

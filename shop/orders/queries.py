@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import LiteralString
+from typing import Any, LiteralString
 from uuid import UUID
 
 from shop.adapters.statements import Query, Row, Statement, enum_column
@@ -14,7 +14,10 @@ from shop.primitives.statuses import OrderStatus
 
 
 class OrderView(Row):
-    """An order with its lines, its latest payment attempt and the sum of its refunds."""
+    """An order with its lines, its latest payment attempt, its refunds' sum and its shipments.
+
+    Any: a shipment, as ``shipments.represent`` makes it.
+    """
 
     order_id: UUID
     user_id: int
@@ -28,6 +31,7 @@ class OrderView(Row):
     items: list[dict[str, int]]
     payment: dict[str, str | int] | None
     refunded_minor: int
+    shipments: list[dict[str, Any]] | None
 
 
 class StatusHistoryEntry(Row):
@@ -53,7 +57,15 @@ select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.p
   (select coalesce(sum(r.amount_minor), 0)::bigint from shop.refunds r
     join shop.payments p using (payment_id)
     where p.order_id = o.order_id and r.status = 'SUCCEEDED' and r.means <> 'WRITE_OFF')
-    as refunded_minor
+    as refunded_minor,
+  (select json_agg(json_build_object('id', s.shipment_id, 'status', s.status,
+      'carrier', s.carrier, 'trackingNumber', s.tracking_number,
+      'items', (select json_agg(json_build_object('productId', l.product_id, 'quantity', l.qty)
+          order by l.product_id)
+        from shop.shipment_lines l where l.shipment_id = s.shipment_id),
+      'createdAt', s.created_at, 'shippedAt', s.shipped_at, 'deliveredAt', s.delivered_at)
+      order by s.created_at, s.shipment_id)
+    from shop.shipments s where s.order_id = o.order_id) as shipments
 from shop.orders o
 """
 
@@ -131,4 +143,6 @@ def represent(order: OrderView) -> dict[str, object]:
         body |= {name: order.items[0][name] for name in ("productId", "quantity")}
     if order.reason:
         body["reason"] = order.reason
+    if order.shipments:
+        body["shipments"] = order.shipments
     return body

@@ -5,9 +5,11 @@ from __future__ import annotations
 from uuid import UUID
 
 from events.records import frozen
+from shop.orders.lines import Line
 from shop.primitives.statuses import (
     OPEN_PAYMENT,
     OPEN_REFUND,
+    SENT_SHIPMENT,
     CancelReason,
     DisputeStatus,
     OrderStatus,
@@ -15,6 +17,7 @@ from shop.primitives.statuses import (
     PostingKind,
     RefundMeans,
     RefundStatus,
+    ShipmentStatus,
 )
 
 
@@ -97,6 +100,15 @@ class Dispute:
 
 
 @frozen
+class Shipment:
+    """Lines of the order that are sent together."""
+
+    shipment_id: UUID
+    status: ShipmentStatus
+    lines: tuple[Line, ...]
+
+
+@frozen
 class OrderState:
     """All rows of one order that decisions depend on."""
 
@@ -104,6 +116,8 @@ class OrderState:
     payments: tuple[Payment, ...] = ()
     refunds: tuple[Refund, ...] = ()
     disputes: tuple[Dispute, ...] = ()
+    lines: tuple[Line, ...] = ()
+    shipments: tuple[Shipment, ...] = ()
 
     def payment(self, payment_id: UUID) -> Payment | None:
         """The payment with this id, or None."""
@@ -116,6 +130,32 @@ class OrderState:
     def dispute(self, dispute_id: UUID) -> Dispute | None:
         """The dispute with this id, or None."""
         return next((d for d in self.disputes if d.dispute_id == dispute_id), None)
+
+    def shipment(self, shipment_id: UUID) -> Shipment | None:
+        """The shipment with this id, or None."""
+        return next((s for s in self.shipments if s.shipment_id == shipment_id), None)
+
+    @property
+    def is_sent(self) -> bool:
+        """True when goods of the order have left the shop."""
+        return any(s.status in SENT_SHIPMENT for s in self.shipments)
+
+    @property
+    def in_preparation(self) -> list[Shipment]:
+        """The shipments that are being packed."""
+        return [s for s in self.shipments if s.status == ShipmentStatus.PREPARING]
+
+    def unassigned(self, product_id: int) -> int:
+        """How many units of a line are in no shipment; 0 for a product that was not ordered."""
+        ordered = sum(line.qty for line in self.lines if line.product_id == product_id)
+        assigned = sum(
+            line.qty
+            for shipment in self.shipments
+            if shipment.status != ShipmentStatus.CANCELLED
+            for line in shipment.lines
+            if line.product_id == product_id
+        )
+        return ordered - assigned
 
     @property
     def open_payment(self) -> Payment | None:

@@ -90,6 +90,15 @@ class ReservationStatus(StrEnum):
     RETURNED = "RETURNED"
 
 
+class ShipmentStatus(StrEnum):
+    """A shipment of lines of an order; CANCELLED: it was not sent, and its lines are free again."""
+
+    PREPARING = "PREPARING"
+    SHIPPED = "SHIPPED"
+    DELIVERED = "DELIVERED"
+    CANCELLED = "CANCELLED"
+
+
 class StockMove(StrEnum):
     """Why a product's stock changed: an order was paid (COMMIT) or undone (RETURN), or staff say.
 
@@ -229,10 +238,11 @@ class KeyState(StrEnum):
     DONE = "DONE"
 
 
-Status = OrderStatus | PaymentStatus | RefundStatus | DisputeStatus
+Status = OrderStatus | PaymentStatus | RefundStatus | DisputeStatus | ShipmentStatus
 OPEN_PAYMENT: Final = (PaymentStatus.INTENT, PaymentStatus.UNKNOWN)
 OPEN_REFUND: Final = (RefundStatus.INTENT, RefundStatus.UNKNOWN)
 OPEN_MAIL: Final = (MailStatus.PENDING, MailStatus.SENDING, MailStatus.UNKNOWN)
+SENT_SHIPMENT: Final = (ShipmentStatus.SHIPPED, ShipmentStatus.DELIVERED)
 # These returned no money: their amount can be refunded again.
 FAILED_REFUND: Final = (RefundStatus.REJECTED, RefundStatus.REVERSED)
 # These only take stock away, COUNT does either, and the others only add stock.

@@ -84,6 +84,14 @@ _PAYMENT_UPDATE = (
     "next_try_at",
 )
 _REFUND_UPDATE = ("status", "tries", "updated_at", "next_try_at")
+_SHIPMENT_UPDATE = (
+    "status",
+    "updated_at",
+    "carrier",
+    "tracking_number",
+    "shipped_at",
+    "delivered_at",
+)
 _STOCK_UPDATE = ("on_hand", "reserved")
 _SCHEDULE_UPDATE = ("state", "regular_minor", "updated_at")
 _MONEY: dict[str, Rights] = {
@@ -92,6 +100,9 @@ _MONEY: dict[str, Rights] = {
     "payments": {"select": ALL, "insert": ALL, "update": _PAYMENT_UPDATE},
     "refunds": {"select": ALL, "insert": ALL, "update": _REFUND_UPDATE},
     "disputes": {"select": ALL, "insert": ALL, "update": ("status", "updated_at")},
+    # a shipment is no longer packed once all money is returned
+    "shipments": {"select": ALL, "update": _SHIPMENT_UPDATE},
+    "shipment_lines": READ,
     "stock": {"select": ALL, "update": _STOCK_UPDATE},
     "stock_moves": READ_APPEND,
     "reservations": {"select": ALL, "update": ("status",)},
@@ -120,6 +131,8 @@ _AUDIT: dict[str, Rights] = {
             "payments",
             "refunds",
             "disputes",
+            "shipments",
+            "shipment_lines",
             "ledger",
             "ledger_keys",
             "ledger_chains",
@@ -269,6 +282,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
         },
         "refunds": READ_APPEND,
         "disputes": READ,
+        "shipments": {"select": ALL, "insert": ALL, "update": _SHIPMENT_UPDATE},
+        "shipment_lines": READ_APPEND,
         "ledger": READ,
         "notes": {"insert": ("note_id", "order_id", "author_id", "text")},
         **_ORDER_TABLES,
@@ -304,6 +319,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "payments": READ,
         "refunds": READ,
         "disputes": READ,
+        "shipments": READ,
+        "shipment_lines": READ,
         "transitions": READ,
         "ledger": READ,
         "settlement_lines": {"select": ("seq", "day")},
@@ -408,6 +425,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "order_lines": READ,
         "payments": READ,
         "refunds": READ,
+        "shipments": READ,
+        "shipment_lines": READ,
         "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
         **_RECORD,
         **_IDEMPOTENCY,
@@ -506,6 +525,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "payments": READ,
         "refunds": READ,
         "disputes": READ,
+        "shipments": READ,
+        "shipment_lines": READ,
         "transitions": READ,
         "ledger": READ,
     },
@@ -533,6 +554,7 @@ READS_ACTIVITY = ("shop_settlement", "shop_auditor")
 POLICIES = (
     "own_rows",
     "support_rows",
+    "shipped_rows",
     "back_office",
     "expired_rows",
     "returned_lines",
@@ -571,6 +593,7 @@ APPEND_ONLY = (
     "ghosts",
     "audit_log",
     "price_changes",
+    "shipment_lines",
 )
 
 
@@ -593,10 +616,14 @@ def grant_statements() -> list[str]:
 
 
 def policy_statements() -> list[str]:
-    """Row-level security: rows are visible to their owner, to support and to the back office."""
+    """Row-level security: rows are visible to their owner, to support and to the back office.
+
+    Staff, who pack and send orders, see them as support does.
+    """
     statements: list[str] = []
     own = "user_id = nullif(current_setting('shop.user_id', true), '')::bigint"
     support = "current_setting('shop.role', true) = 'support'"
+    shipping = "current_setting('shop.role', true) = 'staff'"
     for table in ROW_SECURITY_TABLES:
         statements += [
             f"alter table shop.{table} enable row level security",
@@ -614,6 +641,10 @@ def policy_statements() -> list[str]:
             statements.append(
                 f"create policy support_rows on shop.{table} to shop_ordering "
                 f"using ({support}) with check ({support})"
+            )
+            statements.append(
+                f"create policy shipped_rows on shop.{table} to shop_ordering "
+                f"using ({shipping}) with check ({shipping})"
             )
             statements.append(
                 f"create policy back_office on shop.{table} to {', '.join(SEES_ALL_ROWS)} "

@@ -58,6 +58,7 @@ from shop.primitives.statuses import (
     RefundOrigin,
     RefundStatus,
     ReservationStatus,
+    ShipmentStatus,
     StockMove,
     WebhookState,
 )
@@ -1059,6 +1060,101 @@ disputes = Table(
         RETENTION: Kept(_RECORDS, _BY_OWN_ID),
     },
 )
+
+# ---------------------------------------------------------------- shipments
+
+shipments = Table(
+    "shipments",
+    METADATA,
+    Column("shipment_id", UUID, primary_key=True),
+    Column("order_id", UUID, ForeignKey("shop.orders.order_id"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("carrier", Text),
+    Column("tracking_number", Text),
+    _when("created_at"),
+    _when("updated_at"),
+    _when("shipped_at", nullable=True),
+    _when("delivered_at", nullable=True),
+    CheckConstraint(_one_of("status", ShipmentStatus), name="known_shipment_status"),
+    CheckConstraint(
+        "num_nonnulls(carrier, tracking_number, shipped_at) = "
+        "case when status in ('SHIPPED', 'DELIVERED') then 3 else 0 end",
+        name="sent_iff_with_a_carrier",
+    ),
+    CheckConstraint(
+        "(status = 'DELIVERED') = (delivered_at is not null)", name="delivered_iff_at_a_time"
+    ),
+    UniqueConstraint("shipment_id", "order_id", name="one_order_per_shipment"),
+    # carriers use numbers again, but not while a parcel is under way
+    Index(
+        "one_parcel_per_number",
+        "carrier",
+        "tracking_number",
+        unique=True,
+        postgresql_where=text("status = 'SHIPPED'"),
+    ),
+    Index("shipments_by_order", "order_id"),
+    Index(
+        "shipments_preparing_by_age", "created_at", postgresql_where=text("status = 'PREPARING'")
+    ),
+    Index("shipments_sent_by_age", "shipped_at", postgresql_where=text("status = 'SHIPPED'")),
+    comment="writer: ordering.shipments",
+    info={
+        PERSONAL: PersonalData(
+            rows=_OF_ORDERS,
+            why=f"to deliver the order; {_LAW}",
+            held={
+                "shipment_id": "number of the shipment",
+                "order_id": "number of the order",
+                "status": "status",
+                "carrier": "carrier",
+                "tracking_number": "number at the carrier",
+                "created_at": "when packing began",
+                "updated_at": "when it last changed",
+                "shipped_at": "when it was sent",
+                "delivered_at": "when it was delivered",
+            },
+            left_out={},
+            on_closing=Anonymous(_RECORDS),
+        ),
+        RETENTION: Kept(_RECORDS, _BY_OWN_ID),
+    },
+)
+
+shipment_lines = Table(
+    "shipment_lines",
+    METADATA,
+    Column("shipment_id", UUID, nullable=False),
+    Column("order_id", UUID, nullable=False),
+    Column("product_id", BigInteger, nullable=False),
+    Column("qty", Integer, nullable=False),
+    PrimaryKeyConstraint("shipment_id", "product_id"),
+    ForeignKeyConstraint(
+        ["shipment_id", "order_id"], ["shop.shipments.shipment_id", "shop.shipments.order_id"]
+    ),
+    ForeignKeyConstraint(
+        ["order_id", "product_id"], ["shop.order_lines.order_id", "shop.order_lines.product_id"]
+    ),
+    CheckConstraint("qty > 0", name="shipped_qty_is_positive"),
+    comment="writer: ordering.shipments; append only",
+    info={
+        PERSONAL: PersonalData(
+            rows=_OF_ORDERS,
+            why=f"to deliver the order; {_LAW}",
+            held={
+                "shipment_id": "number of the shipment",
+                "order_id": "number of the order",
+                "product_id": "number of the product",
+                "qty": "quantity",
+            },
+            left_out={},
+            on_closing=Anonymous(_RECORDS),
+        ),
+        RETENTION: Kept(_RECORDS, "range of shipment_id, a UUIDv7 and so a time: one a quarter"),
+    },
+)
+
+# ---------------------------------------------------------------- the ledger
 
 ledger = Table(
     "ledger",

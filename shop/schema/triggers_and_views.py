@@ -12,6 +12,7 @@ from shop.primitives.statuses import (
     PaymentStatus,
     RefundStatus,
     ReservationStatus,
+    ShipmentStatus,
 )
 
 CHAINS = 16
@@ -49,6 +50,10 @@ ALLOWED_TRANSITIONS = (
     ("dispute", CREATED, DisputeStatus.OPEN, None),
     ("dispute", DisputeStatus.OPEN, DisputeStatus.WON, None),
     ("dispute", DisputeStatus.OPEN, DisputeStatus.LOST, None),
+    ("shipment", CREATED, ShipmentStatus.PREPARING, "shipment.created"),
+    ("shipment", ShipmentStatus.PREPARING, ShipmentStatus.SHIPPED, "shipment.shipped"),
+    ("shipment", ShipmentStatus.PREPARING, ShipmentStatus.CANCELLED, None),
+    ("shipment", ShipmentStatus.SHIPPED, ShipmentStatus.DELIVERED, "shipment.delivered"),
     ("reservation", CREATED, ReservationStatus.HELD, None),
     ("reservation", ReservationStatus.HELD, ReservationStatus.COMMITTED, None),
     ("reservation", ReservationStatus.HELD, ReservationStatus.RELEASED, None),

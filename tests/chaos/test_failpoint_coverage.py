@@ -124,7 +124,9 @@ def test_requests_of_the_kill_driver_pass_every_failpoint_of_the_function(
     flow: FlowHarness, passed: list[FailpointPair], function: str
 ) -> None:
     _add_seeded_accounts(flow)
-    Samples(flow.shop).webhook()
+    samples = Samples(flow.shop)
+    samples.webhook()
+    assert samples.paid, "an order to pack"
     passed.clear()
     transport = _HarnessTransport(flow)
     client = httpx.AsyncClient(transport=transport, base_url="http://shop")

@@ -151,6 +151,7 @@ def test_every_failpoint_is_placed_in_the_code() -> None:
         ("cart", "0 1 2 3 4 6 10"),
         ("charge", "0 1 2 3 4 5 6 7 8 9"),
         ("dead_letter", "0 2 3 4 6"),
+        ("fulfil_orders", "0 1 2 3 4 5 6 10"),
         ("list_products", "0 1 2 3 4 6"),
         ("login", "0 2 3 4 6 10"),
         ("manage_accounts", "0 1 2 3 4 5 6 10"),

@@ -60,6 +60,17 @@ OPEN_AND_DONE: dict[str, tuple[LiteralString, LiteralString]] = {
         "status, created_at) values (%(id)s, %(id)s, 'dp', 1, 'KRW', 'OPEN', now() - %(age)s)",
         "update shop.disputes set status = 'LOST' where dispute_id = %(id)s",
     ),
+    "shipment": (
+        "insert into shop.shipments (shipment_id, order_id, status, created_at) "
+        "values (%(id)s, %(id)s, 'PREPARING', now() - %(age)s)",
+        "update shop.shipments set status = 'CANCELLED' where shipment_id = %(id)s",
+    ),
+    "delivery": (
+        "insert into shop.shipments (shipment_id, order_id, status, carrier, tracking_number, "
+        "shipped_at) values (%(id)s, %(id)s, 'SHIPPED', 'cj', '1234', now() - %(age)s)",
+        "update shop.shipments set status = 'DELIVERED', delivered_at = now() "
+        "where shipment_id = %(id)s",
+    ),
     "mail": (
         "insert into shop.mails (event_id, kind, subject_id, status, created_at, next_try_at) "
         "values (%(id)s, 'ORDER_PAID', 'x', 'PENDING', now() - %(age)s, now() + interval '1 day')",

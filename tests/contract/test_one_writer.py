@@ -26,6 +26,7 @@ MOVED = {
     "idempotency": "messaging/idempotency",
     "inbox": "messaging/inbox",
     "ordering.disputes": "orders/disputes",
+    "ordering.shipments": "orders/shipments",
     "ordering.orders": "orders/orders",
     "ordering.payments": "orders/payments",
     "ordering.refunds": "orders/refunds",

@@ -477,6 +477,37 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "('open', null, null)) as letter(id, at, reason)",
         "Q-09",
     ),
+    "more is shipped than was ordered": (
+        "insert into shop.shipment_lines (shipment_id, order_id, product_id, qty) "
+        "select shipment_id, order_id, product_id, 1 from shop.shipment_lines "
+        "where order_id = %(sent)s",
+        "I-33",
+    ),
+    "a shipment has no lines": (
+        "delete from shop.shipment_lines where order_id = %(sent)s",
+        "I-33",
+    ),
+    "goods that were sent are in the stock again": (
+        "with returned as (update shop.reservations set status = 'RETURNED' "
+        "where order_id = %(sent)s returning reservation_id, product_id, qty), "
+        "moved as (insert into shop.stock_moves (product_id, kind, qty, reservation_id) "
+        "select product_id, 'RETURN', qty, reservation_id from returned) "
+        "update shop.stock s set on_hand = on_hand + r.qty from returned r "
+        "where r.product_id = s.product_id",
+        "I-06 I-16 I-34",
+    ),
+    "an unpaid order is packed": (
+        "update shop.shipments set order_id = %(cancelled)s where order_id = %(sent)s",
+        "I-33 I-34",
+    ),
+    "a delivery that was never reported": (
+        "update shop.shipments set status = 'DELIVERED' where order_id = %(sent)s",
+        "I-16 I-34",
+    ),
+    "a shipment without an entry in the audit log": (
+        "delete from shop.audit_log where action = 'order.shipment_changed'",
+        "I-26",
+    ),
     "posting never settled": (
         "delete from shop.settlement_lines where seq = %(seq)s",
         "I-19 Q-10",
@@ -522,8 +553,19 @@ def _reset_password(shop: ShopHarness) -> None:
     assert shop.call("POST", "/auth/password-reset/confirm", body).status == 204
 
 
+def _sent_order(flow: FlowHarness, buyer: Person, product: int) -> str:
+    """A paid order all of which was handed to a carrier."""
+    staff, order_id = flow.shop.person("staff"), str(buyer.paid_order(product)["id"])
+    path = f"/admin/orders/{order_id}/shipments"
+    shipment = staff.post(path, {})
+    assert shipment.status == 201, shipment.body
+    change = {"status": "SHIPPED", "carrier": "cj", "trackingNumber": "6892-0000-1234"}
+    assert staff.patch(f"{path}/{shipment.json['id']}", change).status == 200
+    return order_id
+
+
 def _history(flow: FlowHarness) -> dict[str, Any]:
-    """Paid; cancelled unpaid, when paid, by support; declined then paid; late; partly refunded."""
+    """Paid; cancelled unpaid, when paid, by support; declined, then paid; late; refunded; sent."""
     flow.simulator.set_faults(late_seconds=2, probabilities={"tombstone_ignored": 1})
     buyer, product = flow.shop.person(), flow.shop.product(price=1000, stock=100)
     damage = {"quantity": -1, "reason": "DAMAGE"}
@@ -543,6 +585,7 @@ def _history(flow: FlowHarness) -> dict[str, Any]:
     buyer.post(f"/orders/{declined}/payments", {"paymentMethod": "CARD"})
     returned, partly = buyer.paid_order(product)["id"], buyer.paid_order(product)["id"]
     buyer.patch(f"/orders/{returned}/cancel")
+    sent = _sent_order(flow, buyer, product)
     support, for_customer = flow.shop.person("support"), buyer.order(product)["id"]
     support.post(f"/orders/{partly}/refunds", {"amount": 500, "reason": "dented"})
     cancellation = support.patch(f"/admin/orders/{for_customer}/cancel", {"reason": "by phone"})
@@ -566,6 +609,7 @@ def _history(flow: FlowHarness) -> dict[str, Any]:
         "for_customer": for_customer,
         "declined": declined,
         "refund": refund_row["refund_id"],
+        "sent": sent,
         "seq": posting["seq"],
         "key": KEYS[0],
         "other_key": KEYS[1],

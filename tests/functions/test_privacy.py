@@ -468,8 +468,10 @@ def test_export_has_every_declared_table_and_no_secret(flow: FlowHarness) -> Non
     assert set(document) == {exported_name(table.name) for table, _ in tables_of_persons()}
     assert [name for name, found in document.items() if not found] == [
         "priceSchedules",
-        "priceChanges",
+        "shipments",
         "disputes",
+        "priceChanges",
+        "shipmentLines",
     ]
     (account,) = document["users"]
     assert (account["email"], account["name"]) == (life.email, f"김 {life.mark}")

@@ -95,6 +95,10 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("GET", "/admin/orders.csv"): OPERATORS_200,
     ("GET", "/admin/orders/{orderId}"): OPERATORS_200,
     ("PATCH", "/admin/orders/{orderId}/cancel"): signed_in(403, 403, 403, 200, 403, 403),
+    ("POST", "/admin/orders/{orderId}/shipments"): signed_in(403, 403, 201, 403, 403, 403),
+    ("PATCH", "/admin/orders/{orderId}/shipments/{shipmentId}"): signed_in(
+        403, 403, 200, 403, 403, 403
+    ),
     ("POST", "/admin/orders/{orderId}/notes"): NOTED_201,
     ("GET", "/admin/customers/{userId}"): signed_in(403, 403, 403, 200, 403, 200),
     ("POST", "/admin/customers/{userId}/notes"): NOTED_201,

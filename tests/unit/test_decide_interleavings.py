@@ -3,7 +3,8 @@
 One order, one line, full refunds; events lost, repeated and late; crashes between any two steps; up
 to two charge and two refund requests in flight per attempt; cancellation and expiry at any time; as
 many attempts to pay as the shop allows.  In a search of its own the provider also acts without a
-request: it refunds, and a customer disputes the charge and wins or loses.
+request: it refunds, and a customer disputes the charge and wins or loses.  In a third one staff
+pack, send and drop shipments, which carriers deliver.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pytest
 
 from shop.orders import decide, effects, messages
 from shop.orders.effects import Effects
+from shop.orders.lines import Line
 from shop.orders.messages import Message
 from shop.orders.states import OrderState, Payment, Refund
 from shop.primitives.statuses import (
@@ -44,6 +46,9 @@ IN_FLIGHT = 2
 # a rejected refund may be requested again
 REFUNDS_REQUESTED_MAX = 2
 REQUESTS = ("cancel", "pay again", "replace", "request refund")
+# an order of one unit: a shipment that was dropped is followed by another
+SHIPMENTS_MAX = 2
+STAFF = ("pack", "ship", "drop", "deliver", "operator")
 UNKNOWN_KEY, CAPTURED, DECLINED, VOIDED, REFUNDED, REFUNDED_TWICE = "-KDTFG"
 REFUNDED_BY_PROVIDER = "P"
 ENVIRONMENT = ("refund without a request", "dispute")
@@ -65,6 +70,7 @@ class Rules:
     new_attempt_after_timeout: bool = False
     new_refund_keys: bool = False
     provider_acts: bool = False
+    staff_ship: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,25 @@ def steps(state: State, rules: Rules) -> Iterator[Step]:
             yield from _provider_steps(state, payment, rules)
     for refund in state.model.state.refunds:
         yield from _refund_steps(state, refund, rules)
+    if rules.staff_ship:
+        yield from _staff_steps(state, rules)
+
+
+def _staff_steps(state: State, rules: Rules) -> Iterator[Step]:
+    """Staff and carriers act at any time, repeatedly and in any order."""
+    yield "operator cancels", _apply(state, messages.CancelRequested(CancelReason.OPERATOR), rules)
+    known = state.model.state.shipments
+    if len(known) < SHIPMENTS_MAX:
+        new_id = order_model.shipment_id(len(known) + 1)
+        requested = messages.ShipmentRequested(new_id, (Line(1, 1),))
+        yield "pack all", _apply(state, requested, rules)
+    for number, shipment in enumerate(known, 1):
+        sent = messages.ShipmentSent(shipment.shipment_id, "cj", str(number))
+        yield f"ship {number}", _apply(state, sent, rules)
+        arrived = messages.ShipmentArrived(shipment.shipment_id)
+        yield f"deliver {number}", _apply(state, arrived, rules)
+        dropped = messages.ShipmentDropped(shipment.shipment_id)
+        yield f"drop {number}", _apply(state, dropped, rules)
 
 
 def _apply(state: State, message: Message, rules: Rules) -> State:
@@ -280,7 +305,11 @@ def timer_steps(state: State, rules: Rules) -> Iterator[Step]:
     order_state = state.model.state
     for name, after in steps(state, rules):
         verb, _, number = name.rpartition(" ")
-        if name in REQUESTS or verb in ENVIRONMENT or verb.startswith(("lose ", "unknown")):
+        if (
+            name in REQUESTS
+            or verb in (*ENVIRONMENT, *STAFF)
+            or verb.startswith(("lose ", "unknown"))
+        ):
             continue
         if name == "charge" and not order_state.order.charge_requested:
             continue
@@ -411,6 +440,13 @@ def test_what_the_provider_does_without_a_request_violates_no_rule_in_any_order(
 
     assert (found.path, found.faults) == ((), ())
     assert found.states > 1_000, "the model explores too little"
+
+
+def test_shipments_violate_no_rule_in_any_order() -> None:
+    found = explore(Rules(staff_ship=True), attempts=2)
+
+    assert (found.path, found.faults) == ((), ())
+    assert found.states > 4_000 and found.steps > 70_000, "the model explores too little"
 
 
 @pytest.mark.parametrize("ignored", ["charge after 404", "timeout taken as decline"])

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 
 from shop.orders import decide, effects, messages
 from shop.orders.effects import Effect, Effects
+from shop.orders.lines import Line
 from shop.orders.messages import Message
 from shop.orders.states import OrderState, Payment, Refund
 from shop.primitives.statuses import (
@@ -43,6 +44,7 @@ from shop.primitives.statuses import (
     RefundMeans,
     RefundOrigin,
     RefundStatus,
+    ShipmentStatus,
 )
 from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
 from tests import order_model
@@ -155,7 +157,8 @@ def checked(state: OrderState, message: Message) -> Effects:
     return decided
 
 
-def status_change_of(effect: Effect) -> tuple[str, str, str] | None:
+# C901: one case for each effect that changes a status
+def status_change_of(effect: Effect) -> tuple[str, str, str] | None:  # noqa: C901
     """The row of ``transitions`` that an effect writes."""
     match effect:
         case effects.ChangeOrderStatus():
@@ -176,6 +179,10 @@ def status_change_of(effect: Effect) -> tuple[str, str, str] | None:
             return "dispute", CREATED, DisputeStatus.OPEN
         case effects.ChangeDisputeStatus():
             return "dispute", effect.from_status, effect.to_status
+        case effects.OpenShipment():
+            return "shipment", CREATED, ShipmentStatus.PREPARING
+        case effects.ChangeShipmentStatus():
+            return "shipment", effect.from_status, effect.to_status
         case _:
             return None
 
@@ -351,6 +358,28 @@ class OneOrder(RuleBasedStateMachine):
             for key, status in self.provider.refunds.items()
             if status == "succeeded" and self.model.state.refund(key)
         ]
+
+    # ------------------------------------------------------------ shipments
+
+    @precondition(lambda self: self.model.state.captures)
+    @rule(product=PICK, qty=st.integers(1, 3))
+    def pack(self, product: int, qty: int) -> None:
+        """Any quantity of a line, also more than is left of it."""
+        line = self.pick(self.model.state.lines, product)
+        new_id = order_model.shipment_id(len(self.model.state.shipments) + 1)
+        self.apply_message(messages.ShipmentRequested(new_id, (Line(line.product_id, qty),)))
+
+    @precondition(lambda self: self.model.state.shipments)
+    @rule(number=PICK, step=st.sampled_from(["send", "deliver", "drop"]))
+    def shipment_goes_on(self, number: int, step: str) -> None:
+        shipment_id = self.pick(self.model.state.shipments, number).shipment_id
+        match step:
+            case "send":
+                self.apply_message(messages.ShipmentSent(shipment_id, "cj", "1234"))
+            case "deliver":
+                self.apply_message(messages.ShipmentArrived(shipment_id))
+            case _:
+                self.apply_message(messages.ShipmentDropped(shipment_id))
 
     # ------------------------------------------------------------ without a request of the shop
 
@@ -633,9 +662,23 @@ def accepts_any_amount(state: OrderState, message: Message) -> Effects:
     return shipped(state, message)
 
 
+def packs_whatever_is_requested(state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.ShipmentRequested):
+        return (effects.OpenShipment(message.shipment_id, message.lines),)
+    return shipped(state, message)
+
+
+def cancels_what_was_sent(state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.CancelRequested):
+        state = replace(state, shipments=())
+    return shipped(state, message)
+
+
 @pytest.mark.parametrize(
     "mutant",
     [
+        packs_whatever_is_requested,
+        cancels_what_was_sent,
         refunds_the_total_twice,
         refunds_more_than_was_captured,
         expires_before_the_requested_charge,

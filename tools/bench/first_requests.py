@@ -241,6 +241,14 @@ _REQUESTS: dict[str, Callable[[BenchEnvironment], tuple[bytes, int]]] = {
     "cart": _authenticated("POST", "/cart/items", {"productId": 2, "quantity": 1}, status=201),
     "charge": _charge,
     "dead_letter": _dead_letter,
+    # there is no such order, which is found under its lock
+    "fulfil_orders": _authenticated(
+        "POST",
+        "/admin/orders/00000000-0000-7000-8000-000000000000/shipments",
+        {},
+        role="staff",
+        status=404,
+    ),
     "list_products": _public("GET", "/products"),
     "login": _login,
     "manage_accounts": _authenticated("GET", "/admin/users", role="admin"),

@@ -253,6 +253,7 @@ select entity_id from (
   union all select 'refund', refund_id, null, status, null from shop.refunds
   union all select 'dispute', dispute_id, null, status, null from shop.disputes
   union all select 'reservation', reservation_id, null, status, null from shop.reservations
+  union all select 'shipment', shipment_id, null, status, null from shop.shipments
 ) s group by entity_id, entity
 having string_agg(from_status, ' ' order by seq)
   is distinct from '- ' || string_agg(to_status, ' ' order by seq)
@@ -451,6 +452,12 @@ full join (select object_id, 'user:' || actor_id as actor, at from shop.audit_lo
   on a.object_id = t.order_id::text and a.actor = t.actor and a.at = t.at
 where t.order_id is null or a.object_id is null
 union all
+select t.entity_id::text from shop.transitions t
+where t.entity = 'shipment' and t.actor like 'user:%' and not exists (
+  select from shop.audit_log a where a.object_kind = 'order' and a.object_id = t.order_id::text
+    and a.action in ('order.shipment_created', 'order.shipment_changed', 'order.cancelled')
+    and 'user:' || a.actor_id = t.actor and a.at = t.at)
+union all
 select n.note_id::text from shop.notes n
 where not exists (select from shop.audit_log a
   where a.object_kind = case when n.order_id is null then 'user' else 'order' end
@@ -600,6 +607,37 @@ left join shop.price_changes c using (schedule_id)
 group by s.schedule_id, s.state
 having count(c.seq) > case when s.state in ('PLANNED', 'MISSED') then 0
   when s.state = 'ACTIVE' then 1 else 2 end
+""",
+    ),
+    Invariant(
+        "I-33",
+        "no more units of a line are in shipments than were ordered, and each shipment has lines",
+        """
+select l.order_id::text from shop.shipment_lines l join shop.shipments s using (shipment_id)
+left join shop.order_lines o on o.order_id = l.order_id and o.product_id = l.product_id
+where s.status <> 'CANCELLED'
+group by l.order_id, l.product_id, o.qty having sum(l.qty) > coalesce(o.qty, 0)
+union all
+select s.shipment_id::text from shop.shipments s left join shop.shipment_lines l
+  on l.shipment_id = s.shipment_id and l.order_id = s.order_id
+where l.shipment_id is null
+""",
+    ),
+    # An order that was sent may be REFUNDED meanwhile, and what was sent is not in the stock.
+    Invariant(
+        "I-34",
+        "only a paid order is packed; what was sent belongs to an order that was paid, is not in "
+        "the stock, and has a carrier and a number",
+        """
+select s.shipment_id from shop.shipments s join shop.orders o using (order_id)
+where s.status = 'PREPARING' and o.status <> 'PAID'
+  or s.status in ('SHIPPED', 'DELIVERED') and (o.status not in ('PAID', 'REFUNDED')
+    or s.carrier is null or s.tracking_number is null or s.shipped_at is null)
+  or (s.status = 'DELIVERED') <> (s.delivered_at is not null)
+union all
+select s.shipment_id from shop.shipments s join shop.shipment_lines l using (shipment_id)
+join shop.reservations r on r.order_id = l.order_id and r.product_id = l.product_id
+where s.status in ('SHIPPED', 'DELIVERED') and r.status <> 'COMMITTED'
 """,
     ),
     # ------------------------------------------------------------ only when no work is pending

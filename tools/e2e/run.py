@@ -35,6 +35,7 @@ from tools.e2e.groups import (
     rate_limit,
     search,
     settlement,
+    shipments,
     webhook,
     webhooks,
 )
@@ -60,6 +61,7 @@ GROUPS: dict[str, tuple[Scenario, ...]] = {
     "notices": notices.SCENARIOS,
     "order": order.SCENARIOS,
     "back-office": back_office.SCENARIOS,
+    "shipments": shipments.SCENARIOS,
     "cart": cart.SCENARIOS,
     "failure": failure.SCENARIOS,
     "not-found": not_found.SCENARIOS,

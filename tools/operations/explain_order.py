@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg.rows import dict_row
 
-from shop.orders import records
+from shop.orders import records, shipments
 from tools.operations.reporting import EXIT_OK, printable, show_json, show_unknown
 from tools.operations.snapshot import snapshot
 
@@ -20,7 +20,7 @@ from tools.operations.snapshot import snapshot
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 
-# An operator alert names an order, or one of its payments, refunds or disputes.
+# An operator alert names an order, or one of its payments, refunds, disputes or shipments.
 ORDER_OF: LiteralString = """
 select order_id from shop.payments where payment_id = %(id)s
 union all
@@ -29,6 +29,8 @@ where r.refund_id = %(id)s
 union all
 select p.order_id from shop.disputes d join shop.payments p using (payment_id)
 where d.dispute_id = %(id)s
+union all
+select order_id from shop.shipments where shipment_id = %(id)s
 """
 RESERVATIONS: LiteralString = """
 select reservation_id, product_id, qty, status from shop.reservations
@@ -56,6 +58,7 @@ with names(id) as (
     where p.order_id = %(order_id)s
   union all select d.dispute_id::text from shop.disputes d join shop.payments p using (payment_id)
     where p.order_id = %(order_id)s
+  union all select shipment_id::text from shop.shipments where order_id = %(order_id)s
   union all select event_id::text from shop.outbox where order_id = %(order_id)s)
 select a.alarm_id, a.kind, a.subject, a.detail, a.raised_at, a.resolved_at from shop.alarms a
 where exists (select from names where position(names.id in a.subject) > 0) order by a.raised_at
@@ -75,6 +78,7 @@ QUERIES: dict[str, LiteralString] = {
     "payments": records.PAYMENTS.sql,
     "refunds": records.REFUNDS.sql,
     "disputes": records.DISPUTES.sql,
+    "shipments": shipments.OF_ORDER.sql,
     "reservations": RESERVATIONS,
     "moves": STOCK_MOVES,
     "transitions": records.STATUS_HISTORY.sql,
@@ -259,6 +263,9 @@ def _entity_names(order: Row, tables: Tables) -> dict[UUID, str]:
         names[row["refund_id"]] = f"refund of {_amount(row['amount_minor'], row)}"
     for row in tables["disputes"]:
         names[row["dispute_id"]] = f"dispute about {_amount(row['amount_minor'], row)}"
+    for row in tables["shipments"]:
+        units = sum(line["qty"] for line in row["lines"])
+        names[row["shipment_id"]] = f"shipment of {units} units"
     for row in tables["reservations"]:
         names[row["reservation_id"]] = f"reservation of {row['qty']} × product {row['product_id']}"
     return names
@@ -282,6 +289,9 @@ def _current_state(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
         yield f"  refund {row['status']} {row['refund_id']}, {_means(row)}: {row['reason']}"
     for row in tables["disputes"]:
         yield f"  dispute {row['status']} {row['dispute_id']}, {row['provider_ref']}"
+    for row in tables["shipments"]:
+        carrier = f", {row['carrier']} {row['tracking_number']}" if row["carrier"] else ""
+        yield f"  shipment {row['status']} {row['shipment_id']}{carrier}"
     for row in tables["deliveries"]:
         if not row["received_at"]:
             yield f"  {row['consumer']} has not consumed {row['type']} ({row['event_id']})"

@@ -22,7 +22,7 @@ SECRETS_PATH = "/var/openfaas/secrets"
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "charge": ("charge", "payment_webhook", "refund"),
-    "orders": ("cancel_order", "cart", "read_orders"),
+    "orders": ("cancel_order", "cart", "fulfil_orders", "read_orders"),
     "settlements": ("read_settlements", "settle"),
     "users": ("account", "register"),
 }

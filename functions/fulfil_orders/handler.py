@@ -1,0 +1,124 @@
+"""Packs and sends the goods of orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, assert_never
+
+from shop import audit_log
+from shop.adapters import db
+from shop.audit_log import Action
+from shop.orders import apply, decide, queries, shipments
+from shop.orders.lines import Line
+from shop.orders.messages import (
+    ShipmentArrived,
+    ShipmentDropped,
+    ShipmentRequested,
+    ShipmentSent,
+)
+from shop.primitives.errors import ClientError, not_found
+from shop.primitives.ids import new_uuid, parse_uuid
+from shop.primitives.messages import Request, Response
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from functions.fulfil_orders.schema import NewShipment, ShipmentChange
+    from shop.adapters.db import Transaction
+    from shop.orders.apply import OrderRows
+    from shop.orders.messages import Message
+    from shop.orders.states import OrderState
+    from shop.runtime.request_context import RequestContext
+
+
+def create_shipment(request: Request[NewShipment, None], context: RequestContext) -> Response:
+    """201 with the shipment, which is PREPARING; its lines can no longer be cancelled.
+
+    409 NOT_SHIPPABLE unless the order is paid and keeps money, EXCEEDS_ORDER for more than what is
+    in no shipment yet.
+    """
+    tx, shipment_id = context.tx, new_uuid()
+    rows = apply.lock_any(tx, queries.id_in(request.path))
+    lines = _lines(request.body, rows.state)
+    decided = apply.decide_on(rows, ShipmentRequested(shipment_id, lines))
+    order_id = rows.order.order_id
+    entry = audit_log.record(
+        audit_log.actor_of(request),
+        Action.ORDER_SHIPMENT_CREATED,
+        order_id,
+        after={
+            "shipmentId": str(shipment_id),
+            "items": [{"productId": line.product_id, "quantity": line.qty} for line in lines],
+        },
+    )
+    apply.write(tx, rows, decided, audit=entry)
+    location = {"Location": f"/admin/orders/{order_id}"}
+    return Response(201, _represented(tx, order_id, shipment_id), location)
+
+
+def change_shipment(request: Request[ShipmentChange, None], context: RequestContext) -> Response:
+    """200 with the shipment; 404 for one of another order.
+
+    409 NOT_PREPARING or NOT_SHIPPED for a status that does not come next, NOT_SHIPPABLE when all
+    money is being returned, TRACKING_NUMBER_IN_USE while another parcel has the number.
+    """
+    tx, body = context.tx, request.body
+    rows = apply.lock_any(tx, queries.id_in(request.path))
+    shipment_id = _id_of_shipment(request.path, rows)
+    decided = apply.decide_on(rows, _message(shipment_id, body))
+    order_id = rows.order.order_id
+    before = rows.state.shipment(shipment_id)
+    after = decide.after_effects(rows.state, decided).shipment(shipment_id)
+    assert before is not None and after is not None, "the shipment was found"
+    changed = body.model_dump(mode="json", by_alias=True, exclude_none=True)
+    entry = audit_log.record(
+        audit_log.actor_of(request),
+        Action.ORDER_SHIPMENT_CHANGED,
+        order_id,
+        before={"shipmentId": str(shipment_id), "status": before.status},
+        after={"shipmentId": str(shipment_id), **changed},
+    )
+    try:
+        apply.write(tx, rows, decided, audit=entry)
+    except db.UniqueViolation as error:
+        if error.diag.constraint_name != "one_parcel_per_number":
+            raise
+        message = "another parcel of this carrier with this number is under way"
+        raise ClientError(409, "TRACKING_NUMBER_IN_USE", message) from error
+    return Response(200, _represented(tx, order_id, shipment_id))
+
+
+def _lines(body: NewShipment, state: OrderState) -> tuple[Line, ...]:
+    """The requested lines, or all that are in no shipment; 409 when there is none."""
+    if body.items is not None:
+        return tuple(Line(line.product_id, line.quantity) for line in body.items)
+    left = (Line(line.product_id, state.unassigned(line.product_id)) for line in state.lines)
+    lines = tuple(line for line in left if line.qty > 0)
+    if not lines:
+        raise ClientError(409, "EXCEEDS_ORDER", "all lines are in shipments", stored=True)
+    return lines
+
+
+def _message(shipment_id: UUID, body: ShipmentChange) -> Message:
+    match body.status:
+        case "SHIPPED":
+            assert body.carrier is not None and body.tracking_number is not None
+            return ShipmentSent(shipment_id, body.carrier, body.tracking_number)
+        case "DELIVERED":
+            return ShipmentArrived(shipment_id)
+        case "CANCELLED":
+            return ShipmentDropped(shipment_id)
+        case _:
+            assert_never(body.status)
+
+
+def _id_of_shipment(path: Mapping[str, str], rows: OrderRows) -> UUID:
+    shipment_id = parse_uuid(path["shipmentId"])
+    if shipment_id is None or rows.state.shipment(shipment_id) is None:
+        raise not_found("the shipment")
+    return shipment_id
+
+
+def _represented(tx: Transaction, order_id: UUID, shipment_id: UUID) -> dict[str, object]:
+    rows = tx.fetch_all(shipments.of_order(order_id))
+    return shipments.represent(next(row for row in rows if row.shipment_id == shipment_id))
