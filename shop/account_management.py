@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from events.accounts import UserClosed
-from shop import accounts, audit_log, one_time_links
+from shop import accounts, audit_log, one_time_links, second_factors
 from shop.audit_log import Action
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
@@ -142,6 +142,18 @@ def set_password(tx: Transaction, actor: Actor, user_id: int, *, new_hash: str) 
         accounts.end_sessions(user_id),
         audit_log.record(actor, Action.USER_PASSWORD_SET, user_id),
     )
+
+
+def remove_factor(tx: Transaction, actor: Actor, user_id: int) -> None:
+    """Removes the second factor of an account and ends its sessions; 409 when it has none."""
+    _, removed, _ = tx.pipeline(
+        accounts.set_factor(user_id, None),
+        second_factors.remove(user_id),
+        accounts.end_sessions(user_id),
+    )
+    if not removed:
+        raise ClientError(409, "NO_SECOND_FACTOR", "the account has no second factor")
+    tx.execute(audit_log.record(actor, Action.USER_FACTOR_REMOVED, user_id))
 
 
 def make_link(

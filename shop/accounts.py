@@ -65,6 +65,7 @@ class Credentials(Row):
     is_verified: bool
     password_hash: str
     password_changed_at: datetime | None
+    factor_id: UUID | None
 
 
 class ManagedAccount(Row):
@@ -210,6 +211,14 @@ READ_CREDENTIALS = Query(
     """
 select email, email_key, email_verified_at is not null as is_verified, password_hash
 from shop.users where user_id = %(user_id)s
+""",
+)
+
+SET_FACTOR = Query(
+    AccountId,
+    """
+update shop.users set factor_id = %(factor_id)s::uuid where user_id = %(user_id)s and active
+returning user_id
 """,
 )
 
@@ -365,7 +374,7 @@ FIND_BY_EMAIL = Query(
     """
 select user_id, role, active and password_hash <> '' and not is_service as active,
   email_verified_at is not null or role <> 'customer' as is_verified, password_hash,
-  password_changed_at
+  password_changed_at, factor_id
 from shop.users where email_key = %(email_key)s
 """,
 )
@@ -377,8 +386,8 @@ where user_id = %(user_id)s and password_hash = %(old_hash)s
 """
 )
 
-# A change of the password waits for the lock and then ends the session too, or has committed before
-# and is seen here.
+# A change of the password or of the second factor waits for the lock and then ends the session too,
+# or has committed before and is seen here.
 START_SESSION = Query(
     StartedSession,
     """
@@ -386,6 +395,7 @@ with account as (
   select user_id from shop.users
   where user_id = %(user_id)s and active
     and password_changed_at is not distinct from %(password_changed_at)s::timestamptz
+    and factor_id is not distinct from %(factor_id)s::uuid
   for share
 ), opened as (
   insert into shop.sessions (session_id, user_id, expires_at)
@@ -597,6 +607,11 @@ def set_password(user_id: int, *, new_hash: str) -> Statement[Row]:
     return SET_PASSWORD(user_id=user_id, new_hash=new_hash)
 
 
+def set_factor(user_id: int, factor_id: UUID | None) -> Statement[AccountId]:
+    """Makes log-in need the codes of a second factor, or of none; no row if it is not active."""
+    return SET_FACTOR(user_id=user_id, factor_id=factor_id)
+
+
 def end_sessions(user_id: int, *, but: UUID | None = None) -> Statement[Row]:
     """Ends every session of an account but one; their access tokens are rejected from then on."""
     return END_SESSIONS(user_id=user_id, but=but)
@@ -669,17 +684,23 @@ def renew_hash(*, user_id: int, old_hash: str, new_hash: str) -> Statement[Row]:
 
 
 def start_session(
-    *, session_id: UUID, user_id: int, password_changed_at: datetime | None, refresh_token: str
+    *,
+    session_id: UUID,
+    user_id: int,
+    password_changed_at: datetime | None,
+    factor_id: UUID | None,
+    refresh_token: str,
 ) -> Statement[StartedSession]:
     """Opens a session that ends in 30 days, however often it is renewed.
 
     No row unless the account is active and still has the password that was verified, which was set
-    at ``password_changed_at``.
+    at ``password_changed_at``, and the second factor of which a code was accepted, or none.
     """
     return START_SESSION(
         session_id=session_id,
         user_id=user_id,
         password_changed_at=password_changed_at,
+        factor_id=factor_id,
         days=SESSION_DAYS,
         token_hash=_token_hash(refresh_token),
     )

@@ -35,6 +35,8 @@ class Action(StrEnum):
     USER_CLOSED = "user.closed"
     USER_PASSWORD_SET = "user.password_set"  # noqa: S105 (a name)
     USER_LINK_MADE = "user.link_made"
+    USER_FACTOR_ENABLED = "user.factor_enabled"
+    USER_FACTOR_REMOVED = "user.factor_removed"
     USER_NOTED = "user.noted"
     API_KEY_CREATED = "api_key.created"
     API_KEY_ROTATED = "api_key.rotated"

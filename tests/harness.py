@@ -135,6 +135,7 @@ class ShopHarness:
             "jwt_issuer": ISSUER,
             "jwt_audience": AUDIENCE,
             "link_key": Secret(self.secrets.link_key),
+            "second_factor_key": Secret(self.secrets.second_factor_key),
             "webhook_key": Secret(self.secrets.webhook_key),
             "webhook_networks_allowed": "127.0.0.0/8",
             "smtp_url": Secret(self.smtp_url),

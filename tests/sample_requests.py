@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b32decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from shop.one_time_links import token_of
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import ROLES, Route
 from shop.registry import all_specs
+from shop.second_factors import STEP_SECONDS, code_at
 from tests.harness import PASSWORD, Person, Response, ShopHarness
 
 # an account that may use the routes of a policy or of several roles
@@ -106,6 +108,28 @@ class Samples:
         response = self.shop.call("POST", "/auth/login", json_body=self.account)
         assert response.status == 200, response.body
         return str(response.json["refreshToken"])
+
+    def operator(self) -> dict[str, str]:
+        """The credentials of a new account with a role."""
+        email = f"{uuid4().hex}@test.kr"
+        assert self.shop.register(email).status == 201
+        self.shop.sql("update shop.users set role = 'finance' where email = %s", email)
+        return {"email": email, "password": PASSWORD}
+
+    def unconfirmed_factor(self) -> dict[str, str]:
+        """Credentials with the first code of a second factor."""
+        credentials = self.operator()
+        begun = self.shop.call("POST", "/auth/second-factor", json_body=credentials)
+        assert begun.status == 201, begun.body
+        step = int(datetime.now(UTC).timestamp()) // STEP_SECONDS
+        return {**credentials, "code": code_at(step, b32decode(begun.json["secret"]))}
+
+    def confirmed_factor(self) -> dict[str, str]:
+        """Credentials with a recovery code of a second factor."""
+        body = self.unconfirmed_factor()
+        confirmed = self.shop.call("POST", "/auth/second-factor/confirm", json_body=body)
+        assert confirmed.status == 200, confirmed.body
+        return {**body, "code": confirmed.json["recoveryCodes"][0]}
 
     def new_token(self, person: Person) -> str:
         """An access token of a new session of the account, with its present role."""
@@ -290,6 +314,15 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
         "/users/me/email-verification"
     ),
     ("POST", "/auth/login"): lambda s, p: SampleRequest("/auth/login", s.account),
+    ("POST", "/auth/second-factor"): lambda s, p: SampleRequest(
+        "/auth/second-factor", s.operator()
+    ),
+    ("POST", "/auth/second-factor/confirm"): lambda s, p: SampleRequest(
+        "/auth/second-factor/confirm", s.unconfirmed_factor()
+    ),
+    ("POST", "/auth/second-factor/remove"): lambda s, p: SampleRequest(
+        "/auth/second-factor/remove", s.confirmed_factor()
+    ),
     ("POST", "/auth/refresh"): lambda s, p: SampleRequest(
         "/auth/refresh", {"refreshToken": s.refresh_token()}
     ),

@@ -526,6 +526,16 @@ def account_reset_password(
     return run_reset(database_url, email, secret=secret, as_json=as_json)
 
 
+@account.command("reset-second-factor")
+def account_reset_second_factor(
+    email: Email, database_url: AccountsUrl, as_json: AsJson = False
+) -> int:
+    """Remove the second factor of an account, such as one that was lost, and end its sessions."""
+    from tools.operations.accounts import run_remove_factor
+
+    return run_remove_factor(database_url, email, as_json=as_json)
+
+
 @events.command("tail")
 def events_tail(
     database_url: ReaderUrl,

@@ -80,7 +80,10 @@ def secret_data(
         "shop-clock": {"event-signing-key": secrets.event_keys["clock"]},
         "shop-database-admin": {"database-url": _url(ADMIN, passwords[ADMIN], options.database)},
         "shop-grafana": {"admin-password": passwords["grafana"]},
-        "shop-jwt": {"jwt-private-key": secrets.jwt_private_key},
+        "shop-jwt": {
+            "jwt-private-key": secrets.jwt_private_key,
+            "second-factor-key": secrets.second_factor_key,
+        },
         "shop-keda": {"connection": _keda_url(passwords["scaler"], options)},
         "shop-links": {"link-key": secrets.link_key},
         "shop-webhook-key": {"webhook-key": secrets.webhook_key},

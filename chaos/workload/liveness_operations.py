@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from base64 import b32decode
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from chaos.workload.client import Account, Client, Outcome
 from chaos.workload.customers import DECLINED_METHOD
 from chaos.workload.dataset import PASSWORD, Dataset
 from chaos.workload.operations import PLACING, Call
+from shop.second_factors import STEP_SECONDS, code_at
 
 WAIT_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.1
@@ -146,6 +148,9 @@ class LivenessOperations:
             ),
             "close_customer": self._close_customer,
             "list_entries": self._plain("list_entries", admin),
+            "begin_second_factor": self._begin_second_factor,
+            "confirm_second_factor": self._confirm_second_factor,
+            "remove_second_factor": self._remove_second_factor,
             "create_service": self._create_service,
             "create_key": self._of_service("create_key", SCOPES),
             "list_keys": self._of_service("list_keys"),
@@ -360,6 +365,35 @@ class LivenessOperations:
         email = f"{self.client.calls.new_key()}@example.com"
         body = {"email": email, "name": "Liveness", "role": "staff"}
         return self.client.calls.make("invite", body=body), self.dataset.admin
+
+    async def _begin_second_factor(self) -> Request:
+        """Of a new account, which gets a role before."""
+        account = await _new_account(self.client)
+        call = self.client.calls.make(
+            "change_account", body={"role": "staff"}, headers=IF_ANY, userId=account.user_id
+        )
+        outcome = await self.client.send(call, self.dataset.admin)
+        if outcome.status != 200:
+            raise PreparationFailed(f"no role: {outcome.status} {outcome.code}")
+        body = {"email": account.email, "password": PASSWORD}
+        return self.client.calls.make("begin_second_factor", body=body), None
+
+    async def _confirm_second_factor(self) -> Request:
+        begin, _ = await self._begin_second_factor()
+        outcome = await self.client.send(begin, None)
+        if outcome.status != 201:
+            raise PreparationFailed(f"no second factor: {outcome.status} {outcome.code}")
+        secret = b32decode(outcome.document["secret"])
+        body = {**json.loads(begin.body), "code": code_at(int(time.time()) // STEP_SECONDS, secret)}
+        return self.client.calls.make("confirm_second_factor", body=body), None
+
+    async def _remove_second_factor(self) -> Request:
+        confirm, _ = await self._confirm_second_factor()
+        outcome = await self.client.send(confirm, None)
+        if outcome.status != 200:
+            raise PreparationFailed(f"not confirmed: {outcome.status} {outcome.code}")
+        body = {**json.loads(confirm.body), "code": outcome.document["recoveryCodes"][0]}
+        return self.client.calls.make("remove_second_factor", body=body), None
 
     async def _create_service(self) -> Request:
         body = {"name": self.client.calls.new_key().lower(), "role": "support"}

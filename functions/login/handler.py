@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from functions.login.device import DeviceProof
-from shop import accounts, login_failures
+from shop import (
+    account_management,
+    accounts,
+    audit_log,
+    login_failures,
+    operator_alerts,
+    second_factors,
+)
 from shop.adapters.passwords import (
     DUMMY_HASH,
     hash_password,
@@ -18,16 +25,34 @@ from shop.adapters.passwords import (
     prepare,
 )
 from shop.adapters.tokens import public_keys, unauthenticated
+from shop.audit_log import Action, Actor
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
 from shop.primitives.messages import Caller, Request, Response
+from shop.primitives.statuses import ActorKind
 
 if TYPE_CHECKING:
-    from functions.login.schema import Login, Logout, Refresh
+    from typing import NoReturn
+    from uuid import UUID
+
+    from functions.login.schema import (
+        Login,
+        Logout,
+        Refresh,
+        SecondFactorProof,
+        SecondFactorRequest,
+    )
     from shop.accounts import Credentials
     from shop.adapters.tokens import TokenIssuer
     from shop.login_failures import Attempt
     from shop.runtime.request_context import RequestContext
+
+    CredentialsRequest = (
+        Request[Login, None] | Request[SecondFactorRequest, None] | Request[SecondFactorProof, None]
+    )
+
+CUSTOMER = "customer"
+GUESSED_ALERT = "second_factor_guessed"
 
 NO_STORE = {"cache-control": "no-store"}
 PUBLIC_FOR_FIVE_MINUTES = {"cache-control": "public, max-age=300"}
@@ -39,20 +64,100 @@ def log_in(request: Request[Login, None], context: RequestContext) -> Response:
     An unknown e-mail, a closed account and a wrong password get the same response after the same
     work.  A device that has logged in before is recognised by its cookie, and gets the next one.
     Where EMAIL_VERIFICATION is ``login``, the right password of an unverified customer gets 403;
-    resetting the password by a link verifies the address, too.
+    resetting the password by a link verifies the address, too.  With a second factor the right
+    password without a code gets 401 SECOND_FACTOR_REQUIRED, and with a wrong one INVALID_CODE,
+    counted; 403 SECOND_FACTOR_NEEDED without one where SECOND_FACTOR_ROLES requires it.
     """
-    email_key = accounts.email_key(request.body.email)
     issuer = context.services.token_issuer
-    proof = DeviceProof(issuer.derive_key("login device"), email_key, request.now)
+    proof = _device_proof(request, context)
     device = proof.device_in(request.headers.get("cookie"))
-    attempt = login_failures.attempt_on(email_key, device=device, network=request.client)
+    attempt = login_failures.attempt_on(proof.email_key, device=device, network=request.client)
     account, form = _verify_credentials(request, context, attempt)
+    code = request.body.code
+    typed = None if code is None else code.get_secret_value()
+    _check_second_factor(request, context, attempt, account, typed)
     prepared = prepare(form)
     is_current = form == prepared and not needs_rehash(account.password_hash)
     new_hash = None if is_current else hash_password(prepared)
-    caller, refresh_token = _open_session(context, attempt, account, new_hash)
+    caller, refresh_token = _open_session(
+        context, attempt, account, new_hash=new_hash, factor_id=account.factor_id
+    )
     set_cookie = proof.set_cookie(device or new_uuid().hex)
     return _token_pair(issuer, caller, refresh_token, set_cookie=set_cookie)
+
+
+def begin_second_factor(
+    request: Request[SecondFactorRequest, None], context: RequestContext
+) -> Response:
+    """201 with a new secret, which log-in needs once a first code of it was confirmed.
+
+    401 and 429 as for a log-in, 403 for a customer's account; 409 once a factor is confirmed.
+    """
+    attempt = _attempt(request, context)
+    account, _ = _verify_credentials(request, context, attempt)
+    factor_id = new_uuid()
+    with context.transaction() as tx:
+        _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.check(attempt))
+        login_failures.check_allowed(waits)
+        if account.role == CUSTOMER:
+            raise ClientError(403, "FORBIDDEN", "second factors are of accounts with a role")
+        if tx.fetch_one(second_factors.begin(account.user_id, factor_id)) is None:
+            raise ClientError(409, "SECOND_FACTOR_ENABLED", "the account has a second factor")
+    settings = context.settings
+    secret = second_factors.secret_of(factor_id, settings.second_factor_key.reveal())
+    uri = second_factors.address_of(secret, issuer=settings.shop_name, email=request.body.email)
+    body = {"secret": second_factors.encode(secret), "uri": uri}
+    return Response(201, body, headers=NO_STORE)
+
+
+def confirm_second_factor(
+    request: Request[SecondFactorProof, None], context: RequestContext
+) -> Response:
+    """200 with a session and the recovery codes, which are shown this once; other sessions end.
+
+    401 and 429 as for a log-in, for a wrong code too; 409 unless a factor waits for its first code.
+    """
+    attempt = _attempt(request, context)
+    account, _ = _verify_credentials(request, context, attempt)
+    with context.transaction() as tx:
+        _, waits, found = tx.pipeline(
+            login_failures.lock(attempt),
+            login_failures.check(attempt),
+            second_factors.find(account.user_id),
+        )
+    login_failures.check_allowed(waits)
+    if not found or found[0].is_confirmed:
+        raise ClientError(409, "NO_SECOND_FACTOR", "no second factor waits for its first code")
+    codes = second_factors.new_recovery_codes()
+    _confirm(request, context, account, found[0].factor_id, codes)
+    caller, refresh_token = _open_session(
+        context, attempt, account, new_hash=None, factor_id=found[0].factor_id
+    )
+    tokens = _tokens(context.services.token_issuer, caller, refresh_token)
+    return Response(200, {**tokens, "recoveryCodes": codes}, headers=NO_STORE)
+
+
+def remove_second_factor(
+    request: Request[SecondFactorProof, None], context: RequestContext
+) -> Response:
+    """204 once log-in needs the password only; every session ends.
+
+    401 and 429 as for a log-in, for a wrong code too; 409 without a second factor; 403 where
+    SECOND_FACTOR_ROLES requires one.
+    """
+    # imported here: sessions are opened without it
+
+    attempt = _attempt(request, context)
+    account, _ = _verify_credentials(request, context, attempt)
+    code = request.body.code.get_secret_value()
+    _check_second_factor(request, context, attempt, account, code)
+    if account.factor_id is None:
+        raise ClientError(409, "NO_SECOND_FACTOR", "the account has no second factor")
+    if _needs_factor(context, account):
+        raise _factor_needed()
+    with context.transaction() as tx:
+        account_management.remove_factor(tx, _actor(request, account), account.user_id)
+    return Response(204)
 
 
 def refresh(request: Request[Refresh, None], context: RequestContext) -> Response:
@@ -100,8 +205,113 @@ def show_keys(_request: Request[None, None], context: RequestContext) -> Respons
     return Response(200, public_keys(context.settings.jwt_jwks), headers=PUBLIC_FOR_FIVE_MINUTES)
 
 
+def _device_proof(request: CredentialsRequest, context: RequestContext) -> DeviceProof:
+    email_key = accounts.email_key(request.body.email)
+    key = context.services.token_issuer.derive_key("login device")
+    return DeviceProof(key, email_key, request.now)
+
+
+def _attempt(request: CredentialsRequest, context: RequestContext) -> Attempt:
+    proof = _device_proof(request, context)
+    device = proof.device_in(request.headers.get("cookie"))
+    return login_failures.attempt_on(proof.email_key, device=device, network=request.client)
+
+
+def _actor(request: CredentialsRequest, account: Credentials) -> Actor:
+    return Actor(
+        kind=ActorKind.PERSON,
+        account_id=account.user_id,
+        role=account.role,
+        trace_id=request.traceparent[audit_log.TRACE_ID],
+    )
+
+
+def _needs_factor(context: RequestContext, account: Credentials) -> bool:
+    return account.role in map(str.strip, context.settings.second_factor_roles.split(","))
+
+
+def _check_second_factor(
+    request: CredentialsRequest,
+    context: RequestContext,
+    attempt: Attempt,
+    account: Credentials,
+    code: str | None,
+) -> None:
+    """Accepts the code of an account that has a second factor; 401 for no code or a wrong one.
+
+    As for a session, 429 if concurrent failures reached a limit while the password was verified, so
+    that no answer about a code shows that one of many passwords was right.
+    """
+    factor_id = account.factor_id
+    if factor_id is None and not _needs_factor(context, account):
+        return
+    accepting = None
+    if factor_id is not None and code is not None:
+        key = context.settings.second_factor_key.reveal()
+        accepting = second_factors.accept(factor_id, code, key=key, now=request.now)
+    with context.transaction() as tx:
+        _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.check(attempt))
+        login_failures.check_allowed(waits)
+        if factor_id is None:
+            raise _factor_needed()
+        if code is None:
+            raise _invalid("SECOND_FACTOR_REQUIRED", "log-in needs a code of the second factor")
+        if accepting is not None and all(tx.pipeline(second_factors.lock(factor_id), accepting)):
+            return
+    _reject_code(context, account.user_id, factor_id)
+
+
+def _confirm(
+    request: Request[SecondFactorProof, None],
+    context: RequestContext,
+    account: Credentials,
+    factor_id: UUID,
+    codes: list[str],
+) -> None:
+    """Makes log-in need the factor; 401 for a wrong code."""
+    key = context.settings.second_factor_key.reveal()
+    secret = second_factors.secret_of(factor_id, key)
+    step = second_factors.step_of(request.body.code.get_secret_value(), secret, request.now)
+    if step is None:
+        _reject_code(context, account.user_id, factor_id)
+    hashes = [second_factors.recovery_hash(factor_id, code, key) for code in codes]
+    actor = _actor(request, account)
+    with context.transaction() as tx:
+        changed, _, confirmed, *_ = tx.pipeline(
+            accounts.set_factor(account.user_id, factor_id),
+            second_factors.lock(factor_id),
+            second_factors.confirm(factor_id, step=step, hashes=hashes),
+            accounts.end_sessions(account.user_id),
+            audit_log.record(actor, Action.USER_FACTOR_ENABLED, account.user_id),
+        )
+        if not changed or not confirmed:
+            waits = tx.fetch_all(second_factors.wait(factor_id))
+            second_factors.check_allowed(waits)
+            raise _invalid_code()
+
+
+def _reject_code(context: RequestContext, user_id: int, factor_id: UUID) -> NoReturn:
+    """401 for a code that was not accepted, which is counted; 429 while codes must wait."""
+    with context.transaction() as tx:
+        _, failed, waits = tx.pipeline(
+            second_factors.lock(factor_id),
+            second_factors.fail(factor_id),
+            second_factors.wait(factor_id),
+        )
+        if failed and failed[0].failures == second_factors.FAILURES_MAX:
+            detail = f"{failed[0].failures} wrong codes after the right password"
+            tx.execute(
+                operator_alerts.raise_alert(
+                    kind=GUESSED_ALERT, subject=f"account {user_id}", detail=detail
+                )
+            )
+    if not failed:
+        second_factors.check_allowed(waits)
+    raise _invalid_code()
+
+
 def _verify_credentials(
-    request: Request[Login, None], context: RequestContext, attempt: Attempt
+    request: CredentialsRequest, context: RequestContext, attempt: Attempt
 ) -> tuple[Credentials, str]:
     """The account with this e-mail and password, and the form of the password that was hashed.
 
@@ -128,7 +338,9 @@ def _open_session(
     context: RequestContext,
     attempt: Attempt,
     account: Credentials,
+    *,
     new_hash: str | None,
+    factor_id: UUID | None,
 ) -> tuple[Caller, str]:
     """A new session and its refresh token.
 
@@ -146,6 +358,7 @@ def _open_session(
                 session_id=caller.session_id,
                 user_id=caller.user_id,
                 password_changed_at=account.password_changed_at,
+                factor_id=factor_id,
                 refresh_token=refresh_token,
             ),
             login_failures.disregard(attempt),
@@ -173,15 +386,27 @@ def _token_pair(
     *,
     set_cookie: str | None = None,
 ) -> Response:
+    headers = NO_STORE if set_cookie is None else {**NO_STORE, "set-cookie": set_cookie}
+    return Response(200, _tokens(issuer, caller, refresh_token), headers=headers)
+
+
+def _tokens(issuer: TokenIssuer, caller: Caller, refresh_token: str) -> dict[str, object]:
     access_token, expires_in = issuer.issue(caller.user_id, caller.role, caller.session_id)
-    pair = {
+    return {
         "accessToken": access_token,
         "refreshToken": refresh_token,
         "tokenType": "Bearer",
         "expiresIn": expires_in,
     }
-    headers = NO_STORE if set_cookie is None else {**NO_STORE, "set-cookie": set_cookie}
-    return Response(200, pair, headers=headers)
+
+
+def _factor_needed() -> ClientError:
+    message = "accounts with this role log in with a second factor only"
+    return ClientError(403, "SECOND_FACTOR_NEEDED", message)
+
+
+def _invalid_code() -> ClientError:
+    return _invalid("INVALID_CODE", "the code is wrong, of another time, or was used")
 
 
 def _invalid_credentials() -> ClientError:

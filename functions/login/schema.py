@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, check_email
 from shop.adapters.passwords import LENGTH_MAX, prepare
 from shop.runtime.model import Model
+from shop.second_factors import CODE_PATTERN
 
 RefreshToken = Annotated[
     SecretStr,
@@ -27,22 +29,65 @@ def _of_possible_length(password: SecretStr) -> SecretStr:
     return password
 
 
-class Login(Model):
-    """E-mail and password of an account."""
+Email = Annotated[
+    str,
+    AfterValidator(check_email),
+    Field(
+        max_length=EMAIL_LENGTH_MAX,
+        json_schema_extra={"pattern": rf"^ *{EMAIL.pattern} *$"},
+    ),
+]
+Password = Annotated[
+    SecretStr,
+    AfterValidator(_of_possible_length),
+    Field(json_schema_extra={"minLength": 1, "maxLength": LENGTH_MAX}),
+]
 
-    email: Annotated[
-        str,
-        AfterValidator(check_email),
-        Field(
-            max_length=EMAIL_LENGTH_MAX,
-            json_schema_extra={"pattern": rf"^ *{EMAIL.pattern} *$"},
-        ),
-    ]
-    password: Annotated[
-        SecretStr,
-        AfterValidator(_of_possible_length),
-        Field(json_schema_extra={"minLength": 1, "maxLength": LENGTH_MAX}),
-    ]
+
+def _of_known_form(code: SecretStr) -> SecretStr:
+    if not re.fullmatch(CODE_PATTERN, code.get_secret_value()):
+        raise ValueError("must be 6 digits, or a recovery code")
+    return code
+
+
+Code = Annotated[
+    SecretStr,
+    AfterValidator(_of_known_form),
+    Field(
+        description="6 digits of the application, or a recovery code.",
+        json_schema_extra={"pattern": CODE_PATTERN},
+    ),
+]
+
+
+class Login(Model):
+    """E-mail and password of an account, and a code where it has a second factor."""
+
+    email: Email
+    password: Password
+    code: Code | None = None
+
+
+class SecondFactorRequest(Model):
+    """E-mail and password of an operator's account."""
+
+    email: Email
+    password: Password
+
+
+class SecondFactorProof(Model):
+    """E-mail, password and a code of the second factor."""
+
+    email: Email
+    password: Password
+    code: Code
+
+
+class NewSecondFactor(Model):
+    """What an application for codes needs: a secret to type, or an address for a QR code."""
+
+    secret: Annotated[str, Field(pattern=r"^[A-Z2-7]{32}$")]
+    uri: Annotated[str, Field(pattern=r"^otpauth://totp/")]
 
 
 class Refresh(Model):
@@ -64,6 +109,12 @@ class TokenPair(Model):
     refresh_token: str
     token_type: Literal["Bearer"]
     expires_in: int
+
+
+class SecondFactorEnabled(TokenPair):
+    """A session, and ten codes that are valid once each, for when the application is lost."""
+
+    recovery_codes: list[Annotated[str, Field(pattern=CODE_PATTERN)]]
 
 
 class PublicKey(Model):

@@ -86,6 +86,8 @@ class Settings:
     jwt_issuer: str = LOCAL_ISSUER
     jwt_audience: str = "shop"
     link_key: Secret = NOT_GIVEN
+    second_factor_key: Secret = NOT_GIVEN
+    second_factor_roles: str = ""
     webhook_key: Secret = NOT_GIVEN
     webhook_networks_allowed: str = ""
     webhook_failing_hours_max: int = 72
@@ -154,7 +156,7 @@ WHERE_NEEDED: dict[str, tuple[str, ...]] = {
     "signs": ("event_signing_key", "event_keys"),
     "announces": ("event_signing_key", "event_keys"),
     "webhook": ("payment_webhook_secret",),
-    "issues_tokens": ("jwt_private_key", "jwt_jwks"),
+    "issues_tokens": ("jwt_private_key", "jwt_jwks", "second_factor_key"),
     "links": ("link_key",),
     "signs_webhooks": ("webhook_key",),
     "smtp": ("smtp_url",),

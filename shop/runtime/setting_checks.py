@@ -232,6 +232,14 @@ def check_key(text: str) -> None:
         raise ValueError(f"is shorter than {KEY_LENGTH_MIN} characters")
 
 
+def _check_operator_roles(text: str) -> None:
+    from shop.primitives.spec import ROLES
+
+    for role in text.split(","):
+        if role.strip() not in ROLES[1:]:
+            raise ValueError(f"may name {', '.join(ROLES[1:])} only")
+
+
 def _check_networks(text: str) -> None:
     from ipaddress import ip_network
 
@@ -261,6 +269,8 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "jwt_issuer": _check_printable,
     "jwt_audience": _check_printable,
     "link_key": check_key,
+    "second_factor_key": check_key,
+    "second_factor_roles": _check_operator_roles,
     "webhook_key": check_key,
     "webhook_networks_allowed": _check_networks,
     "smtp_url": _check_smtp_url,

@@ -261,6 +261,8 @@ users = Table(
     _when("email_verified_at", nullable=True),
     _when("password_changed_at", nullable=True),
     Column("is_service", Boolean, nullable=False, server_default=text("false")),
+    # the second factor whose codes log-in needs
+    Column("factor_id", UUID),
     _when("created_at"),
     _when("closed_at", nullable=True),
     # after which no transaction that began before the closing can add a row
@@ -297,6 +299,7 @@ users = Table(
             left_out={
                 "the address again, in lower case": ("email_key",),
                 "a secret": ("password_hash",),
+                "what a secret is computed from": ("factor_id",),
                 "the state again": ("active",),
                 "a person's account is none": ("is_service",),
                 "an open account has none": ("closed_at", "erased_at"),
@@ -308,6 +311,7 @@ users = Table(
                     "email_key": "'closed ' || t.user_id",
                     "name": "''",
                     "password_hash": "''",
+                    "factor_id": "null::uuid",
                     "language": "'ko'",
                     "email_verified_at": "null::timestamptz",
                 }
@@ -377,6 +381,48 @@ refresh_tokens = Table(
             on_closing=Erased(),
         ),
         RETENTION: DeletedWith("sessions"),
+    },
+)
+
+second_factors = Table(
+    "second_factors",
+    METADATA,
+    Column("user_id", BigInteger, ForeignKey("shop.users.user_id"), primary_key=True),
+    Column("factor_id", UUID, nullable=False, unique=True),
+    _when("created_at"),
+    # null until a first code has shown that the application computes the same
+    _when("confirmed_at", nullable=True),
+    Column("last_step", BigInteger, nullable=False, server_default=text("0")),
+    Column("accepted", BigInteger, nullable=False, server_default=text("0")),
+    Column("failures", SmallInteger, nullable=False, server_default=text("0")),
+    _when("blocked_until", nullable=True),
+    Column("recovery_hashes", ARRAY(LargeBinary), nullable=False, server_default=text("'{}'")),
+    CheckConstraint("failures >= 0", name="factor_failures_not_negative"),
+    CheckConstraint(
+        "(confirmed_at is null) = (accepted = 0) and (confirmed_at is null) = (last_step = 0)",
+        name="factor_is_confirmed_by_a_code",
+    ),
+    comment="writer: second_factors",
+    info={
+        PERSONAL: PersonalData(
+            rows="t.user_id = u.user_id",
+            why="to ask an operator for a code at each log-in",
+            held={
+                "created_at": "when the second factor was set up",
+                "confirmed_at": "since when log-in needs it",
+                "accepted": "how many codes were accepted",
+                "failures": "how many codes in a row were wrong",
+                "blocked_until": "until when no code is accepted",
+            },
+            left_out={
+                "what the secret is computed from": ("factor_id",),
+                "hashes of secrets": ("recovery_hashes",),
+                "the time of the last code": ("last_step",),
+                _SAME: ("user_id",),
+            },
+            on_closing=Erased(),
+        ),
+        RETENTION: Bounded("one of each operator"),
     },
 )
 

@@ -33,6 +33,7 @@ NEEDED: dict[str, Callable[[FunctionSpec], bool]] = {
     "payment_provider_api_key": lambda spec: "provider" in spec.needs,
     "payment_webhook_secret": lambda spec: any(r.auth == "provider" for r in spec.routes),
     "redis_url": reads_redis,
+    "second_factor_key": lambda spec: spec.issues_tokens,
     "webhook_key": lambda spec: spec.sends_webhooks,
     "smtp_url": lambda spec: "smtp" in spec.needs,
 }

@@ -237,6 +237,21 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "select sha256('x'), session_id, 'msk_x', '{orders:read}' from shop.sessions limit 1",
         "I-26",
     ),
+    "session without a code of the second factor": (
+        "with f as (insert into shop.second_factors (user_id, factor_id, confirmed_at, last_step, "
+        "accepted) select min(user_id), gen_random_uuid(), now(), 1, 1 from shop.users "
+        "returning user_id, factor_id), u as (update shop.users u set factor_id = f.factor_id "
+        "from f where u.user_id = f.user_id returning u.user_id) "
+        "insert into shop.sessions (session_id, user_id, expires_at) "
+        "select gen_random_uuid(), user_id, now() + interval '1 day' "
+        "from u, generate_series(1, 2)",
+        "I-35",
+    ),
+    "account that names no second factor": (
+        "update shop.users set factor_id = gen_random_uuid() "
+        "where user_id = (select min(user_id) from shop.users)",
+        "I-35",
+    ),
     "audit log without its beginning": (
         "delete from shop.audit_log where action = 'audit_log.started'",
         "I-26",

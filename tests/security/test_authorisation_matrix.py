@@ -56,6 +56,9 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/auth/password-reset/confirm"): open_to_all(204),
     ("POST", "/auth/email-verification/confirm"): open_to_all(204),
     ("POST", "/auth/login"): open_to_all(200),
+    ("POST", "/auth/second-factor"): open_to_all(201),
+    ("POST", "/auth/second-factor/confirm"): open_to_all(200),
+    ("POST", "/auth/second-factor/remove"): open_to_all(204),
     ("POST", "/auth/refresh"): open_to_all(200),
     # a session that is over already is over: 204 again
     ("POST", "/auth/logout"): (401, 204, 204, 204, 204, 204, 204, 401, 204, 204, 204),

@@ -640,6 +640,21 @@ join shop.reservations r on r.order_id = l.order_id and r.product_id = l.product
 where s.status in ('SHIPPED', 'DELIVERED') and r.status <> 'COMMITTED'
 """,
     ),
+    # A code is accepted before its session is opened.  Sessions are deleted after their time.
+    Invariant(
+        "I-35",
+        "an account names its second factor exactly if it is confirmed, and has opened no more "
+        "sessions since than codes were accepted",
+        """
+select u.user_id::text from shop.users u left join shop.second_factors f using (user_id)
+where u.factor_id is distinct from case when f.confirmed_at is not null then f.factor_id end
+union all
+select f.user_id::text from shop.second_factors f
+where f.accepted < (select count(*) from shop.sessions s
+  where s.user_id = f.user_id and s.created_at >= f.confirmed_at
+    and not exists (select from shop.api_keys k where k.session_id = s.session_id))
+""",
+    ),
     # ------------------------------------------------------------ only when no work is pending
     # What a failed refund left to return stays for an operator, who refunds it again, by other
     # means, or writes it off.

@@ -70,6 +70,7 @@ def _function_files(spec: FunctionSpec, secrets: Secrets, passwords: Files) -> F
         files["payment-webhook-secret"] = secrets.webhook_secret
     if spec.issues_tokens:
         files["jwt-private-key"] = secrets.jwt_private_key
+        files["second-factor-key"] = secrets.second_factor_key
     if spec.reads_links:
         files["link-key"] = secrets.link_key
     if spec.sends_webhooks:

@@ -20,6 +20,7 @@ SHOP_VARIABLES = (
     "RATE_LIMIT_PER_MINUTE",
     "IDEMPOTENCY_KEY_REQUIRED",
     "SETTLEMENTS_AUTH",
+    "SECOND_FACTOR_ROLES",
     "EMAIL_VERIFICATION",
     "COMMON_PASSWORDS_ALLOWED",
     "CORS_ORIGINS",
@@ -87,6 +88,7 @@ class Endpoints:
         }
         if spec.issues_tokens:
             values["JWT_PRIVATE_KEY"] = self.secrets.jwt_private_key
+            values["SECOND_FACTOR_KEY"] = self.secrets.second_factor_key
         if spec.reads_links:
             values["LINK_KEY"] = self.secrets.link_key
         if spec.sends_webhooks:

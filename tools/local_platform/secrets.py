@@ -36,6 +36,7 @@ class Secrets:
     jwt_private_key: str
     jwks: str
     link_key: str
+    second_factor_key: str
     webhook_key: str
     event_keys: dict[str, str]
     event_key_set: str
@@ -59,6 +60,7 @@ def local_secrets(folder: Path, specs: Iterable[FunctionSpec]) -> Secrets:
         jwt_private_key=jwt_private_key,
         jwks=json.dumps({"keys": [_jwk(jwt_private_key)]}),
         link_key=read_or_create(folder / "link-key", lambda: token_urlsafe(32)),
+        second_factor_key=read_or_create(folder / "second-factor-key", lambda: token_urlsafe(32)),
         webhook_key=read_or_create(folder / "webhook-key", lambda: token_urlsafe(32)),
         event_keys=event_keys,
         event_key_set=json.dumps(_key_set(event_keys, specs)),

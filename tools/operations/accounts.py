@@ -186,6 +186,17 @@ def run_reset(database_url: str, email: str, *, secret: Password | LinkKey, as_j
     return _run(database_url, email, reset, as_json=as_json)
 
 
+def run_remove_factor(database_url: str, email: str, *, as_json: bool) -> int:
+    """Removes the second factor of an account and ends its sessions; 1 when there is none."""
+
+    def remove(tx: Transaction) -> str:
+        user_id = _id_of(tx, email)
+        account_management.remove_factor(tx, COMMAND, user_id)
+        return f"account {user_id} has no second factor; its sessions have ended"
+
+    return _run(database_url, email, remove, as_json=as_json)
+
+
 def _hash(password: Password, email: str) -> str:
     check_not_common(password.text, email=email, shop_names=accounts.SHOP_NAMES)
     return hash_password(password.text)

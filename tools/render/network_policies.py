@@ -54,6 +54,7 @@ SETTING_VALUES = {
     "RATE_LIMIT_PER_MINUTE": "120",
     "RETENTION": "",
     "UNPAID_STOCK_PERCENT": "50",
+    "SECOND_FACTOR_ROLES": "",
     "SETTLEMENTS_AUTH": "finance",
     "SHOP_NAME": "msa-shop",
     "SHOP_URL": "",

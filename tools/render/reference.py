@@ -54,6 +54,14 @@ DESCRIPTIONS = {
     "link_key": (
         "Key of at least 32 random characters, with which the tokens of one-time links are made."
     ),
+    "second_factor_key": (
+        "Key of at least 32 random characters, from which the secrets of second factors are made. "
+        "With another key operators have to set up theirs again."
+    ),
+    "second_factor_roles": (
+        "Roles that log in with a second factor only, with commas between, such as "
+        "`finance,admin`; others may have one."
+    ),
     "webhook_key": (
         "Key of at least 32 random characters, from which the secrets of webhooks are made. "
         "Another key changes all of them."

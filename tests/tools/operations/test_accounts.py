@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.harness import PASSWORD, ShopHarness
+from tests.sample_requests import Samples
 from tools.cli import app
 
 NEW_PASSWORD = "another long pass phrase"
@@ -213,3 +214,17 @@ def test_account_of_an_operator_is_not_closed(accounts: ShopHarness, email: str)
     result = run(accounts, "close", email)
 
     assert (result.exit_code, "role customer first" in result.stdout) == (1, True)
+
+
+def test_lost_second_factor_is_removed_once_and_recorded(accounts: ShopHarness) -> None:
+    lost = Samples(accounts).confirmed_factor()
+
+    results = [run(accounts, "reset-second-factor", each) for each in (lost["email"],) * 2]
+
+    assert [result.exit_code for result in results] == [0, 1]
+    assert "has no second factor" in results[1].output
+    assert accounts.log_in(lost["email"]).status == 200
+    (entry,) = accounts.sql(
+        "select actor_kind from shop.audit_log where action = 'user.factor_removed'"
+    )
+    assert entry == {"actor_kind": "COMMAND"}

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from base64 import b32decode
+
+import httpx
+
+from shop.second_factors import STEP_SECONDS, code_at
 from tools.e2e.accounts import Credentials, log_in
 from tools.e2e.client import Call, new_key
 from tools.e2e.context import PASSWORD, ScenarioContext, expect
@@ -157,6 +163,32 @@ def machine_acts_with_an_api_key(context: ScenarioContext) -> None:
     context.check.problem("an ended key answers 401", after, 401)
 
 
+def operator_logs_in_with_a_second_factor(context: ScenarioContext) -> None:
+    """Once its first code is confirmed, log-in needs a code, and takes each one once."""
+    admin, account = context.admin(), context.new_customer()
+    path = f"/admin/users/{account.user_id}"
+    etag = expect(context.get(path, admin), 200).headers["ETag"]
+    expect(context.write("PATCH", path, {"role": "staff"}, admin, if_match=etag), 200)
+    body = {"email": account.email, "password": account.credentials.password}
+
+    def send(path: str, code: str | None = None) -> httpx.Response:
+        sent = body if code is None else {**body, "code": code}
+        return context.send_once(Call("POST", path, json=sent))
+
+    begun = expect(send("/auth/second-factor"), 201).json()
+    code = code_at(int(time.time()) // STEP_SECONDS, b32decode(begun["secret"]))
+    confirmed = send("/auth/second-factor/confirm", code)
+    context.check.status("confirming its first code answers 200", confirmed, 200)
+    context.check.problem("log-in without a code answers 401", send("/auth/login"), 401)
+    context.check.problem("the code is accepted once", send("/auth/login", code), 401)
+    recovery = confirmed.json()["recoveryCodes"]
+    context.check.status("a recovery code logs in", send("/auth/login", recovery[0]), 200)
+    context.check.problem("it does so once", send("/auth/login", recovery[0]), 401)
+    removed = send("/auth/second-factor/remove", recovery[1])
+    context.check.status("removing it answers 204", removed, 204)
+    context.check.status("the password logs in alone", send("/auth/login"), 200)
+
+
 SCENARIOS = (
     Scenario(changed_password_ends_the_other_sessions),
     Scenario(own_sessions_are_listed_and_ended),
@@ -166,4 +198,5 @@ SCENARIOS = (
     Scenario(administrator_disables_and_enables_an_account, needs=("admin",)),
     Scenario(administrator_invites_an_account, needs=("admin",)),
     Scenario(machine_acts_with_an_api_key, needs=("admin",)),
+    Scenario(operator_logs_in_with_a_second_factor, needs=("admin",)),
 )
