@@ -43,7 +43,7 @@ where status not in ('PAID', 'REFUNDED', 'CANCELLED')
     where p.order_id = o.order_id and p.refund_reserved_minor < p.amount_minor
       and r.status in ('REJECTED', 'REVERSED'))
 union all select 'payment ' || payment_id || ' ' || status from shop.payments
-  where status in ('INTENT', 'UNKNOWN')
+  where status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')
 union all select 'refund ' || refund_id || ' ' || status from shop.refunds
   where status in ('INTENT', 'UNKNOWN')
 union all select 'event ' || event_id || ' ' || type from shop.outbox where done_at is null
@@ -56,8 +56,9 @@ limit 20
 # After several failures the next retry is minutes away.  The run does not wait for it: every timer
 # that is more than five seconds away is set to now.
 ADVANCE_PAYMENTS: LiteralString = """
-update shop.payments set next_try_at = now()
-where status in ('INTENT', 'UNKNOWN') and next_try_at > now() + interval '5 seconds'
+update shop.payments set next_try_at = now(), act_until = least(act_until, now())
+where status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')
+  and next_try_at > now() + interval '5 seconds'
 """
 ADVANCE_REFUNDS: LiteralString = """
 update shop.refunds set next_try_at = now()
@@ -72,7 +73,7 @@ ADVANCE_EXPIRIES: LiteralString = """
 update shop.orders o set expires_at = now()
 where status = 'PENDING' and charge_at is null and expires_at > now()
   and not exists (select from shop.payments p where p.order_id = o.order_id
-    and p.status in ('INTENT', 'UNKNOWN', 'CAPTURED'))
+    and p.status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION', 'CAPTURED'))
 """
 ADVANCE_DELIVERIES: LiteralString = """
 update shop.webhook_deliveries set next_try_at = now()

@@ -42,7 +42,8 @@ QUIET_SECONDS = 1.0
 
 OPEN_WORK: LiteralString = """
 select (select count(*) from shop.orders where status in ('PENDING', 'CANCELLING'))
-  + (select count(*) from shop.payments where status in ('INTENT', 'UNKNOWN'))
+  + (select count(*) from shop.payments
+    where status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION'))
   + (select count(*) from shop.refunds where status in ('INTENT', 'UNKNOWN'))
   + (select count(*) from shop.outbox where done_at is null)
 """

@@ -28,6 +28,17 @@ class PaymentDeclined(ShopEvent):
 
 
 @frozen(kw_only=True)
+class PaymentConfirmRequested(ShopEvent):
+    """A customer has done what a payment required, and it can be confirmed at the provider."""
+
+    name: ClassVar[str] = "payment.confirm-requested"
+    external: ClassVar[bool] = False
+
+    order_id: UUID
+    payment_id: UUID
+
+
+@frozen(kw_only=True)
 class PaymentRetryRequested(ShopEvent):
     """A customer requested another payment attempt after a decline."""
 

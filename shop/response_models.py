@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from shop.primitives.statuses import CancelReason, OrderStatus, PaymentStatus, ShipmentStatus
+from shop.primitives.statuses import (
+    ActionType,
+    CancelReason,
+    OrderStatus,
+    PaymentStatus,
+    ShipmentStatus,
+)
 from shop.runtime.model import CurrencyCode, Model, Timestamp, Uuid
 
 
@@ -33,11 +39,32 @@ class OrderItem(Model):
     line_amount: int
 
 
-class OrderPayment(Model):
-    """The latest attempt to collect the money."""
+class OrderNextAction(Model):
+    """What the customer has to do for a payment, and until when.
 
+    A redirect has a ``url``; a widget a ``clientSecret`` or a ``clientKey``, with the ``orderId``
+    and the amount that it is opened with; a transfer the account to which the amount is sent.
+    """
+
+    type: ActionType
+    until: Timestamp
+    url: str | None = None
+    client_secret: str | None = None
+    client_key: str | None = None
+    order_id: str | None = None
+    amount: int | None = None
+    currency: CurrencyCode | None = None
+    bank: str | None = None
+    account_number: str | None = None
+
+
+class OrderPayment(Model):
+    """The latest attempt to collect the money; what it requires is shown to its customer only."""
+
+    id: Uuid
     status: PaymentStatus
     attempt: int
+    next_action: OrderNextAction | None = None
 
 
 class ShipmentItem(Model):

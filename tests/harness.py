@@ -69,7 +69,8 @@ REFUNDED: Outcome = ("CANCELLED", ["CAPTURED"], ["SUCCEEDED"], ["RETURNED"])
 UNPAID: Outcome = ("CANCELLED", [], [], ["RELEASED"])
 
 MAKE_ALL_DUE = (
-    "update shop.payments set next_try_at = now() where status in ('INTENT', 'UNKNOWN')",
+    "update shop.payments set next_try_at = now() where status in ('INTENT', 'UNKNOWN') "
+    "or action_token is not null or status = 'REQUIRES_ACTION' and act_until <= now()",
     "update shop.refunds set next_try_at = now() where status in ('INTENT', 'UNKNOWN')",
     "update shop.orders set charge_at = now() where charge_at is not null",
     "update shop.orders set updated_at = now() - interval '1 minute' where status = 'CANCELLING'",
@@ -78,7 +79,8 @@ MAKE_ALL_DUE = (
 UNFINISHED_WORK = """
 select 'order' as what, order_id::text as id from shop.orders where charge_at is not null
 union all select 'payment', payment_id::text from shop.payments
-  where status in ('INTENT', 'UNKNOWN')
+  where status in ('INTENT', 'UNKNOWN') or action_token is not null
+    or status = 'REQUIRES_ACTION' and least(act_until, next_try_at) <= now()
 union all select 'refund', refund_id::text from shop.refunds where status in ('INTENT', 'UNKNOWN')
 union all select kind, id from shop.due_work where kind = 'finish'
 """

@@ -149,6 +149,13 @@ def with_expiry(model: ModelOrder, *, hard: bool) -> ModelOrder:
     return replace(model, state=replace(model.state, order=order))
 
 
+def after_deadline(model: ModelOrder) -> ModelOrder:
+    """The same order after the deadline of the action that its open payment requires."""
+    payment = model.state.open_payment
+    assert payment is not None
+    return _with_payment(model, replace(payment, may_act=False))
+
+
 def _require(holds: bool, what: str) -> None:
     if not holds:
         raise IllegalWrite(what)
@@ -198,7 +205,7 @@ def _moved(line: Line, change: effects.ChangeReservations) -> Line:
 
 def _open_payment(model: ModelOrder, opened: effects.OpenPayment) -> ModelOrder:
     state = model.state
-    _require(state.open_payment is None, "one_live_payment")
+    _require(state.open_payment is None, "one_open_payment")
     _require(all(p.attempt != opened.attempt for p in state.payments), "one_attempt")
     order = state.order
     payment = Payment(
@@ -222,9 +229,22 @@ def _change_payment(model: ModelOrder, change: effects.ChangePaymentStatus) -> M
     assert payment is not None
     if change.to_status == PaymentStatus.CAPTURED and not change.late_capture:
         _require(model.state.settling_payment is None, "one_kept_capture")
-    return _with_payment(
-        model, replace(payment, status=change.to_status, late_capture=change.late_capture)
-    )
+    changed = replace(payment, status=change.to_status, late_capture=change.late_capture)
+    return _with_payment(model, replace(changed, action=None, token=None))
+
+
+def _change_action(
+    model: ModelOrder, effect: effects.AwaitAction | effects.ConfirmAction | effects.AbandonAction
+) -> ModelOrder:
+    payment = model.state.payment(effect.payment_id)
+    assert payment is not None
+    if isinstance(effect, effects.AwaitAction):
+        _require(payment.status == effect.from_status, f"{payment}: {effect}")
+        _require(bool(effect.action or payment.action), "action_iff_required")
+    else:
+        is_awaited = payment.status == PaymentStatus.REQUIRES_ACTION and payment.token is None
+        _require(is_awaited, f"{payment}: {effect}")
+    return _with_payment(model, decide.after_action(payment, effect))
 
 
 def _open_refund(model: ModelOrder, opened: effects.OpenRefund) -> ModelOrder:
@@ -343,6 +363,8 @@ def _write(model: ModelOrder, effect: Effect) -> ModelOrder:  # noqa: C901
             return _open_payment(model, effect)
         case effects.ChangePaymentStatus():
             return _change_payment(model, effect)
+        case effects.AwaitAction() | effects.ConfirmAction() | effects.AbandonAction():
+            return _change_action(model, effect)
         case effects.OpenRefund():
             return _open_refund(model, effect)
         case effects.RecordRefund():
@@ -508,6 +530,11 @@ _SAFETY: dict[str, Callable[[ModelOrder], bool]] = {
     "I-10 PAID iff one settling capture, PENDING has none": _money_fits,
     "I-08 payments are of the order's total": lambda m: all(
         (p.amount_minor, p.currency) == (m.state.order.total_minor, m.state.order.currency)
+        for p in m.state.payments
+    ),
+    "I-36 a payment requires an action exactly while it waits for one": lambda m: all(
+        (p.status == PaymentStatus.REQUIRES_ACTION) == (p.action is not None)
+        and (p.token is None or p.action is not None)
         for p in m.state.payments
     ),
     "I-12 refund_reserved is the sum of the refunds, and within the capture": _reserved_is_sum,

@@ -88,6 +88,21 @@ class Samples:
         """Places a new order of the owner; returns its id."""
         return str(self.owner.order(self.product)["id"])
 
+    def awaited_payment(self) -> str:
+        """An order whose payment waits for the owner; returns the path of the payment."""
+        order_id, payment_id = self.order(), new_uuid()
+        self.shop.sql(
+            "insert into shop.payments (payment_id, order_id, user_id, attempt, status, "
+            "amount_minor, currency, payment_method, provider_key, charge_not_after, next_try_at, "
+            "action, act_until) select %s, order_id, user_id, 1, 'REQUIRES_ACTION', total_minor, "
+            "currency, payment_method, 'shop:' || order_id::text, now() + interval '1 hour', "
+            """now() + interval '1 hour', '{"type": "widget"}', now() + interval '1 hour' """
+            "from shop.orders where order_id = %s",
+            payment_id,
+            order_id,
+        )
+        return f"/orders/{order_id}/payments/{payment_id}"
+
     def fill_cart(self, person: Person) -> None:
         self.shop.sql(
             "insert into shop.cart_items (user_id, product_id, qty) values (%s, %s, 1) "
@@ -379,6 +394,9 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("POST", "/orders/from-cart"): _from_cart,
     ("POST", "/orders/{orderId}/payments"): lambda s, p: SampleRequest(
         f"/orders/{s.order()}/payments", {"paymentMethod": "CARD"}
+    ),
+    ("POST", "/orders/{orderId}/payments/{paymentId}/confirm"): lambda s, p: SampleRequest(
+        f"{s.awaited_payment()}/confirm", {"token": "a-token", "amount": 1000}
     ),
     ("GET", "/orders/{orderId}"): lambda s, p: SampleRequest(f"/orders/{s.order()}"),
     ("GET", "/orders/{orderId}/timeline"): lambda s, p: SampleRequest(

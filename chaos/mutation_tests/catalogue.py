@@ -50,6 +50,8 @@ SETTLEMENT = "shop/settlement.py"
 SIGNATURES = "shop/adapters/signatures.py"
 OPEN_DELIVERIES = "shop/runtime/open_deliveries.py"
 PROVIDER_RECORDS = "shop/orders/provider_records.py"
+PAYMENTS_SQL = "shop/orders/payments.py"
+OPEN_PAYMENTS = "shop/schema/migrations/versions/0045_indexes_of_payment_actions.py"
 LEDGER_KEYS = "shop/schema/migrations/versions/0032_partitioned_ledger.py"
 SWEEP_SPEC = "functions/sweep/spec.py"
 
@@ -66,15 +68,9 @@ NO_STOCK_CHECKS = (
     _without(SCHEMA, 'sa.CheckConstraint("reserved >= 0", name="reserved_not_negative"),'),
 )
 NO_SINGLE_OPEN_PAYMENT = Edit(
-    SCHEMA,
-    """"one_live_payment",
-        "payments",
-        ["order_id"],
-        unique=True,""",
-    """"one_live_payment",
-        "payments",
-        ["order_id"],
-        unique=False,""",
+    OPEN_PAYMENTS,
+    '_create_index("one_open_payment", "order_id", OPEN, unique=True)',
+    '_create_index("one_open_payment", "order_id", OPEN, unique=False)',
 )
 NO_UNIQUE_POSTING = _without(
     LEDGER_KEYS, "  constraint one_posting_per_source unique (kind, source_id),\n"
@@ -1055,6 +1051,50 @@ _SHIPMENTS = (
     ),
 )
 
+# ---------------------------------------------------------------- payments with an action
+
+_ACTIONS = (
+    Mutant(
+        "M-67",
+        "ADR 56",
+        "a payment that waits for its customer is not due at its deadline",
+        (
+            Edit(
+                PAYMENTS_SQL,
+                "  next_try_at = coalesce(now() + make_interval(secs => %(seconds)s), act_until)",
+                "  next_try_at = 'infinity'",
+            ),
+        ),
+        ("I-36",),
+    ),
+    Mutant(
+        "M-68",
+        "ADR 56",
+        "a payment whose customer may act no more is confirmed again instead of voided",
+        (
+            Edit(
+                DECIDE,
+                "is_in_time = payment.may_act if requires_action else payment.may_charge",
+                "is_in_time = requires_action or payment.may_charge",
+            ),
+        ),
+        ("Q-01", "Q-02"),
+    ),
+    Mutant(
+        "M-69",
+        "ADR 56",
+        "what a customer paid after acting does not pay for the order",
+        (
+            Edit(
+                DECIDE,
+                "    pays = payment.status in OPEN_PAYMENT and state.order",
+                "    pays = payment.status in OPEN_PAYMENT[:2] and state.order",
+            ),
+        ),
+        ("I-10",),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -1071,6 +1111,7 @@ MUTANTS = (
     *_MAILS,
     *_BACK_OFFICE,
     *_SHIPMENTS,
+    *_ACTIONS,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

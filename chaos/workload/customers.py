@@ -13,6 +13,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+import httpx
+
+from chaos.workload import payment_actions
 from chaos.workload.arrivals import CLOSED_LOOP_CUSTOMERS, choose_action
 from chaos.workload.client import (
     DEFAULT_RETRIES,
@@ -50,6 +53,7 @@ class Customers:
         self._calls = client.calls
         self._dataset = dataset
         self._follow_ups: set[asyncio.Task[None]] = set()
+        self._provider = httpx.AsyncClient()
         self._actions: dict[str, Action] = {
             "browse": self._browse,
             "cart": self._use_cart,
@@ -69,8 +73,9 @@ class Customers:
         await self._actions[choose_action(random)](random, account)
 
     async def finish(self) -> None:
-        """Waits for second payments that are still to be made."""
+        """Waits for payments that customers are still to make."""
         await asyncio.gather(*self._follow_ups)
+        await self._provider.aclose()
 
     async def browse_or_place(self, random: Random, retries: RetryPolicy) -> Outcome:
         """One call of a surge: a read or an order."""
@@ -140,7 +145,7 @@ class Customers:
         lines = [
             {"productId": number, "quantity": random.randint(1, QUANTITY_MAX)} for number in chosen
         ]
-        method = DECLINED_METHOD if random.random() < DECLINED_SHARE else random.choice(METHODS)
+        method = self._method(random)
         body: dict[str, object] = {"items": lines, "paymentMethod": method}
         if len(lines) == 1 and random.random() < 0.7:
             body = {**lines[0], "paymentMethod": method}
@@ -148,6 +153,13 @@ class Customers:
             total = sum(chosen[line["productId"]].price * line["quantity"] for line in lines)
             body["expectedTotalAmount"] = total
         return self._calls.make("place_order", body=body), method
+
+    def _method(self, random: Random) -> str:
+        drawn = random.random()
+        if drawn < DECLINED_SHARE:
+            return DECLINED_METHOD
+        is_with_action = drawn < DECLINED_SHARE + payment_actions.SHARE
+        return random.choice(payment_actions.METHODS if is_with_action else METHODS)
 
     async def _send_order(
         self,
@@ -167,6 +179,11 @@ class Customers:
             self._client.log.add_intervention(placed.order_id, "decline")
             if random.random() < 0.66 and len(self._follow_ups) < FOLLOW_UPS_MAX:
                 self._schedule(self._pay_again(random, placed))
+        if method in payment_actions.METHODS:
+            self._client.log.add_intervention(placed.order_id, "decline")
+            if len(self._follow_ups) < FOLLOW_UPS_MAX:
+                customer = payment_actions.PayingCustomer(self._client, placed, self._provider)
+                self._schedule(customer.pay(Random(random.random())))  # noqa: S311 (repeatable)
         self._client.log.add_order(placed.order_id, account.user_id, method)
         account.orders.append(placed)
         self._dataset.recent_orders.append(placed)

@@ -241,6 +241,7 @@ class LivenessOperations:
             "place_order_from_cart": self._from_cart,
             "cancel_order": self._of_order("cancel_order"),
             "pay_again": self._pay_again,
+            "confirm_payment": self._confirm_payment,
             "refund_order": self._refund,
             "read_order_records": self._by_support("read_order_records"),
             "add_note_to_order": self._by_support("add_note_to_order", {"text": "called"}),
@@ -505,6 +506,18 @@ class LivenessOperations:
         body = {"paymentMethod": "CARD"}
         return self.client.calls.make("pay_again", body=body, orderId=order_id), account
 
+    async def _confirm_payment(self) -> Request:
+        """With a token that the provider does not accept, so the payment ends at its deadline."""
+        order_id, account = await self._placed("CARD_WIDGET")
+        self.client.log.add_intervention(order_id, "decline")
+        order = await self._wait_until(order_id, account, _awaits_customer)
+        body = {"token": "called", "amount": order["totalAmount"]}
+        payment_id: str = order["payment"]["id"]
+        call = self.client.calls.make(
+            "confirm_payment", body=body, orderId=order_id, paymentId=payment_id
+        )
+        return call, account
+
     async def _refund(self) -> Request:
         order_id = await self._paid()
         self.client.log.add_intervention(order_id, "refund")
@@ -528,13 +541,13 @@ class LivenessOperations:
 
     async def _wait_until(
         self, order_id: str, account: Account, condition: Callable[[JsonObject], bool]
-    ) -> None:
+    ) -> JsonObject:
         deadline = time.monotonic() + WAIT_SECONDS_MAX
         while time.monotonic() < deadline:
             read = self.client.calls.make("read_order", orderId=order_id)
             response = await self.client.send(read, account)
             if response.status == 200 and condition(response.document):
-                return
+                return response.document
             await asyncio.sleep(POLL_SECONDS)
         raise PreparationFailed(f"order {order_id} was not ready after {WAIT_SECONDS_MAX:.0f} s")
 
@@ -561,6 +574,11 @@ def _first(listed: Outcome, **properties: object) -> JsonObject:
 def _is_declined(order: JsonObject) -> bool:
     payment: JsonObject = order["payment"] or {}
     return payment.get("status") == "DECLINED"
+
+
+def _awaits_customer(order: JsonObject) -> bool:
+    payment = order["payment"]
+    return payment is not None and payment.get("nextAction") is not None
 
 
 def _is_paid(order: JsonObject) -> bool:

@@ -1,7 +1,8 @@
-"""Charges an order at the payment provider: the two-phase call of ``shop/orders/charge.py``."""
+"""Calls the payment provider: the two-phase calls of ``shop/orders/charge.py``."""
 
 from __future__ import annotations
 
-from shop.orders.charge import CHARGE
+from shop.orders.charge import CHARGE, RESOLVE
 
 charge = CHARGE
+confirm = RESOLVE

@@ -31,5 +31,10 @@ SPEC = FunctionSpec(
             handler="charge",
             summary="Charge an order again after a decline.",
         ),
+        Subscription(
+            event="payment.confirm-requested",
+            handler="confirm",
+            summary="Confirm a payment whose customer has done what it required.",
+        ),
     ),
 )

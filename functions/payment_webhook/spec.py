@@ -13,6 +13,7 @@ SPEC = FunctionSpec(
     emits=(
         "payment.captured",
         "payment.declined",
+        "payment.confirm-requested",
         "order.paid",
         "order.cancelling",
         "order.cancelled",
@@ -31,7 +32,7 @@ SPEC = FunctionSpec(
             group="payments",
             summary="Process a webhook signed by the provider; a duplicate changes nothing.",
             status=204,
-            other_statuses=(202,),
+            other_statuses=(200, 202),
             error_statuses=(400, 401, 422),
             writes=True,
             transaction=False,

@@ -16,11 +16,11 @@ from shop import carts, inventory, status_history
 from shop.adapters.db import SAVEPOINT
 from shop.messaging import outbox
 from shop.orders import apply, orders, queries
-from shop.orders.messages import PayAgainRequested
+from shop.orders.messages import ActionReturned, PayAgainRequested
 from shop.orders.orders import UnpaidOrders, Verification
 from shop.orders.queries import OrderView
-from shop.primitives.errors import ClientError
-from shop.primitives.ids import new_uuid
+from shop.primitives.errors import ClientError, not_found
+from shop.primitives.ids import new_uuid, parse_uuid
 from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.money import ORDER_TOTAL_MAX
@@ -28,7 +28,12 @@ from shop.primitives.statuses import CREATED, OrderStatus, ReservationStatus
 from shop.status_history import StatusChange
 
 if TYPE_CHECKING:
-    from functions.place_order.schema import PayAgain, PlaceOrder, PlaceOrderFromCart
+    from functions.place_order.schema import (
+        ConfirmPayment,
+        PayAgain,
+        PlaceOrder,
+        PlaceOrderFromCart,
+    )
     from shop.adapters.db import Transaction
     from shop.adapters.statements import Statement
     from shop.orders.orders import PlacedLine, ProductPrice
@@ -85,13 +90,31 @@ def place_order_from_cart(
 
 
 def pay_again(request: Request[PayAgain, None], context: RequestContext) -> Response:
-    """201 with the order; 409 while a payment is being made or when the order is not PENDING."""
+    """201 with the order; 409 while a payment is being made or when the order is not PENDING.
+
+    A payment that waits for the customer is given up for the next attempt.
+    """
     tx = context.tx
     order_id = queries.id_in(request.path)
     rows = apply.lock_own(tx, order_id, request.user_id)
     decided = apply.decide_on(rows, PayAgainRequested(request.body.payment_method))
     apply.write(tx, rows, decided)
-    return _created(tx, order_id)
+    return _represented(201, tx, order_id)
+
+
+def confirm_payment(request: Request[ConfirmPayment, None], context: RequestContext) -> Response:
+    """202 with the order, whose payment the provider is asked to confirm; also when repeated.
+
+    409 AMOUNT_MISMATCH, NOT_PAYABLE, ACTION_EXPIRED or PAYMENT_IN_PROGRESS: nothing is confirmed.
+    """
+    tx = context.tx
+    order_id, payment_id = queries.id_in(request.path), parse_uuid(request.path["paymentId"])
+    rows = apply.lock_own(tx, order_id, request.user_id)
+    if payment_id is None or rows.state.payment(payment_id) is None:
+        raise not_found("the payment")
+    returned = ActionReturned(payment_id, request.body.token, request.body.amount)
+    apply.write(tx, rows, apply.decide_on(rows, returned))
+    return _represented(202, tx, order_id)
 
 
 def _place(
@@ -203,7 +226,7 @@ def _not_written(request: PlacingRequest, tx: Transaction, lines: Lines) -> Resp
         if existing is not None:
             # the stored response was deleted after 7 days; the order still has the key
             tx.rollback_to_claim()
-            return _created(tx, existing.order_id)
+            return _represented(201, tx, existing.order_id)
     prices = tx.fetch_all(orders.prices([product_id for product_id, _ in lines]))
     raise _why_not_written(lines, prices)
 
@@ -229,10 +252,10 @@ def _why_not_written(lines: Lines, prices: list[ProductPrice]) -> ClientError:
     )
 
 
-def _created(tx: Transaction, order_id: UUID) -> Response:
+def _represented(status: int, tx: Transaction, order_id: UUID) -> Response:
     order = tx.fetch_one(queries.order(order_id))
     assert order is not None, "the caller has found or locked the order"
-    return Response(201, queries.represent(order), {"Location": f"/orders/{order_id}"})
+    return Response(status, queries.represent(order), {"Location": f"/orders/{order_id}"})
 
 
 def _check_stock(tx: Transaction, lines: Lines, *, held: set[int]) -> None:

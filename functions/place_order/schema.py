@@ -19,7 +19,7 @@ CARD_NUMBER = re.compile(r"(?:\d[ -]?){13,19}")
 ProductId = Annotated[int, Field(ge=1, le=PRODUCT_ID_MAX)]
 Quantity = Annotated[int, Field(ge=1, le=QUANTITY_MAX)]
 PaymentMethod = Annotated[
-    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+    str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
 ]
 Total = Annotated[int, Field(ge=1, le=ORDER_TOTAL_MAX)]
 
@@ -77,6 +77,16 @@ class PlaceOrderFromCart(Model):
     expected_total_amount: Total | None = None
 
     _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
+
+
+Token = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
+
+
+class ConfirmPayment(Model):
+    """What the provider gave the customer, and the amount that the customer agreed to."""
+
+    token: Token
+    amount: Total
 
 
 class PayAgain(Model):

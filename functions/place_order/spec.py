@@ -1,4 +1,4 @@
-"""Place orders, and pay again after a decline."""
+"""Place orders, pay again after a decline, and confirm payments that required an action."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ SPEC = FunctionSpec(
     database_role="ordering",
     cold_start_budget=1.75,
     needs=("postgres",),
-    emits=("order.placed", "payment.retry-requested", "order.cancelling", "order.cancelled"),
+    emits=(
+        "order.placed",
+        "payment.retry-requested",
+        "payment.confirm-requested",
+        "order.cancelling",
+        "order.cancelled",
+    ),
     scale=Scale(concurrency=8, max_scale=10),
     routes=(
         Route(
@@ -54,6 +60,21 @@ SPEC = FunctionSpec(
             body="PayAgain",
             response="Order",
             status=201,
+            error_statuses=(404, 409, 422),
+            headers=("Location",),
+            idempotent=True,
+            writes=True,
+        ),
+        Route(
+            method="POST",
+            path="/orders/{orderId}/payments/{paymentId}/confirm",
+            handler="confirm_payment",
+            auth="customer",
+            group="orders",
+            summary="Confirm a payment after the customer has done what it required.",
+            body="ConfirmPayment",
+            response="Order",
+            status=202,
             error_statuses=(404, 409, 422),
             headers=("Location",),
             idempotent=True,

@@ -39,7 +39,7 @@ def read_order(request: Request[None, None], context: RequestContext) -> Respons
     headers = {"preference-applied": f"wait={wait}"} if wait is not None else {}
     return Response(
         200,
-        queries.represent(row),
+        queries.represent(row, reader_id=request.user_id),
         headers,
         wait_seconds=wait if wait and is_waiting(row) else 0,
     )
@@ -54,7 +54,7 @@ def list_my_orders(request: Request[None, ListOrders], context: RequestContext) 
     rows = context.tx.fetch_all(
         queries.orders_of_user(request.user_id, before=before, limit=limit + 1)
     )
-    page = [queries.represent(row) for row in rows[:limit]]
+    page = [queries.represent(row, reader_id=request.user_id) for row in rows[:limit]]
     headers: dict[str, str] = {}
     if len(rows) > limit:
         link = f"/orders/me?limit={limit}&cursor={page[-1]['id']}"
@@ -78,12 +78,13 @@ def wait_seconds(prefer: str) -> int | None:
 
 
 def is_waiting(row: OrderView) -> bool:
-    """False once the order left PENDING, or was declined and no new attempt was requested."""
+    """False once the order left PENDING, or nothing happens to it until its customer acts."""
     is_declined = row.payment is not None and row.payment["status"] in (
         PaymentStatus.DECLINED,
         PaymentStatus.VOIDED,
     )
-    return row.status == OrderStatus.PENDING and not (is_declined and not row.charge_requested)
+    waits_for_customer = is_declined or queries.awaits_customer(row)
+    return row.status == OrderStatus.PENDING and (row.charge_requested or not waits_for_customer)
 
 
 def _visible(tx: Transaction, request: Request[None, None], order_id: UUID) -> OrderView:

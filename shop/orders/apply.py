@@ -35,6 +35,7 @@ from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import new_uuid
 from shop.primitives.statuses import (
     CREATED,
+    ActionType,
     CancelReason,
     DisputeStatus,
     OrderStatus,
@@ -277,6 +278,9 @@ def _state(
                 late_capture=row.late,
                 refund_reserved_minor=row.refund_reserved_minor,
                 may_charge=row.may_charge,
+                action=ActionType(row.action) if row.action else None,
+                token=row.action_token,
+                may_act=row.may_act,
             )
             for row in attempts
         ),
@@ -392,6 +396,13 @@ def _add(batch: _Batch, effect: Effect) -> None:  # noqa: C901
             _open_payment(batch, effect)
         case effects.ChangePaymentStatus():
             _change_payment(batch, effect)
+        case effects.AwaitAction():
+            _await_action(batch, effect)
+        case effects.ConfirmAction():
+            batch.add(payments.confirm_action(effect.payment_id, token=effect.token))
+            batch.announce("payment.confirm-requested", payment_id=effect.payment_id)
+        case effects.AbandonAction():
+            batch.add(payments.abandon_action(effect.payment_id))
         case effects.PostponePayment():
             batch.add(payments.postpone(effect.payment_id))
         case effects.OpenRefund():
@@ -479,6 +490,15 @@ def _change_payment(batch: _Batch, change: effects.ChangePaymentStatus) -> None:
         StatusChange("payment", change.payment_id, change.from_status, change.to_status),
         payment_id=change.payment_id,
     )
+
+
+def _await_action(batch: _Batch, awaited: effects.AwaitAction) -> None:
+    from_status, to_status = awaited.from_status, PaymentStatus.REQUIRES_ACTION
+    batch.add(
+        payments.await_action(awaited.payment_id, from_status=from_status, action=awaited.action)
+    )
+    if from_status != to_status:
+        batch.record(StatusChange("payment", awaited.payment_id, from_status, to_status))
 
 
 def _open_refund(batch: _Batch, opened: effects.OpenRefund) -> None:

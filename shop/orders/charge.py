@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from shop.adapters.two_phase_call import OpenTransaction
 
 FRESH_SECONDS = 1.0
+# what the provider's records say about a charge
+RECORDED = ("captured", "declined", "voided", "requires_action")
 
 
 @frozen
@@ -84,17 +86,19 @@ def execute(
         return Outcome("unknown", reason="the decision to charge was too old")
     if outcome.kind == "mismatch":
         found = provider.find(pending.call)
-        return found if found.kind in ("captured", "declined", "voided") else outcome
+        return found if found.kind in RECORDED else outcome
     return outcome
 
 
 def record(tx: Transaction, pending: PendingCharge, outcome: Outcome) -> None:
     """Applies the outcome to the order."""
-    apply.apply_message(tx, pending.order_id, message_of(pending.payment_id, outcome))
+    apply.apply_message(
+        tx, pending.order_id, message_of(pending.payment_id, outcome, pending.call.token)
+    )
 
 
-def message_of(payment_id: UUID, outcome: Outcome) -> Message:
-    """The message to the order for an outcome."""
+def message_of(payment_id: UUID, outcome: Outcome, token: str | None = None) -> Message:
+    """The message to the order for the outcome of a call with this token of the customer."""
     if outcome.kind == "captured":
         assert outcome.amount_minor is not None and outcome.currency is not None
         return messages.Captured(
@@ -104,6 +108,9 @@ def message_of(payment_id: UUID, outcome: Outcome) -> Message:
         return messages.Declined(payment_id)
     if outcome.kind == "voided":
         return messages.Voided(payment_id)
+    if outcome.kind == "requires_action":
+        assert outcome.action is not None
+        return messages.ActionRequired(payment_id, outcome.action, token)
     if outcome.kind == "mismatch":
         detail = outcome.reason or "another amount, currency or key"
         return messages.PaymentMismatched(payment_id, detail)
@@ -121,6 +128,7 @@ def _pending_charge(
         order_id=str(order_id),
         payment_id=str(payment.payment_id),
         charge_not_after=payment.charge_not_after,
+        token=payment.action_token,
     )
     return PendingCharge(order_id, payment.payment_id, provider_call, call)
 
@@ -130,9 +138,13 @@ def _may_still_charge(pending: PendingCharge, open_transaction: OpenTransaction)
         return tx.fetch_one(payments.may_still_charge(pending.payment_id)) is not None
 
 
+def _payment_of(event: Event) -> UUID:
+    return UUID(str(event.data["paymentId"]))
+
+
 def _order_of(event: Event) -> UUID:
     return UUID(str(event.data["orderId"]))
 
 
 CHARGE = TwoPhaseCall(subject=_order_of, prepare=prepare, execute=execute, record=record)
-RESOLVE = TwoPhaseCall(subject=_order_of, prepare=resume, execute=execute, record=record)
+RESOLVE = TwoPhaseCall(subject=_payment_of, prepare=resume, execute=execute, record=record)

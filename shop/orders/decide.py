@@ -16,12 +16,15 @@ from uuid import UUID
 
 from shop.orders.effects import (
     NOTHING,
+    AbandonAction,
+    AwaitAction,
     ChangeDisputeStatus,
     ChangeOrderStatus,
     ChangePaymentStatus,
     ChangeRefundStatus,
     ChangeReservations,
     ChangeShipmentStatus,
+    ConfirmAction,
     Effect,
     Effects,
     OpenDispute,
@@ -38,6 +41,8 @@ from shop.orders.effects import (
     ReturnCart,
 )
 from shop.orders.messages import (
+    ActionRequired,
+    ActionReturned,
     CancelRequested,
     Captured,
     ChargeDue,
@@ -101,8 +106,13 @@ def decide(state: OrderState, message: Message) -> Effects:
 
 
 def provider_call(state: OrderState, payment: Payment) -> ProviderCall:
-    """Which call resolves an open payment: ``confirm`` it, or ``cancel`` its intent."""
-    is_needed = state.order.status == OrderStatus.PENDING and payment.may_charge
+    """Which call resolves an open payment: ``confirm`` it, or ``cancel`` its intent.
+
+    A customer who has to act may take longer than a charge, but no longer than the deadline.
+    """
+    requires_action = payment.status == PaymentStatus.REQUIRES_ACTION
+    is_in_time = payment.may_act if requires_action else payment.may_charge
+    is_needed = state.order.status == OrderStatus.PENDING and is_in_time
     return "confirm" if is_needed else "cancel"
 
 
@@ -114,13 +124,17 @@ def _effects_of(state: OrderState, message: Message) -> Effects:  # noqa: C901
         case Captured():
             return _captured(state, message)
         case Declined():
-            return _declined(state, message)
+            return _not_collected(state, message.payment_id, PaymentStatus.DECLINED)
         case Voided():
-            return _voided(state, message)
+            return _not_collected(state, message.payment_id, PaymentStatus.VOIDED)
         case PaymentUnknown():
             return _payment_unknown(state, message)
         case PaymentMismatched():
             return _payment_mismatched(state, message)
+        case ActionRequired():
+            return _action_required(state, message)
+        case ActionReturned():
+            return _action_returned(state, message)
         case PayAgainRequested():
             return _pay_again_requested(state, message)
         case CancelRequested():
@@ -202,11 +216,12 @@ def _captured(state: OrderState, message: Captured) -> Effects:
     return (change, post, OpenRefund(payment.payment_id, payment.amount_minor, "LATE_CAPTURE"))
 
 
-def _declined(state: OrderState, message: Declined) -> Effects:
-    payment = state.payment(message.payment_id)
+def _not_collected(state: OrderState, payment_id: UUID, status: PaymentStatus) -> Effects:
+    """Closes a payment that takes no money; the last attempt's cancels the order."""
+    payment = state.payment(payment_id)
     if payment is None or payment.status not in OPEN_PAYMENT:
         return NOTHING
-    change = ChangePaymentStatus(payment.payment_id, payment.status, PaymentStatus.DECLINED)
+    change = ChangePaymentStatus(payment.payment_id, payment.status, status)
     if state.order.status == OrderStatus.PENDING and payment.attempt >= ATTEMPTS_MAX:
         return (
             change,
@@ -219,20 +234,12 @@ def _declined(state: OrderState, message: Declined) -> Effects:
     return (change, *_returned_cart(state))
 
 
-def _voided(state: OrderState, message: Voided) -> Effects:
-    payment = state.payment(message.payment_id)
-    if payment is None or payment.status not in OPEN_PAYMENT:
-        return NOTHING
-    change = ChangePaymentStatus(payment.payment_id, payment.status, PaymentStatus.VOIDED)
-    return (change, *_returned_cart(state))
-
-
 def _payment_unknown(state: OrderState, message: PaymentUnknown) -> Effects:
     payment = state.payment(message.payment_id)
     if payment is None or payment.status not in OPEN_PAYMENT:
         return NOTHING
     postpone = PostponePayment(payment.payment_id)
-    if payment.status == PaymentStatus.UNKNOWN:
+    if payment.status != PaymentStatus.INTENT:
         return (postpone,)
     return (
         ChangePaymentStatus(payment.payment_id, PaymentStatus.INTENT, PaymentStatus.UNKNOWN),
@@ -248,6 +255,43 @@ def _payment_mismatched(state: OrderState, message: PaymentMismatched) -> Effect
     return (alert, *_payment_unknown(state, PaymentUnknown(message.payment_id)))
 
 
+def _action_required(state: OrderState, message: ActionRequired) -> Effects:
+    """A deadline is that of the action: the same one, required again, does not extend it.
+
+    A response to a call without the token of a customer who has returned meanwhile is outdated.
+    """
+    payment = state.payment(message.payment_id)
+    if payment is None or payment.status not in OPEN_PAYMENT or payment.token != message.token:
+        return NOTHING
+    if provider_call(state, payment) == "cancel":
+        return _payment_unknown(state, PaymentUnknown(message.payment_id))
+    is_same = payment.action == message.action.type
+    return (AwaitAction(payment.payment_id, payment.status, None if is_same else message.action),)
+
+
+def _action_returned(state: OrderState, message: ActionReturned) -> Effects:
+    """Confirms nothing but the payment's own amount, in time, for an order that needs it.
+
+    A repeated return changes nothing; what the provider collected already needs no confirmation.
+    """
+    payment = state.payment(message.payment_id)
+    if payment is None:
+        return NOTHING
+    if message.amount_minor != payment.amount_minor:
+        return (Reject("AMOUNT_MISMATCH", "the amount is not that of the payment"),)
+    if payment.status == PaymentStatus.CAPTURED:
+        return NOTHING
+    if state.order.status != OrderStatus.PENDING or payment.status not in OPEN_PAYMENT:
+        return (Reject("NOT_PAYABLE", "this payment is closed"),)
+    if payment.token == message.token:
+        return NOTHING
+    if payment.status != PaymentStatus.REQUIRES_ACTION or payment.token is not None:
+        return (Reject("PAYMENT_IN_PROGRESS", "this payment is being made"),)
+    if not payment.may_act:
+        return (Reject("ACTION_EXPIRED", "the time to complete this payment is over"),)
+    return (ConfirmAction(payment.payment_id, message.token),)
+
+
 # ---------------------------------------------------------------- the order
 
 
@@ -255,11 +299,19 @@ def _pay_again_requested(state: OrderState, message: PayAgainRequested) -> Effec
     order = state.order
     if order.status != OrderStatus.PENDING:
         return (Reject("NOT_PAYABLE", "only a pending order can be paid"),)
-    if state.open_payment or order.charge_requested:
+    open_payment = state.open_payment
+    if order.charge_requested or (open_payment and not _may_abandon(open_payment)):
         return (Reject("PAYMENT_IN_PROGRESS", "a payment of this order is being made"),)
     if order.is_soft_expired:
         return (Reject("ORDER_EXPIRED", "the order was not paid in time"),)
-    return (RequestCharge(message.payment_method),)
+    abandoned = (AbandonAction(open_payment.payment_id),) if open_payment else NOTHING
+    return (*abandoned, RequestCharge(message.payment_method))
+
+
+def _may_abandon(payment: Payment) -> bool:
+    """Whether the customer may try another attempt instead of what this one requires."""
+    is_awaited = payment.status == PaymentStatus.REQUIRES_ACTION and payment.token is None
+    return is_awaited and payment.attempt < ATTEMPTS_MAX
 
 
 def _cancel_requested(state: OrderState, message: CancelRequested) -> Effects:
@@ -290,9 +342,12 @@ def _cancel_requested(state: OrderState, message: CancelRequested) -> Effects:
 
 def _expiry_due(state: OrderState) -> Effects:
     """A charge that was accepted is tried first, however late; it then delays only the soft
-    expiry."""
-    order = state.order
-    is_due = order.is_hard_expired or (order.is_soft_expired and state.open_payment is None)
+    expiry.  An action that a payment requires may be done until its own deadline."""
+    order, payment = state.order, state.open_payment
+    is_awaited = payment is not None and payment.awaits_customer
+    is_due = (order.is_hard_expired and not is_awaited) or (
+        order.is_soft_expired and payment is None
+    )
     if order.status != OrderStatus.PENDING or order.charge_requested or not is_due:
         return NOTHING
     cancel = _cancel_requested(state, CancelRequested(CancelReason.EXPIRED))
@@ -309,8 +364,9 @@ def _order_replaced(state: OrderState) -> Effects:
 
 def _returned_cart(state: OrderState) -> Effects:
     """The cart is the customer's until the order is paid, or cancelled by themselves."""
-    is_unpaid = state.order.status == OrderStatus.PENDING
-    return (ReturnCart(),) if is_unpaid and state.order.has_cart_lines else NOTHING
+    order = state.order
+    is_unpaid = order.status == OrderStatus.PENDING and not order.charge_requested
+    return (ReturnCart(),) if is_unpaid and order.has_cart_lines else NOTHING
 
 
 # ---------------------------------------------------------------- refunds
@@ -687,6 +743,8 @@ def _after(state: OrderState, effect: Effect) -> OrderState:  # noqa: C901
             return _with_new_payment(state, effect)
         case ChangePaymentStatus():
             return _with_payment_status(state, effect)
+        case AwaitAction() | ConfirmAction() | AbandonAction():
+            return _with_action(state, effect)
         case OpenRefund():
             row = (NEW_ID, effect.payment_id, effect.amount_minor, RefundStatus.INTENT)
             return _with_new_refund(state, Refund(*row, effect.means, effect.restock))
@@ -733,6 +791,31 @@ def _with_payment_status(state: OrderState, change: ChangePaymentStatus) -> Orde
         for p in state.payments
     )
     return replace(state, payments=payments)
+
+
+def _with_action(
+    state: OrderState, effect: AwaitAction | ConfirmAction | AbandonAction
+) -> OrderState:
+    payments = tuple(
+        after_action(p, effect) if p.payment_id == effect.payment_id else p for p in state.payments
+    )
+    return replace(state, payments=payments)
+
+
+def after_action(payment: Payment, effect: AwaitAction | ConfirmAction | AbandonAction) -> Payment:
+    """The payment once the effect is written."""
+    match effect:
+        case AwaitAction():
+            action = effect.action.type if effect.action else payment.action
+            may_act = payment.may_act if effect.action is None else True
+            status = PaymentStatus.REQUIRES_ACTION
+            return replace(payment, status=status, action=action, token=None, may_act=may_act)
+        case ConfirmAction():
+            return replace(payment, token=effect.token)
+        case AbandonAction():
+            return replace(payment, may_act=False)
+        case _:
+            assert_never(effect)
 
 
 def _with_new_refund(state: OrderState, refund: Refund) -> OrderState:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from events.records import frozen
+from shop.adapters.payment_provider.protocol import NextAction
 from shop.primitives.statuses import (
     CancelReason,
     DisputeStatus,
@@ -56,6 +57,30 @@ class ChangePaymentStatus:
     to_status: PaymentStatus
     late_capture: bool = False
     provider_ref: str | None = None
+
+
+@frozen
+class AwaitAction:
+    """Lets the customer act until the deadline; no ``action``: the one before, and its deadline."""
+
+    payment_id: UUID
+    from_status: PaymentStatus
+    action: NextAction | None
+
+
+@frozen
+class ConfirmAction:
+    """Stores the token with which the payment is confirmed, and makes that due."""
+
+    payment_id: UUID
+    token: str
+
+
+@frozen
+class AbandonAction:
+    """Ends the time in which the customer may act."""
+
+    payment_id: UUID
 
 
 @frozen
@@ -189,6 +214,9 @@ Effect = (
     | ChangeReservations
     | OpenPayment
     | ChangePaymentStatus
+    | AwaitAction
+    | ConfirmAction
+    | AbandonAction
     | PostponePayment
     | OpenRefund
     | RecordRefund

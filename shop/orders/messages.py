@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from events.records import frozen
+from shop.adapters.payment_provider.protocol import NextAction
 from shop.primitives.statuses import (
     CancelReason,
     DisputeStatus,
@@ -63,8 +64,29 @@ class PaymentMismatched:
 
 
 @frozen
+class ActionRequired:
+    """The provider collects a payment once the customer has acted.
+
+    ``token`` is that with which the provider was asked; None: without one.
+    """
+
+    payment_id: UUID
+    action: NextAction
+    token: str | None = None
+
+
+@frozen
+class ActionReturned:
+    """The customer has acted, and returns with the provider's token and the amount to confirm."""
+
+    payment_id: UUID
+    token: str
+    amount_minor: int
+
+
+@frozen
 class PayAgainRequested:
-    """The customer requested another attempt after a decline."""
+    """The customer requested another attempt, after a decline or instead of the required action."""
 
     payment_method: str
 
@@ -205,6 +227,8 @@ Message = (
     | Voided
     | PaymentUnknown
     | PaymentMismatched
+    | ActionRequired
+    | ActionReturned
     | PayAgainRequested
     | CancelRequested
     | OrderReplaced

@@ -195,7 +195,7 @@ where o.status = 'PENDING' and o.charge_at is null
   and exists (select from shop.reservations r where r.order_id = o.order_id
     and r.status = 'HELD' and r.product_id = any(%(product_ids)s::bigint[]))
   and not exists (select from shop.payments p where p.order_id = o.order_id
-    and p.status in ('INTENT', 'UNKNOWN'))
+    and p.status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION'))
 order by o.expires_at limit %(limit)s
 for update of o skip locked
 """,

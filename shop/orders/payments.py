@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shop.adapters.statements import Query, Row, Statement, enum_column
 from shop.primitives.statuses import PaymentStatus
+
+if TYPE_CHECKING:
+    from shop.adapters.payment_provider.protocol import NextAction
 
 # Shorter than the 24 h for which Stripe keeps an idempotency key: a later call could charge twice.
 CHARGE_WINDOW_SECONDS = 20 * 3600
@@ -27,6 +32,9 @@ class PaymentRow(Row):
     refund_reserved_minor: int
     charge_not_after: datetime
     may_charge: bool
+    action: str | None
+    action_token: str | None
+    may_act: bool
 
 
 class OrderOfPayment(Row):
@@ -53,7 +61,8 @@ OF_ORDER = Query(
     PaymentRow,
     """
 select payment_id, attempt, status, amount_minor, currency, payment_method, late, provider_key,
-  provider_ref, refund_reserved_minor, charge_not_after, charge_not_after > now() as may_charge
+  provider_ref, refund_reserved_minor, charge_not_after, charge_not_after > now() as may_charge,
+  action->>'type' as action, action_token, coalesce(act_until > now(), true) as may_act
 from shop.payments where order_id = %(order_id)s::uuid order by attempt
 """,
 )
@@ -68,7 +77,8 @@ select %(payment_id)s::uuid, order_id, user_id, %(attempt)s, 'INTENT', total_min
   now() + make_interval(secs => %(window_seconds)s), now() + interval '10 seconds'
 from shop.orders where order_id = %(order_id)s::uuid
 returning payment_id, attempt, status, amount_minor, currency, payment_method, late, provider_key,
-  provider_ref, refund_reserved_minor, charge_not_after, charge_not_after > now() as may_charge
+  provider_ref, refund_reserved_minor, charge_not_after, charge_not_after > now() as may_charge,
+  null as action, null as action_token, true as may_act
 """,
 )
 
@@ -76,8 +86,41 @@ CHANGE_STATUS = Query(
     Row,
     """
 update shop.payments set status = %(to_status)s, late = %(late)s,
-  provider_ref = coalesce(%(provider_ref)s, provider_ref), updated_at = now()
+  provider_ref = coalesce(%(provider_ref)s, provider_ref), updated_at = now(),
+  action = null, action_token = null
 where payment_id = %(payment_id)s::uuid and status = %(from_status)s
+returning payment_id
+""",
+)
+
+# Due at the deadline, which only another action changes.
+AWAIT_ACTION = Query(
+    Row,
+    """
+update shop.payments set status = 'REQUIRES_ACTION', updated_at = now(), action_token = null,
+  action = coalesce(%(next_action)s::jsonb, action),
+  act_until = coalesce(now() + make_interval(secs => %(seconds)s), act_until),
+  next_try_at = coalesce(now() + make_interval(secs => %(seconds)s), act_until)
+where payment_id = %(payment_id)s::uuid and status = %(from_status)s
+returning payment_id
+""",
+)
+
+CONFIRM_ACTION = Query(
+    Row,
+    """
+update shop.payments set action_token = %(token)s, next_try_at = now(), updated_at = now()
+where payment_id = %(payment_id)s::uuid and status = 'REQUIRES_ACTION' and action_token is null
+returning payment_id
+""",
+)
+
+ABANDON_ACTION = Query(
+    Row,
+    """
+update shop.payments set act_until = least(act_until, now()), next_try_at = now(),
+  updated_at = now()
+where payment_id = %(payment_id)s::uuid and status = 'REQUIRES_ACTION' and action_token is null
 returning payment_id
 """,
 )
@@ -88,7 +131,7 @@ POSTPONE = Query(
 update shop.payments set tries = tries + 1, updated_at = now(),
   next_try_at = now()
     + least(interval '10 seconds' * power(2, least(tries, 6)), interval '5 minutes')
-where payment_id = %(payment_id)s::uuid and status in ('INTENT', 'UNKNOWN')
+where payment_id = %(payment_id)s::uuid and status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')
 returning payment_id
 """,
 )
@@ -98,8 +141,18 @@ MAKE_DUE = Query(
     Row,
     """
 update shop.payments set next_try_at = now(), updated_at = now()
-where order_id = %(order_id)s::uuid and status in ('INTENT', 'UNKNOWN')
+where order_id = %(order_id)s::uuid and status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')
 returning payment_id
+""",
+)
+
+MAKE_PAYMENT_DUE = Query(
+    OrderOfPayment,
+    """
+update shop.payments set next_try_at = now(), updated_at = now()
+where payment_id = %(payment_id)s::uuid and next_try_at > now()
+  and status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')
+returning order_id
 """,
 )
 
@@ -152,8 +205,9 @@ MAY_STILL_CHARGE = Query(
     Row,
     """
 select p.payment_id from shop.payments p join shop.orders o using (order_id)
-where p.payment_id = %(payment_id)s::uuid and p.status in ('INTENT', 'UNKNOWN')
-  and p.charge_not_after > now() and o.status = 'PENDING'
+where p.payment_id = %(payment_id)s::uuid and p.status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')
+  and p.charge_not_after > now() and coalesce(p.act_until > now(), true)
+  and o.status = 'PENDING'
 """,
 )
 
@@ -191,6 +245,29 @@ def change_status(
     )
 
 
+def await_action(
+    payment_id: UUID, *, from_status: PaymentStatus, action: NextAction | None
+) -> Statement[Row]:
+    """Lets the customer act: until a new action's deadline, or (None) still until the old one."""
+    stored = {"type": action.type, **action.details} if action else None
+    return AWAIT_ACTION(
+        payment_id=payment_id,
+        from_status=from_status,
+        next_action=json.dumps(stored) if stored else None,
+        seconds=action.seconds if action else None,
+    )
+
+
+def confirm_action(payment_id: UUID, *, token: str) -> Statement[Row]:
+    """Stores the token with which a payment is confirmed; no row when there is one already."""
+    return CONFIRM_ACTION(payment_id=payment_id, token=token)
+
+
+def abandon_action(payment_id: UUID) -> Statement[Row]:
+    """Ends the time to act; no row when the customer has acted."""
+    return ABANDON_ACTION(payment_id=payment_id)
+
+
 def reserve_refund(payment_id: UUID, amount_minor: int) -> Statement[Row]:
     """Reserves an amount for a refund (negative: frees it); no row beyond the captured amount."""
     return RESERVE_REFUND(payment_id=payment_id, amount_minor=amount_minor)
@@ -204,6 +281,11 @@ def postpone(payment_id: UUID) -> Statement[Row]:
 def make_due(order_id: UUID) -> Statement[Row]:
     """Makes the open payment of an order due now; no row when there is none."""
     return MAKE_DUE(order_id=order_id)
+
+
+def make_payment_due(payment_id: UUID) -> Statement[OrderOfPayment]:
+    """Makes an open payment due now; returns its order, or no row when it is due or closed."""
+    return MAKE_PAYMENT_DUE(payment_id=payment_id)
 
 
 def due(payment_id: UUID) -> Statement[OrderOfPayment]:

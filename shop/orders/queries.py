@@ -29,7 +29,7 @@ class OrderView(Row):
     created_at: datetime
     charge_requested: bool
     items: list[dict[str, int]]
-    payment: dict[str, str | int] | None
+    payment: dict[str, Any] | None  # Any: a JSON object, made by the statement
     refunded_minor: int
     shipments: list[dict[str, Any]] | None
 
@@ -52,7 +52,9 @@ select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.p
       'unitPrice', l.unit_price_minor, 'lineAmount', l.qty * l.unit_price_minor)
       order by l.product_id)
     from shop.order_lines l where l.order_id = o.order_id) as items,
-  (select json_build_object('status', p.status, 'attempt', p.attempt) from shop.payments p
+  (select json_build_object('id', p.payment_id, 'status', p.status, 'attempt', p.attempt,
+      'nextAction', case when p.action_token is null and p.act_until > now()
+        then p.action || jsonb_build_object('until', p.act_until) end) from shop.payments p
     where p.order_id = o.order_id order by p.attempt desc limit 1) as payment,
   (select coalesce(sum(r.amount_minor), 0)::bigint from shop.refunds r
     join shop.payments p using (payment_id)
@@ -121,11 +123,11 @@ def id_in(path: Mapping[str, str]) -> UUID:
     return order_id
 
 
-def represent(order: OrderView) -> dict[str, object]:
+def represent(order: OrderView, *, reader_id: int | None = None) -> dict[str, object]:
     """The order as the JSON object of the HTTP contract.
 
     An order of one line also has its ``productId`` and ``quantity``, which clients of the replaced
-    system read.
+    system read.  Only its customer sees what a payment requires, since that can pay it.
     """
     body: dict[str, object] = {
         "id": str(order.order_id),
@@ -136,7 +138,7 @@ def represent(order: OrderView) -> dict[str, object]:
         "paymentMethod": order.payment_method,
         "createdAt": order.created_at.isoformat(),
         "items": order.items,
-        "payment": order.payment,
+        "payment": _represent_payment(order, is_reader_customer=reader_id == order.user_id),
         "refundedAmount": order.refunded_minor,
     }
     if len(order.items) == 1:
@@ -146,3 +148,16 @@ def represent(order: OrderView) -> dict[str, object]:
     if order.shipments:
         body["shipments"] = order.shipments
     return body
+
+
+def awaits_customer(order: OrderView) -> bool:
+    """Whether the customer has to act before anything else can happen to the payment."""
+    return order.payment is not None and order.payment["nextAction"] is not None
+
+
+def _represent_payment(order: OrderView, *, is_reader_customer: bool) -> dict[str, Any] | None:
+    if order.payment is None:
+        return None
+    shown = dict(order.payment)
+    action = shown.pop("nextAction")
+    return {**shown, "nextAction": action} if action and is_reader_customer else shown

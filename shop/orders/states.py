@@ -10,6 +10,7 @@ from shop.primitives.statuses import (
     OPEN_PAYMENT,
     OPEN_REFUND,
     SENT_SHIPMENT,
+    ActionType,
     CancelReason,
     DisputeStatus,
     OrderStatus,
@@ -43,6 +44,8 @@ class Payment:
     """One attempt to collect the order's total.
 
     A ``late_capture`` is money that arrived when the order no longer needed it; it is refunded.
+    ``action`` is what the customer has to do, which ``may_act`` until its deadline; ``token`` is
+    what the provider gave a customer who has done it.
     """
 
     payment_id: UUID
@@ -53,6 +56,14 @@ class Payment:
     late_capture: bool = False
     refund_reserved_minor: int = 0
     may_charge: bool = True
+    action: ActionType | None = None
+    token: str | None = None
+    may_act: bool = True
+
+    @property
+    def awaits_customer(self) -> bool:
+        """True while the customer may still do what the payment requires."""
+        return self.status == PaymentStatus.REQUIRES_ACTION and self.may_act
 
     @property
     def rest_minor(self) -> int:

@@ -36,13 +36,25 @@ class CancelReason(StrEnum):
 
 
 class PaymentStatus(StrEnum):
-    """An attempt to collect an order's total; UNKNOWN means that a call had no clear outcome."""
+    """An attempt to collect an order's total; UNKNOWN means that a call had no clear outcome.
+
+    REQUIRES_ACTION: the customer has to do something first, until a deadline.
+    """
 
     INTENT = "INTENT"
     UNKNOWN = "UNKNOWN"
+    REQUIRES_ACTION = "REQUIRES_ACTION"
     CAPTURED = "CAPTURED"
     DECLINED = "DECLINED"
     VOIDED = "VOIDED"
+
+
+class ActionType(StrEnum):
+    """What a customer has to do for a payment: follow a link, use a widget, transfer money."""
+
+    REDIRECT = "redirect"
+    WIDGET = "widget"
+    TRANSFER = "transfer"
 
 
 class RefundStatus(StrEnum):
@@ -239,7 +251,11 @@ class KeyState(StrEnum):
 
 
 Status = OrderStatus | PaymentStatus | RefundStatus | DisputeStatus | ShipmentStatus
-OPEN_PAYMENT: Final = (PaymentStatus.INTENT, PaymentStatus.UNKNOWN)
+OPEN_PAYMENT: Final = (
+    PaymentStatus.INTENT,
+    PaymentStatus.UNKNOWN,
+    PaymentStatus.REQUIRES_ACTION,
+)
 OPEN_REFUND: Final = (RefundStatus.INTENT, RefundStatus.UNKNOWN)
 OPEN_MAIL: Final = (MailStatus.PENDING, MailStatus.SENDING, MailStatus.UNKNOWN)
 SENT_SHIPMENT: Final = (ShipmentStatus.SHIPPED, ShipmentStatus.DELIVERED)

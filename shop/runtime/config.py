@@ -102,6 +102,10 @@ class Settings:
     payment_provider_api_key: Secret = NOT_GIVEN
     payment_provider_timeout_seconds: float = 10.0
     payment_webhook_secret: Secret = NOT_GIVEN
+    payment_action_seconds: int = 900
+    payment_transfer_seconds: int = 86_400
+    payment_return_url: str = ""
+    payment_client_key: str = ""
     rate_limit_per_minute: int = 120
     idempotency_key_required: bool = False
     settlements_auth: SettlementsAuth = "finance"
@@ -141,7 +145,7 @@ class Settings:
 CHOICES = {
     "profile": ("local", "prod"),
     "broker_class": ("imc", "kafka", "rabbitmq", "local"),
-    "payment_provider": ("sandbox", "stripe"),
+    "payment_provider": ("sandbox", "stripe", "toss"),
     "settlements_auth": ("finance", "customer", "public"),
     "email_verification": ("off", "order", "login"),
     "forwarded_header": ("x-forwarded-for", "forwarded"),

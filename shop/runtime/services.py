@@ -175,6 +175,7 @@ class Services:
 
     def _open_provider(self) -> Provider:
         from shop.adapters.payment_provider.factory import open_provider
+        from shop.adapters.payment_provider.protocol import ActionOptions
         from shop.runtime.instrumented import InstrumentedProvider
 
         settings = self.settings
@@ -185,6 +186,12 @@ class Services:
             settings.payment_provider_timeout_seconds,
             traceparent_now,
             self._attempts["provider"],
+            ActionOptions(
+                action_seconds=settings.payment_action_seconds,
+                transfer_seconds=settings.payment_transfer_seconds,
+                return_url=settings.payment_return_url,
+                client_key=settings.payment_client_key,
+            ),
         )
         return InstrumentedProvider(provider)
 

@@ -22,6 +22,8 @@ RANGES = {
     "threads": range(1_001),
     "trusted_hops": range(33),
     "webhook_failing_hours_max": range(1, 721),
+    "payment_action_seconds": range(1, 24 * 3600 + 1),
+    "payment_transfer_seconds": range(1, 30 * 24 * 3600 + 1),
     "order_soft_expiry_seconds": range(1, 2**31),
     "order_hard_expiry_seconds": range(1, 2**31),
 }
@@ -64,6 +66,9 @@ def mistakes_in(settings: Settings, needs: tuple[str, ...], sources: tuple[str, 
         reasons["broker_class"] = "is not imc, but BROKER_URL is that of a channel-based broker"
     if settings.order_soft_expiry_seconds > settings.order_hard_expiry_seconds:
         reasons["order_soft_expiry_seconds"] = "is longer than ORDER_HARD_EXPIRY_SECONDS"
+    needs_client_key = "provider" in needs and settings.payment_provider == "toss"
+    if needs_client_key and not settings.payment_client_key:
+        reasons["payment_client_key"] = "is missing"
     if settings.metrics_port and settings.metrics_port == settings.port:
         reasons["metrics_port"] = "is the public port"
     if {"signs", "announces"} & set(needs) and "event_keys" not in reasons:
@@ -281,6 +286,8 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "payment_provider_url": _check_http_url,
     "payment_provider_api_key": _check_printable,
     "payment_webhook_secret": _check_printable,
+    "payment_return_url": _check_http_url,
+    "payment_client_key": _check_printable,
     "business_time_zone": check_time_zone,
     "currency": _check_currency,
     "retention": _check_retention,

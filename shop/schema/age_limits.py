@@ -71,6 +71,17 @@ AGE_LIMITS = (
         severity="page",
     ),
     AgeLimit(
+        name="payment_action",
+        table="payments",
+        subject="t.payment_id",
+        key_type="uuid",
+        since="t.act_until",
+        is_open="t.status = 'REQUIRES_ACTION'",
+        age="1 hour",
+        summary="payments wait for a customer whose time to act was over an hour ago",
+        severity="page",
+    ),
+    AgeLimit(
         name="refund",
         table="refunds",
         subject="t.refund_id",

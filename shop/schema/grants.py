@@ -82,7 +82,33 @@ _PAYMENT_UPDATE = (
     "tries",
     "updated_at",
     "next_try_at",
+    "action",
+    "act_until",
+    "action_token",
 )
+# All but what a customer has to do and the provider's token for it, with which one could pay.
+_PAYMENT_READ: Rights = {
+    "select": (
+        "payment_id",
+        "order_id",
+        "user_id",
+        "attempt",
+        "status",
+        "amount_minor",
+        "currency",
+        "payment_method",
+        "late",
+        "provider_key",
+        "provider_ref",
+        "refund_reserved_minor",
+        "tries",
+        "created_at",
+        "updated_at",
+        "charge_not_after",
+        "next_try_at",
+        "act_until",
+    )
+}
 _REFUND_UPDATE = ("status", "tries", "updated_at", "next_try_at")
 _SHIPMENT_UPDATE = (
     "status",
@@ -128,7 +154,6 @@ _AUDIT: dict[str, Rights] = {
             "cart_items",
             "orders",
             "order_lines",
-            "payments",
             "refunds",
             "disputes",
             "shipments",
@@ -160,6 +185,7 @@ _AUDIT: dict[str, Rights] = {
         ),
         READ,
     ),
+    "payments": _PAYMENT_READ,
     "users": {
         "select": (
             "user_id",
@@ -307,7 +333,13 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "order_lines": READ_APPEND,
         "payments": {
             "select": ALL,
-            "update": ("refund_reserved_minor", "updated_at", "next_try_at"),
+            "update": (
+                "refund_reserved_minor",
+                "updated_at",
+                "next_try_at",
+                "act_until",
+                "action_token",
+            ),
         },
         "refunds": READ_APPEND,
         "disputes": READ,
@@ -345,7 +377,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "products": {"select": ("product_id", "name")},
         "orders": READ,
         "order_lines": READ,
-        "payments": READ,
+        "payments": _PAYMENT_READ,
         "refunds": READ,
         "disputes": READ,
         "shipments": READ,
@@ -551,7 +583,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "inbox": READ,
         "subscriptions": READ,
         "orders": READ,
-        "payments": READ,
+        "payments": _PAYMENT_READ,
         "refunds": READ,
         "disputes": READ,
         "shipments": READ,

@@ -940,9 +940,19 @@ payments = Table(
     _when("updated_at"),
     _when("charge_not_after", default=False),
     _when("next_try_at", default=False),
+    # what the customer has to do, until when, and what the provider gave for it
+    Column("action", JSONB),
+    _when("act_until", nullable=True),
+    Column("action_token", Text),
     CheckConstraint(
         _one_of("status", PaymentStatus),
         name="known_payment_status",
+    ),
+    CheckConstraint(
+        "(status = 'REQUIRES_ACTION') = (action is not null) "
+        "and (action is null or act_until is not null) "
+        "and (action_token is null or action is not null)",
+        name="action_iff_required",
     ),
     CheckConstraint("amount_minor > 0", name="payment_amount_is_positive"),
     CheckConstraint("not late or status = 'CAPTURED'", name="late_is_captured"),
@@ -956,10 +966,10 @@ payments = Table(
     UniqueConstraint("provider_ref", name="one_provider_ref"),
     UniqueConstraint("order_id", "attempt", name="one_attempt"),
     Index(
-        "one_live_payment",
+        "one_open_payment",
         "order_id",
         unique=True,
-        postgresql_where=text("status in ('INTENT', 'UNKNOWN')"),
+        postgresql_where=text("status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')"),
     ),
     Index(
         "one_kept_capture",
@@ -968,9 +978,14 @@ payments = Table(
         postgresql_where=text("status = 'CAPTURED' and not late"),
     ),
     Index(
-        "payments_to_resolve",
+        "payments_due",
         "next_try_at",
-        postgresql_where=text("status in ('INTENT', 'UNKNOWN')"),
+        postgresql_where=text("status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')"),
+    ),
+    Index(
+        "payments_by_deadline",
+        "act_until",
+        postgresql_where=text("status = 'REQUIRES_ACTION'"),
     ),
     Index("payments_by_age", "created_at"),
     Index(
@@ -991,9 +1006,11 @@ payments = Table(
                 "payment_method": "means of payment",
                 "provider_ref": "number at the payment provider",
                 "refund_reserved_minor": "how much of it was returned",
+                "act_until": "until when the customer could complete it",
             },
             left_out={
                 _SAME: ("user_id",),
+                "can pay, and is kept only until it did": ("action", "action_token"),
                 _TECHNICAL: (
                     "late",
                     "provider_key",

@@ -33,6 +33,11 @@ ALLOWED_TRANSITIONS = (
     ("payment", PaymentStatus.UNKNOWN, PaymentStatus.DECLINED, "payment.declined"),
     ("payment", PaymentStatus.INTENT, PaymentStatus.VOIDED, None),
     ("payment", PaymentStatus.UNKNOWN, PaymentStatus.VOIDED, None),
+    ("payment", PaymentStatus.INTENT, PaymentStatus.REQUIRES_ACTION, None),
+    ("payment", PaymentStatus.UNKNOWN, PaymentStatus.REQUIRES_ACTION, None),
+    ("payment", PaymentStatus.REQUIRES_ACTION, PaymentStatus.CAPTURED, "payment.captured"),
+    ("payment", PaymentStatus.REQUIRES_ACTION, PaymentStatus.DECLINED, "payment.declined"),
+    ("payment", PaymentStatus.REQUIRES_ACTION, PaymentStatus.VOIDED, None),
     # only with late = true and a refund of all of it (invariant I-09)
     ("payment", PaymentStatus.VOIDED, PaymentStatus.CAPTURED, "payment.captured"),
     ("payment", PaymentStatus.DECLINED, PaymentStatus.CAPTURED, "payment.captured"),

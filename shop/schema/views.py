@@ -57,21 +57,24 @@ create or replace view shop.due_rows (kind, id, due_at) as
     where status = 'PENDING' and charge_at is not null
   union all
   select 'payment', payment_id::text, next_try_at from shop.payments
-    where status in ('INTENT', 'UNKNOWN')
+    where status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')
   union all
   select 'refund', refund_id::text, next_try_at from shop.refunds
     where status in ('INTENT', 'UNKNOWN')
   union all
   select 'expire', o.order_id::text,
-      case when p.payment_id is null then o.expires_at else o.hard_expires_at end
+      case when p.payment_id is null then o.expires_at
+        else greatest(o.hard_expires_at, case when p.action is not null then p.act_until end) end
     from shop.orders o
-    left join shop.payments p on p.order_id = o.order_id and p.status in ('INTENT', 'UNKNOWN')
+    left join shop.payments p on p.order_id = o.order_id
+      and p.status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')
     where o.status = 'PENDING' and o.charge_at is null
   union all
   select 'finish', o.order_id::text, o.updated_at + interval '30 seconds' from shop.orders o
     where o.status = 'CANCELLING' and not exists (
       select from shop.payments p where p.order_id = o.order_id and (
-        p.status in ('INTENT', 'UNKNOWN') or p.status = 'CAPTURED' and p.amount_minor > (
+        p.status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')
+        or p.status = 'CAPTURED' and p.amount_minor > (
           select coalesce(sum(r.amount_minor), 0) from shop.refunds r
           where r.payment_id = p.payment_id and r.status = 'SUCCEEDED')))
   union all

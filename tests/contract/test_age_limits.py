@@ -17,6 +17,7 @@ from shop.primitives.statuses import (
     OPEN_REFUND,
     DisputeStatus,
     OrderStatus,
+    PaymentStatus,
 )
 from shop.registry import spec_of
 from shop.runtime.event_context import EventContext
@@ -48,6 +49,13 @@ OPEN_AND_DONE: dict[str, tuple[LiteralString, LiteralString]] = {
         "values (%(id)s, %(id)s, 1, 1, 'UNKNOWN', 1, 'KRW', 'CARD', 'k', now() - %(age)s, now(), "
         "now() + interval '1 day')",
         "update shop.payments set status = 'DECLINED' where payment_id = %(id)s",
+    ),
+    "payment_action": (
+        "insert into shop.payments (payment_id, order_id, user_id, attempt, status, amount_minor, "
+        "currency, payment_method, provider_key, action, act_until, charge_not_after, next_try_at) "
+        "values (%(id)s, %(id)s, 1, 1, 'REQUIRES_ACTION', 1, 'KRW', 'CARD', 'k', "
+        """'{"type": "redirect"}', now() - %(age)s, now(), now() + interval '1 day')""",
+        "update shop.payments set status = 'VOIDED', action = null where payment_id = %(id)s",
     ),
     "refund": (
         "insert into shop.refunds (refund_id, payment_id, amount_minor, currency, status, reason, "
@@ -201,7 +209,8 @@ def test_every_status_that_is_not_final_has_an_age_limit() -> None:
     for status in set(OrderStatus) - FINAL_ORDER:
         assert any(f"'{status}'" in limited[name] for name in ("order", "cancellation")), status
     for statuses, name in (
-        (OPEN_PAYMENT, "payment"),
+        ({*OPEN_PAYMENT} - {PaymentStatus.REQUIRES_ACTION}, "payment"),
+        ((PaymentStatus.REQUIRES_ACTION,), "payment_action"),
         (OPEN_REFUND, "refund"),
         ((DisputeStatus.OPEN,), "dispute"),
         (OPEN_MAIL, "mail"),

@@ -106,6 +106,16 @@ def count_events_and_ticks(counter: Counter) -> None:
         )
         counter.count("POST /orders/{orderId}/payments", pay)
         counter.count_event("payment.retry-requested", "charge")
+        waiting = buyer.order(product, method="CARD_WIDGET")
+        counter.count_event("order.placed", "charge")
+        (payment,) = shop.sql(
+            "select payment_id, amount_minor from shop.payments where order_id = %s", waiting["id"]
+        )
+        buyer.post(
+            f"/orders/{waiting['id']}/payments/{payment['payment_id']}/confirm",
+            {"token": "a-token", "amount": payment["amount_minor"]},
+        )
+        counter.count_event("payment.confirm-requested", "charge")
         (payment,) = shop.sql(
             "select provider_key from shop.payments where order_id = %s and status = 'CAPTURED'",
             order["id"],

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
+from shop.adapters.payment_provider.protocol import NextAction
 from shop.orders import apply, decide, messages
 from shop.orders.messages import Message
 from shop.orders.states import OrderState
 from shop.primitives.statuses import (
     CREATED,
+    ActionType,
     CancelReason,
     DisputeStatus,
     OrderStatus,
@@ -27,15 +30,20 @@ PLACED = {("order", CREATED, OrderStatus.PENDING), ("reservation", CREATED, Rese
 
 @cache
 def _reachable_states() -> frozenset[OrderState]:
-    """All states of two attempts, and of one with a provider that acts without a request.
+    """All states of two attempts, of one with a provider that acts without a request, and of one
+    whose customer has to act.
 
     The provider does not remember a void.
     """
-    return _states(2, provider_acts=False) | _states(1, provider_acts=True)
+    rules = interleavings.Rules(treats_404_as_final=True)
+    return (
+        _states(2, rules)
+        | _states(1, replace(rules, provider_acts=True))
+        | _states(1, replace(rules, with_action=1, in_flight=1))
+    )
 
 
-def _states(attempts: int, *, provider_acts: bool) -> frozenset[OrderState]:
-    rules = interleavings.Rules(treats_404_as_final=True, provider_acts=provider_acts)
+def _states(attempts: int, rules: interleavings.Rules) -> frozenset[OrderState]:
     first = interleavings.State(order_model.placed(), (interleavings.Attempt(),) * attempts)
     seen, queue = {first}, deque([first])
     while queue:
@@ -60,6 +68,8 @@ def _messages(state: OrderState) -> Iterator[Message]:
         yield messages.Declined(payment.payment_id)
         yield messages.Voided(payment.payment_id)
         yield messages.PaymentUnknown(payment.payment_id)
+        yield messages.ActionRequired(payment.payment_id, NextAction(ActionType.WIDGET, {}, 1))
+        yield messages.ActionReturned(payment.payment_id, "token", payment.amount_minor)
         yield interleavings.found(payment)
         for status in DisputeStatus:
             yield from interleavings.reports(payment, status)

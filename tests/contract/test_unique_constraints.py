@@ -19,7 +19,7 @@ ANSWERS = {
     "one_dispute_ref": ALERT,
     "one_provider_key": NEW_ID,
     "one_attempt": LOCK,
-    "one_live_payment": LOCK,
+    "one_open_payment": LOCK,
     "one_kept_capture": LOCK,
     "one_active_price_schedule": "the lock of the product",
     "one_product_per_options": "the lock of the group",

@@ -375,6 +375,16 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "(values (1000, 1), (1, 1000), (1000, 1), (1, 1000)) as price(before, after)",
         "I-32",
     ),
+    "customer may act for ever": (
+        "update shop.payments set status = 'REQUIRES_ACTION', act_until = null "
+        "where order_id = %(paid)s",
+        "I-10 I-16 I-36 Q-02",
+    ),
+    "deadline of an action passes without an end": (
+        "update shop.payments set status = 'REQUIRES_ACTION', act_until = now() - interval '1 h', "
+        "updated_at = now() - interval '1 h', next_try_at = 'infinity' where order_id = %(paid)s",
+        "I-10 I-16 I-36 Q-02",
+    ),
     "status changed behind the log": (
         "update shop.orders set status = 'PAID', reason = null where order_id = %(cancelled)s",
         "I-06 I-10 I-16",

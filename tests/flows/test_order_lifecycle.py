@@ -33,7 +33,8 @@ def test_placed_order_is_charged_and_becomes_paid(shop: ShopHarness) -> None:
     shop.deliver_all()
 
     paid = buyer.get(f"/orders/{order['id']}").json
-    assert (paid["status"], paid["payment"]) == ("PAID", {"status": "CAPTURED", "attempt": 1})
+    payment = paid["payment"]
+    assert (paid["status"], payment["status"], payment["attempt"]) == ("PAID", "CAPTURED", 1)
     (stock,) = shop.sql("select on_hand, reserved from shop.stock where product_id = %s", product)
     assert stock == {"on_hand": 3, "reserved": 0}
     (posting,) = shop.sql("select kind, amount_minor from shop.ledger")

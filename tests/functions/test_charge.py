@@ -98,7 +98,7 @@ def test_decline_leaves_the_order_pending_and_payable(samples: Samples) -> None:
     shown = samples.owner.get(f"/orders/{order}").json
     assert (shown["status"], shown["payment"]) == (
         "PENDING",
-        {"status": "DECLINED", "attempt": 1},
+        {"id": shown["payment"]["id"], "status": "DECLINED", "attempt": 1},
     )
     again = samples.owner.post(f"/orders/{order}/payments", {"paymentMethod": "CARD"})
     assert again.status == 201

@@ -70,7 +70,12 @@ def attempts(admin: Person, webhook: Any) -> list[Any]:
 
 def test_event_types_are_the_events_about_orders_but_for_requests_of_work() -> None:
     about_orders = {event.name for event in EVENTS if "order_id" in event.__annotations__}
-    requests = {"order.placed", "payment.retry-requested", "refund.requested"}
+    requests = {
+        "order.placed",
+        "payment.confirm-requested",
+        "payment.retry-requested",
+        "refund.requested",
+    }
 
     assert set(webhooks.EVENT_TYPES) == about_orders - requests
 

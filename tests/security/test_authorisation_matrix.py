@@ -80,6 +80,9 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/orders/from-cart"): EVERYBODY_201,
     # 409: it is the owner's to pay, but a payment is on its way already
     ("POST", "/orders/{orderId}/payments"): signed_in(409, 404, 404, 404, 404, 404),
+    ("POST", "/orders/{orderId}/payments/{paymentId}/confirm"): signed_in(
+        202, 404, 404, 404, 404, 404
+    ),
     ("GET", "/orders/me"): EVERYBODY_200,
     ("GET", "/orders/{orderId}"): signed_in(200, 404, 404, 200, 404, 404),
     ("GET", "/orders/{orderId}/timeline"): signed_in(200, 404, 404, 200, 404, 404),

@@ -15,6 +15,8 @@ from uuid import uuid4
 
 # Any: Stripe's objects, which the tests read by key
 Response = tuple[int, dict[str, Any]]
+SCA_CARD = "pm_card_authenticationRequired"
+SCA_CARD_DECLINED = "pm_card_authenticationRequiredChargeDeclinedInsufficientFunds"
 
 
 class FakeStripe:
@@ -153,7 +155,7 @@ class FakeStripe:
         intent = self.intents.get(parts[1])
         if intent is None:
             return _error(404, "resource_missing")
-        return self._confirm(intent) if parts[2] == "confirm" else self._cancel(intent)
+        return self._confirm(intent, form) if parts[2] == "confirm" else self._cancel(intent)
 
     def _create(self, form: dict[str, Any]) -> Response:
         if not form["payment_method"].startswith("pm_card_"):
@@ -163,17 +165,34 @@ class FakeStripe:
             "amount_received": 0, "currency": form["currency"], "created": int(time.time()),
             "status": "requires_confirmation", "payment_method": form["payment_method"],
             "last_payment_error": None, "cancellation_reason": None, "metadata": form["metadata"],
+            "next_action": None, "client_secret": f"pi_secret_{uuid4().hex}",
         }  # fmt: skip
         self.intents[intent["id"]] = intent
         return 200, intent
 
-    def _confirm(self, intent: dict[str, Any]) -> Response:
+    def authenticate(self, key: str, *, succeeds: bool) -> None:
+        """The customer finishes, or fails, what the bank of an SCA test card asks for."""
+        intent = self._intent_of(key)
+        assert intent["status"] == "requires_action", intent
+        is_declined = intent["payment_method"] != SCA_CARD
+        self._collect(intent, is_declined=is_declined or not succeeds)
+
+    def _confirm(self, intent: dict[str, Any], form: dict[str, Any]) -> Response:
         if intent["status"] != "requires_confirmation":
             return _error(400, "payment_intent_unexpected_state", payment_intent=intent)
-        if intent["payment_method"] == "pm_card_authenticationRequired":
-            intent["status"] = "requires_action"
+        if intent["payment_method"] in (SCA_CARD, SCA_CARD_DECLINED):
+            url = f"https://hooks.stripe.com/redirect/{intent['id']}"
+            redirect = {"url": url, "return_url": form.get("return_url")}
+            by_redirect = {"type": "redirect_to_url", "redirect_to_url": redirect}
+            action = by_redirect if "return_url" in form else {"type": "use_stripe_sdk"}
+            intent.update(status="requires_action", next_action=action)
             return 200, intent
-        is_declined = intent["payment_method"] == "pm_card_visa_chargeDeclined"
+        return self._collect(
+            intent, is_declined=intent["payment_method"] == "pm_card_visa_chargeDeclined"
+        )
+
+    def _collect(self, intent: dict[str, Any], *, is_declined: bool) -> Response:
+        intent["next_action"] = None
         charge_id = f"ch_{uuid4().hex}"
         self.charges[charge_id] = {
             "id": charge_id, "object": "charge", "amount": intent["amount"],

@@ -3,8 +3,9 @@
 One order, one line, full refunds; events lost, repeated and late; crashes between any two steps; up
 to two charge and two refund requests in flight per attempt; cancellation and expiry at any time; as
 many attempts to pay as the shop allows.  In a search of its own the provider also acts without a
-request: it refunds, and a customer disputes the charge and wins or loses.  In a third one staff
-pack, send and drop shipments, which carriers deliver.
+request: it refunds, and a customer disputes the charge and wins or loses.  In another the customer
+has to act: acts in time, late, twice, with a token that is no good, with another amount, or never.
+In a third one staff pack, send and drop shipments, which carriers deliver.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from shop.adapters.payment_provider.protocol import NextAction
 from shop.orders import decide, effects, messages
 from shop.orders.effects import Effects
 from shop.orders.lines import Line
@@ -24,6 +26,7 @@ from shop.orders.states import OrderState, Payment, Refund
 from shop.primitives.statuses import (
     OPEN_PAYMENT,
     OPEN_REFUND,
+    ActionType,
     CancelReason,
     DisputeStatus,
     OrderStatus,
@@ -50,8 +53,18 @@ REQUESTS = ("cancel", "pay again", "replace", "request refund")
 SHIPMENTS_MAX = 2
 STAFF = ("pack", "ship", "drop", "deliver", "operator")
 UNKNOWN_KEY, CAPTURED, DECLINED, VOIDED, REFUNDED, REFUNDED_TWICE = "-KDTFG"
+# the customer has to act; has acted, and the shop has to confirm it; has a transfer to make
+ACTION, AUTHORIZED, TRANSFER = "AZB"
+TOKEN, BAD_TOKEN = "token", "bad token"
 REFUNDED_BY_PROVIDER = "P"
-ENVIRONMENT = ("refund without a request", "dispute")
+ENVIRONMENT = (
+    "refund without a request",
+    "dispute",
+    "customer acts",
+    "customer pays",
+    "return",
+    "deposit",
+)
 NO_DISPUTE = ""
 WITHHELD = (DisputeStatus.OPEN, DisputeStatus.LOST)
 
@@ -71,6 +84,10 @@ class Rules:
     new_refund_keys: bool = False
     provider_acts: bool = False
     staff_ship: bool = False
+    # how many of the first attempts let the customer act
+    with_action: int = 0
+    has_deadlines: bool = True
+    in_flight: int = IN_FLIGHT
 
 
 @dataclass(frozen=True)
@@ -105,9 +122,11 @@ def steps(state: State, rules: Rules) -> Iterator[Step]:
     """Every step that can happen next."""
     yield from _requests(state, rules)
     for payment in state.model.state.payments:
-        yield from _charge_steps(state, payment)
+        yield from _charge_steps(state, payment, rules)
         yield from _void_steps(state, payment, rules)
         yield from _result_steps(state, payment, rules)
+        if payment.attempt <= rules.with_action:
+            yield from _action_steps(state, payment, rules)
         if rules.provider_acts:
             yield from _provider_steps(state, payment, rules)
     for refund in state.model.state.refunds:
@@ -154,23 +173,74 @@ def _requests(state: State, rules: Rules) -> Iterator[Step]:
         after = _apply(late, messages.ExpiryDue(), rules)
         if order_state.order.charge_requested and after.model != late.model:
             raise IllegalWrite("a timer cancels an order whose accepted charge was not tried")
+        payment = order_state.open_payment
+        if payment is not None and payment.awaits_customer and after.model != late.model:
+            raise IllegalWrite("a timer cancels an order whose customer has time to act")
         order = replace(after.model.state.order, is_soft_expired=False, is_hard_expired=False)
         model = replace(after.model, state=replace(after.model.state, order=order))
         yield "expire", replace(after, model=model)
 
 
-def _charge_steps(state: State, payment: Payment) -> Iterator[Step]:
+def _charge_steps(state: State, payment: Payment, rules: Rules) -> Iterator[Step]:
     """A process may be suspended between the decision to charge and the call."""
     number = payment.attempt
     attempt = state.at(number)
-    if attempt.charges < IN_FLIGHT:
+    if attempt.charges < rules.in_flight:
         yield f"send charge {number}", state.with_attempt(number, charges=attempt.charges + 1)
     if attempt.charges:
         arrived = state.with_attempt(number, charges=attempt.charges - 1)
         yield f"lose charge {number}", arrived
-        if attempt.charge == UNKNOWN_KEY:
+        if number <= rules.with_action:
+            yield from _confirmed_with_action(arrived, payment)
+        elif attempt.charge == UNKNOWN_KEY:
             yield f"provider captures {number}", arrived.with_attempt(number, charge=CAPTURED)
             yield f"provider declines {number}", arrived.with_attempt(number, charge=DECLINED)
+
+
+def _confirmed_with_action(arrived: State, payment: Payment) -> Iterator[Step]:
+    """A request of the shop at a provider that lets the customer act first.
+
+    Without the right token it collects nothing; with it, the money or, later, a transfer.
+    """
+    number = payment.attempt
+    if arrived.at(number).charge == UNKNOWN_KEY:
+        yield f"provider requires action {number}", arrived.with_attempt(number, charge=ACTION)
+    if arrived.at(number).charge == AUTHORIZED and payment.token == TOKEN:
+        yield f"provider captures {number}", arrived.with_attempt(number, charge=CAPTURED)
+        yield f"provider declines {number}", arrived.with_attempt(number, charge=DECLINED)
+        yield f"provider awaits transfer {number}", arrived.with_attempt(number, charge=TRANSFER)
+
+
+def _action_steps(state: State, payment: Payment, rules: Rules) -> Iterator[Step]:
+    """The customer acts, returns, transfers, or lets the time pass; the provider reports."""
+    number = payment.attempt
+    charge = state.at(number).charge
+    if charge == ACTION:
+        yield f"customer acts {number}", state.with_attempt(number, charge=AUTHORIZED)
+        yield f"customer pays {number}", state.with_attempt(number, charge=CAPTURED)
+    if charge == TRANSFER:
+        yield f"deposit {number}", state.with_attempt(number, charge=CAPTURED)
+    for token, amount_minor in ((TOKEN, 1), (BAD_TOKEN, 1), (TOKEN, 2)):
+        returned = messages.ActionReturned(payment.payment_id, token, amount_minor)
+        after = _apply(state, returned, rules)
+        if amount_minor != payment.amount_minor and after != state:
+            raise IllegalWrite("another amount is confirmed")
+        yield f"return {number}", after
+    if payment.awaits_customer and rules.has_deadlines:
+        late = order_model.after_deadline(state.model)
+        yield f"deadline {number}", replace(state, model=late)
+    if charge in (ACTION, AUTHORIZED, TRANSFER):
+        for token in {None, payment.token}:
+            required = messages.ActionRequired(payment.payment_id, _action_at(charge), token)
+            after = _apply(state, required, rules)
+            if token != payment.token and after != state:
+                raise IllegalWrite("an outdated response discards the customer's return")
+            yield f"action required {number}", after
+
+
+def _action_at(charge: str) -> NextAction:
+    kind = ActionType.TRANSFER if charge == TRANSFER else ActionType.WIDGET
+    return NextAction(kind, {}, 1)
 
 
 def _void_steps(state: State, payment: Payment, rules: Rules) -> Iterator[Step]:
@@ -189,7 +259,7 @@ def _void_steps(state: State, payment: Payment, rules: Rules) -> Iterator[Step]:
             f"treat 404 as final {number}",
             _apply(arrived, messages.Voided(payment.payment_id), rules),
         )
-    elif attempt.charge == UNKNOWN_KEY:
+    elif attempt.charge in (UNKNOWN_KEY, ACTION, AUTHORIZED, TRANSFER):
         yield f"provider voids {number}", arrived.with_attempt(number, charge=VOIDED)
 
 
@@ -225,7 +295,7 @@ def _result_steps(state: State, payment: Payment, rules: Rules) -> Iterator[Step
 def _refund_steps(state: State, refund: Refund, rules: Rules) -> Iterator[Step]:
     number = refund.payment_id.int
     attempt = state.at(number)
-    if attempt.refunds < IN_FLIGHT:
+    if attempt.refunds < rules.in_flight:
         yield f"send refund {number}", state.with_attempt(number, refunds=attempt.refunds + 1)
     if attempt.refunds:
         arrived = state.with_attempt(number, refunds=attempt.refunds - 1)
@@ -449,6 +519,17 @@ def test_shipments_violate_no_rule_in_any_order() -> None:
     assert found.states > 4_000 and found.steps > 70_000, "the model explores too little"
 
 
+@pytest.mark.parametrize(("attempts", "in_flight", "states"), [(1, 2, 1_500), (2, 1, 3_000)])
+def test_no_return_of_a_customer_violates_a_rule_and_every_action_ends_by_its_deadline(
+    attempts: int, in_flight: int, states: int
+) -> None:
+    """The second attempt is also one that the customer prefers to acting."""
+    found = explore(Rules(with_action=1, in_flight=in_flight), attempts)
+
+    assert (found.path, found.faults) == ((), ())
+    assert found.states > states, "the model explores too little"
+
+
 @pytest.mark.parametrize("ignored", ["charge after 404", "timeout taken as decline"])
 def test_refunding_late_captures_keeps_the_order_safe(ignored: str) -> None:
     rules = Rules(
@@ -551,7 +632,35 @@ def keeps_what_a_won_dispute_gives_back(order_state: OrderState, message: Messag
     return decided
 
 
+def confirms_any_amount(order_state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.ActionReturned):
+        message = replace(message, amount_minor=order_state.order.total_minor)
+    return decide.decide(order_state, message)
+
+
+def expires_while_the_customer_may_act(order_state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.ExpiryDue):
+        payments = tuple(replace(p, may_act=False) for p in order_state.payments)
+        return decide.decide(replace(order_state, payments=payments), message)
+    return decide.decide(order_state, message)
+
+
+def takes_outdated_responses(order_state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.ActionRequired):
+        payment = order_state.payment(message.payment_id)
+        message = replace(message, token=payment.token if payment else None)
+    return decide.decide(order_state, message)
+
+
 MUTANTS = {
+    "no deadline of an action": Rules(with_action=1, has_deadlines=False),
+    "another amount confirmed": Rules(decision=confirms_any_amount, with_action=1),
+    "expiry while the customer may act": Rules(
+        decision=expires_while_the_customer_may_act, with_action=1
+    ),
+    "an outdated response discards the customer's return": Rules(
+        decision=takes_outdated_responses, with_action=1
+    ),
     "a declined order keeps the cart": Rules(decision=keeps_the_cart_of_a_declined_order),
     "expiry before a requested charge was tried": Rules(
         decision=expires_before_the_requested_charge
@@ -589,6 +698,7 @@ MUTANTS = {
 @pytest.mark.parametrize("name", MUTANTS)
 def test_each_mutant_violates_a_rule(name: str) -> None:
     rules = MUTANTS[name]
-    found = explore(rules, 1 if rules.provider_acts else ATTEMPTS_WITH_MUTANT)
+    is_small = rules.provider_acts or rules.with_action
+    found = explore(rules, 1 if is_small else ATTEMPTS_WITH_MUTANT)
 
     assert found.faults, f"{name}: {found.states} states and nothing found"

@@ -3,7 +3,8 @@
 They cover what the exhaustive model leaves out: several lines, partial and rejected refunds,
 responses that name another amount, a provider that stores cancelled intents and one that does
 not.  Messages are lost, repeated and late; processes crash between any two steps.  The provider
-also refunds without a request, and customers dispute charges and win or lose.
+also refunds without a request, and customers dispute charges and win or lose.  Some payments wait
+for the customer, who acts, transfers or returns in time, late, repeatedly, wrongly or never.
 
 300 sequences of 60 steps; ``HYPOTHESIS_PROFILE=long`` runs 2,000 of 100.
 """
@@ -28,6 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from shop.adapters.payment_provider.protocol import NextAction
 from shop.orders import decide, effects, messages
 from shop.orders.effects import Effect, Effects
 from shop.orders.lines import Line
@@ -36,6 +38,7 @@ from shop.orders.states import OrderState, Payment, Refund
 from shop.primitives.statuses import (
     CREATED,
     OPEN_REFUND,
+    ActionType,
     CancelReason,
     DisputeStatus,
     OrderStatus,
@@ -60,6 +63,7 @@ PICK = st.integers(min_value=0, max_value=1_000)
 # quantities and unit prices
 LINES = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5)), min_size=1, max_size=4)
 REFUND_MAX = 20
+TOKEN, BAD_TOKEN = "token", "bad token"
 LEGAL = {(entity, old, new) for entity, old, new, _ in ALLOWED_TRANSITIONS}
 
 
@@ -70,6 +74,7 @@ class Provider:
         self.stores_cancellations = stores_cancellations
         self.total_minor = 0
         self.charges: dict[UUID, str] = {}
+        self.actions: dict[UUID, str] = {}
         self.refunds: dict[UUID, str] = {}
         self.amounts: dict[UUID, int] = {}
         self.payment_of: dict[UUID, UUID] = {}
@@ -95,8 +100,27 @@ class Provider:
         disputed = self.disputes.get(payment_id)
         return self.total_minor - returned_minor - (withheld(disputed) if disputed else 0)
 
-    def charge(self, payment_id: UUID, *, approves: bool) -> None:
-        self.charges.setdefault(payment_id, "captured" if approves else "declined")
+    def charge(
+        self,
+        payment_id: UUID,
+        *,
+        approves: bool,
+        token: str | None = None,
+        requires_action: bool = False,
+        by_transfer: bool = False,
+    ) -> None:
+        """Collects at once, or after the customer has acted and the shop confirms it."""
+        if requires_action and payment_id not in self.charges:
+            self.actions.setdefault(payment_id, "awaited")
+        action = self.actions.get(payment_id)
+        if action == "authorized" and token == TOKEN and by_transfer:
+            self.actions[payment_id] = "transfer"
+        elif action is None or (action == "authorized" and token == TOKEN):
+            self.charges.setdefault(payment_id, "captured" if approves else "declined")
+
+    def waiting(self, *actions: str) -> list[UUID]:
+        """The payments for which the customer can do something."""
+        return [p for p, a in self.actions.items() if a in actions and p not in self.charges]
 
     def cancel(self, payment_id: UUID) -> str:
         """The outcome of the charge, else voided, which only some providers store."""
@@ -169,6 +193,10 @@ def status_change_of(effect: Effect) -> tuple[str, str, str] | None:  # noqa: C9
             return "payment", effect.from_status, effect.to_status
         case effects.ChangeRefundStatus():
             return "refund", effect.from_status, effect.to_status
+        case effects.AwaitAction():
+            is_new = effect.from_status != PaymentStatus.REQUIRES_ACTION
+            change = ("payment", effect.from_status, PaymentStatus.REQUIRES_ACTION)
+            return change if is_new else None
         case effects.OpenPayment():
             return "payment", CREATED, PaymentStatus.INTENT
         case effects.OpenRefund():
@@ -194,7 +222,7 @@ class OneOrder(RuleBasedStateMachine):
         super().__init__()
         self.model: ModelOrder = order_model.placed()
         self.provider = Provider(stores_cancellations=True)
-        self.charges_in_flight: list[UUID] = []
+        self.charges_in_flight: list[tuple[UUID, str | None]] = []
         self.refunds_in_flight: list[Refund] = []
         self.messages: list[Message] = []
 
@@ -229,7 +257,7 @@ class OneOrder(RuleBasedStateMachine):
     def charge_event(self) -> None:
         self.apply_message(messages.ChargeDue())
 
-    @precondition(lambda self: self.model.state.payments and not self.model.state.open_payment)
+    @precondition(lambda self: self.model.state.payments)
     @rule()
     def pay_again(self) -> None:
         self.apply_message(messages.PayAgainRequested("CARD"))
@@ -287,22 +315,39 @@ class OneOrder(RuleBasedStateMachine):
         payment = self.model.state.open_payment
         assert payment is not None
         if decide.provider_call(self.model.state, payment) == "confirm":
-            self.charges_in_flight.append(payment.payment_id)
+            self.charges_in_flight.append((payment.payment_id, payment.token))
 
     @precondition(lambda self: self.charges_in_flight)
     @rule(
-        number=PICK, approves=st.booleans(), has_response=st.booleans(), is_sent_again=st.booleans()
+        number=PICK,
+        approves=st.booleans(),
+        requires_action=st.booleans(),
+        by_transfer=st.booleans(),
+        has_response=st.booleans(),
+        is_sent_again=st.booleans(),
     )
     def provider_receives_charge(
-        self, number: int, approves: bool, has_response: bool, is_sent_again: bool
+        self,
+        number: int,
+        approves: bool,
+        requires_action: bool,
+        by_transfer: bool,
+        has_response: bool,
+        is_sent_again: bool,
     ) -> None:
         """At once or much later; after a crash another process sends the same key again."""
-        payment_id = self.pick(self.charges_in_flight, number)
+        payment_id, token = self.pick(self.charges_in_flight, number)
         if not is_sent_again:
-            self.charges_in_flight.remove(payment_id)
-        self.provider.charge(payment_id, approves=approves)
+            self.charges_in_flight.remove((payment_id, token))
+        self.provider.charge(
+            payment_id,
+            approves=approves,
+            token=token,
+            requires_action=requires_action,
+            by_transfer=by_transfer,
+        )
         if has_response:
-            self.messages.append(self.outcome_message(payment_id))
+            self.messages.append(self.outcome_message(payment_id, token=token))
         else:
             self.messages.append(messages.PaymentUnknown(payment_id))
 
@@ -320,6 +365,50 @@ class OneOrder(RuleBasedStateMachine):
             outcome = self.provider.cancel(payment.payment_id)
             if has_response:
                 self.messages.append(self.outcome_message(payment.payment_id, outcome))
+
+    # ------------------------------------------------------------ the customer
+
+    @precondition(lambda self: self.provider.waiting("awaited"))
+    @rule(number=PICK, is_confirmed_by_shop=st.booleans())
+    def customer_acts(self, number: int, is_confirmed_by_shop: bool) -> None:
+        """Also after the shop has given the payment up, where the provider does not store that."""
+        payment_id = self.pick(self.provider.waiting("awaited"), number)
+        if is_confirmed_by_shop:
+            self.provider.actions[payment_id] = "authorized"
+        else:
+            self.provider.charges[payment_id] = "captured"
+            self.messages.append(self.outcome_message(payment_id))
+
+    @precondition(lambda self: self.provider.waiting("transfer"))
+    @rule(number=PICK)
+    def customer_transfers(self, number: int) -> None:
+        payment_id = self.pick(self.provider.waiting("transfer"), number)
+        self.provider.charges[payment_id] = "captured"
+        self.messages.append(self.outcome_message(payment_id))
+
+    @precondition(lambda self: self.provider.actions)
+    @rule(
+        number=PICK,
+        token=st.sampled_from([TOKEN, TOKEN, BAD_TOKEN]),
+        beyond=st.sampled_from([0, 0, 1]),
+    )
+    def customer_returns(self, number: int, token: str, beyond: int) -> None:
+        """In time, late or repeatedly; with another amount nothing is confirmed."""
+        payment = self.pick(self.model.state.payments, number)
+        before = self.model
+        returned = messages.ActionReturned(payment.payment_id, token, self.total + beyond)
+        self.apply_message(returned)
+        assert not beyond or self.model == before
+        once = self.model
+        self.apply_message(returned)
+        assert self.model == once
+
+    @precondition(
+        lambda self: self.model.state.open_payment and self.model.state.open_payment.awaits_customer
+    )
+    @rule()
+    def deadline_passes(self) -> None:
+        self.model = order_model.after_deadline(self.model)
 
     @precondition(lambda self: self.model.state.refunds)
     @rule(number=PICK)
@@ -479,8 +568,15 @@ class OneOrder(RuleBasedStateMachine):
         self.apply_message(messages.PaymentMismatched(payment.payment_id, "another amount"))
         assert self.model.state.order == before.order
 
-    def outcome_message(self, payment_id: UUID, outcome: str | None = None) -> Message:
-        match outcome or self.provider.charges[payment_id]:
+    def outcome_message(
+        self, payment_id: UUID, outcome: str | None = None, token: str | None = None
+    ) -> Message:
+        outcome = outcome or self.provider.charges.get(payment_id)
+        if outcome is None:
+            is_transfer = self.provider.actions[payment_id] == "transfer"
+            kind = ActionType.TRANSFER if is_transfer else ActionType.WIDGET
+            return messages.ActionRequired(payment_id, NextAction(kind, {}, 1), token)
+        match outcome:
             case "captured":
                 return messages.Captured(payment_id, self.total, "KRW")
             case "declined":
@@ -518,9 +614,12 @@ class OneOrder(RuleBasedStateMachine):
         assert captures <= self.total * list(self.provider.charges.values()).count("captured")
 
     def teardown(self) -> None:
-        """With timers alone and nothing lost, the order becomes final and matches the provider."""
-        for payment_id in self.charges_in_flight:
-            self.provider.charge(payment_id, approves=True)
+        """With timers alone and nothing lost, the order becomes final and matches the provider.
+
+        Every action ends by its deadline.
+        """
+        for payment_id, token in self.charges_in_flight:
+            self.provider.charge(payment_id, approves=True, token=token)
         for payment_id in self.open_disputes:
             self.provider.close_dispute(payment_id, DisputeStatus.LOST)
         for _ in range(TIMER_ROUNDS_MAX):
@@ -556,14 +655,17 @@ class OneOrder(RuleBasedStateMachine):
                     self.provider.refund(refund, accepts=True)
                 self.apply_message(self.refund_message(refund))
         self.reconcile()
+        payment = self.model.state.open_payment
+        if payment is not None and payment.awaits_customer:
+            self.model = order_model.after_deadline(self.model)
         self.model = order_model.with_expiry(self.model, hard=True)
         self.apply_message(messages.ExpiryDue())
         self.apply_message(messages.FinishDue())
 
     def resolve(self, payment: Payment) -> None:
         if decide.provider_call(self.model.state, payment) == "confirm":
-            self.provider.charge(payment.payment_id, approves=True)
-            self.apply_message(self.outcome_message(payment.payment_id))
+            self.provider.charge(payment.payment_id, approves=True, token=payment.token)
+            self.apply_message(self.outcome_message(payment.payment_id, token=payment.token))
         else:
             self.apply_message(
                 self.outcome_message(payment.payment_id, self.provider.cancel(payment.payment_id))
@@ -656,6 +758,13 @@ def posts_no_movement_of_a_dispute(state: OrderState, message: Message) -> Effec
     return shipped(state, message)
 
 
+def awaits_customers_forever(state: OrderState, message: Message) -> Effects:
+    """A deadline that has passed does not end the payment."""
+    if isinstance(message, messages.Voided):
+        return ()
+    return shipped(state, message)
+
+
 def accepts_any_amount(state: OrderState, message: Message) -> Effects:
     if isinstance(message, messages.Captured):
         message = replace(message, amount_minor=state.order.total_minor)
@@ -686,6 +795,7 @@ def cancels_what_was_sent(state: OrderState, message: Message) -> Effects:
         ignores_refunds_without_a_request,
         refunds_what_a_dispute_withholds,
         posts_no_movement_of_a_dispute,
+        awaits_customers_forever,
         accepts_any_amount,
     ],
 )

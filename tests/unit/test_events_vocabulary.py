@@ -45,6 +45,7 @@ CATALOGUE = [
     ("order.cancelled", False, ["orderId"]),
     ("payment.captured", True, ["orderId", "paymentId"]),
     ("payment.declined", True, ["orderId", "paymentId"]),
+    ("payment.confirm-requested", False, ["orderId", "paymentId"]),
     ("payment.retry-requested", False, ["orderId"]),
     ("refund.requested", False, ["orderId", "paymentId", "refundId"]),
     ("refund.succeeded", False, ["orderId", "paymentId", "refundId"]),

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from shop.adapters.payment_provider.protocol import ActionOptions
 from shop.adapters.payment_provider.stripe import StripeProvider
 from tests.tools.payment_simulator.simulator_process import charge_call, refund_call
-from tests.unit.fake_stripe import FakeStripe
+from tests.unit.fake_stripe import SCA_CARD, SCA_CARD_DECLINED, FakeStripe
 from tests.waiting import wait_for
 
 
@@ -81,11 +83,55 @@ def test_unknown_payment_method_is_declined_and_can_be_voided(fake: FakeStripe) 
     assert fake.intents == {}
 
 
-def test_charge_that_requires_authentication_is_unknown_and_can_be_voided(fake: FakeStripe) -> None:
-    call, provider = charge_call("pm_card_authenticationRequired"), _provider(fake)
+def test_card_that_needs_authentication_is_shown_by_stripes_script_without_a_return_page(
+    fake: FakeStripe,
+) -> None:
+    outcome = _provider(fake).charge(charge_call(SCA_CARD))
+
+    assert (outcome.kind, outcome.action and outcome.action.type) == ("requires_action", "widget")
+    assert outcome.action and str(outcome.action.details["clientSecret"]).startswith("pi_secret_")
+
+
+def test_card_that_needs_authentication_redirects_and_returns_to_the_page_of_the_shop(
+    fake: FakeStripe,
+) -> None:
+    options = ActionOptions(action_seconds=60, return_url="https://shop.kr/{orderId}/{paymentId}")
+    provider = StripeProvider(
+        url=fake.url, api_key="sk_test_fake", timeout_seconds=5, options=options
+    )
+    call = charge_call(SCA_CARD)
+
     outcome = provider.charge(call)
-    assert (outcome.kind, outcome.reason) == ("unknown", "status requires_action")
-    assert provider.cancel(call).kind == "voided"
+
+    assert outcome.action is not None
+    assert (outcome.action.type, outcome.action.seconds) == ("redirect", 60)
+    (intent,) = [i for i in fake.intents.values() if i["metadata"]["shop_key"] == call.key]
+    assert intent["next_action"]["redirect_to_url"] == {
+        "url": outcome.action.details["url"],
+        "return_url": f"https://shop.kr/{call.order_id}/{call.payment_id}",
+    }
+
+
+@pytest.mark.parametrize(("method", "succeeds"), [(SCA_CARD, False), (SCA_CARD_DECLINED, True)])
+def test_failed_authentication_or_a_decline_after_it_is_final(
+    fake: FakeStripe, method: str, succeeds: bool
+) -> None:
+    call, provider = charge_call(method), _provider(fake)
+    provider.charge(call)
+    fake.authenticate(call.key, succeeds=succeeds)
+
+    assert provider.charge(replace(call, token="pi_1")).kind == "declined"
+    assert fake.captures(call.key) == 0
+
+
+def test_customer_who_returns_does_not_begin_the_authentication_again(fake: FakeStripe) -> None:
+    call, provider = charge_call(SCA_CARD), _provider(fake)
+    provider.charge(call)
+    fake.requests.clear()
+
+    assert provider.charge(replace(call, token="pi_1")).kind == "requires_action"
+
+    assert [path for _, path in fake.requests if path.endswith("/confirm")] == []
 
 
 def test_cancel_after_key_expiry_finds_the_capture(fake: FakeStripe) -> None:

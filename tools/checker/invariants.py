@@ -125,7 +125,7 @@ where p.amount_minor <> o.total_minor or p.currency <> o.currency
         "at most one open payment and one settling payment per order; late captures have a refund",
         """
 select order_id from shop.payments group by order_id
-having count(*) filter (where status in ('INTENT', 'UNKNOWN')) > 1
+having count(*) filter (where status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')) > 1
   or count(*) filter (where status = 'CAPTURED' and not late) > 1
 union all
 select p.order_id from shop.payments p where p.late and (p.status <> 'CAPTURED'
@@ -655,6 +655,20 @@ where f.accepted < (select count(*) from shop.sessions s
     and not exists (select from shop.api_keys k where k.session_id = s.session_id))
 """,
     ),
+    # A try that had no outcome is followed by another one within five minutes.
+    Invariant(
+        "I-36",
+        "every payment that requires an action has a deadline and ends by it: until the provider "
+        "has confirmed that, the payment is due",
+        """
+select payment_id::text from shop.payments where status = 'REQUIRES_ACTION'
+  and (act_until is null or next_try_at > greatest(act_until, updated_at) + interval '5 minutes')
+union all
+select p.payment_id::text from shop.payments p where p.status = 'REQUIRES_ACTION'
+  and not exists (select from shop.due_work d
+    where d.kind = 'payment' and d.id = p.payment_id::text)
+""",
+    ),
     # ------------------------------------------------------------ only when no work is pending
     # What a failed refund left to return stays for an operator, who refunds it again, by other
     # means, or writes it off.
@@ -675,7 +689,7 @@ select o.order_id from shop.orders o where o.status not in ('PAID', 'REFUNDED', 
         "Q-02",
         "no payment or refund is open",
         """
-select payment_id from shop.payments where status in ('INTENT', 'UNKNOWN')
+select payment_id from shop.payments where status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION')
 union all
 select refund_id from shop.refunds where status in ('INTENT', 'UNKNOWN')
 """,

@@ -18,6 +18,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TypedDict
 
+from tools.payment_simulator.actions import Customers, action_type
 from tools.payment_simulator.faults import (
     KEY_LIFE_SECONDS_DEFAULT,
     METHOD_REFUND_REJECTED,
@@ -207,6 +208,7 @@ class ProviderRecords:
         self._connection.execute("pragma busy_timeout = 5000")
         self._create_tables()
         self._sends_webhooks = sends_webhooks
+        self.customers = Customers(self)
         self.key_life_seconds = KEY_LIFE_SECONDS_DEFAULT
         self._has_due_work = False
         self.plan_webhook: Callable[[], WebhookPlan] = WebhookPlan
@@ -253,13 +255,19 @@ class ProviderRecords:
             tries: int = self.found(INTENT_BY_ID, intent_id=intent_id)["tries"]
             return tries == 1
 
-    def confirm(self, key: str) -> Response:
-        """Captures once and returns the intent; 404 for an unknown key."""
+    def confirm(self, key: str, token: str | None = None) -> Response:
+        """Captures once and returns the intent; 404 for an unknown key.
+
+        Returns what the customer has to do first, unless the token proves that it was done.
+        """
         with self.transaction() as now:
             intent = self.one(INTENT_NEWEST, key=key)
             if intent is None:
                 return 404, {"error": "no such intent"}
-            return 200, intent_body(self._execute(intent, now, also_from="created"))
+            required = self.customers.required(intent, token)
+            if required is not None:
+                return 200, required
+            return 200, intent_body(self.execute(intent, now, also_from="created"))
 
     def cancel(self, key: str) -> Response:
         """Voids the key's open intent, or returns it as it is; unknown keys get a tombstone."""
@@ -277,7 +285,9 @@ class ProviderRecords:
         """The intent with the key; a captured one takes precedence."""
         with self._lock:
             intent = self.one(INTENT_BY_KEY, key=key)
-        return (404, {"error": "no such intent"}) if intent is None else (200, intent_body(intent))
+            if intent is None:
+                return 404, {"error": "no such intent"}
+            return 200, self.customers.shown(intent) or intent_body(intent)
 
     def refund(self, fields: RefundFields) -> Response:
         """Refunds or rejects permanently; the sum of all refunds never exceeds the capture."""
@@ -353,7 +363,8 @@ class ProviderRecords:
                     return None if late is None else late["due_at"]
                 also_from = "voided" if late["ignores_tombstone"] else "created"
                 intent = self.found(INTENT_BY_ID, intent_id=late["intent_id"])
-                self._execute(intent, time.time(), also_from=also_from)
+                if action_type(intent["payment_method"]) is None:
+                    self.execute(intent, time.time(), also_from=also_from)
                 self.run(DELETE_LATE, late_id=late["late_id"])
 
     def pending_webhooks(self) -> list[sqlite3.Row]:
@@ -382,9 +393,20 @@ class ProviderRecords:
         with self.transaction():
             self.run(STORE_SETTING, name=name, value=value)
 
-    def _execute(self, intent: sqlite3.Row, now: float, *, also_from: str) -> sqlite3.Row:
-        """Captures or declines the intent if it is still open; returns it as it is then."""
-        reason = decline_reason(intent["payment_method"])
+    def execute(self, intent: sqlite3.Row, now: float, *, also_from: str) -> sqlite3.Row:
+        """Captures or declines the intent if it is still open; returns it as it is then.
+
+        In the running transaction.
+        """
+        return self._close(intent, decline_reason(intent["payment_method"]), now, also_from)
+
+    def decline(self, intent: sqlite3.Row, reason: str, now: float) -> None:
+        """Declines the intent if it is still open, in the running transaction."""
+        self._close(intent, reason, now, "created")
+
+    def _close(
+        self, intent: sqlite3.Row, reason: str | None, now: float, also_from: str
+    ) -> sqlite3.Row:
         changed = self.run(
             CLOSE_INTENT,
             intent_id=intent["intent_id"],

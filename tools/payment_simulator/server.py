@@ -35,6 +35,7 @@ PAGE_LIMIT_DEFAULT = 100
 PAGE_LIMIT_MAX = 500
 IDLE_SECONDS_MAX = 120
 CURSOR_DIGITS_MAX = 18
+CUSTOMER_STEPS = ("finish", "fail", "deposit")
 
 T = TypeVar("T")
 Body = dict[str, object]
@@ -151,8 +152,11 @@ class SimulatorHandler(BaseHTTPRequestHandler):
         if path.startswith("/dashboard/"):
             return self._use_dashboard(path.removeprefix("/dashboard/"), body)
         collection, key, step = _split_path(path)
+        if collection == "pay" and key and step in CUSTOMER_STEPS:
+            return records.customers.act(key, step)
         if collection == "intents" and key and step == "confirm":
-            return self._with_faults("confirm", key, lambda: records.confirm(key))
+            token = _optional(body, "token", text_in)
+            return self._with_faults("confirm", key, lambda: records.confirm(key, token))
         if collection == "intents" and key and step == "cancel":
             return self._with_faults("cancel", None, lambda: records.cancel(key))
         raise RequestError(404, "no such route")
@@ -250,7 +254,8 @@ class SimulatorHandler(BaseHTTPRequestHandler):
     def _check_key(self, path: str) -> None:
         expected = f"Bearer {self._simulator.api_key}".encode()
         given = self.headers.get("Authorization", "").encode()
-        if path != "/health" and not hmac.compare_digest(given, expected):
+        is_public = path == "/health" or path.startswith("/pay/")
+        if not is_public and not hmac.compare_digest(given, expected):
             raise RequestError(401, "the API key is missing or wrong")
 
     def _read_body(self) -> Body:

@@ -21,6 +21,14 @@ create table if not exists intents (
 );
 create index if not exists intents_by_key on intents (key, intent_id);
 
+-- what the customers of open intents have to do
+create table if not exists actions (
+    intent_id integer primary key references intents (intent_id),
+    type text not null check (type in ('redirect', 'widget', 'transfer')),
+    status text not null check (status in ('awaited', 'authorized')),
+    token text not null
+);
+
 create table if not exists refunds (
     refund_id integer primary key autoincrement,
     key text not null,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from shop.adapters.payment_provider.protocol import ACTION_OPTIONS_DEFAULT, ActionOptions
+
 if TYPE_CHECKING:
     from shop.adapters.connection_attempts import ConnectionAttempts
     from shop.adapters.payment_provider.protocol import Provider
@@ -19,11 +21,13 @@ def open_provider(
     timeout_seconds: float = TIMEOUT_SECONDS_DEFAULT,
     traceparent: Callable[[], str] | None = None,
     attempts: ConnectionAttempts | None = None,
+    options: ActionOptions = ACTION_OPTIONS_DEFAULT,
 ) -> Provider:
-    """The adapter for ``PAYMENT_PROVIDER`` = ``sandbox`` or ``stripe``; nothing is sent yet.
+    """The adapter for ``PAYMENT_PROVIDER``: ``sandbox``, ``stripe`` or ``toss``; sends nothing yet.
 
-    ``url`` is the provider's base address (empty for stripe: Stripe's own). ``traceparent``
-    returns the W3C trace context of a call (empty: none); ``attempts`` counts its connections.
+    ``url`` is the provider's base address (empty: Stripe's, or Toss Payments', own).
+    ``traceparent`` returns the W3C trace context of a call (empty: none); ``attempts`` counts its
+    connections; ``options`` is about payments that need the customer.
     Raises ValueError for an unknown provider, a missing key or address, or a timeout that is not
     positive.
     """
@@ -41,6 +45,7 @@ def open_provider(
             timeout_seconds=timeout_seconds,
             traceparent=traceparent,
             attempts=attempts,
+            options=options,
         )
     if kind == "stripe":
         # Imported here because the official library costs 200 ms and is an optional extra.
@@ -52,5 +57,17 @@ def open_provider(
             timeout_seconds=timeout_seconds,
             traceparent=traceparent,
             attempts=attempts,
+            options=options,
         )
-    raise ValueError(f"PAYMENT_PROVIDER must be sandbox or stripe, not {kind!r}")
+    if kind == "toss":
+        from shop.adapters.payment_provider.toss import TossProvider
+
+        return TossProvider(
+            url=url,
+            api_key=api_key,
+            timeout_seconds=timeout_seconds,
+            traceparent=traceparent,
+            attempts=attempts,
+            options=options,
+        )
+    raise ValueError(f"PAYMENT_PROVIDER must be sandbox, stripe or toss, not {kind!r}")

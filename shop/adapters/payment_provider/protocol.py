@@ -12,14 +12,15 @@ caller reads the provider's records (``find``), and raises an operator alert if 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal, Protocol
 
 from events.records import frozen
-from shop.primitives.statuses import DisputeStatus, PostingKind
+from shop.primitives.statuses import ActionType, DisputeStatus, PostingKind
 
-IntentKind = Literal["created", "captured", "declined", "voided", "unknown", "mismatch"]
-OutcomeKind = Literal["captured", "declined", "voided", "unknown", "mismatch"]
+OutcomeKind = Literal["captured", "declined", "voided", "requires_action", "unknown", "mismatch"]
+IntentKind = OutcomeKind | Literal["created"]
 RefundKind = Literal["succeeded", "rejected", "unknown", "mismatch", "missing"]
 EntryKind = Literal["charge", "refund", "failed_refund", "dispute"]
 
@@ -30,7 +31,8 @@ class ChargeCall:
 
     ``key`` is the idempotency key (``shop:<payment_id>``, at most 255 characters), ``amount_minor``
     is in the currency's minor unit (ISO 4217).  After ``charge_not_after`` (UTC) nothing that could
-    capture is sent, because the provider may have dropped the key; None: no limit.
+    capture is sent, because the provider may have dropped the key; None: no limit.  ``token`` is
+    what the provider gave the customer, who has done what the payment required.
     """
 
     key: str
@@ -40,6 +42,7 @@ class ChargeCall:
     order_id: str
     payment_id: str
     charge_not_after: datetime | None = None
+    token: str | None = None
 
 
 @frozen
@@ -63,10 +66,47 @@ class Intent:
 
 
 @frozen
+class NextAction:
+    """What the customer has to do before the provider collects a payment, within ``seconds``.
+
+    ``details`` are shown to the customer: ``url`` of a redirect; ``clientSecret`` or ``clientKey``
+    of a widget; ``bank`` and ``accountNumber`` of a transfer.
+    """
+
+    type: ActionType
+    details: Mapping[str, str | int]
+    seconds: int
+
+
+@frozen
+class ActionOptions:
+    """How long customers may take for a redirect or a widget, and for a transfer.
+
+    ``return_url`` is the page to which a redirect returns: ``{orderId}`` and ``{paymentId}`` in it
+    are replaced; empty: the provider's own script in the page that the customer sees does all.
+    ``client_key`` is the public key with which a widget is opened, where it needs one.
+    """
+
+    action_seconds: int = 900
+    transfer_seconds: int = 86_400
+    return_url: str = ""
+    client_key: str = ""
+
+    def return_url_of(self, call: ChargeCall) -> str:
+        """The page to which the customer returns from this payment."""
+        url = self.return_url.replace("{orderId}", call.order_id)
+        return url.replace("{paymentId}", call.payment_id)
+
+
+ACTION_OPTIONS_DEFAULT = ActionOptions()
+
+
+@frozen
 class Outcome:
     """What is known about a charge.
 
-    ``captured``, ``declined`` and ``voided`` are final.  Amount and currency are those in the
+    ``captured``, ``declined`` and ``voided`` are final.  ``requires_action`` has an ``action``: the
+    provider collects nothing until the customer has acted.  Amount and currency are those in the
     provider's response (also for ``mismatch``), or None.
     """
 
@@ -75,6 +115,7 @@ class Outcome:
     currency: str | None = None
     provider_ref: str | None = None
     reason: str | None = None
+    action: NextAction | None = None
 
 
 @frozen
@@ -157,7 +198,10 @@ class Provider(Protocol):
         ...
 
     def charge(self, call: ChargeCall) -> Outcome:
-        """Creates and confirms with the same key. Idempotent."""
+        """Creates and confirms with the same key, and with the token if there is one. Idempotent.
+
+        While the customer has to act it collects nothing: ``requires_action``.
+        """
         ...
 
     def cancel(self, call: ChargeCall) -> Outcome:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -21,8 +22,11 @@ from urllib3.exceptions import NewConnectionError
 
 from shop.adapters.connection_attempts import ConnectionAttempts, is_refused
 from shop.adapters.payment_provider.protocol import (
+    ACTION_OPTIONS_DEFAULT,
+    ActionOptions,
     ChargeCall,
     Intent,
+    NextAction,
     Outcome,
     ProviderTransaction,
     ProviderTransactionPage,
@@ -43,6 +47,7 @@ from shop.adapters.payment_provider.stripe_objects import (
     read_refund,
 )
 from shop.primitives.errors import Unavailable
+from shop.primitives.statuses import ActionType
 
 FIRST_LIST_SECONDS = 7 * 24 * 3600
 LIST_OVERLAP_SECONDS = 3600
@@ -73,8 +78,10 @@ class StripeProvider:
         timeout_seconds: float,
         traceparent: Callable[[], str] | None = None,
         attempts: ConnectionAttempts | None = None,
+        options: ActionOptions = ACTION_OPTIONS_DEFAULT,
     ) -> None:
         self._timeout_seconds = timeout_seconds
+        self._options = options
         self._session = _DeadlineSession(traceparent, attempts or ConnectionAttempts())
         base_addresses: dict[str, str] = {"api": url.rstrip("/")} if url else {}
         client = stripe.StripeClient(
@@ -103,7 +110,11 @@ class StripeProvider:
         return self.charge(call)
 
     def charge(self, call: ChargeCall) -> Outcome:
-        """Creates and confirms. ``declined`` is final: an intent gets no other card."""
+        """Creates and confirms. ``declined`` is final: an intent gets no other card.
+
+        An intent that waits for the customer is only read: confirming it again would begin the
+        authentication again.  The token of a customer who returns is not needed for that.
+        """
         with self._deadline():
             intent = self._create(call)
             if isinstance(intent, Outcome):
@@ -111,9 +122,13 @@ class StripeProvider:
             difference = _difference(intent, call)
             if difference:
                 return Outcome("mismatch", provider_ref=intent["id"], reason=difference)
+            if call.token is not None:
+                read = self._retrieve(call, intent["id"])
+                if read.kind != "unknown":
+                    return read
             # No idempotency key: an intent succeeds only once anyway, and Stripe would repeat a
             # 500 that it stored for the key for a day.
-            return self._change(call, intent["id"], self._intents.confirm)
+            return self._change(call, intent["id"], self._confirm_of(call))
 
     def cancel(self, call: ChargeCall) -> Outcome:
         """Cancels the intent; creates it first for an unknown key, as a tombstone.
@@ -225,7 +240,7 @@ class StripeProvider:
     def _change(self, call: ChargeCall, intent_id: str, change: Any) -> Outcome:
         """Confirms or cancels; after an error response, the outcome of the intent as it is."""
         try:
-            return _outcome(change(intent_id).to_dict(), call)
+            return self._outcome(change(intent_id).to_dict(), call)
         except stripe.StripeError as error:
             if not error.http_status:
                 return Outcome("unknown", provider_ref=intent_id, reason=_reason(error))
@@ -233,6 +248,18 @@ class StripeProvider:
             if read.kind == "unknown":
                 return Outcome("unknown", provider_ref=intent_id, reason=_reason(error))
             return read
+
+    def _confirm_of(self, call: ChargeCall) -> Callable[[str], Any]:
+        return_url = self._options.return_url_of(call)
+        params: Any = {"return_url": return_url} if return_url else {}
+        return lambda intent_id: self._intents.confirm(intent_id, params)
+
+    def _outcome(self, intent: dict[str, Any], call: ChargeCall) -> Outcome:
+        outcome = _outcome(intent, call)
+        if outcome.kind != "unknown" or intent.get("status") != "requires_action":
+            return outcome
+        action = _next_action(intent, self._options.action_seconds)
+        return replace(outcome, kind="requires_action", action=action) if action else outcome
 
     def _cancel_found(self, call: ChargeCall, found: Outcome) -> Outcome:
         if found.kind != "unknown" or found.provider_ref is None:
@@ -251,7 +278,7 @@ class StripeProvider:
 
     def _retrieve(self, call: ChargeCall, intent_id: str) -> Outcome:
         try:
-            return _outcome(self._intents.retrieve(intent_id).to_dict(), call)
+            return self._outcome(self._intents.retrieve(intent_id).to_dict(), call)
         except stripe.StripeError as error:
             return Outcome("unknown", provider_ref=intent_id, reason=_reason(error))
 
@@ -332,6 +359,16 @@ def _outcome(intent: dict[str, Any], call: ChargeCall) -> Outcome:
         reason = text_in(failure.get("decline_code")) or text_in(failure.get("code"))
         return Outcome("declined", amount_minor, currency, ref, reason)
     return Outcome("unknown", amount_minor, currency, ref, f"status {status}")
+
+
+def _next_action(intent: dict[str, Any], seconds: int) -> NextAction | None:
+    """A redirect to the card's bank, or what Stripe's script shows with the intent's secret."""
+    required = object_in(intent.get("next_action")) or {}
+    url = (object_in(required.get("redirect_to_url")) or {}).get("url")
+    secret = text_in(intent.get("client_secret"))
+    if required.get("type") == "redirect_to_url" and isinstance(url, str):
+        return NextAction(ActionType.REDIRECT, {"url": url}, seconds)
+    return NextAction(ActionType.WIDGET, {"clientSecret": secret}, seconds) if secret else None
 
 
 def _difference(intent: dict[str, Any], call: ChargeCall) -> str | None:

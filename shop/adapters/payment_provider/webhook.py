@@ -90,7 +90,7 @@ def verify(headers: Mapping[str, str], body: bytes, secret: str, now: datetime) 
     if (simulator is None) == (stripe is None):
         raise _not_authentic("exactly one signature header is needed")
     _check_signature(simulator or stripe or "", body, secret, now)
-    event = _read_event(body)
+    event = read_event(body)
     return _simulator_notice(event) if simulator is not None else _stripe_notice(event)
 
 
@@ -114,7 +114,8 @@ def _check_signature(header: str, body: bytes, secret: str, now: datetime) -> No
         raise _not_authentic("the signature is too old or too far ahead")
 
 
-def _read_event(body: bytes) -> dict[str, object]:
+def read_event(body: bytes) -> dict[str, object]:
+    """The JSON object of a webhook's body; ClientError 400 when it is none."""
     try:
         value: object = json.loads(body)
     except (ValueError, RecursionError) as error:
