@@ -1,6 +1,6 @@
 """A double of the part of Toss Payments' API that the adapter uses, over HTTP, with faults.
 
-It keeps its own books: payments by ``paymentKey``, their cancellations, and every transaction.
+It keeps its own records: payments by ``paymentKey``, their cancellations, and every transaction.
 """
 
 from __future__ import annotations

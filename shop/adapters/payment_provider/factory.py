@@ -35,39 +35,29 @@ def open_provider(
         raise ValueError("PAYMENT_PROVIDER_TIMEOUT_SECONDS must be positive")
     if not api_key:
         raise ValueError("PAYMENT_PROVIDER_API_KEY is missing")
+    return _adapter(kind)(
+        url=url,
+        api_key=api_key,
+        timeout_seconds=timeout_seconds,
+        traceparent=traceparent,
+        attempts=attempts,
+        options=options,
+    )
+
+
+def _adapter(kind: str) -> Callable[..., Provider]:
+    """The class; imported here, so that a cold start imports only the adapter that is used."""
     if kind == "sandbox":
-        # Imported here, as below, so that a cold start imports only the adapter that is used.
         from shop.adapters.payment_provider.simulator import SimulatorProvider
 
-        return SimulatorProvider(
-            url=url,
-            api_key=api_key,
-            timeout_seconds=timeout_seconds,
-            traceparent=traceparent,
-            attempts=attempts,
-            options=options,
-        )
+        return SimulatorProvider
     if kind == "stripe":
-        # Imported here because the official library costs 200 ms and is an optional extra.
+        # the official library costs 200 ms and is an optional extra
         from shop.adapters.payment_provider.stripe import StripeProvider
 
-        return StripeProvider(
-            url=url,
-            api_key=api_key,
-            timeout_seconds=timeout_seconds,
-            traceparent=traceparent,
-            attempts=attempts,
-            options=options,
-        )
+        return StripeProvider
     if kind == "toss":
         from shop.adapters.payment_provider.toss import TossProvider
 
-        return TossProvider(
-            url=url,
-            api_key=api_key,
-            timeout_seconds=timeout_seconds,
-            traceparent=traceparent,
-            attempts=attempts,
-            options=options,
-        )
+        return TossProvider
     raise ValueError(f"PAYMENT_PROVIDER must be sandbox, stripe or toss, not {kind!r}")
