@@ -21,7 +21,8 @@ from shop.registry import all_specs
 from tests.harness import MakeShop, Person, Response, ShopHarness, shop_of_module
 from tests.sample_requests import ROUTES, Samples, sample_request
 
-SECONDS_MAX = 1.0
+# the functions of the harness run in this process
+CPU_SECONDS_MAX = 1.0
 INTERNALS = re.compile(
     rb"Traceback|File \\?\"|psycopg|pydantic|granian|python|select |insert |\.py\b|Exception"
     rb"|errors\.pydantic|line \d+|0x[0-9a-f]{6}",
@@ -160,7 +161,7 @@ class Attempts:
         self.before = samples.rows()
 
     def expect(self, status: int, case: str, **options: Any) -> Response:
-        began = time.monotonic()
+        began = time.process_time()
         headers = self.good.headers | options.pop("headers", {})
         answer = self.samples.shop.call(
             self.route.method,
@@ -169,11 +170,11 @@ class Attempts:
             headers=headers,
             **options,
         )
-        took = time.monotonic() - began
+        took = time.process_time() - began
         if answer.status != status:
             self.wrong.append(f"{case}: {answer.status} instead of {status}: {answer.body[:200]!r}")
-        if took > SECONDS_MAX:
-            self.wrong.append(f"{case}: took {took:.1f} s")
+        if took > CPU_SECONDS_MAX:
+            self.wrong.append(f"{case}: took {took:.1f} s of CPU")
         self.wrong += [f"{case}: {flaw}" for flaw in flaws_of(answer)]
         return answer
 
