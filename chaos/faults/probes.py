@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import time
+from base64 import b32decode
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from chaos.environment import Environment
 from chaos.faults.fault import Fault
 from shop.one_time_links import token_of
 from shop.primitives.ids import new_uuid
+from shop.second_factors import STEP_SECONDS, code_at
+from tools.seed import LOCAL_ACCOUNTS
 
 CALL_SECONDS = 10.0
 PASSWORD = "a long enough password"  # noqa: S105 (of accounts that exist during a run only)
@@ -212,6 +215,38 @@ async def _used_link(attacker: Attacker) -> list[ProbeResult]:
     ]
 
 
+async def _missing_code(attacker: Attacker) -> list[ProbeResult]:
+    """Logs in to an operator's account with a second factor, without a code and with a used one."""
+    client = attacker.client
+    credentials = {"email": f"{new_uuid()}@faults.example", "password": str(new_uuid())}
+    registered = await client.post("/users", json={**credentials, "name": "Operator"})
+    (admin,) = [
+        {"email": email, "password": password}
+        for role, email, password in LOCAL_ACCOUNTS
+        if role == "admin"
+    ]
+    opened = await client.post("/auth/login", json=admin)
+    if (registered.status_code, opened.status_code) != (201, 200):
+        return []
+    path = f"/admin/users/{registered.json()['id']}"
+    headers = {"authorization": f"Bearer {opened.json()['accessToken']}", "if-match": "*"}
+    await client.patch(path, json={"role": "staff"}, headers=headers)
+    begun = await client.post("/auth/second-factor", json=credentials)
+    if begun.status_code != 201:
+        return []
+    code = code_at(int(time.time()) // STEP_SECONDS, b32decode(begun.json()["secret"]))
+    body = {**credentials, "code": code}
+    confirmed = await client.post("/auth/second-factor/confirm", json=body)
+    if confirmed.status_code != 200:
+        return []
+    without = await client.post("/auth/login", json=credentials)
+    used = await client.post("/auth/login", json=body)
+    return [
+        ProbeResult("the password without a code", (401,), without),
+        ProbeResult("a used code", (401, 429), used),
+    ]
+
+
 async def _forged_webhooks(attacker: Attacker) -> list[ProbeResult]:
     """Sends a capture webhook for an open payment, unsigned and with a wrong signature."""
     async with attacker.environment.database() as database:
@@ -259,6 +294,7 @@ PROBES: tuple[Callable[[Attacker], Awaitable[list[ProbeResult]]], ...] = (
     _staff_operations,
     _reused_idempotency_key,
     _used_link,
+    _missing_code,
     _forged_webhooks,
 )
 FAULTS = (

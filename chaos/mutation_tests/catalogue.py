@@ -10,6 +10,7 @@ from __future__ import annotations
 from chaos.mutation_tests.mutant import Edit, Mutant
 
 ACCOUNT = "functions/account/handler.py"
+LOGIN = "functions/login/handler.py"
 CANCEL_ORDER = "functions/cancel_order/handler.py"
 FULFIL_ORDERS = "functions/fulfil_orders/handler.py"
 DEAD_LETTER = "functions/dead_letter/handler.py"
@@ -1095,6 +1096,18 @@ _ACTIONS = (
     ),
 )
 
+# ---------------------------------------------------------------- second factors
+
+_FACTORS = (
+    Mutant(
+        "M-70",
+        "ADR 55",
+        "log-in does not ask for the code of a second factor",
+        (_without(LOGIN, "    _check_second_factor(request, context, attempt, account, typed)\n"),),
+        ("I-35", "probes"),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -1112,6 +1125,7 @@ MUTANTS = (
     *_BACK_OFFICE,
     *_SHIPMENTS,
     *_ACTIONS,
+    *_FACTORS,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.
