@@ -51,6 +51,8 @@ union all select 'webhook delivery ' || d.event_id from shop.webhook_deliveries 
   join shop.webhooks w using (webhook_id) where d.state = 'PENDING' and w.url like '%/events'
 union all select 'mail ' || event_id || ' ' || status from shop.mails
   where status in ('PENDING', 'SENDING', 'UNKNOWN')
+union all select kind || ' ' || id || ' was due at ' || due_at from shop.due_work
+  where kind in ('price', 'erase') and due_at < now() - interval '5 seconds'
 limit 20
 """
 # After several failures the next retry is minutes away.  The run does not wait for it: every timer

@@ -498,6 +498,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
             "select": ALL,
             "update": ("price_minor", "price_schedule_id", "version", "updated_at"),
         },
+        "product_groups": READ,
         "price_schedules": {"select": ALL, "update": _SCHEDULE_UPDATE},
         "settlements": READ,
         "settlement_lines": READ,
