@@ -72,6 +72,8 @@ union all
 select 'shop_alarms_open', array[kind], count(*)
   from shop.alarms where resolved_at is null group by kind
 union all
+select 'shop_mails', array[status], count(*) from shop.mails group by status
+union all
 select 'shop_ledger_minor', array[kind, currency], sum(amount_minor)
   from shop.ledger group by kind, currency
 union all
@@ -103,6 +105,7 @@ FAMILIES: dict[str, tuple[tuple[str, ...], str]] = {
         "Time until the end of the last month that has a partition.",
     ),
     "shop_alarms_open": (("kind",), "Open operator alerts."),
+    "shop_mails": (("status",), "Mails that are kept, by status."),
     "shop_ledger_minor": (("kind", "currency"), "Sum of the ledger, in minor units."),
     "shop_ledger_postings": (("kind", "currency"), "Postings in the ledger."),
 }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Recipients that begin with these are answered with this code, as by a server that has no such
 # mailbox, or that asks to try again later.
 REPLIES = {"bounce": 550, "later": 451}
+START_SECONDS_MAX = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,4 +118,11 @@ def smtp_server(catcher: Catcher, host: str, port: int) -> Controller:
     # imported here: an environment that was set up before it was added can still collect its tests
     from aiosmtpd.controller import Controller
 
-    return Controller(catcher, hostname=host, port=port, ident="msa-shop mail catcher")
+    return Controller(
+        catcher,
+        hostname=host,
+        port=port,
+        ident="msa-shop mail catcher",
+        # the default of 5 s is too short for a loaded machine
+        ready_timeout=START_SECONDS_MAX,
+    )

@@ -363,6 +363,13 @@ BUSINESS = Dashboard(
             alerts=("ShopOverdueRefund",),
         ),
         Panel(
+            "Mails by status",
+            "short",
+            (("max by (status) (shop_mails)", "{{status}}"),),
+            "PENDING, SENDING and UNKNOWN wait to be sent; FAILED will not be sent.",
+            alerts=("ShopOverdueMail", "ShopAlarms"),
+        ),
+        Panel(
             "Outbox: age of the oldest unpublished event",
             "s",
             (("max(shop_outbox_lag_seconds)", "age"),),

@@ -60,6 +60,14 @@ def busy(shop: ShopHarness) -> ShopHarness:
             kind,
             uuid4().hex,
         )
+    for status in ("SENT", "SENT", "FAILED"):
+        shop.sql(
+            "insert into shop.mails (event_id, kind, subject_id, status, tries, failure, "
+            "next_try_at) values (%s, 'ORDER_PAID', 'x', %s, 1, %s, now())",
+            uuid4(),
+            status,
+            "REJECTED" if status == "FAILED" else None,
+        )
     shop.sql("insert into shop.audits (name, found) values ('check', true)")
     for replayed in ("now()", "null"):
         shop.sql(
@@ -81,6 +89,7 @@ EXACT = {
     "shop_dead_letters_open": "select count(*) from shop.dead_letters where replayed_at is null",
     "shop_audit_found": "select name, found::int from shop.audits",
     "shop_alarms_open": "select kind, count(*) from shop.alarms group by 1",
+    "shop_mails": "select status, count(*) from shop.mails group by 1",
     "shop_ledger_minor": "select kind, currency, sum(amount_minor) from shop.ledger group by 1, 2",
     "shop_ledger_postings": "select kind, currency, count(*) from shop.ledger group by 1, 2",
 }
