@@ -38,7 +38,8 @@ register again, as another account ([ADR 46](adr/0046-tables-declare-personal-da
 
 An account is not closed while an order, refund or dispute of it is open (409 `OPEN_ORDERS`: cancel
 the orders, or wait), nor while it has an operator's role (409 `OPERATOR_ACCOUNT`: an administrator
-changes the role first).
+changes the role first). For a customer who cannot log in, an administrator does the same with
+`DELETE /admin/users/{{userId}}` or `shop account close`, which is in the audit log.
 
 ## How long, and what closing does
 
