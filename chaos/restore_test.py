@@ -48,7 +48,7 @@ select (select count(*) from shop.orders where status in ('PENDING', 'CANCELLING
   + (select count(*) from shop.outbox where done_at is null)
 """
 COUNT_ORDERS: LiteralString = "select count(*) from shop.orders"
-COUNT_UNMATCHED_CHARGES: LiteralString = "select count(*) from shop.ghosts"
+COUNT_UNMATCHED_CHARGES: LiteralString = "select count(*) from shop.unmatched_charges"
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,5 @@
-"""Charges that only the provider has, because a restore removed our rows.  Writer of ``ghosts``.
+"""Charges that only the provider has, because a restore removed our rows.  Writer of
+``unmatched_charges``.
 
 A row is written once, when the provider's transactions show that all money of the charge was
 returned; from then on reconciliation does not report that charge any more.
@@ -14,7 +15,7 @@ KEY_PREFIX = "shop:"
 IS_CLOSED = Query(
     Row,
     """
-select provider_key from shop.ghosts where provider_key = %(provider_key)s
+select provider_key from shop.unmatched_charges where provider_key = %(provider_key)s
 """,
 )
 
@@ -22,7 +23,7 @@ select provider_key from shop.ghosts where provider_key = %(provider_key)s
 RECORD = Query(
     Row,
     """
-insert into shop.ghosts (provider_key, amount_minor, currency)
+insert into shop.unmatched_charges (provider_key, amount_minor, currency)
 select %(provider_key)s, %(amount_minor)s, %(currency)s
 where not exists (select from shop.payments p where p.provider_key = %(provider_key)s)
 on conflict do nothing

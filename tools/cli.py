@@ -51,7 +51,9 @@ app.add_typer(account, name="account")
 app.add_typer(events, name="events")
 app.add_typer(alerts, name="alarms")
 app.add_typer(mail, name="mail")
-app.add_typer(unmatched, name="ghosts")
+app.add_typer(unmatched, name="unmatched-charges")
+# as the command was called in version 0.1.0
+app.add_typer(unmatched, name="ghosts", hidden=True)
 rollout = Commands(
     no_args_is_help=True,
     help="Move requests to new revisions step by step, or return them (Knative, through kubectl).",

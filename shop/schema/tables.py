@@ -1737,16 +1737,16 @@ audits = Table(
     info={PERSONAL: Impersonal("when the audits ran"), RETENTION: Bounded("one row an audit")},
 )
 
-ghosts = Table(
-    "ghosts",
+unmatched_charges = Table(
+    "unmatched_charges",
     METADATA,
     Column("provider_key", Text, primary_key=True),
     Column("amount_minor", BigInteger, nullable=False),
     Column("currency", CHAR(3)),
     _when("recorded_at"),
-    CheckConstraint("amount_minor >= 0", name="ghost_amount_is_not_negative"),
+    CheckConstraint("amount_minor >= 0", name="unmatched_amount_is_not_negative"),
     CheckConstraint("(amount_minor > 0) = (currency is not null)", name="money_has_a_currency"),
-    comment="writer: ghosts; append only",
+    comment="writer: unmatched_charges; append only",
     info={
         PERSONAL: Impersonal("charges that no order has"),
         RETENTION: Bounded("the unmatched charges that operators close by hand"),

@@ -22,7 +22,6 @@ OTHER_WRITERS = {
 MOVED = {
     "alarms": "operator_alerts",
     "dead_letters": "messaging/dead_letters",
-    "ghosts": "unmatched_charges",
     "idempotency": "messaging/idempotency",
     "inbox": "messaging/inbox",
     "ordering.disputes": "orders/disputes",

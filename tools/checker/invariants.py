@@ -150,7 +150,7 @@ having (o.status in ('PAID', 'REFUNDED') and count(p.payment_id) <> 1)
         "recorded unmatched charge",
         """
 select c.key from psp_charges c left join shop.payments p on p.provider_key = c.key
-left join shop.ghosts g on g.provider_key = c.key
+left join shop.unmatched_charges g on g.provider_key = c.key
 where coalesce(p.provider_key, g.provider_key) is null
   or (c.status = 'CAPTURED' and c.amount_minor <> coalesce(p.amount_minor, g.amount_minor))
 """,
@@ -234,9 +234,10 @@ having sum(case 'order_escrow' when credit then amount_minor when debit then -am
 select s.relname::text from pg_stat_user_tables s
 join pg_class t on t.oid = coalesce(pg_partition_root(s.relid), s.relid)
 where s.schemaname = 'shop' and t.relname in ('ledger', 'ledger_keys', 'stock_moves',
-    'transitions', 'settlements', 'settlement_batches', 'settlement_lines', 'inbox', 'ghosts',
-    'audit_log', 'price_changes')
-  and (s.n_tup_upd > 0 or s.n_tup_del > 0 and t.relname not in ('inbox', 'settlements', 'ghosts')
+    'transitions', 'settlements', 'settlement_batches', 'settlement_lines', 'inbox',
+    'unmatched_charges', 'audit_log', 'price_changes')
+  and (s.n_tup_upd > 0 or s.n_tup_del > 0
+    and t.relname not in ('inbox', 'settlements', 'unmatched_charges')
     and s.relname <> t.relname || '_without_month')
 """,
     ),
@@ -754,9 +755,9 @@ select coalesce(p.provider_key, c.key) from shop.payments p
 full join psp_charges c on c.key = p.provider_key
 where (p.status = 'CAPTURED') is distinct from (coalesce(c.status, '') = 'CAPTURED')
   and not (p.payment_id is null
-    and exists (select from shop.ghosts g where g.provider_key = c.key))
+    and exists (select from shop.unmatched_charges g where g.provider_key = c.key))
 union all
-select g.provider_key from shop.ghosts g
+select g.provider_key from shop.unmatched_charges g
 left join psp_charges c on c.key = g.provider_key and c.status = 'CAPTURED'
 where coalesce(c.amount_minor, 0) <> g.amount_minor or g.amount_minor <> coalesce((
   select sum(r.amount_minor) from psp_refunds r where r.charge_key = g.provider_key), 0)
@@ -766,7 +767,7 @@ full join psp_refunds c on c.key = r.provider_key
 where ((coalesce(r.status, '') = 'SUCCEEDED') <> (c.key is not null)
     or (c.key is not null and c.amount_minor <> r.amount_minor))
   and not (r.refund_id is null
-    and exists (select from shop.ghosts g where g.provider_key = c.charge_key))
+    and exists (select from shop.unmatched_charges g where g.provider_key = c.charge_key))
 union all
 select coalesce(o.provider_ref, m.key) from (
   select d.provider_ref, l.kind, l.amount_minor from shop.disputes d
@@ -775,7 +776,7 @@ select coalesce(o.provider_ref, m.key) from (
 full join psp_disputes m on m.key = o.provider_ref and m.kind = o.kind
 where o.amount_minor is distinct from m.amount_minor
   and not (o.provider_ref is null
-    and exists (select from shop.ghosts g where g.provider_key = m.charge_key))
+    and exists (select from shop.unmatched_charges g where g.provider_key = m.charge_key))
 """,
     ),
     Invariant(

@@ -84,7 +84,7 @@ select coalesce(p.kind, o.kind, l.kind) as kind, coalesce(p.key, o.key) as key,
 from dated o
 full join provider p on p.kind = o.kind and p.key = o.key
 full join posted l on l.kind = o.kind and l.source_id = o.id
-left join shop.ghosts g on g.provider_key = p.charge_key
+left join shop.unmatched_charges g on g.provider_key = p.charge_key
 cross join day
 where p.at >= day.begins and p.at < day.ends
   or o.at >= day.begins and o.at < day.ends

@@ -1,4 +1,4 @@
-"""``shop ghosts``: lists and refunds charges without a payment row, after a database restore.
+"""``shop unmatched-charges``: lists and refunds charges without a payment row, after a restore.
 
 A database restored to an earlier time has lost the rows of later payments, which the provider has
 charged.  These charges are refunded in full: an order that still exists is charged again under a
@@ -38,7 +38,7 @@ FINAL_STATUSES = ("CAPTURED", "DECLINED", "VOIDED")
 KNOWN: LiteralString = """
 select provider_key from shop.payments where provider_key = any(%(keys)s)
 union all
-select provider_key from shop.ghosts where provider_key = any(%(keys)s)
+select provider_key from shop.unmatched_charges where provider_key = any(%(keys)s)
 """
 
 IS_REPLICA: LiteralString = """

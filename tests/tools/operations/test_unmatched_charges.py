@@ -1,4 +1,4 @@
-"""``shop ghosts``: after a restore, unmatched charges are refunded exactly once (F-28)."""
+"""``shop unmatched-charges``: after a restore they are refunded exactly once (F-28)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _run_command(flow: FlowHarness, what: str, since: str) -> tuple[int, list[di
             "PAYMENT_PROVIDER_API_KEY": API_KEY,
         }
     )
-    result = operator.run("ghosts", what, "--since", since, "--json")
+    result = operator.run("unmatched-charges", what, "--since", since, "--json")
     assert result.exit_code in (0, 1), result.output
     return result.exit_code, json.loads(result.stdout)
 
