@@ -1,14 +1,14 @@
 """the table of unmatched charges is called what it is
 
-Revision ID: 0044
+Revision ID: 0046
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-revision = "0044"
-down_revision = "0043"
+revision = "0046"
+down_revision = "0045"
 branch_labels = None
 depends_on = None
 
