@@ -578,6 +578,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
         "audits": {"select": ALL, "insert": ALL, "update": ("ran_at", "found")},
         "unmatched_charges": READ_APPEND,
+        "mails": {"select": ("status",)},
         "ghosts": READ_APPEND,
         "reconciliation": {"select": ALL, "update": ("cursor", "next_run_at", "run_number")},
         "due_work": READ,
