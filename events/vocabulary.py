@@ -27,6 +27,7 @@ _MODULES: Mapping[str, str] = {
     "payment": "events.payments",
     "refund": "events.refunds",
     "shipment": "events.shipments",
+    "return": "events.returns",
     "product": "events.catalog",
     "user": "events.accounts",
     "settlement": "events.settlements",

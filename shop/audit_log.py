@@ -55,6 +55,7 @@ class Action(StrEnum):
     ORDER_NOTED = "order.noted"
     ORDER_SHIPMENT_CREATED = "order.shipment_created"
     ORDER_SHIPMENT_CHANGED = "order.shipment_changed"
+    ORDER_RETURN_CHANGED = "order.return_changed"
     WEBHOOK_CREATED = "webhook.created"
     WEBHOOK_CHANGED = "webhook.changed"
     WEBHOOK_KEY_ROTATED = "webhook.key_rotated"

@@ -111,23 +111,44 @@ returning s.product_id
 """,
 )
 
+# Without the units that were put back before, one line after the other.
 RETURN_COMMITTED = Query(
     Row,
     """
 with moved as (
   update shop.reservations set status = 'RETURNED'
   where order_id = %(order_id)s::uuid and status = 'COMMITTED'
-  returning reservation_id, product_id, qty
+  returning reservation_id, product_id, qty - returned_qty as qty
 ), locked as (
   select s.product_id from shop.stock s join moved using (product_id)
   order by s.product_id for update of s
 ), counted as (
   update shop.stock s set on_hand = s.on_hand + m.qty
   from moved m join locked using (product_id) where s.product_id = m.product_id
+), recorded as (
+  insert into shop.stock_moves (product_id, kind, qty, reservation_id)
+  select product_id, 'RETURN', qty, reservation_id from moved where qty > 0 order by product_id
 )
-insert into shop.stock_moves (product_id, kind, qty, reservation_id)
-select product_id, 'RETURN', qty, reservation_id from moved order by product_id
-returning reservation_id
+select reservation_id from moved
+""",
+)
+
+# The move has no reservation, whose moves are one of each kind: I-05 and I-39 compare the sums.
+RETURN_UNITS = Query(
+    Row,
+    """
+with returned as (
+  update shop.reservations set returned_qty = returned_qty + %(qty)s::int
+  where order_id = %(order_id)s::uuid and product_id = %(product_id)s and status = 'COMMITTED'
+    and returned_qty + %(qty)s::int <= qty
+  returning product_id
+), counted as (
+  update shop.stock s set on_hand = s.on_hand + %(qty)s::int
+  from returned r where s.product_id = r.product_id
+)
+insert into shop.stock_moves (product_id, kind, qty)
+select product_id, 'LINE_RETURN', %(qty)s::int from returned
+returning product_id
 """,
 )
 
@@ -227,6 +248,11 @@ def change_reservations(
 ) -> Statement[Row]:
     """Commits, releases or returns all reservations of an order; one row per reservation."""
     return CHANGES[from_status, to_status](order_id=order_id)
+
+
+def return_units(order_id: UUID, product_id: int, qty: int) -> Statement[Row]:
+    """Puts units of a sold line back into the stock; no row for more than were sold of it."""
+    return RETURN_UNITS(order_id=order_id, product_id=product_id, qty=qty)
 
 
 def lock_stock_of(order_ids: list[UUID], product_ids: list[int]) -> Statement[Row]:

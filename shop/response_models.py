@@ -13,6 +13,7 @@ from shop.primitives.statuses import (
     CancelReason,
     OrderStatus,
     PaymentStatus,
+    ReturnStatus,
     ShipmentStatus,
 )
 from shop.runtime.model import CurrencyCode, Model, Timestamp, Uuid
@@ -87,10 +88,29 @@ class Shipment(Model):
     delivered_at: Timestamp | None
 
 
+class ReturnItem(Model):
+    """Units of a product that go back; ``restocked`` and ``amount`` once they are given back."""
+
+    product_id: int
+    quantity: int
+    restocked: int | None
+    amount: int | None
+
+
+class Return(Model):
+    """Units that the customer returns, or cancelled before they were sent (UNSENT)."""
+
+    id: Uuid
+    status: ReturnStatus
+    items: list[ReturnItem]
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
 class Order(Model):
     """An order as every response shows it; ``productId`` and ``quantity`` of its only line.
 
-    ``shipments`` are shown from the first one on.
+    ``shipments`` and ``returns`` are shown from the first one on.
     """
 
     id: Uuid
@@ -107,3 +127,4 @@ class Order(Model):
     payment: OrderPayment | None
     refunded_amount: int
     shipments: list[Shipment] | None = None
+    returns: list[Return] | None = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shop.adapters.db import Transaction
     from shop.primitives.statuses import ReservationStatus, Status
 
-Entity = Literal["order", "payment", "refund", "dispute", "shipment"]
+Entity = Literal["order", "payment", "refund", "dispute", "shipment", "return"]
 
 RECORD = Command(
     """

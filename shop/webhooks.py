@@ -37,6 +37,10 @@ EVENT_TYPES = (
     "shipment.created",
     "shipment.shipped",
     "shipment.delivered",
+    "return.requested",
+    "return.approved",
+    "return.rejected",
+    "return.received",
 )
 # How long after an attempt the next one is due; the last value is repeated until GIVE_UP_SECONDS
 # after the event, or after it was scheduled again.

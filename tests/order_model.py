@@ -14,9 +14,8 @@ from uuid import UUID
 from shop.ledger import ACCOUNTS
 from shop.orders import decide, effects
 from shop.orders.effects import Effect, Effects
-from shop.orders.lines import Line as OrderedUnits
 from shop.orders.messages import Message
-from shop.orders.states import Dispute, Order, OrderState, Payment, Refund
+from shop.orders.states import Dispute, Order, OrderedLine, OrderState, Payment, Refund
 from shop.primitives.statuses import (
     FAILED_REFUND,
     OPEN_PAYMENT,
@@ -28,6 +27,7 @@ from shop.primitives.statuses import (
     PostingKind,
     RefundStatus,
     ReservationStatus,
+    ReturnStatus,
     ShipmentStatus,
     StockMove,
 )
@@ -63,6 +63,11 @@ def shipment_id(number: int) -> UUID:
     return UUID(int=9_000_000 + number)
 
 
+def return_id(number: int) -> UUID:
+    """The id of the first, second, … return."""
+    return UUID(int=8_000_000 + number)
+
+
 class IllegalWrite(AssertionError):
     """An effect whose guard finds no row, or that violates a constraint."""
 
@@ -84,6 +89,7 @@ class Line:
     reserved: int = 1
     moves: tuple[tuple[StockMove, int], ...] = ()
     times_freed: int = 0
+    returned: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,8 @@ class ModelOrder:
     ledger: tuple[tuple[PostingKind, UUID, int], ...] = ()
     alerts: frozenset[tuple[str, UUID | str]] = frozenset()
     is_from_cart: bool = True
+    # return, product, units, those restocked, and the money for them
+    given_back: tuple[tuple[UUID, int, int, int, int], ...] = ()
 
     def posted(self, kind: PostingKind, source_id: UUID) -> int:
         """How often this source was posted."""
@@ -126,7 +134,10 @@ def placed(lines: Iterable[tuple[int, int]] = ((1, 1),)) -> ModelOrder:
     held = tuple(Line(qty, price, reserved=qty) for qty, price in lines)
     total_minor = sum(line.qty * line.unit_price_minor for line in held)
     order = Order(OrderStatus.PENDING, total_minor, "KRW", has_cart_lines=True)
-    ordered = tuple(OrderedUnits(number, line.qty) for number, line in enumerate(held, 1))
+    ordered = tuple(
+        OrderedLine(number, line.qty, line.qty * line.unit_price_minor)
+        for number, line in enumerate(held, 1)
+    )
     return ModelOrder(OrderState(order, lines=ordered), held)
 
 
@@ -192,7 +203,8 @@ def _moved(line: Line, change: effects.ChangeReservations) -> Line:
     if change.to_status == COMMITTED:
         on_hand, moves = on_hand - line.qty, (*moves, (StockMove.COMMIT, -line.qty))
     if change.to_status == RETURNED:
-        on_hand, moves = on_hand + line.qty, (*moves, (StockMove.RETURN, line.qty))
+        rest = line.qty - line.returned
+        on_hand, moves = on_hand + rest, (*moves, (StockMove.RETURN, rest))
     return replace(
         line,
         status=change.to_status,
@@ -324,6 +336,45 @@ def _change_shipment(model: ModelOrder, change: effects.ChangeShipmentStatus) ->
     return replace(model, state=decide.after_effects(model.state, (change,)))
 
 
+def _open_return(model: ModelOrder, opened: effects.OpenReturn) -> ModelOrder:
+    _require(model.state.return_of(opened.return_id) is None, "returns_pkey")
+    _require(all(line.qty > 0 for line in opened.lines), "returned_line_qty_is_positive")
+    return replace(model, state=decide.after_effects(model.state, (opened,)))
+
+
+def _change_return(model: ModelOrder, change: effects.ChangeReturnStatus) -> ModelOrder:
+    row = model.state.return_of(change.return_id)
+    _require(row is not None and row.status == change.from_status, f"{row}: {change}")
+    return replace(model, state=decide.after_effects(model.state, (change,)))
+
+
+def _give_back(model: ModelOrder, given: effects.GiveBack) -> ModelOrder:
+    """The line's row, and the stock; an order's products have the numbers 1, 2, 3 …"""
+    row = model.state.return_of(given.return_id)
+    assert row is not None
+    qty = next(line.qty for line in row.lines if line.product_id == given.product_id)
+    known = {(return_id, product_id) for return_id, product_id, *_ in model.given_back}
+    _require((given.return_id, given.product_id) not in known, "amount_minor is null")
+    _require(0 <= given.restocked <= qty and given.amount_minor >= 0, f"{given}")
+    index = given.product_id - 1
+    lines = list(model.lines)
+    if given.restocked:
+        lines[index] = _restocked(lines[index], given.restocked)
+    entry = (given.return_id, given.product_id, qty, given.restocked, given.amount_minor)
+    return replace(model, lines=tuple(lines), given_back=(*model.given_back, entry))
+
+
+def _restocked(line: Line, qty: int) -> Line:
+    _require(line.status == COMMITTED, f"reservation is {line.status}, {qty} units return")
+    _require(line.returned + qty <= line.qty, "returned_le_reserved")
+    return replace(
+        line,
+        returned=line.returned + qty,
+        on_hand=line.on_hand + qty,
+        moves=(*line.moves, (StockMove.LINE_RETURN, qty)),
+    )
+
+
 def _post(model: ModelOrder, posting: effects.PostToLedger) -> ModelOrder:
     """A dispute's row is read with what is posted for it."""
     _require(model.posted(posting.kind, posting.source_id) == 0, "one_posting_per_source")
@@ -379,6 +430,12 @@ def _write(model: ModelOrder, effect: Effect) -> ModelOrder:  # noqa: C901
             return _open_shipment(model, effect)
         case effects.ChangeShipmentStatus():
             return _change_shipment(model, effect)
+        case effects.OpenReturn():
+            return _open_return(model, effect)
+        case effects.ChangeReturnStatus():
+            return _change_return(model, effect)
+        case effects.GiveBack():
+            return _give_back(model, effect)
         case effects.PostToLedger():
             return _post(model, effect)
         case effects.RequestCharge():
@@ -433,9 +490,12 @@ def _counters_fit(line: Line) -> bool:
 
 
 def _moves_fit(line: Line) -> bool:
-    committed, returned = (StockMove.COMMIT, -line.qty), (StockMove.RETURN, line.qty)
+    rest = line.qty - line.returned
+    committed, returned = (StockMove.COMMIT, -line.qty), (StockMove.RETURN, rest)
     wanted = {COMMITTED: (committed,), RETURNED: (committed, returned)}.get(line.status, ())
-    return line.moves == wanted
+    in_parts = sum(qty for kind, qty in line.moves if kind == StockMove.LINE_RETURN)
+    others = tuple(move for move in line.moves if move[0] != StockMove.LINE_RETURN)
+    return others == wanted and in_parts == line.returned
 
 
 def _total_fits(model: ModelOrder) -> bool:
@@ -508,6 +568,46 @@ def _shipped_is_ordered(model: ModelOrder) -> bool:
     return products <= ordered and all(model.state.unassigned(p) >= 0 for p in ordered)
 
 
+def _returned_was_sent(model: ModelOrder) -> bool:
+    """Of each line, units come back only if they were sent, and no unit is given back twice."""
+    state = model.state
+    return all(
+        state.returned(line.product_id) <= state.sent(line.product_id)
+        and state.given_back(line.product_id) <= line.qty
+        for line in state.lines
+    )
+
+
+def _line_money_fits(model: ModelOrder) -> bool:
+    """No more is given back for a line than was paid for it, and in all than refunds return."""
+    by_line = {
+        line.product_id: sum(e[4] for e in model.given_back if e[1] == line.product_id)
+        for line in model.state.lines
+    }
+    paid = {line.product_id: line.paid_minor for line in model.state.lines}
+    refunds_minor = sum(r.amount_minor for r in model.state.refunds)
+    is_within = all(minor <= paid[product_id] for product_id, minor in by_line.items())
+    return is_within and sum(by_line.values()) <= refunds_minor
+
+
+def _given_back_as_decided(model: ModelOrder) -> bool:
+    """Each line of a return that is closed is given back, and no other; stock has what it says."""
+    closed = (ReturnStatus.RECEIVED, ReturnStatus.UNSENT)
+    wanted = {
+        (r.return_id, line.product_id)
+        for r in model.state.returns
+        if r.status in closed
+        for line in r.lines
+    }
+    restocked = {
+        number: sum(e[3] for e in model.given_back if e[1] == number)
+        for number in range(1, len(model.lines) + 1)
+    }
+    return {entry[:2] for entry in model.given_back} == wanted and all(
+        line.returned == restocked[number] for number, line in enumerate(model.lines, 1)
+    )
+
+
 def _shipments_fit(model: ModelOrder) -> bool:
     """Only a paid order is packed; what was sent is neither cancelled nor in the stock again."""
     status = model.state.order.status
@@ -543,6 +643,9 @@ _SAFETY: dict[str, Callable[[ModelOrder], bool]] = {
     "I-14 the ledger never returns more than it received": lambda m: m.balance() >= 0,
     "the cart is kept until the order is paid or placed again": _cart_is_kept,
     "I-33 no more is shipped than was ordered": _shipped_is_ordered,
+    "I-37 units come back once, and only if they were sent": _returned_was_sent,
+    "I-38 a line gives back no more than was paid for it": _line_money_fits,
+    "I-39 returned units are in the stock, or written off": _given_back_as_decided,
     "I-34 only what is paid is packed, and what was sent is not in the stock": _shipments_fit,
     "a reason iff cancelled": lambda m: (
         (m.state.order.reason is not None) == (m.state.order.status in decide.CLOSED_ORDER)

@@ -36,6 +36,7 @@ COUNTED = (
     "cart_items",
     "refunds",
     "shipments",
+    "returns",
     "one_time_links",
     "notes",
 )
@@ -79,10 +80,34 @@ class Samples:
 
     def shipment(self) -> str:
         """Begins to pack one unit of the paid order; returns the id of the shipment."""
-        body = {"items": [{"productId": self.expensive, "quantity": 1}]}
+        body = {"items": [self.unit()]}
         packed = self.people["staff"].post(f"/admin/orders/{self.paid}/shipments", body)
         assert packed.status == 201, packed.body
         return str(packed.json["id"])
+
+    def unit(self) -> dict[str, int]:
+        """One unit of the paid order."""
+        return {"productId": self.expensive, "quantity": 1}
+
+    def delivered(self) -> str:
+        """The paid order, of which one more unit is delivered."""
+        path = f"/admin/orders/{self.paid}/shipments/{self.shipment()}"
+        sent = {"status": "SHIPPED", "carrier": "cj", "trackingNumber": uuid4().hex}
+        for body in (sent, {"status": "DELIVERED"}):
+            changed = self.people["staff"].patch(path, body)
+            assert changed.status == 200, changed.body
+        return self.paid
+
+    def goods_return(self, *, is_approved: bool = False) -> str:
+        """The id of a new return of one unit of the paid order."""
+        body = {"items": [self.unit()], "reason": "too small"}
+        asked = self.owner.post(f"/orders/{self.delivered()}/returns", body)
+        assert asked.status == 201, asked.body
+        path = f"/admin/orders/{self.paid}/returns/{asked.json['id']}"
+        if is_approved:
+            decided = self.people["support"].patch(path, {"status": "APPROVED"})
+            assert decided.status == 200, decided.body
+        return str(asked.json["id"])
 
     def order(self) -> str:
         """Places a new order of the owner; returns its id."""
@@ -414,11 +439,23 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ),
     ("POST", "/admin/orders/{orderId}/shipments"): lambda s, p: SampleRequest(
         f"/admin/orders/{s.paid}/shipments",
-        {"items": [{"productId": s.expensive, "quantity": 1}]},
+        {"items": [s.unit()]},
     ),
     ("PATCH", "/admin/orders/{orderId}/shipments/{shipmentId}"): lambda s, p: SampleRequest(
         f"/admin/orders/{s.paid}/shipments/{s.shipment()}",
         {"status": "SHIPPED", "carrier": "cj", "trackingNumber": uuid4().hex},
+    ),
+    ("POST", "/orders/{orderId}/cancellations"): lambda s, p: SampleRequest(
+        f"/orders/{s.paid}/cancellations", {"items": [s.unit()]}
+    ),
+    ("POST", "/orders/{orderId}/returns"): lambda s, p: SampleRequest(
+        f"/orders/{s.delivered()}/returns", {"items": [s.unit()], "reason": "too small"}
+    ),
+    ("PATCH", "/admin/orders/{orderId}/returns/{returnId}"): lambda s, p: SampleRequest(
+        f"/admin/orders/{s.paid}/returns/{s.goods_return()}", {"status": "APPROVED"}
+    ),
+    ("POST", "/admin/orders/{orderId}/returns/{returnId}/receipt"): lambda s, p: SampleRequest(
+        f"/admin/orders/{s.paid}/returns/{s.goods_return(is_approved=True)}/receipt", {}
     ),
     ("GET", "/admin/orders/{orderId}"): lambda s, p: SampleRequest(f"/admin/orders/{s.order()}"),
     ("POST", "/admin/orders/{orderId}/notes"): lambda s, p: SampleRequest(

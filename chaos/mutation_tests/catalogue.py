@@ -1108,6 +1108,32 @@ _FACTORS = (
     ),
 )
 
+# ---------------------------------------------------------------- goods that come back
+
+_RETURNS = (
+    Mutant(
+        "M-71",
+        "returned twice",
+        "units that were returned are returned again",
+        (Edit(DECIDE, " - state.returned(line.product_id)", ""),),
+        ("I-37",),
+    ),
+    Mutant(
+        "M-72",
+        "money kept",
+        "a return that is received gives no money back",
+        (Edit(DECIDE, "if total else NOTHING", "if False else NOTHING"),),
+        ("I-38",),
+    ),
+    Mutant(
+        "M-73",
+        "H-02",
+        "a cancelled order returns units again that were put back before",
+        (Edit(INVENTORY, "qty - returned_qty as qty", "qty"),),
+        ("I-05",),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -1126,6 +1152,7 @@ MUTANTS = (
     *_SHIPMENTS,
     *_ACTIONS,
     *_FACTORS,
+    *_RETURNS,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

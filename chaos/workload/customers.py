@@ -8,7 +8,7 @@ exclude its order even when its response is missing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -369,8 +369,49 @@ class Customers:
         for outcome in packed:
             if outcome.status == 201:
                 await self._send_shipment(random, order_id, outcome.document["id"])
-        if random.random() < 0.3:
+        chance = random.random()
+        if chance < 0.3:
             await self._cancel_order(order_id, placed.account)
+        elif chance < 0.5:
+            await self._cancel_units(order_id, placed.account, line["productId"])
+        else:
+            await self._return_units(random, order_id, placed.account, line)
+
+    async def _cancel_units(self, order_id: str, account: Account, product_id: int) -> None:
+        """One unit, which may be packed, sent, or the last one of the order."""
+        self._client.log.add_intervention(order_id, "cancel")
+        body = {"items": [{"productId": product_id, "quantity": 1}]}
+        call = self._calls.make("cancel_lines", body=body, orderId=order_id)
+        await self._client.send(call, account)
+
+    async def _return_units(
+        self, random: Random, order_id: str, account: Account, line: Mapping[str, int]
+    ) -> None:
+        """The customer asks twice, support and staff answer; some goods are written off."""
+        make, number = self._calls.make, line["productId"]
+        self._client.log.add_intervention(order_id, "refund")
+        body = {"items": [{"productId": number, "quantity": 1}], "reason": "too small"}
+        asked = [
+            await self._client.send(make("request_return", body=body, orderId=order_id), account)
+            for _ in range(2)
+        ]
+        for outcome in asked:
+            if outcome.status != 201:
+                continue
+            return_id = str(outcome.document["id"])
+            status = "APPROVED" if random.random() < 0.8 else "REJECTED"
+            decision = make(
+                "decide_return", body={"status": status}, orderId=order_id, returnId=return_id
+            )
+            await self._client.send(decision, self._dataset.support)
+            restocked = [{"productId": number, "quantity": random.randint(0, 1)}]
+            receipt = make(
+                "receive_return",
+                body={"restocked": restocked},
+                orderId=order_id,
+                returnId=return_id,
+            )
+            await self._client.send(receipt, self._dataset.staff)
 
     async def _send_shipment(self, random: Random, order_id: str, shipment_id: str) -> None:
         """Of ten, one is dropped, one stays packed, and half of those that are sent arrive."""

@@ -248,6 +248,10 @@ class LivenessOperations:
             "cancel_for_customer": self._by_support("cancel_for_customer", {"reason": "called"}),
             "create_shipment": self._pack,
             "change_shipment": self._send,
+            "cancel_lines": self._cancel_lines,
+            "request_return": self._ask_to_return,
+            "decide_return": self._decide_return,
+            "receive_return": self._receive_return,
         }
 
     # ---- preparation
@@ -293,15 +297,67 @@ class LivenessOperations:
 
     async def _send(self) -> Request:
         call, staff = await self._pack()
-        packed = await self.client.send(call, staff)
-        if packed.status != call.operation.success or call.order_id is None:
-            raise PreparationFailed(f"no shipment: {packed.status}")
+        packed = await self._sent_ok(call, staff)
+        assert call.order_id is not None
         number = self.client.calls.new_key()
         body = {"status": "SHIPPED", "carrier": "liveness", "trackingNumber": number}
         shipment_id = packed.document["id"]
         make = self.client.calls.make
         change = make("change_shipment", body=body, orderId=call.order_id, shipmentId=shipment_id)
         return change, staff
+
+    async def _cancel_lines(self) -> Request:
+        """The last units cancel the order."""
+        order_id = await self._paid()
+        self.client.log.add_intervention(order_id, "cancel")
+        body = {"items": [{"productId": self.product_id, "quantity": 1}]}
+        call = self.client.calls.make("cancel_lines", body=body, orderId=order_id)
+        return call, self.dataset.customers[0]
+
+    async def _ask_to_return(self) -> Request:
+        make = self.client.calls.make
+        call, staff = await self._send()
+        sent = await self._sent_ok(call, staff)
+        body: dict[str, object] = {"status": "DELIVERED"}
+        shipment = str(sent.document["id"])
+        assert call.order_id is not None
+        delivered = make("change_shipment", body=body, orderId=call.order_id, shipmentId=shipment)
+        await self._sent_ok(delivered, staff)
+        self.client.log.add_intervention(call.order_id, "refund")
+        items = [{"productId": self.product_id, "quantity": 1}]
+        asking = {"items": items, "reason": "too small"}
+        return (
+            make("request_return", body=asking, orderId=call.order_id),
+            self.dataset.customers[0],
+        )
+
+    async def _decide_return(self) -> Request:
+        call, customer = await self._ask_to_return()
+        asked = await self._sent_ok(call, customer)
+        assert call.order_id is not None
+        decision = self.client.calls.make(
+            "decide_return",
+            body={"status": "APPROVED"},
+            orderId=call.order_id,
+            returnId=str(asked.document["id"]),
+        )
+        return decision, self.dataset.support
+
+    async def _receive_return(self) -> Request:
+        call, support = await self._decide_return()
+        decided = await self._sent_ok(call, support)
+        assert call.order_id is not None
+        receipt = self.client.calls.make(
+            "receive_return", orderId=call.order_id, returnId=str(decided.document["id"])
+        )
+        return receipt, self.dataset.staff
+
+    async def _sent_ok(self, call: Call, account: Account | None) -> Outcome:
+        """Sends a request that another one needs."""
+        outcome = await self.client.send(call, account)
+        if outcome.status != call.operation.success:
+            raise PreparationFailed(f"{call.operation.name}: {outcome.status} {outcome.code}")
+        return outcome
 
     def _of_session(self, name: str) -> Prepare:
         async def prepare() -> Request:

@@ -10,15 +10,29 @@ from typing import TYPE_CHECKING
 
 from shop import audit_log, notes
 from shop.audit_log import Action
-from shop.orders import apply, decide, queries
-from shop.orders.messages import CancelRequested, RefundRequested
+from shop.orders import apply, decide, queries, returns
+from shop.orders.lines import Line
+from shop.orders.messages import (
+    CancelRequested,
+    LinesCancelled,
+    RefundRequested,
+    ReturnRequested,
+)
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import CancelReason, RefundStatus
 
 if TYPE_CHECKING:
-    from functions.cancel_order.schema import CancelForCustomer, RefundOrder
+    from collections.abc import Sequence
+
+    from functions.cancel_order.schema import (
+        CancelForCustomer,
+        CancelLines,
+        RefundOrder,
+        RequestReturn,
+    )
+    from functions.cancel_order.schema import Line as RequestedLine
     from shop.runtime.request_context import RequestContext
 
 
@@ -37,6 +51,45 @@ def cancel_order(request: Request[None, None], context: RequestContext) -> Respo
     order = tx.fetch_one(queries.order(order_id))
     assert order is not None, "the order is locked"
     return Response(200, queries.represent(order))
+
+
+def cancel_lines(request: Request[CancelLines, None], context: RequestContext) -> Response:
+    """200 with the order: units that are in no shipment are cancelled, and their money returned.
+
+    The last units of an order cancel it as a whole.  409 NOT_CANCELLABLE unless it is paid,
+    ALREADY_SHIPPED, IN_PREPARATION or EXCEEDS_ORDER for more than can be cancelled.
+    """
+    tx, return_id = context.tx, new_uuid()
+    order_id = queries.id_in(request.path)
+    rows = apply.lock_own(tx, order_id, request.user_id)
+    message = LinesCancelled(return_id, _lines(request.body.items), request.body.reason)
+    apply.write(tx, rows, apply.decide_on(rows, message))
+    order = tx.fetch_one(queries.order(order_id))
+    assert order is not None, "the order is locked"
+    return Response(200, queries.represent(order))
+
+
+def request_return(request: Request[RequestReturn, None], context: RequestContext) -> Response:
+    """201 with the return, which support approves or rejects.
+
+    409 NOT_RETURNABLE for more than was sent and not returned, RETURN_WINDOW_CLOSED afterwards.
+    """
+    tx, return_id = context.tx, new_uuid()
+    order_id = queries.id_in(request.path)
+    rows = apply.lock_own(tx, order_id, request.user_id)
+    settings = context.settings
+    window = returns.returnable(
+        order_id, days=settings.return_window_days, window_start=settings.return_window_start
+    )
+    returnable = frozenset(row.shipment_id for row in tx.fetch_all(window))
+    lines, reason = _lines(request.body.items), request.body.reason
+    message = ReturnRequested(return_id, lines, reason, returnable)
+    apply.write(tx, rows, apply.decide_on(rows, message))
+    written = next(
+        row for row in tx.fetch_all(returns.of_order(order_id)) if row.return_id == return_id
+    )
+    location = {"Location": f"/orders/{order_id}"}
+    return Response(201, returns.represent(written), location)
 
 
 def cancel_for_customer(
@@ -106,3 +159,7 @@ def refund_order(request: Request[RefundOrder, None], context: RequestContext) -
     )
     apply.write(tx, rows, decided, requested_by=request.user_id, audit=entry)
     return Response(201, refund, {"Location": f"/orders/{order_id}/timeline"})
+
+
+def _lines(items: Sequence[RequestedLine]) -> tuple[Line, ...]:
+    return tuple(Line(item.product_id, item.quantity) for item in items)

@@ -7,13 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from shop.primitives.ids import PRODUCT_ID_MAX
 from shop.primitives.money import ORDER_TOTAL_MAX
 from shop.primitives.statuses import RefundMeans, RefundStatus
 from shop.primitives.text import one_line
 from shop.response_models import Order as Order
+from shop.response_models import Return as Return
 from shop.runtime.model import CurrencyCode, Model, Uuid
 
 REASON_LENGTH_MAX = 200
+LINES_MAX = 100
+QUANTITY_MAX = 1000
 OneLine = Annotated[
     str,
     AfterValidator(partial(one_line, length_max=REASON_LENGTH_MAX)),
@@ -24,6 +28,39 @@ OneLine = Annotated[
 class CancelForCustomer(Model):
     """Why an operator cancels a customer's order."""
 
+    reason: OneLine
+
+
+class Line(Model):
+    """How many units of a product of the order."""
+
+    product_id: Annotated[int, Field(ge=1, le=PRODUCT_ID_MAX)]
+    quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX)]
+
+
+def _one_line_per_product(items: list[Line]) -> list[Line]:
+    products = [line.product_id for line in items]
+    if len(set(products)) != len(products):
+        raise ValueError("a product may be in one line only")
+    return items
+
+
+Lines = Annotated[
+    list[Line], Field(min_length=1, max_length=LINES_MAX), AfterValidator(_one_line_per_product)
+]
+
+
+class CancelLines(Model):
+    """Units that are not to be sent, and why, if the customer says."""
+
+    items: Lines
+    reason: OneLine = "CUSTOMER"
+
+
+class RequestReturn(Model):
+    """Units that the customer wants to send back, and why."""
+
+    items: Lines
     reason: OneLine
 
 

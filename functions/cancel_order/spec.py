@@ -1,4 +1,4 @@
-"""Cancel an order, also for its customer; return money of an order.
+"""Cancel an order or a part of it, also for its customer; ask for returns; return money.
 
 ``POST /orders/{orderId}/refunds`` is served here; the function ``refund`` sends refunds to the
 payment provider.
@@ -10,11 +10,11 @@ from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="cancel_order",
-    summary="Cancel an order; return money of an order (POST /orders/{orderId}/refunds).",
+    summary="Cancel orders and lines, ask for returns; return money (POST …/refunds).",
     database_role="ordering",
     cold_start_budget=1.3,
     needs=("postgres",),
-    emits=("order.cancelled", "order.cancelling", "refund.requested"),
+    emits=("order.cancelled", "order.cancelling", "refund.requested", "return.requested"),
     scale=Scale(concurrency=8, max_scale=5),
     routes=(
         Route(
@@ -26,6 +26,34 @@ SPEC = FunctionSpec(
             summary="Cancel an order: the stock is released now, the refund is confirmed later.",
             response="Order",
             error_statuses=(404, 409),
+            idempotent=True,
+            writes=True,
+        ),
+        Route(
+            method="POST",
+            path="/orders/{orderId}/cancellations",
+            handler="cancel_lines",
+            auth="customer",
+            group="orders",
+            summary="Cancel units of an order that are not being sent; their money is returned.",
+            body="CancelLines",
+            response="Order",
+            error_statuses=(404, 409, 422),
+            idempotent=True,
+            writes=True,
+        ),
+        Route(
+            method="POST",
+            path="/orders/{orderId}/returns",
+            handler="request_return",
+            auth="customer",
+            group="orders",
+            summary="Ask to return goods that were sent; support approves it.",
+            body="RequestReturn",
+            response="Return",
+            status=201,
+            error_statuses=(404, 409, 422),
+            headers=("Location",),
             idempotent=True,
             writes=True,
         ),

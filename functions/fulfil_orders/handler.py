@@ -1,16 +1,19 @@
-"""Packs and sends the goods of orders."""
+"""Packs and sends the goods of orders, and takes returned ones back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from shop import audit_log
 from shop.adapters import db
 from shop.audit_log import Action
-from shop.orders import apply, decide, queries, shipments
+from shop.orders import apply, decide, queries, returns, shipments
 from shop.orders.lines import Line
 from shop.orders.messages import (
+    ReturnApproved,
+    ReturnReceived,
+    ReturnRejected,
     ShipmentArrived,
     ShipmentDropped,
     ShipmentRequested,
@@ -19,15 +22,21 @@ from shop.orders.messages import (
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import new_uuid, parse_uuid
 from shop.primitives.messages import Request, Response
+from shop.primitives.statuses import ReturnStatus
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from functions.fulfil_orders.schema import NewShipment, ShipmentChange
+    from functions.fulfil_orders.schema import (
+        NewShipment,
+        ReturnDecision,
+        ReturnReceipt,
+        ShipmentChange,
+    )
     from shop.adapters.db import Transaction
     from shop.orders.apply import OrderRows
     from shop.orders.messages import Message
-    from shop.orders.states import OrderState
+    from shop.orders.states import OrderState, Return
     from shop.runtime.request_context import RequestContext
 
 
@@ -86,6 +95,69 @@ def change_shipment(request: Request[ShipmentChange, None], context: RequestCont
         message = "another parcel of this carrier with this number is under way"
         raise ClientError(409, "TRACKING_NUMBER_IN_USE", message) from error
     return Response(200, _represented(tx, order_id, shipment_id))
+
+
+def decide_return(request: Request[ReturnDecision, None], context: RequestContext) -> Response:
+    """200 with the return; 403 for an order of one's own, 404 for a return of another order.
+
+    409 NOT_REQUESTED or RETURN_CLOSED for a decision that does not come next.
+    """
+    tx = context.tx
+    rows = apply.lock_any(tx, queries.id_in(request.path))
+    row = _return_in(request.path, rows)
+    if rows.order.user_id == request.user_id:
+        raise ClientError(403, "FORBIDDEN", "a return of an order of one's own")
+    is_approved = request.body.status == ReturnStatus.APPROVED
+    message = ReturnApproved(row.return_id) if is_approved else ReturnRejected(row.return_id)
+    return _returned(request, tx, rows, row, message)
+
+
+def receive_return(request: Request[ReturnReceipt, None], context: RequestContext) -> Response:
+    """200 with the return, RECEIVED, with what is restocked and given back of each line.
+
+    409 NOT_APPROVED, or EXCEEDS_RETURN for more units than are returned.
+    """
+    tx = context.tx
+    rows = apply.lock_any(tx, queries.id_in(request.path))
+    row = _return_in(request.path, rows)
+    given = request.body.restocked
+    restocked = (
+        row.lines
+        if given is None
+        else tuple(Line(line.product_id, line.quantity) for line in given if line.quantity)
+    )
+    return _returned(request, tx, rows, row, ReturnReceived(row.return_id, restocked))
+
+
+# Any: the body, of which the message is made
+def _returned(
+    request: Request[Any, None], tx: Transaction, rows: OrderRows, row: Return, message: Message
+) -> Response:
+    """Applies a message about a return, with its entry in the audit log."""
+    decided = apply.decide_on(rows, message)
+    order_id = rows.order.order_id
+    after = decide.after_effects(rows.state, decided).return_of(row.return_id)
+    assert after is not None, "the return was found"
+    known: dict[str, object] = {"returnId": str(row.return_id)}
+    entry = audit_log.record(
+        audit_log.actor_of(request),
+        Action.ORDER_RETURN_CHANGED,
+        order_id,
+        before={**known, "status": row.status},
+        after={**known, "status": after.status},
+    )
+    apply.write(tx, rows, decided, audit=entry)
+    written = tx.fetch_all(returns.of_order(order_id))
+    found = next(each for each in written if each.return_id == row.return_id)
+    return Response(200, returns.represent(found))
+
+
+def _return_in(path: Mapping[str, str], rows: OrderRows) -> Return:
+    return_id = parse_uuid(path["returnId"])
+    row = rows.state.return_of(return_id) if return_id else None
+    if row is None:
+        raise not_found("the return")
+    return row
 
 
 def _lines(body: NewShipment, state: OrderState) -> tuple[Line, ...]:

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from shop.primitives.ids import PRODUCT_ID_MAX
 from shop.primitives.statuses import ShipmentStatus
+from shop.response_models import Return as Return
 from shop.response_models import Shipment as Shipment
 from shop.runtime.model import Model
 
@@ -35,6 +36,32 @@ class NewShipment(Model):
     @model_validator(mode="after")
     def _one_line_per_product(self) -> NewShipment:
         products = [line.product_id for line in self.items or ()]
+        if len(set(products)) != len(products):
+            raise ValueError("a product may be in one line only")
+        return self
+
+
+class ReturnDecision(Model):
+    """Whether the goods may come back; an approved return is rejected when they do not arrive."""
+
+    status: Literal["APPROVED", "REJECTED"]
+
+
+class RestockedLine(Model):
+    """How many of the returned units of a product are put into the stock."""
+
+    product_id: Annotated[int, Field(ge=1, le=PRODUCT_ID_MAX)]
+    quantity: Annotated[int, Field(ge=0, le=QUANTITY_MAX)]
+
+
+class ReturnReceipt(Model):
+    """What is put into the stock: without ``restocked`` everything; the rest is written off."""
+
+    restocked: Annotated[list[RestockedLine], Field(max_length=LINES_MAX)] | None = None
+
+    @model_validator(mode="after")
+    def _one_line_per_product(self) -> ReturnReceipt:
+        products = [line.product_id for line in self.restocked or ()]
         if len(set(products)) != len(products):
             raise ValueError("a product may be in one line only")
         return self

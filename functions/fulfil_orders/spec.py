@@ -1,4 +1,4 @@
-"""Staff pack and send the goods of orders."""
+"""Staff pack and send the goods of orders, and take returned ones back."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ from shop.primitives.spec import FunctionSpec, Route, Scale
 
 SPEC = FunctionSpec(
     name="fulfil_orders",
-    summary="Let staff pack orders, send them, and record their delivery.",
+    summary="Let staff pack and send orders, and take returned goods back.",
     database_role="ordering",
     cold_start_budget=1.5,
     needs=("postgres",),
-    emits=("shipment.created", "shipment.shipped", "shipment.delivered"),
+    emits=(
+        "shipment.created",
+        "shipment.shipped",
+        "shipment.delivered",
+        "return.approved",
+        "return.rejected",
+        "return.received",
+        "refund.requested",
+    ),
     scale=Scale(concurrency=4, max_scale=2),
     routes=(
         Route(
@@ -38,6 +46,33 @@ SPEC = FunctionSpec(
             summary="Record that a shipment was sent, was delivered, or will not be sent.",
             body="ShipmentChange",
             response="Shipment",
+            error_statuses=(404, 409, 422),
+            idempotent=True,
+            writes=True,
+        ),
+        Route(
+            method="PATCH",
+            path="/admin/orders/{orderId}/returns/{returnId}",
+            handler="decide_return",
+            auth="support",
+            group="admin",
+            summary="Approve or reject a return.",
+            body="ReturnDecision",
+            response="Return",
+            error_statuses=(404, 409, 422),
+            idempotent=True,
+            writes=True,
+        ),
+        Route(
+            method="POST",
+            path="/admin/orders/{orderId}/returns/{returnId}/receipt",
+            handler="receive_return",
+            auth="staff",
+            group="admin",
+            summary="Record that the goods of a return arrived; their money is returned.",
+            body="ReturnReceipt",
+            body_is_optional=True,
+            response="Return",
             error_statuses=(404, 409, 422),
             idempotent=True,
             writes=True,

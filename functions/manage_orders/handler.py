@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from functions.manage_orders import representation as represent
 from shop import accounts, audit_log, notes
 from shop.audit_log import Action
-from shop.orders import queries, records, search, shipments
+from shop.orders import queries, records, returns, search, shipments
 from shop.orders.search import COUNT_MAX, Criteria
 from shop.primitives import csv_text
 from shop.primitives.clock import start_of_day
@@ -91,12 +91,13 @@ def read_order_records(request: Request[None, None], context: RequestContext) ->
     )
     if not found:
         raise not_found("the order")
-    history, postings, events, deliveries, written = tx.pipeline(
+    history, postings, events, deliveries, written, returned = tx.pipeline(
         records.status_history(order_id),
         records.postings(order_id),
         records.events(order_id),
         records.deliveries(order_id),
         notes.of_order(order_id, limit=NOTES_MAX),
+        returns.of_order(order_id),
     )
     body = {
         **represent.order(found[0]),
@@ -105,6 +106,7 @@ def read_order_records(request: Request[None, None], context: RequestContext) ->
         "refunds": [represent.refund(row) for row in refunds],
         "disputes": [represent.dispute(row) for row in disputes],
         "shipments": [shipments.represent(row) for row in sent],
+        "returns": [returns.represent(row) | {"reason": row.reason} for row in returned],
         "statusHistory": [represent.status_change(row) for row in history],
         "postings": [represent.posting(row) for row in postings],
         "events": [represent.event(row, deliveries) for row in events],

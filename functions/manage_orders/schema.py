@@ -21,7 +21,7 @@ from shop.primitives.statuses import (
     RefundStatus,
 )
 from shop.primitives.text import many_lines
-from shop.response_models import Shipment
+from shop.response_models import Return, Shipment
 from shop.runtime.model import (
     BusinessDay,
     CurrencyCode,
@@ -193,11 +193,17 @@ class Dispute(Model):
     updated_at: Timestamp
 
 
+class ReturnRecord(Return):
+    """A return, with what its customer wrote."""
+
+    reason: str
+
+
 class StatusChange(Model):
     """A status change of the order or of what refers to it; ``actor`` is an account or function."""
 
     at: Timestamp
-    entity: Literal["order", "payment", "refund", "dispute", "reservation", "shipment"]
+    entity: Literal["order", "payment", "refund", "dispute", "reservation", "shipment", "return"]
     id: Uuid
     from_: Annotated[str, Field(alias="from")]
     to: str
@@ -267,6 +273,7 @@ class OrderRecords(Model):
     refunds: list[Refund]
     disputes: list[Dispute]
     shipments: list[Shipment]
+    returns: list[ReturnRecord]
     status_history: list[StatusChange]
     postings: list[Posting]
     events: list[Event]

@@ -50,6 +50,10 @@ EventType = Literal[
     "shipment.created",
     "shipment.shipped",
     "shipment.delivered",
+    "return.requested",
+    "return.approved",
+    "return.rejected",
+    "return.received",
 ]
 
 

@@ -25,7 +25,7 @@ class TimelineEntry(Model):
     """One status change; ``actor`` is ``user`` or the function that made it."""
 
     at: Timestamp
-    entity: Literal["order", "payment", "refund", "dispute", "reservation", "shipment"]
+    entity: Literal["order", "payment", "refund", "dispute", "reservation", "shipment", "return"]
     id: Uuid
     from_: Annotated[str, Field(alias="from")]
     to: str

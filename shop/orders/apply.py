@@ -11,7 +11,7 @@ itself, in this order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, assert_never
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from shop import carts, inventory, ledger, operator_alerts, status_history
 from shop.adapters import db
 from shop.adapters.statements import Query, Row, Statement
 from shop.messaging import outbox
-from shop.orders import decide, disputes, effects, orders, payments, refunds, shipments
+from shop.orders import decide, disputes, effects, orders, payments, refunds, returns, shipments
 from shop.orders.disputes import DisputeRow
 from shop.orders.effects import Effect, Effects
 from shop.orders.lines import Line
@@ -29,8 +29,18 @@ from shop.orders.messages import ExpiryDue, Message, OrderReplaced
 from shop.orders.orders import LockedOrder
 from shop.orders.payments import PaymentRow
 from shop.orders.refunds import RefundRow
+from shop.orders.returns import ReturnRow
 from shop.orders.shipments import ShipmentRow
-from shop.orders.states import Dispute, Order, OrderState, Payment, Refund, Shipment
+from shop.orders.states import (
+    Dispute,
+    Order,
+    OrderedLine,
+    OrderState,
+    Payment,
+    Refund,
+    Return,
+    Shipment,
+)
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import new_uuid
 from shop.primitives.statuses import (
@@ -41,6 +51,7 @@ from shop.primitives.statuses import (
     OrderStatus,
     PaymentStatus,
     RefundStatus,
+    ReturnStatus,
     ShipmentStatus,
     Status,
 )
@@ -61,6 +72,10 @@ ANNOUNCED_AS: dict[tuple[Entity, Status], str] = {
     ("refund", RefundStatus.SUCCEEDED): "refund.succeeded",
     ("refund", RefundStatus.REJECTED): "refund.rejected",
     ("refund", RefundStatus.REVERSED): "refund.rejected",
+    ("return", ReturnStatus.REQUESTED): "return.requested",
+    ("return", ReturnStatus.APPROVED): "return.approved",
+    ("return", ReturnStatus.REJECTED): "return.rejected",
+    ("return", ReturnStatus.RECEIVED): "return.received",
     ("shipment", ShipmentStatus.PREPARING): "shipment.created",
     ("shipment", ShipmentStatus.SHIPPED): "shipment.shipped",
     ("shipment", ShipmentStatus.DELIVERED): "shipment.delivered",
@@ -105,6 +120,7 @@ class OrderRows:
     refunds: list[RefundRow]
     disputes: list[DisputeRow]
     shipments: list[ShipmentRow]
+    returns: list[ReturnRow]
     state: OrderState
 
 
@@ -137,17 +153,18 @@ def apply_message(tx: Transaction, order_id: UUID, message: Message) -> ApplyRes
 
 def lock(tx: Transaction, order_id: UUID) -> OrderRows:
     """Locks the order and reads its rows; one round trip."""
-    found, attempts, returned, disputed, shipped = tx.pipeline(
+    found, attempts, refunded, disputed, shipped, returned = tx.pipeline(
         orders.lock(order_id),
         payments.of_order(order_id),
         refunds.of_order(order_id),
         disputes.of_order(order_id),
         shipments.of_order(order_id),
+        returns.of_order(order_id),
     )
     if not found:
         raise UnknownOrder()
-    state = _state(found[0], attempts, returned, disputed, shipped)
-    return OrderRows(found[0], attempts, returned, disputed, shipped, state)
+    state = _state(found[0], attempts, refunded, disputed, shipped, returned)
+    return OrderRows(found[0], attempts, refunded, disputed, shipped, returned, state)
 
 
 def lock_any(tx: Transaction, order_id: UUID) -> OrderRows:
@@ -253,9 +270,10 @@ def cancel_unpaid_holders(
 def _state(
     order: LockedOrder,
     attempts: list[PaymentRow],
-    returned: list[RefundRow],
+    refunded: list[RefundRow],
     disputed: list[DisputeRow],
     shipped: list[ShipmentRow],
+    returned: list[ReturnRow],
 ) -> OrderState:
     return OrderState(
         Order(
@@ -268,22 +286,7 @@ def _state(
             is_hard_expired=order.is_hard_expired,
             has_cart_lines=order.has_cart_lines,
         ),
-        tuple(
-            Payment(
-                payment_id=row.payment_id,
-                attempt=row.attempt,
-                status=row.status,
-                amount_minor=row.amount_minor,
-                currency=row.currency,
-                late_capture=row.late,
-                refund_reserved_minor=row.refund_reserved_minor,
-                may_charge=row.may_charge,
-                action=ActionType(row.action) if row.action else None,
-                token=row.action_token,
-                may_act=row.may_act,
-            )
-            for row in attempts
-        ),
+        tuple(map(_payment, attempts)),
         tuple(
             Refund(
                 row.refund_id,
@@ -293,16 +296,33 @@ def _state(
                 row.means,
                 row.restock,
             )
-            for row in returned
+            for row in refunded
         ),
         tuple(map(_dispute, disputed)),
-        _lines(order.lines),
+        tuple(OrderedLine(**line) for line in order.lines),
         tuple(Shipment(row.shipment_id, row.status, _lines(row.lines)) for row in shipped),
+        tuple(Return(row.return_id, row.status, _lines(row.lines)) for row in returned),
     )
 
 
-def _lines(rows: list[dict[str, int]]) -> tuple[Line, ...]:
-    return tuple(Line(row["product_id"], row["qty"]) for row in rows)
+def _payment(row: PaymentRow) -> Payment:
+    return Payment(
+        payment_id=row.payment_id,
+        attempt=row.attempt,
+        status=row.status,
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        late_capture=row.late,
+        refund_reserved_minor=row.refund_reserved_minor,
+        may_charge=row.may_charge,
+        action=ActionType(row.action) if row.action else None,
+        token=row.action_token,
+        may_act=row.may_act,
+    )
+
+
+def _lines(rows: Sequence[Mapping[str, int | None]]) -> tuple[Line, ...]:
+    return tuple(Line(row["product_id"] or 0, row["qty"] or 0) for row in rows)
 
 
 def _dispute(row: DisputeRow) -> Dispute:
@@ -417,10 +437,6 @@ def _add(batch: _Batch, effect: Effect) -> None:  # noqa: C901
             _open_dispute(batch, effect)
         case effects.ChangeDisputeStatus():
             _change_dispute(batch, effect)
-        case effects.OpenShipment():
-            _open_shipment(batch, effect)
-        case effects.ChangeShipmentStatus():
-            _change_shipment(batch, effect)
         case effects.PostToLedger():
             _post(batch, effect)
         case effects.RequestCharge():
@@ -434,6 +450,22 @@ def _add(batch: _Batch, effect: Effect) -> None:  # noqa: C901
             _raise_alert(batch, effect)
         case effects.Reject():
             raise AssertionError("a rejected message has no effects to write")
+        case _:  # the rest is a GoodsEffect, by its type
+            _add_goods(batch, effect)
+
+
+def _add_goods(batch: _Batch, effect: effects.GoodsEffect) -> None:
+    match effect:
+        case effects.OpenShipment():
+            _open_shipment(batch, effect)
+        case effects.ChangeShipmentStatus():
+            _change_shipment(batch, effect)
+        case effects.OpenReturn():
+            _open_return(batch, effect)
+        case effects.ChangeReturnStatus():
+            _change_return(batch, effect)
+        case effects.GiveBack():
+            _give_back(batch, effect)
         case _:
             assert_never(effect)
 
@@ -606,6 +638,47 @@ def _change_shipment(batch: _Batch, change: effects.ChangeShipmentStatus) -> Non
         StatusChange("shipment", change.shipment_id, change.from_status, change.to_status),
         shipment_id=change.shipment_id,
     )
+
+
+def _open_return(batch: _Batch, opened: effects.OpenReturn) -> None:
+    batch.add(
+        returns.open_return(
+            return_id=opened.return_id,
+            order_id=batch.order_id,
+            status=opened.status,
+            reason=opened.reason,
+            lines=[(line.product_id, line.qty) for line in opened.lines],
+        )
+    )
+    batch.record(
+        StatusChange("return", opened.return_id, CREATED, opened.status),
+        return_id=opened.return_id,
+    )
+
+
+def _change_return(batch: _Batch, change: effects.ChangeReturnStatus) -> None:
+    batch.add(
+        returns.change_status(
+            change.return_id, from_status=change.from_status, to_status=change.to_status
+        )
+    )
+    batch.record(
+        StatusChange("return", change.return_id, change.from_status, change.to_status),
+        return_id=change.return_id,
+    )
+
+
+def _give_back(batch: _Batch, given: effects.GiveBack) -> None:
+    batch.add(
+        returns.give_back(
+            given.return_id,
+            given.product_id,
+            restocked=given.restocked,
+            amount_minor=given.amount_minor,
+        )
+    )
+    if given.restocked:
+        batch.add(inventory.return_units(batch.order_id, given.product_id, given.restocked))
 
 
 def _post(batch: _Batch, posting: effects.PostToLedger) -> None:

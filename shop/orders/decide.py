@@ -23,13 +23,16 @@ from shop.orders.effects import (
     ChangePaymentStatus,
     ChangeRefundStatus,
     ChangeReservations,
+    ChangeReturnStatus,
     ChangeShipmentStatus,
     ConfirmAction,
     Effect,
     Effects,
+    GiveBack,
     OpenDispute,
     OpenPayment,
     OpenRefund,
+    OpenReturn,
     OpenShipment,
     PostponePayment,
     PostponeRefund,
@@ -40,6 +43,7 @@ from shop.orders.effects import (
     RequestCharge,
     ReturnCart,
 )
+from shop.orders.lines import Line
 from shop.orders.messages import (
     ActionRequired,
     ActionReturned,
@@ -50,6 +54,8 @@ from shop.orders.messages import (
     DisputeReported,
     ExpiryDue,
     FinishDue,
+    GoodsMessage,
+    LinesCancelled,
     Message,
     OrderReplaced,
     PayAgainRequested,
@@ -60,13 +66,17 @@ from shop.orders.messages import (
     RefundRejected,
     RefundRequested,
     RefundUnknown,
+    ReturnApproved,
+    ReturnReceived,
+    ReturnRejected,
+    ReturnRequested,
     ShipmentArrived,
     ShipmentDropped,
     ShipmentRequested,
     ShipmentSent,
     Voided,
 )
-from shop.orders.states import Dispute, OrderState, Payment, Refund, Shipment
+from shop.orders.states import Dispute, OrderState, Payment, Refund, Return, Shipment
 from shop.primitives.statuses import (
     FAILED_REFUND,
     OPEN_PAYMENT,
@@ -80,6 +90,7 @@ from shop.primitives.statuses import (
     RefundOrigin,
     RefundStatus,
     ReservationStatus,
+    ReturnStatus,
     ShipmentStatus,
 )
 
@@ -155,18 +166,10 @@ def _effects_of(state: OrderState, message: Message) -> Effects:  # noqa: C901
             return _refund_found(state, message)
         case DisputeReported():
             return _dispute_reported(state, message)
-        case ShipmentRequested():
-            return _shipment_requested(state, message)
-        case ShipmentSent():
-            return _shipment_sent(state, message)
-        case ShipmentArrived():
-            return _shipment_arrived(state, message)
-        case ShipmentDropped():
-            return _shipment_dropped(state, message)
         case FinishDue():
             return NOTHING  # ``_close_if_returned`` completes the order
-        case _:
-            assert_never(message)
+        case _:  # the rest is a GoodsMessage, by its type
+            return _goods_moved(state, message)
 
 
 # ---------------------------------------------------------------- payments
@@ -627,6 +630,30 @@ def _dispute_closed(dispute: Dispute, message: DisputeReported) -> Effects:
 # ---------------------------------------------------------------- shipments
 
 
+def _goods_moved(state: OrderState, message: GoodsMessage) -> Effects:
+    match message:
+        case ShipmentRequested():
+            return _shipment_requested(state, message)
+        case ShipmentSent():
+            return _shipment_sent(state, message)
+        case ShipmentArrived():
+            return _shipment_arrived(state, message)
+        case ShipmentDropped():
+            return _shipment_dropped(state, message)
+        case LinesCancelled():
+            return _lines_cancelled(state, message)
+        case ReturnRequested():
+            return _return_requested(state, message)
+        case ReturnApproved():
+            return _return_approved(state, message)
+        case ReturnRejected():
+            return _return_rejected(state, message)
+        case ReturnReceived():
+            return _return_received(state, message)
+        case _:
+            assert_never(message)
+
+
 def _shipment_requested(state: OrderState, message: ShipmentRequested) -> Effects:
     if (rejected := _not_shippable(state)) is not None:
         return (rejected,)
@@ -672,6 +699,93 @@ def _not_shippable(state: OrderState) -> Reject | None:
 
 def _change_shipment(shipment: Shipment, to_status: ShipmentStatus) -> ChangeShipmentStatus:
     return ChangeShipmentStatus(shipment.shipment_id, shipment.status, to_status)
+
+
+# ---------------------------------------------------------------- cancelled and returned lines
+
+
+def _lines_cancelled(state: OrderState, message: LinesCancelled) -> Effects:
+    """Units that are in no shipment; the last ones of an order cancel it as a whole."""
+    if state.order.status != OrderStatus.PAID:
+        return (Reject("NOT_CANCELLABLE", "only lines of a paid order can be cancelled"),)
+    if any(state.unassigned(line.product_id) < line.qty for line in message.lines):
+        return (_not_cancellable(state, message.lines),)
+    opened = OpenReturn(message.return_id, ReturnStatus.UNSENT, message.reason, message.lines)
+    after = after_effects(state, (opened,))
+    is_all = not any(after.unassigned(line.product_id) for line in state.lines)
+    if is_all and not state.is_sent and not state.in_preparation:
+        return _cancel_requested(state, CancelRequested(CancelReason.USER))
+    return (opened, *_given_back(state, message.return_id, message.lines, message.lines))
+
+
+def _not_cancellable(state: OrderState, lines: tuple[Line, ...]) -> Reject:
+    if any(state.sent(line.product_id) for line in lines):
+        return Reject("ALREADY_SHIPPED", "more than what was not shipped")
+    if state.in_preparation:
+        return Reject("IN_PREPARATION", "more than what is not being packed")
+    return Reject("EXCEEDS_ORDER", "more than what is left of the order")
+
+
+def _return_requested(state: OrderState, message: ReturnRequested) -> Effects:
+    if state.order.status != OrderStatus.PAID:
+        return (Reject("NOT_RETURNABLE", "only goods of a paid order can be returned"),)
+    for line in message.lines:
+        if line.qty > state.sent(line.product_id) - state.returned(line.product_id):
+            return (Reject("NOT_RETURNABLE", "more than what was sent and not returned"),)
+        if line.qty > state.sent(line.product_id, among=message.returnable):
+            return (Reject("RETURN_WINDOW_CLOSED", "goods can be returned for some days only"),)
+    return (OpenReturn(message.return_id, ReturnStatus.REQUESTED, message.reason, message.lines),)
+
+
+def _return_approved(state: OrderState, message: ReturnApproved) -> Effects:
+    row = state.return_of(message.return_id)
+    if row is None or row.status != ReturnStatus.REQUESTED:
+        return (Reject("NOT_REQUESTED", "only a return that is requested can be approved"),)
+    return (_change_return(row, ReturnStatus.APPROVED),)
+
+
+def _return_rejected(state: OrderState, message: ReturnRejected) -> Effects:
+    row = state.return_of(message.return_id)
+    if row is None or row.status not in (ReturnStatus.REQUESTED, ReturnStatus.APPROVED):
+        return (Reject("RETURN_CLOSED", "the return is closed already"),)
+    return (_change_return(row, ReturnStatus.REJECTED),)
+
+
+def _return_received(state: OrderState, message: ReturnReceived) -> Effects:
+    """However the order ended meanwhile: of one that is refunded no money is left to give back."""
+    row = state.return_of(message.return_id)
+    if row is None or row.status != ReturnStatus.APPROVED:
+        return (Reject("NOT_APPROVED", "only a return that is approved can be received"),)
+    arrived = {line.product_id: line.qty for line in row.lines}
+    if any(line.qty > arrived.get(line.product_id, 0) for line in message.restocked):
+        return (Reject("EXCEEDS_RETURN", "more is restocked than is returned"),)
+    change = _change_return(row, ReturnStatus.RECEIVED)
+    return (change, *_given_back(state, row.return_id, row.lines, message.restocked))
+
+
+def _given_back(
+    state: OrderState, return_id: UUID, lines: tuple[Line, ...], restocked: tuple[Line, ...]
+) -> Effects:
+    """The units, in the order in which stock is locked, and the refund of what is paid for them.
+
+    Never more than is left of the payment: support may have returned a part of it before.
+    """
+    settling = state.settling_payment
+    assert settling is not None, "goods are sent, and lines cancelled, of paid orders only"
+    left = max(0, state.refundable_minor(settling))
+    stocked = {line.product_id: line.qty for line in restocked}
+    given: tuple[GiveBack, ...] = ()
+    for line in sorted(lines, key=lambda each: each.product_id):
+        minor = min(left, state.amount_minor(line))
+        left -= minor
+        given += (GiveBack(return_id, line.product_id, stocked.get(line.product_id, 0), minor),)
+    total = sum(each.amount_minor for each in given)
+    refund = (OpenRefund(settling.payment_id, total, "RETURN"),) if total else NOTHING
+    return (*given, *refund)
+
+
+def _change_return(row: Return, to_status: ReturnStatus) -> ChangeReturnStatus:
+    return ChangeReturnStatus(row.return_id, row.status, to_status)
 
 
 # ---------------------------------------------------------------- consequences of effects
@@ -763,6 +877,11 @@ def _after(state: OrderState, effect: Effect) -> OrderState:  # noqa: C901
             return replace(state, shipments=(*state.shipments, opened_shipment))
         case ChangeShipmentStatus():
             return _with_shipment_status(state, effect)
+        case OpenReturn():
+            opened_return = Return(effect.return_id, effect.status, effect.lines)
+            return replace(state, returns=(*state.returns, opened_return))
+        case ChangeReturnStatus():
+            return _with_return_status(state, effect)
         case PostToLedger():
             return _with_posting(state, effect)
         case RequestCharge():
@@ -771,6 +890,8 @@ def _after(state: OrderState, effect: Effect) -> OrderState:  # noqa: C901
             return replace(state, order=replace(state.order, has_cart_lines=False))
         case ChangeReservations() | PostponePayment() | PostponeRefund() | RaiseAlert() | Reject():
             return state
+        case GiveBack():
+            return state  # the status of the return says the same
         case _:
             assert_never(effect)
 
@@ -845,6 +966,14 @@ def _with_shipment_status(state: OrderState, change: ChangeShipmentStatus) -> Or
         for s in state.shipments
     )
     return replace(state, shipments=shipments)
+
+
+def _with_return_status(state: OrderState, change: ChangeReturnStatus) -> OrderState:
+    returns = tuple(
+        replace(r, status=change.to_status) if r.return_id == change.return_id else r
+        for r in state.returns
+    )
+    return replace(state, returns=returns)
 
 
 def _with_posting(state: OrderState, posting: PostToLedger) -> OrderState:

@@ -17,6 +17,7 @@ from shop.primitives.statuses import (
     RefundOrigin,
     RefundStatus,
     ReservationStatus,
+    ReturnStatus,
     ShipmentStatus,
 )
 
@@ -171,6 +172,38 @@ class ChangeShipmentStatus:
 
 
 @frozen
+class OpenReturn:
+    """Creates a return of these units: requested by the customer, or UNSENT."""
+
+    return_id: UUID
+    status: ReturnStatus
+    reason: str
+    lines: tuple[Line, ...]
+
+
+@frozen
+class ChangeReturnStatus:
+    """Changes a return's status."""
+
+    return_id: UUID
+    from_status: ReturnStatus
+    to_status: ReturnStatus
+
+
+@frozen
+class GiveBack:
+    """Gives units of a line back: ``restocked`` of them are in the stock again.
+
+    ``amount_minor`` is the part of the refund that is for them.
+    """
+
+    return_id: UUID
+    product_id: int
+    restocked: int
+    amount_minor: int
+
+
+@frozen
 class PostToLedger:
     """Posts a movement of the order's money in the ledger."""
 
@@ -209,6 +242,7 @@ class Reject:
     message: str
 
 
+GoodsEffect = OpenShipment | ChangeShipmentStatus | OpenReturn | ChangeReturnStatus | GiveBack
 Effect = (
     ChangeOrderStatus
     | ChangeReservations
@@ -224,8 +258,7 @@ Effect = (
     | PostponeRefund
     | OpenDispute
     | ChangeDisputeStatus
-    | OpenShipment
-    | ChangeShipmentStatus
+    | GoodsEffect
     | PostToLedger
     | RequestCharge
     | ReturnCart

@@ -216,10 +216,65 @@ class ShipmentDropped:
 
 
 @frozen
+class LinesCancelled:
+    """The customer, or support, cancels units that are in no shipment; no product twice."""
+
+    return_id: UUID
+    lines: tuple[Line, ...]
+    reason: str
+
+
+@frozen
+class ReturnRequested:
+    """The customer wants to send units back; no product twice.
+
+    ``returnable`` are the shipments whose return window is open.
+    """
+
+    return_id: UUID
+    lines: tuple[Line, ...]
+    reason: str
+    returnable: frozenset[UUID]
+
+
+@frozen
+class ReturnApproved:
+    """Support expects the goods of a return."""
+
+    return_id: UUID
+
+
+@frozen
+class ReturnRejected:
+    """Support rejects a return, or one that was approved did not arrive."""
+
+    return_id: UUID
+
+
+@frozen
+class ReturnReceived:
+    """The goods of a return arrived; ``restocked`` of them are put into the stock, others not."""
+
+    return_id: UUID
+    restocked: tuple[Line, ...]
+
+
+@frozen
 class FinishDue:
     """A timer found that a cancelled order has nothing left to wait for."""
 
 
+GoodsMessage = (
+    ShipmentRequested
+    | ShipmentSent
+    | ShipmentArrived
+    | ShipmentDropped
+    | LinesCancelled
+    | ReturnRequested
+    | ReturnApproved
+    | ReturnRejected
+    | ReturnReceived
+)
 Message = (
     ChargeDue
     | Captured
@@ -239,9 +294,6 @@ Message = (
     | RefundUnknown
     | RefundFound
     | DisputeReported
-    | ShipmentRequested
-    | ShipmentSent
-    | ShipmentArrived
-    | ShipmentDropped
+    | GoodsMessage
     | FinishDue
 )

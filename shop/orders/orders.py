@@ -170,7 +170,8 @@ select order_id, user_id, status, reason, total_minor, currency, payment_method,
   charge_at is not null as charge_requested,
   expires_at <= now() as is_soft_expired, hard_expires_at <= now() as is_hard_expired,
   coalesce(cart_taken, false) as has_cart_lines,
-  (select coalesce(json_agg(json_build_object('product_id', l.product_id, 'qty', l.qty)
+  (select coalesce(json_agg(json_build_object('product_id', l.product_id, 'qty', l.qty,
+      'paid_minor', l.qty * l.unit_price_minor)
       order by l.product_id), '[]')
     from shop.order_lines l where l.order_id = o.order_id) as lines
 from shop.orders o where order_id = %(order_id)s::uuid

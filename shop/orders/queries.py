@@ -14,9 +14,9 @@ from shop.primitives.statuses import OrderStatus
 
 
 class OrderView(Row):
-    """An order with its lines, its latest payment attempt, its refunds' sum and its shipments.
+    """An order with its lines, its latest payment attempt, its refunds' sum and what was sent.
 
-    Any: a shipment, as ``shipments.represent`` makes it.
+    Any: a shipment or a return, as ``represent`` of their owners makes it.
     """
 
     order_id: UUID
@@ -32,6 +32,7 @@ class OrderView(Row):
     payment: dict[str, Any] | None  # Any: a JSON object, made by the statement
     refunded_minor: int
     shipments: list[dict[str, Any]] | None
+    returns: list[dict[str, Any]] | None
 
 
 class StatusHistoryEntry(Row):
@@ -67,7 +68,14 @@ select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.p
         from shop.shipment_lines l where l.shipment_id = s.shipment_id),
       'createdAt', s.created_at, 'shippedAt', s.shipped_at, 'deliveredAt', s.delivered_at)
       order by s.created_at, s.shipment_id)
-    from shop.shipments s where s.order_id = o.order_id) as shipments
+    from shop.shipments s where s.order_id = o.order_id) as shipments,
+  (select json_agg(json_build_object('id', r.return_id, 'status', r.status,
+      'items', (select json_agg(json_build_object('productId', l.product_id, 'quantity', l.qty,
+          'restocked', l.restocked_qty, 'amount', l.amount_minor) order by l.product_id)
+        from shop.return_lines l where l.return_id = r.return_id),
+      'createdAt', r.created_at, 'updatedAt', r.updated_at)
+      order by r.created_at, r.return_id)
+    from shop.returns r where r.order_id = o.order_id) as returns
 from shop.orders o
 """
 
@@ -147,6 +155,8 @@ def represent(order: OrderView, *, reader_id: int | None = None) -> dict[str, ob
         body["reason"] = order.reason
     if order.shipments:
         body["shipments"] = order.shipments
+    if order.returns:
+        body["returns"] = order.returns
     return body
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from events.records import frozen
@@ -18,6 +19,7 @@ from shop.primitives.statuses import (
     PostingKind,
     RefundMeans,
     RefundStatus,
+    ReturnStatus,
     ShipmentStatus,
 )
 
@@ -111,6 +113,22 @@ class Dispute:
 
 
 @frozen
+class OrderedLine(Line):
+    """A line of the order, and what is paid for all of it."""
+
+    paid_minor: int
+
+
+@frozen
+class Return:
+    """Units that go back, or that were cancelled before they were sent."""
+
+    return_id: UUID
+    status: ReturnStatus
+    lines: tuple[Line, ...]
+
+
+@frozen
 class Shipment:
     """Lines of the order that are sent together."""
 
@@ -127,8 +145,9 @@ class OrderState:
     payments: tuple[Payment, ...] = ()
     refunds: tuple[Refund, ...] = ()
     disputes: tuple[Dispute, ...] = ()
-    lines: tuple[Line, ...] = ()
+    lines: tuple[OrderedLine, ...] = ()
     shipments: tuple[Shipment, ...] = ()
+    returns: tuple[Return, ...] = ()
 
     def payment(self, payment_id: UUID) -> Payment | None:
         """The payment with this id, or None."""
@@ -156,17 +175,55 @@ class OrderState:
         """The shipments that are being packed."""
         return [s for s in self.shipments if s.status == ShipmentStatus.PREPARING]
 
+    def return_of(self, return_id: UUID) -> Return | None:
+        """The return with this id, or None."""
+        return next((r for r in self.returns if r.return_id == return_id), None)
+
+    def line(self, product_id: int) -> OrderedLine | None:
+        """The line of a product, or None when it was not ordered."""
+        return next((line for line in self.lines if line.product_id == product_id), None)
+
     def unassigned(self, product_id: int) -> int:
-        """How many units of a line are in no shipment; 0 for a product that was not ordered."""
-        ordered = sum(line.qty for line in self.lines if line.product_id == product_id)
-        assigned = sum(
-            line.qty
-            for shipment in self.shipments
-            if shipment.status != ShipmentStatus.CANCELLED
-            for line in shipment.lines
-            if line.product_id == product_id
+        """How many units of a line are in no shipment and not cancelled.
+
+        0 for a product that was not ordered.
+        """
+        line = self.line(product_id)
+        ordered = line.qty if line else 0
+        packed = (s for s in self.shipments if s.status != ShipmentStatus.CANCELLED)
+        cancelled = (r for r in self.returns if r.status == ReturnStatus.UNSENT)
+        return ordered - _units(product_id, packed) - _units(product_id, cancelled)
+
+    def sent(self, product_id: int, *, among: Collection[UUID] | None = None) -> int:
+        """How many units of a line were sent, in all shipments or in those."""
+        shipments = (
+            s
+            for s in self.shipments
+            if s.status in SENT_SHIPMENT and (among is None or s.shipment_id in among)
         )
-        return ordered - assigned
+        return _units(product_id, shipments)
+
+    def returned(self, product_id: int) -> int:
+        """How many of the sent units came back or are to come back."""
+        kept = (ReturnStatus.REJECTED, ReturnStatus.UNSENT)
+        return _units(product_id, (r for r in self.returns if r.status not in kept))
+
+    def given_back(self, product_id: int) -> int:
+        """How many units of a line were given back, and their money with them."""
+        closed = (ReturnStatus.RECEIVED, ReturnStatus.UNSENT)
+        return _units(product_id, (r for r in self.returns if r.status in closed))
+
+    def amount_minor(self, line: Line) -> int:
+        """What is paid for the next units of a line that are given back.
+
+        The amounts of all units, in whatever parts, sum to what was paid for the line: each is the
+        difference of two shares that are rounded down.
+        """
+        ordered = self.line(line.product_id)
+        assert ordered is not None, "only units that were ordered are given back"
+        before = self.given_back(line.product_id)
+        share_before = ordered.paid_minor * before // ordered.qty
+        return ordered.paid_minor * (before + line.qty) // ordered.qty - share_before
 
     @property
     def open_payment(self) -> Payment | None:
@@ -231,3 +288,7 @@ class OrderState:
             if d.payment_id == payment.payment_id and d.status == DisputeStatus.LOST
         )
         return self._refunded_minor(payment) + lost_minor
+
+
+def _units(product_id: int, rows: Iterable[Shipment | Return]) -> int:
+    return sum(line.qty for row in rows for line in row.lines if line.product_id == product_id)

@@ -111,17 +111,32 @@ class ShipmentStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+class ReturnStatus(StrEnum):
+    """Units of an order that go back; UNSENT: they were cancelled before they were sent.
+
+    REJECTED is final, as RECEIVED and UNSENT are, which gave money back.
+    """
+
+    REQUESTED = "REQUESTED"
+    APPROVED = "APPROVED"
+    REJECTED = "REJECTED"
+    RECEIVED = "RECEIVED"
+    UNSENT = "UNSENT"
+
+
 class StockMove(StrEnum):
     """Why a product's stock changed: an order was paid (COMMIT) or undone (RETURN), or staff say.
 
-    COUNT corrects the stock to what was counted, up or down.  CUSTOMER_RETURN is of goods that
-    belong to no order that the shop undoes.
+    LINE_RETURN: units of a line were cancelled before they were sent, or came back.  COUNT corrects
+    the stock to what was counted, up or down.  CUSTOMER_RETURN is of goods that belong to no order
+    that the shop undoes.
     """
 
     INITIAL = "INITIAL"
     RESTOCK = "RESTOCK"
     COMMIT = "COMMIT"
     RETURN = "RETURN"
+    LINE_RETURN = "LINE_RETURN"
     DAMAGE = "DAMAGE"
     LOSS = "LOSS"
     SUPPLIER_RETURN = "SUPPLIER_RETURN"
@@ -250,7 +265,7 @@ class KeyState(StrEnum):
     DONE = "DONE"
 
 
-Status = OrderStatus | PaymentStatus | RefundStatus | DisputeStatus | ShipmentStatus
+Status = OrderStatus | PaymentStatus | RefundStatus | DisputeStatus | ShipmentStatus | ReturnStatus
 OPEN_PAYMENT: Final = (
     PaymentStatus.INTENT,
     PaymentStatus.UNKNOWN,

@@ -20,6 +20,7 @@ SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
 LOCAL_ISSUER = "https://shop.local"
 WHOLE_DIGITS_MAX = 10
 
+ReturnWindowStart = Literal["delivered", "shipped"]
 EmailVerification = Literal["off", "order", "login"]
 SettlementsAuth = Literal["finance", "customer", "public"]
 BrokerClass = Literal["imc", "kafka", "rabbitmq", "local"]
@@ -122,6 +123,8 @@ class Settings:
     unpaid_stock_percent: int = 50
     order_soft_expiry_seconds: int = 900
     order_hard_expiry_seconds: int = 3600
+    return_window_days: int = 7
+    return_window_start: ReturnWindowStart = "delivered"
     host: str = "0.0.0.0"  # noqa: S104 (a container's only address)
     port: int = 8080
     threads: int = 0
@@ -148,6 +151,7 @@ CHOICES = {
     "payment_provider": ("sandbox", "stripe", "toss"),
     "settlements_auth": ("finance", "customer", "public"),
     "email_verification": ("off", "order", "login"),
+    "return_window_start": ("delivered", "shipped"),
     "forwarded_header": ("x-forwarded-for", "forwarded"),
 }
 VARIABLES = {"profile": "SHOP_PROFILE", "crash": "SHOP_CRASH"}

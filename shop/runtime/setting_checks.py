@@ -24,6 +24,7 @@ RANGES = {
     "webhook_failing_hours_max": range(1, 721),
     "payment_action_seconds": range(1, 24 * 3600 + 1),
     "payment_transfer_seconds": range(1, 30 * 24 * 3600 + 1),
+    "return_window_days": range(366),
     "order_soft_expiry_seconds": range(1, 2**31),
     "order_hard_expiry_seconds": range(1, 2**31),
 }

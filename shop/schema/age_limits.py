@@ -124,6 +124,16 @@ AGE_LIMITS = (
         summary="shipments have been under way for two weeks",
     ),
     AgeLimit(
+        name="return",
+        table="returns",
+        subject="t.return_id",
+        key_type="uuid",
+        since="t.updated_at",
+        is_open="t.status in ('REQUESTED', 'APPROVED')",
+        age="14 days",
+        summary="returns have been requested, or expected, for two weeks",
+    ),
+    AgeLimit(
         name="unmatched_charge",
         table="alarms",
         subject="t.subject",

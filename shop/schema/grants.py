@@ -118,6 +118,7 @@ _SHIPMENT_UPDATE = (
     "shipped_at",
     "delivered_at",
 )
+_RETURN_WITHOUT_TEXT = ("return_id", "order_id", "status", "created_at", "updated_at")
 _STOCK_UPDATE = ("on_hand", "reserved")
 _SCHEDULE_UPDATE = ("state", "regular_minor", "updated_at")
 _MONEY: dict[str, Rights] = {
@@ -129,6 +130,8 @@ _MONEY: dict[str, Rights] = {
     # a shipment is no longer packed once all money is returned
     "shipments": {"select": ALL, "update": _SHIPMENT_UPDATE},
     "shipment_lines": READ,
+    "returns": READ,
+    "return_lines": READ,
     "stock": {"select": ALL, "update": _STOCK_UPDATE},
     "stock_moves": READ_APPEND,
     "reservations": {"select": ALL, "update": ("status",)},
@@ -158,6 +161,7 @@ _AUDIT: dict[str, Rights] = {
             "disputes",
             "shipments",
             "shipment_lines",
+            "return_lines",
             "ledger",
             "ledger_keys",
             "ledger_chains",
@@ -209,6 +213,7 @@ _AUDIT: dict[str, Rights] = {
         "select": ("user_id", "scope", "key", "state", "status_code", "created_at"),
     },
     "notes": {"select": ("note_id", "order_id", "user_id", "author_id", "at")},
+    "returns": {"select": _RETURN_WITHOUT_TEXT},
 }
 
 GRANTS: dict[str, dict[str, Rights]] = {
@@ -328,7 +333,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "products": READ,
         "stock": {"select": ALL, "update": _STOCK_UPDATE},
         "stock_moves": READ_APPEND,
-        "reservations": {"select": ALL, "insert": ALL, "update": ("status",)},
+        "reservations": {"select": ALL, "insert": ALL, "update": ("status", "returned_qty")},
         "cart_items": {"select": ALL, "insert": ALL, "update": ("qty",), "delete": ALL},
         "orders": {"select": ALL, "insert": ALL, "update": _ORDER_UPDATE},
         "order_lines": READ_APPEND,
@@ -346,6 +351,12 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "disputes": READ,
         "shipments": {"select": ALL, "insert": ALL, "update": _SHIPMENT_UPDATE},
         "shipment_lines": READ_APPEND,
+        "returns": {"select": ALL, "insert": ALL, "update": ("status", "updated_at")},
+        "return_lines": {
+            "select": ALL,
+            "insert": ALL,
+            "update": ("restocked_qty", "amount_minor"),
+        },
         "ledger": READ,
         "notes": {"insert": ("note_id", "order_id", "author_id", "text")},
         **_ORDER_TABLES,
@@ -383,6 +394,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "disputes": READ,
         "shipments": READ,
         "shipment_lines": READ,
+        "returns": READ,
+        "return_lines": READ,
         "transitions": READ,
         "ledger": READ,
         "settlement_lines": {"select": ("seq", "day")},
@@ -489,6 +502,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "refunds": READ,
         "shipments": READ,
         "shipment_lines": READ,
+        "returns": {"select": _RETURN_WITHOUT_TEXT},
+        "return_lines": READ,
         "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
         **_RECORD,
         **_IDEMPOTENCY,
@@ -593,6 +608,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "disputes": READ,
         "shipments": READ,
         "shipment_lines": READ,
+        "returns": READ,
+        "return_lines": READ,
         "transitions": READ,
         "ledger": READ,
     },

@@ -58,6 +58,7 @@ from shop.primitives.statuses import (
     RefundOrigin,
     RefundStatus,
     ReservationStatus,
+    ReturnStatus,
     ShipmentStatus,
     StockMove,
     WebhookState,
@@ -874,7 +875,10 @@ reservations = Table(
     Column("product_id", BigInteger, ForeignKey("shop.stock.product_id"), nullable=False),
     Column("qty", Integer, nullable=False),
     Column("status", Text, nullable=False),
+    # of a COMMITTED one: units that were put back into the stock, one line after the other
+    Column("returned_qty", Integer, nullable=False, server_default=text("0")),
     CheckConstraint("qty > 0", name="reservation_qty_is_positive"),
+    CheckConstraint("returned_qty between 0 and qty", name="returned_le_reserved"),
     CheckConstraint(
         _one_of("status", ReservationStatus),
         name="known_reservation_status",
@@ -1214,6 +1218,86 @@ shipment_lines = Table(
             on_closing=Anonymous(_RECORDS),
         ),
         RETENTION: Kept(_RECORDS, "range of shipment_id, a UUIDv7 and so a time: one a quarter"),
+    },
+)
+
+returns = Table(
+    "returns",
+    METADATA,
+    Column("return_id", UUID, primary_key=True),
+    Column("order_id", UUID, ForeignKey("shop.orders.order_id"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    _when("created_at"),
+    _when("updated_at"),
+    CheckConstraint(_one_of("status", ReturnStatus), name="known_return_status"),
+    CheckConstraint("char_length(reason) <= 200", name="return_reason_length"),
+    UniqueConstraint("return_id", "order_id", name="one_order_per_return"),
+    Index("returns_by_order", "order_id"),
+    Index(
+        "returns_open_by_age",
+        "updated_at",
+        postgresql_where=text("status in ('REQUESTED', 'APPROVED')"),
+    ),
+    comment="writer: ordering.returns",
+    info={
+        PERSONAL: PersonalData(
+            rows=f"{_BEFORE_CLOSING.format('t.created_at')} and {_OF_ORDERS}",
+            why=f"to take goods back; {_LAW}",
+            held={
+                "return_id": "number of the return",
+                "order_id": "number of the order",
+                "status": "status",
+                "reason": "why, as the customer wrote it",
+                "created_at": "when it was requested",
+                "updated_at": "when it last changed",
+            },
+            left_out={},
+            on_closing=Overwritten({"reason": "''"}),
+        ),
+        RETENTION: Kept(_RECORDS, _BY_OWN_ID),
+    },
+)
+
+return_lines = Table(
+    "return_lines",
+    METADATA,
+    Column("return_id", UUID, nullable=False),
+    Column("order_id", UUID, nullable=False),
+    Column("product_id", BigInteger, nullable=False),
+    Column("qty", Integer, nullable=False),
+    # null until the units are given back
+    Column("restocked_qty", Integer),
+    Column("amount_minor", BigInteger),
+    PrimaryKeyConstraint("return_id", "product_id"),
+    ForeignKeyConstraint(
+        ["return_id", "order_id"], ["shop.returns.return_id", "shop.returns.order_id"]
+    ),
+    ForeignKeyConstraint(
+        ["order_id", "product_id"], ["shop.order_lines.order_id", "shop.order_lines.product_id"]
+    ),
+    CheckConstraint("qty > 0", name="returned_line_qty_is_positive"),
+    CheckConstraint("restocked_qty between 0 and qty", name="restocked_le_returned"),
+    CheckConstraint("amount_minor >= 0", name="returned_amount_not_negative"),
+    CheckConstraint(
+        "(restocked_qty is null) = (amount_minor is null)", name="given_back_as_a_whole"
+    ),
+    comment="writer: ordering.returns",
+    info={
+        PERSONAL: PersonalData(
+            rows=_OF_ORDERS,
+            why=f"to take goods back; {_LAW}",
+            held={
+                "return_id": "number of the return",
+                "order_id": "number of the order",
+                "product_id": "number of the product",
+                "qty": "quantity",
+                "amount_minor": "what was returned for it, in the currency's smallest unit",
+            },
+            left_out={_TECHNICAL: ("restocked_qty",)},
+            on_closing=Anonymous(_RECORDS),
+        ),
+        RETENTION: Kept(_RECORDS, "range of return_id, a UUIDv7 and so a time: one a quarter"),
     },
 )
 

@@ -12,6 +12,7 @@ from shop.primitives.statuses import (
     PaymentStatus,
     RefundStatus,
     ReservationStatus,
+    ReturnStatus,
     ShipmentStatus,
 )
 
@@ -59,6 +60,12 @@ ALLOWED_TRANSITIONS = (
     ("shipment", ShipmentStatus.PREPARING, ShipmentStatus.SHIPPED, "shipment.shipped"),
     ("shipment", ShipmentStatus.PREPARING, ShipmentStatus.CANCELLED, None),
     ("shipment", ShipmentStatus.SHIPPED, ShipmentStatus.DELIVERED, "shipment.delivered"),
+    ("return", CREATED, ReturnStatus.UNSENT, None),
+    ("return", CREATED, ReturnStatus.REQUESTED, "return.requested"),
+    ("return", ReturnStatus.REQUESTED, ReturnStatus.APPROVED, "return.approved"),
+    ("return", ReturnStatus.REQUESTED, ReturnStatus.REJECTED, "return.rejected"),
+    ("return", ReturnStatus.APPROVED, ReturnStatus.REJECTED, "return.rejected"),
+    ("return", ReturnStatus.APPROVED, ReturnStatus.RECEIVED, "return.received"),
     ("reservation", CREATED, ReservationStatus.HELD, None),
     ("reservation", ReservationStatus.HELD, ReservationStatus.COMMITTED, None),
     ("reservation", ReservationStatus.HELD, ReservationStatus.RELEASED, None),

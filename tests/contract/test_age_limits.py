@@ -79,6 +79,11 @@ OPEN_AND_DONE: dict[str, tuple[LiteralString, LiteralString]] = {
         "update shop.shipments set status = 'DELIVERED', delivered_at = now() "
         "where shipment_id = %(id)s",
     ),
+    "return": (
+        "insert into shop.returns (return_id, order_id, status, reason, updated_at) "
+        "values (%(id)s, %(id)s, 'APPROVED', '', now() - %(age)s)",
+        "update shop.returns set status = 'REJECTED' where return_id = %(id)s",
+    ),
     "mail": (
         "insert into shop.mails (event_id, kind, subject_id, status, created_at, next_try_at) "
         "values (%(id)s, 'ORDER_PAID', 'x', 'PENDING', now() - %(age)s, now() + interval '1 day')",

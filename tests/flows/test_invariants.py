@@ -504,7 +504,7 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
     ),
     "more is shipped than was ordered": (
         "insert into shop.shipment_lines (shipment_id, order_id, product_id, qty) "
-        "select shipment_id, order_id, product_id, 1 from shop.shipment_lines "
+        "select shipment_id, order_id, product_id, qty from shop.shipment_lines "
         "where order_id = %(sent)s",
         "I-33",
     ),
@@ -526,11 +526,38 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "I-33 I-34",
     ),
     "a delivery that was never reported": (
-        "update shop.shipments set status = 'DELIVERED' where order_id = %(sent)s",
-        "I-16 I-34",
+        "update shop.shipments set delivered_at = null where order_id = %(sent)s",
+        "I-34",
     ),
     "a shipment without an entry in the audit log": (
         "delete from shop.audit_log where action = 'order.shipment_changed'",
+        "I-26",
+    ),
+    "more is returned than was sent": (
+        "update shop.return_lines set qty = 5 where order_id = %(sent)s",
+        "I-37",
+    ),
+    "more is given back for a line than was paid for it": (
+        "update shop.return_lines set amount_minor = 10 * amount_minor where order_id = %(sent)s",
+        "I-38",
+    ),
+    "a return that is received says not what became of its goods": (
+        "update shop.return_lines set restocked_qty = null, amount_minor = null "
+        "where order_id = %(sent)s",
+        "I-38 I-39",
+    ),
+    "returned goods are in the stock twice": (
+        "with moved as (insert into shop.stock_moves (product_id, kind, qty) "
+        "values (%(product)s, 'LINE_RETURN', 1) returning product_id) update shop.stock s "
+        "set on_hand = on_hand + 1 from moved m where m.product_id = s.product_id",
+        "I-39",
+    ),
+    "units were cancelled unsent and sent": (
+        "update shop.returns set status = 'UNSENT' where order_id = %(sent)s",
+        "I-16 I-33",
+    ),
+    "a decision about a return without an entry in the audit log": (
+        "delete from shop.audit_log where action = 'order.return_changed'",
         "I-26",
     ),
     "posting never settled": (
@@ -579,13 +606,20 @@ def _reset_password(shop: ShopHarness) -> None:
 
 
 def _sent_order(flow: FlowHarness, buyer: Person, product: int) -> str:
-    """A paid order all of which was handed to a carrier."""
-    staff, order_id = flow.shop.person("staff"), str(buyer.paid_order(product)["id"])
+    """A paid order of two units that were sent, one of which came back."""
+    staff, order_id = flow.shop.person("staff"), str(buyer.paid_order(product, 2)["id"])
     path = f"/admin/orders/{order_id}/shipments"
     shipment = staff.post(path, {})
     assert shipment.status == 201, shipment.body
     change = {"status": "SHIPPED", "carrier": "cj", "trackingNumber": "6892-0000-1234"}
-    assert staff.patch(f"{path}/{shipment.json['id']}", change).status == 200
+    for body in (change, {"status": "DELIVERED"}):
+        assert staff.patch(f"{path}/{shipment.json['id']}", body).status == 200
+    body = {"items": [{"productId": product, "quantity": 1}], "reason": "too small"}
+    asked = buyer.post(f"/orders/{order_id}/returns", body)
+    assert asked.status == 201, asked.body
+    path = f"/admin/orders/{order_id}/returns/{asked.json['id']}"
+    decided = flow.shop.person("support").patch(path, {"status": "APPROVED"})
+    assert (decided.status, staff.post(f"{path}/receipt", {}).status) == (200, 200)
     return order_id
 
 

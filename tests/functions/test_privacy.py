@@ -469,9 +469,11 @@ def test_export_has_every_declared_table_and_no_secret(flow: FlowHarness) -> Non
     assert [name for name, found in document.items() if not found] == [
         "secondFactors",
         "priceSchedules",
+        "returns",
         "shipments",
         "disputes",
         "priceChanges",
+        "returnLines",
         "shipmentLines",
     ]
     (account,) = document["users"]

@@ -87,6 +87,8 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("GET", "/orders/{orderId}"): signed_in(200, 404, 404, 200, 404, 404),
     ("GET", "/orders/{orderId}/timeline"): signed_in(200, 404, 404, 200, 404, 404),
     ("PATCH", "/orders/{orderId}/cancel"): signed_in(200, 404, 404, 404, 404, 404),
+    ("POST", "/orders/{orderId}/cancellations"): signed_in(200, 404, 404, 404, 404, 404),
+    ("POST", "/orders/{orderId}/returns"): signed_in(201, 404, 404, 404, 404, 404),
     ("POST", "/orders/{orderId}/refunds"): signed_in(403, 403, 403, 201, 403, 403),
     # a token does not replace the provider's signature
     ("POST", "/payments/webhook"): open_to_all(401),
@@ -103,6 +105,12 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("PATCH", "/admin/orders/{orderId}/cancel"): signed_in(403, 403, 403, 200, 403, 403),
     ("POST", "/admin/orders/{orderId}/shipments"): signed_in(403, 403, 201, 403, 403, 403),
     ("PATCH", "/admin/orders/{orderId}/shipments/{shipmentId}"): signed_in(
+        403, 403, 200, 403, 403, 403
+    ),
+    ("PATCH", "/admin/orders/{orderId}/returns/{returnId}"): signed_in(
+        403, 403, 403, 200, 403, 403
+    ),
+    ("POST", "/admin/orders/{orderId}/returns/{returnId}/receipt"): signed_in(
         403, 403, 200, 403, 403, 403
     ),
     ("POST", "/admin/orders/{orderId}/notes"): NOTED_201,

@@ -5,7 +5,7 @@ to two charge and two refund requests in flight per attempt; cancellation and ex
 many attempts to pay as the shop allows.  In a search of its own the provider also acts without a
 request: it refunds, and a customer disputes the charge and wins or loses.  In another the customer
 has to act: acts in time, late, twice, with a token that is no good, with another amount, or never.
-In a third one staff pack, send and drop shipments, which carriers deliver.
+In a third one staff pack, send and drop shipments, which carriers deliver and customers return.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ REFUNDS_REQUESTED_MAX = 2
 REQUESTS = ("cancel", "pay again", "replace", "request refund")
 # an order of one unit: a shipment that was dropped is followed by another
 SHIPMENTS_MAX = 2
-STAFF = ("pack", "ship", "drop", "deliver", "operator")
+STAFF = ("pack", "ship", "drop", "deliver", "operator", "request", "approve", "reject", "receive")
+# one that is rejected is followed by another
+RETURNS_MAX = 2
 UNKNOWN_KEY, CAPTURED, DECLINED, VOIDED, REFUNDED, REFUNDED_TWICE = "-KDTFG"
 # the customer has to act; has acted, and the shop has to confirm it; has a transfer to make
 ACTION, AUTHORIZED, TRANSFER = "AZB"
@@ -150,6 +152,26 @@ def _staff_steps(state: State, rules: Rules) -> Iterator[Step]:
         yield f"deliver {number}", _apply(state, arrived, rules)
         dropped = messages.ShipmentDropped(shipment.shipment_id)
         yield f"drop {number}", _apply(state, dropped, rules)
+    yield from _return_steps(state, rules)
+
+
+def _return_steps(state: State, rules: Rules) -> Iterator[Step]:
+    """The customer cancels the unit or sends it back; support and staff answer, repeatedly."""
+    known = state.model.state.returns
+    unit = (Line(1, 1),)
+    if len(known) < RETURNS_MAX:
+        new_id = order_model.return_id(len(known) + 1)
+        cancelled = messages.LinesCancelled(new_id, unit, "customer")
+        yield "drop line", _apply(state, cancelled, rules)
+        sent = frozenset(s.shipment_id for s in state.model.state.shipments)
+        requested = messages.ReturnRequested(new_id, unit, "too small", sent)
+        yield "request return", _apply(state, requested, rules)
+    for number, row in enumerate(known, 1):
+        yield f"approve {number}", _apply(state, messages.ReturnApproved(row.return_id), rules)
+        yield f"reject {number}", _apply(state, messages.ReturnRejected(row.return_id), rules)
+        for restocked in ((), unit):
+            received = messages.ReturnReceived(row.return_id, restocked)
+            yield f"receive {number}", _apply(state, received, rules)
 
 
 def _apply(state: State, message: Message, rules: Rules) -> State:
@@ -512,7 +534,7 @@ def test_what_the_provider_does_without_a_request_violates_no_rule_in_any_order(
     assert found.states > 1_000, "the model explores too little"
 
 
-def test_shipments_violate_no_rule_in_any_order() -> None:
+def test_shipments_and_returns_violate_no_rule_in_any_order() -> None:
     found = explore(Rules(staff_ship=True), attempts=2)
 
     assert (found.path, found.faults) == ((), ())

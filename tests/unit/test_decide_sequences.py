@@ -47,6 +47,7 @@ from shop.primitives.statuses import (
     RefundMeans,
     RefundOrigin,
     RefundStatus,
+    ReturnStatus,
     ShipmentStatus,
 )
 from shop.schema.triggers_and_views import ALLOWED_TRANSITIONS
@@ -211,6 +212,10 @@ def status_change_of(effect: Effect) -> tuple[str, str, str] | None:  # noqa: C9
             return "shipment", CREATED, ShipmentStatus.PREPARING
         case effects.ChangeShipmentStatus():
             return "shipment", effect.from_status, effect.to_status
+        case effects.OpenReturn():
+            return "return", CREATED, effect.status
+        case effects.ChangeReturnStatus():
+            return "return", effect.from_status, effect.to_status
         case _:
             return None
 
@@ -226,11 +231,23 @@ class OneOrder(RuleBasedStateMachine):
         self.refunds_in_flight: list[Refund] = []
         self.messages: list[Message] = []
 
-    @initialize(lines=LINES, stores_cancellations=st.booleans(), is_paid=st.booleans())
+    @initialize(
+        lines=LINES,
+        stores_cancellations=st.booleans(),
+        is_paid=st.booleans(),
+        is_sent=st.booleans(),
+    )
     def begin(
-        self, lines: list[tuple[int, int]], stores_cancellations: bool, is_paid: bool
+        self,
+        lines: list[tuple[int, int]],
+        stores_cancellations: bool,
+        is_paid: bool,
+        is_sent: bool,
     ) -> None:
-        """Half of the orders are paid at once, since random steps seldom reach a refund."""
+        """Half of the orders are paid at once, since random steps seldom reach a refund.
+
+        Half of these are sent at once, since random steps seldom reach a return.
+        """
         self.model = order_model.placed(lines)
         self.provider.stores_cancellations = stores_cancellations
         self.provider.total_minor = self.total
@@ -239,6 +256,11 @@ class OneOrder(RuleBasedStateMachine):
             payment = self.model.state.open_payment
             assert payment is not None
             self.resolve(payment)
+        if is_paid and is_sent:
+            first = order_model.shipment_id(1)
+            ordered = tuple(Line(each.product_id, each.qty) for each in self.model.state.lines)
+            self.apply_message(messages.ShipmentRequested(first, ordered))
+            self.apply_message(messages.ShipmentSent(first, "cj", "1234"))
 
     @property
     def total(self) -> int:
@@ -469,6 +491,41 @@ class OneOrder(RuleBasedStateMachine):
                 self.apply_message(messages.ShipmentArrived(shipment_id))
             case _:
                 self.apply_message(messages.ShipmentDropped(shipment_id))
+
+    # ------------------------------------------------------------ cancelled and returned lines
+
+    @precondition(lambda self: self.model.state.captures)
+    @rule(product=PICK, qty=st.integers(1, 3), is_sent=st.booleans())
+    def customer_wants_units_back(self, product: int, qty: int, is_sent: bool) -> None:
+        """Any quantity of a line: a cancellation before it is sent, or a return."""
+        line = self.pick(self.model.state.lines, product)
+        new_id = order_model.return_id(len(self.model.state.returns) + 1)
+        units = (Line(line.product_id, qty),)
+        if is_sent:
+            sent = frozenset(s.shipment_id for s in self.model.state.shipments)
+            self.apply_message(messages.ReturnRequested(new_id, units, "too small", sent))
+        else:
+            self.apply_message(messages.LinesCancelled(new_id, units, "customer"))
+
+    @precondition(lambda self: self.model.state.returns)
+    @rule(
+        number=PICK,
+        step=st.sampled_from(["approve", "reject", "receive", "receive"]),
+        lost=st.integers(0, 2),
+    )
+    def return_goes_on(self, number: int, step: str, lost: int) -> None:
+        """Some of the units that arrive are not restocked."""
+        row = self.pick(self.model.state.returns, number)
+        match step:
+            case "approve":
+                self.apply_message(messages.ReturnApproved(row.return_id))
+            case "reject":
+                self.apply_message(messages.ReturnRejected(row.return_id))
+            case _:
+                stocked = tuple(
+                    Line(line.product_id, line.qty - lost) for line in row.lines if line.qty > lost
+                )
+                self.apply_message(messages.ReturnReceived(row.return_id, stocked))
 
     # ------------------------------------------------------------ without a request of the shop
 
@@ -783,9 +840,28 @@ def cancels_what_was_sent(state: OrderState, message: Message) -> Effects:
     return shipped(state, message)
 
 
+def returns_what_was_not_sent(state: OrderState, message: Message) -> Effects:
+    if isinstance(message, messages.ReturnRequested) and state.order.status == OrderStatus.PAID:
+        opened = effects.OpenReturn(
+            message.return_id, ReturnStatus.REQUESTED, message.reason, message.lines
+        )
+        return (opened,)
+    return shipped(state, message)
+
+
+def gives_back_what_is_not_left(state: OrderState, message: Message) -> Effects:
+    """Each line gives one won more back than was paid for its units."""
+    return tuple(
+        replace(e, amount_minor=e.amount_minor + 1) if isinstance(e, effects.GiveBack) else e
+        for e in shipped(state, message)
+    )
+
+
 @pytest.mark.parametrize(
     "mutant",
     [
+        returns_what_was_not_sent,
+        gives_back_what_is_not_left,
         packs_whatever_is_requested,
         cancels_what_was_sent,
         refunds_the_total_twice,

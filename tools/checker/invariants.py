@@ -70,10 +70,10 @@ group by s.product_id, s.on_hand having s.on_hand <> coalesce(sum(m.qty), 0)
         "no oversell: the reserved and sold quantity never exceeds the stocked quantity, "
         "as adjusted by staff",
         """
-select o.product_id from (select product_id, sum(qty) n from shop.reservations
+select o.product_id from (select product_id, sum(qty - returned_qty) n from shop.reservations
   where status in ('HELD', 'COMMITTED') group by 1) o
 left join (select product_id, sum(qty) n from shop.stock_moves
-  where kind not in ('COMMIT', 'RETURN') group by 1) i using (product_id)
+  where kind not in ('COMMIT', 'RETURN', 'LINE_RETURN') group by 1) i using (product_id)
 where o.n > coalesce(i.n, 0)
 """,
     ),
@@ -83,11 +83,11 @@ where o.n > coalesce(i.n, 0)
         """
 select r.reservation_id from shop.reservations r
 left join shop.stock_moves m using (reservation_id)
-group by r.reservation_id, r.status, r.qty
+group by r.reservation_id, r.status, r.qty, r.returned_qty
 having coalesce(sum(m.qty) filter (where m.kind = 'COMMIT'), 0)
     <> case when r.status in ('COMMITTED', 'RETURNED') then -r.qty else 0 end
   or coalesce(sum(m.qty) filter (where m.kind = 'RETURN'), 0)
-    <> case when r.status = 'RETURNED' then r.qty else 0 end
+    <> case when r.status = 'RETURNED' then r.qty - r.returned_qty else 0 end
 """,
     ),
     Invariant(
@@ -255,6 +255,7 @@ select entity_id from (
   union all select 'dispute', dispute_id, null, status, null from shop.disputes
   union all select 'reservation', reservation_id, null, status, null from shop.reservations
   union all select 'shipment', shipment_id, null, status, null from shop.shipments
+  union all select 'return', return_id, null, status, null from shop.returns
 ) s group by entity_id, entity
 having string_agg(from_status, ' ' order by seq)
   is distinct from '- ' || string_agg(to_status, ' ' order by seq)
@@ -454,9 +455,11 @@ full join (select object_id, 'user:' || actor_id as actor, at from shop.audit_lo
 where t.order_id is null or a.object_id is null
 union all
 select t.entity_id::text from shop.transitions t
-where t.entity = 'shipment' and t.actor like 'user:%' and not exists (
+where (t.entity = 'shipment' or t.entity = 'return' and t.from_status <> '-')
+  and t.actor like 'user:%' and not exists (
   select from shop.audit_log a where a.object_kind = 'order' and a.object_id = t.order_id::text
-    and a.action in ('order.shipment_created', 'order.shipment_changed', 'order.cancelled')
+    and a.action in ('order.shipment_created', 'order.shipment_changed', 'order.cancelled',
+      'order.return_changed')
     and 'user:' || a.actor_id = t.actor and a.at = t.at)
 union all
 select n.note_id::text from shop.notes n
@@ -468,7 +471,7 @@ where not exists (select from shop.audit_log a
     and a.actor_id = n.author_id and a.at = n.at)
 union all
 select m.product_id::text from shop.stock_moves m
-where m.kind not in ('INITIAL', 'COMMIT', 'RETURN')
+where m.kind not in ('INITIAL', 'COMMIT', 'RETURN', 'LINE_RETURN')
   and m.moved_at > (select at from shop.audit_log where action = 'audit_log.started')
   and not exists (select from shop.audit_log a where a.object_kind = 'product'
     and a.object_id = m.product_id::text and a.at = m.moved_at
@@ -612,11 +615,15 @@ having count(c.seq) > case when s.state in ('PLANNED', 'MISSED') then 0
     ),
     Invariant(
         "I-33",
-        "no more units of a line are in shipments than were ordered, and each shipment has lines",
+        "no more units of a line are in shipments, or cancelled unsent, than were ordered, and "
+        "each shipment has lines",
         """
-select l.order_id::text from shop.shipment_lines l join shop.shipments s using (shipment_id)
+select l.order_id::text from (
+  select order_id, product_id, qty from shop.shipment_lines join shop.shipments s
+    using (shipment_id, order_id) where s.status <> 'CANCELLED'
+  union all select order_id, product_id, qty from shop.return_lines join shop.returns r
+    using (return_id, order_id) where r.status = 'UNSENT') l
 left join shop.order_lines o on o.order_id = l.order_id and o.product_id = l.product_id
-where s.status <> 'CANCELLED'
 group by l.order_id, l.product_id, o.qty having sum(l.qty) > coalesce(o.qty, 0)
 union all
 select s.shipment_id::text from shop.shipments s left join shop.shipment_lines l
@@ -668,6 +675,61 @@ union all
 select p.payment_id::text from shop.payments p where p.status = 'REQUIRES_ACTION'
   and not exists (select from shop.due_work d
     where d.kind = 'payment' and d.id = p.payment_id::text)
+""",
+    ),
+    Invariant(
+        "I-37",
+        "no more units of a line are returned than were sent",
+        """
+with returned as (
+  select l.order_id, l.product_id, sum(l.qty) as qty from shop.return_lines l
+  join shop.returns r using (return_id)
+  where r.status in ('REQUESTED', 'APPROVED', 'RECEIVED') group by 1, 2
+), sent as (
+  select l.order_id, l.product_id, sum(l.qty) as qty from shop.shipment_lines l
+  join shop.shipments s using (shipment_id)
+  where s.status in ('SHIPPED', 'DELIVERED') group by 1, 2
+)
+select r.order_id from returned r left join sent s using (order_id, product_id)
+where r.qty > coalesce(s.qty, 0)
+""",
+    ),
+    # Support may return more of an order than its lines, for instance for a delay.
+    Invariant(
+        "I-38",
+        "no more is given back for a line than was paid for it, nor for all lines of an order than "
+        "its refunds; a return that is closed says what of each line",
+        """
+select l.order_id from shop.return_lines l
+join shop.order_lines o using (order_id, product_id)
+group by l.order_id, l.product_id, o.qty, o.unit_price_minor
+having sum(l.amount_minor) > o.qty * o.unit_price_minor
+union all
+select l.order_id from shop.return_lines l
+group by l.order_id having sum(l.amount_minor) > (
+  select coalesce(sum(f.amount_minor), 0) from shop.refunds f
+  join shop.payments p using (payment_id) where p.order_id = l.order_id)
+union all
+select r.order_id from shop.returns r left join shop.return_lines l using (return_id)
+where (r.status in ('RECEIVED', 'UNSENT')) is distinct from (l.amount_minor is not null)
+""",
+    ),
+    Invariant(
+        "I-39",
+        "the units that returns restocked are in the stock, each once, and belong to sold lines",
+        """
+select coalesce(m.product_id, l.product_id)::text
+from (select product_id, sum(qty) as qty from shop.stock_moves where kind = 'LINE_RETURN'
+  group by 1) m
+full join (select product_id, sum(restocked_qty) as qty from shop.return_lines
+  where restocked_qty > 0 group by 1) l using (product_id)
+where m.qty is distinct from l.qty
+union all
+select r.reservation_id::text from shop.reservations r
+left join (select order_id, product_id, sum(restocked_qty) as qty from shop.return_lines
+  where restocked_qty > 0 group by 1, 2) l using (order_id, product_id)
+where r.returned_qty <> coalesce(l.qty, 0)
+  or r.returned_qty > 0 and r.status not in ('COMMITTED', 'RETURNED')
 """,
     ),
     # ------------------------------------------------------------ only when no work is pending

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg.rows import dict_row
 
-from shop.orders import records, shipments
+from shop.orders import records, returns, shipments
 from tools.operations.reporting import EXIT_OK, printable, show_json, show_unknown
 from tools.operations.snapshot import snapshot
 
@@ -20,7 +20,7 @@ from tools.operations.snapshot import snapshot
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 
-# An operator alert names an order, or one of its payments, refunds, disputes or shipments.
+# An operator alert names an order, or one of its payments, refunds, disputes, shipments or returns.
 ORDER_OF: LiteralString = """
 select order_id from shop.payments where payment_id = %(id)s
 union all
@@ -31,6 +31,8 @@ select p.order_id from shop.disputes d join shop.payments p using (payment_id)
 where d.dispute_id = %(id)s
 union all
 select order_id from shop.shipments where shipment_id = %(id)s
+union all
+select order_id from shop.returns where return_id = %(id)s
 """
 RESERVATIONS: LiteralString = """
 select reservation_id, product_id, qty, status from shop.reservations
@@ -59,6 +61,7 @@ with names(id) as (
   union all select d.dispute_id::text from shop.disputes d join shop.payments p using (payment_id)
     where p.order_id = %(order_id)s
   union all select shipment_id::text from shop.shipments where order_id = %(order_id)s
+  union all select return_id::text from shop.returns where order_id = %(order_id)s
   union all select event_id::text from shop.outbox where order_id = %(order_id)s)
 select a.alarm_id, a.kind, a.subject, a.detail, a.raised_at, a.resolved_at from shop.alarms a
 where exists (select from names where position(names.id in a.subject) > 0) order by a.raised_at
@@ -79,6 +82,7 @@ QUERIES: dict[str, LiteralString] = {
     "refunds": records.REFUNDS.sql,
     "disputes": records.DISPUTES.sql,
     "shipments": shipments.OF_ORDER.sql,
+    "returns": returns.OF_ORDER.sql,
     "reservations": RESERVATIONS,
     "moves": STOCK_MOVES,
     "transitions": records.STATUS_HISTORY.sql,
@@ -266,6 +270,9 @@ def _entity_names(order: Row, tables: Tables) -> dict[UUID, str]:
     for row in tables["shipments"]:
         units = sum(line["qty"] for line in row["lines"])
         names[row["shipment_id"]] = f"shipment of {units} units"
+    for row in tables["returns"]:
+        units = sum(line["qty"] for line in row["lines"])
+        names[row["return_id"]] = f"return of {units} units"
     for row in tables["reservations"]:
         names[row["reservation_id"]] = f"reservation of {row['qty']} × product {row['product_id']}"
     return names
@@ -292,6 +299,8 @@ def _current_state(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
     for row in tables["shipments"]:
         carrier = f", {row['carrier']} {row['tracking_number']}" if row["carrier"] else ""
         yield f"  shipment {row['status']} {row['shipment_id']}{carrier}"
+    for row in tables["returns"]:
+        yield f"  return {row['status']} {row['return_id']}: {row['reason']}"
     for row in tables["deliveries"]:
         if not row["received_at"]:
             yield f"  {row['consumer']} has not consumed {row['type']} ({row['event_id']})"

@@ -138,6 +138,13 @@ DESCRIPTIONS = {
     ),
     "order_soft_expiry_seconds": "Time after which an order without a running payment expires.",
     "order_hard_expiry_seconds": "Time after which every unpaid order expires.",
+    "return_window_days": (
+        "Days in which customers may ask to return goods; the law of distance sales may set a "
+        "minimum, in Korea seven. 0 to 365."
+    ),
+    "return_window_start": (
+        "When that time begins: `delivered`, or `shipped` where deliveries are not recorded."
+    ),
     "host": "Address on which a function listens.",
     "port": "Port on which a function listens.",
     "threads": "Concurrent requests per process; 0 means the value of the spec.",

@@ -61,7 +61,42 @@ def packing_ends_when_support_cancels(context: ScenarioContext) -> None:
     )
 
 
+def goods_are_returned_and_refunded(context: ScenarioContext) -> None:
+    """Of two units, one is cancelled and one sent back, and all money is returned."""
+    staff, support, customer = context.staff(), context.support(), context.customer(1)
+    product = context.create_product(price=4_400, stock=5)
+    order_id = context.place_paid_order(customer, (product["id"], 2))["id"]
+    path, unit = f"/orders/{order_id}", [{"productId": product["id"], "quantity": 1}]
+    cancelled = context.post(f"{path}/cancellations", {"items": unit}, customer)
+    context.check.status("one unit is cancelled: 200", cancelled, 200)
+    context.check.equal("the order stays paid", cancelled.json()["status"], "PAID")
+    shipments = f"/admin/orders/{order_id}/shipments"
+    packed = expect(context.post(shipments, {}, staff), 201).json()
+    early = context.post(f"{path}/returns", {"items": unit, "reason": "too small"}, customer)
+    context.check.equal("nothing was sent yet", early.json()["error"], "NOT_RETURNABLE")
+    sent = {"status": "SHIPPED", "carrier": "e2e", "trackingNumber": new_key()[:40]}
+    for change in (sent, {"status": "DELIVERED"}):
+        expect(context.write("PATCH", f"{shipments}/{packed['id']}", change, staff), 200)
+    asked = context.post(f"{path}/returns", {"items": unit, "reason": "too small"}, customer)
+    context.check.status("the customer asks to return the other: 201", asked, 201)
+    returned = f"/admin/orders/{order_id}/returns/{asked.json()['id']}"
+    approved = context.write("PATCH", returned, {"status": "APPROVED"}, support)
+    context.check.status("support approves it: 200", approved, 200)
+    received = context.post(f"{returned}/receipt", {}, staff)
+    context.check.status("staff receive it: 200", received, 200)
+    line = received.json()["items"][0]
+    context.check.equal("its price is given back", (line["restocked"], line["amount"]), (1, 4_400))
+    again = context.post(f"{returned}/receipt", {}, staff)
+    context.check.problem("a second receipt answers 409", again, 409)
+    final = context.poll(
+        lambda: context.read_order(customer, order_id),
+        lambda order: order["status"] == "REFUNDED",
+    )
+    context.check.equal("all money is returned", final["refundedAmount"], 8_800)
+
+
 SCENARIOS = (
     Scenario(order_is_sent_in_two_shipments, needs=("staff",)),
+    Scenario(goods_are_returned_and_refunded, needs=("staff", "support")),
     Scenario(packing_ends_when_support_cancels, needs=("staff", "support")),
 )
