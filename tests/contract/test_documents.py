@@ -16,6 +16,7 @@ from shop.primitives.failpoints import Failpoint
 from tools.checker.invariants import INVARIANTS
 from tools.cli import app
 from tools.e2e.run import GROUPS
+from tools.local_platform.function_environment import SHOP_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACKED = tuple(
@@ -209,3 +210,9 @@ def test_decision_records_are_numbered_in_sequence_and_titled_with_their_number(
     numbers = [int(name.split("-")[0]) for name in names]
     titled = [int(text_of(f"docs/adr/{name}").split(".")[0].removeprefix("# ")) for name in names]
     assert numbers == titled == list(range(1, len(names) + 1))
+
+
+def test_settings_that_the_local_platform_passes_on_are_listed() -> None:
+    page = text_of("docs/RUN-LOCAL.md")
+
+    assert [name for name in SHOP_VARIABLES if f"`{name}`" not in page] == []
