@@ -47,6 +47,16 @@ RECORDS: dict[str, LiteralString] = {
     "stock_moves": "select to_jsonb(t) from shop.stock_moves t order by 1",
     "audit_log": "select to_jsonb(t) from shop.audit_log t order by 1",
 }
+# What has rows about the customer that must not name the person.
+SEARCHED = (
+    "mails",
+    "webhook_deliveries",
+    "webhook_attempts",
+    "audit_log",
+    "transitions",
+    "outbox",
+    "payments",
+)
 # As if a transaction that began before the closing had committed after it.
 STRAGGLERS: tuple[LiteralString, ...] = (
     "insert into shop.sessions (session_id, user_id, expires_at) "
@@ -114,11 +124,14 @@ def lives(flow: FlowHarness, begin: Callable[[FlowHarness, str], tuple[str, list
     user_id = shop.call("GET", "/users/me", token=session["accessToken"]).json["id"]
     person = Person(shop, user_id, session["accessToken"])
     product = shop.product(stock=50)
+    hook = {"url": f"http://127.0.0.1:9/{uuid4().hex}", "eventTypes": ["order.paid"]}
+    assert shop.person("admin").post("/admin/webhooks", hook).status == 201
     for number in range(2):
         assert shop.log_in(email, f"a wrong pass phrase {number}").status == 401
     assert shop.call("POST", "/auth/password-reset", {"email": email}).status == 202
     order = person.order(product, key=f"order-{uuid4().hex}")
     flow.deliver()
+    assert shop.tick("manage_webhooks").status == 204
     refund = {"amount": 300, "reason": f"{mark} called"}
     path = f"/orders/{order['id']}/refunds"
     support = shop.person("support")
@@ -204,7 +217,8 @@ def test_nothing_of_a_closed_account_is_left_in_any_table_log_or_cache(
     shop, life = flow.shop, lives(flow, begin)
     traces, before = life.traces(), rows(flow.shop)
     held = tables_with(shop, traces)
-    assert {"users", "idempotency", "login_failures", "one_time_links", "refunds"} <= held
+    assert {"users", "idempotency", "login_failures", "one_time_links", "refunds", "notes"} <= held
+    assert [table for table in SEARCHED if not shop.sql(f"select * from shop.{table}")] == []
     flow.run_until_idle()
 
     assert closing(life.person).status == 204
