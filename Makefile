@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The command that the headers of the locks name.
 export CUSTOM_COMPILE_COMMAND := make locks
 
-.PHONY: help setup dev test check format e2e faults render render-check bench-cold bench-orders \
+.PHONY: help setup dev test check format e2e faults upgrade-test render render-check bench-cold bench-orders \
 	bench-catalog bench-growth bench-idle bench-paid-orders bench-relay bench-resources \
 	bench-servers deploy-check cluster-check node-check image new migration locks clean
 
@@ -59,6 +59,9 @@ e2e: setup ## Run the end-to-end groups against a running shop (URL=http://127.0
 
 faults: setup ## Run fault injection and check all invariants (ARGS="--tier full --seed 7")
 	$(BIN)/shop faults $(ARGS)
+
+upgrade-test: setup ## Deploy today's version over the release before, under load with faults (F-21)
+	$(BIN)/python -m chaos.upgrade_test $(ARGS)
 
 render: setup ## Write all generated files from the functions' specs
 	$(BIN)/python -m tools.render

@@ -33,6 +33,7 @@ from chaos.results import RunResults
 from chaos.run import Run
 from chaos.startup import RunSettings
 from chaos.tiers import TIERS, Tier
+from chaos.upgrade_test import run_upgrade_test
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import Unavailable
 from shop.registry import all_specs
@@ -88,8 +89,9 @@ def run_faults(
     )
     try:
         asyncio.run(run.execute())
-        if "F-28" in selected and (run.results.record.has_passed or not fail_fast):
-            _run_restore_test(run.results.record, out / "restore", seed)
+        for fault_id, run_test in POST_RUN_TESTS.items():
+            if fault_id in selected and (run.results.record.has_passed or not fail_fast):
+                run_test(run.results.record, out, seed)
     except HARNESS_ERRORS as error:
         raise Unavailable(f"the fault run failed: {error!r}") from error
     collect_unexpected_errors(run.results.record, out / DATA_FOLDER / "log", out)
@@ -126,22 +128,39 @@ def _new_results(settings: RunSettings, selected: frozenset[str]) -> RunResults:
     )
 
 
-def _run_restore_test(record: RunRecord, data: Path, seed: int) -> None:
-    """Runs F-28 in a separate environment and adds its result to the record."""
-    result = run_restore_test(data, seed)
-    fault = record.fault("F-28")
-    fault.state, fault.injections, fault.planned = "injected", 1, 1
-    fault.recovery_seconds, fault.violations = [result.rto_seconds], len(result.violations)
+def _run_restore_test(record: RunRecord, out: Path, seed: int) -> None:
+    """Runs F-28 and adds its result to the record."""
+    result = run_restore_test(out / "restore", seed)
     title = "invariants hold after a restore, also when unmatched charges have been refunded"
-    record.checks.append(
-        Check(id="restore", title=title, has_passed=not result.violations, detail=result.text)
-    )
-    record.violations += [
-        RecordedViolation(at=record.seconds, id="F-28", title="after a restore", rows=[text])
-        for text in result.violations
-    ]
+    check = Check(id="restore", title=title, has_passed=not result.violations, detail=result.text)
+    _add_post_run(record, "F-28", check, result.violations)
+    record.fault("F-28").recovery_seconds = [result.rto_seconds]
     if not result.violations:
-        shutil.rmtree(data, ignore_errors=True)
+        shutil.rmtree(out / "restore", ignore_errors=True)
+
+
+def _run_upgrade_test(record: RunRecord, out: Path, seed: int) -> None:
+    """Runs F-21 and adds its result to the record."""
+    result = run_upgrade_test(out / "upgrade", seed)
+    title = "invariants hold after a deployment over a released version, which caused no 5xx"
+    check = Check(id="upgrade", title=title, has_passed=not result.violations, detail=result.text)
+    _add_post_run(record, "F-21", check, result.violations)
+    if not result.violations:
+        shutil.rmtree(out / "upgrade", ignore_errors=True)
+
+
+def _add_post_run(record: RunRecord, fault_id: str, check: Check, violations: list[str]) -> None:
+    fault = record.fault(fault_id)
+    fault.state, fault.injections, fault.planned = "injected", 1, 1
+    fault.violations = len(violations)
+    record.checks.append(check)
+    record.violations += [
+        RecordedViolation(at=record.seconds, id=fault_id, title=check.title, rows=[text])
+        for text in violations
+    ]
+
+
+POST_RUN_TESTS = {"F-21": _run_upgrade_test, "F-28": _run_restore_test}
 
 
 def _selected(kinds: str, tier: Tier) -> frozenset[str]:

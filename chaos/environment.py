@@ -19,6 +19,7 @@ from chaos.kill_plan import KillPlan
 from chaos.provider_faults import ProviderFaults
 from chaos.proxy.client import Proxies
 from chaos.proxy.toxics import Toxic
+from chaos.release_before import ReleaseBefore
 from chaos.tiers import Tier
 from shop.primitives.spec import FunctionSpec
 from tools.local_platform.activator import FunctionPool, FunctionProcess
@@ -79,6 +80,7 @@ class Environment:
     continuous_toxics: Mapping[str, Toxic] = field(default_factory=dict[str, Toxic])
     signs_with_second_key: bool = False
     report_violation: Callable[[str, str], None] = ignore_violation
+    release_before: ReleaseBefore | None = None
 
     @property
     def admin_url(self) -> str:

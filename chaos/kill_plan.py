@@ -166,7 +166,8 @@ class KillPlanChildren(ChildProcesses):
     """Starts processes with fork or exec and records which were killed at their failpoint.
 
     Functions are forked from the fork server.  Every tenth is executed from scratch, and so is a
-    process with a shifted clock, because ``LD_PRELOAD`` works with exec only.
+    process with a shifted clock, because ``LD_PRELOAD`` works with exec only, and one of another
+    release (``PYTHONSAFEPATH``), because the fork server has imported today's code.
     """
 
     def __init__(self, plan: KillPlan, fork_server: ForkServer) -> None:
@@ -196,7 +197,8 @@ class KillPlanChildren(ChildProcesses):
     ) -> ProcessHandle:
         module, function = command[-2:]
         self._starts += 1
-        is_cold = self._starts % COLD_START_EVERY == 0 or "LD_PRELOAD" in environment
+        needs_exec = {"LD_PRELOAD", "PYTHONSAFEPATH"} & environment.keys()
+        is_cold = self._starts % COLD_START_EVERY == 0 or needs_exec
         if is_cold or module != "shop.runtime":
             return await super()._spawn(command, environment, log)
         return await self._fork_server.fork(function, environment, log)

@@ -11,42 +11,27 @@ import argparse
 import asyncio
 import shutil
 import sys
-import time
-from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from random import Random
-from typing import Any, LiteralString
+from typing import LiteralString
 
-import psycopg
-
+from chaos import quiescence
 from chaos.environment import Environment
 from chaos.kill_plan import KillPlan
-from chaos.reconciliation import reconcile_completely
 from chaos.restore import current_time, restore, take_base_backup
 from chaos.startup import RunSettings, open_environment
 from chaos.tiers import TIERS
-from tools.checker import provider_transactions
-from tools.checker.evaluate import ExternalRecords, InvariantResult, evaluate_invariants
-from tools.checker.provider_transactions import ProviderAccess
 from tools.operations import unmatched_charges
 
 ORDERS, SECONDS = 60, 12.0
 ACCOUNTS = 45
 EXPIRY_SECONDS = (8, 30)
-QUIESCENCE_SECONDS_MAX = 180.0
-POLL_SECONDS = 0.2
-QUIET_SECONDS = 1.0
 
-OPEN_WORK: LiteralString = """
-select (select count(*) from shop.orders where status in ('PENDING', 'CANCELLING'))
-  + (select count(*) from shop.payments
-    where status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION'))
-  + (select count(*) from shop.refunds where status in ('INTENT', 'UNKNOWN'))
-  + (select count(*) from shop.outbox where done_at is null)
-"""
+# Q-11 and Q-12 compare with the clients' log
+REASON = "the clients' log contains requests that the restore undid"
+SKIPPED = {"Q-11": REASON, "Q-12": REASON}
 COUNT_ORDERS: LiteralString = "select count(*) from shop.orders"
 COUNT_UNMATCHED_CHARGES: LiteralString = "select count(*) from shop.unmatched_charges"
 
@@ -108,7 +93,7 @@ async def _run(data: Path, seed: int, orders: int, seconds: float) -> RestoreRes
         await environment.workload.call("load", orders=orders, seconds=seconds)
         target = await asyncio.to_thread(current_time, environment.admin_url)
         await environment.workload.call("load", orders=orders, seconds=seconds)
-        await _wait_for_quiescence(environment, result)
+        result.violations += await quiescence.wait_for_quiescence(environment)
         await _restore(environment, result, base, target)
         await _check_before_restart(environment, result)
         await _recover(environment, result, target)
@@ -119,7 +104,7 @@ async def _restore(
     environment: Environment, result: RestoreResult, base: Path, target: datetime
 ) -> None:
     """Stops the functions before the database that they write to is replaced."""
-    result.orders_before = await _value(environment, COUNT_ORDERS)
+    result.orders_before = await quiescence.value(environment, COUNT_ORDERS)
     for pool in environment.pools():
         pool.is_disabled = True
         for process in list(pool.processes):
@@ -128,7 +113,9 @@ async def _restore(
         restore, environment.postgres, environment.admin_url, base, target
     )
     result.rpo_seconds, result.rto_seconds = restored.rpo_seconds, restored.rto_seconds
-    result.orders_lost = result.orders_before - int(await _value(environment, COUNT_ORDERS))
+    result.orders_lost = result.orders_before - int(
+        await quiescence.value(environment, COUNT_ORDERS)
+    )
 
 
 async def _check_before_restart(environment: Environment, result: RestoreResult) -> None:
@@ -136,77 +123,32 @@ async def _check_before_restart(environment: Environment, result: RestoreResult)
 
     I-11 is violated by the charges whose payment rows were lost.
     """
-    results = await asyncio.to_thread(_results, environment, at_rest=False)
-    result.violations += [
-        f"after the restore: {text}" for text in _violations(results, excluded="I-11")
-    ]
+    broken = await quiescence.broken_invariants(
+        environment, at_rest=False, skipped=SKIPPED, excluded="I-11"
+    )
+    result.violations += [f"after the restore: {text}" for text in broken]
 
 
 async def _recover(environment: Environment, result: RestoreResult, target: datetime) -> None:
     """Reconciles, refunds the unmatched charges and checks every invariant."""
     for pool in environment.pools():
         pool.is_disabled = False
-    await _reconcile(environment, result)
-    await _wait_for_quiescence(environment, result)
+    result.violations += await quiescence.reconcile(environment)
+    result.violations += await quiescence.wait_for_quiescence(environment)
     for _ in range(2):  # the second time there must be nothing left to refund
         await asyncio.to_thread(
             unmatched_charges.run_return,
             environment.admin_url,
-            _access(environment),
+            quiescence.access(environment),
             since=target,
             as_json=False,
         )
-    result.unmatched_charges = await _value(environment, COUNT_UNMATCHED_CHARGES)
-    await _reconcile(environment, result)
-    await _wait_for_quiescence(environment, result)
-    result.violations += _violations(await asyncio.to_thread(_results, environment, at_rest=True))
-
-
-async def _reconcile(environment: Environment, result: RestoreResult) -> None:
-    if not await reconcile_completely(environment, seconds_max=QUIESCENCE_SECONDS_MAX):
-        result.violations.append(f"quiescence: not reconciled after {QUIESCENCE_SECONDS_MAX:g} s")
-
-
-async def _wait_for_quiescence(environment: Environment, result: RestoreResult) -> None:
-    """Waits until no work is open, and for a second so that transactions end."""
-    deadline = time.monotonic() + QUIESCENCE_SECONDS_MAX
-    left = -1
-    while time.monotonic() < deadline:
-        with suppress(psycopg.OperationalError):
-            left = await _value(environment, OPEN_WORK)
-        if left == 0 and not environment.platform.broker.pending:
-            await asyncio.sleep(QUIET_SECONDS)
-            return
-        await asyncio.sleep(POLL_SECONDS)
-    result.violations.append(f"quiescence: {left} open after {QUIESCENCE_SECONDS_MAX:g} s")
-
-
-def _results(environment: Environment, *, at_rest: bool) -> list[InvariantResult]:
-    known = provider_transactions.external_records(_access(environment))
-    reason = "the clients' log contains requests that the restore undid"
-    skipped = {"Q-11": reason, "Q-12": reason}
-    records = ExternalRecords(known.charges, known.refunds, disputes=known.disputes)
-    return evaluate_invariants(environment.admin_url, records, at_rest=at_rest, skipped=skipped)
-
-
-def _violations(results: Iterable[InvariantResult], *, excluded: str = "") -> list[str]:
-    return [
-        f"{each.invariant.id} {each.invariant.what}: {each.rows}"
-        for each in results
-        if each.state == "broken" and each.invariant.id != excluded
-    ]
-
-
-def _access(environment: Environment) -> ProviderAccess:
-    return ProviderAccess("sandbox", environment.provider_url, environment.secrets.provider_api_key)
-
-
-# Any: the type of the one column that the query selects.
-async def _value(environment: Environment, query: LiteralString) -> Any:
-    async with environment.database() as database:
-        row = await (await database.execute(query)).fetchone()
-    assert row is not None, "each of these queries returns one row"
-    return row[0]
+    result.unmatched_charges = await quiescence.value(environment, COUNT_UNMATCHED_CHARGES)
+    result.violations += await quiescence.reconcile(environment)
+    result.violations += await quiescence.wait_for_quiescence(environment)
+    result.violations += await quiescence.broken_invariants(
+        environment, at_rest=True, skipped=SKIPPED
+    )
 
 
 def main() -> int:

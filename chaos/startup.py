@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from chaos.kill_plan import KillPlan, KillPlanChildren
 from chaos.mails import set_mail_faults
 from chaos.provider_faults import ProviderFaults
 from chaos.proxy.client import Proxies
+from chaos.release_before import ReleaseBefore
 from chaos.seed_history import write_history
 from chaos.tiers import Tier
 from shop.adapters.tokens import public_jwk
@@ -90,7 +91,8 @@ class RunSettings:
 
     ``time_zone`` is the business time zone: its midnight should fall into the run.
     ``broker_class`` is what the platform's broker behaves as.  ``has_wal_archive``: PostgreSQL
-    archives its WAL.  ``accounts`` is the number of customers.
+    archives its WAL.  ``accounts`` is the number of customers.  ``release_before`` prepares the
+    database, which then has no history and no webhook, and runs its share of the processes.
     """
 
     tier: Tier
@@ -101,6 +103,7 @@ class RunSettings:
     broker_class: LocalBrokerClass = LocalBrokerClass.LOCAL
     has_wal_archive: bool = False
     accounts: int = 120
+    release_before: ReleaseBefore | None = None
 
     @property
     def function_settings(self) -> dict[str, str]:
@@ -116,15 +119,22 @@ class RunSettings:
 
 @asynccontextmanager
 async def open_environment(
-    settings: RunSettings, on_workload_line: Callable[[JsonObject], None]
+    settings: RunSettings,
+    on_workload_line: Callable[[JsonObject], None],
+    before_workload: Callable[[Environment], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[Environment, None]:
-    """The whole shop with a proxy on every edge and the workload ready; stopped with the block."""
+    """The whole shop with a proxy on every edge and the workload ready; stopped with the block.
+
+    ``before_workload`` runs before the workload makes its accounts and products.
+    """
     compile_code()
     (settings.data / "log").mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         stack.enter_context(_environment_variables(settings.function_settings))
         file = stack.enter_context((settings.data / "platform.log").open("w", encoding="utf-8"))
         environment = await _start(settings, stack, FileLog(file))
+        if before_workload is not None:
+            await before_workload(environment)
         environment.workload = await _start_workload(settings, stack, environment, on_workload_line)
         yield environment
         environment.resume_paused()
@@ -174,8 +184,14 @@ async def _start(
         second_jwt_key=second_jwt_key,
         edge_url=f"http://127.0.0.1:{plan.port}",
         receiver=stack.enter_context(running_receiver()),
+        release_before=settings.release_before,
     )
     await _start_platform(settings, stack, plan, environment, children, internal)
+    if settings.release_before is not None:
+        return environment
+    # past days must stay open for the processes that are killed while they close them
+    environment.platform.activator.pools["settle"].is_disabled = True
+    await write_history(environment)
     # after the history, whose events are of no receiver
     async with environment.database() as database:
         await database.execute(ADD_WEBHOOK, {"url": environment.receiver.url("/events")})
@@ -189,9 +205,15 @@ async def _start_postgres(
     postgres = PostgresServer(settings.data, archives=settings.has_wal_archive)
     stack.callback(postgres.stop)
     admin_url = await asyncio.to_thread(postgres.start)
-    await asyncio.to_thread(migrate, admin_url)
-    await asyncio.to_thread(seed_database, admin_url)
+    release = settings.release_before
+    await asyncio.to_thread(prepare_database if release is None else release.prepare, admin_url)
     return postgres, admin_url
+
+
+def prepare_database(admin_url: str) -> None:
+    """Migrates and seeds with today's code."""
+    migrate(admin_url)
+    seed_database(admin_url)
 
 
 async def _start_redis(stack: AsyncExitStack) -> tuple[RedisServer, str]:
@@ -228,9 +250,6 @@ async def _start_platform(
         listen(plan.port),
         internal,
     )
-    # past days must stay open for the processes that are killed while they close them
-    environment.platform.activator.pools["settle"].is_disabled = True
-    await write_history(environment)
 
 
 def _platform_plan(settings: RunSettings) -> PlatformConfig:
@@ -293,6 +312,7 @@ def _process_settings(
         **settings.function_settings,
         **environment.extra_settings(spec),
         **second_key_settings(environment, spec),
+        **(environment.release_before.choose(spec.name) if environment.release_before else {}),
     }
     pair = settings.kill_plan.assign(spec.name)
     if pair is not None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, text
+from psycopg.errors import LockNotAvailable
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from shop.adapters.connection_attempts import ConnectionAttempts
@@ -34,6 +36,10 @@ MIGRATIONS = Path(__file__).parent.parent / "shop" / "schema" / "migrations"
 MIGRATION_LOCK = 7_203_115
 # The oldest major version that the project of PostgreSQL maintains, and that migrations accept.
 POSTGRESQL_MIN = 15
+# Shorter than that of functions, which wait behind a transaction that waits for an exclusive lock.
+LOCK_TIMEOUT = "500ms"
+LOCK_ATTEMPTS = 20
+ABOUT_TABLE = re.compile(r"(?:alter table|create policy \w+ on) shop\.(\w+) ")
 # The time zone of the view due_work in a database without the setting.
 DEFAULT_TIME_ZONE = "Asia/Seoul"
 
@@ -121,24 +127,39 @@ def _require_korean_letters(connection: Connection) -> None:
 
 def _apply_declarations(admin_url: str) -> None:
     engine = create_engine(_sqlalchemy_url(admin_url))
+    digest = declared_digest()
     with engine.begin() as connection:
-        # a long read of a view or table must not make functions queue behind this transaction
-        connection.exec_driver_sql("set local lock_timeout = '2s'")
         _subscribe(connection)
         # not among the declarations, which do not depend on settings
         connection.exec_driver_sql(retention_statement(os.environ.get("RETENTION", "")))
-        digest = declared_digest()
-        if _applied_digest(connection) != digest:
-            for statement in _declarations():
-                # a function's text contains % for its own use
-                connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-            connection.exec_driver_sql(f"comment on schema shop is 'declared {digest}'")
+        is_applied = _applied_digest(connection) == digest
+    if not is_applied:
+        for statements in _declarations():
+            _apply(engine, statements)
+        _apply(engine, [f"comment on schema shop is 'declared {digest}'"])
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
         _restore_role_settings(connection)
         for table, _ in partitioned_tables():
             connection.execute(
                 text("select from shop.create_partitions(:table)"), {"table": table.name}
             )
     engine.dispose()
+
+
+def _apply(engine: Engine, statements: list[str]) -> None:
+    """Executes statements in one transaction, and again when a lock is not to be had soon."""
+    for left in reversed(range(LOCK_ATTEMPTS)):
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+                for statement in statements:
+                    # a function's text contains % for its own use
+                    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+            return
+        except OperationalError as error:
+            if not left or not isinstance(error.orig, LockNotAvailable):
+                raise
 
 
 def _restore_role_settings(connection: Connection) -> None:
@@ -171,13 +192,37 @@ def _lower_name(setting: str) -> str:
 
 def declared_digest() -> str:
     """The digest of this version's views, roles and rights, which the schema's comment names."""
-    return hashlib.sha256("\n".join(_declarations()).encode()).hexdigest()
+    statements = (statement for group in _declarations() for statement in group)
+    return hashlib.sha256("\n".join(statements).encode()).hexdigest()
 
 
-def _declarations() -> list[str]:
+def _declarations() -> list[list[str]]:
+    """The statements of each transaction.
+
+    Policies and views are locked exclusively until the end of theirs, so each has its own: the
+    functions of the release before are running, and would wait for all of them.
+    """
+    policies: dict[str, list[str]] = {table: [] for table in ROW_SECURITY_TABLES}
+    for statement in (*policy_statements(), *erasure_policies()):
+        about = ABOUT_TABLE.match(statement)
+        assert about is not None, statement
+        policies[about[1]].append(statement)
+    return [
+        *([view] for view in VIEWS),
+        _roles_and_grants(),
+        *(
+            [
+                *(f"drop policy if exists {policy} on shop.{table}" for policy in POLICIES),
+                *policies[table],
+            ]
+            for table in ROW_SECURITY_TABLES
+        ),
+    ]
+
+
+def _roles_and_grants() -> list[str]:
     roles = sorted(GRANTS)
-    statements = [*VIEWS]
-    statements += [
+    statements = [
         f"do $$ begin create role {role} login nosuperuser nobypassrls; "
         "exception when duplicate_object then null; end $$"
         for role in roles
@@ -185,16 +230,7 @@ def _declarations() -> list[str]:
     for role in roles:
         statements.append(f"revoke all on all tables in schema shop from {role}")
     statements += [f"grant pg_read_all_stats to {role}" for role in READS_ACTIVITY]
-    for table in ROW_SECURITY_TABLES:
-        statements += [f"drop policy if exists {policy} on shop.{table}" for policy in POLICIES]
-    return [
-        *statements,
-        *grant_statements(),
-        *partition_grants(),
-        *personal_data_grants(),
-        *policy_statements(),
-        *erasure_policies(),
-    ]
+    return [*statements, *grant_statements(), *partition_grants(), *personal_data_grants()]
 
 
 def _applied_digest(connection: Connection) -> str:

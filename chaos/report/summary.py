@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import LiteralString
 
 from chaos.environment import DATABASE, Environment
-from chaos.faults.catalogue import NOT_IMPLEMENTED, POST_RUN_FAULTS, SCHEDULED_FAULTS, TITLES
+from chaos.faults.catalogue import POST_RUN_FAULTS, SCHEDULED_FAULTS, TITLES
 from chaos.report.record import FaultSummary, Injection, RunRecord
 from chaos.schedule import FaultSchedule
 
@@ -121,8 +121,6 @@ def _summarize(
 
 
 def _why_not_injected(fault_id: str, schedule: FaultSchedule) -> str:
-    if fault_id in NOT_IMPLEMENTED:
-        return NOT_IMPLEMENTED[fault_id][1]
     if fault_id in schedule.unavailable:
         return schedule.unavailable[fault_id]
     if fault_id in {fault.id for fault in SCHEDULED_FAULTS}:

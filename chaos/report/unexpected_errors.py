@@ -23,7 +23,7 @@ def collect_unexpected_errors(record: RunRecord, logs: Path, out: Path) -> None:
 
     A file of an earlier run is removed.
     """
-    lines = [line for path in sorted(logs.glob("*.log")) for line in _bug_lines(path)]
+    lines = [line for path in sorted(logs.glob("*.log")) for line in bug_lines(path)]
     (out / FILE).unlink(missing_ok=True)
     if lines:
         (out / FILE).write_text("".join(lines), encoding="utf-8")
@@ -33,7 +33,7 @@ def collect_unexpected_errors(record: RunRecord, logs: Path, out: Path) -> None:
     )
 
 
-def _bug_lines(path: Path) -> Iterable[str]:
+def bug_lines(path: Path) -> Iterable[str]:
     """Complete lines only: a killed process leaves half a line, and another one continues it."""
     with path.open(encoding="utf-8", errors="replace") as log:
         for line in log:

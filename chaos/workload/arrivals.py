@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -42,9 +42,9 @@ MIX = {
 Act = Callable[[Random, int | None], Awaitable[None]]
 
 
-def choose_action(random: Random) -> str:
+def choose_action(random: Random, mix: Mapping[str, int] = MIX) -> str:
     """The next action of a customer."""
-    return random.choices(list(MIX), weights=list(MIX.values()))[0]
+    return random.choices(list(mix), weights=list(mix.values()))[0]
 
 
 @dataclass

@@ -16,7 +16,7 @@ from random import Random
 from uuid import uuid4
 
 from chaos.controlled_process import JsonObject
-from chaos.workload.arrivals import Pace, run_load
+from chaos.workload.arrivals import MIX, Pace, run_load
 from chaos.workload.client import Client
 from chaos.workload.client_log import ClientLog
 from chaos.workload.customers import Customers
@@ -126,7 +126,11 @@ class WorkloadControl:
     # ---- the commands
 
     async def _load(self, command: JsonObject) -> JsonObject:
-        """Places orders; ``orders`` and ``seconds`` of the command replace the settings."""
+        """Places orders; ``orders`` and ``seconds`` of the command replace the settings.
+
+        With ``actions`` customers do nothing else.
+        """
+        self.customers.mix = {name: MIX[name] for name in command.get("actions", MIX)}
         orders = command.get("orders", self._settings.orders)
         seconds = command.get("seconds", self._settings.seconds)
         before = self.metrics.orders_total

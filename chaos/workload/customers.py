@@ -16,7 +16,7 @@ from random import Random
 import httpx
 
 from chaos.workload import payment_actions
-from chaos.workload.arrivals import CLOSED_LOOP_CUSTOMERS, choose_action
+from chaos.workload.arrivals import CLOSED_LOOP_CUSTOMERS, MIX, choose_action
 from chaos.workload.client import (
     DEFAULT_RETRIES,
     Account,
@@ -54,6 +54,7 @@ class Customers:
         self._dataset = dataset
         self._follow_ups: set[asyncio.Task[None]] = set()
         self._provider = httpx.AsyncClient()
+        self.mix = MIX
         self._actions: dict[str, Action] = {
             "browse": self._browse,
             "cart": self._use_cart,
@@ -70,7 +71,7 @@ class Customers:
         customers = self._dataset.customers
         others = customers[CLOSED_LOOP_CUSTOMERS:] or customers
         account = random.choice(others) if number is None else customers[number % len(customers)]
-        await self._actions[choose_action(random)](random, account)
+        await self._actions[choose_action(random, self.mix)](random, account)
 
     async def finish(self) -> None:
         """Waits for payments that customers are still to make."""

@@ -22,7 +22,7 @@ import pytest
 from chaos.command import _broker_class, _time_zone_of_next_midnight, run_faults
 from chaos.environment import Environment
 from chaos.faults import processes, provider
-from chaos.faults.catalogue import ALL_FAULT_IDS, NOT_IMPLEMENTED, SCHEDULED_FAULTS, TITLES
+from chaos.faults.catalogue import ALL_FAULT_IDS, SCHEDULED_FAULTS, TITLES
 from chaos.faults.process_tree import children_of
 from chaos.provider_faults import ProviderFaults
 from chaos.redis_admin import RedisError, execute
@@ -36,12 +36,11 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("docs/design/correctness.md", "docs/how-to/run-fault-injection.md")
 
 
-def test_faults_are_numbered_without_gaps_and_one_is_not_implemented() -> None:
+def test_faults_are_numbered_without_gaps() -> None:
     ids = [fault.id for fault in SCHEDULED_FAULTS]
 
     assert {f"F-{number:02}" for number in range(1, len(ALL_FAULT_IDS) + 1)} == ALL_FAULT_IDS
     assert len(ids) == len(set(ids))
-    assert set(NOT_IMPLEMENTED) == {"F-21"}
     assert all(TITLES.values())
 
 

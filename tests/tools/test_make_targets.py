@@ -1,9 +1,9 @@
 """Every make target runs: benchmarks with their smallest size, slow targets with ``--help``.
 
-``setup``, ``check``, ``render-check``, ``faults``, ``deploy-check``, ``cluster-check`` and ``test``
-run in full in ``.ci/run``.  ``node-check`` runs Kubernetes as root, ``image`` needs Docker,
-``locks`` a package index, and ``new``, ``migration``, ``format`` and ``clean`` change the tree: for
-these, the commands are printed and checked.
+``setup``, ``check``, ``render-check``, ``faults``, ``upgrade-test``, ``deploy-check``,
+``cluster-check`` and ``test`` run in full in ``.ci/run``.  ``node-check`` runs Kubernetes as root,
+``image`` needs Docker, ``locks`` a package index, and ``new``, ``migration``, ``format`` and
+``clean`` change the tree: for these, the commands are printed and checked.
 """
 
 from __future__ import annotations
@@ -44,7 +44,16 @@ RUNS: dict[str, tuple[str, str]] = {
     "render": ("", "0 changed"),
     "render-check": ("", "0 drifted"),
 }
-IN_CI = {"check", "cluster-check", "deploy-check", "faults", "render-check", "setup", "test"}
+IN_CI = {
+    "check",
+    "cluster-check",
+    "deploy-check",
+    "faults",
+    "render-check",
+    "setup",
+    "test",
+    "upgrade-test",
+}
 PRINTED_ONLY = {"clean", "format", "image", "locks", "migration", "new", "node-check"}
 
 
