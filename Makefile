@@ -27,7 +27,7 @@ export CUSTOM_COMPILE_COMMAND := make locks
 
 .PHONY: help setup dev test check format e2e faults upgrade-test render render-check bench-cold bench-orders \
 	bench-catalog bench-growth bench-idle bench-paid-orders bench-relay bench-resources \
-	bench-servers deploy-check cluster-check node-check image new migration locks clean
+	bench-servers bench-webhooks deploy-check cluster-check node-check image new migration locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ bench-paid-orders: setup ## Measure what PostgreSQL spends on one paid order, ev
 
 bench-relay: setup ## Measure how fast sweepers relay due events of the outbox
 	$(BIN)/python -m tools.bench.relay $(ARGS)
+
+bench-webhooks: setup ## Measure a webhook whose receiver is down for an hour
+	$(BIN)/python -m tools.bench.webhooks $(ARGS)
 
 bench-resources: setup ## Measure CPU and memory, from which requests of resources are chosen
 	$(BIN)/python -m tools.bench.resources $(ARGS)

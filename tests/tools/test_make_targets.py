@@ -37,6 +37,7 @@ RUNS: dict[str, tuple[str, str]] = {
         "--rounds 1 --load-rounds 1 --seconds 0.1 --clients 1 --no-idle",
         "shop.runtime: run_as_first_process",
     ),
+    "bench-webhooks": ("--events 60", "seconds to deliver"),
     "dev": ("--help", "Usage: shop dev"),
     "e2e": ("--help", "Usage: shop e2e"),
     "faults": ("--help", "Usage: shop faults"),

@@ -134,13 +134,13 @@ def _register(_environment: BenchEnvironment) -> tuple[bytes, int]:
 
 
 def _cancel(environment: BenchEnvironment) -> tuple[bytes, int]:
-    order_id = _place(environment)
+    order_id = place(environment)
     token = environment.token(environment.account("customer"), "customer")
     return json_request("PATCH", f"/orders/{order_id}/cancel", token=token, key=uuid4().hex), 200
 
 
 def _read_order(environment: BenchEnvironment) -> tuple[bytes, int]:
-    order_id = _place(environment)
+    order_id = place(environment)
     token = environment.token(environment.account("customer"), "customer")
     return json_request("GET", f"/orders/{order_id}", token=token), 200
 
@@ -170,14 +170,14 @@ def _webhook(environment: BenchEnvironment) -> tuple[bytes, int]:
 
 
 def _charge(environment: BenchEnvironment) -> tuple[bytes, int]:
-    event = OrderPlaced(order_id=_place(environment))
+    event = OrderPlaced(order_id=place(environment))
     return _event(environment, event, "/shop/place_order", "ordering"), 204
 
 
 def _refund(environment: BenchEnvironment) -> tuple[bytes, int]:
     """A refund of a charge that the payment simulator does not have: the refund is rejected."""
     event = RefundRequested(
-        order_id=_place(environment), payment_id=new_uuid(), refund_id=new_uuid()
+        order_id=place(environment), payment_id=new_uuid(), refund_id=new_uuid()
     )
     environment.sql(
         PAY_AND_REFUND,
@@ -195,11 +195,13 @@ def _dead_letter(environment: BenchEnvironment) -> tuple[bytes, int]:
 
 
 def _notify(environment: BenchEnvironment) -> tuple[bytes, int]:
-    event = OrderPaid(order_id=_place(environment))
+    event = OrderPaid(order_id=place(environment))
     return _event(environment, event, "/shop/charge", "payment"), 204
 
 
-def _tick(schedule: str) -> Callable[[BenchEnvironment], tuple[bytes, int]]:
+def tick(schedule: str) -> Callable[[BenchEnvironment], tuple[bytes, int]]:
+    """Makes the signed tick of a schedule."""
+
     def make(environment: BenchEnvironment) -> tuple[bytes, int]:
         message = CloudEvent(
             id=str(new_uuid()),
@@ -227,7 +229,8 @@ def _signed(environment: BenchEnvironment, message: CloudEvent, domain: str) -> 
     return http_request("POST", "/events", headers, body)
 
 
-def _place(environment: BenchEnvironment) -> UUID:
+def place(environment: BenchEnvironment) -> UUID:
+    """The id of a new order."""
     order_id = new_uuid()
     environment.sql(PLACE, order_id=order_id, user_id=environment.account("customer"))
     return order_id
@@ -264,6 +267,6 @@ _REQUESTS: dict[str, Callable[[BenchEnvironment], tuple[bytes, int]]] = {
     "read_settlements": _authenticated("GET", "/settlements/daily", role="finance"),
     "refund": _refund,
     "register": _register,
-    "settle": _tick("close-days"),
-    "sweep": _tick("sweep"),
+    "settle": tick("close-days"),
+    "sweep": tick("sweep"),
 }
