@@ -16,6 +16,7 @@ import sys
 from time import perf_counter
 from typing import LiteralString
 
+from shop.primitives.ids import new_uuid
 from tools.bench.environment import BenchEnvironment, bench_environment
 from tools.bench.first_requests import place, tick
 from tools.bench.orders import running
@@ -33,14 +34,14 @@ values (gen_random_uuid(), %(url)s, array[%(type)s])
 """
 # Of the orders in turn, as cancel_order writes them; the trigger adds the deliveries.
 EVENTS: LiteralString = """
-insert into shop.outbox (event_id, source, type, subject, order_id, data, traceparent, done_at,
-  sent_at)
-select gen_random_uuid(), '/shop/cancel_order', %(type)s, o.order_id::text, o.order_id,
+insert into shop.outbox (event_id, source, type, subject, order_id, data, traceparent, next_try_at,
+  sent_at, done_at)
+select e.event_id, '/shop/cancel_order', %(type)s, o.order_id::text, o.order_id,
   jsonb_build_object('orderId', o.order_id, 'reason', 'USER'),
-  '00-' || md5(n::text) || '-1234567890abcdef-01', now(), now()
-from generate_series(1, %(count)s::int) n
+  '00-' || md5(e.n::text) || '-1234567890abcdef-01', now(), now(), now()
+from unnest(%(ids)s::uuid[]) with ordinality e(event_id, n)
 join (select order_id, row_number() over () as number from shop.orders) o
-  on o.number = n %% %(orders)s::int + 1
+  on o.number = e.n %% %(orders)s::int + 1
 """
 PASS_A_MINUTE: tuple[LiteralString, ...] = (
     "update shop.webhooks set next_run_at = next_run_at - interval '1 minute', "
@@ -65,7 +66,8 @@ def measure(environment: BenchEnvironment, receiver: Receiver, events: int) -> t
         receiver.behaves(Behaviour.ERROR)
         for minute in range(1, MINUTES + 1):
             count = events * minute // MINUTES - events * (minute - 1) // MINUTES
-            environment.sql(EVENTS, type=TYPE, count=count, orders=ORDERS)
+            ids = [new_uuid() for _ in range(count)]
+            environment.sql(EVENTS, type=TYPE, ids=ids, orders=ORDERS)
             _tick(environment, process, port)
             for statement in PASS_A_MINUTE:
                 environment.sql(statement)
