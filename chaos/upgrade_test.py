@@ -43,7 +43,8 @@ from chaos.startup import RunSettings, open_environment, prepare_database
 from chaos.tiers import TIERS
 from tools.releases import COMMITS, extract
 
-RELEASE = "0.1.0"
+# the newest one
+RELEASE = list(COMMITS)[-1]
 ORDERS, SECONDS = 300, 30.0
 ACCOUNTS = 45
 EXPIRY_SECONDS = (30, 60)
