@@ -108,6 +108,7 @@ class WorkloadControl:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.customers.close()
         self.client.close()
         self.log.close()
 
@@ -128,8 +129,10 @@ class WorkloadControl:
     async def _load(self, command: JsonObject) -> JsonObject:
         """Places orders; ``orders`` and ``seconds`` of the command replace the settings.
 
-        With ``actions`` customers do nothing else.
+        With ``actions`` customers do nothing else, and pay without a redirect or a transfer: so do
+        clients of the first release.
         """
+        self.customers.pays_with_actions = "actions" not in command
         self.customers.mix = {name: MIX[name] for name in command.get("actions", MIX)}
         orders = command.get("orders", self._settings.orders)
         seconds = command.get("seconds", self._settings.seconds)

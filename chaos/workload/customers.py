@@ -55,6 +55,7 @@ class Customers:
         self._follow_ups: set[asyncio.Task[None]] = set()
         self._provider = httpx.AsyncClient()
         self.mix = MIX
+        self.pays_with_actions = True
         self._actions: dict[str, Action] = {
             "browse": self._browse,
             "cart": self._use_cart,
@@ -76,6 +77,9 @@ class Customers:
     async def finish(self) -> None:
         """Waits for payments that customers are still to make."""
         await asyncio.gather(*self._follow_ups)
+
+    async def close(self) -> None:
+        """Ends the connections to the payment provider; a load may follow another one until then."""
         await self._provider.aclose()
 
     async def browse_or_place(self, random: Random, retries: RetryPolicy) -> Outcome:
@@ -159,7 +163,8 @@ class Customers:
         drawn = random.random()
         if drawn < DECLINED_SHARE:
             return DECLINED_METHOD
-        is_with_action = drawn < DECLINED_SHARE + payment_actions.SHARE
+        limit = DECLINED_SHARE + payment_actions.SHARE
+        is_with_action = self.pays_with_actions and drawn < limit
         return random.choice(payment_actions.METHODS if is_with_action else METHODS)
 
     async def _send_order(
