@@ -79,7 +79,7 @@ class Customers:
         await asyncio.gather(*self._follow_ups)
 
     async def close(self) -> None:
-        """Ends the connections to the payment provider; a load may follow another one until then."""
+        """Ends the connections to the payment provider, after the last load."""
         await self._provider.aclose()
 
     async def browse_or_place(self, random: Random, retries: RetryPolicy) -> Outcome:
