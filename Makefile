@@ -25,8 +25,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The command that the headers of the locks name.
 export CUSTOM_COMPILE_COMMAND := make locks
 
-.PHONY: help setup dev test check format e2e faults upgrade-test render render-check bench-cold bench-orders \
-	bench-catalog bench-growth bench-idle bench-paid-orders bench-relay bench-resources \
+.PHONY: help setup dev test check format e2e faults upgrade-test render render-check bench-cold \
+	bench-orders bench-catalog bench-growth bench-idle bench-paid-orders bench-relay bench-resources \
 	bench-servers bench-webhooks deploy-check cluster-check node-check image new migration locks clean
 
 help: ## List the targets

@@ -133,6 +133,8 @@ async def open_environment(
         stack.enter_context(_environment_variables(settings.function_settings))
         file = stack.enter_context((settings.data / "platform.log").open("w", encoding="utf-8"))
         environment = await _start(settings, stack, FileLog(file))
+        if settings.release_before is None:
+            await _add_history(environment)
         if before_workload is not None:
             await before_workload(environment)
         environment.workload = await _start_workload(settings, stack, environment, on_workload_line)
@@ -187,15 +189,16 @@ async def _start(
         release_before=settings.release_before,
     )
     await _start_platform(settings, stack, plan, environment, children, internal)
-    if settings.release_before is not None:
-        return environment
-    # past days must stay open for the processes that are killed while they close them
+    return environment
+
+
+async def _add_history(environment: Environment) -> None:
+    """Adds past days, and then a webhook, to whose receiver their events do not belong."""
+    # they must stay open for the processes that are killed while they close them
     environment.platform.activator.pools["settle"].is_disabled = True
     await write_history(environment)
-    # after the history, whose events are of no receiver
     async with environment.database() as database:
         await database.execute(ADD_WEBHOOK, {"url": environment.receiver.url("/events")})
-    return environment
 
 
 async def _start_postgres(
