@@ -9,6 +9,7 @@ from functools import cache
 
 from shop.adapters.payment_provider.protocol import NextAction
 from shop.orders import apply, decide, messages
+from shop.orders.effects import Effects
 from shop.orders.messages import Message
 from shop.orders.states import OrderState
 from shop.primitives.statuses import (
@@ -43,8 +44,9 @@ def _reachable_states() -> frozenset[OrderState]:
     )
 
 
-def _states(attempts: int, rules: interleavings.Rules) -> frozenset[OrderState]:
-    first = interleavings.State(order_model.placed(), (interleavings.Attempt(),) * attempts)
+def _states(attempts: int, rules: interleavings.Rules, units: int = 1) -> frozenset[OrderState]:
+    placed = order_model.placed(((units, 1),))
+    first = interleavings.State(placed, (interleavings.Attempt(),) * attempts)
     seen, queue = {first}, deque([first])
     while queue:
         for _, after in interleavings.steps(queue.popleft(), rules):
@@ -81,6 +83,14 @@ def _messages(state: OrderState) -> Iterator[Message]:
 
 def test_the_legal_transitions_are_exactly_those_that_the_rules_make() -> None:
     made: set[tuple[str, str, str]] = {*PLACED}
+
+    def decide_and_note(state: OrderState, message: Message) -> Effects:
+        decided = decide.decide(state, message)
+        made.update(filter(None, map(status_change_of, decided)))
+        return decided
+
+    # of two units, so that one of them can be cancelled
+    _states(1, interleavings.Rules(decide_and_note, staff_ship=True, in_flight=1), units=2)
     for state in _reachable_states():
         for message in _messages(state):
             made.update(filter(None, map(status_change_of, decide.decide(state, message))))
