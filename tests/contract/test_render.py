@@ -404,7 +404,7 @@ def test_sixteenth_function_shares_a_process_with_one_of_its_role() -> None:
     # of all pairs of one role these gain no secret and have the fewest threads
     assert "shop-place-order" not in stack
     names = stack["shop-orders"]["environment"]["FUNCTION_NAME"]
-    assert names == "cancel_order cart read_orders place_order"
+    assert names == "cancel_order cart fulfil_orders read_orders place_order"
 
 
 def test_groups_of_many_functions_keep_to_one_role_each() -> None:
