@@ -48,8 +48,9 @@ RELEASE = list(COMMITS)[-1]
 ORDERS, SECONDS = 300, 30.0
 ACCOUNTS = 45
 EXPIRY_SECONDS = (30, 60)
-# Customers of the release before: what its clients know.
-ACTIONS = ("browse", "cart", "place", "cancel", "refund", "session")
+# What clients of the release before know.  Operators wait until the roll-out is over: what they
+# change with 0.1.0 has no entry in the audit log, which that release does not have (I-26).
+ACTIONS = ("browse", "cart", "place", "cancel", "session")
 CUSTOMERS = 4
 # Of the release before alone, and twice as many while both run without faults.
 ORDERS_FIRST = 20
