@@ -236,6 +236,7 @@ class OneOrder(RuleBasedStateMachine):
         stores_cancellations=st.booleans(),
         is_paid=st.booleans(),
         is_sent=st.booleans(),
+        is_awaited=st.booleans(),
     )
     def begin(
         self,
@@ -243,10 +244,12 @@ class OneOrder(RuleBasedStateMachine):
         stores_cancellations: bool,
         is_paid: bool,
         is_sent: bool,
+        is_awaited: bool,
     ) -> None:
         """Half of the orders are paid at once, since random steps seldom reach a refund.
 
-        Half of these are sent at once, since random steps seldom reach a return.
+        Half of these are sent at once, since random steps seldom reach a return; half of the others
+        wait for their customer.
         """
         self.model = order_model.placed(lines)
         self.provider.stores_cancellations = stores_cancellations
@@ -256,6 +259,11 @@ class OneOrder(RuleBasedStateMachine):
             payment = self.model.state.open_payment
             assert payment is not None
             self.resolve(payment)
+        if is_awaited and not is_paid:
+            self.apply_message(messages.ChargeDue())
+            (payment,) = self.model.state.payments
+            self.provider.charge(payment.payment_id, approves=True, requires_action=True)
+            self.apply_message(self.outcome_message(payment.payment_id))
         if is_paid and is_sent:
             first = order_model.shipment_id(1)
             ordered = tuple(Line(each.product_id, each.qty) for each in self.model.state.lines)
