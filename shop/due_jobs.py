@@ -32,6 +32,7 @@ from shop.adapters.statements import Query, Row, Statement, enum_column
 from shop.messaging import dead_letters, idempotency, inbox, outbox
 from shop.messaging.outbox import DueEvent
 from shop.orders import (
+    addresses,
     apply,
     charge,
     disputes,
@@ -415,6 +416,7 @@ _RETENTION: dict[str, Callable[[int], Statement[Row]]] = {
     "login_failures": login_failures.delete_old,
     "mails": mails.delete_old,
     "notes": notes.delete_old,
+    "order_addresses": addresses.delete_old,
     "one_time_links": one_time_links.delete_old,
     "outbox": outbox.delete_old,
     "quarantined": outbox.delete_quarantined,

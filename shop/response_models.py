@@ -107,6 +107,19 @@ class Return(Model):
     updated_at: Timestamp
 
 
+class OrderAddress(Model):
+    """Where an order is sent, as it was given when the order was placed."""
+
+    recipient: str
+    phone: str
+    country: str
+    postcode: str | None = None
+    region: str | None = None
+    city: str | None = None
+    line1: str
+    line2: str | None = None
+
+
 class Order(Model):
     """An order as every response shows it; ``productId`` and ``quantity`` of its only line.
 

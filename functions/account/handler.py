@@ -274,8 +274,9 @@ def close_account(request: Request[AccountClosure, None], context: RequestContex
     """204 once the account is closed, its sessions have ended and its personal data is erased.
 
     Also when repeated, with a token of before.  403 WRONG_PASSWORD, counted as when changing it.
-    409 OPEN_ORDERS while an order, refund or dispute is open; OPERATOR_ACCOUNT for an account with
-    a role, which administrators answer for.  No transaction is open while Argon2 runs.
+    409 OPEN_ORDERS while an order, refund, dispute, delivery or return is open; OPERATOR_ACCOUNT
+    for an account with a role, which administrators answer for.  No transaction is open while
+    Argon2 runs.
     """
     try:
         _close_account(request, context)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from functions.manage_orders import representation as represent
 from shop import accounts, audit_log, notes
 from shop.audit_log import Action
-from shop.orders import queries, records, returns, search, shipments
+from shop.orders import addresses, queries, records, returns, search, shipments
 from shop.orders.search import COUNT_MAX, Criteria
 from shop.primitives import csv_text
 from shop.primitives.clock import start_of_day
@@ -91,16 +91,18 @@ def read_order_records(request: Request[None, None], context: RequestContext) ->
     )
     if not found:
         raise not_found("the order")
-    history, postings, events, deliveries, written, returned = tx.pipeline(
+    history, postings, events, deliveries, written, returned, given = tx.pipeline(
         records.status_history(order_id),
         records.postings(order_id),
         records.events(order_id),
         records.deliveries(order_id),
         notes.of_order(order_id, limit=NOTES_MAX),
         returns.of_order(order_id),
+        addresses.of_order(order_id),
     )
     body = {
         **represent.order(found[0]),
+        "shippingAddress": addresses.represent(given[0]) if given else None,
         "items": [represent.line(row) for row in lines],
         "payments": [represent.payment(row) for row in payments],
         "refunds": [represent.refund(row) for row in refunds],

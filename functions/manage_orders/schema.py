@@ -21,7 +21,7 @@ from shop.primitives.statuses import (
     RefundStatus,
 )
 from shop.primitives.text import many_lines
-from shop.response_models import Return, Shipment
+from shop.response_models import OrderAddress, Return, Shipment
 from shop.runtime.model import (
     BusinessDay,
     CurrencyCode,
@@ -268,6 +268,7 @@ class OrderRecords(Model):
     created_at: Timestamp
     updated_at: Timestamp
     expires_at: Timestamp
+    shipping_address: OrderAddress | None
     items: list[Line]
     payments: list[Payment]
     refunds: list[Refund]

@@ -15,7 +15,7 @@ from events.records import frozen
 from shop import carts, inventory, status_history
 from shop.adapters.db import SAVEPOINT
 from shop.messaging import outbox
-from shop.orders import apply, orders, queries
+from shop.orders import addresses, apply, orders, queries
 from shop.orders.messages import ActionReturned, PayAgainRequested
 from shop.orders.orders import UnpaidOrders, Verification
 from shop.orders.queries import OrderView
@@ -29,6 +29,7 @@ from shop.status_history import StatusChange
 
 if TYPE_CHECKING:
     from functions.place_order.schema import (
+        Address,
         ConfirmPayment,
         PayAgain,
         PlaceOrder,
@@ -121,6 +122,7 @@ def _place(
     request: PlacingRequest, context: RequestContext, lines: Lines, *, is_from_cart: bool
 ) -> Response:
     tx = context.tx
+    _check_address(request.body.shipping_address, context.settings)
     written = _write(request, context, lines, is_from_cart=is_from_cart)
     if not written.is_verified:
         raise ClientError(403, "EMAIL_NOT_VERIFIED", "the e-mail address is not verified yet")
@@ -146,6 +148,8 @@ def _write(
     announcement, (event_id,) = outbox.emit(tx, OrderPlaced(order_id=order_id))
     is_checked = context.settings.email_verification != "off"
     verification = (orders.verification(request.user_id),) if is_checked else ()
+    address = request.body.shipping_address
+    sent_to = (addresses.record(order_id, **address.model_dump()),) if address else ()
     placed = StatusChange("order", order_id, CREATED, OrderStatus.PENDING, event_id)
     _, _, _, held, order, *others = tx.pipeline(
         orders.lock_account(request.user_id),
@@ -166,6 +170,7 @@ def _write(
             tx, order_id, from_status=CREATED, to_status=ReservationStatus.HELD
         ),
         *verification,
+        *sent_to,
     )
     rows = [row for each in others for row in each]
     return Written(
@@ -197,6 +202,23 @@ def _order(
         hard_seconds=settings.order_hard_expiry_seconds,
         total_max=ORDER_TOTAL_MAX,
     )
+
+
+def _check_address(address: Address | None, settings: Settings) -> None:
+    """422 where an order needs an address, or for a country to which the shop does not send."""
+    if address is None and settings.shipping_address == "required":
+        message = "an order needs an address"
+        raise ClientError(422, "INVALID", message, extra=_mistake("shippingAddress", message))
+    countries = settings.shipping_countries.replace(" ", "").split(",")
+    if address is not None and address.country not in countries:
+        message = Phrase("orders are sent to {countries}", countries=", ".join(countries))
+        extra = _mistake("shippingAddress.country", message)
+        raise ClientError(422, "INVALID", message, extra=extra)
+
+
+def _mistake(field: str, message: str) -> dict[str, object]:
+    """As in the response to a body that cannot be read."""
+    return {"errors": [{"field": field, "message": message}]}
 
 
 def _scope(request: PlacingRequest) -> str:

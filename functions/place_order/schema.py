@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from shop.primitives.ids import PRODUCT_ID_MAX
 from shop.primitives.money import ORDER_TOTAL_MAX
+from shop.primitives.text import one_line
 from shop.response_models import Order as Order
 from shop.runtime.model import Model
 
 LINES_MAX = 50
 QUANTITY_MAX = 1000
+KOREAN_POSTCODE = re.compile(r"[0-9]{5}")
 CARD_NUMBER = re.compile(r"(?:\d[ -]?){13,19}")
 
 ProductId = Annotated[int, Field(ge=1, le=PRODUCT_ID_MAX)]
@@ -38,6 +48,43 @@ class Line(Model):
     quantity: Quantity
 
 
+class Address(Model):
+    """Where the order is sent.
+
+    In Korea ``postcode`` has five digits, and ``line1`` and ``line2`` have the rest.  Elsewhere
+    ``city`` is needed, and ``region`` and ``postcode`` are given where the country has them.
+    """
+
+    recipient: Annotated[str, AfterValidator(partial(one_line, length_max=100))]
+    phone: Annotated[str, StringConstraints(pattern=r"^\+?[0-9](?:[ -]?[0-9]){6,19}$")]
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = "KR"
+    postcode: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Z0-9](?:[ -]?[A-Z0-9]){2,9}$")] | None
+    ) = None
+    region: Annotated[str, AfterValidator(partial(one_line, length_max=100))] | None = None
+    city: Annotated[str, AfterValidator(partial(one_line, length_max=100))] | None = None
+    line1: Annotated[str, AfterValidator(partial(one_line, length_max=200))]
+    line2: Annotated[str, AfterValidator(partial(one_line, length_max=200))] | None = None
+
+    @field_validator("postcode", mode="after")
+    @classmethod
+    def _korean(cls, postcode: str | None, info: ValidationInfo) -> str | None:
+        is_korean = info.data.get("country") == "KR"
+        if is_korean and not (postcode and KOREAN_POSTCODE.fullmatch(postcode)):
+            raise ValueError("must have five digits in Korea")
+        return postcode
+
+    @model_validator(mode="after")
+    def _complete(self) -> Address:
+        if self.country == "KR" and self.postcode is None:
+            raise ValueError("postcode: is needed in Korea")
+        if self.country == "KR" and (self.city or self.region):
+            raise ValueError("city, region: are part of line1 in Korea")
+        if self.country != "KR" and self.city is None:
+            raise ValueError("city: is needed outside Korea")
+        return self
+
+
 class PlaceOrder(Model):
     """Either ``productId`` and ``quantity``, or ``items``."""
 
@@ -46,6 +93,7 @@ class PlaceOrder(Model):
     items: Annotated[list[Line], Field(min_length=1, max_length=LINES_MAX)] | None = None
     payment_method: PaymentMethod
     expected_total_amount: Total | None = None
+    shipping_address: Address | None = None
 
     _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
 
@@ -75,6 +123,7 @@ class PlaceOrderFromCart(Model):
 
     payment_method: PaymentMethod = "CARD"
     expected_total_amount: Total | None = None
+    shipping_address: Address | None = None
 
     _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from shop.orders import queries
+from shop.orders import addresses, queries
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import parse_uuid
 from shop.primitives.messages import Request, Response
@@ -35,11 +35,15 @@ def read_order(request: Request[None, None], context: RequestContext) -> Respons
     order_id = queries.id_in(request.path)
     wait = wait_seconds(request.headers.get("prefer", ""))
     with context.transaction() as tx:
-        row = _visible(tx, request, order_id)
+        found, given = tx.pipeline(queries.order(order_id), addresses.of_order(order_id))
+        row = _check_visible(found[0] if found else None, request)
+    body = queries.represent(row, reader_id=request.user_id)
+    if given:
+        body["shippingAddress"] = addresses.represent(given[0])
     headers = {"preference-applied": f"wait={wait}"} if wait is not None else {}
     return Response(
         200,
-        queries.represent(row, reader_id=request.user_id),
+        body,
         headers,
         wait_seconds=wait if wait and is_waiting(row) else 0,
     )
@@ -88,7 +92,10 @@ def is_waiting(row: OrderView) -> bool:
 
 
 def _visible(tx: Transaction, request: Request[None, None], order_id: UUID) -> OrderView:
-    row = tx.fetch_one(queries.order(order_id))
+    return _check_visible(tx.fetch_one(queries.order(order_id)), request)
+
+
+def _check_visible(row: OrderView | None, request: Request[None, None]) -> OrderView:
     is_support = request.caller is not None and request.caller.role == "support"
     if row is None or (row.user_id != request.user_id and not is_support):
         raise not_found("the order")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel, StringConstraints
 
-from shop.response_models import Order
+from shop.response_models import Order, OrderAddress
 from shop.runtime.model import Model, PageSize, QueryModel, Timestamp, Uuid
 
 
@@ -15,6 +15,12 @@ class ListOrders(QueryModel):
 
     limit: PageSize = 20
     cursor: Annotated[str, StringConstraints(pattern=r"^[0-9a-f-]{36}$")] | None = None
+
+
+class OrderWithAddress(Order):
+    """An order, and where it is sent if it has an address."""
+
+    shipping_address: OrderAddress | None = None
 
 
 class Orders(RootModel[list[Order]]):

@@ -31,7 +31,7 @@ SPEC = FunctionSpec(
             auth="customer",
             group="orders",
             summary="One order; with Prefer: wait=N, as soon as it is no longer PENDING.",
-            response="Order",
+            response="OrderWithAddress",
             error_statuses=(400, 404),
             headers=("Preference-Applied",),
             transaction=False,

@@ -46,6 +46,7 @@ R3 = TypeVar("R3", bound=Row)
 R4 = TypeVar("R4", bound=Row)
 R5 = TypeVar("R5", bound=Row)
 R6 = TypeVar("R6", bound=Row)
+R7 = TypeVar("R7", bound=Row)
 
 CONNECT_TIMEOUT_SECONDS = 5
 RESPONSE_TIMEOUT_SECONDS = 10
@@ -150,6 +151,18 @@ class Transaction:
         sixth: Statement[R6],
         /,
     ) -> tuple[list[R1], list[R2], list[R3], list[R4], list[R5], list[R6]]: ...
+    @overload
+    def pipeline(
+        self,
+        first: Statement[R1],
+        second: Statement[R2],
+        third: Statement[R3],
+        fourth: Statement[R4],
+        fifth: Statement[R5],
+        sixth: Statement[R6],
+        seventh: Statement[R7],
+        /,
+    ) -> tuple[list[R1], list[R2], list[R3], list[R4], list[R5], list[R6], list[R7]]: ...
     @overload
     def pipeline(
         self,

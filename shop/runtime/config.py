@@ -20,6 +20,7 @@ SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
 LOCAL_ISSUER = "https://shop.local"
 WHOLE_DIGITS_MAX = 10
 
+ShippingAddress = Literal["optional", "required"]
 ReturnWindowStart = Literal["delivered", "shipped"]
 EmailVerification = Literal["off", "order", "login"]
 SettlementsAuth = Literal["finance", "customer", "public"]
@@ -123,6 +124,8 @@ class Settings:
     unpaid_stock_percent: int = 50
     order_soft_expiry_seconds: int = 900
     order_hard_expiry_seconds: int = 3600
+    shipping_address: ShippingAddress = "optional"
+    shipping_countries: str = "KR"
     return_window_days: int = 7
     return_window_start: ReturnWindowStart = "delivered"
     host: str = "0.0.0.0"  # noqa: S104 (a container's only address)
@@ -151,6 +154,7 @@ CHOICES = {
     "payment_provider": ("sandbox", "stripe", "toss"),
     "settlements_auth": ("finance", "customer", "public"),
     "email_verification": ("off", "order", "login"),
+    "shipping_address": ("optional", "required"),
     "return_window_start": ("delivered", "shipped"),
     "forwarded_header": ("x-forwarded-for", "forwarded"),
 }

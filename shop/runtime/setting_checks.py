@@ -37,6 +37,7 @@ POSTGRESQL_URL = re.compile(
 # the ingress of brokers of the class MTChannelBasedBroker, whatever their channel
 CHANNEL_BROKER = re.compile(r"https?://broker-ingress\.knative-eventing\.")
 CURRENCY = re.compile(r"[A-Z]{3}")
+COUNTRIES = re.compile(r"[A-Z]{2}(?:, ?[A-Z]{2})*")
 AGES = re.compile(r"(?:[a-z_]+=\d{1,6} (?:minute|hour|day)s?(?:, *|$))*")
 PRINTABLE = re.compile(r"[!-~]+")
 MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
@@ -221,6 +222,11 @@ def _check_currency(text: str) -> None:
         raise ValueError("is not three capital letters (ISO 4217)")
 
 
+def _check_countries(text: str) -> None:
+    if not COUNTRIES.fullmatch(text):
+        raise ValueError("is not like KR, US (ISO 3166-1 alpha-2)")
+
+
 def _check_retention(text: str) -> None:
     if not AGES.fullmatch(text):
         raise ValueError("is not like sessions=90 days, idempotency=14 days")
@@ -291,6 +297,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "payment_client_key": _check_printable,
     "business_time_zone": check_time_zone,
     "currency": _check_currency,
+    "shipping_countries": _check_countries,
     "retention": _check_retention,
     "cors_origins": _check_origins,
     "otel_exporter_otlp_endpoint": _check_http_url,

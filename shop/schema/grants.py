@@ -351,6 +351,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "disputes": READ,
         "shipments": {"select": ALL, "insert": ALL, "update": _SHIPMENT_UPDATE},
         "shipment_lines": READ_APPEND,
+        "order_addresses": READ_APPEND,
         "returns": {"select": ALL, "insert": ALL, "update": ("status", "updated_at")},
         "return_lines": {
             "select": ALL,
@@ -394,6 +395,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "disputes": READ,
         "shipments": READ,
         "shipment_lines": READ,
+        "order_addresses": READ,
         "returns": READ,
         "return_lines": READ,
         "transitions": READ,
@@ -554,6 +556,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         },
         "notes": {"select": ("note_id", "at"), "delete": ALL},
         "mails": {"select": ("event_id", "created_at"), "delete": ALL},
+        "order_addresses": {"select": ("order_id", "created_at"), "delete": ALL},
     },
     # Mails: who a row is about, and what the mail says of it.
     "shop_notices": {
@@ -653,7 +656,7 @@ POLICIES = (
     "expired_notes",
     *(f"domain_of_{role}" for role in sorted(GRANTS)),
 )
-CUSTOMER_TABLES = ("orders", "order_lines", "payments", "cart_items")
+CUSTOMER_TABLES = ("orders", "order_lines", "order_addresses", "payments", "cart_items")
 ROW_SECURITY_TABLES = (*CUSTOMER_TABLES, "idempotency", "notes", "outbox")
 SEES_ALL_ROWS = (
     "shop_back_office",

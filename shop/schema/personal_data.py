@@ -28,6 +28,8 @@ from shop.schema.tables import (
 # A transaction that began before an account was closed may add a row until it ends, which takes
 # seconds (ROLE_SETTINGS in grants.py): rows are erased at once, and again after this time.
 ERASED_AGAIN_AFTER = "1 minute"
+# A paid order with an address is to be delivered within this time.
+UNDELIVERED = "30 days"
 CALLER = "nullif(current_setting('shop.user_id', true), '')::bigint"
 CALLED_BY = {
     "personal_data()": "shop_identity",
@@ -57,10 +59,11 @@ EXPORTED_TABLE = """
     '{name}', (select coalesce(json_agg(json_build_object({columns}) order by {key}), '[]')
       from shop.{table} t where {rows})"""
 
-# Closes a customer's account and erases the data, if no order is open: the one rule for owners and
-# operators.  It waits for an order that is being placed, which takes the same lock before the lines
-# of the cart and the account's row (shop/orders/orders.py): the order is counted here, or placed
-# after the closing by a transaction that began before.
+# Closes a customer's account and erases the data, if no order is open, and no goods are to be sent
+# to an address or expected back: the one rule for owners and operators.  It waits for an order that
+# is being placed, which takes the same lock before the lines of the cart and the account's row
+# (shop/orders/orders.py): the order is counted here, or placed after the closing by a transaction
+# that began before.
 CLOSE_CUSTOMER = """
 create or replace function shop.close_customer(customer bigint,
   out is_closed boolean, out open_orders int)
@@ -75,7 +78,15 @@ begin
       where p.order_id = o.order_id and (exists (select from shop.refunds r
           where r.payment_id = p.payment_id and r.status in ('INTENT', 'UNKNOWN'))
         or exists (select from shop.disputes d
-          where d.payment_id = p.payment_id and d.status = 'OPEN')))));
+          where d.payment_id = p.payment_id and d.status = 'OPEN')))
+      or exists (select from shop.shipments s
+        where s.order_id = o.order_id and s.status in ('PREPARING', 'SHIPPED'))
+      or exists (select from shop.returns r
+        where r.order_id = o.order_id and r.status in ('REQUESTED', 'APPROVED'))
+      or o.status = 'PAID' and o.created_at > now() - interval '{undelivered}'
+        and exists (select from shop.order_addresses a where a.order_id = o.order_id)
+        and not exists (select from shop.shipments s
+          where s.order_id = o.order_id and s.status = 'DELIVERED')));
   is_closed := account is not null and open_orders = 0;
   if is_closed then
     update shop.users set state = 'CLOSED', active = false, closed_at = now()
@@ -161,7 +172,7 @@ def personal_data_statements() -> list[str]:
     return [
         EXPORT.format(tables=exported, **texts),
         ERASE.format(statements="".join(erasures), again=ERASED_AGAIN_AFTER, **texts),
-        CLOSE_CUSTOMER.format(**texts),
+        CLOSE_CUSTOMER.format(undelivered=UNDELIVERED, **texts),
         CLOSE.format(**texts),
         LEFT.format(queries=";\n    ".join(query for query in left if query), **texts),
         *(f"revoke all on function shop.{name} from public" for name in CALLED_BY),

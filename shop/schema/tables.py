@@ -1130,6 +1130,49 @@ disputes = Table(
 
 # ---------------------------------------------------------------- shipments
 
+order_addresses = Table(
+    "order_addresses",
+    METADATA,
+    Column("order_id", UUID, primary_key=True),
+    Column("user_id", BigInteger, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("phone", Text, nullable=False),
+    Column("country", CHAR(2), nullable=False),
+    Column("postcode", Text),
+    Column("region", Text),
+    Column("city", Text),
+    Column("line1", Text, nullable=False),
+    Column("line2", Text),
+    _when("created_at"),
+    ForeignKeyConstraint(["order_id", "user_id"], ["shop.orders.order_id", "shop.orders.user_id"]),
+    CheckConstraint("country <> 'KR' or postcode ~ '^[0-9]{5}$'", name="korean_postcode"),
+    Index("order_addresses_by_user", "user_id"),
+    Index("order_addresses_by_age", "created_at"),
+    comment="writer: ordering.addresses",
+    info={
+        PERSONAL: PersonalData(
+            rows="t.user_id = u.user_id",
+            why="to deliver the order",
+            held={
+                "order_id": "number of the order",
+                "recipient": "name of the recipient",
+                "phone": "telephone number of the recipient",
+                "country": "country",
+                "postcode": "postcode",
+                "region": "region",
+                "city": "city",
+                "line1": "address",
+                "line2": "rest of the address",
+                "created_at": "when the order was placed",
+            },
+            left_out={_SAME: ("user_id",)},
+            on_closing=Erased(),
+        ),
+        # the record of the supply of goods, five years by Korean law
+        RETENTION: (DeletedAfter("1825 days", "created_at", "order_addresses", least="30 days"),),
+    },
+)
+
 shipments = Table(
     "shipments",
     METADATA,

@@ -26,6 +26,7 @@ MOVED = {
     "inbox": "messaging/inbox",
     "ordering.disputes": "orders/disputes",
     "ordering.shipments": "orders/shipments",
+    "ordering.addresses": "orders/addresses",
     "ordering.returns": "orders/returns",
     "ordering.orders": "orders/orders",
     "ordering.payments": "orders/payments",

@@ -205,6 +205,7 @@ class LargeShop:
 
 SPECIAL_VALUES: dict[tuple[str, str], object] = {
     ("shop/mails.py:STORE", "kind"): "ORDER_PAID",
+    ("shop/orders/addresses.py:RECORD", "recipient"): "Kim",
     ("shop/mails.py:CLOSE", "status"): "SENT",
     ("shop/mails.py:CLOSE", "failure"): None,
     ("shop/mails.py:POSTPONE", "status"): "PENDING",
@@ -337,6 +338,13 @@ VALUES: dict[str, object] = {
     "return_id": uuid4(),
     "window_start": "delivered",
     "restocked": 1,
+    "country": "KR",
+    "phone": "010-1234-5678",
+    "postcode": "04524",
+    "region": None,
+    "city": None,
+    "line1": "서울특별시 중구 세종대로 110",
+    "line2": None,
     "tracking_number": "6892-0000-1234",
     "lock": 1,
     "means": "PROVIDER",

@@ -36,10 +36,11 @@ transaction; a due job erases again what transactions have added that began befo
 payments and the ledger stay, and name the closed account by its number only. The address may
 register again, as another account ([ADR 46](adr/0046-tables-declare-personal-data.md)).
 
-An account is not closed while an order, refund or dispute of it is open (409 `OPEN_ORDERS`: cancel
-the orders, or wait), nor while it has an operator's role (409 `OPERATOR_ACCOUNT`: an administrator
-changes the role first). For a customer who cannot log in, an administrator does the same with
-`DELETE /admin/users/{{userId}}` or `shop account close`, which is in the audit log.
+An account is not closed while an order, refund or dispute of it is open, or goods of it are to be
+delivered or are expected back (409 `OPEN_ORDERS`: cancel the orders, or wait), nor while it has an
+operator's role (409 `OPERATOR_ACCOUNT`: an administrator changes the role first). For a customer
+who cannot log in, an administrator does the same with `DELETE /admin/users/{{userId}}` or `shop
+account close`, which is in the audit log.
 
 ## How long, and what closing does
 

@@ -138,6 +138,8 @@ DESCRIPTIONS = {
     ),
     "order_soft_expiry_seconds": "Time after which an order without a running payment expires.",
     "order_hard_expiry_seconds": "Time after which every unpaid order expires.",
+    "shipping_address": "Whether an order needs an address: `optional` or `required`.",
+    "shipping_countries": "Countries to which orders are sent, such as `KR, US` (ISO 3166-1).",
     "return_window_days": (
         "Days in which customers may ask to return goods; the law of distance sales may set a "
         "minimum, in Korea seven. 0 to 365."
