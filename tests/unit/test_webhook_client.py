@@ -102,7 +102,7 @@ def test_name_with_one_address_that_is_not_public_is_not_reachable(
     "host",
     [
         "localhost",
-        "LOCALHOST.",
+        "LOCALHOST",
         "0",
         "127.1",
         "0177.0.0.1",
