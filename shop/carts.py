@@ -17,13 +17,15 @@ QUANTITY_MAX = 1_000
 
 
 class Line(Row):
-    """One product in a cart at its present price."""
+    """One product in a cart at its present price, with the VAT of its category."""
 
     product_id: int
     qty: int
     name: str
     price_minor: int
     currency: str
+    vat_basis_points: int
+    vat_included: bool
     active: bool
     available: int
 
@@ -35,6 +37,8 @@ class AddedLine(Row):
     name: str
     price_minor: int
     currency: str
+    vat_basis_points: int
+    vat_included: bool
     available: int
     active: bool
     qty_before: int
@@ -49,6 +53,8 @@ class ChangedLine(Row):
     name: str
     price_minor: int
     currency: str
+    vat_basis_points: int
+    vat_included: bool
     active: bool
     available: int
     qty: int | None
@@ -83,10 +89,11 @@ ADD = Query(
     AddedLine,
     """
 with product as (
-  select p.product_id, p.name, p.price_minor, p.currency,"""
+  select p.product_id, p.name, p.price_minor, p.currency, g.vat_basis_points, g.vat_included,"""
     + _AVAILABLE
     + """ as available
   from shop.products p join shop.stock s using (product_id)
+    join shop.categories g on g.name = p.category
   where p.product_id = %(product_id)s::bigint and p.active
 ), cart as (
   select count(*) as lines,
@@ -103,7 +110,8 @@ with product as (
   returning qty
 )
 select product.product_id, product.name, product.price_minor, product.currency,
-  product.available, true as active, cart.qty_before, cart.lines, (select qty from added) as qty
+  product.vat_basis_points, product.vat_included, product.available, true as active,
+  cart.qty_before, cart.lines, (select qty from added) as qty
 from product, cart
 """,
 )
@@ -113,12 +121,13 @@ SET_QTY = Query(
     ChangedLine,
     """
 with line as (
-  select c.product_id, p.name, p.price_minor, p.currency, p.active,
-    case when p.active then"""
+  select c.product_id, p.name, p.price_minor, p.currency, g.vat_basis_points, g.vat_included,
+    p.active, case when p.active then"""
     + _AVAILABLE
     + """ else 0 end as available
   from shop.cart_items c
   join shop.products p using (product_id) join shop.stock s using (product_id)
+  join shop.categories g on g.name = p.category
   where c.user_id = %(user_id)s::bigint and c.product_id = %(product_id)s::bigint
 ), changed as (
   update shop.cart_items c set qty = %(qty)s::int from line
@@ -126,8 +135,8 @@ with line as (
     and line.available >= %(qty)s::int
   returning c.qty
 )
-select line.product_id, line.name, line.price_minor, line.currency, line.active, line.available,
-  (select qty from changed) as qty
+select line.product_id, line.name, line.price_minor, line.currency, line.vat_basis_points,
+  line.vat_included, line.active, line.available, (select qty from changed) as qty
 from line
 """,
 )
@@ -167,12 +176,14 @@ where o.order_id = %(order_id)s::uuid and o.cart_taken and l.order_id = o.order_
 LINES = Query(
     Line,
     """
-select c.product_id, c.qty, p.name, p.price_minor, p.currency, p.active,
+select c.product_id, c.qty, p.name, p.price_minor, p.currency, g.vat_basis_points,
+  g.vat_included, p.active,
 """
     + _AVAILABLE
     + """ as available
 from shop.cart_items c
 join shop.products p using (product_id) join shop.stock s using (product_id)
+join shop.categories g on g.name = p.category
 where c.user_id = %(user_id)s::bigint
 order by c.added_at, c.product_id
 """,

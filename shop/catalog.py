@@ -23,6 +23,7 @@ from uuid import UUID
 
 from events.records import frozen
 from shop.adapters.statements import Query, Row, Statement
+from shop.primitives.price_lines import Vat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -290,7 +291,9 @@ from (select name from shop.categories order by name limit 1000) c
 ADD_CATEGORY = Query(
     Row,
     """
-insert into shop.categories (name) values (%(name)s) on conflict do nothing returning name
+insert into shop.categories (name, vat_basis_points, vat_included)
+values (%(name)s, %(vat_basis_points)s, %(vat_included)s)
+on conflict do nothing returning name
 """,
 )
 
@@ -547,9 +550,9 @@ def categories() -> Statement[CategoryList]:
     return CATEGORIES()
 
 
-def add_category(name: str) -> Statement[Row]:
-    """Adds a category; no row when the name is taken."""
-    return ADD_CATEGORY(name=name)
+def add_category(name: str, vat: Vat) -> Statement[Row]:
+    """Adds a category whose products have this VAT; no row when the name is taken."""
+    return ADD_CATEGORY(name=name, vat_basis_points=vat.basis_points, vat_included=vat.is_included)
 
 
 def currency_of_products() -> Statement[PricedIn]:

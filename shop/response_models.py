@@ -13,6 +13,7 @@ from shop.primitives.statuses import (
     CancelReason,
     OrderStatus,
     PaymentStatus,
+    PriceLineKind,
     ReturnStatus,
     ShipmentStatus,
 )
@@ -38,6 +39,19 @@ class OrderItem(Model):
     quantity: int
     unit_price: int
     line_amount: int
+
+
+class OrderPriceLine(Model):
+    """A part of the total; ``amount`` contains ``vatAmount``, and a discount is negative.
+
+    Orders that were placed before version 0.2.0 do not state the VAT.
+    """
+
+    kind: PriceLineKind
+    product_id: int | None
+    amount: int
+    vat_amount: int | None
+    vat_percent: float | None
 
 
 class OrderNextAction(Model):
@@ -137,6 +151,7 @@ class Order(Model):
     payment_method: str
     created_at: Timestamp
     items: list[OrderItem]
+    price_lines: list[OrderPriceLine]
     payment: OrderPayment | None
     refunded_amount: int
     shipments: list[Shipment] | None = None

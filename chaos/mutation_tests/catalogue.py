@@ -22,6 +22,7 @@ IDEMPOTENCY = "shop/messaging/idempotency.py"
 INBOX = "shop/messaging/inbox.py"
 INVENTORY = "shop/inventory.py"
 ONE_TIME_LINKS = "shop/one_time_links.py"
+PRICE_LINES = "shop/primitives/price_lines.py"
 PRICE_SCHEDULES = "shop/price_schedules.py"
 PERSONAL_DATA = "shop/schema/personal_data.py"
 LINKS_SCHEMA = "shop/schema/migrations/versions/0024_used_links.py"
@@ -501,8 +502,8 @@ _PAYMENTS = (
         (
             Edit(
                 ORDERS,
-                "'PENDING', sum(qty * price_minor), min(currency),",
-                "'PENDING', greatest(1, sum(qty * price_minor)::bigint & 255), min(currency),",
+                "total_minor=total(price_lines),",
+                "total_minor=max(1, total(price_lines) & 255),",
             ),
         ),
         ("I-07",),
@@ -514,15 +515,11 @@ _PAYMENTS = (
         (
             Edit(
                 ORDERS,
-                "select p.product_id, a.qty, p.price_minor, p.currency",
-                """select p.product_id, a.qty, p.price_minor, p.currency,
-    coalesce((select l.unit_price_minor from shop.order_lines l
-      where l.product_id = p.product_id order by l.order_id limit 1), p.price_minor) as cached""",
-            ),
-            Edit(
-                ORDERS,
-                "'PENDING', sum(qty * price_minor), min(currency),",
-                "'PENDING', sum(qty * cached), min(currency),",
+                "'PENDING', %(total_minor)s::bigint,",
+                """'PENDING', (select sum(a.qty * coalesce((select l.unit_price_minor
+      from shop.order_lines l where l.product_id = a.id order by l.order_id limit 1), a.price))
+      from unnest(%(product_ids)s::bigint[], %(quantities)s::int[], %(unit_prices)s::bigint[])
+        as a(id, qty, price)),""",
             ),
         ),
         ("I-07",),
@@ -1134,6 +1131,24 @@ _RETURNS = (
     ),
 )
 
+# ---------------------------------------------------------------- price lines
+
+_PRICES = (
+    Mutant(
+        "M-74",
+        "ADR 59",
+        "the VAT part of a line is computed as if its amount did not contain it",
+        (
+            Edit(
+                PRICE_LINES,
+                "abs(amount_minor) * basis_points, WHOLE + basis_points)",
+                "abs(amount_minor) * basis_points, WHOLE)",
+            ),
+        ),
+        ("I-40",),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -1153,6 +1168,7 @@ MUTANTS = (
     *_ACTIONS,
     *_FACTORS,
     *_RETURNS,
+    *_PRICES,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

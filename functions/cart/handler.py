@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from shop import carts
@@ -10,6 +10,7 @@ from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import parse_product_id
 from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
+from shop.primitives.price_lines import Goods, PriceLine, Vat, lines_of, total, unit_price
 
 if TYPE_CHECKING:
     from functions.cart.schema import ItemChange, NewItem
@@ -25,16 +26,16 @@ def show_cart(request: Request[None, None], context: RequestContext) -> Response
 
 
 def summarise_cart(request: Request[None, None], context: RequestContext) -> Response:
-    """200 with the number of lines and one total per currency; unavailable lines are included."""
+    """200 with the number of lines and one total per currency; unavailable lines are included.
+
+    A total and its lines are those of an order that is placed now.
+    """
     lines = context.tx.fetch_all(carts.lines(request.user_id))
-    totals: Counter[str] = Counter()
+    goods: defaultdict[str, list[Goods]] = defaultdict(list)
     for line in lines:
-        totals[line.currency] += line.price_minor * line.qty
-    body = {
-        "lines": len(lines),
-        "totals": [{"currency": c, "totalAmount": total} for c, total in sorted(totals.items())],
-    }
-    return Response(200, body)
+        goods[line.currency].append(_goods(line, line.qty))
+    totals = [_represent_total(currency, lines_of(goods[currency])) for currency in sorted(goods)]
+    return Response(200, {"lines": len(lines), "totals": totals})
 
 
 def add_item(request: Request[NewItem, None], context: RequestContext) -> Response:
@@ -109,14 +110,36 @@ def _out_of_stock(row: AddedLine | ChangedLine) -> ClientError:
     )
 
 
+def _goods(line: Line | AddedLine | ChangedLine, quantity: int) -> Goods:
+    vat = Vat(basis_points=line.vat_basis_points, is_included=line.vat_included)
+    return Goods(
+        product_id=line.product_id, quantity=quantity, price_minor=line.price_minor, vat=vat
+    )
+
+
+def _represent_total(currency: str, lines: list[PriceLine]) -> dict[str, object]:
+    price_lines = [
+        {
+            "kind": line.kind,
+            "productId": line.product_id,
+            "amount": line.amount_minor,
+            "vatAmount": line.vat_minor,
+            "vatPercent": line.vat_basis_points / 100,
+        }
+        for line in lines
+    ]
+    return {"currency": currency, "totalAmount": total(lines), "priceLines": price_lines}
+
+
 def _represent(line: Line | AddedLine | ChangedLine, quantity: int) -> dict[str, object]:
+    goods = _goods(line, quantity)
     return {
         "productId": line.product_id,
         "name": line.name,
-        "price": line.price_minor,
+        "price": unit_price(goods.price_minor, goods.vat),
         "currency": line.currency,
         "quantity": quantity,
-        "lineAmount": line.price_minor * quantity,
+        "lineAmount": total(lines_of([goods])),
         "stockQuantity": line.available,
         "available": line.active and line.available >= quantity,
     }

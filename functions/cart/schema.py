@@ -8,6 +8,7 @@ from pydantic import Field, RootModel
 
 from shop.carts import QUANTITY_MAX
 from shop.primitives.ids import PRODUCT_ID_MAX
+from shop.response_models import OrderPriceLine
 from shop.runtime.model import CurrencyCode, Model
 
 
@@ -42,10 +43,11 @@ class Cart(RootModel[list[Line]]):
 
 
 class CurrencyTotal(Model):
-    """The sum of the lines in one currency."""
+    """What an order of the lines in one currency costs, and the parts of it."""
 
     currency: CurrencyCode
     total_amount: int
+    price_lines: list[OrderPriceLine]
 
 
 class CartSummary(Model):

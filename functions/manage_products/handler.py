@@ -29,6 +29,7 @@ from shop.primitives.ids import parse_product_id, parse_uuid
 from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.paging import next_page
+from shop.primitives.price_lines import Vat
 from shop.primitives.statuses import PriceScheduleState, StockMove
 
 if TYPE_CHECKING:
@@ -368,14 +369,16 @@ def change_group(request: Request[ProductGroupChange, None], context: RequestCon
 
 def add_category(request: Request[NewCategory, None], context: RequestContext) -> Response:
     """201 with the category; 409 when there is one of that name."""
-    name, actor = request.body.name, actor_of(request)
+    body, actor = request.body, actor_of(request)
+    vat = Vat(basis_points=body.vat_percent * 100, is_included=body.vat_included)
+    category = body.model_dump(by_alias=True)
     added, _ = context.tx.pipeline(
-        catalog.add_category(name),
-        audit_log.record(actor, Action.CATEGORY_ADDED, name, after={"name": name}),
+        catalog.add_category(body.name, vat),
+        audit_log.record(actor, Action.CATEGORY_ADDED, body.name, after=category),
     )
     if not added:
         raise ClientError(409, "CONFLICT", "there is a category of this name")
-    return Response(201, {"name": name})
+    return Response(201, category)
 
 
 def _announcement(tx: Transaction, product_id: int, version: int) -> Statement[Row]:

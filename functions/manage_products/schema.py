@@ -307,15 +307,19 @@ class Prices(Model):
 
 
 class NewCategory(Model):
-    """A new category."""
+    """A new category; where prices do not contain VAT, orders add it to them."""
 
     name: CategoryName
+    vat_percent: Annotated[int, Field(ge=0, le=100)] = 10
+    vat_included: bool = True
 
 
 class Category(Model):
-    """A category, known by its name."""
+    """A category, known by its name, with the VAT of its products."""
 
     name: str
+    vat_percent: int
+    vat_included: bool
 
 
 class StaffProduct(Model):

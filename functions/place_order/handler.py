@@ -1,7 +1,7 @@
 """Places an order: reserves the stock, fixes the prices and emits order.placed.
 
-Three round trips: BEGIN with the claim of the idempotency key, everything below in one pipeline,
-and the stored response with COMMIT.  The payment is collected afterwards.
+Four round trips: BEGIN with the claim of the idempotency key, the prices, everything that is
+written in one pipeline, and the stored response with COMMIT.  The payment is collected afterwards.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from shop.adapters.db import SAVEPOINT
 from shop.messaging import outbox
 from shop.orders import addresses, apply, orders, queries
 from shop.orders.messages import ActionReturned, PayAgainRequested
-from shop.orders.orders import UnpaidOrders, Verification
+from shop.orders.orders import ProductPrice, UnpaidOrders, Verification
 from shop.orders.queries import OrderView
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import new_uuid, parse_uuid
 from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.money import ORDER_TOTAL_MAX
+from shop.primitives.price_lines import Goods, PriceLine, Vat, lines_of, total
 from shop.primitives.statuses import CREATED, OrderStatus, ReservationStatus
 from shop.status_history import StatusChange
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     )
     from shop.adapters.db import Transaction
     from shop.adapters.statements import Statement
-    from shop.orders.orders import PlacedLine, ProductPrice
+    from shop.orders.orders import PlacedLine
     from shop.runtime.config import Settings
     from shop.runtime.request_context import RequestContext
 
@@ -52,13 +53,21 @@ FREE_UNITS = 10
 
 
 @frozen
+class Priced:
+    """What is ordered, and the lines of its price."""
+
+    goods: list[Goods]
+    lines: list[PriceLine]
+    currency: str
+
+
+@frozen
 class Written:
     """A written order, the products held for it, and its customer's unpaid orders.
 
-    ``order`` is None when not all of its lines could be written.
+    ``order`` is None when its idempotency key was used before.
     """
 
-    is_verified: bool
     order: OrderView | None
     held: set[int]
     unpaid: UnpaidOrders
@@ -123,15 +132,16 @@ def _place(
 ) -> Response:
     tx = context.tx
     _check_address(request.body.shipping_address, context.settings)
-    written = _write(request, context, lines, is_from_cart=is_from_cart)
-    if not written.is_verified:
-        raise ClientError(403, "EMAIL_NOT_VERIFIED", "the e-mail address is not verified yet")
+    priced = _priced(lines, _read_prices(request, context, lines))
+    if isinstance(priced, ClientError):
+        return _placed_before(request, tx, otherwise=priced)
+    written = _write(request, context, priced, is_from_cart=is_from_cart)
     if written.order is None:
-        return _not_written(request, tx, lines)
+        return _placed_before(request, tx)
     if len(written.held) != len(lines) and _cancel_unpaid_holders(request, tx, lines):
-        written = _write(request, context, lines, is_from_cart=is_from_cart)
+        written = _write(request, context, priced, is_from_cart=is_from_cart)
     order = written.order
-    assert order is not None, "an order with these lines was written a moment ago"
+    assert order is not None, "an order with this key was written a moment ago"
     _check_stock(tx, lines, held=written.held)
     _check_expected_total(request.body.expected_total_amount, order)
     _check_limits(context.settings.open_orders_max, written.unpaid)
@@ -139,22 +149,67 @@ def _place(
     return Response(201, queries.represent(order), location)
 
 
+def _read_prices(
+    request: PlacingRequest, context: RequestContext, lines: Lines
+) -> list[ProductPrice]:
+    """Lets the account place one order at a time, if it may, and reads the prices."""
+    is_checked = context.settings.email_verification != "off"
+    verification = (orders.verification(request.user_id),) if is_checked else ()
+    _, *read = context.tx.pipeline(
+        orders.lock_account(request.user_id),
+        orders.prices([product_id for product_id, _ in lines]),
+        *verification,
+    )
+    rows = [row for each in read for row in each]
+    if not all(row.is_verified for row in rows if isinstance(row, Verification)):
+        raise ClientError(403, "EMAIL_NOT_VERIFIED", "the e-mail address is not verified yet")
+    return [row for row in rows if isinstance(row, ProductPrice)]
+
+
+def _priced(lines: Lines, prices: list[ProductPrice]) -> Priced | ClientError:
+    """The price of the lines, or why they cannot be one order."""
+    by_product = {price.product_id: price for price in prices}
+    unknown = [product_id for product_id, _ in lines if product_id not in by_product]
+    if unknown:
+        return ClientError(
+            422,
+            "UNKNOWN_PRODUCT",
+            "a product is not for sale",
+            extra={"products": [{"productId": product_id} for product_id in unknown]},
+            stored=True,
+        )
+    currencies = {price.currency for price in prices}
+    if len(currencies) > 1:
+        return ClientError(422, "MIXED_CURRENCIES", "one order has one currency", stored=True)
+    goods = [_goods(by_product[product_id], quantity) for product_id, quantity in lines]
+    price_lines = lines_of(goods)
+    if total(price_lines) > ORDER_TOTAL_MAX:
+        message = Phrase("the total is over {total}", total=ORDER_TOTAL_MAX)
+        return ClientError(422, "TOTAL_TOO_LARGE", message, stored=True)
+    return Priced(goods, price_lines, currencies.pop())
+
+
+def _goods(price: ProductPrice, quantity: int) -> Goods:
+    vat = Vat(basis_points=price.vat_basis_points, is_included=price.vat_included)
+    return Goods(
+        product_id=price.product_id, quantity=quantity, price_minor=price.price_minor, vat=vat
+    )
+
+
 def _write(
-    request: PlacingRequest, context: RequestContext, lines: Lines, *, is_from_cart: bool
+    request: PlacingRequest, context: RequestContext, priced: Priced, *, is_from_cart: bool
 ) -> Written:
     """Writes the order with its reservations and reads it back; one round trip."""
     tx = context.tx
     order_id = new_uuid()
     announcement, (event_id,) = outbox.emit(tx, OrderPlaced(order_id=order_id))
-    is_checked = context.settings.email_verification != "off"
-    verification = (orders.verification(request.user_id),) if is_checked else ()
     address = request.body.shipping_address
     sent_to = (addresses.record(order_id, **address.model_dump()),) if address else ()
+    lines = [(each.product_id, each.quantity) for each in priced.goods]
     placed = StatusChange("order", order_id, CREATED, OrderStatus.PENDING, event_id)
-    _, _, _, held, order, *others = tx.pipeline(
-        orders.lock_account(request.user_id),
+    _, _, held, order, unpaid, *_ = tx.pipeline(
         SAVEPOINT(),
-        _order(request, context.settings, order_id, lines, is_from_cart=is_from_cart),
+        _order(request, context.settings, order_id, priced, is_from_cart=is_from_cart),
         inventory.hold(order_id, lines),
         queries.order(order_id),
         orders.unpaid(
@@ -169,15 +224,12 @@ def _write(
         status_history.record_reservations(
             tx, order_id, from_status=CREATED, to_status=ReservationStatus.HELD
         ),
-        *verification,
         *sent_to,
     )
-    rows = [row for each in others for row in each]
     return Written(
-        is_verified=all(row.is_verified for row in rows if isinstance(row, Verification)),
         order=order[0] if order else None,
         held={row.product_id for row in held},
-        unpaid=next(row for row in rows if isinstance(row, UnpaidOrders)),
+        unpaid=unpaid[0],
     )
 
 
@@ -185,7 +237,7 @@ def _order(
     request: PlacingRequest,
     settings: Settings,
     order_id: UUID,
-    lines: Lines,
+    priced: Priced,
     *,
     is_from_cart: bool,
 ) -> Statement[PlacedLine]:
@@ -193,14 +245,15 @@ def _order(
     return orders.place(
         order_id=order_id,
         user_id=request.user_id,
-        lines=lines,
+        goods=priced.goods,
+        price_lines=priced.lines,
+        currency=priced.currency,
         payment_method=request.body.payment_method,
         is_from_cart=is_from_cart,
         idem_scope=_scope(request) if key else None,
         idem_key=key,
         soft_seconds=settings.order_soft_expiry_seconds,
         hard_seconds=settings.order_hard_expiry_seconds,
-        total_max=ORDER_TOTAL_MAX,
     )
 
 
@@ -237,41 +290,23 @@ def _cancel_unpaid_holders(request: PlacingRequest, tx: Transaction, lines: Line
     )
 
 
-def _not_written(request: PlacingRequest, tx: Transaction, lines: Lines) -> Response:
-    """The order that was placed with this key before; otherwise raises why none was written."""
+def _placed_before(
+    request: PlacingRequest, tx: Transaction, *, otherwise: ClientError | None = None
+) -> Response:
+    """The order that was placed with this key before; raises ``otherwise`` without one."""
+    existing = None
     if request.idempotency_key:
         existing = tx.fetch_one(
             orders.with_key(
                 request.user_id, idem_scope=_scope(request), idem_key=request.idempotency_key
             )
         )
-        if existing is not None:
-            # the stored response was deleted after 7 days; the order still has the key
-            tx.rollback_to_claim()
-            return _represented(201, tx, existing.order_id)
-    prices = tx.fetch_all(orders.prices([product_id for product_id, _ in lines]))
-    raise _why_not_written(lines, prices)
-
-
-def _why_not_written(lines: Lines, prices: list[ProductPrice]) -> ClientError:
-    for_sale = {price.product_id for price in prices}
-    unknown = [product_id for product_id, _ in lines if product_id not in for_sale]
-    if unknown:
-        return ClientError(
-            422,
-            "UNKNOWN_PRODUCT",
-            "a product is not for sale",
-            extra={"products": [{"productId": product_id} for product_id in unknown]},
-            stored=True,
-        )
-    if len({price.currency for price in prices}) > 1:
-        return ClientError(422, "MIXED_CURRENCIES", "one order has one currency", stored=True)
-    return ClientError(
-        422,
-        "TOTAL_TOO_LARGE",
-        Phrase("the total is over {total}", total=ORDER_TOTAL_MAX),
-        stored=True,
-    )
+    if existing is None:
+        assert otherwise is not None, "only an order with the same key prevents one"
+        raise otherwise
+    # the stored response was deleted after 7 days; the order still has the key
+    tx.rollback_to_claim()
+    return _represented(201, tx, existing.order_id)
 
 
 def _represented(status: int, tx: Transaction, order_id: UUID) -> Response:

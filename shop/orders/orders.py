@@ -1,4 +1,4 @@
-"""Orders and their lines.  Writer of ``orders`` and ``order_lines``."""
+"""Orders and their lines.  Writer of ``orders``, ``order_lines`` and ``order_price_lines``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from shop.adapters.statements import Query, Row, Statement, enum_column
+from shop.primitives.price_lines import Goods, PriceLine, total, unit_price
 from shop.primitives.statuses import CancelReason, OrderStatus
 
 
@@ -47,11 +48,13 @@ class Holder(Row):
 
 
 class ProductPrice(Row):
-    """The present price of a product for sale."""
+    """The present price of a product for sale, and the VAT of its category."""
 
     product_id: int
     price_minor: int
     currency: str
+    vat_basis_points: int
+    vat_included: bool
 
 
 class LockedOrder(Row):
@@ -71,37 +74,33 @@ class LockedOrder(Row):
     lines: list[dict[str, int]]
 
 
-# PostgreSQL expects ten rows of an array, but one with this LIMIT; for ten it scans all products.
-#
-# No rows: a product is not for sale, the currencies differ, the total is too large, or the key was
-# used before.  Otherwise one row per line.
+# no rows: the key was used before; otherwise one row per line
 PLACE = Query(
     PlacedLine,
     """
-with requested as (
-  select product_id, qty
-  from unnest(%(product_ids)s::bigint[], %(quantities)s::int[]) as a(product_id, qty)
-  limit cardinality(%(product_ids)s::bigint[])
-), priced as (
-  select p.product_id, a.qty, p.price_minor, p.currency
-  from requested a join shop.products p using (product_id) where p.active
-), placed as (
+with placed as (
   insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method,
     idem_scope, idem_key, expires_at, hard_expires_at, charge_at, cart_taken)
-  select %(order_id)s::uuid, %(user_id)s, 'PENDING', sum(qty * price_minor), min(currency),
+  values (%(order_id)s::uuid, %(user_id)s, 'PENDING', %(total_minor)s::bigint, %(currency)s,
     %(payment_method)s, %(idem_scope)s, %(idem_key)s,
     now() + make_interval(secs => %(soft_seconds)s),
     now() + make_interval(secs => %(hard_seconds)s), now() + interval '5 seconds',
-    case when %(is_from_cart)s then true end
-  from priced
-  having count(*) = cardinality(%(product_ids)s::bigint[])
-    and count(distinct currency) = 1 and sum(qty * price_minor) <= %(total_max)s
+    case when %(is_from_cart)s then true end)
   on conflict (user_id, idem_scope, idem_key) do nothing
   returning order_id, user_id
+), priced as (
+  insert into shop.order_price_lines (order_id, user_id, line, kind, product_id, amount_minor,
+    vat_minor, vat_basis_points)
+  select placed.order_id, placed.user_id, line, kind, product_id, amount, vat, rate
+  from placed cross join unnest(%(line_kinds)s::text[], %(priced_ids)s::bigint[],
+    %(amounts)s::bigint[], %(vat_parts)s::bigint[], %(vat_rates)s::int[])
+    with ordinality as l(kind, product_id, amount, vat, rate, line)
 )
 insert into shop.order_lines (order_id, user_id, product_id, qty, unit_price_minor)
-select placed.order_id, placed.user_id, product_id, qty, price_minor
-from priced cross join placed order by product_id
+select placed.order_id, placed.user_id, product_id, qty, unit_price
+from placed cross join unnest(%(product_ids)s::bigint[], %(quantities)s::int[],
+  %(unit_prices)s::bigint[]) as l(product_id, qty, unit_price)
+order by product_id
 returning product_id
 """,
 )
@@ -158,8 +157,9 @@ where user_id = %(user_id)s and idem_scope = %(idem_scope)s and idem_key = %(ide
 PRICES = Query(
     ProductPrice,
     """
-select product_id, price_minor, currency from shop.products
-where product_id = any(%(product_ids)s::bigint[]) and active
+select p.product_id, p.price_minor, p.currency, c.vat_basis_points, c.vat_included
+from shop.products p join shop.categories c on c.name = p.category
+where p.product_id = any(%(product_ids)s::bigint[]) and p.active
 """,
 )
 
@@ -245,31 +245,39 @@ def place(
     *,
     order_id: UUID,
     user_id: int,
-    lines: Sequence[tuple[int, int]],
+    goods: Sequence[Goods],
+    price_lines: Sequence[PriceLine],
+    currency: str,
     payment_method: str,
     is_from_cart: bool,
     idem_scope: str | None,
     idem_key: str | None,
     soft_seconds: int,
     hard_seconds: int,
-    total_max: int,
 ) -> Statement[PlacedLine]:
-    """Creates a PENDING order of ``(product_id, qty)`` lines at current prices.
+    """Creates a PENDING order of goods; its total is the sum of the price lines.
 
-    Returns a row per line, or none when these lines cannot be an order or the key was used before.
+    Returns a row per line, or none when the key was used before.
     """
     return PLACE(
         order_id=order_id,
         user_id=user_id,
-        product_ids=[product_id for product_id, _ in lines],
-        quantities=[qty for _, qty in lines],
+        total_minor=total(price_lines),
+        currency=currency,
+        product_ids=[each.product_id for each in goods],
+        quantities=[each.quantity for each in goods],
+        unit_prices=[unit_price(each.price_minor, each.vat) for each in goods],
+        line_kinds=[line.kind.value for line in price_lines],
+        priced_ids=[line.product_id for line in price_lines],
+        amounts=[line.amount_minor for line in price_lines],
+        vat_parts=[line.vat_minor for line in price_lines],
+        vat_rates=[line.vat_basis_points for line in price_lines],
         payment_method=payment_method,
         is_from_cart=is_from_cart,
         idem_scope=idem_scope,
         idem_key=idem_key,
         soft_seconds=soft_seconds,
         hard_seconds=hard_seconds,
-        total_max=total_max,
     )
 
 
@@ -310,7 +318,7 @@ def with_key(user_id: int, *, idem_scope: str, idem_key: str) -> Statement[Order
 
 
 def prices(product_ids: list[int]) -> Statement[ProductPrice]:
-    """The present prices of those products that are for sale."""
+    """The present prices of those products that are for sale, with their VAT."""
     return PRICES(product_ids=product_ids)
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from shop.adapters.statements import Query, Row, Statement, enum_column
 from shop.primitives.errors import not_found
 from shop.primitives.ids import parse_uuid
-from shop.primitives.statuses import OrderStatus
+from shop.primitives.statuses import OrderStatus, PriceLineKind
 
 
 class OrderView(Row):
@@ -29,6 +29,7 @@ class OrderView(Row):
     created_at: datetime
     charge_requested: bool
     items: list[dict[str, int]]
+    price_lines: list[dict[str, str | int | float | None]]
     payment: dict[str, Any] | None  # Any: a JSON object, made by the statement
     refunded_minor: int
     shipments: list[dict[str, Any]] | None
@@ -53,6 +54,10 @@ select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.p
       'unitPrice', l.unit_price_minor, 'lineAmount', l.qty * l.unit_price_minor)
       order by l.product_id)
     from shop.order_lines l where l.order_id = o.order_id) as items,
+  (select coalesce(json_agg(json_build_object('kind', l.kind, 'productId', l.product_id,
+      'amount', l.amount_minor, 'vatAmount', l.vat_minor,
+      'vatPercent', l.vat_basis_points / 100.0) order by l.line), '[]')
+    from shop.order_price_lines l where l.order_id = o.order_id) as price_lines,
   (select json_build_object('id', p.payment_id, 'status', p.status, 'attempt', p.attempt,
       'nextAction', case when p.action_token is null and p.act_until > now()
         then p.action || jsonb_build_object('until', p.act_until) end) from shop.payments p
@@ -146,6 +151,7 @@ def represent(order: OrderView, *, reader_id: int | None = None) -> dict[str, ob
         "paymentMethod": order.payment_method,
         "createdAt": order.created_at.isoformat(),
         "items": order.items,
+        "priceLines": order.price_lines or [_without_vat(item) for item in order.items],
         "payment": _represent_payment(order, is_reader_customer=reader_id == order.user_id),
         "refundedAmount": order.refunded_minor,
     }
@@ -171,3 +177,14 @@ def _represent_payment(order: OrderView, *, is_reader_customer: bool) -> dict[st
     shown = dict(order.payment)
     action = shown.pop("nextAction")
     return {**shown, "nextAction": action} if action and is_reader_customer else shown
+
+
+def _without_vat(item: Mapping[str, int]) -> dict[str, object]:
+    """The price line of an item of an order that was placed without price lines."""
+    return {
+        "kind": PriceLineKind.GOODS,
+        "productId": item["productId"],
+        "amount": item["lineAmount"],
+        "vatAmount": None,
+        "vatPercent": None,
+    }

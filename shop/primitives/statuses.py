@@ -35,6 +35,14 @@ class CancelReason(StrEnum):
     OPERATOR = "OPERATOR"
 
 
+class PriceLineKind(StrEnum):
+    """What a part of an order's total is for; a DISCOUNT is negative."""
+
+    GOODS = "GOODS"
+    DISCOUNT = "DISCOUNT"
+    SHIPPING = "SHIPPING"
+
+
 class PaymentStatus(StrEnum):
     """An attempt to collect an order's total; UNKNOWN means that a call had no clear outcome.
 

@@ -124,6 +124,7 @@ _SCHEDULE_UPDATE = ("state", "regular_minor", "updated_at")
 _MONEY: dict[str, Rights] = {
     "orders": {"select": ALL, "update": _ORDER_UPDATE},
     "order_lines": READ,
+    "order_price_lines": READ,
     "payments": {"select": ALL, "insert": ALL, "update": _PAYMENT_UPDATE},
     "refunds": {"select": ALL, "insert": ALL, "update": _REFUND_UPDATE},
     "disputes": {"select": ALL, "insert": ALL, "update": ("status", "updated_at")},
@@ -157,6 +158,7 @@ _AUDIT: dict[str, Rights] = {
             "cart_items",
             "orders",
             "order_lines",
+            "order_price_lines",
             "refunds",
             "disputes",
             "shipments",
@@ -330,6 +332,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
     "shop_ordering": {
         **_SESSION_CHECK,
         "users": {"select": ("user_id", "active", "role", "email_verified_at")},
+        "categories": READ,
         "products": READ,
         "stock": {"select": ALL, "update": _STOCK_UPDATE},
         "stock_moves": READ_APPEND,
@@ -337,6 +340,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "cart_items": {"select": ALL, "insert": ALL, "update": ("qty",), "delete": ALL},
         "orders": {"select": ALL, "insert": ALL, "update": _ORDER_UPDATE},
         "order_lines": READ_APPEND,
+        "order_price_lines": READ_APPEND,
         "payments": {
             "select": ALL,
             "update": (
@@ -390,6 +394,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "products": {"select": ("product_id", "name")},
         "orders": READ,
         "order_lines": READ,
+        "order_price_lines": READ,
         "payments": _PAYMENT_READ,
         "refunds": READ,
         "disputes": READ,
@@ -500,6 +505,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "outbox": READ,
         "orders": READ,
         "order_lines": READ,
+        "order_price_lines": READ,
         "payments": READ,
         "refunds": READ,
         "shipments": READ,
@@ -574,6 +580,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         },
         "orders": READ,
         "order_lines": READ,
+        "order_price_lines": READ,
         "products": {"select": ("product_id", "name")},
         "payments": {"select": ("payment_id", "order_id")},
         "refunds": {"select": ("refund_id", "payment_id", "amount_minor", "currency")},
@@ -656,7 +663,14 @@ POLICIES = (
     "expired_notes",
     *(f"domain_of_{role}" for role in sorted(GRANTS)),
 )
-CUSTOMER_TABLES = ("orders", "order_lines", "order_addresses", "payments", "cart_items")
+CUSTOMER_TABLES = (
+    "orders",
+    "order_lines",
+    "order_price_lines",
+    "order_addresses",
+    "payments",
+    "cart_items",
+)
 ROW_SECURITY_TABLES = (*CUSTOMER_TABLES, "idempotency", "notes", "outbox")
 SEES_ALL_ROWS = (
     "shop_back_office",

@@ -346,6 +346,21 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "where kind = 'ORDER_PAID'",
         "I-30",
     ),
+    "VAT that was not computed": (
+        "update shop.order_price_lines set vat_minor = vat_minor + 1 where order_id = %(paid)s",
+        "I-40",
+    ),
+    "goods that were priced otherwise": (
+        "update shop.order_price_lines set amount_minor = 2, vat_minor = 0 "
+        "where order_id = %(paid)s",
+        "I-40",
+    ),
+    "discount larger than the price": (
+        "insert into shop.order_price_lines (order_id, line, user_id, kind, product_id, "
+        "amount_minor, vat_minor, vat_basis_points) select order_id, 9, user_id, 'DISCOUNT', "
+        "product_id, -amount_minor - 1, 0, 0 from shop.order_price_lines where order_id = %(paid)s",
+        "I-07 I-40",
+    ),
     "price changed without a history": (
         "update shop.products set price_minor = price_minor + 1 where product_id = %(product)s",
         "I-31",

@@ -56,13 +56,12 @@ def test_summary_has_one_total_per_currency(shop: ShopHarness, buyer: Person) ->
     for product, quantity in ((won, 1), (other, 2), (dollars, 1)):
         add(buyer, product, quantity)
 
-    assert buyer.get("/cart/summary").json == {
-        "lines": 3,
-        "totals": [
-            {"currency": "KRW", "totalAmount": 20_600},
-            {"currency": "USD", "totalAmount": 999},
-        ],
-    }
+    summary = buyer.get("/cart/summary").json
+    assert summary["lines"] == 3
+    assert [(total["currency"], total["totalAmount"]) for total in summary["totals"]] == [
+        ("KRW", 20_600),
+        ("USD", 999),
+    ]
 
 
 def test_cart_shows_the_current_prices(shop: ShopHarness, buyer: Person) -> None:
@@ -85,10 +84,48 @@ def test_cart_shows_the_current_prices(shop: ShopHarness, buyer: Person) -> None
         "available": False,
     }
     assert cart[1]["available"] is True
-    assert buyer.get("/cart/summary").json == {
-        "lines": 2,
-        "totals": [{"currency": "KRW", "totalAmount": 3300}],
+    (total,) = buyer.get("/cart/summary").json["totals"]
+    assert total == {
+        "currency": "KRW",
+        "totalAmount": 3300,
+        "priceLines": [
+            {
+                "kind": "GOODS",
+                "productId": product,
+                "amount": amount,
+                "vatAmount": vat,
+                "vatPercent": 10,
+            }
+            for product, amount, vat in ((first, 3000, 273), (second, 300, 27))
+        ],
     }
+
+
+def test_order_of_a_cart_has_the_price_lines_of_its_summary(
+    shop: ShopHarness, buyer: Person
+) -> None:
+    staff, book = shop.person("staff"), shop.product(price=1_005)
+    category = {"name": "책", "vatPercent": 5, "vatIncluded": False}
+    assert staff.post("/categories", category).json == category
+    shop.sql("update shop.products set category = '책' where product_id = %s", book)
+    add(buyer, book, 3)
+    add(buyer, shop.product(price=999), 2)
+    cart = buyer.get("/cart").json
+    (total,) = buyer.get("/cart/summary").json["totals"]
+
+    body = {"paymentMethod": "CARD", "expectedTotalAmount": total["totalAmount"]}
+    order = buyer.post("/orders/from-cart", body)
+
+    assert order.status == 201, order.body
+    assert (cart[0]["price"], cart[0]["lineAmount"]) == (1_055, 3_165)
+    lines = order.json["priceLines"]
+    assert lines == total["priceLines"]
+    assert [(line["amount"], line["vatAmount"], line["vatPercent"]) for line in lines] == [
+        (3_165, 151, 5),
+        (1_998, 182, 10),
+    ]
+    assert order.json["totalAmount"] == 5_163
+    assert order.json["items"][0]["unitPrice"] == 1_055
 
 
 def test_withdrawn_product_is_shown_as_unavailable(shop: ShopHarness, buyer: Person) -> None:

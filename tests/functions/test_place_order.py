@@ -51,6 +51,15 @@ def test_order_is_pending_reserves_stock_and_emits_order_placed(shop: ShopHarnes
         "paymentMethod": "CARD",
         "createdAt": "",
         "items": [{"productId": product, "quantity": 3, "unitPrice": 2500, "lineAmount": 7500}],
+        "priceLines": [
+            {
+                "kind": "GOODS",
+                "productId": product,
+                "amount": 7500,
+                "vatAmount": 682,
+                "vatPercent": 10.0,
+            }
+        ],
         "payment": None,
         "refundedAmount": 0,
     }

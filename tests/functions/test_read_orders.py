@@ -97,3 +97,23 @@ def test_order_of_another_account_gets_404_and_its_id_is_random(samples: Samples
         "and relrowsecurity and relforcerowsecurity"
     )
     assert {"orders", "order_lines", "payments", "cart_items"} <= {r["relname"] for r in forced}
+
+
+def test_order_without_price_lines_shows_its_goods_without_vat(
+    shop: ShopHarness,
+) -> None:
+    buyer, product = shop.person(), shop.product(price=1_000)
+    order = buyer.order(product)
+    shop.sql("delete from shop.order_price_lines")
+
+    shown = buyer.get(f"/orders/{order['id']}").json
+
+    assert shown["priceLines"] == [
+        {
+            "kind": "GOODS",
+            "productId": product,
+            "amount": shown["totalAmount"],
+            "vatAmount": None,
+            "vatPercent": None,
+        }
+    ]

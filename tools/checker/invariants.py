@@ -105,11 +105,13 @@ where r.reservation_id is null or r.qty <> l.qty or not case o.status
     ),
     Invariant(
         "I-07",
-        "an order has lines, and its total is their sum",
+        "an order has lines, and its total is their sum, less discounts, with shipping",
         """
 select o.order_id from shop.orders o left join shop.order_lines l using (order_id)
 group by o.order_id, o.total_minor
-having o.total_minor is distinct from sum(l.qty::bigint * l.unit_price_minor)
+having o.total_minor is distinct from sum(l.qty::bigint * l.unit_price_minor) + (
+  select coalesce(sum(p.amount_minor), 0) from shop.order_price_lines p
+  where p.order_id = o.order_id and p.kind <> 'GOODS')
 """,
     ),
     Invariant(
@@ -730,6 +732,26 @@ left join (select order_id, product_id, sum(restocked_qty) as qty from shop.retu
   where restocked_qty > 0 group by 1, 2) l using (order_id, product_id)
 where r.returned_qty <> coalesce(l.qty, 0)
   or r.returned_qty > 0 and r.status not in ('COMMITTED', 'RETURNED')
+""",
+    ),
+    Invariant(
+        "I-40",
+        "price lines are one for each line of goods, state the VAT of their amounts, and give no "
+        "more discount on a product than it costs",
+        """
+select l.order_id from shop.order_price_lines l
+where l.vat_minor <> sign(l.amount_minor)
+  * floor(abs(l.amount_minor)::numeric * l.vat_basis_points / (10000 + l.vat_basis_points) + 0.5)
+union all
+select coalesce(l.order_id, g.order_id)
+from (select l.* from shop.order_lines l
+  where exists (select from shop.order_price_lines p where p.order_id = l.order_id)) l
+full join (select * from shop.order_price_lines where kind = 'GOODS') g
+  on g.order_id = l.order_id and g.product_id = l.product_id
+where g.amount_minor is distinct from l.qty::bigint * l.unit_price_minor
+union all
+select order_id from shop.order_price_lines group by order_id, product_id
+having sum(amount_minor) < 0 or count(*) filter (where kind <> 'DISCOUNT') > 1
 """,
     ),
     # ------------------------------------------------------------ only when no work is pending

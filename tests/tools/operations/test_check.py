@@ -106,8 +106,8 @@ def test_unavailable_database_or_provider_exits_2(flow: FlowHarness, auditor: Co
     ordering = auditor.run("check", DATABASE_URL=flow.shop.role_url("ordering"))
     assert (ordering.exit_code, ordering.stdout) == (2, "")
     assert (
-        "hides rows from this role: cart_items, idempotency, notes, order_lines, orders, payments"
-        in ordering.stderr
+        "hides rows from this role: cart_items, idempotency, notes, order_addresses, "
+        "order_lines, order_price_lines, orders, payments" in ordering.stderr
     )
 
     unreachable = auditor.run("check", DATABASE_URL="postgresql://user@127.0.0.1:1/none")
