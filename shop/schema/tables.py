@@ -204,6 +204,10 @@ _MONTHS_KEPT = "all kept"
 _OF_ORDERS = "t.order_id in (select o.order_id from shop.orders o where o.user_id = u.user_id)"
 _OF_PAYMENTS = """t.payment_id in (select p.payment_id from shop.orders o
   join shop.payments p using (order_id) where o.user_id = u.user_id)"""
+_OF_SHIPMENTS = """t.shipment_id in (select s.shipment_id from shop.orders o
+  join shop.shipments s using (order_id) where o.user_id = u.user_id)"""
+_OF_RETURNS = """t.return_id in (select r.return_id from shop.orders o
+  join shop.returns r using (order_id) where o.user_id = u.user_id)"""
 _ENTRIES = """({0}.object_kind = 'user' and {0}.object_id = u.user_id::text
   or {0}.object_kind = 'order' and {0}.object_id = any(array(
     select o.order_id::text from shop.orders o where o.user_id = u.user_id)))"""
@@ -1294,7 +1298,7 @@ shipment_lines = Table(
     comment="writer: ordering.shipments; append only",
     info={
         PERSONAL: PersonalData(
-            rows=_OF_ORDERS,
+            rows=_OF_SHIPMENTS,
             why=f"to deliver the order; {_LAW}",
             held={
                 "shipment_id": "number of the shipment",
@@ -1373,7 +1377,7 @@ return_lines = Table(
     comment="writer: ordering.returns",
     info={
         PERSONAL: PersonalData(
-            rows=_OF_ORDERS,
+            rows=_OF_RETURNS,
             why=f"to take goods back; {_LAW}",
             held={
                 "return_id": "number of the return",

@@ -488,7 +488,7 @@ def rows_of_a_person() -> Iterator[SqlConstant]:
 @pytest.fixture(scope="module")
 def large_shop(postgres_url: str, template_url: str) -> Iterator[LargeShop]:
     with cloned_database(postgres_url, template_url) as url:
-        large_data.fill(url, products=PRODUCTS, orders=ORDERS)
+        large_data.fill(url, products=PRODUCTS, orders=ORDERS, pending=60)
         with psycopg.Connection[DictRow].connect(
             url, autocommit=True, row_factory=dict_row
         ) as connection:

@@ -1,10 +1,11 @@
 """Fills a new shop's database with any number of orders, by set-based SQL.
 
 The rows are those that the functions would have written: every invariant holds, hash chains
-included.  Of 20 orders, 17 are paid, one is cancelled and refunded, one expired and one declined;
-every third order has two lines; the newest ``pending`` orders are not paid yet.  Days before
-yesterday are settled.  The second word of a product's name is one of 20,000 words of two or three
-syllables, which are as unequally frequent as those of a language (Zipf's law).
+included.  Of 20 orders, 17 are paid and delivered, one is cancelled and refunded, one expired and
+one declined; every third order has two lines; the newest ``pending`` orders are not paid yet, and
+every tenth of them waits for its customer.  Days before yesterday are settled.  The second word of
+a product's name is one of 20,000 words of two or three syllables, which are as unequally frequent
+as those of a language (Zipf's law).
 """
 
 from __future__ import annotations
@@ -111,14 +112,15 @@ select n, at, outcome, pg_temp.made_id('order', n, at) as order_id,
   (select max(user_id) from shop.users) - n * 7919 %% greatest(10, %(orders)s / 10) as user_id
 from (
   select n, now() - (%(orders)s + 1 - n) * (%(days)s * interval '1 day' / %(orders)s) as at,
-    case when n > %(orders)s - %(pending)s then 'pending' when n %% 20 = 0 then 'refunded'
+    case when n > %(orders)s - %(pending)s and n %% 10 = 0 then 'acting'
+      when n > %(orders)s - %(pending)s then 'pending' when n %% 20 = 0 then 'refunded'
       when n %% 20 = 1 then 'expired' when n %% 20 = 2 then 'declined' else 'paid' end as outcome
   from generate_series(1, %(orders)s::bigint) n) o;
 create temporary table planned_lines as
 select p.n, p.at, p.outcome, p.order_id, p.user_id, l.line, s.product_id, 1 + (n %% 3)::int as qty,
   s.price_minor, pg_temp.made_id('reservation' || l.line, n, at) as reservation_id,
-  case outcome when 'pending' then 'HELD' when 'paid' then 'COMMITTED'
-    when 'refunded' then 'RETURNED' else 'RELEASED' end as status
+  case when outcome in ('pending', 'acting') then 'HELD' when outcome = 'paid' then 'COMMITTED'
+    when outcome = 'refunded' then 'RETURNED' else 'RELEASED' end as status
 from plan p
 cross join lateral generate_series(0, case when p.n %% 3 = 0 then 1 else 0 end) l(line)
 join shop.products s on s.product_id = (select max(product_id) from shop.products)
@@ -134,12 +136,13 @@ ORDERS: LiteralString = """
 insert into shop.orders (order_id, user_id, status, reason, total_minor, currency, payment_method,
   idem_scope, idem_key, created_at, updated_at, expires_at, hard_expires_at)
 select order_id, user_id,
-  case outcome when 'pending' then 'PENDING' when 'paid' then 'PAID' else 'CANCELLED' end,
+  case when outcome in ('pending', 'acting') then 'PENDING' when outcome = 'paid' then 'PAID'
+    else 'CANCELLED' end,
   case outcome when 'refunded' then 'USER' when 'expired' then 'EXPIRED'
     when 'declined' then 'DECLINED' end,
   total_minor, 'KRW', 'CARD', 'POST /orders', 'key-' || n, at, at,
-  case outcome when 'pending' then now() else at end + interval '15 minutes',
-  case outcome when 'pending' then now() else at end + interval '60 minutes'
+  case when outcome in ('pending', 'acting') then now() else at end + interval '15 minutes',
+  case when outcome in ('pending', 'acting') then now() else at end + interval '60 minutes'
 from plan join totals using (order_id) order by n;
 insert into shop.order_lines (order_id, user_id, product_id, qty, unit_price_minor)
 select order_id, user_id, product_id, qty, price_minor from planned_lines order by n, line;
@@ -166,12 +169,16 @@ where s.product_id = l.product_id
 MONEY: LiteralString = """
 insert into shop.payments (payment_id, order_id, user_id, attempt, status, amount_minor, currency,
   payment_method, provider_key, provider_ref, refund_reserved_minor, created_at, updated_at,
-  charge_not_after, next_try_at)
+  charge_not_after, next_try_at, action, act_until)
 select payment_id, order_id, user_id, 1, case outcome when 'declined' then 'DECLINED'
-    else 'CAPTURED' end,
+    when 'acting' then 'REQUIRES_ACTION' else 'CAPTURED' end,
   total_minor, 'KRW', 'CARD', payment_id::text, 'ref-' || n,
-  case outcome when 'refunded' then total_minor else 0 end, at, at, at, at
-from plan join totals using (order_id) where outcome in ('paid', 'refunded', 'declined') order by n;
+  case outcome when 'refunded' then total_minor else 0 end, at, at, at,
+  case outcome when 'acting' then now() + interval '15 minutes' else at end,
+  case outcome when 'acting' then '{"type": "redirect", "url": "https://pay.example/"}'::jsonb end,
+  case outcome when 'acting' then now() + interval '15 minutes' end
+from plan join totals using (order_id) where outcome in ('paid', 'refunded', 'declined', 'acting')
+order by n;
 insert into shop.refunds (refund_id, payment_id, amount_minor, currency, status, reason,
   provider_key, created_at, updated_at, next_try_at)
 select refund_id, payment_id, total_minor, 'KRW', 'SUCCEEDED', 'USER', refund_id::text, at, at, at
@@ -211,16 +218,26 @@ from (select distinct on (chain) chain, chain_seq, hash from shop.ledger
 where c.chain = l.chain
 """
 
+SHIPMENTS: LiteralString = """
+insert into shop.shipments (shipment_id, order_id, status, carrier, tracking_number, created_at,
+  updated_at, shipped_at, delivered_at)
+select pg_temp.made_id('shipment', n, at), order_id, 'DELIVERED', 'CJ', 'T-' || n, at, at, at, at
+from plan where outcome = 'paid' order by n;
+insert into shop.shipment_lines (shipment_id, order_id, product_id, qty)
+select pg_temp.made_id('shipment', n, at), order_id, product_id, qty
+from planned_lines where outcome = 'paid' order by n, line
+"""
+
 # Each status change of an order, in order; those with an event type announce it.
 STEPS: LiteralString = """
 create temporary table steps as
 select n, at, step, entity, from_status, to_status, event_type, order_id,
   case entity when 'order' then order_id when 'payment' then payment_id when 'refund' then refund_id
-    end as entity_id,
+    when 'shipment' then pg_temp.made_id('shipment', n, at) end as entity_id,
   case when event_type is not null then pg_temp.made_id('event' || step, n, at) end as event_id
 from plan join (values
-  (1, 'order', '-', 'PENDING', '{pending,paid,refunded,expired,declined}'::text[]),
-  (2, 'payment', '-', 'INTENT', '{paid,refunded,declined}'),
+  (1, 'order', '-', 'PENDING', '{pending,acting,paid,refunded,expired,declined}'::text[]),
+  (2, 'payment', '-', 'INTENT', '{acting,paid,refunded,declined}'),
   (3, 'payment', 'INTENT', 'CAPTURED', '{paid,refunded}'),
   (4, 'payment', 'INTENT', 'DECLINED', '{declined}'),
   (5, 'order', 'PENDING', 'PAID', '{paid,refunded}'),
@@ -228,7 +245,11 @@ from plan join (values
   (7, 'refund', '-', 'INTENT', '{refunded}'),
   (8, 'refund', 'INTENT', 'SUCCEEDED', '{refunded}'),
   (9, 'order', 'CANCELLING', 'CANCELLED', '{refunded}'),
-  (10, 'order', 'PENDING', 'CANCELLED', '{expired,declined}')
+  (10, 'order', 'PENDING', 'CANCELLED', '{expired,declined}'),
+  (11, 'payment', 'INTENT', 'REQUIRES_ACTION', '{acting}'),
+  (12, 'shipment', '-', 'PREPARING', '{paid}'),
+  (13, 'shipment', 'PREPARING', 'SHIPPED', '{paid}'),
+  (14, 'shipment', 'SHIPPED', 'DELIVERED', '{paid}')
 ) s(step, entity, from_status, to_status, outcomes) on outcome = any(outcomes)
 join shop.allowed_transitions using (entity, from_status, to_status);
 analyze steps;
@@ -292,6 +313,7 @@ STATEMENTS: tuple[LiteralString, ...] = (
     STOCK,
     MONEY,
     LEDGER,
+    SHIPMENTS,
     STEPS,
     EVENTS,
     SETTLEMENTS,
