@@ -82,6 +82,12 @@ FILL_TABLES_WITH_A_RETENTION: dict[str, LiteralString] = {
     select gen_random_uuid(), 'SET_PASSWORD', now() + n * interval '1 second'
     from generate_series(1, 5000) n
     """,
+    "order_addresses": """
+    insert into shop.order_addresses (order_id, user_id, recipient, phone, country, postcode, line1,
+      created_at)
+    select gen_random_uuid(), 1, 'r', '1', 'KR', '04524', 'l', now() - n * interval '1 second'
+    from generate_series(1, 5000) n
+    """,
     "sessions": """
     insert into shop.sessions (session_id, user_id, expires_at)
     select gen_random_uuid(), 1, now() + n * interval '1 second' from generate_series(1, 5000) n
