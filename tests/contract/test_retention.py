@@ -47,6 +47,12 @@ INSERTS: dict[str, LiteralString] = {
     "values (gen_random_uuid(), %(user)s, %(user)s, 'x', now() - %(age)s::interval)",
     "one_time_links": "insert into shop.one_time_links (link_id, purpose, expires_at) "
     "values (gen_random_uuid(), 'SET_PASSWORD', now() - %(age)s::interval)",
+    "order_addresses": "with o as (insert into shop.orders (order_id, user_id, status, "
+    "total_minor, currency, payment_method, expires_at, hard_expires_at) values "
+    "(gen_random_uuid(), %(user)s, 'PAID', 1, 'KRW', 'CARD', now(), now()) "
+    "returning order_id, user_id) "
+    "insert into shop.order_addresses (order_id, user_id, recipient, phone, country, line1, "
+    "created_at) select order_id, user_id, 'x', 'x', 'US', 'x', now() - %(age)s::interval from o",
     "outbox": "insert into shop.outbox (event_id, source, type, subject, data, traceparent, "
     "next_try_at, sent_at, done_at) values (gen_random_uuid(), 's', 't', '1', '{}', '', now(), "
     "now() - %(age)s::interval, now() - %(age)s::interval)",
