@@ -11,6 +11,8 @@ import pytest
 from shop.registry import all_specs
 from shop.schema.grants import ALL, APPEND_ONLY, CUSTOMER_TABLES, GRANTS, ROW_SECURITY_TABLES
 from tests.harness import ShopHarness
+from tools.checker.evaluate import ExternalRecords, first_rows, load_external_records
+from tools.checker.invariants import INVARIANTS
 from tools.local_platform.function_environment import url_of_role
 from tools.migrate import migrate
 from tools.render.keda import due_query, due_schedules
@@ -59,6 +61,19 @@ def test_scaler_counts_due_rows_and_reads_nothing_else(database_url: str) -> Non
     for query in ("select id from shop.due_work", "select kind from shop.overdue"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             _rows(url, query)
+
+
+def test_auditor_may_read_what_every_invariant_reads(database_url: str) -> None:
+    denied: dict[str, str] = {}
+    url = url_of_role(database_url, "shop_auditor")
+    with psycopg.connect(url, autocommit=True) as connection:
+        load_external_records(connection, ExternalRecords())
+        for invariant in INVARIANTS:
+            try:
+                first_rows(connection, invariant.query)
+            except psycopg.errors.InsufficientPrivilege as error:
+                denied[invariant.id] = str(error)
+    assert denied == {}
 
 
 def test_no_function_role_bypasses_row_security(database_url: str) -> None:

@@ -176,7 +176,8 @@ having coalesce(sum(r.amount_minor), 0) <> p.refund_reserved_minor
         "amount; each posting has its keys",
         """
 select coalesce(p.payment_id, l.source_id)
-from (select * from shop.payments where status = 'CAPTURED') p
+from (select payment_id, order_id, amount_minor, currency from shop.payments
+  where status = 'CAPTURED') p
 full join (select * from shop.ledger where kind = 'CAPTURE') l on l.source_id = p.payment_id
 where p.payment_id is null or l.source_id is null or p.amount_minor <> l.amount_minor
   or p.order_id <> l.order_id or p.currency <> l.currency
