@@ -108,11 +108,10 @@ def rules_of(route: Route) -> Iterator[tuple[str, dict[str, Any], bool]]:
     """Name, rule and whether null is allowed, of each property of the body."""
     schema = schema_of(route)
     for name, rule in schema["properties"].items():
-        if "$ref" in rule:
-            rule = schema["$defs"][rule["$ref"].removeprefix("#/$defs/")]
         options = rule.get("anyOf", [rule])
         plain = [option for option in options if option.get("type") != "null"]
-        yield name, plain[0], len(plain) != len(options)
+        named = plain[0].get("$ref", "").removeprefix("#/$defs/")
+        yield name, schema["$defs"][named] if named else plain[0], len(plain) != len(options)
 
 
 def wrong_values(rule: dict[str, Any], *, null_is_fine: bool) -> Iterator[Any]:
@@ -135,7 +134,8 @@ def wrong_values(rule: dict[str, Any], *, null_is_fine: bool) -> Iterator[Any]:
         ),
         "string": (1, 1.5, True, [], ["x"], {}, {"$ne": None}),
         "boolean": ("true", 1, 0, [], {}),
-        "array": ({}, "x", 1, True, [1], [None], [[]], [{}], []),
+        "array": ({}, "x", 1, True, [1], [None], [[]], [{}]),
+        "object": ([], "x", 1, True, [{}], {"$ne": None}),
     }
     yield from others[rule["type"]]
     if not null_is_fine:
@@ -148,6 +148,8 @@ def wrong_values(rule: dict[str, Any], *, null_is_fine: bool) -> Iterator[Any]:
         yield "x" * (rule["minLength"] - 1)
     if "maxLength" in rule:
         yield from ("x" * (rule["maxLength"] + 1), "가" * (rule["maxLength"] + 1))
+    if rule.get("minItems"):
+        yield []
 
 
 class Attempts:
