@@ -71,7 +71,7 @@ def test_new_product_is_for_sale_with_stock_and_an_event(shop: ShopHarness, staf
     answer = staff.post("/products", new_product(description="두 줄\n설명"))
 
     product = answer.json["id"]
-    expected = {
+    expected: dict[str, Any] = {
         "id": product,
         "name": "새 상품",
         "description": "두 줄\n설명",
