@@ -56,18 +56,21 @@ def resume(tx: Transaction, payment_id: UUID) -> PendingCharge | None:
     """The call for a due payment (timer T3): confirm it, or cancel it if it is no longer needed.
 
     Postpones the payment first, so that after a crash another process tries again later.  None when
-    it is not due, not open, or locked by another transaction.
+    it is not due, not open, or locked by another transaction; ``UnknownOrder`` when there is no
+    such payment.
     """
-    due = tx.fetch_one(payments.due(payment_id))
-    if due is None or not apply.lock_or_skip(tx, due.order_id):
+    found = tx.fetch_one(payments.due(payment_id))
+    if found is None:
+        raise apply.UnknownOrder()
+    if not found.is_due or not apply.lock_or_skip(tx, found.order_id):
         return None
-    rows = apply.lock(tx, due.order_id)
+    rows = apply.lock(tx, found.order_id)
     payment = rows.state.open_payment
     if payment is None or payment.payment_id != payment_id:
         return None
     tx.execute(payments.postpone(payment_id))
     attempt = next(row for row in rows.payments if row.payment_id == payment_id)
-    return _pending_charge(due.order_id, attempt, decide.provider_call(rows.state, payment))
+    return _pending_charge(found.order_id, attempt, decide.provider_call(rows.state, payment))
 
 
 def execute(

@@ -43,6 +43,13 @@ class OrderOfPayment(Row):
     order_id: UUID
 
 
+class DueOfPayment(Row):
+    """The order that a payment belongs to, and whether the payment is due."""
+
+    order_id: UUID
+    is_due: bool
+
+
 class PaymentOfKey(Row):
     """The payment with a provider key."""
 
@@ -169,10 +176,10 @@ returning payment_id
 
 # Of several processes that read the same list of due rows, the first postpones the payment.
 DUE = Query(
-    OrderOfPayment,
+    DueOfPayment,
     """
-select order_id from shop.payments
-where payment_id = %(payment_id)s::uuid and next_try_at <= now()
+select order_id, coalesce(next_try_at <= now(), false) as is_due from shop.payments
+where payment_id = %(payment_id)s::uuid
 """,
 )
 
@@ -288,8 +295,8 @@ def make_payment_due(payment_id: UUID) -> Statement[OrderOfPayment]:
     return MAKE_PAYMENT_DUE(payment_id=payment_id)
 
 
-def due(payment_id: UUID) -> Statement[OrderOfPayment]:
-    """The order of a payment that is due; no row when it is not due any more."""
+def due(payment_id: UUID) -> Statement[DueOfPayment]:
+    """The order of a payment, and whether it is due; no row when there is no such payment."""
     return DUE(payment_id=payment_id)
 
 

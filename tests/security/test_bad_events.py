@@ -77,6 +77,8 @@ class Sender:
             return {"productId": self.samples.product, "productVersion": 1}
         if self.name.startswith("refund."):
             return self.refund
+        if self.name == "payment.confirm-requested":
+            return self.payment
         if self.name.startswith("user."):
             return self.account
         return {"orderId": self.order}
@@ -96,6 +98,14 @@ class Sender:
         if "linkId" in names:
             ids["linkId"] = str(self.samples.link(PURPOSES[self.name]))
         return ids
+
+    @cached_property
+    def payment(self) -> dict[str, Any]:
+        """A payment whose customer has done what it required."""
+        _, _, order_id, _, payment_id = self.samples.awaited_payment().split("/")
+        due = "update shop.payments set next_try_at = now() where payment_id = %s"
+        self.shop.sql(due, payment_id)
+        return {"orderId": order_id, "paymentId": payment_id}
 
     @cached_property
     def refund(self) -> dict[str, Any]:
