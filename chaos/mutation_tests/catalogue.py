@@ -408,9 +408,9 @@ _PAYMENTS = (
             Edit(
                 CHARGE,
                 "return _pending_charge("
-                "due.order_id, attempt, decide.provider_call(rows.state, payment))",
+                "found.order_id, attempt, decide.provider_call(rows.state, payment))",
                 """pending = _pending_charge(
-        due.order_id, attempt, decide.provider_call(rows.state, payment)
+        found.order_id, attempt, decide.provider_call(rows.state, payment)
     )
     call = replace(pending.call, key=pending.call.key + ":again")
     return replace(pending, call=call)""",
