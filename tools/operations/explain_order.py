@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg.rows import dict_row
 
-from shop.orders import records, returns, shipments
+from shop.orders import records, shipments
 from tools.operations.reporting import EXIT_OK, printable, show_json, show_unknown
 from tools.operations.snapshot import snapshot
 
@@ -33,6 +33,14 @@ union all
 select order_id from shop.shipments where shipment_id = %(id)s
 union all
 select order_id from shop.returns where return_id = %(id)s
+"""
+# without the reason, a text of the customer's that auditors may not read
+RETURNS: LiteralString = """
+select r.return_id, r.status, r.created_at, r.updated_at,
+  (select json_agg(json_build_object('product_id', l.product_id, 'qty', l.qty,
+      'restocked_qty', l.restocked_qty, 'amount_minor', l.amount_minor) order by l.product_id)
+    from shop.return_lines l where l.return_id = r.return_id) as lines
+from shop.returns r where r.order_id = %(order_id)s::uuid order by r.created_at, r.return_id
 """
 RESERVATIONS: LiteralString = """
 select reservation_id, product_id, qty, status from shop.reservations
@@ -82,7 +90,7 @@ QUERIES: dict[str, LiteralString] = {
     "refunds": records.REFUNDS.sql,
     "disputes": records.DISPUTES.sql,
     "shipments": shipments.OF_ORDER.sql,
-    "returns": returns.OF_ORDER.sql,
+    "returns": RETURNS,
     "reservations": RESERVATIONS,
     "moves": STOCK_MOVES,
     "transitions": records.STATUS_HISTORY.sql,
@@ -300,7 +308,7 @@ def _current_state(records: OrderRecords, zone: ZoneInfo) -> Iterator[str]:
         carrier = f", {row['carrier']} {row['tracking_number']}" if row["carrier"] else ""
         yield f"  shipment {row['status']} {row['shipment_id']}{carrier}"
     for row in tables["returns"]:
-        yield f"  return {row['status']} {row['return_id']}: {row['reason']}"
+        yield f"  return {row['status']} {row['return_id']}"
     for row in tables["deliveries"]:
         if not row["received_at"]:
             yield f"  {row['consumer']} has not consumed {row['type']} ({row['event_id']})"

@@ -115,3 +115,20 @@ def test_unknown_order_exits_1_and_invalid_id_exits_2(
     auditor: CommandLine, order_id: str, status: int
 ) -> None:
     assert auditor.run("order", "explain", order_id).exit_code == status
+
+
+def test_cancelled_units_are_listed_without_the_customers_reason(
+    flow: FlowHarness, auditor: CommandLine
+) -> None:
+    customer, product = flow.shop.person(), flow.shop.product()
+    order = customer.paid_order(product, 2)
+    body = {"items": [{"productId": product, "quantity": 1}], "reason": "ordered one too many"}
+    cancelled = customer.post(f"/orders/{order['id']}/cancellations", body)
+    assert cancelled.status == 200, cancelled.body
+    flow.run_until_idle()
+
+    result = auditor.run("order", "explain", order["id"])
+
+    (returned,) = flow.shop.sql("select return_id, status from shop.returns")
+    assert f"  return {returned['status']} {returned['return_id']}\n" in result.stdout
+    assert "one too many" not in result.stdout
