@@ -37,7 +37,8 @@ def test_added_product_has_an_entry_with_its_values_role_and_trace(shop: ShopHar
 
     action, object_id, before, after = entry_of(shop, staff)
     assert (action, object_id, before) == ("product.added", str(product["id"]), None)
-    assert after == body | {"description": "", "currency": None, "flashSale": False}
+    defaults = {"description": "", "currency": None, "flashSale": False, "images": []}
+    assert after == body | defaults
     (entry,) = entries(shop)
     assert (entry["actor_role"], entry["trace_id"]) == ("staff", TRACE)
 
@@ -65,7 +66,8 @@ def test_added_category_has_an_entry_and_one_that_exists_has_none(shop: ShopHarn
     answers = [staff.post("/categories", {"name": "새"}).status for _ in range(2)]
 
     assert answers == [201, 409]
-    assert entry_of(shop, staff) == ("category.added", "새", None, {"name": "새"})
+    added = {"name": "새", "vatPercent": 10, "vatIncluded": True}
+    assert entry_of(shop, staff) == ("category.added", "새", None, added)
 
 
 def test_refund_has_an_entry_without_the_texts_of_support(shop: ShopHarness) -> None:
