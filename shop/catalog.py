@@ -263,7 +263,8 @@ SEARCHES = _queries(_search_sql)
 PRODUCT_FOR_SALE = Query(
     ProductForSale,
     """
-select p.version, s.on_hand - s.reserved as available, g.version as group_version,
+select p.version, s.on_hand - s.reserved as available,
+  case when p.group_id is not null then g.version end as group_version,
   (select row_to_json(item)::text from (select p.product_id as id, p.name, p.description,
     p.category, p.price_minor as price, p.currency,
     s.on_hand - s.reserved as "stockQuantity", p.images, (
@@ -358,7 +359,8 @@ returning version
 _STAFF_PRODUCT: LiteralString = """
 select p.product_id, p.name, p.description, p.category, p.price_minor, p.currency, p.active,
   p.flash_sale, p.version, p.price_schedule_id, p.images, s.on_hand - s.reserved as available,
-  g.version as group_version, case when p.group_id is not null then
+  case when p.group_id is not null then g.version end as group_version,
+  case when p.group_id is not null then
     jsonb_build_object('id', g.group_id, 'options', jsonb_object(g.options, p.option_values))
     end as "group"
 from """
@@ -442,8 +444,8 @@ LOCK_GROUP = Query(Group, _GROUP + "where group_id = %(group_id)s::bigint for up
 MEMBERS = Query(
     Member,
     """
-select product_id, option_values, active, version from shop.products
-where group_id = %(group_id)s::bigint order by product_id limit 100
+select product_id, coalesce(option_values, '{}') as option_values, active, version
+from shop.products where group_id = %(group_id)s::bigint order by product_id limit 100
 """,
 )
 
