@@ -33,9 +33,23 @@ class ReleaseBefore:
     chosen: Counter[str] = field(default_factory=Counter[str])
 
     @property
+    def packages(self) -> Path:
+        """What the release needs at run time, by its own lock."""
+        return self.folder / "packages"
+
+    @property
     def variables(self) -> dict[str, str]:
         """Variables with which Python imports this release instead of today's code."""
-        return {"PYTHONPATH": str(self.folder), "PYTHONSAFEPATH": "1"}
+        return {
+            "PYTHONPATH": os.pathsep.join((str(self.folder), str(self.packages))),
+            "PYTHONSAFEPATH": "1",
+        }
+
+    def install(self) -> None:
+        """Installs the packages of the release's lock.  Raises CalledProcessError."""
+        lock = str(self.folder / "requirements.txt")
+        options = ("--quiet", "--require-hashes", "--target", str(self.packages), "-r", lock)
+        subprocess.run([sys.executable, "-m", "pip", "install", *options], check=True)
 
     def has(self, function: str) -> bool:
         """Whether the release has the function."""

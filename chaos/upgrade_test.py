@@ -120,6 +120,7 @@ def run_upgrade_test(
     """
     shutil.rmtree(data, ignore_errors=True)
     before = ReleaseBefore(extract(release, (data / "release").resolve()))
+    before.install()
     return asyncio.run(_Upgrade(data, seed, before, release).run(orders, seconds))
 
 
