@@ -394,7 +394,7 @@ second_factors = Table(
     "second_factors",
     METADATA,
     Column("user_id", BigInteger, ForeignKey("shop.users.user_id"), primary_key=True),
-    Column("factor_id", UUID, nullable=False, unique=True),
+    Column("factor_id", UUID, nullable=False),
     _when("created_at"),
     # null until a first code has shown that the application computes the same
     _when("confirmed_at", nullable=True),
@@ -403,6 +403,7 @@ second_factors = Table(
     Column("failures", SmallInteger, nullable=False, server_default=text("0")),
     _when("blocked_until", nullable=True),
     Column("recovery_hashes", ARRAY(LargeBinary), nullable=False, server_default=text("'{}'")),
+    UniqueConstraint("factor_id", name="second_factors_factor_id_key"),
     CheckConstraint("failures >= 0", name="factor_failures_not_negative"),
     CheckConstraint(
         "(confirmed_at is null) = (accepted = 0) and (confirmed_at is null) = (last_step = 0)",

@@ -32,6 +32,10 @@ ANSWERS = {
     "one_order_per_key": REQUEST,
     "one_account_per_email": REQUEST,
     "one_webhook_per_url": REQUEST,
+    "one_parcel_per_number": REQUEST,
+    "one_order_per_shipment": NEW_ID,
+    "one_order_per_return": NEW_ID,
+    "second_factors_factor_id_key": NEW_ID,
     "one_open_alarm": NOTHING,
     "one_dead_letter_per_consumer": NOTHING,
 }
