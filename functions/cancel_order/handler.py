@@ -140,7 +140,7 @@ def refund_order(request: Request[RefundOrder, None], context: RequestContext) -
     if body.currency not in (None, rows.order.currency):
         raise ClientError(422, "OTHER_CURRENCY", "the order was paid in another currency")
     if rows.order.user_id == request.user_id:
-        raise ClientError(403, "FORBIDDEN", "nobody refunds an order of their own")
+        raise ClientError(403, "FORBIDDEN", "an account cannot refund its own order")
     refund: dict[str, object] = {
         "orderId": str(order_id),
         "amount": body.amount,

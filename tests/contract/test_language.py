@@ -49,7 +49,7 @@ EXTERNAL_NAMES = re.compile(
     r"|shop\.ghosts|shop ghosts|shop_ghosts\w*|ghosts return|\bghost_\w*|\bghost_id\b|\bghost:"
     r"|(?:alarms|ghosts) = Table|writer: (?:alarms|ghosts)|[\"'`](?:alarms|ghosts?)[\"'`]"
     # a path of the payment simulator, a row of reconciliation, an account of the system
-    r"|/books\b|'books'|user nobody|[\"`]nobody[\"`]|nobody refunds an order"
+    r"|/books\b|'books'|user nobody|[\"`]nobody[\"`]"
     r"|hello[- ]world"
 )
 # Records of the past, other people's text, generated locks, and the lists of banned words.
