@@ -37,7 +37,8 @@ def test_added_product_has_an_entry_with_its_values_role_and_trace(shop: ShopHar
 
     action, object_id, before, after = entry_of(shop, staff)
     assert (action, object_id, before) == ("product.added", str(product["id"]), None)
-    defaults = {"description": "", "currency": None, "flashSale": False, "images": []}
+    images: list[object] = []
+    defaults = {"description": "", "currency": None, "flashSale": False, "images": images}
     assert after == body | defaults
     (entry,) = entries(shop)
     assert (entry["actor_role"], entry["trace_id"]) == ("staff", TRACE)
