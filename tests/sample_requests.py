@@ -522,7 +522,7 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
         f"{s.api_key()}/rotate", {"overlapHours": 1}
     ),
     ("DELETE", "/admin/users/{userId}/api-keys/{keyId}"): lambda s, p: SampleRequest(s.api_key()),
-    ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/papers.css"),
+    ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/api-docs.css"),
     ("GET", "/v3/api-docs/{group}"): lambda s, p: SampleRequest("/v3/api-docs/auth"),
     ("GET", "/schemas/{name}"): lambda s, p: SampleRequest("/schemas/order.placed.v1.json"),
 }

@@ -106,7 +106,7 @@ class LivenessOperations:
             "show_asyncapi": self._plain("show_asyncapi"),
             "show_asyncapi_page": self._plain("show_asyncapi_page"),
             "show_api_docs": self._plain("show_api_docs"),
-            "show_asset": self._plain("show_asset", asset="papers.css"),
+            "show_asset": self._plain("show_asset", asset="api-docs.css"),
             "show_event_schema": self._plain("show_event_schema", name="order.placed.v1.json"),
             "redirect_api_docs": self._plain("redirect_api_docs"),
             "redirect_swagger_ui": self._plain("redirect_swagger_ui"),

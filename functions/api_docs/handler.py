@@ -33,9 +33,12 @@ ASSETS: Mapping[str, tuple[Path, str]] = {
     "swagger-ui-standalone-preset.js": (VENDOR, JAVASCRIPT),
     "favicon-32x32.png": (VENDOR, "image/png"),
     "start-swagger-ui.js": (HERE, JAVASCRIPT),
-    "papers.css": (HERE, CSS),
+    "api-docs.css": (HERE, CSS),
     "groups.json": (RENDERED, JSON),
+    "local-accounts.json": (RENDERED, JSON),
 }
+# the accounts of the local seed, whose passwords are public: pages of other profiles have none
+LOCAL_ACCOUNTS = "local-accounts.json"
 
 # the services of the replaced system, and the groups of the operations that each of them had
 SERVICES: Mapping[str, tuple[str, ...]] = {
@@ -46,10 +49,12 @@ SERVICES: Mapping[str, tuple[str, ...]] = {
     "settlement-service": ("settlements",),
 }
 
-# Same origin only, nothing inline, no framing.  ``data:`` is needed for the images in Swagger UI's
-# style sheet.
+# Same origin only, no framing, and nothing inline but the style in the logo of Swagger UI, by its
+# hash.  ``data:`` is needed for the images in Swagger UI's style sheet.
+LOGO_STYLE_HASH = "sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w="
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    f"default-src 'none'; script-src 'self'; style-src 'self' '{LOGO_STYLE_HASH}'; "
+    "img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
@@ -77,13 +82,15 @@ def redirect_api_docs(_request: Request[None, None], _context: RequestContext) -
     return TO_API_DOCS
 
 
-def show_asset(request: Request[None, None], _context: RequestContext) -> Response:
+def show_asset(request: Request[None, None], context: RequestContext) -> Response:
     """200 with a file of the pages, or OpenAPI 3.1 of a replaced service; 404 for another name."""
     name = request.path["asset"]
     if name in SERVICES:
         return _openapi_of_service(name)
     if name not in ASSETS:
         raise not_found("the file")
+    if name == LOCAL_ACCOUNTS and context.settings.profile != "local":
+        return Response(200, {"accounts": []}, HEADERS)
     folder, media_type = ASSETS[name]
     return _file(folder, name, media_type)
 

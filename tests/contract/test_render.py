@@ -19,9 +19,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from events.vocabulary import EVENTS, class_of
 from shop.primitives.spec import DATABASE_ROLES, FunctionSpec, Route
 from shop.registry import all_specs
-from tools.render import models, openapi, openfaas
+from tools.render import error_examples, models, openapi, openfaas
 from tools.render.__main__ import ROOT, drift, main, render_all, write
 from tools.render.objects import name_of, secrets_of
+from tools.render.problems import Source
 
 OPENAPI = [p for p in render_all() if re.fullmatch(r"openapi.*\.json", p.name)]
 DURATION = re.compile(r"PT(\d+)S")
@@ -164,8 +165,64 @@ def test_error_responses_are_problem_documents_and_429_has_retry_after(
         "RateLimit-Policy",
         "X-Content-Type-Options",
     }
-    assert shown["Problem429"] == shown["Problem503"] == always | {"Retry-After"}
-    assert shown["Problem401"] == always | {"WWW-Authenticate"}
+    further = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
+    for name, headers in shown.items():
+        status = name.removeprefix("Problem").partition(".")[0]
+        if status in further:
+            assert headers == always | {further[status]}, name
+
+
+def test_every_error_has_examples_of_its_own_status_that_its_operation_may_answer(
+    files: dict[Path, str],
+) -> None:
+    document = json.loads(files[openapi.ASSETS / "openapi.json"])
+    components = document["components"]
+    codes: dict[tuple[str, str], set[str]] = {}
+
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            errors = {s: r["$ref"] for s, r in operation["responses"].items() if "$ref" in r}
+            for status, reference in errors.items():
+                response = components["responses"][reference.rpartition("/")[2]]
+                examples = [
+                    components["examples"][each["$ref"].rpartition("/")[2]]["value"]
+                    for each in response["content"]["application/problem+json"]["examples"].values()
+                ]
+                assert {example["status"] for example in examples} == {int(status)}
+                found = {example["error"] for example in examples}
+                codes[operation["operationId"], status] = found
+
+    assert codes["add_item", "409"] == {"OUT_OF_STOCK", "REQUEST_IN_PROGRESS"}
+    assert codes["add_item", "422"] == {"INVALID", "IDEMPOTENCY_KEY_REUSED"}
+    assert codes["register", "409"] == {"EMAIL_TAKEN", "REQUEST_IN_PROGRESS"}
+    assert codes["decide_return", "409"] == {"NOT_REQUESTED", "RETURN_CLOSED"} | {
+        "REQUEST_IN_PROGRESS"
+    }
+    assert {"ALREADY_SHIPPED", "NOT_CANCELLABLE"} <= codes["cancel_order", "409"]
+    assert "NOT_REFUNDABLE" not in codes["cancel_order", "409"]
+
+
+def test_examples_of_the_runtimes_errors_are_sentences_of_the_source() -> None:
+    examples = (
+        *error_examples.ALWAYS,
+        *error_examples.WITH_BODY,
+        *error_examples.WITH_KEY,
+        *error_examples.WITH_ROLE,
+        *error_examples.SIGNED_IN,
+    )
+
+    known = {sentence.english for sentence in Source().read().sentences}
+
+    assert [each for each in examples if each.english not in known] == []
+
+
+def test_no_parameter_has_an_example_that_pages_would_send(files: dict[Path, str]) -> None:
+    paths = json.loads(files[openapi.ASSETS / "openapi.json"])["paths"]
+
+    parameters = [p for m in paths.values() for o in m.values() for p in o["parameters"]]
+
+    assert any("examples" in parameter["schema"] for parameter in parameters)
+    assert [p["name"] for p in parameters if p.keys() & {"example", "examples"}] == []
 
 
 def test_example_is_valid_for_its_model() -> None:

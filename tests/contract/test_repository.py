@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import tomllib
@@ -24,6 +25,17 @@ def test_chart_and_changelog_have_the_version_of_the_project() -> None:
 
     assert (chart["version"], chart["appVersion"]) == (version, version)
     assert released[0] == version
+
+
+def test_api_documents_have_the_version_of_the_project() -> None:
+    version = PROJECT["project"]["version"]
+    texts = {p: t for p, t in render_all().items() if re.match(r"(?:open|async)api", p.name)}
+    documents = {path: json.loads(t) for path, t in texts.items() if path.suffix == ".json"}
+
+    shown = {document["info"]["version"] for document in documents.values()}
+
+    assert len(documents) > 2
+    assert shown == {version}
 
 
 def test_classifiers_are_known() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -11,13 +13,20 @@ from html.parser import HTMLParser
 import pytest
 
 from events.vocabulary import EVENTS
-from functions.api_docs.handler import ASSETS, CONTENT_SECURITY_POLICY, SERVICES, VENDOR
+from functions.api_docs.handler import (
+    ASSETS,
+    CONTENT_SECURITY_POLICY,
+    LOGO_STYLE_HASH,
+    SERVICES,
+    VENDOR,
+)
 from shop.registry import all_specs, spec_of
 from shop.runtime.app import App
 from shop.runtime.config import Settings
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.services import Services
 from tests.sample_requests import Samples
+from tools.seed import LOCAL_ACCOUNTS
 
 PAGES = ("/api-docs", "/asyncapi")
 # modules that slow down a cold start and are not needed to serve a file
@@ -76,6 +85,37 @@ def test_each_asset_has_its_media_type(docs: App, name: str) -> None:
     assert (answer.status, answer.headers["content-type"]) == (200, ASSETS[name][1])
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.body == (ASSETS[name][0] / name).read_bytes()
+
+
+def test_policy_allows_the_style_of_the_logo_in_the_bundle() -> None:
+    bundle = (VENDOR / "swagger-ui-standalone-preset.js").read_text("utf-8")
+    styles = set(re.findall(r"\.logo_small_svg__cls-2\{[^\"'<>]+\}", bundle))
+
+    (style,) = styles
+
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
+    assert f"sha256-{digest}" == LOGO_STYLE_HASH
+    assert f"style-src 'self' '{LOGO_STYLE_HASH}';" in CONTENT_SECURITY_POLICY
+
+
+def test_local_profile_has_the_seeded_accounts_and_another_profile_has_none(docs: App) -> None:
+    local = json.loads(get(docs, "/api-docs/local-accounts.json").body)
+    settings = Settings(profile="prod", rate_limit_per_minute=0)
+    deployed = App((spec_of("api_docs"),), Services(settings, source="/shop/api_docs"))
+
+    answer = get(deployed, "/api-docs/local-accounts.json")
+
+    assert [(a["role"], a["email"], a["password"]) for a in local["accounts"]] == [*LOCAL_ACCOUNTS]
+    assert (answer.status, json.loads(answer.body)) == (200, {"accounts": []})
+
+
+def test_each_cell_of_the_event_table_names_its_column_for_narrow_pages(docs: App) -> None:
+    page = get(docs, "/asyncapi").body.decode()
+
+    columns = re.findall(r"<th scope=\"col\">([^<]+)</th>", page)[1:]
+    named = re.findall(r"<td(?: data-column=\"([^\"]+)\")?>", page)
+
+    assert named == columns * len(EVENTS)
 
 
 @pytest.mark.parametrize("path", ["/swagger-ui.html", "/api-docs.html"])

@@ -17,6 +17,7 @@ DESCRIPTION = (
     "Events of msa-shop are CloudEvents 1.0 over HTTP, binary or structured. Data carries ids "
     "only: a consumer reads the rows. Delivery is at least once and unordered."
 )
+COLUMNS = ("Meaning", "Data", "Emitted by", "Consumed by")
 CLOUD_EVENT_HEADERS: Schema = {
     "type": "object",
     "required": ["ce-specversion", "ce-id", "ce-source", "ce-type", "ce-sigkid", "ce-sig"],
@@ -106,19 +107,18 @@ def _receives() -> Schema:
 def page() -> str:
     """The event catalogue as an HTML table without scripts."""
     rows = "".join(_row(event) for event in EVENTS)
+    header = "".join(f'<th scope="col">{name}</th>' for name in ("Event", *COLUMNS))
     return (
         f"<!doctype html>\n<!-- {MARK} -->\n"
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         "<title>msa-shop events</title>\n"
         '<link rel="icon" href="/api-docs/favicon-32x32.png">\n'
-        '<link rel="stylesheet" href="/api-docs/papers.css">\n</head>\n<body>\n'
+        '<link rel="stylesheet" href="/api-docs/api-docs.css">\n</head>\n<body>\n'
         '<nav><a href="/api-docs">HTTP</a> <a href="/asyncapi" aria-current="page">Events</a> '
         '<a href="/v3/asyncapi">AsyncAPI</a></nav>\n'
-        f"<main>\n<h1>Events</h1>\n<p>{escape(DESCRIPTION)}</p>\n"
-        '<div class="scroll"><table>\n<thead><tr><th scope="col">Event</th>'
-        '<th scope="col">Meaning</th><th scope="col">Data</th><th scope="col">Emitted by</th>'
-        '<th scope="col">Consumed by</th></tr></thead>\n'
+        f"<main>\n<h1>Events</h1>\n<p>{escape(DESCRIPTION)} Version {VERSION}.</p>\n"
+        f'<div class="events"><table>\n<thead><tr>{header}</tr></thead>\n'
         f"<tbody>\n{rows}</tbody>\n</table></div>\n</main>\n</body>\n</html>\n"
     )
 
@@ -130,7 +130,11 @@ def _row(event: type[ShopEvent]) -> str:
     link = f'<a href="{escape(event.schema_path())}"><code>{escape(event.type)}</code></a>'
     cells = [escape(str(schema_of(event)["description"])), _code(data)]
     cells += [_code(emitters), _code(consumers)]
-    return f'<tr><th scope="row">{link}</th>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>\n"
+    shown = "".join(
+        f'<td data-column="{column}">{cell}</td>'
+        for column, cell in zip(COLUMNS, cells, strict=True)
+    )
+    return f'<tr><th scope="row">{link}</th>{shown}</tr>\n'
 
 
 def _code(names: list[str]) -> str:

@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from shop.primitives.languages import LANGUAGES
 from shop.primitives.spec import FunctionSpec, Route
 from shop.registry import all_specs
-from tools.render import models
+from tools.render import error_examples, models
 from tools.render.documents import MARK, json_text
 from tools.render.models import REFERENCE, Models, Schema
+from tools.render.problems import Sentence
+from tools.seed import LOCAL_ACCOUNTS
 
 ASSETS = Path("functions/api_docs/assets/rendered")
-FUNCTIONS = Path(__file__).parent.parent.parent / "functions"
+ROOT = Path(__file__).parent.parent.parent
+FUNCTIONS = ROOT / "functions"
 RESPONSES = "#/components/responses/"
 HEADER_REFERENCE = "#/components/headers/"
 PROBLEM = "application/problem+json"
-VERSION = "1.0.0"
+VERSION: str = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 DESCRIPTION = (
     "Accounts, catalogue, cart, orders, payments and settlement; functions "
     "scale to zero. Amounts are integers in the currency's minor unit."
@@ -217,7 +221,7 @@ AUTH_NOTES: Mapping[str, str] = {
 
 
 def render() -> dict[Path, str]:
-    """The document of all routes, one per group, and the list of groups."""
+    """The document of all routes, one per group, the list of groups, and the local accounts."""
     specs = all_specs()
     collected = models.collect(specs)
     groups = sorted({group_of(spec, route) for spec in specs for route in spec.routes})
@@ -225,6 +229,8 @@ def render() -> dict[Path, str]:
     for group in groups:
         files[ASSETS / f"openapi-{group}.json"] = json_text(document(specs, collected, group))
     files[ASSETS / "groups.json"] = json_text({"comment": MARK, "groups": groups})
+    accounts = [{"role": r, "email": e, "password": p} for r, e, p in LOCAL_ACCOUNTS]
+    files[ASSETS / "local-accounts.json"] = json_text({"comment": MARK, "accounts": accounts})
     return files
 
 
@@ -250,6 +256,7 @@ def document(
                 spec, route, collected
             )
     _add_links(paths)
+    responses = _shared_errors(paths)
     return {
         "openapi": "3.1.1",
         "jsonSchemaDialect": "https://spec.openapis.org/oas/3.1/dialect/base",
@@ -263,9 +270,10 @@ def document(
         "tags": _tags(specs, group),
         "paths": paths,
         "components": {
+            "examples": _used_examples(specs, responses),
             "headers": dict(HEADERS),
-            "responses": _used_responses(paths),
-            "schemas": {"Problem": PROBLEM_SCHEMA, **_used_schemas(paths, collected)},
+            "responses": responses,
+            "schemas": _used_schemas(paths, collected),
             "securitySchemes": SECURITY_SCHEMES,
         },
         "x-comment": MARK,
@@ -355,8 +363,8 @@ def _query_parameters(spec: FunctionSpec, route: Route, example: Schema) -> list
         shape = _without_null({k: v for k, v in shape.items() if k != "title"})
         if "description" in shape:
             parameter["description"] = shape.pop("description")
-        if name in example:
-            parameter["example"] = example[name]
+        if name in example:  # of the schema: pages send a parameter's own example as a filter
+            shape = {**shape, "examples": [example[name]]}
         found.append({**parameter, "schema": shape})
     return found
 
@@ -391,8 +399,9 @@ def _responses(spec: FunctionSpec, route: Route, collected: Models, example: Any
     shown = {str(route.status): _success(spec, route, collected, example)}
     for status in route.other_statuses:
         shown[str(status)] = {"description": PHRASES[status], "headers": _headers(route)}
+    sentences = error_examples.sentences_of(spec.name, route)
     for status in error_statuses_of(route):
-        shown[str(status)] = {"$ref": f"{RESPONSES}Problem{status}"}
+        shown[str(status)] = _error_response(status, sentences[status])
     return shown
 
 
@@ -420,11 +429,13 @@ def _header_references(*names: str) -> Schema:
     return {name: {"$ref": HEADER_REFERENCE + name} for name in sorted({*ALWAYS_SENT, *names})}
 
 
-def _error_response(status: int) -> Schema:
+def _error_response(status: int, sentences: Sequence[Sentence]) -> Schema:
+    names = [error_examples.name_of(sentence) for sentence in sentences]
+    examples = {name: {"$ref": error_examples.REFERENCE + name} for name in names}
     return {
         "description": PHRASES[status],
         "headers": _header_references("Content-Language", *SENT_WITH.get(status, ())),
-        "content": {PROBLEM: {"schema": {"$ref": f"{REFERENCE}Problem"}}},
+        "content": {PROBLEM: {"schema": {"$ref": f"{REFERENCE}Problem"}, "examples": examples}},
     }
 
 
@@ -438,7 +449,7 @@ def _tags(specs: tuple[FunctionSpec, ...], group: str | None) -> list[Schema]:
 
 
 def _used_schemas(paths: Schema, collected: Models) -> Schema:
-    used: Schema = {}
+    used: Schema = {"Problem": PROBLEM_SCHEMA}
     components = (RESPONSES, HEADER_REFERENCE)
     waiting = [name for name in models.targets(paths) if not name.startswith(components)]
     while waiting:
@@ -449,10 +460,36 @@ def _used_schemas(paths: Schema, collected: Models) -> Schema:
     return used
 
 
-def _used_responses(paths: Schema) -> Schema:
-    references = {name for name in models.targets(paths) if name.startswith(RESPONSES)}
-    statuses = {int(name.removeprefix(f"{RESPONSES}Problem")) for name in references}
-    return {f"Problem{status}": _error_response(status) for status in sorted(statuses)}
+def _shared_errors(paths: Schema) -> Schema:
+    """Replaces error responses by references; equal ones have the name of the first operation."""
+    names: dict[str, str] = {}
+    shared: Schema = {}
+    for shown in (operation for methods in paths.values() for operation in methods.values()):
+        for status, response in shown["responses"].items():
+            if int(status) >= min(ALWAYS):
+                text = status + json.dumps(response)
+                name = names.setdefault(text, f"Problem{status}.{shown['operationId']}")
+                shared[name] = response
+                shown["responses"][status] = {"$ref": RESPONSES + name}
+    return {name: shared[name] for name in sorted(shared)}
+
+
+def _used_examples(specs: tuple[FunctionSpec, ...], responses: Schema) -> Schema:
+    shown = {target.removeprefix(error_examples.REFERENCE) for target in models.targets(responses)}
+    sentences = {
+        sentence
+        for spec in specs
+        for route in spec.routes
+        for listed in error_examples.sentences_of(spec.name, route).values()
+        for sentence in listed
+    }
+    return {
+        error_examples.name_of(sentence): error_examples.example_of(
+            sentence, PHRASES[sentence.status]
+        )
+        for sentence in sorted(sentences)
+        if error_examples.name_of(sentence) in shown
+    }
 
 
 def example_of(spec: FunctionSpec, route: Route) -> Schema:

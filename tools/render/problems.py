@@ -48,7 +48,7 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class _Callable:
+class TakesText:
     """A function or class that takes a sentence, or the name of what it is about."""
 
     parameter: str
@@ -58,9 +58,9 @@ class _Callable:
 
 
 ERRORS = {
-    "ClientError": _Callable("message", 2),
-    "Unavailable": _Callable("message", 0, 503, "UNAVAILABLE"),
-    "Reject": _Callable("message", 1, 409),
+    "ClientError": TakesText("message", 2),
+    "Unavailable": TakesText("message", 0, 503, "UNAVAILABLE"),
+    "Reject": TakesText("message", 1, 409),
 }
 
 
@@ -80,16 +80,15 @@ class Source:
     def read(self, root: Path = ROOT) -> Source:
         """Reads all modules of functions and of the shop below a root; ValueError for the rest."""
         trees = {path: ast.parse(path.read_text("utf-8")) for path in _modules(root)}
-        shared = dict(ERRORS)
-        for tree in trees.values():
-            shared.update(_callables(tree))
+        shared = shared_callables(root)
         for path, tree in trees.items():
-            self._read_module(tree, shared | dict(_callables(tree)), path)
+            self.read_module(tree, shared | dict(_callables(tree)), path)
         if self.unreadable:
             raise ValueError("\n".join(self.unreadable))
         return self
 
-    def _read_module(self, tree: ast.Module, callables: dict[str, _Callable], path: Path) -> None:
+    def read_module(self, tree: ast.Module, callables: dict[str, TakesText], path: Path) -> None:
+        """Reads a module, or some definitions of one."""
         is_validator = any(path.match(pattern) for pattern in VALIDATORS)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
@@ -106,7 +105,7 @@ class Source:
                         self._add(value, Sentence(0, "", ""), path)
 
     def _read_variables(
-        self, function: ast.FunctionDef, callables: dict[str, _Callable], path: Path
+        self, function: ast.FunctionDef, callables: dict[str, TakesText], path: Path
     ) -> None:
         """What is assigned to ``message``, with the code of the next call that takes it."""
         nodes = sorted(
@@ -118,14 +117,14 @@ class Source:
             if isinstance(node, ast.Assign):
                 assigned += [node.value] if _name_of(node.targets[0]) == "message" else []
             elif any(_name_of(each) == "message" for each in node.args):
-                taken = callables.get(_name_of(node.func), _Callable("message", 0))
+                taken = callables.get(_name_of(node.func), TakesText("message", 0))
                 status, code = _status_and_code(node)
                 like = Sentence(status or taken.status, code or taken.code, "")
                 for value in assigned:
                     self._add(value, like, path)
                 assigned = []
 
-    def _read_call(self, call: ast.Call, taken: _Callable, path: Path) -> None:
+    def _read_call(self, call: ast.Call, taken: TakesText, path: Path) -> None:
         given = [k.value for k in call.keywords if k.arg == taken.parameter]
         given += call.args[taken.position : taken.position + 1]
         if not given:
@@ -157,6 +156,14 @@ class Source:
                 )
             case _:
                 pass  # a variable or a parameter called message, which is read elsewhere
+
+
+def shared_callables(root: Path = ROOT) -> dict[str, TakesText]:
+    """What makes an error from a sentence, in all modules below a root, by name."""
+    shared = dict(ERRORS)
+    for path in _modules(root):
+        shared.update(_callables(ast.parse(path.read_text("utf-8"))))
+    return shared
 
 
 def untranslated(source: Source, catalogue: dict[str, dict[str, str]]) -> list[str]:
@@ -256,7 +263,7 @@ def _modules(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _callables(tree: ast.Module) -> Iterator[tuple[str, _Callable]]:
+def _callables(tree: ast.Module) -> Iterator[tuple[str, TakesText]]:
     """Functions that make an error from their parameter ``message`` or ``what``."""
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef):
@@ -267,7 +274,7 @@ def _callables(tree: ast.Module) -> Iterator[tuple[str, _Callable]]:
             status, code = _status_and_code(node)
             if name == "what" and "not_found" in calls:
                 status, code = 404, "NOT_FOUND"
-            yield node.name, _Callable(name, names.index(name), status, code)
+            yield node.name, TakesText(name, names.index(name), status, code)
 
 
 def _status_and_code(node: ast.AST) -> tuple[int, str]:
