@@ -124,7 +124,7 @@ class Customers:
             await self._client.send(self._calls.make("add_item", body=item), account)
         chance = random.random()
         if chance < 0.5:
-            method = random.choice(METHODS)
+            method = self._method(random)
             call = self._calls.make("place_order_from_cart", body={"paymentMethod": method})
             await self._send_order(random, account, (call, method))
         elif chance < 0.6:

@@ -34,6 +34,15 @@ def _ordered(flow: FlowHarness, buyer: Person, method: str) -> Any:
     return buyer.get(f"/orders/{order['id']}").json
 
 
+def _ordered_from_cart(flow: FlowHarness, buyer: Person, method: str) -> Any:
+    """As ``_ordered``, from a cart of one product."""
+    buyer.post("/cart/items", {"productId": flow.shop.product(price=PRICE), "quantity": 1})
+    order = buyer.post("/orders/from-cart", {"paymentMethod": method}).json
+    flow.run_until_idle()
+    assert flow.outcome(order) == WAITING
+    return buyer.get(f"/orders/{order['id']}").json
+
+
 def _act(flow: FlowHarness, order: Any, step: str = "finish") -> Any:
     """The customer's part at the provider; returns the token and the amount."""
     (row,) = flow.shop.sql(
@@ -322,4 +331,105 @@ def test_paid_order_whose_payment_required_an_action_can_be_cancelled(
     flow.run_until_idle()
 
     assert flow.outcome(order) == REFUNDED
+    assert_idle_and_consistent(flow)
+
+
+@pytest.mark.parametrize("method", ["CARD_REDIRECT", "CARD_WIDGET", "VIRTUAL_ACCOUNT"])
+def test_order_from_the_cart_requires_and_is_paid_like_an_order_of_lines(
+    flow: FlowHarness, buyer: Person, method: str
+) -> None:
+    of_lines = _ordered(flow, buyer, method)
+    buyer.patch(f"/orders/{of_lines['id']}/cancel")
+    order = _ordered_from_cart(flow, buyer, method)
+
+    same, action = (each["payment"]["nextAction"] for each in (of_lines, order))
+    assert (action["type"], action.keys()) == (same["type"], same.keys())
+    _, acted = _act(flow, order)
+    if action["type"] == "widget":
+        assert _confirm(buyer, order, acted["token"]) == (202, "")
+        flow.run_until_idle()
+    if method == "VIRTUAL_ACCOUNT":
+        _act(flow, order, "deposit")
+    flow.reconcile()
+
+    assert flow.outcome(order) == PAID
+    assert buyer.get("/cart").json == []
+    assert_idle_and_consistent(flow)
+
+
+@pytest.mark.parametrize("method", ["CARD_REDIRECT", "CARD_WIDGET", "VIRTUAL_ACCOUNT"])
+def test_abandoned_payment_of_an_order_from_the_cart_returns_its_lines(
+    flow: FlowHarness, buyer: Person, method: str
+) -> None:
+    order = _ordered_from_cart(flow, buyer, method)
+    assert buyer.get("/cart").json == [], "the lines are the order's while its customer may act"
+
+    _end_of_abandoned(flow, order)
+
+    assert flow.outcome(order) == EXPIRED
+    (line,) = buyer.get("/cart").json
+    assert (line["productId"], line["quantity"]) == (order["productId"], 1)
+    assert_idle_and_consistent(flow)
+
+
+def test_late_return_for_an_order_from_the_cart_leaves_its_lines_in_the_cart(
+    flow: FlowHarness, buyer: Person
+) -> None:
+    order = _ordered_from_cart(flow, buyer, "CARD_REDIRECT_LATE")
+    _end_of_abandoned(flow, order)
+
+    _act(flow, order)
+    flow.reconcile()
+    flow.run_until_idle()
+
+    assert flow.outcome(order) == ("CANCELLED", ["CAPTURED late"], ["SUCCEEDED"], ["RELEASED"])
+    assert len(buyer.get("/cart").json) == 1
+    assert_idle_and_consistent(flow)
+
+
+@pytest.mark.parametrize("method", ["CARD_REDIRECT", "CARD_WIDGET"])
+@pytest.mark.parametrize("order_of", [_ordered, _ordered_from_cart])
+def test_next_attempt_may_require_an_action_too(
+    flow: FlowHarness, buyer: Person, order_of: Any, method: str
+) -> None:
+    """Instead of the first action; the first payment can no longer be confirmed."""
+    first = order_of(flow, buyer, "CARD_WIDGET")
+    _, acted_first = _act(flow, first)
+
+    path = f"/orders/{first['id']}/payments"
+    assert buyer.post(path, {"paymentMethod": method}).status == 201
+    flow.run_until_idle()
+
+    order = buyer.get(f"/orders/{first['id']}").json
+    assert (order["payment"]["attempt"], order["payment"]["status"]) == (2, "REQUIRES_ACTION")
+    assert _confirm(buyer, first, acted_first["token"]) == (409, "NOT_PAYABLE")
+    _, acted = _act(flow, order)
+    if method == "CARD_WIDGET":
+        assert _confirm(buyer, order, acted["token"]) == (202, "")
+    flow.run_until_idle()
+    flow.reconcile()
+    assert flow.outcome(order) == ("PAID", ["VOIDED", "CAPTURED"], [], ["COMMITTED"])
+    assert buyer.get("/cart").json == []
+    assert_idle_and_consistent(flow)
+
+
+@pytest.mark.parametrize("order_of", [_ordered, _ordered_from_cart])
+def test_last_attempt_that_is_abandoned_cancels_the_order(
+    flow: FlowHarness, buyer: Person, order_of: Any
+) -> None:
+    """An action of the third attempt cannot be replaced by a fourth; its deadline ends the order."""
+    order = order_of(flow, buyer, "CARD_WIDGET")
+    path = f"/orders/{order['id']}/payments"
+    for _ in range(2):
+        assert buyer.post(path, {"paymentMethod": "CARD_WIDGET"}).status == 201
+        flow.run_until_idle()
+    assert buyer.post(path, {"paymentMethod": "CARD"}).error == "PAYMENT_IN_PROGRESS"
+
+    _end_time_to_act(flow, buyer.get(f"/orders/{order['id']}").json)
+    flow.run_timers_only()
+    flow.sweep_all()
+
+    expected = ("CANCELLED", ["VOIDED"] * 3, [], ["RELEASED"])
+    assert flow.outcome(order) == expected
+    assert len(buyer.get("/cart").json) == (order_of is _ordered_from_cart)
     assert_idle_and_consistent(flow)
