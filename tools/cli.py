@@ -22,6 +22,7 @@ from tools.command_line import (
     MailCatcherUrl,
     OperatorUrl,
     OptionalMailCatcherUrl,
+    OptionalSimulatorUrl,
     ProviderApiKey,
     ProviderKind,
     ProviderUrl,
@@ -148,6 +149,7 @@ def e2e(
         typer.Option(help="file with the webhook secret; without it signed webhooks are skipped"),
     ] = None,
     catcher_url: OptionalMailCatcherUrl,
+    simulator_url: OptionalSimulatorUrl,
     time_zone: BusinessTimeZone,
     as_json: AsJson = False,
 ) -> int:
@@ -161,6 +163,7 @@ def e2e(
         without=without or (),
         webhook_secret_file=webhook_secret_file,
         catcher_url=catcher_url,
+        simulator_url=simulator_url,
         time_zone=time_zone,
         as_json=as_json,
     )

@@ -210,6 +210,13 @@ MailCatcherUrl = Annotated[str, setting(CATCHER_VARIABLE, what=CATCHER, check=_r
 OptionalMailCatcherUrl = Annotated[
     str, setting(CATCHER_VARIABLE, what=f"{CATCHER}; without it no mails are read")
 ]
+OptionalSimulatorUrl = Annotated[
+    str,
+    setting(
+        "PAYMENT_SIMULATOR_URL",
+        what="HTTP address of the payment simulator; without it no customer acts there",
+    ),
+]
 ProviderKind = Annotated[
     str,
     setting(

@@ -15,6 +15,7 @@ from tests.harness import (
     Person,
     assert_idle_and_consistent,
 )
+from tools.payment_simulator.actions import BRIEF_SECONDS
 
 PRICE = 1000
 WAITING: Outcome = ("PENDING", ["REQUIRES_ACTION"], [], ["HELD"])
@@ -417,7 +418,7 @@ def test_next_attempt_may_require_an_action_too(
 def test_last_attempt_that_is_abandoned_cancels_the_order(
     flow: FlowHarness, buyer: Person, order_of: Any
 ) -> None:
-    """An action of the third attempt cannot be replaced by a fourth; its deadline ends the order."""
+    """A fourth attempt cannot replace the action of the third, whose deadline ends the order."""
     order = order_of(flow, buyer, "CARD_WIDGET")
     path = f"/orders/{order['id']}/payments"
     for _ in range(2):
@@ -433,3 +434,17 @@ def test_last_attempt_that_is_abandoned_cancels_the_order(
     assert flow.outcome(order) == expected
     assert len(buyer.get("/cart").json) == (order_of is _ordered_from_cart)
     assert_idle_and_consistent(flow)
+
+
+def test_action_that_the_provider_ends_sooner_has_the_provider_s_deadline(
+    flow: FlowHarness, buyer: Person
+) -> None:
+    usual, brief = (_ordered(flow, buyer, m) for m in ("CARD_WIDGET", "CARD_WIDGET_BRIEF"))
+
+    rows = flow.shop.sql(
+        "select order_id, extract(epoch from act_until - updated_at)::int as seconds "
+        "from shop.payments"
+    )
+
+    seconds = {str(row["order_id"]): row["seconds"] for row in rows}
+    assert (seconds[usual["id"]], seconds[brief["id"]]) == (900, BRIEF_SECONDS)

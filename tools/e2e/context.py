@@ -16,6 +16,7 @@ from tools.e2e.accounts import STAFF_ROLES, Account, Credentials, MissingAccount
 from tools.e2e.checks import Checks, describe
 from tools.e2e.client import Call, Client, JsonObject, new_key
 from tools.e2e.mails import Mail, MailCatcher
+from tools.e2e.payments import PaymentPages
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class RunContext:
     run_id: str
     webhook_secret: str | None = None
     mail_catcher: MailCatcher | None = None
+    payment_pages: PaymentPages | None = None
     time_zone: str = "Asia/Seoul"
     _accounts: dict[str, Account] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -253,6 +255,36 @@ class ScenarioContext:
         catcher = self.run.mail_catcher
         assert catcher is not None, "the runner skips this scenario without a mail catcher"
         return catcher.mails_to(address)
+
+    # ---- payments with an action
+
+    def wait_for_action(self, by: Account, order_id: str, *types: str) -> JsonObject:
+        """The order once its payment requires one of these actions.
+
+        Raises UnexpectedResponse when it does not until the deadline.
+        """
+
+        def type_of(order: JsonObject) -> str:
+            return str(payment_of(order).get("nextAction", {}).get("type"))
+
+        order = self.poll(lambda: self.read_order(by, order_id), lambda o: type_of(o) in types)
+        if type_of(order) not in types:
+            raise UnexpectedResponse(f"order {order_id} requires no {' or '.join(types)}: {order}")
+        return order
+
+    def act(self, order: JsonObject, step: str = "finish") -> tuple[int, str]:
+        """The customer's part at the simulator; its status, and the token for the confirmation."""
+        pages = self.run.payment_pages
+        assert pages is not None, "the runner skips this scenario without a payment simulator"
+        return pages.act(payment_of(order)["nextAction"], step)
+
+    def confirm(
+        self, by: Account, order: JsonObject, token: str, amount: int | None = None
+    ) -> httpx.Response:
+        """The customer's return to the shop with the token, by default with the order's total."""
+        path = f"/orders/{order['id']}/payments/{payment_of(order)['id']}/confirm"
+        body = {"token": token, "amount": order["totalAmount"] if amount is None else amount}
+        return self.post(path, body, by)
 
     # ---- time
 

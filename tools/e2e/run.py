@@ -20,6 +20,7 @@ from tools.e2e.groups import (
     accounts as accounts_group,
 )
 from tools.e2e.groups import (
+    actions,
     auth,
     back_office,
     cancel_race,
@@ -40,6 +41,7 @@ from tools.e2e.groups import (
     webhooks,
 )
 from tools.e2e.mails import MailCatcher
+from tools.e2e.payments import PaymentPages
 from tools.e2e.scenario import Scenario, missing_roles, run_scenario
 from tools.operations.reporting import (
     EXIT_FAILED,
@@ -53,6 +55,8 @@ from tools.operations.reporting import (
 WEBHOOK_CREDENTIAL = "webhook secret"
 # In ``needs`` of scenarios that read mails; available with --catcher-url.
 MAIL_CATCHER = "mail catcher"
+# In ``needs`` of scenarios whose customers act at the provider; available with --simulator-url.
+SIMULATOR = "payment simulator"
 GROUPS: dict[str, tuple[Scenario, ...]] = {
     "flow": flow.SCENARIOS,
     "auth": auth.SCENARIOS,
@@ -60,6 +64,7 @@ GROUPS: dict[str, tuple[Scenario, ...]] = {
     "privacy": privacy.SCENARIOS,
     "notices": notices.SCENARIOS,
     "order": order.SCENARIOS,
+    "actions": actions.SCENARIOS,
     "back-office": back_office.SCENARIOS,
     "shipments": shipments.SCENARIOS,
     "cart": cart.SCENARIOS,
@@ -89,6 +94,7 @@ class Options:
     credentials: dict[str, Credentials]
     webhook_secret: str | None
     catcher_url: str
+    simulator_url: str
     time_zone: str
 
 
@@ -100,6 +106,7 @@ def run_e2e(
     without: Sequence[str],
     webhook_secret_file: Path | None,
     catcher_url: str,
+    simulator_url: str,
     time_zone: str,
     as_json: bool = False,
 ) -> int:
@@ -110,7 +117,8 @@ def run_e2e(
     and the failed checks is printed, and the rest goes to standard error.  ``accounts`` is a JSON
     file of credentials by role (the local seed's by default), ``without`` names roles whose
     scenarios are skipped, ``catcher_url`` is the mail catcher's, without which no mails are read,
-    and ``time_zone`` is the shop's BUSINESS_TIME_ZONE.
+    ``simulator_url`` is the payment simulator's, without which no customer acts there, and
+    ``time_zone`` is the shop's BUSINESS_TIME_ZONE.
     """
     with progress_apart(as_json=as_json):
         try:
@@ -123,6 +131,7 @@ def run_e2e(
                 credentials=credentials,
                 webhook_secret=secret or None,
                 catcher_url=catcher_url,
+                simulator_url=simulator_url,
                 time_zone=time_zone,
             )
             client = Client(url.rstrip("/"), on_wait=_print_wait)
@@ -160,10 +169,15 @@ def run_groups(options: Options, client: Client) -> CheckCounter:
         unique(),
         webhook_secret=options.webhook_secret,
         mail_catcher=MailCatcher(options.catcher_url) if options.catcher_url else None,
+        payment_pages=PaymentPages(options.simulator_url) if options.simulator_url else None,
         time_zone=options.time_zone,
     )
     counter, started = CheckCounter(_print), time.monotonic()
-    given = {WEBHOOK_CREDENTIAL: run.webhook_secret, MAIL_CATCHER: run.mail_catcher}
+    given = {
+        WEBHOOK_CREDENTIAL: run.webhook_secret,
+        MAIL_CATCHER: run.mail_catcher,
+        SIMULATOR: run.payment_pages,
+    }
     missing = options.without | {name for name, value in given.items() if value is None}
     for name in options.groups:
         _print(f"--  {name}")

@@ -310,6 +310,7 @@ def _write_addresses(data: Path, endpoints: Endpoints) -> None:
         "LINK_KEY": endpoints.secrets.link_key,
         "BROKER_URL": endpoints.broker_url,
         "MAIL_CATCHER_URL": endpoints.mails_url,
+        "PAYMENT_SIMULATOR_URL": endpoints.provider_url,
         "PAYMENT_PROVIDER": "sandbox",
         "PAYMENT_PROVIDER_URL": endpoints.provider_url,
         "PAYMENT_PROVIDER_API_KEY": endpoints.secrets.provider_api_key,

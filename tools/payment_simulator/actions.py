@@ -19,11 +19,15 @@ METHOD_ACTIONS = {
     "CARD_REDIRECT": "redirect",
     "CARD_REDIRECT_LATE": "redirect",
     "CARD_WIDGET": "widget",
+    "CARD_WIDGET_BRIEF": "widget",
     "VIRTUAL_ACCOUNT": "widget",
 }
 # Its customer can pay after the shop has cancelled.
 METHOD_LATE = "CARD_REDIRECT_LATE"
 METHOD_TRANSFER = "VIRTUAL_ACCOUNT"
+# Its widget closes by itself, sooner than the shop's own limit.
+METHOD_BRIEF = "CARD_WIDGET_BRIEF"
+BRIEF_SECONDS = 12
 
 ACTIONS = "select intent_id, type, status, token from actions where intent_id = :intent_id"
 INSERT_ACTION = """
@@ -128,11 +132,13 @@ def action_body(intent: sqlite3.Row, action: sqlite3.Row) -> Body:
             "account_number": f"{intent['intent_id']:012d}",
         },
     }
+    is_brief = intent["payment_method"].upper() == METHOD_BRIEF
+    brief = {"seconds": BRIEF_SECONDS} if is_brief else {}
     return {
         "key": intent["key"],
         "provider_ref": reference,
         "status": "requires_action",
         "amount_minor": intent["amount_minor"],
         "currency": intent["currency"],
-        "next_action": {**details[action["type"]], "path": f"/pay/{reference}"},
+        "next_action": {**details[action["type"]], **brief, "path": f"/pay/{reference}"},
     }

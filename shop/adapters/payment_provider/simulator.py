@@ -163,13 +163,14 @@ class _OutcomeReader:
         bank, account = text_in(item.get("bank")), text_in(item.get("account_number"))
         page: dict[str, str | int] = {"url": f"{self._url}{path}"}
         amount: dict[str, str | int] = {"amount": call.amount_minor, "currency": call.currency}
+        limit = self._options.action_seconds
+        seconds = min(limit, amount_in(item.get("seconds")) or limit)
         match item.get("type"):
             case "redirect" if path:
-                details = page
-                return NextAction(ActionType.REDIRECT, details, self._options.action_seconds)
+                return NextAction(ActionType.REDIRECT, page, seconds)
             case "widget" if secret:
                 details = {"clientSecret": secret, "orderId": call.payment_id, **amount, **page}
-                return NextAction(ActionType.WIDGET, details, self._options.action_seconds)
+                return NextAction(ActionType.WIDGET, details, seconds)
             case "transfer" if bank and account:
                 details = {"bank": bank, "accountNumber": account, **amount, **page}
                 return NextAction(ActionType.TRANSFER, details, self._options.transfer_seconds)

@@ -38,9 +38,17 @@ class RunningShop:
     @property
     def mail_catcher_url(self) -> str:
         """The address of its mail catcher."""
+        return self._setting("MAIL_CATCHER_URL")
+
+    @property
+    def simulator_url(self) -> str:
+        """The address of its payment simulator."""
+        return self._setting("PAYMENT_SIMULATOR_URL")
+
+    def _setting(self, name: str) -> str:
         settings = (self.data / "operator.env").read_text("utf-8")
-        (url,) = re.findall("^export MAIL_CATCHER_URL=(.+)$", settings, re.MULTILINE)
-        return url
+        (value,) = re.findall(f"^export {name}=(.+)$", settings, re.MULTILINE)
+        return value
 
 
 @contextmanager
@@ -86,7 +94,7 @@ def run_group(shop: RunningShop, group: str, *, url: str = "") -> Result:
     """Runs one group, against another address of the shop if one is given."""
     secret = shop.data / "secrets" / "webhook-secret"
     options = ["--url", url or shop.url, "--group", group, "--webhook-secret-file", str(secret)]
-    options += ["--catcher-url", shop.mail_catcher_url]
+    options += ["--catcher-url", shop.mail_catcher_url, "--simulator-url", shop.simulator_url]
     return subprocess.run(
         [*SHOP, "e2e", *options], capture_output=True, text=True, timeout=470, check=False
     )

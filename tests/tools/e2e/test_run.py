@@ -42,6 +42,7 @@ def _run(url: str, *groups: str, without: tuple[str, ...] = (), as_json: bool = 
         without=without,
         webhook_secret_file=None,
         catcher_url="",
+        simulator_url="",
         time_zone="Asia/Seoul",
         as_json=as_json,
     )
