@@ -351,6 +351,40 @@ def test_refund_of_a_disputed_payment_is_not_sent(flow: FlowHarness, report: Rep
     assert_idle_and_consistent(flow)
 
 
+@pytest.mark.parametrize("result", ["won", "lost"])
+def test_dispute_at_stripe_is_on_the_ledger_in_an_alert_and_on_the_page_of_the_order(
+    make_shop: MakeShop, result: str
+) -> None:
+    stripe = FakeStripe()
+    shop = make_shop(
+        payment_provider="stripe",
+        payment_provider_url=stripe.url,
+        payment_provider_api_key=Secret("sk_test_fake"),
+    )
+    buyer, support = shop.person(), shop.person("support")
+    order = buyer.order(shop.product(price=TOTAL), method="pm_card_visa")
+    shop.deliver_all()
+
+    dispute = stripe.open_dispute(stripe_key(shop), fee=15)
+    opened = [shop.send_stripe_webhook("charge.dispute.created", dispute) for _ in range(2)]
+    stripe.close_dispute(dispute["id"], is_won=result == "won")
+    closed = shop.send_stripe_webhook("charge.dispute.closed", dispute)
+    stripe.close()
+
+    assert ([each.status for each in opened], closed.status) == ([202, 204], 202)
+    page = support.get(f"/admin/orders/{order['id']}").json
+    (shown_dispute,) = page["disputes"]
+    assert (shown_dispute["status"], shown_dispute["amount"]) == (result.upper(), TOTAL)
+    assert shown_dispute["providerReference"] == dispute["id"]
+    moved = [(each["kind"], each["amount"]) for each in page["postings"]]
+    back = [("DISPUTE_REVERSAL", TOTAL)] if result == "won" else []
+    assert moved == [("CAPTURE", TOTAL), ("DISPUTE", TOTAL), ("DISPUTE_FEE", 15), *back]
+    alerts = shop.sql("select kind, subject from shop.alarms order by kind")
+    assert [row["kind"] for row in alerts] == sorted(("dispute_opened", f"dispute_{result}"))
+    assert {row["subject"] for row in alerts} == {shown_dispute["id"]}
+    assert (page["status"], buyer.get(f"/orders/{order['id']}").json["status"]) == ("PAID", "PAID")
+
+
 @pytest.mark.parametrize("sequence", list(permutations(range(3))))
 def test_reports_in_any_order_have_the_same_result(
     flow: FlowHarness, sequence: tuple[int, ...]
