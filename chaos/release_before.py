@@ -17,6 +17,8 @@ from {tools}.seed import seed
 migrate(os.environ["DATABASE_URL"])
 seed(os.environ["DATABASE_URL"])
 """
+# Settings of today's processes while others run the release: what that cannot read is not written.
+BESIDE = {"PAYMENT_ACTION_SECONDS": "0", "PAYMENT_TRANSFER_SECONDS": "0"}
 
 
 @dataclass
@@ -56,13 +58,16 @@ class ReleaseBefore:
         return (self.folder / "functions" / function / "spec.py").is_file()
 
     def choose(self, function: str) -> dict[str, str]:
-        """``variables`` for the share of the function's processes, else nothing."""
+        """``variables`` for the share of the function's processes, ``BESIDE`` for the others.
+
+        Nothing once no process runs the release.
+        """
         if not self.has(function):
             return {}
         self.chosen[function] += 1
         number = self.chosen[function]
         if int(number * self.share) == int((number - 1) * self.share):
-            return {}
+            return BESIDE if self.share else {}
         self.started[function] += 1
         return self.variables
 

@@ -129,10 +129,8 @@ class WorkloadControl:
     async def _load(self, command: JsonObject) -> JsonObject:
         """Places orders; ``orders`` and ``seconds`` of the command replace the settings.
 
-        With ``actions`` customers do nothing else, and pay without a redirect or a transfer: so do
-        clients of the first release.
+        With ``actions`` customers do nothing else.
         """
-        self.customers.pays_with_actions = "actions" not in command
         self.customers.mix = {name: MIX[name] for name in command.get("actions", MIX)}
         orders = command.get("orders", self._settings.orders)
         seconds = command.get("seconds", self._settings.seconds)

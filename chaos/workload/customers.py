@@ -55,7 +55,6 @@ class Customers:
         self._follow_ups: set[asyncio.Task[None]] = set()
         self._provider = httpx.AsyncClient()
         self.mix = MIX
-        self.pays_with_actions = True
         self._actions: dict[str, Action] = {
             "browse": self._browse,
             "cart": self._use_cart,
@@ -163,8 +162,7 @@ class Customers:
         drawn = random.random()
         if drawn < DECLINED_SHARE:
             return DECLINED_METHOD
-        limit = DECLINED_SHARE + payment_actions.SHARE
-        is_with_action = self.pays_with_actions and drawn < limit
+        is_with_action = drawn < DECLINED_SHARE + payment_actions.SHARE
         return random.choice(payment_actions.METHODS if is_with_action else METHODS)
 
     async def _send_order(

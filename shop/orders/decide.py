@@ -262,13 +262,15 @@ def _action_required(state: OrderState, message: ActionRequired) -> Effects:
     """A deadline is that of the action: the same one, required again, does not extend it.
 
     A response to a call without the token of a customer who has returned meanwhile is outdated.
+    An action without time to do it is not offered: the payment stays unknown, as in version 0.1.0.
     """
     payment = state.payment(message.payment_id)
     if payment is None or payment.status not in OPEN_PAYMENT or payment.token != message.token:
         return NOTHING
-    if provider_call(state, payment) == "cancel":
-        return _payment_unknown(state, PaymentUnknown(message.payment_id))
     is_same = payment.action == message.action.type
+    is_offered = is_same or message.action.seconds > 0
+    if provider_call(state, payment) == "cancel" or not is_offered:
+        return _payment_unknown(state, PaymentUnknown(message.payment_id))
     return (AwaitAction(payment.payment_id, payment.status, None if is_same else message.action),)
 
 

@@ -29,10 +29,22 @@ def test_share_of_the_processes_of_each_function_runs_the_release(
 ) -> None:
     before = ReleaseBefore(release.folder, share)
 
-    found = [bool(before.choose(name)) for name in ("charge", "cart") for _ in range(8)]
+    found = ["PYTHONPATH" in before.choose(name) for name in ("charge", "cart") for _ in range(8)]
 
     assert sum(found) == before.started.total() == 2 * chosen
     assert before.chosen == {"charge": 8, "cart": 8}
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(0.5, "0"), (0.0, None)])
+def test_todays_code_offers_no_action_while_the_release_runs_beside_it(
+    release: ReleaseBefore, share: float, seconds: str | None
+) -> None:
+    before = ReleaseBefore(release.folder, share)
+
+    todays = before.choose("charge")
+
+    assert todays.get("PAYMENT_ACTION_SECONDS") == seconds
+    assert "PYTHONPATH" not in todays
 
 
 def test_function_that_the_release_does_not_have_runs_todays_code(tmp_path: Path) -> None:

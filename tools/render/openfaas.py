@@ -61,6 +61,13 @@ VARIABLES = (
     "UNKNOWN_QUERY_PARAMETERS_IGNORED",
     "UNPAID_STOCK_PERCENT",
 )
+PAYMENT_VARIABLES = (
+    "PAYMENT_ACTION_SECONDS",
+    "PAYMENT_CLIENT_KEY",
+    "PAYMENT_PROVIDER",
+    "PAYMENT_RETURN_URL",
+    "PAYMENT_TRANSFER_SECONDS",
+)
 
 Groups = dict[str, tuple[FunctionSpec, ...]]
 
@@ -160,7 +167,7 @@ def _settings(members: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
     sends_mails = any("smtp" in member.needs for member in members)
     return (
         *VARIABLES,
-        *(("PAYMENT_PROVIDER",) if uses_provider else ()),
+        *(PAYMENT_VARIABLES if uses_provider else ()),
         *(("MAIL_FROM", "SHOP_NAME", "SHOP_URL") if sends_mails else ()),
     )
 
