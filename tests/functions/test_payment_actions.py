@@ -11,6 +11,7 @@ from tests.harness import (
     PAID,
     REFUNDED,
     FlowHarness,
+    MakeShop,
     Outcome,
     Person,
     assert_idle_and_consistent,
@@ -448,3 +449,30 @@ def test_action_that_the_provider_ends_sooner_has_the_provider_s_deadline(
 
     seconds = {str(row["order_id"]): row["seconds"] for row in rows}
     assert (seconds[usual["id"]], seconds[brief["id"]]) == (900, BRIEF_SECONDS)
+
+
+@pytest.mark.parametrize("method", ["CARD_REDIRECT", "CARD_WIDGET"])
+def test_payment_that_needs_its_customer_stays_unknown_where_no_action_is_offered(
+    make_shop: MakeShop, method: str
+) -> None:
+    """As in version 0.1.0, until its order expires; nothing that release cannot read is stored."""
+    shop = make_shop(payment_action_seconds=0, payment_transfer_seconds=0)
+    buyer = shop.person()
+    order = buyer.order(shop.product(price=PRICE), method=method)
+    shop.deliver_all()
+
+    payment = buyer.get(f"/orders/{order['id']}").json["payment"]
+    assert (payment["status"], "nextAction" in payment) == ("UNKNOWN", False)
+    shop.sql(
+        "update shop.orders set expires_at = now(), hard_expires_at = now() where order_id = %s",
+        order["id"],
+    )
+    for _ in range(3):
+        shop.sql("update shop.payments set next_try_at = now() where status = 'UNKNOWN'")
+        assert shop.tick("sweep").status == 204
+        shop.deliver_all()
+
+    final = buyer.get(f"/orders/{order['id']}").json
+    assert (final["status"], final["payment"]["status"]) == ("CANCELLED", "VOIDED")
+    history = shop.sql("select to_status from shop.transitions where entity = 'payment'")
+    assert [row["to_status"] for row in history] == ["INTENT", "UNKNOWN", "VOIDED"]

@@ -8,9 +8,11 @@ from uuid import UUID
 
 import pytest
 
+from shop.adapters.payment_provider.protocol import NextAction
 from shop.orders.decide import ATTEMPTS_MAX, after_effects, decide, provider_call
 from shop.orders.effects import (
     NOTHING,
+    AwaitAction,
     ChangeDisputeStatus,
     ChangeOrderStatus,
     ChangePaymentStatus,
@@ -30,6 +32,7 @@ from shop.orders.effects import (
     ReturnCart,
 )
 from shop.orders.messages import (
+    ActionRequired,
     CancelRequested,
     Captured,
     ChargeDue,
@@ -52,6 +55,7 @@ from shop.orders.messages import (
 )
 from shop.orders.states import Dispute, Order, OrderState, Payment, Refund
 from shop.primitives.statuses import (
+    ActionType,
     CancelReason,
     DisputeStatus,
     OrderStatus,
@@ -1097,3 +1101,30 @@ def test_open_payment_is_confirmed_while_its_order_is_pending_and_cancelled_othe
     order: Order, row: Payment, step: str
 ) -> None:
     assert provider_call(state_of(order, row), row) == step
+
+
+# ---------------------------------------------------------------- actions that are not offered
+
+WIDGET_OF_0_S = NextAction(ActionType.WIDGET, {}, 0)
+
+
+def test_action_without_time_to_do_it_leaves_the_payment_unknown() -> None:
+    """As in version 0.1.0, whose functions cannot read a payment that requires an action."""
+    intent = state_of(PENDING, payment(PaymentStatus.INTENT))
+    unknown = state_of(PENDING, payment(PaymentStatus.UNKNOWN))
+    required = ActionRequired(P1, WIDGET_OF_0_S, None)
+
+    assert decide(intent, required) == (
+        ChangePaymentStatus(P1, PaymentStatus.INTENT, PaymentStatus.UNKNOWN),
+        PostponePayment(P1),
+    )
+    assert decide(unknown, required) == (PostponePayment(P1),)
+
+
+def test_action_that_was_offered_before_keeps_its_deadline_once_none_is_offered() -> None:
+    waiting = payment(PaymentStatus.REQUIRES_ACTION, action=ActionType.WIDGET)
+    required = ActionRequired(P1, WIDGET_OF_0_S, None)
+
+    effects = decide(state_of(PENDING, waiting), required)
+
+    assert effects == (AwaitAction(P1, PaymentStatus.REQUIRES_ACTION, None),)

@@ -103,7 +103,9 @@ DESCRIPTIONS = {
     "payment_return_url": "Page to which a customer returns from a redirect; `{orderId}` and "
     "`{paymentId}` are replaced. Without it Stripe's script shows 3-D Secure in the page itself.",
     "payment_client_key": "Public key with which Toss Payments' widget is opened.",
-    "payment_transfer_seconds": "How long a customer may take to transfer the amount. 0: transfers are not offered.",
+    "payment_transfer_seconds": (
+        "How long a customer may take to transfer the amount. 0: transfers are not offered."
+    ),
     "payment_webhook_secret": "Key with which the provider signs webhooks.",
     "rate_limit_per_minute": (
         "Requests per client and minute; 0 disables the limit, which `prod` rejects."
