@@ -431,7 +431,7 @@ def test_last_attempt_that_is_abandoned_cancels_the_order(
     flow.run_timers_only()
     flow.sweep_all()
 
-    expected = ("CANCELLED", ["VOIDED"] * 3, [], ["RELEASED"])
+    expected: Outcome = ("CANCELLED", ["VOIDED"] * 3, [], ["RELEASED"])
     assert flow.outcome(order) == expected
     assert len(buyer.get("/cart").json) == (order_of is _ordered_from_cart)
     assert_idle_and_consistent(flow)
