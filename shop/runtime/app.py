@@ -262,8 +262,11 @@ def unavailable(error: Unavailable) -> ClientError:
 
 
 def _unexpected(error: Exception, route: str) -> ClientError:
-    """503 where the process is out of resources, else 500; logs the error."""
+    """503 where the process is out of resources, else 500 with the trace; logs the error."""
     log.unexpected(error, route=route)
     if is_out_of_resources(error):
         return unavailable(out_of_resources())
-    return ClientError(500, "INTERNAL", "something went wrong on our side")
+    current = message_context.current()
+    trace_id = trace.id_of(current.traceparent) if current is not None else None
+    extra = {"traceId": trace_id} if trace_id else {}
+    return ClientError(500, "INTERNAL", "something went wrong on our side", extra=extra)

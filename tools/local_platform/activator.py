@@ -18,6 +18,7 @@ from shop.primitives.spec import FunctionSpec
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.child_processes import ChildProcess, ChildProcesses
 from tools.local_platform.delivery_faults import DeliveryFaults
+from tools.local_platform.error_report import find_error, trace_id_of
 from tools.local_platform.http_messages import (
     ConnectionBroken,
     ConnectionPool,
@@ -27,11 +28,14 @@ from tools.local_platform.http_messages import (
 )
 from tools.local_platform.problem import problem
 from tools.local_platform.servers import free_port
+from tools.local_platform.source_files import SourceFiles, SourceVersion
 
 POLL_SECONDS = 0.015
 EXIT_NOTICE_SECONDS = 0.05
 CRASH_PAUSE_SECONDS_MAX = 10.0
 TRIES_MAX = 3
+# of a process's log, which has the traceback of an error shortly before the response
+ERROR_BYTES_MAX = 64 * 1024
 
 
 class NoProcessAvailable(Exception):
@@ -56,6 +60,8 @@ class FunctionLaunch:
     command: Callable[[str], list[str]]
     environment: Callable[[FunctionSpec], Mapping[str, str]]
     logs: Path
+    # for development: changed source replaces the processes of a function at its next request
+    source: SourceFiles | None = None
 
 
 class FunctionProcess:
@@ -136,10 +142,12 @@ class FunctionPool:
     _paused_until: float = 0.0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     _is_closing: bool = False
+    _source_version: SourceVersion | None = None
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """The function's response, or the platform's own 502, 503 or 504."""
         self.messages += 1
+        self._replace_outdated()
         if self.is_disabled:  # an injected fault: the function cannot run at all
             return problem(503, "UNAVAILABLE", f"{self.spec.name} is disabled", request.path)
         try:
@@ -204,7 +212,31 @@ class FunctionPool:
             reason = f"{self.spec.name} exited before it responded"
             return problem(502, "BAD_GATEWAY", reason, request.path)
         self._crashes = 0
+        if response.status == 500:
+            self._report_error(process, response)
         return response
+
+    def _replace_outdated(self) -> None:
+        """Retires the processes that were started before the function's source changed."""
+        if self.launch.source is None:
+            return
+        version = self.launch.source.version(self.spec.name)
+        if version == self._source_version:
+            return
+        is_first, self._source_version = self._source_version is None, version
+        if is_first:
+            return
+        self.activity_log.write(f"reload {self.spec.name}: {version.path} changed")
+        self._crashes, self._paused_until = 0, 0.0  # the change may have corrected the start
+        for process in list(self.processes):
+            self.retire(process)
+
+    def _report_error(self, process: FunctionProcess, response: HttpResponse) -> None:
+        """Prints where the error behind a response 500 was raised."""
+        log = process.child.log_tail(ERROR_BYTES_MAX)
+        error = find_error(log, trace_id_of(response.body))
+        if error is not None:
+            self.activity_log.write(f"error {self.spec.name}: {error}; see {process.child.log}")
 
     async def _acquire(self) -> FunctionProcess:
         process = self._least_loaded()

@@ -159,8 +159,8 @@ class ChildProcess:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def log_tail(self) -> str:
-        """The last 2,000 bytes that this process has written to its log."""
+    def log_tail(self, bytes_max: int = 2000) -> str:
+        """The last bytes that this process has written to its log."""
         with self.log.open("rb") as file:
             file.seek(self._offset)
-            return file.read()[-2000:].decode("utf-8", "replace").rstrip()
+            return file.read()[-bytes_max:].decode("utf-8", "replace").rstrip()

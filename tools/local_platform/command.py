@@ -12,6 +12,7 @@ from tools.local_platform.activator import ScalingLimits
 from tools.local_platform.broker import LocalBrokerClass
 from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.platform import PlatformConfig, run
+from tools.local_platform.source_files import SourceFiles
 from tools.migrate import migrate
 from tools.seed import seed as seed_database
 
@@ -46,6 +47,7 @@ def run_local_platform(
             duplicate=duplicate, reorder=reorder, lose=lose, kill=kill, seed=seed
         ),
         broker_class=broker_class,
+        source=SourceFiles(_root()),
     )
     return run(config)
 
@@ -55,6 +57,9 @@ def compile_code() -> None:
 
     Without write permission nothing is compiled and cold starts are slower.
     """
-    root = Path(next(iter(functions.__path__))).resolve().parent
     for package in CODE:
-        compileall.compile_dir(str(root / package), quiet=2)
+        compileall.compile_dir(str(_root() / package), quiet=2)
+
+
+def _root() -> Path:
+    return Path(next(iter(functions.__path__))).resolve().parent

@@ -40,6 +40,7 @@ from tools.local_platform.http_messages import HttpRequest, connect
 from tools.local_platform.ingress import ingress
 from tools.local_platform.secrets import CLOCK, Secrets, local_secrets
 from tools.local_platform.servers import ServerFailed, free_port, postgres, redis
+from tools.local_platform.source_files import SourceFiles
 
 SIMULATOR_START_SECONDS = 20.0
 SHOP_ROLES = r"select rolname from pg_roles where rolname like 'shop\_%' and rolcanlogin"
@@ -65,6 +66,8 @@ class PlatformConfig:
     faults: DeliveryFaults = field(default_factory=DeliveryFaults)
     rule: DeliveryRule = field(default_factory=DeliveryRule)
     broker_class: LocalBrokerClass = LocalBrokerClass.LOCAL
+    # for development: changed source replaces the processes of a function
+    source: SourceFiles | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,12 +211,17 @@ async def _serve(
         internal = stack.enter_context(listen(0))
         endpoints = _endpoints(config, server_urls, internal, provider_url, mails, secrets)
         launch = FunctionLaunch(
-            command=config.function_command, environment=endpoints.environment_for, logs=logs
+            command=config.function_command,
+            environment=endpoints.environment_for,
+            logs=logs,
+            source=config.source,
         )
         await start_platform(
             config, activity_log, stack, children, endpoints, launch, public, internal
         )
+        activity_log.write(f"api pages {endpoints.shop_url}/api-docs")
         activity_log.write(f"mails {mails.pages}")
+        activity_log.write(f"logs {logs}")
         activity_log.write(f"ready http://127.0.0.1:{config.port}")
         await stopped.wait()
         activity_log.write("stopping")

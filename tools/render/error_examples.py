@@ -37,6 +37,7 @@ OF_FIELD = "{field}: {message}"
 # the members that an error has beside those of every problem document
 MEMBERS: Mapping[str, Schema] = {
     "BAD_QUERY": {"errors": [{"field": "limit", "message": "must be a whole number in digits"}]},
+    "INTERNAL": {"traceId": "4bf92f3577b34da6a3ce929d0e0e4736"},
     "INVALID": {
         "errors": [{"field": "quantity", "message": "Input should be greater than or equal to 1"}]
     },

@@ -183,6 +183,10 @@ PROBLEM_SCHEMA: Schema = {
         "instance": {"type": "string", "format": "uri-reference"},
         "error": {"type": "string", "examples": ["OUT_OF_STOCK"]},
         "message": {"type": "string"},
+        "traceId": {
+            "description": "Of an error 500: the trace under which the shop has logged it.",
+            "type": "string",
+        },
     },
     "required": ["type", "title", "status", "detail", "instance", "error", "message"],
 }
