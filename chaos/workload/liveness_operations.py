@@ -32,6 +32,11 @@ SCOPES = {"scopes": ["orders:read"]}
 NOT_SENT: Mapping[str, str] = {
     "handle_webhook": "the payment provider signs its requests; the run counts its webhooks",
     "confirm_email": "needs the token in a mail; e2e group accounts",
+    **dict.fromkeys(
+        ("show_storefront", "show_password_page", "show_email_page", "show_back_office"),
+        "static pages, which a run does without; tests/browser",
+    ),
+    "show_web_asset": "a static file, which a run does without; tests/browser",
     "reset_password": "needs the token in a mail; e2e group accounts",
 }
 

@@ -72,7 +72,8 @@ class Route:
     With ``transaction=False`` the handler opens its own transactions (it waits, or has several
     steps).  ``status`` and ``other_statuses``, which have no body, are those of success,
     ``headers`` those of their responses, and ``error_statuses`` those that the runtime does not add
-    itself.
+    itself.  A ``static`` route serves files of the image, which the rate limit does not count; to a
+    client whose ``Accept`` does not name text/html, as browsers' does, a ``page`` does not exist.
     """
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]
@@ -93,6 +94,7 @@ class Route:
     may_lag: bool = False
     transaction: bool = True
     media_type: str = "application/json"
+    static: Literal["page", "file"] | None = None
     group: str = ""
 
     @property

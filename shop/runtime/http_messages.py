@@ -23,6 +23,7 @@ INSTANCE_LENGTH_MAX = 200
 # a weight of zero (RFC 9110 section 12.4.2)
 NOT_ACCEPTABLE = re.compile(r"q\s*=\s*0(?:\.0{0,3})?")
 
+HTML = "text/html"
 JSON = "application/json"
 # the second is no registered name, but what some clients send
 UTF_8 = ("charset=utf-8", "charset=utf8")
@@ -130,6 +131,12 @@ def check_accept(http_request: HttpRequest, media_type: str) -> None:
     raise ClientError(
         406, "NOT_ACCEPTABLE", Phrase("this resource is {media_type}", media_type=main_type)
     )
+
+
+def names_html(http_request: HttpRequest) -> bool:
+    """True when Accept names text/html itself, as a browser's does when it opens a page."""
+    accept = http_request.headers.get("accept", "")
+    return any(entry.split(";")[0].strip().lower() == HTML for entry in accept.split(","))
 
 
 def parse_json(http_request: HttpRequest, body: bytes) -> object:

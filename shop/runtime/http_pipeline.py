@@ -28,11 +28,13 @@ from shop.runtime.client_address import client_network
 from shop.runtime.http_messages import HttpRequest, HttpResponse
 from shop.runtime.idempotency_policy import KeyClaim, request_in_progress
 from shop.runtime.request_context import RequestContext
+from shop.runtime.routing import unknown_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shop.adapters.statements import Row, Statement
+    from shop.primitives.spec import Route
     from shop.runtime.routing import Operation
     from shop.runtime.services import Services
 
@@ -47,7 +49,7 @@ def handle_request(
     traceparent: str,
 ) -> HttpResponse:
     """The response to one matched request; raises ``ClientError`` and ``Unavailable``."""
-    http.check_accept(http_request, operation.route.media_type)
+    _negotiate(operation.route, http_request)
     caller, rate_headers = _admit(services, operation, http_request)
     request = _validate(services, operation, http_request, path, traceparent, caller)
     context = RequestContext(
@@ -71,6 +73,14 @@ def handle_request(
     return response
 
 
+def _negotiate(route: Route, http_request: HttpRequest) -> None:
+    """406 if the client does not accept what the route returns, 404 if it looks for no page."""
+    if route.static is None:
+        http.check_accept(http_request, route.media_type)
+    elif route.static == "page" and not http.names_html(http_request):
+        raise unknown_path()
+
+
 def _run_own_transactions(
     operation: Operation, request: Request[Any, Any], context: RequestContext
 ) -> HttpResponse:
@@ -91,8 +101,12 @@ def _admit(
 ) -> tuple[Caller | None, dict[str, str]]:
     """Authenticates and counts the request; returns the caller and the rate limit headers.
 
+    Static files are public and not counted: one view of a page needs dozens.
+
     A request whose token is rejected counts against its address.
     """
+    if operation.route.static is not None:
+        return None, {}
     is_provider = operation.route.auth == "provider"
     try:
         caller = authentication.authenticate(services, operation.route, http_request)

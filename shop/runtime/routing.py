@@ -84,9 +84,14 @@ class Router:
         """
         matches = [(op, m) for op in self.operations if (m := op.pattern.fullmatch(path))]
         if not matches:
-            raise ClientError(404, "NOT_FOUND", "there is nothing at this path")
+            raise unknown_path()
         most = max(operation.literal_segments for operation, _ in matches)
         return [(op, match.groupdict()) for op, match in matches if op.literal_segments == most]
+
+
+def unknown_path() -> ClientError:
+    """404 for a path that no route has."""
+    return ClientError(404, "NOT_FOUND", "there is nothing at this path")
 
 
 def allow_header(methods: Iterable[str]) -> dict[str, str]:

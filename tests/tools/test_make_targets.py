@@ -1,7 +1,7 @@
 """Every make target runs: benchmarks with their smallest size, slow targets with ``--help``.
 
 ``setup``, ``check``, ``render-check``, ``faults``, ``upgrade-test``, ``deploy-check``,
-``cluster-check`` and ``test`` run in full in ``.ci/run``.  ``node-check`` runs Kubernetes as root,
+``cluster-check``, ``web-check`` and ``test`` run in full in ``.ci/run``.  ``node-check`` runs Kubernetes as root,
 ``image`` needs Docker, ``locks`` a package index, and ``new``, ``migration``, ``format`` and
 ``clean`` change the tree: for these, the commands are printed and checked.
 """
@@ -44,6 +44,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "help": ("", "make bench-orders"),
     "render": ("", "0 changed"),
     "render-check": ("", "0 drifted"),
+    "web": ("", "functions/web/pages"),
 }
 IN_CI = {
     "check",
@@ -54,6 +55,7 @@ IN_CI = {
     "setup",
     "test",
     "upgrade-test",
+    "web-check",
 }
 PRINTED_ONLY = {"clean", "format", "image", "locks", "migration", "new", "node-check"}
 

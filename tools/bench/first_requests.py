@@ -123,6 +123,10 @@ def _public(
     return lambda _environment: (json_request(method, path, body), status)
 
 
+def _page(_environment: BenchEnvironment) -> tuple[bytes, int]:
+    return http_request("GET", "/", {"accept": "text/html"}), 200
+
+
 def _login(_environment: BenchEnvironment) -> tuple[bytes, int]:
     _, email, password = LOCAL_ACCOUNTS[0]
     return json_request("POST", "/auth/login", {"email": email, "password": password}), 200
@@ -269,4 +273,5 @@ _REQUESTS: dict[str, Callable[[BenchEnvironment], tuple[bytes, int]]] = {
     "register": _register,
     "settle": tick("close-days"),
     "sweep": tick("sweep"),
+    "web": _page,
 }

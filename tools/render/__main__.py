@@ -30,6 +30,7 @@ RENDERERS = (
     "problems",
     "reference",
     "tables",
+    "typescript",
 )
 # these folders hold generated files and READMEs only: any other file is an orphan
 GENERATED_FOLDERS = (

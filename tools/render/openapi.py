@@ -39,6 +39,8 @@ WITH_BODY = (422,)
 WITH_KEY = (409, 422)
 # headers of every response, and of errors
 ALWAYS_SENT = ("Cache-Control", "RateLimit", "RateLimit-Policy", "X-Content-Type-Options")
+# static files are not counted by the rate limit
+NOT_COUNTED = ("RateLimit", "RateLimit-Policy")
 SENT_WITH: Mapping[int, tuple[str, ...]] = {
     400: ("Idempotent-Replayed",),
     401: ("WWW-Authenticate",),
@@ -94,6 +96,7 @@ HEADERS: Mapping[str, Schema] = {
         "description": "Marks the device as known to the account.",
         "schema": {"type": "string"},
     },
+    "Vary": {"schema": {"type": "string"}},
     "WWW-Authenticate": {"schema": {"type": "string", "pattern": "^Bearer"}},
     "X-Content-Type-Options": {"schema": {"type": "string", "const": "nosniff"}},
 }
@@ -385,6 +388,8 @@ def _without_null(shape: Schema) -> Schema:
 def error_statuses_of(route: Route) -> list[int]:
     """Every error status of a route, from the runtime and from its spec."""
     statuses = {*ALWAYS, *route.error_statuses}
+    if route.static:
+        statuses -= {406, 429}
     if route.auth not in ("public", "provider"):
         # 403 by role, or by the scope of an API key
         statuses.update((401, 403))
@@ -426,7 +431,9 @@ def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) 
 
 def _headers(route: Route) -> Schema:
     replayed = ("Idempotent-Replayed",) if route.idempotent else ()
-    return _header_references(*route.headers, *replayed)
+    shown = _header_references(*route.headers, *replayed)
+    not_sent = NOT_COUNTED if route.static else ()
+    return {name: reference for name, reference in shown.items() if name not in not_sent}
 
 
 def _header_references(*names: str) -> Schema:

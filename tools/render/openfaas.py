@@ -23,6 +23,7 @@ SECRETS_PATH = "/var/openfaas/secrets"
 GROUPS: dict[str, tuple[str, ...]] = {
     "charge": ("charge", "payment_webhook", "refund"),
     "orders": ("cancel_order", "cart", "fulfil_orders", "read_orders"),
+    "pages": ("api_docs", "web"),
     "settlements": ("read_settlements", "settle"),
     "users": ("account", "register"),
 }

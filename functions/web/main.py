@@ -1,0 +1,5 @@
+"""The functions-framework entry point of ``web``."""
+
+from shop.runtime.framework import entry_point
+
+main = entry_point("web")
