@@ -33,7 +33,7 @@ WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
-# Node.js is a wheel; no later stage has it.
+# Node.js is a wheel; neither image has it.
 COPY requirements/web.txt requirements/
 RUN pip install --require-hashes --only-binary=:all: -r requirements/web.txt
 COPY web web

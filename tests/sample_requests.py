@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
+from functions.web.handler import PAGES
 from shop.one_time_links import token_of
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import ROLES, Route
@@ -304,6 +305,15 @@ class Samples:
 RequestBuilder = Callable[[Samples, Person], SampleRequest]
 
 
+def _page(path: str) -> RequestBuilder:
+    return lambda _samples, _person: SampleRequest(path, headers={"accept": "text/html"})
+
+
+def _web_asset() -> str:
+    """The name of a style sheet of the pages, which ``make web`` has built."""
+    return next((PAGES / "assets").glob("*.css")).name
+
+
 def _cart_line(samples: Samples, person: Person) -> str:
     samples.fill_cart(person)
     return f"/cart/items/{samples.product}"
@@ -523,6 +533,9 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ),
     ("DELETE", "/admin/users/{userId}/api-keys/{keyId}"): lambda s, p: SampleRequest(s.api_key()),
     ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/api-docs.css"),
+    ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/papers.css"),
+    **{("GET", path): _page(path) for path in ("/", "/set-password", "/verify-email", "/admin")},
+    ("GET", "/assets/{asset}"): lambda s, p: SampleRequest(f"/assets/{_web_asset()}"),
     ("GET", "/v3/api-docs/{group}"): lambda s, p: SampleRequest("/v3/api-docs/auth"),
     ("GET", "/schemas/{name}"): lambda s, p: SampleRequest("/schemas/order.placed.v1.json"),
 }

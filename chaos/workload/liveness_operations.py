@@ -34,9 +34,9 @@ NOT_SENT: Mapping[str, str] = {
     "confirm_email": "needs the token in a mail; e2e group accounts",
     **dict.fromkeys(
         ("show_storefront", "show_password_page", "show_email_page", "show_back_office"),
-        "static pages, which a run does without; tests/browser",
+        "static pages, which a run does without",
     ),
-    "show_web_asset": "a static file, which a run does without; tests/browser",
+    "show_web_asset": "a static file, which a run does without",
     "reset_password": "needs the token in a mail; e2e group accounts",
 }
 

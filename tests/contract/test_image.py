@@ -125,7 +125,7 @@ def test_only_hashed_wheels_are_installed_and_all_code_is_compiled() -> None:
     runs = [rest for word, rest in instructions(ROOT / "Dockerfile") if word == "RUN"]
 
     installs = [run for run in runs if "pip install" in run]
-    assert [run.count("--require-hashes --only-binary=:all:") for run in installs] == [2]
+    assert [run.count("--require-hashes --only-binary=:all:") for run in installs] == [2, 1]
     assert len([run for run in runs if "/mnt/compile.py" in run]) == 3
     for lock in ("requirements/functions.txt", "requirements/tools.txt"):
         text = (ROOT / lock).read_text()
@@ -138,10 +138,19 @@ def test_locks_of_the_dockerfile_are_in_the_build_context() -> None:
     included = (ROOT / ".dockerignore").read_text().splitlines()
     named = re.findall(r"requirements/[a-z]+\.txt", (ROOT / "Dockerfile").read_text())
 
-    assert set(named) == {f"requirements/{name}.txt" for name in ("functions", "tools")}
+    assert set(named) == {f"requirements/{name}.txt" for name in ("functions", "tools", "web")}
     for lock in named:
         assert (ROOT / lock).is_file(), lock
         assert f"!{lock}" in included, lock
+
+
+def test_images_have_the_built_pages_and_no_node() -> None:
+    targets = build_targets(ROOT / "Dockerfile")
+
+    for name in ("functions", "tools"):
+        copied = [rest for word, rest in targets[name] if word == "COPY"]
+        assert "--from=web /build/functions/web/pages /app/functions/web/pages" in copied
+        assert "requirements/web.txt" not in str(targets[name])
 
 
 def test_functions_image_contains_no_tool_except_tick() -> None:

@@ -1,4 +1,4 @@
-"""The packages of ``web/`` are locked by digest and name no registry; its types are those of the API.
+"""The packages of ``web/`` are locked by digest, without addresses; types are those of the API.
 
 ``tests/contract/test_render.py`` checks that the types are rendered.
 """

@@ -18,7 +18,9 @@ from shop.runtime.services import Services
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 ADDRESSES = ("/", "/set-password", "/verify-email", "/admin")
-LOADED = re.compile(r'(?:src|href)="(?P<path>/assets/[^"]+)"(?: [^>]*?integrity="(?P<digest>[^"]+)")?')
+LOADED = re.compile(
+    r'(?:src|href)="(?P<path>/assets/[^"]+)"(?: [^>]*?integrity="(?P<digest>[^"]+)")?'
+)
 
 
 @pytest.fixture(scope="module")

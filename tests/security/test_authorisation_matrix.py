@@ -160,6 +160,11 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("GET", "/v3/api-docs"): open_to_all(200),
     ("GET", "/v3/api-docs/{group}"): open_to_all(200),
     ("GET", "/asyncapi"): open_to_all(200),
+    ("GET", "/"): open_to_all(200),
+    ("GET", "/set-password"): open_to_all(200),
+    ("GET", "/verify-email"): open_to_all(200),
+    ("GET", "/admin"): open_to_all(200),
+    ("GET", "/assets/{asset}"): open_to_all(200),
     ("GET", "/v3/asyncapi"): open_to_all(200),
     ("GET", "/schemas/{name}"): open_to_all(200),
 }

@@ -1,9 +1,9 @@
 """Every make target runs: benchmarks with their smallest size, slow targets with ``--help``.
 
 ``setup``, ``check``, ``render-check``, ``faults``, ``upgrade-test``, ``deploy-check``,
-``cluster-check``, ``web-check`` and ``test`` run in full in ``.ci/run``.  ``node-check`` runs Kubernetes as root,
-``image`` needs Docker, ``locks`` a package index, and ``new``, ``migration``, ``format`` and
-``clean`` change the tree: for these, the commands are printed and checked.
+``cluster-check``, ``web-check`` and ``test`` run in full in ``.ci/run``.  ``node-check`` runs
+Kubernetes as root, ``image`` needs Docker, ``locks`` a package index, and ``new``, ``migration``,
+``format`` and ``clean`` change the tree: for these, the commands are printed and checked.
 """
 
 from __future__ import annotations

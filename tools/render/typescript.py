@@ -83,8 +83,8 @@ def type_of(schema: Schema, indent: str = "") -> str:
 def _object(schema: Schema, indent: str) -> str:
     properties: Mapping[str, Schema] = schema.get("properties", {})
     if not properties:
-        values = schema.get("additionalProperties")
-        of_values = type_of(values, indent) if isinstance(values, dict) else "unknown"
+        values: Schema | bool = schema.get("additionalProperties", False)
+        of_values = "unknown" if isinstance(values, bool) else type_of(values, indent)
         return f"Record<string, {of_values}>"
     required = schema.get("required", ())
     inner = indent + "  "
@@ -105,7 +105,7 @@ def _endpoint(route: Route, operation: Schema) -> str:
     }
     path = [each["name"] for each in operation.get("parameters", []) if each["in"] == "path"]
     members = {
-        "path": _members({name: "string" for name in path}, path),
+        "path": _members(dict.fromkeys(path, "string"), path),
         "query": _members(
             {name: type_of(each["schema"], "      ") for name, each in query.items()},
             [name for name, each in query.items() if each.get("required")],
