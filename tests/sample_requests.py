@@ -533,7 +533,6 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ),
     ("DELETE", "/admin/users/{userId}/api-keys/{keyId}"): lambda s, p: SampleRequest(s.api_key()),
     ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/api-docs.css"),
-    ("GET", "/api-docs/{asset}"): lambda s, p: SampleRequest("/api-docs/papers.css"),
     **{("GET", path): _page(path) for path in ("/", "/set-password", "/verify-email", "/admin")},
     ("GET", "/assets/{asset}"): lambda s, p: SampleRequest(f"/assets/{_web_asset()}"),
     ("GET", "/v3/api-docs/{group}"): lambda s, p: SampleRequest("/v3/api-docs/auth"),

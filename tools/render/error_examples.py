@@ -80,6 +80,8 @@ SIGNED_IN = (
     Sentence(403, "INSUFFICIENT_SCOPE", "the API key does not have the scope {scope}"),
 )
 WITH_ROLE = (Sentence(403, "FORBIDDEN", "this needs the role {roles}"),)
+# to a client that looks for no page
+NO_PAGE = (Sentence(404, "NOT_FOUND", "there is nothing at this path"),)
 # errors to machines, which have sentences in English only
 OF_PROVIDER = (Sentence(401, "INVALID_SIGNATURE", "the signature is wrong"),)
 
@@ -97,6 +99,8 @@ def sentences_of(function: str, route: Route) -> dict[int, list[Sentence]]:
 
 def _of_runtime(route: Route) -> tuple[Sentence, ...]:
     found = (WITH_BODY if route.body else ()) + ALWAYS + (WITH_KEY if route.idempotent else ())
+    if route.static == "page":
+        return found + NO_PAGE
     if route.auth == "provider":
         return found + OF_PROVIDER
     if route.auth == "public":

@@ -828,6 +828,7 @@ export interface Problem {
   instance: string;
   error: string;
   message: string;
+  traceId?: string;
 }
 
 /** A product with the other members of its group. */
