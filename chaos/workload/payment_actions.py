@@ -1,4 +1,7 @@
-"""Customers of payments that require an action: in time, late, twice, wrongly, failing or never."""
+"""Customers of payments that require an action: in time, late, twice, wrongly, failing or never.
+
+Some change their mind while the payment waits: they cancel the order, or pay in another way.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,20 @@ from chaos.workload.client import Client, Outcome, PlacedOrder
 
 METHODS = ("CARD_REDIRECT", "CARD_REDIRECT_LATE", "CARD_WIDGET", "VIRTUAL_ACCOUNT")
 # Of all orders.
-SHARE = 0.05
+SHARE = 0.08
 # Longer than the time that a run gives customers (``chaos/startup.py``).
 LATE_SECONDS = 40.0
 READS_MAX = 20
 READ_EVERY_SECONDS = 1.0
 PROVIDER_SECONDS = 5.0
 
-Behaviour = Literal["in time", "twice", "another amount", "fails", "late", "never"]
+Behaviour = Literal[
+    "in time", "twice", "at once", "another amount", "another token", "cancels", "another way",
+    "fails", "late", "never",
+]  # fmt: skip
 BEHAVIOURS: tuple[Behaviour, ...] = (
-    "in time", "in time", "in time", "twice", "another amount", "fails", "late", "never",
+    "in time", "in time", "in time", "twice", "at once", "another amount", "another token",
+    "cancels", "cancels", "another way", "another way", "fails", "late", "never",
 )  # fmt: skip
 
 
@@ -40,17 +47,52 @@ class PayingCustomer:
         order = await self._order_with_action("redirect", "widget")
         if order is None or behaviour == "never":
             return
+        if behaviour == "another way":
+            order = await self._pay_in_another_way(random)
         if behaviour == "late":
             await asyncio.sleep(LATE_SECONDS)
-        acted = await self._act(order, "fail" if behaviour == "fails" else "finish")
-        if acted is None or behaviour == "fails":
+        if behaviour == "cancels" and random.random() < 0.5:
+            await self._cancel()
+        acted = order and await self._act(order, "fail" if behaviour == "fails" else "finish")
+        if order is None or acted is None or behaviour == "fails":
             return
-        if behaviour == "another amount":
-            await self._return(order, acted["token"], self._placed.total + 1)
-        for _ in range(2 if behaviour == "twice" else 1):
-            await self._return(order, acted["token"], self._placed.total)
+        await self._return_as(behaviour, order, acted["token"])
         if (transfer := await self._order_with_action("transfer")) is not None:
             await self._act(transfer, "deposit")
+
+    async def _return_as(self, behaviour: Behaviour, order: JsonObject, token: str) -> None:
+        """The return of a customer who has acted; once, if nothing else is said."""
+        total = self._placed.total
+        if behaviour == "another amount":
+            await self._return(order, token, total + 1)
+        if behaviour == "another token":
+            await self._return(order, f"not-{token}", total)
+        first = self._return(order, token, total)
+        match behaviour:
+            case "at once":
+                await asyncio.gather(first, self._return(order, token, total))
+            case "cancels":
+                await asyncio.gather(first, self._cancel())
+            case "twice":
+                await first
+                await self._return(order, token, total)
+            case _:
+                await first
+
+    async def _cancel(self) -> None:
+        order_id = self._placed.order_id
+        self._client.log.add_intervention(order_id, "cancel")
+        call = self._client.calls.make("cancel_order", orderId=order_id)
+        await self._client.send(call, self._placed.account)
+
+    async def _pay_in_another_way(self, random: Random) -> JsonObject | None:
+        """Gives the action up for a card, or for another action; that one if there is one."""
+        method = random.choice(("CARD", "CARD_REDIRECT", "CARD_WIDGET"))
+        call = self._client.calls.make(
+            "pay_again", body={"paymentMethod": method}, orderId=self._placed.order_id
+        )
+        await self._client.send(call, self._placed.account)
+        return await self._order_with_action("redirect", "widget")
 
     async def _order_with_action(self, *types: str) -> JsonObject | None:
         """The order once its payment requires one of these actions; None when it does not."""
