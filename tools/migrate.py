@@ -9,11 +9,14 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from psycopg import Cursor
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.event import listen
 from sqlalchemy.exc import OperationalError
 
 from shop.adapters.connection_attempts import ConnectionAttempts
@@ -39,6 +42,10 @@ POSTGRESQL_MIN = 15
 # Shorter than that of functions, which wait behind a transaction that waits for an exclusive lock.
 LOCK_TIMEOUT = "500ms"
 LOCK_ATTEMPTS = 20
+# What released migrations set, which are not edited any more.
+LONGER_TIMEOUT = re.compile(r"(set (?:local )?lock_timeout = )'2s'", re.IGNORECASE)
+# Waits for every older transaction, and nothing waits behind it meanwhile.
+CONCURRENTLY = re.compile(r"(?:create|drop) (?:unique )?index concurrently ", re.IGNORECASE)
 ABOUT_TABLE = re.compile(r"(?:alter table|create policy \w+ on) shop\.(\w+) ")
 # The time zone of the view due_work in a database without the setting.
 DEFAULT_TIME_ZONE = "Asia/Seoul"
@@ -75,7 +82,7 @@ def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
         _require_version(connection)
         connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
         try:
-            _upgrade(admin_url)
+            upgrade(admin_url)
             _check_currency(connection)
             _apply_declarations(admin_url)
             for table, _ in partitioned_tables():
@@ -101,19 +108,61 @@ def _sqlalchemy_url(url: str) -> str:
     return "postgresql+psycopg://" + url.split("://", 1)[1]
 
 
-def _upgrade(admin_url: str) -> None:
+def upgrade(admin_url: str, revision: str = "head") -> None:
+    """Applies the migrations up to a revision, without views, roles and rights."""
     engine = create_engine(_sqlalchemy_url(admin_url))
     with engine.begin() as connection:
         connection.execute(text("create schema if not exists shop"))
         connection.execute(text("create extension if not exists pg_trgm with schema public"))
         _require_korean_letters(connection)
         connection.execute(text("set local client_min_messages = warning"))
+    listen(engine, "do_execute", _execute)
+    for left in reversed(range(LOCK_ATTEMPTS)):
+        try:
+            _upgrade(engine, revision)
+            break
+        except OperationalError as error:
+            if not left or not isinstance(error.orig, LockNotAvailable):
+                raise
+    engine.dispose()
+
+
+def _upgrade(engine: Engine, revision: str) -> None:
     with engine.connect() as connection:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    engine.dispose()
+        command.upgrade(config, revision)
+
+
+# Any: the parameters of a statement, and SQLAlchemy's context
+def _execute(cursor: Cursor[Any], statement: str, parameters: Any, _context: Any) -> bool:
+    """Executes a statement of a migration, whose locks functions wait for no longer than theirs.
+
+    Outside a transaction it is executed again when a lock is not to be had soon: the migration as a
+    whole could not be, since its statements before it are committed.
+    """
+    text_sent = LONGER_TIMEOUT.sub(rf"\g<1>'{LOCK_TIMEOUT}'", statement).encode()
+    if CONCURRENTLY.match(statement.lstrip()):
+        _execute_without_timeout(cursor, text_sent)
+        return True
+    for left in reversed(range(LOCK_ATTEMPTS if cursor.connection.autocommit else 1)):
+        try:
+            cursor.execute(text_sent, parameters)
+            break
+        except LockNotAvailable:
+            if not left:
+                raise
+    return True
+
+
+def _execute_without_timeout(cursor: Cursor[Any], statement: bytes) -> None:
+    """For a statement that waits for all older transactions, while nothing waits for it."""
+    before = cursor.execute("show lock_timeout").fetchone()
+    assert before is not None, "a setting has a value"
+    cursor.execute("set lock_timeout = 0")
+    cursor.execute(statement)
+    cursor.execute("select set_config('lock_timeout', %s, false)", before)
 
 
 def _require_korean_letters(connection: Connection) -> None:

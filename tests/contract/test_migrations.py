@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, LiteralString
@@ -19,8 +20,9 @@ from sqlalchemy import CheckConstraint, create_engine
 from shop.schema.partitions import partitioned_tables
 from shop.schema.tables import METADATA, deletions_of
 from tests.ledger_postings import INSERT_POSTING
+from tests.waiting import wait_for
 from tools.local_platform.function_environment import url_of_role
-from tools.migrate import POSTGRESQL_MIN, migrate
+from tools.migrate import POSTGRESQL_MIN, migrate, upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES_WITH_A_VERSION = (
@@ -306,3 +308,40 @@ def test_timeouts_that_a_role_lifted_itself_are_restored_by_the_next_migration(
     ((database_oid, settings),) = rows
     assert database_oid == 0
     assert {"statement_timeout=3s", "lock_timeout=1s"} <= set(settings)
+
+
+# Both are changed by migration 0047, the second after its transaction.
+@pytest.mark.parametrize("table", ["reservations", "stock_moves"])
+def test_released_migration_asks_again_for_a_lock_that_it_does_not_get_soon(
+    postgres_url: str, template_url: str, table: str
+) -> None:
+    """It gives up its place in the queue meanwhile: functions wait behind it for one second."""
+    assert template_url, "the roles are there: they belong to all databases of a server"
+    database = f"test_{uuid4().hex[:12]}"
+    url = f"{postgres_url.rsplit('/', 1)[0]}/{database}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(SQL("create database {} template template0").format(Identifier(database)))
+        try:
+            upgrade(url, "0046")
+            with psycopg.connect(url) as reader, ThreadPoolExecutor(1) as pool:
+                reader.execute(SQL("select from shop.{}").format(Identifier(table)))
+                migrated = pool.submit(migrate, url)
+                begun: set[datetime] = set()
+                wait_for(lambda: _attempts(admin, database, begun) > 2, "three attempts")
+                reader.rollback()
+                migrated.result(60)
+            with psycopg.connect(url) as connection:
+                connection.execute("select returned_qty from shop.reservations")
+        finally:
+            admin.execute(SQL("drop database {} with (force)").format(Identifier(database)))
+
+
+def _attempts(admin: psycopg.Connection, database: str, begun: set[datetime]) -> int:
+    """Adds the beginning of the statement that waits for a lock; how many there were."""
+    waiting = admin.execute(
+        "select query_start from pg_stat_activity "
+        "where datname = %s and wait_event_type = 'Lock' and query ilike 'alter table%%'",
+        [database],
+    )
+    begun.update(at for (at,) in waiting.fetchall())
+    return len(begun)

@@ -16,4 +16,4 @@ depends_on = None
 
 def upgrade() -> None:
     # expand only: the release before this one runs on the new schema too
-    op.execute("set local lock_timeout = '2s'")
+    op.execute("set local lock_timeout = '500ms'")
