@@ -54,6 +54,13 @@ class OrderPriceLine(Model):
     vat_percent: float | None
 
 
+class OrderCoupon(Model):
+    """A coupon of an order, and what it takes off the goods."""
+
+    code: str
+    discount_amount: int
+
+
 class OrderNextAction(Model):
     """What the customer has to do for a payment, and until when.
 
@@ -137,7 +144,7 @@ class OrderAddress(Model):
 class Order(Model):
     """An order as every response shows it; ``productId`` and ``quantity`` of its only line.
 
-    ``shipments`` and ``returns`` are shown from the first one on.
+    ``coupons``, ``shipments`` and ``returns`` are shown from the first one on.
     """
 
     id: Uuid
@@ -152,6 +159,7 @@ class Order(Model):
     created_at: Timestamp
     items: list[OrderItem]
     price_lines: list[OrderPriceLine]
+    coupons: list[OrderCoupon] | None = None
     payment: OrderPayment | None
     refunded_amount: int
     shipments: list[Shipment] | None = None

@@ -207,6 +207,14 @@ class Samples:
         assert response.status == 201, response.body
         return f"/admin/product-groups/{response.json['id']}"
 
+    def coupon(self) -> str:
+        """The path of a new coupon."""
+        code = uuid4().hex[:12]
+        body = {"code": code, "discountAmount": 100}
+        response = self.people["staff"].post("/admin/coupons", body)
+        assert response.status == 201, response.body
+        return f"/admin/coupons/{code}"
+
     def planned_price(self) -> str:
         """Plans a price; returns the path of its schedule."""
         path = f"/admin/products/{self.new_product()}/price-schedules"
@@ -414,6 +422,14 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("PATCH", "/admin/product-groups/{groupId}"): lambda s, p: SampleRequest(
         s.product_group, {"name": "옷"}, {"if-match": "*"}
     ),
+    ("POST", "/admin/coupons"): lambda s, p: SampleRequest(
+        "/admin/coupons", {"code": uuid4().hex[:12], "discountAmount": 100}
+    ),
+    ("GET", "/admin/coupons/{code}"): lambda s, p: SampleRequest(s.coupon()),
+    ("PATCH", "/admin/coupons/{code}"): lambda s, p: SampleRequest(
+        s.coupon(), {"usesMaximum": 5}, {"if-match": "*"}
+    ),
+    ("DELETE", "/admin/coupons/{code}"): lambda s, p: SampleRequest(s.coupon()),
     ("POST", "/categories"): lambda s, p: SampleRequest("/categories", {"name": uuid4().hex}),
     ("POST", "/cart/items"): lambda s, p: SampleRequest(
         "/cart/items", {"productId": s.product, "quantity": 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from shop import carts
+from shop import carts, coupons
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import parse_product_id
 from shop.primitives.languages import Phrase
@@ -13,9 +13,10 @@ from shop.primitives.messages import Request, Response
 from shop.primitives.price_lines import Goods, PriceLine, Vat, lines_of, total, unit_price
 
 if TYPE_CHECKING:
-    from functions.cart.schema import ItemChange, NewItem
+    from functions.cart.schema import ItemChange, NewItem, SummaryQuery
     from shop.adapters.db import Transaction
     from shop.carts import AddedLine, ChangedLine, Line
+    from shop.coupons import OfferedCoupon
     from shop.runtime.request_context import RequestContext
 
 
@@ -25,16 +26,21 @@ def show_cart(request: Request[None, None], context: RequestContext) -> Response
     return Response(200, [_represent(line, line.qty) for line in lines])
 
 
-def summarise_cart(request: Request[None, None], context: RequestContext) -> Response:
+def summarise_cart(request: Request[None, SummaryQuery], context: RequestContext) -> Response:
     """200 with the number of lines and one total per currency; unavailable lines are included.
 
-    A total and its lines are those of an order that is placed now.
+    A total, its lines and its coupons are those of an order that is placed now.
     """
-    lines = context.tx.fetch_all(carts.lines(request.user_id))
+    codes = request.query.codes
+    lines, found = context.tx.pipeline(
+        carts.lines(request.user_id), coupons.offered(codes, request.user_id)
+    )
     goods: defaultdict[str, list[Goods]] = defaultdict(list)
     for line in lines:
         goods[line.currency].append(_goods(line, line.qty))
-    totals = [_represent_total(currency, lines_of(goods[currency])) for currency in sorted(goods)]
+    totals = [
+        _represent_total(currency, goods[currency], codes, found) for currency in sorted(goods)
+    ]
     return Response(200, {"lines": len(lines), "totals": totals})
 
 
@@ -117,18 +123,36 @@ def _goods(line: Line | AddedLine | ChangedLine, quantity: int) -> Goods:
     )
 
 
-def _represent_total(currency: str, lines: list[PriceLine]) -> dict[str, object]:
-    price_lines = [
-        {
-            "kind": line.kind,
-            "productId": line.product_id,
-            "amount": line.amount_minor,
-            "vatAmount": line.vat_minor,
-            "vatPercent": line.vat_basis_points / 100,
-        }
-        for line in lines
-    ]
-    return {"currency": currency, "totalAmount": total(lines), "priceLines": price_lines}
+def _represent_total(
+    currency: str, goods: list[Goods], codes: list[str], found: list[OfferedCoupon]
+) -> dict[str, object]:
+    taken_off = coupons.discounts(
+        codes, found, goods_minor=total(lines_of(goods)), currency=currency
+    )
+    lines = lines_of(goods, discount_minor=sum(taken_off.minor.values()))
+    return {
+        "currency": currency,
+        "totalAmount": total(lines),
+        "priceLines": [_represent_price_line(line) for line in lines],
+        "coupons": [
+            {
+                "code": code,
+                "discountAmount": taken_off.minor.get(code, 0),
+                "reason": taken_off.obstacles.get(code),
+            }
+            for code in codes
+        ],
+    }
+
+
+def _represent_price_line(line: PriceLine) -> dict[str, object]:
+    return {
+        "kind": line.kind,
+        "productId": line.product_id,
+        "amount": line.amount_minor,
+        "vatAmount": line.vat_minor,
+        "vatPercent": line.vat_basis_points / 100,
+    }
 
 
 def _represent(line: Line | AddedLine | ChangedLine, quantity: int) -> dict[str, object]:

@@ -7,9 +7,11 @@ from typing import Annotated
 from pydantic import Field, RootModel
 
 from shop.carts import QUANTITY_MAX
+from shop.coupons import COUPONS_MAX
 from shop.primitives.ids import PRODUCT_ID_MAX
+from shop.primitives.statuses import CouponObstacle
 from shop.response_models import OrderPriceLine
-from shop.runtime.model import CurrencyCode, Model
+from shop.runtime.model import CODE, CurrencyCode, Model, QueryModel
 
 
 class NewItem(Model):
@@ -23,6 +25,23 @@ class ItemChange(Model):
     """The new quantity of a product in the cart; 0 or less removes the line."""
 
     quantity: Annotated[int, Field(ge=-(2**31), le=QUANTITY_MAX)]
+
+
+class SummaryQuery(QueryModel):
+    """The coupons of an order that would be placed now."""
+
+    coupons: Annotated[
+        str | None,
+        Field(
+            pattern=f"^{CODE}(,{CODE}){{0,{COUPONS_MAX - 1}}}$",
+            description="Codes, in either case, separated by commas.",
+        ),
+    ] = None
+
+    @property
+    def codes(self) -> list[str]:
+        """Each code once, as it is stored."""
+        return sorted(set(self.coupons.upper().split(","))) if self.coupons else []
 
 
 class Line(Model):
@@ -42,12 +61,21 @@ class Cart(RootModel[list[Line]]):
     """The lines, oldest first."""
 
 
+class CartCoupon(Model):
+    """What a coupon takes off the goods, or why it takes nothing off."""
+
+    code: str
+    discount_amount: int
+    reason: CouponObstacle | None
+
+
 class CurrencyTotal(Model):
     """What an order of the lines in one currency costs, and the parts of it."""
 
     currency: CurrencyCode
     total_amount: int
     price_lines: list[OrderPriceLine]
+    coupons: list[CartCoupon]
 
 
 class CartSummary(Model):

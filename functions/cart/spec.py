@@ -23,6 +23,7 @@ SPEC = FunctionSpec(
             handler="summarise_cart",
             auth="customer",
             summary="The number of lines and one total per currency, at current prices.",
+            query="SummaryQuery",
             response="CartSummary",
             group="cart",
         ),

@@ -1,4 +1,4 @@
-"""Adds and changes products, prices, categories and stock for staff, and shows them to operators.
+"""Adds and changes products, prices, categories, stock and coupons; operators see all of them.
 
 Each change of a product increments its version and emits product.changed in its transaction.  A
 change of its stock emits the event too but keeps the version: the version is for concurrent edits
@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING
 
 from events.catalog import ProductChanged
 from functions.manage_products import groups
+from functions.manage_products.coupon_routes import add_coupon as add_coupon
+from functions.manage_products.coupon_routes import change_coupon as change_coupon
+from functions.manage_products.coupon_routes import end_coupon as end_coupon
+from functions.manage_products.coupon_routes import list_coupons as list_coupons
+from functions.manage_products.coupon_routes import show_coupon as show_coupon
 from shop import audit_log, catalog, inventory, price_schedules
 from shop.audit_log import Action, actor_of
 from shop.messaging.outbox import emit

@@ -17,10 +17,16 @@ from pydantic import (
 )
 
 from shop.primitives.languages import Phrase
-from shop.primitives.statuses import STOCK_DECREASES, PriceScheduleState, StockMove
+from shop.primitives.statuses import (
+    STOCK_DECREASES,
+    CouponState,
+    PriceScheduleState,
+    StockMove,
+)
 from shop.primitives.text import many_lines, one_line
 from shop.runtime.model import (
     ONE_LINE,
+    CouponCode,
     CurrencyCode,
     Model,
     PageSize,
@@ -304,6 +310,81 @@ class Prices(Model):
     currency: CurrencyCode
     schedules: list[PriceSchedule]
     changes: list[PriceChange]
+
+
+Limit = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class NewCoupon(Model):
+    """What a coupon takes off the goods of an order: an amount, or a part of at most a maximum.
+
+    ``goodsMinimum`` is what the goods must cost; without ``startsAt`` it can be used at once.
+    """
+
+    code: CouponCode
+    discount_amount: Price | None = None
+    discount_basis_points: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    discount_maximum: Price | None = None
+    currency: Currency | None = None
+    goods_minimum: Annotated[int, Field(ge=0, le=PRICE_MAX)] = 0
+    combinable: bool = False
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
+    uses_maximum: Limit | None = None
+    uses_per_customer_maximum: Limit | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.discount_amount is None) == (self.discount_basis_points is None):
+            raise ValueError("give either discountAmount or discountBasisPoints")
+        if self.discount_maximum is not None and self.discount_basis_points is None:
+            raise ValueError("discountMaximum belongs to discountBasisPoints")
+        if self.starts_at and self.ends_at and self.starts_at >= self.ends_at:
+            raise ValueError("startsAt must be before endsAt")
+        return self
+
+
+class CouponChange(Model):
+    """Until when, and how often in all, a coupon may be used; null is no limit."""
+
+    ends_at: Annotated[Moment | None, Field(json_schema_extra=_without_default)] = None
+    uses_maximum: Annotated[Limit | None, Field(json_schema_extra=_without_default)] = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("there is nothing to change")
+        return self
+
+
+class ListCoupons(QueryModel):
+    """Keyset paging: ``cursor`` is the code of the last coupon before."""
+
+    limit: PageSize = 20
+    cursor: CouponCode | None = None
+
+
+class Coupon(Model):
+    """A coupon; ``uses`` are those of orders that are not paid yet, or were paid."""
+
+    code: str
+    discount_amount: int | None
+    discount_basis_points: int | None
+    discount_maximum: int | None
+    currency: CurrencyCode
+    goods_minimum: int
+    combinable: bool
+    starts_at: Timestamp
+    ends_at: Timestamp | None
+    uses_maximum: int | None
+    uses_per_customer_maximum: int | None
+    uses: int
+    state: CouponState
+    created_at: Timestamp
+
+
+class Coupons(RootModel[list[Coupon]]):
+    """A page of coupons, by code."""
 
 
 class NewCategory(Model):

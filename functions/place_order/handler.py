@@ -6,14 +6,15 @@ written in one pipeline, and the stored response with COMMIT.  The payment is co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from events.orders import OrderPlaced
 from events.records import frozen
-from shop import carts, inventory, status_history
+from shop import carts, coupons, inventory, status_history
 from shop.adapters.db import SAVEPOINT
+from shop.coupons import OfferedCoupon, UsedCoupon
 from shop.messaging import outbox
 from shop.orders import addresses, apply, orders, queries
 from shop.orders.messages import ActionReturned, PayAgainRequested
@@ -25,7 +26,7 @@ from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.money import ORDER_TOTAL_MAX
 from shop.primitives.price_lines import Goods, PriceLine, Vat, lines_of, total
-from shop.primitives.statuses import CREATED, OrderStatus, ReservationStatus
+from shop.primitives.statuses import CREATED, CouponObstacle, OrderStatus, ReservationStatus
 from shop.status_history import StatusChange
 
 if TYPE_CHECKING:
@@ -54,27 +55,31 @@ FREE_UNITS = 10
 
 @frozen
 class Priced:
-    """What is ordered, and the lines of its price."""
+    """What is ordered, the lines of its price, and what each coupon takes off."""
 
     goods: list[Goods]
     lines: list[PriceLine]
     currency: str
+    coupons: Mapping[str, int]
 
 
 @frozen
 class Written:
-    """A written order, the products held for it, and its customer's unpaid orders.
+    """A written order, what it holds and uses, and its customer's unpaid orders.
 
     ``order`` is None when its idempotency key was used before.
     """
 
     order: OrderView | None
     held: set[int]
+    coupons: set[str]
     unpaid: UnpaidOrders
 
 
 def place_order(request: Request[PlaceOrder, None], context: RequestContext) -> Response:
     """201 with the PENDING order; 409 OUT_OF_STOCK or PRICE_CHANGED; 422 for unknown products.
+
+    409 COUPON_NOT_USABLE says of each coupon why, 422 NOTHING_TO_PAY when they take all of it off.
 
     403 EMAIL_NOT_VERIFIED where EMAIL_VERIFICATION requires an address that is verified.
     """
@@ -132,7 +137,7 @@ def _place(
 ) -> Response:
     tx = context.tx
     _check_address(request.body.shipping_address, context.settings)
-    priced = _priced(lines, _read_prices(request, context, lines))
+    priced = _priced(lines, request.body.coupons, *_read_prices(request, context, lines))
     if isinstance(priced, ClientError):
         return _placed_before(request, tx, otherwise=priced)
     written = _write(request, context, priced, is_from_cart=is_from_cart)
@@ -143,6 +148,7 @@ def _place(
     order = written.order
     assert order is not None, "an order with this key was written a moment ago"
     _check_stock(tx, lines, held=written.held)
+    _check_coupons(request, tx, used=written.coupons)
     _check_expected_total(request.body.expected_total_amount, order)
     _check_limits(context.settings.open_orders_max, written.unpaid)
     location = {"Location": f"/orders/{order.order_id}"}
@@ -151,22 +157,28 @@ def _place(
 
 def _read_prices(
     request: PlacingRequest, context: RequestContext, lines: Lines
-) -> list[ProductPrice]:
-    """Lets the account place one order at a time, if it may, and reads the prices."""
+) -> tuple[list[ProductPrice], list[OfferedCoupon]]:
+    """Lets the account place one order at a time, if it may, and reads prices and coupons."""
     is_checked = context.settings.email_verification != "off"
     verification = (orders.verification(request.user_id),) if is_checked else ()
+    codes = request.body.coupons
+    offered = (coupons.offered(codes, request.user_id),) if codes else ()
     _, *read = context.tx.pipeline(
         orders.lock_account(request.user_id),
         orders.prices([product_id for product_id, _ in lines]),
         *verification,
+        *offered,
     )
     rows = [row for each in read for row in each]
     if not all(row.is_verified for row in rows if isinstance(row, Verification)):
         raise ClientError(403, "EMAIL_NOT_VERIFIED", "the e-mail address is not verified yet")
-    return [row for row in rows if isinstance(row, ProductPrice)]
+    prices = [row for row in rows if isinstance(row, ProductPrice)]
+    return prices, [row for row in rows if isinstance(row, OfferedCoupon)]
 
 
-def _priced(lines: Lines, prices: list[ProductPrice]) -> Priced | ClientError:
+def _priced(
+    lines: Lines, codes: Sequence[str], prices: list[ProductPrice], offered: list[OfferedCoupon]
+) -> Priced | ClientError:
     """The price of the lines, or why they cannot be one order."""
     by_product = {price.product_id: price for price in prices}
     unknown = [product_id for product_id, _ in lines if product_id not in by_product]
@@ -182,11 +194,20 @@ def _priced(lines: Lines, prices: list[ProductPrice]) -> Priced | ClientError:
     if len(currencies) > 1:
         return ClientError(422, "MIXED_CURRENCIES", "one order has one currency", stored=True)
     goods = [_goods(by_product[product_id], quantity) for product_id, quantity in lines]
-    price_lines = lines_of(goods)
+    (currency,) = currencies
+    taken_off = coupons.discounts(
+        codes, offered, goods_minor=total(lines_of(goods)), currency=currency
+    )
+    if taken_off.obstacles:
+        return _not_usable(taken_off.obstacles)
+    price_lines = lines_of(goods, discount_minor=sum(taken_off.minor.values()))
     if total(price_lines) > ORDER_TOTAL_MAX:
         message = Phrase("the total is over {total}", total=ORDER_TOTAL_MAX)
         return ClientError(422, "TOTAL_TOO_LARGE", message, stored=True)
-    return Priced(goods, price_lines, currencies.pop())
+    if not total(price_lines):
+        message = "the coupons leave nothing to pay"
+        return ClientError(422, "NOTHING_TO_PAY", message, stored=True)
+    return Priced(goods, price_lines, currency, taken_off.minor)
 
 
 def _goods(price: ProductPrice, quantity: int) -> Goods:
@@ -205,13 +226,13 @@ def _write(
     announcement, (event_id,) = outbox.emit(tx, OrderPlaced(order_id=order_id))
     address = request.body.shipping_address
     sent_to = (addresses.record(order_id, **address.model_dump()),) if address else ()
+    used = (coupons.use(order_id, request.user_id, priced.coupons),) if priced.coupons else ()
     lines = [(each.product_id, each.quantity) for each in priced.goods]
     placed = StatusChange("order", order_id, CREATED, OrderStatus.PENDING, event_id)
-    _, _, held, order, unpaid, *_ = tx.pipeline(
+    _, _, held, unpaid, _, *rest = tx.pipeline(
         SAVEPOINT(),
         _order(request, context.settings, order_id, priced, is_from_cart=is_from_cart),
         inventory.hold(order_id, lines),
-        queries.order(order_id),
         orders.unpaid(
             request.user_id,
             [product_id for product_id, _ in lines],
@@ -220,15 +241,19 @@ def _write(
             free_units=FREE_UNITS,
         ),
         announcement,
+        *used,
         status_history.record(tx, order_id, [placed]),
         status_history.record_reservations(
             tx, order_id, from_status=CREATED, to_status=ReservationStatus.HELD
         ),
         *sent_to,
+        queries.order(order_id),
     )
+    rows = [row for each in rest for row in each]
     return Written(
-        order=order[0] if order else None,
+        order=next((row for row in rows if isinstance(row, OrderView)), None),
         held={row.product_id for row in held},
+        coupons={row.code for row in rows if isinstance(row, UsedCoupon)},
         unpaid=unpaid[0],
     )
 
@@ -285,6 +310,7 @@ def _cancel_unpaid_holders(request: PlacingRequest, tx: Transaction, lines: Line
     return apply.cancel_unpaid_holders(
         tx,
         [product_id for product_id, _ in lines],
+        request.body.coupons,
         user_id=request.user_id,
         role=request.caller.role,
     )
@@ -330,6 +356,26 @@ def _check_stock(tx: Transaction, lines: Lines, *, held: set[int]) -> None:
         "OUT_OF_STOCK",
         "there is not enough in stock",
         extra={"products": products},
+        stored=True,
+    )
+
+
+def _check_coupons(request: PlacingRequest, tx: Transaction, *, used: set[str]) -> None:
+    """409 for coupons that others used up, or that ended, since they were read."""
+    missed = [code for code in request.body.coupons if code not in used]
+    if not missed:
+        return
+    rows = tx.fetch_all(coupons.offered(missed, request.user_id))
+    obstacles = {row.code: CouponObstacle(row.obstacle) for row in rows if row.obstacle}
+    raise _not_usable({code: obstacles.get(code, CouponObstacle.USED_UP) for code in missed})
+
+
+def _not_usable(obstacles: Mapping[str, CouponObstacle]) -> ClientError:
+    return ClientError(
+        409,
+        "COUPON_NOT_USABLE",
+        "a coupon cannot be used",
+        extra={"coupons": [{"code": code, "reason": why} for code, why in obstacles.items()]},
         stored=True,
     )
 

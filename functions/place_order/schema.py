@@ -15,11 +15,12 @@ from pydantic import (
     model_validator,
 )
 
+from shop.coupons import COUPONS_MAX
 from shop.primitives.ids import PRODUCT_ID_MAX
 from shop.primitives.money import ORDER_TOTAL_MAX
 from shop.primitives.text import one_line
 from shop.response_models import Order as Order
-from shop.runtime.model import Model
+from shop.runtime.model import CouponCode, Model
 
 LINES_MAX = 50
 QUANTITY_MAX = 1000
@@ -39,6 +40,15 @@ def _without_card_number(value: Any) -> Any:
     if isinstance(value, str) and CARD_NUMBER.search(value):
         raise ValueError("must be a payment method, not a card number")
     return value
+
+
+def _each_once(codes: list[str]) -> list[str]:
+    if len(set(codes)) != len(codes):
+        raise ValueError("must name each coupon once")
+    return codes
+
+
+Coupons = Annotated[list[CouponCode], Field(max_length=COUPONS_MAX), AfterValidator(_each_once)]
 
 
 class Line(Model):
@@ -94,6 +104,7 @@ class PlaceOrder(Model):
     payment_method: PaymentMethod
     expected_total_amount: Total | None = None
     shipping_address: Address | None = None
+    coupons: Coupons = Field(default_factory=list[str])
 
     _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
 
@@ -124,6 +135,7 @@ class PlaceOrderFromCart(Model):
     payment_method: PaymentMethod = "CARD"
     expected_total_amount: Total | None = None
     shipping_address: Address | None = None
+    coupons: Coupons = Field(default_factory=list[str])
 
     _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
 

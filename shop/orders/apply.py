@@ -17,7 +17,7 @@ from uuid import UUID
 
 from events.records import frozen
 from events.vocabulary import class_of
-from shop import carts, inventory, ledger, operator_alerts, status_history
+from shop import carts, coupons, inventory, ledger, operator_alerts, status_history
 from shop.adapters import db
 from shop.adapters.statements import Query, Row, Statement
 from shop.messaging import outbox
@@ -51,6 +51,7 @@ from shop.primitives.statuses import (
     OrderStatus,
     PaymentStatus,
     RefundStatus,
+    ReservationStatus,
     ReturnStatus,
     ShipmentStatus,
     Status,
@@ -241,14 +242,15 @@ def lock_or_skip(tx: Transaction, order_id: UUID) -> bool:
 
 
 def cancel_unpaid_holders(
-    tx: Transaction, product_ids: list[int], *, user_id: int, role: str
+    tx: Transaction, product_ids: list[int], codes: Sequence[str], *, user_id: int, role: str
 ) -> int:
     """Cancels unpaid orders that still hold these products: expired ones, and the user's declined.
 
     Returns how many.  Expired ones may belong to other customers, so the transaction has the role
     ``expiry`` meanwhile and ``role`` afterwards.  Locks are taken in the order of every
-    transaction: first orders, without waiting, then all their stock rows in ascending product id.
-    The caller must not have locked any stock yet.
+    transaction: first orders, without waiting, then all their stock rows in ascending product id,
+    then their coupons and those of ``codes``, which the caller is about to use.  The caller must
+    not have locked any stock or coupon yet.
     """
     _, holders = tx.pipeline(
         SET_ROLE(role=EXPIRY_ROLE),
@@ -256,7 +258,10 @@ def cancel_unpaid_holders(
     )
     order_ids = [row.order_id for row in holders]
     if order_ids:
-        tx.execute(inventory.lock_stock_of(order_ids, product_ids))
+        tx.pipeline(
+            inventory.lock_stock_of(order_ids, product_ids),
+            coupons.lock_of_orders(order_ids, codes),
+        )
         actor = tx.actor
         for holder in holders:
             tx.actor = actor if holder.is_own else EXPIRY_ROLE
@@ -495,6 +500,8 @@ def _change_reservations(batch: _Batch, change: effects.ChangeReservations) -> N
             batch.tx, batch.order_id, from_status=change.from_status, to_status=change.to_status
         )
     )
+    if change.to_status == ReservationStatus.RELEASED:
+        batch.add_unguarded(coupons.give_back(batch.order_id))
 
 
 def _open_payment(batch: _Batch, opened: effects.OpenPayment) -> None:

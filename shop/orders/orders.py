@@ -171,7 +171,9 @@ select order_id, user_id, status, reason, total_minor, currency, payment_method,
   expires_at <= now() as is_soft_expired, hard_expires_at <= now() as is_hard_expired,
   coalesce(cart_taken, false) as has_cart_lines,
   (select coalesce(json_agg(json_build_object('product_id', l.product_id, 'qty', l.qty,
-      'paid_minor', l.qty * l.unit_price_minor)
+      'paid_minor', l.qty * l.unit_price_minor + (select coalesce(sum(d.amount_minor), 0)
+        from shop.order_price_lines d where d.order_id = l.order_id
+          and d.product_id = l.product_id and d.kind = 'DISCOUNT'))
       order by l.product_id), '[]')
     from shop.order_lines l where l.order_id = o.order_id) as lines
 from shop.orders o where order_id = %(order_id)s::uuid

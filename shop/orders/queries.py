@@ -30,6 +30,7 @@ class OrderView(Row):
     charge_requested: bool
     items: list[dict[str, int]]
     price_lines: list[dict[str, str | int | float | None]]
+    coupons: list[dict[str, str | int]] | None
     payment: dict[str, Any] | None  # Any: a JSON object, made by the statement
     refunded_minor: int
     shipments: list[dict[str, Any]] | None
@@ -58,6 +59,9 @@ select o.order_id, o.user_id, o.status, o.reason, o.total_minor, o.currency, o.p
       'amount', l.amount_minor, 'vatAmount', l.vat_minor,
       'vatPercent', l.vat_basis_points / 100.0) order by l.line), '[]')
     from shop.order_price_lines l where l.order_id = o.order_id) as price_lines,
+  (select json_agg(json_build_object('code', u.code, 'discountAmount', u.discount_minor)
+      order by u.code)
+    from shop.coupon_uses u where u.order_id = o.order_id) as coupons,
   (select json_build_object('id', p.payment_id, 'status', p.status, 'attempt', p.attempt,
       'nextAction', case when p.action_token is null and p.act_until > now()
         then p.action || jsonb_build_object('until', p.act_until) end) from shop.payments p
@@ -159,6 +163,8 @@ def represent(order: OrderView, *, reader_id: int | None = None) -> dict[str, ob
         body |= {name: order.items[0][name] for name in ("productId", "quantity")}
     if order.reason:
         body["reason"] = order.reason
+    if order.coupons:
+        body["coupons"] = order.coupons
     if order.shipments:
         body["shipments"] = order.shipments
     if order.returns:

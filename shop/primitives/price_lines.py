@@ -3,7 +3,8 @@
 Amounts are integers in the currency's minor unit and contain VAT; each line states the part that is
 VAT.  Rounding: VAT that is added to a unit price, and the VAT part of a line, are rounded half up
 to the minor unit, each by itself; the part of a negative amount is that of the positive one,
-negated, so an amount and its refund have opposite parts.  What is divided among several lines or
+negated, so an amount and its refund have opposite parts.  A discount that is a part of the goods is
+rounded down.  What is divided among several lines or
 units is divided so that the first parts of it, summed, are the exact share rounded down: all parts
 sum to the whole.
 """
@@ -43,6 +44,15 @@ class Fee:
 
     amount_minor: int
     vat_basis_points: int
+
+
+@frozen(kw_only=True)
+class Discount:
+    """What is taken off goods: an amount, or a part in basis points, of at most a maximum."""
+
+    amount_minor: int | None = None
+    basis_points: int | None = None
+    maximum_minor: int | None = None
 
 
 @frozen(kw_only=True)
@@ -100,6 +110,15 @@ def lines_of(
             )
         )
     return lines
+
+
+def discount_of(discount: Discount, goods_minor: int, *, left_minor: int) -> int:
+    """What a discount takes off goods, at most what other discounts have left of them."""
+    if discount.amount_minor is not None:
+        return min(discount.amount_minor, left_minor)
+    assert discount.basis_points is not None, "a discount is an amount or a part"
+    part = goods_minor * discount.basis_points // WHOLE
+    return min(part, discount.maximum_minor or part, left_minor)
 
 
 def unit_price(price_minor: int, vat: Vat) -> int:

@@ -43,6 +43,26 @@ class PriceLineKind(StrEnum):
     SHIPPING = "SHIPPING"
 
 
+class CouponState(StrEnum):
+    """Whether a coupon can be used; ENDED is final."""
+
+    ACTIVE = "ACTIVE"
+    ENDED = "ENDED"
+
+
+class CouponObstacle(StrEnum):
+    """Why a coupon takes nothing off; MINIMUM: the goods cost too little."""
+
+    UNKNOWN = "UNKNOWN"
+    ENDED = "ENDED"
+    NOT_STARTED = "NOT_STARTED"
+    USED_UP = "USED_UP"
+    USED_BY_YOU = "USED_BY_YOU"
+    NOT_COMBINABLE = "NOT_COMBINABLE"
+    CURRENCY = "CURRENCY"
+    MINIMUM = "MINIMUM"
+
+
 class PaymentStatus(StrEnum):
     """An attempt to collect an order's total; UNKNOWN means that a call had no clear outcome.
 

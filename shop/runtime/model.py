@@ -6,7 +6,7 @@ import re
 from datetime import date
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -55,6 +55,12 @@ Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 # a part of what handlers check, in the form that every reader of JSON Schema understands
 ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
+CODE = r"[A-Za-z0-9][A-Za-z0-9-]{2,31}"
+CouponCode = Annotated[
+    str,
+    Field(pattern=f"^{CODE}$", description="In either case."),
+    AfterValidator(str.upper),
+]
 QueryNumber = Annotated[int, BeforeValidator(_in_digits)]
 PageSize = Annotated[QueryNumber, Field(ge=1, le=100)]
 BusinessDay = Annotated[

@@ -121,10 +121,15 @@ _SHIPMENT_UPDATE = (
 _RETURN_WITHOUT_TEXT = ("return_id", "order_id", "status", "created_at", "updated_at")
 _STOCK_UPDATE = ("on_hand", "reserved")
 _SCHEDULE_UPDATE = ("state", "regular_minor", "updated_at")
+# orders count their coupons, whose terms only staff write
+_COUPON_COUNT: Rights = {"select": ALL, "update": ("uses",)}
+_GIVE_BACK: Rights = {"select": ALL, "update": ("given_back_at",)}
 _MONEY: dict[str, Rights] = {
     "orders": {"select": ALL, "update": _ORDER_UPDATE},
     "order_lines": READ,
     "order_price_lines": READ,
+    "coupons": _COUPON_COUNT,
+    "coupon_uses": _GIVE_BACK,
     "payments": {"select": ALL, "insert": ALL, "update": _PAYMENT_UPDATE},
     "refunds": {"select": ALL, "insert": ALL, "update": _REFUND_UPDATE},
     "disputes": {"select": ALL, "insert": ALL, "update": ("status", "updated_at")},
@@ -159,6 +164,8 @@ _AUDIT: dict[str, Rights] = {
             "orders",
             "order_lines",
             "order_price_lines",
+            "coupons",
+            "coupon_uses",
             "refunds",
             "disputes",
             "shipments",
@@ -341,6 +348,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "orders": {"select": ALL, "insert": ALL, "update": _ORDER_UPDATE},
         "order_lines": READ_APPEND,
         "order_price_lines": READ_APPEND,
+        "coupons": _COUPON_COUNT,
+        "coupon_uses": {**_GIVE_BACK, "insert": ALL},
         "payments": {
             "select": ALL,
             "update": (
@@ -395,6 +404,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "orders": READ,
         "order_lines": READ,
         "order_price_lines": READ,
+        "coupon_uses": READ,
         "payments": _PAYMENT_READ,
         "refunds": READ,
         "disputes": READ,
@@ -441,6 +451,29 @@ GRANTS: dict[str, dict[str, Rights]] = {
             "update": ("name", "options", "version", "updated_at"),
         },
         "price_changes": READ,
+        "coupons": {
+            "select": ALL,
+            "insert": (
+                "code",
+                "discount_minor",
+                "discount_basis_points",
+                "discount_max_minor",
+                "currency",
+                "goods_min_minor",
+                "combinable",
+                "starts_at",
+                "ends_at",
+                "uses_max",
+                "uses_per_customer_max",
+            ),
+            "update": (
+                "ends_at",
+                "uses_max",
+                "state",
+                "version",
+                "updated_at",
+            ),
+        },
         "price_schedules": {
             "select": ALL,
             "insert": (
@@ -506,6 +539,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "orders": READ,
         "order_lines": READ,
         "order_price_lines": READ,
+        "coupon_uses": READ,
         "payments": READ,
         "refunds": READ,
         "shipments": READ,
@@ -668,6 +702,7 @@ CUSTOMER_TABLES = (
     "order_lines",
     "order_price_lines",
     "order_addresses",
+    "coupon_uses",
     "payments",
     "cart_items",
 )
@@ -767,12 +802,14 @@ def _expiry_policies() -> list[str]:
     """
     expiring = "current_setting('shop.role', true) = 'expiry'"
     expired = "expires_at <= now() and (status = 'PENDING' or reason = 'EXPIRED')"
-    of_such = "exists (select from shop.orders o where o.order_id = payments.order_id)"
+    of_such = "exists (select from shop.orders o where o.order_id = {0}.order_id)"
     return [
         "create policy expired_rows on shop.orders to shop_ordering "
         f"using ({expiring} and {expired}) with check ({expiring} and {expired})",
         "create policy expired_rows on shop.payments for select to shop_ordering "
-        f"using ({expiring} and {of_such})",
+        f"using ({expiring} and {of_such.format('payments')})",
+        "create policy expired_rows on shop.coupon_uses to shop_ordering "
+        f"using ({expiring} and {of_such.format('coupon_uses')})",
     ]
 
 

@@ -42,6 +42,7 @@ from shop.primitives.statuses import (
     AccountState,
     ActorKind,
     CancelReason,
+    CouponState,
     DeliveryState,
     DisabledBy,
     DisputeStatus,
@@ -911,6 +912,85 @@ order_price_lines = Table(
                 "vat_basis_points": "rate of that tax",
             },
             left_out={_SAME: ("user_id",), _TECHNICAL: ("line",)},
+            on_closing=Anonymous(_RECORDS),
+        ),
+        RETENTION: Kept(_RECORDS, _BY_ORDER),
+    },
+)
+
+# the terms of a discount never change, so that orders can be computed again
+coupons = Table(
+    "coupons",
+    METADATA,
+    Column("code", Text, primary_key=True),
+    Column("discount_minor", BigInteger),
+    Column("discount_basis_points", Integer),
+    Column("discount_max_minor", BigInteger),
+    Column("currency", CHAR(3), nullable=False),
+    Column("goods_min_minor", BigInteger, nullable=False),
+    Column("combinable", Boolean, nullable=False),
+    _when("starts_at", default=False),
+    _when("ends_at", nullable=True),
+    Column("uses_max", Integer),
+    Column("uses_per_customer_max", Integer),
+    Column("uses", Integer, nullable=False, server_default=text("0")),
+    Column("state", Text, nullable=False, server_default=text("'ACTIVE'")),
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    _when("created_at"),
+    _when("updated_at"),
+    CheckConstraint("code ~ '^[A-Z0-9][A-Z0-9-]{2,31}$'", name="coupon_code_form"),
+    CheckConstraint(
+        "(discount_minor is null) <> (discount_basis_points is null)", name="one_kind_of_discount"
+    ),
+    CheckConstraint("discount_minor > 0", name="discount_is_positive"),
+    CheckConstraint("discount_basis_points between 1 and 10000", name="discount_is_a_part"),
+    CheckConstraint(
+        "discount_max_minor is null or discount_max_minor > 0 "
+        "and discount_basis_points is not null",
+        name="maximum_of_a_part",
+    ),
+    CheckConstraint("goods_min_minor >= 0", name="goods_minimum_not_negative"),
+    CheckConstraint("starts_at < ends_at", name="coupon_starts_before_it_ends"),
+    CheckConstraint("uses_per_customer_max > 0", name="customers_may_use_it"),
+    CheckConstraint("uses >= 0 and uses <= uses_max", name="uses_le_limit"),
+    CheckConstraint(_one_of("state", CouponState), name="known_coupon_state"),
+    comment="writer: coupons",
+    info={
+        PERSONAL: Impersonal("terms of coupons, and how often each is used"),
+        RETENTION: Bounded("what staff create"),
+    },
+)
+
+# a use that was given back no longer counts
+coupon_uses = Table(
+    "coupon_uses",
+    METADATA,
+    Column("order_id", UUID, nullable=False),
+    Column("code", Text, ForeignKey("shop.coupons.code"), nullable=False),
+    Column("user_id", BigInteger, nullable=False),
+    Column("discount_minor", BigInteger, nullable=False),
+    _when("given_back_at", nullable=True),
+    PrimaryKeyConstraint("order_id", "code"),
+    ForeignKeyConstraint(["order_id", "user_id"], ["shop.orders.order_id", "shop.orders.user_id"]),
+    CheckConstraint("discount_minor > 0", name="used_discount_is_positive"),
+    Index(
+        "coupon_uses_of_customer",
+        "user_id",
+        "code",
+        postgresql_where=text("given_back_at is null"),
+    ),
+    comment="writer: coupons",
+    info={
+        PERSONAL: PersonalData(
+            rows=_OF_ORDERS,
+            why=f"to limit how often a coupon is used; {_LAW}",
+            held={
+                "order_id": "number of the order",
+                "code": "the coupon",
+                "discount_minor": "what it took off, in the currency's smallest unit",
+                "given_back_at": "when it could be used again, because the order was not paid",
+            },
+            left_out={_SAME: ("user_id",)},
             on_closing=Anonymous(_RECORDS),
         ),
         RETENTION: Kept(_RECORDS, _BY_ORDER),

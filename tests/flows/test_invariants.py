@@ -359,7 +359,7 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "insert into shop.order_price_lines (order_id, line, user_id, kind, product_id, "
         "amount_minor, vat_minor, vat_basis_points) select order_id, 9, user_id, 'DISCOUNT', "
         "product_id, -amount_minor - 1, 0, 0 from shop.order_price_lines where order_id = %(paid)s",
-        "I-07 I-40",
+        "I-07 I-40 I-43",
     ),
     "price changed without a history": (
         "update shop.products set price_minor = price_minor + 1 where product_id = %(product)s",

@@ -98,6 +98,7 @@ def test_cart_shows_the_current_prices(shop: ShopHarness, buyer: Person) -> None
             }
             for product, amount, vat in ((first, 3000, 273), (second, 300, 27))
         ],
+        "coupons": [],
     }
 
 

@@ -706,7 +706,9 @@ where r.qty > coalesce(s.qty, 0)
 select l.order_id from shop.return_lines l
 join shop.order_lines o using (order_id, product_id)
 group by l.order_id, l.product_id, o.qty, o.unit_price_minor
-having sum(l.amount_minor) > o.qty * o.unit_price_minor
+having sum(l.amount_minor) > o.qty * o.unit_price_minor + (
+  select coalesce(sum(d.amount_minor), 0) from shop.order_price_lines d
+  where d.order_id = l.order_id and d.product_id = l.product_id and d.kind = 'DISCOUNT')
 union all
 select l.order_id from shop.return_lines l
 group by l.order_id having sum(l.amount_minor) > (
@@ -753,6 +755,62 @@ where g.amount_minor is distinct from l.qty::bigint * l.unit_price_minor
 union all
 select order_id from shop.order_price_lines group by order_id, product_id
 having sum(amount_minor) < 0 or count(*) filter (where kind <> 'DISCOUNT') > 1
+""",
+    ),
+    Invariant(
+        "I-41",
+        "no coupon is used more often than it allows, in all or by one customer, and its counter "
+        "is the number of uses that orders hold",
+        """
+select c.code from shop.coupons c
+left join (select code, count(*) as held from shop.coupon_uses
+  where given_back_at is null group by 1) u using (code)
+where c.uses <> coalesce(u.held, 0) or c.uses > c.uses_max
+union all
+select u.code from shop.coupon_uses u join shop.coupons c using (code)
+where u.given_back_at is null group by u.code, u.user_id, c.uses_per_customer_max
+having count(*) > c.uses_per_customer_max
+""",
+    ),
+    Invariant(
+        "I-42",
+        "an order has given its coupons back exactly if it has released its stock unpaid",
+        """
+select u.order_id from shop.coupon_uses u
+where (u.given_back_at is not null) is distinct from exists (
+  select from shop.reservations r where r.order_id = u.order_id and r.status = 'RELEASED')
+""",
+    ),
+    # Divided as ``price_lines.divide`` does: each part is the difference of two rounded shares.
+    Invariant(
+        "I-43",
+        "a discount is what the terms of the order's coupons give, divided among its goods",
+        """
+select u.order_id from (
+  select u.order_id, u.discount_minor, c.discount_minor as amount, c.goods_min_minor,
+    g.minor * c.discount_basis_points / 10000 as part, c.discount_max_minor as most,
+    g.minor as goods, c.currency <> o.currency as is_foreign,
+    not c.combinable and count(*) over (partition by u.order_id) > 1 as is_beside_another,
+    coalesce(sum(u.discount_minor) over (partition by u.order_id order by u.code collate "C"
+      rows between unbounded preceding and 1 preceding), 0) as taken
+  from shop.coupon_uses u join shop.coupons c using (code) join shop.orders o using (order_id)
+  join (select order_id, sum(qty::bigint * unit_price_minor)::bigint as minor
+    from shop.order_lines group by 1) g using (order_id)) u
+where discount_minor <> least(coalesce(amount, least(part, most)), goods - taken)
+  or goods < goods_min_minor or is_foreign or is_beside_another
+union all
+select coalesce(g.order_id, d.order_id) from (
+  select order_id, product_id,
+    minor * upto / whole - minor * (upto - amount_minor) / whole as minor
+  from (select order_id, product_id, amount_minor,
+      sum(amount_minor) over (partition by order_id order by line)::bigint as upto,
+      sum(amount_minor) over (partition by order_id)::bigint as whole
+    from shop.order_price_lines where kind = 'GOODS') l
+  join (select order_id, sum(discount_minor)::bigint as minor
+    from shop.coupon_uses group by 1) u using (order_id)) g
+full join (select order_id, product_id, -amount_minor as minor
+  from shop.order_price_lines where kind = 'DISCOUNT') d using (order_id, product_id)
+where coalesce(g.minor, 0) <> coalesce(d.minor, 0)
 """,
     ),
     # ------------------------------------------------------------ only when no work is pending

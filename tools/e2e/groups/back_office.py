@@ -6,6 +6,7 @@ import csv
 import io
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
+from uuid import uuid4
 
 from tools.e2e.context import ScenarioContext, expect
 from tools.e2e.scenario import Scenario
@@ -95,6 +96,25 @@ def price_is_scheduled_and_set_back(context: ScenarioContext) -> None:
     history = expect(context.get(f"{admin}/prices", staff), 200).json()["changes"]
     changes = [change["to"] for change in history]
     context.check.equal("the history has each change once", changes, [1_000, 700, 1_000])
+
+
+def coupon_takes_a_part_off_and_ends(context: ScenarioContext) -> None:
+    """Staff add a coupon for one use; its order costs less, and a second one is rejected."""
+    staff, customer = context.staff(), context.customer(1)
+    product, code = context.create_product(price=1_000, stock=10), f"E2E-{uuid4().hex[:12]}"
+    terms = {"code": code, "discountBasisPoints": 1_500, "usesMaximum": 1}
+    expect(context.post("/admin/coupons", terms, staff), 201)
+    body = {"productId": product["id"], "quantity": 2, "paymentMethod": "CARD", "coupons": [code]}
+    order = expect(context.post("/orders", body, customer), 201).json()
+    context.check.equal("15 % are taken off", order["totalAmount"], 1_700)
+    again = context.post("/orders", body, customer)
+    context.check.problem("a second use answers 409", again, 409)
+    reasons = [coupon["reason"] for coupon in again.json()["coupons"]]
+    context.check.equal("it says why", reasons, ["USED_UP"])
+    seen = expect(context.get(f"/admin/coupons/{code}", staff), 200)
+    context.check.equal("one use is counted", seen.json()["uses"], 1)
+    ended = context.write("DELETE", f"/admin/coupons/{code}", None, staff)
+    context.check.status("ending it answers 200", ended, 200)
 
 
 def products_of_a_group_show_each_other(context: ScenarioContext) -> None:
@@ -206,6 +226,7 @@ def orders_are_exported_as_csv(context: ScenarioContext) -> None:
 SCENARIOS = (
     Scenario(settlements_are_exported_as_csv, needs=("finance",)),
     Scenario(price_is_scheduled_and_set_back, needs=("staff",)),
+    Scenario(coupon_takes_a_part_off_and_ends, needs=("staff",)),
     Scenario(products_of_a_group_show_each_other, needs=("staff",)),
     Scenario(orders_are_found_by_every_criterion, needs=("staff", "support")),
     Scenario(stock_is_adjusted_but_not_below_what_is_reserved, needs=("staff", "support")),
