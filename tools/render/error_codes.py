@@ -62,7 +62,11 @@ class _Followed:
     def follow(self, place: Place) -> None:
         """Adds the definition at a place, and all that it calls."""
         module = _module(place[0])
-        if module is None or place in self.definitions or place[1] not in module.definitions:
+        if module is None or place in self.definitions:
+            return
+        if place[1] not in module.definitions:
+            if place[1] in module.imports:  # a handler in a module of its own
+                self.follow(module.imports[place[1]])
             return
         matched = _matched_classes(module.definitions[place[1]]) & self.classes
         definition = _definition(place, frozenset(matched))

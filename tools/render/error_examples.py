@@ -37,10 +37,12 @@ OF_FIELD = "{field}: {message}"
 # the members that an error has beside those of every problem document
 MEMBERS: Mapping[str, Schema] = {
     "BAD_QUERY": {"errors": [{"field": "limit", "message": "must be a whole number in digits"}]},
+    "COUPON_NOT_USABLE": {"coupons": [{"code": "SPRING", "reason": "USED_UP"}]},
     "INTERNAL": {"traceId": "4bf92f3577b34da6a3ce929d0e0e4736"},
     "INVALID": {
         "errors": [{"field": "quantity", "message": "Input should be greater than or equal to 1"}]
     },
+    "LIMIT_BELOW_USES": {"uses": 20},
     "OPTIONS_TAKEN": {"productId": 1},
     "OUT_OF_STOCK": {"products": [{"productId": 1, "available": 3}]},
     "PRICE_CHANGED": {"totalAmount": 21000, "currency": "KRW"},

@@ -113,6 +113,13 @@ export type CancelReason = "USER" | "EXPIRED" | "DECLINED" | "OPERATOR";
 /** The lines, oldest first. */
 export type Cart = CartLine[];
 
+/** What a coupon takes off the goods, or why it takes nothing off. */
+export interface CartCoupon {
+  code: string;
+  discountAmount: number;
+  reason: CouponObstacle | null;
+}
+
 /** One line at its present price; `available` if this quantity can be ordered. */
 export interface CartLine {
   productId: number;
@@ -140,6 +147,39 @@ export interface ConfirmPayment {
   amount: number;
 }
 
+/** A coupon; `uses` are those of orders that are not paid yet, or were paid. */
+export interface Coupon {
+  code: string;
+  discountAmount: number | null;
+  discountBasisPoints: number | null;
+  discountMaximum: number | null;
+  currency: string;
+  goodsMinimum: number;
+  combinable: boolean;
+  startsAt: string;
+  endsAt: string | null;
+  usesMaximum: number | null;
+  usesPerCustomerMaximum: number | null;
+  uses: number;
+  state: CouponState;
+  createdAt: string;
+}
+
+/** Until when, and how often in all, a coupon may be used; null is no limit. */
+export interface CouponChange {
+  endsAt?: string | null;
+  usesMaximum?: number | null;
+}
+
+/** Why a coupon takes nothing off; MINIMUM: the goods cost too little. */
+export type CouponObstacle = "UNKNOWN" | "ENDED" | "NOT_STARTED" | "USED_UP" | "USED_BY_YOU" | "NOT_COMBINABLE" | "CURRENCY" | "MINIMUM";
+
+/** Whether a coupon can be used; ENDED is final. */
+export type CouponState = "ACTIVE" | "ENDED";
+
+/** A page of coupons, by code. */
+export type Coupons = Coupon[];
+
 /** A new webhook with its secret, which no other response shows. */
 export interface CreatedWebhook {
   id: string;
@@ -158,6 +198,7 @@ export interface CurrencyTotal {
   currency: string;
   totalAmount: number;
   priceLines: OrderPriceLine[];
+  coupons: CartCoupon[];
 }
 
 /** An account with a page of its orders, its open sessions and the newest notes about it. */
@@ -505,6 +546,21 @@ export interface NewCategory {
   vatIncluded?: boolean;
 }
 
+/** What a coupon takes off the goods of an order: an amount, or a part of at most a maximum. */
+export interface NewCoupon {
+  code: string;
+  discountAmount?: number | null;
+  discountBasisPoints?: number | null;
+  discountMaximum?: number | null;
+  currency?: string | null;
+  goodsMinimum?: number;
+  combinable?: boolean;
+  startsAt?: string | null;
+  endsAt?: string | null;
+  usesMaximum?: number | null;
+  usesPerCustomerMaximum?: number | null;
+}
+
 /** A product, and how many of it to add to the cart. */
 export interface NewItem {
   productId: number;
@@ -592,6 +648,7 @@ export interface Order {
   createdAt: string;
   items: OrderItem[];
   priceLines: OrderPriceLine[];
+  coupons?: OrderCoupon[] | null;
   payment: OrderPayment | null;
   refundedAmount: number;
   shipments?: Shipment[] | null;
@@ -608,6 +665,12 @@ export interface OrderAddress {
   city?: string | null;
   line1: string;
   line2?: string | null;
+}
+
+/** A coupon of an order, and what it takes off the goods. */
+export interface OrderCoupon {
+  code: string;
+  discountAmount: number;
 }
 
 /** One line of an order, at the price at which it was placed. */
@@ -691,6 +754,7 @@ export interface OrderWithAddress {
   createdAt: string;
   items: OrderItem[];
   priceLines: OrderPriceLine[];
+  coupons?: OrderCoupon[] | null;
   payment: OrderPayment | null;
   refundedAmount: number;
   shipments?: Shipment[] | null;
@@ -753,6 +817,7 @@ export interface PlaceOrder {
   paymentMethod: string;
   expectedTotalAmount?: number | null;
   shippingAddress?: Address | null;
+  coupons?: string[];
 }
 
 /** How to pay, by card by default; the lines are those of the cart. */
@@ -760,6 +825,7 @@ export interface PlaceOrderFromCart {
   paymentMethod?: string;
   expectedTotalAmount?: number | null;
   shippingAddress?: Address | null;
+  coupons?: string[];
 }
 
 /** One product and how many of it. */
@@ -1212,6 +1278,50 @@ export interface Endpoints {
     };
     body: undefined;
     response: Entries;
+  };
+  /** Coupons and how often each is used, by code. */
+  "GET /admin/coupons": {
+    path: undefined;
+    query: {
+      limit?: number;
+      cursor?: string;
+    };
+    body: undefined;
+    response: Coupons;
+  };
+  /** Add a coupon; what it takes off never changes. */
+  "POST /admin/coupons": {
+    path: undefined;
+    query: undefined;
+    body: NewCoupon;
+    response: Coupon;
+  };
+  /** End a coupon: no new order can use it. */
+  "DELETE /admin/coupons/{code}": {
+    path: {
+      code: string;
+    };
+    query: undefined;
+    body: undefined;
+    response: Coupon;
+  };
+  /** One coupon with its entity tag. */
+  "GET /admin/coupons/{code}": {
+    path: {
+      code: string;
+    };
+    query: undefined;
+    body: undefined;
+    response: Coupon;
+  };
+  /** Change until when and how often in all a coupon may be used. */
+  "PATCH /admin/coupons/{code}": {
+    path: {
+      code: string;
+    };
+    query: undefined;
+    body: CouponChange;
+    response: Coupon;
   };
   /** A customer's account, orders (newest first), open sessions and notes. */
   "GET /admin/customers/{userId}": {
@@ -1776,7 +1886,9 @@ export interface Endpoints {
   /** The number of lines and one total per currency, at current prices. */
   "GET /cart/summary": {
     path: undefined;
-    query: undefined;
+    query: {
+      coupons?: string;
+    };
     body: undefined;
     response: CartSummary;
   };
