@@ -209,8 +209,8 @@ def test_repeated_order_uses_its_coupon_once(
     shop: ShopHarness, staff: Person, buyer: Person
 ) -> None:
     coupon(staff)
-    body = {"productId": shop.product(), "quantity": 1, "paymentMethod": "CARD"}
-    body["coupons"] = ["SPRING"]
+    line = {"productId": shop.product(), "quantity": 1}
+    body = {**line, "paymentMethod": "CARD", "coupons": ["SPRING"]}
 
     first = buyer.post("/orders", body, key="a-key-of-this-test-01")
     shop.sql("delete from shop.idempotency")
