@@ -88,6 +88,9 @@ UNAVAILABLE_ERRORS = (
     pg.SerializationFailure,
     pg.TooManyConnections,
     pg.ReadOnlySqlTransaction,
+    # the server's limits on a transaction, of a process that was suspended meanwhile
+    pg.IdleInTransactionSessionTimeout,
+    pg.TransactionTimeout,
     # XX000: a failure of the server itself, such as a file that cannot grow (EFBIG, not DiskFull)
     pg.InternalError_,
 )

@@ -13,6 +13,7 @@ import pytest
 from shop.adapters import db
 from shop.adapters.db import Database
 from shop.adapters.statements import Command, Query, Row, enum_column
+from tests.waiting import wait_for
 
 MILLIONS = 3_000_000
 
@@ -180,15 +181,37 @@ def test_a_connection_closed_in_a_transaction_is_an_unavailable_error(database: 
         assert session.tx.fetch_one(SELECT_NUMBER(n=1)) == (1,)
 
 
+def test_a_process_that_was_suspended_in_a_transaction_gets_an_unavailable_error(
+    database: Database, database_url: str
+) -> None:
+    limit = Command("set local idle_in_transaction_session_timeout = 1")
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        with pytest.raises(db.UNAVAILABLE_ERRORS):
+            with database.transaction() as session:
+                pid = session.tx.fetch_one(SELECT_PID())
+                session.tx.execute(limit())
+                assert pid is not None
+                wait_for(lambda: not _is_connected(admin, pid.n), "the server ended the connection")
+                session.tx.fetch_one(SELECT_NUMBER(n=1))
+    with database.transaction() as session:
+        assert session.tx.fetch_one(SELECT_NUMBER(n=1)) == (1,)
+
+
+def _is_connected(admin: psycopg.Connection, pid: int) -> bool:
+    found = admin.execute("select from pg_stat_activity where pid = %s", [pid])
+    return found.rowcount > 0
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "do $$ begin raise 'could not extend file' using errcode = 'internal_error'; end $$",
         "do $$ begin raise 'no space left' using errcode = 'disk_full'; end $$",
+        "do $$ begin raise 'too long' using errcode = '25P04'; end $$",
     ],
-    ids=["file too large", "disk full"],
+    ids=["file too large", "disk full", "transaction timeout"],
 )
-def test_a_server_that_cannot_write_is_an_unavailable_error(
+def test_a_server_that_fails_by_itself_is_an_unavailable_error(
     database: Database, statement: LiteralString
 ) -> None:
     with pytest.raises(db.UNAVAILABLE_ERRORS):
