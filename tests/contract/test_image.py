@@ -297,12 +297,12 @@ def test_containers_run_with_least_privileges(
             assert service["read_only"] is True, name
 
 
-def test_only_edge_mail_catcher_and_dashboards_publish_ports(
+def test_only_edge_dashboards_and_what_customers_see_of_others_publish_ports(
     services: dict[str, dict[str, Any]],
 ) -> None:
     open_to_all = {name for name, service in services.items() if service.get("ports")}
 
-    assert open_to_all == {"edge", "grafana", "mail", "prometheus", "zipkin"}
+    assert open_to_all == {"edge", "grafana", "mail", "prometheus", "sandbox", "zipkin"}
     for name in open_to_all:
         for port in services[name]["ports"]:
             assert port.startswith(("127.0.0.1:", "${SHOP_ADDRESS:-127.0.0.1}:")), name
