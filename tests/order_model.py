@@ -16,6 +16,7 @@ from shop.orders import decide, effects
 from shop.orders.effects import Effect, Effects
 from shop.orders.messages import Message
 from shop.orders.states import Dispute, Order, OrderedLine, OrderState, Payment, Refund
+from shop.primitives.price_lines import divide
 from shop.primitives.statuses import (
     FAILED_REFUND,
     OPEN_PAYMENT,
@@ -126,17 +127,19 @@ class ModelOrder:
         )
 
 
-def placed(lines: Iterable[tuple[int, int]] = ((1, 1),)) -> ModelOrder:
+def placed(lines: Iterable[tuple[int, int]] = ((1, 1),), *, discount_minor: int = 0) -> ModelOrder:
     """An order as ``place_order`` leaves it; ``lines`` are quantities and unit prices.
 
-    Its products have the numbers 1, 2, 3 …
+    Its products have the numbers 1, 2, 3 …  The discount is less than the sum of the lines.
     """
     held = tuple(Line(qty, price, reserved=qty) for qty, price in lines)
-    total_minor = sum(line.qty * line.unit_price_minor for line in held)
+    amounts = [line.qty * line.unit_price_minor for line in held]
+    total_minor = sum(amounts) - discount_minor
     order = Order(OrderStatus.PENDING, total_minor, "KRW", has_cart_lines=True)
+    parts = zip(held, amounts, divide(discount_minor, amounts), strict=True)
     ordered = tuple(
-        OrderedLine(number, line.qty, line.qty * line.unit_price_minor)
-        for number, line in enumerate(held, 1)
+        OrderedLine(number, line.qty, amount - discount)
+        for number, (line, amount, discount) in enumerate(parts, 1)
     )
     return ModelOrder(OrderState(order, lines=ordered), held)
 
@@ -499,7 +502,7 @@ def _moves_fit(line: Line) -> bool:
 
 
 def _total_fits(model: ModelOrder) -> bool:
-    total = sum(line.qty * line.unit_price_minor for line in model.lines)
+    total = sum(line.paid_minor for line in model.state.lines)
     return bool(model.lines) and total == model.state.order.total_minor
 
 
@@ -624,7 +627,7 @@ _SAFETY: dict[str, Callable[[ModelOrder], bool]] = {
     "I-01 I-02 I-03 stock's counters are their sums": lambda m: all(map(_counters_fit, m.lines)),
     "I-05 a reservation has the moves of its status": lambda m: all(map(_moves_fit, m.lines)),
     "I-06 stock is where the order's status says": _stock_fits,
-    "I-07 the total is the sum of the lines": _total_fits,
+    "I-07 the total is the sum of the lines, less discounts": _total_fits,
     "I-09 at most one open payment": lambda m: len(_payments_of(m, *OPEN_PAYMENT)) <= 1,
     "I-09 at most one settling capture": lambda m: _settling(m) <= 1,
     "I-10 PAID iff one settling capture, PENDING has none": _money_fits,

@@ -192,7 +192,9 @@ class Simulation:
             for _ in range(self.random.randint(1, 3))
         ]
         at = self.random.uniform(0, ORDERS_WITHIN)
-        return SimulatedOrder(number, order_model.placed(lines), at, charge_at=at + CHARGE_TIMER)
+        discount = min(number % 4, sum(qty * price for qty, price in lines) - 1)
+        order = order_model.placed(lines, discount_minor=discount)
+        return SimulatedOrder(number, order, at, charge_at=at + CHARGE_TIMER)
 
     def _schedule(self, at: float, act: Callable[[], None]) -> None:
         self._number += 1

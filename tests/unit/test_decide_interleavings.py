@@ -448,7 +448,8 @@ class Found:
 
 def explore(rules: Rules, attempts: int) -> Found:
     """Explores all states breadth first, then checks that the timers reach a final state."""
-    first = State(order_model.placed(), (Attempt(),) * attempts)
+    discounted = order_model.placed(((1, 2),), discount_minor=1)
+    first = State(discounted, (Attempt(),) * attempts)
     predecessors: dict[State, Step | None] = {first: None}
     queue = deque([first])
     taken = 0

@@ -233,6 +233,7 @@ class OneOrder(RuleBasedStateMachine):
 
     @initialize(
         lines=LINES,
+        discount=st.integers(0, 10),
         stores_cancellations=st.booleans(),
         is_paid=st.booleans(),
         is_sent=st.booleans(),
@@ -241,6 +242,7 @@ class OneOrder(RuleBasedStateMachine):
     def begin(
         self,
         lines: list[tuple[int, int]],
+        discount: int,
         stores_cancellations: bool,
         is_paid: bool,
         is_sent: bool,
@@ -251,7 +253,8 @@ class OneOrder(RuleBasedStateMachine):
         Half of these are sent at once, since random steps seldom reach a return; half of the others
         wait for their customer.
         """
-        self.model = order_model.placed(lines)
+        discount = min(discount, sum(qty * price for qty, price in lines) - 1)
+        self.model = order_model.placed(lines, discount_minor=discount)
         self.provider.stores_cancellations = stores_cancellations
         self.provider.total_minor = self.total
         if is_paid:
