@@ -23,6 +23,7 @@ INBOX = "shop/messaging/inbox.py"
 INVENTORY = "shop/inventory.py"
 ONE_TIME_LINKS = "shop/one_time_links.py"
 PRICE_LINES = "shop/primitives/price_lines.py"
+COUPONS = "shop/coupons.py"
 PRICE_SCHEDULES = "shop/price_schedules.py"
 PERSONAL_DATA = "shop/schema/personal_data.py"
 LINKS_SCHEMA = "shop/schema/migrations/versions/0024_used_links.py"
@@ -1149,6 +1150,56 @@ _PRICES = (
     ),
 )
 
+_COUPONS = (
+    Mutant(
+        "M-75",
+        "ADR 61",
+        "an order that is not paid keeps its coupons",
+        (
+            Edit(
+                APPLY,
+                "if change.to_status == ReservationStatus.RELEASED:",
+                "if change.to_status == ReservationStatus.RETURNED:",
+            ),
+        ),
+        ("I-42",),
+    ),
+    Mutant(
+        "M-76",
+        "ADR 61",
+        "how often a coupon may be used is read before, but its use is not counted",
+        (Edit(COUPONS, "set uses = c.uses + 1", "set uses = c.uses"),),
+        ("I-41",),
+    ),
+    Mutant(
+        "M-77",
+        "ADR 61",
+        "a customer uses a coupon as often as all customers may",
+        (
+            Edit(COUPONS, "when uses_per_customer_max <= (", "when uses_max <= ("),
+            Edit(
+                COUPONS,
+                "(c.uses_per_customer_max is null or c.uses_per_customer_max > (",
+                "(c.uses_max is null or c.uses_max > (",
+            ),
+        ),
+        ("I-41",),
+    ),
+    Mutant(
+        "M-78",
+        "ADR 61",
+        "units that go back give back their price, not what was paid for them",
+        (
+            Edit(
+                ORDERS,
+                "l.qty * l.unit_price_minor + (select coalesce(sum(d.amount_minor), 0)",
+                "l.qty * l.unit_price_minor + 0 * (select coalesce(sum(d.amount_minor), 0)",
+            ),
+        ),
+        ("I-38",),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -1169,6 +1220,7 @@ MUTANTS = (
     *_FACTORS,
     *_RETURNS,
     *_PRICES,
+    *_COUPONS,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

@@ -38,6 +38,7 @@ METHODS = ("CARD", "CARD", "CARD", "TRANSFER")
 # A cancellation within this time after the order coincides with its charge.
 CHARGE_SECONDS = 0.05
 EXPECTS_TOTAL_SHARE = 0.1
+COUPONS_SHARE = 0.2
 FOLLOW_UPS_MAX = 200
 # of the actions of staff and administrators
 SHIPMENTS_SHARE = 0.4
@@ -124,7 +125,8 @@ class Customers:
         chance = random.random()
         if chance < 0.5:
             method = self._method(random)
-            call = self._calls.make("place_order_from_cart", body={"paymentMethod": method})
+            body = {"paymentMethod": method, "coupons": self._coupons(random)}
+            call = self._calls.make("place_order_from_cart", body=body)
             await self._send_order(random, account, (call, method))
         elif chance < 0.6:
             change = {"quantity": random.randint(0, QUANTITY_MAX)}
@@ -153,10 +155,19 @@ class Customers:
         body: dict[str, object] = {"items": lines, "paymentMethod": method}
         if len(lines) == 1 and random.random() < 0.7:
             body = {**lines[0], "paymentMethod": method}
-        if random.random() < EXPECTS_TOTAL_SHARE:
+        if coupons := self._coupons(random):
+            body["coupons"] = coupons
+        elif random.random() < EXPECTS_TOTAL_SHARE:
             total = sum(chosen[line["productId"]].price * line["quantity"] for line in lines)
             body["expectedTotalAmount"] = total
         return self._calls.make("place_order", body=body), method
+
+    def _coupons(self, random: Random) -> list[str]:
+        """For a part of the orders, the coupon without limits, and sometimes a limited one."""
+        if random.random() >= COUPONS_SHARE:
+            return []
+        unlimited, *limited = self._dataset.coupons
+        return [unlimited, random.choice(limited)] if random.random() < 0.3 else [unlimited]
 
     def _method(self, random: Random) -> str:
         drawn = random.random()

@@ -22,6 +22,11 @@ RECENT_ORDERS_MAX = 500
 # Of customers that exist during a run only.
 PASSWORD = "a password of the load"  # noqa: S105
 FLASH_SHARE = 0.05
+COUPONS: dict[str, dict[str, int]] = {
+    "ALL": {"discountBasisPoints": 1_250, "discountMaximum": 3_000},
+    "ONCE": {"discountAmount": 137, "usesPerCustomerMaximum": 1},
+    "FEW": {"discountAmount": 333, "usesMaximum": 20},
+}
 LAST_UNIT_SHARE = 0.005
 
 
@@ -47,6 +52,8 @@ class Dataset:
     client: Client
     category: str
     staff_by_role: dict[str, Account]
+    # any number of orders; one of a customer; a few orders
+    coupons: tuple[str, ...] = ()
     products: list[Product] = field(default_factory=list[Product])
     flash_products: list[Product] = field(default_factory=list[Product])
     last_unit_products: list[Product] = field(default_factory=list[Product])
@@ -131,6 +138,7 @@ async def create_dataset(client: Client, *, accounts: int, seed: int) -> Dataset
         account.user_id = _expect(me, 200)["id"]
     category = client.calls.make("add_category", body={"name": dataset.category})
     _expect(await client.send(category, dataset.staff), 201)
+    await _add_coupons(dataset)
     await _add_products(dataset, Random(f"{seed} dataset"))  # noqa: S311
     for first in range(0, accounts, CONCURRENT_REGISTRATIONS):
         numbers = range(first, min(first + CONCURRENT_REGISTRATIONS, accounts))
@@ -140,6 +148,14 @@ async def create_dataset(client: Client, *, accounts: int, seed: int) -> Dataset
     webhook = await client.send(client.calls.make("create_webhook", body=body), dataset.admin)
     dataset.webhook_id = _expect(webhook, 201)["id"]
     return dataset
+
+
+async def _add_coupons(dataset: Dataset) -> None:
+    make, run_id = dataset.client.calls.make, dataset.client.calls.run_id
+    for name, terms in COUPONS.items():
+        body = {"code": f"{name}-{run_id}", "combinable": True, **terms}
+        outcome = await dataset.client.send(make("add_coupon", body=body), dataset.staff)
+        dataset.coupons += (_expect(outcome, 201)["code"],)
 
 
 async def _add_products(dataset: Dataset, random: Random) -> None:

@@ -168,6 +168,11 @@ class LivenessOperations:
             "list_groups": self._plain("list_groups", staff),
             "show_group": self._of_group("show_group"),
             "change_group": self._of_group("change_group", {"name": "H"}, headers=IF_ANY),
+            "add_coupon": self._add_coupon,
+            "list_coupons": self._plain("list_coupons", staff),
+            "show_coupon": self._of_coupon("show_coupon"),
+            "change_coupon": self._of_coupon("change_coupon", {"usesMaximum": 5}, headers=IF_ANY),
+            "end_coupon": self._of_coupon("end_coupon"),
             "list_prices": self._plain("list_prices", staff, productId=number),
             "schedule_price": self._schedule_price,
             "cancel_price_schedule": self._cancel_price_schedule,
@@ -530,6 +535,24 @@ class LivenessOperations:
                 raise PreparationFailed(f"no group: {outcome.status} {outcome.code}")
             group_id: int = outcome.document["id"]
             return make(name, body=body, headers=headers, groupId=group_id), staff
+
+        return prepare
+
+    async def _add_coupon(self) -> Request:
+        body = {"code": self.client.calls.new_key(), "discountAmount": 100}
+        return self.client.calls.make("add_coupon", body=body), self.dataset.staff
+
+    def _of_coupon(
+        self,
+        name: str,
+        body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Prepare:
+        async def prepare() -> Request:
+            added = await self._sent_ok(*await self._add_coupon())
+            code = str(added.document["code"])
+            make = self.client.calls.make
+            return make(name, body=body, headers=headers, code=code), self.dataset.staff
 
         return prepare
 

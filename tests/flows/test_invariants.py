@@ -361,6 +361,46 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "product_id, -amount_minor - 1, 0, 0 from shop.order_price_lines where order_id = %(paid)s",
         "I-07 I-40 I-43",
     ),
+    "coupon counts a use that no order holds": (
+        "update shop.coupons set uses = uses + 1",
+        "I-41",
+    ),
+    "coupon is used more often than it allows": (
+        "update shop.coupons set uses_max = 0",
+        "I-41",
+    ),
+    "customer uses a coupon more often than it allows": (
+        "with used as (insert into shop.coupon_uses (order_id, code, user_id, discount_minor) "
+        "select %(paid)s, code, user_id, 1 from shop.coupon_uses returning code) "
+        "update shop.coupons set uses = uses + 1",
+        "I-41 I-43",
+    ),
+    "coupon of a paid order was given back": (
+        "update shop.coupon_uses set given_back_at = now()",
+        "I-41 I-42",
+    ),
+    "cancelled order keeps its coupon": (
+        "update shop.coupon_uses set order_id = %(cancelled)s",
+        "I-42 I-43",
+    ),
+    "discount that the terms of its coupon do not give": (
+        "update shop.coupons set discount_basis_points = 1251",
+        "I-43",
+    ),
+    "goods that cost too little for their coupon": (
+        "update shop.coupons set goods_min_minor = 1001",
+        "I-43",
+    ),
+    "discount line that no coupon gives": (
+        "update shop.order_price_lines set amount_minor = amount_minor - 1 where kind = 'DISCOUNT'",
+        "I-07 I-43",
+    ),
+    "more is given back for a line than its discount left": (
+        "insert into shop.order_price_lines (order_id, line, user_id, kind, product_id, "
+        "amount_minor, vat_minor, vat_basis_points) select order_id, 9, user_id, 'DISCOUNT', "
+        "product_id, -1500, 0, 0 from shop.order_price_lines where order_id = %(sent)s",
+        "I-38 I-43",
+    ),
     "price changed without a history": (
         "update shop.products set price_minor = price_minor + 1 where product_id = %(product)s",
         "I-31",
@@ -609,6 +649,15 @@ def _placed_with_key(flow: FlowHarness, buyer: Person, product: int, key: str) -
     return order_id
 
 
+def _discounted_order(flow: FlowHarness, buyer: Person, product: int) -> None:
+    """An order that uses a coupon, which each customer may use once."""
+    terms = {"code": "SPRING", "discountBasisPoints": 1_250, "usesPerCustomerMaximum": 1}
+    assert flow.shop.person("staff").post("/admin/coupons", terms).status == 201
+    body = {"productId": product, "quantity": 1, "paymentMethod": "CARD", "coupons": ["SPRING"]}
+    placed = buyer.post("/orders", body)
+    assert (placed.status, placed.json["totalAmount"]) == (201, 875), placed.body
+
+
 def _reset_password(shop: ShopHarness) -> None:
     """A customer with an open session sets the password by a link."""
     email = "reset@example.kr"
@@ -660,6 +709,7 @@ def _history(flow: FlowHarness) -> dict[str, Any]:
     returned, partly = buyer.paid_order(product)["id"], buyer.paid_order(product)["id"]
     buyer.patch(f"/orders/{returned}/cancel")
     sent = _sent_order(flow, buyer, product)
+    _discounted_order(flow, buyer, product)
     support, for_customer = flow.shop.person("support"), buyer.order(product)["id"]
     support.post(f"/orders/{partly}/refunds", {"amount": 500, "reason": "dented"})
     cancellation = support.patch(f"/admin/orders/{for_customer}/cancel", {"reason": "by phone"})
