@@ -92,7 +92,7 @@ LIST = Query(
 select code, discount_minor, discount_basis_points, discount_max_minor, currency,
   goods_min_minor, combinable, starts_at, ends_at, uses_max, uses_per_customer_max, uses, state,
   version, created_at
-from shop.coupons where code > %(after)s order by code limit %(limit)s::int
+from shop.coupons where code > %(code_before)s order by code limit %(limit)s::int
 """,
 )
 
@@ -160,7 +160,7 @@ USE = Query(
     UsedCoupon,
     """
 with requested as (
-  select code, minor from unnest(%(codes)s::text[], %(minor)s::bigint[]) as a(code, minor)
+  select code, minor from unnest(%(codes)s::text[], %(discounts)s::bigint[]) as a(code, minor)
   where exists (select from shop.orders where order_id = %(order_id)s::uuid)
 ), locked as (
   select c.code from shop.coupons c join requested using (code)
@@ -242,7 +242,7 @@ def add(
 
 def coupons(*, after: str, limit: int) -> Statement[Coupon]:
     """A page of all coupons, by code."""
-    return LIST(after=after, limit=limit)
+    return LIST(code_before=after, limit=limit)
 
 
 def read(code: str) -> Statement[Coupon]:
@@ -275,7 +275,9 @@ def use(order_id: UUID, user_id: int, minor: Mapping[str, int]) -> Statement[Use
 
     ``minor`` is what each takes off.  The caller has locked the account's orders before.
     """
-    return USE(order_id=order_id, user_id=user_id, codes=list(minor), minor=list(minor.values()))
+    return USE(
+        order_id=order_id, user_id=user_id, codes=list(minor), discounts=list(minor.values())
+    )
 
 
 def give_back(order_id: UUID) -> Statement[UsedCoupon]:

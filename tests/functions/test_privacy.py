@@ -41,6 +41,7 @@ RECORDS: dict[str, LiteralString] = {
     "orders": "select to_jsonb(t) from shop.orders t order by 1",
     "order_lines": "select to_jsonb(t) from shop.order_lines t order by 1",
     "order_price_lines": "select to_jsonb(t) from shop.order_price_lines t order by 1",
+    "coupon_uses": "select to_jsonb(t) from shop.coupon_uses t order by 1",
     "payments": "select to_jsonb(t) from shop.payments t order by 1",
     "refunds": "select to_jsonb(t) - 'reason' from shop.refunds t order by 1",
     "ledger": "select to_jsonb(t) from shop.ledger t order by 1",

@@ -108,7 +108,7 @@ def test_unavailable_database_or_provider_exits_2(flow: FlowHarness, auditor: Co
     ordering = auditor.run("check", DATABASE_URL=flow.shop.role_url("ordering"))
     assert (ordering.exit_code, ordering.stdout) == (2, "")
     assert (
-        "hides rows from this role: cart_items, idempotency, notes, order_addresses, "
+        "hides rows from this role: cart_items, coupon_uses, idempotency, notes, order_addresses, "
         "order_lines, order_price_lines, orders, payments" in ordering.stderr
     )
 
