@@ -58,7 +58,7 @@ EXCLUDED = re.compile(
     r"|docs/glossary\.md|.*/vendor/|web/package-lock|.*\.(?:png|woff2|gz|sum|html)$)"
 )
 TEXT_FILES = re.compile(
-    r"(?:\.(?:py|md|ya?ml|toml|tpl|txt|tmpl|json|css|js|go|sh|example)|(?:^|/)(?:Makefile|run|seal"
+    r"(?:\.(?:py|md|ya?ml|toml|tpl|txt|tmpl|json|css|js|tsx?|go|sh|example)|(?:^|/)(?:Makefile|run|seal"
     r"|kind-up|[\w.-]*Dockerfile))$"
 )
 
@@ -72,11 +72,13 @@ def spellings(word: str) -> str:
 
 
 PATTERNS = {word: re.compile(spellings(word)) for word in REPLACEMENTS}
+# Few lines have any of the letters: only these are searched for each word.
+CANDIDATE = re.compile("|".join((*REPLACEMENTS, *PLURALS.values())), re.IGNORECASE)
 
 
 @cache
 def lines() -> tuple[tuple[str, str], ...]:
-    """Every line that is checked, as ``path:number`` and text without external names."""
+    """Every line that may use a word, as ``path:number`` and text without external names."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     paths = [p for p in listed.split("\0") if TEXT_FILES.search(p) and not EXCLUDED.match(p)]
@@ -85,6 +87,7 @@ def lines() -> tuple[tuple[str, str], ...]:
         for path in paths
         if (ROOT / path).is_file()
         for number, line in enumerate((ROOT / path).read_text("utf-8").splitlines(), 1)
+        if CANDIDATE.search(line)
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
+import pytest
+
 from shop.adapters.payment_provider.protocol import NextAction
 from shop.orders import apply, decide, messages
 from shop.orders.effects import Effects
@@ -25,6 +27,9 @@ from tests import order_model
 from tests.order_model import IllegalWrite
 from tests.unit import test_decide_interleavings as interleavings
 from tests.unit.test_decide_sequences import status_change_of
+
+# As in the tests of the interleavings, whose states these are: minutes on a loaded machine.
+pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(600)]
 
 PLACED = {("order", CREATED, OrderStatus.PENDING), ("reservation", CREATED, ReservationStatus.HELD)}
 
