@@ -132,6 +132,8 @@ class WorkloadControl:
         With ``actions`` customers do nothing else.
         """
         self.customers.mix = {name: MIX[name] for name in command.get("actions", MIX)}
+        if "actions" not in command:
+            await self.dataset.offer_coupons()
         orders = command.get("orders", self._settings.orders)
         seconds = command.get("seconds", self._settings.seconds)
         before = self.metrics.orders_total

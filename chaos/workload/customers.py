@@ -39,6 +39,7 @@ METHODS = ("CARD", "CARD", "CARD", "TRANSFER")
 CHARGE_SECONDS = 0.05
 EXPECTS_TOTAL_SHARE = 0.1
 COUPONS_SHARE = 0.2
+LIMITED_COUPONS_SHARE = 0.3
 FOLLOW_UPS_MAX = 200
 # of the actions of staff and administrators
 SHIPMENTS_SHARE = 0.4
@@ -125,7 +126,9 @@ class Customers:
         chance = random.random()
         if chance < 0.5:
             method = self._method(random)
-            body = {"paymentMethod": method, "coupons": self._coupons(random)}
+            body: dict[str, object] = {"paymentMethod": method}
+            if coupons := self._coupons(random):
+                body["coupons"] = coupons
             call = self._calls.make("place_order_from_cart", body=body)
             await self._send_order(random, account, (call, method))
         elif chance < 0.6:
@@ -164,10 +167,11 @@ class Customers:
 
     def _coupons(self, random: Random) -> list[str]:
         """For a part of the orders, the coupon without limits, and sometimes a limited one."""
-        if random.random() >= COUPONS_SHARE:
+        if not self._dataset.coupons or random.random() >= COUPONS_SHARE:
             return []
         unlimited, *limited = self._dataset.coupons
-        return [unlimited, random.choice(limited)] if random.random() < 0.3 else [unlimited]
+        is_limited = limited and random.random() < LIMITED_COUPONS_SHARE
+        return [unlimited, random.choice(limited)] if is_limited else [unlimited]
 
     def _method(self, random: Random) -> str:
         drawn = random.random()

@@ -109,6 +109,17 @@ class Dataset:
         document = _expect(await self.client.send(call, self.staff), 201)
         return Product(document["id"], price)
 
+    async def offer_coupons(self) -> None:
+        """Adds the coupons that customers use from now on, once; the release before has none."""
+        if self.coupons:
+            return
+        make, run_id = self.client.calls.make, self.client.calls.run_id
+        for name, terms in COUPONS.items():
+            body = {"code": f"{name}-{run_id}", "combinable": True, **terms}
+            outcome = await self.client.send(make("add_coupon", body=body), self.staff)
+            if outcome.status == 201:
+                self.coupons += (outcome.document["code"],)
+
     async def add_customer(self, number: int) -> Account:
         """A new customer who is logged in.  Raises DatasetError and LoginFailed."""
         email = f"load-{self.client.calls.run_id}-{number}@example.com"
@@ -138,7 +149,6 @@ async def create_dataset(client: Client, *, accounts: int, seed: int) -> Dataset
         account.user_id = _expect(me, 200)["id"]
     category = client.calls.make("add_category", body={"name": dataset.category})
     _expect(await client.send(category, dataset.staff), 201)
-    await _add_coupons(dataset)
     await _add_products(dataset, Random(f"{seed} dataset"))  # noqa: S311
     for first in range(0, accounts, CONCURRENT_REGISTRATIONS):
         numbers = range(first, min(first + CONCURRENT_REGISTRATIONS, accounts))
@@ -148,14 +158,6 @@ async def create_dataset(client: Client, *, accounts: int, seed: int) -> Dataset
     webhook = await client.send(client.calls.make("create_webhook", body=body), dataset.admin)
     dataset.webhook_id = _expect(webhook, 201)["id"]
     return dataset
-
-
-async def _add_coupons(dataset: Dataset) -> None:
-    make, run_id = dataset.client.calls.make, dataset.client.calls.run_id
-    for name, terms in COUPONS.items():
-        body = {"code": f"{name}-{run_id}", "combinable": True, **terms}
-        outcome = await dataset.client.send(make("add_coupon", body=body), dataset.staff)
-        dataset.coupons += (_expect(outcome, 201)["code"],)
 
 
 async def _add_products(dataset: Dataset, random: Random) -> None:
