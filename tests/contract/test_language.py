@@ -58,8 +58,8 @@ EXCLUDED = re.compile(
     r"|docs/glossary\.md|.*/vendor/|web/package-lock|.*\.(?:png|woff2|gz|sum|html)$)"
 )
 TEXT_FILES = re.compile(
-    r"(?:\.(?:py|md|ya?ml|toml|tpl|txt|tmpl|json|css|js|tsx?|go|sh|example)|(?:^|/)(?:Makefile|run|seal"
-    r"|kind-up|[\w.-]*Dockerfile))$"
+    r"(?:\.(?:py|md|ya?ml|toml|tpl|txt|tmpl|json|css|js|tsx?|go|sh|example)|(?:^|/)"
+    r"(?:Makefile|run|seal|kind-up|[\w.-]*Dockerfile))$"
 )
 
 
