@@ -19,9 +19,10 @@ class UserRegistered(ShopEvent):
 
 @frozen(kw_only=True)
 class UserPasswordChanged(ShopEvent):
-    """The owner of an account has replaced its password."""
+    """An account has another password."""
 
     name: ClassVar[str] = "user.password-changed"
+    external: ClassVar[bool] = False
 
     user_id: int
 
@@ -86,6 +87,46 @@ class UserEmailChanged(ShopEvent):
 
     user_id: int
     link_id: UUID
+
+
+@frozen(kw_only=True)
+class UserSecondFactorEnabled(ShopEvent):
+    """Log-in to an account needs codes of a second factor from now on."""
+
+    name: ClassVar[str] = "user.second-factor-enabled"
+    external: ClassVar[bool] = False
+
+    user_id: int
+
+
+@frozen(kw_only=True)
+class UserSecondFactorRemoved(ShopEvent):
+    """Log-in to an account needs the password only, by its owner's or an operator's request."""
+
+    name: ClassVar[str] = "user.second-factor-removed"
+    external: ClassVar[bool] = False
+
+    user_id: int
+
+
+@frozen(kw_only=True)
+class UserRecoveryCodesRenewed(ShopEvent):
+    """The recovery codes of a second factor were replaced."""
+
+    name: ClassVar[str] = "user.recovery-codes-renewed"
+    external: ClassVar[bool] = False
+
+    user_id: int
+
+
+@frozen(kw_only=True)
+class UserRecoveryCodeUsed(ShopEvent):
+    """A recovery code took the place of a code of a second factor, once."""
+
+    name: ClassVar[str] = "user.recovery-code-used"
+    external: ClassVar[bool] = False
+
+    user_id: int
 
 
 @frozen(kw_only=True)

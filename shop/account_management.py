@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from events.accounts import UserClosed
+from events.accounts import UserClosed, UserPasswordChanged, UserSecondFactorRemoved
 from shop import accounts, audit_log, one_time_links, second_factors
 from shop.audit_log import Action
 from shop.messaging.outbox import emit
@@ -39,6 +39,7 @@ def create(
     email: str,
     name: str,
     role: str,
+    language: str,
     password_hash: str = "",
     is_service: bool = False,
 ) -> int:
@@ -51,6 +52,7 @@ def create(
             email=email,
             name=name,
             role=role,
+            language=language,
             password_hash=password_hash,
             is_service=is_service,
         )
@@ -136,11 +138,13 @@ def _account_to_close(tx: Transaction, user_id: int) -> ManagedAccount | None:
 
 def set_password(tx: Transaction, actor: Actor, user_id: int, *, new_hash: str) -> None:
     """Replaces the password of an account and ends its sessions and its links."""
+    announcement, _ = emit(tx, UserPasswordChanged(user_id=user_id))
     tx.pipeline(
         accounts.set_password(user_id, new_hash=new_hash),
         one_time_links.end_all(user_id),
         accounts.end_sessions(user_id),
         audit_log.record(actor, Action.USER_PASSWORD_SET, user_id),
+        announcement,
     )
 
 
@@ -153,7 +157,9 @@ def remove_factor(tx: Transaction, actor: Actor, user_id: int) -> None:
     )
     if not removed:
         raise ClientError(409, "NO_SECOND_FACTOR", "the account has no second factor")
-    tx.execute(audit_log.record(actor, Action.USER_FACTOR_REMOVED, user_id))
+    announcement, _ = emit(tx, UserSecondFactorRemoved(user_id=user_id))
+    entry = audit_log.record(actor, Action.USER_FACTOR_REMOVED, user_id)
+    tx.pipeline(announcement, entry)
 
 
 def make_link(

@@ -179,8 +179,9 @@ order by user_id for no key update
 ADD_OPERATOR = Query(
     AccountId,
     """
-insert into shop.users (email, email_key, name, password_hash, role, is_service)
-values (%(email)s, %(email_key)s, %(name)s, %(password_hash)s, %(role)s, %(is_service)s)
+insert into shop.users (email, email_key, name, language, password_hash, role, is_service)
+values (%(email)s, %(email_key)s, %(name)s, %(language)s, %(password_hash)s, %(role)s,
+  %(is_service)s)
 on conflict (email_key) do nothing
 returning user_id
 """,
@@ -568,7 +569,7 @@ def lock_admins() -> Statement[AccountId]:
 
 
 def add_operator(
-    *, email: str, name: str, password_hash: str, role: str, is_service: bool
+    *, email: str, name: str, language: str, password_hash: str, role: str, is_service: bool
 ) -> Statement[AccountId]:
     """Creates an account with a role; no row when the e-mail has one already.
 
@@ -578,6 +579,7 @@ def add_operator(
         email=email,
         email_key=email_key(email),
         name=name,
+        language=language,
         password_hash=password_hash,
         role=role,
         is_service=is_service,

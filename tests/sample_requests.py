@@ -381,6 +381,9 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("POST", "/auth/second-factor/remove"): lambda s, p: SampleRequest(
         "/auth/second-factor/remove", s.confirmed_factor()
     ),
+    ("POST", "/auth/second-factor/recovery-codes"): lambda s, p: SampleRequest(
+        "/auth/second-factor/recovery-codes", s.confirmed_factor()
+    ),
     ("POST", "/auth/refresh"): lambda s, p: SampleRequest(
         "/auth/refresh", {"refreshToken": s.refresh_token()}
     ),

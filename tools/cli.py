@@ -29,6 +29,8 @@ from tools.command_line import (
     ReaderUrl,
     Record,
     ReplicaUrl,
+    SecondFactorKeys,
+    ShopLanguage,
     recorded,
     setting,
 )
@@ -447,6 +449,7 @@ def account_create(
     database_url: AccountsUrl,
     role: Annotated[str, typer.Option(help="what it may do", callback=_role)],
     name: Annotated[str, typer.Option(help="the person's name")],
+    language: ShopLanguage,
     link_key: LinkKey,
     from_stdin: PasswordFromStdin = False,
     by_link: ByLink = False,
@@ -456,7 +459,15 @@ def account_create(
     from tools.operations.accounts import password_or_key, run_create
 
     secret = password_or_key(from_stdin=from_stdin, by_link=by_link, link_key=link_key)
-    return run_create(database_url, email, name=name, role=role, secret=secret, as_json=as_json)
+    return run_create(
+        database_url,
+        email,
+        name=name,
+        role=role,
+        language=language,
+        secret=secret,
+        as_json=as_json,
+    )
 
 
 @account.command("list")
@@ -539,6 +550,16 @@ def account_reset_second_factor(
     from tools.operations.accounts import run_remove_factor
 
     return run_remove_factor(database_url, email, as_json=as_json)
+
+
+@account.command("rotate-second-factor-key")
+def account_rotate_second_factor_key(
+    database_url: AccountsUrl, keys: SecondFactorKeys, as_json: AsJson = False
+) -> int:
+    """Give all second factors the new key; exits 1 when some are of neither key."""
+    from tools.operations.accounts import run_rotate_factors, two_keys
+
+    return run_rotate_factors(database_url, two_keys(keys), as_json=as_json)
 
 
 @events.command("tail")

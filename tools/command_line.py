@@ -10,6 +10,7 @@ from typing import Annotated, Any, ParamSpec, get_args, get_type_hints
 
 import typer
 
+from shop.primitives.languages import LANGUAGES
 from shop.runtime import setting_checks
 from shop.runtime.config import ConfigurationError, look_up
 from tools.operations.reporting import EXIT_FAILED
@@ -181,6 +182,12 @@ def _required_catcher(url: str) -> str:
     return url
 
 
+def _language(name: str) -> str:
+    if name not in LANGUAGES:
+        raise typer.BadParameter(f"must be one of {', '.join(LANGUAGES)}")
+    return name
+
+
 def _time_zone(name: str) -> str:
     try:
         setting_checks.check_time_zone(name)
@@ -205,6 +212,20 @@ ReplicaUrl = Annotated[
 OperatorUrl = Annotated[str, ROLES["shop_ops"]]
 AccountsUrl = Annotated[str, ROLES["shop_accounts"]]
 LinkKey = Annotated[str, setting("LINK_KEY", what="key of one-time links, which --link needs")]
+SecondFactorKeys = Annotated[
+    str,
+    setting("SECOND_FACTOR_KEY", what="the new key of second factors, a space, the one before"),
+]
+ShopLanguage = Annotated[
+    str,
+    setting(
+        "SHOP_LANGUAGE",
+        option="--language",
+        default="ko",
+        what="language of its mails",
+        check=_language,
+    ),
+]
 CATCHER_VARIABLE, CATCHER = "MAIL_CATCHER_URL", "HTTP address of the mail catcher"
 MailCatcherUrl = Annotated[str, setting(CATCHER_VARIABLE, what=CATCHER, check=_required_catcher)]
 OptionalMailCatcherUrl = Annotated[

@@ -155,7 +155,8 @@ class LivenessOperations:
             "list_entries": self._plain("list_entries", admin),
             "begin_second_factor": self._begin_second_factor,
             "confirm_second_factor": self._confirm_second_factor,
-            "remove_second_factor": self._remove_second_factor,
+            "remove_second_factor": self._with_factor("remove_second_factor"),
+            "renew_recovery_codes": self._with_factor("renew_recovery_codes"),
             "create_service": self._create_service,
             "create_key": self._of_service("create_key", SCOPES),
             "list_keys": self._of_service("list_keys"),
@@ -454,13 +455,16 @@ class LivenessOperations:
         body = {**json.loads(begin.body), "code": code_at(int(time.time()) // STEP_SECONDS, secret)}
         return self.client.calls.make("confirm_second_factor", body=body), None
 
-    async def _remove_second_factor(self) -> Request:
-        confirm, _ = await self._confirm_second_factor()
-        outcome = await self.client.send(confirm, None)
-        if outcome.status != 200:
-            raise PreparationFailed(f"not confirmed: {outcome.status} {outcome.code}")
-        body = {**json.loads(confirm.body), "code": outcome.document["recoveryCodes"][0]}
-        return self.client.calls.make("remove_second_factor", body=body), None
+    def _with_factor(self, name: str) -> Prepare:
+        async def prepare() -> Request:
+            confirm, _ = await self._confirm_second_factor()
+            outcome = await self.client.send(confirm, None)
+            if outcome.status != 200:
+                raise PreparationFailed(f"not confirmed: {outcome.status} {outcome.code}")
+            body = {**json.loads(confirm.body), "code": outcome.document["recoveryCodes"][0]}
+            return self.client.calls.make(name, body=body), None
+
+        return prepare
 
     async def _create_service(self) -> Request:
         body = {"name": self.client.calls.new_key().lower(), "role": "support"}

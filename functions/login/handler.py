@@ -9,14 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from functions.login.device import DeviceProof
-from shop import (
-    account_management,
-    accounts,
-    audit_log,
-    login_failures,
-    operator_alerts,
-    second_factors,
-)
+from shop import accounts, login_failures, operator_alerts, second_factors
 from shop.adapters.passwords import (
     DUMMY_HASH,
     hash_password,
@@ -25,11 +18,9 @@ from shop.adapters.passwords import (
     prepare,
 )
 from shop.adapters.tokens import public_keys, unauthenticated
-from shop.audit_log import Action, Actor
 from shop.primitives.errors import ClientError
 from shop.primitives.ids import new_uuid
 from shop.primitives.messages import Caller, Request, Response
-from shop.primitives.statuses import ActorKind
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -43,9 +34,11 @@ if TYPE_CHECKING:
         SecondFactorRequest,
     )
     from shop.accounts import Credentials
+    from shop.adapters.db import Transaction
     from shop.adapters.tokens import TokenIssuer
     from shop.login_failures import Attempt
     from shop.runtime.request_context import RequestContext
+    from shop.second_factors import Factor
 
     CredentialsRequest = (
         Request[Login, None] | Request[SecondFactorRequest, None] | Request[SecondFactorProof, None]
@@ -101,11 +94,11 @@ def begin_second_factor(
         login_failures.check_allowed(waits)
         if account.role == CUSTOMER:
             raise ClientError(403, "FORBIDDEN", "second factors are of accounts with a role")
-        if tx.fetch_one(second_factors.begin(account.user_id, factor_id)) is None:
+        if tx.fetch_one(second_factors.begin(account.user_id, factor_id, _keys(context))) is None:
             raise ClientError(409, "SECOND_FACTOR_ENABLED", "the account has a second factor")
-    settings = context.settings
-    secret = second_factors.secret_of(factor_id, settings.second_factor_key.reveal())
-    uri = second_factors.address_of(secret, issuer=settings.shop_name, email=request.body.email)
+    secret = second_factors.new_secret(factor_id, _keys(context))
+    shop_name = context.settings.shop_name
+    uri = second_factors.address_of(secret, issuer=shop_name, email=request.body.email)
     body = {"secret": second_factors.encode(secret), "uri": uri}
     return Response(201, body, headers=NO_STORE)
 
@@ -126,10 +119,10 @@ def confirm_second_factor(
             second_factors.find(account.user_id),
         )
     login_failures.check_allowed(waits)
-    if not found or found[0].is_confirmed:
+    if not found or found[0].is_confirmed or not second_factors.has_key(found[0], _keys(context)):
         raise ClientError(409, "NO_SECOND_FACTOR", "no second factor waits for its first code")
     codes = second_factors.new_recovery_codes()
-    _confirm(request, context, account, found[0].factor_id, codes)
+    _confirm(request, context, account, found[0], codes)
     caller, refresh_token = _open_session(
         context, attempt, account, new_hash=None, factor_id=found[0].factor_id
     )
@@ -145,19 +138,40 @@ def remove_second_factor(
     401 and 429 as for a log-in, for a wrong code too; 409 without a second factor; 403 where
     SECOND_FACTOR_ROLES requires one.
     """
-    # imported here: sessions are opened without it
-
-    attempt = _attempt(request, context)
-    account, _ = _verify_credentials(request, context, attempt)
-    code = request.body.code.get_secret_value()
-    _check_second_factor(request, context, attempt, account, code)
-    if account.factor_id is None:
-        raise ClientError(409, "NO_SECOND_FACTOR", "the account has no second factor")
+    account, _ = _verify_both_factors(request, context)
     if _needs_factor(context, account):
         raise _factor_needed()
+    # imported here: sessions are opened without it
+    from functions.login.factor_changes import actor_of
+    from shop.account_management import remove_factor
+
     with context.transaction() as tx:
-        account_management.remove_factor(tx, _actor(request, account), account.user_id)
+        remove_factor(tx, actor_of(request, account), account.user_id)
     return Response(204)
+
+
+def renew_recovery_codes(
+    request: Request[SecondFactorProof, None], context: RequestContext
+) -> Response:
+    """200 with ten recovery codes, which are shown this once; those before are rejected.
+
+    401 and 429 as for a log-in, for a wrong code too; 409 without a second factor.
+    """
+    # imported here: sessions are opened without it
+    from functions.login import factor_changes
+
+    account, factor_id = _verify_both_factors(request, context)
+    codes = second_factors.new_recovery_codes()
+    with context.transaction() as tx:
+        locked = tx.fetch_all(second_factors.lock(factor_id))
+        if not locked:
+            raise _no_factor()
+        actor = factor_changes.actor_of(request, account)
+        tx.pipeline(
+            second_factors.renew_recovery_codes(locked[0], codes, _keys(context)),
+            *factor_changes.recovery_codes_renewed(tx, actor, account.user_id),
+        )
+    return Response(200, {"recoveryCodes": codes}, headers=NO_STORE)
 
 
 def refresh(request: Request[Refresh, None], context: RequestContext) -> Response:
@@ -217,13 +231,21 @@ def _attempt(request: CredentialsRequest, context: RequestContext) -> Attempt:
     return login_failures.attempt_on(proof.email_key, device=device, network=request.client)
 
 
-def _actor(request: CredentialsRequest, account: Credentials) -> Actor:
-    return Actor(
-        kind=ActorKind.PERSON,
-        account_id=account.user_id,
-        role=account.role,
-        trace_id=request.traceparent[audit_log.TRACE_ID],
-    )
+def _keys(context: RequestContext) -> str:
+    return context.settings.second_factor_key.reveal()
+
+
+def _verify_both_factors(
+    request: Request[SecondFactorProof, None], context: RequestContext
+) -> tuple[Credentials, UUID]:
+    """The account with this e-mail and password, and its factor, of which the code was accepted."""
+    attempt = _attempt(request, context)
+    account, _ = _verify_credentials(request, context, attempt)
+    code = request.body.code.get_secret_value()
+    _check_second_factor(request, context, attempt, account, code)
+    if account.factor_id is None:
+        raise _no_factor()
+    return account, account.factor_id
 
 
 def _needs_factor(context: RequestContext, account: Credentials) -> bool:
@@ -245,10 +267,6 @@ def _check_second_factor(
     factor_id = account.factor_id
     if factor_id is None and not _needs_factor(context, account):
         return
-    accepting = None
-    if factor_id is not None and code is not None:
-        key = context.settings.second_factor_key.reveal()
-        accepting = second_factors.accept(factor_id, code, key=key, now=request.now)
     with context.transaction() as tx:
         _, waits = tx.pipeline(login_failures.lock(attempt), login_failures.check(attempt))
         login_failures.check_allowed(waits)
@@ -256,33 +274,58 @@ def _check_second_factor(
             raise _factor_needed()
         if code is None:
             raise _invalid("SECOND_FACTOR_REQUIRED", "log-in needs a code of the second factor")
-        if accepting is not None and all(tx.pipeline(second_factors.lock(factor_id), accepting)):
+        locked = tx.fetch_all(second_factors.lock(factor_id))
+        if locked and _is_accepted(request, context, tx, account, locked[0], code):
             return
     _reject_code(context, account.user_id, factor_id)
+
+
+def _is_accepted(
+    request: CredentialsRequest,
+    context: RequestContext,
+    tx: Transaction,
+    account: Credentials,
+    factor: Factor,
+    code: str,
+) -> bool:
+    """Accepts a code of a locked factor, once; a used recovery code is announced and recorded."""
+    accepting = second_factors.accept(factor, code, keys=_keys(context), now=request.now)
+    if accepting is None or not tx.fetch_all(accepting):
+        return False
+    if second_factors.is_recovery_code(code):
+        # imported here: sessions are opened without it
+        from functions.login import factor_changes
+
+        actor = factor_changes.actor_of(request, account)
+        tx.pipeline(*factor_changes.recovery_code_used(tx, actor, account.user_id))
+    return True
 
 
 def _confirm(
     request: Request[SecondFactorProof, None],
     context: RequestContext,
     account: Credentials,
-    factor_id: UUID,
+    factor: Factor,
     codes: list[str],
 ) -> None:
     """Makes log-in need the factor; 401 for a wrong code."""
-    key = context.settings.second_factor_key.reveal()
-    secret = second_factors.secret_of(factor_id, key)
+    # imported here: sessions are opened without it
+    from functions.login import factor_changes
+
+    factor_id = factor.factor_id
+    secret = second_factors.secret_of(factor, _keys(context))
     step = second_factors.step_of(request.body.code.get_secret_value(), secret, request.now)
     if step is None:
         _reject_code(context, account.user_id, factor_id)
-    hashes = [second_factors.recovery_hash(factor_id, code, key) for code in codes]
-    actor = _actor(request, account)
+    hashes = second_factors.hashes_of(factor, codes, _keys(context))
+    actor = factor_changes.actor_of(request, account)
     with context.transaction() as tx:
         changed, _, confirmed, *_ = tx.pipeline(
             accounts.set_factor(account.user_id, factor_id),
             second_factors.lock(factor_id),
             second_factors.confirm(factor_id, step=step, hashes=hashes),
             accounts.end_sessions(account.user_id),
-            audit_log.record(actor, Action.USER_FACTOR_ENABLED, account.user_id),
+            *factor_changes.enabled(tx, actor, account.user_id),
         )
         if not changed or not confirmed:
             waits = tx.fetch_all(second_factors.wait(factor_id))
@@ -403,6 +446,10 @@ def _tokens(issuer: TokenIssuer, caller: Caller, refresh_token: str) -> dict[str
 def _factor_needed() -> ClientError:
     message = "accounts with this role log in with a second factor only"
     return ClientError(403, "SECOND_FACTOR_NEEDED", message)
+
+
+def _no_factor() -> ClientError:
+    return ClientError(409, "NO_SECOND_FACTOR", "the account has no second factor")
 
 
 def _invalid_code() -> ClientError:

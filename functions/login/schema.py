@@ -117,6 +117,12 @@ class SecondFactorEnabled(TokenPair):
     recovery_codes: list[Annotated[str, Field(pattern=CODE_PATTERN)]]
 
 
+class RecoveryCodes(Model):
+    """Ten codes that are valid once each; those before are rejected."""
+
+    recovery_codes: list[Annotated[str, Field(pattern=CODE_PATTERN)]]
+
+
 class PublicKey(Model):
     """An Ed25519 public key as a JWK (RFC 8037)."""
 

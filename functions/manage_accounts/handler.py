@@ -20,6 +20,7 @@ from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.etags import is_known, require_if_match
 from shop.primitives.ids import parse_user_id, parse_uuid
+from shop.primitives.languages import preferred_language
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import AccountState
 
@@ -66,10 +67,19 @@ def list_accounts(request: Request[None, ListAccounts], context: RequestContext)
 def invite(request: Request[Invitation, None], context: RequestContext) -> Response:
     """201 with the account, which cannot be used until its owner has set a password by a link.
 
-    The event names the link, which is valid for 72 hours.  409 when the address has an account.
+    The event names the link, which is valid for 72 hours; its mail is in ``language``, else in the
+    language that ``Accept-Language`` prefers, else in SHOP_LANGUAGE.  409 when the address has an
+    account.
     """
     tx, actor, body = context.tx, actor_of(request), request.body
-    user_id = account_management.create(tx, actor, email=body.email, name=body.name, role=body.role)
+    user_id = account_management.create(
+        tx,
+        actor,
+        email=body.email,
+        name=body.name,
+        role=body.role,
+        language=body.language or _preferred_language(request, context),
+    )
     link_id, _ = account_management.make_link(
         tx, actor, user_id, minutes=one_time_links.INVITATION_MINUTES
     )
@@ -131,6 +141,7 @@ def create_service(request: Request[ServiceAccount, None], context: RequestConte
         email=service_accounts.address_of(body.name),
         name=body.name,
         role=body.role,
+        language=context.settings.shop_language,
         is_service=True,
     )
     (account,) = tx.fetch_all(accounts.read_managed(user_id))
@@ -223,6 +234,11 @@ def _link(path: str, filters: Mapping[str, object], limit: int, cursor: object) 
     given = {name: value for name, value in filters.items() if value is not None}
     parameters = urlencode({**given, "limit": limit, "cursor": cursor})
     return {"link": f'<{path}?{parameters}>; rel="next"'}
+
+
+def _preferred_language(request: Request[Invitation, None], context: RequestContext) -> str:
+    header = request.headers.get("accept-language")
+    return preferred_language(header, default=context.settings.shop_language)
 
 
 def _user_id(path: Mapping[str, str]) -> int:

@@ -60,6 +60,16 @@ class Invitation(Model):
         Field(min_length=1, max_length=NAME_LENGTH_MAX),
     ]
     role: Role
+    language: Annotated[
+        Literal["ko", "en"],
+        Field(
+            description="Language of the account's mails; by default the one that Accept-Language "
+            "prefers, or the shop's.",
+            default=None,
+            exclude_if=lambda value: value is None,
+            json_schema_extra=_without_default,
+        ),
+    ]
 
 
 class AccountChange(Model):

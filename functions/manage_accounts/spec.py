@@ -151,7 +151,12 @@ SPEC = FunctionSpec(
             group="admin",
         ),
     ),
-    emits=("user.invited", "user.closed"),
+    emits=(
+        "user.invited",
+        "user.closed",
+        "user.password-changed",
+        "user.second-factor-removed",
+    ),
     needs=("postgres",),
     scale=Scale(concurrency=2, max_scale=2),
     timeout_seconds=10,

@@ -154,6 +154,13 @@ def read(tx: Transaction, mail: Mail) -> Facts | None:
             about = tx.fetch_one(NEW_ADDRESS(link_id=UUID(mail.subject_id)))
         case MailKind.EMAIL_CHANGE_STARTED | MailKind.EMAIL_CHANGED:
             about = tx.fetch_one(OLD_ADDRESS(link_id=UUID(mail.subject_id)))
-        case MailKind.USER_REGISTERED:
+        case (
+            MailKind.USER_REGISTERED
+            | MailKind.PASSWORD_CHANGED
+            | MailKind.SECOND_FACTOR_ENABLED
+            | MailKind.SECOND_FACTOR_REMOVED
+            | MailKind.RECOVERY_CODES_RENEWED
+            | MailKind.RECOVERY_CODE_USED
+        ):
             about = tx.fetch_one(ACCOUNT(user_id=int(mail.subject_id)))
     return None if about is None else Facts(about)

@@ -44,6 +44,11 @@ KINDS = {
     "user.email-change-requested": (MailKind.EMAIL_CHANGE, "linkId"),
     "user.email-change-started": (MailKind.EMAIL_CHANGE_STARTED, "linkId"),
     "user.email-changed": (MailKind.EMAIL_CHANGED, "linkId"),
+    "user.password-changed": (MailKind.PASSWORD_CHANGED, "userId"),
+    "user.second-factor-enabled": (MailKind.SECOND_FACTOR_ENABLED, "userId"),
+    "user.second-factor-removed": (MailKind.SECOND_FACTOR_REMOVED, "userId"),
+    "user.recovery-codes-renewed": (MailKind.RECOVERY_CODES_RENEWED, "userId"),
+    "user.recovery-code-used": (MailKind.RECOVERY_CODE_USED, "userId"),
 }
 
 

@@ -64,6 +64,31 @@ SPEC = FunctionSpec(
             handler="notify",
             summary="Say to the address before that the account has another one.",
         ),
+        Subscription(
+            event="user.password-changed",
+            handler="notify",
+            summary="Say that the account has another password.",
+        ),
+        Subscription(
+            event="user.second-factor-enabled",
+            handler="notify",
+            summary="Say that log-in needs a second factor.",
+        ),
+        Subscription(
+            event="user.second-factor-removed",
+            handler="notify",
+            summary="Say that log-in needs no second factor any more.",
+        ),
+        Subscription(
+            event="user.recovery-codes-renewed",
+            handler="notify",
+            summary="Say that the recovery codes were replaced.",
+        ),
+        Subscription(
+            event="user.recovery-code-used",
+            handler="notify",
+            summary="Say that a recovery code was used.",
+        ),
     ),
     schedules=(
         Schedule(

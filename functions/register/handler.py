@@ -40,7 +40,9 @@ def register(request: Request[Registration, None], context: RequestContext) -> R
         accounts.register(
             email=body.email,
             name=body.name,
-            language=preferred_language(request.headers.get("accept-language"), default="ko"),
+            language=preferred_language(
+                request.headers.get("accept-language"), default=context.settings.shop_language
+            ),
             password_hash=hash_password(password),
         )
     )

@@ -23,6 +23,7 @@ WHOLE_DIGITS_MAX = 10
 ShippingAddress = Literal["optional", "required"]
 ReturnWindowStart = Literal["delivered", "shipped"]
 EmailVerification = Literal["off", "order", "login"]
+Language = Literal["ko", "en"]
 SettlementsAuth = Literal["finance", "customer", "public"]
 BrokerClass = Literal["imc", "kafka", "rabbitmq", "local"]
 ForwardedHeader = Literal["x-forwarded-for", "forwarded"]
@@ -96,6 +97,7 @@ class Settings:
     smtp_url: Secret = NOT_GIVEN
     mail_from: str = ""
     shop_name: str = "msa-shop"
+    shop_language: Language = "ko"
     shop_url: str = ""
     event_signing_key: Secret = NOT_GIVEN
     event_keys: str = ""
@@ -154,6 +156,7 @@ CHOICES = {
     "payment_provider": ("sandbox", "stripe", "toss"),
     "settlements_auth": ("finance", "customer", "public"),
     "email_verification": ("off", "order", "login"),
+    "shop_language": ("ko", "en"),
     "shipping_address": ("optional", "required"),
     "return_window_start": ("delivered", "shipped"),
     "forwarded_header": ("x-forwarded-for", "forwarded"),

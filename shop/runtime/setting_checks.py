@@ -43,6 +43,7 @@ PRINTABLE = re.compile(r"[!-~]+")
 MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 SHOP_NAME_LENGTH_MAX = 50
 KEY_LENGTH_MIN = 32
+KEYS_MAX = 2
 # RFC 2606 and RFC 6761: names that belong to no shop
 PLACEHOLDER_HOST = re.compile(
     r"(?:.+\.)?(?:example(?:\.(?:com|net|org))?|local|localhost|test|invalid)"
@@ -244,6 +245,15 @@ def check_key(text: str) -> None:
         raise ValueError(f"is shorter than {KEY_LENGTH_MIN} characters")
 
 
+def check_keys(text: str) -> None:
+    """``ValueError`` unless the text is one such key, or two with a space between."""
+    keys = text.split()
+    if not 1 <= len(keys) <= KEYS_MAX or len(set(keys)) < len(keys):
+        raise ValueError("is not one key, or a new one, a space and the one before")
+    for key in keys:
+        check_key(key)
+
+
 def _check_operator_roles(text: str) -> None:
     from shop.primitives.spec import ROLES
 
@@ -281,7 +291,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "jwt_issuer": _check_printable,
     "jwt_audience": _check_printable,
     "link_key": check_key,
-    "second_factor_key": check_key,
+    "second_factor_key": check_keys,
     "second_factor_roles": _check_operator_roles,
     "webhook_key": check_key,
     "webhook_networks_allowed": _check_networks,

@@ -256,9 +256,12 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "api_keys": _KEY_CHECK,
         "second_factors": {
             "select": ALL,
-            "insert": ("user_id", "factor_id"),
+            "insert": ("user_id", "factor_id", "key_id"),
             "update": (
                 "factor_id",
+                "key_id",
+                "salt",
+                "pad",
                 "created_at",
                 "confirmed_at",
                 "last_step",
@@ -306,7 +309,15 @@ GRANTS: dict[str, dict[str, Rights]] = {
                 "is_service",
                 "created_at",
             ),
-            "insert": ("email", "email_key", "name", "password_hash", "role", "is_service"),
+            "insert": (
+                "email",
+                "email_key",
+                "name",
+                "language",
+                "password_hash",
+                "role",
+                "is_service",
+            ),
             "update": (
                 "password_hash",
                 "password_changed_at",
@@ -321,7 +332,11 @@ GRANTS: dict[str, dict[str, Rights]] = {
             "insert": ("session_id", "user_id", "expires_at"),
             "update": ("revoked_at", "expires_at"),
         },
-        "second_factors": {"select": ("user_id", "factor_id"), "delete": ALL},
+        "second_factors": {
+            "select": ("user_id", "factor_id", "confirmed_at", "key_id", "salt", "pad"),
+            "update": ("key_id", "salt", "pad"),
+            "delete": ALL,
+        },
         "api_keys": {
             "select": ALL,
             "insert": ("key_hash", "session_id", "prefix", "scopes"),

@@ -404,11 +404,18 @@ second_factors = Table(
     Column("failures", SmallInteger, nullable=False, server_default=text("0")),
     _when("blocked_until", nullable=True),
     Column("recovery_hashes", ARRAY(LargeBinary), nullable=False, server_default=text("'{}'")),
+    Column("key_id", Text),
+    Column("salt", UUID),
+    Column("pad", LargeBinary),
     UniqueConstraint("factor_id", name="second_factors_factor_id_key"),
     CheckConstraint("failures >= 0", name="factor_failures_not_negative"),
     CheckConstraint(
         "(confirmed_at is null) = (accepted = 0) and (confirmed_at is null) = (last_step = 0)",
         name="factor_is_confirmed_by_a_code",
+    ),
+    CheckConstraint(
+        "(salt is null) = (pad is null) and (pad is null or key_id is not null)",
+        name="factor_has_salt_and_pad_or_neither",
     ),
     comment="writer: second_factors",
     info={
@@ -423,7 +430,7 @@ second_factors = Table(
                 "blocked_until": "until when no code is accepted",
             },
             left_out={
-                "what the secret is computed from": ("factor_id",),
+                "what the secret is computed from": ("factor_id", "key_id", "salt", "pad"),
                 "hashes of secrets": ("recovery_hashes",),
                 "the time of the last code": ("last_step",),
                 _SAME: ("user_id",),

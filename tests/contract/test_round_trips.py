@@ -157,6 +157,15 @@ def count_mails_of_accounts(counter: Counter) -> None:
     token = {"token": token_of(link["link_id"], shop.secrets.link_key)}
     shop.call("POST", "/auth/email-verification/confirm", token)
     counter.count_event("user.email-changed", "notify")
+    passwords = {"currentPassword": PASSWORD, "newPassword": f"{PASSWORD} replaced"}
+    shop.person().post("/users/me/password", passwords)
+    counter.count_event("user.password-changed", "notify")
+    shop.call("POST", "/auth/second-factor/remove", Samples(shop).confirmed_factor())
+    counter.count_event("user.second-factor-enabled", "notify")
+    counter.count_event("user.second-factor-removed", "notify")
+    counter.count_event("user.recovery-code-used", "notify")
+    shop.call("POST", "/auth/second-factor/recovery-codes", Samples(shop).confirmed_factor())
+    counter.count_event("user.recovery-codes-renewed", "notify")
     body = {"email": f"{uuid4().hex}@test.kr", "name": "Kim", "role": "staff"}
     shop.person("admin").post("/admin/users", body, key=uuid4().hex)
     counter.count_event("user.invited", "notify")

@@ -8,7 +8,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from shop.one_time_links import token_of
-from tests.harness import PASSWORD, Person, Response, ShopHarness, run_concurrently
+from tests.harness import (
+    PASSWORD,
+    MakeShop,
+    Person,
+    Response,
+    ShopHarness,
+    run_concurrently,
+)
 
 ANY = {"if-match": "*"}
 
@@ -69,6 +76,49 @@ def test_pages_of_accounts_have_each_account_once_newest_first(shop: ShopHarness
 def invite(admin: Person, email: str, role: str = "staff", **options: Any) -> Response:
     body = {"email": email, "name": "박초대", "role": role}
     return admin.post("/admin/users", body, **options)
+
+
+@pytest.mark.parametrize(
+    ("accept_language", "body", "language"),
+    [
+        ("en-US,en;q=0.9,ko;q=0.5", {}, "en"),
+        ("en", {"language": "ko"}, "ko"),
+        ("fr", {"language": "en"}, "en"),
+        ("fr", {}, "ko"),
+        ("", {}, "ko"),
+    ],
+)
+def test_language_of_an_invitation_is_given_else_preferred_else_the_shops(
+    shop: ShopHarness, email: str, accept_language: str, body: dict[str, str], language: str
+) -> None:
+    invitation = {"email": email, "name": "Lee", "role": "staff", **body}
+    headers = {"accept-language": accept_language} if accept_language else {}
+
+    answer = shop.person("admin").post("/admin/users", invitation, headers=headers)
+
+    assert (answer.status, answer.json["language"]) == (201, language)
+
+
+def test_language_that_no_request_prefers_is_the_shops_setting(
+    make_shop: MakeShop, email: str
+) -> None:
+    shop = make_shop(shop_language="en")
+
+    invited = invite(shop.person("admin"), email)
+    registered = shop.register(f"another.{email}")
+
+    assert (invited.json["language"], registered.json["language"]) == ("en", "en")
+
+
+@pytest.mark.parametrize("language", ["fr", "KO", "", None])
+def test_unknown_language_of_an_invitation_is_422(
+    shop: ShopHarness, email: str, language: str | None
+) -> None:
+    body = {"email": email, "name": "Lee", "role": "staff", "language": language}
+
+    answer = shop.person("admin").post("/admin/users", body)
+
+    assert (answer.status, answer.error) == (422, "INVALID")
 
 
 def set_password(shop: ShopHarness, link_id: str) -> int:

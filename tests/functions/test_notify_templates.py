@@ -44,7 +44,16 @@ def facts_of(kind: MailKind, language: str, reason: str = "USER") -> Facts:
             return Facts(LinkFacts((*to, ID, 30 if kind == MailKind.PASSWORD_RESET else 4_320)))
         case MailKind.EMAIL_VERIFICATION | MailKind.EMAIL_CHANGE:
             return Facts(LinkFacts((*to, ID, 1_440)))
-        case MailKind.USER_REGISTERED | MailKind.EMAIL_CHANGE_STARTED | MailKind.EMAIL_CHANGED:
+        case (
+            MailKind.USER_REGISTERED
+            | MailKind.EMAIL_CHANGE_STARTED
+            | MailKind.EMAIL_CHANGED
+            | MailKind.PASSWORD_CHANGED
+            | MailKind.SECOND_FACTOR_ENABLED
+            | MailKind.SECOND_FACTOR_REMOVED
+            | MailKind.RECOVERY_CODES_RENEWED
+            | MailKind.RECOVERY_CODE_USED
+        ):
             return Facts(Recipient(to))
 
 

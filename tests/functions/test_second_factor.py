@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from base64 import b32decode
 from datetime import UTC, datetime
 from typing import Any
@@ -11,11 +13,14 @@ from uuid import uuid4
 import pytest
 
 from shop import second_factors
+from shop.runtime.config import Secret
 from shop.second_factors import FAILURES_MAX, RECOVERY_CODES, STEP_SECONDS, code_at, step_of
 from tests.harness import PASSWORD, MakeShop, Response, ShopHarness, run_concurrently
 
 BEGIN, CONFIRM = "/auth/second-factor", "/auth/second-factor/confirm"
 REMOVE, LOG_IN = "/auth/second-factor/remove", "/auth/login"
+RENEW = "/auth/second-factor/recovery-codes"
+NEW_KEY = "n" * 32
 
 
 def operator(shop: ShopHarness, role: str = "finance") -> dict[str, str]:
@@ -274,3 +279,99 @@ def test_removed_second_factor_ends_sessions_and_is_not_needed(shop: ShopHarness
     assert shop.sql("select user_id from shop.second_factors") == []
     (entry,) = shop.sql("select action from shop.audit_log where action like 'user.factor_r%%'")
     assert entry == {"action": "user.factor_removed"}
+
+
+# ---------------------------------------------------------------- recovery codes
+
+
+def renew(shop: ShopHarness, credentials: dict[str, str], code: str) -> Response:
+    return shop.call("POST", RENEW, {**credentials, "code": code})
+
+
+def test_new_recovery_codes_end_those_before(shop: ShopHarness) -> None:
+    credentials, secret, confirmed = enabled(shop)
+    session = confirmed["accessToken"]
+
+    renewed = renew(shop, credentials, code_at(present_step(), secret))
+
+    assert renewed.status == 200
+    assert renewed.headers["cache-control"] == "no-store"
+    before, codes = confirmed["recoveryCodes"], renewed.json["recoveryCodes"]
+    assert len(set(codes)) == RECOVERY_CODES and not set(codes) & set(before)
+    assert shop.call("GET", "/users/me", token=session).status == 200, "sessions stay open"
+    assert [log_in(shop, credentials, code).status for code in (before[0], codes[0])] == [401, 200]
+    entries = shop.sql("select action from shop.audit_log where action like '%%recovery%%'")
+    assert sorted(row["action"] for row in entries) == [
+        "user.recovery_code_used",
+        "user.recovery_codes_renewed",
+    ]
+
+
+def test_wrong_code_gets_no_recovery_codes(shop: ShopHarness) -> None:
+    credentials, secret, confirmed = enabled(shop)
+
+    rejected = renew(shop, credentials, wrong(secret))
+    without = renew(shop, operator(shop), "123456")
+
+    assert (rejected.status, rejected.error) == (401, "INVALID_CODE")
+    assert (without.status, without.error) == (409, "NO_SECOND_FACTOR")
+    assert log_in(shop, credentials, confirmed["recoveryCodes"][0]).status == 200
+
+
+def test_each_change_of_a_second_factor_is_announced_once(shop: ShopHarness) -> None:
+    credentials, secret, confirmed = enabled(shop)
+    log_in(shop, credentials, confirmed["recoveryCodes"][0])
+    log_in(shop, credentials, code_at(present_step(), secret))
+    forget_used_steps(shop)
+    renew(shop, credentials, code_at(present_step(), secret))
+    forget_used_steps(shop)
+    shop.call("POST", REMOVE, {**credentials, "code": code_at(present_step(), secret)})
+
+    announced = shop.sql(
+        "select type, data from shop.outbox where source = '/shop/login' order by event_id"
+    )
+    (account,) = shop.sql("select user_id from shop.users where email = %s", credentials["email"])
+
+    assert [row["type"] for row in announced] == [
+        "user.second-factor-enabled",
+        "user.recovery-code-used",
+        "user.recovery-codes-renewed",
+        "user.second-factor-removed",
+    ]
+    assert {row["data"]["userId"] for row in announced} == {account["user_id"]}
+
+
+# ---------------------------------------------------------------- another key
+
+
+def test_factor_of_before_the_last_release_is_valid_with_one_key_and_with_two(
+    shop: ShopHarness, make_shop: MakeShop
+) -> None:
+    credentials, secret, confirmed = enabled(shop)
+    (row,) = shop.sql("select factor_id from shop.second_factors")
+    key = shop.secrets.second_factor_key
+    code = confirmed["recoveryCodes"][0]
+    old_hash = hmac.digest(
+        key.encode(), b"recovery:" + row["factor_id"].bytes + code.encode(), hashlib.sha256
+    )
+    shop.sql("update shop.second_factors set key_id = null, recovery_hashes = %s", [old_hash])
+    both = make_shop(second_factor_key=Secret(f"{NEW_KEY} {key}"))
+
+    assert log_in(shop, credentials, code_at(present_step(), secret)).status == 200
+    forget_used_steps(shop)
+    assert log_in(both, credentials, code_at(present_step(), secret)).status == 200
+    assert [log_in(both, credentials, code).status for _ in range(2)] == [200, 401]
+
+
+def test_factor_of_another_key_is_rejected_until_that_key_is_given_too(
+    shop: ShopHarness, make_shop: MakeShop
+) -> None:
+    credentials, secret, confirmed = enabled(shop)
+    new = make_shop(second_factor_key=Secret(NEW_KEY))
+    both = make_shop(second_factor_key=Secret(f"{NEW_KEY}\n{shop.secrets.second_factor_key}"))
+    codes = (code_at(present_step(), secret), confirmed["recoveryCodes"][0])
+
+    rejected = [log_in(new, credentials, code) for code in codes]
+
+    assert [(each.status, each.error) for each in rejected] == [(401, "INVALID_CODE")] * 2
+    assert [log_in(both, credentials, code).status for code in codes] == [200, 200]

@@ -59,6 +59,7 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/auth/second-factor"): open_to_all(201),
     ("POST", "/auth/second-factor/confirm"): open_to_all(200),
     ("POST", "/auth/second-factor/remove"): open_to_all(204),
+    ("POST", "/auth/second-factor/recovery-codes"): open_to_all(200),
     ("POST", "/auth/refresh"): open_to_all(200),
     # a session that is over already is over: 204 again
     ("POST", "/auth/logout"): (401, 204, 204, 204, 204, 204, 204, 401, 204, 204, 204),

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import typer
 
-from shop import account_management, accounts, one_time_links
+from shop import account_management, accounts, audit_log, one_time_links, second_factors
 from shop.adapters.db import Database, Transaction
 from shop.adapters.passwords import check_not_common, hash_password, prepare_new
-from shop.audit_log import COMMAND
+from shop.audit_log import COMMAND, Action
 from shop.primitives.errors import ClientError
 from shop.primitives.statuses import AccountState
 from shop.primitives.text import one_line
@@ -24,6 +24,7 @@ from tools.operations.reporting import EXIT_OK, Outcome, show_json, show_outcome
 
 # of the events of these commands: the function that does the same by HTTP
 SOURCE = "/shop/manage_accounts"
+BATCH = 500
 
 
 class Password(NamedTuple):
@@ -77,6 +78,7 @@ def run_create(
     *,
     name: str,
     role: str,
+    language: str,
     secret: Password | LinkKey,
     as_json: bool,
 ) -> int:
@@ -93,6 +95,7 @@ def run_create(
             email=address,
             name=shown_name,
             role=role,
+            language=language,
             password_hash=_hash(secret, address) if isinstance(secret, Password) else "",
         )
         created = f"created as account {user_id} with the role {role}"
@@ -195,6 +198,40 @@ def run_remove_factor(database_url: str, email: str, *, as_json: bool) -> int:
         return f"account {user_id} has no second factor; its sessions have ended"
 
     return _run(database_url, email, remove, as_json=as_json)
+
+
+def run_rotate_factors(database_url: str, keys: str, *, as_json: bool) -> int:
+    """Gives the second factors the first of two keys; 1 when some are of neither.
+
+    Each keeps the secret that its application has.
+    """
+    moved, left = 0, 0
+    with _transaction(database_url) as tx:
+        after = 0
+        while found := tx.fetch_all(second_factors.of_other_keys(keys, after=after, batch=BATCH)):
+            after = found[-1].user_id
+            factors = [factor for factor in found if second_factors.has_key(factor, keys)]
+            tx.execute(second_factors.moves(factors, keys))
+            moved, left = moved + len(factors), left + len(found) - len(factors)
+        key_id = second_factors.key_id_of(keys.split()[0])
+        after_it = {"factors": moved}
+        tx.execute(
+            audit_log.record(COMMAND, Action.SECOND_FACTOR_KEY_ROTATED, key_id, after=after_it)
+        )
+    others = f"; {left} are of neither key, and their codes are rejected" if left else ""
+    outcome = Outcome(f"key {key_id}", is_done=not left, what=f"{moved} second factors{others}")
+    return show_outcomes([outcome], as_json=as_json)
+
+
+def two_keys(text: str) -> str:
+    """The new key of second factors and the one before; ``BadParameter`` for anything else."""
+    try:
+        setting_checks.check_keys(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"SECOND_FACTOR_KEY {error}") from None
+    if len(text.split()) == 1:
+        raise typer.BadParameter("SECOND_FACTOR_KEY must be the new key, a space, the one before")
+    return text
 
 
 def _hash(password: Password, email: str) -> str:

@@ -49,6 +49,7 @@ SETTINGS = {
     "BUSINESS_TIME_ZONE": "${BUSINESS_TIME_ZONE:-Asia/Seoul}",
     "CURRENCY": "${CURRENCY:-KRW}",
     "RETENTION": "${RETENTION:-}",
+    "SHOP_LANGUAGE": "${SHOP_LANGUAGE:-ko}",
     "TRUSTED_HOPS": "1",
     # Prometheus and the collector run in the profile observability
     "METRICS_PORT": f"${{METRICS_PORT:-{METRICS_PORT}}}",

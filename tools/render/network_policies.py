@@ -56,6 +56,7 @@ SETTING_VALUES = {
     "UNPAID_STOCK_PERCENT": "50",
     "SECOND_FACTOR_ROLES": "",
     "SETTLEMENTS_AUTH": "finance",
+    "SHOP_LANGUAGE": "ko",
     "SHOP_NAME": "msa-shop",
     "SHOP_URL": "",
     "TRUSTED_HOPS": str(TRUSTED_HOPS),

@@ -56,7 +56,7 @@ DESCRIPTIONS = {
     ),
     "second_factor_key": (
         "Key of at least 32 random characters, from which the secrets of second factors are made. "
-        "With another key operators have to set up theirs again."
+        "While it is replaced: the new key, a space, and the one before."
     ),
     "second_factor_roles": (
         "Roles that log in with a second factor only, with commas between, such as "
@@ -82,6 +82,7 @@ DESCRIPTIONS = {
     ),
     "mail_from": "Sender of mails; by default `no-reply` at the host of `SHOP_URL`.",
     "shop_name": "Name of the shop in mails.",
+    "shop_language": ("Language of the mails of accounts whose creation prefers none."),
     "shop_url": (
         "Address of the shop's pages, to which mails link: `/orders/{orderId}`, "
         "`/set-password#token=…` and `/verify-email#token=…`; by default `JWT_ISSUER`. `prod` "

@@ -9,7 +9,9 @@ from uuid import uuid4
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.harness import PASSWORD, ShopHarness
+from shop import second_factors
+from shop.runtime.config import Secret
+from tests.harness import PASSWORD, MakeShop, ShopHarness
 from tests.sample_requests import Samples
 from tools.cli import app
 
@@ -228,3 +230,80 @@ def test_lost_second_factor_is_removed_once_and_recorded(accounts: ShopHarness) 
         "select actor_kind from shop.audit_log where action = 'user.factor_removed'"
     )
     assert entry == {"actor_kind": "COMMAND"}
+    (event,) = [
+        e for e in accounts.outbox(undone=False) if e["type"] == "user.second-factor-removed"
+    ]
+    assert event["source"] == "/shop/manage_accounts"
+
+
+def test_language_of_mails_is_asked_for_or_the_shops(accounts: ShopHarness) -> None:
+    asked = (("--language", "en"), (), ("--language", "fr"))
+    emails = [f"{uuid4().hex}@example.kr" for _ in asked]
+    options = ("--role", "staff", "--name", "Kim", "--password-stdin")
+    environment = {"ACCOUNTS_DATABASE_URL": accounts.role_url("accounts"), "SHOP_LANGUAGE": "en"}
+
+    results = [
+        run(accounts, "create", email, *options, *language, password=PASSWORD)
+        for email, language in zip(emails, asked, strict=True)
+    ]
+    in_english = CliRunner().invoke(
+        app,
+        ["account", "create", emails[2], *options],
+        env=environment,
+        input=f"{PASSWORD}\n",
+    )
+
+    assert [result.exit_code for result in (*results, in_english)] == [0, 0, 2, 0]
+    rows = accounts.sql("select email, language from shop.users where email = any(%s)", emails)
+    languages = {row["email"]: row["language"] for row in rows}
+    assert [languages[email] for email in emails] == ["en", "ko", "en"]
+
+
+def rotate(shop: ShopHarness, keys: str) -> Result:
+    environment = {
+        "ACCOUNTS_DATABASE_URL": shop.role_url("accounts"),
+        "SECOND_FACTOR_KEY": keys,
+    }
+    return CliRunner().invoke(app, ["account", "rotate-second-factor-key"], env=environment)
+
+
+def test_rotated_key_keeps_codes_and_recovery_codes_without_the_old_key(
+    shop: ShopHarness, make_shop: MakeShop
+) -> None:
+    owner, old_key = Samples(shop).confirmed_factor(), shop.secrets.second_factor_key
+    keys = [f"{'n' * 32} {old_key}", f"{'m' * 32} {'n' * 32}"]
+
+    results = [rotate(shop, each) for each in (*keys, keys[1])]
+
+    assert [result.exit_code for result in results] == [0, 0, 0], results[0].output
+    assert [result.stdout.rsplit(":", 1)[1].strip() for result in results] == [
+        "1 second factors",
+        "1 second factors",
+        "0 second factors",
+    ]
+    last = make_shop(second_factor_key=Secret("m" * 32))
+    assert last.call("POST", "/auth/login", owner).status == 200, "a recovery code"
+    (row,) = shop.sql("select factor_id, salt, pad from shop.second_factors")
+    guesses = [second_factors.new_secret(row[name], old_key) for name in ("salt", "factor_id")]
+    assert row["pad"] not in guesses
+    entries_of_keys = shop.sql(
+        "select after from shop.audit_log where action = 'second_factor.key_rotated' order by seq"
+    )
+    assert [row["after"] for row in entries_of_keys] == [{"factors": n} for n in (1, 1, 0)]
+
+
+def test_factor_of_neither_key_is_left_as_it_is(shop: ShopHarness) -> None:
+    Samples(shop).confirmed_factor()
+    (before,) = shop.sql("select * from shop.second_factors")
+
+    result = rotate(shop, f"{'n' * 32} {'m' * 32}")
+
+    assert (result.exit_code, "1 are of neither key" in result.stdout) == (1, True)
+    assert shop.sql("select * from shop.second_factors") == [before]
+
+
+@pytest.mark.parametrize("keys", ["", "n" * 32, f"{'n' * 32} short", f"{'n' * 32} {'n' * 32}"])
+def test_rotation_needs_two_different_keys(shop: ShopHarness, keys: str) -> None:
+    result = rotate(shop, keys)
+
+    assert (result.exit_code, "SECOND_FACTOR_KEY" in result.output) == (2, True)

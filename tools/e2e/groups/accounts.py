@@ -8,7 +8,7 @@ from base64 import b32decode
 import httpx
 
 from shop.second_factors import STEP_SECONDS, code_at
-from tools.e2e.accounts import Credentials, log_in
+from tools.e2e.accounts import Account, Credentials, log_in
 from tools.e2e.client import Call, new_key
 from tools.e2e.context import PASSWORD, ScenarioContext, expect
 from tools.e2e.scenario import Scenario
@@ -131,11 +131,12 @@ def administrator_disables_and_enables_an_account(context: ScenarioContext) -> N
 def administrator_invites_an_account(context: ScenarioContext) -> None:
     """An invited account exists once, and cannot log in before it has a password."""
     admin, email = context.admin(), f"invited-{context.new_customer().email}"
-    body = {"email": email, "name": "Invited", "role": "staff"}
+    body = {"email": email, "name": "Invited", "role": "staff", "language": "en"}
     customer = context.write("POST", "/admin/users", body, context.customer(1))
     context.check.problem("a customer invites no account: 403", customer, 403)
     invited = context.write("POST", "/admin/users", body, admin)
     context.check.status("inviting answers 201", invited, 201)
+    context.check.equal("its mails are in English", invited.json()["language"], "en")
     again = context.write("POST", "/admin/users", body, admin)
     context.check.problem("inviting the address again answers 409", again, 409)
     call = Call("POST", "/auth/login", json={"email": email, "password": NEW_PASSWORD})
@@ -165,10 +166,8 @@ def machine_acts_with_an_api_key(context: ScenarioContext) -> None:
 
 def operator_logs_in_with_a_second_factor(context: ScenarioContext) -> None:
     """Once its first code is confirmed, log-in needs a code, and takes each one once."""
-    admin, account = context.admin(), context.new_customer()
-    path = f"/admin/users/{account.user_id}"
-    etag = expect(context.get(path, admin), 200).headers["ETag"]
-    expect(context.write("PATCH", path, {"role": "staff"}, admin, if_match=etag), 200)
+    account = context.new_customer()
+    give_role(context, account, "staff")
     body = {"email": account.email, "password": account.credentials.password}
 
     def send(path: str, code: str | None = None) -> httpx.Response:
@@ -176,7 +175,7 @@ def operator_logs_in_with_a_second_factor(context: ScenarioContext) -> None:
         return context.send_once(Call("POST", path, json=sent))
 
     begun = expect(send("/auth/second-factor"), 201).json()
-    code = code_at(int(time.time()) // STEP_SECONDS, b32decode(begun["secret"]))
+    code = present_code(begun["secret"])
     confirmed = send("/auth/second-factor/confirm", code)
     context.check.status("confirming its first code answers 200", confirmed, 200)
     context.check.problem("log-in without a code answers 401", send("/auth/login"), 401)
@@ -184,9 +183,25 @@ def operator_logs_in_with_a_second_factor(context: ScenarioContext) -> None:
     recovery = confirmed.json()["recoveryCodes"]
     context.check.status("a recovery code logs in", send("/auth/login", recovery[0]), 200)
     context.check.problem("it does so once", send("/auth/login", recovery[0]), 401)
-    removed = send("/auth/second-factor/remove", recovery[1])
+    renewed = send("/auth/second-factor/recovery-codes", recovery[1])
+    context.check.status("making new recovery codes answers 200", renewed, 200)
+    context.check.problem("those before end", send("/auth/login", recovery[2]), 401)
+    fresh = renewed.json()["recoveryCodes"]
+    removed = send("/auth/second-factor/remove", fresh[0])
     context.check.status("removing it answers 204", removed, 204)
     context.check.status("the password logs in alone", send("/auth/login"), 200)
+
+
+def give_role(context: ScenarioContext, account: Account, role: str) -> None:
+    """Makes a customer an operator, as an administrator."""
+    admin, path = context.admin(), f"/admin/users/{account.user_id}"
+    etag = expect(context.get(path, admin), 200).headers["ETag"]
+    expect(context.write("PATCH", path, {"role": role}, admin, if_match=etag), 200)
+
+
+def present_code(secret: str) -> str:
+    """The code that an application with this secret shows now."""
+    return code_at(int(time.time()) // STEP_SECONDS, b32decode(secret))
 
 
 SCENARIOS = (

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+import httpx
+
 from tools.e2e.accounts import Account, Credentials, log_in
 from tools.e2e.client import Call, new_key
 from tools.e2e.context import PASSWORD, ScenarioContext, expect, unique
+from tools.e2e.groups.accounts import give_role, present_code
 from tools.e2e.mails import Mail
 from tools.e2e.scenario import Scenario
 
@@ -61,6 +64,7 @@ def password_is_reset_once_by_the_mailed_link(context: ScenarioContext) -> None:
     mail = _wait_for(context, account.email, 2)[-1]
     confirm = _confirmation("/auth/password-reset/confirm", mail, newPassword=NEW_PASSWORD)
     context.check.status("its link sets a password: 204", context.send_once(confirm), 204)
+    _wait_for(context, account.email, 3)
     session = log_in(context.run.client, Credentials(account.email, NEW_PASSWORD))
     context.check.equal("which logs in", session["tokenType"], "Bearer")
     context.check.problem("a second use answers 403", context.send_once(confirm), 403)
@@ -93,15 +97,47 @@ def address_is_verified_and_changed_by_mailed_links(context: ScenarioContext) ->
 
 
 def invited_operator_sets_a_password_by_the_mailed_link(context: ScenarioContext) -> None:
-    """The account has no password before."""
+    """The account has no password before; its language is asked for."""
     email = f"e2e-{unique()}@example.com"
-    body = {"email": email, "name": "Invited", "role": "staff"}
+    body = {"email": email, "name": "Invited", "role": "staff", "language": "en"}
     expect(context.write("POST", "/admin/users", body, context.admin()), 201)
     (mail,) = _wait_for(context, email, 1)
+    _check(context, mail, "invitation", "en", "Invited")
     confirm = _confirmation("/auth/password-reset/confirm", mail, newPassword=NEW_PASSWORD)
     context.check.status("its link sets one: 204", context.send_once(confirm), 204)
     session = log_in(context.run.client, Credentials(email, NEW_PASSWORD))
     context.check.equal("and it logs in", session["tokenType"], "Bearer")
+
+
+def changes_of_log_in_are_mailed(context: ScenarioContext) -> None:
+    """A second factor that is set up, used and removed has one mail of each, in the language."""
+    account, _ = _welcomed_customer(context, accept_language=ENGLISH)
+    give_role(context, account, "support")
+    body = {"email": account.email, "password": PASSWORD}
+
+    def send(step: str, code: str = "") -> httpx.Response:
+        sent = {**body, "code": code} if code else body
+        return context.send_once(Call("POST", f"/auth/second-factor{step}", json=sent))
+
+    secret = expect(send(""), 201).json()["secret"]
+    codes = expect(send("/confirm", present_code(secret)), 200).json()["recoveryCodes"]
+    _wait_for(context, account.email, 2)
+    codes = expect(send("/recovery-codes", codes[0]), 200).json()["recoveryCodes"]
+    _wait_for(context, account.email, 4)
+    expect(send("/remove", codes[0]), 204)
+    mails = _wait_for(context, account.email, 6)[1:]
+    subjects = sorted(mail.subject.split("] ")[-1] for mail in mails)
+    expected = [
+        "A recovery code was used",
+        "A recovery code was used",
+        "The second factor of your account was removed",
+        "You have new recovery codes",
+        "Your account has a second factor",
+    ]
+    context.check.equal("each change has a mail", subjects, expected)
+    for mail in mails:
+        _check(context, mail, mail.subject, "en", account.name)
+        context.check.that("without a code", not any(code in mail.text for code in codes), mail)
 
 
 def names_in_mails_are_text(context: ScenarioContext) -> None:
@@ -160,5 +196,6 @@ SCENARIOS = (
     Scenario(password_is_reset_once_by_the_mailed_link, needs=("mail catcher",)),
     Scenario(address_is_verified_and_changed_by_mailed_links, needs=("mail catcher",)),
     Scenario(invited_operator_sets_a_password_by_the_mailed_link, needs=("mail catcher", "admin")),
+    Scenario(changes_of_log_in_are_mailed, needs=("mail catcher", "admin")),
     Scenario(names_in_mails_are_text, needs=("mail catcher", "staff")),
 )
