@@ -2,7 +2,8 @@
 
 Writer of ``categories``, ``product_groups`` and ``products``; a trigger writes each change of a
 price into ``price_changes``.  A product's ``version`` counts the changes of its row.  The entity
-tag of its page (``"<version>.<available>.<group version>"``) has two more parts.  Stock has another
+tag of its page (``"<version>.<available>.<group version>"``) has two more parts, and the language
+after them where it is not the product's own.  Stock has another
 owner, so a restock leaves the version alone.  The page shows the other products of the group too;
 a trigger counts the group's version when one joins, leaves, or is withdrawn.  Products without a
 group have no third part.
@@ -18,7 +19,7 @@ import json
 import os
 import re
 from itertools import product
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 from uuid import UUID
 
 from events.records import frozen
@@ -26,7 +27,7 @@ from shop.adapters.statements import Query, Row, Statement
 from shop.primitives.price_lines import Vat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from shop.adapters.cache import Cache
 
@@ -95,6 +96,7 @@ class Product(Row):
     version: int
     price_schedule_id: UUID | None
     images: list[dict[str, str]]
+    translations: dict[str, Any]
     available: int
     group_version: int | None
     group: dict[str, Any] | None
@@ -126,7 +128,7 @@ class Member(Row):
 _PRODUCTS: LiteralString = """
 with page as (
   select p.product_id as id, p.name, p.description, p.category, p.price_minor as price,
-    p.currency, p.images, p.group_id, p.option_values
+    p.currency, p.images, p.group_id, p.option_values, p.translations
   from shop.products p
   where p.active"""
 _OF_CATEGORY: LiteralString = """
@@ -144,19 +146,20 @@ _NUMBERED: LiteralString = """
         jsonb_object(g.options, page.option_values))
       from shop.product_groups g where g.group_id = page.group_id) as "group",
     row_number() over (order by """
-_AS_JSON: LiteralString = """) as place
+_SHOWN: LiteralString = """) as place
   from page cross join lateral (select on_hand - reserved as available from shop.stock
     where product_id = page.id limit 1) s
 )
 select '[' || coalesce(string_agg((select row_to_json(item)::text from (
-    select id, name, description, category, price, currency, "stockQuantity", images,
-      "group") item),
+    select p.id, """
+_WITH_STOCK: LiteralString = """, p.category, p.price, p.currency, p."stockQuantity", """
+_IN_GROUP: LiteralString = """, p."group") item),
     ',' order by place) filter (where place <= %(limit)s::int), '') || ']' as body,
   count(*) > %(limit)s::int as has_more,
   max(id) filter (where place = %(limit)s::int) as last_id,
   max(price) filter (where place = %(limit)s::int) as last_price,
   max(name) filter (where place = %(limit)s::int) as last_name
-from numbered
+from numbered p
 """
 
 # A search reads the first 8,000 products in the order of the page, which fill it when the text is
@@ -167,23 +170,23 @@ from numbered
 _FIRST: LiteralString = """
 with first as materialized (
   select p.product_id from (
-    select p.product_id, p.name, p.category, p.price_minor from shop.products p
+    select p.product_id, p.name, p.category, p.price_minor, p.translations from shop.products p
     where p.active"""
 _MATCHING: LiteralString = """
   ) p
-  where strpos(lower(p.name), lower(%(name)s::text)) > 0"""
-_IN_INDEX: LiteralString = """
+  where """
+_INDEXED: LiteralString = """
 ), indexed as materialized (
   select p.product_id from (
-    select p.product_id, p.name, p.category, p.price_minor from shop.products p
+    select p.product_id, p.name, p.category, p.price_minor, p.translations from shop.products p
     where p.active and (select count(*) from first) <= %(limit)s::int
-      and (shop.ngrams(p.name, 1) || shop.ngrams(p.name, 2))
-        @> shop.ngrams(%(name)s::text, %(ngram_length)s::int)
+      and """
+_UNCHANGED: LiteralString = """
     offset 0"""
 _FOUND: LiteralString = """
 ), page as (
   select p.product_id as id, p.name, p.description, p.category, p.price_minor as price, p.currency,
-    p.images, p.group_id, p.option_values
+    p.images, p.group_id, p.option_values, p.translations
   from (select product_id from first union select product_id from indexed) found
   cross join lateral (select * from shop.products where product_id = found.product_id limit 1) p"""
 
@@ -218,21 +221,41 @@ _SORTS: dict[str, tuple[LiteralString, LiteralString, LiteralString]] = {
     ),
 }
 
+
+class Wording(NamedTuple):
+    """The texts of a product ``p`` that are shown, and how a search finds one, as SQL."""
+
+    texts: LiteralString
+    images: LiteralString
+    matching: LiteralString
+    in_index: LiteralString
+
+
+# the texts as they were typed; ``shop/translated_catalog.py`` has those of other languages
+OWN = Wording(
+    texts="p.name, p.description",
+    images="p.images",
+    matching="strpos(lower(p.name), lower(%(name)s::text)) > 0",
+    in_index="""(shop.ngrams(p.name, 1) || shop.ngrams(p.name, 2))
+        @> shop.ngrams(%(name)s::text, %(ngram_length)s::int)""",
+)
+
 # the sort, and whether there is a filter by category and price, and a position to start after
 Shape = tuple[str, bool, bool, bool]
 _EITHER = (False, True)
 
 
-def _list_sql(shape: Shape) -> LiteralString:
+def _list_sql(shape: Shape, wording: Wording) -> LiteralString:
     _, order, _ = _SORTS[shape[0]]
-    return _PRODUCTS + _filters(shape) + _ORDERED + order + _LIMITED + _as_json(shape)
+    return _PRODUCTS + _filters(shape) + _ORDERED + order + _LIMITED + _as_json(shape, wording)
 
 
-def _search_sql(shape: Shape) -> LiteralString:
+def _search_sql(shape: Shape, wording: Wording) -> LiteralString:
     _, order, _ = _SORTS[shape[0]]
     read = _FIRST + _continued(shape) + _ORDERED + order + "\n    limit 8000"
-    matching = _MATCHING + _filters(shape) + _ORDERED + order + _LIMITED
-    return read + matching + _IN_INDEX + matching + _FOUND + _as_json(shape)
+    matching = _MATCHING + wording.matching + _filters(shape) + _ORDERED + order + _LIMITED
+    indexed = _INDEXED + wording.in_index + _UNCHANGED
+    return read + matching + indexed + matching + _FOUND + _as_json(shape, wording)
 
 
 def _filters(shape: Shape) -> LiteralString:
@@ -247,38 +270,60 @@ def _continued(shape: Shape) -> LiteralString:
     return "\n    and " + after if continued else ""
 
 
-def _as_json(shape: Shape) -> LiteralString:
+def _as_json(shape: Shape, wording: Wording) -> LiteralString:
     _, _, items = _SORTS[shape[0]]
-    return _NUMBERED + items + _AS_JSON
+    shown = wording.texts + _WITH_STOCK + wording.images
+    return _NUMBERED + items + _SHOWN + shown + _IN_GROUP
 
 
-def _queries(sql: Callable[[Shape], LiteralString]) -> dict[Shape, Query[ProductPage]]:
+def _queries(
+    sql: Callable[[Shape, Wording], LiteralString], wording: Wording
+) -> dict[Shape, Query[ProductPage]]:
     shapes = product(_SORTS, _EITHER, _EITHER, _EITHER)
-    return {shape: Query(ProductPage, sql(shape)) for shape in shapes}
+    return {shape: Query(ProductPage, sql(shape, wording)) for shape in shapes}
 
 
-LISTS = _queries(_list_sql)
-SEARCHES = _queries(_search_sql)
+def lists(wording: Wording) -> dict[Shape, Query[ProductPage]]:
+    """The query of each list without a name."""
+    return _queries(_list_sql, wording)
 
-PRODUCT_FOR_SALE = Query(
-    ProductForSale,
-    """
+
+def searches(wording: Wording) -> dict[Shape, Query[ProductPage]]:
+    """The query of each list of products that have a text in their name."""
+    return _queries(_search_sql, wording)
+
+
+LISTS = lists(OWN)
+SEARCHES = searches(OWN)
+
+_ONE_FOR_SALE: LiteralString = """
 select p.version, s.on_hand - s.reserved as available,
   case when p.group_id is not null then g.version end as group_version,
-  (select row_to_json(item)::text from (select p.product_id as id, p.name, p.description,
+  (select row_to_json(item)::text from (select p.product_id as id, """
+_PRICE_AND_STOCK: LiteralString = """,
     p.category, p.price_minor as price, p.currency,
-    s.on_hand - s.reserved as "stockQuantity", p.images, (
+    s.on_hand - s.reserved as "stockQuantity", """
+_GROUP_WITH_MEMBERS: LiteralString = """, (
       select jsonb_build_object('id', g.group_id, 'name', g.name,
         'options', jsonb_object(g.options, p.option_values),
         'members', jsonb_agg(jsonb_build_object('productId', m.product_id,
           'options', jsonb_object(g.options, m.option_values)) order by m.product_id))
       from shop.products m where m.group_id = g.group_id and m.active having count(*) > 0
-    ) as "group") item) as body
+    ) as "group") item) as body"""
+_FROM_SALE: LiteralString = """
 from shop.products p join shop.stock s using (product_id) left join shop.product_groups g
   using (group_id)
 where p.product_id = %(product_id)s::bigint and p.active
-""",
-)
+"""
+
+
+def product_sql(wording: Wording, further: LiteralString) -> LiteralString:
+    """The query of one product for sale, with further columns."""
+    shown = wording.texts + _PRICE_AND_STOCK + wording.images
+    return _ONE_FOR_SALE + shown + _GROUP_WITH_MEMBERS + further + _FROM_SALE
+
+
+PRODUCT_FOR_SALE = Query(ProductForSale, product_sql(OWN, ""))
 
 CATEGORIES = Query(
     CategoryList,
@@ -302,9 +347,10 @@ on conflict do nothing returning name
 ADD_PRODUCT = Query(
     AddedProduct,
     """
-insert into shop.products (name, description, category, price_minor, currency, flash_sale, images)
+insert into shop.products
+  (name, description, category, price_minor, currency, flash_sale, images, translations)
 select %(name)s::text, %(description)s::text, c.name, %(price_minor)s::bigint, %(currency)s::text,
-  %(flash_sale)s::boolean, %(images)s::jsonb
+  %(flash_sale)s::boolean, %(images)s::jsonb, %(translations)s::jsonb
 from shop.categories c where c.name = %(category)s::text
   and %(currency)s::text = coalesce(
     (select p.currency::text from shop.products p order by p.product_id limit 1),
@@ -333,6 +379,7 @@ update shop.products p set
   active = coalesce(%(active)s::boolean, p.active),
   flash_sale = coalesce(%(flash_sale)s::boolean, p.flash_sale),
   images = coalesce(%(images)s::jsonb, p.images),
+  translations = coalesce(%(translations)s::jsonb, p.translations),
   group_id = case when %(is_regrouped)s::boolean then %(group_id)s::bigint else p.group_id end,
   option_values = case when %(is_regrouped)s::boolean then %(option_values)s::text[]
     else p.option_values end,
@@ -358,7 +405,8 @@ returning version
 
 _STAFF_PRODUCT: LiteralString = """
 select p.product_id, p.name, p.description, p.category, p.price_minor, p.currency, p.active,
-  p.flash_sale, p.version, p.price_schedule_id, p.images, s.on_hand - s.reserved as available,
+  p.flash_sale, p.version, p.price_schedule_id, p.images, p.translations,
+  s.on_hand - s.reserved as available,
   case when p.group_id is not null then g.version end as group_version,
   case when p.group_id is not null then
     jsonb_build_object('id', g.group_id, 'options', jsonb_object(g.options, p.option_values))
@@ -508,6 +556,7 @@ class Change:
     active: bool | None = None
     flash_sale: bool | None = None
     images: list[dict[str, str]] | None = None
+    translations: Mapping[str, object] | None = None
     membership: Membership | None = None
 
 
@@ -515,30 +564,45 @@ def page(
     *, sort: str, filters: Filter, after: Position | None, limit: int
 ) -> Statement[ProductPage]:
     """One page of products; ``sort`` is ``id``, ``price`` or ``name``, descending after a ``-``."""
+    queries = SEARCHES if filters.name else LISTS
+    shape = shape_of(sort, filters, after)
+    return queries[shape](**parameters_of(filters, after, limit))
+
+
+def shape_of(sort: str, filters: Filter, after: Position | None) -> Shape:
+    """Which of the queries of a list reads a page."""
     priced = filters.price_min is not None or filters.price_max is not None
+    return sort, filters.category is not None, priced, after is not None
+
+
+def parameters_of(filters: Filter, after: Position | None, limit: int) -> dict[str, object]:
+    """The parameters of a page, whatever its query."""
     name = filters.name or ""
-    queries = SEARCHES if name else LISTS
-    return queries[sort, filters.category is not None, priced, after is not None](
-        name=name,
-        ngram_length=min(len(name), 2),
-        category=filters.category,
-        price_min=filters.price_min or 0,
-        price_max=PRICE_MAX if filters.price_max is None else filters.price_max,
-        after_key=after.key if after else None,
-        after_id=after.product_id if after else None,
-        limit=limit,
-    )
+    return {
+        "name": name,
+        "ngram_length": min(len(name), 2),
+        "category": filters.category,
+        "price_min": filters.price_min or 0,
+        "price_max": PRICE_MAX if filters.price_max is None else filters.price_max,
+        "after_key": after.key if after else None,
+        "after_id": after.product_id if after else None,
+        "limit": limit,
+    }
 
 
-def etag_of(product: Product | ProductForSale) -> str:
-    """A product's entity tag: it changes with its version, its stock and its group's version."""
+def etag_of(product: Product | ProductForSale, *, language: str | None = None) -> str:
+    """A product's entity tag: it changes with its version, its stock and its group's version.
+
+    In another language than its own the page has another tag: ``"<version>.….en"``.
+    """
     group = "" if product.group_version is None else f".{product.group_version}"
-    return f'"{product.version}.{product.available}{group}"'
+    suffix = f".{language}" if language else ""
+    return f'"{product.version}.{product.available}{group}{suffix}"'
 
 
 def version_of_tag(tag: str) -> int | None:
     """The version in a product's tag (without its quotes); None when the tag has another form."""
-    match = re.fullmatch(r"([1-9][0-9]{0,8})\.[0-9]{1,10}(?:\.[0-9]{1,10})?", tag)
+    match = re.fullmatch(r"([1-9][0-9]{0,8})\.[0-9]{1,10}(?:\.[0-9]{1,10})?(?:\.[a-z]{2})?", tag)
     return int(match[1]) if match else None
 
 
@@ -571,6 +635,7 @@ def add_product(
     currency: str,
     flash_sale: bool,
     images: list[dict[str, str]],
+    translations: Mapping[str, object],
 ) -> Statement[AddedProduct]:
     """Adds a product; no row when the category is unknown."""
     return ADD_PRODUCT(
@@ -580,7 +645,8 @@ def add_product(
         price_minor=price_minor,
         currency=currency,
         flash_sale=flash_sale,
-        images=json.dumps(images, ensure_ascii=False),
+        images=_json(images),
+        translations=_json(translations),
     )
 
 
@@ -602,7 +668,8 @@ def change_product(
         price_minor=change.price_minor,
         active=change.active,
         flash_sale=change.flash_sale,
-        images=None if change.images is None else json.dumps(change.images, ensure_ascii=False),
+        images=None if change.images is None else _json(change.images),
+        translations=None if change.translations is None else _json(change.translations),
         is_regrouped=change.membership is not None,
         group_id=membership.group_id,
         option_values=membership.values,
@@ -689,6 +756,10 @@ def list_version(cache: Cache, found: bytes | None) -> str | None:
         found = cache.get(VERSION_KEY)
     token = (found or b"").decode("ascii", "replace")
     return token if TOKEN.fullmatch(token) else None
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _new_token() -> str:

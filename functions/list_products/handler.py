@@ -7,7 +7,7 @@ COMMIT), like every other route of this function.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from functions.list_products.page_cache import Page, PageCache, make_page
 from functions.list_products.paging import PageRequest, link_to_next, page_request_of
@@ -16,11 +16,14 @@ from shop.catalog import Position
 from shop.primitives.errors import not_found
 from shop.primitives.etags import check_if_match, is_known, tag_of_bytes
 from shop.primitives.ids import parse_product_id
+from shop.primitives.languages import preferred_language
 from shop.primitives.messages import Event, Request, Response
 
 if TYPE_CHECKING:
     from functions.list_products.schema import ListProducts
     from shop.adapters.db import Transaction
+    from shop.adapters.statements import Statement
+    from shop.catalog import ProductForSale, ProductPage
     from shop.runtime.event_context import EventContext
     from shop.runtime.request_context import RequestContext
 
@@ -33,28 +36,39 @@ LISTS = PageCache()
 
 
 def list_products(request: Request[None, ListProducts], context: RequestContext) -> Response:
-    """200 with one page of products for sale, or 304; 400 for a bad cursor, 422 for bad prices."""
+    """200 with one page of products for sale, or 304; 400 for a bad cursor, 422 for bad prices.
+
+    Names, descriptions and alternative texts are in the language that ``Accept-Language`` prefers,
+    where a product has them in it.
+    """
     page_request = page_request_of(request.query)
+    language = _other_language(request, context)
 
     def read() -> Page:
         with context.transaction() as tx:
-            return _read_page(tx, page_request)
+            return _read_page(tx, page_request, language)
 
-    page = LISTS.find_or_make(context.services.cache, page_request.digest, read)
-    headers = {"link": page.link} if page.link else {}
+    digest = page_request.digest + (f".{language}" if language else "")
+    page = LISTS.find_or_make(context.services.cache, digest, read)
+    headers = _language_headers(language, context)
+    if page.link:
+        headers["link"] = page.link
     return _conditional(request.headers, page.body, page.etag, headers)
 
 
 def show_product(request: Request[None, None], context: RequestContext) -> Response:
-    """200 with one product for sale, or 304; 404 for a missing, withdrawn or invalid id."""
+    """200 with one product for sale, or 304; 404 for a missing, withdrawn or invalid id.
+
+    In the language that ``Accept-Language`` prefers, if the product has texts in it.
+    """
     product_id = parse_product_id(request.path["productId"])
     if product_id is None:
         raise not_found("the product")
-    row = context.tx.fetch_one(catalog.product_for_sale(product_id))
+    row, language = _read_product(context, product_id, _other_language(request, context))
     if row is None:
         raise not_found("the product")
-    etag = catalog.etag_of(row)
-    headers = {"cache-control": UNCHANGED_BY_PROXIES}
+    etag = catalog.etag_of(row, language=language)
+    headers = {"cache-control": UNCHANGED_BY_PROXIES, **_language_headers(language, context)}
     return _conditional(request.headers, row.body.encode(), etag, headers)
 
 
@@ -71,15 +85,36 @@ def invalidate_lists(_event: Event, context: EventContext) -> None:
     catalog.invalidate_lists(context.services.cache)
 
 
-def _read_page(tx: Transaction, page_request: PageRequest) -> Page:
-    row = tx.fetch_one(
-        catalog.page(
-            sort=page_request.sort,
-            filters=page_request.filters,
-            after=page_request.after,
-            limit=page_request.limit,
-        )
-    )
+# Any: the query of a request, which is not read
+def _other_language(request: Request[None, Any], context: RequestContext) -> str | None:
+    """The language that the request prefers; None for the catalogue's own."""
+    own = context.settings.shop_language
+    preferred = preferred_language(request.headers.get("accept-language"), default=own)
+    return None if preferred == own else preferred
+
+
+def _language_headers(language: str | None, context: RequestContext) -> dict[str, str]:
+    return {
+        "content-language": language or context.settings.shop_language,
+        "vary": "Accept-Language",
+    }
+
+
+def _read_product(
+    context: RequestContext, product_id: int, language: str | None
+) -> tuple[ProductForSale | None, str | None]:
+    """The product, and the language of its texts; None for its own."""
+    if language is None:
+        return context.tx.fetch_one(catalog.product_for_sale(product_id)), None
+    # imported here: most requests prefer the catalogue's own language
+    from shop import translated_catalog
+
+    row = context.tx.fetch_one(translated_catalog.product_for_sale(product_id, language))
+    return row, language if row is not None and row.is_translated else None
+
+
+def _read_page(tx: Transaction, page_request: PageRequest, language: str | None) -> Page:
+    row = tx.fetch_one(_page(page_request, language))
     assert row is not None, "an aggregate always returns a row"
     if not row.has_more:
         return make_page(row.body, "")
@@ -88,6 +123,19 @@ def _read_page(tx: Transaction, page_request: PageRequest) -> Page:
     assert row.last_id is not None and last_key is not None, "a full page has a last row"
     last = Position(last_key, row.last_id)
     return make_page(row.body, link_to_next(page_request, last))
+
+
+def _page(page_request: PageRequest, language: str | None) -> Statement[ProductPage]:
+    sort, filters = page_request.sort, page_request.filters
+    after, limit = page_request.after, page_request.limit
+    if language is None:
+        return catalog.page(sort=sort, filters=filters, after=after, limit=limit)
+    # imported here: most requests prefer the catalogue's own language
+    from shop import translated_catalog
+
+    return translated_catalog.page(
+        sort=sort, filters=filters, after=after, limit=limit, language=language
+    )
 
 
 def _conditional(

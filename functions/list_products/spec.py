@@ -19,7 +19,7 @@ SPEC = FunctionSpec(
             response="Products",
             other_statuses=(304,),
             error_statuses=(400, 412, 422),
-            headers=("ETag", "Link"),
+            headers=("Content-Language", "ETag", "Link"),
             transaction=False,
             group="catalog",
         ),
@@ -33,7 +33,7 @@ SPEC = FunctionSpec(
             response="Product",
             other_statuses=(304,),
             error_statuses=(404, 412),
-            headers=("ETag",),
+            headers=("Content-Language", "ETag"),
             group="catalog",
         ),
         Route(

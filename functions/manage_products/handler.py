@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from events.catalog import ProductChanged
 from functions.manage_products import groups
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         ProductChange,
         ProductGroupChange,
         StockChange,
+        Translation,
     )
     from shop.adapters.db import Transaction
     from shop.adapters.statements import Row, Statement
@@ -83,6 +84,7 @@ def add_product(request: Request[NewProduct, None], context: RequestContext) -> 
         currency=currency,
         flash_sale=body.flash_sale,
         images=_images(body.images),
+        translations=_translations(body.translations, context),
     )
     added = tx.fetch_one(add)
     if added is None:
@@ -117,7 +119,9 @@ def change_product(request: Request[ProductChange, None], context: RequestContex
     membership = _new_membership(request, tx, product_id, versions)
     locked, changed, now = tx.pipeline(
         catalog.lock_product(product_id),
-        catalog.change_product(product_id, _change(request.body, membership), versions=versions),
+        catalog.change_product(
+            product_id, _change(request.body, membership, context), versions=versions
+        ),
         catalog.read_product(product_id),
     )
     if not now:
@@ -423,7 +427,10 @@ def _new_membership(
     return groups.membership_of(tx, product_id, request.body.group)
 
 
-def _change(body: ProductChange, membership: Membership | None) -> catalog.Change:
+def _change(
+    body: ProductChange, membership: Membership | None, context: RequestContext
+) -> catalog.Change:
+    has_translations = "translations" in body.model_fields_set
     return catalog.Change(
         name=body.name,
         description=body.description,
@@ -432,12 +439,29 @@ def _change(body: ProductChange, membership: Membership | None) -> catalog.Chang
         active=body.active,
         flash_sale=body.flash_sale,
         images=_images(body.images) if "images" in body.model_fields_set else None,
+        translations=_translations(body.translations, context) if has_translations else None,
         membership=membership,
     )
 
 
 def _images(images: list[Image]) -> list[dict[str, str]]:
     return [{"url": image.url, "alt": image.alt} for image in images]
+
+
+def _translations(
+    translations: Mapping[Literal["ko", "en"], Translation], context: RequestContext
+) -> dict[str, object]:
+    """What is stored; 422 for the shop's own language, in which a product's own texts are."""
+    own = context.settings.shop_language
+    if own in translations:
+        message = Phrase(
+            "translations must not have {language}: name and description are in it", language=own
+        )
+        raise ClientError(422, "INVALID", message)
+    return {
+        language: translation.model_dump(by_alias=True, exclude_unset=True)
+        for language, translation in translations.items()
+    }
 
 
 def _why_not_adjusted(quantity: int, available: int) -> ClientError:
@@ -556,6 +580,7 @@ def _representation(product: Product) -> dict[str, object]:
         "active": product.active,
         "flashSale": product.flash_sale,
         "images": product.images,
+        "translations": product.translations,
         "group": product.group,
     }
 

@@ -170,6 +170,23 @@ class Membership(Model):
     options: Annotated[dict[OptionName, OptionName], Field(min_length=1, max_length=OPTIONS_MAX)]
 
 
+class Translation(Model):
+    """A product's texts in another language; without a description its own is shown.
+
+    ``imageAlts`` are the alternative texts of its images, in their order.
+    """
+
+    name: Name
+    description: Description = _OPTIONAL
+    image_alts: Annotated[list[AlternativeText], Field(max_length=IMAGES_MAX)] = _OPTIONAL
+
+
+Translations = Annotated[
+    dict[Literal["ko", "en"], Translation],
+    Field(description="By language, other than the shop's, in which the product's own texts are."),
+]
+
+
 class NewProduct(Model):
     """A new product and its initial stock."""
 
@@ -180,13 +197,15 @@ class NewProduct(Model):
     currency: Currency | None = None
     stock_quantity: Annotated[int, Field(ge=0, le=STOCK_MAX)]
     images: Images = Field(default_factory=list[Image])
+    translations: Translations = Field(default_factory=dict[Literal["ko", "en"], Translation])
     flash_sale: bool = False  # an account may have two unpaid orders of it at a time
 
 
 class ProductChange(Model):
     """The properties to change, at least one; stock is changed by restocking.
 
-    ``images`` replaces all of them, the first is the main one; ``group`` null takes the product out
+    ``images`` and ``translations`` replace all of them, the first image is the main one; ``group``
+    null takes the product out
     of its group.
     """
 
@@ -197,6 +216,7 @@ class ProductChange(Model):
     active: bool = _OPTIONAL  # false ends the sale of the product
     flash_sale: bool = _OPTIONAL
     images: Images = _OPTIONAL
+    translations: Translations = _OPTIONAL
     group: Annotated[Membership | None, Field(json_schema_extra=_without_default)] = None
 
     @model_validator(mode="after")
@@ -416,6 +436,7 @@ class StaffProduct(Model):
     active: bool
     flash_sale: bool
     images: list[Image]
+    translations: dict[str, Translation]
     group: Membership | None
 
 

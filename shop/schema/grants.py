@@ -456,6 +456,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
                 "updated_at",
                 "price_schedule_id",
                 "images",
+                "translations",
                 "group_id",
                 "option_values",
             ),

@@ -602,18 +602,32 @@ products = Table(
     # the schedule that has set the price; without a foreign key, since both tables would need one
     Column("price_schedule_id", UUID),
     Column("images", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    # texts by language, other than the shop's, in which the columns are
+    Column("translations", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("group_id", BigInteger, ForeignKey("shop.product_groups.group_id")),
     # in the order of the group's options
     Column("option_values", ARRAY(Text)),
     CheckConstraint("price_minor > 0", name="price_is_positive"),
     CheckConstraint("(group_id is null) = (option_values is null)", name="values_iff_in_a_group"),
     CheckConstraint("char_length(name) between 1 and 200", name="product_name_length"),
+    CheckConstraint("jsonb_typeof(translations) = 'object'", name="translations_by_language"),
     # without a list of pending entries, which every search would read
     Index(
         "products_by_name_ngram",
         literal_column("(shop.ngrams(name, 1) || shop.ngrams(name, 2))", ARRAY(Text())),
         postgresql_using="gin",
         postgresql_with={"fastupdate": "off"},
+    ),
+    Index(
+        "products_by_translated_ngram",
+        literal_column(
+            "(shop.ngrams(shop.translated_names(translations), 1) "
+            "|| shop.ngrams(shop.translated_names(translations), 2))",
+            ARRAY(Text()),
+        ),
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+        postgresql_where=text("translations <> '{}'::jsonb"),
     ),
     # for the searches of 0.1.0, which read every product without it: drop it once no release that a
     # roll-back returns to has them

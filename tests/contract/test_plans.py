@@ -44,6 +44,7 @@ FACTOR = 100
 # what runs as a role that plans for values (shop/schema/grants.py)
 PLANNED_FOR_VALUES = (
     "shop/catalog.py",
+    "shop/translated_catalog.py",
     "shop/orders/search.py",
     "shop/orders/records.py",
     "shop/audit_log.py:LIST",
@@ -54,6 +55,7 @@ PLANNED_FOR_VALUES = (
 # Statements that read many rows by design, and why.
 READS_MANY = {
     "shop/catalog.py:SEARCHES": "reads up to 8,000 products; see test_product_search.py",
+    "shop/translated_catalog.py:SEARCHES": "reads up to 8,000 products, as the searches above",
     "shop/orders/search.py:COUNTS": "reads up to 1,001 orders",
     "shop/settlement.py:SETTLE_BATCH": "settles 10,000 postings",
     "shop/settlement.py:DAILY": "sums the postings of open days",
@@ -227,6 +229,8 @@ SPECIAL_VALUES: dict[tuple[str, str], object] = {
     ("shop/accounts.py:END_SESSIONS", "but"): "ffffffff-ffff-ffff-ffff-ffffffffffff",
     ("shop/accounts.py:CHANGE_ACCOUNT", "role"): "staff",
     ("shop/audit_log.py:LIST", "before"): 2**63 - 1,
+    ("shop/second_factors.py:ACCEPT_RECOVERY", "old_hash"): b"5" * 32,
+    ("shop/second_factors.py:OF_OTHER_KEYS", "after"): 0,
     ("shop/webhooks.py:DELIVERIES", "before"): "ffffffff-ffff-ffff-ffff-ffffffffffff",
     ("shop/webhooks.py:DELIVERIES", "state"): "PENDING",
     ("shop/webhooks.py:CHANGE", "state"): "ACTIVE",
@@ -313,6 +317,10 @@ VALUES: dict[str, object] = {
     "is_service": False,
     "key_hash": b"3" * 32,
     "factor_id": uuid4(),
+    "factor_ids": [uuid4()],
+    "key_id": "0123456789abcdef",
+    "pads": [b"6" * 20],
+    "salts": [uuid4()],
     "failures_max": 5,
     "hash": b"4" * 32,
     "hashes": [b"4" * 32],
@@ -351,6 +359,7 @@ VALUES: dict[str, object] = {
     "rows": 30,
     "name": "의자 99",
     "images": "[]",
+    "translations": "{}",
     "vat_basis_points": 1_000,
     "vat_included": True,
     "total_minor": 100,

@@ -79,12 +79,14 @@ PRODUCTS: LiteralString = """
 with category as (
   insert into shop.categories (name) select '분류 ' || n from generate_series(1, 20) n
 ), product as (
-  insert into shop.products (name, description, category, price_minor, currency, created_at)
+  insert into shop.products (name, description, category, price_minor, currency, created_at,
+    translations)
   select concat_ws(' ', (array['무선', '가죽', '접이식', '휴대용', '대형', '수제'])[1 + n / 7 %% 6],
       pg_temp.word(power(20000, n * 0.618034 %% 1)::int),
       (array['의자', '이어폰', '가방', '책상', '자전거', '시계', '상품'])[1 + n %% 7], n),
     repeat('설명 ' || n || ' ', 20), '분류 ' || 1 + n %% 20, 1000 + n %% 9000, 'KRW',
-    now() - interval '90 days'
+    now() - interval '90 days', case when n %% 10 = 0
+      then jsonb_build_object('en', jsonb_build_object('name', 'Chair ' || n)) else '{}' end
   from generate_series(1, %(products)s) n
   returning product_id, price_minor, created_at
 ), stocked as (

@@ -59,7 +59,7 @@ HEADERS: Mapping[str, Schema] = {
     },
     "Content-Security-Policy": {"schema": {"type": "string"}},
     "Content-Language": {
-        "description": "The language of title, detail and message; Accept-Language prefers it.",
+        "description": "The language of the texts for people; Accept-Language prefers it.",
         "schema": {"type": "string", "enum": sorted(LANGUAGES)},
     },
     "ETag": {

@@ -82,7 +82,10 @@ DESCRIPTIONS = {
     ),
     "mail_from": "Sender of mails; by default `no-reply` at the host of `SHOP_URL`.",
     "shop_name": "Name of the shop in mails.",
-    "shop_language": ("Language of the mails of accounts whose creation prefers none."),
+    "shop_language": (
+        "Language of the products' own texts, and of the mails of accounts whose creation prefers "
+        "none."
+    ),
     "shop_url": (
         "Address of the shop's pages, to which mails link: `/orders/{orderId}`, "
         "`/set-password#token=…` and `/verify-email#token=…`; by default `JWT_ISSUER`. `prod` "

@@ -144,6 +144,25 @@ def product_changes_require_the_current_etag(context: ScenarioContext) -> None:
     context.check.equal("the stock increased by the quantity", context.stock(product["id"]), 7)
 
 
+def texts_are_in_the_language_that_is_preferred(context: ScenarioContext) -> None:
+    """Names in another language are shown and found where it is preferred, and nowhere else."""
+    product, mark = context.create_product(), unique()
+    path = f"/products/{product['id']}"
+    texts = {"en": {"name": f"Lamp {mark}", "description": "Warm"}}
+    change = {"translations": texts}
+    expect(context.write("PATCH", path, change, context.staff(), if_match="*"), 200)
+    for language, name in (("en-GB,en", f"Lamp {mark}"), ("ko", product["name"])):
+        shown = context.get(path, accept_language=language)
+        context.check.equal(f"its name in {language}", shown.json()["name"], name)
+        said = shown.headers["Content-Language"]
+        context.check.equal("its language", said, language[:2])
+        found = context.get(f"/products?name={mark}", accept_language=language)
+        ids = [product["id"]] if language != "ko" else []
+        context.check.equal(f"it is found in {language}", _ids(found), ids)
+    plain = context.get(path)
+    context.check.equal("without a language its own", plain.json()["name"], product["name"])
+
+
 def _priced(context: ScenarioContext) -> tuple[str, list[int]]:
     """Five products of ascending price with a common mark, once the list shows them."""
     mark = unique()
@@ -189,4 +208,5 @@ SCENARIOS = (
     Scenario(invalid_query_parameters_answer_400),
     Scenario(unchanged_product_answers_304, STAFF),
     Scenario(product_changes_require_the_current_etag, STAFF),
+    Scenario(texts_are_in_the_language_that_is_preferred, STAFF),
 )
