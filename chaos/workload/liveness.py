@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from chaos.controlled_process import JsonObject
 from chaos.workload.client import NO_RETRIES, Client, LoginFailed
-from chaos.workload.dataset import Dataset
+from chaos.workload.dataset import Dataset, DatasetError
 from chaos.workload.liveness_operations import LivenessOperations, PreparationFailed, Prepare
 
 POLL_SECONDS = 0.1
@@ -48,7 +48,12 @@ class LivenessCheck:
             self.waited_max_seconds = max(self.waited_max_seconds, late)
 
     async def _send_all(self, count: int) -> None:
-        operations = await LivenessOperations.begin(self.client, self.dataset)
+        try:
+            operations = await LivenessOperations.begin(self.client, self.dataset)
+        except (DatasetError, PreparationFailed, LoginFailed) as error:
+            self.requested += 1
+            self._add_failure("the check's own data", None, str(error))
+            return
         try:
             for name, prepare in operations.by_name().items():
                 for _ in range(count):

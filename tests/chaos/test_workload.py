@@ -18,7 +18,8 @@ from chaos.controlled_process import JsonObject
 from chaos.workload.arrivals import MIX, Pace, choose_action, run_load
 from chaos.workload.client import NO_RETRIES, Account, Client, Outcome, RetryPolicy
 from chaos.workload.client_log import ClientLog
-from chaos.workload.dataset import zipf_weights
+from chaos.workload.dataset import Dataset, zipf_weights
+from chaos.workload.liveness import LivenessCheck
 from chaos.workload.metrics import WorkloadMetrics
 from chaos.workload.operations import Calls, known_operations
 from chaos.workload.races import one_wins
@@ -334,3 +335,18 @@ def test_exactly_one_request_wins_unless_a_response_is_missing(
     outcomes = [outcome_of(status, code) for status, code in responses]
 
     assert one_wins(outcomes, winner=201, loser="OUT_OF_STOCK") == mistakes
+
+
+# ---------------------------------------------------------------- the liveness check
+
+
+def test_check_that_cannot_make_its_own_data_is_a_failed_check(tmp_path: Path) -> None:
+    async def check(client: Client) -> JsonObject:
+        staff = Account(client, "staff@example.com", "a pass phrase")
+        dataset = Dataset(client, "Load", {"staff": staff})
+        return await LivenessCheck(client, dataset).run(count=2)
+
+    report, _ = run_against(tmp_path, check, (403, {}, {"error": "FORBIDDEN"}))
+
+    assert report["requested"] == 1
+    assert [failure["operation"] for failure in report["failed"]] == ["the check's own data"]
