@@ -90,6 +90,8 @@ def _function(spec: FunctionSpec) -> Service:
         settings["MAIL_FROM"] = "${MAIL_FROM:-}"
         settings["SHOP_NAME"] = "${SHOP_NAME:-msa-shop}"
         settings["SHOP_URL"] = "${SHOP_URL:-http://127.0.0.1:8080}"
+    if spec.sends_webhooks:
+        settings["WEBHOOK_NETWORKS_ALLOWED"] = "${WEBHOOK_NETWORKS_ALLOWED:-}"
     return {
         "image": FUNCTIONS_IMAGE,
         "build": {"context": CONTEXT, "target": "functions", "args": IMAGE_ARGUMENTS},
@@ -101,7 +103,8 @@ def _function(spec: FunctionSpec) -> Service:
             "migrate": {"condition": "service_completed_successfully"},
             "redis": {"condition": "service_healthy"},
         },
-        "networks": ["inside"],
+        # receivers of webhooks are elsewhere
+        "networks": ["inside", "outside"] if spec.sends_webhooks else ["inside"],
         "mem_limit": f"{2 * spec.scale.memory_mib}m",
         **hardened(),
     }
