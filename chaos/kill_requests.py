@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from base64 import b32decode
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -15,6 +17,7 @@ from functools import partial
 import httpx
 
 from shop.primitives.ids import new_uuid
+from shop.second_factors import STEP_SECONDS, code_at
 from tools.seed import LOCAL_ACCOUNTS
 
 ATTEMPTS_MAX = 5
@@ -30,7 +33,7 @@ def requests_by_function(client: httpx.AsyncClient) -> Mapping[str, Send]:
     senders = {
         "account": _change_account,
         "fulfil_orders": _pack,
-        "login": _refresh,
+        "login": _set_up_factor,
         "manage_accounts": _invite,
         "manage_orders": _add_note,
         "manage_webhooks": _change_webhook,
@@ -51,9 +54,24 @@ async def _register(client: httpx.AsyncClient) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _refresh(client: httpx.AsyncClient) -> None:
-    if session := await _log_in(client, "customer"):
-        await client.post("/auth/refresh", json={"refreshToken": session["refreshToken"]})
+async def _set_up_factor(client: httpx.AsyncClient) -> None:
+    """Gives a new account a role and a second factor, and refreshes its session."""
+    admin = await _log_in(client, "admin")
+    account = {"email": _new_address(), "password": PASSWORD}
+    registered = await client.post("/users", json={**account, "name": "누구나"})
+    if admin is None or registered.status_code != 201:
+        return
+    path, headers = f"/admin/users/{registered.json()['id']}", {**_headers(admin), "if-match": "*"}
+    changed = await client.patch(path, json={"role": "staff"}, headers=headers)
+    begun = await client.post("/auth/second-factor", json=account)
+    if changed.status_code != 200 or begun.status_code != 201:
+        return
+    secret = b32decode(begun.json()["secret"])
+    proof = {**account, "code": code_at(int(time.time()) // STEP_SECONDS, secret)}
+    confirmed = await client.post("/auth/second-factor/confirm", json=proof)
+    if confirmed.status_code == 200:
+        body = {"refreshToken": confirmed.json()["refreshToken"]}
+        await client.post("/auth/refresh", json=body)
 
 
 async def _change_account(client: httpx.AsyncClient) -> None:
