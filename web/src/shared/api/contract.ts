@@ -348,6 +348,7 @@ export interface Invitation {
   email: string;
   name: string;
   role: "customer" | "staff" | "support" | "finance" | "admin";
+  language?: "ko" | "en";
 }
 
 /** The new quantity of a product in the cart; 0 or less removes the line. */
@@ -588,6 +589,7 @@ export interface NewProduct {
   currency?: string | null;
   stockQuantity: number;
   images?: ManageProductsImage[];
+  translations?: Record<string, Translation>;
   flashSale?: boolean;
 }
 
@@ -919,6 +921,7 @@ export interface ProductChange {
   active?: boolean;
   flashSale?: boolean;
   images?: ManageProductsImage[];
+  translations?: Record<string, Translation>;
   group?: ManageProductsMembership | null;
 }
 
@@ -963,6 +966,11 @@ export interface Range {
   fromTime: string;
   toTime: string;
   includeDelivered?: boolean;
+}
+
+/** Ten codes that are valid once each; those before are rejected. */
+export interface RecoveryCodes {
+  recoveryCodes: string[];
 }
 
 /** How many deliveries were scheduled; unless `complete`, ask again from `lastEventAt`. */
@@ -1148,6 +1156,7 @@ export interface StaffProduct {
   active: boolean;
   flashSale: boolean;
   images: ManageProductsImage[];
+  translations: Record<string, Translation>;
   group: ManageProductsMembership | null;
 }
 
@@ -1216,6 +1225,13 @@ export interface TokenPair {
 export interface Total {
   count: number;
   exact: boolean;
+}
+
+/** A product's texts in another language; without a description its own is shown. */
+export interface Translation {
+  name: string;
+  description?: string;
+  imageAlts?: string[];
 }
 
 /** A webhook; `failingSince` is when the first of the latest failures in a row was. */
@@ -1836,6 +1852,13 @@ export interface Endpoints {
     query: undefined;
     body: SecondFactorProof;
     response: SecondFactorEnabled;
+  };
+  /** Get new recovery codes, with a code of the second factor; old ones end. */
+  "POST /auth/second-factor/recovery-codes": {
+    path: undefined;
+    query: undefined;
+    body: SecondFactorProof;
+    response: RecoveryCodes;
   };
   /** Remove the second factor, with one of its codes; all sessions end. */
   "POST /auth/second-factor/remove": {

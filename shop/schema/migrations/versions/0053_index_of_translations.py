@@ -1,6 +1,6 @@
 """searches of translated names read an index
 
-Revision ID: 0052
+Revision ID: 0053
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0052"
-down_revision = "0051"
+revision = "0053"
+down_revision = "0052"
 branch_labels = None
 depends_on = None
 
@@ -18,7 +18,7 @@ NAMES = "shop.translated_names(translations)"
 
 
 def upgrade() -> None:
-    op.execute("set local lock_timeout = '2s'")
+    op.execute("set local lock_timeout = '500ms'")
     op.execute("alter table shop.products validate constraint translations_by_language")
     with op.get_context().autocommit_block():
         # one of an interrupted migration is replaced

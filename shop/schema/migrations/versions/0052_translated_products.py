@@ -1,6 +1,6 @@
 """texts of products in further languages
 
-Revision ID: 0051
+Revision ID: 0052
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "0051"
-down_revision = "0050"
+revision = "0052"
+down_revision = "0051"
 branch_labels = None
 depends_on = None
 
@@ -23,7 +23,7 @@ $$
 
 
 def upgrade() -> None:
-    op.execute("set local lock_timeout = '2s'")
+    op.execute("set local lock_timeout = '500ms'")
     op.add_column(
         "products",
         sa.Column("translations", JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False),

@@ -1,6 +1,6 @@
 """keys of second factors, and mails about second factors and passwords
 
-Revision ID: 0050
+Revision ID: 0051
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0050"
-down_revision = "0049"
+revision = "0051"
+down_revision = "0050"
 branch_labels = None
 depends_on = None
 
@@ -22,7 +22,7 @@ KINDS = (
 
 
 def upgrade() -> None:
-    op.execute("set local lock_timeout = '2s'")
+    op.execute("set local lock_timeout = '500ms'")
     op.add_column("second_factors", sa.Column("key_id", sa.Text()), schema="shop")
     op.add_column("second_factors", sa.Column("salt", sa.UUID()), schema="shop")
     op.add_column("second_factors", sa.Column("pad", sa.LargeBinary()), schema="shop")
