@@ -83,7 +83,7 @@ def test_new_product_is_for_sale_with_stock_and_an_event(shop: ShopHarness, staf
         "group": None,
     }
     assert answer.status == 201
-    assert answer.json == expected | {"active": True, "flashSale": False}
+    assert answer.json == expected | {"active": True, "flashSale": False, "translations": {}}
     assert answer.headers["location"] == f"/products/{product}"
     assert answer.headers["etag"] == '"1.7"'
     shown = shop.call("GET", f"/products/{product}")
@@ -241,6 +241,7 @@ def test_each_change_increments_the_version(shop: ShopHarness, staff: Person) ->
         "active": True,
         "flashSale": False,
         "images": [],
+        "translations": {},
         "group": None,
     }
     assert changes_announced(shop) == [
