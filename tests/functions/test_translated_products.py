@@ -15,10 +15,10 @@ IMAGES = [
 ]
 CATEGORY = "번역"
 LIST = f"/products?category={quote(CATEGORY)}"
-ENGLISH = {"name": "Desk Lamp", "description": "Warm light", "imageAlts": ["Front"]}
+ENGLISH = {"name": "Table Lamp", "description": "Warm light", "imageAlts": ["Front"]}
 
 
-def add(staff: Person, name: str = "책상 조명", **properties: Any) -> dict[str, Any]:
+def add(staff: Person, name: str = "탁자 조명", **properties: Any) -> dict[str, Any]:
     """A new product."""
     body = {"name": name, "description": "따뜻한 빛", "category": CATEGORY, "price": 1000}
     staff.post("/categories", {"name": CATEGORY})
@@ -42,7 +42,7 @@ def test_page_is_in_the_language_asked_for_where_there_are_texts(shop: ShopHarne
 
     english, own = show(shop, path, "en-GB,en;q=0.9"), show(shop, path)
 
-    assert (english.json["name"], english.json["description"]) == ("Desk Lamp", "Warm light")
+    assert (english.json["name"], english.json["description"]) == ("Table Lamp", "Warm light")
     assert [image["alt"] for image in english.json["images"]] == ["Front", "뒷면"]
     texts = ("name", "description", "images")
     rest = {name: value for name, value in own.json.items() if name not in texts}
@@ -108,21 +108,21 @@ def test_lists_in_two_languages_are_kept_apart_and_follow_changes_at_once(
     staff.patch(path, change, headers={"if-match": "*"})
     later = [show(shop, LIST, language) for language in ("en", "ko")]
 
-    assert [names(page) for page in lists] == [["Desk Lamp"], ["책상 조명"]] * 2
+    assert [names(page) for page in lists] == [["Table Lamp"], ["탁자 조명"]] * 2
     assert [page.headers["content-language"] for page in lists] == list(sent)
     assert lists[0].headers["link"] == lists[1].headers["link"]
     assert lists[0].headers["etag"] != lists[1].headers["etag"]
-    assert [names(page) for page in later] == [["Reading Lamp", "의자"], ["책상 조명", "의자"]]
+    assert [names(page) for page in later] == [["Reading Lamp", "의자"], ["탁자 조명", "의자"]]
 
 
 @pytest.mark.parametrize(
     ("language", "text", "found"),
     [
-        ("en", "LAMP", ["Desk Lamp"]),
-        ("en", "l", ["Desk Lamp"]),
-        ("en", "조명", ["Desk Lamp"]),
+        ("en", "LAMP", ["Table Lamp"]),
+        ("en", "l", ["Table Lamp"]),
+        ("en", "조명", ["Table Lamp"]),
         ("en", "의자", ["의자"]),
-        ("ko", "조명", ["책상 조명"]),
+        ("ko", "조명", ["탁자 조명"]),
         ("ko", "lamp", []),
         (None, "lamp", []),
         ("en", "warm", []),
@@ -212,16 +212,16 @@ def test_translations_of_another_form_are_422_and_change_nothing(
 
 def test_shop_in_english_translates_into_korean(make_shop: MakeShop) -> None:
     shop = make_shop(shop_language="en")
-    texts = {"ko": {"name": "책상 조명"}}
-    product = add(shop.person("staff"), "Desk Lamp", translations=texts)
+    texts = {"ko": {"name": "탁자 조명"}}
+    product = add(shop.person("staff"), "Table Lamp", translations=texts)
     path = f"/products/{product['id']}"
 
     shown = {language: show(shop, path, language) for language in ("ko", "en", "*")}
 
     assert {language: page.json["name"] for language, page in shown.items()} == {
-        "ko": "책상 조명",
-        "en": "Desk Lamp",
-        "*": "Desk Lamp",
+        "ko": "탁자 조명",
+        "en": "Table Lamp",
+        "*": "Table Lamp",
     }
     languages = [page.headers["content-language"] for page in shown.values()]
     assert languages == ["ko", "en", "en"]
