@@ -25,8 +25,9 @@ FAULTS = ("--duplicate", "0.3", "--reorder", "0.3", "--lose", "0.05", "--kill", 
 ADDRESS = re.compile(r"[\w.-]+(?:@|%40)(?:example\.com|shop\.local)")
 # High enough for the groups before rate-limit, low enough for that group to exceed quickly.
 LIMIT = "600"
-# Waits for payment retries.  rate-limit waits too, but its requests get functions killed often.
-BACKGROUND_GROUPS = ("order",)
+# Wait for payment retries and deadlines.  rate-limit waits too, but its requests get functions
+# killed often.
+BACKGROUND_GROUPS = ("order", "actions")
 
 
 @pytest.fixture(scope="module")
