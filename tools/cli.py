@@ -98,6 +98,10 @@ def shop(
 @app.command()
 def dev(
     port: Annotated[int, typer.Option(min=1, max=65535, help="public port on 127.0.0.1")] = 8080,
+    live_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="port of the live view; the one after --port"),
+    ] = None,
     data: Annotated[Path, typer.Option(help="folder for databases, keys and logs")] = Path(".shop"),
     idle: Annotated[
         float, typer.Option(min=0.1, help="idle seconds until a function is stopped")
@@ -121,6 +125,7 @@ def dev(
     faults = {"duplicate": duplicate, "reorder": reorder, "lose": lose, "kill": kill}
     return run_local_platform(
         port=port,
+        live_port=live_port,
         data=data,
         idle_seconds=idle,
         seed=seed,

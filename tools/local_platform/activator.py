@@ -15,6 +15,7 @@ from pathlib import Path
 
 from shop.primitives.http_limits import QUEUED_PER_THREAD
 from shop.primitives.spec import FunctionSpec
+from tools.local_platform.activities import Activity, ActivityKind
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.child_processes import ChildProcess, ChildProcesses
 from tools.local_platform.delivery_faults import DeliveryFaults
@@ -134,6 +135,7 @@ class FunctionPool:
     children: ChildProcesses
     processes: list[FunctionProcess] = field(default_factory=list[FunctionProcess])
     messages: int = 0
+    last_start_seconds: float | None = None
     is_disabled: bool = False
     _queue: deque[QueuedRequest] = field(default_factory=deque[QueuedRequest])
     _starts: int = 0
@@ -170,6 +172,16 @@ class FunctionPool:
         return max(1, min(self.spec.scale.max_scale, self.limits.processes_max))
 
     @property
+    def starts(self) -> int:
+        """How many processes were started: cold starts."""
+        return self._starts
+
+    @property
+    def starting(self) -> int:
+        """How many processes do not respond yet."""
+        return self._starting + sum(not process.is_ready for process in self.processes)
+
+    @property
     def queued(self) -> int:
         """How many requests wait for a process."""
         return len(self._queue)
@@ -187,6 +199,7 @@ class FunctionPool:
         self.processes.remove(process)
         pid = process.child.pid
         self.activity_log.write(f"stop {self.spec.name} #{process.number} (pid {pid})")
+        self._observe(ActivityKind.STOP)
         self._run_in_background(process.stop(self.limits.grace_seconds))
         if self._queue and self._has_no_process():
             self._start()
@@ -227,6 +240,7 @@ class FunctionPool:
         if is_first:
             return
         self.activity_log.write(f"reload {self.spec.name}: {version.path} changed")
+        self._observe(ActivityKind.RELOAD, detail=version.path)
         self._crashes, self._paused_until = 0, 0.0  # the change may have corrected the start
         for process in list(self.processes):
             self.retire(process)
@@ -237,6 +251,11 @@ class FunctionPool:
         error = find_error(log, trace_id_of(response.body))
         if error is not None:
             self.activity_log.write(f"error {self.spec.name}: {error}; see {process.child.log}")
+            self._observe(ActivityKind.ERROR, detail=str(error))
+
+    def _observe(self, kind: ActivityKind, *, seconds: float = 0.0, detail: str = "") -> None:
+        activity = Activity(kind=kind, function=self.spec.name, seconds=seconds, detail=detail)
+        self.activity_log.observe(activity)
 
     async def _acquire(self) -> FunctionProcess:
         process = self._least_loaded()
@@ -314,8 +333,7 @@ class FunctionPool:
         if not self._queue or self._is_closing:
             return
         waited = asyncio.get_running_loop().time() - self._queue[0].since
-        starting = self._starting + sum(not process.is_ready for process in self.processes)
-        needs_process = len(self._queue) > starting * self.spec.scale.concurrency
+        needs_process = len(self._queue) > self.starting * self.spec.scale.concurrency
         if needs_process and waited >= self.limits.scale_out_after_seconds * 0.9:
             self._start()
 
@@ -334,6 +352,8 @@ class FunctionPool:
             took = (loop.time() - began) * 1000
             name, pid = f"{self.spec.name} #{process.number}", process.child.pid
             self.activity_log.write(f"start {name} (pid {pid}, {took:.0f} ms)")
+            self.last_start_seconds = took / 1000
+            self._observe(ActivityKind.START, seconds=took / 1000)
             self._assign_queue()
         else:
             process.child.kill()
@@ -405,6 +425,7 @@ class FunctionPool:
         after = self.faults.kill_after(self.spec.name)
         if after is not None:
             self.activity_log.count("kills")
+            self._observe(ActivityKind.KILL)
             asyncio.get_running_loop().call_later(after, process.kill)
 
     def _run_in_background(self, work: Coroutine[object, object, None]) -> None:

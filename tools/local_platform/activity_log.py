@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from tools.local_platform.activities import Activity
 
 SUMMARY = (
     "requests",
@@ -28,11 +31,18 @@ class ActivityLog:
     counts: Counter[str] = field(default_factory=Counter[str])
     process_seconds: dict[str, float] = field(default_factory=dict[str, float])
     ended_processes: int = 0
+    # the live view, where there is one
+    observer: Callable[[Activity], None] | None = None
 
     def write(self, line: str) -> None:
         """Prints one line on standard output and flushes it."""
         if not self.quiet:
             print(line, flush=True)
+
+    def observe(self, activity: Activity) -> None:
+        """Reports an activity to the live view."""
+        if self.observer is not None:
+            self.observer(activity)
 
     def count(self, name: str, times: int = 1) -> None:
         """Adds to a counter."""

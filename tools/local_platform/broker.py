@@ -25,6 +25,7 @@ from events.envelope import CloudEvent, parse, to_binary, write_time
 from events.errors import Malformed
 from shop.primitives.clock import utc_now
 from shop.primitives.spec import FunctionSpec
+from tools.local_platform.activities import Activity, ActivityKind
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.delivery_store import Delivery, DeliveryStore
@@ -162,8 +163,10 @@ class Broker:
 
     async def _publish(self, event: CloudEvent) -> list[asyncio.Task[bool]]:
         self._activity_log.count("events")
+        self._observe(ActivityKind.EVENT, event.type, function=event.source.rpartition("/")[2])
         if self._faults.loses(event.type):
             self._activity_log.count("lost")
+            self._observe(ActivityKind.LOSS, event.type)
             self._activity_log.write(f"lose {short_name(event.type)}")
             return []
         headers, body = to_binary(event)
@@ -187,6 +190,8 @@ class Broker:
         delays = self._faults.delays(event_type, target)
         self._activity_log.count("reordered", int(delays[0] > 0))
         self._activity_log.count("duplicates", len(delays) - 1)
+        for _ in delays[1:]:
+            self._observe(ActivityKind.DUPLICATE, event_type, function=target)
         now = time.time()
         return [now + delay for delay in delays]
 
@@ -231,6 +236,7 @@ class Broker:
         self._activity_log.count("deliveries")
         took = (time.monotonic() - began) * 1000
         self._activity_log.write(f"deliver {_route(delivery)} {result.code} ({took:.0f} ms)")
+        self._observe_delivery(ActivityKind.DELIVERY, delivery, result, seconds=took / 1000)
         return result
 
     async def _postpone(self, delivery: Delivery, result: DeliveryResult) -> Delivery:
@@ -238,6 +244,7 @@ class Broker:
         later = replace(delivery, attempt=delivery.attempt + 1, due_at=time.time() + pause)
         self._activity_log.count("retries")
         self._activity_log.write(f"retry {_route(delivery)} in {pause:g} s ({result.code})")
+        self._observe_delivery(ActivityKind.RETRY, delivery, result, seconds=pause)
         await self._store.postpone(later)
         return later
 
@@ -254,6 +261,7 @@ class Broker:
             return None
         self._activity_log.count("dead letters")
         self._activity_log.write(f"dead letter {_route(delivery)} {result.code}")
+        self._observe_delivery(ActivityKind.DEAD_LETTER, delivery, result)
         letter = Delivery(
             target=receiver,
             headers=delivery.headers | self._error_attributes(delivery, result),
@@ -263,6 +271,28 @@ class Broker:
         )
         (stored,) = await self._store.add([letter], replaces=delivery.id)
         return stored
+
+    def _observe(self, kind: ActivityKind, event_type: str, *, function: str = "") -> None:
+        activity = Activity(kind=kind, function=function, subject=short_name(event_type))
+        self._activity_log.observe(activity)
+
+    def _observe_delivery(
+        self,
+        kind: ActivityKind,
+        delivery: Delivery,
+        result: DeliveryResult,
+        *,
+        seconds: float = 0.0,
+    ) -> None:
+        activity = Activity(
+            kind=kind,
+            function=delivery.target,
+            subject=short_name(delivery.event_type),
+            code=result.code,
+            seconds=seconds,
+            detail=delivery.headers.get("ce-subject", ""),
+        )
+        self._activity_log.observe(activity)
 
     def _error_attributes(self, delivery: Delivery, result: DeliveryResult) -> dict[str, str]:
         """What Knative adds to a dead letter.

@@ -22,6 +22,7 @@ from events.vocabulary import CLOCK_TICKED
 from shop.primitives.clock import utc_now
 from shop.primitives.ids import new_uuid
 from shop.primitives.spec import FunctionSpec, Schedule
+from tools.local_platform.activities import Activity, ActivityKind
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.function_client import FunctionClient
 from tools.local_platform.http_messages import HttpRequest
@@ -197,6 +198,14 @@ class Clock:
         self._activity_log.write(
             f"tick {schedule.name} -> {spec.name} {response.status} ({took:.0f} ms)"
         )
+        activity = Activity(
+            kind=ActivityKind.TICK,
+            function=spec.name,
+            subject=schedule.name,
+            code=response.status,
+            seconds=took / 1000,
+        )
+        self._activity_log.observe(activity)
         return 200 <= response.status < 300
 
     async def _run_cron(self, spec: FunctionSpec, schedule: Schedule) -> None:

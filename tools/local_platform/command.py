@@ -22,6 +22,7 @@ CODE = ("events", "functions", "tools", "shop")
 def run_local_platform(
     *,
     port: int,
+    live_port: int | None,
     data: Path,
     idle_seconds: float,
     duplicate: float,
@@ -41,6 +42,7 @@ def run_local_platform(
         migrate=migrate,
         seed=seed_database,
         port=port,
+        live_port=live_port,
         data=data,
         limits=ScalingLimits(idle_seconds=idle_seconds),
         faults=DeliveryFaults(

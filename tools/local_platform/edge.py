@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from shop.primitives.cors import response_headers
 from shop.primitives.spec import FunctionSpec
 from tools.local_platform.activator import Activator
+from tools.local_platform.activities import Activity, ActivityKind
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.http_listener import (
     NO_BODY,
@@ -30,6 +32,8 @@ from tools.local_platform.problem import problem
 from tools.render.envoy import HEADERS_KIB_MAX
 
 HEADERS_COUNT_MAX = 100
+# of a path in the live view
+DETAIL_LENGTH_MAX = 80
 # RFC 9110 section 7.2: a name or an address, with or without a port
 HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 BODY_BYTES_MAX = 64 * 1024 + 1024
@@ -118,12 +122,27 @@ def edge(
         on_traffic()
         response = _own_resource(activity_log, scope)
         if response is None:
+            began = time.monotonic()
             response = await _respond(routes, activator, scope, receive)
+            activity_log.observe(_activity(routes, scope, response, time.monotonic() - began))
         if cors_origins:
             response = _with_cors(response, cors_origins, scope)
         await reply(send, _without_hop_by_hop(response), is_head=scope["method"] == "HEAD")
 
     return application
+
+
+def _activity(routes: RouteTable, scope: Scope, response: HttpResponse, seconds: float) -> Activity:
+    """The request by its function, not by its path, of which there is an unlimited number."""
+    function = routes.find(scope["raw_path"].decode("latin-1")).function(scope["method"]) or ""
+    return Activity(
+        kind=ActivityKind.REQUEST,
+        function=function,
+        subject=scope["method"],
+        code=response.status,
+        seconds=seconds,
+        detail=scope["raw_path"].decode("latin-1")[:DETAIL_LENGTH_MAX],
+    )
 
 
 def _with_cors(response: HttpResponse, origins: frozenset[str], scope: Scope) -> HttpResponse:

@@ -26,6 +26,7 @@ from shop.adapters.signatures import Signer
 from shop.primitives.cors import parse_origins
 from shop.primitives.spec import FunctionSpec
 from shop.runtime.config import ConfigurationError, load
+from tools.checker.provider_transactions import ProviderAccess
 from tools.local_platform.activator import Activator, FunctionLaunch, ScalingLimits
 from tools.local_platform.activity_log import ActivityLog
 from tools.local_platform.broker import Broker, DeliveryRule, LocalBrokerClass
@@ -38,6 +39,9 @@ from tools.local_platform.function_environment import Endpoints, inherited
 from tools.local_platform.http_listener import listen, serving
 from tools.local_platform.http_messages import HttpRequest, connect
 from tools.local_platform.ingress import ingress
+from tools.local_platform.live_view import LiveView
+from tools.local_platform.live_view_readings import Readings
+from tools.local_platform.observed_platform import ObservedPlatform
 from tools.local_platform.secrets import CLOCK, Secrets, local_secrets
 from tools.local_platform.servers import ServerFailed, free_port, postgres, redis
 from tools.local_platform.source_files import SourceFiles
@@ -61,6 +65,8 @@ class PlatformConfig:
     migrate: Callable[[str], None]
     seed: Callable[[str], list[tuple[str, str, str]]]
     port: int = 8080
+    # of the live view; by default the one after ``port``, or a free one when that is taken
+    live_port: int | None = None
     data: Path = Path(".shop")
     limits: ScalingLimits = field(default_factory=ScalingLimits)
     faults: DeliveryFaults = field(default_factory=DeliveryFaults)
@@ -216,9 +222,17 @@ async def _serve(
             logs=logs,
             source=config.source,
         )
-        await start_platform(
+        platform = await start_platform(
             config, activity_log, stack, children, endpoints, launch, public, internal
         )
+        live = stack.enter_context(_live_listener(config))
+        view = _live_view(config, activity_log, platform, endpoints, logs, live)
+        await stack.enter_async_context(serving(view.application(), live))
+        stack.callback(view.close)
+        await stack.enter_async_context(_background(view.tick_forever, view.check_forever))
+        activity_log.write(f"shop {endpoints.shop_url}/")
+        activity_log.write(f"back office {endpoints.shop_url}/admin")
+        activity_log.write(f"live view http://127.0.0.1:{live.getsockname()[1]}/")
         activity_log.write(f"api pages {endpoints.shop_url}/api-docs")
         activity_log.write(f"mails {mails.pages}")
         activity_log.write(f"logs {logs}")
@@ -226,6 +240,38 @@ async def _serve(
         await stopped.wait()
         activity_log.write("stopping")
     activity_log.write(activity_log.summary())
+
+
+def _live_listener(config: PlatformConfig) -> socket.socket:
+    if config.live_port is not None:
+        return listen(config.live_port)
+    try:
+        return listen(config.port + 1)
+    except (OSError, OverflowError):
+        return listen(0)
+
+
+def _live_view(
+    config: PlatformConfig,
+    activity_log: ActivityLog,
+    platform: Platform,
+    endpoints: Endpoints,
+    logs: Path,
+    live: socket.socket,
+) -> LiveView:
+    api_key = endpoints.secrets.provider_api_key
+    observed = ObservedPlatform(
+        activator=platform.activator,
+        broker=platform.broker,
+        faults=config.faults,
+        provider=ProviderAccess("sandbox", endpoints.provider_url, api_key),
+        database_url=endpoints.database_url("auditor"),
+    )
+    activity_log.observer = observed.interval.add
+    readings = Readings(
+        database_url=observed.database_url, catcher_url=endpoints.mails_url, logs=logs
+    )
+    return LiveView(observed, readings, live.getsockname()[1])
 
 
 def _endpoints(
