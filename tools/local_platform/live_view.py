@@ -17,9 +17,9 @@ from uuid import UUID
 
 import httpx
 import psycopg
-from functions.web.handler import CONTENT_SECURITY_POLICY, MEDIA_TYPES, PAGES
 
 from events.strict_json import is_object
+from functions.web.handler import CONTENT_SECURITY_POLICY, MEDIA_TYPES, PAGES
 from tools.local_platform.http_listener import (
     Application,
     Receive,
@@ -68,7 +68,7 @@ class LiveView:
         self._observed = observed
         self._readings = readings
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
-        self._pages: set[asyncio.Queue[bytes | None]] = set()
+        self.pages: set[asyncio.Queue[bytes | None]] = set()
         self._is_closing = False
 
     async def tick_forever(self) -> None:
@@ -76,27 +76,30 @@ class LiveView:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             summary = self._observed.snapshot()
-            if self._pages:
-                message = b"data: " + _encoded(summary) + b"\n\n"
-                for page in self._pages:
-                    if page.full():
-                        page.get_nowait()
-                    page.put_nowait(message)
+            if self.pages:
+                self.send(summary)
+
+    def send(self, summary: dict[str, object]) -> None:
+        """Sends a summary to every page; one that is too far behind loses its oldest."""
+        message = b"data: " + _encoded(summary) + b"\n\n"
+        for page in self.pages:
+            _put(page, message)
 
     async def check_forever(self) -> None:
         """Evaluates the invariants while a page is open, until cancelled."""
         while True:
-            if self._pages:
+            began = asyncio.get_running_loop().time()
+            if self.pages:
                 await self._observed.check_invariants()
-            await asyncio.sleep(CHECK_SECONDS)
+            took = asyncio.get_running_loop().time() - began
+            # at most a tenth of the time, however busy the machine is
+            await asyncio.sleep(max(CHECK_SECONDS, 9 * took))
 
     def close(self) -> None:
         """Ends every stream, so that the server need not wait for it."""
         self._is_closing = True
-        for page in self._pages:
-            if page.full():
-                page.get_nowait()
-            page.put_nowait(None)
+        for page in self.pages:
+            _put(page, None)
 
     def application(self) -> Application:
         """The ASGI application."""
@@ -160,7 +163,7 @@ class LiveView:
     async def _stream(self, receive: Receive, send: Send) -> None:
         """Sends summaries until the page is closed."""
         page: asyncio.Queue[bytes | None] = asyncio.Queue(BACKLOG_MAX)
-        self._pages.add(page)
+        self.pages.add(page)
         start = {"type": "http.response.start", "status": 200}
         media_type = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
         await send({**start, "headers": [*media_type, *HEADERS]})
@@ -181,7 +184,13 @@ class LiveView:
             await send({"type": "http.response.body", "body": b""})
         finally:
             leaving.cancel()
-            self._pages.discard(page)
+            self.pages.discard(page)
+
+
+def _put(page: asyncio.Queue[bytes | None], message: bytes | None) -> None:
+    if page.full():
+        page.get_nowait()
+    page.put_nowait(message)
 
 
 async def _until_disconnected(receive: Receive) -> None:
