@@ -82,7 +82,6 @@ def test_stream_has_a_bounded_summary_of_ten_thousand_activities(tmp_path: Path)
     async def scenario() -> dict[str, Any]:
         async with live_view(observed, tmp_path) as port:
             reading = asyncio.create_task(read_summaries(port, 2))
-            await asyncio.sleep(0)
             summaries: list[dict[str, Any]] = []
             while not summaries or not summaries[-1]["flows"]:
                 for _ in range(10_000):
