@@ -6,8 +6,11 @@ connection is held while Argon2 runs, and a rejected refresh must commit the end
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from functions.login import session_cookie
 from functions.login.device import DeviceProof
 from shop import accounts, login_failures, operator_alerts, second_factors
 from shop.adapters.passwords import (
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     )
     from shop.accounts import Credentials
     from shop.adapters.db import Transaction
-    from shop.adapters.tokens import TokenIssuer
     from shop.login_failures import Attempt
     from shop.runtime.request_context import RequestContext
     from shop.second_factors import Factor
@@ -60,8 +62,9 @@ def log_in(request: Request[Login, None], context: RequestContext) -> Response:
     resetting the password by a link verifies the address, too.  With a second factor the right
     password without a code gets 401 SECOND_FACTOR_REQUIRED, and with a wrong one INVALID_CODE,
     counted; 403 SECOND_FACTOR_NEEDED without one where SECOND_FACTOR_ROLES requires it.
+    In cookie mode the refresh token is in a cookie and not in the body; 403 for another origin.
     """
-    issuer = context.services.token_issuer
+    in_cookie = session_cookie.is_requested(request.headers)
     proof = _device_proof(request, context)
     device = proof.device_in(request.headers.get("cookie"))
     attempt = login_failures.attempt_on(proof.email_key, device=device, network=request.client)
@@ -75,8 +78,8 @@ def log_in(request: Request[Login, None], context: RequestContext) -> Response:
     caller, refresh_token = _open_session(
         context, attempt, account, new_hash=new_hash, factor_id=account.factor_id
     )
-    set_cookie = proof.set_cookie(device or new_uuid().hex)
-    return _token_pair(issuer, caller, refresh_token, set_cookie=set_cookie)
+    device_cookie = proof.set_cookie(device or new_uuid().hex)
+    return _token_pair(context, caller, refresh_token, device_cookie, in_cookie=in_cookie)
 
 
 def begin_second_factor(
@@ -109,7 +112,9 @@ def confirm_second_factor(
     """200 with a session and the recovery codes, which are shown this once; other sessions end.
 
     401 and 429 as for a log-in, for a wrong code too; 409 unless a factor waits for its first code.
+    Cookie mode is that of a log-in.
     """
+    in_cookie = session_cookie.is_requested(request.headers)
     attempt = _attempt(request, context)
     account, _ = _verify_credentials(request, context, attempt)
     with context.transaction() as tx:
@@ -126,8 +131,8 @@ def confirm_second_factor(
     caller, refresh_token = _open_session(
         context, attempt, account, new_hash=None, factor_id=found[0].factor_id
     )
-    tokens = _tokens(context.services.token_issuer, caller, refresh_token)
-    return Response(200, {**tokens, "recoveryCodes": codes}, headers=NO_STORE)
+    codes_shown = {"recoveryCodes": codes}
+    return _token_pair(context, caller, refresh_token, in_cookie=in_cookie, more=codes_shown)
 
 
 def remove_second_factor(
@@ -179,9 +184,15 @@ def refresh(request: Request[Refresh, None], context: RequestContext) -> Respons
 
     A used token also ends its session, unless it was used seconds ago and its successor is unused:
     then two tabs sent it at once, or its response was lost, and the same successor is returned.
+    In cookie mode the token comes from the cookie, and the next one goes there.
     """
     issuer = context.services.token_issuer
-    used = request.body.refresh_token.get_secret_value()
+    in_cookie = session_cookie.is_requested(request.headers)
+    used = _refresh_token(request, in_cookie=in_cookie)
+    if used is None and not in_cookie:
+        raise ClientError(422, "INVALID", "refreshToken is needed")
+    if used is None:
+        raise _invalid_refresh_token()
     replacement = accounts.successor_of(used, issuer.derive_key("refresh token"))
     with context.transaction() as tx:
         renewed = tx.fetch_one(accounts.rotate(used, replacement=replacement))
@@ -190,21 +201,25 @@ def refresh(request: Request[Refresh, None], context: RequestContext) -> Respons
         if renewed is None:
             tx.execute(accounts.revoke_reused(used))
     if renewed is None:
-        raise _invalid("INVALID_REFRESH_TOKEN", "the refresh token is not valid")
+        raise _invalid_refresh_token()
     caller = Caller(renewed.user_id, renewed.role, renewed.session_id)
-    return _token_pair(issuer, caller, replacement)
+    return _token_pair(context, caller, replacement, in_cookie=in_cookie)
 
 
 def log_out(request: Request[Logout, None], context: RequestContext) -> Response:
     """204 once the session has ended, also when repeated; 401 for a token we never issued.
 
-    Every function rejects the session's access tokens from the next request on.
+    Every function rejects the session's access tokens from the next request on.  In cookie mode the
+    session is that of the cookie, which is removed.
     """
-    token = request.body.refresh_token
-    if token is not None:
+    in_cookie = session_cookie.is_requested(request.headers)
+    token = _refresh_token(request, in_cookie=in_cookie)
+    if token is not None or in_cookie:
         with context.transaction() as tx:
-            ended = tx.fetch_one(accounts.end_session_of_token(token.get_secret_value()))
-        if ended is None:
+            ended = token is not None and tx.fetch_one(accounts.end_session_of_token(token))
+        if in_cookie:
+            return Response(204, headers={"set-cookie": session_cookie.REMOVE})
+        if not ended:
             raise unauthenticated()
         return Response(204)
     header = request.headers.get("authorization")
@@ -423,24 +438,36 @@ def _open_session(
 
 
 def _token_pair(
-    issuer: TokenIssuer,
+    context: RequestContext,
     caller: Caller,
     refresh_token: str,
-    *,
-    set_cookie: str | None = None,
+    *cookies: str,
+    in_cookie: bool,
+    more: Mapping[str, object] = MappingProxyType({}),
 ) -> Response:
-    headers = NO_STORE if set_cookie is None else {**NO_STORE, "set-cookie": set_cookie}
-    return Response(200, _tokens(issuer, caller, refresh_token), headers=headers)
-
-
-def _tokens(issuer: TokenIssuer, caller: Caller, refresh_token: str) -> dict[str, object]:
+    """200 with an access token, and the refresh token in the body or in a cookie."""
+    issuer = context.services.token_issuer
     access_token, expires_in = issuer.issue(caller.user_id, caller.role, caller.session_id)
-    return {
-        "accessToken": access_token,
-        "refreshToken": refresh_token,
-        "tokenType": "Bearer",
-        "expiresIn": expires_in,
-    }
+    body = {"accessToken": access_token, "tokenType": "Bearer", "expiresIn": expires_in, **more}
+    if in_cookie:
+        cookies = (*cookies, session_cookie.set_cookie(refresh_token))
+    else:
+        body["refreshToken"] = refresh_token
+    headers = {**NO_STORE, "set-cookie": "\n".join(cookies)} if cookies else NO_STORE
+    return Response(200, body, headers=headers)
+
+
+def _refresh_token(
+    request: Request[Refresh, None] | Request[Logout, None], *, in_cookie: bool
+) -> str | None:
+    if in_cookie:
+        return session_cookie.token_in(request.headers)
+    token = request.body.refresh_token
+    return None if token is None else token.get_secret_value()
+
+
+def _invalid_refresh_token() -> ClientError:
+    return _invalid("INVALID_REFRESH_TOKEN", "the refresh token is not valid")
 
 
 def _factor_needed() -> ClientError:

@@ -91,9 +91,12 @@ class NewSecondFactor(Model):
 
 
 class Refresh(Model):
-    """A refresh token; it is valid once, and using it again after 10 seconds ends its session."""
+    """A refresh token; it is valid once, and using it again after 10 seconds ends its session.
 
-    refresh_token: RefreshToken
+    With the header ``Refresh-Token: cookie`` it is in the cookie, and the body is ``{}``.
+    """
+
+    refresh_token: RefreshToken | None = None
 
 
 class Logout(Model):
@@ -103,10 +106,13 @@ class Logout(Model):
 
 
 class TokenPair(Model):
-    """An access token for ten minutes and the refresh token that renews it once."""
+    """An access token for ten minutes and the refresh token that renews it once.
+
+    With the header ``Refresh-Token: cookie`` the refresh token is in a cookie only.
+    """
 
     access_token: Annotated[str, Field(pattern=r"^[\w-]+\.[\w-]+\.[\w-]+$")]
-    refresh_token: str
+    refresh_token: str | None = None
     token_type: Literal["Bearer"]
     expires_in: int
 

@@ -23,7 +23,7 @@ from shop.runtime.bootstrap import make_app
 from shop.runtime.http_messages import incomplete_request, request_timeout
 from shop.runtime.telemetry import seconds_since_start
 from shop.runtime.waiting import WaitingLimit
-from shop.runtime.wsgi import NO_BODY, body_of, http_request_of
+from shop.runtime.wsgi import NO_BODY, body_of, headers_of, http_request_of
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -58,11 +58,9 @@ def entry_point(name: str) -> Callable[[flask.Request], flask.Response]:
         http_request.read = _reader_of(request.environ)
         response = apps[0].answer(http_request)
         body = body_of(http_request, response)
-        flask_response = flask.Response(body, status=response.status, headers=response.headers)
+        flask_response = flask.Response(body, status=response.status, headers=headers_of(response))
         if response.status in NO_BODY:
             del flask_response.headers["content-type"]
-        elif response.parts is None:
-            flask_response.headers["content-length"] = str(len(response.body))
         return flask_response
 
     return main

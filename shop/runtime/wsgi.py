@@ -74,8 +74,13 @@ def _halves(body: bytes) -> Iterator[bytes]:
 
 
 def headers_of(response: HttpResponse) -> list[tuple[str, str]]:
-    """The response headers with Content-Length, where the body has one and its length is known."""
-    headers = list(response.headers.items())
+    """The response headers with Content-Length, where the body has one and its length is known.
+
+    Each line of ``set-cookie`` is a header of its own (RFC 6265 section 3).
+    """
+    cookies = [("set-cookie", line) for line in response.headers.get("set-cookie", "").splitlines()]
+    headers = [header for header in response.headers.items() if header[0] != "set-cookie"]
+    headers += cookies
     if response.status not in NO_BODY and response.parts is None:
         headers.append(("content-length", str(len(response.body))))
     return headers

@@ -10,7 +10,7 @@ from tests.contract.sql_constants import all_strings
 WRITES = re.compile(r"(?:insert\s+into|update|delete\s+from)\s+shop\.(\w+)", re.IGNORECASE)
 WRITER = re.compile(r"writer: ([^;]+)")
 # The seed fills an empty local shop, fault injection changes times, and migrations create tables.
-NOT_THE_SHOP = ("tools/seed.py", "chaos/", "shop/schema/")
+NOT_THE_SHOP = ("tools/seed.py", "tools/showcase.py", "chaos/", "shop/schema/")
 OTHER_WRITERS = {
     "the trigger on ledger": None,
     "the trigger on products": None,

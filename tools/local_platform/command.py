@@ -14,7 +14,7 @@ from tools.local_platform.delivery_faults import DeliveryFaults
 from tools.local_platform.platform import PlatformConfig, run
 from tools.local_platform.source_files import SourceFiles
 from tools.migrate import migrate
-from tools.seed import seed as seed_database
+from tools.showcase import seed_shop
 
 CODE = ("events", "functions", "tools", "shop")
 
@@ -40,7 +40,7 @@ def run_local_platform(
         simulator_command=[sys.executable, "-m", "tools.payment_simulator"],
         mail_catcher_command=[sys.executable, "-m", "tools.mail_catcher"],
         migrate=migrate,
-        seed=seed_database,
+        seed=seed_shop,
         port=port,
         live_port=live_port,
         data=data,

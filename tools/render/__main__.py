@@ -26,6 +26,7 @@ RENDERERS = (
     "knative",
     "observability",
     "openfaas",
+    "pictures",
     "privacy",
     "problems",
     "reference",
@@ -39,6 +40,7 @@ GENERATED_FOLDERS = (
     Path("helm/msa-shop/files"),
     Path("infra/knative"),
     Path("infra/observability/dashboards"),
+    Path("web/public/assets"),
 )
 
 

@@ -982,7 +982,7 @@ export interface Redeliveries {
 
 /** A refresh token; it is valid once, and using it again after 10 seconds ends its session. */
 export interface Refresh {
-  refreshToken: string;
+  refreshToken?: string | null;
 }
 
 /** How money is returned; WRITE_OFF closes the account of money that cannot be returned. */
@@ -1071,7 +1071,7 @@ export interface Rotation {
 /** A session, and ten codes that are valid once each, for when the application is lost. */
 export interface SecondFactorEnabled {
   accessToken: string;
-  refreshToken: string;
+  refreshToken?: string | null;
   tokenType: "Bearer";
   expiresIn: number;
   recoveryCodes: string[];
@@ -1216,7 +1216,7 @@ export interface TimelineEntry {
 /** An access token for ten minutes and the refresh token that renews it once. */
 export interface TokenPair {
   accessToken: string;
-  refreshToken: string;
+  refreshToken?: string | null;
   tokenType: "Bearer";
   expiresIn: number;
 }
