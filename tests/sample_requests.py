@@ -35,6 +35,7 @@ COUNTED = (
     "outbox",
     "idempotency",
     "cart_items",
+    "saved_addresses",
     "refunds",
     "shipments",
     "returns",
@@ -42,6 +43,13 @@ COUNTED = (
     "notes",
 )
 COUNT_ROWS = "select " + ", ".join(f"(select count(*) from shop.{t}) as {t}" for t in COUNTED)
+
+ADDRESS = {
+    "recipient": "김보람",
+    "phone": "010-1234-5678",
+    "postcode": "04524",
+    "line1": "서울특별시 중구 세종대로 110",
+}
 
 ROUTES: dict[tuple[str, str], Route] = {
     (route.method, route.path): route for spec in all_specs() for route in spec.routes
@@ -176,6 +184,15 @@ class Samples:
         """An access token of a new session of the account, with its present role."""
         (account,) = self.shop.sql("select role from shop.users where user_id = %s", person.user_id)
         return self.shop.token(person.user_id, account["role"])
+
+    def saved_address(self) -> str:
+        """The path of an address in the owner's book."""
+        listed = self.owner.get("/users/me/addresses").json
+        if not listed:
+            added = self.owner.post("/users/me/addresses", {"address": ADDRESS})
+            assert added.status == 201, added.body
+            listed = [added.json]
+        return f"/users/me/addresses/{listed[0]['id']}"
 
     def session_of_owner(self) -> str:
         """Opens a session of the owner; returns its id."""
@@ -348,6 +365,14 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ),
     ("POST", "/users/me/export"): lambda s, p: SampleRequest("/users/me/export"),
     ("DELETE", "/users/me"): lambda s, p: SampleRequest("/users/me", {"password": PASSWORD}),
+    ("POST", "/users/me/addresses"): lambda s, p: SampleRequest(
+        "/users/me/addresses", {"address": ADDRESS}
+    ),
+    ("GET", "/users/me/addresses/{addressId}"): lambda s, p: SampleRequest(s.saved_address()),
+    ("PATCH", "/users/me/addresses/{addressId}"): lambda s, p: SampleRequest(
+        s.saved_address(), {"isDefault": True}, {"if-match": "*"}
+    ),
+    ("DELETE", "/users/me/addresses/{addressId}"): lambda s, p: SampleRequest(s.saved_address()),
     ("DELETE", "/users/me/sessions"): lambda s, p: SampleRequest("/users/me/sessions"),
     ("DELETE", "/users/me/sessions/{sessionId}"): lambda s, p: SampleRequest(
         f"/users/me/sessions/{s.session_of_owner()}"

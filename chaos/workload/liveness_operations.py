@@ -26,6 +26,14 @@ NO_RECEIVER = "http://127.0.0.1:9/liveness/"
 NO_EVENTS = ["refund.succeeded", "refund.rejected"]
 EVENTS = ["order.cancelling", "order.cancelled"]
 IF_ANY = {"if-match": "*"}
+ADDRESS = {
+    "address": {
+        "recipient": "Kim",
+        "phone": "010-1234-5678",
+        "postcode": "04524",
+        "line1": "Sejong-daero 110",
+    }
+}
 SCOPES = {"scopes": ["orders:read"]}
 
 # What a client of the shop cannot send by itself.
@@ -125,6 +133,11 @@ class LivenessOperations:
             "change_profile": self._plain("change_profile", self.owner, language, headers=IF_ANY),
             "change_password": self._plain("change_password", self.owner, passwords),
             "list_sessions": self._plain("list_sessions", self.owner),
+            "list_addresses": self._plain("list_addresses", self.owner),
+            "add_address": self._plain("add_address", self.owner, ADDRESS),
+            "read_address": self._of_address("read_address"),
+            "change_address": self._of_address("change_address", ADDRESS, headers=IF_ANY),
+            "remove_address": self._of_address("remove_address"),
             "end_session": self._end_session,
             "end_other_sessions": self._plain("end_other_sessions", self.owner),
             "request_email_verification": self._plain("request_email_verification", self.owner),
@@ -280,6 +293,20 @@ class LivenessOperations:
         async def prepare() -> Request:
             call = self.client.calls.make(name, body=body, query=query, headers=headers, **path)
             return call, account
+
+        return prepare
+
+    def _of_address(
+        self,
+        name: str,
+        body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Prepare:
+        async def prepare() -> Request:
+            make = self.client.calls.make
+            added = await self._sent_ok(make("add_address", body=ADDRESS), self.owner)
+            address = str(added.document["id"])
+            return make(name, body=body, headers=headers, addressId=address), self.owner
 
         return prepare
 

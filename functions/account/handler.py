@@ -14,7 +14,7 @@ from events.accounts import (
     UserPasswordChanged,
     UserPasswordResetRequested,
 )
-from shop import accounts, login_failures, one_time_links, profiles
+from shop import accounts, login_failures, one_time_links, profiles, saved_addresses
 from shop.adapters import db
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
     from functions.account.schema import (
         AccountClosure,
+        AddressChange,
         EmailChange,
         EmailConfirmation,
         ListSessions,
+        NewAddress,
         PasswordChange,
         PasswordReset,
         PasswordResetRequest,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from shop.one_time_links import LinkedAccount, Requester, UsedLink
     from shop.primitives.messages import Caller
     from shop.runtime.request_context import RequestContext
+    from shop.saved_addresses import SavedAddress
 
 CUSTOMER = "customer"
 NO_STORE = {"cache-control": "no-store"}
@@ -263,6 +266,66 @@ def end_other_sessions(request: Request[None, None], context: RequestContext) ->
     return Response(204)
 
 
+def list_addresses(request: Request[None, None], context: RequestContext) -> Response:
+    """200 with the caller's addresses, the default first; at most ``ADDRESSES_MAX``."""
+    rows = context.tx.fetch_all(saved_addresses.addresses(request.user_id))
+    return Response(200, [saved_addresses.represent(row) for row in rows])
+
+
+def read_address(request: Request[None, None], context: RequestContext) -> Response:
+    """200 with one address; the same 404 for one that does not exist and another customer's."""
+    address_id = _address_id(request)
+    row = context.tx.fetch_one(saved_addresses.read(request.user_id, address_id))
+    if row is None:
+        raise not_found("the address")
+    return Response(200, saved_addresses.represent(row), {"etag": saved_addresses.etag_of(row)})
+
+
+def add_address(request: Request[NewAddress, None], context: RequestContext) -> Response:
+    """201 with the id, so that no stored response has the address; 409 ADDRESS_BOOK_FULL."""
+    user_id, body, address_id = request.user_id, request.body, new_uuid()
+    fields = body.address.model_dump()
+    _, added, read = context.tx.pipeline(
+        saved_addresses.lock(user_id),
+        saved_addresses.add(user_id, address_id, fields, is_chosen=body.is_default),
+        saved_addresses.read(user_id, address_id),
+    )
+    if not added:
+        message = Phrase(
+            "at most {count} addresses may be saved", count=saved_addresses.ADDRESSES_MAX
+        )
+        raise ClientError(409, "ADDRESS_BOOK_FULL", message)
+    headers = {
+        "Location": f"/users/me/addresses/{address_id}",
+        "etag": saved_addresses.etag_of(read[0]),
+    }
+    return Response(201, {"id": str(address_id)}, headers)
+
+
+def change_address(request: Request[AddressChange, None], context: RequestContext) -> Response:
+    """204 with the new ETag; 428 without If-Match, 412 when it names another state, 404."""
+    if_match = require_if_match(request.headers.get("if-match"), "address")
+    tx, user_id, body = context.tx, request.user_id, request.body
+    present = _locked_address(request, tx)
+    check_if_match(if_match, saved_addresses.etag_of(present))
+    fields = body.address.model_dump() if body.address else saved_addresses.fields_of(present)
+    _, read = tx.pipeline(
+        saved_addresses.change(
+            user_id, present.address_id, fields, is_chosen=bool(body.is_default)
+        ),
+        saved_addresses.read(user_id, present.address_id),
+    )
+    return Response(204, headers={"etag": saved_addresses.etag_of(read[0])})
+
+
+def remove_address(request: Request[None, None], context: RequestContext) -> Response:
+    """204 once the address is removed; 404, 412 when If-Match is given and names another state."""
+    present = _locked_address(request, context.tx)
+    check_if_match(request.headers.get("if-match"), saved_addresses.etag_of(present))
+    context.tx.execute(saved_addresses.remove(request.user_id, present.address_id))
+    return Response(204)
+
+
 def export_data(_request: Request[None, None], context: RequestContext) -> Response:
     """200 with every row that tables declare as personal data of the caller (docs/PRIVACY.md)."""
     data = context.tx.fetch_one(accounts.export())
@@ -291,6 +354,25 @@ def close_account(request: Request[AccountClosure, None], context: RequestContex
 def _caller(request: Request[Any, Any]) -> Caller:
     assert request.caller is not None, "these routes require a token"
     return request.caller
+
+
+# Any: the body of a request, which is not read
+def _address_id(request: Request[Any, None]) -> UUID:
+    address_id = parse_uuid(request.path["addressId"])
+    if address_id is None:
+        raise not_found("the address")
+    return address_id
+
+
+def _locked_address(request: Request[Any, None], tx: Transaction) -> SavedAddress:
+    """An address of the caller's book, which no other transaction changes meanwhile."""
+    user_id = request.user_id
+    _, read = tx.pipeline(
+        saved_addresses.lock(user_id), saved_addresses.read(user_id, _address_id(request))
+    )
+    if not read:
+        raise not_found("the address")
+    return read[0]
 
 
 def _requester(

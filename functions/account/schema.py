@@ -18,7 +18,9 @@ from shop.accounts import EMAIL, EMAIL_LENGTH_MAX, NAME_LENGTH_MAX, check_email
 from shop.adapters.passwords import LENGTH_MAX, LENGTH_MIN, prepare, prepare_new
 from shop.one_time_links import TOKEN_LENGTH
 from shop.primitives.text import one_line
+from shop.request_models import Address
 from shop.response_models import AccountView as AccountView
+from shop.response_models import OrderAddress
 from shop.runtime.model import Model, PageSize, QueryModel, Timestamp, Uuid
 
 
@@ -147,3 +149,43 @@ class SessionView(Model):
 
 class Sessions(RootModel[list[SessionView]]):
     """A page of sessions, newest first."""
+
+
+class NewAddress(Model):
+    """An address for the caller's book; the first one is the default in any case."""
+
+    address: Address
+    is_default: bool = False
+
+
+class AddressChange(Model):
+    """The whole address as it is to be, or that it is to be the default, or both."""
+
+    address: Address = _OPTIONAL
+    is_default: Literal[True] = _OPTIONAL
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("there is nothing to change")
+        return self
+
+
+class AddressId(Model):
+    """The id of an address that was added."""
+
+    id: Uuid
+
+
+class SavedAddress(Model):
+    """An address of the caller's book."""
+
+    id: Uuid
+    address: OrderAddress
+    is_default: bool
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class SavedAddresses(RootModel[list[SavedAddress]]):
+    """The addresses of a book, its default first."""

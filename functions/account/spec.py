@@ -1,4 +1,4 @@
-"""Account holders manage their password, address, profile and sessions, and close the account."""
+"""Account holders manage password, e-mail, profile, sessions and addresses, and close accounts."""
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
@@ -8,7 +8,7 @@ from shop.primitives.spec import FunctionSpec, Route, Scale
 # Requesting a link again makes another one, within its limits; using one again gets 403.
 SPEC = FunctionSpec(
     name="account",
-    summary="Let account holders manage password, address, profile and sessions, export, close.",
+    summary="Let account holders manage password, e-mail, sessions and addresses; export; close.",
     database_role="identity",
     cold_start_budget=2.0,
     routes=(
@@ -93,6 +93,67 @@ SPEC = FunctionSpec(
             summary="End one of the caller's open sessions; its tokens are rejected at once.",
             status=204,
             error_statuses=(404,),
+            idempotent=True,
+            writes=True,
+            group="users",
+        ),
+        Route(
+            method="GET",
+            path="/users/me/addresses",
+            handler="list_addresses",
+            auth="customer",
+            summary="The caller's saved addresses, the default first.",
+            response="SavedAddresses",
+            group="users",
+        ),
+        Route(
+            method="POST",
+            path="/users/me/addresses",
+            handler="add_address",
+            auth="customer",
+            summary="Save an address, which orders may name.",
+            body="NewAddress",
+            response="AddressId",
+            status=201,
+            error_statuses=(409, 422),
+            headers=("Location", "ETag"),
+            idempotent=True,
+            writes=True,
+            group="users",
+        ),
+        Route(
+            method="GET",
+            path="/users/me/addresses/{addressId}",
+            handler="read_address",
+            auth="customer",
+            summary="One of the caller's saved addresses.",
+            response="SavedAddress",
+            error_statuses=(404,),
+            headers=("ETag",),
+            group="users",
+        ),
+        Route(
+            method="PATCH",
+            path="/users/me/addresses/{addressId}",
+            handler="change_address",
+            auth="customer",
+            summary="Replace a saved address, or make it the default; orders keep their copies.",
+            body="AddressChange",
+            status=204,
+            error_statuses=(404, 412, 422, 428),
+            headers=("ETag",),
+            idempotent=True,
+            writes=True,
+            group="users",
+        ),
+        Route(
+            method="DELETE",
+            path="/users/me/addresses/{addressId}",
+            handler="remove_address",
+            auth="customer",
+            summary="Remove a saved address; orders keep their copies.",
+            status=204,
+            error_statuses=(404, 412),
             idempotent=True,
             writes=True,
             group="users",

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from events.orders import OrderPlaced
 from events.records import frozen
-from shop import carts, coupons, inventory, status_history
+from shop import carts, coupons, inventory, saved_addresses, status_history
 from shop.adapters.db import SAVEPOINT
 from shop.coupons import OfferedCoupon, UsedCoupon
 from shop.messaging import outbox
@@ -27,11 +27,11 @@ from shop.primitives.messages import Request, Response
 from shop.primitives.money import ORDER_TOTAL_MAX
 from shop.primitives.price_lines import Goods, PriceLine, Vat, lines_of, total
 from shop.primitives.statuses import CREATED, CouponObstacle, OrderStatus, ReservationStatus
+from shop.saved_addresses import SavedAddress
 from shop.status_history import StatusChange
 
 if TYPE_CHECKING:
     from functions.place_order.schema import (
-        Address,
         ConfirmPayment,
         PayAgain,
         PlaceOrder,
@@ -40,12 +40,14 @@ if TYPE_CHECKING:
     from shop.adapters.db import Transaction
     from shop.adapters.statements import Statement
     from shop.orders.orders import PlacedLine
+    from shop.request_models import Address
     from shop.runtime.config import Settings
     from shop.runtime.request_context import RequestContext
 
     PlacingRequest = Request[PlaceOrder, None] | Request[PlaceOrderFromCart, None]
 
 Lines = Sequence[tuple[int, int]]
+AddressFields = Mapping[str, str | None]
 
 # An account's unpaid orders of a product in a flash sale, at most.
 FLASH_ORDERS_MAX = 2
@@ -55,12 +57,13 @@ FREE_UNITS = 10
 
 @frozen
 class Priced:
-    """What is ordered, the lines of its price, and what each coupon takes off."""
+    """What is ordered, the lines of its price, what each coupon takes off, and where it is sent."""
 
     goods: list[Goods]
     lines: list[PriceLine]
     currency: str
     coupons: Mapping[str, int]
+    address: AddressFields | None
 
 
 @frozen
@@ -136,8 +139,14 @@ def _place(
     request: PlacingRequest, context: RequestContext, lines: Lines, *, is_from_cart: bool
 ) -> Response:
     tx = context.tx
-    _check_address(request.body.shipping_address, context.settings)
-    priced = _priced(lines, request.body.coupons, *_read_prices(request, context, lines))
+    _check_address(request, context.settings)
+    prices, offered, saved = _read_prices(request, context, lines)
+    address = _address(request, saved, context.settings)
+    priced = (
+        address
+        if isinstance(address, ClientError)
+        else _priced(lines, request.body.coupons, prices, offered, address)
+    )
     if isinstance(priced, ClientError):
         return _placed_before(request, tx, otherwise=priced)
     written = _write(request, context, priced, is_from_cart=is_from_cart)
@@ -157,27 +166,34 @@ def _place(
 
 def _read_prices(
     request: PlacingRequest, context: RequestContext, lines: Lines
-) -> tuple[list[ProductPrice], list[OfferedCoupon]]:
-    """Lets the account place one order at a time, if it may, and reads prices and coupons."""
+) -> tuple[list[ProductPrice], list[OfferedCoupon], SavedAddress | None]:
+    """Lets the account place one order at a time, if it may; prices, coupons and saved address."""
+    user_id, codes, address_id = request.user_id, request.body.coupons, request.body.address_id
     is_checked = context.settings.email_verification != "off"
-    verification = (orders.verification(request.user_id),) if is_checked else ()
-    codes = request.body.coupons
-    offered = (coupons.offered(codes, request.user_id),) if codes else ()
+    verification = (orders.verification(user_id),) if is_checked else ()
+    offered = (coupons.offered(codes, user_id),) if codes else ()
+    address = (saved_addresses.read(user_id, UUID(address_id)),) if address_id else ()
     _, *read = context.tx.pipeline(
-        orders.lock_account(request.user_id),
+        orders.lock_account(user_id),
         orders.prices([product_id for product_id, _ in lines]),
         *verification,
         *offered,
+        *address,
     )
     rows = [row for each in read for row in each]
     if not all(row.is_verified for row in rows if isinstance(row, Verification)):
         raise ClientError(403, "EMAIL_NOT_VERIFIED", "the e-mail address is not verified yet")
     prices = [row for row in rows if isinstance(row, ProductPrice)]
-    return prices, [row for row in rows if isinstance(row, OfferedCoupon)]
+    saved = next((row for row in rows if isinstance(row, SavedAddress)), None)
+    return prices, [row for row in rows if isinstance(row, OfferedCoupon)], saved
 
 
 def _priced(
-    lines: Lines, codes: Sequence[str], prices: list[ProductPrice], offered: list[OfferedCoupon]
+    lines: Lines,
+    codes: Sequence[str],
+    prices: list[ProductPrice],
+    offered: list[OfferedCoupon],
+    address: AddressFields | None,
 ) -> Priced | ClientError:
     """The price of the lines, or why they cannot be one order."""
     by_product = {price.product_id: price for price in prices}
@@ -207,7 +223,7 @@ def _priced(
     if not total(price_lines):
         message = "the coupons leave nothing to pay"
         return ClientError(422, "NOTHING_TO_PAY", message, stored=True)
-    return Priced(goods, price_lines, currency, taken_off.minor)
+    return Priced(goods, price_lines, currency, taken_off.minor, address)
 
 
 def _goods(price: ProductPrice, quantity: int) -> Goods:
@@ -224,8 +240,7 @@ def _write(
     tx = context.tx
     order_id = new_uuid()
     announcement, (event_id,) = outbox.emit(tx, OrderPlaced(order_id=order_id))
-    address = request.body.shipping_address
-    sent_to = (addresses.record(order_id, **address.model_dump()),) if address else ()
+    sent_to = (addresses.record(order_id, priced.address),) if priced.address else ()
     used = (coupons.use(order_id, request.user_id, priced.coupons),) if priced.coupons else ()
     lines = [(each.product_id, each.quantity) for each in priced.goods]
     placed = StatusChange("order", order_id, CREATED, OrderStatus.PENDING, event_id)
@@ -282,16 +297,36 @@ def _order(
     )
 
 
-def _check_address(address: Address | None, settings: Settings) -> None:
+def _check_address(request: PlacingRequest, settings: Settings) -> None:
     """422 where an order needs an address, or for a country to which the shop does not send."""
-    if address is None and settings.shipping_address == "required":
+    address, address_id = request.body.shipping_address, request.body.address_id
+    if address is None and address_id is None and settings.shipping_address == "required":
         message = "an order needs an address"
         raise ClientError(422, "INVALID", message, extra=_mistake("shippingAddress", message))
+    if address is not None:
+        _check_country(address.country, settings, field="shippingAddress.country")
+
+
+def _address(
+    request: PlacingRequest, saved: SavedAddress | None, settings: Settings
+) -> AddressFields | ClientError | None:
+    """Where the order is sent; the same error for a saved address of another customer and none."""
+    address: Address | None = request.body.shipping_address
+    if request.body.address_id is None:
+        return address.model_dump() if address else None
+    if saved is None:
+        message = "the address is not in the customer's address book"
+        extra = _mistake("addressId", message)
+        return ClientError(422, "UNKNOWN_ADDRESS", message, extra=extra)
+    _check_country(saved.country, settings, field="addressId")
+    return saved_addresses.fields_of(saved)
+
+
+def _check_country(country: str, settings: Settings, *, field: str) -> None:
     countries = settings.shipping_countries.replace(" ", "").split(",")
-    if address is not None and address.country not in countries:
+    if country not in countries:
         message = Phrase("orders are sent to {countries}", countries=", ".join(countries))
-        extra = _mistake("shippingAddress.country", message)
-        raise ClientError(422, "INVALID", message, extra=extra)
+        raise ClientError(422, "INVALID", message, extra=_mistake(field, message))
 
 
 def _mistake(field: str, message: str) -> dict[str, object]:

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from shop.coupons import COUPONS_MAX
 from shop.primitives.ids import PRODUCT_ID_MAX
 from shop.primitives.money import ORDER_TOTAL_MAX
-from shop.primitives.text import one_line
+from shop.request_models import Address
 from shop.response_models import Order as Order
 from shop.runtime.model import CouponCode, Model
 
 LINES_MAX = 50
 QUANTITY_MAX = 1000
-KOREAN_POSTCODE = re.compile(r"[0-9]{5}")
 CARD_NUMBER = re.compile(r"(?:\d[ -]?){13,19}")
 
 ProductId = Annotated[int, Field(ge=1, le=PRODUCT_ID_MAX)]
 Quantity = Annotated[int, Field(ge=1, le=QUANTITY_MAX)]
 PaymentMethod = Annotated[
     str, StringConstraints(min_length=1, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+]
+# of the customer's address book
+AddressId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
+    Field(json_schema_extra={"format": "uuid"}),
 ]
 Total = Annotated[int, Field(ge=1, le=ORDER_TOTAL_MAX)]
 
@@ -40,6 +37,11 @@ def _without_card_number(value: Any) -> Any:
     if isinstance(value, str) and CARD_NUMBER.search(value):
         raise ValueError("must be a payment method, not a card number")
     return value
+
+
+def _check_one_address(address: Address | None, address_id: str | None) -> None:
+    if address is not None and address_id is not None:
+        raise ValueError("give either shippingAddress or addressId")
 
 
 def _each_once(codes: list[str]) -> list[str]:
@@ -58,43 +60,6 @@ class Line(Model):
     quantity: Quantity
 
 
-class Address(Model):
-    """Where the order is sent.
-
-    In Korea ``postcode`` has five digits, and ``line1`` and ``line2`` have the rest.  Elsewhere
-    ``city`` is needed, and ``region`` and ``postcode`` are given where the country has them.
-    """
-
-    recipient: Annotated[str, AfterValidator(partial(one_line, length_max=100))]
-    phone: Annotated[str, StringConstraints(pattern=r"^\+?[0-9](?:[ -]?[0-9]){6,19}$")]
-    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = "KR"
-    postcode: (
-        Annotated[str, StringConstraints(pattern=r"^[A-Z0-9](?:[ -]?[A-Z0-9]){2,9}$")] | None
-    ) = None
-    region: Annotated[str, AfterValidator(partial(one_line, length_max=100))] | None = None
-    city: Annotated[str, AfterValidator(partial(one_line, length_max=100))] | None = None
-    line1: Annotated[str, AfterValidator(partial(one_line, length_max=200))]
-    line2: Annotated[str, AfterValidator(partial(one_line, length_max=200))] | None = None
-
-    @field_validator("postcode", mode="after")
-    @classmethod
-    def _korean(cls, postcode: str | None, info: ValidationInfo) -> str | None:
-        is_korean = info.data.get("country") == "KR"
-        if is_korean and not (postcode and KOREAN_POSTCODE.fullmatch(postcode)):
-            raise ValueError("must have five digits in Korea")
-        return postcode
-
-    @model_validator(mode="after")
-    def _complete(self) -> Address:
-        if self.country == "KR" and self.postcode is None:
-            raise ValueError("postcode: is needed in Korea")
-        if self.country == "KR" and (self.city or self.region):
-            raise ValueError("city, region: are part of line1 in Korea")
-        if self.country != "KR" and self.city is None:
-            raise ValueError("city: is needed outside Korea")
-        return self
-
-
 class PlaceOrder(Model):
     """Either ``productId`` and ``quantity``, or ``items``."""
 
@@ -105,11 +70,13 @@ class PlaceOrder(Model):
     expected_total_amount: Total | None = None
     shipping_address: Address | None = None
     coupons: Coupons = Field(default_factory=list[str])
+    address_id: AddressId | None = None
 
     _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
 
     @model_validator(mode="after")
     def _one_form(self) -> PlaceOrder:
+        _check_one_address(self.shipping_address, self.address_id)
         single = self.product_id is not None or self.quantity is not None
         if single == (self.items is not None):
             raise ValueError("give either productId and quantity, or items")
@@ -136,8 +103,14 @@ class PlaceOrderFromCart(Model):
     expected_total_amount: Total | None = None
     shipping_address: Address | None = None
     coupons: Coupons = Field(default_factory=list[str])
+    address_id: AddressId | None = None
 
     _no_card_number = field_validator("payment_method", mode="before")(_without_card_number)
+
+    @model_validator(mode="after")
+    def _one_address(self) -> PlaceOrderFromCart:
+        _check_one_address(self.shipping_address, self.address_id)
+        return self
 
 
 Token = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[!-~]+$")]

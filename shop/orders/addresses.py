@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from shop.adapters.statements import Command, Query, Row, Statement
+from shop.saved_addresses import FIELDS
 
 
 class OrderAddress(Row):
@@ -50,30 +52,9 @@ delete from shop.order_addresses where order_id in (
 )
 
 
-def record(
-    order_id: UUID,
-    *,
-    recipient: str,
-    phone: str,
-    country: str,
-    postcode: str | None,
-    region: str | None,
-    city: str | None,
-    line1: str,
-    line2: str | None,
-) -> Statement[Row]:
-    """Records the address of an order that is being placed."""
-    return RECORD(
-        order_id=order_id,
-        recipient=recipient,
-        phone=phone,
-        country=country,
-        postcode=postcode,
-        region=region,
-        city=city,
-        line1=line1,
-        line2=line2,
-    )
+def record(order_id: UUID, fields: Mapping[str, str | None]) -> Statement[Row]:
+    """Records the address of an order that is being placed, which has all ``FIELDS``."""
+    return RECORD(order_id=order_id, **{name: fields[name] for name in FIELDS})
 
 
 def of_order(order_id: UUID) -> Statement[OrderAddress]:
@@ -88,14 +69,5 @@ def delete_old(batch: int) -> Statement[Row]:
 
 def represent(address: OrderAddress) -> dict[str, str]:
     """The address as the JSON object of the HTTP contract, without what it does not have."""
-    parts = {
-        "recipient": address.recipient,
-        "phone": address.phone,
-        "country": address.country,
-        "postcode": address.postcode,
-        "region": address.region,
-        "city": address.city,
-        "line1": address.line1,
-        "line2": address.line2,
-    }
-    return {name: text for name, text in parts.items() if text is not None}
+    fields: dict[str, str | None] = {name: getattr(address, name) for name in FIELDS}
+    return {name: text for name, text in fields.items() if text is not None}

@@ -118,6 +118,7 @@ _SHIPMENT_UPDATE = (
     "shipped_at",
     "delivered_at",
 )
+_ADDRESS = ("recipient", "phone", "country", "postcode", "region", "city", "line1", "line2")
 _RETURN_WITHOUT_TEXT = ("return_id", "order_id", "status", "created_at", "updated_at")
 _STOCK_UPDATE = ("on_hand", "reserved")
 _SCHEDULE_UPDATE = ("state", "regular_minor", "updated_at")
@@ -223,6 +224,7 @@ _AUDIT: dict[str, Rights] = {
     },
     "notes": {"select": ("note_id", "order_id", "user_id", "author_id", "at")},
     "returns": {"select": _RETURN_WITHOUT_TEXT},
+    "saved_addresses": {"select": ("address_id", "user_id")},
 }
 
 GRANTS: dict[str, dict[str, Rights]] = {
@@ -254,6 +256,12 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "sessions": {"select": ALL, "insert": ALL, "update": ("revoked_at", "expires_at")},
         "refresh_tokens": {"select": ALL, "insert": ALL, "update": ("used_at",)},
         "api_keys": _KEY_CHECK,
+        "saved_addresses": {
+            "select": ALL,
+            "insert": ALL,
+            "update": (*_ADDRESS, "chosen_at", "updated_at"),
+            "delete": ALL,
+        },
         "second_factors": {
             "select": ALL,
             "insert": ("user_id", "factor_id", "key_id"),
@@ -380,6 +388,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "shipments": {"select": ALL, "insert": ALL, "update": _SHIPMENT_UPDATE},
         "shipment_lines": READ_APPEND,
         "order_addresses": READ_APPEND,
+        "saved_addresses": READ,
         "returns": {"select": ALL, "insert": ALL, "update": ("status", "updated_at")},
         "return_lines": {
             "select": ALL,
@@ -722,7 +731,7 @@ CUSTOMER_TABLES = (
     "payments",
     "cart_items",
 )
-ROW_SECURITY_TABLES = (*CUSTOMER_TABLES, "idempotency", "notes", "outbox")
+ROW_SECURITY_TABLES = (*CUSTOMER_TABLES, "saved_addresses", "idempotency", "notes", "outbox")
 SEES_ALL_ROWS = (
     "shop_back_office",
     "shop_payment",
@@ -803,6 +812,8 @@ def policy_statements() -> list[str]:
             )
     return [
         *statements,
+        "create policy own_rows on shop.saved_addresses to shop_identity, shop_ordering "
+        f"using ({own}) with check ({own})",
         *_expiry_policies(),
         _returned_lines_policy(),
         *_idempotency_policies(),

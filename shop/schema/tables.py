@@ -1281,6 +1281,50 @@ disputes = Table(
 
 # ---------------------------------------------------------------- shipments
 
+saved_addresses = Table(
+    "saved_addresses",
+    METADATA,
+    Column("address_id", UUID, primary_key=True),
+    Column("user_id", BigInteger, ForeignKey("shop.users.user_id"), nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("phone", Text, nullable=False),
+    Column("country", CHAR(2), nullable=False),
+    Column("postcode", Text),
+    Column("region", Text),
+    Column("city", Text),
+    Column("line1", Text, nullable=False),
+    Column("line2", Text),
+    Column("chosen_at", DateTime(timezone=True)),
+    _when("created_at"),
+    _when("updated_at"),
+    CheckConstraint("country <> 'KR' or postcode ~ '^[0-9]{5}$'", name="korean_postcode"),
+    Index("saved_addresses_by_user", "user_id"),
+    comment="writer: saved_addresses",
+    info={
+        PERSONAL: PersonalData(
+            rows="t.user_id = u.user_id",
+            why="to offer the addresses to which the customer has orders sent",
+            held={
+                "address_id": "number of the address",
+                "recipient": "name of the recipient",
+                "phone": "telephone number of the recipient",
+                "country": "country",
+                "postcode": "postcode",
+                "region": "region",
+                "city": "city",
+                "line1": "address",
+                "line2": "rest of the address",
+                "chosen_at": "when it was made the default",
+                "created_at": "when it was added",
+                "updated_at": "when it was changed",
+            },
+            left_out={_SAME: ("user_id",)},
+            on_closing=Erased(),
+        ),
+        RETENTION: Bounded("20 addresses an account"),
+    },
+)
+
 order_addresses = Table(
     "order_addresses",
     METADATA,

@@ -208,6 +208,8 @@ class LargeShop:
 SPECIAL_VALUES: dict[tuple[str, str], object] = {
     ("shop/mails.py:STORE", "kind"): "ORDER_PAID",
     ("shop/orders/addresses.py:RECORD", "recipient"): "Kim",
+    ("shop/saved_addresses.py:ADD", "recipient"): "Kim",
+    ("shop/saved_addresses.py:CHANGE", "recipient"): "Kim",
     ("shop/mails.py:CLOSE", "status"): "SENT",
     ("shop/mails.py:CLOSE", "failure"): None,
     ("shop/mails.py:POSTPONE", "status"): "PENDING",
@@ -334,6 +336,9 @@ VALUES: dict[str, object] = {
     "email_before": None,
     "minutes": 30,
     "address_max": 3,
+    "address_id": uuid4(),
+    "addresses_max": 20,
+    "is_chosen": True,
     "recipient": b"1" * 32,
     "lease": 60,
     "subject_id": "x",

@@ -48,6 +48,7 @@ ALLOWED_IMPORTERS: dict[str, tuple[str, ...]] = {
     "psycopg": ("shop/adapters/db.py", "shop/schema/", "tools/", "chaos/"),
     "pydantic": (
         "functions/*/schema.py",
+        "shop/request_models.py",
         "shop/response_models.py",
         "shop/runtime/",
         "tools/",

@@ -401,6 +401,12 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "product_id, -1500, 0, 0 from shop.order_price_lines where order_id = %(sent)s",
         "I-38 I-43",
     ),
+    "21 saved addresses": (
+        "insert into shop.saved_addresses (address_id, user_id, recipient, phone, country, "
+        "postcode, line1) select gen_random_uuid(), min(user_id), 'r', '1', 'KR', '04524', 'l' "
+        "from shop.users cross join generate_series(1, 21) group by generate_series",
+        "I-44",
+    ),
     "price changed without a history": (
         "update shop.products set price_minor = price_minor + 1 where product_id = %(product)s",
         "I-31",

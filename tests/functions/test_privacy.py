@@ -30,6 +30,7 @@ from tests.harness import (
     assert_invariants,
     run_concurrently,
 )
+from tests.sample_requests import ADDRESS
 
 CLOSING = {"password": PASSWORD}
 TABLES = """
@@ -131,6 +132,12 @@ def lives(flow: FlowHarness, begin: Callable[[FlowHarness, str], tuple[str, list
     for number in range(2):
         assert shop.log_in(email, f"a wrong pass phrase {number}").status == 401
     assert shop.call("POST", "/auth/password-reset", {"email": email}).status == 202
+    address = ADDRESS | {"recipient": f"김 {mark}", "line1": f"{mark}로 110"}
+    saved = person.post("/users/me/addresses", {"address": address}, key=uuid4().hex)
+    assert saved.status == 201
+    path, changed = saved.headers["location"], {"address": address | {"line2": f"{mark} 3층"}}
+    headers = {"if-match": "*"}
+    assert person.patch(path, changed, headers=headers, key=uuid4().hex).status == 204
     order = person.order(product, key=f"order-{uuid4().hex}")
     flow.deliver()
     assert shop.tick("manage_webhooks").status == 204

@@ -52,6 +52,12 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("DELETE", "/users/me/sessions"): EVERYBODY_204,
     # the session is the owner's
     ("DELETE", "/users/me/sessions/{sessionId}"): signed_in(204, 404, 404, 404, 404, 404),
+    ("GET", "/users/me/addresses"): EVERYBODY_200,
+    ("POST", "/users/me/addresses"): EVERYBODY_201,
+    # the address is the owner's
+    ("GET", "/users/me/addresses/{addressId}"): signed_in(200, 404, 404, 404, 404, 404),
+    ("PATCH", "/users/me/addresses/{addressId}"): signed_in(204, 404, 404, 404, 404, 404),
+    ("DELETE", "/users/me/addresses/{addressId}"): signed_in(204, 404, 404, 404, 404, 404),
     ("POST", "/auth/password-reset"): open_to_all(202),
     ("POST", "/auth/password-reset/confirm"): open_to_all(204),
     ("POST", "/auth/email-verification/confirm"): open_to_all(204),

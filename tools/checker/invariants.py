@@ -813,6 +813,13 @@ full join (select order_id, product_id, -amount_minor as minor
 where coalesce(g.minor, 0) <> coalesce(d.minor, 0)
 """,
     ),
+    Invariant(
+        "I-44",
+        "a customer has at most 20 saved addresses",
+        """
+select user_id::text from shop.saved_addresses group by user_id having count(*) > 20
+""",
+    ),
     # ------------------------------------------------------------ only when no work is pending
     # What a failed refund left to return stays for an operator, who refunds it again, by other
     # means, or writes it off.

@@ -29,6 +29,7 @@ FOR_MACHINES = (
 # ValueErrors of these modules are about fields of a body or query
 VALIDATORS = (
     "functions/*/schema.py",
+    "shop/request_models.py",
     "shop/accounts.py",
     "shop/adapters/passwords.py",
     "shop/primitives/text.py",

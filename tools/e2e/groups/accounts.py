@@ -49,6 +49,35 @@ def own_sessions_are_listed_and_ended(context: ScenarioContext) -> None:
     context.check.problem("an ended session answers 401", other, 401)
 
 
+def saved_address_is_named_by_an_order(context: ScenarioContext) -> None:
+    """An order has a copy of the address that it names; nobody else's order can name it."""
+    account, other = context.new_customer(), context.customer(1)
+    address = {
+        "recipient": "김보람",
+        "phone": "010-1234-5678",
+        "postcode": "04524",
+        "line1": "서울특별시 중구 세종대로 110",
+    }
+    path = "/users/me/addresses"
+    added = context.post(path, {"address": address}, account)
+    context.check.status("an address is saved: 201", added, 201)
+    saved = f"{path}/{added.json()['id']}"
+    context.check.problem("another customer gets 404", context.get(saved, other), 404)
+    product = context.create_product(price=1_000, stock=5)
+    order = {"productId": product["id"], "quantity": 1, "paymentMethod": "CARD"}
+    named = order | {"addressId": added.json()["id"]}
+    stolen = context.post("/orders", named, other)
+    context.check.equal("and cannot order to it", stolen.json()["error"], "UNKNOWN_ADDRESS")
+    placed = context.post("/orders", named, account)
+    context.check.status("an order names it: 201", placed, 201)
+    removed = context.write("DELETE", saved, None, account)
+    context.check.status("it is removed: 204", removed, 204)
+    seen = expect(context.get(f"/orders/{placed.json()['id']}", account), 200).json()
+    context.check.equal(
+        "the order keeps its copy", seen["shippingAddress"]["line1"], address["line1"]
+    )
+
+
 def password_is_reset_only_by_a_valid_link(context: ScenarioContext) -> None:
     """Known and unknown addresses get one answer; a token that was not sent sets no password."""
     account = context.new_customer()
@@ -209,6 +238,7 @@ SCENARIOS = (
     Scenario(own_sessions_are_listed_and_ended),
     Scenario(password_is_reset_only_by_a_valid_link),
     Scenario(address_is_verified_and_changed_only_by_valid_links),
+    Scenario(saved_address_is_named_by_an_order, needs=("staff",)),
     Scenario(own_profile_is_changed_with_its_etag),
     Scenario(administrator_disables_and_enables_an_account, needs=("admin",)),
     Scenario(administrator_invites_an_account, needs=("admin",)),

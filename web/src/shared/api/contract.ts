@@ -41,7 +41,7 @@ export interface Actor {
 /** Who made an audited change: a person, a service account, or a command of an operator. */
 export type ActorKind = "PERSON" | "SERVICE" | "COMMAND";
 
-/** Where the order is sent. */
+/** Where an order is sent. */
 export interface Address {
   recipient: string;
   phone: string;
@@ -51,6 +51,17 @@ export interface Address {
   city?: string | null;
   line1: string;
   line2?: string | null;
+}
+
+/** The whole address as it is to be, or that it is to be the default, or both. */
+export interface AddressChange {
+  address?: Address;
+  isDefault?: true;
+}
+
+/** The id of an address that was added. */
+export interface AddressId {
+  id: string;
 }
 
 /** An API key without its secret; `lastUsedAt` is up to an hour old. */
@@ -528,6 +539,12 @@ export interface Move {
   movedAt: string;
 }
 
+/** An address for the caller's book; the first one is the default in any case. */
+export interface NewAddress {
+  address: Address;
+  isDefault?: boolean;
+}
+
 /** An API key, which is shown this once: `Authorization: Bearer msk_...`. */
 export interface NewApiKey {
   id: string;
@@ -820,6 +837,7 @@ export interface PlaceOrder {
   expectedTotalAmount?: number | null;
   shippingAddress?: Address | null;
   coupons?: string[];
+  addressId?: string | null;
 }
 
 /** How to pay, by card by default; the lines are those of the cart. */
@@ -828,6 +846,7 @@ export interface PlaceOrderFromCart {
   expectedTotalAmount?: number | null;
   shippingAddress?: Address | null;
   coupons?: string[];
+  addressId?: string | null;
 }
 
 /** One product and how many of it. */
@@ -1067,6 +1086,18 @@ export type ReturnStatus = "REQUESTED" | "APPROVED" | "REJECTED" | "RECEIVED" | 
 export interface Rotation {
   overlapHours?: number;
 }
+
+/** An address of the caller's book. */
+export interface SavedAddress {
+  id: string;
+  address: OrderAddress;
+  isDefault: boolean;
+  createdAt: string;
+  updatedAt: string;
+}
+
+/** The addresses of a book, its default first. */
+export type SavedAddresses = SavedAddress[];
 
 /** A session, and ten codes that are valid once each, for when the application is lost. */
 export interface SecondFactorEnabled {
@@ -2174,6 +2205,47 @@ export interface Endpoints {
     query: undefined;
     body: ProfileChange;
     response: AccountView;
+  };
+  /** The caller's saved addresses, the default first. */
+  "GET /users/me/addresses": {
+    path: undefined;
+    query: undefined;
+    body: undefined;
+    response: SavedAddresses;
+  };
+  /** Save an address, which orders may name. */
+  "POST /users/me/addresses": {
+    path: undefined;
+    query: undefined;
+    body: NewAddress;
+    response: AddressId;
+  };
+  /** Remove a saved address; orders keep their copies. */
+  "DELETE /users/me/addresses/{addressId}": {
+    path: {
+      addressId: string;
+    };
+    query: undefined;
+    body: undefined;
+    response: undefined;
+  };
+  /** One of the caller's saved addresses. */
+  "GET /users/me/addresses/{addressId}": {
+    path: {
+      addressId: string;
+    };
+    query: undefined;
+    body: undefined;
+    response: SavedAddress;
+  };
+  /** Replace a saved address, or make it the default; orders keep their copies. */
+  "PATCH /users/me/addresses/{addressId}": {
+    path: {
+      addressId: string;
+    };
+    query: undefined;
+    body: AddressChange;
+    response: undefined;
   };
   /** Send a link to another address, and a notice to the account's. */
   "POST /users/me/email": {
