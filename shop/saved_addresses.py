@@ -1,4 +1,4 @@
-"""Address books: where customers have their orders sent.  Writer of ``saved_addresses``.
+"""Saved addresses: where customers have their orders sent.  Writer of ``saved_addresses``.
 
 An order has a copy of the address that it names (``order_addresses``), so a later change of the
 book changes no order.  The default is the address that was chosen last, or else the oldest: a book

@@ -50,7 +50,7 @@ def own_sessions_are_listed_and_ended(context: ScenarioContext) -> None:
 
 
 def saved_address_is_named_by_an_order(context: ScenarioContext) -> None:
-    """An order has a copy of the address that it names; nobody else's order can name it."""
+    """An order has a copy of the address that it names; another customer's order cannot name it."""
     account, other = context.new_customer(), context.customer(1)
     address = {
         "recipient": "김보람",

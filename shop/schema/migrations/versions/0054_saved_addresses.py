@@ -1,4 +1,4 @@
-"""address books of customers
+"""saved addresses of customers
 
 Revision ID: 0054
 """
