@@ -12,11 +12,12 @@ interface Pictured {
 /** The first picture of a product, or its first letter. */
 export function Picture({ product, eager }: { product: Pictured; eager?: boolean }) {
   const image = product.images[0];
+  const address = image && addressOf(image.url);
   return (
     <div class="picture">
-      {image ? (
+      {image && address ? (
         <img
-          src={addressOf(image.url)}
+          src={address}
           alt={image.alt}
           width="480"
           height="480"
@@ -30,9 +31,9 @@ export function Picture({ product, eager }: { product: Pictured; eager?: boolean
   );
 }
 
-/** The address of a picture: of this shop whatever name it is reached by, or over HTTPS. */
-export function addressOf(url: string): string {
-  return url.replace(/^http:\/\/(?:127\.0\.0\.1|localhost):\d+\/assets\//, "/assets/");
+/** The address of a picture, of this shop or over HTTPS; undefined for any other. */
+export function addressOf(url: string): string | undefined {
+  return /^(?:https:\/\/|\/(?!\/))/.test(url) ? url : undefined;
 }
 
 export function Stock({ count }: { count: number }) {
