@@ -189,7 +189,8 @@ class Samples:
         """The path of an address in the owner's book."""
         listed = self.owner.get("/users/me/addresses").json
         if not listed:
-            added = self.owner.post("/users/me/addresses", {"address": ADDRESS})
+            key = {"idempotency-key": str(uuid4())}
+            added = self.owner.post("/users/me/addresses", {"address": ADDRESS}, headers=key)
             assert added.status == 201, added.body
             listed = [added.json]
         return f"/users/me/addresses/{listed[0]['id']}"

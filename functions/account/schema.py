@@ -159,14 +159,17 @@ class NewAddress(Model):
 
 
 class AddressChange(Model):
-    """The whole address as it is to be, or that it is to be the default, or both."""
+    """The whole address as it is to be, or that it is to be the default, or both.
+
+    ``isDefault: false`` changes nothing: an address ends to be the default when another is chosen.
+    """
 
     address: Address = _OPTIONAL
-    is_default: Literal[True] = _OPTIONAL
+    is_default: bool = _OPTIONAL
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
-        if not self.model_fields_set:
+        if "address" not in self.model_fields_set and not self.is_default:
             raise ValueError("there is nothing to change")
         return self
 

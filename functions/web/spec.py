@@ -2,7 +2,14 @@
 
 from shop.primitives.spec import FunctionSpec, Route, Scale
 
-HEADERS = ("Content-Security-Policy", "ETag", "Referrer-Policy", "Vary")
+HEADERS = (
+    "Content-Security-Policy",
+    "Cross-Origin-Opener-Policy",
+    "ETag",
+    "Permissions-Policy",
+    "Referrer-Policy",
+    "Vary",
+)
 
 
 def _page(path: str, handler: str, summary: str) -> Route:

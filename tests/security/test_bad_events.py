@@ -325,7 +325,7 @@ def test_unknown_event_gets_422(sender: Sender) -> None:
         answer = sender.binary(sender.signed(event))
         assert answer.status == 422, (case, answer.status, answer.body)
     no_functions = envelope.wrap(
-        class_of("user.password-changed").from_data({"userId": 1}),
+        class_of("user.closed").from_data({"userId": 1}),
         id=str(new_uuid()),
         source="/shop/account",
         time=datetime.now(UTC),

@@ -43,8 +43,13 @@ NAMED = {
 SERVERS = {"broker", "dev", "exporter"}
 # without it their output has no end
 ENDED_BY = {"events tail": ("--no-follow",)}
-# without it they ask at a terminal
-READ_A_PASSWORD = dict.fromkeys(("account create", "account reset-password"), "--password-stdin")
+# options that these need although their parameters are not required: a password is else asked for
+# at a terminal, and keys are else read from the environment
+NEEDED = {
+    "account create": ("--password-stdin",),
+    "account reset-password": ("--password-stdin",),
+    "account rotate-second-factor-key": ("--keys", f"{'1' * 32} {'2' * 32}"),
+}
 NOWHERE = "postgresql://shop_auditor@127.0.0.1:9/shop"
 
 
@@ -89,8 +94,7 @@ def arguments_of(name: str) -> list[str]:
             made += [_text_for(parameter)] if parameter.required or _is_id(parameter) else []
         elif parameter.required or (is_address and not has_database):
             made += [parameter.opts[0], _text_for(parameter)]
-    password = [READ_A_PASSWORD[name]] if name in READ_A_PASSWORD else []
-    return [*made, *ENDED_BY.get(name, ()), *password]
+    return [*made, *ENDED_BY.get(name, ()), *NEEDED.get(name, ())]
 
 
 def _read_by(variable: str) -> list[str]:

@@ -58,6 +58,7 @@ HEADERS: Mapping[str, Schema] = {
         "schema": {"type": "string"},
     },
     "Content-Security-Policy": {"schema": {"type": "string"}},
+    "Cross-Origin-Opener-Policy": {"schema": {"type": "string", "const": "same-origin"}},
     "Content-Language": {
         "description": "The language of the texts for people; Accept-Language prefers it.",
         "schema": {"type": "string", "enum": sorted(LANGUAGES)},
@@ -87,6 +88,7 @@ HEADERS: Mapping[str, Schema] = {
         "description": "IETF draft: requests in a window of seconds; absent without a limit.",
         "schema": {"type": "string", "pattern": '^"default";q=[0-9]+;w=[0-9]+$'},
     },
+    "Permissions-Policy": {"schema": {"type": "string"}},
     "Referrer-Policy": {"schema": {"type": "string", "const": "no-referrer"}},
     "Retry-After": {
         "description": "Seconds after which the same request may succeed.",

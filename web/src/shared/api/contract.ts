@@ -56,7 +56,7 @@ export interface Address {
 /** The whole address as it is to be, or that it is to be the default, or both. */
 export interface AddressChange {
   address?: Address;
-  isDefault?: true;
+  isDefault?: boolean;
 }
 
 /** The id of an address that was added. */
