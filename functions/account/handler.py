@@ -18,11 +18,12 @@ from shop import accounts, login_failures, one_time_links, profiles, saved_addre
 from shop.adapters import db
 from shop.messaging.outbox import emit
 from shop.primitives.errors import ClientError, not_found
-from shop.primitives.etags import check_if_match, require_if_match
+from shop.primitives.etags import check_if_match, is_known, require_if_match
 from shop.primitives.ids import new_uuid, parse_uuid
 from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import LinkPurpose
+from shop.runtime.authentication import session_ended
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -273,12 +274,18 @@ def list_addresses(request: Request[None, None], context: RequestContext) -> Res
 
 
 def read_address(request: Request[None, None], context: RequestContext) -> Response:
-    """200 with one address; the same 404 for one that does not exist and another customer's."""
+    """200 with one address, 304 to one who has it.
+
+    The same 404 for one that does not exist and another customer's.
+    """
     address_id = _address_id(request)
     row = context.tx.fetch_one(saved_addresses.read(request.user_id, address_id))
     if row is None:
         raise not_found("the address")
-    return Response(200, saved_addresses.represent(row), {"etag": saved_addresses.etag_of(row)})
+    headers = {"etag": saved_addresses.etag_of(row)}
+    if is_known(request.headers.get("if-none-match"), headers["etag"]):
+        return Response(304, None, headers)
+    return Response(200, saved_addresses.represent(row), headers)
 
 
 def add_address(request: Request[NewAddress, None], context: RequestContext) -> Response:
@@ -434,6 +441,8 @@ def _begin_attempt(
     with context.transaction() as tx:
         account = tx.fetch_one(accounts.read_credentials(caller.user_id))
         assert account is not None, "the session was checked with BEGIN"
+        if not account.password_hash:  # closed between BEGIN and this statement
+            raise session_ended()
         attempt = login_failures.attempt_on(
             account.email_key, device=f"session {caller.session_id}", network=request.client
         )

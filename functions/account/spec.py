@@ -129,6 +129,7 @@ SPEC = FunctionSpec(
             summary="One of the caller's saved addresses.",
             response="SavedAddress",
             error_statuses=(404,),
+            other_statuses=(304,),
             headers=("ETag",),
             group="users",
         ),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from shop import audit_log, coupons
 from shop.audit_log import Action, actor_of
 from shop.primitives.errors import ClientError, not_found
-from shop.primitives.etags import precondition_failed, require_if_match, strong_tags
+from shop.primitives.etags import is_known, precondition_failed, require_if_match, strong_tags
 from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.paging import next_page
@@ -74,10 +74,13 @@ def list_coupons(request: Request[None, ListCoupons], context: RequestContext) -
 
 
 def show_coupon(request: Request[None, None], context: RequestContext) -> Response:
-    """200 with the coupon and its ETag; 404 when there is none of this code."""
+    """200 with the coupon and its ETag, 304 to one who has it; 404 when there is none."""
     coupon = context.tx.fetch_one(coupons.read(_code(request.path)))
     if coupon is None:
         raise not_found("the coupon")
+    etag = _etag_of(coupon)
+    if is_known(request.headers.get("if-none-match"), etag):
+        return Response(304, None, {"etag": etag})
     return _response(coupon)
 
 

@@ -223,6 +223,7 @@ SPEC = FunctionSpec(
             summary="One coupon with its entity tag.",
             response="Coupon",
             error_statuses=(404,),
+            other_statuses=(304,),
             headers=("ETag",),
             group="admin",
         ),

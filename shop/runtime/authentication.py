@@ -47,12 +47,17 @@ def authenticate(services: Services, route: Route, http_request: HttpRequest) ->
 def check_session(caller: Caller, rows: Sequence[SessionAccount]) -> None:
     """401 unless the account of the caller's open session was found, and with the token's role."""
     if not rows or rows[0].role != caller.role:
-        raise ClientError(
-            401,
-            "UNAUTHENTICATED",
-            "the session has ended",
-            headers={"www-authenticate": 'Bearer error="invalid_token"'},
-        )
+        raise session_ended()
+
+
+def session_ended() -> ClientError:
+    """The 401 for a caller whose session was open when the token was issued."""
+    return ClientError(
+        401,
+        "UNAUTHENTICATED",
+        "the session has ended",
+        headers={"www-authenticate": 'Bearer error="invalid_token"'},
+    )
 
 
 def check_session_now(services: Services, caller: Caller) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import web
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/how-to/add-a-function.md"
 FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
@@ -124,6 +126,8 @@ def tree(tmp_path: Path) -> Iterator[Path]:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
     (copy / ".venv").symlink_to(sys.prefix)
+    web.build()  # which the page's reader has done with make dev
+    shutil.copytree(web.PAGES, copy / web.PAGES.relative_to(ROOT))
     yield copy
     shutil.rmtree(copy)
 

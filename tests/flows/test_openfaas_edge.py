@@ -42,7 +42,7 @@ def arrived(front: Edge, path: str, **headers: str) -> dict[str, Any]:
     ("path", "forwarded"),
     [
         ("/products?size=2", "/function/shop-list-products/products?size=2"),
-        ("/api-docs", "/function/shop-api-docs/api-docs"),
+        ("/api-docs", "/function/shop-pages/api-docs"),
         ("/settlements/daily", "/function/shop-settlements/settlements/daily"),
     ],
 )

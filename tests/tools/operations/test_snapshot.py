@@ -63,7 +63,8 @@ def test_auditor_sees_every_order(shop: ShopHarness) -> None:
 def test_role_without_access_to_carts_is_rejected(shop: ShopHarness, role: str) -> None:
     with (
         pytest.raises(
-            ValueError, match=r"hides rows from this role: cart_items, idempotency, notes$"
+            ValueError,
+            match=r"hides rows from this role: cart_items, idempotency, notes, saved_addresses$",
         ),
         snapshot(shop.role_url(role)),
     ):

@@ -110,7 +110,7 @@ def product_search(context: ScenarioContext) -> None:
     searches = {
         "/products?name=상품 B": [PRODUCT_B],
         "/products?category=식품": [PRODUCT_C],
-        "/products?minPrice=6000&maxPrice=20000": [PRODUCT_A],
+        "/products?name=테스트&minPrice=6000&maxPrice=20000": [PRODUCT_A],
         "/products?name=테스트&minPrice=10000": [PRODUCT_A, PRODUCT_B],
     }
     for path, expected in searches.items():
