@@ -229,7 +229,8 @@ class Samples:
         """The path of a new coupon."""
         code = uuid4().hex[:12]
         body = {"code": code, "discountAmount": 100}
-        response = self.people["staff"].post("/admin/coupons", body)
+        key = {"idempotency-key": str(uuid4())}
+        response = self.people["staff"].post("/admin/coupons", body, headers=key)
         assert response.status == 201, response.body
         return f"/admin/coupons/{code}"
 
