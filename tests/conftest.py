@@ -24,6 +24,7 @@ import hypothesis
 import psycopg
 import pytest
 from docker.errors import DockerException
+from redis import Redis
 from requests.exceptions import RequestException
 
 from shop.registry import all_specs
@@ -215,7 +216,13 @@ def make_shop(
     mail_server: MailServerOfTests,
     secrets: Secrets,
 ) -> Iterator[Callable[..., ShopHarness]]:
-    """Makes the shop on this test's database, with the given settings."""
+    """Makes the shop on this test's database, with the given settings.
+
+    The ids of a new database begin again, so what Redis counted for those of another test goes.
+    """
+    client: Any = Redis.from_url(redis_url)  # pyright: ignore[reportUnknownMemberType]
+    with client:
+        client.flushdb()
     made: list[ShopHarness] = []
 
     def make(**overrides: Any) -> ShopHarness:
