@@ -18,6 +18,11 @@ function destination(): string {
   return `#${next.startsWith("/") ? next : "/"}`;
 }
 
+/** Goes to the page that needed an account, unless the person has opened another one meanwhile. */
+function leave(opened: string): void {
+  if (location.hash === opened) go(destination(), "replace");
+}
+
 function Narrow({ title, children }: { title: string; children: ComponentChildren }) {
   return (
     <Main title={title}>
@@ -34,6 +39,7 @@ export function SignIn() {
   const [needsCode, setNeedsCode] = useState(false);
   const next = place.value.query.get("next") ?? undefined;
   const signIn = async (values: Record<string, string>) => {
+    const opened = location.hash;
     try {
       await logIn(values.email!, values.password!, values.code);
     } catch (error) {
@@ -42,7 +48,7 @@ export function SignIn() {
       return;
     }
     await mergeGuestLines().catch(() => undefined);
-    go(destination(), "replace");
+    leave(opened);
   };
   return (
     <Narrow title={text("signIn")}>
@@ -82,6 +88,7 @@ export function Register() {
   const sending = useSending();
   const next = place.value.query.get("next") ?? undefined;
   const register = async ({ email, password, name }: Record<string, string>) => {
+    const opened = location.hash;
     const body = { email: email!, password: password!, name: name! };
     // the password is no part of what is kept: only of what is compared
     await submit("register", [email, name, password!.length], (idempotencyKey) =>
@@ -89,7 +96,7 @@ export function Register() {
     );
     await logIn(body.email, body.password);
     await mergeGuestLines().catch(() => undefined);
-    go(destination(), "replace");
+    leave(opened);
   };
   return (
     <Narrow title={text("register")}>
