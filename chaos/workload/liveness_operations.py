@@ -71,8 +71,7 @@ class LivenessOperations:
     async def begin(client: Client, dataset: Dataset) -> LivenessOperations:
         """Adds a product to order, an account to change, and a webhook of cancelled orders."""
         product = await dataset.add_product(price=1_000, stock=STOCK, name="Liveness")
-        owner = await _new_account(client)
-        dataset.accounts[owner.email] = owner
+        owner = await _new_account(client, dataset)
         operations = LivenessOperations(
             client=client, dataset=dataset, product_id=product.product_id, owner=owner
         )
@@ -305,7 +304,7 @@ class LivenessOperations:
         async def prepare() -> Request:
             make = self.client.calls.make
             # an address book of its own: the owner's is full after "add_address"
-            account = await _new_account(self.client)
+            account = await _new_account(self.client, self.dataset)
             added = await self._sent_ok(make("add_address", body=ADDRESS), account)
             address = str(added.document["id"])
             return make(name, body=body, headers=headers, addressId=address), account
@@ -451,10 +450,11 @@ class LivenessOperations:
 
     async def _close_account(self) -> Request:
         body = {"password": PASSWORD}
-        return self.client.calls.make("close_account", body=body), await _new_account(self.client)
+        account = await _new_account(self.client, self.dataset)
+        return self.client.calls.make("close_account", body=body), account
 
     async def _close_customer(self) -> Request:
-        user_id = (await _new_account(self.client)).user_id
+        user_id = (await _new_account(self.client, self.dataset)).user_id
         call = self.client.calls.make("close_customer", userId=str(user_id))
         return call, self.dataset.admin
 
@@ -465,7 +465,7 @@ class LivenessOperations:
 
     async def _begin_second_factor(self) -> Request:
         """Of a new account, which gets a role before."""
-        account = await _new_account(self.client)
+        account = await _new_account(self.client, self.dataset)
         call = self.client.calls.make(
             "change_account", body={"role": "staff"}, headers=IF_ANY, userId=account.user_id
         )
@@ -669,14 +669,19 @@ class LivenessOperations:
         raise PreparationFailed(f"order {order_id} was not ready after {WAIT_SECONDS_MAX:.0f} s")
 
 
-async def _new_account(client: Client) -> Account:
-    """A customer that is logged in at its first request; a replay would make another account."""
+async def _new_account(client: Client, dataset: Dataset) -> Account:
+    """A customer of the dataset, whose requests can be replayed; logs in at its first request.
+
+    The registration has no key: a replay would make another account.
+    """
     email = f"{client.calls.new_key()}@example.com"
     body = {"email": email, "password": PASSWORD, "name": "Liveness"}
     outcome = await client.send(replace(client.calls.make("register", body=body), key=None))
     if outcome.status != 201:
         raise PreparationFailed(f"no account: {outcome.status} {outcome.code}")
-    return Account(client, email, PASSWORD, outcome.document["id"])
+    account = Account(client, email, PASSWORD, outcome.document["id"])
+    dataset.accounts[email] = account
+    return account
 
 
 def _first(listed: Outcome, **properties: object) -> JsonObject:
