@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 PREFIX = "msk_"
-BEARER = re.compile(rf"(?i:Bearer) ({PREFIX}[A-Za-z0-9_-]{{43}})", re.ASCII)
+KEY = PREFIX + "[A-Za-z0-9_-]{43}"
+BEARER = re.compile(rf"(?i:Bearer) ({KEY})", re.ASCII)
 
 
 def key_in(authorization_header: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from shop.api_keys import SHOWN_LENGTH, new_key
 from shop.primitives.http_limits import EDGE_TIMEOUT
 from shop.registry import all_specs
 from shop.runtime import trace
@@ -169,6 +171,73 @@ def test_invalid_token_gets_401_from_the_edge(front: Front, kind: str) -> None:
     assert (answer[0], document["error"], document["instance"]) == (401, "UNAUTHENTICATED", "/cart")
     assert answer[1]["www-authenticate"].startswith("Bearer")
     assert front.edge.line("/cart", 401)["why"].startswith("jwt_authn")
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
+def test_scheme_of_a_token_is_compared_without_case(front: Front, scheme: str) -> None:
+    token = front.processes.customer()["Authorization"].removeprefix("Bearer ")
+    key = api_key_of(front, "cart:read")
+
+    for credential in (token, key):
+        sent = {"Authorization": f"{scheme} {credential}"}
+        assert front.edge.request("GET", "/cart", headers=sent)[0] == 200
+
+
+def api_key_of(front: Front, scope: str) -> str:
+    """The API key of a new account, for one scope."""
+    front.processes.customer()
+    key = new_key()
+    ((session_id,),) = front.processes.sql(
+        "select session_id from shop.sessions order by user_id desc limit 1"
+    )
+    front.processes.sql(
+        "insert into shop.api_keys (key_hash, session_id, prefix, scopes) values (%s, %s, %s, %s)",
+        hashlib.sha256(key.encode()).digest(),
+        session_id,
+        key[:SHOWN_LENGTH],
+        [scope],
+    )
+    return key
+
+
+def test_api_key_is_checked_by_the_function_and_not_by_the_edge(front: Front) -> None:
+    key = api_key_of(front, "cart:read")
+
+    allowed = front.edge.request("GET", "/cart", headers={"Authorization": f"Bearer {key}"})
+    other = front.edge.request("DELETE", "/cart", headers={"Authorization": f"Bearer {key}"})
+    unknown = front.edge.request("GET", "/cart", headers={"Authorization": f"Bearer {new_key()}"})
+
+    assert allowed[0] == 200, allowed
+    assert (other[0], json.loads(other[2])["error"]) == (403, "INSUFFICIENT_SCOPE")
+    assert (unknown[0], json.loads(unknown[2])["error"]) == (401, "UNAUTHENTICATED")
+    assert front.edge.line("/cart", 403)["why"] == "via_upstream"
+
+
+@pytest.mark.parametrize(
+    "almost",
+    ["msk_short", "msk_{key}x", "{key}.a.b", "xmsk_{key}", "msk_{key} x", "Bearer msk_{key}"],
+)
+def test_what_only_resembles_an_api_key_gets_401_from_the_edge(front: Front, almost: str) -> None:
+    credential = almost.format(key=new_key().removeprefix("msk_"))
+    path = "/cart/summary"
+
+    answer = front.edge.request("GET", path, headers={"Authorization": f"Bearer {credential}"})
+
+    assert (answer[0], problem(answer)["error"]) == (401, "UNAUTHENTICATED")
+    assert front.edge.line(path, 401)["why"].startswith("jwt_authn")
+
+
+def test_second_credential_does_not_hide_behind_an_api_key(front: Front) -> None:
+    key = api_key_of(front, "cart:read")
+    sent = b"".join(
+        b"Authorization: %s\r\n" % value for value in (f"Bearer {key}".encode(), b"Bearer a.b.c")
+    )
+
+    received = front.edge.send_bytes(
+        b"GET /cart HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n" + sent + b"\r\n"
+    )
+
+    assert received.startswith(b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shop.api_keys import new_key
 from shop.registry import all_specs
 from tests.flows.envoy_process import Edge, echo, edge
 from tools.local_platform.secrets import Secrets
@@ -86,6 +87,20 @@ def test_gateway_itself_and_events_are_not_reachable(
     status, _, _ = front.request(method, path)
 
     assert (status, seen[before:]) == (404, [])
+
+
+def test_only_api_keys_and_valid_tokens_reach_a_protected_route(
+    gateway: tuple[Edge, list[str]],
+) -> None:
+    front, seen = gateway
+    key = f"Bearer {new_key()}"
+
+    assert arrived(front, "/cart", authorization=key)["headers"]["authorization"] == key
+    before = len(seen)
+    for credential in (f"{key}x", f"Basic {new_key()}", "Bearer a.b.c"):
+        sent = {"authorization": credential}
+        assert front.request("GET", "/cart", headers=sent)[0] == 401
+    assert seen[before:] == []
 
 
 def test_gateway_is_the_one_of_the_chart() -> None:

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from shop.primitives import cors
+from shop.primitives import api_key, cors
 from shop.primitives.http_limits import (
     EDGE_CLIENT_IDLE_SECONDS,
     EDGE_CONNECTIONS_MAX,
@@ -149,6 +149,18 @@ function envoy_on_request(handle)
     headers:replace("traceparent", "00-" .. trace .. "-" .. string.sub(trace, 1, 16) .. "-01")
   end
   handle:streamInfo():dynamicMetadata():set("trace", "id", trace)
+end
+"""
+
+# Envoy compares the scheme of a token byte for byte; RFC 9110 (section 11.1) and functions do not.
+BEARER_SCHEME = """
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  if headers:getNumValues("authorization") ~= 1 then return end
+  local scheme, token = string.match(headers:get("authorization"), "^(%a+) (.*)$")
+  if scheme ~= nil and string.lower(scheme) == "bearer" then
+    headers:replace("authorization", "Bearer " .. token)
+  end
 end
 """
 
@@ -376,9 +388,10 @@ def _filters(specs: list[FunctionSpec], settings: EdgeSettings) -> list[Config]:
     filters = {
         "lua": _script(CORS),
         **({} if settings.collector else {"lua.trace": _script(START_TRACE)}),
+        "lua.bearer": _script(BEARER_SCHEME),
         "header_mutation": _header_removal(),
         "local_ratelimit": _rate_limit(settings),
-        "jwt_authn": _token_validation(specs, settings),
+        "jwt_authn": _unless_api_key(_token_validation(specs, settings)),
         "buffer": _typed("filters.http.buffer.v3.Buffer", max_request_bytes=BODY_BYTES_MAX),
         "router": _typed("filters.http.router.v3.Router", suppress_envoy_headers=True),
     }
@@ -457,6 +470,35 @@ def _token_validation(specs: list[FunctionSpec], settings: EdgeSettings) -> Conf
         requirement_map={"required": required, "optional": optional},
         strip_failure_response=True,
     )
+
+
+def _unless_api_key(validation: Config) -> Config:
+    """The validation, which leaves out an API key: only functions can find it and its scopes.
+
+    Everything that does not have exactly the form of a key is validated, so also two headers.
+    """
+    header = _named(
+        "request_headers",
+        {
+            "@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+            "header_name": "authorization",
+        },
+    )
+    skip = _named("skip", _typed("filters.common.matcher.action.v3.SkipFilter"))
+    is_key: Config = {"safe_regex": {"google_re2": {}, "regex": f"Bearer {api_key.KEY}"}}
+    matcher: Config = {
+        "predicate": {"single_predicate": {"input": header, "value_match": is_key}},
+        "on_match": {"action": skip},
+    }
+    return _typed(
+        "common.matching.v3.ExtensionWithMatcher",
+        extension_config=_named("envoy.filters.http.jwt_authn", validation),
+        xds_matcher={"matcher_list": {"matchers": [matcher]}},
+    )
+
+
+def _named(name: str, config: Config) -> Config:
+    return {"name": name, "typed_config": config}
 
 
 # ---------------------------------------------------------------- routes
