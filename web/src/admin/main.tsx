@@ -4,21 +4,44 @@ import { Button, Loading, Notice } from "@shared/components/basic";
 import { LanguagePicker, Main, Messages, SkipLink, ThemePicker } from "@shared/components/frame";
 import { href, place } from "@shared/router";
 import { account, logOut, resume } from "@shared/session";
-import { render } from "preact";
-import { isOperator } from "./access";
+import { type ComponentType, render } from "preact";
+import { has, OPERATORS, type Role } from "./access";
+import { AuditLog } from "./audit-log";
+import { CustomerPage } from "./customer";
 import { LogIn } from "./log-in";
 import { OrderPage } from "./order";
 import { Orders } from "./orders";
-import { say } from "./sentences";
+import { say, type Sentence } from "./sentences";
+
+/** A list of the back office, and the page of one of its rows. */
+interface Part {
+  path: string;
+  label: Sentence;
+  roles: readonly Role[];
+  list?: ComponentType;
+  one?: ComponentType<{ id: string }>;
+}
+
+const PARTS: readonly Part[] = [
+  { path: "orders", label: "orders", roles: OPERATORS, list: Orders, one: OrderPage },
+  { path: "audit-log", label: "auditLog", roles: ["admin"], list: AuditLog },
+  { path: "customers", label: "customer", roles: ["support", "admin"], one: CustomerPage },
+];
 
 function App() {
+  const shown = PARTS.filter((part) => part.list && has(...part.roles));
+  const present = place.value.segments[0] ?? shown[0]?.path;
   return (
     <>
       <SkipLink />
       <header class="bar row between">
         <nav class="row" aria-label={say("title")}>
           <strong>msa-shop</strong>
-          {isOperator() && <a href={href("/")}>{say("orders")}</a>}
+          {shown.map(({ path, label }) => (
+            <a key={path} href={href(`/${path}`)} aria-current={path === present ? "page" : undefined}>
+              {say(label)}
+            </a>
+          ))}
         </nav>
         <div class="row">
           {account.value && (
@@ -36,12 +59,17 @@ function App() {
   );
 }
 
+/** The page of the address; the first one of the role where it names none that the role has. */
 function Page() {
   if (account.value === undefined) return <Loading />;
   if (account.value === null) return <LogIn />;
-  if (!isOperator()) return <Notice tone="warn" title={say("notOperator")} />;
-  const [first, id] = place.value.segments;
-  return first === "orders" && id ? <OrderPage key={id} id={id} /> : <Orders />;
+  const [path, id] = place.value.segments;
+  const permitted = PARTS.filter((part) => has(...part.roles));
+  const part = permitted.find((each) => each.path === path) ?? permitted[0];
+  if (!part) return <Notice tone="warn" title={say("notOperator")} />;
+  if (part.one && part.path === path && id) return <part.one key={id} id={id} />;
+  const List = part.list ?? permitted[0]?.list;
+  return List ? <List /> : null;
 }
 
 void resume();

@@ -1,31 +1,19 @@
 /** One order with everything that refers to it, and the actions of support and staff. */
 import { call } from "@shared/api/client";
-import type { OrderRecords, ReturnRecord, Shipment } from "@shared/api/contract";
-import { submit } from "@shared/api/submissions";
-import { Button, ErrorNotice, Loading } from "@shared/components/basic";
-import { Dialog } from "@shared/components/dialog";
-import { Form, SelectField, TextArea, TextField, useSending } from "@shared/components/form";
-import { announce } from "@shared/components/frame";
+import type { OrderRecords } from "@shared/api/contract";
 import { dateTime, money } from "@shared/i18n";
 import { useLoaded } from "@shared/load";
 import { href } from "@shared/router";
-import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
 import { has } from "./access";
-import { Status } from "./orders";
+import { Notes } from "./notes";
+import { actionsOf, actionsOfReturn, actionsOfShipment, nameOf } from "./order-actions";
+import { CustomerLink } from "./orders";
+import { Actions, Section, Shown, Status, Table } from "./parts";
 import { say } from "./sentences";
 
-type Values = Record<string, string>;
-type Sentence = Parameters<typeof say>[0];
-
-/** What an operator may do: a confirmation with its fields, then one request. */
-interface Action {
-  name: string;
-  label: Sentence;
-  confirmation: Sentence;
-  danger?: boolean;
-  fields?: ComponentChildren;
-  send: (values: Values, idempotencyKey: string) => Promise<unknown>;
+interface Part {
+  of: OrderRecords;
+  changed: () => void;
 }
 
 export function OrderPage({ id }: { id: string }) {
@@ -33,217 +21,34 @@ export function OrderPage({ id }: { id: string }) {
     (signal) => call("GET /admin/orders/{orderId}", { path: { orderId: id }, signal }),
     [id],
   );
-  const [action, choose] = useState<Action | null>(null);
-  if (!order.data) {
-    return order.error !== undefined
-      ? <ErrorNotice error={order.error} retry={order.reload} />
-      : <Loading />;
-  }
-  const shown = order.data;
-  const done = () => {
-    choose(null);
-    announce(say("done"));
-    order.reload();
-  };
+  return <Shown of={order}>{(found) => <Records of={found} changed={order.reload} />}</Shown>;
+}
+
+function Records({ of, changed }: Part) {
   return (
     <div class="stack">
-      <a href={href("/")}>← {say("back")}</a>
+      <a href={href("/orders")}>← {say("back")}</a>
       <div class="row between">
-        <h1 class="row"><span class="mono id">{shown.id}</span> <Status of={shown.status} /></h1>
-        <div class="actions">
-          {actionsOf(shown).map((each) => (
-            <ActionButton key={each.name} of={each} choose={choose} />
-          ))}
-        </div>
+        <h1 class="row"><span class="mono id">{of.id}</span> <Status of={of.status} /></h1>
+        <Actions of={actionsOf(of)} done={changed} />
       </div>
       <div class="halves">
         <div class="stack">
-          <Facts of={shown} />
-          <Lines of={shown} />
-          <Money of={shown} />
-          <Shipments of={shown} choose={choose} />
-          <Returns of={shown} choose={choose} />
+          <Facts of={of} />
+          <Lines of={of} />
+          <Money of={of} />
+          {has("finance") && <Postings of={of} />}
+          <Shipments of={of} changed={changed} />
+          <Returns of={of} changed={changed} />
         </div>
         <div class="stack">
-          <History of={shown} />
-          <Notes of={shown} changed={order.reload} />
-          <Events of={shown} />
+          <History of={of} />
+          <Notes about={{ order: of.id }} of={of.notes} changed={changed} />
+          <Events of={of} />
         </div>
       </div>
-      {action && <Confirmation of={action} onClose={() => choose(null)} onDone={done} />}
     </div>
   );
-}
-
-function ActionButton({ of, choose }: { of: Action; choose: (action: Action) => void }) {
-  return (
-    <Button kind={of.danger ? "danger" : "secondary"} onClick={() => choose(of)}>
-      {say(of.label)}
-    </Button>
-  );
-}
-
-function Confirmation({
-  of,
-  onClose,
-  onDone,
-}: {
-  of: Action;
-  onClose: () => void;
-  onDone: () => void;
-}) {
-  const sending = useSending();
-  const onSend = async (values: Values) => {
-    await submit(of.name, values, (key) => of.send(values, key));
-    onDone();
-  };
-  return (
-    <Dialog title={say(of.label)} onClose={onClose}>
-      <p>{say(of.confirmation)}</p>
-      <Form sending={sending} label={say(of.label)} kind={of.danger ? "danger" : "primary"} onSend={onSend}>
-        {of.fields}
-      </Form>
-    </Dialog>
-  );
-}
-
-/** The actions on the order itself that the account's role has. */
-function actionsOf(order: OrderRecords): Action[] {
-  const path = { orderId: order.id };
-  const found: Action[] = [];
-  if (has("support") && (order.status === "PENDING" || order.status === "PAID")) {
-    found.push({
-      name: `cancel ${order.id}`,
-      label: "cancelOrder",
-      confirmation: "confirmCancel",
-      danger: true,
-      fields: <TextArea name="reason" label={say("reason")} maxLength={200} required />,
-      send: ({ reason = "" }, idempotencyKey) =>
-        call("PATCH /admin/orders/{orderId}/cancel", { path, body: { reason }, idempotencyKey }),
-    });
-  }
-  if (has("support") && order.payments.some((each) => each.status === "CAPTURED")) {
-    found.push({
-      name: `refund ${order.id}`,
-      label: "refund",
-      confirmation: "confirmRefund",
-      danger: true,
-      fields: <RefundFields order={order} />,
-      send: (values, idempotencyKey) =>
-        call("POST /orders/{orderId}/refunds", { path, body: refundOf(values), idempotencyKey }),
-    });
-  }
-  if (has("staff") && order.status === "PAID") {
-    found.push({
-      name: `ship ${order.id}`,
-      label: "ship",
-      confirmation: "confirmShip",
-      send: (_, idempotencyKey) =>
-        call("POST /admin/orders/{orderId}/shipments", { path, body: {}, idempotencyKey }),
-    });
-  }
-  return found;
-}
-
-function RefundFields({ order }: { order: OrderRecords }) {
-  return (
-    <>
-      <TextField name="amount" label={`${say("amount")} (${order.currency})`} inputMode="numeric" pattern="[0-9]+" required />
-      <TextArea name="reason" label={say("reason")} maxLength={200} required />
-      <SelectField name="means" label={say("means")} value="PROVIDER">
-        {(["PROVIDER", "OTHER_MEANS", "WRITE_OFF"] as const).map((each) => (
-          <option key={each} value={each}>{say(each)}</option>
-        ))}
-      </SelectField>
-      <TextField name="reference" label={say("reference")} maxLength={100} />
-      <label class="row"><input type="checkbox" name="restock" value="true" /> {say("restock")}</label>
-    </>
-  );
-}
-
-function refundOf(values: Values) {
-  const means = values.means as "PROVIDER" | "OTHER_MEANS" | "WRITE_OFF";
-  return {
-    amount: Number(values.amount),
-    reason: values.reason ?? "",
-    means,
-    restock: values.restock === "true",
-    ...(values.reference ? { reference: values.reference } : {}),
-  };
-}
-
-function actionsOfShipment(order: OrderRecords, shipment: Shipment): Action[] {
-  const path = { orderId: order.id, shipmentId: shipment.id };
-  const change = (
-    label: "shipped" | "delivered" | "drop",
-    confirmation: Sentence,
-    status: "SHIPPED" | "DELIVERED" | "CANCELLED",
-    fields?: ComponentChildren,
-  ): Action => ({
-    name: `${label} ${shipment.id}`,
-    label,
-    confirmation,
-    danger: status === "CANCELLED",
-    fields,
-    send: ({ carrier, trackingNumber }, idempotencyKey) =>
-      call("PATCH /admin/orders/{orderId}/shipments/{shipmentId}", {
-        path,
-        body: { status, ...(carrier && trackingNumber ? { carrier, trackingNumber } : {}) },
-        idempotencyKey,
-      }),
-  });
-  if (!has("staff")) return [];
-  if (shipment.status === "SHIPPED") return [change("delivered", "confirmDelivered", "DELIVERED")];
-  if (shipment.status !== "PREPARING") return [];
-  const fields = (
-    <>
-      <TextField name="carrier" label={say("carrier")} placeholder="cj" required />
-      <TextField name="trackingNumber" label={say("trackingNumber")} required />
-    </>
-  );
-  return [
-    change("shipped", "shipped", "SHIPPED", fields),
-    change("drop", "confirmDrop", "CANCELLED"),
-  ];
-}
-
-function actionsOfReturn(order: OrderRecords, row: ReturnRecord): Action[] {
-  const path = { orderId: order.id, returnId: row.id };
-  const decide = (label: "approve" | "reject", confirmation: Sentence): Action => ({
-    name: `${label} ${row.id}`,
-    label,
-    confirmation,
-    danger: label === "reject",
-    send: (_, idempotencyKey) =>
-      call("PATCH /admin/orders/{orderId}/returns/{returnId}", {
-        path,
-        body: { status: label === "approve" ? "APPROVED" : "REJECTED" },
-        idempotencyKey,
-      }),
-  });
-  const found: Action[] = [];
-  if (has("support") && row.status === "REQUESTED") found.push(decide("approve", "confirmApprove"));
-  if (has("support") && ["REQUESTED", "APPROVED"].includes(row.status)) {
-    found.push(decide("reject", "confirmReject"));
-  }
-  if (has("staff") && row.status === "APPROVED") {
-    found.push({
-      name: `receive ${row.id}`,
-      label: "receive",
-      confirmation: "confirmReceive",
-      send: (_, idempotencyKey) =>
-        call("POST /admin/orders/{orderId}/returns/{returnId}/receipt", {
-          path,
-          body: {},
-          idempotencyKey,
-        }),
-    });
-  }
-  return found;
-}
-
-function Section({ title, children }: { title: string; children: ComponentChildren }) {
-  return <section class="card stack tight"><h2>{title}</h2>{children}</section>;
 }
 
 function Facts({ of }: { of: OrderRecords }) {
@@ -251,7 +56,7 @@ function Facts({ of }: { of: OrderRecords }) {
   return (
     <Section title={say("order")}>
       <dl class="facts">
-        <dt>{say("customer")}</dt><dd><a href={href("/", { userId: of.userId })}>{of.userId}</a></dd>
+        <dt>{say("customer")}</dt><dd><CustomerLink id={of.userId} /></dd>
         <dt>{say("total")}</dt><dd>{money(of.totalAmount, of.currency)}</dd>
         <dt>{say("method")}</dt><dd>{of.paymentMethod}</dd>
         <dt>{say("placed")}</dt><dd>{dateTime(of.createdAt)}</dd>
@@ -274,26 +79,17 @@ function Facts({ of }: { of: OrderRecords }) {
 function Lines({ of }: { of: OrderRecords }) {
   return (
     <Section title={say("lines")}>
-      <div class="table">
-        <table>
-          <thead>
-            <tr>
-              <th>{say("product")}</th><th class="number">{say("quantity")}</th>
-              <th class="number">{say("price")}</th><th class="number">{say("amount")}</th>
-            </tr>
-          </thead>
-          <tbody>
-            {of.items.map((line) => (
-              <tr key={line.productId}>
-                <td>{line.productName}</td>
-                <td class="number">{line.quantity}</td>
-                <td class="number">{money(line.unitPrice, of.currency)}</td>
-                <td class="number">{money(line.lineAmount, of.currency)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        of={of.items}
+        label={say("lines")}
+        id={(line) => line.productId}
+        columns={[
+          { label: "product", cell: (line) => line.productName },
+          { label: "quantity", number: true, cell: (line) => line.quantity },
+          { label: "price", number: true, cell: (line) => money(line.unitPrice, of.currency) },
+          { label: "amount", number: true, cell: (line) => money(line.lineAmount, of.currency) },
+        ]}
+      />
     </Section>
   );
 }
@@ -321,7 +117,26 @@ function Money({ of }: { of: OrderRecords }) {
   );
 }
 
-function Shipments({ of, choose }: { of: OrderRecords; choose: (action: Action) => void }) {
+function Postings({ of }: { of: OrderRecords }) {
+  return (
+    <Section title={say("postings")}>
+      <Table
+        of={of.postings}
+        label={say("postings")}
+        id={(row) => row.seq}
+        columns={[
+          { label: "at", cell: (row) => dateTime(row.postedAt) },
+          { label: "kind", cell: (row) => row.kind },
+          { label: "accounts", cell: (row) => `${row.debit} → ${row.credit}` },
+          { label: "amount", number: true, cell: (row) => money(row.amount, row.currency) },
+          { label: "settledOn", cell: (row) => row.settledOn ?? "" },
+        ]}
+      />
+    </Section>
+  );
+}
+
+function Shipments({ of, changed }: Part) {
   return (
     <Section title={say("shipments")}>
       {of.shipments.length === 0 && <p class="muted">{say("empty")}</p>}
@@ -331,9 +146,7 @@ function Shipments({ of, choose }: { of: OrderRecords; choose: (action: Action) 
             <Status of={shipment.status} />
             <span>{goods(of, shipment.items)}</span>
             <span class="muted small">{[shipment.carrier, shipment.trackingNumber].filter(Boolean).join(" ")}</span>
-            {actionsOfShipment(of, shipment).map((each) => (
-              <ActionButton key={each.name} of={each} choose={choose} />
-            ))}
+            <Actions of={actionsOfShipment(of, shipment)} done={changed} />
           </li>
         ))}
       </ul>
@@ -341,7 +154,7 @@ function Shipments({ of, choose }: { of: OrderRecords; choose: (action: Action) 
   );
 }
 
-function Returns({ of, choose }: { of: OrderRecords; choose: (action: Action) => void }) {
+function Returns({ of, changed }: Part) {
   return (
     <Section title={say("returns")}>
       {of.returns.length === 0 && <p class="muted">{say("empty")}</p>}
@@ -351,9 +164,7 @@ function Returns({ of, choose }: { of: OrderRecords; choose: (action: Action) =>
             <Status of={row.status} />
             <span>{goods(of, row.items)}</span>
             <span class="muted small">{row.reason}</span>
-            {actionsOfReturn(of, row).map((each) => (
-              <ActionButton key={each.name} of={each} choose={choose} />
-            ))}
+            <Actions of={actionsOfReturn(of, row)} done={changed} />
           </li>
         ))}
       </ul>
@@ -362,8 +173,7 @@ function Returns({ of, choose }: { of: OrderRecords; choose: (action: Action) =>
 }
 
 function goods(of: OrderRecords, items: readonly { productId: number; quantity: number }[]): string {
-  const names = new Map(of.items.map((line) => [line.productId, line.productName]));
-  return items.map((each) => `${names.get(each.productId) ?? each.productId} × ${each.quantity}`).join(", ");
+  return items.map((each) => `${nameOf(of, each.productId)} × ${each.quantity}`).join(", ");
 }
 
 function History({ of }: { of: OrderRecords }) {
@@ -380,35 +190,6 @@ function History({ of }: { of: OrderRecords }) {
           </li>
         ))}
       </ol>
-    </Section>
-  );
-}
-
-function Notes({ of, changed }: { of: OrderRecords; changed: () => void }) {
-  const sending = useSending();
-  const onSend = async ({ text = "" }: Values) => {
-    await submit(`note ${of.id}`, text, (idempotencyKey) =>
-      call("POST /admin/orders/{orderId}/notes", {
-        path: { orderId: of.id },
-        body: { text },
-        idempotencyKey,
-      }),
-    );
-    changed();
-  };
-  return (
-    <Section title={say("notes")}>
-      <Form key={of.notes.length} sending={sending} label={say("addNote")} onSend={onSend}>
-        <TextArea name="text" label={say("note")} maxLength={2000} required />
-      </Form>
-      <ul class="rows">
-        {of.notes.map((note) => (
-          <li key={note.id}>
-            <p class="text">{note.text}</p>
-            <span class="muted small">{note.authorId} · {dateTime(note.createdAt)}</span>
-          </li>
-        ))}
-      </ul>
     </Section>
   );
 }

@@ -18,6 +18,10 @@ export const say = sentences({
     confirmDrop: "이 배송을 보내지 않습니다. 상품은 다시 배송할 수 있습니다.", confirmApprove: "고객이 상품을 보낼 수 있습니다.",
     confirmReject: "이 반품을 받지 않습니다.", confirmReceive: "모든 상품을 재고로 되돌리고 금액을 환불합니다.",
     PROVIDER: "결제사", OTHER_MEANS: "다른 방법", WRITE_OFF: "손실 처리", expires: "결제 기한", back: "목록으로", empty: "없음",
+    pages: "페이지", atMost: "최대 {count}개", referenceHint: "다른 방법으로 환불한 경우", confirmShipped: "택배사와 운송장 번호를 고객에게 알립니다.",
+    auditLog: "감사 로그", actorId: "계정 번호", action: "작업", objectKind: "대상 종류", objectId: "대상 번호", at: "시각", actor: "작업자",
+    object: "대상", before: "이전 값", after: "이후 값", account: "계정", role: "역할", language: "언어", since: "시작", renewed: "최근 갱신",
+    until: "종료", sessions: "열린 세션", kind: "종류", accounts: "계정과목", settledOn: "정산일",
   },
   en: {
     title: "Back office", logIn: "Log in", logOut: "Log out", email: "E-mail", password: "Password",
@@ -36,5 +40,11 @@ export const say = sentences({
     confirmDrop: "The shipment is not sent. Its goods can be packed again.", confirmApprove: "The customer may send the goods back.",
     confirmReject: "The goods are not taken back.", confirmReceive: "All goods are put back into the stock, and their money is returned.",
     PROVIDER: "Provider", OTHER_MEANS: "Other means", WRITE_OFF: "Write-off", expires: "To be paid until", back: "All orders", empty: "None",
+    pages: "Pages", atMost: "at most {count}", referenceHint: "Where the money was returned by other means", confirmShipped: "The customer gets the carrier and the tracking number.",
+    auditLog: "Audit log", actorId: "Account id", action: "Action", objectKind: "Kind of object", objectId: "Object id", at: "Time", actor: "Actor",
+    object: "Object", before: "Before", after: "After", account: "Account", role: "Role", language: "Language", since: "Since", renewed: "Renewed",
+    until: "Until", sessions: "Open sessions", kind: "Kind", accounts: "Accounts", settledOn: "Settled on",
   },
 });
+
+export type Sentence = Parameters<typeof say>[0];

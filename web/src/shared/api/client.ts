@@ -94,6 +94,7 @@ export async function send<E extends Endpoint>(
   const [method, template] = endpoint.split(" ") as [string, string];
   const url = urlOf(template, given as Loose);
   const init = requestOf(method, given as Loose & Options);
+  if (template.endsWith(".csv")) init.headers.set("accept", "text/csv, application/problem+json");
   let token = given.authenticated === false ? null : authority.accessToken();
   let renewed = false;
   for (let attempt = 1; ; attempt++) {
@@ -179,8 +180,10 @@ async function fetchOnce(
 }
 
 async function replyOf<T>(response: Response): Promise<Reply<T>> {
-  const isJson = response.headers.get("content-type")?.includes("json") ?? false;
-  const data = (isJson ? await read(response) : undefined) as T;
+  const type = response.headers.get("content-type") ?? "";
+  const data = (type.includes("json")
+    ? await read(response)
+    : type.startsWith("text/csv") ? await response.text() : undefined) as T;
   return { data, status: response.status, headers: response.headers, next: nextOf(response) };
 }
 
