@@ -10,45 +10,12 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from functions.web.handler import PAGES
+from tests.browser.steps import check_out, fill_cart, sign_in, sign_in_first, status_is
 from tests.tools.e2e.running_shop import RunningShop
-from tools.seed import LOCAL_ACCOUNTS
 from tools.showcase import FIRST_ID
 
-_, EMAIL, PASSWORD = LOCAL_ACCOUNTS[0]
 FIRST_VIEW_BYTES_MAX = 60_000
 HOSTILE = "<img src=x onerror=alert(1)>\u202eRTL\u200b" + "가" * 170
-
-
-def fill_cart(page: Page) -> None:
-    page.goto(f"/#/products/{FIRST_ID}")
-    page.get_by_role("button", name="장바구니에 담기").click()
-    expect(page.get_by_role("link", name=re.compile(r"장바구니 \([1-9]"))).to_be_visible()
-
-
-def sign_in(page: Page) -> None:
-    page.get_by_label("이메일").fill(EMAIL)
-    page.get_by_label("비밀번호").fill(PASSWORD)
-    page.get_by_role("button", name="로그인").click()
-
-
-def sign_in_first(page: Page) -> None:
-    page.goto("/#/sign-in")
-    sign_in(page)
-    expect(page.get_by_role("link", name="내 계정")).to_be_visible()
-
-
-def check_out(page: Page, method: str = "CARD") -> None:
-    page.goto("/#/checkout")
-    page.get_by_label("받는 사람").fill("김손님")
-    page.get_by_label("전화번호").fill("010-1234-5678")
-    page.get_by_label("우편번호").fill("04524")
-    page.get_by_label("주소", exact=False).first.fill("서울 중구 세종대로 110")
-    page.get_by_label("결제 수단").select_option(method)
-    page.get_by_role("button", name="결제하기").click()
-
-
-def status_is(page: Page, text: str) -> None:
-    expect(page.locator("main header .badge")).to_have_text(text, timeout=60_000)
 
 
 def number_of_orders(page: Page) -> int:
@@ -148,7 +115,7 @@ def tab_until(page: Page, is_there: Callable[[], bool]) -> None:
 
 def test_english_shows_amounts_and_sentences_in_english(page: Page) -> None:
     page.goto("/")
-    page.get_by_role("button", name="언어: English").click()
+    page.get_by_role("button", name="English").click()
     expect(page.get_by_role("heading", name="Good things for every day")).to_be_visible()
     assert page.evaluate("document.documentElement.lang") == "en"
     expect(page.locator(".price").first).to_contain_text("₩")

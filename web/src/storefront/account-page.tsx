@@ -4,7 +4,7 @@ import { submit } from "@shared/api/submissions";
 import { Badge, Button, ErrorNotice, Loading, Notice } from "@shared/components/basic";
 import { Dialog } from "@shared/components/dialog";
 import { announce, Main } from "@shared/components/frame";
-import { Form, SelectField, SendingError, TextField, useSending } from "@shared/components/form";
+import { Form, SelectField, SendingError, TextField, useSending, Username } from "@shared/components/form";
 import { chooseLanguage, dateTime, LANGUAGES, type Language } from "@shared/i18n";
 import { useLoaded } from "@shared/load";
 import { go, href } from "@shared/router";
@@ -102,6 +102,7 @@ function Password() {
     <section class="card stack">
       <h2>{text("changePassword")}</h2>
       <Form key={count} sending={sending} label={text("changePassword")} onSend={change}>
+        <Username email={account.value!.email} />
         <TextField
           label={text("currentPassword")}
           name="currentPassword"
@@ -199,6 +200,7 @@ function Data() {
       {isOpen && (
         <Dialog title={text("closeAccount")} onClose={() => setOpen(false)}>
           <Form sending={closing} kind="danger" label={text("closeAccount")} onSend={close}>
+            <Username email={account.value!.email} />
             <p>{text("closeHint")}</p>
             <TextField
               label={text("password")}

@@ -93,11 +93,12 @@ function Header() {
           <a
             class="icon-button"
             href={href(account.value ? "/account" : "/sign-in")}
-            aria-label={text(account.value ? "account" : "signIn")}
           >
+            <span class="visually-hidden">{text(account.value ? "account" : "signIn")}</span>
             <Icon name="user" />
           </a>
-          <a class="icon-button" href={href("/cart")} aria-label={`${text("cart")} (${number(units.value)})`}>
+          <a class="icon-button" href={href("/cart")}>
+            <span class="visually-hidden">{text("cart")} ({number(units.value)})</span>
             <Icon name="bag" />
             {units.value > 0 && <span class="count" aria-hidden="true">{number(units.value)}</span>}
           </a>

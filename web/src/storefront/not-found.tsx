@@ -7,7 +7,7 @@ import { text } from "./sentences";
 export function NotFound() {
   return (
     <Main title={text("notFound")}>
-      <Empty icon="search" title={text("notFound")}>
+      <Empty icon="search" level={1} title={text("notFound")}>
         <a class="button primary" href={href("/")}>{text("home")}</a>
       </Empty>
     </Main>

@@ -133,19 +133,23 @@ export function Loading() {
   );
 }
 
+/** What is shown where there is nothing; `level` 1 where it is all that the page has. */
 export function Empty({
   icon = "box",
+  level = 2,
   title,
   children,
 }: {
   icon?: keyof typeof ICONS;
+  level?: 1 | 2;
   title: ComponentChildren;
   children?: ComponentChildren;
 }) {
+  const Heading = `h${level}` as const;
   return (
     <div class="empty">
       <Icon name={icon} />
-      <h2>{title}</h2>
+      <Heading>{title}</Heading>
       {children}
     </div>
   );

@@ -1,4 +1,4 @@
-/** A modal dialog of the browser: it keeps the focus, and Escape closes it. */
+/** A modal dialog of the browser: it keeps the focus until it is closed, as by Escape. */
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
 import { say } from "../sentences";
@@ -17,8 +17,12 @@ export function Dialog({
   const id = useId();
   useEffect(() => {
     const element = dialog.current!;
+    const opener = document.activeElement;
     element.showModal();
-    return () => element.close();
+    return () => {
+      element.close();
+      if (opener instanceof HTMLElement) opener.focus();
+    };
   }, []);
   return (
     <dialog

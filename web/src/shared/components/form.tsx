@@ -1,6 +1,6 @@
 /** Fields of forms, and a form that sends once and shows the API's answer beside its fields. */
 import type { ComponentChildren, TargetedEvent } from "preact";
-import { useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { ApiError, isUnanswered } from "../api/client";
 import { say } from "../sentences";
 import { Button, ErrorNotice, Notice } from "./basic";
@@ -71,6 +71,11 @@ export function TextField({ label, hint, error, onInput, ...input }: Described &
       />
     </Frame>
   );
+}
+
+/** The account of a form that asks for a password only, for password managers; it is not shown. */
+export function Username({ email }: { email: string }) {
+  return <input type="text" name="username" autocomplete="username" value={email} readOnly hidden />;
 }
 
 interface Area extends Control {
@@ -160,7 +165,7 @@ export function SendingError({ sending }: { sending: Sending }) {
   );
 }
 
-/** A form; `onSend` gets the texts of its fields by name. */
+/** A form; `onSend` gets the texts of its fields by name, and the first rejected field the focus. */
 export function Form({
   sending,
   label,
@@ -182,8 +187,12 @@ export function Form({
     const values = Object.fromEntries([...data].map(([name, value]) => [name, String(value)]));
     void sending.run(() => onSend(values));
   };
+  const form = useRef<HTMLFormElement>(null);
+  useEffect(() => {
+    form.current?.querySelector<HTMLElement>("[aria-invalid='true']")?.focus();
+  }, [sending.error]);
   return (
-    <form class="form" onSubmit={onSubmit}>
+    <form class="form" ref={form} onSubmit={onSubmit}>
       {children}
       <SendingError sending={sending} />
       <div class="actions">

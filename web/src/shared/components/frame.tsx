@@ -23,10 +23,11 @@ export function LanguagePicker() {
       type="button"
       class="icon-button text"
       lang={other}
-      aria-label={`${say("language")}: ${LANGUAGES[other]}`}
+      title={LANGUAGES[other]}
       onClick={() => chooseLanguage(other)}
     >
-      {other === "en" ? "EN" : "한"}
+      <span class="visually-hidden">{LANGUAGES[other]}</span>
+      <span aria-hidden="true">{other === "en" ? "EN" : "한"}</span>
     </button>
   );
 }

@@ -1,0 +1,45 @@
+"""What several tests of the pages do: fill the cart, sign in, check out."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from tools.seed import LOCAL_ACCOUNTS
+from tools.showcase import FIRST_ID
+
+_, EMAIL, PASSWORD = LOCAL_ACCOUNTS[0]
+
+
+def fill_cart(page: Page) -> None:
+    page.goto(f"/#/products/{FIRST_ID}")
+    page.get_by_role("button", name="장바구니에 담기").click()
+    expect(page.get_by_text("장바구니에 담았습니다").first).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile(r"장바구니 \([1-9]"))).to_be_visible()
+
+
+def sign_in(page: Page) -> None:
+    page.get_by_label("이메일").fill(EMAIL)
+    page.get_by_label("비밀번호").fill(PASSWORD)
+    page.get_by_role("button", name="로그인").click()
+
+
+def sign_in_first(page: Page) -> None:
+    page.goto("/#/sign-in")
+    sign_in(page)
+    expect(page.get_by_role("link", name="내 계정")).to_be_visible()
+
+
+def check_out(page: Page, method: str = "CARD") -> None:
+    page.goto("/#/checkout")
+    page.get_by_label("받는 사람").fill("김손님")
+    page.get_by_label("전화번호").fill("010-1234-5678")
+    page.get_by_label("우편번호").fill("04524")
+    page.get_by_label("주소", exact=False).first.fill("서울 중구 세종대로 110")
+    page.get_by_label("결제 수단").select_option(method)
+    page.get_by_role("button", name="결제하기").click()
+
+
+def status_is(page: Page, text: str) -> None:
+    expect(page.locator("main header .badge")).to_have_text(text, timeout=60_000)
