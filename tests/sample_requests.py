@@ -483,6 +483,9 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("GET", "/orders/{orderId}/timeline"): lambda s, p: SampleRequest(
         f"/orders/{s.order()}/timeline"
     ),
+    ("GET", "/orders/{orderId}/receipt"): lambda s, p: SampleRequest(
+        f"/orders/{s.order()}/receipt"
+    ),
     ("PATCH", "/orders/{orderId}/cancel"): lambda s, p: SampleRequest(
         f"/orders/{s.order()}/cancel"
     ),

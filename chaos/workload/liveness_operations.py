@@ -230,6 +230,7 @@ class LivenessOperations:
             "list_my_orders": self._plain("list_my_orders", account),
             "read_order": self._of_order("read_order"),
             "read_timeline": self._of_order("read_timeline"),
+            "show_receipt": self._of_order("show_receipt"),
         }
 
     def _sessions(self) -> dict[str, Prepare]:

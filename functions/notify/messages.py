@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from functions.notify.facts import LinkFacts, OrderFacts, RefundFacts
 from shop.adapters.mail_server import domain_of
 from shop.one_time_links import token_of
+from shop.primitives.money import in_digits
 from shop.primitives.statuses import MailKind
 
 if TYPE_CHECKING:
@@ -36,13 +37,6 @@ PAGES = {
     MailKind.INVITATION: "set-password",
     MailKind.EMAIL_VERIFICATION: "verify-email",
     MailKind.EMAIL_CHANGE: "verify-email",
-}
-# ISO 4217 currencies without a minor unit, or with three digits; all others have two.
-_NONE = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
-_THREE = "BHD IQD JOD KWD LYD OMR TND"
-DIGITS: Mapping[str, int] = {
-    **dict.fromkeys(map(str, _NONE.split()), 0),
-    **dict.fromkeys(map(str, _THREE.split()), 3),
 }
 
 
@@ -76,11 +70,8 @@ def compose(mail: Mail, facts: Facts, mailing: Mailing) -> EmailMessage:
 
 def money(amount_minor: int, currency: str, language: str) -> str:
     """An amount as people write it, such as ``12,000원`` or ``KRW 12,000``."""
-    digits = DIGITS.get(currency, 2)
-    whole, rest = divmod(amount_minor, 10**digits)
-    amount = f"{whole:,}" + (f".{rest:0{digits}}" if digits else "")
     pattern = _phrases(language).get(currency, "${currency} ${amount}")
-    return Template(pattern).substitute(amount=amount, currency=currency)
+    return Template(pattern).substitute(amount=in_digits(amount_minor, currency), currency=currency)
 
 
 def _values(mail: Mail, facts: Facts, mailing: Mailing) -> dict[str, str]:

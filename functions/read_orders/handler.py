@@ -6,9 +6,11 @@ import re
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from shop.orders import addresses, queries
+from functions.read_orders import receipt
+from shop.orders import addresses, queries, receipts
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import parse_uuid
+from shop.primitives.languages import preferred_language
 from shop.primitives.messages import Request, Response
 from shop.primitives.statuses import OrderStatus, PaymentStatus
 
@@ -73,6 +75,31 @@ def read_timeline(request: Request[None, None], context: RequestContext) -> Resp
     _visible(tx, request, order_id)
     rows = tx.fetch_all(queries.status_history(order_id, limit=TIMELINE_MAX))
     return Response(200, [_entry(row) for row in rows])
+
+
+def show_receipt(request: Request[None, None], context: RequestContext) -> Response:
+    """200 with the receipt, as a page to a client that prefers HTML, else as JSON.
+
+    The same 404 for a missing order, one of another account, whatever its role, and an invalid id.
+    """
+    order_id = queries.id_in(request.path)
+    found, items, payments, refunds = context.tx.pipeline(
+        queries.order(order_id),
+        receipts.items(order_id),
+        receipts.payments(order_id),
+        receipts.refunds(order_id),
+    )
+    if not found or found[0].user_id != request.user_id:
+        raise not_found("the order")
+    shown = receipt.represent(found[0], items, payments, refunds, seller=context.settings.seller)
+    if not receipt.prefers_page(request.headers.get("accept", "")):
+        return Response(200, shown, {"vary": "Accept"})
+    language = preferred_language(
+        request.headers.get("accept-language"), default=context.settings.shop_language
+    )
+    headers = {**receipt.PAGE_HEADERS, "content-language": language}
+    page = receipt.page(shown, language, time_zone=context.settings.business_time_zone)
+    return Response(200, page, headers, receipt.PAGE)
 
 
 def wait_seconds(prefer: str) -> int | None:

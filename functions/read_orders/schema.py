@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel, StringConstraints
 
-from shop.response_models import Order, OrderAddress
-from shop.runtime.model import Model, PageSize, QueryModel, Timestamp, Uuid
+from shop.primitives.statuses import OrderStatus
+from shop.response_models import Order, OrderAddress, OrderPriceLine
+from shop.runtime.model import CurrencyCode, Model, PageSize, QueryModel, Timestamp, Uuid
 
 
 class ListOrders(QueryModel):
@@ -25,6 +26,61 @@ class OrderWithAddress(Order):
 
 class Orders(RootModel[list[Order]]):
     """A page of orders, newest first."""
+
+
+class Seller(Model):
+    """Who sold the goods; null where the settings do not say."""
+
+    name: str | None
+    registration_number: str | None
+
+
+class ReceiptItem(Model):
+    """One line of goods, with the present name of its product."""
+
+    product_id: int
+    name: str
+    quantity: int
+    unit_price: int
+    line_amount: int
+
+
+class ReceiptPayment(Model):
+    """A payment that was collected."""
+
+    id: Uuid
+    payment_method: str
+    amount: int
+    paid_at: Timestamp
+
+
+class ReceiptRefund(Model):
+    """An amount that was given back."""
+
+    id: Uuid
+    amount: int
+    refunded_at: Timestamp
+
+
+class Receipt(Model):
+    """What an order cost, what was paid and what was given back; ``vatAmount`` is in the total.
+
+    ``vatAmount`` is null for an order that was placed before version 0.2.0.
+    """
+
+    order_id: Uuid
+    status: OrderStatus
+    created_at: Timestamp
+    seller: Seller
+    currency: CurrencyCode
+    items: list[ReceiptItem]
+    price_lines: list[OrderPriceLine]
+    total_amount: int
+    vat_amount: int | None
+    payments: list[ReceiptPayment]
+    paid_amount: int
+    refunds: list[ReceiptRefund]
+    refunded_amount: int
 
 
 class TimelineEntry(Model):

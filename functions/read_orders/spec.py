@@ -46,5 +46,17 @@ SPEC = FunctionSpec(
             response="Timeline",
             error_statuses=(404,),
         ),
+        Route(
+            method="GET",
+            path="/orders/{orderId}/receipt",
+            handler="show_receipt",
+            auth="customer",
+            group="orders",
+            summary="The receipt of the caller's own order, as JSON or as a page to print.",
+            response="Receipt",
+            error_statuses=(404,),
+            headers=("Content-Language", "Content-Security-Policy", "Referrer-Policy", "Vary"),
+            is_also_page=True,
+        ),
     ),
 )

@@ -74,6 +74,7 @@ class Route:
     ``headers`` those of their responses, and ``error_statuses`` those that the runtime does not add
     itself.  A ``static`` route serves files of the image, which the rate limit does not count; to a
     client whose ``Accept`` does not name text/html, as browsers' does, a ``page`` does not exist.
+    A route with ``is_also_page`` returns HTML to a client that prefers it.
     """
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]
@@ -94,6 +95,7 @@ class Route:
     may_lag: bool = False
     transaction: bool = True
     media_type: str = "application/json"
+    is_also_page: bool = False
     static: Literal["page", "file"] | None = None
     group: str = ""
 

@@ -18,6 +18,7 @@ from shop.runtime import setting_checks
 
 SECRET_FOLDERS = ("/var/openfaas/secrets", "/var/run/shop/secrets")
 LOCAL_ISSUER = "https://shop.local"
+LOCAL_REGISTRATION_NUMBER = "000-00-00000"
 WHOLE_DIGITS_MAX = 10
 
 ShippingAddress = Literal["optional", "required"]
@@ -99,6 +100,8 @@ class Settings:
     shop_name: str = "msa-shop"
     shop_language: Language = "ko"
     shop_url: str = ""
+    seller_name: str = ""
+    seller_registration_number: str = ""
     event_signing_key: Secret = NOT_GIVEN
     event_keys: str = ""
     payment_provider: str = "sandbox"
@@ -141,6 +144,14 @@ class Settings:
     def shop_address(self) -> str:
         """SHOP_URL, or the issuer of access tokens, which is the shop's public address."""
         return (self.shop_url or self.jwt_issuer).rstrip("/")
+
+    @property
+    def seller(self) -> tuple[str | None, str | None]:
+        """Name and registration number on receipts; those of an example in the local profile."""
+        is_local = self.profile == "local"
+        name = self.seller_name or (self.shop_name if is_local else None)
+        example = LOCAL_REGISTRATION_NUMBER if is_local else None
+        return name, self.seller_registration_number or example
 
     @property
     def mail_sender(self) -> str:

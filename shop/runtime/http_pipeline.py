@@ -76,7 +76,8 @@ def handle_request(
 def _negotiate(route: Route, http_request: HttpRequest) -> None:
     """406 if the client does not accept what the route returns, 404 if it looks for no page."""
     if route.static is None:
-        http.check_accept(http_request, route.media_type)
+        if not (route.is_also_page and http.names_html(http_request)):
+            http.check_accept(http_request, route.media_type)
     elif route.static == "page" and not http.names_html(http_request):
         raise unknown_path()
 

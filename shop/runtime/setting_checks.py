@@ -299,6 +299,8 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "mail_from": _check_mail_address,
     "shop_name": _check_shop_name,
     "shop_url": _check_http_url,
+    "seller_name": _check_shop_name,
+    "seller_registration_number": _check_shop_name,
     "event_keys": _check_event_keys,
     "payment_provider_url": _check_http_url,
     "payment_provider_api_key": _check_printable,

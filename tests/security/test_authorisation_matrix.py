@@ -93,6 +93,7 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("GET", "/orders/me"): EVERYBODY_200,
     ("GET", "/orders/{orderId}"): signed_in(200, 404, 404, 200, 404, 404),
     ("GET", "/orders/{orderId}/timeline"): signed_in(200, 404, 404, 200, 404, 404),
+    ("GET", "/orders/{orderId}/receipt"): signed_in(200, 404, 404, 404, 404, 404),
     ("PATCH", "/orders/{orderId}/cancel"): signed_in(200, 404, 404, 404, 404, 404),
     ("POST", "/orders/{orderId}/cancellations"): signed_in(200, 404, 404, 404, 404, 404),
     ("POST", "/orders/{orderId}/returns"): signed_in(201, 404, 404, 404, 404, 404),

@@ -428,6 +428,8 @@ def _success(spec: FunctionSpec, route: Route, collected: Models, example: Any) 
     if example is not None:
         content["example"] = example
     shown["content"] = {route.media_type: content}
+    if route.is_also_page:
+        shown["content"]["text/html"] = {}
     return shown
 
 

@@ -91,6 +91,10 @@ DESCRIPTIONS = {
         "`/set-password#token=…` and `/verify-email#token=…`; by default `JWT_ISSUER`. `prod` "
         "rejects placeholders and `http`."
     ),
+    "seller_name": "Name of the seller on receipts; `local` has `SHOP_NAME`.",
+    "seller_registration_number": (
+        "Registration number of the seller on receipts; `local` has `000-00-00000`."
+    ),
     "event_signing_key": (
         "Ed25519 key (PEM, PKCS 8) that signs this trust domain's events. `EVENT_KEYS` must allow "
         "its public half to sign for the function."

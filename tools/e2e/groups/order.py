@@ -246,6 +246,7 @@ def orders_of_others_answer_404(context: ScenarioContext) -> None:
     calls = (
         ("GET", "", None),
         ("GET", "/timeline", None),
+        ("GET", "/receipt", None),
         ("PATCH", "/cancel", None),
         ("POST", "/payments", body),
     )

@@ -987,6 +987,47 @@ export interface Range {
   includeDelivered?: boolean;
 }
 
+/** What an order cost, what was paid and what was given back; `vatAmount` is in the total. */
+export interface Receipt {
+  orderId: string;
+  status: OrderStatus;
+  createdAt: string;
+  seller: Seller;
+  currency: string;
+  items: ReceiptItem[];
+  priceLines: OrderPriceLine[];
+  totalAmount: number;
+  vatAmount: number | null;
+  payments: ReceiptPayment[];
+  paidAmount: number;
+  refunds: ReceiptRefund[];
+  refundedAmount: number;
+}
+
+/** One line of goods, with the present name of its product. */
+export interface ReceiptItem {
+  productId: number;
+  name: string;
+  quantity: number;
+  unitPrice: number;
+  lineAmount: number;
+}
+
+/** A payment that was collected. */
+export interface ReceiptPayment {
+  id: string;
+  paymentMethod: string;
+  amount: number;
+  paidAt: string;
+}
+
+/** An amount that was given back. */
+export interface ReceiptRefund {
+  id: string;
+  amount: number;
+  refundedAt: string;
+}
+
 /** Ten codes that are valid once each; those before are rejected. */
 export interface RecoveryCodes {
   recoveryCodes: string[];
@@ -1119,6 +1160,12 @@ export interface SecondFactorProof {
 export interface SecondFactorRequest {
   email: string;
   password: string;
+}
+
+/** Who sold the goods; null where the settings do not say. */
+export interface Seller {
+  name: string | null;
+  registrationNumber: string | null;
 }
 
 /** A new account of a machine, which acts with API keys. */
@@ -2029,6 +2076,15 @@ export interface Endpoints {
     query: undefined;
     body: ConfirmPayment;
     response: Order;
+  };
+  /** The receipt of the caller's own order, as JSON or as a page to print. */
+  "GET /orders/{orderId}/receipt": {
+    path: {
+      orderId: string;
+    };
+    query: undefined;
+    body: undefined;
+    response: Receipt;
   };
   /** Return money of an order: by the provider or by other means; or write it off. */
   "POST /orders/{orderId}/refunds": {
