@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -116,10 +119,10 @@ def reload_until(page: Page, is_there: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(
     ("role", "parts"),
     [
-        ("staff", ["주문"]),
-        ("support", ["주문"]),
-        ("finance", ["주문"]),
-        ("admin", ["감사 로그"]),
+        ("staff", ["주문", "상품", "상품 그룹", "쿠폰"]),
+        ("support", ["주문", "상품", "상품 그룹", "쿠폰"]),
+        ("finance", ["주문", "상품", "상품 그룹", "쿠폰", "정산"]),
+        ("admin", ["계정", "웹훅", "감사 로그"]),
     ],
 )
 def test_each_role_sees_its_parts(page: Page, role: str, parts: list[str]) -> None:
@@ -340,6 +343,7 @@ def test_administrator_finds_an_action_in_the_audit_log(page: Page, order: str) 
     Client(page, "support").post(f"/admin/orders/{order}/notes", note)
     sign_in(page, "admin")
 
+    page.goto("/admin#/audit-log")
     page.get_by_label("대상 번호").fill(order)
     page.get_by_role("button", name="검색").click()
 
@@ -348,3 +352,244 @@ def test_administrator_finds_an_action_in_the_audit_log(page: Page, order: str) 
     expect(row).to_contain_text("order.noted")
     expect(row).to_contain_text("PERSON support")
     assert re.search("objectId=", page.url)
+
+
+def add_product(page: Page, name: str) -> int:
+    """The id of a new product of ten units."""
+    body = {"name": name, "category": "생활", "price": 1000, "stockQuantity": 10}
+    return int(Client(page, "staff").post("/products", body)["id"])
+
+
+def test_staff_adds_edits_and_withdraws_a_product(page: Page) -> None:
+    sign_in(page, "staff")
+    page.goto("/admin#/products")
+    page.get_by_role("button", name="상품 추가").click()
+    dialog = page.get_by_role("dialog")
+    for label, value in (("이름", HOSTILE), ("이름 (en)", "Cup"), ("단가", "1200"), ("재고", "7")):
+        dialog.get_by_label(re.compile(f"^{re.escape(label)}[*]?$")).fill(value)
+    dialog.get_by_label("카테고리").select_option("생활")
+    dialog.get_by_role("button", name="상품 추가").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(HOSTILE)
+    expect(page.locator("main img")).to_have_count(0)
+    expect(section(page, "상품")).to_contain_text("Cup")
+
+    confirm(page, "수정", 단가="1500")
+    expect(section(page, "단가")).to_contain_text("₩1,500")
+    page.get_by_role("button", name="이미지", exact=True).click()
+    dialog.get_by_label("이미지 주소 1").fill("https://img.example.test/cup.png")
+    dialog.get_by_label("이미지 설명 1").fill("흰 컵")
+    dialog.get_by_role("button", name="이미지", exact=True).click()
+    expect(section(page, "이미지")).to_contain_text("흰 컵")
+    confirm(page, "판매 중지")
+    expect(page.locator("h1")).to_contain_text("판매 중지")
+    page.goto("/admin#/products?active=false")
+    page.get_by_role("link", name="<img").first.click()
+    confirm(page, "판매 재개")
+    expect(page.locator("h1")).to_contain_text("판매 중")
+
+
+def test_edit_of_a_product_that_somebody_else_changed_keeps_what_was_typed(page: Page) -> None:
+    product = add_product(page, "동시 수정")
+    sign_in(page, "staff")
+    page.goto(f"/admin#/products/{product}")
+    page.get_by_role("button", name="수정").click()
+    client = Client(page, "staff")
+    etag = page.request.get(f"/admin/products/{product}", headers=client.headers).headers["etag"]
+    other = {**client.headers, "if-match": etag}
+    path = f"/products/{product}"
+    assert page.request.patch(path, data={"description": "먼저"}, headers=other).ok
+
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("단가").fill("1700")
+    dialog.get_by_role("button", name="수정").click()
+    expect(dialog.get_by_role("alert")).to_be_visible()
+    expect(dialog.get_by_label("단가")).to_have_value("1700")
+    expect(section(page, "상품")).to_contain_text("먼저")
+    dialog.get_by_role("button", name="수정").click()
+    expect(dialog).to_have_count(0)
+    expect(section(page, "단가")).to_contain_text("₩1,700")
+
+
+def test_staff_adjusts_stock_and_plans_a_price(page: Page) -> None:
+    product = add_product(page, "재고 시험")
+    sign_in(page, "staff")
+    page.goto(f"/admin#/products/{product}")
+    stock, price = section(page, "재고"), section(page, "단가")
+    expect(stock).to_contain_text("보유 10")
+
+    confirm(page, "재고 조정", 수량="-3", 사유="DAMAGE")
+    expect(stock).to_contain_text("보유 7")
+    expect(stock.locator("tbody tr").first).to_contain_text("파손")
+    page.get_by_role("button", name="재고 조정").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("수량").fill("-3")
+    dialog.get_by_role("button", name="재고 조정").click()
+    expect(dialog.get_by_role("alert")).to_be_visible()
+    dialog.get_by_role("button", name="닫기").click()
+    confirm(page, "가격 예약", 단가="900", 시작="2090-01-01T09:00", 종료="2090-01-02T09:00")
+    expect(price).to_contain_text("PLANNED")
+    confirm(page, "예약 종료")
+    expect(price).not_to_contain_text("PLANNED")
+
+
+def test_products_of_a_group_have_options(page: Page) -> None:
+    product = add_product(page, "옵션 시험")
+    sign_in(page, "staff")
+    page.goto("/admin#/product-groups")
+    confirm(page, "그룹 추가", 이름="머그 컵", 옵션="크기, 색상")
+    expect(page.locator("h1")).to_have_text("머그 컵")
+    group = page.url.rpartition("/")[2]
+    page.goto(f"/admin#/products/{product}")
+    page.get_by_role("button", name="옵션").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("상품 그룹").select_option(group)
+    dialog.get_by_label("크기").fill("L")
+    dialog.get_by_label("색상").fill("빨강")
+    dialog.get_by_role("button", name="옵션").click()
+    expect(section(page, "상품")).to_contain_text("빨강")
+
+    page.goto(f"/admin#/product-groups/{group}")
+    expect(section(page, "상품")).to_contain_text("크기: L, 색상: 빨강")
+    confirm(page, "수정", 옵션="크기, 색")
+    expect(section(page, "상품")).to_contain_text("색: 빨강")
+
+
+def test_staff_adds_changes_and_ends_a_coupon(page: Page) -> None:
+    sign_in(page, "staff")
+    page.goto("/admin#/coupons")
+    page.get_by_role("button", name="쿠폰 추가").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("쿠폰 코드").fill("BACK-OFFICE")
+    dialog.get_by_label("할인 비율 (%)").fill("12.5")
+    dialog.get_by_label("최대 할인 금액").fill("3000")
+    dialog.get_by_role("button", name="쿠폰 추가").click()
+    expect(page.locator("h1")).to_contain_text("BACK-OFFICE")
+    facts = section(page, "쿠폰")
+    expect(facts).to_contain_text("12.5 % (최대 할인 금액 ₩3,000)")
+
+    confirm(page, "수정", 전체_사용_횟수="5")
+    expect(facts).to_contain_text("0 / 5")
+    confirm(page, "쿠폰 종료")
+    expect(page.locator("h1")).to_contain_text("ENDED")
+    expect(page.get_by_role("button", name="수정")).to_have_count(0)
+
+
+@pytest.mark.parametrize("role", ["support", "finance"])
+def test_only_staff_changes_what_is_sold(page: Page, role: str) -> None:
+    sign_in(page, role)
+    for path in ("products", f"products/{FIRST_ID}", "product-groups", "coupons"):
+        page.goto(f"/admin#/{path}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.locator("main .table, main .muted").first).to_be_visible()
+        expect(page.locator("main button:not([type=submit])")).to_have_count(0)
+
+
+def test_finance_sees_settlements_as_chart_table_and_file(page: Page, order: str) -> None:
+    assert order
+    sign_in(page, "finance")
+    page.goto("/admin#/settlements")
+
+    expect(page.locator("svg.chart rect").first).to_be_visible()
+    expect(page.locator("tbody tr").first).to_contain_text("진행 중")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV 내려받기").click()
+    assert download.value.suggested_filename == "settlements-day.csv"
+    page.get_by_label("단위").select_option("month")
+    page.get_by_role("button", name="검색").click()
+    expect(page.locator("tbody tr").first).to_contain_text(re.compile(r"^20\d\d-\d\d₩"))
+
+
+@contextmanager
+def receiver() -> Generator[str]:
+    """The address of a receiver that accepts every message."""
+
+    class Accepting(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Accepting)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_administrator_adds_tests_and_redelivers_a_webhook(page: Page) -> None:
+    sign_in(page, "admin")
+    page.goto("/admin#/webhooks")
+    with receiver() as url:
+        page.get_by_role("button", name="웹훅 추가").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("주소").fill(url)
+        dialog.get_by_label("order.paid", exact=True).check()
+        dialog.get_by_role("button", name="웹훅 추가").click()
+        expect(page.locator(".secret")).to_contain_text("whsec_")
+        page.get_by_role("link", name=url).click()
+        confirm(page, "시험 전송")
+        expect(page.get_by_text("시험 전송: HTTP 204")).to_be_visible()
+        Client(page, "customer").paid_order(1)
+        deliveries = section(page, "전달")
+        reload_until(page, lambda: deliveries.locator(".badge.good").count() == 1)
+        deliveries.get_by_role("link", name="order.paid").first.click()
+        expect(section(page, "시도").locator("tbody tr")).to_have_count(1)
+        confirm(page, "다시 보내기")
+        reload_until(page, lambda: section(page, "시도").locator("tbody tr").count() == 2)
+        page.get_by_role("link", name="← 전달").click()
+        confirm(page, "사용 중지")
+        expect(page.locator("h1")).to_contain_text("DISABLED")
+        confirm(page, "비밀 값 바꾸기")
+        expect(page.locator(".secret")).to_contain_text("whsec_")
+        confirm(page, "삭제")
+        expect(page.get_by_role("link", name=url)).to_have_count(0)
+
+
+def test_administrator_invites_changes_and_disables_an_account(page: Page) -> None:
+    sign_in(page, "admin")
+    confirm(page, "초대", 이메일="new@shop.test", 이름="새 직원", 역할="staff")
+    expect(page.locator("h1")).to_contain_text("새 직원")
+
+    facts = section(page, "계정")
+    confirm(page, "역할 변경", 역할="support")
+    expect(facts).to_contain_text("support")
+    confirm(page, "사용 중지")
+    expect(page.locator("h1")).to_contain_text("DISABLED")
+    confirm(page, "사용 재개")
+    expect(page.locator("h1")).to_contain_text("ACTIVE")
+    page.goto("/admin#/accounts?role=support&email=new%40shop.test")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("link", name=re.compile("^[0-9]+$")).click()
+    page.get_by_role("link", name="주문과 세션").click()
+    expect(section(page, "열린 세션")).to_be_visible()
+
+
+def test_administrator_gives_and_ends_an_api_key(page: Page) -> None:
+    sign_in(page, "admin")
+    confirm(page, "서비스 계정 추가", 이름="reports", 역할="finance")
+    page.get_by_role("button", name="API 키 추가").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("admin:read", exact=True).check()
+    dialog.get_by_role("button", name="API 키 추가").click()
+
+    key = page.locator(".secret").inner_text()
+    headers = {"authorization": f"Bearer {key}"}
+    assert page.request.get("/admin/orders", headers=headers).ok
+    confirm(page, "키 종료")
+    expect(page.get_by_role("button", name="키 종료")).to_have_count(0)
+    assert page.request.get("/admin/orders", headers=headers).status == 401
+
+
+@pytest.mark.parametrize("role", ["staff", "support", "finance"])
+def test_parts_of_administrators_are_not_shown_to_operators(page: Page, role: str) -> None:
+    sign_in(page, role)
+    for path in ("accounts", "webhooks", "audit-log"):
+        page.goto(f"/admin#/{path}")
+        expect(page.get_by_role("heading", level=1)).to_have_text("주문")

@@ -6,12 +6,19 @@ import { href, place } from "@shared/router";
 import { account, logOut, resume } from "@shared/session";
 import { type ComponentType, render } from "preact";
 import { has, OPERATORS, type Role } from "./access";
+import { AccountPage, Accounts } from "./accounts";
 import { AuditLog } from "./audit-log";
+import { CouponPage, Coupons } from "./coupons";
 import { CustomerPage } from "./customer";
 import { LogIn } from "./log-in";
 import { OrderPage } from "./order";
 import { Orders } from "./orders";
+import { ProductPage } from "./product";
+import { ProductGroupPage, ProductGroups } from "./product-groups";
+import { Products } from "./products";
 import { say, type Sentence } from "./sentences";
+import { Settlements } from "./settlements";
+import { WebhookPage, Webhooks } from "./webhooks";
 
 /** A list of the back office, and the page of one of its rows. */
 interface Part {
@@ -24,6 +31,12 @@ interface Part {
 
 const PARTS: readonly Part[] = [
   { path: "orders", label: "orders", roles: OPERATORS, list: Orders, one: OrderPage },
+  { path: "products", label: "products", roles: OPERATORS, list: Products, one: ProductPage },
+  { path: "product-groups", label: "groups", roles: OPERATORS, list: ProductGroups, one: ProductGroupPage },
+  { path: "coupons", label: "coupons", roles: OPERATORS, list: Coupons, one: CouponPage },
+  { path: "settlements", label: "settlements", roles: ["finance"], list: Settlements },
+  { path: "accounts", label: "userAccounts", roles: ["admin"], list: Accounts, one: AccountPage },
+  { path: "webhooks", label: "webhooks", roles: ["admin"], list: Webhooks, one: WebhookPage },
   { path: "audit-log", label: "auditLog", roles: ["admin"], list: AuditLog },
   { path: "customers", label: "customer", roles: ["support", "admin"], one: CustomerPage },
 ];

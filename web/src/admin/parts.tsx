@@ -1,4 +1,5 @@
 /** What every page of the back office is made of: sections, tables, page links, confirmed actions. */
+import { ApiError } from "@shared/api/client";
 import { submit } from "@shared/api/submissions";
 import { Badge, Button, ErrorNotice, Loading, type Tone } from "@shared/components/basic";
 import { Dialog } from "@shared/components/dialog";
@@ -44,13 +45,32 @@ export function Status({ of }: { of: string }) {
   return <Badge tone={TONES[of] ?? "neutral"}>{of}</Badge>;
 }
 
+/** A heading with the actions on what it names. */
+export function Heading({ title, children }: { title: ComponentChildren; children?: ComponentChildren }) {
+  return <div class="row between"><h1 class="row">{title}</h1>{children}</div>;
+}
+
 export function Section({ title, children }: { title: string; children: ComponentChildren }) {
   return <section class="card stack tight"><h2>{title}</h2>{children}</section>;
 }
 
-/** The buttons of actions; each opens its confirmation, and `done` runs after it was carried out. */
-export function Actions({ of, done }: { of: readonly Action[]; done: (result: unknown) => void }) {
+/**
+ * The buttons of actions; each opens its confirmation, and `done` runs after it was carried out.
+ *
+ * `outdated` runs when somebody else has changed the object (412).  The dialog keeps what was typed,
+ * and sending it again uses the action of the object as it was read again.
+ */
+export function Actions({
+  of,
+  done,
+  outdated,
+}: {
+  of: readonly Action[];
+  done: (result: unknown) => void;
+  outdated?: () => void;
+}) {
   const [chosen, choose] = useState<Action | null>(null);
+  const present = of.find((each) => each.name === chosen?.name) ?? chosen;
   const onDone = (result: unknown) => {
     choose(null);
     announce(say("done"));
@@ -63,7 +83,14 @@ export function Actions({ of, done }: { of: readonly Action[]; done: (result: un
           {say(each.label)}
         </Button>
       ))}
-      {chosen && <Confirmation of={chosen} onClose={() => choose(null)} onDone={onDone} />}
+      {chosen && present && (
+        <Confirmation
+          of={{ ...present, fields: chosen.fields }}
+          onClose={() => choose(null)}
+          onDone={onDone}
+          outdated={outdated}
+        />
+      )}
     </div>
   );
 }
@@ -72,14 +99,21 @@ function Confirmation({
   of,
   onClose,
   onDone,
+  outdated,
 }: {
   of: Action;
   onClose: () => void;
   onDone: (result: unknown) => void;
+  outdated: (() => void) | undefined;
 }) {
   const sending = useSending();
   const onSend = async (values: Values) => {
-    onDone(await submit(of.name, values, (key) => of.send(values, key)));
+    try {
+      onDone(await submit(of.name, values, (key) => of.send(values, key)));
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 412) outdated?.();
+      throw error;
+    }
   };
   return (
     <Dialog title={say(of.label)} onClose={onClose}>
@@ -141,23 +175,25 @@ export function Table<T>({
   );
 }
 
-/** Links to the first and to the next page of a list; the cursor is in the address. */
+/** Links to the first and to the next page of a list; its cursor is a parameter of the address. */
 export function PageLinks({
   path,
   query,
+  name = "cursor",
   next,
 }: {
   path: string;
   query: Record<string, string | number | undefined>;
-  next: string | null | undefined;
+  name?: string;
+  next: string | null;
 }) {
-  if (!query.cursor && !next) return null;
+  if (!query[name] && !next) return null;
   return (
     <nav class="actions" aria-label={say("pages")}>
-      {query.cursor && (
-        <a class="button" href={href(path, { ...query, cursor: undefined })}>{say("firstPage")}</a>
+      {query[name] && (
+        <a class="button" href={href(path, { ...query, [name]: undefined })}>{say("firstPage")}</a>
       )}
-      {next && <a class="button" href={href(path, { ...query, cursor: next })}>{say("nextPage")}</a>}
+      {next && <a class="button" href={href(path, { ...query, [name]: next })}>{say("nextPage")}</a>}
     </nav>
   );
 }

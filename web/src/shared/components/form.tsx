@@ -45,7 +45,7 @@ interface Control {
 }
 
 interface Input extends Control {
-  type?: "date" | "email" | "month" | "number" | "password" | "search" | "tel" | "text" | "url";
+  type?: "date" | "datetime-local" | "email" | "month" | "number" | "password" | "search" | "tel" | "text" | "url";
   value?: string | number;
   placeholder?: string;
   inputMode?: "decimal" | "email" | "numeric" | "search" | "tel" | "text" | "url";
