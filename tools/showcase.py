@@ -40,10 +40,10 @@ values (%(group_id)s, %(name)s, %(options)s::text[]) on conflict do nothing
 INSERT_PRODUCT: LiteralString = """
 with product as (
   insert into shop.products (product_id, name, description, category, price_minor, currency,
-    images, group_id, option_values)
+    images, translations, group_id, option_values)
   overriding system value
   values (%(product_id)s, %(name)s, %(description)s, %(category)s, %(price_minor)s, %(currency)s,
-    %(images)s::jsonb, %(group_id)s::bigint, %(option_values)s::text[])
+    %(images)s::jsonb, %(translations)s::jsonb, %(group_id)s::bigint, %(option_values)s::text[])
   on conflict (product_id) do nothing
   returning product_id
 ), inserted_stock as (
@@ -70,6 +70,7 @@ class Showpiece:
     name: str
     english: str
     description: str
+    english_description: str
     category: str
     price_minor: int
     on_hand: int
@@ -123,13 +124,19 @@ def seed_shop(admin_url: str) -> list[tuple[str, str, str]]:
 
 def _row(product_id: int, product: Showpiece, currency: str) -> dict[str, object]:
     image = {"url": f"/assets/{file_name_of(product)}", "alt": product.name}
+    english = {
+        "name": product.english,
+        "description": product.english_description,
+        "imageAlts": [product.english],
+    }
     return {
         "product_id": product_id,
         "name": product.name,
-        "description": f"{product.description}\n\n{product.english}.",
+        "description": product.description,
         "category": product.category,
         "price_minor": product.price_minor,
         "currency": currency,
+        "translations": json.dumps({"en": english}),
         "images": json.dumps([image], ensure_ascii=False),
         "group_id": FIRST_ID if product.option else None,
         "option_values": [product.option] if product.option else None,

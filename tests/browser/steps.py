@@ -31,12 +31,21 @@ def sign_in_first(page: Page) -> None:
     expect(page.get_by_role("link", name="내 계정")).to_be_visible()
 
 
-def check_out(page: Page, method: str = "CARD") -> None:
-    page.goto("/#/checkout")
+def fill_address(page: Page, line: str) -> None:
+    """Fills the fields of an address, also where saved ones are offered."""
+    expect(page.get_by_label("결제 수단").or_(page.get_by_role("dialog"))).to_be_visible()
+    other = page.get_by_label("다른 주소로 받기")
+    if other.count():
+        other.check()
     page.get_by_label("받는 사람").fill("김손님")
     page.get_by_label("전화번호").fill("010-1234-5678")
     page.get_by_label("우편번호").fill("04524")
-    page.get_by_label("주소", exact=False).first.fill("서울 중구 세종대로 110")
+    page.locator("[name='line1']").fill(line)
+
+
+def check_out(page: Page, method: str = "CARD") -> None:
+    page.goto("/#/checkout")
+    fill_address(page, "서울 중구 세종대로 110")
     page.get_by_label("결제 수단").select_option(method)
     page.get_by_role("button", name="결제하기").click()
 

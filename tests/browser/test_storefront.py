@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 from functions.web.handler import PAGES
 from tests.browser.steps import check_out, fill_cart, sign_in, sign_in_first, status_is
 from tests.tools.e2e.running_shop import RunningShop
-from tools.showcase import FIRST_ID
+from tools.showcase import FIRST_ID, showpieces
 
 FIRST_VIEW_BYTES_MAX = 60_000
 HOSTILE = "<img src=x onerror=alert(1)>\u202eRTL\u200b" + "가" * 170
@@ -118,6 +118,7 @@ def test_english_shows_amounts_and_sentences_in_english(page: Page) -> None:
     page.get_by_role("button", name="English").click()
     expect(page.get_by_role("heading", name="Good things for every day")).to_be_visible()
     assert page.evaluate("document.documentElement.lang") == "en"
+    expect(page.get_by_role("link", name=showpieces()[-1].english)).to_be_visible()
     expect(page.locator(".price").first).to_contain_text("₩")
 
 

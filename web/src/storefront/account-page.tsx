@@ -11,6 +11,7 @@ import { go, href } from "@shared/router";
 import { account, forget, logOut } from "@shared/session";
 import { say } from "@shared/sentences";
 import { useState } from "preact/hooks";
+import { AddressBook } from "./addresses";
 import { text } from "./sentences";
 
 export function AccountPage() {
@@ -32,6 +33,7 @@ export function AccountPage() {
       <SendingError sending={sending} />
       <div class="columns">
         <Profile />
+        <AddressBook />
         <Password />
         <Sessions />
         <Data />

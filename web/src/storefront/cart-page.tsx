@@ -1,5 +1,6 @@
 /** The cart. */
 import { call } from "@shared/api/client";
+import type { CurrencyTotal } from "@shared/api/contract";
 import { Empty, ErrorNotice, IconButton, Loading, Notice } from "@shared/components/basic";
 import { Main } from "@shared/components/frame";
 import { SendingError, useSending } from "@shared/components/form";
@@ -7,11 +8,11 @@ import { language, money, number } from "@shared/i18n";
 import { useLoaded } from "@shared/load";
 import { href } from "@shared/router";
 import { account } from "@shared/session";
-import { change, guestLines, type Line, loadCart } from "./cart";
-import { Stepper } from "./parts";
+import { change, guestLines, type Line, loadCart, readSummary } from "./cart";
+import { PriceLines, Stepper } from "./parts";
 import { text } from "./sentences";
 
-export interface Shown {
+interface Shown {
   productId: number;
   name: string;
   price: number;
@@ -22,10 +23,18 @@ export interface Shown {
   available: boolean;
 }
 
-export async function linesNow(signal: AbortSignal): Promise<Shown[]> {
-  if (account.value) return loadCart(signal);
+interface Content {
+  lines: Shown[];
+  totals: CurrencyTotal[];
+}
+
+async function read(signal: AbortSignal): Promise<Content> {
+  if (account.value) {
+    const [lines, { totals }] = await Promise.all([loadCart(signal), readSummary([], signal)]);
+    return { lines, totals };
+  }
   const found = await Promise.all(guestLines.value.map((line) => shownOf(line, signal)));
-  return found.filter((line) => line !== null);
+  return { lines: found.filter((line) => line !== null), totals: [] };
 }
 
 /** A line of a visitor's cart at the present price; null for a product that is gone. */
@@ -52,9 +61,9 @@ async function shownOf(line: Line, signal: AbortSignal): Promise<Shown | null> {
 }
 
 export function CartPage() {
-  const loaded = useLoaded(linesNow, [account.value?.id, language.value]);
+  const loaded = useLoaded(read, [account.value?.id, language.value]);
   const sending = useSending();
-  const lines = loaded.data;
+  const lines = loaded.data?.lines;
   const set = (productId: number, quantity: number) =>
     sending.run(async () => {
       await change(productId, quantity);
@@ -97,14 +106,8 @@ export function CartPage() {
             ))}
           </ul>
           <aside class="card stack">
-            <dl class="amounts">
-              {totalsOf(lines).map(([currency, amount]) => (
-                <div class="sum" key={currency}>
-                  <dt>{text("total")}</dt>
-                  <dd>{money(amount, currency)}</dd>
-                </div>
-              ))}
-            </dl>
+            {loaded.data?.totals.map((total) => <PriceLines key={total.currency} {...total} />)}
+            {!account.value && <Goods lines={lines} />}
             <SendingError sending={sending} />
             <a
               class="button primary wide"
@@ -120,10 +123,20 @@ export function CartPage() {
   );
 }
 
-export function totalsOf(lines: readonly Shown[]): [string, number][] {
+/** The goods of a visitor by currency; shipping and discounts are known once there is an account. */
+function Goods({ lines }: { lines: readonly Shown[] }) {
   const sums = new Map<string, number>();
   for (const line of lines) {
     sums.set(line.currency, (sums.get(line.currency) ?? 0) + line.lineAmount);
   }
-  return [...sums];
+  return (
+    <dl class="amounts">
+      {[...sums].map(([currency, amount]) => (
+        <div class="sum" key={currency}>
+          <dt>{text("goods")}</dt>
+          <dd>{money(amount, currency)}</dd>
+        </div>
+      ))}
+    </dl>
+  );
 }

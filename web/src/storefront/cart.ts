@@ -1,7 +1,7 @@
 /** The cart: on the server for an account, in this browser before. */
 import { computed, effect, signal } from "@preact/signals";
 import { ApiError, call } from "@shared/api/client";
-import type { CartLine } from "@shared/api/contract";
+import type { CartLine, CartSummary } from "@shared/api/contract";
 import { submit } from "@shared/api/submissions";
 import { account } from "@shared/session";
 
@@ -33,6 +33,14 @@ export const units = computed(() =>
 export async function loadCart(signal?: AbortSignal): Promise<CartLine[]> {
   cartLines.value = await call("GET /cart", signal ? { signal } : {});
   return cartLines.value;
+}
+
+/** What an order of the cart would cost now with these coupons, as the shop computes it. */
+export function readSummary(coupons: readonly string[], signal?: AbortSignal): Promise<CartSummary> {
+  return call("GET /cart/summary", {
+    query: coupons.length ? { coupons: coupons.join() } : {},
+    ...(signal ? { signal } : {}),
+  });
 }
 
 export async function add(productId: number, quantity: number): Promise<void> {

@@ -1,17 +1,27 @@
-/** Address, payment method, and one submission: however often it is pressed, one order. */
+/** Address, coupons, payment method, and one submission: however often it is pressed, one order. */
 import { ApiError, call } from "@shared/api/client";
+import type { Address, CartCoupon, CartLine, CurrencyTotal, SavedAddress } from "@shared/api/contract";
 import { submit } from "@shared/api/submissions";
-import { Empty, ErrorNotice, Loading, Notice } from "@shared/components/basic";
+import { Button, Empty, ErrorNotice, Loading, Notice } from "@shared/components/basic";
 import { Main } from "@shared/components/frame";
-import { Form, SelectField, TextField, useSending } from "@shared/components/form";
+import {
+  Form,
+  SelectField,
+  type Sending,
+  SendingError,
+  TextField,
+  useSending,
+} from "@shared/components/form";
 import { language, money } from "@shared/i18n";
 import { useLoaded } from "@shared/load";
 import { go, href } from "@shared/router";
 import { account } from "@shared/session";
+import type { ComponentChildren, TargetedEvent } from "preact";
 import { useState } from "preact/hooks";
-import { cartLines } from "./cart";
-import { linesNow, totalsOf } from "./cart-page";
-import { text } from "./sentences";
+import { AddressFields, addressIn, AddressText, save, useAddresses } from "./addresses";
+import { cartLines, loadCart, readSummary } from "./cart";
+import { PriceLines } from "./parts";
+import { obstacle, text } from "./sentences";
 
 /** Cards of the payment simulator are offered on a local platform only. */
 export const isLocal = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
@@ -33,26 +43,80 @@ export function MethodField() {
   );
 }
 
-export function Checkout() {
-  const loaded = useLoaded(linesNow, [account.value?.id, language.value]);
-  const sending = useSending();
-  const [changed, setChanged] = useState<number | null>(null);
-  const lines = loaded.data;
-  const [total] = lines ? totalsOf(lines) : [];
-  const amount = changed ?? total?.[1] ?? 0;
+interface Priced {
+  lines: CartLine[];
+  total: CurrencyTotal | undefined;
+}
 
+async function readPriced(coupons: readonly string[], signal: AbortSignal): Promise<Priced> {
+  const [lines, summary] = await Promise.all([loadCart(signal), readSummary(coupons, signal)]);
+  return { lines, total: summary.totals[0] };
+}
+
+export function Checkout() {
+  const [coupons, setCoupons] = useState<string[]>([]);
+  const loaded = useLoaded(
+    (signal) => readPriced(coupons, signal),
+    [account.value?.id, language.value, coupons.join()],
+  );
+  const book = useAddresses();
+  const { data, error } = loaded;
+  const isReady = data !== undefined && (book.data !== undefined || book.error !== undefined);
+  return (
+    <Main title={text("checkout")}>
+      <h1>{text("checkout")}</h1>
+      {error !== undefined && <ErrorNotice error={error} retry={loaded.reload} />}
+      {!isReady && error === undefined && <Loading />}
+      {data?.lines.length === 0 && (
+        <Empty icon="bag" title={text("cartEmpty")}>
+          <a class="button primary" href={href("/")}>{text("home")}</a>
+        </Empty>
+      )}
+      {isReady && data.total && (
+        <div class="split">
+          <OrderForm
+            lines={data.lines}
+            total={data.total}
+            coupons={coupons}
+            addresses={book.data ?? []}
+            reload={loaded.reload}
+          />
+          <aside class="card stack">
+            <ul class="stack tight">
+              {data.lines.map((line) => (
+                <li class="row between" key={line.productId}>
+                  <span>{line.name} × {line.quantity}</span>
+                  <span class="number">{money(line.lineAmount, line.currency)}</span>
+                </li>
+              ))}
+            </ul>
+            <Coupons applied={data.total.coupons} change={setCoupons} />
+            <PriceLines {...data.total} />
+          </aside>
+        </div>
+      )}
+    </Main>
+  );
+}
+
+interface OrderFormProps {
+  lines: CartLine[];
+  total: CurrencyTotal;
+  coupons: string[];
+  addresses: SavedAddress[];
+  reload: () => void;
+}
+
+function OrderForm({ lines, total, coupons, addresses, reload }: OrderFormProps) {
+  const sending = useSending();
+  const [isChanged, setChanged] = useState(false);
+  const amount = total.totalAmount;
   const place = async (values: Record<string, string>) => {
     const body = {
       paymentMethod: values.paymentMethod!,
       expectedTotalAmount: amount,
-      shippingAddress: {
-        recipient: values.recipient!,
-        phone: values.phone!,
-        country: "KR",
-        postcode: values.postcode!,
-        line1: values.line1!,
-        line2: values.line2 || null,
-      },
+      coupons,
+      ...(await destinationIn(values)),
     };
     try {
       const order = await submit("checkout", [body, lines], (idempotencyKey) =>
@@ -61,97 +125,125 @@ export function Checkout() {
       cartLines.value = [];
       go(href(`/orders/${order.id}`), "replace");
     } catch (error) {
-      if (error instanceof ApiError && error.code === "PRICE_CHANGED") {
-        setChanged(Number(error.problem.totalAmount) || null);
-        loaded.reload();
-      }
+      setChanged(error instanceof ApiError && error.code === "PRICE_CHANGED");
+      if (error instanceof ApiError && error.status === 409) reload();
       throw error;
     }
   };
-
   return (
-    <Main title={text("checkout")}>
-      <h1>{text("checkout")}</h1>
-      {loaded.error !== undefined && <ErrorNotice error={loaded.error} retry={loaded.reload} />}
-      {lines === undefined && loaded.error === undefined && <Loading />}
-      {lines?.length === 0 && (
-        <Empty icon="bag" title={text("cartEmpty")}>
-          <a class="button primary" href={href("/")}>{text("home")}</a>
-        </Empty>
-      )}
-      {lines !== undefined && lines.length > 0 && total && (
-        <div class="split">
-          <div class="card">
-            <Form sending={sending} label={text("pay", { total: money(amount, total[0]) })} onSend={place}>
-              <h2>{text("address")}</h2>
-              <TextField
-                label={text("recipient")}
-                name="recipient"
-                autocomplete="name"
-                value={account.value?.name ?? ""}
-                maxLength={100}
-                error={sending.errorOf("recipient")}
-                required
-              />
-              <TextField
-                label={text("phone")}
-                name="phone"
-                type="tel"
-                autocomplete="tel"
-                error={sending.errorOf("phone")}
-                required
-              />
-              <TextField
-                label={text("postcode")}
-                name="postcode"
-                inputMode="numeric"
-                autocomplete="postal-code"
-                pattern="[0-9]{5}"
-                hint={text("postcodeHint")}
-                error={sending.errorOf("postcode")}
-                required
-              />
-              <TextField
-                label={text("line1")}
-                name="line1"
-                autocomplete="address-line1"
-                error={sending.errorOf("line1")}
-                required
-              />
-              <TextField
-                label={text("line2")}
-                name="line2"
-                autocomplete="address-line2"
-                error={sending.errorOf("line2")}
-              />
-              <h2>{text("method")}</h2>
-              <MethodField />
-              {isLocal && <Notice>{text("simulated")}</Notice>}
-              {changed !== null && (
-                <Notice tone="warn">
-                  {text("priceChanged", { total: money(changed, total[0]) })}
-                </Notice>
-              )}
-            </Form>
-          </div>
-          <aside class="card stack">
-            <ul class="stack tight">
-              {lines.map((line) => (
-                <li class="row between" key={line.productId}>
-                  <span>{line.name} × {line.quantity}</span>
-                  <span class="number">{money(line.lineAmount, line.currency)}</span>
-                </li>
-              ))}
-            </ul>
-            <dl class="amounts">
-              <div class="sum">
-                <dt>{text("total")}</dt>
-                <dd>{money(amount, total[0])}</dd>
-              </div>
-            </dl>
-          </aside>
+    <div class="card">
+      <Form
+        sending={sending}
+        label={text("pay", { total: money(amount, total.currency) })}
+        onSend={place}
+      >
+        <h2 id="destination">{text("address")}</h2>
+        <Destination addresses={addresses} sending={sending} />
+        <h2>{text("method")}</h2>
+        <MethodField />
+        {isLocal && <Notice>{text("simulated")}</Notice>}
+        {isChanged && (
+          <Notice tone="warn">
+            {text("priceChanged", { total: money(amount, total.currency) })}
+          </Notice>
+        )}
+      </Form>
+    </div>
+  );
+}
+
+/** The saved address that was picked, or the new one, which is saved first if that is wanted. */
+async function destinationIn(
+  values: Record<string, string>,
+): Promise<{ addressId: string } | { shippingAddress: Address }> {
+  if (values.addressId) return { addressId: values.addressId };
+  const address = addressIn(values);
+  return values.keep ? { addressId: await save(address) } : { shippingAddress: address };
+}
+
+/** A saved address, or the fields of another one. */
+function Destination({ addresses, sending }: { addresses: SavedAddress[]; sending: Sending }) {
+  const [picked, pick] = useState(addresses[0]?.id ?? "");
+  const option = (id: string, label: ComponentChildren) => (
+    <label class="option" key={id}>
+      <input
+        type="radio"
+        name="addressId"
+        value={id}
+        checked={picked === id}
+        onChange={() => pick(id)}
+      />
+      {label}
+    </label>
+  );
+  return (
+    <>
+      {addresses.length > 0 && (
+        <div class="stack tight" role="radiogroup" aria-labelledby="destination">
+          {addresses.map((each) => option(each.id, <AddressText address={each.address} />))}
+          {option("", text("otherAddress"))}
         </div>
       )}
-    </Main>
+      {picked === "" && (
+        <>
+          <AddressFields address={{ recipient: account.value?.name ?? "" }} sending={sending} />
+          <label class="option plain">
+            <input type="checkbox" name="keep" value="yes" />
+            {text("keepAddress")}
+          </label>
+        </>
+      )}
+    </>
+  );
+}
+
+/** The coupons of the order; one that cannot be used is not added, and the reason is shown. */
+function Coupons({ applied, change }: { applied: CartCoupon[]; change: (codes: string[]) => void }) {
+  const sending = useSending();
+  const [rejected, setRejected] = useState<CartCoupon | null>(null);
+  const [count, setCount] = useState(0);
+  const codes = applied.map((coupon) => coupon.code);
+  const apply = (event: TargetedEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const code = String(new FormData(event.currentTarget).get("code")).trim().toUpperCase();
+    void sending.run(async () => {
+      const summary = await readSummary([...codes, code]);
+      const found = summary.totals[0]?.coupons.find((each) => each.code === code);
+      setRejected(found?.reason ? found : null);
+      if (found?.reason) return;
+      change([...codes, code]);
+      setCount(count + 1);
+    });
+  };
+  return (
+    <div class="stack tight">
+      {applied.map((coupon) => (
+        <div class="row between" key={coupon.code}>
+          <span>
+            {coupon.code}
+            {coupon.reason && <span class="bad small"> {obstacle(coupon.reason)}</span>}
+          </span>
+          <Button
+            kind="quiet"
+            aria-label={text("remove", { name: coupon.code })}
+            onClick={() => change(codes.filter((code) => code !== coupon.code))}
+          >
+            {text("delete")}
+          </Button>
+        </div>
+      ))}
+      <form class="coupon" key={count} onSubmit={apply}>
+        <TextField
+          label={text("coupon")}
+          name="code"
+          autocomplete="off"
+          pattern="[A-Za-z0-9][A-Za-z0-9\-]{2,31}"
+          error={rejected?.reason ? `${rejected.code}: ${obstacle(rejected.reason)}` : undefined}
+          required
+        />
+        <Button type="submit" busy={sending.busy}>{text("apply")}</Button>
+      </form>
+      <SendingError sending={sending} />
+    </div>
   );
 }

@@ -13,7 +13,7 @@ import { say } from "@shared/sentences";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { MethodField } from "./checkout";
 import { NotFound } from "./not-found";
-import { Amounts, OrderBadge } from "./parts";
+import { OrderBadge, PriceLines } from "./parts";
 import { status, text } from "./sentences";
 
 export function OrderList() {
@@ -186,7 +186,7 @@ function Details({ order, changed }: { order: OrderWithAddress; changed: () => v
         </div>
         <aside class="stack">
           <div class="card stack">
-            <Amounts order={order} />
+            <PriceLines {...order} />
             <dl class="facts small">
               <dt>{text("placed")}</dt>
               <dd>{dateTime(order.createdAt)}</dd>

@@ -84,10 +84,15 @@ export function OrderBadge({ order }: { order: Order }) {
   return <Badge tone={TONES[order.status]}>{status(order.status)}</Badge>;
 }
 
-/** The amounts of an order by kind, and their sum. */
-export function Amounts({ order }: { order: Order }) {
+/** The price of an order by kind of line, and the total that the shop has computed. */
+export function PriceLines({
+  priceLines,
+  totalAmount,
+  currency,
+  refundedAmount = 0,
+}: Pick<Order, "priceLines" | "totalAmount" | "currency"> & { refundedAmount?: number }) {
   const sums = new Map<string, number>();
-  for (const line of order.priceLines) {
+  for (const line of priceLines) {
     sums.set(line.kind, (sums.get(line.kind) ?? 0) + line.amount);
   }
   const labels = { GOODS: "goods", DISCOUNT: "discount", SHIPPING: "shipping" } as const;
@@ -96,17 +101,17 @@ export function Amounts({ order }: { order: Order }) {
       {[...sums].map(([kind, amount]) => (
         <div key={kind}>
           <dt>{text(labels[kind as keyof typeof labels] ?? "goods")}</dt>
-          <dd>{money(amount, order.currency)}</dd>
+          <dd>{money(amount, currency)}</dd>
         </div>
       ))}
       <div class="sum">
         <dt>{text("total")}</dt>
-        <dd>{money(order.totalAmount, order.currency)}</dd>
+        <dd>{money(totalAmount, currency)}</dd>
       </div>
-      {order.refundedAmount > 0 && (
+      {refundedAmount > 0 && (
         <div>
           <dt>{text("refunded")}</dt>
-          <dd>{money(-order.refundedAmount, order.currency)}</dd>
+          <dd>{money(-refundedAmount, currency)}</dd>
         </div>
       )}
     </dl>

@@ -1,4 +1,5 @@
 /** Sentences of the storefront. */
+import type { CouponObstacle } from "@shared/api/contract";
 import { sentences } from "@shared/i18n";
 
 export const text = sentences({
@@ -74,6 +75,17 @@ export const text = sentences({
     line2: "상세 주소",
     address: "배송지",
     coupon: "쿠폰 코드",
+    addresses: "주소록",
+    noAddresses: "저장한 주소가 없습니다.",
+    addAddress: "주소 추가",
+    editAddress: "주소 고치기",
+    otherAddress: "다른 주소로 받기",
+    keepAddress: "이 주소를 주소록에 저장",
+    defaultAddress: "기본 주소",
+    makeDefault: "기본 주소로",
+    edit: "고치기",
+    delete: "삭제",
+    removed: "삭제했습니다",
     method: "결제 수단",
     methodCard: "카드",
     methodRedirect: "카드 (결제사 페이지에서 승인)",
@@ -198,6 +210,17 @@ export const text = sentences({
     line2: "Apartment, floor",
     address: "Delivery address",
     coupon: "Coupon code",
+    addresses: "Addresses",
+    noAddresses: "No saved address.",
+    addAddress: "Add address",
+    editAddress: "Edit address",
+    otherAddress: "Another address",
+    keepAddress: "Save this address",
+    defaultAddress: "Default",
+    makeDefault: "Make default",
+    edit: "Edit",
+    delete: "Delete",
+    removed: "Removed",
     method: "Payment method",
     methodCard: "Card",
     methodRedirect: "Card (approve at the provider)",
@@ -249,6 +272,30 @@ export const text = sentences({
     currentPassword: "Current password",
     vat: "VAT included",
     lines: "{count} items",
+  },
+});
+
+/** Why a coupon takes nothing off. */
+export const obstacle = sentences<CouponObstacle>({
+  ko: {
+    UNKNOWN: "없는 쿠폰입니다",
+    ENDED: "기간이 끝난 쿠폰입니다",
+    NOT_STARTED: "아직 쓸 수 없는 쿠폰입니다",
+    USED_UP: "모두 사용된 쿠폰입니다",
+    USED_BY_YOU: "이미 사용한 쿠폰입니다",
+    NOT_COMBINABLE: "다른 쿠폰과 함께 쓸 수 없습니다",
+    CURRENCY: "이 통화의 주문에는 쓸 수 없습니다",
+    MINIMUM: "상품 금액이 부족합니다",
+  },
+  en: {
+    UNKNOWN: "There is no such coupon",
+    ENDED: "This coupon has ended",
+    NOT_STARTED: "This coupon is not valid yet",
+    USED_UP: "This coupon is used up",
+    USED_BY_YOU: "You have used this coupon",
+    NOT_COMBINABLE: "It cannot be combined with another coupon",
+    CURRENCY: "It is for another currency",
+    MINIMUM: "The goods cost too little for it",
   },
 });
 

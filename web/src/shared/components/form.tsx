@@ -58,14 +58,17 @@ interface Input extends Control {
   onInput?: (value: string) => void;
 }
 
-export function TextField({ label, hint, error, onInput, ...input }: Described & Input) {
+/** A line of text; without `onInput`, `value` is what it has at first, and typed text stays. */
+export function TextField({ label, hint, error, onInput, value, ...input }: Described & Input) {
   const id = useId();
+  const content = onInput ? { value } : { defaultValue: value };
   return (
     <Frame {...{ id, label, hint, error }} required={input.required === true}>
       <input
         id={id}
         type="text"
         {...(input as Control)}
+        {...(value === undefined ? {} : content)}
         {...described(id, { label, hint, error })}
         onInput={(event) => onInput?.(event.currentTarget.value)}
       />
@@ -84,11 +87,11 @@ interface Area extends Control {
   rows?: number;
 }
 
-export function TextArea({ label, hint, error, ...area }: Described & Area) {
+export function TextArea({ label, hint, error, value, ...area }: Described & Area) {
   const id = useId();
   return (
     <Frame {...{ id, label, hint, error }} required={area.required === true}>
-      <textarea id={id} rows={3} {...area} {...described(id, { label, hint, error })} />
+      <textarea id={id} rows={3} defaultValue={value ?? ""} {...area} {...described(id, { label, hint, error })} />
     </Frame>
   );
 }
