@@ -52,3 +52,10 @@ def check_out(page: Page, method: str = "CARD") -> None:
 
 def status_is(page: Page, text: str) -> None:
     expect(page.locator("main header .badge")).to_have_text(text, timeout=60_000)
+
+
+def number_of_orders(page: Page) -> int:
+    page.goto("/#/orders")
+    expect(page.get_by_role("heading", name="주문 내역")).to_be_visible()
+    expect(page.locator(".order-row, .empty").first).to_be_visible()
+    return page.locator(".order-row").count()

@@ -10,19 +10,19 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from functions.web.handler import PAGES
-from tests.browser.steps import check_out, fill_cart, sign_in, sign_in_first, status_is
+from tests.browser.steps import (
+    check_out,
+    fill_cart,
+    number_of_orders,
+    sign_in,
+    sign_in_first,
+    status_is,
+)
 from tests.tools.e2e.running_shop import RunningShop
 from tools.showcase import FIRST_ID, showpieces
 
 FIRST_VIEW_BYTES_MAX = 60_000
 HOSTILE = "<img src=x onerror=alert(1)>\u202eRTL\u200b" + "가" * 170
-
-
-def number_of_orders(page: Page) -> int:
-    page.goto("/#/orders")
-    expect(page.get_by_role("heading", name="주문 내역")).to_be_visible()
-    expect(page.locator(".order-row, .empty").first).to_be_visible()
-    return page.locator(".order-row").count()
 
 
 def test_visitor_buys_signs_in_on_the_way_and_cancels(page: Page, context: BrowserContext) -> None:

@@ -47,6 +47,8 @@ from tools.local_platform.servers import ServerFailed, free_port, postgres, redi
 from tools.local_platform.source_files import SourceFiles
 
 SIMULATOR_START_SECONDS = 20.0
+# the page of the storefront to which customers return from the payment simulator
+RETURN_PATH = "/?order={orderId}"
 SHOP_ROLES = r"select rolname from pg_roles where rolname like 'shop\_%' and rolcanlogin"
 
 
@@ -410,6 +412,7 @@ async def payment_simulator(
     environment = inherited(os.environ) | {
         "PAYMENT_WEBHOOK_SECRET": secrets.webhook_secret,
         "PAYMENT_PROVIDER_API_KEY": secrets.provider_api_key,
+        "PAYMENT_RETURN_URL": f"http://127.0.0.1:{config.port}{RETURN_PATH}",
     }
     child = await children.start(command, environment, logs / "payment-simulator.log")
     try:

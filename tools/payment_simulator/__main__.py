@@ -35,7 +35,9 @@ def main(arguments: list[str] | None = None) -> None:
     records.plan_webhook = functools.partial(plan_webhook, fault_source)
     records.plan_unrequested = functools.partial(plan_unrequested, fault_source)
     webhook_sender = WebhookSender(records, options.webhook_url, options.webhook_secret)
-    server = SimulatorServer((options.host, options.port), records, fault_source, options.api_key)
+    server = SimulatorServer(
+        (options.host, options.port), records, fault_source, options.api_key, options.return_url
+    )
     webhook_sender.start()
     try:
         threading.Thread(
@@ -76,6 +78,11 @@ def _read_options(arguments: list[str] | None) -> argparse.Namespace:
         "--api-key",
         default=_setting("PAYMENT_PROVIDER_API_KEY"),
         help="default: $PAYMENT_PROVIDER_API_KEY, or the file $PAYMENT_PROVIDER_API_KEY_FILE",
+    )
+    parser.add_argument(
+        "--return-url",
+        default=os.environ.get("PAYMENT_RETURN_URL", ""),
+        help="page of the shop to which customers return; {orderId} and {paymentId} are replaced",
     )
     options = parser.parse_args(arguments)
     if not options.api_key:

@@ -78,6 +78,13 @@ class Customers:
         is_open = intent["status"] == "created" and action is not None
         return action_body(intent, action) if is_open and action else None
 
+    def payment(self, provider_ref: str) -> sqlite3.Row | None:
+        """The payment whose customer has, or had, to act; None for every other reference."""
+        with self._records.transaction():
+            intent = self._records.one(INTENT_BY_REF, provider_ref=provider_ref)
+            requires = intent and self._records.one(ACTIONS, intent_id=intent["intent_id"])
+            return intent if requires else None
+
     def act(self, provider_ref: str, step: str) -> Response:
         """``finish`` or ``fail`` what is required, or make the ``deposit``; 409 when it is over.
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, TypeVar, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from shop.adapters.payment_provider.response_fields import amount_in, currency_in, text_in
 from tools.payment_simulator.dashboard import Dashboard
@@ -22,6 +22,7 @@ from tools.payment_simulator.faults import (
     read_fault_settings,
     settings_as_text,
 )
+from tools.payment_simulator.pages import POLICY, page_after, payment_page
 from tools.payment_simulator.records import (
     IntentFields,
     ProviderRecords,
@@ -65,12 +66,14 @@ class SimulatorServer(ThreadingHTTPServer):
         records: ProviderRecords,
         fault_source: FaultSource,
         api_key: str,
+        return_url: str = "",
     ) -> None:
         super().__init__(address, SimulatorHandler)
         self.records = records
         self.dashboard = Dashboard(records)
         self.fault_source = fault_source
         self.api_key = api_key
+        self.return_url = return_url
 
     def handle_error(
         self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
@@ -91,12 +94,18 @@ class SimulatorHandler(BaseHTTPRequestHandler):
     wbufsize = 65_536
 
     def do_GET(self) -> None:
-        """Responds with health, records, fault settings, one intent or one refund."""
-        self._serve(self._read)
+        """Responds with health, records, fault settings, one intent, refund or page."""
+        if (reference := self._browsed_payment()) is not None:
+            self._show_payment(reference)
+        else:
+            self._serve(self._read)
 
     def do_POST(self) -> None:
         """Changes intents and creates refunds, also from the dashboard, and loads faults."""
-        self._serve(self._write)
+        if (reference := self._browsed_payment()) is not None:
+            self._act_and_return(reference)
+        else:
+            self._serve(self._write)
 
     def log_message(self, format: str, *args: object) -> None:
         """Does not log: ``GET /records`` returns every operation."""
@@ -105,6 +114,41 @@ class SimulatorHandler(BaseHTTPRequestHandler):
     def _simulator(self) -> SimulatorServer:
         assert isinstance(self.server, SimulatorServer)
         return self.server
+
+    def _browsed_payment(self) -> str | None:
+        """The reference of a payment that a customer's browser has opened; None: a program."""
+        collection, reference, _ = _split_path(urlsplit(self.path).path)
+        is_browser = "text/html" in self.headers.get("Accept", "")
+        return reference if collection == "pay" and is_browser else None
+
+    def _show_payment(self, reference: str) -> None:
+        payment = self._simulator.records.customers.payment(reference)
+        page = payment_page(payment, self._simulator.return_url).encode()
+        self.send_response(200 if payment else 404)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Security-Policy", POLICY)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def _act_and_return(self, reference: str) -> None:
+        """Does what a button of the page says, and leads back to the shop, or to the page."""
+        length = self.headers.get("Content-Length", "0")
+        if length != "0" or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # the buttons send no body
+        step = _split_path(urlsplit(self.path).path)[2]
+        customers = self._simulator.records.customers
+        payment = customers.payment(reference)
+        if payment is None or step not in CUSTOMER_STEPS:
+            self._show_payment(reference)
+            return
+        status, _ = customers.act(reference, step)
+        target = page_after(payment, self._simulator.return_url) if status == 200 else ""
+        self.send_response(303)
+        self.send_header("Location", target or f"/pay/{quote(reference, safe='')}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _serve(self, route: Route) -> None:
         try:

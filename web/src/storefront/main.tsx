@@ -122,7 +122,10 @@ function App() {
 
 // a payment provider leads back to /?order=…
 const paid = new URLSearchParams(location.search).get("order");
-if (paid) history.replaceState(null, "", `/${href(`/orders/${encodeURIComponent(paid)}`)}`);
+if (paid) {
+  const page = href(`/orders/${encodeURIComponent(paid)}`, { returned: 1 });
+  history.replaceState(null, "", `/${page}`);
+}
 if (paid) go(location.hash, "replace");
 
 void resume().catch(() => undefined);

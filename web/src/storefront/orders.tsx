@@ -8,13 +8,13 @@ import { announce, Main } from "@shared/components/frame";
 import { Form, SelectField, SendingError, TextArea, useSending } from "@shared/components/form";
 import { date, dateTime, language, money } from "@shared/i18n";
 import { useLoaded } from "@shared/load";
-import { href } from "@shared/router";
+import { href, place } from "@shared/router";
 import { say } from "@shared/sentences";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { MethodField } from "./checkout";
 import { NotFound } from "./not-found";
 import { OrderBadge, PriceLines } from "./parts";
-import { status, text } from "./sentences";
+import { reason, status, text } from "./sentences";
 
 export function OrderList() {
   const [orders, setOrders] = useState<Order[]>([]);
@@ -217,14 +217,14 @@ function ProductName({ id }: { id: number }) {
   return <>{data?.name ?? text("product", { id })}</>;
 }
 
-/** What the customer has to do for the payment, or that it was declined. */
+/** What the customer has to do for the payment, that it was declined, or why it is over. */
 function NextStep({ order, changed }: { order: OrderWithAddress; changed: () => void }) {
   const sending = useSending();
   const action = order.payment?.nextAction;
   if (order.status === "PENDING" && action) {
     const url = action.type === "redirect" ? safeUrl(action.url) : null;
     return (
-      <Notice tone="warn" title={text("actionNeeded")}>
+      <Notice tone="warn" title={text(isReturned() ? "confirming" : "actionNeeded")}>
         <p class="small">{text("until", { time: dateTime(action.until) })}</p>
         {action.type === "transfer" && (
           <p>
@@ -239,6 +239,9 @@ function NextStep({ order, changed }: { order: OrderWithAddress; changed: () => 
       </Notice>
     );
   }
+  if (order.status === "CANCELLED" && order.reason) {
+    return <Notice tone="warn" title={reason(order.reason)} />;
+  }
   if (order.status !== "PENDING" || order.payment?.status !== "DECLINED") return null;
   const pay = async ({ paymentMethod }: Record<string, string>) => {
     const body = { paymentMethod: paymentMethod! };
@@ -252,6 +255,11 @@ function NextStep({ order, changed }: { order: OrderWithAddress; changed: () => 
       <Form sending={sending} label={text("payAgain")} onSend={pay}><MethodField /></Form>
     </Notice>
   );
+}
+
+/** Whether the person comes from the payment provider, whose notice may arrive a moment later. */
+function isReturned(): boolean {
+  return place.value.query.has("returned");
 }
 
 /** Only addresses of web pages: the API's text is not trusted as an address. */

@@ -1,5 +1,5 @@
 /** Sentences of the storefront. */
-import type { CouponObstacle } from "@shared/api/contract";
+import type { CancelReason, CouponObstacle } from "@shared/api/contract";
 import { sentences } from "@shared/i18n";
 
 export const text = sentences({
@@ -102,6 +102,7 @@ export const text = sentences({
     follow: "주문 상태가 바뀌면 이 페이지에 바로 나타납니다.",
     payNow: "결제 계속하기",
     actionNeeded: "결제를 마치려면 한 단계가 남았습니다",
+    confirming: "결제 결과를 확인하고 있습니다. 아직 결제하지 않았다면 이어서 결제해 주세요",
     until: "{time}까지",
     transferTo: "{bank} {account}으로 {amount}을 입금해 주세요.",
     declined: "결제가 거절되었습니다. 다른 결제 수단으로 다시 시도해 주세요.",
@@ -237,6 +238,7 @@ export const text = sentences({
     follow: "This page shows each change of the order at once.",
     payNow: "Continue payment",
     actionNeeded: "One step is left to pay",
+    confirming: "We are checking the payment. If you have not paid yet, continue",
     until: "until {time}",
     transferTo: "Transfer {amount} to {bank} {account}.",
     declined: "The payment was declined. Try again with another method.",
@@ -296,6 +298,22 @@ export const obstacle = sentences<CouponObstacle>({
     NOT_COMBINABLE: "It cannot be combined with another coupon",
     CURRENCY: "It is for another currency",
     MINIMUM: "The goods cost too little for it",
+  },
+});
+
+/** Why an order was cancelled. */
+export const reason = sentences<CancelReason>({
+  ko: {
+    USER: "주문을 취소했습니다",
+    EXPIRED: "결제 시간이 지나 주문이 취소되었습니다",
+    DECLINED: "결제가 거절되어 주문이 취소되었습니다",
+    OPERATOR: "상점에서 주문을 취소했습니다",
+  },
+  en: {
+    USER: "You have cancelled this order",
+    EXPIRED: "The time to pay is over, and the order is cancelled",
+    DECLINED: "The payment was declined, and the order is cancelled",
+    OPERATOR: "The shop has cancelled this order",
   },
 });
 
