@@ -12,6 +12,10 @@ The row is committed before the server is called, and holds ids only: address an
 the mail is sent, so a row has no personal data and no secret.  A process that ends while it sends
 leaves SENDING, whose lease ends: then, as after UNKNOWN, the mail is sent again with the same
 Message-ID.  SMTP cannot do better (RFC 5321 section 4.2.5).
+
+A bounce is reported later, in a mail to the sender.  It is recorded beside the status, which stays
+what the server replied: a report may be read before the process that sent the mail has recorded
+the reply.  DELAYED may become FAILED, and FAILED stays.
 """
 
 from __future__ import annotations
@@ -19,13 +23,15 @@ from __future__ import annotations
 from uuid import UUID
 
 from shop.adapters.statements import Command, Query, Row, Statement, enum_column
-from shop.primitives.statuses import MailFailure, MailKind, MailStatus
+from shop.primitives.statuses import Bounce, MailFailure, MailKind, MailStatus
 
 # A process sends a mail for less than that (MailServer.SECONDS_MAX).
 LEASE_SECONDS = 60
 RETRY_SECONDS_MIN = 60
 RETRY_SECONDS_MAX = 3600
 GIVE_UP_HOURS = 48
+# The operator alert about a mail that its recipient will not get.
+REJECTED_ALERT = "mail_rejected"
 
 
 class Mail(Row):
@@ -41,6 +47,14 @@ class DueMail(Row):
     """A mail that is due."""
 
     event_id: UUID
+
+
+class BouncedMail(Row):
+    """A mail of which a bounce was reported; ``is_new`` unless it was recorded before."""
+
+    kind: MailKind = enum_column(MailKind)
+    subject_id: str
+    is_new: bool
 
 
 # While the server was not reachable a moment ago, a delivery only stores the mail: it is due, and
@@ -106,6 +120,22 @@ where event_id = %(event_id)s and status = 'SENDING'
 """
 )
 
+RECORD_BOUNCE = Query(
+    BouncedMail,
+    """
+with recorded as (
+  update shop.mails
+  set bounce = %(bounce)s, bounce_code = %(code)s, bounced_at = now(), updated_at = now()
+  where event_id = %(event_id)s and tries > 0
+    and (bounce is null or bounce = 'DELAYED' and %(bounce)s = 'FAILED')
+  returning event_id
+)
+select m.kind, m.subject_id, r.event_id is not null as is_new
+from shop.mails m left join recorded r using (event_id)
+where m.event_id = %(event_id)s and m.tries > 0
+""",
+)
+
 DELETE_OLD = Command(
     """
 delete from shop.mails where event_id in (
@@ -159,6 +189,14 @@ def postpone(event_id: UUID, failure: MailFailure, reply_code: int | None) -> St
         seconds=RETRY_SECONDS_MIN,
         seconds_max=RETRY_SECONDS_MAX,
     )
+
+
+def record_bounce(event_id: UUID, bounce: Bounce, code: str) -> Statement[BouncedMail]:
+    """Records what was reported of a mail, with its status code (RFC 3463) such as ``5.1.1``.
+
+    No row when there is no such mail, or when it was never sent.
+    """
+    return RECORD_BOUNCE(event_id=event_id, bounce=bounce.value, code=code)
 
 
 def delete_old(batch: int) -> Statement[Row]:

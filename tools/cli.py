@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +46,7 @@ order = Commands(no_args_is_help=True, help="List orders, and inspect one.")
 account = Commands(no_args_is_help=True, help="Create and change the accounts of operators.")
 events = Commands(no_args_is_help=True, help="Watch the events of the shop.")
 alerts = Commands(no_args_is_help=True, help="List and resolve operator alerts.")
-mail = Commands(no_args_is_help=True, help="Read the mails that the mail catcher has.")
+mail = Commands(no_args_is_help=True, help="Read the mails of the mail catcher; record bounces.")
 unmatched = Commands(no_args_is_help=True, help="List and refund charges without a payment row.")
 app.add_typer(ledger, name="ledger")
 app.add_typer(dlq, name="dlq")
@@ -645,6 +646,14 @@ def mail_show(mail_id: int, catcher_url: MailCatcherUrl, as_json: AsJson = False
     from tools.operations.mails import run_show
 
     return run_show(catcher_url, mail_id, as_json=as_json)
+
+
+@mail.command("bounced")
+def mail_bounced(database_url: OperatorUrl, as_json: AsJson = False) -> int:
+    """Record the delivery status notification on the standard input; exits 1 when it is none."""
+    from tools.operations.bounced_mails import run_bounced
+
+    return run_bounced(database_url, sys.stdin.buffer, as_json=as_json)
 
 
 Since = Annotated[

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 BATCH = 100
 TICK_SECONDS = 20.0
 STUCK_ALERT = "stuck_mail"
-REJECTED_ALERT = "mail_rejected"
 SERVER_ALERT = "mail_server"
 
 # The kind of each event's mail, and the property of the event that names what the mail is about.
@@ -138,7 +137,7 @@ def _give_up(tx: Transaction, mail: Mail, failure: MailFailure, code: int | None
     tx.pipeline(
         mails.fail(mail.event_id, failure, code),
         operator_alerts.raise_alert(
-            kind=REJECTED_ALERT,
+            kind=mails.REJECTED_ALERT,
             subject=str(mail.event_id),
             detail=f"{mail.kind} about {mail.subject_id} was not sent: {answered}",
         ),

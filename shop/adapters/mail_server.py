@@ -206,7 +206,9 @@ def _open(url: MailServerUrl, connection: socket.socket, *, name: str) -> smtpli
 def _transfer(session: smtplib.SMTP, message: EmailMessage) -> SendOutcome:
     """The mail transaction (RFC 5321 section 3.3)."""
     try:
-        code, _ = session.mail(_address_of(message["From"]))
+        code, _ = session.mail(
+            _address_of(message["From"]), _notification_options(session, message)
+        )
         if code != ACCEPTED:
             # the server rejects the sender, who is that of all mails
             return SendOutcome("unreachable", _code(code))
@@ -224,6 +226,16 @@ def _transfer(session: smtplib.SMTP, message: EmailMessage) -> SendOutcome:
     if _code(code) is None:
         return SendOutcome("no_reply")
     return SendOutcome("sent") if code == ACCEPTED else _not_accepted(code)
+
+
+def _notification_options(session: smtplib.SMTP, message: EmailMessage) -> list[str]:
+    """What a notification about the mail is to contain (RFC 3461), if the server sends such.
+
+    Its id, also when a relay replaces the Message-ID, and its header fields without the text, which
+    may have a link that sets a password.
+    """
+    name = str(message["Message-ID"] or "").strip("<>").partition("@")[0]
+    return ["RET=HDRS", f"ENVID={name}"] if name and session.has_extn("dsn") else []
 
 
 def _not_accepted(code: int) -> SendOutcome:

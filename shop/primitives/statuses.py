@@ -283,6 +283,16 @@ class MailFailure(StrEnum):
     OBSOLETE = "OBSOLETE"
 
 
+class Bounce(StrEnum):
+    """What a delivery status notification (RFC 3464) reports of a mail that a server accepted.
+
+    DELAYED: a server still tries to deliver it.  FAILED: it was not delivered, and will not be.
+    """
+
+    DELAYED = "DELAYED"
+    FAILED = "FAILED"
+
+
 class ActorKind(StrEnum):
     """Who made an audited change: a person, a service account, or a command of an operator."""
 

@@ -662,7 +662,11 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "alarms": {"select": ALL, "insert": ALL, "update": ("resolved_at",)},
         "audits": {"select": ALL, "insert": ALL, "update": ("ran_at", "found")},
         "unmatched_charges": READ_APPEND,
-        "mails": {"select": ("status",)},
+        # what recording a bounce needs
+        "mails": {
+            "select": ("event_id", "kind", "subject_id", "status", "tries", "bounce"),
+            "update": ("bounce", "bounce_code", "bounced_at", "updated_at"),
+        },
         "ghosts": READ_APPEND,
         "reconciliation": {"select": ALL, "update": ("cursor", "next_run_at", "run_number")},
         "due_work": READ,

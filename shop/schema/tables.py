@@ -41,6 +41,7 @@ from shop.primitives.statuses import (
     STOCK_DECREASES,
     AccountState,
     ActorKind,
+    Bounce,
     CancelReason,
     CouponState,
     DeliveryState,
@@ -1871,6 +1872,10 @@ mails = Table(
     _when("created_at"),
     _when("updated_at"),
     _when("next_try_at", default=False),
+    # what a delivery status notification reported after the server had accepted the mail
+    Column("bounce", Text),
+    Column("bounce_code", Text),
+    _when("bounced_at", nullable=True),
     CheckConstraint(_one_of("kind", MailKind), name="known_mail_kind"),
     CheckConstraint(_one_of("status", MailStatus), name="known_mail_status"),
     CheckConstraint(_one_of("failure", MailFailure), name="known_mail_failure"),
@@ -1878,6 +1883,13 @@ mails = Table(
     CheckConstraint(
         "status <> 'FAILED' or failure in ('REJECTED', 'EXHAUSTED', 'OBSOLETE')",
         name="failed_mail_has_a_final_failure",
+    ),
+    CheckConstraint(_one_of("bounce", Bounce), name="known_mail_bounce"),
+    CheckConstraint(
+        "num_nulls(bounce, bounce_code, bounced_at) in (0, 3)", name="mail_bounce_is_whole"
+    ),
+    CheckConstraint(
+        "bounce_code ~ '^[45]\\.[0-9]{1,3}\\.[0-9]{1,3}$'", name="mail_bounce_code_is_a_code"
     ),
     Index(
         "mails_open",

@@ -279,3 +279,34 @@ def test_server_that_never_finishes_a_reply_is_unreachable_after_the_time_limit(
 def test_mail_without_a_whole_reply_in_time_may_have_been_accepted(last: bytes) -> None:
     with raw_server(partial(accept_without_reply, last=last)) as port:
         assert send(f"smtp://127.0.0.1:{port}", seconds_max=0.5) == SendOutcome("no_reply")
+
+
+def reply_with_extension(peer: socket.socket, extension: str, commands: list[str]) -> None:
+    """Accepts a mail, as a server with this extension, and keeps the commands."""
+    peer.sendall(b"220 ready\r\n")
+    for reply in (f"250-hello\r\n250 {extension}", "250 sender", "250 recipient", "354 go on"):
+        commands.append(peer.recv(4096).decode().strip())
+        peer.sendall(f"{reply}\r\n".encode())
+    received = b""
+    while not received.endswith(b"\r\n.\r\n"):
+        received += peer.recv(4096)
+    peer.sendall(b"250 accepted\r\n")
+
+
+@pytest.mark.parametrize(
+    ("extension", "options"), [("DSN", " RET=HDRS ENVID=6fe8"), ("8BITMIME", "")]
+)
+def test_server_with_notifications_is_asked_to_name_the_mail_without_its_text(
+    extension: str, options: str
+) -> None:
+    commands: list[str] = []
+    message = EmailMessage()
+    message["From"], message["To"] = "no-reply@shop.kr", "kim@test.kr"
+    message["Message-ID"] = "<6fe8@shop.kr>"
+    message.set_content("text")
+    serve = partial(reply_with_extension, extension=extension, commands=commands)
+    with raw_server(serve) as port:
+        outcome = MailServer(f"smtp://127.0.0.1:{port}").send(message)
+
+    assert outcome == SENT
+    assert commands[1] == f"mail FROM:<no-reply@shop.kr>{options}"
