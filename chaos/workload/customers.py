@@ -41,6 +41,8 @@ EXPECTS_TOTAL_SHARE = 0.1
 COUPONS_SHARE = 0.2
 LIMITED_COUPONS_SHARE = 0.3
 FOLLOW_UPS_MAX = 200
+# of the cancellations that come later
+UNIT_FIRST_SHARE = 0.4
 # of the actions of staff and administrators
 SHIPMENTS_SHARE = 0.4
 
@@ -225,9 +227,15 @@ class Customers:
         await self._client.send(call, placed.account)
 
     async def _cancel(self, random: Random, account: Account) -> None:
-        """Half of the cancellations coincide with the charge, the others come later."""
+        """Half of the cancellations coincide with the charge, the others come later.
+
+        Of those, some leave a unit out first, which the cancellation of the rest must not return.
+        """
         if account.orders and random.random() < 0.5:
-            await self._cancel_order(random.choice(account.orders).order_id, account)
+            order_id = random.choice(account.orders).order_id
+            if random.random() < UNIT_FIRST_SHARE:
+                await self._cancel_one_unit(random, order_id, account)
+            await self._cancel_order(order_id, account)
             return
         outcome = await self._send_order(random, account, self._order(random))
         if outcome.status == 201:
@@ -237,6 +245,12 @@ class Customers:
     async def _cancel_order(self, order_id: str, account: Account) -> None:
         self._client.log.add_intervention(order_id, "cancel")
         await self._client.send(self._calls.make("cancel_order", orderId=order_id), account)
+
+    async def _cancel_one_unit(self, random: Random, order_id: str, account: Account) -> None:
+        seen = await self._client.send(self._calls.make("read_order", orderId=order_id), account)
+        if seen.status == 200 and seen.document["status"] == "PAID":
+            line = random.choice(seen.document["items"])
+            await self._cancel_units(order_id, account, line["productId"])
 
     async def _refund(self, random: Random, _account: Account) -> None:
         """Support refunds a paid order, completely or in part."""
@@ -346,10 +360,10 @@ class Customers:
         if chance < 0.05:
             await self._withdraw_or_bring_back()
             return
-        if chance < 0.1:
+        if chance < 0.15:
             await self._schedule_price(random)
             return
-        if chance < 0.2:
+        if chance < 0.23:
             await self._write_off(random)
             return
         if chance < 0.4:
@@ -455,10 +469,13 @@ class Customers:
         await self._client.send(call, self._dataset.staff)
 
     async def _schedule_price(self, random: Random) -> None:
-        """Plans a price for a few seconds; the product is one that customers order rarely."""
-        product = self._dataset.products[-2]
+        """Plans a price for some seconds, for products that customers order rarely.
+
+        Long enough that a sweep with a backlog still begins and ends most of them.
+        """
+        product = random.choice(self._dataset.products[-5:-1])
         begin = datetime.now(UTC) + timedelta(seconds=random.uniform(-2, 5))
-        times = {"startsAt": begin, "endsAt": begin + timedelta(seconds=random.uniform(3, 9))}
+        times = {"startsAt": begin, "endsAt": begin + timedelta(seconds=random.uniform(10, 25))}
         body = {"price": product.price + random.choice((-50, 50))}
         body |= {name: time.isoformat() for name, time in times.items()}
         call = self._calls.make("schedule_price", body=body, productId=product.product_id)
