@@ -36,7 +36,12 @@ def main(arguments: list[str] | None = None) -> None:
     records.plan_unrequested = functools.partial(plan_unrequested, fault_source)
     webhook_sender = WebhookSender(records, options.webhook_url, options.webhook_secret)
     server = SimulatorServer(
-        (options.host, options.port), records, fault_source, options.api_key, options.return_url
+        (options.host, options.port),
+        records,
+        fault_source,
+        options.api_key,
+        return_url=options.return_url,
+        public_url=options.public_url,
     )
     webhook_sender.start()
     try:
@@ -68,6 +73,11 @@ def _read_options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8099, help="0 selects a free port")
     parser.add_argument("--data", type=Path, default=Path(".shop/sandbox.sqlite3"))
     parser.add_argument("--webhook-url", help="without it no webhooks are recorded or sent")
+    parser.add_argument(
+        "--public-url",
+        default="",
+        help="where customers reach it, if that is not where the shop does",
+    )
     parser.add_argument(
         "--webhook-secret",
         default=_setting("PAYMENT_WEBHOOK_SECRET"),

@@ -67,6 +67,7 @@ class SimulatorServer(ThreadingHTTPServer):
         fault_source: FaultSource,
         api_key: str,
         return_url: str = "",
+        public_url: str = "",
     ) -> None:
         super().__init__(address, SimulatorHandler)
         self.records = records
@@ -74,6 +75,7 @@ class SimulatorServer(ThreadingHTTPServer):
         self.fault_source = fault_source
         self.api_key = api_key
         self.return_url = return_url
+        self.public_url = public_url.rstrip("/")
 
     def handle_error(
         self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
@@ -320,6 +322,9 @@ class SimulatorHandler(BaseHTTPRequestHandler):
         return cast("Body", body)  # the keys of a JSON object are strings
 
     def _reply(self, status: int, body: Body) -> None:
+        action, public_url = body.get("next_action"), self._simulator.public_url
+        if public_url and isinstance(action, dict):
+            body = {**body, "next_action": {**action, "url": f"{public_url}{action['path']}"}}
         payload = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -161,7 +161,8 @@ class _OutcomeReader:
     def _action(self, item: dict[str, object], call: ChargeCall) -> NextAction | None:
         path, secret = text_in(item.get("path")), text_in(item.get("client_secret"))
         bank, account = text_in(item.get("bank")), text_in(item.get("account_number"))
-        page: dict[str, str | int] = {"url": f"{self._url}{path}"}
+        # a simulator in a container names the address that browsers reach
+        page: dict[str, str | int] = {"url": text_in(item.get("url")) or f"{self._url}{path}"}
         amount: dict[str, str | int] = {"amount": call.amount_minor, "currency": call.currency}
         limit = self._options.action_seconds
         seconds = min(limit, amount_in(item.get("seconds")) or limit)

@@ -28,9 +28,12 @@ WAIT_SECONDS = 10.0
 class SimulatorProcess:
     """``python -m tools.payment_simulator`` on a free port, which can be killed and restarted."""
 
-    def __init__(self, data: Path, webhook_url: str | None = None) -> None:
+    def __init__(
+        self, data: Path, webhook_url: str | None = None, public_url: str | None = None
+    ) -> None:
         self.data = data
         self.webhook_url = webhook_url
+        self.public_url = public_url
         self.start()
 
     def start(self) -> None:
@@ -45,6 +48,8 @@ class SimulatorProcess:
         ]
         if self.webhook_url:
             command += ["--webhook-url", self.webhook_url]
+        if self.public_url:
+            command += ["--public-url", self.public_url]
         environment = {
             **os.environ,
             "PAYMENT_PROVIDER_API_KEY": API_KEY,
@@ -99,8 +104,10 @@ class SimulatorProcess:
 
 
 @contextmanager
-def running_simulator(data: Path, webhook_url: str | None = None) -> Generator[SimulatorProcess]:
-    simulator = SimulatorProcess(data, webhook_url)
+def running_simulator(
+    data: Path, webhook_url: str | None = None, public_url: str | None = None
+) -> Generator[SimulatorProcess]:
+    simulator = SimulatorProcess(data, webhook_url, public_url)
     try:
         yield simulator
     finally:

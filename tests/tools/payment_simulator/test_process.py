@@ -6,6 +6,8 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.tools.payment_simulator.simulator_process import (
     WebhookReceiver,
     charge_call,
@@ -66,3 +68,16 @@ def _context_switches(pid: int) -> dict[str, str]:
             continue
         switches[task.name] = next(line for line in lines if line.startswith("voluntary_ctxt"))
     return switches
+
+
+@pytest.mark.parametrize("method", ["CARD_REDIRECT", "CARD_WIDGET"])
+@pytest.mark.parametrize("public_url", [None, "http://127.0.0.1:8026/"])
+def test_customers_are_sent_to_the_public_address(
+    tmp_path: Path, method: str, public_url: str | None
+) -> None:
+    with running_simulator(tmp_path / "records.sqlite3", public_url=public_url) as simulator:
+        action = simulator.provider().charge(charge_call(method)).action
+
+    assert action is not None
+    expected = (public_url or simulator.url).rstrip("/")
+    assert str(action.details["url"]).startswith(f"{expected}/pay/")
