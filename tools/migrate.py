@@ -67,14 +67,27 @@ group by r.rolname
 """
 
 
+# Migration 0047 commits its tables before its checks, and would create them again.  No function
+# writes them before a version is recorded that has them.
+INTERRUPTED_0047 = """
+do $$ begin
+  if to_regclass('shop.returns') is null then return; end if;
+  if exists (select from shop.alembic_version where version_num = '0046') then
+    drop table shop.return_lines, shop.returns;
+    alter table shop.reservations drop column returned_qty;
+  end if;
+end $$
+"""
+
+
 def migrate(admin_url: str, *, business_time_zone: str = "") -> None:
     """Applies missing migrations, then the declared views, roles, rights and subscriptions.
 
     ``admin_url`` is a PostgreSQL URL of a role that may create roles.  ``business_time_zone`` is
     the zone in which ``due_work`` ends a day, by default the environment's ``BUSINESS_TIME_ZONE``;
     changing the database's zone requires a superuser.  Raises ValueError for a server or database
-    that the shop cannot use, and PostgreSQL's errors; each migration is one transaction, so none is
-    partially applied.
+    that the shop cannot use, and PostgreSQL's errors; a migration that was interrupted is applied
+    by the next run.
     """
     zone = business_time_zone or os.environ.get("BUSINESS_TIME_ZONE") or DEFAULT_TIME_ZONE
     engine = create_engine(_sqlalchemy_url(admin_url), isolation_level="AUTOCOMMIT")
@@ -116,6 +129,7 @@ def upgrade(admin_url: str, revision: str = "head") -> None:
         connection.execute(text("create extension if not exists pg_trgm with schema public"))
         _require_korean_letters(connection)
         connection.execute(text("set local client_min_messages = warning"))
+    _apply(engine, [INTERRUPTED_0047])
     listen(engine, "do_execute", _execute)
     for left in reversed(range(LOCK_ATTEMPTS)):
         try:

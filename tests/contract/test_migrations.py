@@ -123,6 +123,10 @@ def _is_partition(name: str | None) -> bool:
 
 
 def test_the_migrated_schema_is_the_declared_one(database_url: str) -> None:
+    assert _differences_to_declared(database_url) == []
+
+
+def _differences_to_declared(database_url: str) -> list[Any]:
     engine = create_engine("postgresql+psycopg://" + database_url.split("://", 1)[1])
     with engine.connect() as connection:
         context = MigrationContext.configure(
@@ -136,8 +140,7 @@ def test_the_migrated_schema_is_the_declared_one(database_url: str) -> None:
         )
         differences = compare_metadata(context, METADATA)
     engine.dispose()
-
-    assert differences == []
+    return differences
 
 
 def test_migrating_again_changes_nothing(database_url: str) -> None:
@@ -332,6 +335,41 @@ def test_released_migration_asks_again_for_a_lock_that_it_does_not_get_soon(
                 migrated.result(60)
             with psycopg.connect(url) as connection:
                 connection.execute("select returned_qty from shop.reservations")
+        finally:
+            admin.execute(SQL("drop database {} with (force)").format(Identifier(database)))
+
+
+CHECKS_OF_0047 = {"known_move": "stock_moves", "returned_le_reserved": "reservations"}
+
+
+@pytest.mark.parametrize("checks", [("known_move",), ("known_move", "returned_le_reserved")])
+def test_migration_that_was_killed_between_its_parts_is_applied_by_the_next_run(
+    postgres_url: str, template_url: str, checks: tuple[str, ...]
+) -> None:
+    """Its tables are committed, its version is not recorded, and these checks are missing."""
+    assert template_url, "the roles are there: they belong to all databases of a server"
+    database = f"test_{uuid4().hex[:12]}"
+    url = f"{postgres_url.rsplit('/', 1)[0]}/{database}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(SQL("create database {} template template0").format(Identifier(database)))
+        try:
+            upgrade(url, "0047")
+            with psycopg.connect(url) as connection:
+                connection.execute("update shop.alembic_version set version_num = '0046'")
+                for check in checks:
+                    connection.execute(
+                        SQL("alter table shop.{} drop constraint {}").format(
+                            Identifier(CHECKS_OF_0047[check]), Identifier(check)
+                        )
+                    )
+            migrate(url)
+            with psycopg.connect(url) as connection:
+                found = connection.execute(
+                    "select conname::text from pg_constraint where conname::text = any(%s)",
+                    [list(CHECKS_OF_0047)],
+                ).fetchall()
+            assert {name for (name,) in found} == set(CHECKS_OF_0047)
+            assert _differences_to_declared(url) == []
         finally:
             admin.execute(SQL("drop database {} with (force)").format(Identifier(database)))
 
