@@ -1,6 +1,7 @@
 import "@shared/styles/base.css";
 import "./storefront.css";
-import { Icon, Loading } from "@shared/components/basic";
+import { NoResponse } from "@shared/api/client";
+import { ErrorNotice, Icon, Loading } from "@shared/components/basic";
 import { LanguagePicker, Main, Messages, SkipLink, ThemePicker } from "@shared/components/frame";
 import { number } from "@shared/i18n";
 import { go, href, place } from "@shared/router";
@@ -19,11 +20,19 @@ function later<P extends object>(load: () => Promise<ComponentType<P>>) {
   let loaded: ComponentType<P> | undefined;
   return function Later(props: P & JSX.IntrinsicAttributes) {
     const [Page, setPage] = useState<ComponentType<P> | undefined>(() => loaded);
+    const [isMissing, setMissing] = useState(false);
     useEffect(() => {
-      if (!Page) void load().then((page) => setPage(() => (loaded = page)));
+      if (Page) return;
+      load().then((page) => setPage(() => (loaded = page)), () => setMissing(true));
     }, []);
-    return Page ? <Page {...props} /> : <Main title={text("shop")}><Loading /></Main>;
+    if (Page) return <Page {...props} />;
+    return <Main title={text("shop")}>{isMissing ? <FileMissing /> : <Loading />}</Main>;
   };
+}
+
+/** A file of the shop did not arrive; browsers may remember that until the page is loaded again. */
+function FileMissing() {
+  return <ErrorNotice error={new NoResponse()} retry={() => location.reload()} />;
 }
 
 const CartPage = later(() => import("./cart-page").then((module) => module.CartPage));

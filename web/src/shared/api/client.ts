@@ -1,8 +1,8 @@
 /**
  * Requests to the shop's API, typed by `contract.ts`.
  *
- * A safe request, or one with an Idempotency-Key, is repeated after a lost connection, 429 and 503:
- * it has one effect however often it arrives.  Every other request is sent once.
+ * A safe request, or one with an Idempotency-Key, is repeated after a lost connection, 429, 502,
+ * 503 and 504: it has one effect however often it arrives.  Every other request is sent once.
  */
 import type { Endpoints } from "./contract";
 
@@ -76,6 +76,8 @@ export interface Authority {
 
 const ATTEMPTS_MAX = 4;
 const TIMEOUT_SECONDS = 15;
+// the others are answers of the shop, or of a bug that the next attempt would meet again
+const REPEATED = new Set([429, 502, 503, 504]);
 const WAITS_MS = [300, 1000, 2500];
 
 let authority: Authority = { accessToken: () => null, renew: () => Promise.resolve(null) };
@@ -108,7 +110,7 @@ export async function send<E extends Endpoint>(
       }
       if (response.ok || response.status === 304) return await replyOf<ResponseOf<E>>(response);
       const error = await errorOf(response);
-      if (last || (response.status !== 503 && response.status !== 429)) throw error;
+      if (last || !REPEATED.has(response.status)) throw error;
       if ((error.retryAfterSeconds ?? 0) > 5) throw error;
       await pause(Math.max((error.retryAfterSeconds ?? 0) * 1000, WAITS_MS[attempt - 1]!));
     } catch (error) {

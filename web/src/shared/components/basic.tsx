@@ -98,7 +98,7 @@ export function sentenceOf(error: unknown): string {
   if (error instanceof NoResponse) return say("noResponse");
   if (!(error instanceof ApiError)) return say("unexpected");
   if (error.status === 429) return say("rateLimited", { seconds: error.retryAfterSeconds ?? 1 });
-  if (error.status === 503) return say("unavailable");
+  if ([502, 503, 504].includes(error.status)) return say("unavailable");
   if (error.status >= 500) return say("unexpected");
   return error.message;
 }
