@@ -67,7 +67,9 @@ class TakenLine(Row):
     qty: int
 
 
-# Additions to one cart are serialised: two concurrent ones could exceed LINES_MAX together.
+# Additions to one cart are serialised: two concurrent ones could exceed LINES_MAX together.  So is
+# what takes its lines for an order and returns them, before it locks any stock: an order that is
+# placed locks its lines first.
 LOCK = Query(
     Row,
     """
@@ -155,7 +157,7 @@ delete from shop.cart_items where user_id = %(user_id)s::bigint returning produc
 """,
 )
 
-# The order's customer may have put the product into the cart again meanwhile.
+# The customer may have put the product into the cart again meanwhile.
 RETURN_LINES = Command(
     """
 insert into shop.cart_items (user_id, product_id, qty)
@@ -191,7 +193,10 @@ order by c.added_at, c.product_id
 
 
 def lock(user_id: int) -> Statement[Row]:
-    """Locks a cart until the end of the transaction; send it before ``add``."""
+    """Locks a cart until the end of the transaction.
+
+    Send it before ``add``, ``empty``, ``return_lines`` and ``take_again``.
+    """
     return LOCK(user_id=user_id)
 
 

@@ -96,11 +96,13 @@ delete from shop.login_failures where account = %(account)s
 """
 )
 
+# Skips what a log-in is deleting at the moment, in an order of its own.
 DELETE_OLD = Command(
     """
 delete from shop.login_failures where failure_id in (
   select failure_id from shop.login_failures
-  where failed_at < now() - shop.retention('login_failures') limit %(batch)s)
+  where failed_at < now() - shop.retention('login_failures')
+  for update skip locked limit %(batch)s)
 """
 )
 

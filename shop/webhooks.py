@@ -247,17 +247,22 @@ where webhook_id = %(webhook_id)s::uuid and event_id = any(%(event_ids)s::uuid[]
 """
 )
 
-# What another process has delivered since is not recorded again.
+# What another process has delivered since is not recorded again.  Deliveries are locked in
+# ascending event id, as by a redelivery.
 RECORD = Command(
     """
 with outcome as (select * from jsonb_to_recordset(%(outcomes)s::jsonb) as o(event_id uuid,
     state text, retry_seconds int, milliseconds int, status smallint, error text,
     request_head text, response_head text)),
+locked as materialized (select d.event_id from shop.webhook_deliveries d
+  where d.webhook_id = %(webhook_id)s::uuid and d.event_id in (select event_id from outcome)
+    and d.state = 'PENDING'
+  order by d.event_id for update),
 recorded as (update shop.webhook_deliveries d set state = o.state, tries = d.tries + 1,
     attempts = d.attempts + 1, next_try_at = now() + make_interval(secs => o.retry_seconds),
     delivered_at = case when o.state = 'DELIVERED' then now() end
-  from outcome o where d.webhook_id = %(webhook_id)s::uuid and d.event_id = o.event_id
-    and d.state = 'PENDING'
+  from outcome o join locked using (event_id)
+  where d.webhook_id = %(webhook_id)s::uuid and d.event_id = o.event_id
   returning d.event_id, d.attempts)
 insert into shop.webhook_attempts (webhook_id, event_id, number, milliseconds, status, error,
   request_head, response_head)
@@ -270,8 +275,11 @@ from recorded r join outcome o using (event_id)
 # A receiver that works again gets at once what waits for another try.
 HURRY = Command(
     """
-update shop.webhook_deliveries set next_try_at = now()
-where webhook_id = %(webhook_id)s::uuid and state = 'PENDING' and next_try_at > now()
+with waiting as materialized (select event_id from shop.webhook_deliveries
+  where webhook_id = %(webhook_id)s::uuid and state = 'PENDING' and next_try_at > now()
+  order by event_id for update)
+update shop.webhook_deliveries d set next_try_at = now() from waiting
+where d.webhook_id = %(webhook_id)s::uuid and d.event_id = waiting.event_id
 """
 )
 
@@ -369,11 +377,13 @@ select count(*)::int as deliveries, max(created_at) as last_at from chosen
 """,
 )
 
+# Skips what is being sent again or recorded at the moment.
 DELETE_OLD = Command(
     """
 delete from shop.webhook_deliveries where (webhook_id, event_id) in (
   select webhook_id, event_id from shop.webhook_deliveries
-  where created_at < now() - shop.retention('webhook_deliveries') limit %(batch)s)
+  where created_at < now() - shop.retention('webhook_deliveries')
+  for update skip locked limit %(batch)s)
 """
 )
 

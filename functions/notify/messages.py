@@ -98,7 +98,8 @@ def _values(mail: Mail, facts: Facts, mailing: Mailing) -> dict[str, str]:
             pass
     if isinstance(about, OrderFacts | RefundFacts):
         values["order_id"] = str(about.order_id)
-        values["order_url"] = f"{mailing.shop_url}/orders/{about.order_id}"
+        # a page of the storefront (ADR 60); /orders/{orderId} is the API
+        values["order_url"] = f"{mailing.shop_url}/#/orders/{about.order_id}"
     return values
 
 

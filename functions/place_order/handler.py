@@ -94,8 +94,10 @@ def place_order_from_cart(
 ) -> Response:
     """201 with one order of all lines of the cart, which is emptied; 400 for an empty cart."""
     # the lock first: a closing of the account takes it before it erases the lines
-    _, taken = context.tx.pipeline(
-        orders.lock_account(request.user_id), carts.empty(request.user_id)
+    _, _, taken = context.tx.pipeline(
+        orders.lock_account(request.user_id),
+        carts.lock(request.user_id),
+        carts.empty(request.user_id),
     )
     lines = sorted((line.product_id, line.qty) for line in taken)
     if not lines:

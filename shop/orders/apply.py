@@ -93,6 +93,9 @@ REFERENCE_CONSTRAINTS = (
     "disputes_pkey",
 )
 
+# These change lines of the customer's cart.
+CART_EFFECTS = (effects.RequestCharge, effects.ReturnCart)
+
 # At most this many expired orders are cancelled in one request, which must stay short.
 HOLDERS_MAX = 20
 EXPIRY_ROLE = "expiry"
@@ -210,6 +213,8 @@ def write(
     batch = _Batch(tx, rows.order.order_id, requested_by)
     if any(map(_reference_in, decided)):
         batch.open_with(db.SAVEPOINT())
+    if any(isinstance(effect, CART_EFFECTS) for effect in decided):
+        batch.open_with(carts.lock(rows.order.user_id))
     if audit is not None:
         batch.add_unguarded(audit)
     for effect in decided:
@@ -248,12 +253,13 @@ def cancel_unpaid_holders(
 
     Returns how many.  Expired ones may belong to other customers, so the transaction has the role
     ``expiry`` meanwhile and ``role`` afterwards.  Locks are taken in the order of every
-    transaction: first orders, without waiting, then all their stock rows in ascending product id,
-    then their coupons and those of ``codes``, which the caller is about to use.  The caller must
-    not have locked any stock or coupon yet.
+    transaction: the cart of the user, then orders and carts of others, without waiting, then all
+    their stock rows in ascending product id, then their coupons and those of ``codes``, which the
+    caller is about to use.  The caller must not have locked any stock or coupon yet.
     """
-    _, holders = tx.pipeline(
+    _, _, holders = tx.pipeline(
         SET_ROLE(role=EXPIRY_ROLE),
+        carts.lock(user_id),
         orders.lock_unpaid_holders(product_ids, user_id=user_id, limit=HOLDERS_MAX),
     )
     order_ids = [row.order_id for row in holders]

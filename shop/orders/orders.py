@@ -188,17 +188,29 @@ select order_id from shop.orders where order_id = %(order_id)s::uuid for update 
 """,
 )
 
-# Locked orders are skipped: the transaction that holds the lock is about to change them.
+# Locked orders are skipped: the transaction that holds the lock is about to change them.  So are
+# those whose lines return to a locked cart of another customer: waiting for it could be a deadlock.
 UNPAID_HOLDERS = Query(
     Holder,
     """
-select o.order_id, o.user_id = %(user_id)s as is_own from shop.orders o
+with candidates as materialized (
+  select o.order_id, o.user_id, coalesce(o.cart_taken, false) as has_cart_lines
+  from shop.orders o
+  where o.status = 'PENDING' and o.charge_at is null
+    and (o.expires_at <= now() or o.user_id = %(user_id)s)
+    and exists (select from shop.reservations r where r.order_id = o.order_id
+      and r.status = 'HELD' and r.product_id = any(%(product_ids)s::bigint[]))
+    and not exists (select from shop.payments p where p.order_id = o.order_id
+      and p.status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION'))
+  order by o.expires_at limit 10 * %(limit)s
+), with_free_cart as materialized (
+  select order_id from candidates
+  where user_id = %(user_id)s or not has_cart_lines
+    or pg_try_advisory_xact_lock(hashtextextended('shop.cart', user_id))
+)
+select o.order_id, o.user_id = %(user_id)s as is_own
+from with_free_cart join shop.orders o using (order_id)
 where o.status = 'PENDING' and o.charge_at is null
-  and (o.expires_at <= now() or o.user_id = %(user_id)s)
-  and exists (select from shop.reservations r where r.order_id = o.order_id
-    and r.status = 'HELD' and r.product_id = any(%(product_ids)s::bigint[]))
-  and not exists (select from shop.payments p where p.order_id = o.order_id
-    and p.status in ('INTENT', 'UNKNOWN', 'REQUIRES_ACTION'))
 order by o.expires_at limit %(limit)s
 for update of o skip locked
 """,

@@ -613,10 +613,16 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "idempotency": {"select": ("user_id", "scope", "key", "created_at"), "delete": ALL},
         "sessions": {"select": ("session_id", "expires_at"), "delete": ALL},
         "refresh_tokens": {"select": ("session_id",), "delete": ALL},
-        "login_failures": {"select": ("failure_id", "failed_at"), "delete": ALL},
+        # a row that another transaction has locked is skipped, which needs a right to lock
+        "login_failures": {
+            "select": ("failure_id", "failed_at"),
+            "update": ("failed_at",),
+            "delete": ALL,
+        },
         "one_time_links": {"select": ("link_id", "expires_at"), "delete": ALL},
         "webhook_deliveries": {
             "select": ("webhook_id", "event_id", "created_at"),
+            "update": ("created_at",),
             "delete": ALL,
         },
         "notes": {"select": ("note_id", "at"), "delete": ALL},
@@ -826,6 +832,14 @@ def policy_statements() -> list[str]:
     ]
 
 
+# of an order that its customer placed from the cart
+_RETURNED_LINE = (
+    "exists (select from shop.orders o join shop.order_lines l using (order_id) "
+    "where o.user_id = cart_items.user_id and o.cart_taken is not null "
+    "and l.product_id = cart_items.product_id and l.qty = cart_items.qty)"
+)
+
+
 def _expiry_policies() -> list[str]:
     """A request may cancel other customers' expired orders, to free the stock that they hold.
 
@@ -841,6 +855,10 @@ def _expiry_policies() -> list[str]:
         f"using ({expiring} and {of_such.format('payments')})",
         "create policy expired_rows on shop.coupon_uses to shop_ordering "
         f"using ({expiring} and {of_such.format('coupon_uses')})",
+        "create policy expired_rows on shop.order_lines for select to shop_ordering "
+        f"using ({expiring} and {of_such.format('order_lines')})",
+        "create policy expired_rows on shop.cart_items for insert to shop_ordering "
+        f"with check ({expiring} and {_RETURNED_LINE})",
     ]
 
 
@@ -848,9 +866,7 @@ def _returned_lines_policy() -> str:
     """Who records that an order was not paid puts its lines, and nothing else, into the cart."""
     return (
         "create policy returned_lines on shop.cart_items for insert to shop_payment, shop_relay "
-        "with check (exists (select from shop.orders o join shop.order_lines l using (order_id) "
-        "where o.user_id = cart_items.user_id and o.cart_taken is not null "
-        "and l.product_id = cart_items.product_id and l.qty = cart_items.qty))"
+        f"with check ({_RETURNED_LINE})"
     )
 
 

@@ -75,7 +75,7 @@ def test_paid_order_is_confirmed_with_its_lines_total_and_link(
     for content in (mail.text, mail.html):
         assert order["id"] in content
         assert "24,000원" in content
-        assert f"https://shop.kr/orders/{order['id']}" in content
+        assert f"https://shop.kr/#/orders/{order['id']}" in content
     assert "가방 <b> × 2" in mail.text
     assert "가방 &lt;b&gt;" in mail.html and "<b>" not in mail.html
 

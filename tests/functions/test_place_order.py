@@ -590,6 +590,43 @@ def test_concurrent_carts_over_expired_orders_do_not_deadlock(flow: FlowHarness)
     assert_idle_and_consistent(flow)
 
 
+def test_lines_of_an_expired_order_return_to_the_cart_of_its_customer(flow: FlowHarness) -> None:
+    """Also when another customer's order cancels it, who can see neither order nor cart."""
+    shop, slow, fast = flow.shop, flow.shop.person(), flow.shop.person()
+    scarce, other = shop.product(stock=1), shop.product(stock=9)
+    for product, quantity in ((scarce, 1), (other, 3)):
+        slow.post("/cart/items", {"productId": product, "quantity": quantity})
+    expired = slow.post("/orders/from-cart", {"paymentMethod": "CARD_DECLINED"}).json
+    flow.expire_order(expired["id"])
+
+    answer = fast.post("/orders", {"productId": scarce, **BODY})
+
+    assert answer.status == 201
+    assert flow.order_state(expired["id"])["reason"] == "EXPIRED"
+    lines = {line["productId"]: line["quantity"] for line in slow.get("/cart").json}
+    assert lines == {scarce: 1, other: 3}
+    assert fast.get("/cart").json == []
+    assert shop.sql("select cart_taken from shop.orders where order_id = %s", expired["id"]) == [
+        {"cart_taken": False}
+    ]
+
+
+def test_customer_who_expires_orders_of_others_reaches_no_other_cart(flow: FlowHarness) -> None:
+    owner, product = flow.shop.person(), flow.shop.product()
+    owner.post("/cart/items", {"productId": product, "quantity": 2})
+    order = owner.post("/orders/from-cart", {"paymentMethod": "CARD"}).json
+    flow.expire_order(order["id"])
+    line = "insert into shop.cart_items (user_id, product_id, qty) values (%s, %s, %s)"
+    with psycopg.connect(flow.shop.role_url("ordering")) as connection:
+        connection.execute("select set_config('shop.role', 'expiry', false)")
+        connection.commit()
+        for qty, product_id in ((3, product), (2, flow.shop.product())):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(line, (owner.user_id, product_id, qty))
+            connection.rollback()
+        assert connection.execute("select * from shop.cart_items").fetchall() == []
+
+
 def test_row_policies_show_expired_orders_to_the_expiry_role_only(flow: FlowHarness) -> None:
     owner = flow.shop.person()
     fresh, expired = (owner.order(flow.shop.product()) for _ in range(2))

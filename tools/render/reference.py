@@ -87,7 +87,7 @@ DESCRIPTIONS = {
         "none."
     ),
     "shop_url": (
-        "Address of the shop's pages, to which mails link: `/orders/{orderId}`, "
+        "Address of the shop's pages, to which mails link: `/#/orders/{orderId}`, "
         "`/set-password#token=…` and `/verify-email#token=…`; by default `JWT_ISSUER`. `prod` "
         "rejects placeholders and `http`."
     ),
