@@ -37,6 +37,10 @@ def test_visitor_buys_signs_in_on_the_way_and_cancels(page: Page, context: Brows
     assert kept["__Host-shop_refresh"] is True
     page.reload()
     status_is(page, "결제 완료")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="영수증").click()
+    assert saved.value.suggested_filename.startswith("receipt-")
+    assert "<html" in saved.value.path().read_text("utf-8")
     assert "ey" not in page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
     page.get_by_role("button", name="주문 취소").click()
     page.get_by_role("dialog").get_by_role("button", name="주문 취소").click()

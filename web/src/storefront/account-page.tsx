@@ -8,6 +8,7 @@ import { Form, SelectField, SendingError, TextField, useSending, Username } from
 import { chooseLanguage, dateTime, LANGUAGES, type Language } from "@shared/i18n";
 import { useLoaded } from "@shared/load";
 import { go, href } from "@shared/router";
+import { saveFile } from "@shared/save-file";
 import { account, forget, logOut } from "@shared/session";
 import { say } from "@shared/sentences";
 import { useState } from "preact/hooks";
@@ -177,12 +178,7 @@ function Data() {
   const download = () =>
     sending.run(async () => {
       const data = await call("POST /users/me/export", {});
-      const blob = new Blob([JSON.stringify(data, null, 2)], { type: "application/json" });
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(blob);
-      link.download = "my-data.json";
-      link.click();
-      URL.revokeObjectURL(link.href);
+      saveFile("my-data.json", JSON.stringify(data, null, 2), "application/json");
     });
   const close = async ({ password }: Record<string, string>) => {
     await call("DELETE /users/me", { body: { password: password! } });

@@ -9,6 +9,7 @@ import { Form, SelectField, SendingError, TextArea, useSending } from "@shared/c
 import { date, dateTime, language, money } from "@shared/i18n";
 import { useLoaded } from "@shared/load";
 import { href, place } from "@shared/router";
+import { saveFile } from "@shared/save-file";
 import { say } from "@shared/sentences";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { MethodField } from "./checkout";
@@ -272,12 +273,27 @@ function Actions({ order, changed }: { order: OrderWithAddress; changed: () => v
   const canCancel = ["PENDING", "PAID"].includes(order.status) && !order.shipments?.length;
   const canReturn = order.shipments?.some((shipment) => shipment.status === "DELIVERED") ?? false;
   const close = () => setOpen(null);
+  const sending = useSending();
+  const saveReceipt = () =>
+    sending.run(async () => {
+      const page: unknown = await call("GET /orders/{orderId}/receipt", {
+        path: { orderId: order.id },
+        headers: { accept: "text/html" },
+      });
+      saveFile(`receipt-${order.id}.html`, String(page), "text/html");
+    });
   return (
     <div class="actions">
       {canCancel && (
         <Button kind="danger" onClick={() => setOpen("cancel")}>{text("cancelOrder")}</Button>
       )}
       {canReturn && <Button onClick={() => setOpen("return")}>{text("returnOrder")}</Button>}
+      {order.status !== "PENDING" && (
+        <Button icon="receipt" busy={sending.busy} onClick={() => void saveReceipt()}>
+          {text("receipt")}
+        </Button>
+      )}
+      <SendingError sending={sending} />
       {open === "cancel" && <CancelDialog {...{ order, changed, close }} />}
       {open === "return" && <ReturnDialog {...{ order, changed, close }} />}
     </div>

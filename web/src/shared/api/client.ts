@@ -185,7 +185,7 @@ async function replyOf<T>(response: Response): Promise<Reply<T>> {
   const type = response.headers.get("content-type") ?? "";
   const data = (type.includes("json")
     ? await read(response)
-    : type.startsWith("text/csv") ? await response.text() : undefined) as T;
+    : type.startsWith("text/") ? await response.text() : undefined) as T;
   return { data, status: response.status, headers: response.headers, next: nextOf(response) };
 }
 
