@@ -67,6 +67,8 @@ class Action(StrEnum):
     WEBHOOK_KEY_ROTATED = "webhook.key_rotated"
     WEBHOOK_DELETED = "webhook.deleted"
     WEBHOOK_REDELIVERED = "webhook.redelivered"
+    ALERT_RESOLVED = "alert.resolved"
+    DEAD_LETTER_DROPPED = "dead_letter.dropped"
 
 
 @frozen(kw_only=True)

@@ -2,10 +2,64 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 from shop.adapters.statements import Command, Query, Row, Statement
 from shop.primitives.ids import new_uuid
+
+
+class Alert(Row):
+    """An alert; ``note`` is what the person wrote who resolved it, if a person did."""
+
+    alarm_id: UUID
+    kind: str
+    subject: str
+    detail: str
+    raised_at: datetime
+    resolved_at: datetime | None
+    note: str | None
+
+
+READ = Query(
+    Alert,
+    """
+select alarm_id, kind, subject, detail, raised_at, resolved_at, note
+from shop.alarms where alarm_id = %(alarm_id)s
+""",
+)
+
+# Without an alert before, the page begins with the newest one.
+LIST_OPEN = Query(
+    Alert,
+    """
+select alarm_id, kind, subject, detail, raised_at, resolved_at, note
+from shop.alarms
+where resolved_at is null and (%(before)s::uuid is null or (raised_at, alarm_id) < (
+  select b.raised_at, b.alarm_id from shop.alarms b where b.alarm_id = %(before)s))
+order by raised_at desc, alarm_id desc limit %(limit)s::int
+""",
+)
+
+LIST_RESOLVED = Query(
+    Alert,
+    """
+select alarm_id, kind, subject, detail, raised_at, resolved_at, note
+from shop.alarms
+where resolved_at is not null and (%(before)s::uuid is null or (resolved_at, alarm_id) < (
+  select b.resolved_at, b.alarm_id from shop.alarms b where b.alarm_id = %(before)s))
+order by resolved_at desc, alarm_id desc limit %(limit)s::int
+""",
+)
+
+RESOLVE_WITH_NOTE = Query(
+    Alert,
+    """
+update shop.alarms set resolved_at = now(), note = %(note)s
+where alarm_id = %(alarm_id)s and resolved_at is null
+returning alarm_id, kind, subject, detail, raised_at, resolved_at, note
+""",
+)
 
 RAISE = Query(
     Row,
@@ -83,6 +137,22 @@ def raise_alert(*, kind: str, subject: str, detail: str) -> Statement[Row]:
 def about_failure(kind: str, subject: str, failure: Exception) -> Statement[Row]:
     """Raises an alert about work that failed; its text is left out, since it may quote rows."""
     return raise_alert(kind=kind, subject=subject, detail=type(failure).__name__)
+
+
+def read(alarm_id: UUID) -> Statement[Alert]:
+    """An alert, open or resolved."""
+    return READ(alarm_id=alarm_id)
+
+
+def page(*, is_open: bool, before: UUID | None, limit: int) -> Statement[Alert]:
+    """Open alerts, newest first, or resolved ones, the latest resolved first."""
+    statement = LIST_OPEN if is_open else LIST_RESOLVED
+    return statement(before=before, limit=limit)
+
+
+def resolve_with_note(alarm_id: UUID, note: str) -> Statement[Alert]:
+    """Closes an open alert with what was done about it; no row means that it was not open."""
+    return RESOLVE_WITH_NOTE(alarm_id=alarm_id, note=note)
 
 
 def resolve(alarm_id: UUID) -> Statement[Row]:

@@ -225,6 +225,27 @@ class Samples:
         assert response.status == 201, response.body
         return f"/admin/product-groups/{response.json['id']}"
 
+    def alert(self) -> UUID:
+        """The id of a new operator alert."""
+        alert_id = new_uuid()
+        self.shop.sql(
+            "insert into shop.alarms (alarm_id, kind, subject, detail) values (%s, 'x', %s, '')",
+            alert_id,
+            str(alert_id),
+        )
+        return alert_id
+
+    def dead_letter(self) -> UUID:
+        """The id of a new dead letter."""
+        letter_id = new_uuid()
+        self.shop.sql(
+            "insert into shop.dead_letters (dead_letter_id, event_id, source, type, destination, "
+            "headers, body) values (%s, %s, '/shop', 'x', 'http://charge', '{}', 'x')",
+            letter_id,
+            str(letter_id),
+        )
+        return letter_id
+
     def coupon(self) -> str:
         """The path of a new coupon."""
         code = uuid4().hex[:12]
@@ -525,6 +546,17 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ),
     ("POST", "/admin/customers/{userId}/notes"): lambda s, p: SampleRequest(
         f"/admin/customers/{s.owner.user_id}/notes", {"text": "prefers to be called"}
+    ),
+    ("GET", "/admin/alerts"): lambda s, p: SampleRequest("/admin/alerts"),
+    ("POST", "/admin/alerts/{alertId}/resolution"): lambda s, p: SampleRequest(
+        f"/admin/alerts/{s.alert()}/resolution", {"note": "restarted it"}
+    ),
+    ("GET", "/admin/dead-letters"): lambda s, p: SampleRequest("/admin/dead-letters"),
+    ("GET", "/admin/dead-letters/{deadLetterId}"): lambda s, p: SampleRequest(
+        f"/admin/dead-letters/{s.dead_letter()}"
+    ),
+    ("POST", "/admin/dead-letters/{deadLetterId}/drop"): lambda s, p: SampleRequest(
+        f"/admin/dead-letters/{s.dead_letter()}/drop", {"reason": "a test"}
     ),
     ("POST", "/admin/users"): lambda s, p: SampleRequest(
         "/admin/users", {"email": f"{uuid4().hex}@test.kr", "name": "Kim", "role": "staff"}

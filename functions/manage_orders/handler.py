@@ -1,4 +1,4 @@
-"""Finds, reads, exports and annotates the orders of all customers, and reads customers."""
+"""Finds, reads, exports and annotates orders, reads customers; ``alert_routes`` handles alerts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from functions.manage_orders import representation as represent
+from functions.manage_orders.alert_routes import drop_dead_letter as drop_dead_letter
+from functions.manage_orders.alert_routes import list_alerts as list_alerts
+from functions.manage_orders.alert_routes import list_dead_letters as list_dead_letters
+from functions.manage_orders.alert_routes import read_dead_letter as read_dead_letter
+from functions.manage_orders.alert_routes import resolve_alert as resolve_alert
 from shop import accounts, audit_log, notes
 from shop.audit_log import Action
 from shop.orders import addresses, queries, records, returns, search, shipments

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from shop.messaging import dead_letters
+
 if TYPE_CHECKING:
     from shop.accounts import ManagedAccount, OpenSession
+    from shop.messaging.dead_letters import Summary, Whole
     from shop.notes import Note
+    from shop.operator_alerts import Alert
     from shop.orders.records import (
         DeliveryRecord,
         DisputeRecord,
@@ -194,6 +199,47 @@ def session(row: OpenSession) -> Document:
         "createdAt": _time(row.created_at),
         "renewedAt": _time(row.renewed_at),
         "expiresAt": _time(row.expires_at),
+    }
+
+
+def alert(row: Alert) -> Document:
+    """An operator alert; ``note`` is what a person wrote who resolved it."""
+    return {
+        "id": str(row.alarm_id),
+        "kind": row.kind,
+        "subject": row.subject,
+        "detail": row.detail,
+        "raisedAt": _time(row.raised_at),
+        "resolvedAt": _time_or_none(row.resolved_at),
+        "note": row.note,
+    }
+
+
+def dead_letter(row: Summary) -> Document:
+    """A dead letter without its event."""
+    return {
+        "id": str(row.dead_letter_id),
+        "type": row.type,
+        "subject": row.subject,
+        "destination": row.destination,
+        "errorCode": row.error_code,
+        "receivedAt": _time(row.received_at),
+        "replayedAt": _time_or_none(row.replayed_at),
+        "droppedAt": _time_or_none(row.dropped_at),
+    }
+
+
+def whole_dead_letter(row: Whole) -> Document:
+    """A dead letter with its event, whose bytes may be of no valid text."""
+    response = dead_letters.response_of(row.error_data)
+    return {
+        **dead_letter(row),
+        "eventId": row.event_id,
+        "source": row.source,
+        "response": response if isinstance(response, str) else json.dumps(response),
+        "headers": row.headers,
+        "body": row.body.decode("utf-8", "backslashreplace"),
+        "droppedReason": row.dropped_reason,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, RootModel, model_validator
 
 from shop.accounts import EMAIL_LENGTH_MAX, check_email
 from shop.notes import TEXT_LENGTH_MAX
@@ -20,7 +20,7 @@ from shop.primitives.statuses import (
     RefundOrigin,
     RefundStatus,
 )
-from shop.primitives.text import many_lines
+from shop.primitives.text import many_lines, one_line
 from shop.response_models import OrderAddress, Return, Shipment
 from shop.runtime.model import (
     BusinessDay,
@@ -33,6 +33,8 @@ from shop.runtime.model import (
     Uuid,
 )
 
+REASON_LENGTH_MAX = 500
+
 
 def _order_id(text: str) -> str:
     if parse_uuid(text) is None:
@@ -40,6 +42,15 @@ def _order_id(text: str) -> str:
     return text
 
 
+def _row_id(text: str) -> str:
+    if parse_uuid(text) is None:
+        raise ValueError("must be an id of the list")
+    return text
+
+
+RowId = Annotated[
+    str, AfterValidator(_row_id), Field(json_schema_extra={"format": "uuid"}, max_length=36)
+]
 OrderId = Annotated[
     str, AfterValidator(_order_id), Field(json_schema_extra={"format": "uuid"}, max_length=36)
 ]
@@ -98,6 +109,18 @@ def _note_text(text: str) -> str:
             )
         )
     return text
+
+
+def _reason_text(text: str) -> str:
+    text = one_line(text, length_max=REASON_LENGTH_MAX)
+    if not text.strip():
+        raise ValueError(
+            Phrase(
+                "must have 1 to {length_max} characters, not only spaces",
+                length_max=REASON_LENGTH_MAX,
+            )
+        )
+    return text.strip()
 
 
 class NewNote(Model):
@@ -303,3 +326,80 @@ class Customer(Model):
     orders: list[FoundOrder]
     sessions: list[Session]
     notes: list[Note]
+
+
+Reason = Annotated[
+    str, AfterValidator(_reason_text), Field(min_length=1, max_length=REASON_LENGTH_MAX)
+]
+
+
+class ListAlerts(QueryModel):
+    """Keyset paging: ``cursor`` is the id of the last alert before."""
+
+    state: Literal["OPEN", "RESOLVED"] = "OPEN"
+    limit: PageSize = 20
+    cursor: RowId | None = None
+
+
+class Alert(Model):
+    """What an operator must look at; ``note`` is what a person wrote who resolved it."""
+
+    id: Uuid
+    kind: str
+    subject: str
+    detail: str
+    raised_at: Timestamp
+    resolved_at: Timestamp | None
+    note: str | None
+
+
+class Alerts(RootModel[list[Alert]]):
+    """A page of alerts: open ones, newest first, or those resolved last."""
+
+
+class Resolution(Model):
+    """What was done about the alert."""
+
+    note: Reason
+
+
+class ListDeadLetters(QueryModel):
+    """Keyset paging: ``cursor`` is the id of the last dead letter before."""
+
+    state: Literal["OPEN", "ALL"] = "OPEN"
+    limit: PageSize = 20
+    cursor: RowId | None = None
+
+
+class DeadLetter(Model):
+    """An event that ran out of retries; open until it is replayed or dropped."""
+
+    id: Uuid
+    type: str
+    subject: str | None
+    destination: str
+    error_code: str | None
+    received_at: Timestamp
+    replayed_at: Timestamp | None
+    dropped_at: Timestamp | None
+
+
+class DeadLetters(RootModel[list[DeadLetter]]):
+    """A page of dead letters, newest first."""
+
+
+class WholeDeadLetter(DeadLetter):
+    """A dead letter with its event as it was received, and what its consumer responded."""
+
+    event_id: str
+    source: str
+    response: str
+    headers: dict[str, str]
+    body: str
+    dropped_reason: str | None
+
+
+class DropReason(Model):
+    """Why an event will never be processed."""
+
+    reason: Reason

@@ -1,4 +1,4 @@
-"""Operators find, read, export and annotate the orders of all customers, and read customers."""
+"""Operators find, read, export and annotate orders, read customers, and handle alerts."""
 
 from shop.primitives import csv_text
 from shop.primitives.spec import FunctionSpec, Route, Scale
@@ -6,7 +6,7 @@ from shop.primitives.spec import FunctionSpec, Route, Scale
 # No route reads at a replica: the same people cancel and refund orders, and look at them next.
 SPEC = FunctionSpec(
     name="manage_orders",
-    summary="Let operators find, read, export and annotate orders, and read customers.",
+    summary="Let operators find, read, export and annotate orders, and handle alerts.",
     database_role="back_office",
     cold_start_budget=1.75,
     routes=(
@@ -81,6 +81,64 @@ SPEC = FunctionSpec(
             status=201,
             error_statuses=(404, 422),
             headers=("Location",),
+            idempotent=True,
+            writes=True,
+            group="admin",
+        ),
+        Route(
+            method="GET",
+            path="/admin/alerts",
+            handler="list_alerts",
+            auth="operator_or_admin",
+            summary="Operator alerts: open ones, newest first, or those resolved last.",
+            query="ListAlerts",
+            response="Alerts",
+            headers=("Link",),
+            group="admin",
+        ),
+        Route(
+            method="POST",
+            path="/admin/alerts/{alertId}/resolution",
+            handler="resolve_alert",
+            auth="operator_or_admin",
+            summary="Resolve an operator alert, with a note of what was done.",
+            body="Resolution",
+            response="Alert",
+            error_statuses=(404, 409, 422),
+            idempotent=True,
+            writes=True,
+            group="admin",
+        ),
+        Route(
+            method="GET",
+            path="/admin/dead-letters",
+            handler="list_dead_letters",
+            auth="admin",
+            summary="Events that ran out of retries, newest first.",
+            query="ListDeadLetters",
+            response="DeadLetters",
+            headers=("Link",),
+            group="admin",
+        ),
+        Route(
+            method="GET",
+            path="/admin/dead-letters/{deadLetterId}",
+            handler="read_dead_letter",
+            auth="admin",
+            summary="One event that ran out of retries, and what its consumer responded.",
+            response="WholeDeadLetter",
+            error_statuses=(404,),
+            group="admin",
+        ),
+        Route(
+            method="POST",
+            path="/admin/dead-letters/{deadLetterId}/drop",
+            handler="drop_dead_letter",
+            auth="admin",
+            summary="Close an event that will never be processed, with a reason.",
+            body="DropReason",
+            response="WholeDeadLetter",
+            error_statuses=(404, 409, 422),
             idempotent=True,
             writes=True,
             group="admin",

@@ -8,8 +8,11 @@ Replaying one sends its bytes again; the consumer's inbox makes that safe.
 
 from __future__ import annotations
 
+import binascii
 import json
-from typing import TYPE_CHECKING
+from base64 import b64decode
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from shop.adapters.statements import Command, Query, Row, Statement
@@ -50,6 +53,65 @@ MARK_REPLAYED = Query(
 update shop.dead_letters set replayed_at = now(), dropped_at = null, dropped_reason = null
 where dead_letter_id = %(dead_letter_id)s and xmin::text = %(version)s
 returning dead_letter_id
+""",
+)
+
+
+class Summary(Row):
+    """A letter as it is listed; neither replayed nor dropped means that it is open."""
+
+    dead_letter_id: UUID
+    type: str
+    subject: str | None
+    destination: str
+    error_code: str | None
+    received_at: datetime
+    replayed_at: datetime | None
+    dropped_at: datetime | None
+
+
+class Whole(Summary):
+    """A letter with its event, as it was received."""
+
+    event_id: str
+    source: str
+    error_data: str | None
+    headers: dict[str, str]
+    body: bytes
+    dropped_reason: str | None
+
+
+LIST_OPEN = Query(
+    Summary,
+    """
+select dead_letter_id, type, subject, destination, error_code, received_at, replayed_at, dropped_at
+from shop.dead_letters
+where replayed_at is null and dropped_at is null
+  and (%(before)s::uuid is null or (received_at, dead_letter_id) < (
+    select b.received_at, b.dead_letter_id from shop.dead_letters b
+    where b.dead_letter_id = %(before)s))
+order by received_at desc, dead_letter_id desc limit %(limit)s::int
+""",
+)
+
+LIST = Query(
+    Summary,
+    """
+select dead_letter_id, type, subject, destination, error_code, received_at, replayed_at, dropped_at
+from shop.dead_letters
+where %(before)s::uuid is null or (received_at, dead_letter_id) < (
+  select b.received_at, b.dead_letter_id from shop.dead_letters b
+  where b.dead_letter_id = %(before)s)
+order by received_at desc, dead_letter_id desc limit %(limit)s::int
+""",
+)
+
+READ = Query(
+    Whole,
+    """
+select dead_letter_id, type, subject, destination, error_code, received_at, replayed_at, dropped_at,
+  event_id, source, error_data, headers, body, dropped_reason
+from shop.dead_letters where dead_letter_id = %(dead_letter_id)s
 """,
 )
 
@@ -103,6 +165,33 @@ def store(letter: DeadLetter) -> Statement[Row]:
         body=letter.body,
         destinations_max=DESTINATIONS_MAX,
     )
+
+
+def page(*, is_open: bool, before: UUID | None, limit: int) -> Statement[Summary]:
+    """Open letters, or all, newest first."""
+    statement = LIST_OPEN if is_open else LIST
+    return statement(before=before, limit=limit)
+
+
+def read(dead_letter_id: UUID) -> Statement[Whole]:
+    """A letter with its event."""
+    return READ(dead_letter_id=dead_letter_id)
+
+
+def response_of(error_data: str | None) -> dict[str, object] | str:
+    """The consumer's response, decoded: the members of a JSON object, otherwise its text.
+
+    A broker sends base64 of the first 1,024 bytes, so the end of a long response is missing.
+    """
+    try:
+        text = b64decode(error_data or "", validate=True).decode("utf-8", "backslashreplace")
+    except (binascii.Error, ValueError):
+        return error_data or ""
+    try:
+        document: object = json.loads(text)
+    except ValueError:
+        return text
+    return cast("dict[str, object]", document) if isinstance(document, dict) else text
 
 
 def mark_replayed(dead_letter_id: UUID, version: str) -> Statement[Row]:

@@ -443,6 +443,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "outbox": READ,
         "subscriptions": READ,
         "inbox": READ,
+        "alarms": {"select": ALL, "update": ("resolved_at", "note")},
+        "dead_letters": {"select": ALL, "update": ("dropped_at", "dropped_reason")},
         "notes": READ_APPEND,
         **_RECORD,
         **_IDEMPOTENCY,

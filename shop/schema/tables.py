@@ -1948,6 +1948,8 @@ alarms = Table(
     Column("detail", Text, nullable=False),
     _when("raised_at"),
     _when("resolved_at", nullable=True),
+    Column("note", Text),
+    CheckConstraint("note is null or resolved_at is not null", name="note_of_a_resolved_alert"),
     Index("alarms_open", "raised_at", postgresql_where=text("resolved_at is null")),
     Index("alerts_by_subject", "kind", "subject"),
     Index("alerts_resolved", "resolved_at", postgresql_where=text("resolved_at is not null")),

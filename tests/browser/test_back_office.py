@@ -9,9 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import psycopg
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
+from tests.tools.e2e.running_shop import RunningShop
 from tools.e2e.groups.accounts import present_code
 from tools.seed import LOCAL_ACCOUNTS
 from tools.showcase import FIRST_ID
@@ -119,10 +121,10 @@ def reload_until(page: Page, is_there: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(
     ("role", "parts"),
     [
-        ("staff", ["주문", "상품", "상품 그룹", "쿠폰"]),
-        ("support", ["주문", "상품", "상품 그룹", "쿠폰"]),
-        ("finance", ["주문", "상품", "상품 그룹", "쿠폰", "정산"]),
-        ("admin", ["계정", "웹훅", "감사 로그"]),
+        ("staff", ["주문", "상품", "상품 그룹", "쿠폰", "운영 알림"]),
+        ("support", ["주문", "상품", "상품 그룹", "쿠폰", "운영 알림"]),
+        ("finance", ["주문", "상품", "상품 그룹", "쿠폰", "정산", "운영 알림"]),
+        ("admin", ["계정", "웹훅", "운영 알림", "처리하지 못한 이벤트", "감사 로그"]),
     ],
 )
 def test_each_role_sees_its_parts(page: Page, role: str, parts: list[str]) -> None:
@@ -593,3 +595,47 @@ def test_parts_of_administrators_are_not_shown_to_operators(page: Page, role: st
     for path in ("accounts", "webhooks", "audit-log"):
         page.goto(f"/admin#/{path}")
         expect(page.get_by_role("heading", level=1)).to_have_text("주문")
+
+
+RAISE = """
+insert into shop.alarms (alarm_id, kind, subject, detail)
+values (gen_random_uuid(), 'dead_letter', '/shop browser-test', 'status 422')
+"""
+STORE = """
+insert into shop.dead_letters (dead_letter_id, event_id, source, type, destination, error_code,
+  headers, body)
+values (gen_random_uuid(), 'browser-test', '/shop', %s, 'http://charge/events', '422', '{}', %s)
+"""
+
+
+def test_operator_resolves_an_alert_with_a_note(page: Page, shop: RunningShop) -> None:
+    with psycopg.connect(shop.database_url) as connection:
+        connection.execute(RAISE.replace("dead_letter", "stuck_browser_test"))
+    sign_in(page, "support")
+    page.goto("/admin#/alerts")
+    row = page.locator("tbody tr").filter(has_text="stuck_browser_test")
+    expect(row).to_contain_text("함수의 로그")
+
+    row.get_by_role("button", name="해결").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("메모").fill("다시 시작함")
+    dialog.get_by_role("button", name="해결").click()
+    expect(row).to_have_count(0)
+    page.goto("/admin#/alerts?state=RESOLVED")
+    expect(row).to_contain_text("다시 시작함")
+
+
+def test_administrator_drops_a_dead_letter(page: Page, shop: RunningShop) -> None:
+    with psycopg.connect(shop.database_url) as connection:
+        connection.execute(RAISE)
+        connection.execute(STORE, (HOSTILE, b"<script>alert(1)</script>"))
+    sign_in(page, "admin")
+    page.goto("/admin#/dead-letters")
+    page.get_by_role("link", name="<img").click()
+    expect(page.locator("main img, main script")).to_have_count(0)
+    expect(page.locator("main pre")).to_have_text("<script>alert(1)</script>")
+
+    confirm(page, "폐기", 사유="시험")
+    expect(section(page, "이벤트")).to_contain_text("폐기됨 시험")
+    page.goto("/admin#/alerts")
+    expect(page.get_by_text("/shop browser-test")).to_have_count(0)

@@ -35,6 +35,7 @@ EVERYBODY_202 = signed_in(202, 202, 202, 202, 202, 202)
 EVERYBODY_201 = signed_in(201, 201, 201, 201, 201, 201)
 OPERATORS_200 = signed_in(403, 403, 200, 200, 200, 403)
 NOTED_201 = signed_in(403, 403, 201, 201, 201, 201)
+ALERTS_200 = signed_in(403, 403, 200, 200, 200, 200)
 ADMIN_200 = signed_in(403, 403, 403, 403, 403, 200)
 EVERYBODY_204 = signed_in(204, 204, 204, 204, 204, 204)
 
@@ -124,6 +125,11 @@ MATRIX: dict[tuple[str, str], tuple[int, ...]] = {
     ("POST", "/admin/orders/{orderId}/notes"): NOTED_201,
     ("GET", "/admin/customers/{userId}"): signed_in(403, 403, 403, 200, 403, 200),
     ("POST", "/admin/customers/{userId}/notes"): NOTED_201,
+    ("GET", "/admin/alerts"): ALERTS_200,
+    ("POST", "/admin/alerts/{alertId}/resolution"): ALERTS_200,
+    ("GET", "/admin/dead-letters"): ADMIN_200,
+    ("GET", "/admin/dead-letters/{deadLetterId}"): ADMIN_200,
+    ("POST", "/admin/dead-letters/{deadLetterId}/drop"): ADMIN_200,
     ("GET", "/admin/products/{productId}/prices"): OPERATORS_200,
     ("POST", "/admin/products/{productId}/price-schedules"): signed_in(
         403, 403, 201, 403, 403, 403

@@ -9,14 +9,11 @@ as that broker does, without a lock: when a consumer fails, the letter is stored
 
 from __future__ import annotations
 
-import binascii
-import json
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from http.client import HTTPException
-from typing import LiteralString, cast
+from typing import LiteralString
 from urllib.parse import SplitResult
 from uuid import UUID
 
@@ -134,7 +131,7 @@ def run_show(database_url: str, letter_id: str, *, as_json: bool) -> int:
         letter = _read(connection, UUID(letter_id))
     if letter is None:
         return show_unknown(f"dead letter {letter_id}", as_json=as_json)
-    response = response_of(letter.error_data)
+    response = dead_letters.response_of(letter.error_data)
     shown = {k: v for k, v in vars(letter).items() if k != "version"}
     if as_json:
         show_json(shown | {"response": response})
@@ -146,22 +143,6 @@ def run_show(database_url: str, letter_id: str, *, as_json: bool) -> int:
     body = letter.body.decode("utf-8", "backslashreplace")
     show_table(("field", "value"), [*fields.items(), *headers.items(), ("body", body)])
     return EXIT_OK
-
-
-def response_of(error_data: str | None) -> dict[str, object] | str:
-    """The consumer's response, decoded: the members of a JSON object, otherwise its text.
-
-    A broker sends base64 of the first 1,024 bytes, so the end of a long response is missing.
-    """
-    try:
-        text = b64decode(error_data or "", validate=True).decode("utf-8", "backslashreplace")
-    except (binascii.Error, ValueError):
-        return error_data or ""
-    try:
-        document: object = json.loads(text)
-    except ValueError:
-        return text
-    return cast("dict[str, object]", document) if isinstance(document, dict) else text
 
 
 def run_drop(database_url: str, letter_ids: Sequence[str], *, reason: str, as_json: bool) -> int:

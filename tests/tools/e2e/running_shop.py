@@ -41,6 +41,11 @@ class RunningShop:
         return self._setting("MAIL_CATCHER_URL")
 
     @property
+    def database_url(self) -> str:
+        """Its database, as the owner of the tables."""
+        return self._setting("DATABASE_URL")
+
+    @property
     def simulator_url(self) -> str:
         """The address of its payment simulator."""
         return self._setting("PAYMENT_SIMULATOR_URL")

@@ -7,9 +7,11 @@ import { account, logOut, resume } from "@shared/session";
 import { type ComponentType, render } from "preact";
 import { has, OPERATORS, type Role } from "./access";
 import { AccountPage, Accounts } from "./accounts";
+import { Alerts } from "./alerts";
 import { AuditLog } from "./audit-log";
 import { CouponPage, Coupons } from "./coupons";
 import { CustomerPage } from "./customer";
+import { DeadLetterPage, DeadLetters } from "./dead-letters";
 import { LogIn } from "./log-in";
 import { OrderPage } from "./order";
 import { Orders } from "./orders";
@@ -37,6 +39,8 @@ const PARTS: readonly Part[] = [
   { path: "settlements", label: "settlements", roles: ["finance"], list: Settlements },
   { path: "accounts", label: "userAccounts", roles: ["admin"], list: Accounts, one: AccountPage },
   { path: "webhooks", label: "webhooks", roles: ["admin"], list: Webhooks, one: WebhookPage },
+  { path: "alerts", label: "alerts", roles: [...OPERATORS, "admin"], list: Alerts },
+  { path: "dead-letters", label: "deadLetters", roles: ["admin"], list: DeadLetters, one: DeadLetterPage },
   { path: "audit-log", label: "auditLog", roles: ["admin"], list: AuditLog },
   { path: "customers", label: "customer", roles: ["support", "admin"], one: CustomerPage },
 ];

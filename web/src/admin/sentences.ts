@@ -52,6 +52,12 @@ export const say = sentences({
     closeAccount: "계정 삭제", confirmClose: "세션을 끝내고 개인정보를 지웁니다. 되돌릴 수 없습니다.", apiKeys: "API 키", apiKey: "API 키", newKey: "API 키 추가",
     confirmNewKey: "키는 이번 한 번만 표시됩니다.", scopes: "권한", lastUsed: "마지막 사용", actions: "작업", days: "유효 일수", rotate: "교체", endKey: "키 종료",
     confirmRotate: "새 키를 만들고, 이전 키는 24시간 동안 함께 유효합니다.", confirmEndKey: "바로 사용할 수 없게 됩니다.",
+    alerts: "운영 알림", open: "열림", resolved: "해결됨", noAlerts: "확인할 알림이 없습니다.", why: "이유", advice: "할 일", resolve: "해결",
+    confirmResolve: "무엇을 했는지 적습니다. 같은 문제가 다시 생기면 새 알림이 생깁니다.", adviseDeadLetter: "처리하지 못한 이벤트에서 원인을 찾아 고친 뒤 shop dlq replay로 다시 보내거나 폐기합니다.",
+    adviseUnmatched: "결제사에만 있는 거래입니다. 결제사에서 확인하고 환불합니다.", adviseOverdue: "기한이 지난 작업입니다. 작업이 끝나면 저절로 해결됩니다.",
+    adviseStuck: "작업이 되풀이해서 실패합니다. 함수의 로그에서 원인을 찾습니다.", adviseWebhook: "받는 쪽이 응답하지 않습니다. 웹훅을 고치거나 삭제하면 해결됩니다.",
+    adviseRunbook: "운영 안내서(RUNBOOK)의 해당 항목을 따릅니다.", deadLetters: "처리하지 못한 이벤트", consumer: "소비자", dropped: "폐기됨", replayed: "다시 보냄",
+    dropEvent: "폐기", confirmDropEvent: "이 이벤트를 다시 처리하지 않습니다. 마지막 이벤트면 알림도 해결됩니다.",
   },
   en: {
     title: "Back office", logIn: "Log in", logOut: "Log out", email: "E-mail", password: "Password",
@@ -104,6 +110,12 @@ export const say = sentences({
     closeAccount: "Close the account", confirmClose: "Ends the sessions and erases personal data. This cannot be undone.", apiKeys: "API keys", apiKey: "API key", newKey: "Add an API key",
     confirmNewKey: "The key is shown this once.", scopes: "Scopes", lastUsed: "Last used", actions: "Actions", days: "Days of validity", rotate: "Replace", endKey: "End the key",
     confirmRotate: "Makes a new key; the one before stays valid for 24 hours.", confirmEndKey: "The key is rejected at once.",
+    alerts: "Alerts", open: "Open", resolved: "Resolved", noAlerts: "No alert needs attention.", why: "Why", advice: "What to do", resolve: "Resolve",
+    confirmResolve: "Note what was done. The same problem raises a new alert.", adviseDeadLetter: "Find the cause at the dead letter, correct it, then replay the event with shop dlq replay, or drop it.",
+    adviseUnmatched: "The provider has a transaction that the shop has not. Check it there, and refund it.", adviseOverdue: "Work is late. The alert is resolved when it is done.",
+    adviseStuck: "Work fails repeatedly. The log of the function says why.", adviseWebhook: "The receiver does not respond. Changing or deleting the webhook resolves the alert.",
+    adviseRunbook: "Follow the page of this alert in the runbook.", deadLetters: "Dead letters", consumer: "Consumer", dropped: "Dropped", replayed: "Replayed",
+    dropEvent: "Drop", confirmDropEvent: "The event is never processed. The alert about it is resolved with its last open letter.",
   },
 });
 

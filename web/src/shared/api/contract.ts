@@ -64,6 +64,20 @@ export interface AddressId {
   id: string;
 }
 
+/** What an operator must look at; `note` is what a person wrote who resolved it. */
+export interface Alert {
+  id: string;
+  kind: string;
+  subject: string;
+  detail: string;
+  raisedAt: string;
+  resolvedAt: string | null;
+  note: string | null;
+}
+
+/** A page of alerts: open ones, newest first, or those resolved last. */
+export type Alerts = Alert[];
+
 /** An API key without its secret; `lastUsedAt` is up to an hour old. */
 export interface ApiKey {
   id: string;
@@ -241,6 +255,21 @@ export interface DailySettlement {
 /** One object if the request names a date, an array otherwise. */
 export type DailySettlements = DailySettlement | DailySettlement[];
 
+/** An event that ran out of retries; open until it is replayed or dropped. */
+export interface DeadLetter {
+  id: string;
+  type: string;
+  subject: string | null;
+  destination: string;
+  errorCode: string | null;
+  receivedAt: string;
+  replayedAt: string | null;
+  droppedAt: string | null;
+}
+
+/** A page of dead letters, newest first. */
+export type DeadLetters = DeadLetter[];
+
 /** A page of deliveries, newest event first. */
 export type Deliveries = ManageWebhooksDelivery[];
 
@@ -276,6 +305,11 @@ export interface Dispute {
 
 /** A dispute about a payment; WON means decided for the shop, or closed without a loss. */
 export type DisputeStatus = "OPEN" | "WON" | "LOST";
+
+/** Why an event will never be processed. */
+export interface DropReason {
+  reason: string;
+}
 
 /** The next address, and the account's password. */
 export interface EmailChange {
@@ -1077,6 +1111,11 @@ export interface RequestReturn {
   reason: string;
 }
 
+/** What was done about the alert. */
+export interface Resolution {
+  note: string;
+}
+
 /** How many of the returned units of a product are put into the stock. */
 export interface RestockedLine {
   productId: number;
@@ -1337,6 +1376,24 @@ export type WebhookState = "ACTIVE" | "DISABLED" | "DELETED";
 /** Every webhook, oldest first. */
 export type Webhooks = Webhook[];
 
+/** A dead letter with its event as it was received, and what its consumer responded. */
+export interface WholeDeadLetter {
+  id: string;
+  type: string;
+  subject: string | null;
+  destination: string;
+  errorCode: string | null;
+  receivedAt: string;
+  replayedAt: string | null;
+  droppedAt: string | null;
+  eventId: string;
+  source: string;
+  response: string;
+  headers: Record<string, string>;
+  body: string;
+  droppedReason: string | null;
+}
+
 export interface Endpoints {
   /** The storefront. */
   "GET /": {
@@ -1358,6 +1415,26 @@ export interface Endpoints {
     query: undefined;
     body: undefined;
     response: undefined;
+  };
+  /** Operator alerts: open ones, newest first, or those resolved last. */
+  "GET /admin/alerts": {
+    path: undefined;
+    query: {
+      state?: "OPEN" | "RESOLVED";
+      limit?: number;
+      cursor?: string;
+    };
+    body: undefined;
+    response: Alerts;
+  };
+  /** Resolve an operator alert, with a note of what was done. */
+  "POST /admin/alerts/{alertId}/resolution": {
+    path: {
+      alertId: string;
+    };
+    query: undefined;
+    body: Resolution;
+    response: Alert;
   };
   /** Who changed what, newest first. */
   "GET /admin/audit-log": {
@@ -1437,6 +1514,35 @@ export interface Endpoints {
     query: undefined;
     body: NewNote;
     response: Note;
+  };
+  /** Events that ran out of retries, newest first. */
+  "GET /admin/dead-letters": {
+    path: undefined;
+    query: {
+      state?: "OPEN" | "ALL";
+      limit?: number;
+      cursor?: string;
+    };
+    body: undefined;
+    response: DeadLetters;
+  };
+  /** One event that ran out of retries, and what its consumer responded. */
+  "GET /admin/dead-letters/{deadLetterId}": {
+    path: {
+      deadLetterId: string;
+    };
+    query: undefined;
+    body: undefined;
+    response: WholeDeadLetter;
+  };
+  /** Close an event that will never be processed, with a reason. */
+  "POST /admin/dead-letters/{deadLetterId}/drop": {
+    path: {
+      deadLetterId: string;
+    };
+    query: undefined;
+    body: DropReason;
+    response: WholeDeadLetter;
   };
   /** Orders by id, customer, product, status, days and total, newest first. */
   "GET /admin/orders": {
