@@ -99,7 +99,7 @@ def speak(page: Page, language: str) -> None:
     if page.evaluate("document.documentElement.lang") == language:
         return
     page.locator("header .icon-button[lang]").dispatch_event("click")
-    page.wait_for_function(f"document.documentElement.lang === '{language}'")
+    expect(page.locator("html")).to_have_attribute("lang", language)
     page.wait_for_load_state("networkidle")
 
 

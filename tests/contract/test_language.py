@@ -55,7 +55,7 @@ EXTERNAL_NAMES = re.compile(
 # Records of the past, other people's text, generated locks, and the lists of banned words.
 EXCLUDED = re.compile(
     r"^(?:docs/proof/|requirements/|shop/schema/migrations/versions/|tests/contract/test_language"
-    r"|docs/glossary\.md|.*/vendor/|web/package-lock|.*\.(?:png|woff2|gz|sum|html)$)"
+    r"|docs/glossary\.md|.*/vendor/|web/package-lock|.*\.(?:png|webp|woff2|gz|sum|html)$)"
 )
 TEXT_FILES = re.compile(
     r"(?:\.(?:py|md|ya?ml|toml|tpl|txt|tmpl|json|css|js|tsx?|go|sh|example)|(?:^|/)"

@@ -206,6 +206,7 @@ function Coupons({ applied, change }: { applied: CartCoupon[]; change: (codes: s
   const apply = (event: TargetedEvent<HTMLFormElement>) => {
     event.preventDefault();
     const code = String(new FormData(event.currentTarget).get("code")).trim().toUpperCase();
+    if (!code) return;
     void sending.run(async () => {
       const summary = await readSummary([...codes, code]);
       const found = summary.totals[0]?.coupons.find((each) => each.code === code);
@@ -239,7 +240,6 @@ function Coupons({ applied, change }: { applied: CartCoupon[]; change: (codes: s
           autocomplete="off"
           pattern="[A-Za-z0-9][A-Za-z0-9\-]{2,31}"
           error={rejected?.reason ? `${rejected.code}: ${obstacle(rejected.reason)}` : undefined}
-          required
         />
         <Button type="submit" busy={sending.busy}>{text("apply")}</Button>
       </form>
