@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from functools import partial
 from typing import Annotated
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
+    Field,
     StringConstraints,
     ValidationInfo,
     field_validator,
@@ -18,6 +21,26 @@ from shop.primitives.text import one_line
 from shop.runtime.model import Model
 
 KOREAN_POSTCODE = re.compile(r"[0-9]{5}")
+
+
+def _moment(text: object) -> object:
+    """A point in time as RFC 3339 writes it, with its offset, in this century."""
+    if not isinstance(text, str):
+        return text
+    if re.fullmatch(MOMENT, text) is None:
+        raise ValueError("must be a time with an offset, such as 2026-02-01T09:00:00+09:00")
+    return datetime.fromisoformat(text)
+
+
+MOMENT = (
+    r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
+    r"(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+)
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    Field(json_schema_extra={"format": "date-time", "pattern": MOMENT}),
+]
 
 
 class Address(Model):

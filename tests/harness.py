@@ -35,6 +35,7 @@ from events.vocabulary import class_of
 from shop.adapters.passwords import hash_password
 from shop.adapters.signatures import Signer
 from shop.adapters.tokens import TokenIssuer
+from shop.primitives import webhook_signatures
 from shop.primitives.spec import FunctionSpec
 from shop.registry import all_specs, consumers_of, spec_of
 from shop.runtime.app import App
@@ -55,6 +56,7 @@ TICK = "com.msashop.clock.ticked.v1"
 ROUNDS_MAX = 30
 
 PASSWORD = "a long enough pass phrase"
+TRACKING = "/shipments/webhook"
 UNREACHABLE = "http://127.0.0.1:9"  # the discard port, on which nothing listens
 
 Message = tuple[dict[str, str], bytes]
@@ -150,6 +152,7 @@ class ShopHarness:
             "payment_provider_api_key": Secret(self.provider_api_key),
             "payment_provider_timeout_seconds": 2.0,
             "payment_webhook_secret": Secret(self.webhook_secret),
+            "carrier_webhook_secret": Secret(self.secrets.carrier_secret),
             "rate_limit_per_minute": 0,
             "open_orders_max": 0,
             "unpaid_stock_percent": 0,
@@ -257,6 +260,8 @@ class ShopHarness:
         if key:
             sent["idempotency-key"] = key
         path, _, query = path.partition("?")
+        if path == TRACKING and "webhook-signature" not in sent:
+            sent |= self.signed_by_carrier(body)
         app = self.apps[function] if function else self._route(method, path)
         request = HttpRequest(
             method, path, query, sent, "203.0.113.7", io.BytesIO(body).read, len(body)
@@ -266,6 +271,12 @@ class ShopHarness:
             flaws = undocumented(method, path, response.status, response.headers)
             assert flaws == [], f"the OpenAPI document is incomplete: {flaws}"
         return response
+
+    def signed_by_carrier(self, body: bytes, message_id: str = "") -> dict[str, str]:
+        """The headers of a report that a carrier signs now."""
+        key = webhook_signatures.read_secret(self.secrets.carrier_secret)
+        sent_as = message_id or f"msg_{uuid4().hex}"
+        return webhook_signatures.headers_of(sent_as, int(time.time()), body, [key])
 
     def _route(self, method: str, path: str) -> App:
         for app in self.apps.values():

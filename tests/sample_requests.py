@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 from functions.web.handler import PAGES
 from shop.one_time_links import token_of
 from shop.primitives.ids import new_uuid
-from shop.primitives.spec import ROLES, Route
+from shop.primitives.spec import ROLES, WITHOUT_ACCOUNT, Route
 from shop.registry import all_specs
 from shop.second_factors import STEP_SECONDS, code_at
 from tests.harness import PASSWORD, Person, Response, ShopHarness
@@ -98,14 +98,25 @@ class Samples:
         """One unit of the paid order."""
         return {"productId": self.expensive, "quantity": 1}
 
+    def parcel(self) -> str:
+        """The number of a shipment of one more unit of the paid order, which is under way."""
+        number = uuid4().hex
+        sent = {"status": "SHIPPED", "carrier": "cj", "trackingNumber": number}
+        self._change_shipment(self.shipment(), sent)
+        return number
+
     def delivered(self) -> str:
         """The paid order, of which one more unit is delivered."""
-        path = f"/admin/orders/{self.paid}/shipments/{self.shipment()}"
+        shipment = self.shipment()
         sent = {"status": "SHIPPED", "carrier": "cj", "trackingNumber": uuid4().hex}
         for body in (sent, {"status": "DELIVERED"}):
-            changed = self.people["staff"].patch(path, body)
-            assert changed.status == 200, changed.body
+            self._change_shipment(shipment, body)
         return self.paid
+
+    def _change_shipment(self, shipment: str, body: dict[str, str]) -> None:
+        path = f"/admin/orders/{self.paid}/shipments/{shipment}"
+        changed = self.people["staff"].patch(path, body)
+        assert changed.status == 200, changed.body
 
     def goods_return(self, *, is_approved: bool = False) -> str:
         """The id of a new return of one unit of the paid order."""
@@ -325,7 +336,7 @@ class Samples:
 
     def person_for(self, route: Route) -> Person | None:
         """An account that may use the route; None where the route needs no token."""
-        if route.auth in ("public", "provider"):
+        if route.auth in WITHOUT_ACCOUNT:
             return None
         if (route.method, route.path) == CLOSING:
             return self.shop.person()
@@ -514,6 +525,15 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
         f"/orders/{s.paid}/refunds", {"amount": 1, "reason": "SUPPORT"}
     ),
     ("POST", "/payments/webhook"): lambda s, p: SampleRequest("/payments/webhook", {"id": "evt"}),
+    ("POST", "/shipments/webhook"): lambda s, p: SampleRequest(
+        "/shipments/webhook",
+        {
+            "carrier": "cj",
+            "trackingNumber": s.parcel(),
+            "status": "DELIVERED",
+            "occurredAt": datetime.now(UTC).isoformat(),
+        },
+    ),
     ("PATCH", "/admin/orders/{orderId}/cancel"): lambda s, p: SampleRequest(
         f"/admin/orders/{s.order()}/cancel", {"reason": "ordered twice"}
     ),

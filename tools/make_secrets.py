@@ -77,6 +77,7 @@ def secret_data(
         "shop-auditor": {
             "database-url": _url("shop_auditor", passwords["auditor"], options.database)
         },
+        "shop-carrier-webhook": {"carrier-webhook-secret": secrets.carrier_secret},
         "shop-clock": {"event-signing-key": secrets.event_keys["clock"]},
         "shop-database-admin": {"database-url": _url(ADMIN, passwords[ADMIN], options.database)},
         "shop-grafana": {"admin-password": passwords["grafana"]},

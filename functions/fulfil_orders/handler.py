@@ -1,4 +1,4 @@
-"""Packs and sends the goods of orders, and takes returned ones back."""
+"""Packs and sends the goods of orders, takes returned ones back, and hears of carriers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from shop import audit_log
 from shop.adapters import db
 from shop.audit_log import Action
+from shop.messaging import inbox
 from shop.orders import apply, decide, queries, returns, shipments
 from shop.orders.lines import Line
 from shop.orders.messages import (
@@ -19,10 +20,12 @@ from shop.orders.messages import (
     ShipmentRequested,
     ShipmentSent,
 )
+from shop.primitives import failpoints
 from shop.primitives.errors import ClientError, not_found
+from shop.primitives.failpoints import Failpoint
 from shop.primitives.ids import new_uuid, parse_uuid
 from shop.primitives.messages import Request, Response
-from shop.primitives.statuses import ReturnStatus
+from shop.primitives.statuses import ReturnStatus, ShipmentStatus
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -32,12 +35,15 @@ if TYPE_CHECKING:
         ReturnDecision,
         ReturnReceipt,
         ShipmentChange,
+        TrackingReport,
     )
     from shop.adapters.db import Transaction
     from shop.orders.apply import OrderRows
     from shop.orders.messages import Message
     from shop.orders.states import OrderState, Return
     from shop.runtime.request_context import RequestContext
+
+CARRIER_ROLE = "carrier"
 
 
 def create_shipment(request: Request[NewShipment, None], context: RequestContext) -> Response:
@@ -95,6 +101,36 @@ def change_shipment(request: Request[ShipmentChange, None], context: RequestCont
         message = "another parcel of this carrier with this number is under way"
         raise ClientError(409, "TRACKING_NUMBER_IN_USE", message) from error
     return Response(200, _represented(tx, order_id, shipment_id))
+
+
+def receive_tracking(request: Request[TrackingReport, None], context: RequestContext) -> Response:
+    """204 once a carrier's report is applied; also for one that is repeated, late or outdated.
+
+    SHIPPED changes nothing: staff have said so before, with the number.  422 UNKNOWN_PARCEL for a
+    number that no shipment has (yet): the carrier sends the report again.  The signature is checked
+    before the body is read.
+    """
+    report = request.body
+    with context.transaction() as tx:
+        # sees orders as staff do; no account can have it
+        tx.execute(apply.SET_ROLE(role=CARRIER_ROLE))
+        parcel = tx.fetch_one(shipments.parcel(report.carrier, report.tracking_number))
+        if parcel is None:
+            raise ClientError(422, "UNKNOWN_PARCEL", "no shipment has this tracking number")
+        claim = inbox.claim(
+            consumer="fulfil_orders",
+            source=f"/carrier/{report.carrier}",
+            event_id=request.headers["webhook-id"],
+        )
+        if tx.fetch_one(claim) is None:
+            return Response(204)
+        failpoints.hit(Failpoint.CLAIMED)
+        # a number of an earlier parcel may be used again
+        is_outdated = report.occurred_at < parcel.created_at
+        if report.status == ShipmentStatus.DELIVERED and not is_outdated:
+            tx.actor = f"carrier:{report.carrier}"
+            apply.apply_message(tx, parcel.order_id, ShipmentArrived(parcel.shipment_id))
+    return Response(204)
 
 
 def decide_return(request: Request[ReturnDecision, None], context: RequestContext) -> Response:

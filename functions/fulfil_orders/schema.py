@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from shop.primitives.ids import PRODUCT_ID_MAX
 from shop.primitives.statuses import ShipmentStatus
+from shop.request_models import Moment
 from shop.response_models import Return as Return
 from shop.response_models import Shipment as Shipment
 from shop.runtime.model import Model
@@ -80,3 +81,12 @@ class ShipmentChange(Model):
         if given != (self.status == ShipmentStatus.SHIPPED,) * 2:
             raise ValueError("carrier and trackingNumber are given with SHIPPED, and only then")
         return self
+
+
+class TrackingReport(Model):
+    """What a carrier says of a parcel: that it has it, or that it was delivered, and when."""
+
+    carrier: Carrier
+    tracking_number: TrackingNumber
+    status: Literal["SHIPPED", "DELIVERED"]
+    occurred_at: Moment

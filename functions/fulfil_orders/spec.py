@@ -1,4 +1,7 @@
-"""Staff pack and send the goods of orders, and take returned ones back."""
+"""Staff pack and send the goods of orders, and take returned ones back.
+
+Carriers report what became of parcels.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +79,19 @@ SPEC = FunctionSpec(
             error_statuses=(404, 409, 422),
             idempotent=True,
             writes=True,
+        ),
+        Route(
+            method="POST",
+            path="/shipments/webhook",
+            handler="receive_tracking",
+            auth="carrier",
+            group="shipments",
+            summary="Take a carrier's signed report of a parcel; a repeated one changes nothing.",
+            body="TrackingReport",
+            status=204,
+            error_statuses=(401, 422),
+            writes=True,
+            transaction=False,
         ),
     ),
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
@@ -24,6 +22,7 @@ from shop.primitives.statuses import (
     StockMove,
 )
 from shop.primitives.text import many_lines, one_line
+from shop.request_models import Moment
 from shop.runtime.model import (
     ONE_LINE,
     CouponCode,
@@ -93,26 +92,6 @@ AlternativeText = Annotated[
 ImageUrl = Annotated[str, StringConstraints(pattern=IMAGE_URL, max_length=URL_LENGTH_MAX)]
 Price = Annotated[int, Field(ge=1, le=PRICE_MAX, description="In the currency's minor unit.")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217; the shop's own.")]
-
-
-def _moment(text: object) -> object:
-    """A point in time as RFC 3339 writes it, with its offset, in this century."""
-    if not isinstance(text, str):
-        return text
-    if re.fullmatch(MOMENT, text) is None:
-        raise ValueError("must be a time with an offset, such as 2026-02-01T09:00:00+09:00")
-    return datetime.fromisoformat(text)
-
-
-MOMENT = (
-    r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
-    r"(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
-)
-Moment = Annotated[
-    datetime,
-    BeforeValidator(_moment),
-    Field(json_schema_extra={"format": "date-time", "pattern": MOMENT}),
-]
 
 
 def _reason(text: object) -> object:

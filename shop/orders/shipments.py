@@ -29,6 +29,14 @@ class ShipmentRow(Row):
     lines: list[dict[str, int]]
 
 
+class Parcel(Row):
+    """A shipment that was handed to a carrier."""
+
+    shipment_id: UUID
+    order_id: UUID
+    created_at: datetime
+
+
 OF_ORDER = Query(
     ShipmentRow,
     """
@@ -38,6 +46,16 @@ select s.shipment_id, s.status, s.carrier, s.tracking_number, s.created_at, s.sh
       order by l.product_id)
     from shop.shipment_lines l where l.shipment_id = s.shipment_id) as lines
 from shop.shipments s where s.order_id = %(order_id)s::uuid order by s.created_at, s.shipment_id
+""",
+)
+
+# Carriers use numbers again: the parcel under way, or else the last one that was delivered.
+PARCEL = Query(
+    Parcel,
+    """
+select shipment_id, order_id, created_at from shop.shipments
+where carrier = %(carrier)s and tracking_number = %(tracking_number)s
+order by status = 'SHIPPED' desc, shipped_at desc limit 1
 """,
 )
 
@@ -74,6 +92,11 @@ returning shipment_id
 def of_order(order_id: UUID) -> Statement[ShipmentRow]:
     """All shipments of an order, oldest first."""
     return OF_ORDER(order_id=order_id)
+
+
+def parcel(carrier: str, tracking_number: str) -> Statement[Parcel]:
+    """The shipment that has, or last had, a carrier's number; no row when none had it."""
+    return PARCEL(carrier=carrier, tracking_number=tracking_number)
 
 
 def open_shipment(

@@ -25,8 +25,13 @@ Auth = Literal[
     "admin",
     "settlements",
     "provider",
+    "carrier",
 ]
 Need = Literal["postgres", "redis", "provider", "smtp"]
+
+# the request is signed, which needs no account
+SIGNED: tuple[Auth, ...] = ("provider", "carrier")
+WITHOUT_ACCOUNT: tuple[Auth, ...] = ("public", *SIGNED)
 
 ROLES = ("customer", "staff", "support", "finance", "admin")
 OPERATOR_ROLES = ("staff", "support", "finance")

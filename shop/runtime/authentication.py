@@ -8,7 +8,7 @@ from shop.primitives import api_key
 from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError
 from shop.primitives.languages import Phrase
-from shop.primitives.spec import PERMITTED_ROLES
+from shop.primitives.spec import PERMITTED_ROLES, WITHOUT_ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ def authenticate(services: Services, route: Route, http_request: HttpRequest) ->
     """
     is_policy = route.auth == "settlements"
     needed = services.settings.settlements_auth if is_policy else route.auth
-    if needed in ("public", "provider"):
+    if needed in WITHOUT_ACCOUNT:
         return None
     caller = _verify(services, http_request.headers.get("authorization"))
     permitted = PERMITTED_ROLES.get(route.auth, (needed,))
@@ -42,6 +42,17 @@ def authenticate(services: Services, route: Route, http_request: HttpRequest) ->
         check_session_now(services, caller)
         raise _insufficient_scope(route.scope)
     return caller
+
+
+def check_signature(
+    services: Services, route: Route, http_request: HttpRequest, body: bytes
+) -> None:
+    """401 unless a carrier signed the body, on routes of carriers; it is parsed afterwards."""
+    if route.auth == "carrier":
+        from shop.primitives.webhook_signatures import verify
+
+        keys = services.settings.carrier_webhook_secret.reveal().split()
+        verify(http_request.headers, body, keys, utc_now())
 
 
 def check_session(caller: Caller, rows: Sequence[SessionAccount]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shop.primitives import failpoints
-from shop.primitives.spec import FunctionSpec
+from shop.primitives.spec import WITHOUT_ACCOUNT, FunctionSpec
 from shop.runtime import config
 from shop.runtime.app import App
 from shop.runtime.services import Services
@@ -41,6 +41,7 @@ def needs_of(specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
         # the fingerprint of an idempotent request is made with the signing key
         needs |= {"signs"} if any(route.idempotent for route in spec.routes) else set()
         needs |= {"webhook"} if any(r.auth == "provider" for r in spec.routes) else set()
+        needs |= {"carriers"} if any(r.auth == "carrier" for r in spec.routes) else set()
         needs |= {"issues_tokens"} if spec.issues_tokens else set()
         needs |= {"links"} if spec.reads_links else set()
         needs |= {"signs_webhooks"} if spec.sends_webhooks else set()
@@ -48,4 +49,4 @@ def needs_of(specs: tuple[FunctionSpec, ...]) -> tuple[str, ...]:
 
 
 def _reads_tokens(spec: FunctionSpec) -> bool:
-    return any(route.auth not in ("public", "provider") for route in spec.routes)
+    return any(route.auth not in WITHOUT_ACCOUNT for route in spec.routes)

@@ -109,6 +109,7 @@ class Settings:
     payment_provider_api_key: Secret = NOT_GIVEN
     payment_provider_timeout_seconds: float = 10.0
     payment_webhook_secret: Secret = NOT_GIVEN
+    carrier_webhook_secret: Secret = NOT_GIVEN
     payment_action_seconds: int = 900
     payment_transfer_seconds: int = 86_400
     payment_return_url: str = ""
@@ -182,6 +183,7 @@ WHERE_NEEDED: dict[str, tuple[str, ...]] = {
     "signs": ("event_signing_key", "event_keys"),
     "announces": ("event_signing_key", "event_keys"),
     "webhook": ("payment_webhook_secret",),
+    "carriers": ("carrier_webhook_secret",),
     "issues_tokens": ("jwt_private_key", "jwt_jwks", "second_factor_key"),
     "links": ("link_key",),
     "signs_webhooks": ("webhook_key",),

@@ -22,6 +22,7 @@ from shop.primitives.clock import utc_now
 from shop.primitives.errors import ClientError, Unavailable
 from shop.primitives.failpoints import Failpoint
 from shop.primitives.messages import Caller, Request, Response
+from shop.primitives.spec import SIGNED
 from shop.runtime import authentication, rate_limit, request_validation
 from shop.runtime import http_messages as http
 from shop.runtime.client_address import client_network
@@ -108,7 +109,7 @@ def _admit(
     """
     if operation.route.static is not None:
         return None, {}
-    is_provider = operation.route.auth == "provider"
+    is_provider = operation.route.auth in SIGNED
     try:
         caller = authentication.authenticate(services, operation.route, http_request)
     except ClientError:
@@ -131,6 +132,7 @@ def _validate(
     """Reads the body, at most 64 KiB, and validates what the route declares."""
     settings = services.settings
     raw_body = http.read_body(http_request)
+    authentication.check_signature(services, operation.route, http_request, raw_body)
     return Request(
         method=http_request.method,
         route=operation.route.path,

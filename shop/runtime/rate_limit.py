@@ -31,7 +31,7 @@ def count_request(
 ) -> dict[str, str]:
     """Counts one request; returns the rate limit headers, or raises 429 with Retry-After.
 
-    The payment provider sends for all customers from few addresses, so its limit is higher.
+    Payment provider and carriers send for all customers from few addresses: their limit is higher.
     """
     limit = services.settings.rate_limit_per_minute * (PROVIDER_FACTOR if is_provider else 1)
     if limit == 0:

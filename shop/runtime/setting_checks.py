@@ -254,6 +254,15 @@ def check_keys(text: str) -> None:
         check_key(key)
 
 
+def _check_webhook_secrets(text: str) -> None:
+    """``whsec_`` and base64 of 24 to 64 bytes (Standard Webhooks); or a new one and the former."""
+    from shop.primitives.webhook_signatures import read_secret
+
+    check_keys(text)
+    for secret in text.split():
+        read_secret(secret)
+
+
 def _check_operator_roles(text: str) -> None:
     from shop.primitives.spec import ROLES
 
@@ -305,6 +314,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "payment_provider_url": _check_http_url,
     "payment_provider_api_key": _check_printable,
     "payment_webhook_secret": _check_printable,
+    "carrier_webhook_secret": _check_webhook_secrets,
     "payment_return_url": _check_http_url,
     "payment_client_key": _check_printable,
     "business_time_zone": check_time_zone,

@@ -401,6 +401,8 @@ GRANTS: dict[str, dict[str, Rights]] = {
         **_RECORD,
         **_IDEMPOTENCY,
         **_ANNOUNCE,
+        # reports of carriers
+        "inbox": READ_APPEND,
     },
     # Operators' orders and customers: it writes notes, and can read no password and no token.
     "shop_back_office": {
@@ -790,12 +792,12 @@ def grant_statements() -> list[str]:
 def policy_statements() -> list[str]:
     """Row-level security: rows are visible to their owner, to support and to the back office.
 
-    Staff, who pack and send orders, see them as support does.
+    Staff, who pack and send orders, and reports of carriers see them as support does.
     """
     statements: list[str] = []
     own = "user_id = nullif(current_setting('shop.user_id', true), '')::bigint"
     support = "current_setting('shop.role', true) = 'support'"
-    shipping = "current_setting('shop.role', true) = 'staff'"
+    shipping = "current_setting('shop.role', true) in ('staff', 'carrier')"
     for table in ROW_SECURITY_TABLES:
         statements += [
             f"alter table shop.{table} enable row level security",

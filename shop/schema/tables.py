@@ -1399,6 +1399,12 @@ shipments = Table(
         unique=True,
         postgresql_where=text("status = 'SHIPPED'"),
     ),
+    Index(
+        "shipments_by_number",
+        "carrier",
+        "tracking_number",
+        postgresql_where=text("tracking_number is not null"),
+    ),
     Index("shipments_by_order", "order_id"),
     Index(
         "shipments_preparing_by_age", "created_at", postgresql_where=text("status = 'PREPARING'")

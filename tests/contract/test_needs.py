@@ -53,6 +53,7 @@ NEVER = {
 # What ``shop.runtime.server`` does in its worker, and the services that a first request opens.
 PROGRAM = """
 import json, sys
+from shop.primitives.spec import WITHOUT_ACCOUNT
 from shop.registry import spec_of
 from shop.runtime import server
 from shop.runtime.bootstrap import make_app
@@ -61,7 +62,7 @@ app = make_app((spec,))
 app.warm()
 if spec.database_role:
     app.services.database
-if any(route.auth not in ("public", "provider") for route in spec.routes):
+if any(route.auth not in WITHOUT_ACCOUNT for route in spec.routes):
     app.services.tokens
 app.services.cache
 print(json.dumps(sorted(sys.modules)))

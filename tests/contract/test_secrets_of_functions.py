@@ -32,6 +32,7 @@ NEEDED: dict[str, Callable[[FunctionSpec], bool]] = {
     "link_key": lambda spec: spec.reads_links,
     "payment_provider_api_key": lambda spec: "provider" in spec.needs,
     "payment_webhook_secret": lambda spec: any(r.auth == "provider" for r in spec.routes),
+    "carrier_webhook_secret": lambda spec: any(r.auth == "carrier" for r in spec.routes),
     "redis_url": reads_redis,
     "second_factor_key": lambda spec: spec.issues_tokens,
     "webhook_key": lambda spec: spec.sends_webhooks,

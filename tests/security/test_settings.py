@@ -115,6 +115,7 @@ def event_keys(pem: str, *sources: str) -> str:
     return json.dumps({"payment": {"x": public_of(pem)["x"], "sources": sources}})
 
 
+CARRIER_SECRET = "whsec_" + "a" * 32
 PROD = {
     "DATABASE_URL": SECRET,
     "BROKER_URL": "https://broker",
@@ -132,6 +133,7 @@ PROD = {
     "PAYMENT_PROVIDER_URL": "https://api.stripe.com",
     "PAYMENT_PROVIDER_API_KEY": "sk",
     "PAYMENT_WEBHOOK_SECRET": "whsec",
+    "CARRIER_WEBHOOK_SECRET": CARRIER_SECRET,
 }
 NEEDS = tuple(config.WHERE_NEEDED)
 
@@ -239,6 +241,10 @@ WRONG = [
     ("PAYMENT_PROVIDER_URL", "api.stripe.com"),
     ("PAYMENT_PROVIDER_API_KEY", "sk live"),
     ("PAYMENT_WEBHOOK_SECRET", "whsec\x00"),
+    ("CARRIER_WEBHOOK_SECRET", "a" * 40),
+    ("CARRIER_WEBHOOK_SECRET", "whsec_" + "a" * 28),
+    ("CARRIER_WEBHOOK_SECRET", "whsec_" + "?" * 32),
+    ("CARRIER_WEBHOOK_SECRET", f"{CARRIER_SECRET} {CARRIER_SECRET}"),
     ("BUSINESS_TIME_ZONE", "Asia/Soul"),
     ("BUSINESS_TIME_ZONE", "Asia"),
     ("BUSINESS_TIME_ZONE", "../../etc/passwd"),

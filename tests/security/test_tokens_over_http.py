@@ -14,12 +14,12 @@ import pytest
 import redis
 
 from shop.primitives.ids import new_uuid
-from shop.primitives.spec import ROLES, Route
+from shop.primitives.spec import ROLES, WITHOUT_ACCOUNT, Route
 from tests.harness import AUDIENCE, ISSUER, ShopHarness
 from tests.sample_requests import ROLE_OF, ROUTES, Samples, sample_request
 from tests.security.test_token_corpus import ATTACKS, SESSION_ATTACKS, TokenFactory
 
-PROTECTED = [route for route in ROUTES.values() if route.auth not in ("public", "provider")]
+PROTECTED = [route for route in ROUTES.values() if route.auth not in WITHOUT_ACCOUNT]
 
 
 def path_of(route: Route) -> str:

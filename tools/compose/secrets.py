@@ -68,6 +68,8 @@ def _function_files(spec: FunctionSpec, secrets: Secrets, passwords: Files) -> F
         files["payment-provider-api-key"] = secrets.provider_api_key
     if any(route.auth == "provider" for route in spec.routes):
         files["payment-webhook-secret"] = secrets.webhook_secret
+    if any(route.auth == "carrier" for route in spec.routes):
+        files["carrier-webhook-secret"] = secrets.carrier_secret
     if spec.issues_tokens:
         files["jwt-private-key"] = secrets.jwt_private_key
         files["second-factor-key"] = secrets.second_factor_key
@@ -101,6 +103,7 @@ def _other_services(secrets: Secrets, passwords: Files) -> dict[str, Files]:
         "tools": {
             "accounts-database-url": _database_url("accounts", passwords),
             "auditor-database-url": _database_url("auditor", passwords),
+            "carrier-webhook-secret": secrets.carrier_secret,
             "link-key": secrets.link_key,
             "ops-database-url": _database_url("ops", passwords),
             "payment-provider-api-key": secrets.provider_api_key,

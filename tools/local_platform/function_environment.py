@@ -110,7 +110,10 @@ class Endpoints:
             values["PAYMENT_PROVIDER_API_KEY"] = self.secrets.provider_api_key
         if any(route.auth == "provider" for route in spec.routes):
             values["PAYMENT_WEBHOOK_SECRET"] = self.secrets.webhook_secret
-        return values | {"PAYMENT_PROVIDER": "sandbox"} if values else values
+        values = values | {"PAYMENT_PROVIDER": "sandbox"} if values else values
+        if any(route.auth == "carrier" for route in spec.routes):
+            values["CARRIER_WEBHOOK_SECRET"] = self.secrets.carrier_secret
+        return values
 
 
 def url_of_role(admin_url: str, role: str, password: str | None = None) -> str:

@@ -8,7 +8,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_urlsafe
+from secrets import token_bytes, token_urlsafe
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shop.adapters.tokens import public_jwk
+from shop.primitives import webhook_signatures
 from shop.primitives.spec import DATABASE_ROLES, FunctionSpec
 
 CLOCK = "clock"
@@ -42,6 +43,7 @@ class Secrets:
     event_key_set: str
     provider_api_key: str
     webhook_secret: str
+    carrier_secret: str
     database_password: str
 
     def __repr__(self) -> str:
@@ -69,6 +71,9 @@ def local_secrets(folder: Path, specs: Iterable[FunctionSpec]) -> Secrets:
         ),
         webhook_secret=read_or_create(
             folder / "webhook-secret", lambda: f"whsec_{token_urlsafe(32)}"
+        ),
+        carrier_secret=read_or_create(
+            folder / "carrier-webhook-secret", lambda: webhook_signatures.written(token_bytes(32))
         ),
         database_password=read_or_create(folder / "database-password", lambda: token_urlsafe(24)),
     )

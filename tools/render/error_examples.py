@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from shop.primitives.money import ORDER_TOTAL_MAX
-from shop.primitives.spec import Route
+from shop.primitives.spec import SIGNED, Route
 from tools.render.error_codes import errors_of
 from tools.render.models import Schema
 from tools.render.problems import PLACEHOLDER, Sentence
@@ -103,7 +103,7 @@ def _of_runtime(route: Route) -> tuple[Sentence, ...]:
     found = (WITH_BODY if route.body else ()) + ALWAYS + (WITH_KEY if route.idempotent else ())
     if route.static == "page":
         return found + NO_PAGE
-    if route.auth == "provider":
+    if route.auth in SIGNED:
         return found + OF_PROVIDER
     if route.auth == "public":
         return found

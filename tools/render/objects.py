@@ -98,6 +98,8 @@ def secrets_of(spec: FunctionSpec) -> list[str]:
         names.append("shop-payment-provider")
     if any(route.auth == "provider" for route in spec.routes):
         names.append("shop-payment-webhook")
+    if any(route.auth == "carrier" for route in spec.routes):
+        names.append("shop-carrier-webhook")
     if spec.issues_tokens:
         names.append("shop-jwt")
     if spec.reads_links:

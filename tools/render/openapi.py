@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shop.primitives.languages import LANGUAGES
-from shop.primitives.spec import FunctionSpec, Route
+from shop.primitives.spec import SIGNED, WITHOUT_ACCOUNT, FunctionSpec, Route
 from shop.registry import all_specs
 from tools.render import error_examples, models
 from tools.render.documents import MARK, json_text
@@ -217,6 +217,12 @@ SECURITY_SCHEMES: Schema = {
         "name": "Stripe-Signature",
         "description": "The payment provider's signature of the raw body.",
     },
+    "carrier": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "webhook-signature",
+        "description": "The carrier's signature, as in Standard Webhooks 1.0.",
+    },
 }
 AUTH_NOTES: Mapping[str, str] = {
     "public": "No authentication.",
@@ -226,6 +232,7 @@ AUTH_NOTES: Mapping[str, str] = {
     "support_or_admin": "Needs the role support or admin.",
     "settlements": "Policy setting SETTLEMENTS_AUTH: finance (default), customer or public.",
     "provider": "Signed by the payment provider.",
+    "carrier": "Signed by a carrier with CARRIER_WEBHOOK_SECRET (Standard Webhooks).",
 }
 
 
@@ -332,7 +339,7 @@ def operation(spec: FunctionSpec, route: Route, collected: Models) -> Schema:
 def _security(route: Route) -> list[Schema]:
     if route.auth == "public":
         return []
-    return [{"provider" if route.auth == "provider" else "bearer": []}]
+    return [{route.auth if route.auth in SIGNED else "bearer": []}]
 
 
 def _parameters(spec: FunctionSpec, route: Route, example: Schema) -> list[Schema]:
@@ -392,10 +399,10 @@ def error_statuses_of(route: Route) -> list[int]:
     statuses = {*ALWAYS, *route.error_statuses}
     if route.static:
         statuses -= {406, 429}
-    if route.auth not in ("public", "provider"):
+    if route.auth not in WITHOUT_ACCOUNT:
         # 403 by role, or by the scope of an API key
         statuses.update((401, 403))
-    if route.auth == "provider":
+    if route.auth in SIGNED:
         statuses.add(401)
     if route.body:
         statuses.update(WITH_BODY)

@@ -32,6 +32,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "shop-redis": ("redis-url",),
     "shop-payment-provider": ("payment-provider-url", "payment-provider-api-key"),
     "shop-payment-webhook": ("payment-webhook-secret",),
+    "shop-carrier-webhook": ("carrier-webhook-secret",),
     "shop-jwt": ("jwt-private-key", "second-factor-key"),
     "shop-links": ("link-key",),
     "shop-webhook-key": ("webhook-key",),

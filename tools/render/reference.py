@@ -115,6 +115,10 @@ DESCRIPTIONS = {
         "How long a customer may take to transfer the amount. 0: transfers are not offered."
     ),
     "payment_webhook_secret": "Key with which the provider signs webhooks.",
+    "carrier_webhook_secret": (
+        "Secret with which carriers sign what became of parcels: `whsec_` and base64 of 24 to 64 "
+        "bytes. While it is replaced: the new secret, a space, and the one before."
+    ),
     "rate_limit_per_minute": (
         "Requests per client and minute; 0 disables the limit, which `prod` rejects."
     ),

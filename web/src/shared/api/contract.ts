@@ -1344,6 +1344,14 @@ export interface Total {
   exact: boolean;
 }
 
+/** What a carrier says of a parcel: that it has it, or that it was delivered, and when. */
+export interface TrackingReport {
+  carrier: string;
+  trackingNumber: string;
+  status: "SHIPPED" | "DELIVERED";
+  occurredAt: string;
+}
+
 /** A product's texts in another language; without a description its own is shown. */
 export interface Translation {
   name: string;
@@ -2331,6 +2339,13 @@ export interface Endpoints {
       year: number;
     };
     body: undefined;
+    response: undefined;
+  };
+  /** Take a carrier's signed report of a parcel; a repeated one changes nothing. */
+  "POST /shipments/webhook": {
+    path: undefined;
+    query: undefined;
+    body: TrackingReport;
     response: undefined;
   };
   /** Redirects to /api-docs: the address of the page in the replaced system. */
