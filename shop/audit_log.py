@@ -54,6 +54,7 @@ class Action(StrEnum):
     COUPON_ADDED = "coupon.added"
     COUPON_CHANGED = "coupon.changed"
     COUPON_ENDED = "coupon.ended"
+    SHIPPING_FEE_ADDED = "shipping_fee.added"
     CATEGORY_ADDED = "category.added"
     ORDER_CANCELLED = "order.cancelled"
     ORDER_REFUNDED = "order.refunded"

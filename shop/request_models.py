@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from shop.primitives.text import one_line
-from shop.runtime.model import Model
+from shop.runtime.model import POSTCODE, Model
 
 KOREAN_POSTCODE = re.compile(r"[0-9]{5}")
 
@@ -53,9 +53,7 @@ class Address(Model):
     recipient: Annotated[str, AfterValidator(partial(one_line, length_max=100))]
     phone: Annotated[str, StringConstraints(pattern=r"^\+?[0-9](?:[ -]?[0-9]){6,19}$")]
     country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = "KR"
-    postcode: (
-        Annotated[str, StringConstraints(pattern=r"^[A-Z0-9](?:[ -]?[A-Z0-9]){2,9}$")] | None
-    ) = None
+    postcode: Annotated[str, StringConstraints(pattern=POSTCODE)] | None = None
     region: Annotated[str, AfterValidator(partial(one_line, length_max=100))] | None = None
     city: Annotated[str, AfterValidator(partial(one_line, length_max=100))] | None = None
     line1: Annotated[str, AfterValidator(partial(one_line, length_max=200))]

@@ -102,6 +102,7 @@ class ModelOrder:
     ledger: tuple[tuple[PostingKind, UUID, int], ...] = ()
     alerts: frozenset[tuple[str, UUID | str]] = frozenset()
     is_from_cart: bool = True
+    shipping_minor: int = 0
     # return, product, units, those restocked, and the money for them
     given_back: tuple[tuple[UUID, int, int, int, int], ...] = ()
 
@@ -127,21 +128,26 @@ class ModelOrder:
         )
 
 
-def placed(lines: Iterable[tuple[int, int]] = ((1, 1),), *, discount_minor: int = 0) -> ModelOrder:
+def placed(
+    lines: Iterable[tuple[int, int]] = ((1, 1),),
+    *,
+    discount_minor: int = 0,
+    shipping_minor: int = 0,
+) -> ModelOrder:
     """An order as ``place_order`` leaves it; ``lines`` are quantities and unit prices.
 
     Its products have the numbers 1, 2, 3 …  The discount is less than the sum of the lines.
     """
     held = tuple(Line(qty, price, reserved=qty) for qty, price in lines)
     amounts = [line.qty * line.unit_price_minor for line in held]
-    total_minor = sum(amounts) - discount_minor
+    total_minor = sum(amounts) - discount_minor + shipping_minor
     order = Order(OrderStatus.PENDING, total_minor, "KRW", has_cart_lines=True)
     parts = zip(held, amounts, divide(discount_minor, amounts), strict=True)
     ordered = tuple(
         OrderedLine(number, line.qty, amount - discount)
         for number, (line, amount, discount) in enumerate(parts, 1)
     )
-    return ModelOrder(OrderState(order, lines=ordered), held)
+    return ModelOrder(OrderState(order, lines=ordered), held, shipping_minor=shipping_minor)
 
 
 def apply_message(
@@ -502,7 +508,7 @@ def _moves_fit(line: Line) -> bool:
 
 
 def _total_fits(model: ModelOrder) -> bool:
-    total = sum(line.paid_minor for line in model.state.lines)
+    total = sum(line.paid_minor for line in model.state.lines) + model.shipping_minor
     return bool(model.lines) and total == model.state.order.total_minor
 
 

@@ -26,6 +26,8 @@ ROLE_OF = {
     "support_or_admin": "support",
 }
 
+# a version of what shipping costs by which no order is priced
+LATER_FEE: dict[str, Any] = {"amount": 3_000, "startsAt": "2099-01-01T00:00:00Z"}
 # after which there is no account any more
 CLOSING = ("DELETE", "/users/me")
 COUNTED = (
@@ -257,6 +259,13 @@ class Samples:
         )
         return letter_id
 
+    def shipping_fee(self) -> str:
+        """The path of a new version of what shipping costs, which no order has."""
+        key = {"idempotency-key": uuid4().hex}
+        response = self.people["staff"].post("/admin/shipping-fees", LATER_FEE, headers=key)
+        assert response.status == 201, response.body
+        return f"/admin/shipping-fees/{response.json['version']}"
+
     def coupon(self) -> str:
         """The path of a new coupon."""
         code = uuid4().hex[:12]
@@ -487,6 +496,11 @@ SAMPLES: dict[tuple[str, str], RequestBuilder] = {
     ("POST", "/admin/coupons"): lambda s, p: SampleRequest(
         "/admin/coupons", {"code": uuid4().hex[:12], "discountAmount": 100}
     ),
+    ("POST", "/admin/shipping-fees"): lambda s, p: SampleRequest(
+        "/admin/shipping-fees", dict(LATER_FEE)
+    ),
+    ("GET", "/admin/shipping-fees"): lambda s, p: SampleRequest("/admin/shipping-fees"),
+    ("GET", "/admin/shipping-fees/{version}"): lambda s, p: SampleRequest(s.shipping_fee()),
     ("GET", "/admin/coupons/{code}"): lambda s, p: SampleRequest(s.coupon()),
     ("PATCH", "/admin/coupons/{code}"): lambda s, p: SampleRequest(
         s.coupon(), {"usesMaximum": 5}, {"if-match": "*"}

@@ -1200,6 +1200,35 @@ _COUPONS = (
     ),
 )
 
+_FEES = (
+    Mutant(
+        "M-79",
+        "ADR 63",
+        "shipping is free from an amount before discounts",
+        (
+            Edit(
+                PLACE_ORDER,
+                "goods_minor=goods_minor - discount_minor,",
+                "goods_minor=goods_minor,",
+            ),
+        ),
+        ("I-45",),
+    ),
+    Mutant(
+        "M-80",
+        "ADR 63",
+        "shipping costs its fee also where it is free",
+        (
+            Edit(
+                PRICE_LINES,
+                "(0 if is_free else rule.amount_minor)",
+                "(is_free * 0 + rule.amount_minor)",
+            ),
+        ),
+        ("I-45",),
+    ),
+)
+
 MUTANTS = (
     *_KEYS,
     *_STOCK,
@@ -1221,6 +1250,7 @@ MUTANTS = (
     *_RETURNS,
     *_PRICES,
     *_COUPONS,
+    *_FEES,
 )
 
 # Defects that a fault run cannot detect or that cannot exist in this shop, with the reason.

@@ -164,7 +164,7 @@ class Customers:
             body["coupons"] = coupons
         elif random.random() < EXPECTS_TOTAL_SHARE:
             total = sum(chosen[line["productId"]].price * line["quantity"] for line in lines)
-            body["expectedTotalAmount"] = total
+            body["expectedTotalAmount"] = total + self._dataset.shipping_fee(total)
         return self._calls.make("place_order", body=body), method
 
     def _coupons(self, random: Random) -> list[str]:

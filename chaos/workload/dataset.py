@@ -27,6 +27,7 @@ COUPONS: dict[str, dict[str, int]] = {
     "ONCE": {"discountAmount": 137, "usesPerCustomerMaximum": 1},
     "FEW": {"discountAmount": 333, "usesMaximum": 20},
 }
+SHIPPING_FEE = {"amount": 2_500, "freeFrom": 20_000}
 LAST_UNIT_SHARE = 0.005
 
 
@@ -54,6 +55,7 @@ class Dataset:
     staff_by_role: dict[str, Account]
     # any number of orders; one of a customer; a few orders
     coupons: tuple[str, ...] = ()
+    has_shipping_fee: bool = False
     products: list[Product] = field(default_factory=list[Product])
     flash_products: list[Product] = field(default_factory=list[Product])
     last_unit_products: list[Product] = field(default_factory=list[Product])
@@ -109,10 +111,20 @@ class Dataset:
         document = _expect(await self.client.send(call, self.staff), 201)
         return Product(document["id"], price)
 
+    def shipping_fee(self, goods: int) -> int:
+        """What shipping costs for goods of this amount."""
+        is_free = not self.has_shipping_fee or goods >= SHIPPING_FEE["freeFrom"]
+        return 0 if is_free else SHIPPING_FEE["amount"]
+
     async def offer_coupons(self) -> None:
-        """Adds the coupons that customers use from now on, once; the release before has none."""
+        """Adds the coupons that customers use from now on, and what shipping costs.
+
+        Once; the release before has none.
+        """
         if self.coupons:
             return
+        fee = self.client.calls.make("add_shipping_fee", body=SHIPPING_FEE)
+        self.has_shipping_fee = (await self.client.send(fee, self.staff)).status == 201
         make, run_id = self.client.calls.make, self.client.calls.run_id
         for name, terms in COUPONS.items():
             body = {"code": f"{name}-{run_id}", "combinable": True, **terms}

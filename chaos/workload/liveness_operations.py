@@ -26,6 +26,8 @@ NO_RECEIVER = "http://127.0.0.1:9/liveness/"
 NO_EVENTS = ["refund.succeeded", "refund.rejected"]
 EVENTS = ["order.cancelling", "order.cancelled"]
 IF_ANY = {"if-match": "*"}
+# of no order of the run
+LATER_FEE = {"amount": 3_000, "startsAt": "2099-01-01T00:00:00Z"}
 ADDRESS = {
     "address": {
         "recipient": "Kim",
@@ -181,11 +183,7 @@ class LivenessOperations:
             "list_groups": self._plain("list_groups", staff),
             "show_group": self._of_group("show_group"),
             "change_group": self._of_group("change_group", {"name": "H"}, headers=IF_ANY),
-            "add_coupon": self._add_coupon,
-            "list_coupons": self._plain("list_coupons", staff),
-            "show_coupon": self._of_coupon("show_coupon"),
-            "change_coupon": self._of_coupon("change_coupon", {"usesMaximum": 5}, headers=IF_ANY),
-            "end_coupon": self._of_coupon("end_coupon"),
+            **self._price_rules(),
             "list_prices": self._plain("list_prices", staff, productId=number),
             "schedule_price": self._schedule_price,
             "cancel_price_schedule": self._cancel_price_schedule,
@@ -199,6 +197,19 @@ class LivenessOperations:
             "read_monthly": self._plain("read_monthly", finance),
             "export_daily": self._plain("export_daily", finance, query={"yearMonth": "2026-02"}),
             "export_monthly": self._plain("export_monthly", finance, query={"year": 2026}),
+        }
+
+    def _price_rules(self) -> dict[str, Prepare]:
+        staff = self.dataset.staff
+        return {
+            "add_coupon": self._add_coupon,
+            "list_coupons": self._plain("list_coupons", staff),
+            "show_coupon": self._of_coupon("show_coupon"),
+            "change_coupon": self._of_coupon("change_coupon", {"usesMaximum": 5}, headers=IF_ANY),
+            "end_coupon": self._of_coupon("end_coupon"),
+            "add_shipping_fee": self._plain("add_shipping_fee", staff, LATER_FEE),
+            "list_shipping_fees": self._plain("list_shipping_fees", staff),
+            "show_shipping_fee": self._show_shipping_fee,
         }
 
     def _webhooks(self) -> dict[str, Prepare]:
@@ -589,6 +600,11 @@ class LivenessOperations:
             return make(name, body=body, headers=headers, code=code), self.dataset.staff
 
         return prepare
+
+    async def _show_shipping_fee(self) -> Request:
+        make, staff = self.client.calls.make, self.dataset.staff
+        added = await self._sent_ok(make("add_shipping_fee", body=LATER_FEE), staff)
+        return make("show_shipping_fee", version=added.document["version"]), staff
 
     async def _schedule_price(self) -> Request:
         """A price for an hour that no other schedule of the product has."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from shop import carts, coupons
+from shop import carts, coupons, shipping_fees
 from shop.primitives.errors import ClientError, not_found
 from shop.primitives.ids import parse_product_id
 from shop.primitives.languages import Phrase
 from shop.primitives.messages import Request, Response
 from shop.primitives.price_lines import Goods, PriceLine, Vat, lines_of, total, unit_price
+from shop.shipping_fees import Destination
 
 if TYPE_CHECKING:
     from functions.cart.schema import ItemChange, NewItem, SummaryQuery
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from shop.carts import AddedLine, ChangedLine, Line
     from shop.coupons import OfferedCoupon
     from shop.runtime.request_context import RequestContext
+    from shop.shipping_fees import PresentFee
 
 
 def show_cart(request: Request[None, None], context: RequestContext) -> Response:
@@ -29,17 +31,23 @@ def show_cart(request: Request[None, None], context: RequestContext) -> Response
 def summarise_cart(request: Request[None, SummaryQuery], context: RequestContext) -> Response:
     """200 with the number of lines and one total per currency; unavailable lines are included.
 
-    A total, its lines and its coupons are those of an order that is placed now.
+    A total, its lines and its coupons are those of an order that is placed now, for the postcode if
+    one is given.
     """
-    codes = request.query.codes
-    lines, found = context.tx.pipeline(
-        carts.lines(request.user_id), coupons.offered(codes, request.user_id)
+    query = request.query
+    codes, country = query.codes, query.country or shipping_fees.COUNTRY
+    lines, found, fees = context.tx.pipeline(
+        carts.lines(request.user_id),
+        coupons.offered(codes, request.user_id),
+        shipping_fees.present(),
     )
+    destination = Destination(country=country, postcode=query.postcode)
     goods: defaultdict[str, list[Goods]] = defaultdict(list)
     for line in lines:
         goods[line.currency].append(_goods(line, line.qty))
     totals = [
-        _represent_total(currency, goods[currency], codes, found) for currency in sorted(goods)
+        _represent_total(currency, goods[currency], codes, found, fees, destination)
+        for currency in sorted(goods)
     ]
     return Response(200, {"lines": len(lines), "totals": totals})
 
@@ -124,12 +132,23 @@ def _goods(line: Line | AddedLine | ChangedLine, quantity: int) -> Goods:
 
 
 def _represent_total(
-    currency: str, goods: list[Goods], codes: list[str], found: list[OfferedCoupon]
+    currency: str,
+    goods: list[Goods],
+    codes: list[str],
+    found: list[OfferedCoupon],
+    fees: list[PresentFee],
+    destination: Destination,
 ) -> dict[str, object]:
-    taken_off = coupons.discounts(
-        codes, found, goods_minor=total(lines_of(goods)), currency=currency
+    goods_minor = total(lines_of(goods))
+    taken_off = coupons.discounts(codes, found, goods_minor=goods_minor, currency=currency)
+    discount_minor = sum(taken_off.minor.values())
+    shipping = shipping_fees.shipping(
+        fees,
+        goods_minor=goods_minor - discount_minor,
+        currency=currency,
+        destination=destination,
     )
-    lines = lines_of(goods, discount_minor=sum(taken_off.minor.values()))
+    lines = lines_of(goods, discount_minor=discount_minor, shipping=shipping.fee)
     return {
         "currency": currency,
         "totalAmount": total(lines),

@@ -11,7 +11,7 @@ from shop.coupons import COUPONS_MAX
 from shop.primitives.ids import PRODUCT_ID_MAX
 from shop.primitives.statuses import CouponObstacle
 from shop.response_models import OrderPriceLine
-from shop.runtime.model import CODE, CurrencyCode, Model, QueryModel
+from shop.runtime.model import CODE, POSTCODE, CurrencyCode, Model, QueryModel
 
 
 class NewItem(Model):
@@ -28,7 +28,7 @@ class ItemChange(Model):
 
 
 class SummaryQuery(QueryModel):
-    """The coupons of an order that would be placed now."""
+    """The coupons of an order that would be placed now, and where it would be sent."""
 
     coupons: Annotated[
         str | None,
@@ -36,6 +36,12 @@ class SummaryQuery(QueryModel):
             pattern=f"^{CODE}(,{CODE}){{0,{COUPONS_MAX - 1}}}$",
             description="Codes, in either case, separated by commas.",
         ),
+    ] = None
+    postcode: Annotated[
+        str | None, Field(pattern=POSTCODE, description="For the surcharge of its region.")
+    ] = None
+    country: Annotated[
+        str | None, Field(pattern=r"^[A-Z]{2}$", description="Of the postcode; KR by default.")
     ] = None
 
     @property

@@ -35,13 +35,25 @@ if TYPE_CHECKING:
     )
     from shop.adapters.statements import Row, Statement
     from shop.orders.addresses import OrderAddress
-    from shop.orders.search import FoundOrder
+    from shop.orders.search import FoundOrder, PriceSums
     from shop.runtime.request_context import RequestContext
 
 NOTES_MAX = 100
 SESSIONS_MAX = 20
 EXPORT_BATCH = 1_000
-EXPORT_COLUMNS = ("id", "userId", "status", "reason", "totalAmount", "currency", "createdAt")
+EXPORT_COLUMNS = (
+    "id",
+    "userId",
+    "status",
+    "reason",
+    "totalAmount",
+    "currency",
+    "createdAt",
+    "goodsAmount",
+    "discountAmount",
+    "shippingAmount",
+    "vatAmount",
+)
 
 
 def search_orders(request: Request[None, SearchOrders], context: RequestContext) -> Response:
@@ -87,9 +99,10 @@ def read_order_records(request: Request[None, None], context: RequestContext) ->
     Four round trips, with BEGIN and COMMIT.
     """
     tx, order_id = context.tx, queries.id_in(request.path)
-    found, lines, payments, refunds, disputes, sent = tx.pipeline(
+    found, lines, priced, payments, refunds, disputes, sent = tx.pipeline(
         records.order(order_id),
         records.lines(order_id),
+        records.price_lines(order_id),
         records.payments(order_id),
         records.refunds(order_id),
         records.disputes(order_id),
@@ -110,6 +123,7 @@ def read_order_records(request: Request[None, None], context: RequestContext) ->
         **represent.order(found[0]),
         "shippingAddress": _address(given, request),
         "items": [represent.line(row) for row in lines],
+        "priceLines": [represent.price_line(row) for row in priced],
         "payments": [represent.payment(row) for row in payments],
         "refunds": [represent.refund(row) for row in refunds],
         "disputes": [represent.dispute(row) for row in disputes],
@@ -210,14 +224,21 @@ def _batches(criteria: Criteria, context: RequestContext) -> Iterator[bytes]:
     while True:
         with context.transaction() as tx:
             rows = tx.fetch_all(search.page(criteria, before=before, limit=EXPORT_BATCH))
-        yield csv_text.encode(map(_exported, rows))
+            found = tx.fetch_all(search.price_sums([row.order_id for row in rows])) if rows else []
+        sums = {each.order_id: each for each in found}
+        yield csv_text.encode(_exported(row, sums.get(row.order_id)) for row in rows)
         if len(rows) < EXPORT_BATCH:
             return
         before = rows[-1].order_id
 
 
-def _exported(order: FoundOrder) -> tuple[Value, ...]:
-    """The fields of ``EXPORT_COLUMNS``."""
+def _exported(order: FoundOrder, sums: PriceSums | None) -> tuple[Value, ...]:
+    """The fields of ``EXPORT_COLUMNS``; the last are empty for an order without price lines."""
+    parts = (
+        (None, None, None, None)
+        if sums is None
+        else (sums.goods_minor, sums.discount_minor, sums.shipping_minor, sums.vat_minor)
+    )
     return (
         str(order.order_id),
         order.user_id,
@@ -226,6 +247,7 @@ def _exported(order: FoundOrder) -> tuple[Value, ...]:
         order.total_minor,
         order.currency,
         order.created_at.astimezone(UTC).isoformat(),
+        *parts,
     )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         OrderRecord,
         PaymentRecord,
         PostingRecord,
+        PriceLineRecord,
         RefundRecord,
         StatusChangeRecord,
     )
@@ -67,6 +68,17 @@ def line(row: LineRecord) -> Document:
         "quantity": row.qty,
         "unitPrice": row.unit_price_minor,
         "lineAmount": row.qty * row.unit_price_minor,
+    }
+
+
+def price_line(row: PriceLineRecord) -> Document:
+    """A part of the total."""
+    return {
+        "kind": row.kind,
+        "productId": row.product_id,
+        "amount": row.amount_minor,
+        "vatAmount": row.vat_minor,
+        "vatPercent": row.vat_basis_points / 100,
     }
 
 

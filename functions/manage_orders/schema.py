@@ -21,7 +21,7 @@ from shop.primitives.statuses import (
     RefundStatus,
 )
 from shop.primitives.text import many_lines, one_line
-from shop.response_models import OrderAddress, Return, Shipment
+from shop.response_models import OrderAddress, OrderPriceLine, Return, Shipment
 from shop.runtime.model import (
     BusinessDay,
     CurrencyCode,
@@ -293,6 +293,7 @@ class OrderRecords(Model):
     expires_at: Timestamp
     shipping_address: OrderAddress | None
     items: list[Line]
+    price_lines: list[OrderPriceLine]
     payments: list[Payment]
     refunds: list[Refund]
     disputes: list[Dispute]

@@ -1,4 +1,4 @@
-"""Adds and changes products, prices, categories, stock and coupons; operators see all of them.
+"""Adds and changes products, prices, categories, stock, coupons, fees; operators see all of them.
 
 Each change of a product increments its version and emits product.changed in its transaction.  A
 change of its stock emits the event too but keeps the version: the version is for concurrent edits
@@ -19,6 +19,9 @@ from functions.manage_products.coupon_routes import change_coupon as change_coup
 from functions.manage_products.coupon_routes import end_coupon as end_coupon
 from functions.manage_products.coupon_routes import list_coupons as list_coupons
 from functions.manage_products.coupon_routes import show_coupon as show_coupon
+from functions.manage_products.fee_routes import add_shipping_fee as add_shipping_fee
+from functions.manage_products.fee_routes import list_shipping_fees as list_shipping_fees
+from functions.manage_products.fee_routes import show_shipping_fee as show_shipping_fee
 from shop import audit_log, catalog, inventory, price_schedules
 from shop.audit_log import Action, actor_of
 from shop.messaging.outbox import emit

@@ -18,6 +18,7 @@ from shop.primitives.languages import Phrase
 from shop.primitives.statuses import (
     STOCK_DECREASES,
     CouponState,
+    PriceRuleState,
     PriceScheduleState,
     StockMove,
 )
@@ -384,6 +385,67 @@ class Coupon(Model):
 
 class Coupons(RootModel[list[Coupon]]):
     """A page of coupons, by code."""
+
+
+PostcodePart = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,10}$")]
+
+
+class ShippingSurcharge(Model):
+    """What shipping costs more for postcodes that begin with any text of this range."""
+
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "KR"
+    postcode_from: PostcodePart
+    postcode_to: PostcodePart
+    amount: Price
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if len(self.postcode_from) != len(self.postcode_to):
+            raise ValueError("postcodeFrom and postcodeTo must have the same length")
+        if self.postcode_from > self.postcode_to:
+            raise ValueError("postcodeFrom must not be after postcodeTo")
+        return self
+
+
+class NewShippingFee(Model):
+    """What shipping costs from ``startsAt``, at once without it, VAT included.
+
+    Nothing for goods that cost ``freeFrom`` less discounts; the surcharge of the first region that
+    has the postcode is added in any case.
+    """
+
+    amount: Annotated[int, Field(ge=0, le=PRICE_MAX)]
+    free_from: Price | None = None
+    vat_percent: Annotated[int, Field(ge=0, le=100)] = 10
+    surcharges: Annotated[list[ShippingSurcharge], Field(max_length=100)] = Field(
+        default_factory=list[ShippingSurcharge]
+    )
+    starts_at: Moment | None = None
+
+
+class ListVersions(QueryModel):
+    """Keyset paging: ``cursor`` is the last version of the page before."""
+
+    limit: PageSize = 20
+    cursor: Cursor | None = None
+
+
+class ShippingFee(Model):
+    """A version of what shipping costs; it is ACTIVE while it applies."""
+
+    version: int
+    amount: int
+    free_from: int | None
+    vat_percent: int
+    currency: CurrencyCode
+    surcharges: list[ShippingSurcharge]
+    starts_at: Timestamp
+    state: PriceRuleState
+    created_at: Timestamp
+
+
+class ShippingFees(RootModel[list[ShippingFee]]):
+    """A page of versions, the highest first."""
 
 
 class NewCategory(Model):

@@ -49,9 +49,9 @@ class LinkFacts(Recipient):
 
 
 class Line(Row):
-    """A line of an order, and what was paid for it: less discounts."""
+    """A line of an order, and what was paid for it: less discounts; shipping is no product."""
 
-    product: str
+    product: str | None
     qty: int
     amount_minor: int
 
@@ -77,12 +77,15 @@ where o.order_id = %(order_id)s and u.active
 LINES = Query(
     Line,
     """
-select p.name as product, l.qty, l.qty * l.unit_price_minor + (
+(select p.name as product, l.qty, l.qty * l.unit_price_minor + (
   select coalesce(sum(d.amount_minor), 0)::bigint from shop.order_price_lines d
   where d.order_id = l.order_id and d.product_id = l.product_id and d.kind = 'DISCOUNT')
   as amount_minor
 from shop.order_lines l join shop.products p using (product_id)
-where l.order_id = %(order_id)s order by l.product_id limit %(lines_max)s
+where l.order_id = %(order_id)s order by l.product_id limit %(lines_max)s)
+union all
+(select null as product, 1 as qty, s.amount_minor from shop.order_price_lines s
+where s.order_id = %(order_id)s and s.kind = 'SHIPPING' limit 1)
 """,
 )
 

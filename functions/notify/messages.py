@@ -113,10 +113,11 @@ def _lines(facts: Facts, name: str) -> str:
     if not isinstance(facts.about, OrderFacts):
         return ""
     about, is_html = facts.about, name.endswith(".html")
+    shipping = _phrases(about.language)["SHIPPING"]
     template = _template(about.language, name)
     texts = [
         template.substitute(
-            product=escape(line.product) if is_html else line.product,
+            product=escape(line.product or shipping) if is_html else line.product or shipping,
             quantity=line.qty,
             amount=money(line.amount_minor, about.currency, about.language),
         ).rstrip("\n")
@@ -132,6 +133,6 @@ def _template(language: str, name: str) -> Template:
 
 @cache
 def _phrases(language: str) -> Mapping[str, str]:
-    """Words that depend on a value: units, reasons of cancellations and notations of money."""
+    """Words that depend on a value: units, reasons, shipping and notations of money."""
     phrases: dict[str, str] = json.loads((TEMPLATES / language / "phrases.json").read_text("utf-8"))
     return phrases

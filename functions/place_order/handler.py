@@ -12,7 +12,7 @@ from uuid import UUID
 
 from events.orders import OrderPlaced
 from events.records import frozen
-from shop import carts, coupons, inventory, saved_addresses, status_history
+from shop import carts, coupons, inventory, saved_addresses, shipping_fees, status_history
 from shop.adapters.db import SAVEPOINT
 from shop.coupons import OfferedCoupon, UsedCoupon
 from shop.messaging import outbox
@@ -28,6 +28,7 @@ from shop.primitives.money import ORDER_TOTAL_MAX
 from shop.primitives.price_lines import Goods, PriceLine, Vat, lines_of, total
 from shop.primitives.statuses import CREATED, CouponObstacle, OrderStatus, ReservationStatus
 from shop.saved_addresses import SavedAddress
+from shop.shipping_fees import Destination, PresentFee, Shipping
 from shop.status_history import StatusChange
 
 if TYPE_CHECKING:
@@ -56,6 +57,16 @@ FREE_UNITS = 10
 
 
 @frozen
+class Offers:
+    """By what an order is priced: prices, coupons and the shipping fee; and its saved address."""
+
+    prices: list[ProductPrice]
+    coupons: list[OfferedCoupon]
+    fees: list[PresentFee]
+    saved: SavedAddress | None
+
+
+@frozen
 class Priced:
     """What is ordered, the lines of its price, what each coupon takes off, and where it is sent."""
 
@@ -63,6 +74,7 @@ class Priced:
     lines: list[PriceLine]
     currency: str
     coupons: Mapping[str, int]
+    shipping: Shipping
     address: AddressFields | None
 
 
@@ -142,12 +154,12 @@ def _place(
 ) -> Response:
     tx = context.tx
     _check_address(request, context.settings)
-    prices, offered, saved = _read_prices(request, context, lines)
-    address = _address(request, saved, context.settings)
+    offers = _read_offers(request, context, lines)
+    address = _address(request, offers.saved, context.settings)
     priced = (
         address
         if isinstance(address, ClientError)
-        else _priced(lines, request.body.coupons, prices, offered, address)
+        else _priced(lines, request.body.coupons, offers, address)
     )
     if isinstance(priced, ClientError):
         return _placed_before(request, tx, otherwise=priced)
@@ -166,10 +178,8 @@ def _place(
     return Response(201, queries.represent(order), location)
 
 
-def _read_prices(
-    request: PlacingRequest, context: RequestContext, lines: Lines
-) -> tuple[list[ProductPrice], list[OfferedCoupon], SavedAddress | None]:
-    """Lets the account place one order at a time, if it may; prices, coupons and saved address."""
+def _read_offers(request: PlacingRequest, context: RequestContext, lines: Lines) -> Offers:
+    """Lets the account place one order at a time, if it may; by what the order is priced."""
     user_id, codes, address_id = request.user_id, request.body.coupons, request.body.address_id
     is_checked = context.settings.email_verification != "off"
     verification = (orders.verification(user_id),) if is_checked else ()
@@ -178,6 +188,7 @@ def _read_prices(
     _, *read = context.tx.pipeline(
         orders.lock_account(user_id),
         orders.prices([product_id for product_id, _ in lines]),
+        shipping_fees.present(),
         *verification,
         *offered,
         *address,
@@ -185,47 +196,61 @@ def _read_prices(
     rows = [row for each in read for row in each]
     if not all(row.is_verified for row in rows if isinstance(row, Verification)):
         raise ClientError(403, "EMAIL_NOT_VERIFIED", "the e-mail address is not verified yet")
-    prices = [row for row in rows if isinstance(row, ProductPrice)]
-    saved = next((row for row in rows if isinstance(row, SavedAddress)), None)
-    return prices, [row for row in rows if isinstance(row, OfferedCoupon)], saved
+    return Offers(
+        prices=[row for row in rows if isinstance(row, ProductPrice)],
+        coupons=[row for row in rows if isinstance(row, OfferedCoupon)],
+        fees=[row for row in rows if isinstance(row, PresentFee)],
+        saved=next((row for row in rows if isinstance(row, SavedAddress)), None),
+    )
 
 
 def _priced(
-    lines: Lines,
-    codes: Sequence[str],
-    prices: list[ProductPrice],
-    offered: list[OfferedCoupon],
-    address: AddressFields | None,
+    lines: Lines, codes: Sequence[str], offers: Offers, address: AddressFields | None
 ) -> Priced | ClientError:
     """The price of the lines, or why they cannot be one order."""
-    by_product = {price.product_id: price for price in prices}
+    by_product = {price.product_id: price for price in offers.prices}
     unknown = [product_id for product_id, _ in lines if product_id not in by_product]
     if unknown:
-        return ClientError(
-            422,
-            "UNKNOWN_PRODUCT",
-            "a product is not for sale",
-            extra={"products": [{"productId": product_id} for product_id in unknown]},
-            stored=True,
-        )
-    currencies = {price.currency for price in prices}
+        return _unknown_products(unknown)
+    currencies = {price.currency for price in offers.prices}
     if len(currencies) > 1:
         return ClientError(422, "MIXED_CURRENCIES", "one order has one currency", stored=True)
     goods = [_goods(by_product[product_id], quantity) for product_id, quantity in lines]
-    (currency,) = currencies
-    taken_off = coupons.discounts(
-        codes, offered, goods_minor=total(lines_of(goods)), currency=currency
-    )
+    (currency,), goods_minor = currencies, total(lines_of(goods))
+    taken_off = coupons.discounts(codes, offers.coupons, goods_minor=goods_minor, currency=currency)
     if taken_off.obstacles:
         return _not_usable(taken_off.obstacles)
-    price_lines = lines_of(goods, discount_minor=sum(taken_off.minor.values()))
+    discount_minor = sum(taken_off.minor.values())
+    shipping = shipping_fees.shipping(
+        offers.fees,
+        goods_minor=goods_minor - discount_minor,
+        currency=currency,
+        destination=_destination(address),
+    )
+    price_lines = lines_of(goods, discount_minor=discount_minor, shipping=shipping.fee)
     if total(price_lines) > ORDER_TOTAL_MAX:
         message = Phrase("the total is over {total}", total=ORDER_TOTAL_MAX)
         return ClientError(422, "TOTAL_TOO_LARGE", message, stored=True)
     if not total(price_lines):
         message = "the coupons leave nothing to pay"
         return ClientError(422, "NOTHING_TO_PAY", message, stored=True)
-    return Priced(goods, price_lines, currency, taken_off.minor, address)
+    return Priced(goods, price_lines, currency, taken_off.minor, shipping, address)
+
+
+def _unknown_products(product_ids: list[int]) -> ClientError:
+    return ClientError(
+        422,
+        "UNKNOWN_PRODUCT",
+        "a product is not for sale",
+        extra={"products": [{"productId": product_id} for product_id in product_ids]},
+        stored=True,
+    )
+
+
+def _destination(address: AddressFields | None) -> Destination | None:
+    if address is None:
+        return None
+    return Destination(country=address["country"] or "", postcode=address["postcode"])
 
 
 def _goods(price: ProductPrice, quantity: int) -> Goods:
@@ -290,6 +315,8 @@ def _order(
         goods=priced.goods,
         price_lines=priced.lines,
         currency=priced.currency,
+        shipping_version=priced.shipping.version,
+        shipping_region=priced.shipping.region,
         payment_method=request.body.payment_method,
         is_from_cart=is_from_cart,
         idem_scope=_scope(request) if key else None,

@@ -80,12 +80,14 @@ PLACE = Query(
     """
 with placed as (
   insert into shop.orders (order_id, user_id, status, total_minor, currency, payment_method,
-    idem_scope, idem_key, expires_at, hard_expires_at, charge_at, cart_taken)
+    idem_scope, idem_key, expires_at, hard_expires_at, charge_at, cart_taken, shipping_version,
+    shipping_region)
   values (%(order_id)s::uuid, %(user_id)s, 'PENDING', %(total_minor)s::bigint, %(currency)s,
     %(payment_method)s, %(idem_scope)s, %(idem_key)s,
     now() + make_interval(secs => %(soft_seconds)s),
     now() + make_interval(secs => %(hard_seconds)s), now() + interval '5 seconds',
-    case when %(is_from_cart)s then true end)
+    case when %(is_from_cart)s then true end, %(shipping_version)s::bigint,
+    %(shipping_region)s::int)
   on conflict (user_id, idem_scope, idem_key) do nothing
   returning order_id, user_id
 ), priced as (
@@ -263,6 +265,8 @@ def place(
     price_lines: Sequence[PriceLine],
     currency: str,
     payment_method: str,
+    shipping_version: int | None,
+    shipping_region: int | None,
     is_from_cart: bool,
     idem_scope: str | None,
     idem_key: str | None,
@@ -287,6 +291,8 @@ def place(
         vat_parts=[line.vat_minor for line in price_lines],
         vat_rates=[line.vat_basis_points for line in price_lines],
         payment_method=payment_method,
+        shipping_version=shipping_version,
+        shipping_region=shipping_region,
         is_from_cart=is_from_cart,
         idem_scope=idem_scope,
         idem_key=idem_key,

@@ -16,6 +16,7 @@ from shop.primitives.statuses import (
     OrderStatus,
     PaymentStatus,
     PostingKind,
+    PriceLineKind,
     RefundMeans,
     RefundOrigin,
     RefundStatus,
@@ -46,6 +47,16 @@ class LineRecord(Row):
     name: str
     qty: int
     unit_price_minor: int
+
+
+class PriceLineRecord(Row):
+    """A part of the total; ``vat_minor`` is in the amount."""
+
+    kind: PriceLineKind = enum_column(PriceLineKind)
+    product_id: int | None
+    amount_minor: int
+    vat_minor: int
+    vat_basis_points: int
 
 
 class PaymentRecord(Row):
@@ -169,6 +180,14 @@ join shop.products p using (product_id) where l.order_id = %(order_id)s::uuid or
 """,
 )
 
+PRICE_LINES = Query(
+    PriceLineRecord,
+    """
+select kind, product_id, amount_minor, vat_minor, vat_basis_points from shop.order_price_lines
+where order_id = %(order_id)s::uuid order by line
+""",
+)
+
 PAYMENTS = Query(
     PaymentRecord,
     """
@@ -246,6 +265,11 @@ def order(order_id: UUID) -> Statement[OrderRecord]:
 def lines(order_id: UUID) -> Statement[LineRecord]:
     """Its lines."""
     return LINES(order_id=order_id)
+
+
+def price_lines(order_id: UUID) -> Statement[PriceLineRecord]:
+    """The lines whose sum is its total; none of an order of version 0.1.0."""
+    return PRICE_LINES(order_id=order_id)
 
 
 def payments(order_id: UUID) -> Statement[PaymentRecord]:

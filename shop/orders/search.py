@@ -35,6 +35,16 @@ class FoundOrder(Row):
     created_at: datetime
 
 
+class PriceSums(Row):
+    """What the price lines of an order sum to, by kind, and the VAT that is in them."""
+
+    order_id: UUID
+    goods_minor: int
+    discount_minor: int
+    shipping_minor: int
+    vat_minor: int
+
+
 class Count(Row):
     """How many orders were counted."""
 
@@ -115,6 +125,24 @@ SEARCHES: dict[Shape, Query[FoundOrder]] = {
 COUNTS: dict[Shape, Query[Count]] = {
     shape: Query(Count, _COUNT + _sql(shape) + _AT_MOST) for shape in _SHAPES
 }
+
+
+PRICE_SUMS = Query(
+    PriceSums,
+    """
+select order_id, coalesce(sum(amount_minor) filter (where kind = 'GOODS'), 0)::bigint
+    as goods_minor,
+  coalesce(sum(amount_minor) filter (where kind = 'DISCOUNT'), 0)::bigint as discount_minor,
+  coalesce(sum(amount_minor) filter (where kind = 'SHIPPING'), 0)::bigint as shipping_minor,
+  coalesce(sum(vat_minor), 0)::bigint as vat_minor
+from shop.order_price_lines where order_id = any(%(order_ids)s::uuid[]) group by order_id
+""",
+)
+
+
+def price_sums(order_ids: list[UUID]) -> Statement[PriceSums]:
+    """The sums of several orders' price lines; no row for orders of version 0.1.0."""
+    return PRICE_SUMS(order_ids=order_ids)
 
 
 def page(criteria: Criteria, *, before: UUID | None = None, limit: int) -> Statement[FoundOrder]:

@@ -47,6 +47,26 @@ class Fee:
 
 
 @frozen(kw_only=True)
+class Surcharge:
+    """What shipping costs more in a region: postcodes whose beginnings are in a range."""
+
+    country: str
+    first: str
+    last: str
+    amount_minor: int
+
+
+@frozen(kw_only=True)
+class FeeRule:
+    """What shipping costs, VAT included: nothing from an amount of goods, but for surcharges."""
+
+    amount_minor: int
+    free_from_minor: int | None
+    vat_basis_points: int
+    surcharges: tuple[Surcharge, ...]
+
+
+@frozen(kw_only=True)
 class Discount:
     """What is taken off goods: an amount, or a part in basis points, of at most a maximum."""
 
@@ -119,6 +139,29 @@ def discount_of(discount: Discount, goods_minor: int, *, left_minor: int) -> int
     assert discount.basis_points is not None, "a discount is an amount or a part"
     part = goods_minor * discount.basis_points // WHOLE
     return min(part, discount.maximum_minor or part, left_minor)
+
+
+def region_of(rule: FeeRule, *, country: str, postcode: str | None) -> int | None:
+    """The number, from 0, of the first region in which a postcode is; None where there is none.
+
+    Spaces and hyphens in the postcode do not count.
+    """
+    letters = (postcode or "").replace(" ", "").replace("-", "")
+    for number, region in enumerate(rule.surcharges):
+        beginning = letters[: len(region.first)]
+        if region.country == country and region.first <= beginning <= region.last:
+            return number
+    return None
+
+
+def fee_of(rule: FeeRule, *, goods_minor: int, region: int | None) -> Fee:
+    """What shipping costs for goods of this amount, less discounts; a surcharge is always added."""
+    is_free = rule.free_from_minor is not None and goods_minor >= rule.free_from_minor
+    surcharge_minor = 0 if region is None else rule.surcharges[region].amount_minor
+    return Fee(
+        amount_minor=(0 if is_free else rule.amount_minor) + surcharge_minor,
+        vat_basis_points=rule.vat_basis_points,
+    )
 
 
 def unit_price(price_minor: int, vat: Vat) -> int:

@@ -43,6 +43,14 @@ class PriceLineKind(StrEnum):
     SHIPPING = "SHIPPING"
 
 
+class PriceRuleState(StrEnum):
+    """Whether a version of a rule applies; one that is ENDED never applies again."""
+
+    PLANNED = "PLANNED"
+    ACTIVE = "ACTIVE"
+    ENDED = "ENDED"
+
+
 class CouponState(StrEnum):
     """Whether a coupon can be used; ENDED is final."""
 

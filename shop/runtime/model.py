@@ -55,6 +55,7 @@ Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 # a part of what handlers check, in the form that every reader of JSON Schema understands
 ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
+POSTCODE = r"^[A-Z0-9](?:[ -]?[A-Z0-9]){2,9}$"
 CODE = r"[A-Za-z0-9][A-Za-z0-9-]{2,31}"
 CouponCode = Annotated[
     str,

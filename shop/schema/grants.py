@@ -165,6 +165,7 @@ _AUDIT: dict[str, Rights] = {
             "orders",
             "order_lines",
             "order_price_lines",
+            "shipping_fees",
             "coupons",
             "coupon_uses",
             "refunds",
@@ -371,6 +372,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
         "orders": {"select": ALL, "insert": ALL, "update": _ORDER_UPDATE},
         "order_lines": READ_APPEND,
         "order_price_lines": READ_APPEND,
+        "shipping_fees": READ,
         "coupons": _COUPON_COUNT,
         "coupon_uses": {**_GIVE_BACK, "insert": ALL},
         "payments": {
@@ -480,6 +482,7 @@ GRANTS: dict[str, dict[str, Rights]] = {
             "update": ("name", "options", "version", "updated_at"),
         },
         "price_changes": READ,
+        "shipping_fees": READ_APPEND,
         "coupons": {
             "select": ALL,
             "insert": (

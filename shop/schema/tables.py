@@ -819,6 +819,9 @@ orders = Table(
     _when("charge_at", nullable=True),
     # null: not placed from the cart; false: its lines were returned to the cart
     Column("cart_taken", Boolean),
+    # by which version its shipping fee was computed, and for which of that version's regions
+    Column("shipping_version", BigInteger),
+    Column("shipping_region", Integer),
     CheckConstraint(_one_of("status", OrderStatus), name="known_order_status"),
     CheckConstraint(_one_of("reason", CancelReason), name="known_reason"),
     CheckConstraint("total_minor > 0", name="total_is_positive"),
@@ -860,6 +863,7 @@ orders = Table(
             left_out={
                 _SAME: ("user_id",),
                 "a random value of the client's": ("idem_scope", "idem_key"),
+                "how the shipping fee was computed": ("shipping_version", "shipping_region"),
                 _TECHNICAL: ("version", "hard_expires_at", "charge_at", "cart_taken"),
             },
             on_closing=Anonymous(_RECORDS),
@@ -937,6 +941,30 @@ order_price_lines = Table(
             on_closing=Anonymous(_RECORDS),
         ),
         RETENTION: Kept(_RECORDS, _BY_ORDER),
+    },
+)
+
+# versions are never changed: each order has the number of its own
+shipping_fees = Table(
+    "shipping_fees",
+    METADATA,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("free_from_minor", BigInteger),
+    Column("vat_basis_points", Integer, nullable=False),
+    Column("currency", CHAR(3), nullable=False),
+    Column("surcharges", JSONB, nullable=False),
+    _when("starts_at", default=False),
+    _when("created_at"),
+    CheckConstraint("amount_minor >= 0", name="fee_not_negative"),
+    CheckConstraint("free_from_minor > 0", name="free_from_an_amount"),
+    CheckConstraint("vat_basis_points between 0 and 10000", name="fee_vat_is_a_rate"),
+    CheckConstraint("jsonb_typeof(surcharges) = 'array'", name="surcharges_are_a_list"),
+    CheckConstraint("starts_at >= created_at", name="fee_begins_later"),
+    comment="writer: shipping_fees",
+    info={
+        PERSONAL: Impersonal("what shipping costs"),
+        RETENTION: Bounded("what staff create"),
     },
 )
 

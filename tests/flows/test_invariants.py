@@ -401,6 +401,23 @@ CORRUPTIONS: dict[str, tuple[LiteralString, str]] = {
         "product_id, -1500, 0, 0 from shop.order_price_lines where order_id = %(sent)s",
         "I-38 I-43",
     ),
+    "shipping fee that its version does not give": (
+        "update shop.shipping_fees set amount_minor = amount_minor + 1",
+        "I-45",
+    ),
+    "shipping fee of a region that its version does not have": (
+        "update shop.orders set shipping_region = 7 where shipping_version is not null",
+        "I-45",
+    ),
+    "order was sent without the fee of its version": (
+        "update shop.orders set shipping_version = 1, shipping_region = null "
+        "where order_id = %(cancelled)s",
+        "I-45",
+    ),
+    "shipping fee of no version": (
+        "update shop.orders set shipping_version = null where shipping_version is not null",
+        "I-45",
+    ),
     "21 saved addresses": (
         "insert into shop.saved_addresses (address_id, user_id, recipient, phone, country, "
         "postcode, line1) select gen_random_uuid(), min(user_id), 'r', '1', 'KR', '04524', 'l' "
@@ -656,12 +673,15 @@ def _placed_with_key(flow: FlowHarness, buyer: Person, product: int, key: str) -
 
 
 def _discounted_order(flow: FlowHarness, buyer: Person, product: int) -> None:
-    """An order that uses a coupon, which each customer may use once."""
+    """An order that uses a coupon, which each customer may use once, and costs shipping."""
+    fees = [{"amount": amount, "freeFrom": 5_000} for amount in (2_500, 0)]
+    assert flow.shop.person("staff").post("/admin/shipping-fees", fees[0]).status == 201
     terms = {"code": "SPRING", "discountBasisPoints": 1_250, "usesPerCustomerMaximum": 1}
     assert flow.shop.person("staff").post("/admin/coupons", terms).status == 201
     body = {"productId": product, "quantity": 1, "paymentMethod": "CARD", "coupons": ["SPRING"]}
     placed = buyer.post("/orders", body)
-    assert (placed.status, placed.json["totalAmount"]) == (201, 875), placed.body
+    assert (placed.status, placed.json["totalAmount"]) == (201, 3_375), placed.body
+    assert flow.shop.person("staff").post("/admin/shipping-fees", fees[1]).status == 201
 
 
 def _reset_password(shop: ShopHarness) -> None:

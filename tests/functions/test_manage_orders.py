@@ -397,10 +397,17 @@ def test_export_has_the_orders_that_the_search_finds(shop: ShopHarness) -> None:
     header, *rows = exported(answer.body)
     assert header == [
         "id", "userId", "status", "reason", "totalAmount", "currency", "createdAt",
+        "goodsAmount", "discountAmount", "shippingAmount", "vatAmount",
     ]  # fmt: skip
     assert [row[0] for row in rows] == [other, pending, paid]
     found = operator.get(f"/admin/orders?id={paid}").json["orders"][0]
-    assert rows[2] == ["" if value is None else str(value) for value in found.values()]
+    assert rows[2][:7] == ["" if value is None else str(value) for value in found.values()]
+    assert rows[2][7:] == [
+        str(found["totalAmount"]),
+        "0",
+        "0",
+        str(round(found["totalAmount"] / 11)),
+    ]
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"] == 'attachment; filename="orders.csv"'
     assert answer.body.startswith(b"id,userId")
@@ -425,6 +432,32 @@ def test_export_in_batches_has_each_order_once(
     rows = exported(operator.get("/admin/orders.csv").body)[1:]
 
     assert [row[0] for row in rows] == placed[::-1]
+
+
+def test_operators_see_the_price_lines_of_an_order(shop: ShopHarness) -> None:
+    staff, buyer = shop.person("staff"), shop.person()
+    assert staff.post("/admin/shipping-fees", {"amount": 2_500}).status == 201
+    staff.post("/admin/coupons", {"code": "TEN", "discountAmount": 100})
+    body = {"productId": shop.product(price=11_000), "quantity": 1, "paymentMethod": "CARD"}
+    order = buyer.post("/orders", {**body, "coupons": ["TEN"]}).json
+
+    shown = staff.get(f"/admin/orders/{order['id']}").json
+    (row,) = exported(staff.get("/admin/orders.csv").body)[1:]
+
+    assert shown["priceLines"] == order["priceLines"]
+    assert [line["kind"] for line in shown["priceLines"]] == ["GOODS", "DISCOUNT", "SHIPPING"]
+    assert row[7:] == ["11000", "-100", "2500", str(1_000 - 9 + 227)]
+
+
+def test_export_of_an_order_without_price_lines_has_no_parts(shop: ShopHarness) -> None:
+    order = shop.person().order(shop.product())
+    shop.sql("delete from shop.order_price_lines")
+    staff = shop.person("staff")
+
+    (row,) = exported(staff.get("/admin/orders.csv").body)[1:]
+
+    assert (row[4], row[7:]) == ("1000", ["", "", "", ""])
+    assert staff.get(f"/admin/orders/{order['id']}").json["priceLines"] == []
 
 
 ADD_ORDERS = """

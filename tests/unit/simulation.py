@@ -193,7 +193,7 @@ class Simulation:
         ]
         at = self.random.uniform(0, ORDERS_WITHIN)
         discount = min(number % 4, sum(qty * price for qty, price in lines) - 1)
-        order = order_model.placed(lines, discount_minor=discount)
+        order = order_model.placed(lines, discount_minor=discount, shipping_minor=number % 3)
         return SimulatedOrder(number, order, at, charge_at=at + CHARGE_TIMER)
 
     def _schedule(self, at: float, act: Callable[[], None]) -> None:

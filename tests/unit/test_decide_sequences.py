@@ -234,6 +234,7 @@ class OneOrder(RuleBasedStateMachine):
     @initialize(
         lines=LINES,
         discount=st.integers(0, 10),
+        shipping=st.integers(0, 3),
         stores_cancellations=st.booleans(),
         is_paid=st.booleans(),
         is_sent=st.booleans(),
@@ -243,6 +244,7 @@ class OneOrder(RuleBasedStateMachine):
         self,
         lines: list[tuple[int, int]],
         discount: int,
+        shipping: int,
         stores_cancellations: bool,
         is_paid: bool,
         is_sent: bool,
@@ -254,7 +256,7 @@ class OneOrder(RuleBasedStateMachine):
         wait for their customer.
         """
         discount = min(discount, sum(qty * price for qty, price in lines) - 1)
-        self.model = order_model.placed(lines, discount_minor=discount)
+        self.model = order_model.placed(lines, discount_minor=discount, shipping_minor=shipping)
         self.provider.stores_cancellations = stores_cancellations
         self.provider.total_minor = self.total
         if is_paid:

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 
 from shop.primitives.price_lines import (
     Fee,
+    FeeRule,
     Goods,
     PriceLine,
+    Surcharge,
     Vat,
     divide,
+    fee_of,
     lines_of,
+    region_of,
     total,
     unit_price,
     vat_part,
@@ -148,3 +152,57 @@ def test_known_order_has_each_line_in_its_place() -> None:
         ("DISCOUNT", 2, -67, -6),
         ("SHIPPING", None, 3_000, 0),
     ]
+
+
+RULE = FeeRule(
+    amount_minor=3_000,
+    free_from_minor=50_000,
+    vat_basis_points=1_000,
+    surcharges=(
+        Surcharge(country="KR", first="63000", last="63644", amount_minor=3_000),
+        Surcharge(country="KR", first="402", last="402", amount_minor=5_000),
+        Surcharge(country="KR", first="63", last="63", amount_minor=9_999),
+        Surcharge(country="GB", first="BT", last="BT", amount_minor=7_000),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("country", "postcode", "region"),
+    [
+        ("KR", "63000", 0),
+        ("KR", "63644", 0),
+        ("KR", "63645", 2),
+        ("KR", "62999", None),
+        ("KR", "40240", 1),
+        ("KR", None, None),
+        ("KR", "", None),
+        ("GB", "BT7 1NN", 3),
+        ("GB", "B-T71", 3),
+        ("GB", "B", None),
+        ("GB", "63000", None),
+    ],
+)
+def test_region_is_the_first_whose_range_has_the_beginning_of_the_postcode(
+    country: str, postcode: str | None, region: int | None
+) -> None:
+    assert region_of(RULE, country=country, postcode=postcode) == region
+
+
+@pytest.mark.parametrize(
+    ("goods", "region", "amount"),
+    [
+        (0, None, 3_000),
+        (49_999, None, 3_000),
+        (50_000, None, 0),
+        (49_999, 0, 6_000),
+        (50_000, 0, 3_000),
+        (50_000, 3, 7_000),
+    ],
+)
+def test_fee_is_free_from_an_amount_but_for_the_surcharge(
+    goods: int, region: int | None, amount: int
+) -> None:
+    fee = fee_of(RULE, goods_minor=goods, region=region)
+
+    assert (fee.amount_minor, fee.vat_basis_points) == (amount, 1_000)

@@ -820,6 +820,25 @@ where coalesce(g.minor, 0) <> coalesce(d.minor, 0)
 select user_id::text from shop.saved_addresses group by user_id having count(*) > 20
 """,
     ),
+    # As ``price_lines.fee_of`` does.  The checks see no address, so the region is the order's own.
+    Invariant(
+        "I-45",
+        "shipping costs what the version of the order's fee says for its goods, less discounts, "
+        "and its region; an order without a version has no fee",
+        """
+select o.order_id from shop.orders o
+left join shop.shipping_fees f on f.version = o.shipping_version
+left join (select order_id, sum(amount_minor) as minor, min(vat_basis_points) as rate
+  from shop.order_price_lines where kind = 'SHIPPING' group by 1) s using (order_id)
+where (o.shipping_version is not null or s.minor is not null) and (f.version is null
+  or f.currency <> o.currency or s.rate <> f.vat_basis_points
+  or coalesce(s.minor, 0) <> case when f.free_from_minor <= (
+      select sum(g.amount_minor) from shop.order_price_lines g
+      where g.order_id = o.order_id and g.kind <> 'SHIPPING') then 0 else f.amount_minor end
+    + case when o.shipping_region is null then 0
+      else coalesce((f.surcharges -> o.shipping_region ->> 'amount')::bigint, -1) end)
+""",
+    ),
     # ------------------------------------------------------------ only when no work is pending
     # What a failed refund left to return stays for an operator, who refunds it again, by other
     # means, or writes it off.

@@ -667,6 +667,15 @@ export interface NewShipment {
   items?: FulfilOrdersLine[] | null;
 }
 
+/** What shipping costs from `startsAt`, at once without it, VAT included. */
+export interface NewShippingFee {
+  amount: number;
+  freeFrom?: number | null;
+  vatPercent?: number;
+  surcharges?: ShippingSurcharge[];
+  startsAt?: string | null;
+}
+
 /** Where to send events of which types; the address is https but for the local profile. */
 export interface NewWebhook {
   url: string;
@@ -779,6 +788,7 @@ export interface OrderRecords {
   expiresAt: string;
   shippingAddress: OrderAddress | null;
   items: ManageOrdersLine[];
+  priceLines: OrderPriceLine[];
   payments: Payment[];
   refunds: ManageOrdersRefund[];
   disputes: Dispute[];
@@ -917,6 +927,9 @@ export interface PriceChange {
 
 /** What a part of an order's total is for; a DISCOUNT is negative. */
 export type PriceLineKind = "GOODS" | "DISCOUNT" | "SHIPPING";
+
+/** Whether a version of a rule applies; one that is ENDED never applies again. */
+export type PriceRuleState = "PLANNED" | "ACTIVE" | "ENDED";
 
 /** A price for a time; `regularPrice` is the price before, once the time has begun. */
 export interface PriceSchedule {
@@ -1260,6 +1273,30 @@ export interface ShipmentItem {
 
 /** A shipment of lines of an order; CANCELLED: it was not sent, and its lines are free again. */
 export type ShipmentStatus = "PREPARING" | "SHIPPED" | "DELIVERED" | "CANCELLED";
+
+/** A version of what shipping costs; it is ACTIVE while it applies. */
+export interface ShippingFee {
+  version: number;
+  amount: number;
+  freeFrom: number | null;
+  vatPercent: number;
+  currency: string;
+  surcharges: ShippingSurcharge[];
+  startsAt: string;
+  state: PriceRuleState;
+  createdAt: string;
+}
+
+/** A page of versions, the highest first. */
+export type ShippingFees = ShippingFee[];
+
+/** What shipping costs more for postcodes that begin with any text of this range. */
+export interface ShippingSurcharge {
+  country?: string;
+  postcodeFrom: string;
+  postcodeTo: string;
+  amount: number;
+}
 
 /** A product as staff see it, for sale (`active`) or not. */
 export interface StaffProduct {
@@ -1761,6 +1798,32 @@ export interface Endpoints {
     body: ServiceAccount;
     response: ManagedAccount;
   };
+  /** What shipping costs: a page of versions, the highest first. */
+  "GET /admin/shipping-fees": {
+    path: undefined;
+    query: {
+      limit?: number;
+      cursor?: number;
+    };
+    body: undefined;
+    response: ShippingFees;
+  };
+  /** Say what shipping costs from a time on: a new version of the rule. */
+  "POST /admin/shipping-fees": {
+    path: undefined;
+    query: undefined;
+    body: NewShippingFee;
+    response: ShippingFee;
+  };
+  /** One version of what shipping costs; If-None-Match applies. */
+  "GET /admin/shipping-fees/{version}": {
+    path: {
+      version: string;
+    };
+    query: undefined;
+    body: undefined;
+    response: ShippingFee;
+  };
   /** Accounts by e-mail, role and state, newest first. */
   "GET /admin/users": {
     path: undefined;
@@ -2103,6 +2166,8 @@ export interface Endpoints {
     path: undefined;
     query: {
       coupons?: string;
+      postcode?: string;
+      country?: string;
     };
     body: undefined;
     response: CartSummary;
