@@ -240,6 +240,8 @@ SPECIAL_VALUES: dict[tuple[str, str], object] = {
 
 
 VALUES: dict[str, object] = {
+    "bounce": "FAILED",
+    "note": "note",
     "account": "a",
     "action": "product.changed",
     "version": 1,
