@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 from shop.runtime.config import look_up
 from tests.harness import PASSWORD, ShopHarness
+from tests.tools.operations.bounce_messages import POSTFIX_FAILED
 from tests.tools.payment_simulator.simulator_process import API_KEY
 from tools.cli import app
 
@@ -49,6 +50,10 @@ NEEDED = {
     "account create": ("--password-stdin",),
     "account reset-password": ("--password-stdin",),
     "account rotate-second-factor-key": ("--keys", f"{'1' * 32} {'2' * 32}"),
+}
+# what these read from standard input before they connect; others read a password
+READ_FROM_INPUT = {
+    "mail bounced": POSTFIX_FAILED.replace("MAIL\n", f"<{ID}@shop.kr>\n").replace("ENVELOPE", ID)
 }
 NOWHERE = "postgresql://shop_auditor@127.0.0.1:9/shop"
 
@@ -123,7 +128,7 @@ def run(command: str, *arguments: str, **environment: str) -> Result:
         app,
         [*command.split(), *(arguments or arguments_of(command))],
         env=cleared,
-        input=f"{PASSWORD}\n",
+        input=READ_FROM_INPUT.get(command, f"{PASSWORD}\n"),
     )
 
 
